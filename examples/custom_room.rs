@@ -142,17 +142,6 @@ impl RoomHandler for MyRoom {
     fn broadcast_delay(&self, context: &RelayContext<'_>) -> Duration {
         Duration::from_millis(context.payload["wait"].as_u64().unwrap_or(0))
     }
-
-    fn save(&self) -> Option<Value> {
-        // Servers in a cluster share the room, so each of them needs what was counted before it had a member.
-        let is_new = (self.relayed, self.beats) == (0, 0);
-        Some(if is_new { Value::Null } else { json!({"relayed": self.relayed, "beats": self.beats}) })
-    }
-
-    fn restore(&mut self, state: Value) {
-        let count = |name: &str| state[name].as_u64().unwrap_or(0);
-        (self.relayed, self.beats) = (count("relayed"), count("beats"));
-    }
 }
 
 fn main() -> std::io::Result<()> {

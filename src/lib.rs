@@ -28,7 +28,7 @@
 //! | | [`address`], [`units`], [`sanitize`] | what counts as one client, quantities such as `5ms`, untrusted text |
 //! | | [`rate_limit`], [`log_throttle`], [`memory_budget`] | limits that several servers share |
 //! | `jamjam-moqt` | [`moqt`] | MOQT messages, sessions, echo and client |
-//! | `jamjam-signaling` | [`signaling`] | the signaling server: hub, rooms, one module per dialect, replicas of shared rooms, and a client for jamjam rooms |
+//! | `jamjam-signaling` | [`signaling`] | the signaling server: hub, rooms, one module per dialect, and a client for jamjam rooms |
 //! | `jamjam-measure` | [`client`], [`report`], [`check`] | the audio sender and the prober; limits, findings and output formats; check of clients |
 //! | `jamjam-dev` | [`io`], [`cli`], [`testing`] | sockets, clocks, files, devices, HTTP, TLS; options and output; servers for tests |
 //!
@@ -40,7 +40,6 @@
 //! # Glossary
 //!
 //! - **admission**: the decision about which datagrams get a reply, by source and by rate.
-//! - **cluster**: several signaling servers that share their rooms over Redis.
 //! - **conceal**: replace missing audio so that the gap is less audible.
 //! - **damaged**: returned with bytes that differ from those sent.
 //! - **dialect**: message protocol of a signaling server, such as `jamjam` or `webrtc`.
@@ -48,12 +47,10 @@
 //! - **figure**: one number of the report.
 //! - **immediate reply**: reply to KEEPALIVE, LATENCY_PING or STUN, which is sent without delay.
 //! - **lateness**: send time minus due time.
-//! - **lobby**: in a cluster, the hub that has the connections of one server, but no rooms.
 //! - **loop check**: KEEPALIVE with a secret token, which only comes back if the source is another echo server.
 //! - **mapped address**: a socket's address as a STUN server sees it (RFC 8489).
 //! - **newer client**: jamjam's client since autumn 2026, which encrypts its links and connects to `/v1/signaling`.
 //! - **outcome**: what happened to a packet: returned, damaged, lost, or in flight.
-//! - **replica**: the copy of a shared room in one server, which applies the entries of the room's log in order.
 //! - **resync**: restart of the jitter buffer at another stream position, after a jump in sequence numbers or a long gap.
 //! - **segment**: one datagram in a buffer that contains several datagrams (GSO, GRO). A **batch** is the result of one receive call.
 //! - **server delay**: time between the arrival of AUDIO and its echo (`--delay`).

@@ -27,8 +27,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 pub struct CheckArgs {
     /// Check what each client sends against the protocol, and report (rooms: as with --strict)
     ///
-    /// Findings are logged as they appear. The report follows at the end: after --duration, --until-idle, or Ctrl-C. With --cluster, it covers
-    /// the connections of this process.
+    /// Findings are logged as they appear. The report follows at the end: after --duration, --until-idle, or Ctrl-C.
     #[arg(long, help_heading = HEADING)]
     check: bool,
 

@@ -17,7 +17,6 @@ pub mod options {
     //! Option groups that several subcommands share, and the large option groups of the servers.
 
     pub mod broadcast;
-    pub mod cluster;
     pub mod credentials;
     pub mod impairment;
     pub mod network;

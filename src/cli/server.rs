@@ -75,7 +75,12 @@ pub fn bind_tcp(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Fail
 /// Logs the URLs of a signaling server, its pages and a command to try. Returns the URL of the pages for this machine,
 /// without a path.
 pub fn log_signaling_urls(address: SocketAddr, is_tls: bool, dialects: DialectSet) -> String {
-    let (web_sockets, pages) = (urls("ws", address, is_tls), pages_url(address, is_tls));
+    let hosts: Vec<String> =
+        reachable_addresses(address).into_iter().map(|address| local_host(address, is_tls)).collect();
+    let secure = if is_tls { "s" } else { "" };
+    let urls = |scheme: &str| hosts.iter().map(|host| format!("{scheme}{secure}://{host}")).collect::<Vec<_>>();
+    let web_sockets = urls("ws");
+    let pages = urls("http").into_iter().next().unwrap_or_default();
     let command = dialects.check_command(web_sockets.first().map_or("", String::as_str), &pages, is_tls);
     info!(target: "signaling", urls = web_sockets.join(" "), "serving");
     if pages.contains("%25") {
@@ -85,17 +90,6 @@ pub fn log_signaling_urls(address: SocketAddr, is_tls: bool, dialects: DialectSe
     }
     info!(target: "signaling", command, "run this to test the server");
     pages
-}
-
-/// The URL of the pages, without a path.
-pub fn pages_url(address: SocketAddr, is_tls: bool) -> String {
-    urls("http", address, is_tls).into_iter().next().unwrap_or_default()
-}
-
-fn urls(scheme: &str, address: SocketAddr, is_tls: bool) -> Vec<String> {
-    let secure = if is_tls { "s" } else { "" };
-    let hosts = reachable_addresses(address).into_iter().map(|address| local_host(address, is_tls));
-    hosts.map(|host| format!("{scheme}{secure}://{host}")).collect()
 }
 
 /// Host and port in a URL. A certificate rarely contains a loopback address, but may contain `localhost`.

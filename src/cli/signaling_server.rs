@@ -1,27 +1,24 @@
 //! `jamjam-dev signaling-server`: assembles the limits, dialects, TLS and login of the signaling server, and runs it until it is stopped.
 
-use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::{ArgMatches, ColorChoice};
 use tracing::info;
 
 use super::check::CheckArgs;
 use super::environment::address_source;
 use super::options::broadcast::BroadcastArgs;
-use super::options::cluster::ClusterArgs;
 use super::options::credentials::{LoginArgs, ServerTlsArgs};
 use super::options::signaling_limits::{
     ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs, JamjamArgs,
 };
-use super::output::{Failure, HEADING_LOG};
+use super::output::{Failure, HEADING_LOG, ensure_usage};
 use super::server::{self, MemoryArgs, bind_tcp};
 use super::values::{DEFAULT_SIGNALING_PORT, OutputFile, dialect_parser, output_file_parser, parse_port};
 use crate::address::url_authority;
 use crate::check::SignalingCheck;
-use crate::io::cluster::{ClusterError, MAX_MESSAGE_BYTES};
 use crate::io::signaling::{self, SHUTDOWN_TIMEOUT};
 use crate::io::stop::StopToken;
 use crate::io::tls::renewal;
@@ -30,14 +27,6 @@ use crate::io::{clock, os};
 use crate::signaling::{Dialect, DialectSet, Hub, SignalingLimits};
 
 const DEFAULT_HOST: &str = "0.0.0.0";
-
-/// The failure of a server that could not be started.
-fn start_failure(error: io::Error) -> Failure {
-    match error.downcast::<ClusterError>() {
-        Ok(error) => Failure { code: if error.is_usage() { 2 } else { 3 }, error: anyhow!("--cluster: {error}") },
-        Err(error) => anyhow::Error::new(error).context("cannot start the event loop").into(),
-    }
-}
 
 /// Run a WebSocket signaling server for jamjam, WebRTC, broadcast rooms and control surfaces
 #[derive(clap::Args)]
@@ -85,8 +74,9 @@ pub struct Args {
     #[command(flatten)]
     broadcast: BroadcastArgs,
 
-    #[command(flatten)]
-    cluster: ClusterArgs,
+    /// No longer exists. Ignoring it would split rooms among servers
+    #[arg(long, hide = true, env = "CLUSTER_URL", num_args = 0..=1, default_missing_value = "")]
+    cluster: Option<String>,
 
     #[command(flatten)]
     check: CheckArgs,
@@ -108,6 +98,11 @@ impl Args {
     }
 
     fn serve(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+        ensure_usage!(
+            self.cluster.is_none(),
+            "--cluster (CLUSTER_URL in the environment) no longer exists: servers do not share rooms. Remove it, and let a load balancer send \
+             everybody of one room to one server (docs/deploy.md)"
+        );
         if let Some(token) = self.broadcast.printed_token()? {
             println!("{token}");
             return Ok(0);
@@ -119,7 +114,6 @@ impl Args {
         server::clear_address(self.address_file.as_deref())?;
         let handlers = self.broadcast.room_handlers()?;
         let identity = self.tls.identity()?;
-        self.bbx.check_rooms(self.dialect.is_empty() || self.dialect.contains(&Dialect::ControlSurface))?;
         let given = !self.dialect.is_empty();
         let dialects = if given { self.dialect.iter().copied().collect() } else { DialectSet::default() };
         let mut limits = SignalingLimits { dialects, ..self.limits.hub_limits() };
@@ -133,45 +127,31 @@ impl Args {
         let password = self.login.password()?;
         let (listener, address) = bind_tcp(&self.host, self.port)?;
         options.tls = identity.clone().map(HandshakeAcceptor::new).transpose()?.map(Arc::new);
-        let mut settings = self.broadcast.shared_settings()?;
-        settings.extend([
-            ("--dialect", format!("{dialects:?}")),
-            ("--heartbeat-interval", format!("{:?}", limits.heartbeat.interval)),
-            ("--webrtc-max-members", limits.max_webrtc_members.to_string()),
-            ("--docs-password", password.clone().unwrap_or_default()),
-        ]);
-        let secret = limits.broadcast.secret.clone().filter(|_| self.broadcast.has_secret().is_ok_and(|given| given));
-        options.cluster = self.cluster.config(secret.as_ref(), &settings)?;
-        let in_cluster = options.cluster.is_some();
-        if in_cluster {
-            limits.broadcast.max_payload_bytes = limits.broadcast.max_payload_bytes.min(MAX_MESSAGE_BYTES);
-        }
         let check = self.check.prepare(stop)?.then(Arc::<Mutex<SignalingCheck>>::default);
         options.check.clone_from(&check);
         // Without the sentences, a finding could not name the member. Correct clients receive no further messages.
         limits.is_strict |= check.is_some();
-        let hub = Hub::new(limits, os::random_u64s()).with_handlers(handlers);
+        let mut hub = Hub::new(limits, os::random_u64s()).with_handlers(handlers);
+        self.bbx.create_rooms(&mut hub, dialects.contains(Dialect::ControlSurface), check.is_some())?;
         stop.set_run_started();
         stop.set_grace_period(SHUTDOWN_TIMEOUT + Duration::from_secs(1));
         renewal::reload_on_sighup(identity.clone(), stop).context("cannot listen for SIGHUP")?;
+        server::write_address(self.address_file.as_deref(), address)?;
+        let scheme = if identity.is_some() { "wss" } else { "ws" };
         let is_tls = identity.is_some();
-        options.login = Arc::new(self.login.login(password.as_deref(), address, &server::pages_url(address, is_tls)));
-        let server = signaling::spawn(listener, hub, options, stop).map_err(start_failure)?;
-        let silence = |check: Arc<Mutex<SignalingCheck>>| {
-            move || Some(clock::monotonic_now().duration_since(check.lock().ok()?.last_event?))
-        };
-        let watcher = check.clone().map(|check| self.check.watch(silence(check), stop)).transpose()?;
-        self.bbx.create_rooms(&server, in_cluster, check.is_some())?;
-        let scheme = if is_tls { "wss" } else { "ws" };
         let authority = url_authority(&address);
         info!(target: "signaling", "server listening on {scheme}://{authority}{}", address_source(matches));
         if let Some(identity) = identity {
             identity.log("certificate in use");
         }
-        server::write_address(self.address_file.as_deref(), address)?;
         self.broadcast.log_token_warnings(dialects)?;
-        server::log_signaling_urls(address, is_tls, dialects);
-        server.join();
+        let pages = server::log_signaling_urls(address, is_tls, dialects);
+        options.login = Arc::new(self.login.login(password.as_deref(), address, &pages));
+        let silence = |check: Arc<Mutex<SignalingCheck>>| {
+            move || Some(clock::monotonic_now().duration_since(check.lock().ok()?.last_event?))
+        };
+        let watcher = check.clone().map(|check| self.check.watch(silence(check), stop)).transpose()?;
+        signaling::serve(listener, hub, options, stop).context("cannot start the event loop")?;
         info!(target: "signaling", "server stopped");
         self.check.finish(watcher, check.map(|check| check.lock().expect("judging does not panic").report()))
     }

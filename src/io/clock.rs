@@ -29,11 +29,6 @@ pub fn unix_ms() -> u64 {
     wall_clock(Time::ZERO).unix_ms()
 }
 
-/// Microseconds since the Unix epoch.
-pub fn unix_us() -> u64 {
-    wall_clock(Time::ZERO).unix_us()
-}
-
 /// Compares the wall clock with the monotonic clock at each reading.
 #[derive(Debug)]
 pub struct ClockMonitor {

@@ -2,7 +2,6 @@
 
 pub mod capture;
 pub mod clock;
-pub mod cluster;
 pub mod connection_permit;
 pub mod files;
 pub mod http;

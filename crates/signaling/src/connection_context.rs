@@ -1,6 +1,5 @@
 //! What the hub and a dialect know of a connection, and how a dialect replies, sends messages and closes connections.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,7 +9,6 @@ use tracing::{info, warn};
 
 use super::activity_log::{ActivityLog, ActivityScope};
 use super::close_code::CloseCode;
-use super::cluster::{Lobby, ReplicaRole};
 use super::counters::DialectCounters;
 use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink, UpdateKey};
@@ -116,10 +114,6 @@ pub(super) struct ConnectionContext<'a> {
     /// Limits log lines about rejected connections.
     pub(super) log_throttle: &'a mut LogThrottle,
     pub(super) activity_log: &'a mut ActivityLog,
-    /// In a cluster, what the lobby knows of its members.
-    pub(super) lobby: Option<&'a mut Lobby>,
-    /// Present if the hub is the replica of one room.
-    pub(super) replica: Option<&'a ReplicaRole>,
     pub(super) sink: &'a mut dyn EventSink,
 }
 
@@ -127,40 +121,6 @@ impl ConnectionContext<'_> {
     /// Whether the connection belongs to a newer jamjam client: only these connect to a path of the dialect.
     pub(super) fn is_newer(&self) -> bool {
         self.connections.get(&self.conn).is_some_and(|connection| connection.is_dialect_in_url)
-    }
-
-    /// Whether an entry of the log of a room is being applied. Then the process of the sender has already checked what it can check alone:
-    /// tokens, passwords and the limits of an address.
-    pub(super) fn is_applying(&self) -> bool {
-        self.replica.is_some_and(ReplicaRole::is_applying)
-    }
-
-    /// Whether this process counts and logs what the connection of the event causes: in a replica, only that of its own connections.
-    fn is_own(&self) -> bool {
-        self.replica.is_none_or(|replica| replica.sends_to(self.lobby.as_deref(), self.conn))
-    }
-
-    /// Those of the receivers to which this process sends.
-    #[inline]
-    fn local<'t>(&self, to: &'t [ConnId]) -> Cow<'t, [ConnId]> {
-        let Some(replica) = self.replica else { return Cow::Borrowed(to) };
-        let lobby = self.lobby.as_deref();
-        Cow::Owned(to.iter().copied().filter(|conn| replica.sends_to(lobby, *conn)).collect())
-    }
-
-    /// Whether the source has created its maximum number of rooms, of which `created` are in this hub.
-    pub(super) fn has_too_many_rooms(&self, created: usize) -> bool {
-        let shared = self
-            .lobby
-            .as_ref()
-            .zip(self.dialect())
-            .map_or(0, |(lobby, dialect)| lobby.rooms_created_by(dialect, self.source));
-        !self.is_applying() && created + shared >= self.limits.max_rooms_per_address
-    }
-
-    /// The dialect of the connection.
-    pub(super) fn dialect(&self) -> Option<Dialect> {
-        self.connections.get(&self.conn)?.dialect
     }
 
     /// Closes a connection that is not in a room.
@@ -184,16 +144,9 @@ impl ConnectionContext<'_> {
         &mut self,
         conn: ConnId,
         scope: Option<ActivityScope>,
-        close @ ConnectionClose { code, reason, server_reason }: &ConnectionClose<'_>,
+        ConnectionClose { code, reason, server_reason }: &ConnectionClose<'_>,
     ) -> bool {
         let Some(ConnectionState { source, dialect, .. }) = self.connections.remove(&conn) else { return false };
-        if self.replica.is_some() {
-            // The lobby logs the end of its own connections.
-            return true;
-        }
-        if let Some(lobby) = &mut self.lobby {
-            lobby.on_removed(conn, close);
-        }
         let logged = server_reason.map_or_else(|| sanitize_name(reason), str::to_owned);
         let logged = Some(logged).filter(|reason| !reason.is_empty());
         let closed_by = server_reason.map(|_| "server");
@@ -229,9 +182,6 @@ impl ConnectionContext<'_> {
 
     /// Fails if the source has requested so many bytes of states and lists that its debt is above `max`. To be checked before a reply is built.
     pub(super) fn check_requested_bytes(&self, max: Duration) -> Result<(), MessageError> {
-        if self.is_applying() {
-            return Ok(());
-        }
         let debt = self.requested_bytes.debt(self.now.monotonic, source_network(self.source));
         if debt > max { Err(MessageError::Rejected("too many requests from this address")) } else { Ok(()) }
     }
@@ -243,12 +193,9 @@ impl ConnectionContext<'_> {
 
     /// Sends a message that this connection has caused by a join or request, and charges the bytes of all receivers to its source.
     pub(super) fn send_requested(&mut self, to: &[ConnId], text: String) {
-        let to = self.local(to);
-        if !to.is_empty() {
-            let bytes = (to.len() * text.len()) as u64;
-            self.requested_bytes.charge(self.now.monotonic, source_network(self.source), bytes);
-            self.send_text(&to, text);
-        }
+        let bytes = (to.len() * text.len()) as u64;
+        self.requested_bytes.charge(self.now.monotonic, source_network(self.source), bytes);
+        self.send_text(to, text);
     }
 
     /// Serializes a message once and sends it to these connections.
@@ -260,19 +207,17 @@ impl ConnectionContext<'_> {
 
     /// Sends a serialized message to these connections.
     pub(super) fn send_text(&mut self, to: &[ConnId], text: String) {
-        let to = self.local(to);
         if !to.is_empty() {
             self.counters.add_sent(to.len(), text.len());
-            self.sink.send(&to, text);
+            self.sink.send(to, text);
         }
     }
 
     /// Sends a serialized message that supersedes earlier ones with the same key.
     pub(super) fn send_update(&mut self, to: &[ConnId], text: String, key: UpdateKey) {
-        let to = self.local(to);
         if !to.is_empty() {
             self.counters.add_sent(to.len(), text.len());
-            self.sink.send_update(&to, text, key);
+            self.sink.send_update(to, text, key);
         }
     }
 
@@ -290,7 +235,7 @@ impl ConnectionContext<'_> {
         } else {
             self.count_rejection();
         }
-        if self.is_own() && self.log_throttle.allow(self.now.monotonic) {
+        if self.log_throttle.allow(self.now.monotonic) {
             warn!(target: "signaling", conn = self.conn.0, source = %self.source, code = code.get(), reason, detail, "connection rejected");
         }
         self.close(self.conn, code, reason);

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rtrb::{Consumer, Producer, RingBuffer};
-use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 
 /// Number of digits of a room code.
 pub const ROOM_CODE_DIGITS: RangeInclusive<usize> = 4..=6;
@@ -19,7 +18,7 @@ pub const ROOM_CODE_DIGITS: RangeInclusive<usize> = 4..=6;
 pub(super) const MAX_PARAMETER_NAME_BYTES: usize = 256;
 
 /// The kind of a [`ControlSurfaceEvent`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ControlSurfaceEventKind {
     /// A parameter has a new value.
@@ -68,17 +67,10 @@ impl<const N: usize> Serialize for InlineStr<N> {
     }
 }
 
-impl<'de, const N: usize> Deserialize<'de> for InlineStr<N> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::new(&text).ok_or_else(|| D::Error::invalid_length(text.len(), &"a shorter string"))
-    }
-}
-
 /// A client's action. The event is reported when the server receives the action, even if the action takes effect later.
 ///
 /// An event takes at most 350 bytes. To compare or match a string field, dereference the field to `str`, for example `&*event.name`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ControlSurfaceEvent {
     /// The room code.

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use super::close_code::CloseCode;
-use super::cluster::MemberFacts;
 use super::connection_context::ConnectionContext;
 use super::event_sink::ConnId;
 use super::limits::{Heartbeat, SignalingLimits};
@@ -12,14 +11,20 @@ use super::member_log::ConnectionClose;
 use super::rooms::RoomDirectory;
 use super::route::Route;
 
+/// What limits and heartbeats need to know of a member.
+#[derive(Clone, Copy, Default)]
+pub(super) struct MemberFacts {
+    /// Whether the member only receives.
+    pub(super) is_control_channel: bool,
+    /// Whether a token admitted the member.
+    pub(super) is_authorized: bool,
+}
+
 /// One signaling dialect: its rooms, and its reaction to connections. Each dialect has an `on_message` for its own messages, and those with
 /// timers have an `on_timer`.
 pub(super) trait DialectHandler {
     /// The rooms of the dialect.
     fn rooms(&self) -> &dyn RoomDirectory;
-
-    /// The rooms of the dialect, to restore one of them.
-    fn rooms_mut(&mut self) -> &mut dyn RoomDirectory;
 
     /// What limits and heartbeats need to know of a member. `None` if the connection is in no room.
     fn member_facts(&self, conn: ConnId) -> Option<MemberFacts> {

@@ -2,31 +2,14 @@
 
 use std::num::NonZeroU64;
 
-use serde::{Deserialize, Serialize};
-
 use super::control_surface_events::ControlSurfaceEvent;
 use super::dialect::Dialect;
 use jamjam_core::memory_budget::{MemoryBudget, MemoryPermit};
 use jamjam_core::time::Time;
 
 /// The number of a connection. A number is never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
-
-/// Bits of a [`ConnId`] below the number of the process.
-const PROCESS_SHIFT: u32 = 40;
-
-impl ConnId {
-    /// The connection with this number of a process in a cluster. Without a cluster, the process has number 0.
-    pub const fn of_process(process: u32, number: u64) -> Self {
-        Self((process as u64) << PROCESS_SHIFT | number)
-    }
-
-    /// The process that has the connection.
-    pub const fn process(self) -> u32 {
-        (self.0 >> PROCESS_SHIFT) as u32
-    }
-}
 
 /// Identifies the value that a message updates. A newer message supersedes earlier messages with the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -5,16 +5,13 @@
 //! opens and closes connections, and `hub_timers.rs` pings them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
 use tracing::warn;
 
 use super::DialectHandlers;
 use super::activity_log::{ActivityLog, ActivityScope};
 use super::close_code::CloseCode;
-use super::cluster::{Lobby, MemberFacts, ReplicaRole};
 use super::connection_context::{ConnectionContext, ConnectionState, Connections, REQUESTED_BYTES_PER_SECOND};
 use super::counters::{CountersByDialect, counters_index};
 use super::dialect::Dialect;
@@ -39,7 +36,7 @@ type Parts<'a> = (ConnectionContext<'a>, &'a mut DialectHandlers);
 
 /// All connections, the rooms of all dialects, and their timers and counters.
 pub struct Hub {
-    pub(super) limits: Arc<SignalingLimits>,
+    pub(super) limits: SignalingLimits,
     pub(super) connections: Connections,
     /// The network of each connection that has not selected a dialect yet. The numbers are in the order of connecting.
     pub(super) undecided: BTreeMap<ConnId, IpAddr>,
@@ -47,24 +44,15 @@ pub struct Hub {
     pub(super) ids: IdGenerator,
     pub(super) dialects: DialectHandlers,
     pub(super) counters: CountersByDialect,
-    pub(super) requested_bytes: DebtLimiter<IpAddr>,
+    requested_bytes: DebtLimiter<IpAddr>,
     /// Limits log lines about rejected connections.
-    pub(super) log_throttle: LogThrottle,
+    log_throttle: LogThrottle,
     pub(super) activity_log: ActivityLog,
-    /// In a cluster, what the lobby of this process knows of its members. A replica borrows it while it handles an event.
-    pub(super) lobby: Option<Box<Lobby>>,
-    /// Present if the hub is the replica of one room.
-    pub(super) replica: Option<ReplicaRole>,
 }
 
 impl Hub {
     /// An empty hub, which derives the ids of rooms and members from the secret `key`, so that clients cannot guess them.
     pub fn new(limits: SignalingLimits, key: [u64; 4]) -> Self {
-        Self::with_shared_limits(Arc::new(limits), key)
-    }
-
-    /// Like [`Hub::new`].
-    pub(super) fn with_shared_limits(limits: Arc<SignalingLimits>, key: [u64; 4]) -> Self {
         Self {
             limits,
             dialects: DialectHandlers::default(),
@@ -76,8 +64,6 @@ impl Hub {
             requested_bytes: DebtLimiter::new(REQUESTED_BYTES_PER_SECOND, MAX_LIMITED_SOURCES),
             log_throttle: LogThrottle::default(),
             activity_log: ActivityLog::default(),
-            lobby: None,
-            replica: None,
         }
     }
 
@@ -112,41 +98,33 @@ impl Hub {
         sink: &mut dyn EventSink,
     ) {
         self.process_message(now, conn, Some(text), sink, |hub, sink| {
-            let message = hub.accept_message(now, conn, dialect, message, sink)?;
-            let Some((mut ctx, dialects)) = hub.context(now, conn, sink) else { return Ok(None) };
-            dialects.on_message(&mut ctx, message, text.len()).map(|()| None::<Infallible>)
+            if let Some(dialect) = dialect {
+                hub.select_dialect(now.monotonic, conn, dialect);
+            }
+            let message = message?;
+            if let ParsedMessage::Foreign(protocol) = message {
+                // Without an error, the client would wait for replies that never come.
+                let reason = protocol.close_reason();
+                hub.counters[counters_index(None)].requests_rejected += 1;
+                hub.close_connection(now, conn, CloseCode::POLICY_VIOLATION, reason, sink);
+                return Err(MessageError::Rejected(reason));
+            }
+            let Some((mut ctx, dialects)) = hub.context(now, conn, sink) else { return Ok(()) };
+            match message {
+                ParsedMessage::Jamjam(message) => dialects.jamjam.on_message(&mut ctx, message, text.len()),
+                ParsedMessage::Broadcast(message) => dialects.broadcast.on_message(&mut ctx, message, text.len()),
+                ParsedMessage::ControlSurface(message) => {
+                    dialects.control_surface.on_message(&mut ctx, message, text.len())
+                }
+                ParsedMessage::WebRtc(message) => dialects.webrtc.on_message(&mut ctx, message, text.len()),
+                ParsedMessage::Foreign(_) => Ok(()),
+            }
         });
-    }
-
-    /// Selects the dialect of the connection by its first message, and closes connections of clients of other servers.
-    #[inline]
-    pub(super) fn accept_message<'a>(
-        &mut self,
-        now: WallClock,
-        conn: ConnId,
-        dialect: Option<Dialect>,
-        message: Result<ParsedMessage<'a>, MessageError>,
-        sink: &mut dyn EventSink,
-    ) -> Result<ParsedMessage<'a>, MessageError> {
-        if let Some(dialect) = dialect {
-            self.select_dialect(now.monotonic, conn, dialect);
-        }
-        let message = message?;
-        if let ParsedMessage::Foreign(protocol) = message {
-            // Without an error, the client would wait for replies that never come.
-            let reason = protocol.close_reason();
-            self.counters[counters_index(None)].requests_rejected += 1;
-            self.close_connection(now, conn, CloseCode::POLICY_VIOLATION, reason, sink);
-            return Err(MessageError::Rejected(reason));
-        }
-        Ok(message)
     }
 
     /// Handles a binary message. No dialect has binary messages.
     pub fn on_binary(&mut self, now: WallClock, conn: ConnId, sink: &mut dyn EventSink) {
-        self.process_message(now, conn, None, sink, |_, _| -> Result<Option<Infallible>, _> {
-            Err(MessageError::ignored("binary message"))
-        });
+        self.process_message(now, conn, None, sink, |_, _| Err(MessageError::ignored("binary message")));
     }
 
     /// Records a pong or another frame that is not a message.
@@ -175,17 +153,16 @@ impl Hub {
     }
 
     /// Counts a message, and lets `effect` handle it, or closes the connection if the message exceeds the rate limit. The activity log, if
-    /// active, then records the message. If `effect` returns a plan, the message takes effect later: only then is it recorded.
-    #[inline]
-    pub(super) fn process_message<P>(
+    /// active, then records the message.
+    fn process_message(
         &mut self,
         now: WallClock,
         conn: ConnId,
         text: Option<&str>,
         sink: &mut dyn EventSink,
-        effect: impl FnOnce(&mut Self, &mut dyn EventSink) -> Result<Option<P>, MessageError>,
-    ) -> Option<P> {
-        let connection = self.connections.get_mut(&conn)?;
+        effect: impl FnOnce(&mut Self, &mut dyn EventSink) -> Result<(), MessageError>,
+    ) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
         let (dialect, source) = (connection.dialect, connection.source);
         connection.record_activity(now.monotonic);
         connection.last_message = now.monotonic;
@@ -198,45 +175,25 @@ impl Hub {
             let code = CloseCode::POLICY_VIOLATION;
             warn!(target: "signaling", conn = conn.0, source = %source, code = code.get(), "message rate limit exceeded; closing the connection");
             self.close_connection(now, conn, code, "Rate limit exceeded", sink);
-            return None;
+            return;
         }
         let scope_before = self.recorded_scope(now, conn);
-        let (plan, outcome) = effect(self, sink).map_or_else(|error| (None, Err(error)), |plan| (plan, Ok(())));
-        if plan.is_none() {
-            self.finish_message(now, (conn, source, dialect), scope_before, text, outcome, sink);
+        let outcome =
+            effect(self, sink).map_err(|error| self.answer_wrong_message(now, (conn, dialect), text, error, sink));
+        let is_rejected = matches!(outcome, Err(MessageError::Rejected(_)));
+        // Rejections are also recorded while no console is open.
+        let scope = scope_before.or_else(|| is_rejected.then(|| ActivityScope::outside_rooms(dialect)));
+        if let Some(before) = scope {
+            self.record_message(now, before, (conn, source), text, outcome.as_ref().err());
         }
         // The message may have selected the dialect of the connection, so the dialect is read again.
         let dialect = self.connections.get(&conn).map_or(dialect, |connection| connection.dialect);
         let counters = &mut self.counters[counters_index(dialect)];
         counters.messages_received += 1;
         counters.received_bytes += bytes as u64;
-        plan
-    }
-
-    /// Records a message that has taken effect, and counts and logs it if it had none. `scope` is the dialect and room of the sender before
-    /// the message, if activity is recorded.
-    #[inline]
-    pub(super) fn finish_message(
-        &mut self,
-        now: WallClock,
-        (conn, source, dialect): (ConnId, IpAddr, Option<Dialect>),
-        scope: Option<ActivityScope>,
-        text: Option<&str>,
-        outcome: Result<(), MessageError>,
-        sink: &mut dyn EventSink,
-    ) {
-        let outcome = outcome.map_err(|error| self.answer_wrong_message(now, (conn, dialect), text, error, sink));
-        let is_rejected = matches!(outcome, Err(MessageError::Rejected(_)));
-        // Rejections are also recorded while no console is open.
-        let scope = scope.or_else(|| is_rejected.then(|| ActivityScope::outside_rooms(dialect)));
-        if let Some(before) = scope {
-            self.record_message(now, before, (conn, source), text, outcome.as_ref().err());
-        }
         if let Err(error) = outcome {
-            let connection = self.connections.get_mut(&conn);
-            let dialect = connection.as_ref().map_or(dialect, |connection| connection.dialect);
-            self.counters[counters_index(dialect)].messages_ignored += u64::from(!is_rejected);
-            let Some(connection) = connection else { return };
+            counters.messages_ignored += u64::from(!is_rejected);
+            let Some(connection) = self.connections.get_mut(&conn) else { return };
             // The message may contain a password, so only the reason is logged.
             if self.limits.is_strict || connection.log_throttle.allow(now.monotonic) {
                 let event = if is_rejected { "message rejected" } else { "message ignored" };
@@ -249,17 +206,10 @@ impl Hub {
     pub fn max_message_bytes(&self, conn: ConnId) -> usize {
         match self.dialect_of(conn) {
             Some(dialect) => {
-                self.dialects.get(dialect).max_message_bytes(&self.limits, self.member_facts(dialect, conn))
+                let handler = self.dialects.get(dialect);
+                handler.max_message_bytes(&self.limits, handler.member_facts(conn))
             }
             None => self.limits.max_message_bytes,
-        }
-    }
-
-    /// What limits and heartbeats need to know of a member. `None` if the connection is in no room.
-    pub(super) fn member_facts(&self, dialect: Dialect, conn: ConnId) -> Option<MemberFacts> {
-        match &self.lobby {
-            Some(lobby) => lobby.facts(conn),
-            None => self.dialects.get(dialect).member_facts(conn),
         }
     }
 
@@ -302,8 +252,6 @@ impl Hub {
             requested_bytes: &mut self.requested_bytes,
             log_throttle: &mut self.log_throttle,
             activity_log: &mut self.activity_log,
-            lobby: self.lobby.as_deref_mut(),
-            replica: self.replica.as_ref(),
             sink,
         };
         (ctx, &mut self.dialects)

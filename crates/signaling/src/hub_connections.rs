@@ -5,9 +5,8 @@ use std::net::IpAddr;
 use thiserror::Error;
 use tracing::info;
 
-use super::DialectHandlers;
 use super::close_code::CloseCode;
-use super::connection_context::{ConnectionContext, ConnectionState};
+use super::connection_context::ConnectionState;
 use super::counters::{counters_index, counters_name};
 use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink};
@@ -34,10 +33,7 @@ pub struct NewConnection {
 #[error("{0}")]
 pub struct OperatorError(&'static str);
 
-impl OperatorError {
-    /// No open room has the id.
-    pub const ROOM_NOT_FOUND: Self = Self("No open room of this dialect has this id; reload the console");
-}
+const ROOM_NOT_FOUND: OperatorError = OperatorError("No open room of this dialect has this id; reload the console");
 
 /// A room that the operator closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,20 +47,6 @@ pub struct ClosedRoom {
 impl Hub {
     /// Adds a connection. An undecided connection receives nothing before its first message selects a dialect.
     pub fn on_connect(&mut self, now: WallClock, conn: ConnId, connection: NewConnection, sink: &mut dyn EventSink) {
-        self.add_connection(now, conn, connection, sink, |ctx, dialects, dialect, route| {
-            dialects.get_mut(dialect).on_connect(ctx, route);
-        });
-    }
-
-    /// Adds a connection. If its URL selects a dialect, `enter` lets it join a room or closes it.
-    pub(super) fn add_connection(
-        &mut self,
-        now: WallClock,
-        conn: ConnId,
-        connection: NewConnection,
-        sink: &mut dyn EventSink,
-        enter: impl FnOnce(&mut ConnectionContext<'_>, &mut DialectHandlers, Dialect, Route),
-    ) {
         let NewConnection { source, is_forwarded, route } = connection;
         info!(target: "signaling", conn = conn.0, source = %source, "connection opened");
         let dialect = route.dialect();
@@ -75,7 +57,7 @@ impl Hub {
             self.undecided.insert(conn, source_network(source));
         } else if let Some((mut ctx, dialects)) = self.context(now, conn, sink) {
             match (dialect, route) {
-                (Some(dialect), route) => enter(&mut ctx, dialects, dialect, route),
+                (Some(dialect), route) => dialects.get_mut(dialect).on_connect(&mut ctx, route),
                 (None, Route::Foreign(protocol)) => {
                     ctx.reject_and_close(CloseCode::POLICY_VIOLATION, protocol.close_reason());
                 }
@@ -90,13 +72,13 @@ impl Hub {
 
     /// The dialect of a connection, if it has one, and whether it is in a room.
     pub fn membership(&self, conn: ConnId) -> Option<(Dialect, bool)> {
-        self.dialect_of(conn).map(|dialect| (dialect, self.member_facts(dialect, conn).is_some()))
+        self.dialect_of(conn).map(|dialect| (dialect, self.dialects.get(dialect).rooms().room_name_of(conn).is_some()))
     }
 
     /// Closes an undecided connection if their maximum number is reached: the oldest one from `source` if this address has used up its
     /// share, otherwise the oldest one. A source is exempt from the share if it may be a proxy on loopback that connects for all its clients.
     fn evict_oldest_undecided(&mut self, now: WallClock, source: IpAddr, is_exempt: bool, sink: &mut dyn EventSink) {
-        let SignalingLimits { max_undecided, max_undecided_per_address, .. } = *self.limits;
+        let SignalingLimits { max_undecided, max_undecided_per_address, .. } = self.limits;
         let per_address = if is_exempt { max_undecided } else { max_undecided_per_address };
         let source = source_network(source);
         let mut own = self.undecided.iter().filter(|(_, other)| **other == source);
@@ -142,7 +124,7 @@ impl Hub {
     }
 
     /// Removes a connection from its room and from the hub.
-    pub(super) fn remove_connection(
+    fn remove_connection(
         &mut self,
         now: WallClock,
         conn: ConnId,
@@ -194,19 +176,13 @@ impl Hub {
             return Err(OperatorError("This dialect is disabled; enable it with --dialect"));
         }
         let label = match dialect {
-            Dialect::ControlSurface => self
-                .dialects
-                .control_surface
-                .rooms
-                .find(room)
-                .ok_or(OperatorError::ROOM_NOT_FOUND)?
-                .key
-                .label()
-                .to_string(),
+            Dialect::ControlSurface => {
+                self.dialects.control_surface.rooms.find(room).ok_or(ROOM_NOT_FOUND)?.key.label().to_string()
+            }
             Dialect::Jamjam | Dialect::Broadcast | Dialect::WebRtc => RoomLabel::Name(room).to_string(),
         };
         let (mut ctx, dialects) = self.system_context(now, dialect, sink);
-        let members = dialects.get_mut(dialect).close_room(&mut ctx, room).ok_or(OperatorError::ROOM_NOT_FOUND)?;
+        let members = dialects.get_mut(dialect).close_room(&mut ctx, room).ok_or(ROOM_NOT_FOUND)?;
         ctx.counters.rooms_closed_by_operator += 1;
         ctx.counters.closed_by_operator += members as u64;
         Ok(ClosedRoom { label, members })

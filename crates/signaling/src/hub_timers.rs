@@ -3,7 +3,6 @@
 
 use tracing::info;
 
-use super::DialectHandlers;
 use super::close_code::CloseCode;
 use super::counters::counters_index;
 use super::dialect::Dialect;
@@ -13,10 +12,10 @@ use super::timers::{BroadcastTimer, ControlSurfaceTimer, TimerEvent};
 use jamjam_core::time::{Time, WallClock};
 
 /// Maximum number of timers that one call of [`Hub::on_deadline`] handles.
-pub(super) const MAX_TIMERS_PER_CALL: usize = 64;
+const MAX_TIMERS_PER_CALL: usize = 64;
 
 /// Number of sent bytes after which a call of [`Hub::on_deadline`] handles no further timer.
-pub(super) const MAX_TIMER_BYTES_PER_CALL: u64 = 256 << 10;
+const MAX_TIMER_BYTES_PER_CALL: u64 = 256 << 10;
 
 /// When a connection is to be closed or pinged. `None`: never.
 struct ConnectionDeadlines {
@@ -31,19 +30,6 @@ struct ConnectionDeadlines {
     ping: Option<Time>,
     /// Whether the connection is pinged at that time.
     is_pinged: bool,
-}
-
-impl DialectHandlers {
-    /// Whether a timer of a room can still have an effect.
-    pub(super) fn awaits(&self, event: &TimerEvent) -> bool {
-        match event {
-            TimerEvent::Broadcast(BroadcastTimer::RoomHeartbeat(room)) => self.broadcast.is_open(*room),
-            TimerEvent::ControlSurface(ControlSurfaceTimer::ScheduledUpdate { room, .. }) => {
-                self.control_surface.rooms.get(*room).is_some()
-            }
-            _ => true,
-        }
-    }
 }
 
 impl Hub {
@@ -61,22 +47,17 @@ impl Hub {
                 return;
             }
             let Some(event) = self.timers.pop_due(now.monotonic) else { return };
-            self.on_timer(now, event, sink);
-        }
-    }
-
-    /// Handles a timer that is due.
-    pub(super) fn on_timer(&mut self, now: WallClock, event: TimerEvent, sink: &mut dyn EventSink) {
-        match event {
-            TimerEvent::ConnectionCheck { conn, last_ping } => self.check_connection(now, conn, last_ping, sink),
-            TimerEvent::ActivityLogExpiry => self.activity_log.clear_if_expired(now.monotonic, &mut self.timers),
-            TimerEvent::Broadcast(timer) => {
-                let (mut ctx, dialects) = self.system_context(now, Dialect::Broadcast, sink);
-                dialects.broadcast.on_timer(&mut ctx, timer);
-            }
-            TimerEvent::ControlSurface(timer) => {
-                let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
-                dialects.control_surface.on_timer(&mut ctx, timer);
+            match event {
+                TimerEvent::ConnectionCheck { conn, last_ping } => self.check_connection(now, conn, last_ping, sink),
+                TimerEvent::ActivityLogExpiry => self.activity_log.clear_if_expired(now.monotonic, &mut self.timers),
+                TimerEvent::Broadcast(timer) => {
+                    let (mut ctx, dialects) = self.system_context(now, Dialect::Broadcast, sink);
+                    dialects.broadcast.on_timer(&mut ctx, timer);
+                }
+                TimerEvent::ControlSurface(timer) => {
+                    let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
+                    dialects.control_surface.on_timer(&mut ctx, timer);
+                }
             }
         }
     }
@@ -96,14 +77,18 @@ impl Hub {
         }
         timers.prune(|event| match event {
             TimerEvent::ConnectionCheck { conn, .. } => connections.contains_key(conn),
-            event => dialects.awaits(event),
+            TimerEvent::Broadcast(BroadcastTimer::RoomHeartbeat(room)) => dialects.broadcast.is_open(*room),
+            TimerEvent::ControlSurface(ControlSurfaceTimer::ScheduledUpdate { room, .. }) => {
+                dialects.control_surface.rooms.get(*room).is_some()
+            }
+            _ => true,
         });
     }
 
     fn connection_deadlines(&self, conn: ConnId, last_ping: Time) -> Option<ConnectionDeadlines> {
         let connection = self.connections.get(&conn)?;
-        let dialect = connection.dialect?;
-        let (handler, member) = (self.dialects.get(dialect), self.member_facts(dialect, conn));
+        let handler = self.dialects.get(connection.dialect?);
+        let member = handler.member_facts(conn);
         let heartbeat = handler.heartbeat(&self.limits);
         let silent = heartbeat.map(|heartbeat| connection.silent_since + heartbeat.timeout);
         Some(ConnectionDeadlines {

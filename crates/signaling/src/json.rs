@@ -90,7 +90,7 @@ pub(super) fn from_str_unlimited_depth(text: &str) -> Result<Value, serde_json::
     Ok(value)
 }
 
-/// Reads an integer that may be written as a float, such as `1.795e+12`: Lua and Redis have no other numbers.
+/// Reads an integer that may be written as a float, such as `1.795e+12`: Lua has no other numbers.
 pub fn integer<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(value: D) -> Result<T, D::Error> {
     let number = Number::deserialize(value)?;
     let is_whole = |float: &f64| float.fract() == 0.0 && (0.0..u64::MAX as f64).contains(float);

@@ -9,7 +9,6 @@ mod activity_log;
 pub mod broadcast;
 pub mod client;
 mod close_code;
-pub mod cluster;
 mod connection_context;
 mod control_surface;
 mod control_surface_events;
@@ -37,10 +36,7 @@ pub mod token;
 mod webrtc;
 mod work_limiter;
 
-use connection_context::ConnectionContext;
 use dialect_handler::DialectHandler;
-use json::MessageError;
-use message::ParsedMessage;
 
 pub use activity_log::{ActivityEntry, ActivityKind, ActivityOutcome};
 pub use close_code::{CloseCode, CloseDiagnosis, ClosePhase, diagnose};
@@ -82,23 +78,6 @@ struct DialectHandlers {
 }
 
 impl DialectHandlers {
-    /// Handles a message of `bytes` bytes.
-    #[inline]
-    fn on_message(
-        &mut self,
-        ctx: &mut ConnectionContext<'_>,
-        message: ParsedMessage<'_>,
-        bytes: usize,
-    ) -> Result<(), MessageError> {
-        match message {
-            ParsedMessage::Jamjam(message) => self.jamjam.on_message(ctx, message, bytes),
-            ParsedMessage::Broadcast(message) => self.broadcast.on_message(ctx, message, bytes),
-            ParsedMessage::ControlSurface(message) => self.control_surface.on_message(ctx, message, bytes),
-            ParsedMessage::WebRtc(message) => self.webrtc.on_message(ctx, message, bytes),
-            ParsedMessage::Foreign(_) => Ok(()),
-        }
-    }
-
     fn get(&self, dialect: Dialect) -> &dyn DialectHandler {
         match dialect {
             Dialect::Jamjam => &self.jamjam,

@@ -7,12 +7,8 @@ use std::collections::{BTreeMap, HashMap, btree_map};
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::connection_context::Connections;
 use super::dialect::Dialect;
 use super::event_sink::{ConnId, UpdateKey};
 use super::member_log::{LoggedMember, RoomLabel, log_membership, log_message};
@@ -55,7 +51,7 @@ pub(super) struct Room<R, M> {
     /// The name that users see, if it differs from the room's id.
     pub(super) display_name: Option<String>,
     /// The address that created the room; `None` for a permanent room.
-    pub(super) creator: Option<IpAddr>,
+    creator: Option<IpAddr>,
     /// Milliseconds since the Unix epoch.
     pub(super) created_ms: u64,
 }
@@ -200,16 +196,9 @@ impl<R, M: MemberData> RoomMap<R, M> {
 
     /// Adds and logs a connection that is in no room.
     pub(super) fn join(&mut self, room: RoomKey, conn: ConnId, member: M) {
-        if let Some(found) = self.rooms.get(&room) {
-            log_membership("member joined", found.logged(conn, &member), None, found.members.len() + 1);
-        }
-        self.restore_member(room, conn, member);
-    }
-
-    /// Adds a connection that is in no room.
-    pub(super) fn restore_member(&mut self, room: RoomKey, conn: ConnId, member: M) {
         if let Some(found) = self.rooms.get_mut(&room) {
             self.last_join_order += 1;
+            log_membership("member joined", found.logged(conn, &member), None, found.members.len() + 1);
             found.members.push(Member { conn, data: member, join_order: self.last_join_order });
             self.cached_json = [None, None];
             self.memberships.insert(conn, (room, self.last_join_order));
@@ -299,33 +288,6 @@ pub(super) trait RoomDirectory {
 
     /// All rooms in the order of their creation.
     fn rooms(&self) -> Box<dyn Iterator<Item = RoomEntry<'_>> + '_>;
-
-    /// The only room as JSON, with the addresses of its members.
-    fn save(&self, connections: &Connections) -> Option<Box<RawValue>>;
-
-    /// Adds the room that [`RoomDirectory::save`] returned. Returns its members.
-    fn restore(&mut self, room: &RawValue) -> Result<Vec<(ConnId, IpAddr)>, serde_json::Error>;
-
-    /// The next room has the number after `last_key`.
-    fn continue_after(&mut self, last_key: u64);
-}
-
-/// A room as JSON. The members are in the order of joining.
-#[derive(Serialize, Deserialize)]
-struct SavedRoom<R, M> {
-    names: Vec<String>,
-    display_name: Option<String>,
-    creator: Option<IpAddr>,
-    created_ms: u64,
-    data: R,
-    members: Vec<SavedMember<M>>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct SavedMember<M> {
-    conn: ConnId,
-    source: IpAddr,
-    data: M,
 }
 
 /// A room of any dialect.
@@ -337,15 +299,9 @@ pub(super) struct RoomEntry<'a> {
     pub(super) member_count: usize,
     /// The members in the order of joining.
     pub(super) members: Box<dyn Iterator<Item = (ConnId, MemberInfo<'a>)> + 'a>,
-    pub(super) names: &'a [String],
-    pub(super) creator: Option<IpAddr>,
 }
 
-impl<R, M> RoomDirectory for RoomMap<R, M>
-where
-    R: Serialize + DeserializeOwned,
-    M: MemberData + Serialize + DeserializeOwned,
-{
+impl<R, M: MemberData> RoomDirectory for RoomMap<R, M> {
     fn counts(&self) -> (usize, usize) {
         (self.len(), self.memberships.len())
     }
@@ -361,39 +317,7 @@ where
             created_ms: room.created_ms,
             member_count: room.members.len(),
             members: Box::new(room.members.iter().map(|member| (member.conn, member.data.info()))),
-            names: &room.names,
-            creator: room.creator,
         }))
-    }
-
-    fn save(&self, connections: &Connections) -> Option<Box<RawValue>> {
-        let room = self.iter().next()?;
-        let members = room.members.iter().filter_map(|Member { conn, data, .. }| {
-            Some(SavedMember { conn: *conn, source: connections.get(conn)?.source, data })
-        });
-        let saved = SavedRoom {
-            names: room.names.clone(),
-            display_name: room.display_name.clone(),
-            creator: room.creator,
-            created_ms: room.created_ms,
-            data: &room.data,
-            members: members.collect(),
-        };
-        serde_json::value::to_raw_value(&saved).ok()
-    }
-
-    fn restore(&mut self, room: &RawValue) -> Result<Vec<(ConnId, IpAddr)>, serde_json::Error> {
-        let saved: SavedRoom<R, M> = serde_json::from_str(room.get())?;
-        let key = self.create(saved.names, saved.display_name, saved.creator, saved.created_ms, saved.data);
-        let members = saved.members.into_iter().map(|SavedMember { conn, source, data }| {
-            self.restore_member(key, conn, data);
-            (conn, source)
-        });
-        Ok(members.collect())
-    }
-
-    fn continue_after(&mut self, last_key: u64) {
-        self.last_key = last_key;
     }
 }
 

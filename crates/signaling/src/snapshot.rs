@@ -8,7 +8,6 @@ use serde_json::value::RawValue;
 
 use super::DialectHandlers;
 use super::activity_log::{ActivityEntry, ActivityOutcome, ActivityScope};
-use super::cluster::{Lobby, Replica};
 use super::connection_context::Connections;
 use super::counters::{DialectCounters, counters_index, counters_name};
 use super::dialect::Dialect;
@@ -17,7 +16,7 @@ use super::event_sink::ConnId;
 use super::hub::Hub;
 use super::json::MessageError;
 use super::limits::SignalingLimits;
-use super::rooms::{MemberInfo, RoomDirectory, RoomEntry};
+use super::rooms::{MemberInfo, RoomEntry};
 use jamjam_core::sanitize::truncate_bytes;
 use jamjam_core::time::WallClock;
 
@@ -110,17 +109,7 @@ pub struct ConnectionSnapshot {
 impl Hub {
     /// A snapshot of the server, which keeps the activity log active for another ten seconds.
     pub fn snapshot(&mut self, now: WallClock, query: &SnapshotQuery) -> Snapshot {
-        self.snapshot_with(now, query, std::iter::empty())
-    }
-
-    /// Like [`Hub::snapshot`], with the rooms that a process in a cluster follows. Of their members, only those of this process are listed.
-    pub fn snapshot_with<'a>(
-        &mut self,
-        now: WallClock,
-        query: &SnapshotQuery,
-        replicas: impl Iterator<Item = &'a Replica>,
-    ) -> Snapshot {
-        let Self { limits, dialects, connections, activity_log, timers, lobby, .. } = self;
+        let Self { limits, dialects, connections, activity_log, timers, .. } = self;
         activity_log.extend(now.monotonic, timers);
         let mut builder = SnapshotBuilder {
             now,
@@ -128,19 +117,11 @@ impl Hub {
             filter: query.filter.to_lowercase(),
             snapshot: Snapshot::default(),
             members_left: MAX_SNAPSHOT_MEMBERS_TOTAL,
-            shown: [0; Dialect::ALL.len()],
         };
         for dialect in Dialect::ALL {
-            let handler = dialects.get(dialect);
-            builder.add_rooms(limits, dialect, handler.rooms(), handler);
+            builder.add_rooms(limits, dialect, dialects.get(dialect));
         }
-        for replica in replicas {
-            let (dialect, own) = (replica.dialect(), replica.hub().dialects.get(replica.dialect()));
-            // The lobby has the handlers of broadcast rooms.
-            let protecting = if dialect == Dialect::Broadcast { dialects.get(dialect) } else { own };
-            builder.add_rooms(limits, dialect, own.rooms(), protecting);
-        }
-        builder.add_unjoined(dialects, lobby.as_deref());
+        builder.add_unjoined(dialects);
         Snapshot {
             activity: activity_log.entries_after(query.after, query.include_content),
             last_activity: activity_log.last_number,
@@ -198,9 +179,6 @@ impl Hub {
     /// The dialect and room of a connection.
     pub(super) fn activity_scope(&self, conn: ConnId) -> Option<ActivityScope> {
         let dialect = self.connections.get(&conn)?.dialect;
-        if let Some(scope) = self.lobby.as_ref().and_then(|lobby| lobby.scope(conn)) {
-            return Some(scope.clone());
-        }
         let handler = dialect.map(|dialect| self.dialects.get(dialect));
         let room = handler.and_then(|handler| Some((handler, handler.rooms().room_name_of(conn)?)));
         Some(room.map_or_else(
@@ -243,20 +221,13 @@ struct SnapshotBuilder<'a> {
     snapshot: Snapshot,
     /// Number of members that may still be added.
     members_left: usize,
-    /// Number of rooms of each dialect in the snapshot.
-    shown: [usize; Dialect::ALL.len()],
 }
 
 impl SnapshotBuilder<'_> {
     /// Adds the rooms of a dialect that match the filter or have a member that matches.
-    fn add_rooms(
-        &mut self,
-        limits: &SignalingLimits,
-        dialect: Dialect,
-        rooms: &dyn RoomDirectory,
-        handler: &dyn DialectHandler,
-    ) {
-        for RoomEntry { id, display_name: name, created_ms, member_count, members, .. } in rooms.rooms() {
+    fn add_rooms(&mut self, limits: &SignalingLimits, dialect: Dialect, handler: &dyn DialectHandler) {
+        let mut shown = 0;
+        for RoomEntry { id, display_name: name, created_ms, member_count, members } in handler.rooms().rooms() {
             let room_matches = self.matches_filter(id) || name.is_some_and(|name| self.matches_filter(name));
             let members = members.filter_map(|(conn, MemberInfo { id, name, is_control_channel })| {
                 let member = ConnectionSnapshot {
@@ -271,12 +242,12 @@ impl SnapshotBuilder<'_> {
             if !room_matches && members.peek().is_none() {
                 continue;
             }
-            if self.shown[dialect as usize] == MAX_SNAPSHOT_ROOMS {
+            if shown == MAX_SNAPSHOT_ROOMS {
                 self.snapshot.omitted_rooms += 1;
                 continue;
             }
+            shown += 1;
             let members: Vec<ConnectionSnapshot> = members.take(MAX_SNAPSHOT_MEMBERS.min(self.members_left)).collect();
-            self.shown[dialect as usize] += 1;
             self.members_left -= members.len();
             self.snapshot.rooms.push(RoomSnapshot {
                 dialect: dialect.name(),
@@ -291,12 +262,9 @@ impl SnapshotBuilder<'_> {
     }
 
     /// Adds the connections outside rooms, the oldest first.
-    fn add_unjoined(&mut self, dialects: &DialectHandlers, lobby: Option<&Lobby>) {
-        let is_member = |conn, dialect: Option<Dialect>| match lobby {
-            Some(lobby) => lobby.facts(conn).is_some(),
-            None => dialect.is_some_and(|dialect| dialects.get(dialect).rooms().room_name_of(conn).is_some()),
-        };
-        let unjoined = self.connections.iter().filter(|(conn, state)| !is_member(**conn, state.dialect));
+    fn add_unjoined(&mut self, dialects: &DialectHandlers) {
+        let room_of = |conn, dialect: Option<Dialect>| dialects.get(dialect?).rooms().room_name_of(conn);
+        let unjoined = self.connections.iter().filter(|(conn, state)| room_of(**conn, state.dialect).is_none());
         let unjoined = unjoined.filter_map(|(conn, _)| self.connection_snapshot(*conn));
         let mut found: Vec<_> = unjoined.filter(|connection| self.connection_matches_filter(connection)).collect();
         found.sort_unstable_by_key(|connection| connection.connection);

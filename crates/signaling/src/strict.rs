@@ -109,7 +109,8 @@ impl ConnectionContext<'_> {
         }
         let reason = detail.unwrap_or(reason);
         if code != CloseCode::TRY_AGAIN_LATER {
-            self.sink.wrong_message(self.conn, self.dialect(), REJECTED_CONNECTION, reason);
+            let dialect = self.connections.get(&self.conn).and_then(|connection| connection.dialect);
+            self.sink.wrong_message(self.conn, dialect, REJECTED_CONNECTION, reason);
         }
         (reason, None)
     }

@@ -52,7 +52,7 @@ pub(super) struct ParameterSender {
 }
 
 /// Identifies a timer, so that it can be removed.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct TimerKey(Time, u64);
 
 /// Timers in the order of their deadlines; timers with the same deadline in the order of insertion.
@@ -92,16 +92,6 @@ impl<D> Timers<D> {
             self.entries.retain(|_, what| awaited(what));
             self.prune_threshold = MIN_PRUNE_THRESHOLD.max(2 * self.entries.len());
         }
-    }
-
-    /// Removes all timers for which `awaited` returns false.
-    pub(super) fn retain(&mut self, awaited: impl Fn(&D) -> bool) {
-        self.entries.retain(|_, what| awaited(what));
-    }
-
-    /// All timers with their deadlines, in the order in which they fire.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Time, &D)> {
-        self.entries.iter().map(|((at, _), what)| (*at, what))
     }
 
     /// The earliest deadline.

@@ -34,7 +34,7 @@ pub(super) struct WebRtcDialect {
 }
 
 /// A participant of a WebRTC room, as all participants see it.
-#[derive(Serialize, Deserialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Participant {
     /// The `userId` of the participant's URL.
     pub(super) id: String,
@@ -249,20 +249,14 @@ impl DialectHandler for WebRtcDialect {
         &self.rooms
     }
 
-    fn rooms_mut(&mut self) -> &mut dyn RoomDirectory {
-        &mut self.rooms
-    }
-
     /// The console then hides the messages of the clients. `/rooms` still lists the participants.
     fn is_protected(&self, limits: &SignalingLimits, _: &str) -> bool {
         limits.webrtc_requires_token
     }
 
     fn on_connect(&mut self, ctx: &mut ConnectionContext<'_>, route: Route) {
-        if let Route::WebRtc(params) = route
-            && admit(ctx, &params)
-        {
-            enter(ctx, &mut self.rooms, &params.room_id, &params.user_id, &params.user_name);
+        if let Route::WebRtc(params) = route {
+            join(ctx, &mut self.rooms, &params);
         }
     }
 
@@ -282,11 +276,6 @@ impl DialectHandler for WebRtcDialect {
 }
 
 impl WebRtcDialect {
-    /// Adds an admitted connection to its room, or closes the connection because of a limit.
-    pub(super) fn enter(&mut self, ctx: &mut ConnectionContext<'_>, room_id: &str, user: &str, name: &str) {
-        enter(ctx, &mut self.rooms, room_id, user, name);
-    }
-
     /// Handles a message of `bytes` bytes.
     pub(super) fn on_message(
         &mut self,
@@ -358,8 +347,8 @@ impl WebRtcDialect {
     }
 }
 
-/// Checks the parameters and the token of a new connection, or closes the connection.
-pub(super) fn admit(ctx: &mut ConnectionContext<'_>, params: &WebRtcParams) -> bool {
+/// Adds a new connection to its room, or closes the connection.
+fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: &WebRtcParams) {
     let limits = ctx.limits;
     let WebRtcParams { room_id, user_id: user, user_name: name, .. } = params;
     let values = [
@@ -368,35 +357,27 @@ pub(super) fn admit(ctx: &mut ConnectionContext<'_>, params: &WebRtcParams) -> b
         (name, MAX_USER_BYTES, "Missing required parameter userName", "Parameter userName too long"),
     ];
     if let Some((.., detail, _)) = values.iter().find(|(text, ..)| text.is_empty()) {
-        ctx.reject_with_detail(CloseCode::POLICY_VIOLATION, "Missing required parameters", Some(detail));
-        return false;
+        return ctx.reject_with_detail(CloseCode::POLICY_VIOLATION, "Missing required parameters", Some(detail));
     }
     if let Some((.., detail)) = values.iter().find(|(text, max_bytes, ..)| text.len() > *max_bytes) {
-        ctx.reject_with_detail(CloseCode::POLICY_VIOLATION, "Parameter too long", Some(detail));
-        return false;
+        return ctx.reject_with_detail(CloseCode::POLICY_VIOLATION, "Parameter too long", Some(detail));
     }
     // The token is checked before the room is searched. A client without a valid token does not replace a member and learns nothing.
     if limits.webrtc_requires_token
         && let Err((code, reason, detail)) = check_token(limits, params, ctx.now.unix_ms())
     {
         ctx.counters.closed_invalid_token += 1;
-        ctx.reject_with_detail(code, reason, detail);
-        return false;
+        return ctx.reject_with_detail(code, reason, detail);
     }
-    true
-}
-
-/// Adds an admitted connection to its room, or closes the connection because of a limit.
-fn enter(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, room_id: &str, user: &str, name: &str) {
     let room = rooms.find(room_id);
-    let previous = room.and_then(|room| room.members.iter().find(|member| member.data.id == user));
+    let previous = room.and_then(|room| room.members.iter().find(|member| member.data.id == *user));
     let previous = previous.map(|member| member.conn);
     let members = room.map_or(0, |room| room.members.len());
     let found = room.map(|room| room.key);
-    if previous.is_none() && members >= ctx.limits.max_webrtc_members {
+    if previous.is_none() && members >= limits.max_webrtc_members {
         return ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Room is full");
     }
-    if found.is_none() && ctx.has_too_many_rooms(rooms.rooms_created_by(ctx.source)) {
+    if found.is_none() && rooms.rooms_created_by(ctx.source) >= limits.max_rooms_per_address {
         return ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Too many rooms");
     }
     if ctx.check_requested_bytes(MAX_JOIN_DEBT).is_err() {
@@ -407,9 +388,9 @@ fn enter(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, room_id: &str
         rooms.leave(previous, found, "replaced by a new connection of this user");
         ctx.close(previous, CloseCode::NORMAL_CLOSURE, "Duplicate connection");
     }
-    let participant = Participant { id: user.to_owned(), name: name.to_owned(), joined_at: ctx.now.unix_ms() };
-    let key = found
-        .unwrap_or_else(|| rooms.create(vec![room_id.to_owned()], None, Some(ctx.source), participant.joined_at, ()));
+    let participant = Participant { id: user.clone(), name: name.clone(), joined_at: ctx.now.unix_ms() };
+    let key =
+        found.unwrap_or_else(|| rooms.create(vec![room_id.clone()], None, Some(ctx.source), participant.joined_at, ()));
     rooms.join(key, ctx.conn, participant);
     let Some(room) = rooms.get(key) else { return };
     let (others, participants) = (room.others(ctx.conn), participants(room));
@@ -419,7 +400,7 @@ fn enter(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, room_id: &str
     let welcome = ServerMessage::Welcome { room_id, user_id: user, participants: participants.clone() };
     ctx.reply_requested(to_json(&welcome));
     if !others.is_empty() {
-        let participants = participants.into_iter().filter(|other| other.id != user).collect();
+        let participants = participants.into_iter().filter(|other| other.id != *user).collect();
         ctx.reply_requested(to_json(&ServerMessage::ExistingParticipants { participants }));
     }
 }

@@ -191,25 +191,6 @@ impl BroadcastArgs {
         Ok(handlers)
     }
 
-    /// Whether the secret of tokens is given.
-    pub fn has_secret(&self) -> Result<bool, Failure> {
-        Ok(self.secrets.hmac_secret()?.is_some())
-    }
-
-    /// Options and their values that must be equal in all servers of a cluster.
-    pub fn shared_settings(&self) -> Result<Vec<(&'static str, String)>, Failure> {
-        let rooms = self.rooms.as_deref().map(read_room_files).transpose()?.unwrap_or_default();
-        let issuer_key = self.secrets.token_issuer_key()?.map(|key| key.authentication_code(""));
-        Ok(vec![
-            ("--hmac-secret", String::new()),
-            ("--token-issuer-key", issuer_key.unwrap_or_default()),
-            ("--webrtc-auth", format!("{:?}", self.webrtc_auth)),
-            ("--broadcast-envelope", format!("{:?}", self.broadcast_envelope)),
-            ("--radio-delay", format!("{:?}", self.radio_delay)),
-            ("--rooms", format!("{rooms:?}")),
-        ])
-    }
-
     /// The HTTP configuration of broadcast rooms.
     pub fn http_config(&self) -> Result<BroadcastHttpConfig, Failure> {
         Ok(BroadcastHttpConfig {

@@ -10,15 +10,17 @@ use crate::cli::values::{
     OrOff, format_duration, format_request_rate, or_off, parse_message_rate, parse_millis, parse_origin,
     parse_positive, parse_positive_or_off, parse_request_rate, parse_seconds,
 };
+use crate::io::clock;
 use crate::io::connection_permit::ConnectionLimits;
 use crate::io::http::forwarded::TrustedProxies;
-use crate::io::signaling::{ServerThread, SignalingServerConfig};
+use crate::io::signaling::SignalingServerConfig;
 use crate::io::websocket::handshake::{UrlError, WebSocketUrl};
 use crate::rate_limit::WindowLimit;
 use crate::signaling::{
-    CommandError, ControlSurfaceLimits, CreateRoomOptions, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, NEWER_PATH,
-    ROOM_CODE_DIGITS, SignalingLimits,
+    ControlSurfaceLimits, CreateRoomOptions, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, Hub, NEWER_PATH, ROOM_CODE_DIGITS,
+    SignalingLimits,
 };
+use crate::time::Time;
 use crate::units::{InvalidValue, parse_or_off};
 
 /// Help heading of the limits.
@@ -283,12 +285,13 @@ impl ControlSurfaceArgs {
         };
     }
 
-    /// Checks the codes of --bbx-room.
-    pub fn check_rooms(&self, dialect_enabled: bool) -> Result<(), Failure> {
+    /// Creates the rooms of --bbx-room and prints their codes to standard output, or if this is to contain a report, to standard error.
+    pub fn create_rooms(&self, hub: &mut Hub, dialect_enabled: bool, has_report: bool) -> Result<(), Failure> {
         ensure_usage!(
             self.bbx_room.is_empty() || dialect_enabled,
             "--bbx-room has no effect without the bbx dialect; add --dialect bbx"
         );
+        let now = clock::wall_clock(Time::ZERO);
         let mut codes: Vec<_> = self.bbx_room.iter().filter(|code| *code != RANDOM_CODE).collect();
         codes.sort();
         if let Some([duplicate, _]) = codes.windows(2).find(|two| two[0] == two[1]) {
@@ -296,24 +299,15 @@ impl ControlSurfaceArgs {
                 "--bbx-room (BBX_ROOM in the environment): {duplicate} is given twice; give different codes"
             )));
         }
-        Ok(())
-    }
-
-    /// Creates the rooms of --bbx-room and prints their codes to standard output, or if this is to contain a report, to standard error. Another
-    /// server of a cluster may have created a room before.
-    pub fn create_rooms(&self, server: &ServerThread, in_cluster: bool, has_report: bool) -> Result<(), Failure> {
         let mut created = Vec::new();
         for code in &self.bbx_room {
             let code = Some(code.clone()).filter(|code| code != RANDOM_CODE);
             let options = CreateRoomOptions { code: code.clone(), ..CreateRoomOptions::default() };
-            match server.create_room(options) {
-                Ok(room) => created.push(room.code),
-                Err(error) if in_cluster && error == CommandError::CodeTaken.to_string() => created.extend(code),
-                Err(error) => {
-                    let suffix = code.map_or_else(String::new, |code| format!(" {code}"));
-                    return Err(Failure::usage(format!("cannot create the room of --bbx-room{suffix}: {error}")));
-                }
-            }
+            let room = hub.create_room(now, options).map_err(|error| {
+                let suffix = code.map_or_else(String::new, |code| format!(" {code}"));
+                Failure::usage(format!("cannot create the room of --bbx-room{suffix}: {error}"))
+            })?;
+            created.push(room.code);
         }
         for code in created {
             let line = format!("bbx room: {code}");

@@ -112,9 +112,6 @@ pub fn page_response(kind: &'static str, allowed: &str, body: impl Into<Body>) -
     (headers, body.into()).into_response()
 }
 
-/// Seconds after which a client may repeat a request that could not be served for lack of memory or of Redis.
-const RETRY_AFTER_UNAVAILABLE: HeaderValue = HeaderValue::from_static("1");
-
 /// Why a request is rejected.
 #[derive(Debug, PartialEq)]
 pub(in crate::io) struct RequestError {
@@ -148,10 +145,6 @@ impl From<OverBudget> for RequestError {
 
 impl IntoResponse for RequestError {
     fn into_response(self) -> Response {
-        let mut response = error_response(self.status, &self.error);
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_UNAVAILABLE);
-        }
-        response
+        error_response(self.status, &self.error)
     }
 }

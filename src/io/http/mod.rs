@@ -287,7 +287,7 @@ fn configure_tcp(stream: &TcpStream) {
 /// Liveness
 #[utoipa::path(
     get, path = "/healthz", operation_id = "healthz", tag = "monitoring",
-    responses((status = 200, description = "`ok`", content_type = "text/plain", body = String)),
+    responses((status = 200, description = "`ok`. A signaling server answers `/readyz` in the same way", content_type = "text/plain", body = String)),
 )]
 pub(in crate::io) async fn serve_healthz() -> &'static str {
     "ok\n"

@@ -18,7 +18,6 @@ use tracing::warn;
 use utoipa::ToSchema;
 
 use crate::io::clock;
-use crate::io::cluster;
 use crate::io::http::body::RequestError;
 use crate::io::http::request_body::{parse_json, read_body};
 use crate::io::http::{ConnectionInfo, body};
@@ -184,7 +183,9 @@ async fn accept_post(
     let (source, post) = (client.source.ip(), (format, PostBody::parse(request.body())));
     // Without this, the connection handles many pipelined posts before other tasks get their turn.
     tokio::task::yield_now().await;
-    let (posted, now_ms) = state.hub.post(client.permit.memory(), source, &room, post).await?;
+    let (posted, now_ms) = state.hub.with_hub_for(client.permit.memory(), |now, hub, out| {
+        (hub.post_to_room(now, source, &room, post, out), now.unix_ms())
+    });
     let AcceptedPost { recipients, delay, message } = posted.map_err(|error| rejection(&error))?;
     let delay_ms = delay.as_millis() as u64;
     let has_delay = format == PostFormat::Typed || delay > Duration::ZERO;
@@ -235,13 +236,12 @@ pub(super) async fn room_route(State(state): SharedState, request: Request) -> R
     let mut segments = request.uri().path().splitn(4, '/').skip(2);
     let (name, rest) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default().to_owned());
     let Some(room) = decode_room_name(name) else { return Ok(body::not_found()) };
-    let used = cluster::use_room(&state.hub, (Dialect::Broadcast, &room)).await?;
     // Checked before the body is read.
-    if !state.hub.with_room(used.as_ref(), |now, hub| hub.has_route(now, &room, &rest)) {
+    if !state.hub.with_hub(|now, hub, _| hub.has_route(now, &room, &rest)) {
         return Ok(body::not_found());
     }
     let request = read_body(request, MAX_POST_BYTES).await?;
-    let response = state.hub.with_room(used.as_ref(), |now, hub| hub.handle_room_route(now, &room, &rest, &request));
+    let response = state.hub.with_hub(|now, hub, _| hub.handle_room_route(now, &room, &rest, &request));
     Ok(response.map_or_else(body::not_found, |response| response.map(Body::from)))
 }
 
@@ -301,16 +301,10 @@ pub(super) async fn issue_token(
     Extension(client): Client,
     request: Request,
 ) -> Result<Response, HttpRejection> {
-    let source = client.source.ip();
-    check_rate(&state.token_limiter, source, TOO_MANY_TOKENS)?;
+    check_rate(&state.token_limiter, client.source.ip(), TOO_MANY_TOKENS)?;
     if let Some(key) = &state.config.broadcast.issuer_key
         && bearer_token(request.headers()).is_none_or(|token| !key.matches(token.as_str()))
     {
-        if let Some(cluster) = state.hub.cluster()
-            && cluster.has_too_many_wrong_tokens(source).await
-        {
-            return Err(HttpRejection::too_many_requests(TOO_MANY_TOKENS, Duration::from_secs(900)));
-        }
         let error = "The token issuer key is required";
         return Err(HttpRejection::unauthorized(error, error));
     }
@@ -387,13 +381,6 @@ impl From<RequestError> for HttpRejection {
             _ => "The body is incomplete or malformed",
         };
         Self::new(status, error)
-    }
-}
-
-impl From<cluster::RequestError> for HttpRejection {
-    fn from(error: cluster::RequestError) -> Self {
-        let response = RequestError::from(error).into_response();
-        Self::with_response("Redis is not available", response)
     }
 }
 

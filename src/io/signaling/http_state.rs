@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Extension;
@@ -13,7 +13,6 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::Notify;
 
 use crate::check::SignalingCheck;
-use crate::io::cluster::ClusterConfig;
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, TLS_CONNECTION_BYTES};
 use crate::io::http::body::{self, RequestError};
 use crate::io::http::login::Login;
@@ -47,8 +46,6 @@ pub struct SignalingServerConfig {
     pub public_url: Option<WebSocketUrl>,
     /// Whether newer jamjam clients without device headers are rejected.
     pub is_device_required: bool,
-    /// The cluster that the server joins; `None`: it has all rooms for itself.
-    pub cluster: Option<ClusterConfig>,
     /// Receives what clients do, for `--check`; wrong messages only if the hub is strict.
     pub check: Option<Arc<Mutex<SignalingCheck>>>,
 }
@@ -146,61 +143,51 @@ pub(super) fn request_limiter(limit: Option<WindowLimit>) -> RequestLimiter {
 /// its bytes.
 pub(super) struct LatestBody {
     memory: Arc<MemoryAccount>,
-    latest: tokio::sync::Mutex<Option<(Instant, Result<Bytes, OverBudget>)>>,
+    latest: Mutex<Option<(Instant, Result<Bytes, OverBudget>)>>,
 }
 
 impl LatestBody {
     pub(super) fn new(budget: &Arc<MemoryBudget>) -> Self {
-        Self { memory: budget.account(None), latest: tokio::sync::Mutex::default() }
+        Self { memory: budget.account(None), latest: Mutex::default() }
     }
 
-    async fn get(
-        &self,
-        now: Instant,
-        build: impl Future<Output = Result<String, RequestError>>,
-    ) -> Result<Bytes, RequestError> {
-        let mut latest = self.latest.lock().await;
+    fn get(&self, now: Instant, build: impl FnOnce() -> String) -> Result<Bytes, OverBudget> {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((expiry, body)) = &*latest
             && now < *expiry
         {
-            return body.clone().map_err(RequestError::from);
+            return body.clone();
         }
         *latest = None;
-        let text = build.await?;
+        let text = build();
         let expiry = now + Duration::from_micros(text.len() as u64);
         let body = self.memory.take(text.len() as u64).map(|memory| memory.attach(text));
         *latest = Some((expiry, body.clone()));
-        body.map_err(RequestError::from)
+        body
     }
 
-    pub(super) async fn response(&self, build: impl Future<Output = Result<String, RequestError>>) -> Response {
-        let body = self.get(Instant::now(), build).await;
+    pub(super) fn response(&self, build: impl FnOnce() -> String) -> Response {
+        let body = self.get(Instant::now(), build).map_err(RequestError::from);
         body::allow_any_origin(body.map(|json| body::json_text_response(StatusCode::OK, json)).into_response())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt;
-
     use super::*;
 
     #[test]
     fn a_body_is_shared_for_a_microsecond_per_byte_and_held_until_it_is_read() {
         let budget = MemoryBudget::new(Some(1_500));
         let (page, start) = (LatestBody::new(&budget), Instant::now());
-        let body_at = |us, len| {
-            let build = async move { Ok("x".repeat(len)) };
-            let body = page.get(start + Duration::from_micros(us), build).now_or_never().expect("nothing to wait for");
-            body.map(|body| (body.len(), body))
-        };
+        let body_at =
+            |us, len| page.get(start + Duration::from_micros(us), || "x".repeat(len)).map(|body| (body.len(), body));
         let unread = [body_at(0, 1_000), body_at(999, 1)];
         assert!(unread.iter().all(|body| body.as_ref().is_ok_and(|(len, _)| *len == 1_000)));
         // Another body does not fit.
-        let over_budget = || Err(RequestError::from(OverBudget));
-        assert_eq!(body_at(1_000, 600).map(drop), over_budget());
+        assert_eq!(body_at(1_000, 600).map(drop), Err(OverBudget));
         drop(unread);
-        assert_eq!((body_at(1_599, 600).map(drop), budget.held()), (over_budget(), 0));
+        assert_eq!((body_at(1_599, 600).map(drop), budget.held()), (Err(OverBudget), 0));
         assert!(body_at(1_600, 600).is_ok_and(|(len, _)| len == 600));
         assert_eq!(budget.held(), 600);
     }

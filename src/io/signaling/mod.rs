@@ -9,54 +9,41 @@ pub mod client;
 pub mod control_surface_server;
 pub(in crate::io) mod event_stream;
 mod http_state;
-mod hub_access;
 pub mod registration;
-mod room_requests;
 pub(in crate::io) mod shared_hub;
 
 use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::io::clock;
-use crate::io::cluster::{self, Cluster};
-use crate::io::http::body::RequestError;
-use crate::io::http::{self, body};
+use crate::io::http;
+use crate::io::http::body::{self, RequestError};
 pub use crate::io::signaling::http_state::SignalingServerConfig;
 use crate::io::signaling::http_state::{Client, HttpState, SharedState};
-use crate::io::signaling::shared_hub::{ServedConnection, SharedHub};
+use crate::io::signaling::shared_hub::SharedHub;
 use crate::io::stop::StopToken;
 use crate::io::websocket::{connection, handshake};
 use crate::io::worker::Worker;
-use crate::memory_budget::MemoryAccount;
 use crate::sanitize::sanitize;
-use crate::signaling::{
-    self, CreateRoomOptions, CreatedRoom, DialectCounters, DialectSet, Hub, NewConnection, Route, device,
-};
+use crate::signaling::{self, DialectCounters, DialectSet, Hub, NewConnection, Route, device};
 
 /// Maximum time for closing all connections at shutdown. Then the server ends, even if clients have not read their data.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Over which time a process of a cluster closes its connections, so that its clients do not connect to the others all at once.
-const DRAIN_TIME: Duration = Duration::from_secs(3);
-
-/// Maximum time for informing the other processes of a cluster that this one has stopped.
-const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
-
 /// Serves `hub` on `listener` until `stop` is requested and connections are closed.
 pub fn serve(listener: TcpListener, hub: Hub, options: SignalingServerConfig, stop: &StopToken) -> io::Result<()> {
-    spawn(listener, hub, options, stop)?.join();
+    spawn(listener, hub, options, stop)?.worker.join();
     Ok(())
 }
 
@@ -64,7 +51,6 @@ pub fn serve(listener: TcpListener, hub: Hub, options: SignalingServerConfig, st
 pub struct ServerThread {
     hub: Arc<SharedHub>,
     worker: Worker<()>,
-    runtime: Handle,
 }
 
 impl ServerThread {
@@ -73,27 +59,13 @@ impl ServerThread {
         self.hub.with_hub(|_, hub, _| hub.total_counters())
     }
 
-    /// Creates a control surface room.
-    pub fn create_room(&self, options: CreateRoomOptions) -> Result<CreatedRoom, String> {
-        self.runtime.block_on(self.hub.create_room(options)).map_err(|error| error.error)
-    }
-
-    /// Waits until the server has stopped.
-    pub fn join(self) {
-        self.worker.join();
-    }
-
     /// Waits until the server has stopped, but not longer than `timeout`.
     pub fn wait(&self, timeout: Duration) {
         self.worker.finished_within(Some(timeout));
     }
 }
 
-/// Like [`serve`], but on a new thread. In a cluster, it first joins the cluster; if that fails, the error contains a [`ClusterError`](cluster::ClusterError).
-///
-/// # Panics
-///
-/// The new thread panics if the rooms of the cluster cannot be kept up to date any more because of a panic.
+/// Like [`serve`], but on a new thread.
 pub fn spawn(
     listener: TcpListener,
     hub: Hub,
@@ -101,32 +73,14 @@ pub fn spawn(
     stop: &StopToken,
 ) -> io::Result<ServerThread> {
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("signaling").enable_all().build()?;
-    let joined = options.cluster.take().map(|config| runtime.block_on(Cluster::connect(config, &hub))).transpose();
-    let (cluster, inbox) = joined.map_err(io::Error::other)?.unzip();
-    let hub = SharedHub::new(hub, options.max_updates, &options.connection_limits, cluster);
-    hub.locked(|_, state| state.queues.check = options.check.take());
-    let in_cluster = inbox.map(|inbox| {
-        let hub = Arc::clone(&hub);
-        runtime.spawn(async move { cluster::run(&hub, inbox).await })
-    });
-    let (stopped, served, handle) = (stop.to_notify(), Arc::clone(&hub), runtime.handle().clone());
+    let hub = SharedHub::new(hub, options.max_updates, &options.connection_limits, options.check.take());
+    let (stopped, served) = (stop.to_notify(), Arc::clone(&hub));
     let worker = Worker::spawn("signaling", move || {
-        runtime.block_on(async {
-            let cluster_end = async {
-                match in_cluster {
-                    Some(task) => task.await.expect("the rooms of a cluster must be kept up to date"),
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = serve_hub(listener, &served, options, stopped.notified()) => {}
-                () = cluster_end => {}
-            }
-        });
+        runtime.block_on(serve_hub(listener, &served, options, stopped.notified()));
         // This call does not wait for connections that are still open.
         runtime.shutdown_background();
     })?;
-    Ok(ServerThread { hub, worker, runtime: handle })
+    Ok(ServerThread { hub, worker })
 }
 
 /// Closes all connections when the guard is dropped. If the serving future is dropped, the guard is dropped too.
@@ -167,16 +121,10 @@ async fn serve_hub(
         () = hub.run_timers() => {}
     }
     // The listener is closed here, because the accept loop has been dropped.
-    let end = Instant::now() + SHUTDOWN_TIMEOUT;
-    hub.drain(DRAIN_TIME).await;
     drop(close_guard);
     running.send_replace(true);
-    if tokio::time::timeout_at(end.into(), running.closed()).await.is_err() {
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, running.closed()).await.is_err() {
         warn!(target: "signaling", timeout = ?SHUTDOWN_TIMEOUT, "shutdown time-out; the remaining connections are dropped");
-    }
-    if let Some(cluster) = hub.cluster() {
-        // If Redis is away, the lease expires.
-        let _ = tokio::time::timeout(LEAVE_TIMEOUT, cluster.leave()).await;
     }
 }
 
@@ -221,11 +169,10 @@ async fn upgrade_middleware(
     let (source, uri, log_state) = (client.source, uri.clone(), Arc::clone(&state));
     let offers_subprotocol = request.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL);
     let connection = NewConnection { source: source.ip().to_canonical(), is_forwarded: client.is_forwarded, route };
-    // Boxed, because the connection's task keeps room for the largest future that it awaits.
-    let connecting = Box::pin(connect(Arc::clone(&state.hub), connection, Arc::clone(client.permit.memory())));
+    let hub = Arc::clone(&state.hub);
     let serve = async move |io| {
         let own_memory = client.permit.on_upgrade();
-        let served = connecting.await;
+        let served = hub.on_connect(connection, client.permit.memory());
         // The hub does not count pings and fragments. Therefore, `connection::serve` limits their rate to the maximum message rate.
         connection::serve(io, &served, state.limits.message_limit()).await;
         // The slot is freed after the member has left. A shutdown waits until then, so that the close frame is sent.
@@ -244,17 +191,6 @@ async fn upgrade_middleware(
         response.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
         response
     })
-}
-
-/// Adds a connection. In a cluster, first reads the room of its URL if a handler needs it, and then waits until the connection is in the room.
-async fn connect(hub: Arc<SharedHub>, connection: NewConnection, memory: Arc<MemoryAccount>) -> ServedConnection {
-    let began = Instant::now();
-    let room = cluster::use_room_of(&hub, &connection.route).await;
-    let (served, plan) = hub.on_connect(connection, memory, room.as_ref());
-    if let Some(joining) = cluster::for_connection(&hub, (served.conn, &served.memory), plan, began) {
-        joining.await;
-    }
-    served
 }
 
 /// Logs why an upgrade was rejected, for client developers. Only the path is logged: the query may contain a token.

@@ -16,114 +16,185 @@ use tracing::warn;
 
 use crate::check::SignalingCheck;
 use crate::io::clock;
-use crate::io::cluster::{self, Cluster, ClusterRequest, FollowedRooms, UsedRoom};
 use crate::io::connection_permit::ConnectionLimits;
-use crate::io::signaling::event_stream::EventListeners;
+use crate::io::signaling::event_stream::{EventListeners, EventStream};
 use crate::io::websocket::frame::{self, FrameError};
 use crate::io::websocket::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueFull, QueuedFrame, SendQueue};
 use crate::memory_budget::{MemoryAccount, MemoryPermit};
-use crate::signaling::cluster::Plan;
 use crate::signaling::{
-    CloseCode, ConnId, ControlSurfaceEvent, Dialect, EventSink, Hub, NewConnection, REJECTED_CONNECTION, UpdateKey,
-    WorkLimiter, WorkSource,
+    CloseCode, ConnId, ControlSurfaceEvent, Dialect, DialectCounters, EventProducer, EventSink, Hub, NewConnection,
+    REJECTED_CONNECTION, Snapshot, SnapshotQuery, UpdateKey, WorkLimiter, WorkSource,
 };
-use crate::time::{Time, WallClock};
+use crate::time::{Time, WallClock, saturating_nanos};
+
+/// Pause between two batches of timers, in which the lock is free.
+const BATCH_PAUSE: Duration = Duration::from_millis(1);
 
 /// The hub and all connections of a server.
 pub(in crate::io) struct SharedHub {
-    pub(super) started: Instant,
-    /// The time at the start. In a cluster, it is that of the wall clock, so that timers of rooms and of connections have one time base.
-    pub(super) start_time: Time,
-    pub(super) state: Mutex<LockedHub>,
-    pub(super) cluster: Option<Cluster>,
+    started: Instant,
+    state: Mutex<LockedHub>,
     max_updates: usize,
     /// Notified when the hub's next deadline is earlier than before.
-    pub(super) deadline_changed: Notify,
+    deadline_changed: Notify,
 }
 
-pub(super) struct LockedHub {
-    pub(super) hub: Hub,
+struct LockedHub {
+    hub: Hub,
     work: WorkLimiter,
-    pub(super) queues: OutboundQueues,
-    /// The rooms that are shared with other processes, in a cluster.
-    pub(super) rooms: Option<FollowedRooms>,
-    pub(super) next_conn: ConnId,
-    pub(super) is_shutting_down: bool,
+    queues: OutboundQueues,
+    next_conn: u64,
+    is_shutting_down: bool,
 }
 
 impl SharedHub {
     /// Superseded updates are dropped from queues with more than `max_updates` messages (`None`: 256).
     pub(in crate::io) fn new(
-        mut hub: Hub,
+        hub: Hub,
         max_updates: Option<usize>,
         limits: &ConnectionLimits,
-        cluster: Option<(Cluster, FollowedRooms)>,
+        check: Option<Arc<Mutex<SignalingCheck>>>,
     ) -> Arc<Self> {
         let queues = OutboundQueues {
             queues: HashMap::new(),
             evicted: Vec::new(),
             coalesced: Vec::new(),
             listeners: EventListeners::default(),
-            check: None,
+            check,
             account: None,
             own_account: limits.memory_budget.account(None),
         };
-        let (cluster, rooms) = cluster.unzip();
-        let (mut start_time, mut next_conn) = (Time::ZERO, ConnId(0));
-        if let Some(rooms) = &rooms {
-            hub.join_cluster(rooms.process());
-            start_time = Time::from_nanos(clock::unix_us() * 1_000);
-            next_conn = ConnId::of_process(rooms.process(), 0);
-        }
-        let work = WorkLimiter::default();
-        let state = LockedHub { hub, work, queues, rooms, next_conn, is_shutting_down: false };
+        let state = LockedHub { hub, work: WorkLimiter::default(), queues, next_conn: 0, is_shutting_down: false };
         Arc::new(Self {
             started: Instant::now(),
-            start_time,
             state: Mutex::new(state),
-            cluster,
             max_updates: max_updates.unwrap_or(DEFAULT_MAX_UPDATES),
             deadline_changed: Notify::new(),
         })
     }
 
-    /// Adds a connection, whose messages are held in `memory`. In a cluster, `room` is that of its URL, if it was read, and the plan remains.
-    pub(super) fn on_connect(
+    /// Adds a connection, whose messages are held in `memory`.
+    pub(in crate::io) fn on_connect(
         self: &Arc<Self>,
         connection: NewConnection,
-        memory: Arc<MemoryAccount>,
-        room: Option<&UsedRoom>,
-    ) -> (ServedConnection, Plan) {
-        let (hub, queue) = (Arc::clone(self), Arc::new(SendQueue::new(self.max_updates)));
-        let mut plan = Plan::Done;
-        let served = self.locked(|now, state| {
-            let conn = state.next_conn;
-            state.next_conn.0 += 1;
+        memory: &Arc<MemoryAccount>,
+    ) -> ServedConnection {
+        let (hub, queue, memory) = (Arc::clone(self), Arc::new(SendQueue::new(self.max_updates)), Arc::clone(memory));
+        self.locked(|now, state| {
+            let conn = ConnId(state.next_conn);
+            state.next_conn += 1;
             let work_source = WorkSource::new(connection.source, conn);
             if state.is_shutting_down {
                 queue.close(pending_close(CloseCode::GOING_AWAY, ""));
             } else {
                 state.queues.queues.insert(conn, Arc::clone(&queue));
                 state.queues.report(|check| check.on_connect(clock::monotonic_now(), conn, &connection));
-                state.call_for(conn, &memory, |hub, rooms, queues| match rooms {
-                    None => hub.on_connect(now, conn, connection, queues),
-                    Some(rooms) => {
-                        let copy = room.and_then(|used| rooms.replica(used.room));
-                        plan = hub.plan_connect(now, conn, connection, copy.as_deref(), queues);
-                    }
-                });
+                state.call_for(conn, &memory, |hub, queues| hub.on_connect(now, conn, connection, queues));
             }
-            ServedConnection { hub, conn, queue, memory, work_source }
+            let max_message_bytes = state.hub.max_message_bytes(conn);
+            ServedConnection { hub, conn, queue, memory, work_source, max_message_bytes }
+        })
+    }
+
+    /// Runs the hub's timers until the future is dropped. Between two batches of due timers, other tasks use the lock and empty the queues.
+    pub(in crate::io) async fn run_timers(&self) {
+        loop {
+            let next = self.state.lock().unwrap_or_else(PoisonError::into_inner).hub.next_deadline();
+            let wait = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until((self.started + at.duration_since(Time::ZERO)).into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = wait => {
+                    self.with_hub(|now, hub, sink| hub.on_deadline(now, sink));
+                    tokio::time::sleep(BATCH_PAUSE).await;
+                }
+                () = self.deadline_changed.notified() => {}
+            }
+        }
+    }
+
+    /// Closes all connections, including those that arrive later. Open connections get `timeout` for the closing handshake.
+    pub(in crate::io) fn close_all(&self, timeout: Duration) {
+        self.locked(|_, state| {
+            state.is_shutting_down = true;
+            state.queues.listeners.close_all();
+            for (conn, queue) in state.queues.queues.drain() {
+                let (code, reason) = state.hub.shutdown_close_frame(conn);
+                queue.close(PendingClose { code: Some(code), reason: reason.to_owned(), timeout });
+            }
         });
-        (served, plan)
+    }
+
+    /// Calls the hub for work that does not belong to a connection.
+    pub(in crate::io) fn with_hub<T>(&self, action: impl FnOnce(WallClock, &mut Hub, &mut dyn EventSink) -> T) -> T {
+        self.locked(|now, state| action(now, &mut state.hub, &mut state.queues))
+    }
+
+    /// Calls the hub for a request, whose messages are held in `account`.
+    pub(in crate::io) fn with_hub_for<T>(
+        &self,
+        account: &Arc<MemoryAccount>,
+        action: impl FnOnce(WallClock, &mut Hub, &mut dyn EventSink) -> T,
+    ) -> T {
+        self.locked(|now, state| {
+            state.queues.account = Some(Arc::clone(account));
+            action(now, &mut state.hub, &mut state.queues)
+        })
+    }
+
+    /// Adds the embedding application as a listener for control surface events.
+    pub(in crate::io) fn add_program_listener(&self, events: EventProducer) {
+        self.locked(|_, state| state.queues.listeners.add_program(events));
+    }
+
+    /// Adds an event stream, unless there are too many or the server is shutting down.
+    pub(in crate::io) fn add_event_stream(&self) -> Option<EventStream> {
+        self.locked(|_, state| state.queues.listeners.add_stream(!state.is_shutting_down))
+    }
+
+    /// Calls `read` with the listeners for control surface events.
+    pub(in crate::io) fn with_event_listeners<T>(&self, read: impl FnOnce(&EventListeners) -> T) -> T {
+        read(&self.state.lock().unwrap_or_else(PoisonError::into_inner).queues.listeners)
+    }
+
+    /// Time since the server was started.
+    pub(in crate::io) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Counters by dialect name.
+    pub(in crate::io) fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).counters_by_dialect()
+    }
+
+    /// A snapshot of rooms and connections with their queued bytes, and the counters by dialect name.
+    pub(in crate::io) fn snapshot(&self, query: &SnapshotQuery) -> (Snapshot, Vec<(&'static str, DialectCounters)>) {
+        self.locked(|now, state| {
+            let mut snapshot = state.hub.snapshot(now, query);
+            let members = snapshot.rooms.iter_mut().flat_map(|room| &mut room.members);
+            for connection in members.chain(&mut snapshot.unjoined) {
+                let queue = state.queues.queues.get(&ConnId(connection.connection));
+                connection.queued_bytes = queue.map_or(0, |queue| queue.queued_bytes() as u64);
+            }
+            (snapshot, state.counters_by_dialect())
+        })
+    }
+
+    /// Bytes queued for all connections.
+    pub(in crate::io) fn queued_bytes(&self) -> u64 {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.queues.queues.values().map(|queue| queue.queued_bytes() as u64).sum()
     }
 
     /// Runs `action` under the lock, and then handles the connections that it has evicted.
-    pub(super) fn locked<T>(&self, action: impl FnOnce(WallClock, &mut LockedHub) -> T) -> T {
+    fn locked<T>(&self, action: impl FnOnce(WallClock, &mut LockedHub) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         // The clock is read under the lock, so that the times passed to the hub never decrease.
-        let now = clock::wall_clock(self.start_time + self.started.elapsed());
-        let previous_deadline = state.next_deadline();
+        let now = clock::wall_clock(Time::from_nanos(saturating_nanos(self.started.elapsed())));
+        let previous_deadline = state.hub.next_deadline();
         let result = action(now, &mut state);
         let LockedHub { hub, queues, .. } = &mut *state;
         queues.account = None;
@@ -143,8 +214,7 @@ impl SharedHub {
             hub.on_server_close(now, conn, CloseCode::TRY_AGAIN_LATER.get(), &reason.to_string(), queues);
             evicted += 1;
         }
-        state.report_departures();
-        let next = state.next_deadline();
+        let next = hub.next_deadline();
         drop(state);
         if next.is_some_and(|next| previous_deadline.is_none_or(|previous_deadline| next < previous_deadline)) {
             self.deadline_changed.notify_one();
@@ -156,15 +226,6 @@ impl SharedHub {
     }
 }
 
-/// What became of a text message.
-pub(in crate::io) enum TextOutcome {
-    Handled,
-    /// Its sender has used too much processor time. It is to be passed again after this time.
-    Later(Duration),
-    /// It is being appended to its room. Until then, no further message is to be passed.
-    Requested(ClusterRequest),
-}
-
 /// One WebSocket connection, for its task. Calls have no effect after the connection was closed or lost. Dropping the value, even because
 /// of a panic, makes the client leave its room.
 pub(in crate::io) struct ServedConnection {
@@ -174,16 +235,14 @@ pub(in crate::io) struct ServedConnection {
     /// What the client holds: its incomplete message, and its messages in the queues of others.
     pub(in crate::io) memory: Arc<MemoryAccount>,
     work_source: WorkSource,
+    /// Maximum size of a received message, in bytes.
+    pub(in crate::io) max_message_bytes: usize,
 }
 
 impl ServedConnection {
-    /// Maximum size of a received message, in bytes. It depends on the room.
-    pub(in crate::io) fn max_message_bytes(&self) -> usize {
-        self.hub.with_hub(|_, hub, _| hub.max_message_bytes(self.conn))
-    }
-
-    /// Handles a whole text message.
-    pub(in crate::io) fn on_text(&self, text: &str) -> TextOutcome {
+    /// Handles a whole text message. If its sender has used too much processor time, the message is not handled, and is to be passed again
+    /// after the returned time.
+    pub(in crate::io) fn on_text(&self, text: &str) -> Result<(), Duration> {
         let Self { conn, memory, .. } = self;
         let begun = self.if_open(|now, state| {
             let work = state.work.begin(now.monotonic, self.work_source, text.len());
@@ -192,12 +251,8 @@ impl ServedConnection {
             }
             (work, state.hub.message_parser(*conn))
         });
-        let Some((work, parser)) = begun else { return TextOutcome::Handled };
-        let work = match work {
-            Ok(work) => work,
-            Err(wait) => return TextOutcome::Later(wait),
-        };
-        let mut plan = Plan::Done;
+        let Some((work, parser)) = begun else { return Ok(()) };
+        let work = work?;
         let started = Instant::now();
         let parsed = parser.parse(text);
         let parse_time = started.elapsed();
@@ -206,15 +261,11 @@ impl ServedConnection {
             let started = Instant::now();
             if state.queues.queues.contains_key(conn) {
                 state.queues.report(|check| check.last_event = Some(clock::monotonic_now()));
-                state.call_for(*conn, memory, |hub, rooms, queues| match rooms {
-                    None => hub.on_parsed_text(now, *conn, parsed, queues),
-                    Some(rooms) => plan = hub.plan_message(now, *conn, parsed, rooms.replica_of(*conn), queues),
-                });
+                state.call_for(*conn, memory, |hub, queues| hub.on_parsed_text(now, *conn, parsed, queues));
             }
             state.work.end(now.monotonic, work, parse_time + started.elapsed());
         });
-        cluster::for_connection(&self.hub, (*conn, memory), plan, Instant::now())
-            .map_or(TextOutcome::Handled, TextOutcome::Requested)
+        Ok(())
     }
 
     /// Handles a whole binary message.
@@ -279,34 +330,25 @@ impl Drop for ServedConnection {
 }
 
 impl LockedHub {
-    pub(super) fn next_deadline(&self) -> Option<Time> {
-        let due = self.rooms.as_ref().and_then(FollowedRooms::next_due_us);
-        let due = due.map(|us| Time::from_nanos(us.saturating_mul(1_000)));
-        self.hub.next_deadline().into_iter().chain(due).min()
-    }
-
-    /// Members of shared rooms whose connections this process has closed must leave their rooms.
-    fn report_departures(&mut self) {
-        if let Some(rooms) = &mut self.rooms {
-            for (conn, close) in self.hub.take_departures() {
-                rooms.on_departure(conn, &close);
-            }
-        }
-    }
-
     /// Calls the hub for a client, whose messages are held in `memory`. If these exceed the memory budget, the client is then closed.
-    fn call_for(
-        &mut self,
-        conn: ConnId,
-        memory: &Arc<MemoryAccount>,
-        call: impl FnOnce(&mut Hub, Option<&mut FollowedRooms>, &mut dyn EventSink),
-    ) {
+    fn call_for(&mut self, conn: ConnId, memory: &Arc<MemoryAccount>, call: impl FnOnce(&mut Hub, &mut dyn EventSink)) {
         self.queues.account = Some(Arc::clone(memory));
-        call(&mut self.hub, self.rooms.as_mut(), &mut self.queues);
+        call(&mut self.hub, &mut self.queues);
         self.queues.report(|check| check.on_membership(conn, self.hub.membership(conn)));
         if memory.is_over() {
             self.queues.evict(conn, EvictionReason::Memory, 0);
         }
+    }
+
+    fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
+        let mut counters = self.hub.counters_by_dialect();
+        for (conn, queue) in &self.queues.queues {
+            let dialect_name = self.hub.dialect_name(*conn);
+            if let Some((_, counts)) = counters.iter_mut().find(|(dialect, _)| Some(*dialect) == dialect_name) {
+                counts.queued_bytes += queue.queued_bytes() as u64;
+            }
+        }
+        counters
     }
 }
 
@@ -314,8 +356,8 @@ impl LockedHub {
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The send queues of all connections.
-pub(in crate::io) struct OutboundQueues {
-    pub(super) queues: HashMap<ConnId, Arc<SendQueue>>,
+struct OutboundQueues {
+    queues: HashMap<ConnId, Arc<SendQueue>>,
     /// Connections closed during the current call to the hub. After the call has returned, the hub is notified that these connections are
     /// closed.
     evicted: Vec<Eviction>,
@@ -323,11 +365,11 @@ pub(in crate::io) struct OutboundQueues {
     /// queue.
     coalesced: Vec<(ConnId, usize)>,
     /// Listeners for control surface events.
-    pub(super) listeners: EventListeners,
+    listeners: EventListeners,
     /// The check of `--check`.
-    pub(super) check: Option<Arc<Mutex<SignalingCheck>>>,
+    check: Option<Arc<Mutex<SignalingCheck>>>,
     /// The memory of the client that causes the messages of the current call; `None`: no client does.
-    pub(super) account: Option<Arc<MemoryAccount>>,
+    account: Option<Arc<MemoryAccount>>,
     own_account: Arc<MemoryAccount>,
 }
 
@@ -342,7 +384,7 @@ struct Eviction {
 
 /// The reason in the close frame.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub(super) enum EvictionReason {
+enum EvictionReason {
     #[error("the client reads too slowly")]
     SlowReader,
     #[error("{}", FrameError::Memory)]
@@ -408,6 +450,13 @@ impl EventSink for OutboundQueues {
 }
 
 impl OutboundQueues {
+    /// Passes what a client did to the check, if there is one.
+    fn report(&self, pass: impl FnOnce(&mut SignalingCheck)) {
+        if let Some(Ok(mut check)) = self.check.as_deref().map(Mutex::lock) {
+            pass(&mut check);
+        }
+    }
+
     fn enqueue(&mut self, to: &[ConnId], text: String, key: Option<UpdateKey>) {
         let bytes = frame::text_frame(text);
         let account = self.account.as_ref().unwrap_or(&self.own_account);
@@ -423,7 +472,7 @@ impl OutboundQueues {
     }
 
     /// Closes a connection. The number of dropped messages is the number of queued messages plus `more`.
-    pub(super) fn evict(&mut self, conn: ConnId, reason: EvictionReason, more: usize) {
+    fn evict(&mut self, conn: ConnId, reason: EvictionReason, more: usize) {
         if let Some(queue) = self.queues.remove(&conn) {
             let discarded = queue.discard_and_close(pending_close(CloseCode::TRY_AGAIN_LATER, &reason.to_string()));
             self.evicted.push(Eviction { conn, reason, dropped_messages: discarded + more });

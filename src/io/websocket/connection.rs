@@ -23,8 +23,7 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use super::checked_stream::CheckedStream;
 use super::frame::{FrameError, close_frame};
 use super::send_queue::{NextWrite, PendingClose};
-use crate::io::cluster::ClusterRequest;
-use crate::io::signaling::shared_hub::{ServedConnection, TextOutcome};
+use crate::io::signaling::shared_hub::ServedConnection;
 use crate::rate_limit::Gcra;
 use crate::signaling::CloseCode;
 
@@ -52,7 +51,7 @@ const INVALID_CLOSE: &str = "Protocol violation";
 /// Serves a connection until it ends. `control_limit` limits control frames and fragments per second; the hub limits whole messages. If a
 /// client exceeds one of these limits, its connection is closed with 1008.
 pub(in crate::io) async fn serve(io: TokioIo<Upgraded>, served: &ServedConnection, control_limit: Option<Gcra>) {
-    let checked = CheckedStream::new(io, served.max_message_bytes(), &served.memory, control_limit);
+    let checked = CheckedStream::new(io, served.max_message_bytes, &served.memory, control_limit);
     let mut connection = WebSocketConnection {
         stream: new_stream(checked),
         served,
@@ -105,16 +104,8 @@ struct WebSocketConnection<'a> {
     close_timer: Option<Pin<Box<Sleep>>>,
     /// While the socket accepts no data: when the client counts as stalled.
     stall_timer: Option<Pin<Box<Sleep>>>,
-    /// What the connection waits for. Until then, nothing is read.
-    waiting: Option<Waiting>,
-}
-
-/// Why a connection reads nothing.
-enum Waiting {
-    /// A message waits for its sender's processor time.
-    Processor(Pin<Box<Sleep>>, Message),
-    /// The last message is being added to a room of the cluster.
-    Cluster(ClusterRequest),
+    /// A message that waits for its sender's processor time. Until then, nothing is read.
+    waiting: Option<(Pin<Box<Sleep>>, Message)>,
 }
 
 impl WebSocketConnection<'_> {
@@ -152,14 +143,12 @@ impl WebSocketConnection<'_> {
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.checked().begin_poll();
         loop {
-            match &mut self.waiting {
-                Some(Waiting::Processor(wait, _)) => ready!(wait.as_mut().poll(cx)),
-                Some(Waiting::Cluster(request)) => ready!(request.as_mut().poll(cx)),
-                None => {}
-            }
-            if let Some(Waiting::Processor(_, message)) = self.waiting.take() {
-                self.on_message(message);
-                continue;
+            if let Some((wait, _)) = &mut self.waiting {
+                ready!(wait.as_mut().poll(cx));
+                if let Some((_, message)) = self.waiting.take() {
+                    self.on_message(message);
+                    continue;
+                }
             }
             if matches!(self.read_state, ReadState::Discarding | ReadState::CloseReceived) {
                 return self.checked().poll_discard(cx);
@@ -197,14 +186,12 @@ impl WebSocketConnection<'_> {
                 self.served.queue.discard_and_close(close);
                 return;
             }
-            Message::Text(text) if is_open => match self.served.on_text(&text) {
-                TextOutcome::Handled => {}
-                TextOutcome::Later(wait) => {
-                    self.waiting = Some(Waiting::Processor(Box::pin(tokio::time::sleep(wait)), Message::Text(text)));
+            Message::Text(text) if is_open => {
+                if let Err(wait) = self.served.on_text(&text) {
+                    self.waiting = Some((Box::pin(tokio::time::sleep(wait)), Message::Text(text)));
                     return;
                 }
-                TextOutcome::Requested(request) => self.waiting = Some(Waiting::Cluster(request)),
-            },
+            }
             Message::Binary(_) if is_open => self.served.on_binary(),
             Message::Ping(_) | Message::Pong(_) if is_open => self.served.on_activity(),
             _ => {}

@@ -116,3 +116,17 @@ fn devices_pipes_and_long_files_are_not_read() {
     let output = run(&["probe", "--to", "wss://127.0.0.1:1", "--ca", "/dev/zero"], |_| {});
     assert_eq!(output.code, 3, "{output:?}");
 }
+
+#[test]
+fn cluster_of_earlier_versions_is_a_usage_error_that_hides_its_url() {
+    for (arguments, variable) in
+        [(&["--cluster", "redis://u:hunter2@h"][..], ""), (&["--cluster"], ""), (&[], "redis://u:hunter2@h")]
+    {
+        let arguments = [&["signaling-server", "--port", "0"], arguments].concat();
+        let output = run(&arguments, |command| _ = command.env("CLUSTER_URL", variable));
+        assert_eq!(output.code, 2, "{output:?}");
+        assert!(output.stderr.contains("CLUSTER_URL") && output.stderr.contains("load balancer"), "{output:?}");
+        assert!(!output.stderr.contains("hunter2"), "{output:?}");
+    }
+    Server::start_signaling_with(&[], |command| _ = command.env("CLUSTER_URL", ""));
+}

@@ -12,7 +12,7 @@ use super::{CheckReport, CheckedSource, Finding, MAX_SOURCES, Severity};
 /// Maximum number of findings about a connection that differ only in their sentences. Further ones count for the first one of their rule.
 const MAX_FINDINGS: usize = 16;
 
-/// Judges all connections of a server, in a cluster those of its process.
+/// Judges all connections of a server.
 #[derive(Debug, Default)]
 pub struct SignalingCheck {
     connections: BTreeMap<ConnId, Connection>,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -35,24 +35,13 @@ impl RoomHandlers {
         self.named.insert(room.to_owned(), Box::new(handler));
     }
 
-    /// Whether the room has a handler of its own.
-    pub(crate) fn is_named(&self, room: &str) -> bool {
-        self.named.contains_key(room)
-    }
-
-    /// The rooms with handlers that cannot save their state.
-    pub(crate) fn unsaved(&self) -> Vec<&str> {
-        let unsaved = self.named.iter().filter(|(_, handler)| handler.save().is_none());
-        unsaved.map(|(room, _)| room.as_str()).collect()
-    }
-
     /// The handler of a room.
-    pub(crate) fn get(&self, room: &str) -> &dyn RoomHandler {
+    pub(super) fn get(&self, room: &str) -> &dyn RoomHandler {
         self.named.get(room).unwrap_or(&self.default).as_ref()
     }
 
     /// The handler of a room, to call its hooks.
-    pub(crate) fn get_mut(&mut self, room: &str) -> &mut dyn RoomHandler {
+    pub(super) fn get_mut(&mut self, room: &str) -> &mut dyn RoomHandler {
         match self.named.get_mut(room) {
             Some(handler) => handler.as_mut(),
             None => self.default.as_mut(),
@@ -64,11 +53,7 @@ impl RoomHandlers {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RelayRoom;
 
-impl RoomHandler for RelayRoom {
-    fn save(&self) -> Option<Value> {
-        Some(Value::Null)
-    }
-}
+impl RoomHandler for RelayRoom {}
 
 /// A room that is declared in a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,10 +119,6 @@ impl RoomHandler for DeclaredRoom {
 
     fn broadcast_delay(&self, _: &RelayContext<'_>) -> Duration {
         self.broadcast_delay
-    }
-
-    fn save(&self) -> Option<Value> {
-        Some(Value::Null)
     }
 }
 
@@ -307,26 +288,6 @@ impl RoomHandler for RadioRoom {
         let seconds = in_message.or_else(own);
         seconds.map_or(self.default_delay, |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     }
-
-    fn save(&self) -> Option<Value> {
-        let history = self.history.iter().map(|entry| entry.get().to_owned()).collect();
-        let state = SavedRadio { history, slot_duration_ms: self.slot_duration_ms };
-        Some(if state == SavedRadio::default() { Value::Null } else { to_value(&state) })
-    }
-
-    fn restore(&mut self, state: Value) {
-        let SavedRadio { history, slot_duration_ms } = serde_json::from_value(state).unwrap_or_default();
-        self.history = history.into_iter().filter_map(|entry| RawValue::from_string(entry).ok()).collect();
-        self.slot_duration_ms = slot_duration_ms;
-    }
-}
-
-/// The state of [`RadioRoom`]. The stored messages are JSON as text, whose depth is then no concern of its reader.
-#[derive(Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-struct SavedRadio {
-    history: Vec<String>,
-    slot_duration_ms: Option<f64>,
 }
 
 /// The duration of the message's content in milliseconds. If the message contains no duration, the sender's URL or token specifies the
@@ -587,24 +548,6 @@ impl RoomHandler for ChatRoom {
             ("totalMessages".to_owned(), self.message_count.into()),
         ])
     }
-
-    fn save(&self) -> Option<Value> {
-        let state = SavedChat { members: self.members.clone(), message_count: self.message_count };
-        Some(if state == SavedChat::default() { Value::Null } else { to_value(&state) })
-    }
-
-    fn restore(&mut self, state: Value) {
-        let SavedChat { members, message_count } = serde_json::from_value(state).unwrap_or_default();
-        (self.members, self.message_count) = (members, message_count);
-    }
-}
-
-/// The state of [`ChatRoom`].
-#[derive(Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-struct SavedChat {
-    members: Vec<(ConnId, Option<String>)>,
-    message_count: u64,
 }
 
 /// The user name that a member has set.

@@ -5,14 +5,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
 use utoipa::ToSchema;
 
 use super::builtin_rooms::RoomHandlers;
 use super::messages::{MessageSender, relay_or_delay, wrap};
-use super::room_handler::RoomView;
 use super::room_state::{BroadcastDialect, Membership, MessageOrigin};
 use crate::activity_log::{ActivityOutcome, ActivityScope};
 use crate::connection_context::ConnectionContext;
@@ -24,8 +23,7 @@ use crate::json;
 use jamjam_core::time::WallClock;
 
 /// The format of a post.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PostFormat {
     /// Any JSON object.
     Object,
@@ -35,8 +33,8 @@ pub enum PostFormat {
 
 /// The body of a post. It is parsed before the hub is locked.
 pub struct PostBody<'a> {
-    pub(crate) bytes: &'a [u8],
-    pub(crate) payload: Option<Value>,
+    bytes: &'a [u8],
+    payload: Option<Value>,
 }
 
 impl<'a> PostBody<'a> {
@@ -129,11 +127,14 @@ fn post(
     PostBody { bytes, payload }: PostBody<'_>,
 ) -> Result<AcceptedPost, PostError> {
     let payload = payload.ok_or(PostError::InvalidJson)?;
-    let room = dialect.room_view(name, ctx.now);
-    if !ctx.is_applying() {
-        check_post(dialect, &room, format, &payload)?;
+    let Some(members) = payload.as_object() else { return Err(PostError::NotAnObject) };
+    let errors = if format == PostFormat::Typed { invalid_fields(members) } else { Vec::new() };
+    if !errors.is_empty() {
+        return Err(PostError::InvalidFields(errors));
     }
+    let room = dialect.room_view(name, ctx.now);
     let handler = dialect.handlers.get_mut(name);
+    handler.validate_http_post(&room, &payload).map_err(PostError::RejectedByRoom)?;
     let Some(relay) = handler.on_http_post(&room, payload) else {
         return Ok(AcceptedPost { recipients: 0, delay: Duration::ZERO, message: "null".to_owned() });
     };
@@ -141,21 +142,6 @@ fn post(
     let delay = relay_or_delay(ctx, dialect, origin, &relay).map_err(|_| PostError::DelayQueueFull)?;
     let message = wrap(ctx.limits.broadcast.envelope, &room, MessageSender::Http, &relay);
     Ok(AcceptedPost { recipients: room.clients, delay, message })
-}
-
-/// Validates the body of a post to `room`.
-pub(crate) fn check_post(
-    dialect: &mut BroadcastDialect,
-    room: &RoomView<'_>,
-    format: PostFormat,
-    payload: &Value,
-) -> Result<(), PostError> {
-    let Some(members) = payload.as_object() else { return Err(PostError::NotAnObject) };
-    let errors = if format == PostFormat::Typed { invalid_fields(members) } else { Vec::new() };
-    if !errors.is_empty() {
-        return Err(PostError::InvalidFields(errors));
-    }
-    dialect.handlers.get_mut(room.name).validate_http_post(room, payload).map_err(PostError::RejectedByRoom)
 }
 
 fn invalid_fields(members: &Map<String, Value>) -> Vec<FieldError> {
@@ -192,16 +178,10 @@ impl Hub {
         ctx.source = source;
         let bytes = body.bytes;
         let posted = post(&mut ctx, &mut dialects.broadcast, room, format, body);
-        self.record_post(now, room, bytes, posted.as_ref().err());
-        posted
-    }
-
-    /// Records a post to a broadcast room.
-    pub(crate) fn record_post(&mut self, now: WallClock, room: &str, bytes: &[u8], error: Option<&PostError>) {
-        if self.replica.is_none() && (error.is_some() || self.activity_log.is_active(now.monotonic)) {
+        if posted.is_err() || self.activity_log.is_active(now.monotonic) {
             let protected = self.dialects.broadcast.handlers.get(room).requires_auth();
             let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
-            let failure = error.map(|error| match error {
+            let failure = posted.as_ref().err().map(|error| match error {
                 // The handler's own error text may quote the post's content, so it is not recorded.
                 PostError::RejectedByRoom(_) => (ActivityOutcome::Rejected, "rejected by the room handler".to_owned()),
                 other => (ActivityOutcome::Rejected, other.to_string()),
@@ -209,6 +189,7 @@ impl Hub {
             let text = std::str::from_utf8(bytes).ok();
             self.activity_log.record_message(now, scope, None, (text, bytes.len()), failure);
         }
+        posted
     }
 
     /// Whether the handler of a broadcast room serves `path`.

@@ -9,7 +9,6 @@ use utoipa::ToSchema;
 
 use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomView};
 use super::room_state::{BroadcastDialect, DelayQueueFull, DelayedMessage, Membership, MessageOrigin};
-use crate::cluster::{Plan, plan_append};
 use crate::connection_context::ConnectionContext;
 use crate::dialect::Dialect;
 use crate::json::{self, JsonError, MessageError, to_json};
@@ -34,52 +33,9 @@ impl BroadcastDialect {
         message: Result<Value, JsonError>,
         bytes: usize,
     ) -> Result<(), MessageError> {
-        let (member, name) = self.sender(ctx)?;
-        let payload = if ctx.is_applying() {
-            message.map_err(|_| MessageError::TOO_LARGE)?
-        } else {
-            let Some(payload) = self.admit_message(ctx, (&member, &name), message, bytes)? else { return Ok(()) };
-            payload
-        };
-        let Membership { client, .. } = member;
-        let room = self.room_view(&name, ctx.now);
-        let handler = self.handlers.get_mut(&name);
-        let relay =
-            handler.on_message(&room, &client, payload).ok_or(MessageError::ignored("dropped by the room handler"))?;
-        let origin = MessageOrigin { room: name, sender: Some(client), received_at: ctx.now, bytes };
-        if let Err(DelayQueueFull) = relay_or_delay(ctx, self, origin, &relay) {
-            ctx.counters.requests_limited += 1;
-            return reject(ctx, "Too many delayed messages are waiting");
-        }
-        Ok(())
-    }
-
-    /// Handles a message in a cluster: what is relayed is left to the log.
-    pub(crate) fn plan(
-        &mut self,
-        ctx: &mut ConnectionContext<'_>,
-        message: Result<Value, JsonError>,
-        text: &str,
-    ) -> Result<Option<Plan>, MessageError> {
-        let (member, name) = self.sender(ctx)?;
-        let payload = self.admit_message(ctx, (&member, &name), message, text.len())?;
-        if payload.is_some() { plan_append(ctx, text) } else { Ok(None) }
-    }
-
-    fn sender(&self, ctx: &ConnectionContext<'_>) -> Result<(Membership, String), MessageError> {
         let (member, room) = self.rooms.member(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
-        Ok((member.data.clone(), room.name().to_owned()))
-    }
-
-    /// Checks and acknowledges a message of a member. Returns the payload of a message that is to be relayed.
-    fn admit_message(
-        &mut self,
-        ctx: &mut ConnectionContext<'_>,
-        (Membership { client, is_control_channel }, name): (&Membership, &str),
-        message: Result<Value, JsonError>,
-        bytes: usize,
-    ) -> Result<Option<Value>, MessageError> {
-        if *is_control_channel {
+        let (Membership { client, is_control_channel }, name) = (member.data.clone(), room.name().to_owned());
+        if is_control_channel {
             return reject(ctx, "Control channel is receive-only");
         }
         let settings = &ctx.limits.broadcast;
@@ -94,9 +50,9 @@ impl BroadcastDialect {
         if !payload.is_object() && !payload.is_array() {
             return reject(ctx, "Payload must be a JSON object");
         }
-        let room = self.room_view(name, ctx.now);
-        let handler = self.handlers.get_mut(name);
-        if let Err(error) = handler.validate_message(&room, client, &payload) {
+        let room = self.room_view(&name, ctx.now);
+        let handler = self.handlers.get_mut(&name);
+        if let Err(error) = handler.validate_message(&room, &client, &payload) {
             ctx.count_rejection();
             ctx.reply(&ServerMessage::Error { error: &error });
             // The error text of the room handler may quote the client's message. Therefore, this text is not logged.
@@ -106,14 +62,21 @@ impl BroadcastDialect {
             && ACKNOWLEDGED_TYPES.iter().any(|acknowledged| acknowledged.eq_ignore_ascii_case(kind))
         {
             ctx.reply(&ServerMessage::Ack { ack_type: kind, received_at: ctx.now.unix_ms() });
-            return Ok(None);
+            return Ok(());
         }
-        Ok(Some(payload))
+        let relay =
+            handler.on_message(&room, &client, payload).ok_or(MessageError::ignored("dropped by the room handler"))?;
+        let origin = MessageOrigin { room: name, sender: Some(client), received_at: ctx.now, bytes };
+        if let Err(DelayQueueFull) = relay_or_delay(ctx, self, origin, &relay) {
+            ctx.counters.requests_limited += 1;
+            return reject(ctx, "Too many delayed messages are waiting");
+        }
+        Ok(())
     }
 }
 
 /// Counts a rejected message and sends the error to its sender.
-fn reject<T>(ctx: &mut ConnectionContext<'_>, error: &'static str) -> Result<T, MessageError> {
+fn reject(ctx: &mut ConnectionContext<'_>, error: &'static str) -> Result<(), MessageError> {
     ctx.count_rejection();
     ctx.reply(&ServerMessage::Error { error });
     Err(MessageError::Rejected(error))

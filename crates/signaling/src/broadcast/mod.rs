@@ -2,7 +2,7 @@
 //! decides who may join and transforms messages. Control channels only receive.
 
 pub(super) mod builtin_rooms;
-pub(super) mod http_posts;
+mod http_posts;
 pub(super) mod messages;
 pub(super) mod room_handler;
 mod room_state;
@@ -13,9 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::close_code::CloseCode;
-use super::cluster::MemberFacts;
 use super::connection_context::{ConnectionContext, MAX_JOIN_DEBT};
-use super::dialect_handler::DialectHandler;
+use super::dialect_handler::{DialectHandler, MemberFacts};
 use super::event_sink::ConnId;
 use super::limits::SignalingLimits;
 use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR};
@@ -36,15 +35,11 @@ pub use room_handler::{
     ClientInfo, JoinRequest, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView,
 };
 
-pub(super) use room_state::{BroadcastDialect, SavedMessage};
+pub(super) use room_state::BroadcastDialect;
 
 impl DialectHandler for BroadcastDialect {
     fn rooms(&self) -> &dyn RoomDirectory {
         &self.rooms
-    }
-
-    fn rooms_mut(&mut self) -> &mut dyn RoomDirectory {
-        &mut self.rooms
     }
 
     fn member_facts(&self, conn: ConnId) -> Option<MemberFacts> {
@@ -59,9 +54,10 @@ impl DialectHandler for BroadcastDialect {
 
     fn on_connect(&mut self, ctx: &mut ConnectionContext<'_>, route: Route) {
         if let Route::Broadcast(params) = route
-            && let Some(entrant) = self.admit(ctx, params, None)
+            && let Err((code, reason, detail)) = self.join(ctx, params)
         {
-            self.enter(ctx, entrant);
+            let (code, reason) = code.for_frame(&reason);
+            ctx.reject_with_detail(code, reason, detail);
         }
     }
 
@@ -124,24 +120,13 @@ impl BroadcastDialect {
         }
     }
 
-    /// Checks the token of a new connection, and lets the room handler check the connection. If one of them rejects the connection, it is
-    /// closed. In a cluster, the rooms of `copy` are those of this process.
-    pub(crate) fn admit(
+    /// Adds a new connection to its room. The error is the close code and reason with which the connection is rejected, and the detail for
+    /// the log.
+    fn join(
         &mut self,
         ctx: &mut ConnectionContext<'_>,
         params: BroadcastParams,
-        copy: Option<&Self>,
-    ) -> Option<Entrant> {
-        let entrant = self.check(ctx, params, copy);
-        entrant.inspect_err(|(code, reason, detail)| reject_join(ctx, *code, reason, *detail)).ok()
-    }
-
-    fn check(
-        &mut self,
-        ctx: &mut ConnectionContext<'_>,
-        params: BroadcastParams,
-        copy: Option<&Self>,
-    ) -> Result<Entrant, (CloseCode, Cow<'static, str>, Option<&'static str>)> {
+    ) -> Result<(), (CloseCode, Cow<'static, str>, Option<&'static str>)> {
         let BroadcastParams { room, is_control_channel, token, query, headers } = params;
         let name = room.ok_or((CloseCode::ROOM_NAME_REQUIRED, "Room name required".into(), Some(ROOM_NAME_MISSING)))?;
         let is_open = !is_control_channel && !self.handlers.get(&name).requires_auth();
@@ -165,22 +150,14 @@ impl BroadcastDialect {
             }
         };
         let client = Arc::new(ClientInfo { conn: ctx.conn, source: ctx.source, claims, query });
-        let room = copy.unwrap_or(self).room_view(&name, ctx.now);
+        let room = self.room_view(&name, ctx.now);
         let handler = self.handlers.get_mut(&name);
         let request = JoinRequest { query: &client.query, headers: &headers };
         handler
             .verify_auth(&room, &client, &request)
             .map_err(|Rejection { code, reason }| (CloseCode(code), reason.into(), None))?;
-        Ok(Entrant { room: name, client, is_control_channel })
-    }
-
-    /// Adds an admitted connection to its room, or closes the connection because of a limit.
-    pub(crate) fn enter(&mut self, ctx: &mut ConnectionContext<'_>, entrant: Entrant) {
-        let Entrant { room: name, client, is_control_channel } = entrant;
-        let room = self.room_view(&name, ctx.now);
-        let handler = self.handlers.get(&name);
         let found = self.rooms.find(&name).map(|room| room.key);
-        let has_too_many_rooms = || ctx.has_too_many_rooms(self.rooms.rooms_created_by(ctx.source));
+        let has_too_many_rooms = || self.rooms.rooms_created_by(ctx.source) >= ctx.limits.max_rooms_per_address;
         let reason = if !is_control_channel && handler.max_clients().is_some_and(|max| room.clients >= max) {
             Some("Room is full")
         } else if found.is_none() && has_too_many_rooms() {
@@ -189,7 +166,7 @@ impl BroadcastDialect {
             ctx.check_requested_bytes(MAX_JOIN_DEBT).err().map(|_| "Too many requests")
         };
         if let Some(reason) = reason {
-            return reject_join(ctx, CloseCode::TRY_AGAIN_LATER, reason, None);
+            return Err((CloseCode::TRY_AGAIN_LATER, reason.into(), None));
         }
         let membership = Membership { client: Arc::clone(&client), is_control_channel };
         let key = found.unwrap_or_else(|| {
@@ -213,14 +190,11 @@ impl BroadcastDialect {
             handler.on_join(&room, &client)
         };
         self.apply_actions(ctx, &name, actions);
+        Ok(())
     }
 
     /// Schedules the next call of the heartbeat hook, if the room is open.
     fn schedule_room_heartbeat(&self, ctx: &mut ConnectionContext<'_>, room: RoomKey) {
-        // In a cluster, each heartbeat is an entry of the log, and the default handler has no use for it.
-        if ctx.is_applying() && self.room_name(room).is_none_or(|name| !self.handlers.is_named(&name)) {
-            return;
-        }
         if let Some(interval) = ctx.limits.heartbeat.interval.filter(|_| self.is_open(room)) {
             let event = TimerEvent::Broadcast(BroadcastTimer::RoomHeartbeat(room));
             ctx.timers.insert(ctx.now.monotonic + interval, event);
@@ -279,19 +253,6 @@ impl BroadcastDialect {
 /// Why a URL without a valid room name is rejected.
 const ROOM_NAME_MISSING: &str =
     "Room name required: neither the path nor the parameter room has a name of 1 to 128 bytes";
-
-/// A connection that is admitted to a room.
-pub(crate) struct Entrant {
-    pub(crate) room: String,
-    pub(crate) client: Arc<ClientInfo>,
-    pub(crate) is_control_channel: bool,
-}
-
-/// Closes a connection that may not join a room.
-fn reject_join(ctx: &mut ConnectionContext<'_>, code: CloseCode, reason: &str, detail: Option<&'static str>) {
-    let (code, reason) = code.for_frame(reason);
-    ctx.reject_with_detail(code, reason, detail);
-}
 
 /// Informs the room handler that a member or control channel has left.
 fn on_leave(

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
@@ -44,7 +44,7 @@ impl RoomView<'_> {
 }
 
 /// A connected or connecting client.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct ClientInfo {
     /// The number of the connection.
     pub conn: ConnId,
@@ -262,17 +262,6 @@ pub trait RoomHandler: Send {
     fn control_payload(&mut self, context: &RelayContext<'_>) -> Option<Value> {
         None
     }
-
-    /// The state as JSON, for processes that share their rooms; `null` if nothing would be lost without it. `None`: the handler cannot save
-    /// its state, so the room cannot be shared. In a cluster, all hooks that follow a join, a leave, a message or a post run in each process
-    /// with the same arguments, and must depend on nothing else. `verify_auth`, both validations and `routes` run in one process only, and must
-    /// not change the state.
-    fn save(&self) -> Option<Value> {
-        None
-    }
-
-    /// Replaces the state by one that [`RoomHandler::save`] returned.
-    fn restore(&mut self, state: Value) {}
 
     /// The delay of a message, at most one hour. A message that arrives later with a shorter delay may be relayed before this message.
     fn broadcast_delay(&self, context: &RelayContext<'_>) -> Duration {

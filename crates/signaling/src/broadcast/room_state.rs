@@ -3,9 +3,7 @@
 use std::collections::{HashMap, VecDeque, hash_map};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::builtin_rooms::RoomHandlers;
@@ -15,29 +13,28 @@ use crate::event_sink::ConnId;
 use crate::rooms::{MemberData, MemberInfo, Room, RoomKey, RoomMap};
 use crate::timers::TimerKey;
 use jamjam_core::address::source_network;
-use jamjam_core::memory_budget::{MemoryBudget, MemoryPermit};
-use jamjam_core::time::{Time, WallClock};
+use jamjam_core::memory_budget::MemoryPermit;
+use jamjam_core::time::WallClock;
 
 /// The state of the broadcast dialect.
 #[derive(Default)]
 pub(crate) struct BroadcastDialect {
     /// The `data` field of each room is the number of its control channels.
     pub(super) rooms: RoomMap<usize, Membership>,
-    pub(crate) handlers: RoomHandlers,
+    pub(super) handlers: RoomHandlers,
     pub(super) delay_queue: DelayQueue,
 }
 
 /// A member or control channel of a room.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone)]
 pub(crate) struct Membership {
-    #[serde(with = "shared_client")]
     pub(super) client: Arc<ClientInfo>,
     pub(super) is_control_channel: bool,
 }
 
 impl BroadcastDialect {
     /// The current state of a room. If the room is not open, the numbers are 0.
-    pub(crate) fn room_view<'a>(&self, name: &'a str, now: WallClock) -> RoomView<'a> {
+    pub(super) fn room_view<'a>(&self, name: &'a str, now: WallClock) -> RoomView<'a> {
         let room = self.rooms.find(name);
         let (all, control_clients) = room.map_or((0, 0), |room| (room.members.len(), room.data));
         RoomView { name, now, clients: all - control_clients, control_clients }
@@ -54,11 +51,6 @@ impl BroadcastDialect {
         self.rooms.find(name).map(Room::connections).unwrap_or_default()
     }
 
-    /// The room of a replica.
-    pub(crate) fn only_room(&self) -> Option<RoomKey> {
-        self.rooms.iter().next().map(|room| room.key)
-    }
-
     pub(crate) fn is_open(&self, key: RoomKey) -> bool {
         self.rooms.get(key).is_some()
     }
@@ -73,78 +65,6 @@ impl MemberData for Membership {
 
     fn info(&self) -> MemberInfo<'_> {
         MemberInfo { id: self.client.id(), name: None, is_control_channel: self.is_control_channel }
-    }
-}
-
-/// Writes and reads a shared client as JSON.
-mod shared_client {
-    use std::sync::Arc;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::ClientInfo;
-
-    pub(super) fn serialize<S: Serializer>(client: &Arc<ClientInfo>, to: S) -> Result<S::Ok, S::Error> {
-        client.as_ref().serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<ClientInfo>, D::Error> {
-        ClientInfo::deserialize(from).map(Arc::new)
-    }
-}
-
-/// A delayed message as JSON.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct SavedMessage {
-    room: String,
-    sender: Option<ClientInfo>,
-    received_us: u64,
-    bytes: usize,
-    source: IpAddr,
-    /// Whether the whole payload is the content in both envelope formats.
-    is_content: bool,
-    payload: String,
-    held_bytes: usize,
-}
-
-impl BroadcastDialect {
-    /// Number of bytes in delayed messages.
-    pub(crate) fn delayed_bytes(&self) -> usize {
-        self.delay_queue.bytes
-    }
-
-    /// A delayed message, to be saved.
-    pub(crate) fn saved_message(&self, id: u64) -> Option<SavedMessage> {
-        let (DelayedMessage { origin, source, variant, payload, held_bytes, .. }, _) =
-            self.delay_queue.messages.get(&id)?;
-        Some(SavedMessage {
-            room: origin.room.clone(),
-            sender: origin.sender.as_deref().cloned(),
-            received_us: origin.received_at.unix_us(),
-            bytes: origin.bytes,
-            source: *source,
-            is_content: matches!(variant(Value::Null), RelayPayload::Content(_)),
-            payload: payload.clone(),
-            held_bytes: *held_bytes,
-        })
-    }
-
-    /// Restores a delayed message. `schedule` starts its timer.
-    pub(crate) fn restore_message(&mut self, saved: SavedMessage, schedule: impl FnOnce(u64) -> TimerKey) {
-        let SavedMessage { room, sender, received_us, bytes, source, is_content, payload, held_bytes } = saved;
-        let received_at = WallClock::new(Time::from_nanos(received_us * 1_000), Duration::from_micros(received_us));
-        let Ok(memory) = MemoryBudget::new(None).account(None).take(held_bytes as u64) else { return };
-        let message = DelayedMessage {
-            origin: MessageOrigin { room, sender: sender.map(Arc::new), received_at, bytes },
-            source,
-            variant: if is_content { RelayPayload::Content } else { RelayPayload::Message },
-            payload,
-            held_bytes,
-            is_due: false,
-            _memory: memory,
-        };
-        // The message was within the limits when it was stored.
-        let _ = self.delay_queue.push(message, usize::MAX, usize::MAX, schedule);
     }
 }
 

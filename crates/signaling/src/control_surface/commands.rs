@@ -8,7 +8,8 @@ use tracing::info;
 use utoipa::ToSchema;
 
 use super::{
-    ControlSurfaceRoom, MAX_PARAMETERS, ParameterValues, ServerMessage, is_name_too_long, store_and_broadcast,
+    ControlSurfaceDialect, ControlSurfaceRoom, MAX_PARAMETERS, ParameterValues, ServerMessage, is_name_too_long,
+    store_and_broadcast,
 };
 use crate::control_surface_events::ROOM_CODE_DIGITS;
 use crate::dialect::Dialect;
@@ -97,10 +98,20 @@ pub enum CommandError {
 impl Hub {
     /// Creates a room.
     pub fn create_room(&mut self, now: WallClock, options: CreateRoomOptions) -> Result<CreatedRoom, CommandError> {
-        let digits = self.check_new_room(&options, self.dialects.control_surface.rooms.len())?;
         let limits = &self.limits.control_surface;
+        let digits = limits.code_digits.clamp(*ROOM_CODE_DIGITS.start(), *ROOM_CODE_DIGITS.end());
+        // At most half of the codes are in use. Therefore, a free code is found quickly, and codes stay hard to guess.
+        let max_rooms = limits.max_rooms.min(10_usize.pow(digits as u32) / 2);
         let rooms = &mut self.dialects.control_surface.rooms;
+        if rooms.len() >= max_rooms {
+            return Err(CommandError::TooManyRooms(rooms.len()));
+        }
         let code = match options.code {
+            Some(code)
+                if !ROOM_CODE_DIGITS.contains(&code.len()) || !code.bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
+                return Err(CommandError::InvalidCode);
+            }
             Some(code) if rooms.find(&code).is_some() => return Err(CommandError::CodeTaken),
             Some(code) => code,
             None => self.ids.unique(|ids| ids.room_code(digits), |code| rooms.find(code).is_none()),
@@ -123,20 +134,6 @@ impl Hub {
             "room created"
         );
         Ok(CreatedRoom { code, expires_ms })
-    }
-
-    /// Checks that a room can be created while `open_rooms` are open. Returns the number of digits of a generated code.
-    pub(crate) fn check_new_room(&self, options: &CreateRoomOptions, open_rooms: usize) -> Result<usize, CommandError> {
-        let limits = &self.limits.control_surface;
-        let digits = limits.code_digits.clamp(*ROOM_CODE_DIGITS.start(), *ROOM_CODE_DIGITS.end());
-        // At most half of the codes are in use. Therefore, a free code is found quickly, and codes stay hard to guess.
-        let max_rooms = limits.max_rooms.min(10_usize.pow(digits as u32) / 2);
-        if open_rooms >= max_rooms {
-            return Err(CommandError::TooManyRooms(open_rooms));
-        }
-        let is_valid =
-            |code: &String| ROOM_CODE_DIGITS.contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_digit());
-        if options.code.as_ref().is_none_or(is_valid) { Ok(digits) } else { Err(CommandError::InvalidCode) }
     }
 
     /// Informs the members of a room and closes it. Returns the number of members.
@@ -219,15 +216,12 @@ impl Hub {
         if min > max {
             return Err(CommandError::InvalidRange);
         }
-        let ranges = &mut self.dialects.control_surface.ranges;
+        let ControlSurfaceDialect { ranges, rooms, .. } = &mut self.dialects.control_surface;
         if ranges.len() >= MAX_PARAMETERS && !ranges.contains_key(name) {
             return Err(CommandError::TooManyParameters);
         }
         ranges.insert(name.to_owned(), (min, max));
-        self.dialects.control_surface.on_ranges_changed();
-        if let Some(lobby) = &mut self.lobby {
-            lobby.ranges_version += 1;
-        }
+        rooms.iter_mut().for_each(|room| room.data.parameters.cached_state = None);
         value.map_or(Ok(0), |value| self.broadcast_param(now, None, name, value, sink))
     }
 

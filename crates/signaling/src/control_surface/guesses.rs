@@ -35,7 +35,7 @@ const MAX_SOURCES: usize = 4_096;
 const MAX_CLOSED_ROOMS: usize = 256;
 
 /// Counts wrong room codes.
-pub(crate) struct CodeGuesses {
+pub(super) struct CodeGuesses {
     per_source: WindowLimiter,
     per_known_source: WindowLimiter,
     period_end: Time,

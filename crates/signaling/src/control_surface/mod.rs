@@ -7,18 +7,16 @@ mod commands;
 mod guesses;
 pub(super) mod messages;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use guesses::CodeGuesses;
 use messages::{ClientMessage, JoinMessage, ParamMessage, ParameterState, PingMessage, ServerMessage, TriggerMessage};
-use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::close_code::CloseCode;
-use super::cluster::{Command, Entrance, Plan, is_member, plan_append};
 use super::connection_context::{ConnectionContext, MAX_LIST_DEBT};
 use super::control_surface_events::{
     ControlSurfaceEvent, ControlSurfaceEventKind, InlineStr, MAX_PARAMETER_NAME_BYTES,
@@ -72,11 +70,10 @@ pub(super) struct ControlSurfaceDialect {
     pub(super) rooms: Rooms,
     /// The declared ranges (minimum and maximum) by parameter name. Values outside the range are accepted and not clamped.
     pub(super) ranges: BTreeMap<String, (f32, f32)>,
-    pub(super) guesses: CodeGuesses,
+    guesses: CodeGuesses,
 }
 
 /// The data of a room; its name is its code.
-#[derive(Serialize, Deserialize)]
 pub(super) struct ControlSurfaceRoom {
     pub(super) parameters: ParameterValues,
     /// Number of scheduled updates that have not taken effect yet.
@@ -84,16 +81,13 @@ pub(super) struct ControlSurfaceRoom {
     pub(super) max_members: usize,
     /// Milliseconds since the Unix epoch.
     pub(super) expires_ms: u64,
-    #[serde(skip)]
     pub(super) expiry_timer: TimerKey,
 }
 
 /// The data of a member.
-#[derive(Serialize, Deserialize)]
 pub(super) struct ControlSurfaceMember {
     pub(super) node_id: String,
-    /// Whether the connection has sent `sync`, which only its own process knows.
-    #[serde(skip)]
+    /// Whether the connection has sent `sync`.
     pub(super) has_synced: bool,
 }
 
@@ -108,10 +102,6 @@ impl MemberData for ControlSurfaceMember {
 impl DialectHandler for ControlSurfaceDialect {
     fn rooms(&self) -> &dyn RoomDirectory {
         &self.rooms
-    }
-
-    fn rooms_mut(&mut self) -> &mut dyn RoomDirectory {
-        &mut self.rooms
     }
 
     fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
@@ -208,43 +198,6 @@ impl ControlSurfaceDialect {
         Ok(())
     }
 
-    /// Handles a message in a cluster: what it changes is left to the log. `sync` is answered by the replica of the room.
-    pub(super) fn plan(
-        &mut self,
-        ctx: &mut ConnectionContext<'_>,
-        message: ClientMessage<'_>,
-        text: &str,
-    ) -> Result<Option<Plan>, MessageError> {
-        match message {
-            ClientMessage::Join(JoinMessage { room_code })
-                if self.guesses.may_check(ctx.now.monotonic, ctx.source).is_ok() =>
-            {
-                let (name, room_code) = (room_code.to_string(), room_code.into_owned());
-                let entrance = Box::new(Entrance::ControlSurface { room_code });
-                let command = Command::Enter { conn: ctx.conn, source: ctx.source, entrance };
-                let dialect = Dialect::ControlSurface;
-                Ok(Some(Plan::Enter { dialect, name, create: false, password: None, command }))
-            }
-            ClientMessage::Param(ParamMessage { name, value, .. }) => {
-                check_param(value)?;
-                check_event_name(&name)?;
-                plan_append(ctx, text)
-            }
-            ClientMessage::Trigger(TriggerMessage { name, .. }) => {
-                check_event_name(&name)?;
-                plan_append(ctx, text)
-            }
-            ClientMessage::Leave if is_member(ctx) => plan_append(ctx, text),
-            // The rooms of a lobby are empty, so that a join whose code is not checked is rejected, and `leave` closes the connection.
-            message => self.on_message(ctx, message, text.len()).map(|()| None),
-        }
-    }
-
-    /// Discards the cached messages that contain declared ranges.
-    pub(super) fn on_ranges_changed(&mut self) {
-        self.rooms.iter_mut().for_each(|room| room.data.parameters.cached_state = None);
-    }
-
     /// Closes a room and the connections of its members, whose number is returned; `None` if no room has the code. Only the log contains
     /// `reason`.
     fn close_room_with_code(&mut self, ctx: &mut ConnectionContext<'_>, code: &str, reason: &str) -> Option<usize> {
@@ -269,7 +222,7 @@ fn join(
     JoinMessage { room_code }: JoinMessage<'_>,
 ) -> Result<(), MessageError> {
     let (now, from, conn) = (ctx.now.monotonic, ctx.source, ctx.conn);
-    let checked = if ctx.is_applying() { Ok(()) } else { dialect.guesses.may_check(now, from) };
+    let checked = dialect.guesses.may_check(now, from);
     let Some(room) = dialect.rooms.find(&room_code).filter(|_| checked.is_ok()) else {
         if checked.is_err() {
             ctx.counters.codes_not_checked += 1;
@@ -310,7 +263,9 @@ fn set_param(
     message: &ParamMessage<'_>,
 ) -> Result<usize, MessageError> {
     let ParamMessage { name, value, at } = message;
-    check_param(*value)?;
+    if !value.is_finite() {
+        return Err(MessageError::ignored("value is not a finite 32-bit number"));
+    }
     let key = member_room(ctx, dialect, name)?;
     let sender = ParameterSender { conn: ctx.conn, source: ctx.source };
     let room = dialect.rooms.get_mut(key).ok_or(MessageError::NOT_IN_ROOM)?;
@@ -348,15 +303,7 @@ fn member_room(
     name: &str,
 ) -> Result<RoomKey, MessageError> {
     let key = dialect.rooms.room_of(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
-    check_event_name(name).map(|()| key)
-}
-
-fn check_param(value: f32) -> Result<(), MessageError> {
-    if value.is_finite() { Ok(()) } else { Err(MessageError::ignored("value is not a finite 32-bit number")) }
-}
-
-fn check_event_name(name: &str) -> Result<(), MessageError> {
-    if is_name_too_long(name) { Err(MessageError::ignored("name longer than 256 bytes")) } else { Ok(()) }
+    if is_name_too_long(name) { Err(MessageError::ignored("name longer than 256 bytes")) } else { Ok(key) }
 }
 
 /// Whether a name has more than [`MAX_PARAMETER_NAME_BYTES`] in JSON, where a character has up to six bytes.
@@ -422,7 +369,7 @@ const TOO_MANY_IN_ROOM: &str = "the room has the maximum number of parameters";
 const TOO_MANY_FROM_ADDRESS: &str = "this address has created its share of the parameters";
 
 /// A parameter of a room.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct ParameterValue {
     /// The parameter that was set first has index 1, and each further parameter has the next index.
     pub(super) index: usize,
@@ -430,16 +377,14 @@ pub(super) struct ParameterValue {
 }
 
 /// The parameters of a room by name.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 pub(super) struct ParameterValues {
     by_name: BTreeMap<String, ParameterValue>,
     /// How many of them members from each address have created. The share of an address does not grow if its members leave.
-    created_by: BTreeMap<IpAddr, usize>,
+    created_by: HashMap<IpAddr, usize>,
     /// The memory of what members have created.
-    #[serde(skip)]
     memory: Vec<MemoryPermit>,
     /// The cached `state` message.
-    #[serde(skip)]
     cached_state: Option<String>,
 }
 

@@ -1,20 +1,17 @@
 //! How jamjam clients find, enter and leave rooms, and what each generation of clients sees.
 
-use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tracing::debug;
 
 use super::messages::{Peer, RoomInfo, ServerMessage};
 use crate::close_code::CloseCode;
-use crate::connection_context::{ConnectionContext, MAX_JOIN_DEBT};
+use crate::connection_context::{ConnectionContext, MAX_JOIN_DEBT, MAX_LIST_DEBT};
 use crate::dialect::Dialect;
 use crate::event_sink::ConnId;
 use crate::json::{MessageError, to_json};
 use crate::member_log::CHANGED_ROOM;
 use crate::rooms::{
-    INVITE_CODE_LEN, IdGenerator, LONG_INVITE_CODE_LEN, MemberData, MemberInfo, Room, RoomKey, RoomMap,
+    INVITE_CODE_LEN, IdGenerator, LONG_INVITE_CODE_LEN, MemberData, MemberInfo, Room, RoomIter, RoomKey, RoomMap,
 };
 use jamjam_core::link::parse_link_key;
 use jamjam_core::rate_limit::WindowLimiter;
@@ -38,7 +35,6 @@ pub(super) type JamjamRooms = RoomMap<Option<String>, JamjamMember>;
 type JamjamRoom = Room<Option<String>, JamjamMember>;
 
 /// A member: what newer clients see of it, and whether it is a newer client itself.
-#[derive(Serialize, Deserialize)]
 pub(super) struct JamjamMember {
     pub(super) peer: Peer,
     pub(super) is_newer: bool,
@@ -73,28 +69,19 @@ pub(super) fn leave_room(
     }
 }
 
-/// Checks that the source may create a room with this password.
-pub(super) fn check_new_room(
-    ctx: &mut ConnectionContext<'_>,
-    rooms: &JamjamRooms,
-    password: Option<&str>,
-) -> Result<(), MessageError> {
-    if ctx.has_too_many_rooms(rooms.rooms_created_by(ctx.source)) {
-        ctx.count_limited();
-        return reject(ctx, "Too many rooms");
-    }
-    if password.is_some_and(|password| password.len() > MAX_PASSWORD_BYTES) {
-        return reject(ctx, "Password too long");
-    }
-    Ok(())
-}
-
 pub(super) fn create_room(
     ctx: &mut ConnectionContext<'_>,
     rooms: &mut JamjamRooms,
     (name, password): (String, Option<String>),
     member: JamjamMember,
-) {
+) -> Result<(), MessageError> {
+    if rooms.rooms_created_by(ctx.source) >= ctx.limits.max_rooms_per_address {
+        ctx.count_limited();
+        return reject(ctx, "Too many rooms");
+    }
+    if password.as_ref().is_some_and(|password| password.len() > MAX_PASSWORD_BYTES) {
+        return reject(ctx, "Password too long");
+    }
     leave_room(ctx, rooms, None, CHANGED_ROOM);
     let names: [fn(&mut IdGenerator) -> String; 3] =
         [IdGenerator::room_id, |ids| ids.invite_code(INVITE_CODE_LEN), |ids| ids.invite_code(LONG_INVITE_CODE_LEN)];
@@ -104,6 +91,7 @@ pub(super) fn create_room(
     let name = truncate_bytes(name, MAX_NAME_BYTES);
     let key = rooms.create(names.into(), Some(name), Some(ctx.source), ctx.now.unix_ms(), password);
     rooms.join(key, ctx.conn, member);
+    Ok(())
 }
 
 /// Adds the connection to a room. Returns the number of other members.
@@ -117,23 +105,31 @@ pub(super) fn join_room(
     // Room ids and the two kinds of invite codes have different lengths, so `name` cannot match several.
     let Some(room) = rooms.find(name) else { return reject(ctx, "Room not found") };
     let key = room.key;
-    // In a cluster, the password was verified before the log says that the connection enters.
-    if let Some(expected) = room.data.as_ref().filter(|_| !ctx.is_applying()) {
+    if let Some(expected) = &room.data {
         if wrong_passwords.retry_after(ctx.now.monotonic, ctx.source).is_some() {
-            return Err(reject_password(ctx, rooms, true));
+            ctx.count_limited();
+            return reject(ctx, "Too many wrong passwords from this address");
         }
         let given = password.unwrap_or_default();
         // The comparison takes constant time for passwords of equal length.
         if password.is_none() || !bool::from(expected.as_bytes().ct_eq(given.as_bytes())) {
             // The limit is not reached yet, so the password is counted.
             let _ = wrong_passwords.check(ctx.now.monotonic, ctx.source);
-            return Err(reject_password(ctx, rooms, false));
+            let rejected = reject(ctx, "Invalid password");
+            if ctx.count_failed_guess() {
+                leave_room(ctx, rooms, None, "too many wrong passwords");
+                ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong passwords");
+            }
+            return rejected;
         }
     }
     if room.members.len() >= MAX_PEERS_PER_ROOM {
         return reject(ctx, "Room is full");
     }
-    check_requested(ctx, MAX_JOIN_DEBT)?;
+    if ctx.check_requested_bytes(MAX_JOIN_DEBT).is_err() {
+        ctx.count_limited();
+        return reject(ctx, "Too many requests");
+    }
     leave_room(ctx, rooms, Some(key), CHANGED_ROOM);
     let mut receivers = 0;
     if let Some(room) = rooms.get(key) {
@@ -156,65 +152,28 @@ pub(super) fn join_room(
     Ok(receivers)
 }
 
-/// Rejects a join whose password is wrong, or was not compared because of earlier wrong ones (`is_limited`).
-pub(super) fn reject_password(
-    ctx: &mut ConnectionContext<'_>,
-    rooms: &mut JamjamRooms,
-    is_limited: bool,
-) -> MessageError {
-    if is_limited {
-        ctx.count_limited();
-        return rejected(ctx, "Too many wrong passwords from this address");
-    }
-    let rejected = rejected(ctx, "Invalid password");
-    if ctx.count_failed_guess() {
-        leave_room(ctx, rooms, None, "too many wrong passwords");
-        ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong passwords");
-    }
-    rejected
-}
-
-/// Rejects a request for a list or a join if the source has requested too many bytes.
-pub(super) fn check_requested(ctx: &mut ConnectionContext<'_>, max: Duration) -> Result<(), MessageError> {
-    if ctx.check_requested_bytes(max).is_err() {
+pub(super) fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) -> Result<(), MessageError> {
+    if ctx.check_requested_bytes(MAX_LIST_DEBT).is_err() {
         ctx.count_limited();
         return reject(ctx, "Too many requests");
     }
-    Ok(())
-}
-
-pub(super) fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) {
+    let (is_newer, test_room_prefix) = (ctx.is_newer(), ctx.limits.test_room_prefix.as_deref());
     let info = |room: &JamjamRoom| {
-        let name = room.display_name.as_deref();
-        room_info(ctx, (&room.names, name), room.members.len(), room.data.is_some())
+        let name = room.display_name.clone().unwrap_or_default();
+        let is_test_room = test_room_prefix.is_some_and(|prefix| name.starts_with(prefix));
+        RoomInfo {
+            id: room.name().to_owned(),
+            name,
+            peer_count: room.members.len(),
+            max_peers: MAX_PEERS_PER_ROOM,
+            has_password: room.data.is_some(),
+            invite_code: room.names[invite_code_index(is_newer)].clone(),
+            test_room: is_newer.then_some(is_test_room),
+        }
     };
-    let list = rooms.json(usize::from(ctx.is_newer()), |rooms| room_list(rooms.map(info)));
-    ctx.reply_requested(list);
-}
-
-pub(super) fn room_list(rooms: impl Iterator<Item = RoomInfo>) -> String {
-    to_json(&ServerMessage::RoomList { rooms: rooms.collect() })
-}
-
-/// A room in the list of rooms that the client receives.
-pub(super) fn room_info(
-    ctx: &ConnectionContext<'_>,
-    (names, name): (&[String], Option<&str>),
-    peer_count: usize,
-    has_password: bool,
-) -> RoomInfo {
-    let is_newer = ctx.is_newer();
-    let name = name.unwrap_or_default().to_owned();
-    let is_test_room = ctx.limits.test_room_prefix.as_deref().is_some_and(|prefix| name.starts_with(prefix));
-    RoomInfo {
-        id: names.first().cloned().unwrap_or_default(),
-        name,
-        peer_count,
-        max_peers: MAX_PEERS_PER_ROOM,
-        has_password,
-        invite_code: names.get(invite_code_index(is_newer)).cloned().unwrap_or_default(),
-        test_room: is_newer.then_some(is_test_room),
-    }
+    let list = |rooms: RoomIter<'_, _, _>| to_json(&ServerMessage::RoomList { rooms: rooms.map(info).collect() });
+    ctx.reply_requested(rooms.json(usize::from(is_newer), list));
+    Ok(())
 }
 
 /// The members other than `conn` by generation, each with what it sees of `peer`.
@@ -227,28 +186,21 @@ pub(super) fn by_generation(room: &JamjamRoom, conn: ConnId, peer: &Peer) -> [(V
 }
 
 pub(super) fn reject<T>(ctx: &mut ConnectionContext<'_>, reason: &'static str) -> Result<T, MessageError> {
-    Err(rejected(ctx, reason))
-}
-
-fn rejected(ctx: &mut ConnectionContext<'_>, reason: &'static str) -> MessageError {
     debug!(target: "signaling", dialect = Dialect::Jamjam.name(), conn = ctx.conn.0, reason, "request rejected");
     ctx.reply(&ServerMessage::Error { message: reason.to_owned() });
-    MessageError::Rejected(reason)
+    Err(MessageError::Rejected(reason))
 }
 
-pub(super) fn check_link_key(ctx: &mut ConnectionContext<'_>, link_key: Option<&str>) -> Result<(), MessageError> {
-    if link_key.is_some_and(|key| parse_link_key(key).is_none()) {
-        return reject(ctx, "Invalid link key");
-    }
-    Ok(())
-}
-
+/// A new member, unless its link key is invalid.
 pub(super) fn new_member(
     ctx: &mut ConnectionContext<'_>,
     name: String,
     link_key: Option<String>,
     features: &[String],
-) -> JamjamMember {
+) -> Result<JamjamMember, MessageError> {
+    if link_key.as_deref().is_some_and(|key| parse_link_key(key).is_none()) {
+        return reject(ctx, "Invalid link key");
+    }
     let known = features.iter().find(|feature| *feature == PEER_MESSAGE);
     let peer = Peer {
         id: ctx.ids.uuid(),
@@ -260,5 +212,5 @@ pub(super) fn new_member(
         features: known.cloned().into_iter().collect(),
         link_key,
     };
-    JamjamMember { peer, is_newer: ctx.is_newer() }
+    Ok(JamjamMember { peer, is_newer: ctx.is_newer() })
 }

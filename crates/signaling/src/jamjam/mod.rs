@@ -6,15 +6,13 @@
 
 mod membership;
 mod messages;
-mod plan;
 
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::cluster::MemberFacts;
-use super::connection_context::{ConnectionContext, MAX_LIST_DEBT};
-use super::dialect_handler::DialectHandler;
+use super::connection_context::ConnectionContext;
+use super::dialect_handler::{DialectHandler, MemberFacts};
 use super::event_sink::ConnId;
 use super::json::MessageError;
 use super::limits::{Heartbeat, SignalingLimits};
@@ -23,8 +21,8 @@ use super::rooms::{Member, RoomDirectory};
 use jamjam_core::rate_limit::{WindowLimit, WindowLimiter};
 
 use membership::{
-    JamjamMember, JamjamRooms, PEER_MESSAGE, by_generation, check_link_key, check_new_room, check_requested,
-    create_room, join_room, leave_room, list_rooms, new_member, reject,
+    JamjamMember, JamjamRooms, PEER_MESSAGE, by_generation, create_room, join_room, leave_room, list_rooms, new_member,
+    reject,
 };
 
 pub(super) use membership::MAX_NAME_BYTES;
@@ -62,10 +60,6 @@ impl Default for JamjamDialect {
 impl DialectHandler for JamjamDialect {
     fn rooms(&self) -> &dyn RoomDirectory {
         &self.rooms
-    }
-
-    fn rooms_mut(&mut self) -> &mut dyn RoomDirectory {
-        &mut self.rooms
     }
 
     fn is_protected(&self, _: &SignalingLimits, room: &str) -> bool {
@@ -122,17 +116,19 @@ impl JamjamDialect {
         message: Result<ClientMessage, &'static str>,
         bytes: usize,
     ) -> Result<(), MessageError> {
-        let message =
-            if ctx.is_applying() { message.map_err(MessageError::Rejected)? } else { self.admit(ctx, message)? };
         let Self { rooms, wrong_passwords } = self;
+        let message = match message {
+            Ok(message) => message,
+            Err(reason) => return reject(ctx, reason),
+        };
         match message {
             ClientMessage::CreateRoom { room_name, password, peer_name, link_key, features, .. } => {
-                let member = new_member(ctx, peer_name, link_key, &features);
-                create_room(ctx, rooms, (room_name, password), member);
+                let member = new_member(ctx, peer_name, link_key, &features)?;
+                create_room(ctx, rooms, (room_name, password), member)?;
                 rooms.log_message("CreateRoom", ctx.conn, 0, bytes);
             }
             ClientMessage::JoinRoom { room_id, password, peer_name, link_key, features, .. } => {
-                let member = new_member(ctx, peer_name, link_key, &features);
+                let member = new_member(ctx, peer_name, link_key, &features)?;
                 let others = join_room(ctx, (rooms, wrong_passwords), &room_id, password.as_deref(), member)?;
                 rooms.log_message("JoinRoom", ctx.conn, others, bytes);
             }
@@ -142,6 +138,13 @@ impl JamjamDialect {
                 leave_room(ctx, rooms, None, LEFT_ROOM);
             }
             ClientMessage::UpdatePeerInfo { candidates, public_addr, local_addr } => {
+                if candidates.len() > MAX_CANDIDATES {
+                    return reject(ctx, "Too many candidates");
+                }
+                let addresses = candidates.iter().map(|candidate| &candidate.address);
+                if addresses.chain(&public_addr).chain(&local_addr).any(|address| address.port() == 0) {
+                    return Err(MessageError::ignored("port 0 in an address"));
+                }
                 let peer = &mut rooms.member_mut(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?.peer;
                 if !candidates.is_empty() {
                     peer.candidates = candidates;
@@ -153,7 +156,7 @@ impl JamjamDialect {
                 }
                 rooms.log_message("UpdatePeerInfo", ctx.conn, room.members.len() - 1, bytes);
             }
-            ClientMessage::ListRooms => list_rooms(ctx, rooms),
+            ClientMessage::ListRooms => return list_rooms(ctx, rooms),
             ClientMessage::ChatMessage(mut chat) => {
                 let (Member { data: JamjamMember { peer, is_newer }, .. }, room) =
                     rooms.member(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
@@ -170,36 +173,6 @@ impl JamjamDialect {
             }
         }
         Ok(())
-    }
-}
-
-impl JamjamDialect {
-    /// Rejects what the process of the sender can reject alone.
-    fn admit(
-        &self,
-        ctx: &mut ConnectionContext<'_>,
-        message: Result<ClientMessage, &'static str>,
-    ) -> Result<ClientMessage, MessageError> {
-        let message = message.or_else(|reason| reject(ctx, reason))?;
-        match &message {
-            ClientMessage::CreateRoom { link_key, password, .. } => {
-                check_link_key(ctx, link_key.as_deref())?;
-                check_new_room(ctx, &self.rooms, password.as_deref())?;
-            }
-            ClientMessage::JoinRoom { link_key, .. } => check_link_key(ctx, link_key.as_deref())?,
-            ClientMessage::UpdatePeerInfo { candidates, public_addr, local_addr } => {
-                if candidates.len() > MAX_CANDIDATES {
-                    return reject(ctx, "Too many candidates");
-                }
-                let addresses = candidates.iter().map(|candidate| &candidate.address);
-                if addresses.chain(public_addr).chain(local_addr).any(|address| address.port() == 0) {
-                    return Err(MessageError::ignored("port 0 in an address"));
-                }
-            }
-            ClientMessage::ListRooms => check_requested(ctx, MAX_LIST_DEBT)?,
-            ClientMessage::LeaveRoom | ClientMessage::ChatMessage(_) | ClientMessage::PeerMessage(_) => {}
-        }
-        Ok(message)
     }
 }
 

@@ -14,7 +14,6 @@ use tracing::info;
 use utoipa::ToSchema;
 
 use crate::io::clock;
-use crate::io::cluster::{Cluster, ClusterState};
 use crate::io::http::body::{self, RequestError, page_response};
 use crate::io::http::request_body::JsonBody;
 use crate::io::os::{self, ProcessResources};
@@ -106,9 +105,6 @@ struct ConsoleState {
     resources: Option<ProcessResources>,
     /// Whether the content of protected rooms is included.
     content: bool,
-    /// The cluster, if the server belongs to one. Rooms and connections are those of this server.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cluster: Option<ClusterState>,
     /// Counters by dialect, with the names of `/metrics`.
     counters: Map<String, Value>,
     #[serde(flatten)]
@@ -124,7 +120,6 @@ fn console_state_of(hub: &SharedHub, query: &SnapshotQuery) -> ConsoleState {
         time: clock::unix_ms(),
         resources: os::process_resources(),
         content: query.include_content,
-        cluster: hub.cluster().map(Cluster::state),
         counters: counters
             .into_iter()
             .map(|(dialect, counts)| (dialect.to_owned(), counters_by_name(&counts)))
@@ -198,7 +193,7 @@ pub(super) async fn close_room(
         let names = Dialect::ALL.map(Dialect::name).join(", ");
         return Err(RequestError::invalid_field(format!("\"dialect\" must be one of {names}")));
     };
-    let closed = state.hub.close_room_of(dialect, &room).await?;
+    let closed = state.hub.with_hub(|now, inner, out| inner.close_room_of(now, dialect, &room, out))?;
     let (dialect, room, members) = (dialect.name(), closed.label, closed.members);
     info!(target: "console", source = %client.source.ip(), dialect, room, members, "room closed by the operator");
     Ok(body::json_response(StatusCode::OK, &RoomClosedResponse { closed: true, members }))

@@ -56,9 +56,9 @@ fn path_segment(uri: &Uri, from_end: usize) -> Result<String, RequestError> {
     get, path = "/admin/bbx/rooms", tag = "control surfaces", security(("login" = [])),
     responses((status = 200, description = "All rooms", body = ListRoomsResponse)),
 )]
-pub(super) async fn list_rooms(State(state): SharedState) -> Result<Response, RequestError> {
-    let rooms = state.hub.control_surface_rooms().await?;
-    Ok(body::json_response(StatusCode::OK, &ListRoomsResponse { rooms }))
+pub(super) async fn list_rooms(State(state): SharedState) -> Response {
+    let rooms = state.hub.with_hub(|_, inner, _| inner.control_surface_rooms());
+    body::json_response(StatusCode::OK, &ListRoomsResponse { rooms })
 }
 
 /// Create a control surface room
@@ -82,7 +82,7 @@ pub(super) async fn create_room(
         return Err(RequestError::invalid_field("\"expiresIn\" must be from 1 to 315360000 seconds (ten years)"));
     }
     let options = CreateRoomOptions { code: None, max_members, lifetime: expires_in.map(Duration::from_secs_f64) };
-    let created = state.hub.create_room(options).await?;
+    let created = state.hub.with_hub(|now, inner, _| inner.create_room(now, options))?;
     Ok(body::json_response(StatusCode::CREATED, &created))
 }
 
@@ -98,7 +98,7 @@ pub(super) async fn create_room(
 )]
 pub(super) async fn close_room(State(state): SharedState, uri: Uri) -> Result<Response, RequestError> {
     let code = path_segment(&uri, 0)?;
-    let clients = state.hub.close_room(&code).await?;
+    let clients = state.hub.with_hub(|now, inner, out| inner.close_room(now, &code, out))?;
     Ok(body::json_response(StatusCode::OK, &CloseRoomResponse { closed: true, clients }))
 }
 
@@ -114,7 +114,7 @@ pub(super) async fn close_room(State(state): SharedState, uri: Uri) -> Result<Re
 )]
 pub(super) async fn clear_parameters(State(state): SharedState, uri: Uri) -> Result<Response, RequestError> {
     let code = path_segment(&uri, 1)?;
-    let cleared = state.hub.clear_parameters(&code).await?;
+    let cleared = state.hub.with_hub(|now, inner, out| inner.clear_parameters(now, &code, out))?;
     Ok(body::json_response(StatusCode::OK, &ClearParametersResponse { cleared }))
 }
 
@@ -133,7 +133,9 @@ pub(super) async fn set_param(
     JsonBody(request): JsonBody<SetParamRequest, MAX_BODY_BYTES>,
 ) -> Result<Response, RequestError> {
     let SetParamRequest { name, value, room } = request;
-    Ok(delivered_response(state.hub.set_parameter(room.as_deref(), &name, value).await?))
+    let delivered =
+        state.hub.with_hub(|now, inner, out| inner.broadcast_param(now, room.as_deref(), &name, value, out));
+    Ok(delivered_response(delivered?))
 }
 
 /// Declare the range of a parameter in all rooms
@@ -153,7 +155,8 @@ pub(super) async fn declare_range(
 ) -> Result<Response, RequestError> {
     let name = path_segment(&uri, 0)?;
     let DeclareRangeRequest { min, max, value } = request;
-    Ok(delivered_response(state.hub.declare_range(&name, (min, max), value).await?))
+    let delivered = state.hub.with_hub(|now, inner, out| inner.declare_range(now, &name, (min, max), value, out));
+    Ok(delivered_response(delivered?))
 }
 
 /// Show numbers on control surfaces
@@ -170,7 +173,9 @@ pub(super) async fn broadcast_visualization(
     JsonBody(request): JsonBody<VisualizationRequest, MAX_VISUALIZATION_BODY_BYTES>,
 ) -> Result<Response, RequestError> {
     let VisualizationRequest { data, room } = request;
-    Ok(delivered_response(state.hub.visualize(room.as_deref(), data).await?))
+    let delivered =
+        state.hub.with_hub(|now, inner, out| inner.broadcast_visualization(now, room.as_deref(), &data, out));
+    Ok(delivered_response(delivered?))
 }
 
 fn delivered_response(delivered: usize) -> Response {

@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::{Body, to_bytes};
@@ -17,14 +16,12 @@ use tracing::info;
 use utoipa::ToSchema;
 
 use crate::io::clock;
-use crate::io::cluster::{self, Cluster};
-use crate::io::http::body::RequestError;
 use crate::io::http::{body, request_body};
 use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::http_state::{Client, SharedState};
 use crate::io::signaling::shared_hub::SharedHub;
-use crate::signaling::broadcast::{BroadcastCounters, BroadcastRoomDetails};
-use crate::signaling::{Dialect, DialectCounters, Hub, UNDECIDED, WebRtcRoomInfo};
+use crate::signaling::broadcast::BroadcastRoomDetails;
+use crate::signaling::{Dialect, DialectCounters, UNDECIDED, WebRtcRoomInfo};
 
 /// Server state. For compatibility, `rooms`, `connections` and `roomDetails` describe only WebRTC.
 #[derive(Serialize, ToSchema)]
@@ -113,14 +110,12 @@ pub(super) async fn health(
 ) -> Response {
     let is_detailed = |(name, value): (Cow<'_, str>, Cow<'_, str>)| name == "detailed" && value == "true";
     if !form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(is_detailed) {
-        let health = async { Ok(body::to_json(&current_health(&state.hub, false).await?)) };
-        return state.health.response(health).await;
+        return state.health.response(|| body::to_json(&current_health(&state.hub, false)));
     }
     if let Err(error) = state.config.login.check(&headers, (&client).into(), clock::monotonic_now()) {
         return body::no_store(error.into_response());
     }
-    let health = current_health(&state.hub, true).await;
-    body::no_store(health.map(|health| body::json_response(StatusCode::OK, &health)).into_response())
+    body::no_store(body::json_response(StatusCode::OK, &current_health(&state.hub, true)))
 }
 
 /// List WebRTC rooms
@@ -129,56 +124,23 @@ pub(super) async fn health(
     responses((status = 200, description = "All WebRTC rooms. With `--webrtc-auth token`, the lists of participants are empty", body = WebRtcRoomList)),
 )]
 pub(super) async fn rooms(State(state): SharedState) -> Response {
-    let list = async {
-        let (rooms, truncated) = webrtc_rooms(&state.hub, 2 * MAX_LIST_BYTES, false).await?;
-        Ok(body::to_json(&WebRtcRoomList { rooms, truncated }))
-    };
-    state.webrtc_rooms.response(list).await
-}
-
-/// The WebRTC rooms with their participants, and whether some are missing because the list would be longer than `max_bytes`.
-async fn webrtc_rooms(
-    hub: &Arc<SharedHub>,
-    max_bytes: usize,
-    is_detailed: bool,
-) -> Result<(Vec<Box<RawValue>>, bool), RequestError> {
-    let (mut all, mut truncated, mut bytes) = (Vec::new(), false, 0);
-    for (rooms, is_cut) in hub.read_rooms(Dialect::WebRtc, |_, copy| copy.webrtc_rooms(max_bytes, is_detailed)).await? {
-        truncated |= is_cut;
-        for room in rooms {
-            bytes += room.get().len() + 1;
-            if bytes <= max_bytes { all.push(room) } else { truncated = true }
-        }
-    }
-    Ok((all, truncated))
+    state.webrtc_rooms.response(|| {
+        let (rooms, truncated) = state.hub.with_hub(|_, inner, _| inner.webrtc_rooms(2 * MAX_LIST_BYTES, false));
+        body::to_json(&WebRtcRoomList { rooms, truncated })
+    })
 }
 
 /// The two lists of rooms have at most [`MAX_LIST_BYTES`] each.
-async fn current_health(hub: &Arc<SharedHub>, is_detailed: bool) -> Result<Health, RequestError> {
-    let (rooms, mut truncated) = webrtc_rooms(hub, MAX_LIST_BYTES, is_detailed).await?;
-    let read_broadcast =
-        |now, copy: &Hub| (copy.broadcast_counters(), is_detailed.then(|| copy.broadcast_details(now)));
-    let (mut broadcast, mut details) = (BroadcastCounters::default(), is_detailed.then(BTreeMap::new));
-    for (counts, of_rooms) in hub.read_rooms(Dialect::Broadcast, read_broadcast).await? {
-        broadcast.rooms += counts.rooms;
-        broadcast.control_clients += counts.control_clients;
-        broadcast.clients.extend(counts.clients);
-        if let Some(details) = &mut details {
-            details.extend(of_rooms.unwrap_or_default());
-        }
-    }
-    let counters = hub.with_hub(|_, inner, _| inner.counters_by_dialect());
-    let mut counters: BTreeMap<&str, DialectCounters> = counters.into_iter().collect();
-    if hub.cluster().is_some() {
-        for dialect in Dialect::ALL {
-            let rooms = cluster::list(hub, dialect).await?;
-            if let Some(counts) = counters.get_mut(dialect.name()) {
-                counts.rooms = rooms.len() as u64;
-                counts.connections = rooms.iter().map(|(_, members)| *members as u64).sum();
-            }
-        }
-    }
-    let counters_of = |dialect| counters.get(dialect).copied().unwrap_or_default();
+fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
+    // All values are read under one lock, so that they describe the same point in time.
+    let (counters, (rooms, mut truncated), mut broadcast, details) = hub.with_hub(|now, inner, _| {
+        let details = is_detailed.then(|| inner.broadcast_details(now));
+        let rooms = inner.webrtc_rooms(MAX_LIST_BYTES, is_detailed);
+        (inner.counters_by_dialect(), rooms, inner.broadcast_counters(), details)
+    });
+    let counters_of = |dialect| {
+        counters.iter().find(|(name, _)| *name == dialect).map_or(DialectCounters::default(), |(_, counts)| *counts)
+    };
     let clients = broadcast.clients.values().sum();
     let mut bytes = 0;
     broadcast.clients.retain(|name, _| {
@@ -199,7 +161,7 @@ async fn current_health(hub: &Arc<SharedHub>, is_detailed: bool) -> Result<Healt
         RoomHealth { rooms, clients }
     };
     let webrtc = counters_of(Dialect::WebRtc.name());
-    Ok(Health {
+    Health {
         status: "ok",
         uptime: hub.uptime().as_millis() as f64 / 1e3,
         timestamp: format!("{:.3}", Timestamp::now()),
@@ -207,7 +169,7 @@ async fn current_health(hub: &Arc<SharedHub>, is_detailed: bool) -> Result<Healt
         connections: webrtc.connections,
         room_details: rooms,
         truncated,
-        clients: counters.values().map(|counts| counts.connections).sum(),
+        clients: counters.iter().map(|(_, counts)| counts.connections).sum(),
         version: env!("CARGO_PKG_VERSION"),
         resources: os::process_resources(),
         dialects: DialectHealth {
@@ -217,21 +179,6 @@ async fn current_health(hub: &Arc<SharedHub>, is_detailed: bool) -> Result<Healt
             webrtc: WebRtcHealth { rooms: webrtc.rooms, connections: webrtc.connections },
             undecided: counters_of(UNDECIDED).connections,
         },
-    })
-}
-
-/// Readiness
-#[utoipa::path(
-    get, path = "/readyz", tag = "monitoring",
-    responses(
-        (status = 200, description = "The server can change rooms; always so outside of a cluster", content_type = "text/plain", body = String),
-        (status = 503, description = "The server cannot change rooms now; the body says why"),
-    ),
-)]
-pub(super) async fn readyz(State(state): SharedState) -> Response {
-    match state.hub.cluster().map_or(Ok(()), Cluster::status) {
-        Ok(()) => "ok\n".into_response(),
-        Err(reason) => RequestError::new(StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
     }
 }
 
@@ -308,13 +255,13 @@ mod tests {
         hub
     }
 
-    #[tokio::test]
-    async fn each_list_has_at_most_its_share_of_a_response() {
+    #[test]
+    fn each_list_has_at_most_its_share_of_a_response() {
         for (count, is_long) in [(100, false), (700, true)] {
-            let health = current_health(&hub_with(count, 0), false).await.expect("no cluster");
+            let health = current_health(&hub_with(count, 0), false);
             assert_eq!((health.rooms, health.truncated), (count, is_long));
             assert!(body::to_json(&health.room_details).len() <= MAX_LIST_BYTES);
-            let health = body::to_json(&current_health(&hub_with(0, count), false).await.expect("no cluster"));
+            let health = body::to_json(&current_health(&hub_with(0, count), false));
             assert_eq!(health.contains(r#""truncated":true"#), is_long);
             let listed = health.matches(&room_name(0)[..100]).count() as u64;
             // 646 rooms with 792 bytes each have less than 500 KiB.

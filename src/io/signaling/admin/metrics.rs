@@ -81,23 +81,6 @@ impl SignalingCollector {
             /// Connections whose TLS handshake was not completed.
             Counter tls_handshakes_failed = tls_failed,
         ];
-        if let Some(cluster) = hub.cluster() {
-            let state = cluster.state();
-            all.extend(metrics![
-                /// Servers of the cluster.
-                Gauge cluster_servers = state.processes,
-                /// Rooms of the cluster in which this server has members.
-                Gauge cluster_rooms_here = state.rooms_here,
-                /// All other rooms of the cluster.
-                Gauge cluster_rooms_elsewhere = state.rooms_elsewhere,
-                /// Age of the last message of another server when it arrived, in microseconds.
-                Gauge cluster_lag_us = state.lag_us,
-                /// Difference between the clocks of Redis and of this server, in microseconds.
-                Gauge cluster_clock_offset_us = state.clock_offset_us.unsigned_abs(),
-                /// Rooms that were read again because their state differed from that of another server.
-                Counter cluster_rooms_diverged = state.diverged,
-            ]);
-        }
         if let Some(tls) = tls {
             all.extend(metrics![
                 /// End of validity of the TLS certificate, in seconds since the Unix epoch.

@@ -34,7 +34,7 @@ pub(super) fn router(state: &Arc<HttpState>) -> Router {
         .route("/docs/asyncapi.json", get(asyncapi::asyncapi_json))
         .route("/docs/messages", get(asyncapi::messages_page))
         .route("/healthz", get(http::serve_healthz))
-        .route("/readyz", get(health::readyz))
+        .route("/readyz", get(http::serve_healthz))
         .route("/health", get(health::health).options(body::preflight))
         .route("/rooms", get(health::rooms).options(body::preflight))
         .route("/examples", get(examples::examples_index))

@@ -59,7 +59,6 @@ const LOGIN_SCHEME: &str = "login";
     ),
     paths(
         health::health,
-        health::readyz,
         health::rooms,
         http::serve_healthz,
         http::metrics::serve_metrics,

@@ -475,11 +475,7 @@ function show(state) {
   runId = state.runId;
   const resources = state.resources;
   const used = resources ? ` · ${bytes(resources.rssBytes)} of memory · ${count(resources.openFiles, "open file")}` : "";
-  const cluster = state.cluster;
-  const others = cluster
-    ? ` · ${count(cluster.processes, "server")} in the cluster, ${count(cluster.roomsElsewhere, "room")} elsewhere, lag ${Math.round(cluster.lagUs / 1000)} ms`
-    : "";
-  setText($("facts"), `version ${state.version} · up ${span(state.uptimeMs)}${used}${others}`);
+  setText($("facts"), `version ${state.version} · up ${span(state.uptimeMs)}${used}`);
   const filter = [filterText(), $("dialect").value, scopeKey()].join("");
   const isNewFilter = appliedFilter !== filter;
   appliedFilter = filter;
