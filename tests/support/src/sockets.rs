@@ -17,12 +17,8 @@ use serde_json::Value;
 use socket2::SockRef;
 use tungstenite::{Message, WebSocket};
 
-use crate::server::process::metric;
 use crate::server::{exchange, poll_until, tcp};
 use crate::transcript::TranscriptServer;
-
-/// The credentials are `admin:sesame`.
-const LOGIN: &str = "Authorization: Basic YWRtaW46c2VzYW1l";
 
 trait ByteStream: Read + Write + Send {}
 impl<T: Read + Write + Send> ByteStream for T {}
@@ -32,7 +28,7 @@ pub struct Sockets {
     tls: Option<Arc<ClientConfig>>,
     /// Whether a client that is cut sends a TCP reset, instead of closing the socket without a close frame.
     pub reset: bool,
-    /// The servers behind a load balancer at `address`, whose operator logs in as `admin` with `sesame`. Empty: `address` is the only server.
+    /// The servers that count the connections: `address` itself, or those behind a load balancer at `address`.
     pub servers: Vec<SocketAddr>,
     clients: BTreeMap<String, Client>,
 }
@@ -41,8 +37,6 @@ struct Client {
     socket: WebSocket<Box<dyn ByteStream>>,
     tcp: TcpStream,
     inbox: VecDeque<String>,
-    /// Whether the client is in a room, according to the messages that the transcript has read or sent.
-    is_member: bool,
     /// Code and reason of the server's close frame.
     close_reason: Option<(u16, String)>,
 }
@@ -90,11 +84,11 @@ impl Client {
 
 impl Sockets {
     pub fn new(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Self {
-        Self { address, tls, reset: false, servers: Vec::new(), clients: BTreeMap::new() }
+        Self { address, tls, reset: false, servers: vec![address], clients: BTreeMap::new() }
     }
 
-    fn open(&self) -> (Box<dyn ByteStream>, TcpStream) {
-        let tcp = tcp(self.address);
+    fn open(&self, address: SocketAddr) -> (Box<dyn ByteStream>, TcpStream) {
+        let tcp = tcp(address);
         tcp.set_nodelay(true).unwrap();
         let other = tcp.try_clone().unwrap();
         let Some(tls) = &self.tls else { return (Box::new(tcp), other) };
@@ -103,22 +97,17 @@ impl Sockets {
         (Box::new(StreamOwned::new(connection, tcp)), other)
     }
 
-    fn health(&self) -> Value {
-        exchange(self.open().0, "GET", "/health", &[], "").json()
+    /// The pages `/health` of all servers.
+    fn health(&self) -> Vec<Value> {
+        self.servers.iter().map(|server| exchange(self.open(*server).0, "GET", "/health", &[], "").json()).collect()
     }
 
-    /// Waits until the server counts as many connections as there are clients. Several servers must also count as many members: a
-    /// connection ends on its own server before it leaves the room that all of them share.
+    /// Waits until the servers count as many connections as there are clients.
     fn wait_for_connection_count(&self) {
-        if !self.servers.is_empty() {
-            let count = |name: &str| self.servers.iter().map(|server| metric(*server, name, &[LOGIN])).sum::<u64>();
-            let members = self.clients.values().filter(|client| client.is_member).count();
-            let expected = (self.clients.len() as u64, members as u64);
-            return poll_until(&format!("(connections, members) = {expected:?}"), || {
-                ((count("connections"), count("members")) == expected).then_some(())
-            });
-        }
-        poll_until("one connection less", || (self.health()["clients"] == self.clients.len()).then_some(()));
+        poll_until("one connection less", || {
+            let count: u64 = self.health().iter().map(|health| health["clients"].as_u64().expect("a count")).sum();
+            (count == self.clients.len() as u64).then_some(())
+        });
     }
 
     fn client(&mut self, name: &str) -> &mut Client {
@@ -131,24 +120,20 @@ impl Sockets {
         self.no_messages().map_err(|what| format!("at the end: {what}"))?;
         self.clients.clear();
         self.wait_for_connection_count();
-        let is_empty = |health: &Value| ["jamjam", "webrtc"].iter().all(|name| health["dialects"][name]["rooms"] == 0);
-        if !self.servers.is_empty() {
-            // Servers keep an empty room for a moment.
-            poll_until("no rooms", || is_empty(&self.health()).then_some(()));
-            return Ok(());
-        }
         let health = self.health();
-        if is_empty(&health) { Ok(()) } else { Err(format!("at the end: {health}")) }
+        let rooms = |health: &Value, dialect: &str| health["dialects"][dialect]["rooms"].as_u64();
+        let is_empty = |health: &Value| ["jamjam", "webrtc"].iter().all(|dialect| rooms(health, dialect) == Some(0));
+        if health.iter().all(is_empty) { Ok(()) } else { Err(format!("at the end: {health:?}")) }
     }
 }
 
 impl TranscriptServer for Sockets {
     fn connect(&mut self, name: &str, to: &str) -> Result<(), String> {
-        let (line, tcp) = self.open();
+        let (line, tcp) = self.open(self.address);
         let scheme = if self.tls.is_some() { "wss" } else { "ws" };
         let (socket, _) =
             tungstenite::client(format!("{scheme}://localhost{to}"), line).map_err(|error| error.to_string())?;
-        let mut client = Client { socket, tcp, inbox: VecDeque::new(), is_member: false, close_reason: None };
+        let mut client = Client { socket, tcp, inbox: VecDeque::new(), close_reason: None };
         // Afterwards the server has counted the connection or closed it.
         client.wait_until_processed()?;
         self.clients.insert(name.to_owned(), client);
@@ -157,7 +142,6 @@ impl TranscriptServer for Sockets {
 
     fn send_text(&mut self, name: &str, text: &str) -> Result<(), String> {
         let client = self.client(name);
-        client.is_member &= !text.contains(r#""LeaveRoom""#);
         client.send(Message::text(text))?;
         client.wait_until_processed()
     }
@@ -189,12 +173,7 @@ impl TranscriptServer for Sockets {
     }
 
     fn receive(&mut self, name: &str) -> Result<String, String> {
-        let client = self.client(name);
-        let text = client.next().map_err(|what| format!("{name} {what}"))?;
-        let begins = |kinds: &[&str]| kinds.iter().any(|kind| text.starts_with(&format!("{{\"type\":\"{kind}\"")));
-        client.is_member |= begins(&["RoomCreated", "RoomJoined", "welcome", "control-welcome"]);
-        client.is_member &= !begins(&["closed"]);
-        Ok(text)
+        self.client(name).next().map_err(|what| format!("{name} {what}"))
     }
 
     fn no_message(&mut self, name: &str) -> Result<(), String> {

@@ -1,0 +1,152 @@
+//! `HAProxy` and nginx as processes, with the files in `packaging/`.
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+use test_support::server::{TEST_TIMEOUT, poll_until};
+
+use crate::servers::{Servers, free_port};
+
+/// A load balancer in front of three servers.
+struct Balancer {
+    child: Child,
+    folder: TempDir,
+    address: SocketAddr,
+}
+
+impl Balancer {
+    /// Starts `program` with a copy of `file`, in which the words before the address to listen on are `listen`. `options` get the folder of
+    /// the copy and come before its path. `None` if the program is not installed, except in CI.
+    fn start(
+        program: &str,
+        file: &str,
+        listen: &str,
+        servers: &Servers,
+        options: impl Fn(PathBuf) -> Vec<String>,
+    ) -> Option<Self> {
+        let (folder, address) = (tempfile::tempdir().unwrap(), SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let mut text = fs::read_to_string(test_support::repository().join("packaging").join(file)).unwrap();
+        let mut replace = |from: &str, to: String| {
+            assert_eq!(text.matches(from).count(), 1, "{from} in {file}");
+            text = text.replace(from, &to);
+        };
+        replace(listen, listen.replace(":8080", "8080").replace("8080", &address.to_string()));
+        for (number, server) in (1..).zip(servers.addresses) {
+            replace(&format!("192.0.2.{number}:8080"), server.to_string());
+        }
+        if program == "haproxy" {
+            replace("127.0.0.1:10000", format!("127.0.0.1:{}", free_port()));
+        }
+        let copy = folder.path().join(file);
+        fs::write(&copy, text).unwrap();
+        let mut command = Command::new(program);
+        command.args(options(folder.path().to_owned())).arg(copy).stdin(Stdio::null()).stdout(Stdio::null());
+        let child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                assert!(std::env::var_os("CI").is_none_or(|value| value.is_empty()), "{program} is not installed");
+                // Writing to `stderr()` bypasses the test runner's capture, which hides the output of passing tests.
+                let _ = writeln!(std::io::stderr(), "SKIPPED: {program} is not installed");
+                return None;
+            }
+            Err(error) => panic!("{command:?}: {error}"),
+        };
+        let balancer = Self { child, folder, address };
+        poll_until(program, || TcpStream::connect(address).ok());
+        Some(balancer)
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success(), "SIG{name}");
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        // SIGKILL would leave the worker processes.
+        self.signal("TERM");
+        let _ = self.child.wait();
+    }
+}
+
+/// `HAProxy` as systemd starts it: a master and a worker process.
+pub(crate) struct HaProxy(Balancer);
+
+impl HaProxy {
+    /// `None` if `HAProxy` is not installed, except in CI.
+    pub(crate) fn start(servers: &Servers) -> Option<Self> {
+        // `maxconn` of the file needs more descriptors than each machine permits.
+        let options = |folder: PathBuf| {
+            let socket = folder.join("master").display().to_string();
+            ["-q", "-W", "-n", "2000", "-S", &socket, "-f"].map(str::to_owned).to_vec()
+        };
+        let proxy = Self(Balancer::start("haproxy", "haproxy.cfg", "bind :8080", servers, options)?);
+        [0, 1, 2].iter().for_each(|server| proxy.wait_until_up(*server));
+        Some(proxy)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    /// The worker's response to a command of the runtime API. Empty while the master starts again.
+    fn show(&self, command: &str) -> String {
+        let mut response = String::new();
+        if let Ok(mut master) = UnixStream::connect(self.0.folder.path().join("master")) {
+            master.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+            _ = master.write_all(format!("@1 {command}\n").as_bytes());
+            // The master responds to further commands until then.
+            _ = master.shutdown(Shutdown::Write);
+            _ = master.read_to_string(&mut response);
+        }
+        response
+    }
+
+    /// Waits until new rooms can be on the server of this number.
+    pub(crate) fn wait_until_up(&self, number: usize) {
+        let line = format!("servers,{},", ["one", "two", "three"][number]);
+        let is_up = |stats: &str| stats.lines().any(|stat| stat.starts_with(&line) && stat.contains(",UP,"));
+        poll_until("a server that is up", || is_up(&self.show("show stat")).then_some(()));
+    }
+
+    /// Replaces the worker process, as `systemctl reload` does. Returns when the new one has the table of the old one.
+    pub(crate) fn reload(&self) {
+        let number = |command: &str, start: &str| {
+            let response = self.show(command);
+            let text = response.split_once(start)?.1.split_whitespace().next()?.to_owned();
+            text.strip_prefix("0x").map_or(text.parse(), |digits| u64::from_str_radix(digits, 16)).ok()
+        };
+        // In its first seconds, a worker itself waits for a table.
+        let has_waited = || number("show peers", "flags=").filter(|flags| flags & 3 == 3);
+        poll_until("the end of the wait for a table", has_waited);
+        let (entries, worker) = (|| number("show table servers", "used:"), || number("show info", "\nPid: "));
+        let (before, old) = (entries(), worker());
+        assert!(before > Some(0) && old.is_some());
+        self.0.signal("USR2");
+        poll_until("a new worker", || worker().filter(|new| Some(*new) != old));
+        poll_until("its table", || entries().filter(|count| Some(*count) >= before));
+    }
+}
+
+/// nginx, as the package of Debian starts it.
+pub(crate) struct Nginx(Balancer);
+
+impl Nginx {
+    pub(crate) fn start(servers: &Servers) -> Self {
+        let options = |folder: PathBuf| {
+            let settings = format!("daemon off; pid {}; error_log stderr crit;", folder.join("pid").display());
+            ["-g", &settings, "-c"].map(str::to_owned).to_vec()
+        };
+        Self(Balancer::start("nginx", "nginx.conf", "listen 8080", servers, options).expect("nginx"))
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+}

@@ -1,0 +1,158 @@
+//! `packaging/haproxy.cfg`.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use test_support::server::{Member, poll_until, send_to};
+use test_support::sockets::Sockets;
+use test_support::transcript_files::{DIALECTS, run_on_sockets};
+
+use crate::balancers::HaProxy;
+use crate::rooms::Room;
+use crate::servers::{Servers, health};
+
+/// As many members as there are forms of a URL.
+const FORMS: usize = 7;
+/// Ten times as long as the members of a killed server need to meet again.
+const MAX_RETURN: Duration = Duration::from_secs(50);
+
+#[test]
+fn members_of_a_room_meet_whatever_form_their_urls_have() {
+    let servers = Servers::start(&[]);
+    let Some(proxy) = HaProxy::start(&servers) else { return };
+    let mut rooms = Room::several(proxy.address(), 0..50, FORMS, "+");
+    rooms.push(Room::new(proxy.address(), "a+b %41".to_owned(), "+"));
+    rooms[50].join(FORMS);
+    rooms.iter_mut().for_each(Room::assert_complete);
+    // `/static` is the folder of the pages' files and also a room, but `/static/postcontent` belongs to the folder.
+    rooms.push(Room::new(proxy.address(), "static".to_owned(), "+"));
+    rooms[51].join(FORMS);
+    let placed = servers.all_rooms(rooms.len());
+    assert!(placed.iter().all(|rooms| rooms.len() > 5), "{placed:?}");
+    assert!(placed.iter().flat_map(BTreeMap::values).all(|members| *members == FORMS as u64), "{placed:?}");
+}
+
+#[test]
+fn urls_without_a_room_lead_to_one_server_but_never_to_its_metrics() {
+    let servers = Servers::start(&[]);
+    let Some(proxy) = HaProxy::start(&servers) else { return };
+    let (mut creator, mut members) = (Member::connect(proxy.address()), Vec::new());
+    let room = creator.create_room("jam");
+    for path in ["/ws", "/ws/", "/?x=1", "/ws?x=1"] {
+        // A forged address, which the balancer must not pass on as the client's.
+        let mut member = Member::try_connect(proxy.address(), path, &[("X-Forwarded-For", "198.51.100.7")]).unwrap();
+        assert_eq!(member.join(&room).len(), members.len() + 1, "{path}");
+        members.push(member);
+    }
+    assert_eq!(health(proxy.address())["dialects"]["jamjam"], json!({"rooms": 1, "clients": 5}));
+    for path in ["/metrics", "/metrics?x", "/%6detrics", "/metrics/"] {
+        assert_eq!(send_to(proxy.address(), "GET", path, &[], "").status, 404, "{path}");
+    }
+    drop((creator, members));
+    let log = servers.stop();
+    let opened: Vec<_> = log.iter().filter(|line| line.contains("connection opened")).collect();
+    assert!(opened.len() == 5 && opened.iter().all(|line| line.ends_with(" source=127.0.0.1")), "{log:?}");
+}
+
+#[test]
+fn rooms_of_a_killed_server_meet_elsewhere_and_stay_there() {
+    let mut servers = Servers::start(&[]);
+    let Some(proxy) = HaProxy::start(&servers) else { return };
+    let mut rooms = Room::several(proxy.address(), 0..50, 2, "+");
+    let lost = &servers.all_rooms(rooms.len())[0];
+    servers.kill(0);
+    let killed = Instant::now();
+    return_to(&mut rooms, lost);
+    assert!(killed.elapsed() < MAX_RETURN, "{:?}", killed.elapsed());
+    eprintln!("{} rooms were complete after {:?}", lost.len(), killed.elapsed());
+    // Neither have the members of the other rooms received anything else.
+    rooms.iter_mut().for_each(Room::assert_complete);
+
+    servers.start_again(0);
+    proxy.wait_until_up(0);
+    assert_all_found(&mut rooms);
+    assert!(servers.rooms(0).is_empty());
+    let mut new = Room::several(proxy.address(), 50..100, 1, "+");
+    assert!(!servers.rooms(0).is_empty(), "new rooms use it");
+
+    proxy.reload();
+    assert_all_found(&mut rooms);
+    assert_all_found(&mut new);
+}
+
+#[test]
+fn server_that_hangs_splits_no_room() {
+    let servers = Servers::start(&[]);
+    let Some(proxy) = HaProxy::start(&servers) else { return };
+    let mut rooms = Room::several(proxy.address(), 0..50, 2, "+");
+    let lost = &servers.all_rooms(rooms.len())[0];
+    let stopped = Instant::now();
+    servers.signal(0, "STOP");
+    return_to(&mut rooms, lost);
+    eprintln!("{} rooms were complete after {:?}", lost.len(), stopped.elapsed());
+    poll_until("ten seconds", || (stopped.elapsed() >= Duration::from_secs(10)).then_some(()));
+    servers.signal(0, "CONT");
+    proxy.wait_until_up(0);
+    poll_until("the end of the old connections", || servers.rooms(0).is_empty().then_some(()));
+    assert_all_found(&mut rooms);
+}
+
+/// The members of these rooms lose their connections, and come back.
+fn return_to(rooms: &mut [Room], lost: &BTreeMap<String, u64>) {
+    assert!(lost.len() > 5, "{lost:?}");
+    let mut lost: Vec<&mut Room> = rooms.iter_mut().filter(|room| lost.contains_key(room.name())).collect();
+    for room in &mut lost {
+        room.wait_until_lost();
+    }
+    for room in &mut lost {
+        room.join(2);
+        room.assert_complete();
+    }
+}
+
+/// A new member of each room finds the others.
+fn assert_all_found(rooms: &mut [Room]) {
+    for room in rooms {
+        room.join(1);
+        room.assert_complete();
+    }
+}
+
+/// Runs the transcripts of a dialect, each on servers of its own.
+fn assert_transcripts_pass(dialect: &str) {
+    let Some(_) = HaProxy::start(&Servers::start(&[])) else { return };
+    let complete = run_on_sockets(
+        dialect,
+        |_| true,
+        |options| {
+            let servers = Servers::start(options);
+            let proxy = HaProxy::start(&servers).expect("it is installed");
+            let mut sockets = Sockets::new(proxy.address(), None);
+            sockets.servers = servers.addresses.to_vec();
+            (sockets, (proxy, servers))
+        },
+    );
+    let (_, minimum) = DIALECTS.iter().find(|(name, _)| *name == dialect).unwrap();
+    assert!(complete >= *minimum, "{complete} transcripts are complete");
+}
+
+#[test]
+fn jamjam_transcripts_pass_behind_haproxy() {
+    assert_transcripts_pass("jamjam");
+}
+
+#[test]
+fn webrtc_transcripts_pass_behind_haproxy() {
+    assert_transcripts_pass("webrtc");
+}
+
+#[test]
+fn broadcast_transcripts_pass_behind_haproxy() {
+    assert_transcripts_pass("broadcast");
+}
+
+#[test]
+fn surface_transcripts_pass_behind_haproxy() {
+    assert_transcripts_pass("control_surface");
+}

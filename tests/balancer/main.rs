@@ -1,0 +1,10 @@
+//! The configurations of load balancers in `packaging/`, with three signaling servers behind them. Only addresses and ports are replaced.
+//! Tests are skipped if HAProxy is not installed, except in CI. Those of nginx run in `.ci/full`.
+
+#![cfg(target_os = "linux")]
+
+mod balancers;
+mod haproxy;
+mod nginx;
+mod rooms;
+mod servers;

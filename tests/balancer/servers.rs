@@ -1,0 +1,75 @@
+//! Three signaling servers, each of which can be killed and started again at the same address.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use serde_json::Value;
+use test_support::server::{Server, poll_until, send_to};
+
+/// The servers, of which one may be killed.
+pub(crate) struct Servers {
+    pub(crate) addresses: [SocketAddr; 3],
+    pub(crate) running: [Option<Server>; 3],
+}
+
+impl Servers {
+    pub(crate) fn start(options: &[&str]) -> Self {
+        let addresses = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
+        Self { addresses, running: addresses.map(|address| Some(start(address, options))) }
+    }
+
+    /// Ends a server with SIGKILL.
+    pub(crate) fn kill(&mut self, number: usize) {
+        self.running[number] = None;
+    }
+
+    pub(crate) fn start_again(&mut self, number: usize) {
+        self.running[number] = Some(start(self.addresses[number], &[]));
+    }
+
+    pub(crate) fn signal(&self, number: usize, name: &str) {
+        self.running[number].as_ref().expect("it runs").signal(name);
+    }
+
+    /// The number of members of each broadcast room on a server.
+    pub(crate) fn rooms(&self, number: usize) -> BTreeMap<String, u64> {
+        serde_json::from_value(health(self.addresses[number])["dialects"]["broadcast"]["roomCounts"].take()).unwrap()
+    }
+
+    /// The rooms on each server, once all servers together have this number of rooms.
+    pub(crate) fn all_rooms(&self, count: usize) -> [BTreeMap<String, u64>; 3] {
+        poll_until("all rooms", || {
+            let rooms = [0, 1, 2].map(|number| self.rooms(number));
+            (rooms.iter().map(BTreeMap::len).sum::<usize>() == count).then_some(rooms)
+        })
+    }
+
+    /// Stops all servers, and returns their logs.
+    pub(crate) fn stop(self) -> Vec<String> {
+        self.running.into_iter().flatten().flat_map(|server| server.stop("TERM").lines).collect()
+    }
+}
+
+fn start(address: SocketAddr, options: &[&str]) -> Server {
+    let port = address.port().to_string();
+    // All clients have the same address.
+    let limits =
+        ["--rate-limit-post", "off", "--rate-limit-connections", "off", "--max-connections-per-address", "off"];
+    let all = ["--port", &port, "--trust-proxy", "--hmac-secret", "test-secret"];
+    Server::start_signaling(&[&all, &limits[..], options].concat())
+}
+
+/// A free port, which no other test gets, neither from here nor from the system, so that a server can start on it again.
+pub(crate) fn free_port() -> u16 {
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    // Test programs that run at the same time begin at different ports.
+    let first = 10_000 + (std::process::id() % 200) as u16 * 100;
+    let mut ports = std::iter::repeat_with(|| first + TRIED.fetch_add(1, Ordering::Relaxed));
+    ports.find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok()).unwrap()
+}
+
+/// The page `/health` of the server at `address` or behind it.
+pub(crate) fn health(address: SocketAddr) -> Value {
+    send_to(address, "GET", "/health", &[], "").json()
+}
