@@ -115,6 +115,15 @@ impl HaProxy {
         poll_until("a server that is up", || is_up(&self.show("show stat")).then_some(()));
     }
 
+    /// The number of open connections of a room in the table. `None` if the table does not contain the room.
+    pub(crate) fn open_connections(&self, room: &str) -> Option<usize> {
+        let table = self.show("show table servers");
+        let entry = table.lines().find(|line| line.contains(&format!(" key={room} ")))?;
+        // Only with `conn_cur` does the hour begin again when the last connection ends.
+        assert!(entry.contains(" conn_cur="), "{entry}");
+        entry.split_once(" use=")?.1.split(' ').next()?.parse().ok()
+    }
+
     /// Replaces the worker process, as `systemctl reload` does. Returns when the new one has the table of the old one.
     pub(crate) fn reload(&self) {
         let number = |command: &str, start: &str| {

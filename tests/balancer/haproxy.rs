@@ -32,6 +32,10 @@ fn members_of_a_room_meet_whatever_form_their_urls_have() {
     let placed = servers.all_rooms(rooms.len());
     assert!(placed.iter().all(|rooms| rooms.len() > 5), "{placed:?}");
     assert!(placed.iter().flat_map(BTreeMap::values).all(|members| *members == FORMS as u64), "{placed:?}");
+    // The table keeps a room for an hour, which does not pass while connections are open.
+    assert_eq!(proxy.open_connections("room\\ 0"), Some(2 * FORMS));
+    drop(rooms);
+    poll_until("an entry without connections", || (proxy.open_connections("room\\ 0")? == 0).then_some(()));
 }
 
 #[test]
