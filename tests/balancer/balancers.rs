@@ -20,8 +20,8 @@ struct Balancer {
 }
 
 impl Balancer {
-    /// Starts `program` with a copy of `file`, in which the words before the address to listen on are `listen`. `options` get the folder of
-    /// the copy and come before its path. `None` if the program is not installed, except in CI.
+    /// Starts `program` with a copy of `file`, in which `listen` precedes the port of the clients. `options` gets the folder of the copy,
+    /// and its result comes before the path of the copy. `None` if the program is not installed, except in CI.
     fn start(
         program: &str,
         file: &str,
@@ -35,7 +35,7 @@ impl Balancer {
             assert_eq!(text.matches(from).count(), 1, "{from} in {file}");
             text = text.replace(from, &to);
         };
-        replace(listen, listen.replace(":8080", "8080").replace("8080", &address.to_string()));
+        replace(&format!("{listen}8080"), format!("{} {address}", listen.trim_end_matches([' ', ':'])));
         for (number, server) in (1..).zip(servers.addresses) {
             replace(&format!("192.0.2.{number}:8080"), server.to_string());
         }
@@ -86,7 +86,7 @@ impl HaProxy {
             let socket = folder.join("master").display().to_string();
             ["-q", "-W", "-n", "2000", "-S", &socket, "-f"].map(str::to_owned).to_vec()
         };
-        let proxy = Self(Balancer::start("haproxy", "haproxy.cfg", "bind :8080", servers, options)?);
+        let proxy = Self(Balancer::start("haproxy", "haproxy.cfg", "bind :", servers, options)?);
         [0, 1, 2].iter().for_each(|server| proxy.wait_until_up(*server));
         Some(proxy)
     }
@@ -152,7 +152,7 @@ impl Nginx {
             let settings = format!("daemon off; pid {}; error_log stderr crit;", folder.join("pid").display());
             ["-g", &settings, "-c"].map(str::to_owned).to_vec()
         };
-        Self(Balancer::start("nginx", "nginx.conf", "listen 8080", servers, options).expect("nginx"))
+        Self(Balancer::start("nginx", "nginx.conf", "listen ", servers, options).expect("nginx"))
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

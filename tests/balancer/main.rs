@@ -4,7 +4,6 @@
 #![cfg(target_os = "linux")]
 
 mod balancers;
-mod haproxy;
-mod nginx;
 mod rooms;
 mod servers;
+mod spreading;

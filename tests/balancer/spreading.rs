@@ -1,4 +1,4 @@
-//! `packaging/haproxy.cfg`.
+//! The members of a room meet, also after one of the servers was killed, has hung or has returned.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use test_support::server::{Member, poll_until, send_to};
 use test_support::sockets::Sockets;
 use test_support::transcript_files::{DIALECTS, run_on_sockets};
 
-use crate::balancers::HaProxy;
+use crate::balancers::{HaProxy, Nginx};
 use crate::rooms::Room;
 use crate::servers::{Servers, health};
 
@@ -79,7 +79,7 @@ fn rooms_of_a_killed_server_meet_elsewhere_and_stay_there() {
     assert_all_found(&mut rooms);
     assert!(servers.rooms(0).is_empty());
     let mut new = Room::several(proxy.address(), 50..100, 1, "+");
-    assert!(!servers.rooms(0).is_empty(), "new rooms use it");
+    poll_until("new rooms on it", || (!servers.rooms(0).is_empty()).then_some(()));
 
     proxy.reload();
     assert_all_found(&mut rooms);
@@ -101,6 +101,24 @@ fn server_that_hangs_splits_no_room() {
     proxy.wait_until_up(0);
     poll_until("the end of the old connections", || servers.rooms(0).is_empty().then_some(()));
     assert_all_found(&mut rooms);
+}
+
+/// As docs/deploy.md describes.
+#[test]
+#[ignore = "needs nginx: .ci/full"]
+fn nginx_spreads_rooms_but_splits_them_after_a_return() {
+    let mut servers = Servers::start(&[]);
+    let nginx = Nginx::start(&servers);
+    let mut rooms = Room::several(nginx.address(), 0..50, FORMS, "%20");
+    rooms.iter_mut().for_each(Room::assert_complete);
+    assert_eq!(send_to(nginx.address(), "GET", "/metrics", &[], "").status, 404);
+    let lost = &servers.all_rooms(rooms.len())[0];
+    servers.kill(0);
+    return_to(&mut rooms, lost);
+    rooms.iter_mut().for_each(Room::assert_complete);
+    servers.start_again(0);
+    let moved = rooms.iter_mut().find(|room| lost.contains_key(room.name())).unwrap();
+    poll_until("a room in two parts", || (moved.join_webrtc().1 == 0).then_some(()));
 }
 
 /// The members of these rooms lose their connections, and come back.
