@@ -86,9 +86,7 @@ impl HaProxy {
             let socket = folder.join("master").display().to_string();
             ["-q", "-W", "-n", "2000", "-S", &socket, "-f"].map(str::to_owned).to_vec()
         };
-        let proxy = Self(Balancer::start("haproxy", "haproxy.cfg", "bind :", servers, options)?);
-        [0, 1, 2].iter().for_each(|server| proxy.wait_until_up(*server));
-        Some(proxy)
+        Balancer::start("haproxy", "haproxy.cfg", "bind :", servers, options).map(Self)
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -31,7 +31,9 @@ impl Room {
     /// Rooms with these numbers, each with this number of members.
     pub(crate) fn several(balancer: SocketAddr, numbers: Range<usize>, members: usize, space: &str) -> Vec<Self> {
         let mut rooms: Vec<_> = numbers.map(|number| Self::new(balancer, format!("room {number}"), space)).collect();
-        rooms.iter_mut().for_each(|room| room.join(members));
+        for room in &mut rooms {
+            room.join(members);
+        }
         rooms
     }
 

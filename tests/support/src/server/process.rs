@@ -186,9 +186,15 @@ impl Server {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Like [`metric`], of this server.
+    /// A counter in the signaling server's `/metrics`: of one dialect, as `rooms{dialect="bbx"}`, or the sum over all dialects.
     pub fn metric(&self, name: &str) -> u64 {
-        metric(self.address, name, &[])
+        let page = http::get(self, "/metrics").body;
+        let ends = if name.contains('{') { &[' '][..] } else { &[' ', '{'] };
+        let lines = page.lines().filter_map(|line| line.strip_prefix(&format!("jamjam_signaling_{name}")));
+        let values = lines.filter(|line| line.starts_with(ends)).map(|line| line.rsplit(' ').next().unwrap());
+        let values: Vec<u64> = values.map(|value| value.parse().unwrap()).collect();
+        assert!(!values.is_empty(), "no {name} in {page}");
+        values.iter().sum()
     }
 
     /// The resident memory of the process in KiB, without the pages of files: code that runs for the first time adds such pages.
@@ -211,17 +217,6 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// A counter in the signaling server's `/metrics`: of one dialect, as `rooms{dialect="bbx"}`, or the sum over all dialects.
-pub fn metric(server: SocketAddr, name: &str, headers: &[&str]) -> u64 {
-    let page = http::send_to(server, "GET", "/metrics", headers, "").body;
-    let ends = if name.contains('{') { &[' '][..] } else { &[' ', '{'] };
-    let lines = page.lines().filter_map(|line| line.strip_prefix(&format!("jamjam_signaling_{name}")));
-    let values = lines.filter(|line| line.starts_with(ends)).map(|line| line.rsplit(' ').next().unwrap());
-    let values: Vec<u64> = values.map(|value| value.parse().unwrap()).collect();
-    assert!(!values.is_empty(), "no {name} in {page}");
-    values.iter().sum()
 }
 
 /// Makes the folder writable for servers that run as another user.
