@@ -6,6 +6,7 @@
 pub mod body;
 mod csrf;
 pub mod forwarded;
+mod half_closed;
 pub mod login;
 pub mod metrics;
 pub mod request_body;
@@ -40,6 +41,7 @@ use tokio::time::Instant;
 
 use crate::echo::SharedSources;
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit};
+use crate::io::http::half_closed::HalfClosed;
 use crate::io::http::login::Login;
 use crate::io::stop::StopToken;
 use crate::io::tls::server::{AcceptedStream, HandshakeAcceptor, PLAIN_HTTP_ERROR};
@@ -214,8 +216,10 @@ where
             Ok::<_, Infallible>(response)
         }
     });
+    let stream = HalfClosed::new(stream, Arc::clone(&permit));
     let mut http = http1::Builder::new();
-    http.max_buf_size(MAX_HEADER_BYTES)
+    http.half_close(true)
+        .max_buf_size(MAX_HEADER_BYTES)
         .timer(HeadTimer(Arc::clone(&permit)))
         .header_read_timeout(limits.handshake_timeout);
     // Protocol errors are reported to the client. An upgrade ends this future, but not the connection.
@@ -365,6 +369,33 @@ mod tests {
         let mut stalled = connect(address);
         stalled.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").expect("a request");
         assert!(http_get(address).ends_with("ok"));
+    }
+
+    #[test]
+    fn every_complete_request_is_answered_after_the_end_of_its_client() {
+        let (ended, wait) = watch::channel(false);
+        // The end of the client's direction has arrived before the first response.
+        let wait_for_end = async move |mut ended: watch::Receiver<bool>| drop(ended.wait_for(|ended| *ended).await);
+        let slow = move || wait_for_end(wait.clone());
+        let (get_slow, post_slow) = (slow.clone(), slow);
+        let on_get = async move || get_slow().await;
+        let on_post = async move |body: String| {
+            post_slow().await;
+            body
+        };
+        let address = start_server(ConnectionLimits::default(), Router::new().route("/", get(on_get).post(on_post)));
+        let mut client = connect(address);
+        let requests = "GET / HTTP/1.1\r\nHost: x\r\n\r\nPOST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody";
+        client.write_all(requests.as_bytes()).expect("requests");
+        client.shutdown(std::net::Shutdown::Write).expect("the end");
+        ended.send_replace(true);
+        let mut responses = String::new();
+        client.read_to_string(&mut responses).expect("responses");
+        assert_eq!(
+            (responses.matches("HTTP/1.1 200 OK").count(), responses.ends_with("body")),
+            (2, true),
+            "{responses}"
+        );
     }
 
     /// Sends a request, and then begins another one. Returns the headers of the response, and how long the connection then stayed open.
