@@ -60,11 +60,17 @@ pub struct ConnectionInfo {
     pub stopping: watch::Receiver<bool>,
 }
 
-/// TCP keepalive: a vanished peer is detected after two minutes.
+/// TCP keepalive: a vanished peer is detected after two minutes, if it has acknowledged everything.
 const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 #[cfg(not(windows))]
 const TCP_KEEPALIVE_PROBES: u32 = 4;
+
+/// Maximum time for which sent data is not acknowledged. While data is, the kernel sends no keepalive, but repeats the data for up to 16
+/// minutes. With a ping of each member every 30 s, a vanished member is detected within two minutes. It is also the time without an
+/// acknowledgement after which a keepalive closes the connection. Only Linux has this option.
+#[cfg(target_os = "linux")]
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Size of the send buffer of a connection. The kernel uses up to twice as much. Without this limit, each client that does not read could
 /// occupy megabytes of kernel memory, which count towards the memory limit of a container.
@@ -277,7 +283,7 @@ impl Future for HeadTimeout {
 
 impl Sleep for HeadTimeout {}
 
-/// Disables Nagle's algorithm, enables keepalive and limits the send buffer. Errors are ignored, because the connection works without these
+/// Disables Nagle's algorithm, detects vanished peers and limits the send buffer. Errors are ignored, because the connection works without these
 /// options.
 fn configure_tcp(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
@@ -286,6 +292,8 @@ fn configure_tcp(stream: &TcpStream) {
     #[cfg(not(windows))]
     let keepalive = keepalive.with_retries(TCP_KEEPALIVE_PROBES);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    #[cfg(target_os = "linux")]
+    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
 }
 
 /// Liveness
@@ -396,6 +404,19 @@ mod tests {
             (2, true),
             "{responses}"
         );
+    }
+
+    /// A member is pinged every 30 s, and a vanished one must leave within two minutes.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn unacknowledged_data_ends_a_connection_90_seconds_after_a_ping() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let _client = connect(listener.local_addr().expect("an address"));
+        let (stream, _) = listener.accept().await.expect("a connection");
+        configure_tcp(&stream);
+        let socket = SockRef::from(&stream);
+        let seconds = [socket.tcp_user_timeout().expect("an option"), socket.tcp_keepalive_time().ok()];
+        assert_eq!(seconds.map(|option| option.map(|time| time.as_secs())), [Some(90), Some(60)]);
     }
 
     /// Sends a request, and then begins another one. Returns the headers of the response, and how long the connection then stayed open.
