@@ -29,7 +29,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper::{Request, StatusCode, Version};
+use hyper::{Request, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
@@ -209,6 +209,9 @@ where
         let hosts = request.headers().get_all(header::HOST).iter().count();
         let permit = Arc::clone(&client.permit);
         let has_valid_host = hosts == 1 || hosts == 0 && request.version() == Version::HTTP_10;
+        if let Some(uri) = without_trailing_slash(&request) {
+            *request.uri_mut() = uri;
+        }
         request.extensions_mut().insert(client);
         let response = has_valid_host.then(|| router.call(request));
         async move {
@@ -255,6 +258,19 @@ where
             Err(_) => {}
         }
     }
+}
+
+/// The path of a request may end with a slash. That of a WebSocket is kept, because the dialects accept the slash where it is allowed.
+fn without_trailing_slash(request: &Request<Incoming>) -> Option<Uri> {
+    let uri = request.uri();
+    let path = uri.path().strip_suffix('/').filter(|path| !path.is_empty() && !path.ends_with('/'))?;
+    if request.headers().contains_key(header::UPGRADE) {
+        return None;
+    }
+    let target = uri.query().map_or_else(|| path.parse(), |query| format!("{path}?{query}").parse());
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = target.ok();
+    Uri::from_parts(parts).ok()
 }
 
 /// Times the wait for the head of each request.

@@ -152,12 +152,12 @@ fn metrics_are_open_on_loopback_only_and_count_logins() {
 #[test]
 fn browser_at_a_websocket_path_gets_an_explanation() {
     let server = Server::start_signaling(&[]);
-    for path in ["/ws", "/ws/", "/ws?token=t", "/radio", "/v1/signaling"] {
+    for path in ["/ws", "/ws/", "/ws?token=t", "/radio", "/radio/", "/v1/signaling"] {
         let response = get(&server, path);
         assert_eq!((response.status, response.header("upgrade")), (426, "websocket"), "{path}");
         assert_eq!(response.error(), "This is a WebSocket endpoint; connect with ws:// or wss://");
     }
-    for path in ["/", "/?x=1", "/?token=t"] {
+    for path in ["/", "/?x=1", "/?token=t", "/docs/messages/", "/examples/?x=1"] {
         let response = get(&server, path);
         assert_eq!((response.status, response.header("content-type")), (200, "text/html; charset=utf-8"), "{path}");
     }
