@@ -209,15 +209,25 @@ where
         let hosts = request.headers().get_all(header::HOST).iter().count();
         let permit = Arc::clone(&client.permit);
         let has_valid_host = hosts == 1 || hosts == 0 && request.version() == Version::HTTP_10;
+        let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+        let is_readable = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+            && codings.next().is_none();
         if let Some(uri) = without_trailing_slash(&request) {
             *request.uri_mut() = uri;
         }
         request.extensions_mut().insert(client);
-        let response = has_valid_host.then(|| router.call(request));
+        let response = if !has_valid_host {
+            Err((StatusCode::BAD_REQUEST, "Send exactly one Host header"))
+        } else if !is_readable {
+            // RFC 9112, section 6.1.
+            Err((StatusCode::NOT_IMPLEMENTED, "The only supported Transfer-Encoding is chunked"))
+        } else {
+            Ok(router.call(request))
+        };
         async move {
             let mut response = match response {
-                Some(response) => response.await?,
-                None => body::error_response(StatusCode::BAD_REQUEST, "Send exactly one Host header"),
+                Ok(response) => response.await?,
+                Err((status, error)) => body::error_response(status, error),
             };
             if permit.is_scarce() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
