@@ -150,7 +150,8 @@ impl WebSocketConnection<'_> {
 
     /// Reads what is available, within the limit of [`CheckedStream`] per poll. Returns `Poll::Ready` at the end of the stream.
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.checked().begin_poll();
+        let is_open = self.read_state == ReadState::Open;
+        self.checked().begin_poll(is_open);
         loop {
             match &mut self.waiting {
                 Some(Waiting::Processor(wait, _)) => ready!(wait.as_mut().poll(cx)),
