@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tungstenite::protocol::frame::FrameHeader;
-use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
 use super::frame::FrameError;
 use crate::io::clock;
@@ -136,7 +136,7 @@ impl<S: AsyncRead + Unpin> CheckedStream<S> {
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
-    /// Checks the header of the next frame. Returns the length of the frame; `None` if the header is incomplete.
+    /// Checks the header of the next frame, and the code of a close frame. Returns the length of the frame; `None` if they are incomplete.
     fn check_header(&mut self) -> Result<Option<u64>, FrameError> {
         let mut cursor = Cursor::new(&*self.input);
         let header = FrameHeader::parse(&mut cursor).map_err(|_| FrameError::Protocol)?;
@@ -151,6 +151,14 @@ impl<S: AsyncRead + Unpin> CheckedStream<S> {
         };
         if !is_valid_len || !is_allowed || header.mask.is_none() || header.rsv1 || header.rsv2 || header.rsv3 {
             return Err(FrameError::Protocol);
+        }
+        if let (OpCode::Control(Control::Close), Some([first, second, ..]), 2..) = (header.opcode, header.mask, len) {
+            // The library would replace the frame by a valid one.
+            let payload = &self.input[cursor.position() as usize..];
+            let Some(code) = payload.first_chunk() else { return Ok(None) };
+            if !CloseCode::from(u16::from_be_bytes(*code) ^ u16::from_be_bytes([first, second])).is_allowed() {
+                return Err(FrameError::Protocol);
+            }
         }
         if let OpCode::Data(_) = header.opcode {
             let total = self.message_bytes.unwrap_or(0).saturating_add(len);
@@ -306,6 +314,24 @@ mod tests {
         }
         let (messages, error) = receive(checked([after_fragment(&frame(0x80, &[b'a'; 299]))], None));
         assert_eq!((messages, error), (vec![Message::text("a".repeat(300))], None));
+    }
+
+    #[test]
+    fn close_frames_with_invalid_codes_are_rejected_whatever_their_reason() {
+        let close = |code: u16, reason: &[u8]| frame(0x88, &[&code.to_be_bytes(), reason].concat());
+        // RFC 6455, section 7.4.
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000] {
+            assert_eq!(receive(checked([close(code, b"")], None)), (vec![], Some(FrameError::Protocol)), "{code}");
+        }
+        for (code, reason) in [(1000, ""), (1002, "Protocol violation"), (3000, "x"), (4999, "x")] {
+            let mut bytes = close(code, reason.as_bytes());
+            // Masked with another key than zero, and in pieces of one byte.
+            bytes[2..6].copy_from_slice(&[1, 2, 3, 4]);
+            bytes[6..].iter_mut().enumerate().for_each(|(index, byte)| *byte ^= [1, 2, 3, 4][index % 4]);
+            let (messages, error) = receive(checked(bytes.into_iter().map(|byte| vec![byte]), None));
+            let [Message::Close(Some(received))] = &messages[..] else { panic!("{code}: {messages:?} {error:?}") };
+            assert_eq!((u16::from(received.code), received.reason.as_str()), (code, reason));
+        }
     }
 
     #[test]
