@@ -219,7 +219,10 @@ impl ServedConnection {
 
     /// Handles a whole binary message.
     pub(in crate::io) fn on_binary(&self) {
-        self.if_open(|now, state| state.hub.on_binary(now, self.conn, &mut state.queues));
+        self.if_open(|now, state| {
+            state.queues.report(|check| check.last_event = Some(clock::monotonic_now()));
+            state.hub.on_binary(now, self.conn, &mut state.queues);
+        });
     }
 
     /// Handles a ping, a pong or a fragment.
@@ -439,7 +442,25 @@ pub(in crate::io) fn pending_close(code: CloseCode, reason: &str) -> PendingClos
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signaling::SignalingLimits;
+    use crate::signaling::{Route, SignalingLimits};
+
+    #[test]
+    fn text_and_binary_messages_are_events_of_the_check() {
+        let limits = ConnectionLimits::default();
+        let hub = SharedHub::new(Hub::new(SignalingLimits::default(), [0; 4]), None, &limits, None);
+        let check = Arc::<Mutex<SignalingCheck>>::default();
+        hub.locked(|_, state| state.queues.check = Some(Arc::clone(&check)));
+        let connection = NewConnection { source: [127, 0, 0, 1].into(), is_forwarded: false, route: Route::Undecided };
+        let (served, _) = hub.on_connect(connection, limits.memory_budget.account(None), None);
+        let has_event = || check.lock().expect("no panic").last_event.take().is_some();
+        assert!(has_event());
+        served.on_activity();
+        assert!(!has_event(), "a ping is no message");
+        served.on_binary();
+        assert!(has_event());
+        served.on_text("{}");
+        assert!(has_event());
+    }
 
     #[test]
     fn message_counts_once_plus_16_bytes_per_recipient_until_it_is_taken() {
