@@ -55,7 +55,7 @@ pub struct ConnectionLimits {
     /// the maximum idle time of a connection.
     pub handshake_timeout: Duration,
     /// Maximum time of a request and its response. Otherwise, a client that never reads could keep its slot. An upgraded connection has no
-    /// such limit. During an endless response, the time restarts whenever the client reads ([`ConnectionPermit::extend`]).
+    /// such limit. During an endless response, the time restarts whenever the client reads ([`ConnectionPermit::extend_endless`]).
     pub max_lifetime: Duration,
     /// Maximum time between a response and the end of the next request's head. Load balancers reuse their connections for up to 60 s.
     pub idle_timeout: Duration,
@@ -127,6 +127,8 @@ pub struct ConnectionPermit {
     in_handshake: AtomicBool,
     /// Whether a complete request head has arrived.
     has_request: AtomicBool,
+    /// Whether an endless response has begun.
+    is_endless: AtomicBool,
     /// When the connection reaches its maximum lifetime.
     deadline: Mutex<Instant>,
     _permit: OwnedSemaphorePermit,
@@ -231,6 +233,7 @@ impl ConnectionLimiter {
             client_memory: OnceLock::new(),
             in_handshake: AtomicBool::new(false),
             has_request: AtomicBool::new(false),
+            is_endless: AtomicBool::new(false),
             deadline: Mutex::new(Instant::now() + self.limits.max_lifetime),
             _permit: free,
         })
@@ -320,8 +323,20 @@ impl ConnectionPermit {
         }
     }
 
-    /// Restarts the maximum lifetime. Code that streams an endless response calls this function whenever the client has read more data.
-    pub fn extend(&self) {
+    /// Restarts the maximum lifetime. Code that streams an endless response calls this function whenever the client has read more data. The
+    /// response then ends when the client closes the connection or ends its direction.
+    pub fn extend_endless(&self) {
+        self.is_endless.store(true, Ordering::Relaxed);
+        self.extend();
+    }
+
+    /// Whether an endless response has begun.
+    pub(in crate::io) fn is_endless(&self) -> bool {
+        self.is_endless.load(Ordering::Relaxed)
+    }
+
+    /// Restarts the maximum lifetime.
+    pub(in crate::io) fn extend(&self) {
         *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + self.max_lifetime();
     }
 

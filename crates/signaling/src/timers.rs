@@ -94,6 +94,11 @@ impl<D> Timers<D> {
         }
     }
 
+    /// Removes all timers for which `awaited` returns false.
+    pub(super) fn retain(&mut self, awaited: impl Fn(&D) -> bool) {
+        self.entries.retain(|_, what| awaited(what));
+    }
+
     /// The earliest deadline.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         self.entries.first_key_value().map(|((at, _), _)| *at)

@@ -6,6 +6,7 @@
 pub mod body;
 mod csrf;
 pub mod forwarded;
+mod half_closed;
 pub mod login;
 pub mod metrics;
 pub mod request_body;
@@ -28,7 +29,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper::{Request, StatusCode, Version};
+use hyper::{Request, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
@@ -40,6 +41,7 @@ use tokio::time::Instant;
 
 use crate::echo::SharedSources;
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit};
+use crate::io::http::half_closed::HalfClosed;
 use crate::io::http::login::Login;
 use crate::io::stop::StopToken;
 use crate::io::tls::server::{AcceptedStream, HandshakeAcceptor, PLAIN_HTTP_ERROR};
@@ -58,11 +60,17 @@ pub struct ConnectionInfo {
     pub stopping: watch::Receiver<bool>,
 }
 
-/// TCP keepalive: a vanished peer is detected after two minutes.
+/// TCP keepalive: a vanished peer is detected after two minutes, if it has acknowledged everything.
 const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 #[cfg(not(windows))]
 const TCP_KEEPALIVE_PROBES: u32 = 4;
+
+/// Maximum time for which sent data is not acknowledged. While data is, the kernel sends no keepalive, but repeats the data for up to 16
+/// minutes. With a ping of each member every 30 s, a vanished member is detected within two minutes. It is also the time without an
+/// acknowledgement after which a keepalive closes the connection. Only Linux has this option.
+#[cfg(target_os = "linux")]
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Size of the send buffer of a connection. The kernel uses up to twice as much. Without this limit, each client that does not read could
 /// occupy megabytes of kernel memory, which count towards the memory limit of a container.
@@ -201,12 +209,25 @@ where
         let hosts = request.headers().get_all(header::HOST).iter().count();
         let permit = Arc::clone(&client.permit);
         let has_valid_host = hosts == 1 || hosts == 0 && request.version() == Version::HTTP_10;
+        let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+        let is_readable = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+            && codings.next().is_none();
+        if let Some(uri) = without_trailing_slash(&request) {
+            *request.uri_mut() = uri;
+        }
         request.extensions_mut().insert(client);
-        let response = has_valid_host.then(|| router.call(request));
+        let response = if !has_valid_host {
+            Err((StatusCode::BAD_REQUEST, "Send exactly one Host header"))
+        } else if !is_readable {
+            // RFC 9112, section 6.1.
+            Err((StatusCode::NOT_IMPLEMENTED, "The only supported Transfer-Encoding is chunked"))
+        } else {
+            Ok(router.call(request))
+        };
         async move {
             let mut response = match response {
-                Some(response) => response.await?,
-                None => body::error_response(StatusCode::BAD_REQUEST, "Send exactly one Host header"),
+                Ok(response) => response.await?,
+                Err((status, error)) => body::error_response(status, error),
             };
             if permit.is_scarce() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -214,8 +235,10 @@ where
             Ok::<_, Infallible>(response)
         }
     });
+    let stream = HalfClosed::new(stream, Arc::clone(&permit));
     let mut http = http1::Builder::new();
-    http.max_buf_size(MAX_HEADER_BYTES)
+    http.half_close(true)
+        .max_buf_size(MAX_HEADER_BYTES)
         .timer(HeadTimer(Arc::clone(&permit)))
         .header_read_timeout(limits.handshake_timeout);
     // Protocol errors are reported to the client. An upgrade ends this future, but not the connection.
@@ -247,6 +270,19 @@ where
     }
 }
 
+/// The path of a request may end with a slash. That of a WebSocket is kept, because the dialects accept the slash where it is allowed.
+fn without_trailing_slash(request: &Request<Incoming>) -> Option<Uri> {
+    let uri = request.uri();
+    let path = uri.path().strip_suffix('/').filter(|path| !path.is_empty() && !path.ends_with('/'))?;
+    if request.headers().contains_key(header::UPGRADE) {
+        return None;
+    }
+    let target = uri.query().map_or_else(|| path.parse(), |query| format!("{path}?{query}").parse());
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = target.ok();
+    Uri::from_parts(parts).ok()
+}
+
 /// Times the wait for the head of each request.
 struct HeadTimer(Arc<ConnectionPermit>);
 
@@ -273,7 +309,7 @@ impl Future for HeadTimeout {
 
 impl Sleep for HeadTimeout {}
 
-/// Disables Nagle's algorithm, enables keepalive and limits the send buffer. Errors are ignored, because the connection works without these
+/// Disables Nagle's algorithm, detects vanished peers and limits the send buffer. Errors are ignored, because the connection works without these
 /// options.
 fn configure_tcp(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
@@ -282,6 +318,8 @@ fn configure_tcp(stream: &TcpStream) {
     #[cfg(not(windows))]
     let keepalive = keepalive.with_retries(TCP_KEEPALIVE_PROBES);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    #[cfg(target_os = "linux")]
+    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
 }
 
 /// Liveness
@@ -365,6 +403,46 @@ mod tests {
         let mut stalled = connect(address);
         stalled.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").expect("a request");
         assert!(http_get(address).ends_with("ok"));
+    }
+
+    #[test]
+    fn every_complete_request_is_answered_after_the_end_of_its_client() {
+        let (ended, wait) = watch::channel(false);
+        // The end of the client's direction has arrived before the first response.
+        let wait_for_end = async move |mut ended: watch::Receiver<bool>| drop(ended.wait_for(|ended| *ended).await);
+        let slow = move || wait_for_end(wait.clone());
+        let (get_slow, post_slow) = (slow.clone(), slow);
+        let on_get = async move || get_slow().await;
+        let on_post = async move |body: String| {
+            post_slow().await;
+            body
+        };
+        let address = start_server(ConnectionLimits::default(), Router::new().route("/", get(on_get).post(on_post)));
+        let mut client = connect(address);
+        let requests = "GET / HTTP/1.1\r\nHost: x\r\n\r\nPOST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody";
+        client.write_all(requests.as_bytes()).expect("requests");
+        client.shutdown(std::net::Shutdown::Write).expect("the end");
+        ended.send_replace(true);
+        let mut responses = String::new();
+        client.read_to_string(&mut responses).expect("responses");
+        assert_eq!(
+            (responses.matches("HTTP/1.1 200 OK").count(), responses.ends_with("body")),
+            (2, true),
+            "{responses}"
+        );
+    }
+
+    /// A member is pinged every 30 s, and a vanished one must leave within two minutes.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn unacknowledged_data_ends_a_connection_90_seconds_after_a_ping() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let _client = connect(listener.local_addr().expect("an address"));
+        let (stream, _) = listener.accept().await.expect("a connection");
+        configure_tcp(&stream);
+        let socket = SockRef::from(&stream);
+        let seconds = [socket.tcp_user_timeout().expect("an option"), socket.tcp_keepalive_time().ok()];
+        assert_eq!(seconds.map(|option| option.map(|time| time.as_secs())), [Some(90), Some(60)]);
     }
 
     /// Sends a request, and then begins another one. Returns the headers of the response, and how long the connection then stayed open.

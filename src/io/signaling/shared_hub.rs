@@ -270,7 +270,10 @@ impl ServedConnection {
 
     /// Handles a whole binary message.
     pub(in crate::io) fn on_binary(&self) {
-        self.if_open(|now, state| state.hub.on_binary(now, self.conn, &mut state.queues));
+        self.if_open(|now, state| {
+            state.queues.report(|check| check.last_event = Some(clock::monotonic_now()));
+            state.hub.on_binary(now, self.conn, &mut state.queues);
+        });
     }
 
     /// Handles a ping, a pong or a fragment.
@@ -488,7 +491,25 @@ pub(in crate::io) fn pending_close(code: CloseCode, reason: &str) -> PendingClos
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signaling::SignalingLimits;
+    use crate::signaling::{Route, SignalingLimits};
+
+    #[test]
+    fn text_and_binary_messages_are_events_of_the_check() {
+        let limits = ConnectionLimits::default();
+        let check = Arc::<Mutex<SignalingCheck>>::default();
+        let hub = Hub::new(SignalingLimits::default(), [0; 4]);
+        let hub = SharedHub::new(hub, None, &limits, Some(Arc::clone(&check)));
+        let connection = NewConnection { source: [127, 0, 0, 1].into(), is_forwarded: false, route: Route::Undecided };
+        let served = hub.on_connect(connection, &limits.memory_budget.account(None));
+        let has_event = || check.lock().expect("no panic").last_event.take().is_some();
+        assert!(has_event());
+        served.on_activity();
+        assert!(!has_event(), "a ping is no message");
+        served.on_binary();
+        assert!(has_event());
+        served.on_text("{}").expect("no limit");
+        assert!(has_event());
+    }
 
     #[test]
     fn message_counts_once_plus_16_bytes_per_recipient_until_it_is_taken() {

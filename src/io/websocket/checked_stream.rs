@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tungstenite::protocol::frame::FrameHeader;
-use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
 use super::frame::FrameError;
 use crate::io::clock;
@@ -25,6 +25,10 @@ use crate::time::Time;
 /// Maximum number of bytes that are read from the socket per poll, so that other tasks get their turn. The buffer is on the stack.
 const READ_BYTES_PER_POLL: usize = 16 << 10;
 
+/// Number of bytes that are still read after the connection was closed, to find the reply to the close frame. Then nothing is read until the
+/// time for the closing handshake is over: a client could otherwise occupy a core with short messages.
+const MAX_BYTES_AFTER_CLOSE: usize = 1 << 20;
+
 /// Maximum payload of a control frame, in bytes (RFC 6455, section 5.5).
 const MAX_CONTROL_PAYLOAD_BYTES: u64 = 125;
 
@@ -34,6 +38,8 @@ pub(super) struct CheckedStream<S> {
     /// Received bytes that are not handed over.
     input: BytesMut,
     left_in_poll: usize,
+    /// Number of bytes that are still read; `None` while the connection is open.
+    left_after_close: Option<usize>,
     /// Bytes of the current frame that are not handed over.
     frame_left: u64,
     /// Length so far of a fragmented message.
@@ -64,6 +70,7 @@ impl<S: AsyncRead + Unpin> CheckedStream<S> {
             io,
             input: BytesMut::new(),
             left_in_poll: 0,
+            left_after_close: None,
             frame_left: 0,
             message_bytes: None,
             longest_frame: 0,
@@ -77,8 +84,11 @@ impl<S: AsyncRead + Unpin> CheckedStream<S> {
     }
 
     /// Begins a poll of the connection's task.
-    pub(super) fn begin_poll(&mut self) {
+    pub(super) fn begin_poll(&mut self, is_open: bool) {
         self.left_in_poll = READ_BYTES_PER_POLL;
+        if !is_open {
+            self.left_after_close.get_or_insert(MAX_BYTES_AFTER_CLOSE);
+        }
     }
 
     /// Whether a fragment has been handed over since the last call.
@@ -108,20 +118,25 @@ impl<S: AsyncRead + Unpin> CheckedStream<S> {
 
     /// Reads from the socket. Returns the number of bytes.
     fn fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let left_after_close = self.left_after_close.unwrap_or(usize::MAX);
+        if left_after_close == 0 {
+            return Poll::Pending;
+        }
         if self.left_in_poll == 0 {
             // Yields to other tasks.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let mut storage = [MaybeUninit::uninit(); READ_BYTES_PER_POLL];
-        let mut buffer = ReadBuf::uninit(&mut storage[..self.left_in_poll]);
+        let mut buffer = ReadBuf::uninit(&mut storage[..self.left_in_poll.min(left_after_close)]);
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
         self.left_in_poll -= buffer.filled().len();
+        self.left_after_close = self.left_after_close.map(|left| left - buffer.filled().len());
         self.input.extend_from_slice(buffer.filled());
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
-    /// Checks the header of the next frame. Returns the length of the frame; `None` if the header is incomplete.
+    /// Checks the header of the next frame, and the code of a close frame. Returns the length of the frame; `None` if they are incomplete.
     fn check_header(&mut self) -> Result<Option<u64>, FrameError> {
         let mut cursor = Cursor::new(&*self.input);
         let header = FrameHeader::parse(&mut cursor).map_err(|_| FrameError::Protocol)?;
@@ -136,6 +151,14 @@ impl<S: AsyncRead + Unpin> CheckedStream<S> {
         };
         if !is_valid_len || !is_allowed || header.mask.is_none() || header.rsv1 || header.rsv2 || header.rsv3 {
             return Err(FrameError::Protocol);
+        }
+        if let (OpCode::Control(Control::Close), Some([first, second, ..]), 2..) = (header.opcode, header.mask, len) {
+            // The library would replace the frame by a valid one.
+            let payload = &self.input[cursor.position() as usize..];
+            let Some(code) = payload.first_chunk() else { return Ok(None) };
+            if !CloseCode::from(u16::from_be_bytes(*code) ^ u16::from_be_bytes([first, second])).is_allowed() {
+                return Err(FrameError::Protocol);
+            }
         }
         if let OpCode::Data(_) = header.opcode {
             let total = self.message_bytes.unwrap_or(0).saturating_add(len);
@@ -242,7 +265,7 @@ mod tests {
     fn checked(pieces: impl IntoIterator<Item = Vec<u8>>, limit: Option<Gcra>) -> CheckedStream<Pieces> {
         let account = MemoryBudget::new(None).account(None);
         let mut stream = CheckedStream::new(Pieces(pieces.into_iter().collect()), MAX_MESSAGE_BYTES, &account, limit);
-        stream.begin_poll();
+        stream.begin_poll(true);
         stream
     }
 
@@ -260,7 +283,7 @@ mod tests {
                     Ok(message) => messages.push(message),
                     Err(error) => return (messages, FrameError::from_library(&error)),
                 }
-                socket.get_mut().begin_poll();
+                socket.get_mut().begin_poll(true);
             }
             (messages, None)
         };
@@ -294,6 +317,24 @@ mod tests {
     }
 
     #[test]
+    fn close_frames_with_invalid_codes_are_rejected_whatever_their_reason() {
+        let close = |code: u16, reason: &[u8]| frame(0x88, &[&code.to_be_bytes(), reason].concat());
+        // RFC 6455, section 7.4.
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000] {
+            assert_eq!(receive(checked([close(code, b"")], None)), (vec![], Some(FrameError::Protocol)), "{code}");
+        }
+        for (code, reason) in [(1000, ""), (1002, "Protocol violation"), (3000, "x"), (4999, "x")] {
+            let mut bytes = close(code, reason.as_bytes());
+            // Masked with another key than zero, and in pieces of one byte.
+            bytes[2..6].copy_from_slice(&[1, 2, 3, 4]);
+            bytes[6..].iter_mut().enumerate().for_each(|(index, byte)| *byte ^= [1, 2, 3, 4][index % 4]);
+            let (messages, error) = receive(checked(bytes.into_iter().map(|byte| vec![byte]), None));
+            let [Message::Close(Some(received))] = &messages[..] else { panic!("{code}: {messages:?} {error:?}") };
+            assert_eq!((u16::from(received.code), received.reason.as_str()), (code, reason));
+        }
+    }
+
+    #[test]
     fn control_frames_and_fragments_share_one_limit() {
         let frames = [frame(0x01, b""), frame(0x89, b""), frame(0x00, b""), frame(0x8a, b""), frame(0x80, b"")];
         let error_with = |burst| receive(checked([frames.concat()], Some(Gcra::with_burst_seconds(burst, 1)))).1;
@@ -307,7 +348,7 @@ mod tests {
         let bytes = [frame(0x01, &[b'a'; 100]), frame(0x80, &[b'a'; 101])].concat();
         let mut stream = CheckedStream::new(Pieces([bytes].into()), 300, &account, None);
         let read = |stream: &mut CheckedStream<Pieces>| {
-            stream.begin_poll();
+            stream.begin_poll(true);
             let mut buffer = [0; 1_000];
             let mut buffer = ReadBuf::new(&mut buffer);
             let Poll::Ready(result) = Pin::new(stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer)
@@ -326,6 +367,16 @@ mod tests {
         assert_eq!(refused.as_ref().and_then(FrameError::from_library), Some(FrameError::Memory));
         drop((other, stream));
         assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn at_most_a_mebibyte_is_read_after_the_close() {
+        let mut stream = checked([vec![b'x'; 3 << 20]], None);
+        for _ in 0..1_000 {
+            stream.begin_poll(false);
+            assert!(stream.poll_discard(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert_eq!(stream.io.0[0].len(), 2 << 20);
     }
 
     fn frames() -> impl Strategy<Value = Vec<u8>> {

@@ -18,7 +18,7 @@ use tokio::io::AsyncWrite;
 use tokio::time::Sleep;
 use tokio_tungstenite::WebSocketStream;
 use tungstenite::Message;
-use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::checked_stream::CheckedStream;
 use super::frame::{FrameError, close_frame};
@@ -44,9 +44,6 @@ const CLOSE_REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client that has not taken its oldest message for this time is closed.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The close frame with which the library replaces one that has an invalid code.
-const INVALID_CLOSE: &str = "Protocol violation";
 
 /// Serves a connection until it ends. `control_limit` limits control frames and fragments per second; the hub limits whole messages. If a
 /// client exceeds one of these limits, its connection is closed with 1008.
@@ -141,7 +138,8 @@ impl WebSocketConnection<'_> {
 
     /// Reads what is available, within the limit of [`CheckedStream`] per poll. Returns `Poll::Ready` at the end of the stream.
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.checked().begin_poll();
+        let is_open = self.read_state == ReadState::Open;
+        self.checked().begin_poll(is_open);
         loop {
             if let Some((wait, _)) = &mut self.waiting {
                 ready!(wait.as_mut().poll(cx));
@@ -172,11 +170,6 @@ impl WebSocketConnection<'_> {
     fn on_message(&mut self, message: Message) {
         let is_open = self.read_state == ReadState::Open;
         match message {
-            Message::Close(Some(CloseFrame { code, reason }))
-                if u16::from(code) == CloseCode::PROTOCOL_ERROR.get() && reason.as_str() == INVALID_CLOSE =>
-            {
-                return self.on_frame_error(FrameError::Protocol);
-            }
             Message::Close(frame) => {
                 self.read_state = ReadState::CloseReceived;
                 let code = frame.as_ref().map(|frame| CloseCode(frame.code.into()));

@@ -3,12 +3,14 @@
 use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use test_support::server::{Client, Server, ServerExit, Stats, audio, keepalive, poll_until, program};
 
-/// Checks the exit code, and returns the last statistics.
+/// Checks the exit code, and that the shutdown took at most 100 times the documented 100 ms. Returns the last statistics.
 fn assert_clean(stopped: &ServerExit) -> Stats {
     assert_eq!(stopped.code, Some(0));
+    assert!(stopped.took < Duration::from_secs(10), "{:?}", stopped.took);
     stopped.stats()
 }
 

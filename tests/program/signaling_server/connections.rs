@@ -114,7 +114,7 @@ fn slow_readers_are_closed_and_others_receive_every_message() {
 
 #[test]
 fn pings_of_a_client_that_does_not_read_use_little_memory() {
-    let server = Server::start_signaling(&[]);
+    let server = Server::start_signaling(&["--rate-limit-messages", "off"]);
     let before = server.resident_kib();
     let mut client = Member::connect(server.address);
     // The client sends 100 MB of pings. The socket buffers cannot hold that many pongs.

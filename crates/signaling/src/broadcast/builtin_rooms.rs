@@ -321,8 +321,8 @@ pub const DEFAULT_BANNED_WORDS: &str = "spam,badword";
 pub struct ChatRoom {
     /// The banned words in lower case.
     banned_words: Vec<String>,
-    /// The members in the order of joining, with the user names that they have set.
-    members: Vec<(ConnId, Option<String>)>,
+    /// The user names that members have set. The numbers of connections are in the order of joining.
+    usernames: BTreeMap<ConnId, String>,
     /// Messages since the room was last empty.
     message_count: u64,
 }
@@ -338,11 +338,7 @@ impl ChatRoom {
     pub fn new<S: AsRef<str>>(banned: impl IntoIterator<Item = S>) -> Self {
         let small = |word: S| word.as_ref().trim().to_lowercase();
         let banned_words = banned.into_iter().map(small).filter(|word| !word.is_empty()).collect();
-        Self { banned_words, members: Vec::new(), message_count: 0 }
-    }
-
-    fn online_users(&self) -> Vec<&str> {
-        self.members.iter().filter_map(|(_, username)| username.as_deref()).collect()
+        Self { banned_words, usernames: BTreeMap::new(), message_count: 0 }
     }
 }
 
@@ -472,7 +468,7 @@ impl RoomHandler for ChatRoom {
             message: "Connected to Chat room",
             room: room.name,
             time: room.unix_ms(),
-            online_users: self.online_users(),
+            online_users: self.usernames.values().map(String::as_str).collect(),
             total_messages: self.message_count,
             instructions: CHAT_INSTRUCTIONS,
         })
@@ -481,7 +477,7 @@ impl RoomHandler for ChatRoom {
     fn validate_message(&mut self, _: &RoomView<'_>, client: &ClientInfo, payload: &Value) -> Result<(), String> {
         let message = ChatClientMessage::parse(payload);
         let sets_username = matches!(message, Some(ChatClientMessage::SetUsername { .. }));
-        if !sets_username && username(&self.members, client.conn).is_none() {
+        if !sets_username && !self.usernames.contains_key(&client.conn) {
             return Err("Username required. Send {type: \"setUsername\", username: \"YourName\"} first".to_owned());
         }
         let Some(ChatClientMessage::ChatMessage { text }) = message else { return Ok(()) };
@@ -506,10 +502,10 @@ impl RoomHandler for ChatRoom {
                 return None;
             }
             let announced = system_message(room, format!("{name} joined the chat"));
-            self.members.iter_mut().find(|(conn, _)| *conn == client.conn)?.1 = Some(name);
+            self.usernames.insert(client.conn, name);
             return Some(announced);
         }
-        let username = username(&self.members, client.conn)?;
+        let username = self.usernames.get(&client.conn)?;
         let content = match message {
             Some(ChatClientMessage::Typing { is_typing }) => ChatContent::UserTyping { username, is_typing },
             Some(ChatClientMessage::ChatMessage { text }) => {
@@ -528,31 +524,21 @@ impl RoomHandler for ChatRoom {
         Some(content.into_payload())
     }
 
-    fn on_join(&mut self, _: &RoomView<'_>, client: &ClientInfo) -> Vec<RoomAction> {
-        self.members.push((client.conn, None));
-        Vec::new()
-    }
-
     fn on_leave(&mut self, room: &RoomView<'_>, client: &ClientInfo, _: u16, _: &str) -> Vec<RoomAction> {
         if room.clients == 0 {
             self.message_count = 0;
         }
-        let left = self.members.extract_if(.., |(conn, _)| *conn == client.conn).next();
-        let Some((_, Some(name))) = left else { return Vec::new() };
+        let Some(name) = self.usernames.remove(&client.conn) else { return Vec::new() };
         vec![RoomAction::Broadcast(system_message(room, format!("{name} left the chat")))]
     }
 
     fn room_stats(&self, _: &RoomView<'_>) -> Map<String, Value> {
+        let names = self.usernames.values().map(|name| Value::from(name.as_str())).collect::<Vec<_>>();
         Map::from_iter([
-            ("onlineUsers".to_owned(), self.online_users().into()),
+            ("onlineUsers".to_owned(), names.into()),
             ("totalMessages".to_owned(), self.message_count.into()),
         ])
     }
-}
-
-/// The user name that a member has set.
-fn username(members: &[(ConnId, Option<String>)], conn: ConnId) -> Option<&str> {
-    members.iter().find(|(member, _)| *member == conn)?.1.as_deref()
 }
 
 /// A positive number, written as a number or as a string.

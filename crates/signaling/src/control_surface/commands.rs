@@ -182,7 +182,7 @@ impl Hub {
         Ok(receivers)
     }
 
-    /// Removes all parameters of the room with `code`, and sends the members the empty `state`. Returns the number of parameters.
+    /// Removes all parameters and scheduled updates of the room with `code`, and sends the members the empty `state`. Returns the number of parameters.
     pub fn clear_parameters(
         &mut self,
         now: WallClock,
@@ -194,6 +194,10 @@ impl Hub {
         let key = rooms.find(code).ok_or(CommandError::RoomNotFound)?.key;
         let room = rooms.get_mut(key).ok_or(CommandError::RoomNotFound)?;
         let removed = room.data.parameters.clear();
+        room.data.scheduled_updates = 0;
+        ctx.timers.retain(|event| {
+            !matches!(event, TimerEvent::ControlSurface(ControlSurfaceTimer::ScheduledUpdate { room, .. }) if *room == key)
+        });
         let members = room.connections();
         log_command("clear", key, members.len(), 0);
         ctx.send(&members, &ServerMessage::State { params: Vec::new() });

@@ -136,6 +136,25 @@ fn a_thousand_scheduled_values_per_room_and_excess_applies_immediately() {
 }
 
 #[test]
+fn values_scheduled_before_a_clear_are_discarded_with_it() {
+    let mut hub = hub();
+    hub.hub.create_room(ms(0), with_code("5678")).expect("a room");
+    hub.connect(2);
+    hub.join_room(2, 0, "5678");
+    hub.member(1);
+    (0..1_000).for_each(|_| hub.send(1, 0, &scheduled("before", 10)));
+    hub.send(2, 0, &scheduled("other room", 10));
+    assert_eq!(hub.hub.clear_parameters(ms(0), "1234", &mut hub.sink), Ok(0));
+    // All places for scheduled values are free again.
+    (0..1_000).for_each(|_| hub.send(1, 0, &scheduled("after", 10)));
+    assert_eq!(hub.names(0), [] as [Value; 0]);
+    hub.on_deadline(10 * SECOND);
+    assert_eq!(hub.names(10 * SECOND), ["after"]);
+    hub.send(2, 10 * SECOND, &sync());
+    assert_eq!(hub.last(2)["params"][0]["name"], "other room");
+}
+
+#[test]
 fn sync_is_limited_by_bytes_per_address() {
     let mut hub = hub();
     hub.member(1);

@@ -210,7 +210,7 @@ pub(super) async fn event_stream(State(state): SharedState, Extension(client): C
     let keepalive_interval = permit.max_lifetime() / KEEPALIVES_PER_LIFETIME;
     let events = stream::unfold((queue, permit), move |(mut queue, permit)| async move {
         // The stream is polled again only after earlier data was written. Therefore, each poll shows that the client still reads.
-        permit.extend();
+        permit.extend_endless();
         let text = match timeout(keepalive_interval, queue.recv()).await {
             Ok(text) => text?,
             Err(_) => KEEPALIVE_COMMENT,

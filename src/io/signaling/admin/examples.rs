@@ -118,7 +118,7 @@ fn policy(headers: &HeaderMap) -> String {
 
 /// List of the example pages
 #[utoipa::path(
-    get, path = "/examples/", operation_id = "examples", tag = "examples",
+    get, path = "/examples", operation_id = "examples", tag = "examples",
     responses((status = 200, description = "A page that links to the example pages of the enabled dialects", content_type = "text/html", body = String)),
 )]
 pub(super) async fn examples_index(State(state): SharedState, headers: HeaderMap) -> Response {

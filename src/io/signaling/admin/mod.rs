@@ -38,13 +38,11 @@ pub(super) fn router(state: &Arc<HttpState>) -> Router {
         .route("/health", get(health::health).options(body::preflight))
         .route("/rooms", get(health::rooms).options(body::preflight))
         .route("/examples", get(examples::examples_index))
-        .route("/examples/", get(examples::examples_index))
         .route("/examples/{page}", get(examples::example_page));
     // These routes require the login and reject requests from pages of other sites.
     let mut protected = Router::new()
         .route("/admin/shutdown", post(health::shut_down))
         .route("/docs", get(openapi::docs_page))
-        .route("/docs/", get(openapi::docs_page))
         .route("/docs/swagger.json", get(openapi::openapi_json))
         .route("/openapi.json", get(openapi::openapi_json))
         .route("/console", get(console::console))
@@ -159,9 +157,7 @@ mod tests {
         let addresses = [[127, 0, 0, 1], [192, 0, 2, 1]];
         for (dialects, address) in sets.flat_map(|dialects| addresses.map(|address| (dialects, address))) {
             let mut paths = routes(&debug_router(dialects, address));
-            assert!(paths.remove("get /docs/"), "the same page as /docs");
             assert!(paths.remove("get /docs/swagger.json"), "the same document as /openapi.json");
-            assert!(paths.remove("get /examples"), "the same page as /examples/");
             // OpenAPI cannot describe a wildcard in a path, or a route that accepts every HTTP method.
             if paths.remove("any /rooms/{room}/{*rest}") {
                 paths.insert("get /rooms/{room}/{path}".to_owned());

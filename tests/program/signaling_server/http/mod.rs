@@ -152,12 +152,12 @@ fn metrics_are_open_on_loopback_only_and_count_logins() {
 #[test]
 fn browser_at_a_websocket_path_gets_an_explanation() {
     let server = Server::start_signaling(&[]);
-    for path in ["/ws", "/ws/", "/ws?token=t", "/radio", "/v1/signaling"] {
+    for path in ["/ws", "/ws/", "/ws?token=t", "/radio", "/radio/", "/v1/signaling"] {
         let response = get(&server, path);
         assert_eq!((response.status, response.header("upgrade")), (426, "websocket"), "{path}");
         assert_eq!(response.error(), "This is a WebSocket endpoint; connect with ws:// or wss://");
     }
-    for path in ["/", "/?x=1", "/?token=t"] {
+    for path in ["/", "/?x=1", "/?token=t", "/docs/messages/", "/examples/?x=1"] {
         let response = get(&server, path);
         assert_eq!((response.status, response.header("content-type")), (200, "text/html; charset=utf-8"), "{path}");
     }
@@ -183,12 +183,15 @@ fn invalid_upgrade_is_rejected_in_json() {
         writeln!(text, "> {changes}\n< {}", outcome.trim_end()).unwrap();
     }
     snapshot::assert_matches("servers/upgrade_rejections", &text);
-    // Only a request of HTTP/1.0 needs no Host header.
+    // Only a request of HTTP/1.0 needs no Host header, and the only transfer coding is `chunked`.
     let upgrade = UPGRADE.join("\r\n");
     for (head, status) in [
         (&*format!("GET / HTTP/1.1\r\n{upgrade}"), "HTTP/1.1 400"),
         ("GET /healthz HTTP/1.1\r\nX: x", "HTTP/1.1 400"),
         ("GET /healthz HTTP/1.1\r\nHost: x\r\nHost: x", "HTTP/1.1 400"),
+        ("GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked", "HTTP/1.1 200"),
+        ("GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked", "HTTP/1.1 501"),
+        ("GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked", "HTTP/1.1 501"),
         ("GET /healthz HTTP/1.0\r\nX: x", "HTTP/1.0 200"),
         ("GET /healthz HTTP/1.0\r\nHost: x\r\nHost: x", "HTTP/1.0 400"),
     ] {
