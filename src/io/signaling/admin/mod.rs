@@ -157,6 +157,7 @@ mod tests {
         let addresses = [[127, 0, 0, 1], [192, 0, 2, 1]];
         for (dialects, address) in sets.flat_map(|dialects| addresses.map(|address| (dialects, address))) {
             let mut paths = routes(&debug_router(dialects, address));
+            assert!(paths.remove("get /readyz"), "the same response as /healthz");
             assert!(paths.remove("get /docs/swagger.json"), "the same document as /openapi.json");
             // OpenAPI cannot describe a wildcard in a path, or a route that accepts every HTTP method.
             if paths.remove("any /rooms/{room}/{*rest}") {
