@@ -11,6 +11,7 @@ use anyhow::{Context, anyhow};
 
 use super::output::write_line;
 use crate::client::{LiveSnapshot, PacketEvent, PacketObserver, RecordedPacket, RunResults};
+use crate::io::files;
 use crate::report::json::{self, JsonLine};
 use crate::report::run_record::{self, AudioPicture, RecordedOptions};
 use crate::stats::Counter;
@@ -131,7 +132,7 @@ impl RecordFile {
     /// Creates the file and writes the options of the run and its plan. An existing file is replaced.
     pub fn create(path: &Path, options: &RecordedOptions, plan: &RunResults) -> anyhow::Result<Self> {
         let error = || write_error(path);
-        let out = BufWriter::new(File::create(path).with_context(error)?);
+        let out = BufWriter::new(files::create_locked(path, File::options().append(true)).with_context(error)?);
         let mut file = Self { path: path.to_owned(), out, packets_dropped: 0, error: None };
         file.write(&json::line(options).with_context(error)?);
         file.write(&run_record::plan_line(plan).with_context(error)?);
