@@ -63,17 +63,19 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-/// Writes a line and flushes.
-pub fn write_line(out: &mut impl Write, line: &str) -> io::Result<()> {
-    writeln!(out, "{line}").and_then(|()| out.flush())
+/// Writes a line to standard output and flushes. All output passes through here. A closed pipe is not an error: returns whether the pipe is
+/// still read.
+pub fn print_bytes(line: &[u8]) -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(&[line, b"\n"].concat()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true),
+    }
 }
 
-/// Prints a line to standard output. A closed pipe is not an error.
+/// Prints a line to standard output, unless the pipe is closed.
 pub fn print(line: &str) -> anyhow::Result<()> {
-    match write_line(&mut io::stdout().lock(), line) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("cannot write to standard output"),
-    }
+    print_bytes(line.as_bytes()).map(drop).context("cannot write to standard output")
 }
 
 /// Whether notices are discarded. The state is global because notices come from many places.

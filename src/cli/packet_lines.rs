@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
-use super::output::write_line;
+use super::output::print_bytes;
 use crate::client::{LiveSnapshot, PacketEvent, PacketObserver, RecordedPacket, RunResults};
 use crate::io::files;
 use crate::report::json::{self, JsonLine};
@@ -99,12 +99,10 @@ impl PacketLineWriter {
     }
 
     fn write(&mut self, packet: RecordedPacket) {
-        // An error is not reported here. If standard output is broken, printing the report also fails and reports the error.
         let Ok(line) = json::line(&JsonLine::Packet((packet, self.started).into())) else { return };
-        if self.print
-            && let Err(error) = write_line(&mut io::stdout().lock(), line.trim_end())
-        {
-            self.reader_closed |= error.kind() == io::ErrorKind::BrokenPipe;
+        if self.print {
+            // An error is not reported here. If standard output is broken, printing the report also fails and reports the error.
+            self.reader_closed |= print_bytes(line.trim_end().as_bytes()).is_ok_and(|is_read| !is_read);
         }
         if let Some(file) = &mut self.file {
             file.write(&line);

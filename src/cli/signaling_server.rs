@@ -16,7 +16,7 @@ use super::options::credentials::{LoginArgs, ServerTlsArgs};
 use super::options::signaling_limits::{
     ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs, JamjamArgs,
 };
-use super::output::{Failure, HEADING_LOG};
+use super::output::{Failure, HEADING_LOG, print};
 use super::server::{self, MemoryArgs, bind_tcp};
 use super::values::{DEFAULT_SIGNALING_PORT, OutputFile, dialect_parser, output_file_parser, parse_port};
 use crate::address::url_authority;
@@ -109,7 +109,7 @@ impl Args {
 
     fn serve(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         if let Some(token) = self.broadcast.printed_token()? {
-            println!("{token}");
+            print(&token)?;
             return Ok(0);
         }
         // Dropping the guard flushes the log.
