@@ -171,6 +171,7 @@ impl Args {
         server::write_address(self.address_file.as_deref(), address)?;
         self.broadcast.log_token_warnings(dialects)?;
         server::log_signaling_urls(address, is_tls, dialects);
+        stop.set_serving();
         server.join();
         info!(target: "signaling", "server stopped");
         self.check.finish(watcher, check.map(|check| check.lock().expect("judging does not panic").report()))
