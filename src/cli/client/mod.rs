@@ -149,7 +149,7 @@ pub struct ClientArgs {
 
     /// Print a JSON line for each packet, then the report
     ///
-    /// For each reply and each duplicate, a line is printed on arrival. A packet without a reply gets its line later, usually at the end of
+    /// For each reply and each duplicate, a line is printed within 50 ms. A packet without a reply gets its line later, usually at the end of
     /// the run.
     #[arg(long, help_heading = HEADING_REPORT)]
     pub json_lines: bool,
