@@ -175,6 +175,10 @@ fn failure_before_the_first_packet_replaces_the_reports_of_an_earlier_run() {
         let error = junit.descendants().find(|node| node.has_tag_name("error")).unwrap();
         assert!(error.attribute("message").unwrap().contains(reason), "{line}: {text}");
         assert!(!text.contains("hunter2") && !text.contains("possible causes"), "{text}");
+        if reason == "`host.invalid`" {
+            let reasons = document::report(&run(&format!("{line} --json")))["verdict"]["reasons"].to_string();
+            assert!(reasons.contains(reason) && !reasons.contains("hunter2"), "{reasons}");
+        }
     });
     // The input file is also the report file.
     let folder = TempDir::new().unwrap();
