@@ -152,6 +152,7 @@ fn failure_before_the_first_packet_replaces_the_reports_of_an_earlier_run() {
     let cases = [
         ("probe host.invalid", 3, "probe host.invalid:5000", "`host.invalid`"),
         ("probe --max-p99 fast", 2, "probe -", "`fast` is not a number"),
+        ("probe --token hunter2", 2, "probe -", "unexpected argument '--token'"),
         ("probe --tls-cert x", 2, "probe -", "unexpected argument '--tls-cert'"),
         ("probe --list-devices --to 127.0.0.1", 2, "probe -", "unexpected argument '--list-devices'"),
         ("probe --baseline /no/file", 3, "probe 127.0.0.1:5000", "--baseline: cannot use /no/file"),
