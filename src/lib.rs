@@ -57,6 +57,8 @@
 //! - **settled**: returned, damaged or lost, and no longer in flight.
 //! - **source**: address that a packet or connection comes from. For limits, an IPv6 /64 is one source.
 
+#![warn(clippy::print_stdout, reason = "output::print_bytes treats a closed pipe as the end")]
+
 pub mod cli;
 pub mod io;
 pub mod testing;

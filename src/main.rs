@@ -18,8 +18,8 @@ use jamjam_dev::io::stop::StopToken;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    exit_at_system_limits();
     let stop = StopToken::default();
+    exit_at_system_limits(stop.clone());
     let result = environment::parse().and_then(|(cli, matches): (Cli, _)| {
         listen_for_signals(stop.clone(), cli.ends_on_hangup())?;
         cli.run(&matches, &stop).map_err(|failure| environment::name_variables::<Cli>(failure, &matches))
@@ -44,16 +44,16 @@ fn system_limit_advice(error: &str) -> Option<&'static str> {
     is_limit.then_some(". Raise the limit on open files: LimitNOFILE= of the unit, or ulimit -n")
 }
 
-/// Libraries panic if the system starts no more threads or opens no more files. The process then exits like after any other error of the
-/// system.
-fn exit_at_system_limits() {
+/// Libraries panic if the system starts no more threads or opens no more files. A process that starts then exits like after any other error of
+/// the system. A server that has started goes on: such a panic, or one whose text only looks like it, concerns a single connection.
+fn exit_at_system_limits(stop: StopToken) {
     let print_panic = panic::take_hook();
     panic::set_hook(Box::new(move |panic| match system_limit_advice(&panic.to_string()) {
-        Some(advice) => {
+        Some(advice) if !stop.is_serving() => {
             print_message(&format!("cannot start{advice}"));
             std::process::exit(3);
         }
-        None => print_panic(panic),
+        _ => print_panic(panic),
     }));
 }
 

@@ -231,6 +231,7 @@ impl Args {
         let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent, backend, follow_address: false };
         let running = udp::spawn_node("echo-server", bound.socket, echo, stop.clone(), options)
             .context("cannot start a thread")?;
+        stop.set_serving();
         statistics.log_until_end(&running, self.stats_interval);
         let (echo, tally) = running.join();
         echo.stop();
@@ -272,6 +273,7 @@ impl Args {
         let statistics = ServerStatistics { udp: None, moqt: Some(moqt.counts()), memory_budget, log };
         let running = moqt.start(stop).context("cannot serve MOQT")?;
         statistics.serve(metrics, stop)?;
+        stop.set_serving();
         statistics.log_until_end(&running, self.stats_interval);
         running.join();
         statistics.log();

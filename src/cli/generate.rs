@@ -41,9 +41,12 @@ const EXIT_CODES: [(&str, &str); 5] = [
         "0",
         "Success: all limits were met. Without limits: at least one reply was received. Servers: stopped by a signal.",
     ),
-    ("1", "A limit was exceeded, a packet came back damaged, or no reply was received."),
+    ("1", "A limit was exceeded, a packet came back damaged, or packets were sent and no reply was received."),
     ("2", "Usage error."),
-    ("3", "A file, device, host name or socket cannot be used."),
+    (
+        "3",
+        "A file, device, host name or socket cannot be used, or no packet could be sent because the connection failed.",
+    ),
     (
         "129, 130, 143",
         "Interrupted by SIGHUP, SIGINT or SIGTERM. send and probe print the report so far if they have started to send. Servers end with \

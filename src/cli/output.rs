@@ -63,17 +63,19 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-/// Writes a line and flushes.
-pub fn write_line(out: &mut impl Write, line: &str) -> io::Result<()> {
-    writeln!(out, "{line}").and_then(|()| out.flush())
+/// Writes a line to standard output and flushes. All output passes through here. A closed pipe is not an error: returns whether the pipe is
+/// still read.
+pub fn print_bytes(line: &[u8]) -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(&[line, b"\n"].concat()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true),
+    }
 }
 
-/// Prints a line to standard output. A closed pipe is not an error.
+/// Prints a line to standard output, unless the pipe is closed.
 pub fn print(line: &str) -> anyhow::Result<()> {
-    match write_line(&mut io::stdout().lock(), line) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("cannot write to standard output"),
-    }
+    print_bytes(line.as_bytes()).map(drop).context("cannot write to standard output")
 }
 
 /// Whether notices are discarded. The state is global because notices come from many places.
@@ -125,6 +127,10 @@ pub struct ReportFileArgs {
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
     markdown: Option<OutputFile>,
 
+    /// Whether the run has begun, which has a report however it ends.
+    #[arg(skip)]
+    is_prepared: Cell<bool>,
+
     /// Whether the files contain the report of this run.
     #[arg(skip)]
     is_written: Cell<bool>,
@@ -147,6 +153,7 @@ impl ReportFileArgs {
     /// once.
     pub fn prepare(&self, stop: &StopToken) -> anyhow::Result<()> {
         stop.set_run_started();
+        self.is_prepared.set(true);
         self.files().try_for_each(|(option, file)| {
             let prepared = files::prepare(file).inspect_err(|_| self.unwritable.set(Some(option)));
             prepared.with_context(|| write_error(option, file))
@@ -206,14 +213,18 @@ impl ReportFileArgs {
         result
     }
 
-    /// Writes the files of a run that failed before it had a report. A CI server then shows the error, not an earlier run.
-    pub fn write_failure(&self, command: RunKind, target: &str, error: &anyhow::Error) {
+    /// Writes the files of a run that failed before it had a report. A CI server then shows the error, not an earlier run. Returns the report
+    /// if the run had begun.
+    pub fn write_failure(&self, command: RunKind, target: &str, error: &anyhow::Error) -> Option<Report> {
+        let is_missing = self.is_prepared.get() && !self.is_written.get();
         let stream = if command == RunKind::Send { StreamKind::Audio } else { StreamKind::Ping };
         let (origin, started_unix_ms) = (run_origin::of_this_process(), clock::unix_ms());
         let run = RunResults { origin, started_unix_ms, ..RunResults::new(command, target, stream) };
-        if let Err(error) = self.write(&Report::new(&run, &Limits::default()), None, Some(error)) {
+        let report = Report::new(&run, &Limits::default());
+        if let Err(error) = self.write(&report, None, Some(error)) {
             print_message(&format!("{error:#}"));
         }
+        is_missing.then_some(report)
     }
 }
 
@@ -222,12 +233,13 @@ pub fn write_usage_error(name: &str, given: &ArgMatches, error: &clap::Error) {
     let value = |option| given.get_one::<OsString>(option).filter(|file| !file.is_empty());
     let [html, junit, markdown] =
         ["html", "junit", "markdown"].map(|option| OutputFile::new(value(option)?.into()).ok());
-    let files = ReportFileArgs { html, junit, markdown, is_written: Cell::default(), unwritable: Cell::default() };
+    let [is_prepared, is_written] = Default::default();
+    let files = ReportFileArgs { html, junit, markdown, is_prepared, is_written, unwritable: Cell::default() };
     let text = error.to_string();
     let reason = text.strip_prefix("error: ").unwrap_or(&text).split("\n\n").next().unwrap_or_default();
     let reason = anyhow::anyhow!("{reason}");
     match [RunKind::Send, RunKind::Probe].into_iter().find(|kind| kind.name() == name) {
-        Some(command) => files.write_failure(command, "-", &reason),
+        Some(command) => drop(files.write_failure(command, "-", &reason)),
         None if given.contains_id("check") => files.write_check_failure(name, &reason),
         None => {}
     }

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
-use super::output::write_line;
+use super::output::print_bytes;
 use crate::client::{LiveSnapshot, PacketEvent, PacketObserver, RecordedPacket, RunResults};
+use crate::io::files;
 use crate::report::json::{self, JsonLine};
 use crate::report::run_record::{self, AudioPicture, RecordedOptions};
 use crate::stats::Counter;
@@ -98,12 +99,10 @@ impl PacketLineWriter {
     }
 
     fn write(&mut self, packet: RecordedPacket) {
-        // An error is not reported here. If standard output is broken, printing the report also fails and reports the error.
         let Ok(line) = json::line(&JsonLine::Packet((packet, self.started).into())) else { return };
-        if self.print
-            && let Err(error) = write_line(&mut io::stdout().lock(), line.trim_end())
-        {
-            self.reader_closed |= error.kind() == io::ErrorKind::BrokenPipe;
+        if self.print {
+            // An error is not reported here. If standard output is broken, printing the report also fails and reports the error.
+            self.reader_closed |= print_bytes(line.trim_end().as_bytes()).is_ok_and(|is_read| !is_read);
         }
         if let Some(file) = &mut self.file {
             file.write(&line);
@@ -131,7 +130,7 @@ impl RecordFile {
     /// Creates the file and writes the options of the run and its plan. An existing file is replaced.
     pub fn create(path: &Path, options: &RecordedOptions, plan: &RunResults) -> anyhow::Result<Self> {
         let error = || write_error(path);
-        let out = BufWriter::new(File::create(path).with_context(error)?);
+        let out = BufWriter::new(files::create_locked(path, File::options().append(true)).with_context(error)?);
         let mut file = Self { path: path.to_owned(), out, packets_dropped: 0, error: None };
         file.write(&json::line(options).with_context(error)?);
         file.write(&run_record::plan_line(plan).with_context(error)?);

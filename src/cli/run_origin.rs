@@ -9,8 +9,8 @@ use crate::client::RunOrigin;
 use crate::io::os;
 use crate::sanitize::{prefix, sanitize, sanitize_char};
 
-/// Options whose values are secrets.
-const SECRET_OPTIONS: [&str; 1] = ["--hmac-secret"];
+/// What the names of options with secret values contain. Misspelled and unknown options, whose error stands in a report, are not in any list.
+const SECRET_NAMES: [&str; 7] = ["tok", "pas", "secr", "key", "auth", "cred", "code"];
 
 /// Options whose values are free text. A question mark in such a value does not begin the query of a URL.
 const TEXT_OPTIONS: [&str; 2] = ["--text", "--room"];
@@ -42,9 +42,15 @@ fn command_line(words: impl Iterator<Item = String>) -> String {
     }
 }
 
+/// Whether the word is an option whose value, the next word, is a secret.
+fn is_secret(word: &str) -> bool {
+    let name = word.to_ascii_lowercase();
+    name.starts_with('-') && !name.contains('=') && SECRET_NAMES.iter().any(|part| name.contains(part))
+}
+
 /// A word without secrets and folders. `previous` is the word before it, which may be an option.
 fn redacted(word: &str, previous: &str) -> String {
-    if SECRET_OPTIONS.contains(&previous) {
+    if is_secret(previous) {
         return REDACTED.to_owned();
     }
     let (option, value) = match word.split_once('=') {
@@ -53,7 +59,7 @@ fn redacted(word: &str, previous: &str) -> String {
     };
     let name = option.trim_end_matches('=');
     let is_room_code = [name, previous].contains(&"--room") && value.bytes().all(|byte| byte.is_ascii_digit());
-    let value = if is_room_code || SECRET_OPTIONS.contains(&name) {
+    let value = if is_room_code || is_secret(name) {
         REDACTED.to_owned()
     } else if value.starts_with('/') || Path::new(value).is_absolute() {
         file_name(value)
@@ -80,10 +86,7 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
-    use crate::cli::Cli;
 
     fn line(words: &[&str]) -> String {
         command_line(words.iter().map(|word| (*word).to_owned()))
@@ -94,6 +97,10 @@ mod tests {
         for (words, expected) in [
             (&["--hmac-secret", "s3cret", "--json"][..], "jamjam-dev --hmac-secret *** --json"),
             (&["--hmac-secret=s3cret"], "jamjam-dev --hmac-secret=***"),
+            (&["--token", "s3cret", "--json"], "jamjam-dev --token *** --json"),
+            (&["--Pasword=s3cret", "x"], "jamjam-dev --Pasword=*** x"),
+            (&["--token", "--api-key", "s3cret"], "jamjam-dev --token *** ***"),
+            (&["--html=key.html", "x", "token", "y"], "jamjam-dev --html=key.html x token y"),
             (&["--room", "4711", "--room=4711", "--room", "jam"], "jamjam-dev --room *** --room=*** --room jam"),
             (&["ws://h/rooms/r?token=s3cret"], "jamjam-dev ws://h/rooms/r?..."),
             (&["--to", "wss://me:s3cret@h:8443/x#s3cret"], "jamjam-dev --to wss://h:8443/x?..."),
@@ -123,25 +130,5 @@ mod tests {
     fn command_line_is_cut_at_a_character_boundary() {
         let long = line(&["--text", &"ä".repeat(5_000)]);
         assert!(long.len() <= MAX_COMMAND_LINE_BYTES + '\u{2026}'.len_utf8() && long.ends_with("ä\u{2026}"), "{long}");
-    }
-
-    #[test]
-    fn every_secret_option_of_send_and_probe_is_redacted() {
-        let mut cli = Cli::command();
-        cli.build();
-        let secrets = ["token", "password", "secret", "code", "key"];
-        for name in ["send", "probe"] {
-            let command = cli.find_subcommand(name).expect("a subcommand");
-            for argument in command.get_arguments().filter(|argument| argument.get_action().takes_values()) {
-                let is_file = argument.get_value_names().is_some_and(|names| names.iter().any(|name| name == "FILE"));
-                for option in argument.get_long_and_visible_aliases().into_iter().flatten() {
-                    let is_secret = secrets.iter().any(|word| option.contains(word)) && !is_file;
-                    assert!(
-                        !is_secret || SECRET_OPTIONS.contains(&format!("--{option}").as_str()),
-                        "{name} --{option}"
-                    );
-                }
-            }
-        }
     }
 }

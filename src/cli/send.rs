@@ -1,6 +1,6 @@
 //! `jamjam-dev send`: sends audio like a jamjam client, or texts to a MOQT echo server. The replies are evaluated.
 
-use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::io::{self, BufRead, IsTerminal, Read};
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::audio_output::{PlaybackArgs, RecordingArgs, finish_playback};
 use super::audio_source::{CaptureArgs, PacketLayout, SOUND_DEVICE_GROUP, SourceArgs, device_lost_error};
 use super::client::ClientArgs;
 use super::options::impairment::{OutcomeLogFile, PreparedEcho};
-use super::output::{Failure, HEADING_TARGET, ensure_usage, print_notice};
+use super::output::{Failure, HEADING_TARGET, ensure_usage, print_bytes, print_notice};
 use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target};
 use super::values::parse_millis;
@@ -263,10 +263,8 @@ fn send_lines(input: &mut impl BufRead, queue: &SyncSender<Bytes>) {
 
 /// Prints a returned text to standard output. For a terminal, control characters are replaced.
 pub fn print_text(text: &[u8], stop: &StopToken) {
-    let mut out = io::stdout().lock();
-    let bytes = if out.is_terminal() { sanitize_for_terminal(text).into_bytes() } else { text.to_vec() };
-    let written = out.write_all(&[&bytes[..], b"\n"].concat()).and_then(|()| out.flush());
-    if written.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+    let bytes = if io::stdout().is_terminal() { sanitize_for_terminal(text).into_bytes() } else { text.to_vec() };
+    if print_bytes(&bytes).is_ok_and(|is_read| !is_read) {
         // The reader has closed the pipe, as with `| head`.
         stop.request(StopSignal::ClosedPipe);
     }

@@ -14,7 +14,7 @@ use super::options::credentials::{LoginArgs, ServerTlsArgs};
 use super::options::signaling_limits::{
     ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs, JamjamArgs,
 };
-use super::output::{Failure, HEADING_LOG, ensure_usage};
+use super::output::{Failure, HEADING_LOG, ensure_usage, print};
 use super::server::{self, MemoryArgs, bind_tcp};
 use super::values::{DEFAULT_SIGNALING_PORT, OutputFile, dialect_parser, output_file_parser, parse_port};
 use crate::address::url_authority;
@@ -104,7 +104,7 @@ impl Args {
              everybody of one room to one server (docs/deploy.md)"
         );
         if let Some(token) = self.broadcast.printed_token()? {
-            println!("{token}");
+            print(&token)?;
             return Ok(0);
         }
         // Dropping the guard flushes the log.
@@ -151,7 +151,9 @@ impl Args {
             move || Some(clock::monotonic_now().duration_since(check.lock().ok()?.last_event?))
         };
         let watcher = check.clone().map(|check| self.check.watch(silence(check), stop)).transpose()?;
-        signaling::serve(listener, hub, options, stop).context("cannot start the event loop")?;
+        let server = signaling::spawn(listener, hub, options, stop).context("cannot start the event loop")?;
+        stop.set_serving();
+        server.join();
         info!(target: "signaling", "server stopped");
         self.check.finish(watcher, check.map(|check| check.lock().expect("judging does not panic").report()))
     }

@@ -11,6 +11,7 @@ use tracing::warn;
 
 use crate::address::canonical_socket_addr;
 use crate::echo::{ObservedDatagram, SourceObserver};
+use crate::io::files;
 use crate::wire::FLAG_SEALED;
 
 /// Maximum length of a capture: 3 h of a stereo client at 48 kHz.
@@ -36,7 +37,8 @@ pub struct Capture {
 impl Capture {
     /// Creates the file.
     pub fn create(path: &Path, port: u16) -> io::Result<Self> {
-        let mut capture = Self { out: File::create(path)?, port, left: MAX_BYTES };
+        let mut capture =
+            Self { out: files::create_locked(path, File::options().append(true))?, port, left: MAX_BYTES };
         capture.write(&[block(0x0a0d_0d0a, &SECTION), block(1, &INTERFACE)].concat());
         Ok(capture)
     }

@@ -2,7 +2,7 @@
 //! two paths name the same file.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead, Read, Write};
 use std::iter;
 use std::path::{Path, PathBuf};
@@ -76,6 +76,24 @@ pub fn create_private(file: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.write(true).create_new(true).open(file)
+}
+
+/// Creates or empties a file that is written during the run. `options` say how it is opened. Fails with [`io::ErrorKind::ResourceBusy`] if
+/// another run writes this regular file; until the returned file is closed, it is locked. Where the file system or the system has no locks,
+/// it is not.
+pub fn create_locked(file: &Path, options: &mut fs::OpenOptions) -> io::Result<File> {
+    let open = options.create(true).open(file)?;
+    if open.metadata()?.is_file() {
+        if let Err(TryLockError::WouldBlock) = open.try_lock() {
+            return Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "another run is writing this file; give another one",
+            ));
+        }
+        // Only now, because the other run would lose what it has written. Windows cannot empty a file through a handle in append mode.
+        File::create(file)?;
+    }
+    Ok(open)
 }
 
 /// Replaces the contents of `file` with `text`. Other processes never read a partial file. After a power loss, the file has either its

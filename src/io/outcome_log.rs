@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
 use tracing::warn;
 
 use crate::echo::{ReplyEvent, ReplyObserver};
+use crate::io::files;
 use crate::io::worker::Worker;
 use crate::stats::Counter;
 
@@ -27,7 +28,8 @@ pub type OutcomeLog = Worker<io::Result<()>>;
 
 /// Creates the file and starts the writing thread. The file has at most `max_bytes`; `None` is no limit.
 pub fn spawn(path: &Path, max_bytes: Option<u64>) -> io::Result<(OutcomeQueue, OutcomeLog)> {
-    let mut out = File::create(path)?;
+    // In append mode, a file that is emptied during the run goes on at its start.
+    let mut out = files::create_locked(path, File::options().append(true))?;
     writeln!(out, "{}", ReplyEvent::CSV_HEADER)?;
     let (queue, rows) = mpsc::sync_channel(QUEUE_CAPACITY);
     let dropped = Arc::<Counter>::default();
@@ -196,6 +198,24 @@ mod tests {
         assert_eq!(lines.next(), Some("time_us,client,type,sequence,outcome,reordered,delay_us,copies"));
         assert!(lines.enumerate().all(|(n, line)| line.split(',').nth(3) == Some(&n.to_string())), "{text}");
         assert_eq!(text.lines().count(), 10_001);
+    }
+
+    #[test]
+    fn log_that_is_emptied_during_the_run_goes_on_at_its_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("outcomes.csv");
+        let text = || std::fs::read_to_string(&path).expect("a file");
+        let (mut queue, log) = spawn(&path, None).expect("a file");
+        queue.on_reply(&reply_event(1));
+        while text().lines().count() < 2 {
+            std::thread::yield_now();
+        }
+        // Like `: > outcomes.csv` of a shell.
+        File::create(&path).expect("a file");
+        queue.on_reply(&reply_event(2));
+        drop(queue);
+        log.join().expect("a disk");
+        assert_eq!(text(), "1234567.008,192.0.2.1:5000,LATENCY_PING,2,sent,1,10000.050,2\n");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::audio::quality::{Analyzer, ReturnStatus};
 use crate::audio::wav_writer::{WAV_HEADER_LEN, wav_header};
 use crate::audio::waveform::Waveform;
 use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PacketOutcome, SentAudio, StreamKind};
+use crate::io::files;
 use crate::io::worker::Worker;
 use crate::stats::Counter;
 
@@ -258,7 +259,7 @@ impl Recording {
     }
 
     fn create(path: &Path, config: AudioStreamConfig, has_both: bool) -> io::Result<Self> {
-        let mut file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+        let mut file = files::create_locked(path, File::options().read(true).write(true))?;
         // Rejects pipes and terminals before the run.
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(

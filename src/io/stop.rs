@@ -1,5 +1,6 @@
 //! A stop request that all threads share.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ struct StopState {
     signal: OnceLock<StopSignal>,
     grace_period: Mutex<Option<Duration>>,
     wakers: Mutex<Vec<Box<dyn Fn() + Send>>>,
+    is_serving: AtomicBool,
 }
 
 impl StopToken {
@@ -41,6 +43,16 @@ impl StopToken {
     /// From here on, the caller ends the run after a stop request ([`StopToken::has_callbacks`]).
     pub fn set_run_started(&self) {
         self.on_stop(|| ());
+    }
+
+    /// Called by a server that has all its threads and sockets.
+    pub fn set_serving(&self) {
+        self.0.is_serving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a server has started completely.
+    pub fn is_serving(&self) -> bool {
+        self.0.is_serving.load(Ordering::Relaxed)
     }
 
     /// A value that one waiter at a time can wait for. It is notified by every stop request, also by an earlier one.

@@ -17,6 +17,9 @@ use crate::wire::{self, PacketType};
 /// Default additional delay of a reordered packet.
 pub const DEFAULT_REORDER_DELAY: Duration = Duration::from_millis(10);
 
+/// A reordered packet is held until a later one has left, at most for this time or, if it is longer, for its additional delay.
+const MAX_REORDER_DELAY: Duration = Duration::from_secs(1);
+
 /// Default maximum delay in the queue of the bandwidth limit.
 pub const DEFAULT_MAX_QUEUE_DELAY: Duration = Duration::from_millis(250);
 
@@ -33,7 +36,7 @@ pub struct Impairment {
     pub jitter: Duration,
     /// Ratio of packets that are delayed so that later packets overtake them, 0 to 1.
     pub reorder: f64,
-    /// Additional delay of the reordered packets.
+    /// Minimum additional delay of the reordered packets, which are then held until a later packet of their type has left.
     pub reorder_delay: Duration,
     /// Ratio of packets sent twice, 0 to 1.
     pub duplicate: f64,
@@ -62,9 +65,14 @@ impl Default for Impairment {
 impl Impairment {
     /// Maximum additional delay of a packet.
     pub(crate) fn max_delay(&self) -> Duration {
-        let reorder_delay = if self.reorder > 0.0 { self.reorder_delay } else { Duration::ZERO };
+        let reorder_delay = if self.reorder > 0.0 { self.max_reorder_delay() } else { Duration::ZERO };
         let queue = self.bandwidth.map_or(Duration::ZERO, |bandwidth| bandwidth.max_queue_delay);
         self.jitter.saturating_add(reorder_delay).saturating_add(queue)
+    }
+
+    /// Maximum additional delay of the reordered packets.
+    pub(crate) fn max_reorder_delay(&self) -> Duration {
+        self.reorder_delay.max(MAX_REORDER_DELAY)
     }
 }
 

@@ -149,7 +149,7 @@ pub struct ClientArgs {
 
     /// Print a JSON line for each packet, then the report
     ///
-    /// For each reply and each duplicate, a line is printed on arrival. A packet without a reply gets its line later, usually at the end of
+    /// For each reply and each duplicate, a line is printed within 50 ms. A packet without a reply gets its line later, usually at the end of
     /// the run.
     #[arg(long, help_heading = HEADING_REPORT)]
     pub json_lines: bool,
@@ -322,14 +322,21 @@ impl ClientArgs {
         given.or(self.profile.map_or_else(Limits::default, Profile::limits))
     }
 
-    /// Writes the report files of a run that failed before it had a report. Returns the failure.
+    /// Writes the report files of a run that failed before it had a report, and prints the report as JSON. Returns the failure.
     pub fn report_failure(&self, kind: RunKind, to: Option<&Target>, failure: Failure) -> Failure {
         let target = match to {
             Some(to) => to.to_string(),
             None if self.embedded || self.room.room.is_some() => "-".to_owned(),
             None => LOCAL_ECHO_SERVER.to_string(),
         };
-        self.files.write_failure(kind, &target, &failure.error);
+        if let Some(mut report) = self.files.write_failure(kind, &target, &failure.error)
+            && self.prints_json()
+            && failure.code == 3
+        {
+            report.verdict.reasons = vec![format!("{:#}", failure.error)];
+            // The failure is printed to standard error.
+            let _ = self.print_report(&report);
+        }
         failure
     }
 

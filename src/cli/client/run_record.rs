@@ -27,7 +27,7 @@ pub struct RunRecordArgs {
     /// Compute the report from a --record-run file; send nothing
     ///
     /// Limits on the command line replace the recorded limits. The exit code is 0 or 1, even if the run was interrupted. It is 3
-    /// if an error ended the run.
+    /// if nothing was sent or an error ended the run.
     #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_REPORT)]
     pub replay: Option<PathBuf>,
 }

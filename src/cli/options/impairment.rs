@@ -68,7 +68,7 @@ pub struct ImpairmentArgs {
 
     /// Hold back replies so that later ones overtake them
     ///
-    /// Replies are held back by 10ms, or by DURATION if given.
+    /// Replies are held back by 10ms, or by DURATION if given, and then until a later one has left, at most 1s or DURATION.
     #[arg(long, value_name = "PERCENT[,DURATION]", value_parser = parse_reorder, help_heading = HEADING)]
     reorder: Option<(f64, Duration)>,
 

@@ -43,7 +43,7 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves `hub` on `listener` until `stop` is requested and connections are closed.
 pub fn serve(listener: TcpListener, hub: Hub, options: SignalingServerConfig, stop: &StopToken) -> io::Result<()> {
-    spawn(listener, hub, options, stop)?.worker.join();
+    spawn(listener, hub, options, stop)?.join();
     Ok(())
 }
 
@@ -57,6 +57,11 @@ impl ServerThread {
     /// The counters of all dialects together.
     pub fn counters(&self) -> DialectCounters {
         self.hub.with_hub(|_, hub, _| hub.total_counters())
+    }
+
+    /// Waits until the server has stopped.
+    pub fn join(self) {
+        self.worker.join();
     }
 
     /// Waits until the server has stopped, but not longer than `timeout`.

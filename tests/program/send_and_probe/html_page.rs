@@ -89,8 +89,8 @@ fn every_kind_of_run_writes_a_page_with_its_command_and_no_folder() {
         ("send --tone 440 --duration 20ms --embedded --delay 0".to_owned(), 0, "measured"),
         ("probe --embedded --moqt --count 5 --interval 1ms".to_owned(), 0, "measured"),
         ("send --embedded --moqt --text hello".to_owned(), 0, "measured"),
-        ("probe --to moqt://127.0.0.1:1/echo --timeout 1s".to_owned(), 1, "FAILED"),
-        ("probe --to ws://127.0.0.1:1 --timeout 1s".to_owned(), 1, "FAILED"),
+        ("probe --to moqt://127.0.0.1:1/echo --timeout 1s".to_owned(), 3, "FAILED"),
+        ("probe --to ws://127.0.0.1:1 --timeout 1s".to_owned(), 3, "FAILED"),
         ("send --tone 440 --to host.invalid".to_owned(), 3, "ABORTED"),
     ];
     at_once(cases, |(line, code, status)| {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use roxmltree::Document;
 use tempfile::TempDir;
-use test_support::client::{ProgramOutput, Server, at_once, closed_tcp_port, document, program};
+use test_support::client::{ProgramOutput, Server, at_once, closed_tcp_port, document, program, run};
 use test_support::server::poll_until;
 
 /// Runs the program with the words of `line`. It writes `junit.xml` and `summary.md` to `folder`.
@@ -152,6 +152,7 @@ fn failure_before_the_first_packet_replaces_the_reports_of_an_earlier_run() {
     let cases = [
         ("probe host.invalid", 3, "probe host.invalid:5000", "`host.invalid`"),
         ("probe --max-p99 fast", 2, "probe -", "`fast` is not a number"),
+        ("probe --token hunter2", 2, "probe -", "unexpected argument '--token'"),
         ("probe --tls-cert x", 2, "probe -", "unexpected argument '--tls-cert'"),
         ("probe --list-devices --to 127.0.0.1", 2, "probe -", "unexpected argument '--list-devices'"),
         ("probe --baseline /no/file", 3, "probe 127.0.0.1:5000", "--baseline: cannot use /no/file"),
@@ -175,6 +176,10 @@ fn failure_before_the_first_packet_replaces_the_reports_of_an_earlier_run() {
         let error = junit.descendants().find(|node| node.has_tag_name("error")).unwrap();
         assert!(error.attribute("message").unwrap().contains(reason), "{line}: {text}");
         assert!(!text.contains("hunter2") && !text.contains("possible causes"), "{text}");
+        if reason == "`host.invalid`" {
+            let reasons = document::report(&run(&format!("{line} --json")))["verdict"]["reasons"].to_string();
+            assert!(reasons.contains(reason) && !reasons.contains("hunter2"), "{reasons}");
+        }
     });
     // The input file is also the report file.
     let folder = TempDir::new().unwrap();
@@ -247,6 +252,36 @@ fn signal_during_the_connection_setup_is_reported() {
         assert!(fs::read_to_string(&junit).unwrap().contains("message=\"interrupted while "), "{target}: {output:?}");
         assert!(output.stderr.starts_with("jamjam-dev: interrupted while "), "{output:?}");
     });
+}
+
+#[test]
+fn file_that_another_run_writes_is_named_and_stays_as_it_is() {
+    let folder = TempDir::new().unwrap();
+    let with_all = |line: &str, options: &[&'static str]| {
+        let files = options.iter().map(|option| (*option, folder.path().join(&option[2..])));
+        let words: Vec<String> = files.clone().map(|(option, file)| format!(" {option} {}", file.display())).collect();
+        (files.collect::<Vec<_>>(), program::start_line(&format!("{line}{}", words.concat())))
+    };
+    let (send, serve) = ("send --tone 440 --duration 1h --embedded", "echo-server --host 127.0.0.1 --port 0");
+    let (mut files, sender) = with_all(send, &["--record", "--record-both", "--record-run"]);
+    let (server_files, server) = with_all(serve, &["--outcome-log", "--capture"]);
+    files.extend(server_files);
+    for (option, file) in files {
+        poll_until("the start of the file", || fs::read(&file).is_ok_and(|bytes| !bytes.is_empty()).then_some(()));
+        let line = if ["--outcome-log", "--capture"].contains(&option) { serve } else { send };
+        let output = run(&format!("{line} {option} {}", file.display()));
+        assert_eq!(output.code, 3, "{option}: {output:?}");
+        let cause = format!("{}: another run is writing this file; give another one\n", file.display());
+        assert!(output.stderr.ends_with(&cause), "{}", output.stderr);
+        assert!(!fs::read(&file).unwrap().is_empty());
+    }
+    for (program, code) in [(sender, 130), (server, 0)] {
+        program.signal("INT");
+        assert_eq!(program.end().code, code);
+    }
+    // The files are free again.
+    let line = format!("probe --embedded --count 1 --record-run {}", folder.path().join("record-run").display());
+    assert_eq!(run(&line).code, 0);
 }
 
 #[test]

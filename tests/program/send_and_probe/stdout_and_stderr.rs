@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 
 use test_support::client::{ProgramOutput, Server, at_once, document, program, run};
+use test_support::server::Server as Signaling;
 
 use crate::send_and_probe::{codes, report};
 
@@ -59,6 +60,43 @@ fn closed_standard_output_ends_the_run_quietly() {
         let output = program.end();
         assert_eq!((output.code, output.stderr.as_str()), (code, ""), "{line}");
         assert!(!first.is_empty());
+    });
+}
+
+#[test]
+fn closed_pipe_ends_the_output_of_every_command_quietly() {
+    let server = Signaling::start_signaling(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("record");
+    assert_eq!(run(&format!("{PROBE} --record-run {}", record.display())).code, 0);
+    let lines = [
+        "--version",
+        "--help",
+        "help echo-server",
+        "--generate man",
+        "--generate complete-bash",
+        "--generate complete-zsh",
+        "--generate complete-fish",
+        "send --list-devices",
+        "send --embedded --moqt --text words",
+        &format!("{SEND} --json"),
+        PROBE,
+        &format!("{PROBE} --json"),
+        &format!("{PROBE} --json-lines"),
+        "probe --this-machine",
+        &format!("probe --list-rooms ws://{}", server.address),
+        &format!("probe --replay {}", record.display()),
+        "probe host.invalid --json",
+        "echo-server --host 127.0.0.1 --port 0 --check --duration 100ms",
+        "signaling-server --host 127.0.0.1 --port 0 --check --duration 100ms",
+        "signaling-server --print-token a:radio:60 --hmac-secret secret",
+    ];
+    at_once(lines, |line| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = program::start(program::command(line.split_whitespace()).stdout(writer)).end();
+        // A panic, which the program's end would report with code 101, is not quiet.
+        assert!([0, 1, 3].contains(&output.code) && !output.stderr.contains("Broken pipe"), "{line}: {output:?}");
     });
 }
 

@@ -1,8 +1,9 @@
 //! The impairment of queued replies. A reply is either dropped at once (simulated loss) or becomes due later, by its own jitter and reordering.
 //! When it is due, it enters the queue of the bandwidth limit, if there is one.
 //!
-//! The AUDIO replies to one client keep their order, and so do its other replies: a reply whose jitter would let it overtake the previous one
-//! is due at the same time as that one. Only a reply that is reordered on purpose may be overtaken.
+//! The replies of one type to one client keep their order: a reply whose jitter would let it overtake the previous one is due at the same time
+//! as that one. Only a reply that is reordered on purpose is overtaken: if none of the later replies of its type has left when it is due, it is
+//! held back until one of them leaves, or until the maximum time has passed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::counters::Counters;
-use super::reply_store::{NewReplies, QueuedReply, ReplyClass, ReplyKey};
+use super::reply_store::{NewReplies, QueuedReply, ReplyKey};
 use crate::address::canonical_socket_addr;
 use crate::impairment::{Impairer, ImpairmentDecision, LossCause};
 use crate::time::{Time, saturating_nanos};
@@ -122,6 +123,8 @@ struct ImpairedReply {
     event: ReplyEvent,
     /// When the reply would be due without impairment.
     unimpaired_due: Time,
+    /// When a reordered reply leaves even if no later reply has left.
+    overtaken_by: Option<Time>,
     /// Whether the reply must still enter the queue of the bandwidth limit.
     awaits_bottleneck: bool,
     /// Copies still to send, and the time between them.
@@ -131,13 +134,20 @@ struct ImpairedReply {
     charged: u64,
 }
 
-/// Order of the replies to one client.
+/// Order of the replies of one type to one client.
 #[derive(Default)]
 struct ClientOrder {
     /// Due time of the last reply that is not reordered.
     last_due: Time,
     queued: u32,
+    /// Position of the reply that arrived last of those that have left.
+    last_left: u64,
+    /// The replies that are held back.
+    held: Vec<HeldKey>,
 }
+
+/// When a held reply leaves at the latest, and its key.
+type HeldKey = (Time, ReplyKey);
 
 /// The impairment of all queued replies.
 pub(super) struct ImpairedReplies {
@@ -147,12 +157,15 @@ pub(super) struct ImpairedReplies {
     /// STUN responses and loop checks are queued, but not impaired.
     replies: BTreeMap<ReplyKey, ImpairedReply>,
     /// Entries exist while replies to a client are queued.
-    order_by_client: HashMap<(ReplyClass, SocketAddr), ClientOrder>,
+    order_by_client: HashMap<(PacketType, SocketAddr), ClientOrder>,
+    /// The replies that are held back. They are in no other queue.
+    held: BTreeMap<HeldKey, QueuedReply>,
 }
 
 impl ImpairedReplies {
     pub(super) fn new(impairer: Impairer, observer: Box<dyn ReplyObserver>, counters: Arc<Counters>) -> Self {
-        Self { impairer, observer, counters, replies: BTreeMap::new(), order_by_client: HashMap::new() }
+        let (replies, order_by_client, held) = (BTreeMap::new(), HashMap::new(), BTreeMap::new());
+        Self { impairer, observer, counters, replies, order_by_client, held }
     }
 
     /// Decides what happens to a reply. `None` if it is lost.
@@ -184,9 +197,10 @@ impl ImpairedReplies {
     /// Adds a reply that would be due at `due`, and for which `charged` bytes were charged. Returns when it is due now.
     pub(super) fn insert(&mut self, key: ReplyKey, (decision, event): Decision, due: Time, charged: u64) -> Time {
         let unimpaired_due = due;
-        let order = self.order_by_client.entry((key.0, event.client)).or_default();
+        let order = self.order_by_client.entry((event.packet_type, event.client)).or_default();
         order.queued += 1;
         let mut due = (due + decision.jitter).max(order.last_due);
+        let overtaken_by = decision.reordered.then_some(due + self.impairer.impairment.max_reorder_delay());
         if decision.reordered {
             due += self.impairer.impairment.reorder_delay;
             self.counters.impaired_reordered.add(1);
@@ -196,6 +210,7 @@ impl ImpairedReplies {
         let reply = ImpairedReply {
             event: ReplyEvent { reordered: decision.reordered, added_delay: due - unimpaired_due, ..event },
             unimpaired_due,
+            overtaken_by,
             awaits_bottleneck: self.impairer.has_bandwidth_limit(),
             copies_left: decision.copies,
             copy_spacing: Duration::ZERO,
@@ -203,6 +218,46 @@ impl ImpairedReplies {
         };
         self.replies.insert(key, reply);
         due
+    }
+
+    /// Holds back a due reply that must be overtaken and was not. Returns false if it may leave.
+    pub(super) fn hold_back(&mut self, queued: &QueuedReply) -> bool {
+        let Some(ImpairedReply { event, overtaken_by: Some(until), .. }) = self.replies.get(&queued.key()) else {
+            return false;
+        };
+        let Some(order) = self.order_by_client.get_mut(&(event.packet_type, event.client)) else { return false };
+        if queued.due >= *until || order.last_left > queued.position {
+            return false;
+        }
+        let key = (*until, queued.key());
+        order.held.push(key);
+        self.held.insert(key, *queued);
+        true
+    }
+
+    /// When the next held reply leaves even if it is not overtaken.
+    pub(super) fn next_release(&self) -> Option<Time> {
+        self.held.first_key_value().map(|((until, _), _)| *until)
+    }
+
+    /// Takes a reply that was held back for the maximum time. It is due again.
+    pub(super) fn pop_expired(&mut self, now: Time) -> Option<QueuedReply> {
+        let (key @ (until, _), queued) = self.held.first_entry().filter(|held| held.key().0 <= now)?.remove_entry();
+        let event = &self.replies.get(&queued.key())?.event;
+        let order = self.order_by_client.get_mut(&(event.packet_type, event.client));
+        order?.held.retain(|held| *held != key);
+        released(&mut self.replies, queued, until)
+    }
+
+    /// Takes the replies that were held back until `queued` or another reply after them left. They are due now.
+    pub(super) fn take_overtaken(&mut self, queued: &QueuedReply) -> Vec<QueuedReply> {
+        let Some(ImpairedReply { event, .. }) = self.replies.get(&queued.key()) else { return Vec::new() };
+        let Some(order) = self.order_by_client.get_mut(&(event.packet_type, event.client)) else { return Vec::new() };
+        order.last_left = order.last_left.max(queued.position);
+        let overtaken: Vec<HeldKey> =
+            order.held.extract_if(.., |(_, (_, position))| *position < queued.position).collect();
+        let release = |key| self.held.remove(&key).and_then(|held| released(&mut self.replies, held, queued.send_at));
+        overtaken.into_iter().filter_map(release).collect()
     }
 
     /// Enters a due reply into the queue of the bandwidth limit, if there is one and the reply was not in it. Returns when the reply leaves
@@ -233,7 +288,7 @@ impl ImpairedReplies {
     /// Removes a reply and reports its outcome. If a copy was sent, the outcome is [`ReplyOutcome::Sent`]. Returns the charged bytes.
     pub(super) fn finish(&mut self, queued: &QueuedReply, outcome: ReplyOutcome) -> Option<u64> {
         let ImpairedReply { event, charged, .. } = self.replies.remove(&queued.key())?;
-        let client = (queued.class, event.client);
+        let client = (event.packet_type, event.client);
         if let Some(order) = self.order_by_client.get_mut(&client) {
             order.queued -= 1;
             if order.queued == 0 {
@@ -274,6 +329,13 @@ impl ImpairedReplies {
     }
 }
 
+/// A reply that was held back and leaves at `due`.
+fn released(replies: &mut BTreeMap<ReplyKey, ImpairedReply>, held: QueuedReply, due: Time) -> Option<QueuedReply> {
+    let reply = replies.get_mut(&held.key())?;
+    reply.event.added_delay = due - reply.unimpaired_due;
+    Some(QueuedReply { send_at: due, due, ..held })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,8 +349,10 @@ mod tests {
         // slots when 7 of 8 are in use. Therefore, 16 slots may be allocated for only 7 entries. The last table contains the memory of each
         // client.
         let tree = size_of::<(ReplyKey, ImpairedReply)>() * 11 / 6;
-        let tables = size_of::<((ReplyClass, SocketAddr), ClientOrder)>() + 1 + size_of::<(u64, u64)>() + 1;
-        let impaired = queued + tree + tables * 16 / 7;
+        let tables = size_of::<((PacketType, SocketAddr), ClientOrder)>() + 1 + size_of::<(u64, u64)>() + 1;
+        // A held reply is in a tree instead of the queue. A vector allocates 4 entries for the first, and later twice as many as needed.
+        let held = size_of::<(HeldKey, QueuedReply)>() * 11 / 6 + size_of::<HeldKey>() * 4;
+        let impaired = queued.max(held) + tree + tables * 16 / 7;
         assert!(impaired <= IMPAIRED_PACKET_OVERHEAD, "{impaired}");
     }
 }

@@ -14,7 +14,7 @@ use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget, MemoryPermit};
 pub const PACKET_OVERHEAD: usize = 100;
 
 /// Like [`PACKET_OVERHEAD`], for an impaired reply and each of its copies. These bytes also cover the entries of hash tables.
-pub const IMPAIRED_PACKET_OVERHEAD: usize = 500;
+pub const IMPAIRED_PACKET_OVERHEAD: usize = 800;
 
 /// Limits of immediate replies, which stay queued only while the socket accepts no datagrams. They are separate from those of AUDIO, so that
 /// KEEPALIVEs are answered even if the memory for AUDIO is full.

@@ -53,7 +53,8 @@ impl ReplyQueue {
 
     /// When the next reply may be sent.
     pub(super) fn next_due(&self) -> Option<Time> {
-        self.queued.peek().map(|reply| reply.send_at.max(reply.due))
+        let released = self.impaired.as_ref().and_then(ImpairedReplies::next_release);
+        self.queued.peek().map(|reply| reply.send_at.max(reply.due)).into_iter().chain(released).min()
     }
 
     /// Queues replies without impairment.
@@ -125,6 +126,7 @@ impl ReplyQueue {
         admission: &mut Admission,
         sources: &mut SourceTable,
     ) -> bool {
+        self.release_held(now);
         let mut send_singly = false;
         for _ in 0..MAX_SENDS_PER_POLL {
             let max_segments = |len| if send_singly { 1 } else { sink.max_segments(len) };
@@ -132,6 +134,9 @@ impl ReplyQueue {
             if self.links.as_mut().is_some_and(|links| !links.permits(now, &reply)) {
                 self.counters.dropped_old_link.add(reply.segment_count());
                 self.finish(&reply, ReplyOutcome::OldLink);
+                continue;
+            }
+            if self.impaired.as_mut().is_some_and(|impaired| impaired.hold_back(&reply)) {
                 continue;
             }
             if let Some(departure) = self.impaired.as_mut().and_then(|impaired| impaired.enter_bottleneck(&reply)) {
@@ -180,25 +185,36 @@ impl ReplyQueue {
                 }
             }
             let is_sent = status == SendStatus::Sent;
-            match self.impaired.as_mut().and_then(|impaired| impaired.next_copy(reply.key(), is_sent)) {
-                Some(spacing) => {
-                    let due = reply.due + spacing;
-                    self.queued.push(QueuedReply { send_at: due, due, ..reply });
-                }
-                None => self.finish(&reply, if is_sent { ReplyOutcome::Sent } else { ReplyOutcome::SendFailed }),
+            let copy_after = self.impaired.as_mut().and_then(|impaired| impaired.next_copy(reply.key(), is_sent));
+            if let Some(spacing) = copy_after {
+                let due = reply.due + spacing;
+                self.queued.push(QueuedReply { send_at: due, due, ..reply });
+                continue;
             }
+            if let Some(impaired) = self.impaired.as_mut().filter(|_| is_sent) {
+                impaired.take_overtaken(&reply).into_iter().for_each(|held| self.queued.push(held));
+            }
+            self.finish(&reply, if is_sent { ReplyOutcome::Sent } else { ReplyOutcome::SendFailed });
         }
         true
     }
 
     /// Drops all queued replies. Returns the number of dropped replies.
     pub(super) fn stop(mut self) -> usize {
+        self.release_held(Time::MAX);
         let mut count = 0;
         while let Some(reply) = self.queued.pop() {
             count += reply.segment_count();
             self.finish(&reply, ReplyOutcome::DroppedAtStop);
         }
         count
+    }
+
+    /// Queues replies again that were held back for the maximum time.
+    fn release_held(&mut self, now: Time) {
+        while let Some(reply) = self.impaired.as_mut().and_then(|impaired| impaired.pop_expired(now)) {
+            self.queued.push(reply);
+        }
     }
 
     /// Removes the first reply if it is due, with the replies that may leave in the same segmented send. With impairment, each datagram leaves

@@ -159,9 +159,20 @@ impl Report {
         }
     }
 
-    /// The exit code of a run that was not interrupted: 0 if it passed, 1 if it failed.
+    /// The exit code of a run that was not interrupted: 0 if it passed, 1 if it failed, 3 if it failed before a packet left.
     pub fn exit_code(&self) -> u8 {
-        u8::from(!self.verdict.passed)
+        let stream = self.evaluated();
+        let has_sent = stream.is_some_and(|stream| stream.sent > 0);
+        // Over UDP, KEEPALIVE and the set-up of a link may have left before: there was no reply. The system refuses all packets if it has no
+        // route or a firewall rule.
+        let is_refused = self.protocol != RunProtocol::Udp || stream.is_some_and(|stream| stream.not_sent > 0);
+        if self.verdict.passed {
+            0
+        } else if is_refused && !has_sent {
+            3
+        } else {
+            1
+        }
     }
 }
 

@@ -23,7 +23,7 @@ fn closed_port_is_reported_as_no_reply() {
         "cannot connect to {closed}: Connection refused (os error 111). No program listens on this TCP port, or a firewall rejects it. \
          Check the host and port, and that the server is running"
     );
-    let once = report(1, closed, &format!("--junit {} --markdown {}", junit.display(), markdown.display()));
+    let once = report(3, closed, &format!("--junit {} --markdown {}", junit.display(), markdown.display()));
     assert_eq!(reasons(&once), ["nothing was sent", &cannot]);
     assert_eq!(failure(&once), [&json!("unreachable"), &Value::Null, &json!(cannot)]);
     assert_eq!((codes(&once), &once["target"]), (vec!["connection_failure"], &json!(format!("ws://{closed}"))));
@@ -31,7 +31,7 @@ fn closed_port_is_reported_as_no_reply() {
     assert!(junit.contains(&format!("<error message=\"{cannot}\"")), "{junit}");
     assert!(markdown.starts_with("## FAILED: probe ws://"), "{markdown}");
 
-    let waited = report(1, closed, "--wait-for 250ms");
+    let waited = report(3, closed, "--wait-for 250ms");
     assert_eq!(waited["readiness_wait"]["reply_received"], json!(false));
     let reasons = reasons(&waited);
     assert!(reasons[0].starts_with("no reply within ") && reasons[1] == cannot, "{reasons:?}");
@@ -59,14 +59,14 @@ fn rejected_join_is_reported_with_the_server_message() {
         connection.receive();
     });
     // The client does not retry despite `--wait-for`, because a server limits the number of wrong room codes.
-    let report = report(1, server, "--dialect bbx --room 0000 --wait-for 20s");
+    let report = report(3, server, "--dialect bbx --room 0000 --wait-for 20s");
     let words = "cannot join the room: Invalid \u{fffd}[31mroom";
     assert_eq!(failure(&report), [&json!("rejected"), &Value::Null, &json!(words)]);
     assert_eq!(report["readiness_wait"]["reply_received"], json!(false));
 
     let server = serve(|_, connection| connection.close(4001, "Authentication required"));
     let output = probe(format!("{server}/radio"), "");
-    assert_eq!(output.code, 1, "{output:?}");
+    assert_eq!(output.code, 3, "{output:?}");
     for words in [
         "\nfailed: nothing was sent\nfailed: the server closed the connection with code 4001 (Authentication required)\n",
         "Give the token in the URL (?token=TOKEN), or sign tokens with --hmac-secret @FILE",
@@ -90,7 +90,7 @@ fn connection_is_retried_until_the_server_is_available() {
             }
         }
     });
-    let once = report(1, server, "--count 2");
+    let once = report(3, server, "--count 2");
     assert!(reasons(&once)[1].contains("HTTP 503 Service Unavailable; the server is full or not ready"), "{once:#}");
     let waited = report(0, server, "--count 2 --interval 1ms --wait-for 20s");
     assert_eq!(waited["readiness_wait"]["reply_received"], json!(true));

@@ -24,7 +24,7 @@ fn slow_upgrade_response_does_not_extend_the_timeout() {
         }
     });
     let began = Instant::now();
-    let report = report(1, server, "--wait-for 400ms");
+    let report = report(3, server, "--wait-for 400ms");
     assert_eq!(report["readiness_wait"]["reply_received"], json!(false));
     // The run ends after the `--wait-for` time of 400 ms, long before the default connection timeout.
     assert!(began.elapsed() >= Duration::from_millis(300));

@@ -91,7 +91,7 @@ fn every_dialect_replies_with_and_without_tls() {
 #[test]
 fn invalid_token_is_reported_with_a_remedy() {
     let (server, folder) = (start(&[]), tempfile::tempdir().unwrap());
-    let report = report(1, server.address, &format!("--dialect broadcast {}", secret(&folder, "another secret")));
+    let report = report(3, server.address, &format!("--dialect broadcast {}", secret(&folder, "another secret")));
     assert_eq!(failure(&report)[..2], [&json!("closed"), &json!(4002)]);
     assert!(report["warnings"][0]["message"].as_str().unwrap().contains("the server's secret (--hmac-secret @FILE)"));
 }

@@ -143,25 +143,64 @@ fn bandwidth_limit_drops_replies_beyond_its_queue() {
 #[test]
 fn only_packets_chosen_for_reordering_are_overtaken() {
     let impairment = Impairment { reorder: 0.05, jitter: 5 * MS, seed: 3, ..Impairment::default() };
-    let (mut echo, log) = server(20 * MS, impairment);
-    for n in 0..2_000 {
-        receive(&mut echo, Time::from_millis(u64::from(n)), client(1), &audio(n));
-    }
-    let left: Vec<u32> = drain(&mut echo, Time::from_millis(3_000)).iter().map(|(_, bytes)| sequence(bytes)).collect();
-    // RFC 4737: a packet is reordered if a packet that was sent later arrived before it.
-    let mut highest = None;
-    let mut passed = Vec::new();
-    for sequence in left {
-        if highest > Some(sequence) {
-            passed.push(sequence);
+    // Packets are held back for 10 ms at least, and for 1 s at most.
+    for interval in [1, 10, 20, 300] {
+        let (mut echo, log) = server(20 * MS, impairment.clone());
+        for n in 0..2_000 {
+            let now = Time::from_millis(u64::from(n) * interval);
+            drain(&mut echo, now);
+            receive(&mut echo, now, client(1), &audio(n));
+            // A KEEPALIVE is no AUDIO, and another client is not this one.
+            receive(&mut echo, now, client(1), &packet(4, n, 0));
+            receive(&mut echo, now, client(2), &audio(n));
         }
-        highest = highest.max(Some(sequence));
+        drain(&mut echo, Time::from_millis(2_000 * interval + 2_000));
+        let events = log.all();
+        let audio = |event: &&ReplyEvent| event.client == client(1) && event.packet_type == PacketType::Audio;
+        let left: Vec<u32> = events.iter().filter(audio).map(|event| event.sequence).collect();
+        assert_eq!(left.len(), 2_000);
+        // RFC 4737: a packet is reordered if a packet that was sent later arrived before it.
+        let mut highest = None;
+        let mut passed = Vec::new();
+        for sequence in left {
+            if highest > Some(sequence) {
+                passed.push(sequence);
+            }
+            highest = highest.max(Some(sequence));
+        }
+        let held_back = events.iter().filter(audio).filter(|event| event.reordered);
+        let held_back: Vec<u32> = held_back.map(|event| event.sequence).collect();
+        assert!((60..140).contains(&held_back.len()), "{held_back:?}");
+        assert_eq!(passed, held_back, "an interval of {interval} ms");
+        let reordered = events.iter().filter(|event| event.reordered).count() as u64;
+        assert_eq!(echo.counters().impaired_reordered.get(), reordered);
     }
-    let events = log.all();
-    let held_back: Vec<u32> = events.iter().filter(|event| event.reordered).map(|event| event.sequence).collect();
-    assert!((60..140).contains(&held_back.len()), "{held_back:?}");
-    assert_eq!(passed, held_back);
-    assert_eq!(echo.counters().impaired_reordered.get(), held_back.len() as u64);
+}
+
+#[test]
+fn reordered_packet_without_a_later_one_leaves_at_the_end() {
+    // It waits for 1 s, or for the given time if that is longer.
+    for (given, longest) in [(10, 1_000), (1_000, 1_000), (3_000, 3_000_u32)] {
+        let impairment = Impairment { reorder: 1.0, reorder_delay: given * MS, ..Impairment::default() };
+        let (mut echo, log) = server(20 * MS, impairment);
+        receive(&mut echo, Time::ZERO, client(1), &audio(1));
+        receive(&mut echo, Time::ZERO, client(2), &audio(1));
+        receive(&mut echo, Time::ZERO, client(1), &packet(5, 1, 12));
+        let left = drain(&mut echo, Time::from_millis(10_000));
+        let times: Vec<u64> = left.iter().map(|(at, _)| at.as_micros() / 1_000).collect();
+        assert_eq!(times, [0, 20, 20].map(|due| due + u64::from(longest)));
+        let delays: Vec<Duration> = log.all().iter().map(|event| event.added_delay).collect();
+        assert_eq!(delays, [longest * MS; 3]);
+        assert_eq!((echo.counters().buffered.get(), echo.counters().buffered_bytes.get()), (0, 0));
+    }
+    // A server that stops drops what it holds back.
+    let (mut echo, log) = server(Duration::ZERO, Impairment { reorder: 1.0, ..Impairment::default() });
+    receive(&mut echo, Time::ZERO, client(1), &audio(1));
+    assert_eq!(drain(&mut echo, Time::from_millis(500)), []);
+    let counters = echo.counters();
+    echo.stop();
+    assert_eq!((counters.dropped_at_stop.get(), counters.buffered_bytes.get()), (1, 0));
+    assert_eq!(log.all()[0].outcome, ReplyOutcome::DroppedAtStop);
 }
 
 #[test]
@@ -239,7 +278,7 @@ fn outcome_is_independent_of_ports_order_batches_and_other_packets() {
 fn copy_is_charged_like_a_packet_and_both_are_dropped_together() {
     // Memory for a packet of 28 bytes and its copy.
     let two = 2 * (28 + IMPAIRED_PACKET_OVERHEAD) as u64;
-    let buffer_limits = BufferLimits { total: Some(3 * two + 600), per_client: Some(two + 600) };
+    let buffer_limits = BufferLimits { total: Some(3 * two + 900), per_client: Some(two + 900) };
     let config = EchoConfig { delay: 10 * MS, buffer_limits, ..EchoConfig::default() };
     let log = EventLog::default();
     let impairment = Impairment { duplicate: 1.0, ..Impairment::default() };
@@ -247,8 +286,8 @@ fn copy_is_charged_like_a_packet_and_both_are_dropped_together() {
     receive(&mut echo, Time::ZERO, client(1), &audio(1));
     let counters = echo.counters();
     assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (1, two));
-    // 600 bytes are enough memory for a packet, but not for a packet with its copy. After the first packet, 600 bytes are left below the
-    // limit of client 1. After the packets of clients 2 and 3, 600 bytes are left in total.
+    // 900 bytes are enough memory for a packet, but not for a packet with its copy. After the first packet, 900 bytes are left below the
+    // limit of client 1. After the packets of clients 2 and 3, 900 bytes are left in total.
     receive(&mut echo, Time::ZERO, client(1), &audio(2));
     for number in [2, 3, 4] {
         receive(&mut echo, Time::ZERO, client(number), &audio(1 + u32::from(number)));

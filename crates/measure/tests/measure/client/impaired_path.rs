@@ -64,18 +64,32 @@ fn predicted(impairment: &Impairment) -> (Vec<(u64, u32)>, SentImpairment) {
             continue;
         }
         // Jitter keeps the order, except that a packet that is held back lets others pass.
-        let mut at = last.max(u64::from(index) * 2 * MS + decision.jitter.as_nanos() as u64);
+        let at = last.max(u64::from(index) * 2 * MS + decision.jitter.as_nanos() as u64);
         if decision.reordered {
-            at += impairment.reorder_delay.as_nanos() as u64;
             done.reordered += 1;
         } else {
             last = at;
         }
         done.duplicated += u64::from(decision.copies) - 1;
-        left.extend((0..decision.copies).map(|_| (at, sequence)));
+        left.push((at, index, decision));
     }
-    left.sort_by_key(|(at, _)| *at);
-    (left, done)
+    // A packet that is held back leaves after the delay and directly after a later packet, or at the end.
+    let mut leaving: Vec<((u64, u32, bool), u32, u8)> = Vec::new();
+    for (at, index, decision) in left.into_iter().rev() {
+        let delay = impairment.reorder_delay.as_nanos() as u64;
+        let later = leaving.iter().map(|(order, ..)| *order).min();
+        let order = match later {
+            _ if !decision.reordered => (at, index, false),
+            Some((passed, ..)) if passed < at + delay => (at + delay, index, false),
+            Some((passed, by, _)) if passed < at + delay.max(1_000 * MS) => (passed, by, true),
+            _ => (at + delay.max(1_000 * MS), index, false),
+        };
+        leaving.push((order, FIRST.wrapping_add(index), decision.copies));
+    }
+    leaving.reverse();
+    leaving.sort_by_key(|(order, ..)| *order);
+    let copies = leaving.into_iter().flat_map(|((at, ..), sequence, copies)| (0..copies).map(move |_| (at, sequence)));
+    (copies.collect(), done)
 }
 
 #[test]

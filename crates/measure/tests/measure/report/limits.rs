@@ -8,7 +8,7 @@ use jamjam_measure::report::Report;
 use jamjam_measure::report::figures::AudioFigures;
 use jamjam_measure::report::limits::{LimitResult, Limits};
 
-use super::runs::{MS, report, stream};
+use super::runs::{MS, moqt_runs, report, stream, websocket_runs};
 
 /// A probe that sent `sent` pings, of which some returned after these `round_trips`, in nanoseconds, and the others are lost.
 fn probe(sent: u64, round_trips: &[i64]) -> RunResults {
@@ -33,7 +33,7 @@ fn counted(returned: usize, change: impl Fn(&mut StreamStats)) -> RunResults {
 
 fn reasons(run: &RunResults, limits: Limits) -> Vec<String> {
     let report = Report::new(run, &limits);
-    assert_eq!(report.exit_code(), u8::from(!report.verdict.passed));
+    assert_eq!(report.exit_code() == 0, report.verdict.passed);
     assert_eq!(report.verdict.passed, report.verdict.reasons.is_empty());
     report.verdict.reasons
 }
@@ -250,4 +250,21 @@ fn without_an_expected_echo_sending_everything_passes() {
     assert_eq!(reasons(&sent(375, 5, 0), max_loss(1.0)), [no_data]);
     assert_eq!(reasons(&sent(372, 5, 3), NONE), ["3 of 375 packets could not be sent"]);
     assert_eq!(reasons(&RunResults { audio: None, ..sent(372, 5, 3) }, NONE), ["nothing was sent"]);
+}
+
+#[test]
+fn failed_run_of_which_no_packet_left_has_exit_code_3() {
+    let code = |run: &RunResults| Report::new(run, &NONE).exit_code();
+    let refused = |sent, not_sent| counted(0, |ping| (ping.sent, ping.lost, ping.not_sent) = (sent, sent, not_sent));
+    // Over UDP, KEEPALIVE has left while the run waited for the server.
+    for (sent, not_sent, expected) in [(100, 0, 1), (0, 100, 3), (1, 99, 1), (0, 0, 1)] {
+        assert_eq!(code(&refused(sent, not_sent)), expected, "{sent} {not_sent}");
+    }
+    for (name, run) in websocket_runs().into_iter().chain(moqt_runs()) {
+        let expected = match run.ping.as_ref().map_or(0, |ping| ping.sent) {
+            0 => 3,
+            _ => u8::from(!reasons(&run, NONE).is_empty()),
+        };
+        assert_eq!(code(&run), expected, "{name}");
+    }
 }
