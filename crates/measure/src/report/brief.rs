@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use super::comparison::ComparisonResult;
 use super::model::{Report, Warning};
 use super::quantities::{format_count, format_decimals, format_time};
 use super::rows;
@@ -57,13 +56,6 @@ pub(super) fn key_figures(report: &Report) -> String {
             None if table.interpretation.is_some() => text += ", no buffer suffices",
             None => {}
         }
-    }
-    if let Some(comparison) = report.comparison.as_ref().filter(|comparison| comparison.not_comparable.is_none()) {
-        text += match comparison.result() {
-            ComparisonResult::Worse => ", worse than the baseline",
-            ComparisonResult::Undecided => ", undecided against the baseline",
-            ComparisonResult::Unchanged | ComparisonResult::Better => ", not worse than the baseline",
-        };
     }
     text
 }

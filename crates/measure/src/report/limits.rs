@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::figures::figures;
-use super::quantities::{ResultRow, RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_time};
+use super::quantities::{RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_time};
 use crate::client::{RunResults, StreamKind};
 use jamjam_core::sanitize::sanitize;
 use jamjam_core::stats::StreamStats;
@@ -68,9 +68,6 @@ pub struct LimitResult {
     pub note: Option<String>,
 }
 
-/// Headings of the columns of [`LimitResult::row`] after the option.
-pub(super) const LIMIT_HEADINGS: [&str; 3] = ["allowed", "measured", "result"];
-
 impl LimitResult {
     /// The option that sets the limit: `--max-loss`.
     pub(super) fn option(&self) -> String {
@@ -85,13 +82,6 @@ impl LimitResult {
     /// `0.5 %`, `no data`.
     pub(super) fn measured_text(&self) -> String {
         self.measured.map_or_else(|| "no data".to_owned(), |measured| self.unit.format(measured))
-    }
-
-    /// The result as a row of a table.
-    pub(super) fn row(&self) -> ResultRow {
-        let (label, values) = (format!("`{}`", self.option()), vec![self.allowed_text(), self.measured_text()]);
-        let result = if self.passed { "met" } else { "exceeded" };
-        ResultRow { label, values, result, is_bad: !self.passed, note: self.note.clone() }
     }
 
     /// ` (note)`, with a leading space, or an empty text.
@@ -201,8 +191,8 @@ fn missing_data_reason(run: &RunResults, default: &str) -> String {
 }
 
 figures! {
-    /// Whether the run passed. Without limits or `--baseline`, which counts as a limit, a run passes if replies arrived, all undamaged, and the
-    /// connection did not fail, or with `--no-echo` if all packets were sent.
+    /// Whether the run passed. Without limits, a run passes if replies arrived, all undamaged, and the connection did not fail, or with
+    /// `--no-echo` if all packets were sent.
     Verdict from (run, limits): (&RunResults, &[LimitResult]) [
         let stream = run.evaluated();
         let no_reply_reason = no_reply_reason(run, stream);
@@ -236,15 +226,6 @@ impl Verdict {
             (false, _) => "FAILED",
             (true, true) => "PASSED",
             (true, false) => "measured",
-        }
-    }
-
-    /// Adds the reasons why a comparison failed, which counts as a limit. Without replies, it has no figures to compare.
-    pub(super) fn add_comparison(&mut self, reasons: Vec<String>) {
-        self.limits_set = true;
-        if self.no_reply_reason.is_none() {
-            self.reasons.extend(reasons);
-            self.passed = self.reasons.is_empty();
         }
     }
 }

@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::audio_figures::{AudioQualityFigures, CaptureFigures, PlaybackFigures};
 use super::buffer_table::JitterBufferTable;
-use super::comparison::Comparison;
 use super::connection_figures::{ConnectionFailure, LinkFigures, MoqtFigures, WebSocketFigures};
 use super::figures::{
     AudioFigures, HostTimingFigures, LossReportFigures, PacingFigures, ServerFigures, StreamFigures, WaitFigures,
@@ -65,7 +64,6 @@ figures! {
         port_unreachable: u64 = run.port_unreachable;
         stray: u64 = run.stray;
         limits: Vec<LimitResult> = limits;
-        comparison: Option<Comparison> = None;
         verdict: Verdict = verdict;
         warnings: Vec<Warning> = Vec::new();
         #[serde(skip)]

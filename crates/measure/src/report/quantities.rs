@@ -1,6 +1,5 @@
 //! How the report writes quantities, with their units and rounding, and what it calls signals, protocols and packets.
 
-use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +10,7 @@ use jamjam_core::stats::{Histogram, StreamStats};
 use jamjam_moqt::Transport;
 use jamjam_signaling::Dialect;
 
-/// The unit of a figure that is compared with a limit or an earlier run.
+/// The unit of a figure that is compared with a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
@@ -34,16 +33,6 @@ impl Unit {
     pub(super) fn rounded(self, value: f64) -> f64 {
         if self == Self::Us { rounded_micros(value) } else { value }
     }
-}
-
-/// A limit, or a figure that is compared with an earlier run, as a row of a table.
-pub(super) struct ResultRow {
-    /// Backticks mark code.
-    pub(super) label: String,
-    pub(super) values: Vec<String>,
-    pub(super) result: &'static str,
-    pub(super) is_bad: bool,
-    pub(super) note: Option<String>,
 }
 
 /// Nanoseconds as microseconds.
@@ -166,26 +155,11 @@ pub enum RunProtocol {
 }
 
 impl RunProtocol {
-    pub(super) fn new(dialect: Option<Dialect>, moqt: Option<Transport>) -> Self {
-        match (dialect, moqt) {
-            (Some(dialect), _) => Self::WebSocket(dialect),
-            (None, Some(transport)) => Self::Moqt(transport),
-            (None, None) => Self::Udp,
-        }
-    }
-
     pub(super) fn of_run(run: &RunResults) -> Self {
-        let dialect = run.websocket.as_ref().map(|websocket| websocket.dialect);
-        Self::new(dialect, run.moqt.as_ref().map(|moqt| moqt.transport))
-    }
-}
-
-impl fmt::Display for RunProtocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Udp => f.write_str("UDP"),
-            Self::WebSocket(dialect) => write!(f, "WebSocket ({})", dialect.name()),
-            Self::Moqt(transport) => write!(f, "MOQT ({})", transport.name()),
+        match (&run.websocket, &run.moqt) {
+            (Some(websocket), _) => Self::WebSocket(websocket.dialect),
+            (None, Some(moqt)) => Self::Moqt(moqt.transport),
+            (None, None) => Self::Udp,
         }
     }
 }

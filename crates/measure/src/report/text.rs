@@ -6,12 +6,11 @@ use std::time::Duration;
 use super::audio_figures::{CaptureFigures, PlaybackFigures};
 use super::brief::key_figures;
 use super::buffer_table::JitterBufferTable;
-use super::comparison::{Comparison, ComparisonResult, HEADINGS};
 use super::connection_figures::WebSocketFigures;
 use super::figures::{AudioFigures, StreamFigures};
 use super::limits::LimitResult;
 use super::model::Report;
-use super::quantities::{self, ResultRow, format_count, format_percent, format_time};
+use super::quantities::{self, format_count, format_percent, format_time};
 use super::rows::{self, Level, Row};
 use crate::client::RunKind;
 
@@ -65,7 +64,6 @@ fn text(report: &Report, style: Style, with_details: bool) -> String {
         parts.extend(report.jitter_buffer.as_ref().filter(|_| with_details).map(buffer_table));
     }
     parts.push(report.limits.iter().map(|result| limit(result, style)).collect());
-    parts.extend(report.comparison.as_ref().map(|one| comparison(one, style)));
     let warnings = report.warnings.iter().map(|one| format!("{} {}\n", style.warn("warning:"), one.lines()));
     let findings = report.findings.iter().map(|one| format!("{} {}\n", style.strong("finding:"), one.message));
     parts.extend([warnings.collect(), findings.collect()]);
@@ -210,36 +208,6 @@ fn limit(result: &LimitResult, style: Style) -> String {
     format!("limit {option} {allowed}: {measured}, {end}{}\n", result.note_text())
 }
 
-/// The comparison with an earlier report: a table with one row per figure.
-fn comparison(comparison: &Comparison, style: Style) -> String {
-    let mut text = format!("compared with the run of {}\n", comparison.old_run_text());
-    if let Some(problem) = &comparison.not_comparable {
-        _ = writeln!(text, "{}: {problem}", style.bad("not comparable"));
-        return text;
-    }
-    let line = |label: &str, values: Vec<&str>| {
-        let cells = values.into_iter().zip([10, 10, 20, 12]).map(|(value, width)| format!(" {value:>width$}"));
-        format!("{label:14}{}  ", cells.collect::<String>())
-    };
-    let [headings @ .., result] = HEADINGS;
-    _ = writeln!(text, "{}", style.strong(&(line("", headings.to_vec()) + result)));
-    let mut notes = String::new();
-    for figure in &comparison.figures {
-        let ResultRow { label, values, result, note, .. } = figure.row();
-        let result = match figure.result {
-            ComparisonResult::Worse => style.bad(result),
-            ComparisonResult::Better => style.good(result),
-            ComparisonResult::Undecided => style.warn(result),
-            ComparisonResult::Unchanged => result.to_owned(),
-        };
-        _ = writeln!(text, "{}{result}", line(&label, values.iter().map(String::as_str).collect()));
-        if let Some(note) = note {
-            _ = writeln!(notes, "{label}: {note}");
-        }
-    }
-    text + &notes
-}
-
 /// The meaning of the run for a musician, with the assumptions.
 fn interpretation(table: &JitterBufferTable) -> Option<String> {
     Some(format!("{}.\n({})\n", table.interpretation.as_ref()?, table.assumptions))
@@ -268,15 +236,9 @@ pub(super) fn verdict_reason(report: &Report) -> String {
     if !verdict.passed {
         return verdict.reasons.join("; ");
     }
-    let compared = report.comparison.as_ref().map(|comparison| match comparison.result() {
-        ComparisonResult::Undecided => "all figures are undecided",
-        _ => "no figure is worse than in the earlier run",
-    });
-    match (report.limits.is_empty(), compared, report.replies_expected) {
-        (false, Some(compared), _) => format!("all limits met; {compared}"),
-        (false, None, _) => "all limits met".to_owned(),
-        (true, Some(compared), _) => compared.to_owned(),
-        (true, None, true) => "replies received; no limits set".to_owned(),
-        (true, None, false) => "all packets sent; no replies expected, no limits set".to_owned(),
+    match (report.limits.is_empty(), report.replies_expected) {
+        (false, _) => "all limits met".to_owned(),
+        (true, true) => "replies received; no limits set".to_owned(),
+        (true, false) => "all packets sent; no replies expected, no limits set".to_owned(),
     }
 }

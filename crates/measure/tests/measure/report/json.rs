@@ -240,12 +240,6 @@ fn documents() -> Vec<(String, Value)> {
             documents.push((format!("{name}{suffix}"), serde_json::from_str(&text).unwrap()));
         }
     }
-    let baseline = super::comparison::baseline(&super::comparison::run(130, 1, 10, 1.0));
-    for (name, seconds) in [("comparison", 130), ("too short for a comparison", 60)] {
-        let new = super::comparison::run(seconds, 2, 30, 1.0);
-        let text = json::document(&Report::new(&new, &Limits::default()).compared_with(&new, &baseline)).unwrap();
-        documents.push((name.to_owned(), serde_json::from_str(&text).unwrap()));
-    }
     let lines = [
         packet_line(StreamKind::Audio, u32::MAX, 1_000, Some(3_500), PacketOutcome::Returned),
         packet_line(StreamKind::Ping, 0, 0, Some(1), PacketOutcome::Duplicate),
