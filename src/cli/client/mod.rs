@@ -313,7 +313,7 @@ impl ClientArgs {
 
     pub(super) fn limits(&self) -> Limits {
         let Self { max_loss, max_p50, max_p99, max_jitter, .. } = *self;
-        let given = Limits { max_loss, max_p50, max_p99, max_jitter };
+        let given = Limits { profile: None, max_loss, max_p50, max_p99, max_jitter };
         given.or(self.profile.map_or_else(Limits::default, Profile::limits))
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Property, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
+use super::findings::Finding;
 use super::limits::LimitResult;
 use super::model::{Report, Warning};
 use super::quantities::{self, start_time};
@@ -22,7 +23,7 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
         suite.extra.insert("timestamp".into(), start_time.to_string().into());
     }
     if !report.findings.is_empty() {
-        let findings: Vec<&str> = report.findings.iter().map(|finding| finding.message.as_str()).collect();
+        let findings: Vec<String> = report.findings.iter().map(Finding::text).collect();
         suite.set_system_out(findings.join("\n"));
     }
     let no_reply_reason = report.verdict.no_reply_reason.as_deref();

@@ -19,9 +19,10 @@ pub fn summary(report: &Report, error: Option<&str>) -> String {
 fn heading(report: &Report, error: Option<&str>) -> String {
     let (status, until) = report.status_line(error);
     let (command, target) = (report.command.name(), escape(&report.target));
-    let (until, reason) = (escape(&until), escape(&text::verdict_reason(report)));
+    let [until, headline, reason] = [&until, &report.headline, &report.verdict_reason()].map(|text| escape(text));
     let duration = format_time(report.duration_ms * 1e3);
-    format!("## {status}: {command} {target}\n\n{until}{reason}. The run took {duration}.\n")
+    let reason = if reason.is_empty() { reason } else { format!("{reason}. ") };
+    format!("## {status}: {command} {target}\n\n{until}{headline}.\n\n{reason}The run took {duration}.\n")
 }
 
 fn limits(report: &Report) -> String {
@@ -34,7 +35,7 @@ fn limits(report: &Report) -> String {
         let [allowed, measured, note] = [allowed, measured, note].map(|text| escape(&text));
         let result = if limit.passed { "met" } else { "**exceeded**" };
         // Writing to a string cannot fail.
-        _ = writeln!(table, "| `{}` | {allowed} | {measured} | {result}{note} |", limit.option());
+        _ = writeln!(table, "| `{}` | {allowed} | {measured} | {result}{note} |", limit.label());
     }
     table
 }
@@ -53,18 +54,9 @@ fn streams(report: &Report) -> String {
     table
 }
 
-/// The findings and the interpretation of the jitter-buffer table.
 fn findings(report: &Report) -> String {
-    let findings = report.findings.iter().map(|finding| finding.message.clone());
-    let interpretation = report.jitter_buffer.as_ref().and_then(|table| {
-        let meaning = table.interpretation.as_ref()?;
-        Some(format!("{meaning} ({}).", table.assumptions))
-    });
-    let mut list = String::new();
-    for text in findings.chain(interpretation) {
-        _ = writeln!(list, "- {}", format_prose(&text));
-    }
-    list
+    let items = report.findings.iter().map(|finding| format!("- {}\n", format_prose(&finding.text())));
+    items.collect()
 }
 
 fn warnings(report: &Report) -> String {

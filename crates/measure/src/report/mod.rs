@@ -10,6 +10,7 @@ mod connection_failures;
 pub mod connection_figures;
 pub mod figures;
 pub mod findings;
+mod headline;
 pub mod html;
 pub mod json;
 pub mod junit;
@@ -35,6 +36,7 @@ impl Report {
     pub fn new(run: &RunResults, limits: &Limits) -> Self {
         let mut report = Self::from((run, limits));
         report.warnings = warnings::warnings(&report);
+        report.headline = headline::headline(&report);
         report
     }
 }

@@ -101,25 +101,29 @@ pub(super) fn format_optional_time(us: Option<f64>) -> String {
     us.map_or_else(|| "-".to_owned(), format_time)
 }
 
-/// A ratio as a percentage. Only an exact zero is written as `0 %`.
+/// A ratio from 0 to 1 as a percentage with three decimals at most.
 pub fn format_percent(ratio: f64) -> String {
-    let percent = ratio * 100.0;
-    if percent > 0.0 && percent < 0.001 {
-        return "< 0.001 %".to_owned();
+    percentage(ratio, 3)
+}
+
+/// A ratio from 0 to 1 as a percentage with two decimals at most.
+pub fn format_share(ratio: f64) -> String {
+    percentage(ratio, 2)
+}
+
+/// Only an exact zero is written as `0 %`, and only an exact one as `100 %`.
+fn percentage(ratio: f64, decimals: usize) -> String {
+    match format_decimals(ratio * 100.0, decimals) {
+        zero if zero == "0" && ratio > 0.0 => format!("< 0.{:0>decimals$} %", 1),
+        all if all == "100" && ratio < 1.0 => format!("> 99.{:9<decimals$} %", ""),
+        percent => format!("{percent} %"),
     }
-    format!("{} %", format_decimals(percent, 3))
 }
 
 /// A number with at most this many decimals.
 pub(super) fn format_decimals(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
-}
-
-/// A ratio from 0 to 1 as a percentage with two decimals at most. A ratio above zero never appears as 0 %.
-pub fn format_share(ratio: f64) -> String {
-    let rounded = (ratio * 1e4).round() / 1e4;
-    if ratio > 0.0 && rounded == 0.0 { "< 0.01 %".to_owned() } else { format_percent(rounded) }
 }
 
 /// `1 packet`, `2 packets`.

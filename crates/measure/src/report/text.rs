@@ -1,4 +1,4 @@
-//! The report as text: heading, table of streams, histogram, rows of further figures, limits, warnings and verdict.
+//! The report as text: heading, table of streams, histogram, rows of further figures, warnings, findings, result, limits and verdict.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -63,11 +63,11 @@ fn text(report: &Report, style: Style, with_details: bool) -> String {
         parts.push(further_rows(report, with_details));
         parts.extend(report.jitter_buffer.as_ref().filter(|_| with_details).map(buffer_table));
     }
-    parts.push(report.limits.iter().map(|result| limit(result, style)).collect());
     let warnings = report.warnings.iter().map(|one| format!("{} {}\n", style.warn("warning:"), one.lines()));
-    let findings = report.findings.iter().map(|one| format!("{} {}\n", style.strong("finding:"), one.message));
+    let findings = report.findings.iter().map(|one| format!("{} {}\n", style.strong("finding:"), one.text()));
     parts.extend([warnings.collect(), findings.collect()]);
-    parts.extend(report.jitter_buffer.as_ref().and_then(interpretation));
+    parts.push(result(report, style));
+    parts.push(report.limits.iter().map(|result| limit(result, style)).collect());
     parts.push(verdict(report, style));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
@@ -203,14 +203,16 @@ fn buffer_table(table: &JitterBufferTable) -> String {
 }
 
 fn limit(result: &LimitResult, style: Style) -> String {
-    let (option, allowed, measured) = (result.option(), result.allowed_text(), result.measured_text());
+    let (label, allowed, measured) = (result.label(), result.allowed_text(), result.measured_text());
     let end = if result.passed { style.good("met") } else { style.bad("exceeded") };
-    format!("limit {option} {allowed}: {measured}, {end}{}\n", result.note_text())
+    format!("limit {label} {allowed}: {measured}, {end}{}\n", result.note_text())
 }
 
-/// The meaning of the run for a musician, with the assumptions.
-fn interpretation(table: &JitterBufferTable) -> Option<String> {
-    Some(format!("{}.\n({})\n", table.interpretation.as_ref()?, table.assumptions))
+/// What the run means for a musician, with the assumptions.
+fn result(report: &Report, style: Style) -> String {
+    let assumptions = report.jitter_buffer.as_ref().filter(|table| table.is_reliable);
+    let assumptions = assumptions.map_or_else(String::new, |table| format!("({})\n", table.assumptions));
+    format!("{} {}.\n{assumptions}", style.strong("result:"), report.headline)
 }
 
 /// The reasons for a failure, then the verdict with the most important figures in one line.
@@ -228,17 +230,4 @@ fn verdict(report: &Report, style: Style) -> String {
         _ = writeln!(text, "{} {reason}", style.bad("failed:"));
     }
     text + &format!("{word}: {}\n", key_figures(report))
-}
-
-/// Why the run passed or failed.
-pub(super) fn verdict_reason(report: &Report) -> String {
-    let verdict = &report.verdict;
-    if !verdict.passed {
-        return verdict.reasons.join("; ");
-    }
-    match (report.limits.is_empty(), report.replies_expected) {
-        (false, _) => "all limits met".to_owned(),
-        (true, true) => "replies received; no limits set".to_owned(),
-        (true, false) => "all packets sent; no replies expected, no limits set".to_owned(),
-    }
 }

@@ -43,7 +43,7 @@ pub(super) fn limits(report: &Report) -> String {
         let [allowed, measured, note] = [limit.allowed_text(), limit.measured_text(), limit.note_text()];
         let [allowed, measured, note] = [allowed, measured, note].map(|text| escape_html(&text));
         let result = if limit.passed { "met" } else { "<strong class=\"bad\">exceeded</strong>" };
-        table += &row(&format!("<code>{}</code>", limit.option()), [allowed, measured, format!("{result}{note}")]);
+        table += &row(&format!("<code>{}</code>", limit.label()), [allowed, measured, format!("{result}{note}")]);
     }
     section("limits", "Limits", &scrolling("limits", &(table + "</tbody>")))
 }

@@ -28,7 +28,7 @@ const SCHEMA: &str = include_str!("../../../../../docs/report.schema.json");
 
 fn every_limit() -> Limits {
     let limit = |ms| Some(Duration::from_millis(ms));
-    Limits { max_loss: Some(0.01), max_p50: limit(5), max_p99: limit(20), max_jitter: limit(1) }
+    Limits { max_loss: Some(0.01), max_p50: limit(5), max_p99: limit(20), max_jitter: limit(1), ..Limits::default() }
 }
 
 fn run_without_anomalies() -> RunResults {

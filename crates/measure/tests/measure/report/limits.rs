@@ -51,7 +51,7 @@ fn audio(run: &RunResults) -> AudioFigures {
     report(run).audio.expect("audio")
 }
 
-const NONE: Limits = Limits { max_loss: None, max_p50: None, max_p99: None, max_jitter: None };
+const NONE: Limits = Limits { profile: None, max_loss: None, max_p50: None, max_p99: None, max_jitter: None };
 
 fn max_loss(ratio: f64) -> Limits {
     Limits { max_loss: Some(ratio), ..NONE }
