@@ -11,11 +11,13 @@ use super::quantities::{format_count, format_share, format_time};
 pub(super) fn headline(report: &Report) -> String {
     let verdict = &report.verdict;
     if let Some(failure) = report.connection_failure() {
-        return verdict.reasons.iter().find(|reason| reason.contains(&failure.message)).cloned().unwrap_or_default();
+        let named = verdict.reasons.iter().find(|reason| reason.contains(&failure.message)).cloned();
+        let reason = verdict.no_reply_reason.as_deref().unwrap_or("the connection failed");
+        return named.unwrap_or_else(|| format!("{reason}: {}", failure.message.trim_end_matches('.')));
     }
     if let Some(reason) = &verdict.no_reply_reason {
         // The likely cause is the first detail.
-        let details =
+        let mut details =
             report.warnings.iter().filter(|warning| warning.code == "no_replies").flat_map(|one| &one.details);
         let cause = details.find_map(|detail| Some(detail.split_once(": likely, ")?.0));
         return cause.map_or_else(|| reason.clone(), |cause| format!("{reason}: {cause}"));

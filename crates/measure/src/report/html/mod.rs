@@ -10,7 +10,7 @@ mod distribution_chart;
 mod tables;
 mod time_chart;
 
-pub use audio::{MAX_AUDIO_BYTES, MAX_PLAYER_SECONDS};
+pub use audio::MAX_AUDIO_BYTES;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
