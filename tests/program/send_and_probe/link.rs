@@ -68,7 +68,8 @@ fn restarted_server_of_an_encrypted_run_is_named_as_without_keys() {
     // Some packets return before the restart.
     (0..3).for_each(|_| drop(first.line_starting_with("Stats: ")));
     first.stop("TERM");
-    let mut second = Server::start(&["--host", "127.0.0.1", "--port", &port, "--stats-interval", "1s"]);
+    let options = ["--host", "127.0.0.1", "--port", &port, "--stats-interval", "1s"];
+    let mut second = Server::start_as(&options, |_| {});
     (0..3).for_each(|_| drop(second.line_starting_with("Stats: ")));
     probe.signal("INT");
     let report = document::report(&probe.end());

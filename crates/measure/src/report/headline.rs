@@ -57,7 +57,7 @@ fn loss(stream: &StreamFigures, unit: &str) -> String {
     }
 }
 
-/// `a 5.3 ms jitter buffer (2 packets) plays all that return, about 12 ms one way`.
+/// `a 5.3 ms jitter buffer (2 packets) plays all, about 12 ms one way`.
 fn buffer_advice(found: Option<&BufferDepthFigures>, table: &JitterBufferTable, stream: &StreamFigures) -> String {
     let Some(row) = found.or(table.depths.last()) else { return String::new() };
     let share = format_share(row.late as f64 / stream.returned.max(1) as f64);
@@ -66,12 +66,13 @@ fn buffer_advice(found: Option<&BufferDepthFigures>, table: &JitterBufferTable, 
         return format!("no jitter buffer up to {depth} suffices, because {share} of the others would be late");
     }
     let delay = row.one_way_ms.map_or_else(String::new, |ms| format!(", about {ms:.0} ms one way"));
+    let all = if stream.lost + stream.damaged == 0 { "all" } else { "all that return" };
     let late = if row.late == 0 { String::new() } else { format!(" except {share}") };
     match row.depth_packets {
-        0 => format!("all that return are on time without a jitter buffer{late}{delay}"),
+        0 => format!("{all} are on time without a jitter buffer{late}{delay}"),
         packets => {
             let packets = format_count(packets.into(), "packet");
-            format!("a {depth} jitter buffer ({packets}) plays all that return{late}{delay}")
+            format!("a {depth} jitter buffer ({packets}) plays {all}{late}{delay}")
         }
     }
 }
