@@ -3,7 +3,6 @@
 
 pub mod audio_output;
 pub mod audio_source;
-pub mod baseline;
 pub mod check;
 pub mod client;
 pub mod completions;

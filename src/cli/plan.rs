@@ -125,7 +125,7 @@ const RULES: &[Rule] = &[
     }),
     ("embedded wait_for timeout bind record_run progress", "a run that sends packets", |plan, _| plan.is_run()),
     (
-        "profile max_loss max_p50 max_p99 max_jitter baseline verbose html junit markdown quiet",
+        "profile max_loss max_p50 max_p99 max_jitter verbose html junit markdown quiet",
         "the report of a run",
         |plan, _| plan.is_run() || matches!(plan, Replay(_)),
     ),

@@ -18,7 +18,6 @@ use crate::io::websocket::handshake::WebSocketUrl;
 use crate::link::OVERHEAD;
 use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
-use crate::report::quantities::RunProtocol;
 use crate::units::parse_size;
 use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD};
 
@@ -124,7 +123,6 @@ impl Args {
         };
         plan.check_options(RunKind::Probe, matches)?;
         ensure_usage!(self.interval >= MIN_INTERVAL, "--interval: too short; the minimum is 1us");
-        self.client.baseline.load()?;
         match plan {
             Plan::Udp { peer, stream, .. } => self.run_udp(&peer, stream, stop),
             Plan::Moqt(to) => self.run_moqt(to, stop),
@@ -149,7 +147,6 @@ impl Args {
             max / unit * unit
         );
         let count = self.packet_count()?;
-        self.client.baseline.check_plan(RunKind::Probe, stream_kind, RunProtocol::Udp)?;
         let mut target = self.client.connect(peer, "probe", stop)?;
         let config = self.client.run_config((target.address, target.waited), stream_kind, true);
         let probe_config = ProbeConfig { stream_kind, count, interval: self.interval, payload_len };

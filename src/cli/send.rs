@@ -23,7 +23,6 @@ use crate::io::worker::Worker;
 use crate::link::OVERHEAD;
 use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
-use crate::report::quantities::RunProtocol;
 use crate::sanitize::sanitize_char;
 use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD, MAX_UNFRAGMENTED_PAYLOAD};
 
@@ -39,7 +38,7 @@ pub struct Args {
     to: Option<Target>,
 
     /// Expect no replies from the target
-    #[arg(long, hide_short_help = true, conflicts_with_all = ["loss_direction", "play", "jitter_buffer", "profile", "max_loss", "max_p50", "max_p99", "max_jitter", "baseline"], help_heading = HEADING_TARGET)]
+    #[arg(long, hide_short_help = true, conflicts_with_all = ["loss_direction", "play", "jitter_buffer", "profile", "max_loss", "max_p50", "max_p99", "max_jitter"], help_heading = HEADING_TARGET)]
     no_echo: bool,
 
     /// Text to send over MOQT; `-` is standard input
@@ -88,7 +87,6 @@ impl Args {
             *no_echo = self.no_echo;
         }
         plan.check_options(RunKind::Send, matches)?;
-        self.client.baseline.load()?;
         match plan {
             Plan::Udp { peer, .. } => self.send_audio(&peer, stop),
             Plan::Moqt(to) => self.send_texts(to, stop),
@@ -116,7 +114,6 @@ impl Args {
                 "packets with {payload} payload bytes do not fit in an Ethernet frame and are fragmented. Use a smaller --frame-size"
             ));
         }
-        self.client.baseline.check_plan(RunKind::Send, StreamKind::Audio, RunProtocol::Udp)?;
         let mut target = self.client.connect(peer, "send", stop)?;
         let (speaker_observer, speaker) = self.playback.start(form, self.capture.device_buffer)?.unzip();
         let (recorder_queue, mut recorder) = self.recording.start(form, self.client.max_waveform_audio())?;

@@ -104,9 +104,9 @@ pub fn packet_parser() -> Choice<StreamKind> {
 /// Parser for `--profile`.
 pub fn profile_parser() -> Choice<Profile> {
     Choice::new([
-        (Profile::LanMusic, "lan-music", "Playing music over a local network"),
-        (Profile::InternetMusic, "internet-music", "Playing music over the Internet"),
-        (Profile::Voice, "voice", "Conversation"),
+        (Profile::LanMusic, Profile::LanMusic.name(), "Playing music over a local network"),
+        (Profile::InternetMusic, Profile::InternetMusic.name(), "Playing music over the Internet"),
+        (Profile::Voice, Profile::Voice.name(), "Conversation"),
     ])
 }
 

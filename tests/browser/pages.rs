@@ -143,6 +143,6 @@ fn printed_report_has_no_players_and_no_cut_off_tables() {
     page.resize(718, 1_000);
     let cut_off = "all('.wide').filter((box) => box.checkVisibility() && \
                    (box.scrollWidth > 718 || getComputedStyle(box).overflowX !== 'visible')).length";
-    let hidden = "all('audio, #readout, details').filter((one) => one.checkVisibility()).length";
+    let hidden = "all('.preview, #readout, details').filter((one) => one.checkVisibility()).length";
     assert_eq!((page.get(cut_off), page.get("tooWide().length"), page.get(hidden)), (json!(0), json!(0), json!(0)));
 }

@@ -19,7 +19,6 @@ use clap::{Arg, ColorChoice};
 use self::moqt::MoqtClientArgs;
 use self::run_record::RunRecordArgs;
 use self::websocket::url_error;
-use super::baseline::BaselineArgs;
 use super::live_view::Progress;
 use super::options::impairment::ImpairmentArgs;
 use super::options::network::{HEADING_LOCAL_SYSTEM, NetworkArgs};
@@ -132,10 +131,6 @@ pub struct ClientArgs {
     /// Maximum mean jitter
     #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = parse_millis, help_heading = HEADING_LIMITS)]
     max_jitter: Option<Duration>,
-
-    /// Comparison with an earlier run.
-    #[command(flatten)]
-    pub baseline: BaselineArgs,
 
     /// Print the complete text report
     ///
@@ -318,7 +313,7 @@ impl ClientArgs {
 
     pub(super) fn limits(&self) -> Limits {
         let Self { max_loss, max_p50, max_p99, max_jitter, .. } = *self;
-        let given = Limits { max_loss, max_p50, max_p99, max_jitter };
+        let given = Limits { profile: None, max_loss, max_p50, max_p99, max_jitter };
         given.or(self.profile.map_or_else(Limits::default, Profile::limits))
     }
 
@@ -370,7 +365,7 @@ impl ClientArgs {
         let FinishedRun { run, error, picture, record } = finished;
         let error_text = error.as_ref().map(|error| format!("{error:#}"));
         let record = record.map_or(Ok(()), |record| record.finish(&run, error_text, picture.as_ref()));
-        let report = self.baseline.report(&run, &limits);
+        let report = Report::new(&run, &limits);
         let files = self.files.write(&report, picture.as_ref(), error.as_ref());
         // The terminal may be closed.
         print(&report)

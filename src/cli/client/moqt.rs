@@ -22,7 +22,6 @@ use crate::io::tls::client::{TrustPolicy, TrustVerifier};
 use crate::io::tls::identity::ServerIdentity;
 use crate::moqt::client::{MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
 use crate::moqt::{DEFAULT_PORT, MoqtVersion, SessionLimits, TrackPath, Transport, echo};
-use crate::report::quantities::RunProtocol;
 use crate::report::{brief, text};
 use crate::stats::HostTiming;
 use crate::time::{Time, saturating_nanos};
@@ -79,7 +78,6 @@ impl ClientArgs {
             None => MoqtPeer::embedded(&self.moqt, self.delay.unwrap_or_default())?,
         };
         let verifier = trust.verifier().context("--ca")?;
-        self.baseline.check_plan(run_kind, StreamKind::Ping, RunProtocol::Moqt(target.transport))?;
         self.files.prepare(stop)?;
 
         let plan = RunResults::new(run_kind, name, StreamKind::Ping);

@@ -17,7 +17,7 @@ use crate::echo::EchoConfig;
 use crate::io::os;
 use crate::io::signaling::client::RoomSession;
 use crate::io::stop::StopToken;
-use crate::io::udp::{self, BoundSocket, DriverOptions, IdlePolicy};
+use crate::io::udp::{self, BoundSocket, DriverOptions, IdlePolicy, StraySocket};
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::io::websocket::discovery::SignalingUrl;
 use crate::link::{LinkKey, parse_link_key};
@@ -35,6 +35,7 @@ pub struct ConnectedTarget {
     /// How long the connection took, with the retries of `--wait-for`.
     pub waited: Duration,
     pub(super) bound: BoundSocket,
+    pub(super) strays: Option<StraySocket>,
     pub(super) background: BackgroundTasks,
 }
 
@@ -61,7 +62,8 @@ impl ClientArgs {
         let address =
             bound.socket.peer_addr().context("cannot determine the address that the socket is connected to")?;
         let (waited, background) = (Duration::ZERO, BackgroundTasks::default());
-        Ok(ConnectedTarget { address, name, link, waited, bound, background })
+        let strays = StraySocket::beside(&bound.socket);
+        Ok(ConnectedTarget { address, name, link, waited, bound, strays, background })
     }
 
     /// Runs `client` until it finishes or `stop` is requested. `final_observer` receives the packets whose outcome is known only at the end
@@ -85,6 +87,10 @@ impl ClientArgs {
         let result = std::mem::replace(&mut finished.tally.result, Ok(()));
         let error = result.context("cannot read from the socket").err().or(background_error);
         let mut finished = finished.into_run(&target.name, error, stop, final_observer);
+        if let Some((count, source)) = target.strays.map(StraySocket::received) {
+            finished.run.stray += count;
+            finished.run.stray_source = source;
+        }
         if let Some(wait) = &mut finished.run.readiness_wait {
             wait.waited_ns += saturating_nanos(target.waited);
         }
@@ -122,6 +128,8 @@ impl ClientArgs {
         if let Ok(local) = target.bound.socket.local_addr() {
             session.advertise(local);
         }
+        // Other members may send to this port, too.
+        target.strays = None;
         target.background.session = Some(session);
         Ok(target)
     }

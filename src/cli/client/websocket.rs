@@ -22,7 +22,6 @@ use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::io::websocket::probe::{self, ProbeConnections, ProbeStart, ProbeStartError, WebSocketTarget};
 use crate::io::{clock, os};
-use crate::report::quantities::RunProtocol;
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, sign};
 use crate::signaling::{BroadcastParams, Dialect, DialectSet, ProbeRoom, Route, decode_room_name, route};
 use crate::time::saturating_nanos;
@@ -199,7 +198,6 @@ impl ClientArgs {
     ) -> Result<FinishedRun, Failure> {
         let url = &plan.urls[0];
         let tls = self.room.tls_config(&url.clone().into())?;
-        self.baseline.check_plan(RunKind::Probe, StreamKind::Ping, RunProtocol::WebSocket(plan.dialect))?;
         self.files.prepare(stop)?;
         let timeout = self.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);
         let started = probe::start(plan, &tls, self.wait_for, timeout, stop);

@@ -21,7 +21,7 @@ use crate::time::{Time, WallClock};
 
 pub use driver::{Backend, DriverOptions, DriverStats, IdlePolicy};
 pub(super) use driver::{DriverIo, run as drive};
-pub use socket::{BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, KernelDrops, bind, connect};
+pub use socket::{BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, KernelDrops, StraySocket, bind, connect};
 
 /// Default maximum share of one core, in percent, for spinning before deadlines.
 pub const DEFAULT_SPIN_PERCENT: u8 = 25;

@@ -6,7 +6,7 @@
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use thiserror::Error;
 
 use crate::io::local_socket::{LocalSocketOptions, local_ip_for};
@@ -105,6 +105,45 @@ pub fn connect(peer: SocketAddr, buffer: usize, options: &LocalSocketOptions) ->
             BindError::LocalAddress(address, error)
         }
     })
+}
+
+/// Maximum number of datagrams that are read from a [`StraySocket`], so that a flood ends.
+const MAX_STRAYS_READ: u64 = 1 << 16;
+
+/// A second socket on the port of a connected socket. It receives what other addresses than the peer send there, which the system discards
+/// otherwise. Nothing reads it before the end of the run: the system counts what no longer fits into its buffer.
+#[derive(Debug)]
+pub struct StraySocket(UdpSocket);
+
+impl StraySocket {
+    /// Opens the socket on the port of `socket`. `None` on systems other than Linux, which may give it the datagrams of the peer.
+    pub fn beside(socket: &UdpSocket) -> Option<Self> {
+        if cfg!(not(target_os = "linux")) {
+            return None;
+        }
+        let local = socket.local_addr().ok()?;
+        let any = if local.is_ipv6() { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
+        let address = SocketAddr::new(any, local.port());
+        // Only now, so that a port that another program uses was reported.
+        SockRef::from(socket).set_reuse_address(true).ok()?;
+        let beside = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP)).ok()?;
+        beside.set_reuse_address(true).ok()?;
+        if local.is_ipv6() {
+            beside.set_only_v6(true).ok()?;
+        }
+        beside.set_nonblocking(true).ok()?;
+        beside.bind(&address.into()).ok()?;
+        Some(Self(beside.into()))
+    }
+
+    /// Number of datagrams since the socket was opened, and the source of the first.
+    pub fn received(self) -> (u64, Option<SocketAddr>) {
+        let sources = std::iter::from_fn(|| Some(self.0.recv_from(&mut [0]).ok()?.1));
+        let (count, first) = sources
+            .take(MAX_STRAYS_READ as usize)
+            .fold((0, None), |(count, first), source| (count + 1, first.or(Some(source))));
+        (count + KernelDrops::for_socket(&self.0).read().unwrap_or(0), first)
+    }
 }
 
 /// Connects `socket` again, if the system would now choose another local address to reach its peer. The address of the socket must not have

@@ -25,7 +25,7 @@ pub(super) fn gaps(page: &str) -> Vec<(u64, u64)> {
     gap.collect()
 }
 
-/// The two embedded sounds of the page, as WAV files.
+/// The samples of the previews of the page.
 pub(super) fn sounds(page: &str) -> Vec<Vec<f32>> {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("embedded.wav");
@@ -47,11 +47,8 @@ fn run_without_expected_echo_has_a_page_without_gaps() {
     let page = fs::read_to_string(&page).unwrap();
     assert!(page.contains("<strong>Returned</strong>: no replies were expected</figcaption>"));
     assert_eq!(gaps(&page), []);
-    // The page contains 16-bit samples, which differ from the sent floats by the rounding.
-    let [sent, returned] = &sounds(&page)[..] else { panic!("two sounds") };
-    let received = server.samples();
-    assert!(sent.len() == 960 && sent.iter().zip(&received).all(|(one, other)| (one - other).abs() <= 0.5 / 32_768.0));
-    assert_eq!(returned, &vec![0.0; 960]);
+    // Only the sent audio has a preview: 20 ms at 12 kHz.
+    assert_eq!((server.samples().len(), sounds(&page).iter().map(Vec::len).collect()), (960, vec![240]));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
-use test_support::client::{ProgramOutput, Server as Echo, closed_udp_port, document, run};
+use test_support::client::{ProgramOutput, Server as Echo, closed_udp_port, document, run, start_line};
 use test_support::server::Server;
 
 /// The report of a run that passed without warnings.
@@ -57,6 +57,24 @@ fn client_finds_the_server_proves_itself_and_hears_itself_after_3_s() {
     assert_nothing_dropped(link);
     let line = echo.line_starting_with("echo: link agreed ").message;
     assert!(line.ends_with("link=encrypted"), "{line}");
+}
+
+#[test]
+fn restarted_server_of_an_encrypted_run_is_named_as_without_keys() {
+    let mut first = Server::start(&["--host", "127.0.0.1", "--stats-interval", "200ms"]);
+    let (address, port) = (first.address, first.address.port().to_string());
+    let probe = start_line(&format!("probe {address} --link unsigned --count 0 -i 10ms --timeout 200ms --json"));
+    first.line_starting_with("echo: link agreed ");
+    // Some packets return before the restart.
+    (0..3).for_each(|_| drop(first.line_starting_with("Stats: ")));
+    first.stop("TERM");
+    let options = ["--host", "127.0.0.1", "--port", &port, "--stats-interval", "1s"];
+    let mut second = Server::start_as(&options, |_| {});
+    (0..3).for_each(|_| drop(second.line_starting_with("Stats: ")));
+    probe.signal("INT");
+    let report = document::report(&probe.end());
+    let finding = report["findings"][0]["message"].as_str().unwrap_or_default();
+    assert!(finding.contains("has lost the keys") && !finding.contains("a closed port"), "{report:#}");
 }
 
 #[test]

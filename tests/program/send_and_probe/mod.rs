@@ -4,7 +4,6 @@ use serde_json::Value;
 use test_support::client::{document, run};
 
 mod audio_source;
-mod baseline;
 mod certificates;
 mod command_line;
 mod html_page;

@@ -1,10 +1,12 @@
 //! The counts of `send` and `probe`, with servers that lose, repeat, reorder and damage specific packets.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_support::client::{AUDIO, KEEPALIVE, PING, Server, ServerAction, at_once, closed_udp_port, document, run};
+use test_support::client::{
+    AUDIO, KEEPALIVE, PING, Server, ServerAction, at_once, closed_udp_port, document, run, start_line,
+};
 
 use crate::send_and_probe::report;
 
@@ -120,6 +122,32 @@ fn run_without_replies_fails_and_lists_the_likely_causes() {
             assert!(cause.contains(expected), "{line}: {cause}");
         }
     });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn replies_from_another_address_are_stray_and_named_as_the_cause() {
+    for (asked, other, driver) in [("127.0.0.1", "127.0.0.2", "native"), ("127.0.0.1", "127.0.0.2", "portable")] {
+        let [server, replier] = [asked, other].map(|host| UdpSocket::bind((host, 0)).unwrap());
+        server.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let [target, source] = [&server, &replier].map(|socket| socket.local_addr().unwrap());
+        let line = format!("probe {target} --packet keepalive -c 1000 -i 1ms --timeout 200ms --driver {driver} --json");
+        let mut probe = start_line(&line);
+        let (mut replies, mut datagram) = (0, [0; 100]);
+        while probe.is_running() {
+            if let Ok((length, client)) = server.recv_from(&mut datagram) {
+                replier.send_to(&datagram[..length], client).unwrap();
+                replies += 1;
+            }
+        }
+        let report = document::report(&probe.end());
+        // Also those that the receive buffer of the second socket did not hold. The last one may be too late.
+        let stray = report["stray"].as_u64().unwrap();
+        assert!((replies - 1..=replies).contains(&stray) && stray >= 1_000, "{replies}: {report:#}");
+        assert_eq!(report["stray_source"], source.to_string());
+        let first = causes(&report)[0];
+        assert!(first.starts_with(&format!("the server replies from another address, {source}: likely")), "{first}");
+    }
 }
 
 #[test]

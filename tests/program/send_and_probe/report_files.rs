@@ -155,7 +155,6 @@ fn failure_before_the_first_packet_replaces_the_reports_of_an_earlier_run() {
         ("probe --token hunter2", 2, "probe -", "unexpected argument '--token'"),
         ("probe --tls-cert x", 2, "probe -", "unexpected argument '--tls-cert'"),
         ("probe --list-devices --to 127.0.0.1", 2, "probe -", "unexpected argument '--list-devices'"),
-        ("probe --baseline /no/file", 3, "probe 127.0.0.1:5000", "--baseline: cannot use /no/file"),
         ("probe --bind 192.0.2.1", 3, "probe 127.0.0.1:5000", "--bind 192.0.2.1"),
         ("probe moqt://host.invalid/echo", 3, "probe moqt://host.invalid:4443/echo", "`host.invalid`"),
         ("probe ws://host.invalid/rooms/r?token=hunter2", 3, "probe ws://host.invalid/rooms/r?...", "`host.invalid`"),

@@ -21,9 +21,9 @@ struct Reports {
 
 /// The page without its audio players, which a replay does not have.
 fn without_players(page: &str) -> String {
-    let mut parts = page.split("<audio ");
+    let mut parts = page.split("<p class=\"preview\">");
     let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |text, part| text + part.split_once("</audio>\n").expect("the end of a player").1)
+    parts.fold(first, |text, part| text + part.split_once("</p>\n").expect("the end of a player").1)
 }
 
 /// Runs the program with the words of `line`, and with JUnit, Markdown and HTML files in `folder`.

@@ -1,5 +1,5 @@
-//! Waveform of a run for the HTML report: the range of the sent and the returned samples in up to [`MAX_COLUMNS`] columns, the gaps and, for
-//! short runs, the audio itself.
+//! Waveform of a run for the HTML report: the range of the sent and the returned samples in up to [`MAX_COLUMNS`] columns, the gaps, and the
+//! beginning of the audio itself.
 //!
 //! Memory is bounded, and the result does not depend on the order in which the packets were added.
 
@@ -9,8 +9,13 @@ use std::ops::Range;
 use hound::{SampleFormat, WavSpec, WavWriter};
 use serde::{Deserialize, Serialize};
 
+use super::convert::Resampler;
+
 /// Maximum number of columns. If the run needs more columns, pairs of columns are merged.
 pub const MAX_COLUMNS: usize = 1_600;
+
+/// Sample rate of [`Waveform::preview`] in Hz.
+pub const PREVIEW_RATE: u32 = 12_000;
 
 /// Smallest and largest sample; `None` if there are no samples.
 pub type PeakRange = Option<(f32, f32)>;
@@ -70,8 +75,8 @@ pub struct Waveform {
 }
 
 impl Waveform {
-    /// Creates an empty waveform for packets of `frame_samples` samples per channel. It also keeps the sent and the returned audio as 16-bit
-    /// samples, unless it exceeds `max_bytes`.
+    /// Creates an empty waveform for packets of `frame_samples` samples per channel. It also keeps the beginning of the sent and the
+    /// returned audio as 16-bit samples, up to `max_bytes` each.
     pub fn new(rate: u32, channels: u16, frame_samples: u32, max_bytes: usize) -> Self {
         Self {
             rate,
@@ -152,57 +157,67 @@ impl Waveform {
         self.columns.resize(columns.max(self.columns.len()), WaveformColumn::default());
     }
 
-    /// Encodes the sent or the returned audio as a 16-bit WAV file of the length of the sent audio, in which missing samples are silent. `None`
-    /// if the audio is too long.
-    pub fn to_wav(&self, side: WaveformSide) -> Option<Vec<u8>> {
-        let excerpt = match side {
+    /// Whether the returned audio that is kept has the same samples as the sent audio.
+    pub fn is_unchanged(&self) -> bool {
+        self.sent.samples == self.returned.samples && self.columns.iter().all(|column| column.lost_samples == 0)
+    }
+
+    /// Encodes the first `seconds` of the sent or the returned audio as a WAV file with 16 bits, [`PREVIEW_RATE`] and one channel, in which
+    /// missing samples are silent. `None` if no audio was kept.
+    pub fn preview(&self, side: WaveformSide, seconds: u64) -> Option<Vec<u8>> {
+        let AudioExcerpt { samples, max_samples } = match side {
             WaveformSide::Sent => &self.sent,
             WaveformSide::Returned => &self.returned,
         };
-        excerpt.to_wav(self.rate, self.channels, self.sent_samples)
+        let channels = usize::from(self.channels);
+        let frames =
+            (seconds * u64::from(self.rate)).min(self.sent_samples).min((max_samples / channels) as u64) as usize;
+        if samples.is_empty() {
+            return None;
+        }
+        let mean =
+            |frame: &[i16]| frame.iter().map(|sample| f32::from(*sample)).sum::<f32>() / channels as f32 / 32_768.0;
+        let mut mono: Vec<f32> = samples.chunks(channels).map(mean).take(frames).collect();
+        mono.resize(frames, 0.0);
+        if self.rate != PREVIEW_RATE {
+            let mut resampler = Resampler::new(self.rate, PREVIEW_RATE, 1).ok()?;
+            let mut resampled = Vec::new();
+            resampler.push(&mono, &mut resampled);
+            resampler.finish(&mut resampled);
+            mono = resampled;
+        }
+        let spec =
+            WavSpec { channels: 1, sample_rate: PREVIEW_RATE, bits_per_sample: 16, sample_format: SampleFormat::Int };
+        let mut file = Cursor::new(Vec::new());
+        let mut writer = WavWriter::new(&mut file, spec).ok()?;
+        mono.into_iter().try_for_each(|sample| writer.write_sample(to_s16(sample))).ok()?;
+        writer.finalize().ok()?;
+        Some(file.into_inner())
     }
 }
 
-/// The sent or the returned audio as 16-bit samples. By default, no audio is stored.
+/// The beginning of the sent or the returned audio as 16-bit samples. By default, no audio is stored.
 #[derive(Clone, Default)]
 struct AudioExcerpt {
     max_samples: usize,
-    /// `None` after the audio exceeded `max_samples`.
-    samples: Option<Vec<i16>>,
+    samples: Vec<i16>,
 }
 
 impl AudioExcerpt {
     fn new(max_bytes: usize) -> Self {
-        Self { max_samples: max_bytes / size_of::<i16>(), samples: Some(Vec::new()) }
+        Self { max_samples: max_bytes / size_of::<i16>(), samples: Vec::new() }
     }
 
     /// Writes samples at `start`, which counts samples of all channels.
     fn write(&mut self, start: u64, samples: &[f32]) {
-        let Some(stored) = &mut self.samples else { return };
-        let end = start.saturating_add(samples.len() as u64);
-        if end > self.max_samples as u64 {
-            self.samples = None;
-            return;
-        }
-        if stored.capacity() == 0 {
+        let start = start.min(self.max_samples as u64) as usize;
+        let end = (start + samples.len()).min(self.max_samples);
+        if start < end && self.samples.capacity() == 0 {
             // Allocates the maximum at once, so that growth never copies the buffer.
-            stored.reserve_exact(self.max_samples);
+            self.samples.reserve_exact(self.max_samples);
         }
-        stored.resize(stored.len().max(end as usize), 0);
-        stored[start as usize..].iter_mut().zip(samples).for_each(|(stored, sample)| *stored = to_s16(*sample));
-    }
-
-    /// Encodes a file of `samples` samples per channel. Returns `None` if there would be more than `max_samples`.
-    fn to_wav(&self, rate: u32, channels: u16, samples: u64) -> Option<Vec<u8>> {
-        let count = samples.checked_mul(channels.into()).filter(|count| *count <= self.max_samples as u64)?;
-        let spec = WavSpec { channels, sample_rate: rate, bits_per_sample: 16, sample_format: SampleFormat::Int };
-        let mut file = Cursor::new(Vec::new());
-        let mut writer = WavWriter::new(&mut file, spec).ok()?;
-        for sample in self.samples.as_ref()?.iter().chain(std::iter::repeat(&0)).take(count as usize) {
-            writer.write_sample(*sample).ok()?;
-        }
-        writer.finalize().ok()?;
-        Some(file.into_inner())
+        self.samples.resize(self.samples.len().max(end), 0);
+        self.samples[start..].iter_mut().zip(samples).for_each(|(stored, sample)| *stored = to_s16(*sample));
     }
 }
 
@@ -216,15 +231,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn excerpt_is_a_16_bit_file_with_silence_for_missing_samples() {
-        let mut excerpt = AudioExcerpt::new(100);
-        excerpt.write(2, &[0.5, -0.5]);
-        let file = excerpt.to_wav(48_000, 2, 4).expect("a file");
-        let header = b"RIFF\x34\0\0\0WAVEfmt \x10\0\0\0\x01\0\x02\0\x80\xbb\0\0\0\xee\x02\0\x04\0\x10\0data\x10\0\0\0";
-        assert_eq!(file, [&header[..], &[0, 0, 0, 0, 0, 0x40, 0, 0xc0], &[0; 8]].concat());
-        assert_eq!(excerpt.to_wav(48_000, 2, 26), None, "more than 100 bytes");
-        excerpt.write(49, &[0.0, 0.0]);
-        assert_eq!(excerpt.to_wav(48_000, 2, 4), None);
+    fn preview_is_a_16_bit_mono_file_with_silence_for_missing_samples() {
+        let mut waveform = Waveform::new(PREVIEW_RATE, 2, 2, 8 * 2);
+        assert_eq!(waveform.preview(WaveformSide::Returned, 30), None, "nothing returned");
+        // Four packets of two frames, of which the first is lost and the last does not fit.
+        for index in 0..4 {
+            waveform.on_sent(index, &[0.5, 0.25, -0.5, -1.0]);
+        }
+        waveform.on_returned(1, &[0.5, 0.25, -0.5, -1.0]);
+        let header = b"RIFF\x2c\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\xe0\x2e\0\0\xc0\x5d\0\0\x02\0\x10\0data\x08\0\0\0";
+        let expected = [&header[..], &[0, 0, 0, 0, 0, 0x30, 0, 0xa0]].concat();
+        assert_eq!(waveform.preview(WaveformSide::Returned, 30), Some(expected));
+        assert!(!waveform.is_unchanged());
+        waveform.on_returned(0, &[0.5, 0.25, -0.5, -1.0]);
+        assert!(waveform.is_unchanged());
+        waveform.on_lost(3);
+        assert!(!waveform.is_unchanged());
+    }
+
+    #[test]
+    fn preview_of_48_khz_keeps_duration_and_low_tones_without_aliases() {
+        let level = |hz: f32| {
+            let mut waveform = Waveform::new(48_000, 1, 48_000, 1 << 20);
+            let tone: Vec<f32> =
+                (0..48_000).map(|n| (n as f32 * hz * std::f32::consts::TAU / 48_000.0).sin()).collect();
+            waveform.on_sent(0, &tone);
+            let file = waveform.preview(WaveformSide::Sent, 30).expect("a file");
+            let samples: Vec<i16> = hound::WavReader::new(&*file).expect("WAV").samples().map(Result::unwrap).collect();
+            assert_eq!(samples.len(), 12_000);
+            samples[3_000..9_000].iter().copied().max().expect("samples")
+        };
+        // A tone of 10 kHz would be heard as one of 2 kHz.
+        assert!(level(440.0) > 32_000 && level(10_000.0) < 328, "{} {}", level(440.0), level(10_000.0));
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! of which are limited, so that a run may last forever. `docs/measuring.md` defines every number. This module applies no limits to them.
 
 mod clock;
-pub mod comparison;
 mod delay;
 mod histogram;
 mod history;

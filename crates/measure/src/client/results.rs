@@ -2,6 +2,7 @@
 //! A [`PacketObserver`] receives the events of single packets, for recordings, audio analysis and JSON lines.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -188,8 +189,14 @@ pub struct RunResults {
     pub port_unreachable: u64,
     /// When the first and the last of these messages since the start of counting were received, in nanoseconds since this start.
     pub port_unreachable_ns: Option<[i64; 2]>,
+    /// When the last datagram of the server arrived, in nanoseconds since the start of counting.
+    #[serde(default)]
+    pub last_datagram_ns: Option<i64>,
     /// Datagrams that belong to no stream of the run. Such datagrams come from another address, are malformed, or have an unexpected type.
     pub stray: u64,
+    /// The other address from which the first of these datagrams came.
+    #[serde(default)]
+    pub stray_source: Option<SocketAddr>,
 }
 
 impl RunResults {

@@ -111,6 +111,8 @@ pub struct ClientNode<S> {
     port_errors: PortErrors,
     /// Whether the run ended because the port is dead.
     is_port_dead: bool,
+    /// When the last datagram of the peer arrived.
+    last_datagram_at: Option<Time>,
 }
 
 impl<S: Workload> ClientNode<S> {
@@ -138,6 +140,7 @@ impl<S: Workload> ClientNode<S> {
             is_blocked: false,
             port_errors: PortErrors::default(),
             is_port_dead: false,
+            last_datagram_at: None,
         }
     }
 
@@ -239,6 +242,7 @@ impl<S: Workload> ClientNode<S> {
         let PortErrors { total, before_run, count, first_at, last_at, .. } = self.port_errors;
         run.port_unreachable = total - before_run;
         run.port_unreachable_ns = (count > 0).then(|| [first_at, last_at].map(|at| at.signed_nanos_since(started)));
+        run.last_datagram_ns = self.last_datagram_at.map(|at| at.signed_nanos_since(started));
         let counts = self.loss_report_requester.as_ref().and_then(|requester| requester.samples.last().copied());
         run.server = hosts.server_results(started).map(|server| ServerResults { counts, ..server });
         run.pacing = Some(pacing.clone());
@@ -323,6 +327,9 @@ impl<S: Workload> Node for ClientNode<S> {
             hosts.server_known_until = requester.server_known_until(now, last_report);
         }
         for receive in batch {
+            if receive.source == peer {
+                self.last_datagram_at = self.last_datagram_at.max(Some(receive.received_at));
+            }
             for datagram in receive.segments() {
                 // Checked first, because a STUN response can be mistaken for AUDIO.
                 let is_loss_report = receive.source == peer && self.handle_server_report(datagram, receive.received_at);

@@ -2,9 +2,8 @@
 
 use std::fmt::Write;
 
-use super::comparison::ComparisonResult;
 use super::model::{Report, Warning};
-use super::quantities::{format_count, format_decimals, format_time};
+use super::quantities::{format_count, format_decimals, format_share, format_time};
 use super::rows;
 
 /// Codes of the warnings that the short report contains.
@@ -43,7 +42,7 @@ pub(super) fn key_figures(report: &Report) -> String {
         return text + ", no replies expected";
     }
     if let Some(ratio) = stream.loss_ratio {
-        _ = write!(text, ", {} lost", format_percent_briefly(ratio));
+        _ = write!(text, ", {} lost", format_share(ratio));
     }
     let times = [("p50", stream.rtt_p50_us), ("p99", stream.rtt_p99_us), ("max", stream.rtt_max_us)];
     let times = times.into_iter().filter_map(|(name, us)| Some((name, format_briefly(us? / 1e3)))).take(2);
@@ -54,26 +53,11 @@ pub(super) fn key_figures(report: &Report) -> String {
     if let Some(table) = &report.jitter_buffer {
         match table.recommended() {
             Some(depth) => _ = write!(text, ", jitter buffer {:.1} ms", depth.depth_ms),
-            None if table.interpretation.is_some() => text += ", no buffer suffices",
+            None if table.is_reliable => text += ", no buffer suffices",
             None => {}
         }
     }
-    if let Some(comparison) = report.comparison.as_ref().filter(|comparison| comparison.not_comparable.is_none()) {
-        text += match comparison.result() {
-            ComparisonResult::Worse => ", worse than the baseline",
-            ComparisonResult::Undecided => ", undecided against the baseline",
-            ComparisonResult::Unchanged | ComparisonResult::Better => ", not worse than the baseline",
-        };
-    }
     text
-}
-
-/// A ratio as a percentage with three significant digits.
-fn format_percent_briefly(ratio: f64) -> String {
-    match ratio * 100.0 {
-        percent if percent > 0.0 && percent < 0.01 => "< 0.01 %".to_owned(),
-        percent => format!("{} %", format_briefly(percent)),
-    }
 }
 
 /// A number with three significant digits, but at most three decimals.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::figures::figures;
-use super::quantities::{RoundTrip, RunProtocol, format_count, format_share, thousandths};
+use super::quantities::{RoundTrip, RunProtocol, thousandths};
 use crate::client::{RunResults, StreamKind};
 use jamjam_core::stats::StreamStats;
 use jamjam_core::wire::SAMPLE_RATE;
@@ -17,13 +17,12 @@ const FRAME_SAMPLES: u32 = 128;
 /// With the recommended depth, at most this share of the packets is late.
 const MAX_RECOMMENDED_LATE_RATIO: f64 = 0.001;
 
-/// Minimum number of returned packets for an interpretation.
+/// Minimum number of returned packets for a recommendation.
 const MIN_PACKETS: u64 = 100;
 
 figures! {
     /// The jitter-buffer table of the evaluated stream. The depth of `recommended_packets` is `None` if there are too few packets, or if no
-    /// depth suffices. `interpretation` is the meaning of the table in one sentence, without its period, and `assumptions` is what its times
-    /// assume.
+    /// depth suffices. `is_reliable` is whether there are enough packets, and `assumptions` is what its times assume.
     JitterBufferTable from (run, stream): (&RunResults, &StreamStats) [
         let depths = DEPTHS.map(|packets| BufferDepthFigures::from((run, stream, packets)));
         let max_late = MAX_RECOMMENDED_LATE_RATIO * stream.settled() as f64;
@@ -32,7 +31,7 @@ figures! {
     ] {
         recommended_packets: Option<u32> = recommended.map(|row| row.depth_packets);
         #[serde(skip)]
-        interpretation: Option<String> = has_enough_packets.then(|| interpretation(stream, recommended, &depths[DEPTHS.len() - 1]));
+        is_reliable: bool = has_enough_packets;
         depths: Vec<BufferDepthFigures> = depths.into();
         #[serde(skip)]
         assumptions: &'static str = assumptions(run);
@@ -69,25 +68,6 @@ impl JitterBufferTable {
     /// The recommended depth, if there is one.
     pub(super) fn recommended(&self) -> Option<&BufferDepthFigures> {
         self.depths.iter().find(|row| Some(row.depth_packets) == self.recommended_packets)
-    }
-}
-
-/// Late and lost packets are separate, because no buffer avoids loss.
-fn interpretation(stream: &StreamStats, found: Option<&BufferDepthFigures>, deepest: &BufferDepthFigures) -> String {
-    let row = found.unwrap_or(deepest);
-    let late = format_share(row.late as f64 / stream.settled().max(1) as f64);
-    let packets = match unreturned_ratio(stream) {
-        0.0 => format!("{late} of the packets would be late or lost"),
-        lost => format!("{late} of the packets would be late, and {} are lost with any buffer", format_share(lost)),
-    };
-    let delay = row.one_way_ms.map_or_else(String::new, |ms| format!("; about {ms:.0} ms one way"));
-    let depth = format!("{:.1} ms", row.depth_ms);
-    match (row.depth_packets, found) {
-        (0, Some(_)) => format!("Without a jitter buffer, {packets}{delay}"),
-        (count, Some(_)) => {
-            format!("With a {depth} jitter buffer ({}), {packets}{delay}", format_count(count.into(), "packet"))
-        }
-        (_, None) => format!("No jitter buffer up to {depth} suffices: {packets}"),
     }
 }
 

@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use super::quantities::{RoundTrip, RunProtocol, StreamLabels, format_count, format_share, format_time_ms, micros};
+use super::warnings::is_loopback;
 use crate::client::{AudioResults, CountSample, RunKind, RunResults};
-use jamjam_core::stats::{Outage, StreamStats};
+use jamjam_core::stats::{Histogram, Outage, StreamStats};
 use jamjam_core::time::{MIN_PAUSE, Time, saturating_nanos};
 
 /// Minimum duration of an outage, in nanoseconds.
@@ -45,43 +46,110 @@ const DOWNSTREAM: &str = "downstream, from the server to this host";
 pub struct Finding {
     /// Identifies the subject for programs that read the report.
     pub code: &'static str,
-    /// What is wrong, and typical causes.
+    /// What is wrong, and likely or typical causes.
     pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl Finding {
+    /// The message, then the remedy.
+    pub(super) fn text(&self) -> String {
+        format!("{} {}", self.message, self.remedy)
+    }
+}
+
+/// A message and its remedy.
+type Advice = (String, String);
+
+/// The nearest place that explains an effect of a given length.
+enum Suspect {
+    /// This host, or the server, with what shows it.
+    Host(&'static str, String),
+    /// The path does not leave this host.
+    Loopback,
+    Path,
+}
+
+impl Suspect {
+    /// A host is suspected if its pauses or its timer errors are of the size of the effect, or of the percentile `p` of all packets.
+    fn of(run: &RunResults, effect_ns: i64, p: Option<f64>) -> Self {
+        let is_as_long = |ns: i64| ns > 0 && ns.saturating_mul(2) >= effect_ns;
+        let error = |timers: &Histogram| p.map_or_else(|| timers.max(), |p| timers.percentile_if_enough(p));
+        let timers = run.host_timing.as_ref().and_then(|host| error(&host.timer_error)).unwrap_or(0);
+        let server = run.server.as_ref().map_or(0, |server| server.pauses.total_ns);
+        let [here, server] = [run.pauses.total_ns, server].map(|ns| i64::try_from(ns).unwrap_or(i64::MAX));
+        match () {
+            () if is_as_long(here) => Self::Host("This host", format!("it did not run for {}", milliseconds(here))),
+            () if is_as_long(timers) => {
+                Self::Host("This host", format!("its timers fired up to {} late", milliseconds(timers)))
+            }
+            () if is_as_long(server) => {
+                Self::Host("The server", format!("it did not run for {}", milliseconds(server)))
+            }
+            () if is_loopback(&run.target) => Self::Loopback,
+            () => Self::Path,
+        }
+    }
+
+    /// The cause as a sentence: `on_path` if nothing nearer explains the effect.
+    fn cause(&self, on_path: &str) -> String {
+        match self {
+            Self::Host(host, evidence) => format!("The likely cause is {}: {evidence}.", host.replacen('T', "t", 1)),
+            Self::Loopback => {
+                "The packets did not leave this host, so the cause is a busy host or the server, perhaps its impairment.".to_owned()
+            }
+            Self::Path => on_path.to_owned(),
+        }
+    }
+
+    /// What to do: `on_path` if nothing nearer explains the effect.
+    fn remedy(&self, on_path: &str) -> String {
+        match self {
+            Self::Host("The server", _) => "Close other programs on the server's host.".to_owned(),
+            Self::Host(..) => "Close other programs, or measure from a less busy host.".to_owned(),
+            Self::Loopback => "Close other programs, and omit impairment options of the server.".to_owned(),
+            Self::Path => on_path.to_owned(),
+        }
+    }
 }
 
 /// All findings about the evaluated stream, the worst first. If only large packets are lost, this is the only finding. Other runs without a
 /// reply have none, because their warnings name the causes.
 pub(super) fn findings(run: &RunResults) -> Vec<Finding> {
-    if let Some(message) = large_packets(run) {
-        return vec![Finding { code: "large_packets", message }];
+    if let Some((message, remedy)) = large_packets(run) {
+        return vec![Finding { code: "large_packets", message, remedy }];
     }
     let evaluated = run.evaluated().filter(|stream| stream.returned > 0 && run.replies_expected);
     let Some(stream) = evaluated else { return Vec::new() };
     let unit = StreamLabels::new(RunProtocol::of_run(run), run.evaluated_stream).request_unit;
-    let rtt = RoundTrip::of(run, run.evaluated_stream);
     let outage = outage(run, stream, unit);
-    let stalls = stalls(stream, run.server.is_some());
-    let reordering = reordering(stream, unit);
+    let stalls = stalls(run, stream);
+    let reordering = reordering(run, stream, unit);
     // Stalls and reordering are the more precise findings, but rare stalls do not delay 1 % of the packets.
     let stalled_ns = stream.stalls.median_ns().unwrap_or(0).unsigned_abs().saturating_mul(stream.stalls.count);
     let is_explained = stalled_ns.saturating_mul(100) >= run.duration_ns.max(1) || reordering.is_some();
-    let variation = if is_explained { None } else { delay_variation(stream, rtt) };
+    let variation = if is_explained { None } else { delay_variation(run, stream) };
     let has_pattern = stream.stalls.count >= MIN_STALLS_FOR_PATTERN;
     let (frequent_stalls, rare_stalls) = if has_pattern { (stalls, None) } else { (None, stalls) };
     let all = [
         ("outage", outage),
-        ("loss", loss(stream, run.lost_upstream(run.evaluated_stream), unit)),
+        ("loss", loss(run, stream, unit)),
         ("stalls", frequent_stalls),
         ("reordering", reordering),
         ("delay_variation", variation),
         ("stalls", rare_stalls),
-        ("duplicates", duplicates(stream, unit)),
+        ("duplicates", duplicates(run, stream, unit)),
     ];
-    all.into_iter().filter_map(|(code, message)| Some(Finding { code, message: message? })).collect()
+    let finding = |(code, advice): (_, Option<Advice>)| {
+        let (message, remedy) = advice?;
+        Some(Finding { code, message, remedy })
+    };
+    all.into_iter().filter_map(finding).collect()
 }
 
 /// Whether AUDIO is lost because of its length: smaller packets return, or the server reports that it received them.
-fn large_packets(run: &RunResults) -> Option<String> {
+fn large_packets(run: &RunResults) -> Option<Advice> {
     let audio = run.audio.as_ref().filter(|_| run.replies_expected && !run.is_port_dead)?;
     let is_most = |part: u64, all: u64| part as f64 >= MIN_SHARE_OF_LENGTH * all as f64;
     let AudioResults { stats, ip_bytes, frame_samples, channels, .. } = audio;
@@ -134,28 +202,46 @@ fn large_packets(run: &RunResults) -> Option<String> {
     } else {
         ""
     };
-    Some(format!(
-        "Only large packets are lost: AUDIO packets have {ip_bytes} bytes with their IP headers, but smaller packets return. {direction}. Give \
-         {remedy}.{link}"
-    ))
+    let message = format!(
+        "Only large packets are lost: AUDIO packets have {ip_bytes} bytes with their IP headers, but smaller packets return. {direction}."
+    );
+    Some((message, format!("Give {remedy}.{link}")))
 }
 
-fn outage(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<String> {
+fn outage(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Advice> {
     let outage = long_outage(stream)?;
     let started_at = stream.history.started_at().unwrap_or(Time::ZERO);
     let [start, end] = [outage.started_at, outage.ended_at].map(|at| at.signed_nanos_since(started_at));
+    let is_last = stream.loss_bursts.is_last(outage);
     let address_changed = run.host_timing.as_ref().is_some_and(|host| !host.address_changes.is_empty());
     let port_was_closed = run.port_unreachable_ns.is_some_and(|[first, last]| first <= end && last >= start);
-    let cause = match () {
-        () if address_changed => " The likely cause is the change of this host's address.",
-        () if port_was_closed => " The likely cause is a closed port, because ICMP port unreachable was received.",
-        () => "",
+    // A server that restarts has no keys, but still answers queries, which are not encrypted.
+    let answered_ns = run.last_datagram_ns.filter(|_| is_last && run.link.is_some_and(|link| link.is_encrypted));
+    let closed_until = run.port_unreachable_ns.map_or(0, |[_, last]| last);
+    let keys_were_lost = answered_ns.is_some_and(|at| at > closed_until && at > i64::midpoint(start, end));
+    let suspect = Suspect::of(run, outage.duration_ns(), None);
+    let (cause, remedy) = match () {
+        () if address_changed => (
+            "The likely cause is the change of this host's address.".to_owned(),
+            "Stay in one network during the run.".to_owned(),
+        ),
+        () if keys_were_lost => (
+            "The server still answered queries: it has lost the keys of the encrypted link, as after a restart."
+                .to_owned(),
+            "Start the run again, which exchanges new keys.".to_owned(),
+        ),
+        () if port_was_closed => (
+            "The likely cause is a closed port, because ICMP port unreachable was received.".to_owned(),
+            "Check that the server keeps running.".to_owned(),
+        ),
+        () => (suspect.cause(""), suspect.remedy("Check the cables and the router, and use a cable instead of Wi-Fi.")),
     };
     let what = if cause.is_empty() { "The path was down" } else { "No packet returned" };
-    let is_last = stream.loss_bursts.is_last(outage);
     let until = if is_last { "until the end of the run" } else { "then replies arrived again" };
     let (packets, duration, start) = (format_count(outage.packets, unit), outage.duration_ns(), seconds(start));
-    Some(format!("{what} for {} from {start} on: {packets} lost in a row, {until}.{cause}", seconds(duration)))
+    let message =
+        format!("{what} for {} from {start} on: {packets} lost in a row, {until}. {cause}", seconds(duration));
+    Some((message.trim_end().to_owned(), remedy))
 }
 
 fn long_outage(stream: &StreamStats) -> Option<Outage> {
@@ -163,7 +249,7 @@ fn long_outage(stream: &StreamStats) -> Option<Outage> {
 }
 
 /// Loss outside a long outage: its direction and its pattern.
-fn loss(stream: &StreamStats, lost_upstream: Option<u64>, unit: &str) -> Option<String> {
+fn loss(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Advice> {
     let outage = long_outage(stream);
     let outage_packets = outage.map_or(0, |outage| outage.packets);
     let observed = stream.observed();
@@ -174,21 +260,52 @@ fn loss(stream: &StreamStats, lost_upstream: Option<u64>, unit: &str) -> Option<
     let ratio = lost as f64 / settled as f64;
     let share = format_share(ratio);
     // The direction is known for the sum of all lost packets only.
-    let lost_upstream = lost_upstream.filter(|_| outage.is_none());
-    let is_most = |part: u64| part as f64 >= MIN_SHARE_OF_DIRECTION * stream.lost as f64;
-    let direction = lost_upstream.map(|upstream| match stream.lost - upstream {
-        _ if is_most(upstream) => UPSTREAM.to_owned(),
-        downstream if is_most(downstream) => DOWNSTREAM.to_owned(),
-        downstream => format!("in both directions, {upstream} upstream and {downstream} downstream"),
-    });
+    let lost_upstream = run.lost_upstream(run.evaluated_stream).filter(|_| outage.is_none());
+    let direction = lost_upstream.map(|upstream| direction(stream.lost, upstream));
     let pattern = (lost >= MIN_LOST_FOR_PATTERN).then(|| loss_pattern(stream, outage, (lost, ratio), unit));
-    let details: Vec<String> = direction.into_iter().chain(pattern).collect();
+    let dropped_here = run.host_timing.as_ref().and_then(|host| host.kernel_dropped).unwrap_or(0);
+    let dropped_there = run.server.as_ref().map_or(0, |server| server.dropped);
+    let hosts = [(dropped_here, "this host", "Give"), (dropped_there, "the server", "Start the server with")];
+    let overflow = hosts.into_iter().find(|(dropped, ..)| *dropped > 0);
+    let details: Vec<String> = direction.iter().cloned().chain(pattern).collect();
     // Few lost packets without a direction are only a count, which the table shows.
-    if details.is_empty() {
+    if details.is_empty() && overflow.is_none() {
         return None;
     }
     let scope = if outage.is_some() { "Outside this outage, " } else { "" };
-    Some(format!("{scope}{share} of the {unit}s were lost {}.", details.join(", ")))
+    let what = format!("{scope}{share} of the {unit}s were lost {}", details.join(", "));
+    let what = what.trim_end();
+    if let Some((dropped, host, give)) = overflow {
+        let explained = format!("may explain {} of the {lost} losses", dropped.min(lost));
+        let message = format!(
+            "The full receive buffer of {host} dropped {}, which {explained}. {what}.",
+            format_count(dropped, "datagram")
+        );
+        return Some((message, format!("{give} a larger --socket-buffer.")));
+    }
+    let other = match direction.as_deref() {
+        Some(UPSTREAM) => "stop other uploads.",
+        Some(DOWNSTREAM) => "stop other downloads.",
+        None if run.loss_report.is_none() && RunProtocol::of_run(run) == RunProtocol::Udp => {
+            "give --loss-direction to learn in which direction."
+        }
+        _ => "stop other transfers.",
+    };
+    // Pauses and late timers of a host lose no packets.
+    let is_loopback = is_loopback(&run.target);
+    let suspect = if is_loopback { Suspect::Loopback } else { Suspect::Path };
+    let cause = if is_loopback { format!(" {}", suspect.cause("")) } else { String::new() };
+    Some((format!("{what}.{cause}"), suspect.remedy(&format!("Use a cable instead of Wi-Fi, and {other}"))))
+}
+
+/// The direction in which at least nine tenths of `lost` packets were lost, or the packets of both.
+pub(super) fn direction(lost: u64, upstream: u64) -> String {
+    let is_most = |part: u64| part as f64 >= MIN_SHARE_OF_DIRECTION * lost as f64;
+    match lost - upstream {
+        _ if is_most(upstream) => UPSTREAM.to_owned(),
+        downstream if is_most(downstream) => DOWNSTREAM.to_owned(),
+        downstream => format!("in both directions, {upstream} upstream and {downstream} downstream"),
+    }
 }
 
 /// Whether packets are lost in bursts. Independent losses would hit the packet after a lost packet with probability `ratio`. Bursts are reported
@@ -213,58 +330,83 @@ fn loss_pattern(stream: &StreamStats, outage: Option<Outage>, (lost, ratio): (u6
 }
 
 /// A stall may be a short pause of a host, which is not detected, or a pause of a server that reports none.
-fn stalls(stream: &StreamStats, server_reports_pauses: bool) -> Option<String> {
+fn stalls(run: &RunResults, stream: &StreamStats) -> Option<Advice> {
     let stalls = &stream.stalls;
-    let (typical, longest) = (stalls.median_ns()?, stalls.longest_ns()?);
-    let is_path = server_reports_pauses && typical.cast_unsigned() >= saturating_nanos(MIN_PAUSE);
-    let what = if is_path { "The path" } else { "The path or a host" };
-    let [typical, longest] = [typical, longest].map(milliseconds);
-    Some(match (stalls.count, stalls.regular()) {
-        (1, _) => format!("{what} stalled once for about {longest}; the delayed replies then arrived together."),
-        (_, Some((count, period))) => format!(
-            "{what} stalled {count} times for about {typical}, every {}; the delayed replies then arrived together. \
-             Regular stalls are typical of Wi-Fi scans, Wi-Fi power saving and periodic tasks.",
-            seconds(period)
+    let (typical_ns, longest_ns) = (stalls.median_ns()?, stalls.longest_ns()?);
+    let suspect = Suspect::of(run, typical_ns, None);
+    let what = match &suspect {
+        Suspect::Host(host, _) => host,
+        Suspect::Loopback => "This host or the server",
+        Suspect::Path if run.server.is_some() && typical_ns.cast_unsigned() >= saturating_nanos(MIN_PAUSE) => {
+            "The path"
+        }
+        Suspect::Path => "The path or a host",
+    };
+    let [typical, longest] = [typical_ns, longest_ns].map(milliseconds);
+    let (times, on_path) = match (stalls.count, stalls.regular()) {
+        (1, _) => (format!("once for about {longest}"), ""),
+        (_, Some((count, period))) => (
+            format!("{count} times for about {typical}, every {}", seconds(period)),
+            "Regular stalls are typical of Wi-Fi scans, Wi-Fi power saving and periodic tasks.",
         ),
         (count, None) => {
             // With fewer stalls, there are too few intervals to call them irregular.
             let intervals = if count >= MIN_STALLS_FOR_PATTERN { " at irregular intervals" } else { "" };
             let longest = if longest == typical { String::new() } else { format!(", at most {longest}") };
-            format!(
-                "{what} stalled {count} times{intervals} for about {typical}{longest}; the delayed replies then arrived together. \
-                 Typical causes are Wi-Fi and a busy host."
+            (
+                format!("{count} times{intervals} for about {typical}{longest}"),
+                "Typical causes are Wi-Fi and a busy host.",
             )
         }
-    })
+    };
+    let message =
+        format!("{what} stalled {times}; the delayed replies then arrived together. {}", suspect.cause(on_path));
+    Some((message.trim_end().to_owned(), suspect.remedy("Use a cable instead of Wi-Fi, and close other programs.")))
 }
 
-fn delay_variation(stream: &StreamStats, rtt: Option<RoundTrip<'_>>) -> Option<String> {
+fn delay_variation(run: &RunResults, stream: &StreamStats) -> Option<Advice> {
     let variation = stream.pdv(0.99).filter(|ns| *ns >= MIN_DELAY_VARIATION_NS)?;
-    let min = rtt.and_then(|rtt| rtt.min());
+    let min = RoundTrip::of(run, run.evaluated_stream).and_then(|rtt| rtt.min());
     let min = min.map_or_else(String::new, |ns| format!(" of {}", format_time_ms(micros(ns))));
-    Some(format!(
-        "The delay varies: 1 % of the round trips take over {} more than the smallest{min}. Typical causes are Wi-Fi and full buffers \
-         of a router.",
-        milliseconds(variation)
-    ))
+    let suspect = Suspect::of(run, variation, Some(0.99));
+    let message = format!(
+        "The delay varies: 1 % of the round trips take over {} more than the smallest{min}. {}",
+        milliseconds(variation),
+        suspect.cause("Typical causes are Wi-Fi and full buffers of a router.")
+    );
+    Some((message, suspect.remedy("Use a cable instead of Wi-Fi, and stop other transfers.")))
 }
 
-fn reordering(stream: &StreamStats, unit: &str) -> Option<String> {
+fn reordering(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Advice> {
     let ratio = stream.reordered_ratio().filter(|ratio| *ratio >= MIN_REORDERED_RATIO)?;
     let extent = format_count(stream.reorder_extent.max().unwrap_or(0).cast_unsigned(), unit);
-    let late =
-        stream.reorder_late_time_offset.max().map_or_else(String::new, |ns| format!(" and {}", milliseconds(ns)));
+    let late_ns = stream.reorder_late_time_offset.max();
+    let late = late_ns.map_or_else(String::new, |ns| format!(" and {}", milliseconds(ns)));
+    let (cause, remedy) = if is_loopback(&run.target) {
+        (
+            "The packets did not leave this host, so the server changes their order.",
+            "Omit --reorder and --jitter of the server.",
+        )
+    } else {
+        (
+            "Typical causes are several parallel paths and radio links that retransmit lost frames.",
+            "Use a cable instead of Wi-Fi or mobile data.",
+        )
+    };
     let share = format_share(ratio);
-    Some(format!(
-        "{share} of the {unit}s arrived out of order, up to {extent}{late} late. Typical causes are several parallel paths and radio links that \
-         retransmit lost frames."
-    ))
+    let message = format!("{share} of the {unit}s arrived out of order, up to {extent}{late} late. {cause}");
+    Some((message, remedy.to_owned()))
 }
 
-fn duplicates(stream: &StreamStats, unit: &str) -> Option<String> {
+fn duplicates(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Advice> {
     let ratio = stream.duplicated as f64 / stream.returned.max(1) as f64;
-    let share = format_share(ratio);
-    (ratio >= MIN_DUPLICATED_RATIO).then(|| format!("{share} of the {unit}s returned more than once."))
+    let message = format!("{} of the {unit}s returned more than once.", format_share(ratio));
+    let remedy = if is_loopback(&run.target) {
+        "Omit --duplicate of the server."
+    } else {
+        "Look for bonded or mirrored connections."
+    };
+    (ratio >= MIN_DUPLICATED_RATIO).then(|| (message, remedy.to_owned()))
 }
 
 fn seconds(ns: i64) -> String {

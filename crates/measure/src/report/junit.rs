@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Property, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
-use super::comparison::{ComparedFigure, Comparison, ComparisonResult};
+use super::findings::Finding;
 use super::limits::LimitResult;
 use super::model::{Report, Warning};
 use super::quantities::{self, start_time};
@@ -23,14 +23,13 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
         suite.extra.insert("timestamp".into(), start_time.to_string().into());
     }
     if !report.findings.is_empty() {
-        let findings: Vec<&str> = report.findings.iter().map(|finding| finding.message.as_str()).collect();
+        let findings: Vec<String> = report.findings.iter().map(Finding::text).collect();
         suite.set_system_out(findings.join("\n"));
     }
     let no_reply_reason = report.verdict.no_reply_reason.as_deref();
     let mut cases = vec![run_completed(report, error), replies_received(report, no_reply_reason)];
     cases.push(payload_intact(report, no_reply_reason));
     cases.extend(report.limits.iter().map(limit));
-    cases.extend(report.comparison.iter().flat_map(comparison));
     for mut case in cases {
         case.set_classname(name.as_str());
         // Some readers require a time in each test case. The first has the duration of the run, so that the sum is right.
@@ -119,31 +118,11 @@ fn limit(result: &LimitResult) -> TestCase {
     let allowed = result.allowed_text();
     let measured = format!("{}, maximum {allowed}{}", result.measured_text(), result.note_text());
     let name = format!("{} {allowed}", result.option());
-    if result.passed { passed(name, measured) } else { TestCase::new(name, failure("limit exceeded", measured)) }
-}
-
-/// One test case per figure, or one failed test case if the runs are not comparable.
-fn comparison(comparison: &Comparison) -> Vec<TestCase> {
-    match &comparison.not_comparable {
-        Some(problem) => vec![TestCase::new("--baseline", failure("not comparable", strip_invalid_xml(problem)))],
-        None => comparison.figures.iter().map(compared_figure).collect(),
+    if !result.passed {
+        return TestCase::new(name, failure("limit exceeded", measured));
     }
-}
-
-fn compared_figure(figure: &ComparedFigure) -> TestCase {
-    let name = format!("--baseline {}", figure.figure);
-    let (sentence, values) = (figure.sentence(), figure.values_text());
-    let status = match figure.result {
-        ComparisonResult::Worse => non_success(NonSuccessKind::Failure, "worse", &sentence, &values),
-        ComparisonResult::Undecided => skipped(&sentence),
-        ComparisonResult::Better | ComparisonResult::Unchanged => return passed(name, format!("{sentence}: {values}")),
-    };
-    TestCase::new(name, status)
-}
-
-fn passed(name: String, output: String) -> TestCase {
     let mut case = TestCase::new(name, TestCaseStatus::success());
-    case.set_system_out(output);
+    case.set_system_out(measured);
     case
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::figures::figures;
-use super::quantities::{ResultRow, RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_time};
+use super::quantities::{RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_time};
 use crate::client::{RunResults, StreamKind};
 use jamjam_core::sanitize::sanitize;
 use jamjam_core::stats::StreamStats;
@@ -15,6 +15,9 @@ use jamjam_core::time::saturating_nanos;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
+    /// `--profile`, whose limits are among those below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
     /// `--max-loss`: ratio of lost packets to settled packets, 0 to 1.
     pub max_loss: Option<f64>,
     /// `--max-p50`: median of the round-trip time.
@@ -26,7 +29,8 @@ pub struct Limits {
 }
 
 /// A purpose of a path, with limits. `docs/measuring.md` gives the sources of the limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Profile {
     /// Playing music over a local network.
     LanMusic,
@@ -37,6 +41,15 @@ pub enum Profile {
 }
 
 impl Profile {
+    /// The value of `--profile`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LanMusic => "lan-music",
+            Self::InternetMusic => "internet-music",
+            Self::Voice => "voice",
+        }
+    }
+
     /// The limits of the profile.
     pub fn limits(self) -> Limits {
         let (max_loss, max_p50, max_p99) = match self {
@@ -45,7 +58,7 @@ impl Profile {
             Self::Voice => (0.03, 200, 250),
         };
         let [max_p50, max_p99] = [max_p50, max_p99].map(|ms| Some(Duration::from_millis(ms)));
-        Limits { max_loss: Some(max_loss), max_p50, max_p99, max_jitter: None }
+        Limits { profile: Some(self), max_loss: Some(max_loss), max_p50, max_p99, max_jitter: None }
     }
 }
 
@@ -66,15 +79,23 @@ pub struct LimitResult {
     pub passed: bool,
     /// Why there is no data, or why a substitute figure was compared with the limit.
     pub note: Option<String>,
+    /// The profile that sets the limit.
+    #[serde(skip)]
+    pub(super) profile: Option<Profile>,
 }
-
-/// Headings of the columns of [`LimitResult::row`] after the option.
-pub(super) const LIMIT_HEADINGS: [&str; 3] = ["allowed", "measured", "result"];
 
 impl LimitResult {
     /// The option that sets the limit: `--max-loss`.
     pub(super) fn option(&self) -> String {
         format!("--{}", self.limit.replace('_', "-"))
+    }
+
+    /// What the user gave: `--max-loss`, or `--profile voice, loss`.
+    pub(super) fn label(&self) -> String {
+        match self.profile {
+            Some(profile) => format!("--profile {}, {}", profile.name(), self.limit.trim_start_matches("max_")),
+            None => self.option(),
+        }
     }
 
     /// `1 %`, `5.000 ms`.
@@ -85,13 +106,6 @@ impl LimitResult {
     /// `0.5 %`, `no data`.
     pub(super) fn measured_text(&self) -> String {
         self.measured.map_or_else(|| "no data".to_owned(), |measured| self.unit.format(measured))
-    }
-
-    /// The result as a row of a table.
-    pub(super) fn row(&self) -> ResultRow {
-        let (label, values) = (format!("`{}`", self.option()), vec![self.allowed_text(), self.measured_text()]);
-        let result = if self.passed { "met" } else { "exceeded" };
-        ResultRow { label, values, result, is_bad: !self.passed, note: self.note.clone() }
     }
 
     /// ` (note)`, with a leading space, or an empty text.
@@ -105,6 +119,7 @@ impl Limits {
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
+            profile: self.profile.or(other.profile),
             max_loss: self.max_loss.or(other.max_loss),
             max_p50: self.max_p50.or(other.max_p50),
             max_p99: self.max_p99.or(other.max_p99),
@@ -120,17 +135,29 @@ impl Limits {
     /// Compares the run with each limit that was set. Times are compared in nanoseconds, before rounding.
     pub fn evaluate(&self, run: &RunResults) -> Vec<LimitResult> {
         let nanos = |limit: Option<Duration>| limit.map(|limit| saturating_nanos(limit) as f64);
+        let by_profile = self.profile.map(Profile::limits).unwrap_or_default();
         let limits = [
-            ("max_loss", Unit::Ratio, self.max_loss, loss(run)),
-            ("max_p50", Unit::Us, nanos(self.max_p50), percentile(run, 0.5, "p50", "rtt_p50_us")),
-            ("max_p99", Unit::Us, nanos(self.max_p99), percentile(run, 0.99, "p99", "rtt_p99_us")),
-            ("max_jitter", Unit::Us, nanos(self.max_jitter), jitter(run)),
+            ("max_loss", Unit::Ratio, [self.max_loss, by_profile.max_loss], loss(run)),
+            (
+                "max_p50",
+                Unit::Us,
+                [self.max_p50, by_profile.max_p50].map(nanos),
+                percentile(run, 0.5, "p50", "rtt_p50_us"),
+            ),
+            (
+                "max_p99",
+                Unit::Us,
+                [self.max_p99, by_profile.max_p99].map(nanos),
+                percentile(run, 0.99, "p99", "rtt_p99_us"),
+            ),
+            ("max_jitter", Unit::Us, [self.max_jitter, by_profile.max_jitter].map(nanos), jitter(run)),
         ];
-        let evaluate = |(limit, unit, allowed, measured): (_, Unit, Option<f64>, Measured)| {
+        let evaluate = |(limit, unit, [allowed, by_profile], measured): (_, Unit, [Option<f64>; 2], Measured)| {
+            let profile = self.profile.filter(|_| allowed == by_profile);
             let (allowed, Measured { figure, value, note }) = (allowed?, measured);
             let passed = value.is_some_and(|value| value <= allowed);
             let (allowed, measured) = (unit.rounded(allowed), value.map(|value| unit.rounded(value)));
-            Some(LimitResult { limit, figure, unit, allowed, measured, passed, note })
+            Some(LimitResult { limit, figure, unit, allowed, measured, passed, note, profile })
         };
         limits.into_iter().filter_map(evaluate).collect()
     }
@@ -201,8 +228,8 @@ fn missing_data_reason(run: &RunResults, default: &str) -> String {
 }
 
 figures! {
-    /// Whether the run passed. Without limits or `--baseline`, which counts as a limit, a run passes if replies arrived, all undamaged, and the
-    /// connection did not fail, or with `--no-echo` if all packets were sent.
+    /// Whether the run passed. Without limits, a run passes if replies arrived, all undamaged, and the connection did not fail, or with
+    /// `--no-echo` if all packets were sent.
     Verdict from (run, limits): (&RunResults, &[LimitResult]) [
         let stream = run.evaluated();
         let no_reply_reason = no_reply_reason(run, stream);
@@ -236,15 +263,6 @@ impl Verdict {
             (false, _) => "FAILED",
             (true, true) => "PASSED",
             (true, false) => "measured",
-        }
-    }
-
-    /// Adds the reasons why a comparison failed, which counts as a limit. Without replies, it has no figures to compare.
-    pub(super) fn add_comparison(&mut self, reasons: Vec<String>) {
-        self.limits_set = true;
-        if self.no_reply_reason.is_none() {
-            self.reasons.extend(reasons);
-            self.passed = self.reasons.is_empty();
         }
     }
 }
@@ -299,6 +317,6 @@ fn damage_reason(labels: StreamLabels, stream: &StreamStats) -> Option<String> {
 }
 
 fn exceeded_limit(limit: &LimitResult) -> String {
-    let (option, allowed) = (limit.option(), limit.allowed_text());
-    format!("{option} {allowed} exceeded: {}{}", limit.measured_text(), limit.note_text())
+    let (label, allowed) = (limit.label(), limit.allowed_text());
+    format!("{label} {allowed} exceeded: {}{}", limit.measured_text(), limit.note_text())
 }

@@ -3,17 +3,14 @@
 
 use std::fmt::Write;
 
-use super::comparison::{ComparedFigure, Comparison, HEADINGS};
-use super::limits::{LIMIT_HEADINGS, LimitResult};
 use super::model::Report;
-use super::quantities::{ResultRow, format_time};
+use super::quantities::format_time;
 use super::rows::{self, Level};
 use super::text;
 
 /// The whole summary. `error` is the socket or file error that ended the run early.
 pub fn summary(report: &Report, error: Option<&str>) -> String {
-    let comparison = report.comparison.as_ref().map(comparison).unwrap_or_default();
-    let mut parts = vec![heading(report, error), limits(report), comparison, streams(report)];
+    let mut parts = vec![heading(report, error), limits(report), streams(report)];
     parts.extend([findings(report), warnings(report), details_block(report)]);
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
@@ -22,37 +19,23 @@ pub fn summary(report: &Report, error: Option<&str>) -> String {
 fn heading(report: &Report, error: Option<&str>) -> String {
     let (status, until) = report.status_line(error);
     let (command, target) = (report.command.name(), escape(&report.target));
-    let (until, reason) = (escape(&until), escape(&text::verdict_reason(report)));
+    let [until, headline, reason] = [&until, &report.headline, &report.verdict_reason()].map(|text| escape(text));
     let duration = format_time(report.duration_ms * 1e3);
-    format!("## {status}: {command} {target}\n\n{until}{reason}. The run took {duration}.\n")
+    let reason = if reason.is_empty() { reason } else { format!("{reason}. ") };
+    format!("## {status}: {command} {target}\n\n{until}{headline}.\n\n{reason}The run took {duration}.\n")
 }
 
 fn limits(report: &Report) -> String {
     if report.limits.is_empty() {
         return String::new();
     }
-    result_table("limit", &LIMIT_HEADINGS, report.limits.iter().map(LimitResult::row))
-}
-
-fn comparison(comparison: &Comparison) -> String {
-    let old_run = escape(&comparison.old_run_text());
-    if let Some(problem) = &comparison.not_comparable {
-        return format!("**Not comparable** with the run of {old_run}: {}\n", escape(problem));
-    }
-    let table = result_table("figure", &HEADINGS, comparison.figures.iter().map(ComparedFigure::row));
-    format!("Compared with the run of {old_run}:\n\n{table}")
-}
-
-/// A table of limits or compared figures. The last column contains the results.
-fn result_table(first: &str, headings: &[&str], rows: impl Iterator<Item = ResultRow>) -> String {
-    let numbers = " ---: |".repeat(headings.len() - 1);
-    let mut table = format!("| {first} | {} |\n| --- |{numbers} --- |\n", headings.join(" | "));
-    for ResultRow { label, values, result, is_bad, note } in rows {
-        let values: Vec<String> = values.iter().map(|value| escape(value)).collect();
-        let result = if is_bad { format!("**{result}**") } else { result.to_owned() };
-        let note = note.map_or_else(String::new, |note| format!(" ({})", escape(&note)));
+    let mut table = "| limit | allowed | measured | result |\n| --- | ---: | ---: | --- |\n".to_owned();
+    for limit in &report.limits {
+        let [allowed, measured, note] = [limit.allowed_text(), limit.measured_text(), limit.note_text()];
+        let [allowed, measured, note] = [allowed, measured, note].map(|text| escape(&text));
+        let result = if limit.passed { "met" } else { "**exceeded**" };
         // Writing to a string cannot fail.
-        _ = writeln!(table, "| {} | {} | {result}{note} |", format_prose(&label), values.join(" | "));
+        _ = writeln!(table, "| `{}` | {allowed} | {measured} | {result}{note} |", limit.label());
     }
     table
 }
@@ -71,18 +54,9 @@ fn streams(report: &Report) -> String {
     table
 }
 
-/// The findings and the interpretation of the jitter-buffer table.
 fn findings(report: &Report) -> String {
-    let findings = report.findings.iter().map(|finding| finding.message.clone());
-    let interpretation = report.jitter_buffer.as_ref().and_then(|table| {
-        let meaning = table.interpretation.as_ref()?;
-        Some(format!("{meaning} ({}).", table.assumptions))
-    });
-    let mut list = String::new();
-    for text in findings.chain(interpretation) {
-        _ = writeln!(list, "- {}", format_prose(&text));
-    }
-    list
+    let items = report.findings.iter().map(|finding| format!("- {}\n", format_prose(&finding.text())));
+    items.collect()
 }
 
 fn warnings(report: &Report) -> String {

@@ -4,14 +4,13 @@
 //! compute nothing. `docs/measuring.md` defines the figures, and `docs/report.schema.json` the structure of the JSON document.
 
 pub mod audio_figures;
-pub mod baseline;
 pub mod brief;
 pub mod buffer_table;
-pub mod comparison;
 mod connection_failures;
 pub mod connection_figures;
 pub mod figures;
 pub mod findings;
+mod headline;
 pub mod html;
 pub mod json;
 pub mod junit;
@@ -27,8 +26,6 @@ pub mod time_series;
 mod warnings;
 pub mod wrap;
 
-use baseline::Baseline;
-use comparison::Comparison;
 use limits::Limits;
 pub use model::{Report, SCHEMA_VERSION, Streams, Warning};
 
@@ -39,15 +36,7 @@ impl Report {
     pub fn new(run: &RunResults, limits: &Limits) -> Self {
         let mut report = Self::from((run, limits));
         report.warnings = warnings::warnings(&report);
+        report.headline = headline::headline(&report);
         report
-    }
-
-    /// Adds the comparison of `run`, the run of this report, with an earlier report. The verdict fails if the run is worse.
-    #[must_use]
-    pub fn compared_with(mut self, run: &RunResults, baseline: &Baseline) -> Self {
-        let comparison = Comparison::from((baseline, run));
-        self.verdict.add_comparison(comparison.reasons());
-        self.comparison = Some(comparison);
-        self
     }
 }

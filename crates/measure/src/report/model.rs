@@ -1,10 +1,11 @@
 //! The report as data: what every output format prints. `docs/report.schema.json` describes each field.
 
+use std::net::SocketAddr;
+
 use serde::Serialize;
 
 use super::audio_figures::{AudioQualityFigures, CaptureFigures, PlaybackFigures};
 use super::buffer_table::JitterBufferTable;
-use super::comparison::Comparison;
 use super::connection_figures::{ConnectionFailure, LinkFigures, MoqtFigures, WebSocketFigures};
 use super::figures::{
     AudioFigures, HostTimingFigures, LossReportFigures, PacingFigures, ServerFigures, StreamFigures, WaitFigures,
@@ -64,10 +65,12 @@ figures! {
         findings: Vec<Finding> = findings(run);
         port_unreachable: u64 = run.port_unreachable;
         stray: u64 = run.stray;
+        stray_source: Option<SocketAddr> = run.stray_source;
         limits: Vec<LimitResult> = limits;
-        comparison: Option<Comparison> = None;
         verdict: Verdict = verdict;
         warnings: Vec<Warning> = Vec::new();
+        #[serde(skip)]
+        headline: String = String::new();
         #[serde(skip)]
         is_active: bool = run.is_active;
         #[serde(skip)]
@@ -156,6 +159,18 @@ impl Report {
             (None, Some(signal)) => ("INTERRUPTED", format!("received {}; {so_far}", quantities::signal(signal))),
             (None, None) if self.is_active => ("RUNNING", so_far.to_owned()),
             (None, None) => (self.verdict.word(), String::new()),
+        }
+    }
+
+    /// Why the run passed or failed, besides what its headline says.
+    pub(super) fn verdict_reason(&self) -> String {
+        let reasons = self.verdict.reasons.iter().filter(|reason| !self.headline.starts_with(*reason));
+        let reasons: Vec<&str> = reasons.map(String::as_str).collect();
+        match (self.verdict.passed, self.limits.is_empty(), self.replies_expected) {
+            (false, ..) => reasons.join("; "),
+            (true, false, _) => "all limits met".to_owned(),
+            (true, true, true) => "replies received; no limits set".to_owned(),
+            (true, true, false) => "all packets sent; no limits set".to_owned(),
         }
     }
 

@@ -1,6 +1,5 @@
 //! How the report writes quantities, with their units and rounding, and what it calls signals, protocols and packets.
 
-use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +10,7 @@ use jamjam_core::stats::{Histogram, StreamStats};
 use jamjam_moqt::Transport;
 use jamjam_signaling::Dialect;
 
-/// The unit of a figure that is compared with a limit or an earlier run.
+/// The unit of a figure that is compared with a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
@@ -34,16 +33,6 @@ impl Unit {
     pub(super) fn rounded(self, value: f64) -> f64 {
         if self == Self::Us { rounded_micros(value) } else { value }
     }
-}
-
-/// A limit, or a figure that is compared with an earlier run, as a row of a table.
-pub(super) struct ResultRow {
-    /// Backticks mark code.
-    pub(super) label: String,
-    pub(super) values: Vec<String>,
-    pub(super) result: &'static str,
-    pub(super) is_bad: bool,
-    pub(super) note: Option<String>,
 }
 
 /// Nanoseconds as microseconds.
@@ -112,25 +101,29 @@ pub(super) fn format_optional_time(us: Option<f64>) -> String {
     us.map_or_else(|| "-".to_owned(), format_time)
 }
 
-/// A ratio as a percentage. Only an exact zero is written as `0 %`.
+/// A ratio from 0 to 1 as a percentage with three decimals at most.
 pub fn format_percent(ratio: f64) -> String {
-    let percent = ratio * 100.0;
-    if percent > 0.0 && percent < 0.001 {
-        return "< 0.001 %".to_owned();
+    percentage(ratio, 3)
+}
+
+/// A ratio from 0 to 1 as a percentage with two decimals at most.
+pub fn format_share(ratio: f64) -> String {
+    percentage(ratio, 2)
+}
+
+/// Only an exact zero is written as `0 %`, and only an exact one as `100 %`.
+fn percentage(ratio: f64, decimals: usize) -> String {
+    match format_decimals(ratio * 100.0, decimals) {
+        zero if zero == "0" && ratio > 0.0 => format!("< 0.{:0>decimals$} %", 1),
+        all if all == "100" && ratio < 1.0 => format!("> 99.{:9<decimals$} %", ""),
+        percent => format!("{percent} %"),
     }
-    format!("{} %", format_decimals(percent, 3))
 }
 
 /// A number with at most this many decimals.
 pub(super) fn format_decimals(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
-}
-
-/// A ratio from 0 to 1 as a percentage with two decimals at most. A ratio above zero never appears as 0 %.
-pub fn format_share(ratio: f64) -> String {
-    let rounded = (ratio * 1e4).round() / 1e4;
-    if ratio > 0.0 && rounded == 0.0 { "< 0.01 %".to_owned() } else { format_percent(rounded) }
 }
 
 /// `1 packet`, `2 packets`.
@@ -166,26 +159,11 @@ pub enum RunProtocol {
 }
 
 impl RunProtocol {
-    pub(super) fn new(dialect: Option<Dialect>, moqt: Option<Transport>) -> Self {
-        match (dialect, moqt) {
-            (Some(dialect), _) => Self::WebSocket(dialect),
-            (None, Some(transport)) => Self::Moqt(transport),
-            (None, None) => Self::Udp,
-        }
-    }
-
     pub(super) fn of_run(run: &RunResults) -> Self {
-        let dialect = run.websocket.as_ref().map(|websocket| websocket.dialect);
-        Self::new(dialect, run.moqt.as_ref().map(|moqt| moqt.transport))
-    }
-}
-
-impl fmt::Display for RunProtocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Udp => f.write_str("UDP"),
-            Self::WebSocket(dialect) => write!(f, "WebSocket ({})", dialect.name()),
-            Self::Moqt(transport) => write!(f, "MOQT ({})", transport.name()),
+        match (&run.websocket, &run.moqt) {
+            (Some(websocket), _) => Self::WebSocket(websocket.dialect),
+            (None, Some(moqt)) => Self::Moqt(moqt.transport),
+            (None, None) => Self::Udp,
         }
     }
 }

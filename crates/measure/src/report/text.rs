@@ -1,4 +1,4 @@
-//! The report as text: heading, table of streams, histogram, rows of further figures, limits, warnings and verdict.
+//! The report as text: heading, table of streams, histogram, rows of further figures, warnings, findings, result, limits and verdict.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -6,12 +6,11 @@ use std::time::Duration;
 use super::audio_figures::{CaptureFigures, PlaybackFigures};
 use super::brief::key_figures;
 use super::buffer_table::JitterBufferTable;
-use super::comparison::{Comparison, ComparisonResult, HEADINGS};
 use super::connection_figures::WebSocketFigures;
 use super::figures::{AudioFigures, StreamFigures};
 use super::limits::LimitResult;
 use super::model::Report;
-use super::quantities::{self, ResultRow, format_count, format_percent, format_time};
+use super::quantities::{self, format_count, format_percent, format_time};
 use super::rows::{self, Level, Row};
 use crate::client::RunKind;
 
@@ -64,12 +63,11 @@ fn text(report: &Report, style: Style, with_details: bool) -> String {
         parts.push(further_rows(report, with_details));
         parts.extend(report.jitter_buffer.as_ref().filter(|_| with_details).map(buffer_table));
     }
-    parts.push(report.limits.iter().map(|result| limit(result, style)).collect());
-    parts.extend(report.comparison.as_ref().map(|one| comparison(one, style)));
     let warnings = report.warnings.iter().map(|one| format!("{} {}\n", style.warn("warning:"), one.lines()));
-    let findings = report.findings.iter().map(|one| format!("{} {}\n", style.strong("finding:"), one.message));
+    let findings = report.findings.iter().map(|one| format!("{} {}\n", style.strong("finding:"), one.text()));
     parts.extend([warnings.collect(), findings.collect()]);
-    parts.extend(report.jitter_buffer.as_ref().and_then(interpretation));
+    parts.push(result(report, style));
+    parts.push(report.limits.iter().map(|result| limit(result, style)).collect());
     parts.push(verdict(report, style));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
@@ -205,44 +203,16 @@ fn buffer_table(table: &JitterBufferTable) -> String {
 }
 
 fn limit(result: &LimitResult, style: Style) -> String {
-    let (option, allowed, measured) = (result.option(), result.allowed_text(), result.measured_text());
+    let (label, allowed, measured) = (result.label(), result.allowed_text(), result.measured_text());
     let end = if result.passed { style.good("met") } else { style.bad("exceeded") };
-    format!("limit {option} {allowed}: {measured}, {end}{}\n", result.note_text())
+    format!("limit {label} {allowed}: {measured}, {end}{}\n", result.note_text())
 }
 
-/// The comparison with an earlier report: a table with one row per figure.
-fn comparison(comparison: &Comparison, style: Style) -> String {
-    let mut text = format!("compared with the run of {}\n", comparison.old_run_text());
-    if let Some(problem) = &comparison.not_comparable {
-        _ = writeln!(text, "{}: {problem}", style.bad("not comparable"));
-        return text;
-    }
-    let line = |label: &str, values: Vec<&str>| {
-        let cells = values.into_iter().zip([10, 10, 20, 12]).map(|(value, width)| format!(" {value:>width$}"));
-        format!("{label:14}{}  ", cells.collect::<String>())
-    };
-    let [headings @ .., result] = HEADINGS;
-    _ = writeln!(text, "{}", style.strong(&(line("", headings.to_vec()) + result)));
-    let mut notes = String::new();
-    for figure in &comparison.figures {
-        let ResultRow { label, values, result, note, .. } = figure.row();
-        let result = match figure.result {
-            ComparisonResult::Worse => style.bad(result),
-            ComparisonResult::Better => style.good(result),
-            ComparisonResult::Undecided => style.warn(result),
-            ComparisonResult::Unchanged => result.to_owned(),
-        };
-        _ = writeln!(text, "{}{result}", line(&label, values.iter().map(String::as_str).collect()));
-        if let Some(note) = note {
-            _ = writeln!(notes, "{label}: {note}");
-        }
-    }
-    text + &notes
-}
-
-/// The meaning of the run for a musician, with the assumptions.
-fn interpretation(table: &JitterBufferTable) -> Option<String> {
-    Some(format!("{}.\n({})\n", table.interpretation.as_ref()?, table.assumptions))
+/// What the run means for a musician, with the assumptions.
+fn result(report: &Report, style: Style) -> String {
+    let assumptions = report.jitter_buffer.as_ref().filter(|table| table.is_reliable);
+    let assumptions = assumptions.map_or_else(String::new, |table| format!("({})\n", table.assumptions));
+    format!("{} {}.\n{assumptions}", style.strong("result:"), report.headline)
 }
 
 /// The reasons for a failure, then the verdict with the most important figures in one line.
@@ -260,23 +230,4 @@ fn verdict(report: &Report, style: Style) -> String {
         _ = writeln!(text, "{} {reason}", style.bad("failed:"));
     }
     text + &format!("{word}: {}\n", key_figures(report))
-}
-
-/// Why the run passed or failed.
-pub(super) fn verdict_reason(report: &Report) -> String {
-    let verdict = &report.verdict;
-    if !verdict.passed {
-        return verdict.reasons.join("; ");
-    }
-    let compared = report.comparison.as_ref().map(|comparison| match comparison.result() {
-        ComparisonResult::Undecided => "all figures are undecided",
-        _ => "no figure is worse than in the earlier run",
-    });
-    match (report.limits.is_empty(), compared, report.replies_expected) {
-        (false, Some(compared), _) => format!("all limits met; {compared}"),
-        (false, None, _) => "all limits met".to_owned(),
-        (true, Some(compared), _) => compared.to_owned(),
-        (true, None, true) => "replies received; no limits set".to_owned(),
-        (true, None, false) => "all packets sent; no replies expected, no limits set".to_owned(),
-    }
 }

@@ -1,6 +1,6 @@
 //! The course of the evaluated stream over time, in intervals to which a packet belongs by its send time, and the worst ten seconds of the run.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::figures::figures;
 use super::quantities::{RoundTrip, format_percent, format_time, micros, rounded_micros};
@@ -12,29 +12,22 @@ use jamjam_core::time::NANOS_PER_SECOND;
 const WORST_SECONDS: u64 = 10;
 
 figures! {
-    /// The evaluated stream over time, in intervals of at least the given number of seconds, which is a power of two or 0. `TimeSeries::new`
-    /// adds the direction of loss and the worst ten seconds.
-    #[derive(Deserialize)]
-    TimeSeries from (run, history, min_interval_s): (&RunResults, &History, u64) [
-        let recorded_s = history.interval_ns() / NANOS_PER_SECOND;
-        let merged = (min_interval_s / recorded_s.max(1)).max(1);
-        let interval_s = recorded_s * merged;
-        let chunks = history.intervals().chunks(usize::try_from(merged).unwrap_or(usize::MAX)).enumerate();
-        let figures = |(index, chunk): (usize, &[Interval])| (run, index as u64 * interval_s, &Interval::sum(chunk)).into();
+    /// The evaluated stream over time. `TimeSeries::new` adds the direction of loss and the worst ten seconds.
+    TimeSeries from (run, history): (&RunResults, &History) [
+        let interval_s = history.interval_ns() / NANOS_PER_SECOND;
+        let figures = |(index, interval): (usize, &Interval)| (run, index as u64 * interval_s, interval).into();
     ] {
         interval_s: u64 = interval_s;
-        intervals: Vec<IntervalFigures> = chunks.map(figures).collect();
+        intervals: Vec<IntervalFigures> = history.intervals().iter().enumerate().map(figures).collect();
         worst_ten_seconds: Option<WorstSeconds> = None;
     }
 
     /// The figures of one interval. `TimeSeries::new` adds the direction of loss.
-    #[derive(Deserialize)]
     IntervalFigures from (run, start_s, interval): (&RunResults, u64, &Interval) [
         let time = |ns| round_trip_time(run, ns);
     ] {
         start_s: u64 = start_s;
         sent: u64 = interval.sent;
-        #[serde(default)]
         not_sent: u64 = interval.not_sent;
         returned: u64 = interval.returned;
         lost: u64 = interval.lost;
@@ -42,7 +35,6 @@ figures! {
         lost_downstream: Option<u64> = None;
         damaged: u64 = interval.damaged;
         in_flight: u64 = interval.in_flight;
-        #[serde(default)]
         dropped_by_hosts: u64 = interval.dropped;
         burst_max: u64 = interval.burst_max;
         rtt_min_us: Option<f64> = time(interval.rtt_min());
@@ -53,7 +45,6 @@ figures! {
     }
 
     /// The worst part of the run.
-    #[derive(Deserialize)]
     WorstSeconds from (run, start_s, duration_s, window): (&RunResults, u64, u64, Interval) {
         start_s: u64 = start_s;
         duration_s: u64 = duration_s;
@@ -63,15 +54,10 @@ figures! {
 }
 
 impl TimeSeries {
-    /// The duration of all intervals, in seconds.
-    pub(super) fn seconds(&self) -> f64 {
-        self.interval_s as f64 * self.intervals.len() as f64
-    }
-
     /// The time series of the evaluated stream; `None` if the stream was not sent.
     pub(super) fn new(run: &RunResults) -> Option<Self> {
         let history = &run.evaluated()?.history;
-        let mut series = Self::from((run, history, 0));
+        let mut series = Self::from((run, history));
         if let Some(report) = &run.loss_report {
             let upstream = report.lost_upstream_by_interval(run.evaluated_stream as usize, history);
             for (interval, lost_upstream) in series.intervals.iter_mut().zip(upstream) {

@@ -81,7 +81,9 @@ fn no_replies(found: &mut Warnings, report: &Report, stream: Option<&StreamFigur
         return found.count("port_unreachable", port_unreachable, "", message);
     }
     let other = report.streams.iter().find(|(kind, stream)| *kind != report.evaluated_stream && stream.has_replies());
-    let unmatched = report.stray + report.streams.iter().map(|(_, stream)| stream.unmatched).sum::<u64>();
+    let is_elsewhere = report.stray_source.is_some();
+    let stray = if is_elsewhere { 0 } else { report.stray };
+    let unmatched = stray + report.streams.iter().map(|(_, stream)| stream.unmatched).sum::<u64>();
     let (request, reply) = (report.evaluated_stream.name(), report.evaluated_stream.reply_name());
     let is_loopback = is_loopback(&report.target);
     let closed_port = match port_unreachable {
@@ -101,7 +103,7 @@ fn no_replies(found: &mut Warnings, report: &Report, stream: Option<&StreamFigur
         None => has_answered.then(|| "the server answered another request".to_owned()),
     };
     let unreachable = match () {
-        () if answer.is_some() || unmatched > 0 => "ruled out, because other datagrams arrived",
+        () if answer.is_some() || unmatched > 0 || is_elsewhere => "ruled out, because other datagrams arrived",
         () if port_unreachable > 0 => "unlikely, because ICMP port unreachable was received",
         () if is_loopback => "unlikely, because the target is this host",
         () => {
@@ -119,6 +121,7 @@ fn no_replies(found: &mut Warnings, report: &Report, stream: Option<&StreamFigur
         (false, _) => format!("the server does not answer {request}"),
     };
     let other_replies = match (answer, unmatched) {
+        _ if is_elsewhere => "unlikely, because replies came from another address".to_owned(),
         (Some(answer), _) if large_packets => format!("likely, because {answer}"),
         (Some(answer), _) if is_audio => {
             let link = if report.link.is_none() { ", or --link unsigned if the server requires encrypted links" } else { "" };
@@ -142,14 +145,30 @@ fn no_replies(found: &mut Warnings, report: &Report, stream: Option<&StreamFigur
         format!("{wrong_server}: {other_replies}"),
     ];
     details.sort_by_key(|cause| !cause.contains(": likely, "));
+    if let Some(source) = report.stray_source {
+        let remedy = "Give this address as the target, or bind the server to the address that is probed";
+        details.insert(
+            0,
+            format!(
+                "the server replies from another address, {source}: likely, because datagrams came from it. {remedy}"
+            ),
+        );
+    }
     let message = format!("no {reply} received; possible causes:");
     found.0.push(Warning { code: "no_replies", message, details });
 }
 
-/// Whether the target `HOST:PORT` is this host. A closed port of this host always causes ICMP port unreachable.
-fn is_loopback(target: &str) -> bool {
-    let Ok(HostPort { host, .. }) = target.parse() else { return false };
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+/// Whether the target of a report is this host. A closed port of this host always causes ICMP port unreachable.
+pub(super) fn is_loopback(target: &str) -> bool {
+    if target.starts_with("embedded ") {
+        return true;
+    }
+    let address = target.split_once("://").map_or(target, |(_, address)| address);
+    // A member of a room: `room (ADDRESS)`.
+    let address = address.rsplit_once(" (").map_or(address, |(_, address)| address.trim_end_matches(')'));
+    let Ok((_, HostPort { host, .. }, _)) = HostPort::split_url(address) else { return false };
+    let is_local = |ip: IpAddr| ip.to_canonical().is_loopback() || ip.is_unspecified();
+    host == "localhost" || host.parse().is_ok_and(is_local)
 }
 
 /// What happened to the packets of each stream, besides loss.
@@ -174,7 +193,15 @@ fn stream_warnings(found: &mut Warnings, report: &Report) {
         found.count("in_flight", in_flight, &labels.request_noun(), message);
     }
     let unit = report.labels(report.evaluated_stream).reply_unit;
-    found.count("stray", report.stray, unit, "{} belonged to no stream of this run");
+    let message = report.stray_source.map_or_else(
+        || "{} belonged to no stream of this run".to_owned(),
+        |source| {
+            format!(
+                "{{}} came from another address than the target, the first from {source}, and did not count as replies"
+            )
+        },
+    );
+    found.count("stray", report.stray, unit, &message);
 }
 
 /// The errors with which this host refused to send, and what to check.

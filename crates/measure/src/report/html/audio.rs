@@ -29,11 +29,13 @@ const MIDDLE: f32 = f32::midpoint(TOP, BOTTOM);
 /// Minimum thickness of the wave: silence is drawn as a line; missing samples are not drawn.
 const MIN_THICKNESS: f64 = 2.0;
 
-/// Maximum duration of a recording with players.
-pub const MAX_PLAYER_SECONDS: u64 = 30;
+/// Maximum duration of a preview, in seconds, and of all previews of a page, which therefore has less than 2 MB: a second has 32,000 bytes, and
+/// all else less than 500,000.
+const MAX_PREVIEW_SECONDS: u64 = 30;
+const MAX_PREVIEWS_SECONDS: u64 = 44;
 
-/// Maximum length in bytes of the sent audio, and of the returned audio: 30 s of stereo at 48 kHz with 16-bit samples.
-pub const MAX_AUDIO_BYTES: usize = MAX_PLAYER_SECONDS as usize * 48_000 * 2 * 2;
+/// Maximum length in bytes of the sent audio, and of the returned audio, of which previews are made: 30 s of stereo at 48 kHz with 16 bits.
+pub const MAX_AUDIO_BYTES: usize = MAX_PREVIEW_SECONDS as usize * 48_000 * 2 * 2;
 
 /// Each recording that `audio` contains is embedded with an audio player. A replayed run has no recordings.
 pub(super) fn section(audio: &AudioPicture, report: &Report) -> String {
@@ -65,33 +67,21 @@ pub(super) fn section(audio: &AudioPicture, report: &Report) -> String {
     } else {
         "no replies were expected".to_owned()
     };
+    // One player is enough for two recordings with the same bits.
+    let is_unchanged = picture.is_unchanged() && quality.is_none_or(|quality| quality.damaged_packets == 0);
     let sides =
         [(WaveformSide::Sent, "sent", "Sent", sent), (WaveformSide::Returned, "returned", "Returned", returned)];
     for (side, id, title, caption) in sides {
         let caption = format!("<figcaption id=\"{id}-about\"><strong>{title}</strong>: {caption}</figcaption>");
         let wave = waveform_svg(&picture.columns, picture.samples_per_column, side, scale);
-        let player = if is_too_long(picture) { None } else { audio_player(picture, side, title) };
-        let (axis, player) = (axis(picture), player.unwrap_or_default());
+        let (axis, player) = (axis(picture), player(picture, (side, title), is_unchanged).unwrap_or_default());
         _ = writeln!(
             text,
             "<figure class=\"{id}\">{caption}\n<svg role=\"img\" aria-labelledby=\"{id}-about\" {wave}</svg>\n{axis}{player}</figure>"
         );
     }
-    if is_too_long(picture) {
-        _ = writeln!(
-            text,
-            "<p>A page plays at most {MAX_PLAYER_SECONDS} s of audio. For longer audio, <code>--record FILE.wav</code> records the returned \
-                 audio, and <code>--record-both FILE.wav</code> records the sent and the returned audio.</p>"
-        );
-    }
+    text += "<p class=\"quiet\"><code>--record FILE.wav</code> records the returned audio exactly, and <code>--record-both FILE.wav</code> both.</p>\n";
     tables::section("audio", "Audio", &(text + &quality.map_or_else(String::new, gap_table)))
-}
-
-/// Whether the page has no players because of the length of the audio, regardless of whether the audio is present, so that a replay writes the
-/// same sentences.
-fn is_too_long(picture: &Waveform) -> bool {
-    let bytes = picture.sent_samples.saturating_mul(2 * u64::from(picture.channels));
-    picture.sent_samples > MAX_PLAYER_SECONDS * u64::from(picture.rate) || bytes > MAX_AUDIO_BYTES as u64
 }
 
 /// The sample value that is drawn at the top of both waveforms, and the peaks of the sent and the returned audio.
@@ -134,10 +124,21 @@ fn axis(picture: &Waveform) -> String {
     format!("<div class=\"axis\" aria-hidden=\"true\">{}</div>\n", labels.collect::<String>())
 }
 
-fn audio_player(picture: &Waveform, side: WaveformSide, title: &str) -> Option<String> {
-    let wav = STANDARD.encode(picture.to_wav(side)?);
+/// The player of one side. If the returned audio is unchanged, the sent audio has the only player.
+fn player(picture: &Waveform, (side, title): (WaveformSide, &str), is_unchanged: bool) -> Option<String> {
+    let (of, players) = match side {
+        _ if picture.preview(WaveformSide::Returned, 0).is_none() => ("", 1),
+        WaveformSide::Sent if is_unchanged => (" of both, which are equal", 1),
+        WaveformSide::Returned if is_unchanged => return None,
+        _ => ("", 2),
+    };
+    let seconds = (MAX_PREVIEWS_SECONDS / players).min(MAX_PREVIEW_SECONDS);
+    let wav = STANDARD.encode(picture.preview(side, seconds)?);
+    let is_cut = picture.sent_samples > seconds * u64::from(picture.rate);
+    let first = if is_cut { format!("first {seconds} s, ") } else { String::new() };
     Some(format!(
-        "<audio controls preload=\"metadata\" aria-label=\"{title}\" src=\"data:audio/wav;base64,{wav}\"></audio>\n"
+        "<p class=\"preview\">preview{of} ({first}16 bit, 12 kHz, mono) <audio controls preload=\"metadata\" aria-label=\"preview: {title}\" \
+         src=\"data:audio/wav;base64,{wav}\"></audio></p>\n"
     ))
 }
 

@@ -10,14 +10,13 @@ mod distribution_chart;
 mod tables;
 mod time_chart;
 
-use std::fmt::Write;
-
-pub use audio::{MAX_AUDIO_BYTES, MAX_PLAYER_SECONDS};
+pub use audio::MAX_AUDIO_BYTES;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 use super::buffer_table::JitterBufferTable;
+use super::findings::Finding;
 use super::model::Report;
 use super::quantities::{format_optional_time, format_percent, format_time, start_time};
 use super::run_record::AudioPicture;
@@ -47,14 +46,14 @@ pub fn page(report: &Report, error: Option<&str>, audio: Option<&AudioPicture>, 
         "script" => SCRIPT.to_owned(),
         "script_hash" => format!("sha256-{}", STANDARD.encode(Sha256::digest(SCRIPT))),
         "class" => class.to_owned(),
-        "reason" => escape_html_prose(&format!("{until}{}", text::verdict_reason(report))),
+        "headline" => escape_html_prose(&format!("{until}{}", report.headline)),
+        "reason" => reason(report),
         "facts" => run_facts(report),
         "findings" => findings(report),
         "key_figures" => key_figures(report),
         "charts" => charts(report),
         "audio" => audio.map(|audio| audio::section(audio, report)).unwrap_or_default(),
         "limits" => tables::limits(report),
-        "comparison" => tables::comparison(report),
         "tables" => [tables::figures(report), tables::buffer_depths(report), tables::intervals(report)].concat(),
         "warnings" => tables::warnings(report),
         "origin" => tables::origin(report, version),
@@ -83,19 +82,26 @@ fn run_facts(report: &Report) -> String {
     format!("{started}took {}{rate}.", format_time(report.duration_ms * 1e3))
 }
 
-/// The findings, and the meaning of the jitter-buffer table with its assumptions.
+/// The limits that failed, and what the times of the headline assume.
+fn reason(report: &Report) -> String {
+    let reason = report.verdict_reason();
+    let reason = if reason.is_empty() { reason } else { format!("{}. ", escape_html_prose(&reason)) };
+    let assumptions = report.jitter_buffer.as_ref().filter(|table| table.is_reliable);
+    let quiet = |table: &JitterBufferTable| format!("<span class=\"quiet\">({})</span>", table.assumptions);
+    reason + &assumptions.map_or_else(String::new, quiet)
+}
+
+/// What is wrong, and what to do about it.
 fn findings(report: &Report) -> String {
-    let mut text = String::new();
-    if let Some(JitterBufferTable { interpretation: Some(meaning), assumptions, .. }) = &report.jitter_buffer {
-        let meaning = escape_html_prose(meaning);
-        text = format!("<p class=\"meaning\">{meaning}. <span class=\"quiet\">({assumptions})</span></p>");
+    if report.findings.is_empty() {
+        return String::new();
     }
-    if !report.findings.is_empty() {
-        let items = report.findings.iter().map(|finding| format!("<li>{}</li>\n", escape_html_prose(&finding.message)));
-        // Writing to a string cannot fail.
-        _ = write!(text, "<ul class=\"findings\" aria-label=\"Findings\">\n{}</ul>", items.collect::<String>());
-    }
-    text
+    let item = |finding: &Finding| {
+        let [message, remedy] = [&finding.message, &finding.remedy].map(|text| escape_html_prose(text));
+        format!("<li>{message} <strong>{remedy}</strong></li>\n")
+    };
+    let items: String = report.findings.iter().map(item).collect();
+    format!("<ul class=\"findings\" aria-label=\"Findings\">\n{items}</ul>")
 }
 
 /// The most important figures of the evaluated stream.

@@ -1,11 +1,9 @@
-//! The tables of the page: limits, comparison, figures of the streams, jitter buffer, intervals and origin.
+//! The tables of the page: limits, figures of the streams, jitter buffer, intervals and origin.
 
 use std::fmt::Write;
 
-use crate::report::comparison::{ComparedFigure, HEADINGS};
-use crate::report::limits::{LIMIT_HEADINGS, LimitResult};
 use crate::report::model::{Report, Warning};
-use crate::report::quantities::{ResultRow, format_optional_time, format_percent, format_time, start_time};
+use crate::report::quantities::{format_optional_time, format_percent, format_time, start_time};
 use crate::report::rows::{self, Row};
 use crate::report::time_series::IntervalFigures;
 use jamjam_core::sanitize::{escape_html, escape_html_prose};
@@ -40,34 +38,14 @@ pub(super) fn limits(report: &Report) -> String {
     if report.limits.is_empty() {
         return String::new();
     }
-    let table = result_table("limits", "limit", &LIMIT_HEADINGS, report.limits.iter().map(LimitResult::row));
-    section("limits", "Limits", &table)
-}
-
-pub(super) fn comparison(report: &Report) -> String {
-    let Some(comparison) = &report.comparison else { return String::new() };
-    let old_run = escape_html(&comparison.old_run_text());
-    let text = if let Some(problem) = &comparison.not_comparable {
-        let problem = escape_html(problem);
-        format!("<p><strong class=\"bad\">Not comparable</strong> with the run of {old_run}: {problem}</p>")
-    } else {
-        let rows = comparison.figures.iter().map(ComparedFigure::row);
-        let table = result_table("comparison", "figure", &HEADINGS, rows);
-        format!("<p>Compared with the run of {old_run}.</p>\n{table}")
-    };
-    section("comparison", "Comparison with an earlier run", &text)
-}
-
-/// A table of limits or compared figures. `id` is the id of the heading.
-fn result_table(id: &str, first: &str, headings: &[&str], rows: impl Iterator<Item = ResultRow>) -> String {
-    let mut table = head(first, headings.iter().copied()) + "<tbody>\n";
-    for ResultRow { label, values, result, is_bad, note } in rows {
-        let result = if is_bad { format!("<strong class=\"bad\">{result}</strong>") } else { result.to_owned() };
-        let note = note.map_or_else(String::new, |note| format!(" ({})", escape_html(&note)));
-        let values = values.iter().map(|value| escape_html(value));
-        table += &row(&escape_html_prose(&label), values.chain([result + &note]));
+    let mut table = head("limit", ["allowed", "measured", "result"]) + "<tbody>\n";
+    for limit in &report.limits {
+        let [allowed, measured, note] = [limit.allowed_text(), limit.measured_text(), limit.note_text()];
+        let [allowed, measured, note] = [allowed, measured, note].map(|text| escape_html(&text));
+        let result = if limit.passed { "met" } else { "<strong class=\"bad\">exceeded</strong>" };
+        table += &row(&format!("<code>{}</code>", limit.label()), [allowed, measured, format!("{result}{note}")]);
     }
-    scrolling(id, &(table + "</tbody>"))
+    section("limits", "Limits", &scrolling("limits", &(table + "</tbody>")))
 }
 
 /// The figures of each stream, and the figures that belong to no stream.

@@ -4,13 +4,20 @@ use std::fmt::Write;
 
 use jamjam_core::stats::{AddressChange, FinalOutcome, HostTiming, Reordering, StreamStats};
 use jamjam_core::time::Time;
-use jamjam_measure::client::{AudioResults, CountSample, LossReport, RunKind, RunResults, ServerResults};
+use jamjam_measure::client::{
+    AudioResults, CountSample, LinkResults, LossReport, PauseResults, RunKind, RunResults, ServerResults,
+};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, text, wrap};
 
-use super::runs::{self, MS, probe, report, send};
+use super::runs::{self, MS, report, send};
 use test_support::rng::Rng;
 use test_support::snapshot;
+
+/// A probe of another host.
+fn probe(ping: StreamStats) -> RunResults {
+    RunResults { target: "192.0.2.1:5000".to_owned(), ..runs::probe(ping) }
+}
 
 /// Interval between packets in nanoseconds.
 const INTERVAL: i64 = 10 * MS;
@@ -40,6 +47,11 @@ fn stream(round_trips: &[Option<i64>]) -> StreamStats {
 
 fn messages(run: &RunResults) -> Vec<String> {
     report(run).findings.into_iter().map(|finding| finding.message).collect()
+}
+
+/// The remedies of the findings of a run.
+fn remedies(run: &RunResults) -> Vec<String> {
+    report(run).findings.into_iter().map(|finding| finding.remedy).collect()
 }
 
 fn codes(round_trips: &[Option<i64>]) -> Vec<&'static str> {
@@ -181,6 +193,10 @@ fn losses(packets: i64, interval: i64, down: std::ops::Range<i64>) -> Vec<Option
 // The closures return messages and not runs, because many runs do not fit on the stack of a test.
 #[test]
 fn findings_match_their_snapshot() {
+    let messages = |run: &RunResults| {
+        let findings = report(run).findings.into_iter();
+        findings.map(|finding| format!("{} [{}]", finding.message, finding.remedy)).collect::<Vec<_>>()
+    };
     let of = |stats: StreamStats| messages(&probe(stats));
     let lossy = |received: Option<u32>| {
         let received = received.map(|received| [0, received, 0]);
@@ -238,6 +254,110 @@ fn findings_match_their_snapshot() {
     snapshot::assert_matches("measure/findings", &text);
 }
 
+/// Runs with each kind of finding, against `target`, whose timers fired up to `timer_error_ms` late.
+fn faulty_runs(target: &str, timer_error_ms: i64) -> Vec<RunResults> {
+    let stall = (1..=6).map(|n| (n * 4_000 * MS, 300 * MS)).collect::<Vec<_>>();
+    let varying = (0..1_000).map(|n: i64| Some(20 * MS + (n % 100 - 50).abs() * MS)).collect::<Vec<_>>();
+    let reordered = (0..1_000).map(|n| Some(if n % 50 == 3 { 45 * MS } else { 20 * MS })).collect::<Vec<_>>();
+    let streams = vec![
+        stream(&stalled(3_000, 20 * MS, &stall)),
+        stream(&stalled(3_000, 20 * MS, &stall[..1])),
+        stream(&varying),
+        stream(&losses(2_000, i64::MAX, 1_210..1_531)),
+        stream(&losses(1_000, 20, 0..0)),
+        stream(&reordered),
+        StreamStats { duplicated: 20, ..stream(&[Some(20 * MS); 1_000]) },
+    ];
+    let mut host = HostTiming::default();
+    (0..200).for_each(|_| host.timer_error.record(timer_error_ms * MS));
+    let host = Some(host);
+    let run = |stats| RunResults { target: target.to_owned(), host_timing: host.clone(), ..probe(stats) };
+    streams.into_iter().map(run).collect()
+}
+
+#[test]
+fn no_finding_on_loopback_speaks_of_the_network() {
+    let words = ["Wi-Fi", "router", "The path", "parallel", "cable", "radio"];
+    let speaks = |run: &RunResults| words.iter().any(|word| format!("{:?}", report(run).findings).contains(word));
+    for target in [
+        "127.0.0.1:5000",
+        "[::1]:5000",
+        "localhost:5000",
+        "embedded echo server (100 ms)",
+        "moqt://127.1.2.3:4443/echo",
+        "room (127.0.0.1:5000)",
+    ] {
+        for run in faulty_runs(target, 0) {
+            assert!(!report(&run).findings.is_empty() && !speaks(&run), "{target}: {:?}", report(&run).findings);
+        }
+    }
+    for target in ["192.0.2.1:5000", "example.com:5000", "room (192.0.2.1:5000)"] {
+        // Duplicates have no typical cause.
+        assert!(faulty_runs(target, 0)[..6].iter().all(speaks), "{target}");
+    }
+}
+
+#[test]
+fn host_whose_timer_errors_have_the_size_of_the_effect_is_named_first() {
+    // Two stalls of 300 ms, and round trips that differ by 50 ms.
+    let named = |timer_error_ms: i64, first: &str| {
+        let runs = faulty_runs("192.0.2.1:5000", timer_error_ms);
+        runs[..3].iter().filter(|run| messages(run)[0].contains(first)).count()
+    };
+    let likely = "The likely cause is this host: its timers fired up to ";
+    assert_eq!((named(200, likely), named(40, likely), named(10, likely)), (3, 1, 0));
+    // A pause counts like a timer error.
+    let [stalls, ..] = <[RunResults; 7]>::try_from(faulty_runs("192.0.2.1:5000", 0)).expect("seven runs");
+    let paused = |ns| PauseResults { count: 1, total_ns: ns, ..PauseResults::default() };
+    let here = RunResults { pauses: paused(290_000_000), ..stalls.clone() };
+    assert!(messages(&here)[0].starts_with("This host stalled"), "{:?}", messages(&here));
+    let server = Some(ServerResults { pauses: paused(290_000_000), ..ServerResults::default() });
+    let there = RunResults { server, ..stalls };
+    assert!(messages(&there)[0].starts_with("The server stalled"), "{:?}", messages(&there));
+}
+
+#[test]
+fn outage_in_which_the_server_answers_without_keys_is_a_loss_of_keys() {
+    let outage = |down: std::ops::Range<i64>, is_encrypted: bool, last_datagram_ms: i64| {
+        let link = Some(LinkResults { is_encrypted, ..LinkResults::default() });
+        // The port was closed until 12.9 s while the server restarted.
+        let port_unreachable_ns = Some([12_101 * MS, 12_900 * MS]);
+        let last_datagram_ns = Some(last_datagram_ms * MS);
+        let run = probe(stream(&losses(2_000, i64::MAX, down)));
+        messages(&RunResults { link, port_unreachable_ns, last_datagram_ns, ..run }).concat()
+    };
+    let (keys, port) = ("lost the keys", "a closed port");
+    assert!(outage(1_210..2_000, true, 19_800).contains(keys));
+    // Not encrypted; nothing arrived after the outage began; replies arrived again.
+    for (down, is_encrypted, last) in
+        [(1_210..2_000, false, 19_800), (1_210..2_000, true, 12_150), (1_210..1_531, true, 19_800)]
+    {
+        let message = outage(down, is_encrypted, last);
+        assert!(message.contains(port) && !message.contains(keys), "{message}");
+    }
+}
+
+#[test]
+fn full_receive_buffer_is_named_before_the_loss_it_may_explain() {
+    let lossy = || probe(stream(&losses(1_000, 20, 0..0)));
+    let host = HostTiming { kernel_dropped: Some(30), ..HostTiming::default() };
+    let here = messages(&RunResults { host_timing: Some(host), ..lossy() }).concat();
+    assert!(
+        here.starts_with(
+            "The full receive buffer of this host dropped 30 datagrams, which may explain 30 of the 50 losses."
+        ),
+        "{here}"
+    );
+    let server = Some(ServerResults { dropped: 70, ..ServerResults::default() });
+    let there = messages(&RunResults { server, ..lossy() }).concat();
+    assert!(
+        there.starts_with(
+            "The full receive buffer of the server dropped 70 datagrams, which may explain 50 of the 50 losses."
+        ),
+        "{there}"
+    );
+}
+
 #[test]
 fn last_24_lines_show_verdict_loss_round_trip_and_reason() {
     let stalls: Vec<(i64, i64)> = (0..6).map(|n| (1_000 * MS + n * 5_000 * MS, 200 * MS)).collect();
@@ -272,13 +392,15 @@ fn loss_of_large_packets_only_is_named_with_length_and_direction() {
     assert!(all.contains("AUDIO packets have 2088 bytes with their IP headers, but smaller packets return"), "{all}");
     assert!(all.contains("upstream, from this host to the server: the server received 2 of 500"), "{all}");
     // 155 samples and 40 bytes of headers are 1,280 bytes. 128 samples are half of the present frame.
-    assert!(all.ends_with("Give a smaller --frame-size, such as 128."), "{all}");
+    let remedy = "Give a smaller --frame-size, such as 128.";
+    assert_eq!(remedies(&large_packets(0, Some(2))), [remedy]);
     // Some short packets return, for example the last one of a file.
     let [some] = <[String; 1]>::try_from(messages(&large_packets(1, Some(500)))).expect("one finding");
     assert!(some.contains("downstream, from the server to this host: the server received 500 of 500"), "{some}");
     let [unknown] = <[String; 1]>::try_from(messages(&large_packets(0, None))).expect("one finding");
     assert!(unknown.contains("unknown, because the server does not report its packet counts"), "{unknown}");
-    assert!(unknown.ends_with("If the server requires encrypted links, give --link unsigned."), "{unknown}");
+    let [remedy] = <[String; 1]>::try_from(remedies(&large_packets(0, None))).expect("one finding");
+    assert!(remedy.ends_with("If the server requires encrypted links, give --link unsigned."), "{remedy}");
 }
 
 #[test]

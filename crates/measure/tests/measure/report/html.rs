@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jamjam_core::audio::quality::{Analyzer, PacketFormat};
-use jamjam_core::audio::waveform::{MAX_COLUMNS, Waveform, WaveformSide};
+use jamjam_core::audio::waveform::{Waveform, WaveformSide};
 use jamjam_core::stats::StreamStats;
 use jamjam_measure::client::{AudioResults, RunResults};
 use jamjam_measure::report::html::{MAX_AUDIO_BYTES, page};
@@ -63,8 +63,8 @@ fn waveform_column_is_min_and_max_of_its_samples_in_any_order() {
             waveform.on_returned(index, &packet(index));
             waveform.on_sent(index, &packet(index));
         }
-        let wav = waveform.to_wav(WaveformSide::Returned).unwrap();
-        (waveform.samples_per_column, waveform.sent_samples, waveform.columns.clone(), wav)
+        let preview = waveform.preview(WaveformSide::Returned, 30).unwrap();
+        (waveform.samples_per_column, waveform.sent_samples, waveform.columns.clone(), preview)
     });
     assert!(others.iter().all(|other| *other == expected));
     let (width, samples, columns, _) = expected;
@@ -86,78 +86,62 @@ fn first_100_gaps_are_listed_and_all_are_counted() {
     assert_eq!((rows.len(), rows[99]), (100, "0.5280 s</td><td>0.5307 s</td><td>1"));
 }
 
-#[test]
-fn embedded_wav_data_matches_the_sent_and_returned_audio() {
-    for channels in [1_u16, 2] {
-        let mut waveform = Waveform::new(44_100, channels, 100, MAX_AUDIO_BYTES);
-        let sample = |n: usize| (n * 37 % 60_000) as i16;
-        let packet = |index: usize, length: usize| {
-            let from = index * 100 * usize::from(channels);
-            (from..from + length * usize::from(channels)).map(|n| f32::from(sample(n)) / 32_768.0).collect::<Vec<_>>()
-        };
-        for index in 0..11 {
-            let samples = packet(index, if index == 10 { 7 } else { 100 });
-            waveform.on_sent(index as u64, &samples);
-            // One packet is missing, and the last ones are in flight.
-            if ![4, 9, 10].contains(&index) {
-                waveform.on_returned(index as u64, &samples);
-            }
+/// A run of `seconds` of tone and its waveform. Every fifth packet is lost if `is_lossy`.
+fn tone(rate: u32, channels: u16, seconds: u64, is_lossy: bool) -> (RunResults, Waveform) {
+    let mut waveform = Waveform::new(rate, channels, 128, MAX_AUDIO_BYTES);
+    let mut analyzer = Analyzer::new(PacketFormat { sample_rate: rate, channels, frame_samples: 128 });
+    let packets = seconds * u64::from(rate) / 128;
+    let samples: Vec<f32> = (0..128 * channels).map(|n| (f32::from(n) * 0.05).sin()).collect();
+    for index in 0..packets {
+        waveform.on_sent(index, &samples);
+        analyzer.on_sent(index, &samples);
+        if is_lossy && index % 5 == 0 {
+            waveform.on_lost(index);
+            analyzer.on_lost(index);
+        } else {
+            waveform.on_returned(index, &samples);
         }
-        let page = render(&run(11), waveform);
-        let sounds = between(&page, "src=\"data:audio/wav;base64,", "\"").into_iter().map(|sound| {
-            let mut wav =
-                hound::WavReader::new(&*Box::leak(STANDARD.decode(sound).unwrap().into_boxed_slice())).unwrap();
-            let spec = wav.spec();
-            assert_eq!((spec.channels, spec.sample_rate, spec.bits_per_sample), (channels, 44_100, 16));
-            wav.samples::<i16>().map(Result::unwrap).collect::<Vec<_>>()
-        });
-        let all = 1_007 * usize::from(channels);
-        let sent: Vec<i16> = (0..all).map(sample).collect();
-        let mut returned = sent.clone();
-        returned[400 * usize::from(channels)..500 * usize::from(channels)].fill(0);
-        returned[900 * usize::from(channels)..].fill(0);
-        assert!(sounds.eq([sent, returned]));
     }
+    let mut run = run(packets.cast_signed());
+    run.audio.as_mut().unwrap().quality = Some(analyzer.finish());
+    (run, waveform)
 }
 
 #[test]
-fn audio_of_up_to_30_seconds_has_players_and_longer_audio_has_advice() {
-    for (rate, channels, seconds, fits) in
-        [(48_000, 1, 30_u64, true), (48_000, 2, 30, true), (48_000, 2, 31, false), (10_000, 1, 3_600, false)]
-    {
-        let packets = seconds * u64::from(rate) / 128;
-        let mut waveform = Waveform::new(rate, channels, 128, MAX_AUDIO_BYTES);
-        let samples: Vec<f32> = (0..128 * channels).map(|n| (f32::from(n) * 0.05).sin()).collect();
-        for index in 0..packets {
-            waveform.on_sent(index, &samples);
-            if index % 5 == 0 {
-                waveform.on_lost(index);
-            } else {
-                waveform.on_returned(index, &samples);
-            }
-        }
-        let columns = waveform.columns.len();
-        assert!(columns <= MAX_COLUMNS);
+fn page_with_audio_has_previews_and_at_most_2_megabytes() {
+    for (rate, channels, seconds, is_lossy, players) in [
+        (48_000, 1, 30, false, 1),
+        (48_000, 2, 30, true, 2),
+        (44_100, 2, 31, true, 2),
+        (10_000, 1, 3_600, false, 1),
+        (10_000, 1, 3_600, true, 2),
+    ] {
+        let (run, waveform) = tone(rate, channels, seconds, is_lossy);
         let replayed: Waveform = serde_json::from_str(&serde_json::to_string(&waveform).unwrap()).unwrap();
-        let page = render(&run(10), waveform);
-        assert_eq!(page.matches("<audio ").count(), if fits { 2 } else { 0 }, "{seconds} s");
-        let advice = "A page plays at most 30 s of audio. For longer audio, <code>--record FILE.wav</code>";
-        assert_eq!(page.contains(advice), !fits);
+        let page = render(&run, waveform);
+        let heard = (44 / players).min(30).min(seconds);
+        let sounds = between(&page, "src=\"data:audio/wav;base64,", "\"");
+        for sound in &sounds {
+            let wav = STANDARD.decode(sound).unwrap();
+            let wav = hound::WavReader::new(&*wav).unwrap();
+            let spec = wav.spec();
+            assert_eq!((spec.channels, spec.sample_rate, spec.bits_per_sample), (1, 12_000, 16));
+            assert_eq!(u64::from(wav.duration()), heard * 12_000);
+        }
+        assert_eq!(
+            (sounds.len() as u64, page.matches("<p class=\"preview\">preview").count() as u64),
+            (players, players)
+        );
+        assert_eq!(page.contains("preview of both, which are equal"), !is_lossy);
+        assert_eq!(page.contains(&format!("(first {heard} s, ")), heard < seconds);
+        assert!(page.len() < 2_000_000, "{seconds} s: {} bytes", page.len());
         // A replay has no audio. Its page differs only in the players.
         let mut without_players = page.clone();
-        for player in between(&page, "<audio ", "</audio>\n") {
-            without_players = without_players.replace(&format!("<audio {player}</audio>\n"), "");
+        for player in between(&page, "<p class=\"preview\">", "</p>\n") {
+            without_players = without_players.replace(&format!("<p class=\"preview\">{player}</p>\n"), "");
         }
-        assert_eq!(render(&run(10), replayed), without_players, "{seconds} s");
-        assert!(without_players.len() < 300_000, "{seconds} s: {} bytes", without_players.len());
-        // 36,000,000 samples (3,600 s) need 1,099 columns of 2^15 samples, which last 3,601 s. Each column lacks a fifth of its samples, so all
-        // columns have the same gap class and form one band.
-        if seconds == 3_600 {
-            assert!(page.contains("<span>1:00:01</span></div>"), "the axis has hours");
-            assert_eq!(columns, 1_099);
-            let figure = between(&page, "<figure class=\"returned\">", "</figure>")[0];
-            assert_eq!(figure.matches("<rect ").count(), 1);
-            assert!(figure.contains(&format!(" width=\"{columns}\"")), "{figure}");
-        }
+        assert_eq!(render(&run, replayed), without_players, "{seconds} s");
+        assert!(without_players.len() < 500_000, "{seconds} s: {} bytes", without_players.len());
+        assert_eq!(page.contains("<span>1:00:01</span></div>"), seconds == 3_600, "the axis has hours");
     }
 }

@@ -90,31 +90,45 @@ fn table_equals_a_naive_replay_in_1000_simulations() {
 }
 
 #[test]
-fn interpretation_names_depth_share_and_delay() {
-    let last_lines = |outcomes: &[FinalOutcome]| {
+fn headline_names_loss_depth_share_and_delay() {
+    let headline = |outcomes: &[FinalOutcome]| {
         let run = probe(stream(StreamStats::new(), outcomes));
-        let text = text::details(&Report::new(&run, &Limits::default()), false);
-        text.lines().rev().take(4).skip(2).last().map(str::to_owned).unwrap_or_default()
+        let text = text::summary(&Report::new(&run, &Limits::default()), false);
+        text.lines().find_map(|line| line.strip_prefix("result: ")).map(str::to_owned).expect("a headline")
     };
     let line = |delays: [i64; 4]| {
         let outcome =
             |n: usize| if n < 4 { FinalOutcome::Lost } else { FinalOutcome::Returned { rtt: delays[n % 4] * MS } };
         (0..400).map(outcome).collect::<Vec<_>>()
     };
-    // One lost packet of many is not rounded to nothing.
+    // Neither one lost nor one returned packet of many is rounded to nothing.
     let mut many = vec![FinalOutcome::Returned { rtt: 10 * MS }; 30_000];
     many[7] = FinalOutcome::Lost;
-    for (outcomes, depth, late, lost, delay) in [
-        (line([10, 10, 10, 10]), "Without a jitter buffer,", "0 %", "1 %", "; about 8 ms one way"),
-        (line([10, 10, 15, 20]), "With a 10.7 ms jitter buffer (4 packets),", "0 %", "1 %", "; about 18 ms one way"),
-        (line([10, 10, 10, 500]), "No jitter buffer up to 101.3 ms suffices:", "24.75 %", "1 %", ""),
-        (many, "Without a jitter buffer,", "0 %", "< 0.01 %", "; about 8 ms one way"),
+    let mut one = vec![FinalOutcome::Lost; 30_000];
+    one[7] = FinalOutcome::Returned { rtt: 10 * MS };
+    let on_time = "all that return are on time without a jitter buffer, about 8 ms one way";
+    for (outcomes, loss, buffer) in [
+        (line([10, 10, 10, 10]), "1 %", on_time),
+        (
+            line([10, 10, 15, 20]),
+            "1 %",
+            "a 10.7 ms jitter buffer (4 packets) plays all that return, about 18 ms one way",
+        ),
+        (
+            line([10, 10, 10, 500]),
+            "1 %",
+            "no jitter buffer up to 101.3 ms suffices, because 25 % of the others would be late; ",
+        ),
+        (many, "< 0.01 %", on_time),
+        (one, "> 99.99 %", ""),
     ] {
-        let packets = format!("{late} of the packets would be late, and {lost} are lost with any buffer");
-        assert_eq!(last_lines(&outcomes), format!("{depth} {packets}{delay}."));
+        let expected = format!("{loss} of the packets were lost; {buffer}");
+        assert!(headline(&outcomes).starts_with(&expected), "{}", headline(&outcomes));
     }
-    let few = vec![FinalOutcome::Returned { rtt: MS }; 99];
-    assert!(!last_lines(&few).contains("jitter buffer"));
+    assert_eq!(
+        headline(&vec![FinalOutcome::Returned { rtt: MS }; 99]),
+        "no packet was lost; the median round trip is 1.000 ms."
+    );
 }
 
 #[test]

@@ -28,7 +28,7 @@ const SCHEMA: &str = include_str!("../../../../../docs/report.schema.json");
 
 fn every_limit() -> Limits {
     let limit = |ms| Some(Duration::from_millis(ms));
-    Limits { max_loss: Some(0.01), max_p50: limit(5), max_p99: limit(20), max_jitter: limit(1) }
+    Limits { max_loss: Some(0.01), max_p50: limit(5), max_p99: limit(20), max_jitter: limit(1), ..Limits::default() }
 }
 
 fn run_without_anomalies() -> RunResults {
@@ -239,12 +239,6 @@ fn documents() -> Vec<(String, Value)> {
             let text = json::document(&Report::new(&run, &limits)).unwrap();
             documents.push((format!("{name}{suffix}"), serde_json::from_str(&text).unwrap()));
         }
-    }
-    let baseline = super::comparison::baseline(&super::comparison::run(130, 1, 10, 1.0));
-    for (name, seconds) in [("comparison", 130), ("too short for a comparison", 60)] {
-        let new = super::comparison::run(seconds, 2, 30, 1.0);
-        let text = json::document(&Report::new(&new, &Limits::default()).compared_with(&new, &baseline)).unwrap();
-        documents.push((name.to_owned(), serde_json::from_str(&text).unwrap()));
     }
     let lines = [
         packet_line(StreamKind::Audio, u32::MAX, 1_000, Some(3_500), PacketOutcome::Returned),

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use jamjam_core::stats::StreamStats;
 use jamjam_measure::client::{AudioResults, RunKind, RunResults, ServerResults, StopSignal, StreamKind, WaitResult};
-use jamjam_measure::report::Report;
 use jamjam_measure::report::figures::AudioFigures;
-use jamjam_measure::report::limits::{LimitResult, Limits};
+use jamjam_measure::report::limits::{LimitResult, Limits, Profile};
+use jamjam_measure::report::{Report, junit};
 
 use super::runs::{MS, moqt_runs, report, stream, websocket_runs};
 
@@ -51,7 +51,7 @@ fn audio(run: &RunResults) -> AudioFigures {
     report(run).audio.expect("audio")
 }
 
-const NONE: Limits = Limits { max_loss: None, max_p50: None, max_p99: None, max_jitter: None };
+const NONE: Limits = Limits { profile: None, max_loss: None, max_p50: None, max_p99: None, max_jitter: None };
 
 fn max_loss(ratio: f64) -> Limits {
     Limits { max_loss: Some(ratio), ..NONE }
@@ -115,6 +115,20 @@ fn run_fails_without_replies_with_damage_or_with_few_sent_packets() {
             assert_eq!(reasons(&run(), limits).first().map(String::as_str), reason, "{limits:?}");
         }
     }
+}
+
+#[test]
+fn exceeded_limit_is_named_by_the_option_that_was_given() {
+    let run = probe(200, &vec![MS; 198]);
+    let profile = Profile::LanMusic.limits();
+    assert_eq!(reasons(&run, profile), ["--profile lan-music, loss 0.1 % exceeded: 1 %"]);
+    assert_eq!(reasons(&run, max_loss(0.005).or(profile)), ["--max-loss 0.5 % exceeded: 1 %"]);
+    // A record of the run contains the profile. The names in JSON and JUnit do not depend on it.
+    let recorded: Limits = serde_json::from_str(&serde_json::to_string(&profile).expect("JSON")).expect("limits");
+    let report = Report::new(&run, &recorded);
+    assert_eq!((recorded, report.limits[0].limit), (profile, "max_loss"));
+    let junit = junit::document(&report, None).expect("XML");
+    assert!(junit.contains("testcase name=\"--max-loss 0.1 %\""), "{junit}");
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Limits, findings and output formats.
 
-mod comparison;
 mod findings;
 mod formats;
 mod html;
