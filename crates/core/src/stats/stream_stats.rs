@@ -194,7 +194,11 @@ impl StreamStats {
 
     /// Records the final outcome of a packet. Packets must be passed in the order of sending.
     pub fn on_settled(&mut self, sent_at: Time, outcome: FinalOutcome) {
-        let burst = self.loss_bursts.on_settled(sent_at, outcome == FinalOutcome::Lost);
+        // Packets in flight when a run is interrupted do not end an outage.
+        let burst = match outcome {
+            FinalOutcome::InFlight => 0,
+            outcome => self.loss_bursts.on_settled(sent_at, outcome == FinalOutcome::Lost),
+        };
         let rtt = if let FinalOutcome::Returned { rtt } = outcome { Some(rtt) } else { None };
         self.ipdv.on_settled(rtt);
         self.groups.on_settled(outcome);

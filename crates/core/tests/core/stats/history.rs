@@ -98,8 +98,10 @@ fn history_equals_a_naive_computation_in_1000_simulations() {
         let mut outcomes: Vec<Vec<(FinalOutcome, u64)>> = vec![Vec::new(); count];
         let mut burst = 0;
         for packet in &packets {
-            burst = if packet.outcome == FinalOutcome::Lost { burst + 1 } else { 0 };
-            outcomes[index_of(packet.sent_at)].push((packet.outcome, burst));
+            // A packet in flight neither extends nor ends a burst.
+            let is_in_flight = packet.outcome == FinalOutcome::InFlight;
+            burst = if packet.outcome == FinalOutcome::Lost { burst + 1 } else { burst * u64::from(is_in_flight) };
+            outcomes[index_of(packet.sent_at)].push((packet.outcome, if is_in_flight { 0 } else { burst }));
         }
 
         for (index, interval) in history.intervals().iter().enumerate() {
