@@ -350,12 +350,16 @@ mod tests {
     fn start_server(limits: ConnectionLimits, router: Router) -> SocketAddr {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
         let address = listener.local_addr().expect("an address");
+        serve(listener, limits, router);
+        address
+    }
+
+    fn serve(listener: TcpListener, limits: ConnectionLimits, router: Router) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         std::thread::spawn(move || {
             let (_running, stopping) = watch::channel(false);
             runtime.block_on(accept_loop(listener, router, ConnectionLimiter::new(limits), None, stopping));
         });
-        address
     }
 
     fn connect(address: SocketAddr) -> TcpStream {
@@ -407,22 +411,18 @@ mod tests {
 
     #[test]
     fn every_complete_request_is_answered_after_the_end_of_its_client() {
-        let (ended, wait) = watch::channel(false);
-        // The end of the client's direction has arrived before the first response.
-        let wait_for_end = async move |mut ended: watch::Receiver<bool>| drop(ended.wait_for(|ended| *ended).await);
-        let slow = move || wait_for_end(wait.clone());
-        let (get_slow, post_slow) = (slow.clone(), slow);
-        let on_get = async move || get_slow().await;
-        let on_post = async move |body: String| {
-            post_slow().await;
-            body
-        };
-        let address = start_server(ConnectionLimits::default(), Router::new().route("/", get(on_get).post(on_post)));
-        let mut client = connect(address);
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let mut client = connect(listener.local_addr().expect("an address"));
         let requests = "GET / HTTP/1.1\r\nHost: x\r\n\r\nPOST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody";
         client.write_all(requests.as_bytes()).expect("requests");
         client.shutdown(std::net::Shutdown::Write).expect("the end");
-        ended.send_replace(true);
+        // During each of the responses, the end of the client's direction has arrived.
+        let on_get = async || tokio::task::yield_now().await;
+        let on_post = async |body: String| {
+            tokio::task::yield_now().await;
+            body
+        };
+        serve(listener, ConnectionLimits::default(), Router::new().route("/", get(on_get).post(on_post)));
         let mut responses = String::new();
         client.read_to_string(&mut responses).expect("responses");
         assert_eq!(

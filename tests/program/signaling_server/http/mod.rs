@@ -191,7 +191,10 @@ fn invalid_upgrade_is_rejected_in_json() {
         ("GET /healthz HTTP/1.1\r\nHost: x\r\nHost: x", "HTTP/1.1 400"),
         ("GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked", "HTTP/1.1 200"),
         ("GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked", "HTTP/1.1 501"),
-        ("GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked", "HTTP/1.1 501"),
+        (
+            "GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            "HTTP/1.1 501",
+        ),
         ("GET /healthz HTTP/1.0\r\nX: x", "HTTP/1.0 200"),
         ("GET /healthz HTTP/1.0\r\nHost: x\r\nHost: x", "HTTP/1.0 400"),
     ] {
