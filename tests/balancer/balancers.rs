@@ -41,6 +41,11 @@ impl Balancer {
         }
         if program == "haproxy" {
             replace("127.0.0.1:10000", format!("127.0.0.1:{}", free_port()));
+            // Only root can change the user.
+            replace("    user haproxy\n    group haproxy\n", String::new());
+            if let Some(limit) = servers.max_connections {
+                replace(" maxconn 9900 pool-max-conn 50 ", format!(" maxconn {} pool-max-conn 4 ", limit - 10));
+            }
         }
         let copy = folder.path().join(file);
         fs::write(&copy, text).unwrap();

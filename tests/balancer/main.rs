@@ -1,5 +1,6 @@
-//! The configurations of load balancers in `packaging/`, with three signaling servers behind them. Only addresses and ports are replaced.
-//! Tests are skipped if `HAProxy` is not installed, except in CI. Those of nginx run in `.ci/full`.
+//! The configurations of load balancers in `packaging/`, with three signaling servers behind them. Only addresses, ports and, in one test,
+//! the limit of a server are replaced, and the user is removed. Tests are skipped if `HAProxy` is not installed, except in CI. Those of
+//! nginx run in `.ci/full`.
 
 #![cfg(target_os = "linux")]
 

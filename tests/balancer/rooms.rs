@@ -11,7 +11,8 @@ use tungstenite::Error;
 
 /// A room of both dialects, which have the same key and therefore the same server.
 pub(crate) struct Room {
-    balancer: SocketAddr,
+    /// Or a server.
+    pub(crate) balancer: SocketAddr,
     name: String,
     /// The name in a query.
     query: String,
@@ -22,6 +23,11 @@ pub(crate) struct Room {
 }
 
 impl Room {
+    /// The name in a query, with the letters escaped that may also stand there as they are.
+    fn escaped(&self) -> String {
+        self.query.replace('+', "%20").replace('?', "%3F").replace(';', "%3B")
+    }
+
     /// A room without members. `space` is how a client writes a space in a query.
     pub(crate) fn new(balancer: SocketAddr, name: String, space: &str) -> Self {
         let query = name.replace('%', "%25").replace('+', "%2B").replace(' ', space);
@@ -42,7 +48,7 @@ impl Room {
     }
 
     fn path(&self) -> String {
-        self.name.replace('%', "%25").replace(' ', "%20")
+        self.name.replace('%', "%25").replace(' ', "%20").replace('?', "%3F")
     }
 
     fn token(&self) -> String {
@@ -53,7 +59,7 @@ impl Room {
     /// Adds members, whose URLs have all forms in turn. Each must find the earlier ones.
     pub(crate) fn join(&mut self, members: usize) {
         for _ in 0..members {
-            let (path, query, escaped) = (self.path(), &self.query, self.query.replace('+', "%20"));
+            let (path, query, escaped) = (self.path(), &self.query, self.escaped());
             let forms = [
                 format!("/{path}?"),
                 format!("/rooms/{path}?"),
@@ -61,7 +67,7 @@ impl Room {
                 format!("/rooms/{path}/?"),
                 format!("/?room={query}&"),
                 format!("/ws?room={escaped}&"),
-                format!("/ws/?room={query}&"),
+                format!("/ws/?room={query}&room=other&"),
             ];
             let mut member = self.connect(&format!("{}token={}", forms[self.joined % forms.len()], self.token()));
             member.skip_to("welcome");
@@ -78,11 +84,11 @@ impl Room {
 
     /// A new WebRTC member, and how many others it finds.
     pub(crate) fn join_webrtc(&mut self) -> (Member, usize) {
-        let (query, escaped, user) = (&self.query, self.query.replace('+', "%20"), self.joined);
+        let (query, escaped, user) = (&self.query, self.escaped(), self.joined);
         let forms = [
             format!("/?roomId={query}&userId={user}"),
             format!("/ws?userId={user}&roomId={escaped}"),
-            format!("/ws/?roomId={query}&userId={user}"),
+            format!("/ws/?roomId=other&roomId={query}&userId={user}"),
         ];
         let mut member = self.connect(&format!("{}&userName=Ann", forms[user % forms.len()]));
         self.joined += 1;

@@ -11,12 +11,15 @@ use test_support::server::{Server, poll_until, send_to};
 pub(crate) struct Servers {
     pub(crate) addresses: [SocketAddr; 3],
     pub(crate) running: [Option<Server>; 3],
+    /// `--max-connections`, if a test sets it.
+    pub(crate) max_connections: Option<usize>,
 }
 
 impl Servers {
     pub(crate) fn start(options: &[&str]) -> Self {
         let addresses = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
-        Self { addresses, running: addresses.map(|address| Some(start(address, options))) }
+        let limit = options.windows(2).find(|pair| pair[0] == "--max-connections").map(|pair| pair[1].parse().unwrap());
+        Self { addresses, running: addresses.map(|address| Some(start(address, options))), max_connections: limit }
     }
 
     /// Ends a server with SIGKILL.

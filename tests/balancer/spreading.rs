@@ -23,7 +23,7 @@ fn members_of_a_room_meet_whatever_form_their_urls_have() {
     let servers = Servers::start(&[]);
     let Some(proxy) = HaProxy::start(&servers) else { return };
     let mut rooms = Room::several(proxy.address(), 0..50, FORMS, "+");
-    rooms.push(Room::new(proxy.address(), "a+b %41".to_owned(), "+"));
+    rooms.push(Room::new(proxy.address(), "Who? a;b+c %41".to_owned(), "+"));
     rooms[50].join(FORMS);
     rooms.iter_mut().for_each(Room::assert_complete);
     // `/static` is the folder of the pages' files and also a room, but `/static/postcontent` belongs to the folder.
@@ -54,6 +54,9 @@ fn urls_without_a_room_lead_to_one_server_but_never_to_its_metrics() {
     for path in ["/metrics", "/metrics?x", "/%6detrics", "/metrics/"] {
         assert_eq!(send_to(proxy.address(), "GET", path, &[], "").status, 404, "{path}");
     }
+    let forged = ["X-Forwarded-Proto: https", "X-Forwarded-Host: forged"];
+    let url = send_to(proxy.address(), "GET", "/api/v1/signaling", &forged, "").json()["url"].take();
+    assert!(url.as_str().is_some_and(|url| url.starts_with("ws:") && !url.contains("forged")), "{url}");
     drop((creator, members));
     let log = servers.stop();
     let opened: Vec<_> = log.iter().filter(|line| line.contains("connection opened")).collect();
@@ -101,6 +104,22 @@ fn server_that_hangs_splits_no_room() {
     proxy.wait_until_up(0);
     poll_until("the end of the old connections", || servers.rooms(0).is_empty().then_some(()));
     assert_all_found(&mut rooms);
+}
+
+#[test]
+fn full_server_rejects_clients_but_keeps_its_members() {
+    let servers = Servers::start(&["--max-connections", "40"]);
+    let Some(proxy) = HaProxy::start(&servers) else { return };
+    let mut room = Room::new(proxy.address(), "full".to_owned(), "+");
+    room.join(15);
+    // Each attempt takes two seconds. A server that does not answer checks is down after three.
+    for _ in 0..3 {
+        assert_eq!(Member::try_connect(proxy.address(), "/full", &[]).err(), Some(503));
+    }
+    // The balancer would reject posts, too.
+    let number = (0..3).find(|number| servers.rooms(*number).contains_key("full")).expect("its server");
+    room.balancer = servers.addresses[number];
+    room.assert_complete();
 }
 
 /// As docs/deploy.md describes.
