@@ -70,7 +70,7 @@ pub(super) fn findings(run: &RunResults) -> Vec<Finding> {
     let (frequent_stalls, rare_stalls) = if has_pattern { (stalls, None) } else { (None, stalls) };
     let all = [
         ("outage", outage),
-        ("loss", loss(stream, run.lost_upstream(run.evaluated_stream), unit)),
+        ("loss", loss(stream, run.lost_by_direction(run.evaluated_stream), unit)),
         ("stalls", frequent_stalls),
         ("reordering", reordering),
         ("delay_variation", variation),
@@ -163,7 +163,7 @@ fn long_outage(stream: &StreamStats) -> Option<Outage> {
 }
 
 /// Loss outside a long outage: its direction and its pattern.
-fn loss(stream: &StreamStats, lost_upstream: Option<u64>, unit: &str) -> Option<String> {
+fn loss(stream: &StreamStats, lost_by_direction: Option<[u64; 2]>, unit: &str) -> Option<String> {
     let outage = long_outage(stream);
     let outage_packets = outage.map_or(0, |outage| outage.packets);
     let observed = stream.observed();
@@ -174,12 +174,14 @@ fn loss(stream: &StreamStats, lost_upstream: Option<u64>, unit: &str) -> Option<
     let ratio = lost as f64 / settled as f64;
     let share = format_share(ratio);
     // The direction is known for the sum of all lost packets only.
-    let lost_upstream = lost_upstream.filter(|_| outage.is_none());
-    let is_most = |part: u64| part as f64 >= MIN_SHARE_OF_DIRECTION * stream.lost as f64;
-    let direction = lost_upstream.map(|upstream| match stream.lost - upstream {
-        _ if is_most(upstream) => UPSTREAM.to_owned(),
-        downstream if is_most(downstream) => DOWNSTREAM.to_owned(),
-        downstream => format!("in both directions, {upstream} upstream and {downstream} downstream"),
+    let lost_by_direction = lost_by_direction.filter(|_| outage.is_none());
+    let direction = lost_by_direction.map(|[upstream, downstream]| {
+        let is_most = |part: u64| part as f64 >= MIN_SHARE_OF_DIRECTION * (upstream + downstream) as f64;
+        match () {
+            () if is_most(upstream) => UPSTREAM.to_owned(),
+            () if is_most(downstream) => DOWNSTREAM.to_owned(),
+            () => format!("in both directions, {upstream} upstream and {downstream} downstream"),
+        }
     });
     let pattern = (lost >= MIN_LOST_FOR_PATTERN).then(|| loss_pattern(stream, outage, (lost, ratio), unit));
     let details: Vec<String> = direction.into_iter().chain(pattern).collect();

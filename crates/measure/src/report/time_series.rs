@@ -43,7 +43,7 @@ figures! {
         damaged: u64 = interval.damaged;
         in_flight: u64 = interval.in_flight;
         #[serde(default)]
-        dropped_by_hosts: u64 = interval.dropped;
+        excluded: u64 = interval.excluded;
         burst_max: u64 = interval.burst_max;
         rtt_min_us: Option<f64> = time(interval.rtt_min());
         rtt_p50_us: Option<f64> = time(interval.rtt_percentile(0.5));

@@ -51,11 +51,11 @@ fn results(report: &Report) -> Vec<(&'static str, ComparisonResult)> {
 }
 
 #[test]
-fn packets_that_a_host_dropped_do_not_count_as_settled() {
-    // Of ten packets, this host dropped five. Of the other five, one was lost.
+fn excluded_packets_do_not_count_as_settled() {
+    // Of ten packets, five are excluded. Of the other five, one was lost.
     let outcome = |n| match n % 10 {
         0 => FinalOutcome::Lost,
-        1..6 => FinalOutcome::DroppedByThisHost,
+        1..6 => FinalOutcome::Excluded,
         _ => FinalOutcome::Returned { rtt: 20 * MS },
     };
     let run = probe(stream(StreamStats::new(), 1_000, outcome));
