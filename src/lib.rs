@@ -50,11 +50,11 @@
 //! - **loop check**: KEEPALIVE with a secret token, which only comes back if the source is another echo server.
 //! - **mapped address**: a socket's address as a STUN server sees it (RFC 8489).
 //! - **newer client**: jamjam's client since autumn 2026, which encrypts its links and connects to `/v1/signaling`.
-//! - **outcome**: what happened to a packet: returned, damaged, lost, or in flight.
+//! - **outcome**: what happened to a sent packet: returned, damaged, lost, excluded (by a pause), or in flight.
 //! - **resync**: restart of the jitter buffer at another stream position, after a jump in sequence numbers or a long gap.
 //! - **segment**: one datagram in a buffer that contains several datagrams (GSO, GRO). A **batch** is the result of one receive call.
 //! - **server delay**: time between the arrival of AUDIO and its echo (`--delay`).
-//! - **settled**: returned, damaged or lost, and no longer in flight.
+//! - **settled**: returned, damaged or lost; neither in flight nor excluded.
 //! - **source**: address that a packet or connection comes from. For limits, an IPv6 /64 is one source.
 
 #![warn(clippy::print_stdout, reason = "output::print_bytes treats a closed pipe as the end")]

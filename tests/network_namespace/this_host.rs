@@ -38,7 +38,7 @@ fn probe_during(host: &str, address: &str, options: &str, change: impl FnOnce())
     (report(&probe.end()), last_source)
 }
 
-const COUNTS: [&str; 4] = ["sent", "not_sent", "send_failed", "lost"];
+const COUNTS: [&str; 3] = ["sent", "not_sent", "lost"];
 
 #[test]
 fn packets_that_this_host_refuses_are_named_and_not_lost() {
@@ -47,12 +47,10 @@ fn packets_that_this_host_refuses_are_named_and_not_lost() {
             let (report, _) = probe_during("10.7.0.1", "10.9.0.1", options, || {
                 ip(&["route", "replace", "prohibit", "10.7.0.1", "table", "local"]);
             });
-            let [sent, not_sent, send_failed, lost] = counts(&report, "keepalive", COUNTS);
+            let [sent, not_sent, lost] = counts(&report, "keepalive", COUNTS);
             assert_eq!(sent + not_sent, 150, "{options}: {report:#}");
-            // Other packets are skipped only if this host pauses.
-            assert!(not_sent == send_failed || report["host_timing"]["pauses"] != 0, "{options}: {report:#}");
             // Only the packets that were sent before the change and not yet answered are lost.
-            assert!(send_failed > 100 && lost < 20, "{options}: {report:#}");
+            assert!(not_sent > 100 && lost < 20, "{options}: {report:#}");
             // A route of type prohibit causes EACCES (ip-route(8)).
             assert_eq!(report["host_timing"]["send_errors"], json!(["EACCES: Permission denied"]), "{options}");
             assert_eq!(report["findings"], json!([]), "{options}");
@@ -140,10 +138,10 @@ fn client_continues_from_the_new_address_of_this_host_unless_it_is_bound() {
                 ip(&["address", "del", from, "dev", "lo"]);
             });
             let changes = &report["host_timing"]["address_changes"];
-            let [sent, not_sent, send_failed, lost] = counts(&report, "keepalive", COUNTS);
+            let [sent, not_sent, lost] = counts(&report, "keepalive", COUNTS);
             if options == format!("--bind {from}") {
                 assert_eq!((changes, last_source.ip().to_string().as_str()), (&json!([]), from), "{report:#}");
-                assert!(send_failed > 100, "{report:#}");
+                assert!(not_sent > 100, "{report:#}");
                 continue;
             }
             assert_eq!(*changes, json!([{"from": from, "to": to}]), "{host} {options}: {report:#}");

@@ -100,10 +100,6 @@ pub trait Node {
     /// client, that its run has finished.
     fn next_deadline(&self) -> Option<Time>;
 
-    /// Passes the number of datagrams that the system has dropped so far, because the receive buffer of the socket was full. Called after
-    /// pauses and at the end.
-    fn on_dropped(&mut self, _total: u64) {}
-
     /// Called after this host's address has been replaced. Nothing has arrived since the start of `silence`, and packets that were in flight
     /// then get no reply, because replies to the old address are lost.
     fn on_address_changed(&mut self, _silence: Pause) {}

@@ -71,13 +71,6 @@ pub struct Pause {
     pub end: Time,
 }
 
-impl Pause {
-    /// Whether the host paused between `from` and `to`.
-    pub fn overlaps(self, from: Time, to: Time) -> bool {
-        self.end > from && self.start < to
-    }
-}
-
 /// Detects pauses of this host.
 #[derive(Debug, Default)]
 pub struct PauseDetector {

@@ -81,7 +81,8 @@ impl ClientArgs {
         self.files.prepare(stop)?;
 
         let plan = RunResults::new(run_kind, name, StreamKind::Ping);
-        let plan = RunResults { timeout_ns: saturating_nanos(self.timeout()), ..plan };
+        let interval_ns = (run_kind == RunKind::Probe).then(|| saturating_nanos(config.group_interval));
+        let plan = RunResults { timeout_ns: saturating_nanos(self.timeout()), interval_ns, ..plan };
         let per_group = config.frames_per_group as u64;
         // The list is never empty.
         let track = TrackPath::of_client(offered_versions[0]).echoed_track(offered_versions[0]).to_string();

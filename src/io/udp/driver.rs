@@ -196,7 +196,6 @@ pub(in crate::io) fn run(
     }
     let result = run_loop(io, node, stop, options, &mut host_timing);
     host_timing.kernel_dropped = io.dropped();
-    node.on_dropped(host_timing.kernel_dropped.unwrap_or(0));
     DriverStats { ended_at: io.now(), host_timing, result }
 }
 
@@ -271,8 +270,7 @@ fn run_loop(
                 readable = !timed_out;
                 let woken = io.now();
                 if woken > until + MIN_PAUSE {
-                    // The receive buffer may have been full. The time of a pause is not a timer error.
-                    node.on_dropped(io.dropped().unwrap_or(0));
+                    // The time of a pause is not a timer error.
                     readable = true;
                 } else if timed_out {
                     wake.on_slept(until, woken);

@@ -59,7 +59,7 @@ impl MoqtLog {
     }
 }
 
-/// Checks that three texts return. Unlike packets, no text is skipped while this machine is busy.
+/// Checks that three texts return.
 fn assert_echoes(url: &str, trust: &[&str]) {
     let output = send_texts(url, trust);
     assert_eq!((output.code, &*output.stdout), (0, "one\ntwo\nthree\n"), "{url}: {output:?}");
@@ -201,7 +201,7 @@ fn moqt_counters_are_in_the_log_and_in_the_metrics() {
 fn groups_over_the_memory_limit_are_logged_and_counted() {
     let mut server = Server::start_as(&["--moqt-only", "--moqt", "127.0.0.1:0", "--delay", "1h"], |_| {});
     let log = MoqtLog::of(&mut server);
-    // A group is charged 1,024 bytes, its frame 100,000 + 64 and its end 64, so 41 groups fit in 4 MiB. Texts are never skipped.
+    // A group is charged 1,024 bytes, its frame 100,000 + 64 and its end 64, so 41 groups fit in 4 MiB.
     let config = MoqtClientConfig {
         payload: FramePayload::Texts(vec![vec![b'x'; 100_000].into()]),
         frames_per_group: 1,

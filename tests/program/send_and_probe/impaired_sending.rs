@@ -1,5 +1,5 @@
 //! `send --no-echo` with impairment, as a receiver sees it: exactly the packets that the seed decides arrive, and the report and the outcome
-//! log contain what was done. A busy host may skip packets, which then have no row in the log.
+//! log contain what was done.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -46,7 +46,7 @@ fn receiver_gets_exactly_the_packets_that_the_seed_decides() {
     assert!(done[0] > 5 && done[1] > 0 && done[2] > 2, "{done:?}");
     let names = ["lost", "duplicated", "reordered", "refused"];
     assert_eq!(names.map(|name| report["audio"]["impairment"][name].as_u64().unwrap() as usize), done);
-    assert_eq!((rows.len(), count("audio", "sent") + count("audio", "not_sent")), (count("audio", "sent"), 375));
+    assert_eq!((rows.len(), count("audio", "sent")), (375, 375));
     assert_eq!(count("audio", "lost"), 0);
     assert_eq!(report["target"], format!("{} ({options})", server.to()));
 

@@ -205,12 +205,13 @@ fn losses(report: &Value, stream: &str) -> [Value; 3] {
 /// An embedded server loses its replies. Loss in both directions is tested in crates/measure.
 #[test]
 fn lost_replies_of_the_server_are_losses_downstream() {
-    for (line, stream) in [
+    let runs = [
         ("probe --count 100 --interval 2ms", "ping"),
         ("probe --packet keepalive --count 100 --interval 2ms", "keepalive"),
         ("probe --packet audio --count 100 --interval 2ms", "audio"),
         ("send --tone 440 --duration 270ms", "audio"),
-    ] {
+    ];
+    at_once(runs, |(line, stream)| {
         let line = format!("{line} --embedded --delay 20 --loss 20% --seed 1 --timeout 700ms --loss-direction");
         let report = report(0, &line);
         let [lost, upstream, downstream] = losses(&report, stream);
@@ -218,7 +219,7 @@ fn lost_replies_of_the_server_are_losses_downstream() {
         assert_eq!((&report["loss_report"]["response_received"], &report["stray"]), (&json!(true), &json!(0)));
         let mapped: SocketAddr = report["loss_report"]["mapped_address"].as_str().unwrap().parse().unwrap();
         assert!(mapped.ip().is_loopback(), "{mapped}");
-    }
+    });
 }
 
 #[test]

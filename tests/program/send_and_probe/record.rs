@@ -118,27 +118,29 @@ fn dropped_packets_are_gaps_in_the_report_the_page_and_the_recordings() {
 
 #[test]
 fn reordering_duplicates_and_damage_do_not_move_samples() {
-    let folder = Recordings::new();
-    // 197 ms are 9,456 samples in 74 packets. The first, some in the middle and the last never return.
-    let server = Server::with_audio(|sequence| match sequence {
-        1 | 10 | 11 | 74 => ServerAction::Silence,
-        33 => ServerAction::Damage,
-        _ if sequence % 4 == 0 => ServerAction::AfterNext,
-        _ if sequence % 4 == 1 => ServerAction::Times(2),
-        _ if sequence % 4 == 2 => ServerAction::DamageThenReply,
-        _ => ServerAction::Reply,
+    at_once([()], |()| {
+        let folder = Recordings::new();
+        // 197 ms are 9,456 samples in 74 packets. The first, some in the middle and the last never return.
+        let server = Server::with_audio(|sequence| match sequence {
+            1 | 10 | 11 | 74 => ServerAction::Silence,
+            33 => ServerAction::Damage,
+            _ if sequence % 4 == 0 => ServerAction::AfterNext,
+            _ if sequence % 4 == 1 => ServerAction::Times(2),
+            _ if sequence % 4 == 2 => ServerAction::DamageThenReply,
+            _ => ServerAction::Reply,
+        });
+        let line = format!("send --wav {SPEECH} --duration 197ms --timeout 500ms --delay 0 --to {}", server.to());
+        // A run with damaged packets has exit code 1.
+        let report = report(1, &format!("{line} --spin 0 {}", folder.options()));
+        assert_eq!(document::counts(&report, "audio", ["sent", "returned", "lost", "damaged"]), [74, 69, 4, 1]);
+        let sent = server.samples();
+        assert!(sent == Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples()[..9_456]);
+        let mut expected = sent.clone();
+        for sequence in [1, 10, 11, 33, 74] {
+            expected[(sequence - 1) * 128..].iter_mut().take(128).for_each(|sample| *sample = 0.0);
+        }
+        assert!(folder.samples() == [expected.clone(), sent, expected]);
     });
-    let line = format!("send --wav {SPEECH} --duration 197ms --timeout 500ms --delay 0 --to {}", server.to());
-    // A run with damaged packets has exit code 1.
-    let report = report(1, &format!("{line} --spin 0 {}", folder.options()));
-    assert_eq!(document::counts(&report, "audio", ["sent", "returned", "lost", "damaged"]), [74, 69, 4, 1]);
-    let sent = server.samples();
-    assert!(sent == Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples()[..9_456]);
-    let mut expected = sent.clone();
-    for sequence in [1, 10, 11, 33, 74] {
-        expected[(sequence - 1) * 128..].iter_mut().take(128).for_each(|sample| *sample = 0.0);
-    }
-    assert!(folder.samples() == [expected.clone(), sent, expected]);
 }
 
 #[test]
@@ -181,20 +183,22 @@ fn stereo_is_recorded_unchanged_and_mixed_to_mono_for_both_sides() {
 
 #[test]
 fn interrupted_run_leaves_valid_recordings() {
-    let (folder, server) = (Recordings::new(), Server::correct());
-    let line = format!("send --tone 440 --delay 0 --json --to {} {}", server.to(), folder.options());
-    let program = program::start_line(&line);
-    server.wait_for(100);
-    program.signal("INT");
-    let output = program.end();
-    assert_eq!(output.code, 130, "{output:?}");
-    let report = document::report(&output);
-    let [sent, returned] = document::counts(&report, "audio", ["sent", "returned"]).map(|packets| packets as usize);
-    let sent = server.samples()[..sent * 128].to_vec();
-    let mut expected = sent.clone();
-    expected[returned * 128..].fill(0.0);
-    assert_eq!(report["audio"]["recorded_samples"], sent.len());
-    assert!(folder.samples() == [expected.clone(), sent, expected]);
+    at_once([()], |()| {
+        let (folder, server) = (Recordings::new(), Server::correct());
+        let line = format!("send --tone 440 --delay 0 --json --to {} {}", server.to(), folder.options());
+        let program = program::start_line(&line);
+        server.wait_for(100);
+        program.signal("INT");
+        let output = program.end();
+        assert_eq!(output.code, 130, "{output:?}");
+        let report = document::report(&output);
+        let [sent, returned] = document::counts(&report, "audio", ["sent", "returned"]).map(|packets| packets as usize);
+        let sent = server.samples()[..sent * 128].to_vec();
+        let mut expected = sent.clone();
+        expected[returned * 128..].fill(0.0);
+        assert_eq!(report["audio"]["recorded_samples"], sent.len());
+        assert!(folder.samples() == [expected.clone(), sent, expected]);
+    });
 }
 
 /// A limit on the size of files simulates a full disk.

@@ -111,15 +111,15 @@ fn read_only_report_in_a_writable_folder_is_replaced() {
 
 #[test]
 fn report_keeps_the_mode_of_an_earlier_file() {
-    let folder = TempDir::new().unwrap();
-    for mode in [0o600, 0o664] {
+    at_once([0o600, 0o664], |mode| {
+        let folder = TempDir::new().unwrap();
         let file = folder.path().join("junit.xml");
         fs::write(&file, "of yesterday").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
         assert_eq!(with_files("probe --embedded --count 1", folder.path()).code, 0);
         assert!(fs::read_to_string(&file).unwrap().starts_with("<?xml"));
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, mode);
-    }
+    });
 }
 
 #[test]

@@ -19,7 +19,7 @@ const JITTER_UNITS_PER_NS: f64 = 16_777_216.0;
 pub struct Interval {
     /// Packets sent.
     pub sent: u64,
-    /// Packets that were due and not sent.
+    /// Packets that were due and that the system refused to send.
     pub not_sent: u64,
     /// Packets for which an undamaged copy returned.
     pub returned: u64,
@@ -29,8 +29,8 @@ pub struct Interval {
     pub damaged: u64,
     /// Packets without an outcome.
     pub in_flight: u64,
-    /// Packets that the full receive buffer of this host or of the server's host dropped.
-    pub dropped: u64,
+    /// Packets that were in flight during a pause.
+    pub excluded: u64,
     /// The length of the longest loss burst that contains a packet of this interval. Only packets up to the end of the interval count.
     pub burst_max: u64,
     /// Sum of the jitter estimates in units of 2^-24 ns. An integer sum does not depend on the order of the additions.
@@ -63,7 +63,7 @@ impl Interval {
 
     /// Packets with an outcome: returned, damaged or lost.
     pub fn settled(&self) -> u64 {
-        self.sent.saturating_sub(self.in_flight + self.dropped)
+        self.sent.saturating_sub(self.in_flight + self.excluded)
     }
 
     /// The sum of consecutive intervals.
@@ -82,7 +82,7 @@ impl Interval {
         self.lost += next.lost;
         self.damaged += next.damaged;
         self.in_flight += next.in_flight;
-        self.dropped += next.dropped;
+        self.excluded += next.excluded;
         self.burst_max = self.burst_max.max(next.burst_max);
         self.jitter_sum += next.jitter_sum;
         self.jitter_count += next.jitter_count;

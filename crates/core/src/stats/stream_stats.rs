@@ -11,39 +11,32 @@ pub enum FinalOutcome {
         /// The round trip in nanoseconds, including the server delay.
         rtt: i64,
     },
-    /// An undamaged copy returned, but a host paused while the packet was in flight. Its round trip is not recorded.
-    Paused,
     /// Only damaged copies returned.
     Damaged,
     /// No copy returned.
     Lost,
     /// The run ended before the packet timed out, or expects no replies.
     InFlight,
-    /// This host did not send the packet.
+    /// The system refused to send the packet.
     NotSent,
-    /// No copy returned, because the receive buffer of this host was full.
-    DroppedByThisHost,
-    /// No copy returned, because the receive buffer of the server's host was full.
-    DroppedByServerHost,
+    /// The packet was in flight during a pause, whether it returned or not. No figure includes it.
+    Excluded,
 }
 
-/// Counters and times of one stream. At the end of a run, `sent = returned + damaged + lost + dropped_by_this_host +
-/// dropped_by_server_host + in_flight`. The planned packets are `sent + not_sent`. The received datagrams of the stream are `returned +
-/// duplicated + damaged_copies + unmatched`.
+/// Counters and times of one stream. At the end of a run, `sent = returned + damaged + lost + excluded + in_flight`. The planned packets are
+/// `sent + not_sent`.
 #[derive(Clone, Debug, Default)]
 pub struct StreamStats {
     /// Packets that the system accepted.
     pub sent: u64,
-    /// Packets that this host did not send: skipped after a pause, or refused by the system.
+    /// Packets that the system refused to send.
     pub not_sent: u64,
-    /// Packets for which an undamaged copy returned.
+    /// Packets for which an undamaged copy returned, except for excluded ones.
     pub returned: u64,
-    /// Packets for which no copy returned, although neither host dropped them.
+    /// Packets for which no copy returned, except for excluded ones.
     pub lost: u64,
-    /// Packets whose replies the full receive buffer of this host dropped.
-    pub dropped_by_this_host: u64,
-    /// Packets that the full receive buffer of the server's host dropped.
-    pub dropped_by_server_host: u64,
+    /// Packets that were in flight during a pause of this host or of the server.
+    pub excluded: u64,
     /// Packets for which only damaged copies returned.
     pub damaged: u64,
     /// Packets that were not settled at the end of the run. Either the run was interrupted while a reply was possible, or `--no-echo` was
@@ -58,8 +51,6 @@ pub struct StreamStats {
     pub reordered: u64,
     /// Datagrams of this type that match no tracked packet.
     pub unmatched: u64,
-    /// The packets of `not_sent` that the system refused.
-    pub send_failed: u64,
     /// Value subtracted from every recorded round trip, in nanoseconds: see [`StreamStats::with_rtt_baseline`].
     pub rtt_baseline_ns: Option<i64>,
     /// Round trips of the returned packets minus [`StreamStats::rtt_baseline_ns`], in nanoseconds.
@@ -93,11 +84,11 @@ pub struct GroupOutcomes {
     packets_per_group: u64,
     /// Packets of the current group, by outcome.
     current: [u64; 4],
-    /// Groups of which a packet was sent.
+    /// Groups of which a packet was sent, unless all sent packets are excluded.
     pub sent: u64,
     /// Groups of which a packet returned, intact or damaged.
     pub returned: u64,
-    /// Groups of which all sent packets were lost.
+    /// Groups of which all sent packets were lost or excluded, but not all excluded.
     pub lost: u64,
     /// Lost packets of the other groups.
     pub packets_missing: u64,
@@ -111,10 +102,10 @@ impl GroupOutcomes {
 
     fn on_settled(&mut self, outcome: FinalOutcome) {
         self.current[match outcome {
-            FinalOutcome::Returned { .. } | FinalOutcome::Paused | FinalOutcome::Damaged => 0,
-            FinalOutcome::Lost | FinalOutcome::DroppedByThisHost | FinalOutcome::DroppedByServerHost => 1,
+            FinalOutcome::Returned { .. } | FinalOutcome::Damaged => 0,
+            FinalOutcome::Lost => 1,
             FinalOutcome::InFlight => 2,
-            FinalOutcome::NotSent => 3,
+            FinalOutcome::NotSent | FinalOutcome::Excluded => 3,
         }] += 1;
         if self.current.iter().sum::<u64>() == self.packets_per_group {
             self.end_group();
@@ -163,27 +154,16 @@ impl StreamStats {
         self.history.interval_mut(sent_at).sent += 1;
     }
 
-    /// Records a packet that was due at `due` and was not sent. If `refused` is true, the system refused it.
-    pub fn on_not_sent(&mut self, due: Time, refused: bool) {
+    /// Records a packet that was due at `due` and that the system refused to send.
+    pub fn on_not_sent(&mut self, due: Time) {
         self.not_sent += 1;
-        self.send_failed += u64::from(refused);
         self.history.interval_mut(due).not_sent += 1;
     }
 
-    /// Records a packet whose first undamaged copy returned after `round_trip_ns`.
+    /// Records a packet whose first undamaged copy returned after `round_trip_ns`, in the order of arrival.
     pub fn on_return(&mut self, sent_at: Time, round_trip_ns: i64) {
-        self.on_returned(sent_at);
-        self.on_round_trip(sent_at, round_trip_ns);
-    }
-
-    /// Records a returned packet without its round trip.
-    pub fn on_returned(&mut self, sent_at: Time) {
         self.returned += 1;
         self.history.interval_mut(sent_at).returned += 1;
-    }
-
-    /// Records the round trip of a returned packet, in the order of arrival.
-    pub fn on_round_trip(&mut self, sent_at: Time, round_trip_ns: i64) {
         let baseline = *self.rtt_baseline_ns.get_or_insert(round_trip_ns);
         let rtt = round_trip_ns.saturating_sub(baseline);
         self.rtt.record(rtt);
@@ -202,12 +182,10 @@ impl StreamStats {
         let rtt = if let FinalOutcome::Returned { rtt } = outcome { Some(rtt) } else { None };
         self.ipdv.on_settled(rtt);
         self.groups.on_settled(outcome);
-        self.recorded_outcomes += u64::from(matches!(
-            outcome,
-            FinalOutcome::Returned { .. } | FinalOutcome::Damaged | FinalOutcome::Lost | FinalOutcome::Paused
-        ));
+        self.recorded_outcomes +=
+            u64::from(matches!(outcome, FinalOutcome::Returned { .. } | FinalOutcome::Damaged | FinalOutcome::Lost));
         match outcome {
-            FinalOutcome::Returned { .. } | FinalOutcome::NotSent | FinalOutcome::Paused => {}
+            FinalOutcome::Returned { .. } | FinalOutcome::NotSent => {}
             FinalOutcome::Damaged => {
                 self.damaged += 1;
                 self.history.interval_mut(sent_at).damaged += 1;
@@ -225,13 +203,9 @@ impl StreamStats {
                 self.in_flight += 1;
                 self.history.interval_mut(sent_at).in_flight += 1;
             }
-            FinalOutcome::DroppedByThisHost => {
-                self.dropped_by_this_host += 1;
-                self.history.interval_mut(sent_at).dropped += 1;
-            }
-            FinalOutcome::DroppedByServerHost => {
-                self.dropped_by_server_host += 1;
-                self.history.interval_mut(sent_at).dropped += 1;
+            FinalOutcome::Excluded => {
+                self.excluded += 1;
+                self.history.interval_mut(sent_at).excluded += 1;
             }
         }
     }
@@ -255,7 +229,7 @@ impl StreamStats {
 
     /// Settled packets: returned, damaged or lost.
     pub fn settled(&self) -> u64 {
-        self.sent.saturating_sub(self.in_flight + self.dropped_by_this_host + self.dropped_by_server_host)
+        self.sent.saturating_sub(self.in_flight + self.excluded)
     }
 
     /// Packets of the plan of the run: sent or not sent.
@@ -299,9 +273,10 @@ mod tests {
 
     #[test]
     fn group_is_lost_only_if_all_its_sent_packets_are_lost() {
-        use FinalOutcome::{Damaged, DroppedByServerHost, InFlight, Lost, NotSent};
+        use FinalOutcome::{Damaged, Excluded, InFlight, Lost, NotSent};
         let mut groups = GroupOutcomes::new(2);
-        for outcome in [Lost, InFlight, Lost, NotSent, Damaged, DroppedByServerHost, NotSent, NotSent, Lost] {
+        // The last group but one is excluded.
+        for outcome in [Lost, InFlight, Lost, NotSent, Damaged, Lost, NotSent, NotSent, Excluded, NotSent, Lost] {
             groups.on_settled(outcome);
         }
         groups.end_group();

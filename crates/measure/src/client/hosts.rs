@@ -1,5 +1,5 @@
-//! What is not a fault of the path: pauses of this host and of the server, and datagrams that their full receive buffers dropped. A host
-//! *pauses* if it does not run when it should, because its process was stopped, the machine suspended, or the virtual machine frozen.
+//! What is not a fault of the path: pauses of this host and of the server. A host *pauses* if it does not run when it should, because its
+//! process was stopped, the machine suspended, or the virtual machine frozen. Packets that were in flight during a pause are excluded.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::loss_report::{CountSample, TimedReport};
-use jamjam_core::stats::FinalOutcome;
-use jamjam_core::time::{Pause, Time, saturating_nanos};
+use super::results::StreamKind;
+use jamjam_core::time::{MIN_PAUSE, Pause, Time, saturating_nanos};
 
 /// The resolution of the server's reports.
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -32,9 +32,6 @@ pub struct PauseResults {
 pub struct ServerResults {
     /// The configured delay of the server for AUDIO, in nanoseconds.
     pub delay_ns: u64,
-    /// When this host received the first report, in nanoseconds since the start of counting.
-    #[serde(default)]
-    pub first_reported_ns: i64,
     /// Counts of sent and received packets when the server reported last; `None` if it did not report twice.
     pub counts: Option<CountSample>,
     /// Pauses of the server.
@@ -43,27 +40,16 @@ pub struct ServerResults {
     pub dropped: u64,
 }
 
-/// An unanswered packet: the index of its `StreamKind`, its send time, and the time at which its reply was expected.
-pub(super) type Unanswered = (usize, Time, Time);
-
-/// The pauses and the dropped datagrams of one host.
+/// The pauses of one host.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HostLog {
     /// The newest pauses, oldest first.
     pauses: VecDeque<Pause>,
     count: u64,
     pub(super) total_ns: u64,
-    /// Dropped datagrams that are not attributed to a packet.
-    dropped: u64,
-    dropped_total: u64,
 }
 
 impl HostLog {
-    /// Forgets everything except the number of datagrams dropped so far.
-    pub(super) fn restart(&mut self) {
-        *self = Self { dropped_total: self.dropped_total, ..Self::default() };
-    }
-
     /// Records a pause in which the host did not run for `length`.
     pub(super) fn add_pause(&mut self, pause: Pause, length: Duration) {
         if self.pauses.len() == MAX_PAUSES {
@@ -74,23 +60,11 @@ impl HostLog {
         self.total_ns = self.total_ns.saturating_add(saturating_nanos(length));
     }
 
-    /// Records that `dropped` packets, which were in flight during `silence`, get no reply because this host's address changed.
-    pub(super) fn on_address_changed(&mut self, silence: Pause, dropped: u64) {
-        self.dropped += dropped;
-        self.add_pause(silence, Duration::ZERO);
-        // This host did run.
-        self.count -= 1;
-    }
-
-    /// Records that the full receive buffer has dropped `total` datagrams so far.
-    pub(super) fn set_dropped(&mut self, total: u64) {
-        self.dropped += total.saturating_sub(self.dropped_total);
-        self.dropped_total = self.dropped_total.max(total);
-    }
-
-    /// Whether the host paused between `from` and `to`.
-    pub(super) fn paused_within(&self, from: Time, to: Time) -> bool {
-        self.pauses.iter().rev().take_while(|pause| pause.end > from).any(|pause| pause.overlaps(from, to))
+    /// Whether the host paused while a packet was in flight, unless the whole pause was between `held_from` and `held_until`.
+    fn excludes(&self, (sent_at, arrived_at): (Time, Time), (held_from, held_until): (Time, Time)) -> bool {
+        let recent = self.pauses.iter().rev().map(|pause| (pause.start, settled_at(*pause)));
+        let mut recent = recent.take_while(|(_, end)| *end > sent_at);
+        recent.any(|(start, end)| start < arrived_at && (start < held_from || end > held_until))
     }
 
     /// When the last pause ended.
@@ -113,6 +87,12 @@ impl HostLog {
     }
 }
 
+/// When a host has read what waited in its receive buffer during a pause: a tenth of the pause after its end, but at most [`MIN_PAUSE`]. Until
+/// then, a full buffer drops what arrives.
+fn settled_at(pause: Pause) -> Time {
+    pause.end + ((pause.end - pause.start) / 10).min(MIN_PAUSE)
+}
+
 /// What is known about both hosts.
 #[derive(Clone, Debug)]
 pub(super) struct Hosts {
@@ -122,18 +102,18 @@ pub(super) struct Hosts {
     pub(super) server_known_until: Time,
     /// The latest report of the server.
     pub(super) last_report: Option<TimedReport>,
-    /// Maximum number of further packets that the server's host can have dropped, because the server did not receive them. The array index is
-    /// a `StreamKind`.
-    pub(super) undelivered: [u64; 3],
-    /// The server's delay for AUDIO in nanoseconds, and when this host received the first report of it.
-    pub(super) reported_delay: Option<(Time, u64)>,
+    /// The time for which the server holds AUDIO: the configured delay, or else the reported one.
+    pub(super) holding_time: Option<Duration>,
+    /// Datagrams that the server's full receive buffer dropped.
+    dropped: u64,
 }
 
 impl Hosts {
     /// Hosts without a pause, and a server that reports no pauses.
-    pub(super) fn new() -> Self {
-        let (this, server, undelivered) = (HostLog::default(), HostLog::default(), [u64::MAX; 3]);
-        Self { this, server, server_known_until: Time::MAX, last_report: None, undelivered, reported_delay: None }
+    pub(super) fn new(holding_time: Option<Duration>) -> Self {
+        let (this, server) = (HostLog::default(), HostLog::default());
+        let server_known_until = Time::MAX;
+        Self { this, server, server_known_until, last_report: None, holding_time, dropped: 0 }
     }
 
     /// Records what the server reported about itself. Counting started at `started`; earlier pauses do not matter.
@@ -172,52 +152,24 @@ impl Hosts {
             let paused = paused.min(received_at.duration_since(started));
             self.server.total_ns = self.server.total_ns.saturating_add(saturating_nanos(paused));
         }
-        let dropped = u64::from(now.dropped.saturating_sub(dropped));
-        self.server.dropped += dropped;
-        self.server.dropped_total += dropped;
-        self.reported_delay.get_or_insert((received_at, saturating_nanos(now.delay)));
+        self.dropped += u64::from(now.dropped.saturating_sub(dropped));
+        self.holding_time.get_or_insert(now.delay);
         self.last_report = Some(*report);
     }
 
     /// What the server reported about itself; its pauses are relative to `started`.
     pub(super) fn server_results(&self, started: Time) -> Option<ServerResults> {
-        let (reported_at, delay_ns) = self.reported_delay?;
-        let (first_reported_ns, pauses) = (reported_at.signed_nanos_since(started), self.server.results(started));
-        Some(ServerResults { delay_ns, first_reported_ns, counts: None, pauses, dropped: self.server.dropped_total })
+        let delay_ns = saturating_nanos(self.last_report?.report.delay);
+        Some(ServerResults { delay_ns, counts: None, pauses: self.server.results(started), dropped: self.dropped })
     }
 
-    /// Whether a host paused between `from` and `to`.
-    pub(super) fn paused_within(&self, from: Time, to: Time) -> bool {
-        self.this.paused_within(from, to) || self.server.paused_within(from, to)
-    }
-
-    /// The outcome of an unanswered packet: a dropped datagram, if the packet was in flight while the host that dropped one paused. Without
-    /// `only_paused`, a drop of this host is attributed to any packet, but not one of the server, which may have been another client's.
-    pub(super) fn attribute(&mut self, packet: Unanswered, only_paused: bool) -> FinalOutcome {
-        let (stream, sent_at, expected_at) = packet;
-        let was_paused = |host: &HostLog| host.paused_within(sent_at, expected_at);
-        if self.this.dropped > 0 && (!only_paused || was_paused(&self.this)) {
-            self.this.dropped -= 1;
-            FinalOutcome::DroppedByThisHost
-        } else if self.undelivered[stream] > 0 && self.server.dropped > 0 && was_paused(&self.server) {
-            self.undelivered[stream] -= 1;
-            self.server.dropped -= 1;
-            FinalOutcome::DroppedByServerHost
-        } else {
-            FinalOutcome::Lost
-        }
-    }
-
-    /// The outcomes of all unanswered packets. Packets that were in flight while a host paused come first; what this host dropped besides is
-    /// attributed to the others.
-    pub(super) fn attribute_all(&mut self, unanswered: &[Unanswered]) -> Vec<FinalOutcome> {
-        let mut outcomes: Vec<_> = unanswered.iter().map(|packet| self.attribute(*packet, true)).collect();
-        for (packet, outcome) in unanswered.iter().zip(&mut outcomes) {
-            if *outcome == FinalOutcome::Lost {
-                *outcome = self.attribute(*packet, false);
-            }
-        }
-        outcomes
+    /// Whether a packet that was sent at `sent_at`, and arrived or was expected at `arrived_at`, was in flight during a pause. A pause while the
+    /// server holds the packet changes nothing. The path took the rest of the time, in unknown parts before and after that.
+    pub(super) fn excludes(&self, stream: StreamKind, sent_at: Time, arrived_at: Time) -> bool {
+        let holding_time = self.holding_time.filter(|_| stream == StreamKind::Audio).unwrap_or_default();
+        let path = (arrived_at - sent_at).saturating_sub(holding_time);
+        let (in_flight, held) = ((sent_at, arrived_at), (sent_at + path, arrived_at.saturating_sub(path)));
+        self.this.excludes(in_flight, held) || self.server.excludes(in_flight, held)
     }
 }
 
@@ -230,7 +182,7 @@ mod tests {
     fn pause_that_a_later_report_prolongs_keeps_its_length_and_covers_more() {
         let millis = Duration::from_millis;
         let at = Time::from_millis;
-        let mut hosts = Hosts::new();
+        let mut hosts = Hosts::new(None);
         let mut report = |at_ms, pauses, paused_ms, recent: &[(u64, u64)]| {
             let mut report = stun::ServerReport { pauses, paused: millis(paused_ms), ..stun::ServerReport::default() };
             for (slot, (ended_ago, length)) in report.recent.iter_mut().zip(recent) {

@@ -26,13 +26,13 @@ pub struct LiveSnapshot {
     pub packets: [u64; 3],
     /// Packets that were sent.
     pub sent: u64,
-    /// Packets that this host did not send.
+    /// Packets that the system refused to send.
     pub not_sent: u64,
     /// Whether replies are expected.
     pub replies_expected: bool,
-    /// The sent packets before the first packet that may still get a reply in time.
+    /// The sent packets before the first one that is neither answered nor presumed lost, except for excluded ones.
     pub known: u64,
-    /// Packets of `known` without a reply.
+    /// Packets of `known` that are presumed lost: a later one has returned, or they have timed out.
     pub lost: u64,
     /// Packets that were lost upstream before the last response to `--loss-direction`.
     pub lost_upstream: Option<u64>,
@@ -49,11 +49,11 @@ pub struct LiveSnapshot {
 /// What the figures of a stream contain in addition to its statistics.
 #[derive(Clone, Default)]
 pub(super) struct LiveCounts {
-    /// Index of the first packet that is not counted: it may still get a reply in time.
+    /// Index of the first packet that is not counted.
     pub(super) next: u64,
-    /// Counted packets, except those that were not sent.
+    /// Counted packets, except those that were not sent or are excluded.
     known: u64,
-    /// Counted packets without a reply.
+    /// Counted packets that are presumed lost.
     pub(super) lost: u64,
     pub(super) last_rtt: Option<i64>,
     p99: Option<i64>,
@@ -62,10 +62,10 @@ pub(super) struct LiveCounts {
 
 impl LiveCounts {
     /// Counts the next packet.
-    pub(super) fn count(&mut self, was_sent: bool, is_unanswered: bool) {
+    pub(super) fn count(&mut self, is_known: bool, is_lost: bool) {
         self.next += 1;
-        self.known += u64::from(was_sent);
-        self.lost += u64::from(is_unanswered);
+        self.known += u64::from(is_known);
+        self.lost += u64::from(is_lost);
     }
 
     /// The figures at `now`. Round trips exclude `server_delay` if it is known.
@@ -144,8 +144,8 @@ impl UnfinishedResults {
     /// Decides all outcomes. Events of packets without a reply (lost, in flight) go to `observer`.
     pub fn finish(self, observer: &mut dyn PacketObserver) -> RunResults {
         let Self { mut run, tracked, interruption } = self;
-        let Some((streams, mut hosts)) = tracked else { return run };
-        let [audio, mut ping, keepalive] = PacketTracker::finish(streams, &mut hosts, interruption, observer);
+        let Some((streams, hosts)) = tracked else { return run };
+        let [audio, mut ping, keepalive] = PacketTracker::finish(streams, &hosts, interruption, observer);
         if let Some(moqt) = &mut run.moqt {
             ping.groups.end_group();
             let GroupOutcomes { sent, returned, lost, packets_missing: frames_missing, .. } = ping.groups;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use jamjam_core::node::{SendStatus, Transmit, TransmitSink};
-use jamjam_core::stats::History;
+use jamjam_core::stats::{History, Interval};
 use jamjam_core::time::Time;
 use jamjam_core::wire::stun::{
     self, CountsRequestTime, ReceivedCounts, ResponseAttributes, ServerReport, TransactionId,
@@ -65,10 +65,19 @@ pub struct LossReport {
 impl LossReport {
     /// Packets lost upstream in each interval of `history`, the history of the stream with the index `stream`; `None` for an interval with
     /// losses that no sample covers. The upstream losses of a sample concern the packets sent since the previous sample. If these span several
-    /// intervals, the losses of the earliest ones are taken.
+    /// intervals, the losses of the earliest ones are taken; if one of these intervals has excluded packets, none of them is known, because
+    /// the server may not have received excluded packets either.
     pub fn lost_upstream_by_interval(&self, stream: usize, history: &History) -> Vec<Option<u64>> {
         let intervals = history.intervals();
-        let mut assigned = vec![0; intervals.len()];
+        let mut assigned = vec![Some(0); intervals.len()];
+        let mut end = 0;
+        let ends: Vec<u64> = intervals
+            .iter()
+            .map(|interval| {
+                end += interval.sent;
+                end
+            })
+            .collect();
         // A packet that was on its way during a query seems to be lost until the next sample. The number of lost packets is therefore at most
         // that of any later sample.
         let mut missing = u64::MAX;
@@ -81,24 +90,24 @@ impl LossReport {
         let (mut covered, mut previous) = (0, 0);
         for (sent, total) in totals.into_iter().rev() {
             let mut remaining = total - previous;
-            let mut first_packet = 0;
-            for (interval, assigned) in intervals.iter().zip(&mut assigned) {
-                let end = first_packet + interval.sent;
-                if end > covered && first_packet < sent {
-                    let share = remaining.min(interval.lost - *assigned);
-                    *assigned += share;
+            let first = ends.partition_point(|end| *end <= covered);
+            let last = ends.partition_point(|end| *end < sent).min(intervals.len().saturating_sub(1));
+            let spanned = first..(last + 1).max(first);
+            let is_known = intervals[spanned.clone()].iter().all(|interval| interval.excluded == 0);
+            for (interval, assigned) in intervals[spanned.clone()].iter().zip(&mut assigned[spanned]) {
+                *assigned = assigned.filter(|_| is_known).map(|already| {
+                    let share = remaining.min(interval.lost - already);
                     remaining -= share;
-                }
-                first_packet = end;
+                    already + share
+                });
             }
             (covered, previous) = (sent, total);
         }
-        let mut end = 0;
-        let known = |(interval, assigned): (&jamjam_core::stats::Interval, u64)| {
-            end += interval.sent;
-            (end <= covered || interval.lost == 0).then_some(assigned)
+        let known = |((interval, assigned), end): ((&Interval, Option<u64>), u64)| match interval.lost {
+            0 => Some(0),
+            _ => assigned.filter(|_| end <= covered),
         };
-        intervals.iter().zip(assigned).map(known).collect()
+        intervals.iter().zip(assigned).zip(ends).map(known).collect()
     }
 }
 
@@ -148,12 +157,13 @@ impl LossReportRequester {
         }
     }
 
-    /// Until when the pauses of the server are known for certain, if it reported last at `last_report`. A server that does not report pauses is not waited for.
+    /// Until when the pauses of the server are known for certain, if it reported last at `last_report`. A server that does not report pauses is
+    /// not waited for. One that has not answered yet may have paused, and answers soon after the replies that waited with the query.
     pub(super) fn server_known_until(&self, now: Time, last_report: Option<Time>) -> Time {
         match self.baseline.response {
             Some(_) if self.reports_pauses() => last_report.unwrap_or(Time::ZERO),
-            None if self.baseline.first_sent.is_none_or(|first| now < first + LOSS_REPORT_TIMEOUT) => Time::ZERO,
-            Some(_) | None => Time::MAX,
+            None => now.saturating_sub(LOSS_REPORT_TIMEOUT),
+            Some(_) => Time::MAX,
         }
     }
 

@@ -42,8 +42,8 @@ pub use reply::ReceivedReply;
 pub use request_matcher::RequestMatcher;
 pub use results::{
     AudioResults, CaptureResults, DelayEstimate, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults,
-    RecordedPacket, RunKind, RunOrigin, RunResults, SentAudio, SentImpairment, ServerDelay, StopSignal, StreamKind,
-    WaitResult,
+    RecordedPacket, RunKind, RunOrigin, RunResults, ScheduleResults, SentAudio, SentImpairment, ServerDelay,
+    StopSignal, StreamKind, WaitResult,
 };
 pub use run::{ClientNode, Workload, WorkloadStep};
 pub use schedule::Schedule;

@@ -94,7 +94,7 @@ impl FrameTracker {
                 self.tracker.on_sent(STREAM, (due, sent_at), INTACT_DIGEST);
                 self.publish_figures(sent_at);
             }
-            MoqtClientEvent::FrameSkipped { due } => self.tracker.on_not_sent(STREAM, due, false, &[]),
+            MoqtClientEvent::ScheduleShifted(by) => self.tracker.on_schedule_shift(by),
             MoqtClientEvent::Paused(pause) => self.tracker.hosts.this.add_pause(pause, pause.end - pause.start),
             MoqtClientEvent::FrameReturned { group, frame, sent_at, at, intact, ref payload } => {
                 // Another copy of a returned frame is a duplicate, but a late copy of a lost frame is unmatched.
@@ -156,6 +156,9 @@ impl FrameTracker {
         let mut run = RunResults { interrupted, ..self.plan.clone() };
         run.duration_ns = self.first_due.map_or(0, |started| saturating_nanos(at.duration_since(started)));
         let PacketTracker { streams, pacing, hosts, .. } = &self.tracker;
+        let groups = streams[STREAM as usize].next_index().div_ceil(self.results.frames_per_group.max(1));
+        let planned = Duration::from_nanos(self.plan.interval_ns.unwrap_or(0)).saturating_mul(groups as u32);
+        run.schedule = self.tracker.schedule_results(planned, 0);
         run.pauses = hosts.this.results(self.first_due.unwrap_or_default());
         // A run that failed before the first frame has no stream.
         let has_stream = streams[STREAM as usize].has_sent() || moqt.failure.is_none();

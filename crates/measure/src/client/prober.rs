@@ -7,7 +7,7 @@ use super::results::{AudioResults, RunKind, StreamKind};
 use super::run::{ClientNode, Workload, WorkloadStep};
 use super::schedule::RequestSchedule;
 use super::sent_packets::PacketTracker;
-use jamjam_core::node::{SendStatus, TransmitSink};
+use jamjam_core::node::TransmitSink;
 use jamjam_core::time::Time;
 use jamjam_core::wire::{Header, PacketType, SAMPLE_RATE};
 
@@ -82,14 +82,14 @@ impl Workload for ProbeWorkload {
     fn poll_transmit(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> WorkloadStep {
         let Self { config, audio_form, schedule, datagram } = self;
         let kind = config.stream_kind;
-        schedule.poll(now, |due, is_overdue| {
+        schedule.poll(now, tracker, |tracker, due| {
             let expected_digest = config.write_request(*audio_form, now, tracker.next_sequence(kind), datagram);
-            if is_overdue {
-                tracker.on_not_sent(kind, due, false, datagram);
-                return SendStatus::Sent;
-            }
             tracker.send(kind, (due, now), datagram, expected_digest, sink)
         })
+    }
+
+    fn planned(&self) -> Duration {
+        self.schedule.planned()
     }
 
     fn is_endless(&self) -> bool {

@@ -20,8 +20,6 @@ use jamjam_core::time::Time;
 pub struct StreamCounts {
     /// The stream.
     pub stream: StreamKind,
-    /// Packets for which sending failed.
-    pub send_failed: u64,
     /// Datagrams of this type that match no packet.
     pub unmatched: u64,
 }
@@ -29,7 +27,7 @@ pub struct StreamCounts {
 impl StreamCounts {
     /// The counts of each stream of a run.
     pub(crate) fn of_run(run: &RunResults) -> Vec<Self> {
-        let counts = |stream, of: &StreamStats| Self { stream, send_failed: of.send_failed, unmatched: of.unmatched };
+        let counts = |stream, of: &StreamStats| Self { stream, unmatched: of.unmatched };
         StreamKind::ALL.into_iter().filter_map(|kind| Some(counts(kind, run.stream(kind)?))).collect()
     }
 }
@@ -74,8 +72,7 @@ pub fn replay(
     tracker.hosts.this = HostLog::replayed(&run.pauses, started);
     if let Some(server) = &run.server {
         tracker.hosts.server = HostLog::replayed(&server.pauses, started);
-        let reported_at = Time::from_nanos(started.as_nanos().saturating_add_signed(server.first_reported_ns));
-        tracker.hosts.reported_delay = Some((reported_at, server.delay_ns));
+        tracker.hosts.holding_time.get_or_insert(Duration::from_nanos(server.delay_ns));
     }
     for event in events {
         let Some(received_at) = event.received_at else { continue };
@@ -95,14 +92,14 @@ pub fn replay(
     let finish = |kind: StreamKind, sent_packets: SentPackets| {
         let counts = streams.iter().find(|counts| counts.stream == kind)?;
         let sent = &recorded[kind as usize].sent;
-        let outcome = |index, _| match sent.get(usize::try_from(index).ok()?)?.outcome {
+        let outcome = |stream: &SentPackets, _: &_| match sent.get(usize::try_from(stream.first_index()).ok()?)?.outcome
+        {
             PacketOutcome::Lost => Some(FinalOutcome::Lost),
-            PacketOutcome::DroppedByThisHost => Some(FinalOutcome::DroppedByThisHost),
-            PacketOutcome::DroppedByServerHost => Some(FinalOutcome::DroppedByServerHost),
+            PacketOutcome::Excluded => Some(FinalOutcome::Excluded),
             _ => None,
         };
         let stats = sent_packets.finish(outcome, &hosts, &mut ());
-        Some(StreamStats { send_failed: counts.send_failed, unmatched: counts.unmatched, ..stats })
+        Some(StreamStats { unmatched: counts.unmatched, ..stats })
     };
     if let (Some(results), Some(stats)) = (&mut run.audio, finish(StreamKind::Audio, audio)) {
         results.stats = stats;
@@ -171,7 +168,7 @@ impl RecordedStream {
             self.sent.get(self.replayed).filter(|packet| packet.sent_at <= time || self.replayed < minimum)
         {
             if packet.outcome == PacketOutcome::NotSent {
-                tracker.on_not_sent(kind, packet.due, false, &[]);
+                tracker.on_not_sent(kind, packet.due);
             } else {
                 tracker.on_sent(kind, (packet.due, packet.sent_at), INTACT_DIGEST);
             }

@@ -118,6 +118,21 @@ pub struct WaitResult {
     pub reply_received: bool,
 }
 
+/// Durations and shifts of the schedule, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleResults {
+    /// Duration of the packets according to the plan of the run.
+    pub planned_ns: u64,
+    /// Time from the start until the packets were sent, including the interval after the last one.
+    pub actual_ns: u64,
+    /// How often the rest of the schedule was delayed, because this host paused, was too slow, or could not write to the socket.
+    pub shifts: u64,
+    /// Sum of these delays.
+    pub shift_total_ns: u64,
+    /// The largest of these delays.
+    pub shift_max_ns: u64,
+}
+
 /// The command and the host of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunOrigin {
@@ -169,6 +184,9 @@ pub struct RunResults {
     /// Pacing errors of the evaluated stream.
     #[serde(skip)]
     pub pacing: Option<PacingStats>,
+    /// The schedule; `None` if no packet was planned, or the packets have no schedule.
+    #[serde(default)]
+    pub schedule: Option<ScheduleResults>,
     /// Pauses of this host.
     #[serde(default)]
     pub pauses: PauseResults,
@@ -220,20 +238,23 @@ impl RunResults {
         self.stream(self.evaluated_stream)
     }
 
-    /// Number of packets of a stream lost upstream; `None` without the server's receive counts.
-    pub fn lost_upstream(&self, kind: StreamKind) -> Option<u64> {
+    /// Numbers of packets of a stream lost upstream and downstream; `None` if no loss has a known direction.
+    pub fn lost_by_direction(&self, kind: StreamKind) -> Option<[u64; 2]> {
         let (loss_report, stream) = (self.loss_report.as_ref()?, self.stream(kind)?);
         if stream.lost == 0 {
-            return Some(0);
+            return Some([0, 0]);
         }
-        let Some(received) = loss_report.received else {
-            // An interrupted run has packets in flight. The samples during the run show the direction of the losses before.
-            let by_interval = loss_report.lost_upstream_by_interval(kind as usize, &stream.history);
-            return by_interval.into_iter().sum::<Option<u64>>().filter(|_| !loss_report.samples.is_empty());
-        };
-        // The server did not count what its host dropped before.
-        let missing = missing_packets(stream.sent, received[kind as usize]);
-        Some(missing.saturating_sub(stream.dropped_by_server_host).min(stream.lost))
+        if let Some(received) = loss_report.received.filter(|_| stream.excluded == 0) {
+            let upstream = missing_packets(stream.sent, received[kind as usize]).min(stream.lost);
+            return Some([upstream, stream.lost - upstream]);
+        }
+        // An interrupted run has packets in flight, and a pause leaves excluded ones. The samples during the run show the direction of the
+        // losses at other times.
+        let by_interval = loss_report.lost_upstream_by_interval(kind as usize, &stream.history);
+        let known = by_interval.iter().zip(stream.history.intervals());
+        let known = known.filter_map(|(upstream, interval)| Some([(*upstream)?, interval.lost - (*upstream)?]));
+        let sum = known.fold([0, 0], |sum, next| [sum[0] + next[0], sum[1] + next[1]]);
+        Some(sum).filter(|sum| *sum != [0, 0])
     }
 
     /// The server's delay for AUDIO; both fields are `None` if no audio was sent.
@@ -312,7 +333,7 @@ pub struct AudioResults {
     pub ip_bytes: u32,
     /// Sequence number of the first packet.
     pub first_sequence: u32,
-    /// Samples sent or skipped per channel.
+    /// Samples sent per channel.
     pub sent_samples: u64,
     /// Value of `--delay`, or else the delay of the embedded server, in nanoseconds.
     pub configured_server_delay_ns: Option<u64>,
@@ -453,11 +474,9 @@ pub enum PacketOutcome {
     Damaged,
     /// No copy arrived before the time-out.
     Lost,
-    /// No copy arrived, because the receive buffer of this host was full.
-    DroppedByThisHost,
-    /// No copy arrived, because the receive buffer of the server's host was full.
-    DroppedByServerHost,
-    /// This host did not send the packet: it was skipped after a pause, or the system refused it.
+    /// No copy arrived, and the packet was in flight during a pause of this host or of the server.
+    Excluded,
+    /// The system refused to send the packet.
     NotSent,
     /// No copy arrived, but the packet does not count as lost. The run was interrupted before the time-out, or expects no replies.
     InFlight,
@@ -493,7 +512,7 @@ pub struct PacketEvent<'a> {
     pub payload: &'a [u8],
 }
 
-/// An AUDIO packet that was sent or, after a pause, skipped. A packet that could not be sent also counts as part of the sent audio.
+/// An AUDIO packet that was sent. A packet that could not be sent also counts as part of the sent audio.
 #[derive(Clone, Copy, Debug)]
 pub struct SentAudio<'a> {
     /// Index of the packet in the AUDIO stream, from 0.
@@ -506,7 +525,7 @@ pub struct SentAudio<'a> {
 
 /// Receives packet events on the thread that runs the node. Implementations must not block and, after a warm-up, must not allocate.
 pub trait PacketObserver: Send {
-    /// Called after each AUDIO packet is sent, skipped, or could not be sent.
+    /// Called after each AUDIO packet is sent or could not be sent.
     fn on_audio_sent(&mut self, _: SentAudio<'_>) {}
     /// Called for each packet event.
     fn on_packet(&mut self, event: PacketEvent<'_>);

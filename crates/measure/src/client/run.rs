@@ -4,9 +4,10 @@
 use std::array;
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::RunConfig;
-use super::hosts::ServerResults;
+use super::hosts::{HostLog, ServerResults};
 use super::impairing_sink::ImpairingSink;
 use super::link::{ClientLink, LinkConfig, SealingSink};
 use super::live_figures::{LiveFigures, LiveSnapshot, UnfinishedResults};
@@ -45,6 +46,8 @@ pub trait Workload {
     fn start(&mut self, now: Time, tracker: &PacketTracker);
     /// Sends due packets. If due packets remain unsent, the returned [`WorkloadStep::NextDue`] is not later than `now`.
     fn poll_transmit(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> WorkloadStep;
+    /// The planned duration of the packets so far.
+    fn planned(&self) -> Duration;
     /// Results of the AUDIO stream, if it was sent; [`ClientNode`] adds the statistics.
     fn audio_results(&self) -> Option<AudioResults>;
     /// The stream and the reply in a datagram from the peer, without the reply if it is malformed; `None` if the datagram is no reply.
@@ -236,6 +239,8 @@ impl<S: Workload> ClientNode<S> {
             ip_bytes: (wire::ip_udp_header_len(config.peer.ip()) + HEADER_LEN + sealing) as u32 + results.payload_bytes,
             ..results
         });
+        let source_paused_ns = run.audio.as_ref().map_or(0, |audio| audio.source_paused_ns);
+        run.schedule = self.tracker.schedule_results(self.workload.planned(), source_paused_ns);
         let started = self.started.unwrap_or_default();
         run.pauses = hosts.this.results(started);
         run.is_port_dead = self.is_port_dead;
@@ -279,14 +284,6 @@ impl<S: Workload> ClientNode<S> {
         let (is_response, report) = requester.handle_response(datagram, received_at);
         if let Some(report) = report {
             self.tracker.hosts.on_server_report(&report, self.started);
-            if let Some(counts) = requester.samples.last() {
-                // A paused server drops packets that are sent after the query, until it answers the query.
-                self.tracker.hosts.undelivered = StreamKind::ALL.map(|kind| {
-                    let stats = &self.tracker.stream(kind).stats;
-                    let missing = missing_packets(stats.sent, counts.received[kind as usize]);
-                    missing.saturating_sub(stats.dropped_by_server_host)
-                });
-            }
             if self.tracker.config.server_delay.is_none() {
                 self.tracker.streams[StreamKind::Audio as usize].expect_first_reply_after(report.report.delay);
             }
@@ -307,7 +304,7 @@ impl<S: Workload> ClientNode<S> {
     fn start_sending(&mut self, now: Time) {
         self.started = Some(now);
         // Only a failed wait reports its pauses.
-        self.tracker.hosts.this.restart();
+        self.tracker.hosts.this = HostLog::default();
         self.workload.start(now, &self.tracker);
         if let Some(requester) = &mut self.loss_report_requester {
             requester.start(now);
@@ -491,14 +488,8 @@ impl<S: Workload> Node for ClientNode<S> {
         }
     }
 
-    fn on_dropped(&mut self, total: u64) {
-        self.tracker.hosts.this.set_dropped(total);
-    }
-
     fn on_address_changed(&mut self, silence: Pause) {
-        let unanswered = self.tracker.streams.iter().flat_map(|stream| stream.overdue(None));
-        let in_flight = unanswered.filter(|(_, sent_at, expected_at)| silence.overlaps(*sent_at, *expected_at)).count();
-        self.tracker.hosts.this.on_address_changed(silence, in_flight as u64);
+        self.tracker.hosts.this.add_pause(silence, silence.end - silence.start);
     }
 
     fn on_port_unreachable(&mut self, now: Time, total: u64) {

@@ -5,10 +5,16 @@ use std::time::Duration;
 use super::run::WorkloadStep;
 use super::sent_packets::PacketTracker;
 use jamjam_core::node::{MAX_SENDS_PER_POLL, SendStatus};
-use jamjam_core::time::{NANOS_PER_SECOND, Time, saturating_nanos};
+use jamjam_core::time::{MIN_PAUSE, NANOS_PER_SECOND, Time, saturating_nanos};
 
-/// Deadlines at a constant rate. Each is computed from the start of the schedule, so that rounding errors do not accumulate and a late packet
-/// does not shift later deadlines.
+/// By how much the rest of a schedule is delayed if a packet that was due at `due` is sent only `now`: more than [`MIN_PAUSE`] and more than one
+/// `interval`. Packets that are less late are sent in a burst.
+pub(super) fn overdue(due: Time, now: Time, interval: Duration) -> Option<Duration> {
+    Some(now - due).filter(|late| *late > interval.max(MIN_PAUSE))
+}
+
+/// Deadlines at a constant rate. Each is computed from the start of the schedule, so that rounding errors do not accumulate and a packet that
+/// is a little late does not shift later deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
     start: Time,
@@ -42,6 +48,11 @@ impl Schedule {
         let offset = u128::from(step) * u128::from(self.numerator) / u128::from(self.denominator);
         Time::from_nanos(self.start.as_nanos().saturating_add(u64::try_from(offset).unwrap_or(u64::MAX)))
     }
+
+    /// Duration of the first `steps` steps.
+    pub(super) fn duration(&self, steps: u64) -> Duration {
+        self.due(steps) - self.due(0)
+    }
 }
 
 /// The requests of a probe: one at each interval, up to a number of requests.
@@ -50,13 +61,15 @@ pub(super) struct RequestSchedule {
     count: Option<u64>,
     interval: Duration,
     schedule: Schedule,
-    /// Requests that were sent or skipped.
+    /// Requests that were sent or refused.
     passed: u64,
+    /// Whether the socket would not take the next request.
+    is_blocked: bool,
 }
 
 impl RequestSchedule {
     pub(super) fn new(count: Option<u64>, interval: Duration) -> Self {
-        Self { count, interval, schedule: Schedule::from_interval(Time::ZERO, 0), passed: 0 }
+        Self { count, interval, schedule: Schedule::from_interval(Time::ZERO, 0), passed: 0, is_blocked: false }
     }
 
     /// Starts the schedule at `now`.
@@ -69,8 +82,19 @@ impl RequestSchedule {
         self.count.is_none_or(|count| self.passed < count)
     }
 
-    /// Calls `send` for each due request, with the time at which it was due, and whether it is too late to be sent.
-    pub(super) fn poll(&mut self, now: Time, mut send: impl FnMut(Time, bool) -> SendStatus) -> WorkloadStep {
+    /// The planned duration of the requests so far.
+    pub(super) fn planned(&self) -> Duration {
+        self.schedule.duration(self.passed)
+    }
+
+    /// Calls `send` for each due request, with the time at which it was due. If a request is overdue, delays it and the rest of the schedule. A
+    /// request that waited for the socket keeps its due time, so that its wait is a pacing error, and only the rest is delayed.
+    pub(super) fn poll(
+        &mut self,
+        now: Time,
+        tracker: &mut PacketTracker,
+        mut send: impl FnMut(&mut PacketTracker, Time) -> SendStatus,
+    ) -> WorkloadStep {
         for _ in 0..MAX_SENDS_PER_POLL {
             if !self.has_unsent() {
                 return WorkloadStep::Done;
@@ -79,8 +103,16 @@ impl RequestSchedule {
             if due > now {
                 return WorkloadStep::NextDue(due);
             }
-            if send(due, PacketTracker::is_overdue(due, now, self.interval)) == SendStatus::WouldBlock {
+            let overdue = overdue(due, now, self.interval);
+            let was_blocked = self.is_blocked;
+            let sent_as_due = if overdue.is_some() && !was_blocked { now } else { due };
+            self.is_blocked = send(tracker, sent_as_due) == SendStatus::WouldBlock;
+            if self.is_blocked {
                 return WorkloadStep::WouldBlock;
+            }
+            if let Some(late) = overdue {
+                self.schedule.delay(late);
+                tracker.on_schedule_shift(late);
             }
             self.passed += 1;
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::reply::{reply_digest, write_request};
 use super::results::{AudioResults, CaptureResults, RunKind, StreamKind};
 use super::run::{ClientNode, Workload, WorkloadStep};
-use super::schedule::Schedule;
+use super::schedule::{Schedule, overdue};
 use super::sent_packets::PacketTracker;
 use jamjam_core::audio::quality::SourceQuality;
 use jamjam_core::node::{DriverWaker, MAX_SENDS_PER_POLL, SendStatus, TransmitSink};
@@ -15,9 +15,6 @@ use jamjam_core::wire::{HEADER_LEN, Header, LatencyInfo, PacketType};
 
 /// Interval of KEEPALIVE and LATENCY_PING.
 const PERIODIC_PACKET_INTERVAL: Duration = Duration::from_secs(1);
-
-/// After a pause of this host, a source has this time to catch up with the schedule. Until then, its overdue packets are skipped.
-const CATCH_UP_TIME: Duration = Duration::from_secs(1);
 
 /// Time until a source without ready samples is polled again.
 const SOURCE_RETRY_INTERVAL: Duration = Duration::from_millis(1);
@@ -99,6 +96,8 @@ pub struct AudioWorkload<S: ?Sized> {
     next_datagram_due: Time,
     /// When the source ended. Periodic packets that are due after this time are not sent.
     source_ended: Option<Time>,
+    /// Whether the socket would not take the next packet.
+    is_blocked: bool,
     /// When to poll a pending source again.
     retry_at: Option<Time>,
     /// When the source was last polled and had no payload ready. Every packet that was due by this time is an underrun.
@@ -121,6 +120,7 @@ impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
             next_digest: 0,
             next_datagram_due: Time::ZERO,
             source_ended: None,
+            is_blocked: false,
             retry_at: None,
             starved_at: None,
         }
@@ -176,29 +176,29 @@ impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
                 }
             }
             self.retry_at = None;
-            let mut due = self.next_datagram_due;
-            let frame_samples = u64::from(self.results.frame_samples);
-            let packet_duration = || self.audio_schedule.due(frame_samples) - self.audio_schedule.due(0);
-            let is_overdue = !self.is_live() && PacketTracker::is_overdue(due, now, packet_duration());
-            // After a pause of this host, the source needs time to catch up. This is not an underrun.
-            let has_resumed = tracker.hosts.this.resumed_at().is_some_and(|at| now < at + CATCH_UP_TIME);
-            let is_underrun = !has_resumed && self.starved_at.is_some_and(|starved_at| due <= starved_at);
-            if is_overdue && !is_underrun {
-                tracker.on_not_sent(StreamKind::Audio, due, false, &self.next_datagram);
-            } else {
-                if is_overdue {
-                    // The source paused. All audio after the pause is sent later by the length of the pause.
+            let due = self.next_datagram_due;
+            // After a pause of this host, the source may need time to catch up.
+            let has_resumed = tracker.hosts.this.resumed_at().is_some_and(|at| at > due);
+            let is_underrun = !has_resumed && self.starved_at.is_some_and(|at| due <= at);
+            let packet_duration = self.audio_schedule.duration(self.results.frame_samples.into());
+            // A live source goes on with its own clock.
+            let late = overdue(due, now, packet_duration).filter(|_| !self.is_live());
+            let due = if late.is_some() && !self.is_blocked { now } else { due };
+            let (datagram, digest) = (&self.next_datagram, self.next_digest);
+            if tracker.send(StreamKind::Audio, (due, now), datagram, digest, sink) == SendStatus::WouldBlock {
+                return SendStatus::WouldBlock;
+            }
+            self.is_blocked = false;
+            self.results.underruns += u64::from(is_underrun);
+            if let Some(late) = late {
+                self.audio_schedule.delay(late);
+                if is_underrun {
                     let paused_ns = &mut self.results.source_paused_ns;
-                    *paused_ns = paused_ns.saturating_add(saturating_nanos(now - due));
-                    self.audio_schedule.delay(now - due);
-                    due = now;
-                    self.next_datagram_due = now;
+                    *paused_ns = paused_ns.saturating_add(saturating_nanos(late));
+                } else {
+                    self.periodic_schedule.delay(late);
+                    tracker.on_schedule_shift(late);
                 }
-                let (datagram, digest) = (&self.next_datagram, self.next_digest);
-                if tracker.send(StreamKind::Audio, (due, now), datagram, digest, sink) == SendStatus::WouldBlock {
-                    return SendStatus::WouldBlock;
-                }
-                self.results.underruns += u64::from(is_underrun);
             }
             let payload_len = self.next_datagram.len() - HEADER_LEN;
             self.results.payload_bytes = self.results.payload_bytes.max(payload_len as u32);
@@ -212,15 +212,14 @@ impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
     fn send_periodic(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> SendStatus {
         while self.periodic_schedule.due(self.periods_sent) <= self.source_ended.unwrap_or(now) {
             let due = self.periodic_schedule.due(self.periods_sent);
+            if let Some(late) = overdue(due, now, PERIODIC_PACKET_INTERVAL) {
+                self.periodic_schedule.delay(late);
+            }
             let status = match self.next_periodic {
                 None => {
                     let AudioResults { frame_samples, sample_rate, channels, .. } = self.results;
                     let latency_info = LatencyInfo::pcm_datagram(frame_samples, sample_rate, channels as u8);
                     tracker.send_untracked(&latency_info, sink)
-                }
-                Some(kind) if PacketTracker::is_overdue(due, now, PERIODIC_PACKET_INTERVAL) => {
-                    tracker.on_not_sent(kind, due, false, &[]);
-                    SendStatus::Sent
                 }
                 Some(kind) => {
                     let digest = write_request(kind, now, tracker.next_sequence(kind), &mut self.periodic_datagram);
@@ -255,9 +254,9 @@ impl<S: PayloadSource + ?Sized> Workload for AudioWorkload<S> {
 
     fn poll_transmit(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> WorkloadStep {
         // Periodic packets are sent before `source_ended` is checked, so that a ping is sent even if the audio is a single packet.
-        if self.send_audio(now, tracker, sink) == SendStatus::WouldBlock
-            || self.send_periodic(now, tracker, sink) == SendStatus::WouldBlock
-        {
+        self.is_blocked = self.send_audio(now, tracker, sink) == SendStatus::WouldBlock
+            || self.send_periodic(now, tracker, sink) == SendStatus::WouldBlock;
+        if self.is_blocked {
             return WorkloadStep::WouldBlock;
         }
         if self.source_ended.is_some() {
@@ -269,6 +268,10 @@ impl<S: PayloadSource + ?Sized> Workload for AudioWorkload<S> {
 
     fn waker(&self) -> Option<&DriverWaker> {
         self.source.waker()
+    }
+
+    fn planned(&self) -> Duration {
+        self.audio_schedule.duration(self.results.sent_samples)
     }
 
     fn audio_results(&self) -> Option<AudioResults> {

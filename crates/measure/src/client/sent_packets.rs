@@ -8,13 +8,15 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::RunConfig;
-use super::hosts::{Hosts, Unanswered};
+use super::hosts::Hosts;
 use super::live_figures::{LiveCounts, LiveSnapshot};
 use super::reply::ReceivedReply;
-use super::results::{PacketEvent, PacketObserver, PacketOutcome, RecordedPacket, SentAudio, StreamKind};
+use super::results::{
+    PacketEvent, PacketObserver, PacketOutcome, RecordedPacket, ScheduleResults, SentAudio, StreamKind,
+};
 use jamjam_core::node::{SendStatus, Transmit, TransmitSink};
 use jamjam_core::stats::{FinalOutcome, History, PacingStats, Reordering, StreamStats};
-use jamjam_core::time::{MIN_PAUSE, Time, saturating_nanos};
+use jamjam_core::time::{Time, saturating_nanos};
 use jamjam_core::wire::HEADER_LEN;
 
 /// Maximum tracked packets per stream. After this many later packets, the outcome of a packet is final. At 375 packets per second, this
@@ -28,8 +30,8 @@ const ROUND_TRIPS_PER_SECOND: usize = 512;
 /// The same for each other stream of a run. `send` sends one LATENCY_PING and one KEEPALIVE per second.
 const OTHER_ROUND_TRIPS_PER_SECOND: usize = 4;
 
-/// Seconds of round trips for which memory is allocated in advance, while it is not known whether the server paused.
-const UNVERIFIED_SECONDS: usize = 4;
+/// Seconds of returned packets for which memory is allocated in advance, while it is not known whether the server paused.
+const UNEVALUATED_SECONDS: usize = 4;
 
 /// The sent packets and pacing of a run over UDP or WebSocket.
 pub struct PacketTracker {
@@ -38,6 +40,10 @@ pub struct PacketTracker {
     pub(super) streams: [SentPackets; 3],
     pub(super) pacing: PacingStats,
     pub(super) hosts: Hosts,
+    /// Shifts of the schedule, and until [`Self::schedule_results`] no durations.
+    schedule: ScheduleResults,
+    /// By how much the last packet of the evaluated stream was sent late, in nanoseconds.
+    last_lateness_ns: i64,
     /// Received datagrams that belong to no stream of the run.
     pub(super) stray: u64,
     /// Sequence numbers of the KEEPALIVE packets of `--wait-for`, whose replies are not counted.
@@ -56,8 +62,10 @@ impl PacketTracker {
             };
             SentPackets::new(kind, first_sequence, config.replies_expected.then_some(first_reply), round_trips)
         });
-        let (pacing, hosts) = (PacingStats::default(), Hosts::new());
-        Self { config, streams, pacing, hosts, stray: 0, readiness_sequences: 0..0, observer }
+        let hosts = Hosts::new(config.server_delay);
+        let (pacing, schedule, last_lateness_ns) = (PacingStats::default(), ScheduleResults::default(), 0);
+        let readiness_sequences = 0..0;
+        Self { config, streams, pacing, hosts, schedule, last_lateness_ns, stray: 0, readiness_sequences, observer }
     }
 
     /// The sent packets of a stream.
@@ -88,7 +96,10 @@ impl PacketTracker {
         let status = self.send_untracked(datagram, sink);
         match status {
             SendStatus::WouldBlock => {}
-            SendStatus::Failed => self.on_not_sent(kind, due, true, datagram),
+            SendStatus::Failed => {
+                self.on_audio(kind, datagram);
+                self.on_not_sent(kind, due);
+            }
             SendStatus::Sent | SendStatus::GsoUnsupported => {
                 self.on_audio(kind, datagram);
                 self.on_sent(kind, (due, now), expected_digest);
@@ -97,15 +108,26 @@ impl PacketTracker {
         status
     }
 
-    /// Whether a packet that was due at `due` is skipped, because it is overdue by more than [`MIN_PAUSE`] and more than `interval`.
-    pub(super) fn is_overdue(due: Time, now: Time, interval: Duration) -> bool {
-        now > due + interval.max(MIN_PAUSE)
+    /// Records that the rest of the schedule was delayed.
+    pub(super) fn on_schedule_shift(&mut self, by: Duration) {
+        let (schedule, by_ns) = (&mut self.schedule, saturating_nanos(by));
+        schedule.shifts += 1;
+        schedule.shift_total_ns = schedule.shift_total_ns.saturating_add(by_ns);
+        schedule.shift_max_ns = schedule.shift_max_ns.max(by_ns);
     }
 
-    /// Tracks a packet that was due at `due` and that this host did not send. If `refused` is true, the operating system refused it.
-    pub(super) fn on_not_sent(&mut self, kind: StreamKind, due: Time, refused: bool, datagram: &[u8]) {
-        self.on_audio(kind, datagram);
-        self.streams[kind as usize].on_not_sent(due, refused, &mut self.hosts, &mut *self.observer);
+    /// The schedule of packets that were planned to take `planned`, and which the source delayed by `source_paused_ns`; `None` if no packet was
+    /// planned.
+    pub(super) fn schedule_results(&self, planned: Duration, source_paused_ns: u64) -> Option<ScheduleResults> {
+        let planned_ns = saturating_nanos(planned);
+        let shifted_ns = planned_ns.saturating_add(self.schedule.shift_total_ns).saturating_add(source_paused_ns);
+        let actual_ns = shifted_ns.saturating_add_signed(self.last_lateness_ns);
+        (planned_ns > 0).then_some(ScheduleResults { planned_ns, actual_ns, ..self.schedule })
+    }
+
+    /// Tracks a packet that was due at `due` and that the system refused to send.
+    pub(super) fn on_not_sent(&mut self, kind: StreamKind, due: Time) {
+        self.streams[kind as usize].on_not_sent(due, &self.hosts, &mut *self.observer);
     }
 
     /// Passes the audio of the next packet to the observer.
@@ -119,8 +141,9 @@ impl PacketTracker {
 
     /// Tracks a packet that was due at `due` and sent at `sent_at`.
     pub(super) fn on_sent(&mut self, kind: StreamKind, (due, sent_at): (Time, Time), expected_digest: u64) {
-        self.streams[kind as usize].on_sent((due, sent_at), expected_digest, &mut self.hosts, &mut *self.observer);
-        if kind == self.config.evaluated_stream && !self.hosts.this.paused_within(due, sent_at) {
+        self.streams[kind as usize].on_sent((due, sent_at), expected_digest, &self.hosts, &mut *self.observer);
+        if kind == self.config.evaluated_stream {
+            self.last_lateness_ns = sent_at.signed_nanos_since(due);
             self.pacing.on_sent(due, sent_at);
         }
     }
@@ -151,20 +174,17 @@ impl PacketTracker {
     pub(super) fn snapshot(&mut self, now: Time) -> LiveSnapshot {
         let RunConfig { evaluated_stream, timeout, replies_expected, .. } = self.config;
         let is_audio = evaluated_stream == StreamKind::Audio;
-        let server_delay = if is_audio { self.server_delay(now) } else { Some(0) };
+        let server_delay = if is_audio { self.server_delay() } else { Some(0) };
         let packets = StreamKind::ALL.map(|kind| self.stream(kind).next_index());
-        let (paused_ns, resumed_at) = (self.hosts.this.total_ns, self.hosts.this.resumed_at().unwrap_or_default());
-        let evaluated = &mut self.streams[evaluated_stream as usize];
-        let figures = evaluated.snapshot(now, timeout, resumed_at, server_delay);
+        let paused_ns = self.hosts.this.total_ns;
+        let figures = self.streams[evaluated_stream as usize].snapshot(now, timeout, &self.hosts, server_delay);
         LiveSnapshot { packets, replies_expected, paused_ns, ..figures }
     }
 
-    /// The [`ServerDelay`](super::ServerDelay) as far as it is known at `at`.
-    fn server_delay(&self, at: Time) -> Option<i64> {
-        let reported = self.hosts.reported_delay.filter(|(reported_at, _)| *reported_at < at).map(|(_, delay)| delay);
-        let known = self.config.server_delay.map(saturating_nanos).or(reported);
+    /// The [`ServerDelay`](super::ServerDelay) as far as it is known.
+    fn server_delay(&self) -> Option<i64> {
         let [min_rtt, min_ping] = [StreamKind::Audio, StreamKind::Ping].map(|kind| self.stream(kind).min_rtt);
-        let known = known.map(|delay| i64::try_from(delay).unwrap_or(i64::MAX));
+        let known = self.hosts.holding_time.map(|delay| i64::try_from(delay.as_nanos()).unwrap_or(i64::MAX));
         known.or_else(|| Some((min_rtt? - min_ping?).max(0)))
     }
 
@@ -172,16 +192,13 @@ impl PacketTracker {
     /// packets without a reply go to `observer`.
     pub(super) fn finish(
         streams: [SentPackets; 3],
-        hosts: &mut Hosts,
+        hosts: &Hosts,
         interrupted: Option<(Time, Duration)>,
         observer: &mut dyn PacketObserver,
     ) -> [StreamStats; 3] {
-        let overdue: Vec<_> = streams.iter().flat_map(|stream| stream.overdue(interrupted)).collect();
-        let mut outcomes = hosts.attribute_all(&overdue).into_iter();
         streams.map(|stream| {
-            let is_overdue = stream.is_overdue(interrupted);
-            let outcome = |_, sent_at| is_overdue(sent_at).then(|| outcomes.next()).flatten();
-            stream.finish(outcome, hosts, observer)
+            let timed_out = stream.timed_out(interrupted);
+            stream.finish(|stream, packet| timed_out(packet).then(|| stream.unanswered(packet, hosts)), hosts, observer)
         })
     }
 
@@ -196,23 +213,32 @@ impl PacketTracker {
     }
 }
 
-/// State of a packet, with the digest of the expected reply or the RTT in nanoseconds.
+/// State of a packet, with the digest of the expected reply or the RTT in nanoseconds. Of a packet that `Arrived`, it is not known yet whether
+/// it is excluded.
 #[derive(Clone, Copy)]
 enum PacketState {
     NotSent,
     InFlight { expected_digest: u64 },
     Damaged { expected_digest: u64 },
+    Arrived { rtt: i64 },
     Returned { rtt: i64 },
+    Excluded,
 }
 
 #[derive(Clone, Copy)]
-struct SentPacket {
+pub(super) struct SentPacket {
     due: Time,
     sent_at: Time,
     state: PacketState,
+    /// Whether the live view counts the packet as lost.
+    is_presumed_lost: bool,
 }
 
 impl SentPacket {
+    fn new(due: Time, sent_at: Time, state: PacketState) -> Self {
+        Self { due, sent_at, state, is_presumed_lost: false }
+    }
+
     fn was_sent(&self) -> bool {
         !matches!(self.state, PacketState::NotSent)
     }
@@ -237,9 +263,11 @@ pub(super) struct SentPackets {
     reordering: Reordering,
     /// The smallest round trip so far.
     min_rtt: Option<i64>,
-    /// Send and arrival times of returned packets, in the order of arrival. Their round trips are recorded as soon as it is known whether
-    /// the server paused.
-    unverified: VecDeque<(Time, Time)>,
+    /// Number of packets for which an undamaged copy arrived, and the index after the newest answered packet.
+    arrived: u64,
+    answered_until: u64,
+    /// Indexes of returned packets, in the order of arrival. They are evaluated as soon as it is known whether the server paused.
+    unevaluated: VecDeque<u64>,
     pub(super) stats: StreamStats,
     live: LiveCounts,
 }
@@ -259,7 +287,9 @@ impl SentPackets {
             packets: VecDeque::new(),
             reordering: Reordering::default(),
             min_rtt: None,
-            unverified: VecDeque::with_capacity(round_trips * UNVERIFIED_SECONDS),
+            arrived: 0,
+            answered_until: 0,
+            unevaluated: VecDeque::with_capacity(round_trips * UNEVALUATED_SECONDS),
             stats,
             live: LiveCounts::default(),
         }
@@ -286,33 +316,35 @@ impl SentPackets {
     }
 
     /// Records a packet that was due and sent at these times. `digest` is the [`reply_digest`] of the expected reply.
-    fn on_sent(&mut self, times: (Time, Time), digest: u64, hosts: &mut Hosts, observer: &mut dyn PacketObserver) {
+    fn on_sent(&mut self, times: (Time, Time), digest: u64, hosts: &Hosts, observer: &mut dyn PacketObserver) {
         let ((due, sent_at), state) = (times, PacketState::InFlight { expected_digest: digest });
-        self.track(SentPacket { due, sent_at, state }, hosts, observer);
+        self.track(SentPacket::new(due, sent_at, state), hosts, observer);
         self.last_sent = Some(sent_at);
         self.stats.on_sent(sent_at);
     }
 
-    /// Records a packet that was due at `due` and that this host did not send. If `refused` is true, the operating system refused it.
-    fn on_not_sent(&mut self, due: Time, refused: bool, hosts: &mut Hosts, observer: &mut dyn PacketObserver) {
+    /// Records a packet that was due at `due` and that the system refused to send.
+    fn on_not_sent(&mut self, due: Time, hosts: &Hosts, observer: &mut dyn PacketObserver) {
         let index = self.next_index();
-        self.track(SentPacket { due, sent_at: due, state: PacketState::NotSent }, hosts, observer);
-        self.stats.on_not_sent(due, refused);
+        self.track(SentPacket::new(due, due, PacketState::NotSent), hosts, observer);
+        self.stats.on_not_sent(due);
         self.report_unanswered(index, (due, due), PacketOutcome::NotSent, observer);
     }
 
-    fn track(&mut self, packet: SentPacket, hosts: &mut Hosts, observer: &mut dyn PacketObserver) {
+    fn track(&mut self, packet: SentPacket, hosts: &Hosts, observer: &mut dyn PacketObserver) {
         if self.packets.len() == SENT_PACKETS_CAPACITY {
             let unanswered = self.packets.front().filter(|oldest| self.expects_replies() && oldest.is_unanswered());
-            let attribute = |oldest| hosts.attribute(self.expected(oldest), true);
-            let outcome = unanswered.map_or(FinalOutcome::InFlight, attribute);
+            let outcome = unanswered.map_or(FinalOutcome::InFlight, |oldest| self.unanswered(oldest, hosts));
             self.settle_oldest(outcome, hosts, observer);
         }
         self.packets.push_back(packet);
     }
 
-    fn expected(&self, packet: &SentPacket) -> Unanswered {
-        (self.stream_kind as usize, packet.sent_at, packet.sent_at + self.expected_rtt())
+    /// The outcome of a packet without a reply.
+    fn unanswered(&self, packet: &SentPacket, hosts: &Hosts) -> FinalOutcome {
+        let expected_at = packet.sent_at + self.expected_rtt();
+        let is_excluded = hosts.excludes(self.stream_kind, packet.sent_at, expected_at);
+        if is_excluded { FinalOutcome::Excluded } else { FinalOutcome::Lost }
     }
 
     /// Records a reply.
@@ -328,11 +360,13 @@ impl SentPackets {
         };
         let (index, packet) = (self.first_index + position as u64, &mut self.packets[position]);
         let is_first = packet.is_unanswered();
-        if is_first && index < self.live.next {
-            self.live.lost -= 1;
-        }
+        self.live.lost -= u64::from(std::mem::take(&mut packet.is_presumed_lost));
+        self.answered_until = self.answered_until.max(index + 1);
         let outcome = match packet.state {
-            PacketState::Returned { .. } | PacketState::NotSent => {
+            PacketState::Arrived { .. }
+            | PacketState::Returned { .. }
+            | PacketState::Excluded
+            | PacketState::NotSent => {
                 self.stats.duplicated += 1;
                 PacketOutcome::Duplicate
             }
@@ -346,18 +380,12 @@ impl SentPackets {
             PacketState::InFlight { .. } | PacketState::Damaged { .. } => {
                 let rtt = reply.received_at.signed_nanos_since(packet.sent_at);
                 self.min_rtt = Some(self.min_rtt.map_or(rtt, |min| min.min(rtt)));
-                self.stats.on_returned(packet.sent_at);
-                self.unverified.push_back((packet.sent_at, reply.received_at));
-                if !hosts.this.paused_within(packet.sent_at, reply.received_at) {
+                self.arrived += 1;
+                self.unevaluated.push_back(index);
+                if !hosts.excludes(self.stream_kind, packet.sent_at, reply.received_at) {
                     self.live.last_rtt = Some(rtt);
                 }
-                // After a pause, the streams of a MOQT session are written and read in bursts, in any order.
-                if let Some(reordered) = self.reordering.on_arrival(index, reply.received_at)
-                    && !hosts.this.paused_within(packet.due, reply.received_at)
-                {
-                    self.stats.on_reordered(reordered);
-                }
-                packet.state = PacketState::Returned { rtt };
+                packet.state = PacketState::Arrived { rtt };
                 PacketOutcome::Returned
             }
         };
@@ -365,38 +393,62 @@ impl SentPackets {
         let (stream, sequence, received_at) = (self.stream_kind, reply.sequence, Some(reply.received_at));
         let packet = RecordedPacket { stream, sequence, due, sent_at, received_at, outcome };
         observer.on_packet(PacketEvent { packet, index, is_first, payload: reply.payload });
-        // Memory is bounded, even if the server stops answering.
-        let is_full = self.unverified.len() >= SENT_PACKETS_CAPACITY;
-        self.record_round_trips(if is_full { Time::MAX } else { hosts.server_known_until }, hosts);
+        self.evaluate(hosts.server_known_until, hosts);
     }
 
-    /// Records the round trips of all packets that returned by `until`, except those that were in flight while a host paused.
-    fn record_round_trips(&mut self, until: Time, hosts: &Hosts) {
-        while let Some((sent_at, received_at)) = self.unverified.front().copied().filter(|(_, at)| *at <= until) {
-            self.unverified.pop_front();
-            if !hosts.paused_within(sent_at, received_at) {
-                self.stats.on_round_trip(sent_at, received_at.signed_nanos_since(sent_at));
+    /// Evaluates all packets that returned by `until`: excludes those that were in flight during a pause, and records the others.
+    fn evaluate(&mut self, until: Time, hosts: &Hosts) {
+        while let Some(index) = self.unevaluated.front().copied() {
+            let packet = &mut self.packets[(index - self.first_index) as usize];
+            let PacketState::Arrived { rtt } = packet.state else { break };
+            let received_at = packet.sent_at + Duration::from_nanos(rtt.cast_unsigned());
+            if received_at > until {
+                break;
+            }
+            self.unevaluated.pop_front();
+            let reordered = self.reordering.on_arrival(index, received_at);
+            if hosts.excludes(self.stream_kind, packet.sent_at, received_at) {
+                packet.state = PacketState::Excluded;
+                continue;
+            }
+            packet.state = PacketState::Returned { rtt };
+            self.stats.on_return(packet.sent_at, rtt);
+            if let Some(reordered) = reordered {
+                self.stats.on_reordered(reordered);
             }
         }
     }
 
-    /// The figures of the live view at `now`. Round trips exclude `server_delay` if it is known.
-    fn snapshot(&mut self, now: Time, timeout: Duration, resumed_at: Time, server_delay: Option<i64>) -> LiveSnapshot {
+    /// The figures of the live view at `now`. A packet is presumed lost if a later one has returned, or if it has timed out. Round trips exclude
+    /// `server_delay` if it is known.
+    fn snapshot(&mut self, now: Time, timeout: Duration, hosts: &Hosts, server_delay: Option<i64>) -> LiveSnapshot {
         let timeout = self.reply_timeout(timeout);
         // The replies that arrived during a pause are read after it.
+        let resumed_at = hosts.this.resumed_at().unwrap_or_default();
         while self.expects_replies()
             && let Some(packet) = self.packets.get((self.live.next - self.first_index) as usize)
-            && (!packet.is_unanswered() || now >= packet.sent_at.max(resumed_at) + timeout)
+            && (!packet.is_unanswered()
+                || self.live.next < self.answered_until
+                || now >= packet.sent_at.max(resumed_at) + timeout)
         {
-            self.live.count(packet.was_sent(), packet.is_unanswered());
+            self.count_next(hosts);
         }
         self.live.snapshot(now, &self.stats, server_delay)
+    }
+
+    /// Counts the next packet in the live view.
+    fn count_next(&mut self, hosts: &Hosts) {
+        let position = (self.live.next - self.first_index) as usize;
+        let packet = self.packets[position];
+        let is_lost = packet.is_unanswered() && self.unanswered(&packet, hosts) == FinalOutcome::Lost;
+        self.packets[position].is_presumed_lost = is_lost;
+        self.live.count(packet.was_sent() && (is_lost || !packet.is_unanswered()), is_lost);
     }
 
     /// Whether a reply arrived for the tracked packet with this sequence number.
     pub(super) fn has_received(&self, sequence: u32) -> bool {
         let state = self.position_of(sequence).map(|position| self.packets[position].state);
-        matches!(state, Some(PacketState::Returned { .. } | PacketState::Damaged { .. }))
+        !matches!(state, None | Some(PacketState::NotSent | PacketState::InFlight { .. }))
     }
 
     fn expects_replies(&self) -> bool {
@@ -405,7 +457,7 @@ impl SentPackets {
 
     /// Whether every expected reply arrived.
     fn is_complete(&self) -> bool {
-        !self.expects_replies() || self.stats.returned == self.stats.sent
+        !self.expects_replies() || self.arrived == self.stats.sent
     }
 
     /// The smallest RTT so far. Before the first RTT is measured, `first_reply_timeout` replaces it.
@@ -424,63 +476,61 @@ impl SentPackets {
         self.last_sent.map(|sent_at| sent_at + self.reply_timeout(timeout))
     }
 
-    /// The unanswered packets that timed out, before the run was interrupted if it was.
-    pub(super) fn overdue(&self, interrupted: Option<(Time, Duration)>) -> impl Iterator<Item = Unanswered> {
-        let is_overdue = self.is_overdue(interrupted);
-        let overdue = self.packets.iter().filter(move |packet| packet.is_unanswered() && is_overdue(packet.sent_at));
-        overdue.map(|packet| self.expected(packet))
-    }
-
-    /// Whether an unanswered packet that was sent at a time has timed out. If the run does not expect replies, no packet times out.
-    fn is_overdue(&self, interrupted: Option<(Time, Duration)>) -> impl Fn(Time) -> bool + use<> {
+    /// Whether an unanswered packet has timed out, before the run was interrupted if it was. If the run does not expect replies, no packet
+    /// times out.
+    fn timed_out(&self, interrupted: Option<(Time, Duration)>) -> impl Fn(&SentPacket) -> bool + use<> {
         let interrupted = interrupted.map(|(at, timeout)| (at, self.reply_timeout(timeout)));
         let expects_replies = self.expects_replies();
-        move |sent_at| expects_replies && interrupted.is_none_or(|(at, timeout)| at >= sent_at + timeout)
+        move |packet| expects_replies && interrupted.is_none_or(|(at, timeout)| at >= packet.sent_at + timeout)
     }
 
-    /// Finishes the stream and returns its statistics. `outcome` gets the index and the send time of each unanswered packet, and returns
+    /// Finishes the stream and returns its statistics. `outcome` gets each unanswered packet, which is the oldest tracked one, and returns
     /// `None` if the packet is in flight.
     pub(super) fn finish(
         mut self,
-        mut outcome: impl FnMut(u64, Time) -> Option<FinalOutcome>,
+        outcome: impl Fn(&Self, &SentPacket) -> Option<FinalOutcome>,
         hosts: &Hosts,
         observer: &mut dyn PacketObserver,
     ) -> StreamStats {
-        self.record_round_trips(Time::MAX, hosts);
+        self.evaluate(Time::MAX, hosts);
         while let Some(packet) = self.packets.front() {
-            let unanswered = if packet.is_unanswered() { outcome(self.first_index, packet.sent_at) } else { None };
+            let unanswered = if packet.is_unanswered() { outcome(&self, packet) } else { None };
             self.settle_oldest(unanswered.unwrap_or(FinalOutcome::InFlight), hosts, observer);
         }
         self.stats
     }
 
+    /// Index of the oldest tracked packet.
+    pub(super) fn first_index(&self) -> u64 {
+        self.first_index
+    }
+
     /// Stops tracking the oldest packet. `unanswered` is its outcome if it has no reply.
     fn settle_oldest(&mut self, unanswered: FinalOutcome, hosts: &Hosts, observer: &mut dyn PacketObserver) {
-        let Some(packet) = self.packets.pop_front() else { return };
-        let SentPacket { due, sent_at, state } = packet;
         let index = self.first_index;
         if self.live.next == index && self.expects_replies() {
-            self.live.count(packet.was_sent(), packet.is_unanswered());
+            self.count_next(hosts);
         }
+        if self.packets.front().is_some_and(|packet| matches!(packet.state, PacketState::Arrived { .. })) {
+            // Memory is bounded, even if the server stops answering.
+            self.evaluate(Time::MAX, hosts);
+        }
+        let Some(SentPacket { due, sent_at, state, .. }) = self.packets.pop_front() else { return };
         self.first_index += 1;
         self.reordering.discard_before(self.first_index);
         let settled = match state {
-            PacketState::Returned { rtt } => {
-                let received_at = Time::from_nanos(sent_at.as_nanos().saturating_add_signed(rtt));
-                let is_paused = hosts.paused_within(sent_at, received_at);
-                if is_paused { FinalOutcome::Paused } else { FinalOutcome::Returned { rtt } }
-            }
+            PacketState::Arrived { rtt } | PacketState::Returned { rtt } => FinalOutcome::Returned { rtt },
+            PacketState::Excluded => FinalOutcome::Excluded,
             PacketState::NotSent => FinalOutcome::NotSent,
             PacketState::Damaged { .. } => FinalOutcome::Damaged,
             PacketState::InFlight { .. } => unanswered,
         };
         self.stats.on_settled(sent_at, settled);
         // All other packets have been reported: when the datagram arrived, or when the packet was not sent.
-        let outcome = match settled {
-            FinalOutcome::Lost => PacketOutcome::Lost,
-            FinalOutcome::InFlight => PacketOutcome::InFlight,
-            FinalOutcome::DroppedByThisHost => PacketOutcome::DroppedByThisHost,
-            FinalOutcome::DroppedByServerHost => PacketOutcome::DroppedByServerHost,
+        let outcome = match (state, settled) {
+            (PacketState::InFlight { .. }, FinalOutcome::Lost) => PacketOutcome::Lost,
+            (PacketState::InFlight { .. }, FinalOutcome::Excluded) => PacketOutcome::Excluded,
+            (PacketState::InFlight { .. }, _) => PacketOutcome::InFlight,
             _ => return,
         };
         self.report_unanswered(index, (due, sent_at), outcome, observer);

@@ -65,11 +65,7 @@ impl Workload for WebSocketWorkload {
 
     fn poll_transmit(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> WorkloadStep {
         let Self { matcher, schedule, text, .. } = self;
-        schedule.poll(now, |due, is_overdue| {
-            if is_overdue {
-                tracker.on_not_sent(STREAM, due, false, &[]);
-                return SendStatus::Sent;
-            }
+        schedule.poll(now, tracker, |tracker, due| {
             let sequence = tracker.next_sequence(STREAM);
             matcher.write_request(sequence, now, text);
             let status = tracker.send(STREAM, (due, now), text.as_bytes(), 0, sink);
@@ -78,6 +74,10 @@ impl Workload for WebSocketWorkload {
             }
             status
         })
+    }
+
+    fn planned(&self) -> Duration {
+        self.schedule.planned()
     }
 
     fn audio_results(&self) -> Option<AudioResults> {

@@ -62,7 +62,7 @@ figures! {
     StreamFigures from (run, kind, stream): (&RunResults, StreamKind, &StreamStats) [
         // Unknown if the server delay is unknown.
         let rtt = RoundTrip::of(run, kind);
-        let lost_upstream = run.lost_upstream(kind);
+        let [lost_upstream, lost_downstream] = run.lost_by_direction(kind).map_or([None; 2], |lost| lost.map(Some));
         let rtt_percentile = |p| rtt.and_then(|rtt| rtt.percentile(p)).map(micros);
         let pdv = |p| stream.pdv(p).map(micros);
         let ipdv = &stream.ipdv.magnitudes;
@@ -73,9 +73,8 @@ figures! {
         returned: u64 = stream.returned;
         lost: u64 = stream.lost;
         lost_upstream: Option<u64> = lost_upstream;
-        lost_downstream: Option<u64> = lost_upstream.map(|upstream| stream.lost - upstream);
-        dropped_by_this_host: u64 = stream.dropped_by_this_host;
-        dropped_by_server_host: u64 = stream.dropped_by_server_host;
+        lost_downstream: Option<u64> = lost_downstream;
+        excluded: u64 = stream.excluded;
         damaged: u64 = stream.damaged;
         in_flight: u64 = stream.in_flight;
         loss_ratio: Option<f64> = stream.loss_ratio();
@@ -83,7 +82,6 @@ figures! {
         damaged_copies: u64 = stream.damaged_copies;
         reordered: u64 = stream.reordered;
         unmatched: u64 = stream.unmatched;
-        send_failed: u64 = stream.send_failed;
         rtt_count: u64 = rtt.map_or(0, |rtt| rtt.histogram.count());
         rtt_min_us: Option<f64> = rtt.and_then(|rtt| rtt.min()).map(micros);
         rtt_mean_us: Option<f64> = rtt.and_then(|rtt| rtt.mean()).map(rounded_micros);
@@ -203,8 +201,8 @@ figures! {
 }
 
 impl StreamFigures {
-    /// Whether any reply arrived, intact or damaged.
+    /// Whether any reply arrived, intact or damaged, or whether too few packets were evaluated to say that none did.
     pub(crate) fn has_replies(&self) -> bool {
-        self.returned > 0 || self.damaged > 0
+        self.returned > 0 || self.damaged > 0 || self.excluded * 2 > self.sent
     }
 }

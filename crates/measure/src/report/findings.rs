@@ -260,8 +260,8 @@ fn loss(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Advice> {
     let ratio = lost as f64 / settled as f64;
     let share = format_share(ratio);
     // The direction is known for the sum of all lost packets only.
-    let lost_upstream = run.lost_upstream(run.evaluated_stream).filter(|_| outage.is_none());
-    let direction = lost_upstream.map(|upstream| direction(stream.lost, upstream));
+    let lost_by_direction = run.lost_by_direction(run.evaluated_stream);
+    let direction = lost_by_direction.filter(|_| outage.is_none()).and_then(direction);
     let pattern = (lost >= MIN_LOST_FOR_PATTERN).then(|| loss_pattern(stream, outage, (lost, ratio), unit));
     let dropped_here = run.host_timing.as_ref().and_then(|host| host.kernel_dropped).unwrap_or(0);
     let dropped_there = run.server.as_ref().map_or(0, |server| server.dropped);
@@ -298,14 +298,16 @@ fn loss(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Advice> {
     Some((format!("{what}.{cause}"), suspect.remedy(&format!("Use a cable instead of Wi-Fi, and {other}"))))
 }
 
-/// The direction in which at least nine tenths of `lost` packets were lost, or the packets of both.
-pub(super) fn direction(lost: u64, upstream: u64) -> String {
-    let is_most = |part: u64| part as f64 >= MIN_SHARE_OF_DIRECTION * lost as f64;
-    match lost - upstream {
-        _ if is_most(upstream) => UPSTREAM.to_owned(),
-        downstream if is_most(downstream) => DOWNSTREAM.to_owned(),
-        downstream => format!("in both directions, {upstream} upstream and {downstream} downstream"),
-    }
+/// The direction in which at least nine tenths of the packets with a known direction were lost, or the packets of both. `None` if the
+/// direction of no packet is known.
+pub(super) fn direction([upstream, downstream]: [u64; 2]) -> Option<String> {
+    let is_most = |part: u64| part as f64 >= MIN_SHARE_OF_DIRECTION * (upstream + downstream) as f64;
+    Some(match () {
+        () if upstream + downstream == 0 => return None,
+        () if is_most(upstream) => UPSTREAM.to_owned(),
+        () if is_most(downstream) => DOWNSTREAM.to_owned(),
+        () => format!("in both directions, {upstream} upstream and {downstream} downstream"),
+    })
 }
 
 /// Whether packets are lost in bursts. Independent losses would hit the packet after a lost packet with probability `ratio`. Bursts are reported

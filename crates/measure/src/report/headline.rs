@@ -50,7 +50,8 @@ fn loss(stream: &StreamFigures, unit: &str) -> String {
         None => format!("no {unit} had an outcome{damaged}"),
         Some(0.0) => format!("no {unit} was lost{damaged}"),
         Some(ratio) => {
-            let direction = stream.lost_upstream.map(|upstream| findings::direction(stream.lost, upstream));
+            let by_direction = stream.lost_upstream.zip(stream.lost_downstream);
+            let direction = by_direction.and_then(|(upstream, downstream)| findings::direction([upstream, downstream]));
             let direction = direction.map_or_else(String::new, |direction| format!(" {direction}"));
             format!("{} of the {unit}s were lost{direction}{damaged}", format_share(ratio))
         }

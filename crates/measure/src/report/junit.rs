@@ -60,8 +60,7 @@ fn properties(report: &Report) -> Vec<Property> {
         ("not_sent", stream.not_sent),
         ("returned", stream.returned),
         ("lost", stream.lost),
-        ("dropped_by_this_host", stream.dropped_by_this_host),
-        ("dropped_by_server_host", stream.dropped_by_server_host),
+        ("excluded", stream.excluded),
     ];
     let numbers = [
         ("loss_ratio", stream.loss_ratio),
@@ -78,9 +77,9 @@ fn properties(report: &Report) -> Vec<Property> {
 fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
     let interrupted = report.interrupted.map(|signal| format!("interrupted by {}", quantities::signal(signal)));
     let failure = report.connection_failure().map(|failure| failure.message.as_str());
-    let mostly_not_sent = report.verdict.mostly_not_sent.clone();
+    let not_measured = report.verdict.not_measured.clone();
     let incomplete = error.map(strip_invalid_xml).or(interrupted).or(failure.map(strip_invalid_xml));
-    let status = match incomplete.or(mostly_not_sent) {
+    let status = match incomplete.or(not_measured) {
         Some(reason) if error.is_none() && report.interrupted == Some(StopSignal::ClosedPipe) => skipped(&reason),
         Some(reason) => non_success(NonSuccessKind::Error, "incomplete", &reason, ""),
         None => TestCaseStatus::success(),

@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::figures::figures;
-use super::quantities::{RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_time};
+use super::quantities::{
+    RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_decimals, format_length, format_time,
+};
 use crate::client::{RunResults, StreamKind};
 use jamjam_core::sanitize::sanitize;
 use jamjam_core::stats::StreamStats;
@@ -132,8 +134,12 @@ impl Limits {
         *self != Self::default()
     }
 
-    /// Compares the run with each limit that was set. Times are compared in nanoseconds, before rounding.
+    /// Compares the run with each limit that was set, unless too few packets were evaluated. Times are compared in nanoseconds, before
+    /// rounding.
     pub fn evaluate(&self, run: &RunResults) -> Vec<LimitResult> {
+        if run.evaluated().is_some_and(is_mostly_excluded) {
+            return Vec::new();
+        }
         let nanos = |limit: Option<Duration>| limit.map(|limit| saturating_nanos(limit) as f64);
         let by_profile = self.profile.map(Profile::limits).unwrap_or_default();
         let limits = [
@@ -233,13 +239,13 @@ figures! {
     Verdict from (run, limits): (&RunResults, &[LimitResult]) [
         let stream = run.evaluated();
         let no_reply_reason = no_reply_reason(run, stream);
-        let mostly_not_sent = stream.and_then(|stream| mostly_not_sent_reason(run, stream));
+        let not_measured = stream.and_then(|stream| not_measured_reason(run, stream));
         let protocol = RunProtocol::of_run(run);
         let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
         let damage_reasons: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
         // Limits without a measured value are not listed as exceeded if `no_reply_reason` explains why these values are missing.
         let is_listed = |limit: &&LimitResult| !limit.passed && (no_reply_reason.is_none() || limit.measured.is_some());
-        let mut reasons: Vec<String> = no_reply_reason.iter().chain(&mostly_not_sent).cloned().collect();
+        let mut reasons: Vec<String> = no_reply_reason.iter().chain(&not_measured).cloned().collect();
         reasons.extend(connection_failure_reason(run, stream));
         reasons.extend_from_slice(&damage_reasons);
         reasons.extend(limits.iter().filter(is_listed).map(exceeded_limit));
@@ -250,7 +256,7 @@ figures! {
         #[serde(skip)]
         no_reply_reason: Option<String> = no_reply_reason;
         #[serde(skip)]
-        mostly_not_sent: Option<String> = mostly_not_sent;
+        not_measured: Option<String> = not_measured;
         #[serde(skip)]
         damage_reasons: Vec<String> = damage_reasons;
     }
@@ -287,13 +293,34 @@ fn no_reply_reason(run: &RunResults, stream: Option<&StreamStats>) -> Option<Str
         let (not_sent, planned) = (stream.not_sent + refused, stream.planned());
         return (not_sent > 0).then(|| format!("{not_sent} of {planned} packets could not be sent"));
     }
-    (stream.returned == 0 && stream.damaged == 0).then(|| NO_REPLIES.to_owned())
+    (stream.returned == 0 && stream.damaged == 0 && !is_mostly_excluded(stream)).then(|| NO_REPLIES.to_owned())
 }
 
-/// A run that sent less than half of its plan measured too little.
-fn mostly_not_sent_reason(run: &RunResults, stream: &StreamStats) -> Option<String> {
+/// Whether too few packets were evaluated to compare the run with limits.
+fn is_mostly_excluded(stream: &StreamStats) -> bool {
+    stream.excluded * 2 > stream.sent
+}
+
+/// Why a run measured too little: it evaluated or sent less than half of its plan, or took more than half as long again.
+fn not_measured_reason(run: &RunResults, stream: &StreamStats) -> Option<String> {
     let (sent, planned) = (stream.sent, stream.planned());
     let unit = StreamLabels::new(RunProtocol::of_run(run), run.evaluated_stream).request_unit;
+    if is_mostly_excluded(stream) {
+        let server_ns = run.server.as_ref().map_or(0, |server| server.pauses.total_ns);
+        let (host, ns) = if server_ns > run.pauses.total_ns {
+            ("the server", server_ns)
+        } else {
+            ("this host", run.pauses.total_ns)
+        };
+        let length = format_length(ns as f64 / 1e6);
+        return Some(format!("{host} did not run for {length}: only {} of {sent} evaluated", sent - stream.excluded));
+    }
+    let too_slow = run.schedule.filter(|schedule| sent > 0 && schedule.shift_total_ns > schedule.planned_ns / 2);
+    if let Some(schedule) = too_slow {
+        let rate = |ns: u64| format_decimals(planned as f64 * 1e9 / ns.max(1) as f64, 1);
+        let (actual, intended) = (rate(schedule.actual_ns), rate(schedule.planned_ns));
+        return Some(format!("this host sent {actual} {unit}s per second instead of {intended}"));
+    }
     (run.replies_expected && sent > 0 && sent < planned.div_ceil(2))
         .then(|| format!("this host sent only {sent} of {}", format_count(planned, unit)))
 }

@@ -31,6 +31,7 @@ figures! {
         // If no audio was sent, there is no audio quality to report.
         let quality = audio.and_then(|audio| Some((audio, audio.quality.as_ref()?)));
         let quality = quality.filter(|(_, quality)| quality.sent_samples > 0);
+        let schedule = run.schedule.unwrap_or_default();
         let limits = limits.evaluate(run);
         let verdict = (run, limits.as_slice()).into();
     ] {
@@ -43,6 +44,11 @@ figures! {
         interval_ms: Option<f64> = run.interval_ns.map(unsigned_millis);
         started_unix_ms: u64 = run.started_unix_ms;
         duration_ms: f64 = unsigned_millis(run.duration_ns);
+        planned_duration_ms: Option<f64> = run.schedule.map(|schedule| unsigned_millis(schedule.planned_ns));
+        actual_duration_ms: Option<f64> = run.schedule.map(|schedule| unsigned_millis(schedule.actual_ns));
+        schedule_shifts: u64 = schedule.shifts;
+        schedule_shift_total_ms: f64 = unsigned_millis(schedule.shift_total_ns);
+        schedule_shift_max_ms: f64 = unsigned_millis(schedule.shift_max_ns);
         evaluated_stream: StreamKind = run.evaluated_stream;
         replies_expected: bool = run.replies_expected;
         timeout_ms: f64 = unsigned_millis(run.timeout_ns);

@@ -90,15 +90,13 @@ pub(super) fn stream_rows(report: &Report) -> Vec<Row> {
         table.add(Summary, "lost upstream", |stream| known(stream.lost_upstream));
         table.add(Summary, "lost downstream", |stream| known(stream.lost_downstream));
     }
-    table.nonzero(Summary, "dropped by this host", |stream| stream.dropped_by_this_host);
-    table.nonzero(Summary, "dropped by server", |stream| stream.dropped_by_server_host);
+    table.nonzero(Summary, "excluded", |stream| stream.excluded);
     table.add(Summary, "loss", |stream| stream.loss_ratio.map(format_percent));
     table.anomaly("damaged", |stream| stream.damaged);
     table.nonzero(Short, "damaged copies", |stream| stream.damaged_copies);
     table.anomaly("duplicated", |stream| stream.duplicated);
     table.anomaly("reordered", |stream| stream.reordered);
     table.nonzero(Short, "unmatched", |stream| stream.unmatched);
-    table.nonzero(Short, "send failed", |stream| stream.send_failed);
     // If no replies are expected, every packet stays in flight.
     if report.replies_expected {
         table.nonzero(Short, "in flight", |stream| stream.in_flight);
@@ -131,6 +129,7 @@ pub(super) fn further_rows(report: &Report) -> Vec<Row> {
         add(Full, "PDV", p50.map(|_| times_text([("p50", p50), ("p99", p99), ("p99.9", p999), ("max", max)])));
         add(Full, "IPDV", ipdv(stream));
     }
+    add(if report.schedule_shifts > 0 { Short } else { Full }, "schedule", schedule(report));
     if let Some(pacing) = &report.pacing {
         let [p50, p99] = [("p50", pacing.pacing_p50_us), ("p99", pacing.pacing_p99_us)];
         let [p999, max] = [("p99.9", pacing.pacing_p999_us), ("max", pacing.pacing_max_us)];
@@ -163,6 +162,18 @@ pub(super) fn further_rows(report: &Report) -> Vec<Row> {
     let worst = report.time_series.as_ref().and_then(|series| series.worst_ten_seconds.as_ref());
     add(Short, "worst period", worst.map(WorstSeconds::text));
     rows
+}
+
+/// `planned 3.000 s, actual 8.012 s; 1 shift, 5.012 s in total, largest 5.012 s`.
+fn schedule(report: &Report) -> Option<String> {
+    let time = |ms: f64| format_time(ms * 1e3);
+    let durations =
+        format!("planned {}, actual {}", time(report.planned_duration_ms?), time(report.actual_duration_ms?));
+    if report.schedule_shifts == 0 {
+        return Some(durations);
+    }
+    let (count, total) = (format_count(report.schedule_shifts, "shift"), time(report.schedule_shift_total_ms));
+    Some(format!("{durations}; {count}, {total} in total, largest {}", time(report.schedule_shift_max_ms)))
 }
 
 /// `DNS 1.000 ms, TCP 2.000 ms`, without the steps that a connection did not need. `None` if it needed no step.

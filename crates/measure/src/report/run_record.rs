@@ -309,7 +309,7 @@ fn interrupted_run(
         known.sort_unstable();
         let count = known.last().map_or(0, |(index, _, packets)| index + packets);
         if count > 0 || stream == plan.evaluated_stream {
-            streams.push(StreamCounts { stream, send_failed: 0, unmatched: 0 });
+            streams.push(StreamCounts { stream, unmatched: 0 });
         }
         let mut before = (0, REPLAY_ORIGIN);
         let mut next = 0;

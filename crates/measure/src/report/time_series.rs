@@ -35,7 +35,8 @@ figures! {
         lost_downstream: Option<u64> = None;
         damaged: u64 = interval.damaged;
         in_flight: u64 = interval.in_flight;
-        dropped_by_hosts: u64 = interval.dropped;
+        #[serde(default)]
+        excluded: u64 = interval.excluded;
         burst_max: u64 = interval.burst_max;
         rtt_min_us: Option<f64> = time(interval.rtt_min());
         rtt_p50_us: Option<f64> = time(interval.rtt_percentile(0.5));

@@ -180,8 +180,8 @@ fn stream_warnings(found: &mut Warnings, report: &Report) {
     }
     for (kind, stream) in report.streams.iter() {
         let labels = report.labels(kind);
-        if stream.send_failed > 0 {
-            let packets = format_count(stream.send_failed, &labels.request_noun());
+        if stream.not_sent > 0 {
+            let packets = format_count(stream.not_sent, &labels.request_noun());
             let errors = describe_send_errors(report.host_timing.as_ref().map_or(&[][..], |host| &host.send_errors));
             found.add("send_failed", format!("this host refused to send {packets} (counted as not sent): {errors}"));
         }
@@ -233,14 +233,19 @@ fn loss_direction(found: &mut Warnings, report: &Report, stream: Option<&StreamF
         }
         return;
     };
+    let is_excluded = report.streams.iter().any(|(_, stream)| stream.excluded > 0);
     let reason = match (report.interrupted, loss_report.response_received) {
+        (_, true) if is_excluded => "they were lost in seconds with a pause",
         (Some(_), _) => "the run was interrupted before the server's final packet counts were requested",
         (None, true) => "the server did not report its packet counts, reported them only once, or restarted",
         (None, false) => "the server did not answer the requests for its packet counts",
     };
-    let unknown = report.streams.iter().filter(|(_, stream)| stream.lost_upstream.is_none());
-    let lost = unknown.map(|(kind, stream)| format_count(stream.lost, &format!("lost {} packet", kind.name())));
-    let lost: Vec<String> = lost.collect();
+    let unknown = report.streams.iter().map(|(kind, stream)| {
+        let known = stream.lost_upstream.unwrap_or(0) + stream.lost_downstream.unwrap_or(0);
+        (stream.lost - known, format!("lost {} packet", kind.name()))
+    });
+    let unknown = unknown.filter(|(lost, _)| *lost > 0);
+    let lost: Vec<String> = unknown.map(|(lost, noun)| format_count(lost, &noun)).collect();
     if !lost.is_empty() {
         let message = format!("the direction of {} is unknown: {reason}", lost.join(" and "));
         found.add("loss_direction_unknown", message);
@@ -254,16 +259,19 @@ fn host_timing(found: &mut Warnings, report: &Report, is_timed: bool) {
     if let Some(first) = host.address_changes.first() {
         let steps: Vec<String> = host.address_changes.iter().map(|change| change.to.to_string()).collect();
         let message = format!(
-            "this host's address changed from {} to {}, and the run continued from the new address. Packets that were in flight then count \
-             as dropped by this host",
+            "this host's address changed from {} to {}, and the run continued from the new address. Packets that were in flight then are \
+             excluded",
             first.from,
             steps.join(" to ")
         );
         found.add("address_changed", message);
     }
-    let message = "the receive buffer of this host was full and dropped {}. Unanswered packets count as dropped by this host, as far as they may \
-                   be among these datagrams. Give a larger --socket-buffer";
-    found.count("kernel_dropped", host.kernel_dropped.unwrap_or(0), "datagram", message);
+    let dropped = host.kernel_dropped.unwrap_or(0);
+    let message = format!(
+        "the receive buffer of this host was full and dropped {{}}{}. Give a larger --socket-buffer",
+        explained_losses(report, dropped)
+    );
+    found.count("kernel_dropped", dropped, "datagram", &message);
     if let Some(largest) = host.clock_jump_max_ms {
         let largest = format!("{}{}", if largest > 0.0 { "+" } else { "" }, format_time(largest * 1e3));
         let jumps = match host.clock_jumps {
@@ -301,20 +309,28 @@ fn paused(found: &mut Warnings, code: &'static str, host: &str, pauses: u64, pau
     let count = if pauses > 1 { format!(" in {pauses} pauses") } else { String::new() };
     if pauses > 0 {
         let message = format!(
-            "{host} did not run for {length}{count}: it was stopped, suspended or too busy. Packets that were in flight then have no round \
-             trip in this report"
+            "{host} did not run for {length}{count}: it was stopped, suspended, too busy or without a network. Packets that were in flight \
+             then are excluded"
         );
         found.add(code, message);
     }
 }
 
+/// `, which may explain 3 of 5 losses`.
+fn explained_losses(report: &Report, dropped: u64) -> String {
+    let lost: u64 = report.streams.iter().map(|(_, stream)| stream.lost).sum();
+    if lost == 0 { String::new() } else { format!(", which may explain {} of {lost} losses", dropped.min(lost)) }
+}
+
 fn server_warnings(found: &mut Warnings, report: &Report) {
     let Some(server) = &report.server else { return };
     paused(found, "server_paused", "the server", server.pauses, server.paused_ms);
-    let message = "the receive buffer of the server's host was full and dropped {}, perhaps of other clients. Unanswered packets that were in \
-                   flight while the server paused count as dropped by its host. Lost packets may also be among these datagrams. Start the \
-                   server with a larger --socket-buffer";
-    found.count("server_dropped", server.dropped, "datagram", message);
+    let message = format!(
+        "the receive buffer of the server's host was full and dropped {{}}, perhaps of other clients{}. Start the server with a larger \
+         --socket-buffer",
+        explained_losses(report, server.dropped)
+    );
+    found.count("server_dropped", server.dropped, "datagram", &message);
 }
 
 fn capture_warnings(found: &mut Warnings, report: &Report) {

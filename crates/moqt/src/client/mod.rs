@@ -120,7 +120,6 @@ pub struct MoqtClient {
     open_groups: Vec<StreamHandle>,
     /// Groups being received: sequence number and frames received.
     receiving: BTreeMap<StreamHandle, (u64, usize)>,
-    /// Frames sent or skipped.
     frames_sent: u64,
     pauses: PauseDetector,
     /// When the last pause of this host ended.
@@ -213,14 +212,11 @@ impl MoqtClient {
             }
             let (group, frame, mut due) = self.next_frame(start);
             let is_overdue = due + MIN_PAUSE.max(self.config.group_interval) < now;
-            let is_text = !matches!(self.config.payload, FramePayload::Random(_));
-            if is_overdue && frame == 0 && self.frames_sent > 0 && !is_text {
-                self.skip_group(start);
-                continue;
-            }
-            // No text is skipped, and a group that was begun is completed: instead, the schedule is delayed. So it is if a text became
-            // available after its due time.
+            // A typed text is due as soon as it is available.
             if is_overdue || was_queued && due < now {
+                if !was_queued {
+                    self.events.push_back(MoqtClientEvent::ScheduleShifted(now - due));
+                }
                 start += now - due;
                 (due, self.phase) = (now, ClientPhase::Sending { start });
             }
@@ -244,14 +240,6 @@ impl MoqtClient {
                 }
             }
         }
-    }
-
-    /// Skips the group that would be sent next.
-    fn skip_group(&mut self, start: Time) {
-        let frames = self.frames_sent..self.frames_sent + self.config.frames_per_group as u64;
-        let due = frames.clone().map(|frame| start + self.config.due_offset(frame));
-        self.events.extend(due.map(|due| MoqtClientEvent::FrameSkipped { due }));
-        self.frames_sent = frames.end;
     }
 
     /// Detects a pause of this host.

@@ -65,11 +65,8 @@ pub enum MoqtClientEvent {
         /// Payload bytes.
         bytes: usize,
     },
-    /// A frame was not sent, because it was overdue after a pause of this host. Frames are skipped and sent in order.
-    FrameSkipped {
-        /// When it was due.
-        due: Time,
-    },
+    /// The rest of the schedule was delayed by this time, because this host paused or was too slow.
+    ScheduleShifted(Duration),
     /// This host did not run.
     Paused(Pause),
     /// A frame was received.

@@ -19,22 +19,26 @@ pub fn fixture(name: &str) -> PathBuf {
     crate::repository().join("fixtures/audio").join(name)
 }
 
-/// Calls `work` with each of `items` at once, and returns the results in order. Programs that keep each other from running may skip
-/// packets, so a call that fails is repeated alone if one of its programs reported a pause.
+/// Calls `work` with each of `items` at once, and returns the results in order. Programs that keep each other from running exclude
+/// packets, so a call that fails is repeated alone while one of its programs reports a pause, up to ten times.
 pub fn at_once<I: Clone + Send, O: Send>(items: impl IntoIterator<Item = I>, work: impl Fn(I) -> O + Sync) -> Vec<O> {
     let items: Vec<I> = items.into_iter().collect();
-    let run = |item| catch_unwind(AssertUnwindSafe(|| work(item))).map_err(|panic| (panic, program::PAUSED.get()));
+    let run = |item| {
+        program::PAUSED.set(false);
+        catch_unwind(AssertUnwindSafe(|| work(item))).map_err(|panic| (panic, program::PAUSED.get()))
+    };
     let results: Vec<_> = std::thread::scope(|scope| {
         let run = &run;
         let threads: Vec<_> = items.iter().cloned().map(|item| scope.spawn(move || run(item))).collect();
         threads.into_iter().map(|thread| thread.join().expect("panics are caught")).collect()
     });
-    let calls = items.into_iter().zip(results);
-    calls
-        .map(|(item, result)| match result {
-            Ok(result) => result,
-            Err((_, true)) => work(item),
-            Err((panic, false)) => resume_unwind(panic),
-        })
-        .collect()
+    let calls = items.into_iter().zip(results).map(|(item, mut result)| {
+        for _ in 0..10 {
+            if matches!(result, Err((_, true))) {
+                result = run(item.clone());
+            }
+        }
+        result.unwrap_or_else(|(panic, _)| resume_unwind(panic))
+    });
+    calls.collect()
 }

@@ -17,7 +17,8 @@ thread_local! {
 
 /// Remembers for [`super::at_once`] whether a program has reported in one of these texts that this machine paused.
 pub fn note_pauses(texts: &[&str]) {
-    PAUSED.set(PAUSED.get() || texts.iter().any(|text| text.contains("did not run for ")));
+    let is_named = |text: &&str| text.contains("did not run for ") || text.contains(" per second instead of ");
+    PAUSED.set(PAUSED.get() || texts.iter().any(is_named));
 }
 
 #[derive(Debug)]

@@ -75,7 +75,7 @@ fn errors_of_a_firewall_that_refuses_all_packets_show_no_dead_port() {
     }
     let results = node.into_results("", None, &mut ());
     let ping = results.ping.expect("pings");
-    assert_eq!((results.is_port_dead, ping.sent, ping.send_failed), (false, 0, 300));
+    assert_eq!((results.is_port_dead, ping.sent, ping.not_sent), (false, 0, 300));
 }
 
 #[test]

@@ -27,6 +27,7 @@ struct TrackerFixture {
 impl TrackerFixture {
     fn new(per_group: u64) -> Self {
         let plan = RunResults::new(RunKind::Probe, "moqt://h:1/echo", StreamKind::Ping);
+        let plan = RunResults { interval_ns: Some(10_000_000), ..plan };
         let connection = MoqtResults::new(Transport::Quic, "japan, kyoto, text", per_group);
         let mut frames = FrameTracker::new(plan, connection, Box::new(()));
         frames.on_event(&MoqtClientEvent::Established { at: at(10), version: MoqtVersion::Gomoqt202502 });
@@ -233,38 +234,50 @@ fn failed_first_attempt_leaves_no_trace() {
 }
 
 #[test]
-fn groups_overdue_after_a_pause_are_skipped_but_no_text_is() {
-    for (payload, skipped) in [(FramePayload::Random(20), 194), (FramePayload::Texts(vec!["hi".into()]), 0)] {
+fn pause_delays_the_rest_of_the_groups() {
+    for payload in [FramePayload::Random(20), FramePayload::Texts(vec!["hi".into()])] {
         let sending = Sending { group_count: Some(400), group_interval: 10 * MS, payload, ..Sending::default() };
         let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
-        // Group n is due at 50 ms + n · 10 ms. The client stops from 1 to 3 s, and groups 96 to 289 are overdue by more than 50 ms.
+        // The client stops from 1 to 3 s, and has to send a group then.
         peers.until(at(1_000));
         peers.now = at(3_000);
         assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
         let count = |wanted: fn(&MoqtClientEvent) -> bool| peers.events.iter().filter(|event| wanted(event)).count();
-        assert_eq!(count(|event| matches!(event, MoqtClientEvent::FrameSkipped { .. })), skipped);
-        assert_eq!(count(|event| matches!(event, MoqtClientEvent::FrameSent { .. })), 400 - skipped);
-        assert_eq!((peers.returned().len(), peers.lost()), (400 - skipped, vec![]));
+        assert_eq!(count(|event| matches!(event, MoqtClientEvent::ScheduleShifted(_))), 1);
+        assert_eq!(count(|event| matches!(event, MoqtClientEvent::FrameSent { .. })), 400);
+        assert_eq!((peers.returned().len(), peers.lost()), (400, vec![]));
+        let times = peers.events.iter().filter_map(|event| match event {
+            MoqtClientEvent::FrameSent { sent_at, due, .. } => Some((*sent_at, *due)),
+            _ => None,
+        });
+        let times: Vec<_> = times.collect();
+        assert!(
+            times.windows(2).all(|pair| pair[1].1 - pair[0].1 >= 10 * MS),
+            "no two groups are due at once: {times:?}"
+        );
         let pauses: Vec<_> = peers.events.iter().filter(|event| matches!(event, MoqtClientEvent::Paused(_))).collect();
         assert_eq!(pauses, [&MoqtClientEvent::Paused(Pause { start: at(1_000), end: at(3_000) })]);
     }
 }
 
 #[test]
-fn frames_skipped_after_a_pause_are_not_sent_and_have_no_round_trip() {
+fn frames_in_flight_during_a_pause_are_excluded_and_the_shift_is_reported() {
     let mut tracker = TrackerFixture::new(1);
     tracker.sent(1, 0, 100);
     tracker.sent(2, 0, 110);
     tracker.returned(1, 0, (100, 105));
     tracker.frames.on_event(&MoqtClientEvent::Paused(Pause { start: at(112), end: at(3_000) }));
-    (120..124).for_each(|ms| tracker.frames.on_event(&MoqtClientEvent::FrameSkipped { due: at(ms) }));
-    tracker.sent(7, 0, 3_010);
-    tracker.returned(7, 0, (3_010, 3_015));
+    tracker.frames.on_event(&MoqtClientEvent::ScheduleShifted(2_880 * MS));
+    tracker.sent(3, 0, 3_060);
+    tracker.returned(3, 0, (3_060, 3_065));
     // The host reads the frame of the pause last.
-    tracker.returned(2, 0, (110, 3_016));
+    tracker.returned(2, 0, (110, 3_066));
     let run = tracker.end(3_200, MoqtRunOutcome::Completed, None);
     assert_eq!((run.pauses.count, run.pauses.total_ns), (1, 2_888_000_000));
     let frames = run.ping.expect("frames");
-    assert_eq!((frames.sent, frames.not_sent, frames.returned, frames.rtt.count()), (3, 4, 3, 2));
+    assert_eq!((frames.sent, frames.returned, frames.excluded, frames.rtt.count()), (3, 2, 1, 2));
     assert_eq!((frames.rtt.max(), frames.reordered), (Some(5_000_000), 0));
+    let schedule = run.schedule.expect("a schedule");
+    assert_eq!((schedule.planned_ns, schedule.actual_ns, schedule.shifts), (30_000_000, 2_910_000_000, 1));
+    assert_eq!(run.moqt.map(|moqt| (moqt.groups.sent, moqt.groups.in_flight())), Some((2, 0)));
 }

@@ -13,7 +13,7 @@ use jamjam_core::stats::{
 use jamjam_core::time::Time;
 use jamjam_measure::client::{
     AudioResults, CaptureResults, LossReport, PacketOutcome, PlaybackResults, RecordedPacket, RunKind, RunResults,
-    SentImpairment, ServerResults, StopSignal, StreamKind, WaitResult,
+    ScheduleResults, SentImpairment, ServerResults, StopSignal, StreamKind, WaitResult,
 };
 use jamjam_measure::report::json::{JsonLine, PacketLine};
 use jamjam_measure::report::limits::Limits;
@@ -157,8 +157,9 @@ fn analyzed(sound: impl Fn(usize) -> f32) -> RunResults {
 fn run_with_all_anomalies() -> RunResults {
     let mut run = run_without_anomalies();
     for stream in [run.audio.as_mut().map(|audio| &mut audio.stats), run.ping.as_mut()].into_iter().flatten() {
-        stream.sent += 60;
-        (stream.lost, stream.damaged, stream.in_flight, stream.send_failed) = (30, 20, 10, 5);
+        stream.sent += 62;
+        stream.excluded = 2;
+        (stream.lost, stream.damaged, stream.in_flight, stream.not_sent) = (30, 20, 10, 5);
         (stream.duplicated, stream.damaged_copies, stream.reordered) = (7, 25, 3);
         stream.unmatched = 4;
         (1..=3).for_each(|extent| stream.reorder_extent.record(extent));
@@ -171,7 +172,14 @@ fn run_with_all_anomalies() -> RunResults {
     audio.configured_server_delay_ns = Some(5_000_000);
     let (host_timing, server) = (Some(machine()), Some(ServerResults::default()));
     let interrupted = Some(StopSignal::Terminate);
-    RunResults { port_unreachable: 2, stray: 3, interrupted, host_timing, server, ..run }
+    let shifts = ScheduleResults {
+        shifts: 2,
+        shift_total_ns: 1_250_000_000,
+        shift_max_ns: 1_000_000_000,
+        ..ScheduleResults::default()
+    };
+    let schedule = Some(ScheduleResults { planned_ns: 3_000_000_000, actual_ns: 4_251_000_000, ..shifts });
+    RunResults { schedule, port_unreachable: 2, stray: 3, interrupted, host_timing, server, ..run }
 }
 
 /// The client sent 1,000 pings, and 30 pings received no reply. The server received 980 of the 1,000 pings.
@@ -347,7 +355,7 @@ fn every_text_label_is_in_the_table_of_rows() {
             seen.insert(label.to_owned());
         }
     }
-    assert_eq!(seen.len(), 55, "{seen:?}");
+    assert_eq!(seen.len(), 57, "{seen:?}");
 }
 
 /// A run with loss bursts, reordering and differences of adjacent delays, of +300 ns once and of −100 ns 199 times.
@@ -442,7 +450,9 @@ fn server_counts_are_clamped_to_sent_packets_and_may_wrap() {
     let lossy = |sent: u64, received: u32| {
         let ping = StreamStats { sent, lost: 3, ..stream(StreamStats::new(), [MS; 100]) };
         let loss_report = LossReport { received: Some([0, received, 0]), ..LossReport::default() };
-        RunResults { loss_report: Some(loss_report), ..probe(ping) }.lost_upstream(StreamKind::Ping).expect("a count")
+        RunResults { loss_report: Some(loss_report), ..probe(ping) }
+            .lost_by_direction(StreamKind::Ping)
+            .expect("counts")[0]
     };
     let upstream = |received| lossy(103, received);
     assert_eq!([100, 101, 103].map(upstream), [3, 2, 0]);

@@ -58,7 +58,7 @@ pub(crate) fn interval(start_s: u64, sent: u64, returned: u64, rtt_us: Option<f6
         damaged: 0,
         in_flight: 0,
         not_sent: 0,
-        dropped_by_hosts: 0,
+        excluded: 0,
         burst_max: 0,
         rtt_min_us: rtt_us,
         rtt_p50_us: rtt_us,

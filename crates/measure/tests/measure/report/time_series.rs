@@ -84,7 +84,7 @@ fn intervals_contain_counts_times_and_direction() {
     assert_eq!((&series["interval_s"], &series["worst_ten_seconds"]), (&json!(1), &Value::Null));
     let expected = json!({
         "start_s": 1, "sent": 50, "not_sent": 0, "returned": 40, "lost": 10, "lost_upstream": 4, "lost_downstream": 6, "damaged": 0,
-        "in_flight": 0, "dropped_by_hosts": 0, "burst_max": 10, "rtt_min_us": 2_000.0, "rtt_p50_us": 2_000.0, "rtt_p99_us": null,
+        "in_flight": 0, "excluded": 0, "burst_max": 10, "rtt_min_us": 2_000.0, "rtt_p50_us": 2_000.0, "rtt_p99_us": null,
         "rtt_max_us": 2_000.0, "jitter_mean_us": 0.0
     });
     assert_eq!(series["intervals"][1], expected);

@@ -83,7 +83,7 @@ fn each_anomaly_of_a_stream_adds_a_warning() {
     {
         let host_timing = Some(HostTiming { send_errors: vec![error.to_owned()], ..HostTiming::default() });
         // Nothing was sent, so no cause on the path or at the server is named.
-        let refused = StreamStats { not_sent: 9, send_failed: 9, ..new() };
+        let refused = StreamStats { not_sent: 9, ..new() };
         runs.push((error, RunResults { host_timing, ..probe(refused) }));
     }
     assert_warnings("measure/warnings/streams", &named(runs));

@@ -97,7 +97,7 @@ fn event_counts(run: &RunResults) -> Vec<(&'static str, u64)> {
             ("damaged copies", stream.damaged_copies),
             ("reordered", stream.reordered),
             ("unmatched", stream.unmatched),
-            ("send failed", stream.send_failed),
+            ("send failed", stream.not_sent),
             ("bursts of ten or more", stream.loss_bursts.lengths[9]),
             ("overtaken by more than five", (stream.reorder_extent.max() > Some(5)).into()),
         ]);

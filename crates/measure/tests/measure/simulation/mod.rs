@@ -5,5 +5,6 @@ mod link;
 mod log;
 mod net;
 mod participants;
+mod pauses;
 mod reference_counts;
 mod simulated_socket;
