@@ -340,7 +340,7 @@ impl ConnectionPermit {
         *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + self.max_lifetime();
     }
 
-    /// Maximum lifetime after [`ConnectionPermit::extend`].
+    /// The time until the end of the lifetime after it was restarted.
     pub fn max_lifetime(&self) -> Duration {
         self.limiter.limits.max_lifetime
     }
