@@ -193,6 +193,7 @@ fn recording_of_a_silent_client_is_complete_while_the_server_runs() {
     let mut recorded = Recorded::start("127.0.0.1");
     let client = recorded.client();
     client.send(&audio(0, SIZE, SIZE));
+    client.recv();
     recorded.server.line_starting_with("echo: source recorded ");
     assert_recorded(&recorded.folder, client.address(), &[(1, 48_000, samples(0, SIZE))]);
     client.send(&audio(1, SIZE, SIZE));
