@@ -182,7 +182,8 @@ impl Hub {
         Ok(receivers)
     }
 
-    /// Removes all parameters and scheduled updates of the room with `code`, and sends the members the empty `state`. Returns the number of parameters.
+    /// Removes all parameters and scheduled updates of the room with `code`, and sends the members the empty `state`. Returns the number of
+    /// parameters.
     pub fn clear_parameters(
         &mut self,
         now: WallClock,
