@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::BoxError;
+use jiff::Timestamp;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
     date_time_ymd,
@@ -18,11 +19,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use tracing::{error, info, warn};
-use x509_cert::certificate::{CertificateInner, Raw};
-use x509_cert::der::Decode;
-use x509_cert::ext::pkix::BasicConstraints;
-use x509_cert::time::Validity;
 
+use super::validity::{Properties, properties};
 use super::{CredentialError, Fingerprint, crypto_provider, read_certificates};
 use crate::io::files;
 use crate::stats::Counter;
@@ -57,8 +55,7 @@ enum Source {
 #[derive(Clone, Debug)]
 struct Certificate {
     key: Arc<CertifiedKey>,
-    validity: Validity<Raw>,
-    is_ca: bool,
+    properties: Properties,
 }
 
 /// Certificate and key of a server. Supplies the current certificate for each TLS handshake, regardless of the requested name.
@@ -91,11 +88,9 @@ impl ServerIdentity {
     /// Renews a self-signed certificate two days before its end. A certificate from the future is also renewed: the clock was wrong when it
     /// was issued.
     pub fn renew_if_due(&self, now: SystemTime) {
-        let validity = self.current().validity;
-        let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        if since_epoch < validity.not_before.to_unix_duration()
-            || since_epoch + RENEW_BEFORE_END >= validity.not_after.to_unix_duration()
-        {
+        let Properties { not_before, not_after, .. } = self.current().properties;
+        let renewed_at = not_after.saturating_sub(RENEW_BEFORE_END).unwrap_or_default();
+        if !(not_before..renewed_at).contains(&timestamp(now)) {
             self.replace(now);
         }
     }
@@ -129,12 +124,12 @@ impl ServerIdentity {
 
     /// End of validity of the current certificate, as RFC 3339 in UTC.
     pub fn valid_until(&self) -> String {
-        self.current().validity.not_after.to_string()
+        self.current().properties.not_after.to_string()
     }
 
     /// End of validity of the current certificate, in seconds since the Unix epoch.
     pub fn expiry(&self) -> u64 {
-        self.current().validity.not_after.to_unix_duration().as_secs()
+        self.current().properties.not_after.as_second().cast_unsigned()
     }
 
     /// Whether the certificate was read from files.
@@ -145,7 +140,7 @@ impl ServerIdentity {
     /// Logs `event` with the current certificate.
     pub fn log(&self, event: &str) {
         info!(target: "tls", valid_until = %self.valid_until(), sha256 = %self.fingerprint(), "{event}");
-        if self.current().is_ca {
+        if self.current().properties.is_ca {
             warn!(target: "tls", "{CA_CERTIFICATE_WARNING}");
         }
     }
@@ -199,18 +194,18 @@ fn issue(subject_alt_names: &[String], now: SystemTime) -> Result<Certificate, B
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let key = KeyPair::generate()?;
     let certificate = CertificateDer::from(params.self_signed(&key)?);
-    let (validity, is_ca) = properties(&certificate)?;
+    let properties = properties(&certificate).ok_or("its encoding is wrong")?;
     let key = CertifiedKey::from_der(vec![certificate], PrivateKeyDer::from(key), &crypto_provider())?;
-    Ok(Certificate { key: Arc::new(key), validity, is_ca })
+    Ok(Certificate { key: Arc::new(key), properties })
 }
 
 fn load_pem_files(certificate: &Path, key: &Path, now: SystemTime) -> Result<Certificate, CredentialError> {
     let chain = read_certificates(certificate)?;
-    let (validity, is_ca) = properties(&chain[0]).map_err(|error| CredentialError::in_file(certificate, &error))?;
-    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (from, until) = (validity.not_before, validity.not_after);
+    let properties = properties(&chain[0]);
+    let properties = properties.ok_or_else(|| CredentialError::in_file(certificate, &"it is no X.509 certificate"))?;
+    let Properties { not_before: from, not_after: until, .. } = properties;
     // A certificate is still valid during the last second of its validity period (RFC 5280, section 4.1.2.5).
-    if now < from.to_unix_duration() || now >= until.to_unix_duration() + Duration::from_secs(1) {
+    if timestamp(now) < from || timestamp(now).as_second() > until.as_second() {
         let reason = format!("it is valid only from {from} to {until}; renew it, or correct the clock of this machine");
         return Err(CredentialError::in_file(certificate, &reason));
     }
@@ -228,17 +223,12 @@ fn load_pem_files(certificate: &Path, key: &Path, now: SystemTime) -> Result<Cer
         }
         error => CredentialError::in_file(key, &error),
     })?;
-    Ok(Certificate { key: Arc::new(certified), validity, is_ca })
+    Ok(Certificate { key: Arc::new(certified), properties })
 }
 
-/// Validity of a certificate, and whether it is a CA certificate.
-fn properties(certificate: &CertificateDer<'_>) -> Result<(Validity<Raw>, bool), x509_cert::der::Error> {
-    // Clients accept certificates with unusual serial numbers, and so does the `Raw` profile.
-    let certificate = CertificateInner::<Raw>::from_der(certificate)?;
-    let certificate = certificate.tbs_certificate();
-    let constraints = certificate.get_extension::<BasicConstraints>();
-    let is_ca = constraints.is_ok_and(|found| found.is_some_and(|(_, constraints)| constraints.ca));
-    Ok((*certificate.validity(), is_ca))
+/// A time of the system's clock; the Unix epoch if it is out of range.
+fn timestamp(now: SystemTime) -> Timestamp {
+    now.try_into().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -275,18 +265,15 @@ mod tests {
         let hosts = ["echo.example.org", "0.0.0.0", "::", "192.0.2.7", "no name", "localhost"];
         let identity = ServerIdentity::self_signed(&hosts, at_day(0)).expect("a certificate");
         let der = identity.certificate();
-        let read = CertificateInner::<Raw>::from_der(&der).expect("a certificate");
-        let own = read.tbs_certificate();
-        assert_eq!(own.validity().not_before.to_string(), "2026-11-20T11:00:00Z");
-        assert_eq!(own.validity().not_after.to_string(), "2026-11-30T11:00:00Z");
         assert_eq!(identity.valid_until(), "2026-11-30T11:00:00Z");
-        let constraints = own.get_extension::<BasicConstraints>().expect("readable").expect("constraints").1;
-        assert!(!constraints.ca);
-        // OIDs of id-ecPublicKey and prime256v1.
-        let kind = &own.subject_public_key_info().algorithm;
-        assert_eq!(kind.oid.to_string(), "1.2.840.10045.2.1");
-        let curve = kind.parameters.as_ref().expect("a curve").value();
-        assert_eq!(curve, [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07]);
+        // The encodings of notBefore, of the algorithm (id-ecPublicKey with prime256v1) and of the critical extension "no CA".
+        for part in [
+            &b"\x17\x0d261120110000Z"[..],
+            b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07",
+            b"\x06\x03\x55\x1d\x13\x01\x01\xff\x04\x02\x30\x00",
+        ] {
+            assert!(der.windows(part.len()).any(|window| window == part), "{part:x?}");
+        }
         for (name, covers) in [
             ("localhost", true),
             ("127.0.0.1", true),

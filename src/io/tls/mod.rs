@@ -7,6 +7,7 @@ pub mod client;
 pub mod identity;
 pub mod renewal;
 pub mod server;
+mod validity;
 
 use std::fmt;
 use std::io;

@@ -1,13 +1,9 @@
 //! `/static/…`: the scripts, styles and images of the pages. They contain no data, so they are public.
 
-use std::io::{Cursor, Read as _};
-
 use axum::extract::Path;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
-use zip::result::{ZipError, ZipResult};
-use zip::{CompressionMethod, ZipArchive};
 
 use crate::io::http::body::{self, PAGE_STYLE, page_response};
 
@@ -57,7 +53,7 @@ pub(super) async fn static_file(Path(name): Path<String>) -> Response {
     let Some((file, kind)) = SWAGGER_UI_FILES.into_iter().find(|(file, _)| *file == name) else {
         return body::not_found();
     };
-    let Ok((bytes, is_gzip)) = swagger_ui_bytes(file) else { return body::not_found() };
+    let Some((bytes, is_gzip)) = swagger_ui_bytes(file) else { return body::not_found() };
     let encoding = is_gzip.then_some([(header::CONTENT_ENCODING, "gzip")]);
     (encoding, page_response(kind, CSP, bytes)).into_response()
 }
@@ -65,23 +61,26 @@ pub(super) async fn static_file(Path(name): Path<String>) -> Response {
 /// Reads a file from the ZIP archive of Swagger UI. Returns its bytes, and whether they are compressed with gzip.
 ///
 /// A gzip file (RFC 1952) is a DEFLATE stream, as which the archive contains a compressed file, between a header and the checksum and size of
-/// the content. So nothing is decompressed or compressed.
-fn swagger_ui_bytes(name: &str) -> ZipResult<(Vec<u8>, bool)> {
-    let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
+/// the content. So nothing is decompressed or compressed. Each file of this archive follows a header with its lengths.
+fn swagger_ui_bytes(name: &str) -> Option<(Vec<u8>, bool)> {
     let suffix = format!("/dist/{name}");
-    let index = archive.file_names().position(|path| path.is_ok_and(|path| path.ends_with(&suffix)));
-    let mut file = archive.by_index_raw(index.ok_or(ZipError::FileNotFound)?)?;
-    let mut bytes = Vec::new();
-    if file.compression() == CompressionMethod::Stored {
-        file.read_to_end(&mut bytes)?;
-        return Ok((bytes, false));
+    let mut archive = SWAGGER_UI_VENDORED;
+    while let Some((header, rest)) =
+        archive.split_at_checked(30).filter(|(header, _)| header.starts_with(b"PK\x03\x04"))
+    {
+        let number = |at: usize| usize::from(u16::from_le_bytes([header[at], header[at + 1]]));
+        let length = number(18) | number(20) << 16;
+        let (path, rest) = rest.split_at_checked(number(26))?;
+        let (content, rest) = rest.get(number(28)..)?.split_at_checked(length)?;
+        if path.ends_with(suffix.as_bytes()) {
+            let is_stored = number(8) == 0;
+            // DEFLATE, no optional fields, no modification time, no compression level, unknown operating system. The checksum and the size follow.
+            let gzip = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff], content, &header[14..18], &header[22..26]];
+            return Some(if is_stored { (content.to_vec(), false) } else { (gzip.concat(), true) });
+        }
+        archive = rest;
     }
-    // DEFLATE, no optional fields, no modification time, no compression level, unknown operating system.
-    bytes.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]);
-    file.read_to_end(&mut bytes)?;
-    bytes.extend_from_slice(&file.crc32().to_le_bytes());
-    bytes.extend_from_slice(&(file.size() as u32).to_le_bytes());
-    Ok((bytes, true))
+    None
 }
 
 #[cfg(test)]
@@ -118,6 +117,6 @@ mod tests {
             let (bytes, is_gzip) = swagger_ui_bytes(name).expect("a file of the archive");
             assert!(!is_gzip && bytes.starts_with(b"\x89PNG"), "{name}");
         }
-        assert!(matches!(swagger_ui_bytes("missing.js"), Err(ZipError::FileNotFound)));
+        assert!(swagger_ui_bytes("missing.js").is_none());
     }
 }
