@@ -95,7 +95,7 @@ pub struct Args {
     max_buffer: OrOff<u64>,
 
     /// Receive buffer size to request from the kernel
-    #[arg(long, hide_short_help = true, value_name = "SIZE", value_parser = parse_size, default_value = format_size(DEFAULT_RECEIVE_BUFFER as u64), help_heading = HEADING_MEMORY)]
+    #[arg(long, hide = true, value_name = "SIZE", value_parser = parse_size, default_value = format_size(DEFAULT_RECEIVE_BUFFER as u64), help_heading = HEADING_MEMORY)]
     socket_buffer: u64,
 
     /// Maximum share of one core spent busy-waiting
@@ -131,7 +131,7 @@ pub struct Args {
     verbose: bool,
 
     /// Interval of the statistics log line, or off
-    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = or_off(parse_seconds), default_value = "60s", help_heading = HEADING_LOG)]
+    #[arg(long, hide = true, value_name = "DURATION", value_parser = or_off(parse_seconds), default_value = "60s", help_heading = HEADING_LOG)]
     stats_interval: OrOff<Duration>,
 
     #[command(flatten)]

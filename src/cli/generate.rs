@@ -160,9 +160,13 @@ fn final_sections(cli: &Command) -> Roff {
     }
     page.control("SH", ["ENVIRONMENT"]);
     for subcommand in cli.get_subcommands() {
-        for arg in subcommand.get_arguments().filter(|arg| !arg.is_hide_set()) {
+        for arg in subcommand.get_arguments() {
             if let (Some(variable), Some(option)) = (arg.get_env(), arg.get_long()) {
-                let meaning = format!("Sets --{option} of {}.", subcommand.get_name());
+                let name = subcommand.get_name();
+                let meaning = match arg.get_help().filter(|_| arg.is_hide_set()) {
+                    Some(help) => format!("{help} ({name})."),
+                    None => format!("Sets --{option} of {name}."),
+                };
                 tagged_paragraph(&mut page, &variable.to_string_lossy(), &meaning);
             }
         }

@@ -1,59 +1,27 @@
-//! The view of an active run on standard error: a status line on a terminal, or a line each 10 s with `--progress plain`.
+//! The view of an active run on standard error: a status line on a terminal.
 
 use std::io::{self, IsTerminal};
-use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
-
-use super::output::print_message;
 use crate::client::LiveSnapshot;
 use crate::io::status_line::StatusLine;
 use crate::report::quantities::{format_length, format_share, format_time_ms};
 
-/// Time between two lines of `--progress plain`.
-const LINE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// How an active run is shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Progress {
-    /// A status line, if standard error is a terminal
-    #[default]
-    Auto,
-    /// A line each 10 s
-    Plain,
-}
-
 /// Shows an active run. Dropping the view erases the status line.
 pub struct LiveView {
-    /// `None` if lines are printed.
-    status: Option<StatusLine>,
+    status: StatusLine,
     total: Option<u64>,
-    started_at: Instant,
-    next_line: Duration,
 }
 
 impl LiveView {
-    /// Creates the view of a run of `total` packets. There is no status line beside the packet lines of `prints_packets` on a terminal.
-    pub fn new(progress: Progress, prints_packets: bool, total: Option<u64>) -> Option<Self> {
-        let status = match progress {
-            Progress::Plain => None,
-            Progress::Auto if prints_packets && io::stdout().is_terminal() => return None,
-            Progress::Auto => Some(StatusLine::new(total)?),
-        };
-        Some(Self { status, total, started_at: Instant::now(), next_line: LINE_INTERVAL })
+    /// Creates the view of a run of `total` packets, if standard error is a terminal and there are no packet lines beside it on a terminal.
+    pub fn new(prints_packets: bool, total: Option<u64>) -> Option<Self> {
+        let status = if prints_packets && io::stdout().is_terminal() { None } else { StatusLine::new(total) };
+        Some(Self { status: status?, total })
     }
 
-    /// Redraws the status line, or prints a line if it is due.
+    /// Redraws the status line.
     pub fn update(&mut self, now: &LiveSnapshot) {
-        let elapsed = self.started_at.elapsed();
-        if let Some(status) = &self.status {
-            status.draw(now.sent + now.not_sent, figures(self.total, now));
-        } else if elapsed >= self.next_line {
-            print_message(&format!("{} s: {}", elapsed.as_secs(), figures(self.total, now)));
-            while self.next_line <= elapsed {
-                self.next_line += LINE_INTERVAL;
-            }
-        }
+        self.status.draw(now.sent + now.not_sent, figures(self.total, now));
     }
 }
 

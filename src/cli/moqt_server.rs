@@ -23,7 +23,7 @@ const HEADING: &str = "MOQT";
 
 /// Options of the UDP echo, which --moqt-only disables.
 const UDP_OPTIONS: &str = "port host max_buffer socket_buffer spin link max_bitrate_per_source limit_loopback loss drop_packets \
-     jitter reorder duplicate bandwidth seed outcome_log outcome_log_max signaling_url with_signaling room_name \
+     jitter reorder duplicate bandwidth seed outcome_log signaling_url with_signaling room_name \
      record capture check";
 
 /// Group of the options that enable MOQT.

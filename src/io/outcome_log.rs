@@ -16,6 +16,9 @@ use crate::stats::Counter;
 /// Maximum number of queued rows: 0.2 s at 330,000 replies per second.
 const QUEUE_CAPACITY: usize = 65_536;
 
+/// Maximum size of the file. Further rows are discarded and counted.
+pub const MAX_BYTES: u64 = 1 << 30;
+
 /// Receives each reply on the node's thread and queues a row for the writing thread. Rows that do not fit are dropped and counted.
 pub struct OutcomeQueue {
     queue: SyncSender<ReplyEvent>,
@@ -26,8 +29,8 @@ pub struct OutcomeQueue {
 /// The writing thread, which ends when all rows are written. Drop the [`OutcomeQueue`] before joining it.
 pub type OutcomeLog = Worker<io::Result<()>>;
 
-/// Creates the file and starts the writing thread. The file has at most `max_bytes`; `None` is no limit.
-pub fn spawn(path: &Path, max_bytes: Option<u64>) -> io::Result<(OutcomeQueue, OutcomeLog)> {
+/// Creates the file, which has at most `max_bytes`, and starts the writing thread.
+pub fn spawn(path: &Path, max_bytes: u64) -> io::Result<(OutcomeQueue, OutcomeLog)> {
     // In append mode, a file that is emptied during the run goes on at its start.
     let mut out = files::create_locked(path, File::options().append(true))?;
     writeln!(out, "{}", ReplyEvent::CSV_HEADER)?;
@@ -36,7 +39,7 @@ pub fn spawn(path: &Path, max_bytes: Option<u64>) -> io::Result<(OutcomeQueue, O
     let mut file = OutcomeFile {
         out,
         path: path.to_owned(),
-        left: max_bytes.unwrap_or(u64::MAX).saturating_sub(ReplyEvent::CSV_HEADER.len() as u64 + 1),
+        left: max_bytes.saturating_sub(ReplyEvent::CSV_HEADER.len() as u64 + 1),
         rows: Vec::new(),
         row_count: 0,
         dropped: Arc::clone(&dropped),
@@ -101,7 +104,7 @@ impl<W: Write> OutcomeFile<W> {
         self.dropped.add(1);
         if self.left > 0 {
             self.left = 0;
-            warn!(target: "echo", "the outcome log has reached --outcome-log-max; further rows are discarded");
+            warn!(target: "echo", "the outcome log has its maximum size; further rows are discarded");
         }
     }
 
@@ -187,7 +190,7 @@ mod tests {
     fn all_rows_are_in_the_file_after_finish() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("outcomes.csv");
-        let (mut queue, log) = spawn(&path, None).expect("a file");
+        let (mut queue, log) = spawn(&path, MAX_BYTES).expect("a file");
         (0..10_000).for_each(|sequence| queue.on_reply(&reply_event(sequence)));
         let dropped = Arc::clone(&queue.dropped);
         drop(queue);
@@ -205,7 +208,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("outcomes.csv");
         let text = || std::fs::read_to_string(&path).expect("a file");
-        let (mut queue, log) = spawn(&path, None).expect("a file");
+        let (mut queue, log) = spawn(&path, MAX_BYTES).expect("a file");
         queue.on_reply(&reply_event(1));
         while text().lines().count() < 2 {
             std::thread::yield_now();
@@ -239,7 +242,7 @@ mod tests {
         let mut row = Vec::new();
         reply_event(7).write_csv(&mut row).expect("memory");
         let max_bytes = ReplyEvent::CSV_HEADER.len() + 1 + 3 * row.len() + row.len() / 2;
-        let (mut queue, log) = spawn(&path, Some(max_bytes as u64)).expect("a file");
+        let (mut queue, log) = spawn(&path, max_bytes as u64).expect("a file");
         // The last row would fit if rows after the first discarded one were still written.
         (0..9).for_each(|_| queue.on_reply(&reply_event(7)));
         queue.on_reply(&ReplyEvent { outcome: ReplyOutcome::Dropped, ..reply_event(7) });

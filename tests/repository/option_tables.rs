@@ -28,20 +28,32 @@ struct Statement {
     environment: String,
 }
 
+/// Heading of the settings that are no options.
+const VARIABLES: &str = "Environment variables that are no options";
+
+/// Whether an argument is an option, or a setting that only the environment has.
+fn is_documented(arg: &Arg) -> bool {
+    !arg.is_hide_set() || arg.get_env().is_some()
+}
+
 /// The options of all subcommands in the order of `--help`. An option's heading is that of the first subcommand that has the option.
 fn documented(cli: &Command) -> Vec<Documented<'_>> {
     let mut options: Vec<Documented> = Vec::new();
     for subcommand in SUBCOMMANDS {
         let command = cli.find_subcommand(subcommand).unwrap();
-        let is_shown = |arg: &&Arg| !arg.is_hide_set() && !matches!(arg.get_id().as_str(), "help" | "version");
+        let is_shown = |arg: &&Arg| is_documented(arg) && !matches!(arg.get_id().as_str(), "help" | "version");
         for arg in command.get_arguments().filter(is_shown) {
             let name = arg.get_long().map_or_else(|| value_name(arg).to_owned(), |long| format!("--{long}"));
-            let statement = (subcommand, statement(arg));
+            let mut statement = (subcommand, statement(arg));
             if let Some(option) = options.iter_mut().find(|option| option.name == name) {
                 option.statements.push(statement);
                 continue;
             }
-            let heading = arg.get_help_heading().unwrap_or("General");
+            let mut heading = arg.get_help_heading().unwrap_or("General");
+            if arg.is_hide_set() {
+                heading = VARIABLES;
+                statement.1.option = std::mem::take(&mut statement.1.environment);
+            }
             options.push(Documented { name, heading, statements: vec![statement] });
         }
     }
@@ -58,6 +70,7 @@ fn tables(cli: &Command) -> String {
         }
     }
     let mut text = String::new();
+    headings.sort_by_key(|heading| *heading == VARIABLES);
     for heading in headings {
         // Writing to a string cannot fail.
         _ = write!(text, "\n## {heading}\n\n|option|subcommands|meaning|default|environment|\n|---|---|---|---|---|\n");

@@ -206,7 +206,7 @@ const DIAGNOSES: &[Row] = &[
     (CloseCode::AUTHENTICATION_REQUIRED, ReasonOrNonMember(&["auth"]), "the room requires a token",
      "Give the token in the URL (?token=TOKEN), or sign tokens with --hmac-secret @FILE. Also give --dialect broadcast, --dialect webrtc or the URL of a room"),
     (CloseCode::MAX_CONNECTION_AGE, ReasonOrMember(&["connection age"]), "the connection reached the maximum connection age of the server",
-     "Probe for a shorter time, or raise --max-conn-age of the server"),
+     "Probe for a shorter time, or raise MAX_CONN_AGE_MS of the server"),
     (CloseCode::INVALID_TOKEN, ReasonOrNonMember(&["token", "auth"]), "the server rejects the token: it has expired, is for another room, user or audience, or is signed with another secret",
      "Give a new token (?token=TOKEN) and the room of this token (--room), or the server's secret (--hmac-secret @FILE)"),
     (CloseCode::SERVER_SHUTDOWN, ReasonOrMember(&["shut"]), "the server is shutting down",

@@ -19,7 +19,6 @@ use clap::{Arg, ColorChoice};
 use self::moqt::MoqtClientArgs;
 use self::run_record::RunRecordArgs;
 use self::websocket::url_error;
-use super::live_view::Progress;
 use super::options::impairment::ImpairmentArgs;
 use super::options::network::{HEADING_LOCAL_SYSTEM, NetworkArgs};
 use super::options::room_target::RoomTargetArgs;
@@ -153,10 +152,6 @@ pub struct ClientArgs {
     #[command(flatten)]
     pub files: ReportFileArgs,
 
-    /// How to show an active run on standard error
-    #[arg(long, hide_short_help = true, value_enum, default_value_t, value_name = "WHEN", help_heading = HEADING_REPORT)]
-    progress: Progress,
-
     /// Print only the report and errors
     #[arg(short, long, help_heading = HEADING_REPORT)]
     quiet: bool,
@@ -174,7 +169,7 @@ pub struct ClientArgs {
     pub run_record: RunRecordArgs,
 
     /// Receive buffer size to request from the kernel
-    #[arg(long, hide_short_help = true, value_name = "SIZE", value_parser = parse_size, default_value = format_size(DEFAULT_RECEIVE_BUFFER as u64), help_heading = HEADING_LOCAL_SYSTEM)]
+    #[arg(long, hide = true, value_name = "SIZE", value_parser = parse_size, default_value = format_size(DEFAULT_RECEIVE_BUFFER as u64), help_heading = HEADING_LOCAL_SYSTEM)]
     socket_buffer: u64,
 
     /// Maximum share of one core spent busy-waiting

@@ -65,7 +65,7 @@ impl ClientArgs {
         let lines = (self.json_lines || file.is_some()).then(|| packet_lines(self.json_lines, file));
         let (line_sender, lines) = lines.unzip();
         let is_silent = are_notices_silenced();
-        let view = if is_silent { None } else { LiveView::new(self.progress, self.json_lines, total) };
+        let view = if is_silent { None } else { LiveView::new(self.json_lines, total) };
         let (clock, page_written) = (ClockMonitor::start(), Instant::now());
         Ok((line_sender, RunMonitor { args: self, plan, live, clock, lines, view, page_written }))
     }

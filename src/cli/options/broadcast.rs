@@ -74,7 +74,7 @@ pub struct BroadcastArgs {
     broadcast_envelope: Envelope,
 
     /// Delay of `post` messages in room `radio`, in seconds or with a unit
-    #[arg(long, hide_short_help = true, env = "RADIO_POST_BROADCAST_DELAY_SECONDS", value_name = "DURATION", value_parser = parse_delay, default_value = "0", help_heading = HEADING)]
+    #[arg(long, hide = true, env = "RADIO_POST_BROADCAST_DELAY_SECONDS", value_name = "DURATION", value_parser = parse_delay, default_value = "0", help_heading = HEADING)]
     radio_delay: Duration,
 
     /// Directory of NAME.toml files, each declaring room NAME
@@ -84,27 +84,27 @@ pub struct BroadcastArgs {
     /// Disconnect a member after this time without a message, or off
     ///
     /// In milliseconds or with a unit.
-    #[arg(long, hide_short_help = true, env = "IDLE_TIMEOUT_MS", value_name = "DURATION", value_parser = parse_duration_or_off, default_value = "off", help_heading = HEADING)]
+    #[arg(long, hide = true, env = "IDLE_TIMEOUT_MS", value_name = "DURATION", value_parser = parse_duration_or_off, default_value = "off", help_heading = HEADING)]
     idle_timeout: OrOff<Duration>,
 
     /// Maximum lifetime of a connection, or off
     ///
     /// In milliseconds or with a unit.
-    #[arg(long, hide_short_help = true, env = "MAX_CONN_AGE_MS", value_name = "DURATION", value_parser = parse_duration_or_off, default_value = "off", help_heading = HEADING)]
+    #[arg(long, hide = true, env = "MAX_CONN_AGE_MS", value_name = "DURATION", value_parser = parse_duration_or_off, default_value = "off", help_heading = HEADING)]
     max_conn_age: OrOff<Duration>,
 
     /// Maximum message size in a broadcast room
     ///
     /// For clients without a token and for control channels, the limit is at most 256 KiB.
-    #[arg(long, hide_short_help = true, env = "MAX_PAYLOAD_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value = format_size(DEFAULT_MAX_PAYLOAD_BYTES as u64), help_heading = HEADING)]
+    #[arg(long, hide = true, env = "MAX_PAYLOAD_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value = format_size(DEFAULT_MAX_PAYLOAD_BYTES as u64), help_heading = HEADING)]
     max_payload: u64,
 
     /// Maximum token requests per source address, as N/TIME (10/15m), or off
-    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_TOKEN", value_name = "RATE", value_parser = or_off(parse_request_rate), default_value = BroadcastHttpConfig::default().token_limit.map_or_else(String::new, format_request_rate), help_heading = HEADING)]
+    #[arg(long, hide = true, env = "RATE_LIMIT_TOKEN", value_name = "RATE", value_parser = or_off(parse_request_rate), default_value = BroadcastHttpConfig::default().token_limit.map_or_else(String::new, format_request_rate), help_heading = HEADING)]
     rate_limit_token: OrOff<WindowLimit>,
 
     /// Maximum HTTP posts per source address, as N/TIME (10/15m), or off
-    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_POST", value_name = "RATE", value_parser = or_off(parse_request_rate), default_value = BroadcastHttpConfig::default().post_limit.map_or_else(String::new, format_request_rate), help_heading = HEADING)]
+    #[arg(long, hide = true, env = "RATE_LIMIT_POST", value_name = "RATE", value_parser = or_off(parse_request_rate), default_value = BroadcastHttpConfig::default().post_limit.map_or_else(String::new, format_request_rate), help_heading = HEADING)]
     rate_limit_post: OrOff<WindowLimit>,
 }
 

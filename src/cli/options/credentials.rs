@@ -39,12 +39,6 @@ pub struct SecretArgs {
     /// @FILE, the key is the content of a file.
     #[arg(long, hide_short_help = true, env = "TOKEN_ISSUER_KEY", value_name = "KEY|@FILE", hide_env_values = true, help_heading = HEADING_TOKENS)]
     token_issuer_key: Option<SecretArg>,
-
-    /// File with the key that POST /auth/token requires
-    ///
-    /// The same as @FILE. If both are given, this file is used. Line breaks at the end of the file are ignored.
-    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_TOKENS)]
-    token_issuer_key_file: Option<PathBuf>,
 }
 
 impl SecretArgs {
@@ -55,12 +49,8 @@ impl SecretArgs {
 
     /// The key that token requests require, if given.
     pub fn token_issuer_key(&self) -> Result<Option<Secret>, Failure> {
-        let key = match (&self.token_issuer_key_file, &self.token_issuer_key) {
-            (Some(file), _) => read_secret_file("--token-issuer-key-file", file)?,
-            (None, Some(key)) => key.read("--token-issuer-key")?,
-            (None, None) => return Ok(None),
-        };
-        Ok(Some(Secret::new(&key)))
+        let key = self.token_issuer_key.as_ref();
+        key.map(|key| Ok(Secret::new(&key.read("--token-issuer-key")?))).transpose()
     }
 }
 

@@ -7,9 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 
 use crate::cli::output::{Failure, ensure_usage, print_notice};
-use crate::cli::values::{
-    OrOff, OutputFile, format_bit_rate, format_duration, or_off, output_file_parser, parse_millis,
-};
+use crate::cli::values::{OutputFile, format_bit_rate, format_duration, output_file_parser, parse_millis};
 use crate::echo::{AdmissionConfig, BufferLimits, EchoConfig, EchoServer};
 use crate::impairment::{
     BandwidthLimit, DEFAULT_MAX_QUEUE_DELAY, DEFAULT_REORDER_DELAY, GilbertModel, Impairment, SequenceSet,
@@ -17,7 +15,7 @@ use crate::impairment::{
 use crate::io::os;
 use crate::io::outcome_log::{self, OutcomeLog};
 use crate::stats::Counter;
-use crate::units::{InvalidValue, parse_bit_rate, parse_ratio, parse_size};
+use crate::units::{InvalidValue, parse_bit_rate, parse_ratio};
 
 const HEADING: &str = "Impairment (of echo server replies; with send --no-echo, of sent AUDIO)";
 
@@ -89,12 +87,6 @@ pub struct ImpairmentArgs {
     /// Write the outcome of each reply to this CSV file
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
     outcome_log: Option<OutputFile>,
-
-    /// Maximum size of the outcome log, or off
-    ///
-    /// Further rows are discarded and counted.
-    #[arg(long, hide_short_help = true, value_name = "SIZE", value_parser = or_off(parse_size), default_value = "1GiB", help_heading = HEADING)]
-    outcome_log_max: OrOff<u64>,
 }
 
 /// An echo server with the impairment of these options.
@@ -133,7 +125,7 @@ impl ImpairmentArgs {
             };
             return Ok(PreparedEcho { echo, reproduce_options, outcome_log: None });
         };
-        let (queue, log) = outcome_log::spawn(path, self.outcome_log_max)
+        let (queue, log) = outcome_log::spawn(path, outcome_log::MAX_BYTES)
             .with_context(|| format!("cannot write the outcome log to {}", path.display()))?;
         let outcome_log = Some(OutcomeLogFile { log, dropped: Arc::clone(&queue.dropped), path: path.clone() });
         let echo = EchoServer::with_impairment(config, impairment, Box::new(queue));
@@ -193,7 +185,8 @@ impl OutcomeLogFile {
         let result = self.log.join();
         if let dropped @ 1.. = self.dropped.get() {
             print_notice(&format!(
-                "{dropped} rows are missing from the outcome log: the log reached --outcome-log-max, or the disk was too slow or failed"
+                "{dropped} rows are missing from the outcome log: the log reached {} GiB, or the disk was too slow or failed",
+                outcome_log::MAX_BYTES >> 30
             ));
         }
         result.with_context(|| format!("cannot write the outcome log to {}", self.path.display()))

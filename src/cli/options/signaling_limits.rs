@@ -50,7 +50,7 @@ pub struct ConnectionLimitArgs {
     /// Maximum new connections per source address, as N/TIME, or off
     ///
     /// For IPv6, a /64 counts as one address. Further connections are closed. Loopback is exempt.
-    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_CONNECTIONS", value_name = "RATE", value_parser = or_off(parse_request_rate), default_value = format_request_rate(DEFAULT_CONNECTION_RATE), help_heading = HEADING_LIMITS)]
+    #[arg(long, hide = true, env = "RATE_LIMIT_CONNECTIONS", value_name = "RATE", value_parser = or_off(parse_request_rate), default_value = format_request_rate(DEFAULT_CONNECTION_RATE), help_heading = HEADING_LIMITS)]
     rate_limit_connections: OrOff<WindowLimit>,
 
     /// Use X-Forwarded-For [default: off]
@@ -144,7 +144,7 @@ pub struct HeartbeatArgs {
     client_timeout: Option<Duration>,
 
     /// Maximum number of members in a WebRTC room
-    #[arg(long, hide_short_help = true, env = "WEBRTC_MAX_MEMBERS", value_name = "N", value_parser = parse_positive, default_value_t = SignalingLimits::default().max_webrtc_members, help_heading = HEADING_LIMITS)]
+    #[arg(long, hide = true, env = "WEBRTC_MAX_MEMBERS", value_name = "N", value_parser = parse_positive, default_value_t = SignalingLimits::default().max_webrtc_members, help_heading = HEADING_LIMITS)]
     webrtc_max_members: usize,
 }
 
@@ -245,27 +245,27 @@ pub struct ControlSurfaceArgs {
     bbx_room: Vec<String>,
 
     /// Number of digits of generated room codes, 4 to 6
-    #[arg(long, hide_short_help = true, env = "BBX_CODE_LENGTH", value_name = "N", value_parser = parse_code_length, default_value_t = ControlSurfaceLimits::default().code_digits, help_heading = HEADING_CONTROL_SURFACES)]
+    #[arg(long, hide = true, env = "BBX_CODE_LENGTH", value_name = "N", value_parser = parse_code_length, default_value_t = ControlSurfaceLimits::default().code_digits, help_heading = HEADING_CONTROL_SURFACES)]
     bbx_code_length: usize,
 
     /// Lifetime of a room, in seconds or with a unit
-    #[arg(long, hide_short_help = true, env = "BBX_ROOM_EXPIRATION", value_name = "DURATION", value_parser = parse_expiration, default_value = format_duration(ControlSurfaceLimits::default().room_lifetime), help_heading = HEADING_CONTROL_SURFACES)]
+    #[arg(long, hide = true, env = "BBX_ROOM_EXPIRATION", value_name = "DURATION", value_parser = parse_expiration, default_value = format_duration(ControlSurfaceLimits::default().room_lifetime), help_heading = HEADING_CONTROL_SURFACES)]
     bbx_room_expiration: Duration,
 
     /// Maximum number of members in a room
-    #[arg(long, hide_short_help = true, env = "BBX_MAX_CLIENTS", value_name = "N", value_parser = parse_positive, default_value_t = ControlSurfaceLimits::default().max_members, help_heading = HEADING_CONTROL_SURFACES)]
+    #[arg(long, hide = true, env = "BBX_MAX_CLIENTS", value_name = "N", value_parser = parse_positive, default_value_t = ControlSurfaceLimits::default().max_members, help_heading = HEADING_CONTROL_SURFACES)]
     bbx_max_clients: usize,
 
     /// Maximum number of rooms
-    #[arg(long, hide_short_help = true, env = "BBX_MAX_ROOMS", value_name = "N", value_parser = parse_positive, default_value_t = ControlSurfaceLimits::default().max_rooms, help_heading = HEADING_CONTROL_SURFACES)]
+    #[arg(long, hide = true, env = "BBX_MAX_ROOMS", value_name = "N", value_parser = parse_positive, default_value_t = ControlSurfaceLimits::default().max_rooms, help_heading = HEADING_CONTROL_SURFACES)]
     bbx_max_rooms: usize,
 
     /// Ping interval, in ms or with a unit, or off [default: 5000, or --heartbeat-interval if given]
-    #[arg(long, hide_short_help = true, env = "BBX_PING_INTERVAL", value_name = "DURATION", value_parser = parse_interval_or_off, help_heading = HEADING_CONTROL_SURFACES)]
+    #[arg(long, hide = true, env = "BBX_PING_INTERVAL", value_name = "DURATION", value_parser = parse_interval_or_off, help_heading = HEADING_CONTROL_SURFACES)]
     bbx_ping_interval: Option<OrOff<Duration>>,
 
     /// Disconnect a control surface after this time without traffic [default: 30000, or --client-timeout if given]
-    #[arg(long, hide_short_help = true, env = "BBX_CONNECTION_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = HEADING_CONTROL_SURFACES)]
+    #[arg(long, hide = true, env = "BBX_CONNECTION_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = HEADING_CONTROL_SURFACES)]
     bbx_connection_timeout: Option<Duration>,
 }
 

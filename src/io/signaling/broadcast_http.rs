@@ -69,9 +69,8 @@ fn bearer_token(headers: &HeaderMap) -> Option<BearerToken> {
 }
 
 const TOO_MANY_TOKENS: &str =
-    "Too many token requests from this address; try again later (limit: the server's --rate-limit-token)";
-const TOO_MANY_POSTS: &str =
-    "Too many posts from this address; try again later (limit: the server's --rate-limit-post)";
+    "Too many token requests from this address; try again later (limit: the server's RATE_LIMIT_TOKEN)";
+const TOO_MANY_POSTS: &str = "Too many posts from this address; try again later (limit: the server's RATE_LIMIT_POST)";
 
 /// Counts a request. The error is the response to a client that exceeds the limit, with the text `error`.
 fn check_rate(limiter: &RequestLimiter, source: IpAddr, error: &'static str) -> Result<(), HttpRejection> {
@@ -246,7 +245,7 @@ pub(super) async fn room_route(State(state): SharedState, request: Request) -> R
 }
 
 /// The response to a request for a WebRTC token, if every client could get tokens.
-const NO_ISSUER_KEY: &str = "Tokens for WebRTC rooms need a token issuer key. Start the server with --token-issuer-key-file FILE or \
+const NO_ISSUER_KEY: &str = "Tokens for WebRTC rooms need a token issuer key. Start the server with --token-issuer-key @FILE or \
                              TOKEN_ISSUER_KEY, and send the key as the bearer token";
 
 /// Maximum length of a client id, in bytes. The client id is part of each message that members receive.

@@ -54,24 +54,6 @@ fn outcome_log_is_complete_after_either_signal() {
 }
 
 #[test]
-fn outcome_log_stops_at_its_maximum_size_and_counts_the_other_rows() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("outcomes.csv");
-    let log = ["--outcome-log", file.to_str().unwrap(), "--outcome-log-max", "1KiB"];
-    let mut server = Server::start(&[&["--host", "127.0.0.1", "-d", "0"], &log[..]].concat());
-    let client = Client::connect(server.address);
-    (0..100).for_each(|sequence| drop(client.exchange(&audio(sequence, 64))));
-    server.line_starting_with("echo: the outcome log has reached --outcome-log-max; further rows are discarded");
-    let stopped = server.stop("TERM");
-    assert_eq!(stopped.code, Some(0));
-    let size = fs::metadata(&file).unwrap().len();
-    assert!((512..=1_024).contains(&size), "{size}");
-    let missing = 100 - rows(&file).len();
-    let notice = format!("jamjam-dev: {missing} rows are missing from the outcome log: the log reached");
-    assert!(stopped.lines.iter().any(|line| line.starts_with(&notice)), "{:?}", stopped.lines);
-}
-
-#[test]
 fn outcome_log_write_error_is_logged_once_and_delays_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("outcomes");

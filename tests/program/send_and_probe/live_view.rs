@@ -1,12 +1,11 @@
-//! The live view on a terminal, and `--progress plain`. The tool `script` provides the terminal.
+//! The live view on a terminal. The tool `script` provides the terminal.
 
 use std::fs;
 use std::io::Write;
-use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
-use test_support::client::{at_once, command, note_pauses, run};
+use test_support::client::{at_once, command, note_pauses};
 use test_support::server::poll_until;
 
 /// Erases the view: the row that contains the cursor.
@@ -197,7 +196,6 @@ fn nothing_is_drawn_where_it_would_disturb() {
         // The log of a CI server keeps every redrawn line.
         (Terminal { shell: "CI=true exec PROGRAM >STDOUT", ..TERMINAL }, "", 0),
         (TERMINAL, "--quiet", 0),
-        (TERMINAL, "--progress plain", 0),
     ];
     at_once(cases, |(terminal, options, lines)| {
         let run = terminal.run(&format!("{PROBE} {options}"));
@@ -232,27 +230,5 @@ fn job_that_leaves_the_foreground_keeps_the_lines_of_the_shell() {
         let (_, after) = run.terminal.split_once("\nSHELL\r\n").unwrap();
         drawn_lines(&run.terminal);
         assert_eq!(after.contains(DRAW), shell.contains("fg"), "{after}");
-    });
-}
-
-#[test]
-fn plain_progress_prints_a_line_each_10_seconds_without_a_terminal() {
-    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let probe = "probe --embedded --interval 10ms --duration 10500ms --json";
-    let runs = [
-        (format!("{probe} --progress plain"), "lost 0 (0 %), "),
-        (
-            format!("probe {} --wait-for 10500ms --progress plain", silent.local_addr().unwrap()),
-            "waiting for the first reply\n",
-        ),
-        (format!("{probe} --progress plain --quiet"), ""),
-        (probe.to_owned(), ""),
-    ];
-    at_once(runs, |(line, expected)| {
-        let stderr = run(&line).stderr;
-        let text = stderr.strip_prefix("jamjam-dev: 1").and_then(|line| line.split_once(" s: "));
-        let text = text.map_or(stderr.as_str(), |(_, text)| text);
-        assert!(text.starts_with(expected), "{line}: {stderr}");
-        assert_eq!(stderr.lines().count(), usize::from(!expected.is_empty()), "{line}: {stderr}");
     });
 }

@@ -97,7 +97,7 @@ fn rejected_http_requests_are_counted_and_logged_without_content() {
         let response = send(&server, "POST", path, headers, body);
         assert_eq!(response.status, status, "{path} {body}");
         if status == 429 {
-            let error = "Too many posts from this address; try again later (limit: the server's --rate-limit-post)";
+            let error = "Too many posts from this address; try again later (limit: the server's RATE_LIMIT_POST)";
             assert_eq!(response.json()["error"], error);
         }
         assert_eq!(server.metric("requests_rejected_total{dialect=\"broadcast\"}"), count);
@@ -115,9 +115,8 @@ fn issuer_key_restricts_tokens_and_their_rate_is_limited() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key");
     std::fs::write(&file, "open sesame\n").unwrap();
-    // If both options are given, the key is that of the file.
-    let keys = ["--token-issuer-key", "open", "--token-issuer-key-file", file.to_str().unwrap()];
-    let server = Server::start_signaling(&[&keys[..], &["--rate-limit-token", "3/h"]].concat());
+    let key = format!("@{}", file.display());
+    let server = Server::start_signaling(&["--token-issuer-key", &key, "--rate-limit-token", "3/h"]);
     let request = |key: &str| send(&server, "POST", "/auth/token", &[key], r#"{"clientId":"a","room":"b"}"#);
     for wrong in ["X: x", "Authorization: Bearer open"] {
         let rejected = request(wrong);
@@ -126,7 +125,7 @@ fn issuer_key_restricts_tokens_and_their_rate_is_limited() {
     let right = "Authorization: Bearer open sesame";
     assert_eq!(request(right).status, 200);
     let rejected = request(right);
-    let error = "Too many token requests from this address; try again later (limit: the server's --rate-limit-token)";
+    let error = "Too many token requests from this address; try again later (limit: the server's RATE_LIMIT_TOKEN)";
     let body = rejected.json();
     assert_eq!((rejected.status, &body["error"]), (429, &json!(error)));
     let wait = body["retryAfter"].as_u64().unwrap();

@@ -103,7 +103,7 @@ fn devices_pipes_and_long_files_are_not_read() {
     for (options, named, reason) in [
         (&["--hmac-secret", &secret("/dev/zero")][..], "/dev/zero", "not a regular file"),
         (&["--token-issuer-key", &secret(&pipe)], &pipe, "not a regular file"),
-        (&["--token-issuer-key-file", &rooms], &rooms, "is a directory"),
+        (&["--token-issuer-key", &secret(&rooms)], &rooms, "is a directory"),
         (&["--docs-password", &secret(&long)], &long, "longer than 1 MiB"),
         (&["--cert", &pipe, "--key", &pipe], &pipe, "not a regular file"),
         (&["--rooms", &rooms], &room, "not a regular file"),

@@ -124,7 +124,7 @@ fn webrtc_tokens_are_issued_with_the_issuer_key_only() {
     assert!(line.level == "WARN" && line.message.contains("TOKEN_ISSUER_KEY"), "{line:?}");
     for bearer in [KEY, ""] {
         let (status, response) = post(&server, "/auth/token", bearer, &request);
-        assert!(status == 403 && response["error"].as_str().unwrap().contains("--token-issuer-key-file"), "{response}");
+        assert!(status == 403 && response["error"].as_str().unwrap().contains("--token-issuer-key"), "{response}");
     }
     let issued = issue(&server, &json!({"clientId": "ann", "room": "jam"}));
     assert_eq!(join(&server, "jam", "ann", &issued), REJECTED);

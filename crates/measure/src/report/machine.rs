@@ -48,7 +48,7 @@ pub struct ClockSource {
 /// The receive buffer of a UDP socket, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct ReceiveBuffer {
-    /// The size that `--socket-buffer` requests by default.
+    /// The size that is requested.
     pub requested: u64,
     /// The size that the kernel granted, if it reports the size.
     pub granted: Option<u64>,

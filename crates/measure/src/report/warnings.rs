@@ -268,7 +268,7 @@ fn host_timing(found: &mut Warnings, report: &Report, is_timed: bool) {
     }
     let dropped = host.kernel_dropped.unwrap_or(0);
     let message = format!(
-        "the receive buffer of this host was full and dropped {{}}{}. Give a larger --socket-buffer",
+        "the receive buffer of this host was full and dropped {{}}{}. Close other programs, or raise net.core.rmem_max (Linux)",
         explained_losses(report, dropped)
     );
     found.count("kernel_dropped", dropped, "datagram", &message);
@@ -326,8 +326,8 @@ fn server_warnings(found: &mut Warnings, report: &Report) {
     let Some(server) = &report.server else { return };
     paused(found, "server_paused", "the server", server.pauses, server.paused_ms);
     let message = format!(
-        "the receive buffer of the server's host was full and dropped {{}}, perhaps of other clients{}. Start the server with a larger \
-         --socket-buffer",
+        "the receive buffer of the server's host was full and dropped {{}}, perhaps of other clients{}. Close other programs there, or \
+         raise its net.core.rmem_max (Linux)",
         explained_losses(report, server.dropped)
     );
     found.count("server_dropped", server.dropped, "datagram", &message);

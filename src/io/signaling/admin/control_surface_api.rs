@@ -231,11 +231,11 @@ pub(super) async fn event_stream(State(state): SharedState, Extension(client): C
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CreateRoomRequest {
-    /// Maximum number of clients; default: --bbx-max-clients.
+    /// Maximum number of clients; default: `BBX_MAX_CLIENTS`.
     #[schema(minimum = 1, maximum = 1_000_000)]
     #[serde(default, deserialize_with = "optional_integer")]
     max_clients: Option<usize>,
-    /// Lifetime in seconds; default: --bbx-room-expiration.
+    /// Lifetime in seconds; default: `BBX_ROOM_EXPIRATION`.
     #[schema(minimum = 1, maximum = 315_360_000)]
     expires_in: Option<f64>,
 }
