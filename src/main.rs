@@ -11,12 +11,6 @@ use jamjam_dev::client::StopSignal;
 use jamjam_dev::io::os;
 use jamjam_dev::io::stop::StopToken;
 
-/// Allocator that returns freed memory to the system and is fast for the buffers of MOQT. With glibc's allocator, settings trade one for the
-/// other. The settings of jemalloc are in `src/jemalloc_settings.c`.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 fn main() -> ExitCode {
     let stop = StopToken::default();
     exit_at_system_limits(stop.clone());
