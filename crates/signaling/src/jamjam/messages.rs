@@ -115,7 +115,7 @@ pub enum ServerMessage {
     },
     /// The open rooms.
     RoomList {
-        /// In the order of creation.
+        /// The test rooms, then the others, each in the order of creation.
         rooms: Vec<RoomInfo>,
     },
     /// A chat message from a member.
@@ -213,7 +213,7 @@ pub struct RoomInfo {
     pub has_password: bool,
     /// The invite code: six characters, or nine on `/v1/signaling`.
     pub invite_code: String,
-    /// Whether the app offers the room for a test; only on `/v1/signaling`.
+    /// Whether the app offers the room for a test, because an echo server is in it; only on `/v1/signaling`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_room: Option<bool>,
 }

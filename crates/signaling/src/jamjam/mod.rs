@@ -6,6 +6,7 @@
 
 mod membership;
 mod messages;
+mod test_room;
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::event_sink::ConnId;
 use super::json::MessageError;
 use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::{ConnectionClose, LEFT_ROOM};
-use super::rooms::{Member, RoomDirectory};
+use super::rooms::{Member, RoomDirectory, RoomKey};
 use jamjam_core::rate_limit::{WindowLimit, WindowLimiter};
 
 use membership::{
@@ -63,11 +64,14 @@ impl DialectHandler for JamjamDialect {
     }
 
     fn is_protected(&self, _: &SignalingLimits, room: &str) -> bool {
-        self.rooms.find(room).is_some_and(|room| room.data.is_some())
+        self.rooms.find(room).is_some_and(|room| room.data.password.is_some())
     }
 
     fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
-        leave_room(ctx, &mut self.rooms, None, &close.leave_reason());
+        // The server loses a connection, or the client closes it. A connection that the server closes does not return.
+        if close.server_reason.is_some() || !test_room::keep_place(ctx, &mut self.rooms) {
+            leave_room(ctx, &mut self.rooms, None, &close.leave_reason());
+        }
     }
 
     fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
@@ -109,6 +113,11 @@ pub(super) fn parse(text: &str) -> Result<Result<ClientMessage, &'static str>, M
 }
 
 impl JamjamDialect {
+    /// The place of a lost connection in its room is kept no longer.
+    pub(super) fn on_place_timer(&mut self, ctx: &mut ConnectionContext<'_>, room: RoomKey, lost: ConnId) {
+        test_room::on_place_timer(ctx, &mut self.rooms, room, lost);
+    }
+
     /// Handles a message of `bytes` bytes.
     pub(super) fn on_message(
         &mut self,
@@ -121,6 +130,9 @@ impl JamjamDialect {
             Ok(message) => message,
             Err(reason) => return reject(ctx, reason),
         };
+        if !matches!(message, ClientMessage::UpdatePeerInfo { .. }) {
+            test_room::reveal_successor(ctx, rooms, ctx.conn);
+        }
         match message {
             ClientMessage::CreateRoom { room_name, password, peer_name, link_key, features, .. } => {
                 let member = new_member(ctx, peer_name, link_key, &features)?;
@@ -145,20 +157,24 @@ impl JamjamDialect {
                 if addresses.chain(&public_addr).chain(&local_addr).any(|address| address.port() == 0) {
                     return Err(MessageError::ignored("port 0 in an address"));
                 }
-                let peer = &mut rooms.member_mut(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?.peer;
+                let member = rooms.member_mut(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
+                let peer = member.successor.as_mut().unwrap_or(&mut member.peer);
                 if !candidates.is_empty() {
                     peer.candidates = candidates;
                 }
                 (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
+                let is_successor = test_room::reveal_successor(ctx, rooms, ctx.conn);
                 let (member, room) = rooms.member(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
-                for (others, peer) in by_generation(room, ctx.conn, &member.data.peer) {
+                for (others, peer) in
+                    by_generation(room, ctx.conn, &member.data.peer).into_iter().filter(|_| !is_successor)
+                {
                     ctx.send(&others, &ServerMessage::PeerUpdated { peer });
                 }
                 rooms.log_message("UpdatePeerInfo", ctx.conn, room.members.len() - 1, bytes);
             }
             ClientMessage::ListRooms => return list_rooms(ctx, rooms),
             ClientMessage::ChatMessage(mut chat) => {
-                let (Member { data: JamjamMember { peer, is_newer }, .. }, room) =
+                let (Member { data: JamjamMember { peer, is_newer, .. }, .. }, room) =
                     rooms.member(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
                 (chat.sender_id, chat.sender_name) = (peer.id.clone(), peer.name.clone());
                 // Older clients show their own message without waiting for it.
@@ -199,11 +215,11 @@ fn send_peer_message(
     message: PeerMessage,
 ) -> Result<usize, MessageError> {
     let (sender, room) = rooms.member(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
-    let is_receiver = |Member { data: JamjamMember { peer, is_newer }, .. }: &&Member<_>| {
+    let is_receiver = |Member { data: JamjamMember { peer, is_newer, .. }, .. }: &&Member<_>| {
         let is_supported = *is_newer && peer.features.iter().any(|feature| feature == PEER_MESSAGE);
         is_supported && message.to.as_ref().is_none_or(|to| *to == peer.id)
     };
-    let receivers: Vec<ConnId> = room.members.iter().filter(is_receiver).map(|member| member.conn).collect();
+    let receivers: Vec<ConnId> = room.receivers().filter(is_receiver).map(|member| member.conn).collect();
     let [from, from_name] = [&sender.data.peer.id, &sender.data.peer.name].map(|text| Some(text.clone()));
     ctx.send(&receivers, &ServerMessage::PeerMessage(PeerMessage { from, from_name, ..message }));
     Ok(receivers.len())
