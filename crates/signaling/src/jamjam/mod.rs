@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::connection_context::ConnectionContext;
 use super::dialect_handler::{DialectHandler, MemberFacts};
 use super::event_sink::ConnId;
-use super::json::MessageError;
+use super::json::{MessageError, message_type, unsupported};
 use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::{ConnectionClose, LEFT_ROOM};
 use super::rooms::{Member, RoomDirectory, RoomKey};
@@ -91,25 +91,19 @@ impl DialectHandler for JamjamDialect {
     }
 }
 
-/// Messages without fields. For them, some libraries write an empty object or array in `data`.
-#[derive(Deserialize)]
-#[serde(tag = "type")]
-enum MessageWithoutFields {
-    LeaveRoom,
-    ListRooms,
-}
-
 /// Parses a message. The inner error is the reason with which a message is rejected; other unreadable messages are ignored.
 pub(super) fn parse(text: &str) -> Result<Result<ClientMessage, &'static str>, MessageError> {
-    match serde_json::from_str(text) {
-        Ok(message) => Ok(Ok(message)),
-        Err(error) => match serde_json::from_str(text) {
-            Ok(MessageWithoutFields::LeaveRoom) => Ok(Ok(ClientMessage::LeaveRoom)),
-            Ok(MessageWithoutFields::ListRooms) => Ok(Ok(ClientMessage::ListRooms)),
-            Err(_) if has_overlong_candidate(text) => Ok(Err("Candidate address too long")),
-            Err(_) => Err(error.into()),
-        },
-    }
+    serde_json::from_str(text).map(Ok).or_else(|error| match message_type(text).as_deref() {
+        // For messages without fields, some libraries write an empty object or array in `data`.
+        Ok("LeaveRoom") => Ok(Ok(ClientMessage::LeaveRoom)),
+        Ok("ListRooms") => Ok(Ok(ClientMessage::ListRooms)),
+        // The client waits for the answer.
+        Ok("CreateRoom" | "JoinRoom") => {
+            unsupported(&error).map_or_else(|| Err(error.into()), |reason| Ok(Err(reason)))
+        }
+        _ if has_overlong_candidate(text) => Ok(Err("Candidate address too long")),
+        _ => Err(error.into()),
+    })
 }
 
 impl JamjamDialect {
