@@ -37,7 +37,7 @@ impl RoomKey {
 pub(super) struct Member<M> {
     pub(super) conn: ConnId,
     pub(super) data: M,
-    /// A number that increases with each join of any room, or decreases with each join before all others. The member list is sorted by it.
+    /// A number whose amount increases with each join of any room, negative for joins before all others. The member list is sorted by it.
     join_order: i64,
     /// Whether the connection is lost, and the member's place is kept for another one. Such a member receives nothing.
     is_lost: bool,
@@ -106,7 +106,6 @@ pub(super) struct RoomMap<R, M> {
     /// For each address that created rooms, the number of those rooms that are open.
     rooms_by_creator: HashMap<IpAddr, usize>,
     last_key: u64,
-    first_join_order: i64,
     last_join_order: i64,
     /// The cached results of [`RoomMap::json`].
     cached_json: [Option<String>; 2],
@@ -120,7 +119,6 @@ impl<R, M> Default for RoomMap<R, M> {
             memberships: HashMap::new(),
             rooms_by_creator: HashMap::new(),
             last_key: 0,
-            first_join_order: 0,
             last_join_order: 0,
             cached_json: [None, None],
         }
@@ -205,31 +203,26 @@ impl<R, M: MemberData> RoomMap<R, M> {
 
     /// Adds and logs a connection that is in no room.
     pub(super) fn join(&mut self, room: RoomKey, conn: ConnId, member: M) {
-        self.last_join_order += 1;
-        self.insert(room, conn, member, self.last_join_order);
+        self.join_at(room, conn, member, false);
     }
 
-    /// Like [`Self::join`], but before all other members.
-    pub(super) fn join_first(&mut self, room: RoomKey, conn: ConnId, member: M) {
-        self.first_join_order -= 1;
-        self.insert(room, conn, member, self.first_join_order);
-    }
-
-    fn insert(&mut self, room: RoomKey, conn: ConnId, data: M, join_order: i64) {
-        if let Some(found) = self.rooms.get_mut(&room) {
-            log_membership("member joined", found.logged(conn, &data), None, found.members.len() + 1);
-            let index = if join_order < 0 { 0 } else { found.members.len() };
-            found.members.insert(index, Member { conn, data, join_order, is_lost: false });
-            self.cached_json = [None, None];
-            self.memberships.insert(conn, (room, join_order));
-        }
+    /// Like [`Self::join`], but if `is_first`, before all other members.
+    pub(super) fn join_at(&mut self, room: RoomKey, conn: ConnId, data: M, is_first: bool) {
+        let Some(found) = self.rooms.get_mut(&room) else { return };
+        let (index, join_order) =
+            if is_first { (0, -1 - self.last_join_order) } else { (found.members.len(), 1 + self.last_join_order) };
+        self.last_join_order = join_order.abs();
+        log_membership("member joined", found.logged(conn, &data), None, found.members.len() + 1);
+        found.members.insert(index, Member { conn, data, join_order, is_lost: false });
+        self.cached_json = [None, None];
+        self.memberships.insert(conn, (room, join_order));
     }
 
     /// The connection of a member was lost, and its place is kept until [`Self::replace`] or [`Self::leave`].
-    pub(super) fn suspend(&mut self, conn: ConnId) {
-        if let Some(member) = self.entry_mut(conn) {
-            member.is_lost = true;
-        }
+    pub(super) fn suspend(&mut self, conn: ConnId) -> Option<&mut M> {
+        let member = self.entry_mut(conn)?;
+        member.is_lost = true;
+        Some(&mut member.data)
     }
 
     /// Gives the place of a member to another connection, which is in no room, and logs it.

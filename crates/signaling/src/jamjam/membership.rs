@@ -4,7 +4,7 @@ use subtle::ConstantTimeEq;
 use tracing::debug;
 
 use super::messages::{Peer, RoomInfo, ServerMessage};
-use super::test_room::{self, Owner, Place};
+use super::test_room::{self, Owner};
 use crate::close_code::CloseCode;
 use crate::connection_context::{ConnectionContext, MAX_JOIN_DEBT, MAX_LIST_DEBT};
 use crate::dialect::Dialect;
@@ -70,24 +70,16 @@ impl MemberData for JamjamMember {
     }
 }
 
-/// Removes the connection from its room and informs the other members.
+/// Removes a connection from its room and informs the other members.
 pub(super) fn leave_room(
-    ctx: &mut ConnectionContext<'_>,
-    rooms: &mut JamjamRooms,
-    keep: Option<RoomKey>,
-    reason: &str,
-) {
-    remove_member(ctx, rooms, (ctx.conn, keep), reason);
-}
-
-/// Removes a connection, which may be another one, from its room and informs the other members.
-pub(super) fn remove_member(
     ctx: &mut ConnectionContext<'_>,
     rooms: &mut JamjamRooms,
     (conn, keep): (ConnId, Option<RoomKey>),
     reason: &str,
 ) {
-    test_room::on_leave(rooms, conn);
+    if let Some(owner) = test_room::owner_mut(rooms, conn) {
+        owner.leave();
+    }
     if let Some((left, others)) = rooms.leave(conn, keep, reason) {
         ctx.send(&others, &ServerMessage::PeerLeft { peer_id: left.peer.id });
     }
@@ -105,9 +97,7 @@ pub(super) fn create_room(
 ) -> Result<(), MessageError> {
     let name = truncate_bytes(name, MAX_NAME_BYTES);
     let is_test_room = test_room::is_test_room(ctx.limits, &name, password.as_deref());
-    let place =
-        is_test_room.then(|| test_room::find_place(ctx, rooms, &name, member.peer.link_key.as_deref())).flatten();
-    let found = if let Some(Place::In(found)) = place { Some(found) } else { None };
+    let (found, names) = if is_test_room { test_room::find_place(ctx, rooms, &name, &member) } else { (None, None) };
     if found.is_none() && rooms.rooms_created_by(ctx.source) >= ctx.limits.max_rooms_per_address {
         ctx.count_limited();
         return reject(ctx, "Too many rooms");
@@ -115,29 +105,19 @@ pub(super) fn create_room(
     if password.as_ref().is_some_and(|password| password.len() > MAX_PASSWORD_BYTES) {
         return reject(ctx, "Password too long");
     }
-    leave_room(ctx, rooms, found, CHANGED_ROOM);
+    leave_room(ctx, rooms, (ctx.conn, found), CHANGED_ROOM);
     let is_newer = member.is_newer;
     let key = found.unwrap_or_else(|| {
-        let names = match place {
-            Some(Place::New(names)) => names,
-            _ => ROOM_NAMES.map(|generate| ctx.ids.unique(generate, |name| rooms.find(name).is_none())),
-        };
+        let random = || ROOM_NAMES.map(|generate| ctx.ids.unique(generate, |name| rooms.find(name).is_none()));
+        let names = names.unwrap_or_else(random).into();
         let data = RoomData { password, owner: None };
-        rooms.create(names.into(), Some(name), Some(ctx.source), ctx.now.unix_ms(), data)
+        rooms.create(names, Some(name), Some(ctx.source), ctx.now.unix_ms(), data)
     });
-    let peer_id = if is_test_room {
-        test_room::take_place(ctx, rooms, key, member)
-    } else {
-        let peer_id = member.peer.id.clone();
-        rooms.join(key, ctx.conn, member);
-        peer_id
-    };
-    if let Some(room) = rooms.get(key) {
-        let code = |is_newer| room.names[invite_code_index(is_newer)].clone();
-        let (room_id, invite_code, invite_code_6) =
-            (room.name().to_owned(), code(is_newer), is_newer.then(|| code(false)));
-        ctx.reply(&ServerMessage::RoomCreated { room_id, peer_id, invite_code, invite_code_6 });
-    }
+    let peer_id = test_room::enter(ctx, rooms, key, member, is_test_room);
+    let Some(room) = rooms.get(key) else { return Ok(()) };
+    let code = |is_newer| room.names[invite_code_index(is_newer)].clone();
+    let (room_id, invite_code, invite_code_6) = (room.name().to_owned(), code(is_newer), is_newer.then(|| code(false)));
+    ctx.reply(&ServerMessage::RoomCreated { room_id, peer_id, invite_code, invite_code_6 });
     Ok(())
 }
 
@@ -164,13 +144,13 @@ pub(super) fn join_room(
             let _ = wrong_passwords.check(ctx.now.monotonic, ctx.source);
             let rejected = reject(ctx, "Invalid password");
             if ctx.count_failed_guess() {
-                leave_room(ctx, rooms, None, "too many wrong passwords");
+                leave_room(ctx, rooms, (ctx.conn, None), "too many wrong passwords");
                 ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong passwords");
             }
             return rejected;
         }
     }
-    let is_owner = test_room::is_owner_returning(ctx, room, member.peer.link_key.as_deref());
+    let is_owner = test_room::is_owner_returning(ctx, room, &member);
     if is_full(room) && !is_owner {
         return reject(ctx, "Room is full");
     }
@@ -178,16 +158,9 @@ pub(super) fn join_room(
         ctx.count_limited();
         return reject(ctx, "Too many requests");
     }
-    leave_room(ctx, rooms, Some(key), CHANGED_ROOM);
+    leave_room(ctx, rooms, (ctx.conn, Some(key)), CHANGED_ROOM);
     let is_newer = member.is_newer;
-    let peer_id = if is_owner {
-        test_room::take_place(ctx, rooms, key, member)
-    } else {
-        let peer_id = member.peer.id.clone();
-        send_joined(ctx, rooms, key, &member.peer);
-        rooms.join(key, ctx.conn, member);
-        peer_id
-    };
+    let peer_id = test_room::enter(ctx, rooms, key, member, is_owner);
     let Some(room) = rooms.get(key) else { return Ok(0) };
     let peers = room.members.iter().filter(|member| member.conn != ctx.conn).map(|member| member.data.peer.clone());
     let peers = if is_newer { peers.collect() } else { peers.map(Peer::for_older_clients).collect() };
@@ -200,14 +173,6 @@ pub(super) fn join_room(
     };
     ctx.reply_requested(to_json(&joined));
     Ok(room.members.len() - 1)
-}
-
-/// Informs the members of a room of a new one.
-pub(super) fn send_joined(ctx: &mut ConnectionContext<'_>, rooms: &JamjamRooms, key: RoomKey, peer: &Peer) {
-    let Some(room) = rooms.get(key) else { return };
-    for (others, peer) in by_generation(room, ctx.conn, peer) {
-        ctx.send_requested(&others, to_json(&ServerMessage::PeerJoined { peer }));
-    }
 }
 
 pub(super) fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) -> Result<(), MessageError> {

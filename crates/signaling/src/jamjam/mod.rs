@@ -70,7 +70,7 @@ impl DialectHandler for JamjamDialect {
     fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
         // The server loses a connection, or the client closes it. A connection that the server closes does not return.
         if close.server_reason.is_some() || !test_room::keep_place(ctx, &mut self.rooms) {
-            leave_room(ctx, &mut self.rooms, None, &close.leave_reason());
+            leave_room(ctx, &mut self.rooms, (ctx.conn, None), &close.leave_reason());
         }
     }
 
@@ -141,7 +141,7 @@ impl JamjamDialect {
             ClientMessage::LeaveRoom => {
                 let others = rooms.member(ctx.conn).map_or(0, |(_, room)| room.members.len() - 1);
                 rooms.log_message("LeaveRoom", ctx.conn, others, bytes);
-                leave_room(ctx, rooms, None, LEFT_ROOM);
+                leave_room(ctx, rooms, (ctx.conn, None), LEFT_ROOM);
             }
             ClientMessage::UpdatePeerInfo { candidates, public_addr, local_addr } => {
                 if candidates.len() > MAX_CANDIDATES {

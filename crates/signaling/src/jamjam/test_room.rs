@@ -9,14 +9,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::membership::{
-    JamjamMember, JamjamRoom, JamjamRooms, ROOM_NAMES, by_generation, is_full, remove_member, send_joined,
-};
+use super::membership::{JamjamMember, JamjamRoom, JamjamRooms, ROOM_NAMES, by_generation, is_full, leave_room};
 use super::messages::ServerMessage;
 use crate::close_code::CloseCode;
 use crate::connection_context::ConnectionContext;
 use crate::device::DeviceId;
 use crate::event_sink::ConnId;
+use crate::json::to_json;
 use crate::limits::SignalingLimits;
 use crate::rooms::{IdGenerator, RoomKey};
 use crate::timers::TimerEvent;
@@ -60,15 +59,20 @@ impl Owner {
         self.is_same_device(ctx) || source_network(self.source) == source_network(ctx.source)
     }
 
+    /// The owner leaves its room.
+    pub(super) fn leave(&mut self) {
+        self.state = OwnerState::Gone;
+    }
+
     /// Whether the connection continues this owner.
-    fn is_returning(&self, ctx: &ConnectionContext<'_>, link_key: Option<&str>) -> bool {
+    fn is_returning(&self, ctx: &ConnectionContext<'_>, link_key: Option<&String>) -> bool {
         let is_proven = match self.state {
             OwnerState::Open => self.conn != ctx.conn && self.is_same_device(ctx),
             OwnerState::Lost | OwnerState::Gone => {
                 self.is_same_device(ctx) || link_key.is_some() && self.is_same_party(ctx)
             }
         };
-        is_proven && self.link_key.as_deref() == link_key
+        is_proven && self.link_key.as_ref() == link_key
     }
 
     /// Whether another owner may take the place of this one.
@@ -86,63 +90,66 @@ pub(super) fn is_test_room(limits: &SignalingLimits, name: &str, password: Optio
     password.is_none() && limits.test_room_prefix.as_deref().is_some_and(|prefix| name.starts_with(prefix))
 }
 
-/// Where the member that creates a room belongs.
-pub(super) enum Place {
-    /// In this room.
-    In(RoomKey),
-    /// In a new room with this id and these codes.
-    New([String; 3]),
+/// The owner of the room in which the connection is, if it is the connection itself.
+pub(super) fn owner_mut(rooms: &mut JamjamRooms, conn: ConnId) -> Option<&mut Owner> {
+    let room = rooms.get_mut(rooms.room_of(conn)?)?;
+    room.data.owner.as_mut().filter(|owner| owner.conn == conn)
 }
 
-/// Finds the place of a member that creates the test room `name`: its own room if it returns, otherwise the first of the rooms of this name
-/// that has no living owner or does not exist. `None` if there are too many rooms of this name.
+/// Whether the member is the owner of the room and has a place there.
+pub(super) fn is_owner_returning(ctx: &ConnectionContext<'_>, room: &JamjamRoom, member: &JamjamMember) -> bool {
+    let Some(owner) = &room.data.owner else { return false };
+    owner.is_returning(ctx, member.peer.link_key.as_ref()) && (owner.is_living() || !is_full(room))
+}
+
+/// Finds where a member that creates the test room `name` belongs: in its own room if it returns, otherwise in the first of the rooms of this
+/// name that has no living owner, or in a new one with these names. Neither if there are too many rooms of this name.
 pub(super) fn find_place(
     ctx: &ConnectionContext<'_>,
     rooms: &JamjamRooms,
     name: &str,
-    link_key: Option<&str>,
-) -> Option<Place> {
-    let mut first = None;
+    member: &JamjamMember,
+) -> (Option<RoomKey>, Option<[String; 3]>) {
+    let mut first = (None, None);
     for number in 0..MAX_NAMESAKES {
         let mut ids = IdGenerator::of_name(name, number);
         let names = ROOM_NAMES.map(|generate| generate(&mut ids));
-        let Some(room) = rooms.find(&names[0]) else {
-            let is_free = names.iter().all(|name| rooms.find(name).is_none());
-            first = first.or_else(|| is_free.then_some(Place::New(names)));
-            continue;
-        };
-        let Some(owner) = room.data.owner.as_ref().filter(|_| room.display_name.as_deref() == Some(name)) else {
-            continue;
-        };
-        if owner.is_returning(ctx, link_key) {
-            return Some(Place::In(room.key));
+        let room = rooms.find(&names[0]);
+        if room.is_some_and(|room| is_owner_returning(ctx, room, member)) {
+            return (room.map(|room| room.key), None);
         }
-        let may_enter = owner.may_be_replaced(ctx) && (owner.is_living() || !is_full(room));
-        first = first.or_else(|| may_enter.then_some(Place::In(room.key)));
+        if first != (None, None) {
+            continue;
+        }
+        if let Some(room) = room {
+            let is_free = |owner: &Owner| owner.may_be_replaced(ctx) && (owner.is_living() || !is_full(room));
+            first.0 = room.data.owner.as_ref().is_some_and(is_free).then_some(room.key);
+        } else if names.iter().all(|name| rooms.find(name).is_none()) {
+            first.1 = Some(names);
+        }
     }
     first
 }
 
-/// Whether a member that joins the room is its owner.
-pub(super) fn is_owner_returning(ctx: &ConnectionContext<'_>, room: &JamjamRoom, link_key: Option<&str>) -> bool {
-    room.data.owner.as_ref().is_some_and(|owner| owner.is_returning(ctx, link_key))
-}
-
-/// Makes the connection, which is in no room, the owner of a test room and the first of its members. Returns its id: a returning owner
-/// remains the same member, and the others see nothing of it.
-pub(super) fn take_place(
+/// Adds the connection, which is in no room, to a room, and informs the others. An owner takes the place of the previous one, or else becomes
+/// the first member. Returns the id of the member: a returning owner remains the same.
+pub(super) fn enter(
     ctx: &mut ConnectionContext<'_>,
     rooms: &mut JamjamRooms,
     key: RoomKey,
-    JamjamMember { peer, is_newer, .. }: JamjamMember,
+    member: JamjamMember,
+    is_owner: bool,
 ) -> String {
-    let (id, link_key, device) = (peer.id.clone(), peer.link_key.clone(), ctx.device().cloned());
-    let is_returning = rooms.get(key).is_some_and(|room| is_owner_returning(ctx, room, link_key.as_deref()));
+    let (id, device, link_key) = (member.peer.id.clone(), ctx.device().cloned(), member.peer.link_key.clone());
+    let Some(room) = rooms.get_mut(key) else { return id };
+    let is_returning = is_owner_returning(ctx, room, &member);
     let owner = Owner { conn: ctx.conn, source: ctx.source, device, link_key, state: OwnerState::Open };
-    let previous = rooms.get_mut(key).and_then(|room| room.data.owner.replace(owner)).filter(Owner::is_living);
+    let previous = if is_owner { room.data.owner.replace(owner).filter(Owner::is_living) } else { None };
     let Some(previous) = previous else {
-        send_joined(ctx, rooms, key, &peer);
-        rooms.join_first(key, ctx.conn, JamjamMember { peer, is_newer, successor: None });
+        for (others, peer) in by_generation(room, ctx.conn, &member.peer) {
+            ctx.send_requested(&others, to_json(&ServerMessage::PeerJoined { peer }));
+        }
+        rooms.join_at(key, ctx.conn, member, is_owner);
         return id;
     };
     rooms.replace(previous.conn, ctx.conn);
@@ -150,11 +157,11 @@ pub(super) fn take_place(
         ctx.close(previous.conn, CloseCode::NORMAL_CLOSURE, "Duplicate connection");
     }
     let Some(place) = rooms.member_mut(ctx.conn) else { return id };
-    place.is_newer = is_newer;
+    place.is_newer = member.is_newer;
     if is_returning {
         return place.peer.id.clone();
     }
-    place.successor = Some(peer);
+    place.successor = Some(member.peer);
     id
 }
 
@@ -174,36 +181,20 @@ pub(super) fn reveal_successor(ctx: &mut ConnectionContext<'_>, rooms: &mut Jamj
 
 /// The connection was lost. If it is the owner of its room, its place is kept for a while. Returns whether it is.
 pub(super) fn keep_place(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) -> bool {
-    let Some(room) = rooms.room_of(ctx.conn).and_then(|key| rooms.get_mut(key)) else { return false };
-    let key = room.key;
-    let Some(owner) = room.data.owner.as_mut().filter(|owner| owner.conn == ctx.conn) else { return false };
+    let (Some(room), Some(owner)) = (rooms.room_of(ctx.conn), owner_mut(rooms, ctx.conn)) else { return false };
     owner.state = OwnerState::Lost;
-    rooms.suspend(ctx.conn);
-    if let Some(member) = rooms.member_mut(ctx.conn) {
+    if let Some(member) = rooms.suspend(ctx.conn) {
         // The others know only the one before.
         member.successor = None;
     }
-    ctx.timers.insert(ctx.now.monotonic + RECLAIM_PERIOD, TimerEvent::JamjamPlace { room: key, lost: ctx.conn });
+    ctx.timers.insert(ctx.now.monotonic + RECLAIM_PERIOD, TimerEvent::JamjamPlace { room, lost: ctx.conn });
     true
 }
 
-/// The connection leaves its room, which has no owner any more if it is the owner.
-pub(super) fn on_leave(rooms: &mut JamjamRooms, conn: ConnId) {
-    let room = rooms.room_of(conn).and_then(|key| rooms.get_mut(key));
-    if let Some(owner) = room.and_then(|room| room.data.owner.as_mut())
-        && owner.conn == conn
-    {
-        owner.state = OwnerState::Gone;
-    }
-}
-
 /// The place of a lost connection in this room is kept no longer.
-pub(super) fn on_place_timer(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms, key: RoomKey, lost: ConnId) {
-    let Some(owner) = rooms.get(key).and_then(|room| room.data.owner.as_ref()) else { return };
-    let conn = owner.conn;
-    if conn == lost {
-        remove_member(ctx, rooms, (conn, None), "connection lost");
-    } else {
-        reveal_successor(ctx, rooms, conn);
+pub(super) fn on_place_timer(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms, room: RoomKey, lost: ConnId) {
+    match rooms.get(room).and_then(|room| room.data.owner.as_ref()).map(|owner| owner.conn) {
+        Some(conn) if conn != lost => _ = reveal_successor(ctx, rooms, conn),
+        _ => leave_room(ctx, rooms, (lost, None), "connection lost"),
     }
 }

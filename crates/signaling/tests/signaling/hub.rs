@@ -391,7 +391,9 @@ fn place_in_a_test_room_is_kept_for_its_device_and_its_network() {
 #[test]
 fn full_and_numerous_test_rooms_never_exceed_ten_members() {
     let mut hub = hub();
-    let create = json!({"type": "CreateRoom", "data": {"room_name": "[BOT] x", "peer_name": "x"}});
+    let link_key = "wpv+vvwGqdhu+xjhU1PNSirMDH6kj2YhXhiG7UQ/qP4=";
+    let create =
+        json!({"type": "CreateRoom", "data": {"room_name": "[BOT] x", "peer_name": "x", "link_key": link_key}});
     let mut rooms = std::collections::HashSet::new();
     for conn in 1..=20 {
         hub.connect_to(conn, "/v1/signaling");
@@ -411,7 +413,12 @@ fn full_and_numerous_test_rooms_never_exceed_ten_members() {
     hub.run_timers(5_000);
     hub.send(30, 5_000, &join(&room, None));
     assert_eq!(hub.last(30)["type"], "RoomJoined");
-    hub.connect_to(31, "/v1/signaling");
-    hub.send(31, 5_000, &create);
-    assert_ne!(hub.last(31)["data"]["room_id"], room);
+    // Not even the lost owner does.
+    for (conn, request) in [(31, create), (32, join(&room, None))] {
+        let mut request = request;
+        request["data"]["link_key"] = json!(link_key);
+        hub.connect_to(conn, "/v1/signaling");
+        hub.send(conn, 5_000, &request);
+        assert_ne!(hub.last(conn)["data"]["room_id"], room);
+    }
 }
