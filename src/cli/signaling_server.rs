@@ -148,7 +148,7 @@ impl Args {
         let pages = server::log_signaling_urls(address, is_tls, dialects);
         options.login = Arc::new(self.login.login(password.as_deref(), address, &pages));
         let silence = |check: Arc<Mutex<SignalingCheck>>| {
-            move || Some(clock::monotonic_now().duration_since(check.lock().ok()?.last_event?))
+            move || Some(clock::monotonic_now().duration_since(check.lock().ok()?.last_message()?))
         };
         let watcher = check.clone().map(|check| self.check.watch(silence(check), stop)).transpose()?;
         let server = signaling::spawn(listener, hub, options, stop).context("cannot start the event loop")?;
