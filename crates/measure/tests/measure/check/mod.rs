@@ -3,5 +3,7 @@
 mod drift;
 mod networks;
 mod signaling;
+mod simulated_client;
+mod simulation;
 mod wrong_client;
 mod wrong_clients;
