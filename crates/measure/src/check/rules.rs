@@ -122,10 +122,10 @@ rules! {
         "The payload of AUDIO is empty, no multiple of 4 bytes, or fits neither the timestamps, which agree with LATENCY_INFO, nor LATENCY_INFO.", "payload length of AUDIO is wrong";
     ChannelCount "channel_count" Note 1 "types" [SampleFormat]:
         "The number of channels according to payload and timestamps is not the last channel_count. Newer clients with a mono microphone announce 1 \
-         channel and send 2: LATENCY_INFO describes the device.", "channel_count is not that of the packets";
+         channel and send 2: LATENCY_INFO describes the device.", "LATENCY_INFO announces another channel_count than the packets have";
     FrameSize "frame_size" Note 1 "types" [SampleFormat]:
         "The samples per channel according to payload and timestamps are not the last frame_size. Newer clients with the preset of 256 samples \
-         send 128.", "frame_size is not that of the packets";
+         send 128.", "LATENCY_INFO announces another frame_size than the packets have";
     SampleFormat "sample_format" Error 8 "types" [SampleByteOrder]:
         "At least 5 % of the samples of a packet are below 2^-63 and 5 % above 128 or no number: the bytes are integers, 64-bit floats or encoded. \
          Eight packets, because no sound does this in one.", "samples of AUDIO are no 32-bit floats";

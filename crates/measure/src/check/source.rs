@@ -385,8 +385,12 @@ impl SourceCheck {
             let ppm = low.midpoint(high);
             let limit = self.max_drift_ppm();
             if nearest > MAX_RATE_ERROR_PPM {
-                let measured = f64::from(rate) * (1.0 + ppm / 1e6);
-                found(RuleId::PacketRate, 1, &format!("{rate} samples per second"), format!("{measured:.0}"));
+                let factor = 1.0 + ppm / 1e6;
+                let channels = self.format.and_then(|format| format.channels).map_or(1.0, f64::from);
+                let is_interleaved = channels > 1.0 && (factor / channels - 1.0).abs() * 1e6 < MAX_RATE_ERROR_PPM;
+                let reason = if is_interleaved { ", so the timestamps count the samples of all channels" } else { "" };
+                let received = format!("{:.0}{reason}", f64::from(rate) * factor);
+                found(RuleId::PacketRate, 1, &format!("{rate} samples per second"), received);
             } else if nearest > limit {
                 let source = if self.format.is_none() { ", the nearest standard rate, without LATENCY_INFO" } else { "" };
                 let received = format!("{ppm:.0} ppm (99.9 % interval {low:.0} to {high:.0})");
@@ -399,8 +403,7 @@ impl SourceCheck {
                 [(RuleId::FrameSize, frame_size, size), (RuleId::ChannelCount, announced, channels)]
             {
                 if announced != of_packets {
-                    let expected = format!("{of_packets} as in the packets, whatever the device has");
-                    found(rule, 1, &expected, format!("LATENCY_INFO with {announced}"));
+                    found(rule, 1, &announced.to_string(), of_packets.to_string());
                 }
             }
         }

@@ -5,5 +5,6 @@ mod networks;
 mod signaling;
 mod simulated_client;
 mod simulation;
+mod sources;
 mod wrong_client;
 mod wrong_clients;
