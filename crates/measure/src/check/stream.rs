@@ -227,7 +227,9 @@ impl StreamCheck {
         match step {
             Some(1) | None => self.wrong_step.1 = 0,
             // The timestamps count the packets that are missing.
-            Some(step @ 2..0x8000_0000) if self.possible_advance(step, format).contains(&advance.into()) => {}
+            Some(step @ 2..0x8000_0000) if self.possible_advance(step, format).contains(&advance.into()) => {
+                self.wrong_step.1 = 0;
+            }
             Some(step) if step == self.wrong_step.0 => self.wrong_step.1 += 1,
             Some(step) => self.wrong_step = (step, 1),
         }

@@ -51,7 +51,12 @@ pub(super) enum Pauses {
     StandStill,
     /// Both count on, as if packets were lost.
     CountOn,
+    /// The host is stopped, so that nothing is sent at all.
+    Stopped,
 }
+
+const PAUSES: [Pauses; 5] =
+    [Pauses::None, Pauses::Discontinuous, Pauses::StandStill, Pauses::CountOn, Pauses::Stopped];
 
 /// How the client announces its format.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,6 +87,10 @@ pub(super) struct Path {
     one_of: u64,
     /// Stalls per second, after which all that waited arrives at once.
     stalls: f64,
+    /// The delay sways by so much, as of a queue that other traffic fills.
+    sway: f64,
+    /// Every second packet takes another path, which is longer by so much.
+    detour: f64,
 }
 
 const LAN: Path = Path {
@@ -94,10 +103,12 @@ const LAN: Path = Path {
     duplicates: 0.0,
     one_of: 1,
     stalls: 0.0,
+    sway: 0.0,
+    detour: 0.0,
 };
 
 /// The networks of `--network`, then faults that these do not have.
-pub(super) const PATHS: [Path; 13] = [
+pub(super) const PATHS: [Path; 15] = [
     LAN,
     Path { name: "dsl", jitter: 20.0, ..LAN },
     Path { name: "wifi", jitter: 4.0, burst: (0.005, 0.5), bandwidth: (100.0, 16.0), ..LAN },
@@ -110,6 +121,8 @@ pub(super) const PATHS: [Path; 13] = [
     Path { name: "unordered", jitter: 40.0, keeps_order: false, loss: 0.02, duplicates: 0.03, ..LAN },
     Path { name: "stalls", jitter: 4.0, stalls: 0.3, ..LAN },
     Path { name: "stalls and loss", jitter: 30.0, loss: 0.02, stalls: 1.0, duplicates: 0.01, ..LAN },
+    Path { name: "swaying", jitter: 10.0, sway: 200.0, ..LAN },
+    Path { name: "two paths", keeps_order: false, detour: 7.0, ..LAN },
     Path { name: "perfect", jitter: 0.0, ..LAN },
 ];
 
@@ -129,6 +142,8 @@ pub(super) struct Client {
     is_sealed: bool,
     /// AUDIO packets that were sent before the server started.
     earlier: u32,
+    /// When the client starts again, with a new link if it has one.
+    restart_s: f64,
     seconds: f64,
 }
 
@@ -146,10 +161,16 @@ impl Client {
             announced_frames,
             rate: if is_january { 48_000 } else { random.pick(&[44_100, 48_000, 48_000, 96_000]) },
             ppm: random.between(-50.0, 50.0),
-            pauses: random.pick(&[Pauses::None, Pauses::Discontinuous, Pauses::StandStill, Pauses::CountOn]),
+            pauses: random.pick(&PAUSES),
             announcement: if is_january { Announcement::Never } else { random.pick(&announcements) },
             is_sealed: !is_january && random.occurs(0.5),
-            earlier: if random.occurs(0.7) { 0 } else { random.log_between(1.0, 5e6) as u32 },
+            // Some timestamps wrap during the run.
+            earlier: match random.uniform() {
+                0.0..0.7 => 0,
+                0.7..0.9 => random.log_between(1.0, 5e6) as u32,
+                _ => u32::MAX / frames - 2_000,
+            },
+            restart_s: if random.occurs(0.2) { random.between(0.5, seconds) } else { f64::MAX },
             seconds,
         }
     }
@@ -158,17 +179,21 @@ impl Client {
         let Self { is_january, frames, rate, ppm, pauses, earlier, seconds, is_sealed, .. } = *self;
         let mut sent = Vec::new();
         let has_keys = is_sealed && earlier == 0;
-        let mut counter = 0;
+        let (mut link, mut counter) = (0, 0);
         let mut push = |at_s: f64, packet_type: u8, sequence: u32, timestamp: u32, start: usize, len: usize| {
-            let is_sealed = is_sealed && packet_type != CONTROL && !(packet_type == KEEPALIVE && at_s == 0.0 && has_keys);
-            let packet = Packet { at_s, packet_type, sequence, timestamp, start, len, is_sealed, counter };
+            // The KEEPALIVE before CONTROL is plain.
+            let is_sealed = is_sealed && packet_type != CONTROL && start != PLAIN;
+            if packet_type == CONTROL {
+                (link, counter) = (link + 1, 0);
+            }
+            let packet = Packet { at_s, packet_type, sequence, timestamp, start, len, is_sealed, link, counter };
             counter += u64::from(is_sealed);
             sent.push(packet);
         };
         // The link settles after 100 ms. Timers run whether or not there is AUDIO.
         let settled = if has_keys { 0.1 } else { 0.0 };
         if has_keys {
-            push(0.0, KEEPALIVE, 0, 0, 0, 0);
+            push(0.0, KEEPALIVE, 0, 0, PLAIN, 0);
             push(0.0, CONTROL, 0, 0, 0, 0);
         }
         let mut next_second = settled;
@@ -182,7 +207,8 @@ impl Client {
         let mut gap = (f64::MAX, 0.0);
         let next_gap = |after: f64, random: &mut Random| {
             let start = after + random.log_between(0.3, 6.0);
-            (start, random.log_between(if pauses == Pauses::StandStill { 0.051 } else { 0.1 }, 30.0))
+            let shortest = if matches!(pauses, Pauses::StandStill | Pauses::Stopped) { 0.051 } else { 0.1 };
+            (start, random.log_between(shortest, 30.0))
         };
         if pauses != Pauses::None {
             gap = next_gap(settled, random);
@@ -191,7 +217,24 @@ impl Client {
         let channels = if is_january { 1 } else { 2 };
         let (mut sequence, mut timestamp) = (earlier + u32::from(is_january), earlier.wrapping_mul(frames));
         let mut at_s = settled + random.between(0.0, 0.003);
+        let mut restart = Some(self.restart_s);
         while at_s < seconds {
+            if restart.take_if(|restart_s| at_s >= *restart_s).is_some() {
+                (sequence, timestamp) = (u32::from(is_january), 0);
+                if has_keys {
+                    push(at_s, KEEPALIVE, 0, 0, PLAIN, 0);
+                    push(at_s, CONTROL, 0, 0, 0, 0);
+                    push(at_s + 0.1, KEEPALIVE, 0, 0, 0, 0);
+                    (next_second, next_info) = (next_second.max(at_s + 0.1), at_s + 0.1);
+                }
+                at_s += 0.1;
+            }
+            if pauses == Pauses::Stopped && at_s >= gap.0 {
+                at_s += gap.1;
+                next_second = next_second.max(at_s);
+                gap = next_gap(at_s, random);
+                continue;
+            }
             while next_second <= at_s {
                 push(next_second, KEEPALIVE, 0, 0, 0, 0);
                 push(next_second, PING, 0, 0, 0, 12);
@@ -241,6 +284,7 @@ impl Client {
         arrived.sort_by(|one, other| one.0.total_cmp(&other.0));
         let mut check = ClientCheck::new();
         let has_keys = self.is_sealed && self.earlier == 0;
+        let mut link = 1;
         let mut opened = std::collections::HashSet::new();
         let mut bytes = Vec::new();
         for (at_s, index) in arrived {
@@ -256,13 +300,20 @@ impl Client {
                 CONTROL => bytes.extend([&[1, 1][..], &[7; 32]].concat()),
                 _ => bytes.resize(12 + packet.len, 0),
             }
-            let is_replayed = packet.is_sealed && has_keys && !opened.insert(packet.counter);
-            let is_opened = packet.is_sealed && has_keys && !is_replayed;
+            if packet.is_sealed && packet.link > link {
+                link = packet.link;
+                opened.clear();
+            }
+            let is_old = packet.is_sealed && has_keys && packet.link < link;
+            let is_replayed = packet.is_sealed && has_keys && !is_old && !opened.insert(packet.counter);
+            let is_opened = packet.is_sealed && has_keys && !is_replayed && !is_old;
             if packet.is_sealed && !is_opened {
                 bytes.extend([0; 24]);
             }
             let drop_reason = match packet.packet_type {
                 _ if is_replayed => Some(DropReason::Replayed),
+                _ if is_old => Some(DropReason::NotOpened),
+                KEEPALIVE if has_keys && !packet.is_sealed && !opened.is_empty() => Some(DropReason::Plain),
                 AUDIO => None,
                 _ => (packet.is_sealed && !has_keys).then_some(DropReason::NoKeys),
             };
@@ -296,8 +347,13 @@ struct Packet {
     start: usize,
     len: usize,
     is_sealed: bool,
+    /// Number of the link that sealed it, and its counter.
+    link: u32,
     counter: u64,
 }
+
+/// Instead of the start of a payload: the packet is never sealed.
+const PLAIN: usize = usize::MAX;
 
 /// More than a second of sound, from which each packet takes its part.
 static SOUND: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -310,6 +366,7 @@ impl Path {
     fn pass(self, sent: &[Packet], random: &mut Random) -> Vec<(f64, usize)> {
         let mut arrived = Vec::with_capacity(sent.len());
         let (mut is_burst, mut free_at, mut last) = (false, 0.0_f64, 0.0_f64);
+        let phase = random.between(0.0, TAU);
         let mut stall = (random.between(0.0, 2.0 / self.stalls.max(1e-9)), 0.0);
         for (index, packet) in sent.iter().enumerate() {
             let at = packet.at_s;
@@ -324,7 +381,9 @@ impl Path {
                 continue;
             }
             free_at = free_at.max(at) + bits / rate / 1e6;
-            let mut arrival = free_at + random.between(0.0, self.jitter / 1e3);
+            let sway = (1.0 + (at * TAU / 20.0 + phase).sin()) / 2.0 * self.sway / 1e3;
+            let detour = (index % 2) as f64 * self.detour / 1e3;
+            let mut arrival = free_at + sway + detour + random.between(0.0, self.jitter / 1e3);
             if at > stall.0 + stall.1 {
                 stall = (at + random.between(0.0, 2.0 / self.stalls.max(1e-9)), random.log_between(0.05, 1.5));
             }

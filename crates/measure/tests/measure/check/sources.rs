@@ -108,7 +108,8 @@ fn another_process_takes_over_no_record_of_a_client() {
     let other: Vec<Sent> = later
         .map(|mut datagram| {
             datagram.source.set_port(50_000);
-            datagram.at += std::time::Duration::from_micros(500);
+            // Two packets ahead.
+            datagram.at = Time::from_nanos(datagram.at.as_nanos() - 6_000_000);
             datagram
         })
         .collect();
