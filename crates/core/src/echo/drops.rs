@@ -102,7 +102,11 @@ impl EchoServer {
                 dst_ip: received.dst_ip,
                 bytes: if is_opened { &self.opened } else { bytes },
                 is_opened,
-                counter: bytes.get(HEADER_LEN..).and_then(<[u8]>::first_chunk).filter(|_| is_opened).map(|counter| u64::from_be_bytes(*counter)),
+                counter: bytes
+                    .get(HEADER_LEN..)
+                    .and_then(<[u8]>::first_chunk)
+                    .filter(|_| is_opened)
+                    .map(|counter| u64::from_be_bytes(*counter)),
                 drop_reason: result.err().map(Dropped::reason),
             });
             self.opened.clear();

@@ -228,6 +228,10 @@ impl DriftEstimator {
     pub fn interval_ppm(&self) -> Option<[f64; 2]> {
         let DriftEstimate { ppm, .. } = self.estimate()?;
         let LeastSquaresFits { points, fits, xx, xy, yy, .. } = self.fits;
+        // The first point of each fit says nothing about the slope.
+        if points - fits < (MIN_DRIFT_SECONDS - 1) as f64 {
+            return None;
+        }
         let slope = xy / xx;
         let squares = (yy - slope * xy).max(f64::MIN_POSITIVE);
         let differences =

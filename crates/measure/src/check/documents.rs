@@ -129,7 +129,11 @@ impl CheckResult {
     /// One test case per rule and source, and one for the number of sources.
     pub fn junit(&self) -> Result<String, SerializeError> {
         let mut suite = TestSuite::new(format!("jamjam-dev {} --check", self.report.server));
-        let mut add = |class: &str, name: &str, failure: Option<(NonSuccessKind, &String)>, skipped: Option<&str>, output: String| {
+        let mut add = |class: &str,
+                       name: &str,
+                       failure: Option<(NonSuccessKind, &String)>,
+                       skipped: Option<&str>,
+                       output: String| {
             let mut status = TestCaseStatus::success();
             if let Some(message) = skipped {
                 status = TestCaseStatus::skipped();
@@ -151,7 +155,13 @@ impl CheckResult {
         let output = self.strangers().unwrap_or_default();
         add("sources", "expected_sources", self.first_failure.zip(self.failures.first()), skipped, output);
         if self.report.untracked > 0 {
-            add("sources", "places", self.failures.last().map(|failure| (NonSuccessKind::Failure, failure)), None, String::new());
+            add(
+                "sources",
+                "places",
+                self.failures.last().map(|failure| (NonSuccessKind::Failure, failure)),
+                None,
+                String::new(),
+            );
         }
         for source in &self.report.sources {
             for rule in &self.report.rules {

@@ -155,10 +155,10 @@ impl ClientCheck {
         if self.sources.len() < MAX_SOURCES || self.sources.contains_key(&address) {
             return true;
         }
-        let is_left = |source: &SourceCheck| {
-            !source.has_taken_part() && at.duration_since(source.last_seen) >= INACTIVE
-        };
-        let least = self.sources.iter().min_by_key(|(_, source)| (!is_left(source), source.audio.packets, source.last_seen));
+        let is_left =
+            |source: &SourceCheck| !source.has_taken_part() && at.duration_since(source.last_seen) >= INACTIVE;
+        let least =
+            self.sources.iter().min_by_key(|(_, source)| (!is_left(source), source.audio.packets, source.last_seen));
         let Some((&displaced, source)) = least else { return false };
         self.untracked += if is_left(source) { 0 } else { source.packets };
         self.strangers += u64::from(!source.is_client);
@@ -174,13 +174,16 @@ impl ClientCheck {
         }
         let at = datagram.at;
         let Some(header) = audio_header(datagram.bytes) else { return address };
-        let is_former = |(_, source): &(&SocketAddr, &SourceCheck)| source.moved_from.is_some_and(|(old, _)| old == address);
+        let is_former =
+            |(_, source): &(&SocketAddr, &SourceCheck)| source.moved_from.is_some_and(|(old, _)| old == address);
         if let Some((&current, source)) = self.sources.iter().find(is_former) {
             let since_move = source.moved_from.map_or(Duration::ZERO, |(_, moved_at)| at.duration_since(moved_at));
             if since_move < MAX_OVERTAKING {
                 return current;
             }
-            if since_move < INACTIVE && let Some(mut source) = self.sources.remove(&current) {
+            if since_move < INACTIVE
+                && let Some(mut source) = self.sources.remove(&current)
+            {
                 source.on_port_returned(current);
                 self.sources.insert(address, source);
                 return address;

@@ -19,30 +19,6 @@ pub struct NotJudged {
     pub rules: &'static [RuleId],
 }
 
-/// The rules about the content of AUDIO.
-const AUDIO: &[RuleId] = {
-    use RuleId::{
-        Clipping, DcOffset, FirstSequence, NotFinite, OutOfRange, PayloadLength, SampleByteOrder, SampleFormat,
-        SampleScale, SequenceRepeated, SequenceRestart, SequenceStep, Silence, TimestampStep,
-    };
-    &[
-        FirstSequence,
-        SequenceStep,
-        SequenceRepeated,
-        SequenceRestart,
-        TimestampStep,
-        PayloadLength,
-        SampleFormat,
-        SampleByteOrder,
-        SampleScale,
-        NotFinite,
-        OutOfRange,
-        Clipping,
-        DcOffset,
-        Silence,
-    ]
-};
-
 /// The rules that need a time or another property of the client. `found` are those with findings.
 pub(super) fn not_judged(source: &SourceCheck, found: &[RuleId]) -> Vec<NotJudged> {
     use RuleId as Id;
@@ -51,9 +27,8 @@ pub(super) fn not_judged(source: &SourceCheck, found: &[RuleId]) -> Vec<NotJudge
     let mut all = Vec::new();
     let mut add = |what, rules: &'static [RuleId], reason: Option<String>| {
         // What has a finding is judged, and what has none because of a more precise one is explained by that.
-        let is_found = |rule: &RuleId| {
-            found.contains(rule) || rule.rule().suppressed_by.iter().any(|by| found.contains(by))
-        };
+        let is_found =
+            |rule: &RuleId| found.contains(rule) || rule.rule().suppressed_by.iter().any(|by| found.contains(by));
         if let Some(reason) = reason.filter(|_| !rules.iter().any(is_found)) {
             all.push(NotJudged { what, reason, rules });
         }
@@ -65,10 +40,10 @@ pub(super) fn not_judged(source: &SourceCheck, found: &[RuleId]) -> Vec<NotJudge
         (None, Some(_)) => Some("none was sent after the key exchange"),
         (None, None) => Some("none was sent"),
     };
-    add("AUDIO", AUDIO, no_audio.map(str::to_owned));
+    add("AUDIO", Id::range(Id::FirstSequence, Id::Silence), no_audio.map(str::to_owned));
     if audio.packets > 0 {
         let is_encoded = format.is_some_and(|format| !format.is_pcm);
-        add("payload of AUDIO", &AUDIO[4..], is_encoded.then(|| "codec opus".to_owned()));
+        add("payload of AUDIO", Id::range(Id::TimestampStep, Id::Silence), is_encoded.then(|| "codec opus".to_owned()));
         let has_pairs = audio.pairs >= u64::from(WRONG_STEPS);
         add(
             "sequence and timestamp steps",
@@ -81,9 +56,7 @@ pub(super) fn not_judged(source: &SourceCheck, found: &[RuleId]) -> Vec<NotJudge
     }
     let drift = source.drift();
     let undecided = |limit: f64| match drift {
-        Some((_, [low, high])) if low < -limit || high > limit => {
-            Some(format!("uncertain, {low:.0} to {high:.0} ppm"))
-        }
+        Some((_, [low, high])) if low < -limit || high > limit => Some(format!("uncertain, {low:.0} to {high:.0} ppm")),
         Some(_) => None,
         None if format.is_none() && audio.duration.as_secs() >= 15 => Some("no standard rate".to_owned()),
         None => Some("needs 10 s without pauses".to_owned()),
@@ -109,7 +82,7 @@ pub(super) fn not_judged(source: &SourceCheck, found: &[RuleId]) -> Vec<NotJudge
     let is_plain = source.last_control.is_none() && source.first_opened.is_none();
     add(
         "encrypted link",
-        &[Id::KeyExchange, Id::NotOpened, Id::CounterRepeated, Id::NoKeys, Id::PlainAfterKeys, Id::AudioBeforeLink],
+        Id::range(Id::KeyExchange, Id::AudioBeforeLink),
         is_plain.then(|| "no key exchange".to_owned()),
     );
     all

@@ -75,7 +75,6 @@ macro_rules! rules {
         /// Identifies a rule by its position in [`RULES`]. Documents what violates it, the threshold, and its reason.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
-        #[expect(clippy::doc_markdown, reason = "names of fields")]
         pub enum RuleId { $(#[doc = $condition] $name),* }
 
         /// All rules.
@@ -87,6 +86,8 @@ macro_rules! rules {
             sentence: $sentence,
             suppressed_by: &[$(RuleId::$by),*],
         }),*];
+
+        const IDS: [RuleId; RULES.len()] = [$(RuleId::$name),*];
     };
 }
 
@@ -203,6 +204,11 @@ rules! {
 }
 
 impl RuleId {
+    /// The rules from one to another in the order of the table.
+    pub(super) const fn range(first: Self, last: Self) -> &'static [Self] {
+        IDS.split_at(first as usize).1.split_at(last as usize + 1 - first as usize).0
+    }
+
     /// The row of the table.
     pub fn rule(self) -> &'static Rule {
         &RULES[self as usize]

@@ -75,7 +75,8 @@ pub(super) type SampleFault = (RuleId, &'static str, String);
 /// The samples of one source.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SampleCheck {
-    window_start: Option<Time>,
+    /// Time of AUDIO without interruptions at the start of the interval for the offset.
+    window_start: Duration,
     window_samples: u64,
     sums: [f64; LANES],
     silent_since: Option<Time>,
@@ -85,8 +86,14 @@ pub(super) struct SampleCheck {
 }
 
 impl SampleCheck {
-    /// Judges the payload of an AUDIO packet, whose length is a multiple of 4.
-    pub(super) fn on_payload(&mut self, at: Time, payload: &[u8], channels: usize, mut found: impl FnMut(SampleFault)) {
+    /// Judges the payload of an AUDIO packet, whose length is a multiple of 4, after `duration` of AUDIO.
+    pub(super) fn on_payload(
+        &mut self,
+        (at, duration): (Time, Duration),
+        payload: &[u8],
+        channels: usize,
+        mut found: impl FnMut(SampleFault),
+    ) {
         let (words, _) = payload.as_chunks::<4>();
         let scan = scan(words);
         if scan.peak >= FULL_SCALE.to_bits() || scan.tiny > 0 {
@@ -102,7 +109,7 @@ impl SampleCheck {
                 found((RuleId::Silence, "sound", received));
             }
         }
-        if at.duration_since(*self.window_start.get_or_insert(at)) >= WINDOW {
+        if duration >= self.window_start + WINDOW {
             // With other numbers of channels, an accumulator mixes channels, and only the mean of all is known.
             let channels = if LANES.is_multiple_of(channels.max(1)) { channels.max(1) } else { 1 };
             let of_channel = |channel| self.sums.iter().skip(channel).step_by(channels).sum::<f64>();
@@ -112,7 +119,7 @@ impl SampleCheck {
             {
                 found((RuleId::DcOffset, "a mean within ±0.01", format!("a mean of {mean:.3} over 10 s")));
             }
-            (self.window_start, self.window_samples, self.sums) = (Some(at), 0, [0.0; LANES]);
+            (self.window_start, self.window_samples, self.sums) = (duration, 0, [0.0; LANES]);
             self.is_offset_judged = true;
         }
         if scan.not_finite == 0 {

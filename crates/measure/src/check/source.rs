@@ -392,7 +392,8 @@ impl SourceCheck {
                 let received = format!("{:.0}{reason}", f64::from(rate) * factor);
                 found(RuleId::PacketRate, 1, &format!("{rate} samples per second"), received);
             } else if nearest > limit {
-                let source = if self.format.is_none() { ", the nearest standard rate, without LATENCY_INFO" } else { "" };
+                let source =
+                    if self.format.is_none() { ", the nearest standard rate, without LATENCY_INFO" } else { "" };
                 let received = format!("{ppm:.0} ppm (99.9 % interval {low:.0} to {high:.0})");
                 found(RuleId::ClockDrift, 1, &format!("at most ±{limit:.0} ppm of {rate} Hz{source}"), received);
             }

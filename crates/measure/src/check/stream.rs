@@ -92,8 +92,7 @@ impl StreamCheck {
         if format.is_some() {
             return self.paces.first();
         }
-        let is_right =
-            |pace: &&Pace| pace.drift.estimate().is_some_and(|drift| drift.ppm.abs() < MAX_RATE_ERROR_PPM);
+        let is_right = |pace: &&Pace| pace.drift.estimate().is_some_and(|drift| drift.ppm.abs() < MAX_RATE_ERROR_PPM);
         self.paces.iter().min_by_key(|pace| pace.mean_wander()).filter(is_right)
     }
 
@@ -179,13 +178,15 @@ impl StreamCheck {
             .position
             .map_or(u64::from(timestamp) + (1 << 32), |position| position.saturating_add_signed(ahead.into()));
         let is_pcm = format.is_none_or(|format| format.is_pcm);
-        if is_pcm && let (Some(1), Some(previous)) = (step, previous) {
+        if step != Some(1) {
+            self.is_disagreeing = false;
+        } else if is_pcm && let Some(previous) = previous {
             let is_ahead = self.paces.iter().all(|pace| pace.is_ahead(position, at));
             self.judge_format((previous, timestamp), is_ahead, format, evidence);
         }
         if is_pcm && payload.len().is_multiple_of(4) && !payload.is_empty() {
             let channels = self.channels(format).unwrap_or(1);
-            self.content.on_payload(at, payload, channels, |(rule, expected, received)| {
+            self.content.on_payload((at, self.duration), payload, channels, |(rule, expected, received)| {
                 evidence.add(rule, || (expected.to_owned(), received));
             });
         }

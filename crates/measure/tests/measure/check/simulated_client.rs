@@ -55,8 +55,7 @@ pub(super) enum Pauses {
     Stopped,
 }
 
-const PAUSES: [Pauses; 5] =
-    [Pauses::None, Pauses::Discontinuous, Pauses::StandStill, Pauses::CountOn, Pauses::Stopped];
+const PAUSES: [Pauses; 5] = [Pauses::None, Pauses::Discontinuous, Pauses::StandStill, Pauses::CountOn, Pauses::Stopped];
 
 /// How the client announces its format.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -180,13 +179,13 @@ impl Client {
         let mut sent = Vec::new();
         let has_keys = is_sealed && earlier == 0;
         let (mut link, mut counter) = (0, 0);
-        let mut push = |at_s: f64, packet_type: u8, sequence: u32, timestamp: u32, start: usize, len: usize| {
+        let mut push = |at_s: f64, kind: u8, sequence: u32, timestamp: u32, start: usize, len: usize| {
             // The KEEPALIVE before CONTROL is plain.
-            let is_sealed = is_sealed && packet_type != CONTROL && start != PLAIN;
-            if packet_type == CONTROL {
+            let is_sealed = is_sealed && kind != CONTROL && start != PLAIN;
+            if kind == CONTROL {
                 (link, counter) = (link + 1, 0);
             }
-            let packet = Packet { at_s, packet_type, sequence, timestamp, start, len, is_sealed, link, counter };
+            let packet = Packet { at_s, kind, sequence, timestamp, start, len, is_sealed, link, counter };
             counter += u64::from(is_sealed);
             sent.push(packet);
         };
@@ -279,7 +278,7 @@ impl Client {
         let sent = self.sent(&mut random);
         let mut arrived = path.pass(&sent, &mut random);
         if self.announcement == Announcement::Lost {
-            arrived.retain(|(_, index)| sent[*index].packet_type != INFO);
+            arrived.retain(|(_, index)| sent[*index].kind != INFO);
         }
         arrived.sort_by(|one, other| one.0.total_cmp(&other.0));
         let mut check = ClientCheck::new();
@@ -290,11 +289,11 @@ impl Client {
         for (at_s, index) in arrived {
             let packet = &sent[index];
             bytes.clear();
-            bytes.extend([1, packet.packet_type]);
+            bytes.extend([1, packet.kind]);
             bytes.extend(packet.sequence.to_be_bytes());
             bytes.extend(packet.timestamp.to_be_bytes());
             bytes.extend([0, u8::from(packet.is_sealed)]);
-            match packet.packet_type {
+            match packet.kind {
                 AUDIO => bytes.extend(&SOUND[packet.start..packet.start + packet.len]),
                 INFO => bytes.extend(self.latency_info()),
                 CONTROL => bytes.extend([&[1, 1][..], &[7; 32]].concat()),
@@ -310,7 +309,7 @@ impl Client {
             if packet.is_sealed && !is_opened {
                 bytes.extend([0; 24]);
             }
-            let drop_reason = match packet.packet_type {
+            let drop_reason = match packet.kind {
                 _ if is_replayed => Some(DropReason::Replayed),
                 _ if is_old => Some(DropReason::NotOpened),
                 KEEPALIVE if has_keys && !packet.is_sealed && !opened.is_empty() => Some(DropReason::Plain),
@@ -341,7 +340,7 @@ const INFO: u8 = 7;
 
 struct Packet {
     at_s: f64,
-    packet_type: u8,
+    kind: u8,
     sequence: u32,
     timestamp: u32,
     start: usize,
@@ -371,7 +370,7 @@ impl Path {
         for (index, packet) in sent.iter().enumerate() {
             let at = packet.at_s;
             is_burst = if is_burst { !random.occurs(self.burst.1) } else { random.occurs(self.burst.0) };
-            let is_skipped = packet.packet_type == AUDIO && u64::from(packet.sequence) % self.one_of != 0;
+            let is_skipped = packet.kind == AUDIO && u64::from(packet.sequence) % self.one_of != 0;
             if is_burst || random.occurs(self.loss) || is_skipped {
                 continue;
             }
@@ -381,7 +380,7 @@ impl Path {
                 continue;
             }
             free_at = free_at.max(at) + bits / rate / 1e6;
-            let sway = (1.0 + (at * TAU / 20.0 + phase).sin()) / 2.0 * self.sway / 1e3;
+            let sway = 1.0_f64.midpoint((at * TAU / 20.0 + phase).sin()) * self.sway / 1e3;
             let detour = (index % 2) as f64 * self.detour / 1e3;
             let mut arrival = free_at + sway + detour + random.between(0.0, self.jitter / 1e3);
             if at > stall.0 + stall.1 {

@@ -41,7 +41,9 @@ fn in_parallel<T: Send>(tasks: Vec<impl FnOnce() -> Vec<T> + Send>) -> Vec<T> {
 
 fn assert_nobody_is_accused(clients: u64) {
     let accused = accused(clients);
-    let text = |(rule, clients): (&&str, &Vec<String>)| format!("{rule}: {} clients, such as {:#?}", clients.len(), &clients[..clients.len().min(3)]);
+    let text = |(rule, clients): (&&str, &Vec<String>)| {
+        format!("{rule}: {} clients, such as {:#?}", clients.len(), &clients[..clients.len().min(3)])
+    };
     assert!(accused.is_empty(), "{}", accused.iter().map(text).collect::<Vec<_>>().join("\n"));
 }
 

@@ -193,7 +193,16 @@ struct Outbox<'a> {
 
 impl<'a> Outbox<'a> {
     fn new(link: &'a str) -> Self {
-        Self { link, now: Time::ZERO, port: 40_000, next_control: Time::ZERO, controls: 0, sealed: 0, opened: 0, sent: Vec::new() }
+        Self {
+            link,
+            now: Time::ZERO,
+            port: 40_000,
+            next_control: Time::ZERO,
+            controls: 0,
+            sealed: 0,
+            opened: 0,
+            sent: Vec::new(),
+        }
     }
 
     fn at(&mut self, now: Time, is_port_changed: bool) {
