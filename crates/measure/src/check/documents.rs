@@ -5,7 +5,7 @@ use std::fmt::Write;
 use quick_junit::{NonSuccessKind, SerializeError, TestCase, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
-use super::{CheckReport, CheckedSource, Finding, Severity};
+use super::{CheckReport, CheckedSource, Finding, NotJudged, Severity};
 use crate::report::html::STYLE;
 use crate::report::junit::strip_invalid_xml;
 use crate::report::markdown::escape;
@@ -13,9 +13,23 @@ use jamjam_core::sanitize::escape_html;
 
 const TITLE: &str = "Check of clients";
 
+/// Whether the clients have passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckVerdict {
+    /// Something was judged, and nothing failed.
+    Passed,
+    /// A client has failed, or not all could be judged.
+    Failed,
+    /// No client has done anything that could be judged.
+    NotJudged,
+}
+
 /// A check that has ended, with its verdict.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckResult {
+    /// The verdict.
+    pub verdict: CheckVerdict,
     /// Why the check has failed; empty if it has passed.
     pub failures: Vec<String>,
     /// The sources.
@@ -43,25 +57,51 @@ impl CheckResult {
             names.dedup();
             (!names.is_empty()).then(|| format!("{} broke {}", source.name, names.join(", ")))
         }));
-        Self { failures, report, first_failure, fail_on }
+        let is_broken = failures.len() > usize::from(first_failure.is_some());
+        if report.untracked > 0 {
+            failures.push(format!("{} packets or connections of further clients were not judged", report.untracked));
+        }
+        let verdict = if came == 0 && !is_broken && report.untracked == 0 {
+            CheckVerdict::NotJudged
+        } else if failures.is_empty() {
+            CheckVerdict::Passed
+        } else {
+            CheckVerdict::Failed
+        };
+        Self { verdict, failures, report, first_failure, fail_on }
     }
 
     /// A server that could not start, or that an error has ended.
     pub fn aborted(server: &str, error: String) -> Self {
         let report = CheckReport { server: server.to_owned(), ..CheckReport::default() };
-        Self { failures: vec![error], report, first_failure: Some(NonSuccessKind::Error), fail_on: Severity::Error }
+        Self {
+            verdict: CheckVerdict::Failed,
+            failures: vec![error],
+            report,
+            first_failure: Some(NonSuccessKind::Error),
+            fail_on: Severity::Error,
+        }
     }
 
     fn verdict(&self) -> String {
-        let verdict = if self.failures.is_empty() {
-            "PASSED".to_owned()
-        } else {
-            format!("FAILED: {}", self.failures.join("; "))
-        };
-        match self.report.untracked {
-            0 => verdict,
-            untracked => format!("{verdict} ({untracked} packets or connections of further clients were not judged)"),
+        let failures = self.failures.join("; ");
+        let all = self.report.sources.iter().flat_map(|source| &source.findings);
+        let warnings = all.filter(|finding| finding.severity == Severity::Warning).count();
+        match (self.verdict, warnings) {
+            (CheckVerdict::Failed, _) => format!("FAILED: {failures}"),
+            (CheckVerdict::NotJudged, _) if failures.is_empty() => "NOT JUDGED".to_owned(),
+            (CheckVerdict::NotJudged, _) => format!("NOT JUDGED: {failures}"),
+            (CheckVerdict::Passed, 0) => "PASSED".to_owned(),
+            (CheckVerdict::Passed, 1) => "PASSED, 1 warning".to_owned(),
+            (CheckVerdict::Passed, warnings) => format!("PASSED, {warnings} warnings"),
         }
+    }
+
+    /// A sentence about addresses that are no clients.
+    fn strangers(&self) -> Option<String> {
+        let strangers = self.report.strangers;
+        let addresses = if strangers == 1 { "1 address" } else { &format!("{strangers} addresses") };
+        (strangers > 0).then(|| format!("note: {addresses} sent no jamjam packet, and nothing else that was judged"))
     }
 
     /// For people.
@@ -76,6 +116,12 @@ impl CheckResult {
             if source.findings.is_empty() {
                 text += "  no findings\n";
             }
+            if let Some(not_judged) = not_judged(source) {
+                _ = writeln!(text, "  {not_judged}");
+            }
+        }
+        if let Some(strangers) = self.strangers() {
+            _ = writeln!(text, "{strangers}");
         }
         text + &self.verdict()
     }
@@ -83,8 +129,16 @@ impl CheckResult {
     /// One test case per rule and source, and one for the number of sources.
     pub fn junit(&self) -> Result<String, SerializeError> {
         let mut suite = TestSuite::new(format!("jamjam-dev {} --check", self.report.server));
-        let mut add = |class: &str, name: &str, failure: Option<(NonSuccessKind, &String)>, output: String| {
+        let mut add = |class: &str,
+                       name: &str,
+                       failure: Option<(NonSuccessKind, &String)>,
+                       skipped: Option<&str>,
+                       output: String| {
             let mut status = TestCaseStatus::success();
+            if let Some(message) = skipped {
+                status = TestCaseStatus::skipped();
+                status.set_message(strip_invalid_xml(message));
+            }
             if let Some((kind, message)) = failure {
                 let message = strip_invalid_xml(message);
                 status = TestCaseStatus::non_success(kind);
@@ -97,7 +151,18 @@ impl CheckResult {
             }
             suite.add_test_case(case);
         };
-        add("sources", "expected_sources", self.first_failure.zip(self.failures.first()), String::new());
+        let skipped = (self.verdict == CheckVerdict::NotJudged).then_some("nothing was judged");
+        let output = self.strangers().unwrap_or_default();
+        add("sources", "expected_sources", self.first_failure.zip(self.failures.first()), skipped, output);
+        if self.report.untracked > 0 {
+            add(
+                "sources",
+                "places",
+                self.failures.last().map(|failure| (NonSuccessKind::Failure, failure)),
+                None,
+                String::new(),
+            );
+        }
         for source in &self.report.sources {
             for rule in &self.report.rules {
                 let of_rule = source.findings.iter().filter(|finding| finding.rule == *rule);
@@ -105,7 +170,10 @@ impl CheckResult {
                 let [failure, output] =
                     [severe, others].map(|found| found.into_iter().map(sentence).collect::<Vec<_>>().join("\n"));
                 let failure = (!failure.is_empty()).then_some((NonSuccessKind::Failure, &failure));
-                add(&source.name, rule, failure, output);
+                let not_judged =
+                    source.not_judged.iter().find(|part| part.rules.iter().any(|of_part| of_part.rule().id == *rule));
+                let skipped = not_judged.map(|NotJudged { what, reason, .. }| format!("{what}: {reason}"));
+                add(&source.name, rule, failure, skipped.as_deref(), output);
             }
         }
         let mut document = quick_junit::Report::new("jamjam-dev");
@@ -116,11 +184,14 @@ impl CheckResult {
     /// For the summary of a CI job.
     pub fn markdown(&self) -> String {
         let mut text = format!("## {TITLE}\n\n{}\n", escape(&self.verdict()));
-        for CheckedSource { name, facts, findings, .. } in &self.report.sources {
-            _ = writeln!(text, "\n### {}\n\n{}\n", escape(name), escape(facts));
-            for finding in findings {
-                _ = writeln!(text, "- {}", escape(&sentence(finding)));
+        for source in &self.report.sources {
+            _ = writeln!(text, "\n### {}\n\n{}\n", escape(&source.name), escape(&source.facts));
+            for line in source.findings.iter().map(sentence).chain(not_judged(source)) {
+                _ = writeln!(text, "- {}", escape(&line));
             }
+        }
+        if let Some(strangers) = self.strangers() {
+            _ = writeln!(text, "\n{}", escape(&strangers));
         }
         text
     }
@@ -128,15 +199,18 @@ impl CheckResult {
     /// A page that loads no other file. `style` is the style sheet that all pages share.
     pub fn html(&self, style: &str) -> String {
         let (verdict, class) =
-            (escape_html(&self.verdict()), if self.failures.is_empty() { "passed" } else { "failed" });
+            (escape_html(&self.verdict()), if self.verdict == CheckVerdict::Passed { "passed" } else { "failed" });
         let mut sections = String::new();
-        for CheckedSource { name, facts, findings, .. } in &self.report.sources {
-            let (name, facts) = (escape_html(name), escape_html(facts));
+        for source in &self.report.sources {
+            let (name, facts) = (escape_html(&source.name), escape_html(&source.facts));
             _ = writeln!(sections, "<section><h2>{name}</h2><p class=\"quiet\">{facts}</p><ul>");
-            for finding in findings {
-                _ = writeln!(sections, "<li>{}</li>", escape_html(&sentence(finding)));
+            for line in source.findings.iter().map(sentence).chain(not_judged(source)) {
+                _ = writeln!(sections, "<li>{}</li>", escape_html(&line));
             }
             sections += "</ul></section>\n";
+        }
+        if let Some(strangers) = self.strangers() {
+            _ = writeln!(sections, "<p>{}</p>", escape_html(&strangers));
         }
         format!(
             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
@@ -149,7 +223,14 @@ impl CheckResult {
 }
 
 /// The severity, the message, how often, and where to read on.
-fn sentence(Finding { rule, severity, message, count, section }: &Finding) -> String {
+fn sentence(Finding { rule, severity, message, count, section, .. }: &Finding) -> String {
     let times = if *count > 1 { format!(" ({count} times)") } else { String::new() };
     format!("{}: {message}{times} [{rule}, {section}]", severity.name())
+}
+
+/// What could not be judged about a source, in a line.
+fn not_judged(source: &CheckedSource) -> Option<String> {
+    let part = |NotJudged { what, reason, .. }: &NotJudged| format!("{what} ({reason})");
+    let parts: Vec<_> = source.not_judged.iter().map(part).collect();
+    (!parts.is_empty()).then(|| format!("not judged: {}", parts.join(", ")))
 }

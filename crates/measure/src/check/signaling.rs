@@ -79,7 +79,7 @@ impl SignalingCheck {
         }
         let severity = if rule == REFUSED { Severity::Warning } else { Severity::Error };
         let section = "docs/signaling-server.md#check-of-a-client";
-        findings.push(Finding { rule, severity, message: sentence.to_owned(), count: 1, section });
+        findings.push(Finding { rule, severity, message: sentence.to_owned(), count: 1, section, first: None });
         findings.sort_by_key(|finding| (Reverse(finding.severity), finding.rule));
     }
 
@@ -94,11 +94,13 @@ impl SignalingCheck {
                 took_part: is_joined,
                 details: None,
                 findings: findings.clone(),
+                not_judged: Vec::new(),
             }
         };
         CheckReport {
             sources: self.connections.iter().map(source).collect(),
             untracked: self.untracked,
+            strangers: 0,
             server: "signaling-server".to_owned(),
             expectation: "connections joined a room",
             rules: STRICT_RULES.to_vec(),

@@ -3,5 +3,8 @@
 mod drift;
 mod networks;
 mod signaling;
+mod simulated_client;
+mod simulation;
+mod sources;
 mod wrong_client;
 mod wrong_clients;
