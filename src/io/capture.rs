@@ -32,24 +32,42 @@ pub struct Capture {
     port: u16,
     /// Number of bytes that may still be written; 0 after blocks did not fit or could not be written.
     left: u64,
+    /// Why the file is incomplete: it could not be written.
+    error: Option<io::Error>,
 }
 
 impl Capture {
     /// Creates the file.
     pub fn create(path: &Path, port: u16) -> io::Result<Self> {
-        let mut capture =
-            Self { out: files::create_locked(path, File::options().append(true))?, port, left: MAX_BYTES };
+        let mut capture = Self {
+            out: files::create_locked(path, files::private_options().append(true))?,
+            port,
+            left: MAX_BYTES,
+            error: None,
+        };
         capture.write(&[block(0x0a0d_0d0a, &SECTION), block(1, &INTERFACE)].concat());
         Ok(capture)
     }
 
+    /// Why the file is incomplete. That it has reached its maximum length is no error.
+    pub fn finish(self) -> Option<String> {
+        self.error.map(|error| format!("the capture is incomplete: {error}"))
+    }
+
     fn write(&mut self, blocks: &[u8]) {
-        let left = self.left.checked_sub(blocks.len() as u64).ok_or(io::ErrorKind::FileTooLarge.into());
-        let written = left.and_then(|left| self.out.write_all(blocks).map(|()| left));
-        if let (Err(error), 1..) = (&written, self.left) {
+        let Some(left) = self.left.checked_sub(blocks.len() as u64) else {
+            if std::mem::take(&mut self.left) > 0 {
+                let size = MAX_BYTES >> 30;
+                warn!(target: "echo", "no more packets are captured, because the capture has {size} GiB; the echo goes on");
+            }
+            return;
+        };
+        self.left = left;
+        if let Err(error) = self.out.write_all(blocks) {
             warn!(target: "echo", %error, "no more packets are captured; the echo goes on");
+            // The reader of a pipe may have seen enough.
+            (self.left, self.error) = (0, Some(error).filter(|it| it.kind() != io::ErrorKind::BrokenPipe));
         }
-        self.left = written.unwrap_or(0);
     }
 }
 
