@@ -16,6 +16,7 @@ use super::clock::wall_clock;
 use super::files;
 use super::source_recorder::SourceRecorder;
 use super::worker::Worker;
+use crate::audio::placement::MAX_SILENCE;
 use crate::echo::{ObservedDatagram, SourceObserver};
 use crate::time::{Time, WallClock};
 
@@ -93,7 +94,7 @@ pub fn spawn(
                     capture.on_datagram(datagram);
                 }
             }
-            recorder.iter_mut().for_each(SourceRecorder::finish_silent);
+            recorder.iter_mut().for_each(|recorder| recorder.finish_silent(MAX_SILENCE));
             batch.bytes.clear();
             dropped += std::mem::take(&mut batch.dropped);
         }

@@ -7,14 +7,14 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
 use super::recorder::{RETURNED_CHANNEL, Recording};
 use crate::address::{canonical_socket_addr, source_network};
 use crate::audio::convert::decode_payload;
-use crate::audio::placement::{AudioPacket, Basis, MAX_SILENCE, PlacedFormat, Placement};
+use crate::audio::placement::{AudioPacket, Basis, PlacedFormat, Placement};
 use crate::client::AudioStreamConfig;
 use crate::echo::{DropReason, ObservedDatagram, SourceObserver};
 use crate::wire::{LatencyInfo, PacketType, SAMPLE_RATE, parse_packet};
@@ -57,9 +57,9 @@ impl SourceRecorder {
         Self { folder, sources, shares, reached: BTreeSet::new(), incomplete: Vec::new() }
     }
 
-    /// Completes the files of sources that have stopped sending.
-    pub fn finish_silent(&mut self) {
-        self.finish_files(|file| file.last_packet.elapsed() >= MAX_SILENCE);
+    /// Completes the files of sources that have sent no AUDIO for this time.
+    pub fn finish_silent(&mut self, silence: Duration) {
+        self.finish_files(|file| file.last_packet.elapsed() >= silence);
     }
 
     /// Completes all files. Returns which are incomplete, and why.
@@ -284,5 +284,28 @@ impl SourceFile {
         }
         let name = path.file_name().unwrap_or_default().display();
         error.map(|error| format!("the recording {name} is incomplete: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_client_and_no_address_takes_more_than_half_of_the_recordings() {
+        let mut shares = Shares::default();
+        let [one, neighbor, other, local, local_neighbor] =
+            ["[2001:db8::1]:1", "[2001:db8::2]:1", "192.0.2.1:1", "127.0.0.1:1", "127.0.0.1:2"]
+                .map(|source| source.parse::<SocketAddr>().expect("an address"));
+        // 2 and 4 GiB are documented.
+        shares.add(one, 2 << 30);
+        assert_eq!([one, neighbor, other].map(|it| shares.reached(it).is_some()), [true, true, false]);
+        shares.add(local, (2 << 30) - 1);
+        assert_eq!([local, local_neighbor].map(|it| shares.reached(it).is_some()), [false, false]);
+        shares.add(local, 1);
+        assert_eq!(
+            [local, other].map(|it| shares.reached(it)),
+            [Some("2 GiB of 127.0.0.1:1"), Some("4 GiB of all clients")].map(|limit| limit.map(str::to_owned))
+        );
     }
 }

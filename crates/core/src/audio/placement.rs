@@ -128,8 +128,8 @@ impl Placement {
         let by_timestamp = self.channels.filter(|_| self.disagreements < MAX_DISAGREEMENTS).map(|it| it * advance);
         let by_timestamp =
             by_timestamp.filter(|step| is_near(*step) || is_late && *step >= -MAX_PACKETS * self.longest);
-        // A client whose headers never change sends no duplicates.
-        let is_repeated = self.is_ordered && (-MAX_PACKETS..=0).contains(&ahead);
+        // What looks like a duplicate is the next packet of a client whose headers never change.
+        let is_repeated = (-MAX_PACKETS..i64::from(self.is_ordered)).contains(&ahead);
         let by_sequence = Some(ahead * previous).filter(|step| is_near(*step) || is_repeated);
         let by_arrival = (!self.is_ordered).then_some(self.end - self.position);
         let bases = [(Basis::Timestamp, by_timestamp), (Basis::Sequence, by_sequence), (Basis::Arrival, by_arrival)];

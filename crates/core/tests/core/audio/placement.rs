@@ -74,6 +74,7 @@ fn late_packets_come_to_their_place_which_may_be_before_the_first() {
     let (positions, placement) = place([5, 6, 9, 7, 9, 8, 4, 10].map(at), None);
     assert_eq!(positions, [1, 4, 2, 4, 3, -1, 5].map(|packets| Some(packets * 256)));
     assert_eq!(placement.end(), 6 * 256);
+    assert_eq!(place([5, 4, 6].map(at), None).0, [Some(-256), Some(256)]);
 }
 
 #[test]
