@@ -94,7 +94,9 @@ pub fn spawn(
                     capture.on_datagram(datagram);
                 }
             }
-            recorder.iter_mut().for_each(|recorder| recorder.finish_silent(MAX_SILENCE));
+            if let Some(recorder) = &mut recorder {
+                recorder.finish_silent(MAX_SILENCE);
+            }
             batch.bytes.clear();
             dropped += std::mem::take(&mut batch.dropped);
         }

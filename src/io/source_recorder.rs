@@ -83,7 +83,9 @@ impl SourceRecorder {
             let source = self.sources.entry(address).or_default();
             let has_changed = source.announced.replace(format).is_some_and(|previous| previous.rate != format.rate);
             finish(source.file.take_if(|_| has_changed), &mut self.incomplete);
-            source.file.iter_mut().for_each(|file| file.placement.announced = Some(format));
+            if let Some(file) = &mut source.file {
+                file.placement.announced = Some(format);
+            }
         }
     }
 

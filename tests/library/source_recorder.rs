@@ -65,7 +65,7 @@ fn each_start_of_a_client_has_one_recording_with_its_pauses() {
             send(&mut recorder, 40_000 + u64::from(sequence), client, &audio(sequence, sequence * 128, 256));
         }
     }
-    assert_eq!(recorder.finish(), [String::new(); 0]);
+    assert_eq!(recorder.finish(), Vec::<String>::new());
     let sent: usize = (1..=1_000).map(|sequence| 32 + sequence * 7 % 97).sum();
     let older = (48_000, 1, sent + 48_000, sent);
     assert_eq!(
@@ -102,7 +102,7 @@ fn strangers_and_clients_that_always_start_again_leave_others_their_files() {
             send(&mut recorder, u64::from(start), restless, &audio(sequence, timestamp, 64));
         }
     }
-    for stranger in 0..600 {
+    for stranger in 0..200 {
         send(&mut recorder, 200, &format!("198.51.100.7:{}", 1_000 + stranger), &audio(0, 0, 64));
         send(&mut recorder, 200, &format!("203.0.{}.{}:9", stranger / 256, stranger % 256), &audio(0, 0, 64));
     }
@@ -110,8 +110,8 @@ fn strangers_and_clients_that_always_start_again_leave_others_their_files() {
     for sequence in 0..100 {
         send(&mut recorder, 300 + u64::from(sequence), client, &audio(sequence, sequence * 64, 64));
     }
-    assert_eq!(recorder.finish(), [String::new(); 0]);
+    assert_eq!(recorder.finish(), Vec::<String>::new());
     assert_eq!(recordings(&folder, restless).len(), 16);
     assert_eq!(recordings(&folder, client), [(48_000, 1, 6_400, 6_400)]);
-    assert_eq!(fs::read_dir(&folder).unwrap().count(), 16 + 2 * 600 + 1);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 16 + 2 * 200 + 1);
 }

@@ -161,12 +161,11 @@ proptest! {
             audio += i64::from(samples);
             // 8 channels at 192 kHz.
             let most = (Duration::from_micros(sent.0) + Duration::from_secs(60)).as_secs() as i64 + 1;
-            match placement.place(packet(sent)) {
-                Some(position) => {
-                    prop_assert!(position >= -128 * 4_096 && position < placement.end());
-                    prop_assert!(placement.end() <= audio + most * 8 * 192_000);
-                }
-                None => (placement, audio) = (Placement::new(packet(sent), None), i64::from(samples)),
+            if let Some(position) = placement.place(packet(sent)) {
+                prop_assert!(position >= -128 * 4_096 && position < placement.end());
+                prop_assert!(placement.end() <= audio + most * 8 * 192_000);
+            } else {
+                (placement, audio) = (Placement::new(packet(sent), None), i64::from(samples));
             }
         }
     }
