@@ -32,8 +32,8 @@ pub struct Capture {
     port: u16,
     /// Number of bytes that may still be written; 0 after blocks did not fit or could not be written.
     left: u64,
-    /// Why the file is incomplete: it could not be written.
-    error: Option<io::Error>,
+    /// Why the file is incomplete, unless it has reached its maximum length.
+    pub error: Option<String>,
 }
 
 impl Capture {
@@ -49,25 +49,17 @@ impl Capture {
         Ok(capture)
     }
 
-    /// Why the file is incomplete. That it has reached its maximum length is no error.
-    pub fn finish(self) -> Option<String> {
-        self.error.map(|error| format!("the capture is incomplete: {error}"))
-    }
-
     fn write(&mut self, blocks: &[u8]) {
-        let Some(left) = self.left.checked_sub(blocks.len() as u64) else {
-            if std::mem::take(&mut self.left) > 0 {
-                let size = MAX_BYTES >> 30;
-                warn!(target: "echo", "no more packets are captured, because the capture has {size} GiB; the echo goes on");
-            }
-            return;
-        };
-        self.left = left;
-        if let Err(error) = self.out.write_all(blocks) {
+        let left = self.left.checked_sub(blocks.len() as u64);
+        let is_full = io::Error::from(io::ErrorKind::FileTooLarge);
+        let written = left.ok_or(is_full).and_then(|left| self.out.write_all(blocks).map(|()| left));
+        if let (Err(error), 1..) = (&written, self.left) {
             warn!(target: "echo", %error, "no more packets are captured; the echo goes on");
             // The reader of a pipe may have seen enough.
-            (self.left, self.error) = (0, Some(error).filter(|it| it.kind() != io::ErrorKind::BrokenPipe));
+            let is_wrong = left.is_some() && error.kind() != io::ErrorKind::BrokenPipe;
+            self.error = is_wrong.then(|| format!("the capture is incomplete: {error}"));
         }
+        self.left = written.unwrap_or(0);
     }
 }
 

@@ -104,7 +104,7 @@ pub fn spawn(
             warn!(target: "echo", dropped, "the disk was too slow: packets are missing from the recordings and the capture");
         }
         let mut incomplete = recorder.map(SourceRecorder::finish).unwrap_or_default();
-        incomplete.extend(capture.and_then(Capture::finish));
+        incomplete.extend(capture.and_then(|capture| capture.error));
         incomplete
     };
     Ok((queue, Worker::spawn("source-files", write).context("cannot start a thread")?))

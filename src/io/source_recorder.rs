@@ -3,9 +3,8 @@
 //! A source has one file until it starts again ([`Placement`]), is silent for a minute, or changes its sample rate.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -178,33 +177,16 @@ const MAX_BYTES: u64 = 4 << 30;
 /// Each file counts this number of bytes more, so that there are at most 4,096.
 const FILE_BYTES: u64 = 1 << 20;
 
-/// Who may write a part of the total.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Owner {
-    All,
-    Network(IpAddr),
-    Source(SocketAddr),
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("all clients"),
-            Self::Network(network) => write!(f, "{network}"),
-            Self::Source(source) => write!(f, "{source}"),
-        }
-    }
-}
-
-/// The number of bytes written for each owner.
+/// The number of bytes written for each source, for each network (with port 0), and for all (`None`).
 #[derive(Default)]
-struct Shares(BTreeMap<Owner, u64>);
+struct Shares(BTreeMap<Option<SocketAddr>, u64>);
 
 impl Shares {
-    fn owners(source: SocketAddr) -> impl Iterator<Item = (Owner, u64)> {
-        let network = Some(source_network(source.ip())).filter(|network| !network.is_loopback());
-        let parts = [Some(Owner::Source(source)), network.map(Owner::Network)].into_iter().flatten();
-        parts.map(|owner| (owner, MAX_BYTES / 2)).chain([(Owner::All, MAX_BYTES)])
+    /// Who has a part in what the source writes, and their limits.
+    fn owners(source: SocketAddr) -> impl Iterator<Item = (Option<SocketAddr>, u64)> {
+        let network = source_network(source.ip());
+        let network = (!network.is_loopback()).then(|| (Some(SocketAddr::new(network, 0)), MAX_BYTES / 2));
+        [(Some(source), MAX_BYTES / 2), (None, MAX_BYTES)].into_iter().chain(network)
     }
 
     fn add(&mut self, source: SocketAddr, bytes: u64) {
@@ -217,6 +199,7 @@ impl Shares {
     fn reached(&self, source: SocketAddr) -> Option<String> {
         let mut owners = Self::owners(source);
         let (owner, limit) = owners.find(|(owner, limit)| self.0.get(owner).is_some_and(|bytes| bytes >= limit))?;
+        let owner = owner.map_or("all clients".to_owned(), |owner| owner.to_string());
         Some(format!("{} GiB of {owner}", limit >> 30))
     }
 }
