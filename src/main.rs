@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use jamjam_dev::cli::output::{Failure, print_message};
-use jamjam_dev::cli::{Cli, environment};
+use jamjam_dev::cli::{Cli, environment, system_limits};
 use jamjam_dev::client::StopSignal;
 #[cfg(unix)]
 use jamjam_dev::io::os;
@@ -15,39 +15,29 @@ fn main() -> ExitCode {
     let stop = StopToken::default();
     exit_at_system_limits(stop.clone());
     let result = environment::parse().and_then(|(cli, matches): (Cli, _)| {
-        listen_for_signals(stop.clone(), cli.ends_on_hangup())?;
+        listen_for_signals(stop.clone(), cli.signal_of_hangup())?;
         cli.run(&matches, &stop).map_err(|failure| environment::name_variables::<Cli>(failure, &matches))
     });
     match result {
         Ok(code) => code.into(),
         Err(Failure { code, error }) => {
             let text = format!("{error:#}");
-            print_message(&format!("{text}{}", system_limit_advice(&text).unwrap_or_default()));
+            print_message(&format!("{text}{}", system_limits::advice(&text).unwrap_or_default()));
             code.into()
         }
     }
 }
 
-/// What to do if the text of an error or panic shows that the system provides no more threads (EAGAIN) or files (EMFILE).
-fn system_limit_advice(error: &str) -> Option<&'static str> {
-    let is_start = ["cannot start", "cannot listen", "thread"].iter().any(|word| error.contains(word));
-    if is_start && error.contains("Resource temporarily unavailable") {
-        return Some(". Raise the limit on threads: TasksMax= of the unit, pids_limit of the container, or ulimit -u");
-    }
-    let is_limit = error.contains("Too many open files");
-    is_limit.then_some(". Raise the limit on open files: LimitNOFILE= of the unit, or ulimit -n")
-}
-
 /// Libraries panic if the system starts no more threads or opens no more files. A process that starts then exits like after any other error of
-/// the system. A server that has started goes on: such a panic, or one whose text only looks like it, concerns a single connection.
+/// the system.
 fn exit_at_system_limits(stop: StopToken) {
     let print_panic = panic::take_hook();
-    panic::set_hook(Box::new(move |panic| match system_limit_advice(&panic.to_string()) {
-        Some(advice) if !stop.is_serving() => {
-            print_message(&format!("cannot start{advice}"));
+    panic::set_hook(Box::new(move |panic| match system_limits::failed_start(&panic.to_string(), &stop) {
+        Some(message) => {
+            print_message(&message);
             std::process::exit(3);
         }
-        _ => print_panic(panic),
+        None => print_panic(panic),
     }));
 }
 
@@ -58,9 +48,9 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// child's process group.
 const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(250);
 
-/// Handles SIGINT, SIGTERM and, if `hangup` is set, SIGHUP on a thread. The first signal requests a stop. The process exits immediately on
+/// Handles SIGINT, SIGTERM and, if it counts as a stop signal, SIGHUP on a thread. The first signal requests a stop. The process exits immediately on
 /// a second signal or when the shutdown time-out expires. If the program is still starting, the process exits on the first signal.
-fn listen_for_signals(stop: StopToken, hangup: bool) -> Result<(), Failure> {
+fn listen_for_signals(stop: StopToken, hangup: Option<StopSignal>) -> Result<(), Failure> {
     let listen = move || -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let context = runtime.enter();
@@ -94,26 +84,31 @@ fn listen_for_signals(stop: StopToken, hangup: bool) -> Result<(), Failure> {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    /// `None` in servers, where SIGHUP reloads certificates, and under `nohup`: a handler would end what `nohup` protects.
-    hangup: Option<tokio::signal::unix::Signal>,
+    /// SIGHUP and what it counts as. `None` in servers where it reloads certificates, and under `nohup`: a handler would end what `nohup` protects.
+    hangup: Option<(tokio::signal::unix::Signal, StopSignal)>,
 }
 
 #[cfg(unix)]
 impl Signals {
-    fn new(hangup: bool) -> std::io::Result<Self> {
+    fn new(hangup: Option<StopSignal>) -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         // A write beyond the limit on file sizes then fails, as on a full disk. By default, it kills the process.
         #[cfg(target_os = "linux")]
         drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
-        let hangup = (hangup && !os::is_hangup_ignored()).then(|| signal(SignalKind::hangup())).transpose()?;
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, hangup })
+        let counts_as = hangup.filter(|_| !os::is_hangup_ignored());
+        let hangup = counts_as.map(|counts_as| Ok::<_, std::io::Error>((signal(SignalKind::hangup())?, counts_as)));
+        let [interrupt, terminate] = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+        Ok(Self { interrupt: interrupt?, terminate: terminate?, hangup: hangup.transpose()? })
     }
 
     async fn next(&mut self) -> StopSignal {
         tokio::select! {
             _ = self.interrupt.recv() => StopSignal::Interrupt,
             _ = self.terminate.recv() => StopSignal::Terminate,
-            Some(()) = async { self.hangup.as_mut()?.recv().await } => StopSignal::Hangup,
+            Some(counts_as) = async {
+                let (hangup, counts_as) = self.hangup.as_mut()?;
+                hangup.recv().await.map(|()| *counts_as)
+            } => counts_as,
         }
     }
 }
@@ -123,7 +118,7 @@ struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    fn new(_: bool) -> std::io::Result<Self> {
+    fn new(_: Option<StopSignal>) -> std::io::Result<Self> {
         Ok(Self)
     }
 

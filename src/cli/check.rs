@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use tracing::{info, warn};
 
 use super::output::{Failure, HEADING_REPORT, ReportFileArgs, print};
@@ -126,11 +126,21 @@ impl CheckArgs {
         Worker::spawn("check", watch).context("cannot start a thread")
     }
 
-    /// Prints and writes the report, if there is one. Returns the exit code.
-    pub fn finish(&self, watcher: Option<Worker<()>>, report: Option<CheckReport>) -> Result<u8, Failure> {
-        let Some((watcher, report)) = watcher.zip(report) else { return Ok(0) };
+    /// Prints and writes the report, if there is one. Returns the exit code. That output files are `incomplete` is a failure in any case.
+    pub fn finish(
+        &self,
+        watcher: Option<Worker<()>>,
+        report: Option<CheckReport>,
+        incomplete: &[String],
+    ) -> Result<u8, Failure> {
+        let code = watcher.zip(report).map_or(Ok(0), |(watcher, report)| self.report(watcher, report, incomplete))?;
+        if incomplete.is_empty() { Ok(code) } else { Err(anyhow!(incomplete.join("; ")).into()) }
+    }
+
+    fn report(&self, watcher: Worker<()>, report: CheckReport, incomplete: &[String]) -> Result<u8, Failure> {
         watcher.join();
-        let result = CheckResult::new(report, self.fail_on, self.expect_sources);
+        let mut result = CheckResult::new(report, self.fail_on, self.expect_sources);
+        result.add_errors(incomplete);
         let text = if self.json { serde_json::to_string_pretty(&result)? } else { result.text() };
         let printed = print(&text);
         self.files.write_check(&result)?;

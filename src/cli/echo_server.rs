@@ -142,6 +142,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// Whether certificate files are read, at the start and on SIGHUP.
+    pub fn has_certificate_files(&self) -> bool {
+        self.moqt.cert.is_some()
+    }
+
     /// Serves until `stop` is requested.
     pub fn run(&self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         self.serve(color, stop).map_err(|failure| self.check.report_failure("echo-server", failure))
@@ -243,13 +248,13 @@ impl Args {
         if let Some(moqt) = moqt {
             moqt.join();
         }
-        source_files.map(Worker::join);
+        let incomplete = source_files.map(Worker::join).unwrap_or_default();
         if let Some(signaling_server) = registration.and_then(|registration| registration.server) {
             signaling_server.wait(registration::SHUTDOWN_TIMEOUT);
         }
         statistics.log();
         tally.result.context("cannot read from the socket").and(outcome_log)?;
-        self.check.finish(watcher, check.map(|check| check.report()))
+        self.check.finish(watcher, check.map(|check| check.report()), &incomplete)
     }
 
     /// The configuration of the MOQT echo without its own options.
@@ -317,8 +322,8 @@ fn log_addresses(address: SocketAddr) {
 struct SourceFileArgs {
     /// Write the AUDIO of each client to WAV files in this directory
     ///
-    /// The name of a file is its start and the address of the client. Missing packets become silence. A new file begins when the format
-    /// changes, after a restart of the client, and after 10 s without AUDIO.
+    /// The name of a file is its start and the address of the client. Missing packets and pauses become silence. A new file begins after a
+    /// restart of the client, after 60 s without AUDIO, and when the format changes.
     #[arg(long, value_name = "DIR", value_parser = output_file_parser(), help_heading = HEADING_SOURCES)]
     record: Option<OutputFile>,
 
@@ -331,7 +336,12 @@ struct SourceFileArgs {
 
 impl SourceFileArgs {
     /// Opens the files, before the server starts, and starts the thread that writes them.
-    fn start(&self, port: u16, driver: Backend, stop: &StopToken) -> anyhow::Result<Option<(SourceQueue, Worker<()>)>> {
+    fn start(
+        &self,
+        port: u16,
+        driver: Backend,
+        stop: &StopToken,
+    ) -> anyhow::Result<Option<(SourceQueue, Worker<Vec<String>>)>> {
         let (record, capture) = (self.record.as_deref(), self.capture.as_deref());
         if record.is_none() && capture.is_none() {
             return Ok(None);

@@ -31,6 +31,7 @@ pub mod run_origin;
 pub mod send;
 pub mod server;
 pub mod signaling_server;
+pub mod system_limits;
 pub mod target;
 pub mod this_machine;
 pub mod usage_error;
@@ -40,6 +41,7 @@ use clap::{ArgAction, ArgMatches, ColorChoice, CommandFactory, Parser, Subcomman
 use generate::Generate;
 use output::Failure;
 
+use crate::client::StopSignal;
 use crate::io::stop::StopToken;
 
 /// The output of `--version`. The build script determines all values but the version.
@@ -90,9 +92,14 @@ enum Command {
 }
 
 impl Cli {
-    /// Whether SIGHUP ends the subcommand. Servers reload their certificates.
-    pub fn ends_on_hangup(&self) -> bool {
-        matches!(self.command, Some(Command::Send(_) | Command::Probe(_)))
+    /// The stop signal that SIGHUP counts as. `None` in servers that read certificate files again. An echo server without such files stops
+    /// as on SIGTERM, because its terminal was closed.
+    pub fn signal_of_hangup(&self) -> Option<StopSignal> {
+        match &self.command {
+            Some(Command::Send(_) | Command::Probe(_)) => Some(StopSignal::Hangup),
+            Some(Command::EchoServer(args)) => (!args.has_certificate_files()).then_some(StopSignal::Terminate),
+            _ => None,
+        }
     }
 
     /// Runs the subcommand until it finishes or `stop` is requested. Returns the exit code. `matches` contains the sources of the values.

@@ -47,7 +47,7 @@ pub struct MoqtArgs {
     ///
     /// Read again on SIGHUP. Without this option, the server generates a self-signed certificate at each start.
     #[arg(long, hide_short_help = true, value_name = "FILE", requires_all = [MOQT_GROUP, "key"], help_heading = HEADING)]
-    cert: Option<PathBuf>,
+    pub(super) cert: Option<PathBuf>,
 
     /// PEM file with the certificate's unencrypted private key
     #[arg(long, hide_short_help = true, value_name = "FILE", requires_all = [MOQT_GROUP, "cert"], help_heading = HEADING)]

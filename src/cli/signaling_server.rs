@@ -155,6 +155,6 @@ impl Args {
         stop.set_serving();
         server.join();
         info!(target: "signaling", "server stopped");
-        self.check.finish(watcher, check.map(|check| check.lock().expect("judging does not panic").report()))
+        self.check.finish(watcher, check.map(|check| check.lock().expect("judging does not panic").report()), &[])
     }
 }

@@ -32,22 +32,32 @@ pub struct Capture {
     port: u16,
     /// Number of bytes that may still be written; 0 after blocks did not fit or could not be written.
     left: u64,
+    /// Why the file is incomplete, unless it has reached its maximum length.
+    pub error: Option<String>,
 }
 
 impl Capture {
     /// Creates the file.
     pub fn create(path: &Path, port: u16) -> io::Result<Self> {
-        let mut capture =
-            Self { out: files::create_locked(path, File::options().append(true))?, port, left: MAX_BYTES };
+        let mut capture = Self {
+            out: files::create_locked(path, files::private_options().append(true))?,
+            port,
+            left: MAX_BYTES,
+            error: None,
+        };
         capture.write(&[block(0x0a0d_0d0a, &SECTION), block(1, &INTERFACE)].concat());
         Ok(capture)
     }
 
     fn write(&mut self, blocks: &[u8]) {
-        let left = self.left.checked_sub(blocks.len() as u64).ok_or(io::ErrorKind::FileTooLarge.into());
-        let written = left.and_then(|left| self.out.write_all(blocks).map(|()| left));
+        let left = self.left.checked_sub(blocks.len() as u64);
+        let is_full = io::Error::from(io::ErrorKind::FileTooLarge);
+        let written = left.ok_or(is_full).and_then(|left| self.out.write_all(blocks).map(|()| left));
         if let (Err(error), 1..) = (&written, self.left) {
             warn!(target: "echo", %error, "no more packets are captured; the echo goes on");
+            // The reader of a pipe may have seen enough.
+            let is_wrong = left.is_some() && error.kind() != io::ErrorKind::BrokenPipe;
+            self.error = is_wrong.then(|| format!("the capture is incomplete: {error}"));
         }
         self.left = written.unwrap_or(0);
     }

@@ -70,12 +70,17 @@ pub fn skip_byte_order_mark(text: &mut impl BufRead) -> io::Result<()> {
     Ok(())
 }
 
-/// Creates a file that only its owner may read (Unix). Fails if it exists.
-pub fn create_private(file: &Path) -> io::Result<File> {
+/// Options that create files which only their owner may read (Unix).
+pub fn private_options() -> fs::OpenOptions {
     let mut options = File::options();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.write(true).create_new(true).open(file)
+    options
+}
+
+/// Creates a file that only its owner may read (Unix). Fails if it exists.
+pub fn create_private(file: &Path) -> io::Result<File> {
+    private_options().write(true).create_new(true).open(file)
 }
 
 /// Creates or empties a file that is written during the run. `options` say how it is opened. Fails with [`io::ErrorKind::ResourceBusy`] if

@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError, TrySendError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::audio::convert::{BYTES_PER_SAMPLE, decode_payload, encode_payload};
 use crate::audio::quality::{Analyzer, ReturnStatus};
@@ -213,11 +213,17 @@ impl PacketObserver for Recorder {
 const SENT_CHANNEL: usize = 0;
 pub(super) const RETURNED_CHANNEL: usize = 1;
 
+/// Interval at which the header is written again, so that the file of a killed process can be read up to its last second.
+const HEADER_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A WAV file of the returned audio, or of sent and returned audio. The file is written by seeking: packets in any order, each at the
 /// position of the sent packet. Gaps in the file contain zeros, which are silence.
 pub struct Recording {
     file: File,
-    rate: u32,
+    /// Sample rate and channels that the header states.
+    pub(super) format: (u32, u16),
+    /// The header was written.
+    header_at: Instant,
     /// Channels of the file.
     channels: u16,
     /// Channels of the packets.
@@ -259,7 +265,7 @@ impl Recording {
     }
 
     fn create(path: &Path, config: AudioStreamConfig, has_both: bool) -> io::Result<Self> {
-        let mut file = files::create_locked(path, File::options().read(true).write(true))?;
+        let mut file = files::create_locked(path, files::private_options().read(true).write(true))?;
         // Rejects pipes and terminals before the run.
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(
@@ -272,7 +278,8 @@ impl Recording {
         file.write_all(&wav_header(sample_rate, channels, 0))?;
         Ok(Self {
             file,
-            rate: sample_rate,
+            format: (sample_rate, channels),
+            header_at: Instant::now(),
             channels,
             packet_channels,
             has_both,
@@ -304,10 +311,12 @@ impl Recording {
         if position.saturating_add(count) > self.max_samples() {
             self.packets_left_out += 1;
         } else if self.error.is_none() {
-            match self.write_at(position, side, samples) {
-                Ok(()) => self.written_samples = self.written_samples.max(position + count),
-                Err(error) => self.error = Some(error),
-            }
+            let written = self.write_at(position, side, samples).and_then(|()| {
+                self.written_samples = self.written_samples.max(position + count);
+                let is_due = self.header_at.elapsed() >= HEADER_INTERVAL;
+                if is_due { self.write_header(self.written_samples) } else { Ok(()) }
+            });
+            self.error = written.err();
         }
     }
 
@@ -342,33 +351,37 @@ impl Recording {
         self.file.write_all(&self.interleaved)
     }
 
-    /// States the format of a recording that was created with one channel for the samples of all channels.
-    pub(super) fn set_format(&mut self, rate: u32, channels: u16) {
-        self.written_samples /= u64::from(channels);
-        (self.rate, self.channels) = (rate, channels);
-    }
-
     /// Completes the file so that it contains `sent_samples` samples per channel, but at most `max_samples`. Missing packets are silent,
     /// even at the end. If writing failed, the error names the readable part of the file.
     pub fn finish(&mut self, sent_samples: u64) -> Result<RecordingSummary, String> {
         let samples = sent_samples.min(self.max_samples());
-        let Err(error) = self.error.take().map_or_else(|| self.write_header(samples), Err) else {
+        let Err(error) = self.error.take().map_or_else(|| self.complete(samples), Err) else {
             return Ok(RecordingSummary { samples, packets_left_out: self.packets_left_out });
         };
         let written = self.written_samples.min(samples);
-        Err(if self.write_header(written).is_ok() {
-            let seconds = written as f64 / f64::from(self.rate);
-            format!("{error}; the file contains the first {seconds:.3} s, {written} samples")
+        Err(if self.complete(written).is_ok() {
+            let (rate, channels) = self.format;
+            let frames = written * u64::from(self.channels) / u64::from(channels);
+            let seconds = frames as f64 / f64::from(rate);
+            format!("{error}; the file contains the first {seconds:.3} s, {frames} samples")
         } else {
-            format!("{error}; the header could not be written either, so the file appears empty")
+            format!("{error}; the header could not be written either, so the file may appear shorter than it is")
         })
     }
 
-    fn write_header(&mut self, samples: u64) -> io::Result<()> {
-        let data = samples * self.frame_bytes();
-        self.file.set_len(WAV_HEADER_LEN as u64 + data)?;
-        self.file.rewind()?;
-        self.file.write_all(&wav_header(self.rate, self.channels, data as u32))?;
+    /// Gives the file its final length and stores it permanently.
+    fn complete(&mut self, samples: u64) -> io::Result<()> {
+        self.file.set_len(WAV_HEADER_LEN as u64 + samples * self.frame_bytes())?;
+        self.write_header(samples)?;
         self.file.sync_all()
+    }
+
+    fn write_header(&mut self, samples: u64) -> io::Result<()> {
+        let (rate, channels) = self.format;
+        let len = samples * self.frame_bytes();
+        let whole_frames = len - len % (u64::from(channels) * BYTES_PER_SAMPLE as u64);
+        self.header_at = Instant::now();
+        self.file.rewind()?;
+        self.file.write_all(&wav_header(rate, channels, whole_frames as u32))
     }
 }

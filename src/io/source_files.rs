@@ -16,6 +16,7 @@ use super::clock::wall_clock;
 use super::files;
 use super::source_recorder::SourceRecorder;
 use super::worker::Worker;
+use crate::audio::placement::MAX_SILENCE;
 use crate::echo::{ObservedDatagram, SourceObserver};
 use crate::time::{Time, WallClock};
 
@@ -56,14 +57,14 @@ impl SourceObserver for SourceQueue {
     }
 }
 
-/// Creates the directory `record` and the file `capture`, and starts the writing thread, which ends after the queue was dropped. `port` and
-/// `clock` are those of the server.
+/// Creates the directory `record` and the file `capture`, and starts the writing thread, which ends after the queue was dropped and
+/// returns which files are incomplete, and why. `port` and `clock` are those of the server.
 pub fn spawn(
     record: Option<&Path>,
     capture: Option<&Path>,
     port: u16,
     clock: Option<WallClock>,
-) -> anyhow::Result<(SourceQueue, Worker<()>)> {
+) -> anyhow::Result<(SourceQueue, Worker<Vec<String>>)> {
     if let Some(folder) = record {
         // A name that no file has, to check that files can be created.
         let file = folder.join(format!(".jamjam-dev.{}", std::process::id()));
@@ -93,13 +94,18 @@ pub fn spawn(
                     capture.on_datagram(datagram);
                 }
             }
-            recorder.iter_mut().for_each(SourceRecorder::finish_silent);
+            if let Some(recorder) = &mut recorder {
+                recorder.finish_silent(MAX_SILENCE);
+            }
             batch.bytes.clear();
             dropped += std::mem::take(&mut batch.dropped);
         }
         if dropped > 0 {
             warn!(target: "echo", dropped, "the disk was too slow: packets are missing from the recordings and the capture");
         }
+        let mut incomplete = recorder.map(SourceRecorder::finish).unwrap_or_default();
+        incomplete.extend(capture.and_then(|capture| capture.error));
+        incomplete
     };
     Ok((queue, Worker::spawn("source-files", write).context("cannot start a thread")?))
 }

@@ -1,9 +1,8 @@
 //! `echo-server --record`: WAV files of the AUDIO that each source sends, written by the [`Recording`] of `send`.
 //!
-//! A packet is written at the position that its sequence gives, so that gaps are silence. When the format or the sequence changes, when the file
-//! is full, or after silence, the file ends, and the next AUDIO of the source begins another one.
+//! A source has one file until it starts again ([`Placement`]), is silent for a minute, or changes its sample rate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,97 +11,139 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::recorder::{RETURNED_CHANNEL, Recording};
-use crate::address::canonical_socket_addr;
+use crate::address::{canonical_socket_addr, source_network};
 use crate::audio::convert::decode_payload;
+use crate::audio::placement::{AudioPacket, Basis, PlacedFormat, Placement};
 use crate::client::AudioStreamConfig;
 use crate::echo::{DropReason, ObservedDatagram, SourceObserver};
-use crate::time::Time;
-use crate::wire::{Header, LatencyInfo, Packet, PacketType, SAMPLE_RATE, parse_packet};
+use crate::wire::{LatencyInfo, PacketType, SAMPLE_RATE, parse_packet};
 
-/// Maximum number of files in a run, and of sources. All files may be open at once, and a usual limit on open files is 1,024.
-const MAX_FILES: usize = 256;
+/// Maximum number of files of a source.
+const MAX_FILES: u32 = 16;
 
-/// Maximum total length of all files in a run, which the last packet may exceed: 3 h of a stereo client at 48 kHz.
-const MAX_BYTES: i64 = 4 << 30;
+/// Maximum number of files that are open at once. A usual limit on open files is 1,024.
+const MAX_OPEN_FILES: usize = 256;
 
-/// Maximum length of a file: 46 min of stereo at 48 kHz.
-const MAX_FILE_BYTES: i64 = 1 << 30;
+/// Maximum number of sources, of which some have no file yet.
+const MAX_SOURCES: usize = (MAX_BYTES / FILE_BYTES) as usize + 256;
 
-/// Maximum length of the silence for a gap: 21 s of stereo at 48 kHz. Wrong sequences then do not fill the disk.
-const MAX_GAP_BYTES: i64 = 8 << 20;
-
-/// Maximum number of packets that a packet may be late. After a larger step back, the client has started again.
-const MAX_LATE: i64 = 128;
-
-/// A file ends after this time without AUDIO.
-const MAX_SILENCE: Duration = Duration::from_secs(10);
+/// Maximum number of samples of all channels in a file, whose length has 32 bits.
+const MAX_SAMPLES: i64 = (u32::MAX as i64 - 1_024) / 4;
 
 /// The files of all sources.
 pub struct SourceRecorder {
     folder: PathBuf,
-    formats: BTreeMap<SocketAddr, Format>,
-    files: BTreeMap<SocketAddr, SourceFile>,
-    file_count: usize,
-    /// Total length of the files.
-    bytes: i64,
-    /// Whether no more files are begun: a limit is reached or the disk is full.
-    is_over: bool,
+    sources: BTreeMap<SocketAddr, Source>,
+    shares: Shares,
+    /// Limits that were logged.
+    reached: BTreeSet<String>,
+    /// Files that could not be written. If there are any, no more files are begun.
+    incomplete: Vec<String>,
 }
 
-/// Sample rate, samples per channel in a packet, and channels, according to LATENCY_INFO.
-type Format = (u32, u32, Option<u8>);
+#[derive(Default)]
+struct Source {
+    /// The format according to LATENCY_INFO.
+    announced: Option<PlacedFormat>,
+    files: u32,
+    file: Option<SourceFile>,
+}
 
 impl SourceRecorder {
     /// Writes into `folder`.
     pub fn new(folder: &Path) -> Self {
-        let (folder, formats, files) = (folder.to_owned(), BTreeMap::new(), BTreeMap::new());
-        Self { folder, formats, files, file_count: 0, bytes: 0, is_over: false }
+        let (folder, sources, shares) = (folder.to_owned(), BTreeMap::new(), Shares::default());
+        Self { folder, sources, shares, reached: BTreeSet::new(), incomplete: Vec::new() }
     }
 
-    /// Completes the files of sources that have stopped sending.
-    pub fn finish_silent(&mut self) {
-        self.files.retain(|_, file| file.last_packet.elapsed() < MAX_SILENCE);
+    /// Completes the files of sources that have sent no AUDIO for this time.
+    pub fn finish_silent(&mut self, silence: Duration) {
+        self.finish_files(|file| file.last_packet.elapsed() >= silence);
     }
 
-    fn on_info(&mut self, source: SocketAddr, payload: &[u8]) {
+    /// Completes all files. Returns which are incomplete, and why.
+    pub fn finish(mut self) -> Vec<String> {
+        self.finish_files(|_| true);
+        self.incomplete
+    }
+
+    fn finish_files(&mut self, is_over: impl Fn(&SourceFile) -> bool) {
+        for source in self.sources.values_mut() {
+            finish(source.file.take_if(|file| is_over(file)), &mut self.incomplete);
+        }
+    }
+
+    fn on_info(&mut self, address: SocketAddr, payload: &[u8]) {
         if let Ok(info) = LatencyInfo::parse(payload)
-            && self.formats.len() < MAX_FILES
             && LatencyInfo::SAMPLE_RATES.contains(&info.sample_rate)
+            && (self.sources.len() < MAX_SOURCES || self.sources.contains_key(&address))
         {
-            let format = (info.sample_rate, info.frame_size, info.channel_count);
-            if self.formats.insert(source, format).is_some_and(|previous| previous != format) {
-                self.files.remove(&source);
+            let format = PlacedFormat { rate: info.sample_rate, channels: info.channel_count.unwrap_or(2) };
+            let source = self.sources.entry(address).or_default();
+            let has_changed = source.announced.replace(format).is_some_and(|previous| previous.rate != format.rate);
+            finish(source.file.take_if(|_| has_changed), &mut self.incomplete);
+            if let Some(file) = &mut source.file {
+                file.placement.announced = Some(format);
             }
-            self.files.entry(source).and_modify(|file| file.format = Some(format));
         }
     }
 
-    fn on_audio(&mut self, at: Time, source: SocketAddr, packet: Packet<'_>, samples: &[f32]) -> io::Result<()> {
-        let position = self.files.get(&source).and_then(|file| file.position(packet));
-        let limit = || {
-            let written = format!("{MAX_FILES} files or {} GiB are written", MAX_BYTES >> 30);
-            Err(io::Error::other(written + "; restart the server to record more"))
-        };
+    fn on_audio(&mut self, address: SocketAddr, packet: AudioPacket, samples: &[f32]) {
+        if self.sources.len() >= MAX_SOURCES && !self.sources.contains_key(&address) {
+            // There are fewer files than sources.
+            self.sources.retain(|_, source| source.files > 0);
+        }
+        let source = self.sources.entry(address).or_default();
+        let position = source.file.as_mut().and_then(|file| file.place(packet));
+        let has_all_files = position.is_none() && source.files == MAX_FILES;
+        let limit = has_all_files.then(|| format!("{MAX_FILES} files of {address}"));
+        if let Some(limit) = limit.or_else(|| self.shares.reached(address)) {
+            finish(source.file.take(), &mut self.incomplete);
+            if !self.reached.contains(&limit) {
+                warn!(target: "echo", %limit, "a limit on recordings is reached; restart the server to record more");
+                self.reached.insert(limit);
+            }
+            return;
+        }
         if position.is_none() {
-            self.files.remove(&source);
-            if self.is_over || self.file_count == MAX_FILES {
-                return limit();
+            finish(source.file.take(), &mut self.incomplete);
+            if !self.incomplete.is_empty() {
+                return;
             }
-            let mut file = SourceFile::create(&self.folder, at, source, packet)?;
-            file.format = self.formats.get(&source).copied();
-            self.files.insert(source, file);
-            self.file_count += 1;
+            self.begin(address, packet);
         }
-        if let Some(file) = self.files.get_mut(&source) {
-            self.bytes += file.write(position.unwrap_or(0), packet, samples);
-            let error = file.recording.error.as_ref().map(|error| Err(io::Error::other(error.to_string())));
-            if self.bytes > MAX_BYTES || error.is_some() {
-                self.files.remove(&source);
-                return error.unwrap_or_else(limit);
-            }
+        let Some(file) = self.sources.get_mut(&address).and_then(|source| source.file.as_mut()) else { return };
+        file.write(position.unwrap_or(0), samples);
+        self.shares.add(address, size_of_val(samples) as u64);
+        if file.recording.error.is_some() {
+            self.finish_files(|file| file.recording.error.is_some());
         }
-        Ok(())
     }
+
+    /// Begins a file. If too many are open, the one that has been silent for the longest time is completed first.
+    fn begin(&mut self, address: SocketAddr, packet: AudioPacket) {
+        let open = self.sources.values().filter_map(|source| source.file.as_ref()).map(|file| file.last_packet);
+        if open.clone().count() >= MAX_OPEN_FILES {
+            let oldest = open.min();
+            self.finish_files(|file| Some(file.last_packet) == oldest);
+        }
+        let source = self.sources.entry(address).or_default();
+        match SourceFile::create(&self.folder, address, packet, source.announced) {
+            Ok(file) => {
+                source.file = Some(file);
+                source.files += 1;
+                self.shares.add(address, FILE_BYTES);
+            }
+            Err(error) => {
+                warn!(target: "echo", %error, "no more recordings are begun; the echo goes on");
+                self.incomplete.push(format!("no recording of {address}: {error}"));
+            }
+        }
+    }
+}
+
+fn finish(file: Option<SourceFile>, incomplete: &mut Vec<String>) {
+    incomplete.extend(file.and_then(SourceFile::finish));
 }
 
 impl SourceObserver for SourceRecorder {
@@ -119,93 +160,137 @@ impl SourceObserver for SourceRecorder {
         match packet.header.packet_type {
             PacketType::LatencyInfo => self.on_info(source, packet.payload),
             PacketType::Audio if !samples.is_empty() => {
-                if let Err(error) = self.on_audio(datagram.at, source, packet, &samples)
-                    && !std::mem::replace(&mut self.is_over, true)
-                {
-                    warn!(target: "echo", %error, "no more recordings are begun; the echo goes on");
-                }
+                let (sequence, timestamp) = (packet.header.sequence, packet.header.timestamp);
+                // A datagram has fewer than 65,536 bytes.
+                let packet = AudioPacket { at: datagram.at, sequence, timestamp, samples: samples.len() as u16 };
+                self.on_audio(source, packet, &samples);
             }
             _ => {}
         }
     }
 }
 
-/// A file, which is completed when it is dropped. Its sample rate and its channels are decided then, because clients send LATENCY_INFO after
-/// their first AUDIO.
+/// Maximum number of bytes that are written: 3 h of a stereo client at 48 kHz. A source may write half of them, and a network (IPv6: /64) other
+/// than loopback, so that neither ends the recordings of others.
+const MAX_BYTES: u64 = 4 << 30;
+
+/// Each file counts this number of bytes more, so that there are at most 4,096.
+const FILE_BYTES: u64 = 1 << 20;
+
+/// The number of bytes written for each source, for each network (with port 0), and for all (`None`).
+#[derive(Default)]
+struct Shares(BTreeMap<Option<SocketAddr>, u64>);
+
+impl Shares {
+    /// Who has a part in what the source writes, and their limits.
+    fn owners(source: SocketAddr) -> impl Iterator<Item = (Option<SocketAddr>, u64)> {
+        let network = source_network(source.ip());
+        let network = (!network.is_loopback()).then(|| (Some(SocketAddr::new(network, 0)), MAX_BYTES / 2));
+        [(Some(source), MAX_BYTES / 2), (None, MAX_BYTES)].into_iter().chain(network)
+    }
+
+    fn add(&mut self, source: SocketAddr, bytes: u64) {
+        for (owner, _) in Self::owners(source) {
+            *self.0.entry(owner).or_default() += bytes;
+        }
+    }
+
+    /// The limit that the source has reached, if any.
+    fn reached(&self, source: SocketAddr) -> Option<String> {
+        let mut owners = Self::owners(source);
+        let (owner, limit) = owners.find(|(owner, limit)| self.0.get(owner).is_some_and(|bytes| bytes >= limit))?;
+        let owner = owner.map_or("all clients".to_owned(), |owner| owner.to_string());
+        Some(format!("{} GiB of {owner}", limit >> 30))
+    }
+}
+
+/// A file. All samples of a packet count as one channel until the header is written.
 struct SourceFile {
     path: PathBuf,
     recording: Recording,
-    format: Option<Format>,
-    /// Length of each payload but the last, which may be shorter.
-    packet_bytes: i64,
-    /// The newest packet, its position in packets, and the length of its payload.
-    newest: (Header, i64, i64),
-    /// Advance of the timestamp between two packets.
-    advance: u32,
+    placement: Placement,
     /// Packets before the first one.
     left_out: u64,
     last_packet: Instant,
 }
 
 impl SourceFile {
-    fn create(folder: &Path, at: Time, source: SocketAddr, first: Packet<'_>) -> io::Result<Self> {
-        let start = jiff::Timestamp::from_nanosecond(at.as_nanos().into()).unwrap_or_default();
+    fn create(
+        folder: &Path,
+        source: SocketAddr,
+        first: AudioPacket,
+        announced: Option<PlacedFormat>,
+    ) -> io::Result<Self> {
+        let start = jiff::Timestamp::from_nanosecond(first.at.as_nanos().into()).unwrap_or_default();
         // Windows permits no colons.
         let (ip, port) = (source.ip().to_string().replace(':', "-"), source.port());
-        // A format may last for less than a millisecond: LATENCY_INFO follows the first AUDIO.
+        // A client may start again within a millisecond.
         let path = folder.join(format!("{}_{ip}_{port}.wav", start.strftime("%Y%m%dT%H%M%S%.6fZ")));
-        let packet_bytes = first.payload.len() as i64;
-        // All samples of a packet count as one channel until the end.
-        let (sample_rate, channels, frame_samples) = (SAMPLE_RATE, 1, packet_bytes as u32 / 4);
-        let config = AudioStreamConfig { sample_rate, channels, frame_samples, first_sequence: 0 };
-        let (recording, newest) = (Recording::of_returned(&path, config)?, (first.header, 0, packet_bytes));
-        let (format, last_packet) = (None, Instant::now());
-        Ok(Self { path, recording, format, packet_bytes, newest, advance: 0, left_out: 0, last_packet })
+        let config = AudioStreamConfig { sample_rate: SAMPLE_RATE, channels: 1, frame_samples: 1, first_sequence: 0 };
+        let (recording, placement) = (Recording::of_returned(&path, config)?, Placement::new(first, announced));
+        Ok(Self { path, recording, placement, left_out: 0, last_packet: Instant::now() })
     }
 
-    /// The position of a packet, in packets after the first one. `None` if it belongs to the next file.
-    fn position(&self, Packet { header, payload }: Packet<'_>) -> Option<i64> {
-        let (newest, position, newest_bytes) = self.newest;
-        let ahead = i64::from(header.sequence.wrapping_sub(newest.sequence).cast_signed());
-        let is_longer = payload.len() as i64 > self.packet_bytes;
-        let is_here = (-MAX_LATE..=MAX_GAP_BYTES / self.packet_bytes).contains(&ahead)
-            && (position + ahead) * self.packet_bytes < MAX_FILE_BYTES
-            && !(is_longer || ahead > 0 && newest_bytes < self.packet_bytes);
-        is_here.then_some(position + ahead)
+    /// The position of a packet. `None` if it belongs to the next file.
+    fn place(&mut self, packet: AudioPacket) -> Option<i64> {
+        self.placement.place(packet).filter(|position| position + i64::from(packet.samples) <= MAX_SAMPLES)
     }
 
-    /// Writes a packet. Returns by how much the file became longer.
-    fn write(&mut self, position: i64, Packet { header, payload }: Packet<'_>, samples: &[f32]) -> i64 {
-        let ahead = position - self.newest.1;
+    fn write(&mut self, position: i64, samples: &[f32]) {
+        let PlacedFormat { rate, channels } = self.placement.format();
+        self.recording.format = (rate, channels.into());
         self.last_packet = Instant::now();
-        if ahead == 1 {
-            self.advance = header.timestamp.wrapping_sub(self.newest.0.timestamp);
-        }
-        if ahead > 0 {
-            self.newest = (header, position, payload.len() as i64);
-        }
         match u64::try_from(position) {
             Ok(position) => self.recording.write(position, RETURNED_CHANNEL, samples),
             Err(_) => self.left_out += 1,
         }
-        ahead.max(0) * self.packet_bytes
+    }
+
+    /// Completes the file. Returns why it is incomplete if it could not be written.
+    fn finish(self) -> Option<String> {
+        let Self { path, mut recording, placement, left_out, .. } = self;
+        let PlacedFormat { rate, channels } = placement.format();
+        recording.format = (rate, channels.into());
+        let seconds = format!("{:.3}", placement.end() as f64 / f64::from(channels) / f64::from(rate));
+        let placed_by = match placement.basis() {
+            Basis::Timestamp => "timestamp",
+            Basis::Sequence => "sequence: the timestamps do not agree with the lengths of the packets",
+            Basis::Arrival => "arrival: neither timestamps nor sequences agree with the packets",
+        };
+        let error = recording.finish(placement.end() as u64).err();
+        let file = path.display();
+        match &error {
+            None => {
+                info!(target: "echo", path = %file, %seconds, rate, channels, left_out, placed_by, "source recorded");
+            }
+            Some(error) => {
+                warn!(target: "echo", path = %file, error, "a recording is incomplete, and no more are begun; the echo goes on");
+            }
+        }
+        let name = path.file_name().unwrap_or_default().display();
+        error.map(|error| format!("the recording {name} is incomplete: {error}"))
     }
 }
 
-impl Drop for SourceFile {
-    /// Without LATENCY_INFO, the sample rate is 48 kHz, and the advance of the timestamp is the number of samples per channel.
-    fn drop(&mut self) {
-        let Self { path, recording, format, packet_bytes, newest, advance, left_out, .. } = self;
-        let (rate, frame_size, channels) = format.unwrap_or((SAMPLE_RATE, *advance, None));
-        let samples = *packet_bytes as u32 / 4;
-        let channels = channels.map_or_else(|| samples.checked_div(frame_size).unwrap_or(1), u32::from);
-        let channels = Some(channels).filter(|it| (1..256).contains(it) && samples.is_multiple_of(*it)).unwrap_or(1);
-        recording.set_format(rate, channels as u16);
-        let frames = (newest.1 * *packet_bytes + newest.2) as u64 / u64::from(4 * channels);
-        let (path, seconds) = (path.display(), format!("{:.3}", frames as f64 / f64::from(rate)));
-        match recording.finish(frames) {
-            Ok(_) => info!(target: "echo", %path, %seconds, rate, channels, left_out, "source recorded"),
-            Err(error) => warn!(target: "echo", %path, error, "cannot complete the recording of a source"),
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_client_and_no_address_takes_more_than_half_of_the_recordings() {
+        let mut shares = Shares::default();
+        let [one, neighbor, other, local, local_neighbor] =
+            ["[2001:db8::1]:1", "[2001:db8::2]:1", "192.0.2.1:1", "127.0.0.1:1", "127.0.0.1:2"]
+                .map(|source| source.parse::<SocketAddr>().expect("an address"));
+        // 2 and 4 GiB are documented.
+        shares.add(one, 2 << 30);
+        assert_eq!([one, neighbor, other].map(|it| shares.reached(it).is_some()), [true, true, false]);
+        shares.add(local, (2 << 30) - 1);
+        assert_eq!([local, local_neighbor].map(|it| shares.reached(it).is_some()), [false, false]);
+        shares.add(local, 1);
+        assert_eq!(
+            [local, other].map(|it| shares.reached(it)),
+            [Some("2 GiB of 127.0.0.1:1"), Some("4 GiB of all clients")].map(|limit| limit.map(str::to_owned))
+        );
     }
 }

@@ -4,5 +4,6 @@ mod driver_waker;
 mod fuzz_corpus;
 mod printed_values;
 mod room_files;
+mod source_recorder;
 #[cfg(target_os = "linux")]
 mod this_machine;

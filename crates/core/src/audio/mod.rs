@@ -6,6 +6,7 @@
 pub mod convert;
 pub mod devices;
 pub mod jitter_buffer;
+pub mod placement;
 pub mod quality;
 pub mod spsc;
 pub mod wav;

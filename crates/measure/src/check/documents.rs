@@ -71,6 +71,14 @@ impl CheckResult {
         Self { verdict, failures, report, first_failure, fail_on }
     }
 
+    /// Adds errors of the run, such as a file that could not be written.
+    pub fn add_errors(&mut self, errors: &[String]) {
+        if !errors.is_empty() {
+            self.failures.splice(..0, errors.iter().cloned());
+            self.first_failure = Some(NonSuccessKind::Error);
+        }
+    }
+
     /// A server that could not start, or that an error has ended.
     pub fn aborted(server: &str, error: String) -> Self {
         let report = CheckReport { server: server.to_owned(), ..CheckReport::default() };

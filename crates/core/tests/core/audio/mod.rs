@@ -2,6 +2,7 @@
 
 mod jitter_buffer;
 mod non_finite_samples;
+mod placement;
 mod quality;
 mod resampling;
 mod sample_conversion;
