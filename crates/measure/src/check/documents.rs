@@ -5,7 +5,7 @@ use std::fmt::Write;
 use quick_junit::{NonSuccessKind, SerializeError, TestCase, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
-use super::{CheckReport, CheckedSource, Finding, Severity};
+use super::{CheckReport, CheckedSource, CommandResult, Finding, Severity};
 use crate::report::html::STYLE;
 use crate::report::junit::strip_invalid_xml;
 use crate::report::markdown::escape;
@@ -21,9 +21,11 @@ pub struct CheckResult {
     /// The sources.
     #[serde(flatten)]
     pub report: CheckReport,
-    /// Set if the first failure concerns no single source: a failure if fewer than expected came, an error if the server could not go on.
+    /// The command that the server ran for the check.
+    pub command: Option<CommandResult>,
+    /// The failure that concerns no single source and not the command: fewer than expected came, or an error that ended the server.
     #[serde(skip)]
-    first_failure: Option<NonSuccessKind>,
+    first_failure: Option<(NonSuccessKind, String)>,
     #[serde(skip)]
     fail_on: Severity,
 }
@@ -32,24 +34,31 @@ impl CheckResult {
     /// Fails if a finding has at least the severity `fail_on`, or if fewer than `expected` sources have done what is expected.
     pub fn new(report: CheckReport, fail_on: Severity, expected: usize) -> Self {
         let came = report.sources.iter().filter(|source| source.took_part).count();
-        let first_failure = (came < expected).then_some(NonSuccessKind::Failure);
-        let mut failures = Vec::new();
-        if first_failure.is_some() {
-            failures.push(format!("{came} of {expected} expected {}", report.expectation));
-        }
+        let too_few = || (NonSuccessKind::Failure, format!("{came} of {expected} expected {}", report.expectation));
+        let first_failure = (came < expected).then(too_few);
+        let mut failures: Vec<String> = first_failure.iter().map(|(_, text)| text.clone()).collect();
         failures.extend(report.sources.iter().filter_map(|source| {
             let severe = source.findings.iter().filter(|finding| finding.severity >= fail_on);
             let mut names: Vec<_> = severe.map(|finding| finding.rule).collect();
             names.dedup();
             (!names.is_empty()).then(|| format!("{} broke {}", source.name, names.join(", ")))
         }));
-        Self { failures, report, first_failure, fail_on }
+        Self { failures, report, command: None, first_failure, fail_on }
+    }
+
+    /// Fails if `command` failed.
+    #[must_use]
+    pub fn with_command(mut self, command: Option<CommandResult>) -> Self {
+        self.failures.splice(0..0, command.as_ref().and_then(CommandResult::failure));
+        self.command = command;
+        self
     }
 
     /// A server that could not start, or that an error has ended.
     pub fn aborted(server: &str, error: String) -> Self {
         let report = CheckReport { server: server.to_owned(), ..CheckReport::default() };
-        Self { failures: vec![error], report, first_failure: Some(NonSuccessKind::Error), fail_on: Severity::Error }
+        let first_failure = Some((NonSuccessKind::Error, error.clone()));
+        Self { failures: vec![error], report, command: None, first_failure, fail_on: Severity::Error }
     }
 
     fn verdict(&self) -> String {
@@ -97,7 +106,13 @@ impl CheckResult {
             }
             suite.add_test_case(case);
         };
-        add("sources", "expected_sources", self.first_failure.zip(self.failures.first()), String::new());
+        if let Some(command) = &self.command {
+            let failure = command.failure();
+            let failure = failure.as_ref().map(|failure| (NonSuccessKind::Failure, failure));
+            add("command", "command", failure, command.command.clone());
+        }
+        let first_failure = self.first_failure.as_ref().map(|(kind, text)| (*kind, text));
+        add("sources", "expected_sources", first_failure, String::new());
         for source in &self.report.sources {
             for rule in &self.report.rules {
                 let of_rule = source.findings.iter().filter(|finding| finding.rule == *rule);

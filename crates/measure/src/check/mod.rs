@@ -4,6 +4,7 @@
 //! [`RULES`] is the table of all rules for packets. The network is not the client: loss, reordering and jitter are notes, and no other rule may
 //! find something in a correct client on a bad path. Each source needs constant memory, and a packet without a fault needs none.
 
+mod command;
 mod documents;
 mod pacing;
 mod rules;
@@ -21,6 +22,7 @@ use jamjam_core::address::canonical_socket_addr;
 use jamjam_core::echo::{ObservedDatagram, SourceObserver};
 use jamjam_core::time::Time;
 
+pub use command::{CommandResult, EndedBy};
 pub use documents::CheckResult;
 pub use rules::{Finding, RULES, Rule, RuleId, Severity};
 pub use signaling::SignalingCheck;
@@ -34,6 +36,7 @@ const MAX_SOURCES: usize = 1_024;
 pub struct ClientCheck {
     sources: HashMap<SocketAddr, SourceCheck>,
     untracked: u64,
+    last_activity: Option<Time>,
 }
 
 /// What was found about all clients of a server.
@@ -123,6 +126,11 @@ impl ClientCheck {
         }
     }
 
+    /// When a source that has sent AUDIO last sent anything.
+    pub fn last_activity(&self) -> Option<Time> {
+        self.last_activity
+    }
+
     /// The findings that were not returned before, each once per source and rule.
     pub fn take_new_findings(&mut self, now: Time) -> Vec<(SocketAddr, Finding)> {
         let of_source = |(address, source): (&SocketAddr, &mut SourceCheck)| {
@@ -155,6 +163,11 @@ impl SourceObserver for ClientCheck {
             self.untracked += 1;
             return;
         }
-        self.sources.entry(address).or_insert_with(|| SourceCheck::new(datagram.at)).on_datagram(datagram);
+        let at = datagram.at;
+        let source = self.sources.entry(address).or_insert_with(|| SourceCheck::new(at));
+        source.on_datagram(datagram);
+        if source.last_audio.is_some() {
+            self.last_activity = self.last_activity.max(Some(at));
+        }
     }
 }

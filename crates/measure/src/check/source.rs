@@ -45,7 +45,7 @@ pub(super) struct SourceCheck {
     /// Rules whose findings were taken, as bits.
     taken: u64,
     pub(super) audio: StreamCheck,
-    last_audio: Option<Time>,
+    pub(super) last_audio: Option<Time>,
     keepalives: u64,
     format: Option<Format>,
     info_seen: bool,
