@@ -244,7 +244,7 @@ impl Args {
             moqt.join();
         }
         source_files.map(Worker::join);
-        if let Some(signaling_server) = registration.flatten() {
+        if let Some(signaling_server) = registration.and_then(|registration| registration.server) {
             signaling_server.wait(registration::SHUTDOWN_TIMEOUT);
         }
         statistics.log();

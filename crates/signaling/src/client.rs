@@ -18,7 +18,7 @@ use unicode_normalization::UnicodeNormalization;
 use super::jamjam::{
     Candidate, CandidateType, ChatMessage, ClientMessage, MAX_NAME_BYTES, Peer, RoomInfo, ServerMessage,
 };
-use super::rooms;
+use super::rooms::{INVITE_CODE_LEN, is_invite_code};
 use jamjam_core::log_throttle::LogThrottle;
 use jamjam_core::sanitize::{sanitize, sanitize_name, truncate_bytes};
 use jamjam_core::time::{Time, WallClock};
@@ -311,7 +311,7 @@ fn is_unicast(address: &SocketAddr) -> bool {
 /// Whether `query` has the form of a room id or an invite code.
 fn is_room_id_or_code(query: &str) -> bool {
     let is_id = query.len() == 8 && query.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    is_id || rooms::is_invite_code(query)
+    is_id || is_invite_code(query)
 }
 
 /// Name of the echo server in its room.
@@ -351,6 +351,17 @@ pub struct AddressCandidates {
 #[error("the signaling server rejected the creation of a room: {0}")]
 pub struct RoomRejected(pub String);
 
+/// The room of an [`EchoParticipant`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisteredRoom {
+    /// The room's id.
+    pub id: String,
+    /// The invite code: nine characters, or six if the server has no newer clients.
+    pub code: String,
+    /// The invite code for older clients, if the server has one: six characters.
+    pub code_6: Option<String>,
+}
+
 /// The state of an [`EchoParticipant`] on one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum ParticipantState {
@@ -369,8 +380,8 @@ pub struct EchoParticipant {
     addresses: AddressCandidates,
     /// The echo server's public link key, in base64.
     link_key: Option<String>,
-    /// The invite code of the last room.
-    invite_code: Option<String>,
+    /// The last room.
+    room: Option<RegisteredRoom>,
     state: ParticipantState,
     /// Ids and names of the other members.
     peers: Vec<(String, String)>,
@@ -389,7 +400,7 @@ impl EchoParticipant {
             room_name,
             addresses,
             link_key: None,
-            invite_code: None,
+            room: None,
             state: ParticipantState::Creating,
             peers: Vec::new(),
             echo_second: 0,
@@ -406,14 +417,19 @@ impl EchoParticipant {
 
     /// The first message on a new connection: joins the participant's room again, where other clients may still be, or creates a room.
     pub fn on_connected(&mut self) -> ClientMessage {
-        let Some(room) = &self.invite_code else { return self.create_room() };
+        let Some(room) = &self.room else { return self.create_room() };
         self.state = ParticipantState::Rejoining;
-        join_room(room, None, PEER_NAME, self.link_key.as_deref())
+        join_room(&room.code, None, PEER_NAME, self.link_key.as_deref())
     }
 
     /// Whether the participant is in its room on the current connection.
     pub fn is_joined(&self) -> bool {
-        matches!(self.state, ParticipantState::Joined { .. })
+        self.joined_room().is_some()
+    }
+
+    /// The room that the participant is in on the current connection.
+    pub fn joined_room(&self) -> Option<&RegisteredRoom> {
+        self.room.as_ref().filter(|_| matches!(self.state, ParticipantState::Joined { .. }))
     }
 
     /// Sets new addresses; returns the message that publishes them, if necessary.
@@ -429,10 +445,15 @@ impl EchoParticipant {
         now: WallClock,
     ) -> Result<Option<ClientMessage>, RoomRejected> {
         match (message, &self.state) {
-            (ServerMessage::RoomCreated { room_id, peer_id, invite_code }, ParticipantState::Creating) => {
-                let [id, code] = [&room_id, &invite_code].map(|text| sanitize(text));
-                info!(target: "registration", room = self.room_name, id, invite_code = code, "room created");
-                self.invite_code = Some(invite_code);
+            (
+                ServerMessage::RoomCreated { room_id: id, peer_id, invite_code: code, invite_code_6 },
+                ParticipantState::Creating,
+            ) => {
+                let code_6 = invite_code_6.or_else(|| Some(code.clone()).filter(|code| code.len() == INVITE_CODE_LEN));
+                let room = self.room.insert(RegisteredRoom { id, code, code_6 });
+                let [invite_code, id] = [&room.code, &room.id].map(|text| sanitize(text));
+                let of_older_clients = room.code_6.as_deref().map(sanitize);
+                info!(target: "registration", room = self.room_name, invite_code, of_older_clients, id, "room created");
                 self.state = ParticipantState::Joined { peer_id };
                 Ok(self.update_peer_info())
             }
@@ -495,7 +516,7 @@ impl EchoParticipant {
 
     fn create_room(&mut self) -> ClientMessage {
         self.state = ParticipantState::Creating;
-        self.invite_code = None;
+        self.room = None;
         self.peers.clear();
         ClientMessage::CreateRoom {
             room_name: self.room_name.clone(),

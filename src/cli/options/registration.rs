@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -27,9 +28,9 @@ use crate::io::reachable::default_route_address;
 use crate::io::signaling::registration::{AdvertisedAddress, Registration, StunResolver, usable_stun_server};
 use crate::io::signaling::{self, ServerThread, SignalingServerConfig};
 use crate::io::stop::StopToken;
-use crate::io::websocket::handshake::WebSocketUrl;
+use crate::io::websocket::discovery::SignalingUrl;
 use crate::memory_budget::MemoryBudget;
-use crate::signaling::client::{AddressCandidates, EchoParticipant};
+use crate::signaling::client::{AddressCandidates, EchoParticipant, RegisteredRoom};
 use crate::signaling::device::DeviceKey;
 use crate::signaling::{DialectSet, Hub, SignalingLimits};
 
@@ -57,7 +58,7 @@ pub fn adapt_argument(arg: Arg) -> Arg {
 #[derive(clap::Args)]
 #[command(group(ArgGroup::new(REGISTRATION_GROUP).args(["signaling_url", "with_signaling"])))]
 pub struct RegistrationArgs {
-    /// Register as a room on this signaling server (ws:// or wss://)
+    /// Register as a room on this signaling server (ws, wss, http or https)
     ///
     /// Clients find the echo server in the room.
     #[arg(long, env = "SIGNALING_URL", hide_env_values = true, value_name = "URL", help_heading = HEADING_SIGNALING)]
@@ -99,7 +100,7 @@ pub struct RegistrationArgs {
 impl RegistrationArgs {
     /// The URL of the signaling server, if given. An empty string, which Docker Compose substitutes for an unset variable, means that there is
     /// no URL. clap does not parse the URL, because its error would repeat an invalid value, which may contain a password.
-    fn signaling_url(&self) -> Result<Option<WebSocketUrl>, Failure> {
+    fn signaling_url(&self) -> Result<Option<SignalingUrl>, Failure> {
         let text = self.signaling_url.as_deref().filter(|text| !text.is_empty());
         let url = text.map(str::parse).transpose();
         url.map_err(|error| Failure::usage(format!("--signaling-url (or SIGNALING_URL): {error}")))
@@ -124,7 +125,7 @@ impl RegistrationArgs {
         let public_address = self.public_addr.clone().map(|HostPort { host, port }| (host, port));
         let own = AdvertisedAddress { listen_address, public_address };
         let tls = self.trust.trust_policy().client_config()?;
-        if self.trust.insecure && url.is_secure() {
+        if self.trust.insecure && url.may_use_tls() {
             warn!(target: "tls", %url, "certificate verification disabled");
         }
         if url.sends_plain_login() {
@@ -134,10 +135,18 @@ impl RegistrationArgs {
     }
 }
 
+/// A registration that runs until the process ends.
+pub struct StartedRegistration {
+    /// The signaling server in this process.
+    pub server: Option<ServerThread>,
+    /// Yields the room once it exists and the echo server's address has been published there.
+    pub room: Receiver<RegisteredRoom>,
+}
+
 /// A registration that is ready to start.
 pub struct PreparedRegistration<'a> {
     options: &'a RegistrationArgs,
-    url: WebSocketUrl,
+    url: SignalingUrl,
     tls: Arc<ClientConfig>,
     own: AdvertisedAddress,
     /// The listener of the signaling server in this process, if it is enabled.
@@ -156,7 +165,7 @@ impl PreparedRegistration<'_> {
         moqt_url: Option<MoqtUrl>,
         memory_budget: Arc<MemoryBudget>,
         stop: &StopToken,
-    ) -> io::Result<Option<ServerThread>> {
+    ) -> io::Result<StartedRegistration> {
         // The closure `url` determines the signaling server's URL again before each connection attempt, because the URL of a signaling server
         // in this process contains this machine's address, which changes when the machine changes networks.
         let own_server = self.server.as_ref().and_then(|listener| listener.local_addr().ok());
@@ -187,8 +196,9 @@ impl PreparedRegistration<'_> {
         });
         let device = DeviceKey::from_seed(&os::random_secret());
         let (tls, address) = (self.tls, self.own);
-        Registration { url, tls, device, participant, address, stun, mapped_address }.spawn(stop)?;
-        Ok(server)
+        let (first_room, room) = sync_channel(1);
+        Registration { url, tls, device, participant, address, stun, mapped_address, first_room }.spawn(stop)?;
+        Ok(StartedRegistration { server, room })
     }
 }
 
@@ -213,7 +223,7 @@ fn start_signaling_server(
 /// URL at which the echo server connects to the signaling server in this process. An echo server that listens on all addresses advertises the
 /// local address of this connection, and clients on other hosts cannot reach a loopback address. If the signaling server listens on all
 /// addresses, the URL therefore contains the source address of the default route, if there is one.
-fn local_signaling_url(address: SocketAddr) -> anyhow::Result<WebSocketUrl> {
+fn local_signaling_url(address: SocketAddr) -> anyhow::Result<SignalingUrl> {
     let mut address = address;
     if address.ip().is_unspecified() {
         address.set_ip(default_route_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)));

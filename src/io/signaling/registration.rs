@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -21,8 +22,11 @@ use crate::io::clock;
 use crate::io::os;
 use crate::io::signaling::client::{SERVER_REPLY_TIMEOUT, SignalingConnection};
 use crate::io::stop::StopToken;
-use crate::io::websocket::handshake::WebSocketUrl;
-use crate::signaling::client::{AddressCandidates, EchoParticipant};
+use crate::io::websocket::connect::WebSocketConnectError;
+use crate::io::websocket::discovery::SignalingUrl;
+use crate::io::websocket::handshake::{UpgradeFailure, UrlError, WebSocketUrl};
+use crate::signaling::NEWER_PATH;
+use crate::signaling::client::{AddressCandidates, EchoParticipant, RegisteredRoom};
 use crate::signaling::device::DeviceKey;
 use crate::signaling::jamjam::ClientMessage;
 
@@ -37,8 +41,8 @@ const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
 pub struct Registration {
     /// Returns the current URL of the signaling server. Called for each attempt, because a signaling server in this process may change its
     /// address.
-    pub url: Box<dyn Fn() -> WebSocketUrl + Send>,
-    /// TLS configuration for `wss`.
+    pub url: Box<dyn Fn() -> SignalingUrl + Send>,
+    /// TLS configuration for `wss` and `https`.
     pub tls: Arc<ClientConfig>,
     /// The device that the connection proves.
     pub device: DeviceKey,
@@ -50,6 +54,8 @@ pub struct Registration {
     pub stun: Option<StunResolver>,
     /// The mapped address from STUN. Without `--stun`, the sender is dropped.
     pub mapped_address: watch::Receiver<Option<SocketAddr>>,
+    /// Receives the first room, once it exists and the address has been published there.
+    pub first_room: SyncSender<RegisteredRoom>,
 }
 
 impl Registration {
@@ -87,10 +93,11 @@ impl Registration {
     /// Runs one connection until it ends. Sets `registered` when the room is joined.
     async fn run_connection(
         &mut self,
-        url: &WebSocketUrl,
+        url: &SignalingUrl,
         registered: &mut Option<Instant>,
     ) -> Result<Infallible, BoxError> {
-        let mut connection = SignalingConnection::connect(url, &self.tls, &self.device).await?;
+        let url = url.websocket_url(&self.tls).await?;
+        let (mut connection, url) = self.connect(url).await?;
         info!(target: "registration", url = %url, "connected");
         let addresses = self.address_candidates(&connection).await;
         self.participant.on_addresses(addresses);
@@ -107,11 +114,7 @@ impl Registration {
         loop {
             let reply = tokio::select! {
                 message = connection.recv() => {
-                    let reply = self.participant.on_message(message?, clock::wall_clock(clock::monotonic_now()))?;
-                    if self.participant.is_joined() {
-                        registered.get_or_insert_with(Instant::now);
-                    }
-                    reply
+                    self.participant.on_message(message?, clock::wall_clock(clock::monotonic_now()))?
                 }
                 () = &mut join_deadline, if !self.participant.is_joined() => {
                     return Err("no reply from the server; is it a jamjam signaling server?".into());
@@ -122,6 +125,27 @@ impl Registration {
             if let Some(reply) = reply {
                 connection.send(&reply).await?;
             }
+            if registered.is_none()
+                && let Some(room) = self.participant.joined_room()
+            {
+                *registered = Some(Instant::now());
+                // The channel has space for one room, and may have no receiver.
+                let _ = self.first_room.try_send(room.clone());
+            }
+        }
+    }
+
+    /// Connects to the path for newer clients on the server of `url`. If there is none, the server is an older one and the connection is to
+    /// `url` itself. Returns the URL of the connection.
+    async fn connect(&self, url: WebSocketUrl) -> Result<(SignalingConnection, WebSocketUrl), WebSocketConnectError> {
+        let newer = newer_url(&url).unwrap_or_else(|_| url.clone());
+        match SignalingConnection::connect(&newer, &self.tls, &self.device).await {
+            Err(error @ WebSocketConnectError::Upgrade(_, UpgradeFailure::Status(..)))
+                if newer != url && !error.is_transient() =>
+            {
+                Ok((SignalingConnection::connect(&url, &self.tls, &self.device).await?, url))
+            }
+            connected => Ok((connected?, newer)),
         }
     }
 
@@ -136,6 +160,13 @@ impl Registration {
             server_reflexive: *self.mapped_address.borrow(),
         }
     }
+}
+
+/// The URL for newer clients on the server whose URL for older clients is `url`.
+fn newer_url(url: &WebSocketUrl) -> Result<WebSocketUrl, UrlError> {
+    let base = url.path().trim_end_matches('/');
+    let base = base.strip_suffix(NEWER_PATH).or_else(|| base.strip_suffix("/ws")).unwrap_or(base);
+    url.with_path_and_query(&format!("{base}{NEWER_PATH}"), &[])
 }
 
 /// Keeps the address of the STUN server up to date. Its name may not be resolvable when the server starts, and may change its address.
@@ -299,6 +330,7 @@ fn is_link_local(ip: IpAddr) -> bool {
 mod tests {
     use std::net::TcpListener;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc::sync_channel;
 
     use crate::client::StopSignal;
     use crate::io::tls::client::TrustPolicy;
@@ -310,7 +342,7 @@ mod tests {
         let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
         let urls = listeners.each_ref().map(|listener| {
             let address = listener.local_addr().expect("an address");
-            format!("ws://{address}").parse::<WebSocketUrl>().expect("a URL")
+            format!("ws://{address}").parse::<SignalingUrl>().expect("a URL")
         });
         let has_moved = AtomicBool::new(false);
         let url = move || urls[usize::from(has_moved.swap(true, Ordering::SeqCst))].clone();
@@ -327,6 +359,7 @@ mod tests {
             address,
             stun: None,
             mapped_address: watch::channel(None).1,
+            first_room: sync_channel(1).0,
         }
         .spawn(&stop)
         .expect("a thread");

@@ -37,7 +37,7 @@ fn client_finds_the_echo_server_by_its_room_and_can_chat() {
     let signaling = Server::start_signaling(&[]);
     let mut echo = registered_server(signaling.address, &["--room-name", "Studio"]);
     echo.line_starting_with("registration: connected url=");
-    echo.line_starting_with("registration: room created room=\"[BOT] Studio (40ms delay)\" id=");
+    echo.line_starting_with("registration: room created room=\"[BOT] Studio (40ms delay)\" invite_code=");
     let room = room(signaling.address);
     let fields = ["name", "peer_count", "has_password"].map(|name| room[name].clone());
     assert_eq!(fields, [json!("[BOT] Studio (40ms delay)"), json!(1), json!(false)]);
@@ -96,7 +96,7 @@ fn address_reachable_from_this_machine_only_is_not_published() {
         let line = echo.line_starting_with("registration: no address to advertise");
         let listening = echo.address;
         let expected = format!(
-            "registration: no address to advertise; set --public-addr or --stun url=ws://{} listening={listening}",
+            "registration: no address to advertise; set --public-addr or --stun url=ws://{}/v1/signaling listening={listening}",
             signaling.address
         );
         assert_eq!(line.level_and_message(), ("WARN", expected.as_str()));

@@ -86,8 +86,10 @@ pub(super) fn create_room(
     let names: [fn(&mut IdGenerator) -> String; 3] =
         [IdGenerator::room_id, |ids| ids.invite_code(INVITE_CODE_LEN), |ids| ids.invite_code(LONG_INVITE_CODE_LEN)];
     let names = names.map(|generate| ctx.ids.unique(generate, |name| rooms.find(name).is_none()));
-    let (room_id, invite_code) = (names[0].clone(), names[invite_code_index(member.is_newer)].clone());
-    ctx.reply(&ServerMessage::RoomCreated { room_id, peer_id: member.peer.id.clone(), invite_code });
+    let (room_id, peer_id) = (names[0].clone(), member.peer.id.clone());
+    let invite_code = names[invite_code_index(member.is_newer)].clone();
+    let invite_code_6 = member.is_newer.then(|| names[invite_code_index(false)].clone());
+    ctx.reply(&ServerMessage::RoomCreated { room_id, peer_id, invite_code, invite_code_6 });
     let name = truncate_bytes(name, MAX_NAME_BYTES);
     let key = rooms.create(names.into(), Some(name), Some(ctx.source), ctx.now.unix_ms(), password);
     rooms.join(key, ctx.conn, member);
@@ -141,6 +143,7 @@ pub(super) fn join_room(
             room_id: room.name().to_owned(),
             peer_id: peer.id.clone(),
             invite_code: is_newer.then(|| room.names[invite_code_index(true)].clone()),
+            invite_code_6: is_newer.then(|| room.names[invite_code_index(false)].clone()),
             peers,
         };
         ctx.reply_requested(to_json(&joined));

@@ -79,6 +79,9 @@ pub enum ServerMessage {
         peer_id: String,
         /// An invite code: six characters, or nine on `/v1/signaling`. Clients can join the room by either code or by the room's id.
         invite_code: String,
+        /// The invite code that older clients receive, of six characters; only on `/v1/signaling`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        invite_code_6: Option<String>,
     },
     /// The client has joined the room.
     RoomJoined {
@@ -89,6 +92,9 @@ pub enum ServerMessage {
         /// The invite code of nine characters; only on `/v1/signaling`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         invite_code: Option<String>,
+        /// The invite code that older clients receive, of six characters; only on `/v1/signaling`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        invite_code_6: Option<String>,
         /// The other members.
         peers: Vec<Peer>,
     },
