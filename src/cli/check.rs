@@ -1,5 +1,6 @@
 //! `--check` of both servers: judges what each client sends, ends by itself in CI, and reports.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,12 +13,14 @@ use tracing::{info, warn};
 
 use super::output::{Failure, HEADING_REPORT, ReportFileArgs, print, print_message};
 use super::values::parse_seconds;
+use crate::address::url_authority;
 use crate::check::{CheckReport, CheckResult, ClientCheck, CommandResult, EndedBy, Severity};
 use crate::client::StopSignal;
 use crate::echo::{ObservedDatagram, SourceObserver};
 use crate::io::shell_command::{self, ShellCommand};
 use crate::io::stop::StopToken;
 use crate::io::worker::Worker;
+use crate::signaling::client::RegisteredRoom;
 use crate::time::Time;
 
 const HEADING: &str = "Check of clients (exit code 1 if a client breaks a rule)";
@@ -48,6 +51,29 @@ pub struct Activity {
 
 /// The environment of a command. Variables without a value are not set.
 pub type Environment = [(&'static str, Option<String>); 6];
+
+/// The environment of a command for a server that listens on `server`. `signaling` is the URL of a signaling server.
+pub fn environment(mut server: SocketAddr, signaling: Option<&str>, room: Option<RegisteredRoom>) -> Environment {
+    if server.ip().is_unspecified() {
+        server.set_ip(if server.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    let rest = signaling.map(|url| url.trim_start_matches("http").trim_start_matches("ws"));
+    let url = |scheme: &str| rest.map(|rest| format!("{scheme}{rest}"));
+    let (id, code, code_6) = match room {
+        // A server without newer clients has only the short code.
+        Some(RegisteredRoom { id, code, .. }) if code.len() == 6 => (Some(id), None, Some(code)),
+        Some(RegisteredRoom { id, code, code_6 }) => (Some(id), Some(code), code_6),
+        None => (None, None, None),
+    };
+    [
+        ("SERVER", Some(url_authority(&server))),
+        ("SIGNALING_URL", url("http")),
+        ("SIGNALING_WS_URL", url("ws")),
+        ("ROOM_ID", id),
+        ("ROOM_CODE", code),
+        ("ROOM_CODE_6", code_6),
+    ]
+}
 
 /// Options of the check.
 #[derive(clap::Args)]
@@ -227,17 +253,18 @@ impl<P: Fn() -> Activity, E: FnMut() -> Option<Environment>> Watch<P, E> {
         let mut running = None;
         let ended = self.wait_for_end(&mut running);
         let status = running.map(ShellCommand::end).transpose();
-        let settling = Instant::now();
+        let command_ended = Instant::now();
         while status.as_ref().is_ok_and(Option::is_some)
             && self.stop.signal().is_none()
-            && settling.elapsed() < SETTLING_TIMEOUT
-            && !(self.poll)().is_settled
+            && command_ended.elapsed() < SETTLING_TIMEOUT
+            && (command_ended.elapsed() < SETTLED_SILENCE || !(self.poll)().is_settled)
         {
             thread::sleep(POLL_INTERVAL);
         }
         self.stop.request(StopSignal::Terminate);
         let ended_by = ended?;
-        let (exit_code, signal) = status.context("cannot wait for the command")?.map_or((None, None), shell_command::code_and_signal);
+        let (exit_code, signal) =
+            status.context("cannot wait for the command")?.map_or((None, None), shell_command::code_and_signal);
         Ok(self.command.map(|command| CommandResult { command, exit_code, signal, ended_by }))
     }
 
@@ -250,17 +277,19 @@ impl<P: Fn() -> Activity, E: FnMut() -> Option<Environment>> Watch<P, E> {
             }
             let Activity { idle, .. } = (self.poll)();
             let elapsed = started.elapsed();
-            let mut waits_for = self.until_idle.and(idle.is_none().then_some(self.waits_for));
-            match (running.as_mut(), &self.command) {
-                (Some(command), _) if command.has_ended().context("cannot wait for the command")? => return Ok(EndedBy::Itself),
-                (None, Some(command)) => match (self.environment)() {
-                    Some(environment) => *running = Some(self.start(command, &environment)?),
-                    None if elapsed >= self.duration.unwrap_or(START_TIMEOUT).min(START_TIMEOUT) => {
-                        bail!("the command of --run was not started, because the room did not exist after {elapsed:.0?}")
-                    }
-                    None => waits_for = Some("the room"),
-                },
-                _ => {}
+            let mut waits_for = self.waits_for;
+            if let Some(command) = running {
+                if command.has_ended().context("cannot wait for the command")? {
+                    return Ok(EndedBy::Itself);
+                }
+            } else if let Some(command) = &self.command {
+                if let Some(environment) = (self.environment)() {
+                    *running = Some(self.start(command, &environment)?);
+                } else if elapsed >= self.duration.unwrap_or(START_TIMEOUT).min(START_TIMEOUT) {
+                    bail!("cannot start the command of --run: the room does not exist after {elapsed:.0?}");
+                } else {
+                    waits_for = "the room";
+                }
             }
             if self.duration.is_some_and(|duration| elapsed >= duration) {
                 return Ok(EndedBy::Duration);
@@ -270,8 +299,8 @@ impl<P: Fn() -> Activity, E: FnMut() -> Option<Environment>> Watch<P, E> {
             }
             if elapsed >= next_line {
                 next_line += WAIT_LINE_INTERVAL;
-                if let Some(what) = waits_for {
-                    info!(target: "check", "waiting for {what}");
+                if self.until_idle.is_some() && idle.is_none() {
+                    info!(target: "check", "waiting for {waits_for}");
                 }
             }
             thread::sleep(POLL_INTERVAL);
