@@ -225,10 +225,12 @@ impl CheckArgs {
     pub fn report_failure(&self, server: &str, failure: Failure) -> Failure {
         if self.check && !self.files.is_written() {
             let result = CheckResult::aborted(server, format!("{:#}", failure.error));
-            let printed = if self.json { self.print(&result) } else { Ok(()) };
-            if let Err(error) = printed.and(self.files.write_check(&result)) {
+            if self.json
+                && let Err(error) = self.print(&result)
+            {
                 print_message(&format!("{error:#}"));
             }
+            self.files.write_check_failure(&result);
         }
         failure
     }

@@ -188,6 +188,13 @@ impl ReportFileArgs {
         self.is_written.get()
     }
 
+    /// Like [`Self::write_failure`], for a server that checks clients.
+    pub fn write_check_failure(&self, result: &CheckResult) {
+        if let Err(error) = self.write_check(result) {
+            print_message(&format!("{error:#}"));
+        }
+    }
+
     /// Writes all files of a check, even if one fails. Returns the first error.
     pub fn write_check(&self, result: &CheckResult) -> anyhow::Result<()> {
         self.write_documents(|option| match option {
@@ -238,7 +245,9 @@ pub fn write_usage_error(name: &str, given: &ArgMatches, error: &clap::Error) {
     let reason = anyhow::anyhow!("{reason}");
     match [RunKind::Send, RunKind::Probe].into_iter().find(|kind| kind.name() == name) {
         Some(command) => drop(files.write_failure(command, "-", &reason)),
-        None if given.contains_id("check") => drop(files.write_check(&CheckResult::aborted(name, reason.to_string()))),
+        None if given.contains_id("check") => {
+            files.write_check_failure(&CheckResult::aborted(name, reason.to_string()))
+        }
         None => {}
     }
 }
