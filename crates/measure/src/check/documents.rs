@@ -1,21 +1,24 @@
-//! The result of a check as text, JUnit XML, Markdown and HTML.
+//! The result of a check as text, JUnit XML and Markdown.
 
 use std::fmt::Write;
 
 use quick_junit::{NonSuccessKind, SerializeError, TestCase, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
+use super::page::page;
 use super::{CheckReport, CheckedSource, CommandResult, Finding, Severity};
-use crate::report::html::STYLE;
 use crate::report::junit::strip_invalid_xml;
 use crate::report::markdown::escape;
-use jamjam_core::sanitize::escape_html;
 
-const TITLE: &str = "Check of clients";
+const SCHEMA_VERSION: u32 = 1;
+
+pub(super) const TITLE: &str = "Check of clients";
 
 /// A check that has ended, with its verdict.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckResult {
+    /// Changes if a field of the JSON document changes its meaning or disappears.
+    schema_version: u32,
     /// Why the check has failed; empty if it has passed.
     pub failures: Vec<String>,
     /// The sources.
@@ -43,7 +46,7 @@ impl CheckResult {
             names.dedup();
             (!names.is_empty()).then(|| format!("{} broke {}", source.name, names.join(", ")))
         }));
-        Self { failures, report, command: None, first_failure, fail_on }
+        Self { schema_version: SCHEMA_VERSION, failures, report, command: None, first_failure, fail_on }
     }
 
     /// Fails if `command` failed.
@@ -58,7 +61,7 @@ impl CheckResult {
     pub fn aborted(server: &str, error: String) -> Self {
         let report = CheckReport { server: server.to_owned(), ..CheckReport::default() };
         let first_failure = Some((NonSuccessKind::Error, error.clone()));
-        Self { failures: vec![error], report, command: None, first_failure, fail_on: Severity::Error }
+        Self { failures: vec![error], first_failure, ..Self::new(report, Severity::Error, 0) }
     }
 
     fn verdict(&self) -> String {
@@ -142,29 +145,14 @@ impl CheckResult {
 
     /// A page that loads no other file. `style` is the style sheet that all pages share.
     pub fn html(&self, style: &str) -> String {
-        let (verdict, class) =
-            (escape_html(&self.verdict()), if self.failures.is_empty() { "passed" } else { "failed" });
-        let mut sections = String::new();
-        for CheckedSource { name, facts, findings, .. } in &self.report.sources {
-            let (name, facts) = (escape_html(name), escape_html(facts));
-            _ = writeln!(sections, "<section><h2>{name}</h2><p class=\"quiet\">{facts}</p><ul>");
-            for finding in findings {
-                _ = writeln!(sections, "<li>{}</li>", escape_html(&sentence(finding)));
-            }
-            sections += "</ul></section>\n";
-        }
-        format!(
-            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
-             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">\n\
-             <title>{TITLE}</title><style>{style}{STYLE}</style></head>\n<body><h1>{TITLE}</h1>\n\
-             <p class=\"verdict {class}\"><strong>{verdict}</strong></p>\n<main>\n{sections}</main></body></html>\n"
-        )
+        let class = if self.failures.is_empty() { "passed" } else { "failed" };
+        let command = self.command.as_ref().map(|command| &*command.command);
+        page(&self.verdict(), class, command, &self.report.sources, style)
     }
 }
 
 /// The severity, the message, how often, and where to read on.
-fn sentence(Finding { rule, severity, message, count, section }: &Finding) -> String {
+pub(super) fn sentence(Finding { rule, severity, message, count, section, .. }: &Finding) -> String {
     let times = if *count > 1 { format!(" ({count} times)") } else { String::new() };
     format!("{}: {message}{times} [{rule}, {section}]", severity.name())
 }

@@ -6,7 +6,9 @@
 
 mod command;
 mod documents;
+mod history;
 mod pacing;
+mod page;
 mod rules;
 mod samples;
 mod signaling;
@@ -24,7 +26,8 @@ use jamjam_core::time::Time;
 
 pub use command::{CommandResult, EndedBy};
 pub use documents::CheckResult;
-pub use rules::{Finding, RULES, Rule, RuleId, Severity};
+pub use history::{HistoryInterval, SourceHistory};
+pub use rules::{Finding, FirstPacket, RULES, Rule, RuleId, Severity};
 pub use signaling::SignalingCheck;
 use source::{SourceCheck, audio_header};
 
@@ -71,6 +74,9 @@ pub struct CheckedSource {
     pub details: Option<SourceReport>,
     /// The worst first.
     pub findings: Vec<Finding>,
+    /// For the charts of the page.
+    #[serde(skip)]
+    pub history: SourceHistory,
 }
 
 /// What is known about a source of an echo server.

@@ -26,7 +26,7 @@ impl Severity {
 }
 
 /// A rule that a source violates.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Finding {
     /// [`Rule::id`].
     pub rule: &'static str,
@@ -38,6 +38,19 @@ pub struct Finding {
     pub count: u64,
     /// [`Rule::section`].
     pub section: &'static str,
+    /// The first packet of several, if it is one packet that violates the rule.
+    pub first: Option<FirstPacket>,
+}
+
+/// The first packet that violates a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct FirstPacket {
+    /// Seconds since the first datagram of the source.
+    pub at_s: f64,
+    /// Its type, or `datagram` if it has none.
+    pub packet: &'static str,
+    /// The sequence in its header.
+    pub sequence: u32,
 }
 
 /// A rule.
@@ -219,6 +232,6 @@ impl Evidence {
     pub(super) fn finding(&self) -> Finding {
         let Rule { id, severity, section, sentence, .. } = self.rule.rule();
         let message = format!("{sentence}: expected {}, received {}", self.expected, self.received);
-        Finding { rule: id, severity: *severity, message, count: self.count, section }
+        Finding { rule: id, severity: *severity, message, count: self.count, section, first: None }
     }
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use jamjam_core::time::Time;
 use jamjam_signaling::{ConnId, Dialect, NewConnection, REFUSED, STRICT_RULES};
 
-use super::{CheckReport, CheckedSource, Finding, MAX_SOURCES, Severity};
+use super::{CheckReport, CheckedSource, Finding, MAX_SOURCES, Severity, SourceHistory};
 
 /// Maximum number of findings about a connection that differ only in their sentences. Further ones count for the first one of their rule.
 const MAX_FINDINGS: usize = 16;
@@ -62,7 +62,7 @@ impl SignalingCheck {
         }
         let severity = if rule == REFUSED { Severity::Warning } else { Severity::Error };
         let section = "docs/signaling-server.md#check-of-a-client";
-        findings.push(Finding { rule, severity, message: sentence.to_owned(), count: 1, section });
+        findings.push(Finding { rule, severity, message: sentence.to_owned(), count: 1, section, first: None });
         findings.sort_by_key(|finding| (Reverse(finding.severity), finding.rule));
     }
 
@@ -77,6 +77,7 @@ impl SignalingCheck {
                 took_part: is_joined,
                 details: None,
                 findings: findings.clone(),
+                history: SourceHistory::default(),
             }
         };
         CheckReport {

@@ -12,7 +12,7 @@ use jamjam_core::wire::{HEADER_LEN, Header, LatencyInfo, Packet, PacketError, Pa
 
 use super::rules::{Evidence, EvidenceList, Finding, RuleId};
 use super::stream::{Format, MAX_SILENCE, StreamCheck};
-use super::{CheckedSource, DriftReport, SourceReport};
+use super::{CheckedSource, DriftReport, SourceHistory, SourceReport};
 
 /// Larger datagrams may be fragmented.
 const MAX_DATAGRAM: usize = 1_200;
@@ -45,6 +45,7 @@ pub(super) struct SourceCheck {
     /// Rules whose findings were taken, as bits.
     taken: u64,
     pub(super) audio: StreamCheck,
+    history: SourceHistory,
     pub(super) last_audio: Option<Time>,
     keepalives: u64,
     format: Option<Format>,
@@ -209,6 +210,11 @@ impl SourceCheck {
         match header.packet_type {
             PacketType::Audio => {
                 self.last_audio = Some(at);
+                self.history.on_audio(
+                    self.first_seen,
+                    at,
+                    if self.format.is_none_or(|format| format.is_pcm) { payload } else { &[] },
+                );
                 self.audio.on_packet(at, (header, payload), self.format, &mut self.evidence);
             }
             PacketType::Control => {
@@ -378,6 +384,7 @@ impl SourceCheck {
             took_part: report.audio > 0,
             details: Some(report),
             findings: self.findings(0).into_iter().map(|(_, finding)| finding).collect(),
+            history: self.history.clone(),
         }
     }
 }
