@@ -98,18 +98,26 @@ fn end_of_the_command_decides_and_nothing_of_it_is_left() {
 /// The inner server inherits the variables of the outer one, and runs at the same time.
 #[test]
 fn command_reaches_servers_on_free_ports_and_their_room() {
-    for room in ["--room \"$ROOM_ID\"", "--room \"$ROOM_CODE\"", "--room \"$ROOM_CODE_6\""] {
-        for url in ["SIGNALING_URL", "SIGNALING_WS_URL"] {
-            let client = format!("\"$J\" send --tone 440 --duration 1s --no-echo --signaling-url \"${url}\" {room}");
-            let inner = format!("\"$J\" echo-server --check --with-signaling --run '{client}'");
-            let mut check = check(&inner, &["--with-signaling", "--expect-sources", "0"]);
-            let output = check.env("SIGNALING_URL", "ws://127.0.0.1:9").output().unwrap();
-            let (code, report) = report(&output);
-            let log = String::from_utf8_lossy(&output.stderr);
-            assert_eq!((code, &report["sources"]), (Some(0), &json!([])), "{client}: {report} {log}");
-            assert!(log.contains(" AUDIO packets in ") && log.contains("\nPASSED\n"), "{log}");
+    std::thread::scope(|scope| {
+        for room in ["ROOM_ID", "ROOM_CODE", "ROOM_CODE_6"] {
+            for url in ["SIGNALING_URL", "SIGNALING_WS_URL"] {
+                scope.spawn(move || {
+                    let to_room = format!("--signaling-url \"${url}\" --room \"${room}\"");
+                    let client = format!("\"$J\" send --tone 440 --duration 1s --no-echo {to_room}");
+                    let inner = format!("\"$J\" echo-server --check --with-signaling --run '{client}'");
+                    let mut check = check(&inner, &["--with-signaling", "--expect-sources", "0"]);
+                    let output = check.env("SIGNALING_URL", "ws://127.0.0.1:9").output().unwrap();
+                    let (code, report) = report(&output);
+                    let log = String::from_utf8_lossy(&output.stderr);
+                    assert_eq!((code, &report["sources"]), (Some(0), &json!([])), "{client}: {report} {log}");
+                    assert!(log.contains(" AUDIO packets in ") && log.contains("\nPASSED\n"), "{log}");
+                });
+            }
         }
-    }
+    });
+    // The option names another server than the one in this process.
+    let both = ["--with-signaling", "--signaling-url", "ws://127.0.0.1:9"];
+    assert_eq!(check("true", &both).output().unwrap().status.code(), Some(2));
 }
 
 #[test]
