@@ -154,8 +154,8 @@ impl Args {
         let watch = |check: Arc<Mutex<SignalingCheck>>| {
             let open_connections = server.open_connections();
             let poll = move || {
-                let last_event = check.lock().unwrap_or_else(PoisonError::into_inner).last_event;
-                let idle = last_event.map(|at| clock::monotonic_now().duration_since(at));
+                let last_message = check.lock().unwrap_or_else(PoisonError::into_inner).last_message();
+                let idle = last_message.map(|at| clock::monotonic_now().duration_since(at));
                 Activity { idle, is_settled: open_connections() == 0 }
             };
             let environment = move || Some(check::environment(address, Some(&format!("{scheme}://{authority}")), None));

@@ -10,12 +10,14 @@ use tracing::{info, warn};
 use super::activity_log::{ActivityLog, ActivityScope};
 use super::close_code::CloseCode;
 use super::counters::DialectCounters;
+use super::device::DeviceId;
 use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink, UpdateKey};
 use super::json::{MessageError, to_json};
 use super::limits::SignalingLimits;
 use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR, log_membership};
 use super::rooms::{IdGenerator, MemberData, Room};
+use super::route::Route;
 use super::timers::Timers;
 use jamjam_core::address::source_network;
 use jamjam_core::log_throttle::LogThrottle;
@@ -48,6 +50,8 @@ pub(super) struct ConnectionState {
     pub(super) dialect: Option<Dialect>,
     /// Whether the URL selected the dialect. In the jamjam dialect, it does so only for newer clients.
     pub(super) is_dialect_in_url: bool,
+    /// The device that a newer jamjam client has proven.
+    device: Option<DeviceId>,
     /// Theoretical arrival time of the next message (GCRA).
     message_arrival: Time,
     /// Limits log lines about rejected messages.
@@ -66,11 +70,14 @@ pub(super) struct ConnectionState {
 }
 
 impl ConnectionState {
-    pub(super) fn new(source: IpAddr, dialect: Option<Dialect>, at: Time) -> Self {
+    pub(super) fn new(source: IpAddr, route: &Route, at: Time) -> Self {
+        let dialect = route.dialect();
+        let device = if let Route::NewerJamjam(device) = route { device.clone() } else { None };
         Self {
             source,
             dialect,
             is_dialect_in_url: dialect.is_some(),
+            device,
             message_arrival: at,
             log_throttle: LogThrottle::default(),
             silent_since: at,
@@ -121,6 +128,11 @@ impl ConnectionContext<'_> {
     /// Whether the connection belongs to a newer jamjam client: only these connect to a path of the dialect.
     pub(super) fn is_newer(&self) -> bool {
         self.connections.get(&self.conn).is_some_and(|connection| connection.is_dialect_in_url)
+    }
+
+    /// The device that the connection has proven.
+    pub(super) fn device(&self) -> Option<&DeviceId> {
+        self.connections.get(&self.conn)?.device.as_ref()
     }
 
     /// Closes a connection that is not in a room.
@@ -248,6 +260,6 @@ mod tests {
 
     #[test]
     fn state_of_an_idle_connection_is_small() {
-        assert!(size_of::<ConnectionState>() <= 72);
+        assert!(size_of::<ConnectionState>() <= 80);
     }
 }

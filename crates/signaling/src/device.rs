@@ -24,6 +24,10 @@ const ID_BYTES: usize = 16;
 /// Maximum difference between the timestamp and the server's clock, in seconds.
 const MAX_CLOCK_DIFFERENCE: u64 = 300;
 
+/// A device, identified by its public key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceId(Box<[u8; 32]>);
+
 /// The secret key of a device.
 pub struct DeviceKey(SigningKey);
 
@@ -70,10 +74,11 @@ pub enum DeviceError {
     Signature,
 }
 
-/// Checks the device headers of a request that arrived at this Unix time. A request without any of them is accepted, unless `is_required`.
-pub fn verify(headers: &HeaderMap, unix_seconds: u64, is_required: bool) -> Result<(), DeviceError> {
+/// Checks the device headers of a request that arrived at this Unix time. Returns the device. A request without any of them is accepted,
+/// unless `is_required`.
+pub fn verify(headers: &HeaderMap, unix_seconds: u64, is_required: bool) -> Result<Option<DeviceId>, DeviceError> {
     if !is_required && [ID, PUBLIC_KEY, TIMESTAMP, SIGNATURE].iter().all(|name| !headers.contains_key(*name)) {
-        return Ok(());
+        return Ok(None);
     }
     let value = |name| single_value(headers, name);
     let (id, public_key, timestamp, signature) = (value(ID)?, value(PUBLIC_KEY)?, value(TIMESTAMP)?, value(SIGNATURE)?);
@@ -90,7 +95,8 @@ pub fn verify(headers: &HeaderMap, unix_seconds: u64, is_required: bool) -> Resu
         return Err(DeviceError::Clock(difference));
     }
     let signature = Signature::from_bytes(&decode(signature).ok_or(DeviceError::Signature)?);
-    public_key.verify_strict(signed_text(timestamp).as_bytes(), &signature).map_err(|_| DeviceError::Signature)
+    public_key.verify_strict(signed_text(timestamp).as_bytes(), &signature).map_err(|_| DeviceError::Signature)?;
+    Ok(Some(DeviceId(Box::new(public_key.to_bytes()))))
 }
 
 fn single_value<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, DeviceError> {

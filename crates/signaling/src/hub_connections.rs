@@ -51,7 +51,7 @@ impl Hub {
         info!(target: "signaling", conn = conn.0, source = %source, "connection opened");
         let dialect = route.dialect();
         self.counters[counters_index(dialect)].connections_opened += 1;
-        self.connections.insert(conn, ConnectionState::new(source, dialect, now.monotonic));
+        self.connections.insert(conn, ConnectionState::new(source, &route, now.monotonic));
         if let Route::Undecided = route {
             self.evict_oldest_undecided(now, source, source.is_loopback() && !is_forwarded, sink);
             self.undecided.insert(conn, source_network(source));

@@ -50,6 +50,10 @@ impl Hub {
             match event {
                 TimerEvent::ConnectionCheck { conn, last_ping } => self.check_connection(now, conn, last_ping, sink),
                 TimerEvent::ActivityLogExpiry => self.activity_log.clear_if_expired(now.monotonic, &mut self.timers),
+                TimerEvent::JamjamPlace { room, lost } => {
+                    let (mut ctx, dialects) = self.system_context(now, Dialect::Jamjam, sink);
+                    dialects.jamjam.on_place_timer(&mut ctx, room, lost);
+                }
                 TimerEvent::Broadcast(timer) => {
                     let (mut ctx, dialects) = self.system_context(now, Dialect::Broadcast, sink);
                     dialects.broadcast.on_timer(&mut ctx, timer);

@@ -57,6 +57,8 @@ pub(super) fn value_count(text: &str) -> usize {
 pub(super) enum JsonError {
     /// Not JSON.
     Syntax,
+    /// JSON with a value that this program cannot represent.
+    Unsupported(&'static str),
     /// Nested too deep, or too many values.
     TooLarge,
 }
@@ -67,7 +69,27 @@ pub(super) fn parse(text: &str) -> Result<Value, JsonError> {
         return Err(JsonError::TooLarge);
     }
     // The depth was limited to [`MAX_DEPTH`] above. serde_json's own limit is lower by one level.
-    from_str_unlimited_depth(text).map_err(|_| JsonError::Syntax)
+    from_str_unlimited_depth(text)
+        .map_err(|error| unsupported(&error).map_or(JsonError::Syntax, JsonError::Unsupported))
+}
+
+/// What JSON has that serde_json rejects, although the grammar of JSON allows it (RFC 8259, sections 6 and 8.2).
+pub(super) fn unsupported(error: &serde_json::Error) -> Option<&'static str> {
+    let text = error.to_string();
+    if text.starts_with("lone leading surrogate") || text.starts_with("unexpected end of hex escape") {
+        Some("a string has half of a surrogate pair, as of an emoji that was cut in two")
+    } else if text.starts_with("number out of range") {
+        Some("a number exceeds the range of 64-bit floating point")
+    } else {
+        None
+    }
+}
+
+/// Reads an optional field whose value may be null, as Go writes empty lists.
+pub(super) fn null_as_default<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(
+    value: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(value).map(Option::unwrap_or_default)
 }
 
 #[derive(Deserialize)]
@@ -150,7 +172,7 @@ impl From<serde_json::Error> for MessageError {
         let reason = match error.classify() {
             _ if text.starts_with("missing field") || text.starts_with("duplicate field") => sanitize(&text),
             serde_json::error::Category::Data => format!("wrong type (column {})", error.column()),
-            _ => format!("not JSON (column {})", error.column()),
+            _ => format!("{} (column {})", unsupported(&error).unwrap_or("not JSON"), error.column()),
         };
         Self::Ignored(reason.into())
     }

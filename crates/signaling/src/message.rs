@@ -38,6 +38,13 @@ pub(super) enum ParsedMessage<'a> {
     Foreign(ForeignProtocol),
 }
 
+impl ParsedText<'_> {
+    /// Whether the message only requests the list of jamjam rooms.
+    pub fn requests_room_list(&self) -> bool {
+        matches!(self.message, Ok(ParsedMessage::Jamjam(Ok(jamjam::ClientMessage::ListRooms))))
+    }
+}
+
 impl MessageParser {
     /// Parses a message. Its length, depth and number of values are checked first.
     pub fn parse(self, text: &str) -> ParsedText<'_> {

@@ -37,8 +37,10 @@ impl RoomKey {
 pub(super) struct Member<M> {
     pub(super) conn: ConnId,
     pub(super) data: M,
-    /// A number that increases with each join of any room. The member list is sorted by this number.
-    join_order: u64,
+    /// A number whose amount increases with each join of any room, negative for joins before all others. The member list is sorted by it.
+    join_order: i64,
+    /// Whether the connection is lost, and the member's place is kept for another one. Such a member receives nothing.
+    is_lost: bool,
 }
 
 /// A room with the data of the dialect.
@@ -62,17 +64,22 @@ impl<R, M> Room<R, M> {
         self.names.first().map_or("", String::as_str)
     }
 
+    /// The members that receive messages.
+    pub(super) fn receivers(&self) -> impl Iterator<Item = &Member<M>> {
+        self.members.iter().filter(|member| !member.is_lost)
+    }
+
     /// The connections of all members.
     pub(super) fn connections(&self) -> Vec<ConnId> {
-        self.members.iter().map(|member| member.conn).collect()
+        self.receivers().map(|member| member.conn).collect()
     }
 
     /// The connections of the members other than `conn`.
     pub(super) fn others(&self, conn: ConnId) -> Vec<ConnId> {
-        self.members.iter().map(|member| member.conn).filter(|other| *other != conn).collect()
+        self.receivers().map(|member| member.conn).filter(|other| *other != conn).collect()
     }
 
-    fn member_index(&self, join_order: u64) -> Option<usize> {
+    fn member_index(&self, join_order: i64) -> Option<usize> {
         self.members.binary_search_by_key(&join_order, |member| member.join_order).ok()
     }
 }
@@ -95,11 +102,11 @@ pub(super) struct RoomMap<R, M> {
     rooms: BTreeMap<RoomKey, Room<R, M>>,
     keys_by_name: HashMap<String, RoomKey>,
     /// The room and join order of each member.
-    memberships: HashMap<ConnId, (RoomKey, u64)>,
+    memberships: HashMap<ConnId, (RoomKey, i64)>,
     /// For each address that created rooms, the number of those rooms that are open.
     rooms_by_creator: HashMap<IpAddr, usize>,
     last_key: u64,
-    last_join_order: u64,
+    last_join_order: i64,
     /// The cached results of [`RoomMap::json`].
     cached_json: [Option<String>; 2],
 }
@@ -196,12 +203,37 @@ impl<R, M: MemberData> RoomMap<R, M> {
 
     /// Adds and logs a connection that is in no room.
     pub(super) fn join(&mut self, room: RoomKey, conn: ConnId, member: M) {
-        if let Some(found) = self.rooms.get_mut(&room) {
-            self.last_join_order += 1;
-            log_membership("member joined", found.logged(conn, &member), None, found.members.len() + 1);
-            found.members.push(Member { conn, data: member, join_order: self.last_join_order });
-            self.cached_json = [None, None];
-            self.memberships.insert(conn, (room, self.last_join_order));
+        self.join_at(room, conn, member, false);
+    }
+
+    /// Like [`Self::join`], but if `is_first`, before all other members.
+    pub(super) fn join_at(&mut self, room: RoomKey, conn: ConnId, data: M, is_first: bool) {
+        let Some(found) = self.rooms.get_mut(&room) else { return };
+        let (index, join_order) =
+            if is_first { (0, -1 - self.last_join_order) } else { (found.members.len(), 1 + self.last_join_order) };
+        self.last_join_order = join_order.abs();
+        log_membership("member joined", found.logged(conn, &data), None, found.members.len() + 1);
+        found.members.insert(index, Member { conn, data, join_order, is_lost: false });
+        self.cached_json = [None, None];
+        self.memberships.insert(conn, (room, join_order));
+    }
+
+    /// The connection of a member was lost, and its place is kept until [`Self::replace`] or [`Self::leave`].
+    pub(super) fn suspend(&mut self, conn: ConnId) -> Option<&mut M> {
+        let member = self.entry_mut(conn)?;
+        member.is_lost = true;
+        Some(&mut member.data)
+    }
+
+    /// Gives the place of a member to another connection, which is in no room, and logs it.
+    pub(super) fn replace(&mut self, previous: ConnId, conn: ConnId) {
+        let Some(member) = self.entry_mut(previous) else { return };
+        (member.conn, member.is_lost) = (conn, false);
+        if let Some(membership) = self.memberships.remove(&previous) {
+            self.memberships.insert(conn, membership);
+        }
+        if let Some((member, room)) = self.member(conn) {
+            log_membership("member returned", room.logged(conn, &member.data), None, room.members.len());
         }
     }
 
@@ -214,7 +246,7 @@ impl<R, M: MemberData> RoomMap<R, M> {
         let removed = room.members.remove(room.member_index(join_order)?);
         let others = room.connections();
         log_membership("member left", room.logged(conn, &removed.data), Some(reason), others.len());
-        if others.is_empty() && keep != Some(key) && room.creator.is_some() {
+        if room.members.is_empty() && keep != Some(key) && room.creator.is_some() {
             self.close(key);
         }
         Some((removed.data, others))
@@ -241,12 +273,16 @@ impl<R, M: MemberData> RoomMap<R, M> {
         Some(room)
     }
 
-    /// The data of a connection in its room.
-    pub(super) fn member_mut(&mut self, conn: ConnId) -> Option<&mut M> {
+    fn entry_mut(&mut self, conn: ConnId) -> Option<&mut Member<M>> {
         let (key, join_order) = self.memberships.get(&conn)?;
         let room = self.rooms.get_mut(key)?;
         let index = room.member_index(*join_order)?;
-        Some(&mut room.members[index].data)
+        Some(&mut room.members[index])
+    }
+
+    /// The data of a connection in its room.
+    pub(super) fn member_mut(&mut self, conn: ConnId) -> Option<&mut M> {
+        self.entry_mut(conn).map(|member| &mut member.data)
     }
 
     /// Logs a message of `bytes` bytes from a member.
@@ -375,6 +411,14 @@ impl IdGenerator {
             char::from(letter)
         };
         (0..len).map(|_| letter()).collect()
+    }
+
+    /// The generator of the ids of the room with this name and number, which are the same on every server.
+    pub(super) fn of_name(name: &str, number: u64) -> Self {
+        let digest = Sha256::new().chain_update("jamjam-dev test room").chain_update(number.to_le_bytes());
+        let digest: [u8; 32] = digest.chain_update(name).finalize().into();
+        let (words, _) = digest.as_chunks::<8>();
+        Self::new([0, 1, 2, 3].map(|index| u64::from_le_bytes(words[index])))
     }
 
     /// A room code with this number of decimal digits, at most 19.

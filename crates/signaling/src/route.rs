@@ -5,6 +5,7 @@ use std::fmt;
 use form_urlencoded::parse;
 use percent_encoding::percent_decode_str;
 
+use super::device::DeviceId;
 use super::dialect::{Dialect, DialectSet};
 use super::foreign_protocol::ForeignProtocol;
 
@@ -16,8 +17,8 @@ pub const NEWER_PATH: &str = "/v1/signaling";
 pub enum Route {
     /// The first message selects the dialect.
     Undecided,
-    /// The jamjam dialect, for a newer client.
-    NewerJamjam,
+    /// The jamjam dialect, for a newer client that may have proven a device.
+    NewerJamjam(Option<DeviceId>),
     /// The broadcast dialect.
     Broadcast(BroadcastParams),
     /// The WebRTC dialect.
@@ -34,7 +35,7 @@ impl Route {
     pub fn dialect(&self) -> Option<Dialect> {
         match self {
             Self::Undecided | Self::OriginNotAllowed | Self::Foreign(_) => None,
-            Self::NewerJamjam => Some(Dialect::Jamjam),
+            Self::NewerJamjam(_) => Some(Dialect::Jamjam),
             Self::Broadcast(_) => Some(Dialect::Broadcast),
             Self::WebRtc(_) => Some(Dialect::WebRtc),
         }
@@ -52,7 +53,7 @@ impl Route {
                 params.token = params.token.take().or(token);
                 params.headers = shown.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             }
-            Self::Undecided | Self::NewerJamjam | Self::OriginNotAllowed | Self::Foreign(_) => {}
+            Self::Undecided | Self::NewerJamjam(_) | Self::OriginNotAllowed | Self::Foreign(_) => {}
         }
         self
     }
@@ -65,7 +66,7 @@ const DIALECT_DISABLED: &str = "the query selects a dialect that is disabled";
 /// log, and the response has status 404.
 pub fn route(path: &str, query: &str, dialects: DialectSet) -> Result<Route, &'static str> {
     if path == NEWER_PATH && dialects.contains(Dialect::Jamjam) {
-        return Ok(Route::NewerJamjam);
+        return Ok(Route::NewerJamjam(None));
     }
     if let Some(only) = dialects.single() {
         return Ok(route_of(only, path, query));
@@ -309,7 +310,7 @@ mod tests {
 
     #[test]
     fn path_of_newer_clients_selects_jamjam_if_it_is_enabled() {
-        let newer = Ok(Route::NewerJamjam);
+        let newer = Ok(Route::NewerJamjam(None));
         for dialects in [DialectSet::ALL, DialectSet::JAMJAM_ONLY] {
             for query in ["", "roomId=r", "token=t"] {
                 assert_eq!(route("/v1/signaling", query, dialects), newer, "{query}");

@@ -16,6 +16,11 @@ pub(super) enum TimerEvent {
     },
     /// Discards the activity log if no console is open.
     ActivityLogExpiry,
+    /// Ends the time for which a jamjam room keeps the place of a lost connection.
+    JamjamPlace {
+        room: RoomKey,
+        lost: ConnId,
+    },
     Broadcast(BroadcastTimer),
     ControlSurface(ControlSurfaceTimer),
 }

@@ -127,21 +127,25 @@ pub struct SignalingConnection {
     pub peer_addr: SocketAddr,
     /// When the last ping was sent.
     pinged_at: Option<Instant>,
+    /// A silent server is pinged after this time, and counts as lost after twice this time.
+    ping_interval: Duration,
 }
 
 impl SignalingConnection {
-    /// Connects to `url`, with `tls` for `wss`. The connection proves `device`, which servers for older clients ignore.
+    /// Connects to `url`, with `tls` for `wss`. The connection proves `device`, which servers for older clients ignore. A silent server is
+    /// pinged after `ping_interval`, and counts as lost after twice this time.
     pub async fn connect(
         url: &WebSocketUrl,
         tls: &Arc<ClientConfig>,
         device: &DeviceKey,
+        ping_interval: Duration,
     ) -> Result<Self, WebSocketConnectError> {
         let headers = device.headers(clock::unix_ms() / 1_000);
         let Connected { stream, after_response, local_addr, peer_addr, .. } =
             connect(url, tls, &LocalSocketOptions::default(), CONNECT_TIMEOUT, &headers).await?;
         let (stream, config) = (limit_reads(stream), Some(websocket_config()));
         let socket = WebSocketStream::from_partially_read(stream, after_response, Role::Client, config).await;
-        Ok(Self { socket, local_addr, peer_addr, pinged_at: None })
+        Ok(Self { socket, local_addr, peer_addr, pinged_at: None, ping_interval })
     }
 
     /// Sends one message. Fails if the server does not accept it in time.
@@ -188,7 +192,7 @@ impl SignalingConnection {
                 let _ = self.socket.poll_flush_unpin(cx);
                 self.socket.poll_next_unpin(cx)
             });
-            if let Ok(next) = timeout_at(silent_since + PING_INTERVAL, next).await {
+            if let Ok(next) = timeout_at(silent_since + self.ping_interval, next).await {
                 return next.unwrap_or(Err(Error::ConnectionClosed)).map_err(into_failure);
             }
             if self.socket.get_ref().reader().last_received > last_received {
@@ -353,7 +357,7 @@ async fn connect_to(
     device: &DeviceKey,
 ) -> Result<SignalingConnection, DiscoveryError> {
     let url = url.websocket_url(tls).await?;
-    Ok(SignalingConnection::connect(&url, tls, device).await?)
+    Ok(SignalingConnection::connect(&url, tls, device, PING_INTERVAL).await?)
 }
 
 /// Connects, joins, and waits for the address of a member.
@@ -474,7 +478,13 @@ mod tests {
         let mut stream = limit_reads(Box::new(stream));
         stream.reader_mut().next_read.as_mut().reset(Instant::now());
         let socket = WebSocketStream::from_raw_socket(stream, Role::Client, Some(websocket_config())).await;
-        SignalingConnection { socket, local_addr: address, peer_addr: address, pinged_at: None }
+        SignalingConnection {
+            socket,
+            local_addr: address,
+            peer_addr: address,
+            pinged_at: None,
+            ping_interval: PING_INTERVAL,
+        }
     }
 
     fn elapsed_tenths(began: Instant) -> u128 {

@@ -156,7 +156,7 @@ async fn upgrade_middleware(
     }
     let uri = request.uri();
     let origin = request.headers().get(header::ORIGIN).map(|value| value.to_str().unwrap_or_default());
-    let route = match signaling::route(uri.path(), uri.query().unwrap_or_default(), state.limits.dialects) {
+    let mut route = match signaling::route(uri.path(), uri.query().unwrap_or_default(), state.limits.dialects) {
         Ok(_) if !state.limits.allows_origin(origin) => Route::OriginNotAllowed,
         Ok(route) => {
             let headers = request.headers().iter();
@@ -168,11 +168,14 @@ async fn upgrade_middleware(
         }
     };
     let unix_seconds = clock::unix_ms() / 1_000;
-    if let Route::NewerJamjam = route
-        && let Err(error) = device::verify(request.headers(), unix_seconds, state.config.is_device_required)
-    {
-        log_rejection(&state, client.source, uri, &error);
-        return body::error_response(StatusCode::UNAUTHORIZED, "Device not accepted");
+    if let Route::NewerJamjam(proven) = &mut route {
+        match device::verify(request.headers(), unix_seconds, state.config.is_device_required) {
+            Ok(device) => *proven = device,
+            Err(error) => {
+                log_rejection(&state, client.source, uri, &error);
+                return body::error_response(StatusCode::UNAUTHORIZED, "Device not accepted");
+            }
+        }
     }
     if !client.permit.assign_client(client.source.ip(), client.is_forwarded) {
         return body::too_many_requests("Too many connections", Duration::ZERO);

@@ -88,7 +88,7 @@ impl SharedHub {
                 queue.close(pending_close(CloseCode::GOING_AWAY, ""));
             } else {
                 state.queues.queues.insert(conn, Arc::clone(&queue));
-                state.queues.report(|check| check.on_connect(clock::monotonic_now(), conn, &connection));
+                state.queues.report(|check| check.on_connect(conn, &connection));
                 state.call_for(conn, &memory, |hub, queues| hub.on_connect(now, conn, connection, queues));
             }
             let max_message_bytes = state.hub.max_message_bytes(conn);
@@ -260,7 +260,8 @@ impl ServedConnection {
             // The time for which this thread waited for the lock is not charged.
             let started = Instant::now();
             if state.queues.queues.contains_key(conn) {
-                state.queues.report(|check| check.last_event = Some(clock::monotonic_now()));
+                let requests_room_list = parsed.requests_room_list();
+                state.queues.report(|check| check.on_message(clock::monotonic_now(), *conn, requests_room_list));
                 state.call_for(*conn, memory, |hub, queues| hub.on_parsed_text(now, *conn, parsed, queues));
             }
             state.work.end(now.monotonic, work, parse_time + started.elapsed());
@@ -271,7 +272,7 @@ impl ServedConnection {
     /// Handles a whole binary message.
     pub(in crate::io) fn on_binary(&self) {
         self.if_open(|now, state| {
-            state.queues.report(|check| check.last_event = Some(clock::monotonic_now()));
+            state.queues.report(|check| check.on_message(clock::monotonic_now(), self.conn, false));
             state.hub.on_binary(now, self.conn, &mut state.queues);
         });
     }
@@ -494,21 +495,25 @@ mod tests {
     use crate::signaling::{Route, SignalingLimits};
 
     #[test]
-    fn text_and_binary_messages_are_events_of_the_check() {
+    fn messages_but_no_lists_of_rooms_and_pings_keep_a_check_from_being_idle() {
         let limits = ConnectionLimits::default();
         let check = Arc::<Mutex<SignalingCheck>>::default();
         let hub = Hub::new(SignalingLimits::default(), [0; 4]);
         let hub = SharedHub::new(hub, None, &limits, Some(Arc::clone(&check)));
         let connection = NewConnection { source: [127, 0, 0, 1].into(), is_forwarded: false, route: Route::Undecided };
         let served = hub.on_connect(connection, &limits.memory_budget.account(None));
-        let has_event = || check.lock().expect("no panic").last_event.take().is_some();
-        assert!(has_event());
+        let last = || check.lock().expect("no panic").last_message();
+        served.on_text(r#"{"type":"ListRooms"}"#).expect("no limit");
         served.on_activity();
-        assert!(!has_event(), "a ping is no message");
+        assert_eq!(last(), None);
         served.on_binary();
-        assert!(has_event());
-        served.on_text("{}").expect("no limit");
-        assert!(has_event());
+        let mut before = last();
+        assert!(before.is_some());
+        for text in ["{}", r#"{"type":"ListRooms"}"#] {
+            served.on_text(text).expect("no limit");
+            assert!(last() > before, "{text}");
+            before = last();
+        }
     }
 
     #[test]

@@ -14,12 +14,13 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tungstenite::protocol::frame::FrameHeader;
-use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::frame::FrameError;
 use crate::io::clock;
 use crate::memory_budget::{MemoryAccount, MemoryPermit, OverBudget};
 use crate::rate_limit::Gcra;
+use crate::signaling::CloseCode;
 use crate::time::Time;
 
 /// Maximum number of bytes that are read from the socket per poll, so that other tasks get their turn. The buffer is on the stack.
@@ -55,6 +56,8 @@ pub(super) struct CheckedStream<S> {
     control_limit: Option<Gcra>,
     /// State of `control_limit`: the theoretical arrival time of the next frame.
     control_arrival: Time,
+    /// The code of the close frame.
+    pub(super) close_code: Option<CloseCode>,
     /// The last frame that the library has written. Only the latest ping needs a reply (section 5.5.3), so replies cannot accumulate.
     pub(super) reply: Option<Bytes>,
 }
@@ -79,6 +82,7 @@ impl<S: AsyncRead + Unpin> CheckedStream<S> {
             memory: account.hold(0),
             control_limit,
             control_arrival: Time::ZERO,
+            close_code: None,
             reply: None,
         }
     }
@@ -153,12 +157,14 @@ impl<S: AsyncRead + Unpin> CheckedStream<S> {
             return Err(FrameError::Protocol);
         }
         if let (OpCode::Control(Control::Close), Some([first, second, ..]), 2..) = (header.opcode, header.mask, len) {
-            // The library would replace the frame by a valid one.
+            // The library would replace a frame with an invalid code, or with one that it does not know, by a valid one.
             let payload = &self.input[cursor.position() as usize..];
             let Some(code) = payload.first_chunk() else { return Ok(None) };
-            if !CloseCode::from(u16::from_be_bytes(*code) ^ u16::from_be_bytes([first, second])).is_allowed() {
+            let code = CloseCode(u16::from_be_bytes(*code) ^ u16::from_be_bytes([first, second]));
+            if !code.is_allowed_in_frame() {
                 return Err(FrameError::Protocol);
             }
+            self.close_code = Some(code);
         }
         if let OpCode::Data(_) = header.opcode {
             let total = self.message_bytes.unwrap_or(0).saturating_add(len);
@@ -323,14 +329,18 @@ mod tests {
         for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000] {
             assert_eq!(receive(checked([close(code, b"")], None)), (vec![], Some(FrameError::Protocol)), "{code}");
         }
-        for (code, reason) in [(1000, ""), (1002, "Protocol violation"), (3000, "x"), (4999, "x")] {
+        for (code, reason) in
+            [(1000, ""), (1002, "Protocol violation"), (1014, "Protocol violation"), (3000, "x"), (4999, "x")]
+        {
             let mut bytes = close(code, reason.as_bytes());
             // Masked with another key than zero, and in pieces of one byte.
             bytes[2..6].copy_from_slice(&[1, 2, 3, 4]);
             bytes[6..].iter_mut().enumerate().for_each(|(index, byte)| *byte ^= [1, 2, 3, 4][index % 4]);
             let (messages, error) = receive(checked(bytes.into_iter().map(|byte| vec![byte]), None));
             let [Message::Close(Some(received))] = &messages[..] else { panic!("{code}: {messages:?} {error:?}") };
-            assert_eq!((u16::from(received.code), received.reason.as_str()), (code, reason));
+            // The library does not know code 1014 of the IANA registry.
+            let known = if code == 1014 { 1002 } else { code };
+            assert_eq!((u16::from(received.code), received.reason.as_str()), (known, reason));
         }
     }
 

@@ -172,7 +172,9 @@ impl WebSocketConnection<'_> {
         match message {
             Message::Close(frame) => {
                 self.read_state = ReadState::CloseReceived;
-                let code = frame.as_ref().map(|frame| CloseCode(frame.code.into()));
+                let code = self.checked().close_code;
+                // The library replaces a frame whose code it does not know.
+                let frame = frame.filter(|frame| code == Some(CloseCode(frame.code.into())));
                 let reason = frame.as_ref().map_or("", |frame| frame.reason.as_str());
                 self.served.on_close(code.unwrap_or(CloseCode::NO_STATUS_RECEIVED), reason);
                 let close = PendingClose { code, reason: String::new(), timeout: CLOSE_REPLY_TIMEOUT };

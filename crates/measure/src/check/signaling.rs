@@ -17,8 +17,7 @@ const MAX_FINDINGS: usize = 16;
 pub struct SignalingCheck {
     connections: BTreeMap<ConnId, Connection>,
     untracked: u64,
-    /// When a client last connected or sent a message. The caller sets it for messages.
-    pub last_event: Option<Time>,
+    last_message: Option<Time>,
 }
 
 /// A connection, whose texts are made for the report.
@@ -26,6 +25,8 @@ pub struct SignalingCheck {
 struct Connection {
     source: IpAddr,
     dialect: Option<Dialect>,
+    /// Whether it has sent a message that does not only request the list of rooms.
+    is_active: bool,
     /// Whether it has been in a room.
     is_joined: bool,
     findings: Vec<Finding>,
@@ -33,14 +34,30 @@ struct Connection {
 
 impl SignalingCheck {
     /// A client connected.
-    pub fn on_connect(&mut self, at: Time, conn: ConnId, NewConnection { source, route, .. }: &NewConnection) {
-        self.last_event = Some(at);
+    pub fn on_connect(&mut self, conn: ConnId, NewConnection { source, route, .. }: &NewConnection) {
         if self.connections.len() == MAX_SOURCES {
             self.untracked += 1;
             return;
         }
         let (source, dialect) = (*source, route.dialect());
-        self.connections.insert(conn, Connection { source, dialect, is_joined: false, findings: Vec::new() });
+        let connection = Connection { source, dialect, is_active: false, is_joined: false, findings: Vec::new() };
+        self.connections.insert(conn, connection);
+    }
+
+    /// A connection sent a message of any kind.
+    pub fn on_message(&mut self, at: Time, conn: ConnId, requests_room_list: bool) {
+        let is_active = self.connections.get_mut(&conn).map_or(!requests_room_list, |connection| {
+            connection.is_active |= !requests_room_list;
+            connection.is_active
+        });
+        if is_active {
+            self.last_message = Some(at);
+        }
+    }
+
+    /// When a client last sent a message. Connections that only request the list of rooms, such as health checks, do not count.
+    pub fn last_message(&self) -> Option<Time> {
+        self.last_message
     }
 
     /// After an event of a connection: its dialect, if it has one, and whether it is in a room.
@@ -69,7 +86,7 @@ impl SignalingCheck {
     /// The state of all connections.
     pub fn report(&self) -> CheckReport {
         let source = |(conn, connection): (&ConnId, &Connection)| {
-            let Connection { source, dialect, is_joined, ref findings } = *connection;
+            let Connection { source, dialect, is_joined, ref findings, .. } = *connection;
             let (dialect, room) = (dialect.map_or("no dialect", Dialect::name), if is_joined { "a" } else { "no" });
             CheckedSource {
                 name: format!("connection {} of {source}", conn.0),

@@ -45,6 +45,7 @@ impl BroadcastDialect {
         let payload = match message {
             Ok(payload) => payload,
             Err(JsonError::Syntax) => return reject(ctx, "Invalid JSON payload"),
+            Err(JsonError::Unsupported(reason)) => return reject(ctx, reason),
             Err(JsonError::TooLarge) => return reject(ctx, "Payload is too deep or has too many values"),
         };
         if !payload.is_object() && !payload.is_array() {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::json::{MessageError, message_type};
+use crate::json::{MessageError, message_type, unsupported};
 
 /// A message from a client.
 #[derive(Debug, Serialize, ToSchema)]
@@ -73,7 +73,11 @@ impl<'a> ClientMessage<'a> {
     /// Parses a message. First the type is parsed, then the fields of a message of this type.
     pub(crate) fn parse(text: &'a str) -> Result<Self, MessageError> {
         Ok(match &*message_type(text)? {
-            "join" => Self::Join(serde_json::from_str(text)?),
+            "join" => Self::Join(match serde_json::from_str(text) {
+                // No room has such a code, and the client waits for the answer.
+                Err(error) if unsupported(&error).is_some() => JoinMessage { room_code: Cow::Borrowed("") },
+                join => join?,
+            }),
             "param" => Self::Param(serde_json::from_str(text)?),
             "trigger" => Self::Trigger(serde_json::from_str(text)?),
             "sync" => Self::Sync,

@@ -4,6 +4,7 @@ use subtle::ConstantTimeEq;
 use tracing::debug;
 
 use super::messages::{Peer, RoomInfo, ServerMessage};
+use super::test_room::{self, Owner};
 use crate::close_code::CloseCode;
 use crate::connection_context::{ConnectionContext, MAX_JOIN_DEBT, MAX_LIST_DEBT};
 use crate::dialect::Dialect;
@@ -29,16 +30,28 @@ const MAX_PASSWORD_BYTES: usize = 256;
 /// The feature of members that receive [`PeerMessage`]. Other features are not passed on.
 pub(super) const PEER_MESSAGE: &str = "peer_message";
 
-/// Rooms with their passwords. The names of a room are its id and the invite codes for older and for newer clients.
-pub(super) type JamjamRooms = RoomMap<Option<String>, JamjamMember>;
+/// The names of a room are its id and the invite codes for older and for newer clients.
+pub(super) type JamjamRooms = RoomMap<RoomData, JamjamMember>;
 
-type JamjamRoom = Room<Option<String>, JamjamMember>;
+pub(super) type JamjamRoom = Room<RoomData, JamjamMember>;
+
+/// The password of a room and, of a test room, the owner.
+pub(super) struct RoomData {
+    pub(super) password: Option<String>,
+    pub(super) owner: Option<Owner>,
+}
 
 /// A member: what newer clients see of it, and whether it is a newer client itself.
 pub(super) struct JamjamMember {
     pub(super) peer: Peer,
     pub(super) is_newer: bool,
+    /// The member that replaces this one as soon as its address is known.
+    pub(super) successor: Option<Peer>,
 }
+
+/// Generates the names of a room.
+pub(super) const ROOM_NAMES: [fn(&mut IdGenerator) -> String; 3] =
+    [IdGenerator::room_id, |ids| ids.invite_code(INVITE_CODE_LEN), |ids| ids.invite_code(LONG_INVITE_CODE_LEN)];
 
 /// Which of the names of a room is the invite code for clients of one generation.
 fn invite_code_index(is_newer: bool) -> usize {
@@ -57,16 +70,23 @@ impl MemberData for JamjamMember {
     }
 }
 
-/// Removes the connection from its room and informs the other members.
+/// Removes a connection from its room and informs the other members.
 pub(super) fn leave_room(
     ctx: &mut ConnectionContext<'_>,
     rooms: &mut JamjamRooms,
-    keep: Option<RoomKey>,
+    (conn, keep): (ConnId, Option<RoomKey>),
     reason: &str,
 ) {
-    if let Some((left, others)) = rooms.leave(ctx.conn, keep, reason) {
+    if let Some(owner) = test_room::owner_mut(rooms, conn) {
+        owner.leave();
+    }
+    if let Some((left, others)) = rooms.leave(conn, keep, reason) {
         ctx.send(&others, &ServerMessage::PeerLeft { peer_id: left.peer.id });
     }
+}
+
+pub(super) fn is_full(room: &JamjamRoom) -> bool {
+    room.members.len() >= MAX_PEERS_PER_ROOM
 }
 
 pub(super) fn create_room(
@@ -75,24 +95,29 @@ pub(super) fn create_room(
     (name, password): (String, Option<String>),
     member: JamjamMember,
 ) -> Result<(), MessageError> {
-    if rooms.rooms_created_by(ctx.source) >= ctx.limits.max_rooms_per_address {
+    let name = truncate_bytes(name, MAX_NAME_BYTES);
+    let is_test_room = test_room::is_test_room(ctx.limits, &name, password.as_deref());
+    let (found, names) = if is_test_room { test_room::find_place(ctx, rooms, &name, &member) } else { (None, None) };
+    if found.is_none() && rooms.rooms_created_by(ctx.source) >= ctx.limits.max_rooms_per_address {
         ctx.count_limited();
         return reject(ctx, "Too many rooms");
     }
     if password.as_ref().is_some_and(|password| password.len() > MAX_PASSWORD_BYTES) {
         return reject(ctx, "Password too long");
     }
-    leave_room(ctx, rooms, None, CHANGED_ROOM);
-    let names: [fn(&mut IdGenerator) -> String; 3] =
-        [IdGenerator::room_id, |ids| ids.invite_code(INVITE_CODE_LEN), |ids| ids.invite_code(LONG_INVITE_CODE_LEN)];
-    let names = names.map(|generate| ctx.ids.unique(generate, |name| rooms.find(name).is_none()));
-    let (room_id, peer_id) = (names[0].clone(), member.peer.id.clone());
-    let invite_code = names[invite_code_index(member.is_newer)].clone();
-    let invite_code_6 = member.is_newer.then(|| names[invite_code_index(false)].clone());
+    leave_room(ctx, rooms, (ctx.conn, found), CHANGED_ROOM);
+    let is_newer = member.is_newer;
+    let key = found.unwrap_or_else(|| {
+        let random = || ROOM_NAMES.map(|generate| ctx.ids.unique(generate, |name| rooms.find(name).is_none()));
+        let names = names.unwrap_or_else(random).into();
+        let data = RoomData { password, owner: None };
+        rooms.create(names, Some(name), Some(ctx.source), ctx.now.unix_ms(), data)
+    });
+    let peer_id = test_room::enter(ctx, rooms, key, member, is_test_room);
+    let Some(room) = rooms.get(key) else { return Ok(()) };
+    let code = |is_newer| room.names[invite_code_index(is_newer)].clone();
+    let (room_id, invite_code, invite_code_6) = (room.name().to_owned(), code(is_newer), is_newer.then(|| code(false)));
     ctx.reply(&ServerMessage::RoomCreated { room_id, peer_id, invite_code, invite_code_6 });
-    let name = truncate_bytes(name, MAX_NAME_BYTES);
-    let key = rooms.create(names.into(), Some(name), Some(ctx.source), ctx.now.unix_ms(), password);
-    rooms.join(key, ctx.conn, member);
     Ok(())
 }
 
@@ -107,7 +132,7 @@ pub(super) fn join_room(
     // Room ids and the two kinds of invite codes have different lengths, so `name` cannot match several.
     let Some(room) = rooms.find(name) else { return reject(ctx, "Room not found") };
     let key = room.key;
-    if let Some(expected) = &room.data {
+    if let Some(expected) = &room.data.password {
         if wrong_passwords.retry_after(ctx.now.monotonic, ctx.source).is_some() {
             ctx.count_limited();
             return reject(ctx, "Too many wrong passwords from this address");
@@ -119,40 +144,35 @@ pub(super) fn join_room(
             let _ = wrong_passwords.check(ctx.now.monotonic, ctx.source);
             let rejected = reject(ctx, "Invalid password");
             if ctx.count_failed_guess() {
-                leave_room(ctx, rooms, None, "too many wrong passwords");
+                leave_room(ctx, rooms, (ctx.conn, None), "too many wrong passwords");
                 ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong passwords");
             }
             return rejected;
         }
     }
-    if room.members.len() >= MAX_PEERS_PER_ROOM {
+    let is_owner = test_room::is_owner_returning(ctx, room, &member);
+    if is_full(room) && !is_owner {
         return reject(ctx, "Room is full");
     }
     if ctx.check_requested_bytes(MAX_JOIN_DEBT).is_err() {
         ctx.count_limited();
         return reject(ctx, "Too many requests");
     }
-    leave_room(ctx, rooms, Some(key), CHANGED_ROOM);
-    let mut receivers = 0;
-    if let Some(room) = rooms.get(key) {
-        let JamjamMember { peer, is_newer } = &member;
-        let peers = room.members.iter().map(|member| member.data.peer.clone());
-        let peers = if *is_newer { peers.collect() } else { peers.map(Peer::for_older_clients).collect() };
-        receivers = room.members.len();
-        let joined = ServerMessage::RoomJoined {
-            room_id: room.name().to_owned(),
-            peer_id: peer.id.clone(),
-            invite_code: is_newer.then(|| room.names[invite_code_index(true)].clone()),
-            invite_code_6: is_newer.then(|| room.names[invite_code_index(false)].clone()),
-            peers,
-        };
-        ctx.reply_requested(to_json(&joined));
-        for (others, peer) in by_generation(room, ctx.conn, peer) {
-            ctx.send_requested(&others, to_json(&ServerMessage::PeerJoined { peer }));
-        }
-    }
-    rooms.join(key, ctx.conn, member);
-    Ok(receivers)
+    leave_room(ctx, rooms, (ctx.conn, Some(key)), CHANGED_ROOM);
+    let is_newer = member.is_newer;
+    let peer_id = test_room::enter(ctx, rooms, key, member, is_owner);
+    let Some(room) = rooms.get(key) else { return Ok(0) };
+    let peers = room.members.iter().filter(|member| member.conn != ctx.conn).map(|member| member.data.peer.clone());
+    let peers = if is_newer { peers.collect() } else { peers.map(Peer::for_older_clients).collect() };
+    let joined = ServerMessage::RoomJoined {
+        room_id: room.name().to_owned(),
+        peer_id,
+        invite_code: is_newer.then(|| room.names[invite_code_index(true)].clone()),
+        invite_code_6: is_newer.then(|| room.names[invite_code_index(false)].clone()),
+        peers,
+    };
+    ctx.reply_requested(to_json(&joined));
+    Ok(room.members.len() - 1)
 }
 
 pub(super) fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) -> Result<(), MessageError> {
@@ -160,21 +180,21 @@ pub(super) fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRoom
         ctx.count_limited();
         return reject(ctx, "Too many requests");
     }
-    let (is_newer, test_room_prefix) = (ctx.is_newer(), ctx.limits.test_room_prefix.as_deref());
-    let info = |room: &JamjamRoom| {
-        let name = room.display_name.clone().unwrap_or_default();
-        let is_test_room = test_room_prefix.is_some_and(|prefix| name.starts_with(prefix));
-        RoomInfo {
-            id: room.name().to_owned(),
-            name,
-            peer_count: room.members.len(),
-            max_peers: MAX_PEERS_PER_ROOM,
-            has_password: room.data.is_some(),
-            invite_code: room.names[invite_code_index(is_newer)].clone(),
-            test_room: is_newer.then_some(is_test_room),
-        }
+    let is_newer = ctx.is_newer();
+    let is_test_room = |room: &JamjamRoom| room.data.owner.as_ref().is_some_and(Owner::is_living);
+    let info = |room: &JamjamRoom| RoomInfo {
+        id: room.name().to_owned(),
+        name: room.display_name.clone().unwrap_or_default(),
+        peer_count: room.members.len(),
+        max_peers: MAX_PEERS_PER_ROOM,
+        has_password: room.data.password.is_some(),
+        invite_code: room.names[invite_code_index(is_newer)].clone(),
+        test_room: is_newer.then(|| is_test_room(room)),
     };
-    let list = |rooms: RoomIter<'_, _, _>| to_json(&ServerMessage::RoomList { rooms: rooms.map(info).collect() });
+    let list = |rooms: RoomIter<'_, _, _>| {
+        let (test_rooms, others): (Vec<_>, Vec<_>) = rooms.partition(|room| is_test_room(room));
+        to_json(&ServerMessage::RoomList { rooms: test_rooms.into_iter().chain(others).map(info).collect() })
+    };
     ctx.reply_requested(rooms.json(usize::from(is_newer), list));
     Ok(())
 }
@@ -182,7 +202,7 @@ pub(super) fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRoom
 /// The members other than `conn` by generation, each with what it sees of `peer`.
 pub(super) fn by_generation(room: &JamjamRoom, conn: ConnId, peer: &Peer) -> [(Vec<ConnId>, Peer); 2] {
     let others = |is_newer| {
-        let of_generation = room.members.iter().filter(|member| member.data.is_newer == is_newer);
+        let of_generation = room.receivers().filter(|member| member.data.is_newer == is_newer);
         of_generation.map(|member| member.conn).filter(|other| *other != conn).collect()
     };
     [(others(true), peer.clone()), (others(false), peer.clone().for_older_clients())]
@@ -215,5 +235,5 @@ pub(super) fn new_member(
         features: known.cloned().into_iter().collect(),
         link_key,
     };
-    Ok(JamjamMember { peer, is_newer: ctx.is_newer() })
+    Ok(JamjamMember { peer, is_newer: ctx.is_newer(), successor: None })
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::json::{integer, optional_integer};
+use crate::json::{integer, null_as_default, optional_integer};
 
 /// A message from a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -27,7 +27,8 @@ pub enum ClientMessage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         link_key: Option<String>,
         /// What the client supports, such as `peer_message`.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+        #[schema(value_type = Option<Vec<String>>)]
         features: Vec<String>,
     },
     /// Joins a room.
@@ -42,7 +43,8 @@ pub enum ClientMessage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         link_key: Option<String>,
         /// What the client supports, such as `peer_message`.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+        #[schema(value_type = Option<Vec<String>>)]
         features: Vec<String>,
     },
     /// Leaves the room.
@@ -50,7 +52,8 @@ pub enum ClientMessage {
     /// Publishes the addresses of the client to the other members.
     UpdatePeerInfo {
         /// Candidate addresses. An empty list keeps the previous candidates.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "null_as_default")]
+        #[schema(value_type = Option<Vec<Candidate>>)]
         candidates: Vec<Candidate>,
         /// Address as seen from outside the client's network.
         #[schema(value_type = Option<String>, format = "ip-and-port")]
@@ -96,6 +99,7 @@ pub enum ServerMessage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         invite_code_6: Option<String>,
         /// The other members.
+        #[serde(deserialize_with = "null_as_default")]
         peers: Vec<Peer>,
     },
     /// Another client joined.
@@ -115,7 +119,8 @@ pub enum ServerMessage {
     },
     /// The open rooms.
     RoomList {
-        /// In the order of creation.
+        /// The test rooms, then the others, each in the order of creation.
+        #[serde(deserialize_with = "null_as_default")]
         rooms: Vec<RoomInfo>,
     },
     /// A chat message from a member.
@@ -168,7 +173,7 @@ pub struct Peer {
     /// Display name.
     pub name: String,
     /// Candidate addresses.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     #[schema(required)]
     pub candidates: Vec<Candidate>,
     /// Address as seen from outside the member's network.
@@ -181,7 +186,7 @@ pub struct Peer {
     #[serde(default, deserialize_with = "optional_integer", skip_serializing_if = "Option::is_none")]
     pub joined_at: Option<u64>,
     /// What the member supports, of what the server knows; only on `/v1/signaling`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
     /// The member's public key for encrypted links, as the member announced it; only on `/v1/signaling`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -213,7 +218,7 @@ pub struct RoomInfo {
     pub has_password: bool,
     /// The invite code: six characters, or nine on `/v1/signaling`.
     pub invite_code: String,
-    /// Whether the app offers the room for a test; only on `/v1/signaling`.
+    /// Whether the app offers the room for a test, because an echo server is in it; only on `/v1/signaling`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_room: Option<bool>,
 }

@@ -6,6 +6,7 @@
 
 mod membership;
 mod messages;
+mod test_room;
 
 use std::time::Duration;
 
@@ -14,10 +15,10 @@ use serde::Deserialize;
 use super::connection_context::ConnectionContext;
 use super::dialect_handler::{DialectHandler, MemberFacts};
 use super::event_sink::ConnId;
-use super::json::MessageError;
+use super::json::{MessageError, message_type, unsupported};
 use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::{ConnectionClose, LEFT_ROOM};
-use super::rooms::{Member, RoomDirectory};
+use super::rooms::{Member, RoomDirectory, RoomKey};
 use jamjam_core::rate_limit::{WindowLimit, WindowLimiter};
 
 use membership::{
@@ -63,11 +64,14 @@ impl DialectHandler for JamjamDialect {
     }
 
     fn is_protected(&self, _: &SignalingLimits, room: &str) -> bool {
-        self.rooms.find(room).is_some_and(|room| room.data.is_some())
+        self.rooms.find(room).is_some_and(|room| room.data.password.is_some())
     }
 
     fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
-        leave_room(ctx, &mut self.rooms, None, &close.leave_reason());
+        // The server loses a connection, or the client closes it. A connection that the server closes does not return.
+        if close.server_reason.is_some() || !test_room::keep_place(ctx, &mut self.rooms) {
+            leave_room(ctx, &mut self.rooms, (ctx.conn, None), &close.leave_reason());
+        }
     }
 
     fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
@@ -87,28 +91,27 @@ impl DialectHandler for JamjamDialect {
     }
 }
 
-/// Messages without fields. For them, some libraries write an empty object or array in `data`.
-#[derive(Deserialize)]
-#[serde(tag = "type")]
-enum MessageWithoutFields {
-    LeaveRoom,
-    ListRooms,
-}
-
 /// Parses a message. The inner error is the reason with which a message is rejected; other unreadable messages are ignored.
 pub(super) fn parse(text: &str) -> Result<Result<ClientMessage, &'static str>, MessageError> {
-    match serde_json::from_str(text) {
-        Ok(message) => Ok(Ok(message)),
-        Err(error) => match serde_json::from_str(text) {
-            Ok(MessageWithoutFields::LeaveRoom) => Ok(Ok(ClientMessage::LeaveRoom)),
-            Ok(MessageWithoutFields::ListRooms) => Ok(Ok(ClientMessage::ListRooms)),
-            Err(_) if has_overlong_candidate(text) => Ok(Err("Candidate address too long")),
-            Err(_) => Err(error.into()),
-        },
-    }
+    serde_json::from_str(text).map(Ok).or_else(|error| match message_type(text).as_deref() {
+        // For messages without fields, some libraries write an empty object or array in `data`.
+        Ok("LeaveRoom") => Ok(Ok(ClientMessage::LeaveRoom)),
+        Ok("ListRooms") => Ok(Ok(ClientMessage::ListRooms)),
+        // The client waits for the answer.
+        Ok("CreateRoom" | "JoinRoom") => {
+            unsupported(&error).map_or_else(|| Err(error.into()), |reason| Ok(Err(reason)))
+        }
+        _ if has_overlong_candidate(text) => Ok(Err("Candidate address too long")),
+        _ => Err(error.into()),
+    })
 }
 
 impl JamjamDialect {
+    /// The place of a lost connection in its room is kept no longer.
+    pub(super) fn on_place_timer(&mut self, ctx: &mut ConnectionContext<'_>, room: RoomKey, lost: ConnId) {
+        test_room::on_place_timer(ctx, &mut self.rooms, room, lost);
+    }
+
     /// Handles a message of `bytes` bytes.
     pub(super) fn on_message(
         &mut self,
@@ -121,6 +124,9 @@ impl JamjamDialect {
             Ok(message) => message,
             Err(reason) => return reject(ctx, reason),
         };
+        if !matches!(message, ClientMessage::UpdatePeerInfo { .. }) {
+            test_room::reveal_successor(ctx, rooms, ctx.conn);
+        }
         match message {
             ClientMessage::CreateRoom { room_name, password, peer_name, link_key, features, .. } => {
                 let member = new_member(ctx, peer_name, link_key, &features)?;
@@ -135,7 +141,7 @@ impl JamjamDialect {
             ClientMessage::LeaveRoom => {
                 let others = rooms.member(ctx.conn).map_or(0, |(_, room)| room.members.len() - 1);
                 rooms.log_message("LeaveRoom", ctx.conn, others, bytes);
-                leave_room(ctx, rooms, None, LEFT_ROOM);
+                leave_room(ctx, rooms, (ctx.conn, None), LEFT_ROOM);
             }
             ClientMessage::UpdatePeerInfo { candidates, public_addr, local_addr } => {
                 if candidates.len() > MAX_CANDIDATES {
@@ -145,20 +151,24 @@ impl JamjamDialect {
                 if addresses.chain(&public_addr).chain(&local_addr).any(|address| address.port() == 0) {
                     return Err(MessageError::ignored("port 0 in an address"));
                 }
-                let peer = &mut rooms.member_mut(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?.peer;
+                let member = rooms.member_mut(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
+                let peer = member.successor.as_mut().unwrap_or(&mut member.peer);
                 if !candidates.is_empty() {
                     peer.candidates = candidates;
                 }
                 (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
+                let is_successor = test_room::reveal_successor(ctx, rooms, ctx.conn);
                 let (member, room) = rooms.member(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
-                for (others, peer) in by_generation(room, ctx.conn, &member.data.peer) {
+                for (others, peer) in
+                    by_generation(room, ctx.conn, &member.data.peer).into_iter().filter(|_| !is_successor)
+                {
                     ctx.send(&others, &ServerMessage::PeerUpdated { peer });
                 }
                 rooms.log_message("UpdatePeerInfo", ctx.conn, room.members.len() - 1, bytes);
             }
             ClientMessage::ListRooms => return list_rooms(ctx, rooms),
             ClientMessage::ChatMessage(mut chat) => {
-                let (Member { data: JamjamMember { peer, is_newer }, .. }, room) =
+                let (Member { data: JamjamMember { peer, is_newer, .. }, .. }, room) =
                     rooms.member(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
                 (chat.sender_id, chat.sender_name) = (peer.id.clone(), peer.name.clone());
                 // Older clients show their own message without waiting for it.
@@ -199,11 +209,11 @@ fn send_peer_message(
     message: PeerMessage,
 ) -> Result<usize, MessageError> {
     let (sender, room) = rooms.member(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
-    let is_receiver = |Member { data: JamjamMember { peer, is_newer }, .. }: &&Member<_>| {
+    let is_receiver = |Member { data: JamjamMember { peer, is_newer, .. }, .. }: &&Member<_>| {
         let is_supported = *is_newer && peer.features.iter().any(|feature| feature == PEER_MESSAGE);
         is_supported && message.to.as_ref().is_none_or(|to| *to == peer.id)
     };
-    let receivers: Vec<ConnId> = room.members.iter().filter(is_receiver).map(|member| member.conn).collect();
+    let receivers: Vec<ConnId> = room.receivers().filter(is_receiver).map(|member| member.conn).collect();
     let [from, from_name] = [&sender.data.peer.id, &sender.data.peer.name].map(|text| Some(text.clone()));
     ctx.send(&receivers, &ServerMessage::PeerMessage(PeerMessage { from, from_name, ..message }));
     Ok(receivers.len())

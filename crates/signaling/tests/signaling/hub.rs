@@ -5,6 +5,7 @@ mod snapshots;
 
 use std::time::Duration;
 
+use jamjam_signaling::device::{DeviceKey, verify};
 use jamjam_signaling::{ConnId, CreateRoomOptions, Heartbeat, NewConnection, Route, SignalingLimits};
 use serde_json::{Value, json};
 use test_support::logged::logged;
@@ -317,4 +318,107 @@ fn jamjam_clients_are_pinged_only_in_rooms_and_never_dropped() {
     hub.sink.pinged.clear();
     hub.on_deadline(3_640_000);
     assert_eq!((&hub.sink.pinged[..], hub.sink.aborted.len(), hub.counts().connections), (&[3][..], 0, 3));
+}
+
+/// What happens to a connection that creates the test room of another one.
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    SameMember,
+    NewMember,
+    OtherRoom,
+}
+
+/// A link key is known to all members, so it proves nothing without the device or the address.
+#[test]
+fn place_in_a_test_room_is_kept_for_its_device_and_its_network() {
+    use Outcome::{NewMember, OtherRoom, SameMember};
+    let [key, other_key] =
+        ["wpv+vvwGqdhu+xjhU1PNSirMDH6kj2YhXhiG7UQ/qP4=", "LK1qdFE9niq9XG+BaAi9LjJHbmc38i5SAByJZBaNXL4="].map(Some);
+    let (elsewhere, owner, thief) = ("203.0.113.7", Some(1), Some(2));
+    for (proven, is_lost, at_ms, source, device, link_key, expected) in [
+        // The connection is open, or seems to be.
+        (owner, false, 1, SOURCE, None, key, OtherRoom),
+        (owner, false, 1, SOURCE, thief, key, OtherRoom),
+        (None, false, 1, SOURCE, None, key, OtherRoom),
+        (owner, false, 1, elsewhere, owner, key, SameMember),
+        (owner, false, 1, SOURCE, owner, other_key, OtherRoom),
+        // It was lost less than 5 s ago.
+        (owner, true, 4_999, elsewhere, owner, key, SameMember),
+        (owner, true, 4_999, SOURCE, None, key, SameMember),
+        (None, true, 4_999, SOURCE, None, key, SameMember),
+        (None, true, 4_999, SOURCE, None, None, NewMember),
+        (owner, true, 4_999, SOURCE, thief, other_key, NewMember),
+        (owner, true, 4_999, elsewhere, thief, key, OtherRoom),
+        (owner, true, 4_999, elsewhere, None, other_key, OtherRoom),
+        (None, true, 4_999, elsewhere, None, key, OtherRoom),
+        // Then anybody may enter the room of this name.
+        (owner, true, 5_000, elsewhere, thief, other_key, NewMember),
+    ] {
+        let mut hub = hub();
+        let connect = |hub: &mut TestHub, conn, source: &str, device: Option<u8>| {
+            let headers = device.map(|seed| DeviceKey::from_seed(&[seed; 32]).headers(0)).into_iter().flatten();
+            let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+            let route = Route::NewerJamjam(verify(&headers, 0, false).expect("a proof"));
+            let connection = NewConnection { source: source.parse().unwrap(), route, is_forwarded: false };
+            hub.hub.on_connect(ms(0), ConnId(conn), connection, &mut hub.sink);
+        };
+        let create = |hub: &mut TestHub, conn, link_key: Option<&str>| {
+            let data = json!({"room_name": "[BOT] x", "peer_name": "Echo Bot", "link_key": link_key});
+            hub.send(conn, at_ms, &json!({"type": "CreateRoom", "data": data}));
+            hub.last(conn)["data"].clone()
+        };
+        connect(&mut hub, 1, SOURCE, proven);
+        let first = create(&mut hub, 1, key);
+        hub.connect_to(2, "/v1/signaling");
+        hub.send(2, 0, &join(&first["room_id"], None));
+        if is_lost {
+            hub.disconnect(1);
+        }
+        hub.run_timers(at_ms);
+        connect(&mut hub, 3, source, device);
+        let second = create(&mut hub, 3, link_key);
+        let got = match (second["room_id"] == first["room_id"], second["peer_id"] == first["peer_id"]) {
+            (true, true) => SameMember,
+            (true, false) => NewMember,
+            (false, _) => OtherRoom,
+        };
+        assert_eq!(got, expected, "{proven:?} {is_lost} {at_ms} {source} {device:?} {link_key:?}");
+        let is_replaced = hub.closed() == [(1, 1000)];
+        assert_eq!(is_replaced, !is_lost && got == SameMember, "{:?}", hub.closed());
+    }
+}
+
+#[test]
+fn full_and_numerous_test_rooms_never_exceed_ten_members() {
+    let mut hub = hub();
+    let link_key = "wpv+vvwGqdhu+xjhU1PNSirMDH6kj2YhXhiG7UQ/qP4=";
+    let create =
+        json!({"type": "CreateRoom", "data": {"room_name": "[BOT] x", "peer_name": "x", "link_key": link_key}});
+    let mut rooms = std::collections::HashSet::new();
+    for conn in 1..=20 {
+        hub.connect_to(conn, "/v1/signaling");
+        hub.send(conn, 0, &create);
+        assert!(rooms.insert(hub.last(conn)["data"]["room_id"].to_string()));
+    }
+    let room = hub.last(1)["data"]["room_id"].clone();
+    for conn in 21..=29 {
+        hub.connect(conn);
+        hub.send(conn, 0, &join(&room, None));
+    }
+    // The lost owner keeps its place among the ten, and one that cannot return to it does not enter the full room.
+    hub.disconnect(1);
+    hub.connect(30);
+    hub.send(30, 0, &join(&room, None));
+    assert_eq!(hub.last(30)["data"]["message"], "Room is full");
+    hub.run_timers(5_000);
+    hub.send(30, 5_000, &join(&room, None));
+    assert_eq!(hub.last(30)["type"], "RoomJoined");
+    // Not even the lost owner does.
+    for (conn, request) in [(31, create), (32, join(&room, None))] {
+        let mut request = request;
+        request["data"]["link_key"] = json!(link_key);
+        hub.connect_to(conn, "/v1/signaling");
+        hub.send(conn, 5_000, &request);
+        assert_ne!(hub.last(conn)["data"]["room_id"], room);
+    }
 }

@@ -77,7 +77,7 @@ fn channels_of(url: &str) -> Vec<&'static str> {
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
     match route(path, query, DialectSet::default()) {
         Ok(Route::Undecided) => vec!["jamjam", "bbx"],
-        Ok(Route::NewerJamjam) => vec!["jamjam"],
+        Ok(Route::NewerJamjam(_)) => vec!["jamjam"],
         Ok(Route::WebRtc(_)) => vec!["webrtc"],
         Ok(Route::Broadcast(params)) if params.is_control_channel => vec!["broadcast-control"],
         Ok(Route::Broadcast(params)) => match params.room.as_deref() {

@@ -71,6 +71,14 @@ const NEWER_JAMJAM: &[(&str, &str)] = &[
     (r#"{"type":7}"#, "member `type`: expected a string, got a number"),
     (r#"{"kind":"ListRooms"}"#, "member `type` is missing"),
     (r#"{"type":"ListRooms""#, "not JSON (column 19)"),
+    (
+        r#"{"type":"ChatMessage","data":{"sender_id":"\ud83c","sender_name":"","content":"x","timestamp":1}}"#,
+        "a string has half of a surrogate pair, as of an emoji that was cut in two (column 50)",
+    ),
+    (
+        r#"{"type":"UpdatePeerInfo","data":{"candidates":[{"address":"192.0.2.1:1","candidate_type":"Host","priority":1e400}]}}"#,
+        "a number exceeds the range of 64-bit floating point (column 112)",
+    ),
 ];
 
 const CONTROL_SURFACE: &[(&str, &str)] = &[
@@ -88,6 +96,10 @@ const CONTROL_SURFACE: &[(&str, &str)] = &[
     (r#"{"type":"param","param":"a","value":1,"at":"now"}"#, "member `at`: expected a number, got a string"),
     (r#"{"type":"trigger"}"#, "member `name` is missing"),
     (r#"{"type":"trigger","name":null}"#, "member `name`: expected a string of at most 256 bytes, got null"),
+    (
+        r#"{"type":"param","param":"a","value":1e400}"#,
+        "a number exceeds the range of 64-bit floating point (column 41)",
+    ),
     (r#"{"type":"ping"}"#, "member `client_time` is missing"),
     (r#"{"type":"ping","client_time":"1"}"#, "member `client_time`: expected a number, got a string"),
 ];
@@ -103,6 +115,10 @@ const WEBRTC: &[(&str, &str)] = &[
         "member `type`: unknown type `ice_candidate`; the nearest type is `ice-candidate`",
     ),
     (r#"{"type":"call-ended"}"#, "member `targetUserId` is missing"),
+    (
+        r#"{"type":"call-ended","targetUserId":"\ude00"}"#,
+        "a string has half of a surrogate pair, as of an emoji that was cut in two (column 43)",
+    ),
     (r#"{"type":"leave"}"#, "member `type`: unknown type `leave`; it belongs to the dialect bbx"),
     ("hello", "not a JSON object"),
     (r#"{"targetUserId":"bob"}"#, "member `type` is missing"),

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use jamjam_core::time::Time;
 use jamjam_measure::check::{CheckResult, Severity, SignalingCheck};
 use jamjam_signaling::{ConnId, Dialect, NewConnection, Route, STRICT_RULES};
 use roxmltree::Document;
@@ -18,7 +17,7 @@ fn result(check: &SignalingCheck) -> CheckResult {
 fn memory_is_bounded_with_any_number_of_connections_and_sentences() {
     let mut check = SignalingCheck::default();
     for conn in (0..1_030).map(ConnId) {
-        check.on_connect(Time::ZERO, conn, &CLIENT);
+        check.on_connect(conn, &CLIENT);
         for rule in ["unknown_type", "wrong_type"] {
             (0..100).for_each(|n| check.on_wrong_message(conn, rule, &format!("sentence {n}")));
         }
@@ -34,7 +33,7 @@ fn memory_is_bounded_with_any_number_of_connections_and_sentences() {
 #[test]
 fn findings_differ_by_rule_and_sentence_and_the_worst_is_first() {
     let mut check = SignalingCheck::default();
-    check.on_connect(Time::ZERO, ConnId(1), &CLIENT);
+    check.on_connect(ConnId(1), &CLIENT);
     for finding in ["refused a", "wrong_type b", "unknown_type b", "wrong_type c", "wrong_type b"] {
         let (rule, sentence) = finding.split_once(' ').unwrap();
         check.on_wrong_message(ConnId(1), rule, sentence);
@@ -60,7 +59,7 @@ fn findings_differ_by_rule_and_sentence_and_the_worst_is_first() {
 #[test]
 fn junit_has_a_case_per_rule_and_keeps_all_sentences_readable() {
     let mut check = SignalingCheck::default();
-    check.on_connect(Time::ZERO, ConnId(1), &CLIENT);
+    check.on_connect(ConnId(1), &CLIENT);
     for (rule, name) in STRICT_RULES.iter().flat_map(|rule| ["\u{fffe}<", "\"&"].map(|name| (rule, name))) {
         check.on_wrong_message(ConnId(1), rule, &format!("type `{name}`"));
     }
@@ -79,7 +78,7 @@ fn junit_has_a_case_per_rule_and_keeps_all_sentences_readable() {
 #[test]
 fn a_room_that_was_left_again_still_counts() {
     let mut check = SignalingCheck::default();
-    check.on_connect(Time::ZERO, ConnId(1), &CLIENT);
+    check.on_connect(ConnId(1), &CLIENT);
     for membership in [None, Some((Dialect::Jamjam, true)), Some((Dialect::Jamjam, false)), None] {
         check.on_membership(ConnId(1), membership);
     }
