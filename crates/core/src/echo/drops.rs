@@ -13,7 +13,7 @@ use crate::address::canonical_socket_addr;
 use crate::log_throttle::LogThrottle;
 use crate::node::Receive;
 use crate::time::Time;
-use crate::wire::PacketError;
+use crate::wire::{HEADER_LEN, PacketError};
 
 /// Why a datagram is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +102,11 @@ impl EchoServer {
                 dst_ip: received.dst_ip,
                 bytes: if is_opened { &self.opened } else { bytes },
                 is_opened,
+                counter: bytes
+                    .get(HEADER_LEN..)
+                    .and_then(<[u8]>::first_chunk)
+                    .filter(|_| is_opened)
+                    .map(|counter| u64::from_be_bytes(*counter)),
                 drop_reason: result.err().map(Dropped::reason),
             });
             self.opened.clear();

@@ -191,6 +191,11 @@ impl DriftEstimator {
         self.on_callback(frames, at);
     }
 
+    /// Records the earliest of some callbacks or packets: the device clock's time in seconds, and the lateness in nanoseconds.
+    pub fn on_earliest(&mut self, device_time: f64, late: f64) {
+        self.fits.add(device_time, late);
+    }
+
     /// Records that an unknown number of frames was lost.
     pub fn on_discontinuity(&mut self) {
         // The current second is incomplete and may lack the callback with the smallest lateness, so it is not used.
@@ -214,7 +219,8 @@ impl DriftEstimator {
         Some(DriftEstimate { ppm: (1.0 / (1.0 + slope / 1e9) - 1.0) * 1e6, uncertainty_ppm: 2.0 * spread / 1e3 })
     }
 
-    /// The 95 % confidence interval of the drift in ppm, after at least [`MIN_DRIFT_SECONDS`] seconds of audio.
+    /// The 99.9 % confidence interval of the drift in ppm, after at least [`MIN_DRIFT_SECONDS`] seconds of audio. One of 95 % would be wrong
+    /// for many of the clients of a busy server.
     ///
     /// On a network path, a second whose packets are late is followed by another one, so that the points are worth less than their number. Their
     /// correlation follows from the differences between neighbors (Durbin and Watson, 1950), corrected for the bias of a fit with few points. The
@@ -222,6 +228,10 @@ impl DriftEstimator {
     pub fn interval_ppm(&self) -> Option<[f64; 2]> {
         let DriftEstimate { ppm, .. } = self.estimate()?;
         let LeastSquaresFits { points, fits, xx, xy, yy, .. } = self.fits;
+        // The first point of each fit says nothing about the slope.
+        if points - fits < (MIN_DRIFT_SECONDS - 1) as f64 {
+            return None;
+        }
         let slope = xy / xx;
         let squares = (yy - slope * xy).max(f64::MIN_POSITIVE);
         let differences =
@@ -241,14 +251,11 @@ impl DriftEstimator {
     }
 }
 
-/// The 97.5 % quantile of Student's t distribution, by the expansion of Cornish and Fisher: for at least 6 degrees of freedom, its error is
+/// The 99.95 % quantile of Student's t distribution, by the expansion of Cornish and Fisher: for at least 6 degrees of freedom, its error is
 /// below 0.5 %.
 fn student_quantile(degrees_of_freedom: f64) -> f64 {
-    const NORMAL: f64 = 1.959_964;
-    let (cube, fifth) = (NORMAL.powi(3), NORMAL.powi(5));
-    NORMAL
-        + (cube + NORMAL) / (4.0 * degrees_of_freedom)
-        + (5.0 * fifth + 16.0 * cube + 3.0 * NORMAL) / (96.0 * degrees_of_freedom.powi(2))
+    const TERMS: [f64; 5] = [3.290_527, 9.729_733, 26.133_030, 53.168_632, 79.365_892];
+    TERMS.iter().rev().fold(0.0, |sum, term| sum / degrees_of_freedom + term)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use quick_junit::{NonSuccessKind, SerializeError, TestCase, TestCaseStatus, Test
 use serde::Serialize;
 
 use super::page::page;
-use super::{CheckReport, CheckedSource, CommandResult, Finding, Severity};
+use super::{CheckReport, CheckedSource, CommandResult, Finding, NotJudged, Severity};
 use crate::report::junit::strip_invalid_xml;
 use crate::report::markdown::escape;
 
@@ -14,11 +14,25 @@ const SCHEMA_VERSION: u32 = 1;
 
 pub(super) const TITLE: &str = "Check of clients";
 
+/// Whether the clients have passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckVerdict {
+    /// Something was judged, and nothing failed.
+    Passed,
+    /// A client has failed, or not all could be judged.
+    Failed,
+    /// No client has done anything that could be judged.
+    NotJudged,
+}
+
 /// A check that has ended, with its verdict.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckResult {
     /// Changes if a field of the JSON document changes its meaning or disappears.
     schema_version: u32,
+    /// The verdict.
+    pub verdict: CheckVerdict,
     /// Why the check has failed; empty if it has passed.
     pub failures: Vec<String>,
     /// The sources.
@@ -46,13 +60,27 @@ impl CheckResult {
             names.dedup();
             (!names.is_empty()).then(|| format!("{} broke {}", source.name, names.join(", ")))
         }));
-        Self { schema_version: SCHEMA_VERSION, failures, report, command: None, first_failure, fail_on }
+        let is_broken = failures.len() > usize::from(first_failure.is_some());
+        if report.untracked > 0 {
+            failures.push(format!("{} packets or connections of further clients were not judged", report.untracked));
+        }
+        let verdict = if came == 0 && !is_broken && report.untracked == 0 {
+            CheckVerdict::NotJudged
+        } else if failures.is_empty() {
+            CheckVerdict::Passed
+        } else {
+            CheckVerdict::Failed
+        };
+        Self { schema_version: SCHEMA_VERSION, verdict, failures, report, command: None, first_failure, fail_on }
     }
 
     /// Fails if `command` failed.
     #[must_use]
     pub fn with_command(mut self, command: Option<CommandResult>) -> Self {
-        self.failures.splice(0..0, command.as_ref().and_then(CommandResult::failure));
+        if let Some(failure) = command.as_ref().and_then(CommandResult::failure) {
+            self.verdict = CheckVerdict::Failed;
+            self.failures.insert(0, failure);
+        }
         self.command = command;
         self
     }
@@ -61,19 +89,29 @@ impl CheckResult {
     pub fn aborted(server: &str, error: String) -> Self {
         let report = CheckReport { server: server.to_owned(), ..CheckReport::default() };
         let first_failure = Some((NonSuccessKind::Error, error.clone()));
-        Self { failures: vec![error], first_failure, ..Self::new(report, Severity::Error, 0) }
+        let result = Self::new(report, Severity::Error, 0);
+        Self { verdict: CheckVerdict::Failed, failures: vec![error], first_failure, ..result }
     }
 
-    fn verdict(&self) -> String {
-        let verdict = if self.failures.is_empty() {
-            "PASSED".to_owned()
-        } else {
-            format!("FAILED: {}", self.failures.join("; "))
-        };
-        match self.report.untracked {
-            0 => verdict,
-            untracked => format!("{verdict} ({untracked} packets or connections of further clients were not judged)"),
+    pub(super) fn verdict(&self) -> String {
+        let failures = self.failures.join("; ");
+        let all = self.report.sources.iter().flat_map(|source| &source.findings);
+        let warnings = all.filter(|finding| finding.severity == Severity::Warning).count();
+        match (self.verdict, warnings) {
+            (CheckVerdict::Failed, _) => format!("FAILED: {failures}"),
+            (CheckVerdict::NotJudged, _) if failures.is_empty() => "NOT JUDGED".to_owned(),
+            (CheckVerdict::NotJudged, _) => format!("NOT JUDGED: {failures}"),
+            (CheckVerdict::Passed, 0) => "PASSED".to_owned(),
+            (CheckVerdict::Passed, 1) => "PASSED, 1 warning".to_owned(),
+            (CheckVerdict::Passed, warnings) => format!("PASSED, {warnings} warnings"),
         }
+    }
+
+    /// A sentence about addresses that are no clients.
+    pub(super) fn strangers(&self) -> Option<String> {
+        let strangers = self.report.strangers;
+        let addresses = if strangers == 1 { "1 address" } else { &format!("{strangers} addresses") };
+        (strangers > 0).then(|| format!("note: {addresses} sent no jamjam packet, and nothing else that was judged"))
     }
 
     /// For people.
@@ -88,6 +126,12 @@ impl CheckResult {
             if source.findings.is_empty() {
                 text += "  no findings\n";
             }
+            if let Some(not_judged) = not_judged(source) {
+                _ = writeln!(text, "  {not_judged}");
+            }
+        }
+        if let Some(strangers) = self.strangers() {
+            _ = writeln!(text, "{strangers}");
         }
         text + &self.verdict()
     }
@@ -95,8 +139,16 @@ impl CheckResult {
     /// One test case per rule and source, and one for the number of sources.
     pub fn junit(&self) -> Result<String, SerializeError> {
         let mut suite = TestSuite::new(format!("jamjam-dev {} --check", self.report.server));
-        let mut add = |class: &str, name: &str, failure: Option<(NonSuccessKind, &String)>, output: String| {
+        let mut add = |class: &str,
+                       name: &str,
+                       failure: Option<(NonSuccessKind, &String)>,
+                       skipped: Option<&str>,
+                       output: String| {
             let mut status = TestCaseStatus::success();
+            if let Some(message) = skipped {
+                status = TestCaseStatus::skipped();
+                status.set_message(strip_invalid_xml(message));
+            }
             if let Some((kind, message)) = failure {
                 let message = strip_invalid_xml(message);
                 status = TestCaseStatus::non_success(kind);
@@ -112,10 +164,16 @@ impl CheckResult {
         if let Some(command) = &self.command {
             let failure = command.failure();
             let failure = failure.as_ref().map(|failure| (NonSuccessKind::Failure, failure));
-            add("command", "command", failure, command.command.clone());
+            add("command", "command", failure, None, command.command.clone());
         }
+        let skipped = (self.verdict == CheckVerdict::NotJudged).then_some("nothing was judged");
+        let output = self.strangers().unwrap_or_default();
         let first_failure = self.first_failure.as_ref().map(|(kind, text)| (*kind, text));
-        add("sources", "expected_sources", first_failure, String::new());
+        add("sources", "expected_sources", first_failure, skipped, output);
+        if self.report.untracked > 0 {
+            let failure = self.failures.last().map(|failure| (NonSuccessKind::Failure, failure));
+            add("sources", "places", failure, None, String::new());
+        }
         for source in &self.report.sources {
             for rule in &self.report.rules {
                 let of_rule = source.findings.iter().filter(|finding| finding.rule == *rule);
@@ -123,7 +181,10 @@ impl CheckResult {
                 let [failure, output] =
                     [severe, others].map(|found| found.into_iter().map(sentence).collect::<Vec<_>>().join("\n"));
                 let failure = (!failure.is_empty()).then_some((NonSuccessKind::Failure, &failure));
-                add(&source.name, rule, failure, output);
+                let not_judged =
+                    source.not_judged.iter().find(|part| part.rules.iter().any(|of_part| of_part.rule().id == *rule));
+                let skipped = not_judged.map(|NotJudged { what, reason, .. }| format!("{what}: {reason}"));
+                add(&source.name, rule, failure, skipped.as_deref(), output);
             }
         }
         let mut document = quick_junit::Report::new("jamjam-dev");
@@ -134,20 +195,21 @@ impl CheckResult {
     /// For the summary of a CI job.
     pub fn markdown(&self) -> String {
         let mut text = format!("## {TITLE}\n\n{}\n", escape(&self.verdict()));
-        for CheckedSource { name, facts, findings, .. } in &self.report.sources {
-            _ = writeln!(text, "\n### {}\n\n{}\n", escape(name), escape(facts));
-            for finding in findings {
-                _ = writeln!(text, "- {}", escape(&sentence(finding)));
+        for source in &self.report.sources {
+            _ = writeln!(text, "\n### {}\n\n{}\n", escape(&source.name), escape(&source.facts));
+            for line in source.findings.iter().map(sentence).chain(not_judged(source)) {
+                _ = writeln!(text, "- {}", escape(&line));
             }
+        }
+        if let Some(strangers) = self.strangers() {
+            _ = writeln!(text, "\n{}", escape(&strangers));
         }
         text
     }
 
     /// A page that loads no other file. `style` is the style sheet that all pages share.
     pub fn html(&self, style: &str) -> String {
-        let class = if self.failures.is_empty() { "passed" } else { "failed" };
-        let command = self.command.as_ref().map(|command| &*command.command);
-        page(&self.verdict(), class, command, &self.report.sources, style)
+        page(self, style)
     }
 }
 
@@ -155,4 +217,11 @@ impl CheckResult {
 pub(super) fn sentence(Finding { rule, severity, message, count, section, .. }: &Finding) -> String {
     let times = if *count > 1 { format!(" ({count} times)") } else { String::new() };
     format!("{}: {message}{times} [{rule}, {section}]", severity.name())
+}
+
+/// What could not be judged about a source, in a line.
+pub(super) fn not_judged(source: &CheckedSource) -> Option<String> {
+    let part = |NotJudged { what, reason, .. }: &NotJudged| format!("{what} ({reason})");
+    let parts: Vec<_> = source.not_judged.iter().map(part).collect();
+    (!parts.is_empty()).then(|| format!("not judged: {}", parts.join(", ")))
 }

@@ -1,12 +1,15 @@
 //! Check of clients: judges what each source sends to an echo server against `docs/protocol.md`, or to a signaling server against the generated
 //! documentation of its messages.
 //!
-//! [`RULES`] is the table of all rules for packets. The network is not the client: loss, reordering and jitter are notes, and no other rule may
-//! find something in a correct client on a bad path. Each source needs constant memory, and a packet without a fault needs none.
+//! [`RULES`] is the table of all rules for packets. The packets decide; LATENCY_INFO describes the device. The network is not the client: loss,
+//! reordering and jitter are notes, and no other rule may find something in a correct client on a bad path. What is no client is not judged, and
+//! what was not judged is reported. Each source needs constant memory, and a packet without a fault needs none.
 
 mod command;
 mod documents;
 mod history;
+mod not_judged;
+mod pace;
 mod pacing;
 mod page;
 mod rules;
@@ -17,6 +20,7 @@ mod stream;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -25,8 +29,9 @@ use jamjam_core::echo::{ObservedDatagram, SourceObserver};
 use jamjam_core::time::Time;
 
 pub use command::{CommandResult, EndedBy};
-pub use documents::CheckResult;
+pub use documents::{CheckResult, CheckVerdict};
 pub use history::{HistoryInterval, SourceHistory};
+pub use not_judged::NotJudged;
 pub use rules::{Finding, FirstPacket, RULES, Rule, RuleId, Severity};
 pub use signaling::SignalingCheck;
 use source::{SourceCheck, audio_header};
@@ -34,12 +39,21 @@ use source::{SourceCheck, audio_header};
 /// Maximum number of sources that are judged, as in the source table of the server.
 const MAX_SOURCES: usize = 1_024;
 
+/// A source that has sent nothing for this time is inactive.
+const INACTIVE: Duration = Duration::from_secs(10);
+
+/// Packets overtake each other for less than this time. A source that is still active so long after its AUDIO continued elsewhere has not moved.
+const MAX_OVERTAKING: Duration = Duration::from_millis(200);
+
 /// Judges all sources.
 #[derive(Debug, Default)]
 pub struct ClientCheck {
     sources: HashMap<SocketAddr, SourceCheck>,
     untracked: u64,
+    /// When a source that has sent AUDIO last sent anything.
     last_activity: Option<Time>,
+    /// Strangers that are no longer in the table.
+    strangers: u64,
 }
 
 /// What was found about all clients of a server.
@@ -47,8 +61,10 @@ pub struct ClientCheck {
 pub struct CheckReport {
     /// In the order of their addresses, or of connecting.
     pub sources: Vec<CheckedSource>,
-    /// Datagrams of further sources, or further connections, which were not judged.
+    /// Datagrams of sources that had to leave the table, or further connections, which were not judged.
     pub untracked: u64,
+    /// Addresses that sent only datagrams that are no jamjam packets, such as scanners.
+    pub strangers: u64,
     /// The subcommand of the server.
     #[serde(skip)]
     pub server: String,
@@ -77,6 +93,8 @@ pub struct CheckedSource {
     /// For the charts of the page.
     #[serde(skip)]
     pub history: SourceHistory,
+    /// What could not be judged.
+    pub not_judged: Vec<NotJudged>,
 }
 
 /// What is known about a source of an echo server.
@@ -90,11 +108,11 @@ pub struct SourceReport {
     pub audio: u64,
     /// Seconds from the first to the last datagram.
     pub duration_s: f64,
-    /// According to the last LATENCY_INFO.
+    /// Samples per channel of an AUDIO packet according to its timestamps, otherwise to the last LATENCY_INFO.
     pub frame_size: Option<u32>,
-    /// According to the last LATENCY_INFO, in Hz.
+    /// In Hz, according to the last LATENCY_INFO, otherwise the standard rate that is measured.
     pub sample_rate: Option<u32>,
-    /// According to the last LATENCY_INFO, otherwise to the length of AUDIO.
+    /// According to length and timestamps of AUDIO, otherwise to the last LATENCY_INFO.
     pub channels: Option<usize>,
     /// `encrypted` if a sealed packet was opened, otherwise `plain`.
     pub link: &'static str,
@@ -109,7 +127,7 @@ pub struct SourceReport {
 pub struct DriftReport {
     /// Parts per million; positive if the client is faster than its nominal rate on the server's clock.
     pub ppm: f64,
-    /// The 95 % confidence interval.
+    /// The 99.9 % confidence interval.
     pub interval_ppm: [f64; 2],
 }
 
@@ -121,9 +139,10 @@ impl ClientCheck {
 
     /// The state of all sources.
     pub fn report(&self) -> CheckReport {
-        let mut sources: Vec<_> = self.sources.iter().collect();
+        let mut sources: Vec<_> = self.sources.iter().filter(|(_, source)| source.is_client).collect();
         sources.sort_by_key(|(address, _)| **address);
         CheckReport {
+            strangers: self.strangers + (self.sources.len() - sources.len()) as u64,
             sources: sources.into_iter().map(|(address, source)| source.report(*address)).collect(),
             untracked: self.untracked,
             server: "echo-server".to_owned(),
@@ -142,38 +161,72 @@ impl ClientCheck {
         let of_source = |(address, source): (&SocketAddr, &mut SourceCheck)| {
             source.take_new_findings(now).into_iter().map(|finding| (*address, finding)).collect::<Vec<_>>()
         };
-        self.sources.iter_mut().flat_map(of_source).collect()
+        self.sources.iter_mut().filter(|(_, source)| source.is_client).flat_map(of_source).collect()
     }
 
-    /// The source whose AUDIO continues from `address`.
-    fn moved_source(&self, address: SocketAddr, datagram: &ObservedDatagram<'_>) -> Option<SocketAddr> {
-        let header = audio_header(datagram.bytes)?;
+    /// Whether `address` has a place in the table, or gets that of another source. Sources that have sent AUDIO or CONTROL stay, and others as
+    /// long as they are active. If all places are taken, the source with the least AUDIO goes, so that invented addresses displace no client.
+    fn has_place(&mut self, at: Time, address: SocketAddr) -> bool {
+        if self.sources.len() < MAX_SOURCES || self.sources.contains_key(&address) {
+            return true;
+        }
+        let is_left =
+            |source: &SourceCheck| !source.has_taken_part() && at.duration_since(source.last_seen) >= INACTIVE;
+        let least =
+            self.sources.iter().min_by_key(|(_, source)| (!is_left(source), source.audio.packets, source.last_seen));
+        let Some((&displaced, source)) = least else { return false };
+        self.untracked += if is_left(source) { 0 } else { source.packets };
+        self.strangers += u64::from(!source.is_client);
+        self.sources.remove(&displaced);
+        true
+    }
+
+    /// Follows a client whose port changes, and takes the change back if the old port is still used: then the new one belongs to another process.
+    /// Returns the address under which the datagram is judged.
+    fn follow_port(&mut self, address: SocketAddr, datagram: &ObservedDatagram<'_>) -> SocketAddr {
+        if self.sources.get(&address).is_some_and(|source| source.audio.packets > 0) {
+            return address;
+        }
+        let at = datagram.at;
+        let Some(header) = audio_header(datagram.bytes) else { return address };
+        let is_former =
+            |(_, source): &(&SocketAddr, &SourceCheck)| source.moved_from.is_some_and(|(old, _)| old == address);
+        if let Some((&current, source)) = self.sources.iter().find(is_former) {
+            let since_move = source.moved_from.map_or(Duration::ZERO, |(_, moved_at)| at.duration_since(moved_at));
+            if since_move < MAX_OVERTAKING {
+                return current;
+            }
+            if since_move < INACTIVE
+                && let Some(mut source) = self.sources.remove(&current)
+            {
+                source.on_port_returned(current);
+                self.sources.insert(address, source);
+                return address;
+            }
+        }
         let is_moved = |(other, source): &(&SocketAddr, &SourceCheck)| {
-            other.ip() == address.ip() && **other != address && source.is_continued_by(header, datagram.at)
+            other.ip() == address.ip() && **other != address && source.is_continued_by(header, address, at)
         };
-        self.sources.iter().find(is_moved).map(|(other, _)| *other)
+        if let Some(old) = self.sources.iter().find(is_moved).map(|(other, _)| *other)
+            && let Some(mut source) = self.sources.remove(&old)
+        {
+            source.on_port_change(at, old, address);
+            self.sources.insert(address, source);
+        }
+        address
     }
 }
 
 impl SourceObserver for ClientCheck {
     fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
-        let address = canonical_socket_addr(datagram.source);
-        if self.sources.get(&address).is_none_or(|source| source.audio.packets == 0)
-            && let Some(old) = self.moved_source(address, &datagram)
-            && let Some(mut source) = self.sources.remove(&old)
-        {
-            source.on_port_change(old, address);
-            self.sources.insert(address, source);
-        }
-        if self.sources.len() == MAX_SOURCES && !self.sources.contains_key(&address) {
-            self.untracked += 1;
-            return;
-        }
-        let at = datagram.at;
-        let source = self.sources.entry(address).or_insert_with(|| SourceCheck::new(at));
-        source.on_datagram(datagram);
-        if source.last_audio.is_some() {
-            self.last_activity = self.last_activity.max(Some(at));
+        let address = self.follow_port(canonical_socket_addr(datagram.source), &datagram);
+        if self.has_place(datagram.at, address) {
+            let at = datagram.at;
+            let source = self.sources.entry(address).or_insert_with(|| SourceCheck::new(at));
+            source.on_datagram(datagram);
+            if source.last_audio.is_some() {
+                self.last_activity = self.last_activity.max(Some(at));
+            }
         }
     }
 }

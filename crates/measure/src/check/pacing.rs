@@ -7,65 +7,62 @@ use jamjam_core::time::{Time, saturating_nanos};
 /// Length of the intervals that are judged.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// Maximum size of a group that is distinguished.
-const MAX_GROUP: usize = 64;
+/// The beginning of an interval is judged if the evidence is clear.
+pub(super) const MIN_WINDOW: Duration = Duration::from_secs(2);
 
 /// Minimum size of a group.
-const MIN_GROUP: usize = 3;
+const MIN_GROUP: u32 = 3;
 
-/// Finds groups of equal size at equal intervals.
-#[derive(Clone, Debug)]
-pub(super) struct GroupDetector {
-    window_start: Option<Time>,
-    packets: u64,
-    last_arrival: Time,
-    /// Start and size of the current group, and of the one before.
-    group: (Time, usize),
-    previous: (Time, usize),
-    /// Packets in groups like the one before, by their size.
-    regular: [u32; MAX_GROUP + 1],
+/// A group of packets: when it began, its size, and the time to the next one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Group {
+    began: Time,
+    size: u32,
+    interval: Duration,
 }
 
-impl Default for GroupDetector {
-    fn default() -> Self {
-        let none = (Time::ZERO, 0);
-        Self {
-            window_start: None,
-            packets: 0,
-            last_arrival: Time::ZERO,
-            group: none,
-            previous: none,
-            regular: [0; MAX_GROUP + 1],
-        }
-    }
+/// Finds groups of nearly equal size at equal intervals.
+#[derive(Clone, Debug, Default)]
+pub(super) struct GroupDetector {
+    window_start: Option<Time>,
+    /// Packets since then, and those in groups like the one before.
+    packets: u64,
+    regular: u64,
+    last_arrival: Time,
+    group: Group,
+    previous: Group,
+    /// Size and interval of the first groups found.
+    pub(super) found: Option<(u32, Duration)>,
 }
 
 impl GroupDetector {
-    /// Records a packet with `packet_ns` of audio. Returns the size of the groups in which at least half of the packets of 5 s arrived.
-    pub(super) fn on_arrival(&mut self, at: Time, packet_ns: u64) -> Option<usize> {
+    /// Records a packet with `packet_ns` of audio.
+    pub(super) fn on_arrival(&mut self, at: Time, packet_ns: u64) {
         let start = *self.window_start.get_or_insert(at);
         // Packets belong together if a quarter of a packet or less is between them.
         let belongs = saturating_nanos(at.duration_since(self.last_arrival)) * 4 <= packet_ns;
         self.last_arrival = at;
-        let mut found = None;
-        if belongs {
-            self.group.1 += 1;
-        } else {
-            let (began, size) = self.group;
-            let due = packet_ns * size as u64;
-            let interval = saturating_nanos(at.duration_since(began));
-            if size == self.previous.1 && interval.abs_diff(due) * 10 <= due && size <= MAX_GROUP {
-                self.regular[size] += size as u32;
+        if !belongs {
+            let group = Group { interval: at.duration_since(self.group.began), ..self.group };
+            let previous = std::mem::replace(&mut self.previous, group);
+            self.group = Group { began: at, ..Group::default() };
+            // A timer of 20 ms sends 7 or 8 packets of 2.67 ms.
+            if group.size.min(previous.size) >= MIN_GROUP
+                && group.size.abs_diff(previous.size) <= 1
+                && group.interval.abs_diff(previous.interval) * 10 <= group.interval
+            {
+                self.regular += u64::from(group.size);
             }
-            (self.previous, self.group) = (self.group, (at, 1));
-            if at.duration_since(start) >= WINDOW {
-                let packets = self.packets;
-                let is_half = |size: &usize| u64::from(self.regular[*size]) * 2 >= packets;
-                found = (MIN_GROUP..=MAX_GROUP).find(is_half);
-                (self.window_start, self.packets, self.regular) = (Some(at), 0, [0; MAX_GROUP + 1]);
+            let passed = at.duration_since(start);
+            let (is_complete, is_clear) = (passed >= WINDOW, self.regular * 4 >= self.packets * 3);
+            if is_complete && self.regular * 2 >= self.packets || passed >= MIN_WINDOW && is_clear {
+                self.found.get_or_insert((group.size, group.interval));
+            }
+            if is_complete {
+                (self.window_start, self.packets, self.regular) = (Some(at), 0, 0);
             }
         }
+        self.group.size = self.group.size.saturating_add(1);
         self.packets += 1;
-        found
     }
 }

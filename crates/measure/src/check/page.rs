@@ -5,9 +5,9 @@ use std::fmt::Write;
 
 use jamjam_core::sanitize::escape_html;
 
-use super::documents::{TITLE, sentence};
+use super::documents::{TITLE, not_judged, sentence};
 use super::history::{HistoryInterval, SourceHistory};
-use super::{CheckedSource, Finding};
+use super::{CheckResult, CheckVerdict, CheckedSource, CommandResult, Finding};
 use crate::report::html::STYLE;
 use crate::report::html::axis::{Axis, HEIGHT, band, figure};
 
@@ -15,30 +15,32 @@ use crate::report::html::axis::{Axis, HEIGHT, band, figure};
 const MAX_CHARTS: usize = 50;
 
 /// The whole page. `style` is the style sheet that all pages share.
-pub(super) fn page(
-    verdict: &str,
-    class: &str,
-    command: Option<&str>,
-    sources: &[CheckedSource],
-    style: &str,
-) -> String {
-    let verdict = escape_html(verdict);
-    let command =
-        command.map(|command| format!("<pre class=\"command\">{}</pre>\n", escape_html(command))).unwrap_or_default();
-    let sections: String = sources.iter().enumerate().map(|(index, source)| section(index, source)).collect();
+pub(super) fn page(result: &CheckResult, style: &str) -> String {
+    let class = match result.verdict {
+        CheckVerdict::Passed => "passed",
+        CheckVerdict::Failed => "failed",
+        CheckVerdict::NotJudged => "incomplete",
+    };
+    let verdict = escape_html(&result.verdict());
+    let command = |command: &CommandResult| format!("<pre class=\"command\">{}</pre>\n", escape_html(&command.command));
+    let command = result.command.as_ref().map(command).unwrap_or_default();
+    let sections: String =
+        result.report.sources.iter().enumerate().map(|(index, source)| section(index, source)).collect();
+    let strangers = result.strangers().map(|text| format!("<p>{}</p>\n", escape_html(&text))).unwrap_or_default();
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{TITLE}</title><style>{style}{STYLE}</style></head>\n<body><h1>{TITLE}</h1>\n\
-         <p class=\"verdict {class}\"><strong>{verdict}</strong></p>\n{command}<main>\n{sections}</main></body></html>\n"
+         <p class=\"verdict {class}\"><strong>{verdict}</strong></p>\n{command}<main>\n{sections}{strangers}</main></body></html>\n"
     )
 }
 
 fn section(index: usize, source: &CheckedSource) -> String {
     let CheckedSource { name, facts, findings, history, .. } = source;
     let (name, facts) = (escape_html(name), escape_html(facts));
-    let items: String = findings.iter().map(item).collect();
+    let not_judged = not_judged(source).map(|text| format!("<li>{}</li>\n", escape_html(&text)));
+    let items: String = findings.iter().map(item).chain(not_judged).collect();
     let items = if items.is_empty() { "<li>no findings</li>" } else { &items };
     let charts = if index < MAX_CHARTS { charts(index, history, findings) } else { String::new() };
     format!("<section><h2>{name}</h2>\n<p class=\"quiet\">{facts}</p>\n<ul>{items}</ul>\n{charts}</section>\n")

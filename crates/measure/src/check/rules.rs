@@ -75,7 +75,6 @@ macro_rules! rules {
         /// Identifies a rule by its position in [`RULES`]. Documents what violates it, the threshold, and its reason.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
-        #[expect(clippy::doc_markdown, reason = "names of fields")]
         pub enum RuleId { $(#[doc = $condition] $name),* }
 
         /// All rules.
@@ -87,6 +86,8 @@ macro_rules! rules {
             sentence: $sentence,
             suppressed_by: &[$(RuleId::$by),*],
         }),*];
+
+        const IDS: [RuleId; RULES.len()] = [$(RuleId::$name),*];
     };
 }
 
@@ -106,7 +107,8 @@ rules! {
     FirstSequence "first_sequence" Note 1 "client-generations" [SequenceStep SequenceRepeated]:
         "The first AUDIO has neither sequence 0 nor 1. The first packets may be lost, so this is a note.", "sequence of the first AUDIO is unusual";
     SequenceStep "sequence_step" Error 1 "header" []:
-        "The sequence advances by the same value other than 1 in 30 AUDIO packets in a row. Random loss of 5 % does this once in 10^39 packets.",
+        "The sequence advances by the same value other than 1 in 30 AUDIO packets in a row, and the timestamps do not count as many packets, each \
+         between the shortest and the longest one. If they do, packets were lost, for example in a balancer that sends each to another server.",
         "sequence of AUDIO advances wrongly";
     SequenceRepeated "sequence_repeated" Error 3 "header" []:
         "AUDIO repeats the previous sequence with another timestamp at least three times. A network duplicate has the same timestamp.",
@@ -114,15 +116,17 @@ rules! {
     SequenceRestart "sequence_restart" Note 1 "header" [SequenceStep SequenceRepeated]:
         "The sequence starts again, without a new link: the client was restarted.", "sequence of AUDIO starts again";
     TimestampStep "timestamp_step" Error 3 "types" [SampleFormat SequenceStep]:
-        "Between AUDIO packets with consecutive sequences, the timestamp does not advance by the samples per channel of the first one.",
+        "Between AUDIO packets with consecutive sequences, the timestamp does not advance by the samples of the first one, or by a part of them for \
+         several channels. It may count on in a pause: if a single advance is larger, and the timestamp not more than 50 ms ahead of time.",
         "timestamp of AUDIO advances wrongly";
     PayloadLength "payload_length" Error 3 "types" [SampleFormat]:
-        "The payload of AUDIO is empty, no multiple of 4 bytes, or fits neither the timestamps nor LATENCY_INFO.", "payload length of AUDIO is wrong";
-    ChannelCount "channel_count" Error 3 "types" [SampleFormat]:
-        "The timestamps agree with the frame_size of LATENCY_INFO, but the payload is not 4 × frame_size × channel_count bytes.",
-        "payload length of AUDIO contradicts channel_count";
-    FrameSize "frame_size" Error 3 "types" [SampleFormat]:
-        "Payload and timestamps agree with each other, but not with the frame_size of LATENCY_INFO.", "frame_size in LATENCY_INFO is wrong";
+        "The payload of AUDIO is empty, no multiple of 4 bytes, or fits neither the timestamps, which agree with LATENCY_INFO, nor LATENCY_INFO.", "payload length of AUDIO is wrong";
+    ChannelCount "channel_count" Note 1 "types" [SampleFormat]:
+        "The number of channels according to payload and timestamps is not the last channel_count. Newer clients with a mono microphone announce 1 \
+         channel and send 2: LATENCY_INFO describes the device.", "LATENCY_INFO announces another channel_count than the packets have";
+    FrameSize "frame_size" Note 1 "types" [SampleFormat]:
+        "The samples per channel according to payload and timestamps are not the last frame_size. Newer clients with the preset of 256 samples \
+         send 128.", "LATENCY_INFO announces another frame_size than the packets have";
     SampleFormat "sample_format" Error 8 "types" [SampleByteOrder]:
         "At least 5 % of the samples of a packet are below 2^-63 and 5 % above 128 or no number: the bytes are integers, 64-bit floats or encoded. \
          Eight packets, because no sound does this in one.", "samples of AUDIO are no 32-bit floats";
@@ -141,25 +145,27 @@ rules! {
         "The mean of a channel over 10 s exceeds 0.01 (-40 dBFS). Sound devices stay below 0.001, and 10 s average a tone of 20 Hz to 0.001.",
         "samples of AUDIO have a DC offset";
     Silence "silence" Note 1 "types" []:
-        "All samples of 10 s are exactly 0. A muted client may do this, a microphone does not.", "samples of AUDIO are silent";
+        "All samples of 10 s, or of the first 2 s, are exactly 0. A muted client may do this, a microphone does not.", "samples of AUDIO are silent";
     LatencyInfoValue "latency_info_value" Error 1 "types" []:
         "A field of LATENCY_INFO is impossible: sample_rate outside 8,000 to 192,000, frame_size 0 or above a datagram (16,373), channel_count 0, \
          another codec, or a delay that is no number from 0 to 10,000 ms.", "LATENCY_INFO has an impossible field";
-    LatencyInfoMissing "latency_info_missing" Warning 1 "packets-sent-by-send" [Truncated LinkRequired]:
-        "No LATENCY_INFO in 10 s of plain AUDIO with less than 0.5 % loss (clients may send it once), or in 16 s on an encrypted link, where it is \
-         repeated every 5 s, so that three would be lost. Without it, receivers do not know the sample rate.", "LATENCY_INFO is missing";
+    LatencyInfoMissing "latency_info_missing" Warning 1 "client-generations" [Truncated]:
+        "No LATENCY_INFO in 10 s of AUDIO on an encrypted link that began at this server, and none of its packets is missing. Clients may send it \
+         once, and older ones never do. Without it, receivers do not know the sample rate.", "LATENCY_INFO is missing";
     KeepaliveInterval "keepalive_interval" Warning 1 "packets-sent-by-send" [LinkRequired]:
-        "During at least 10 s of AUDIO, the mean interval of KEEPALIVEs is not 0.5 to 2.5 s. Clients send one per second; NAT mappings and the \
-         detection of lost connections depend on it.", "interval of KEEPALIVEs is wrong";
-    PacketRate "packet_rate" Error 1 "types" [TimestampStep SequenceStep SequenceRepeated FrameSize LatencyInfoValue]:
-        "The timestamps advance more than 1 % faster or slower than sample_rate. No device is so inexact, and a path would have to add 100 ms in 10 s.",
-        "packet rate does not fit frame_size and sample_rate";
-    ClockDrift "clock_drift" Warning 1 "types" [PacketRate TimestampStep SequenceStep SequenceRepeated FrameSize LatencyInfoValue]:
-        "Over at least 60 s, the whole 95 % interval of the drift is beyond ±100 ppm. Devices stay within ±50 ppm, with temperature ±100 ppm.",
+        "During at least 10 s after the first AUDIO, the mean interval of KEEPALIVEs is not 0.5 to 2.5 s. Longer times without any datagram do not \
+         count. Clients send one per second; NAT mappings and the detection of lost connections depend on it.", "interval of KEEPALIVEs is wrong";
+    PacketRate "packet_rate" Error 1 "types" [TimestampStep SequenceStep SequenceRepeated LatencyInfoValue]:
+        "From 10 s on, the whole 99.9 % interval of the rate at which the timestamps advance is more than 1 % from sample_rate. No device is so \
+         inexact, and a path would have to add 100 ms in 10 s.", "packet rate does not fit sample_rate";
+    ClockDrift "clock_drift" Warning 1 "types" [PacketRate TimestampStep SequenceStep SequenceRepeated LatencyInfoValue]:
+        "The whole 99.9 % interval of the drift is beyond ±500 ppm, or over at least 60 s beyond ±100 ppm. Devices stay within ±50 ppm, with \
+         temperature ±100 ppm. Of 10,000 correct clients on a satellite path, a 95 % interval would accuse seven.",
         "sample clock of the client, or the delay of its path, drifts";
     Pacing "pacing" Warning 1 "types" [PacketRate]:
-        "At least half of all packets of 5 s arrive in equal groups of at least three, at equal intervals of their duration (±10 %). Newer clients \
-         send 256 samples as two packets, so pairs are right.", "the client or its path sends AUDIO in groups";
+        "At least half of all packets of 5 s, or three quarters of the first 2 s, arrive in groups of at least three, at equal intervals (±10 %), \
+         whose sizes differ by one at most. Newer clients send 256 samples as two packets, so pairs are right.",
+        "the client or its path sends AUDIO in groups";
     DatagramSize "datagram_size" Note 1 "behavior-of-echo-server" []:
         "A datagram has more than 1,200 bytes. Some paths drop or fragment it (Ethernet: above 1,472 over IPv4, 1,452 over IPv6), but it is allowed.",
         "datagram is large";
@@ -173,15 +179,20 @@ rules! {
         "At least 50 sealed packets, and at least half of all, have a counter that was received before or is 128 below the newest. Network duplicates \
          are fewer.", "counter of sealed packets is repeated";
     NoKeys "sealed_without_keys" Warning 3 "sessions" [PortChange]:
-        "A sealed packet comes from a source without keys. The client has exchanged none, or the server is new.", "packet is sealed, but the server has no keys";
+        "A source sends sealed AUDIO from sequence 0 on, but never CONTROL. AUDIO that began earlier belongs to a link with an earlier server.", "packet is sealed, but the server has no keys";
     PlainAfterKeys "plain_after_keys" Error 3 "sessions" []:
-        "A plain packet other than CONTROL and route probes follows the first opened packet, and not within 2 s of a key exchange.", "packet is plain on an encrypted link";
+        "A plain packet other than CONTROL and route probes follows the first opened packet, and not within 2 s of a key exchange, nor is it a \
+         KEEPALIVE less than 2 s before one, with which a new link begins.", "packet is plain on an encrypted link";
     LinkRequired "link_required" Warning 3 "sessions" []:
         "AUDIO is plain, but the server requires encrypted links.", "AUDIO is plain, but the server requires a link";
     AudioBeforeLink "audio_before_link" Error 3 "encrypted-link" []:
-        "CONTROL, which a client repeats only until the link has settled, follows AUDIO within 250 ms at least three times.", "AUDIO is sent before the link has settled";
+        "CONTROL, which a client repeats only until the link has settled, follows AUDIO within 250 ms at least three times, and follows another \
+         CONTROL without an opened packet between them.", "AUDIO is sent before the link has settled";
     Limited "limited" Warning 1 "limits-per-address" []:
-        "The server drops packets above its limits per address, on key exchanges or for repeated datagrams.", "packet exceeds a limit of the server";
+        "The server drops datagrams that the source repeats too often.", "datagram is repeated too often";
+    RateLimited "rate_limited" Note 1 "limits-per-address" []:
+        "The server drops packets above its limits per address or on key exchanges. All clients of an address share them, and a path that delivers \
+         at once what it has held back may exceed them.", "packet exceeds a limit of the server";
     Loss "loss" Note 1 "header" [SequenceStep SequenceRepeated SequenceRestart]:
         "At least 0.1 % of the sequences of AUDIO are missing, of at least 1,000.", "AUDIO is missing";
     Reordering "reordering" Note 1 "header" [SequenceStep SequenceRepeated]:
@@ -193,6 +204,11 @@ rules! {
 }
 
 impl RuleId {
+    /// The rules from one to another in the order of the table.
+    pub(super) const fn range(first: Self, last: Self) -> &'static [Self] {
+        IDS.split_at(first as usize).1.split_at(last as usize + 1 - first as usize).0
+    }
+
     /// The row of the table.
     pub fn rule(self) -> &'static Rule {
         &RULES[self as usize]
@@ -206,20 +222,32 @@ pub(super) struct Evidence {
     pub(super) count: u64,
     pub(super) expected: String,
     pub(super) received: String,
+    pub(super) first: Option<FirstPacket>,
 }
 
 /// Violations, at most one entry per rule.
 #[derive(Debug, Default)]
-pub(super) struct EvidenceList(pub(super) Vec<Evidence>);
+pub(super) struct EvidenceList {
+    pub(super) all: Vec<Evidence>,
+    /// The packet that is judged.
+    pub(super) packet: Option<FirstPacket>,
+}
 
 impl EvidenceList {
     /// Counts a violation. The texts, expected and received, are those of the first one.
     pub(super) fn add(&mut self, rule: RuleId, texts: impl FnOnce() -> (String, String)) {
-        if let Some(evidence) = self.0.iter_mut().find(|evidence| evidence.rule == rule) {
+        if let Some(evidence) = self.all.iter_mut().find(|evidence| evidence.rule == rule) {
             evidence.count += 1;
         } else {
             let (expected, received) = texts();
-            self.0.push(Evidence { rule, count: 1, expected, received });
+            self.all.push(Evidence { rule, count: 1, expected, received, first: self.packet });
+        }
+    }
+
+    /// The last `count` violations of a rule were none.
+    pub(super) fn take_back(&mut self, rule: RuleId, count: u64) {
+        if let Some(evidence) = self.all.iter_mut().find(|evidence| evidence.rule == rule) {
+            evidence.count = evidence.count.saturating_sub(count);
         }
     }
 
@@ -232,6 +260,6 @@ impl Evidence {
     pub(super) fn finding(&self) -> Finding {
         let Rule { id, severity, section, sentence, .. } = self.rule.rule();
         let message = format!("{sentence}: expected {}, received {}", self.expected, self.received);
-        Finding { rule: id, severity: *severity, message, count: self.count, section, first: None }
+        Finding { rule: id, severity: *severity, message, count: self.count, section, first: self.first }
     }
 }

@@ -22,6 +22,9 @@ const INAUDIBLE: u32 = (2.0_f32).to_bits() - (41 << 23);
 /// Length of the intervals for offset and silence.
 const WINDOW: Duration = Duration::from_secs(10);
 
+/// Length of the interval for silence, if there was no sound before.
+const FIRST_SILENCE: Duration = Duration::from_secs(2);
+
 /// Maximum mean of a channel.
 const MAX_OFFSET: f64 = 0.01;
 
@@ -72,27 +75,41 @@ pub(super) type SampleFault = (RuleId, &'static str, String);
 /// The samples of one source.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SampleCheck {
-    window_start: Option<Time>,
+    /// Time of AUDIO without interruptions at the start of the interval for the offset.
+    window_start: Duration,
     window_samples: u64,
     sums: [f64; LANES],
     silent_since: Option<Time>,
+    has_sound: bool,
+    /// Whether an interval for the offset has passed.
+    pub(super) is_offset_judged: bool,
 }
 
 impl SampleCheck {
-    /// Judges the payload of an AUDIO packet, whose length is a multiple of 4.
-    pub(super) fn on_payload(&mut self, at: Time, payload: &[u8], channels: usize, mut found: impl FnMut(SampleFault)) {
+    /// Judges the payload of an AUDIO packet, whose length is a multiple of 4, after `duration` of AUDIO.
+    pub(super) fn on_payload(
+        &mut self,
+        (at, duration): (Time, Duration),
+        payload: &[u8],
+        channels: usize,
+        mut found: impl FnMut(SampleFault),
+    ) {
         let (words, _) = payload.as_chunks::<4>();
         let scan = scan(words);
         if scan.peak >= FULL_SCALE.to_bits() || scan.tiny > 0 {
             fault(words, scan, channels).into_iter().for_each(&mut found);
         }
         if scan.zero < scan.samples {
-            self.silent_since = None;
-        } else if at.duration_since(*self.silent_since.get_or_insert(at)) >= WINDOW {
-            self.silent_since = Some(at);
-            found((RuleId::Silence, "sound", "only samples of exactly 0 for 10 s".to_owned()));
+            (self.silent_since, self.has_sound) = (None, true);
+        } else {
+            let window = if self.has_sound { WINDOW } else { FIRST_SILENCE };
+            if at.duration_since(*self.silent_since.get_or_insert(at)) >= window {
+                self.silent_since = Some(at);
+                let received = format!("only samples of exactly 0 for {} s", window.as_secs());
+                found((RuleId::Silence, "sound", received));
+            }
         }
-        if at.duration_since(*self.window_start.get_or_insert(at)) >= WINDOW {
+        if duration >= self.window_start + WINDOW {
             // With other numbers of channels, an accumulator mixes channels, and only the mean of all is known.
             let channels = if LANES.is_multiple_of(channels.max(1)) { channels.max(1) } else { 1 };
             let of_channel = |channel| self.sums.iter().skip(channel).step_by(channels).sum::<f64>();
@@ -102,7 +119,8 @@ impl SampleCheck {
             {
                 found((RuleId::DcOffset, "a mean within ±0.01", format!("a mean of {mean:.3} over 10 s")));
             }
-            (self.window_start, self.window_samples, self.sums) = (Some(at), 0, [0.0; LANES]);
+            (self.window_start, self.window_samples, self.sums) = (duration, 0, [0.0; LANES]);
+            self.is_offset_judged = true;
         }
         if scan.not_finite == 0 {
             self.window_samples += u64::from(scan.samples);

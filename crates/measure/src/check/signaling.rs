@@ -95,11 +95,13 @@ impl SignalingCheck {
                 details: None,
                 findings: findings.clone(),
                 history: SourceHistory::default(),
+                not_judged: Vec::new(),
             }
         };
         CheckReport {
             sources: self.connections.iter().map(source).collect(),
             untracked: self.untracked,
+            strangers: 0,
             server: "signaling-server".to_owned(),
             expectation: "connections joined a room",
             rules: STRICT_RULES.to_vec(),

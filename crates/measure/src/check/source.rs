@@ -10,8 +10,9 @@ use jamjam_core::time::Time;
 use jamjam_core::wire::stun::MAGIC_COOKIE;
 use jamjam_core::wire::{HEADER_LEN, Header, LatencyInfo, Packet, PacketError, PacketType, PingPayload, parse_packet};
 
-use super::rules::{Evidence, EvidenceList, Finding, RuleId};
-use super::stream::{Format, MAX_SILENCE, StreamCheck};
+use super::not_judged::not_judged;
+use super::rules::{Evidence, EvidenceList, Finding, FirstPacket, RuleId};
+use super::stream::{Format, MAX_RATE_ERROR_PPM, StreamCheck};
 use super::{CheckedSource, DriftReport, SourceHistory, SourceReport};
 
 /// Larger datagrams may be fragmented.
@@ -29,32 +30,58 @@ const RENEWAL: Duration = Duration::from_secs(2);
 /// CONTROL within this time after AUDIO belongs to the same link: clients repeat it at this interval.
 const CONTROL_INTERVAL: Duration = Duration::from_millis(250);
 
+/// A longer time without any datagram does not count for the interval of KEEPALIVEs: the client or its path was stopped.
+const MAX_ABSENCE: Duration = Duration::from_millis(2_500);
+
+/// A source that sends at least so many datagrams within this time, but none that is valid, is a client with a wrong header.
+const MIN_DATAGRAMS: (u32, Duration) = (20, Duration::from_secs(10));
+
 /// Time before the first findings.
 const FIRST_FINDINGS: Duration = Duration::from_secs(3);
 
 /// AUDIO packets for a share of loss, reordering and duplicates.
-const MIN_PACKETS: u64 = 1_000;
+pub(super) const MIN_PACKETS: u64 = 1_000;
+
+/// Length of the run from which on this drift is a warning, in parts per million.
+const MAX_DRIFTS_PPM: [(f64, f64); 2] = [(60.0, 100.0), (0.0, 500.0)];
 
 /// One source.
 #[derive(Debug, Default)]
 pub(super) struct SourceCheck {
     first_seen: Time,
     pub(super) last_seen: Time,
-    packets: u64,
-    evidence: EvidenceList,
+    pub(super) packets: u64,
+    /// Whether it has sent a packet or a STUN message that can be read, or so many others that it is a client.
+    pub(super) is_client: bool,
+    /// Start and datagrams of an interval without a valid datagram.
+    invalid: (Time, u32),
+    pub(super) evidence: EvidenceList,
     /// Rules whose findings were taken, as bits.
     taken: u64,
     pub(super) audio: StreamCheck,
     history: SourceHistory,
     pub(super) last_audio: Option<Time>,
+    /// The sequence of the first AUDIO, even if it cannot be opened.
+    pub(super) first_sequence: Option<u32>,
     keepalives: u64,
-    format: Option<Format>,
-    info_seen: bool,
-    first_opened: Option<Time>,
+    /// Time since the first AUDIO in which the client was there.
+    pub(super) presence: Duration,
+    pub(super) format: Option<Format>,
+    pub(super) info_seen: bool,
+    pub(super) first_opened: Option<Time>,
     opened: u64,
     replayed: u64,
-    last_control: Option<Time>,
+    /// Opened packets of this link, and the newest counter.
+    link_counters: (u64, u64),
+    no_keys: u64,
+    pub(super) last_control: Option<Time>,
     opened_since_control: bool,
+    /// When the last plain KEEPALIVE was found on an encrypted link, and how many in succession.
+    plain_keepalives: (Time, u64),
+    /// The port before a change, and when it changed.
+    pub(super) moved_from: Option<(SocketAddr, Time)>,
+    /// Another process whose AUDIO looked like a continuation.
+    rival: Option<SocketAddr>,
 }
 
 impl SourceCheck {
@@ -63,62 +90,92 @@ impl SourceCheck {
     }
 
     /// Whether the AUDIO of this source, seen for at least a second, continues with `header` from another port.
-    pub(super) fn is_continued_by(&self, header: Header, at: Time) -> bool {
-        let Some(previous) =
-            self.audio.previous.filter(|_| self.last_seen.duration_since(self.first_seen).as_secs() > 0)
-        else {
-            return false;
-        };
-        let packets = header.sequence.wrapping_sub(previous.header.sequence);
-        let samples = header.timestamp.wrapping_sub(previous.header.timestamp);
-        let size = self.format.map_or_else(|| samples / packets.max(1), |format| format.frame_size);
-        (1..1_000).contains(&packets)
-            && samples > 0
-            && samples == packets.wrapping_mul(size)
+    pub(super) fn is_continued_by(&self, header: Header, other: SocketAddr, at: Time) -> bool {
+        self.rival != Some(other)
+            && self.last_seen.duration_since(self.first_seen).as_secs() > 0
             && header.sequence > 100
             && at.duration_since(self.last_seen) < Duration::from_secs(30)
+            && self.audio.is_continued_by(header, self.format)
     }
 
     /// The source has another port now.
-    pub(super) fn on_port_change(&mut self, old: SocketAddr, new: SocketAddr) {
+    pub(super) fn on_port_change(&mut self, at: Time, old: SocketAddr, new: SocketAddr) {
+        self.moved_from = Some((old, at));
         let text = |address: SocketAddr| format!("port {}", address.port());
         self.evidence.add(RuleId::PortChange, || (text(old), text(new)));
     }
 
+    /// The other port belongs to another process, since the old one is still used.
+    pub(super) fn on_port_returned(&mut self, other: SocketAddr) {
+        (self.moved_from, self.rival) = (None, Some(other));
+        self.evidence.take_back(RuleId::PortChange, 1);
+    }
+
+    /// Whether it has sent AUDIO or CONTROL, and is reported even if it has left long ago.
+    pub(super) fn has_taken_part(&self) -> bool {
+        self.first_sequence.is_some() || self.last_control.is_some()
+    }
+
     /// Judges a datagram.
     pub(super) fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
-        let ObservedDatagram { at, bytes, is_opened, drop_reason, .. } = datagram;
+        let ObservedDatagram { at, bytes, is_opened, counter, drop_reason, .. } = datagram;
+        let absence = at.duration_since(self.last_seen);
+        if self.first_sequence.is_some() && absence < MAX_ABSENCE {
+            self.presence += absence;
+        }
         self.last_seen = self.last_seen.max(at);
         self.packets += 1;
+        let at_s = at.duration_since(self.first_seen).as_secs_f64();
+        self.evidence.packet = Some(FirstPacket { at_s, packet: "datagram", sequence: 0 });
         let is_stun = matches!(bytes, [0 | 1, _, _, _, cookie @ ..] if cookie.starts_with(&MAGIC_COOKIE));
         if drop_reason == Some(DropReason::Stun) {
+            self.on_invalid(at);
             return self.evidence.add_text(RuleId::Stun, "a Binding request of RFC 8489", "another message");
         } else if is_stun {
+            self.is_client = true;
             return;
         }
         let packet = match parse_packet(bytes) {
             Ok(packet) => packet,
-            Err(error) => return self.on_malformed(error),
+            Err(error) => {
+                self.on_invalid(at);
+                return self.on_malformed(error);
+            }
         };
+        self.is_client = true;
         let size = bytes.len() + if is_opened { SEAL_LEN } else { 0 };
         if size > MAX_DATAGRAM {
             self.evidence
                 .add(RuleId::DatagramSize, || (format!("at most {MAX_DATAGRAM} bytes"), format!("{size} bytes")));
         }
         let header = packet.header;
+        let (packet_type, sequence) = (header.packet_type, header.sequence);
+        self.evidence.packet = Some(FirstPacket { at_s, packet: packet_type.name(), sequence });
+        if packet_type == PacketType::Audio {
+            self.first_sequence.get_or_insert(sequence);
+        }
         if header.flags & RESERVED_FLAGS != 0 {
             self.evidence
                 .add(RuleId::ReservedFlags, || ("only bits 0 and 1".to_owned(), format!("{:#06x}", header.flags)));
         }
-        if header.packet_type == PacketType::Keepalive && !matches!(packet.payload, [1 | 2, _, _, _, _]) {
-            self.keepalives += u64::from(self.last_audio.is_some_and(|audio| at.duration_since(audio) < MAX_SILENCE));
+        if packet_type == PacketType::Keepalive && !matches!(packet.payload, [1 | 2, _, _, _, _]) {
+            self.keepalives += u64::from(self.first_sequence.is_some());
         }
         if is_opened {
-            self.on_opened(at);
+            self.on_opened(at, counter.unwrap_or(0));
         }
         if self.on_drop_reason(at, packet, drop_reason, header.is_sealed() && !is_opened) {
             self.on_content(at, packet);
         }
+    }
+
+    fn on_invalid(&mut self, at: Time) {
+        let (start, datagrams) = &mut self.invalid;
+        if *datagrams == 0 || at.duration_since(*start) > MIN_DATAGRAMS.1 {
+            (*start, *datagrams) = (at, 0);
+        }
+        *datagrams += 1;
+        self.is_client |= *datagrams >= MIN_DATAGRAMS.0;
     }
 
     fn on_malformed(&mut self, error: PacketError) {
@@ -134,7 +191,7 @@ impl SourceCheck {
         self.evidence.add(rule, || (expected.to_owned(), received));
     }
 
-    fn on_opened(&mut self, at: Time) {
+    fn on_opened(&mut self, at: Time, counter: u64) {
         if self.first_opened.is_none() {
             self.first_opened = Some(at);
             // LATENCY_INFO follows on the link.
@@ -142,9 +199,11 @@ impl SourceCheck {
         }
         if self.last_control.is_some() && !self.opened_since_control {
             self.audio.restart();
+            self.link_counters = (0, 0);
         }
         self.opened_since_control = true;
         self.opened += 1;
+        self.link_counters = (self.link_counters.0 + 1, self.link_counters.1.max(counter));
     }
 
     /// Judges why the server drops a packet. Returns whether its content can be judged.
@@ -157,15 +216,16 @@ impl SourceCheck {
             // The server has only keys that no packet has opened with.
             Some(DropReason::NoKeys) if is_renewing && !self.opened_since_control => self.on_not_opened(),
             Some(DropReason::NotOpened) if !(is_renewing && self.opened_since_control) => self.on_not_opened(),
-            Some(DropReason::NoKeys) | None if is_opaque => {
-                self.evidence.add_text(RuleId::NoKeys, "a key exchange before sealed packets", "a sealed packet");
-            }
+            Some(DropReason::NoKeys) | None if is_opaque => self.no_keys += 1,
             Some(DropReason::Plain) if self.first_opened.is_none() => {
                 self.evidence.add_text(RuleId::LinkRequired, "sealed AUDIO", "plain AUDIO");
             }
             Some(DropReason::Plain) if !is_renewing => {
                 let name = packet.header.packet_type.name();
                 self.evidence.add(RuleId::PlainAfterKeys, || (format!("sealed {name}"), format!("plain {name}")));
+                if packet.header.packet_type == PacketType::Keepalive {
+                    self.plain_keepalives = (at, self.plain_keepalives.1 + 1);
+                }
             }
             Some(DropReason::KeyExchange) => {
                 self.evidence.add_text(
@@ -177,9 +237,9 @@ impl SourceCheck {
             Some(
                 reason @ (DropReason::Repeated | DropReason::PacketRate | DropReason::BitRate | DropReason::KeyRate),
             ) => {
-                let name = reason.name();
-                self.evidence
-                    .add(RuleId::Limited, || ("packets within the limits".to_owned(), format!("one above ({name})")));
+                let rule = if reason == DropReason::Repeated { RuleId::Limited } else { RuleId::RateLimited };
+                let received = format!("one above ({})", reason.name());
+                self.evidence.add(rule, || ("packets within the limits".to_owned(), received));
             }
             _ => {}
         }
@@ -218,13 +278,19 @@ impl SourceCheck {
                 self.audio.on_packet(at, (header, payload), self.format, &mut self.evidence);
             }
             PacketType::Control => {
-                if self.last_audio.is_some_and(|audio| at.duration_since(audio) <= CONTROL_INTERVAL) {
+                // With the first CONTROL, a client may also begin another link.
+                let is_settled = self.last_control.is_none() || self.opened_since_control;
+                if !is_settled && self.last_audio.is_some_and(|audio| at.duration_since(audio) <= CONTROL_INTERVAL) {
                     let received = "CONTROL while AUDIO is sent";
                     self.evidence.add_text(
                         RuleId::AudioBeforeLink,
                         "AUDIO after a sealed packet of the server",
                         received,
                     );
+                }
+                let (last, count) = std::mem::take(&mut self.plain_keepalives);
+                if at.duration_since(last) < RENEWAL {
+                    self.evidence.take_back(RuleId::PlainAfterKeys, count);
                 }
                 (self.last_control, self.opened_since_control) = (Some(at), false);
             }
@@ -266,19 +332,17 @@ impl SourceCheck {
         if let Some((_, expected, received)) = wrong {
             self.evidence.add(RuleId::LatencyInfoValue, || (expected.to_owned(), received));
         }
-        if self.format != format {
-            self.format = format;
-            self.audio.on_format_change();
-        }
+        let old = std::mem::replace(&mut self.format, format);
+        self.audio.on_format_change(old, format);
     }
 
     /// Evidence that follows from totals.
     fn totals(&self) -> Vec<Evidence> {
         let mut all = Vec::new();
         let mut found = |rule, count, expected: &str, received: String| {
-            all.push(Evidence { rule, count, expected: expected.to_owned(), received });
+            all.push(Evidence { rule, count, expected: expected.to_owned(), received, first: None });
         };
-        let StreamCheck { sequences, duration, late, packets, .. } = &self.audio;
+        let StreamCheck { sequences, duration, late, packets, agreed, groups, .. } = &self.audio;
         let (distinct, lost) = (u64::from(sequences.distinct()), sequences.gaps());
         let ratio = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
         let loss = ratio(lost, distinct + lost);
@@ -303,45 +367,83 @@ impl SourceCheck {
         if let Some(mean) = self.audio.jitter.mean().filter(|mean| *mean >= 5e6) {
             found(RuleId::Jitter, 1, "less than 5 ms of jitter", format!("{:.1} ms", mean / 1e6));
         }
-        let seconds = duration.as_secs_f64();
-        let interval = seconds / self.keepalives.max(1) as f64;
-        if seconds >= 10.0 && !(0.5..=2.5).contains(&interval) {
+        let presence = self.presence.as_secs_f64();
+        let interval = presence / self.keepalives.max(1) as f64;
+        if presence >= 10.0 && !(0.5..=2.5).contains(&interval) {
             let received = if self.keepalives == 0 { "none".to_owned() } else { format!("one per {interval:.2} s") };
             found(RuleId::KeepaliveInterval, 1, "one per second", received);
         }
-        let is_info_due = if self.first_opened.is_some() { seconds >= 16.0 } else { seconds >= 10.0 && loss < 0.005 };
-        if is_info_due && !self.info_seen {
+        let seconds = duration.as_secs_f64();
+        if seconds >= 10.0 && !self.info_seen && self.has_whole_link() {
             found(RuleId::LatencyInfoMissing, 1, "one at the start", format!("none in {seconds:.0} s of AUDIO"));
         }
         if self.replayed >= 50 && self.replayed >= self.opened {
             let received = format!("{} of {} again or too late", self.replayed, self.replayed + self.opened);
             found(RuleId::CounterRepeated, self.replayed, "each counter once", received);
         }
+        // The last lost packets may be those that would have explained it.
+        let began_here = self.first_sequence == Some(0) && self.last_control.is_none() && self.first_opened.is_none();
+        if began_here && self.no_keys > 0 {
+            found(RuleId::NoKeys, self.no_keys, "a key exchange before sealed packets", "a sealed packet".to_owned());
+        }
         if let Some((rate, [low, high])) = self.drift() {
             let nearest = if low > 0.0 { low } else { -high };
             let ppm = low.midpoint(high);
-            if nearest > 10_000.0 {
-                let measured = f64::from(rate) * (1.0 + ppm / 1e6);
-                found(RuleId::PacketRate, 1, &format!("{rate} samples per second"), format!("{measured:.0}"));
-            } else if nearest > 100.0 && seconds >= 60.0 {
-                let received = format!("{ppm:.0} ppm (95 % interval {low:.0} to {high:.0})");
-                found(RuleId::ClockDrift, 1, "at most ±100 ppm", received);
+            let limit = self.max_drift_ppm();
+            if nearest > MAX_RATE_ERROR_PPM {
+                let factor = 1.0 + ppm / 1e6;
+                let channels = self.format.and_then(|format| format.channels).map_or(1.0, f64::from);
+                let is_interleaved = channels > 1.0 && (factor / channels - 1.0).abs() * 1e6 < MAX_RATE_ERROR_PPM;
+                let reason = if is_interleaved { ", so the timestamps count the samples of all channels" } else { "" };
+                let received = format!("{:.0}{reason}", f64::from(rate) * factor);
+                found(RuleId::PacketRate, 1, &format!("{rate} samples per second"), received);
+            } else if nearest > limit {
+                let source =
+                    if self.format.is_none() { ", the nearest standard rate, without LATENCY_INFO" } else { "" };
+                let received = format!("{ppm:.0} ppm (99.9 % interval {low:.0} to {high:.0})");
+                found(RuleId::ClockDrift, 1, &format!("at most ±{limit:.0} ppm of {rate} Hz{source}"), received);
             }
+        }
+        if let (Some(Format { frame_size, channels: announced, .. }), Some((size, channels))) = (self.format, *agreed) {
+            let announced = announced.map_or(channels, u32::from);
+            for (rule, announced, of_packets) in
+                [(RuleId::FrameSize, frame_size, size), (RuleId::ChannelCount, announced, channels)]
+            {
+                if announced != of_packets {
+                    found(rule, 1, &announced.to_string(), of_packets.to_string());
+                }
+            }
+        }
+        if let Some((size, interval)) = groups.found {
+            let received = format!("groups of {size} every {:.1} ms", interval.as_secs_f64() * 1e3);
+            let packet_ms = self.audio.packet_ns as f64 / 1e6;
+            found(RuleId::Pacing, 1, &format!("a packet every {packet_ms:.2} ms"), received);
         }
         all
     }
 
-    /// The stated sample rate, and the interval of the drift.
-    fn drift(&self) -> Option<(u32, [f64; 2])> {
-        let (rate, drift) = self.audio.drift.as_ref()?;
-        Some((*rate, drift.interval_ppm()?))
+    /// Whether the link began at this server, and none of its packets is missing.
+    pub(super) fn has_whole_link(&self) -> bool {
+        self.last_control.is_some() && self.first_opened.is_some() && self.link_counters.0 == self.link_counters.1 + 1
+    }
+
+    /// The drift that is a warning after this time.
+    pub(super) fn max_drift_ppm(&self) -> f64 {
+        let seconds = self.audio.pace(self.format).map_or(0.0, |pace| pace.drift.span().as_secs_f64());
+        MAX_DRIFTS_PPM.iter().find(|(from, _)| seconds >= *from).map_or(f64::MAX, |(_, ppm)| *ppm)
+    }
+
+    /// The sample rate, as announced or measured, and the interval of the drift.
+    pub(super) fn drift(&self) -> Option<(u32, [f64; 2])> {
+        let pace = self.audio.pace(self.format)?;
+        Some((pace.rate, pace.drift.interval_ppm()?))
     }
 
     /// The findings with their rules, except of the rules `taken`, the worst first.
     fn findings(&self, taken: u64) -> Vec<(RuleId, Finding)> {
         let is_enough = |evidence: &&Evidence| evidence.count >= evidence.rule.rule().min_count;
         let totals = self.totals();
-        let all: Vec<&Evidence> = self.evidence.0.iter().chain(&totals).filter(is_enough).collect();
+        let all: Vec<&Evidence> = self.evidence.all.iter().chain(&totals).filter(is_enough).collect();
         let is_found = |rule: &RuleId| all.iter().any(|evidence| evidence.rule == *rule);
         let new = all.iter().filter(|evidence| taken & 1 << evidence.rule as u8 == 0);
         let kept = new.filter(|evidence| !evidence.rule.rule().suppressed_by.iter().any(is_found));
@@ -371,20 +473,22 @@ impl SourceCheck {
             packets: self.packets,
             audio: self.audio.packets,
             duration_s: self.last_seen.duration_since(self.first_seen).as_secs_f64(),
-            frame_size: self.format.map(|format| format.frame_size),
-            sample_rate: self.format.map(|format| format.sample_rate),
+            frame_size: self.audio.agreed.map(|(size, _)| size).or(self.format.map(|format| format.frame_size)),
+            sample_rate: self.audio.pace(self.format).map(|pace| pace.rate),
             channels: self.audio.channels(self.format),
             link: if self.first_opened.is_some() { "encrypted" } else { "plain" },
             lost: self.audio.sequences.gaps(),
             drift,
         };
+        let (rules, findings): (Vec<_>, Vec<_>) = self.findings(0).into_iter().unzip();
         CheckedSource {
             name: source.to_string(),
             facts: facts(&report),
             took_part: report.audio > 0,
             details: Some(report),
-            findings: self.findings(0).into_iter().map(|(_, finding)| finding).collect(),
             history: self.history.clone(),
+            not_judged: not_judged(self, &rules),
+            findings,
         }
     }
 }

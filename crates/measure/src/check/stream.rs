@@ -1,24 +1,33 @@
 //! The AUDIO stream of one source: sequences, timestamps, lengths, pace and samples.
+//!
+//! The packets decide: their lengths, sequences, timestamps and arrivals must agree with each other. LATENCY_INFO describes the device of the
+//! client, and only its sample rate is binding.
 
 use std::time::Duration;
 
-use jamjam_core::stats::{DriftEstimator, Jitter, SequenceArrival, SequenceTracker};
+use jamjam_core::stats::{Jitter, SequenceArrival, SequenceTracker};
 use jamjam_core::time::{NANOS_PER_SECOND, Time};
 use jamjam_core::wire::Header;
 
+use super::pace::{MIN_PAUSE_NS, Pace};
 use super::pacing::GroupDetector;
 use super::rules::{EvidenceList, RuleId};
 use super::samples::SampleCheck;
 
 /// Number of equal steps of the sequence that are no loss.
-const WRONG_STEPS: u32 = 30;
+pub(super) const WRONG_STEPS: u32 = 30;
 
-/// A longer time without AUDIO interrupts the stream, and neither counts as time of AUDIO nor affects the drift.
-pub(super) const MAX_SILENCE: Duration = Duration::from_millis(500);
+/// A longer time without AUDIO is no time of AUDIO.
+const MAX_SILENCE: Duration = Duration::from_millis(500);
 
-/// How long packets may contradict LATENCY_INFO: at the start, because packets overtake each other, and after a change of the format, because
-/// LATENCY_INFO is repeated every 5 s and one may be lost.
-const FORMAT_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(11)];
+/// One of them is the rate of a client without LATENCY_INFO. The first one is assumed until that is known.
+const STANDARD_RATES: [u32; 3] = [48_000, 44_100, 96_000];
+
+/// Maximum error of a rate, in parts per million.
+pub(super) const MAX_RATE_ERROR_PPM: f64 = 10_000.0;
+
+/// Maximum number of channels, unless LATENCY_INFO states more: a timestamp that counts packets looks like one of many channels.
+const MAX_CHANNELS: u32 = 8;
 
 /// The properties of the AUDIO according to LATENCY_INFO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +43,8 @@ pub(super) struct Format {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Previous {
     pub(super) header: Header,
-    pub(super) payload_len: usize,
-    pub(super) at: Time,
+    payload_len: usize,
+    at: Time,
 }
 
 /// The AUDIO stream of one source.
@@ -45,43 +54,92 @@ pub(super) struct StreamCheck {
     pub(super) late: u64,
     pub(super) sequences: SequenceTracker,
     pub(super) previous: Option<Previous>,
-    /// The last difference of two sequences other than 1, and how often it occurred in a row.
+    /// The last difference of two sequences that is no loss, and how often it occurred in a row.
     wrong_step: (u32, u32),
     /// The newest sequence that is too old for the window.
     old: Option<u32>,
     /// Time of AUDIO without interruptions.
     pub(super) duration: Duration,
-    format_matched: bool,
-    mismatch_since: Option<Time>,
+    /// Pairs of packets with consecutive sequences.
+    pub(super) pairs: u64,
+    /// The fewest and the most samples of a packet.
+    samples: Option<(u32, u32)>,
+    /// Samples per channel and channels, from the last length that agrees with its timestamps.
+    pub(super) agreed: Option<(u32, u32)>,
+    /// Whether the last pair did not agree.
+    is_disagreeing: bool,
     /// The timestamp without wrapping.
-    position: u64,
-    /// With the sample rate for which it is valid.
-    pub(super) drift: Option<(u32, DriftEstimator)>,
+    position: Option<u64>,
+    /// At the announced rate, or at all standard rates.
+    paces: Vec<Pace>,
     pub(super) jitter: Jitter,
-    groups: GroupDetector,
-    samples: SampleCheck,
+    /// Sum of the changes of the lateness.
+    transit: i64,
+    pub(super) packet_ns: u64,
+    pub(super) groups: GroupDetector,
+    pub(super) content: SampleCheck,
 }
 
 impl StreamCheck {
-    /// Channels according to LATENCY_INFO, otherwise to the last packet.
+    /// Channels according to the packets, otherwise to LATENCY_INFO.
     pub(super) fn channels(&self, format: Option<Format>) -> Option<usize> {
-        let Format { frame_size, channels, .. } = format?;
-        let counted = || Some(self.previous?.payload_len / 4).map(|samples| samples / frame_size.max(1) as usize);
-        channels.map(usize::from).or_else(counted).filter(|channels| *channels > 0)
+        let announced = || format?.channels.map(usize::from);
+        self.agreed.map(|(_, channels)| channels as usize).or_else(announced)
+    }
+
+    /// The pace at the announced rate, otherwise at the standard rate that is measured.
+    pub(super) fn pace(&self, format: Option<Format>) -> Option<&Pace> {
+        if format.is_some() {
+            return self.paces.first();
+        }
+        let is_right = |pace: &&Pace| pace.drift.estimate().is_some_and(|drift| drift.ppm.abs() < MAX_RATE_ERROR_PPM);
+        self.paces.iter().min_by_key(|pace| pace.mean_wander()).filter(is_right)
     }
 
     /// LATENCY_INFO was received with another content than before.
-    pub(super) fn on_format_change(&mut self) {
-        self.mismatch_since = None;
+    pub(super) fn on_format_change(&mut self, old: Option<Format>, new: Option<Format>) {
+        let Some(rate) = new.map(|format| format.sample_rate) else { return };
+        if old.is_some_and(|old| old.sample_rate != rate) {
+            self.paces.clear();
+        }
+        self.paces.retain(|pace| pace.rate == rate);
+        if self.paces.is_empty() {
+            self.paces.push(Pace::new(rate));
+        }
     }
 
-    /// A new link was agreed: sequences may start again.
+    /// A new link was agreed: sequences and timestamps may start again.
     pub(super) fn restart(&mut self) {
         self.sequences.restart();
         self.previous = None;
-        if let Some((_, drift)) = &mut self.drift {
-            drift.on_discontinuity();
-        }
+        self.restart_pace();
+    }
+
+    fn restart_pace(&mut self) {
+        self.position = None;
+        self.paces.iter_mut().for_each(Pace::restart);
+    }
+
+    /// The possible samples per channel of `packets` packets.
+    fn possible_advance(&self, packets: u32, format: Option<Format>) -> std::ops::RangeInclusive<u64> {
+        let (fewest, most) = self.samples.unwrap_or_default();
+        let [fewest, most] = match self.agreed {
+            Some((_, channels)) => [fewest, most].map(|samples| samples / channels),
+            // Mono, stereo, or as announced.
+            None => [(fewest / 2).min(format.map_or(u32::MAX, |format| format.frame_size)), most],
+        };
+        u64::from(packets) * u64::from(fewest)..=u64::from(packets) * u64::from(most)
+    }
+
+    /// Whether the stream may continue with `header`.
+    pub(super) fn is_continued_by(&self, header: Header, format: Option<Format>) -> bool {
+        self.previous.is_some_and(|previous| {
+            let packets = header.sequence.wrapping_sub(previous.header.sequence);
+            let samples = header.timestamp.wrapping_sub(previous.header.timestamp);
+            (1..1_000).contains(&packets)
+                && samples > 0
+                && self.possible_advance(packets, format).contains(&samples.into())
+        })
     }
 
     /// Judges a packet.
@@ -93,54 +151,86 @@ impl StreamCheck {
         evidence: &mut EvidenceList,
     ) {
         self.packets += 1;
+        if self.paces.is_empty() {
+            self.paces.extend(STANDARD_RATES.map(Pace::new));
+        }
+        let samples = (payload.len() / 4) as u32;
+        let (fewest, most) = self.samples.unwrap_or((samples, samples));
+        self.samples = Some((fewest.min(samples), most.max(samples)));
         let Header { sequence, timestamp, .. } = header;
         let previous = self.previous.replace(Previous { header, payload_len: payload.len(), at });
         let step = previous.map(|previous| sequence.wrapping_sub(previous.header.sequence));
-        let advance = previous.map(|previous| timestamp.wrapping_sub(previous.header.timestamp));
+        let advance = previous.map_or(0, |previous| timestamp.wrapping_sub(previous.header.timestamp));
         let silence = previous.map_or(Duration::MAX, |previous| at.duration_since(previous.at));
         if silence < MAX_SILENCE {
             self.duration += silence;
         }
-        self.judge_sequence(header, step, evidence);
-        if step == Some(0) && advance != Some(0) {
+        let is_restart = self.judge_sequence(header, (step, advance), format, evidence);
+        if step == Some(0) && advance != 0 {
             evidence.add(RuleId::SequenceRepeated, || ("an advance by 1".to_owned(), format!("{sequence} again")));
         }
+        let ahead = self.position.map_or(0, |position| timestamp.wrapping_sub(position as u32).cast_signed());
+        if is_restart || step == Some(1) && advance.cast_signed() <= 0 {
+            self.restart_pace();
+        }
+        // A position far below zero cannot occur: it begins with the first timestamp plus 2^32.
+        let position = self
+            .position
+            .map_or(u64::from(timestamp) + (1 << 32), |position| position.saturating_add_signed(ahead.into()));
         let is_pcm = format.is_none_or(|format| format.is_pcm);
-        if is_pcm && let (Some(1), Some(previous)) = (step, previous) {
-            self.judge_format(at, (previous, timestamp), format, evidence);
+        if step != Some(1) {
+            self.is_disagreeing = false;
+        } else if is_pcm && let Some(previous) = previous {
+            let is_ahead = self.paces.iter().all(|pace| pace.is_ahead(position, at));
+            self.judge_format((previous, timestamp), is_ahead, format, evidence);
         }
         if is_pcm && payload.len().is_multiple_of(4) && !payload.is_empty() {
             let channels = self.channels(format).unwrap_or(1);
-            self.samples.on_payload(at, payload, channels, |(rule, expected, received)| {
+            self.content.on_payload((at, self.duration), payload, channels, |(rule, expected, received)| {
                 evidence.add(rule, || (expected.to_owned(), received));
             });
         }
-        self.judge_pace(at, timestamp, (advance, silence), format, evidence);
+        // Only packets that are newer than all others have a pace.
+        if self.position.is_none_or(|newest| position > newest) {
+            self.on_newest(at, position);
+        }
     }
 
-    fn judge_sequence(&mut self, header: Header, step: Option<u32>, evidence: &mut EvidenceList) {
+    /// Judges the sequence. Returns whether the client has started again.
+    fn judge_sequence(
+        &mut self,
+        header: Header,
+        (step, advance): (Option<u32>, u32),
+        format: Option<Format>,
+        evidence: &mut EvidenceList,
+    ) -> bool {
         let sequence = header.sequence;
         let newest = self.sequences.newest();
+        let mut is_restart = false;
         match self.sequences.record(sequence) {
             SequenceArrival::Late => self.late += 1,
             SequenceArrival::Start if self.packets == 1 && sequence > 1 => {
                 evidence.add(RuleId::FirstSequence, || ("0 or 1".to_owned(), sequence.to_string()));
             }
-            SequenceArrival::Start if newest.is_some() => {
-                let last = newest.unwrap_or(0).wrapping_add(1);
-                evidence.add(RuleId::SequenceRestart, || (last.to_string(), sequence.to_string()));
-            }
+            SequenceArrival::Start => is_restart = newest.is_some(),
             // Two old packets in order are no late packets.
             SequenceArrival::TooOld if self.old.replace(sequence) == Some(sequence.wrapping_sub(1)) => {
-                let last = newest.unwrap_or(0).wrapping_add(1);
-                evidence.add(RuleId::SequenceRestart, || (last.to_string(), sequence.to_string()));
                 self.sequences.restart();
                 self.sequences.record(sequence);
+                is_restart = true;
             }
             _ => {}
         }
+        if is_restart {
+            let last = newest.unwrap_or(0).wrapping_add(1);
+            evidence.add(RuleId::SequenceRestart, || (last.to_string(), sequence.to_string()));
+        }
         match step {
             Some(1) | None => self.wrong_step.1 = 0,
+            // The timestamps count the packets that are missing.
+            Some(step @ 2..0x8000_0000) if self.possible_advance(step, format).contains(&advance.into()) => {
+                self.wrong_step.1 = 0;
+            }
             Some(step) if step == self.wrong_step.0 => self.wrong_step.1 += 1,
             Some(step) => self.wrong_step = (step, 1),
         }
@@ -149,97 +239,75 @@ impl StreamCheck {
             evidence
                 .add(RuleId::SequenceStep, || ("an advance by 1".to_owned(), format!("{}{order}", step.cast_signed())));
         }
+        is_restart
     }
 
-    /// Judges a packet, after which the next one has the timestamp `next`.
+    /// Judges a packet, after which the next one has the timestamp `next`, which may be ahead of time.
     fn judge_format(
         &mut self,
-        at: Time,
         (previous, next): (Previous, u32),
+        is_ahead: bool,
         format: Option<Format>,
         evidence: &mut EvidenceList,
     ) {
+        self.pairs += 1;
         let (len, timestamp) = (previous.payload_len, previous.header.timestamp);
-        let advance = next.wrapping_sub(timestamp);
-        let reversed = next.swap_bytes().wrapping_sub(timestamp.swap_bytes());
         if len == 0 || !len.is_multiple_of(4) {
             return evidence
                 .add(RuleId::PayloadLength, || ("a multiple of 4 bytes".to_owned(), format!("{len} bytes")));
         }
-        let (samples, step) = (len as u64 / 4, u64::from(advance));
-        let is_part = |step: u64| step > 0 && samples.is_multiple_of(step);
-        let bytes = |channels: u64, size: u64| format!("{} bytes", 4 * channels * size);
-        let wrong_step = |expected: String| {
-            let order = if is_part(reversed.into()) && !is_part(step) { ", so it is little-endian" } else { "" };
-            (RuleId::TimestampStep, expected, format!("{}{order}", advance.cast_signed()))
-        };
-        let Some(Format { frame_size, channels, .. }) = format else {
-            if !is_part(step) {
-                let (rule, expected, received) = wrong_step(format!("{samples}, or less for several channels"));
-                evidence.add(rule, || (expected, received));
+        let (samples, advance) = ((len / 4) as u32, next.wrapping_sub(timestamp));
+        let announced = format.and_then(|format| Some((format.frame_size, u32::from(format.channels?))));
+        let max_channels = announced.map_or(MAX_CHANNELS, |(_, channels)| channels.max(MAX_CHANNELS));
+        let agrees = |advance: u32| advance > 0 && samples.is_multiple_of(advance) && samples / advance <= max_channels;
+        let was_disagreeing = std::mem::replace(&mut self.is_disagreeing, !agrees(advance));
+        if agrees(advance) {
+            self.agreed = Some((advance, samples / advance));
+            return;
+        }
+        let channels = self.agreed.or(announced).map_or(1, |(_, channels)| channels.max(1));
+        let expected = samples / channels;
+        // The timestamp counts on in a pause, which is not followed by another one at once.
+        if advance.cast_signed() > expected.cast_signed() && !is_ahead && !was_disagreeing {
+            return;
+        }
+        let bytes = |(size, channels): (u32, u32)| format!("{} bytes", 4 * u64::from(size) * u64::from(channels));
+        match announced {
+            Some((size, channels)) if advance == size && samples != size.saturating_mul(channels) => {
+                evidence.add(RuleId::PayloadLength, || (bytes((size, channels)), format!("{len} bytes")));
             }
-            return;
-        };
-        let size = u64::from(frame_size.max(1));
-        let fits = channels.map_or(samples.is_multiple_of(size), |channels| samples == size * u64::from(channels));
-        if fits && step == size {
-            (self.format_matched, self.mismatch_since) = (true, None);
-            return;
+            _ => evidence.add(RuleId::TimestampStep, || {
+                let reversed = next.swap_bytes().wrapping_sub(timestamp.swap_bytes());
+                let order = if agrees(reversed) { ", so it is little-endian" } else { "" };
+                let expected = match self.agreed.or(announced) {
+                    Some(_) => expected.to_string(),
+                    None => format!("{samples}, or less for several channels"),
+                };
+                (expected, format!("{}{order}", advance.cast_signed()))
+            }),
         }
-        let since = *self.mismatch_since.get_or_insert(at);
-        if at.duration_since(since) < FORMAT_DELAYS[usize::from(self.format_matched)] {
-            return;
-        }
-        let (rule, expected, received) = match channels.map(u64::from) {
-            _ if fits => wrong_step(size.to_string()),
-            Some(channels) if step == size => (RuleId::ChannelCount, bytes(channels, size), format!("{len} bytes")),
-            Some(channels) if samples == step * channels => (RuleId::FrameSize, step.to_string(), size.to_string()),
-            None if step != size && is_part(step) => (RuleId::FrameSize, step.to_string(), size.to_string()),
-            channels => (RuleId::PayloadLength, bytes(channels.unwrap_or(1), size), format!("{len} bytes")),
-        };
-        evidence.add(rule, || (expected, received));
     }
 
-    /// Only packets that are newer than all others have a pace.
-    fn judge_pace(
-        &mut self,
-        at: Time,
-        timestamp: u32,
-        (advance, silence): (Option<u32>, Duration),
-        format: Option<Format>,
-        evidence: &mut EvidenceList,
-    ) {
-        let Some(Format { sample_rate: rate @ 1.., frame_size, .. }) = format else { return };
-        let ahead = timestamp.wrapping_sub(self.position as u32).cast_signed();
-        let is_interrupted = advance.is_none() || silence >= MAX_SILENCE || ahead.unsigned_abs() > rate;
-        if ahead <= 0 && !is_interrupted {
-            return;
+    /// Records the pace of a packet that is newer than all others.
+    fn on_newest(&mut self, at: Time, position: u64) {
+        let advance = position - self.position.replace(position).unwrap_or(position);
+        let mut change = 0;
+        for pace in self.paces.iter_mut().rev() {
+            change = pace.on_packet(position, at);
         }
-        if self.drift.as_ref().is_none_or(|(of_rate, _)| *of_rate != rate) {
-            self.drift = Some((rate, DriftEstimator::new(rate)));
-            self.jitter = Jitter::default();
-        }
-        let Some((_, drift)) = &mut self.drift else { return };
-        if is_interrupted {
-            drift.on_discontinuity();
-        }
-        // A position far below zero cannot occur: it begins with the first timestamp plus 2^32.
-        self.position = if self.position == 0 {
-            u64::from(timestamp) + (1 << 32)
-        } else {
-            self.position.saturating_add_signed(ahead.into())
-        };
-        drift.on_position(self.position, at);
-        let audio_ns = u128::from(self.position) * u128::from(NANOS_PER_SECOND) / u128::from(rate);
-        if is_interrupted {
+        // The pace of the first rate is the last one.
+        let rate = self.paces.first().map_or(STANDARD_RATES[0], |pace| pace.rate);
+        self.packet_ns = match self.agreed {
+            Some((size, _)) => u64::from(size),
+            None => advance,
+        } * NANOS_PER_SECOND
+            / u64::from(rate.max(1));
+        if advance == 0 || change.abs() >= MIN_PAUSE_NS {
             self.jitter.skip();
+            self.transit = 0;
         }
-        self.jitter.on_transit(at.as_nanos().wrapping_sub(audio_ns as u64).cast_signed());
-        let packet_ns = u64::from(frame_size) * NANOS_PER_SECOND / u64::from(rate);
-        if let Some(size) = self.groups.on_arrival(at, packet_ns) {
-            let group_ms = size as f64 * packet_ns as f64 / 1e6;
-            let received = format!("groups of {size} every {group_ms:.1} ms");
-            evidence.add(RuleId::Pacing, || (format!("a packet every {:.2} ms", packet_ns as f64 / 1e6), received));
-        }
+        self.transit += change;
+        self.jitter.on_transit(self.transit);
+        self.groups.on_arrival(at, self.packet_ns);
     }
 }

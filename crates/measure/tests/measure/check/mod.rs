@@ -4,5 +4,8 @@ mod documents;
 mod drift;
 mod networks;
 mod signaling;
+mod simulated_client;
+mod simulation;
+mod sources;
 mod wrong_client;
 mod wrong_clients;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jamjam_core::echo::DropReason;
 use jamjam_core::impairment::splitmix64;
 use jamjam_core::time::Time;
-use jamjam_measure::check::Severity;
+use jamjam_measure::check::{Finding, Severity};
 
 use super::wrong_client::{Sent, client};
 use super::wrong_clients::findings;
@@ -91,7 +91,6 @@ fn wrong_client_is_still_found_on_a_bad_path() {
     for (name, rule) in [
         ("timestamp-constant", "timestamp_step"),
         ("samples-16-bit", "sample_format"),
-        ("channel-count-1-for-stereo", "channel_count"),
         ("timer-of-3-ms", "packet_rate"),
         ("plain-after-keys", "plain_after_keys"),
         ("audio-before-link", "audio_before_link"),
@@ -147,9 +146,11 @@ fn format_may_change_before_its_latency_info_arrives() {
         sent.sort_by_key(|datagram| datagram.at);
         findings(&sent)
     };
-    let found = changed(6);
-    assert!(found.iter().all(|finding| finding.severity == Severity::Note), "{found:#?}");
-    assert_eq!(changed(25)[0].rule, "frame_size");
+    for stated_after_s in [6, 25] {
+        let found = changed(stated_after_s);
+        let is_right = |finding: &Finding| finding.severity == Severity::Note && finding.rule != "frame_size";
+        assert!(found.iter().all(is_right), "{found:#?}");
+    }
 }
 
 #[test]

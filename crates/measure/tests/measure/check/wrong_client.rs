@@ -14,13 +14,14 @@ pub(super) struct Sent {
     pub(super) source: SocketAddr,
     pub(super) bytes: Vec<u8>,
     pub(super) is_opened: bool,
+    pub(super) counter: Option<u64>,
     pub(super) drop_reason: Option<DropReason>,
 }
 
 impl Sent {
     pub(super) fn observed(&self) -> ObservedDatagram<'_> {
-        let Self { at, source, ref bytes, is_opened, drop_reason } = *self;
-        ObservedDatagram { at, source, dst_ip: None, bytes, is_opened, drop_reason }
+        let Self { at, source, ref bytes, is_opened, counter, drop_reason } = *self;
+        ObservedDatagram { at, source, dst_ip: None, bytes, is_opened, counter, drop_reason }
     }
 }
 
@@ -186,12 +187,22 @@ struct Outbox<'a> {
     next_control: Time,
     controls: u32,
     sealed: u32,
+    opened: u64,
     sent: Vec<Sent>,
 }
 
 impl<'a> Outbox<'a> {
     fn new(link: &'a str) -> Self {
-        Self { link, now: Time::ZERO, port: 40_000, next_control: Time::ZERO, controls: 0, sealed: 0, sent: Vec::new() }
+        Self {
+            link,
+            now: Time::ZERO,
+            port: 40_000,
+            next_control: Time::ZERO,
+            controls: 0,
+            sealed: 0,
+            opened: 0,
+            sent: Vec::new(),
+        }
     }
 
     fn at(&mut self, now: Time, is_port_changed: bool) {
@@ -242,7 +253,9 @@ impl<'a> Outbox<'a> {
 
     fn push(&mut self, bytes: Vec<u8>, is_opened: bool, drop_reason: Option<DropReason>) {
         let source = SocketAddr::from(([192, 0, 2, 7], self.port));
-        self.sent.push(Sent { at: self.now, source, bytes, is_opened, drop_reason });
+        let counter = is_opened.then_some(self.opened);
+        self.opened += u64::from(is_opened);
+        self.sent.push(Sent { at: self.now, source, bytes, is_opened, counter, drop_reason });
     }
 }
 

@@ -1,0 +1,155 @@
+//! Which sources are judged: places, addresses that are no clients, and ports that change. And the verdict.
+
+use std::net::SocketAddr;
+
+use jamjam_core::echo::SourceObserver;
+use jamjam_core::time::Time;
+use jamjam_measure::check::{CheckReport, CheckResult, CheckVerdict, ClientCheck, Severity};
+
+use super::wrong_client::{Sent, client};
+
+/// A datagram at `ms`.
+fn datagram(ms: u64, port: u16, bytes: &[u8]) -> Sent {
+    let source = SocketAddr::from(([192, 0, 2, 7], port));
+    Sent {
+        at: Time::from_millis(ms),
+        source,
+        bytes: bytes.to_vec(),
+        is_opened: false,
+        counter: None,
+        drop_reason: None,
+    }
+}
+
+fn keepalive(ms: u64, port: u16) -> Sent {
+    datagram(ms, port, &[1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+}
+
+fn check(mut sent: Vec<Sent>) -> CheckReport {
+    sent.sort_by_key(|datagram| datagram.at);
+    let mut check = ClientCheck::new();
+    for datagram in &sent {
+        check.on_datagram(datagram.observed());
+    }
+    check.report()
+}
+
+fn verdict(report: CheckReport, expected: usize) -> (CheckVerdict, String) {
+    let result = CheckResult::new(report, Severity::Error, expected);
+    (result.verdict, result.text().lines().last().unwrap().to_owned())
+}
+
+/// Queries of DNS, SNMP, SIP, RTP, RTCP, and scans.
+const FOREIGN: [&[u8]; 8] = [
+    b"",
+    b"\0",
+    b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x01\0\x01",
+    b"0&\x02\x01\x01\x04\x06public",
+    b"OPTIONS sip:nm SIP/2.0\r\n",
+    b"\x80\x60\0\x01\0\0\0\xa0\0\0\0\x01data",
+    b"\x80\xc8\0\x06\0\0\0\x01",
+    b"GET / HTTP/1.0\r\n\r\n",
+];
+
+#[test]
+fn foreign_datagrams_accuse_nobody_and_a_note_counts_their_addresses() {
+    let mut sent = client("correct-2-channels-48000-plain").datagrams();
+    sent.extend((0..8).map(|n| datagram(2_000, 50_000 + n, FOREIGN[usize::from(n)])));
+    let report = check(sent);
+    assert_eq!((report.sources.len(), report.strangers, report.untracked), (1, 8, 0));
+    assert!(report.sources[0].findings.is_empty());
+    assert_eq!(verdict(report, 1), (CheckVerdict::Passed, "PASSED".to_owned()));
+}
+
+#[test]
+fn twenty_datagrams_in_ten_seconds_are_a_client_with_a_wrong_header() {
+    let wrong = |count: u64| check((0..count).map(|n| datagram(n * 500, 1, &[2; 524])).collect());
+    assert_eq!((wrong(19).sources.len(), wrong(19).strangers), (0, 1));
+    let report = wrong(20);
+    assert_eq!((report.sources[0].findings[0].rule, report.strangers), ("version", 0));
+    assert_eq!(verdict(report, 0).0, CheckVerdict::Failed);
+    assert_eq!(verdict(wrong(19), 1).1, "NOT JUDGED: 0 of 1 expected sources sent AUDIO");
+    assert_eq!(verdict(wrong(19), 0), (CheckVerdict::NotJudged, "NOT JUDGED".to_owned()));
+}
+
+#[test]
+fn probes_over_hours_take_no_place_from_clients() {
+    let mut sent = client("correct-2-channels-48000-plain").datagrams();
+    sent.extend((0..5_000).map(|n| keepalive(60_000 + u64::from(n) * 30_000, 50_000 + n % 5_000)));
+    let report = check(sent);
+    let first = &report.sources[0];
+    assert_eq!((&*first.name, first.took_part, report.untracked), ("192.0.2.7:40000", true, 0));
+    assert_eq!(verdict(report, 1).0, CheckVerdict::Passed);
+}
+
+#[test]
+fn invented_ports_displace_no_client_and_the_run_does_not_pass() {
+    let wrong = client("samples-16-bit").datagrams();
+    let audio = wrong.iter().find(|datagram| datagram.bytes[1] == 1).unwrap().bytes.clone();
+    // 2,000 ports with one AUDIO packet before the client, and while it sends.
+    let mut sent: Vec<Sent> = (0..2_000).map(|n| datagram(u64::from(n) / 4, 1 + n, &audio)).collect();
+    sent.extend((0..2_000).map(|n| datagram(1_500 + u64::from(n), 10_000 + n, &audio)));
+    sent.extend(wrong);
+    let report = check(sent);
+    let of_client = report.sources.iter().find(|source| source.name.ends_with(":40000")).unwrap();
+    assert_eq!(of_client.findings[0].rule, "sample_format");
+    // 4,001 sources for 1,024 places.
+    assert_eq!(report.untracked, 4_001 - 1_024);
+    let text = verdict(report, 1).1;
+    assert!(text.ends_with("2977 packets or connections of further clients were not judged"), "{text}");
+}
+
+#[test]
+fn client_whose_link_never_settles_is_reported() {
+    let control = [&[1, 3][..], &[0; 10], &[1, 1], &[7; 32]].concat();
+    let report = check((0..40).map(|n| datagram(n * 250, 1, &control)).collect());
+    let audio = &report.sources[0].not_judged[0];
+    assert_eq!((audio.what, &*audio.reason), ("AUDIO", "none was sent after the key exchange"));
+    assert_eq!(verdict(report, 1).0, CheckVerdict::NotJudged);
+}
+
+/// Two processes that started at the same time send the same sequences and timestamps. The server starts later.
+#[test]
+fn another_process_takes_over_no_record_of_a_client() {
+    let mut sent = client("correct-2-channels-48000-plain").datagrams();
+    let start = Time::from_millis(2_000);
+    let later = sent.iter().filter(|datagram| datagram.at > Time::from_millis(5_000)).cloned();
+    let other: Vec<Sent> = later
+        .map(|mut datagram| {
+            datagram.source.set_port(50_000);
+            // Two packets ahead.
+            datagram.at = Time::from_nanos(datagram.at.as_nanos() - 6_000_000);
+            datagram
+        })
+        .collect();
+    sent.extend(other);
+    sent.retain(|datagram| datagram.at >= start);
+    let report = check(sent);
+    let names: Vec<_> = report.sources.iter().map(|source| &*source.name).collect();
+    assert_eq!(names, ["192.0.2.7:40000", "192.0.2.7:50000"]);
+    let severe = |source: &jamjam_measure::check::CheckedSource| {
+        source.findings.iter().filter(|finding| finding.severity > Severity::Note).count()
+    };
+    assert_eq!(report.sources.iter().map(severe).sum::<usize>(), 0, "{report:#?}");
+    assert!(report.sources.iter().all(|source| source.findings.iter().all(|finding| finding.rule != "port_change")));
+}
+
+#[test]
+fn every_format_says_what_was_not_judged() {
+    let sent = client("clock-2000-ppm-slow").datagrams();
+    let result = CheckResult::new(check(sent), Severity::Error, 1);
+    let junit = result.junit().unwrap();
+    let json = serde_json::to_value(&result).unwrap();
+    assert_eq!(json["verdict"], "passed");
+    assert_eq!(json["sources"][0]["not_judged"][0]["what"], "encrypted link");
+    let line = "not judged: encrypted link (no key exchange)";
+    assert!(
+        result.text().contains(line) && result.markdown().contains("not judged: encrypted link"),
+        "{}",
+        result.text()
+    );
+    assert!(result.html("").contains(line));
+    assert!(result.text().ends_with("PASSED, 1 warning"));
+    // The seven rules about links.
+    assert_eq!(junit.matches("<skipped message=\"encrypted link: no key exchange\"").count(), 7, "{junit}");
+}
