@@ -72,6 +72,7 @@ fn listen_for_signals(stop: StopToken, hangup: Option<StopSignal>) -> Result<(),
                     }
                 };
                 let _ = tokio::time::timeout(timeout, second_signal).await;
+                stop.run_exit_action();
                 std::process::exit(reason.exit_code().into());
             });
         })?;

@@ -1,25 +1,79 @@
 //! `--check` of both servers: judges what each client sends, ends by itself in CI, and reports.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, bail};
+use clap::ArgMatches;
+use clap::builder::NonEmptyStringValueParser;
+use clap::parser::ValueSource;
 use tracing::{info, warn};
 
-use super::output::{Failure, HEADING_REPORT, ReportFileArgs, print};
+use super::output::{Failure, HEADING_REPORT, ReportFileArgs, print, print_message};
 use super::values::parse_seconds;
-use crate::check::{CheckReport, CheckResult, ClientCheck, Severity};
+use crate::address::url_authority;
+use crate::check::{CheckReport, CheckResult, ClientCheck, CommandResult, EndedBy, Severity};
 use crate::client::StopSignal;
 use crate::echo::{ObservedDatagram, SourceObserver};
+use crate::io::shell_command::{self, ShellCommand};
 use crate::io::stop::StopToken;
 use crate::io::worker::Worker;
+use crate::signaling::client::RegisteredRoom;
 use crate::time::Time;
 
 const HEADING: &str = "Check of clients (exit code 1 if a client breaks a rule)";
 
 /// Interval between searches for new findings.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Interval between log lines about what a check waits for.
+const WAIT_LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Maximum time until the room of a command exists.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Maximum time until what a command has sent before its end has been received.
+const SETTLING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Datagrams arrive within this time.
+const SETTLED_SILENCE: Duration = Duration::from_millis(200);
+
+/// What ends a check.
+#[derive(Clone, Copy)]
+pub struct Activity {
+    /// Time since a client has done something that counts for `--until-idle`; `None` if none ever has.
+    pub idle: Option<Duration>,
+    /// Whether nothing more is expected of clients that have ended.
+    pub is_settled: bool,
+}
+
+/// The environment of a command. Variables without a value are not set.
+pub type Environment = [(&'static str, Option<String>); 6];
+
+/// The environment of a command for a server that listens on `server`. `signaling` is the URL of a signaling server.
+pub fn environment(mut server: SocketAddr, signaling: Option<&str>, room: Option<RegisteredRoom>) -> Environment {
+    if server.ip().is_unspecified() {
+        server.set_ip(if server.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    let rest = signaling.map(|url| url.trim_start_matches("http").trim_start_matches("ws"));
+    let url = |scheme: &str| rest.map(|rest| format!("{scheme}{rest}"));
+    let (id, code, code_6) = match room {
+        // A server without newer clients has only the short code.
+        Some(RegisteredRoom { id, code, .. }) if code.len() == 6 => (Some(id), None, Some(code)),
+        Some(RegisteredRoom { id, code, code_6 }) => (Some(id), Some(code), code_6),
+        None => (None, None, None),
+    };
+    [
+        ("SERVER", Some(url_authority(&server))),
+        ("SIGNALING_URL", url("http")),
+        ("SIGNALING_WS_URL", url("ws")),
+        ("ROOM_ID", id),
+        ("ROOM_CODE", code),
+        ("ROOM_CODE_6", code_6),
+    ]
+}
 
 /// Options of the check.
 #[derive(clap::Args)]
@@ -38,6 +92,14 @@ pub struct CheckArgs {
     /// End when no client has sent anything for this time, once one has
     #[arg(long, value_name = "DURATION", value_parser = parse_seconds, requires = "check", help_heading = HEADING)]
     until_idle: Option<Duration>,
+
+    /// Run this command against the server, and end with it
+    ///
+    /// A shell runs it (sh -ec) when the server is ready, with SERVER (HOST:PORT) in its environment. With signaling, there are also
+    /// SIGNALING_URL (http), SIGNALING_WS_URL (ws), ROOM_ID, ROOM_CODE and ROOM_CODE_6. Without --host and --port, the server then listens on
+    /// a free port of 127.0.0.1. The check fails if the command fails by itself.
+    #[arg(long, value_name = "COMMAND", value_parser = NonEmptyStringValueParser::new(), requires = "check", help_heading = HEADING)]
+    run: Option<String>,
 
     /// Fail on findings of at least this severity
     #[arg(long, value_name = "SEVERITY", value_parser = parse_severity, default_value = "error", help_heading = HEADING)]
@@ -76,11 +138,15 @@ impl SharedCheck {
         self.lock().check.report()
     }
 
-    /// Logs new findings. Returns how long no client has sent anything; `None` before the first datagram.
-    pub fn log_findings(&self) -> Option<Duration> {
+    /// Logs new findings.
+    pub fn log_findings(&self) -> Activity {
         let mut live = self.lock();
-        let (at, silence) = live.last.map(|(at, since)| (at, since.elapsed()))?;
-        let findings = live.check.take_new_findings(at + silence);
+        let Some((at, silence)) = live.last.map(|(at, since)| (at, since.elapsed())) else {
+            return Activity { idle: None, is_settled: true };
+        };
+        let now = at + silence;
+        let idle = live.check.last_activity().map(|last| now.duration_since(last));
+        let findings = live.check.take_new_findings(now);
         drop(live);
         for (source, finding) in findings {
             let (rule, finding, is_note) = (finding.rule, finding.message, finding.severity == Severity::Note);
@@ -90,7 +156,7 @@ impl SharedCheck {
                 warn!(target: "echo", source = %source, rule, finding, "a client breaks a rule");
             }
         }
-        Some(silence)
+        Activity { idle, is_settled: silence >= SETTLED_SILENCE }
     }
 }
 
@@ -111,49 +177,150 @@ impl CheckArgs {
         Ok(self.check)
     }
 
-    /// Starts to look whether the check is over. `poll` returns how long no client has sent anything; `None` if none ever has.
-    pub fn watch(&self, poll: impl Fn() -> Option<Duration> + Send + 'static, stop: &StopToken) -> Result<Worker<()>> {
-        let (stop, duration, until_idle, started) = (stop.clone(), self.duration, self.until_idle, Instant::now());
-        let watch = move || {
-            while stop.signal().is_none() {
-                thread::sleep(POLL_INTERVAL);
-                let is_idle = poll().zip(until_idle).is_some_and(|(silence, idle)| silence >= idle);
-                if is_idle || duration.is_some_and(|duration| started.elapsed() >= duration) {
-                    stop.request(StopSignal::Terminate);
-                }
-            }
-        };
-        Worker::spawn("check", watch).context("cannot start a thread")
+    /// The host and the port to listen on. For a command, these are free ones of this machine unless the command line names others: PORT is that
+    /// of a container.
+    pub fn listen<'a>(&self, host: &'a str, port: u16, matches: &ArgMatches) -> (&'a str, u16) {
+        let is_free = |option| self.run.is_some() && matches.value_source(option) != Some(ValueSource::CommandLine);
+        (if is_free("host") { "127.0.0.1" } else { host }, if is_free("port") { 0 } else { port })
     }
 
-    /// Prints and writes the report, if there is one. Returns the exit code. That output files are `incomplete` is a failure in any case.
+    /// The port of a part of the server that the command line names without a port.
+    pub fn port_or(&self, default: u16) -> u16 {
+        if self.run.is_some() { 0 } else { default }
+    }
+
+    /// Starts to look whether the check is over. `poll` returns what clients do, `waits_for` says what counts as the first of it, and
+    /// `environment` returns that of the command when the server is ready.
+    pub fn watch(
+        &self,
+        waits_for: &'static str,
+        poll: impl Fn() -> Activity + Send + 'static,
+        environment: impl FnMut() -> Option<Environment> + Send + 'static,
+        stop: &StopToken,
+    ) -> Result<Watcher> {
+        let (duration, until_idle, command) = (self.duration, self.until_idle, self.run.clone());
+        let watch = Watch { duration, until_idle, command, waits_for, poll, environment, stop: stop.clone() };
+        if self.run.is_some() {
+            stop.set_grace_period(shell_command::TERMINATION_TIMEOUT + SETTLING_TIMEOUT);
+        }
+        Worker::spawn("check", || watch.run()).context("cannot start a thread")
+    }
+
+    /// Prints and writes the report. Returns the exit code. That output files are `incomplete` is a failure in any case.
     pub fn finish(
         &self,
-        watcher: Option<Worker<()>>,
-        report: Option<CheckReport>,
+        command: Option<CommandResult>,
+        report: CheckReport,
         incomplete: &[String],
+        stop: &StopToken,
     ) -> Result<u8, Failure> {
-        let code = watcher.zip(report).map_or(Ok(0), |(watcher, report)| self.report(watcher, report, incomplete))?;
-        if incomplete.is_empty() { Ok(code) } else { Err(anyhow!(incomplete.join("; ")).into()) }
-    }
-
-    fn report(&self, watcher: Worker<()>, report: CheckReport, incomplete: &[String]) -> Result<u8, Failure> {
-        watcher.join();
-        let mut result = CheckResult::new(report, self.fail_on, self.expect_sources);
+        let is_interrupted = command.as_ref().is_some_and(|command| command.ended_by == EndedBy::Interrupt);
+        let mut result = CheckResult::new(report, self.fail_on, self.expect_sources).with_command(command);
         result.add_errors(incomplete);
-        let text = if self.json { serde_json::to_string_pretty(&result)? } else { result.text() };
-        let printed = print(&text);
+        let printed = self.print(&result);
         self.files.write_check(&result)?;
         printed?;
-        Ok(u8::from(!result.failures.is_empty()))
+        let interrupted = stop.signal().filter(|_| is_interrupted).map(StopSignal::exit_code);
+        Ok(interrupted.unwrap_or(u8::from(!result.failures.is_empty())))
     }
 
-    /// Writes the report files of a server that ends with an error. Returns the failure.
+    fn print(&self, result: &CheckResult) -> Result<()> {
+        print(&if self.json { serde_json::to_string_pretty(result)? } else { result.text() })
+    }
+
+    /// Reports that a server ends with an error, unless it has reported. Returns the failure.
     pub fn report_failure(&self, server: &str, failure: Failure) -> Failure {
-        if self.check {
-            self.files.write_check_failure(server, &failure.error);
+        if self.check && !self.files.is_written() {
+            let result = CheckResult::aborted(server, format!("{:#}", failure.error));
+            if self.json
+                && let Err(error) = self.print(&result)
+            {
+                print_message(&format!("{error:#}"));
+            }
+            self.files.write_check_failure(&result);
         }
         failure
+    }
+}
+
+/// The thread that ends a check. Its result is how the command ended, or why it did not start.
+pub type Watcher = Worker<Result<Option<CommandResult>>>;
+
+struct Watch<P, E> {
+    duration: Option<Duration>,
+    until_idle: Option<Duration>,
+    command: Option<String>,
+    waits_for: &'static str,
+    poll: P,
+    environment: E,
+    stop: StopToken,
+}
+
+impl<P: Fn() -> Activity, E: FnMut() -> Option<Environment>> Watch<P, E> {
+    /// Runs the command, if there is one, and requests a stop when the check is over.
+    fn run(mut self) -> Result<Option<CommandResult>> {
+        let mut running = None;
+        let ended = self.wait_for_end(&mut running);
+        let status = running.map(ShellCommand::end).transpose();
+        let command_ended = Instant::now();
+        while status.as_ref().is_ok_and(Option::is_some)
+            && self.stop.signal().is_none()
+            && command_ended.elapsed() < SETTLING_TIMEOUT
+            && (command_ended.elapsed() < SETTLED_SILENCE || !(self.poll)().is_settled)
+        {
+            thread::sleep(POLL_INTERVAL);
+        }
+        self.stop.request(StopSignal::Terminate);
+        let ended_by = ended?;
+        let (exit_code, signal) =
+            status.context("cannot wait for the command")?.map_or((None, None), shell_command::code_and_signal);
+        Ok(self.command.map(|command| CommandResult { command, exit_code, signal, ended_by }))
+    }
+
+    fn wait_for_end(&mut self, running: &mut Option<ShellCommand>) -> Result<EndedBy> {
+        let started = Instant::now();
+        let mut next_line = WAIT_LINE_INTERVAL;
+        loop {
+            if self.stop.signal().is_some() {
+                return Ok(EndedBy::Interrupt);
+            }
+            let Activity { idle, .. } = (self.poll)();
+            let elapsed = started.elapsed();
+            let mut waits_for = self.waits_for;
+            if let Some(command) = running {
+                if command.has_ended().context("cannot wait for the command")? {
+                    return Ok(EndedBy::Itself);
+                }
+            } else if let Some(command) = &self.command {
+                if let Some(environment) = (self.environment)() {
+                    *running = Some(self.start(command, &environment)?);
+                } else if elapsed >= self.duration.unwrap_or(START_TIMEOUT).min(START_TIMEOUT) {
+                    bail!("cannot start the command of --run: the room does not exist after {elapsed:.0?}");
+                } else {
+                    waits_for = "the room";
+                }
+            }
+            if self.duration.is_some_and(|duration| elapsed >= duration) {
+                return Ok(EndedBy::Duration);
+            }
+            if idle.zip(self.until_idle).is_some_and(|(idle, limit)| idle >= limit) {
+                return Ok(EndedBy::UntilIdle);
+            }
+            if elapsed >= next_line {
+                next_line += WAIT_LINE_INTERVAL;
+                if self.until_idle.is_some() && idle.is_none() {
+                    info!(target: "check", "waiting for {waits_for}");
+                }
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    fn start(&self, command: &str, environment: &Environment) -> Result<ShellCommand> {
+        let running = ShellCommand::spawn(command, environment).context("cannot start the command of --run")?;
+        let id = running.id();
+        self.stop.set_exit_action(move || shell_command::kill(id));
+        Ok(running)
     }
 }
 

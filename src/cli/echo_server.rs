@@ -5,20 +5,20 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use clap::ColorChoice;
+use anyhow::{Context, anyhow};
+use clap::{ArgMatches, ColorChoice};
 use tracing::{Level, enabled, info, warn};
 
-use super::check::{CheckArgs, SharedCheck};
+use super::check::{self, CheckArgs, SharedCheck};
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
 use super::options::credentials::login_from_environment;
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
-use super::options::registration::{self, PreparedRegistration, RegistrationArgs};
+use super::options::registration::{self, PreparedRegistration, RegistrationArgs, StartedRegistration};
 use super::output::{Failure, HEADING_LOG, ensure_usage};
 use super::server::{self, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
-    OrOff, OutputFile, driver_parser, format_bit_rate, format_size, link_policy_parser, or_off, output_file_parser,
-    parse_listen_address, parse_millis, parse_percent, parse_seconds,
+    DEFAULT_SIGNALING_PORT, OrOff, OutputFile, driver_parser, format_bit_rate, format_size, link_policy_parser, or_off,
+    output_file_parser, parse_listen_address, parse_millis, parse_percent, parse_seconds,
 };
 use crate::address::Cidr;
 use crate::client::StopSignal;
@@ -50,7 +50,7 @@ const HEADING_MEMORY: &str = "Memory and timing";
 const HEADING_PROTECTION: &str = "Protection";
 const HEADING_SOURCES: &str = "What clients send";
 
-/// Time limit for the shutdown with recordings, all of which must be completed. With MOQT, its limit applies.
+/// Time limit for the shutdown with recordings, all of which must be completed.
 const SOURCE_FILES_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Run an echo server that returns AUDIO after a delay and can also echo MOQT
@@ -148,11 +148,11 @@ impl Args {
     }
 
     /// Serves until `stop` is requested.
-    pub fn run(&self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        self.serve(color, stop).map_err(|failure| self.check.report_failure("echo-server", failure))
+    pub fn run(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+        self.serve(matches, color, stop).map_err(|failure| self.check.report_failure("echo-server", failure))
     }
 
-    fn serve(&self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    fn serve(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         ensure_usage!(
             self.stats_interval != Some(Duration::ZERO),
             "--stats-interval 0 is invalid; give a duration such as 60s, or off"
@@ -167,7 +167,8 @@ impl Args {
         let buffer_limits = BufferLimits::with_total(self.max_buffer);
         let address_file = self.address_file.as_deref();
         server::clear_address(address_file)?;
-        let bound = self.bind()?;
+        let (host, port) = self.check.listen(&self.host, self.port, matches);
+        let bound = self.bind(host, port)?;
         let memory_budget = self.memory.budget();
         let has_own_limit = buffer_limits.total != BufferLimits::default().total;
         if has_own_limit && buffer_limits.total.zip(memory_budget.limit()).is_some_and(|(buffer, all)| buffer > all) {
@@ -186,7 +187,8 @@ impl Args {
         };
         // Opens the outcome log only after binding. A server that already uses the port may be writing the same file.
         let PreparedEcho { mut echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
-        let registration = self.announce.prepare(&self.host, bound.address)?;
+        let default_port = self.check.port_or(DEFAULT_SIGNALING_PORT);
+        let registration = self.announce.prepare(host, default_port, bound.address, matches)?;
         let metrics = self.bind_metrics()?;
         let check = self.check.prepare(stop)?.then(SharedCheck::default);
         let source_files = self.source_files.start(bound.address.port(), self.driver, stop)?;
@@ -231,12 +233,19 @@ impl Args {
         if !observers.is_empty() {
             echo.observe(Box::new(observers));
         }
-        let watcher = check.clone().map(|check| self.check.watch(move || check.log_findings(), stop)).transpose()?;
+        let (signaling_server, signaling) =
+            registration.map(|StartedRegistration { server, url, room }| (server, (url, room))).unzip();
         let (spin_percent, backend) = (self.spin, self.driver);
         let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent, backend, follow_address: false };
         let running = udp::spawn_node("echo-server", bound.socket, echo, stop.clone(), options)
             .context("cannot start a thread")?;
         stop.set_serving();
+        let environment = move || match &signaling {
+            Some((url, room)) => Some(check::environment(bound.address, Some(url), Some(room.try_recv().ok()?))),
+            None => Some(check::environment(bound.address, None, None)),
+        };
+        let watch = |check: SharedCheck| self.check.watch("AUDIO", move || check.log_findings(), environment, stop);
+        let watcher = check.clone().map(watch).transpose()?;
         statistics.log_until_end(&running, self.stats_interval);
         let (echo, tally) = running.join();
         echo.stop();
@@ -249,12 +258,17 @@ impl Args {
             moqt.join();
         }
         let incomplete = source_files.map(Worker::join).unwrap_or_default();
-        if let Some(signaling_server) = registration.and_then(|registration| registration.server) {
+        if let Some(signaling_server) = signaling_server.flatten() {
             signaling_server.wait(registration::SHUTDOWN_TIMEOUT);
         }
         statistics.log();
+        let watched = watcher.map(Worker::join);
         tally.result.context("cannot read from the socket").and(outcome_log)?;
-        self.check.finish(watcher, check.map(|check| check.report()), &incomplete)
+        let finish = |(watched, check): (anyhow::Result<_>, SharedCheck)| {
+            self.check.finish(watched?, check.report(), &incomplete, stop)
+        };
+        let code = watched.zip(check).map_or(Ok(0), finish)?;
+        if incomplete.is_empty() { Ok(code) } else { Err(anyhow!(incomplete.join("; ")).into()) }
     }
 
     /// The configuration of the MOQT echo without its own options.
@@ -295,9 +309,9 @@ impl Args {
     }
 
     /// Binds the first usable address of the host.
-    fn bind(&self) -> Result<BoundSocket, Failure> {
+    fn bind(&self, host: &str, port: u16) -> Result<BoundSocket, Failure> {
         let requested = self.socket_buffer.min(1 << 30) as usize;
-        let bound = server::bind_first(&self.host, self.port, |address| Ok(udp::bind(address, requested)?))?;
+        let bound = server::bind_first(host, port, |address| Ok(udp::bind(address, requested)?))?;
         if let Some(granted) = bound.receive_buffer.filter(|granted| *granted < requested) {
             warn!(
                 target: "echo",

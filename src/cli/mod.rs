@@ -110,7 +110,7 @@ impl Cli {
             (Some(_), Some(_)) => {
                 Err(Failure::usage("--generate takes no subcommand: its output covers all subcommands"))
             }
-            (None, Some(Command::EchoServer(args))) => args.run(self.color, stop),
+            (None, Some(Command::EchoServer(args))) => args.run(matches, self.color, stop),
             (None, Some(Command::Send(args))) => args.run(matches, self.color, stop),
             (None, Some(Command::Probe(args))) => args.run(matches, self.color, stop),
             (None, Some(Command::SignalingServer(args))) => args.run(matches, self.color, stop),

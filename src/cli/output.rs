@@ -183,6 +183,18 @@ impl ReportFileArgs {
         })
     }
 
+    /// Whether the files contain the report of this run.
+    pub fn is_written(&self) -> bool {
+        self.is_written.get()
+    }
+
+    /// Like [`Self::write_failure`], for a server that checks clients.
+    pub fn write_check_failure(&self, result: &CheckResult) {
+        if let Err(error) = self.write_check(result) {
+            print_message(&format!("{error:#}"));
+        }
+    }
+
     /// Writes all files of a check, even if one fails. Returns the first error.
     pub fn write_check(&self, result: &CheckResult) -> anyhow::Result<()> {
         self.write_documents(|option| match option {
@@ -190,13 +202,6 @@ impl ReportFileArgs {
             "--junit" => Ok(result.junit()?),
             _ => Ok(result.markdown()),
         })
-    }
-
-    /// Like [`Self::write_failure`], for a server that checks clients.
-    pub fn write_check_failure(&self, server: &str, error: &anyhow::Error) {
-        if let Err(error) = self.write_check(&CheckResult::aborted(server, format!("{error:#}"))) {
-            print_message(&format!("{error:#}"));
-        }
     }
 
     /// Writes the document of each option to its file, even if one fails, unless the files contain a report of this run already. Returns the
@@ -240,7 +245,9 @@ pub fn write_usage_error(name: &str, given: &ArgMatches, error: &clap::Error) {
     let reason = anyhow::anyhow!("{reason}");
     match [RunKind::Send, RunKind::Probe].into_iter().find(|kind| kind.name() == name) {
         Some(command) => drop(files.write_failure(command, "-", &reason)),
-        None if given.contains_id("check") => files.write_check_failure(name, &reason),
+        None if given.contains_id("check") => {
+            files.write_check_failure(&CheckResult::aborted(name, reason.to_string()))
+        }
         None => {}
     }
 }

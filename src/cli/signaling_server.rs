@@ -1,13 +1,13 @@
 //! `jamjam-dev signaling-server`: assembles the limits, dialects, TLS and login of the signaling server, and runs it until it is stopped.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{ArgMatches, ColorChoice};
 use tracing::info;
 
-use super::check::CheckArgs;
+use super::check::{self, Activity, CheckArgs};
 use super::environment::address_source;
 use super::options::broadcast::BroadcastArgs;
 use super::options::credentials::{LoginArgs, ServerTlsArgs};
@@ -125,7 +125,8 @@ impl Args {
         options.broadcast = self.broadcast.http_config()?;
         options.connection_limits.memory_budget = self.memory.budget();
         let password = self.login.password()?;
-        let (listener, address) = bind_tcp(&self.host, self.port)?;
+        let (host, port) = self.check.listen(&self.host, self.port, matches);
+        let (listener, address) = bind_tcp(host, port)?;
         options.tls = identity.clone().map(HandshakeAcceptor::new).transpose()?.map(Arc::new);
         let check = self.check.prepare(stop)?.then(Arc::<Mutex<SignalingCheck>>::default);
         options.check.clone_from(&check);
@@ -140,21 +141,32 @@ impl Args {
         let scheme = if identity.is_some() { "wss" } else { "ws" };
         let is_tls = identity.is_some();
         let authority = url_authority(&address);
-        info!(target: "signaling", "server listening on {scheme}://{authority}{}", address_source(matches));
+        let source = if port == self.port { address_source(matches) } else { String::new() };
+        info!(target: "signaling", "server listening on {scheme}://{authority}{source}");
         if let Some(identity) = identity {
             identity.log("certificate in use");
         }
         self.broadcast.log_token_warnings(dialects)?;
         let pages = server::log_signaling_urls(address, is_tls, dialects);
         options.login = Arc::new(self.login.login(password.as_deref(), address, &pages));
-        let silence = |check: Arc<Mutex<SignalingCheck>>| {
-            move || Some(clock::monotonic_now().duration_since(check.lock().ok()?.last_message()?))
-        };
-        let watcher = check.clone().map(|check| self.check.watch(silence(check), stop)).transpose()?;
         let server = signaling::spawn(listener, hub, options, stop).context("cannot start the event loop")?;
         stop.set_serving();
+        let watch = |check: Arc<Mutex<SignalingCheck>>| {
+            let open_connections = server.open_connections();
+            let poll = move || {
+                let last_message = check.lock().unwrap_or_else(PoisonError::into_inner).last_message();
+                let idle = last_message.map(|at| clock::monotonic_now().duration_since(at));
+                Activity { idle, is_settled: open_connections() == 0 }
+            };
+            let environment = move || Some(check::environment(address, Some(&format!("{scheme}://{authority}")), None));
+            self.check.watch("a message", poll, environment, stop)
+        };
+        let watcher = check.clone().map(watch).transpose()?;
         server.join();
         info!(target: "signaling", "server stopped");
-        self.check.finish(watcher, check.map(|check| check.lock().expect("judging does not panic").report()), &[])
+        let Some((watcher, check)) = watcher.zip(check) else { return Ok(0) };
+        let command = watcher.join()?;
+        let report = check.lock().unwrap_or_else(PoisonError::into_inner).report();
+        self.check.finish(command, report, &[], stop)
     }
 }

@@ -17,6 +17,7 @@ pub mod reachable;
 pub mod read_ahead;
 pub mod recorder;
 pub mod resolve;
+pub mod shell_command;
 pub mod signaling;
 pub mod sound;
 pub mod source_files;

@@ -17,6 +17,7 @@ struct StopState {
     signal: OnceLock<StopSignal>,
     grace_period: Mutex<Option<Duration>>,
     wakers: Mutex<Vec<Box<dyn Fn() + Send>>>,
+    on_exit: OnceLock<Box<dyn Fn() + Send + Sync>>,
     is_serving: AtomicBool,
 }
 
@@ -66,14 +67,27 @@ impl StopToken {
         notify
     }
 
-    /// Sets the maximum time from a stop request to the end of the run.
+    /// Sets the minimum of the maximum time from a stop request to the end of the run. Of several parts of a run, the longest applies.
     pub fn set_grace_period(&self, period: Duration) {
-        *self.0.grace_period.lock().unwrap_or_else(PoisonError::into_inner) = Some(period);
+        let mut longest = self.0.grace_period.lock().unwrap_or_else(PoisonError::into_inner);
+        *longest = (*longest).max(Some(period));
     }
 
     /// Maximum time between the stop request and the end of the run, if set.
     pub fn grace_period(&self) -> Option<Duration> {
         *self.0.grace_period.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets what must be done if the process exits before the run has ended by itself.
+    pub fn set_exit_action(&self, action: impl Fn() + Send + Sync + 'static) {
+        _ = self.0.on_exit.set(Box::new(action));
+    }
+
+    /// Called before the process exits without waiting for the run.
+    pub fn run_exit_action(&self) {
+        if let Some(action) = self.0.on_exit.get() {
+            action();
+        }
     }
 
     /// Calls `wake` for every stop request made after this call. The caller must check [`StopToken::signal`] after this call to detect an

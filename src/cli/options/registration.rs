@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use clap::{Arg, ArgGroup};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgGroup, ArgMatches};
 use rustls::ClientConfig;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -17,7 +18,7 @@ use tracing::{info, warn};
 use super::credentials::{TrustArgs, login_without_password};
 use super::signaling_limits;
 use crate::address::{HostPort, ParseHostError, url_authority, without_zone};
-use crate::cli::output::Failure;
+use crate::cli::output::{Failure, ensure_usage};
 use crate::cli::server::{bind_tcp, log_signaling_urls};
 use crate::cli::values::parse_port;
 use crate::echo::{EchoServer, StunConfig};
@@ -56,7 +57,7 @@ pub fn adapt_argument(arg: Arg) -> Arg {
 
 /// Registration options.
 #[derive(clap::Args)]
-#[command(group(ArgGroup::new(REGISTRATION_GROUP).args(["signaling_url", "with_signaling"])))]
+#[command(group(ArgGroup::new(REGISTRATION_GROUP).args(["signaling_url", "with_signaling"]).multiple(true)))]
 pub struct RegistrationArgs {
     /// Register as a room on this signaling server (ws, wss, http or https)
     ///
@@ -68,8 +69,8 @@ pub struct RegistrationArgs {
     ///
     /// The signaling server listens on --host and TCP port 8080. For another port, give --with-signaling PORT. The signaling server
     /// supports the jamjam dialect only, with default limits. For other settings, run the subcommand signaling-server instead.
-    #[arg(long, value_name = "PORT", value_parser = parse_port, num_args = 0..=1, default_missing_value = "8080", conflicts_with = "signaling_url", help_heading = HEADING_SIGNALING)]
-    with_signaling: Option<u16>,
+    #[arg(long, value_name = "PORT", value_parser = parse_port, num_args = 0..=1, help_heading = HEADING_SIGNALING)]
+    with_signaling: Option<Option<u16>>,
 
     /// Room name; clients see "[BOT] NAME (3000ms delay)"
     #[arg(long, hide_short_help = true, value_name = "NAME", default_value = "Echo Server", help_heading = HEADING_SIGNALING)]
@@ -106,17 +107,30 @@ impl RegistrationArgs {
         url.map_err(|error| Failure::usage(format!("--signaling-url (or SIGNALING_URL): {error}")))
     }
 
-    /// Resolves addresses, binds sockets and loads certificates for an echo server that listens on `listen_address`.
-    pub fn prepare(&self, host: &str, listen_address: SocketAddr) -> Result<Option<PreparedRegistration<'_>>, Failure> {
-        let (url, server) = match (self.signaling_url()?, self.with_signaling) {
-            (Some(url), _) => (url, None),
-            (None, Some(port)) => {
+    /// Resolves addresses, binds sockets and loads certificates for an echo server that listens on `listen_address`. `default_port` is that of
+    /// `--with-signaling` without a port. A signaling server in this process takes precedence over the URL of the environment.
+    pub fn prepare(
+        &self,
+        host: &str,
+        default_port: u16,
+        listen_address: SocketAddr,
+        matches: &ArgMatches,
+    ) -> Result<Option<PreparedRegistration<'_>>, Failure> {
+        ensure_usage!(
+            self.with_signaling.is_none() || matches.value_source("signaling_url") != Some(ValueSource::CommandLine),
+            "--with-signaling cannot be used with --signaling-url: it runs the server that the other names"
+        );
+        let (url, server) = match self.with_signaling {
+            None => match self.signaling_url()? {
+                Some(url) => (url, None),
+                None => return Ok(None),
+            },
+            Some(port) => {
                 os::raise_descriptor_limit();
-                let (listener, address) = bind_tcp(host, port)
+                let (listener, address) = bind_tcp(host, port.unwrap_or(default_port))
                     .map_err(|failure| Failure { error: failure.error.context("--with-signaling"), ..failure })?;
                 (local_signaling_url(address)?, Some(listener))
             }
-            (None, None) => return Ok(None),
         };
         if let Some(ip) = self.stun.as_ref().and_then(|server| server.host.parse().ok()) {
             usable_stun_server([SocketAddr::new(ip, 0)], listen_address)
@@ -139,6 +153,8 @@ impl RegistrationArgs {
 pub struct StartedRegistration {
     /// The signaling server in this process.
     pub server: Option<ServerThread>,
+    /// The URL of the signaling server.
+    pub url: String,
     /// Yields the room once it exists and the echo server's address has been published there.
     pub room: Receiver<RegisteredRoom>,
 }
@@ -191,6 +207,7 @@ impl PreparedRegistration<'_> {
         }
         let participant = EchoParticipant::new(&self.options.room_name, delay, AddressCandidates::default())
             .with_link_key(link_key.filter(|_| !self.options.no_link_key).map(|key| STANDARD.encode(key)));
+        let text = self.url.to_string();
         let url = Box::new(move || {
             own_server.and_then(|address| local_signaling_url(address).ok()).unwrap_or_else(|| self.url.clone())
         });
@@ -198,7 +215,7 @@ impl PreparedRegistration<'_> {
         let (tls, address) = (self.tls, self.own);
         let (first_room, room) = sync_channel(1);
         Registration { url, tls, device, participant, address, stun, mapped_address, first_room }.spawn(stop)?;
-        Ok(StartedRegistration { server, room })
+        Ok(StartedRegistration { server, url: text, room })
     }
 }
 

@@ -59,6 +59,12 @@ impl ServerThread {
         self.hub.with_hub(|_, hub, _| hub.total_counters())
     }
 
+    /// Returns the number of open connections.
+    pub fn open_connections(&self) -> impl Fn() -> u64 + Send + use<> {
+        let hub = Arc::clone(&self.hub);
+        move || hub.with_hub(|_, hub, _| hub.total_counters().connections)
+    }
+
     /// Waits until the server has stopped.
     pub fn join(self) {
         self.worker.join();

@@ -4,6 +4,7 @@ mod addresses;
 mod atomic_files;
 mod buffer_limits;
 mod check;
+mod check_command;
 mod echo;
 mod impairment;
 mod link;

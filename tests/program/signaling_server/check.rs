@@ -107,7 +107,7 @@ fn correct_clients_of_all_dialects_pass() {
     assert_eq!((&report["failures"], &report["untracked"]), (&json!([]), &json!(0)));
     let expected = |(number, dialect)| {
         let (name, facts) = (format!("connection {number} of 127.0.0.1"), format!("{dialect}, joined a room"));
-        json!({"name": name, "facts": facts, "took_part": true, "findings": []})
+        json!({"name": name, "facts": facts, "took_part": true, "findings": [], "not_judged": []})
     };
     let expected: Vec<Value> = ["jamjam", "broadcast", "bbx", "webrtc"].into_iter().enumerate().map(expected).collect();
     assert_eq!(report["sources"], json!(expected));
@@ -154,7 +154,8 @@ fn json_report_has_the_findings_of_each_connection() {
     for (WrongMessage { rule, sentence, .. }, source) in
         WRONG_MESSAGES.iter().zip(report["sources"].as_array().unwrap())
     {
-        let finding = json!({"rule": rule, "severity": "error", "message": sentence, "count": 1, "section": PAGE});
+        let finding =
+            json!({"rule": rule, "severity": "error", "message": sentence, "count": 1, "section": PAGE, "first": null});
         assert_eq!(source["findings"], json!([finding]));
     }
 }
@@ -210,6 +211,23 @@ fn stop_signal_ends_the_check_with_its_report() {
         let verdict = if expected == "1" { "PASSED" } else { "FAILED: 1 of 2 expected connections joined a room" };
         let facts = "connection 0 of 127.0.0.1: jamjam, joined a room\n  no findings\n";
         assert_eq!((code, report), (Some(u8::from(expected == "2").into()), format!("{facts}{verdict}\n")));
+    }
+}
+
+/// The variables of a container do not count. The check ends when the connections of the command are closed.
+#[test]
+fn command_is_run_against_the_server_on_a_free_port() {
+    for (last, code) in [("true", 0), ("exit 7", 1)] {
+        let test = "test \"$SIGNALING_URL\" = \"http://$SERVER\" && test -z \"$ROOM_CODE\"";
+        let command = format!("{test}; \"$J\" probe --to \"$SIGNALING_WS_URL\" --count 3; {last}");
+        let mut server = program(&["signaling-server", "--check", "--json", "--run", &command]);
+        let own = server.get_program().to_owned();
+        let variables = [("PORT", "1"), ("HOST", "192.0.2.1"), ("ROOM_CODE", "outer"), ("SIGNALING_URL", "outer")];
+        let output = server.envs(variables).env("J", own).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let result = json!({"command": command, "exit_code": 7 * code, "signal": null, "ended_by": "itself"});
+        assert_eq!((output.status.code(), &report["command"]), (Some(code), &result), "{output:?}");
+        assert_eq!(report["sources"][0]["took_part"], true, "{report}");
     }
 }
 

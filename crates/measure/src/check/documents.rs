@@ -1,17 +1,18 @@
-//! The result of a check as text, JUnit XML, Markdown and HTML.
+//! The result of a check as text, JUnit XML and Markdown.
 
 use std::fmt::Write;
 
 use quick_junit::{NonSuccessKind, SerializeError, TestCase, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
-use super::{CheckReport, CheckedSource, Finding, NotJudged, Severity};
-use crate::report::html::STYLE;
+use super::page::page;
+use super::{CheckReport, CheckedSource, CommandResult, Finding, NotJudged, Severity};
 use crate::report::junit::strip_invalid_xml;
 use crate::report::markdown::escape;
-use jamjam_core::sanitize::escape_html;
 
-const TITLE: &str = "Check of clients";
+const SCHEMA_VERSION: u32 = 1;
+
+pub(super) const TITLE: &str = "Check of clients";
 
 /// Whether the clients have passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -28,6 +29,8 @@ pub enum CheckVerdict {
 /// A check that has ended, with its verdict.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckResult {
+    /// Changes if a field of the JSON document changes its meaning or disappears.
+    schema_version: u32,
     /// The verdict.
     pub verdict: CheckVerdict,
     /// Why the check has failed; empty if it has passed.
@@ -35,9 +38,11 @@ pub struct CheckResult {
     /// The sources.
     #[serde(flatten)]
     pub report: CheckReport,
-    /// Set if the first failure concerns no single source: a failure if fewer than expected came, an error if the server could not go on.
+    /// The command that the server ran for the check.
+    pub command: Option<CommandResult>,
+    /// The failure that concerns no single source and not the command: fewer than expected came, or an error that ended the server.
     #[serde(skip)]
-    first_failure: Option<NonSuccessKind>,
+    first_failure: Option<(NonSuccessKind, String)>,
     #[serde(skip)]
     fail_on: Severity,
 }
@@ -46,11 +51,9 @@ impl CheckResult {
     /// Fails if a finding has at least the severity `fail_on`, or if fewer than `expected` sources have done what is expected.
     pub fn new(report: CheckReport, fail_on: Severity, expected: usize) -> Self {
         let came = report.sources.iter().filter(|source| source.took_part).count();
-        let first_failure = (came < expected).then_some(NonSuccessKind::Failure);
-        let mut failures = Vec::new();
-        if first_failure.is_some() {
-            failures.push(format!("{came} of {expected} expected {}", report.expectation));
-        }
+        let too_few = || (NonSuccessKind::Failure, format!("{came} of {expected} expected {}", report.expectation));
+        let first_failure = (came < expected).then(too_few);
+        let mut failures: Vec<String> = first_failure.iter().map(|(_, text)| text.clone()).collect();
         failures.extend(report.sources.iter().filter_map(|source| {
             let severe = source.findings.iter().filter(|finding| finding.severity >= fail_on);
             let mut names: Vec<_> = severe.map(|finding| finding.rule).collect();
@@ -68,30 +71,38 @@ impl CheckResult {
         } else {
             CheckVerdict::Failed
         };
-        Self { verdict, failures, report, first_failure, fail_on }
+        Self { schema_version: SCHEMA_VERSION, verdict, failures, report, command: None, first_failure, fail_on }
+    }
+
+    /// Fails if `command` failed.
+    #[must_use]
+    pub fn with_command(mut self, command: Option<CommandResult>) -> Self {
+        if let Some(failure) = command.as_ref().and_then(CommandResult::failure) {
+            self.verdict = CheckVerdict::Failed;
+            self.failures.insert(0, failure);
+        }
+        self.command = command;
+        self
     }
 
     /// Adds errors of the run, such as a file that could not be written.
     pub fn add_errors(&mut self, errors: &[String]) {
-        if !errors.is_empty() {
+        if let Some(first) = errors.first() {
+            self.verdict = CheckVerdict::Failed;
             self.failures.splice(..0, errors.iter().cloned());
-            self.first_failure = Some(NonSuccessKind::Error);
+            self.first_failure = Some((NonSuccessKind::Error, first.clone()));
         }
     }
 
     /// A server that could not start, or that an error has ended.
     pub fn aborted(server: &str, error: String) -> Self {
         let report = CheckReport { server: server.to_owned(), ..CheckReport::default() };
-        Self {
-            verdict: CheckVerdict::Failed,
-            failures: vec![error],
-            report,
-            first_failure: Some(NonSuccessKind::Error),
-            fail_on: Severity::Error,
-        }
+        let first_failure = Some((NonSuccessKind::Error, error.clone()));
+        let result = Self::new(report, Severity::Error, 0);
+        Self { verdict: CheckVerdict::Failed, failures: vec![error], first_failure, ..result }
     }
 
-    fn verdict(&self) -> String {
+    pub(super) fn verdict(&self) -> String {
         let failures = self.failures.join("; ");
         let all = self.report.sources.iter().flat_map(|source| &source.findings);
         let warnings = all.filter(|finding| finding.severity == Severity::Warning).count();
@@ -106,7 +117,7 @@ impl CheckResult {
     }
 
     /// A sentence about addresses that are no clients.
-    fn strangers(&self) -> Option<String> {
+    pub(super) fn strangers(&self) -> Option<String> {
         let strangers = self.report.strangers;
         let addresses = if strangers == 1 { "1 address" } else { &format!("{strangers} addresses") };
         (strangers > 0).then(|| format!("note: {addresses} sent no jamjam packet, and nothing else that was judged"))
@@ -159,17 +170,18 @@ impl CheckResult {
             }
             suite.add_test_case(case);
         };
+        if let Some(command) = &self.command {
+            let failure = command.failure();
+            let failure = failure.as_ref().map(|failure| (NonSuccessKind::Failure, failure));
+            add("command", "command", failure, None, command.command.clone());
+        }
         let skipped = (self.verdict == CheckVerdict::NotJudged).then_some("nothing was judged");
         let output = self.strangers().unwrap_or_default();
-        add("sources", "expected_sources", self.first_failure.zip(self.failures.first()), skipped, output);
+        let first_failure = self.first_failure.as_ref().map(|(kind, text)| (*kind, text));
+        add("sources", "expected_sources", first_failure, skipped, output);
         if self.report.untracked > 0 {
-            add(
-                "sources",
-                "places",
-                self.failures.last().map(|failure| (NonSuccessKind::Failure, failure)),
-                None,
-                String::new(),
-            );
+            let failure = self.failures.last().map(|failure| (NonSuccessKind::Failure, failure));
+            add("sources", "places", failure, None, String::new());
         }
         for source in &self.report.sources {
             for rule in &self.report.rules {
@@ -206,38 +218,18 @@ impl CheckResult {
 
     /// A page that loads no other file. `style` is the style sheet that all pages share.
     pub fn html(&self, style: &str) -> String {
-        let (verdict, class) =
-            (escape_html(&self.verdict()), if self.verdict == CheckVerdict::Passed { "passed" } else { "failed" });
-        let mut sections = String::new();
-        for source in &self.report.sources {
-            let (name, facts) = (escape_html(&source.name), escape_html(&source.facts));
-            _ = writeln!(sections, "<section><h2>{name}</h2><p class=\"quiet\">{facts}</p><ul>");
-            for line in source.findings.iter().map(sentence).chain(not_judged(source)) {
-                _ = writeln!(sections, "<li>{}</li>", escape_html(&line));
-            }
-            sections += "</ul></section>\n";
-        }
-        if let Some(strangers) = self.strangers() {
-            _ = writeln!(sections, "<p>{}</p>", escape_html(&strangers));
-        }
-        format!(
-            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
-             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">\n\
-             <title>{TITLE}</title><style>{style}{STYLE}</style></head>\n<body><h1>{TITLE}</h1>\n\
-             <p class=\"verdict {class}\"><strong>{verdict}</strong></p>\n<main>\n{sections}</main></body></html>\n"
-        )
+        page(self, style)
     }
 }
 
 /// The severity, the message, how often, and where to read on.
-fn sentence(Finding { rule, severity, message, count, section, .. }: &Finding) -> String {
+pub(super) fn sentence(Finding { rule, severity, message, count, section, .. }: &Finding) -> String {
     let times = if *count > 1 { format!(" ({count} times)") } else { String::new() };
     format!("{}: {message}{times} [{rule}, {section}]", severity.name())
 }
 
 /// What could not be judged about a source, in a line.
-fn not_judged(source: &CheckedSource) -> Option<String> {
+pub(super) fn not_judged(source: &CheckedSource) -> Option<String> {
     let part = |NotJudged { what, reason, .. }: &NotJudged| format!("{what} ({reason})");
     let parts: Vec<_> = source.not_judged.iter().map(part).collect();
     (!parts.is_empty()).then(|| format!("not judged: {}", parts.join(", ")))

@@ -5,10 +5,13 @@
 //! reordering and jitter are notes, and no other rule may find something in a correct client on a bad path. What is no client is not judged, and
 //! what was not judged is reported. Each source needs constant memory, and a packet without a fault needs none.
 
+mod command;
 mod documents;
+mod history;
 mod not_judged;
 mod pace;
 mod pacing;
+mod page;
 mod rules;
 mod samples;
 mod signaling;
@@ -25,7 +28,9 @@ use jamjam_core::address::canonical_socket_addr;
 use jamjam_core::echo::{ObservedDatagram, SourceObserver};
 use jamjam_core::time::Time;
 
+pub use command::{CommandResult, EndedBy};
 pub use documents::{CheckResult, CheckVerdict};
+pub use history::{HistoryInterval, SourceHistory};
 pub use not_judged::NotJudged;
 pub use rules::{Finding, FirstPacket, RULES, Rule, RuleId, Severity};
 pub use signaling::SignalingCheck;
@@ -45,6 +50,8 @@ const MAX_OVERTAKING: Duration = Duration::from_millis(200);
 pub struct ClientCheck {
     sources: HashMap<SocketAddr, SourceCheck>,
     untracked: u64,
+    /// When a source that has sent AUDIO last sent anything.
+    last_activity: Option<Time>,
     /// Strangers that are no longer in the table.
     strangers: u64,
 }
@@ -83,6 +90,9 @@ pub struct CheckedSource {
     pub details: Option<SourceReport>,
     /// The worst first.
     pub findings: Vec<Finding>,
+    /// For the charts of the page.
+    #[serde(skip)]
+    pub history: SourceHistory,
     /// What could not be judged.
     pub not_judged: Vec<NotJudged>,
 }
@@ -139,6 +149,11 @@ impl ClientCheck {
             expectation: "sources sent AUDIO",
             rules: RULES.map(|rule| rule.id).to_vec(),
         }
+    }
+
+    /// When a source that has sent AUDIO last sent anything.
+    pub fn last_activity(&self) -> Option<Time> {
+        self.last_activity
     }
 
     /// The findings that were not returned before, each once per source and rule.
@@ -206,7 +221,12 @@ impl SourceObserver for ClientCheck {
     fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
         let address = self.follow_port(canonical_socket_addr(datagram.source), &datagram);
         if self.has_place(datagram.at, address) {
-            self.sources.entry(address).or_insert_with(|| SourceCheck::new(datagram.at)).on_datagram(datagram);
+            let at = datagram.at;
+            let source = self.sources.entry(address).or_insert_with(|| SourceCheck::new(at));
+            source.on_datagram(datagram);
+            if source.last_audio.is_some() {
+                self.last_activity = self.last_activity.max(Some(at));
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use jamjam_core::time::Time;
 use jamjam_signaling::{ConnId, Dialect, NewConnection, REFUSED, STRICT_RULES};
 
-use super::{CheckReport, CheckedSource, Finding, MAX_SOURCES, Severity};
+use super::{CheckReport, CheckedSource, Finding, MAX_SOURCES, Severity, SourceHistory};
 
 /// Maximum number of findings about a connection that differ only in their sentences. Further ones count for the first one of their rule.
 const MAX_FINDINGS: usize = 16;
@@ -94,6 +94,7 @@ impl SignalingCheck {
                 took_part: is_joined,
                 details: None,
                 findings: findings.clone(),
+                history: SourceHistory::default(),
                 not_judged: Vec::new(),
             }
         };

@@ -13,7 +13,7 @@ use jamjam_core::wire::{HEADER_LEN, Header, LatencyInfo, Packet, PacketError, Pa
 use super::not_judged::not_judged;
 use super::rules::{Evidence, EvidenceList, Finding, FirstPacket, RuleId};
 use super::stream::{Format, MAX_RATE_ERROR_PPM, StreamCheck};
-use super::{CheckedSource, DriftReport, SourceReport};
+use super::{CheckedSource, DriftReport, SourceHistory, SourceReport};
 
 /// Larger datagrams may be fragmented.
 const MAX_DATAGRAM: usize = 1_200;
@@ -59,7 +59,8 @@ pub(super) struct SourceCheck {
     /// Rules whose findings were taken, as bits.
     taken: u64,
     pub(super) audio: StreamCheck,
-    last_audio: Option<Time>,
+    history: SourceHistory,
+    pub(super) last_audio: Option<Time>,
     /// The sequence of the first AUDIO, even if it cannot be opened.
     pub(super) first_sequence: Option<u32>,
     keepalives: u64,
@@ -269,6 +270,11 @@ impl SourceCheck {
         match header.packet_type {
             PacketType::Audio => {
                 self.last_audio = Some(at);
+                self.history.on_audio(
+                    self.first_seen,
+                    at,
+                    if self.format.is_none_or(|format| format.is_pcm) { payload } else { &[] },
+                );
                 self.audio.on_packet(at, (header, payload), self.format, &mut self.evidence);
             }
             PacketType::Control => {
@@ -480,6 +486,7 @@ impl SourceCheck {
             facts: facts(&report),
             took_part: report.audio > 0,
             details: Some(report),
+            history: self.history.clone(),
             not_judged: not_judged(self, &rules),
             findings,
         }

@@ -7,4 +7,5 @@
 mod check;
 mod client;
 mod report;
+mod schema;
 mod simulation;

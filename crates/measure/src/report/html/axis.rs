@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 /// Height of every drawing, in SVG units.
-pub(super) const HEIGHT: f64 = 200.0;
+pub(crate) const HEIGHT: f64 = 200.0;
 
 /// Maximum number of intervals between ticks of a linear axis.
 const MAX_STEPS: f64 = 6.0;
@@ -26,18 +26,18 @@ struct Tick {
 
 /// A scale from values to positions.
 #[derive(Debug)]
-pub(super) struct Axis {
+pub(crate) struct Axis {
     from: f64,
     to: f64,
     /// Whether equal distances mean equal ratios.
-    pub(super) is_logarithmic: bool,
+    pub(crate) is_logarithmic: bool,
     ticks: Vec<Tick>,
 }
 
 impl Axis {
     /// An axis for times from `min` to `max` microseconds. The axis is logarithmic if a stall is orders of magnitude longer than the times of
     /// most packets, of which `typical` is one. It begins at 0 if the times are not far from 0, compared with their range.
-    pub(super) fn times(min: f64, typical: f64, max: f64) -> Self {
+    pub(crate) fn times(min: f64, typical: f64, max: f64) -> Self {
         if typical > 0.0 && max >= typical * MIN_LOG_RATIO {
             return Self::logarithmic_times(min.max(typical / 10.0), max);
         }
@@ -63,14 +63,20 @@ impl Axis {
     }
 
     /// An axis for counts from 0 to at least `max`, with few ticks.
-    pub(super) fn counts(max: u64) -> Self {
+    pub(crate) fn counts(max: u64) -> Self {
         let max = max.max(1) as f64;
         let step = round_up(max / 3.0).max(1.0);
         Self::linear(0.0, (max / step).ceil() * step, step, |count| format!("{count:.0}"))
     }
 
+    /// An axis for levels from -60 to 0 dBFS, or to at least `max`.
+    pub(crate) fn decibels(max: f64) -> Self {
+        let step = if max > 60.0 { 200.0 } else { 20.0 };
+        Self::linear(-60.0, (max / step).ceil() * step, step, |level| format!("{level:.0} dB"))
+    }
+
     /// An axis for ratios from 0 to at least `max`. The labels are percentages.
-    pub(super) fn ratios(max: f64) -> Self {
+    pub(crate) fn ratios(max: f64) -> Self {
         let percent = (max * 100.0).clamp(0.1, 100.0);
         let step = round_step(percent);
         let to = (percent / step).ceil() * step;
@@ -80,7 +86,7 @@ impl Axis {
     }
 
     /// A horizontal axis for a run of `seconds`.
-    pub(super) fn run_time(seconds: u64) -> Self {
+    pub(crate) fn run_time(seconds: u64) -> Self {
         let seconds = seconds.max(1);
         let step = TIME_STEPS.into_iter().find(|step| seconds <= step * 6).unwrap_or(seconds.div_ceil(6));
         let label = |value: f64| match step {
@@ -92,7 +98,7 @@ impl Axis {
     }
 
     /// A horizontal axis that ends exactly at `from` and `to`, in microseconds. It has at most `max_steps` intervals between ticks.
-    pub(super) fn exact_times(from: f64, to: f64, max_steps: f64) -> Self {
+    pub(crate) fn exact_times(from: f64, to: f64, max_steps: f64) -> Self {
         let to = if to > from { to } else { from + 1.0 };
         let step = round_up((to - from) / max_steps);
         Self::linear(from, to, step, |us| time_label(us, to.abs().max(from.abs()), step))
@@ -112,7 +118,7 @@ impl Axis {
     }
 
     /// 0 at the start of the axis, 1 at its end. Values beyond an end have the position of this end.
-    pub(super) fn position(&self, value: f64) -> f64 {
+    pub(crate) fn position(&self, value: f64) -> f64 {
         let position = if self.is_logarithmic {
             (value.max(self.from) / self.from).ln() / (self.to / self.from).ln()
         } else {
@@ -122,12 +128,12 @@ impl Axis {
     }
 
     /// The y coordinate of a value in a drawing.
-    pub(super) fn y(&self, value: f64) -> f64 {
+    pub(crate) fn y(&self, value: f64) -> f64 {
         HEIGHT * (1.0 - self.position(value))
     }
 
     /// A drawing of this width with the labels of the axis to its left. `id` is the id of the figure.
-    pub(super) fn plot(&self, class: &str, width: f64, id: &str, drawing: &str) -> String {
+    pub(crate) fn plot(&self, class: &str, width: f64, id: &str, drawing: &str) -> String {
         let label =
             |Tick { position, label }: &Tick| format!("<span style=\"bottom:{}%\">{label}</span>", percent(*position));
         let labels: String = self.ticks.iter().map(label).collect();
@@ -149,14 +155,14 @@ impl Axis {
     }
 
     /// Horizontal grid lines across a drawing of this width.
-    pub(super) fn horizontal_lines(&self, width: f64) -> String {
+    pub(crate) fn horizontal_lines(&self, width: f64) -> String {
         let lines = self.ticks.iter().map(|tick| format!("M0 {:.1}h{width}", HEIGHT * (1.0 - tick.position)));
         format!("<path class=\"grid\" d=\"{}\"/>", lines.collect::<String>())
     }
 }
 
 /// A chart with its caption: `plots` with their labels, above the labels of the axis `bottom`.
-pub(super) fn figure(id: &str, caption: &str, legend: &str, plots: &str, bottom: &Axis) -> String {
+pub(crate) fn figure(id: &str, caption: &str, legend: &str, plots: &str, bottom: &Axis) -> String {
     let bottom = bottom.bottom_labels();
     format!(
         "<figure class=\"chart\"><figcaption id=\"{id}-about\">{caption}</figcaption>\n{legend}<div class=\"frame\">{plots}<span></span>\
@@ -165,7 +171,7 @@ pub(super) fn figure(id: &str, caption: &str, legend: &str, plots: &str, bottom:
 }
 
 /// Consecutive items that satisfy `condition`, with the index of the first one.
-pub(super) fn runs<T>(items: &[T], condition: impl Fn(&T) -> bool + Copy) -> impl Iterator<Item = (usize, &[T])> {
+pub(crate) fn runs<T>(items: &[T], condition: impl Fn(&T) -> bool + Copy) -> impl Iterator<Item = (usize, &[T])> {
     let mut start = 0;
     let chunks = items.chunk_by(move |one, next| condition(one) == condition(next)).map(move |chunk| {
         let first = start;
@@ -177,7 +183,7 @@ pub(super) fn runs<T>(items: &[T], condition: impl Fn(&T) -> bool + Copy) -> imp
 
 /// The area between the top and the bottom of each item, as an SVG path: forwards along the top, backwards along the bottom. Items
 /// without edges interrupt the area.
-pub(super) fn band<T>(items: &[T], edges: impl Fn(&T) -> Option<(f64, f64)> + Copy) -> String {
+pub(crate) fn band<T>(items: &[T], edges: impl Fn(&T) -> Option<(f64, f64)> + Copy) -> String {
     let mut path = String::new();
     for (start, run) in runs(items, |item| edges(item).is_some()) {
         let edges: Vec<(f64, f64)> = run.iter().filter_map(edges).collect();
@@ -195,7 +201,7 @@ pub(super) fn band<T>(items: &[T], edges: impl Fn(&T) -> Option<(f64, f64)> + Co
 }
 
 /// A position in percent, with two decimals.
-pub(super) fn percent(position: f64) -> f64 {
+pub(crate) fn percent(position: f64) -> f64 {
     // Adding zero turns -0.0 into 0.0.
     (position * 1e4).round() / 100.0 + 0.0
 }

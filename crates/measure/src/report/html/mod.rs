@@ -5,7 +5,7 @@
 //! Content-Security-Policy allows by its hash.
 
 mod audio;
-mod axis;
+pub(crate) mod axis;
 mod distribution_chart;
 mod tables;
 mod time_chart;

@@ -1,5 +1,6 @@
 //! The check of clients finds what is wrong with each client, and nothing else.
 
+mod documents;
 mod drift;
 mod networks;
 mod signaling;

@@ -1,0 +1,47 @@
+//! The command that a server runs for a check (`--run`), and how it ended.
+
+use serde::Serialize;
+
+/// What ended a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndedBy {
+    /// It ended before the check.
+    Itself,
+    /// `--duration`
+    Duration,
+    /// `--until-idle`
+    UntilIdle,
+    /// A signal that ended the server too.
+    Interrupt,
+}
+
+/// A command that has ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct CommandResult {
+    /// As given to the shell.
+    pub command: String,
+    /// The exit code, if it has one.
+    pub exit_code: Option<i32>,
+    /// The name of the signal that ended it, or one of its processes.
+    pub signal: Option<String>,
+    /// What ended it.
+    pub ended_by: EndedBy,
+}
+
+impl CommandResult {
+    /// Why the check fails because of the command. Its exit code after the check has ended it means nothing.
+    pub fn failure(&self) -> Option<String> {
+        match (self.ended_by, self.exit_code, &self.signal) {
+            (EndedBy::Interrupt, ..) => Some("the command was interrupted".to_owned()),
+            (EndedBy::Duration | EndedBy::UntilIdle, ..) | (EndedBy::Itself, Some(0), _) => None,
+            (EndedBy::Itself, Some(code), None) => Some(format!("the command ended with exit code {code}")),
+            (EndedBy::Itself, Some(code), Some(signal)) => {
+                Some(format!("the command ended with exit code {code} ({signal})"))
+            }
+            (EndedBy::Itself, None, signal) => {
+                Some(format!("the command was ended by {}", signal.as_deref().unwrap_or("a signal")))
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The documents of a check: the JSON against its schema, and the page.
+
+use jamjam_core::echo::SourceObserver;
+use jamjam_core::time::Time;
+use jamjam_measure::check::{CheckResult, ClientCheck, CommandResult, EndedBy, FirstPacket, Severity, SignalingCheck};
+use jamjam_signaling::{ConnId, NewConnection, Route};
+use serde_json::Value;
+
+use super::wrong_client::client;
+use crate::schema::assert_schema;
+
+const SCHEMA: &str = include_str!("../../../../../docs/check.schema.json");
+
+/// A check of one client of the table.
+fn check(name: &str) -> ClientCheck {
+    let mut check = ClientCheck::new();
+    client(name).datagrams().iter().for_each(|datagram| check.on_datagram(datagram.observed()));
+    check
+}
+
+fn result(name: &str) -> CheckResult {
+    let mut report = check(name).report();
+    if let Some(finding) = report.sources[0].findings.first_mut() {
+        finding.first = Some(FirstPacket { at_s: 1.5, packet: "AUDIO", sequence: 17 });
+    }
+    CheckResult::new(report, Severity::Error, 2)
+}
+
+fn ended(ended_by: EndedBy, exit_code: Option<i32>, signal: Option<&str>) -> Option<CommandResult> {
+    let (command, signal) = ("./client <\"$SERVER\">".to_owned(), signal.map(str::to_owned));
+    Some(CommandResult { command, exit_code, signal, ended_by })
+}
+
+#[test]
+fn schema_accepts_exactly_the_fields_of_every_check() {
+    let mut rooms = SignalingCheck::default();
+    let source = [127, 0, 0, 1].into();
+    rooms.on_connect(ConnId(1), &NewConnection { source, is_forwarded: false, route: Route::Undecided });
+    rooms.on_wrong_message(ConnId(1), "refused", "no");
+    let results = [
+        ("wrong samples", result("samples-big-endian")),
+        ("drift", result("clock-400-ppm-fast")),
+        ("by itself", result("samples-silent").with_command(ended(EndedBy::Itself, Some(0), None))),
+        ("killed", result("port-change").with_command(ended(EndedBy::UntilIdle, None, Some("SIGKILL")))),
+        ("duration", result("port-change").with_command(ended(EndedBy::Duration, Some(143), Some("SIGTERM")))),
+        ("interrupted", result("empty-audio").with_command(ended(EndedBy::Interrupt, None, None))),
+        ("rooms", CheckResult::new(rooms.report(), Severity::Note, 0)),
+        ("error", CheckResult::aborted("echo-server", "port in use".to_owned())),
+    ];
+    let document = |(name, result): (&str, CheckResult)| (name.to_owned(), serde_json::to_value(result).unwrap());
+    let documents = results.map(document);
+    assert!(documents.iter().any(|(_, document)| document["sources"][0]["drift"] != Value::Null));
+    let places = assert_schema(SCHEMA, &documents);
+    assert!(places > 20, "only {places} places tried");
+}
+
+#[test]
+fn page_has_the_course_of_each_client_and_escapes_the_command() {
+    let page = result("samples-silent").with_command(ended(EndedBy::Itself, Some(0), None)).html("");
+    let document = page.strip_prefix("<!DOCTYPE html>\n").unwrap();
+    for (text, count) in [
+        ("<svg ", 3),
+        ("./client &lt;&quot;$SERVER&quot;&gt;", 1),
+        ("; the first one is AUDIO 17 at 1.500 s", 1),
+        // On each chart, a second and a half after the start.
+        ("M1.500 0v200", 3),
+        ("<script", 0),
+    ] {
+        assert_eq!(document.matches(text).count(), count, "{text}: {document}");
+    }
+    // Silence has no level.
+    assert!(document.contains("<path class=\"bar trips\" d=\"\"/>"), "{document}");
+}
+
+/// KEEPALIVEs of a source without AUDIO, such as a health check, neither begin nor extend the time.
+#[test]
+fn idle_time_counts_from_datagrams_of_sources_with_audio() {
+    let mut check = ClientCheck::new();
+    let datagrams = client("sequence-from-1000").datagrams();
+    let is_audio = |bytes: &[u8]| bytes[1] == 1;
+    let first = datagrams.iter().find(|datagram| is_audio(&datagram.bytes)).unwrap();
+    let mut other = first.clone();
+    (other.source, other.bytes) = ("192.0.2.9:9".parse().unwrap(), vec![1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    check.on_datagram(other.observed());
+    assert_eq!(check.last_activity(), None);
+    check.on_datagram(first.observed());
+    assert_eq!(check.last_activity(), Some(first.at));
+    let mut later = other.clone();
+    later.at = Time::from_millis(3_600_000);
+    check.on_datagram(later.observed());
+    assert_eq!(check.last_activity(), Some(first.at));
+    later.source = first.source;
+    check.on_datagram(later.observed());
+    assert_eq!(check.last_activity(), Some(later.at));
+}
