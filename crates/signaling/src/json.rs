@@ -73,7 +73,7 @@ pub(super) fn parse(text: &str) -> Result<Value, JsonError> {
         .map_err(|error| unsupported(&error).map_or(JsonError::Syntax, JsonError::Unsupported))
 }
 
-/// What JSON has that serde_json rejects, although the grammar of JSON allows it (RFC 8259, sections 6 and 8.2).
+/// What JSON has that `serde_json` rejects, although the grammar of JSON allows it (RFC 8259, sections 6 and 8.2).
 pub(super) fn unsupported(error: &serde_json::Error) -> Option<&'static str> {
     let text = error.to_string();
     if text.starts_with("lone leading surrogate") || text.starts_with("unexpected end of hex escape") {

@@ -333,7 +333,7 @@ pub(super) struct RoomEntry<'a> {
     /// Creation time in milliseconds since the Unix epoch.
     pub(super) created_ms: u64,
     pub(super) member_count: usize,
-    /// The members in the order of joining.
+    /// The connected members in the order of joining.
     pub(super) members: Box<dyn Iterator<Item = (ConnId, MemberInfo<'a>)> + 'a>,
 }
 
@@ -351,8 +351,8 @@ impl<R, M: MemberData> RoomDirectory for RoomMap<R, M> {
             id: room.name(),
             display_name: room.display_name.as_deref(),
             created_ms: room.created_ms,
-            member_count: room.members.len(),
-            members: Box::new(room.members.iter().map(|member| (member.conn, member.data.info()))),
+            member_count: room.receivers().count(),
+            members: Box::new(room.receivers().map(|member| (member.conn, member.data.info()))),
         }))
     }
 }

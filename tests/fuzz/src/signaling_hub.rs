@@ -447,6 +447,9 @@ impl Run {
             self.hub.on_disconnect(self.now.into(), conn, &mut self.sink);
         }
         assert!(self.sink.open.is_empty());
+        // The places of the owners of test rooms are kept for 5 s.
+        self.advance(5_000);
+        self.sink.groups.clear();
         let query = SnapshotQuery::default();
         let snapshot = self.hub.snapshot(WallClock::from(self.now), &query);
         assert!(snapshot.unjoined.is_empty(), "{snapshot:?}");

@@ -175,7 +175,7 @@ fn echo_server_registers_and_is_found_over_tls() {
         })
     };
     let mut echo = start(&["--delay", "0", "--ca", ca.to_str().unwrap()]);
-    echo.line_starting_with("registration: room created room=\"[BOT] Echo Server (0ms delay)\" id=");
+    echo.line_starting_with("registration: room created room=\"[BOT] Echo Server (0ms delay)\" invite_code=");
     let mut insecure = start(&["--insecure"]);
     let warning = insecure.line_starting_with("tls: certificate verification disabled url=");
     assert_eq!(warning.level, "WARN");

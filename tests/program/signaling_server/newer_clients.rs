@@ -122,17 +122,21 @@ fn only_proven_devices_connect_if_proof_is_required() {
 
 #[test]
 fn only_rooms_with_the_prefix_are_test_rooms() {
-    for (options, marks) in
-        [(&[][..], [true, false]), (&["--test-room", "Lab"], [false, true]), (&["--test-room", "off"], [false, false])]
-    {
+    let (bot, lab) = ("[BOT] Echo", "Lab 1");
+    for (options, listed) in [
+        (&[][..], [(bot, true), (lab, false)]),
+        (&["--test-room", "Lab"], [(lab, true), (bot, false)]),
+        (&["--test-room", "off"], [(bot, false), (lab, false)]),
+    ] {
         let server = Server::start_signaling(options);
-        let _members = ["[BOT] Echo", "Lab 1"].map(|room| {
+        let _members = [bot, lab].map(|room| {
             let mut member = Member::connect(server.address);
             member.send("CreateRoom", &json!({"room_name": room, "peer_name": "x"}));
             member.receive_type("RoomCreated");
             member
         });
         let rooms = Member::connect_to(server.address, NEWER).rooms();
-        assert_eq!(rooms.iter().map(|room| room["test_room"].clone()).collect::<Vec<_>>(), marks, "{options:?}");
+        let rooms: Vec<_> = rooms.iter().map(|room| json!([room["name"], room["test_room"]])).collect();
+        assert_eq!(rooms, listed.map(|room| json!(room)), "{options:?}");
     }
 }

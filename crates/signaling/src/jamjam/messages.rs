@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::json::{integer, null_as_default, optional_integer};
+use crate::json::{MessageError, integer, message_type, null_as_default, optional_integer, unsupported};
+
+/// Length of a candidate address, in bytes, above which the client receives an error. Other unreadable addresses are ignored.
+const MAX_ADDRESS_BYTES: usize = 256;
 
 /// A message from a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -244,4 +247,35 @@ pub enum CandidateType {
     Host,
     /// The mapped address that a STUN server reported.
     ServerReflexive,
+}
+
+/// Parses a message. The inner error is the reason with which a message is rejected; other unreadable messages are ignored.
+pub(crate) fn parse(text: &str) -> Result<Result<ClientMessage, &'static str>, MessageError> {
+    serde_json::from_str(text).map(Ok).or_else(|error| match message_type(text).as_deref() {
+        // For messages without fields, some libraries write an empty object or array in `data`.
+        Ok("LeaveRoom") => Ok(Ok(ClientMessage::LeaveRoom)),
+        Ok("ListRooms") => Ok(Ok(ClientMessage::ListRooms)),
+        // The client waits for the answer.
+        Ok("CreateRoom" | "JoinRoom") => {
+            unsupported(&error).map_or_else(|| Err(error.into()), |reason| Ok(Err(reason)))
+        }
+        _ if has_overlong_candidate(text) => Ok(Err("Candidate address too long")),
+        _ => Err(error.into()),
+    })
+}
+
+/// Whether an unreadable message is an `UpdatePeerInfo` with a candidate address above [`MAX_ADDRESS_BYTES`].
+fn has_overlong_candidate(text: &str) -> bool {
+    #[derive(Deserialize)]
+    #[serde(tag = "type", content = "data")]
+    enum Message {
+        UpdatePeerInfo { candidates: Vec<CandidateText> },
+    }
+    #[derive(Deserialize)]
+    struct CandidateText {
+        address: String,
+    }
+    serde_json::from_str(text).is_ok_and(|Message::UpdatePeerInfo { candidates }| {
+        candidates.iter().any(|candidate| candidate.address.len() > MAX_ADDRESS_BYTES)
+    })
 }

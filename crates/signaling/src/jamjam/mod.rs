@@ -10,12 +10,10 @@ mod test_room;
 
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use super::connection_context::ConnectionContext;
 use super::dialect_handler::{DialectHandler, MemberFacts};
 use super::event_sink::ConnId;
-use super::json::{MessageError, message_type, unsupported};
+use super::json::MessageError;
 use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::{ConnectionClose, LEFT_ROOM};
 use super::rooms::{Member, RoomDirectory, RoomKey};
@@ -27,13 +25,11 @@ use membership::{
 };
 
 pub(super) use membership::MAX_NAME_BYTES;
+pub(super) use messages::parse;
 pub use messages::{Candidate, CandidateType, ChatMessage, ClientMessage, Peer, PeerMessage, RoomInfo, ServerMessage};
 
 /// Maximum number of candidates of a peer.
 const MAX_CANDIDATES: usize = 16;
-
-/// Length of a candidate address, in bytes, above which the client receives an error. Other unreadable addresses are ignored.
-const MAX_ADDRESS_BYTES: usize = 256;
 
 /// Message types that select this dialect.
 pub(super) const MESSAGE_TYPES: [&str; 6] =
@@ -89,21 +85,6 @@ impl DialectHandler for JamjamDialect {
     fn is_pinged(&self, member: Option<MemberFacts>) -> bool {
         member.is_some()
     }
-}
-
-/// Parses a message. The inner error is the reason with which a message is rejected; other unreadable messages are ignored.
-pub(super) fn parse(text: &str) -> Result<Result<ClientMessage, &'static str>, MessageError> {
-    serde_json::from_str(text).map(Ok).or_else(|error| match message_type(text).as_deref() {
-        // For messages without fields, some libraries write an empty object or array in `data`.
-        Ok("LeaveRoom") => Ok(Ok(ClientMessage::LeaveRoom)),
-        Ok("ListRooms") => Ok(Ok(ClientMessage::ListRooms)),
-        // The client waits for the answer.
-        Ok("CreateRoom" | "JoinRoom") => {
-            unsupported(&error).map_or_else(|| Err(error.into()), |reason| Ok(Err(reason)))
-        }
-        _ if has_overlong_candidate(text) => Ok(Err("Candidate address too long")),
-        _ => Err(error.into()),
-    })
 }
 
 impl JamjamDialect {
@@ -184,22 +165,6 @@ impl JamjamDialect {
         }
         Ok(())
     }
-}
-
-/// Whether an unreadable message is an `UpdatePeerInfo` with a candidate address above [`MAX_ADDRESS_BYTES`].
-fn has_overlong_candidate(text: &str) -> bool {
-    #[derive(Deserialize)]
-    #[serde(tag = "type", content = "data")]
-    enum Message {
-        UpdatePeerInfo { candidates: Vec<CandidateText> },
-    }
-    #[derive(Deserialize)]
-    struct CandidateText {
-        address: String,
-    }
-    serde_json::from_str(text).is_ok_and(|Message::UpdatePeerInfo { candidates }| {
-        candidates.iter().any(|candidate| candidate.address.len() > MAX_ADDRESS_BYTES)
-    })
 }
 
 /// Sends a message to the members that it is for, if any, and returns their number.
