@@ -1,4 +1,4 @@
-//! Determines what `jamjam-dev --version` shows: the commit, its date, the target and the features.
+//! Determines what `jamjam-dev --version` shows: the commit, its date, the target and the features. Links the settings of the allocator.
 //!
 //! Packagers can set `BUILD_COMMIT` and `SOURCE_DATE_EPOCH`. Otherwise, the values come from git if this folder is the root of a repository.
 //! Without git, both are "unknown". The output contains no paths and does not depend on the time of the build.
@@ -38,6 +38,15 @@ fn main() {
     println!("cargo:rustc-env=BUILD_DATE={}", date.unwrap_or("unknown".to_owned()));
     println!("cargo:rustc-env=BUILD_TARGET={}", env::var("TARGET").unwrap_or_default());
     println!("cargo:rustc-env=BUILD_FEATURES={features}");
+
+    let target = |variable| env::var(variable).unwrap_or_default();
+    if target("CARGO_CFG_TARGET_OS") == "linux" && target("CARGO_CFG_TARGET_ENV") == "gnu" {
+        let settings = "src/jemalloc_settings.c";
+        println!("cargo:rerun-if-changed={settings}");
+        for object in cc::Build::new().file(settings).compile_intermediates() {
+            println!("cargo:rustc-link-arg-bins={}", object.display());
+        }
+    }
 }
 
 /// A variable that is set and not empty.

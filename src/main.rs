@@ -11,6 +11,11 @@ use jamjam_dev::client::StopSignal;
 use jamjam_dev::io::os;
 use jamjam_dev::io::stop::StopToken;
 
+/// Allocator that returns the memory of closed connections to the system, which glibc's keeps. Its settings: `src/jemalloc_settings.c`.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let stop = StopToken::default();
     exit_at_system_limits(stop.clone());

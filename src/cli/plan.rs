@@ -123,7 +123,7 @@ const RULES: &[Rule] = &[
     ("to target", "a run that sends packets, and to --list-rooms", |plan, _| {
         plan.is_run() || matches!(plan, ListRooms(_))
     }),
-    ("embedded wait_for timeout bind record_run progress", "a run that sends packets", |plan, _| plan.is_run()),
+    ("embedded wait_for timeout bind record_run", "a run that sends packets", |plan, _| plan.is_run()),
     (
         "profile max_loss max_p50 max_p99 max_jitter verbose html junit markdown quiet",
         "the report of a run",

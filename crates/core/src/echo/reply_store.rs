@@ -174,7 +174,7 @@ const MAX_SPARE_CHUNKS: usize = 2;
 ///
 /// A position counts bytes from the start of the first chunk that was ever used. Datagrams that are stored one after the other are contiguous
 /// within a chunk, so that one segmented send transmits them without a copy. A chunk is freed or reused when its last datagram has left.
-/// Chunks are so large that the allocator returns their memory to the system at once.
+/// Chunks are so large that the allocator returns their memory to the system at once (`src/jemalloc_settings.c`).
 #[derive(Default)]
 pub(super) struct DatagramStore {
     chunks: VecDeque<Chunk>,

@@ -82,7 +82,9 @@ impl SourceHistory {
 
 fn merged(pair: &[HistoryInterval]) -> HistoryInterval {
     let mut sum = HistoryInterval::default();
-    pair.iter().for_each(|interval| sum.add(*interval));
+    for interval in pair {
+        sum.add(*interval);
+    }
     sum
 }
 

@@ -63,7 +63,11 @@ fn charts(index: usize, history: &SourceHistory, findings: &[Finding]) -> String
     let width = intervals.len() as f64;
     let end = Axis::run_time(interval_s * intervals.len() as u64);
     let firsts = findings.iter().filter_map(|finding| finding.first);
-    let marks: String = firsts.map(|first| format!("M{:.3} 0v{HEIGHT}", first.at_s / *interval_s as f64)).collect();
+    let mut marks = String::new();
+    for first in firsts {
+        // Writing to a string cannot fail.
+        _ = write!(marks, "M{:.3} 0v{HEIGHT}", first.at_s / *interval_s as f64);
+    }
     let chart = |name: &str, caption: &str, axis: &Axis, drawing: &str| {
         let id = format!("{name}-{index}");
         let lines = axis.horizontal_lines(width);
