@@ -152,6 +152,7 @@ impl Args {
         self.serve(matches, color, stop).map_err(|failure| self.check.report_failure("echo-server", failure))
     }
 
+    #[expect(clippy::too_many_lines, reason = "each step starts or joins one part of the server")]
     fn serve(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         ensure_usage!(
             self.stats_interval != Some(Duration::ZERO),

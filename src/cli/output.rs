@@ -246,7 +246,7 @@ pub fn write_usage_error(name: &str, given: &ArgMatches, error: &clap::Error) {
     match [RunKind::Send, RunKind::Probe].into_iter().find(|kind| kind.name() == name) {
         Some(command) => drop(files.write_failure(command, "-", &reason)),
         None if given.contains_id("check") => {
-            files.write_check_failure(&CheckResult::aborted(name, reason.to_string()))
+            files.write_check_failure(&CheckResult::aborted(name, reason.to_string()));
         }
         None => {}
     }

@@ -70,6 +70,7 @@ pub struct RegistrationArgs {
     /// The signaling server listens on --host and TCP port 8080. For another port, give --with-signaling PORT. The signaling server
     /// supports the jamjam dialect only, with default limits. For other settings, run the subcommand signaling-server instead.
     #[arg(long, value_name = "PORT", value_parser = parse_port, num_args = 0..=1, help_heading = HEADING_SIGNALING)]
+    #[expect(clippy::option_option, reason = "the value of the option is optional")]
     with_signaling: Option<Option<u16>>,
 
     /// Room name; clients see "[BOT] NAME (3000ms delay)"

@@ -64,7 +64,9 @@ impl CheckResult {
         if report.untracked > 0 {
             failures.push(format!("{} packets or connections of further clients were not judged", report.untracked));
         }
-        let verdict = if came == 0 && !is_broken && report.untracked == 0 {
+        // What a connection sends is judged even if it joins no room.
+        let is_judged = report.sources.iter().any(|source| source.took_part || source.details.is_none());
+        let verdict = if !is_judged && !is_broken && report.untracked == 0 {
             CheckVerdict::NotJudged
         } else if failures.is_empty() {
             CheckVerdict::Passed
@@ -108,19 +110,16 @@ impl CheckResult {
         let warnings = all.filter(|finding| finding.severity == Severity::Warning).count();
         match (self.verdict, warnings) {
             (CheckVerdict::Failed, _) => format!("FAILED: {failures}"),
-            (CheckVerdict::NotJudged, _) if failures.is_empty() => "NOT JUDGED".to_owned(),
-            (CheckVerdict::NotJudged, _) => format!("NOT JUDGED: {failures}"),
+            (CheckVerdict::NotJudged, _) => format!("NOT JUDGED: {failures}").trim_end_matches(": ").to_owned(),
             (CheckVerdict::Passed, 0) => "PASSED".to_owned(),
-            (CheckVerdict::Passed, 1) => "PASSED, 1 warning".to_owned(),
-            (CheckVerdict::Passed, warnings) => format!("PASSED, {warnings} warnings"),
+            (CheckVerdict::Passed, count) => format!("PASSED, {count} warning{}", if count == 1 { "" } else { "s" }),
         }
     }
 
     /// A sentence about addresses that are no clients.
     pub(super) fn strangers(&self) -> Option<String> {
-        let strangers = self.report.strangers;
-        let addresses = if strangers == 1 { "1 address" } else { &format!("{strangers} addresses") };
-        (strangers > 0).then(|| format!("note: {addresses} sent no jamjam packet, and nothing else that was judged"))
+        let (strangers, plural) = (self.report.strangers, if self.report.strangers == 1 { "" } else { "es" });
+        (strangers > 0).then(|| format!("note: {strangers} address{plural} sent no jamjam packet"))
     }
 
     /// For people.

@@ -164,21 +164,17 @@ impl ClientCheck {
         self.sources.iter_mut().filter(|(_, source)| source.is_client).flat_map(of_source).collect()
     }
 
-    /// Whether `address` has a place in the table, or gets that of another source. Sources that have sent AUDIO or CONTROL stay, and others as
-    /// long as they are active. If all places are taken, the source with the least AUDIO goes, so that invented addresses displace no client.
-    fn has_place(&mut self, at: Time, address: SocketAddr) -> bool {
-        if self.sources.len() < MAX_SOURCES || self.sources.contains_key(&address) {
-            return true;
-        }
+    /// Makes a place for a new source. Sources that have sent AUDIO or CONTROL stay, and others as long as they are active. If all places are
+    /// taken, the source with the least AUDIO goes, so that invented addresses displace no client.
+    fn make_place(&mut self, at: Time) {
         let is_left =
             |source: &SourceCheck| !source.has_taken_part() && at.duration_since(source.last_seen) >= INACTIVE;
-        let least =
-            self.sources.iter().min_by_key(|(_, source)| (!is_left(source), source.audio.packets, source.last_seen));
-        let Some((&displaced, source)) = least else { return false };
-        self.untracked += if is_left(source) { 0 } else { source.packets };
-        self.strangers += u64::from(!source.is_client);
-        self.sources.remove(&displaced);
-        true
+        let rank = |source: &SourceCheck| (!is_left(source), source.audio.packets, source.last_seen);
+        if let Some((&address, source)) = self.sources.iter().min_by_key(|(_, source)| rank(source)) {
+            self.untracked += if is_left(source) { 0 } else { source.packets };
+            self.strangers += u64::from(!source.is_client);
+            self.sources.remove(&address);
+        }
     }
 
     /// Follows a client whose port changes, and takes the change back if the old port is still used: then the new one belongs to another process.
@@ -220,13 +216,14 @@ impl ClientCheck {
 impl SourceObserver for ClientCheck {
     fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
         let address = self.follow_port(canonical_socket_addr(datagram.source), &datagram);
-        if self.has_place(datagram.at, address) {
-            let at = datagram.at;
-            let source = self.sources.entry(address).or_insert_with(|| SourceCheck::new(at));
-            source.on_datagram(datagram);
-            if source.last_audio.is_some() {
-                self.last_activity = self.last_activity.max(Some(at));
-            }
+        let at = datagram.at;
+        if self.sources.len() == MAX_SOURCES && !self.sources.contains_key(&address) {
+            self.make_place(at);
+        }
+        let source = self.sources.entry(address).or_insert_with(|| SourceCheck::new(at));
+        source.on_datagram(datagram);
+        if source.last_audio.is_some() {
+            self.last_activity = self.last_activity.max(Some(at));
         }
     }
 }

@@ -1,8 +1,12 @@
 //! The interval of the drift is right even if the delays of neighboring packets are similar.
 
+use jamjam_core::echo::SourceObserver;
 use jamjam_core::impairment::splitmix64;
 use jamjam_core::stats::DriftEstimator;
 use jamjam_core::time::Time;
+use jamjam_measure::check::{ClientCheck, Severity};
+
+use super::wrong_client::client;
 
 const PACKET_S: f64 = 128.0 / 48_000.0;
 
@@ -64,4 +68,33 @@ fn drift_interval_is_wide_if_jitter_is_not_limited() {
     let (contained, widths) = simulate(|state| 1e7 + 2e6 * state);
     assert!(contained >= 995, "{contained}");
     assert!(widths[500] > 64.0, "{}", widths[500]);
+}
+
+/// The interval of a client whose packets arrive at `arrival`, in seconds since the first one, and which breaks no rule.
+fn interval_of_client(arrival: impl Fn(f64) -> f64) -> [f64; 2] {
+    let mut check = ClientCheck::new();
+    for mut datagram in client("correct-2-channels-48000-plain").datagrams() {
+        datagram.at =
+            Time::from_nanos((arrival(datagram.at.as_nanos() as f64 / 1e9 - 1.0) * 1e9) as u64 + 1_000_000_000);
+        check.on_datagram(datagram.observed());
+    }
+    let [source] = &check.report().sources[..] else { panic!() };
+    assert!(source.findings.iter().all(|finding| finding.severity == Severity::Note), "{:#?}", source.findings);
+    source.details.as_ref().unwrap().drift.unwrap().interval_ppm
+}
+
+#[test]
+fn drift_is_measured_between_pauses_of_a_stopped_host() {
+    let stops = [(3.3, 0.051), (5.5, 0.1), (9.1, 0.5), (14.2, 0.06)];
+    let [low, high] =
+        interval_of_client(|at_s| at_s + stops.iter().filter(|stop| at_s >= stop.0).map(|stop| stop.1).sum::<f64>());
+    assert!(low <= 0.0 && high >= 0.0 && high - low < 10.0, "{low} to {high}");
+}
+
+#[test]
+fn drift_is_measured_across_a_stall_after_which_the_path_catches_up() {
+    // Nothing arrives for 2.5 s, then twice as much as usual until all is there.
+    let [low, high] =
+        interval_of_client(|at_s| if (5.0..10.0).contains(&at_s) { at_s.max(7.5 + (at_s - 5.0) / 2.0) } else { at_s });
+    assert!(low <= 0.0 && high >= 0.0 && high - low < 10.0, "{low} to {high}");
 }
