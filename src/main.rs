@@ -53,8 +53,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// child's process group.
 const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(250);
 
-/// Handles SIGINT, SIGTERM and, if it counts as a stop signal, SIGHUP on a thread. The first signal requests a stop. The process exits immediately on
-/// a second signal or when the shutdown time-out expires. If the program is still starting, the process exits on the first signal.
+/// Handles SIGINT, SIGTERM and, if it counts as a stop signal, SIGHUP on a thread. The first signal requests a stop. The process exits
+/// immediately on a second signal or when the shutdown time-out expires. If the program is still starting, it exits on the first signal.
 fn listen_for_signals(stop: StopToken, hangup: Option<StopSignal>) -> Result<(), Failure> {
     let listen = move || -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -70,14 +70,14 @@ impl SourceObserver for Capture {
         let to = datagram.dst_ip.map(|ip| ip.to_canonical()).filter(|ip| ip.is_ipv4() == from.is_ipv4());
         let to = SocketAddr::new(to.unwrap_or(unspecified), self.port);
         let mut payload = datagram.bytes.to_vec();
-        if datagram.is_opened {
+        if datagram.counter.is_some() {
             payload[11] &= !(FLAG_SEALED as u8);
         }
         let packet = ip_packet(from, to, &payload);
         let (ns, len) = (datagram.at.as_nanos(), packet.len() as u32);
         let fields = [0, (ns >> 32) as u32, ns as u32, len, len].map(u32::to_le_bytes);
         let padding = &[0; 3][..packet.len().wrapping_neg() % 4];
-        let comment = if datagram.is_opened { &OPENED[..] } else { &[] };
+        let comment = if datagram.counter.is_some() { &OPENED[..] } else { &[] };
         self.write(&block(6, &[fields.as_flattened(), &packet, padding, comment].concat()));
     }
 }

@@ -151,7 +151,7 @@ impl SourceObserver for SourceRecorder {
     /// may be from others.
     fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
         let Ok(packet) = parse_packet(datagram.bytes) else { return };
-        let is_sealed = packet.header.is_sealed() && !datagram.is_opened;
+        let is_sealed = packet.header.is_sealed() && datagram.counter.is_none();
         if is_sealed || datagram.drop_reason == Some(DropReason::Plain) {
             return;
         }

@@ -95,18 +95,13 @@ impl EchoServer {
             self.drop_packet(received, bytes, dropped);
         }
         if let Some(observer) = &mut self.observer {
-            let is_opened = !self.opened.is_empty();
+            let sealed = bytes.get(HEADER_LEN..).filter(|_| !self.opened.is_empty());
             observer.on_datagram(ObservedDatagram {
                 at: received.received_at,
                 source: received.source,
                 dst_ip: received.dst_ip,
-                bytes: if is_opened { &self.opened } else { bytes },
-                is_opened,
-                counter: bytes
-                    .get(HEADER_LEN..)
-                    .and_then(<[u8]>::first_chunk)
-                    .filter(|_| is_opened)
-                    .map(|counter| u64::from_be_bytes(*counter)),
+                bytes: if sealed.is_some() { &self.opened } else { bytes },
+                counter: sealed.and_then(|payload| Some(u64::from_be_bytes(*payload.first_chunk()?))),
                 drop_reason: result.err().map(Dropped::reason),
             });
             self.opened.clear();

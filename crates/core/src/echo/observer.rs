@@ -94,9 +94,7 @@ pub struct ObservedDatagram<'a> {
     pub dst_ip: Option<IpAddr>,
     /// The bytes. Of a sealed packet that was opened, the header and the opened payload.
     pub bytes: &'a [u8],
-    /// Whether it was sealed and has been opened.
-    pub is_opened: bool,
-    /// Its counter, if it has been opened. A client counts all packets of a link from 0.
+    /// Its counter, if it was sealed and has been opened. A client counts all packets of a link from 0.
     pub counter: Option<u64>,
     /// Why the server drops it; `None` if it is handled.
     pub drop_reason: Option<DropReason>,

@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(rates, [100.0, 100.0, 100.0, 102.0]);
         // A quarter as a little-endian float of 32 bits (docs/protocol.md#types).
         assert_eq!(history.intervals[0].peak, 0.25);
-        let (min, max, sum) = history.intervals[1].spacing_us.unwrap();
+        let (min, max, sum) = history.intervals[1].spacing_us.expect("packets");
         assert!((min - 10_000.0).abs() < 2.0 && (max - 10_000.0).abs() < 2.0 && (sum - 1e6).abs() < 100.0);
         let mut paused = history.clone();
         paused.on_audio(Time::ZERO, Time::from_millis(5_900), &f32::NAN.to_le_bytes());

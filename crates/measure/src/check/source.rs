@@ -118,7 +118,7 @@ impl SourceCheck {
 
     /// Judges a datagram.
     pub(super) fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
-        let ObservedDatagram { at, bytes, is_opened, counter, drop_reason, .. } = datagram;
+        let ObservedDatagram { at, bytes, counter, drop_reason, .. } = datagram;
         let absence = at.duration_since(self.last_seen);
         if self.first_sequence.is_some() && absence < MAX_ABSENCE {
             self.presence += absence;
@@ -143,7 +143,7 @@ impl SourceCheck {
             }
         };
         self.is_client = true;
-        let size = bytes.len() + if is_opened { SEAL_LEN } else { 0 };
+        let size = bytes.len() + if counter.is_some() { SEAL_LEN } else { 0 };
         if size > MAX_DATAGRAM {
             self.evidence
                 .add(RuleId::DatagramSize, || (format!("at most {MAX_DATAGRAM} bytes"), format!("{size} bytes")));
@@ -161,10 +161,10 @@ impl SourceCheck {
         if packet_type == PacketType::Keepalive && !matches!(packet.payload, [1 | 2, _, _, _, _]) {
             self.keepalives += u64::from(self.first_sequence.is_some());
         }
-        if is_opened {
-            self.on_opened(at, counter.unwrap_or(0));
+        if let Some(counter) = counter {
+            self.on_opened(at, counter);
         }
-        if self.on_drop_reason(at, packet, drop_reason, header.is_sealed() && !is_opened) {
+        if self.on_drop_reason(at, packet, drop_reason, header.is_sealed() && counter.is_none()) {
             self.on_content(at, packet);
         }
     }

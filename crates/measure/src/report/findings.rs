@@ -265,8 +265,8 @@ fn loss(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Advice> {
     let pattern = (lost >= MIN_LOST_FOR_PATTERN).then(|| loss_pattern(stream, outage, (lost, ratio), unit));
     let dropped_here = run.host_timing.as_ref().and_then(|host| host.kernel_dropped).unwrap_or(0);
     let dropped_there = run.server.as_ref().map_or(0, |server| server.dropped);
-    let hosts = [(dropped_here, "this host"), (dropped_there, "the server")];
-    let overflow = hosts.into_iter().find(|(dropped, _)| *dropped > 0);
+    let hosts = [(dropped_here, "this host", "this host"), (dropped_there, "the server", "the server's host")];
+    let overflow = hosts.into_iter().find(|(dropped, ..)| *dropped > 0);
     let details: Vec<String> = direction.iter().cloned().chain(pattern).collect();
     // Few lost packets without a direction are only a count, which the table shows.
     if details.is_empty() && overflow.is_none() {
@@ -275,14 +275,13 @@ fn loss(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Advice> {
     let scope = if outage.is_some() { "Outside this outage, " } else { "" };
     let what = format!("{scope}{share} of the {unit}s were lost {}", details.join(", "));
     let what = what.trim_end();
-    if let Some((dropped, host)) = overflow {
+    if let Some((dropped, owner, host)) = overflow {
         let explained = format!("may explain {} of the {lost} losses", dropped.min(lost));
         let message = format!(
-            "The full receive buffer of {host} dropped {}, which {explained}. {what}.",
+            "The full receive buffer of {owner} dropped {}, which {explained}. {what}.",
             format_count(dropped, "datagram")
         );
-        let remedy = format!("Close other programs on {host}, or raise its net.core.rmem_max (Linux).");
-        return Some((message, remedy.replace("the server", "the server's host")));
+        return Some((message, format!("Close other programs on {host}, or raise its net.core.rmem_max (Linux).")));
     }
     let other = match direction.as_deref() {
         Some(UPSTREAM) => "stop other uploads.",

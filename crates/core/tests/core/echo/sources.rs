@@ -111,15 +111,16 @@ fn metrics_contain_the_32_sources_with_the_most_packets() {
     }
 }
 
-type Observed = (SocketAddr, Vec<u8>, bool, Option<DropReason>);
+/// With the counter of an opened packet.
+type Observed = (SocketAddr, Vec<u8>, Option<u64>, Option<DropReason>);
 
 #[derive(Clone, Default)]
 struct Observer(Arc<Mutex<Vec<Observed>>>);
 
 impl SourceObserver for Observer {
     fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
-        let ObservedDatagram { source, bytes, is_opened, drop_reason, .. } = datagram;
-        self.0.lock().expect("no panic").push((source, bytes.to_vec(), is_opened, drop_reason));
+        let ObservedDatagram { source, bytes, counter, drop_reason, .. } = datagram;
+        self.0.lock().expect("no panic").push((source, bytes.to_vec(), counter, drop_reason));
     }
 }
 
@@ -151,7 +152,7 @@ fn observer_receives_each_datagram_once_in_order_with_its_drop_reason() {
     ];
     let datagrams = batch.into_iter().chain([vec![9; 20], vec![7]]);
     let expected: Vec<Observed> =
-        datagrams.zip(reasons).map(|(bytes, reason)| (client(1), bytes, false, reason)).collect();
+        datagrams.zip(reasons).map(|(bytes, reason)| (client(1), bytes, None, reason)).collect();
     assert_eq!(observer.take(), expected);
 }
 
@@ -166,14 +167,14 @@ fn observer_receives_the_opened_bytes_of_sealed_packets() {
     for datagram in [&audio, &keepalive, &forged, &audio, &packet(1, 9, &[])] {
         deliver(&mut echo, 0, client(1), datagram);
     }
-    // The header keeps the flag of a sealed packet.
+    // `connect` seals the first packet. The header keeps the flag of a sealed packet.
     let opened = |kind| [&[1, kind, 0, 0, 0, 7, 0, 0, 0, 9, 0, 1][..], b"payload"].concat();
     let expected = [
-        (opened(AUDIO), true, None),
-        (opened(KEEPALIVE), true, None),
-        (forged, false, Some(DropReason::NotOpened)),
-        (audio, false, Some(DropReason::Replayed)),
-        (packet(1, 9, &[]), false, Some(DropReason::Plain)),
+        (opened(AUDIO), Some(1), None),
+        (opened(KEEPALIVE), Some(2), None),
+        (forged, None, Some(DropReason::NotOpened)),
+        (audio, None, Some(DropReason::Replayed)),
+        (packet(1, 9, &[]), None, Some(DropReason::Plain)),
     ];
-    assert_eq!(observer.take(), expected.map(|(bytes, is_opened, reason)| (client(1), bytes, is_opened, reason)));
+    assert_eq!(observer.take(), expected.map(|(bytes, counter, reason)| (client(1), bytes, counter, reason)));
 }

@@ -50,8 +50,8 @@ fn through(path: Path, sent: &[Sent], seed: u64) -> Vec<Sent> {
         for copy in 0..copies {
             // Only one copy of a sealed packet opens.
             let (mut datagram, at) = (datagram.clone(), at + Duration::from_micros(200 * copy));
-            if copy > 0 && datagram.is_opened {
-                datagram.is_opened = false;
+            if copy > 0 && datagram.counter.is_some() {
+                datagram.counter = None;
                 datagram.drop_reason = Some(DropReason::Replayed);
             }
             arrived.push(Sent { at, ..datagram });
@@ -114,7 +114,7 @@ fn late_packets_of_the_previous_link_are_excepted() {
         |packet_type: u8| sent.iter().find(|datagram| datagram.bytes[1] == packet_type).expect("a packet").clone();
     let (control, keepalive) = (find(3), find(4));
     for ms in 0..3 {
-        let late = Sent { is_opened: false, drop_reason: Some(DropReason::NotOpened), ..keepalive.clone() };
+        let late = Sent { counter: None, drop_reason: Some(DropReason::NotOpened), ..keepalive.clone() };
         let plain = Sent { drop_reason: Some(DropReason::Plain), ..late.clone() };
         sent.extend([at(10_100 + ms, late), at(10_100 + ms, plain)]);
     }
@@ -159,7 +159,7 @@ fn port_change_on_a_link_is_no_fault_of_the_client() {
     for datagram in sent.iter_mut().filter(|datagram| datagram.at > Time::from_millis(10_000)) {
         let is_audio = datagram.bytes[1] == 1;
         datagram.source.set_port(40_001);
-        (datagram.is_opened, datagram.drop_reason) = (false, (!is_audio).then_some(DropReason::NoKeys));
+        (datagram.counter, datagram.drop_reason) = (None, (!is_audio).then_some(DropReason::NoKeys));
     }
     let rules: Vec<&str> = findings(&sent).iter().map(|finding| finding.rule).collect();
     assert_eq!(rules, ["port_change"]);

@@ -321,7 +321,6 @@ impl Client {
                 source: SocketAddr::from(([192, 0, 2, 7], 40_000)),
                 dst_ip: None,
                 bytes: &bytes,
-                is_opened,
                 counter: is_opened.then_some(packet.counter),
                 drop_reason,
             });

@@ -11,14 +11,7 @@ use super::wrong_client::{Sent, client};
 /// A datagram at `ms`.
 fn datagram(ms: u64, port: u16, bytes: &[u8]) -> Sent {
     let source = SocketAddr::from(([192, 0, 2, 7], port));
-    Sent {
-        at: Time::from_millis(ms),
-        source,
-        bytes: bytes.to_vec(),
-        is_opened: false,
-        counter: None,
-        drop_reason: None,
-    }
+    Sent { at: Time::from_millis(ms), source, bytes: bytes.to_vec(), counter: None, drop_reason: None }
 }
 
 fn keepalive(ms: u64, port: u16) -> Sent {

@@ -13,15 +13,14 @@ pub(super) struct Sent {
     pub(super) at: Time,
     pub(super) source: SocketAddr,
     pub(super) bytes: Vec<u8>,
-    pub(super) is_opened: bool,
     pub(super) counter: Option<u64>,
     pub(super) drop_reason: Option<DropReason>,
 }
 
 impl Sent {
     pub(super) fn observed(&self) -> ObservedDatagram<'_> {
-        let Self { at, source, ref bytes, is_opened, counter, drop_reason } = *self;
-        ObservedDatagram { at, source, dst_ip: None, bytes, is_opened, counter, drop_reason }
+        let Self { at, source, ref bytes, counter, drop_reason } = *self;
+        ObservedDatagram { at, source, dst_ip: None, bytes, counter, drop_reason }
     }
 }
 
@@ -255,7 +254,7 @@ impl<'a> Outbox<'a> {
         let source = SocketAddr::from(([192, 0, 2, 7], self.port));
         let counter = is_opened.then_some(self.opened);
         self.opened += u64::from(is_opened);
-        self.sent.push(Sent { at: self.now, source, bytes, is_opened, counter, drop_reason });
+        self.sent.push(Sent { at: self.now, source, bytes, counter, drop_reason });
     }
 }
 
