@@ -211,7 +211,11 @@ fn run_with_retries(
                 progress.update(|progress| progress.frame_tracker.on_event(&event));
                 on_event(&event);
             }
-            progress.update(|progress| progress.awaited = client.awaits(monotonic_now()));
+            let awaited = client.awaits(monotonic_now());
+            // The deadline of the setup is that of the session, which the client does not know.
+            if awaited.1 != SESSION_SETUP {
+                progress.update(|progress| progress.awaited = awaited);
+            }
         };
         let mut error = match run_session(&options, make_client, observe, stop) {
             Ok(outcome) => {

@@ -24,7 +24,9 @@ use crate::send_and_probe::moqt::scripted_server::{Fault, ScriptedServer, Server
 use crate::send_and_probe::websocket::scripted_server::{ServerConnection, answers, raw, serve};
 
 fn probe(to: impl Display, options: &str) -> ProgramOutput {
-    run(&format!("probe --to {to} --count 3 --interval 2ms --timeout 1s {options}"))
+    // Long waits are for servers that must answer on a busy machine.
+    let timeout = if options.contains("--timeout") { "" } else { "--timeout 1s" };
+    run(&format!("probe --to {to} --count 3 --interval 2ms {timeout} {options}"))
 }
 
 fn ws(address: SocketAddr, options: &str) -> ProgramOutput {
@@ -347,24 +349,32 @@ fn moqt_errors_name_cause_and_remedy() {
                 moqt(listener.local_addr().unwrap(), "")
             }),
             ("no port", || probe("https://127.0.0.1/echo", "--insecure")),
-            ("HTTP/3 only", || moqt(quic_server(b"h3", false, b""), "")),
-            ("other version", || moqt(quic_server(b"moq-00", false, b""), "--moqt-version moq-lite-04")),
-            ("raw QUIC only", || webtransport(quic_server(b"moq-00", false, b""), "")),
-            ("refused connection", || moqt(quic_server(b"moq-00", true, b""), "")),
+            ("HTTP/3 only", || moqt(quic_server(b"h3", false, b""), "--timeout 10s")),
+            ("other version", || moqt(quic_server(b"moq-00", false, b""), "--moqt-version moq-lite-04 --timeout 10s")),
+            ("raw QUIC only", || webtransport(quic_server(b"moq-00", false, b""), "--timeout 10s")),
+            ("refused connection", || moqt(quic_server(b"moq-00", true, b""), "--timeout 10s")),
             // A HEADERS frame with the status 200, as an index into QPACK's static table.
             ("WebTransport without a version", || {
-                webtransport(quic_server(b"h3", false, b"\x01\x03\x00\x00\xd9"), "--moqt-version moq-lite-04")
+                webtransport(
+                    quic_server(b"h3", false, b"\x01\x03\x00\x00\xd9"),
+                    "--moqt-version moq-lite-04 --timeout 10s",
+                )
             }),
-            ("no WebTransport response", || webtransport(quic_server(b"h3", false, b""), "")),
-            ("no setup", || moqt(quic_server(b"moq-00", false, b""), "")),
-            ("no subscription", || probe(&ScriptedServer::failing(1, Fault::Silent).url, "--insecure")),
+            ("no WebTransport response", || webtransport(quic_server(b"h3", false, b""), "--timeout 10s")),
+            ("no setup", || moqt(quic_server(b"moq-00", false, b""), "--timeout 10s")),
+            ("no subscription", || probe(&ScriptedServer::failing(1, Fault::Silent).url, "--insecure --timeout 10s")),
             ("reset subscription", || {
-                probe(&ScriptedServer::start([(1, ServerAction::ResetSubscription(3))]).url, "--insecure")
+                probe(&ScriptedServer::start([(1, ServerAction::ResetSubscription(3))]).url, "--insecure --timeout 10s")
             }),
             ("dropped groups", || {
-                probe(&ScriptedServer::start([1, 2, 3].map(|group| (group, ServerAction::Drop))).url, "--insecure")
+                probe(
+                    &ScriptedServer::start([1, 2, 3].map(|group| (group, ServerAction::Drop))).url,
+                    "--insecure --timeout 10s",
+                )
             }),
-            ("closed connection", || probe(&ScriptedServer::start([(1, ServerAction::Close(0x2a))]).url, "--insecure")),
+            ("closed connection", || {
+                probe(&ScriptedServer::start([(1, ServerAction::Close(0x2a))]).url, "--insecure --timeout 10s")
+            }),
         ],
     );
 }
