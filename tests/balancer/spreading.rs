@@ -177,7 +177,8 @@ fn assert_transcripts_pass(dialect: &str) {
         sockets.servers = running.1.addresses.to_vec();
         (sockets, running)
     };
-    let complete = run_on_sockets(dialect, |_| true, start);
+    // Test rooms outlive their owners, so they would appear in the lists of later transcripts, which use the same servers.
+    let complete = run_on_sockets(dialect, |transcript| !transcript.contains("[BOT] "), start);
     let (_, minimum) = DIALECTS.iter().find(|(name, _)| *name == dialect).unwrap();
     assert!(complete >= *minimum, "{complete} transcripts are complete");
 }

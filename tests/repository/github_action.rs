@@ -9,6 +9,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use test_support::client::{at_once, note_pauses};
 
 use super::repository_files::{assert_success, read, root, run_tool};
 
@@ -69,6 +70,7 @@ impl Job {
             }
             let ended = bash.output().unwrap();
             log += &String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap();
+            note_pauses(&[&log]);
             for line in fs::read_to_string(&output).unwrap().lines() {
                 let (name, value) = line.split_once('=').unwrap();
                 job.context.insert(format!("steps.{}.outputs.{name}", step["id"].as_str().unwrap()), value.to_owned());
@@ -159,7 +161,7 @@ END
 #[test]
 fn verdict_on_the_given_client_is_the_result_of_the_step() {
     let correct = "jamjam-dev send --tone 440 --duration 1s --no-echo --to \"$SERVER\"";
-    for (client, args, code, verdict, failures) in [
+    let cases = [
         (correct, "", 0, "PASSED", 0),
         (
             "jamjam-dev send --tone 440 --duration 1s --no-echo --signaling-url \"$SIGNALING_URL\" --room \"$ROOM_CODE\"",
@@ -173,7 +175,8 @@ fn verdict_on_the_given_client_is_the_result_of_the_step() {
         // The client fails, although it has sent nothing wrong.
         (&format!("{correct}; exit 7"), "", 1, "FAILED: the command ended with exit code 7", 1),
         (&format!("{correct}; false | true; true"), "", 1, "FAILED: the command ended with exit code 1", 1),
-    ] {
+    ];
+    at_once(cases, |(client, args, code, verdict, failures)| {
         let (job, ended, log) = Job::run(&[("client", client), ("args", args)], &["junit.xml"]);
         assert_eq!(ended, code, "{log}");
         let (report, junit, summary) = (job.report(), job.output("junit"), job.summary());
@@ -184,7 +187,7 @@ fn verdict_on_the_given_client_is_the_result_of_the_step() {
         assert!(junit.contains(&format!("failures=\"{failures}\"")), "{junit}");
         assert!(summary.replace('\\', "").contains(verdict) && log.contains(&summary), "{summary}");
         assert!(log.contains("source first seen"), "{log}");
-    }
+    });
     // A server that cannot start publishes its error, and the client does not run.
     let (job, ended, log) = Job::run(&[("client", "touch ran"), ("args", "--fail-on fatal")], &["junit.xml"]);
     assert_eq!((ended, job.path("work/ran").exists()), (2, false), "{log}");
@@ -200,18 +203,18 @@ fn input_text_is_never_executed() {
     for (name, input) in action()["inputs"].as_object().unwrap() {
         assert!(used.contains(&format!("${{{{ inputs.{name} }}}}")), "{name}");
         assert!(input["description"].as_str().is_some_and(|text| text.len() > 10), "{name}");
-        // The first value injects a command if a script inserts the input without quotes, the second one between quotes.
-        for hostile in ["$(touch owned)", "'; touch owned; \"`touch owned` * ${IFS}"] {
-            // These are commands.
-            if name == "program" || name == "client" {
-                continue;
-            }
-            let (job, code, log) = Job::run(&[("count", "1"), ("interval", "1ms"), (name, hostile)], &[]);
-            assert!(!job.path("work/owned").exists(), "{name}: {log}");
-            // Only the input `directory` accepts the value, because it is a valid folder name.
-            assert_eq!(code == 0, name == "directory", "{name}: {log}");
-        }
     }
+    // The first value injects a command if a script inserts the input without quotes, the second one between quotes.
+    let hostile = ["$(touch owned)", "'; touch owned; \"`touch owned` * ${IFS}"];
+    let inputs = action()["inputs"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    // These are commands.
+    let inputs = inputs.into_iter().filter(|name| name != "program" && name != "client");
+    at_once(inputs.flat_map(|name| hostile.map(|value| (name.clone(), value))), |(name, value)| {
+        let (job, code, log) = Job::run(&[("count", "1"), ("interval", "1ms"), (&name, value)], &[]);
+        assert!(!job.path("work/owned").exists(), "{name}: {log}");
+        // Only the input `directory` accepts the value, because it is a valid folder name.
+        assert_eq!(code == 0, name == "directory", "{name}: {log}");
+    });
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
-use test_support::client::{ProgramOutput, Server as Echo, closed_udp_port, document, run, start_line};
+use test_support::client::{ProgramOutput, Server as Echo, at_once, closed_udp_port, document, run, start_line};
 use test_support::server::Server;
 
 /// The report of a run that passed without warnings.
@@ -78,14 +78,15 @@ fn restarted_server_of_an_encrypted_run_is_named_as_without_keys() {
 #[test]
 fn probe_and_send_encrypt_all_their_packets() {
     let server = Server::start(&["--host", "127.0.0.1", "--delay", "20", "--link", "require"]);
-    for options in [
+    let lines = [
         "probe --count 50 --interval 2ms",
         "probe --count 50 --interval 2ms --packet keepalive",
         "probe --count 50 --interval 2ms --packet audio",
         "probe --count 50 --interval 2ms --packet audio --loss-direction",
         "send --tone 440 --duration 200ms",
         "send --tone 440 --duration 200ms --wait-for 10s --frame-size 32",
-    ] {
+    ];
+    at_once(lines, |options| {
         let report = clean_report(&run(&format!("{options} --link unsigned --to {} --json", server.address)));
         let stream = &report["streams"][report["evaluated_stream"].as_str().unwrap()];
         let [sent, returned, excluded] = ["sent", "returned", "excluded"].map(|name| stream[name].as_u64().unwrap());
@@ -93,13 +94,10 @@ fn probe_and_send_encrypt_all_their_packets() {
         let link = &report["link"];
         assert_eq!((&link["signed"], &link["encrypted"]), (&json!(false), &json!(true)), "{options}");
         assert_nothing_dropped(link);
-    }
+    });
     let stats = server.stop("TERM").stats();
-    assert_eq!(
-        (stats.count("links"), stats.count("dropped_plain"), stats.count("audio_without_keys")),
-        (6, 0, 0),
-        "{stats}"
-    );
+    assert!(stats.count("links") >= lines.len() as u64, "{stats}");
+    assert_eq!((stats.count("dropped_plain"), stats.count("audio_without_keys")), (0, 0), "{stats}");
 }
 
 #[test]

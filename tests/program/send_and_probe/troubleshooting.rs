@@ -25,7 +25,7 @@ use crate::send_and_probe::websocket::scripted_server::{ServerConnection, answer
 
 fn probe(to: impl Display, options: &str) -> ProgramOutput {
     // Long waits are for servers that must answer on a busy machine.
-    let timeout = if options.contains("--timeout") { "" } else { "--timeout 1s" };
+    let timeout = if options.contains("--timeout") { "" } else { "--timeout 3s" };
     run(&format!("probe --to {to} --count 3 --interval 2ms {timeout} {options}"))
 }
 
@@ -179,7 +179,7 @@ fn websocket_errors_name_cause_and_remedy() {
                     connection.send_text(WELCOME);
                     while connection.receive().is_some() {}
                 });
-                probe(format!("ws://{server}/radio"), "")
+                probe(format!("ws://{server}/radio"), "--timeout 5s")
             }),
             ("reserved opcode", || {
                 let server = serve(|_, mut connection| {

@@ -182,8 +182,6 @@ fn memory_of_closed_connections_soon_returns_to_the_system() {
     for connection in &mut connections {
         connection.write_all(head.as_bytes()).unwrap();
     }
-    // The memory is held longer than freed memory is kept.
-    thread::sleep(Duration::from_secs(2));
     poll_until("the server holds the heads", || (anonymous_kib() > before + CONNECTIONS * 16).then_some(()));
     let kept: Vec<TcpStream> = connections.into_iter().step_by(20).collect();
     poll_until("most of it returns", || (anonymous_kib() < before + CONNECTIONS * 8).then_some(()));

@@ -44,3 +44,8 @@ impl Rng {
         Self(self.bits())
     }
 }
+
+/// How many simulations each test runs. The check runs few; `.ci/full` sets `SIMULATIONS` to run thousands.
+pub fn simulations() -> u64 {
+    std::env::var("SIMULATIONS").map_or(100, |count| count.parse().expect("SIMULATIONS is a number"))
+}

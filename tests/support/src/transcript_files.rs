@@ -58,7 +58,7 @@ fn room_options(transcript: &str) -> Option<Vec<String>> {
 fn run_complete(transcript: &str, sockets: &mut Sockets) -> Result<Progress, String> {
     for _ in 0..20 {
         let progress = run_transcript(transcript, sockets)?;
-        sockets.finish()?;
+        sockets.finish(transcript.contains("[BOT] "))?;
         if progress == Progress::Complete || progress == Progress::UntilUnsupported {
             return Ok(progress);
         }

@@ -174,9 +174,9 @@ impl StreamStats {
 
     /// Records the final outcome of a packet. Packets must be passed in the order of sending.
     pub fn on_settled(&mut self, sent_at: Time, outcome: FinalOutcome) {
-        // Packets in flight when a run is interrupted do not end an outage.
+        // Nothing is known about these packets, so they do not end an outage.
         let burst = match outcome {
-            FinalOutcome::InFlight => 0,
+            FinalOutcome::InFlight | FinalOutcome::Excluded => 0,
             outcome => self.loss_bursts.on_settled(sent_at, outcome == FinalOutcome::Lost),
         };
         let rtt = if let FinalOutcome::Returned { rtt } = outcome { Some(rtt) } else { None };
@@ -281,5 +281,16 @@ mod tests {
         }
         groups.end_group();
         assert_eq!((groups.sent, groups.returned, groups.lost, groups.packets_missing), (4, 1, 2, 2));
+    }
+
+    #[test]
+    fn outage_continues_across_packets_of_which_nothing_is_known() {
+        use FinalOutcome::{Excluded, InFlight, Lost};
+        let mut stats = StreamStats::new();
+        for (ms, outcome) in (0..).zip([Lost, Lost, Excluded, Lost, InFlight]) {
+            stats.on_settled(Time::from_millis(ms), outcome);
+        }
+        let outage = stats.loss_bursts.longest_outage.unwrap();
+        assert_eq!((outage.packets, outage.duration_ns(), stats.loss_bursts.is_last(outage)), (3, 3_000_000, true));
     }
 }
