@@ -8,10 +8,13 @@ use crate::send_and_probe::report;
 
 /// Runs `send` with these options. The server has received the samples.
 fn send(options: &str) -> (Server, ProgramOutput) {
-    let server = Server::correct();
-    let output = run(&format!("send {options} --to {} --spin 0", server.to()));
-    assert_eq!(output.code, 0, "{output:?}");
-    (server, output)
+    let send = |()| {
+        let server = Server::correct();
+        let output = run(&format!("send {options} --to {} --spin 0", server.to()));
+        assert_eq!(output.code, 0, "{output:?}");
+        (server, output)
+    };
+    at_once([()], send).remove(0)
 }
 
 /// A sine of `hz` as 16-bit samples at half of full scale.

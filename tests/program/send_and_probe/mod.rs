@@ -1,7 +1,7 @@
 //! `jamjam-dev send` and `jamjam-dev probe` as processes on real sockets.
 
 use serde_json::Value;
-use test_support::client::{document, run};
+use test_support::client::{document, run, run_to_success};
 
 mod audio_source;
 mod certificates;
@@ -28,7 +28,8 @@ mod websocket;
 
 /// Runs `line` with `--json`, and checks the exit code. Returns the report, which must match the schema.
 fn report(code: i32, line: &str) -> Value {
-    let output = run(&format!("{line} --json"));
+    let line = format!("{line} --json");
+    let output = if code == 0 { run_to_success(&line) } else { run(&line) };
     assert_eq!(output.code, code, "{line}: {output:?}");
     document::report(&output)
 }

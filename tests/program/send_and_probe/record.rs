@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use tempfile::TempDir;
-use test_support::client::{Server, ServerAction, Wav, at_once, document, fixture, program, run, wav};
+use test_support::client::{Server, ServerAction, Wav, at_once, document, fixture, program, run_to_success, wav};
 use test_support::server::poll_until;
 
 use crate::send_and_probe::{html_page, report};
@@ -171,8 +171,7 @@ fn stereo_is_recorded_unchanged_and_mixed_to_mono_for_both_sides() {
     let take = folder.path("take.wav");
     wav::write(&take, 44_100, 2, &input);
     let line = format!("send {} --resample native --frame-size 100 --embedded --delay 20 --spin 0", take.display());
-    let output = run(&format!("{line} {}", folder.options()));
-    assert_eq!(output.code, 0, "{output:?}");
+    let output = run_to_success(&format!("{line} {}", folder.options()));
     let notice = "jamjam-dev: --record-both: sent and returned audio are each mixed to mono\n";
     assert!(output.stderr.contains(notice), "{output:?}");
     let [back, both] = ["back.wav", "both.wav"].map(|name| Wav::read(&folder.path(name)));

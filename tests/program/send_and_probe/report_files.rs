@@ -7,7 +7,7 @@ use std::path::Path;
 
 use roxmltree::Document;
 use tempfile::TempDir;
-use test_support::client::{ProgramOutput, Server, at_once, closed_tcp_port, document, program, run};
+use test_support::client::{ProgramOutput, Server, at_once, closed_tcp_port, document, program, run, run_to_success};
 use test_support::server::poll_until;
 
 /// Runs the program with the words of `line`. It writes `junit.xml` and `summary.md` to `folder`.
@@ -280,7 +280,7 @@ fn file_that_another_run_writes_is_named_and_stays_as_it_is() {
     }
     // The files are free again.
     let line = format!("probe --embedded --count 1 --record-run {}", folder.path().join("record-run").display());
-    assert_eq!(run(&line).code, 0);
+    run_to_success(&line);
 }
 
 #[test]

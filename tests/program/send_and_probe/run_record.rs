@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use test_support::client::{ProgramOutput, Server, ServerAction, at_once, document, program, run};
+use test_support::client::{ProgramOutput, Server, ServerAction, at_once, document, program, run, run_to_success};
 use test_support::snapshot;
 
 /// The report of one run in all formats.
@@ -92,7 +92,7 @@ fn record_without_a_page_contains_the_waveforms_for_a_replayed_page() {
     let folder = TempDir::new().unwrap();
     let [file, page] = ["run.jsonl", "page.html"].map(|name| folder.path().join(name));
     let line = format!("send --tone 440 --duration 100ms --embedded --delay 10 --record-run {}", file.display());
-    assert_eq!(program::start_line(&line).end().code, 0);
+    run_to_success(&line);
     assert_eq!(replay("send", &file, &format!("--html {}", page.display())).code, 0);
     let page = fs::read_to_string(&page).unwrap();
     assert_eq!((page.matches("<path class=\"wave\"").count(), page.matches("<audio").count()), (2, 0), "{page}");

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 
-use test_support::client::{ProgramOutput, Server, at_once, document, program, run};
+use test_support::client::{ProgramOutput, Server, at_once, document, program, run, run_to_success};
 use test_support::server::Server as Signaling;
 
 use crate::send_and_probe::{codes, report};
@@ -68,7 +68,7 @@ fn closed_pipe_ends_the_output_of_every_command_quietly() {
     let server = Signaling::start_signaling(&[]);
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("record");
-    assert_eq!(run(&format!("{PROBE} --record-run {}", record.display())).code, 0);
+    run_to_success(&format!("{PROBE} --record-run {}", record.display()));
     let lines = [
         "--version",
         "--help",

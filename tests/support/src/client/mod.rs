@@ -42,3 +42,13 @@ pub fn at_once<I: Clone + Send, O: Send>(items: impl IntoIterator<Item = I>, wor
     });
     calls.collect()
 }
+
+/// Runs the program, whose exit code must be 0, again after a pause of this machine.
+pub fn run_to_success(line: &str) -> ProgramOutput {
+    let run = |()| {
+        let output = run(line);
+        assert_eq!(output.code, 0, "{line}: {output:?}");
+        output
+    };
+    at_once([()], run).remove(0)
+}
