@@ -223,6 +223,7 @@ fn error_of_a_program_is_published_instead_of_earlier_results() {
         ([("count", "many"), ("delay", "1")], 2, "invalid value 'many'"),
         ([("count", "1"), ("delay", "late")], 3, "invalid value 'late'"),
         ([("count", "1"), ("args", "--markdown summary.md")], 2, "cannot be used multiple times"),
+        ([("client", "true"), ("max-loss", "1%")], 2, "are for a probe"),
     ] {
         let (job, ended, log) = Job::run(&inputs, &["report.json", "junit.xml", "summary.md"]);
         assert_eq!(ended, code, "{log}");
