@@ -32,9 +32,9 @@ const FADE_FRAMES: usize = 240;
 /// The result of `run`, or of a second run if this busy machine stalled for longer than the buffers last. A defect of the program that
 /// disturbs every run is still found.
 fn undisturbed(run: impl Fn() -> (Alsa, Value)) -> (Alsa, Value) {
-    let (alsa, report) = run();
     let disturbances = ["skipped", "resyncs", "late", "xruns"];
-    if disturbances.iter().all(|disturbance| report["playback"][disturbance] == 0) { (alsa, report) } else { run() }
+    let is_undisturbed = |(_, report): &(Alsa, Value)| disturbances.iter().all(|name| report["playback"][name] == 0);
+    (0..9).map(|_| run()).find(is_undisturbed).unwrap_or_else(&run)
 }
 
 #[test]
@@ -115,7 +115,9 @@ fn assert_accounted(report: &Value) {
     let playback = &report["playback"];
     let outcomes = ["played", "late", "early", "skipped", "queue_full", "unplayed"]
         .map(|outcome| playback[outcome].as_u64().unwrap());
-    assert_eq!(report["streams"]["audio"]["returned"], json!(outcomes.iter().sum::<u64>()), "{playback:#}");
+    let [returned, excluded] = ["returned", "excluded"].map(|name| report["streams"]["audio"][name].as_u64().unwrap());
+    // Packets that returned after a pause of this machine are played, but excluded from the statistics.
+    assert!((returned..=returned + excluded).contains(&outcomes.iter().sum()), "{report:#}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sha2::{Digest, Sha256};
 use test_support::certificate::Authority;
-use test_support::client::{ProgramOutput, program, run};
+use test_support::client::{ProgramOutput, program, run_to_success};
 use test_support::server::Server;
 
 /// Runs a line that needs a TLS connection. Tests do not use the certificate authorities of the system.
@@ -188,8 +188,9 @@ fn echo_server_registers_and_is_found_over_tls() {
     let title = format!("probe of [BOT] Echo Server (0ms delay) ({}), ", echo.address);
     let warning = format!("jamjam-dev: --insecure: the certificate of {url} is not verified\n");
     for (trust, stderr) in [(trusting(&authority), ""), ("--insecure".to_owned(), &warning)] {
-        let output = run(&format!("probe --count 3 --interval 1ms --room (0ms --signaling-url {url} {trust}"));
-        assert_eq!((output.code, output.stderr.as_str()), (0, stderr), "{output:?}");
+        let line = format!("probe --count 3 --interval 1ms --room (0ms --signaling-url {url} {trust}");
+        let output = run_to_success(&line);
+        assert_eq!(output.stderr, stderr, "{output:?}");
         assert!(output.stdout.starts_with(&title), "{}", output.stdout);
     }
 }

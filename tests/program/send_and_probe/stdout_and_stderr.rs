@@ -39,12 +39,12 @@ fn pipe_output_has_no_colors_or_progress_unless_requested() {
     for output in plain {
         assert!(!output.stdout.contains(ESCAPE) && !output.stderr.contains([ESCAPE, '\r']), "{output:?}");
     }
-    for line in [format!("{PROBE} --color always"), format!("--color always {PROBE}")] {
+    at_once([format!("{PROBE} --color always"), format!("--color always {PROBE}")], |line| {
         // `--color always` takes precedence over NO_COLOR.
         for output in [run(&line), run_with("NO_COLOR", "1", &line)] {
             assert!(output.code == 0 && output.stdout.contains("\u{1b}[1mmeasured\u{1b}[0m"), "{}", output.stdout);
         }
-    }
+    });
     report(0, &format!("{PROBE} --color always"));
 }
 
@@ -53,12 +53,13 @@ fn closed_standard_output_ends_the_run_quietly() {
     // A short run is not affected by the closed pipe, which ends an endless run with `--json-lines`.
     let server = Server::correct();
     let endless = format!("probe --count 0 --interval 1ms --json-lines --to {}", server.to());
-    at_once([(PROBE, 0), (&endless, 0)], |(line, code)| {
+    at_once([PROBE, &endless], |line| {
         let mut program = program::start_line(line);
         let (first, stdout) = program.first_line();
         drop(stdout);
         let output = program.end();
-        assert_eq!((output.code, output.stderr.as_str()), (code, ""), "{line}");
+        // The short run fails if this machine pauses, but nobody can read it.
+        assert!(output.code <= i32::from(line == PROBE) && output.stderr.is_empty(), "{line}: {output:?}");
         assert!(!first.is_empty());
     });
 }
