@@ -131,7 +131,7 @@ impl CheckResult {
             for finding in &source.findings {
                 _ = writeln!(text, "  {}", sentence(finding));
             }
-            if source.findings.is_empty() {
+            if source.findings.is_empty() && !has_no_audio(source) {
                 text += "  no findings\n";
             }
             if let Some(not_judged) = not_judged(source) {
@@ -227,9 +227,14 @@ pub(super) fn sentence(Finding { rule, severity, message, count, section, .. }: 
     format!("{}: {message}{times} [{rule}, {section}]", severity.name())
 }
 
+/// The facts about it are all that can be said about it.
+fn has_no_audio(source: &CheckedSource) -> bool {
+    source.details.is_some() && !source.took_part
+}
+
 /// What could not be judged about a source, in a line.
 pub(super) fn not_judged(source: &CheckedSource) -> Option<String> {
     let part = |NotJudged { what, reason, .. }: &NotJudged| format!("{what} ({reason})");
     let parts: Vec<_> = source.not_judged.iter().map(part).collect();
-    (!parts.is_empty()).then(|| format!("not judged: {}", parts.join(", ")))
+    (!parts.is_empty() && !has_no_audio(source)).then(|| format!("not judged: {}", parts.join(", ")))
 }

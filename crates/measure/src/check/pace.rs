@@ -37,7 +37,7 @@ struct BeforeStep {
 }
 
 /// The pace at one sample rate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Pace {
     pub(super) rate: u32,
     pub(super) drift: DriftEstimator,
@@ -53,16 +53,7 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(rate: u32) -> Self {
-        Self {
-            rate,
-            drift: DriftEstimator::new(rate),
-            wander: (0, 0),
-            previous_late: None,
-            slot: None,
-            last_slot: None,
-            before_step: None,
-            lowest: None,
-        }
+        Self { rate, drift: DriftEstimator::new(rate), ..Self::default() }
     }
 
     /// The timestamps start again.

@@ -1,5 +1,7 @@
 //! The rules for clients, as one table, and the findings that follow from them.
 
+use std::fmt::Display;
+
 use serde::Serialize;
 
 /// How serious a finding is.
@@ -251,8 +253,8 @@ impl EvidenceList {
         }
     }
 
-    pub(super) fn add_text(&mut self, rule: RuleId, expected: &str, received: &str) {
-        self.add(rule, || (expected.to_owned(), received.to_owned()));
+    pub(super) fn add_text(&mut self, rule: RuleId, expected: impl Display, received: impl Display) {
+        self.add(rule, || (expected.to_string(), received.to_string()));
     }
 }
 

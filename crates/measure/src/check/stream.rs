@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use jamjam_core::audio::placement::{MAX_CHANNELS, STANDARD_RATES, channels_of};
 use jamjam_core::stats::{Jitter, SequenceArrival, SequenceTracker};
 use jamjam_core::time::{NANOS_PER_SECOND, Time};
 use jamjam_core::wire::Header;
@@ -20,14 +21,8 @@ pub(super) const WRONG_STEPS: u32 = 30;
 /// A longer time without AUDIO is no time of AUDIO.
 const MAX_SILENCE: Duration = Duration::from_millis(500);
 
-/// One of them is the rate of a client without LATENCY_INFO. The first one is assumed until that is known.
-const STANDARD_RATES: [u32; 3] = [48_000, 44_100, 96_000];
-
 /// Maximum error of a rate, in parts per million.
 pub(super) const MAX_RATE_ERROR_PPM: f64 = 10_000.0;
-
-/// Maximum number of channels, unless LATENCY_INFO states more: a timestamp that counts packets looks like one of many channels.
-const MAX_CHANNELS: u32 = 8;
 
 /// The properties of the AUDIO according to LATENCY_INFO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +46,6 @@ pub(super) struct Previous {
 #[derive(Clone, Debug, Default)]
 pub(super) struct StreamCheck {
     pub(super) packets: u64,
-    pub(super) late: u64,
     pub(super) sequences: SequenceTracker,
     pub(super) previous: Option<Previous>,
     /// The last difference of two sequences that is no loss, and how often it occurred in a row.
@@ -96,12 +90,9 @@ impl StreamCheck {
         self.paces.iter().min_by_key(|pace| pace.mean_wander()).filter(is_right)
     }
 
-    /// LATENCY_INFO was received with another content than before.
-    pub(super) fn on_format_change(&mut self, old: Option<Format>, new: Option<Format>) {
-        let Some(rate) = new.map(|format| format.sample_rate) else { return };
-        if old.is_some_and(|old| old.sample_rate != rate) {
-            self.paces.clear();
-        }
+    /// LATENCY_INFO was received.
+    pub(super) fn on_format(&mut self, format: Option<Format>) {
+        let Some(Format { sample_rate: rate, .. }) = format else { return };
         self.paces.retain(|pace| pace.rate == rate);
         if self.paces.is_empty() {
             self.paces.push(Pace::new(rate));
@@ -167,7 +158,7 @@ impl StreamCheck {
         }
         let is_restart = self.judge_sequence(header, (step, advance), format, evidence);
         if step == Some(0) && advance != 0 {
-            evidence.add(RuleId::SequenceRepeated, || ("an advance by 1".to_owned(), format!("{sequence} again")));
+            evidence.add_text(RuleId::SequenceRepeated, "an advance by 1", format_args!("{sequence} again"));
         }
         let ahead = self.position.map_or(0, |position| timestamp.wrapping_sub(position as u32).cast_signed());
         if is_restart || step == Some(1) && advance.cast_signed() <= 0 {
@@ -187,7 +178,7 @@ impl StreamCheck {
         if is_pcm && payload.len().is_multiple_of(4) && !payload.is_empty() {
             let channels = self.channels(format).unwrap_or(1);
             self.content.on_payload((at, self.duration), payload, channels, |(rule, expected, received)| {
-                evidence.add(rule, || (expected.to_owned(), received));
+                evidence.add_text(rule, expected, received);
             });
         }
         // Only packets that are newer than all others have a pace.
@@ -208,9 +199,8 @@ impl StreamCheck {
         let newest = self.sequences.newest();
         let mut is_restart = false;
         match self.sequences.record(sequence) {
-            SequenceArrival::Late => self.late += 1,
             SequenceArrival::Start if self.packets == 1 && sequence > 1 => {
-                evidence.add(RuleId::FirstSequence, || ("0 or 1".to_owned(), sequence.to_string()));
+                evidence.add_text(RuleId::FirstSequence, "0 or 1", sequence);
             }
             SequenceArrival::Start => is_restart = newest.is_some(),
             // Two old packets in order are no late packets.
@@ -222,8 +212,7 @@ impl StreamCheck {
             _ => {}
         }
         if is_restart {
-            let last = newest.unwrap_or(0).wrapping_add(1);
-            evidence.add(RuleId::SequenceRestart, || (last.to_string(), sequence.to_string()));
+            evidence.add_text(RuleId::SequenceRestart, newest.unwrap_or(0).wrapping_add(1), sequence);
         }
         match step {
             Some(1) | None => self.wrong_step.1 = 0,
@@ -236,8 +225,8 @@ impl StreamCheck {
         }
         if let (step @ 1.., WRONG_STEPS..) = self.wrong_step {
             let order = if step == 1_u32.swap_bytes() { ", so it is little-endian" } else { "" };
-            evidence
-                .add(RuleId::SequenceStep, || ("an advance by 1".to_owned(), format!("{}{order}", step.cast_signed())));
+            let step = step.cast_signed();
+            evidence.add_text(RuleId::SequenceStep, "an advance by 1", format_args!("{step}{order}"));
         }
         is_restart
     }
@@ -253,16 +242,16 @@ impl StreamCheck {
         self.pairs += 1;
         let (len, timestamp) = (previous.payload_len, previous.header.timestamp);
         if len == 0 || !len.is_multiple_of(4) {
-            return evidence
-                .add(RuleId::PayloadLength, || ("a multiple of 4 bytes".to_owned(), format!("{len} bytes")));
+            return evidence.add_text(RuleId::PayloadLength, "a multiple of 4 bytes", format_args!("{len} bytes"));
         }
         let (samples, advance) = ((len / 4) as u32, next.wrapping_sub(timestamp));
         let announced = format.and_then(|format| Some((format.frame_size, u32::from(format.channels?))));
         let max_channels = announced.map_or(MAX_CHANNELS, |(_, channels)| channels.max(MAX_CHANNELS));
-        let agrees = |advance: u32| advance > 0 && samples.is_multiple_of(advance) && samples / advance <= max_channels;
-        let was_disagreeing = std::mem::replace(&mut self.is_disagreeing, !agrees(advance));
-        if agrees(advance) {
-            self.agreed = Some((advance, samples / advance));
+        let channels_at = |advance: u32| channels_of(samples, advance).filter(|channels| *channels <= max_channels);
+        let agreed = channels_at(advance);
+        let was_disagreeing = std::mem::replace(&mut self.is_disagreeing, agreed.is_none());
+        if let Some(channels) = agreed {
+            self.agreed = Some((advance, channels));
             return;
         }
         let channels = self.agreed.or(announced).map_or(1, |(_, channels)| channels.max(1));
@@ -271,14 +260,14 @@ impl StreamCheck {
         if advance.cast_signed() > expected.cast_signed() && !is_ahead && !was_disagreeing {
             return;
         }
-        let bytes = |(size, channels): (u32, u32)| format!("{} bytes", 4 * u64::from(size) * u64::from(channels));
         match announced {
             Some((size, channels)) if advance == size && samples != size.saturating_mul(channels) => {
-                evidence.add(RuleId::PayloadLength, || (bytes((size, channels)), format!("{len} bytes")));
+                let expected = 4 * u64::from(size) * u64::from(channels);
+                evidence.add_text(RuleId::PayloadLength, format_args!("{expected} bytes"), format_args!("{len} bytes"));
             }
             _ => evidence.add(RuleId::TimestampStep, || {
                 let reversed = next.swap_bytes().wrapping_sub(timestamp.swap_bytes());
-                let order = if agrees(reversed) { ", so it is little-endian" } else { "" };
+                let order = if channels_at(reversed).is_some() { ", so it is little-endian" } else { "" };
                 let expected = match self.agreed.or(announced) {
                     Some(_) => expected.to_string(),
                     None => format!("{samples}, or less for several channels"),
