@@ -174,7 +174,10 @@ impl Placement {
             (self.channels, self.disagreements, self.is_ordered) = (channels, 0, true);
             return false;
         }
-        self.disagreements = self.disagreements.saturating_add(1);
+        // A client may drop what it cannot send in time: the timestamps count that, too.
+        if !self.channels.is_some_and(|channels| advance * channels > previous + lost * longest) {
+            self.disagreements = self.disagreements.saturating_add(1);
+        }
         self.disagreements >= MAX_DISAGREEMENTS && channels.is_some()
     }
 

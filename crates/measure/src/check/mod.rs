@@ -108,7 +108,7 @@ pub struct SourceReport {
     pub audio: u64,
     /// Seconds from the first to the last datagram.
     pub duration_s: f64,
-    /// Samples per channel of an AUDIO packet according to its timestamps, otherwise to the last LATENCY_INFO.
+    /// Samples per channel of the longest AUDIO packet, otherwise according to the last LATENCY_INFO.
     pub frame_size: Option<u32>,
     /// In Hz, according to the last LATENCY_INFO, otherwise the standard rate that is measured.
     pub sample_rate: Option<u32>,
@@ -146,7 +146,7 @@ impl ClientCheck {
             sources: sources.into_iter().map(|(address, source)| source.report(*address)).collect(),
             untracked: self.untracked,
             server: "echo-server".to_owned(),
-            expectation: "sources sent AUDIO",
+            expectation: "sources sent 30 AUDIO packets",
             rules: RULES.map(|rule| rule.id).to_vec(),
         }
     }

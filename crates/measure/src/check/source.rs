@@ -11,7 +11,7 @@ use jamjam_core::wire::stun::MAGIC_COOKIE;
 use jamjam_core::wire::{HEADER_LEN, Header, LatencyInfo, Packet, PacketError, PacketType, PingPayload, parse_packet};
 
 use super::rules::{Evidence, EvidenceList, Finding, FirstPacket, RuleId};
-use super::stream::{Format, StreamCheck};
+use super::stream::{Format, StreamCheck, WRONG_STEPS};
 use super::totals::{AUDIO, NotJudged, totals};
 use super::{CheckedSource, DriftReport, SourceHistory, SourceReport};
 
@@ -317,9 +317,9 @@ impl SourceCheck {
     }
 
     /// The findings with their rules, except of the rules `taken`, the worst first, and what could not be judged.
-    fn findings(&self, taken: u64) -> (Vec<(RuleId, Finding)>, Vec<NotJudged>) {
+    fn findings(&self, taken: u64, is_over: bool) -> (Vec<(RuleId, Finding)>, Vec<NotJudged>) {
         let is_enough = |evidence: &&Evidence| evidence.count >= evidence.rule.rule().min_count;
-        let (totals, mut not_judged) = totals(self);
+        let (totals, mut not_judged) = totals(self, is_over);
         let all: Vec<&Evidence> = self.evidence.all.iter().chain(&totals).filter(is_enough).collect();
         let is_found = |rule: &RuleId| all.iter().any(|evidence| evidence.rule == *rule);
         let is_suppressed = |rule: RuleId| rule.rule().suppressed_by.iter().any(is_found);
@@ -332,12 +332,12 @@ impl SourceCheck {
         (findings, not_judged)
     }
 
-    /// Findings that were not taken before. Those of the first seconds wait, because a more precise rule may need more packets.
+    /// Findings that were not taken before, except of those that the rest of the run may refute. Those of the first seconds wait, because a more precise rule may need more packets.
     pub(super) fn take_new_findings(&mut self, now: Time) -> Vec<Finding> {
         if now.duration_since(self.first_seen) < FIRST_FINDINGS {
             return Vec::new();
         }
-        let (findings, _) = self.findings(self.taken);
+        let (findings, _) = self.findings(self.taken, false);
         for (rule, _) in &findings {
             self.taken |= 1 << *rule as u8;
         }
@@ -353,22 +353,22 @@ impl SourceCheck {
             packets: self.packets,
             audio: self.audio.packets,
             duration_s: self.last_seen.duration_since(self.first_seen).as_secs_f64(),
-            frame_size: self.audio.agreed.map(|(size, _)| size).or(self.format.map(|format| format.frame_size)),
+            frame_size: self.audio.frame_sizes().map(|(_, most)| most).or(self.format.map(|format| format.frame_size)),
             sample_rate: self.audio.pace(self.format).map(|pace| pace.rate),
             channels: self.audio.channels(self.format),
             link: if self.first_opened.is_some() { "encrypted" } else { "plain" },
             lost: self.audio.sequences.gaps(),
             drift,
         };
-        let (findings, not_judged) = self.findings(0);
+        let (findings, not_judged) = self.findings(0, true);
         let facts = match &not_judged[..] {
             [NotJudged { what: AUDIO, reason, .. }] => format!("no AUDIO: {reason}; {} datagrams", self.packets),
-            _ => facts(&report),
+            _ => facts(&report, self.audio.frame_sizes()),
         };
         CheckedSource {
             name: source.to_string(),
             facts,
-            took_part: report.audio > 0,
+            took_part: report.audio >= u64::from(WRONG_STEPS),
             details: Some(report),
             history: self.history.clone(),
             findings: findings.into_iter().map(|(_, finding)| finding).collect(),
@@ -383,11 +383,14 @@ pub(super) fn audio_header(bytes: &[u8]) -> Option<Header> {
     Some(packet.header).filter(|header| header.packet_type == PacketType::Audio)
 }
 
-fn facts(source: &SourceReport) -> String {
-    let mut facts = format!("{} AUDIO packets in {:.1} s, {} link", source.audio, source.duration_s, source.link);
+fn facts(source: &SourceReport, frame_sizes: Option<(u32, u32)>) -> String {
+    let plural = if source.audio == 1 { "" } else { "s" };
+    let mut facts =
+        format!("{} AUDIO packet{plural} in {:.1} s, {} link", source.audio, source.duration_s, source.link);
     if let (Some(frame_size), Some(sample_rate)) = (source.frame_size, source.sample_rate) {
         // Writing to a string cannot fail.
-        _ = write!(facts, ", {frame_size} samples at {sample_rate} Hz");
+        let fewest = frame_sizes.filter(|(fewest, most)| fewest < most).map(|(fewest, _)| format!("{fewest} to "));
+        _ = write!(facts, ", {}{frame_size} samples at {sample_rate} Hz", fewest.unwrap_or_default());
     }
     if let Some(channels) = source.channels {
         _ = write!(facts, ", {channels} channel{}", if channels == 1 { "" } else { "s" });

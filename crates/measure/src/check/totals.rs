@@ -28,8 +28,9 @@ pub struct NotJudged {
     pub rules: &'static [RuleId],
 }
 
-/// Violations that follow from totals, and what could not be judged. A rule may still have found something in a part that is not judged.
-pub(super) fn totals(source: &SourceCheck) -> (Vec<Evidence>, Vec<NotJudged>) {
+/// Violations that follow from totals, and what could not be judged. What depends on the
+/// length of the run follows only when it `is_over`. A rule may still have found something in a part that is not judged.
+pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Vec<Evidence>, Vec<NotJudged>) {
     use RuleId as Id;
     let (mut violations, mut not_judged) = (Vec::new(), Vec::new());
     let mut found = |rule, count, expected: &str, received: String| {
@@ -52,6 +53,9 @@ pub(super) fn totals(source: &SourceCheck) -> (Vec<Evidence>, Vec<NotJudged>) {
         let reason = match (first_sequence, last_control) {
             (Some(_), None) => "all sealed with keys that were not agreed here",
             (Some(_), Some(_)) => "none opens",
+            (None, Some(_)) if *opened == 0 => {
+                "none was sent after the key exchange, nor any sealed packet that opens: does the client derive the same keys?"
+            }
             (None, Some(_)) => "none was sent after the key exchange",
             (None, None) => "none was sent",
         };
@@ -75,6 +79,11 @@ pub(super) fn totals(source: &SourceCheck) -> (Vec<Evidence>, Vec<NotJudged>) {
         }
     }
 
+    if audio.wrong_gaps > 1 {
+        let received = "gaps, although the timestamps continue: other packets may use the same sequence".to_owned();
+        found(Id::SequenceStep, audio.wrong_gaps, "an advance by 1", received);
+    }
+
     let span = audio.pace(*format).map_or(0.0, |pace| pace.drift.span().as_secs_f64());
     let limit = MAX_DRIFTS_PPM.iter().find(|(from, _)| span >= *from).map_or(f64::MAX, |(_, ppm)| *ppm);
     if let Some((rate, [low, high])) = source.drift() {
@@ -90,7 +99,7 @@ pub(super) fn totals(source: &SourceCheck) -> (Vec<Evidence>, Vec<NotJudged>) {
         } else if farthest > MAX_RATE_ERROR_PPM {
             skip("packet rate", &[Id::PacketRate], uncertain());
         }
-        if nearest > limit && nearest <= MAX_RATE_ERROR_PPM {
+        if nearest > limit && nearest <= MAX_RATE_ERROR_PPM && is_over {
             let source = if format.is_none() { ", the nearest standard rate, without LATENCY_INFO" } else { "" };
             let received = format!("{ppm:.0} ppm (99.9 % interval {low:.0} to {high:.0})");
             found(Id::ClockDrift, 1, &format!("at most ±{limit:.0} ppm of {rate} Hz{source}"), received);
@@ -101,8 +110,13 @@ pub(super) fn totals(source: &SourceCheck) -> (Vec<Evidence>, Vec<NotJudged>) {
         }
     } else {
         let has_no_rate = format.is_none() && seconds >= 15.0;
-        let reason = if has_no_rate { "no standard rate" } else { "needs 10 s without pauses" };
-        skip("packet rate", &[Id::PacketRate], reason.to_owned());
+        let reason = if has_no_rate { "no standard rate" } else { "needs 12 s without pauses" };
+        match audio.wrong_rate().filter(|_| is_over) {
+            Some((rate, measured)) => {
+                found(Id::PacketRate, 1, &format!("{rate} samples per second"), format!("about {measured:.0}"));
+            }
+            None => skip("packet rate", &[Id::PacketRate], reason.to_owned()),
+        }
         skip("clock drift", &[Id::ClockDrift], reason.to_owned());
     }
 

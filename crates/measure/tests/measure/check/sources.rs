@@ -64,7 +64,7 @@ fn twenty_datagrams_in_ten_seconds_are_a_client_with_a_wrong_header() {
     let report = wrong(20);
     assert_eq!((report.sources[0].findings[0].rule, report.strangers), ("version", 0));
     assert_eq!(verdict(report, 0).0, CheckVerdict::Failed);
-    assert_eq!(verdict(wrong(19), 1).1, "NOT JUDGED: 0 of 1 expected sources sent AUDIO");
+    assert_eq!(verdict(wrong(19), 1).1, "NOT JUDGED: 0 of 1 expected sources sent 30 AUDIO packets");
     assert_eq!(verdict(wrong(19), 0), (CheckVerdict::NotJudged, "NOT JUDGED".to_owned()));
 }
 
@@ -100,7 +100,11 @@ fn client_whose_link_never_settles_is_reported() {
     let control = [&[1, 3][..], &[0; 10], &[1, 1], &[7; 32]].concat();
     let report = check((0..40).map(|n| datagram(n * 250, 1, &control)).collect());
     let result = CheckResult::new(report, Severity::Error, 0);
-    assert_eq!(result.text(), "192.0.2.7:1: no AUDIO: none was sent after the key exchange; 40 datagrams\nNOT JUDGED");
+    let text = result.text();
+    assert!(
+        text.contains("no AUDIO: none was sent after the key exchange, nor any sealed packet that opens"),
+        "{text}"
+    );
     // All but the rules that judge any datagram.
     assert_eq!(
         result.junit().unwrap().matches("<skipped message=\"AUDIO: none was sent after").count(),
