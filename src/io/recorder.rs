@@ -238,10 +238,6 @@ pub struct Recording {
     packets_left_out: u64,
     /// The first write error. After an error, nothing more is written.
     pub(super) error: Option<io::Error>,
-    /// Buffers for the mix of one packet, its encoded samples, and all channels of one packet in the file.
-    mono: Vec<f32>,
-    bytes: Vec<u8>,
-    interleaved: Vec<u8>,
 }
 
 /// Length of a finished recording.
@@ -287,9 +283,6 @@ impl Recording {
             written_samples: 0,
             packets_left_out: 0,
             error: None,
-            mono: Vec::new(),
-            bytes: Vec::new(),
-            interleaved: Vec::new(),
         })
     }
 
@@ -322,33 +315,24 @@ impl Recording {
 
     fn write_at(&mut self, position: u64, side: usize, samples: &[f32]) -> io::Result<()> {
         let start = SeekFrom::Start(WAV_HEADER_LEN as u64 + position * self.frame_bytes());
-        self.bytes.clear();
-        if !self.has_both {
-            encode_payload(samples, &mut self.bytes);
-            self.file.seek(start)?;
-            return self.file.write_all(&self.bytes);
-        }
-        let mono = if self.packet_channels > 1 {
+        let mut bytes = Vec::new();
+        if self.has_both {
             let mean = |frame: &[f32]| frame.iter().sum::<f32>() / frame.len() as f32;
-            self.mono.clear();
-            self.mono.extend(samples.chunks_exact(self.packet_channels.into()).map(mean));
-            &self.mono
+            let mono: Vec<f32> = samples.chunks_exact(self.packet_channels.max(1).into()).map(mean).collect();
+            let (frame, sample) = (self.frame_bytes() as usize, BYTES_PER_SAMPLE);
+            // The other side may already be in the file.
+            let len = mono.len() * frame;
+            self.file.seek(start)?;
+            (&self.file).take(len as u64).read_to_end(&mut bytes)?;
+            bytes.resize(len, 0);
+            for (frame, value) in bytes.chunks_exact_mut(frame).zip(mono) {
+                frame[side * sample..][..sample].copy_from_slice(&value.to_le_bytes());
+            }
         } else {
-            samples
-        };
-        encode_payload(mono, &mut self.bytes);
-        let (frame, sample) = (self.frame_bytes() as usize, BYTES_PER_SAMPLE);
-        // The other side may already be in the file.
-        let len = mono.len() * frame;
-        self.interleaved.clear();
-        self.file.seek(start)?;
-        (&self.file).take(len as u64).read_to_end(&mut self.interleaved)?;
-        self.interleaved.resize(len, 0);
-        for (frame, bytes) in self.interleaved.chunks_exact_mut(frame).zip(self.bytes.chunks_exact(sample)) {
-            frame[side * sample..][..sample].copy_from_slice(bytes);
+            encode_payload(samples, &mut bytes);
         }
         self.file.seek(start)?;
-        self.file.write_all(&self.interleaved)
+        self.file.write_all(&bytes)
     }
 
     /// Completes the file so that it contains `sent_samples` samples per channel, but at most `max_samples`. Missing packets are silent,

@@ -170,8 +170,8 @@ impl SourceObserver for SourceRecorder {
     }
 }
 
-/// Maximum number of bytes that are written: 3 h of a stereo client at 48 kHz. A source may write half of them, and a network (IPv6: /64) other
-/// than loopback, so that neither ends the recordings of others.
+/// Maximum number of bytes that are written: 3 h of a stereo client at 48 kHz. A source may take what the other sources of its network (IPv6: /64)
+/// leave of half of them, up to half of that, and a network likewise of all. Thus, neither ends the recordings of others.
 const MAX_BYTES: u64 = 4 << 30;
 
 /// Each file counts this number of bytes more, so that there are at most 4,096.
@@ -182,25 +182,25 @@ const FILE_BYTES: u64 = 1 << 20;
 struct Shares(BTreeMap<Option<SocketAddr>, u64>);
 
 impl Shares {
-    /// Who has a part in what the source writes, and their limits.
-    fn owners(source: SocketAddr) -> impl Iterator<Item = (Option<SocketAddr>, u64)> {
-        let network = source_network(source.ip());
-        let network = (!network.is_loopback()).then(|| (Some(SocketAddr::new(network, 0)), MAX_BYTES / 2));
-        [(Some(source), MAX_BYTES / 2), (None, MAX_BYTES)].into_iter().chain(network)
+    fn owners(source: SocketAddr) -> [Option<SocketAddr>; 3] {
+        [Some(source), Some(SocketAddr::new(source_network(source.ip()), 0)), None]
     }
 
     fn add(&mut self, source: SocketAddr, bytes: u64) {
-        for (owner, _) in Self::owners(source) {
+        for owner in Self::owners(source) {
             *self.0.entry(owner).or_default() += bytes;
         }
     }
 
     /// The limit that the source has reached, if any.
     fn reached(&self, source: SocketAddr) -> Option<String> {
-        let mut owners = Self::owners(source);
-        let (owner, limit) = owners.find(|(owner, limit)| self.0.get(owner).is_some_and(|bytes| bytes >= limit))?;
-        let owner = owner.map_or("all clients".to_owned(), |owner| owner.to_string());
-        Some(format!("{} GiB of {owner}", limit >> 30))
+        let written = |owner| self.0.get(&owner).copied().unwrap_or(0);
+        let [own, of_network, of_all] = Self::owners(source).map(written);
+        let of_network_reached = || format!("{} GiB of {}", MAX_BYTES >> 31, source_network(source.ip()));
+        if of_network + of_all >= MAX_BYTES {
+            return Some(format!("{} GiB of all clients", MAX_BYTES >> 30));
+        }
+        (own + of_network >= MAX_BYTES / 2).then(of_network_reached)
     }
 }
 
@@ -277,20 +277,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_client_and_no_address_takes_more_than_half_of_the_recordings() {
+    fn no_client_and_no_address_takes_more_than_half_of_what_is_left() {
         let mut shares = Shares::default();
-        let [one, neighbor, other, local, local_neighbor] =
-            ["[2001:db8::1]:1", "[2001:db8::2]:1", "192.0.2.1:1", "127.0.0.1:1", "127.0.0.1:2"]
-                .map(|source| source.parse::<SocketAddr>().expect("an address"));
+        let [one, neighbor, other] = ["[2001:db8::1]:1", "[2001:db8::2]:1", "192.0.2.1:1"]
+            .map(|it| it.parse::<SocketAddr>().expect("an address"));
+        let limits = |shares: &Shares| [one, neighbor, other].map(|it| shares.reached(it));
+        let [network, all] = ["2 GiB of 2001:db8::", "4 GiB of all clients"].map(|limit| Some(limit.to_owned()));
         // 2 and 4 GiB are documented.
-        shares.add(one, 2 << 30);
-        assert_eq!([one, neighbor, other].map(|it| shares.reached(it).is_some()), [true, true, false]);
-        shares.add(local, (2 << 30) - 1);
-        assert_eq!([local, local_neighbor].map(|it| shares.reached(it).is_some()), [false, false]);
-        shares.add(local, 1);
-        assert_eq!(
-            [local, other].map(|it| shares.reached(it)),
-            [Some("2 GiB of 127.0.0.1:1"), Some("4 GiB of all clients")].map(|limit| limit.map(str::to_owned))
-        );
+        for (source, mib, expected) in [
+            (one, 1_023, [None, None, None]),
+            (one, 1, [network.clone(), None, None]),
+            (neighbor, 512, [network.clone(), network.clone(), None]),
+            (other, 1_023, [network.clone(), network.clone(), None]),
+            (other, 1, [all.clone(), all.clone(), Some("2 GiB of 192.0.2.1".to_owned())]),
+        ] {
+            shares.add(source, mib << 20);
+            assert_eq!(limits(&shares), expected, "{source}");
+        }
+        assert_eq!(shares.reached("198.51.100.1:1".parse().expect("an address")), None);
     }
 }

@@ -75,8 +75,9 @@ fn list_first(rooms: &[RoomInfo]) -> String {
 }
 
 /// The state of a [`RoomClient`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum JoinState {
+    #[default]
     Listing,
     Joining {
         /// Whether the room was in the list.
@@ -86,7 +87,7 @@ enum JoinState {
 }
 
 /// A client that joins a room by id, code or name and learns the members' addresses.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RoomClient {
     /// The requested room: an id, an invite code, a name or a part of a name.
     query: String,
@@ -122,12 +123,8 @@ impl RoomClient {
             query: query.to_owned(),
             password,
             peer_name: name.to_owned(),
-            link_key: None,
-            state: JoinState::Listing,
             room_name: sanitize(query),
-            rooms: Vec::new(),
-            peer_id: String::new(),
-            peers: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -363,9 +360,10 @@ pub struct RegisteredRoom {
 }
 
 /// The state of an [`EchoParticipant`] on one connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum ParticipantState {
     Rejoining,
+    #[default]
     Creating,
     /// The participant is in the room and has the id `peer_id`.
     Joined {
@@ -374,7 +372,7 @@ enum ParticipantState {
 }
 
 /// The room member that represents the echo server. This member publishes the server's addresses and echoes chat messages.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct EchoParticipant {
     room_name: String,
     addresses: AddressCandidates,
@@ -396,17 +394,8 @@ impl EchoParticipant {
     pub fn new(room_name: &str, delay: Duration, addresses: AddressCandidates) -> Self {
         // A single division rounds the value only once. Therefore, 300 µs are printed as 0.3.
         let room_name = format!("[BOT] {room_name} ({}ms delay)", delay.as_nanos() as f64 / 1e6);
-        Self {
-            room_name,
-            addresses,
-            link_key: None,
-            room: None,
-            state: ParticipantState::Creating,
-            peers: Vec::new(),
-            echo_second: 0,
-            echo_count: 0,
-            log_throttle: LogThrottle::new(MAX_LOG_LINES_PER_SECOND),
-        }
+        let log_throttle = LogThrottle::new(MAX_LOG_LINES_PER_SECOND);
+        Self { room_name, addresses, log_throttle, ..Self::default() }
     }
 
     /// Announces this public link key, in base64. Clients check the server's signature with it.

@@ -23,18 +23,18 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tracing::debug;
-use tungstenite::protocol::{CloseFrame, Role};
+use tungstenite::protocol::Role;
 use tungstenite::{Error, Message};
 
-use crate::client::{self, StopSignal};
+use crate::client::{StopSignal, WebSocketFailure};
 use crate::io::clock;
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::stop::StopToken;
 use crate::io::websocket::connect::{
-    CONNECT_TIMEOUT, ClientStream, Connected, PING_INTERVAL, WebSocketConnectError, connect, websocket_config,
+    CONNECT_TIMEOUT, ClientStream, Connected, PING_INTERVAL, WebSocketConnectError, closed_by_server, connect, failure,
+    websocket_config,
 };
 use crate::io::websocket::discovery::{DiscoveryError, SignalingUrl};
-use crate::io::websocket::frame::FrameError;
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::sanitize::sanitize;
 use crate::signaling::client::{RoomClient, RoomError};
@@ -50,31 +50,6 @@ const PEER_ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum time for leaving the room.
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Why a connection has ended.
-#[derive(Debug, Error)]
-pub enum WebSocketFailure {
-    /// The server closed the connection.
-    #[error("{}", describe_close(*.code, .reason))]
-    Closed {
-        /// The close code, if the server sent one.
-        code: Option<u16>,
-        /// The server's reason, sanitized for a terminal.
-        reason: String,
-    },
-    /// A protocol or I/O error.
-    #[error("the connection failed: {0}")]
-    Broken(io::Error),
-    /// The server did not answer a ping, or did not read a message in time.
-    #[error("the server does not respond")]
-    PingTimeout,
-}
-
-fn describe_close(code: Option<u16>, reason: &str) -> String {
-    let closed = client::WebSocketFailure::Closed { code, reason: reason.to_owned() };
-    let CloseDiagnosis { cause, remedy } = diagnose(Dialect::Jamjam, code, reason, ClosePhase::BeforeReplies);
-    format!("{closed}: {cause}. {remedy}")
-}
 
 /// Bytes that a connection may read per second. Without this limit, a malicious server could keep a core busy.
 const MAX_READ_RATE: f64 = 256.0 * 1024.0;
@@ -157,7 +132,7 @@ impl SignalingConnection {
             self.socket.flush().await?;
             self.socket.send(Message::text(text)).await
         };
-        timeout(SERVER_REPLY_TIMEOUT, sent).await.map_err(|_| WebSocketFailure::PingTimeout)?.map_err(into_failure)
+        timeout(SERVER_REPLY_TIMEOUT, sent).await.map_err(|_| no_answer())?.map_err(failure)
     }
 
     /// The next message that can be parsed. Cancel safe.
@@ -173,9 +148,7 @@ impl SignalingConnection {
                 Message::Close(frame) => {
                     // Sends the reply to the close frame. The server may already have disconnected.
                     let _ = self.socket.flush().now_or_never();
-                    let (code, reason) =
-                        frame.map(|CloseFrame { code, reason }| (code.into(), sanitize(&reason))).unzip();
-                    return Err(WebSocketFailure::Closed { code, reason: reason.unwrap_or_default() });
+                    return Err(closed_by_server(frame));
                 }
                 Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
@@ -193,14 +166,14 @@ impl SignalingConnection {
                 self.socket.poll_next_unpin(cx)
             });
             if let Ok(next) = timeout_at(silent_since + self.ping_interval, next).await {
-                return next.unwrap_or(Err(Error::ConnectionClosed)).map_err(into_failure);
+                return next.unwrap_or(Err(Error::ConnectionClosed)).map_err(failure);
             }
             if self.socket.get_ref().reader().last_received > last_received {
                 // A part of a message has arrived.
                 continue;
             }
             if self.pinged_at > Some(last_received) {
-                return Err(WebSocketFailure::PingTimeout);
+                return Err(no_answer());
             }
             self.pinged_at = Some(Instant::now());
             // If the server does not accept the ping, it will not answer it either.
@@ -220,12 +193,16 @@ impl SignalingConnection {
     }
 }
 
-fn into_failure(error: Error) -> WebSocketFailure {
-    match (FrameError::from_library(&error), error) {
-        (Some(error), _) => WebSocketFailure::Broken(io::Error::other(error)),
-        (None, Error::Io(error)) => WebSocketFailure::Broken(error),
-        (None, _) => WebSocketFailure::Closed { code: None, reason: String::new() },
-    }
+/// The server did not answer a ping, or did not read a message in time.
+fn no_answer() -> WebSocketFailure {
+    WebSocketFailure::Broken("the server does not respond".to_owned())
+}
+
+/// Why the server has closed a connection to a room, and a remedy.
+pub(super) fn explain(failure: &WebSocketFailure) -> String {
+    let WebSocketFailure::Closed { code, reason } = failure else { return failure.to_string() };
+    let CloseDiagnosis { cause, remedy } = diagnose(Dialect::Jamjam, *code, reason, ClosePhase::BeforeReplies);
+    format!("{failure}: {cause}. {remedy}")
 }
 
 /// Why a room could not be joined.
@@ -235,7 +212,7 @@ pub enum RoomSessionError {
     #[error(transparent)]
     Connect(#[from] DiscoveryError),
     /// The connection was lost.
-    #[error(transparent)]
+    #[error("{}", explain(.0))]
     Failure(#[from] WebSocketFailure),
     /// The server rejected the request, or the room has no usable member.
     #[error(transparent)]
@@ -368,44 +345,32 @@ async fn connect_and_join(
     client: &mut RoomClient,
 ) -> Result<SignalingConnection, RoomSessionError> {
     let mut connection = connect_to(url, tls, device).await?;
-    match join_and_wait_for_peers(&mut connection, client).await {
-        Ok(()) => Ok(connection),
-        Err(error) => {
-            if let RoomSessionError::Room(_) = error {
-                leave_room(connection).await;
-            }
+    connection.send(&client.on_connected()).await?;
+    let joined = receive_until(&mut connection, client, RoomClient::is_joined);
+    let mut joined = timeout(SERVER_REPLY_TIMEOUT, joined).await.unwrap_or(Err(RoomSessionError::Timeout));
+    if joined.is_ok() {
+        let has_peer = receive_until(&mut connection, client, |client| !client.peer_addresses().is_empty());
+        joined = timeout(PEER_ADDRESS_TIMEOUT, has_peer).await.unwrap_or_else(|_| Err(client.no_peer_error().into()));
+    }
+    match joined {
+        Err(error @ RoomSessionError::Room(_)) => {
+            leave_room(connection).await;
             Err(error)
         }
+        joined => joined.map(|()| connection),
     }
 }
 
-async fn join_and_wait_for_peers(
+/// Handles messages until `is_done`.
+async fn receive_until(
     connection: &mut SignalingConnection,
     client: &mut RoomClient,
+    is_done: fn(&RoomClient) -> bool,
 ) -> Result<(), RoomSessionError> {
-    let join = async {
-        connection.send(&client.on_connected()).await?;
-        while !client.is_joined() {
-            handle_next_message(connection, client).await?;
+    while !is_done(client) {
+        if let Some(reply) = client.on_message(connection.recv().await?)? {
+            connection.send(&reply).await?;
         }
-        Ok(())
-    };
-    timeout(SERVER_REPLY_TIMEOUT, join).await.unwrap_or(Err(RoomSessionError::Timeout))?;
-    let wait_for_peer = async {
-        while client.peer_addresses().is_empty() {
-            handle_next_message(connection, client).await?;
-        }
-        Ok(())
-    };
-    timeout(PEER_ADDRESS_TIMEOUT, wait_for_peer).await.unwrap_or_else(|_| Err(client.no_peer_error().into()))
-}
-
-async fn handle_next_message(
-    connection: &mut SignalingConnection,
-    client: &mut RoomClient,
-) -> Result<(), RoomSessionError> {
-    if let Some(reply) = client.on_message(connection.recv().await?)? {
-        connection.send(&reply).await?;
     }
     Ok(())
 }
@@ -501,7 +466,7 @@ mod tests {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            received = connection.recv() => assert!(matches!(received, Err(WebSocketFailure::PingTimeout)), "{received:?}"),
+            received = connection.recv() => assert_eq!(received.unwrap_err(), no_answer()),
             () = silent => {}
         }
         assert_eq!(elapsed_tenths(began), 600);

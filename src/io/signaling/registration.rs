@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use crate::io::clock;
 use crate::io::os;
-use crate::io::signaling::client::{SERVER_REPLY_TIMEOUT, SignalingConnection};
+use crate::io::signaling::client::{self, SERVER_REPLY_TIMEOUT, SignalingConnection};
 use crate::io::stop::StopToken;
 use crate::io::websocket::connect::WebSocketConnectError;
 use crate::io::websocket::discovery::SignalingUrl;
@@ -34,8 +34,8 @@ use crate::signaling::jamjam::ClientMessage;
 /// connections.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
-/// See [`SignalingConnection::connect`]. Short, because clients in the room lose the echo server with a server that has failed silently.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// See [`SignalingConnection::connect`]. A connection that is lost silently, such as at a NAT, is replaced after 4 s.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Interval between DNS lookups of a host name in `--public-addr`.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
@@ -117,7 +117,8 @@ impl Registration {
         loop {
             let reply = tokio::select! {
                 message = connection.recv() => {
-                    self.participant.on_message(message?, clock::wall_clock(clock::monotonic_now()))?
+                    let message = message.map_err(|failure| client::explain(&failure))?;
+                    self.participant.on_message(message, clock::wall_clock(clock::monotonic_now()))?
                 }
                 () = &mut join_deadline, if !self.participant.is_joined() => {
                     return Err("no reply from the server; is it a jamjam signaling server?".into());
@@ -252,10 +253,8 @@ impl Retries {
 /// Maximum of the random delay before the first retry.
 const INITIAL_DELAY: Duration = Duration::from_millis(500);
 
-/// Maximum delay between two connection attempts. An attempt may miss a server that becomes reachable during its last 3 s: the system repeats
-/// the request for a TCP connection after 1, 3 and 7 s, and the attempt ends after 10 s. The echo server is therefore back in its room 5 s
-/// after the server is reachable again.
-const MAX_BACKOFF: Duration = Duration::from_secs(2);
+/// Maximum delay between two connection attempts. See [`CONNECT_TIMEOUT`](crate::io::websocket::connect::CONNECT_TIMEOUT).
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// The delay after this number of failed attempts: exponential backoff, random between half of its maximum and its maximum, because all
 /// clients would otherwise reconnect at once after a restart.
@@ -339,6 +338,7 @@ mod tests {
 
     use crate::client::StopSignal;
     use crate::io::tls::client::TrustPolicy;
+    use crate::io::websocket::connect::CONNECT_TIMEOUT;
 
     use super::*;
 
@@ -376,8 +376,16 @@ mod tests {
     }
 
     #[test]
-    fn delays_double_up_to_2_seconds_with_jitter() {
-        let max = [500, 1_000, 2_000, 2_000].map(Duration::from_millis);
+    fn echo_server_returns_5_s_after_its_server_even_from_a_silent_loss() {
+        // The server is reachable again just after an attempt has begun, or after the last answer of a lost connection.
+        for longest in [CONNECT_TIMEOUT + MAX_BACKOFF, 2 * PING_INTERVAL + INITIAL_DELAY] {
+            assert!(longest <= Duration::from_secs(5), "{longest:?}");
+        }
+    }
+
+    #[test]
+    fn delays_double_up_to_a_second_with_jitter() {
+        let max = [500, 1_000, 1_000].map(Duration::from_millis);
         for (attempts, max) in (0..).zip(max) {
             let delay = retry_delay(attempts);
             assert!(delay >= max / 2 && delay <= max, "{delay:?} of {max:?}");

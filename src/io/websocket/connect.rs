@@ -16,21 +16,24 @@ use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tungstenite::protocol::WebSocketConfig;
+use tungstenite::protocol::{CloseFrame, WebSocketConfig};
 
 use crate::address::without_zone;
-use crate::client::WebSocketConnectTimes;
+use crate::client::{WebSocketConnectTimes, WebSocketFailure};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::tls::client::TrustPolicy;
 use crate::io::tls::is_disconnect;
+use crate::io::websocket::frame::FrameError;
 use crate::io::websocket::handshake::{ClientHandshake, UpgradeFailure, WebSocketUrl};
+use crate::sanitize::sanitize;
 use crate::time::saturating_nanos;
 
 /// Maximum time for DNS, TCP, TLS and upgrade together, unless the user gives another one.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Maximum time for DNS, TCP, TLS and upgrade together, for clients in rooms.
-pub(in crate::io) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum time for DNS, TCP, TLS and upgrade together, for clients in rooms, and for discovery. With the longest delay before the next attempt,
+/// an echo server is back in its room 5 s after its signaling server is reachable again, whatever the attempt in between was waiting for.
+pub(in crate::io) const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A ping, which also keeps mappings in NATs and firewalls alive, is sent after this time without incoming data. If no data arrives within
 /// the same time after it, the connection is abandoned.
@@ -53,6 +56,30 @@ pub(in crate::io) fn websocket_config() -> WebSocketConfig {
         .max_write_buffer_size(MAX_UNSENT_BYTES)
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES))
+}
+
+/// The server has closed a connection.
+pub(in crate::io) fn closed_by_server(frame: Option<CloseFrame>) -> WebSocketFailure {
+    let (code, reason) = frame.map(|CloseFrame { code, reason }| (code.into(), sanitize(&reason))).unzip();
+    WebSocketFailure::Closed { code, reason: reason.unwrap_or_default() }
+}
+
+/// Why an error of the library has ended a connection.
+pub(in crate::io) fn failure(error: tungstenite::Error) -> WebSocketFailure {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    match error {
+        tungstenite::Error::Io(error) if !matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe) => {
+            WebSocketFailure::Broken(sanitize(&error.to_string()))
+        }
+        error => match FrameError::from_library(&error) {
+            Some(FrameError::MessageTooBig) => {
+                WebSocketFailure::Broken(format!("received a message of more than {MAX_MESSAGE_BYTES} bytes"))
+            }
+            Some(error) => WebSocketFailure::Broken(error.to_string()),
+            // The connection ended without a close frame.
+            None => WebSocketFailure::Closed { code: None, reason: String::new() },
+        },
+    }
 }
 
 /// Why a connection could not be established.

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::BoxError;
 use axum::body::{Body, to_bytes};
@@ -17,12 +16,9 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
-use super::connect::{ClientStream, WebSocketConnectError, connect_stream, is_transient_status};
+use super::connect::{CONNECT_TIMEOUT, ClientStream, WebSocketConnectError, connect_stream, is_transient_status};
 use super::handshake::{UrlError, WebSocketUrl};
 use crate::sanitize::sanitize;
-
-/// Maximum time for the whole discovery.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The path below the URL of the server.
 const PATH: &str = "/api/v1/signaling";
@@ -114,10 +110,10 @@ impl SignalingUrl {
         let failed = |reason: String, is_transient| {
             DiscoveryError::Response(format!("GET {self}{PATH} failed: {reason}"), is_transient)
         };
-        let deadline = Instant::now() + TIMEOUT;
-        let stream = connect_stream(&self.url, tls, TIMEOUT).await?;
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        let stream = connect_stream(&self.url, tls, CONNECT_TIMEOUT).await?;
         let Ok(response) = timeout_at(deadline, self.get(stream)).await else {
-            return Err(failed(format!("no response within {} s", TIMEOUT.as_secs()), true));
+            return Err(failed(format!("no response within {} s", CONNECT_TIMEOUT.as_secs()), true));
         };
         let (status, body) = response.map_err(|error| failed(error.to_string(), true))?;
         self.url_in(status, &body).map_err(|reason| failed(reason, is_transient_status(status)))

@@ -16,10 +16,9 @@ use crate::io::clock::elapsed_since;
 use crate::io::local_socket::local_ip_for;
 use crate::io::poller::Poller;
 use crate::io::udp::DriverIo;
-use crate::io::websocket::connect::{MAX_MESSAGE_BYTES, websocket_config};
+use crate::io::websocket::connect::{closed_by_server, failure, websocket_config};
 use crate::io::websocket::frame::FrameError;
 use crate::node::{Receive, SendStatus, Transmit};
-use crate::sanitize::sanitize;
 use crate::stats::AddressChange;
 use crate::time::Time;
 
@@ -286,8 +285,7 @@ impl NonBlockingWebSocket {
             Ok(Message::Close(frame)) => {
                 // Sends the reply.
                 let _ = self.socket.flush();
-                let (code, reason) = frame.map(|CloseFrame { code, reason }| (code.into(), sanitize(&reason))).unzip();
-                Err(WebSocketFailure::Closed { code, reason: reason.unwrap_or_default() })
+                Err(closed_by_server(frame))
             }
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Ok(ReadResult::Incomplete),
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock && stream.may_read => {
@@ -301,7 +299,7 @@ impl NonBlockingWebSocket {
                     let code = error.close_code().get().into();
                     let _ = self.socket.close(Some(CloseFrame { code, reason: Utf8Bytes::default() }));
                 }
-                Err(into_failure(error))
+                Err(failure(error))
             }
         }
     }
@@ -327,23 +325,6 @@ fn is_sent(result: Result<(), Error>) -> Result<bool, WebSocketFailure> {
     match result {
         Ok(()) => Ok(true),
         Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-        Err(error) => Err(into_failure(error)),
-    }
-}
-
-fn into_failure(error: Error) -> WebSocketFailure {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    match error {
-        Error::Io(error) if !matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe) => {
-            WebSocketFailure::Broken(sanitize(&error.to_string()))
-        }
-        error => match FrameError::from_library(&error) {
-            Some(FrameError::MessageTooBig) => {
-                WebSocketFailure::Broken(format!("received a message of more than {MAX_MESSAGE_BYTES} bytes"))
-            }
-            Some(error) => WebSocketFailure::Broken(error.to_string()),
-            // The connection ended without a close frame.
-            None => WebSocketFailure::Closed { code: None, reason: String::new() },
-        },
+        Err(error) => Err(failure(error)),
     }
 }

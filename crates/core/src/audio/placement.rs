@@ -16,20 +16,26 @@ pub const MAX_SILENCE: Duration = Duration::from_secs(60);
 /// Maximum number of packets that a packet may be late, or that may be lost before it if the sequence is to be trusted.
 const MAX_PACKETS: i64 = 128;
 
-/// Maximum number of channels that follows from timestamps.
-const MAX_CHANNELS: i64 = 8;
+/// Maximum number of channels, unless LATENCY_INFO states more: a timestamp that counts packets looks like one of many channels.
+pub const MAX_CHANNELS: u32 = 8;
+
+/// One of them is the rate of a client without LATENCY_INFO. The first one is assumed until that is known.
+pub const STANDARD_RATES: [u32; 3] = [48_000, 44_100, 96_000];
 
 /// After this number of packets in a row whose timestamps do not agree with the lengths, the timestamps are not used.
 const MAX_DISAGREEMENTS: u32 = 8;
 
-/// The sample rate is measured between pauses. The measurement must take `MIN_MEASURED` and be within 1 % of one of `RATES`.
+/// The sample rate is measured between pauses. The measurement must take `MIN_MEASURED` and be within 1 % of a standard rate.
 const PAUSE: Duration = Duration::from_millis(50);
 const MIN_MEASURED: Duration = Duration::from_secs(2);
-const RATES: [u32; 5] = [44_100, 48_000, 88_200, 96_000, 192_000];
-const DEFAULT_RATE: u32 = 48_000;
+
+/// The number of channels of packets with this number of samples of all channels, after which the timestamp has advanced by `advance`.
+pub fn channels_of(samples: u32, advance: u32) -> Option<u32> {
+    samples.checked_div(advance).filter(|channels| *channels > 0 && samples.is_multiple_of(advance))
+}
 
 /// An AUDIO packet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct AudioPacket {
     /// When it was received.
     pub at: Time,
@@ -62,7 +68,7 @@ pub struct PlacedFormat {
 }
 
 /// The positions in one recording.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Placement {
     /// The format according to LATENCY_INFO.
     pub announced: Option<PlacedFormat>,
@@ -98,17 +104,11 @@ impl Placement {
             announced,
             start: first.at,
             newest: first,
-            position: 0,
             end: samples,
-            silence: 0,
-            channels: None,
             shortest: samples,
             longest: samples,
-            disagreements: 0,
-            is_ordered: false,
             resumed: (first.at, 0),
-            measured: (Duration::ZERO, 0),
-            counts: [0; 3],
+            ..Self::default()
         }
     }
 
@@ -167,12 +167,17 @@ impl Placement {
         }
         // With lost packets of unknown lengths, another number of channels could fit.
         let is_certain = lost == 0 || shortest == longest;
-        let channels = (1..=MAX_CHANNELS).find(|it| is_certain && previous % it == 0 && agrees(it));
+        let channels = channels_of(((lost + 1) * previous) as u32, u32::try_from(advance).unwrap_or(0));
+        let is_possible = |it: &i64| is_certain && *it <= MAX_CHANNELS.into() && previous % it == 0;
+        let channels = channels.map(i64::from).filter(is_possible);
         if self.channels.is_none() && channels.is_some() {
             (self.channels, self.disagreements, self.is_ordered) = (channels, 0, true);
             return false;
         }
-        self.disagreements = self.disagreements.saturating_add(1);
+        // A client may drop what it cannot send in time: the timestamps count that, too.
+        if !self.channels.is_some_and(|channels| advance * channels > previous + lost * longest) {
+            self.disagreements = self.disagreements.saturating_add(1);
+        }
         self.disagreements >= MAX_DISAGREEMENTS && channels.is_some()
     }
 
@@ -192,9 +197,8 @@ impl Placement {
 
     /// What the positions of most packets follow from.
     pub fn basis(&self) -> Basis {
-        let most = self.counts.iter().max();
-        let bases = [Basis::Timestamp, Basis::Sequence, Basis::Arrival];
-        bases.into_iter().find(|basis| Some(&self.counts[*basis as usize]) == most).unwrap_or(Basis::Timestamp)
+        let bases = [Basis::Arrival, Basis::Sequence, Basis::Timestamp];
+        bases.into_iter().max_by_key(|basis| self.counts[*basis as usize]).unwrap_or(Basis::Timestamp)
     }
 
     /// The format, according to the packets so far. If the announced rate is far from the measured one, the packets contain something else: for
@@ -205,10 +209,10 @@ impl Placement {
         let (duration, samples) = self.measured;
         let measured = samples as f64 / f64::from(channels) / duration.as_secs_f64();
         let is_near = |rate: &u32| duration >= MIN_MEASURED && (measured / f64::from(*rate) - 1.0).abs() < 0.01;
-        let standard = RATES.into_iter().find(is_near);
+        let standard = STANDARD_RATES.into_iter().find(is_near);
         let announced = self.announced.map(|it| it.rate);
         let is_wrong = announced.zip(standard).is_some_and(|(one, other)| one.max(other) > one.min(other) / 2 * 3);
-        let rate = announced.filter(|_| !is_wrong).or(standard).unwrap_or(DEFAULT_RATE);
+        let rate = announced.filter(|_| !is_wrong).or(standard).unwrap_or(STANDARD_RATES[0]);
         PlacedFormat { rate, channels }
     }
 }

@@ -146,8 +146,6 @@ pub struct DriftEstimator {
     origin: Option<Time>,
     /// Number of frames delivered after the callback at `origin`.
     frames: u64,
-    /// The last position of a packet.
-    position: u64,
     /// The current second of audio.
     second: u64,
     /// The earliest callback of the current second. The values are the device clock's time in seconds and the callback's lateness in
@@ -182,13 +180,6 @@ impl DriftEstimator {
         if self.earliest.is_none_or(|(_, earliest)| late < earliest) {
             self.earliest = Some((device_time, late));
         }
-    }
-
-    /// Records a packet whose first frame is number `position`. The packets are in order, but some may be missing.
-    pub fn on_position(&mut self, position: u64, at: Time) {
-        let frames = position.saturating_sub(self.position);
-        self.position = position;
-        self.on_callback(frames, at);
     }
 
     /// Records the earliest of some callbacks or packets: the device clock's time in seconds, and the lateness in nanoseconds.

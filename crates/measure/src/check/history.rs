@@ -32,13 +32,12 @@ pub struct HistoryInterval {
 }
 
 impl HistoryInterval {
-    fn add(&mut self, other: Self) {
-        self.packets = self.packets.saturating_add(other.packets);
-        self.spacing_us = match (self.spacing_us, other.spacing_us) {
+    fn plus(self, other: Self) -> Self {
+        let spacing_us = match (self.spacing_us, other.spacing_us) {
             (Some((min, max, sum)), Some((low, high, part))) => Some((min.min(low), max.max(high), sum + part)),
             (one, other) => one.or(other),
         };
-        self.peak = self.peak.max(other.peak);
+        Self { packets: self.packets.saturating_add(other.packets), spacing_us, peak: self.peak.max(other.peak) }
     }
 }
 
@@ -51,7 +50,9 @@ impl SourceHistory {
         let index = |interval_s| (at.as_secs() / interval_s) as usize;
         while index(self.interval_s) >= MAX_INTERVALS {
             self.interval_s *= 2;
-            self.intervals = self.intervals.chunks(2).map(merged).collect();
+            let sum =
+                |pair: &[HistoryInterval]| pair.iter().copied().fold(HistoryInterval::default(), HistoryInterval::plus);
+            self.intervals = self.intervals.chunks(2).map(sum).collect();
         }
         let index = index(self.interval_s).max(self.intervals.len().saturating_sub(1));
         self.intervals.resize(index + 1, HistoryInterval::default());
@@ -59,7 +60,8 @@ impl SourceHistory {
         let peaks = samples.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes).abs());
         let peak = peaks.filter(|peak| peak.is_finite()).fold(0.0, f32::max);
         let spacing_us = (!is_first).then_some((spacing, spacing, spacing));
-        self.intervals[index].add(HistoryInterval { packets: 1, spacing_us, peak });
+        let packet = HistoryInterval { packets: 1, spacing_us, peak };
+        self.intervals[index] = self.intervals[index].plus(packet);
         self.first = if is_first { at } else { self.first };
         self.last = self.last.max(at);
     }
@@ -78,14 +80,6 @@ impl SourceHistory {
         let covered = to.min(self.last).saturating_sub(from.max(self.first)).as_secs_f64();
         (covered >= 0.2).then(|| f64::from(self.intervals[index].packets) / covered)
     }
-}
-
-fn merged(pair: &[HistoryInterval]) -> HistoryInterval {
-    let mut sum = HistoryInterval::default();
-    for interval in pair {
-        sum.add(*interval);
-    }
-    sum
 }
 
 #[cfg(test)]

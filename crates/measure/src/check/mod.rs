@@ -8,7 +8,6 @@
 mod command;
 mod documents;
 mod history;
-mod not_judged;
 mod pace;
 mod pacing;
 mod page;
@@ -17,6 +16,7 @@ mod samples;
 mod signaling;
 mod source;
 mod stream;
+mod totals;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -31,10 +31,10 @@ use jamjam_core::time::Time;
 pub use command::{CommandResult, EndedBy};
 pub use documents::{CheckResult, CheckVerdict};
 pub use history::{HistoryInterval, SourceHistory};
-pub use not_judged::NotJudged;
 pub use rules::{Finding, FirstPacket, RULES, Rule, RuleId, Severity};
 pub use signaling::SignalingCheck;
 use source::{SourceCheck, audio_header};
+pub use totals::NotJudged;
 
 /// Maximum number of sources that are judged, as in the source table of the server.
 const MAX_SOURCES: usize = 1_024;
@@ -63,7 +63,7 @@ pub struct CheckReport {
     pub sources: Vec<CheckedSource>,
     /// Datagrams of sources that had to leave the table, or further connections, which were not judged.
     pub untracked: u64,
-    /// Addresses that sent only datagrams that are no jamjam packets, such as scanners.
+    /// Addresses that sent only datagrams that are no jamjam packets, such as scanners and STUN clients.
     pub strangers: u64,
     /// The subcommand of the server.
     #[serde(skip)]
@@ -108,7 +108,7 @@ pub struct SourceReport {
     pub audio: u64,
     /// Seconds from the first to the last datagram.
     pub duration_s: f64,
-    /// Samples per channel of an AUDIO packet according to its timestamps, otherwise to the last LATENCY_INFO.
+    /// Samples per channel of the longest AUDIO packet, otherwise according to the last LATENCY_INFO.
     pub frame_size: Option<u32>,
     /// In Hz, according to the last LATENCY_INFO, otherwise the standard rate that is measured.
     pub sample_rate: Option<u32>,
@@ -146,7 +146,7 @@ impl ClientCheck {
             sources: sources.into_iter().map(|(address, source)| source.report(*address)).collect(),
             untracked: self.untracked,
             server: "echo-server".to_owned(),
-            expectation: "sources sent AUDIO",
+            expectation: "sources sent 30 AUDIO packets",
             rules: RULES.map(|rule| rule.id).to_vec(),
         }
     }
@@ -171,7 +171,7 @@ impl ClientCheck {
             |source: &SourceCheck| !source.has_taken_part() && at.duration_since(source.last_seen) >= INACTIVE;
         let rank = |source: &SourceCheck| (!is_left(source), source.audio.packets, source.last_seen);
         if let Some((&address, source)) = self.sources.iter().min_by_key(|(_, source)| rank(source)) {
-            self.untracked += if is_left(source) { 0 } else { source.packets };
+            self.untracked += if is_left(source) || !source.is_client { 0 } else { source.packets };
             self.strangers += u64::from(!source.is_client);
             self.sources.remove(&address);
         }

@@ -18,6 +18,9 @@ pub(super) const MIN_PAUSE_NS: i64 = 50_000_000;
 /// A path may take this many slots to deliver what it has held back.
 const MAX_STALL_SLOTS: u32 = 10;
 
+/// A path changes the lateness by less than this, in nanoseconds, from second to second in the same direction.
+const MAX_QUEUE_NS: f64 = 250e6;
+
 /// The earliest packet of a slot.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
@@ -37,7 +40,7 @@ struct BeforeStep {
 }
 
 /// The pace at one sample rate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Pace {
     pub(super) rate: u32,
     pub(super) drift: DriftEstimator,
@@ -45,6 +48,10 @@ pub(super) struct Pace {
     wander: (u64, u64),
     previous_late: Option<i64>,
     slot: Option<Slot>,
+    /// The first complete slot since the timestamps began or a pause ended, and the changes of the lateness from slot to slot since then: their
+    /// number, the least and the greatest.
+    first_slot: Option<Slot>,
+    changes: Option<(u64, i64, i64)>,
     last_slot: Option<Slot>,
     before_step: Option<BeforeStep>,
     /// The smallest lateness of a complete slot.
@@ -53,22 +60,14 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(rate: u32) -> Self {
-        Self {
-            rate,
-            drift: DriftEstimator::new(rate),
-            wander: (0, 0),
-            previous_late: None,
-            slot: None,
-            last_slot: None,
-            before_step: None,
-            lowest: None,
-        }
+        Self { rate, drift: DriftEstimator::new(rate), ..Self::default() }
     }
 
     /// The timestamps start again.
     pub(super) fn restart(&mut self) {
         self.drift.on_discontinuity();
-        (self.previous_late, self.slot, self.last_slot, self.before_step, self.lowest) = (None, None, None, None, None);
+        *self =
+            Self { rate: self.rate, drift: std::mem::take(&mut self.drift), wander: self.wander, ..Self::default() };
     }
 
     fn late(&self, position: u64, at: Time) -> i64 {
@@ -116,7 +115,10 @@ impl Pace {
                     self.before_step = Some(BeforeStep { drift, late: last.late, slots_left: MAX_STALL_SLOTS });
                 }
                 self.drift.on_discontinuity();
+                (self.first_slot, self.changes) = (None, None);
             } else {
+                let (count, least, greatest) = self.changes.unwrap_or((0, change, change));
+                self.changes = Some((count + 1, least.min(change), greatest.max(change)));
                 self.wander = (self.wander.0.saturating_add(change.unsigned_abs()), self.wander.1 + 1);
             }
         }
@@ -124,8 +126,21 @@ impl Pace {
             before.slots_left -= 1;
             before.slots_left == 0
         });
+        self.first_slot.get_or_insert(slot);
         self.lowest = Some(self.lowest.map_or(late, |lowest| lowest.min(late)));
         self.drift.on_earliest(position as f64 / f64::from(self.rate), late as f64);
+    }
+
+    /// By which share the timestamps advance too fast, if this is more than a path could feign: it delivers what it has held back at once, not
+    /// at a steady rate.
+    pub(super) fn gross_error(&self) -> Option<f64> {
+        let (_, least, greatest) = self.changes.filter(|(count, ..)| *count > 1)?;
+        let is_steady =
+            (greatest <= 0 || least > 0) && least.abs().max(greatest.abs()) <= 2 * least.abs().min(greatest.abs());
+        let (first, last) = self.first_slot.zip(self.last_slot)?;
+        let (late, elapsed) =
+            ((last.late - first.late) as f64, last.start.duration_since(first.start).as_nanos() as f64);
+        (is_steady && late.abs() > MAX_QUEUE_NS + 0.01 * elapsed).then_some(-late / elapsed)
     }
 
     /// How much the lateness changes in a second on average: least for the right rate.

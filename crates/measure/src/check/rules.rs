@@ -1,5 +1,7 @@
 //! The rules for clients, as one table, and the findings that follow from them.
 
+use std::fmt::Display;
+
 use serde::Serialize;
 
 /// How serious a finding is.
@@ -108,7 +110,8 @@ rules! {
         "The first AUDIO has neither sequence 0 nor 1. The first packets may be lost, so this is a note.", "sequence of the first AUDIO is unusual";
     SequenceStep "sequence_step" Error 1 "header" []:
         "The sequence advances by the same value other than 1 in 30 AUDIO packets in a row, and the timestamps do not count as many packets, each \
-         between the shortest and the longest one. If they do, packets were lost, for example in a balancer that sends each to another server.",
+         between the shortest and the longest one. If they do, packets were lost, for example in a balancer that sends each to another server. Steps above 1,000 are no \
+         loss. Nor are at least two gaps between packets of one length across which the timestamps count no missing packet.",
         "sequence of AUDIO advances wrongly";
     SequenceRepeated "sequence_repeated" Error 3 "header" []:
         "AUDIO repeats the previous sequence with another timestamp at least three times. A network duplicate has the same timestamp.",
@@ -117,7 +120,8 @@ rules! {
         "The sequence starts again, without a new link: the client was restarted.", "sequence of AUDIO starts again";
     TimestampStep "timestamp_step" Error 3 "types" [SampleFormat SequenceStep]:
         "Between AUDIO packets with consecutive sequences, the timestamp does not advance by the samples of the first one, or by a part of them for \
-         several channels. It may count on in a pause: if a single advance is larger, and the timestamp not more than 50 ms ahead of time.",
+         several channels. It may count on in a pause, and counts what the client drops before sending: at most a quarter of the advances may be \
+         larger, while the timestamp is not more than 50 ms ahead of time.",
         "timestamp of AUDIO advances wrongly";
     PayloadLength "payload_length" Error 3 "types" [SampleFormat]:
         "The payload of AUDIO is empty, no multiple of 4 bytes, or fits neither the timestamps, which agree with LATENCY_INFO, nor LATENCY_INFO.", "payload length of AUDIO is wrong";
@@ -157,7 +161,7 @@ rules! {
          count. Clients send one per second; NAT mappings and the detection of lost connections depend on it.", "interval of KEEPALIVEs is wrong";
     PacketRate "packet_rate" Error 1 "types" [TimestampStep SequenceStep SequenceRepeated LatencyInfoValue]:
         "From 10 s on, the whole 99.9 % interval of the rate at which the timestamps advance is more than 1 % from sample_rate. No device is so \
-         inexact, and a path would have to add 100 ms in 10 s.", "packet rate does not fit sample_rate";
+         inexact, and a path would have to add 100 ms in 10 s. A run without an interval must differ by more than 1 % and 250 ms, at a steady rate for 3 s.", "packet rate does not fit sample_rate";
     ClockDrift "clock_drift" Warning 1 "types" [PacketRate TimestampStep SequenceStep SequenceRepeated LatencyInfoValue]:
         "The whole 99.9 % interval of the drift is beyond ±500 ppm, or over at least 60 s beyond ±100 ppm. Devices stay within ±50 ppm, with \
          temperature ±100 ppm. Of 10,000 correct clients on a satellite path, a 95 % interval would accuse seven.",
@@ -251,8 +255,8 @@ impl EvidenceList {
         }
     }
 
-    pub(super) fn add_text(&mut self, rule: RuleId, expected: &str, received: &str) {
-        self.add(rule, || (expected.to_owned(), received.to_owned()));
+    pub(super) fn add_text(&mut self, rule: RuleId, expected: impl Display, received: impl Display) {
+        self.add(rule, || (expected.to_string(), received.to_string()));
     }
 }
 

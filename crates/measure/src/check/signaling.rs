@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use jamjam_core::time::Time;
 use jamjam_signaling::{ConnId, Dialect, NewConnection, REFUSED, STRICT_RULES};
 
-use super::{CheckReport, CheckedSource, Finding, MAX_SOURCES, Severity, SourceHistory};
+use super::{CheckReport, CheckedSource, Finding, MAX_SOURCES, Severity};
 
 /// Maximum number of findings about a connection that differ only in their sentences. Further ones count for the first one of their rule.
 const MAX_FINDINGS: usize = 16;
@@ -92,19 +92,17 @@ impl SignalingCheck {
                 name: format!("connection {} of {source}", conn.0),
                 facts: format!("{dialect}, joined {room} room"),
                 took_part: is_joined,
-                details: None,
                 findings: findings.clone(),
-                history: SourceHistory::default(),
-                not_judged: Vec::new(),
+                ..CheckedSource::default()
             }
         };
         CheckReport {
             sources: self.connections.iter().map(source).collect(),
             untracked: self.untracked,
-            strangers: 0,
             server: "signaling-server".to_owned(),
             expectation: "connections joined a room",
             rules: STRICT_RULES.to_vec(),
+            ..CheckReport::default()
         }
     }
 }

@@ -10,9 +10,9 @@ use jamjam_core::time::Time;
 use jamjam_core::wire::stun::MAGIC_COOKIE;
 use jamjam_core::wire::{HEADER_LEN, Header, LatencyInfo, Packet, PacketError, PacketType, PingPayload, parse_packet};
 
-use super::not_judged::not_judged;
 use super::rules::{Evidence, EvidenceList, Finding, FirstPacket, RuleId};
-use super::stream::{Format, MAX_RATE_ERROR_PPM, StreamCheck};
+use super::stream::{Format, StreamCheck, WRONG_STEPS};
+use super::totals::{AUDIO, NotJudged, totals};
 use super::{CheckedSource, DriftReport, SourceHistory, SourceReport};
 
 /// Larger datagrams may be fragmented.
@@ -39,19 +39,13 @@ const MIN_DATAGRAMS: (u32, Duration) = (20, Duration::from_secs(10));
 /// Time before the first findings.
 const FIRST_FINDINGS: Duration = Duration::from_secs(3);
 
-/// AUDIO packets for a share of loss, reordering and duplicates.
-pub(super) const MIN_PACKETS: u64 = 1_000;
-
-/// Length of the run from which on this drift is a warning, in parts per million.
-const MAX_DRIFTS_PPM: [(f64, f64); 2] = [(60.0, 100.0), (0.0, 500.0)];
-
 /// One source.
 #[derive(Debug, Default)]
 pub(super) struct SourceCheck {
     first_seen: Time,
     pub(super) last_seen: Time,
     pub(super) packets: u64,
-    /// Whether it has sent a packet or a STUN message that can be read, or so many others that it is a client.
+    /// Whether it has sent a packet that can be read, or so many datagrams that cannot.
     pub(super) is_client: bool,
     /// Start and datagrams of an interval without a valid datagram.
     invalid: (Time, u32),
@@ -63,17 +57,17 @@ pub(super) struct SourceCheck {
     pub(super) last_audio: Option<Time>,
     /// The sequence of the first AUDIO, even if it cannot be opened.
     pub(super) first_sequence: Option<u32>,
-    keepalives: u64,
+    pub(super) keepalives: u64,
     /// Time since the first AUDIO in which the client was there.
     pub(super) presence: Duration,
     pub(super) format: Option<Format>,
     pub(super) info_seen: bool,
     pub(super) first_opened: Option<Time>,
-    opened: u64,
-    replayed: u64,
+    pub(super) opened: u64,
+    pub(super) replayed: u64,
     /// Opened packets of this link, and the newest counter.
-    link_counters: (u64, u64),
-    no_keys: u64,
+    pub(super) link_counters: (u64, u64),
+    pub(super) no_keys: u64,
     pub(super) last_control: Option<Time>,
     opened_since_control: bool,
     /// When the last plain KEEPALIVE was found on an encrypted link, and how many in succession.
@@ -101,8 +95,8 @@ impl SourceCheck {
     /// The source has another port now.
     pub(super) fn on_port_change(&mut self, at: Time, old: SocketAddr, new: SocketAddr) {
         self.moved_from = Some((old, at));
-        let text = |address: SocketAddr| format!("port {}", address.port());
-        self.evidence.add(RuleId::PortChange, || (text(old), text(new)));
+        let [old, new] = [old, new].map(|address| format!("port {}", address.port()));
+        self.evidence.add_text(RuleId::PortChange, old, new);
     }
 
     /// The other port belongs to another process, since the old one is still used.
@@ -132,7 +126,6 @@ impl SourceCheck {
             self.on_invalid(at);
             return self.evidence.add_text(RuleId::Stun, "a Binding request of RFC 8489", "another message");
         } else if is_stun {
-            self.is_client = true;
             return;
         }
         let packet = match parse_packet(bytes) {
@@ -145,18 +138,21 @@ impl SourceCheck {
         self.is_client = true;
         let size = bytes.len() + if counter.is_some() { SEAL_LEN } else { 0 };
         if size > MAX_DATAGRAM {
-            self.evidence
-                .add(RuleId::DatagramSize, || (format!("at most {MAX_DATAGRAM} bytes"), format!("{size} bytes")));
+            self.evidence.add_text(
+                RuleId::DatagramSize,
+                format_args!("at most {MAX_DATAGRAM} bytes"),
+                format_args!("{size} bytes"),
+            );
         }
         let header = packet.header;
         let (packet_type, sequence) = (header.packet_type, header.sequence);
         self.evidence.packet = Some(FirstPacket { at_s, packet: packet_type.name(), sequence });
         if packet_type == PacketType::Audio {
             self.first_sequence.get_or_insert(sequence);
+            self.last_audio = Some(at);
         }
         if header.flags & RESERVED_FLAGS != 0 {
-            self.evidence
-                .add(RuleId::ReservedFlags, || ("only bits 0 and 1".to_owned(), format!("{:#06x}", header.flags)));
+            self.evidence.add_text(RuleId::ReservedFlags, "only bits 0 and 1", format_args!("{:#06x}", header.flags));
         }
         if packet_type == PacketType::Keepalive && !matches!(packet.payload, [1 | 2, _, _, _, _]) {
             self.keepalives += u64::from(self.first_sequence.is_some());
@@ -188,7 +184,7 @@ impl SourceCheck {
             }
             PacketError::Stun(_) => (RuleId::Stun, "a Binding request of RFC 8489", error.to_string()),
         };
-        self.evidence.add(rule, || (expected.to_owned(), received));
+        self.evidence.add_text(rule, expected, received);
     }
 
     fn on_opened(&mut self, at: Time, counter: u64) {
@@ -209,7 +205,6 @@ impl SourceCheck {
     /// Judges why the server drops a packet. Returns whether its content can be judged.
     fn on_drop_reason(&mut self, at: Time, packet: Packet<'_>, reason: Option<DropReason>, is_opaque: bool) -> bool {
         let is_renewing = self.last_control.is_some_and(|control| at.duration_since(control) < RENEWAL);
-        let is_audio = packet.header.packet_type == PacketType::Audio;
         match reason {
             Some(DropReason::Replayed) => self.replayed += 1,
             // Without an opened packet since CONTROL, there is no previous link.
@@ -222,42 +217,28 @@ impl SourceCheck {
             }
             Some(DropReason::Plain) if !is_renewing => {
                 let name = packet.header.packet_type.name();
-                self.evidence.add(RuleId::PlainAfterKeys, || (format!("sealed {name}"), format!("plain {name}")));
+                let rule = RuleId::PlainAfterKeys;
+                self.evidence.add_text(rule, format_args!("sealed {name}"), format_args!("plain {name}"));
                 if packet.header.packet_type == PacketType::Keepalive {
                     self.plain_keepalives = (at, self.plain_keepalives.1 + 1);
                 }
             }
             Some(DropReason::KeyExchange) => {
-                self.evidence.add_text(
-                    RuleId::KeyExchange,
-                    "a header of 0 and a key with a valid length",
-                    "another CONTROL",
-                );
+                let expected = "a header of 0 and a key with a valid length";
+                self.evidence.add_text(RuleId::KeyExchange, expected, "another CONTROL");
             }
+            Some(DropReason::NotOpened | DropReason::Plain) => {}
             Some(
                 reason @ (DropReason::Repeated | DropReason::PacketRate | DropReason::BitRate | DropReason::KeyRate),
             ) => {
                 let rule = if reason == DropReason::Repeated { RuleId::Limited } else { RuleId::RateLimited };
-                let received = format!("one above ({})", reason.name());
-                self.evidence.add(rule, || ("packets within the limits".to_owned(), received));
+                let reason_name = reason.name();
+                self.evidence.add_text(rule, "packets within the limits", format_args!("one above ({reason_name})"));
+                return !is_opaque && reason != DropReason::KeyRate;
             }
-            _ => {}
+            _ => return !is_opaque,
         }
-        let is_judged = !is_opaque
-            && !matches!(
-                reason,
-                Some(
-                    DropReason::Replayed
-                        | DropReason::NotOpened
-                        | DropReason::Plain
-                        | DropReason::KeyExchange
-                        | DropReason::KeyRate
-                )
-            );
-        if is_audio && !is_judged {
-            self.last_audio = Some(at);
-        }
-        is_judged
+        false
     }
 
     fn on_not_opened(&mut self) {
@@ -269,24 +250,17 @@ impl SourceCheck {
         let Packet { header, payload } = packet;
         match header.packet_type {
             PacketType::Audio => {
-                self.last_audio = Some(at);
-                self.history.on_audio(
-                    self.first_seen,
-                    at,
-                    if self.format.is_none_or(|format| format.is_pcm) { payload } else { &[] },
-                );
+                let samples = if self.format.is_none_or(|format| format.is_pcm) { payload } else { &[] };
+                self.history.on_audio(self.first_seen, at, samples);
                 self.audio.on_packet(at, (header, payload), self.format, &mut self.evidence);
             }
             PacketType::Control => {
                 // With the first CONTROL, a client may also begin another link.
                 let is_settled = self.last_control.is_none() || self.opened_since_control;
                 if !is_settled && self.last_audio.is_some_and(|audio| at.duration_since(audio) <= CONTROL_INTERVAL) {
-                    let received = "CONTROL while AUDIO is sent";
-                    self.evidence.add_text(
-                        RuleId::AudioBeforeLink,
-                        "AUDIO after a sealed packet of the server",
-                        received,
-                    );
+                    let (expected, received) =
+                        ("AUDIO after a sealed packet of the server", "CONTROL while AUDIO is sent");
+                    self.evidence.add_text(RuleId::AudioBeforeLink, expected, received);
                 }
                 let (last, count) = std::mem::take(&mut self.plain_keepalives);
                 if at.duration_since(last) < RENEWAL {
@@ -330,107 +304,10 @@ impl SourceCheck {
             is_pcm: info.codec == "pcm",
         });
         if let Some((_, expected, received)) = wrong {
-            self.evidence.add(RuleId::LatencyInfoValue, || (expected.to_owned(), received));
+            self.evidence.add_text(RuleId::LatencyInfoValue, expected, received);
         }
-        let old = std::mem::replace(&mut self.format, format);
-        self.audio.on_format_change(old, format);
-    }
-
-    /// Evidence that follows from totals.
-    fn totals(&self) -> Vec<Evidence> {
-        let mut all = Vec::new();
-        let mut found = |rule, count, expected: &str, received: String| {
-            all.push(Evidence { rule, count, expected: expected.to_owned(), received, first: None });
-        };
-        let StreamCheck { sequences, duration, late, packets, agreed, groups, .. } = &self.audio;
-        let (distinct, lost) = (u64::from(sequences.distinct()), sequences.gaps());
-        let ratio = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
-        let loss = ratio(lost, distinct + lost);
-        if distinct + lost >= MIN_PACKETS {
-            let shares = [
-                (RuleId::Loss, lost, loss, "all packets", "missing"),
-                (RuleId::Reordering, *late, ratio(*late, distinct), "ascending sequences", "late"),
-                (
-                    RuleId::Duplicates,
-                    sequences.duplicates(),
-                    ratio(sequences.duplicates(), *packets),
-                    "each once",
-                    "twice",
-                ),
-            ];
-            for (rule, count, share, expected, otherwise) in
-                shares.into_iter().filter(|(_, _, share, ..)| *share >= 0.001)
-            {
-                found(rule, count, expected, format!("{:.1} % {otherwise}", share * 100.0));
-            }
-        }
-        if let Some(mean) = self.audio.jitter.mean().filter(|mean| *mean >= 5e6) {
-            found(RuleId::Jitter, 1, "less than 5 ms of jitter", format!("{:.1} ms", mean / 1e6));
-        }
-        let presence = self.presence.as_secs_f64();
-        let interval = presence / self.keepalives.max(1) as f64;
-        if presence >= 10.0 && !(0.5..=2.5).contains(&interval) {
-            let received = if self.keepalives == 0 { "none".to_owned() } else { format!("one per {interval:.2} s") };
-            found(RuleId::KeepaliveInterval, 1, "one per second", received);
-        }
-        let seconds = duration.as_secs_f64();
-        if seconds >= 10.0 && !self.info_seen && self.has_whole_link() {
-            found(RuleId::LatencyInfoMissing, 1, "one at the start", format!("none in {seconds:.0} s of AUDIO"));
-        }
-        if self.replayed >= 50 && self.replayed >= self.opened {
-            let received = format!("{} of {} again or too late", self.replayed, self.replayed + self.opened);
-            found(RuleId::CounterRepeated, self.replayed, "each counter once", received);
-        }
-        // The last lost packets may be those that would have explained it.
-        let began_here = self.first_sequence == Some(0) && self.last_control.is_none() && self.first_opened.is_none();
-        if began_here && self.no_keys > 0 {
-            found(RuleId::NoKeys, self.no_keys, "a key exchange before sealed packets", "a sealed packet".to_owned());
-        }
-        if let Some((rate, [low, high])) = self.drift() {
-            let nearest = if low > 0.0 { low } else { -high };
-            let ppm = low.midpoint(high);
-            let limit = self.max_drift_ppm();
-            if nearest > MAX_RATE_ERROR_PPM {
-                let factor = 1.0 + ppm / 1e6;
-                let channels = self.format.and_then(|format| format.channels).map_or(1.0, f64::from);
-                let is_interleaved = channels > 1.0 && (factor / channels - 1.0).abs() * 1e6 < MAX_RATE_ERROR_PPM;
-                let reason = if is_interleaved { ", so the timestamps count the samples of all channels" } else { "" };
-                let received = format!("{:.0}{reason}", f64::from(rate) * factor);
-                found(RuleId::PacketRate, 1, &format!("{rate} samples per second"), received);
-            } else if nearest > limit {
-                let source =
-                    if self.format.is_none() { ", the nearest standard rate, without LATENCY_INFO" } else { "" };
-                let received = format!("{ppm:.0} ppm (99.9 % interval {low:.0} to {high:.0})");
-                found(RuleId::ClockDrift, 1, &format!("at most ±{limit:.0} ppm of {rate} Hz{source}"), received);
-            }
-        }
-        if let (Some(Format { frame_size, channels: announced, .. }), Some((size, channels))) = (self.format, *agreed) {
-            let announced = announced.map_or(channels, u32::from);
-            for (rule, announced, of_packets) in
-                [(RuleId::FrameSize, frame_size, size), (RuleId::ChannelCount, announced, channels)]
-            {
-                if announced != of_packets {
-                    found(rule, 1, &announced.to_string(), of_packets.to_string());
-                }
-            }
-        }
-        if let Some((size, interval)) = groups.found {
-            let received = format!("groups of {size} every {:.1} ms", interval.as_secs_f64() * 1e3);
-            let packet_ms = self.audio.packet_ns as f64 / 1e6;
-            found(RuleId::Pacing, 1, &format!("a packet every {packet_ms:.2} ms"), received);
-        }
-        all
-    }
-
-    /// Whether the link began at this server, and none of its packets is missing.
-    pub(super) fn has_whole_link(&self) -> bool {
-        self.last_control.is_some() && self.first_opened.is_some() && self.link_counters.0 == self.link_counters.1 + 1
-    }
-
-    /// The drift that is a warning after this time.
-    pub(super) fn max_drift_ppm(&self) -> f64 {
-        let seconds = self.audio.pace(self.format).map_or(0.0, |pace| pace.drift.span().as_secs_f64());
-        MAX_DRIFTS_PPM.iter().find(|(from, _)| seconds >= *from).map_or(f64::MAX, |(_, ppm)| *ppm)
+        self.format = format;
+        self.audio.on_format(format);
     }
 
     /// The sample rate, as announced or measured, and the interval of the drift.
@@ -439,25 +316,28 @@ impl SourceCheck {
         Some((pace.rate, pace.drift.interval_ppm()?))
     }
 
-    /// The findings with their rules, except of the rules `taken`, the worst first.
-    fn findings(&self, taken: u64) -> Vec<(RuleId, Finding)> {
+    /// The findings with their rules, except of the rules `taken`, the worst first, and what could not be judged.
+    fn findings(&self, taken: u64, is_over: bool) -> (Vec<(RuleId, Finding)>, Vec<NotJudged>) {
         let is_enough = |evidence: &&Evidence| evidence.count >= evidence.rule.rule().min_count;
-        let totals = self.totals();
+        let (totals, mut not_judged) = totals(self, is_over);
         let all: Vec<&Evidence> = self.evidence.all.iter().chain(&totals).filter(is_enough).collect();
         let is_found = |rule: &RuleId| all.iter().any(|evidence| evidence.rule == *rule);
-        let new = all.iter().filter(|evidence| taken & 1 << evidence.rule as u8 == 0);
-        let kept = new.filter(|evidence| !evidence.rule.rule().suppressed_by.iter().any(is_found));
+        let is_suppressed = |rule: RuleId| rule.rule().suppressed_by.iter().any(is_found);
+        let kept = all.iter().filter(|evidence| taken & 1 << evidence.rule as u8 == 0 && !is_suppressed(evidence.rule));
         let mut findings: Vec<_> = kept.map(|evidence| (evidence.rule, evidence.finding())).collect();
         findings.sort_by_key(|(rule, finding)| (std::cmp::Reverse(finding.severity), *rule as u8));
-        findings
+        // What has a finding is judged, and what has none because of a more precise one is explained by that.
+        let is_explained = |rule: &RuleId| is_found(rule) || is_suppressed(*rule);
+        not_judged.retain(|part| part.what == AUDIO || !part.rules.iter().any(is_explained));
+        (findings, not_judged)
     }
 
-    /// Findings that were not taken before. Those of the first seconds wait, because a more precise rule may need more packets.
+    /// Findings that were not taken before, except of those that the rest of the run may refute. Those of the first seconds wait, because a more precise rule may need more packets.
     pub(super) fn take_new_findings(&mut self, now: Time) -> Vec<Finding> {
         if now.duration_since(self.first_seen) < FIRST_FINDINGS {
             return Vec::new();
         }
-        let findings = self.findings(self.taken);
+        let (findings, _) = self.findings(self.taken, false);
         for (rule, _) in &findings {
             self.taken |= 1 << *rule as u8;
         }
@@ -473,22 +353,26 @@ impl SourceCheck {
             packets: self.packets,
             audio: self.audio.packets,
             duration_s: self.last_seen.duration_since(self.first_seen).as_secs_f64(),
-            frame_size: self.audio.agreed.map(|(size, _)| size).or(self.format.map(|format| format.frame_size)),
+            frame_size: self.audio.frame_sizes().map(|(_, most)| most).or(self.format.map(|format| format.frame_size)),
             sample_rate: self.audio.pace(self.format).map(|pace| pace.rate),
             channels: self.audio.channels(self.format),
             link: if self.first_opened.is_some() { "encrypted" } else { "plain" },
             lost: self.audio.sequences.gaps(),
             drift,
         };
-        let (rules, findings): (Vec<_>, Vec<_>) = self.findings(0).into_iter().unzip();
+        let (findings, not_judged) = self.findings(0, true);
+        let facts = match &not_judged[..] {
+            [NotJudged { what: AUDIO, reason, .. }] => format!("no AUDIO: {reason}; {} datagrams", self.packets),
+            _ => facts(&report, self.audio.frame_sizes()),
+        };
         CheckedSource {
             name: source.to_string(),
-            facts: facts(&report),
-            took_part: report.audio > 0,
+            facts,
+            took_part: report.audio >= u64::from(WRONG_STEPS),
             details: Some(report),
             history: self.history.clone(),
-            not_judged: not_judged(self, &rules),
-            findings,
+            findings: findings.into_iter().map(|(_, finding)| finding).collect(),
+            not_judged,
         }
     }
 }
@@ -499,11 +383,14 @@ pub(super) fn audio_header(bytes: &[u8]) -> Option<Header> {
     Some(packet.header).filter(|header| header.packet_type == PacketType::Audio)
 }
 
-fn facts(source: &SourceReport) -> String {
-    let mut facts = format!("{} AUDIO packets in {:.1} s, {} link", source.audio, source.duration_s, source.link);
+fn facts(source: &SourceReport, frame_sizes: Option<(u32, u32)>) -> String {
+    let plural = if source.audio == 1 { "" } else { "s" };
+    let mut facts =
+        format!("{} AUDIO packet{plural} in {:.1} s, {} link", source.audio, source.duration_s, source.link);
     if let (Some(frame_size), Some(sample_rate)) = (source.frame_size, source.sample_rate) {
         // Writing to a string cannot fail.
-        _ = write!(facts, ", {frame_size} samples at {sample_rate} Hz");
+        let fewest = frame_sizes.filter(|(fewest, most)| fewest < most).map(|(fewest, _)| format!("{fewest} to "));
+        _ = write!(facts, ", {}{frame_size} samples at {sample_rate} Hz", fewest.unwrap_or_default());
     }
     if let Some(channels) = source.channels {
         _ = write!(facts, ", {channels} channel{}", if channels == 1 { "" } else { "s" });

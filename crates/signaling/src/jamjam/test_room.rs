@@ -66,13 +66,9 @@ impl Owner {
 
     /// Whether the connection continues this owner.
     fn is_returning(&self, ctx: &ConnectionContext<'_>, link_key: Option<&String>) -> bool {
-        let is_proven = match self.state {
-            OwnerState::Open => self.conn != ctx.conn && self.is_same_device(ctx),
-            OwnerState::Lost | OwnerState::Gone => {
-                self.is_same_device(ctx) || link_key.is_some() && self.is_same_party(ctx)
-            }
-        };
-        is_proven && self.link_key.as_ref() == link_key
+        let is_open = self.state == OwnerState::Open;
+        let is_proven = self.is_same_device(ctx) || !is_open && link_key.is_some() && self.is_same_party(ctx);
+        is_proven && !(is_open && self.conn == ctx.conn) && self.link_key.as_ref() == link_key
     }
 
     /// Whether another owner may take the place of this one.

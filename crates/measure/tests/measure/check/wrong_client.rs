@@ -142,7 +142,9 @@ impl Client {
             let interval = if key == "extra" { Some(1.0) } else { self.number(key) };
             (key, interval.unwrap_or(f64::MAX), if interval.is_some() { 0.0 } else { f64::MAX })
         });
-        let mut index = 0_u32;
+        let [is_shared, drops] = ["sequence_shared", "drops"].map(|key| self.get(key) == true);
+        // How far the sequence is ahead of the timestamp.
+        let (mut index, mut ahead) = (0_u32, 0_i32);
         for n in 0..(seconds / due_s) as u64 {
             let at_s = (n / group as u64 * group as u64) as f64 * due_s;
             out.at(Time::from_nanos(1_000_000_000 + (at_s * 1e9).round() as u64), at_s >= port_change_s);
@@ -151,6 +153,7 @@ impl Client {
                     continue;
                 }
                 *next += *interval;
+                ahead += i32::from(is_shared);
                 match *key {
                     "keepalive_s" => out.send(4, (0, 0, 0), &[]),
                     "ping_s" => out.send(5, (0, 0, 0), &[0; 12][..self.number("ping_len").unwrap() as usize]),
@@ -161,9 +164,14 @@ impl Client {
             if restart.take_if(|restart| *restart == n).is_some() {
                 index = 0;
             }
-            let sequence = first.wrapping_add(step.wrapping_mul(index.cast_signed())).cast_unsigned();
+            let sequence = first.wrapping_add(step.wrapping_mul(index.cast_signed() + ahead)).cast_unsigned();
             let timestamp = timestamp_step.wrapping_mul(index);
             index += 1;
+            // The sound device was too fast for the network: of 48 packets, 12 are sent.
+            if drops && n % 1_000 >= 500 && n % 1_000 < 548 && n % 4 > 0 {
+                ahead -= 1;
+                continue;
+            }
             let start = n as usize * payload_len % second.len();
             let mut payload = Vec::with_capacity(payload_len + 4);
             payload.extend(&second[start..(start + payload_len).min(second.len())]);

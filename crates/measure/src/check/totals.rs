@@ -1,0 +1,188 @@
+//! What follows from the totals of a source: violations, or what could not be judged and why.
+
+use serde::Serialize;
+
+use super::pacing::MIN_WINDOW;
+use super::rules::{Evidence, RuleId};
+use super::source::SourceCheck;
+use super::stream::{Format, MAX_RATE_ERROR_PPM, StreamCheck, WRONG_STEPS};
+
+/// AUDIO packets for a share of loss, reordering and duplicates.
+const MIN_PACKETS: u64 = 1_000;
+
+/// Seconds of the run from which on this drift is a warning, in parts per million.
+const MAX_DRIFTS_PPM: [(f64, f64); 2] = [(60.0, 100.0), (0.0, 500.0)];
+
+/// If there is none, this is the only part that is not judged.
+pub(super) const AUDIO: &str = "AUDIO";
+
+/// What could not be judged about a source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NotJudged {
+    /// A part of what the client does.
+    pub what: &'static str,
+    /// What would have been needed.
+    pub reason: String,
+    /// The rules that had no chance to find anything.
+    #[serde(skip)]
+    pub rules: &'static [RuleId],
+}
+
+/// Violations that follow from totals, and what could not be judged. What depends on the
+/// length of the run follows only when it `is_over`. A rule may still have found something in a part that is not judged.
+pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Vec<Evidence>, Vec<NotJudged>) {
+    use RuleId as Id;
+    let (mut violations, mut not_judged) = (Vec::new(), Vec::new());
+    let mut found = |rule, count, expected: &str, received: String| {
+        violations.push(Evidence { rule, count, expected: expected.to_owned(), received, first: None });
+    };
+    let mut skip = |what, rules, reason: String| not_judged.push(NotJudged { what, reason, rules });
+    let SourceCheck { audio, format, replayed, opened, first_sequence, last_control, first_opened, .. } = source;
+    let StreamCheck { sequences, packets, agreed, groups, .. } = audio;
+
+    if *replayed >= 50 && replayed >= opened {
+        let received = format!("{replayed} of {} again or too late", replayed + opened);
+        found(Id::CounterRepeated, *replayed, "each counter once", received);
+    }
+    // The last lost packets may be those that would have explained it.
+    let began_here = *first_sequence == Some(0) && last_control.is_none() && first_opened.is_none();
+    if began_here && source.no_keys > 0 {
+        found(Id::NoKeys, source.no_keys, "a key exchange before sealed packets", "a sealed packet".to_owned());
+    }
+    if *packets == 0 {
+        let reason = match (first_sequence, last_control) {
+            (Some(_), None) => "all sealed with keys that were not agreed here",
+            (Some(_), Some(_)) => "none opens",
+            (None, Some(_)) if *opened == 0 => {
+                "none was sent after the key exchange, nor any sealed packet that opens: does the client derive the same keys?"
+            }
+            (None, Some(_)) => "none was sent after the key exchange",
+            (None, None) => "none was sent",
+        };
+        skip(AUDIO, Id::range(Id::FirstSequence, Id::Jitter), reason.to_owned());
+        return (violations, not_judged);
+    }
+
+    let seconds = audio.duration.as_secs_f64();
+    if format.is_some_and(|format| !format.is_pcm) {
+        skip("payload of AUDIO", Id::range(Id::TimestampStep, Id::Silence), "codec opus".to_owned());
+    } else {
+        if audio.pairs < u64::from(WRONG_STEPS) {
+            let rules = &[Id::SequenceStep, Id::TimestampStep, Id::PayloadLength];
+            skip("sequence and timestamp steps", rules, format!("needs {WRONG_STEPS} times two packets in succession"));
+        }
+        if !audio.content.is_offset_judged {
+            skip("DC offset", &[Id::DcOffset], "needs 10 s".to_owned());
+        }
+        if seconds < MIN_WINDOW.as_secs_f64() {
+            skip("silence", &[Id::Silence], format!("needs {} s", MIN_WINDOW.as_secs()));
+        }
+    }
+
+    if audio.wrong_gaps > 1 {
+        let received = "gaps, although the timestamps continue: other packets may use the same sequence".to_owned();
+        found(Id::SequenceStep, audio.wrong_gaps, "an advance by 1", received);
+    }
+
+    let span = audio.pace(*format).map_or(0.0, |pace| pace.drift.span().as_secs_f64());
+    let limit = MAX_DRIFTS_PPM.iter().find(|(from, _)| span >= *from).map_or(f64::MAX, |(_, ppm)| *ppm);
+    if let Some((rate, [low, high])) = source.drift() {
+        let (ppm, nearest, farthest) = (low.midpoint(high), low.max(-high), high.max(-low));
+        let uncertain = || format!("uncertain, {low:.0} to {high:.0} ppm");
+        if nearest > MAX_RATE_ERROR_PPM {
+            let factor = 1.0 + ppm / 1e6;
+            let channels = format.and_then(|format| format.channels).map_or(1.0, f64::from);
+            let is_interleaved = channels > 1.0 && (factor / channels - 1.0).abs() * 1e6 < MAX_RATE_ERROR_PPM;
+            let reason = if is_interleaved { ", so the timestamps count the samples of all channels" } else { "" };
+            let received = format!("{:.0}{reason}", f64::from(rate) * factor);
+            found(Id::PacketRate, 1, &format!("{rate} samples per second"), received);
+        } else if farthest > MAX_RATE_ERROR_PPM {
+            skip("packet rate", &[Id::PacketRate], uncertain());
+        }
+        if nearest > limit && nearest <= MAX_RATE_ERROR_PPM && is_over {
+            let source = if format.is_none() { ", the nearest standard rate, without LATENCY_INFO" } else { "" };
+            let received = format!("{ppm:.0} ppm (99.9 % interval {low:.0} to {high:.0})");
+            found(Id::ClockDrift, 1, &format!("at most ±{limit:.0} ppm of {rate} Hz{source}"), received);
+        } else if farthest > limit {
+            skip("clock drift", &[Id::ClockDrift], uncertain());
+        } else if limit > 100.0 {
+            skip("clock drift", &[Id::ClockDrift], "below 500 ppm, needs 60 s".to_owned());
+        }
+    } else {
+        let has_no_rate = format.is_none() && seconds >= 15.0;
+        let reason = if has_no_rate { "no standard rate" } else { "needs 12 s without pauses" };
+        match audio.wrong_rate().filter(|_| is_over) {
+            Some((rate, measured)) => {
+                found(Id::PacketRate, 1, &format!("{rate} samples per second"), format!("about {measured:.0}"));
+            }
+            None => skip("packet rate", &[Id::PacketRate], reason.to_owned()),
+        }
+        skip("clock drift", &[Id::ClockDrift], reason.to_owned());
+    }
+
+    let (jitter, packet_ns) = (audio.jitter.mean().unwrap_or(0.0), audio.packet_ns as f64);
+    let pacing_needs = MIN_WINDOW.as_secs_f64() + 0.5;
+    if let Some((size, interval)) = groups.found {
+        let received = format!("groups of {size} every {:.1} ms", interval.as_secs_f64() * 1e3);
+        found(Id::Pacing, 1, &format!("a packet every {:.2} ms", packet_ns / 1e6), received);
+    } else if seconds < pacing_needs {
+        skip("pacing", &[Id::Pacing], format!("needs {pacing_needs} s"));
+    } else if jitter > packet_ns * 1.25 {
+        // In groups of three, the mean jitter is 4/3 of a packet.
+        skip("pacing", &[Id::Pacing], format!("the path has {:.1} ms of jitter", jitter / 1e6));
+    }
+    if jitter >= 5e6 {
+        found(Id::Jitter, 1, "less than 5 ms of jitter", format!("{:.1} ms", jitter / 1e6));
+    }
+
+    let presence = source.presence.as_secs_f64();
+    let interval = presence / source.keepalives.max(1) as f64;
+    if presence < 10.0 {
+        skip("KEEPALIVE interval", &[Id::KeepaliveInterval], "needs 10 s".to_owned());
+    } else if !(0.5..=2.5).contains(&interval) {
+        let received = if source.keepalives == 0 { "none".to_owned() } else { format!("one per {interval:.2} s") };
+        found(Id::KeepaliveInterval, 1, "one per second", received);
+    }
+
+    if let (Some(Format { frame_size, channels: announced, .. }), Some((size, channels))) = (*format, *agreed) {
+        let announced = announced.map_or(channels, u32::from);
+        for (rule, announced, of_packets) in
+            [(Id::FrameSize, frame_size, size), (Id::ChannelCount, announced, channels)]
+        {
+            if announced != of_packets {
+                found(rule, 1, &announced.to_string(), of_packets.to_string());
+            }
+        }
+    }
+    // Whether the link began at this server, and none of its packets is missing.
+    let is_whole =
+        last_control.is_some() && first_opened.is_some() && source.link_counters.0 == source.link_counters.1 + 1;
+    if !source.info_seen && is_whole && seconds >= 10.0 {
+        found(Id::LatencyInfoMissing, 1, "one at the start", format!("none in {seconds:.0} s of AUDIO"));
+    } else if !source.info_seen {
+        let rules = &[Id::LatencyInfoValue, Id::LatencyInfoMissing, Id::FrameSize, Id::ChannelCount];
+        skip("LATENCY_INFO", rules, "none was received".to_owned());
+    }
+
+    let (distinct, lost) = (u64::from(sequences.distinct()), sequences.gaps());
+    let shares = [
+        (Id::Loss, lost, distinct + lost, "all packets", "missing"),
+        (Id::Reordering, sequences.reordered(), distinct, "ascending sequences", "late"),
+        (Id::Duplicates, sequences.duplicates(), *packets, "each once", "twice"),
+    ];
+    if distinct + lost < MIN_PACKETS {
+        let rules = &[Id::Loss, Id::Reordering, Id::Duplicates];
+        skip("loss, reordering and duplicates", rules, format!("needs {MIN_PACKETS} AUDIO packets"));
+    } else {
+        for (rule, count, of, expected, otherwise) in shares {
+            let share = count as f64 / of.max(1) as f64;
+            if share >= 0.001 {
+                found(rule, count, expected, format!("{:.1} % {otherwise}", share * 100.0));
+            }
+        }
+    }
+    if last_control.is_none() && first_opened.is_none() {
+        skip("encrypted link", Id::range(Id::KeyExchange, Id::AudioBeforeLink), "no key exchange".to_owned());
+    }
+    (violations, not_judged)
+}
