@@ -65,7 +65,7 @@ fn listen_for_signals(stop: StopToken, hangup: Option<StopSignal>) -> Result<(),
             runtime.block_on(async {
                 let reason = signals.next().await;
                 stop.request(reason);
-                if !stop.has_callbacks() {
+                if !stop.has_run_started() {
                     // The program is still starting. For example, it may be waiting for a name server or a pipe.
                     std::process::exit(reason.exit_code().into());
                 }

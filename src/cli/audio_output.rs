@@ -38,7 +38,7 @@ pub struct PlaybackArgs {
     ///
     /// A packet that is slower than the fastest packets by more than this time can arrive too late to be
     /// played. With auto, the value adapts to recent packets.
-    #[arg(long, hide_short_help = true, value_name = "DURATION|auto", value_parser = parse_jitter_buffer, default_value = "auto", requires = "play", help_heading = HEADING)]
+    #[arg(long, value_name = "DURATION|auto", value_parser = parse_jitter_buffer, default_value = "auto", requires = "play", help_heading = HEADING)]
     jitter_buffer: OrAuto,
 }
 
@@ -105,7 +105,7 @@ pub struct RecordingArgs {
     /// Write sent (left) and returned (right) audio to this WAV file
     ///
     /// In the file, each returned packet starts at the same time as the matching sent packet. Stereo audio is mixed to mono first.
-    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
+    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
     record_both: Option<OutputFile>,
 }
 

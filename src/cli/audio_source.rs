@@ -11,9 +11,9 @@ use super::output::{Failure, ensure_usage, print, print_notice};
 use super::run_origin::file_name;
 use super::values::{parse_count, parse_seconds};
 use crate::audio::convert::{AudioInput, Packetizer, PacketizerConfig, PayloadReader, Tone, default_channels};
-use crate::audio::devices::DeviceConfig;
 use crate::audio::wav::{WavError, WavStream};
 use crate::client::{AudioStreamConfig, RunResults};
+use crate::io::sound::config::DeviceConfig;
 use crate::io::sound::{self as devices, DeviceDirection, Microphone, NO_DEVICES_HINT};
 use crate::time::saturating_nanos;
 use crate::units::parse_duration;
@@ -41,7 +41,7 @@ pub struct SourceArgs {
     file: Option<PathBuf>,
 
     /// WAV file to send, the same as FILE
-    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "FILE", help_heading = HEADING_AUDIO)]
     wav: Option<PathBuf>,
 
     /// Send a sine tone of this frequency
@@ -49,7 +49,7 @@ pub struct SourceArgs {
     tone: Option<f64>,
 
     /// Packets to send; 0 sends the whole source
-    #[arg(short, long, hide_short_help = true, value_name = "N", value_parser = parse_count, default_value_t = 0, hide_default_value = true, help_heading = HEADING_AUDIO)]
+    #[arg(short, long, value_name = "N", value_parser = parse_count, default_value_t = 0, hide_default_value = true, help_heading = HEADING_AUDIO)]
     count: u64,
 
     /// Stop after this much audio
@@ -57,7 +57,7 @@ pub struct SourceArgs {
     duration: Option<Duration>,
 
     /// Number of times to send the file, or forever
-    #[arg(long, hide_short_help = true, value_name = "N|forever", value_parser = parse_repeat, default_value = "1", conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "N|forever", value_parser = parse_repeat, default_value = "1", conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
     repeat: OrForever,
 
     /// Packet length: samples or time
@@ -65,7 +65,7 @@ pub struct SourceArgs {
     frame_size: FrameSize,
 
     /// Resample the file to 48 kHz before sending, or keep its rate
-    #[arg(long, hide_short_help = true, value_name = "MODE", value_enum, default_value_t, conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "MODE", value_enum, default_value_t, conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
     resample: Resample,
 
     /// Whether two channels are sent, whatever the source has.
@@ -345,7 +345,7 @@ pub struct CaptureArgs {
     pub mic: Option<String>,
 
     /// Device buffer size in frames [default: --frame-size; --play: at least 256]
-    #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = SOUND_DEVICE_GROUP, value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "FRAMES", requires = SOUND_DEVICE_GROUP, value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_AUDIO)]
     pub device_buffer: Option<u32>,
 
     /// Print the sound devices and exit

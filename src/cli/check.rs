@@ -79,9 +79,9 @@ pub fn environment(mut server: SocketAddr, signaling: Option<&str>, room: Option
 #[derive(clap::Args)]
 #[command(mut_args(|arg| if arg.get_help_heading() == Some(HEADING_REPORT) { arg.requires("check") } else { arg }))]
 pub struct CheckArgs {
-    /// Check what each client sends against the protocol, and report (rooms: as with --strict)
+    /// Check what each client sends against the protocol
     ///
-    /// Findings are logged as they appear. The report follows at the end: after --duration, --until-idle, or Ctrl-C.
+    /// With rooms, the server answers as with --strict. Findings are logged as they appear. The report follows at the end: after --duration, --until-idle, or Ctrl-C.
     #[arg(long, help_heading = HEADING)]
     check: bool,
 

@@ -1,7 +1,7 @@
 //! `jamjam-dev echo-server`: binds the UDP echo and the optional MOQT echo, metrics and registration, and logs statistics until the server
 //! stops.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use anyhow::{Context, anyhow};
 use clap::{ArgMatches, ColorChoice};
 use tracing::{Level, enabled, info, warn};
 
-use super::check::{self, CheckArgs, SharedCheck};
+use super::check::{self, CheckArgs, SharedCheck, Watcher};
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
 use super::options::credentials::login_from_environment;
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
-use super::options::registration::{self, PreparedRegistration, RegistrationArgs, StartedRegistration};
-use super::output::{Failure, HEADING_LOG, ensure_usage};
+use super::options::registration::{self, RegistrationArgs, StartedRegistration};
+use super::output::{Failure, ensure_usage};
 use super::server::{self, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
     DEFAULT_SIGNALING_PORT, OrOff, OutputFile, driver_parser, format_bit_rate, format_size, link_policy_parser, or_off,
@@ -23,7 +23,8 @@ use super::values::{
 use crate::address::Cidr;
 use crate::client::StopSignal;
 use crate::echo::{
-    AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig, FIXED_LOG_LINE, LinkConfig, LinkPolicy, SourceObserver,
+    AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig, EchoServer, FIXED_LOG_LINE, LinkConfig, LinkPolicy,
+    SourceObserver,
 };
 use crate::io::http::login::Login;
 use crate::io::log::LogGuard;
@@ -53,7 +54,7 @@ const HEADING_SOURCES: &str = "What clients send";
 /// Time limit for the shutdown with recordings, all of which must be completed.
 const SOURCE_FILES_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Run an echo server that returns AUDIO after a delay and can also echo MOQT
+/// Run an echo server that returns audio (AUDIO packets) or media over QUIC (MOQT)
 #[derive(clap::Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Args {
@@ -67,15 +68,21 @@ pub struct Args {
     #[arg(long, default_value = "0.0.0.0")]
     host: String,
 
-    /// Delay before AUDIO is returned, in ms or with a unit (250us, 3s) [default: 3000]
+    /// Delay before audio is returned, in ms or as 3s [default: 3000]
     ///
-    /// With --moqt-only, this is the delay before a MOQT frame is returned, 0 by default.
+    /// A value may have a unit, such as 250us. With --moqt-only, this is the delay before a MOQT frame is returned, 0 by default.
     #[arg(short, long, env = "ECHO_DELAY_MS", value_name = "MS", value_parser = parse_millis)]
     delay: Option<Duration>,
 
     /// Write the listen address to this file once the socket is bound
-    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser())]
+    #[arg(long, value_name = "FILE", value_parser = output_file_parser())]
     address_file: Option<OutputFile>,
+
+    /// Log packets and the reasons for drops (level debug)
+    ///
+    /// Overrides RUST_LOG, which accepts a level and TARGET=LEVEL pairs, such as warn,echo=debug.
+    #[arg(short, long)]
+    verbose: bool,
 
     /// Serve Prometheus metrics, /sources and /healthz over HTTP
     ///
@@ -91,7 +98,7 @@ pub struct Args {
     ///
     /// Each packet counts as its length plus 100 bytes, or plus 500 bytes with impairment or --outcome-log. Packets beyond the limit
     /// are dropped and counted. One address (IPv6: /64) other than loopback may hold half, and one client (address and port) two fifths.
-    #[arg(long, hide_short_help = true, value_name = "SIZE", value_parser = or_off(parse_size), default_value = BufferLimits::default().total.map_or_else(String::new, format_size), help_heading = HEADING_MEMORY)]
+    #[arg(long, value_name = "SIZE", value_parser = or_off(parse_size), default_value = BufferLimits::default().total.map_or_else(String::new, format_size), help_heading = HEADING_MEMORY)]
     max_buffer: OrOff<u64>,
 
     /// Receive buffer size to request from the kernel
@@ -101,15 +108,15 @@ pub struct Args {
     /// Maximum share of one core spent busy-waiting
     ///
     /// Busy-waiting makes packets leave on time. Use 0 on battery power.
-    #[arg(long, hide_short_help = true, value_name = "PERCENT", value_parser = parse_percent, default_value_t = DEFAULT_SPIN_PERCENT, help_heading = HEADING_MEMORY)]
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, default_value_t = DEFAULT_SPIN_PERCENT, help_heading = HEADING_MEMORY)]
     spin: u8,
 
     /// UDP driver to use
     #[arg(long, value_parser = driver_parser(), default_value = "native", hide = true)]
     driver: Backend,
 
-    /// Encryption of the link to newer clients
-    #[arg(long, hide_short_help = true, value_name = "MODE", value_parser = link_policy_parser(), default_value = "auto", help_heading = HEADING_PROTECTION)]
+    /// Encryption of the packets of newer clients (of the link)
+    #[arg(long, value_name = "MODE", value_parser = link_policy_parser(), default_value = "auto", help_heading = HEADING_PROTECTION)]
     link: LinkPolicy,
 
     #[command(flatten)]
@@ -124,14 +131,8 @@ pub struct Args {
     #[command(flatten)]
     impairment: ImpairmentArgs,
 
-    /// Log packets and the reasons for drops (level debug)
-    ///
-    /// Overrides RUST_LOG, which accepts a level and TARGET=LEVEL pairs, such as warn,echo=debug.
-    #[arg(short, long, help_heading = HEADING_LOG)]
-    verbose: bool,
-
     /// Interval of the statistics log line, or off
-    #[arg(long, hide = true, value_name = "DURATION", value_parser = or_off(parse_seconds), default_value = "60s", help_heading = HEADING_LOG)]
+    #[arg(long, hide = true, value_name = "DURATION", value_parser = or_off(parse_seconds), default_value = "60s")]
     stats_interval: OrOff<Duration>,
 
     #[command(flatten)]
@@ -152,7 +153,7 @@ impl Args {
         self.serve(matches, color, stop).map_err(|failure| self.check.report_failure("echo-server", failure))
     }
 
-    #[expect(clippy::too_many_lines, reason = "each step starts or joins one part of the server")]
+    /// Prepares each part that can fail, starts the parts, and ends them after a stop request.
     fn serve(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         ensure_usage!(
             self.stats_interval != Some(Duration::ZERO),
@@ -162,92 +163,51 @@ impl Args {
         let log = server::start_log(self.verbose, color)?;
         os::set_process_name(c"echo-server");
         if self.moqt.moqt_only {
-            return self.run_moqt(log, stop);
+            return self.serve_moqt_only(log, stop);
         }
-
-        let buffer_limits = BufferLimits::with_total(self.max_buffer);
-        let address_file = self.address_file.as_deref();
-        server::clear_address(address_file)?;
+        server::clear_address(self.address_file.as_deref())?;
         let (host, port) = self.check.listen(&self.host, self.port, matches);
-        let bound = self.bind(host, port)?;
-        let memory_budget = self.memory.budget();
-        let has_own_limit = buffer_limits.total != BufferLimits::default().total;
-        if has_own_limit && buffer_limits.total.zip(memory_budget.limit()).is_some_and(|(buffer, all)| buffer > all) {
-            warn!(target: "echo", "--max-buffer has no effect, because it is larger than --memory-budget");
-        }
-        let delay = self.delay.unwrap_or(DEFAULT_DELAY);
-        let moqt = BoundMoqtServer::prepare(&self.moqt, self.moqt_config(&memory_budget), Some(bound.address))?;
-        let local_port = Some(bound.address.port());
-        let config = EchoConfig {
-            delay,
-            buffer_limits,
-            memory_budget: Arc::clone(&memory_budget),
-            log_sources: enabled!(target: "echo", Level::INFO),
-            admission,
-            local_port,
-        };
-        // Opens the outcome log only after binding. A server that already uses the port may be writing the same file.
-        let PreparedEcho { mut echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
-        let default_port = self.check.port_or(DEFAULT_SIGNALING_PORT);
-        let registration = self.announce.prepare(host, default_port, bound.address, matches)?;
+        let BoundSocket { socket, address, .. } = self.bind(host, port)?;
+        let memory_budget = self.memory_budget();
+        let moqt = BoundMoqtServer::prepare(&self.moqt, self.moqt_config(&memory_budget), Some(address))?;
+        // Only now, because another server that uses the port may be writing the same outcome log.
+        let PreparedEcho { mut echo, reproduce_options, outcome_log } =
+            self.impairment.prepare(self.echo_config(admission, address.port(), &memory_budget))?;
+        let registration = self.announce.prepare(host, self.check.port_or(DEFAULT_SIGNALING_PORT), address, matches)?;
         let metrics = self.bind_metrics()?;
         let check = self.check.prepare(stop)?.then(SharedCheck::default);
-        let source_files = self.source_files.start(bound.address.port(), self.driver, stop)?;
-        let (source_queue, source_files) = source_files.unzip();
+        let (source_queue, source_files) = self.source_files.start(address.port(), self.driver, stop)?.unzip();
         stop.set_run_started();
-        server::write_address(address_file, bound.address)?;
-        let outcome_log_dropped = outcome_log.as_ref().map(|log| Arc::clone(&log.dropped));
-        let link_key = LinkKey::from_seed(&os::random_secret());
-        let public_key = (self.link != LinkPolicy::Plain).then(|| link_key.public());
-        echo.enable_links(LinkConfig { policy: self.link, link_key, entropy: Box::new(os::random_secret) });
-        let kernel = Arc::new(KernelDrops::for_socket(&bound.socket));
-        let socket_drops = Arc::clone(&kernel);
-        echo.report_socket_drops(Box::new(move || socket_drops.read()));
-        let sources = metrics.is_some().then(|| echo.share_sources());
-        let udp = Some(UdpStatistics { counters: echo.counters(), sources, kernel, outcome_log_dropped });
-        let statistics = ServerStatistics {
-            udp,
-            moqt: moqt.as_ref().map(BoundMoqtServer::counts),
-            memory_budget: Arc::clone(&memory_budget),
-            log,
-        };
-        info!(name: FIXED_LOG_LINE, target: "echo", "Echo server listening on {}", bound.address);
-        log_addresses(bound.address);
-        if self.link == LinkPolicy::Plain {
-            info!(target: "echo", "audio is not encrypted (--link plain)");
-        }
-        if let Some(options) = reproduce_options {
-            info!(target: "echo", options, "impairment enabled");
-        }
+        server::write_address(self.address_file.as_deref(), address)?;
+
+        let link_key = self.enable_links(&mut echo);
+        let udp = Some(self.udp_statistics(&mut echo, &socket, outcome_log.as_ref()));
+        let moqt_counts = moqt.as_ref().map(BoundMoqtServer::counts);
+        let statistics = ServerStatistics { udp, moqt: moqt_counts, memory_budget: Arc::clone(&memory_budget), log };
+        self.log_start(address, reproduce_options.as_deref());
         let moqt_url = moqt.as_ref().map(BoundMoqtServer::web_transport_url);
         let moqt = moqt.map(|moqt| moqt.start(stop)).transpose().context("cannot serve MOQT")?;
         statistics.serve(metrics, stop)?;
-
-        let register = |options: PreparedRegistration<'_>| {
-            options.start(&mut echo, delay, public_key, moqt_url, memory_budget, stop)
+        let (signaling_server, room) = match registration {
+            Some(mut registration) => {
+                let server = registration.start_server(memory_budget, moqt_url, stop)?;
+                (server, Some(registration.start(&mut echo, self.delay(), link_key, stop)?))
+            }
+            None => (None, None),
         };
-        let registration = registration.map(register).transpose().context("cannot start a thread")?;
-
-        let mut observers: Vec<Box<dyn SourceObserver>> = Vec::new();
-        observers.extend(check.clone().map(|check| Box::new(check) as _));
-        observers.extend(source_queue.map(|queue| Box::new(queue) as _));
-        if !observers.is_empty() {
-            echo.observe(Box::new(observers));
-        }
-        let (signaling_server, signaling) =
-            registration.map(|StartedRegistration { server, url, room }| (server, (url, room))).unzip();
-        let (spin_percent, backend) = (self.spin, self.driver);
-        let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent, backend, follow_address: false };
-        let running = udp::spawn_node("echo-server", bound.socket, echo, stop.clone(), options)
-            .context("cannot start a thread")?;
+        observe(&mut echo, check.as_ref(), source_queue);
+        let options = DriverOptions {
+            idle: IdlePolicy::Wait,
+            spin_percent: self.spin,
+            backend: self.driver,
+            follow_address: false,
+        };
+        let running =
+            udp::spawn_node("echo-server", socket, echo, stop.clone(), options).context("cannot start a thread")?;
         stop.set_serving();
-        let environment = move || match &signaling {
-            Some((url, room)) => Some(check::environment(bound.address, Some(url), Some(room.try_recv().ok()?))),
-            None => Some(check::environment(bound.address, None, None)),
-        };
-        let watch = |check: SharedCheck| self.check.watch("AUDIO", move || check.log_findings(), environment, stop);
-        let watcher = check.clone().map(watch).transpose()?;
+        let watcher = check.clone().map(|check| self.watch(check, address, room, stop)).transpose()?;
         statistics.log_until_end(&running, self.stats_interval);
+
         let (echo, tally) = running.join();
         echo.stop();
         if tally.result.is_err() {
@@ -259,29 +219,22 @@ impl Args {
             moqt.join();
         }
         let incomplete = source_files.map(Worker::join).unwrap_or_default();
-        if let Some(signaling_server) = signaling_server.flatten() {
+        if let Some(signaling_server) = signaling_server {
             signaling_server.wait(registration::SHUTDOWN_TIMEOUT);
         }
         statistics.log();
         let watched = watcher.map(Worker::join);
         tally.result.context("cannot read from the socket").and(outcome_log)?;
-        let finish = |(watched, check): (anyhow::Result<_>, SharedCheck)| {
-            self.check.finish(watched?, check.report(), &incomplete, stop)
+        let code = match watched.zip(check) {
+            Some((command, check)) => self.check.finish(command?, check.report(), &incomplete, stop)?,
+            None => 0,
         };
-        let code = watched.zip(check).map_or(Ok(0), finish)?;
         if incomplete.is_empty() { Ok(code) } else { Err(anyhow!(incomplete.join("; ")).into()) }
     }
 
-    /// The configuration of the MOQT echo without its own options.
-    fn moqt_config(&self, memory_budget: &Arc<MemoryBudget>) -> MoqtServerConfig {
-        let allow = self.protection.allow.clone();
-        MoqtServerConfig { allow, memory_budget: Arc::clone(memory_budget), ..MoqtServerConfig::default() }
-    }
-
     /// Serves MOQT only.
-    fn run_moqt(&self, log: LogGuard, stop: &StopToken) -> Result<u8, Failure> {
-        let address_file = self.address_file.as_deref();
-        server::clear_address(address_file)?;
+    fn serve_moqt_only(&self, log: LogGuard, stop: &StopToken) -> Result<u8, Failure> {
+        server::clear_address(self.address_file.as_deref())?;
         let memory_budget = self.memory.budget();
         let mut config = self.moqt_config(&memory_budget);
         config.echo.delay = self.delay.unwrap_or_default();
@@ -289,7 +242,9 @@ impl Args {
         let Some(moqt) = BoundMoqtServer::prepare(&self.moqt, config, None)? else { return Ok(0) };
         let metrics = self.bind_metrics()?;
         stop.set_run_started();
-        moqt.address().map_or(Ok(()), |address| server::write_address(address_file, address))?;
+        if let Some(address) = moqt.address() {
+            server::write_address(self.address_file.as_deref(), address)?;
+        }
         let statistics = ServerStatistics { udp: None, moqt: Some(moqt.counts()), memory_budget, log };
         let running = moqt.start(stop).context("cannot serve MOQT")?;
         statistics.serve(metrics, stop)?;
@@ -298,6 +253,96 @@ impl Args {
         running.join();
         statistics.log();
         Ok(0)
+    }
+
+    fn delay(&self) -> Duration {
+        self.delay.unwrap_or(DEFAULT_DELAY)
+    }
+
+    fn buffer_limits(&self) -> BufferLimits {
+        BufferLimits::with_total(self.max_buffer)
+    }
+
+    /// The memory budget. Warns if it is smaller than `--max-buffer`.
+    fn memory_budget(&self) -> Arc<MemoryBudget> {
+        let (budget, buffer) = (self.memory.budget(), self.buffer_limits().total);
+        let is_given = buffer != BufferLimits::default().total;
+        if is_given && buffer.zip(budget.limit()).is_some_and(|(buffer, all)| buffer > all) {
+            warn!(target: "echo", "--max-buffer has no effect, because it is larger than --memory-budget");
+        }
+        budget
+    }
+
+    fn echo_config(&self, admission: AdmissionConfig, port: u16, memory_budget: &Arc<MemoryBudget>) -> EchoConfig {
+        EchoConfig {
+            delay: self.delay(),
+            buffer_limits: self.buffer_limits(),
+            memory_budget: Arc::clone(memory_budget),
+            log_sources: enabled!(target: "echo", Level::INFO),
+            admission,
+            local_port: Some(port),
+        }
+    }
+
+    /// The configuration of the MOQT echo without its own options.
+    fn moqt_config(&self, memory_budget: &Arc<MemoryBudget>) -> MoqtServerConfig {
+        let allow = self.protection.allow.clone();
+        MoqtServerConfig { allow, memory_budget: Arc::clone(memory_budget), ..MoqtServerConfig::default() }
+    }
+
+    /// Enables links as `--link` says. Returns the public part of the key that proves them, unless they are plain.
+    fn enable_links(&self, echo: &mut EchoServer) -> Option<[u8; 32]> {
+        let link_key = LinkKey::from_seed(&os::random_secret());
+        let public_key = (self.link != LinkPolicy::Plain).then(|| link_key.public());
+        echo.enable_links(LinkConfig { policy: self.link, link_key, entropy: Box::new(os::random_secret) });
+        public_key
+    }
+
+    /// The statistics of the UDP echo, which also reports the drops of its socket to clients.
+    fn udp_statistics(
+        &self,
+        echo: &mut EchoServer,
+        socket: &UdpSocket,
+        outcome_log: Option<&OutcomeLogFile>,
+    ) -> UdpStatistics {
+        let kernel = Arc::new(KernelDrops::for_socket(socket));
+        let socket_drops = Arc::clone(&kernel);
+        echo.report_socket_drops(Box::new(move || socket_drops.read()));
+        let sources = self.metrics.is_some().then(|| echo.share_sources());
+        let outcome_log_dropped = outcome_log.map(|log| Arc::clone(&log.dropped));
+        UdpStatistics { counters: echo.counters(), sources, kernel, outcome_log_dropped }
+    }
+
+    /// Logs the addresses of the UDP echo, a command to try, and what differs from the defaults.
+    fn log_start(&self, address: SocketAddr, reproduce_options: Option<&str>) {
+        info!(name: FIXED_LOG_LINE, target: "echo", "Echo server listening on {address}");
+        let addresses = reachable_addresses(address).into_iter().map(|address| address.to_string());
+        let addresses: Vec<String> = addresses.collect();
+        let command = format!("jamjam-dev probe --to {}", addresses.first().map_or("", String::as_str));
+        info!(target: "echo", addresses = addresses.join(" "), command, "run this to test the server");
+        if self.link == LinkPolicy::Plain {
+            info!(target: "echo", "audio is not encrypted (--link plain)");
+        }
+        if let Some(options) = reproduce_options {
+            info!(target: "echo", options, "impairment enabled");
+        }
+    }
+
+    /// Starts the thread that ends a check. With a registration, its command waits for the room.
+    fn watch(
+        &self,
+        check: SharedCheck,
+        address: SocketAddr,
+        registered: Option<StartedRegistration>,
+        stop: &StopToken,
+    ) -> anyhow::Result<Watcher> {
+        let environment = move || match &registered {
+            Some(StartedRegistration { url, room }) => {
+                Some(check::environment(address, Some(url), Some(room.try_recv().ok()?)))
+            }
+            None => Some(check::environment(address, None, None)),
+        };
+        self.check.watch("AUDIO", move || check.log_findings(), environment, stop)
     }
 
     /// The listener of the metrics, with the login of `/sources` if others than local users can connect.
@@ -325,26 +370,28 @@ impl Args {
     }
 }
 
-/// Logs the addresses of the UDP echo and a command to try.
-fn log_addresses(address: SocketAddr) {
-    let addresses: Vec<String> = reachable_addresses(address).into_iter().map(|address| address.to_string()).collect();
-    let command = format!("jamjam-dev probe --to {}", addresses.first().map_or("", String::as_str));
-    info!(target: "echo", addresses = addresses.join(" "), command, "run this to test the server");
+/// Passes the datagrams to the check and to the files.
+fn observe(echo: &mut EchoServer, check: Option<&SharedCheck>, files: Option<SourceQueue>) {
+    let check = check.map(|check| Box::new(check.clone()) as Box<dyn SourceObserver>);
+    let observers: Vec<_> = check.into_iter().chain(files.map(|files| Box::new(files) as _)).collect();
+    if !observers.is_empty() {
+        echo.observe(Box::new(observers));
+    }
 }
 
 /// Files of what the sources send.
 #[derive(clap::Args)]
 struct SourceFileArgs {
-    /// Write the AUDIO of each client to WAV files in this directory
+    /// Write the audio of each client to WAV files in this directory
     ///
     /// The name of a file is its start and the address of the client. Missing packets and pauses become silence. A new file begins after a
     /// restart of the client, after 60 s without AUDIO, and when the format changes.
     #[arg(long, value_name = "DIR", value_parser = output_file_parser(), help_heading = HEADING_SOURCES)]
     record: Option<OutputFile>,
 
-    /// Write the packets of all clients to this pcapng file, for Wireshark
+    /// Write the packets of all clients to this file, for Wireshark
     ///
-    /// Sealed packets are opened first, and marked with a comment. Keys are not written.
+    /// The format is pcapng. Sealed packets are opened first, and marked with a comment. Keys are not written.
     #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_SOURCES)]
     capture: Option<OutputFile>,
 }
@@ -386,7 +433,7 @@ pub struct AdmissionArgs {
     ///
     /// Otherwise, packets between two loopback addresses are exempt. The exemption covers the rate limits and the limit on repeated
     /// packets.
-    #[arg(long, hide_short_help = true, help_heading = HEADING_PROTECTION)]
+    #[arg(long, help_heading = HEADING_PROTECTION)]
     limit_loopback: bool,
 }
 

@@ -4,15 +4,16 @@
 use std::env;
 use std::ffi::OsString;
 
-use clap::builder::{BoolishValueParser, Resettable, ValueParser};
+use clap::builder::{BoolishValueParser, Resettable};
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, Error, Parser};
 
 use super::distinct_files;
 use super::generate::with_examples;
-use super::output::{Failure, write_usage_error};
-use super::usage_error::{with_similar_options, without_secrets};
+use super::output::Failure;
+use super::short_help;
+use super::usage_error::{with_other_command, with_similar_options, without_secrets};
 
 /// Environment variables with an alias. The alias is used if the variable is not set.
 const VARIABLE_ALIASES: &[(&str, &str)] = &[
@@ -27,51 +28,23 @@ const VARIABLE_ALIASES: &[(&str, &str)] = &[
 pub fn parse<C: Parser>() -> Result<(C, ArgMatches), Failure> {
     let arguments: Vec<OsString> = env::args_os().collect();
     let mut command = map_arguments(C::command(), with_effective_variable);
-    let is_short = arguments.iter().any(|argument| argument == "-h");
-    command = if is_short {
-        map_arguments(command, shorten_description)
+    command = if arguments.iter().any(|argument| argument == "-h") {
+        short_help::of(command)
     } else {
-        // `--help` shows all options, one paragraph each. The complete descriptions are in the man page and in `docs/`.
-        map_arguments(command, |argument| argument.hide_short_help(false))
+        // `--help` shows one paragraph for each option. The complete descriptions are in the man page and in `docs/`.
+        command.mut_subcommands(|command| with_examples(command, true))
     };
-    command = command.mut_subcommands(|command| with_examples(command, !is_short));
     let parsed = command.clone().try_get_matches_from(&arguments);
     let parsed = parsed.and_then(|matches| Ok((C::from_arg_matches(&matches)?, matches)));
     let (options, matches) = parsed.unwrap_or_else(|error| {
         // If the command line alone is valid, an environment variable caused the error.
         let without_env = map_arguments(C::command(), |argument| argument.env(Resettable::Reset));
         let is_from_env = without_env.try_get_matches_from(&arguments).is_ok();
-        let error = with_similar_options(without_secrets(error), &command, &arguments);
-        report_usage_error(command.clone(), &arguments, &error);
+        let error = with_other_command(with_similar_options(without_secrets(error), &command, &arguments));
         if is_from_env { name_variable_in_error(error, command.clone()).exit() } else { error.exit() }
     });
     distinct_files::check(&command, &matches)?;
     Ok((options, matches))
-}
-
-/// Writes the report files of a command line that cannot be parsed, unless one of them is also another file of the command line.
-fn report_usage_error(command: Command, arguments: &[OsString], error: &Error) {
-    // Unknown options and surplus words become positional arguments, which may name input files.
-    let surplus = (0..arguments.len()).map(|index| Arg::new(index.to_string()).value_name("FILE"));
-    let command = command.mut_subcommands(|command| command.args(surplus.clone()));
-    let lenient = map_arguments(command.clone(), without_checks).ignore_errors(true);
-    if error.use_stderr()
-        && let Ok(matches) = lenient.try_get_matches_from(arguments)
-        && distinct_files::check(&command, &matches).is_ok()
-        && let Some((name, given)) = matches.subcommand()
-    {
-        write_usage_error(name, given, error);
-    }
-}
-
-/// Accepts any value, no value, and repetitions.
-fn without_checks(argument: Arg) -> Arg {
-    let argument = argument.value_parser(ValueParser::os_string());
-    if argument.is_positional() {
-        return argument.allow_hyphen_values(true);
-    }
-    let needs_equals = !argument.get_action().takes_values() || argument.is_require_equals_set();
-    argument.action(ArgAction::Append).num_args(0..=1).require_equals(needs_equals)
 }
 
 /// Whether a variable is set and not empty. Docker Compose substitutes an empty string for unset variables.
@@ -97,21 +70,6 @@ fn with_effective_variable(argument: Arg) -> Arg {
         None if env::var_os(name).is_some() && !is_set(name) => argument.env(Resettable::Reset),
         None => argument,
     }
-}
-
-/// For `-h`: hides environment variables, possible values, optional parts of values, and options that all subcommands share. `--help`
-/// shows them.
-fn shorten_description(argument: Arg) -> Arg {
-    if argument.get_id() == "color" {
-        return argument.hide(true);
-    }
-    if !argument.get_action().takes_values() || argument.is_positional() {
-        return argument;
-    }
-    // `PERCENT[,DURATION]` becomes PERCENT.
-    let name = argument.get_value_names().and_then(|names| names.first()?.split(['[', '|']).next().map(str::to_owned));
-    let argument = argument.hide_env(true).hide_possible_values(true);
-    name.filter(|name| !name.is_empty()).map_or(argument.clone(), |name| argument.value_name(name))
 }
 
 fn map_arguments(command: Command, change: impl Fn(Arg) -> Arg + Copy) -> Command {

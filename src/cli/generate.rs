@@ -78,13 +78,13 @@ const EXAMPLES: [(&str, &str); 8] = [
     ("Serve wss:// and https://:", "jamjam-dev signaling-server --cert chain.pem --key key.pem"),
 ];
 
-/// Adds the examples of a subcommand to its help, after the exit codes if `with_codes` is true.
-pub fn with_examples(command: Command, with_codes: bool) -> Command {
+/// Adds the examples of a subcommand to its help, after the exit codes if the help `is_complete`.
+pub fn with_examples(command: Command, is_complete: bool) -> Command {
     let start = format!("jamjam-dev {} ", command.get_name());
     let lines = EXAMPLES.iter().map(|(_, line)| *line).filter(|line| line.starts_with(&start));
     let examples = format!("Examples: {}", lines.collect::<Vec<_>>().join("\n          "));
-    if !with_codes {
-        return command.after_help(examples);
+    if !is_complete {
+        return command.after_help(format!("{examples}\nAll options: {start}--help"));
     }
     let codes = EXIT_CODES.map(|(code, meaning)| format!("  {code}: {meaning}\n")).concat();
     command.after_help(format!("Exit codes:\n{codes}\n{examples}"))

@@ -30,6 +30,7 @@ pub mod probe;
 pub mod run_origin;
 pub mod send;
 pub mod server;
+pub mod short_help;
 pub mod signaling_server;
 pub mod system_limits;
 pub mod target;
@@ -59,7 +60,7 @@ const LONG_VERSION: &str = concat!(
 
 /// Echo server, signaling server, audio sender and network probe for jamjam, low-latency network music.
 #[derive(Parser)]
-#[command(name = "jamjam-dev", version, long_version = LONG_VERSION, max_term_width = 80)]
+#[command(name = "jamjam-dev", version, long_version = LONG_VERSION, max_term_width = 100)]
 #[command(arg_required_else_help = true, disable_help_flag = true)]
 #[command(override_usage = "jamjam-dev [OPTIONS] <COMMAND>\n       jamjam-dev --generate <KIND>")]
 #[command(after_help = "Example: jamjam-dev send --tone 440 --duration 2s --embedded")]

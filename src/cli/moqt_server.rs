@@ -33,9 +33,9 @@ const MOQT_GROUP: &str = "moqt_enabled";
 #[derive(clap::Args)]
 #[command(group(ArgGroup::new(MOQT_GROUP).args(["moqt", "moqt_only"]).multiple(true)))]
 pub struct MoqtArgs {
-    /// Also echo MOQT over WebTransport and raw QUIC, on one UDP port
+    /// Also echo MOQT, over WebTransport and raw QUIC
     ///
-    /// Listens on localhost:4443, over IPv4 and IPv6, unless an address is given.
+    /// Both use one UDP port. Listens on localhost:4443, over IPv4 and IPv6, unless an address is given.
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_moqt_listen_address, num_args = 0..=1, default_missing_value = LOCALHOST, help_heading = HEADING)]
     moqt: Option<Endpoint>,
 
@@ -46,11 +46,11 @@ pub struct MoqtArgs {
     /// PEM file with the certificate chain
     ///
     /// Read again on SIGHUP. Without this option, the server generates a self-signed certificate at each start.
-    #[arg(long, hide_short_help = true, value_name = "FILE", requires_all = [MOQT_GROUP, "key"], help_heading = HEADING)]
+    #[arg(long, value_name = "FILE", requires_all = [MOQT_GROUP, "key"], help_heading = HEADING)]
     pub(super) cert: Option<PathBuf>,
 
     /// PEM file with the certificate's unencrypted private key
-    #[arg(long, hide_short_help = true, value_name = "FILE", requires_all = [MOQT_GROUP, "cert"], help_heading = HEADING)]
+    #[arg(long, value_name = "FILE", requires_all = [MOQT_GROUP, "cert"], help_heading = HEADING)]
     key: Option<PathBuf>,
 }
 

@@ -38,7 +38,7 @@ const MAX_FRAMES_PER_GROUP: u64 = 10_000;
 /// Shorter intervals cause a notice. Many public signaling servers close connections that send messages at a higher rate.
 const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Measure RTT, loss, jitter and reordering of a UDP, MOQT or signaling server
+/// Measure RTT, loss and jitter: UDP, media over QUIC (MOQT), or signaling server
 #[derive(clap::Args)]
 pub struct Args {
     /// Target: HOST[:PORT] or a URL [default: 127.0.0.1:5000]
@@ -49,14 +49,14 @@ pub struct Args {
     target: Option<Target>,
 
     /// Target, the same as the argument
-    #[arg(long, hide_short_help = true, value_name = "HOST[:PORT]|URL", help_heading = HEADING_TARGET)]
+    #[arg(long, value_name = "HOST[:PORT]|URL", help_heading = HEADING_TARGET)]
     to: Option<Target>,
 
     #[command(flatten)]
     dialect: WebSocketProbeArgs,
 
     /// Frames in each MOQT group
-    #[arg(long, hide_short_help = true, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_FRAMES_PER_GROUP), default_value_t = 1, help_heading = HEADING_MOQT)]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_FRAMES_PER_GROUP), default_value_t = 1, help_heading = HEADING_MOQT)]
     frames_per_group: usize,
 
     /// Packets to send; 0: until stopped [default: 150]

@@ -26,11 +26,11 @@ use crate::moqt::codec::MAX_BODY_BYTES;
 use crate::sanitize::sanitize_char;
 use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD, MAX_UNFRAGMENTED_PAYLOAD};
 
-/// Send a WAV file, a tone or a microphone as AUDIO packets, evaluate the replies
+/// Send a WAV file, a tone or a microphone as audio (AUDIO); evaluate the replies
 #[derive(clap::Args)]
 #[command(group(ArgGroup::new(SOUND_DEVICE_GROUP).args(["mic", "play"]).multiple(true)))]
 pub struct Args {
-    /// Target: HOST[:PORT], or a MOQT URL for --text
+    /// Target: HOST[:PORT]; for --text, a URL of media over QUIC (MOQT)
     ///
     /// Audio needs an echo server or a jamjam client. Texts (--text) need a MOQT echo server: moqt:// (raw QUIC) or https://
     /// (WebTransport).
@@ -38,7 +38,7 @@ pub struct Args {
     to: Option<Target>,
 
     /// Expect no replies from the target
-    #[arg(long, hide_short_help = true, conflicts_with_all = ["loss_direction", "play", "jitter_buffer", "profile", "max_loss", "max_p50", "max_p99", "max_jitter"], help_heading = HEADING_TARGET)]
+    #[arg(long, conflicts_with_all = ["loss_direction", "play", "jitter_buffer", "profile", "max_loss", "max_p50", "max_p99", "max_jitter"], help_heading = HEADING_TARGET)]
     no_echo: bool,
 
     /// Text to send over MOQT; `-` is standard input
@@ -49,7 +49,7 @@ pub struct Args {
 
     /// Minimum interval between two texts
     // The default is the same as in the gomoqt echo client.
-    #[arg(short, long, hide_short_help = true, value_name = "DURATION", value_parser = parse_millis, default_value = "250ms", help_heading = HEADING_TARGET)]
+    #[arg(short, long, value_name = "DURATION", value_parser = parse_millis, default_value = "250ms", help_heading = HEADING_TARGET)]
     interval: Duration,
 
     #[command(flatten)]

@@ -118,7 +118,7 @@ pub struct MemoryArgs {
     ///
     /// Data that does not fit is refused. An address (IPv6: /64) other than loopback may hold an eighth. Set the memory limit of the container
     /// or unit to this size plus 192 MiB.
-    #[arg(long, hide_short_help = true, env = "MEMORY_BUDGET", value_name = "SIZE", value_parser = or_off(parse_size), default_value = format_size(DEFAULT_MEMORY_BUDGET))]
+    #[arg(long, env = "MEMORY_BUDGET", value_name = "SIZE", value_parser = or_off(parse_size), default_value = format_size(DEFAULT_MEMORY_BUDGET))]
     memory_budget: OrOff<u64>,
 }
 

@@ -14,7 +14,7 @@ use super::options::credentials::{LoginArgs, ServerTlsArgs};
 use super::options::signaling_limits::{
     ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs, JamjamArgs,
 };
-use super::output::{Failure, HEADING_LOG, ensure_usage, print};
+use super::output::{Failure, ensure_usage, print};
 use super::server::{self, MemoryArgs, bind_tcp};
 use super::values::{DEFAULT_SIGNALING_PORT, OutputFile, dialect_parser, output_file_parser, parse_port};
 use crate::address::url_authority;
@@ -28,10 +28,10 @@ use crate::signaling::{Dialect, DialectSet, Hub, SignalingLimits};
 
 const DEFAULT_HOST: &str = "0.0.0.0";
 
-/// Run a WebSocket signaling server for jamjam, WebRTC, broadcast rooms and control surfaces
+/// Run a signaling server for jamjam, WebRTC, broadcast rooms and control surfaces
 #[derive(clap::Args)]
 pub struct Args {
-    /// TCP port to listen on; 0 selects a free port
+    /// TCP port; 0 selects a free port
     ///
     /// If the environment variable PORT is unset or empty, the program reads the variable PORT_ENV instead.
     #[arg(short, long, env = "PORT", value_parser = parse_port, default_value_t = DEFAULT_SIGNALING_PORT)]
@@ -43,14 +43,20 @@ pub struct Args {
     #[arg(long, env = "HOST", default_value = DEFAULT_HOST)]
     host: String,
 
-    /// Protocol dialects to enable [default: all]
+    /// Message protocols (dialects) to enable [default: all]
     ///
     /// Separate values with commas or repeat the option. If only one dialect is enabled, this dialect is served on every path.
     #[arg(long, env = "DIALECTS", value_name = "NAME", value_parser = dialect_parser(), value_delimiter = ',')]
     dialect: Vec<Dialect>,
 
+    /// Log each message and change of state (level debug)
+    ///
+    /// Overrides RUST_LOG, which accepts a level and TARGET=LEVEL pairs, such as warn,signaling=debug.
+    #[arg(short, long)]
+    verbose: bool,
+
     /// Write the listen address to this file once the socket is bound
-    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser())]
+    #[arg(long, value_name = "FILE", value_parser = output_file_parser())]
     address_file: Option<OutputFile>,
 
     #[command(flatten)]
@@ -83,12 +89,6 @@ pub struct Args {
 
     #[command(flatten)]
     login: LoginArgs,
-
-    /// Log each message and change of state (level debug)
-    ///
-    /// Overrides RUST_LOG, which accepts a level and TARGET=LEVEL pairs, such as warn,signaling=debug.
-    #[arg(short, long, help_heading = HEADING_LOG)]
-    verbose: bool,
 }
 
 impl Args {

@@ -27,6 +27,7 @@ const PORTS: [(&str, u16, &str); 3] = [
 
 /// Runs all checks, prints the report and returns the exit code.
 pub fn run(json: bool, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    stop.set_run_started();
     let timing = match TimingRun::start(stop) {
         Ok(run) => {
             let status = StatusLine::new(None);

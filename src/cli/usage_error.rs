@@ -8,6 +8,27 @@ use clap::{Command, Error};
 /// Similarity above which two words or names count as similar: a typing error in a word of four letters.
 const MIN_SIMILARITY: f64 = 0.6;
 
+/// Words that users try as subcommands, and the commands for what they mean.
+const OTHER_COMMANDS: [(&str, &str); 4] = [
+    (
+        "check judge test",
+        "`jamjam-dev echo-server --check` checks a client; for rooms, `jamjam-dev signaling-server --check`",
+    ),
+    ("listen serve server", "`jamjam-dev echo-server` returns audio, `jamjam-dev signaling-server` has rooms"),
+    ("client connect play", "`jamjam-dev send` sends audio, `jamjam-dev probe` measures a server"),
+    ("ping measure", "`jamjam-dev probe` measures a server"),
+];
+
+/// Adds to the error about an unknown subcommand which command does what it means.
+pub fn with_other_command(mut error: Error) -> Error {
+    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
+        && let Some((_, tip)) = OTHER_COMMANDS.iter().find(|(words, _)| words.split(' ').any(|other| other == word))
+    {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![(*tip).into()]));
+    }
+    error
+}
+
 /// Replaces clap's suggestion for an unknown option, which compares letters only, by the options of the subcommand with the most similar words.
 pub fn with_similar_options(mut error: Error, command: &Command, arguments: &[OsString]) -> Error {
     let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else { return error };

@@ -7,8 +7,6 @@ use std::io::{self, BufRead, Read, Write};
 use std::iter;
 use std::path::{Path, PathBuf};
 
-use same_file::Handle;
-
 /// Maximum size of a file that is read as a whole: certificates, secrets and room files.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -101,19 +99,17 @@ pub fn create_locked(file: &Path, options: &mut fs::OpenOptions) -> io::Result<F
     Ok(open)
 }
 
-/// Replaces the contents of `file` with `text`. Other processes never read a partial file. After a power loss, the file has either its
-/// previous contents or `text`. The mode of an existing file stays. Its owner stays unless this process may replace the file but not
-/// write to it. A file that cannot be replaced is written in place: a pipe, an open file (`/dev/fd/3`), a mounted file, and a file in a
-/// read-only folder.
+/// Replaces the contents of `file` with `text`. Other processes never read a partial file. The mode of an existing file stays. A file that
+/// cannot be replaced is written in place: a pipe, an open file (`/dev/fd/3`), a mounted file, and a file in a read-only folder.
 pub fn write(file: &Path, text: &str) -> io::Result<()> {
     let target = resolve_links(file);
-    let is_replaceable = !is_descriptor(file) && fs::metadata(file).map_or(true, |metadata| metadata.is_file());
+    let previous = fs::metadata(&target).ok();
+    let is_replaceable = !is_descriptor(file) && previous.as_ref().is_none_or(fs::Metadata::is_file);
     let temp = temp_path(&target);
-    if is_replaceable && let Ok(mut open) = create_temp_file(&temp, fs::metadata(&target).ok()) {
-        // Without `sync_all`, the new name could be stored before the contents. After a power loss, the file would then be empty.
-        let written = open.write_all(text.as_bytes()).and_then(|()| open.sync_all());
-        if written.is_ok() && copy_attributes(&target, &temp).and_then(|()| fs::rename(&temp, &target)).is_ok() {
-            return sync_folder(&target);
+    if is_replaceable && let Ok(mut open) = create_temp_file(&temp, previous) {
+        let written = open.write_all(text.as_bytes());
+        if written.is_ok() && fs::rename(&temp, &target).is_ok() {
+            return Ok(());
         }
         // Reports the first error, even if the removal also fails.
         let _ = fs::remove_file(&temp);
@@ -122,60 +118,14 @@ pub fn write(file: &Path, text: &str) -> io::Result<()> {
     File::options().write(true).create(true).truncate(true).open(file)?.write_all(text.as_bytes())
 }
 
-/// Gives `temp` the owner and the mode of `target`, if it exists.
-fn copy_attributes(target: &Path, temp: &Path) -> io::Result<()> {
-    let Ok(metadata) = fs::metadata(target) else { return Ok(()) };
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{MetadataExt, chown};
-        let (owner, group) = (metadata.uid(), metadata.gid());
-        let new = fs::metadata(temp)?;
-        if (new.uid(), new.gid()) != (owner, group)
-            && let Err(error) = chown(temp, Some(owner), Some(group))
-            // Without `chown`, the file keeps its owner only if it is written in place.
-            && File::options().write(true).open(target).is_ok()
-        {
-            return Err(error);
-        }
-    }
-    fs::set_permissions(temp, metadata.permissions())
-}
-
-/// Stores the new name of a file permanently.
-#[cfg(unix)]
-fn sync_folder(file: &Path) -> io::Result<()> {
-    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
-    match File::open(folder_of(file)).and_then(|folder| folder.sync_all()) {
-        // A folder may be writable but not readable, and some file systems do not support this call. The file itself is complete.
-        Err(error) if matches!(error.kind(), PermissionDenied | InvalidInput | Unsupported) => Ok(()),
-        synced => synced,
-    }
-}
-
-/// Other systems have no such call.
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-/// Creates the temporary file. Only users who may read the `previous` file may read it. Removes an existing file at this path, such as one
-/// that an aborted process left behind.
+/// Creates the temporary file, with the mode of the `previous` file. Replaces what an aborted process left behind, or a link of another user of
+/// a shared folder.
 fn create_temp_file(temp: &Path, previous: Option<fs::Metadata>) -> io::Result<File> {
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    if let Some(previous) = previous {
-        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-        options.mode(previous.permissions().mode());
-    }
-    // Another user of a shared folder may have placed a link at the temporary path. `create_new` does not follow it.
-    match options.open(temp) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            fs::remove_file(temp)?;
-            options.open(temp)
-        }
-        opened => opened,
-    }
+    let _ = fs::remove_file(temp);
+    let Some(previous) = previous else { return File::create_new(temp) };
+    let open = create_private(temp)?;
+    open.set_permissions(previous.permissions())?;
+    Ok(open)
 }
 
 /// Checks that `file` can be written. Empties the file of an earlier run, which could be mistaken for a new file.
@@ -205,39 +155,52 @@ pub fn prepare_absent(file: &Path) -> io::Result<()> {
 
 /// Why `file` cannot be an output file: it is one of the standard streams, whose data would be lost.
 pub fn stream_conflict(file: &Path) -> Option<String> {
-    if is_standard_stream(file) {
-        return Some("this path stands for a standard stream; give the name of a file".to_owned());
-    }
-    let FileIdentity { handle: file, new_name: None } = FileIdentity::of(file)? else { return None };
-    let streams = [("input", Handle::stdin()), ("output", Handle::stdout()), ("error", Handle::stderr())];
-    let (stream, _) = streams.into_iter().find(|(_, stream)| stream.as_ref().is_ok_and(|stream| *stream == file))?;
-    Some(format!("standard {stream} is redirected to this file; give another file"))
+    let file = node(file).filter(|file| node(Path::new("/dev/null")).as_ref() != Some(file))?;
+    let streams = [("input", "/dev/stdin"), ("output", "/dev/stdout"), ("error", "/dev/stderr")];
+    let (stream, _) = streams.into_iter().find(|(_, stream)| node(Path::new(stream)).as_ref() == Some(&file))?;
+    Some(format!("this file is standard {stream}; give another file"))
 }
 
-/// Identifies a regular file by its device and inode (Windows: volume and file index). All paths and hard links to a file have the same
-/// identity. A file that does not exist yet is identified by its directory and its name.
+/// Identifies a regular file: all paths and hard links to a file have the same identity. A file that does not exist yet is identified by its
+/// directory and its name.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FileIdentity {
-    handle: Handle,
+    node: Node,
     new_name: Option<OsString>,
 }
 
 impl FileIdentity {
     /// Follows symbolic links, even to a missing file. Returns `None` for devices and pipes, which several options may use, and for paths
-    /// that cannot be opened: their error is reported when the file is used.
+    /// that cannot be used: their error is reported when the file is opened.
     pub fn of(file: &Path) -> Option<Self> {
         if let Ok(metadata) = fs::metadata(file) {
-            // A file may be writable but not readable.
-            let open =
-                || Handle::from_path(file).or_else(|_| Handle::from_file(File::options().write(true).open(file)?));
-            return metadata.is_file().then(open)?.ok().map(|handle| Self { handle, new_name: None });
+            return metadata.is_file().then(|| node(file))?.map(|node| Self { node, new_name: None });
         }
         let target = resolve_links(file);
         if target.is_symlink() {
             return None;
         }
-        Some(Self { handle: Handle::from_path(folder_of(&target)).ok()?, new_name: Some(comparable_name(&target)?) })
+        Some(Self { node: node(folder_of(&target))?, new_name: Some(comparable_name(&target)?) })
     }
+}
+
+/// Device and inode.
+#[cfg(unix)]
+type Node = (u64, u64);
+
+#[cfg(unix)]
+fn node(path: &Path) -> Option<Node> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// The standard library of other systems does not identify files, except by their path.
+#[cfg(not(unix))]
+type Node = PathBuf;
+
+#[cfg(not(unix))]
+fn node(path: &Path) -> Option<Node> {
+    path.canonicalize().ok()
 }
 
 /// The name of a file. Windows and macOS ignore the case of names.
@@ -264,23 +227,9 @@ fn resolve_links(file: &Path) -> PathBuf {
     link_chain(file).last().unwrap_or_default()
 }
 
-/// The name of the open file that `file` stands for: one of /dev/std*, /dev/fd/* and /proc/*/fd/*, or a link to one of these. The links are
-/// followed one at a time, because the last target of /dev/stdout is the redirected file.
-fn descriptor_name(file: &Path) -> Option<String> {
-    link_chain(file).find_map(|path| {
-        let (name, folder) = (path.file_name()?.to_str()?, folder_of(&path).canonicalize().ok()?);
-        let is_stream = folder == Path::new("/dev") && ["stdin", "stdout", "stderr"].contains(&name);
-        let is_number = folder == Path::new("/dev/fd") || folder.starts_with("/proc") && folder.ends_with("fd");
-        (is_stream || is_number).then(|| name.to_owned())
-    })
-}
-
+/// Whether `file` stands for an open file: one of /dev/std*, /dev/fd/* and /proc/*/fd/*, or a link to one of these.
 fn is_descriptor(file: &Path) -> bool {
-    descriptor_name(file).is_some()
-}
-
-fn is_standard_stream(file: &Path) -> bool {
-    descriptor_name(file).is_some_and(|name| ["stdin", "stdout", "stderr", "0", "1", "2"].contains(&&*name))
+    link_chain(file).any(|path| path.starts_with("/dev/fd") || path.starts_with("/proc"))
 }
 
 /// The temporary path contains the process id and is in the same folder. A rename is atomic only within a file system.
@@ -333,25 +282,23 @@ mod tests {
         let number = std::os::fd::AsRawFd::as_raw_fd(&open);
         let (reader, _writer) = io::pipe().expect("a pipe");
         let pipe = std::os::fd::AsRawFd::as_raw_fd(&reader);
-        for (file, is_open, is_stream) in [
-            ("/dev/stdin".into(), true, true),
-            ("/dev/stderr".into(), true, true),
-            ("/dev/fd/1".into(), true, true),
-            ("/dev/../proc/self/fd/2".into(), true, true),
-            (format!("/proc/{}/task/{}/fd/0", std::process::id(), std::process::id()).into(), true, true),
-            (format!("/dev/fd/{number}").into(), true, false),
-            (format!("/dev/fd/{pipe}").into(), true, false),
-            (at("direct"), true, true),
-            (at("chain"), true, true),
-            (at("loop"), false, false),
-            (at("void"), false, false),
-            (at("plain"), false, false),
-            (at("missing"), false, false),
-            (at("missing/file"), false, false),
-            ("/".into(), false, false),
+        for (file, is_open) in [
+            ("/dev/stdin".into(), true),
+            ("/dev/fd/1".into(), true),
+            (format!("/proc/{}/task/{}/fd/0", std::process::id(), std::process::id()).into(), true),
+            (format!("/dev/fd/{number}").into(), true),
+            (format!("/dev/fd/{pipe}").into(), true),
+            (at("direct"), true),
+            (at("chain"), true),
+            (at("loop"), false),
+            (at("void"), false),
+            (at("plain"), false),
+            (at("missing"), false),
+            (at("missing/file"), false),
+            ("/".into(), false),
         ] {
             let file: PathBuf = file;
-            assert_eq!((is_descriptor(&file), is_standard_stream(&file)), (is_open, is_stream), "{}", file.display());
+            assert_eq!(is_descriptor(&file), is_open, "{}", file.display());
         }
     }
 

@@ -18,6 +18,7 @@ struct StopState {
     grace_period: Mutex<Option<Duration>>,
     wakers: Mutex<Vec<Box<dyn Fn() + Send>>>,
     on_exit: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    has_run_started: AtomicBool,
     is_serving: AtomicBool,
 }
 
@@ -35,15 +36,14 @@ impl StopToken {
         self.0.signal.get().copied()
     }
 
-    /// Whether [`StopToken::on_stop`] has added a callback, which proves that a run has started. The run then ends by itself after a stop
-    /// request and prints its report, so the signal handler must not end the process at once.
-    pub fn has_callbacks(&self) -> bool {
-        !self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    /// Called by a run that from here on ends by itself after a stop request, with its report.
+    pub fn set_run_started(&self) {
+        self.0.has_run_started.store(true, Ordering::Relaxed);
     }
 
-    /// From here on, the caller ends the run after a stop request ([`StopToken::has_callbacks`]).
-    pub fn set_run_started(&self) {
-        self.on_stop(|| ());
+    /// Whether the run ends by itself after a stop request. Otherwise, the signal handler ends the process.
+    pub fn has_run_started(&self) -> bool {
+        self.0.has_run_started.load(Ordering::Relaxed)
     }
 
     /// Called by a server that has all its threads and sockets.

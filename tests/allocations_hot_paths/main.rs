@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use jamjam_dev::audio::convert::{Packetizer, PacketizerConfig, map_to_device};
-use jamjam_dev::audio::devices::DeviceSampleFormat;
 use jamjam_dev::audio::jitter_buffer::{self, JitterBuffer};
 use jamjam_dev::audio::quality::{self, Analyzer};
+use jamjam_dev::audio::sample_format::DeviceSampleFormat;
 use jamjam_dev::audio::spsc::{capture_ring, packet_ring};
 use jamjam_dev::audio::waveform::Waveform;
 use jamjam_dev::client::{

@@ -70,12 +70,12 @@ pub struct ClientArgs {
     #[command(flatten)]
     pub room: RoomTargetArgs,
 
-    /// Send over an encrypted link, like jamjam clients since autumn 2026
+    /// Encrypt the packets (the link), like jamjam clients since autumn 2026
     ///
     /// Only KEEPALIVE is sent before both ends have agreed on keys. AUDIO is stereo. With `signed`, the server
     /// must sign with the link key that its room announces. This needs --room, and --signaling-url http:// or the path /v1/signaling. With
     /// `unsigned`, nothing is verified, and a server without encryption makes the link plain.
-    #[arg(long, hide_short_help = true, value_enum, hide_possible_values = true, value_name = "unsigned|signed", help_heading = HEADING_TARGET)]
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "unsigned|signed", help_heading = HEADING_TARGET)]
     pub link: Option<ClientLinkMode>,
 
     /// Report loss upstream and downstream, from server counts
@@ -98,14 +98,14 @@ pub struct ClientArgs {
     /// Wait up to this long for the first reply
     ///
     /// Nothing is counted before the first reply.
-    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = parse_seconds, help_heading = HEADING_TIMING)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_seconds, help_heading = HEADING_TIMING)]
     wait_for: Option<Duration>,
 
     /// Wait this long for missing replies [default: 2s]
     ///
     /// The time begins when the reply is expected: one smallest round-trip time after sending. Without --wait-for, this option also limits
     /// the time to connect over WebSocket and MOQT, or with --link (at least 1 s; default: 5 s).
-    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = parse_seconds, help_heading = HEADING_TIMING)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_seconds, help_heading = HEADING_TIMING)]
     timeout: Option<Duration>,
 
     /// Limits of lan-music, internet-music or voice
@@ -120,7 +120,7 @@ pub struct ClientArgs {
     max_loss: Option<f64>,
 
     /// Maximum median round-trip time
-    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = parse_millis, help_heading = HEADING_LIMITS)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_millis, help_heading = HEADING_LIMITS)]
     max_p50: Option<Duration>,
 
     /// Maximum 99th percentile of the round-trip time
@@ -128,7 +128,7 @@ pub struct ClientArgs {
     max_p99: Option<Duration>,
 
     /// Maximum mean jitter
-    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = parse_millis, help_heading = HEADING_LIMITS)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_millis, help_heading = HEADING_LIMITS)]
     max_jitter: Option<Duration>,
 
     /// Print the complete text report
@@ -175,7 +175,7 @@ pub struct ClientArgs {
     /// Maximum share of one core spent busy-waiting
     ///
     /// Busy-waiting makes packets leave on time. Use 0 on battery power.
-    #[arg(long, hide_short_help = true, value_name = "PERCENT", value_parser = parse_percent, default_value_t = DEFAULT_SPIN_PERCENT, help_heading = HEADING_LOCAL_SYSTEM)]
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, default_value_t = DEFAULT_SPIN_PERCENT, help_heading = HEADING_LOCAL_SYSTEM)]
     spin: u8,
 
     /// UDP driver to use
@@ -183,16 +183,11 @@ pub struct ClientArgs {
     driver: Backend,
 }
 
-/// Options that the short help of `send` and `probe` omits.
-const RARELY_USED: &str = "link delay moqt loss_direction loss jitter reorder bandwidth seed json_lines";
-
-/// Adapts an argument of `send` or `probe`, whose short help omits options that are rarely used there but often with `echo-server`. Options
-/// accept negative numbers, so that the error names the option; positional arguments do not, so that -4 is an unknown option.
+/// Adapts an argument of `send` or `probe`. Options accept negative numbers, so that the error names the option; positional arguments do not,
+/// so that -4 is an unknown option.
 pub fn adapt_argument(arg: Arg) -> Arg {
     let takes_value = arg.get_action().takes_values() && !arg.is_positional();
-    let arg = if takes_value { arg.allow_negative_numbers(true) } else { arg };
-    let is_rare = RARELY_USED.split(' ').any(|option| arg.get_id() == option);
-    if is_rare { arg.hide_short_help(true) } else { arg }
+    if takes_value { arg.allow_negative_numbers(true) } else { arg }
 }
 
 /// A finished run.

@@ -41,7 +41,7 @@ pub struct MoqtClientArgs {
     /// MOQT version to offer [default: all]
     ///
     /// If all versions are offered, the server selects one.
-    #[arg(long, hide_short_help = true, value_name = "VERSION", value_parser = moqt_version_parser(), help_heading = HEADING_MOQT)]
+    #[arg(long, value_name = "VERSION", value_parser = moqt_version_parser(), help_heading = HEADING_MOQT)]
     moqt_version: Option<MoqtVersion>,
 }
 

@@ -21,14 +21,14 @@ pub struct RunRecordArgs {
     /// Write the options and all packets of the run to this file
     ///
     /// --replay computes the report from this file. The file contains one JSON document per line.
-    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
+    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
     pub record_run: Option<OutputFile>,
 
     /// Compute the report from a --record-run file; send nothing
     ///
     /// Limits on the command line replace the recorded limits. The exit code is 0 or 1, even if the run was interrupted. It is 3
     /// if nothing was sent or an error ended the run.
-    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_REPORT)]
+    #[arg(long, value_name = "FILE", help_heading = HEADING_REPORT)]
     pub replay: Option<PathBuf>,
 }
 

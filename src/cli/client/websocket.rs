@@ -34,17 +34,17 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// Options for probing a signaling server.
 #[derive(clap::Args)]
 pub struct WebSocketProbeArgs {
-    /// Protocol dialect [default: from the URL]
+    /// Message protocol (dialect) [default: from the URL]
     ///
     /// If the URL does not determine the dialect, the default is jamjam.
-    #[arg(long, hide_short_help = true, value_parser = dialect_parser(), value_name = "DIALECT", help_heading = HEADING)]
+    #[arg(long, value_parser = dialect_parser(), value_name = "DIALECT", help_heading = HEADING)]
     dialect: Option<Dialect>,
 
     /// The server's token secret, to sign the probe's own tokens
     ///
     /// With @FILE, the secret is the content of a file. Without this option, the probe uses the token of the URL (?token=TOKEN). In a
     /// WebRTC room, the probe joins as the client that this token names, unless the URL contains a userId.
-    #[arg(long, hide_short_help = true, value_name = "SECRET|@FILE", help_heading = HEADING)]
+    #[arg(long, value_name = "SECRET|@FILE", help_heading = HEADING)]
     hmac_secret: Option<SecretArg>,
 }
 

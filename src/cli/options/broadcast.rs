@@ -66,18 +66,18 @@ pub struct BroadcastArgs {
     ///
     /// With `token`, a client needs a token for its roomId and userId. POST /auth/token issues these tokens only if a token issuer key is
     /// set.
-    #[arg(long, hide_short_help = true, env = "WEBRTC_AUTH", value_name = "MODE", value_enum, default_value_t, help_heading = HEADING_WEBRTC)]
+    #[arg(long, env = "WEBRTC_AUTH", value_name = "MODE", value_enum, default_value_t, help_heading = HEADING_WEBRTC)]
     webrtc_auth: WebRtcAuth,
 
     /// JSON format of relayed messages
-    #[arg(long, hide_short_help = true, env = "BROADCAST_ENVELOPE", value_name = "FORMAT", value_parser = envelope_parser(), default_value = "document", help_heading = HEADING)]
+    #[arg(long, env = "BROADCAST_ENVELOPE", value_name = "FORMAT", value_parser = envelope_parser(), default_value = "document", help_heading = HEADING)]
     broadcast_envelope: Envelope,
 
     /// Delay of `post` messages in room `radio`, in seconds or with a unit
     #[arg(long, hide = true, env = "RADIO_POST_BROADCAST_DELAY_SECONDS", value_name = "DURATION", value_parser = parse_delay, default_value = "0", help_heading = HEADING)]
     radio_delay: Duration,
 
-    /// Directory of NAME.toml files, each declaring room NAME
+    /// Directory of rooms, one file NAME.toml each
     #[arg(long, env = "ROOMS_DIR", value_name = "DIR", help_heading = HEADING)]
     rooms: Option<PathBuf>,
 

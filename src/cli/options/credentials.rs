@@ -37,7 +37,7 @@ pub struct SecretArgs {
     ///
     /// Without a key, everyone can get tokens for broadcast rooms, and no client for WebRTC rooms. With
     /// @FILE, the key is the content of a file.
-    #[arg(long, hide_short_help = true, env = "TOKEN_ISSUER_KEY", value_name = "KEY|@FILE", hide_env_values = true, help_heading = HEADING_TOKENS)]
+    #[arg(long, env = "TOKEN_ISSUER_KEY", value_name = "KEY|@FILE", hide_env_values = true, help_heading = HEADING_TOKENS)]
     token_issuer_key: Option<SecretArg>,
 }
 
@@ -94,11 +94,11 @@ const HEADING_LOGIN: &str = "Login";
 /// Login to /docs, /console and /admin.
 #[derive(clap::Args)]
 pub struct LoginArgs {
-    /// User name for pages that need a login, such as /console
-    #[arg(long, hide_short_help = true, env = "DOCS_USERNAME", value_name = "NAME", value_parser = parse_username, default_value = DEFAULT_USER_NAME, help_heading = HEADING_LOGIN)]
+    /// User name for pages such as /console
+    #[arg(long, env = "DOCS_USERNAME", value_name = "NAME", value_parser = parse_username, default_value = DEFAULT_USER_NAME, help_heading = HEADING_LOGIN)]
     docs_username: String,
 
-    /// Password for pages that need a login, such as /console
+    /// Password for pages such as /console
     ///
     /// Without a password, a server on a terminal prints a URL that logs a browser on this machine in. Without a terminal, every login is
     /// rejected. With @FILE, the password is the content of a file. Other users of this machine can see the command line: prefer @FILE or
@@ -189,17 +189,17 @@ pub struct TrustArgs {
     /// PEM file with additional trusted CA certificates
     ///
     /// The system's CA certificates remain trusted.
-    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_TLS)]
+    #[arg(long, value_name = "FILE", help_heading = HEADING_TLS)]
     ca: Option<PathBuf>,
 
     /// Accept only the certificate with this SHA-256 fingerprint
     ///
     /// Give 64 hexadecimal digits. The issuer is not checked.
-    #[arg(long, hide_short_help = true, value_name = "HASH", conflicts_with = "ca", help_heading = HEADING_TLS)]
+    #[arg(long, value_name = "HASH", conflicts_with = "ca", help_heading = HEADING_TLS)]
     cert_sha256: Option<Fingerprint>,
 
     /// Accept any certificate (testing only: connections can be intercepted)
-    #[arg(long, hide_short_help = true, conflicts_with_all = ["ca", "cert_sha256"], help_heading = HEADING_TLS)]
+    #[arg(long, conflicts_with_all = ["ca", "cert_sha256"], help_heading = HEADING_TLS)]
     pub insecure: bool,
 }
 

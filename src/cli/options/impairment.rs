@@ -39,17 +39,21 @@ fn network_defaults(option: &str) -> impl Iterator<Item = (&'static str, &'stati
 }
 
 fn network_help() -> String {
+    format!("Imitate a network: {}", NETWORKS.map(|(network, _)| network).join(", "))
+}
+
+fn network_long_help() -> String {
     let networks = NETWORKS.map(|(network, options)| format!("{network} ({options})")).join(", ");
-    format!("Impair as a network does: {networks}. Given options replace those of the network")
+    format!("{}.\n\nThey stand for {networks}. Given options replace those of the network", network_help())
 }
 
 /// Impairment of replies, or of sent AUDIO.
 #[derive(clap::Args)]
 pub struct ImpairmentArgs {
-    #[arg(long, hide_short_help = true, value_name = "NAME", value_parser = NETWORKS.map(|(network, _)| network), hide_possible_values = true, help = network_help(), help_heading = HEADING)]
+    #[arg(long, value_name = "NAME", value_parser = NETWORKS.map(|(network, _)| network), hide_possible_values = true, help = network_help(), long_help = network_long_help(), help_heading = HEADING)]
     network: Option<String>,
 
-    /// Drop replies at random, such as 1%, or in bursts, such as 1%,30%
+    /// Drop replies at random (1%) or in bursts (1%,30%)
     ///
     /// The second percentage selects the Gilbert model: the first one is the probability that a burst starts at a reply, and the second one
     /// that the burst ends at a reply.
@@ -57,10 +61,10 @@ pub struct ImpairmentArgs {
     loss: Option<LossArg>,
 
     /// Drop replies to AUDIO packets, such as 10,20-25
-    #[arg(long, hide_short_help = true, value_name = "LIST", help_heading = HEADING)]
+    #[arg(long, value_name = "LIST", help_heading = HEADING)]
     drop_packets: Option<SequenceSet>,
 
-    /// Delay replies by up to this time, keeping their order
+    /// Delay replies by up to this time, in order
     #[arg(long, value_name = "DURATION", value_parser = parse_millis, default_value_ifs = network_defaults("--jitter"), help_heading = HEADING)]
     jitter: Option<Duration>,
 
@@ -71,7 +75,7 @@ pub struct ImpairmentArgs {
     reorder: Option<(f64, Duration)>,
 
     /// Send this share of the replies twice, at random
-    #[arg(long, hide_short_help = true, value_name = "PERCENT", value_parser = parse_ratio, help_heading = HEADING)]
+    #[arg(long, value_name = "PERCENT", value_parser = parse_ratio, help_heading = HEADING)]
     duplicate: Option<f64>,
 
     /// Limit the bit rate of replies, such as 2Mbit
@@ -85,7 +89,7 @@ pub struct ImpairmentArgs {
     seed: Option<u64>,
 
     /// Write the outcome of each reply to this CSV file
-    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
+    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
     outcome_log: Option<OutputFile>,
 }
 

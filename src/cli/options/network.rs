@@ -16,7 +16,7 @@ pub struct NetworkArgs {
     ///
     /// Give ADDRESS, ADDRESS:PORT or [IPV6]:PORT. The address also selects the IP version: 0.0.0.0 is any
     /// IPv4 address, and :: any IPv6 address.
-    #[arg(long, hide_short_help = true, value_name = "ADDRESS", value_parser = parse_bind_address, help_heading = HEADING_LOCAL_SYSTEM)]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_bind_address, help_heading = HEADING_LOCAL_SYSTEM)]
     bind: Option<SocketAddr>,
 }
 

@@ -1,6 +1,5 @@
 //! Registration of an echo server, which creates a room on a signaling server. The signaling server may run in the same process.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -59,13 +58,13 @@ pub fn adapt_argument(arg: Arg) -> Arg {
 #[derive(clap::Args)]
 #[command(group(ArgGroup::new(REGISTRATION_GROUP).args(["signaling_url", "with_signaling"]).multiple(true)))]
 pub struct RegistrationArgs {
-    /// Register as a room on this signaling server (ws, wss, http or https)
+    /// Register as a room on this signaling server
     ///
-    /// Clients find the echo server in the room.
+    /// The URL begins with ws, wss, http or https. Clients find the echo server in the room.
     #[arg(long, env = "SIGNALING_URL", hide_env_values = true, value_name = "URL", help_heading = HEADING_SIGNALING)]
     signaling_url: Option<String>,
 
-    /// Run a signaling server in this process and register there
+    /// Run a signaling server here, and register there
     ///
     /// The signaling server listens on --host and TCP port 8080. For another port, give --with-signaling PORT. The signaling server
     /// supports the jamjam dialect only, with default limits. For other settings, run the subcommand signaling-server instead.
@@ -74,25 +73,25 @@ pub struct RegistrationArgs {
     with_signaling: Option<Option<u16>>,
 
     /// Room name; clients see "[BOT] NAME (3000ms delay)"
-    #[arg(long, hide_short_help = true, value_name = "NAME", default_value = "Echo Server", help_heading = HEADING_SIGNALING)]
+    #[arg(long, value_name = "NAME", default_value = "Echo Server", help_heading = HEADING_SIGNALING)]
     room_name: String,
 
     /// Address or host name at which clients reach this echo server
     ///
     /// Add the port (HOST:PORT) if it differs from the listen port.
-    #[arg(long, hide_short_help = true, value_name = "ADDR", value_parser = parse_public_address, help_heading = HEADING_SIGNALING)]
+    #[arg(long, value_name = "ADDR", value_parser = parse_public_address, help_heading = HEADING_SIGNALING)]
     public_addr: Option<HostPort>,
 
     /// STUN server that reports the public address of this echo server
     ///
     /// The echo server sends a Binding request to the STUN server every 25 s. The request is sent from the UDP port of the echo server.
-    #[arg(long, hide_short_help = true, value_name = "HOST[:PORT]", value_parser = parse_public_address, conflicts_with = "public_addr", help_heading = HEADING_SIGNALING)]
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_public_address, conflicts_with = "public_addr", help_heading = HEADING_SIGNALING)]
     stun: Option<HostPort>,
 
     /// Announce no key for encrypted links
     ///
     /// Clients then encrypt without checking which server answers. Some early versions of the newer client cannot check it.
-    #[arg(long, hide_short_help = true, help_heading = HEADING_SIGNALING)]
+    #[arg(long, help_heading = HEADING_SIGNALING)]
     no_link_key: bool,
 
     #[command(flatten)]
@@ -130,7 +129,7 @@ impl RegistrationArgs {
                 os::raise_descriptor_limit();
                 let (listener, address) = bind_tcp(host, port.unwrap_or(default_port))
                     .map_err(|failure| Failure { error: failure.error.context("--with-signaling"), ..failure })?;
-                (local_signaling_url(address)?, Some(listener))
+                (local_signaling_url(address)?, Some((listener, address)))
             }
         };
         if let Some(ip) = self.stun.as_ref().and_then(|server| server.host.parse().ok()) {
@@ -146,14 +145,13 @@ impl RegistrationArgs {
         if url.sends_plain_login() {
             warn!(target: "registration", %url, "the password is sent without TLS");
         }
-        Ok(Some(PreparedRegistration { options: self, url, tls, own, server }))
+        let own_server = server.as_ref().map(|(_, address)| *address);
+        Ok(Some(PreparedRegistration { options: self, url, tls, own, own_server, server }))
     }
 }
 
 /// A registration that runs until the process ends.
 pub struct StartedRegistration {
-    /// The signaling server in this process.
-    pub server: Option<ServerThread>,
     /// The URL of the signaling server.
     pub url: String,
     /// Yields the room once it exists and the echo server's address has been published there.
@@ -166,28 +164,39 @@ pub struct PreparedRegistration<'a> {
     url: SignalingUrl,
     tls: Arc<ClientConfig>,
     own: AdvertisedAddress,
-    /// The listener of the signaling server in this process, if it is enabled.
-    server: Option<TcpListener>,
+    /// The address of the signaling server in this process, if it is enabled, and its listener until it is started.
+    own_server: Option<SocketAddr>,
+    server: Option<(TcpListener, SocketAddr)>,
 }
 
 impl PreparedRegistration<'_> {
-    /// Registers the echo server until the process ends. The room announces `link_key`, unless this is disabled. If the signaling server is in
-    /// this process, it is started first and returned: its start page shows `moqt_url`, the URL of the MOQT echo with its listen host, and the
-    /// data of its clients is charged to `memory_budget`.
+    /// Starts the signaling server in this process on its own thread, if it is enabled. Its start page shows `moqt_url`, the URL of the MOQT
+    /// echo with its listen host.
+    pub fn start_server(
+        &mut self,
+        memory_budget: Arc<MemoryBudget>,
+        moqt_url: Option<MoqtUrl>,
+        stop: &StopToken,
+    ) -> anyhow::Result<Option<ServerThread>> {
+        let Some((listener, address)) = self.server.take() else { return Ok(None) };
+        let dialects = DialectSet::JAMJAM_ONLY;
+        info!(target: "signaling", "server listening on ws://{}", url_authority(&address));
+        let pages = log_signaling_urls(address, false, dialects);
+        let login = Arc::new(login_without_password(address, &pages));
+        let hub = Hub::new(SignalingLimits { dialects, ..SignalingLimits::default() }, os::random_u64s());
+        let connection_limits = ConnectionLimits { memory_budget, ..signaling_limits::default_connection_limits() };
+        let options = SignalingServerConfig { connection_limits, login, moqt_url, ..SignalingServerConfig::default() };
+        signaling::spawn(listener, hub, options, stop).map(Some).context("cannot start a thread")
+    }
+
+    /// Registers the echo server until the process ends. The room announces `link_key`, unless this is disabled.
     pub fn start(
         self,
         echo: &mut EchoServer,
         delay: Duration,
         link_key: Option<[u8; 32]>,
-        moqt_url: Option<MoqtUrl>,
-        memory_budget: Arc<MemoryBudget>,
         stop: &StopToken,
-    ) -> io::Result<StartedRegistration> {
-        // The closure `url` determines the signaling server's URL again before each connection attempt, because the URL of a signaling server
-        // in this process contains this machine's address, which changes when the machine changes networks.
-        let own_server = self.server.as_ref().and_then(|listener| listener.local_addr().ok());
-        let start = |listener| start_signaling_server(listener, memory_budget, moqt_url, stop);
-        let server = self.server.map(start).transpose()?;
+    ) -> anyhow::Result<StartedRegistration> {
         let (sender, mapped_address) = watch::channel(None);
         let mut stun = None;
         if let Some(HostPort { host, port }) = self.options.stun.clone() {
@@ -209,33 +218,19 @@ impl PreparedRegistration<'_> {
         let participant = EchoParticipant::new(&self.options.room_name, delay, AddressCandidates::default())
             .with_link_key(link_key.filter(|_| !self.options.no_link_key).map(|key| STANDARD.encode(key)));
         let text = self.url.to_string();
+        // Determined again before each attempt to connect, because the URL of a signaling server in this process contains this machine's address,
+        // which changes when the machine changes networks.
         let url = Box::new(move || {
-            own_server.and_then(|address| local_signaling_url(address).ok()).unwrap_or_else(|| self.url.clone())
+            let own_server = self.own_server.and_then(|address| local_signaling_url(address).ok());
+            own_server.unwrap_or_else(|| self.url.clone())
         });
         let device = DeviceKey::from_seed(&os::random_secret());
         let (tls, address) = (self.tls, self.own);
         let (first_room, room) = sync_channel(1);
-        Registration { url, tls, device, participant, address, stun, mapped_address, first_room }.spawn(stop)?;
-        Ok(StartedRegistration { server, url: text, room })
+        let registration = Registration { url, tls, device, participant, address, stun, mapped_address, first_room };
+        registration.spawn(stop).context("cannot start a thread")?;
+        Ok(StartedRegistration { url: text, room })
     }
-}
-
-/// Runs a signaling server on its own thread.
-fn start_signaling_server(
-    listener: TcpListener,
-    memory_budget: Arc<MemoryBudget>,
-    moqt_url: Option<MoqtUrl>,
-    stop: &StopToken,
-) -> io::Result<ServerThread> {
-    let address = listener.local_addr()?;
-    let dialects = DialectSet::JAMJAM_ONLY;
-    info!(target: "signaling", "server listening on ws://{}", url_authority(&address));
-    let pages = log_signaling_urls(address, false, dialects);
-    let login = Arc::new(login_without_password(address, &pages));
-    let hub = Hub::new(SignalingLimits { dialects, ..SignalingLimits::default() }, os::random_u64s());
-    let connection_limits = ConnectionLimits { memory_budget, ..signaling_limits::default_connection_limits() };
-    let options = SignalingServerConfig { connection_limits, login, moqt_url, ..SignalingServerConfig::default() };
-    signaling::spawn(listener, hub, options, stop)
 }
 
 /// URL at which the echo server connects to the signaling server in this process. An echo server that listens on all addresses advertises the

@@ -51,17 +51,17 @@ pub struct RoomTargetArgs {
     pub room: Option<String>,
 
     /// File with the room password
-    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_ROOM)]
+    #[arg(long, value_name = "FILE", help_heading = HEADING_ROOM)]
     password_file: Option<PathBuf>,
 
     /// File with the key that proves this device to the server at /v1/signaling [default: a new key]
     ///
     /// The file contains 32 random bytes in base64. If it does not exist, it is created with a new key.
-    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_ROOM)]
+    #[arg(long, value_name = "FILE", help_heading = HEADING_ROOM)]
     device_key: Option<PathBuf>,
 
     /// Print the rooms of the signaling server and exit
-    #[arg(long, hide_short_help = true, help_heading = HEADING_ROOM)]
+    #[arg(long, help_heading = HEADING_ROOM)]
     pub list_rooms: bool,
 
     /// How certificates are verified.

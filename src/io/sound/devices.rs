@@ -7,16 +7,15 @@ use std::time::Duration;
 use cpal::traits::{DeviceTrait, HostTrait};
 use cpal::{ErrorKind, SampleFormat, SupportedBufferSize, SupportedStreamConfigRange};
 
+use super::config::{DeviceConfig, SupportedConfig, select_config};
+use super::list::{DeviceInfo, DeviceList, RateRange, UNKNOWN_FORMAT_HINT};
 use super::microphone::Microphone;
 use super::speaker::{Speaker, SpeakerObserver};
 use super::stream::AlsaErrorCapture;
 use super::{DeviceDirection, DeviceError, NO_DEVICES_HINT};
 use crate::audio::convert::Packetizer;
-use crate::audio::devices::{
-    DeviceConfig, DeviceInfo, DeviceList, DeviceSampleFormat, RateRange, SupportedConfig, UNKNOWN_FORMAT_HINT,
-    select_config,
-};
 use crate::audio::jitter_buffer::{JitterBuffer, JitterBufferConfig};
+use crate::audio::sample_format::DeviceSampleFormat;
 use crate::client::AudioStreamConfig;
 
 /// Whether the device at an index matches a name.

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, SampleFormat, StreamConfig};
 
+use super::config::DeviceConfig;
 use super::stream::{AlsaErrorCapture, close_stream, set_failure};
 use crate::audio::convert::Packetizer;
-use crate::audio::devices::DeviceConfig;
 use crate::audio::quality::SourceQuality;
 use crate::audio::spsc::{CaptureConsumer, CapturedBlock, capture_ring};
 use crate::client::{CaptureResults, PayloadSource, SourcePoll};

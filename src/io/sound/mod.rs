@@ -2,8 +2,10 @@
 //!
 //! Device access requires the feature `mic`, which links the ALSA library on Linux. Without it, every function fails.
 
+pub mod config;
 #[cfg(feature = "mic")]
 mod devices;
+pub mod list;
 #[cfg(feature = "mic")]
 mod microphone;
 #[cfg(not(feature = "mic"))]

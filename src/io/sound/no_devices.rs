@@ -3,9 +3,10 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use super::config::DeviceConfig;
+use super::list::DeviceList;
 use super::{DeviceDirection, DeviceError};
 use crate::audio::convert::Packetizer;
-use crate::audio::devices::{DeviceConfig, DeviceList};
 use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PayloadSource, PlaybackResults, SourcePoll};
 use crate::io::stop::StopToken;
 

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, SampleFormat, StreamConfig};
 
+use super::config::DeviceConfig;
 use super::stream::{close_stream, set_failure};
 use crate::audio::convert::{BYTES_PER_SAMPLE, decode_payload, map_to_device};
-use crate::audio::devices::DeviceConfig;
 use crate::audio::jitter_buffer::{JitterBuffer, JitterBufferConfig, MAX_JITTER_ALLOWANCE};
 use crate::audio::spsc::{PacketConsumer, PacketProducer, PacketRingState, packet_ring};
 use crate::client::{PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, SentAudio, StreamKind};

@@ -1,7 +1,6 @@
 //! `jamjam-dev echo-server` as a process on real sockets.
 
 mod addresses;
-mod atomic_files;
 mod buffer_limits;
 mod check;
 mod check_command;

@@ -4,10 +4,10 @@
 //! slice and appends to a `Vec`. If a stage has nothing to do, the stage is left out or copies its input bit for bit.
 
 pub mod convert;
-pub mod devices;
 pub mod jitter_buffer;
 pub mod placement;
 pub mod quality;
+pub mod sample_format;
 pub mod spsc;
 pub mod wav;
 pub mod wav_writer;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::devices::DeviceSampleFormat;
+use super::sample_format::DeviceSampleFormat;
 use crate::stats::Counter;
 use crate::time::Time;
 

@@ -12,7 +12,7 @@ use super::observer::DropReason;
 use super::reply_store::{NewReplies, ReplyClass};
 use super::server::EchoServer;
 use crate::address::canonical_socket_addr;
-use crate::link::{self, with_room};
+use crate::link::{self, to_opened};
 use crate::node::Receive;
 use crate::time::Time;
 use crate::wire::{
@@ -178,8 +178,8 @@ impl EchoServer {
         source: &Source,
         reply: &[u8],
     ) -> Result<(), DropReason> {
-        let with_room = (source.path.keys.is_some()).then(|| with_room(reply));
-        let reply = with_room.as_deref().unwrap_or(reply);
+        let opened = source.path.keys.is_some().then(|| to_opened(reply));
+        let reply = opened.as_deref().unwrap_or(reply);
         let result = self.replies.push(source, immediate_reply(received, reply), &mut self.admission);
         result.map_err(|(_, reason)| reason)
     }

@@ -6,7 +6,7 @@ use super::links::LinkPolicy;
 use super::observer::DropReason;
 use super::reply_store::{ReplyClass, ReplyPath};
 use super::server::EchoServer;
-use crate::link::{ControlAction, KeyId, OVERHEAD, OpenError, PublicHalf, payload_range};
+use crate::link::{ControlAction, KeyId, OVERHEAD, OpenError, PublicHalf, to_plain};
 use crate::node::Receive;
 use crate::time::Time;
 use crate::wire::{HEADER_LEN, Header, KeepaliveAction, PING_PAYLOAD_LEN, PacketType, PingPayload, keepalive_action};
@@ -180,23 +180,16 @@ impl EchoServer {
         opened: &mut Vec<u8>,
     ) -> Result<(), Dropped> {
         if header.packet_type != PacketType::Audio {
-            remove_room(opened);
+            to_plain(opened);
             return self.handle_immediate(received, source, header, opened);
         }
         // The sealed bytes never repeat, unlike the opened bytes of a client that starts again with silence.
         let result = self.handle_single_audio(received, source, header, sealed, opened);
         if self.observer.is_some() {
-            remove_room(opened);
+            to_plain(opened);
         }
         result
     }
-}
-
-/// Removes the counter and the tag of an opened packet.
-fn remove_room(opened: &mut Vec<u8>) {
-    let payload = payload_range(opened.len());
-    opened.copy_within(payload, HEADER_LEN);
-    opened.truncate(opened.len() - OVERHEAD);
 }
 
 /// The LATENCY_PING after which a newer client sends plain AUDIO.

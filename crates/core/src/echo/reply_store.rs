@@ -21,7 +21,7 @@ pub(super) struct ReplyPath {
     pub(super) is_limited: bool,
     /// Part of the keyed digest of the source's network ([`source_network`]). Networks with equal digests share their limits.
     pub(super) network: u32,
-    /// The keys that seal the replies. The stored bytes then have room for it ([`link::with_room`](crate::link::with_room)).
+    /// The keys that seal the replies. The stored bytes are then laid out like an opened datagram.
     pub(super) keys: Option<KeyId>,
 }
 

@@ -11,5 +11,5 @@ mod sealing;
 mod session;
 
 pub use keys::{Agreement, LinkKey, PublicHalf, derive, exchange, is_signed_by, parse_link_key, public_key};
-pub use sealing::{OVERHEAD, OpenError, Opener, Sealer, payload_range, with_room};
+pub use sealing::{OVERHEAD, OpenError, Opener, Sealer, payload_range, to_opened, to_plain};
 pub use session::{ControlAction, KeyId, Opened, Session};

@@ -35,13 +35,23 @@ pub fn payload_range(len: usize) -> Range<usize> {
     HEADER_LEN + COUNTER_LEN..len - TAG_LEN
 }
 
-/// A plain datagram with room for the counter and the tag, so that [`Sealer::seal`] can seal it.
-pub fn with_room(plain: &[u8]) -> Vec<u8> {
+/// A plain datagram in the layout of an opened one, with unset counter and tag, so that [`Sealer::seal`] can seal it.
+pub fn to_opened(plain: &[u8]) -> Vec<u8> {
     let (header, payload) = plain.split_at(HEADER_LEN);
     [header, &[0; COUNTER_LEN], payload, &[0; TAG_LEN]].concat()
 }
 
-/// The parts of a datagram that has room for a counter and a tag.
+/// Removes the counter and the tag of an opened datagram.
+///
+/// # Panics
+/// Panics if the datagram is shorter than [`HEADER_LEN`] + [`OVERHEAD`].
+pub fn to_plain(opened: &mut Vec<u8>) {
+    let payload = payload_range(opened.len());
+    opened.copy_within(payload, HEADER_LEN);
+    opened.truncate(opened.len() - OVERHEAD);
+}
+
+/// The parts of an opened or sealed datagram.
 struct Parts<'a> {
     header: &'a mut [u8; HEADER_LEN],
     counter: &'a mut [u8; COUNTER_LEN],
@@ -82,13 +92,13 @@ impl Sealer {
         self.next_counter - 1
     }
 
-    /// Seals an opened datagram or the result of [`with_room`] in place. Sets the flag for sealed packets.
+    /// Seals an opened datagram or the result of [`to_opened`] in place. Sets the flag for sealed packets.
     ///
     /// # Panics
     /// Panics if the datagram is shorter than [`HEADER_LEN`] + [`OVERHEAD`].
     pub fn seal(&mut self, datagram: &mut [u8]) {
         let counter = self.take_counter();
-        let parts = Parts::of(datagram).expect("the datagram has room for a counter and a tag");
+        let parts = Parts::of(datagram).expect("the datagram has a counter and a tag");
         parts.header[HEADER_LEN - 1] |= FLAG_SEALED as u8;
         *parts.counter = counter.to_be_bytes();
         let sealed = self.cipher.encrypt_inout_detached(&nonce(counter).into(), parts.header, parts.payload.into());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::loss_report::{CountSample, TimedReport};
-use super::results::StreamKind;
+use super::stream_kind::StreamKind;
 use jamjam_core::time::{MIN_PAUSE, Pause, Time, saturating_nanos};
 
 /// The resolution of the server's reports.

@@ -14,10 +14,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::results::StreamKind;
-use jamjam_core::link::{
-    LinkKey, OVERHEAD, OpenError, Opener, Sealer, derive, is_signed_by, payload_range, public_key, with_room,
-};
+use super::stream_kind::StreamKind;
+use jamjam_core::link::{LinkKey, OpenError, Opener, Sealer, derive, is_signed_by, public_key, to_opened, to_plain};
 use jamjam_core::node::{SendStatus, Transmit, TransmitSink};
 use jamjam_core::time::{Time, saturating_nanos};
 use jamjam_core::wire::{self, FLAG_SEALED, HEADER_LEN, Header, PacketType, PingPayload};
@@ -326,7 +324,7 @@ impl ClientLink {
     /// The packet as it is sent.
     fn sealed(&mut self, plain: &[u8]) -> Vec<u8> {
         let Some(keys) = self.keys.get_mut(self.current) else { return plain.to_vec() };
-        let mut packet = with_room(plain);
+        let mut packet = to_opened(plain);
         keys.sealer.seal(&mut packet);
         packet
     }
@@ -398,9 +396,7 @@ impl ClientLink {
             results.is_encrypted = true;
             results.setup_ns = self.started_at.map(|started_at| saturating_nanos(at.duration_since(started_at)));
         }
-        let payload = payload_range(packet.len());
-        packet.copy_within(payload, HEADER_LEN);
-        packet.truncate(packet.len() - OVERHEAD);
+        to_plain(&mut packet);
         packet[HEADER_LEN - 1] &= !(FLAG_SEALED as u8);
         Some(packet)
     }

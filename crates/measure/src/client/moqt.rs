@@ -4,12 +4,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::RunConfig;
 use super::connection_results::{MoqtConnectTimes, MoqtFailure, MoqtResults};
-use super::live_figures::{LiveFigures, LiveSnapshot, UnfinishedResults};
+use super::live_figures::{LiveFigures, UnfinishedResults};
+use super::live_snapshot::LiveSnapshot;
 use super::reply::{INTACT_DIGEST, ReceivedReply};
-use super::results::{PacketObserver, RunResults, StopSignal, StreamKind};
+use super::results::{PacketObserver, RunResults, StopSignal};
+use super::run_config::RunConfig;
 use super::sent_packets::PacketTracker;
+use super::stream_kind::StreamKind;
 use jamjam_core::stats::GroupOutcomes;
 use jamjam_core::time::{Time, saturating_nanos};
 use jamjam_moqt::client::{FIRST_GROUP_SEQUENCE, MoqtClientEvent, MoqtRunOutcome};

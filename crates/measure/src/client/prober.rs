@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::reply::{reply_digest, write_request};
-use super::results::{AudioResults, RunKind, StreamKind};
+use super::results::{AudioResults, RunKind};
 use super::run::{ClientNode, Workload, WorkloadStep};
 use super::schedule::RequestSchedule;
 use super::sent_packets::PacketTracker;
+use super::stream_kind::StreamKind;
 use jamjam_core::node::TransmitSink;
 use jamjam_core::time::Time;
 use jamjam_core::wire::{Header, PacketType, SAMPLE_RATE};

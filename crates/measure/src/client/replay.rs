@@ -6,11 +6,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::RunConfig;
 use super::hosts::HostLog;
 use super::reply::{INTACT_DIGEST, ReceivedReply};
-use super::results::{PacketOutcome, RecordedPacket, RunResults, StreamKind};
+use super::results::{PacketOutcome, RecordedPacket, RunResults};
+use super::run_config::RunConfig;
 use super::sent_packets::{PacketTracker, SentPackets};
+use super::stream_kind::StreamKind;
 use jamjam_core::stats::{FinalOutcome, StreamStats};
 use jamjam_core::time::Time;
 

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
-use super::results::StreamKind;
+use super::stream_kind::StreamKind;
 use jamjam_core::time::Time;
 use jamjam_core::wire::{self, Header, PING_PAYLOAD_LEN, PacketType, PingPayload};
 

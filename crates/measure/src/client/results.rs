@@ -11,12 +11,12 @@ use super::connection_results::{MoqtResults, WebSocketResults};
 use super::hosts::{PauseResults, ServerResults};
 use super::link::LinkResults;
 use super::loss_report::{LossReport, missing_packets};
+use super::stream_kind::StreamKind;
 use jamjam_core::audio::jitter_buffer::JitterBufferStats;
 use jamjam_core::audio::quality::{AudioQuality, SourceQuality};
 use jamjam_core::echo::Counters;
 use jamjam_core::stats::{DriftEstimate, HostTiming, PacingStats, StreamStats};
 use jamjam_core::time::Time;
-use jamjam_core::wire::PacketType;
 
 /// The subcommand of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,42 +35,6 @@ impl RunKind {
         match self {
             Self::Send => "send",
             Self::Probe => "probe",
-        }
-    }
-}
-
-/// The streams of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StreamKind {
-    /// AUDIO packets, echoed after the server delay.
-    Audio,
-    /// `LATENCY_PING`, answered by `LATENCY_PONG`. Over WebSocket, the requests and responses of the dialect; over MOQT, the
-    /// frames.
-    #[default]
-    Ping,
-    /// KEEPALIVE, echoed without delay.
-    Keepalive,
-}
-
-impl StreamKind {
-    /// All kinds, in the column order of the report.
-    pub const ALL: [Self; 3] = [Self::Audio, Self::Ping, Self::Keepalive];
-
-    /// Type of the sent packets.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Audio => PacketType::Audio.name(),
-            Self::Ping => PacketType::LatencyPing.name(),
-            Self::Keepalive => PacketType::Keepalive.name(),
-        }
-    }
-
-    /// Type of the reply packets.
-    pub(crate) const fn reply_name(self) -> &'static str {
-        match self {
-            Self::Ping => PacketType::LatencyPong.name(),
-            Self::Audio | Self::Keepalive => self.name(),
         }
     }
 }

@@ -6,16 +6,18 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::RunConfig;
 use super::hosts::{HostLog, ServerResults};
 use super::impairing_sink::ImpairingSink;
 use super::link::{ClientLink, LinkConfig, SealingSink};
-use super::live_figures::{LiveFigures, LiveSnapshot, UnfinishedResults};
+use super::live_figures::{LiveFigures, UnfinishedResults};
+use super::live_snapshot::LiveSnapshot;
 use super::loss_report::{LossReportRequester, missing_packets};
 use super::port_errors::PortErrors;
 use super::reply::{ReceivedReply, parse_reply};
-use super::results::{AudioResults, PacketObserver, RunKind, RunResults, StreamKind, WaitResult};
+use super::results::{AudioResults, PacketObserver, RunKind, RunResults, WaitResult};
+use super::run_config::RunConfig;
 use super::sent_packets::PacketTracker;
+use super::stream_kind::StreamKind;
 use super::wait_for_server::WaitForServer;
 use jamjam_core::echo::EchoServer;
 use jamjam_core::link::OVERHEAD;
@@ -270,14 +272,6 @@ impl<S: Workload> ClientNode<S> {
         }
     }
 
-    fn request_baseline_or_start(&mut self, now: Time) {
-        if self.loss_report_requester.as_ref().is_some_and(|requester| requester.reports_counts) {
-            self.phase = Phase::AwaitingBaseline;
-        } else {
-            self.start_sending(now);
-        }
-    }
-
     /// Returns whether `datagram` is a response to a query. Records what the server reported about itself.
     fn handle_server_report(&mut self, datagram: &[u8], received_at: Time) -> bool {
         let Some(requester) = &mut self.loss_report_requester else { return false };
@@ -301,6 +295,58 @@ impl<S: Workload> ClientNode<S> {
         self.live_figures.supply_results(|| self.results_so_far("", Some(now)));
     }
 
+    fn begin(&mut self, now: Time) {
+        let Phase::New = self.phase else { return };
+        match self.tracker.config.wait_for {
+            _ if self.link.is_some() => self.phase = Phase::SettingUpLink,
+            Some(timeout) => self.phase = Phase::WaitingForServer(WaitForServer::start(now, timeout)),
+            None => self.request_baseline_or_start(now),
+        }
+    }
+
+    fn poll_link_setup(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+        let (Phase::SettingUpLink, Some(link)) = (&self.phase, &mut self.link) else { return };
+        let peer = self.tracker.config.peer;
+        if link.is_settled() {
+            // The server must not count packets of the set-up after its first response.
+            if link.flush(peer, sink) == SendStatus::Sent {
+                self.request_baseline_or_start(now);
+            }
+        } else {
+            link.poll_transmit(now, peer, self.port_errors.total > 0, sink);
+            if link.results.failure.is_some() {
+                self.phase = Phase::Finished;
+            }
+        }
+    }
+
+    fn poll_wait_for_server(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+        if let Phase::WaitingForServer(wait) = &mut self.phase
+            && let Some(timed_out) = wait.poll(now, self.tracker.config.peer, sink)
+        {
+            self.readiness_wait = Some(timed_out);
+            self.phase = Phase::Finished;
+        }
+    }
+
+    fn request_baseline_or_start(&mut self, now: Time) {
+        if self.loss_report_requester.as_ref().is_some_and(|requester| requester.reports_counts) {
+            self.phase = Phase::AwaitingBaseline;
+        } else {
+            self.start_sending(now);
+        }
+    }
+
+    /// Sends the first query of `--loss-direction`. Without a response, the run starts at its time-out.
+    fn poll_baseline(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+        let Phase::AwaitingBaseline = self.phase else { return };
+        let peer = self.tracker.config.peer;
+        let requester = self.loss_report_requester.as_mut();
+        if !requester.is_some_and(|requester| requester.baseline.poll_transmit(now, peer, sink)) {
+            self.start_sending(now);
+        }
+    }
+
     fn start_sending(&mut self, now: Time) {
         self.started = Some(now);
         // Only a failed wait reports its pauses.
@@ -310,6 +356,93 @@ impl<S: Workload> ClientNode<S> {
             requester.start(now);
         }
         self.phase = Phase::Sending(now);
+    }
+
+    /// Sends due packets, and the periodic queries beside them.
+    fn poll_workload(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+        let Phase::Sending(_) = self.phase else { return };
+        let path = self.impaired_path.as_mut();
+        let mut impairing = path.map(|path| ImpairingSink { path, now, sink: &mut *sink });
+        let sink: &mut dyn TransmitSink = match &mut impairing {
+            Some(impairing) => impairing,
+            None => &mut *sink,
+        };
+        let step = match &mut self.link {
+            Some(link) => self.workload.poll_transmit(now, &mut self.tracker, &mut SealingSink { link, now, sink }),
+            None => self.workload.poll_transmit(now, &mut self.tracker, sink),
+        };
+        self.is_blocked = step == WorkloadStep::WouldBlock;
+        match step {
+            WorkloadStep::WouldBlock => {}
+            WorkloadStep::NextDue(due) => {
+                let (sent, peer) = (self.tracker.sent(), self.tracker.config.peer);
+                let requester = self.loss_report_requester.as_mut();
+                let next_query = requester.and_then(|requester| requester.poll_periodic(now, sent, peer, sink));
+                self.phase = Phase::Sending(next_query.map_or(due, |query| due.min(query)));
+            }
+            WorkloadStep::Done => self.phase = Phase::FinalWait { complete_at: None, next_poll: now },
+        }
+    }
+
+    /// Sends AUDIO that the impairment has delayed. Returns until when more of it waits.
+    fn poll_impaired_path(&mut self, now: Time, sink: &mut dyn TransmitSink) -> Option<Time> {
+        let path = self.impaired_path.as_mut()?;
+        path.poll_transmit(now, sink);
+        path.next_deadline()
+    }
+
+    /// Ends the run when all replies have arrived or timed out, and the last query is answered.
+    fn poll_final_wait(&mut self, now: Time, delayed_until: Option<Time>, sink: &mut dyn TransmitSink) {
+        let Phase::FinalWait { complete_at, next_poll } = &mut self.phase else { return };
+        let RunConfig { peer, timeout, .. } = self.tracker.config;
+        // After a pause, the replies that arrived meanwhile are still to be read.
+        let resumed = self.tracker.hosts.this.resumed_at().map_or(Time::ZERO, |at| at + timeout);
+        let complete = self.tracker.is_complete() && delayed_until.is_none();
+        let deadline = self.tracker.deadline().unwrap_or(now).max(resumed).max(delayed_until.unwrap_or_default());
+        // The run is over at `deadline`, or after the last reply and the wait for duplicates, whichever comes first.
+        *complete_at = complete.then(|| complete_at.unwrap_or(now));
+        let ends_at = complete_at.map_or(deadline, |at| deadline.min(at + DUPLICATE_WAIT));
+        let is_over = now >= ends_at && delayed_until.is_none();
+        let sent = self.tracker.sent();
+        let mut next_query = None;
+        if let Some(requester) = &mut self.loss_report_requester {
+            if complete || requester.baseline.response.is_none() {
+                // Nothing waits for the response.
+                requester.poll_complete(now, sent, peer, sink);
+            }
+            // If all replies arrived, there is no loss to split by direction.
+            if !complete {
+                next_query = requester.poll_final(now, sent, (deadline, timeout), peer, sink);
+            }
+        }
+        *next_poll = match next_query {
+            Some(at) if is_over => at,
+            Some(at) => at.min(ends_at),
+            None => ends_at,
+        };
+        if is_over && next_query.is_none() {
+            self.finish(now);
+        }
+    }
+
+    /// Sends the last query of an interrupted run. If it is answered, there is nothing left to wait for.
+    fn poll_last_query(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+        let (Phase::Interrupted(next_poll), Some(requester)) = (&mut self.phase, &mut self.loss_report_requester)
+        else {
+            return;
+        };
+        let RunConfig { peer, timeout, .. } = self.tracker.config;
+        let sent = self.tracker.sent();
+        // The deadline `now` makes the query start immediately.
+        *next_poll = requester.poll_final(now, sent, (now, timeout), peer, sink).unwrap_or(Time::ZERO);
+    }
+
+    /// Sends the packets of the link itself beside those of the workload.
+    fn poll_link(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+        let may_send = self.is_counting() && !self.is_blocked;
+        if let Some(link) = self.link.as_mut().filter(|_| may_send) {
+            self.is_blocked = link.poll_transmit(now, self.tracker.config.peer, false, sink) == SendStatus::WouldBlock;
+        }
     }
 }
 
@@ -363,109 +496,18 @@ impl<S: Workload> Node for ClientNode<S> {
         }
     }
 
+    /// Calls each phase in its order: a phase that ends is followed by the next one at once.
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
-        let RunConfig { peer, timeout, wait_for, .. } = self.tracker.config;
         self.detect_pause(now, None);
-        if let Phase::New = self.phase {
-            match wait_for {
-                _ if self.link.is_some() => self.phase = Phase::SettingUpLink,
-                Some(timeout) => self.phase = Phase::WaitingForServer(WaitForServer::start(now, timeout)),
-                None => self.request_baseline_or_start(now),
-            }
-        }
-        if let Phase::SettingUpLink = self.phase
-            && let Some(link) = &mut self.link
-        {
-            if link.is_settled() {
-                // The server must not count packets of the set-up after its first response.
-                if link.flush(peer, sink) == SendStatus::Sent {
-                    self.request_baseline_or_start(now);
-                }
-            } else {
-                link.poll_transmit(now, peer, self.port_errors.total > 0, sink);
-                if link.results.failure.is_some() {
-                    self.phase = Phase::Finished;
-                }
-            }
-        }
-        if let Phase::WaitingForServer(wait) = &mut self.phase
-            && let Some(timed_out) = wait.poll(now, peer, sink)
-        {
-            self.readiness_wait = Some(timed_out);
-            self.phase = Phase::Finished;
-        }
-        if let Phase::AwaitingBaseline = self.phase
-            && !self.loss_report_requester.as_mut().is_some_and(|query| query.baseline.poll_transmit(now, peer, sink))
-        {
-            self.start_sending(now);
-        }
-        if let Phase::Sending(_) = self.phase {
-            let path = self.impaired_path.as_mut();
-            let mut impairing = path.map(|path| ImpairingSink { path, now, sink: &mut *sink });
-            let sink: &mut dyn TransmitSink = match &mut impairing {
-                Some(impairing) => impairing,
-                None => &mut *sink,
-            };
-            let step = match &mut self.link {
-                Some(link) => self.workload.poll_transmit(now, &mut self.tracker, &mut SealingSink { link, now, sink }),
-                None => self.workload.poll_transmit(now, &mut self.tracker, sink),
-            };
-            self.is_blocked = step == WorkloadStep::WouldBlock;
-            match step {
-                WorkloadStep::WouldBlock => {}
-                WorkloadStep::NextDue(due) => {
-                    let sent = self.tracker.sent();
-                    let requester = self.loss_report_requester.as_mut();
-                    let next_query = requester.and_then(|requester| requester.poll_periodic(now, sent, peer, sink));
-                    self.phase = Phase::Sending(next_query.map_or(due, |query| due.min(query)));
-                }
-                WorkloadStep::Done => self.phase = Phase::FinalWait { complete_at: None, next_poll: now },
-            }
-        }
-        let mut delayed_until = None;
-        if let Some(path) = &mut self.impaired_path {
-            path.poll_transmit(now, sink);
-            delayed_until = path.next_deadline();
-        }
-        if let Phase::FinalWait { complete_at, next_poll } = &mut self.phase {
-            // After a pause, the replies that arrived meanwhile are still to be read.
-            let resumed = self.tracker.hosts.this.resumed_at().map_or(Time::ZERO, |at| at + timeout);
-            let complete = self.tracker.is_complete() && delayed_until.is_none();
-            let deadline = self.tracker.deadline().unwrap_or(now).max(resumed).max(delayed_until.unwrap_or_default());
-            // The run is over at `deadline`, or after the last reply and the wait for duplicates, whichever comes first.
-            *complete_at = complete.then(|| complete_at.unwrap_or(now));
-            let ends_at = complete_at.map_or(deadline, |at| deadline.min(at + DUPLICATE_WAIT));
-            let is_over = now >= ends_at && delayed_until.is_none();
-            let sent = self.tracker.sent();
-            let mut next_query = None;
-            if let Some(requester) = &mut self.loss_report_requester {
-                if complete || requester.baseline.response.is_none() {
-                    // Nothing waits for the response.
-                    requester.poll_complete(now, sent, peer, sink);
-                }
-                // If all replies arrived, there is no loss to split by direction.
-                if !complete {
-                    next_query = requester.poll_final(now, sent, (deadline, timeout), peer, sink);
-                }
-            }
-            *next_poll = match next_query {
-                Some(at) if is_over => at,
-                Some(at) => at.min(ends_at),
-                None => ends_at,
-            };
-            if is_over && next_query.is_none() {
-                self.finish(now);
-            }
-        }
-        if let (Phase::Interrupted(next_poll), Some(requester)) = (&mut self.phase, &mut self.loss_report_requester) {
-            let sent = self.tracker.sent();
-            // The deadline `now` makes the query start immediately. If the query is answered, there is nothing left to wait for.
-            *next_poll = requester.poll_final(now, sent, (now, timeout), peer, sink).unwrap_or(Time::ZERO);
-        }
-        let may_send = self.is_counting() && !self.is_blocked;
-        if let Some(link) = self.link.as_mut().filter(|_| may_send) {
-            self.is_blocked = link.poll_transmit(now, peer, false, sink) == SendStatus::WouldBlock;
-        }
+        self.begin(now);
+        self.poll_link_setup(now, sink);
+        self.poll_wait_for_server(now, sink);
+        self.poll_baseline(now, sink);
+        self.poll_workload(now, sink);
+        let delayed_until = self.poll_impaired_path(now, sink);
+        self.poll_final_wait(now, delayed_until, sink);
+        self.poll_last_query(now, sink);
+        self.poll_link(now, sink);
         self.publish_figures(now);
     }
 

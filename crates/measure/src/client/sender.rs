@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use super::reply::{reply_digest, write_request};
-use super::results::{AudioResults, CaptureResults, RunKind, StreamKind};
+use super::results::{AudioResults, CaptureResults, RunKind};
 use super::run::{ClientNode, Workload, WorkloadStep};
 use super::schedule::{Schedule, overdue};
 use super::sent_packets::PacketTracker;
+use super::stream_kind::StreamKind;
 use jamjam_core::audio::quality::SourceQuality;
 use jamjam_core::node::{DriverWaker, MAX_SENDS_PER_POLL, SendStatus, TransmitSink};
 use jamjam_core::time::{Time, saturating_nanos};

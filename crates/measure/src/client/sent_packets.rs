@@ -7,13 +7,12 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::RunConfig;
 use super::hosts::Hosts;
-use super::live_figures::{LiveCounts, LiveSnapshot};
+use super::live_snapshot::{LiveCounts, LiveSnapshot};
 use super::reply::ReceivedReply;
-use super::results::{
-    PacketEvent, PacketObserver, PacketOutcome, RecordedPacket, ScheduleResults, SentAudio, StreamKind,
-};
+use super::results::{PacketEvent, PacketObserver, PacketOutcome, RecordedPacket, ScheduleResults, SentAudio};
+use super::run_config::RunConfig;
+use super::stream_kind::StreamKind;
 use jamjam_core::node::{SendStatus, Transmit, TransmitSink};
 use jamjam_core::stats::{FinalOutcome, History, PacingStats, Reordering, StreamStats};
 use jamjam_core::time::{Time, saturating_nanos};

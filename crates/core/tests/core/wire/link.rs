@@ -2,7 +2,7 @@
 
 use test_support::link_vectors::{bytes, key, list, vectors};
 
-use jamjam_core::link::{Agreement, LinkKey, OpenError, PublicHalf, exchange, payload_range, with_room};
+use jamjam_core::link::{Agreement, LinkKey, OpenError, PublicHalf, exchange, payload_range, to_opened};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -42,7 +42,7 @@ fn golden_packets_open_and_are_sealed_to_the_same_bytes() {
             if counter < 10_000 {
                 (0..counter).for_each(|_| _ = sender.sealer.take_counter());
                 let plain = [&wire[..12], &bytes(entry, "plain")].concat();
-                let mut datagram = with_room(&plain);
+                let mut datagram = to_opened(&plain);
                 sender.sealer.seal(&mut datagram);
                 assert_eq!(datagram, wire, "{entry}");
                 sealed += 1;
@@ -93,7 +93,7 @@ proptest! {
         let public = |own| agree(own, [9; 32]).own_key;
         let (mut sender, mut receiver) = (agree(low, public(high)), agree(high, public(low)));
         let header = [&[1, kind][..], &sequence.to_be_bytes(), &[0; 4], &flags.to_be_bytes()].concat();
-        let mut sealed = with_room(&[&header[..], &payload].concat());
+        let mut sealed = to_opened(&[&header[..], &payload].concat());
         sender.sealer.seal(&mut sealed);
         let mut changed = sealed.clone();
         let bit = index.index(sealed.len() * 8);

@@ -1,0 +1,46 @@
+//! The configuration of a run.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::stream_kind::StreamKind;
+
+/// Configuration of a run.
+#[derive(Clone, Debug)]
+pub struct RunConfig {
+    /// Address of the server. Datagrams from other addresses count as stray, unless the workload accepts them.
+    pub peer: SocketAddr,
+    /// The stream whose results are checked against the limits and shown in the live view.
+    pub evaluated_stream: StreamKind,
+    /// Configured delay of the server for AUDIO, if given.
+    pub server_delay: Option<Duration>,
+    /// Before the first echo arrives, an AUDIO packet times out after this time plus `timeout`.
+    pub first_echo_timeout: Duration,
+    /// Time-out of a packet. Once the stream has received a reply, the stream's minimum RTT is added.
+    pub timeout: Duration,
+    /// Whether replies are expected.
+    pub replies_expected: bool,
+    /// Maximum time to wait for the server before counting starts; `None` to start immediately.
+    pub wait_for: Option<Duration>,
+    /// Random bits for the transaction IDs of the queries to the server; `None` to send none.
+    pub loss_report_nonce: Option<u128>,
+    /// `--loss-direction`: counting starts only after the first query, and the results contain the counts of the server.
+    pub loss_direction: bool,
+}
+
+impl RunConfig {
+    /// A run that expects replies. It starts at once and sends no queries.
+    pub fn new(peer: SocketAddr, evaluated_stream: StreamKind, timeout: Duration) -> Self {
+        Self {
+            peer,
+            evaluated_stream,
+            server_delay: None,
+            first_echo_timeout: Duration::ZERO,
+            timeout,
+            replies_expected: true,
+            wait_for: None,
+            loss_report_nonce: None,
+            loss_direction: false,
+        }
+    }
+}
