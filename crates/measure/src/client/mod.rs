@@ -41,9 +41,9 @@ pub use replay::{ReplayError, StreamCounts, replay};
 pub use reply::ReceivedReply;
 pub use request_matcher::RequestMatcher;
 pub use results::{
-    AudioResults, CaptureResults, DelayEstimate, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults,
-    RecordedPacket, RunKind, RunOrigin, RunResults, ScheduleResults, SentAudio, SentImpairment, ServerDelay,
-    StopSignal, StreamKind, WaitResult,
+    AudioPicture, AudioResults, CaptureResults, DelayEstimate, PacketEvent, PacketObserver, PacketOutcome,
+    PlaybackResults, RecordedPacket, RunKind, RunOrigin, RunResults, ScheduleResults, SentAudio, SentImpairment,
+    ServerDelay, StopSignal, StreamKind, WaitResult,
 };
 pub use run::{ClientNode, Workload, WorkloadStep};
 pub use schedule::Schedule;
