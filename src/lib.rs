@@ -29,7 +29,9 @@
 //! | | [`rate_limit`], [`log_throttle`], [`memory_budget`] | limits that several servers share |
 //! | `jamjam-moqt` | [`moqt`] | MOQT messages, sessions, echo and client |
 //! | `jamjam-signaling` | [`signaling`] | the signaling server: hub, rooms, one module per dialect, and a client for jamjam rooms |
-//! | `jamjam-measure` | [`client`], [`report`], [`check`] | the audio sender and the prober; limits, findings and output formats; check of clients |
+//! | `jamjam-measure` | [`client`], [`run_record`] | the audio sender and the prober; the file of a recorded run |
+//! | | [`report`], [`diagnosis`] | figures, limits, output formats; what is wrong, and what to do |
+//! | | [`check`], [`machine`] | check of clients, and of this machine |
 //! | `jamjam-dev` | [`io`], [`cli`], [`testing`] | sockets, clocks, files, devices, HTTP, TLS; options and output; servers for tests |
 //!
 //! The first four crates are pure: they consist of state machines that receive events with their time, and return data with the time at
@@ -67,6 +69,6 @@ pub use jamjam_core::{
     address, audio, echo, impairment, link, log_throttle, memory_budget, node, rate_limit, sanitize, stats, time,
     units, wire,
 };
-pub use jamjam_measure::{check, client, report};
+pub use jamjam_measure::{check, client, diagnosis, machine, report, run_record};
 pub use jamjam_moqt as moqt;
 pub use jamjam_signaling as signaling;

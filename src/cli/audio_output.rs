@@ -12,11 +12,10 @@ use super::values::{OutputFile, output_file_parser, parse_millis};
 use crate::audio::jitter_buffer::MAX_JITTER_ALLOWANCE;
 use crate::audio::quality::{Analyzer, PacketFormat};
 use crate::audio::waveform::Waveform;
-use crate::client::AudioStreamConfig;
+use crate::client::{AudioPicture, AudioStreamConfig};
 use crate::io::recorder::{self, AudioSinks, Recorder, RecorderDrops, RecorderQueue, Recording};
 use crate::io::sound::{self, DeviceDirection, Speaker, SpeakerObserver};
 use crate::io::stop::StopToken;
-use crate::report::run_record::AudioPicture;
 use crate::stats::Counter;
 
 const HEADING: &str = "Returned audio";

@@ -149,7 +149,7 @@ impl SharedCheck {
         let findings = live.check.take_new_findings(now);
         drop(live);
         for (source, finding) in findings {
-            let (rule, finding, is_note) = (finding.rule, finding.message, finding.severity == Severity::Note);
+            let (rule, finding, is_note) = (finding.code, &finding.message, finding.severity == Severity::Note);
             if is_note {
                 info!(target: "echo", source = %source, rule, finding, "note about a client");
             } else {

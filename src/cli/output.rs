@@ -12,12 +12,11 @@ use anyhow::Context;
 use super::run_origin;
 use super::values::{OutputFile, output_file_parser};
 use crate::check::CheckResult;
-use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
+use crate::client::{AudioPicture, RunKind, RunResults, StopSignal, StreamKind};
 use crate::io::http::body::PAGE_STYLE;
 use crate::io::stop::StopToken;
 use crate::io::{clock, files, status_line};
 use crate::report::limits::Limits;
-use crate::report::run_record::AudioPicture;
 use crate::report::{Report, html, junit, markdown};
 use crate::sanitize::sanitize_lines;
 

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 
 use super::output::print_bytes;
-use crate::client::{LiveSnapshot, PacketEvent, PacketObserver, RecordedPacket, RunResults};
+use crate::client::{AudioPicture, LiveSnapshot, PacketEvent, PacketObserver, RecordedPacket, RunResults};
 use crate::io::files;
 use crate::report::json::{self, JsonLine};
-use crate::report::run_record::{self, AudioPicture, RecordedOptions};
+use crate::run_record::{self, RecordedOptions};
 use crate::stats::Counter;
 use crate::time::Time;
 

@@ -12,7 +12,7 @@ use super::values::{DEFAULT_SIGNALING_PORT, use_color};
 use crate::io::machine::{self, KernelFiles, TimingRun};
 use crate::io::status_line::StatusLine;
 use crate::io::stop::StopToken;
-use crate::report::machine::MachineReport;
+use crate::machine::MachineReport;
 use crate::{moqt, wire};
 
 /// Time between two checks whether the measurement has ended.

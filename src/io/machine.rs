@@ -15,7 +15,7 @@ use super::udp::{
 };
 use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, Prober, RunConfig, StreamKind};
 use crate::io::local_socket::LocalSocketOptions;
-use crate::report::machine::{ClockSource, CpuFrequency, InterfaceAddress, MachineFacts, PortUse, ReceiveBuffer};
+use crate::machine::{ClockSource, CpuFrequency, InterfaceAddress, MachineFacts, PortUse, ReceiveBuffer};
 use crate::stats::HostTiming;
 
 /// Number of packets of the timing run: enough for a 99th percentile, short enough to wait for.

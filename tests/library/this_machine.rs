@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use jamjam_dev::io::machine::KernelFiles;
-use jamjam_dev::report::machine::{
+use jamjam_dev::machine::{
     Check, ClockSource, CpuFrequency, InterfaceAddress, MachineFacts, MachineReport, PortUse, ReceiveBuffer, Status,
 };
 use jamjam_dev::stats::HostTiming;

@@ -81,6 +81,28 @@ pub fn escape_html_prose(text: &str) -> String {
     parts.map(|(index, part)| if index % 2 == 0 { part } else { format!("<code>{part}</code>") }).collect()
 }
 
+/// Escapes text for Markdown, so that it has no special meaning there or in HTML. Control characters become spaces.
+pub fn escape_markdown(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            letter if letter.is_control() => escaped.push(' '),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '#' | '!' => escaped.extend(['\\', letter]),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '&' => escaped.push_str("&amp;"),
+            letter => escaped.push(letter),
+        }
+    }
+    escaped
+}
+
+/// The same for text that this program wrote, in which backticks mark code.
+pub fn escape_markdown_prose(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    parts.map(|(index, part)| if index % 2 == 0 { escape_markdown(part) } else { format!("`{part}`") }).collect()
+}
+
 /// Truncates `text` to at most `max_bytes` bytes, at a character boundary.
 pub fn truncate_bytes(mut text: String, max_bytes: usize) -> String {
     text.truncate(prefix(&text, max_bytes).len());

@@ -39,7 +39,7 @@ mod work_limiter;
 use dialect_handler::DialectHandler;
 
 pub use activity_log::{ActivityEntry, ActivityKind, ActivityOutcome};
-pub use close_code::{CloseCode, CloseDiagnosis, ClosePhase, diagnose};
+pub use close_code::CloseCode;
 pub use control_surface::{
     CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom, MAX_VISUALIZATION_VALUES,
 };

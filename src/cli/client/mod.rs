@@ -32,13 +32,12 @@ use super::target::{LOCAL_ECHO_SERVER, Target};
 use super::values::{
     ClientLinkMode, driver_parser, format_size, parse_millis, parse_percent, parse_seconds, profile_parser, use_color,
 };
-use crate::client::{RunConfig, RunKind, RunResults, StopSignal, StreamKind};
+use crate::client::{AudioPicture, RunConfig, RunKind, RunResults, StopSignal, StreamKind};
 use crate::echo::DEFAULT_DELAY;
 use crate::io::os;
 use crate::io::udp::{Backend, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
 use crate::report::json::{self, JsonLine};
 use crate::report::limits::{Limits, Profile};
-use crate::report::run_record::AudioPicture;
 use crate::report::{Report, html, text, wrap};
 use crate::time::saturating_nanos;
 use crate::units::{parse_ratio, parse_size};

@@ -13,7 +13,7 @@ use crate::cli::values::{OutputFile, output_file_parser};
 use crate::client::{RunKind, RunResults};
 use crate::io::files;
 use crate::report::limits::Limits;
-use crate::report::run_record::{self, RecordedOptions, RecordedRun};
+use crate::run_record::{self, RecordedOptions, RecordedRun};
 
 /// Options for run records.
 #[derive(clap::Args)]

@@ -36,11 +36,12 @@ use crate::io::websocket::connect::{
 };
 use crate::io::websocket::discovery::{DiscoveryError, SignalingUrl};
 use crate::io::websocket::handshake::WebSocketUrl;
+use crate::report::{ClosePhase, diagnose_close};
 use crate::sanitize::sanitize;
+use crate::signaling::Dialect;
 use crate::signaling::client::{RoomClient, RoomError};
 use crate::signaling::device::DeviceKey;
 use crate::signaling::jamjam::{ClientMessage, RoomInfo, ServerMessage};
-use crate::signaling::{CloseDiagnosis, ClosePhase, Dialect, diagnose};
 
 /// Maximum time for a server reply, and for sending one message.
 pub(super) const SERVER_REPLY_TIMEOUT: Duration = Duration::from_secs(10);

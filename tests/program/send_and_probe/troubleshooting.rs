@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use jamjam_dev::signaling::{ClosePhase, Dialect, diagnose};
+use jamjam_dev::report::{ClosePhase, diagnose_close};
+use jamjam_dev::signaling::Dialect;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, ServerConfig};
 use rustls::pki_types::PrivateKeyDer;
@@ -242,14 +243,10 @@ fn close_diagnosis_depends_on_code_reason_and_progress() {
         let mut before = None;
         for dialect in [Dialect::WebRtc, Dialect::Broadcast] {
             for phase in [ClosePhase::BeforeRequests, ClosePhase::BeforeReplies, ClosePhase::AfterReplies] {
-                let diagnosis = diagnose(dialect, code, reason, phase);
+                let diagnosis = diagnose_close(dialect, code, reason, phase);
                 // A line is omitted if it would repeat the diagnosis of the line before.
                 if before.replace(diagnosis) != Some(diagnosis) {
-                    _ = writeln!(
-                        text,
-                        "{code:?} {reason:?} {dialect:?} {phase:?}: {}. {}",
-                        diagnosis.cause, diagnosis.remedy
-                    );
+                    _ = writeln!(text, "{code:?} {reason:?} {dialect:?} {phase:?}: {diagnosis}");
                 }
             }
         }

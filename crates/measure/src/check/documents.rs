@@ -2,13 +2,14 @@
 
 use std::fmt::Write;
 
-use quick_junit::{NonSuccessKind, SerializeError, TestCase, TestCaseStatus, TestSuite};
+use quick_junit::{NonSuccessKind, SerializeError, TestSuite};
 use serde::Serialize;
 
 use super::page::page;
 use super::{CheckReport, CheckedSource, CommandResult, Finding, NotJudged, Severity};
-use crate::report::junit::strip_invalid_xml;
-use crate::report::markdown::escape;
+use crate::diagnosis::Diagnosis;
+use crate::report::junit::{Outcome, case};
+use jamjam_core::sanitize::escape_markdown as escape;
 
 const SCHEMA_VERSION: u32 = 1;
 
@@ -58,7 +59,7 @@ impl CheckResult {
         let mut failures: Vec<String> = first_failure.iter().map(|(_, text)| text.clone()).collect();
         failures.extend(report.sources.iter().filter_map(|source| {
             let severe = source.findings.iter().filter(|finding| finding.severity >= fail_on);
-            let mut names: Vec<_> = severe.map(|finding| finding.rule).collect();
+            let mut names: Vec<_> = severe.map(|finding| finding.code).collect();
             names.dedup();
             (!names.is_empty()).then(|| format!("{} broke {}", source.name, names.join(", ")))
         }));
@@ -130,15 +131,7 @@ impl CheckResult {
         for source in &self.report.sources {
             // Writing to a string cannot fail.
             _ = writeln!(text, "{}: {}", source.name, source.facts);
-            for finding in &source.findings {
-                _ = writeln!(text, "  {}", sentence(finding));
-            }
-            if source.findings.is_empty() && !has_no_audio(source) {
-                text += "  no findings\n";
-            }
-            if let Some(not_judged) = not_judged(source) {
-                _ = writeln!(text, "  {not_judged}");
-            }
+            lines(source).iter().for_each(|line| _ = writeln!(text, "  {line}"));
         }
         if let Some(strangers) = self.strangers() {
             _ = writeln!(text, "{strangers}");
@@ -148,55 +141,38 @@ impl CheckResult {
 
     /// One test case per rule and source, and one for the number of sources.
     pub fn junit(&self) -> Result<String, SerializeError> {
+        let failed =
+            |kind, name: &str, text: &str| Outcome::NotPassed(kind, name.to_owned(), text.to_owned(), String::new());
         let mut suite = TestSuite::new(format!("jamjam-dev {} --check", self.report.server));
-        let mut add = |class: &str,
-                       name: &str,
-                       failure: Option<(NonSuccessKind, &String)>,
-                       skipped: Option<&str>,
-                       output: String| {
-            let mut status = TestCaseStatus::success();
-            if let Some(message) = skipped {
-                status = TestCaseStatus::skipped();
-                status.set_message(strip_invalid_xml(message));
-            }
-            if let Some((kind, message)) = failure {
-                let message = strip_invalid_xml(message);
-                status = TestCaseStatus::non_success(kind);
-                status.set_type(name).set_message(&message).set_description(message);
-            }
-            let mut case = TestCase::new(name, status);
-            case.set_classname(class).set_time(std::time::Duration::ZERO);
-            if !output.is_empty() {
-                case.set_system_out(strip_invalid_xml(&output));
-            }
-            suite.add_test_case(case);
-        };
         if let Some(command) = &self.command {
             let failure = command.failure();
-            let failure = failure.as_ref().map(|failure| (NonSuccessKind::Failure, failure));
-            add("command", "command", failure, None, command.command.clone());
+            let outcome = failure.map_or(Outcome::Passed, |text| failed(NonSuccessKind::Failure, "command", &text));
+            suite.add_test_case(case("command", "command", outcome, &command.command));
         }
-        let skipped = (self.verdict == CheckVerdict::NotJudged).then_some("nothing was judged");
-        let output = self.strangers().unwrap_or_default();
-        let first_failure = self.first_failure.as_ref().map(|(kind, text)| (*kind, text));
-        add("sources", "expected_sources", first_failure, skipped, output);
-        if self.report.untracked > 0 {
-            let failure = self.failures.last().map(|failure| (NonSuccessKind::Failure, failure));
-            add("sources", "places", failure, None, String::new());
+        let outcome = match &self.first_failure {
+            Some((kind, text)) => failed(*kind, "expected_sources", text),
+            None if self.verdict == CheckVerdict::NotJudged => Outcome::Skipped("nothing was judged".to_owned()),
+            None => Outcome::Passed,
+        };
+        suite.add_test_case(case("sources", "expected_sources", outcome, &self.strangers().unwrap_or_default()));
+        if let Some(text) = self.failures.last().filter(|_| self.report.untracked > 0) {
+            suite.add_test_case(case("sources", "places", failed(NonSuccessKind::Failure, "places", text), ""));
         }
         for (number, source) in (1..).zip(&self.report.sources) {
             // Its port differs from run to run, but CI systems compare the cases of runs by their names.
             let class = if source.details.is_some() { format!("source {number}") } else { source.name.clone() };
             for rule in &self.report.rules {
-                let of_rule = source.findings.iter().filter(|finding| finding.rule == *rule);
+                let of_rule = source.findings.iter().filter(|finding| finding.code == *rule);
                 let (severe, others): (Vec<_>, Vec<_>) = of_rule.partition(|finding| finding.severity >= self.fail_on);
                 let [failure, output] =
                     [severe, others].map(|found| found.into_iter().map(sentence).collect::<Vec<_>>().join("\n"));
-                let failure = (!failure.is_empty()).then_some((NonSuccessKind::Failure, &failure));
-                let not_judged =
-                    source.not_judged.iter().find(|part| part.rules.iter().any(|of_part| of_part.rule().id == *rule));
-                let skipped = not_judged.map(|NotJudged { what, reason, .. }| format!("{what}: {reason}"));
-                add(&class, rule, failure, skipped.as_deref(), output);
+                let is_of_rule = |part: &&NotJudged| part.rules.iter().any(|of_part| of_part.rule().id == *rule);
+                let outcome = match source.not_judged.iter().find(is_of_rule) {
+                    _ if !failure.is_empty() => failed(NonSuccessKind::Failure, rule, &failure),
+                    Some(NotJudged { what, reason, .. }) => Outcome::Skipped(format!("{what}: {reason}")),
+                    None => Outcome::Passed,
+                };
+                suite.add_test_case(case(&class, rule, outcome, &output));
             }
         }
         let mut document = quick_junit::Report::new("jamjam-dev");
@@ -209,9 +185,7 @@ impl CheckResult {
         let mut text = format!("## {TITLE}\n\n{}\n", escape(&self.verdict()));
         for source in &self.report.sources {
             _ = writeln!(text, "\n### {}\n\n{}\n", escape(&source.name), escape(&source.facts));
-            for line in source.findings.iter().map(sentence).chain(not_judged(source)) {
-                _ = writeln!(text, "- {}", escape(&line));
-            }
+            lines(source).iter().for_each(|line| _ = writeln!(text, "- {}", escape(line)));
         }
         if let Some(strangers) = self.strangers() {
             _ = writeln!(text, "\n{}", escape(&strangers));
@@ -225,10 +199,17 @@ impl CheckResult {
     }
 }
 
+/// What was found about a source, and what could not be judged.
+fn lines(source: &CheckedSource) -> Vec<String> {
+    let none = (source.findings.is_empty() && !has_no_audio(source)).then(|| "no findings".to_owned());
+    source.findings.iter().map(sentence).chain(none).chain(not_judged(source)).collect()
+}
+
 /// The severity, the message, how often, and where to read on.
-pub(super) fn sentence(Finding { rule, severity, message, count, section, .. }: &Finding) -> String {
+pub(super) fn sentence(Finding { diagnosis, count, .. }: &Finding) -> String {
+    let Diagnosis { code, severity, message, section, .. } = diagnosis;
     let times = if *count > 1 { format!(" ({count} times)") } else { String::new() };
-    format!("{}: {message}{times} [{rule}, {section}]", severity.name())
+    format!("{}: {message}{times} [{code}, {section}]", severity.name())
 }
 
 /// The facts about it are all that can be said about it.

@@ -8,6 +8,7 @@ use jamjam_core::time::Time;
 use jamjam_signaling::{ConnId, Dialect, NewConnection, REFUSED, STRICT_RULES};
 
 use super::{CheckReport, CheckedSource, Finding, MAX_SOURCES, Severity};
+use crate::diagnosis::Diagnosis;
 
 /// Maximum number of findings about a connection that differ only in their sentences. Further ones count for the first one of their rule.
 const MAX_FINDINGS: usize = 16;
@@ -72,15 +73,16 @@ impl SignalingCheck {
     pub fn on_wrong_message(&mut self, conn: ConnId, rule: &'static str, sentence: &str) {
         let Some(Connection { findings, .. }) = self.connections.get_mut(&conn) else { return };
         let is_full = findings.len() >= MAX_FINDINGS;
-        let is_same = |finding: &&mut Finding| finding.rule == rule && (is_full || finding.message == sentence);
+        let is_same = |finding: &&mut Finding| finding.code == rule && (is_full || finding.message == sentence);
         if let Some(finding) = findings.iter_mut().find(is_same) {
             finding.count += 1;
             return;
         }
         let severity = if rule == REFUSED { Severity::Warning } else { Severity::Error };
         let section = "docs/signaling-server.md#check-of-a-client";
-        findings.push(Finding { rule, severity, message: sentence.to_owned(), count: 1, section, first: None });
-        findings.sort_by_key(|finding| (Reverse(finding.severity), finding.rule));
+        let diagnosis = Diagnosis::new(severity, rule, section, sentence);
+        findings.push(Finding { diagnosis, count: 1, first: None });
+        findings.sort_by_key(|finding| (Reverse(finding.severity), finding.code));
     }
 
     /// The state of all connections.

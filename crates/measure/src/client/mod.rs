@@ -42,7 +42,7 @@ pub use replay::{ReplayError, StreamCounts, replay};
 pub use reply::ReceivedReply;
 pub use request_matcher::RequestMatcher;
 pub use results::{
-    AudioResults, CaptureResults, DelayEstimate, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults,
+    AudioPicture, AudioResults, CaptureResults, DelayEstimate, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults,
     RecordedPacket, RunKind, RunOrigin, RunResults, ScheduleResults, SentAudio, SentImpairment, ServerDelay,
     StopSignal, WaitResult,
 };

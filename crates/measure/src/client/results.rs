@@ -14,6 +14,7 @@ use super::loss_report::{LossReport, missing_packets};
 use super::stream_kind::StreamKind;
 use jamjam_core::audio::jitter_buffer::JitterBufferStats;
 use jamjam_core::audio::quality::{AudioQuality, SourceQuality};
+use jamjam_core::audio::waveform::Waveform;
 use jamjam_core::echo::Counters;
 use jamjam_core::stats::{DriftEstimate, HostTiming, PacingStats, StreamStats};
 use jamjam_core::time::Time;
@@ -276,6 +277,18 @@ impl DelayEstimate {
         let [ns, min_ns, max_ns] = [ns, ns - spread, (ns + spread).min(min_echo_time)].map(|ns| ns.max(0));
         Some(Self { ns, min_ns, max_ns })
     }
+}
+
+/// The waveforms of a run.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AudioPicture {
+    /// Name of the source: a file or a device.
+    pub name: String,
+    /// Waveforms of the sent and the returned audio.
+    pub waveform: Waveform,
+    /// Number of sent or returned packets that the waveforms do not contain.
+    pub missing_packets: u64,
 }
 
 /// Results of the AUDIO stream.

@@ -2,32 +2,17 @@
 
 use std::fmt::Write;
 
-use super::model::{Report, Warning};
-use super::quantities::{format_count, format_decimals, format_share, format_time};
+use super::model::Report;
+use super::quantities::{format_decimals, format_share};
 use super::rows;
+use crate::diagnosis::{Diagnosis, Severity};
 
-/// Codes of the warnings that the short report contains.
-const PRINTED: [&str; 7] =
-    ["connection_failure", "no_replies", "replies_missing", "groups_dropped", "damaged", "unmatched", "in_flight"];
-
-/// The report in a few lines: replies, round trips and problems. `send` prints this short report if received text is its main output.
+/// The report in a few lines: key figures and problems. `send` prints this short report if received text is its main output.
 pub fn lines(report: &Report) -> Vec<String> {
-    let mut lines = Vec::new();
-    if let Some(stream) = report.evaluated().filter(|stream| stream.sent > 0) {
-        let unit = report.labels(report.evaluated_stream).request_unit;
-        let mut line = format!("{} of {} returned", stream.returned, format_count(stream.sent, unit));
-        if let Some(min) = stream.rtt_min_us {
-            _ = write!(line, ", round trip {}", format_time(min));
-        }
-        if let Some(max) = stream.rtt_max_us.filter(|_| stream.rtt_count > 1) {
-            _ = write!(line, " to {}", format_time(max));
-        }
-        if let Some(times) = report.moqt.as_ref().and_then(rows::moqt_setup) {
-            _ = write!(line, "; connection setup: {times}");
-        }
-        lines.push(line);
-    }
-    lines.extend(report.warnings.iter().filter(|warning| PRINTED.contains(&warning.code)).map(Warning::lines));
+    let setup = report.moqt.as_ref().and_then(rows::moqt_setup);
+    let setup = setup.map_or_else(String::new, |times| format!("; connection setup: {times}"));
+    let mut lines = vec![key_figures(report) + &setup];
+    lines.extend(report.warnings.iter().filter(|one| one.severity > Severity::Note).map(Diagnosis::text));
     if !report.verdict.passed {
         lines.push(format!("FAILED: {}", report.verdict.reasons.join("; ")));
     }

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::figures::figures;
-use super::quantities::{RoundTrip, RunProtocol, thousandths};
-use crate::client::{RunResults, StreamKind};
+use super::quantities::{RoundTrip, format_percent, thousandths};
+use crate::client::RunResults;
 use jamjam_core::stats::StreamStats;
 use jamjam_core::wire::SAMPLE_RATE;
 
@@ -17,12 +17,16 @@ const FRAME_SAMPLES: u32 = 128;
 /// With the recommended depth, at most this share of the packets is late.
 const MAX_RECOMMENDED_LATE_RATIO: f64 = 0.001;
 
+/// What the times of the table assume.
+pub(super) const ASSUMPTIONS: &str =
+    "assuming a symmetric path, a server without delay, 128-sample packets and 48 kHz; device latency not included";
+
 /// Minimum number of returned packets for a recommendation.
 const MIN_PACKETS: u64 = 100;
 
 figures! {
     /// The jitter-buffer table of the evaluated stream. The depth of `recommended_packets` is `None` if there are too few packets, or if no
-    /// depth suffices. `is_reliable` is whether there are enough packets, and `assumptions` is what its times assume.
+    /// depth suffices. `is_reliable` is whether there are enough packets.
     JitterBufferTable from (run, stream): (&RunResults, &StreamStats) [
         let depths = DEPTHS.map(|packets| BufferDepthFigures::from((run, stream, packets)));
         let max_late = MAX_RECOMMENDED_LATE_RATIO * stream.settled() as f64;
@@ -33,8 +37,6 @@ figures! {
         #[serde(skip)]
         is_reliable: bool = has_enough_packets;
         depths: Vec<BufferDepthFigures> = depths.into();
-        #[serde(skip)]
-        assumptions: &'static str = assumptions(run);
     }
 
     /// One depth of a jitter buffer.
@@ -65,23 +67,24 @@ impl JitterBufferTable {
         Some((run, stream).into())
     }
 
+    /// The columns that the reports print.
+    pub(super) const COLUMNS: [&str; 4] = ["jitter buffer", "late", "late or lost", "one way"];
+
+    /// The rows that the reports print, and whether a depth is the recommended one.
+    pub(super) fn rows(&self) -> Vec<([String; 4], bool)> {
+        let row = |depth: &BufferDepthFigures| {
+            let one_way = depth.one_way_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
+            let (late, share) = (depth.late.to_string(), format_percent(depth.late_or_lost_ratio));
+            let is_recommended = Some(depth.depth_packets) == self.recommended_packets;
+            ([format!("{:.1} ms", depth.depth_ms), late, share, one_way], is_recommended)
+        };
+        self.depths.iter().map(row).collect()
+    }
+
     /// The recommended depth, if there is one.
     pub(super) fn recommended(&self) -> Option<&BufferDepthFigures> {
         self.depths.iter().find(|row| Some(row.depth_packets) == self.recommended_packets)
     }
-}
-
-/// The assumptions behind the times of the table of `run`.
-fn assumptions(run: &RunResults) -> &'static str {
-    let is_audio = run.evaluated_stream == StreamKind::Audio;
-    if is_audio && run.server_delay().effective_ns() != Some(0) {
-        return "assuming a symmetric path, 128-sample packets and 48 kHz; server delay and device latency not included";
-    }
-    // The server answers LATENCY_PING and KEEPALIVE without delay.
-    if !is_audio && RunProtocol::of_run(run) == RunProtocol::Udp {
-        return "assuming a symmetric path, 128-sample packets and 48 kHz; device latency not included";
-    }
-    "assuming a symmetric path, a server without delay, 128-sample packets and 48 kHz; device latency not included"
 }
 
 /// The duration of `packets` packets, in nanoseconds.

@@ -2,8 +2,8 @@
 //! buffer helps, or else what to change. The limits that failed follow it.
 
 use super::buffer_table::{BufferDepthFigures, JitterBufferTable};
+use super::diagnoses::path;
 use super::figures::StreamFigures;
-use super::findings;
 use super::model::Report;
 use super::quantities::{format_count, format_share, format_time};
 
@@ -36,7 +36,8 @@ pub(super) fn headline(report: &Report) -> String {
     }
     // No buffer avoids loss.
     let finding = report.findings.first().filter(|_| stream.lost > 0 || buffer.is_some() && recommended.is_none());
-    parts.extend(finding.map(|finding| lower_first(finding.remedy.trim_end_matches('.'))));
+    let remedy = finding.and_then(|finding| finding.remedy.as_ref());
+    parts.extend(remedy.map(|remedy| lower_first(remedy.trim_end_matches('.'))));
     parts.join("; ")
 }
 
@@ -51,7 +52,7 @@ fn loss(stream: &StreamFigures, unit: &str) -> String {
         Some(0.0) => format!("no {unit} was lost{damaged}"),
         Some(ratio) => {
             let by_direction = stream.lost_upstream.zip(stream.lost_downstream);
-            let direction = by_direction.and_then(|(upstream, downstream)| findings::direction([upstream, downstream]));
+            let direction = by_direction.and_then(|(upstream, downstream)| path::direction([upstream, downstream]));
             let direction = direction.map_or_else(String::new, |direction| format!(" {direction}"));
             format!("{} of the {unit}s were lost{direction}{damaged}", format_share(ratio))
         }

@@ -7,138 +7,134 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Property, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
-use super::findings::Finding;
-use super::limits::LimitResult;
-use super::model::{Report, Warning};
+use super::model::Report;
 use super::quantities::{self, start_time};
 use crate::client::StopSignal;
+use crate::diagnosis::{Diagnosis, Severity};
+
+/// The figures of the evaluated stream among the properties, by their JSON names.
+#[rustfmt::skip]
+const FIGURES: [&str; 10] = [
+    "sent", "not_sent", "returned", "lost", "excluded", "loss_ratio", "rtt_p50_us", "rtt_p99_us", "rtt_max_us", "jitter_mean_us",
+];
+
+/// The result of a test case.
+pub(crate) enum Outcome {
+    Passed,
+    Skipped(String),
+    /// With a type, a message and details.
+    NotPassed(NonSuccessKind, String, String, String),
+}
+
+/// A test case, with `output` unless it is empty.
+pub(crate) fn case(class: &str, name: &str, outcome: Outcome, output: &str) -> TestCase {
+    let mut status = TestCaseStatus::success();
+    match outcome {
+        Outcome::Passed => {}
+        Outcome::Skipped(message) => {
+            status = TestCaseStatus::skipped();
+            status.set_message(strip_invalid_xml(&message));
+        }
+        Outcome::NotPassed(kind, failure_type, message, details) => {
+            let message = strip_invalid_xml(&message);
+            // Some readers show only the message, others only the text.
+            let text = if details.is_empty() { message.clone() } else { format!("{message}\n{details}") };
+            status = TestCaseStatus::non_success(kind);
+            status.set_type(failure_type).set_message(message).set_description(strip_invalid_xml(&text));
+        }
+    }
+    let mut case = TestCase::new(name, status);
+    // Some readers require a time in each test case.
+    case.set_classname(class).set_time(Duration::ZERO);
+    if !output.is_empty() {
+        case.set_system_out(strip_invalid_xml(output));
+    }
+    case
+}
+
+/// Removes the two noncharacters U+FFFE and U+FFFF: XML forbids them, but `quick_junit` does not remove them.
+fn strip_invalid_xml(text: &str) -> String {
+    text.replace(['\u{fffe}', '\u{ffff}'], "")
+}
 
 /// The whole document. `error` is the socket or file error that ended the run early.
 pub fn document(report: &Report, error: Option<&str>) -> Result<String, SerializeError> {
-    let name = format!("jamjam-dev {}", report.command.name());
+    let (name, duration) = (format!("jamjam-dev {}", report.command.name()), report.duration_ms / 1e3);
+    let duration = Duration::from_secs_f64(duration);
+    // Errors are failures of a test case.
+    let warnings = texts(report.warnings.iter().filter(|warning| warning.severity == Severity::Warning));
+    let mut completed = case(&name, "run completed", run_completed(report, error), &warnings);
+    // The first one has the duration of the run, so that the sum is right.
+    completed.set_time(duration);
     let mut suite = TestSuite::new(name.as_str());
-    suite.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
-    suite.add_properties(properties(report));
+    suite.set_time(duration).add_properties(properties(report)).add_test_case(completed);
     if let Some(start_time) = start_time(report.started_unix_ms) {
         suite.extra.insert("timestamp".into(), start_time.to_string().into());
     }
     if !report.findings.is_empty() {
-        let findings: Vec<String> = report.findings.iter().map(Finding::text).collect();
-        suite.set_system_out(findings.join("\n"));
+        suite.set_system_out(texts(&report.findings));
     }
-    let no_reply_reason = report.verdict.no_reply_reason.as_deref();
-    let mut cases = vec![run_completed(report, error), replies_received(report, no_reply_reason)];
-    cases.push(payload_intact(report, no_reply_reason));
-    cases.extend(report.limits.iter().map(limit));
-    for mut case in cases {
-        case.set_classname(name.as_str());
-        // Some readers require a time in each test case. The first has the duration of the run, so that the sum is right.
-        case.time.get_or_insert_default();
-        suite.add_test_case(case);
+    let replies = if report.replies_expected { "replies received" } else { "all packets sent" };
+    suite.add_test_case(case(&name, replies, replies_received(report), ""));
+    suite.add_test_case(case(&name, "payload intact", payload_intact(report), ""));
+    for limit in &report.limits {
+        let allowed = limit.allowed_text();
+        let measured = format!("{}, maximum {allowed}{}", limit.measured_text(), limit.note_text());
+        let (outcome, output) =
+            if limit.passed { (Outcome::Passed, &*measured) } else { (failed("limit exceeded", measured.clone()), "") };
+        suite.add_test_case(case(&name, &format!("{} {allowed}", limit.option()), outcome, output));
     }
     let mut document = quick_junit::Report::new("jamjam-dev");
-    document.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
-    document.add_test_suite(suite);
+    document.set_time(duration).add_test_suite(suite);
     document.to_string()
 }
 
-/// Removes the two noncharacters U+FFFE and U+FFFF: XML forbids them, but `quick_junit` does not remove them.
-pub(crate) fn strip_invalid_xml(text: &str) -> String {
-    text.replace(['\u{fffe}', '\u{ffff}'], "")
-}
-
-/// The run and the key figures of the evaluated stream, under their JSON names.
 fn properties(report: &Report) -> Vec<Property> {
     let mut properties = vec![
         Property::new("target", strip_invalid_xml(&report.target)),
         Property::new("tool_version", report.tool_version),
         Property::new("evaluated_stream", report.labels(report.evaluated_stream).request),
     ];
-    let Some(stream) = report.evaluated() else { return properties };
-    let counts = [
-        ("sent", stream.sent),
-        ("not_sent", stream.not_sent),
-        ("returned", stream.returned),
-        ("lost", stream.lost),
-        ("excluded", stream.excluded),
-    ];
-    let numbers = [
-        ("loss_ratio", stream.loss_ratio),
-        ("rtt_p50_us", stream.rtt_p50_us),
-        ("rtt_p99_us", stream.rtt_p99_us),
-        ("rtt_max_us", stream.rtt_max_us),
-        ("jitter_mean_us", stream.jitter_mean_us),
-    ];
-    properties.extend(counts.map(|(name, count)| Property::new(name, count.to_string())));
-    properties.extend(numbers.into_iter().filter_map(|(name, value)| Some(Property::new(name, value?.to_string()))));
+    let figures = report.evaluated().and_then(|stream| serde_json::to_value(stream).ok()).unwrap_or_default();
+    let figure = |name: &'static str| Some(Property::new(name, figures[name].as_f64()?.to_string()));
+    properties.extend(FIGURES.into_iter().filter_map(figure));
     properties
 }
 
-fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
+fn run_completed(report: &Report, error: Option<&str>) -> Outcome {
     let interrupted = report.interrupted.map(|signal| format!("interrupted by {}", quantities::signal(signal)));
-    let failure = report.connection_failure().map(|failure| failure.message.as_str());
-    let not_measured = report.verdict.not_measured.clone();
-    let incomplete = error.map(strip_invalid_xml).or(interrupted).or(failure.map(strip_invalid_xml));
-    let status = match incomplete.or(not_measured) {
-        Some(reason) if error.is_none() && report.interrupted == Some(StopSignal::ClosedPipe) => skipped(&reason),
-        Some(reason) => non_success(NonSuccessKind::Error, "incomplete", &reason, ""),
-        None => TestCaseStatus::success(),
-    };
-    let mut case = TestCase::new("run completed", status);
-    case.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
-    let is_named =
-        |warning: &&Warning| matches!(warning.code, "send_failed" | "paused" | "server_paused" | "underruns");
-    let named: Vec<String> = report.warnings.iter().filter(is_named).map(Warning::lines).collect();
-    if !named.is_empty() {
-        case.set_system_out(named.join("\n"));
+    let failure = report.connection_failure().map(|failure| failure.message.clone());
+    let reason = error.map(str::to_owned).or(interrupted).or(failure).or(report.verdict.not_measured.clone());
+    match reason {
+        Some(reason) if error.is_none() && report.interrupted == Some(StopSignal::ClosedPipe) => {
+            Outcome::Skipped(reason)
+        }
+        Some(reason) => Outcome::NotPassed(NonSuccessKind::Error, "incomplete".to_owned(), reason, String::new()),
+        None => Outcome::Passed,
     }
-    case
 }
 
 /// A failure contains all warnings, because they name the likely causes.
-fn replies_received(report: &Report, no_reply_reason: Option<&str>) -> TestCase {
-    let name = if report.replies_expected { "replies received" } else { "all packets sent" };
-    let Some(reason) = no_reply_reason else { return TestCase::new(name, TestCaseStatus::success()) };
-    let warnings: Vec<String> = report.warnings.iter().map(Warning::lines).collect();
-    TestCase::new(name, non_success(NonSuccessKind::Failure, "no replies", reason, &warnings.join("\n")))
+fn replies_received(report: &Report) -> Outcome {
+    report.verdict.no_reply_reason.clone().map_or(Outcome::Passed, |reason| {
+        Outcome::NotPassed(NonSuccessKind::Failure, "no replies".to_owned(), reason, texts(&report.warnings))
+    })
 }
 
-fn payload_intact(report: &Report, no_reply_reason: Option<&str>) -> TestCase {
+fn payload_intact(report: &Report) -> Outcome {
     let damage = report.verdict.damage_reasons.join("; ");
-    let status = match no_reply_reason {
-        _ if !damage.is_empty() => failure("damaged", damage),
-        None if report.replies_expected => TestCaseStatus::success(),
-        _ => skipped(no_reply_reason.unwrap_or("no replies were expected")),
-    };
-    TestCase::new("payload intact", status)
-}
-
-fn limit(result: &LimitResult) -> TestCase {
-    let allowed = result.allowed_text();
-    let measured = format!("{}, maximum {allowed}{}", result.measured_text(), result.note_text());
-    let name = format!("{} {allowed}", result.option());
-    if !result.passed {
-        return TestCase::new(name, failure("limit exceeded", measured));
+    match &report.verdict.no_reply_reason {
+        _ if !damage.is_empty() => failed("damaged", damage),
+        Some(reason) => Outcome::Skipped(reason.clone()),
+        None if report.replies_expected => Outcome::Passed,
+        None => Outcome::Skipped("no replies were expected".to_owned()),
     }
-    let mut case = TestCase::new(name, TestCaseStatus::success());
-    case.set_system_out(measured);
-    case
 }
 
-fn skipped(message: &str) -> TestCaseStatus {
-    let mut status = TestCaseStatus::skipped();
-    status.set_message(message);
-    status
+fn failed(failure_type: &str, message: String) -> Outcome {
+    Outcome::NotPassed(NonSuccessKind::Failure, failure_type.to_owned(), message, String::new())
 }
 
-fn failure(failure_type: &str, message: impl AsRef<str>) -> TestCaseStatus {
-    non_success(NonSuccessKind::Failure, failure_type, message.as_ref(), "")
-}
-
-/// A failure or an error. Some readers show only its message, others only its text, which is the message with the details.
-fn non_success(kind: NonSuccessKind, failure_type: &str, message: &str, details: &str) -> TestCaseStatus {
-    let mut status = TestCaseStatus::non_success(kind);
-    let text = if details.is_empty() { message.to_owned() } else { format!("{message}\n{details}") };
-    status.set_type(failure_type).set_message(message).set_description(text);
-    status
+fn texts<'a>(diagnoses: impl IntoIterator<Item = &'a Diagnosis>) -> String {
+    diagnoses.into_iter().map(Diagnosis::text).collect::<Vec<_>>().join("\n")
 }

@@ -141,25 +141,16 @@ impl Limits {
             return Vec::new();
         }
         let nanos = |limit: Option<Duration>| limit.map(|limit| saturating_nanos(limit) as f64);
-        let by_profile = self.profile.map(Profile::limits).unwrap_or_default();
+        let preset = self.profile.map(Profile::limits).unwrap_or_default();
+        let p = |p, name, figure| percentile(run, p, name, figure);
         let limits = [
-            ("max_loss", Unit::Ratio, [self.max_loss, by_profile.max_loss], loss(run)),
-            (
-                "max_p50",
-                Unit::Us,
-                [self.max_p50, by_profile.max_p50].map(nanos),
-                percentile(run, 0.5, "p50", "rtt_p50_us"),
-            ),
-            (
-                "max_p99",
-                Unit::Us,
-                [self.max_p99, by_profile.max_p99].map(nanos),
-                percentile(run, 0.99, "p99", "rtt_p99_us"),
-            ),
-            ("max_jitter", Unit::Us, [self.max_jitter, by_profile.max_jitter].map(nanos), jitter(run)),
+            ("max_loss", Unit::Ratio, self.max_loss, preset.max_loss, loss(run)),
+            ("max_p50", Unit::Us, nanos(self.max_p50), nanos(preset.max_p50), p(0.5, "p50", "rtt_p50_us")),
+            ("max_p99", Unit::Us, nanos(self.max_p99), nanos(preset.max_p99), p(0.99, "p99", "rtt_p99_us")),
+            ("max_jitter", Unit::Us, nanos(self.max_jitter), nanos(preset.max_jitter), jitter(run)),
         ];
-        let evaluate = |(limit, unit, [allowed, by_profile], measured): (_, Unit, [Option<f64>; 2], Measured)| {
-            let profile = self.profile.filter(|_| allowed == by_profile);
+        let evaluate = |(limit, unit, allowed, preset, measured): (_, Unit, Option<f64>, Option<f64>, Measured)| {
+            let profile = self.profile.filter(|_| allowed == preset);
             let (allowed, Measured { figure, value, note }) = (allowed?, measured);
             let passed = value.is_some_and(|value| value <= allowed);
             let (allowed, measured) = (unit.rounded(allowed), value.map(|value| unit.rounded(value)));

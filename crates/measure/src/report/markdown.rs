@@ -7,11 +7,14 @@ use super::model::Report;
 use super::quantities::format_time;
 use super::rows::{self, Level};
 use super::text;
+use crate::diagnosis::Diagnosis;
+use jamjam_core::sanitize::escape_markdown as escape;
 
 /// The whole summary. `error` is the socket or file error that ended the run early.
 pub fn summary(report: &Report, error: Option<&str>) -> String {
     let mut parts = vec![heading(report, error), limits(report), streams(report)];
-    parts.extend([findings(report), warnings(report), details_block(report)]);
+    parts.extend([&report.findings, &report.warnings].map(|list| list.iter().map(Diagnosis::markdown).collect()));
+    parts.push(details_block(report));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
 }
@@ -47,27 +50,11 @@ fn streams(report: &Report) -> String {
     }
     let names: Vec<&str> = report.streams.iter().map(|(kind, _)| report.labels(kind).request).collect();
     let mut table = format!("| | {} |\n| --- |{}\n", names.join(" | "), " ---: |".repeat(names.len()));
-    for row in rows.iter().filter(|row| matches!(row.level, Level::Summary | Level::ZeroCount)) {
+    for row in rows.iter().filter(|row| row.level == Level::Short) {
         let cells: Vec<String> = row.cells.iter().map(|cell| escape(cell)).collect();
         _ = writeln!(table, "| {} | {} |", row.label, cells.join(" | "));
     }
     table
-}
-
-fn findings(report: &Report) -> String {
-    let items = report.findings.iter().map(|finding| format!("- {}\n", format_prose(&finding.text())));
-    items.collect()
-}
-
-fn warnings(report: &Report) -> String {
-    let mut list = String::new();
-    for warning in &report.warnings {
-        _ = writeln!(list, "- {}", format_prose(&warning.message));
-        for (index, detail) in warning.details.iter().enumerate() {
-            _ = writeln!(list, "  {}. {}", index + 1, format_prose(detail));
-        }
-    }
-    list
 }
 
 /// The text report in a collapsed block.
@@ -77,26 +64,4 @@ fn details_block(report: &Report) -> String {
     let longest_run = text.split(|letter| letter != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(3.max(longest_run + 1));
     format!("<details>\n<summary>The whole report</summary>\n\n{fence}text\n{text}{fence}\n\n</details>\n")
-}
-
-/// Escapes external text, such as target names and system messages, so that it has no special meaning in Markdown or HTML.
-pub(crate) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            letter if letter.is_control() => escaped.push(' '),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '#' | '!' => escaped.extend(['\\', letter]),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '&' => escaped.push_str("&amp;"),
-            letter => escaped.push(letter),
-        }
-    }
-    escaped
-}
-
-/// Escapes text that this program wrote, in which backticks mark code.
-fn format_prose(text: &str) -> String {
-    let parts = text.split('`').enumerate();
-    parts.map(|(index, part)| if index % 2 == 0 { escape(part) } else { format!("`{part}`") }).collect()
 }

@@ -1,33 +1,31 @@
 //! Turns the raw results of a run into a report.
 //!
-//! [`Report::new`] computes every figure, limit and warning once; [`text`], [`json`], [`junit`], [`markdown`] and [`html`] print them and
+//! [`Report::new`] computes every figure, limit and diagnosis once; [`text`], [`json`], [`junit`], [`markdown`] and [`html`] print them and
 //! compute nothing. `docs/measuring.md` defines the figures, and `docs/report.schema.json` the structure of the JSON document.
 
 pub mod audio_figures;
 pub mod brief;
 pub mod buffer_table;
-mod connection_failures;
 pub mod connection_figures;
+mod diagnoses;
 pub mod figures;
-pub mod findings;
 mod headline;
 pub mod html;
 pub mod json;
 pub mod junit;
 pub mod limits;
-pub mod machine;
 pub mod markdown;
 mod model;
 pub mod quantities;
 mod rows;
-pub mod run_record;
 pub mod text;
 pub mod time_series;
-mod warnings;
 pub mod wrap;
 
+pub use diagnoses::{ClosePhase, diagnose_close};
+pub(crate) use diagnoses::{SEND_CALL_WARNING_US, TIMER_ERROR_WARNING_US};
 use limits::Limits;
-pub use model::{Report, SCHEMA_VERSION, Streams, Warning};
+pub use model::{Report, SCHEMA_VERSION, Streams};
 
 use crate::client::RunResults;
 
@@ -35,7 +33,8 @@ impl Report {
     /// Computes the report of a run that has ended.
     pub fn new(run: &RunResults, limits: &Limits) -> Self {
         let mut report = Self::from((run, limits));
-        report.warnings = warnings::warnings(&report);
+        report.findings = diagnoses::path::findings(run);
+        report.warnings = diagnoses::warnings(&report);
         report.headline = headline::headline(&report);
         report
     }

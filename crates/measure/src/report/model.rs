@@ -11,11 +11,11 @@ use super::figures::{
     AudioFigures, HostTimingFigures, LossReportFigures, PacingFigures, ServerFigures, StreamFigures, WaitFigures,
     figures,
 };
-use super::findings::{Finding, findings};
 use super::limits::{LimitResult, Limits, Verdict};
-use super::quantities::{self, RunProtocol, StreamLabels, format_count, unsigned_millis};
+use super::quantities::{self, RunProtocol, StreamLabels, unsigned_millis};
 use super::time_series::TimeSeries;
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
+use crate::diagnosis::Diagnosis;
 use jamjam_core::sanitize::{sanitize, sanitize_line};
 
 /// Maximum length of the command line in bytes, with an ellipsis.
@@ -68,13 +68,13 @@ figures! {
         link: Option<LinkFigures> = run.link.as_ref().map(Into::into);
         time_series: Option<TimeSeries> = TimeSeries::new(run);
         jitter_buffer: Option<JitterBufferTable> = JitterBufferTable::new(run);
-        findings: Vec<Finding> = findings(run);
+        findings: Vec<Diagnosis> = Vec::new();
         port_unreachable: u64 = run.port_unreachable;
         stray: u64 = run.stray;
         stray_source: Option<SocketAddr> = run.stray_source;
         limits: Vec<LimitResult> = limits;
         verdict: Verdict = verdict;
-        warnings: Vec<Warning> = Vec::new();
+        warnings: Vec<Diagnosis> = Vec::new();
         #[serde(skip)]
         headline: String = String::new();
         #[serde(skip)]
@@ -90,42 +90,6 @@ figures! {
         audio: Option<StreamFigures> = stream(StreamKind::Audio);
         ping: Option<StreamFigures> = stream(StreamKind::Ping);
         keepalive: Option<StreamFigures> = stream(StreamKind::Keepalive);
-    }
-}
-
-/// A problem with the run, or a reason to interpret its figures with care.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Warning {
-    /// Identifies the subject of the warning for programs that read the report.
-    pub code: &'static str,
-    /// The problem, its cause and its remedy.
-    pub message: String,
-    /// Possible causes, the likeliest first.
-    pub details: Vec<String>,
-}
-
-impl Warning {
-    /// The message, then one numbered line for each detail.
-    pub(super) fn lines(&self) -> String {
-        let details = self.details.iter().enumerate().map(|(index, detail)| format!("\n  {}. {detail}", index + 1));
-        format!("{}{}", self.message, details.collect::<String>())
-    }
-}
-
-/// The warnings found so far.
-#[derive(Default)]
-pub(super) struct Warnings(pub(super) Vec<Warning>);
-
-impl Warnings {
-    pub(super) fn add(&mut self, code: &'static str, message: impl Into<String>) {
-        self.0.push(Warning { code, message: message.into(), details: Vec::new() });
-    }
-
-    /// Warns about a count that is not 0. `{}` in the message stands for the count with its noun.
-    pub(super) fn count(&mut self, code: &'static str, count: u64, noun: &str, message: &str) {
-        if count > 0 {
-            self.add(code, message.replace("{}", &format_count(count, noun)));
-        }
     }
 }
 

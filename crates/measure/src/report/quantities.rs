@@ -1,11 +1,13 @@
 //! How the report writes quantities, with their units and rounding, and what it calls signals, protocols and packets.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::client::{RunResults, StopSignal, StreamKind};
+use jamjam_core::address::HostPort;
 use jamjam_core::stats::{Histogram, StreamStats};
 use jamjam_moqt::Transport;
 use jamjam_signaling::Dialect;
@@ -36,7 +38,7 @@ impl Unit {
 }
 
 /// Nanoseconds as microseconds.
-pub(super) fn micros(ns: i64) -> f64 {
+pub(crate) fn micros(ns: i64) -> f64 {
     ns as f64 / 1e3
 }
 
@@ -77,7 +79,7 @@ pub(super) fn thousandths(value: f64) -> f64 {
 }
 
 /// Writes a time, given in microseconds, in ns, µs, ms or s, depending on its size.
-pub(super) fn format_time(us: f64) -> String {
+pub(crate) fn format_time(us: f64) -> String {
     match us.abs() {
         size if size > 0.0 && size < 0.1 => format!("{:.0} ns", us * 1e3),
         size if size < 1e3 => format!("{us:.1} µs"),
@@ -127,7 +129,7 @@ pub(super) fn format_decimals(value: f64, decimals: usize) -> String {
 }
 
 /// `1 packet`, `2 packets`.
-pub(super) fn format_count(n: u64, one: &str) -> String {
+pub(crate) fn format_count(n: u64, one: &str) -> String {
     format!("{n} {one}{}", if n == 1 { "" } else { "s" })
 }
 
@@ -145,6 +147,19 @@ pub(super) const fn signal(signal: StopSignal) -> &'static str {
         StopSignal::Hangup => "SIGHUP",
         StopSignal::Unknown => "an unknown cause",
     }
+}
+
+/// Whether a target is this host. A closed port of this host always causes ICMP port unreachable.
+pub(super) fn is_loopback(target: &str) -> bool {
+    if target.starts_with("embedded ") {
+        return true;
+    }
+    let address = target.split_once("://").map_or(target, |(_, address)| address);
+    // A member of a room: `room (ADDRESS)`.
+    let address = address.rsplit_once(" (").map_or(address, |(_, address)| address.trim_end_matches(')'));
+    let Ok((_, HostPort { host, .. }, _)) = HostPort::split_url(address) else { return false };
+    let is_local = |ip: IpAddr| ip.to_canonical().is_loopback() || ip.is_unspecified();
+    host == "localhost" || host.parse().is_ok_and(is_local)
 }
 
 /// The protocol of a run.

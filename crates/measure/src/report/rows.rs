@@ -7,7 +7,7 @@ use super::model::Report;
 use super::quantities::{format_count, format_optional_time, format_percent, format_time, format_time_ms};
 use super::time_series::WorstSeconds;
 use crate::client::SentImpairment;
-use Level::{Full, Short, Summary, ZeroCount};
+use Level::{Full, Short};
 use jamjam_core::stats::MIN_DRIFT_SECONDS;
 
 /// One row.
@@ -18,16 +18,12 @@ pub(super) struct Row {
     pub(super) level: Level,
 }
 
-/// The reports that contain a row. The full text report and the page contain all rows.
+/// The reports that contain a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
-    /// Also the short text report and the Markdown summary.
-    Summary,
-    /// Also the Markdown summary: a count of 0, which the short text report omits.
-    ZeroCount,
-    /// Also the short text report.
+    /// All reports.
     Short,
-    /// No other report.
+    /// Only the full text report and the page.
     Full,
 }
 
@@ -57,15 +53,15 @@ impl StreamTable<'_> {
     }
 
     /// Adds a count, unless it is 0 for all streams.
-    fn nonzero(&mut self, level: Level, label: &'static str, count: fn(&StreamFigures) -> u64) {
+    fn nonzero(&mut self, label: &'static str, count: fn(&StreamFigures) -> u64) {
         if self.is_nonzero(count) {
-            self.count(level, label, count);
+            self.count(Short, label, count);
         }
     }
 
-    /// Adds a count that the short text report omits if it is 0.
+    /// Adds a count that short reports omit if it is 0.
     fn anomaly(&mut self, label: &'static str, count: fn(&StreamFigures) -> u64) {
-        self.count(if self.is_nonzero(count) { Summary } else { ZeroCount }, label, count);
+        self.count(if self.is_nonzero(count) { Short } else { Full }, label, count);
     }
 
     fn is_nonzero(&self, count: fn(&StreamFigures) -> u64) -> bool {
@@ -81,35 +77,35 @@ impl StreamTable<'_> {
 pub(super) fn stream_rows(report: &Report) -> Vec<Row> {
     let streams = report.streams.iter().map(|(_, stream)| stream).collect();
     let mut table = StreamTable { streams, rows: Vec::new() };
-    table.count(Summary, "sent", |stream| stream.sent);
-    table.nonzero(Summary, "not sent", |stream| stream.not_sent);
-    table.count(Summary, "returned", |stream| stream.returned);
-    table.count(Summary, "lost", |stream| stream.lost);
+    table.count(Short, "sent", |stream| stream.sent);
+    table.nonzero("not sent", |stream| stream.not_sent);
+    table.count(Short, "returned", |stream| stream.returned);
+    table.count(Short, "lost", |stream| stream.lost);
     if report.loss_report.is_some() {
         let known = |count: Option<u64>| Some(count.map_or_else(|| "unknown".to_owned(), |count| count.to_string()));
-        table.add(Summary, "lost upstream", |stream| known(stream.lost_upstream));
-        table.add(Summary, "lost downstream", |stream| known(stream.lost_downstream));
+        table.add(Short, "lost upstream", |stream| known(stream.lost_upstream));
+        table.add(Short, "lost downstream", |stream| known(stream.lost_downstream));
     }
-    table.nonzero(Summary, "excluded", |stream| stream.excluded);
-    table.add(Summary, "loss", |stream| stream.loss_ratio.map(format_percent));
+    table.nonzero("excluded", |stream| stream.excluded);
+    table.add(Short, "loss", |stream| stream.loss_ratio.map(format_percent));
     table.anomaly("damaged", |stream| stream.damaged);
-    table.nonzero(Short, "damaged copies", |stream| stream.damaged_copies);
+    table.nonzero("damaged copies", |stream| stream.damaged_copies);
     table.anomaly("duplicated", |stream| stream.duplicated);
     table.anomaly("reordered", |stream| stream.reordered);
-    table.nonzero(Short, "unmatched", |stream| stream.unmatched);
+    table.nonzero("unmatched", |stream| stream.unmatched);
     // If no replies are expected, every packet stays in flight.
     if report.replies_expected {
-        table.nonzero(Short, "in flight", |stream| stream.in_flight);
+        table.nonzero("in flight", |stream| stream.in_flight);
     }
     table.count(Full, "round trips", |stream| stream.rtt_count);
     table.time(Short, "round trip min", |stream| stream.rtt_min_us);
     table.time(Full, "round trip mean", |stream| stream.rtt_mean_us);
-    table.time(Summary, "round trip p50", |stream| stream.rtt_p50_us);
+    table.time(Short, "round trip p50", |stream| stream.rtt_p50_us);
     table.time(Full, "round trip p90", |stream| stream.rtt_p90_us);
-    table.time(Summary, "round trip p99", |stream| stream.rtt_p99_us);
+    table.time(Short, "round trip p99", |stream| stream.rtt_p99_us);
     table.time(Full, "round trip p99.9", |stream| stream.rtt_p999_us);
-    table.time(Summary, "round trip max", |stream| stream.rtt_max_us);
-    table.time(Summary, "jitter mean", |stream| stream.jitter_mean_us);
+    table.time(Short, "round trip max", |stream| stream.rtt_max_us);
+    table.time(Short, "jitter mean", |stream| stream.jitter_mean_us);
     table.time(Full, "jitter max", |stream| stream.jitter_max_us);
     table.rows
 }
@@ -120,7 +116,6 @@ pub(super) fn further_rows(report: &Report) -> Vec<Row> {
     let mut add = |level, label, text: Option<String>| {
         rows.extend(text.map(|text| Row { label, cells: vec![text], level }));
     };
-    let nonzero = |count: u64| (count > 0).then(|| count.to_string());
     audio_rows(report, &mut add);
     if let Some(stream) = report.evaluated() {
         let StreamFigures { pdv_p50_us: p50, pdv_p99_us: p99, pdv_p999_us: p999, pdv_max_us: max, .. } = *stream;
@@ -157,8 +152,6 @@ pub(super) fn further_rows(report: &Report) -> Vec<Row> {
         let address = loss.mapped_address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
         add(Short, "mapped address", Some(address));
     }
-    add(Short, "port unreachable", nonzero(report.port_unreachable));
-    add(Short, "stray", nonzero(report.stray));
     let worst = report.time_series.as_ref().and_then(|series| series.worst_ten_seconds.as_ref());
     add(Short, "worst period", worst.map(WorstSeconds::text));
     rows
@@ -280,8 +273,6 @@ fn audio_rows(report: &Report, add: &mut impl FnMut(Level, &'static str, Option<
     if let Some(capture) = &report.capture {
         let CaptureFigures { drift_ppm, drift_uncertainty_ppm, drift_span_s, .. } = *capture;
         add(Short, "captured", Some(captured(capture)));
-        add(Short, "overruns", overruns(capture));
-        add(Short, "capture xruns", (capture.xruns > 0).then(|| capture.xruns.to_string()));
         add(Full, "capture clock", Some(clock_drift(drift_ppm, drift_uncertainty_ppm, drift_span_s)));
     }
     if let Some(playback) = &report.playback {
@@ -289,7 +280,6 @@ fn audio_rows(report: &Report, add: &mut impl FnMut(Level, &'static str, Option<
         add(Short, "played", Some(played(playback)));
         add(Short, "jitter buffer", Some(jitter_buffer(playback)));
         add(Short, "playback latency", Some(format!("{latency}, reported by the device")));
-        add(Short, "playback xruns", (playback.xruns > 0).then(|| playback.xruns.to_string()));
         add(Full, "playback clock", Some(playback_clock(playback)));
     }
     if let Some(quality) = &report.audio_quality {
@@ -329,12 +319,6 @@ fn captured(capture: &CaptureFigures) -> String {
     let frames = format_count(capture.captured_frames, "frame");
     let requested = format_count(u64::from(capture.requested_buffer_frames), "frame");
     format!("{frames}{per_callback} (requested buffer: {requested})")
-}
-
-fn overruns(capture: &CaptureFigures) -> Option<String> {
-    let frames = format_count(capture.overrun_frames, "frame");
-    let first = capture.overrun_first_at_frame.map_or_else(String::new, |frame| format!(", first at frame {frame}"));
-    (capture.overruns > 0).then(|| format!("{}; {frames} lost{first}", capture.overruns))
 }
 
 /// The drift of a device clock.
@@ -390,33 +374,23 @@ fn gaps(quality: &AudioQualityFigures) -> Option<String> {
 }
 
 fn level(quality: &AudioQualityFigures) -> String {
-    let returned = match &quality.returned_levels {
-        // Intact packets have the level that was sent.
-        Some(levels) if quality.damaged_packets > 0 => {
-            format!("; returned {}", levels_text(levels, levels.iter().map(|level| level.clips).sum()))
-        }
-        _ => String::new(),
-    };
-    let sent = levels_text(&quality.sent_levels, quality.source_clips.unwrap_or(0));
-    format!("sent {sent}{returned}")
+    // Intact packets have the level that was sent.
+    let returned = quality.returned_levels.as_ref().filter(|_| quality.damaged_packets > 0);
+    let returned = returned.map_or_else(String::new, |levels| format!("; returned {}", levels_text(levels)));
+    format!("sent {}{returned}", levels_text(&quality.sent_levels))
 }
 
 /// `peak -6.0 dBFS, RMS -9.0 dBFS`, with a slash between channels.
-fn levels_text(levels: &[LevelFigures], clips: u64) -> String {
-    let clipped = if clips > 0 { format!(", clipped {}", format_count(clips, "time")) } else { String::new() };
-    let non_finite = match levels.iter().map(|level| level.non_finite_samples).sum() {
-        0 => String::new(),
-        samples => format!(", {}", format_count(samples, "NaN or infinite sample")),
-    };
+fn levels_text(levels: &[LevelFigures]) -> String {
     if levels.iter().all(|level| level.peak_dbfs.is_none() && level.non_finite_samples == 0) {
-        return format!("digital silence{clipped}");
+        return "digital silence".to_owned();
     }
     let channels = |value: fn(&LevelFigures) -> Option<f64>| {
         let text = |level| value(level).map_or_else(|| "-\u{221e}".to_owned(), |db| format!("{db:.1}"));
         levels.iter().map(text).collect::<Vec<_>>().join(" / ")
     };
     let (peak, rms) = (channels(|level| level.peak_dbfs), channels(|level| level.rms_dbfs));
-    format!("peak {peak} dBFS, RMS {rms} dBFS{clipped}{non_finite}")
+    format!("peak {peak} dBFS, RMS {rms} dBFS")
 }
 
 fn alignment(quality: &AudioQualityFigures) -> Option<String> {

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::audio_figures::{CaptureFigures, PlaybackFigures};
 use super::brief::key_figures;
-use super::buffer_table::JitterBufferTable;
+use super::buffer_table::{ASSUMPTIONS, JitterBufferTable};
 use super::connection_figures::WebSocketFigures;
 use super::figures::{AudioFigures, StreamFigures};
 use super::limits::LimitResult;
 use super::model::Report;
-use super::quantities::{self, format_count, format_percent, format_time};
+use super::quantities::{self, format_count, format_time};
 use super::rows::{self, Level, Row};
 use crate::client::RunKind;
 
@@ -24,19 +24,19 @@ const MIN_HISTOGRAM_SAMPLES: u64 = 10;
 
 /// ANSI colors, if enabled.
 #[derive(Clone, Copy)]
-pub(super) struct Style(pub(super) bool);
+pub(crate) struct Style(pub(crate) bool);
 
 impl Style {
     fn with(self, code: &str, text: &str) -> String {
         if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
-    pub(super) fn good(self, text: &str) -> String {
+    pub(crate) fn good(self, text: &str) -> String {
         self.with("32", text)
     }
-    pub(super) fn bad(self, text: &str) -> String {
+    pub(crate) fn bad(self, text: &str) -> String {
         self.with("31", text)
     }
-    pub(super) fn warn(self, text: &str) -> String {
+    pub(crate) fn warn(self, text: &str) -> String {
         self.with("33", text)
     }
     fn strong(self, text: &str) -> String {
@@ -63,7 +63,7 @@ fn text(report: &Report, style: Style, with_details: bool) -> String {
         parts.push(further_rows(report, with_details));
         parts.extend(report.jitter_buffer.as_ref().filter(|_| with_details).map(buffer_table));
     }
-    let warnings = report.warnings.iter().map(|one| format!("{} {}\n", style.warn("warning:"), one.lines()));
+    let warnings = report.warnings.iter().map(|one| format!("{} {}\n", style.warn("warning:"), one.text()));
     let findings = report.findings.iter().map(|one| format!("{} {}\n", style.strong("finding:"), one.text()));
     parts.extend([warnings.collect(), findings.collect()]);
     parts.push(result(report, style));
@@ -149,7 +149,7 @@ fn table(report: &Report, style: Style, with_details: bool) -> String {
     let head: Vec<String> =
         report.streams.iter().map(|(kind, _)| format!("{:>COLUMN_WIDTH$}", report.labels(kind).request)).collect();
     let mut text = format!("{:LABEL_WIDTH$}{}\n", "", style.strong(&head.concat()));
-    for Row { label, cells, .. } in rows.iter().filter(|row| is_shown(row, with_details)) {
+    for Row { label, cells, .. } in rows.iter().filter(|row| with_details || row.level == Level::Short) {
         let cells: Vec<String> = cells.iter().map(|cell| format!("{cell:>COLUMN_WIDTH$}")).collect();
         _ = writeln!(text, "{label:LABEL_WIDTH$}{}", cells.concat());
     }
@@ -178,26 +178,18 @@ fn histogram(report: &Report, StreamFigures { rtt_histogram: bars, .. }: &Stream
 
 fn further_rows(report: &Report, with_details: bool) -> String {
     let mut text = String::new();
-    for row in rows::further_rows(report).iter().filter(|row| is_shown(row, with_details)) {
+    for row in rows::further_rows(report).iter().filter(|row| with_details || row.level == Level::Short) {
         _ = writeln!(text, "{:LABEL_WIDTH$}  {}", row.label, row.cells.concat());
     }
     text
 }
 
-fn is_shown(row: &Row, with_details: bool) -> bool {
-    with_details || matches!(row.level, Level::Summary | Level::Short)
-}
-
-/// The jitter-buffer table.
 fn buffer_table(table: &JitterBufferTable) -> String {
-    let row = |cells: [&str; 4]| cells.map(|cell| format!("{cell:>COLUMN_WIDTH$}")).concat() + "\n";
-    let mut text = format!("{:6}{}", "", row(["jitter buffer", "late", "late or lost", "one way"]));
-    for depth in &table.depths {
-        let one_way = depth.one_way_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
-        let (depth_ms, late) = (format!("{:.1} ms", depth.depth_ms), depth.late.to_string());
-        let mark = if Some(depth.depth_packets) == table.recommended_packets { "  recommended" } else { "" };
-        let cells = row([&depth_ms, &late, &format_percent(depth.late_or_lost_ratio), &one_way]);
-        _ = writeln!(text, "{:6}{}{mark}", "", cells.trim_end());
+    let row = |cells: [&str; 4]| cells.map(|cell| format!("{cell:>COLUMN_WIDTH$}")).concat();
+    let mut text = format!("{:6}{}\n", "", row(JitterBufferTable::COLUMNS));
+    for (cells, is_recommended) in table.rows() {
+        let mark = if is_recommended { "  recommended" } else { "" };
+        _ = writeln!(text, "{:6}{}{mark}", "", row(cells.each_ref().map(String::as_str)));
     }
     text
 }
@@ -210,8 +202,8 @@ fn limit(result: &LimitResult, style: Style) -> String {
 
 /// What the run means for a musician, with the assumptions.
 fn result(report: &Report, style: Style) -> String {
-    let assumptions = report.jitter_buffer.as_ref().filter(|table| table.is_reliable);
-    let assumptions = assumptions.map_or_else(String::new, |table| format!("({})\n", table.assumptions));
+    let is_reliable = report.jitter_buffer.as_ref().is_some_and(|table| table.is_reliable);
+    let assumptions = if is_reliable { format!("({ASSUMPTIONS})\n") } else { String::new() };
     format!("{} {}.\n{assumptions}", style.strong("result:"), report.headline)
 }
 

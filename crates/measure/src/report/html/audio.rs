@@ -5,19 +5,17 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::axis::{band, runs};
+use super::axis::{Axis, band, runs};
 use super::tables;
+use crate::client::AudioPicture;
 use crate::report::audio_figures::AudioQualityFigures;
 use crate::report::model::Report;
 use crate::report::quantities::{format_count, format_percent, format_time};
-use crate::report::run_record::AudioPicture;
 use jamjam_core::audio::waveform::{PeakRange, Waveform, WaveformColumn, WaveformSide};
 use jamjam_core::sanitize::escape_html;
 
 /// Maximum number of gaps in the table.
 const MAX_LISTED_GAPS: usize = 100;
-/// Number of intervals on the time axis.
-const AXIS_PARTS: u32 = 4;
 
 /// Height of the SVG drawing, in SVG units. A waveform column is one unit wide.
 const HEIGHT: f32 = 200.0;
@@ -29,12 +27,11 @@ const MIDDLE: f32 = f32::midpoint(TOP, BOTTOM);
 /// Minimum thickness of the wave: silence is drawn as a line; missing samples are not drawn.
 const MIN_THICKNESS: f64 = 2.0;
 
-/// Maximum duration of a preview, in seconds, and of all previews of a page, which therefore has less than 2 MB: a second has 32,000 bytes, and
-/// all else less than 500,000.
-const MAX_PREVIEW_SECONDS: u64 = 30;
-const MAX_PREVIEWS_SECONDS: u64 = 44;
+/// Maximum duration of a preview, in seconds. A page therefore has less than 2 MB: a second of each preview has 32,000 bytes, and all else less than
+/// 500,000.
+const MAX_PREVIEW_SECONDS: u64 = 22;
 
-/// Maximum length in bytes of the sent audio, and of the returned audio, of which previews are made: 30 s of stereo at 48 kHz with 16 bits.
+/// Maximum length in bytes of the sent audio, and of the returned audio, of which previews are made: stereo at 48 kHz with 16 bits.
 pub const MAX_AUDIO_BYTES: usize = MAX_PREVIEW_SECONDS as usize * 48_000 * 2 * 2;
 
 /// Each recording that `audio` contains is embedded with an audio player. A replayed run has no recordings.
@@ -67,17 +64,18 @@ pub(super) fn section(audio: &AudioPicture, report: &Report) -> String {
     } else {
         "no replies were expected".to_owned()
     };
-    // One player is enough for two recordings with the same bits.
-    let is_unchanged = picture.is_unchanged() && quality.is_none_or(|quality| quality.damaged_packets == 0);
+    // The last column may extend beyond the end of the audio.
+    let width = picture.columns.len() as u64 * picture.samples_per_column;
+    let axis = Axis::exact_times(0.0, width as f64 * 1e6 / f64::from(picture.rate.max(1)), 4.0).bottom_labels();
     let sides =
         [(WaveformSide::Sent, "sent", "Sent", sent), (WaveformSide::Returned, "returned", "Returned", returned)];
     for (side, id, title, caption) in sides {
         let caption = format!("<figcaption id=\"{id}-about\"><strong>{title}</strong>: {caption}</figcaption>");
         let wave = waveform_svg(&picture.columns, picture.samples_per_column, side, scale);
-        let (axis, player) = (axis(picture), player(picture, (side, title), is_unchanged).unwrap_or_default());
+        let player = player(picture, side, title).unwrap_or_default();
         _ = writeln!(
             text,
-            "<figure class=\"{id}\">{caption}\n<svg role=\"img\" aria-labelledby=\"{id}-about\" {wave}</svg>\n{axis}{player}</figure>"
+            "<figure class=\"{id}\">{caption}\n<svg role=\"img\" aria-labelledby=\"{id}-about\" {wave}</svg>\n{axis}\n{player}</figure>"
         );
     }
     text += "<p class=\"quiet\"><code>--record FILE.wav</code> records the returned audio exactly, and <code>--record-both FILE.wav</code> both.</p>\n";
@@ -110,34 +108,12 @@ fn gap_summary(quality: &AudioQualityFigures) -> String {
     format!("{gaps}, {} in total, {percent}", format_time(quality.gap_ms * 1e3))
 }
 
-/// The time axis below a waveform, with labels at equal distances.
-fn axis(picture: &Waveform) -> String {
-    // The last column may extend beyond the end of the audio.
-    let width = picture.columns.len() as u64 * picture.samples_per_column;
-    let end = width as f64 / f64::from(picture.rate.max(1));
-    let times = (0..=AXIS_PARTS).map(|part| end * f64::from(part) / f64::from(AXIS_PARTS));
-    let label = |time: f64| match time as u64 {
-        _ if end < 600.0 => seconds(time),
-        whole => format!("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60),
-    };
-    let labels = times.map(|time| format!("<span>{}</span>", label(time)));
-    format!("<div class=\"axis\" aria-hidden=\"true\">{}</div>\n", labels.collect::<String>())
-}
-
-/// The player of one side. If the returned audio is unchanged, the sent audio has the only player.
-fn player(picture: &Waveform, (side, title): (WaveformSide, &str), is_unchanged: bool) -> Option<String> {
-    let (of, players) = match side {
-        _ if picture.preview(WaveformSide::Returned, 0).is_none() => ("", 1),
-        WaveformSide::Sent if is_unchanged => (" of both, which are equal", 1),
-        WaveformSide::Returned if is_unchanged => return None,
-        _ => ("", 2),
-    };
-    let seconds = (MAX_PREVIEWS_SECONDS / players).min(MAX_PREVIEW_SECONDS);
-    let wav = STANDARD.encode(picture.preview(side, seconds)?);
-    let is_cut = picture.sent_samples > seconds * u64::from(picture.rate);
-    let first = if is_cut { format!("first {seconds} s, ") } else { String::new() };
+fn player(picture: &Waveform, side: WaveformSide, title: &str) -> Option<String> {
+    let wav = STANDARD.encode(picture.preview(side, MAX_PREVIEW_SECONDS)?);
+    let is_cut = picture.sent_samples > MAX_PREVIEW_SECONDS * u64::from(picture.rate);
+    let first = if is_cut { format!("first {MAX_PREVIEW_SECONDS} s, ") } else { String::new() };
     Some(format!(
-        "<p class=\"preview\">preview{of} ({first}16 bit, 12 kHz, mono) <audio controls preload=\"metadata\" aria-label=\"preview: {title}\" \
+        "<p class=\"preview\">preview ({first}16 bit, 12 kHz, mono) <audio controls preload=\"metadata\" aria-label=\"preview: {title}\" \
          src=\"data:audio/wav;base64,{wav}\"></audio></p>\n"
     ))
 }
@@ -151,16 +127,12 @@ fn gap_table(quality: &AudioQualityFigures) -> String {
     } else {
         "The gaps".to_owned()
     };
-    let mut table = format!(
-        "<div class=\"wide long\" role=\"region\" aria-label=\"Gaps\" tabindex=\"0\"><table id=\"gaps\"><caption>{caption}, in time since the \
-         first sample</caption><thead><tr><th scope=\"col\">from</th><th scope=\"col\">to</th><th scope=\"col\">packets</th></tr></thead><tbody>\n"
-    );
-    for gap in quality.gap_list.iter().take(MAX_LISTED_GAPS) {
-        let [from, to] =
-            [gap.at_ms, gap.at_ms + gap.duration_ms].map(|time_ms| format!("<td>{:.4} s</td>", time_ms / 1e3));
-        _ = writeln!(table, "<tr>{from}{to}<td>{}</td></tr>", gap.packets);
-    }
-    table + "</tbody></table></div>"
+    let gaps = quality.gap_list.iter().take(MAX_LISTED_GAPS).map(|gap| {
+        let [from, to] = [gap.at_ms, gap.at_ms + gap.duration_ms].map(|time_ms| format!("{:.4} s", time_ms / 1e3));
+        tables::row(&from, [to, gap.packets.to_string()])
+    });
+    let caption = format!("<caption>{caption}, in time since the first sample</caption>");
+    tables::long("gaps", &(caption + &tables::table("from", ["to", "packets"], gaps)))
 }
 
 /// The attributes and the content of a waveform's SVG element: what is between `<svg` and `</svg>`. A sample with the value `scale` is drawn at

@@ -75,14 +75,11 @@ impl Axis {
         Self::linear(-60.0, (max / step).ceil() * step, step, |level| format!("{level:.0} dB"))
     }
 
-    /// An axis for ratios from 0 to at least `max`. The labels are percentages.
-    pub(crate) fn ratios(max: f64) -> Self {
-        let percent = (max * 100.0).clamp(0.1, 100.0);
-        let step = round_step(percent);
-        let to = (percent / step).ceil() * step;
-        let mut axis = Self::linear(0.0, to, step, |value| format!("{} %", plain_number(value, step)));
-        axis.to = to / 100.0;
-        axis
+    /// An axis for percentages from 0 to at least `max`.
+    pub(crate) fn percentages(max: f64) -> Self {
+        let max = max.clamp(0.1, 100.0);
+        let step = round_step(max);
+        Self::linear(0.0, (max / step).ceil() * step, step, |value| format!("{} %", plain_number(value, step)))
     }
 
     /// A horizontal axis for a run of `seconds`.
@@ -144,7 +141,7 @@ impl Axis {
     }
 
     /// The labels below a drawing.
-    fn bottom_labels(&self) -> String {
+    pub(super) fn bottom_labels(&self) -> String {
         let mut text = "<div class=\"bottom\" aria-hidden=\"true\">".to_owned();
         for Tick { position, label } in &self.ticks {
             // The last label would extend beyond the chart.
@@ -259,7 +256,7 @@ mod tests {
         );
         assert_eq!(labels(&Axis::times(-40.0, -10.0, 60.0)), ["-40 µs", "-20 µs", "0 µs", "20 µs", "40 µs", "60 µs"]);
         assert_eq!(labels(&Axis::counts(3)), ["0", "1", "2", "3"]);
-        assert_eq!(labels(&Axis::ratios(0.0)), ["0.00 %", "0.02 %", "0.04 %", "0.06 %", "0.08 %", "0.10 %"]);
+        assert_eq!(labels(&Axis::percentages(0.0)), ["0.00 %", "0.02 %", "0.04 %", "0.06 %", "0.08 %", "0.10 %"]);
     }
 
     #[test]

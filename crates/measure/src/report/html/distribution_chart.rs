@@ -3,15 +3,13 @@
 use std::fmt::Write;
 
 use super::axis::{Axis, HEIGHT, figure, percent};
+use crate::report::buffer_table::BufferDepthFigures;
 use crate::report::figures::HistogramBarFigures;
 use crate::report::model::Report;
 use crate::report::quantities::format_time;
 
 /// Width of both drawings, in SVG units.
 const WIDTH: f64 = 1_000.0;
-
-/// Maximum width of a label, as a share of the width of the drawing on a narrow screen.
-const LABEL_WIDTH: f64 = 0.38;
 
 /// Height of a row of labels, in the unit `rem` of CSS.
 const ROW_HEIGHT_REM: f64 = 1.15;
@@ -72,7 +70,8 @@ pub(super) fn buffer_curve(report: &Report) -> String {
     let depths = &table.depths;
     let Some(last) = depths.last() else { return String::new() };
     let depth_axis = Axis::exact_times(0.0, last.depth_ms * 1e3, 6.0);
-    let ratios = Axis::ratios(depths.iter().map(|depth| depth.late_or_lost_ratio).fold(0.0, f64::max));
+    let percent = |depth: &BufferDepthFigures| depth.late_or_lost_ratio * 100.0;
+    let percentages = Axis::percentages(depths.iter().map(percent).fold(0.0, f64::max));
     let mark = table.recommended().map(|depth| Mark {
         position: depth_axis.position(depth.depth_ms * 1e3),
         label: format!("recommended: {:.1} ms", depth.depth_ms),
@@ -80,17 +79,17 @@ pub(super) fn buffer_curve(report: &Report) -> String {
     let marks: Vec<Mark> = mark.into_iter().collect();
     let (mut path, mut points) = (String::new(), String::new());
     for depth in depths {
-        let (x, y) = (WIDTH * depth_axis.position(depth.depth_ms * 1e3), ratios.y(depth.late_or_lost_ratio));
+        let (x, y) = (WIDTH * depth_axis.position(depth.depth_ms * 1e3), percentages.y(percent(depth)));
         _ = write!(path, "{}{x:.1} {y:.1}", if path.is_empty() { 'M' } else { 'L' });
         // A line of almost no length with round ends is a dot that stretching does not distort.
         _ = write!(points, "M{x:.1} {y:.1}h.01");
     }
-    let lines = ratios.horizontal_lines(WIDTH) + &mark_lines(&marks);
+    let lines = percentages.horizontal_lines(WIDTH) + &mark_lines(&marks);
     let drawing =
         format!("{lines}<path class=\"line buffer\" d=\"{path}\"/><path class=\"dot buffer\" d=\"{points}\"/>");
     let caption = "<strong>Jitter buffer</strong>: the share of packets late or lost at each depth. A deeper buffer loses fewer packets and adds \
                    delay. Where the curve is flat, more depth does not help.";
-    chart("buffer", caption, &marks, [&ratios, &depth_axis], &drawing)
+    chart("buffer", caption, &marks, [&percentages, &depth_axis], &drawing)
 }
 
 /// A chart with marks above the drawing.
@@ -103,22 +102,13 @@ fn mark_lines(marks: &[Mark]) -> String {
     format!("<path class=\"mark\" d=\"{}\"/>", lines.collect::<String>())
 }
 
-/// The labels above a drawing. Those that would overlap are in different rows, and those in the right half extend to the left.
+/// The labels above a drawing, each in its row. Those in the right half extend to the left.
 fn mark_labels(marks: &[Mark]) -> String {
-    // For each row, the starts of its labels.
-    let mut rows: Vec<Vec<f64>> = Vec::new();
-    let mut labels = String::new();
-    for Mark { position, label } in marks.iter().rev() {
-        let is_right = *position > 0.5;
-        let start = if is_right { position - LABEL_WIDTH } else { *position };
-        let is_free = |row: &Vec<f64>| row.iter().all(|other| (other - start).abs() >= LABEL_WIDTH);
-        let row = rows.iter().position(is_free).unwrap_or(rows.len());
-        rows.resize_with(rows.len().max(row + 1), Vec::new);
-        rows[row].push(start);
-        let class = if is_right { "mark last" } else { "mark" };
+    let labels = marks.iter().rev().enumerate().map(|(row, Mark { position, label })| {
+        let class = if *position > 0.5 { "mark last" } else { "mark" };
         let (left, bottom) = (percent(*position), row as f64 * ROW_HEIGHT_REM);
-        _ = write!(labels, "<span class=\"{class}\" style=\"left:{left}%;bottom:{bottom:.2}rem\">{label}</span>");
-    }
-    let height = rows.len() as f64 * ROW_HEIGHT_REM;
+        format!("<span class=\"{class}\" style=\"left:{left}%;bottom:{bottom:.2}rem\">{label}</span>")
+    });
+    let (labels, height) = (labels.collect::<String>(), marks.len() as f64 * ROW_HEIGHT_REM);
     format!("<span></span><div class=\"marks\" style=\"height:{height:.2}rem\" aria-hidden=\"true\">{labels}</div>")
 }

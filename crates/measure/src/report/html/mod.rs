@@ -15,12 +15,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
-use super::buffer_table::JitterBufferTable;
-use super::findings::Finding;
+use super::buffer_table::{ASSUMPTIONS, JitterBufferTable};
 use super::model::Report;
 use super::quantities::{format_optional_time, format_percent, format_time, start_time};
-use super::run_record::AudioPicture;
 use super::text;
+use crate::client::AudioPicture;
+use crate::diagnosis::Diagnosis;
 use jamjam_core::sanitize::{escape_html, escape_html_prose, without_folders};
 
 const PAGE: &str = include_str!("page.html");
@@ -55,7 +55,7 @@ pub fn page(report: &Report, error: Option<&str>, audio: Option<&AudioPicture>, 
         "audio" => audio.map(|audio| audio::section(audio, report)).unwrap_or_default(),
         "limits" => tables::limits(report),
         "tables" => [tables::figures(report), tables::buffer_depths(report), tables::intervals(report)].concat(),
-        "warnings" => tables::warnings(report),
+        "warnings" => warnings(report),
         "origin" => tables::origin(report, version),
         "report" => escape_html(&text::details(report, false)),
         _ => String::new(),
@@ -86,22 +86,19 @@ fn run_facts(report: &Report) -> String {
 fn reason(report: &Report) -> String {
     let reason = report.verdict_reason();
     let reason = if reason.is_empty() { reason } else { format!("{}. ", escape_html_prose(&reason)) };
-    let assumptions = report.jitter_buffer.as_ref().filter(|table| table.is_reliable);
-    let quiet = |table: &JitterBufferTable| format!("<span class=\"quiet\">({})</span>", table.assumptions);
-    reason + &assumptions.map_or_else(String::new, quiet)
+    let is_reliable = report.jitter_buffer.as_ref().is_some_and(|table| table.is_reliable);
+    if is_reliable { reason + &format!("<span class=\"quiet\">({ASSUMPTIONS})</span>") } else { reason }
 }
 
 /// What is wrong, and what to do about it.
 fn findings(report: &Report) -> String {
-    if report.findings.is_empty() {
-        return String::new();
-    }
-    let item = |finding: &Finding| {
-        let [message, remedy] = [&finding.message, &finding.remedy].map(|text| escape_html_prose(text));
-        format!("<li>{message} <strong>{remedy}</strong></li>\n")
-    };
-    let items: String = report.findings.iter().map(item).collect();
-    format!("<ul class=\"findings\" aria-label=\"Findings\">\n{items}</ul>")
+    let items: String = report.findings.iter().map(Diagnosis::html).collect();
+    if items.is_empty() { items } else { format!("<ul class=\"findings\" aria-label=\"Findings\">\n{items}</ul>") }
+}
+
+fn warnings(report: &Report) -> String {
+    let items: String = report.warnings.iter().map(Diagnosis::html).collect();
+    if items.is_empty() { items } else { tables::section("warnings", "Warnings", &format!("<ul>\n{items}</ul>")) }
 }
 
 /// The most important figures of the evaluated stream.

@@ -1,5 +1,4 @@
-//! The course of a run from the time series of its report: round trips with the lost packets of each direction, and a timeline of loss and
-//! bursts.
+//! The course of a run from the time series of its report: round trips with the lost packets of each direction.
 
 use std::fmt::Write;
 
@@ -18,24 +17,26 @@ const LANES: [LossLane; 3] = [
     ('◆', "lost", "unknown", |interval| interval.lost_upstream.map_or(interval.lost, |_| 0)),
 ];
 
-/// Both charts over time, with the output of the script that shows the values of one interval.
+/// The chart over time, with the output of the script that shows the values of one interval.
 pub(super) fn section(report: &Report) -> String {
     let Some(series) = report.time_series.as_ref().filter(|series| !series.intervals.is_empty()) else {
         return String::new();
     };
     let end = Axis::run_time(series.interval_s * series.intervals.len() as u64);
-    let charts = [round_trips(report, series, &end), losses(report, series, &end)].concat();
-    format!("<div id=\"course\">{charts}<p class=\"quiet\" id=\"readout\" aria-live=\"polite\"></p></div>\n")
+    let reason = if report.replies_expected { "no round trip is known" } else { "no replies were expected" };
+    match round_trips(report, series, &end) {
+        Some(chart) => {
+            format!("<div id=\"course\">{chart}<p class=\"quiet\" id=\"readout\" aria-live=\"polite\"></p></div>\n")
+        }
+        None => format!("<p class=\"quiet\">There is no chart of round trips, because {reason}.</p>\n"),
+    }
 }
 
-fn round_trips(report: &Report, series: &TimeSeries, end: &Axis) -> String {
+fn round_trips(report: &Report, series: &TimeSeries, end: &Axis) -> Option<String> {
     let intervals = &series.intervals;
     let min = intervals.iter().filter_map(|interval| interval.rtt_min_us).reduce(f64::min);
     let max = intervals.iter().filter_map(|interval| interval.rtt_max_us).reduce(f64::max);
-    let Some((min, max)) = min.zip(max) else {
-        let reason = if report.replies_expected { "no round trip is known" } else { "no replies were expected" };
-        return format!("<p class=\"quiet\">There is no chart of round trips, because {reason}.</p>\n");
-    };
+    let (min, max) = min.zip(max)?;
     let typical = intervals.iter().filter_map(|interval| interval.rtt_p50_us).reduce(f64::min).unwrap_or(max);
     let axis = Axis::times(min, typical, max);
     let width = intervals.len() as f64;
@@ -85,37 +86,7 @@ fn round_trips(report: &Report, series: &TimeSeries, end: &Axis) -> String {
         "<strong>Round trip over time</strong>: lower and flatter is better. Each point stands for the packets sent in {}.{scale}{meaning}",
         seconds(series.interval_s)
     );
-    figure("rtt", &caption, &legend(&keys), &(axis.plot("plot tall", width, "rtt", &drawing) + &marks), end)
-}
-
-/// The loss and burst timeline.
-fn losses(report: &Report, series: &TimeSeries, end: &Axis) -> String {
-    let intervals = &series.intervals;
-    let most_lost = intervals.iter().map(|interval| interval.lost).max().unwrap_or(0);
-    if most_lost == 0 || !report.replies_expected {
-        return String::new();
-    }
-    let longest = intervals.iter().map(|interval| interval.burst_max).max().unwrap_or(0);
-    let bars = |name: &str, class: &str, max: u64, value: fn(&IntervalFigures) -> u64| {
-        let axis = Axis::counts(max);
-        let width = intervals.len() as f64;
-        let path = bar_path(intervals, value, |value| format!("{:.1}", axis.y(value)));
-        let drawing = format!("{}<path class=\"bar {class}\" d=\"{path}\"/>", axis.horizontal_lines(width));
-        format!("<span></span><span class=\"panel\">{name}</span>{}", axis.plot("plot", width, "loss", &drawing))
-    };
-    let lost_name = format!("Lost packets in {}", seconds(series.interval_s));
-    let lost = bars(&lost_name, "lost", most_lost, |interval| interval.lost);
-    let bursts = bars("Longest burst, in packets", "burst", longest, |interval| interval.burst_max);
-    let caption = "<strong>Loss and bursts over time</strong>: single lost packets are easy to conceal, long bursts are audible. The upper bars \
-                   count the lost packets; the lower bars show the longest burst of packets lost in a row.";
-    figure("loss", caption, "", &(lost + &bursts), end)
-}
-
-/// A bar for each interval whose value is not 0, up to the y coordinate `top`.
-fn bar_path(intervals: &[IntervalFigures], value: fn(&IntervalFigures) -> u64, top: impl Fn(f64) -> String) -> String {
-    let bars = intervals.iter().map(value).enumerate().filter(|(_, value)| *value > 0);
-    let bars = bars.map(|(index, value)| format!("M{index}.1 {HEIGHT}V{}h.8V{HEIGHT}z", top(value as f64)));
-    bars.collect()
+    Some(figure("rtt", &caption, &legend(&keys), &(axis.plot("plot tall", width, "rtt", &drawing) + &marks), end))
 }
 
 /// The rows of marks. A row is shown if packets were lost in its direction.
@@ -127,8 +98,12 @@ fn lanes(intervals: &[IntervalFigures]) -> String {
         if total == 0 {
             continue;
         }
-        let top = |lost: f64| format!("{:.0}", HEIGHT * (0.65 - 0.65 * (lost / most as f64).sqrt()));
-        let path = bar_path(intervals, lost, top);
+        let bars = intervals.iter().map(lost).enumerate().filter(|(_, lost)| *lost > 0);
+        let bars = bars.map(|(index, lost)| {
+            let top = HEIGHT * (0.65 - 0.65 * (lost as f64 / most as f64).sqrt());
+            format!("M{index}.1 {HEIGHT}V{top:.0}h.8V{HEIGHT}z")
+        });
+        let path: String = bars.collect();
         let label = format!("{name}: {}", format_count(total, "lost packet"));
         _ = write!(
             text,

@@ -44,7 +44,7 @@ fn findings_differ_by_rule_and_sentence_and_the_worst_is_first() {
     let findings: Vec<_> = source
         .findings
         .iter()
-        .map(|finding| (finding.severity, format!("{} {}", finding.rule, finding.message), finding.count))
+        .map(|finding| (finding.severity, format!("{} {}", finding.code, finding.message), finding.count))
         .collect();
     let expected = [
         (Severity::Error, "unknown_type b".to_owned(), 1),

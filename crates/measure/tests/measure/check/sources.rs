@@ -62,7 +62,7 @@ fn twenty_datagrams_in_ten_seconds_are_a_client_with_a_wrong_header() {
     let wrong = |count: u64| check((0..count).map(|n| datagram(n * 500, 1, &[2; 524])).collect());
     assert_eq!((wrong(19).sources.len(), wrong(19).strangers), (0, 1));
     let report = wrong(20);
-    assert_eq!((report.sources[0].findings[0].rule, report.strangers), ("version", 0));
+    assert_eq!((report.sources[0].findings[0].code, report.strangers), ("version", 0));
     assert_eq!(verdict(report, 0).0, CheckVerdict::Failed);
     assert_eq!(verdict(wrong(19), 1).1, "NOT JUDGED: 0 of 1 expected sources sent 30 AUDIO packets");
     assert_eq!(verdict(wrong(19), 0), (CheckVerdict::NotJudged, "NOT JUDGED".to_owned()));
@@ -88,7 +88,7 @@ fn invented_ports_displace_no_client_and_the_run_does_not_pass() {
     sent.extend(wrong);
     let report = check(sent);
     let of_client = report.sources.iter().find(|source| source.name.ends_with(":40000")).unwrap();
-    assert_eq!(of_client.findings[0].rule, "sample_format");
+    assert_eq!(of_client.findings[0].code, "sample_format");
     // 4,001 sources for 1,024 places.
     assert_eq!(report.untracked, 4_001 - 1_024);
     let text = verdict(report, 1).1;
@@ -135,7 +135,7 @@ fn another_process_takes_over_no_record_of_a_client() {
         source.findings.iter().filter(|finding| finding.severity > Severity::Note).count()
     };
     assert_eq!(report.sources.iter().map(severe).sum::<usize>(), 0, "{report:#?}");
-    assert!(report.sources.iter().all(|source| source.findings.iter().all(|finding| finding.rule != "port_change")));
+    assert!(report.sources.iter().all(|source| source.findings.iter().all(|finding| finding.code != "port_change")));
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub(super) fn findings(datagrams: &[Sent]) -> Vec<Finding> {
 }
 
 fn names(findings: &[Finding]) -> Vec<(String, String)> {
-    let name = |finding: &Finding| (finding.rule.to_owned(), format!("{:?}", finding.severity).to_lowercase());
+    let name = |finding: &Finding| (finding.code.to_owned(), format!("{:?}", finding.severity).to_lowercase());
     let mut names: Vec<_> = findings.iter().map(name).collect();
     names.sort();
     names

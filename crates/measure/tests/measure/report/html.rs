@@ -5,9 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use jamjam_core::audio::quality::{Analyzer, PacketFormat};
 use jamjam_core::audio::waveform::{Waveform, WaveformSide};
 use jamjam_core::stats::StreamStats;
-use jamjam_measure::client::{AudioResults, RunResults};
+use jamjam_measure::client::{AudioPicture, AudioResults, RunResults};
 use jamjam_measure::report::html::{MAX_AUDIO_BYTES, page};
-use jamjam_measure::report::run_record::AudioPicture;
 
 use super::runs::{MS, between, report, send, stream};
 
@@ -47,7 +46,7 @@ fn waveform() -> Waveform {
 
 /// The rows of the list of gaps.
 fn rows(page: &str) -> Vec<&str> {
-    between(between(page, "<table id=\"gaps\">", "</table>")[0], "<tr><td>", "</td></tr>")
+    between(between(page, "<table id=\"gaps\">", "</table>")[0], "<tr><th scope=\"row\">", "</td></tr>")
 }
 
 #[test]
@@ -83,7 +82,7 @@ fn first_100_gaps_are_listed_and_all_are_counted() {
     assert!(page.contains("; 5000 gaps, 13.333 s in total, 50 %") && page.contains("The first 100 gaps"));
     let rows = rows(&page);
     // The hundredth gap is packet 198, which begins at 198 × 128 / 48,000 s.
-    assert_eq!((rows.len(), rows[99]), (100, "0.5280 s</td><td>0.5307 s</td><td>1"));
+    assert_eq!((rows.len(), rows[99]), (100, "0.5280 s</th><td>0.5307 s</td><td>1"));
 }
 
 /// A run of `seconds` of tone and its waveform. Every fifth packet is lost if `is_lossy`.
@@ -109,17 +108,13 @@ fn tone(rate: u32, channels: u16, seconds: u64, is_lossy: bool) -> (RunResults, 
 
 #[test]
 fn page_with_audio_has_previews_and_at_most_2_megabytes() {
-    for (rate, channels, seconds, is_lossy, players) in [
-        (48_000, 1, 30, false, 1),
-        (48_000, 2, 30, true, 2),
-        (44_100, 2, 31, true, 2),
-        (10_000, 1, 3_600, false, 1),
-        (10_000, 1, 3_600, true, 2),
-    ] {
+    for (rate, channels, seconds, is_lossy) in
+        [(48_000, 1, 20, false), (48_000, 2, 22, true), (44_100, 2, 23, true), (10_000, 1, 3_600, true)]
+    {
         let (run, waveform) = tone(rate, channels, seconds, is_lossy);
         let replayed: Waveform = serde_json::from_str(&serde_json::to_string(&waveform).unwrap()).unwrap();
         let page = render(&run, waveform);
-        let heard = (44 / players).min(30).min(seconds);
+        let heard = seconds.min(22);
         let sounds = between(&page, "src=\"data:audio/wav;base64,", "\"");
         for sound in &sounds {
             let wav = STANDARD.decode(sound).unwrap();
@@ -128,11 +123,7 @@ fn page_with_audio_has_previews_and_at_most_2_megabytes() {
             assert_eq!((spec.channels, spec.sample_rate, spec.bits_per_sample), (1, 12_000, 16));
             assert_eq!(u64::from(wav.duration()), heard * 12_000);
         }
-        assert_eq!(
-            (sounds.len() as u64, page.matches("<p class=\"preview\">preview").count() as u64),
-            (players, players)
-        );
-        assert_eq!(page.contains("preview of both, which are equal"), !is_lossy);
+        assert_eq!((sounds.len(), page.matches("<p class=\"preview\">preview").count()), (2, 2));
         assert_eq!(page.contains(&format!("(first {heard} s, ")), heard < seconds);
         assert!(page.len() < 2_000_000, "{seconds} s: {} bytes", page.len());
         // A replay has no audio. Its page differs only in the players.
@@ -142,6 +133,5 @@ fn page_with_audio_has_previews_and_at_most_2_megabytes() {
         }
         assert_eq!(render(&run, replayed), without_players, "{seconds} s");
         assert!(without_players.len() < 500_000, "{seconds} s: {} bytes", without_players.len());
-        assert_eq!(page.contains("<span>1:00:01</span></div>"), seconds == 3_600, "the axis has hours");
     }
 }

@@ -11,8 +11,8 @@ use jamjam_core::stats::{
 };
 use jamjam_core::time::Time;
 use jamjam_measure::client::{
-    AudioResults, CaptureResults, LossReport, PacketOutcome, PlaybackResults, RecordedPacket, RunKind, RunResults,
-    ScheduleResults, SentImpairment, ServerResults, StopSignal, StreamKind, WaitResult,
+    AudioResults, CaptureResults, LossReport, PacketOutcome, PauseResults, PlaybackResults, RecordedPacket, RunKind,
+    RunResults, ScheduleResults, SentImpairment, ServerResults, StopSignal, StreamKind, WaitResult,
 };
 use jamjam_measure::report::json::{JsonLine, PacketLine};
 use jamjam_measure::report::limits::Limits;
@@ -171,7 +171,9 @@ fn run_with_all_anomalies() -> RunResults {
     let audio = run.audio.as_mut().unwrap();
     (audio.underruns, audio.recording_dropped, audio.payload_bytes) = (1, 1, 7_680);
     audio.configured_server_delay_ns = Some(5_000_000);
-    let (host_timing, server) = (Some(machine()), Some(ServerResults::default()));
+    let paused = |count, total_ns| PauseResults { count, total_ns, recent: Vec::new() };
+    let server = ServerResults { pauses: paused(2, 640_000_000), dropped: 3, ..ServerResults::default() };
+    let (host_timing, pauses, server) = (Some(machine()), paused(1, 5_040_000_000), Some(server));
     let interrupted = Some(StopSignal::Terminate);
     let shifts = ScheduleResults {
         shifts: 2,
@@ -180,7 +182,7 @@ fn run_with_all_anomalies() -> RunResults {
         ..ScheduleResults::default()
     };
     let schedule = Some(ScheduleResults { planned_ns: 3_000_000_000, actual_ns: 4_251_000_000, ..shifts });
-    RunResults { schedule, port_unreachable: 2, stray: 3, interrupted, host_timing, server, ..run }
+    RunResults { schedule, port_unreachable: 2, stray: 3, interrupted, host_timing, pauses, server, ..run }
 }
 
 /// The client sent 1,000 pings, and 30 pings received no reply. The server received 980 of the 1,000 pings.
@@ -312,7 +314,20 @@ fn every_text_label_is_in_the_table_of_rows() {
             seen.insert(label.to_owned());
         }
     }
-    assert_eq!(seen.len(), 57, "{seen:?}");
+    assert_eq!(seen.len(), 52, "{seen:?}");
+}
+
+#[test]
+fn each_diagnosis_names_a_section_of_the_documentation() {
+    let headings = MEASURING.lines().filter_map(|line| line.trim_start_matches('#').strip_prefix(' '));
+    let sections = headings.map(|heading| format!("docs/measuring.md#{}", heading.to_lowercase().replace(' ', "-")));
+    let sections: Vec<String> = sections.chain(["docs/tasks/echo-gone.md".to_owned()]).collect();
+    for (name, run) in runs() {
+        let report = report(&run);
+        for found in report.findings.iter().chain(&report.warnings) {
+            assert!(sections.iter().any(|section| section == found.section), "{name}: {found:?}");
+        }
+    }
 }
 
 /// A run with loss bursts, reordering and differences of adjacent delays, of +300 ns once and of −100 ns 199 times.

@@ -6,11 +6,11 @@ use proptest::prelude::*;
 
 use jamjam_core::audio::waveform::Waveform;
 use jamjam_core::time::Time;
-use jamjam_measure::client::{PacketOutcome, RecordedPacket, RunKind, RunResults, StreamKind};
+use jamjam_measure::client::{AudioPicture, PacketOutcome, RecordedPacket, RunKind, RunResults, StreamKind};
 use jamjam_measure::report::json::JsonLine;
 use jamjam_measure::report::limits::Limits;
-use jamjam_measure::report::run_record::{AudioPicture, RecordedOptions};
-use jamjam_measure::report::{Report, json, run_record};
+use jamjam_measure::report::{Report, json};
+use jamjam_measure::run_record::{self, RecordedOptions};
 
 use super::json::runs;
 

@@ -6,8 +6,8 @@ use jamjam_core::time::Time;
 use jamjam_measure::client::{ClientNode, RunResults, StreamKind, WaitResult, Workload};
 use jamjam_measure::report::json::{self, JsonLine};
 use jamjam_measure::report::limits::Limits;
-use jamjam_measure::report::run_record::{self, RecordedOptions};
 use jamjam_measure::report::{Report, text};
+use jamjam_measure::run_record::{self, RecordedOptions};
 
 use super::differences::Differences;
 use super::net::Host;

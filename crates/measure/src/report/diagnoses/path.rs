@@ -1,10 +1,11 @@
 //! Findings: sentences that name what is wrong with the path, such as loss in one direction or regular stalls.
 
-use serde::Serialize;
-
-use super::quantities::{RoundTrip, RunProtocol, StreamLabels, format_count, format_share, format_time_ms, micros};
-use super::warnings::is_loopback;
 use crate::client::{AudioResults, CountSample, RunKind, RunResults};
+use crate::diagnosis::{Diagnosis, Severity};
+use crate::report::quantities::{
+    RoundTrip, RunProtocol, StreamLabels, format_count, format_length, format_share, format_time_ms, is_loopback,
+    micros, millis,
+};
 use jamjam_core::stats::{Histogram, Outage, StreamStats};
 use jamjam_core::time::{MIN_PAUSE, Time, saturating_nanos};
 
@@ -17,9 +18,6 @@ const MIN_LOST_FOR_PATTERN: u64 = 10;
 /// Fewer stalls have no pattern.
 const MIN_STALLS_FOR_PATTERN: u64 = 4;
 
-/// Minimum share of the lost packets in one direction for naming only this direction.
-const MIN_SHARE_OF_DIRECTION: f64 = 0.9;
-
 /// Minimum share of reordered packets.
 const MIN_REORDERED_RATIO: f64 = 0.001;
 
@@ -29,8 +27,9 @@ const MIN_DUPLICATED_RATIO: f64 = 0.001;
 /// Minimum of the 99th percentile of the packet delay variation, in nanoseconds.
 const MIN_DELAY_VARIATION_NS: i64 = 10_000_000;
 
-/// Minimum share of the AUDIO packets that are lost because of their length, and of the smaller packets that return nevertheless.
-const MIN_SHARE_OF_LENGTH: f64 = 0.9;
+/// Minimum share of the lost packets in one direction for naming only this direction; of the AUDIO packets that are lost because of their length, and
+/// of the smaller packets that return nevertheless.
+const MIN_SHARE: f64 = 0.9;
 
 /// Every IPv4 path carries packets of this length. Only the server's counts can show that such packets are lost because of their length.
 const MIN_MTU: u32 = 576;
@@ -41,117 +40,74 @@ const SAFE_MTU: u32 = 1_280;
 const UPSTREAM: &str = "upstream, from this host to the server";
 const DOWNSTREAM: &str = "downstream, from the server to this host";
 
-/// Something that is wrong with the path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// Identifies the subject for programs that read the report.
-    pub code: &'static str,
-    /// What is wrong, and likely or typical causes.
-    pub message: String,
-    /// What to do about it.
-    pub remedy: String,
+fn finding(code: &'static str, message: &str, remedy: impl Into<String>) -> Diagnosis {
+    let diagnosis = Diagnosis::new(Severity::Warning, code, "docs/measuring.md#findings", message.trim_end());
+    Diagnosis { remedy: Some(remedy.into()), ..diagnosis }
 }
 
-impl Finding {
-    /// The message, then the remedy.
-    pub(super) fn text(&self) -> String {
-        format!("{} {}", self.message, self.remedy)
-    }
-}
-
-/// A message and its remedy.
-type Advice = (String, String);
-
-/// The nearest place that explains an effect of a given length.
-enum Suspect {
-    /// This host, or the server, with what shows it.
-    Host(&'static str, String),
-    /// The path does not leave this host.
-    Loopback,
-    Path,
+/// A place nearer than the path that explains an effect of a given length.
+struct Suspect {
+    name: &'static str,
+    cause: String,
+    remedy: &'static str,
 }
 
 impl Suspect {
     /// A host is suspected if its pauses or its timer errors are of the size of the effect, or of the percentile `p` of all packets.
-    fn of(run: &RunResults, effect_ns: i64, p: Option<f64>) -> Self {
-        let is_as_long = |ns: i64| ns > 0 && ns.saturating_mul(2) >= effect_ns;
+    fn of(run: &RunResults, effect_ns: i64, p: Option<f64>) -> Option<Self> {
         let error = |timers: &Histogram| p.map_or_else(|| timers.max(), |p| timers.percentile_if_enough(p));
         let timers = run.host_timing.as_ref().and_then(|host| error(&host.timer_error)).unwrap_or(0);
         let server = run.server.as_ref().map_or(0, |server| server.pauses.total_ns);
         let [here, server] = [run.pauses.total_ns, server].map(|ns| i64::try_from(ns).unwrap_or(i64::MAX));
-        match () {
-            () if is_as_long(here) => Self::Host("This host", format!("it did not run for {}", milliseconds(here))),
-            () if is_as_long(timers) => {
-                Self::Host("This host", format!("its timers fired up to {} late", milliseconds(timers)))
-            }
-            () if is_as_long(server) => {
-                Self::Host("The server", format!("it did not run for {}", milliseconds(server)))
-            }
-            () if is_loopback(&run.target) => Self::Loopback,
-            () => Self::Path,
-        }
+        let (this_host, remedy) = ("This host", "Close other programs, or measure from a less busy host.");
+        let hosts = [
+            (here, this_host, "it did not run for ", "", remedy),
+            (timers, this_host, "its timers fired up to ", " late", remedy),
+            (server, "The server", "it did not run for ", "", "Close other programs on the server's host."),
+        ];
+        let is_as_long = |ns: i64| ns > 0 && ns.saturating_mul(2) >= effect_ns;
+        let host = hosts.into_iter().find(|(ns, ..)| is_as_long(*ns)).map(|(ns, name, before, after, remedy)| {
+            let (host, time) = (name.replacen('T', "t", 1), length(ns));
+            Self { name, cause: format!("The likely cause is {host}: {before}{time}{after}."), remedy }
+        });
+        host.or_else(|| Self::loopback(run))
     }
 
-    /// The cause as a sentence: `on_path` if nothing nearer explains the effect.
-    fn cause(&self, on_path: &str) -> String {
-        match self {
-            Self::Host(host, evidence) => format!("The likely cause is {}: {evidence}.", host.replacen('T', "t", 1)),
-            Self::Loopback => {
-                "The packets did not leave this host, so the cause is a busy host or the server, perhaps its impairment.".to_owned()
-            }
-            Self::Path => on_path.to_owned(),
-        }
-    }
-
-    /// What to do: `on_path` if nothing nearer explains the effect.
-    fn remedy(&self, on_path: &str) -> String {
-        match self {
-            Self::Host("The server", _) => "Close other programs on the server's host.".to_owned(),
-            Self::Host(..) => "Close other programs, or measure from a less busy host.".to_owned(),
-            Self::Loopback => "Close other programs, and omit impairment options of the server.".to_owned(),
-            Self::Path => on_path.to_owned(),
-        }
+    /// Without a host whose times explain the effect, it is one of both if the packets did not leave this host.
+    fn loopback(run: &RunResults) -> Option<Self> {
+        is_loopback(&run.target).then(|| Self {
+            name: "This host or the server",
+            cause: "The packets did not leave this host, so the cause is a busy host or the server, perhaps its impairment.".to_owned(),
+            remedy: "Close other programs, and omit impairment options of the server.",
+        })
     }
 }
 
 /// All findings about the evaluated stream, the worst first. If only large packets are lost, this is the only finding. Other runs without a
 /// reply have none, because their warnings name the causes.
-pub(super) fn findings(run: &RunResults) -> Vec<Finding> {
-    if let Some((message, remedy)) = large_packets(run) {
-        return vec![Finding { code: "large_packets", message, remedy }];
+pub(in crate::report) fn findings(run: &RunResults) -> Vec<Diagnosis> {
+    if let Some(finding) = large_packets(run) {
+        return vec![finding];
     }
     let evaluated = run.evaluated().filter(|stream| stream.returned > 0 && run.replies_expected);
     let Some(stream) = evaluated else { return Vec::new() };
     let unit = StreamLabels::new(RunProtocol::of_run(run), run.evaluated_stream).request_unit;
-    let outage = outage(run, stream, unit);
-    let stalls = stalls(run, stream);
-    let reordering = reordering(run, stream, unit);
+    let (stalls, reordering) = (stalls(run, stream), reordering(run, stream, unit));
     // Stalls and reordering are the more precise findings, but rare stalls do not delay 1 % of the packets.
     let stalled_ns = stream.stalls.median_ns().unwrap_or(0).unsigned_abs().saturating_mul(stream.stalls.count);
     let is_explained = stalled_ns.saturating_mul(100) >= run.duration_ns.max(1) || reordering.is_some();
     let variation = if is_explained { None } else { delay_variation(run, stream) };
     let has_pattern = stream.stalls.count >= MIN_STALLS_FOR_PATTERN;
     let (frequent_stalls, rare_stalls) = if has_pattern { (stalls, None) } else { (None, stalls) };
-    let all = [
-        ("outage", outage),
-        ("loss", loss(run, stream, unit)),
-        ("stalls", frequent_stalls),
-        ("reordering", reordering),
-        ("delay_variation", variation),
-        ("stalls", rare_stalls),
-        ("duplicates", duplicates(run, stream, unit)),
-    ];
-    let finding = |(code, advice): (_, Option<Advice>)| {
-        let (message, remedy) = advice?;
-        Some(Finding { code, message, remedy })
-    };
-    all.into_iter().filter_map(finding).collect()
+    let (outage, loss) = (outage(run, stream, unit), loss(run, stream, unit));
+    let duplicates = duplicates(run, stream, unit);
+    [outage, loss, frequent_stalls, reordering, variation, rare_stalls, duplicates].into_iter().flatten().collect()
 }
 
 /// Whether AUDIO is lost because of its length: smaller packets return, or the server reports that it received them.
-fn large_packets(run: &RunResults) -> Option<Advice> {
+fn large_packets(run: &RunResults) -> Option<Diagnosis> {
     let audio = run.audio.as_ref().filter(|_| run.replies_expected && !run.is_port_dead)?;
-    let is_most = |part: u64, all: u64| part as f64 >= MIN_SHARE_OF_LENGTH * all as f64;
+    let is_most = |part: u64, all: u64| part as f64 >= MIN_SHARE * all as f64;
     let AudioResults { stats, ip_bytes, frame_samples, channels, .. } = audio;
     if *ip_bytes <= MIN_MTU || stats.lost < MIN_LOST_FOR_PATTERN || !is_most(stats.lost, stats.settled()) {
         return None;
@@ -179,13 +135,8 @@ fn large_packets(run: &RunResults) -> Option<Advice> {
             "In which direction is unknown, because the server does not report its packet counts. {cause}, or the server does not return AUDIO"
         ),
         Some((received, sent)) => {
-            let (direction, limit) = if is_most(sent.saturating_sub(received), sent) {
-                (UPSTREAM, "")
-            } else if is_most(received, sent) {
-                (DOWNSTREAM, ", or a limit of the server rejects them")
-            } else {
-                ("in both directions", "")
-            };
+            let direction = direction([sent.saturating_sub(received), received]).unwrap_or_default();
+            let limit = if direction == DOWNSTREAM { ", or a limit of the server rejects them" } else { "" };
             format!("The loss is {direction}: the server received {received} of {sent}. {cause}{limit}")
         }
     };
@@ -205,10 +156,10 @@ fn large_packets(run: &RunResults) -> Option<Advice> {
     let message = format!(
         "Only large packets are lost: AUDIO packets have {ip_bytes} bytes with their IP headers, but smaller packets return. {direction}."
     );
-    Some((message, format!("Give {remedy}.{link}")))
+    Some(finding("large_packets", &message, format!("Give {remedy}.{link}")))
 }
 
-fn outage(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Advice> {
+fn outage(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Diagnosis> {
     let outage = long_outage(stream)?;
     let started_at = stream.history.started_at().unwrap_or(Time::ZERO);
     let [start, end] = [outage.started_at, outage.ended_at].map(|at| at.signed_nanos_since(started_at));
@@ -220,28 +171,26 @@ fn outage(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Advice> 
     let closed_until = run.port_unreachable_ns.map_or(0, |[_, last]| last);
     let keys_were_lost = answered_ns.is_some_and(|at| at > closed_until && at > i64::midpoint(start, end));
     let suspect = Suspect::of(run, outage.duration_ns(), None);
-    let (cause, remedy) = match () {
-        () if address_changed => (
-            "The likely cause is the change of this host's address.".to_owned(),
-            "Stay in one network during the run.".to_owned(),
+    let (cause, remedy) = match &suspect {
+        _ if address_changed => {
+            ("The likely cause is the change of this host's address.", "Stay in one network during the run.")
+        }
+        _ if keys_were_lost => (
+            "The server still answered queries: it has lost the keys of the encrypted link, as after a restart.",
+            "Start the run again, which exchanges new keys.",
         ),
-        () if keys_were_lost => (
-            "The server still answered queries: it has lost the keys of the encrypted link, as after a restart."
-                .to_owned(),
-            "Start the run again, which exchanges new keys.".to_owned(),
+        _ if port_was_closed => (
+            "The likely cause is a closed port, because ICMP port unreachable was received.",
+            "Check that the server keeps running.",
         ),
-        () if port_was_closed => (
-            "The likely cause is a closed port, because ICMP port unreachable was received.".to_owned(),
-            "Check that the server keeps running.".to_owned(),
-        ),
-        () => (suspect.cause(""), suspect.remedy("Check the cables and the router, and use a cable instead of Wi-Fi.")),
+        Some(suspect) => (&*suspect.cause, suspect.remedy),
+        None => ("", "Check the cables and the router, and use a cable instead of Wi-Fi."),
     };
     let what = if cause.is_empty() { "The path was down" } else { "No packet returned" };
     let until = if is_last { "until the end of the run" } else { "then replies arrived again" };
-    let (packets, duration, start) = (format_count(outage.packets, unit), outage.duration_ns(), seconds(start));
-    let message =
-        format!("{what} for {} from {start} on: {packets} lost in a row, {until}. {cause}", seconds(duration));
-    Some((message.trim_end().to_owned(), remedy))
+    let (packets, duration, start) = (format_count(outage.packets, unit), length(outage.duration_ns()), length(start));
+    let message = format!("{what} for {duration} from {start} on: {packets} lost in a row, {until}. {cause}");
+    Some(finding("outage", &message, remedy))
 }
 
 fn long_outage(stream: &StreamStats) -> Option<Outage> {
@@ -249,7 +198,7 @@ fn long_outage(stream: &StreamStats) -> Option<Outage> {
 }
 
 /// Loss outside a long outage: its direction and its pattern.
-fn loss(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Advice> {
+fn loss(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Diagnosis> {
     let outage = long_outage(stream);
     let outage_packets = outage.map_or(0, |outage| outage.packets);
     let observed = stream.observed();
@@ -281,7 +230,8 @@ fn loss(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Advice> {
             "The full receive buffer of {owner} dropped {}, which {explained}. {what}.",
             format_count(dropped, "datagram")
         );
-        return Some((message, format!("Close other programs on {host}, or raise its net.core.rmem_max (Linux).")));
+        let remedy = format!("Close other programs on {host}, or raise its net.core.rmem_max (Linux).");
+        return Some(finding("loss", &message, remedy));
     }
     let other = match direction.as_deref() {
         Some(UPSTREAM) => "stop other uploads.",
@@ -292,16 +242,16 @@ fn loss(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Advice> {
         _ => "stop other transfers.",
     };
     // Pauses and late timers of a host lose no packets.
-    let is_loopback = is_loopback(&run.target);
-    let suspect = if is_loopback { Suspect::Loopback } else { Suspect::Path };
-    let cause = if is_loopback { format!(" {}", suspect.cause("")) } else { String::new() };
-    Some((format!("{what}.{cause}"), suspect.remedy(&format!("Use a cable instead of Wi-Fi, and {other}"))))
+    Some(match Suspect::loopback(run) {
+        Some(suspect) => finding("loss", &format!("{what}. {}", suspect.cause), suspect.remedy),
+        None => finding("loss", &format!("{what}."), format!("Use a cable instead of Wi-Fi, and {other}")),
+    })
 }
 
 /// The direction in which at least nine tenths of the packets with a known direction were lost, or the packets of both. `None` if the
 /// direction of no packet is known.
-pub(super) fn direction([upstream, downstream]: [u64; 2]) -> Option<String> {
-    let is_most = |part: u64| part as f64 >= MIN_SHARE_OF_DIRECTION * (upstream + downstream) as f64;
+pub(in crate::report) fn direction([upstream, downstream]: [u64; 2]) -> Option<String> {
+    let is_most = |part: u64| part as f64 >= MIN_SHARE * (upstream + downstream) as f64;
     Some(match () {
         () if upstream + downstream == 0 => return None,
         () if is_most(upstream) => UPSTREAM.to_owned(),
@@ -332,23 +282,15 @@ fn loss_pattern(stream: &StreamStats, outage: Option<Outage>, (lost, ratio): (u6
 }
 
 /// A stall may be a short pause of a host, which is not detected, or a pause of a server that reports none.
-fn stalls(run: &RunResults, stream: &StreamStats) -> Option<Advice> {
+fn stalls(run: &RunResults, stream: &StreamStats) -> Option<Diagnosis> {
+    const REMEDY: &str = "Use a cable instead of Wi-Fi, and close other programs.";
     let stalls = &stream.stalls;
     let (typical_ns, longest_ns) = (stalls.median_ns()?, stalls.longest_ns()?);
-    let suspect = Suspect::of(run, typical_ns, None);
-    let what = match &suspect {
-        Suspect::Host(host, _) => host,
-        Suspect::Loopback => "This host or the server",
-        Suspect::Path if run.server.is_some() && typical_ns.cast_unsigned() >= saturating_nanos(MIN_PAUSE) => {
-            "The path"
-        }
-        Suspect::Path => "The path or a host",
-    };
-    let [typical, longest] = [typical_ns, longest_ns].map(milliseconds);
+    let [typical, longest] = [typical_ns, longest_ns].map(length);
     let (times, on_path) = match (stalls.count, stalls.regular()) {
         (1, _) => (format!("once for about {longest}"), ""),
         (_, Some((count, period))) => (
-            format!("{count} times for about {typical}, every {}", seconds(period)),
+            format!("{count} times for about {typical}, every {}", length(period)),
             "Regular stalls are typical of Wi-Fi scans, Wi-Fi power saving and periodic tasks.",
         ),
         (count, None) => {
@@ -361,29 +303,42 @@ fn stalls(run: &RunResults, stream: &StreamStats) -> Option<Advice> {
             )
         }
     };
-    let message =
-        format!("{what} stalled {times}; the delayed replies then arrived together. {}", suspect.cause(on_path));
-    Some((message.trim_end().to_owned(), suspect.remedy("Use a cable instead of Wi-Fi, and close other programs.")))
+    let is_long = run.server.is_some() && typical_ns.cast_unsigned() >= saturating_nanos(MIN_PAUSE);
+    let suspect = Suspect::of(run, typical_ns, None);
+    let (what, cause, remedy) = match &suspect {
+        Some(suspect) => (suspect.name, &*suspect.cause, suspect.remedy),
+        // A host would have reported a long pause.
+        None if is_long => ("The path", on_path, REMEDY),
+        None => ("The path or a host", on_path, REMEDY),
+    };
+    let message = format!("{what} stalled {times}; the delayed replies then arrived together. {cause}");
+    Some(finding("stalls", &message, remedy))
 }
 
-fn delay_variation(run: &RunResults, stream: &StreamStats) -> Option<Advice> {
+fn delay_variation(run: &RunResults, stream: &StreamStats) -> Option<Diagnosis> {
     let variation = stream.pdv(0.99).filter(|ns| *ns >= MIN_DELAY_VARIATION_NS)?;
     let min = RoundTrip::of(run, run.evaluated_stream).and_then(|rtt| rtt.min());
     let min = min.map_or_else(String::new, |ns| format!(" of {}", format_time_ms(micros(ns))));
     let suspect = Suspect::of(run, variation, Some(0.99));
+    let (cause, remedy) = match &suspect {
+        Some(suspect) => (&*suspect.cause, suspect.remedy),
+        None => (
+            "Typical causes are Wi-Fi and full buffers of a router.",
+            "Use a cable instead of Wi-Fi, and stop other transfers.",
+        ),
+    };
     let message = format!(
-        "The delay varies: 1 % of the round trips take over {} more than the smallest{min}. {}",
-        milliseconds(variation),
-        suspect.cause("Typical causes are Wi-Fi and full buffers of a router.")
+        "The delay varies: 1 % of the round trips take over {} more than the smallest{min}. {cause}",
+        length(variation)
     );
-    Some((message, suspect.remedy("Use a cable instead of Wi-Fi, and stop other transfers.")))
+    Some(finding("delay_variation", &message, remedy))
 }
 
-fn reordering(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Advice> {
+fn reordering(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Diagnosis> {
     let ratio = stream.reordered_ratio().filter(|ratio| *ratio >= MIN_REORDERED_RATIO)?;
     let extent = format_count(stream.reorder_extent.max().unwrap_or(0).cast_unsigned(), unit);
     let late_ns = stream.reorder_late_time_offset.max();
-    let late = late_ns.map_or_else(String::new, |ns| format!(" and {}", milliseconds(ns)));
+    let late = late_ns.map_or_else(String::new, |ns| format!(" and {}", length(ns)));
     let (cause, remedy) = if is_loopback(&run.target) {
         (
             "The packets did not leave this host, so the server changes their order.",
@@ -397,10 +352,10 @@ fn reordering(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Advi
     };
     let share = format_share(ratio);
     let message = format!("{share} of the {unit}s arrived out of order, up to {extent}{late} late. {cause}");
-    Some((message, remedy.to_owned()))
+    Some(finding("reordering", &message, remedy))
 }
 
-fn duplicates(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Advice> {
+fn duplicates(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Diagnosis> {
     let ratio = stream.duplicated as f64 / stream.returned.max(1) as f64;
     let message = format!("{} of the {unit}s returned more than once.", format_share(ratio));
     let remedy = if is_loopback(&run.target) {
@@ -408,13 +363,10 @@ fn duplicates(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Advi
     } else {
         "Look for bonded or mirrored connections."
     };
-    (ratio >= MIN_DUPLICATED_RATIO).then(|| (message, remedy.to_owned()))
+    (ratio >= MIN_DUPLICATED_RATIO).then(|| finding("duplicates", &message, remedy))
 }
 
-fn seconds(ns: i64) -> String {
-    format!("{:.1} s", ns as f64 / 1e9)
-}
-
-fn milliseconds(ns: i64) -> String {
-    format!("{:.0} ms", ns as f64 / 1e6)
+/// `120 ms`, `5.0 s`.
+fn length(ns: i64) -> String {
+    format_length(millis(ns))
 }

@@ -11,13 +11,13 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 
-use super::json::{self, PacketLine};
-use super::limits::Limits;
 use crate::client::{
-    PacketOutcome, RecordedPacket, RunResults, SENT_PACKETS_CAPACITY, StopSignal, StreamCounts, StreamKind, WaitResult,
-    replay,
+    AudioPicture, PacketOutcome, RecordedPacket, RunResults, SENT_PACKETS_CAPACITY, StopSignal, StreamCounts,
+    StreamKind, WaitResult, replay,
 };
-use jamjam_core::audio::waveform::{MAX_COLUMNS, Waveform};
+use crate::report::json::{self, PacketLine};
+use crate::report::limits::Limits;
+use jamjam_core::audio::waveform::MAX_COLUMNS;
 use jamjam_core::echo::DEFAULT_DELAY;
 use jamjam_core::time::{Time, saturating_nanos};
 
@@ -104,18 +104,6 @@ struct EndLine<R, A> {
     /// The error that ended the run.
     error: Option<String>,
     audio: Option<A>,
-}
-
-/// The waveforms of a run.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AudioPicture {
-    /// Name of the source: a file or a device.
-    pub name: String,
-    /// Waveforms of the sent and the returned audio.
-    pub waveform: Waveform,
-    /// Number of sent or returned packets that the waveforms do not contain.
-    pub missing_packets: u64,
 }
 
 /// The line of the plan, ending with a line feed. `plan` are the results of the run before its first packet.

@@ -7,10 +7,9 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::model::SCHEMA_VERSION;
-use super::quantities::{format_count, format_time, micros};
-use super::text::Style;
-use super::warnings::{SEND_CALL_WARNING_US, TIMER_ERROR_WARNING_US};
+use crate::report::quantities::{format_count, format_time, micros};
+use crate::report::text::Style;
+use crate::report::{SCHEMA_VERSION, SEND_CALL_WARNING_US, TIMER_ERROR_WARNING_US};
 use jamjam_core::stats::{Histogram, HostTiming};
 
 /// Timer errors or send calls (p99) above this, in microseconds, invalidate a measurement: a packet that leaves so late changes the measured

@@ -1,0 +1,83 @@
+//! What a user should know about a run, its path or a client.
+//!
+//! `report` and `check` find diagnoses; here each output format writes them, except JSON, which has the fields as they are.
+
+use serde::Serialize;
+
+use jamjam_core::sanitize::{escape_html_prose, escape_markdown_prose};
+
+/// How serious a diagnosis is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing, but no fault, or a fault of the network. In a run: figures are less precise or less complete than usual.
+    Note,
+    /// Probably a fault, or one that a listener may not hear.
+    Warning,
+    /// Contradicts the protocol, or fails the run.
+    Error,
+}
+
+impl Severity {
+    /// The name in reports and of the option.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// One thing to know, with what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnosis {
+    /// Identifies the subject for programs.
+    pub code: &'static str,
+    /// How serious it is.
+    pub severity: Severity,
+    /// What is wrong, and likely or typical causes.
+    pub message: String,
+    /// What to do about it, unless the message says so.
+    pub remedy: Option<String>,
+    /// Possible causes, the likeliest first.
+    pub details: Vec<String>,
+    /// The section of the documentation.
+    pub section: &'static str,
+}
+
+impl Diagnosis {
+    /// A diagnosis whose message also says what to do.
+    pub(crate) fn new(
+        severity: Severity,
+        code: &'static str,
+        section: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { code, severity, message: message.into(), remedy: None, details: Vec::new(), section }
+    }
+
+    /// For people: the message and the remedy, then one numbered line for each detail.
+    pub(crate) fn text(&self) -> String {
+        self.write(str::to_owned)
+    }
+
+    /// An item of a list.
+    pub(crate) fn markdown(&self) -> String {
+        format!("- {}\n", self.write(escape_markdown_prose))
+    }
+
+    fn write(&self, escape: impl Fn(&str) -> String) -> String {
+        let remedy = self.remedy.as_ref().map_or_else(String::new, |remedy| format!(" {remedy}"));
+        let details = (1..).zip(&self.details).map(|(number, detail)| format!("\n  {number}. {}", escape(detail)));
+        escape(&format!("{}{remedy}", self.message)) + &details.collect::<String>()
+    }
+
+    /// An item of a list.
+    pub(crate) fn html(&self) -> String {
+        let remedy = self.remedy.as_ref().map(|remedy| format!(" <strong>{}</strong>", escape_html_prose(remedy)));
+        let details: String = self.details.iter().map(|one| format!("<li>{}</li>", escape_html_prose(one))).collect();
+        let details = if details.is_empty() { details } else { format!("<ol>{details}</ol>") };
+        format!("<li>{}{}{details}</li>\n", escape_html_prose(&self.message), remedy.unwrap_or_default())
+    }
+}
