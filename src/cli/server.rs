@@ -1,7 +1,7 @@
 //! Parts that both servers share (log, memory budget, listen addresses and `--address-file`), and the statistics of `echo-server` in the log and
 //! the metrics.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -23,6 +23,7 @@ use crate::io::log::{self, LogGuard};
 use crate::io::moqt::{self, CounterSnapshot, ServerCounters};
 use crate::io::reachable::reachable_addresses;
 use crate::io::stop::StopToken;
+use crate::io::tls::Fingerprint;
 use crate::io::udp::{BindError, KernelDrops};
 use crate::io::worker::Worker;
 use crate::io::{files, http, memory, resolve};
@@ -72,16 +73,18 @@ pub fn bind_tcp(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Fail
     })
 }
 
-/// Logs the URLs of a signaling server, its pages and a command to try. Returns the URL of the pages for this machine,
-/// without a path.
-pub fn log_signaling_urls(address: SocketAddr, is_tls: bool, dialects: DialectSet) -> String {
+/// Logs the URLs of a signaling server, its pages and a command to try. With TLS, the certificate has the given fingerprint. Returns the URL
+/// of the pages for this machine, without a path.
+pub fn log_signaling_urls(address: SocketAddr, fingerprint: Option<Fingerprint>, dialects: DialectSet) -> String {
+    let is_tls = fingerprint.is_some();
     let hosts: Vec<String> =
         reachable_addresses(address).into_iter().map(|address| local_host(address, is_tls)).collect();
     let secure = if is_tls { "s" } else { "" };
     let urls = |scheme: &str| hosts.iter().map(|host| format!("{scheme}{secure}://{host}")).collect::<Vec<_>>();
     let web_sockets = urls("ws");
     let pages = urls("http").into_iter().next().unwrap_or_default();
-    let command = dialects.check_command(web_sockets.first().map_or("", String::as_str), &pages, is_tls);
+    let pin = fingerprint.as_ref().map(|hash| hash as &dyn Display);
+    let command = dialects.check_command(web_sockets.first().map_or("", String::as_str), &pages, pin);
     info!(target: "signaling", urls = web_sockets.join(" "), "serving");
     if pages.contains("%25") {
         warn!(target: "http", "browsers cannot open an address with a zone; give --host :: for the pages");

@@ -139,15 +139,14 @@ impl Args {
         renewal::reload_on_sighup(identity.clone(), stop).context("cannot listen for SIGHUP")?;
         server::write_address(self.address_file.as_deref(), address)?;
         let scheme = if identity.is_some() { "wss" } else { "ws" };
-        let is_tls = identity.is_some();
         let authority = url_authority(&address);
         let source = if port == self.port { address_source(matches) } else { String::new() };
         info!(target: "signaling", "server listening on {scheme}://{authority}{source}");
-        if let Some(identity) = identity {
+        if let Some(identity) = &identity {
             identity.log("certificate in use");
         }
         self.broadcast.log_token_warnings(dialects)?;
-        let pages = server::log_signaling_urls(address, is_tls, dialects);
+        let pages = server::log_signaling_urls(address, identity.map(|identity| identity.fingerprint()), dialects);
         options.login = Arc::new(self.login.login(password.as_deref(), address, &pages));
         let server = signaling::spawn(listener, hub, options, stop).context("cannot start the event loop")?;
         stop.set_serving();

@@ -1,5 +1,5 @@
 //! `probe --this-machine`: decides from the facts that `io::machine` collects whether this machine can measure precisely. Each check has a
-//! finding, its meaning, and a remedy. `docs/measuring.md` defines every figure and threshold.
+//! finding, its meaning, and a remedy. `docs/measuring.md` defines every figure, `docs/rules.md` the thresholds.
 
 use std::fmt::Write;
 use std::net::IpAddr;

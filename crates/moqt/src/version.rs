@@ -193,6 +193,10 @@ impl MoqtVersion {
     }
 }
 
+/// ALPNs of newer versions, which no session can use. A server nevertheless accepts them in the handshake, after all others, and then closes
+/// the connection with a reason: a handshake that fails has none that the client could read.
+pub const UNSUPPORTED_ALPNS: [&str; 2] = ["moq-lite-05", "moq-lite-06"];
+
 /// The ALPNs of these versions, in the same order and without repetitions.
 pub fn alpns(versions: &[MoqtVersion]) -> Vec<&'static str> {
     let mut seen = BTreeSet::new();

@@ -1,5 +1,7 @@
 //! The signaling dialects: their names, the selection of a dialect, and the probe of each dialect.
 
+use std::fmt::Display;
+
 use serde::{Deserialize, Serialize};
 
 /// A signaling dialect.
@@ -100,13 +102,14 @@ impl DialectSet {
     pub const ALL: Self = Self((1 << Dialect::ALL.len()) - 1);
 
     /// A shell command that checks a server of these dialects at these URLs, which have no path. A probe needs no room and no token only
-    /// in the jamjam dialect. With TLS, the command accepts every certificate, because the issuer may be unknown.
-    pub fn check_command(self, web_socket_url: &str, page_url: &str, is_tls: bool) -> String {
-        let insecure = |option: &'static str| if is_tls { option } else { "" };
+    /// in the jamjam dialect. The command accepts the server's own certificate, if this is its fingerprint, because the issuer may be unknown;
+    /// `curl` cannot compare fingerprints and accepts any certificate.
+    pub fn check_command(self, web_socket_url: &str, page_url: &str, fingerprint: Option<&dyn Display>) -> String {
         if self.contains(Dialect::Jamjam) {
-            format!("jamjam-dev probe --to {web_socket_url}{}", insecure(" --insecure"))
+            let pin = fingerprint.map(|hash| format!(" --cert-sha256 {hash}")).unwrap_or_default();
+            format!("jamjam-dev probe --to {web_socket_url}{pin}")
         } else {
-            format!("curl{} {page_url}/health", insecure(" -k"))
+            format!("curl{} {page_url}/health", if fingerprint.is_some() { " -k" } else { "" })
         }
     }
 

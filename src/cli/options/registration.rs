@@ -181,7 +181,7 @@ impl PreparedRegistration<'_> {
         let Some((listener, address)) = self.server.take() else { return Ok(None) };
         let dialects = DialectSet::JAMJAM_ONLY;
         info!(target: "signaling", "server listening on ws://{}", url_authority(&address));
-        let pages = log_signaling_urls(address, false, dialects);
+        let pages = log_signaling_urls(address, None, dialects);
         let login = Arc::new(login_without_password(address, &pages));
         let hub = Hub::new(SignalingLimits { dialects, ..SignalingLimits::default() }, os::random_u64s());
         let connection_limits = ConnectionLimits { memory_budget, ..signaling_limits::default_connection_limits() };

@@ -105,8 +105,15 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Serves `/metrics` with the metrics of `registry`, `/sources` and `/healthz`, on a new thread until `stop` is requested. With `login`,
-/// `/sources` requires it.
+/// The page at `/` of the metrics.
+const METRICS_LINKS: &str = "<!DOCTYPE html>\n<title>jamjam-dev echo-server</title>\n\
+    <p><a href=\"/metrics\">/metrics</a> counters, for Prometheus\n\
+    <p><a href=\"/healthz\">/healthz</a> ok while the server runs\n";
+/// Only the UDP echo has sources.
+const SOURCES_LINK: &str = "<p><a href=\"/sources\">/sources</a> active clients, as JSON\n";
+
+/// Serves `/metrics` with the metrics of `registry`, `/sources` and `/healthz`, and at `/` links to them, on a new thread until `stop` is
+/// requested. With `login`, `/sources` requires it.
 pub fn spawn_metrics(
     listener: TcpListener,
     registry: Registry,
@@ -115,7 +122,9 @@ pub fn spawn_metrics(
     stop: &StopToken,
 ) -> io::Result<()> {
     let mut router = metrics::router(registry).route("/healthz", get(serve_healthz));
+    let mut links = String::from(METRICS_LINKS);
     if let Some(sources) = sources {
+        links.push_str(SOURCES_LINK);
         let serve = async move || body::json_response(StatusCode::OK, &sources.to_json());
         let of_sources = Router::new().route("/sources", get(serve));
         router = router.merge(match login {
@@ -123,6 +132,7 @@ pub fn spawn_metrics(
             None => of_sources,
         });
     }
+    router = router.route("/", get(async move || body::page_response("text/html; charset=utf-8", "", links)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stopped = stop.to_notify();
     let serve = async move {

@@ -14,7 +14,7 @@ use rustls::version::TLS13;
 
 use crate::io::tls::crypto_provider;
 use crate::io::udp::{self, BindError, BoundSocket};
-use crate::moqt::version::{MoqtVersion, alpns, offer_text};
+use crate::moqt::version::{MoqtVersion, UNSUPPORTED_ALPNS, alpns, offer_text};
 use crate::moqt::{ALPN_WEBTRANSPORT, SessionLimits};
 
 /// Flow-control window of a connection and of each stream, in bytes, which a peer that sends out of order makes the transport hold. 512 KiB
@@ -76,12 +76,17 @@ fn try_bind_all(addresses: &[SocketAddr]) -> Result<Vec<BoundSocket>, BindError>
     Ok(sockets)
 }
 
-/// ALPNs of the server, the preferred one first.
+/// Supported ALPNs of the server, the preferred one first.
 fn server_alpns() -> impl Iterator<Item = &'static [u8]> {
     [ALPN_WEBTRANSPORT].into_iter().chain(alpns(&MoqtVersion::ALL).into_iter().map(str::as_bytes))
 }
 
-/// Resolves the certificate of a server, and records which ALPNs a client offered if the server supports none of them. The TLS library
+/// ALPNs with which a handshake succeeds.
+fn accepted_alpns() -> impl Iterator<Item = &'static [u8]> {
+    server_alpns().chain(UNSUPPORTED_ALPNS.into_iter().map(str::as_bytes))
+}
+
+/// Resolves the certificate of a server, and records which ALPNs a client offered if the server accepts none of them. The TLS library
 /// does not report them.
 #[derive(Debug)]
 pub(super) struct AlpnRecorder {
@@ -103,7 +108,7 @@ impl AlpnRecorder {
 impl ResolvesServerCert for AlpnRecorder {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let offered: Vec<&[u8]> = client_hello.alpn().into_iter().flatten().collect();
-        if !server_alpns().any(|alpn| offered.contains(&alpn)) {
+        if !accepted_alpns().any(|alpn| offered.contains(&alpn)) {
             let offered: Vec<_> = offered.into_iter().map(String::from_utf8_lossy).collect();
             let supported: Vec<_> = server_alpns().map(String::from_utf8_lossy).collect();
             let (offered, supported) = (offer_text(&offered), supported.join(", "));
@@ -123,7 +128,7 @@ pub(super) fn server_config(
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
         .with_cert_resolver(certificate);
-    tls.alpn_protocols = server_alpns().map(<[u8]>::to_vec).collect();
+    tls.alpn_protocols = accepted_alpns().map(<[u8]>::to_vec).collect();
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     config
         .transport_config(Arc::new(transport_config(limits, idle_timeout)))

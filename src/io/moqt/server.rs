@@ -307,6 +307,10 @@ impl MoqtConnections {
                 _ = &mut stop => return connection.close(VarInt::from_u32(H3_NO_ERROR), SHUTDOWN_REASON.as_bytes()),
             }
         } else {
+            if let Err(reason) = select_protocol(&[String::from_utf8_lossy(&alpn).into_owned()]) {
+                self.on_version_rejected(source, &reason);
+                return connection.close(VarInt::from_u32(error_code::UNSUPPORTED_VERSION), reason.as_bytes());
+            }
             (None, None, MoqtVersion::from_alpn(&alpn))
         };
         let transport = TransportConnection { connection: connection.clone(), session };
@@ -455,6 +459,14 @@ impl MoqtConnections {
         });
         if self.log.failures.allow() {
             warn!(target: "moqt", %source, reason, "WebTransport request rejected");
+        }
+    }
+
+    /// A client has offered only ALPNs that are accepted to give it this reason.
+    fn on_version_rejected(&self, source: SocketAddr, reason: &str) {
+        self.counters.update(|counters| counters.sessions.setups_failed += 1);
+        if self.log.failures.allow() {
+            warn!(target: "moqt", %source, reason, "connection rejected");
         }
     }
 

@@ -202,8 +202,7 @@ fn no_answer() -> WebSocketFailure {
 /// Why the server has closed a connection to a room, and a remedy.
 pub(super) fn explain(failure: &WebSocketFailure) -> String {
     let WebSocketFailure::Closed { code, reason } = failure else { return failure.to_string() };
-    let CloseDiagnosis { cause, remedy } = diagnose(Dialect::Jamjam, *code, reason, ClosePhase::BeforeReplies);
-    format!("{failure}: {cause}. {remedy}")
+    format!("{failure}: {}", diagnose_close(Dialect::Jamjam, *code, reason, ClosePhase::BeforeReplies))
 }
 
 /// Why a room could not be joined.

@@ -17,7 +17,7 @@ use tracing::debug;
 
 use super::{CredentialError, Fingerprint, crypto_provider, read_certificates};
 
-const UNTRUSTED_HINT: &str = "trust its CA with --ca FILE, or use --insecure for a test";
+const UNTRUSTED_HINT: &str = "trust its CA with --ca FILE";
 
 /// Which server certificates a client accepts. By default, the client accepts certificates that chain to a root certificate of the system.
 #[derive(Clone, Debug, Default)]
@@ -185,12 +185,12 @@ fn certificate_advice(error: &CertificateError, fingerprint: Fingerprint) -> Str
             "certificate is not valid yet; check the clocks of both machines".to_owned()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            format!("{error}; connect to a name for which the certificate is valid, or use --insecure for a test")
+            format!("{error}; connect to a name for which the certificate is valid")
         }
         // The verification library does not export the type of this error.
         CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
             "certificate is a CA certificate (CA:TRUE). Servers must not use CA certificates, even with --ca. Reissue the certificate \
-             with -addext basicConstraints=critical,CA:FALSE, or use --insecure for a test"
+             with -addext basicConstraints=critical,CA:FALSE"
                 .to_owned()
         }
         _ => format!("invalid certificate: {error}; {UNTRUSTED_HINT}"),

@@ -113,11 +113,20 @@ fn buffered_packets_are_visible_while_they_wait() {
 }
 
 #[test]
-fn healthz_reports_ok_and_invalid_requests_are_rejected() {
+fn root_links_to_all_paths_and_invalid_requests_are_rejected() {
     let (_server, address) = with_metrics(&[]);
+    // Only the UDP echo has sources.
+    let mut moqt = Server::start_as(&["--moqt-only", "--moqt", "127.0.0.1:0", "--metrics", "0"], |_| {});
+    for (address, expected) in
+        [(address, &["/metrics", "/healthz", "/sources"][..]), (logged_address(&mut moqt), &["/metrics", "/healthz"])]
+    {
+        let page = get(address, "/");
+        let links: Vec<&str> = page.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert_eq!(links, expected, "{page}");
+        assert!(links.iter().all(|path| send_to(address, "GET", path, &[], "").status == 200), "{page}");
+    }
     assert_eq!(get(address, "/healthz"), "ok\n");
     for (method, path, status) in [
-        ("GET", "/", 404),
         ("GET", "/metrics/x", 404),
         ("GET", "/../etc/passwd", 404),
         ("POST", "/metrics", 405),

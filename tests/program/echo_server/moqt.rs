@@ -10,7 +10,7 @@ use jamjam_dev::io::moqt::connect::MoqtConnectOptions;
 use jamjam_dev::io::stop::StopToken;
 use jamjam_dev::io::tls::client::TrustPolicy;
 use jamjam_dev::moqt::client::{FramePayload, MoqtClient, MoqtClientConfig};
-use quinn::crypto::rustls::QuicClientConfig;
+use quinn::crypto::rustls::{HandshakeData, QuicClientConfig};
 
 use super::metrics::{get, logged_address};
 use test_support::client::{ProgramOutput, run_args};
@@ -99,8 +99,9 @@ fn both_urls_are_logged_and_echo_on_both_loopback_families() {
     }
 }
 
-/// Connects to the server over raw QUIC and offers these ALPNs. Returns the error.
-fn quic_error(address: SocketAddr, log: &MoqtLog, alpns: &[&str]) -> String {
+/// Connects to the server over raw QUIC and offers these ALPNs. Returns the selected one if it is supported, otherwise the error that ends the
+/// handshake or the connection.
+fn quic_answer(address: SocketAddr, log: &MoqtLog, alpns: &[&str]) -> String {
     let mut tls = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -112,7 +113,13 @@ fn quic_error(address: SocketAddr, log: &MoqtLog, alpns: &[&str]) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        endpoint.connect_with(config, address, "localhost").unwrap().await.expect_err("no common ALPN").to_string()
+        let connection = match endpoint.connect_with(config, address, "localhost").unwrap().await {
+            Ok(connection) => connection,
+            Err(error) => return error.to_string(),
+        };
+        let data = connection.handshake_data().unwrap().downcast::<HandshakeData>().unwrap();
+        let selected = String::from_utf8(data.protocol.unwrap()).unwrap();
+        if selected == "moq-lite-04" { selected } else { connection.closed().await.to_string() }
     })
 }
 
@@ -120,14 +127,27 @@ fn quic_error(address: SocketAddr, log: &MoqtLog, alpns: &[&str]) -> String {
 fn offered_alpns_that_are_not_supported_are_logged_with_the_supported_ones() {
     let (mut server, log) = start(&[]);
     let address = log.listening.parse().unwrap();
-    let error = quic_error(address, &log, &["moq-lite-05", "a\n\u{1b}b"]);
+    let error = quic_answer(address, &log, &["moqt-16", "a\n\u{1b}b"]);
     assert!(error.contains("no application protocol") || error.contains("120"), "{error}");
     let line = server.line_starting_with("moqt: QUIC handshake failed source=127.0.0.1:");
     let reason =
-        "no common ALPN: offered moq-lite-05, a\u{fffd}\u{fffd}b, supported h3, moq-lite-04, moq-lite-03, moq-00";
+        "no common ALPN: offered moqt-16, a\u{fffd}\u{fffd}b, supported h3, moq-lite-04, moq-lite-03, moq-00";
     assert!(line.message.ends_with(&format!(" reason=\"{reason}\"")), "{}", line.message);
     assert_echoes(&log.quic, &["--cert-sha256", &log.sha256]);
     assert_eq!(count(moqt_stats(&server.stop("TERM").lines), "handshakes_failed"), 1);
+}
+
+#[test]
+fn client_of_only_a_newer_moq_lite_can_read_why_it_is_rejected() {
+    let (mut server, log) = start(&[]);
+    let address = log.listening.parse().unwrap();
+    let reason = "no common version: offered moq-lite-05, supported moq-lite-04, moq-lite-03, moq-00";
+    let answer = quic_answer(address, &log, &["moq-lite-05"]);
+    assert!(answer.contains(reason) && answer.contains("18"), "{answer}");
+    let line = server.line_starting_with("moqt: connection rejected source=127.0.0.1:");
+    assert!(line.message.ends_with(&format!(" reason=\"{reason}\"")), "{}", line.message);
+    assert_eq!(quic_answer(address, &log, &["moq-lite-06", "moq-lite-05", "moq-lite-04"]), "moq-lite-04");
+    assert_eq!(count(moqt_stats(&server.stop("TERM").lines), "setups_failed"), 1);
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn certificate_of_each_key_type_is_trusted_only_with_its_authority() {
         }
         // The untrusted authority has the same name but another key.
         for options in [String::new(), trusting(&untrusted)] {
-            let why = "self-signed or unknown CA; trust its CA with --ca FILE, or use --insecure for a test";
+            let why = "self-signed or unknown CA; trust its CA with --ca FILE. ";
             assert_untrusted(&list("localhost", port, &options), &format!("certificate not trusted: {why}"));
         }
     }
@@ -96,7 +96,7 @@ fn certificate_for_another_host_time_or_purpose_is_rejected() {
     let port = signaling.address.port();
     let output = list("127.0.0.2", port, &ca);
     assert_untrusted(&output, "TLS with `127.0.0.2` failed: certificate not valid for name");
-    assert_untrusted(&output, "; connect to a name for which the certificate is valid, or use --insecure for a test. ");
+    assert_untrusted(&output, "; connect to a name for which the certificate is valid. ");
     assert_lists(&list("127.0.0.2", port, "--insecure"));
     for (name, from, until, why) in [
         ("old", (2000, 1, 1), (2001, 1, 1), "certificate has expired; "),
@@ -153,7 +153,7 @@ fn untrusted_certificate_ends_the_run_before_joining() {
         let output = run_without_system_certificates(&format!("{words} --signaling-url {url}"));
         let error = format!(
             "jamjam-dev: {failed} {url}: TLS with `127.0.0.1` failed: certificate not trusted: self-signed or unknown CA; trust its CA \
-             with --ca FILE, or use --insecure for a test. The certificate has the SHA-256 fingerprint {sha256}. Verify the fingerprint \
+             with --ca FILE. The certificate has the SHA-256 fingerprint {sha256}. Verify the fingerprint \
              with the operator of the server, then give --cert-sha256 {sha256}\n"
         );
         assert_eq!((output.code, output.stdout, output.stderr), (3, String::new(), error));

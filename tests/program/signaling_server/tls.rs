@@ -22,7 +22,7 @@ use tungstenite::Message;
 use super::get_over_tls;
 
 use test_support::certificate::{Authority, trusting};
-use test_support::server::{Server, run, tcp};
+use test_support::server::{Server, exchange, run, tcp};
 use test_support::snapshot;
 
 /// Each line has the names of the certificate file and of the key file. The error follows.
@@ -94,6 +94,25 @@ fn files_can_come_from_the_environment_and_empty_means_none() {
     let sha256 = ServerIdentity::from_pem_files(&pair.cert, &pair.key, SystemTime::now()).unwrap().fingerprint();
     let loaded = format!("tls: certificate in use valid_until=2200-01-01T00:00:00Z sha256={sha256}");
     assert_eq!(server.line().message, loaded);
+}
+
+#[test]
+fn suggested_commands_pin_the_server_certificate_but_not_that_of_a_proxy() {
+    let authority = Authority::new();
+    let pair = authority.certify();
+    let mut server = Server::start_signaling(&[&["--trust-proxy"][..], &pair.options()].concat());
+    let line = server.line_starting_with("signaling: run this to test the server command=").message;
+    let command = line.split('"').nth(1).unwrap();
+    let sha256 = ServerIdentity::from_pem_files(&pair.cert, &pair.key, SystemTime::now()).unwrap().fingerprint();
+    let port = server.address.port();
+    assert_eq!(command, format!("jamjam-dev probe --to wss://localhost:{port} --cert-sha256 {sha256}"));
+    let output = run(&command.split(' ').skip(1).collect::<Vec<_>>(), |_| {});
+    assert_eq!(output.code, 0, "{output:?}");
+    for (header, pin) in [("X: x", format!(" --cert-sha256 {sha256}")), ("X-Forwarded-For: 192.0.2.1", String::new())] {
+        let stream = super::tls_stream(server.address, &trusting(&authority.own()));
+        let page = exchange(stream, "GET", "/", &[header, "X-Forwarded-Proto: https"], "").body;
+        assert!(page.contains(&format!("jamjam-dev probe --to wss://x{pin}</code>")), "{page}");
+    }
 }
 
 #[test]

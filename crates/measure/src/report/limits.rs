@@ -30,7 +30,7 @@ pub struct Limits {
     pub max_jitter: Option<Duration>,
 }
 
-/// A purpose of a path, with limits. `docs/measuring.md` gives the sources of the limits.
+/// A purpose of a path, with limits. `docs/rules.md` gives the sources of the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Profile {

@@ -4,7 +4,7 @@
 //! The page is public and has no script. Both show the host name that the client used.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
 use axum::Extension;
@@ -20,6 +20,7 @@ use crate::io::http::request_host::RequestHost;
 use crate::io::moqt::MoqtUrl;
 use crate::io::reachable::reachable_addresses;
 use crate::io::signaling::http_state::{Client, SharedState};
+use crate::io::tls::Fingerprint;
 use crate::sanitize::escape_html;
 use crate::signaling::{Dialect, NEWER_PATH, SignalingLimits};
 
@@ -53,7 +54,10 @@ const LOCAL_MOQT_DESCRIPTION: &str = "MOQT echo over WebTransport (UDP), on the 
 )]
 pub(super) async fn start_page(State(state): SharedState, Extension(client): Client, headers: HeaderMap) -> Response {
     let is_tls = state.config.tls.is_some() || client.is_forwarded && has_https_proxy(&headers);
-    let html = html(&state.limits, state.config.moqt_url.as_ref(), &shown_host(&headers, state.address), is_tls);
+    // Behind a proxy, the certificate that the client sees is the proxy's.
+    let own = state.config.tls.as_ref().filter(|_| !client.is_forwarded).map(|tls| tls.identity.fingerprint());
+    let host = shown_host(&headers, state.address);
+    let html = html(&state.limits, state.config.moqt_url.as_ref(), &host, is_tls, own);
     body::no_store(page_response("text/html; charset=utf-8", CSP, html))
 }
 
@@ -89,12 +93,19 @@ pub(super) async fn signaling_server(
     body::no_store(body::json_response(StatusCode::OK, &SignalingServer { url }))
 }
 
-/// The page of a server with these limits, and with a MOQT echo at `moqt_url`, for a browser that uses `host`.
-fn html(limits: &SignalingLimits, moqt_url: Option<&MoqtUrl>, host: &str, is_tls: bool) -> String {
+/// The page of a server with these limits, and with a MOQT echo at `moqt_url`, for a browser that uses `host`. With TLS of its own, the server
+/// has a certificate with the fingerprint `own`.
+fn html(
+    limits: &SignalingLimits,
+    moqt_url: Option<&MoqtUrl>,
+    host: &str,
+    is_tls: bool,
+    own: Option<Fingerprint>,
+) -> String {
     let facts = format!("jamjam-dev {} at {host}", env!("CARGO_PKG_VERSION"));
     let secure = if is_tls { "s" } else { "" };
     let urls = ["ws", "http"].map(|scheme| format!("{scheme}{secure}://{host}"));
-    let command = limits.dialects.check_command(&urls[0], &urls[1], is_tls);
+    let command = limits.dialects.check_command(&urls[0], &urls[1], own.as_ref().map(|hash| hash as &dyn Display));
     let enabled: Vec<Dialect> = Dialect::ALL.into_iter().filter(|dialect| limits.dialects.contains(*dialect)).collect();
     let selection = if enabled.len() == 1 { "" } else { SELECTION };
     let mut dialects = String::new();
@@ -169,7 +180,7 @@ mod tests {
     use super::*;
 
     fn page(dialects: DialectSet, moqt_url: Option<&MoqtUrl>, host: &str, is_tls: bool) -> String {
-        html(&SignalingLimits { dialects, ..SignalingLimits::default() }, moqt_url, host, is_tls)
+        html(&SignalingLimits { dialects, ..SignalingLimits::default() }, moqt_url, host, is_tls, None)
     }
 
     #[test]

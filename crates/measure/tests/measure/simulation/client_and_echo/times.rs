@@ -1,4 +1,4 @@
-//! The due times and the end of a run by the rules of `docs/measuring.md`, independently of the client's code.
+//! The due times and the end of a run by `docs/measuring.md` and `docs/rules.md`, independently of the client's code.
 
 use super::log::Event;
 use super::reference_counts::{self, ReferenceConfig};
