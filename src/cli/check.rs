@@ -31,6 +31,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Interval between log lines about what a check waits for.
 const WAIT_LINE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// A command that does not end would occupy a CI job for hours.
+const MAX_COMMAND_TIME: Duration = Duration::from_secs(600);
+
 /// Maximum time until the room of a command exists.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -85,7 +88,7 @@ pub struct CheckArgs {
     #[arg(long, help_heading = HEADING)]
     check: bool,
 
-    /// End after this time
+    /// End after this time [default with --run: 10 min]
     #[arg(long, value_name = "DURATION", value_parser = parse_seconds, requires = "check", help_heading = HEADING)]
     duration: Option<Duration>,
 
@@ -198,7 +201,8 @@ impl CheckArgs {
         environment: impl FnMut() -> Option<Environment> + Send + 'static,
         stop: &StopToken,
     ) -> Result<Watcher> {
-        let (duration, until_idle, command) = (self.duration, self.until_idle, self.run.clone());
+        let (until_idle, command) = (self.until_idle, self.run.clone());
+        let duration = self.duration.or(self.run.is_some().then_some(MAX_COMMAND_TIME));
         let watch = Watch { duration, until_idle, command, waits_for, poll, environment, stop: stop.clone() };
         if self.run.is_some() {
             stop.set_grace_period(shell_command::TERMINATION_TIMEOUT + SETTLING_TIMEOUT);

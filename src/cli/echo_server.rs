@@ -190,7 +190,7 @@ impl Args {
         statistics.serve(metrics, stop)?;
         let (signaling_server, room) = match registration {
             Some(mut registration) => {
-                let server = registration.start_server(memory_budget, moqt_url, stop)?;
+                let server = registration.start_server(memory_budget, moqt_url, check.is_some(), stop)?;
                 (server, Some(registration.start(&mut echo, self.delay(), link_key, stop)?))
             }
             None => (None, None),

@@ -171,11 +171,12 @@ pub struct PreparedRegistration<'a> {
 
 impl PreparedRegistration<'_> {
     /// Starts the signaling server in this process on its own thread, if it is enabled. Its start page shows `moqt_url`, the URL of the MOQT
-    /// echo with its listen host.
+    /// echo with its listen host. If it `is_strict`, it rejects what it would otherwise ignore.
     pub fn start_server(
         &mut self,
         memory_budget: Arc<MemoryBudget>,
         moqt_url: Option<MoqtUrl>,
+        is_strict: bool,
         stop: &StopToken,
     ) -> anyhow::Result<Option<ServerThread>> {
         let Some((listener, address)) = self.server.take() else { return Ok(None) };
@@ -183,7 +184,7 @@ impl PreparedRegistration<'_> {
         info!(target: "signaling", "server listening on ws://{}", url_authority(&address));
         let pages = log_signaling_urls(address, None, dialects);
         let login = Arc::new(login_without_password(address, &pages));
-        let hub = Hub::new(SignalingLimits { dialects, ..SignalingLimits::default() }, os::random_u64s());
+        let hub = Hub::new(SignalingLimits { dialects, is_strict, ..SignalingLimits::default() }, os::random_u64s());
         let connection_limits = ConnectionLimits { memory_budget, ..signaling_limits::default_connection_limits() };
         let options = SignalingServerConfig { connection_limits, login, moqt_url, ..SignalingServerConfig::default() };
         signaling::spawn(listener, hub, options, stop).map(Some).context("cannot start a thread")

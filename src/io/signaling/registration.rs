@@ -89,6 +89,8 @@ impl Registration {
             if registered.is_some_and(|since: Instant| since.elapsed() >= STABLE_AFTER) {
                 retries = Retries::default();
             }
+            // The server may have closed the connection because this process ends.
+            sleep(SHUTDOWN_TIME).await;
             retries.wait(&url, &error).await;
         }
     }
@@ -249,6 +251,9 @@ impl Retries {
         sleep(delay).await;
     }
 }
+
+/// A stop request reaches all threads within this time.
+const SHUTDOWN_TIME: Duration = Duration::from_millis(100);
 
 /// Maximum of the random delay before the first retry.
 const INITIAL_DELAY: Duration = Duration::from_millis(500);

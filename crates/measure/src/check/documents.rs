@@ -6,7 +6,7 @@ use quick_junit::{NonSuccessKind, SerializeError, TestSuite};
 use serde::Serialize;
 
 use super::page::page;
-use super::{CheckReport, CheckedSource, CommandResult, Finding, NotJudged, Severity};
+use super::{CheckReport, CheckedSource, CommandResult, EndedBy, Finding, NotJudged, Severity};
 use crate::diagnosis::Diagnosis;
 use crate::report::junit::{Outcome, case};
 use jamjam_core::sanitize::escape_markdown as escape;
@@ -52,7 +52,8 @@ impl CheckResult {
     /// Fails if a finding has at least the severity `fail_on`, or if fewer than `expected` sources have done what is expected.
     pub fn new(report: CheckReport, fail_on: Severity, expected: usize) -> Self {
         let came = report.sources.iter().filter(|source| source.took_part).count();
-        let nothing = if report.sources.is_empty() && report.strangers == 0 { ", and nothing arrived at all" } else { "" };
+        let nothing =
+            if report.sources.is_empty() && report.strangers == 0 { ", and nothing arrived at all" } else { "" };
         let too_few =
             || (NonSuccessKind::Failure, format!("{came} of {expected} expected {}{nothing}", report.expectation));
         let first_failure = (came < expected).then(too_few);
@@ -119,10 +120,18 @@ impl CheckResult {
         }
     }
 
-    /// A sentence about addresses that are no clients.
-    pub(super) fn strangers(&self) -> Option<String> {
+    /// What else is to be said: addresses that are no clients, and what ended a command.
+    pub(super) fn note(&self) -> Option<String> {
         let (strangers, plural) = (self.report.strangers, if self.report.strangers == 1 { "" } else { "es" });
-        (strangers > 0).then(|| format!("note: {strangers} address{plural} sent no jamjam packet"))
+        let strangers = (strangers > 0).then(|| format!("{strangers} address{plural} sent no jamjam packet"));
+        let option = match self.command.as_ref().map(|command| command.ended_by) {
+            Some(EndedBy::Duration) => Some("--duration (10 min, unless given)"),
+            Some(EndedBy::UntilIdle) => Some("--until-idle"),
+            _ => None,
+        };
+        let ended = option.map(|option| format!("{option} ended the command"));
+        let sentences: Vec<_> = strangers.into_iter().chain(ended).collect();
+        (!sentences.is_empty()).then(|| format!("note: {}", sentences.join("; ")))
     }
 
     /// For people.
@@ -133,8 +142,8 @@ impl CheckResult {
             _ = writeln!(text, "{}: {}", source.name, source.facts);
             lines(source).iter().for_each(|line| _ = writeln!(text, "  {line}"));
         }
-        if let Some(strangers) = self.strangers() {
-            _ = writeln!(text, "{strangers}");
+        if let Some(note) = self.note() {
+            _ = writeln!(text, "{note}");
         }
         text + &self.verdict()
     }
@@ -154,7 +163,7 @@ impl CheckResult {
             None if self.verdict == CheckVerdict::NotJudged => Outcome::Skipped("nothing was judged".to_owned()),
             None => Outcome::Passed,
         };
-        suite.add_test_case(case("sources", "expected_sources", outcome, &self.strangers().unwrap_or_default()));
+        suite.add_test_case(case("sources", "expected_sources", outcome, &self.note().unwrap_or_default()));
         if let Some(text) = self.failures.last().filter(|_| self.report.untracked > 0) {
             suite.add_test_case(case("sources", "places", failed(NonSuccessKind::Failure, "places", text), ""));
         }
@@ -187,8 +196,8 @@ impl CheckResult {
             _ = writeln!(text, "\n### {}\n\n{}\n", escape(&source.name), escape(&source.facts));
             lines(source).iter().for_each(|line| _ = writeln!(text, "- {}", escape(line)));
         }
-        if let Some(strangers) = self.strangers() {
-            _ = writeln!(text, "\n{}", escape(&strangers));
+        if let Some(note) = self.note() {
+            _ = writeln!(text, "\n{}", escape(&note));
         }
         text
     }

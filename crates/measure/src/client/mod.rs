@@ -42,9 +42,9 @@ pub use replay::{ReplayError, StreamCounts, replay};
 pub use reply::ReceivedReply;
 pub use request_matcher::RequestMatcher;
 pub use results::{
-    AudioPicture, AudioResults, CaptureResults, DelayEstimate, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults,
-    RecordedPacket, RunKind, RunOrigin, RunResults, ScheduleResults, SentAudio, SentImpairment, ServerDelay,
-    StopSignal, WaitResult,
+    AudioPicture, AudioResults, CaptureResults, DelayEstimate, PacketEvent, PacketObserver, PacketOutcome,
+    PlaybackResults, RecordedPacket, RunKind, RunOrigin, RunResults, ScheduleResults, SentAudio, SentImpairment,
+    ServerDelay, StopSignal, WaitResult,
 };
 pub use run::{ClientNode, Workload, WorkloadStep};
 pub use run_config::RunConfig;
