@@ -106,12 +106,11 @@ fn run_that_stalls(interruption: Option<StopSignal>) -> ClientThreadResult {
 #[test]
 fn run_whose_thread_stalls_is_given_up_or_interrupted_with_its_events() {
     // The run does not wait for the frames to return, which would take a minute.
-    let awaited = MoqtFailure::TimedOut("the next frame to be sent".into());
-    assert_eq!(awaited.kind(), "timed_out");
-    for (signal, failure) in [(None, Some(awaited)), (Some(StopSignal::Interrupt), None)] {
+    for (signal, failure) in [(None, Some("timed_out")), (Some(StopSignal::Interrupt), None)] {
         let result = run_that_stalls(signal);
         assert_eq!((result.error.is_none(), result.frame_tracker.is_interrupted()), (true, signal.is_some()));
-        assert_eq!(report(result, signal), (failure, Some([3, 0, 3])));
+        let (found, counts) = report(result, signal);
+        assert_eq!((found.as_ref().map(MoqtFailure::kind), counts), (failure, Some([3, 0, 3])), "{found:?}");
     }
 }
 

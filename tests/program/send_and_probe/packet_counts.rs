@@ -224,18 +224,20 @@ fn lost_replies_of_the_server_are_losses_downstream() {
 
 #[test]
 fn server_that_ignores_stun_leaves_the_direction_unknown() {
-    let server = Server::with_actions(move |packet| match packet.sequence {
-        3 | 4 => ServerAction::Silence,
-        _ => ServerAction::Reply,
+    at_once([()], |()| {
+        let server = Server::with_actions(move |packet| match packet.sequence {
+            3 | 4 => ServerAction::Silence,
+            _ => ServerAction::Reply,
+        });
+        let line = format!("probe --to {} --packet keepalive --count 20 --interval 1ms --timeout 300ms", server.to());
+        let unknown = document::report(&run(&format!("{line} --loss-direction --json")));
+        assert_eq!(losses(&unknown, "keepalive"), [json!(2), Value::Null, Value::Null]);
+        assert_eq!(unknown["loss_report"], json!({"response_received": false, "mapped_address": null}));
+        // The server receives three requests at the start, and no request at the end.
+        assert_eq!((server.queries(), server.received().len()), (3, 20));
+        // Without the option, a warning names it.
+        let text = run(&line).stdout;
+        assert_eq!(text.matches("--loss-direction").count(), 1, "{text}");
+        assert!(!text.contains("lost upstream") && !text.contains("mapped address"), "{text}");
     });
-    let line = format!("probe --to {} --packet keepalive --count 20 --interval 1ms --timeout 300ms", server.to());
-    let unknown = report(0, &format!("{line} --loss-direction"));
-    assert_eq!(losses(&unknown, "keepalive"), [json!(2), Value::Null, Value::Null]);
-    assert_eq!(unknown["loss_report"], json!({"response_received": false, "mapped_address": null}));
-    // The server receives three requests at the start, and no request at the end.
-    assert_eq!((server.queries(), server.received().len()), (3, 20));
-    // Without the option, a warning names it.
-    let text = run(&line).stdout;
-    assert_eq!(text.matches("--loss-direction").count(), 1, "{text}");
-    assert!(!text.contains("lost upstream") && !text.contains("mapped address"), "{text}");
 }

@@ -321,10 +321,10 @@ fn message_right_after_the_upgrade_response_is_received() {
 fn signaling_url_variable_is_used_only_if_an_option_needs_it() {
     let with_variable =
         |line: &str, url: &str| -> Program { start(command(line.split_whitespace()).env("SIGNALING_URL", url)) };
-    for url in ["ws://127.0.0.1:9", "", "nonsense"] {
+    at_once(["ws://127.0.0.1:9", "", "nonsense"], |url| {
         let output = with_variable("probe --count 1 --embedded", url).end();
         assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{url}");
-    }
+    });
     let signaling = Server::start_signaling(&[]);
     let output = with_variable("send --list-rooms", &format!("ws://{}", signaling.address)).end();
     assert_eq!((output.code, output.stdout.as_str()), (0, "no rooms\n"));
