@@ -251,9 +251,7 @@ fn documented_workflows_publish_their_files() {
     let page = read("docs/ci.md");
     let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let workflows: Vec<Value> = blocks.map(|block| yaml_serde::from_str(block).unwrap()).collect();
-    let [client, gitlab_client, with_action, gitlab] = &workflows[..] else {
-        panic!("{} workflows", workflows.len())
-    };
+    let [client, gitlab_client, with_action, gitlab] = &workflows[..] else { panic!("{} workflows", workflows.len()) };
     let text = |value: &Value| value.as_str().map(str::to_owned);
 
     let steps = with_action["jobs"]["probe"]["steps"].as_array().unwrap();
@@ -297,7 +295,6 @@ fn documented_workflows_publish_their_files() {
     fs::write(&file, lines).unwrap();
     assert_success(&bash(&file, folder.path()).output().unwrap());
     let artifacts = job["artifacts"]["paths"].as_array().unwrap().iter().chain([&job["artifacts"]["reports"]["junit"]]);
-    let missing: Vec<&Value> =
-        artifacts.filter(|file| !folder.path().join(file.as_str().unwrap()).exists()).collect();
+    let missing: Vec<&Value> = artifacts.filter(|file| !folder.path().join(file.as_str().unwrap()).exists()).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }

@@ -130,8 +130,7 @@ fn offered_alpns_that_are_not_supported_are_logged_with_the_supported_ones() {
     let error = quic_answer(address, &log, &["moqt-16", "a\n\u{1b}b"]);
     assert!(error.contains("no application protocol") || error.contains("120"), "{error}");
     let line = server.line_starting_with("moqt: QUIC handshake failed source=127.0.0.1:");
-    let reason =
-        "no common ALPN: offered moqt-16, a\u{fffd}\u{fffd}b, supported h3, moq-lite-04, moq-lite-03, moq-00";
+    let reason = "no common ALPN: offered moqt-16, a\u{fffd}\u{fffd}b, supported h3, moq-lite-04, moq-lite-03, moq-00";
     assert!(line.message.ends_with(&format!(" reason=\"{reason}\"")), "{}", line.message);
     assert_echoes(&log.quic, &["--cert-sha256", &log.sha256]);
     assert_eq!(count(moqt_stats(&server.stop("TERM").lines), "handshakes_failed"), 1);
