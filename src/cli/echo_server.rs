@@ -68,7 +68,7 @@ pub struct Args {
     #[arg(long, default_value = "0.0.0.0")]
     host: String,
 
-    /// Delay before audio is returned, in ms or as 3s [default: 3000]
+    /// Delay before audio is returned, in ms [default: 3000]
     ///
     /// A value may have a unit, such as 250us. With --moqt-only, this is the delay before a MOQT frame is returned, 0 by default.
     #[arg(short, long, env = "ECHO_DELAY_MS", value_name = "MS", value_parser = parse_millis)]
@@ -382,14 +382,14 @@ fn observe(echo: &mut EchoServer, check: Option<&SharedCheck>, files: Option<Sou
 /// Files of what the sources send.
 #[derive(clap::Args)]
 struct SourceFileArgs {
-    /// Write the audio of each client to WAV files in this directory
+    /// Write WAV files of each client's audio to this directory
     ///
     /// The name of a file is its start and the address of the client. Missing packets and pauses become silence. A new file begins after a
     /// restart of the client, after 60 s without AUDIO, and when the format changes.
     #[arg(long, value_name = "DIR", value_parser = output_file_parser(), help_heading = HEADING_SOURCES)]
     record: Option<OutputFile>,
 
-    /// Write the packets of all clients to this file, for Wireshark
+    /// Write the clients' packets to this file, for Wireshark
     ///
     /// The format is pcapng. Sealed packets are opened first, and marked with a comment. Keys are not written.
     #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_SOURCES)]

@@ -238,7 +238,7 @@ const RANDOM_CODE: &str = "any";
 #[derive(clap::Args)]
 #[expect(clippy::struct_field_names, reason = "each field is an option of the command line")]
 pub struct ControlSurfaceArgs {
-    /// Create a room with this code: 4 to 6 digits, or `any`
+    /// Create a room with a code: 4 to 6 digits, or `any`
     ///
     /// With `any`, the code is random. The code is printed at startup. Separate values with commas or repeat the option.
     #[arg(long, env = "BBX_ROOM", value_name = "CODE", value_parser = parse_room_code, num_args = 0..=1, default_missing_value = RANDOM_CODE, value_delimiter = ',', help_heading = HEADING_CONTROL_SURFACES)]
