@@ -100,7 +100,7 @@ fn client_whose_link_never_settles_is_reported() {
     let control = [&[1, 3][..], &[0; 10], &[1, 1], &[7; 32]].concat();
     let report = check((0..40).map(|n| datagram(n * 250, 1, &control)).collect());
     let result = CheckResult::new(report, Severity::Error, 0);
-    assert_eq!(result.text(), "192.0.2.7:1: no AUDIO: none was sent after the key exchange; 40 datagrams\nNOT JUDGED");
+    assert_eq!(result.text(), "192.0.2.7:1: no AUDIO: none was sent after the key exchange\nNOT JUDGED");
     // All but the rules that judge any datagram.
     assert_eq!(
         result.junit().unwrap().matches("<skipped message=\"AUDIO: none was sent after").count(),
