@@ -362,7 +362,7 @@ impl SourceCheck {
         };
         let (findings, not_judged) = self.findings(0, true);
         let facts = match &not_judged[..] {
-            [NotJudged { what: AUDIO, reason, .. }] => format!("no AUDIO: {reason}; {} datagrams", self.packets),
+            [NotJudged { what: AUDIO, reason, .. }] => format!("no AUDIO: {reason}"),
             _ => facts(&report, self.audio.frame_sizes()),
         };
         CheckedSource {
