@@ -175,7 +175,7 @@ impl Placement {
             return false;
         }
         // A client may drop what it cannot send in time: the timestamps count that, too.
-        if !self.channels.is_some_and(|channels| advance * channels > previous + lost * longest) {
+        if channels.is_some() || self.channels.is_none_or(|channels| advance * channels <= previous + lost * longest) {
             self.disagreements = self.disagreements.saturating_add(1);
         }
         self.disagreements >= MAX_DISAGREEMENTS && channels.is_some()
