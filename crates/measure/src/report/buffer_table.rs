@@ -17,10 +17,6 @@ const FRAME_SAMPLES: u32 = 128;
 /// With the recommended depth, at most this share of the packets is late.
 const MAX_RECOMMENDED_LATE_RATIO: f64 = 0.001;
 
-/// What the times of the table assume.
-pub(super) const ASSUMPTIONS: &str =
-    "assuming a symmetric path, a server without delay, 128-sample packets and 48 kHz; device latency not included";
-
 /// Minimum number of returned packets for a recommendation.
 const MIN_PACKETS: u64 = 100;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::audio_figures::{CaptureFigures, PlaybackFigures};
 use super::brief::key_figures;
-use super::buffer_table::{ASSUMPTIONS, JitterBufferTable};
+use super::buffer_table::JitterBufferTable;
 use super::connection_figures::WebSocketFigures;
 use super::figures::{AudioFigures, StreamFigures};
 use super::limits::LimitResult;
@@ -202,8 +202,7 @@ fn limit(result: &LimitResult, style: Style) -> String {
 
 /// What the run means for a musician, with the assumptions.
 fn result(report: &Report, style: Style) -> String {
-    let is_reliable = report.jitter_buffer.as_ref().is_some_and(|table| table.is_reliable);
-    let assumptions = if is_reliable { format!("({ASSUMPTIONS})\n") } else { String::new() };
+    let assumptions = report.assumptions().map(|text| format!("({text})\n")).unwrap_or_default();
     format!("{} {}.\n{assumptions}", style.strong("result:"), report.headline)
 }
 

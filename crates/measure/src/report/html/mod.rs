@@ -15,7 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
-use super::buffer_table::{ASSUMPTIONS, JitterBufferTable};
+use super::buffer_table::JitterBufferTable;
 use super::model::Report;
 use super::quantities::{format_optional_time, format_percent, format_time, start_time};
 use super::text;
@@ -86,8 +86,8 @@ fn run_facts(report: &Report) -> String {
 fn reason(report: &Report) -> String {
     let reason = report.verdict_reason();
     let reason = if reason.is_empty() { reason } else { format!("{}. ", escape_html_prose(&reason)) };
-    let is_reliable = report.jitter_buffer.as_ref().is_some_and(|table| table.is_reliable);
-    if is_reliable { reason + &format!("<span class=\"quiet\">({ASSUMPTIONS})</span>") } else { reason }
+    let quiet = report.assumptions().map(|text| format!("<span class=\"quiet\">({text})</span>"));
+    reason + &quiet.unwrap_or_default()
 }
 
 /// What is wrong, and what to do about it.
