@@ -76,7 +76,8 @@ impl Diagnosis {
     /// An item of a list.
     pub(crate) fn html(&self) -> String {
         let remedy = self.remedy.as_ref().map(|remedy| format!(" <strong>{}</strong>", escape_html_prose(remedy)));
-        let details: String = self.details.iter().map(|one| format!("<li>{}</li>", escape_html_prose(one))).collect();
+        let details = self.details.iter().map(|one| format!("<li>{}</li>", escape_html_prose(one)));
+        let details = details.collect::<String>();
         let details = if details.is_empty() { details } else { format!("<ol>{details}</ol>") };
         format!("<li>{}{}{details}</li>\n", escape_html_prose(&self.message), remedy.unwrap_or_default())
     }

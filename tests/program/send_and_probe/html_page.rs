@@ -15,10 +15,12 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
 
 /// The gaps that the page lists: first packet and number of packets.
 pub(super) fn gaps(page: &str) -> Vec<(u64, u64)> {
-    let rows = between(page, "<tr><td>", "</td></tr>").into_iter().filter(|row| row.contains(" s</td>"));
+    let (_, table) = page.split_once("<table id=\"gaps\">").unwrap_or_default();
+    let (table, _) = table.split_once("</table>").unwrap_or_default();
+    let rows = between(table, "<tr><th scope=\"row\">", "</td></tr>").into_iter();
     let gap = rows.map(|row| {
-        let cells: Vec<&str> = row.split("</td><td>").collect();
-        let from: f64 = cells[0].strip_suffix(" s").unwrap().parse().unwrap();
+        let cells: Vec<&str> = row.split("<td>").collect();
+        let from: f64 = cells[0].strip_suffix(" s</th>").unwrap().parse().unwrap();
         // Packets are 2.6667 ms long, and times have four decimals.
         ((from * 375.0).round() as u64, cells[2].parse().unwrap())
     });

@@ -140,7 +140,9 @@ impl CheckResult {
         for source in &self.report.sources {
             // Writing to a string cannot fail.
             _ = writeln!(text, "{}: {}", source.name, source.facts);
-            lines(source).iter().for_each(|line| _ = writeln!(text, "  {line}"));
+            for line in lines(source) {
+                _ = writeln!(text, "  {line}");
+            }
         }
         if let Some(note) = self.note() {
             _ = writeln!(text, "{note}");
@@ -194,7 +196,9 @@ impl CheckResult {
         let mut text = format!("## {TITLE}\n\n{}\n", escape(&self.verdict()));
         for source in &self.report.sources {
             _ = writeln!(text, "\n### {}\n\n{}\n", escape(&source.name), escape(&source.facts));
-            lines(source).iter().for_each(|line| _ = writeln!(text, "- {}", escape(line)));
+            for line in lines(source) {
+                _ = writeln!(text, "- {}", escape(&line));
+            }
         }
         if let Some(note) = self.note() {
             _ = writeln!(text, "\n{}", escape(&note));

@@ -118,10 +118,10 @@ rules! {
     TimestampStep = Error "timestamp_step" in "types", from 3, unless [SampleFormat SequenceStep]: "timestamp of AUDIO advances wrongly";
     /// The payload of AUDIO is empty, no multiple of 4 bytes, or fits neither the timestamps, which agree with LATENCY_INFO, nor LATENCY_INFO.
     PayloadLength = Error "payload_length" in "types", from 3, unless [SampleFormat]: "payload length of AUDIO is wrong";
-    /// The number of channels according to payload and timestamps is not the last channel_count. Newer clients with a mono microphone announce 1
+    /// The number of channels according to payload and timestamps is not the last `channel_count`. Newer clients with a mono microphone announce 1
     /// channel and send 2: LATENCY_INFO describes the device.
     ChannelCount = Note "channel_count" in "types", unless [SampleFormat]: "LATENCY_INFO announces another channel_count than the packets have";
-    /// The samples per channel according to payload and timestamps are not the last frame_size. Newer clients with the preset of 256 samples send
+    /// The samples per channel according to payload and timestamps are not the last `frame_size`. Newer clients with the preset of 256 samples send
     /// 128.
     FrameSize = Note "frame_size" in "types", unless [SampleFormat]: "LATENCY_INFO announces another frame_size than the packets have";
     /// At least 5 % of the samples of a packet are below 2^-63 and 5 % above 128 or no number: the bytes are integers, 64-bit floats or encoded.
@@ -141,7 +141,7 @@ rules! {
     DcOffset = Warning "dc_offset" in "types", unless [SampleFormat SampleByteOrder SampleScale NotFinite]: "samples of AUDIO have a DC offset";
     /// All samples of 10 s, or of the first 2 s, are exactly 0. A muted client may do this, a microphone does not.
     Silence = Note "silence" in "types": "samples of AUDIO are silent";
-    /// A field of LATENCY_INFO is impossible: sample_rate outside 8,000 to 192,000, frame_size 0 or above a datagram (16,373), channel_count 0,
+    /// A field of LATENCY_INFO is impossible: `sample_rate` outside 8,000 to 192,000, `frame_size` 0 or above a datagram (16,373), `channel_count` 0,
     /// another codec, or a delay that is no number from 0 to 10,000 ms.
     LatencyInfoValue = Error "latency_info_value" in "types": "LATENCY_INFO has an impossible field";
     /// No LATENCY_INFO in 10 s of AUDIO on an encrypted link that began at this server, and none of its packets is missing. Clients may send it once,
@@ -150,7 +150,7 @@ rules! {
     /// During at least 10 s after the first AUDIO, the mean interval of KEEPALIVEs is not 0.5 to 2.5 s. Longer times without any datagram do not
     /// count. Clients send one per second; NAT mappings and the detection of lost connections depend on it.
     KeepaliveInterval = Warning "keepalive_interval" in "packets-sent-by-send", unless [LinkRequired]: "interval of KEEPALIVEs is wrong";
-    /// From 10 s on, the whole 99.9 % interval of the rate at which the timestamps advance is more than 1 % from sample_rate. No device is so
+    /// From 10 s on, the whole 99.9 % interval of the rate at which the timestamps advance is more than 1 % from `sample_rate`. No device is so
     /// inexact, and a path would have to add 100 ms in 10 s. A shorter run must differ by more than 1 % and 250 ms, at a steady rate for 3 s.
     PacketRate = Error "packet_rate" in "types", unless [TimestampStep SequenceStep SequenceRepeated LatencyInfoValue]:
         "packet rate does not fit sample_rate";

@@ -107,8 +107,12 @@ impl Report {
     /// What the times of the jitter-buffer table assume, if there are enough packets. The round trips of MOQT include any delay of the server.
     pub(super) fn assumptions(&self) -> Option<&'static str> {
         let text = match self.moqt {
-            None => "assuming a symmetric path, 128-sample packets and 48 kHz; server delay and device latency not included",
-            Some(_) => "assuming a symmetric path, a server without delay, 128-sample packets and 48 kHz; device latency not included",
+            None => {
+                "assuming a symmetric path, 128-sample packets and 48 kHz; server delay and device latency not included"
+            }
+            Some(_) => {
+                "assuming a symmetric path, a server without delay, 128-sample packets and 48 kHz; device latency not included"
+            }
         };
         self.jitter_buffer.as_ref()?.is_reliable.then_some(text)
     }

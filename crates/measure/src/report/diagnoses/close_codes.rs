@@ -16,7 +16,6 @@ pub enum ClosePhase {
 /// The likely cause of a close by the server, and a remedy, from its code, its reason and the phase of the connection. `code` is `None` if the
 /// server sent none. Of the arms for a code, those with a reason come first.
 #[rustfmt::skip]
-#[expect(clippy::too_many_lines, reason = "a table")]
 pub fn diagnose_close(dialect: Dialect, code: Option<u16>, reason: &str, phase: ClosePhase) -> &'static str {
     use ClosePhase::{AfterReplies, BeforeReplies, BeforeRequests};
     let reason = reason.to_lowercase();

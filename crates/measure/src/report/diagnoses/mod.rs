@@ -19,9 +19,12 @@ use found::Found;
 pub use close_codes::{ClosePhase, diagnose_close};
 pub(crate) use hosts::{SEND_CALL_WARNING_US, TIMER_ERROR_WARNING_US};
 
+/// Adds the diagnoses of one subject.
+type Diagnose = fn(&mut Found, &Report);
+
 /// All except those about the path, the most serious first.
 pub(super) fn warnings(report: &Report) -> Vec<Diagnosis> {
-    let subjects: [(&'static str, fn(&mut Found, &Report)); 15] = [
+    let subjects: [(&'static str, Diagnose); 15] = [
         ("docs/measuring.md#over-websocket", connections::websocket),
         ("docs/measuring.md#over-moqt", connections::moqt),
         ("docs/measuring.md#link", connections::link),

@@ -41,8 +41,9 @@ pub(super) fn table<'a>(
         "" => "<td></td>".to_owned(),
         _ => format!("<th scope=\"col\" class=\"words\">{first}</th>"),
     };
-    let names: String = names.into_iter().map(|name| format!("<th scope=\"col\">{name}</th>")).collect();
-    format!("<thead><tr>{first}{names}</tr></thead>\n<tbody>\n{}</tbody>", rows.collect::<String>())
+    let names = names.into_iter().map(|name| format!("<th scope=\"col\">{name}</th>"));
+    let (names, rows) = (names.collect::<String>(), rows.collect::<String>());
+    format!("<thead><tr>{first}{names}</tr></thead>\n<tbody>\n{rows}</tbody>")
 }
 
 pub(super) fn limits(report: &Report) -> String {
