@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use crate::cli::output::{Failure, ensure_usage, print_notice};
 use crate::cli::values::{OutputFile, format_bit_rate, format_duration, output_file_parser, parse_millis};
@@ -38,19 +39,18 @@ fn network_defaults(option: &str) -> impl Iterator<Item = (&'static str, &'stati
     })
 }
 
-fn network_help() -> String {
-    format!("Imitate a network: {}", NETWORKS.map(|(network, _)| network).join(", "))
-}
-
-fn network_long_help() -> String {
-    let networks = NETWORKS.map(|(network, options)| format!("{network} ({options})")).join(", ");
-    format!("{}.\n\nThey stand for {networks}. Given options replace those of the network", network_help())
+/// Parser for `--network`. Each network comes with its options for the man page and the documentation.
+fn network_parser() -> PossibleValuesParser {
+    NETWORKS.map(|(network, options)| PossibleValue::new(network).help(options)).into()
 }
 
 /// Impairment of replies, or of sent AUDIO.
 #[derive(clap::Args)]
 pub struct ImpairmentArgs {
-    #[arg(long, value_name = "NAME", value_parser = NETWORKS.map(|(network, _)| network), hide_possible_values = true, help = network_help(), long_help = network_long_help(), help_heading = HEADING)]
+    /// Imitate a network, such as wifi, lte or satellite
+    ///
+    /// Given options replace those of the network.
+    #[arg(long, value_name = "NAME", value_parser = network_parser(), help_heading = HEADING)]
     network: Option<String>,
 
     /// Drop replies at random (1%) or in bursts (1%,30%)
