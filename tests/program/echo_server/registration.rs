@@ -175,17 +175,20 @@ fn unresponsive_server_is_logged_once() {
     assert_eq!(warnings, 1, "{:?}", stopped.lines);
 }
 
+/// One end of a connection, and whether nothing more is forwarded from it.
+type Held = (TcpStream, Arc<AtomicBool>);
+
 /// A proxy that can cut the connections between the echo server and its signaling server, or forward nothing more on them.
 struct CuttableProxy {
     address: SocketAddr,
-    connections: Arc<Mutex<Vec<(TcpStream, Arc<AtomicBool>)>>>,
+    connections: Arc<Mutex<Vec<Held>>>,
 }
 
 impl CuttableProxy {
     fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let connections = Arc::<Mutex<Vec<_>>>::default();
+        let connections = Arc::<Mutex<Vec<Held>>>::default();
         let held = Arc::clone(&connections);
         thread::spawn(move || {
             for near in listener.incoming() {

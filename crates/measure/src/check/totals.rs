@@ -28,8 +28,9 @@ pub struct NotJudged {
     pub rules: &'static [RuleId],
 }
 
-/// Violations that follow from totals, and what could not be judged. What depends on the
-/// length of the run follows only when it `is_over`. A rule may still have found something in a part that is not judged.
+/// Violations that follow from totals, and what could not be judged. What depends on the length of the run follows only when it `is_over`. A rule
+/// may still have found something in a part that is not judged.
+#[expect(clippy::too_many_lines, reason = "each part is judged or listed as not judged, once")]
 pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Vec<Evidence>, Vec<NotJudged>) {
     use RuleId as Id;
     let (mut violations, mut not_judged) = (Vec::new(), Vec::new());

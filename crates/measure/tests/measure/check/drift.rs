@@ -35,7 +35,7 @@ fn interval(seed: u64, ppm: f64, delay_ns: impl Fn(f64) -> f64) -> [f64; 2] {
     let mut state = random.normal();
     let mut drift = DriftEstimator::new(48_000);
     for n in 0..60 * 375 + 2 {
-        let sent_ns = n as f64 * PACKET_S * 1e9 / (1.0 + ppm / 1e6);
+        let sent_ns = f64::from(n) * PACKET_S * 1e9 / (1.0 + ppm / 1e6);
         drift.on_callback(128, Time::from_nanos((1e9 + sent_ns + delay_ns(state)) as u64));
         state = decay * state + (1.0 - decay * decay).sqrt() * random.normal();
     }
