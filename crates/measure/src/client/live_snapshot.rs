@@ -15,7 +15,7 @@ pub struct LiveSnapshot {
     pub started_at: Option<Time>,
     /// The moment.
     pub at: Time,
-    /// Packets of each stream so far, including those that were not sent. The array index is a [`StreamKind`].
+    /// Packets of each stream so far, including those that were not sent. The array index is a [`StreamKind`](super::StreamKind).
     pub packets: [u64; 3],
     /// Packets that were sent.
     pub sent: u64,
