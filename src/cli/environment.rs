@@ -4,14 +4,14 @@
 use std::env;
 use std::ffi::OsString;
 
-use clap::builder::{BoolishValueParser, Resettable};
+use clap::builder::{BoolishValueParser, Resettable, ValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, Error, Parser};
 
 use super::distinct_files;
 use super::generate::with_examples;
-use super::output::Failure;
+use super::output::{Failure, write_usage_error};
 use super::short_help;
 use super::usage_error::{with_other_command, with_similar_options, without_secrets};
 
@@ -41,10 +41,36 @@ pub fn parse<C: Parser>() -> Result<(C, ArgMatches), Failure> {
         let without_env = map_arguments(C::command(), |argument| argument.env(Resettable::Reset));
         let is_from_env = without_env.try_get_matches_from(&arguments).is_ok();
         let error = with_other_command(with_similar_options(without_secrets(error), &command, &arguments));
+        report_usage_error(command.clone(), &arguments, &error);
         if is_from_env { name_variable_in_error(error, command.clone()).exit() } else { error.exit() }
     });
     distinct_files::check(&command, &matches)?;
     Ok((options, matches))
+}
+
+/// Writes the report files of a command line that cannot be parsed, unless one of them is also another file of the command line.
+fn report_usage_error(command: Command, arguments: &[OsString], error: &Error) {
+    // Unknown options and surplus words become positional arguments, which may name input files.
+    let surplus = (0..arguments.len()).map(|index| Arg::new(index.to_string()).value_name("FILE"));
+    let command = command.mut_subcommands(|command| command.args(surplus.clone()));
+    let lenient = map_arguments(command.clone(), without_checks).ignore_errors(true);
+    if error.use_stderr()
+        && let Ok(matches) = lenient.try_get_matches_from(arguments)
+        && distinct_files::check(&command, &matches).is_ok()
+        && let Some((name, given)) = matches.subcommand()
+    {
+        write_usage_error(name, given, error);
+    }
+}
+
+/// Accepts any value, no value, and repetitions.
+fn without_checks(argument: Arg) -> Arg {
+    let argument = argument.value_parser(ValueParser::os_string());
+    if argument.is_positional() {
+        return argument.allow_hyphen_values(true);
+    }
+    let needs_equals = !argument.get_action().takes_values() || argument.is_require_equals_set();
+    argument.action(ArgAction::Append).num_args(0..=1).require_equals(needs_equals)
 }
 
 /// Whether a variable is set and not empty. Docker Compose substitutes an empty string for unset variables.

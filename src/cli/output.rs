@@ -2,12 +2,14 @@
 //! [`Failure`] is an error message with the exit code of the program.
 
 use std::cell::Cell;
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
+use clap::ArgMatches;
 
 use super::run_origin;
 use super::values::{OutputFile, output_file_parser};
@@ -226,6 +228,25 @@ impl ReportFileArgs {
             print_message(&format!("{error:#}"));
         }
         is_missing.then_some(report)
+    }
+}
+
+/// Writes the report files of the subcommand `name`. `given` contains the unchecked values of its options.
+pub fn write_usage_error(name: &str, given: &ArgMatches, error: &clap::Error) {
+    let value = |option| given.get_one::<OsString>(option).filter(|file| !file.is_empty());
+    let [html, junit, markdown] =
+        ["html", "junit", "markdown"].map(|option| OutputFile::new(value(option)?.into()).ok());
+    let [is_prepared, is_written] = Default::default();
+    let files = ReportFileArgs { html, junit, markdown, is_prepared, is_written, unwritable: Cell::default() };
+    let text = error.to_string();
+    let reason = text.strip_prefix("error: ").unwrap_or(&text).split("\n\n").next().unwrap_or_default();
+    let reason = anyhow::anyhow!("{reason}");
+    match [RunKind::Send, RunKind::Probe].into_iter().find(|kind| kind.name() == name) {
+        Some(command) => drop(files.write_failure(command, "-", &reason)),
+        None if given.contains_id("check") => {
+            files.write_check_failure(&CheckResult::aborted(name, reason.to_string()));
+        }
+        None => {}
     }
 }
 
