@@ -238,6 +238,8 @@ pub struct Recording {
     packets_left_out: u64,
     /// The first write error. After an error, nothing more is written.
     pub(super) error: Option<io::Error>,
+    /// Buffer for a packet in the file.
+    bytes: Vec<u8>,
 }
 
 /// Length of a finished recording.
@@ -283,6 +285,7 @@ impl Recording {
             written_samples: 0,
             packets_left_out: 0,
             error: None,
+            bytes: Vec::new(),
         })
     }
 
@@ -315,24 +318,24 @@ impl Recording {
 
     fn write_at(&mut self, position: u64, side: usize, samples: &[f32]) -> io::Result<()> {
         let start = SeekFrom::Start(WAV_HEADER_LEN as u64 + position * self.frame_bytes());
-        let mut bytes = Vec::new();
+        self.bytes.clear();
         if self.has_both {
-            let mean = |frame: &[f32]| frame.iter().sum::<f32>() / frame.len() as f32;
-            let mono: Vec<f32> = samples.chunks_exact(self.packet_channels.max(1).into()).map(mean).collect();
             let (frame, sample) = (self.frame_bytes() as usize, BYTES_PER_SAMPLE);
+            let sent = samples.chunks_exact(self.packet_channels.max(1).into());
             // The other side may already be in the file.
-            let len = mono.len() * frame;
+            let len = sent.len() * frame;
             self.file.seek(start)?;
-            (&self.file).take(len as u64).read_to_end(&mut bytes)?;
-            bytes.resize(len, 0);
-            for (frame, value) in bytes.chunks_exact_mut(frame).zip(mono) {
-                frame[side * sample..][..sample].copy_from_slice(&value.to_le_bytes());
+            (&self.file).take(len as u64).read_to_end(&mut self.bytes)?;
+            self.bytes.resize(len, 0);
+            for (frame, values) in self.bytes.chunks_exact_mut(frame).zip(sent) {
+                let mean = values.iter().sum::<f32>() / values.len() as f32;
+                frame[side * sample..][..sample].copy_from_slice(&mean.to_le_bytes());
             }
         } else {
-            encode_payload(samples, &mut bytes);
+            encode_payload(samples, &mut self.bytes);
         }
         self.file.seek(start)?;
-        self.file.write_all(&bytes)
+        self.file.write_all(&self.bytes)
     }
 
     /// Completes the file so that it contains `sent_samples` samples per channel, but at most `max_samples`. Missing packets are silent,

@@ -269,15 +269,18 @@ fn recorder_of_both_sides() -> usize {
         let packet = RecordedPacket { stream, sequence, due: now, sent_at: now, received_at: Some(now), outcome };
         PacketEvent { packet, index, is_first: true, payload: &payload }
     };
-    for index in 0..2 {
-        recorder_input.on_audio_sent(SentAudio { index, sequence: index as u32, payload: &payload });
-        recorder_input.on_packet(returned(index));
-    }
-    // The thread is warm when the file contains a header and two packets of 128 stereo frames with 24-bit samples.
     let deadline = std::time::Instant::now() + Duration::from_secs(30);
-    while std::fs::metadata(create("returned")).expect("a file").len() < 44 + 2 * 128 * 2 * 3 {
-        assert!(std::time::Instant::now() < deadline, "nothing is written");
-        std::thread::sleep(Duration::from_millis(1));
+    // The thread is warm when it writes the second pair of packets: then it has processed the first one.
+    for pair in 0..2 {
+        for index in pair * 2..pair * 2 + 2 {
+            recorder_input.on_audio_sent(SentAudio { index, sequence: index as u32, payload: &payload });
+            recorder_input.on_packet(returned(index));
+        }
+        // A header, and packets of 128 stereo frames with 24-bit samples.
+        while std::fs::metadata(create("returned")).expect("a file").len() < 44 + (pair + 1) * 2 * 128 * 2 * 3 {
+            assert!(std::time::Instant::now() < deadline, "nothing is written");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
     let count = allocations(|turn| {
         for index in turn * 4..turn * 4 + 4 {
