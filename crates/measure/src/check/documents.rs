@@ -226,7 +226,7 @@ pub(super) fn sentence(Finding { diagnosis, count, .. }: &Finding) -> String {
 }
 
 /// The facts about it are all that can be said about it.
-fn has_no_audio(source: &CheckedSource) -> bool {
+pub(super) fn has_no_audio(source: &CheckedSource) -> bool {
     source.details.as_ref().is_some_and(|details| details.audio == 0)
 }
 

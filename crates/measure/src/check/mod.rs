@@ -59,7 +59,7 @@ pub struct ClientCheck {
 /// What was found about all clients of a server.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct CheckReport {
-    /// In the order of their addresses, or of connecting.
+    /// In the order of their first datagrams, or of connecting.
     pub sources: Vec<CheckedSource>,
     /// Datagrams of sources that had to leave the table, or further connections, which were not judged.
     pub untracked: u64,
@@ -140,7 +140,7 @@ impl ClientCheck {
     /// The state of all sources.
     pub fn report(&self) -> CheckReport {
         let mut sources: Vec<_> = self.sources.iter().filter(|(_, source)| source.is_client).collect();
-        sources.sort_by_key(|(address, _)| **address);
+        sources.sort_by_key(|(address, source)| (source.first_seen, **address));
         CheckReport {
             strangers: self.strangers + (self.sources.len() - sources.len()) as u64,
             sources: sources.into_iter().map(|(address, source)| source.report(*address)).collect(),

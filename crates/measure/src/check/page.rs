@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use jamjam_core::sanitize::escape_html;
 
-use super::documents::{TITLE, not_judged, sentence};
+use super::documents::{TITLE, has_no_audio, not_judged, sentence};
 use super::history::{HistoryInterval, SourceHistory};
 use super::{CheckResult, CheckVerdict, CheckedSource, CommandResult, Finding};
 use crate::report::html::STYLE;
@@ -41,7 +41,7 @@ fn section(index: usize, source: &CheckedSource) -> String {
     let (name, facts) = (escape_html(name), escape_html(facts));
     let not_judged = not_judged(source).map(|text| format!("<li>{}</li>\n", escape_html(&text)));
     let items: String = findings.iter().map(item).chain(not_judged).collect();
-    let items = if items.is_empty() { "<li>no findings</li>" } else { &items };
+    let items = if items.is_empty() && !has_no_audio(source) { "<li>no findings</li>" } else { &items };
     let charts = if index < MAX_CHARTS { charts(index, history, findings) } else { String::new() };
     format!("<section><h2>{name}</h2>\n<p class=\"quiet\">{facts}</p>\n<ul>{items}</ul>\n{charts}</section>\n")
 }

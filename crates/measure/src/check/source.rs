@@ -42,7 +42,7 @@ const FIRST_FINDINGS: Duration = Duration::from_secs(3);
 /// One source.
 #[derive(Debug, Default)]
 pub(super) struct SourceCheck {
-    first_seen: Time,
+    pub(super) first_seen: Time,
     pub(super) last_seen: Time,
     pub(super) packets: u64,
     /// Whether it has sent a packet that can be read, or so many datagrams that cannot.

@@ -1,5 +1,6 @@
 //! What follows from the totals of a source: violations, or what could not be judged and why.
 
+use jamjam_core::audio::placement::STANDARD_RATES;
 use serde::Serialize;
 
 use super::pacing::MIN_WINDOW;
@@ -114,7 +115,12 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Vec<Evidence>, Vec
         let reason = if has_no_rate { "no standard rate" } else { "needs 12 s without pauses" };
         match audio.wrong_rate().filter(|_| is_over) {
             Some((rate, measured)) => {
-                found(Id::PacketRate, 1, &format!("{rate} samples per second"), format!("about {measured:.0}"));
+                let rates = if format.is_some() {
+                    rate.to_string()
+                } else {
+                    STANDARD_RATES.map(|rate| rate.to_string()).join(", ")
+                };
+                found(Id::PacketRate, 1, &format!("{rates} samples per second"), format!("about {measured:.0}"));
             }
             None => skip("packet rate", &[Id::PacketRate], reason.to_owned()),
         }
