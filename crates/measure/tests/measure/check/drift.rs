@@ -100,3 +100,18 @@ fn drift_is_measured_across_a_stall_after_which_the_path_catches_up() {
         interval_of_client(|at_s| if (5.0..10.0).contains(&at_s) { at_s.max(7.5 + (at_s - 5.0) / 2.0) } else { at_s });
     assert!(low <= 0.0 && high >= 0.0 && high - low < 10.0, "{low} to {high}");
 }
+
+#[test]
+fn path_that_catches_up_at_the_start_feigns_no_rate() {
+    let mut check = ClientCheck::new();
+    for mut datagram in client("correct-2-channels-48000-plain").datagrams() {
+        let at_s = datagram.at.as_nanos() as f64 / 1e9 - 1.0;
+        // The path holds back what is sent in the first 3 s, and delivers it at twice the rate. The run ends soon.
+        datagram.at = Time::from_nanos((at_s.max(3.0 + at_s / 2.0) * 1e9) as u64 + 1_000_000_000);
+        if at_s < 9.0 {
+            check.on_datagram(datagram.observed());
+        }
+    }
+    let findings = &check.report().sources[0].findings;
+    assert!(findings.iter().all(|finding| finding.severity == Severity::Note), "{findings:#?}");
+}

@@ -69,6 +69,15 @@ fn twenty_datagrams_in_ten_seconds_are_a_client_with_a_wrong_header() {
 }
 
 #[test]
+fn handful_of_packets_is_not_judged() {
+    for (packets, expected) in [(29, CheckVerdict::NotJudged), (30, CheckVerdict::Passed)] {
+        let sent = client("correct-2-channels-48000-plain").datagrams().into_iter();
+        let report = check(sent.filter(|datagram| datagram.bytes[1] == 1).take(packets).collect());
+        assert_eq!(verdict(report, 1).0, expected, "{packets}");
+    }
+}
+
+#[test]
 fn probes_over_hours_take_no_place_from_clients() {
     let mut sent = client("correct-2-channels-48000-plain").datagrams();
     sent.extend((0..5_000).map(|n| keepalive(60_000 + u64::from(n) * 30_000, 50_000 + n % 5_000)));
