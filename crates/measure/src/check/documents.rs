@@ -5,7 +5,6 @@ use std::fmt::Write;
 use quick_junit::{NonSuccessKind, SerializeError, TestSuite};
 use serde::Serialize;
 
-use super::page::page;
 use super::{CheckReport, CheckedSource, CommandResult, EndedBy, Finding, NotJudged, Severity};
 use crate::diagnosis::Diagnosis;
 use crate::report::junit::{Outcome, case};
@@ -204,11 +203,6 @@ impl CheckResult {
             _ = writeln!(text, "\n{}", escape(&note));
         }
         text
-    }
-
-    /// A page that loads no other file. `style` is the style sheet that all pages share.
-    pub fn html(&self, style: &str) -> String {
-        page(self, style)
     }
 }
 

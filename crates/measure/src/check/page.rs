@@ -14,26 +14,29 @@ use crate::report::html::axis::{Axis, HEIGHT, band, figure};
 /// Only the first clients have charts, so that a browser can show the page.
 const MAX_CHARTS: usize = 50;
 
-/// The whole page. `style` is the style sheet that all pages share.
-pub(super) fn page(result: &CheckResult, style: &str) -> String {
-    let class = match result.verdict {
-        CheckVerdict::Passed => "passed",
-        CheckVerdict::Failed => "failed",
-        CheckVerdict::NotJudged => "incomplete",
-    };
-    let verdict = escape_html(&result.verdict());
-    let command = |command: &CommandResult| format!("<pre class=\"command\">{}</pre>\n", escape_html(&command.command));
-    let command = result.command.as_ref().map(command).unwrap_or_default();
-    let sections: String =
-        result.report.sources.iter().enumerate().map(|(index, source)| section(index, source)).collect();
-    let note = result.note().map(|text| format!("<p>{}</p>\n", escape_html(&text))).unwrap_or_default();
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{TITLE}</title><style>{style}{STYLE}</style></head>\n<body><h1>{TITLE}</h1>\n\
-         <p class=\"verdict {class}\"><strong>{verdict}</strong></p>\n{command}<main>\n{sections}{note}</main></body></html>\n"
-    )
+impl CheckResult {
+    /// A page that loads no other file. `style` is the style sheet that all pages share.
+    pub fn html(&self, style: &str) -> String {
+        let class = match self.verdict {
+            CheckVerdict::Passed => "passed",
+            CheckVerdict::Failed => "failed",
+            CheckVerdict::NotJudged => "incomplete",
+        };
+        let verdict = escape_html(&self.verdict());
+        let command =
+            |command: &CommandResult| format!("<pre class=\"command\">{}</pre>\n", escape_html(&command.command));
+        let command = self.command.as_ref().map(command).unwrap_or_default();
+        let sections: String =
+            self.report.sources.iter().enumerate().map(|(index, source)| section(index, source)).collect();
+        let note = self.note().map(|text| format!("<p>{}</p>\n", escape_html(&text))).unwrap_or_default();
+        format!(
+            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
+             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">\n\
+             <title>{TITLE}</title><style>{style}{STYLE}</style></head>\n<body><h1>{TITLE}</h1>\n\
+             <p class=\"verdict {class}\"><strong>{verdict}</strong></p>\n{command}<main>\n{sections}{note}</main></body></html>\n"
+        )
+    }
 }
 
 fn section(index: usize, source: &CheckedSource) -> String {
