@@ -2,20 +2,21 @@
 //! is sent.
 
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use test_support::client::{document, program};
 use test_support::server::Server;
 
-/// Stops a process for about 1.2 s. Returns the length of the pause in milliseconds.
-fn pause(signal: impl Fn(&str)) -> f64 {
+/// Minimum duration of a pause, in milliseconds.
+const PAUSE_MS: u64 = 1_200;
+
+/// Stops a process for a while.
+fn pause(signal: impl Fn(&str)) {
     sleep(Duration::from_millis(800));
-    let began = Instant::now();
     signal("STOP");
-    sleep(Duration::from_millis(1_200));
+    sleep(Duration::from_millis(PAUSE_MS));
     signal("CONT");
-    began.elapsed().as_secs_f64() * 1e3
 }
 
 fn count(stream: &Value, name: &str) -> u64 {
@@ -28,8 +29,10 @@ fn pauses_of_client_and_server_are_counted_and_lose_nothing() {
     // Excluded packets make no gap.
     let line = format!("send --tone 440 --to {} --frame-size 240 --duration 4s --timeout 9s --json", server.address);
     let client = program::start_line(&line);
-    let client_ms = pause(|name| client.signal(name));
-    let server_ms = pause(|name| server.signal(name));
+    pause(|name| client.signal(name));
+    pause(|name| server.signal(name));
+    // Pauses are found to within 60 ms.
+    let least_ms = PAUSE_MS as f64 - 60.0;
     let report = document::report(&client.end());
     let stream = &report["streams"]["audio"];
     assert_eq!((count(stream, "sent"), count(stream, "not_sent")), (800, 0), "{report:#}");
@@ -39,11 +42,10 @@ fn pauses_of_client_and_server_are_counted_and_lose_nothing() {
     // The schedule moves by the pause of the client.
     let [planned, actual, shifted] = ["planned_duration_ms", "actual_duration_ms", "schedule_shift_total_ms"]
         .map(|name| report[name].as_f64().unwrap());
-    assert!(planned == 4_000.0 && shifted >= client_ms - 60.0 && actual >= planned + shifted - 1.0, "{report:#}");
-    for (part, expected_ms) in [("host_timing", client_ms), ("server", server_ms)] {
-        let paused_ms = report[part]["paused_ms"].as_f64().unwrap();
+    assert!(planned == 4_000.0 && shifted >= least_ms && actual >= planned + shifted - 1.0, "{report:#}");
+    for part in ["host_timing", "server"] {
         // A busy machine adds pauses of its own.
-        assert!(paused_ms >= expected_ms - 60.0, "{part} paused for {expected_ms} ms: {report:#}");
+        assert!(report[part]["paused_ms"].as_f64() >= Some(least_ms), "{part}: {report:#}");
     }
     assert!(stream["rtt_max_us"].as_f64().unwrap() < 1_000_000.0, "{report:#}");
 }
