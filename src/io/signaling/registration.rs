@@ -15,7 +15,7 @@ use rustls::ClientConfig;
 use thiserror::Error;
 use tokio::net::lookup_host;
 use tokio::sync::watch;
-use tokio::time::{interval, sleep};
+use tokio::time::{interval, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::io::clock;
@@ -89,8 +89,6 @@ impl Registration {
             if registered.is_some_and(|since: Instant| since.elapsed() >= STABLE_AFTER) {
                 retries = Retries::default();
             }
-            // The server may have closed the connection because this process ends.
-            sleep(SHUTDOWN_TIME).await;
             retries.wait(&url, &error).await;
         }
     }
@@ -101,8 +99,10 @@ impl Registration {
         url: &SignalingUrl,
         registered: &mut Option<Instant>,
     ) -> Result<Infallible, BoxError> {
-        let url = url.websocket_url(&self.tls).await?;
-        let (mut connection, url) = self.connect(url).await?;
+        let attempt = async { Ok::<_, BoxError>(self.connect(url.websocket_url(&self.tls).await?).await?) };
+        let no_answer =
+            |_| format!("no answer within {} s. Check that the server is running", ATTEMPT_TIMEOUT.as_secs());
+        let (mut connection, url) = timeout(ATTEMPT_TIMEOUT, attempt).await.map_err(no_answer)??;
         info!(target: "registration", url = %url, "connected");
         let addresses = self.address_candidates(&connection).await;
         self.participant.on_addresses(addresses);
@@ -241,6 +241,8 @@ impl Retries {
     async fn wait(&mut self, url: &impl Display, error: &BoxError) {
         let delay = retry_delay(self.count);
         self.count += 1;
+        // The server may have closed the connection because this process ends: then this is not logged.
+        sleep(SHUTDOWN_TIME).await;
         let (message, retry_ms) = (error.to_string(), delay.as_millis() as u64);
         if message == self.last_error {
             debug!(target: "registration", %url, error = %message, retry_ms, "failed, retrying");
@@ -248,7 +250,7 @@ impl Retries {
             warn!(target: "registration", %url, error = %message, retry_ms, "failed, retrying");
             self.last_error = message;
         }
-        sleep(delay).await;
+        sleep(delay.saturating_sub(SHUTDOWN_TIME)).await;
     }
 }
 
@@ -258,7 +260,11 @@ const SHUTDOWN_TIME: Duration = Duration::from_millis(100);
 /// Maximum of the random delay before the first retry.
 const INITIAL_DELAY: Duration = Duration::from_millis(500);
 
-/// Maximum delay between two connection attempts. See [`CONNECT_TIMEOUT`](crate::io::websocket::connect::CONNECT_TIMEOUT).
+/// Maximum time for discovery and for the connections to the paths of newer and older clients together. With the longest delay before the next
+/// attempt, an echo server is back in its room 5 s after its signaling server is reachable again, whatever the attempt in between waits for.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Maximum delay between two connection attempts.
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// The delay after this number of failed attempts: exponential backoff, random between half of its maximum and its maximum, because all
@@ -343,7 +349,6 @@ mod tests {
 
     use crate::client::StopSignal;
     use crate::io::tls::client::TrustPolicy;
-    use crate::io::websocket::connect::CONNECT_TIMEOUT;
 
     use super::*;
 
@@ -383,7 +388,7 @@ mod tests {
     #[test]
     fn echo_server_returns_5_s_after_its_server_even_from_a_silent_loss() {
         // The server is reachable again just after an attempt has begun, or after the last answer of a lost connection.
-        for longest in [CONNECT_TIMEOUT + MAX_BACKOFF, 2 * PING_INTERVAL + INITIAL_DELAY] {
+        for longest in [ATTEMPT_TIMEOUT + MAX_BACKOFF, 2 * PING_INTERVAL + INITIAL_DELAY] {
             assert!(longest <= Duration::from_secs(5), "{longest:?}");
         }
     }

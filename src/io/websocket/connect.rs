@@ -31,9 +31,8 @@ use crate::time::saturating_nanos;
 /// Maximum time for DNS, TCP, TLS and upgrade together, unless the user gives another one.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Maximum time for DNS, TCP, TLS and upgrade together, for clients in rooms, and for discovery. With the longest delay before the next attempt,
-/// an echo server is back in its room 5 s after its signaling server is reachable again, whatever the attempt in between was waiting for.
-pub(in crate::io) const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// Maximum time for DNS, TCP, TLS and upgrade together, for clients in rooms, and for discovery.
+pub(in crate::io) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A ping, which also keeps mappings in NATs and firewalls alive, is sent after this time without incoming data. If no data arrives within
 /// the same time after it, the connection is abandoned.
