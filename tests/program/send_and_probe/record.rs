@@ -97,7 +97,9 @@ fn dropped_packets_are_gaps_in_the_report_the_page_and_the_recordings() {
         let page = std::fs::read_to_string(&page).unwrap();
         assert_eq!(html_page::gaps(&page), gaps, "{path}");
         assert!(page.contains(if gaps.is_empty() { "; no gaps</figcaption>" } else { " gaps, " }));
-        assert_eq!(html_page::sounds(&page).iter().map(Vec::len).collect::<Vec<_>>(), [18_000; 2], "{path}");
+        // Without losses, one preview is enough.
+        let previews = vec![18_000; if gaps.is_empty() { 1 } else { 2 }];
+        assert_eq!(html_page::sounds(&page).iter().map(Vec::len).collect::<Vec<_>>(), previews, "{path}");
 
         let (audio, quality) = (&report["audio"], &report["audio_quality"]);
         assert_eq!(document::counts(&report, "audio", ["lost"]), [lost.len() as u64]);

@@ -69,10 +69,16 @@ pub(super) fn section(audio: &AudioPicture, report: &Report) -> String {
     let axis = Axis::exact_times(0.0, width as f64 * 1e6 / f64::from(picture.rate.max(1)), 4.0).bottom_labels();
     let sides =
         [(WaveformSide::Sent, "sent", "Sent", sent), (WaveformSide::Returned, "returned", "Returned", returned)];
+    // One player is enough for two recordings with the same bits.
+    let is_unchanged = picture.is_unchanged() && quality.is_none_or(|quality| quality.damaged_packets == 0);
     for (side, id, title, caption) in sides {
         let caption = format!("<figcaption id=\"{id}-about\"><strong>{title}</strong>: {caption}</figcaption>");
         let wave = waveform_svg(&picture.columns, picture.samples_per_column, side, scale);
-        let player = player(picture, side, title).unwrap_or_default();
+        let player = match side {
+            WaveformSide::Returned if is_unchanged => None,
+            _ => player(picture, (side, title), if is_unchanged { " of both, which are equal" } else { "" }),
+        };
+        let player = player.unwrap_or_default();
         _ = writeln!(
             text,
             "<figure class=\"{id}\">{caption}\n<svg role=\"img\" aria-labelledby=\"{id}-about\" {wave}</svg>\n{axis}\n{player}</figure>"
@@ -108,12 +114,12 @@ fn gap_summary(quality: &AudioQualityFigures) -> String {
     format!("{gaps}, {} in total, {percent}", format_time(quality.gap_ms * 1e3))
 }
 
-fn player(picture: &Waveform, side: WaveformSide, title: &str) -> Option<String> {
+fn player(picture: &Waveform, (side, title): (WaveformSide, &str), of: &str) -> Option<String> {
     let wav = STANDARD.encode(picture.preview(side, MAX_PREVIEW_SECONDS)?);
     let is_cut = picture.sent_samples > MAX_PREVIEW_SECONDS * u64::from(picture.rate);
     let first = if is_cut { format!("first {MAX_PREVIEW_SECONDS} s, ") } else { String::new() };
     Some(format!(
-        "<p class=\"preview\">preview ({first}16 bit, 12 kHz, mono) <audio controls preload=\"metadata\" aria-label=\"preview: {title}\" \
+        "<p class=\"preview\">preview{of} ({first}16 bit, 12 kHz, mono) <audio controls preload=\"metadata\" aria-label=\"preview: {title}\" \
          src=\"data:audio/wav;base64,{wav}\"></audio></p>\n"
     ))
 }

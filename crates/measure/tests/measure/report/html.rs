@@ -108,9 +108,13 @@ fn tone(rate: u32, channels: u16, seconds: u64, is_lossy: bool) -> (RunResults, 
 
 #[test]
 fn page_with_audio_has_previews_and_at_most_2_megabytes() {
-    for (rate, channels, seconds, is_lossy) in
-        [(48_000, 1, 20, false), (48_000, 2, 22, true), (44_100, 2, 23, true), (10_000, 1, 3_600, true)]
-    {
+    for (rate, channels, seconds, is_lossy, players) in [
+        (48_000, 1, 20, false, 1),
+        (48_000, 2, 22, true, 2),
+        (44_100, 2, 23, true, 2),
+        (10_000, 1, 3_600, false, 1),
+        (10_000, 1, 3_600, true, 2),
+    ] {
         let (run, waveform) = tone(rate, channels, seconds, is_lossy);
         let replayed: Waveform = serde_json::from_str(&serde_json::to_string(&waveform).unwrap()).unwrap();
         let page = render(&run, waveform);
@@ -123,7 +127,8 @@ fn page_with_audio_has_previews_and_at_most_2_megabytes() {
             assert_eq!((spec.channels, spec.sample_rate, spec.bits_per_sample), (1, 12_000, 16));
             assert_eq!(u64::from(wav.duration()), heard * 12_000);
         }
-        assert_eq!((sounds.len(), page.matches("<p class=\"preview\">preview").count()), (2, 2));
+        assert_eq!((sounds.len(), page.matches("<p class=\"preview\">preview").count()), (players, players));
+        assert_eq!(page.contains("preview of both, which are equal"), !is_lossy);
         assert_eq!(page.contains(&format!("(first {heard} s, ")), heard < seconds);
         assert!(page.len() < 2_000_000, "{seconds} s: {} bytes", page.len());
         // A replay has no audio. Its page differs only in the players.

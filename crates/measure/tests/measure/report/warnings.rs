@@ -9,6 +9,7 @@ use jamjam_measure::client::{
     AudioResults, CaptureResults, LossReport, MoqtFailure, MoqtResults, PauseResults, RunResults, ServerResults,
     StopSignal,
 };
+use jamjam_measure::report::{html, junit, text};
 use jamjam_moqt::Transport;
 use test_support::snapshot;
 
@@ -231,4 +232,26 @@ fn closed_moqt_connection_after_a_pause_of_this_host_is_attributed_to_it() {
         RunResults { host_timing: Some(HostTiming::default()), moqt, pauses, ..probe(StreamStats::new()) }
     };
     assert_warnings("measure/warnings/moqt", &named(vec![("5 s", closed(5_000)), ("4.999 s", closed(4_999))]));
+}
+
+#[test]
+fn pauses_of_both_hosts_are_in_every_format() {
+    let paused = |count, total_ns| PauseResults { count, total_ns, recent: Vec::new() };
+    let server = ServerResults { pauses: paused(2, 640_000_000), dropped: 3, ..ServerResults::default() };
+    let (host_timing, pauses) = (Some(HostTiming::default()), paused(1, 5_040_000_000));
+    let run = RunResults { host_timing, pauses, server: Some(server), ..complete() };
+    let report = report(&run);
+    for output in [
+        text::summary(&report, false),
+        html::page(&report, None, None, "", "0"),
+        junit::document(&report, None).unwrap(),
+        serde_json::to_string(&report).unwrap(),
+    ] {
+        assert!(output.contains("this host did not run for 5.0 s"), "{output}");
+        assert!(output.contains("the server did not run for 640 ms in 2 pauses"), "{output}");
+    }
+    let json = serde_json::to_value(&report).unwrap();
+    let pauses = |part: &str| (json[part]["pauses"].as_u64(), json[part]["paused_ms"].as_f64());
+    assert_eq!((pauses("host_timing"), pauses("server")), ((Some(1), Some(5_040.0)), (Some(2), Some(640.0))));
+    assert_eq!(json["server"]["dropped"], 3);
 }
