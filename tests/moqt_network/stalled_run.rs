@@ -111,6 +111,9 @@ fn run_whose_thread_stalls_is_given_up_or_interrupted_with_its_events() {
         assert_eq!((result.error.is_none(), result.frame_tracker.is_interrupted()), (true, signal.is_some()));
         let (found, counts) = report(result, signal);
         assert_eq!((found.as_ref().map(MoqtFailure::kind), counts), (failure, Some([3, 0, 3])), "{found:?}");
+        // A busy machine may stall the thread before its first frame.
+        let is_named = |found| matches!(found, MoqtFailure::TimedOut(what) if what.ends_with(" frame to be sent"));
+        assert_eq!(found.is_some_and(is_named), signal.is_none());
     }
 }
 

@@ -80,7 +80,12 @@ fn end_of_the_command_decides_and_nothing_of_it_is_left() {
                     json!({"command": command, "exit_code": exit_code, "signal": signal, "ended_by": ended_by});
                 assert_eq!(report["command"], expected);
                 assert_eq!(report["failures"], json!(failure.into_iter().collect::<Vec<_>>()), "{command}");
-                assert!(report["sources"][0]["audio"].as_u64() >= Some(30), "{command}: {report}");
+                // Silence of a busy machine may also end the command.
+                let least = if ended_by == "until_idle" { 30 } else { 375 };
+                assert!(
+                    (least..=375).contains(&report["sources"][0]["audio"].as_u64().unwrap()),
+                    "{command}: {report}"
+                );
                 let junit = fs::read_to_string(junit).unwrap();
                 let case =
                     junit.split("<testcase name=\"command\"").nth(1).unwrap().split("</testcase>").next().unwrap();

@@ -117,6 +117,7 @@ fn server_without_encryption_is_reported() {
     server.line_starting_with("echo: audio is not encrypted");
     let line = format!("send --tone 440 --duration 200ms --to {} --link unsigned --json", server.address);
     let report = clean_report(&run_to_success(&line));
+    assert_eq!(document::counts(&report, "audio", ["sent", "lost"]), [75, 0]);
     assert_eq!((&report["link"]["encrypted"], &report["link"]["setup_ms"]), (&json!(false), &Value::Null));
     assert!(warning(&report, "link_plain").contains("not encrypted"));
 }

@@ -230,7 +230,9 @@ fn server_that_ignores_stun_leaves_the_direction_unknown() {
             _ => ServerAction::Reply,
         });
         let line = format!("probe --to {} --packet keepalive --count 20 --interval 1ms --timeout 300ms", server.to());
-        let unknown = document::report(&run(&format!("{line} --loss-direction --json")));
+        let output = run(&format!("{line} --loss-direction --json"));
+        assert_eq!(output.code, 0, "{output:?}");
+        let unknown = document::report(&output);
         assert_eq!(losses(&unknown, "keepalive"), [json!(2), Value::Null, Value::Null]);
         assert_eq!(unknown["loss_report"], json!({"response_received": false, "mapped_address": null}));
         // The server receives three requests at the start, and no request at the end.

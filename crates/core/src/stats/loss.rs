@@ -9,7 +9,8 @@ pub const BURST_LENGTH_BUCKETS: usize = 10;
 
 /// Loss bursts by length, from the outcome of every packet in the order of sending.
 ///
-/// A burst is a maximal sequence of lost packets, not counting packets between them that are excluded. Any other outcome ends the burst. The current burst is included with its length so far.
+/// A burst is a maximal sequence of lost packets, not counting packets between them that are excluded. Any other outcome ends the burst. The
+/// current burst is included with its length so far.
 /// Bursts matter because a receiver that conceals one lost packet may not conceal ten in a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LossBursts {

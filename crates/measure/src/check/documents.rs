@@ -124,7 +124,7 @@ impl CheckResult {
         let (strangers, plural) = (self.report.strangers, if self.report.strangers == 1 { "" } else { "es" });
         let strangers = (strangers > 0).then(|| format!("{strangers} address{plural} sent no jamjam packet"));
         let option = match self.command.as_ref().map(|command| command.ended_by) {
-            Some(EndedBy::Duration) => Some("--duration (10 min, unless given)"),
+            Some(EndedBy::Duration) => Some("--duration"),
             Some(EndedBy::UntilIdle) => Some("--until-idle"),
             _ => None,
         };
