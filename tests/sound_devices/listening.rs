@@ -105,7 +105,7 @@ fn disconnected_device_ends_the_run_with_a_report_and_exit_code_3() {
     let Some(plug_in) = plug_in() else { return };
     let (bytes, samples) = sound("S16_LE", 12_900);
     // 100 packets of 128 samples, and a partial packet.
-    for (frames, packets) in [(12_900, 101), (0, 0)] {
+    at_once([(12_900, 101), (0, 0)], |(frames, packets)| {
         let alsa = Alsa::with(plug_in).with_card("default", &bytes, &format!("channels 1 gone_after {frames}"));
         let server = Server::correct();
         let output = alsa.send(&format!("--mic --device-buffer 100 --json --to {}", server.to()), &[]);
@@ -124,7 +124,7 @@ fn disconnected_device_ends_the_run_with_a_report_and_exit_code_3() {
             let last = output.stderr.lines().last().unwrap();
             assert!(last.contains("default") && last.contains(lost), "{last}");
         }
-    }
+    });
 }
 
 #[test]

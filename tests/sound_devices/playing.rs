@@ -29,11 +29,13 @@ fn without_silence(played: &[i16]) -> &[i16] {
 /// Length in frames of the fade-out after the end of the sound: 5 ms at 48 kHz.
 const FADE_FRAMES: usize = 240;
 
-/// The result of `run`, or of a second run if this busy machine stalled for longer than the buffers last. A defect of the program that
-/// disturbs every run is still found.
+/// The result of `run`, or of a later run if this busy machine paused, or stalled for longer than the buffers last. A defect of the program
+/// that disturbs every run is still found.
 fn undisturbed(run: impl Fn() -> (Alsa, Value)) -> (Alsa, Value) {
     let disturbances = ["skipped", "resyncs", "late", "xruns"];
-    let is_undisturbed = |(_, report): &(Alsa, Value)| disturbances.iter().all(|name| report["playback"][name] == 0);
+    let is_undisturbed = |(_, report): &(Alsa, Value)| {
+        report["streams"]["audio"]["excluded"] == 0 && disturbances.iter().all(|name| report["playback"][name] == 0)
+    };
     (0..9).map(|_| run()).find(is_undisturbed).unwrap_or_else(&run)
 }
 

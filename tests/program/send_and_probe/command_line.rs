@@ -8,27 +8,29 @@ use crate::send_and_probe::report;
 
 #[test]
 fn positional_argument_equals_the_option_in_every_notation() {
-    let server = Server::correct();
-    let port = server.address.port();
-    for target in [
-        server.to(),
-        format!("--to {}", server.to()),
-        format!("udp://127.0.0.1:{port}/"),
-        format!("[::ffff:127.0.0.1]:{port}"),
-        format!("localhost:{port}"),
-        // Digits and full stops of East Asian keyboards (UTS 46, section 4).
-        format!("\u{ff11}\u{ff12}\u{ff17}\u{3002}0\u{3002}0\u{3002}1:{port}"),
-    ] {
-        let report = report(0, &format!("probe {target} -c 3 -i 1ms"));
-        assert_eq!(report["streams"]["ping"]["returned"], 3, "{target}");
-    }
-    assert_eq!(server.received_of(PING).len(), 18);
+    at_once([()], |()| {
+        let server = Server::correct();
+        let port = server.address.port();
+        for target in [
+            server.to(),
+            format!("--to {}", server.to()),
+            format!("udp://127.0.0.1:{port}/"),
+            format!("[::ffff:127.0.0.1]:{port}"),
+            format!("localhost:{port}"),
+            // Digits and full stops of East Asian keyboards (UTS 46, section 4).
+            format!("\u{ff11}\u{ff12}\u{ff17}\u{3002}0\u{3002}0\u{3002}1:{port}"),
+        ] {
+            let report = report(0, &format!("probe {target} -c 3 -i 1ms"));
+            assert_eq!(report["streams"]["ping"]["returned"], 3, "{target}");
+        }
+        assert_eq!(server.received_of(PING).len(), 18);
 
-    let file = "fixtures/audio/speech-16bit-mono-48k.wav";
-    for source in [file.to_owned(), format!("--wav {file}")] {
-        report(0, &format!("send {source} -c 20 --delay 0 --to {}", server.to()));
-    }
-    assert_eq!(server.received_of(AUDIO).len(), 40);
+        let file = "fixtures/audio/speech-16bit-mono-48k.wav";
+        for source in [file.to_owned(), format!("--wav {file}")] {
+            report(0, &format!("send {source} -c 20 --delay 0 --to {}", server.to()));
+        }
+        assert_eq!(server.received_of(AUDIO).len(), 40);
+    });
 }
 
 #[test]

@@ -94,18 +94,20 @@ fn embedded_server_replies_over_both_transports() {
 
 #[test]
 fn run_waits_for_a_server_that_starts_later() {
-    let unused = UdpSocket::bind("127.0.0.1:0").unwrap();
-    unused.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let address = unused.local_addr().unwrap().to_string();
-    let options = "--insecure --wait-for 30s --count 3 --interval 5ms --json";
-    let program = start_line(&format!("probe --to moqt://{address}/echo {options}"));
-    unused.recv(&mut [0; 2_048]).unwrap();
-    drop(unused);
-    let _server = Server::start(&["--host", "127.0.0.1", "--moqt", &address]);
-    let output = program.end();
-    assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
-    let report = document::report(&output);
-    let wait = &report["readiness_wait"];
-    assert_eq!((&wait["reply_received"], counts(&report, "ping", ["sent", "returned"])), (&json!(true), [3, 3]));
-    assert!(wait["waited_ms"].as_f64().unwrap() > 0.0);
+    at_once([()], |()| {
+        let unused = UdpSocket::bind("127.0.0.1:0").unwrap();
+        unused.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let address = unused.local_addr().unwrap().to_string();
+        let options = "--insecure --wait-for 30s --count 3 --interval 5ms --json";
+        let program = start_line(&format!("probe --to moqt://{address}/echo {options}"));
+        unused.recv(&mut [0; 2_048]).unwrap();
+        drop(unused);
+        let _server = Server::start(&["--host", "127.0.0.1", "--moqt", &address]);
+        let output = program.end();
+        assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
+        let report = document::report(&output);
+        let wait = &report["readiness_wait"];
+        assert_eq!((&wait["reply_received"], counts(&report, "ping", ["sent", "returned"])), (&json!(true), [3, 3]));
+        assert!(wait["waited_ms"].as_f64().unwrap() > 0.0);
+    });
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, Read, Write};
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
-use test_support::client::{closed_tcp_port, document, start_line};
+use test_support::client::{at_once, closed_tcp_port, document, start_line};
 
 use crate::send_and_probe::websocket::scripted_server::{raw, serve};
 use crate::send_and_probe::websocket::{codes, failure, probe, report};
@@ -39,16 +39,18 @@ fn closed_port_is_reported_as_no_reply() {
 
 #[test]
 fn server_close_after_all_replies_does_not_fail_the_run() {
-    let server = serve(|_, mut connection| {
-        for _ in 0..3 {
-            let Some(ping) = connection.receive() else { return };
-            connection.pong(&ping, 1);
-        }
-        connection.close(1001, "");
+    at_once([()], |()| {
+        let server = serve(|_, mut connection| {
+            for _ in 0..3 {
+                let Some(ping) = connection.receive() else { return };
+                connection.pong(&ping, 1);
+            }
+            connection.close(1001, "");
+        });
+        let report = report(0, server, "--dialect bbx --count 3 --interval 2ms");
+        assert_eq!(document::counts(&report, "ping", ["returned"]), [3]);
+        assert_eq!(report["websocket"]["connection_failure"], Value::Null);
     });
-    let report = report(0, server, "--dialect bbx --count 3 --interval 2ms");
-    assert_eq!(document::counts(&report, "ping", ["returned"]), [3]);
-    assert_eq!(report["websocket"]["connection_failure"], Value::Null);
 }
 
 #[test]

@@ -33,24 +33,26 @@ fn slow_upgrade_response_does_not_extend_the_timeout() {
 
 #[test]
 fn garbage_matches_no_request_and_is_counted() {
-    let server = serve(|_, mut connection| {
-        while let Some(ping) = connection.receive() {
-            connection.send_text("");
-            connection.send_text("[".repeat(100_000));
-            connection.send_text(r#"{"type":"pong"}"#);
-            connection.send_text(r#"{"type":"pong","client_time":1e999}"#);
-            connection.send_text(r#"{"type":"pong","client_time":12,"server_time":"x"}"#);
-            let pong = format!(r#"{{"type":"pong","client_time":{},"server_time":1}}"#, ping["client_time"]);
-            let _ = connection.socket.send(Message::binary(pong.into_bytes()));
-            let _ = connection.socket.send(Message::Ping(vec![0; 125].into()));
-            let _ = connection.socket.send(Message::Pong(vec![].into()));
-        }
+    at_once([()], |()| {
+        let server = serve(|_, mut connection| {
+            while let Some(ping) = connection.receive() {
+                connection.send_text("");
+                connection.send_text("[".repeat(100_000));
+                connection.send_text(r#"{"type":"pong"}"#);
+                connection.send_text(r#"{"type":"pong","client_time":1e999}"#);
+                connection.send_text(r#"{"type":"pong","client_time":12,"server_time":"x"}"#);
+                let pong = format!(r#"{{"type":"pong","client_time":{},"server_time":1}}"#, ping["client_time"]);
+                let _ = connection.socket.send(Message::binary(pong.into_bytes()));
+                let _ = connection.socket.send(Message::Ping(vec![0; 125].into()));
+                let _ = connection.socket.send(Message::Pong(vec![].into()));
+            }
+        });
+        let report = report(1, server, FEW);
+        // Per ping, a pong without a timestamp is unmatched, and five messages are stray: empty, nested, two invalid values, and binary.
+        assert_eq!(counts(&report, "ping", ["returned", "lost", "unmatched"]), [0, 5, 5]);
+        assert_eq!(report["stray"], 25);
+        assert!(report["warnings"][0]["message"].as_str().unwrap().contains("other messages arrived"), "{report:#}");
     });
-    let report = report(1, server, FEW);
-    // Per ping, a pong without a timestamp is unmatched, and five messages are stray: empty, nested, two invalid values, and binary.
-    assert_eq!(counts(&report, "ping", ["returned", "lost", "unmatched"]), [0, 5, 5]);
-    assert_eq!(report["stray"], 25);
-    assert!(report["warnings"][0]["message"].as_str().unwrap().contains("other messages arrived"), "{report:#}");
 }
 
 #[test]
@@ -83,15 +85,17 @@ fn fragment_flood_does_not_delay_the_end() {
 
 #[test]
 fn message_right_after_the_upgrade_response_is_received() {
-    let server = raw(|_, stream| {
-        let socket = upgrade_with(stream, r#"{"type":"welcome","participants":[]}"#);
-        let mut connection = ServerConnection { socket };
-        while connection.receive().is_some() {
-            connection.send_text(r#"{"type":"pong"}"#);
-        }
+    at_once([()], |()| {
+        let server = raw(|_, stream| {
+            let socket = upgrade_with(stream, r#"{"type":"welcome","participants":[]}"#);
+            let mut connection = ServerConnection { socket };
+            while connection.receive().is_some() {
+                connection.send_text(r#"{"type":"pong"}"#);
+            }
+        });
+        let report = report(0, server, "--dialect webrtc --count 3 --interval 2ms");
+        assert_eq!(counts(&report, "ping", ["returned"]), [3]);
     });
-    let report = report(0, server, "--dialect webrtc --count 3 --interval 2ms");
-    assert_eq!(counts(&report, "ping", ["returned"]), [3]);
 }
 
 #[test]
