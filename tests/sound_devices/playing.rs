@@ -75,41 +75,45 @@ fn card_plays_the_sent_samples_unchanged() {
 
 #[test]
 fn lost_packet_is_concealed_and_a_second_copy_is_not_late() {
-    let Some(plug_in) = plug_in() else { return };
-    let (_, report) = undisturbed(|| {
-        // Three packets in a row are lost, and each other packet returns damaged and intact.
-        let server = Server::with_audio(|sequence| match sequence {
-            101..104 => ServerAction::Silence,
-            _ => ServerAction::DamageThenReply,
+    at_once([()], |()| {
+        let Some(plug_in) = plug_in() else { return };
+        let (_, report) = undisturbed(|| {
+            // Three packets in a row are lost, and each other packet returns damaged and intact.
+            let server = Server::with_audio(|sequence| match sequence {
+                101..104 => ServerAction::Silence,
+                _ => ServerAction::DamageThenReply,
+            });
+            let alsa = Alsa::with(plug_in).with_playback_card("loud", "channels 1");
+            let options = format!("--delay 0 --timeout 500ms --play=loud --json {LARGE_BUFFERS}");
+            let output = alsa.send(&format!("--tone 440 --duration 1s --to {} {options}", server.to()), &[]);
+            (alsa, report(&output, 1))
         });
-        let alsa = Alsa::with(plug_in).with_playback_card("loud", "channels 1");
-        let options = format!("--delay 0 --timeout 500ms --play=loud --json {LARGE_BUFFERS}");
-        let output = alsa.send(&format!("--tone 440 --duration 1s --to {} {options}", server.to()), &[]);
-        (alsa, report(&output, 1))
+        assert_eq!(document::counts(&report, "audio", ["returned", "damaged_copies"]), [372, 372]);
+        assert_accounted(&report);
+        let counts = ["played", "concealed", "late"].map(|name| &report["playback"][name]);
+        assert_eq!(counts, [&json!(372), &json!(3), &json!(0)], "{:#}", report["playback"]);
     });
-    assert_eq!(document::counts(&report, "audio", ["returned", "damaged_copies"]), [372, 372]);
-    assert_accounted(&report);
-    let counts = ["played", "concealed", "late"].map(|name| &report["playback"][name]);
-    assert_eq!(counts, [&json!(372), &json!(3), &json!(0)], "{:#}", report["playback"]);
 }
 
 #[test]
 fn card_with_another_rate_plays_the_same_frequency() {
-    let Some(plug_in) = plug_in() else { return };
-    let line = format!("--tone 1000 --duration 2s --embedded --delay 50 --play=loud --json {LARGE_BUFFERS}");
-    let (alsa, report) = undisturbed(|| {
-        let alsa = Alsa::with(plug_in).with_playback_card("loud", "format S16_LE channels 1 rate 44100");
-        let output = alsa.send(&line, &[]);
-        (alsa, report(&output, 0))
+    at_once([()], |()| {
+        let Some(plug_in) = plug_in() else { return };
+        let line = format!("--tone 1000 --duration 2s --embedded --delay 50 --play=loud --json {LARGE_BUFFERS}");
+        let (alsa, report) = undisturbed(|| {
+            let alsa = Alsa::with(plug_in).with_playback_card("loud", "format S16_LE channels 1 rate 44100");
+            let output = alsa.send(&line, &[]);
+            (alsa, report(&output, 0))
+        });
+        assert_eq!(report["playback"]["device_rate_hz"], json!(44_100));
+        let played = played(&alsa, "loud");
+        let found = without_silence(&played);
+        // The played sound consists of the two seconds, the fade-out, and the ringing of the filter.
+        assert!(found.len().abs_diff(88_200 + FADE_FRAMES * 441 / 480) < 200, "{}", found.len());
+        // The tone has 1,000 periods per second. From 0.5 s to 1.5 s, each period has one rising zero crossing.
+        let ups = found[22_050..66_150].windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
+        assert!((999..=1_001).contains(&ups), "{ups}");
     });
-    assert_eq!(report["playback"]["device_rate_hz"], json!(44_100));
-    let played = played(&alsa, "loud");
-    let found = without_silence(&played);
-    // The played sound consists of the two seconds, the fade-out, and the ringing of the filter.
-    assert!(found.len().abs_diff(88_200 + FADE_FRAMES * 441 / 480) < 200, "{}", found.len());
-    // The tone has 1,000 periods per second. From 0.5 s to 1.5 s, each period has one rising zero crossing.
-    let ups = found[22_050..66_150].windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
-    assert!((999..=1_001).contains(&ups), "{ups}");
 }
 
 /// Checks that each packet that arrived was played or is counted under another outcome.
@@ -159,29 +163,34 @@ fn failed_or_stalled_card_ends_the_run_with_a_report_and_exit_code_3() {
 
 #[test]
 fn card_with_another_period_size_plays_everything_without_a_stall() {
-    let Some(plug_in) = plug_in() else { return };
-    let alsa = Alsa::with(plug_in).with_playback_card("loud", "channels 1 takes 441");
-    let line = "--tone 440 --duration 1s --frame-size 512 --embedded --delay 20 --play=loud --device-buffer 512 --json";
-    let report = report(&alsa.send(line, &[]), 0);
-    let playback = &report["playback"];
-    assert_eq!(
-        (&playback["reported_buffer_frames"], &playback["device_lost"]),
-        (&json!(441), &Value::Null),
-        "{playback:#}"
-    );
-    assert_accounted(&report);
-    assert_eq!(playback["unplayed"], json!(0), "{playback:#}");
+    at_once([()], |()| {
+        let Some(plug_in) = plug_in() else { return };
+        let alsa = Alsa::with(plug_in).with_playback_card("loud", "channels 1 takes 441");
+        let line =
+            "--tone 440 --duration 1s --frame-size 512 --embedded --delay 20 --play=loud --device-buffer 512 --json";
+        let report = report(&alsa.send(line, &[]), 0);
+        let playback = &report["playback"];
+        assert_eq!(
+            (&playback["reported_buffer_frames"], &playback["device_lost"]),
+            (&json!(441), &Value::Null),
+            "{playback:#}"
+        );
+        assert_accounted(&report);
+        assert_eq!(playback["unplayed"], json!(0), "{playback:#}");
+    });
 }
 
 #[test]
 fn card_underrun_is_counted_and_playback_continues() {
-    let Some(plug_in) = plug_in() else { return };
-    let alsa = Alsa::with(plug_in).with_playback_card("loud", "channels 1 xrun_after 24000");
-    let line = "--tone 440 --duration 1s --embedded --delay 20 --play=loud --json";
-    let report = report(&alsa.send(line, &[]), 0);
-    let playback = &report["playback"];
-    assert_eq!((&playback["xruns"], &playback["device_lost"]), (&json!(1), &Value::Null), "{playback:#}");
-    assert!(playback["played"].as_u64().unwrap() > 200, "{playback:#}");
+    at_once([()], |()| {
+        let Some(plug_in) = plug_in() else { return };
+        let alsa = Alsa::with(plug_in).with_playback_card("loud", "channels 1 xrun_after 24000");
+        let line = "--tone 440 --duration 1s --embedded --delay 20 --play=loud --json";
+        let report = report(&alsa.send(line, &[]), 0);
+        let playback = &report["playback"];
+        assert_eq!((&playback["xruns"], &playback["device_lost"]), (&json!(1), &Value::Null), "{playback:#}");
+        assert!(playback["played"].as_u64().unwrap() > 200, "{playback:#}");
+    });
 }
 
 #[test]

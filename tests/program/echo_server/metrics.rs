@@ -46,8 +46,11 @@ fn metrics_have_every_log_counter_and_lateness_every_sent_packet() {
         let echoed = format!("jamjam_echo_source_echoed_total{{source=\"{}\"}}", client.address());
         (sample(&page, &echoed) == Some(50.0)).then(|| page.replace(&client.address().to_string(), "CLIENT"))
     });
-    let is_measured =
-        |line: &str| line.contains("_lateness_seconds_sum") || line.contains("_bucket") && !line.contains("+Inf");
+    let is_measured = |line: &str| {
+        line.contains("_lateness_seconds_sum")
+            || line.contains("_bucket") && !line.contains("+Inf")
+            || line.starts_with("jamjam_echo_pause")
+    };
     let masked = page.lines().map(|line| match line.rsplit_once(' ') {
         Some((name, _)) if is_measured(line) && !line.starts_with('#') => format!("{name} …\n"),
         _ => format!("{line}\n"),

@@ -2,7 +2,7 @@
 
 use std::net::UdpSocket;
 
-use test_support::client::{AUDIO, PING, Server, at_once, run};
+use test_support::client::{Server, at_once, run};
 
 use crate::send_and_probe::report;
 
@@ -23,13 +23,12 @@ fn positional_argument_equals_the_option_in_every_notation() {
             let report = report(0, &format!("probe {target} -c 3 -i 1ms"));
             assert_eq!(report["streams"]["ping"]["returned"], 3, "{target}");
         }
-        assert_eq!(server.received_of(PING).len(), 18);
 
         let file = "fixtures/audio/speech-16bit-mono-48k.wav";
         for source in [file.to_owned(), format!("--wav {file}")] {
-            report(0, &format!("send {source} -c 20 --delay 0 --to {}", server.to()));
+            let report = report(0, &format!("send {source} -c 20 --delay 0 --to {}", server.to()));
+            assert_eq!(report["streams"]["audio"]["returned"], 20, "{source}");
         }
-        assert_eq!(server.received_of(AUDIO).len(), 40);
     });
 }
 
