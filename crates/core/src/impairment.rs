@@ -390,14 +390,6 @@ mod tests {
     }
 
     #[test]
-    fn sequence_set_contains_exactly_the_listed_numbers() {
-        let set: SequenceSet = "10,20-25,4294967295".parse().expect("a set");
-        let contained: Vec<u32> = (0..100).chain([u32::MAX - 1, u32::MAX]).filter(|n| set.contains(*n)).collect();
-        assert_eq!(contained, [10, 20, 21, 22, 23, 24, 25, u32::MAX]);
-        assert!(!SequenceSet::default().contains(0));
-    }
-
-    #[test]
     fn invalid_sequence_set_is_rejected_with_its_reason() {
         for text in ["", "a", "1,", "-5", "5-", "1-2-3", "4294967296", "1.5"] {
             let error = text.parse::<SequenceSet>().expect_err(text);

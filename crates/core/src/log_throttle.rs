@@ -58,7 +58,7 @@ impl LogThrottle {
     }
 
     /// Number of suppressed events that have not been reported yet.
-    pub fn suppressed(&self) -> u64 {
+    pub(crate) fn suppressed(&self) -> u64 {
         u64::from(self.suppressed)
     }
 
@@ -92,17 +92,6 @@ mod tests {
         assert_eq!(throttle.take_due(Time::from_millis(5_999)), None);
         assert_eq!(throttle.take_due(Time::from_millis(6_000)), Some(3));
         assert_eq!(throttle.take_due(Time::from_millis(9_000)), None);
-    }
-
-    #[test]
-    fn recorded_events_are_reported_together_once_per_second() {
-        let mut throttle = LogThrottle::default();
-        throttle.record(2);
-        assert_eq!(throttle.take_due(Time::ZERO), Some(2));
-        throttle.record(1);
-        throttle.record(4);
-        assert_eq!(throttle.take_due(Time::from_millis(500)), None);
-        assert_eq!(throttle.take_due(Time::from_millis(1_000)), Some(5));
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub struct SentDatagram {
 
 pub struct RecordingSink {
     pub sent: Vec<SentDatagram>,
+    /// The contents of each transmit, whatever its result, since the last call of [`Self::take`].
+    pub offered: Vec<Vec<u8>>,
     /// Results of the next calls. When the plan is empty, every datagram is accepted.
     pub plan: VecDeque<SendStatus>,
     /// Maximum number of datagrams per transmit.
@@ -24,11 +26,12 @@ pub struct RecordingSink {
 
 impl RecordingSink {
     pub fn new() -> Self {
-        Self { sent: Vec::new(), plan: VecDeque::new(), segments: 16, segment_counts: Vec::new() }
+        Self { sent: Vec::new(), offered: Vec::new(), plan: VecDeque::new(), segments: 16, segment_counts: Vec::new() }
     }
 
     /// The bytes of the datagrams sent since the last call.
     pub fn take(&mut self) -> Vec<Vec<u8>> {
+        self.offered.clear();
         self.sent.drain(..).map(|datagram| datagram.bytes).collect()
     }
 }
@@ -36,6 +39,7 @@ impl RecordingSink {
 impl TransmitSink for RecordingSink {
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
         assert!(transmit.segment_count() <= self.segments, "a batch exceeds the segment limit of the system");
+        self.offered.push(transmit.contents.to_vec());
         let outcome = self.plan.pop_front().unwrap_or(SendStatus::Sent);
         if outcome == SendStatus::Sent {
             self.segment_counts.push(transmit.segment_count());

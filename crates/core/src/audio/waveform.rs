@@ -15,7 +15,7 @@ use super::convert::Resampler;
 pub const MAX_COLUMNS: usize = 1_600;
 
 /// Sample rate of [`Waveform::preview`] in Hz.
-pub const PREVIEW_RATE: u32 = 12_000;
+const PREVIEW_RATE: u32 = 12_000;
 
 /// Smallest and largest sample; `None` if there are no samples.
 pub type PeakRange = Option<(f32, f32)>;
@@ -162,7 +162,7 @@ impl Waveform {
         self.sent.samples == self.returned.samples && self.columns.iter().all(|column| column.lost_samples == 0)
     }
 
-    /// Encodes the first `seconds` of the sent or the returned audio as a WAV file with 16 bits, [`PREVIEW_RATE`] and one channel, in which
+    /// Encodes the first `seconds` of the sent or the returned audio as a WAV file with 16 bits, 12 kHz and one channel, in which
     /// missing samples are silent. `None` if no audio was kept.
     pub fn preview(&self, side: WaveformSide, seconds: u64) -> Option<Vec<u8>> {
         let AudioExcerpt { samples, max_samples } = match side {

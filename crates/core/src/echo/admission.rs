@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use super::loop_detection::{Repetition, RepetitionLimit, RepetitionLimiter};
 use super::observer::DropReason;
+use super::rate_limiter::RateLimiter;
 use super::reply_store::{ReplyClass, ReplyPath};
 use crate::address::{Cidr, is_loopback_to_loopback, source_network};
 use crate::node::{Receive, Transmit};
-use crate::rate_limit::{RateExceeded, RateLimiter};
 use crate::time::Time;
-use crate::wire::{self, HEADER_LEN};
+use crate::wire::HEADER_LEN;
 
 /// Maximum round-trip time of a KEEPALIVE loop that can be detected.
 const MAX_LOOP_ROUND_TRIP: Duration = Duration::from_secs(10);
@@ -60,7 +60,7 @@ pub(super) struct Admission {
     keyed_hasher: DefaultHasher,
     /// The last allowed source.
     last_source: Option<Source>,
-    rate_limiter: RateLimiter,
+    pub(super) rate_limiter: RateLimiter,
     /// When the current batch was read.
     read_at: Time,
     /// Until `catch_up_end`, the burst of immediate replies is larger by the traffic of this time.
@@ -140,11 +140,11 @@ impl Admission {
 
     /// Charges an immediate reply of `len` bytes. An error is the reason to drop it.
     pub(super) fn admit_immediate(&mut self, source: &Source, len: usize) -> Result<(), DropReason> {
-        self.charge_rate(source, ReplyClass::Immediate, self.read_at, len)
+        self.rate_limiter.admit(source.path, ReplyClass::Immediate, self.read_at, self.catch_up, len)
     }
 
-    /// Charges an AUDIO packet that is to be delayed and echoed. An error is the reason to drop it. Call [`Admission::on_sent`] when the echo
-    /// is sent.
+    /// Charges an AUDIO packet that is to be delayed and echoed. An error is the reason to drop it. Call [`RateLimiter::charge_sent`] when the
+    /// echo is sent.
     pub(super) fn admit_audio(&mut self, source: &Source, now: Time, bytes: &[u8]) -> Result<(), DropReason> {
         if !source.path.is_limited {
             return Ok(());
@@ -154,28 +154,23 @@ impl Admission {
         if self.audio_repetitions.repetition(now, digest, self.audio_limit) == Repetition::Exceeded {
             return Err(DropReason::Repeated);
         }
-        self.charge_rate(source, ReplyClass::Audio, now, bytes.len())?;
+        self.rate_limiter.admit(source.path, ReplyClass::Audio, now, Duration::ZERO, bytes.len())?;
         self.audio_repetitions.count(now, digest, self.audio_limit);
         Ok(())
     }
 
     /// Whether a duplicate of a reply may be sent. A rejected duplicate is not counted.
     pub(super) fn admit_copy(&mut self, source: &Source, class: ReplyClass, received_at: Time, len: usize) -> bool {
-        let now = if class == ReplyClass::Audio { received_at } else { self.read_at };
-        self.charge_rate(source, class, now, len).is_ok()
-    }
-
-    /// The earliest time at which these echoes may be sent. [`Admission::on_sent`] then counts them.
-    pub(super) fn send_time(&self, now: Time, path: ReplyPath, echoes: &Transmit<'_>) -> Time {
-        if !path.is_limited {
-            return now;
-        }
-        self.rate_limiter.send_time(path.network.into(), now, echoes.segment_count(), path.ip_len(echoes))
+        let result = match class {
+            ReplyClass::Audio => self.rate_limiter.admit(source.path, class, received_at, Duration::ZERO, len),
+            ReplyClass::Immediate => self.admit_immediate(source, len),
+        };
+        result.is_ok()
     }
 
     /// Counts echoes that wait until `at`.
     pub(super) fn on_postponed(&mut self, now: Time, at: Time, path: ReplyPath, echoes: &Transmit<'_>) {
-        self.on_sent(now, path, echoes);
+        self.rate_limiter.charge_sent(now, path, echoes);
         if now < self.catch_up_end {
             self.postponed_until.insert(path.network, at);
         }
@@ -184,30 +179,6 @@ impl Admission {
     /// Until when echoes of this source wait because of the last pause.
     pub(super) fn postponed_until(&self, source: &Source) -> Option<Time> {
         self.postponed_until.get(&source.path.network).copied()
-    }
-
-    /// Counts sent echoes towards the rate limit.
-    pub(super) fn on_sent(&mut self, now: Time, path: ReplyPath, echoes: &Transmit<'_>) {
-        if path.is_limited {
-            self.rate_limiter.charge_sent(path.network.into(), now, echoes.segment_count(), path.ip_len(echoes));
-        }
-    }
-
-    /// Charges a reply of `len` bytes to the rate limits of its address, unless it exceeds them.
-    fn charge_rate(&mut self, source: &Source, class: ReplyClass, now: Time, len: usize) -> Result<(), DropReason> {
-        let path = source.path;
-        if !path.is_limited {
-            return Ok(());
-        }
-        let (network, len) = (path.network.into(), len + wire::ip_udp_header_len(path.peer.ip()));
-        let result = match class {
-            ReplyClass::Audio => self.rate_limiter.admit_delayed(network, now, len),
-            ReplyClass::Immediate => self.rate_limiter.admit_immediate(network, now, self.catch_up, len),
-        };
-        result.map_err(|exceeded| match exceeded {
-            RateExceeded::Packets => DropReason::PacketRate,
-            RateExceeded::Bits => DropReason::BitRate,
-        })
     }
 }
 

@@ -18,7 +18,7 @@ use super::source_stats::SourceStats;
 use super::sources::SharedSources;
 use crate::address::canonical_socket_addr;
 use crate::stats::Counter;
-use crate::stats::metrics::{MetricKind, encode_build_info, encode_metric, encode_value};
+use crate::stats::metrics::{Metric, MetricKind, encode_build_info, encode_metric, encode_value};
 use crate::time::saturating_nanos;
 
 macro_rules! counters {
@@ -35,20 +35,14 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub struct Counters {
             $($(#[doc = $doc])+ pub $name: Counter,)+
-            /// Lateness of AUDIO.
-            pub audio_lateness: LatenessHistogram,
-            /// Lateness of immediate replies.
-            pub immediate_lateness: LatenessHistogram,
+            dropped: [Counter; DropReason::ALL.len()],
+            pub(crate) audio_lateness: LatenessHistogram,
+            pub(crate) immediate_lateness: LatenessHistogram,
         }
 
         impl Counters {
-            /// All counters with their names, in the order of the log line.
-            pub fn values(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-                self.metrics().map(|(name, _, _, count)| (name, count))
-            }
-
-            /// All counters with name, kind, help text and value.
-            pub fn metrics(&self) -> impl Iterator<Item = (&'static str, MetricKind, &'static str, u64)> + use<> {
+            /// The counters of this list with name, kind, help text and value.
+            fn listed(&self) -> impl Iterator<Item = Metric<'static>> + use<> {
                 [$((stringify!($name), MetricKind::$kind, concat!($($doc),+).trim_ascii(), self.$name.get()),)+].into_iter()
             }
         }
@@ -86,50 +80,12 @@ counters! {
     Counter mapped_address_responses,
     /// The server's own STUN transactions that timed out without a mapped address.
     Counter mapped_address_timeouts,
-    /// Datagrams shorter than a header.
-    Counter dropped_short,
-    /// Datagrams with a version other than 1.
-    Counter dropped_version,
-    /// Packets of an unknown type.
-    Counter dropped_type,
-    /// Packets with an invalid payload for their type.
-    Counter dropped_payload,
-    /// Malformed STUN requests.
-    Counter dropped_stun,
     /// Datagrams from source port 0, which cannot be answered.
     Counter dropped_port_zero,
     /// Datagrams from an invalid source: unspecified, multicast, broadcast, IPv4-mapped over IPv6, or the server itself.
     Counter dropped_invalid_source,
     /// Datagrams from sources outside --allow.
     Counter dropped_not_allowed,
-    /// AUDIO and KEEPALIVE packets that were repeated too often, and KEEPALIVE packets from echo servers.
-    Counter dropped_repeated,
-    /// Packets above the packet rate that follows from --max-bitrate-per-source.
-    Counter dropped_packet_rate,
-    /// Packets that exceed --max-bitrate-per-source.
-    Counter dropped_bit_rate,
-    /// CONTROL packets that are not a valid key exchange.
-    Counter dropped_key_exchange,
-    /// CONTROL packets that exceed the limits on key exchanges or sessions.
-    Counter dropped_key_rate,
-    /// Plain packets on an encrypted link, and plain AUDIO with --link require.
-    Counter dropped_plain,
-    /// Sealed packets of sources without keys.
-    Counter dropped_no_keys,
-    /// Sealed packets whose counter was received before or is too old.
-    Counter dropped_replayed,
-    /// Sealed packets that do not open with the keys of their source.
-    Counter dropped_not_opened,
-    /// AUDIO packets dropped because of the memory limit for all clients.
-    Counter dropped_buffer_full,
-    /// AUDIO packets dropped because of the memory limit for one client.
-    Counter dropped_client_buffer_full,
-    /// Replies (to KEEPALIVE, LATENCY_PING or STUN) that were dropped because too many replies were already queued.
-    Counter dropped_reply_buffer_full,
-    /// Packets that would exceed the share of their address in the memory budget.
-    Counter dropped_memory_budget,
-    /// Packets dropped because memory allocation failed.
-    Counter dropped_out_of_memory,
     /// Packets that could not be sent.
     Counter send_failed,
     /// Bytes of all received datagrams.
@@ -168,38 +124,24 @@ counters! {
 
 impl Counters {
     /// The counter of datagrams that are dropped for `reason`.
-    pub(super) const fn dropped(&self, reason: DropReason) -> &Counter {
-        match reason {
-            DropReason::Short => &self.dropped_short,
-            DropReason::Version => &self.dropped_version,
-            DropReason::Type => &self.dropped_type,
-            DropReason::Payload => &self.dropped_payload,
-            DropReason::Stun => &self.dropped_stun,
-            DropReason::Repeated => &self.dropped_repeated,
-            DropReason::PacketRate => &self.dropped_packet_rate,
-            DropReason::BitRate => &self.dropped_bit_rate,
-            DropReason::KeyExchange => &self.dropped_key_exchange,
-            DropReason::KeyRate => &self.dropped_key_rate,
-            DropReason::Plain => &self.dropped_plain,
-            DropReason::NoKeys => &self.dropped_no_keys,
-            DropReason::Replayed => &self.dropped_replayed,
-            DropReason::NotOpened => &self.dropped_not_opened,
-            DropReason::BufferFull => &self.dropped_buffer_full,
-            DropReason::ClientBufferFull => &self.dropped_client_buffer_full,
-            DropReason::ReplyBufferFull => &self.dropped_reply_buffer_full,
-            DropReason::MemoryBudget => &self.dropped_memory_budget,
-            DropReason::OutOfMemory => &self.dropped_out_of_memory,
-        }
+    pub fn dropped(&self, reason: DropReason) -> &Counter {
+        &self.dropped[reason as usize]
+    }
+
+    /// All counters with their names, in the order of the log line.
+    pub fn values(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        let dropped = DropReason::ALL.map(|(reason, name, _)| (name, self.dropped(reason).get()));
+        self.listed().map(|(name, _, _, count)| (name, count)).chain(dropped)
     }
 }
 
 /// Inclusive upper bounds of the buckets in microseconds. One more bucket, the last, has no upper bound.
-pub const LATENESS_BOUNDS_US: [u64; 14] =
+const LATENESS_BOUNDS_US: [u64; 14] =
     [5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000];
 
 /// Lateness of sent packets: the time of the poll minus the packet's due time.
 #[derive(Debug, Default)]
-pub struct LatenessHistogram {
+pub(crate) struct LatenessHistogram {
     buckets: [Counter; LATENESS_BOUNDS_US.len() + 1],
     sum_ns: Counter,
 }
@@ -214,12 +156,12 @@ impl LatenessHistogram {
     }
 
     /// Number of packets in each bucket; the last bucket has no upper bound.
-    pub fn buckets(&self) -> [u64; LATENESS_BOUNDS_US.len() + 1] {
+    fn buckets(&self) -> [u64; LATENESS_BOUNDS_US.len() + 1] {
         std::array::from_fn(|bucket| self.buckets[bucket].get())
     }
 
     /// The sum of the lateness of all packets, in nanoseconds.
-    pub(crate) fn sum_ns(&self) -> u64 {
+    fn sum_ns(&self) -> u64 {
         self.sum_ns.get()
     }
 }
@@ -270,7 +212,7 @@ impl<O> fmt::Debug for EchoCollector<O> {
 impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> Collector for EchoCollector<O> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let family = |name: &str| METRIC_FAMILIES.iter().find(|(family, _)| name.split('_').next() == Some(*family));
-        for metric in self.counters.metrics().filter(|(name, ..)| family(name).is_none()) {
+        for metric in self.counters.listed().filter(|(name, ..)| family(name).is_none()) {
             encode_metric(&mut encoder, metric)?;
         }
         let ExternalCounts { kernel_dropped, outcome_log_dropped, log_dropped } = (self.external)();
@@ -327,12 +269,12 @@ mod tests {
 
     #[test]
     fn every_drop_reason_has_the_counter_of_its_name() {
-        for (index, (reason, name)) in DropReason::ALL.into_iter().enumerate() {
+        for (index, (reason, name, _)) in DropReason::ALL.into_iter().enumerate() {
             let counters = Counters::default();
             counters.dropped(reason).add(1);
             let counted: Vec<_> = counters.values().filter(|(_, count)| *count > 0).collect();
-            assert_eq!(counted.iter().map(|(name, _)| *name).collect::<Vec<_>>(), [format!("dropped_{name}")]);
-            assert_eq!((reason as usize, reason.name()), (index, name));
+            assert_eq!((counted, reason as usize), (vec![(name, 1)], index));
+            assert_eq!(format!("dropped_{}", reason.name()), name);
         }
     }
 

@@ -191,7 +191,7 @@ impl EchoServer {
         source: &Source,
         reply: &[u8],
     ) -> Result<(), DropReason> {
-        self.replies.push_unimpaired(source.path, immediate_reply(received, reply)).map_err(|(_, reason)| reason)
+        self.replies.store(source.path, immediate_reply(received, reply), None).map_err(|(_, reason)| reason)
     }
 }
 

@@ -339,7 +339,7 @@ fn released(replies: &mut BTreeMap<ReplyKey, ImpairedReply>, held: QueuedReply, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::echo::{IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD};
+    use crate::echo::reply_memory::{IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD};
 
     #[test]
     fn overhead_covers_the_memory_of_a_queued_reply() {

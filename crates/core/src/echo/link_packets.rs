@@ -1,7 +1,7 @@
 //! Packets of encrypted links: key exchanges, sealed packets, and plain packets of clients that have a session.
 
 use super::admission::Source;
-use super::drops::{Dropped, sentence};
+use super::drops::Dropped;
 use super::links::LinkPolicy;
 use super::observer::DropReason;
 use super::reply_store::{ReplyClass, ReplyPath};
@@ -37,7 +37,7 @@ impl EchoServer {
         let policy = links.config.policy;
         if header.packet_type == PacketType::Control {
             let result = self.handle_control(received, source, bytes);
-            self.source_table.on_control(received.source, result.unwrap_or_else(sentence));
+            self.source_table.on_control(received.source, result.unwrap_or_else(DropReason::sentence));
             return Ok(result.map(|_| true)?);
         }
         if policy == LinkPolicy::Plain {

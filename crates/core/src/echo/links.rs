@@ -70,7 +70,6 @@ pub struct LinkConfig {
     pub entropy: EntropySource,
 }
 
-/// The sessions of all clients.
 pub(super) struct Links {
     pub(super) config: LinkConfig,
     sessions: HashMap<SocketAddr, Session>,
@@ -95,7 +94,6 @@ impl Links {
         }
     }
 
-    /// Number of sessions.
     pub(super) fn len(&self) -> u64 {
         self.sessions.len() as u64
     }

@@ -137,7 +137,6 @@ impl MappedAddressMonitor {
         }
     }
 
-    /// Whether `address` is the STUN server's address.
     pub(super) fn is_stun_server(&self, address: SocketAddr) -> bool {
         self.server.is_some_and(|server| canonical_socket_addr(address) == canonical_socket_addr(server))
     }

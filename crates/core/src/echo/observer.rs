@@ -49,32 +49,36 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    /// All reasons with their names, which are those of the label `reason` of the metric `jamjam_echo_dropped_total`.
-    pub const ALL: [(Self, &'static str); 19] = [
-        (Self::Short, "short"),
-        (Self::Version, "version"),
-        (Self::Type, "type"),
-        (Self::Payload, "payload"),
-        (Self::Stun, "stun"),
-        (Self::Repeated, "repeated"),
-        (Self::PacketRate, "packet_rate"),
-        (Self::BitRate, "bit_rate"),
-        (Self::KeyExchange, "key_exchange"),
-        (Self::KeyRate, "key_rate"),
-        (Self::Plain, "plain"),
-        (Self::NoKeys, "no_keys"),
-        (Self::Replayed, "replayed"),
-        (Self::NotOpened, "not_opened"),
-        (Self::BufferFull, "buffer_full"),
-        (Self::ClientBufferFull, "client_buffer_full"),
-        (Self::ReplyBufferFull, "reply_buffer_full"),
-        (Self::MemoryBudget, "memory_budget"),
-        (Self::OutOfMemory, "out_of_memory"),
+    /// All reasons with the names of their counters and a sentence for the log. A malformed datagram has a more precise one.
+    pub const ALL: [(Self, &'static str, &'static str); 19] = [
+        (Self::Short, "dropped_short", "malformed"),
+        (Self::Version, "dropped_version", "malformed"),
+        (Self::Type, "dropped_type", "malformed"),
+        (Self::Payload, "dropped_payload", "malformed"),
+        (Self::Stun, "dropped_stun", "malformed"),
+        (Self::Repeated, "dropped_repeated", "repeated too often, or from an echo server"),
+        (Self::PacketRate, "dropped_packet_rate", "the address exceeds its packet rate"),
+        (Self::BitRate, "dropped_bit_rate", "the address exceeds its bit rate"),
+        (Self::KeyExchange, "dropped_key_exchange", "CONTROL is not a valid key exchange"),
+        (Self::KeyRate, "dropped_key_rate", "too many key exchanges or links"),
+        (Self::Plain, "dropped_plain", "plain packet on an encrypted link"),
+        (Self::NoKeys, "dropped_no_keys", "sealed packet without keys"),
+        (Self::Replayed, "dropped_replayed", "counter of a sealed packet repeated or too old"),
+        (Self::NotOpened, "dropped_not_opened", "sealed packet does not open"),
+        (Self::BufferFull, "dropped_buffer_full", "buffer full"),
+        (Self::ClientBufferFull, "dropped_client_buffer_full", "the client's share of the buffer is full"),
+        (Self::ReplyBufferFull, "dropped_reply_buffer_full", "too many replies are queued"),
+        (Self::MemoryBudget, "dropped_memory_budget", "the memory budget is used up"),
+        (Self::OutOfMemory, "dropped_out_of_memory", "out of memory"),
     ];
 
-    /// The name in metrics and logs.
+    /// The name in logs, and as the label `reason` of the metric `jamjam_echo_dropped_total`.
     pub const fn name(self) -> &'static str {
-        Self::ALL[self as usize].1
+        Self::ALL[self as usize].1.split_at("dropped_".len()).1
+    }
+
+    pub(super) const fn sentence(self) -> &'static str {
+        Self::ALL[self as usize].2
     }
 
     /// Whether the datagram is neither a packet nor a STUN message.

@@ -11,9 +11,9 @@ use super::reply_store::{ReplyClass, ReplyPath};
 use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget, MemoryPermit};
 
 /// Bytes charged for a queued datagram in addition to its own bytes: at least the size of the datagram's queue entry.
-pub const PACKET_OVERHEAD: usize = 100;
+pub(super) const PACKET_OVERHEAD: usize = 100;
 
-/// Like [`PACKET_OVERHEAD`], for an impaired reply and each of its copies. These bytes also cover the entries of hash tables.
+/// Bytes charged for an impaired reply and each of its copies in addition to its own bytes. These bytes also cover the entries of hash tables.
 pub const IMPAIRED_PACKET_OVERHEAD: usize = 800;
 
 /// Limits of immediate replies, which stay queued only while the socket accepts no datagrams. They are separate from those of AUDIO, so that
@@ -46,7 +46,6 @@ impl Default for BufferLimits {
     }
 }
 
-/// The memory of queued replies.
 pub(super) struct ReplyMemory {
     /// Limits of each class.
     limits: [BufferLimits; 2],

@@ -19,7 +19,6 @@ use crate::time::Time;
 /// If not all datagrams are queued: the number of those that are, which are the first, and the reason to drop the others.
 pub(super) type PushResult = Result<(), (usize, DropReason)>;
 
-/// The queue.
 pub(super) struct ReplyQueue {
     queued: OrderedReplies,
     /// The bytes of each class. In a common store, an AUDIO packet with a long delay could keep a chunk of immediate replies that have left.
@@ -37,7 +36,6 @@ pub(super) struct ReplyQueue {
 }
 
 impl ReplyQueue {
-    /// An empty queue.
     pub(super) fn new(memory: ReplyMemory, counters: Arc<Counters>) -> Self {
         Self {
             queued: OrderedReplies::default(),
@@ -57,11 +55,6 @@ impl ReplyQueue {
         self.queued.peek().map(|reply| reply.send_at.max(reply.due)).into_iter().chain(released).min()
     }
 
-    /// Queues replies without impairment.
-    pub(super) fn push_unimpaired(&mut self, path: ReplyPath, new: NewReplies<'_>) -> PushResult {
-        self.store(path, new, None)
-    }
-
     /// Queues replies; with impairment, `new` is a single datagram. A datagram that is lost by impairment counts as queued. A copy counts
     /// towards the limits of the source.
     pub(super) fn push(&mut self, source: &Source, new: NewReplies<'_>, admission: &mut Admission) -> PushResult {
@@ -76,8 +69,8 @@ impl ReplyQueue {
         self.store(source.path, new, Some((decision, event)))
     }
 
-    /// Queues as many replies as the limits permit.
-    fn store(&mut self, path: ReplyPath, new: NewReplies<'_>, impairment: Option<Decision>) -> PushResult {
+    /// Queues as many replies as the limits permit, with this impairment.
+    pub(super) fn store(&mut self, path: ReplyPath, new: NewReplies<'_>, impairment: Option<Decision>) -> PushResult {
         let NewReplies { class, contents, segment_size, .. } = new;
         let count = contents.len().div_ceil(segment_size);
         let (copies, overhead) = match impairment {
@@ -150,7 +143,7 @@ impl ReplyQueue {
             let transmit = transmit(&self.stores, &reply);
             let is_uncharged = class == ReplyClass::Audio && !reply.was_postponed();
             if is_uncharged
-                && let send_at = admission.send_time(now, path, &transmit)
+                && let send_at = admission.rate_limiter.send_time(now, path, &transmit)
                 && send_at > now
             {
                 admission.on_postponed(now, send_at, path, &transmit);
@@ -166,7 +159,7 @@ impl ReplyQueue {
             match status {
                 SendStatus::Sent => {
                     if is_uncharged {
-                        admission.on_sent(now, path, &transmit);
+                        admission.rate_limiter.charge_sent(now, path, &transmit);
                     }
                     self.record_sent(now, &reply, &transmit);
                     if class == ReplyClass::Audio {
@@ -318,10 +311,8 @@ mod tests {
         for millis in 0..100 {
             let received_at = Time::from_millis(millis);
             let mut push = |class, delay, contents: &[u8]| {
-                queue.push_unimpaired(
-                    path,
-                    NewReplies { class, received_at, delay, contents, segment_size: contents.len() },
-                )
+                let new = NewReplies { class, received_at, delay, contents, segment_size: contents.len() };
+                queue.store(path, new, None)
             };
             assert_eq!(push(ReplyClass::Audio, Duration::from_secs(3_600), &short), Ok(()));
             (0..4).for_each(|_| assert_eq!(push(ReplyClass::Immediate, Duration::ZERO, &long), Ok(())));

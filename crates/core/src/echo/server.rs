@@ -13,7 +13,7 @@ use super::links::{LinkConfig, Links};
 use super::log_events;
 use super::loop_detection::RepetitionLimit;
 use super::mapped_address::{MappedAddressMonitor, StunConfig};
-use super::observer::SourceObserver;
+use super::observer::{ObservedDatagram, SourceObserver};
 use super::pauses::ServerPauses;
 use super::reply_memory::{BufferLimits, ReplyMemory};
 use super::reply_queue::{PushResult, ReplyQueue};
@@ -24,7 +24,7 @@ use crate::impairment::{Impairer, Impairment};
 use crate::memory_budget::MemoryBudget;
 use crate::node::{Node, Receive, TransmitSink};
 use crate::time::Time;
-use crate::wire::{self, Header, PacketError, PacketType, stun};
+use crate::wire::{self, HEADER_LEN, Header, PacketError, PacketType, stun};
 
 /// Default delay of AUDIO.
 pub const DEFAULT_DELAY: Duration = Duration::from_secs(3);
@@ -132,6 +132,12 @@ impl EchoServer {
     /// Reports the drops of the socket to clients. `read` is called on the node's thread.
     pub fn report_socket_drops(&mut self, read: ReadSocketDrops) {
         self.read_socket_drops = Some(read);
+    }
+
+    /// Passes every datagram of an allowed source to `observer`, in the order of their arrival at the server.
+    pub fn observe(&mut self, observer: Box<dyn SourceObserver>) {
+        self.opened.clear();
+        self.observer = Some(observer);
     }
 
     /// The counters, which can be read while the server runs.
@@ -284,6 +290,36 @@ impl EchoServer {
         self.counters.received.add(queued);
         log_events::log_audio_received(received.source, contents.chunks(segment_size).take(queued));
         result
+    }
+
+    /// Ends the handling of a datagram of an allowed source.
+    fn conclude(&mut self, received: &Receive<'_>, bytes: &[u8], result: Result<(), Dropped>) {
+        if let Err(dropped) = result {
+            self.drop_packet(received, bytes, dropped);
+        }
+        if let Some(observer) = &mut self.observer {
+            let sealed = bytes.get(HEADER_LEN..).filter(|_| !self.opened.is_empty());
+            observer.on_datagram(ObservedDatagram {
+                at: received.received_at,
+                source: received.source,
+                dst_ip: received.dst_ip,
+                bytes: if sealed.is_some() { &self.opened } else { bytes },
+                counter: sealed.and_then(|payload| Some(u64::from_be_bytes(*payload.first_chunk()?))),
+                drop_reason: result.err().map(Dropped::reason),
+            });
+            self.opened.clear();
+        }
+    }
+
+    /// Counts and logs a dropped datagram.
+    fn drop_packet(&mut self, received: &Receive<'_>, bytes: &[u8], dropped: Dropped) {
+        let reason = dropped.reason();
+        self.counters.dropped(reason).add(1);
+        self.drop_log.record(reason, received.source);
+        let recorded = self.source_table.on_drop(received.received_at, received.source, reason, bytes);
+        // Other datagrams were counted before.
+        self.counters.untracked.add(usize::from(recorded.is_none() && reason.is_malformed()));
+        log_events::log_dropped(received.source, bytes, reason, &dropped, recorded == Some(true));
     }
 
     fn update_gauges(&self) {

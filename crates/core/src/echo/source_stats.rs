@@ -60,7 +60,7 @@ impl SourceStats {
         if time == CountsRequestTime::RunBoundary {
             self.restart_sequences();
         }
-        let [audio, ping, keepalive] = [self.audio, self.ping, self.keepalive].map(|stream| stream.distinct());
+        let [audio, ping, keepalive] = [self.audio, self.ping, self.keepalive].map(|stream| stream.distinct);
         Some(ReceivedCounts { epoch: self.first_seen.as_micros() as u32, audio, ping, keepalive })
     }
 
@@ -89,26 +89,26 @@ impl SourceStats {
     fn counts(&self) -> [(&'static str, u64); 8] {
         [
             ("packets", self.packets),
-            ("audio", self.audio.received()),
+            ("audio", self.audio.received),
             ("echoed", self.echoed),
-            ("audio_gaps", self.audio.gaps()),
-            ("audio_duplicates", self.audio.duplicates()),
-            ("audio_reordered", self.audio.reordered()),
-            ("keepalives", self.keepalive.received()),
-            ("pings", self.ping.received()),
+            ("audio_gaps", self.audio.gaps),
+            ("audio_duplicates", self.audio.duplicates),
+            ("audio_reordered", self.audio.reordered),
+            ("keepalives", self.keepalive.received),
+            ("pings", self.ping.received),
         ]
     }
 
     /// AUDIO packets per second, from the first to the last, rounded to a tenth.
     fn audio_rate(&self) -> Option<f64> {
         let (first, last) = self.audio_times.filter(|(first, last)| first < last)?;
-        Some(round((self.audio.received() - 1) as f64 / (last - first).as_secs_f64()))
+        Some(round((self.audio.received - 1) as f64 / (last - first).as_secs_f64()))
     }
 
     /// The reasons for which datagrams were dropped, and their number.
     fn drops(&self) -> impl Iterator<Item = (DropReason, &'static str, u64)> + use<> {
         let counts = DropReason::ALL.into_iter().zip(self.dropped);
-        counts.filter(|(_, count)| *count > 0).map(|((reason, name), count)| (reason, name, count))
+        counts.filter(|(_, count)| *count > 0).map(|((reason, ..), count)| (reason, reason.name(), count))
     }
 
     /// The counts of `source` as they are at `now`, for `/sources`.
@@ -130,7 +130,7 @@ impl SourceStats {
     /// The samples of the source with the names and help texts of their metrics.
     pub(super) fn metrics(&self) -> [(&'static str, &'static str, u64); 3] {
         [
-            ("source_audio", "AUDIO packets received from a source.", self.audio.received()),
+            ("source_audio", "AUDIO packets received from a source.", self.audio.received),
             ("source_echoed", "AUDIO packets echoed to a source.", self.echoed),
             (
                 "source_dropped",

@@ -233,7 +233,6 @@ impl SourceTable {
         }
     }
 
-    /// Number of sources.
     pub(super) fn len(&self) -> u64 {
         self.sources.len() as u64
     }
@@ -304,31 +303,6 @@ mod tests {
     }
 
     #[test]
-    fn source_expires_after_10_s_and_the_table_is_bounded() {
-        let mut table = SourceTable::new(true, Duration::ZERO);
-        let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
-        let one = || std::iter::once(Header::new(PacketType::Keepalive, 0, 0));
-        assert_eq!(table.on_packets(Time::from_millis(50), peer(1), std::iter::empty()), 0);
-        assert_eq!(table.sweep_deadline(), None);
-        assert_eq!(table.on_packets(Time::from_millis(100), peer(1), one()), 0);
-        assert_eq!(table.sweep_deadline(), Some(Time::from_millis(1_100)));
-        table.sweep(Time::from_millis(10_099));
-        assert_eq!(table.sources.len(), 1);
-        table.sweep(Time::from_millis(11_099));
-        assert_eq!((table.sources.len(), table.sweep_deadline()), (0, None));
-        for port in 1..=MAX_SOURCES as u16 {
-            assert_eq!(table.on_packets(Time::from_millis(20_000), peer(port), one()), 0);
-        }
-        assert_eq!(table.on_packets(Time::from_millis(20_000), peer(65_000), one().chain(one())), 2);
-        assert_eq!(table.on_packets(Time::from_millis(20_000), peer(1), one()), 0);
-        // Ten sources were logged in that second; the others are suppressed and counted.
-        assert_eq!(
-            (table.throttle.remaining(Time::from_millis(20_000)), table.throttle.suppressed()),
-            (0, MAX_SOURCES as u64 - 10)
-        );
-    }
-
-    #[test]
     fn suppressed_log_lines_are_counted_after_the_last_source_expires() {
         let mut table = SourceTable::new(true, Duration::ZERO);
         let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
@@ -372,15 +346,5 @@ mod tests {
         // Each source has a first datagram and a first malformed one, and the first source has two kinds of them.
         let suppressed = 2 * MAX_SOURCES as u64 + 1 - 10;
         assert_eq!((table.sources.len(), table.throttle.suppressed()), (MAX_SOURCES, suppressed));
-    }
-
-    #[test]
-    fn disabled_log_sets_no_deadline_and_sources_still_expire() {
-        let mut table = SourceTable::new(false, Duration::ZERO);
-        let peer = SocketAddr::from(([192, 0, 2, 1], 1));
-        table.on_drop(Time::from_millis(100), peer, DropReason::Short, &[]);
-        assert_eq!(table.sweep_deadline(), None);
-        table.sweep(Time::from_millis(11_000));
-        assert!(table.sources.is_empty());
     }
 }

@@ -21,7 +21,7 @@ const ANSWER_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_PENDING: usize = 4;
 
 /// Identifies the result of one key exchange among the last 65,535. It is small, because each queued reply contains it.
-pub type KeyId = NonZeroU16;
+pub(crate) type KeyId = NonZeroU16;
 
 /// The result of one key exchange.
 struct Keys {
@@ -33,7 +33,7 @@ struct Keys {
 
 /// What to do with a CONTROL packet.
 #[derive(Debug, PartialEq, Eq)]
-pub enum ControlAction {
+pub(crate) enum ControlAction {
     /// Make new keys ([`exchange`](super::exchange)), and pass them to `Session::add_keys`.
     Exchange,
     /// Send this answer again, with another packet that proves possession of the keys.
@@ -46,15 +46,15 @@ pub enum ControlAction {
 
 /// An opened packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// The keys of the packet, which are the current keys now.
-    pub keys: KeyId,
+    pub(crate) keys: KeyId,
     /// Whether these keys were pending. They have then replaced the previous keys.
-    pub is_new_link: bool,
+    pub(crate) is_new_link: bool,
 }
 
 /// The state of one peer.
-pub struct Session {
+pub(crate) struct Session {
     /// The keys that the peer has used last.
     current: Option<Keys>,
     /// Keys that the peer has not used yet, in the order of the exchanges. `current` remains valid until the peer uses one of these, because
@@ -69,18 +69,17 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session without keys.
-    pub fn new(now: Time) -> Self {
+    pub(crate) fn new(now: Time) -> Self {
         Self { current: None, pending: VecDeque::new(), is_plain: false, plain_answer: None, accepted_at: now }
     }
 
     /// Whether the peer has used keys. Plain packets are then not accepted.
-    pub fn is_encrypted(&self) -> bool {
+    pub(crate) fn is_encrypted(&self) -> bool {
         self.current.is_some()
     }
 
     /// Whether no packet was accepted for 30 s.
-    pub fn is_expired(&self, now: Time) -> bool {
+    pub(crate) fn is_expired(&self, now: Time) -> bool {
         now.duration_since(self.accepted_at) >= SESSION_TIMEOUT
     }
 
@@ -106,8 +105,7 @@ impl Session {
         Some(last.is_none_or(|(key, _)| key != half.key))
     }
 
-    /// Decides what to do with a CONTROL packet.
-    pub fn on_control(&mut self, now: Time, half: PublicHalf) -> ControlAction {
+    pub(crate) fn on_control(&mut self, now: Time, half: PublicHalf) -> ControlAction {
         self.drop_expired(now);
         if self.current.iter().chain(&self.pending).any(|keys| keys.agreement.own_key == half.key) {
             return ControlAction::Reject;
@@ -139,7 +137,7 @@ impl Session {
 
     /// Opens a sealed datagram in place. If pending keys open it, they replace the current keys, and older pending keys are dropped. Otherwise,
     /// a later replay of one packet could bring back an old link.
-    pub fn open(&mut self, now: Time, datagram: &mut [u8]) -> Result<Opened, OpenError> {
+    pub(crate) fn open(&mut self, now: Time, datagram: &mut [u8]) -> Result<Opened, OpenError> {
         let mut error = OpenError::NoKeys;
         if let Some(keys) = &mut self.current {
             match keys.agreement.opener.open(datagram) {
@@ -159,7 +157,7 @@ impl Session {
     }
 
     /// Seals replies with these keys. `None` if they were replaced or dropped.
-    pub fn sealer(&mut self, id: KeyId) -> Option<&mut Sealer> {
+    pub(crate) fn sealer(&mut self, id: KeyId) -> Option<&mut Sealer> {
         let mut keys = self.current.iter_mut().chain(&mut self.pending);
         keys.find(|keys| keys.id == id).map(|keys| &mut keys.agreement.sealer)
     }

@@ -45,10 +45,12 @@ impl Ipdv {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Jitter {
     previous: Option<i64>,
-    estimate: f64,
+    /// The current estimate in nanoseconds; 0 before the second packet.
+    pub estimate: f64,
     sum: f64,
     max: f64,
-    count: u64,
+    /// Number of updates of the estimate: packets minus one.
+    pub count: u64,
 }
 
 impl Jitter {
@@ -68,16 +70,6 @@ impl Jitter {
         self.previous = None;
     }
 
-    /// The current estimate in nanoseconds; 0 before the second packet.
-    pub fn estimate(&self) -> f64 {
-        self.estimate
-    }
-
-    /// Number of updates of the estimate: packets minus one.
-    pub fn count(&self) -> u64 {
-        self.count
-    }
-
     /// The mean of all jitter estimates so far, in nanoseconds. Each update adds one estimate to the mean.
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum / self.count as f64)
@@ -90,7 +82,7 @@ impl Jitter {
 }
 
 /// Length, in seconds, of the start and of the end of a run, which are evaluated separately.
-pub const PACING_EDGE_SECONDS: u64 = 5;
+const PACING_EDGE_SECONDS: u64 = 5;
 
 /// Pacing errors: send time minus due time in nanoseconds, negative if early.
 ///

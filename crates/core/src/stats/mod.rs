@@ -14,7 +14,7 @@ mod stalls;
 mod stream_stats;
 
 pub use clock::{ClockJumps, ClockReading, DriftEstimate, DriftEstimator, MIN_DRIFT_SECONDS};
-pub use delay::{AddressChange, HostTiming, Ipdv, Jitter, PACING_EDGE_SECONDS, PacingStats};
+pub use delay::{AddressChange, HostTiming, Ipdv, Jitter, PacingStats};
 pub use histogram::{Histogram, HistogramBar};
 pub use history::{History, Interval, MAX_INTERVALS};
 pub use loss::{BURST_LENGTH_BUCKETS, LossBursts, Outage, ReorderedPacket, Reordering};

@@ -28,11 +28,16 @@ pub struct SequenceTracker {
     /// The newest sequence number, and a bitmap of received numbers. Bit 0 is the newest number, and higher bits are earlier numbers. `None`
     /// until a packet arrives that cannot be a duplicate.
     window: Option<(u32, u128)>,
-    received: u64,
-    distinct: u32,
-    gaps: u64,
-    duplicates: u64,
-    reordered: u64,
+    /// Number of packets.
+    pub received: u64,
+    /// Number of packets, duplicates not counted. The number wraps around at 2^32.
+    pub distinct: u32,
+    /// Number of skipped sequence numbers. A skipped packet that arrives later, but within the window, reduces this number by one.
+    pub gaps: u64,
+    /// Packets whose sequence number was received before, within the window.
+    pub duplicates: u64,
+    /// Packets that arrived after a newer one, within the window.
+    pub reordered: u64,
 }
 
 impl SequenceTracker {
@@ -76,31 +81,6 @@ impl SequenceTracker {
     /// The newest sequence number.
     pub fn newest(&self) -> Option<u32> {
         self.window.map(|(newest, _)| newest)
-    }
-
-    /// Number of packets.
-    pub fn received(&self) -> u64 {
-        self.received
-    }
-
-    /// Number of packets, duplicates not counted. The number wraps around at 2^32.
-    pub fn distinct(&self) -> u32 {
-        self.distinct
-    }
-
-    /// Number of skipped sequence numbers. A skipped packet that arrives later, but within the window, reduces this number by one.
-    pub fn gaps(&self) -> u64 {
-        self.gaps
-    }
-
-    /// Packets whose sequence number was received before, within the window.
-    pub fn duplicates(&self) -> u64 {
-        self.duplicates
-    }
-
-    /// Packets that arrived after a newer one, within the window.
-    pub fn reordered(&self) -> u64 {
-        self.reordered
     }
 }
 

@@ -167,7 +167,7 @@ impl StreamStats {
         let baseline = *self.rtt_baseline_ns.get_or_insert(round_trip_ns);
         let rtt = round_trip_ns.saturating_sub(baseline);
         self.rtt.record(rtt);
-        self.stalls.on_return(sent_at, round_trip_ns, self.jitter.estimate());
+        self.stalls.on_return(sent_at, round_trip_ns, self.jitter.estimate);
         let jitter = self.jitter.on_transit(round_trip_ns);
         self.history.on_round_trip(sent_at, rtt, jitter);
     }

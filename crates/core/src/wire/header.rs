@@ -10,8 +10,7 @@ pub const HEADER_LEN: usize = 12;
 /// The flag of a packet whose payload is sealed ([`crate::link`]).
 pub const FLAG_SEALED: u16 = 1;
 
-/// The protocol version.
-pub const PROTOCOL_VERSION: u8 = 1;
+const PROTOCOL_VERSION: u8 = 1;
 
 /// The type of a packet (header byte 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

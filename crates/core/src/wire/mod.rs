@@ -9,8 +9,9 @@ pub mod stun;
 
 use std::net::IpAddr;
 
-pub use header::{FLAG_SEALED, HEADER_LEN, Header, PROTOCOL_VERSION, Packet, PacketError, PacketType, parse_packet};
-pub use payload::{KeepaliveAction, LatencyInfo, PING_PAYLOAD_LEN, PingPayload, keepalive_action, loop_check};
+pub use header::{FLAG_SEALED, HEADER_LEN, Header, Packet, PacketError, PacketType, parse_packet};
+pub(crate) use payload::loop_check;
+pub use payload::{KeepaliveAction, LatencyInfo, PING_PAYLOAD_LEN, PingPayload, keepalive_action};
 
 /// Maximum payload of a UDP datagram over IPv4, in bytes.
 pub const MAX_UDP_PAYLOAD: usize = 65_507;

@@ -78,7 +78,7 @@ pub fn keepalive_action(payload: &[u8]) -> KeepaliveAction {
 
 /// A KEEPALIVE that only an echo server returns, because clients do not answer loop checks, and no other host has the token. Its halves are the
 /// sequence number and the timestamp, so that the packet is the shortest possible KEEPALIVE, only a header.
-pub fn loop_check(token: u64) -> [u8; HEADER_LEN] {
+pub(crate) fn loop_check(token: u64) -> [u8; HEADER_LEN] {
     Header::new(PacketType::Keepalive, (token >> 32) as u32, token as u32).to_bytes()
 }
 

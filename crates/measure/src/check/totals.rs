@@ -171,11 +171,11 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Vec<Evidence>, Vec
         skip("LATENCY_INFO", rules, "none was received".to_owned());
     }
 
-    let (distinct, lost) = (u64::from(sequences.distinct()), sequences.gaps());
+    let (distinct, lost) = (u64::from(sequences.distinct), sequences.gaps);
     let shares = [
         (Id::Loss, lost, distinct + lost, "all packets", "missing"),
-        (Id::Reordering, sequences.reordered(), distinct, "ascending sequences", "late"),
-        (Id::Duplicates, sequences.duplicates(), *packets, "each once", "twice"),
+        (Id::Reordering, sequences.reordered, distinct, "ascending sequences", "late"),
+        (Id::Duplicates, sequences.duplicates, *packets, "each once", "twice"),
     ];
     if distinct + lost < MIN_PACKETS {
         let rules = &[Id::Loss, Id::Reordering, Id::Duplicates];

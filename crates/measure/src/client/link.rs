@@ -1,7 +1,7 @@
 //! The client's end of an encrypted link, as today's jamjam client implements it: the key exchange, its timers, and what is accepted.
 //!
 //! This state machine is written from the specification of the client and shares no code with that of the server
-//! ([`jamjam_core::link::Session`]), so that a misunderstanding in one of them does not hide in the other. What both use, the functions that
+//! (`session.rs` in `jamjam_core::link`), so that a misunderstanding in one of them does not hide in the other. What both use, the functions that
 //! derive keys and seal and open packets, is verified with golden datagrams of independent programs. A packet is sealed when it is sent, with
 //! a counter that is never used again.
 

@@ -54,7 +54,6 @@ pub(super) struct LiveCounts {
 }
 
 impl LiveCounts {
-    /// Counts the next packet.
     pub(super) fn count(&mut self, is_known: bool, is_lost: bool) {
         self.next += 1;
         self.known += u64::from(is_known);

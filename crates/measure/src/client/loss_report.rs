@@ -23,13 +23,12 @@ const RETRANSMIT_INTERVAL: Duration = Duration::from_millis(200);
 const MAX_REQUESTS: u32 = 3;
 
 /// Time after the first request until a query is abandoned.
-pub const LOSS_REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+const LOSS_REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Interval of the queries during the run. Each time that there are [`MAX_SAMPLES`] samples, every other one is removed and the interval
 /// doubles.
 const QUERY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Maximum number of stored samples.
 const MAX_SAMPLES: usize = 600;
 
 /// Packet counts of the client and of the server at one moment of the run. The array index is a `StreamKind`.
@@ -68,25 +67,21 @@ impl LossReport {
     /// intervals, the losses of the earliest ones are taken; if one of these intervals has excluded packets, none of them is known, because
     /// the server may not have received excluded packets either.
     pub fn lost_upstream_by_interval(&self, stream: usize, history: &History) -> Vec<Option<u64>> {
-        let intervals = history.intervals();
+        let intervals = &history.intervals;
         let mut assigned = vec![Some(0); intervals.len()];
-        let mut end = 0;
-        let ends: Vec<u64> = intervals
-            .iter()
-            .map(|interval| {
-                end += interval.sent;
-                end
-            })
-            .collect();
+        let sent = intervals.iter().scan(0, |end, interval| {
+            *end += interval.sent;
+            Some(*end)
+        });
+        let ends: Vec<u64> = sent.collect();
         // A packet that was on its way during a query seems to be lost until the next sample. The number of lost packets is therefore at most
         // that of any later sample.
         let mut missing = u64::MAX;
-        let mut totals: Vec<(u64, u64)> = Vec::with_capacity(self.samples.len());
-        for sample in self.samples.iter().rev() {
-            let sent = sample.sent[stream];
-            missing = missing.min(missing_packets(sent, sample.received[stream]));
-            totals.push((sent, missing));
-        }
+        let total = |sample: &CountSample| {
+            missing = missing.min(missing_packets(sample.sent[stream], sample.received[stream]));
+            (sample.sent[stream], missing)
+        };
+        let totals: Vec<(u64, u64)> = self.samples.iter().rev().map(total).collect();
         let (mut covered, mut previous) = (0, 0);
         for (sent, total) in totals.into_iter().rev() {
             let mut remaining = total - previous;
@@ -167,7 +162,6 @@ impl LossReportRequester {
         }
     }
 
-    /// Whether the server reports its pauses.
     pub(super) fn reports_pauses(&self) -> bool {
         self.baseline.response.is_some_and(|response| response.server.is_some())
     }

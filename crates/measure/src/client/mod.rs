@@ -35,7 +35,7 @@ pub use hosts::{PauseResults, ServerResults};
 pub use link::{LinkConfig, LinkFailure, LinkResults, LinkSigning};
 pub use live_figures::{LiveFigures, UnfinishedResults};
 pub use live_snapshot::LiveSnapshot;
-pub use loss_report::{CountSample, LOSS_REPORT_TIMEOUT, LossReport};
+pub use loss_report::{CountSample, LossReport};
 pub use moqt::FrameTracker;
 pub use prober::{ProbeConfig, ProbeWorkload, Prober};
 pub use replay::{ReplayError, StreamCounts, replay};
@@ -48,7 +48,6 @@ pub use results::{
 };
 pub use run::{ClientNode, Workload, WorkloadStep};
 pub use run_config::RunConfig;
-pub use schedule::Schedule;
 pub use sender::{AudioSender, AudioStreamConfig, AudioWorkload, PayloadSource, SourcePoll};
 pub use sent_packets::{PacketTracker, SENT_PACKETS_CAPACITY};
 pub use stream_kind::StreamKind;

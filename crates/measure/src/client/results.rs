@@ -216,7 +216,7 @@ impl RunResults {
         // An interrupted run has packets in flight, and a pause leaves excluded ones. The samples during the run show the direction of the
         // losses at other times.
         let by_interval = loss_report.lost_upstream_by_interval(kind as usize, &stream.history);
-        let known = by_interval.iter().zip(stream.history.intervals());
+        let known = by_interval.iter().zip(&stream.history.intervals);
         let known = known.filter_map(|(upstream, interval)| Some([(*upstream)?, interval.lost - (*upstream)?]));
         let sum = known.fold([0, 0], |sum, next| [sum[0] + next[0], sum[1] + next[1]]);
         Some(sum).filter(|sum| *sum != [0, 0])

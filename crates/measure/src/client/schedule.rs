@@ -16,7 +16,7 @@ pub(super) fn overdue(due: Time, now: Time, interval: Duration) -> Option<Durati
 /// Deadlines at a constant rate. Each is computed from the start of the schedule, so that rounding errors do not accumulate and a packet that
 /// is a little late does not shift later deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Schedule {
+pub(super) struct Schedule {
     start: Time,
     /// Nanoseconds per step, as a fraction.
     numerator: u64,
@@ -28,23 +28,23 @@ impl Schedule {
     ///
     /// # Panics
     /// If `sample_rate` is 0.
-    pub(crate) fn from_sample_rate(start: Time, sample_rate: u32) -> Self {
+    pub(super) fn from_sample_rate(start: Time, sample_rate: u32) -> Self {
         assert!(sample_rate > 0, "the sample rate must not be 0");
         Self { start, numerator: NANOS_PER_SECOND, denominator: u64::from(sample_rate) }
     }
 
     /// One step is `interval_ns` nanoseconds.
-    pub(crate) fn from_interval(start: Time, interval_ns: u64) -> Self {
+    pub(super) fn from_interval(start: Time, interval_ns: u64) -> Self {
         Self { start, numerator: interval_ns, denominator: 1 }
     }
 
     /// Makes all deadlines later by `time`.
-    pub fn delay(&mut self, time: Duration) {
+    pub(super) fn delay(&mut self, time: Duration) {
         self.start += time;
     }
 
     /// Deadline of step `step`, rounded down to a nanosecond; saturates at the maximum [`Time`].
-    pub fn due(&self, step: u64) -> Time {
+    pub(super) fn due(&self, step: u64) -> Time {
         let offset = u128::from(step) * u128::from(self.numerator) / u128::from(self.denominator);
         Time::from_nanos(self.start.as_nanos().saturating_add(u64::try_from(offset).unwrap_or(u64::MAX)))
     }
@@ -72,12 +72,10 @@ impl RequestSchedule {
         Self { count, interval, schedule: Schedule::from_interval(Time::ZERO, 0), passed: 0, is_blocked: false }
     }
 
-    /// Starts the schedule at `now`.
     pub(super) fn start(&mut self, now: Time) {
         self.schedule = Schedule::from_interval(now, saturating_nanos(self.interval));
     }
 
-    /// Whether requests remain.
     pub(super) fn has_unsent(&self) -> bool {
         self.count.is_none_or(|count| self.passed < count)
     }

@@ -67,12 +67,10 @@ impl PacketTracker {
         Self { config, streams, pacing, hosts, schedule, last_lateness_ns, stray: 0, readiness_sequences, observer }
     }
 
-    /// The sent packets of a stream.
     pub(super) fn stream(&self, kind: StreamKind) -> &SentPackets {
         &self.streams[kind as usize]
     }
 
-    /// Sequence number of the next packet of a stream.
     pub(super) fn next_sequence(&self, kind: StreamKind) -> u32 {
         self.stream(kind).next_sequence()
     }
@@ -299,17 +297,14 @@ impl SentPackets {
         self.first_reply_timeout = self.first_reply_timeout.map(|_| delay);
     }
 
-    /// Index of the next packet.
     pub(super) fn next_index(&self) -> u64 {
         self.first_index + self.packets.len() as u64
     }
 
-    /// Sequence number of the next packet.
     pub(super) fn next_sequence(&self) -> u32 {
         self.sequence_of(self.next_index())
     }
 
-    /// Whether any packet was sent.
     pub(super) fn has_sent(&self) -> bool {
         self.last_sent.is_some()
     }
@@ -346,7 +341,6 @@ impl SentPackets {
         if is_excluded { FinalOutcome::Excluded } else { FinalOutcome::Lost }
     }
 
-    /// Records a reply.
     fn on_received(&mut self, reply: ReceivedReply<'_>, hosts: &Hosts, observer: &mut dyn PacketObserver) {
         // There is no reply to a packet that was not sent, or not yet.
         let is_sent = |position: &usize| {

@@ -92,7 +92,7 @@ figures! {
         rtt_max_us: Option<f64> = rtt.and_then(|rtt| rtt.max()).map(micros);
         rtt_histogram: Vec<HistogramBarFigures> =
             rtt.map_or_else(Vec::new, |rtt| rtt.histogram.bars(MAX_HISTOGRAM_BARS, rtt.offset).into_iter().map(Into::into).collect());
-        jitter_count: u64 = stream.jitter.count();
+        jitter_count: u64 = stream.jitter.count;
         jitter_mean_us: Option<f64> = stream.jitter.mean().map(rounded_micros);
         jitter_max_us: Option<f64> = stream.jitter.max().map(rounded_micros);
         burst_lengths: [u64; BURST_LENGTH_BUCKETS] = stream.loss_bursts.lengths;

@@ -78,8 +78,8 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
     suite.add_test_case(case(&name, replies, replies_received(report), ""));
     suite.add_test_case(case(&name, "payload intact", payload_intact(report), ""));
     for limit in &report.limits {
-        let allowed = limit.allowed_text();
-        let measured = format!("{}, maximum {allowed}{}", limit.measured_text(), limit.note_text());
+        let [allowed, measured, note] = limit.texts();
+        let measured = format!("{measured}, maximum {allowed}{note}");
         let (outcome, output) =
             if limit.passed { (Outcome::Passed, &*measured) } else { (failed("limit exceeded", measured.clone()), "") };
         suite.add_test_case(case(&name, &format!("{} {allowed}", limit.option()), outcome, output));

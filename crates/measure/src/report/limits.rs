@@ -72,7 +72,7 @@ pub struct LimitResult {
     /// The figure that was compared, by its JSON name.
     pub figure: &'static str,
     /// The unit of `allowed` and `measured`: `ratio` or `us`.
-    pub unit: Unit,
+    pub(super) unit: Unit,
     /// The maximum.
     pub allowed: f64,
     /// The value of the figure; `None` without data.
@@ -100,19 +100,11 @@ impl LimitResult {
         }
     }
 
-    /// `1 %`, `5.000 ms`.
-    pub(super) fn allowed_text(&self) -> String {
-        self.unit.format(self.allowed)
-    }
-
-    /// `0.5 %`, `no data`.
-    pub(super) fn measured_text(&self) -> String {
-        self.measured.map_or_else(|| "no data".to_owned(), |measured| self.unit.format(measured))
-    }
-
-    /// ` (note)`, with a leading space, or an empty text.
-    pub(super) fn note_text(&self) -> String {
-        self.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"))
+    /// What is allowed, what was measured (`5.000 ms`, `no data`), and ` (note)`, with a leading space, or an empty text.
+    pub(super) fn texts(&self) -> [String; 3] {
+        let measured = self.measured.map_or_else(|| "no data".to_owned(), |measured| self.unit.format(measured));
+        let note = self.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
+        [self.unit.format(self.allowed), measured, note]
     }
 }
 
@@ -335,6 +327,6 @@ fn damage_reason(labels: StreamLabels, stream: &StreamStats) -> Option<String> {
 }
 
 fn exceeded_limit(limit: &LimitResult) -> String {
-    let (label, allowed) = (limit.label(), limit.allowed_text());
-    format!("{label} {allowed} exceeded: {}{}", limit.measured_text(), limit.note_text())
+    let [allowed, measured, note] = limit.texts();
+    format!("{} {allowed} exceeded: {measured}{note}", limit.label())
 }

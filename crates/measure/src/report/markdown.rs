@@ -34,8 +34,7 @@ fn limits(report: &Report) -> String {
     }
     let mut table = "| limit | allowed | measured | result |\n| --- | ---: | ---: | --- |\n".to_owned();
     for limit in &report.limits {
-        let [allowed, measured, note] = [limit.allowed_text(), limit.measured_text(), limit.note_text()];
-        let [allowed, measured, note] = [allowed, measured, note].map(|text| escape(&text));
+        let [allowed, measured, note] = limit.texts().map(|text| escape(&text));
         let result = if limit.passed { "met" } else { "**exceeded**" };
         // Writing to a string cannot fail.
         _ = writeln!(table, "| `{}` | {allowed} | {measured} | {result}{note} |", limit.label());

@@ -15,7 +15,7 @@ use jamjam_signaling::Dialect;
 /// The unit of a figure that is compared with a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Unit {
+pub(super) enum Unit {
     /// A ratio, 0 to 1.
     Ratio,
     /// A time in microseconds.
@@ -221,7 +221,7 @@ impl StreamLabels {
 
 /// The round trips of one stream in nanoseconds.
 #[derive(Clone, Copy, Debug)]
-pub struct RoundTrip<'a> {
+pub(super) struct RoundTrip<'a> {
     /// The measured round trips, each minus a baseline.
     pub(super) histogram: &'a Histogram,
     /// Added to each value of `histogram` to restore the baseline. For AUDIO, `RoundTrip::of` also subtracts the server delay from this

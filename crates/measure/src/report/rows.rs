@@ -10,7 +10,6 @@ use crate::client::SentImpairment;
 use Level::{Full, Short};
 use jamjam_core::stats::MIN_DRIFT_SECONDS;
 
-/// One row.
 pub(super) struct Row {
     pub(super) label: &'static str,
     /// One cell for each stream that was sent. Below the table of streams, a row has a single cell.
@@ -73,7 +72,6 @@ impl StreamTable<'_> {
     }
 }
 
-/// The table of streams.
 pub(super) fn stream_rows(report: &Report) -> Vec<Row> {
     let streams = report.streams.iter().map(|(_, stream)| stream).collect();
     let mut table = StreamTable { streams, rows: Vec::new() };

@@ -14,7 +14,6 @@ use super::quantities::{self, format_count, format_time};
 use super::rows::{self, Level, Row};
 use crate::client::RunKind;
 
-/// Width of the column of labels.
 const LABEL_WIDTH: usize = 20;
 /// Width of a stream's column: the length of the longest heading, `LATENCY_PING`, plus two spaces.
 const COLUMN_WIDTH: usize = 14;
@@ -195,9 +194,9 @@ fn buffer_table(table: &JitterBufferTable) -> String {
 }
 
 fn limit(result: &LimitResult, style: Style) -> String {
-    let (label, allowed, measured) = (result.label(), result.allowed_text(), result.measured_text());
+    let [allowed, measured, note] = result.texts();
     let end = if result.passed { style.good("met") } else { style.bad("exceeded") };
-    format!("limit {label} {allowed}: {measured}, {end}{}\n", result.note_text())
+    format!("limit {} {allowed}: {measured}, {end}{note}\n", result.label())
 }
 
 /// What the run means for a musician, with the assumptions.

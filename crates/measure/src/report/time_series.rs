@@ -14,11 +14,11 @@ const WORST_SECONDS: u64 = 10;
 figures! {
     /// The evaluated stream over time. `TimeSeries::new` adds the direction of loss and the worst ten seconds.
     TimeSeries from (run, history): (&RunResults, &History) [
-        let interval_s = history.interval_ns() / NANOS_PER_SECOND;
+        let interval_s = history.interval_ns / NANOS_PER_SECOND;
         let figures = |(index, interval): (usize, &Interval)| (run, index as u64 * interval_s, interval).into();
     ] {
         interval_s: u64 = interval_s;
-        intervals: Vec<IntervalFigures> = history.intervals().iter().enumerate().map(figures).collect();
+        intervals: Vec<IntervalFigures> = history.intervals.iter().enumerate().map(figures).collect();
         worst_ten_seconds: Option<WorstSeconds> = None;
     }
 
@@ -90,13 +90,13 @@ impl WorstSeconds {
 
 /// Number of intervals in ten seconds.
 fn window_length(history: &History) -> usize {
-    (WORST_SECONDS * NANOS_PER_SECOND / history.interval_ns()).max(1) as usize
+    (WORST_SECONDS * NANOS_PER_SECOND / history.interval_ns).max(1) as usize
 }
 
 /// The start in seconds and the sum of the window with the highest loss or, among these, the highest p99; `None` if the run is shorter than two
 /// windows.
 fn worst_window(history: &History) -> Option<(u64, Interval)> {
-    let (intervals, length) = (history.intervals(), window_length(history));
+    let (intervals, length) = (&history.intervals, window_length(history));
     if intervals.len() < 2 * length {
         return None;
     }
@@ -104,7 +104,7 @@ fn worst_window(history: &History) -> Option<(u64, Interval)> {
     let key = |window: &Interval| (loss_ratio(window), window.rtt_percentile(0.99));
     // Of equal windows, the first one is the worst.
     let (index, worst) = windows.reduce(|worst, next| if key(&next.1) > key(&worst.1) { next } else { worst })?;
-    Some((index as u64 * history.interval_ns() / NANOS_PER_SECOND, worst))
+    Some((index as u64 * history.interval_ns / NANOS_PER_SECOND, worst))
 }
 
 fn loss_ratio(window: &Interval) -> f64 {

@@ -48,7 +48,6 @@ impl Concealment {
         }
     }
 
-    /// Starts a block.
     pub(super) fn start_block(&mut self) {
         let kept = self.fade_out_frames * self.channels;
         self.frames.copy_within(self.end - kept..self.end, 0);

@@ -226,7 +226,6 @@ impl DelayController {
         self.evaluate_next = true;
     }
 
-    /// Evaluates a completed window.
     fn evaluate(&mut self, window: ObservationWindow) -> Option<Adjustment> {
         let depth = window.depth()?;
         self.previous_min_delay = window.min_packet_delay;
@@ -260,7 +259,6 @@ impl DelayController {
         Some(Adjustment::Speed(1.0 + speed.clamp(-max, max) / self.rate))
     }
 
-    /// The current jitter allowance.
     pub(super) fn jitter_allowance(&self) -> Duration {
         Duration::from_secs_f64(self.jitter_allowance)
     }

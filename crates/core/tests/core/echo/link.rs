@@ -11,10 +11,10 @@ use test_support::logged::logged;
 use test_support::node_driver::{MS, deliver, deliver_batch, poll};
 use test_support::recording_sink::RecordingSink;
 
-use jamjam_core::echo::{EchoConfig, EchoServer, LinkConfig, LinkPolicy};
+use jamjam_core::echo::{DropReason, EchoConfig, EchoServer, LinkConfig, LinkPolicy};
 use jamjam_core::impairment::Impairment;
 use jamjam_core::link::LinkKey;
-use jamjam_core::node::{Node, SendStatus, Transmit, TransmitSink};
+use jamjam_core::node::{Node, SendStatus};
 use jamjam_core::stats::Counter;
 use jamjam_core::time::Time;
 use serde_json::Value;
@@ -124,7 +124,7 @@ fn invalid_keys_get_no_answer_and_are_counted() {
     assert!(payloads.len() >= 10);
     for (at, payload) in (1..).zip(&payloads) {
         assert_eq!(exchange(&mut echo, at * 6 * SECOND, client_address(1), &control(payload)), Vec::<Vec<u8>>::new());
-        assert_eq!(echo.counters().dropped_key_exchange.get(), at, "{payload:02x?}");
+        assert_eq!(echo.counters().dropped(DropReason::KeyExchange).get(), at, "{payload:02x?}");
     }
 }
 
@@ -164,33 +164,20 @@ fn sealed_replies_leave_from_the_address_that_was_spoken_to() {
     }
 }
 
-/// Returns these results, then accepts everything. Records what was offered.
-struct Offered(Vec<SendStatus>, Vec<Vec<u8>>);
-
-impl TransmitSink for Offered {
-    fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
-        self.1.push(transmit.contents.to_vec());
-        if self.0.is_empty() { SendStatus::Sent } else { self.0.remove(0) }
-    }
-
-    fn max_segments(&self, _: usize) -> usize {
-        16
-    }
-}
-
 #[test]
 fn reply_that_would_block_is_offered_again_with_the_same_bytes() {
     let (mut echo, mut client, from) = connected(10);
     for sequence in 0..2 {
         deliver(&mut echo, MS, from, &client.seal(AUDIO, sequence, 0, &[1; 64]));
     }
-    let mut sink = Offered(vec![SendStatus::WouldBlock], Vec::new());
+    let mut sink = RecordingSink::new();
+    sink.plan = [SendStatus::WouldBlock].into();
     echo.poll_transmit(Time::from_millis(11), &mut sink);
     // Meanwhile, a KEEPALIVE arrives, whose reply overtakes the blocked audio.
     deliver(&mut echo, 12 * MS, from, &client.seal(KEEPALIVE, 3, 0, b""));
-    sink.0 = vec![SendStatus::Sent, SendStatus::GsoUnsupported];
+    sink.plan = [SendStatus::Sent, SendStatus::GsoUnsupported].into();
     echo.poll_transmit(Time::from_millis(12), &mut sink);
-    let Offered(_, offered) = sink;
+    let offered = sink.offered;
     assert_eq!(offered.len(), 5);
     assert_eq!((&offered[0], offered[3..].concat()), (&offered[2], offered[0].clone()));
     let mut opened = [1, 3, 4].map(|index| client.open(&offered[index]).expect("open").1);
@@ -245,7 +232,7 @@ fn new_link_from_the_same_port_starts_cleanly_once_it_is_proven() {
     let sequences: Vec<u32> =
         replies.iter().map(|reply| new.open(reply).expect("sealed with the new keys").1).collect();
     assert_eq!(sequences, (0..10).collect::<Vec<u32>>());
-    assert_eq!((echo.counters().dropped_old_link.get(), echo.counters().dropped_not_opened.get()), (6, 1));
+    assert_eq!((echo.counters().dropped_old_link.get(), echo.counters().dropped(DropReason::NotOpened).get()), (6, 1));
 }
 
 #[test]
@@ -256,7 +243,7 @@ fn plain_audio_in_the_delay_line_does_not_reach_an_encrypted_link() {
     connect(&mut echo, 500 * MS, from);
     assert_eq!(poll(&mut echo, 2 * SECOND), Vec::<Vec<u8>>::new());
     assert_eq!(exchange(&mut echo, 2 * SECOND, from, &plain), Vec::<Vec<u8>>::new());
-    assert_eq!((echo.counters().dropped_old_link.get(), echo.counters().dropped_plain.get()), (1, 1));
+    assert_eq!((echo.counters().dropped_old_link.get(), echo.counters().dropped(DropReason::Plain).get()), (1, 1));
 }
 
 #[test]
@@ -317,7 +304,11 @@ fn only_audio_that_opens_counts_as_audio_of_the_client() {
         }
     }
     let counters = echo.counters();
-    let drops = [&counters.dropped_replayed, &counters.dropped_not_opened, &counters.dropped_plain];
+    let drops = [
+        counters.dropped(DropReason::Replayed),
+        counters.dropped(DropReason::NotOpened),
+        counters.dropped(DropReason::Plain),
+    ];
     assert_eq!(drops.map(Counter::get), [3, 6, 3]);
     assert_eq!(request_counts(&mut echo, 2 * SECOND, from).map(|(_, [audio, ..])| audio), Some(3));
 
@@ -335,7 +326,7 @@ fn control_with_another_header_is_dropped() {
         let mut changed = control.clone();
         changed[index] = 1;
         assert_eq!(exchange(&mut echo, 0, client_address(1), &changed), Vec::<Vec<u8>>::new());
-        assert_eq!(echo.counters().dropped_key_exchange.get(), drops);
+        assert_eq!(echo.counters().dropped(DropReason::KeyExchange).get(), drops);
     }
     let answers = [1, 2].map(|number| exchange(&mut echo, 0, client_address(number), &control));
     assert_eq!(answers.each_ref().map(Vec::len), [2, 2]);
@@ -373,7 +364,7 @@ fn session_ends_after_30_s_and_the_same_key_then_gets_another_answer() {
     poll(&mut echo, 61 * SECOND);
     assert_eq!((echo.counters().links.get(), echo.next_deadline()), (0, None));
     assert_eq!(exchange(&mut echo, 61 * SECOND, from, &client.seal(KEEPALIVE, 0, 0, b"")), Vec::<Vec<u8>>::new());
-    assert_eq!(echo.counters().dropped_no_keys.get(), 1);
+    assert_eq!(echo.counters().dropped(DropReason::NoKeys).get(), 1);
     assert_ne!(exchange(&mut echo, 61 * SECOND, from, &control)[0], first[0]);
 }
 
@@ -442,7 +433,10 @@ fn require_policy_echoes_only_audio_that_opens() {
         deliver(&mut echo, 0, from, &[&link_client::header(AUDIO, 1, 0, flags)[..], &[1; 64]].concat());
     }
     assert_eq!(poll(&mut echo, SECOND), Vec::<Vec<u8>>::new());
-    assert_eq!((echo.counters().dropped_plain.get(), echo.counters().dropped_no_keys.get()), (1, 1));
+    assert_eq!(
+        (echo.counters().dropped(DropReason::Plain).get(), echo.counters().dropped(DropReason::NoKeys).get()),
+        (1, 1)
+    );
     let mut client = connect(&mut echo, SECOND, from);
     deliver(&mut echo, SECOND, from, &client.seal(AUDIO, 0, 0, &[1; 64]));
     assert_eq!(poll(&mut echo, 2 * SECOND).len(), 1);
@@ -474,10 +468,13 @@ fn other_sealed_packets_are_opened_and_counted() {
         assert_eq!(exchange(&mut echo, 0, from, &client.seal(kind, 0, 0, payload)), Vec::<Vec<u8>>::new());
     }
     let counters = echo.counters();
-    assert_eq!((counters.ignored.get(), counters.latency_infos.get(), counters.dropped_payload.get()), (2, 1, 2));
+    assert_eq!(
+        (counters.ignored.get(), counters.latency_infos.get(), counters.dropped(DropReason::Payload).get()),
+        (2, 1, 2)
+    );
     let keepalive = link_client::header(KEEPALIVE, 0, 0, 0);
     assert_eq!(exchange(&mut echo, 0, from, &keepalive), Vec::<Vec<u8>>::new());
-    assert_eq!(counters.dropped_plain.get(), 1);
+    assert_eq!(counters.dropped(DropReason::Plain).get(), 1);
 }
 
 #[test]

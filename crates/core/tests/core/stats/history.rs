@@ -79,11 +79,11 @@ fn history_equals_a_naive_computation_in_every_simulation() {
         let length =
             (0..20).map(|power| SECOND << power).find(|length| span / length < MAX_INTERVALS as u64).expect("a length");
         coarse += u64::from(length > SECOND);
-        assert_eq!(history.interval_ns(), length, "seed {seed}");
+        assert_eq!(history.interval_ns, length, "seed {seed}");
         let index_of = |sent_at: u64| ((sent_at - origin) / length) as usize;
-        assert_eq!(history.intervals().len(), index_of(origin + span) + 1, "seed {seed}");
+        assert_eq!(history.intervals.len(), index_of(origin + span) + 1, "seed {seed}");
 
-        let count = history.intervals().len();
+        let count = history.intervals.len();
         let mut jitter: Vec<Vec<f64>> = vec![Vec::new(); count];
         let mut round_trips: Vec<Vec<i64>> = vec![Vec::new(); count];
         let (mut estimate, mut previous) = (0.0, None);
@@ -104,7 +104,7 @@ fn history_equals_a_naive_computation_in_every_simulation() {
             outcomes[index_of(packet.sent_at)].push((packet.outcome, if is_in_flight { 0 } else { burst }));
         }
 
-        for (index, interval) in history.intervals().iter().enumerate() {
+        for (index, interval) in history.intervals.iter().enumerate() {
             let (own, rtts) = (&outcomes[index], &mut round_trips[index]);
             let count = |outcome| own.iter().filter(|(other, _)| *other == outcome).count() as u64;
             rtts.sort_unstable();

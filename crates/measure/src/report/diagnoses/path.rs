@@ -161,7 +161,7 @@ fn large_packets(run: &RunResults) -> Option<Diagnosis> {
 
 fn outage(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Diagnosis> {
     let outage = long_outage(stream)?;
-    let started_at = stream.history.started_at().unwrap_or(Time::ZERO);
+    let started_at = stream.history.started_at.unwrap_or(Time::ZERO);
     let [start, end] = [outage.started_at, outage.ended_at].map(|at| at.signed_nanos_since(started_at));
     let is_last = stream.loss_bursts.is_last(outage);
     let address_changed = run.host_timing.as_ref().is_some_and(|host| !host.address_changes.is_empty());

@@ -51,8 +51,7 @@ pub(super) fn limits(report: &Report) -> String {
         return String::new();
     }
     let rows = report.limits.iter().map(|limit| {
-        let [allowed, measured, note] = [limit.allowed_text(), limit.measured_text(), limit.note_text()];
-        let [allowed, measured, note] = [allowed, measured, note].map(|text| escape_html(&text));
+        let [allowed, measured, note] = limit.texts().map(|text| escape_html(&text));
         let result = if limit.passed { "met" } else { "<strong class=\"bad\">exceeded</strong>" };
         row(&format!("<code>{}</code>", limit.label()), [allowed, measured, format!("{result}{note}")])
     });

@@ -253,7 +253,7 @@ impl<'a> Outbox<'a> {
     fn raw(&mut self, hex: &str, reason: &str) {
         if !hex.is_empty() {
             let bytes = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
-            let reason = DropReason::ALL.iter().find(|(_, name)| *name == reason).map(|(reason, _)| *reason);
+            let reason = DropReason::ALL.into_iter().map(|(one, ..)| one).find(|one| one.name() == reason);
             self.push(bytes, false, reason);
         }
     }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use test_support::link_client::{self, AUDIO, CONTROL, KEEPALIVE, LATENCY_PING, LATENCY_PONG, LinkClient};
 use test_support::link_vectors::{bytes, key, list, vectors};
 use test_support::node_driver::{MS, deadline, deliver, header, peer, poll};
+use test_support::recording_sink::RecordingSink;
 
 use jamjam_core::link::LinkKey;
-use jamjam_core::node::{Node, SendStatus, Transmit, TransmitSink};
+use jamjam_core::node::{Node, SendStatus};
 use jamjam_core::time::Time;
 use jamjam_measure::client::{
     ClientNode, LinkConfig, LinkFailure, LinkResults, LinkSigning, ProbeConfig, ProbeWorkload, Prober, RunResults,
@@ -288,53 +289,26 @@ fn flood_of_pings_while_the_socket_is_full_is_bounded() {
     assert_eq!(pongs, 64);
 }
 
-/// Records what is offered, and accepts only some of it.
-#[derive(Default)]
-struct BusySocket {
-    offered: Vec<Vec<u8>>,
-    accepted: Vec<Vec<u8>>,
-    /// Refuses the next offers.
-    busy: usize,
-}
-
-impl TransmitSink for BusySocket {
-    fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
-        self.offered.push(transmit.contents.to_vec());
-        if self.busy > 0 {
-            self.busy -= 1;
-            return SendStatus::WouldBlock;
-        }
-        self.accepted.push(transmit.contents.to_vec());
-        SendStatus::Sent
-    }
-
-    fn max_segments(&self, _: usize) -> usize {
-        64
-    }
-}
-
 #[test]
 fn packet_that_the_socket_refuses_is_offered_again_with_the_same_bytes() {
     let (mut node, mut server) = settled();
-    let mut socket = BusySocket { busy: 1, ..BusySocket::default() };
+    let mut socket = RecordingSink::new();
+    socket.plan = [SendStatus::WouldBlock].into();
     // CONTROL and the sealed KEEPALIVE of the link precede AUDIO. LATENCY_INFO and LATENCY_PING follow.
     node.poll_transmit(Time::from_nanos(0), &mut socket);
-    assert_eq!(socket.accepted, Vec::<Vec<u8>>::new());
+    assert_eq!(socket.sent, []);
     node.poll_transmit(Time::from_nanos(0), &mut socket);
-    socket.busy = 3;
+    socket.plan = [SendStatus::WouldBlock; 3].into();
     for now in [10, 11, 12, 13] {
         node.poll_transmit(Time::from_nanos(now * MS), &mut socket);
     }
-    let offered: HashSet<&Vec<u8>> = socket.offered.iter().collect();
-    assert_eq!((offered.len(), socket.accepted.len()), (6, 6));
-    let counters: Vec<Option<u64>> = socket
-        .accepted
-        .iter()
-        .filter(|datagram| datagram[1] != CONTROL)
-        .map(|datagram| server.counter_of(datagram))
-        .collect();
+    let offered: HashSet<Vec<u8>> = socket.offered.iter().cloned().collect();
+    let accepted = socket.take();
+    assert_eq!((offered.len(), accepted.len()), (6, 6));
+    let counters: Vec<Option<u64>> =
+        accepted.iter().filter(|datagram| datagram[1] != CONTROL).map(|datagram| server.counter_of(datagram)).collect();
     assert_eq!(counters, [0, 1, 2, 3, 4].map(Some));
-    assert!(server.open(&socket.accepted[3]).is_some());
+    assert!(server.open(&accepted[3]).is_some());
 }
 
 #[test]

@@ -70,11 +70,7 @@ fn waiting_prober(wait_for: u64) -> Prober {
 fn wait_sends_ten_keepalives_a_second_and_times_out() {
     let mut node = waiting_prober(1_000);
     let start = 7 * MS;
-    let (mut now, mut readiness_packets) = (start, Vec::new());
-    while let Some(next) = deadline(&node).filter(|next| *next < 10_000 * MS) {
-        now = now.max(next);
-        readiness_packets.extend(poll(&mut node, now).into_iter().map(|bytes| (now, bytes)));
-    }
+    let readiness_packets = follow(&mut node, start, 10_000 * MS);
     let expected = |n: u32| (start + u64::from(n) * 100 * MS, header(4, 0x8000_0000 + n, 0));
     assert_eq!(readiness_packets, (0..10).map(expected).collect::<Vec<_>>());
     assert!(node.is_finished());

@@ -162,7 +162,7 @@ fn audio(run: &RunResults, planned: u64) -> &StreamStats {
         assert_eq!(sent, returned + damaged + lost + excluded + in_flight);
         assert_eq!(stream.rtt.count(), returned);
         let sum =
-            |part: fn(&jamjam_core::stats::Interval) -> u64| stream.history.intervals().iter().map(part).sum::<u64>();
+            |part: fn(&jamjam_core::stats::Interval) -> u64| stream.history.intervals.iter().map(part).sum::<u64>();
         let parts =
             [sum(|part| part.sent), sum(|part| part.returned), sum(|part| part.lost), sum(|part| part.excluded)];
         assert_eq!(parts, [sent, returned, lost, excluded]);
