@@ -20,11 +20,11 @@ use std::fmt;
 use thiserror::Error;
 
 #[cfg(feature = "mic")]
-pub(crate) use devices::{SelectedDevice, list_devices, select_device};
+pub(crate) use devices::{list_devices, select_device};
 #[cfg(feature = "mic")]
 pub(crate) use microphone::Microphone;
 #[cfg(not(feature = "mic"))]
-pub(crate) use no_devices::{Microphone, SelectedDevice, Speaker, SpeakerObserver, list_devices, select_device};
+pub(crate) use no_devices::{Microphone, Speaker, SpeakerObserver, list_devices, select_device};
 #[cfg(feature = "mic")]
 pub(crate) use speaker::{Speaker, SpeakerObserver};
 
