@@ -23,9 +23,8 @@ const HEADING: &str = "Returned audio";
 /// The default size of the device buffer is at least this number of frames.
 const MIN_DEVICE_BUFFER_FRAMES: u32 = 256;
 
-/// Playback options.
 #[derive(clap::Args)]
-pub struct PlaybackArgs {
+pub(crate) struct PlaybackArgs {
     /// Play the returned audio on an output device
     ///
     /// If you also send from a microphone, wear headphones to avoid feedback. DEVICE is a number or a unique part of a name from
@@ -60,7 +59,7 @@ fn parse_jitter_buffer(text: &str) -> Result<OrAuto, String> {
 impl PlaybackArgs {
     /// Opens the device for --play and prints its format. The device plays silence until the audio of the first returned packet is due.
     /// `device_buffer` is the size of the device buffer from the options.
-    pub fn start(
+    pub(crate) fn start(
         &self,
         form: AudioStreamConfig,
         device_buffer: Option<u32>,
@@ -81,7 +80,7 @@ impl PlaybackArgs {
 }
 
 /// Waits for the end of the playback and adds its statistics to the run.
-pub fn finish_playback(speaker: Option<Speaker>, finished: &mut FinishedRun, stop: &StopToken) {
+pub(crate) fn finish_playback(speaker: Option<Speaker>, finished: &mut FinishedRun, stop: &StopToken) {
     let Some(playback) = speaker.map(|speaker| speaker.finish(stop)) else { return };
     if let Some(reason) = &playback.failure {
         let error = anyhow!("{} was lost: {reason}; the returned audio was not played to the end", playback.device);
@@ -92,9 +91,8 @@ pub fn finish_playback(speaker: Option<Speaker>, finished: &mut FinishedRun, sto
     }
 }
 
-/// Options for recordings.
 #[derive(clap::Args)]
-pub struct RecordingArgs {
+pub(crate) struct RecordingArgs {
     /// Write the returned audio to this WAV file
     ///
     /// Lost packets become silence.
@@ -111,7 +109,7 @@ pub struct RecordingArgs {
 impl RecordingArgs {
     /// Creates the recordings and starts the recorder thread. With `max_waveform_audio`, there are waveforms, which contain the audio itself if
     /// it is not longer than this number of bytes.
-    pub fn start(
+    pub(crate) fn start(
         &self,
         form: AudioStreamConfig,
         max_waveform_audio: Option<usize>,
@@ -135,7 +133,7 @@ impl RecordingArgs {
 
     /// Completes the recordings and adds their statistics and the audio quality to the run. `name` is the name of the audio source. A
     /// recording error takes precedence over an earlier error of the run.
-    pub fn finish(&self, recorder: Recorder, name: String, finished: &mut FinishedRun) {
+    pub(crate) fn finish(&self, recorder: Recorder, name: String, finished: &mut FinishedRun) {
         let Some(audio) = &mut finished.run.audio else { return };
         let (AudioSinks { recording, both_recording, waveform, analyzer }, dropped) = recorder.finish();
         let RecorderDrops { sent, returned, damaged, lost } = &*dropped;

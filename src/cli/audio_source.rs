@@ -35,7 +35,7 @@ const TONE_AMPLITUDE: f32 = 0.25;
 
 /// Source and packet format of the audio.
 #[derive(clap::Args)]
-pub struct SourceArgs {
+pub(crate) struct SourceArgs {
     /// WAV file to send, or `-` for standard input
     #[arg(value_name = "FILE", conflicts_with_all = ["wav", "tone"])]
     file: Option<PathBuf>,
@@ -133,13 +133,12 @@ fn samples_in(time: Duration, rate: u32) -> u64 {
 type WavReader = Box<dyn Read + Send>;
 
 /// The payloads of a file or a tone.
-pub type FilePayloads = PayloadReader<WavReader>;
+pub(crate) type FilePayloads = PayloadReader<WavReader>;
 
 /// How audio is split into packets.
-pub struct PacketLayout {
+pub(crate) struct PacketLayout {
     /// Mixing, resampling and packet length.
     pub packetizer: PacketizerConfig,
-    /// Format of the packets.
     pub form: AudioStreamConfig,
     /// Number of packets, if known.
     pub packets: Option<u64>,
@@ -147,7 +146,7 @@ pub struct PacketLayout {
 
 impl SourceArgs {
     /// Opens the file or prepares the tone, and prints how it is converted.
-    pub fn open(&self) -> Result<(FilePayloads, PacketLayout), Failure> {
+    pub(crate) fn open(&self) -> Result<(FilePayloads, PacketLayout), Failure> {
         match (self.path(), self.tone) {
             (Some(path), _) => self.open_file(path),
             (None, Some(hz)) => self.open_tone(hz),
@@ -161,7 +160,7 @@ impl SourceArgs {
     }
 
     /// Name of the source in messages.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self.path() {
             Some(path) if path.as_os_str() == "-" => "standard input".to_owned(),
             Some(path) => path.display().to_string(),
@@ -170,7 +169,7 @@ impl SourceArgs {
     }
 
     /// Name of the source in reports, without folders of this machine.
-    pub fn short_name(&self) -> String {
+    pub(crate) fn short_name(&self) -> String {
         let is_file = |path: &&Path| path.as_os_str() != "-";
         self.path().filter(is_file).map_or_else(|| self.name(), |path| file_name(&path.to_string_lossy()))
     }
@@ -253,13 +252,13 @@ impl SourceArgs {
     }
 
     /// How many channels are sent for a source with `channels`.
-    pub fn layout(&self, channels: u16) -> u16 {
+    pub(crate) fn layout(&self, channels: u16) -> u16 {
         if self.is_stereo { 2 } else { default_channels(channels) }
     }
 
     /// How an input of this rate and number of channels is split into packets. `samples` is the length of the input in samples
     /// per channel at `output_rate`, if known.
-    pub fn packet_layout(
+    pub(crate) fn packet_layout(
         &self,
         (input_rate, input_channels): (u32, u16),
         output_rate: u32,
@@ -302,7 +301,7 @@ impl SourceArgs {
 }
 
 /// Prints the format of an opened device, whose buffer has `frames` frames instead of the `wanted` ones.
-pub fn print_device_format(name: &str, config: &DeviceConfig, wanted: u32, frames: u32) {
+pub(crate) fn print_device_format(name: &str, config: &DeviceConfig, wanted: u32, frames: u32) {
     let DeviceConfig { format, channels, rate, .. } = config;
     let s = |n: u32| if n == 1 { "" } else { "s" };
     print_notice(&format!(
@@ -317,7 +316,7 @@ pub fn print_device_format(name: &str, config: &DeviceConfig, wanted: u32, frame
 }
 
 /// Prints how the channels of an input are mixed.
-pub fn print_channel_mixing(input: u16, channels: u16) {
+pub(crate) fn print_channel_mixing(input: u16, channels: u16) {
     if input != channels {
         print_notice(&format!("{input} channels are mixed to {channels}"));
     }
@@ -332,11 +331,10 @@ fn parse_frequency(text: &str) -> Result<f64, String> {
 }
 
 /// Group of the options that use a sound device.
-pub const SOUND_DEVICE_GROUP: &str = "sound_device";
+pub(crate) const SOUND_DEVICE_GROUP: &str = "sound_device";
 
-/// Microphone options.
 #[derive(clap::Args)]
-pub struct CaptureArgs {
+pub(crate) struct CaptureArgs {
     /// Send the audio of a microphone
     ///
     /// Sends until interrupted or until --duration has passed. DEVICE is a number or a unique part of a name from --list-devices. Without
@@ -354,20 +352,17 @@ pub struct CaptureArgs {
 }
 
 impl CaptureArgs {
-    /// Prints the sound devices.
-    pub fn print_devices(json: bool, on_one_line: bool) -> Result<u8, Failure> {
+    pub(crate) fn print_devices(json: bool, on_one_line: bool) -> Result<u8, Failure> {
         let devices = devices::list_devices().context("cannot list devices")?;
-        let text = if json || on_one_line {
-            devices.to_json(NO_DEVICES_HINT, on_one_line).context("cannot convert the device list to JSON")?
-        } else {
-            devices.to_text(NO_DEVICES_HINT)
-        };
+        let is_json = json || on_one_line;
+        let text =
+            if is_json { devices.to_json(NO_DEVICES_HINT, on_one_line) } else { devices.to_text(NO_DEVICES_HINT) };
         print(text.trim_end())?;
         Ok(0)
     }
 
     /// Opens the device and prints its format and how its audio is converted.
-    pub fn open(&self, source: &SourceArgs) -> Result<(Microphone, PacketLayout), Failure> {
+    pub(crate) fn open(&self, source: &SourceArgs) -> Result<(Microphone, PacketLayout), Failure> {
         let device = self.mic.as_deref().unwrap_or_default();
         let device = devices::select_device(DeviceDirection::Input, device, SAMPLE_RATE).context("--mic")?;
         let (name, config) = (device.name.clone(), device.config);
@@ -395,7 +390,7 @@ impl CaptureArgs {
 }
 
 /// An error if the microphone failed during the run.
-pub fn device_lost_error(run: &RunResults) -> Option<anyhow::Error> {
+pub(crate) fn device_lost_error(run: &RunResults) -> Option<anyhow::Error> {
     let capture = run.audio.as_ref()?.capture.as_ref()?;
     let reason = capture.failure.as_ref()?;
     Some(anyhow!("{} was lost: {reason}; the report covers the audio up to then", capture.device))

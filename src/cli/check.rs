@@ -45,7 +45,7 @@ const SETTLED_SILENCE: Duration = Duration::from_millis(200);
 
 /// What ends a check.
 #[derive(Clone, Copy)]
-pub struct Activity {
+pub(crate) struct Activity {
     /// Time since a client has done something that counts for `--until-idle`; `None` if none ever has.
     pub idle: Option<Duration>,
     /// Whether nothing more is expected of clients that have ended.
@@ -53,10 +53,14 @@ pub struct Activity {
 }
 
 /// The environment of a command. Variables without a value are not set.
-pub type Environment = [(&'static str, Option<String>); 6];
+pub(crate) type Environment = [(&'static str, Option<String>); 6];
 
 /// The environment of a command for a server that listens on `server`. `signaling` is the URL of a signaling server.
-pub fn environment(mut server: SocketAddr, signaling: Option<&str>, room: Option<RegisteredRoom>) -> Environment {
+pub(crate) fn environment(
+    mut server: SocketAddr,
+    signaling: Option<&str>,
+    room: Option<RegisteredRoom>,
+) -> Environment {
     if server.ip().is_unspecified() {
         server.set_ip(if server.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
     }
@@ -78,10 +82,9 @@ pub fn environment(mut server: SocketAddr, signaling: Option<&str>, room: Option
     ]
 }
 
-/// Options of the check.
 #[derive(clap::Args)]
 #[command(mut_args(|arg| if arg.get_help_heading() == Some(HEADING_REPORT) { arg.requires("check") } else { arg }))]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     /// Check what each client sends against the protocol
     ///
     /// With rooms, the server answers as with --strict. Findings are logged as they appear. The report follows at the end: after --duration, --until-idle, or Ctrl-C.
@@ -122,7 +125,7 @@ pub struct CheckArgs {
 
 /// The check of an echo server, which its thread and the one that logs findings share.
 #[derive(Clone, Default)]
-pub struct SharedCheck(Arc<Mutex<LiveCheck>>);
+pub(crate) struct SharedCheck(Arc<Mutex<LiveCheck>>);
 
 #[derive(Default)]
 struct LiveCheck {
@@ -137,12 +140,11 @@ impl SharedCheck {
     }
 
     /// The state of all sources.
-    pub fn report(&self) -> CheckReport {
+    pub(crate) fn report(&self) -> CheckReport {
         self.lock().check.report()
     }
 
-    /// Logs new findings.
-    pub fn log_findings(&self) -> Activity {
+    pub(crate) fn log_findings(&self) -> Activity {
         let mut live = self.lock();
         let Some((at, silence)) = live.last.map(|(at, since)| (at, since.elapsed())) else {
             return Activity { idle: None, is_settled: true };
@@ -173,7 +175,7 @@ impl SourceObserver for SharedCheck {
 
 impl CheckArgs {
     /// Checks that the report files can be written. Returns whether clients are checked.
-    pub fn prepare(&self, stop: &StopToken) -> Result<bool> {
+    pub(crate) fn prepare(&self, stop: &StopToken) -> Result<bool> {
         if self.check {
             self.files.prepare(stop)?;
         }
@@ -182,19 +184,19 @@ impl CheckArgs {
 
     /// The host and the port to listen on. For a command, these are free ones of this machine unless the command line names others: PORT is that
     /// of a container.
-    pub fn listen<'a>(&self, host: &'a str, port: u16, matches: &ArgMatches) -> (&'a str, u16) {
+    pub(crate) fn listen<'a>(&self, host: &'a str, port: u16, matches: &ArgMatches) -> (&'a str, u16) {
         let is_free = |option| self.run.is_some() && matches.value_source(option) != Some(ValueSource::CommandLine);
         (if is_free("host") { "127.0.0.1" } else { host }, if is_free("port") { 0 } else { port })
     }
 
     /// The port of a part of the server that the command line names without a port.
-    pub fn port_or(&self, default: u16) -> u16 {
+    pub(crate) fn port_or(&self, default: u16) -> u16 {
         if self.run.is_some() { 0 } else { default }
     }
 
     /// Starts to look whether the check is over. `poll` returns what clients do, `waits_for` says what counts as the first of it, and
     /// `environment` returns that of the command when the server is ready.
-    pub fn watch(
+    pub(crate) fn watch(
         &self,
         waits_for: &'static str,
         poll: impl Fn() -> Activity + Send + 'static,
@@ -211,7 +213,7 @@ impl CheckArgs {
     }
 
     /// Prints and writes the report. Returns the exit code. That output files are `incomplete` is a failure in any case.
-    pub fn finish(
+    pub(crate) fn finish(
         &self,
         command: Option<CommandResult>,
         report: CheckReport,
@@ -233,7 +235,7 @@ impl CheckArgs {
     }
 
     /// Reports that a server ends with an error, unless it has reported. Returns the failure.
-    pub fn report_failure(&self, server: &str, failure: Failure) -> Failure {
+    pub(crate) fn report_failure(&self, server: &str, failure: Failure) -> Failure {
         if self.check && !self.files.is_written() {
             let result = CheckResult::aborted(server, format!("{:#}", failure.error));
             if self.json
@@ -248,7 +250,7 @@ impl CheckArgs {
 }
 
 /// The thread that ends a check. Its result is how the command ended, or why it did not start.
-pub type Watcher = Worker<Result<Option<CommandResult>>>;
+pub(crate) type Watcher = Worker<Result<Option<CommandResult>>>;
 
 struct Watch<P, E> {
     duration: Option<Duration>,

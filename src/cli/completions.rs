@@ -3,8 +3,7 @@
 use clap::{Arg, Command, ValueHint};
 use clap_complete::Shell;
 
-/// The completion script of `shell`.
-pub fn script(shell: Shell, cli: Command) -> anyhow::Result<String> {
+pub(crate) fn script(shell: Shell, cli: Command) -> anyhow::Result<String> {
     let mut cli = with_value_hints(cli);
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut cli, "jamjam-dev", &mut text);

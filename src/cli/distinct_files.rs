@@ -19,7 +19,7 @@ struct GivenFile {
 }
 
 /// Checks each pair of files among all arguments of the subcommand. Several options may read the same file.
-pub fn check(command: &Command, matches: &ArgMatches) -> Result<(), Failure> {
+pub(crate) fn check(command: &Command, matches: &ArgMatches) -> Result<(), Failure> {
     let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
     let arguments = command.find_subcommand(name).into_iter().flat_map(Command::get_arguments);
     let mut seen: Vec<GivenFile> = Vec::new();

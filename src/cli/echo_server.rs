@@ -57,7 +57,7 @@ const SOURCE_FILES_TIMEOUT: Duration = Duration::from_secs(10);
 /// Run an echo server that returns audio (AUDIO packets) or media over QUIC (MOQT)
 #[derive(clap::Args)]
 #[command(allow_negative_numbers = true)]
-pub struct Args {
+pub(crate) struct Args {
     /// UDP port; 0 selects a free port
     #[arg(short, long, default_value_t = DEFAULT_PORT)]
     port: u16,
@@ -144,12 +144,12 @@ pub struct Args {
 
 impl Args {
     /// Whether certificate files are read, at the start and on SIGHUP.
-    pub fn has_certificate_files(&self) -> bool {
+    pub(crate) fn has_certificate_files(&self) -> bool {
         self.moqt.cert.is_some()
     }
 
     /// Serves until `stop` is requested.
-    pub fn run(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    pub(crate) fn run(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         self.serve(matches, color, stop).map_err(|failure| self.check.report_failure("echo-server", failure))
     }
 
@@ -415,7 +415,7 @@ impl SourceFileArgs {
 
 /// Options that limit replies and restrict sources.
 #[derive(clap::Args)]
-pub struct AdmissionArgs {
+pub(crate) struct AdmissionArgs {
     /// Maximum bit rate sent to one address (500kbit, 64mbit), or off
     ///
     /// The rate includes IP and UDP headers, and is also a limit of one packet per 8 kbit. For IPv6, a /64 counts as one address. Excess
@@ -439,7 +439,7 @@ pub struct AdmissionArgs {
 
 impl AdmissionArgs {
     /// The limits of the UDP echo, with a random hash key.
-    pub fn admission_config(&self) -> Result<AdmissionConfig, Failure> {
+    pub(crate) fn admission_config(&self) -> Result<AdmissionConfig, Failure> {
         let max_bit_rate = self.max_bitrate_per_source;
         ensure_usage!(
             max_bit_rate != Some(0),

@@ -137,7 +137,7 @@ pub fn name_variables<C: CommandFactory>(failure: Failure, matches: &ArgMatches)
 }
 
 /// The environment variables that supplied the host and the port: ` (PORT from the environment)`. Empty if there are none.
-pub fn address_source(matches: &ArgMatches) -> String {
+pub(crate) fn address_source(matches: &ArgMatches) -> String {
     source(matches, [("host", "HOST"), ("port", "PORT")])
 }
 

@@ -10,7 +10,7 @@ use super::output::{Failure, print};
 
 /// Documents generated from the options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Generate {
+pub(crate) enum Generate {
     /// The man page, jamjam-dev.1
     Man,
     /// Completions for bash
@@ -23,7 +23,7 @@ pub enum Generate {
 
 impl Generate {
     /// Prints the document for the options of `cli`.
-    pub fn print(self, cli: Command) -> Result<u8, Failure> {
+    pub(crate) fn print(self, cli: Command) -> Result<u8, Failure> {
         let text = match self {
             Self::Man => man(cli)?,
             Self::CompleteBash => completions::script(Shell::Bash, cli)?,
@@ -79,7 +79,7 @@ const EXAMPLES: [(&str, &str); 8] = [
 ];
 
 /// Adds the examples of a subcommand to its help, after the exit codes if the help `is_complete`.
-pub fn with_examples(command: Command, is_complete: bool) -> Command {
+pub(crate) fn with_examples(command: Command, is_complete: bool) -> Command {
     let start = format!("jamjam-dev {} ", command.get_name());
     let lines = EXAMPLES.iter().map(|(_, line)| *line).filter(|line| line.starts_with(&start));
     let examples = format!("Examples: {}", lines.collect::<Vec<_>>().join("\n          "));

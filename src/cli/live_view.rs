@@ -7,20 +7,19 @@ use crate::io::status_line::StatusLine;
 use crate::report::quantities::{format_length, format_share, format_time_ms};
 
 /// Shows an active run. Dropping the view erases the status line.
-pub struct LiveView {
+pub(crate) struct LiveView {
     status: StatusLine,
     total: Option<u64>,
 }
 
 impl LiveView {
     /// Creates the view of a run of `total` packets, if standard error is a terminal and there are no packet lines beside it on a terminal.
-    pub fn new(prints_packets: bool, total: Option<u64>) -> Option<Self> {
+    pub(crate) fn new(prints_packets: bool, total: Option<u64>) -> Option<Self> {
         let status = if prints_packets && io::stdout().is_terminal() { None } else { StatusLine::new(total) };
         Some(Self { status: status?, total })
     }
 
-    /// Redraws the status line.
-    pub fn update(&mut self, now: &LiveSnapshot) {
+    pub(crate) fn update(&mut self, now: &LiveSnapshot) {
         self.status.draw(now.sent + now.not_sent, figures(self.total, now));
     }
 }

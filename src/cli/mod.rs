@@ -1,41 +1,41 @@
 //! Command line interface: one file per subcommand, with its options, defaults, wiring and output. Other modules receive typed
 //! configurations and do not depend on clap.
 
-pub mod audio_output;
-pub mod audio_source;
-pub mod check;
-pub mod client;
-pub mod completions;
-pub mod distinct_files;
-pub mod echo_server;
+mod audio_output;
+mod audio_source;
+mod check;
+mod client;
+mod completions;
+mod distinct_files;
+mod echo_server;
 pub mod environment;
-pub mod generate;
-pub mod live_view;
-pub mod moqt_server;
+mod generate;
+mod live_view;
+mod moqt_server;
 pub mod options {
     //! Option groups that several subcommands share, and the large option groups of the servers.
 
     pub mod broadcast;
-    pub mod credentials;
-    pub mod impairment;
-    pub mod network;
-    pub mod registration;
-    pub mod room_target;
-    pub mod signaling_limits;
+    pub(crate) mod credentials;
+    pub(crate) mod impairment;
+    pub(crate) mod network;
+    pub(crate) mod registration;
+    pub(crate) mod room_target;
+    pub(crate) mod signaling_limits;
 }
 pub mod output;
-pub mod packet_lines;
-pub mod plan;
-pub mod probe;
-pub mod run_origin;
-pub mod send;
-pub mod server;
-pub mod short_help;
-pub mod signaling_server;
+mod packet_lines;
+mod plan;
+mod probe;
+mod run_origin;
+mod send;
+mod server;
+mod short_help;
+mod signaling_server;
 pub mod system_limits;
-pub mod target;
-pub mod this_machine;
-pub mod usage_error;
+mod target;
+mod this_machine;
+mod usage_error;
 pub mod values;
 
 use clap::{ArgAction, ArgMatches, ColorChoice, CommandFactory, Parser, Subcommand};

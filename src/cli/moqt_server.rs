@@ -29,10 +29,9 @@ const UDP_OPTIONS: &str = "port host max_buffer socket_buffer spin link max_bitr
 /// Group of the options that enable MOQT.
 const MOQT_GROUP: &str = "moqt_enabled";
 
-/// Options for the MOQT echo.
 #[derive(clap::Args)]
 #[command(group(ArgGroup::new(MOQT_GROUP).args(["moqt", "moqt_only"]).multiple(true)))]
-pub struct MoqtArgs {
+pub(crate) struct MoqtArgs {
     /// Also echo MOQT, over WebTransport and raw QUIC
     ///
     /// Both use one UDP port. Listens on localhost:4443, over IPv4 and IPv6, unless an address is given.
@@ -69,7 +68,7 @@ impl MoqtArgs {
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A MOQT server with bound sockets and a certificate, ready to start.
-pub struct BoundMoqtServer {
+pub(crate) struct BoundMoqtServer {
     address: Endpoint,
     bound: Vec<BoundSocket>,
     identity: Arc<ServerIdentity>,
@@ -80,7 +79,7 @@ pub struct BoundMoqtServer {
 impl BoundMoqtServer {
     /// Loads the certificate and binds the sockets, if MOQT is enabled. The options are added to `config`. `udp` is the address of the UDP
     /// echo, for the error message about a port conflict.
-    pub fn prepare(
+    pub(crate) fn prepare(
         options: &MoqtArgs,
         config: MoqtServerConfig,
         udp: Option<SocketAddr>,
@@ -102,17 +101,16 @@ impl BoundMoqtServer {
     }
 
     /// The first listen address.
-    pub fn address(&self) -> Option<SocketAddr> {
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.bound.first().map(|bound| bound.address)
     }
 
-    /// The server's counters.
-    pub fn counts(&self) -> Arc<ServerCounters> {
+    pub(crate) fn counts(&self) -> Arc<ServerCounters> {
         Arc::clone(&self.counts)
     }
 
     /// Logs the addresses and starts the server, which runs until `stop` is requested.
-    pub fn start(self, stop: &StopToken) -> io::Result<ServerThread> {
+    pub(crate) fn start(self, stop: &StopToken) -> io::Result<ServerThread> {
         self.log_addresses();
         stop.set_grace_period(SHUTDOWN_TIMEOUT);
         if self.identity.has_files() {
@@ -124,7 +122,7 @@ impl BoundMoqtServer {
     }
 
     /// The URL for browsers, with the listen host, which may be an unspecified address.
-    pub fn web_transport_url(&self) -> MoqtUrl {
+    pub(crate) fn web_transport_url(&self) -> MoqtUrl {
         MoqtUrl { host: self.address.host.clone(), ..self.local_url(Transport::WebTransport) }
     }
 

@@ -64,7 +64,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 
 /// Writes a line to standard output and flushes. All output passes through here. A closed pipe is not an error: returns whether the pipe is
 /// still read.
-pub fn print_bytes(line: &[u8]) -> io::Result<bool> {
+pub(crate) fn print_bytes(line: &[u8]) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(&[line, b"\n"].concat()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
@@ -73,7 +73,7 @@ pub fn print_bytes(line: &[u8]) -> io::Result<bool> {
 }
 
 /// Prints a line to standard output, unless the pipe is closed.
-pub fn print(line: &str) -> anyhow::Result<()> {
+pub(crate) fn print(line: &str) -> anyhow::Result<()> {
     print_bytes(line.as_bytes()).map(drop).context("cannot write to standard output")
 }
 
@@ -81,17 +81,16 @@ pub fn print(line: &str) -> anyhow::Result<()> {
 static NOTICES_SILENCED: AtomicBool = AtomicBool::new(false);
 
 /// Discards all further notices, for --quiet.
-pub fn silence_notices() {
+pub(crate) fn silence_notices() {
     NOTICES_SILENCED.store(true, Ordering::Relaxed);
 }
 
-/// Whether notices are discarded.
-pub fn are_notices_silenced() -> bool {
+pub(crate) fn are_notices_silenced() -> bool {
     NOTICES_SILENCED.load(Ordering::Relaxed)
 }
 
 /// Prints a notice to standard error, unless notices are silenced.
-pub fn print_notice(text: &str) {
+pub(crate) fn print_notice(text: &str) {
     if !are_notices_silenced() {
         print_message(text);
     }
@@ -107,9 +106,8 @@ pub(super) const HEADING_REPORT: &str = "Report";
 pub(super) const HEADING_TARGET: &str = "Target";
 pub(super) const HEADING_LIMITS: &str = "Limits (exit code 1 if one is exceeded)";
 
-/// Options for report files.
-#[derive(clap::Args)]
-pub struct ReportFileArgs {
+#[derive(Default, clap::Args)]
+pub(crate) struct ReportFileArgs {
     /// Write the report to this HTML file
     ///
     /// The page is self-contained. The page of `send` and `probe` has charts; that of `send` also shows the waveforms, and can play up to 30 s
@@ -149,7 +147,7 @@ impl ReportFileArgs {
     /// Before the run, checks that files can be written and empties reports of an earlier run, which could be mistaken for new ones if the
     /// process is killed. After any other end, the files contain a report or the error, so that a stop request no longer ends the process at
     /// once.
-    pub fn prepare(&self, stop: &StopToken) -> anyhow::Result<()> {
+    pub(crate) fn prepare(&self, stop: &StopToken) -> anyhow::Result<()> {
         stop.set_run_started();
         self.is_prepared.set(true);
         self.files().try_for_each(|(option, file)| {
@@ -159,14 +157,14 @@ impl ReportFileArgs {
     }
 
     /// Writes the page of an active run.
-    pub fn write_page(&self, report: &Report) -> io::Result<()> {
+    pub(crate) fn write_page(&self, report: &Report) -> io::Result<()> {
         let page =
             |file: &OutputFile| files::write(file, &html::page(report, None, None, PAGE_STYLE, VERSION_WITH_COMMIT));
         self.html.as_ref().map_or(Ok(()), page)
     }
 
     /// Writes all files, even if one fails. `audio` contains the waveforms for the HTML report. Returns the first error.
-    pub fn write(
+    pub(crate) fn write(
         &self,
         report: &Report,
         audio: Option<&AudioPicture>,
@@ -181,20 +179,19 @@ impl ReportFileArgs {
         })
     }
 
-    /// Whether the files contain the report of this run.
-    pub fn is_written(&self) -> bool {
+    pub(crate) fn is_written(&self) -> bool {
         self.is_written.get()
     }
 
     /// Like [`Self::write_failure`], for a server that checks clients.
-    pub fn write_check_failure(&self, result: &CheckResult) {
+    pub(crate) fn write_check_failure(&self, result: &CheckResult) {
         if let Err(error) = self.write_check(result) {
             print_message(&format!("{error:#}"));
         }
     }
 
     /// Writes all files of a check, even if one fails. Returns the first error.
-    pub fn write_check(&self, result: &CheckResult) -> anyhow::Result<()> {
+    pub(crate) fn write_check(&self, result: &CheckResult) -> anyhow::Result<()> {
         self.write_documents(|option| match option {
             "--html" => Ok(result.html(PAGE_STYLE)),
             "--junit" => Ok(result.junit()?),
@@ -218,7 +215,7 @@ impl ReportFileArgs {
 
     /// Writes the files of a run that failed before it had a report. A CI server then shows the error, not an earlier run. Returns the report
     /// if the run had begun.
-    pub fn write_failure(&self, command: RunKind, target: &str, error: &anyhow::Error) -> Option<Report> {
+    pub(crate) fn write_failure(&self, command: RunKind, target: &str, error: &anyhow::Error) -> Option<Report> {
         let is_missing = self.is_prepared.get() && !self.is_written.get();
         let stream = if command == RunKind::Send { StreamKind::Audio } else { StreamKind::Ping };
         let (origin, started_unix_ms) = (run_origin::of_this_process(), clock::unix_ms());
@@ -232,12 +229,11 @@ impl ReportFileArgs {
 }
 
 /// Writes the report files of the subcommand `name`. `given` contains the unchecked values of its options.
-pub fn write_usage_error(name: &str, given: &ArgMatches, error: &clap::Error) {
+pub(crate) fn write_usage_error(name: &str, given: &ArgMatches, error: &clap::Error) {
     let value = |option| given.get_one::<OsString>(option).filter(|file| !file.is_empty());
     let [html, junit, markdown] =
         ["html", "junit", "markdown"].map(|option| OutputFile::new(value(option)?.into()).ok());
-    let [is_prepared, is_written] = Default::default();
-    let files = ReportFileArgs { html, junit, markdown, is_prepared, is_written, unwritable: Cell::default() };
+    let files = ReportFileArgs { html, junit, markdown, ..ReportFileArgs::default() };
     let text = error.to_string();
     let reason = text.strip_prefix("error: ").unwrap_or(&text).split("\n\n").next().unwrap_or_default();
     let reason = anyhow::anyhow!("{reason}");

@@ -25,7 +25,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Adds packet records to the queue between the node and the writer. Because the node's thread must not block, records that do not fit are
 /// dropped and counted.
-pub struct PacketLineSender {
+pub(crate) struct PacketLineSender {
     queue: SyncSender<RecordedPacket>,
     dropped: Arc<Counter>,
 }
@@ -39,7 +39,7 @@ impl PacketObserver for PacketLineSender {
 }
 
 /// Writes the queued records as JSON lines on the main thread.
-pub struct PacketLineWriter {
+pub(crate) struct PacketLineWriter {
     records: Receiver<RecordedPacket>,
     dropped: Arc<Counter>,
     started: Time,
@@ -53,7 +53,7 @@ pub struct PacketLineWriter {
 }
 
 /// Creates the queue between the node and the writer. The writer prints the lines if `print` is true, and also writes them to `file`.
-pub fn packet_lines(print: bool, file: Option<RecordFile>) -> (PacketLineSender, PacketLineWriter) {
+pub(crate) fn packet_lines(print: bool, file: Option<RecordFile>) -> (PacketLineSender, PacketLineWriter) {
     let (queue, records) = mpsc::sync_channel(QUEUE_CAPACITY);
     let dropped = Arc::<Counter>::default();
     let sender = PacketLineSender { queue, dropped: Arc::clone(&dropped) };
@@ -64,7 +64,7 @@ pub fn packet_lines(print: bool, file: Option<RecordFile>) -> (PacketLineSender,
 impl PacketLineWriter {
     /// Writes all queued records, with times relative to the start of counting. `figures` were read before, so that the records of all earlier
     /// packets are queued.
-    pub fn write_queued(&mut self, figures: &LiveSnapshot) {
+    pub(crate) fn write_queued(&mut self, figures: &LiveSnapshot) {
         self.started = figures.started_at.unwrap_or(self.started);
         if figures.at != self.newest.0 {
             self.newest = (figures.at, Instant::now());
@@ -88,12 +88,12 @@ impl PacketLineWriter {
     }
 
     /// Number of records that were dropped because standard output or the disk was too slow.
-    pub fn dropped(&self) -> u64 {
+    pub(crate) fn dropped(&self) -> u64 {
         self.dropped.get()
     }
 
     /// The file of `--record-run`, after the last packet.
-    pub fn into_file(self) -> Option<RecordFile> {
+    pub(crate) fn into_file(self) -> Option<RecordFile> {
         let dropped = self.dropped();
         self.file.map(|file| RecordFile { packets_dropped: dropped, ..file })
     }
@@ -118,7 +118,7 @@ impl PacketObserver for PacketLineWriter {
 }
 
 /// The file of `--record-run`.
-pub struct RecordFile {
+pub(crate) struct RecordFile {
     path: PathBuf,
     out: BufWriter<File>,
     packets_dropped: u64,
@@ -128,7 +128,7 @@ pub struct RecordFile {
 
 impl RecordFile {
     /// Creates the file and writes the options of the run and its plan. An existing file is replaced.
-    pub fn create(path: &Path, options: &RecordedOptions, plan: &RunResults) -> anyhow::Result<Self> {
+    pub(crate) fn create(path: &Path, options: &RecordedOptions, plan: &RunResults) -> anyhow::Result<Self> {
         let error = || write_error(path);
         let out = BufWriter::new(files::create_locked(path, File::options().append(true)).with_context(error)?);
         let mut file = Self { path: path.to_owned(), out, packets_dropped: 0, error: None };
@@ -151,7 +151,7 @@ impl RecordFile {
     }
 
     /// Writes the last line. Returns the first error of the file. A record without all packets is an error, because it cannot be replayed.
-    pub fn finish(
+    pub(crate) fn finish(
         mut self,
         run: &RunResults,
         error: Option<String>,

@@ -14,7 +14,7 @@ use crate::io::websocket::handshake::WebSocketUrl;
 
 /// What to do, as determined by the target and by the options that replace a run.
 #[derive(Debug)]
-pub enum Plan<'a> {
+pub(crate) enum Plan<'a> {
     /// Send packets over UDP.
     Udp {
         /// The other end.
@@ -38,7 +38,7 @@ pub enum Plan<'a> {
 
 /// The other end of a run over UDP.
 #[derive(Debug)]
-pub enum UdpPeer<'a> {
+pub(crate) enum UdpPeer<'a> {
     /// A host.
     Host(&'a Endpoint),
     /// A member of a room of this signaling server.
@@ -145,7 +145,7 @@ impl Plan<'_> {
     }
 
     /// Returns an error if an option on the command line does not apply to this plan of the subcommand `kind`.
-    pub fn check_options(&self, kind: RunKind, matches: &ArgMatches) -> Result<(), Failure> {
+    pub(crate) fn check_options(&self, kind: RunKind, matches: &ArgMatches) -> Result<(), Failure> {
         for id in matches.ids().map(clap::Id::as_str) {
             let is_given = matches.value_source(id) == Some(ValueSource::CommandLine);
             let rule = RULES.iter().find(|(options, ..)| options.split(' ').any(|option| option == id));

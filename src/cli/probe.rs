@@ -40,7 +40,7 @@ const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Measure RTT, loss and jitter: UDP, media over QUIC (MOQT), or signaling server
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Target: HOST[:PORT] or a URL [default: 127.0.0.1:5000]
     ///
     /// HOST[:PORT] selects a UDP echo server. URLs with moqt:// (raw QUIC) and https:// (WebTransport) select MOQT echo servers. URLs with
@@ -102,7 +102,7 @@ impl Args {
     }
 
     /// Probes until finished or `stop` is requested.
-    pub fn run(mut self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    pub(crate) fn run(mut self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         self.client.prepare_output(color);
         let to = self.to.as_ref().or(self.target.as_ref());
         self.run_plan(to, matches, color, stop)

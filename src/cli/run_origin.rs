@@ -22,7 +22,7 @@ const REDACTED: &str = "***";
 const MAX_COMMAND_LINE_BYTES: usize = 1_000;
 
 /// The origin of the run of this process.
-pub fn of_this_process() -> RunOrigin {
+pub(crate) fn of_this_process() -> RunOrigin {
     let words = env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     RunOrigin { command_line: command_line(words), host_name: os::host_name().as_deref().map(sanitize) }
 }
@@ -72,7 +72,7 @@ fn redacted(word: &str, previous: &str) -> String {
 }
 
 /// The name of a file without its folder. The path is shown in messages to the user, but not in reports.
-pub fn file_name(path: &str) -> String {
+pub(crate) fn file_name(path: &str) -> String {
     let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
     name.unwrap_or_else(|| "/".to_owned())
 }

@@ -29,7 +29,7 @@ use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD, MAX_UNFRAGMENTED_PAYLOAD};
 /// Send a WAV file, a tone or a microphone as audio (AUDIO); evaluate the replies
 #[derive(clap::Args)]
 #[command(group(ArgGroup::new(SOUND_DEVICE_GROUP).args(["mic", "play"]).multiple(true)))]
-pub struct Args {
+pub(crate) struct Args {
     /// Target: HOST[:PORT]; for --text, a URL of media over QUIC (MOQT)
     ///
     /// Audio needs an echo server or a jamjam client. Texts (--text) need a MOQT echo server: moqt:// (raw QUIC) or https://
@@ -70,7 +70,7 @@ pub struct Args {
 
 impl Args {
     /// Sends until finished or `stop` is requested.
-    pub fn run(mut self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    pub(crate) fn run(mut self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         self.client.prepare_output(color);
         self.source.is_stereo = self.client.link.is_some();
         let result = self.run_plan(matches, stop);
@@ -259,7 +259,7 @@ fn send_lines(input: &mut impl BufRead, queue: &SyncSender<Bytes>) {
 }
 
 /// Prints a returned text to standard output. For a terminal, control characters are replaced.
-pub fn print_text(text: &[u8], stop: &StopToken) {
+pub(crate) fn print_text(text: &[u8], stop: &StopToken) {
     let bytes = if io::stdout().is_terminal() { sanitize_for_terminal(text).into_bytes() } else { text.to_vec() };
     if print_bytes(&bytes).is_ok_and(|is_read| !is_read) {
         // The reader has closed the pipe, as with `| head`.

@@ -33,7 +33,7 @@ use crate::stats::Counter;
 use crate::units::parse_size;
 
 /// Starts the log. `--verbose` overrides `RUST_LOG`.
-pub fn start_log(verbose: bool, color: ColorChoice) -> Result<LogGuard, Failure> {
+pub(crate) fn start_log(verbose: bool, color: ColorChoice) -> Result<LogGuard, Failure> {
     let filter = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty() && !verbose);
     let filter = filter.as_deref().unwrap_or(if verbose { "debug" } else { "info" });
     let log = log::init(filter, use_color(color, &io::stderr()));
@@ -47,7 +47,11 @@ pub fn start_log(verbose: bool, color: ColorChoice) -> Result<LogGuard, Failure>
 }
 
 /// Binds the first usable address of `--host` and `--port`. Otherwise, returns the error of the first address.
-pub fn bind_first<T>(host: &str, port: u16, bind: impl Fn(SocketAddr) -> anyhow::Result<T>) -> Result<T, Failure> {
+pub(crate) fn bind_first<T>(
+    host: &str,
+    port: u16,
+    bind: impl Fn(SocketAddr) -> anyhow::Result<T>,
+) -> Result<T, Failure> {
     let HostPort { host, port: given } =
         HostPort::parse_listen(host).map_err(|error| Failure::usage(format!("--host: {error}")))?;
     if let Some(port) = given {
@@ -65,7 +69,7 @@ pub fn bind_first<T>(host: &str, port: u16, bind: impl Fn(SocketAddr) -> anyhow:
 }
 
 /// Binds a TCP listener. The message of an error is the same as for a UDP socket.
-pub fn bind_tcp(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Failure> {
+pub(crate) fn bind_tcp(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Failure> {
     bind_first(host, port, |address| {
         let bound = http::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) = bound.map_err(|error| BindError::new(address, error))?;
@@ -75,7 +79,11 @@ pub fn bind_tcp(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Fail
 
 /// Logs the URLs of a signaling server, its pages and a command to try. With TLS, the certificate has the given fingerprint. Returns the URL
 /// of the pages for this machine, without a path.
-pub fn log_signaling_urls(address: SocketAddr, fingerprint: Option<Fingerprint>, dialects: DialectSet) -> String {
+pub(crate) fn log_signaling_urls(
+    address: SocketAddr,
+    fingerprint: Option<Fingerprint>,
+    dialects: DialectSet,
+) -> String {
     let is_tls = fingerprint.is_some();
     let hosts: Vec<String> =
         reachable_addresses(address).into_iter().map(|address| local_host(address, is_tls)).collect();
@@ -101,12 +109,12 @@ fn local_host(address: SocketAddr, is_tls: bool) -> String {
 }
 
 /// Removes the file of --address-file, which an earlier server wrote. Otherwise, scripts that wait for the file could read a stale address.
-pub fn clear_address(file: Option<&Path>) -> anyhow::Result<()> {
+pub(crate) fn clear_address(file: Option<&Path>) -> anyhow::Result<()> {
     file.map_or(Ok(()), |file| files::prepare_absent(file).with_context(|| cannot_write(file)))
 }
 
 /// Writes the listen address to the file of --address-file.
-pub fn write_address(file: Option<&Path>, address: SocketAddr) -> anyhow::Result<()> {
+pub(crate) fn write_address(file: Option<&Path>, address: SocketAddr) -> anyhow::Result<()> {
     file.map_or(Ok(()), |file| files::write(file, &format!("{address}\n")).with_context(|| cannot_write(file)))
 }
 
@@ -116,7 +124,7 @@ fn cannot_write(file: &Path) -> String {
 
 /// The memory budget of a server. Flatten this group with the heading of the subcommand.
 #[derive(clap::Args)]
-pub struct MemoryArgs {
+pub(crate) struct MemoryArgs {
     /// Maximum memory for the data of all clients, or off
     ///
     /// Data that does not fit is refused. An address (IPv6: /64) other than loopback may hold an eighth. Set the memory limit of the container
@@ -126,8 +134,7 @@ pub struct MemoryArgs {
 }
 
 impl MemoryArgs {
-    /// Creates the budget.
-    pub fn budget(&self) -> Arc<MemoryBudget> {
+    pub(crate) fn budget(&self) -> Arc<MemoryBudget> {
         MemoryBudget::new(self.memory_budget)
     }
 }
@@ -136,20 +143,18 @@ impl MemoryArgs {
 const ALWAYS_LOGGED: [&str; 2] = ["frames_received", "frames_sent"];
 
 /// Counters of an echo server.
-pub struct ServerStatistics {
+pub(crate) struct ServerStatistics {
     /// The UDP echo server, if it is enabled.
     pub udp: Option<UdpStatistics>,
     /// The MOQT echo server, if it is enabled.
     pub moqt: Option<Arc<ServerCounters>>,
-    /// The memory budget.
     pub memory_budget: Arc<MemoryBudget>,
     /// The log, which counts the log lines that it has dropped.
     pub log: LogGuard,
 }
 
 /// Counters of the UDP echo.
-pub struct UdpStatistics {
-    /// Counters of the node.
+pub(crate) struct UdpStatistics {
     pub counters: Arc<Counters>,
     /// The sources, if metrics are served.
     pub sources: Option<SharedSources>,
@@ -162,7 +167,7 @@ pub struct UdpStatistics {
 impl ServerStatistics {
     /// Serves the counters and the sources over HTTP if there is a listener. With a login, others than local users may read the counters
     /// without it, but no addresses of sources.
-    pub fn serve(&self, listener: Option<(TcpListener, Option<Login>)>, stop: &StopToken) -> anyhow::Result<()> {
+    pub(crate) fn serve(&self, listener: Option<(TcpListener, Option<Login>)>, stop: &StopToken) -> anyhow::Result<()> {
         let Some((listener, login)) = listener else { return Ok(()) };
         let sources = self.udp.as_ref().and_then(|udp| udp.sources.clone());
         let address = reachable_addresses(listener.local_addr().context("cannot serve metrics")?).into_iter().next();
@@ -189,7 +194,7 @@ impl ServerStatistics {
     }
 
     /// Logs the statistics at each `interval`, and jumps of the system clock, until the thread of the server ends.
-    pub fn log_until_end<T: Send + 'static>(&self, running: &Worker<T>, interval: Option<Duration>) {
+    pub(crate) fn log_until_end<T: Send + 'static>(&self, running: &Worker<T>, interval: Option<Duration>) {
         let mut clock = ClockMonitor::start();
         while !running.finished_within(interval) {
             clock.sample_and_log();
@@ -199,7 +204,7 @@ impl ServerStatistics {
     }
 
     /// Logs one line per protocol. The UDP line is last.
-    pub fn log(&self) {
+    pub(crate) fn log(&self) {
         if let Some(totals) = &self.moqt {
             self.log_moqt(&totals.snapshot());
         }

@@ -29,7 +29,7 @@ const SHOWN: [(&str, &str); 4] = [
 ];
 
 /// The program with the help of `-h`.
-pub fn of(program: Command) -> Command {
+pub(crate) fn of(program: Command) -> Command {
     program.mut_args(with_short_description).mut_arg("color", |color| color.hide(true)).mut_subcommands(shortened)
 }
 

@@ -30,7 +30,7 @@ const DEFAULT_HOST: &str = "0.0.0.0";
 
 /// Run a signaling server for jamjam, WebRTC, broadcast rooms and control surfaces
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// TCP port; 0 selects a free port
     ///
     /// If the environment variable PORT is unset or empty, the program reads the variable PORT_ENV instead.
@@ -93,7 +93,7 @@ pub struct Args {
 
 impl Args {
     /// Serves until `stop` is requested.
-    pub fn run(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    pub(crate) fn run(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         self.serve(matches, color, stop).map_err(|failure| self.check.report_failure("signaling-server", failure))
     }
 

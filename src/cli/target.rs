@@ -17,10 +17,9 @@ use crate::wire::DEFAULT_PORT;
 
 /// A UDP target or a listen address: a host name or an IP address, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// As in [`HostPort`].
     pub host: String,
-    /// The UDP port.
     pub port: u16,
 }
 
@@ -31,7 +30,7 @@ impl fmt::Display for Endpoint {
 }
 
 /// The default target: an echo server on this machine with default options.
-pub static LOCAL_ECHO_SERVER: LazyLock<Endpoint> =
+pub(crate) static LOCAL_ECHO_SERVER: LazyLock<Endpoint> =
     LazyLock::new(|| Endpoint { host: Ipv4Addr::LOCALHOST.to_string(), port: DEFAULT_PORT });
 
 fn parse_udp_target(text: &str) -> Result<Endpoint, String> {
@@ -62,7 +61,7 @@ fn parse_udp_target(text: &str) -> Result<Endpoint, String> {
 
 /// The target of `send` or `probe`.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     /// An echo server or a jamjam client.
     Udp(Endpoint),
     /// A MOQT echo server.
@@ -96,9 +95,8 @@ impl fmt::Display for Target {
     }
 }
 
-/// A MOQT echo server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MoqtTarget {
+pub(crate) struct MoqtTarget {
     /// Address, transport and path.
     pub target: MoqtUrl,
     /// Whether the URL contains a port. Without a port, `https://` means 443.
@@ -123,10 +121,9 @@ impl FromStr for MoqtTarget {
 const HTTPS_PORT: u16 = 443;
 
 /// Host name of both loopback addresses.
-pub const LOCALHOST: &str = "localhost";
+pub(crate) const LOCALHOST: &str = "localhost";
 
-/// Parses the listen address of a MOQT server.
-pub fn parse_moqt_listen_address(text: &str) -> Result<Endpoint, String> {
+pub(crate) fn parse_moqt_listen_address(text: &str) -> Result<Endpoint, String> {
     if let Ok(port) = text.parse() {
         return Ok(Endpoint { host: LOCALHOST.to_owned(), port });
     }
@@ -145,13 +142,12 @@ pub fn parse_moqt_listen_address(text: &str) -> Result<Endpoint, String> {
 
 impl Endpoint {
     /// The host for a client on this machine: `localhost` instead of an unspecified address.
-    pub fn local_host(&self) -> &str {
+    pub(crate) fn local_host(&self) -> &str {
         let is_any = self.host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
         if is_any { LOCALHOST } else { &self.host }
     }
 
-    /// All addresses of the host.
-    pub fn addresses(&self) -> anyhow::Result<Vec<SocketAddr>> {
+    pub(crate) fn addresses(&self) -> anyhow::Result<Vec<SocketAddr>> {
         if self.host.eq_ignore_ascii_case(LOCALHOST) {
             // For `localhost`, browsers try both loopback addresses, whatever the name server returns.
             return Ok(vec![(Ipv4Addr::LOCALHOST, self.port).into(), (Ipv6Addr::LOCALHOST, self.port).into()]);
@@ -200,30 +196,6 @@ mod tests {
         ] {
             let Ok(Target::Moqt(target)) = text.parse() else { panic!("{text}") };
             assert_eq!((target.target.port, target.has_port), (port, has_port), "{text}");
-        }
-        let error = ParseMoqtUrlError::Malformed.to_string();
-        for wrong in ["moqt://h h/", "moqt://"] {
-            assert_eq!(wrong.parse::<Target>().err().as_ref(), Some(&error), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn invalid_target_returns_its_specific_error() {
-        for (text, error) in [
-            ("", "host missing; "),
-            (":5000", "host missing; "),
-            ("udp://", "host missing; "),
-            ("host:", "invalid port ``: "),
-            ("host:0", "invalid port `0`: "),
-            ("host:65536", "invalid port `65536`: "),
-            ("host:http", "invalid port `http`: "),
-            ("host:4443/echo", "`host:4443/echo`: a UDP target has no path; "),
-            ("[::1", "`[::1`: give an IPv6 address with a port as [ADDRESS]:PORT"),
-            ("[::1]5000", "`[::1]5000`: give an IPv6 address with a port as [ADDRESS]:PORT"),
-            ("ftp://host", "unknown scheme `ftp://`. "),
-        ] {
-            let found = parse_udp_target(text).expect_err(text);
-            assert!(found.starts_with(error), "{text}: {found}");
         }
     }
 

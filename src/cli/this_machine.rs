@@ -2,21 +2,17 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::ColorChoice;
 
 use super::output::{Failure, print};
 use super::values::{DEFAULT_SIGNALING_PORT, use_color};
-use crate::io::machine::{self, KernelFiles, TimingRun};
+use crate::io::machine::{self, KernelFiles};
 use crate::io::status_line::StatusLine;
 use crate::io::stop::StopToken;
 use crate::machine::MachineReport;
 use crate::{moqt, wire};
-
-/// Time between two checks whether the measurement has ended.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The default ports of the servers.
 const PORTS: [(&str, u16, &str); 3] = [
@@ -26,20 +22,15 @@ const PORTS: [(&str, u16, &str); 3] = [
 ];
 
 /// Runs all checks, prints the report and returns the exit code.
-pub fn run(json: bool, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+pub(crate) fn run(json: bool, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
     stop.set_run_started();
-    let timing = match TimingRun::start(stop) {
-        Ok(run) => {
-            let status = StatusLine::new(None);
-            while !run.finished_within(POLL_INTERVAL) {
-                if let Some(status) = &status {
-                    status.draw(0, "measuring timers and send calls".to_owned());
-                }
-            }
-            run.join()
+    let status = StatusLine::new(None);
+    let timing = machine::measure_timing(stop, || {
+        if let Some(status) = &status {
+            status.draw(0, "measuring timers and send calls".to_owned());
         }
-        Err(error) => Err(format!("cannot send over loopback: {error}")),
-    };
+    });
+    drop(status);
     if let Some(signal) = stop.signal() {
         return Ok(signal.exit_code());
     }

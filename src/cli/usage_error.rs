@@ -20,7 +20,7 @@ const OTHER_COMMANDS: [(&str, &str); 4] = [
 ];
 
 /// Adds to the error about an unknown subcommand which command does what it means.
-pub fn with_other_command(mut error: Error) -> Error {
+pub(crate) fn with_other_command(mut error: Error) -> Error {
     if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
         && let Some((_, tip)) = OTHER_COMMANDS.iter().find(|(words, _)| words.split(' ').any(|other| other == word))
     {
@@ -30,7 +30,7 @@ pub fn with_other_command(mut error: Error) -> Error {
 }
 
 /// Replaces clap's suggestion for an unknown option, which compares letters only, by the options of the subcommand with the most similar words.
-pub fn with_similar_options(mut error: Error, command: &Command, arguments: &[OsString]) -> Error {
+pub(crate) fn with_similar_options(mut error: Error, command: &Command, arguments: &[OsString]) -> Error {
     let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else { return error };
     let mut command = command.clone();
     command.build();
@@ -72,7 +72,7 @@ fn similarity(unknown: &str, name: &str, help: &str) -> Option<usize> {
 }
 
 /// Removes tokens and passwords in URLs from an error.
-pub fn without_secrets(mut error: Error) -> Error {
+pub(crate) fn without_secrets(mut error: Error) -> Error {
     let mut is_target = false;
     for kind in [ContextKind::InvalidArg, ContextKind::InvalidValue] {
         if let Some(ContextValue::String(text)) = error.get(kind) {

@@ -24,9 +24,8 @@ use crate::signaling::Dialect;
 use crate::signaling::broadcast::Envelope;
 use crate::units::{self, InvalidValue};
 
-/// A file that the program writes.
 #[derive(Clone, Debug)]
-pub struct OutputFile(PathBuf);
+pub(crate) struct OutputFile(PathBuf);
 
 impl Deref for OutputFile {
     type Target = Path;
@@ -37,7 +36,7 @@ impl Deref for OutputFile {
 
 impl OutputFile {
     /// Rejects `-`, which usually means standard output and would become the name of a file, and files that a standard stream uses.
-    pub fn new(file: PathBuf) -> Result<Self, String> {
+    pub(crate) fn new(file: PathBuf) -> Result<Self, String> {
         if file.as_os_str() == "-" {
             return Err("standard output is not supported; for a file named `-`, give ./-".to_owned());
         }
@@ -46,13 +45,13 @@ impl OutputFile {
 }
 
 /// Parser for the value of an option that names an output file.
-pub fn output_file_parser() -> impl TypedValueParser<Value = OutputFile> {
+pub(crate) fn output_file_parser() -> impl TypedValueParser<Value = OutputFile> {
     PathBufValueParser::new().try_map(OutputFile::new)
 }
 
 /// Whether to color the output on `stream`. With `Auto`, output to a terminal is colored unless NO_COLOR is set and not empty, or TERM
 /// names a terminal without colors.
-pub fn use_color(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
+pub(crate) fn use_color(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
     match choice {
         ColorChoice::Auto => {
             stream.is_terminal()
@@ -67,7 +66,7 @@ pub fn use_color(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
 /// Parser for an option whose values have names. Each value comes with its name and its description for `--help`. Spaces around a name are
 /// ignored, as in a comma-separated list.
 #[derive(Clone)]
-pub struct Choice<T: 'static>(Vec<(T, PossibleValue)>);
+pub(crate) struct Choice<T: 'static>(Vec<(T, PossibleValue)>);
 
 impl<T: Copy> Choice<T> {
     /// A choice between values with their names and descriptions.
@@ -92,8 +91,7 @@ impl<T: Copy + Send + Sync + 'static> TypedValueParser for Choice<T> {
     }
 }
 
-/// Parser for `--packet`.
-pub fn packet_parser() -> Choice<StreamKind> {
+pub(crate) fn packet_parser() -> Choice<StreamKind> {
     Choice::new([
         (StreamKind::Ping, "ping", "LATENCY_PING"),
         (StreamKind::Keepalive, "keepalive", "KEEPALIVE, which every echo server answers"),
@@ -101,8 +99,7 @@ pub fn packet_parser() -> Choice<StreamKind> {
     ])
 }
 
-/// Parser for `--profile`.
-pub fn profile_parser() -> Choice<Profile> {
+pub(crate) fn profile_parser() -> Choice<Profile> {
     Choice::new([
         (Profile::LanMusic, Profile::LanMusic.name(), "Playing music over a local network"),
         (Profile::InternetMusic, Profile::InternetMusic.name(), "Playing music over the Internet"),
@@ -110,8 +107,7 @@ pub fn profile_parser() -> Choice<Profile> {
     ])
 }
 
-/// Parser for `--driver`.
-pub fn driver_parser() -> Choice<udp::Backend> {
+pub(crate) fn driver_parser() -> Choice<udp::Backend> {
     Choice::new([
         (udp::Backend::Native, "native", "The fastest driver of this system"),
         (udp::Backend::Portable, "portable", "Portable system calls"),
@@ -119,7 +115,7 @@ pub fn driver_parser() -> Choice<udp::Backend> {
 }
 
 /// Parser for `--link` of the echo server.
-pub fn link_policy_parser() -> Choice<LinkPolicy> {
+pub(crate) fn link_policy_parser() -> Choice<LinkPolicy> {
     Choice::new([
         (LinkPolicy::Auto, "auto", "Encrypted links of newer clients and plain packets"),
         (LinkPolicy::Require, "require", "Encrypted links only: plain AUDIO is dropped"),
@@ -127,8 +123,7 @@ pub fn link_policy_parser() -> Choice<LinkPolicy> {
     ])
 }
 
-/// Parser for `--broadcast-envelope`.
-pub fn envelope_parser() -> Choice<Envelope> {
+pub(crate) fn envelope_parser() -> Choice<Envelope> {
     Choice::new([
         (Envelope::Document, "document", "{\"type\": \"NAME-content\", ...}, where NAME is the room"),
         (Envelope::Dynode, "dynode", "{\"type\": \"broadcast\", ...}, for Dynode players"),
@@ -136,23 +131,21 @@ pub fn envelope_parser() -> Choice<Envelope> {
 }
 
 /// Parser for `--moqt`.
-pub fn transport_parser() -> Choice<Transport> {
+pub(crate) fn transport_parser() -> Choice<Transport> {
     Choice::new([(Transport::Quic, "quic", "Raw QUIC"), (Transport::WebTransport, "webtransport", "Over HTTP/3")])
 }
 
-/// Parser for `--moqt-version`.
-pub fn moqt_version_parser() -> Choice<MoqtVersion> {
+pub(crate) fn moqt_version_parser() -> Choice<MoqtVersion> {
     Choice::new(MoqtVersion::ALL.map(|version| (version, version.rules().name, version.rules().description)))
 }
 
-/// Parser for `--dialect`.
-pub fn dialect_parser() -> Choice<Dialect> {
+pub(crate) fn dialect_parser() -> Choice<Dialect> {
     Choice::new(Dialect::ALL.map(|dialect| (dialect, dialect.name(), dialect.description())))
 }
 
 /// The link that `send` and `probe` set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ClientLinkMode {
+pub(crate) enum ClientLinkMode {
     /// Encrypted, but the server's key is not verified
     Unsigned,
     /// Encrypted, with a server key that is signed by the link key in the room
@@ -160,7 +153,7 @@ pub enum ClientLinkMode {
 }
 
 /// Parses an address of this machine with an optional port. `None` if the text is not an address. The flag is true if there is a port.
-pub fn parse_local_address(text: &str) -> Result<Option<(SocketAddr, bool)>, String> {
+pub(crate) fn parse_local_address(text: &str) -> Result<Option<(SocketAddr, bool)>, String> {
     let (host, port) = match HostPort::parse_listen(text) {
         Ok(HostPort { host, port }) if without_zone(&host).parse::<IpAddr>().is_ok() => (host, port),
         Err(error @ ParseHostError::Zone(_)) => return Err(error.to_string()),
@@ -172,7 +165,7 @@ pub fn parse_local_address(text: &str) -> Result<Option<(SocketAddr, bool)>, Str
 }
 
 /// Parses a listen address: `ADDR:PORT`, or a bare port on 127.0.0.1.
-pub fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
     let address = parse_local_address(text)?.and_then(|(address, has_port)| has_port.then_some(address));
     let port = text.strip_prefix("localhost:").unwrap_or(text).parse();
     let loopback = port.ok().map(|port| (Ipv4Addr::LOCALHOST, port).into());
@@ -206,7 +199,7 @@ pub fn format_size(size: u64) -> String {
 }
 
 /// Prints a bit rate in bits per second.
-pub fn format_bit_rate(rate: u64) -> String {
+pub(crate) fn format_bit_rate(rate: u64) -> String {
     format_with_unit(rate, &[(1_000_000_000, "gbit"), (1_000_000, "mbit"), (1_000, "kbit"), (1, "bit")])
 }
 
@@ -217,7 +210,7 @@ fn format_with_unit(number: u64, units: &[(u64, &str)]) -> String {
 }
 
 /// Parses a number of packets.
-pub fn parse_count(text: &str) -> Result<u64, &'static str> {
+pub(crate) fn parse_count(text: &str) -> Result<u64, &'static str> {
     text.parse().map_err(|_| "give a number of packets such as 150, or 0 for no limit")
 }
 
@@ -228,10 +221,10 @@ pub fn parse_percent(text: &str) -> Result<u8, &'static str> {
 }
 
 /// A value, or `off`, which is `None`. clap treats a field of the type `Option` as an option that may be omitted.
-pub type OrOff<T> = Option<T>;
+pub(crate) type OrOff<T> = Option<T>;
 
 /// Parser for a value that `parse` parses, or `off`.
-pub fn or_off<T, E>(
+pub(crate) fn or_off<T, E>(
     parse: fn(&str) -> Result<T, E>,
 ) -> impl Fn(&str) -> Result<OrOff<T>, E> + Clone + Send + Sync + 'static
 where
@@ -241,8 +234,7 @@ where
     move |text| units::parse_or_off(text, parse)
 }
 
-/// Parses a whole number above 0.
-pub fn parse_positive(text: &str) -> Result<usize, &'static str> {
+pub(crate) fn parse_positive(text: &str) -> Result<usize, &'static str> {
     text.parse().ok().filter(|number| *number > 0).ok_or("give a whole number above 0")
 }
 
@@ -251,8 +243,7 @@ pub fn parse_positive_or_off(text: &str) -> Result<OrOff<usize>, String> {
     units::parse_or_off(text, parse_positive).map_err(|error| format!("{error}, or off"))
 }
 
-/// Parses a size above 0.
-pub fn parse_nonzero_size(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_nonzero_size(text: &str) -> Result<u64, String> {
     match units::parse_size(text) {
         Ok(0) => Err("the size must be above 0; give a size such as 16MiB".to_owned()),
         other => other.map_err(|error| error.to_string()),
@@ -295,17 +286,15 @@ pub fn parse_request_rate(text: &str) -> Result<WindowLimit, &'static str> {
     parsed.ok_or("give a rate such as 10/15m, 30/m or 5/s, or off")
 }
 
-/// Default port of a signaling server.
-pub const DEFAULT_SIGNALING_PORT: u16 = 8_080;
+pub(crate) const DEFAULT_SIGNALING_PORT: u16 = 8_080;
 
-/// Parses a port.
-pub fn parse_port(text: &str) -> Result<u16, &'static str> {
+pub(crate) fn parse_port(text: &str) -> Result<u16, &'static str> {
     text.parse().map_err(|_| "give a port from 0 to 65535")
 }
 
 /// Parses an origin (RFC 6454, section 6.1) into the form that browsers send as `Origin`. This form has no path. The port is omitted if it
 /// is the default of the scheme. `null` is the origin of pages that are loaded from files.
-pub fn parse_origin(text: &str) -> Result<String, String> {
+pub(crate) fn parse_origin(text: &str) -> Result<String, String> {
     let text = text.trim();
     // The caller ignores an empty list item.
     if text.is_empty() || text == "null" {

@@ -25,8 +25,7 @@ const INTERFACE: [u8; 20] = *b"\x65\0\0\0\0\0\0\0\x09\0\x01\0\x09\0\0\0\0\0\0\0"
 /// A comment and the end of the options.
 const OPENED: &[u8; 56] = b"\x01\0\x30\0Sealed packet, opened by jamjam-dev (flag clear)\0\0\0\0";
 
-/// A capture file.
-pub struct Capture {
+pub(crate) struct Capture {
     out: File,
     /// The port of the server.
     port: u16,
@@ -37,8 +36,7 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Creates the file.
-    pub fn create(path: &Path, port: u16) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path, port: u16) -> io::Result<Self> {
         let mut capture = Self {
             out: files::create_locked(path, files::private_options().append(true))?,
             port,

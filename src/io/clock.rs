@@ -9,7 +9,7 @@ use crate::stats::{ClockJumps, ClockReading};
 use crate::time::{Time, WallClock, saturating_nanos};
 
 /// Monotonic time since the first call in this process.
-pub fn monotonic_now() -> Time {
+pub(crate) fn monotonic_now() -> Time {
     static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
     elapsed_since(*ORIGIN)
 }
@@ -20,45 +20,45 @@ pub(in crate::io) fn elapsed_since(origin: Instant) -> Time {
 }
 
 /// Pairs the current time of day with `monotonic`, the current time of the caller's monotonic clock.
-pub fn wall_clock(monotonic: Time) -> WallClock {
+pub(crate) fn wall_clock(monotonic: Time) -> WallClock {
     WallClock::new(monotonic, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 /// Milliseconds since the Unix epoch.
-pub fn unix_ms() -> u64 {
+pub(crate) fn unix_ms() -> u64 {
     wall_clock(Time::ZERO).unix_ms()
 }
 
 /// Compares the wall clock with the monotonic clock at each reading.
 #[derive(Debug)]
-pub struct ClockMonitor {
+pub(crate) struct ClockMonitor {
     origin: Instant,
     jumps: ClockJumps,
 }
 
 impl ClockMonitor {
     /// Reads both clocks for the first time.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut monitor = Self { origin: Instant::now(), jumps: ClockJumps::default() };
         monitor.sample();
         monitor
     }
 
     /// Reads both clocks. Returns by how many nanoseconds the wall clock has jumped since the last reading, if at all.
-    pub fn sample(&mut self) -> Option<i64> {
+    pub(crate) fn sample(&mut self) -> Option<i64> {
         let reading = self.read_clocks();
         self.jumps.on_reading(reading)
     }
 
     /// Reads both clocks for an echo server. If the wall clock has jumped since the last reading, logs the jump.
-    pub fn sample_and_log(&mut self) {
+    pub(crate) fn sample_and_log(&mut self) {
         if let Some(jump_ns) = self.sample() {
             log_jump(jump_ns);
         }
     }
 
     /// Reads both clocks for the last time and returns all jumps of the wall clock.
-    pub fn finish(mut self) -> ClockJumps {
+    pub(crate) fn finish(mut self) -> ClockJumps {
         self.sample();
         self.jumps
     }
@@ -93,37 +93,22 @@ fn log_jump(jump_ns: i64) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
-    use std::sync::{Arc, Mutex};
+    use test_support::logged::Lines;
 
     use super::*;
 
     #[test]
     fn clock_jump_is_logged_with_its_sign() {
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let writer = Arc::clone(&log);
-        let subscriber =
-            tracing_subscriber::fmt().without_time().with_ansi(false).with_writer(move || Log(Arc::clone(&writer)));
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().without_time().with_ansi(false).with_writer(move || writer.clone());
         tracing::subscriber::with_default(subscriber.finish(), || [1_500_000_000, -19_999_999].map(log_jump));
-        let text = String::from_utf8(log.lock().unwrap().clone()).unwrap();
         let line = |jump: &str| {
             format!(
-                " WARN clock: system clock jumped. Replies to packets received just before the jump may be sent up to 50 ms too early jump_ms={jump}\n"
+                " WARN clock: system clock jumped. Replies to packets received just before the jump may be sent up to 50 ms too early jump_ms={jump}"
             )
         };
-        assert_eq!(text, line("1500") + &line("-20"));
-    }
-
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+        assert_eq!(lines.take(), [line("1500"), line("-20")]);
     }
 
     #[test]

@@ -410,162 +410,123 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn connections_per_address_are_limited_except_loopback() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        runtime.block_on(async {
-            let long = Duration::from_secs(1);
-            let limits = ConnectionLimits {
-                max_connections: None,
-                max_connections_per_address: Some(2),
-                handshake_timeout: long,
-                max_lifetime: long,
-                ..ConnectionLimits::default()
-            };
-            let limiter = ConnectionLimiter::new(limits);
-            let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-            // The address of `one`, written as an IPv4-mapped IPv6 address. A dual-stack socket reports IPv4 addresses in this form.
-            let mapped: IpAddr = "::ffff:192.0.2.1".parse().expect("an address");
-            let first = limiter.assign(limiter.acquire().await, one).expect("a free slot");
-            let _second = limiter.assign(limiter.acquire().await, mapped).expect("a free slot");
-            assert!(limiter.assign(limiter.acquire().await, one).is_none());
-            assert!(limiter.assign(limiter.acquire().await, other).is_some());
-            assert_eq!(limiter.rejected.load(Ordering::Relaxed), 1);
-            drop(first);
-            assert!(limiter.assign(limiter.acquire().await, one).is_some());
-            // Addresses of one IPv6 /64 count as one address.
-            let [a, b, c, other] = ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:0:0:1", "2001:db8:0:1::1"]
-                .map(|text| text.parse::<IpAddr>().expect("an address"));
-            let _held = [a, b].map(|address| (address, limiter.semaphore.clone())).map(|(address, free)| {
-                limiter.assign(free.try_acquire_owned().expect("a free slot"), address).expect("a free slot")
-            });
-            assert!(
-                limiter.assign(limiter.acquire().await, c).is_none()
-                    && limiter.assign(limiter.acquire().await, other).is_some()
-            );
-            assert_eq!(limiter.rejected.load(Ordering::Relaxed), 2);
-            let mut local = Vec::new();
-            for _ in 0..9 {
-                local.push(limiter.assign(limiter.acquire().await, IpAddr::from([127, 0, 0, 1])).expect("a free slot"));
-                local.push(
-                    limiter.assign(limiter.acquire().await, "::1".parse().expect("an address")).expect("a free slot"),
-                );
-            }
-            assert_eq!(limiter.rejected.load(Ordering::Relaxed), 2);
-        });
-    }
-
-    #[test]
-    fn new_connections_per_address_are_limited_except_loopback() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        runtime.block_on(async {
-            let limiter = ConnectionLimiter::new(ConnectionLimits {
-                max_new_connections: Some(WindowLimit { count: 3, period: Duration::from_secs(3_600) }),
-                ..ConnectionLimits::default()
-            });
-            // Each connection is closed at once, but still counts.
-            let is_accepted = async |text| limiter.assign(limiter.acquire().await, address(text)).is_some();
-            for [first, second] in [["192.0.2.1", "::ffff:192.0.2.1"], ["2001:db8::1", "2001:db8::2"]] {
-                assert!(is_accepted(first).await && is_accepted(second).await && is_accepted(first).await);
-                assert!(!is_accepted(first).await && !is_accepted(second).await, "{first}");
-                assert!(matches!(limiter.admit_quic(address(first), true), Err(ConnectionRejection::Rate)), "{first}");
-            }
-            assert!(is_accepted("192.0.2.2").await && is_accepted("2001:db8:0:1::1").await);
-            for _ in 0..9 {
-                assert!(is_accepted("127.0.0.1").await && is_accepted("::1").await);
-            }
-            // QUIC servers count their rejections themselves.
-            assert_eq!(limiter.rejected.load(Ordering::Relaxed), 4);
-        });
-    }
-
-    #[test]
-    fn an_address_at_its_own_limit_causes_no_connection_limit() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        runtime.block_on(async {
-            let limiter = ConnectionLimiter::new(ConnectionLimits {
-                max_connections: Some(1),
-                max_connections_per_address: Some(1),
-                ..ConnectionLimits::default()
-            });
-            let Ok(Some(_permit)) = limiter.admit_quic(address("2001:db8::1"), true) else { panic!("not accepted") };
-            assert!(matches!(limiter.admit_quic(address("2001:db8::2"), true), Err(ConnectionRejection::Address(_))));
-            assert!(matches!(limiter.admit_quic(address("192.0.2.1"), true), Err(ConnectionRejection::Total)));
-        });
-    }
-
-    #[test]
-    fn forwarded_connections_count_for_the_forwarded_address() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        runtime.block_on(async {
-            let limits = ConnectionLimits {
-                max_connections: None,
-                max_connections_per_address: Some(1),
-                trusted_proxies: Some(TrustedProxies::Hops(NonZeroUsize::MIN)),
-                ..ConnectionLimits::default()
-            };
-            let limiter = ConnectionLimiter::new(limits);
-            let [one, other] = [1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
-            let proxy = IpAddr::from([127, 0, 0, 1]);
-            let mut permits = Vec::new();
-            for _ in 0..5 {
-                permits.push(limiter.assign(limiter.acquire().await, proxy).expect("a free slot"));
-            }
-            assert!(permits[0].assign_client(one, true) && !permits[1].assign_client(one, true));
-            assert!(permits[2].assign_client(other, true));
-            // A permit counts towards the limit of the first address that is assigned to it. Assigning a second address has no effect.
-            assert!(permits[0].assign_client(other, true));
-            assert_eq!(limiter.rejected.load(Ordering::Relaxed), 1);
-            // A forwarded loopback address is counted. The proxy's own address is not.
-            assert!(permits[3].assign_client(proxy, true) && !permits[4].assign_client(proxy, true));
-            assert!(permits[1].assign_client(proxy, false));
-            assert!(limiter.assign(limiter.acquire().await, one).is_none(), "not from the proxy");
-            drop(permits.remove(0));
-            assert!(limiter.assign(limiter.acquire().await, one).is_some());
-        });
-    }
-
-    #[test]
-    fn upgraded_connections_of_a_proxy_use_the_memory_of_their_clients() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        runtime.block_on(async {
-            // An address may hold 40,000 bytes.
-            let memory_budget = MemoryBudget::new(Some(320_000));
-            let limiter = ConnectionLimiter::new(ConnectionLimits {
-                memory_budget: Arc::clone(&memory_budget),
-                bytes_per_connection: 1_000,
-                trusted_proxies: Some(TrustedProxies::Networks(Arc::from(["192.0.2.9".parse().expect("a network")]))),
-                ..ConnectionLimits::default()
-            });
-            let (proxy, client) = (address("192.0.2.9"), address("192.0.2.1"));
-            let open = async |from| limiter.assign(limiter.acquire().await, from);
-            let request_bytes = 1_000 + REQUEST_HEAD_BYTES;
-            let mut permits = Vec::new();
-            for from in [proxy, proxy, proxy, client] {
-                permits.push(open(from).await.expect("within the budget"));
-            }
-            assert!(open(client).await.is_none());
-            assert_eq!((memory_budget.held(), limiter.rejected.load(Ordering::Relaxed)), (4 * request_bytes, 1));
-            let own = [0, 1].map(|index: usize| {
-                assert!(permits[index].assign_client(client, true));
-                permits[index].on_upgrade()
-            });
-            assert_eq!(memory_budget.held(), 2 * request_bytes + 2 * 1_000);
-            // The connection itself uses 750 of its 1,000 bytes.
-            let message = permits[0].memory().hold(251);
-            assert_eq!(memory_budget.held(), 2 * request_bytes + 2 * 1_000 + 1);
-            drop((own, message));
-            // The client may hold 16,520 bytes more.
-            assert!(permits[0].memory().take(18_000).is_err() && permits[0].memory().take(17_000).is_ok());
-            drop(permits[3].on_upgrade());
-            assert_eq!(memory_budget.held(), request_bytes + 3 * 1_000);
-            permits.clear();
-            assert_eq!(memory_budget.held(), 0);
-        });
-    }
-
     fn address(text: &str) -> IpAddr {
         text.parse().expect("an address")
+    }
+
+    /// A TCP connection from this address.
+    async fn open(limiter: &Arc<ConnectionLimiter>, from: &str) -> Option<ConnectionPermit> {
+        limiter.assign(limiter.acquire().await, address(from))
+    }
+
+    #[tokio::test]
+    async fn connections_per_address_are_limited_except_loopback() {
+        let limiter = ConnectionLimiter::new(ConnectionLimits {
+            max_connections: None,
+            max_connections_per_address: Some(2),
+            ..ConnectionLimits::default()
+        });
+        let held = async |from| open(&limiter, from).await.expect("a free slot");
+        let first = held("192.0.2.1").await;
+        // The same address, written as an IPv4-mapped IPv6 address. A dual-stack socket reports IPv4 addresses in this form.
+        let _second = held("::ffff:192.0.2.1").await;
+        assert!(open(&limiter, "192.0.2.1").await.is_none());
+        assert!(open(&limiter, "192.0.2.2").await.is_some());
+        assert_eq!(limiter.rejected.load(Ordering::Relaxed), 1);
+        drop(first);
+        assert!(open(&limiter, "192.0.2.1").await.is_some());
+        // Addresses of one IPv6 /64 count as one address.
+        let _held = [held("2001:db8::1").await, held("2001:db8::2").await];
+        assert!(open(&limiter, "2001:db8::ffff:0:0:1").await.is_none());
+        assert!(open(&limiter, "2001:db8:0:1::1").await.is_some());
+        assert_eq!(limiter.rejected.load(Ordering::Relaxed), 2);
+        let mut local = Vec::new();
+        for from in ["127.0.0.1", "::1"].repeat(9) {
+            local.push(held(from).await);
+        }
+        assert_eq!(limiter.rejected.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn new_connections_per_address_are_limited_except_loopback() {
+        let limiter = ConnectionLimiter::new(ConnectionLimits {
+            max_new_connections: Some(WindowLimit { count: 3, period: Duration::from_secs(3_600) }),
+            ..ConnectionLimits::default()
+        });
+        // Each connection is closed at once, but still counts.
+        let is_accepted = async |from| open(&limiter, from).await.is_some();
+        for [first, second] in [["192.0.2.1", "::ffff:192.0.2.1"], ["2001:db8::1", "2001:db8::2"]] {
+            assert!(is_accepted(first).await && is_accepted(second).await && is_accepted(first).await);
+            assert!(!is_accepted(first).await && !is_accepted(second).await, "{first}");
+            assert!(matches!(limiter.admit_quic(address(first), true), Err(ConnectionRejection::Rate)), "{first}");
+        }
+        assert!(is_accepted("192.0.2.2").await && is_accepted("2001:db8:0:1::1").await);
+        for _ in 0..9 {
+            assert!(is_accepted("127.0.0.1").await && is_accepted("::1").await);
+        }
+        // QUIC servers count their rejections themselves.
+        assert_eq!(limiter.rejected.load(Ordering::Relaxed), 4);
+    }
+
+    #[tokio::test]
+    async fn forwarded_connections_count_for_the_forwarded_address() {
+        let limiter = ConnectionLimiter::new(ConnectionLimits {
+            max_connections: None,
+            max_connections_per_address: Some(1),
+            trusted_proxies: Some(TrustedProxies::Hops(NonZeroUsize::MIN)),
+            ..ConnectionLimits::default()
+        });
+        let [one, other, proxy] = ["192.0.2.1", "192.0.2.2", "127.0.0.1"].map(address);
+        let mut permits = Vec::new();
+        for _ in 0..5 {
+            permits.push(open(&limiter, "127.0.0.1").await.expect("a free slot"));
+        }
+        assert!(permits[0].assign_client(one, true) && !permits[1].assign_client(one, true));
+        assert!(permits[2].assign_client(other, true));
+        // A permit counts towards the limit of the first address that is assigned to it. Assigning a second address has no effect.
+        assert!(permits[0].assign_client(other, true));
+        assert_eq!(limiter.rejected.load(Ordering::Relaxed), 1);
+        // A forwarded loopback address is counted. The proxy's own address is not.
+        assert!(permits[3].assign_client(proxy, true) && !permits[4].assign_client(proxy, true));
+        assert!(permits[1].assign_client(proxy, false));
+        assert!(open(&limiter, "192.0.2.1").await.is_none(), "not from the proxy");
+        drop(permits.remove(0));
+        assert!(open(&limiter, "192.0.2.1").await.is_some());
+    }
+
+    #[tokio::test]
+    async fn upgraded_connections_of_a_proxy_use_the_memory_of_their_clients() {
+        // An address may hold 40,000 bytes.
+        let memory_budget = MemoryBudget::new(Some(320_000));
+        let limiter = ConnectionLimiter::new(ConnectionLimits {
+            memory_budget: Arc::clone(&memory_budget),
+            bytes_per_connection: 1_000,
+            trusted_proxies: Some(TrustedProxies::Networks(Arc::from(["192.0.2.9".parse().expect("a network")]))),
+            ..ConnectionLimits::default()
+        });
+        let (proxy, client) = ("192.0.2.9", "192.0.2.1");
+        let request_bytes = 1_000 + REQUEST_HEAD_BYTES;
+        let mut permits = Vec::new();
+        for from in [proxy, proxy, proxy, client] {
+            permits.push(open(&limiter, from).await.expect("within the budget"));
+        }
+        assert!(open(&limiter, client).await.is_none());
+        assert_eq!((memory_budget.held(), limiter.rejected.load(Ordering::Relaxed)), (4 * request_bytes, 1));
+        let own = [0, 1].map(|index: usize| {
+            assert!(permits[index].assign_client(address(client), true));
+            permits[index].on_upgrade()
+        });
+        assert_eq!(memory_budget.held(), 2 * request_bytes + 2 * 1_000);
+        // The connection itself uses 750 of its 1,000 bytes.
+        let message = permits[0].memory().hold(251);
+        assert_eq!(memory_budget.held(), 2 * request_bytes + 2 * 1_000 + 1);
+        drop((own, message));
+        // The client may hold 16,520 bytes more.
+        assert!(permits[0].memory().take(18_000).is_err() && permits[0].memory().take(17_000).is_ok());
+        drop(permits[3].on_upgrade());
+        assert_eq!(memory_budget.held(), request_bytes + 3 * 1_000);
+        permits.clear();
+        assert_eq!(memory_budget.held(), 0);
     }
 
     fn quic_limiter(total: usize, per_address: usize) -> Arc<ConnectionLimiter> {
@@ -597,6 +558,8 @@ mod tests {
         assert!(matches!(limiter.admit_quic(address("2001:db8::3"), true), Err(ConnectionRejection::Address(_))));
         let _fifth = admitted(&limiter, "2001:db8:0:1::1");
         assert!(matches!(limiter.admit_quic(address("192.0.2.9"), true), Err(ConnectionRejection::Total)));
+        // An address at its own limit causes no total limit.
+        assert!(matches!(limiter.admit_quic(address("2001:db8::3"), true), Err(ConnectionRejection::Address(_))));
         drop(first);
         drop(admitted(&limiter, "192.0.2.1"));
         let local = quic_limiter(100, 2);

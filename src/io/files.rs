@@ -8,12 +8,12 @@ use std::iter;
 use std::path::{Path, PathBuf};
 
 /// Maximum size of a file that is read as a whole: certificates, secrets and room files.
-pub const MAX_FILE_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Reads the text of a regular file of at most [`MAX_FILE_BYTES`], in any encoding except UTF-16. Skips a byte order mark and the last line
 /// ends. Fails with [`io::ErrorKind::InvalidInput`] for devices and pipes, which may have no end, and with
 /// [`io::ErrorKind::FileTooLarge`] for longer files.
-pub fn read(file: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read(file: &Path) -> io::Result<Vec<u8>> {
     let require_regular = |metadata: fs::Metadata| match metadata {
         metadata if metadata.is_file() => Ok(()),
         metadata if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
@@ -34,12 +34,11 @@ pub fn read(file: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Like [`read`], for UTF-8 text.
-pub fn read_text(file: &Path) -> io::Result<String> {
+pub(crate) fn read_text(file: &Path) -> io::Result<String> {
     decode_text(&read(file)?)
 }
 
-/// Decodes the contents of a text file.
-pub fn decode_text(contents: &[u8]) -> io::Result<String> {
+pub(crate) fn decode_text(contents: &[u8]) -> io::Result<String> {
     let text = str::from_utf8(text_of(contents)?);
     text.map(str::to_owned).map_err(|_| invalid_text("not UTF-8 text"))
 }
@@ -56,7 +55,7 @@ fn text_of(mut contents: &[u8]) -> io::Result<&[u8]> {
 }
 
 /// Skips the byte order mark of UTF-8 text. Fails with [`io::ErrorKind::InvalidData`] for UTF-16, which PowerShell writes.
-pub fn skip_byte_order_mark(text: &mut impl BufRead) -> io::Result<()> {
+pub(crate) fn skip_byte_order_mark(text: &mut impl BufRead) -> io::Result<()> {
     let start = text.fill_buf()?;
     // Without a byte order mark, one of the two bytes of an ASCII character is 0.
     if matches!(start, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=0xff, ..] | [1..=0xff, 0, ..]) {
@@ -69,7 +68,7 @@ pub fn skip_byte_order_mark(text: &mut impl BufRead) -> io::Result<()> {
 }
 
 /// Options that create files which only their owner may read (Unix).
-pub fn private_options() -> fs::OpenOptions {
+pub(crate) fn private_options() -> fs::OpenOptions {
     let mut options = File::options();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
@@ -77,14 +76,14 @@ pub fn private_options() -> fs::OpenOptions {
 }
 
 /// Creates a file that only its owner may read (Unix). Fails if it exists.
-pub fn create_private(file: &Path) -> io::Result<File> {
+pub(crate) fn create_private(file: &Path) -> io::Result<File> {
     private_options().write(true).create_new(true).open(file)
 }
 
 /// Creates or empties a file that is written during the run. `options` say how it is opened. Fails with [`io::ErrorKind::ResourceBusy`] if
 /// another run writes this regular file; until the returned file is closed, it is locked. Where the file system or the system has no locks,
 /// it is not.
-pub fn create_locked(file: &Path, options: &mut fs::OpenOptions) -> io::Result<File> {
+pub(crate) fn create_locked(file: &Path, options: &mut fs::OpenOptions) -> io::Result<File> {
     let open = options.create(true).open(file)?;
     if open.metadata()?.is_file() {
         if let Err(TryLockError::WouldBlock) = open.try_lock() {
@@ -101,7 +100,7 @@ pub fn create_locked(file: &Path, options: &mut fs::OpenOptions) -> io::Result<F
 
 /// Replaces the contents of `file` with `text`. Other processes never read a partial file. The mode of an existing file stays. A file that
 /// cannot be replaced is written in place: a pipe, an open file (`/dev/fd/3`), a mounted file, and a file in a read-only folder.
-pub fn write(file: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn write(file: &Path, text: &str) -> io::Result<()> {
     let target = resolve_links(file);
     let previous = fs::metadata(&target).ok();
     let is_replaceable = !is_descriptor(file) && previous.as_ref().is_none_or(fs::Metadata::is_file);
@@ -129,7 +128,7 @@ fn create_temp_file(temp: &Path, previous: Option<fs::Metadata>) -> io::Result<F
 }
 
 /// Checks that `file` can be written. Empties the file of an earlier run, which could be mistaken for a new file.
-pub fn prepare(file: &Path) -> io::Result<()> {
+pub(crate) fn prepare(file: &Path) -> io::Result<()> {
     match fs::metadata(file) {
         Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         // Opening a pipe without a reader would block.
@@ -148,13 +147,13 @@ pub fn prepare(file: &Path) -> io::Result<()> {
 }
 
 /// Like [`prepare`], but removes the file of an earlier run if possible. A mounted file cannot be removed.
-pub fn prepare_absent(file: &Path) -> io::Result<()> {
+pub(crate) fn prepare_absent(file: &Path) -> io::Result<()> {
     let is_file = !is_descriptor(file) && fs::metadata(file).is_ok_and(|metadata| metadata.is_file());
     if is_file && fs::remove_file(resolve_links(file)).is_ok() { Ok(()) } else { prepare(file) }
 }
 
 /// Why `file` cannot be an output file: it is one of the standard streams, whose data would be lost.
-pub fn stream_conflict(file: &Path) -> Option<String> {
+pub(crate) fn stream_conflict(file: &Path) -> Option<String> {
     let file = node(file).filter(|file| node(Path::new("/dev/null")).as_ref() != Some(file))?;
     let streams = [("input", "/dev/stdin"), ("output", "/dev/stdout"), ("error", "/dev/stderr")];
     let (stream, _) = streams.into_iter().find(|(_, stream)| node(Path::new(stream)).as_ref() == Some(&file))?;
@@ -164,7 +163,7 @@ pub fn stream_conflict(file: &Path) -> Option<String> {
 /// Identifies a regular file: all paths and hard links to a file have the same identity. A file that does not exist yet is identified by its
 /// directory and its name.
 #[derive(Debug, PartialEq, Eq)]
-pub struct FileIdentity {
+pub(crate) struct FileIdentity {
     node: Node,
     new_name: Option<OsString>,
 }
@@ -172,7 +171,7 @@ pub struct FileIdentity {
 impl FileIdentity {
     /// Follows symbolic links, even to a missing file. Returns `None` for devices and pipes, which several options may use, and for paths
     /// that cannot be used: their error is reported when the file is opened.
-    pub fn of(file: &Path) -> Option<Self> {
+    pub(crate) fn of(file: &Path) -> Option<Self> {
         if let Ok(metadata) = fs::metadata(file) {
             return metadata.is_file().then(|| node(file))?.map(|node| Self { node, new_name: None });
         }

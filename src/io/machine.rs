@@ -9,11 +9,8 @@ use std::time::Duration;
 use super::http;
 use super::sound::{self, NO_DEVICES_HINT};
 use super::stop::StopToken;
-use super::udp::{
-    self, Backend, BindError, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, DriverStats, IdlePolicy,
-    NodeThread,
-};
-use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, Prober, RunConfig, StreamKind};
+use super::udp::{self, Backend, BindError, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy};
+use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig, StreamKind};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::machine::{ClockSource, CpuFrequency, InterfaceAddress, MachineFacts, PortUse, ReceiveBuffer};
 use crate::stats::HostTiming;
@@ -25,49 +22,38 @@ const TIMING_INTERVAL: Duration = Duration::from_millis(2);
 /// Payload of the default AUDIO packet, in bytes.
 const TIMING_PAYLOAD: usize = 512;
 
-/// A running measurement of timers and send calls, with the node and the driver of `probe`.
-pub struct TimingRun {
-    thread: NodeThread<Prober>,
-    /// Receives the packets. Nothing reads this socket: the kernel drops packets that do not fit its buffer.
-    _receiver: UdpSocket,
-}
+/// Time between two displays of the progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-impl TimingRun {
-    /// Starts the measurement on a thread of its own.
-    pub fn start(stop: &StopToken) -> io::Result<Self> {
-        let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let destination = receiver.local_addr()?;
-        let bound = udp::connect(destination, DEFAULT_RECEIVE_BUFFER, &LocalSocketOptions::default())
-            .map_err(io::Error::other)?;
-        let config =
-            RunConfig { replies_expected: false, ..RunConfig::new(destination, StreamKind::Audio, Duration::ZERO) };
-        let workload = ProbeWorkload::new(ProbeConfig {
-            stream_kind: StreamKind::Audio,
-            count: Some(TIMING_PACKETS),
-            interval: TIMING_INTERVAL,
-            payload_len: TIMING_PAYLOAD,
-        });
-        let node = ClientNode::new(config, workload, Box::new(()));
-        let options = DriverOptions {
-            idle: IdlePolicy::Finish,
-            spin_percent: DEFAULT_SPIN_PERCENT,
-            backend: Backend::Native,
-            follow_address: false,
-        };
-        let thread = udp::spawn_node("timing", bound.socket, node, stop.clone(), options)?;
-        Ok(Self { thread, _receiver: receiver })
+/// Measures timers and send calls with the node and the driver of `probe`, on a thread of its own. Until the end, `show_progress` is called
+/// every [`PROGRESS_INTERVAL`].
+pub fn measure_timing(stop: &StopToken, mut show_progress: impl FnMut()) -> io::Result<HostTiming> {
+    // Nothing reads this socket: the kernel drops packets that do not fit its buffer.
+    let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let destination = receiver.local_addr()?;
+    let bound =
+        udp::connect(destination, DEFAULT_RECEIVE_BUFFER, &LocalSocketOptions::default()).map_err(io::Error::other)?;
+    let config =
+        RunConfig { replies_expected: false, ..RunConfig::new(destination, StreamKind::Audio, Duration::ZERO) };
+    let workload = ProbeWorkload::new(ProbeConfig {
+        stream_kind: StreamKind::Audio,
+        count: Some(TIMING_PACKETS),
+        interval: TIMING_INTERVAL,
+        payload_len: TIMING_PAYLOAD,
+    });
+    let node = ClientNode::new(config, workload, Box::new(()));
+    let options = DriverOptions {
+        idle: IdlePolicy::Finish,
+        spin_percent: DEFAULT_SPIN_PERCENT,
+        backend: Backend::Native,
+        follow_address: false,
+    };
+    let thread = udp::spawn_node("timing", bound.socket, node, stop.clone(), options)?;
+    while !thread.finished_within(Some(PROGRESS_INTERVAL)) {
+        show_progress();
     }
-
-    /// Waits for the end for at most `timeout`. Returns whether the measurement has ended.
-    pub fn finished_within(&self, timeout: Duration) -> bool {
-        self.thread.finished_within(Some(timeout))
-    }
-
-    /// The result of the finished measurement.
-    pub fn join(self) -> Result<HostTiming, String> {
-        let (_, DriverStats { host_timing, result, .. }) = self.thread.join();
-        result.map(|()| host_timing).map_err(|error| format!("cannot send over loopback: {error}"))
-    }
+    let (_, stats) = thread.join();
+    stats.result.map(|()| stats.host_timing)
 }
 
 /// The folders in which the kernel shows facts as files: `/proc` and `/sys`.
@@ -197,15 +183,15 @@ pub fn interface_addresses() -> Option<Vec<InterfaceAddress>> {
     None
 }
 
-/// Collects all facts. `timing` is the result of a [`TimingRun`]. `ports` are the default ports of the servers: protocol, port and
+/// Collects all facts. `timing` is the result of [`measure_timing`]. `ports` are the default ports of the servers: protocol, port and
 /// command.
 pub fn collect(
     files: KernelFiles<'_>,
-    timing: Result<HostTiming, String>,
+    timing: io::Result<HostTiming>,
     ports: &[(&'static str, u16, &'static str)],
 ) -> MachineFacts {
     MachineFacts {
-        timing,
+        timing: timing.map_err(|error| format!("cannot send over loopback: {error}")),
         clock_source: files.clock_source(),
         receive_buffer: receive_buffer(files),
         cpu_frequency: files.cpu_frequency(),

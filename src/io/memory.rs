@@ -11,7 +11,7 @@ use crate::memory_budget::MemoryBudget;
 use crate::stats::metrics::{MetricKind, encode_metric};
 
 /// Registers the metrics `jamjam_memory_NAME`.
-pub fn register_metrics(budget: Arc<MemoryBudget>, registry: &mut Registry) {
+pub(crate) fn register_metrics(budget: Arc<MemoryBudget>, registry: &mut Registry) {
     registry.sub_registry_with_prefix("jamjam_memory").register_collector(Box::new(MemoryCollector(budget)));
 }
 

@@ -17,20 +17,20 @@ use crate::stats::Counter;
 const QUEUE_CAPACITY: usize = 65_536;
 
 /// Maximum size of the file. Further rows are discarded and counted.
-pub const MAX_BYTES: u64 = 1 << 30;
+pub(crate) const MAX_BYTES: u64 = 1 << 30;
 
 /// Receives each reply on the node's thread and queues a row for the writing thread. Rows that do not fit are dropped and counted.
-pub struct OutcomeQueue {
+pub(crate) struct OutcomeQueue {
     queue: SyncSender<ReplyEvent>,
     /// Number of rows that were not written because the file has its maximum size, or because the disk was too slow or failed.
     pub dropped: Arc<Counter>,
 }
 
 /// The writing thread, which ends when all rows are written. Drop the [`OutcomeQueue`] before joining it.
-pub type OutcomeLog = Worker<io::Result<()>>;
+pub(crate) type OutcomeLog = Worker<io::Result<()>>;
 
 /// Creates the file, which has at most `max_bytes`, and starts the writing thread.
-pub fn spawn(path: &Path, max_bytes: u64) -> io::Result<(OutcomeQueue, OutcomeLog)> {
+pub(crate) fn spawn(path: &Path, max_bytes: u64) -> io::Result<(OutcomeQueue, OutcomeLog)> {
     // In append mode, a file that is emptied during the run goes on at its start.
     let mut out = files::create_locked(path, File::options().append(true))?;
     writeln!(out, "{}", ReplyEvent::CSV_HEADER)?;

@@ -9,13 +9,13 @@ use super::machine;
 const MAX_REACHABLE_ADDRESSES: usize = 8;
 
 /// The source address of the default route: the address from which a documentation address is reached (RFC 5737).
-pub fn default_route_address() -> Option<IpAddr> {
+pub(crate) fn default_route_address() -> Option<IpAddr> {
     local_ip_for(SocketAddr::from(([192, 0, 2, 1], 9))).ok().filter(|ip| !ip.is_unspecified())
 }
 
 /// The addresses at which clients reach a server that listens on `address`. The unspecified address is replaced
 /// by loopback, the address of the default route, and the other addresses of the network interfaces, in this order.
-pub fn reachable_addresses(address: SocketAddr) -> Vec<SocketAddr> {
+pub(crate) fn reachable_addresses(address: SocketAddr) -> Vec<SocketAddr> {
     if !address.ip().is_unspecified() {
         return vec![address];
     }
@@ -25,7 +25,7 @@ pub fn reachable_addresses(address: SocketAddr) -> Vec<SocketAddr> {
 
 /// The address at which other machines in the network reach a server that listens on `address`. `None` if the server accepts connections
 /// from this machine only, or on a link-local address, whose zone only this machine knows.
-pub fn network_address(address: SocketAddr) -> Option<IpAddr> {
+pub(crate) fn network_address(address: SocketAddr) -> Option<IpAddr> {
     let addresses = reachable_addresses(address).into_iter().map(|address| address.ip().to_canonical());
     let is_link_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
     addresses.into_iter().find(|address| !address.is_loopback() && !is_link_local(address))

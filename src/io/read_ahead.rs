@@ -19,7 +19,7 @@ struct QueuedPayload {
 }
 
 /// The payloads that were read ahead, for the sending node.
-pub struct ReadAhead {
+pub(crate) struct ReadAhead {
     /// The first payload; `None` after the node has taken it.
     first: Option<QueuedPayload>,
     payloads: Receiver<QueuedPayload>,
@@ -29,10 +29,10 @@ pub struct ReadAhead {
 }
 
 /// The reading thread, which returns the warning of [`PayloadReader::warning`] or the read error. Drop the [`ReadAhead`] before joining it.
-pub type ReaderThread = Worker<Result<Option<String>, WavError>>;
+pub(crate) type ReaderThread = Worker<Result<Option<String>, WavError>>;
 
 /// Starts a thread that reads from `reader`. Returns when the thread has filled the queue for the first time, or the input has ended.
-pub fn spawn<R: Read + Send + 'static>(mut reader: PayloadReader<R>) -> io::Result<(ReadAhead, ReaderThread)> {
+pub(crate) fn spawn<R: Read + Send + 'static>(mut reader: PayloadReader<R>) -> io::Result<(ReadAhead, ReaderThread)> {
     let (queue, payloads) = mpsc::sync_channel(QUEUE_CAPACITY);
     let (free_buffers, buffers) = mpsc::sync_channel::<Vec<u8>>(QUEUE_CAPACITY);
     let (queue_full_tx, queue_full) = mpsc::channel::<()>();
@@ -62,7 +62,7 @@ pub fn spawn<R: Read + Send + 'static>(mut reader: PayloadReader<R>) -> io::Resu
 
 impl ReadAhead {
     /// Whether the input has no payload at all. The result is valid only before the first payload is taken.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.first.is_none()
     }
 }

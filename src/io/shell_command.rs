@@ -6,18 +6,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Time to end by itself after SIGTERM. Then SIGKILL follows.
-pub const TERMINATION_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const TERMINATION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Interval between searches for processes that are left.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A running command.
-pub struct ShellCommand(Child);
+pub(crate) struct ShellCommand(Child);
 
 impl ShellCommand {
     /// Starts `command` with an empty standard input. What it prints goes to the standard error of this process. Variables without a value are
     /// not set, even if they are set in this process.
-    pub fn spawn(command: &str, environment: &[(&str, Option<String>)]) -> io::Result<Self> {
+    pub(crate) fn spawn(command: &str, environment: &[(&str, Option<String>)]) -> io::Result<Self> {
         let mut shell = shell(command);
         shell.stdin(Stdio::null()).stdout(io::stderr());
         for (name, value) in environment {
@@ -30,17 +29,17 @@ impl ShellCommand {
     }
 
     /// Identifies the process group.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.0.id()
     }
 
     /// Whether the shell has ended by itself. The processes that it has started may run on.
-    pub fn has_ended(&mut self) -> io::Result<bool> {
+    pub(crate) fn has_ended(&mut self) -> io::Result<bool> {
         self.0.try_wait().map(|status| status.is_some())
     }
 
     /// Ends what is left of the group. Returns how the shell has ended.
-    pub fn end(mut self) -> io::Result<ExitStatus> {
+    pub(crate) fn end(mut self) -> io::Result<ExitStatus> {
         let began = Instant::now();
         let mut is_left = terminate(self.id());
         while is_left && began.elapsed() < TERMINATION_TIMEOUT {
@@ -84,13 +83,13 @@ fn is_running(id: u32) -> bool {
 
 /// Ends the group `id` at once.
 #[cfg(unix)]
-pub fn kill(id: u32) {
+pub(crate) fn kill(id: u32) {
     signal(id, Some(nix::sys::signal::Signal::SIGKILL));
 }
 
 /// The exit code, and the signal that has ended the command: `sh` returns 128 and its number if the signal has ended a process of its own.
 #[cfg(unix)]
-pub fn code_and_signal(status: ExitStatus) -> (Option<i32>, Option<String>) {
+pub(crate) fn code_and_signal(status: ExitStatus) -> (Option<i32>, Option<String>) {
     use nix::sys::signal::Signal;
     use std::os::unix::process::ExitStatusExt;
     let number = status.signal().or_else(|| Some(status.code()? - 128));
@@ -119,13 +118,12 @@ fn is_running(_: u32) -> bool {
 
 /// Ends the process `id` and those that it has started.
 #[cfg(not(unix))]
-pub fn kill(id: u32) {
+pub(crate) fn kill(id: u32) {
     let mut kill = Command::new("taskkill");
     _ = kill.args(["/T", "/F", "/PID", &id.to_string()]).stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
-/// The exit code.
 #[cfg(not(unix))]
-pub fn code_and_signal(status: ExitStatus) -> (Option<i32>, Option<String>) {
+pub(crate) fn code_and_signal(status: ExitStatus) -> (Option<i32>, Option<String>) {
     (status.code(), None)
 }

@@ -35,7 +35,7 @@ struct Batch {
 }
 
 /// Passes datagrams from the node's thread to the writing thread, with times since 1970.
-pub struct SourceQueue {
+pub(crate) struct SourceQueue {
     batch: Arc<Mutex<Batch>>,
     /// If it is not known at the start, the first datagram gives it.
     clock: Option<WallClock>,
@@ -59,7 +59,7 @@ impl SourceObserver for SourceQueue {
 
 /// Creates the directory `record` and the file `capture`, and starts the writing thread, which ends after the queue was dropped and
 /// returns which files are incomplete, and why. `port` and `clock` are those of the server.
-pub fn spawn(
+pub(crate) fn spawn(
     record: Option<&Path>,
     capture: Option<&Path>,
     port: u16,

@@ -42,7 +42,7 @@ fn return_cursor() {
 }
 
 /// Prints a line to standard error, above the status line. Write errors are ignored.
-pub fn print_above(text: &str) {
+pub(crate) fn print_above(text: &str) {
     let print = || _ = writeln!(io::stderr(), "{text}");
     match &*shown() {
         // The shell of a background job has written below the status line.
@@ -55,12 +55,12 @@ pub fn print_above(text: &str) {
 }
 
 /// A status line. Dropping it erases the line.
-pub struct StatusLine(ProgressBar);
+pub(crate) struct StatusLine(ProgressBar);
 
 impl StatusLine {
     /// Creates a line for work of `total` steps, if it is known. `None` if standard error is not a terminal that can redraw a line. The
     /// log of a CI server would keep each redrawn line.
-    pub fn new(total: Option<u64>) -> Option<Self> {
+    pub(crate) fn new(total: Option<u64>) -> Option<Self> {
         let is_ci = env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
         if is_ci || !io::stderr().is_terminal() || !os::terminal_has_sequences() {
             return None;
@@ -71,7 +71,7 @@ impl StatusLine {
     }
 
     /// Redraws the line, unless it was just redrawn or this process is a background job.
-    pub fn draw(&self, position: u64, message: String) {
+    pub(crate) fn draw(&self, position: u64, message: String) {
         if !os::is_stderr_foreground() {
             return;
         }

@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use test_support::client::Program;
 use test_support::server::{poll_until, tcp};
 use tungstenite::{Message, WebSocket};
 
@@ -63,7 +64,7 @@ pub(crate) type Login = Option<[&'static str; 2]>;
 
 /// A running browser with its own profile. The browser is killed when this value is dropped.
 pub(crate) struct Chromium {
-    child: Child,
+    _program: Program,
     protocol: RefCell<Protocol>,
     _profile: TempDir,
 }
@@ -114,7 +115,7 @@ impl Chromium {
         let (socket, _) = tungstenite::client(format!("ws://127.0.0.1:{port}{path}"), stream).unwrap();
         let (responses, logins) = (BTreeMap::new(), BTreeMap::new());
         let protocol = RefCell::new(Protocol { socket, calls: 0, responses, events: Vec::new(), logins });
-        Self { child, protocol, _profile: profile }
+        Self { _program: Program(child), protocol, _profile: profile }
     }
 
     /// Opens `url` in a new page. The requests and errors of the page are recorded.
@@ -152,13 +153,6 @@ impl Chromium {
         let events = of("Log.entryAdded").chain(of("Runtime.consoleAPICalled")).chain(of("Runtime.exceptionThrown"));
         let errors: Vec<&Value> = events.filter(|event| !is_hint(event)).collect();
         assert!(errors.is_empty(), "{errors:?}");
-    }
-}
-
-impl Drop for Chromium {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

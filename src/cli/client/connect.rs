@@ -20,7 +20,12 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 impl ClientArgs {
     /// Connects a socket to `peer`. `command` becomes part of the member name in a room.
-    pub fn connect(&self, peer: &UdpPeer<'_>, command: &str, stop: &StopToken) -> Result<ConnectedTarget, Failure> {
+    pub(crate) fn connect(
+        &self,
+        peer: &UdpPeer<'_>,
+        command: &str,
+        stop: &StopToken,
+    ) -> Result<ConnectedTarget, Failure> {
         self.files.prepare(stop)?;
         let (started, this_thread) = (Instant::now(), thread::current());
         stop.on_stop(move || this_thread.unpark());

@@ -2,12 +2,12 @@
 //! `monitor` watches an active run, `run_record` reports a recorded one, and `connect` retries for `--wait-for`. The other submodules connect to the
 //! three kinds of targets: UDP, WebSocket and MOQT.
 
-pub mod connect;
-pub mod monitor;
-pub mod moqt;
-pub mod run_record;
-pub mod udp;
-pub mod websocket;
+pub(crate) mod connect;
+pub(crate) mod monitor;
+pub(crate) mod moqt;
+pub(crate) mod run_record;
+pub(crate) mod udp;
+pub(crate) mod websocket;
 
 use std::io;
 use std::net::SocketAddr;
@@ -53,19 +53,16 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Minimum of `--timeout` as the maximum time to connect.
 const MIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Options of `send` and `probe`.
 #[derive(clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each field is an option of the command line")]
-pub struct ClientArgs {
+pub(crate) struct ClientArgs {
     /// Use an echo server inside this process
     #[arg(long, help_heading = HEADING_TARGET, conflicts_with = "to")]
     embedded: bool,
 
-    /// MOQT.
     #[command(flatten)]
     pub moqt: MoqtClientArgs,
 
-    /// A target in a room.
     #[command(flatten)]
     pub room: RoomTargetArgs,
 
@@ -147,7 +144,6 @@ pub struct ClientArgs {
     #[arg(long, help_heading = HEADING_REPORT)]
     pub json_lines: bool,
 
-    /// Report files.
     #[command(flatten)]
     pub files: ReportFileArgs,
 
@@ -159,11 +155,9 @@ pub struct ClientArgs {
     #[arg(skip)]
     color: ColorChoice,
 
-    /// Local sockets.
     #[command(flatten)]
     pub network: NetworkArgs,
 
-    /// Run records.
     #[command(flatten)]
     pub run_record: RunRecordArgs,
 
@@ -184,14 +178,12 @@ pub struct ClientArgs {
 
 /// Adapts an argument of `send` or `probe`. Options accept negative numbers, so that the error names the option; positional arguments do not,
 /// so that -4 is an unknown option.
-pub fn adapt_argument(arg: Arg) -> Arg {
+pub(crate) fn adapt_argument(arg: Arg) -> Arg {
     let takes_value = arg.get_action().takes_values() && !arg.is_positional();
     if takes_value { arg.allow_negative_numbers(true) } else { arg }
 }
 
-/// A finished run.
-pub struct FinishedRun {
-    /// Raw results.
+pub(crate) struct FinishedRun {
     pub run: RunResults,
     /// The error of a socket or file that failed during the run. This error is reported after the results.
     pub error: Option<anyhow::Error>,
@@ -203,14 +195,14 @@ pub struct FinishedRun {
 
 impl FinishedRun {
     /// A run of this process, without waveforms.
-    pub fn new(run: RunResults, error: Option<anyhow::Error>, record: Option<RecordFile>) -> Self {
+    pub(crate) fn new(run: RunResults, error: Option<anyhow::Error>, record: Option<RecordFile>) -> Self {
         let run = RunResults { origin: run_origin::of_this_process(), ..run };
         Self { run, error, picture: None, record }
     }
 
     /// Adds the interval between the packets, requests or groups of the run.
     #[must_use]
-    pub fn with_interval(mut self, interval: Duration) -> Self {
+    pub(crate) fn with_interval(mut self, interval: Duration) -> Self {
         self.run.interval_ns = Some(saturating_nanos(interval));
         self
     }
@@ -218,7 +210,7 @@ impl FinishedRun {
 
 impl ClientArgs {
     /// Applies --quiet and --color. Called before the first notice.
-    pub fn prepare_output(&mut self, color: ColorChoice) {
+    pub(crate) fn prepare_output(&mut self, color: ColorChoice) {
         self.color = color;
         if self.quiet {
             silence_notices();
@@ -226,7 +218,12 @@ impl ClientArgs {
     }
 
     /// What the subcommand `kind` does. `to` is the target on the command line. `stream` are the packets of a run over UDP.
-    pub fn plan<'a>(&'a self, kind: RunKind, to: Option<&'a Target>, stream: StreamKind) -> Result<Plan<'a>, Failure> {
+    pub(crate) fn plan<'a>(
+        &'a self,
+        kind: RunKind,
+        to: Option<&'a Target>,
+        stream: StreamKind,
+    ) -> Result<Plan<'a>, Failure> {
         if let Some(path) = &self.run_record.replay {
             return Ok(Plan::Replay(path));
         }
@@ -263,25 +260,25 @@ impl ClientArgs {
 
     /// Maximum length of the audio in the waveforms of this run, if there are waveforms. The HTML report contains the audio of a short run,
     /// but a run record does not.
-    pub fn max_waveform_audio(&self) -> Option<usize> {
+    pub(crate) fn max_waveform_audio(&self) -> Option<usize> {
         let page = self.files.html.as_ref().map(|_| html::MAX_AUDIO_BYTES);
         page.or(self.run_record.record_run.as_ref().map(|_| 0))
     }
 
     /// Maximum wait for missing replies.
-    pub fn timeout(&self) -> Duration {
+    pub(crate) fn timeout(&self) -> Duration {
         self.timeout.unwrap_or(DEFAULT_TIMEOUT)
     }
 
     /// Maximum time to connect over WebSocket or MOQT, if the user gave one. A time-out for replies may be shorter than the several round
     /// trips of a connection setup.
-    pub fn connect_timeout(&self) -> Option<Duration> {
+    pub(crate) fn connect_timeout(&self) -> Option<Duration> {
         self.wait_for.or(self.timeout.map(|timeout| timeout.max(MIN_CONNECT_TIMEOUT)))
     }
 
     /// The configuration of a run over UDP to `peer`. `waited` is the part of --wait-for that passed while connecting. If the delay of the
     /// server is unknown, the first echo is expected after the default delay.
-    pub fn run_config(
+    pub(crate) fn run_config(
         &self,
         (peer, waited): (SocketAddr, Duration),
         evaluated_stream: StreamKind,
@@ -307,7 +304,7 @@ impl ClientArgs {
     }
 
     /// Writes the report files of a run that failed before it had a report, and prints the report as JSON. Returns the failure.
-    pub fn report_failure(&self, kind: RunKind, to: Option<&Target>, failure: Failure) -> Failure {
+    pub(crate) fn report_failure(&self, kind: RunKind, to: Option<&Target>, failure: Failure) -> Failure {
         let target = match to {
             Some(to) => to.to_string(),
             None if self.embedded || self.room.room.is_some() => "-".to_owned(),
@@ -325,12 +322,12 @@ impl ClientArgs {
     }
 
     /// Whether standard output contains only JSON.
-    pub fn prints_json(&self) -> bool {
+    pub(crate) fn prints_json(&self) -> bool {
         self.json || self.json_lines
     }
 
     /// Prints the report and returns the exit code, or the error of the run.
-    pub fn report(&self, finished: FinishedRun) -> Result<u8, Failure> {
+    pub(crate) fn report(&self, finished: FinishedRun) -> Result<u8, Failure> {
         self.report_with(finished, |report| self.print_report(report))
     }
 

@@ -23,7 +23,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const PAGE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Monitors a run from the main thread: live view, packet lines, jumps of the system clock. Rewrites the page of a long run.
-pub struct RunMonitor<'a> {
+pub(crate) struct RunMonitor<'a> {
     args: &'a ClientArgs,
     /// The results before the first packet.
     plan: RunResults,
@@ -53,7 +53,7 @@ pub(super) struct FinishedClient<S> {
 impl ClientArgs {
     /// Starts monitoring a run of `total` packets, before the run. `plan` are its results before the first packet, and `live` its figures. Also
     /// returns the observer that feeds the packet lines.
-    pub fn monitor_run(
+    pub(crate) fn monitor_run(
         &self,
         total: Option<u64>,
         plan: RunResults,

@@ -26,12 +26,10 @@ use crate::report::{brief, text};
 use crate::stats::HostTiming;
 use crate::time::{Time, saturating_nanos};
 
-/// Help heading of the options for MOQT clients.
-pub const HEADING_MOQT: &str = "MOQT (with --to moqt:// or https://, or --embedded --moqt)";
+pub(crate) const HEADING_MOQT: &str = "MOQT (with --to moqt:// or https://, or --embedded --moqt)";
 
-/// Options for MOQT clients.
 #[derive(Clone, clap::Args)]
-pub struct MoqtClientArgs {
+pub(crate) struct MoqtClientArgs {
     /// Embed a MOQT echo server (requires --embedded)
     ///
     /// The server uses raw QUIC, or WebTransport with --moqt=webtransport.
@@ -47,7 +45,7 @@ pub struct MoqtClientArgs {
 
 impl MoqtClientArgs {
     /// The offered versions in order of preference.
-    pub fn offered_versions(&self) -> Vec<MoqtVersion> {
+    pub(crate) fn offered_versions(&self) -> Vec<MoqtVersion> {
         self.moqt_version.map_or_else(|| MoqtVersion::ALL.to_vec(), |version| vec![version])
     }
 }
@@ -58,7 +56,7 @@ const ECHO_QUEUE_CAPACITY: usize = 1_024;
 impl ClientArgs {
     /// Runs a session of the subcommand `run_kind` until it finishes or `stop` is requested. If `to` is `None`, the server is in this process.
     /// `print` is called with each returned payload.
-    pub fn run_moqt(
+    pub(crate) fn run_moqt(
         &self,
         run_kind: RunKind,
         to: Option<&MoqtTarget>,
@@ -146,7 +144,7 @@ impl ClientArgs {
     }
 
     /// Prints a summary to standard error, or the report as JSON to standard output. Returns the exit code.
-    pub fn report_to_stderr(&self, finished: FinishedRun) -> Result<u8, Failure> {
+    pub(crate) fn report_to_stderr(&self, finished: FinishedRun) -> Result<u8, Failure> {
         self.report_with(finished, |report| {
             if self.prints_json() {
                 return self.print_report(report);

@@ -15,9 +15,8 @@ use crate::io::files;
 use crate::report::limits::Limits;
 use crate::run_record::{self, RecordedOptions, RecordedRun};
 
-/// Options for run records.
 #[derive(clap::Args)]
-pub struct RunRecordArgs {
+pub(crate) struct RunRecordArgs {
     /// Write the options and all packets of the run to this file
     ///
     /// --replay computes the report from this file. The file contains one JSON document per line.
@@ -34,7 +33,7 @@ pub struct RunRecordArgs {
 
 impl RunRecordArgs {
     /// Creates the file of --record-run. `plan` are the results of the run before its first packet.
-    pub fn create(&self, limits: Limits, plan: &RunResults) -> anyhow::Result<Option<RecordFile>> {
+    pub(crate) fn create(&self, limits: Limits, plan: &RunResults) -> anyhow::Result<Option<RecordFile>> {
         let create = |path: &OutputFile| RecordFile::create(path, &RecordedOptions::new(limits), plan);
         self.record_run.as_ref().map(create).transpose()
     }
@@ -42,7 +41,7 @@ impl RunRecordArgs {
 
 impl ClientArgs {
     /// Reports the recorded run of the file `record`. `command` is the subcommand.
-    pub fn replay(&self, record: &Path, command: RunKind) -> Result<u8, Failure> {
+    pub(crate) fn replay(&self, record: &Path, command: RunKind) -> Result<u8, Failure> {
         let recorded = read_record(record);
         let RecordedRun { options, run, error, audio: picture } =
             recorded.with_context(|| format!("--replay: cannot read the run from {}", record.display()))?;

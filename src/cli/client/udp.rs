@@ -24,9 +24,7 @@ use crate::link::{LinkKey, parse_link_key};
 use crate::testing::EchoServer;
 use crate::time::saturating_nanos;
 
-/// A target with a connected socket.
-pub struct ConnectedTarget {
-    /// Address of the target.
+pub(crate) struct ConnectedTarget {
     pub address: SocketAddr,
     /// Name in the report.
     pub name: String,
@@ -68,7 +66,7 @@ impl ClientArgs {
 
     /// Runs `client` until it finishes or `stop` is requested. `final_observer` receives the packets whose outcome is known only at the end
     /// of the run.
-    pub fn run_client<S: Workload + Send + 'static>(
+    pub(crate) fn run_client<S: Workload + Send + 'static>(
         &self,
         client: ClientNode<S>,
         target: ConnectedTarget,

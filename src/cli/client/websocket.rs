@@ -31,9 +31,8 @@ const HEADING: &str = "Signaling server (with --to ws:// or wss://)";
 /// All characters except the unreserved ones (RFC 3986, section 2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Options for probing a signaling server.
 #[derive(clap::Args)]
-pub struct WebSocketProbeArgs {
+pub(crate) struct WebSocketProbeArgs {
     /// Message protocol (dialect) [default: from the URL]
     ///
     /// If the URL does not determine the dialect, the default is jamjam.
@@ -50,7 +49,7 @@ pub struct WebSocketProbeArgs {
 
 impl WebSocketProbeArgs {
     /// The URLs to connect to, and the dialect.
-    pub fn probe_plan(
+    pub(crate) fn probe_plan(
         &self,
         url: WebSocketUrl,
         room: Option<&str>,
@@ -189,7 +188,7 @@ pub(super) fn url_error(error: impl fmt::Display) -> Failure {
 
 impl ClientArgs {
     /// Sends one request every `interval`: `count` requests, or until stopped if `count` is `None`.
-    pub fn probe_websocket(
+    pub(crate) fn probe_websocket(
         &self,
         plan: &WebSocketTarget,
         count: Option<u64>,
@@ -272,13 +271,14 @@ mod tests {
         dialect: WebSocketProbeArgs,
     }
 
-    fn probe_plan(url: &str, room: Option<&str>, words: &[&str]) -> Result<(Dialect, Vec<String>), String> {
+    fn probe_plan(url: &str, room: Option<&str>, words: &[&str]) -> WebSocketTarget {
         let options = Options::parse_from(["x"].iter().chain(words)).dialect;
-        let plan = options
-            .probe_plan(url.parse().expect("a URL"), room, LocalSocketOptions::default())
-            .map_err(|failure| failure.error.to_string())?;
-        let urls = plan.urls.iter().map(|url| format!("{}?{}", url.path(), url.query())).collect();
-        Ok((plan.dialect, urls))
+        options.probe_plan(url.parse().unwrap(), room, LocalSocketOptions::default()).unwrap()
+    }
+
+    fn probe_urls(url: &str, room: Option<&str>, words: &[&str]) -> Vec<String> {
+        let urls = probe_plan(url, room, words).urls;
+        urls.iter().map(|url| format!("{}?{}", url.path(), url.query())).collect()
     }
 
     #[test]
@@ -296,23 +296,19 @@ mod tests {
             ("ws://h", &["--dialect", "bbx"], ControlSurface),
             ("ws://h/radio", &["--dialect", "bbx"], ControlSurface),
         ] {
-            assert_eq!(probe_plan(url, None, words).unwrap().0, dialect, "{url}");
+            assert_eq!(probe_plan(url, None, words).dialect, dialect, "{url}");
         }
     }
 
     #[test]
     fn room_is_the_code_of_a_control_surface_room() {
-        let code = |room| {
-            let options = Options::parse_from(["x", "--dialect", "bbx"]).dialect;
-            let url = "ws://h".parse().expect("a URL");
-            options.probe_plan(url, room, LocalSocketOptions::default()).map(|plan| plan.room_code).ok()
-        };
-        assert_eq!((code(Some("1234")), code(None)), (Some(Some("1234".to_owned())), Some(None)));
+        let code = |room| probe_plan("ws://h", room, &["--dialect", "bbx"]).room_code;
+        assert_eq!((code(Some("1234")), code(None)), (Some("1234".to_owned()), None));
     }
 
     #[test]
     fn both_members_of_a_broadcast_room_get_its_url_and_token() {
-        let urls = |url, room| probe_plan(url, room, &["--dialect", "broadcast"]).unwrap().1;
+        let urls = |url, room| probe_urls(url, room, &["--dialect", "broadcast"]);
         for (url, room, path) in [
             ("ws://h?token=t", Some("a b"), "/rooms/a%20b?token=t"),
             ("ws://h/ws?x=1&token=t", Some("r"), "/ws?x=1&token=t&room=r"),
@@ -328,7 +324,7 @@ mod tests {
 
     #[test]
     fn webrtc_url_gets_the_missing_parameters() {
-        let urls = |url, room| probe_plan(url, room, &["--dialect", "webrtc"]).unwrap().1.remove(0);
+        let urls = |url, room| probe_urls(url, room, &["--dialect", "webrtc"]).remove(0);
         let all = urls("ws://h", Some("ä"));
         assert!(
             all.starts_with("/?roomId=%C3%A4&userId=probe-") && all.ends_with("&userName=jamjam-dev+probe"),
@@ -341,42 +337,11 @@ mod tests {
     fn webrtc_url_gets_the_token_with_its_room_and_user() {
         let claims = Claims::new("ann b", "jam", Map::new(), 0, 60.0).with_audience(Audience::WebRtc);
         let token = sign(&Secret::new("s"), &claims);
-        let urls = |query: &str, room| {
-            probe_plan(&format!("ws://h?{query}"), room, &["--dialect", "webrtc"]).unwrap().1.remove(0)
-        };
+        let urls = |query: &str, room| probe_urls(&format!("ws://h?{query}"), room, &["--dialect", "webrtc"]).remove(0);
         let given = format!("token={token}");
         let rest = "&userName=jamjam-dev+probe";
         assert_eq!(urls(&given, None), format!("/?{given}&roomId=jam&userId=ann+b{rest}"));
         assert_eq!(urls(&format!("userId=u&{given}"), Some("r")), format!("/?userId=u&{given}&roomId=r{rest}"));
         assert!(urls("token=x", Some("r")).starts_with("/?token=x&roomId=r&userId=probe-"));
-    }
-
-    #[test]
-    fn conflicting_options_are_rejected() {
-        for (url, room, words, error) in [
-            ("ws://h", Some("r"), &[][..], "--room: a probe of a jamjam signaling server does not join a room"),
-            (
-                "ws://h",
-                None,
-                &["--hmac-secret", "s"],
-                "--hmac-secret: only broadcast and WebRTC rooms use tokens; add --dialect",
-            ),
-            (
-                "ws://h?roomId=r&token=t",
-                None,
-                &["--hmac-secret", "s"],
-                "--hmac-secret: the URL already contains a token",
-            ),
-            ("ws://h/r", Some("s"), &[], "--room: the URL names another room"),
-            ("ws://h/r?token=t", None, &["--hmac-secret", "s"], "--hmac-secret: the URL already contains a token"),
-            ("ws://h/rooms/r/remotecontrol", None, &[], "--to: the URL of a control channel cannot be probed"),
-            ("ws://h?token=t", None, &[], "a token is valid for one room; give --room"),
-            ("ws://h", Some("a/b"), &["--dialect", "broadcast"], "--room: invalid broadcast room name"),
-            ("ws://h", Some("health"), &["--dialect", "broadcast"], "--room: invalid broadcast room name"),
-            ("ws://h?roomId=r", Some("s"), &[], "--room: the URL already contains a roomId"),
-        ] {
-            let message = probe_plan(url, room, words).unwrap_err();
-            assert!(message.starts_with(error), "{url}: {message}");
-        }
     }
 }

@@ -33,7 +33,7 @@ const HEADING_WEBRTC: &str = "WebRTC rooms";
 
 /// Who may join WebRTC rooms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum WebRtcAuth {
+pub(crate) enum WebRtcAuth {
     /// Every client
     #[default]
     Off,
@@ -50,7 +50,7 @@ fn parse_delay(text: &str) -> anyhow::Result<Duration> {
 
 /// Tokens, limits and contents of broadcast rooms.
 #[derive(clap::Args)]
-pub struct BroadcastArgs {
+pub(crate) struct BroadcastArgs {
     #[command(flatten)]
     secrets: SecretArgs,
 
@@ -110,7 +110,7 @@ pub struct BroadcastArgs {
 
 impl BroadcastArgs {
     /// If --print-token is given, creates the token to print.
-    pub fn printed_token(&self) -> Result<Option<String>, Failure> {
+    pub(crate) fn printed_token(&self) -> Result<Option<String>, Failure> {
         let Some(request) = &self.print_token else { return Ok(None) };
         let secret = self.secrets.hmac_secret()?.ok_or_else(|| {
             Failure::usage("--print-token needs the server's secret; add --hmac-secret @FILE or set HMAC_SECRET")
@@ -138,7 +138,7 @@ impl BroadcastArgs {
     }
 
     /// Warns if tokens become invalid on restart, or if the server cannot issue tokens that it requires.
-    pub fn log_token_warnings(&self, dialects: DialectSet) -> Result<(), Failure> {
+    pub(crate) fn log_token_warnings(&self, dialects: DialectSet) -> Result<(), Failure> {
         let webrtc_needs_tokens = dialects.contains(Dialect::WebRtc) && self.webrtc_auth == WebRtcAuth::Token;
         if webrtc_needs_tokens && self.secrets.token_issuer_key()?.is_none() {
             let effect = if self.secrets.hmac_secret()?.is_some() {
@@ -162,8 +162,7 @@ impl BroadcastArgs {
         Ok(())
     }
 
-    /// Applies the options to the hub's limits.
-    pub fn apply_to(&self, limits: &mut SignalingLimits) -> Result<(), Failure> {
+    pub(crate) fn apply_to(&self, limits: &mut SignalingLimits) -> Result<(), Failure> {
         let secret = self.secrets.hmac_secret()?;
         limits.broadcast = BroadcastSettings {
             secret: Some(secret.unwrap_or_else(|| Secret::from_random(os::random_u64s()))),
@@ -178,7 +177,7 @@ impl BroadcastArgs {
     }
 
     /// The handlers of the built-in rooms and of the rooms declared in files.
-    pub fn room_handlers(&self) -> anyhow::Result<RoomHandlers> {
+    pub(crate) fn room_handlers(&self) -> anyhow::Result<RoomHandlers> {
         let mut handlers = RoomHandlers::default();
         handlers.insert("radio", RadioRoom::new(self.radio_delay, self.broadcast_envelope));
         handlers.insert("chat", ChatRoom::new(DEFAULT_BANNED_WORDS.split(',')));
@@ -191,8 +190,7 @@ impl BroadcastArgs {
         Ok(handlers)
     }
 
-    /// The HTTP configuration of broadcast rooms.
-    pub fn http_config(&self) -> Result<BroadcastHttpConfig, Failure> {
+    pub(crate) fn http_config(&self) -> Result<BroadcastHttpConfig, Failure> {
         Ok(BroadcastHttpConfig {
             issuer_key: self.secrets.token_issuer_key()?,
             token_limit: self.rate_limit_token,

@@ -23,9 +23,8 @@ use crate::signaling::token::Secret;
 
 const HEADING_TOKENS: &str = "Tokens";
 
-/// Secrets of the broadcast rooms.
 #[derive(clap::Args)]
-pub struct SecretArgs {
+pub(crate) struct SecretArgs {
     /// Secret that signs and verifies tokens [default: random]
     ///
     /// With @FILE, the secret is the content of a file. Other users of this machine can see the command line: prefer @FILE or the
@@ -43,12 +42,12 @@ pub struct SecretArgs {
 
 impl SecretArgs {
     /// The secret that signs tokens, if given.
-    pub fn hmac_secret(&self) -> Result<Option<Secret>, Failure> {
+    pub(crate) fn hmac_secret(&self) -> Result<Option<Secret>, Failure> {
         read_hmac_secret(self.hmac_secret.as_ref())
     }
 
     /// The key that token requests require, if given.
-    pub fn token_issuer_key(&self) -> Result<Option<Secret>, Failure> {
+    pub(crate) fn token_issuer_key(&self) -> Result<Option<Secret>, Failure> {
         let key = self.token_issuer_key.as_ref();
         key.map(|key| Ok(Secret::new(&key.read("--token-issuer-key")?))).transpose()
     }
@@ -56,7 +55,7 @@ impl SecretArgs {
 
 /// A secret as the value of an option: the text itself, or `@` and the name of a file that contains it. It cannot be printed.
 #[derive(Clone)]
-pub struct SecretArg(String);
+pub(crate) struct SecretArg(String);
 
 impl From<String> for SecretArg {
     fn from(text: String) -> Self {
@@ -75,8 +74,7 @@ impl SecretArg {
     }
 }
 
-/// The value of `--hmac-secret`.
-pub fn read_hmac_secret(given: Option<&SecretArg>) -> Result<Option<Secret>, Failure> {
+pub(crate) fn read_hmac_secret(given: Option<&SecretArg>) -> Result<Option<Secret>, Failure> {
     given.map(|secret| Ok(Secret::new(&secret.read("--hmac-secret")?))).transpose()
 }
 
@@ -93,7 +91,7 @@ const HEADING_LOGIN: &str = "Login";
 
 /// Login to /docs, /console and /admin.
 #[derive(clap::Args)]
-pub struct LoginArgs {
+pub(crate) struct LoginArgs {
     /// User name for pages such as /console
     #[arg(long, env = "DOCS_USERNAME", value_name = "NAME", value_parser = parse_username, default_value = DEFAULT_USER_NAME, help_heading = HEADING_LOGIN)]
     docs_username: String,
@@ -108,13 +106,12 @@ pub struct LoginArgs {
 }
 
 impl LoginArgs {
-    /// The password, if given.
-    pub fn password(&self) -> Result<Option<String>, Failure> {
+    pub(crate) fn password(&self) -> Result<Option<String>, Failure> {
         self.docs_password.as_ref().map(|password| password.read("--docs-password")).transpose()
     }
 
     /// The login of a server at `address`, whose pages have the URL `pages`.
-    pub fn login(&self, password: Option<&str>, address: SocketAddr, pages: &str) -> Login {
+    pub(crate) fn login(&self, password: Option<&str>, address: SocketAddr, pages: &str) -> Login {
         match password {
             Some(password) => Login::new(Credentials::new(&self.docs_username, password)),
             None => login_without_password(address, pages),
@@ -123,7 +120,7 @@ impl LoginArgs {
 }
 
 /// The login of a server without options for it, from the variables of [`LoginArgs`].
-pub fn login_from_environment() -> Result<Login, Failure> {
+pub(crate) fn login_from_environment() -> Result<Login, Failure> {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let Some(password) = variable("DOCS_PASSWORD") else { return Ok(Login::default()) };
     let name = variable("DOCS_USERNAME").unwrap_or_else(|| DEFAULT_USER_NAME.to_owned());
@@ -132,7 +129,7 @@ pub fn login_from_environment() -> Result<Login, Failure> {
 }
 
 /// The login of a server without a configured password: a random password, if the operator can read it and use it on this machine.
-pub fn login_without_password(address: SocketAddr, pages: &str) -> Login {
+pub(crate) fn login_without_password(address: SocketAddr, pages: &str) -> Login {
     let ip = address.ip().to_canonical();
     let token = URL_SAFE_NO_PAD.encode(*os::random_secret());
     // Not logged: a log may be stored or forwarded.
@@ -156,7 +153,7 @@ const HEADING_TLS: &str = "TLS";
 
 /// Certificate and key of a server. Both must be given, or neither.
 #[derive(clap::Args)]
-pub struct ServerTlsArgs {
+pub(crate) struct ServerTlsArgs {
     /// PEM certificate chain; enables wss:// and https://
     #[arg(long, env = "TLS_CERT", value_name = "FILE", value_parser = OsStringValueParser::new(), help_heading = HEADING_TLS)]
     cert: Option<OsString>,
@@ -167,8 +164,7 @@ pub struct ServerTlsArgs {
 }
 
 impl ServerTlsArgs {
-    /// Loads the certificate and key, if given.
-    pub fn identity(&self) -> Result<Option<Arc<ServerIdentity>>, Failure> {
+    pub(crate) fn identity(&self) -> Result<Option<Arc<ServerIdentity>>, Failure> {
         match (non_empty_path(self.cert.as_deref()), non_empty_path(self.key.as_deref())) {
             (None, None) => Ok(None),
             (Some(cert), Some(key)) => Ok(Some(ServerIdentity::from_pem_files(cert, key, SystemTime::now())?)),
@@ -185,7 +181,7 @@ fn non_empty_path(name: Option<&OsStr>) -> Option<&Path> {
 
 /// How a TLS client verifies the certificate of the server.
 #[derive(Clone, clap::Args)]
-pub struct TrustArgs {
+pub(crate) struct TrustArgs {
     /// PEM file with additional trusted CA certificates
     ///
     /// The system's CA certificates remain trusted.
@@ -204,8 +200,7 @@ pub struct TrustArgs {
 }
 
 impl TrustArgs {
-    /// Which certificates to accept.
-    pub fn trust_policy(&self) -> TrustPolicy {
+    pub(crate) fn trust_policy(&self) -> TrustPolicy {
         TrustPolicy { ca_file: self.ca.clone(), pinned: self.cert_sha256, accept_any: self.insecure }
     }
 }

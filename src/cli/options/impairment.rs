@@ -46,7 +46,7 @@ fn network_parser() -> PossibleValuesParser {
 
 /// Impairment of replies, or of sent AUDIO.
 #[derive(clap::Args)]
-pub struct ImpairmentArgs {
+pub(crate) struct ImpairmentArgs {
     /// Imitate a network, such as wifi, lte or satellite
     ///
     /// Given options replace those of the network.
@@ -94,17 +94,15 @@ pub struct ImpairmentArgs {
 }
 
 /// An echo server with the impairment of these options.
-pub struct PreparedEcho {
-    /// The server.
+pub(crate) struct PreparedEcho {
     pub echo: EchoServer,
     /// Command-line options that reproduce the impairment, if replies are impaired.
     pub reproduce_options: Option<String>,
-    /// The outcome log, if given.
     pub outcome_log: Option<OutcomeLogFile>,
 }
 
 /// An outcome log being written.
-pub struct OutcomeLogFile {
+pub(crate) struct OutcomeLogFile {
     log: OutcomeLog,
     /// Number of rows that could not be written.
     pub dropped: Arc<Counter>,
@@ -113,7 +111,7 @@ pub struct OutcomeLogFile {
 
 impl ImpairmentArgs {
     /// Creates the server and opens the outcome log.
-    pub fn prepare(&self, config: EchoConfig) -> Result<PreparedEcho, Failure> {
+    pub(crate) fn prepare(&self, config: EchoConfig) -> Result<PreparedEcho, Failure> {
         let impairment = self.impairment();
         let impaired = impairment != Impairment { seed: impairment.seed, ..Impairment::default() };
         ensure_usage!(
@@ -137,7 +135,7 @@ impl ImpairmentArgs {
     }
 
     /// Creates the server that impairs sent AUDIO by echoing it to the target. `None` if no option asks for impairment or an outcome log.
-    pub fn prepare_path(&self) -> Result<Option<PreparedEcho>, Failure> {
+    pub(crate) fn prepare_path(&self) -> Result<Option<PreparedEcho>, Failure> {
         let admission = AdmissionConfig { max_packet_rate: None, max_bit_rate: None, ..AdmissionConfig::default() };
         let (delay, buffer_limits) = (Duration::ZERO, BufferLimits::with_total(None));
         let prepared = self.prepare(EchoConfig { delay, buffer_limits, admission, ..EchoConfig::default() })?;
@@ -185,7 +183,7 @@ impl ImpairmentArgs {
 
 impl OutcomeLogFile {
     /// Waits until all rows are written. The echo server must be dropped first; otherwise, this never returns.
-    pub fn finish(self) -> anyhow::Result<()> {
+    pub(crate) fn finish(self) -> anyhow::Result<()> {
         let result = self.log.join();
         if let dropped @ 1.. = self.dropped.get() {
             print_notice(&format!(

@@ -6,12 +6,10 @@ use crate::cli::output::{Failure, ensure_usage};
 use crate::cli::values::parse_local_address;
 use crate::io::local_socket::LocalSocketOptions;
 
-/// Heading of the options for the local system.
-pub const HEADING_LOCAL_SYSTEM: &str = "Local system";
+pub(crate) const HEADING_LOCAL_SYSTEM: &str = "Local system";
 
-/// Options of the local sockets.
 #[derive(clap::Args)]
-pub struct NetworkArgs {
+pub(crate) struct NetworkArgs {
     /// Local address to send from, with an optional UDP port
     ///
     /// Give ADDRESS, ADDRESS:PORT or [IPV6]:PORT. The address also selects the IP version: 0.0.0.0 is any
@@ -21,13 +19,12 @@ pub struct NetworkArgs {
 }
 
 impl NetworkArgs {
-    /// The options for sockets.
-    pub fn socket_options(&self) -> LocalSocketOptions {
+    pub(crate) fn socket_options(&self) -> LocalSocketOptions {
         LocalSocketOptions { local_address: self.bind }
     }
 
     /// The options for a protocol that opens several sockets, so that it cannot use a fixed local port.
-    pub fn options_without_port(&self, protocol: &str) -> Result<LocalSocketOptions, Failure> {
+    pub(crate) fn options_without_port(&self, protocol: &str) -> Result<LocalSocketOptions, Failure> {
         let has_port = self.bind.is_some_and(|address| address.port() != 0);
         ensure_usage!(!has_port, "--bind: a local port cannot be used over {protocol}; give only the address");
         Ok(self.socket_options())

@@ -40,7 +40,7 @@ const HEADING_SIGNALING: &str = "Signaling";
 const STUN_PORT: u16 = 3_478;
 
 /// Maximum time to wait until the signaling server in this process has closed its connections.
-pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Group of the options that enable the registration.
 const REGISTRATION_GROUP: &str = "registration";
@@ -49,15 +49,13 @@ const REGISTRATION_GROUP: &str = "registration";
 const DEPENDENT_OPTIONS: [&str; 7] =
     ["room_name", "public_addr", "stun", "no_link_key", "ca", "cert_sha256", "insecure"];
 
-/// Adapts an argument of `echo-server`.
-pub fn adapt_argument(arg: Arg) -> Arg {
+pub(crate) fn adapt_argument(arg: Arg) -> Arg {
     if DEPENDENT_OPTIONS.contains(&arg.get_id().as_str()) { arg.requires(REGISTRATION_GROUP) } else { arg }
 }
 
-/// Registration options.
 #[derive(clap::Args)]
 #[command(group(ArgGroup::new(REGISTRATION_GROUP).args(["signaling_url", "with_signaling"]).multiple(true)))]
-pub struct RegistrationArgs {
+pub(crate) struct RegistrationArgs {
     /// Register as a room on this signaling server
     ///
     /// The URL begins with ws, wss, http or https. Clients find the echo server in the room.
@@ -109,7 +107,7 @@ impl RegistrationArgs {
 
     /// Resolves addresses, binds sockets and loads certificates for an echo server that listens on `listen_address`. `default_port` is that of
     /// `--with-signaling` without a port. A signaling server in this process takes precedence over the URL of the environment.
-    pub fn prepare(
+    pub(crate) fn prepare(
         &self,
         host: &str,
         default_port: u16,
@@ -151,15 +149,14 @@ impl RegistrationArgs {
 }
 
 /// A registration that runs until the process ends.
-pub struct StartedRegistration {
-    /// The URL of the signaling server.
+pub(crate) struct StartedRegistration {
     pub url: String,
     /// Yields the room once it exists and the echo server's address has been published there.
     pub room: Receiver<RegisteredRoom>,
 }
 
 /// A registration that is ready to start.
-pub struct PreparedRegistration<'a> {
+pub(crate) struct PreparedRegistration<'a> {
     options: &'a RegistrationArgs,
     url: SignalingUrl,
     tls: Arc<ClientConfig>,
@@ -172,7 +169,7 @@ pub struct PreparedRegistration<'a> {
 impl PreparedRegistration<'_> {
     /// Starts the signaling server in this process on its own thread, if it is enabled. Its start page shows `moqt_url`, the URL of the MOQT
     /// echo with its listen host. If it `is_strict`, it rejects what it would otherwise ignore.
-    pub fn start_server(
+    pub(crate) fn start_server(
         &mut self,
         memory_budget: Arc<MemoryBudget>,
         moqt_url: Option<MoqtUrl>,
@@ -191,7 +188,7 @@ impl PreparedRegistration<'_> {
     }
 
     /// Registers the echo server until the process ends. The room announces `link_key`, unless this is disabled.
-    pub fn start(
+    pub(crate) fn start(
         self,
         echo: &mut EchoServer,
         delay: Duration,

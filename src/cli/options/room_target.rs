@@ -34,9 +34,8 @@ const MAX_ADDRESSES_TRIED: usize = 32;
 /// Maximum length of a password file, in bytes.
 const MAX_PASSWORD_BYTES: u64 = 4 << 10;
 
-/// A target in a room of a signaling server.
 #[derive(clap::Args)]
-pub struct RoomTargetArgs {
+pub(crate) struct RoomTargetArgs {
     /// WebSocket or HTTP URL of a signaling server
     ///
     /// http:// and https:// are for discovery: the server names its WebSocket URL at /api/v1/signaling.
@@ -64,14 +63,12 @@ pub struct RoomTargetArgs {
     #[arg(long, help_heading = HEADING_ROOM)]
     pub list_rooms: bool,
 
-    /// How certificates are verified.
     #[command(flatten)]
     pub trust: TrustArgs,
 }
 
 impl RoomTargetArgs {
-    /// Prints the rooms of the signaling server at `url`.
-    pub fn print_rooms(&self, url: &SignalingUrl, json: bool, on_one_line: bool) -> Result<u8, Failure> {
+    pub(crate) fn print_rooms(&self, url: &SignalingUrl, json: bool, on_one_line: bool) -> Result<u8, Failure> {
         let tls = self.tls_config(url)?;
         let rooms = client::list_rooms(url, &tls, &self.device_key()?)
             .with_context(|| format!("cannot list the rooms of {url}"))?;
@@ -82,7 +79,7 @@ impl RoomTargetArgs {
 
     /// Joins the room of --room on the signaling server at `url` as `name`. Announces `link_key`. Returns the session and the address of a
     /// reachable member.
-    pub fn join(
+    pub(crate) fn join(
         &self,
         (url, tls): (&SignalingUrl, &Arc<ClientConfig>),
         name: &str,
@@ -118,7 +115,7 @@ impl RoomTargetArgs {
 
     /// The URL of the signaling server for `option`. An empty string, which Docker Compose substitutes for an unset variable, means that
     /// there is no URL.
-    pub fn url(&self, option: &str) -> Result<SignalingUrl, Failure> {
+    pub(crate) fn url(&self, option: &str) -> Result<SignalingUrl, Failure> {
         let Some(url) = self.signaling_url.as_deref().filter(|url| !url.is_empty()) else {
             return Err(Failure::usage(format!(
                 "{option} needs a signaling server; add --signaling-url URL or set {SIGNALING_URL_VARIABLE}"
@@ -129,7 +126,7 @@ impl RoomTargetArgs {
     }
 
     /// TLS configuration for connecting to `url`. Prints notices about what is not protected.
-    pub fn tls_config(&self, url: &SignalingUrl) -> anyhow::Result<Arc<ClientConfig>> {
+    pub(crate) fn tls_config(&self, url: &SignalingUrl) -> anyhow::Result<Arc<ClientConfig>> {
         let tls = self.trust.trust_policy().client_config()?;
         if url.sends_plain_login() {
             print_notice(&format!("warning: the password for {url} is sent without TLS"));

@@ -23,8 +23,7 @@ use crate::signaling::{
 use crate::time::Time;
 use crate::units::{InvalidValue, parse_or_off};
 
-/// Help heading of the limits.
-pub const HEADING_LIMITS: &str = "Limits";
+pub(crate) const HEADING_LIMITS: &str = "Limits";
 
 const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
 const DEFAULT_MAX_CONNECTIONS_PER_ADDRESS: usize = 256;
@@ -32,9 +31,8 @@ const DEFAULT_MAX_CONNECTIONS_PER_ADDRESS: usize = 256;
 /// Maximum rate of new connections per source address. All permitted connections of an address can be opened again at once.
 const DEFAULT_CONNECTION_RATE: WindowLimit = WindowLimit { count: 300, period: Duration::from_secs(10) };
 
-/// Connection limits.
 #[derive(clap::Args)]
-pub struct ConnectionLimitArgs {
+pub(crate) struct ConnectionLimitArgs {
     /// Maximum number of connections, or off
     ///
     /// Further connections wait until one closes.
@@ -83,7 +81,7 @@ pub struct ConnectionLimitArgs {
 }
 
 /// The default limits, for a signaling server that runs inside another command.
-pub fn default_connection_limits() -> ConnectionLimits {
+pub(crate) fn default_connection_limits() -> ConnectionLimits {
     ConnectionLimits {
         max_connections: Some(DEFAULT_MAX_CONNECTIONS),
         max_connections_per_address: Some(DEFAULT_MAX_CONNECTIONS_PER_ADDRESS),
@@ -93,15 +91,14 @@ pub fn default_connection_limits() -> ConnectionLimits {
 }
 
 impl ConnectionLimitArgs {
-    /// The hub's limits.
-    pub fn hub_limits(&self) -> SignalingLimits {
+    pub(crate) fn hub_limits(&self) -> SignalingLimits {
         let message_rate = self.rate_limit_messages;
         let allowed_origins = self.origin.iter().filter(|origin| !origin.is_empty()).cloned().collect();
         SignalingLimits { message_rate, allowed_origins, is_strict: self.strict, ..SignalingLimits::default() }
     }
 
     /// Server options with these connection limits. TLS is not enabled.
-    pub fn server_options(&self) -> SignalingServerConfig {
+    pub(crate) fn server_options(&self) -> SignalingServerConfig {
         let connection_limits = ConnectionLimits {
             max_connections: self.max_connections,
             max_connections_per_address: self.max_connections_per_address,
@@ -128,9 +125,8 @@ fn parse_trusted_proxies(text: &str) -> Result<OrOff<TrustedProxies>, String> {
     Ok(Some(TrustedProxies::Networks(networks)))
 }
 
-/// Heartbeats of rooms and control surfaces.
 #[derive(clap::Args)]
-pub struct HeartbeatArgs {
+pub(crate) struct HeartbeatArgs {
     /// Ping interval, in ms or with a unit, or off [default: 30000; bbx: 5000]
     ///
     /// With 0 or off, inactive clients are not disconnected. jamjam clients never are; pings keep their connections open in proxies. HEARTBEAT_INTERVAL_MS is used if HEARTBEAT_INTERVAL is not set.
@@ -149,8 +145,7 @@ pub struct HeartbeatArgs {
 }
 
 impl HeartbeatArgs {
-    /// Applies the options to the hub's limits.
-    pub fn apply_to(&self, limits: &mut SignalingLimits) {
+    pub(crate) fn apply_to(&self, limits: &mut SignalingLimits) {
         let given = |default: Heartbeat| Heartbeat {
             interval: self.heartbeat_interval.unwrap_or(default.interval),
             timeout: self.client_timeout.unwrap_or(default.timeout),
@@ -186,9 +181,8 @@ fn parse_nonzero_duration(text: &str) -> Result<Duration, String> {
 
 const HEADING_JAMJAM: &str = "Newer jamjam clients";
 
-/// Options for newer jamjam clients.
 #[derive(clap::Args)]
-pub struct JamjamArgs {
+pub(crate) struct JamjamArgs {
     /// URL of this server for newer jamjam clients [default: the host that they request]
     ///
     /// Give it if a reverse proxy does not forward the host and the scheme. Without a path, /v1/signaling is added.
@@ -209,8 +203,7 @@ pub struct JamjamArgs {
 }
 
 impl JamjamArgs {
-    /// Applies the options to the hub's limits and to the server's configuration.
-    pub fn apply_to(&self, limits: &mut SignalingLimits, config: &mut SignalingServerConfig) {
+    pub(crate) fn apply_to(&self, limits: &mut SignalingLimits, config: &mut SignalingServerConfig) {
         limits.test_room_prefix.clone_from(&self.test_room);
         config.public_url.clone_from(&self.public_url);
         config.is_device_required = self.require_device;
@@ -234,10 +227,9 @@ const HEADING_CONTROL_SURFACES: &str = "Control surfaces (bbx)";
 /// The value that requests a random code.
 const RANDOM_CODE: &str = "any";
 
-/// Rooms of control surfaces.
 #[derive(clap::Args)]
 #[expect(clippy::struct_field_names, reason = "each field is an option of the command line")]
-pub struct ControlSurfaceArgs {
+pub(crate) struct ControlSurfaceArgs {
     /// Create a room with a code: 4 to 6 digits, or `any`
     ///
     /// With `any`, the code is random. The code is printed at startup. Separate values with commas or repeat the option.
@@ -270,8 +262,7 @@ pub struct ControlSurfaceArgs {
 }
 
 impl ControlSurfaceArgs {
-    /// Applies the options to the hub's limits.
-    pub fn apply_to(&self, limits: &mut SignalingLimits) {
+    pub(crate) fn apply_to(&self, limits: &mut SignalingLimits) {
         let Heartbeat { interval, timeout } = limits.control_surface.heartbeat;
         limits.control_surface = ControlSurfaceLimits {
             code_digits: self.bbx_code_length,
@@ -286,7 +277,7 @@ impl ControlSurfaceArgs {
     }
 
     /// Creates the rooms of --bbx-room and prints their codes to standard output, or if this is to contain a report, to standard error.
-    pub fn create_rooms(&self, hub: &mut Hub, dialect_enabled: bool, has_report: bool) -> Result<(), Failure> {
+    pub(crate) fn create_rooms(&self, hub: &mut Hub, dialect_enabled: bool, has_report: bool) -> Result<(), Failure> {
         ensure_usage!(
             self.bbx_room.is_empty() || dialect_enabled,
             "--bbx-room has no effect without the bbx dialect; add --dialect bbx"

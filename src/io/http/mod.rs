@@ -389,7 +389,6 @@ mod tests {
     fn short_limits() -> ConnectionLimits {
         ConnectionLimits {
             max_connections: Some(1),
-            max_connections_per_address: None,
             handshake_timeout: Duration::from_millis(50),
             max_lifetime: TEST_TIMEOUT * 10,
             ..ConnectionLimits::default()
@@ -522,16 +521,8 @@ mod tests {
                 }
             }),
         );
-        let address = start_server(
-            ConnectionLimits {
-                max_connections: Some(3),
-                max_connections_per_address: None,
-                handshake_timeout: TEST_TIMEOUT,
-                max_lifetime: TEST_TIMEOUT,
-                ..ConnectionLimits::default()
-            },
-            router,
-        );
+        let limits = ConnectionLimits { max_connections: Some(3), handshake_timeout: TEST_TIMEOUT, ..short_limits() };
+        let address = start_server(limits, router);
         let clients: Vec<_> = (0..20).map(|_| std::thread::spawn(move || http_get(address))).collect();
         for client in clients {
             assert!(client.join().expect("a response").ends_with("ok"));

@@ -2,12 +2,9 @@
 
 use crate::audio::sample_format::DeviceSampleFormat;
 
-/// A configuration that a device supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SupportedConfig {
-    /// Sample format.
+pub(crate) struct SupportedConfig {
     pub format: DeviceSampleFormat,
-    /// Interleaved channels.
     pub channels: u16,
     /// Lowest and highest sample rate in Hz. All rates in this range are supported.
     pub rate_range: (u32, u32),
@@ -17,12 +14,9 @@ pub struct SupportedConfig {
 
 /// The configuration a device is opened with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeviceConfig {
-    /// Sample format.
+pub(crate) struct DeviceConfig {
     pub format: DeviceSampleFormat,
-    /// Interleaved channels.
     pub channels: u16,
-    /// Sample rate in Hz.
     pub rate: u32,
     /// See [`SupportedConfig::buffer_range`].
     pub buffer_range: Option<(u32, u32)>,
@@ -30,7 +24,7 @@ pub struct DeviceConfig {
 
 /// Selects the configuration that needs the least conversion: by the number of channels (preferably 2, then 1, then the smallest), then by the
 /// distance to `rate`, and last by the order of [`DeviceSampleFormat::ALL`]. `None` if `supported` is empty.
-pub fn select_config(supported: &[SupportedConfig], rate: u32) -> Option<DeviceConfig> {
+pub(crate) fn select_config(supported: &[SupportedConfig], rate: u32) -> Option<DeviceConfig> {
     let format_rank = |format| DeviceSampleFormat::ALL.iter().position(|other| *other == format);
     let nearest_rate = |config: &SupportedConfig| rate.min(config.rate_range.1).max(config.rate_range.0);
     let best = supported.iter().min_by_key(|config| {
@@ -49,7 +43,7 @@ pub fn select_config(supported: &[SupportedConfig], rate: u32) -> Option<DeviceC
 
 impl DeviceConfig {
     /// Limits the buffer size `frames` to the range of the device.
-    pub fn clamp_buffer(&self, frames: u32) -> u32 {
+    pub(crate) fn clamp_buffer(&self, frames: u32) -> u32 {
         let (min, max) = self.buffer_range.unwrap_or((1, u32::MAX));
         frames.min(max).max(min).max(1)
     }

@@ -25,19 +25,17 @@ type MatchRule<'a> = &'a dyn Fn(usize, &DeviceInfo) -> bool;
 const ALSA_NULL_DEVICE: &str = "null";
 
 /// A device and the configuration it will be opened with.
-pub struct SelectedDevice {
+pub(crate) struct SelectedDevice {
     direction: DeviceDirection,
-    device: cpal::Device,
-    /// Name of the device.
+    pub(super) device: cpal::Device,
     pub name: String,
-    /// Configuration the device is opened with.
     pub config: DeviceConfig,
     /// The sample format of `config`.
-    cpal_format: SampleFormat,
+    pub(super) cpal_format: SampleFormat,
 }
 
 /// Lists all devices. Each device is opened, so devices in exclusive use by other programs are missing.
-pub fn list_devices() -> Result<DeviceList, DeviceError> {
+pub(crate) fn list_devices() -> Result<DeviceList, DeviceError> {
     let _errors = AlsaErrorCapture::install();
     let host = default_host()?;
     let list = |direction: DeviceDirection| -> Result<Vec<DeviceInfo>, DeviceError> {
@@ -48,7 +46,7 @@ pub fn list_devices() -> Result<DeviceList, DeviceError> {
 
 /// Selects a device and its configuration for `rate`. `name` is an index, an id, a name, or a unique part of an id or
 /// name. Empty is the default device.
-pub fn select_device(direction: DeviceDirection, name: &str, rate: u32) -> Result<SelectedDevice, DeviceError> {
+pub(crate) fn select_device(direction: DeviceDirection, name: &str, rate: u32) -> Result<SelectedDevice, DeviceError> {
     let errors = AlsaErrorCapture::install();
     let host = default_host()?;
     let device = match name {
@@ -72,16 +70,16 @@ pub fn select_device(direction: DeviceDirection, name: &str, rate: u32) -> Resul
 
 impl SelectedDevice {
     /// Opens an input with a buffer of `buffer` frames, limited to the range of the device. Does not start the input.
-    pub fn open_microphone(self, packetizer: Packetizer, buffer: u32) -> Result<Microphone, DeviceError> {
+    pub(crate) fn open_microphone(self, packetizer: Packetizer, buffer: u32) -> Result<Microphone, DeviceError> {
         let errors = AlsaErrorCapture::install();
         let buffer = self.config.clamp_buffer(buffer);
-        Microphone::open(&self.device, &self.name, self.config, self.cpal_format, buffer, packetizer)
+        Microphone::open(&self, buffer, packetizer)
             .map_err(|error| self.open_error(&error, (buffer, "--device-buffer or --mic=DEVICE"), &errors))
     }
 
     /// Opens and starts an output for packets of `stream`. Its buffer has `buffer` frames, limited to the range that the device supports.
     /// `jitter_allowance`: see [`crate::audio::jitter_buffer::JitterBufferConfig::jitter_allowance`].
-    pub fn open_speaker(
+    pub(crate) fn open_speaker(
         self,
         stream: AudioStreamConfig,
         jitter_allowance: Option<Duration>,
@@ -101,7 +99,7 @@ impl SelectedDevice {
         let jitter_buffer = JitterBuffer::new(config);
         let jitter_buffer =
             jitter_buffer.map_err(|error| self.direction.device_error(&self.name, &error.to_string()))?;
-        Speaker::open(&self.device, &self.name, self.config, self.cpal_format, config, jitter_buffer)
+        Speaker::open(&self, config, jitter_buffer)
             .map_err(|error| self.open_error(&error, (buffer, "--device-buffer or --play=DEVICE"), &errors))
     }
 

@@ -3,25 +3,22 @@
 use std::fmt::{Display, Write};
 
 use serde::Serialize;
+use serde_json::json;
 
 /// Incremented when a field of the JSON document is removed or changes its meaning.
 const SCHEMA_VERSION: u32 = 1;
 
 /// Printed for a device that has no supported format.
-pub const UNKNOWN_FORMAT_HINT: &str = "no supported sample format (packed 24-bit samples, for example, are not supported). Use a device \
+pub(crate) const UNKNOWN_FORMAT_HINT: &str = "no supported sample format (packed 24-bit samples, for example, are not supported). Use a device \
                              that converts formats, such as \"default\" or \"plughw:...\" (not \"hw:...\")";
 
-/// An audio device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct DeviceInfo {
+pub(crate) struct DeviceInfo {
     /// Identifier that the system assigns; unique within the list of inputs or the list of outputs.
     pub id: String,
-    /// Display name.
     pub name: String,
-    /// Whether it is the default device.
     #[serde(rename = "default")]
     pub is_default: bool,
-    /// Supported sample formats.
     pub formats: Vec<&'static str>,
     /// Supported numbers of channels, ascending.
     pub channels: Vec<u16>,
@@ -29,18 +26,15 @@ pub struct DeviceInfo {
     pub rates_hz: Vec<RateRange>,
 }
 
-/// An inclusive range of sample rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct RateRange {
-    /// Lowest rate in Hz.
+pub(crate) struct RateRange {
     pub from: u32,
-    /// Highest rate in Hz.
     pub to: u32,
 }
 
 /// All devices. The index in a list selects a device on the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeviceList {
+pub(crate) struct DeviceList {
     /// Microphones and other inputs.
     pub inputs: Vec<DeviceInfo>,
     /// Loudspeakers and other outputs.
@@ -49,7 +43,7 @@ pub struct DeviceList {
 
 impl DeviceList {
     /// Formats the list as text. `unavailable_reason` is printed for a direction that has no devices.
-    pub fn to_text(&self, unavailable_reason: &str) -> String {
+    pub(crate) fn to_text(&self, unavailable_reason: &str) -> String {
         let mut text = String::new();
         for (title, devices) in [("input", &self.inputs), ("output", &self.outputs)] {
             if devices.is_empty() {
@@ -74,29 +68,18 @@ impl DeviceList {
     }
 
     /// Formats the list as a JSON document (`docs/devices.schema.json`), indented or on one line.
-    pub fn to_json(&self, unavailable_reason: &str, on_one_line: bool) -> serde_json::Result<String> {
+    pub(crate) fn to_json(&self, unavailable_reason: &str, on_one_line: bool) -> String {
         let Self { inputs, outputs } = self;
-        let document = DeviceListJson {
-            kind: "devices",
-            schema_version: SCHEMA_VERSION,
-            tool_version: env!("CARGO_PKG_VERSION"),
-            inputs: index_devices(inputs),
-            outputs: index_devices(outputs),
-            unavailable_reason: (inputs.is_empty() || outputs.is_empty()).then_some(unavailable_reason),
-        };
-        if on_one_line { serde_json::to_string(&document) } else { serde_json::to_string_pretty(&document) }
+        let document = json!({
+            "type": "devices",
+            "schema_version": SCHEMA_VERSION,
+            "tool_version": env!("CARGO_PKG_VERSION"),
+            "inputs": index_devices(inputs),
+            "outputs": index_devices(outputs),
+            "unavailable_reason": (inputs.is_empty() || outputs.is_empty()).then_some(unavailable_reason),
+        });
+        if on_one_line { document.to_string() } else { format!("{document:#}") }
     }
-}
-
-#[derive(Serialize)]
-struct DeviceListJson<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    schema_version: u32,
-    tool_version: &'static str,
-    inputs: Vec<IndexedDevice<'a>>,
-    outputs: Vec<IndexedDevice<'a>>,
-    unavailable_reason: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -178,7 +161,7 @@ no output devices: no driver
     #[test]
     fn device_list_json_matches_the_schema() {
         let devices = DeviceList { inputs: vec![sound_card()], outputs: vec![] };
-        let document = devices.to_json("no driver", true).unwrap();
+        let document = devices.to_json("no driver", true);
         let (head, rest) = document.split_once(r#""tool_version":"#).unwrap();
         assert_eq!(head, r#"{"type":"devices","schema_version":1,"#);
         let (_, rest) = rest.split_once(',').unwrap();
@@ -189,6 +172,6 @@ no output devices: no driver
         );
         assert_eq!(rest, expected);
         let both = DeviceList { outputs: vec![sound_card()], ..devices };
-        assert!(both.to_json("", true).unwrap().ends_with(r#""unavailable_reason":null}"#));
+        assert!(both.to_json("", true).ends_with(r#""unavailable_reason":null}"#));
     }
 }

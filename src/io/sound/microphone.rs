@@ -5,9 +5,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use cpal::traits::{DeviceTrait, StreamTrait};
-use cpal::{BufferSize, ErrorKind, SampleFormat, StreamConfig};
+use cpal::{BufferSize, ErrorKind, StreamConfig};
 
 use super::config::DeviceConfig;
+use super::devices::SelectedDevice;
 use super::stream::{AlsaErrorCapture, close_stream, set_failure};
 use crate::audio::convert::Packetizer;
 use crate::audio::quality::SourceQuality;
@@ -39,8 +40,7 @@ struct SharedState {
     failure: OnceLock<String>,
 }
 
-/// An open input device.
-pub struct Microphone {
+pub(crate) struct Microphone {
     /// Closed when dropped.
     stream: Option<cpal::Stream>,
     ring: CaptureConsumer,
@@ -57,21 +57,14 @@ pub struct Microphone {
     drift: DriftEstimator,
     results: CaptureResults,
     ended: bool,
-    /// Buffer size in frames.
     pub buffer_frames: u32,
 }
 
 impl Microphone {
-    /// Opens `device` with a buffer of `buffer` frames.
-    pub(super) fn open(
-        device: &cpal::Device,
-        name: &str,
-        config: DeviceConfig,
-        cpal_format: SampleFormat,
-        buffer: u32,
-        packetizer: Packetizer,
-    ) -> Result<Self, cpal::Error> {
-        let DeviceConfig { format, channels, rate: sample_rate, .. } = config;
+    /// Opens the device with a buffer of `buffer` frames.
+    pub(super) fn open(selected: &SelectedDevice, buffer: u32, packetizer: Packetizer) -> Result<Self, cpal::Error> {
+        let SelectedDevice { device, name, config, cpal_format, .. } = selected;
+        let DeviceConfig { format, channels, rate: sample_rate, .. } = *config;
         let ring_frames =
             (RING_DURATION.as_secs() as usize * sample_rate as usize).max(buffer as usize * MIN_RING_CALLBACKS);
         let (mut producer, ring) = capture_ring(format, channels, ring_frames);
@@ -94,9 +87,9 @@ impl Microphone {
             error_waker.wake();
         };
         let stream_config = StreamConfig { channels, sample_rate, buffer_size: BufferSize::Fixed(buffer) };
-        let stream = device.build_input_stream_raw(stream_config, cpal_format, on_data, on_error, None)?;
+        let stream = device.build_input_stream_raw(stream_config, *cpal_format, on_data, on_error, None)?;
         let results = CaptureResults {
-            device: name.to_owned(),
+            device: name.clone(),
             sample_format: format.name.into(),
             sample_rate,
             channels,

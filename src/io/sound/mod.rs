@@ -2,10 +2,10 @@
 //!
 //! Device access requires the feature `mic`, which links the ALSA library on Linux. Without it, every function fails.
 
-pub mod config;
+pub(crate) mod config;
 #[cfg(feature = "mic")]
 mod devices;
-pub mod list;
+pub(crate) mod list;
 #[cfg(feature = "mic")]
 mod microphone;
 #[cfg(not(feature = "mic"))]
@@ -20,25 +20,24 @@ use std::fmt;
 use thiserror::Error;
 
 #[cfg(feature = "mic")]
-pub use devices::{SelectedDevice, list_devices, select_device};
+pub(crate) use devices::{list_devices, select_device};
 #[cfg(feature = "mic")]
-pub use microphone::Microphone;
+pub(crate) use microphone::Microphone;
 #[cfg(not(feature = "mic"))]
-pub use no_devices::{Microphone, SelectedDevice, Speaker, SpeakerObserver, list_devices, select_device};
+pub(crate) use no_devices::{Microphone, Speaker, SpeakerObserver, list_devices, select_device};
 #[cfg(feature = "mic")]
-pub use speaker::{Speaker, SpeakerObserver};
+pub(crate) use speaker::{Speaker, SpeakerObserver};
 
 /// Possible causes and remedies if there is no device.
-pub const NO_DEVICES_HINT: &str = if cfg!(target_os = "linux") {
+pub(crate) const NO_DEVICES_HINT: &str = if cfg!(target_os = "linux") {
     "there is no sound card, or this user may not use it (group `audio`). Another possible cause: ALSA is not connected to \
      PulseAudio or PipeWire. On Debian, run: apt-get install libasound2-plugins (or pipewire-alsa)"
 } else {
     "the system lists no device for this program. Connect a device, or allow this program to use audio devices"
 };
 
-/// Direction of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceDirection {
+pub(crate) enum DeviceDirection {
     /// Microphones and other inputs.
     Input,
     /// Loudspeakers and other outputs.
@@ -57,4 +56,4 @@ impl fmt::Display for DeviceDirection {
 /// Why a device cannot be used, with a remedy.
 #[derive(Debug, Error)]
 #[error("{0}")]
-pub struct DeviceError(String);
+pub(crate) struct DeviceError(String);

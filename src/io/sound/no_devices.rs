@@ -11,27 +11,23 @@ use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PayloadSourc
 use crate::io::stop::StopToken;
 
 /// Placeholder for the device type. The type has no values, because this build has no audio devices.
-pub struct SelectedDevice {
-    /// Name of the device.
+pub(crate) struct SelectedDevice {
     pub name: String,
-    /// Configuration the device is opened with.
     pub config: DeviceConfig,
     never: Infallible,
 }
 
 /// Placeholder for the microphone type. The type has no values, because this build has no audio devices.
-pub struct Microphone {
-    /// Buffer size in frames.
+pub(crate) struct Microphone {
     pub buffer_frames: u32,
     never: Infallible,
 }
 
 /// Placeholder for the observer that plays packets. The type has no values, because this build has no audio devices.
-pub struct SpeakerObserver(Infallible);
+pub(crate) struct SpeakerObserver(Infallible);
 
 /// Placeholder for the loudspeaker type. The type has no values, because this build has no audio devices.
-pub struct Speaker {
-    /// Buffer size in frames.
+pub(crate) struct Speaker {
     pub buffer_frames: u32,
     never: Infallible,
 }
@@ -39,24 +35,20 @@ pub struct Speaker {
 const NOT_BUILT_IN: &str = "this jamjam-dev was built without audio devices. Rebuild it with `cargo install --path . --locked`. On \
                             Debian, first run `apt-get install libasound2-dev pkg-config`";
 
-/// Fails.
-pub fn list_devices() -> Result<DeviceList, DeviceError> {
+pub(crate) fn list_devices() -> Result<DeviceList, DeviceError> {
     Err(DeviceError(NOT_BUILT_IN.to_owned()))
 }
 
-/// Fails.
-pub fn select_device(_: DeviceDirection, _: &str, _: u32) -> Result<SelectedDevice, DeviceError> {
+pub(crate) fn select_device(_: DeviceDirection, _: &str, _: u32) -> Result<SelectedDevice, DeviceError> {
     Err(DeviceError(NOT_BUILT_IN.to_owned()))
 }
 
 impl SelectedDevice {
-    /// Opens an input.
-    pub fn open_microphone(self, _: Packetizer, _: u32) -> Result<Microphone, DeviceError> {
+    pub(crate) fn open_microphone(self, _: Packetizer, _: u32) -> Result<Microphone, DeviceError> {
         match self.never {}
     }
 
-    /// Opens an output.
-    pub fn open_speaker(
+    pub(crate) fn open_speaker(
         self,
         _: AudioStreamConfig,
         _: Option<Duration>,
@@ -79,8 +71,7 @@ impl PacketObserver for SpeakerObserver {
 }
 
 impl Speaker {
-    /// Waits until all audio is played.
-    pub fn finish(self, _: &StopToken) -> PlaybackResults {
+    pub(crate) fn finish(self, _: &StopToken) -> PlaybackResults {
         match self.never {}
     }
 }

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use cpal::traits::{DeviceTrait, StreamTrait};
-use cpal::{BufferSize, ErrorKind, SampleFormat, StreamConfig};
+use cpal::{BufferSize, ErrorKind, StreamConfig};
 
 use super::config::DeviceConfig;
+use super::devices::SelectedDevice;
 use super::stream::{close_stream, set_failure};
 use crate::audio::convert::{BYTES_PER_SAMPLE, decode_payload, map_to_device};
 use crate::audio::jitter_buffer::{JitterBuffer, JitterBufferConfig, MAX_JITTER_ALLOWANCE};
@@ -50,19 +51,17 @@ impl SharedState {
 }
 
 /// Passes the first copy of each packet to the device, even if it is late or damaged.
-pub struct SpeakerObserver {
+pub(crate) struct SpeakerObserver {
     producer: PacketProducer,
     origin: Instant,
 }
 
-/// An open output device.
-pub struct Speaker {
+pub(crate) struct Speaker {
     stream: cpal::Stream,
     shared: Arc<SharedState>,
     ring: Arc<PacketRingState>,
     /// Maximum time that [`Speaker::finish`] waits for the end of playback.
     drain_timeout: Duration,
-    /// Buffer size in frames.
     pub buffer_frames: u32,
 }
 
@@ -87,16 +86,13 @@ struct PlaybackCallback {
 }
 
 impl Speaker {
-    /// Opens `device` with the buffer size of `config` and starts it.
+    /// Opens the device with the buffer size of `config` and starts it.
     pub(super) fn open(
-        device: &cpal::Device,
-        name: &str,
-        device_config: DeviceConfig,
-        cpal_format: SampleFormat,
+        selected: &SelectedDevice,
         config: JitterBufferConfig,
         jitter_buffer: JitterBuffer,
     ) -> Result<(SpeakerObserver, Self), cpal::Error> {
-        let DeviceConfig { format, channels: device_channels, rate: device_rate, .. } = device_config;
+        let DeviceConfig { format, channels: device_channels, rate: device_rate, .. } = selected.config;
         let JitterBufferConfig { rate, channels, frame_samples, device_block_frames: buffer, jitter_allowance, .. } =
             config;
         let (producer, consumer) = packet_ring(rate, channels, frame_samples, config.capacity());
@@ -106,7 +102,7 @@ impl Speaker {
             jitter_buffer,
             consumer,
             channels,
-            device: device_config,
+            device: selected.config,
             packet: Vec::with_capacity(frame_samples as usize * usize::from(channels)),
             // Some devices request more frames per callback than `buffer`.
             frames: vec![0.0; 2 * buffer as usize * usize::from(channels)],
@@ -131,12 +127,13 @@ impl Speaker {
         };
         let buffer_size = BufferSize::Fixed(buffer);
         let stream_config = StreamConfig { channels: device_channels, sample_rate: device_rate, buffer_size };
-        let stream = device
-            .build_output_stream_raw(stream_config, cpal_format, on_data, on_error, None)
+        let stream = selected
+            .device
+            .build_output_stream_raw(stream_config, selected.cpal_format, on_data, on_error, None)
             .and_then(|stream| stream.play().map(|()| stream))?;
         let reported_buffer_frames = stream.buffer_size().ok();
         *shared.lock_results() = PlaybackResults {
-            device: name.to_owned(),
+            device: selected.name.clone(),
             sample_format: format.name.into(),
             sample_rate: device_rate,
             channels: device_channels,
@@ -150,7 +147,7 @@ impl Speaker {
     }
 
     /// Waits until all audio is played or `stop` is requested, and closes the device. Drop the [`SpeakerObserver`] first.
-    pub fn finish(self, stop: &StopToken) -> PlaybackResults {
+    pub(crate) fn finish(self, stop: &StopToken) -> PlaybackResults {
         let Self { stream, shared, ring, drain_timeout, .. } = self;
         let deadline = Instant::now() + drain_timeout;
         let is_drained = || shared.is_drained.load(Ordering::Acquire);

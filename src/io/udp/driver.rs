@@ -190,105 +190,129 @@ pub(in crate::io) fn run(
     stop: &StopToken,
     options: DriverOptions,
 ) -> DriverStats {
-    let mut host_timing = HostTiming::default();
     if let Some(waker) = node.waker() {
         io.register_waker(waker);
     }
-    let result = run_loop(io, node, stop, options, &mut host_timing);
+    let (wake, address_check) = (EarlyWake::new(options.spin_percent), AddressCheck::default());
+    let mut driver = Driver { io, node, options, wake, address_check, host_timing: HostTiming::default() };
+    let result = driver.run_loop(stop);
+    let Driver { io, mut host_timing, .. } = driver;
     host_timing.kernel_dropped = io.dropped();
     DriverStats { ended_at: io.now(), host_timing, result }
 }
 
-fn run_loop(
-    io: &mut impl DriverIo,
-    node: &mut (impl Node + ?Sized),
-    stop: &StopToken,
+struct Driver<'a, P, N: ?Sized> {
+    io: &'a mut P,
+    node: &'a mut N,
     options: DriverOptions,
-    host_timing: &mut HostTiming,
-) -> io::Result<()> {
-    let idle = options.idle;
-    let timed = idle == IdlePolicy::Finish;
-    let mut wake = EarlyWake::new(options.spin_percent);
-    let mut address_check = AddressCheck::default();
-    let mut readable = true;
-    let mut end = None;
-    loop {
-        if stop.signal().is_some() {
-            let now = io.now();
-            if now >= *end.get_or_insert_with(|| if node.on_stop() { now + MAX_STOP_DELAY } else { now }) {
+    wake: EarlyWake,
+    address_check: AddressCheck,
+    host_timing: HostTiming,
+}
+
+impl<P: DriverIo, N: Node + ?Sized> Driver<'_, P, N> {
+    fn run_loop(&mut self, stop: &StopToken) -> io::Result<()> {
+        let (mut readable, mut end) = (true, None);
+        while !self.is_over(stop, &mut end) {
+            let more = self.receive(readable)?;
+            let now = self.io.now();
+            let busy = self.send(now);
+            self.follow_address(now);
+            let deadline = self.node.next_deadline();
+            if deadline.is_none() && self.options.idle == IdlePolicy::Finish {
+                // Ends even if there are unread packets: a flood must not prolong a run.
                 break;
             }
+            // Some systems report readiness only once, so the driver must read everything before it waits.
+            readable = more || self.wait(deadline, busy)?;
         }
+        Ok(())
+    }
+
+    /// Whether the run ends because of a stop request. The first call after the request sets the `end`.
+    fn is_over(&mut self, stop: &StopToken, end: &mut Option<Time>) -> bool {
+        if stop.signal().is_none() {
+            return false;
+        }
+        let now = self.io.now();
+        now >= *end.get_or_insert_with(|| if self.node.on_stop() { now + MAX_STOP_DELAY } else { now })
+    }
+
+    /// Receives what arrived on a `readable` socket. Returns whether more datagrams may be waiting.
+    fn receive(&mut self, readable: bool) -> io::Result<bool> {
         let mut more = readable;
         for _ in 0..MAX_READS_PER_TURN {
             more = more
-                && io.recv(&mut |now, batch| {
-                    address_check.unanswered_since = None;
-                    node.on_datagram(now, batch);
+                && self.io.recv(&mut |now, batch| {
+                    self.address_check.unanswered_since = None;
+                    self.node.on_datagram(now, batch);
                 })?;
         }
-        let now = io.now();
-        node.on_port_unreachable(now, io.port_unreachable());
-        let mut sink = TimedSink { io, now, busy: false, timed, host_timing, address_check: &mut address_check };
-        node.poll_transmit(now, &mut sink);
-        let busy = sink.busy;
-        if options.follow_address && address_check.is_due(now) {
-            let start = *address_check.unanswered_since.get_or_insert(now);
-            // Fails without a route to the peer. The error of the next send then names the reason.
-            let change = io.follow_address();
-            if change.is_ok() {
-                address_check.unanswered_since = None;
-            }
-            if let Ok(Some(change)) = change {
-                node.on_address_changed(Pause { start, end: now });
-                if host_timing.address_changes.len() < MAX_NOTES {
-                    host_timing.address_changes.push(change);
-                }
-            }
-        }
-        let next = node.next_deadline();
-        if next.is_none() && idle == IdlePolicy::Finish {
-            // Ends even if there are unread packets: a flood must not prolong a run.
-            break;
-        }
-        if more {
-            // Some systems report readiness only once, so the driver must read everything before it waits.
-            continue;
-        }
+        Ok(more)
+    }
 
-        let Some(deadline) = next.filter(|_| !busy) else {
-            // If the send buffer of the socket is full, the deadline has passed. Then the socket must become writable.
-            io.wait(None, busy)?;
-            readable = true;
-            continue;
-        };
-        let now = io.now();
-        match wake.plan(now, deadline) {
-            WakePlan::Due => readable = true,
-            WakePlan::Sleep(until) => {
-                let timed_out = io.wait(Some(until), false)?;
-                readable = !timed_out;
-                let woken = io.now();
-                if woken > until + MIN_PAUSE {
-                    // The time of a pause is not a timer error.
-                    readable = true;
-                } else if timed_out {
-                    wake.on_slept(until, woken);
-                    if timed {
-                        host_timing.timer_error.record(woken.signed_nanos_since(until));
-                    }
-                }
-            }
-            WakePlan::Spin => {
-                readable = deadline.duration_since(now) > SPIN_READ_GUARD;
-                std::hint::spin_loop();
-                while !readable && io.now() < deadline {
-                    std::hint::spin_loop();
-                }
-            }
+    /// Sends the due packets. Returns whether the send buffer of the socket is full.
+    fn send(&mut self, now: Time) -> bool {
+        let Self { io, node, options, address_check, host_timing, .. } = self;
+        node.on_port_unreachable(now, io.port_unreachable());
+        let timed = options.idle == IdlePolicy::Finish;
+        let mut sink = TimedSink { io: *io, now, busy: false, timed, host_timing, address_check };
+        node.poll_transmit(now, &mut sink);
+        sink.busy
+    }
+
+    /// Checks this host's address if that is due.
+    fn follow_address(&mut self, now: Time) {
+        if !self.options.follow_address || !self.address_check.is_due(now) {
+            return;
+        }
+        let start = *self.address_check.unanswered_since.get_or_insert(now);
+        // Fails without a route to the peer. The error of the next send then names the reason.
+        let Ok(change) = self.io.follow_address() else { return };
+        self.address_check.unanswered_since = None;
+        let Some(change) = change else { return };
+        self.node.on_address_changed(Pause { start, end: now });
+        if self.host_timing.address_changes.len() < MAX_NOTES {
+            self.host_timing.address_changes.push(change);
         }
     }
-    Ok(())
+
+    /// Waits for the deadline or the socket. Returns whether the socket may be readable.
+    fn wait(&mut self, deadline: Option<Time>, busy: bool) -> io::Result<bool> {
+        let Some(deadline) = deadline.filter(|_| !busy) else {
+            // If the send buffer of the socket is full, the deadline has passed. Then the socket must become writable.
+            return self.io.wait(None, busy).map(|_| true);
+        };
+        let now = self.io.now();
+        match self.wake.plan(now, deadline) {
+            WakePlan::Due => Ok(true),
+            WakePlan::Sleep(until) => self.sleep(until),
+            WakePlan::Spin => Ok(self.spin(now, deadline)),
+        }
+    }
+
+    fn sleep(&mut self, until: Time) -> io::Result<bool> {
+        let timed_out = self.io.wait(Some(until), false)?;
+        let woken = self.io.now();
+        // The time of a pause is not a timer error.
+        if !timed_out || woken > until + MIN_PAUSE {
+            return Ok(true);
+        }
+        self.wake.on_slept(until, woken);
+        if self.options.idle == IdlePolicy::Finish {
+            self.host_timing.timer_error.record(woken.signed_nanos_since(until));
+        }
+        Ok(false)
+    }
+
+    fn spin(&self, now: Time, deadline: Time) -> bool {
+        let readable = deadline.duration_since(now) > SPIN_READ_GUARD;
+        std::hint::spin_loop();
+        while !readable && self.io.now() < deadline {
+            std::hint::spin_loop();
+        }
+        readable
+    }
 }
 
 #[cfg(test)]

@@ -158,10 +158,11 @@ impl WebSocketConnection<'_> {
             }
             match ready!(received) {
                 Some(Ok(message)) => self.on_message(message),
-                Some(Err(error)) => match FrameError::from_library(&error) {
-                    Some(error) => self.on_frame_error(error),
-                    None => return Poll::Ready(Ok(())),
-                },
+                Some(Err(error)) => {
+                    let Some(error) = FrameError::from_library(&error) else { return Poll::Ready(Ok(())) };
+                    self.read_state = ReadState::Discarding;
+                    self.served.on_frame_error(error);
+                }
                 None => return Poll::Ready(Ok(())),
             }
         }
@@ -196,11 +197,6 @@ impl WebSocketConnection<'_> {
         {
             self.stream = new_stream(stream.into_inner());
         }
-    }
-
-    fn on_frame_error(&mut self, error: FrameError) {
-        self.read_state = ReadState::Discarding;
-        self.served.on_frame_error(error);
     }
 
     /// Writes queued bytes. Ready unless the socket accepts no more data.

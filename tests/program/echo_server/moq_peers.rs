@@ -1,13 +1,12 @@
 //! moq-lite with the independent client and server in `tests/moq_peers`, over raw QUIC and WebTransport. They use the moq-dev crates.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use super::moqt::MoqtLog;
-use test_support::client::run_args;
+use test_support::client::{Program, run_args, start};
 use test_support::server::Server;
 
 const VERSIONS: [&str; 2] = ["moq-lite-04", "moq-lite-03"];
@@ -31,7 +30,7 @@ fn run_counterpart_client(url: &str, versions: &str) -> Value {
 
 /// The counterpart's server, which accepts all versions that it implements. The process is killed when this value is dropped.
 struct CounterpartServer {
-    child: Child,
+    _program: Program,
     port: String,
 }
 
@@ -39,18 +38,10 @@ impl CounterpartServer {
     fn start() -> Self {
         let mut command = Command::new(counterpart());
         command.args(["server", "127.0.0.1:0", "all"]).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut program = start(&mut command);
+        let (line, _) = program.first_line();
         let (_, port) = line.trim().rsplit_once(':').expect("an address");
-        Self { port: port.to_owned(), child }
-    }
-}
-
-impl Drop for CounterpartServer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        Self { port: port.to_owned(), _program: program }
     }
 }
 

@@ -56,7 +56,7 @@ pub fn run_with_input(args: impl IntoIterator<Item = impl AsRef<OsStr>>, input: 
 }
 
 /// A running program. Dropping this value kills the program.
-pub struct Program(Child);
+pub struct Program(pub Child);
 
 pub fn start(command: &mut Command) -> Program {
     Program(command.spawn().unwrap())
@@ -68,9 +68,10 @@ pub fn start_line(line: &str) -> Program {
 }
 
 impl Program {
+    /// Sends a signal by its name without `SIG`.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("sh").args(["-c", &format!("kill -s {name} {}", self.0.id())]).status().unwrap();
-        assert!(sent.success());
+        assert!(sent.success(), "kill -s {name}: {sent}");
     }
 
     /// Waits for the first line on standard output. The returned reader has the rest; dropping it closes the pipe.
@@ -100,7 +101,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // The program is still running only if a test failed.
+        // A program that ends by itself is still running only if a test failed.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,11 +13,11 @@ use tempfile::TempDir;
 
 use super::line::{Line, Stats};
 use super::{TEST_TIMEOUT, http, poll_until};
-use crate::client::{ProgramOutput, start};
+use crate::client::{Program, ProgramOutput, start};
 
-/// A running server. The server process is killed when this value is dropped.
+/// A running server. Dropping this value kills the server.
 pub struct Server {
-    child: Child,
+    program: Program,
     /// The listening address from its address file.
     pub address: SocketAddr,
     log: Receiver<String>,
@@ -104,9 +104,9 @@ impl Server {
         fs::create_dir(&links).unwrap();
         command.env("TMPDIR", links);
         prepare(&mut command);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut program = start(command.stdout(Stdio::null()).stderr(Stdio::piped()));
         let (line, log) = mpsc::channel();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let stderr = BufReader::new(program.0.stderr.take().unwrap());
         thread::spawn(move || {
             for text in stderr.lines() {
                 // When the lines are no longer read, this thread ends and closes the pipe.
@@ -116,17 +116,17 @@ impl Server {
             }
         });
         let address = poll_until("an address file", || {
-            if let Some(status) = child.try_wait().unwrap() {
+            if let Some(status) = program.0.try_wait().unwrap() {
                 panic!("{options:?} ended at once, {status}: {:?}", log.iter().collect::<Vec<_>>());
             }
             let text = fs::read_to_string(&file).ok()?;
             Some(text.strip_suffix('\n')?.parse().expect("an address"))
         });
-        Self { child, address, log, lines: Vec::new(), _folder: folder }
+        Self { program, address, log, lines: Vec::new(), _folder: folder }
     }
 
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.program.0.id()
     }
 
     pub fn line(&mut self) -> Line {
@@ -147,9 +147,7 @@ impl Server {
 
     /// Sends a signal by its name without `SIG`.
     pub fn signal(&self, name: &str) {
-        let id = self.id().to_string();
-        let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &id]).status().unwrap();
-        assert!(sent.success(), "kill -s {name} {id}: {sent}");
+        self.program.signal(name);
     }
 
     /// Sends a stop signal and waits for the end of the process.
@@ -170,8 +168,8 @@ impl Server {
             }
         }
         let took = requested.elapsed();
-        let code = self.child.wait().unwrap().code();
-        ServerExit { code, lines: std::mem::take(&mut self.lines), took }
+        let code = self.program.0.wait().unwrap().code();
+        ServerExit { code, lines: self.lines, took }
     }
 
     pub fn close_log(&mut self) {
@@ -179,11 +177,11 @@ impl Server {
     }
 
     pub fn wait(&mut self) -> Option<i32> {
-        poll_until("an end", || self.child.try_wait().unwrap()).code()
+        poll_until("an end", || self.program.0.try_wait().unwrap()).code()
     }
 
     pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
+        self.program.is_running()
     }
 
     /// A counter in the signaling server's `/metrics`: of one dialect, as `rooms{dialect="bbx"}`, or the sum over all dialects.
@@ -209,13 +207,6 @@ impl Server {
         let text = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).expect("the field");
         line.split_whitespace().next().expect("a value").to_owned()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
