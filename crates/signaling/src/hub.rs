@@ -1,7 +1,7 @@
 //! The hub: all connections and the state of each dialect, without sockets or clocks.
 //!
 //! The [`Hub`] applies the limits to received messages, counts and logs them, and passes each to the
-//! [`DialectHandler`](super::dialect_handler::DialectHandler) of its connection, which sends through an [`EventSink`]. `hub_connections.rs`
+//! [`DialectHandler`] of its connection, which sends through an [`EventSink`]. `hub_connections.rs`
 //! opens and closes connections, and `hub_timers.rs` pings them.
 
 use std::collections::{BTreeMap, HashMap};
@@ -9,18 +9,22 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use tracing::warn;
 
-use super::DialectHandlers;
 use super::activity_log::{ActivityLog, ActivityScope};
+use super::broadcast::BroadcastDialect;
 use super::close_code::CloseCode;
 use super::connection_context::{ConnectionContext, ConnectionState, Connections, REQUESTED_BYTES_PER_SECOND};
+use super::control_surface::ControlSurfaceDialect;
 use super::counters::{CountersByDialect, counters_index};
 use super::dialect::Dialect;
+use super::dialect_handler::DialectHandler;
 use super::event_sink::{ConnId, EventSink};
+use super::jamjam::JamjamDialect;
 use super::json::MessageError;
 use super::limits::SignalingLimits;
 use super::message::{MessageParser, ParsedMessage, ParsedText};
 use super::rooms::IdGenerator;
 use super::timers::Timers;
+use super::webrtc::WebRtcDialect;
 use jamjam_core::log_throttle::LogThrottle;
 use jamjam_core::rate_limit::DebtLimiter;
 use jamjam_core::time::{Time, WallClock};
@@ -30,6 +34,35 @@ const MAX_LIMITED_SOURCES: usize = 4_096;
 
 /// The connection number for work that no connection caused. No connection has this number.
 const SYSTEM_CONN: ConnId = ConnId(u64::MAX);
+
+/// The state of each dialect.
+#[derive(Default)]
+pub(super) struct DialectHandlers {
+    pub(super) jamjam: JamjamDialect,
+    pub(super) broadcast: BroadcastDialect,
+    pub(super) control_surface: ControlSurfaceDialect,
+    pub(super) webrtc: WebRtcDialect,
+}
+
+impl DialectHandlers {
+    pub(super) fn get(&self, dialect: Dialect) -> &dyn DialectHandler {
+        match dialect {
+            Dialect::Jamjam => &self.jamjam,
+            Dialect::Broadcast => &self.broadcast,
+            Dialect::ControlSurface => &self.control_surface,
+            Dialect::WebRtc => &self.webrtc,
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, dialect: Dialect) -> &mut dyn DialectHandler {
+        match dialect {
+            Dialect::Jamjam => &mut self.jamjam,
+            Dialect::Broadcast => &mut self.broadcast,
+            Dialect::ControlSurface => &mut self.control_surface,
+            Dialect::WebRtc => &mut self.webrtc,
+        }
+    }
+}
 
 /// The parts of the hub that handle an event.
 type Parts<'a> = (ConnectionContext<'a>, &'a mut DialectHandlers);

@@ -6,14 +6,13 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::DialectHandlers;
 use super::activity_log::{ActivityEntry, ActivityOutcome, ActivityScope};
 use super::connection_context::Connections;
 use super::counters::{DialectCounters, counters_index, counters_name};
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
-use super::hub::Hub;
+use super::hub::{DialectHandlers, Hub};
 use super::json::MessageError;
 use super::limits::SignalingLimits;
 use super::rooms::{MemberInfo, RoomEntry};

@@ -24,9 +24,11 @@ use crate::io::http::{ConnectionInfo, body};
 pub use crate::io::signaling::http_state::BroadcastHttpConfig;
 use crate::io::signaling::http_state::{Client, HttpState, RequestLimiter, SharedState};
 use crate::sanitize::sanitize;
-use crate::signaling::broadcast::{AcceptedPost, PostBody, PostError, PostFormat};
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, sign, verify};
-use crate::signaling::{BearerToken, Dialect, MAX_WEBRTC_ROOM_BYTES, decode_room_name, is_valid_room_name};
+use crate::signaling::{
+    AcceptedPost, BearerToken, Dialect, MAX_WEBRTC_ROOM_BYTES, PostBody, PostError, PostFormat, decode_room_name,
+    is_valid_room_name,
+};
 
 /// Maximum size of a request body, in bytes. Larger content is sent over WebSocket.
 pub const MAX_POST_BYTES: usize = 256 << 10;

@@ -27,12 +27,12 @@ use std::time::Duration;
 
 use jamjam_dev::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit};
 use jamjam_dev::signaling::broadcast::{
-    BroadcastSettings, DeclaredRoom, Envelope, PostBody, PostFormat, RadioRoom, RelayRoom, RoomHandlers,
+    BroadcastSettings, DeclaredRoom, Envelope, RadioRoom, RelayRoom, RoomHandlers,
 };
 use jamjam_dev::signaling::token::Secret;
 use jamjam_dev::signaling::{
     ConnId, ControlSurfaceLimits, CreateRoomOptions, Dialect, DialectSet, EventSink, Heartbeat, Hub, NewConnection,
-    Route, SignalingLimits, SnapshotQuery, UpdateKey, route,
+    PostBody, PostFormat, Route, SignalingLimits, SnapshotQuery, UpdateKey, route,
 };
 use jamjam_dev::time::{Time, WallClock};
 use serde_json::Value;

@@ -85,7 +85,7 @@ fn reject(ctx: &mut ConnectionContext<'_>, error: &'static str) -> Result<(), Me
 
 /// Relays a message now or after the delay that the room handler determines, which is returned. A post over HTTP waits for the queues of
 /// the room like a message whose delay is over. Messages of members do not: a member that does not read would delay all others.
-pub(super) fn relay_or_delay(
+pub(crate) fn relay_or_delay(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut BroadcastDialect,
     origin: MessageOrigin,
@@ -182,7 +182,7 @@ fn relay_now(
 
 /// The sender in the envelope of a message.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum MessageSender<'a> {
+pub(crate) enum MessageSender<'a> {
     /// A member, identified by the client id in its token.
     Member(&'a str),
     /// The room handler.
@@ -254,7 +254,7 @@ pub(crate) enum DynodeEnvelope<'a> {
 }
 
 /// Puts `relay` into the envelope for the members of `room`.
-pub(super) fn wrap(envelope: Envelope, room: &RoomView<'_>, source: MessageSender<'_>, relay: &RelayPayload) -> String {
+pub(crate) fn wrap(envelope: Envelope, room: &RoomView<'_>, source: MessageSender<'_>, relay: &RelayPayload) -> String {
     let from = match source {
         MessageSender::Member(id) => id,
         MessageSender::Handler | MessageSender::Http => "server",

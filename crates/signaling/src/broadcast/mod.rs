@@ -2,7 +2,6 @@
 //! decides who may join and transforms messages. Control channels only receive.
 
 pub(super) mod builtin_rooms;
-mod http_posts;
 pub(super) mod messages;
 pub(super) mod room_handler;
 mod room_state;
@@ -23,19 +22,15 @@ use super::route::{BroadcastParams, Route};
 use super::timers::{BroadcastTimer, TimerEvent};
 use super::token::{TOKEN_MISSING, verify};
 use messages::{MessageSender, ServerMessage, wrap};
-use room_state::Membership;
 
 pub use super::limits::{BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, Envelope};
 pub use builtin_rooms::{ChatRoom, DEFAULT_BANNED_WORDS, DeclaredRoom, RadioRoom, RelayRoom, RoomHandlers};
-pub use http_posts::{
-    AcceptedPost, BroadcastCounters, BroadcastRoomDetails, FieldError, PostBody, PostError, PostFormat,
-};
 pub use messages::MAX_BROADCAST_DELAY;
 pub use room_handler::{
     ClientInfo, JoinRequest, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView,
 };
 
-pub(super) use room_state::BroadcastDialect;
+pub(super) use room_state::{BroadcastDialect, Membership, MessageOrigin};
 
 impl DialectHandler for BroadcastDialect {
     fn rooms(&self) -> &dyn RoomDirectory {

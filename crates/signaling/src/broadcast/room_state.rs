@@ -20,21 +20,21 @@ use jamjam_core::time::WallClock;
 #[derive(Default)]
 pub(crate) struct BroadcastDialect {
     /// The `data` field of each room is the number of its control channels.
-    pub(super) rooms: RoomMap<usize, Membership>,
-    pub(super) handlers: RoomHandlers,
+    pub(crate) rooms: RoomMap<usize, Membership>,
+    pub(crate) handlers: RoomHandlers,
     pub(super) delay_queue: DelayQueue,
 }
 
 /// A member or control channel of a room.
 #[derive(Clone)]
 pub(crate) struct Membership {
-    pub(super) client: Arc<ClientInfo>,
-    pub(super) is_control_channel: bool,
+    pub(crate) client: Arc<ClientInfo>,
+    pub(crate) is_control_channel: bool,
 }
 
 impl BroadcastDialect {
     /// The current state of a room. If the room is not open, the numbers are 0.
-    pub(super) fn room_view<'a>(&self, name: &'a str, now: WallClock) -> RoomView<'a> {
+    pub(crate) fn room_view<'a>(&self, name: &'a str, now: WallClock) -> RoomView<'a> {
         let room = self.rooms.find(name);
         let (all, control_clients) = room.map_or((0, 0), |room| (room.members.len(), room.data));
         RoomView { name, now, clients: all - control_clients, control_clients }
@@ -70,17 +70,17 @@ impl MemberData for Membership {
 
 /// A limit on the number of delayed messages, or on their total bytes, is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DelayQueueFull;
+pub(crate) struct DelayQueueFull;
 
 /// Origin of a message: room, sender and receive time.
-pub(super) struct MessageOrigin {
-    pub(super) room: String,
+pub(crate) struct MessageOrigin {
+    pub(crate) room: String,
     /// The member that sent the message; `None` if the message was posted over HTTP.
-    pub(super) sender: Option<Arc<ClientInfo>>,
+    pub(crate) sender: Option<Arc<ClientInfo>>,
     /// The receive time, which the envelope contains.
-    pub(super) received_at: WallClock,
+    pub(crate) received_at: WallClock,
     /// Length of the received message.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 /// A message whose delay is not over. The message is stored as text, so that it takes about `held_bytes` of memory.

@@ -1,9 +1,8 @@
 //! The control surface dialect (`bbx`): a program creates a room, and clients join it by its code and set parameters of the program.
 //!
-//! A room stays open until the program closes it or its lifetime ends ([`commands`]). The event listeners receive each action of a client
+//! A room stays open until the program closes it or its lifetime ends. The event listeners receive each action of a client
 //! as a [`ControlSurfaceEvent`], and the other clients of the room receive each new value.
 
-mod commands;
 mod guesses;
 pub(super) mod messages;
 
@@ -30,8 +29,6 @@ use super::rooms::{MemberData, MemberInfo, RoomDirectory, RoomKey, RoomMap};
 use super::timers::{ControlSurfaceTimer, ParameterSender, ScheduledUpdate, TimerEvent, TimerKey};
 use jamjam_core::address::source_network;
 use jamjam_core::memory_budget::MemoryPermit;
-
-pub use commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom, MAX_VISUALIZATION_VALUES};
 
 /// Message types that select this dialect.
 const MESSAGE_TYPES: [&str; 6] = ["join", "param", "trigger", "sync", "ping", "leave"];
@@ -200,7 +197,7 @@ impl ControlSurfaceDialect {
 
     /// Closes a room and the connections of its members, whose number is returned; `None` if no room has the code. Only the log contains
     /// `reason`.
-    fn close_room_with_code(&mut self, ctx: &mut ConnectionContext<'_>, code: &str, reason: &str) -> Option<usize> {
+    pub(super) fn close_room_with_code(&mut self, ctx: &mut ConnectionContext<'_>, code: &str, reason: &str) -> Option<usize> {
         let key = self.rooms.find(code)?.key;
         let room = self.rooms.close(key)?;
         self.guesses.on_room_closed(code);
@@ -307,7 +304,7 @@ fn member_room(
 }
 
 /// Whether a name has more than [`MAX_PARAMETER_NAME_BYTES`] in JSON, where a character has up to six bytes.
-fn is_name_too_long(name: &str) -> bool {
+pub(super) fn is_name_too_long(name: &str) -> bool {
     let quotes = 2;
     name.len() > MAX_PARAMETER_NAME_BYTES / 6 && to_json(&name).len() - quotes > MAX_PARAMETER_NAME_BYTES
 }
@@ -356,7 +353,7 @@ pub(super) fn store_and_broadcast(
 }
 
 /// Maximum number of parameters in one room. The same maximum applies to the number of declared ranges.
-const MAX_PARAMETERS: usize = 4_096;
+pub(super) const MAX_PARAMETERS: usize = 4_096;
 
 /// Maximum number of parameters in one room that members from one address (IPv6: one /64) have created.
 const MAX_PARAMETERS_PER_ADDRESS: usize = MAX_PARAMETERS / 4;
@@ -385,7 +382,7 @@ pub(super) struct ParameterValues {
     /// The memory of what members have created.
     memory: Vec<MemoryPermit>,
     /// The cached `state` message.
-    cached_state: Option<String>,
+    pub(super) cached_state: Option<String>,
 }
 
 /// Bytes that each parameter holds in addition to three times its name: the parameter and its part of the `state` message.

@@ -6,6 +6,7 @@
 
 mod membership;
 mod messages;
+mod room;
 mod test_room;
 
 use std::time::Duration;
@@ -19,10 +20,8 @@ use super::member_log::{ConnectionClose, LEFT_ROOM};
 use super::rooms::{Member, RoomDirectory, RoomKey};
 use jamjam_core::rate_limit::{WindowLimit, WindowLimiter};
 
-use membership::{
-    JamjamMember, JamjamRooms, PEER_MESSAGE, by_generation, create_room, join_room, leave_room, list_rooms, new_member,
-    reject,
-};
+use membership::{PEER_MESSAGE, create_room, join_room, list_rooms, new_member, reject};
+use room::{JamjamMember, JamjamRooms, by_generation, leave_room};
 
 pub(super) use membership::MAX_NAME_BYTES;
 pub(super) use messages::parse;

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use jamjam_core::memory_budget::MemoryBudget;
 use jamjam_core::time::Time;
-use jamjam_signaling::broadcast::{
-    AcceptedPost, BroadcastSettings, DeclaredRoom, Envelope, FieldError, PostBody, PostError, PostFormat, RoomHandlers,
-};
-use jamjam_signaling::{ConnId, Dialect};
+use jamjam_signaling::broadcast::{BroadcastSettings, DeclaredRoom, Envelope, RoomHandlers};
+use jamjam_signaling::{AcceptedPost, ConnId, Dialect, FieldError, PostBody, PostError, PostFormat};
 use serde_json::{Value, json};
 use test_support::logged::logged;
 

@@ -20,8 +20,7 @@ use crate::io::http::{body, request_body};
 use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::http_state::{Client, SharedState};
 use crate::io::signaling::shared_hub::SharedHub;
-use crate::signaling::broadcast::BroadcastRoomDetails;
-use crate::signaling::{Dialect, DialectCounters, UNDECIDED, WebRtcRoomInfo};
+use crate::signaling::{BroadcastRoomDetails, Dialect, DialectCounters, UNDECIDED, WebRtcRoomInfo};
 
 /// Server state. For compatibility, `rooms`, `connections` and `roomDetails` describe only WebRTC.
 #[derive(Serialize, ToSchema)]

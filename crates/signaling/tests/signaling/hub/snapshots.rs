@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use jamjam_core::time::Time;
-use jamjam_signaling::broadcast::{BroadcastSettings, DeclaredRoom, PostBody, PostFormat, RoomHandlers};
+use jamjam_signaling::broadcast::{BroadcastSettings, DeclaredRoom, RoomHandlers};
 use jamjam_signaling::{
-    ActivityKind, ActivityOutcome, ConnId, CreateRoomOptions, RoomSnapshot, SignalingLimits, Snapshot, SnapshotQuery,
+    ActivityKind, ActivityOutcome, ConnId, CreateRoomOptions, PostBody, PostFormat, RoomSnapshot, SignalingLimits,
+    Snapshot, SnapshotQuery,
 };
 use serde_json::json;
 use test_support::snapshot::assert_matches;

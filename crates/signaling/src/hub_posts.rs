@@ -10,16 +10,15 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use utoipa::ToSchema;
 
-use super::builtin_rooms::RoomHandlers;
-use super::messages::{MessageSender, relay_or_delay, wrap};
-use super::room_state::{BroadcastDialect, Membership, MessageOrigin};
-use crate::activity_log::{ActivityOutcome, ActivityScope};
-use crate::connection_context::ConnectionContext;
-use crate::counters::counters_index;
-use crate::dialect::Dialect;
-use crate::event_sink::EventSink;
-use crate::hub::Hub;
-use crate::json;
+use super::activity_log::{ActivityOutcome, ActivityScope};
+use super::broadcast::messages::{MessageSender, relay_or_delay, wrap};
+use super::broadcast::{BroadcastDialect, Membership, MessageOrigin, RoomHandlers};
+use super::connection_context::ConnectionContext;
+use super::counters::counters_index;
+use super::dialect::Dialect;
+use super::event_sink::EventSink;
+use super::hub::Hub;
+use super::json;
 use jamjam_core::time::WallClock;
 
 /// The format of a post.

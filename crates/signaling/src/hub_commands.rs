@@ -7,18 +7,18 @@ use thiserror::Error;
 use tracing::info;
 use utoipa::ToSchema;
 
-use super::{
-    ControlSurfaceDialect, ControlSurfaceRoom, MAX_PARAMETERS, ParameterValues, ServerMessage, is_name_too_long,
-    store_and_broadcast,
+use super::control_surface::messages::ServerMessage;
+use super::control_surface::{
+    ControlSurfaceDialect, ControlSurfaceRoom, MAX_PARAMETERS, ParameterValues, is_name_too_long, store_and_broadcast,
 };
-use crate::control_surface_events::ROOM_CODE_DIGITS;
-use crate::dialect::Dialect;
-use crate::event_sink::EventSink;
-use crate::hub::Hub;
-use crate::json::to_json;
-use crate::member_log::log_message;
-use crate::rooms::RoomKey;
-use crate::timers::{ControlSurfaceTimer, TimerEvent};
+use super::control_surface_events::ROOM_CODE_DIGITS;
+use super::dialect::Dialect;
+use super::event_sink::EventSink;
+use super::hub::Hub;
+use super::json::to_json;
+use super::member_log::log_message;
+use super::rooms::RoomKey;
+use super::timers::{ControlSurfaceTimer, TimerEvent};
 use jamjam_core::time::WallClock;
 
 /// Maximum lifetime of a room. This maximum prevents overflows when lifetimes are added to times.
@@ -27,7 +27,7 @@ const MAX_ROOM_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// Maximum number of values of a visualization.
 pub const MAX_VISUALIZATION_VALUES: usize = 65_536;
 
-/// Options for a new room. Absent options are taken from [`ControlSurfaceLimits`](crate::ControlSurfaceLimits).
+/// Options for a new room. Absent options are taken from [`ControlSurfaceLimits`](super::ControlSurfaceLimits).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CreateRoomOptions {
     /// A code of 4 to 6 digits; random by default.
