@@ -138,7 +138,7 @@ impl ConnectionContext<'_> {
     /// Closes a connection that is not in a room.
     pub(super) fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
         if self.remove(conn, None, &ConnectionClose { code, reason, server_reason: Some(reason) }) {
-            self.sink.close(conn, code.get(), reason);
+            self.sink.close(conn, code, reason);
         }
     }
 

@@ -13,8 +13,7 @@ use super::control_surface::{
 };
 use super::control_surface_events::ROOM_CODE_DIGITS;
 use super::dialect::Dialect;
-use super::event_sink::EventSink;
-use super::hub::Hub;
+use super::hub::{Hub, HubCall};
 use super::json::to_json;
 use super::member_log::log_message;
 use super::rooms::RoomKey;
@@ -136,13 +135,6 @@ impl Hub {
         Ok(CreatedRoom { code, expires_ms })
     }
 
-    /// Informs the members of a room and closes it. Returns the number of members.
-    pub fn close_room(&mut self, now: WallClock, code: &str, sink: &mut dyn EventSink) -> Result<usize, CommandError> {
-        let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
-        let members = dialects.control_surface.close_room_with_code(&mut ctx, code, "closed by a command");
-        members.ok_or(CommandError::RoomNotFound)
-    }
-
     /// All rooms in the order of creation.
     pub fn control_surface_rooms(&self) -> Vec<ControlSurfaceRoomInfo> {
         let rooms = self.dialects.control_surface.rooms.iter();
@@ -155,19 +147,30 @@ impl Hub {
         infos.collect()
     }
 
+    /// The room with `code`, or all rooms.
+    fn target_rooms(&self, code: Option<&str>) -> Result<Vec<RoomKey>, CommandError> {
+        let rooms = &self.dialects.control_surface.rooms;
+        match code {
+            Some(code) => rooms.find(code).map(|room| vec![room.key]).ok_or(CommandError::RoomNotFound),
+            None => Ok(rooms.iter().map(|room| room.key).collect()),
+        }
+    }
+}
+
+impl HubCall<'_> {
+    /// Informs the members of a room and closes it. Returns the number of members.
+    pub fn close_room(&mut self, code: &str) -> Result<usize, CommandError> {
+        let (mut ctx, dialects) = self.system_context(Dialect::ControlSurface);
+        let members = dialects.control_surface.close_room_with_code(&mut ctx, code, "closed by a command");
+        members.ok_or(CommandError::RoomNotFound)
+    }
+
     /// Sets a parameter in the room with `code`, or without a code in all rooms, and sends it to the members. Returns their number.
-    pub fn broadcast_param(
-        &mut self,
-        now: WallClock,
-        code: Option<&str>,
-        name: &str,
-        value: f32,
-        sink: &mut dyn EventSink,
-    ) -> Result<usize, CommandError> {
+    pub fn broadcast_param(&mut self, code: Option<&str>, name: &str, value: f32) -> Result<usize, CommandError> {
         check_name(name)?;
         check_values("value", &[value])?;
-        let rooms = self.target_rooms(code)?;
-        let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
+        let rooms = self.hub.target_rooms(code)?;
+        let (mut ctx, dialects) = self.system_context(Dialect::ControlSurface);
         let mut receivers = 0;
         for key in rooms {
             match store_and_broadcast(&mut ctx, &mut dialects.control_surface.rooms, key, None, name, value) {
@@ -184,13 +187,8 @@ impl Hub {
 
     /// Removes all parameters and scheduled updates of the room with `code`, and sends the members the empty `state`. Returns the number of
     /// parameters.
-    pub fn clear_parameters(
-        &mut self,
-        now: WallClock,
-        code: &str,
-        sink: &mut dyn EventSink,
-    ) -> Result<usize, CommandError> {
-        let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
+    pub fn clear_parameters(&mut self, code: &str) -> Result<usize, CommandError> {
+        let (mut ctx, dialects) = self.system_context(Dialect::ControlSurface);
         let rooms = &mut dialects.control_surface.rooms;
         let key = rooms.find(code).ok_or(CommandError::RoomNotFound)?.key;
         let room = rooms.get_mut(key).ok_or(CommandError::RoomNotFound)?;
@@ -208,11 +206,9 @@ impl Hub {
     /// Declares the range of a parameter for all rooms, and sets it if there is a `value`. Returns the number of receivers of the value.
     pub fn declare_range(
         &mut self,
-        now: WallClock,
         name: &str,
         (min, max): (f32, f32),
         value: Option<f32>,
-        sink: &mut dyn EventSink,
     ) -> Result<usize, CommandError> {
         check_name(name)?;
         check_values("min", &[min])?;
@@ -221,27 +217,21 @@ impl Hub {
         if min > max {
             return Err(CommandError::InvalidRange);
         }
-        let ControlSurfaceDialect { ranges, rooms, .. } = &mut self.dialects.control_surface;
+        let ControlSurfaceDialect { ranges, rooms, .. } = &mut self.hub.dialects.control_surface;
         if ranges.len() >= MAX_PARAMETERS && !ranges.contains_key(name) {
             return Err(CommandError::TooManyParameters);
         }
         ranges.insert(name.to_owned(), (min, max));
         rooms.iter_mut().for_each(|room| room.data.parameters.cached_state = None);
-        value.map_or(Ok(0), |value| self.broadcast_param(now, None, name, value, sink))
+        value.map_or(Ok(0), |value| self.broadcast_param(None, name, value))
     }
 
     /// Sends a visualization to the members of the room with `code`, or of all rooms. Returns the number of receivers.
-    pub fn broadcast_visualization(
-        &mut self,
-        now: WallClock,
-        code: Option<&str>,
-        data: &[f32],
-        sink: &mut dyn EventSink,
-    ) -> Result<usize, CommandError> {
+    pub fn broadcast_visualization(&mut self, code: Option<&str>, data: &[f32]) -> Result<usize, CommandError> {
         check_values("data", data)?;
-        let rooms = self.target_rooms(code)?;
+        let rooms = self.hub.target_rooms(code)?;
         let text = to_json(&ServerMessage::Visualization { data });
-        let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
+        let (mut ctx, dialects) = self.system_context(Dialect::ControlSurface);
         let mut receivers = 0;
         for key in rooms {
             let Some(room) = dialects.control_surface.rooms.get(key) else { continue };
@@ -253,15 +243,6 @@ impl Hub {
             receivers += members.len();
         }
         Ok(receivers)
-    }
-
-    /// The room with `code`, or all rooms.
-    fn target_rooms(&self, code: Option<&str>) -> Result<Vec<RoomKey>, CommandError> {
-        let rooms = &self.dialects.control_surface.rooms;
-        match code {
-            Some(code) => rooms.find(code).map(|room| vec![room.key]).ok_or(CommandError::RoomNotFound),
-            None => Ok(rooms.iter().map(|room| room.key).collect()),
-        }
     }
 }
 

@@ -16,8 +16,7 @@ use super::broadcast::{BroadcastDialect, Membership, MessageOrigin, RoomHandlers
 use super::connection_context::ConnectionContext;
 use super::counters::counters_index;
 use super::dialect::Dialect;
-use super::event_sink::EventSink;
-use super::hub::Hub;
+use super::hub::{Hub, HubCall};
 use super::json;
 use jamjam_core::time::WallClock;
 
@@ -164,33 +163,6 @@ impl Hub {
         self
     }
 
-    /// Relays a post from the address `source` to a broadcast room. The caller has verified the token.
-    pub fn post_to_room(
-        &mut self,
-        now: WallClock,
-        source: IpAddr,
-        room: &str,
-        (format, body): (PostFormat, PostBody<'_>),
-        sink: &mut dyn EventSink,
-    ) -> Result<AcceptedPost, PostError> {
-        let (mut ctx, dialects) = self.system_context(now, Dialect::Broadcast, sink);
-        ctx.source = source;
-        let bytes = body.bytes;
-        let posted = post(&mut ctx, &mut dialects.broadcast, room, format, body);
-        if posted.is_err() || self.activity_log.is_active(now.monotonic) {
-            let protected = self.dialects.broadcast.handlers.get(room).requires_auth();
-            let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
-            let failure = posted.as_ref().err().map(|error| match error {
-                // The handler's own error text may quote the post's content, so it is not recorded.
-                PostError::RejectedByRoom(_) => (ActivityOutcome::Rejected, "rejected by the room handler".to_owned()),
-                other => (ActivityOutcome::Rejected, other.to_string()),
-            });
-            let text = std::str::from_utf8(bytes).ok();
-            self.activity_log.record_message(now, scope, None, (text, bytes.len()), failure);
-        }
-        posted
-    }
-
     /// Whether the handler of a broadcast room serves `path`.
     pub fn has_route(&self, now: WallClock, room: &str, path: &str) -> bool {
         let dialect = &self.dialects.broadcast;
@@ -247,5 +219,32 @@ impl Hub {
             (room.name().to_owned(), details)
         });
         details.collect()
+    }
+}
+
+impl HubCall<'_> {
+    /// Relays a post from the address `source` to a broadcast room. The caller has verified the token.
+    pub fn post_to_room(
+        &mut self,
+        source: IpAddr,
+        room: &str,
+        (format, body): (PostFormat, PostBody<'_>),
+    ) -> Result<AcceptedPost, PostError> {
+        let (mut ctx, dialects) = self.system_context(Dialect::Broadcast);
+        ctx.source = source;
+        let bytes = body.bytes;
+        let posted = post(&mut ctx, &mut dialects.broadcast, room, format, body);
+        if posted.is_err() || self.hub.activity_log.is_active(self.now.monotonic) {
+            let protected = self.hub.dialects.broadcast.handlers.get(room).requires_auth();
+            let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
+            let failure = posted.as_ref().err().map(|error| match error {
+                // The handler's own error text may quote the post's content, so it is not recorded.
+                PostError::RejectedByRoom(_) => (ActivityOutcome::Rejected, "rejected by the room handler".to_owned()),
+                other => (ActivityOutcome::Rejected, other.to_string()),
+            });
+            let text = std::str::from_utf8(bytes).ok();
+            self.hub.activity_log.record_message(self.now, scope, None, (text, bytes.len()), failure);
+        }
+        posted
     }
 }

@@ -48,11 +48,11 @@ pub use counters::{DialectCounters, UNDECIDED};
 pub use dialect::{Dialect, DialectSet, ProbeProtocol, ProbeRoom, ResponseMatching};
 pub use event_sink::{ConnId, EventSink, UpdateKey};
 pub use foreign_protocol::ForeignProtocol;
-pub use hub::Hub;
+pub use hub::{Hub, HubCall};
 pub use hub_commands::{
     CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom, MAX_VISUALIZATION_VALUES,
 };
-pub use hub_connections::{ClosedRoom, NewConnection, OperatorError};
+pub use hub_connections::{NewConnection, OperatorError};
 pub use hub_posts::{
     AcceptedPost, BroadcastCounters, BroadcastRoomDetails, FieldError, PostBody, PostError, PostFormat,
 };

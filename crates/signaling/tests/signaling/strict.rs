@@ -226,7 +226,7 @@ fn answers_before_a_dialect_is_selected_have_the_form_of_control_surfaces() {
         let mut hub = hub(true);
         hub.connect(1);
         hub.text(1, 0, message);
-        hub.hub.on_binary(ms(0), ConnId(1), &mut hub.sink);
+        hub.at(0).on_binary(ConnId(1));
         let answers =
             [text, "binary message"].map(|text| json!({"type": "error", "code": "INVALID_MESSAGE", "message": text}));
         assert_eq!(hub.received(1), answers, "{message}");
@@ -299,7 +299,7 @@ fn rules_tell_wrong_messages_from_right_ones_that_are_refused() {
     }
     let mut hub = hub(true);
     hub.connect(1);
-    hub.hub.on_binary(ms(0), ConnId(1), &mut hub.sink);
+    hub.at(0).on_binary(ConnId(1));
     assert_eq!(hub.sink.wrong[0].2, "invalid_message");
 }
 

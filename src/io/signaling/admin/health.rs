@@ -124,7 +124,7 @@ pub(super) async fn health(
 )]
 pub(super) async fn rooms(State(state): SharedState) -> Response {
     state.webrtc_rooms.response(|| {
-        let (rooms, truncated) = state.hub.with_hub(|_, inner, _| inner.webrtc_rooms(2 * MAX_LIST_BYTES, false));
+        let (rooms, truncated) = state.hub.with_hub(|call| call.hub.webrtc_rooms(2 * MAX_LIST_BYTES, false));
         body::to_json(&WebRtcRoomList { rooms, truncated })
     })
 }
@@ -132,10 +132,10 @@ pub(super) async fn rooms(State(state): SharedState) -> Response {
 /// The two lists of rooms have at most [`MAX_LIST_BYTES`] each.
 fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
     // All values are read under one lock, so that they describe the same point in time.
-    let (counters, (rooms, mut truncated), mut broadcast, details) = hub.with_hub(|now, inner, _| {
-        let details = is_detailed.then(|| inner.broadcast_details(now));
-        let rooms = inner.webrtc_rooms(MAX_LIST_BYTES, is_detailed);
-        (inner.counters_by_dialect(), rooms, inner.broadcast_counters(), details)
+    let (counters, (rooms, mut truncated), mut broadcast, details) = hub.with_hub(|call| {
+        let details = is_detailed.then(|| call.hub.broadcast_details(call.now));
+        let rooms = call.hub.webrtc_rooms(MAX_LIST_BYTES, is_detailed);
+        (call.hub.counters_by_dialect(), rooms, call.hub.broadcast_counters(), details)
     });
     let counters_of = |dialect| {
         counters.iter().find(|(name, _)| *name == dialect).map_or(DialectCounters::default(), |(_, counts)| *counts)
@@ -249,7 +249,7 @@ mod tests {
         for (conn, (path, query)) in (0..).zip(clients) {
             let route = route(&path, &query, DialectSet::default()).expect("a route");
             let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), is_forwarded: false, route };
-            hub.with_hub(|now, inner, out| inner.on_connect(now, ConnId(conn), connection, out));
+            hub.with_hub(|call| call.on_connect(ConnId(conn), connection));
         }
         hub
     }
