@@ -116,14 +116,15 @@ impl Hub {
             None => self.ids.unique(|ids| ids.room_code(digits), |code| rooms.find(code).is_none()),
         };
         let lifetime = options.lifetime.unwrap_or(limits.room_lifetime).min(MAX_ROOM_LIFETIME);
-        let expiry = ControlSurfaceTimer::RoomExpiry(code.as_str().into());
-        let expiry_timer = self.timers.insert(now.monotonic + lifetime, TimerEvent::ControlSurface(expiry));
         let created_ms = now.unix_ms();
         let expires_ms = created_ms + lifetime.as_millis() as u64;
         let max_members = options.max_members.unwrap_or(limits.max_members);
         let parameters = ParameterValues::default();
-        let room = ControlSurfaceRoom { parameters, scheduled_updates: 0, max_members, expires_ms, expiry_timer };
+        let room = ControlSurfaceRoom { parameters, scheduled_updates: 0, max_members, expires_ms };
         let key = rooms.create(vec![code.clone()], None, None, created_ms, room);
+        let expiry = TimerEvent::ControlSurface(ControlSurfaceTimer::RoomExpiry(key));
+        self.timers.insert(now.monotonic + lifetime, expiry);
+        self.prune_timers();
         info!(
             target: "signaling",
             dialect = Dialect::ControlSurface.name(),
@@ -161,8 +162,8 @@ impl HubCall<'_> {
     /// Informs the members of a room and closes it. Returns the number of members.
     pub fn close_room(&mut self, code: &str) -> Result<usize, CommandError> {
         let (mut ctx, dialects) = self.system_context(Dialect::ControlSurface);
-        let members = dialects.control_surface.close_room_with_code(&mut ctx, code, "closed by a command");
-        members.ok_or(CommandError::RoomNotFound)
+        let key = dialects.control_surface.rooms.find(code).ok_or(CommandError::RoomNotFound)?.key;
+        dialects.control_surface.close(&mut ctx, key, "closed by a command").ok_or(CommandError::RoomNotFound)
     }
 
     /// Sets a parameter in the room with `code`, or without a code in all rooms, and sends it to the members. Returns their number.

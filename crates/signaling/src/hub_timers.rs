@@ -7,7 +7,7 @@ use super::close_code::CloseCode;
 use super::counters::counters_index;
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
-use super::hub::{Hub, HubCall};
+use super::hub::{DialectHandlers, Hub, HubCall};
 use super::timers::{BroadcastTimer, ControlSurfaceTimer, TimerEvent};
 use jamjam_core::time::Time;
 
@@ -43,21 +43,27 @@ impl Hub {
     }
 
     /// Schedules the next check of a connection, if it is still open and its dialect has time limits. `last_ping` is the time of the last
-    /// ping, and before the first one that of the selection of the dialect. Occasionally removes timers of former connections and rooms.
+    /// ping, and before the first one that of the selection of the dialect.
     pub(super) fn schedule_check(&mut self, conn: ConnId, last_ping: Time) {
         let deadlines = self.connection_deadlines(conn, last_ping);
         let Some(ConnectionDeadlines { lost, idle, max_age, ping, .. }) = deadlines else { return };
-        let Self { connections, timers, dialects, .. } = self;
         if let Some(next) = [lost, idle, max_age, ping].into_iter().flatten().min() {
-            timers.insert(next, TimerEvent::ConnectionCheck { conn, last_ping });
+            self.timers.insert(next, TimerEvent::ConnectionCheck { conn, last_ping });
         }
+        self.prune_timers();
+    }
+
+    /// Occasionally removes timers of former connections, rooms and messages, which would have no effect.
+    pub(super) fn prune_timers(&mut self) {
+        let Self { connections, timers, dialects: DialectHandlers { broadcast, control_surface, .. }, .. } = self;
         timers.prune(|event| match event {
             TimerEvent::ConnectionCheck { conn, .. } => connections.contains_key(conn),
-            TimerEvent::Broadcast(BroadcastTimer::RoomHeartbeat(room)) => dialects.broadcast.is_open(*room),
-            TimerEvent::ControlSurface(ControlSurfaceTimer::ScheduledUpdate { room, .. }) => {
-                dialects.control_surface.rooms.get(*room).is_some()
-            }
-            _ => true,
+            TimerEvent::Broadcast(BroadcastTimer::RoomHeartbeat(room)) => broadcast.is_open(*room),
+            TimerEvent::Broadcast(BroadcastTimer::DelayedMessage(id)) => broadcast.delay_queue.contains(*id),
+            TimerEvent::ControlSurface(
+                ControlSurfaceTimer::RoomExpiry(room) | ControlSurfaceTimer::ScheduledUpdate { room, .. },
+            ) => control_surface.rooms.get(*room).is_some(),
+            TimerEvent::ActivityLogExpiry | TimerEvent::JamjamPlace { .. } => true,
         });
     }
 

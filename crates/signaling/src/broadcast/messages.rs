@@ -116,10 +116,8 @@ pub(crate) fn relay_or_delay(
     let memory = ctx.sink.take_memory(held_bytes as u64).ok_or(DelayQueueFull)?;
     let (source, room, bytes) = (ctx.source, name.clone(), *bytes);
     let message = DelayedMessage { origin, source, variant, payload, held_bytes, is_due: false, _memory: memory };
-    let (due, timers) = (now + delay, &mut *ctx.timers);
-    let id = dialect.delay_queue.push(message, settings.max_delayed_messages, settings.max_delayed_bytes, |id| {
-        timers.insert(due, TimerEvent::Broadcast(BroadcastTimer::DelayedMessage(id)))
-    })?;
+    let id = dialect.delay_queue.push(message, settings.max_delayed_messages, settings.max_delayed_bytes)?;
+    ctx.timers.insert(now + delay, TimerEvent::Broadcast(BroadcastTimer::DelayedMessage(id)));
     debug!(target: "signaling", room = %RoomLabel::Name(&room), delay_ms = delay.as_millis() as u64, bytes, "message delayed");
     if delay.is_zero() {
         // Later posts must not overtake this one before its timer fires.
@@ -140,12 +138,12 @@ pub(super) fn relay_delayed(ctx: &mut ConnectionContext<'_>, dialect: &mut Broad
     let now = ctx.now.monotonic;
     let mut schedule = |at, id| ctx.timers.insert(at, TimerEvent::Broadcast(BroadcastTimer::DelayedMessage(id)));
     if !ctx.sink.has_room(now, &dialect.connections(&room)) {
-        dialect.delay_queue.set_timer(id, schedule(now + FULL_QUEUE_RETRY, id));
+        schedule(now + FULL_QUEUE_RETRY, id);
         return;
     }
     let Some((message, next)) = dialect.delay_queue.take(id) else { return };
     if let Some(next) = next {
-        dialect.delay_queue.set_timer(next, schedule(now, next));
+        schedule(now, next);
     }
     let DelayedMessage { origin, variant, payload, .. } = message;
     // Parsing always succeeds, because this server wrote the text.

@@ -66,9 +66,7 @@ impl DialectHandler for BroadcastDialect {
     fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
         let key = self.rooms.find(room)?.key;
         let closed = self.rooms.close(key)?;
-        for timer in self.delay_queue.remove_room(room) {
-            ctx.timers.remove(timer);
-        }
+        self.delay_queue.remove_room(room);
         let view = self.room_view(room, ctx.now);
         let handler = self.handlers.get_mut(room);
         for member in &closed.members {

@@ -26,7 +26,7 @@ use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, log_membership};
 use super::rooms::{MemberData, MemberInfo, RoomDirectory, RoomKey, RoomMap};
-use super::timers::{ControlSurfaceTimer, ParameterSender, ScheduledUpdate, TimerEvent, TimerKey};
+use super::timers::{ControlSurfaceTimer, ParameterSender, ScheduledUpdate, TimerEvent};
 use jamjam_core::address::source_network;
 use jamjam_core::memory_budget::MemoryPermit;
 
@@ -78,7 +78,6 @@ pub(super) struct ControlSurfaceRoom {
     pub(super) max_members: usize,
     /// Milliseconds since the Unix epoch.
     pub(super) expires_ms: u64,
-    pub(super) expiry_timer: TimerKey,
 }
 
 /// The data of a member.
@@ -107,7 +106,8 @@ impl DialectHandler for ControlSurfaceDialect {
 
     /// The members receive `closed`, as after every close of a room of this dialect.
     fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
-        self.close_room_with_code(ctx, room, "closed by the operator")
+        let key = self.rooms.find(room)?.key;
+        self.close(ctx, key, "closed by the operator")
     }
 
     fn heartbeat(&self, limits: &SignalingLimits) -> Option<Heartbeat> {
@@ -124,9 +124,8 @@ pub(super) fn is_selected_by(message_type: &str, text: &str) -> bool {
 impl ControlSurfaceDialect {
     pub(super) fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, timer: ControlSurfaceTimer) {
         match timer {
-            ControlSurfaceTimer::RoomExpiry(code) => {
-                ctx.counters.cleanup_runs += 1;
-                self.close_room_with_code(ctx, &code, "expired");
+            ControlSurfaceTimer::RoomExpiry(room) => {
+                ctx.counters.cleanup_runs += u64::from(self.close(ctx, room, "expired").is_some());
             }
             ControlSurfaceTimer::ScheduledUpdate { room, update } => {
                 let ScheduledUpdate { sender, name, value } = *update;
@@ -195,13 +194,11 @@ impl ControlSurfaceDialect {
         Ok(())
     }
 
-    /// Closes a room and the connections of its members, whose number is returned; `None` if no room has the code. Only the log contains
+    /// Closes a room and the connections of its members, whose number is returned; `None` if the room is not open. Only the log contains
     /// `reason`.
-    pub(super) fn close_room_with_code(&mut self, ctx: &mut ConnectionContext<'_>, code: &str, reason: &str) -> Option<usize> {
-        let key = self.rooms.find(code)?.key;
+    pub(super) fn close(&mut self, ctx: &mut ConnectionContext<'_>, key: RoomKey, reason: &str) -> Option<usize> {
         let room = self.rooms.close(key)?;
-        self.guesses.on_room_closed(code);
-        ctx.timers.remove(room.data.expiry_timer);
+        self.guesses.on_room_closed(room.name());
         ctx.send(&room.connections(), &ServerMessage::Closed);
         for member in &room.members {
             log_membership("member left", room.logged(member.conn, &member.data), Some("room closed"), 0);
