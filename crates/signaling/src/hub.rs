@@ -148,13 +148,9 @@ impl Hub {
 
     /// Maximum length of a message of this connection, in bytes.
     pub fn max_message_bytes(&self, conn: ConnId) -> usize {
-        match self.dialect_of(conn) {
-            Some(dialect) => {
-                let handler = self.dialects.get(dialect);
-                handler.max_message_bytes(&self.limits, handler.member_facts(conn))
-            }
-            None => self.limits.max_message_bytes,
-        }
+        self.dialect_of(conn).map_or(self.limits.max_message_bytes, |dialect| {
+            self.dialects.get(dialect).max_message_bytes(&self.limits, conn)
+        })
     }
 }
 

@@ -83,17 +83,6 @@ pub enum PostError {
     DelayQueueFull,
 }
 
-/// Numbers of broadcast rooms and of their members.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BroadcastCounters {
-    /// Open rooms.
-    pub rooms: u64,
-    /// Control channels in all rooms.
-    pub control_clients: u64,
-    /// Members per room, without control channels.
-    pub clients: BTreeMap<String, u64>,
-}
-
 /// A broadcast room in `/health?detailed=true`, with the details of its handler.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -189,15 +178,11 @@ impl Hub {
         dialect.handlers.get_mut(room).routes(&view, path, request)
     }
 
-    /// The numbers of open broadcast rooms, their control channels, and the other members in each room.
-    pub fn broadcast_counters(&self) -> BroadcastCounters {
-        let rooms = &self.dialects.broadcast.rooms;
-        let mut counts = BroadcastCounters { rooms: rooms.len() as u64, ..BroadcastCounters::default() };
-        for room in rooms.iter() {
-            counts.control_clients += room.data as u64;
-            counts.clients.insert(room.name().to_owned(), (room.members.len() - room.data) as u64);
-        }
-        counts
+    /// The numbers of control channels of all broadcast rooms, and of the other members of each room.
+    pub fn broadcast_counts(&self) -> (u64, BTreeMap<String, u64>) {
+        let rooms = || self.dialects.broadcast.rooms.iter();
+        let clients = rooms().map(|room| (room.name().to_owned(), (room.members.len() - room.data) as u64));
+        (rooms().map(|room| room.data as u64).sum(), clients.collect())
     }
 
     /// Members and statistics of all broadcast rooms.

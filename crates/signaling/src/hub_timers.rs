@@ -8,6 +8,7 @@ use super::counters::counters_index;
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
 use super::hub::{DialectHandlers, Hub, HubCall};
+use super::limits::Heartbeat;
 use super::timers::{BroadcastTimer, ControlSurfaceTimer, TimerEvent};
 use jamjam_core::time::Time;
 
@@ -20,7 +21,7 @@ const MAX_TIMER_BYTES_PER_CALL: u64 = 256 << 10;
 /// When a connection is to be closed or pinged. `None`: never.
 struct ConnectionDeadlines {
     /// Its silence reaches the time-out.
-    silent: Option<Time>,
+    silent: Time,
     /// It counts as lost without an answer to the last ping.
     lost: Option<Time>,
     /// It has sent no message for too long.
@@ -70,16 +71,15 @@ impl Hub {
     fn connection_deadlines(&self, conn: ConnId, last_ping: Time) -> Option<ConnectionDeadlines> {
         let connection = self.connections.get(&conn)?;
         let handler = self.dialects.get(connection.dialect?);
-        let member = handler.member_facts(conn);
-        let heartbeat = handler.heartbeat(&self.limits);
-        let silent = heartbeat.map(|heartbeat| connection.silent_since + heartbeat.timeout);
+        let Heartbeat { interval, timeout } = handler.heartbeat(&self.limits);
+        let silent = connection.silent_since + timeout;
         Some(ConnectionDeadlines {
             silent,
-            lost: silent.filter(|_| connection.awaiting_pong),
-            idle: handler.idle_timeout(&self.limits, member).map(|timeout| connection.last_message + timeout),
+            lost: connection.awaiting_pong.then_some(silent),
+            idle: handler.idle_timeout(&self.limits, conn).map(|timeout| connection.last_message + timeout),
             max_age: handler.max_connection_age(&self.limits).map(|age| connection.connected_at + age),
-            ping: heartbeat.and_then(|heartbeat| heartbeat.interval).map(|interval| last_ping + interval),
-            is_pinged: handler.is_pinged(member),
+            ping: interval.map(|interval| last_ping + interval),
+            is_pinged: handler.is_pinged(conn),
         })
     }
 }
@@ -139,7 +139,7 @@ impl HubCall<'_> {
                 last_ping = now;
                 // A ping must not arrive between a request and its answer.
                 if !connection.has_waiting_message && is_pinged {
-                    if is_over(silent) {
+                    if now >= silent {
                         // The server paused, or the time-out is shorter than the interval. A new full time-out starts.
                         connection.silent_since = now;
                     }

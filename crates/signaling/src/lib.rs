@@ -54,7 +54,7 @@ pub use hub_commands::{
 };
 pub use hub_connections::{NewConnection, OperatorError};
 pub use hub_posts::{
-    AcceptedPost, BroadcastCounters, BroadcastRoomDetails, FieldError, PostBody, PostError, PostFormat,
+    AcceptedPost, BroadcastRoomDetails, FieldError, PostBody, PostError, PostFormat,
 };
 pub use json::{integer, optional_integer};
 pub use limits::{

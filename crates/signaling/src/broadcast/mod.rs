@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::close_code::CloseCode;
 use super::connection_context::{ConnectionContext, MAX_JOIN_DEBT};
-use super::dialect_handler::{DialectHandler, MemberFacts};
+use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::limits::SignalingLimits;
 use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR};
@@ -35,12 +35,6 @@ pub(super) use room_state::{BroadcastDialect, Membership, MessageOrigin};
 impl DialectHandler for BroadcastDialect {
     fn rooms(&self) -> &dyn RoomDirectory {
         &self.rooms
-    }
-
-    fn member_facts(&self, conn: ConnId) -> Option<MemberFacts> {
-        let (member, _) = self.rooms.member(conn)?;
-        let Membership { client, is_control_channel } = &member.data;
-        Some(MemberFacts { is_control_channel: *is_control_channel, is_authorized: client.claims.is_some() })
     }
 
     fn is_protected(&self, _: &SignalingLimits, room: &str) -> bool {
@@ -75,19 +69,20 @@ impl DialectHandler for BroadcastDialect {
         Some(ctx.close_members(&closed))
     }
 
-    fn idle_timeout(&self, limits: &SignalingLimits, member: Option<MemberFacts>) -> Option<Duration> {
+    fn idle_timeout(&self, limits: &SignalingLimits, conn: ConnId) -> Option<Duration> {
         // A control channel must not send messages, so it has no idle time-out.
-        limits.broadcast.idle_timeout.filter(|_| !member.is_some_and(|member| member.is_control_channel))
+        let is_control_channel = self.rooms.member(conn).is_some_and(|(member, _)| member.data.is_control_channel);
+        limits.broadcast.idle_timeout.filter(|_| !is_control_channel)
     }
 
     fn max_connection_age(&self, limits: &SignalingLimits) -> Option<Duration> {
         limits.broadcast.max_connection_age
     }
 
-    fn max_message_bytes(&self, limits: &SignalingLimits, member: Option<MemberFacts>) -> usize {
+    fn max_message_bytes(&self, limits: &SignalingLimits, conn: ConnId) -> usize {
         let max_payload_bytes = limits.broadcast.max_payload_bytes;
-        let is_authorized = member.is_some_and(|member| !member.is_control_channel && member.is_authorized);
-        if is_authorized { max_payload_bytes } else { max_payload_bytes.min(limits.max_message_bytes) }
+        let is_authorized = |Membership { client, is_control_channel }: &Membership| !is_control_channel && client.claims.is_some();
+        if self.rooms.member(conn).is_some_and(|(member, _)| is_authorized(&member.data)) { max_payload_bytes } else { max_payload_bytes.min(limits.max_message_bytes) }
     }
 
     fn shutdown_close_frame(&self) -> (CloseCode, &'static str) {

@@ -110,8 +110,8 @@ impl DialectHandler for ControlSurfaceDialect {
         self.close(ctx, key, "closed by the operator")
     }
 
-    fn heartbeat(&self, limits: &SignalingLimits) -> Option<Heartbeat> {
-        Some(limits.control_surface.heartbeat)
+    fn heartbeat(&self, limits: &SignalingLimits) -> Heartbeat {
+        limits.control_surface.heartbeat
     }
 }
 

@@ -12,7 +12,7 @@ mod test_room;
 use std::time::Duration;
 
 use super::connection_context::ConnectionContext;
-use super::dialect_handler::{DialectHandler, MemberFacts};
+use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::json::MessageError;
 use super::limits::{Heartbeat, SignalingLimits};
@@ -76,13 +76,13 @@ impl DialectHandler for JamjamDialect {
 
     /// The pings keep silent connections open in proxies. A missing pong closes no connection, because jamjam clients answer a ping only when
     /// they next read from the socket.
-    fn heartbeat(&self, limits: &SignalingLimits) -> Option<Heartbeat> {
-        Some(Heartbeat { timeout: Duration::MAX, ..limits.heartbeat })
+    fn heartbeat(&self, limits: &SignalingLimits) -> Heartbeat {
+        Heartbeat { timeout: Duration::MAX, ..limits.heartbeat }
     }
 
     /// Only members are pinged. Outside rooms, an older client takes the first frame that it receives as the answer to its request.
-    fn is_pinged(&self, member: Option<MemberFacts>) -> bool {
-        member.is_some()
+    fn is_pinged(&self, conn: ConnId) -> bool {
+        self.rooms.room_of(conn).is_some()
     }
 }
 

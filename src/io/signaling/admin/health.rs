@@ -132,29 +132,24 @@ pub(super) async fn rooms(State(state): SharedState) -> Response {
 /// The two lists of rooms have at most [`MAX_LIST_BYTES`] each.
 fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
     // All values are read under one lock, so that they describe the same point in time.
-    let (counters, (rooms, mut truncated), mut broadcast, details) = hub.with_hub(|call| {
+    let (counters, (rooms, mut truncated), (control_clients, mut room_counts), details) = hub.with_hub(|call| {
         let details = is_detailed.then(|| call.hub.broadcast_details(call.now));
         let rooms = call.hub.webrtc_rooms(MAX_LIST_BYTES, is_detailed);
-        (call.hub.counters_by_dialect(), rooms, call.hub.broadcast_counters(), details)
+        (call.hub.counters_by_dialect(), rooms, call.hub.broadcast_counts(), details)
     });
     let counters_of = |dialect| {
         counters.iter().find(|(name, _)| *name == dialect).map_or(DialectCounters::default(), |(_, counts)| *counts)
     };
-    let clients = broadcast.clients.values().sum();
+    let clients = room_counts.values().sum();
     let mut bytes = 0;
-    broadcast.clients.retain(|name, _| {
+    room_counts.retain(|name, _| {
         // A character has up to six bytes in JSON. Quotes, colon, number and comma add up to 24 bytes.
         bytes += 6 * name.len() + 24;
         bytes <= MAX_LIST_BYTES
     });
     truncated |= bytes > MAX_LIST_BYTES;
-    let broadcast = BroadcastHealth {
-        rooms: broadcast.rooms,
-        clients,
-        control_clients: broadcast.control_clients,
-        room_counts: broadcast.clients,
-        details,
-    };
+    let rooms_of_broadcast = counters_of(Dialect::Broadcast.name()).rooms;
+    let broadcast = BroadcastHealth { rooms: rooms_of_broadcast, clients, control_clients, room_counts, details };
     let rooms_of = |dialect: Dialect| {
         let DialectCounters { rooms, connections: clients, .. } = counters_of(dialect.name());
         RoomHealth { rooms, clients }
