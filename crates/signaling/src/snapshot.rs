@@ -154,7 +154,7 @@ impl Hub {
     /// The sum of the counters of all dialects.
     pub fn total_counters(&self) -> DialectCounters {
         let mut total = DialectCounters::default();
-        self.counters_by_dialect().into_iter().for_each(|(_, counters)| total += counters);
+        self.counters_by_dialect().iter().for_each(|(_, counters)| total.add(counters));
         total
     }
 

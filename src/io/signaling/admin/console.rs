@@ -129,10 +129,7 @@ fn console_state_of(hub: &SharedHub, query: &SnapshotQuery) -> ConsoleState {
 }
 
 fn counters_by_name(counts: &DialectCounters) -> Value {
-    DialectCounters::metrics()
-        .map(|(name, _, _, of)| (name.to_owned(), of(counts).into()))
-        .collect::<Map<_, _>>()
-        .into()
+    counts.metrics().map(|(name, .., value)| (name.to_owned(), value.into())).collect::<Map<_, _>>().into()
 }
 
 /// If the console of an earlier run of the program sent a request, the numbers of connections in it may belong to other clients.
