@@ -168,15 +168,10 @@ impl ConnectionContext<'_> {
         true
     }
 
-    /// Counts a rejected request.
-    pub(super) fn count_rejection(&mut self) {
-        self.counters.requests_rejected += 1;
-    }
-
     /// Counts a request that a limit rejected.
     pub(super) fn count_limited(&mut self) {
         self.counters.requests_limited += 1;
-        self.count_rejection();
+        self.counters.requests_rejected += 1;
     }
 
     /// Counts a wrong room code or password. Returns true if the connection must be closed, because it has guessed too often.
@@ -245,7 +240,7 @@ impl ConnectionContext<'_> {
         if code == CloseCode::TRY_AGAIN_LATER {
             self.count_limited();
         } else {
-            self.count_rejection();
+            self.counters.requests_rejected += 1;
         }
         if self.log_throttle.allow(self.now.monotonic) {
             warn!(target: "signaling", conn = self.conn.0, source = %self.source, code = code.get(), reason, detail, "connection rejected");

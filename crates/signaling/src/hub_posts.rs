@@ -11,7 +11,7 @@ use thiserror::Error;
 use utoipa::ToSchema;
 
 use super::activity_log::{ActivityOutcome, ActivityScope};
-use super::broadcast::messages::{MessageSender, relay_or_delay, wrap};
+use super::broadcast::messages::{MessageSender, wrap};
 use super::broadcast::{BroadcastDialect, Membership, MessageOrigin, RoomHandlers};
 use super::connection_context::ConnectionContext;
 use super::counters::counters_index;
@@ -126,7 +126,7 @@ fn post(
         return Ok(AcceptedPost { recipients: 0, delay: Duration::ZERO, message: "null".to_owned() });
     };
     let origin = MessageOrigin { room: name.to_owned(), sender: None, received_at: ctx.now, bytes: bytes.len() };
-    let delay = relay_or_delay(ctx, dialect, origin, &relay).map_err(|_| PostError::DelayQueueFull)?;
+    let delay = dialect.relay_or_delay(ctx, origin, &relay).map_err(|_| PostError::DelayQueueFull)?;
     let message = wrap(ctx.limits.broadcast.envelope, &room, MessageSender::Http, &relay);
     Ok(AcceptedPost { recipients: room.clients, delay, message })
 }

@@ -53,9 +53,7 @@ pub use hub_commands::{
     CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom, MAX_VISUALIZATION_VALUES,
 };
 pub use hub_connections::{NewConnection, OperatorError};
-pub use hub_posts::{
-    AcceptedPost, BroadcastRoomDetails, FieldError, PostBody, PostError, PostFormat,
-};
+pub use hub_posts::{AcceptedPost, BroadcastRoomDetails, FieldError, PostBody, PostError, PostFormat};
 pub use json::{integer, optional_integer};
 pub use limits::{
     ControlSurfaceLimits, DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, SignalingLimits,

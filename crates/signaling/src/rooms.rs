@@ -201,13 +201,8 @@ impl<R, M: MemberData> RoomMap<R, M> {
         key
     }
 
-    /// Adds and logs a connection that is in no room.
-    pub(super) fn join(&mut self, room: RoomKey, conn: ConnId, member: M) {
-        self.join_at(room, conn, member, false);
-    }
-
-    /// Like [`Self::join`], but if `is_first`, before all other members.
-    pub(super) fn join_at(&mut self, room: RoomKey, conn: ConnId, data: M, is_first: bool) {
+    /// Adds and logs a connection that is in no room, behind or, if `is_first`, before all other members.
+    pub(super) fn join(&mut self, room: RoomKey, conn: ConnId, data: M, is_first: bool) {
         let Some(found) = self.rooms.get_mut(&room) else { return };
         let (index, join_order) =
             if is_first { (0, -1 - self.last_join_order) } else { (found.members.len(), 1 + self.last_join_order) };
@@ -461,14 +456,14 @@ mod tests {
         let here = IpAddr::from([192, 0, 2, 1]);
         let room = space.create(vec!["a".to_owned(), "b".to_owned()], None, Some(here), 0, ());
         assert_eq!(space.find("b").map(|found| found.key), Some(room));
-        space.join(room, ConnId(1), 1);
-        space.join(room, ConnId(2), 2);
+        space.join(room, ConnId(1), 1, false);
+        space.join(room, ConnId(2), 2, false);
         assert_eq!(space.leave(ConnId(1), None, "").map(|(_, others)| others), Some(vec![ConnId(2)]));
         assert_eq!((space.find("a").is_some(), space.rooms_created_by(here), space.memberships.len()), (true, 1, 1));
         // The room is kept for a member that is about to join.
         assert_eq!(space.leave(ConnId(2), Some(room), "").map(|(_, others)| others), Some(Vec::new()));
         assert!(space.find("a").is_some());
-        space.join(room, ConnId(3), 3);
+        space.join(room, ConnId(3), 3, false);
         assert!(space.leave(ConnId(3), None, "").is_some() && space.leave(ConnId(3), None, "").is_none());
         assert_eq!(
             (space.find("a").is_some(), space.find("b").is_some(), space.rooms_created_by(here), space.len()),
@@ -481,10 +476,10 @@ mod tests {
     fn permanent_room_stays_until_closed_and_removes_its_members() {
         let mut space = RoomMap::<&str, u64>::default();
         let room = space.create(vec!["1234".to_owned()], None, None, 0, "data");
-        space.join(room, ConnId(1), 1);
+        space.join(room, ConnId(1), 1, false);
         assert!(space.leave(ConnId(1), None, "").is_some() && space.find("1234").is_some());
-        space.join(room, ConnId(2), 2);
-        space.join(room, ConnId(3), 3);
+        space.join(room, ConnId(2), 2, false);
+        space.join(room, ConnId(3), 3, false);
         let close =
             |space: &mut RoomMap<&'static str, u64>| space.close(room).map(|room| (room.data, room.connections()));
         assert_eq!(close(&mut space), Some(("data", vec![ConnId(2), ConnId(3)])));
@@ -501,12 +496,12 @@ mod tests {
         // The connection with the highest number joins first.
         let room = space.create(vec!["a".to_owned()], None, Some(here), 0, ());
         for conn in [9, 5, 7, 1] {
-            space.join(room, ConnId(conn), 10 * conn);
+            space.join(room, ConnId(conn), 10 * conn, false);
         }
         let found =
             |space: &RoomMap<(), u64>, conn| space.member(ConnId(conn)).map(|(member, _)| (member.conn, member.data));
         assert_eq!(space.leave(ConnId(7), None, ""), Some((70, vec![ConnId(9), ConnId(5), ConnId(1)])));
-        space.join(room, ConnId(7), 71);
+        space.join(room, ConnId(7), 71, false);
         for (conn, data) in [(9, 90), (5, 50), (1, 10), (7, 71)] {
             assert_eq!(found(&space, conn), Some((ConnId(conn), data)));
             assert_eq!(space.member_mut(ConnId(conn)).copied(), Some(data));

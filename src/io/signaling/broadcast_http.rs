@@ -184,9 +184,9 @@ async fn accept_post(
     let (source, post) = (client.source.ip(), (format, PostBody::parse(request.body())));
     // Without this, the connection handles many pipelined posts before other tasks get their turn.
     tokio::task::yield_now().await;
-    let (posted, now_ms) = state.hub.with_hub_for(client.permit.memory(), |call| {
-        (call.post_to_room(source, &room, post), call.now.unix_ms())
-    });
+    let (posted, now_ms) = state
+        .hub
+        .with_hub_for(client.permit.memory(), |call| (call.post_to_room(source, &room, post), call.now.unix_ms()));
     let AcceptedPost { recipients, delay, message } = posted.map_err(|error| rejection(&error))?;
     let delay_ms = delay.as_millis() as u64;
     let has_delay = format == PostFormat::Typed || delay > Duration::ZERO;

@@ -218,9 +218,7 @@ async fn run_commands(mut commands: mpsc::Receiver<ServerCommand>, hub: Arc<Shar
                     };
                     ("create room", created.map(deliver))
                 }
-                ServerCommand::ClearParameters { code } => {
-                    ("clear parameters", call.clear_parameters(&code).map(drop))
-                }
+                ServerCommand::ClearParameters { code } => ("clear parameters", call.clear_parameters(&code).map(drop)),
                 ServerCommand::CloseRoom { code } => ("close room", call.close_room(&code).map(drop)),
                 ServerCommand::Shutdown => return None,
             })

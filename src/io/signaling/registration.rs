@@ -363,7 +363,7 @@ mod tests {
         let url = move || urls[usize::from(has_moved.swap(true, Ordering::SeqCst))].clone();
         let address =
             AdvertisedAddress { listen_address: SocketAddr::from(([127, 0, 0, 1], 5_000)), public_address: None };
-        let participant = EchoParticipant::new("x", Duration::ZERO, AddressCandidates::default());
+        let participant = EchoParticipant::new("x", Duration::ZERO, AddressCandidates::default(), None);
         let tls = TrustPolicy { accept_any: true, ..TrustPolicy::default() }.client_config().expect("TLS");
         let stop = StopToken::default();
         Registration {

@@ -26,13 +26,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jamjam_dev::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit};
-use jamjam_dev::signaling::broadcast::{
-    BroadcastSettings, DeclaredRoom, Envelope, RadioRoom, RelayRoom, RoomHandlers,
-};
+use jamjam_dev::signaling::broadcast::{BroadcastSettings, DeclaredRoom, Envelope, RadioRoom, RelayRoom, RoomHandlers};
 use jamjam_dev::signaling::token::Secret;
 use jamjam_dev::signaling::{
-    CloseCode, ConnId, ControlSurfaceLimits, CreateRoomOptions, Dialect, DialectSet, EventSink, Heartbeat, Hub, HubCall, NewConnection,
-    PostBody, PostFormat, Route, SignalingLimits, SnapshotQuery, UpdateKey, route,
+    CloseCode, ConnId, ControlSurfaceLimits, CreateRoomOptions, Dialect, DialectSet, EventSink, Heartbeat, Hub,
+    HubCall, NewConnection, PostBody, PostFormat, Route, SignalingLimits, SnapshotQuery, UpdateKey, route,
 };
 use jamjam_dev::time::{Time, WallClock};
 use serde_json::Value;

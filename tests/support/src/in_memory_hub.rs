@@ -182,9 +182,7 @@ impl TranscriptServer for InMemoryHub {
             }
             ["closes", "room", code] => call.close_room(code).map(drop),
             ["sets", name, value] => call.broadcast_param(room, name, number(value)?).map(drop),
-            ["declares", name, min, max] => {
-                call.declare_range(name, (number(min)?, number(max)?), None).map(drop)
-            }
+            ["declares", name, min, max] => call.declare_range(name, (number(min)?, number(max)?), None).map(drop),
             ["declares", name, min, max, "at", value] => {
                 call.declare_range(name, (number(min)?, number(max)?), Some(number(value)?)).map(drop)
             }

@@ -81,8 +81,13 @@ impl DialectHandler for BroadcastDialect {
 
     fn max_message_bytes(&self, limits: &SignalingLimits, conn: ConnId) -> usize {
         let max_payload_bytes = limits.broadcast.max_payload_bytes;
-        let is_authorized = |Membership { client, is_control_channel }: &Membership| !is_control_channel && client.claims.is_some();
-        if self.rooms.member(conn).is_some_and(|(member, _)| is_authorized(&member.data)) { max_payload_bytes } else { max_payload_bytes.min(limits.max_message_bytes) }
+        let is_authorized =
+            |Membership { client, is_control_channel }: &Membership| !is_control_channel && client.claims.is_some();
+        if self.rooms.member(conn).is_some_and(|(member, _)| is_authorized(&member.data)) {
+            max_payload_bytes
+        } else {
+            max_payload_bytes.min(limits.max_message_bytes)
+        }
     }
 
     fn shutdown_close_frame(&self) -> (CloseCode, &'static str) {
@@ -104,7 +109,7 @@ impl BroadcastDialect {
                 self.apply_actions(ctx, &name, actions);
                 self.schedule_room_heartbeat(ctx, key);
             }
-            BroadcastTimer::DelayedMessage(id) => messages::relay_delayed(ctx, self, id),
+            BroadcastTimer::DelayedMessage(id) => self.relay_delayed(ctx, id),
         }
     }
 
@@ -162,7 +167,7 @@ impl BroadcastDialect {
             self.schedule_room_heartbeat(ctx, key);
             key
         });
-        self.rooms.join(key, ctx.conn, membership);
+        self.rooms.join(key, ctx.conn, membership, false);
         if let Some(room) = self.rooms.get_mut(key) {
             room.data += usize::from(is_control_channel);
         }

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use guesses::CodeGuesses;
-use messages::{ClientMessage, JoinMessage, ParamMessage, ParameterState, PingMessage, ServerMessage, TriggerMessage};
+use messages::{ClientMessage, ParamMessage, ParameterState, PingMessage, ServerMessage, TriggerMessage};
 use tracing::{info, warn};
 
 use super::close_code::CloseCode;
@@ -149,16 +149,16 @@ impl ControlSurfaceDialect {
     ) -> Result<(), MessageError> {
         match message {
             ClientMessage::Join(message) => {
-                join(ctx, self, message)?;
+                self.join(ctx, &message.room_code)?;
                 self.rooms.log_message("join", ctx.conn, 0, bytes);
             }
             ClientMessage::Param(message) => {
-                let receivers = set_param(ctx, self, &message)?;
+                let receivers = self.set_param(ctx, &message)?;
                 self.rooms.log_message("param", ctx.conn, receivers, bytes);
             }
             ClientMessage::Trigger(TriggerMessage { name, at }) => {
-                member_room(ctx, self, &name)?;
-                emit_event(ctx, self, ControlSurfaceEventKind::Trigger, &name, None, at);
+                self.member_room(ctx, &name)?;
+                self.emit_event(ctx, ControlSurfaceEventKind::Trigger, &name, None, at);
                 self.rooms.log_message("trigger", ctx.conn, 0, bytes);
             }
             ClientMessage::Sync => {
@@ -194,6 +194,100 @@ impl ControlSurfaceDialect {
         Ok(())
     }
 
+    fn join(&mut self, ctx: &mut ConnectionContext<'_>, room_code: &str) -> Result<(), MessageError> {
+        let (now, from, conn) = (ctx.now.monotonic, ctx.source, ctx.conn);
+        let checked = self.guesses.may_check(now, from);
+        let Some(room) = self.rooms.find(room_code).filter(|_| checked.is_ok()) else {
+            if checked.is_err() {
+                ctx.counters.codes_not_checked += 1;
+            } else if self.guesses.on_wrong_code(now, from, room_code) {
+                warn!(target: "signaling", dialect = Dialect::ControlSurface.name(), "too many wrong room codes; only addresses that joined before can join");
+            }
+            // The reply does not show whether the code was checked.
+            ctx.reply(&INVALID_ROOM);
+            if ctx.count_failed_guess() {
+                self.rooms.leave(conn, None, "too many wrong codes");
+                ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong codes");
+            } else {
+                ctx.counters.requests_rejected += 1;
+            }
+            return Err(MessageError::Rejected(checked.err().unwrap_or("no room has this code")));
+        };
+        // A member that joins the same room again is not counted twice.
+        let key = room.key;
+        if room.others(conn).len() >= room.data.max_members {
+            ctx.count_limited();
+            ctx.reply(&ROOM_FULL);
+            return Err(MessageError::Rejected("the room is full"));
+        }
+        let left = self.rooms.leave(conn, None, CHANGED_ROOM);
+        let has_synced = left.is_some_and(|(member, _)| member.has_synced);
+        let node_id = ctx.ids.uuid();
+        let server_time = ctx.now.unix_us();
+        ctx.reply(&ServerMessage::Welcome { node_id: &node_id, server_time });
+        self.rooms.join(key, conn, ControlSurfaceMember { node_id, has_synced }, false);
+        self.guesses.on_join(now, from);
+        Ok(())
+    }
+
+    /// Sets a parameter, or schedules the update. Returns the number of receivers so far.
+    fn set_param(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        message: &ParamMessage<'_>,
+    ) -> Result<usize, MessageError> {
+        let ParamMessage { name, value, at } = message;
+        if !value.is_finite() {
+            return Err(MessageError::ignored("value is not a finite 32-bit number"));
+        }
+        let key = self.member_room(ctx, name)?;
+        let sender = ParameterSender { conn: ctx.conn, source: ctx.source };
+        let room = self.rooms.get_mut(key).ok_or(MessageError::NOT_IN_ROOM)?;
+        if let Err(reason) = room.data.parameters.check_capacity(name, Some(sender.source)) {
+            return reject_parameter(ctx, reason);
+        }
+        let ahead = at.map(|at| Duration::from_micros((at as u64).saturating_sub(ctx.now.unix_us())));
+        let ahead = ahead.filter(|ahead| {
+            !ahead.is_zero() && *ahead <= MAX_SCHEDULE_AHEAD && room.data.scheduled_updates < MAX_SCHEDULED_UPDATES
+        });
+        if let Some(ahead) = ahead {
+            room.data.scheduled_updates += 1;
+            let update = Box::new(ScheduledUpdate { sender, name: name.as_ref().to_owned(), value: *value });
+            let timer = ControlSurfaceTimer::ScheduledUpdate { room: key, update };
+            ctx.timers.insert(ctx.now.monotonic + ahead, TimerEvent::ControlSurface(timer));
+        }
+        self.emit_event(ctx, ControlSurfaceEventKind::Param, name, Some(*value), *at);
+        if ahead.is_none() {
+            let stored = store_and_broadcast(ctx, &mut self.rooms, key, Some(sender), name, *value);
+            return stored.or_else(|reason| reject_parameter(ctx, reason));
+        }
+        Ok(0)
+    }
+
+    /// Returns the connection's room. Fails if there is no room, or if the parameter or event name is too long.
+    fn member_room(&self, ctx: &ConnectionContext<'_>, name: &str) -> Result<RoomKey, MessageError> {
+        let key = self.rooms.room_of(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
+        if is_name_too_long(name) { Err(MessageError::ignored("name longer than 256 bytes")) } else { Ok(key) }
+    }
+
+    /// Reports an action of a member as a [`ControlSurfaceEvent`]. The time `at` is truncated to whole microseconds.
+    fn emit_event(
+        &self,
+        ctx: &mut ConnectionContext<'_>,
+        kind: ControlSurfaceEventKind,
+        name: &str,
+        value: Option<f32>,
+        at: Option<f64>,
+    ) {
+        let Some((member, room)) = self.rooms.member(ctx.conn) else { return };
+        // All strings fit: the lengths of codes and names are checked, and the node id is a UUID.
+        let (room, node_id) = (InlineStr::new(room.name()), InlineStr::new(&member.data.node_id));
+        let (Some(room), Some(node_id), Some(name)) = (room, node_id, InlineStr::new(name)) else { return };
+        let (at, received_at) = (at.map(|at| at as u64), ctx.now.unix_us());
+        ctx.counters.control_surface_events += 1;
+        ctx.sink.control_surface_event(ControlSurfaceEvent { room, node_id, kind, name, value, at, received_at });
+    }
+
     /// Closes a room and the connections of its members, whose number is returned; `None` if the room is not open. Only the log contains
     /// `reason`.
     pub(super) fn close(&mut self, ctx: &mut ConnectionContext<'_>, key: RoomKey, reason: &str) -> Option<usize> {
@@ -210,118 +304,16 @@ impl ControlSurfaceDialect {
     }
 }
 
-fn join(
-    ctx: &mut ConnectionContext<'_>,
-    dialect: &mut ControlSurfaceDialect,
-    JoinMessage { room_code }: JoinMessage<'_>,
-) -> Result<(), MessageError> {
-    let (now, from, conn) = (ctx.now.monotonic, ctx.source, ctx.conn);
-    let checked = dialect.guesses.may_check(now, from);
-    let Some(room) = dialect.rooms.find(&room_code).filter(|_| checked.is_ok()) else {
-        if checked.is_err() {
-            ctx.counters.codes_not_checked += 1;
-        } else if dialect.guesses.on_wrong_code(now, from, &room_code) {
-            warn!(target: "signaling", dialect = Dialect::ControlSurface.name(), "too many wrong room codes; only addresses that joined before can join");
-        }
-        // The reply does not show whether the code was checked.
-        ctx.reply(&INVALID_ROOM);
-        if ctx.count_failed_guess() {
-            dialect.rooms.leave(conn, None, "too many wrong codes");
-            ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong codes");
-        } else {
-            ctx.count_rejection();
-        }
-        return Err(MessageError::Rejected(checked.err().unwrap_or("no room has this code")));
-    };
-    // A member that joins the same room again is not counted twice.
-    let key = room.key;
-    if room.others(conn).len() >= room.data.max_members {
-        ctx.count_limited();
-        ctx.reply(&ROOM_FULL);
-        return Err(MessageError::Rejected("the room is full"));
-    }
-    let left = dialect.rooms.leave(conn, None, CHANGED_ROOM);
-    let has_synced = left.is_some_and(|(member, _)| member.has_synced);
-    let node_id = ctx.ids.uuid();
-    let server_time = ctx.now.unix_us();
-    ctx.reply(&ServerMessage::Welcome { node_id: &node_id, server_time });
-    dialect.rooms.join(key, conn, ControlSurfaceMember { node_id, has_synced });
-    dialect.guesses.on_join(now, from);
-    Ok(())
-}
-
-/// Sets a parameter, or schedules the update. Returns the number of receivers so far.
-fn set_param(
-    ctx: &mut ConnectionContext<'_>,
-    dialect: &mut ControlSurfaceDialect,
-    message: &ParamMessage<'_>,
-) -> Result<usize, MessageError> {
-    let ParamMessage { name, value, at } = message;
-    if !value.is_finite() {
-        return Err(MessageError::ignored("value is not a finite 32-bit number"));
-    }
-    let key = member_room(ctx, dialect, name)?;
-    let sender = ParameterSender { conn: ctx.conn, source: ctx.source };
-    let room = dialect.rooms.get_mut(key).ok_or(MessageError::NOT_IN_ROOM)?;
-    if let Err(reason) = room.data.parameters.check_capacity(name, Some(sender.source)) {
-        return reject_parameter(ctx, reason);
-    }
-    let ahead = at.map(|at| Duration::from_micros((at as u64).saturating_sub(ctx.now.unix_us())));
-    let ahead = ahead.filter(|ahead| {
-        !ahead.is_zero() && *ahead <= MAX_SCHEDULE_AHEAD && room.data.scheduled_updates < MAX_SCHEDULED_UPDATES
-    });
-    if let Some(ahead) = ahead {
-        room.data.scheduled_updates += 1;
-        let update = Box::new(ScheduledUpdate { sender, name: name.as_ref().to_owned(), value: *value });
-        let timer = ControlSurfaceTimer::ScheduledUpdate { room: key, update };
-        ctx.timers.insert(ctx.now.monotonic + ahead, TimerEvent::ControlSurface(timer));
-    }
-    emit_event(ctx, dialect, ControlSurfaceEventKind::Param, name, Some(*value), *at);
-    if ahead.is_none() {
-        let stored = store_and_broadcast(ctx, &mut dialect.rooms, key, Some(sender), name, *value);
-        return stored.or_else(|reason| reject_parameter(ctx, reason));
-    }
-    Ok(0)
-}
-
 fn reject_parameter<T>(ctx: &mut ConnectionContext<'_>, reason: &'static str) -> Result<T, MessageError> {
     ctx.counters.parameters_rejected += 1;
     ctx.reply(&TOO_MANY_PARAMETERS);
     Err(MessageError::Rejected(reason))
 }
 
-/// Returns the connection's room. Fails if there is no room, or if the parameter or event name is too long.
-fn member_room(
-    ctx: &ConnectionContext<'_>,
-    dialect: &ControlSurfaceDialect,
-    name: &str,
-) -> Result<RoomKey, MessageError> {
-    let key = dialect.rooms.room_of(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
-    if is_name_too_long(name) { Err(MessageError::ignored("name longer than 256 bytes")) } else { Ok(key) }
-}
-
 /// Whether a name has more than [`MAX_PARAMETER_NAME_BYTES`] in JSON, where a character has up to six bytes.
 pub(super) fn is_name_too_long(name: &str) -> bool {
     let quotes = 2;
     name.len() > MAX_PARAMETER_NAME_BYTES / 6 && to_json(&name).len() - quotes > MAX_PARAMETER_NAME_BYTES
-}
-
-/// Reports an action of a member as a [`ControlSurfaceEvent`]. The time `at` is truncated to whole microseconds.
-fn emit_event(
-    ctx: &mut ConnectionContext<'_>,
-    dialect: &ControlSurfaceDialect,
-    kind: ControlSurfaceEventKind,
-    name: &str,
-    value: Option<f32>,
-    at: Option<f64>,
-) {
-    let Some((member, room)) = dialect.rooms.member(ctx.conn) else { return };
-    // All strings fit: the lengths of codes and names are checked, and the node id is a UUID.
-    let (room, node_id) = (InlineStr::new(room.name()), InlineStr::new(&member.data.node_id));
-    let (Some(room), Some(node_id), Some(name)) = (room, node_id, InlineStr::new(name)) else { return };
-    let (at, received_at) = (at.map(|at| at as u64), ctx.now.unix_us());
-    ctx.counters.control_surface_events += 1;
-    ctx.sink.control_surface_event(ControlSurfaceEvent { room, node_id, kind, name, value, at, received_at });
 }
 
 /// Sets a parameter of a room and sends it to the members other than `sender`. Returns the number of receivers.

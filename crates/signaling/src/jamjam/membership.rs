@@ -4,7 +4,9 @@ use subtle::ConstantTimeEq;
 use tracing::debug;
 
 use super::messages::{Peer, RoomInfo, ServerMessage};
-use super::room::{JamjamMember, JamjamRoom, JamjamRooms, MAX_PEERS_PER_ROOM, Owner, ROOM_NAMES, RoomData, is_full, leave_room};
+use super::room::{
+    JamjamMember, JamjamRoom, JamjamRooms, MAX_PEERS_PER_ROOM, Owner, ROOM_NAMES, RoomData, is_full, leave_room,
+};
 use super::test_room;
 use crate::close_code::CloseCode;
 use crate::connection_context::{ConnectionContext, MAX_JOIN_DEBT, MAX_LIST_DEBT};

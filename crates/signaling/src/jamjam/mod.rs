@@ -87,9 +87,13 @@ impl DialectHandler for JamjamDialect {
 }
 
 impl JamjamDialect {
-    /// The place of a lost connection in its room is kept no longer.
+    /// The place of a lost connection in this room is kept no longer.
     pub(super) fn on_place_timer(&mut self, ctx: &mut ConnectionContext<'_>, room: RoomKey, lost: ConnId) {
-        test_room::on_place_timer(ctx, &mut self.rooms, room, lost);
+        let rooms = &mut self.rooms;
+        match rooms.get(room).and_then(|room| room.data.owner.as_ref()).map(|owner| owner.conn) {
+            Some(conn) if conn != lost => _ = test_room::reveal_successor(ctx, rooms, conn),
+            _ => leave_room(ctx, rooms, (lost, None), "connection lost"),
+        }
     }
 
     /// Handles a message of `bytes` bytes.

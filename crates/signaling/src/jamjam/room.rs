@@ -7,7 +7,9 @@ use crate::connection_context::ConnectionContext;
 use crate::device::DeviceId;
 use crate::dialect::Dialect;
 use crate::event_sink::ConnId;
-use crate::rooms::{INVITE_CODE_LEN, IdGenerator, LONG_INVITE_CODE_LEN, MemberData, MemberInfo, Room, RoomKey, RoomMap};
+use crate::rooms::{
+    INVITE_CODE_LEN, IdGenerator, LONG_INVITE_CODE_LEN, MemberData, MemberInfo, Room, RoomKey, RoomMap,
+};
 use jamjam_core::address::source_network;
 
 /// Maximum number of members in a room, including its creator.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::messages::ServerMessage;
 use super::room::{
-    JamjamMember, JamjamRoom, JamjamRooms, Owner, OwnerState, ROOM_NAMES, by_generation, is_full, leave_room, owner_mut,
+    JamjamMember, JamjamRoom, JamjamRooms, Owner, OwnerState, ROOM_NAMES, by_generation, is_full, owner_mut,
 };
 use crate::close_code::CloseCode;
 use crate::connection_context::ConnectionContext;
@@ -84,7 +84,7 @@ pub(super) fn enter(
         for (others, peer) in by_generation(room, ctx.conn, &member.peer) {
             ctx.send_requested(&others, to_json(&ServerMessage::PeerJoined { peer }));
         }
-        rooms.join_at(key, ctx.conn, member, is_owner);
+        rooms.join(key, ctx.conn, member, is_owner);
         return id;
     };
     rooms.replace(previous.conn, ctx.conn);
@@ -124,12 +124,4 @@ pub(super) fn keep_place(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRoom
     }
     ctx.timers.insert(ctx.now.monotonic + RECLAIM_PERIOD, TimerEvent::JamjamPlace { room, lost: ctx.conn });
     true
-}
-
-/// The place of a lost connection in this room is kept no longer.
-pub(super) fn on_place_timer(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms, room: RoomKey, lost: ConnId) {
-    match rooms.get(room).and_then(|room| room.data.owner.as_ref()).map(|owner| owner.conn) {
-        Some(conn) if conn != lost => _ = reveal_successor(ctx, rooms, conn),
-        _ => leave_room(ctx, rooms, (lost, None), "connection lost"),
-    }
 }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use jamjam_core::time::Time;
 use jamjam_signaling::broadcast::{BroadcastSettings, DeclaredRoom, RoomHandlers};
 use jamjam_signaling::{
-    ActivityKind, ActivityOutcome, CloseCode, ConnId, CreateRoomOptions, PostBody, PostFormat, RoomSnapshot, SignalingLimits,
-    Snapshot, SnapshotQuery,
+    ActivityKind, ActivityOutcome, CloseCode, ConnId, CreateRoomOptions, PostBody, PostFormat, RoomSnapshot,
+    SignalingLimits, Snapshot, SnapshotQuery,
 };
 use serde_json::json;
 use test_support::snapshot::assert_matches;
