@@ -29,7 +29,7 @@ pub const DUPLICATE_SUBSCRIBE_ID: u32 = 0x2;
 pub const TRACK_NOT_FOUND: u32 = 0x3;
 
 /// Resets the stream of a group because the group waited too long for a slow subscriber.
-pub const GROUP_EXPIRED: u32 = 0x3;
+pub(crate) const GROUP_EXPIRED: u32 = 0x3;
 /// Resets the stream of a group because the subscriber unsubscribed.
 pub const PUBLISH_ABORTED: u32 = 0x5;
 /// Rejects the stream of a group because no subscription has the subscribe ID of the group. This code has the same value in gomoqt-0.9.

@@ -33,7 +33,7 @@ pub const ALPN_WEBTRANSPORT: &[u8] = b"h3";
 
 /// Maximum latency that subscriptions request in moq-lite, in milliseconds. Publishers drop groups that are older. With 0, publishers
 /// would drop groups of a normal run.
-pub const MAX_LATENCY_MS: u64 = 10_000;
+pub(crate) const MAX_LATENCY_MS: u64 = 10_000;
 
 /// Transport that carries the streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,7 +24,7 @@ use jamjam_core::time::WallClock;
 const MAX_ROOM_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Maximum number of values of a visualization.
-pub const MAX_VISUALIZATION_VALUES: usize = 65_536;
+const MAX_VISUALIZATION_VALUES: usize = 65_536;
 
 /// Options for a new room. Absent options are taken from [`ControlSurfaceLimits`](super::ControlSurfaceLimits).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

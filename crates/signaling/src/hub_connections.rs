@@ -123,7 +123,7 @@ impl HubCall<'_> {
         }
     }
 
-    /// Closes a connection with [`CloseCode::CLOSED_BY_OPERATOR`], which its room handles like any leave. Returns the name of its dialect.
+    /// Closes a connection with `CloseCode::CLOSED_BY_OPERATOR`, which its room handles like any leave. Returns the name of its dialect.
     pub fn disconnect(&mut self, conn: ConnId) -> Result<&'static str, OperatorError> {
         let not_found = OperatorError("No open connection has this number; reload the console");
         let dialect = self.hub.connections.get(&conn).ok_or(not_found)?.dialect;
@@ -132,7 +132,7 @@ impl HubCall<'_> {
         Ok(counters_name(dialect))
     }
 
-    /// Closes a room and the connections of its members, with [`CloseCode::CLOSED_BY_OPERATOR`] or, in a control surface room, as
+    /// Closes a room and the connections of its members, with `CloseCode::CLOSED_BY_OPERATOR` or, in a control surface room, as
     /// [`HubCall::close_room`] does. Returns the room in the log, which is its number if its name is a secret code, and the number of members.
     pub fn close_room_of(&mut self, dialect: Dialect, room: &str) -> Result<(String, usize), OperatorError> {
         if !self.hub.limits.dialects.contains(dialect) {

@@ -20,10 +20,10 @@ use jamjam_core::sanitize::truncate_bytes;
 use jamjam_core::time::WallClock;
 
 /// Maximum number of rooms per dialect, and of connections outside rooms.
-pub const MAX_SNAPSHOT_ROOMS: usize = 200;
+const MAX_SNAPSHOT_ROOMS: usize = 200;
 
 /// Maximum number of members per room.
-pub const MAX_SNAPSHOT_MEMBERS: usize = 100;
+const MAX_SNAPSHOT_MEMBERS: usize = 100;
 
 /// Maximum number of members of all rooms together.
 const MAX_SNAPSHOT_MEMBERS_TOTAL: usize = 2_000;
@@ -77,7 +77,7 @@ pub struct RoomSnapshot {
     pub created_at: u64,
     /// Number of members.
     pub member_count: usize,
-    /// All members if the room matches the filter, otherwise those that match; at most [`MAX_SNAPSHOT_MEMBERS`].
+    /// All members if the room matches the filter, otherwise those that match; at most `MAX_SNAPSHOT_MEMBERS`.
     pub members: Vec<ConnectionSnapshot>,
 }
 
