@@ -192,23 +192,24 @@ fn first_sync_of_a_connection_succeeds_in_a_small_room() {
 #[test]
 fn rejected_parameters_are_answered_counted_and_not_reported_to_the_program() {
     let mut hub = hub();
-    hub.member(1);
-    // One address creates at most a quarter of the 4,096 parameters of a room.
-    (0..1_025).for_each(|name| hub.send(1, 0, &param(&format!("p{name}"))));
-    assert_eq!((hub.counts().parameters_rejected, hub.sink.events.len()), (1, 1_024));
-    assert_eq!(hub.last(1), error("TOO_MANY_PARAMETERS", "Too many parameters"));
-    for name in 1_024..4_096 {
-        let set = hub.at(0).broadcast_param(Some("1234"), &format!("p{name}"), 0.5);
-        assert_eq!(set, Ok(1));
+    for (conn, address) in [(1, "2001:db8::1"), (2, "2001:db8::2")] {
+        hub.connect_from(conn, address, 0, "/");
+        assert_eq!(hub.join_room(conn, 0, "1234")["type"], "welcome");
     }
-    let one_more = hub.at(0).broadcast_param(Some("1234"), "one more", 0.5);
-    assert_eq!(one_more, Err(CommandError::TooManyParameters));
+    // One /64 creates at most a quarter of the 4,096 parameters of a room, and can set those that exist.
+    (0..1_025).for_each(|name| hub.send(1 + name % 2, 0, &param(&format!("p{name}"))));
+    assert_eq!(hub.last(1), error("TOO_MANY_PARAMETERS", "Too many parameters"));
+    hub.send(1, 0, &param("p7"));
+    assert_eq!((hub.counts().parameters_rejected, hub.sink.events.len()), (1, 1_025));
+    let mut set = |name: &str| hub.at(0).broadcast_param(Some("1234"), name, 0.25);
+    (1_024..4_096).for_each(|name| assert_eq!(set(&format!("p{name}")), Ok(2)));
+    assert_eq!((set("one more"), set("p7")), (Err(CommandError::TooManyParameters), Ok(2)));
     // The host program removes the parameters. Then, there is space for new ones.
     assert_eq!(hub.at(0).clear_parameters("1234"), Ok(4_096));
     assert_eq!(hub.last(1), json!({"type": "state", "params": []}));
     assert_eq!(hub.names(0), [] as [Value; 0]);
     hub.send(1, 0, &param("p1024"));
-    assert_eq!((hub.counts().parameters_rejected, hub.sink.events.len()), (1, 1_025));
+    assert_eq!((hub.counts().parameters_rejected, hub.sink.events.len()), (1, 1_026));
     assert_eq!(hub.at(0).clear_parameters("0000"), Err(CommandError::RoomNotFound));
 }
 
