@@ -69,6 +69,8 @@ pub(super) struct ConnectionState {
     pub(super) connected_at: Time,
 }
 
+const _: () = assert!(size_of::<ConnectionState>() <= 80, "the state of an idle connection is small");
+
 impl ConnectionState {
     pub(super) fn new(source: IpAddr, route: &Route, at: Time) -> Self {
         let dialect = route.dialect();
@@ -246,15 +248,5 @@ impl ConnectionContext<'_> {
             warn!(target: "signaling", conn = self.conn.0, source = %self.source, code = code.get(), reason, detail, "connection rejected");
         }
         self.close(self.conn, code, reason);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn state_of_an_idle_connection_is_small() {
-        assert!(size_of::<ConnectionState>() <= 80);
     }
 }

@@ -92,6 +92,8 @@ pub struct ControlSurfaceEvent {
     pub received_at: u64,
 }
 
+const _: () = assert!(size_of::<ControlSurfaceEvent>() <= 350);
+
 /// The producing end of an event queue.
 #[derive(Debug)]
 pub struct EventProducer {
@@ -177,7 +179,6 @@ mod tests {
         assert_eq!((popped.kind, popped.at, popped.received_at), (ControlSurfaceEventKind::Param, Some(u64::MAX), 7));
         assert_eq!(consumer.pop().map(|event| event.name.len()), Some(0));
         assert_eq!((consumer.pop(), consumer.dropped()), (None, 0));
-        assert!(size_of::<ControlSurfaceEvent>() <= 350);
     }
 
     proptest! {

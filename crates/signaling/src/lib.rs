@@ -49,22 +49,16 @@ pub use dialect::{Dialect, DialectSet, ProbeProtocol, ProbeRoom, ResponseMatchin
 pub use event_sink::{ConnId, EventSink, UpdateKey};
 pub use foreign_protocol::ForeignProtocol;
 pub use hub::{Hub, HubCall};
-pub use hub_commands::{
-    CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom,
-};
+pub use hub_commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom};
 pub use hub_connections::{NewConnection, OperatorError};
 pub use hub_posts::{AcceptedPost, BroadcastRoomDetails, FieldError, PostBody, PostError, PostFormat};
 pub use json::{integer, optional_integer};
-pub use limits::{
-    ControlSurfaceLimits, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, SignalingLimits,
-};
+pub use limits::{ControlSurfaceLimits, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, SignalingLimits};
 pub use message::{MessageParser, ParsedText};
 pub use route::{
     BearerToken, BroadcastParams, NEWER_PATH, Route, WebRtcParams, decode_room_name, is_valid_room_name, route,
 };
-pub use snapshot::{
-    ConnectionSnapshot, RoomSnapshot, Snapshot, SnapshotQuery,
-};
+pub use snapshot::{ConnectionSnapshot, RoomSnapshot, Snapshot, SnapshotQuery};
 pub use strict::{REFUSED, REJECTED_CONNECTION, STRICT_RULES};
 pub use webrtc::{MAX_WEBRTC_ROOM_BYTES, WebRtcRoomInfo};
 pub use work_limiter::{MessageWork, WorkLimiter, WorkSource};

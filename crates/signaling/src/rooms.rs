@@ -466,7 +466,10 @@ mod tests {
             assert_eq!((space.find("b").map(|found| found.key), space.memberships.len()), (Some(room), 0));
             space.join(room, ConnId(3), 3, false);
             space.leave(ConnId(3), None, "");
-            assert_eq!((space.find("a").is_some(), space.close(room).is_some()), (creator.is_none(), creator.is_none()));
+            assert_eq!(
+                (space.find("a").is_some(), space.close(room).is_some()),
+                (creator.is_none(), creator.is_none())
+            );
             assert!(space.keys_by_name.is_empty() && space.memberships.is_empty() && space.rooms_by_creator.is_empty());
         }
     }
