@@ -216,8 +216,9 @@ impl ServerStatistics {
     /// Logs the open connections, the sessions, and the counters in [`ALWAYS_LOGGED`]. Other counters are logged only if they are not zero.
     fn log_moqt(&self, snapshot: &CounterSnapshot) {
         let mut text = String::new();
-        for (name, _, count) in snapshot.metrics() {
-            if name != "sessions" && (count > 0 || ALWAYS_LOGGED.contains(&name)) {
+        for (name, .., count) in snapshot.metrics() {
+            let is_field = ["connections_open", "sessions"].contains(&name);
+            if !is_field && (count > 0 || ALWAYS_LOGGED.contains(&name)) {
                 // Writing to a string cannot fail.
                 let _ = write!(text, " {name}={count}");
             }

@@ -67,7 +67,7 @@ pub enum DecodeError {
 }
 
 /// Result of reading or writing fields.
-pub type Decoded = Result<(), DecodeError>;
+pub(crate) type Decoded = Result<(), DecodeError>;
 
 /// Key-value pairs at the end of a message, in wire order.
 pub type Parameters = Vec<(u64, Vec<u8>)>;

@@ -337,7 +337,7 @@ impl MessageBody for Announce {
 }
 
 /// Values of a subscription, which are sent in SUBSCRIBE and its replies, and alone as `SUBSCRIBE_UPDATE`. Each version has only some of
-/// these fields: see [`SubscribeField`].
+/// these fields: see `SubscribeField`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SubscribeUpdate {
     /// Priority, 0 to 255.

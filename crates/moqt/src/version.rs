@@ -32,7 +32,7 @@ pub enum PathFormat {
 
 /// How an announcement records the relays that it passed through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HopFormat {
+pub(crate) enum HopFormat {
     /// Not at all.
     Absent,
     /// As their number.
@@ -43,7 +43,7 @@ pub enum HopFormat {
 
 /// A field of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SubscribeField {
+pub(crate) enum SubscribeField {
     /// Priority, 0 to 255.
     Priority,
     /// Group order.
@@ -77,23 +77,23 @@ pub struct VersionRules {
     /// Format of paths.
     pub paths: PathFormat,
     /// Whether messages end with parameters.
-    pub has_parameters: bool,
+    pub(crate) has_parameters: bool,
     /// Whether `ANNOUNCE_INIT` is the first reply to an announcement request.
     pub has_announce_init: bool,
     /// Whether an ANNOUNCE may mark the end of the initial announcements.
-    pub has_live_status: bool,
+    pub(crate) has_live_status: bool,
     /// Format of hops in announcements.
-    pub hops: HopFormat,
+    pub(crate) hops: HopFormat,
     /// Fields of SUBSCRIBE after the track, and of `SUBSCRIBE_UPDATE`.
-    pub subscribe_fields: &'static [SubscribeField],
+    pub(crate) subscribe_fields: &'static [SubscribeField],
     /// Fields of the reply that accepts a subscription.
-    pub subscribe_ok_fields: &'static [SubscribeField],
+    pub(crate) subscribe_ok_fields: &'static [SubscribeField],
     /// Whether a publisher can report groups that it will not send.
-    pub has_subscribe_gap: bool,
+    pub(crate) has_subscribe_gap: bool,
     /// Number of a track's first group.
     pub first_group: u64,
     /// Whether servers may accept a subscription only when they send its first group.
-    pub accepts_with_first_group: bool,
+    pub(crate) accepts_with_first_group: bool,
 }
 
 use SubscribeField::{FirstGroup, LastGroup, MaxLatency, Order, Priority};

@@ -117,21 +117,10 @@ struct KnownPeer {
 }
 
 impl RoomClient {
-    /// A client called `name` that joins the room `query`.
-    pub fn new(query: &str, password: Option<String>, name: &str) -> Self {
-        Self {
-            query: query.to_owned(),
-            password,
-            peer_name: name.to_owned(),
-            room_name: sanitize(query),
-            ..Self::default()
-        }
-    }
-
-    /// Announces this public link key, in base64.
-    #[must_use]
-    pub fn with_link_key(self, link_key: Option<String>) -> Self {
-        Self { link_key, ..self }
+    /// A client called `name` that joins the room `query` and announces this public link key, in base64.
+    pub fn new(query: &str, password: Option<String>, name: &str, link_key: Option<String>) -> Self {
+        let (room_name, query, peer_name) = (sanitize(query), query.to_owned(), name.to_owned());
+        Self { query, password, peer_name, link_key, room_name, ..Self::default() }
     }
 
     /// The first message: requests the list of rooms. The list contains each room's name and whether the room needs a password.
@@ -390,18 +379,13 @@ pub struct EchoParticipant {
 }
 
 impl EchoParticipant {
-    /// A participant whose room is called `[BOT] {room_name} ({delay}ms delay)`.
-    pub fn new(room_name: &str, delay: Duration, addresses: AddressCandidates) -> Self {
+    /// A participant whose room is called `[BOT] {room_name} ({delay}ms delay)`, and which announces this public link key, in base64. Clients
+    /// check the server's signature with it.
+    pub fn new(room_name: &str, delay: Duration, addresses: AddressCandidates, link_key: Option<String>) -> Self {
         // A single division rounds the value only once. Therefore, 300 µs are printed as 0.3.
         let room_name = format!("[BOT] {room_name} ({}ms delay)", delay.as_nanos() as f64 / 1e6);
         let log_throttle = LogThrottle::new(MAX_LOG_LINES_PER_SECOND);
-        Self { room_name, addresses, log_throttle, ..Self::default() }
-    }
-
-    /// Announces this public link key, in base64. Clients check the server's signature with it.
-    #[must_use]
-    pub fn with_link_key(self, link_key: Option<String>) -> Self {
-        Self { link_key, ..self }
+        Self { room_name, addresses, link_key, log_throttle, ..Self::default() }
     }
 
     /// The first message on a new connection: joins the participant's room again, where other clients may still be, or creates a room.

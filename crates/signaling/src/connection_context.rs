@@ -69,6 +69,8 @@ pub(super) struct ConnectionState {
     pub(super) connected_at: Time,
 }
 
+const _: () = assert!(size_of::<ConnectionState>() <= 80, "the state of an idle connection is small");
+
 impl ConnectionState {
     pub(super) fn new(source: IpAddr, route: &Route, at: Time) -> Self {
         let dialect = route.dialect();
@@ -138,7 +140,7 @@ impl ConnectionContext<'_> {
     /// Closes a connection that is not in a room.
     pub(super) fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
         if self.remove(conn, None, &ConnectionClose { code, reason, server_reason: Some(reason) }) {
-            self.sink.close(conn, code.get(), reason);
+            self.sink.close(conn, code, reason);
         }
     }
 
@@ -168,15 +170,10 @@ impl ConnectionContext<'_> {
         true
     }
 
-    /// Counts a rejected request.
-    pub(super) fn count_rejection(&mut self) {
-        self.counters.requests_rejected += 1;
-    }
-
     /// Counts a request that a limit rejected.
     pub(super) fn count_limited(&mut self) {
         self.counters.requests_limited += 1;
-        self.count_rejection();
+        self.counters.requests_rejected += 1;
     }
 
     /// Counts a wrong room code or password. Returns true if the connection must be closed, because it has guessed too often.
@@ -245,21 +242,11 @@ impl ConnectionContext<'_> {
         if code == CloseCode::TRY_AGAIN_LATER {
             self.count_limited();
         } else {
-            self.count_rejection();
+            self.counters.requests_rejected += 1;
         }
         if self.log_throttle.allow(self.now.monotonic) {
             warn!(target: "signaling", conn = self.conn.0, source = %self.source, code = code.get(), reason, detail, "connection rejected");
         }
         self.close(self.conn, code, reason);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn state_of_an_idle_connection_is_small() {
-        assert!(size_of::<ConnectionState>() <= 80);
     }
 }

@@ -1,37 +1,13 @@
 //! Counters and gauges of each dialect, with the help texts of `/metrics`.
 
-use std::ops::AddAssign;
-
 use super::dialect::Dialect;
-use jamjam_core::stats::MetricKind;
 
 /// The label of connections that have not selected a dialect.
 pub const UNDECIDED: &str = "undecided";
 
-macro_rules! dialect_counters {
-    ($($(#[doc = $doc:literal])+ $kind:ident $name:ident,)+) => {
-        /// Counters and gauges of one dialect.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct DialectCounters { $($(#[doc = $doc])+ pub $name: u64,)+ }
-
-        impl DialectCounters {
-            /// Name, kind, help text and accessor of each counter and gauge.
-            pub fn metrics() -> impl Iterator<Item = (&'static str, MetricKind, &'static str, fn(&DialectCounters) -> u64)> {
-                let all: [(_, _, _, fn(&DialectCounters) -> u64); _] =
-                    [$((stringify!($name), MetricKind::$kind, concat!($($doc),+).trim_ascii(), |counts| counts.$name),)+];
-                all.into_iter()
-            }
-        }
-
-        impl AddAssign for DialectCounters {
-            fn add_assign(&mut self, other: Self) {
-                $(self.$name += other.$name;)+
-            }
-        }
-    };
-}
-
-dialect_counters! {
+jamjam_core::counters! {
+/// Counters and gauges of one dialect.
+DialectCounters {
     /// Open WebSocket connections.
     Gauge connections,
     /// Open rooms.
@@ -98,6 +74,7 @@ dialect_counters! {
     Counter closed_for_memory,
     /// Parameter updates replaced by a newer value before a slow client read them.
     Counter updates_coalesced,
+}
 }
 
 impl DialectCounters {

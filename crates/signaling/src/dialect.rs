@@ -161,14 +161,4 @@ mod tests {
             assert_eq!(serde_json::to_value(dialect).ok(), Some(dialect.name().into()));
         }
     }
-
-    #[test]
-    fn set_contains_what_was_collected() {
-        let set: DialectSet = [Dialect::Jamjam, Dialect::WebRtc].into_iter().collect();
-        let contained: Vec<Dialect> = Dialect::ALL.into_iter().filter(|dialect| set.contains(*dialect)).collect();
-        assert_eq!(contained, [Dialect::Jamjam, Dialect::WebRtc]);
-        assert_eq!(set.without(Dialect::WebRtc), DialectSet::JAMJAM_ONLY);
-        assert_eq!((set.single(), set.without(Dialect::WebRtc).single()), (None, Some(Dialect::Jamjam)));
-        assert_eq!(Dialect::ALL.into_iter().collect::<DialectSet>(), DialectSet::ALL);
-    }
 }

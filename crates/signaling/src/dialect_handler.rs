@@ -11,25 +11,11 @@ use super::member_log::ConnectionClose;
 use super::rooms::RoomDirectory;
 use super::route::Route;
 
-/// What limits and heartbeats need to know of a member.
-#[derive(Clone, Copy, Default)]
-pub(super) struct MemberFacts {
-    /// Whether the member only receives.
-    pub(super) is_control_channel: bool,
-    /// Whether a token admitted the member.
-    pub(super) is_authorized: bool,
-}
-
 /// One signaling dialect: its rooms, and its reaction to connections. Each dialect has an `on_message` for its own messages, and those with
 /// timers have an `on_timer`.
 pub(super) trait DialectHandler {
     /// The rooms of the dialect.
     fn rooms(&self) -> &dyn RoomDirectory;
-
-    /// What limits and heartbeats need to know of a member. `None` if the connection is in no room.
-    fn member_facts(&self, conn: ConnId) -> Option<MemberFacts> {
-        self.rooms().room_name_of(conn).map(|_| MemberFacts::default())
-    }
 
     /// Whether the room needs a password or token.
     fn is_protected(&self, _limits: &SignalingLimits, _room: &str) -> bool {
@@ -46,18 +32,18 @@ pub(super) trait DialectHandler {
     /// about each other. Returns the number of members, or `None` if there is no such room.
     fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize>;
 
-    /// The interval and time-out of pings to connections of this dialect. `None` if these connections are not pinged.
-    fn heartbeat(&self, limits: &SignalingLimits) -> Option<Heartbeat> {
-        Some(limits.heartbeat)
+    /// The interval and time-out of pings to connections of this dialect.
+    fn heartbeat(&self, limits: &SignalingLimits) -> Heartbeat {
+        limits.heartbeat
     }
 
     /// Whether a connection is pinged when a ping is due.
-    fn is_pinged(&self, _member: Option<MemberFacts>) -> bool {
+    fn is_pinged(&self, _conn: ConnId) -> bool {
         true
     }
 
     /// Maximum time without a message from the connection; `None` if this time is unlimited.
-    fn idle_timeout(&self, _limits: &SignalingLimits, _member: Option<MemberFacts>) -> Option<Duration> {
+    fn idle_timeout(&self, _limits: &SignalingLimits, _conn: ConnId) -> Option<Duration> {
         None
     }
 
@@ -67,7 +53,7 @@ pub(super) trait DialectHandler {
     }
 
     /// Maximum length of a message of the connection, in bytes.
-    fn max_message_bytes(&self, limits: &SignalingLimits, _member: Option<MemberFacts>) -> usize {
+    fn max_message_bytes(&self, limits: &SignalingLimits, _conn: ConnId) -> usize {
         limits.max_message_bytes
     }
 

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 
+use super::close_code::CloseCode;
 use super::control_surface_events::ControlSurfaceEvent;
 use super::dialect::Dialect;
 use jamjam_core::memory_budget::{MemoryBudget, MemoryPermit};
@@ -48,8 +49,8 @@ pub trait EventSink {
     }
 
     /// Closes a connection after all earlier messages to it are sent. The hub has already removed the connection, so a later
-    /// [`Hub::on_disconnect`](super::Hub::on_disconnect) has no effect.
-    fn close(&mut self, conn: ConnId, code: u16, reason: &str);
+    /// [`HubCall::on_disconnect`](super::HubCall::on_disconnect) has no effect.
+    fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str);
 
     /// Sends a ping to a connection.
     fn ping(&mut self, conn: ConnId);

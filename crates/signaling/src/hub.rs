@@ -1,7 +1,7 @@
 //! The hub: all connections and the state of each dialect, without sockets or clocks.
 //!
 //! The [`Hub`] applies the limits to received messages, counts and logs them, and passes each to the
-//! [`DialectHandler`](super::dialect_handler::DialectHandler) of its connection, which sends through an [`EventSink`]. `hub_connections.rs`
+//! [`DialectHandler`] of its connection, which sends through an [`EventSink`]. `hub_connections.rs`
 //! opens and closes connections, and `hub_timers.rs` pings them.
 
 use std::collections::{BTreeMap, HashMap};
@@ -9,18 +9,22 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use tracing::warn;
 
-use super::DialectHandlers;
 use super::activity_log::{ActivityLog, ActivityScope};
+use super::broadcast::BroadcastDialect;
 use super::close_code::CloseCode;
 use super::connection_context::{ConnectionContext, ConnectionState, Connections, REQUESTED_BYTES_PER_SECOND};
+use super::control_surface::ControlSurfaceDialect;
 use super::counters::{CountersByDialect, counters_index};
 use super::dialect::Dialect;
+use super::dialect_handler::DialectHandler;
 use super::event_sink::{ConnId, EventSink};
+use super::jamjam::JamjamDialect;
 use super::json::MessageError;
 use super::limits::SignalingLimits;
 use super::message::{MessageParser, ParsedMessage, ParsedText};
 use super::rooms::IdGenerator;
 use super::timers::Timers;
+use super::webrtc::WebRtcDialect;
 use jamjam_core::log_throttle::LogThrottle;
 use jamjam_core::rate_limit::DebtLimiter;
 use jamjam_core::time::{Time, WallClock};
@@ -30,6 +34,35 @@ const MAX_LIMITED_SOURCES: usize = 4_096;
 
 /// The connection number for work that no connection caused. No connection has this number.
 const SYSTEM_CONN: ConnId = ConnId(u64::MAX);
+
+/// The state of each dialect.
+#[derive(Default)]
+pub(super) struct DialectHandlers {
+    pub(super) jamjam: JamjamDialect,
+    pub(super) broadcast: BroadcastDialect,
+    pub(super) control_surface: ControlSurfaceDialect,
+    pub(super) webrtc: WebRtcDialect,
+}
+
+impl DialectHandlers {
+    pub(super) fn get(&self, dialect: Dialect) -> &dyn DialectHandler {
+        match dialect {
+            Dialect::Jamjam => &self.jamjam,
+            Dialect::Broadcast => &self.broadcast,
+            Dialect::ControlSurface => &self.control_surface,
+            Dialect::WebRtc => &self.webrtc,
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, dialect: Dialect) -> &mut dyn DialectHandler {
+        match dialect {
+            Dialect::Jamjam => &mut self.jamjam,
+            Dialect::Broadcast => &mut self.broadcast,
+            Dialect::ControlSurface => &mut self.control_surface,
+            Dialect::WebRtc => &mut self.webrtc,
+        }
+    }
+}
 
 /// The parts of the hub that handle an event.
 type Parts<'a> = (ConnectionContext<'a>, &'a mut DialectHandlers);
@@ -67,6 +100,11 @@ impl Hub {
         }
     }
 
+    /// A call at this time, whose messages `sink` receives.
+    pub fn at<'a>(&'a mut self, now: WallClock, sink: &'a mut dyn EventSink) -> HubCall<'a> {
+        HubCall { hub: self, now, sink }
+    }
+
     /// The server's limits.
     pub fn limits(&self) -> &SignalingLimits {
         &self.limits
@@ -81,50 +119,6 @@ impl Hub {
     /// The dialect of a connection; `None` before it is selected and after the connection is closed.
     pub(super) fn dialect_of(&self, conn: ConnId) -> Option<Dialect> {
         self.connections.get(&conn)?.dialect
-    }
-
-    /// Parses and handles a text message.
-    pub fn on_text(&mut self, now: WallClock, conn: ConnId, text: &str, sink: &mut dyn EventSink) {
-        let parsed = self.message_parser(conn).parse(text);
-        self.on_parsed_text(now, conn, parsed, sink);
-    }
-
-    /// Handles a text message that the [`MessageParser`] of this connection has parsed.
-    pub fn on_parsed_text(
-        &mut self,
-        now: WallClock,
-        conn: ConnId,
-        ParsedText { text, dialect, message }: ParsedText<'_>,
-        sink: &mut dyn EventSink,
-    ) {
-        self.process_message(now, conn, Some(text), sink, |hub, sink| {
-            if let Some(dialect) = dialect {
-                hub.select_dialect(now.monotonic, conn, dialect);
-            }
-            let message = message?;
-            if let ParsedMessage::Foreign(protocol) = message {
-                // Without an error, the client would wait for replies that never come.
-                let reason = protocol.close_reason();
-                hub.counters[counters_index(None)].requests_rejected += 1;
-                hub.close_connection(now, conn, CloseCode::POLICY_VIOLATION, reason, sink);
-                return Err(MessageError::Rejected(reason));
-            }
-            let Some((mut ctx, dialects)) = hub.context(now, conn, sink) else { return Ok(()) };
-            match message {
-                ParsedMessage::Jamjam(message) => dialects.jamjam.on_message(&mut ctx, message, text.len()),
-                ParsedMessage::Broadcast(message) => dialects.broadcast.on_message(&mut ctx, message, text.len()),
-                ParsedMessage::ControlSurface(message) => {
-                    dialects.control_surface.on_message(&mut ctx, message, text.len())
-                }
-                ParsedMessage::WebRtc(message) => dialects.webrtc.on_message(&mut ctx, message, text.len()),
-                ParsedMessage::Foreign(_) => Ok(()),
-            }
-        });
-    }
-
-    /// Handles a binary message. No dialect has binary messages.
-    pub fn on_binary(&mut self, now: WallClock, conn: ConnId, sink: &mut dyn EventSink) {
-        self.process_message(now, conn, None, sink, |_, _| Err(MessageError::ignored("binary message")));
     }
 
     /// Records a pong or another frame that is not a message.
@@ -152,108 +146,132 @@ impl Hub {
         }
     }
 
+    /// Maximum length of a message of this connection, in bytes.
+    pub fn max_message_bytes(&self, conn: ConnId) -> usize {
+        self.dialect_of(conn).map_or(self.limits.max_message_bytes, |dialect| {
+            self.dialects.get(dialect).max_message_bytes(&self.limits, conn)
+        })
+    }
+}
+
+/// A call of the hub: its time, and the sink that receives the messages that it causes.
+pub struct HubCall<'a> {
+    /// The hub.
+    pub hub: &'a mut Hub,
+    /// The time of the call.
+    pub now: WallClock,
+    pub(super) sink: &'a mut dyn EventSink,
+}
+
+impl HubCall<'_> {
+    /// Handles a text message that the [`MessageParser`] of this connection has parsed.
+    pub fn on_parsed_text(&mut self, conn: ConnId, ParsedText { text, dialect, message }: ParsedText<'_>) {
+        self.process_message(conn, Some(text), |call| {
+            if let Some(dialect) = dialect {
+                call.hub.select_dialect(call.now.monotonic, conn, dialect);
+            }
+            let message = message?;
+            if let ParsedMessage::Foreign(protocol) = message {
+                // Without an error, the client would wait for replies that never come.
+                let reason = protocol.close_reason();
+                call.hub.counters[counters_index(None)].requests_rejected += 1;
+                call.close_connection(conn, CloseCode::POLICY_VIOLATION, reason);
+                return Err(MessageError::Rejected(reason));
+            }
+            let Some((mut ctx, dialects)) = call.context(conn) else { return Ok(()) };
+            match message {
+                ParsedMessage::Jamjam(message) => dialects.jamjam.on_message(&mut ctx, message, text.len()),
+                ParsedMessage::Broadcast(message) => dialects.broadcast.on_message(&mut ctx, message, text.len()),
+                ParsedMessage::ControlSurface(message) => {
+                    dialects.control_surface.on_message(&mut ctx, message, text.len())
+                }
+                ParsedMessage::WebRtc(message) => dialects.webrtc.on_message(&mut ctx, message, text.len()),
+                ParsedMessage::Foreign(_) => Ok(()),
+            }
+        });
+    }
+
+    /// Handles a binary message. No dialect has binary messages.
+    pub fn on_binary(&mut self, conn: ConnId) {
+        self.process_message(conn, None, |_| Err(MessageError::ignored("binary message")));
+    }
+
     /// Counts a message, and lets `effect` handle it, or closes the connection if the message exceeds the rate limit. The activity log, if
     /// active, then records the message.
     fn process_message(
         &mut self,
-        now: WallClock,
         conn: ConnId,
         text: Option<&str>,
-        sink: &mut dyn EventSink,
-        effect: impl FnOnce(&mut Self, &mut dyn EventSink) -> Result<(), MessageError>,
+        effect: impl FnOnce(&mut Self) -> Result<(), MessageError>,
     ) {
-        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        let now = self.now.monotonic;
+        let Some(connection) = self.hub.connections.get_mut(&conn) else { return };
         let (dialect, source) = (connection.dialect, connection.source);
-        connection.record_activity(now.monotonic);
-        connection.last_message = now.monotonic;
+        connection.record_activity(now);
+        connection.last_message = now;
         connection.has_waiting_message = false;
         let bytes = text.map_or(0, str::len);
-        if self.limits.message_limit().is_some_and(|limit| !connection.allow_message(now.monotonic, limit, bytes)) {
-            let counters = &mut self.counters[counters_index(dialect)];
+        if self.hub.limits.message_limit().is_some_and(|limit| !connection.allow_message(now, limit, bytes)) {
+            let counters = &mut self.hub.counters[counters_index(dialect)];
             counters.closed_message_rate += 1;
             counters.messages_received += 1;
             let code = CloseCode::POLICY_VIOLATION;
             warn!(target: "signaling", conn = conn.0, source = %source, code = code.get(), "message rate limit exceeded; closing the connection");
-            self.close_connection(now, conn, code, "Rate limit exceeded", sink);
+            self.close_connection(conn, code, "Rate limit exceeded");
             return;
         }
-        let scope_before = self.recorded_scope(now, conn);
-        let outcome =
-            effect(self, sink).map_err(|error| self.answer_wrong_message(now, (conn, dialect), text, error, sink));
+        let scope_before = self.hub.recorded_scope(self.now, conn);
+        let outcome = effect(self).map_err(|error| self.answer_wrong_message((conn, dialect), text, error));
         let is_rejected = matches!(outcome, Err(MessageError::Rejected(_)));
         // Rejections are also recorded while no console is open.
         let scope = scope_before.or_else(|| is_rejected.then(|| ActivityScope::outside_rooms(dialect)));
         if let Some(before) = scope {
-            self.record_message(now, before, (conn, source), text, outcome.as_ref().err());
+            self.hub.record_message(self.now, before, (conn, source), text, outcome.as_ref().err());
         }
         // The message may have selected the dialect of the connection, so the dialect is read again.
-        let dialect = self.connections.get(&conn).map_or(dialect, |connection| connection.dialect);
-        let counters = &mut self.counters[counters_index(dialect)];
+        let Hub { connections, counters, limits, .. } = &mut *self.hub;
+        let dialect = connections.get(&conn).map_or(dialect, |connection| connection.dialect);
+        let counters = &mut counters[counters_index(dialect)];
         counters.messages_received += 1;
         counters.received_bytes += bytes as u64;
         if let Err(error) = outcome {
             counters.messages_ignored += u64::from(!is_rejected);
-            let Some(connection) = self.connections.get_mut(&conn) else { return };
+            let Some(connection) = connections.get_mut(&conn) else { return };
             // The message may contain a password, so only the reason is logged.
-            if self.limits.is_strict || connection.log_throttle.allow(now.monotonic) {
+            if limits.is_strict || connection.log_throttle.allow(now) {
                 let event = if is_rejected { "message rejected" } else { "message ignored" };
                 warn!(target: "signaling", conn = conn.0, source = %source, reason = %error, "{event}");
             }
         }
     }
 
-    /// Maximum length of a message of this connection, in bytes.
-    pub fn max_message_bytes(&self, conn: ConnId) -> usize {
-        match self.dialect_of(conn) {
-            Some(dialect) => {
-                let handler = self.dialects.get(dialect);
-                handler.max_message_bytes(&self.limits, handler.member_facts(conn))
-            }
-            None => self.limits.max_message_bytes,
-        }
-    }
-
     /// The context of an event of `conn`, with all dialects.
-    pub(super) fn context<'a>(
-        &'a mut self,
-        now: WallClock,
-        conn: ConnId,
-        sink: &'a mut dyn EventSink,
-    ) -> Option<Parts<'a>> {
-        let &ConnectionState { source, dialect, .. } = self.connections.get(&conn)?;
-        Some(self.context_of(now, (conn, source, dialect), sink))
+    pub(super) fn context(&mut self, conn: ConnId) -> Option<Parts<'_>> {
+        let &ConnectionState { source, dialect, .. } = self.hub.connections.get(&conn)?;
+        Some(self.context_of(conn, source, dialect))
     }
 
     /// The context of an event that no connection caused: a timer or an HTTP request.
-    pub(super) fn system_context<'a>(
-        &'a mut self,
-        now: WallClock,
-        dialect: Dialect,
-        sink: &'a mut dyn EventSink,
-    ) -> Parts<'a> {
-        self.context_of(now, (SYSTEM_CONN, IpAddr::V4(Ipv4Addr::UNSPECIFIED), Some(dialect)), sink)
+    pub(super) fn system_context(&mut self, dialect: Dialect) -> Parts<'_> {
+        self.context_of(SYSTEM_CONN, IpAddr::V4(Ipv4Addr::UNSPECIFIED), Some(dialect))
     }
 
-    fn context_of<'a>(
-        &'a mut self,
-        now: WallClock,
-        (conn, source, dialect): (ConnId, IpAddr, Option<Dialect>),
-        sink: &'a mut dyn EventSink,
-    ) -> Parts<'a> {
+    fn context_of(&mut self, conn: ConnId, source: IpAddr, dialect: Option<Dialect>) -> Parts<'_> {
+        let hub = &mut *self.hub;
         let ctx = ConnectionContext {
-            now,
+            now: self.now,
             conn,
             source,
-            limits: &self.limits,
-            connections: &mut self.connections,
-            ids: &mut self.ids,
-            timers: &mut self.timers,
-            counters: &mut self.counters[counters_index(dialect)],
-            requested_bytes: &mut self.requested_bytes,
-            log_throttle: &mut self.log_throttle,
-            activity_log: &mut self.activity_log,
-            sink,
+            limits: &hub.limits,
+            connections: &mut hub.connections,
+            ids: &mut hub.ids,
+            timers: &mut hub.timers,
+            counters: &mut hub.counters[counters_index(dialect)],
+            requested_bytes: &mut hub.requested_bytes,
+            log_throttle: &mut hub.log_throttle,
+            activity_log: &mut hub.activity_log,
+            sink: self.sink,
         };
-        (ctx, &mut self.dialects)
+        (ctx, &mut hub.dialects)
     }
 }

@@ -9,13 +9,12 @@ use super::close_code::CloseCode;
 use super::connection_context::ConnectionState;
 use super::counters::{counters_index, counters_name};
 use super::dialect::Dialect;
-use super::event_sink::{ConnId, EventSink};
-use super::hub::Hub;
+use super::event_sink::ConnId;
+use super::hub::{Hub, HubCall};
 use super::limits::SignalingLimits;
 use super::member_log::{ConnectionClose, RoomLabel};
 use super::route::Route;
 use jamjam_core::address::source_network;
-use jamjam_core::time::WallClock;
 
 /// A new connection.
 #[derive(Clone, Debug)]
@@ -33,114 +32,10 @@ pub struct NewConnection {
 #[error("{0}")]
 pub struct OperatorError(&'static str);
 
-const ROOM_NOT_FOUND: OperatorError = OperatorError("No open room of this dialect has this id; reload the console");
-
-/// A room that the operator closed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClosedRoom {
-    /// The room in the log: its name or id, or its number if the name is a secret code.
-    pub label: String,
-    /// Number of members that were disconnected.
-    pub members: usize,
-}
-
 impl Hub {
-    /// Adds a connection. An undecided connection receives nothing before its first message selects a dialect.
-    pub fn on_connect(&mut self, now: WallClock, conn: ConnId, connection: NewConnection, sink: &mut dyn EventSink) {
-        let NewConnection { source, is_forwarded, route } = connection;
-        info!(target: "signaling", conn = conn.0, source = %source, "connection opened");
-        let dialect = route.dialect();
-        self.counters[counters_index(dialect)].connections_opened += 1;
-        self.connections.insert(conn, ConnectionState::new(source, &route, now.monotonic));
-        if let Route::Undecided = route {
-            self.evict_oldest_undecided(now, source, source.is_loopback() && !is_forwarded, sink);
-            self.undecided.insert(conn, source_network(source));
-        } else if let Some((mut ctx, dialects)) = self.context(now, conn, sink) {
-            match (dialect, route) {
-                (Some(dialect), route) => dialects.get_mut(dialect).on_connect(&mut ctx, route),
-                (None, Route::Foreign(protocol)) => {
-                    ctx.reject_and_close(CloseCode::POLICY_VIOLATION, protocol.close_reason());
-                }
-                (None, _) => ctx.reject_and_close(CloseCode::ORIGIN_NOT_ALLOWED, "Origin not allowed"),
-            }
-            self.schedule_check(conn, now.monotonic);
-        }
-        if let Some(scope) = self.recorded_scope(now, conn) {
-            self.activity_log.record_connect(now, scope, (conn, source));
-        }
-    }
-
     /// The dialect of a connection, if it has one, and whether it is in a room.
     pub fn membership(&self, conn: ConnId) -> Option<(Dialect, bool)> {
         self.dialect_of(conn).map(|dialect| (dialect, self.dialects.get(dialect).rooms().room_name_of(conn).is_some()))
-    }
-
-    /// Closes an undecided connection if their maximum number is reached: the oldest one from `source` if this address has used up its
-    /// share, otherwise the oldest one. A source is exempt from the share if it may be a proxy on loopback that connects for all its clients.
-    fn evict_oldest_undecided(&mut self, now: WallClock, source: IpAddr, is_exempt: bool, sink: &mut dyn EventSink) {
-        let SignalingLimits { max_undecided, max_undecided_per_address, .. } = self.limits;
-        let per_address = if is_exempt { max_undecided } else { max_undecided_per_address };
-        let source = source_network(source);
-        let mut own = self.undecided.iter().filter(|(_, other)| **other == source);
-        let oldest = own.next().filter(|_| 1 + own.count() >= per_address);
-        let all = &self.undecided;
-        if let Some((&oldest, _)) = oldest.or_else(|| all.first_key_value().filter(|_| all.len() >= max_undecided)) {
-            self.counters[counters_index(None)].closed_undecided_limit += 1;
-            let reason = "Too many connections have not selected a dialect";
-            self.close_connection(now, oldest, CloseCode::TRY_AGAIN_LATER, reason, sink);
-        }
-    }
-
-    /// Removes a connection that was lost without a close frame.
-    pub fn on_disconnect(&mut self, now: WallClock, conn: ConnId, sink: &mut dyn EventSink) {
-        self.on_close(now, conn, CloseCode::ABNORMAL_CLOSURE.get(), "", sink);
-    }
-
-    /// Removes a connection that the client closed with this code and reason.
-    pub fn on_close(&mut self, now: WallClock, conn: ConnId, code: u16, reason: &str, sink: &mut dyn EventSink) {
-        let close = ConnectionClose { code: CloseCode(code), reason, server_reason: None };
-        self.remove_connection(now, conn, &close, sink);
-    }
-
-    /// Removes a connection that the server closes with this code, or drops without a close frame (1006).
-    pub fn on_server_close(&mut self, now: WallClock, conn: ConnId, code: u16, reason: &str, sink: &mut dyn EventSink) {
-        let code = CloseCode(code);
-        let sent_reason = if code == CloseCode::ABNORMAL_CLOSURE { "" } else { reason };
-        let close = ConnectionClose { code, reason: sent_reason, server_reason: Some(reason) };
-        self.remove_connection(now, conn, &close, sink);
-    }
-
-    /// Removes a connection and closes it.
-    pub fn close_connection(
-        &mut self,
-        now: WallClock,
-        conn: ConnId,
-        code: CloseCode,
-        reason: &str,
-        sink: &mut dyn EventSink,
-    ) {
-        self.remove_connection(now, conn, &ConnectionClose { code, reason, server_reason: Some(reason) }, sink);
-        sink.close(conn, code.get(), reason);
-    }
-
-    /// Removes a connection from its room and from the hub.
-    fn remove_connection(
-        &mut self,
-        now: WallClock,
-        conn: ConnId,
-        close: &ConnectionClose<'_>,
-        sink: &mut dyn EventSink,
-    ) {
-        let is_recorded = close.server_reason.is_some() || self.activity_log.is_active(now.monotonic);
-        let scope = if is_recorded { self.activity_scope(conn) } else { None };
-        let dialect = self.dialect_of(conn);
-        self.undecided.remove(&conn);
-        if let Some((mut ctx, dialects)) = self.context(now, conn, sink) {
-            if let Some(dialect) = dialect {
-                dialects.get_mut(dialect).on_disconnect(&mut ctx, close);
-            }
-            ctx.remove(conn, scope, close);
-        }
     }
 
     /// Code and reason with which this connection is closed when the server stops.
@@ -148,43 +43,111 @@ impl Hub {
         let frame = self.dialect_of(conn).map(|dialect| self.dialects.get(dialect).shutdown_close_frame());
         frame.unwrap_or((CloseCode::GOING_AWAY, ""))
     }
+}
 
-    /// Closes a connection with [`CloseCode::CLOSED_BY_OPERATOR`], which its room handles like any leave. Returns the name of its dialect.
-    pub fn disconnect(
-        &mut self,
-        now: WallClock,
-        conn: ConnId,
-        sink: &mut dyn EventSink,
-    ) -> Result<&'static str, OperatorError> {
+impl HubCall<'_> {
+    /// Adds a connection. An undecided connection receives nothing before its first message selects a dialect.
+    pub fn on_connect(&mut self, conn: ConnId, connection: NewConnection) {
+        let (now, NewConnection { source, is_forwarded, route }) = (self.now, connection);
+        info!(target: "signaling", conn = conn.0, source = %source, "connection opened");
+        let dialect = route.dialect();
+        self.hub.counters[counters_index(dialect)].connections_opened += 1;
+        self.hub.connections.insert(conn, ConnectionState::new(source, &route, now.monotonic));
+        if let Route::Undecided = route {
+            self.evict_oldest_undecided(source, source.is_loopback() && !is_forwarded);
+            self.hub.undecided.insert(conn, source_network(source));
+        } else if let Some((mut ctx, dialects)) = self.context(conn) {
+            match (dialect, route) {
+                (Some(dialect), route) => dialects.get_mut(dialect).on_connect(&mut ctx, route),
+                (None, Route::Foreign(protocol)) => {
+                    ctx.reject_and_close(CloseCode::POLICY_VIOLATION, protocol.close_reason());
+                }
+                (None, _) => ctx.reject_and_close(CloseCode::ORIGIN_NOT_ALLOWED, "Origin not allowed"),
+            }
+            self.hub.schedule_check(conn, now.monotonic);
+        }
+        if let Some(scope) = self.hub.recorded_scope(now, conn) {
+            self.hub.activity_log.record_connect(now, scope, (conn, source));
+        }
+    }
+
+    /// Closes an undecided connection if their maximum number is reached: the oldest one from `source` if this address has used up its
+    /// share, otherwise the oldest one. A source is exempt from the share if it may be a proxy on loopback that connects for all its clients.
+    fn evict_oldest_undecided(&mut self, source: IpAddr, is_exempt: bool) {
+        let SignalingLimits { max_undecided, max_undecided_per_address, .. } = self.hub.limits;
+        let per_address = if is_exempt { max_undecided } else { max_undecided_per_address };
+        let (source, all) = (source_network(source), &self.hub.undecided);
+        let mut own = all.iter().filter(|(_, other)| **other == source);
+        let oldest = own.next().filter(|_| 1 + own.count() >= per_address);
+        if let Some((&oldest, _)) = oldest.or_else(|| all.first_key_value().filter(|_| all.len() >= max_undecided)) {
+            self.hub.counters[counters_index(None)].closed_undecided_limit += 1;
+            let reason = "Too many connections have not selected a dialect";
+            self.close_connection(oldest, CloseCode::TRY_AGAIN_LATER, reason);
+        }
+    }
+
+    /// Removes a connection that was lost without a close frame.
+    pub fn on_disconnect(&mut self, conn: ConnId) {
+        self.on_close(conn, CloseCode::ABNORMAL_CLOSURE, "");
+    }
+
+    /// Removes a connection that the client closed with this code and reason.
+    pub fn on_close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
+        self.remove_connection(conn, &ConnectionClose { code, reason, server_reason: None });
+    }
+
+    /// Removes a connection that the server closes with this code, or drops without a close frame (1006).
+    pub fn on_server_close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
+        let sent_reason = if code == CloseCode::ABNORMAL_CLOSURE { "" } else { reason };
+        self.remove_connection(conn, &ConnectionClose { code, reason: sent_reason, server_reason: Some(reason) });
+    }
+
+    /// Removes a connection and closes it.
+    pub fn close_connection(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
+        self.on_server_close(conn, code, reason);
+        self.sink.close(conn, code, reason);
+    }
+
+    /// Removes a connection from its room and from the hub.
+    fn remove_connection(&mut self, conn: ConnId, close: &ConnectionClose<'_>) {
+        let hub = &mut *self.hub;
+        let is_recorded = close.server_reason.is_some() || hub.activity_log.is_active(self.now.monotonic);
+        let scope = if is_recorded { hub.activity_scope(conn) } else { None };
+        let dialect = hub.dialect_of(conn);
+        hub.undecided.remove(&conn);
+        if let Some((mut ctx, dialects)) = self.context(conn) {
+            if let Some(dialect) = dialect {
+                dialects.get_mut(dialect).on_disconnect(&mut ctx, close);
+            }
+            ctx.remove(conn, scope, close);
+        }
+    }
+
+    /// Closes a connection with `CloseCode::CLOSED_BY_OPERATOR`, which its room handles like any leave. Returns the name of its dialect.
+    pub fn disconnect(&mut self, conn: ConnId) -> Result<&'static str, OperatorError> {
         let not_found = OperatorError("No open connection has this number; reload the console");
-        let dialect = self.connections.get(&conn).ok_or(not_found)?.dialect;
-        self.counters[counters_index(dialect)].closed_by_operator += 1;
-        self.close_connection(now, conn, CloseCode::CLOSED_BY_OPERATOR, "Disconnected by the operator", sink);
+        let dialect = self.hub.connections.get(&conn).ok_or(not_found)?.dialect;
+        self.hub.counters[counters_index(dialect)].closed_by_operator += 1;
+        self.close_connection(conn, CloseCode::CLOSED_BY_OPERATOR, "Disconnected by the operator");
         Ok(counters_name(dialect))
     }
 
-    /// Closes a room and the connections of its members, with [`CloseCode::CLOSED_BY_OPERATOR`] or, in a control surface room, as
-    /// [`Hub::close_room`] does.
-    pub fn close_room_of(
-        &mut self,
-        now: WallClock,
-        dialect: Dialect,
-        room: &str,
-        sink: &mut dyn EventSink,
-    ) -> Result<ClosedRoom, OperatorError> {
-        if !self.limits.dialects.contains(dialect) {
+    /// Closes a room and the connections of its members, with `CloseCode::CLOSED_BY_OPERATOR` or, in a control surface room, as
+    /// [`HubCall::close_room`] does. Returns the room in the log, which is its number if its name is a secret code, and the number of members.
+    pub fn close_room_of(&mut self, dialect: Dialect, room: &str) -> Result<(String, usize), OperatorError> {
+        if !self.hub.limits.dialects.contains(dialect) {
             return Err(OperatorError("This dialect is disabled; enable it with --dialect"));
         }
-        let label = match dialect {
-            Dialect::ControlSurface => {
-                self.dialects.control_surface.rooms.find(room).ok_or(ROOM_NOT_FOUND)?.key.label().to_string()
-            }
-            Dialect::Jamjam | Dialect::Broadcast | Dialect::WebRtc => RoomLabel::Name(room).to_string(),
+        let not_found = OperatorError("No open room of this dialect has this id; reload the console");
+        let label = if dialect == Dialect::ControlSurface {
+            self.hub.dialects.control_surface.rooms.find(room).ok_or(not_found)?.key.label()
+        } else {
+            RoomLabel::Name(room)
         };
-        let (mut ctx, dialects) = self.system_context(now, dialect, sink);
-        let members = dialects.get_mut(dialect).close_room(&mut ctx, room).ok_or(ROOM_NOT_FOUND)?;
+        let (mut ctx, dialects) = self.system_context(dialect);
+        let members = dialects.get_mut(dialect).close_room(&mut ctx, room).ok_or(not_found)?;
         ctx.counters.rooms_closed_by_operator += 1;
         ctx.counters.closed_by_operator += members as u64;
-        Ok(ClosedRoom { label, members })
+        Ok((label.to_string(), members))
     }
 }

@@ -6,21 +6,22 @@ use tracing::info;
 use super::close_code::CloseCode;
 use super::counters::counters_index;
 use super::dialect::Dialect;
-use super::event_sink::{ConnId, EventSink};
-use super::hub::Hub;
+use super::event_sink::ConnId;
+use super::hub::{DialectHandlers, Hub, HubCall};
+use super::limits::Heartbeat;
 use super::timers::{BroadcastTimer, ControlSurfaceTimer, TimerEvent};
-use jamjam_core::time::{Time, WallClock};
+use jamjam_core::time::Time;
 
-/// Maximum number of timers that one call of [`Hub::on_deadline`] handles.
+/// Maximum number of timers that one call of [`HubCall::on_deadline`] handles.
 const MAX_TIMERS_PER_CALL: usize = 64;
 
-/// Number of sent bytes after which a call of [`Hub::on_deadline`] handles no further timer.
+/// Number of sent bytes after which a call of [`HubCall::on_deadline`] handles no further timer.
 const MAX_TIMER_BYTES_PER_CALL: u64 = 256 << 10;
 
 /// When a connection is to be closed or pinged. `None`: never.
 struct ConnectionDeadlines {
     /// Its silence reaches the time-out.
-    silent: Option<Time>,
+    silent: Time,
     /// It counts as lost without an answer to the last ping.
     lost: Option<Time>,
     /// It has sent no message for too long.
@@ -33,37 +34,9 @@ struct ConnectionDeadlines {
 }
 
 impl Hub {
-    /// The time at which the owner must call [`Hub::on_deadline`]. Other events can change this time.
+    /// The time at which the owner must call [`HubCall::on_deadline`]. Other events can change this time.
     pub fn next_deadline(&self) -> Option<Time> {
         self.timers.next_deadline()
-    }
-
-    /// Handles timers that are due. A burst of timers takes several calls, between which [`Hub::next_deadline`] is in the past.
-    /// Otherwise, the burst would block all connections, and would fill the queues of clients that read.
-    pub fn on_deadline(&mut self, now: WallClock, sink: &mut dyn EventSink) {
-        let sent_before = self.total_sent_bytes();
-        for _ in 0..MAX_TIMERS_PER_CALL {
-            if self.total_sent_bytes() - sent_before >= MAX_TIMER_BYTES_PER_CALL {
-                return;
-            }
-            let Some(event) = self.timers.pop_due(now.monotonic) else { return };
-            match event {
-                TimerEvent::ConnectionCheck { conn, last_ping } => self.check_connection(now, conn, last_ping, sink),
-                TimerEvent::ActivityLogExpiry => self.activity_log.clear_if_expired(now.monotonic, &mut self.timers),
-                TimerEvent::JamjamPlace { room, lost } => {
-                    let (mut ctx, dialects) = self.system_context(now, Dialect::Jamjam, sink);
-                    dialects.jamjam.on_place_timer(&mut ctx, room, lost);
-                }
-                TimerEvent::Broadcast(timer) => {
-                    let (mut ctx, dialects) = self.system_context(now, Dialect::Broadcast, sink);
-                    dialects.broadcast.on_timer(&mut ctx, timer);
-                }
-                TimerEvent::ControlSurface(timer) => {
-                    let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
-                    dialects.control_surface.on_timer(&mut ctx, timer);
-                }
-            }
-        }
     }
 
     fn total_sent_bytes(&self) -> u64 {
@@ -71,73 +44,110 @@ impl Hub {
     }
 
     /// Schedules the next check of a connection, if it is still open and its dialect has time limits. `last_ping` is the time of the last
-    /// ping, and before the first one that of the selection of the dialect. Occasionally removes timers of former connections and rooms.
+    /// ping, and before the first one that of the selection of the dialect.
     pub(super) fn schedule_check(&mut self, conn: ConnId, last_ping: Time) {
         let deadlines = self.connection_deadlines(conn, last_ping);
         let Some(ConnectionDeadlines { lost, idle, max_age, ping, .. }) = deadlines else { return };
-        let Self { connections, timers, dialects, .. } = self;
         if let Some(next) = [lost, idle, max_age, ping].into_iter().flatten().min() {
-            timers.insert(next, TimerEvent::ConnectionCheck { conn, last_ping });
+            self.timers.insert(next, TimerEvent::ConnectionCheck { conn, last_ping });
         }
+        self.prune_timers();
+    }
+
+    /// Occasionally removes timers of former connections, rooms and messages, which would have no effect.
+    pub(super) fn prune_timers(&mut self) {
+        let Self { connections, timers, dialects: DialectHandlers { broadcast, control_surface, .. }, .. } = self;
         timers.prune(|event| match event {
             TimerEvent::ConnectionCheck { conn, .. } => connections.contains_key(conn),
-            TimerEvent::Broadcast(BroadcastTimer::RoomHeartbeat(room)) => dialects.broadcast.is_open(*room),
-            TimerEvent::ControlSurface(ControlSurfaceTimer::ScheduledUpdate { room, .. }) => {
-                dialects.control_surface.rooms.get(*room).is_some()
-            }
-            _ => true,
+            TimerEvent::Broadcast(BroadcastTimer::RoomHeartbeat(room)) => broadcast.is_open(*room),
+            TimerEvent::Broadcast(BroadcastTimer::DelayedMessage(id)) => broadcast.delay_queue.contains(*id),
+            TimerEvent::ControlSurface(
+                ControlSurfaceTimer::RoomExpiry(room) | ControlSurfaceTimer::ScheduledUpdate { room, .. },
+            ) => control_surface.rooms.get(*room).is_some(),
+            TimerEvent::ActivityLogExpiry | TimerEvent::JamjamPlace { .. } => true,
         });
     }
 
     fn connection_deadlines(&self, conn: ConnId, last_ping: Time) -> Option<ConnectionDeadlines> {
         let connection = self.connections.get(&conn)?;
         let handler = self.dialects.get(connection.dialect?);
-        let member = handler.member_facts(conn);
-        let heartbeat = handler.heartbeat(&self.limits);
-        let silent = heartbeat.map(|heartbeat| connection.silent_since + heartbeat.timeout);
+        let Heartbeat { interval, timeout } = handler.heartbeat(&self.limits);
+        let silent = connection.silent_since + timeout;
         Some(ConnectionDeadlines {
             silent,
-            lost: silent.filter(|_| connection.awaiting_pong),
-            idle: handler.idle_timeout(&self.limits, member).map(|timeout| connection.last_message + timeout),
+            lost: connection.awaiting_pong.then_some(silent),
+            idle: handler.idle_timeout(&self.limits, conn).map(|timeout| connection.last_message + timeout),
             max_age: handler.max_connection_age(&self.limits).map(|age| connection.connected_at + age),
-            ping: heartbeat.and_then(|heartbeat| heartbeat.interval).map(|interval| last_ping + interval),
-            is_pinged: handler.is_pinged(member),
+            ping: interval.map(|interval| last_ping + interval),
+            is_pinged: handler.is_pinged(conn),
         })
+    }
+}
+
+impl HubCall<'_> {
+    /// Handles timers that are due. A burst of timers takes several calls, between which [`Hub::next_deadline`] is in the past.
+    /// Otherwise, the burst would block all connections, and would fill the queues of clients that read.
+    pub fn on_deadline(&mut self) {
+        let now = self.now.monotonic;
+        let sent_before = self.hub.total_sent_bytes();
+        for _ in 0..MAX_TIMERS_PER_CALL {
+            if self.hub.total_sent_bytes() - sent_before >= MAX_TIMER_BYTES_PER_CALL {
+                return;
+            }
+            let Some(event) = self.hub.timers.pop_due(now) else { return };
+            match event {
+                TimerEvent::ConnectionCheck { conn, last_ping } => self.check_connection(conn, last_ping),
+                TimerEvent::ActivityLogExpiry => self.hub.activity_log.clear_if_expired(now, &mut self.hub.timers),
+                TimerEvent::JamjamPlace { room, lost } => {
+                    let (mut ctx, dialects) = self.system_context(Dialect::Jamjam);
+                    dialects.jamjam.on_place_timer(&mut ctx, room, lost);
+                }
+                TimerEvent::Broadcast(timer) => {
+                    let (mut ctx, dialects) = self.system_context(Dialect::Broadcast);
+                    dialects.broadcast.on_timer(&mut ctx, timer);
+                }
+                TimerEvent::ControlSurface(timer) => {
+                    let (mut ctx, dialects) = self.system_context(Dialect::ControlSurface);
+                    dialects.control_surface.on_timer(&mut ctx, timer);
+                }
+            }
+        }
     }
 
     /// Closes or pings a connection if it is time for it, and schedules the next check.
-    fn check_connection(&mut self, now: WallClock, conn: ConnId, mut last_ping: Time, sink: &mut dyn EventSink) {
-        let deadlines = self.connection_deadlines(conn, last_ping);
+    fn check_connection(&mut self, conn: ConnId, mut last_ping: Time) {
+        let now = self.now.monotonic;
+        let deadlines = self.hub.connection_deadlines(conn, last_ping);
         let Some(ConnectionDeadlines { silent, lost, idle, max_age, ping, is_pinged }) = deadlines else { return };
-        let Some(connection) = self.connections.get_mut(&conn) else { return };
-        let counters = &mut self.counters[counters_index(connection.dialect)];
+        let Some(connection) = self.hub.connections.get_mut(&conn) else { return };
+        let counters = &mut self.hub.counters[counters_index(connection.dialect)];
         counters.cleanup_runs += 1;
-        let is_over = |deadline: Option<Time>| deadline.is_some_and(|at| now.monotonic >= at);
+        let is_over = |deadline: Option<Time>| deadline.is_some_and(|at| now >= at);
         if is_over(lost) {
             counters.closed_heartbeat_timeout += 1;
             info!(target: "signaling", conn = conn.0, source = %connection.source, "connection timed out");
-            self.on_server_close(now, conn, CloseCode::ABNORMAL_CLOSURE.get(), "heartbeat timeout", sink);
-            sink.abort(conn);
+            self.on_server_close(conn, CloseCode::ABNORMAL_CLOSURE, "heartbeat timeout");
+            self.sink.abort(conn);
         } else if is_over(idle) {
             counters.closed_idle_timeout += 1;
-            self.close_connection(now, conn, CloseCode::IDLE_TIMEOUT, "Idle timeout", sink);
+            self.close_connection(conn, CloseCode::IDLE_TIMEOUT, "Idle timeout");
         } else if is_over(max_age) {
             counters.closed_max_age += 1;
-            self.close_connection(now, conn, CloseCode::MAX_CONNECTION_AGE, "Max connection age reached", sink);
+            self.close_connection(conn, CloseCode::MAX_CONNECTION_AGE, "Max connection age reached");
         } else {
             if is_over(ping) {
-                last_ping = now.monotonic;
+                last_ping = now;
                 // A ping must not arrive between a request and its answer.
                 if !connection.has_waiting_message && is_pinged {
-                    if is_over(silent) {
+                    if now >= silent {
                         // The server paused, or the time-out is shorter than the interval. A new full time-out starts.
-                        connection.silent_since = now.monotonic;
+                        connection.silent_since = now;
                     }
                     connection.awaiting_pong = true;
-                    sink.ping(conn);
+                    self.sink.ping(conn);
                 }
             }
-            self.schedule_check(conn, last_ping);
+            self.hub.schedule_check(conn, last_ping);
         }
     }
 }

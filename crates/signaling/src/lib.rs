@@ -19,7 +19,9 @@ mod dialect_handler;
 mod event_sink;
 mod foreign_protocol;
 mod hub;
+mod hub_commands;
 mod hub_connections;
+mod hub_posts;
 mod hub_timers;
 pub mod jamjam;
 mod json;
@@ -36,13 +38,8 @@ pub mod token;
 mod webrtc;
 mod work_limiter;
 
-use dialect_handler::DialectHandler;
-
 pub use activity_log::{ActivityEntry, ActivityKind, ActivityOutcome};
 pub use close_code::CloseCode;
-pub use control_surface::{
-    CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom, MAX_VISUALIZATION_VALUES,
-};
 pub use control_surface_events::{
     ControlSurfaceEvent, ControlSurfaceEventKind, EventConsumer, EventProducer, InlineStr, ROOM_CODE_DIGITS,
     event_queue,
@@ -51,48 +48,17 @@ pub use counters::{DialectCounters, UNDECIDED};
 pub use dialect::{Dialect, DialectSet, ProbeProtocol, ProbeRoom, ResponseMatching};
 pub use event_sink::{ConnId, EventSink, UpdateKey};
 pub use foreign_protocol::ForeignProtocol;
-pub use hub::Hub;
-pub use hub_connections::{ClosedRoom, NewConnection, OperatorError};
+pub use hub::{Hub, HubCall};
+pub use hub_commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom};
+pub use hub_connections::{NewConnection, OperatorError};
+pub use hub_posts::{AcceptedPost, BroadcastRoomDetails, FieldError, PostBody, PostError, PostFormat};
 pub use json::{integer, optional_integer};
-pub use limits::{
-    ControlSurfaceLimits, DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, SignalingLimits,
-};
+pub use limits::{ControlSurfaceLimits, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, SignalingLimits};
 pub use message::{MessageParser, ParsedText};
 pub use route::{
     BearerToken, BroadcastParams, NEWER_PATH, Route, WebRtcParams, decode_room_name, is_valid_room_name, route,
 };
-pub use snapshot::{
-    ConnectionSnapshot, MAX_SNAPSHOT_MEMBERS, MAX_SNAPSHOT_ROOMS, RoomSnapshot, Snapshot, SnapshotQuery,
-};
+pub use snapshot::{ConnectionSnapshot, RoomSnapshot, Snapshot, SnapshotQuery};
 pub use strict::{REFUSED, REJECTED_CONNECTION, STRICT_RULES};
 pub use webrtc::{MAX_WEBRTC_ROOM_BYTES, WebRtcRoomInfo};
 pub use work_limiter::{MessageWork, WorkLimiter, WorkSource};
-
-/// The state of each dialect.
-#[derive(Default)]
-struct DialectHandlers {
-    jamjam: jamjam::JamjamDialect,
-    broadcast: broadcast::BroadcastDialect,
-    control_surface: control_surface::ControlSurfaceDialect,
-    webrtc: webrtc::WebRtcDialect,
-}
-
-impl DialectHandlers {
-    fn get(&self, dialect: Dialect) -> &dyn DialectHandler {
-        match dialect {
-            Dialect::Jamjam => &self.jamjam,
-            Dialect::Broadcast => &self.broadcast,
-            Dialect::ControlSurface => &self.control_surface,
-            Dialect::WebRtc => &self.webrtc,
-        }
-    }
-
-    fn get_mut(&mut self, dialect: Dialect) -> &mut dyn DialectHandler {
-        match dialect {
-            Dialect::Jamjam => &mut self.jamjam,
-            Dialect::Broadcast => &mut self.broadcast,
-            Dialect::ControlSurface => &mut self.control_surface,
-            Dialect::WebRtc => &mut self.webrtc,
-        }
-    }
-}

@@ -9,9 +9,6 @@ use jamjam_core::rate_limit::Gcra;
 /// Maximum message burst of a connection, as seconds of traffic at its permitted message rate.
 const MESSAGE_BURST_SECONDS: u64 = 2;
 
-/// Default maximum length of a message, in bytes.
-pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 256 << 10;
-
 /// Default beginning of the names of test rooms: how the names of echo servers begin.
 pub const DEFAULT_TEST_ROOM_PREFIX: &str = "[BOT] ";
 
@@ -84,7 +81,7 @@ impl Default for SignalingLimits {
     /// address; 1,000 rooms per address and dialect; and WebRTC rooms for 100 participants, which need no token.
     fn default() -> Self {
         Self {
-            max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
+            max_message_bytes: 256 << 10,
             max_undecided: 1_024,
             max_undecided_per_address: 128,
             message_rate: Some(1_000),

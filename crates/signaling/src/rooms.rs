@@ -18,7 +18,7 @@ use super::member_log::{LoggedMember, RoomLabel, log_membership, log_message};
 pub(super) struct RoomKey(u64);
 
 /// Bits of an [`UpdateKey`] that hold the index within the room.
-const UPDATE_KEY_BITS: u32 = 13;
+pub(super) const UPDATE_KEY_BITS: u32 = 13;
 
 impl RoomKey {
     /// The room in log lines, if its name is a secret code.
@@ -201,13 +201,8 @@ impl<R, M: MemberData> RoomMap<R, M> {
         key
     }
 
-    /// Adds and logs a connection that is in no room.
-    pub(super) fn join(&mut self, room: RoomKey, conn: ConnId, member: M) {
-        self.join_at(room, conn, member, false);
-    }
-
-    /// Like [`Self::join`], but if `is_first`, before all other members.
-    pub(super) fn join_at(&mut self, room: RoomKey, conn: ConnId, data: M, is_first: bool) {
+    /// Adds and logs a connection that is in no room, behind or, if `is_first`, before all other members.
+    pub(super) fn join(&mut self, room: RoomKey, conn: ConnId, data: M, is_first: bool) {
         let Some(found) = self.rooms.get_mut(&room) else { return };
         let (index, join_order) =
             if is_first { (0, -1 - self.last_join_order) } else { (found.members.len(), 1 + self.last_join_order) };
@@ -456,69 +451,27 @@ mod tests {
     }
 
     #[test]
-    fn room_and_names_are_removed_with_the_last_member() {
+    fn closed_room_leaves_nothing_behind() {
         let mut space = RoomMap::<(), u64>::default();
         let here = IpAddr::from([192, 0, 2, 1]);
-        let room = space.create(vec!["a".to_owned(), "b".to_owned()], None, Some(here), 0, ());
-        assert_eq!(space.find("b").map(|found| found.key), Some(room));
-        space.join(room, ConnId(1), 1);
-        space.join(room, ConnId(2), 2);
-        assert_eq!(space.leave(ConnId(1), None, "").map(|(_, others)| others), Some(vec![ConnId(2)]));
-        assert_eq!((space.find("a").is_some(), space.rooms_created_by(here), space.memberships.len()), (true, 1, 1));
-        // The room is kept for a member that is about to join.
-        assert_eq!(space.leave(ConnId(2), Some(room), "").map(|(_, others)| others), Some(Vec::new()));
-        assert!(space.find("a").is_some());
-        space.join(room, ConnId(3), 3);
-        assert!(space.leave(ConnId(3), None, "").is_some() && space.leave(ConnId(3), None, "").is_none());
-        assert_eq!(
-            (space.find("a").is_some(), space.find("b").is_some(), space.rooms_created_by(here), space.len()),
-            (false, false, 0, 0)
-        );
-        assert!(space.keys_by_name.is_empty() && space.memberships.is_empty() && space.rooms_by_creator.is_empty());
-    }
-
-    #[test]
-    fn permanent_room_stays_until_closed_and_removes_its_members() {
-        let mut space = RoomMap::<&str, u64>::default();
-        let room = space.create(vec!["1234".to_owned()], None, None, 0, "data");
-        space.join(room, ConnId(1), 1);
-        assert!(space.leave(ConnId(1), None, "").is_some() && space.find("1234").is_some());
-        space.join(room, ConnId(2), 2);
-        space.join(room, ConnId(3), 3);
-        let close =
-            |space: &mut RoomMap<&'static str, u64>| space.close(room).map(|room| (room.data, room.connections()));
-        assert_eq!(close(&mut space), Some(("data", vec![ConnId(2), ConnId(3)])));
-        assert_eq!(
-            (close(&mut space), space.len(), space.memberships.len(), space.find("1234").is_some()),
-            (None, 0, 0, false)
-        );
-    }
-
-    #[test]
-    fn members_are_found_after_any_order_of_joins_and_leaves() {
-        let mut space = RoomMap::<(), u64>::default();
-        let here = IpAddr::from([192, 0, 2, 1]);
-        // The connection with the highest number joins first.
-        let room = space.create(vec!["a".to_owned()], None, Some(here), 0, ());
-        for conn in [9, 5, 7, 1] {
-            space.join(room, ConnId(conn), 10 * conn);
+        for creator in [Some(here), None] {
+            let room = space.create(vec!["a".to_owned(), "b".to_owned()], None, creator, 0, ());
+            for conn in [9, 5, 7] {
+                space.join(room, ConnId(conn), 10 * conn, false);
+            }
+            assert_eq!(space.leave(ConnId(5), None, ""), Some((50, vec![ConnId(9), ConnId(7)])));
+            assert_eq!(space.member_mut(ConnId(7)).copied(), Some(70));
+            (_, _) = (space.leave(ConnId(9), None, ""), space.leave(ConnId(7), Some(room), ""));
+            // The room is kept for a member that is about to join.
+            assert_eq!((space.find("b").map(|found| found.key), space.memberships.len()), (Some(room), 0));
+            space.join(room, ConnId(3), 3, false);
+            space.leave(ConnId(3), None, "");
+            assert_eq!(
+                (space.find("a").is_some(), space.close(room).is_some()),
+                (creator.is_none(), creator.is_none())
+            );
+            assert!(space.keys_by_name.is_empty() && space.memberships.is_empty() && space.rooms_by_creator.is_empty());
         }
-        let found =
-            |space: &RoomMap<(), u64>, conn| space.member(ConnId(conn)).map(|(member, _)| (member.conn, member.data));
-        assert_eq!(space.leave(ConnId(7), None, ""), Some((70, vec![ConnId(9), ConnId(5), ConnId(1)])));
-        space.join(room, ConnId(7), 71);
-        for (conn, data) in [(9, 90), (5, 50), (1, 10), (7, 71)] {
-            assert_eq!(found(&space, conn), Some((ConnId(conn), data)));
-            assert_eq!(space.member_mut(ConnId(conn)).copied(), Some(data));
-        }
-        assert_eq!(found(&space, 2), None);
-    }
-
-    #[test]
-    fn update_keys_of_different_rooms_differ() {
-        let topics: std::collections::HashSet<UpdateKey> =
-            (1..=3).flat_map(|room| (0..=4_096).map(move |index| RoomKey(room).update_key(index))).collect();
-        assert_eq!(topics.len(), 3 * 4_097);
     }
 
     #[test]

@@ -6,14 +6,13 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::DialectHandlers;
 use super::activity_log::{ActivityEntry, ActivityOutcome, ActivityScope};
 use super::connection_context::Connections;
 use super::counters::{DialectCounters, counters_index, counters_name};
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
-use super::hub::Hub;
+use super::hub::{DialectHandlers, Hub};
 use super::json::MessageError;
 use super::limits::SignalingLimits;
 use super::rooms::{MemberInfo, RoomEntry};
@@ -21,10 +20,10 @@ use jamjam_core::sanitize::truncate_bytes;
 use jamjam_core::time::WallClock;
 
 /// Maximum number of rooms per dialect, and of connections outside rooms.
-pub const MAX_SNAPSHOT_ROOMS: usize = 200;
+const MAX_SNAPSHOT_ROOMS: usize = 200;
 
 /// Maximum number of members per room.
-pub const MAX_SNAPSHOT_MEMBERS: usize = 100;
+const MAX_SNAPSHOT_MEMBERS: usize = 100;
 
 /// Maximum number of members of all rooms together.
 const MAX_SNAPSHOT_MEMBERS_TOTAL: usize = 2_000;
@@ -78,7 +77,7 @@ pub struct RoomSnapshot {
     pub created_at: u64,
     /// Number of members.
     pub member_count: usize,
-    /// All members if the room matches the filter, otherwise those that match; at most [`MAX_SNAPSHOT_MEMBERS`].
+    /// All members if the room matches the filter, otherwise those that match; at most `MAX_SNAPSHOT_MEMBERS`.
     pub members: Vec<ConnectionSnapshot>,
 }
 
@@ -155,7 +154,7 @@ impl Hub {
     /// The sum of the counters of all dialects.
     pub fn total_counters(&self) -> DialectCounters {
         let mut total = DialectCounters::default();
-        self.counters_by_dialect().into_iter().for_each(|(_, counters)| total += counters);
+        self.counters_by_dialect().iter().for_each(|(_, counters)| total.add(counters));
         total
     }
 

@@ -14,15 +14,14 @@ use super::close_code::CloseCode;
 use super::connection_context::ConnectionContext;
 use super::control_surface::messages::ServerMessage as ControlSurfaceMessage;
 use super::dialect::{Dialect, DialectSet};
-use super::event_sink::{ConnId, EventSink};
-use super::hub::Hub;
+use super::event_sink::ConnId;
+use super::hub::HubCall;
 use super::jamjam::ServerMessage as JamjamMessage;
 use super::json::{MessageError, integer, parse, to_json};
 use super::limits::SignalingLimits;
 use super::message_docs::{ChannelDoc, MessageDocs, message_docs};
 use super::webrtc::ServerMessage as WebRtcMessage;
 use jamjam_core::sanitize::sanitize_line;
-use jamjam_core::time::WallClock;
 
 /// Maximum length of a quoted name of the client, in bytes.
 const MAX_QUOTED_BYTES: usize = 64;
@@ -42,7 +41,7 @@ static DOCS: LazyLock<MessageDocs> = LazyLock::new(|| message_docs(&SignalingLim
 /// What is wrong with a message: the violated rule, and the sentence for the client and the log.
 type Fault = (&'static str, String);
 
-/// The rules of [`EventSink::wrong_message`]: the first four by the documentation of the message, and `invalid_message` for all its other
+/// The rules of [`EventSink::wrong_message`](super::EventSink::wrong_message): the first four by the documentation of the message, and `invalid_message` for all its other
 /// faults.
 pub const STRICT_RULES: [&str; 7] = [
     "unknown_type",
@@ -61,21 +60,19 @@ pub const REFUSED: &str = "refused";
 /// The URL or the token of a connection is wrong, or a frame violates RFC 6455 or is too long, which the connection itself reports.
 pub const REJECTED_CONNECTION: &str = "rejected_connection";
 
-impl Hub {
+impl HubCall<'_> {
     /// With `--strict`, answers a message that had no effect, unless its dialect has answered it, and reports it to the sink. Returns the
     /// error with the sentence that the client received.
     pub(super) fn answer_wrong_message(
         &mut self,
-        now: WallClock,
         (conn, dialect): (ConnId, Option<Dialect>),
         text: Option<&str>,
         error: MessageError,
-        sink: &mut dyn EventSink,
     ) -> MessageError {
-        if !self.limits.is_strict {
+        if !self.hub.limits.is_strict {
             return error;
         }
-        let (dialect, enabled) = (self.dialect_of(conn).or(dialect), self.limits.dialects);
+        let (dialect, enabled) = (self.hub.dialect_of(conn).or(dialect), self.hub.limits.dialects);
         let is_ignored = matches!(error, MessageError::Ignored(_));
         let (rule, error) = match text.and_then(|text| explain(dialect, enabled, text)) {
             Some((rule, sentence)) if is_ignored => (rule, MessageError::Ignored(sentence.into())),
@@ -84,10 +81,10 @@ impl Hub {
             None => ("invalid_message", error),
         };
         let sentence = error.to_string();
-        sink.wrong_message(conn, dialect, rule, &sentence);
+        self.sink.wrong_message(conn, dialect, rule, &sentence);
         // The WebRTC dialect has no answers of its own.
         if (is_ignored || dialect == Some(Dialect::WebRtc))
-            && let Some((mut ctx, _)) = self.context(now, conn, sink)
+            && let Some((mut ctx, _)) = self.context(conn)
         {
             ctx.send_text(&[conn], error_message(dialect, enabled, &sentence));
         }

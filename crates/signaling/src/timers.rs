@@ -25,6 +25,8 @@ pub(super) enum TimerEvent {
     ControlSurface(ControlSurfaceTimer),
 }
 
+const _: () = assert!(size_of::<TimerEvent>() <= 48);
+
 /// A timer of the broadcast dialect.
 #[derive(Clone, Copy)]
 pub(super) enum BroadcastTimer {
@@ -36,8 +38,8 @@ pub(super) enum BroadcastTimer {
 
 /// A timer of the control surface dialect.
 pub(super) enum ControlSurfaceTimer {
-    /// Closes the expired room that has this room code.
-    RoomExpiry(Box<str>),
+    /// Closes the expired room.
+    RoomExpiry(RoomKey),
     /// Sets a parameter.
     ScheduledUpdate { room: RoomKey, update: Box<ScheduledUpdate> },
 }
@@ -55,10 +57,6 @@ pub(super) struct ParameterSender {
     pub(super) conn: ConnId,
     pub(super) source: IpAddr,
 }
-
-/// Identifies a timer, so that it can be removed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct TimerKey(Time, u64);
 
 /// Timers in the order of their deadlines; timers with the same deadline in the order of insertion.
 pub(super) struct Timers<D = TimerEvent> {
@@ -79,15 +77,9 @@ impl<D> Default for Timers<D> {
 
 impl<D> Timers<D> {
     /// Adds a timer.
-    pub(super) fn insert(&mut self, at: Time, what: D) -> TimerKey {
+    pub(super) fn insert(&mut self, at: Time, what: D) {
         self.last_sequence += 1;
         self.entries.insert((at, self.last_sequence), what);
-        TimerKey(at, self.last_sequence)
-    }
-
-    /// Removes a timer, if it is still pending.
-    pub(super) fn remove(&mut self, TimerKey(at, entered): TimerKey) {
-        self.entries.remove(&(at, entered));
     }
 
     /// Removes all timers for which `awaited` returns false, each time that their number has doubled since the last removal and is at least
@@ -132,18 +124,6 @@ mod tests {
         let due: Vec<_> = std::iter::from_fn(|| timers.pop_due(now)).collect();
         assert_eq!(due, ["a", "b", "c"]);
         assert_eq!(timers.next_deadline(), Some(Time::from_millis(5)));
-        let e = timers.insert(Time::from_millis(5), "e");
-        timers.insert(Time::from_millis(5), "f");
-        timers.remove(e);
-        let due: Vec<_> = std::iter::from_fn(|| timers.pop_due(Time::from_millis(5))).collect();
-        assert_eq!(due, ["d", "f"]);
-        timers.remove(e);
-        assert_eq!(timers.next_deadline(), None);
-    }
-
-    #[test]
-    fn timer_events_are_small() {
-        assert!(size_of::<TimerEvent>() <= 48);
     }
 
     #[test]

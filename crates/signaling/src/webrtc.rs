@@ -391,7 +391,7 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: &WebRt
     let participant = Participant { id: user.clone(), name: name.clone(), joined_at: ctx.now.unix_ms() };
     let key =
         found.unwrap_or_else(|| rooms.create(vec![room_id.clone()], None, Some(ctx.source), participant.joined_at, ()));
-    rooms.join(key, ctx.conn, participant);
+    rooms.join(key, ctx.conn, participant, false);
     let Some(room) = rooms.get(key) else { return };
     let (others, participants) = (room.others(ctx.conn), participants(room));
     let joined =

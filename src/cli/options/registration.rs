@@ -213,8 +213,9 @@ impl PreparedRegistration<'_> {
             // Without a sender, the registration does not wait for an address.
             drop(sender);
         }
-        let participant = EchoParticipant::new(&self.options.room_name, delay, AddressCandidates::default())
-            .with_link_key(link_key.filter(|_| !self.options.no_link_key).map(|key| STANDARD.encode(key)));
+        let link_key = link_key.filter(|_| !self.options.no_link_key).map(|key| STANDARD.encode(key));
+        let addresses = AddressCandidates::default();
+        let participant = EchoParticipant::new(&self.options.room_name, delay, addresses, link_key);
         let text = self.url.to_string();
         // Determined again before each attempt to connect, because the URL of a signaling server in this process contains this machine's address,
         // which changes when the machine changes networks.

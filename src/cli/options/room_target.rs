@@ -88,8 +88,8 @@ impl RoomTargetArgs {
         stop: &StopToken,
     ) -> Result<(RoomSession, SocketAddr), Failure> {
         let identity = (Arc::clone(tls), self.device_key()?);
-        let client = RoomClient::new(self.room.as_deref().unwrap_or_default(), self.password()?, name)
-            .with_link_key(link_key.map(|key| STANDARD.encode(key)));
+        let link_key = link_key.map(|key| STANDARD.encode(key));
+        let client = RoomClient::new(self.room.as_deref().unwrap_or_default(), self.password()?, name, link_key);
         let session = RoomSession::join(url, identity, client, stop).map_err(|error| match error {
             RoomSessionError::Interrupted(signal) => Failure::interrupted(
                 signal,

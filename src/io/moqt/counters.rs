@@ -9,40 +9,40 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 
 use crate::io::udp::KernelDrops;
-use crate::moqt::{SessionCounters, counters};
-use crate::stats::metrics::{MetricKind, encode_metric};
+use crate::moqt::SessionCounters;
+use crate::stats::metrics::{Metric, MetricKind, encode_metric};
 
-counters! {
+jamjam_core::counters! {
 /// Connection counters of a server.
 ConnectionCounters {
     /// Connections over raw QUIC.
-    connections_quic,
+    Counter connections_quic,
     /// Connections over HTTP/3, for WebTransport.
-    connections_webtransport,
+    Counter connections_webtransport,
     /// Connections rejected because of the connection limit.
-    connections_rejected_limit,
+    Counter connections_rejected_limit,
     /// Connections rejected because of the limit per address.
-    connections_rejected_address_limit,
+    Counter connections_rejected_address_limit,
     /// Connections rejected because of the memory budget.
-    connections_rejected_memory,
+    Counter connections_rejected_memory,
     /// Idle connections closed because the connection limit was reached.
-    connections_closed_idle,
+    Counter connections_closed_idle,
     /// Connections closed because of the memory budget.
-    connections_closed_memory,
+    Counter connections_closed_memory,
     /// Connection attempts dropped because the source is not allowed.
-    connections_dropped_not_allowed,
+    Counter connections_dropped_not_allowed,
     /// Retry packets sent to validate the source address.
-    retries_sent,
+    Counter retries_sent,
     /// Connections whose handshake failed or timed out.
-    handshakes_failed,
+    Counter handshakes_failed,
     /// HTTP/3 requests rejected: invalid, wrong path, not for WebTransport, no common version, or timed out.
-    requests_rejected,
+    Counter requests_rejected,
     /// HTTP/3 streams rejected because they do not belong to a session.
-    streams_stray,
+    Counter streams_stray,
     /// HTTP/3 connections closed because of too many bytes on the CONNECT stream.
-    connections_closed_excessive_load,
+    Counter connections_closed_excessive_load,
     /// Connections closed by the idle timeout.
-    connections_timed_out,
+    Counter connections_timed_out,
 }
 }
 
@@ -68,14 +68,12 @@ pub struct CounterSnapshot {
 }
 
 impl CounterSnapshot {
-    /// Name of the gauge `connections_open`.
-    pub const CONNECTIONS_OPEN: &str = "connections_open";
-
-    /// Name, description and value of every counter, in the order of the log.
-    pub fn metrics(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
+    /// Every counter and gauge, in the order of the log.
+    pub fn metrics(&self) -> impl Iterator<Item = Metric<'static>> + use<> {
+        let open = ("connections_open", MetricKind::Gauge, "Open connections.", self.connections_open);
         let help = "Datagrams dropped by the kernel because a receive buffer was full.";
-        let kernel_drops = self.kernel_dropped.map(|count| ("kernel_dropped", help, count));
-        self.connections.metrics().chain(self.sessions.metrics()).chain(kernel_drops)
+        let kernel_drops = self.kernel_dropped.map(|count| ("kernel_dropped", MetricKind::Counter, help, count));
+        std::iter::once(open).chain(self.connections.metrics()).chain(self.sessions.metrics()).chain(kernel_drops)
     }
 }
 
@@ -118,11 +116,6 @@ struct MoqtCollector(Arc<ServerCounters>);
 
 impl Collector for MoqtCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let snapshot = self.0.snapshot();
-        let (open, help) = (CounterSnapshot::CONNECTIONS_OPEN, "Open connections.");
-        encode_metric(&mut encoder, (open, MetricKind::Gauge, help, snapshot.connections_open))?;
-        let mut counters = snapshot.metrics();
-        counters
-            .try_for_each(|(name, help, count)| encode_metric(&mut encoder, (name, MetricKind::Counter, help, count)))
+        self.0.snapshot().metrics().try_for_each(|metric| encode_metric(&mut encoder, metric))
     }
 }

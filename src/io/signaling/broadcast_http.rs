@@ -24,9 +24,11 @@ use crate::io::http::{ConnectionInfo, body};
 pub use crate::io::signaling::http_state::BroadcastHttpConfig;
 use crate::io::signaling::http_state::{Client, HttpState, RequestLimiter, SharedState};
 use crate::sanitize::sanitize;
-use crate::signaling::broadcast::{AcceptedPost, PostBody, PostError, PostFormat};
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, sign, verify};
-use crate::signaling::{BearerToken, Dialect, MAX_WEBRTC_ROOM_BYTES, decode_room_name, is_valid_room_name};
+use crate::signaling::{
+    AcceptedPost, BearerToken, Dialect, MAX_WEBRTC_ROOM_BYTES, PostBody, PostError, PostFormat, decode_room_name,
+    is_valid_room_name,
+};
 
 /// Maximum size of a request body, in bytes. Larger content is sent over WebSocket.
 pub const MAX_POST_BYTES: usize = 256 << 10;
@@ -54,7 +56,7 @@ async fn log_rejection(State(state): SharedState, Extension(client): Client, req
     if let Some(LogReason(reason)) = response.extensions().get() {
         let limits = [StatusCode::TOO_MANY_REQUESTS, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::SERVICE_UNAVAILABLE];
         let is_limited = limits.contains(&response.status());
-        state.hub.with_hub(|_, hub, _| hub.count_rejected_request(is_limited));
+        state.hub.with_hub(|call| call.hub.count_rejected_request(is_limited));
         if state.rejection_log_throttle.allow() {
             let (path, status) = (sanitize(uri.path()), response.status().as_u16());
             warn!(target: "http", path, source = %client.source, status, reason, "request rejected");
@@ -182,9 +184,9 @@ async fn accept_post(
     let (source, post) = (client.source.ip(), (format, PostBody::parse(request.body())));
     // Without this, the connection handles many pipelined posts before other tasks get their turn.
     tokio::task::yield_now().await;
-    let (posted, now_ms) = state.hub.with_hub_for(client.permit.memory(), |now, hub, out| {
-        (hub.post_to_room(now, source, &room, post, out), now.unix_ms())
-    });
+    let (posted, now_ms) = state
+        .hub
+        .with_hub_for(client.permit.memory(), |call| (call.post_to_room(source, &room, post), call.now.unix_ms()));
     let AcceptedPost { recipients, delay, message } = posted.map_err(|error| rejection(&error))?;
     let delay_ms = delay.as_millis() as u64;
     let has_delay = format == PostFormat::Typed || delay > Duration::ZERO;
@@ -236,11 +238,11 @@ pub(super) async fn room_route(State(state): SharedState, request: Request) -> R
     let (name, rest) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default().to_owned());
     let Some(room) = decode_room_name(name) else { return Ok(body::not_found()) };
     // Checked before the body is read.
-    if !state.hub.with_hub(|now, hub, _| hub.has_route(now, &room, &rest)) {
+    if !state.hub.with_hub(|call| call.hub.has_route(call.now, &room, &rest)) {
         return Ok(body::not_found());
     }
     let request = read_body(request, MAX_POST_BYTES).await?;
-    let response = state.hub.with_hub(|now, hub, _| hub.handle_room_route(now, &room, &rest, &request));
+    let response = state.hub.with_hub(|call| call.hub.handle_room_route(call.now, &room, &rest, &request));
     Ok(response.map_or_else(body::not_found, |response| response.map(Body::from)))
 }
 

@@ -200,28 +200,26 @@ impl WsServer {
 async fn run_commands(mut commands: mpsc::Receiver<ServerCommand>, hub: Arc<SharedHub>) {
     let log_throttle = SharedLogThrottle::default();
     while let Some(command) = commands.recv().await {
-        let executed = hub.with_hub(|now, inner, out| {
+        let executed = hub.with_hub(|call| {
             Some(match command {
                 ServerCommand::BroadcastParam { name, value } => {
-                    ("set parameter", inner.broadcast_param(now, None, &name, value, out).map(drop))
+                    ("set parameter", call.broadcast_param(None, &name, value).map(drop))
                 }
                 ServerCommand::BroadcastVisualization { data } => {
-                    ("show visualization", inner.broadcast_visualization(now, None, &data, out).map(drop))
+                    ("show visualization", call.broadcast_visualization(None, &data).map(drop))
                 }
                 ServerCommand::CreateRoom { response } => {
-                    let created = inner.create_room(now, CreateRoomOptions::default());
+                    let created = call.hub.create_room(call.now, CreateRoomOptions::default());
                     let deliver = |created: CreatedRoom| {
                         // The room code can no longer be delivered.
                         if let Err(code) = response.send(created.code) {
-                            let _ = inner.close_room(now, &code, out);
+                            let _ = call.close_room(&code);
                         }
                     };
                     ("create room", created.map(deliver))
                 }
-                ServerCommand::ClearParameters { code } => {
-                    ("clear parameters", inner.clear_parameters(now, &code, out).map(drop))
-                }
-                ServerCommand::CloseRoom { code } => ("close room", inner.close_room(now, &code, out).map(drop)),
+                ServerCommand::ClearParameters { code } => ("clear parameters", call.clear_parameters(&code).map(drop)),
+                ServerCommand::CloseRoom { code } => ("close room", call.close_room(&code).map(drop)),
                 ServerCommand::Shutdown => return None,
             })
         });

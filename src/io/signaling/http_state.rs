@@ -109,7 +109,7 @@ impl HttpState {
         if config.tls.is_some() {
             config.connection_limits.bytes_per_connection = TLS_CONNECTION_BYTES;
         }
-        let limits = hub.with_hub(|_, hub, _| hub.limits().clone());
+        let limits = hub.with_hub(|call| call.hub.limits().clone());
         let budget = &config.connection_limits.memory_budget;
         Self {
             hub: Arc::clone(hub),

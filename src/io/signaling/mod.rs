@@ -56,13 +56,13 @@ pub struct ServerThread {
 impl ServerThread {
     /// The counters of all dialects together.
     pub fn counters(&self) -> DialectCounters {
-        self.hub.with_hub(|_, hub, _| hub.total_counters())
+        self.hub.with_hub(|call| call.hub.total_counters())
     }
 
     /// Returns the number of open connections.
     pub fn open_connections(&self) -> impl Fn() -> u64 + Send + use<> {
         let hub = Arc::clone(&self.hub);
-        move || hub.with_hub(|_, hub, _| hub.total_counters().connections)
+        move || hub.with_hub(|call| call.hub.total_counters().connections)
     }
 
     /// Waits until the server has stopped.

@@ -22,8 +22,8 @@ use crate::io::websocket::frame::{self, FrameError};
 use crate::io::websocket::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueFull, QueuedFrame, SendQueue};
 use crate::memory_budget::{MemoryAccount, MemoryPermit};
 use crate::signaling::{
-    CloseCode, ConnId, ControlSurfaceEvent, Dialect, DialectCounters, EventProducer, EventSink, Hub, NewConnection,
-    REJECTED_CONNECTION, Snapshot, SnapshotQuery, UpdateKey, WorkLimiter, WorkSource,
+    CloseCode, ConnId, ControlSurfaceEvent, Dialect, DialectCounters, EventProducer, EventSink, Hub, HubCall,
+    NewConnection, REJECTED_CONNECTION, Snapshot, SnapshotQuery, UpdateKey, WorkLimiter, WorkSource,
 };
 use crate::time::{Time, WallClock, saturating_nanos};
 
@@ -89,7 +89,7 @@ impl SharedHub {
             } else {
                 state.queues.queues.insert(conn, Arc::clone(&queue));
                 state.queues.report(|check| check.on_connect(conn, &connection));
-                state.call_for(conn, &memory, |hub, queues| hub.on_connect(now, conn, connection, queues));
+                state.call_for(now, conn, &memory, |call| call.on_connect(conn, connection));
             }
             let max_message_bytes = state.hub.max_message_bytes(conn);
             ServedConnection { hub, conn, queue, memory, work_source, max_message_bytes }
@@ -108,7 +108,7 @@ impl SharedHub {
             };
             tokio::select! {
                 () = wait => {
-                    self.with_hub(|now, hub, sink| hub.on_deadline(now, sink));
+                    self.with_hub(HubCall::on_deadline);
                     tokio::time::sleep(BATCH_PAUSE).await;
                 }
                 () = self.deadline_changed.notified() => {}
@@ -129,19 +129,19 @@ impl SharedHub {
     }
 
     /// Calls the hub for work that does not belong to a connection.
-    pub(in crate::io) fn with_hub<T>(&self, action: impl FnOnce(WallClock, &mut Hub, &mut dyn EventSink) -> T) -> T {
-        self.locked(|now, state| action(now, &mut state.hub, &mut state.queues))
+    pub(in crate::io) fn with_hub<T>(&self, action: impl FnOnce(&mut HubCall<'_>) -> T) -> T {
+        self.locked(|now, state| action(&mut state.hub.at(now, &mut state.queues)))
     }
 
     /// Calls the hub for a request, whose messages are held in `account`.
     pub(in crate::io) fn with_hub_for<T>(
         &self,
         account: &Arc<MemoryAccount>,
-        action: impl FnOnce(WallClock, &mut Hub, &mut dyn EventSink) -> T,
+        action: impl FnOnce(&mut HubCall<'_>) -> T,
     ) -> T {
         self.locked(|now, state| {
             state.queues.account = Some(Arc::clone(account));
-            action(now, &mut state.hub, &mut state.queues)
+            action(&mut state.hub.at(now, &mut state.queues))
         })
     }
 
@@ -211,7 +211,7 @@ impl SharedHub {
                 }
                 counts.messages_dropped_slow_reader += dropped_messages as u64;
             });
-            hub.on_server_close(now, conn, CloseCode::TRY_AGAIN_LATER.get(), &reason.to_string(), queues);
+            hub.at(now, queues).on_server_close(conn, CloseCode::TRY_AGAIN_LATER, &reason.to_string());
             evicted += 1;
         }
         let next = hub.next_deadline();
@@ -262,7 +262,7 @@ impl ServedConnection {
             if state.queues.queues.contains_key(conn) {
                 let requests_room_list = parsed.requests_room_list();
                 state.queues.report(|check| check.on_message(clock::monotonic_now(), *conn, requests_room_list));
-                state.call_for(*conn, memory, |hub, queues| hub.on_parsed_text(now, *conn, parsed, queues));
+                state.call_for(now, *conn, memory, |call| call.on_parsed_text(*conn, parsed));
             }
             state.work.end(now.monotonic, work, parse_time + started.elapsed());
         });
@@ -273,7 +273,7 @@ impl ServedConnection {
     pub(in crate::io) fn on_binary(&self) {
         self.if_open(|now, state| {
             state.queues.report(|check| check.on_message(clock::monotonic_now(), self.conn, false));
-            state.hub.on_binary(now, self.conn, &mut state.queues);
+            state.hub.at(now, &mut state.queues).on_binary(self.conn);
         });
     }
 
@@ -286,7 +286,7 @@ impl ServedConnection {
     pub(in crate::io) fn on_close(&self, code: CloseCode, reason: &str) {
         self.if_open(|now, state| {
             state.queues.queues.remove(&self.conn);
-            state.hub.on_close(now, self.conn, code.get(), reason, &mut state.queues);
+            state.hub.at(now, &mut state.queues).on_close(self.conn, code, reason);
         });
     }
 
@@ -306,7 +306,7 @@ impl ServedConnection {
             if !matches!(error, FrameError::RateLimit | FrameError::Memory) {
                 state.queues.wrong_message(self.conn, None, REJECTED_CONNECTION, &reason);
             }
-            state.hub.close_connection(now, self.conn, code, &reason, &mut state.queues);
+            state.hub.at(now, &mut state.queues).close_connection(self.conn, code, &reason);
         });
         if closed.is_some() {
             warn!(target: "signaling", conn = self.conn.0, code = code.get(), reason, "protocol error or limit exceeded; closing the connection");
@@ -328,16 +328,22 @@ impl Drop for ServedConnection {
     fn drop(&mut self) {
         self.if_open(|now, state| {
             state.queues.queues.remove(&self.conn);
-            state.hub.on_disconnect(now, self.conn, &mut state.queues);
+            state.hub.at(now, &mut state.queues).on_disconnect(self.conn);
         });
     }
 }
 
 impl LockedHub {
     /// Calls the hub for a client, whose messages are held in `memory`. If these exceed the memory budget, the client is then closed.
-    fn call_for(&mut self, conn: ConnId, memory: &Arc<MemoryAccount>, call: impl FnOnce(&mut Hub, &mut dyn EventSink)) {
+    fn call_for(
+        &mut self,
+        now: WallClock,
+        conn: ConnId,
+        memory: &Arc<MemoryAccount>,
+        action: impl FnOnce(&mut HubCall<'_>),
+    ) {
         self.queues.account = Some(Arc::clone(memory));
-        call(&mut self.hub, &mut self.queues);
+        action(&mut self.hub.at(now, &mut self.queues));
         self.queues.report(|check| check.on_membership(conn, self.hub.membership(conn)));
         if memory.is_over() {
             self.queues.evict(conn, EvictionReason::Memory, 0);
@@ -433,9 +439,9 @@ impl EventSink for OutboundQueues {
         self.report(|check| check.on_wrong_message(conn, rule, sentence));
     }
 
-    fn close(&mut self, conn: ConnId, code: u16, reason: &str) {
+    fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
         if let Some(queue) = self.queues.remove(&conn) {
-            queue.close(pending_close(CloseCode(code), reason));
+            queue.close(pending_close(code, reason));
         }
     }
 

@@ -26,13 +26,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jamjam_dev::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit};
-use jamjam_dev::signaling::broadcast::{
-    BroadcastSettings, DeclaredRoom, Envelope, PostBody, PostFormat, RadioRoom, RelayRoom, RoomHandlers,
-};
+use jamjam_dev::signaling::broadcast::{BroadcastSettings, DeclaredRoom, Envelope, RadioRoom, RelayRoom, RoomHandlers};
 use jamjam_dev::signaling::token::Secret;
 use jamjam_dev::signaling::{
-    ConnId, ControlSurfaceLimits, CreateRoomOptions, Dialect, DialectSet, EventSink, Heartbeat, Hub, NewConnection,
-    Route, SignalingLimits, SnapshotQuery, UpdateKey, route,
+    CloseCode, ConnId, ControlSurfaceLimits, CreateRoomOptions, Dialect, DialectSet, EventSink, Heartbeat, Hub,
+    HubCall, NewConnection, PostBody, PostFormat, Route, SignalingLimits, SnapshotQuery, UpdateKey, route,
 };
 use jamjam_dev::time::{Time, WallClock};
 use serde_json::Value;
@@ -121,9 +119,9 @@ impl EventSink for Sink {
         self.account.get_or_insert_with(|| account(u64::MAX)).take(bytes).ok()
     }
 
-    fn close(&mut self, conn: ConnId, code: u16, reason: &str) {
+    fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
         assert!(self.open.remove(&conn), "{conn:?} is closed twice");
-        assert!(matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999), "{code}");
+        assert!(matches!(code.get(), 1000..=1003 | 1007..=1014 | 3000..=4999), "{code}");
         assert!(reason.len() <= 123, "{reason}");
     }
 
@@ -219,6 +217,10 @@ impl Run {
         }
     }
 
+    fn call(&mut self) -> HubCall<'_> {
+        self.hub.at(self.now.into(), &mut self.sink)
+    }
+
     fn act(&mut self, line: &str) {
         self.now += Duration::from_millis(1);
         self.sink.sent_bytes.clear();
@@ -244,17 +246,18 @@ impl Run {
         match operation {
             '>' => {
                 let text = self.with_ids(rest);
-                self.hub.on_text(self.now.into(), conn, &text, &mut self.sink);
+                let parsed = self.hub.message_parser(conn).parse(&text);
+                self.call().on_parsed_text(conn, parsed);
             }
-            '!' => self.hub.on_binary(self.now.into(), conn, &mut self.sink),
+            '!' => self.call().on_binary(conn),
             '.' => self.hub.on_activity(self.now.into(), conn),
             '-' | '/' => {
                 self.sink.open.remove(&conn);
                 self.clients.remove(&name);
                 if operation == '-' {
-                    self.hub.on_disconnect(self.now.into(), conn, &mut self.sink);
+                    self.call().on_disconnect(conn);
                 } else {
-                    self.hub.on_close(self.now.into(), conn, 1000, rest, &mut self.sink);
+                    self.call().on_close(conn, CloseCode::NORMAL_CLOSURE, rest);
                 }
             }
             _ => return,
@@ -272,7 +275,7 @@ impl Run {
         }
         if let Some(conn) = self.clients.remove(&name) {
             self.sink.open.remove(&conn);
-            self.hub.on_disconnect(self.now.into(), conn, &mut self.sink);
+            self.call().on_disconnect(conn);
             self.check_receivers(Some(conn), |_| true);
             self.sink.groups.clear();
         }
@@ -285,12 +288,7 @@ impl Run {
         };
         self.clients.insert(name, conn);
         self.sink.open.insert(conn);
-        self.hub.on_connect(
-            self.now.into(),
-            conn,
-            NewConnection { source, route, is_forwarded: false },
-            &mut self.sink,
-        );
+        self.call().on_connect(conn, NewConnection { source, route, is_forwarded: false });
         self.check_receivers(Some(conn), |_| true);
     }
 
@@ -314,9 +312,7 @@ impl Run {
     fn post(&mut self, rest: &str) {
         let (room, body) = rest.split_once(' ').unwrap_or((rest, ""));
         let format = if self.last_conn.is_multiple_of(2) { PostFormat::Object } else { PostFormat::Typed };
-        let now = WallClock::from(self.now);
-        let posted =
-            self.hub.post_to_room(now, SYSTEM, room, (format, PostBody::parse(body.as_bytes())), &mut self.sink);
+        let posted = self.call().post_to_room(SYSTEM, room, (format, PostBody::parse(body.as_bytes())));
         if let Ok(posted) = posted {
             serde_json::from_str::<Value>(&posted.message).expect("the relayed message is JSON");
         }
@@ -327,8 +323,7 @@ impl Run {
         let words: Vec<&str> = rest.split(' ').collect();
         let number = |index: usize| words.get(index).and_then(|word| word.parse::<f32>().ok());
         let code = words[0];
-        let Self { hub, sink, now, .. } = self;
-        let now = WallClock::from(*now);
+        let mut call = self.call();
         match command {
             'C' => {
                 let options = CreateRoomOptions {
@@ -336,32 +331,32 @@ impl Run {
                     max_members: words.get(1).and_then(|word| word.parse().ok()),
                     lifetime: words.get(2).and_then(|word| word.parse().ok()).map(Duration::from_secs),
                 };
-                if let Ok(room) = hub.create_room(now, options) {
+                if let Ok(room) = call.hub.create_room(call.now, options) {
                     assert!((4..=6).contains(&room.code.len()) && room.code.bytes().all(|byte| byte.is_ascii_digit()));
                 }
             }
-            'X' => _ = hub.close_room(now, code, sink),
-            'P' => _ = hub.broadcast_param(now, words.get(2).copied(), code, number(1).unwrap_or_default(), sink),
+            'X' => _ = call.close_room(code),
+            'P' => _ = call.broadcast_param(words.get(2).copied(), code, number(1).unwrap_or_default()),
             'R' => {
                 let range = (number(1).unwrap_or_default(), number(2).unwrap_or_default());
-                let _ = hub.declare_range(now, code, range, number(3), sink);
+                let _ = call.declare_range(code, range, number(3));
             }
             'V' => {
                 let values: Vec<f32> = words.iter().filter_map(|word| word.parse().ok()).collect();
-                let _ = hub.broadcast_visualization(now, None, &values, sink);
+                let _ = call.broadcast_visualization(None, &values);
             }
-            'K' => _ = hub.clear_parameters(now, code, sink),
+            'K' => _ = call.clear_parameters(code),
             _ => return,
         }
-        let rooms = hub.control_surface_rooms();
-        assert!(rooms.len() <= hub.limits().control_surface.max_rooms);
+        let rooms = self.hub.control_surface_rooms();
+        assert!(rooms.len() <= self.hub.limits().control_surface.max_rooms);
         self.check_receivers(None, |(dialect, _)| *dialect == Dialect::ControlSurface.name());
     }
 
     /// Calls the hub until no timer is due. A call handles only a part of a burst.
     fn run_due_timers(&mut self) {
         for _ in 0..MAX_CALLS_PER_DEADLINE {
-            self.hub.on_deadline(self.now.into(), &mut self.sink);
+            self.call().on_deadline();
             if self.hub.next_deadline().is_none_or(|next| next > self.now) {
                 return;
             }
@@ -444,7 +439,7 @@ impl Run {
     fn leave(mut self) {
         for (_, conn) in std::mem::take(&mut self.clients) {
             self.sink.open.remove(&conn);
-            self.hub.on_disconnect(self.now.into(), conn, &mut self.sink);
+            self.call().on_disconnect(conn);
         }
         assert!(self.sink.open.is_empty());
         // The places of the owners of test rooms are kept for 5 s.

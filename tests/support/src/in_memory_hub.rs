@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
-use jamjam_core::time::{Time, WallClock};
+use jamjam_core::time::Time;
 use jamjam_signaling::broadcast::BroadcastSettings;
 use jamjam_signaling::token::Secret;
-use jamjam_signaling::{ConnId, CreateRoomOptions, DialectSet, EventSink, Hub, NewConnection, SignalingLimits, route};
+use jamjam_signaling::{
+    CloseCode, ConnId, CreateRoomOptions, DialectSet, EventSink, Hub, NewConnection, SignalingLimits, route,
+};
 
 use crate::transcript::TranscriptServer;
 
@@ -44,8 +46,8 @@ impl EventSink for Queues {
         }
     }
 
-    fn close(&mut self, conn: ConnId, code: u16, reason: &str) {
-        self.ended.insert(conn, Some((code, reason.to_owned())));
+    fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
+        self.ended.insert(conn, Some((code.get(), reason.to_owned())));
     }
 
     fn ping(&mut self, conn: ConnId) {
@@ -91,19 +93,20 @@ impl TranscriptServer for InMemoryHub {
         let (path, query) = to.split_once('?').unwrap_or((to, ""));
         let route = route(path, query, DialectSet::default()).map_err(str::to_owned)?;
         let connection = NewConnection { source: IpAddr::V4(Ipv4Addr::LOCALHOST), route, is_forwarded: false };
-        self.hub.on_connect(now.into(), conn, connection, &mut self.queues);
+        self.hub.at(now.into(), &mut self.queues).on_connect(conn, connection);
         Ok(())
     }
 
     fn send_text(&mut self, name: &str, text: &str) -> Result<(), String> {
         let (now, conn) = self.act(name);
-        self.hub.on_text(now.into(), conn, text, &mut self.queues);
+        let parsed = self.hub.message_parser(conn).parse(text);
+        self.hub.at(now.into(), &mut self.queues).on_parsed_text(conn, parsed);
         Ok(())
     }
 
     fn send_binary(&mut self, name: &str) -> Result<(), String> {
         let (now, conn) = self.act(name);
-        self.hub.on_binary(now.into(), conn, &mut self.queues);
+        self.hub.at(now.into(), &mut self.queues).on_binary(conn);
         Ok(())
     }
 
@@ -111,7 +114,7 @@ impl TranscriptServer for InMemoryHub {
         let (now, conn) = self.act(name);
         self.queues.waiting.remove(&conn);
         self.conns.remove(name);
-        self.hub.on_disconnect(now.into(), conn, &mut self.queues);
+        self.hub.at(now.into(), &mut self.queues).on_disconnect(conn);
         Ok(())
     }
 
@@ -150,7 +153,7 @@ impl TranscriptServer for InMemoryHub {
         // Handles every deadline up to `until`, with the clock set to that deadline.
         while let Some(next) = self.hub.next_deadline().filter(|next| *next <= until) {
             self.now = self.now.max(next);
-            self.hub.on_deadline(self.now.into(), &mut self.queues);
+            self.hub.at(self.now.into(), &mut self.queues).on_deadline();
         }
         self.now = until;
         true
@@ -165,8 +168,7 @@ impl TranscriptServer for InMemoryHub {
             [command @ .., "in", code] => (command, Some(*code)),
             command => (command, None),
         };
-        let Self { hub, now, queues, .. } = self;
-        let now = WallClock::from(*now);
+        let mut call = self.hub.at(self.now.into(), &mut self.queues);
         match *command {
             ["creates", "room", code, ref rest @ ..] => {
                 let (max_members, lifetime) = match *rest {
@@ -175,19 +177,18 @@ impl TranscriptServer for InMemoryHub {
                     ["for", members, "expiring", life] => (members.parse().ok(), seconds(life)),
                     _ => return Err(format!("invalid room: {command:?}")),
                 };
-                hub.create_room(now, CreateRoomOptions { code: Some(code.to_owned()), max_members, lifetime }).map(drop)
+                let options = CreateRoomOptions { code: Some(code.to_owned()), max_members, lifetime };
+                call.hub.create_room(call.now, options).map(drop)
             }
-            ["closes", "room", code] => hub.close_room(now, code, queues).map(drop),
-            ["sets", name, value] => hub.broadcast_param(now, room, name, number(value)?, queues).map(drop),
-            ["declares", name, min, max] => {
-                hub.declare_range(now, name, (number(min)?, number(max)?), None, queues).map(drop)
-            }
+            ["closes", "room", code] => call.close_room(code).map(drop),
+            ["sets", name, value] => call.broadcast_param(room, name, number(value)?).map(drop),
+            ["declares", name, min, max] => call.declare_range(name, (number(min)?, number(max)?), None).map(drop),
             ["declares", name, min, max, "at", value] => {
-                hub.declare_range(now, name, (number(min)?, number(max)?), Some(number(value)?), queues).map(drop)
+                call.declare_range(name, (number(min)?, number(max)?), Some(number(value)?)).map(drop)
             }
             ["shows", ref values @ ..] => {
                 let data: Vec<f32> = values.iter().map(|value| number(value)).collect::<Result<_, _>>()?;
-                hub.broadcast_visualization(now, room, &data, queues).map(drop)
+                call.broadcast_visualization(room, &data).map(drop)
             }
             _ => return Err(format!("unknown program action: {command:?}")),
         }

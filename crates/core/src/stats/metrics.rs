@@ -31,6 +31,31 @@ impl Counter {
 /// Name, kind, help text and value of a metric without labels.
 pub type Metric<'a> = (&'a str, MetricKind, &'a str, u64);
 
+/// Defines a struct of `u64` counters and gauges with their kinds and help texts.
+#[macro_export]
+macro_rules! counters {
+    ($(#[doc = $what:literal])+ $counts:ident { $($(#[doc = $doc:literal])+ $kind:ident $name:ident,)+ }) => {
+        $(#[doc = $what])+
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $counts {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        impl $counts {
+            /// Every counter and gauge, in the order of their definition.
+            pub fn metrics(&self) -> impl Iterator<Item = $crate::stats::metrics::Metric<'static>> + use<> {
+                use $crate::stats::MetricKind;
+                [$((stringify!($name), MetricKind::$kind, concat!($($doc),+).trim_ascii(), self.$name),)+].into_iter()
+            }
+
+            /// Adds all values of `more`.
+            pub fn add(&mut self, more: &Self) {
+                $(self.$name += more.$name;)+
+            }
+        }
+    };
+}
+
 /// Writes a metric without labels.
 pub fn encode_metric(encoder: &mut DescriptorEncoder<'_>, (name, kind, help, value): Metric<'_>) -> fmt::Result {
     encode_value(encoder.encode_descriptor(name, help, None, kind)?, kind, value)

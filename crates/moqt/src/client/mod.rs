@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use payload::{FramePayload, TEXT_QUEUE_CAPACITY};
-pub use sent_frames::{FRAME_WINDOW, GROUP_WINDOW, MoqtClientEvent, MoqtRunOutcome};
+pub use sent_frames::{MoqtClientEvent, MoqtRunOutcome};
 
 use super::error_code;
 use super::message::SubscribeUpdate;

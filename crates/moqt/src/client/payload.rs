@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::GROUP_WINDOW;
+use super::sent_frames::GROUP_WINDOW;
 use jamjam_core::impairment::splitmix64;
 use jamjam_core::time::Time;
 

@@ -10,10 +10,10 @@ use crate::MoqtVersion;
 use jamjam_core::time::{Pause, Time};
 
 /// Maximum number of groups whose frames are awaited. Groups with many frames have a smaller window: see [`FRAME_WINDOW`].
-pub const GROUP_WINDOW: usize = 16_384;
+pub(super) const GROUP_WINDOW: usize = 16_384;
 
 /// Maximum number of awaited frames. All frames of the newest group are awaited, even if there are more.
-pub const FRAME_WINDOW: usize = 262_144;
+const FRAME_WINDOW: usize = 262_144;
 
 /// Outcome of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]

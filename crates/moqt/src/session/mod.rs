@@ -12,9 +12,9 @@ mod subscriptions;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::SessionLimits;
 use super::codec::Decoded;
 use super::error_code;
+use super::limits::SessionLimits;
 use super::message::{MessageBody, PATH_PARAMETER, SESSION_STREAM, SessionClient, SessionServer};
 use super::version::{MoqtVersion, alpns};
 use jamjam_core::time::{Time, display_seconds};

@@ -36,12 +36,12 @@ impl RoomHandlers {
     }
 
     /// The handler of a room.
-    pub(super) fn get(&self, room: &str) -> &dyn RoomHandler {
+    pub(crate) fn get(&self, room: &str) -> &dyn RoomHandler {
         self.named.get(room).unwrap_or(&self.default).as_ref()
     }
 
     /// The handler of a room, to call its hooks.
-    pub(super) fn get_mut(&mut self, room: &str) -> &mut dyn RoomHandler {
+    pub(crate) fn get_mut(&mut self, room: &str) -> &mut dyn RoomHandler {
         match self.named.get_mut(room) {
             Some(handler) => handler.as_mut(),
             None => self.default.as_mut(),

@@ -54,7 +54,7 @@ impl BroadcastDialect {
         let room = self.room_view(&name, ctx.now);
         let handler = self.handlers.get_mut(&name);
         if let Err(error) = handler.validate_message(&room, &client, &payload) {
-            ctx.count_rejection();
+            ctx.counters.requests_rejected += 1;
             ctx.reply(&ServerMessage::Error { error: &error });
             // The error text of the room handler may quote the client's message. Therefore, this text is not logged.
             return Err(MessageError::Rejected("rejected by the room handler"));
@@ -68,64 +68,103 @@ impl BroadcastDialect {
         let relay =
             handler.on_message(&room, &client, payload).ok_or(MessageError::ignored("dropped by the room handler"))?;
         let origin = MessageOrigin { room: name, sender: Some(client), received_at: ctx.now, bytes };
-        if let Err(DelayQueueFull) = relay_or_delay(ctx, self, origin, &relay) {
+        if let Err(DelayQueueFull) = self.relay_or_delay(ctx, origin, &relay) {
             ctx.counters.requests_limited += 1;
             return reject(ctx, "Too many delayed messages are waiting");
         }
         Ok(())
     }
+
+    /// Relays a message now or after the delay that the room handler determines, which is returned. A post over HTTP waits for the queues of
+    /// the room like a message whose delay is over. Messages of members do not: a member that does not read would delay all others.
+    pub(crate) fn relay_or_delay(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        origin: MessageOrigin,
+        relay: &RelayPayload,
+    ) -> Result<Duration, DelayQueueFull> {
+        let settings = &ctx.limits.broadcast;
+        let MessageOrigin { room: name, sender, bytes, .. } = &origin;
+        let context =
+            RelayContext { room: self.room_view(name, ctx.now), sender: sender.as_deref(), payload: relay.value() };
+        let delay = self.handlers.get_mut(name).broadcast_delay(&context).min(MAX_BROADCAST_DELAY);
+        let now = ctx.now.monotonic;
+        if delay.is_zero()
+            && (sender.is_some()
+                || (!self.delay_queue.has_due(name) && ctx.sink.has_room(now, &self.connections(name))))
+        {
+            self.relay_now(ctx, &origin, relay);
+            return Ok(delay);
+        }
+        let variant = match relay {
+            RelayPayload::Message(_) => RelayPayload::Message,
+            RelayPayload::Content(_) => RelayPayload::Content,
+        };
+        // The capacity of the text may be up to twice its length.
+        let mut payload = to_json(relay.value());
+        payload.shrink_to_fit();
+        // The sender's data is kept until the message is relayed, even if the sender leaves.
+        let held_bytes = payload.len() + name.len() + sender.as_deref().map_or(0, retained_bytes);
+        let memory = ctx.sink.take_memory(held_bytes as u64).ok_or(DelayQueueFull)?;
+        let (source, room, bytes) = (ctx.source, name.clone(), *bytes);
+        let message = DelayedMessage { origin, source, variant, payload, held_bytes, is_due: false, _memory: memory };
+        let id = self.delay_queue.push(message, settings.max_delayed_messages, settings.max_delayed_bytes)?;
+        ctx.timers.insert(now + delay, TimerEvent::Broadcast(BroadcastTimer::DelayedMessage(id)));
+        debug!(target: "signaling", room = %RoomLabel::Name(&room), delay_ms = delay.as_millis() as u64, bytes, "message delayed");
+        if delay.is_zero() {
+            // Later posts must not overtake this one before its timer fires.
+            self.delay_queue.on_due(id);
+        }
+        Ok(delay)
+    }
+
+    /// Relays a message whose delay is over, as soon as the queues of the room have room for it. Later messages of the room wait behind it.
+    pub(super) fn relay_delayed(&mut self, ctx: &mut ConnectionContext<'_>, id: u64) {
+        let Some(room) = self.delay_queue.on_due(id).map(str::to_owned) else { return };
+        let now = ctx.now.monotonic;
+        let mut schedule = |at, id| ctx.timers.insert(at, TimerEvent::Broadcast(BroadcastTimer::DelayedMessage(id)));
+        if !ctx.sink.has_room(now, &self.connections(&room)) {
+            schedule(now + FULL_QUEUE_RETRY, id);
+            return;
+        }
+        let Some((message, next)) = self.delay_queue.take(id) else { return };
+        if let Some(next) = next {
+            schedule(now, next);
+        }
+        let DelayedMessage { origin, variant, payload, .. } = message;
+        // Parsing always succeeds, because this server wrote the text.
+        let Ok(payload) = json::from_str_unlimited_depth(&payload) else { return };
+        self.relay_now(ctx, &origin, &variant(payload));
+    }
+
+    fn relay_now(&mut self, ctx: &mut ConnectionContext<'_>, origin: &MessageOrigin, relay: &RelayPayload) {
+        let MessageOrigin { room: name, sender, received_at, bytes } = origin;
+        let sender = sender.as_deref();
+        let room = self.room_view(name, ctx.now);
+        // Called even if there are no control channels, because the room handler may store the message.
+        let context = RelayContext { room, sender, payload: relay.value() };
+        let control = self.handlers.get_mut(name).control_payload(&context);
+        let mut members = self.members(name, false);
+        members.retain(|conn| Some(*conn) != sender.map(|client| client.conn));
+        let message_type = relay.value().get("type").and_then(Value::as_str).unwrap_or("none");
+        let logged_sender = sender.map(|client| (client.conn, client.id()));
+        log_message(message_type, (Dialect::Broadcast, RoomLabel::Name(name)), logged_sender, members.len(), *bytes);
+        if !members.is_empty() {
+            let source = sender.map_or(MessageSender::Http, |client| MessageSender::Member(client.id()));
+            let room = RoomView { now: *received_at, ..room };
+            ctx.send_text(&members, wrap(ctx.limits.broadcast.envelope, &room, source, relay));
+        }
+        if let Some(control) = control {
+            ctx.send(&self.members(name, true), &control);
+        }
+    }
 }
 
 /// Counts a rejected message and sends the error to its sender.
 fn reject(ctx: &mut ConnectionContext<'_>, error: &'static str) -> Result<(), MessageError> {
-    ctx.count_rejection();
+    ctx.counters.requests_rejected += 1;
     ctx.reply(&ServerMessage::Error { error });
     Err(MessageError::Rejected(error))
-}
-
-/// Relays a message now or after the delay that the room handler determines, which is returned. A post over HTTP waits for the queues of
-/// the room like a message whose delay is over. Messages of members do not: a member that does not read would delay all others.
-pub(super) fn relay_or_delay(
-    ctx: &mut ConnectionContext<'_>,
-    dialect: &mut BroadcastDialect,
-    origin: MessageOrigin,
-    relay: &RelayPayload,
-) -> Result<Duration, DelayQueueFull> {
-    let settings = &ctx.limits.broadcast;
-    let MessageOrigin { room: name, sender, bytes, .. } = &origin;
-    let context =
-        RelayContext { room: dialect.room_view(name, ctx.now), sender: sender.as_deref(), payload: relay.value() };
-    let delay = dialect.handlers.get_mut(name).broadcast_delay(&context).min(MAX_BROADCAST_DELAY);
-    let now = ctx.now.monotonic;
-    if delay.is_zero()
-        && (sender.is_some()
-            || (!dialect.delay_queue.has_due(name) && ctx.sink.has_room(now, &dialect.connections(name))))
-    {
-        relay_now(ctx, dialect, &origin, relay);
-        return Ok(delay);
-    }
-    let variant = match relay {
-        RelayPayload::Message(_) => RelayPayload::Message,
-        RelayPayload::Content(_) => RelayPayload::Content,
-    };
-    // The capacity of the text may be up to twice its length.
-    let mut payload = to_json(relay.value());
-    payload.shrink_to_fit();
-    // The sender's data is kept until the message is relayed, even if the sender leaves.
-    let held_bytes = payload.len() + name.len() + sender.as_deref().map_or(0, retained_bytes);
-    let memory = ctx.sink.take_memory(held_bytes as u64).ok_or(DelayQueueFull)?;
-    let (source, room, bytes) = (ctx.source, name.clone(), *bytes);
-    let message = DelayedMessage { origin, source, variant, payload, held_bytes, is_due: false, _memory: memory };
-    let (due, timers) = (now + delay, &mut *ctx.timers);
-    let id = dialect.delay_queue.push(message, settings.max_delayed_messages, settings.max_delayed_bytes, |id| {
-        timers.insert(due, TimerEvent::Broadcast(BroadcastTimer::DelayedMessage(id)))
-    })?;
-    debug!(target: "signaling", room = %RoomLabel::Name(&room), delay_ms = delay.as_millis() as u64, bytes, "message delayed");
-    if delay.is_zero() {
-        // Later posts must not overtake this one before its timer fires.
-        dialect.delay_queue.on_due(id);
-    }
-    Ok(delay)
 }
 
 /// Approximate memory of a sender's query and claims, in bytes.
@@ -134,55 +173,9 @@ fn retained_bytes(client: &ClientInfo) -> usize {
     query + client.claims.as_ref().map_or(0, |claims| to_json(claims).len())
 }
 
-/// Relays a message whose delay is over, as soon as the queues of the room have room for it. Later messages of the room wait behind it.
-pub(super) fn relay_delayed(ctx: &mut ConnectionContext<'_>, dialect: &mut BroadcastDialect, id: u64) {
-    let Some(room) = dialect.delay_queue.on_due(id).map(str::to_owned) else { return };
-    let now = ctx.now.monotonic;
-    let mut schedule = |at, id| ctx.timers.insert(at, TimerEvent::Broadcast(BroadcastTimer::DelayedMessage(id)));
-    if !ctx.sink.has_room(now, &dialect.connections(&room)) {
-        dialect.delay_queue.set_timer(id, schedule(now + FULL_QUEUE_RETRY, id));
-        return;
-    }
-    let Some((message, next)) = dialect.delay_queue.take(id) else { return };
-    if let Some(next) = next {
-        dialect.delay_queue.set_timer(next, schedule(now, next));
-    }
-    let DelayedMessage { origin, variant, payload, .. } = message;
-    // Parsing always succeeds, because this server wrote the text.
-    let Ok(payload) = json::from_str_unlimited_depth(&payload) else { return };
-    relay_now(ctx, dialect, &origin, &variant(payload));
-}
-
-fn relay_now(
-    ctx: &mut ConnectionContext<'_>,
-    dialect: &mut BroadcastDialect,
-    origin: &MessageOrigin,
-    relay: &RelayPayload,
-) {
-    let MessageOrigin { room: name, sender, received_at, bytes } = origin;
-    let sender = sender.as_deref();
-    let room = dialect.room_view(name, ctx.now);
-    // Called even if there are no control channels, because the room handler may store the message.
-    let context = RelayContext { room, sender, payload: relay.value() };
-    let control = dialect.handlers.get_mut(name).control_payload(&context);
-    let mut members = dialect.members(name, false);
-    members.retain(|conn| Some(*conn) != sender.map(|client| client.conn));
-    let message_type = relay.value().get("type").and_then(Value::as_str).unwrap_or("none");
-    let logged_sender = sender.map(|client| (client.conn, client.id()));
-    log_message(message_type, (Dialect::Broadcast, RoomLabel::Name(name)), logged_sender, members.len(), *bytes);
-    if !members.is_empty() {
-        let source = sender.map_or(MessageSender::Http, |client| MessageSender::Member(client.id()));
-        let room = RoomView { now: *received_at, ..room };
-        ctx.send_text(&members, wrap(ctx.limits.broadcast.envelope, &room, source, relay));
-    }
-    if let Some(control) = control {
-        ctx.send(&dialect.members(name, true), &control);
-    }
-}
-
 /// The sender in the envelope of a message.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum MessageSender<'a> {
+pub(crate) enum MessageSender<'a> {
     /// A member, identified by the client id in its token.
     Member(&'a str),
     /// The room handler.
@@ -254,7 +247,7 @@ pub(crate) enum DynodeEnvelope<'a> {
 }
 
 /// Puts `relay` into the envelope for the members of `room`.
-pub(super) fn wrap(envelope: Envelope, room: &RoomView<'_>, source: MessageSender<'_>, relay: &RelayPayload) -> String {
+pub(crate) fn wrap(envelope: Envelope, room: &RoomView<'_>, source: MessageSender<'_>, relay: &RelayPayload) -> String {
     let from = match source {
         MessageSender::Member(id) => id,
         MessageSender::Handler | MessageSender::Http => "server",

@@ -2,7 +2,6 @@
 //! decides who may join and transforms messages. Control channels only receive.
 
 pub(super) mod builtin_rooms;
-mod http_posts;
 pub(super) mod messages;
 pub(super) mod room_handler;
 mod room_state;
@@ -14,7 +13,7 @@ use std::time::Duration;
 
 use super::close_code::CloseCode;
 use super::connection_context::{ConnectionContext, MAX_JOIN_DEBT};
-use super::dialect_handler::{DialectHandler, MemberFacts};
+use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::limits::SignalingLimits;
 use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR};
@@ -23,29 +22,19 @@ use super::route::{BroadcastParams, Route};
 use super::timers::{BroadcastTimer, TimerEvent};
 use super::token::{TOKEN_MISSING, verify};
 use messages::{MessageSender, ServerMessage, wrap};
-use room_state::Membership;
 
 pub use super::limits::{BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, Envelope};
 pub use builtin_rooms::{ChatRoom, DEFAULT_BANNED_WORDS, DeclaredRoom, RadioRoom, RelayRoom, RoomHandlers};
-pub use http_posts::{
-    AcceptedPost, BroadcastCounters, BroadcastRoomDetails, FieldError, PostBody, PostError, PostFormat,
-};
 pub use messages::MAX_BROADCAST_DELAY;
 pub use room_handler::{
     ClientInfo, JoinRequest, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView,
 };
 
-pub(super) use room_state::BroadcastDialect;
+pub(super) use room_state::{BroadcastDialect, Membership, MessageOrigin};
 
 impl DialectHandler for BroadcastDialect {
     fn rooms(&self) -> &dyn RoomDirectory {
         &self.rooms
-    }
-
-    fn member_facts(&self, conn: ConnId) -> Option<MemberFacts> {
-        let (member, _) = self.rooms.member(conn)?;
-        let Membership { client, is_control_channel } = &member.data;
-        Some(MemberFacts { is_control_channel: *is_control_channel, is_authorized: client.claims.is_some() })
     }
 
     fn is_protected(&self, _: &SignalingLimits, room: &str) -> bool {
@@ -71,9 +60,7 @@ impl DialectHandler for BroadcastDialect {
     fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
         let key = self.rooms.find(room)?.key;
         let closed = self.rooms.close(key)?;
-        for timer in self.delay_queue.remove_room(room) {
-            ctx.timers.remove(timer);
-        }
+        self.delay_queue.remove_room(room);
         let view = self.room_view(room, ctx.now);
         let handler = self.handlers.get_mut(room);
         for member in &closed.members {
@@ -82,19 +69,25 @@ impl DialectHandler for BroadcastDialect {
         Some(ctx.close_members(&closed))
     }
 
-    fn idle_timeout(&self, limits: &SignalingLimits, member: Option<MemberFacts>) -> Option<Duration> {
+    fn idle_timeout(&self, limits: &SignalingLimits, conn: ConnId) -> Option<Duration> {
         // A control channel must not send messages, so it has no idle time-out.
-        limits.broadcast.idle_timeout.filter(|_| !member.is_some_and(|member| member.is_control_channel))
+        let is_control_channel = self.rooms.member(conn).is_some_and(|(member, _)| member.data.is_control_channel);
+        limits.broadcast.idle_timeout.filter(|_| !is_control_channel)
     }
 
     fn max_connection_age(&self, limits: &SignalingLimits) -> Option<Duration> {
         limits.broadcast.max_connection_age
     }
 
-    fn max_message_bytes(&self, limits: &SignalingLimits, member: Option<MemberFacts>) -> usize {
+    fn max_message_bytes(&self, limits: &SignalingLimits, conn: ConnId) -> usize {
         let max_payload_bytes = limits.broadcast.max_payload_bytes;
-        let is_authorized = member.is_some_and(|member| !member.is_control_channel && member.is_authorized);
-        if is_authorized { max_payload_bytes } else { max_payload_bytes.min(limits.max_message_bytes) }
+        let is_authorized =
+            |Membership { client, is_control_channel }: &Membership| !is_control_channel && client.claims.is_some();
+        if self.rooms.member(conn).is_some_and(|(member, _)| is_authorized(&member.data)) {
+            max_payload_bytes
+        } else {
+            max_payload_bytes.min(limits.max_message_bytes)
+        }
     }
 
     fn shutdown_close_frame(&self) -> (CloseCode, &'static str) {
@@ -116,7 +109,7 @@ impl BroadcastDialect {
                 self.apply_actions(ctx, &name, actions);
                 self.schedule_room_heartbeat(ctx, key);
             }
-            BroadcastTimer::DelayedMessage(id) => messages::relay_delayed(ctx, self, id),
+            BroadcastTimer::DelayedMessage(id) => self.relay_delayed(ctx, id),
         }
     }
 
@@ -174,7 +167,7 @@ impl BroadcastDialect {
             self.schedule_room_heartbeat(ctx, key);
             key
         });
-        self.rooms.join(key, ctx.conn, membership);
+        self.rooms.join(key, ctx.conn, membership, false);
         if let Some(room) = self.rooms.get_mut(key) {
             room.data += usize::from(is_control_channel);
         }

@@ -11,7 +11,6 @@ use super::room_handler::{ClientInfo, RelayPayload, RoomView};
 use crate::dialect::Dialect;
 use crate::event_sink::ConnId;
 use crate::rooms::{MemberData, MemberInfo, Room, RoomKey, RoomMap};
-use crate::timers::TimerKey;
 use jamjam_core::address::source_network;
 use jamjam_core::memory_budget::MemoryPermit;
 use jamjam_core::time::WallClock;
@@ -20,21 +19,21 @@ use jamjam_core::time::WallClock;
 #[derive(Default)]
 pub(crate) struct BroadcastDialect {
     /// The `data` field of each room is the number of its control channels.
-    pub(super) rooms: RoomMap<usize, Membership>,
-    pub(super) handlers: RoomHandlers,
-    pub(super) delay_queue: DelayQueue,
+    pub(crate) rooms: RoomMap<usize, Membership>,
+    pub(crate) handlers: RoomHandlers,
+    pub(crate) delay_queue: DelayQueue,
 }
 
 /// A member or control channel of a room.
 #[derive(Clone)]
 pub(crate) struct Membership {
-    pub(super) client: Arc<ClientInfo>,
-    pub(super) is_control_channel: bool,
+    pub(crate) client: Arc<ClientInfo>,
+    pub(crate) is_control_channel: bool,
 }
 
 impl BroadcastDialect {
     /// The current state of a room. If the room is not open, the numbers are 0.
-    pub(super) fn room_view<'a>(&self, name: &'a str, now: WallClock) -> RoomView<'a> {
+    pub(crate) fn room_view<'a>(&self, name: &'a str, now: WallClock) -> RoomView<'a> {
         let room = self.rooms.find(name);
         let (all, control_clients) = room.map_or((0, 0), |room| (room.members.len(), room.data));
         RoomView { name, now, clients: all - control_clients, control_clients }
@@ -70,17 +69,17 @@ impl MemberData for Membership {
 
 /// A limit on the number of delayed messages, or on their total bytes, is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DelayQueueFull;
+pub(crate) struct DelayQueueFull;
 
 /// Origin of a message: room, sender and receive time.
-pub(super) struct MessageOrigin {
-    pub(super) room: String,
+pub(crate) struct MessageOrigin {
+    pub(crate) room: String,
     /// The member that sent the message; `None` if the message was posted over HTTP.
-    pub(super) sender: Option<Arc<ClientInfo>>,
+    pub(crate) sender: Option<Arc<ClientInfo>>,
     /// The receive time, which the envelope contains.
-    pub(super) received_at: WallClock,
+    pub(crate) received_at: WallClock,
     /// Length of the received message.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 /// A message whose delay is not over. The message is stored as text, so that it takes about `held_bytes` of memory.
@@ -105,8 +104,8 @@ const ADDRESS_SHARE_DIVISOR: usize = 8;
 
 /// The delayed messages of all rooms, by id.
 #[derive(Default)]
-pub(super) struct DelayQueue {
-    messages: HashMap<u64, (DelayedMessage, TimerKey)>,
+pub(crate) struct DelayQueue {
+    messages: HashMap<u64, DelayedMessage>,
     last_id: u64,
     rooms: HashMap<String, RoomUsage>,
     bytes: usize,
@@ -146,25 +145,24 @@ impl Usage {
 }
 
 impl DelayQueue {
-    /// Stores a message, unless a limit is reached. `schedule` starts the timer of the message with this id. Returns the id.
+    /// Stores a message, unless a limit is reached. Returns its id.
     pub(super) fn push(
         &mut self,
         message: DelayedMessage,
         max_messages: usize,
         max_bytes: usize,
-        schedule: impl FnOnce(u64) -> TimerKey,
     ) -> Result<u64, DelayQueueFull> {
         if !self.try_reserve(&message.origin.room, message.source, message.held_bytes, max_messages, max_bytes) {
             return Err(DelayQueueFull);
         }
         self.last_id += 1;
-        self.messages.insert(self.last_id, (message, schedule(self.last_id)));
+        self.messages.insert(self.last_id, message);
         Ok(self.last_id)
     }
 
     /// Puts a message whose delay is over behind the waiting messages of its room. Returns the room if the message is the first one.
     pub(super) fn on_due(&mut self, id: u64) -> Option<&str> {
-        let (DelayedMessage { origin: MessageOrigin { room, .. }, is_due, .. }, _) = self.messages.get_mut(&id)?;
+        let DelayedMessage { origin: MessageOrigin { room, .. }, is_due, .. } = self.messages.get_mut(&id)?;
         let waiting = &mut self.rooms.get_mut(room)?.waiting;
         if !std::mem::replace(is_due, true) {
             waiting.push_back(id);
@@ -177,16 +175,14 @@ impl DelayQueue {
         self.rooms.get(room).is_some_and(|usage| !usage.waiting.is_empty())
     }
 
-    /// Sets the timer of a waiting message.
-    pub(super) fn set_timer(&mut self, id: u64, timer: TimerKey) {
-        if let Some((_, current)) = self.messages.get_mut(&id) {
-            *current = timer;
-        }
+    /// Whether a message has not been relayed yet.
+    pub(crate) fn contains(&self, id: u64) -> bool {
+        self.messages.contains_key(&id)
     }
 
     /// Removes the first waiting message of a room. Also returns the id of the next one.
     pub(super) fn take(&mut self, id: u64) -> Option<(DelayedMessage, Option<u64>)> {
-        let (message, _) = self.messages.remove(&id)?;
+        let message = self.messages.remove(&id)?;
         let waiting = &mut self.rooms.get_mut(&message.origin.room)?.waiting;
         waiting.pop_front();
         let next = waiting.front().copied();
@@ -194,11 +190,11 @@ impl DelayQueue {
         Some((message, next))
     }
 
-    /// Removes the messages of a room, and returns their timers.
-    pub(super) fn remove_room(&mut self, room: &str) -> Vec<TimerKey> {
+    /// Removes the messages of a room.
+    pub(super) fn remove_room(&mut self, room: &str) {
         let usage = self.rooms.remove(room).unwrap_or_default();
         self.bytes -= usage.total.bytes;
-        self.messages.extract_if(|_, (message, _)| message.origin.room == room).map(|(_, (_, timer))| timer).collect()
+        self.messages.retain(|_, message| message.origin.room != room);
     }
 
     /// Reserves space for a message. Returns false if the message would exceed a limit: of its address, its room or all rooms.
@@ -269,7 +265,7 @@ mod tests {
         queue.release("a", host(1), 10);
         assert!(queue.try_reserve("a", host(1), 10, 16, 800));
         for room in ["a", "b", "c", "d", "e"] {
-            assert_eq!(queue.remove_room(room).len(), 0);
+            queue.remove_room(room);
         }
         assert!(queue.rooms.is_empty() && queue.bytes == 0);
     }

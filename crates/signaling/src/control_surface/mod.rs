@@ -1,9 +1,8 @@
 //! The control surface dialect (`bbx`): a program creates a room, and clients join it by its code and set parameters of the program.
 //!
-//! A room stays open until the program closes it or its lifetime ends ([`commands`]). The event listeners receive each action of a client
+//! A room stays open until the program closes it or its lifetime ends. The event listeners receive each action of a client
 //! as a [`ControlSurfaceEvent`], and the other clients of the room receive each new value.
 
-mod commands;
 mod guesses;
 pub(super) mod messages;
 
@@ -13,7 +12,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use guesses::CodeGuesses;
-use messages::{ClientMessage, JoinMessage, ParamMessage, ParameterState, PingMessage, ServerMessage, TriggerMessage};
+use messages::{ClientMessage, ParamMessage, ParameterState, PingMessage, ServerMessage, TriggerMessage};
 use tracing::{info, warn};
 
 use super::close_code::CloseCode;
@@ -26,12 +25,10 @@ use super::dialect_handler::DialectHandler;
 use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, log_membership};
-use super::rooms::{MemberData, MemberInfo, RoomDirectory, RoomKey, RoomMap};
-use super::timers::{ControlSurfaceTimer, ParameterSender, ScheduledUpdate, TimerEvent, TimerKey};
+use super::rooms::{MemberData, MemberInfo, RoomDirectory, RoomKey, RoomMap, UPDATE_KEY_BITS};
+use super::timers::{ControlSurfaceTimer, ParameterSender, ScheduledUpdate, TimerEvent};
 use jamjam_core::address::source_network;
 use jamjam_core::memory_budget::MemoryPermit;
-
-pub use commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom, MAX_VISUALIZATION_VALUES};
 
 /// Message types that select this dialect.
 const MESSAGE_TYPES: [&str; 6] = ["join", "param", "trigger", "sync", "ping", "leave"];
@@ -81,7 +78,6 @@ pub(super) struct ControlSurfaceRoom {
     pub(super) max_members: usize,
     /// Milliseconds since the Unix epoch.
     pub(super) expires_ms: u64,
-    pub(super) expiry_timer: TimerKey,
 }
 
 /// The data of a member.
@@ -110,11 +106,12 @@ impl DialectHandler for ControlSurfaceDialect {
 
     /// The members receive `closed`, as after every close of a room of this dialect.
     fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
-        self.close_room_with_code(ctx, room, "closed by the operator")
+        let key = self.rooms.find(room)?.key;
+        self.close(ctx, key, "closed by the operator")
     }
 
-    fn heartbeat(&self, limits: &SignalingLimits) -> Option<Heartbeat> {
-        Some(limits.control_surface.heartbeat)
+    fn heartbeat(&self, limits: &SignalingLimits) -> Heartbeat {
+        limits.control_surface.heartbeat
     }
 }
 
@@ -127,9 +124,8 @@ pub(super) fn is_selected_by(message_type: &str, text: &str) -> bool {
 impl ControlSurfaceDialect {
     pub(super) fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, timer: ControlSurfaceTimer) {
         match timer {
-            ControlSurfaceTimer::RoomExpiry(code) => {
-                ctx.counters.cleanup_runs += 1;
-                self.close_room_with_code(ctx, &code, "expired");
+            ControlSurfaceTimer::RoomExpiry(room) => {
+                ctx.counters.cleanup_runs += u64::from(self.close(ctx, room, "expired").is_some());
             }
             ControlSurfaceTimer::ScheduledUpdate { room, update } => {
                 let ScheduledUpdate { sender, name, value } = *update;
@@ -153,16 +149,16 @@ impl ControlSurfaceDialect {
     ) -> Result<(), MessageError> {
         match message {
             ClientMessage::Join(message) => {
-                join(ctx, self, message)?;
+                self.join(ctx, &message.room_code)?;
                 self.rooms.log_message("join", ctx.conn, 0, bytes);
             }
             ClientMessage::Param(message) => {
-                let receivers = set_param(ctx, self, &message)?;
+                let receivers = self.set_param(ctx, &message)?;
                 self.rooms.log_message("param", ctx.conn, receivers, bytes);
             }
             ClientMessage::Trigger(TriggerMessage { name, at }) => {
-                member_room(ctx, self, &name)?;
-                emit_event(ctx, self, ControlSurfaceEventKind::Trigger, &name, None, at);
+                self.member_room(ctx, &name)?;
+                self.emit_event(ctx, ControlSurfaceEventKind::Trigger, &name, None, at);
                 self.rooms.log_message("trigger", ctx.conn, 0, bytes);
             }
             ClientMessage::Sync => {
@@ -198,13 +194,105 @@ impl ControlSurfaceDialect {
         Ok(())
     }
 
-    /// Closes a room and the connections of its members, whose number is returned; `None` if no room has the code. Only the log contains
+    fn join(&mut self, ctx: &mut ConnectionContext<'_>, room_code: &str) -> Result<(), MessageError> {
+        let (now, from, conn) = (ctx.now.monotonic, ctx.source, ctx.conn);
+        let checked = self.guesses.may_check(now, from);
+        let Some(room) = self.rooms.find(room_code).filter(|_| checked.is_ok()) else {
+            if checked.is_err() {
+                ctx.counters.codes_not_checked += 1;
+            } else if self.guesses.on_wrong_code(now, from, room_code) {
+                warn!(target: "signaling", dialect = Dialect::ControlSurface.name(), "too many wrong room codes; only addresses that joined before can join");
+            }
+            // The reply does not show whether the code was checked.
+            ctx.reply(&INVALID_ROOM);
+            if ctx.count_failed_guess() {
+                self.rooms.leave(conn, None, "too many wrong codes");
+                ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong codes");
+            } else {
+                ctx.counters.requests_rejected += 1;
+            }
+            return Err(MessageError::Rejected(checked.err().unwrap_or("no room has this code")));
+        };
+        // A member that joins the same room again is not counted twice.
+        let key = room.key;
+        if room.others(conn).len() >= room.data.max_members {
+            ctx.count_limited();
+            ctx.reply(&ROOM_FULL);
+            return Err(MessageError::Rejected("the room is full"));
+        }
+        let left = self.rooms.leave(conn, None, CHANGED_ROOM);
+        let has_synced = left.is_some_and(|(member, _)| member.has_synced);
+        let node_id = ctx.ids.uuid();
+        let server_time = ctx.now.unix_us();
+        ctx.reply(&ServerMessage::Welcome { node_id: &node_id, server_time });
+        self.rooms.join(key, conn, ControlSurfaceMember { node_id, has_synced }, false);
+        self.guesses.on_join(now, from);
+        Ok(())
+    }
+
+    /// Sets a parameter, or schedules the update. Returns the number of receivers so far.
+    fn set_param(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        message: &ParamMessage<'_>,
+    ) -> Result<usize, MessageError> {
+        let ParamMessage { name, value, at } = message;
+        if !value.is_finite() {
+            return Err(MessageError::ignored("value is not a finite 32-bit number"));
+        }
+        let key = self.member_room(ctx, name)?;
+        let sender = ParameterSender { conn: ctx.conn, source: ctx.source };
+        let room = self.rooms.get_mut(key).ok_or(MessageError::NOT_IN_ROOM)?;
+        if let Err(reason) = room.data.parameters.check_capacity(name, Some(sender.source)) {
+            return reject_parameter(ctx, reason);
+        }
+        let ahead = at.map(|at| Duration::from_micros((at as u64).saturating_sub(ctx.now.unix_us())));
+        let ahead = ahead.filter(|ahead| {
+            !ahead.is_zero() && *ahead <= MAX_SCHEDULE_AHEAD && room.data.scheduled_updates < MAX_SCHEDULED_UPDATES
+        });
+        if let Some(ahead) = ahead {
+            room.data.scheduled_updates += 1;
+            let update = Box::new(ScheduledUpdate { sender, name: name.as_ref().to_owned(), value: *value });
+            let timer = ControlSurfaceTimer::ScheduledUpdate { room: key, update };
+            ctx.timers.insert(ctx.now.monotonic + ahead, TimerEvent::ControlSurface(timer));
+        }
+        self.emit_event(ctx, ControlSurfaceEventKind::Param, name, Some(*value), *at);
+        if ahead.is_none() {
+            let stored = store_and_broadcast(ctx, &mut self.rooms, key, Some(sender), name, *value);
+            return stored.or_else(|reason| reject_parameter(ctx, reason));
+        }
+        Ok(0)
+    }
+
+    /// Returns the connection's room. Fails if there is no room, or if the parameter or event name is too long.
+    fn member_room(&self, ctx: &ConnectionContext<'_>, name: &str) -> Result<RoomKey, MessageError> {
+        let key = self.rooms.room_of(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
+        if is_name_too_long(name) { Err(MessageError::ignored("name longer than 256 bytes")) } else { Ok(key) }
+    }
+
+    /// Reports an action of a member as a [`ControlSurfaceEvent`]. The time `at` is truncated to whole microseconds.
+    fn emit_event(
+        &self,
+        ctx: &mut ConnectionContext<'_>,
+        kind: ControlSurfaceEventKind,
+        name: &str,
+        value: Option<f32>,
+        at: Option<f64>,
+    ) {
+        let Some((member, room)) = self.rooms.member(ctx.conn) else { return };
+        // All strings fit: the lengths of codes and names are checked, and the node id is a UUID.
+        let (room, node_id) = (InlineStr::new(room.name()), InlineStr::new(&member.data.node_id));
+        let (Some(room), Some(node_id), Some(name)) = (room, node_id, InlineStr::new(name)) else { return };
+        let (at, received_at) = (at.map(|at| at as u64), ctx.now.unix_us());
+        ctx.counters.control_surface_events += 1;
+        ctx.sink.control_surface_event(ControlSurfaceEvent { room, node_id, kind, name, value, at, received_at });
+    }
+
+    /// Closes a room and the connections of its members, whose number is returned; `None` if the room is not open. Only the log contains
     /// `reason`.
-    fn close_room_with_code(&mut self, ctx: &mut ConnectionContext<'_>, code: &str, reason: &str) -> Option<usize> {
-        let key = self.rooms.find(code)?.key;
+    pub(super) fn close(&mut self, ctx: &mut ConnectionContext<'_>, key: RoomKey, reason: &str) -> Option<usize> {
         let room = self.rooms.close(key)?;
-        self.guesses.on_room_closed(code);
-        ctx.timers.remove(room.data.expiry_timer);
+        self.guesses.on_room_closed(room.name());
         ctx.send(&room.connections(), &ServerMessage::Closed);
         for member in &room.members {
             log_membership("member left", room.logged(member.conn, &member.data), Some("room closed"), 0);
@@ -216,118 +304,16 @@ impl ControlSurfaceDialect {
     }
 }
 
-fn join(
-    ctx: &mut ConnectionContext<'_>,
-    dialect: &mut ControlSurfaceDialect,
-    JoinMessage { room_code }: JoinMessage<'_>,
-) -> Result<(), MessageError> {
-    let (now, from, conn) = (ctx.now.monotonic, ctx.source, ctx.conn);
-    let checked = dialect.guesses.may_check(now, from);
-    let Some(room) = dialect.rooms.find(&room_code).filter(|_| checked.is_ok()) else {
-        if checked.is_err() {
-            ctx.counters.codes_not_checked += 1;
-        } else if dialect.guesses.on_wrong_code(now, from, &room_code) {
-            warn!(target: "signaling", dialect = Dialect::ControlSurface.name(), "too many wrong room codes; only addresses that joined before can join");
-        }
-        // The reply does not show whether the code was checked.
-        ctx.reply(&INVALID_ROOM);
-        if ctx.count_failed_guess() {
-            dialect.rooms.leave(conn, None, "too many wrong codes");
-            ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong codes");
-        } else {
-            ctx.count_rejection();
-        }
-        return Err(MessageError::Rejected(checked.err().unwrap_or("no room has this code")));
-    };
-    // A member that joins the same room again is not counted twice.
-    let key = room.key;
-    if room.others(conn).len() >= room.data.max_members {
-        ctx.count_limited();
-        ctx.reply(&ROOM_FULL);
-        return Err(MessageError::Rejected("the room is full"));
-    }
-    let left = dialect.rooms.leave(conn, None, CHANGED_ROOM);
-    let has_synced = left.is_some_and(|(member, _)| member.has_synced);
-    let node_id = ctx.ids.uuid();
-    let server_time = ctx.now.unix_us();
-    ctx.reply(&ServerMessage::Welcome { node_id: &node_id, server_time });
-    dialect.rooms.join(key, conn, ControlSurfaceMember { node_id, has_synced });
-    dialect.guesses.on_join(now, from);
-    Ok(())
-}
-
-/// Sets a parameter, or schedules the update. Returns the number of receivers so far.
-fn set_param(
-    ctx: &mut ConnectionContext<'_>,
-    dialect: &mut ControlSurfaceDialect,
-    message: &ParamMessage<'_>,
-) -> Result<usize, MessageError> {
-    let ParamMessage { name, value, at } = message;
-    if !value.is_finite() {
-        return Err(MessageError::ignored("value is not a finite 32-bit number"));
-    }
-    let key = member_room(ctx, dialect, name)?;
-    let sender = ParameterSender { conn: ctx.conn, source: ctx.source };
-    let room = dialect.rooms.get_mut(key).ok_or(MessageError::NOT_IN_ROOM)?;
-    if let Err(reason) = room.data.parameters.check_capacity(name, Some(sender.source)) {
-        return reject_parameter(ctx, reason);
-    }
-    let ahead = at.map(|at| Duration::from_micros((at as u64).saturating_sub(ctx.now.unix_us())));
-    let ahead = ahead.filter(|ahead| {
-        !ahead.is_zero() && *ahead <= MAX_SCHEDULE_AHEAD && room.data.scheduled_updates < MAX_SCHEDULED_UPDATES
-    });
-    if let Some(ahead) = ahead {
-        room.data.scheduled_updates += 1;
-        let update = Box::new(ScheduledUpdate { sender, name: name.as_ref().to_owned(), value: *value });
-        let timer = ControlSurfaceTimer::ScheduledUpdate { room: key, update };
-        ctx.timers.insert(ctx.now.monotonic + ahead, TimerEvent::ControlSurface(timer));
-    }
-    emit_event(ctx, dialect, ControlSurfaceEventKind::Param, name, Some(*value), *at);
-    if ahead.is_none() {
-        let stored = store_and_broadcast(ctx, &mut dialect.rooms, key, Some(sender), name, *value);
-        return stored.or_else(|reason| reject_parameter(ctx, reason));
-    }
-    Ok(0)
-}
-
 fn reject_parameter<T>(ctx: &mut ConnectionContext<'_>, reason: &'static str) -> Result<T, MessageError> {
     ctx.counters.parameters_rejected += 1;
     ctx.reply(&TOO_MANY_PARAMETERS);
     Err(MessageError::Rejected(reason))
 }
 
-/// Returns the connection's room. Fails if there is no room, or if the parameter or event name is too long.
-fn member_room(
-    ctx: &ConnectionContext<'_>,
-    dialect: &ControlSurfaceDialect,
-    name: &str,
-) -> Result<RoomKey, MessageError> {
-    let key = dialect.rooms.room_of(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
-    if is_name_too_long(name) { Err(MessageError::ignored("name longer than 256 bytes")) } else { Ok(key) }
-}
-
 /// Whether a name has more than [`MAX_PARAMETER_NAME_BYTES`] in JSON, where a character has up to six bytes.
-fn is_name_too_long(name: &str) -> bool {
+pub(super) fn is_name_too_long(name: &str) -> bool {
     let quotes = 2;
     name.len() > MAX_PARAMETER_NAME_BYTES / 6 && to_json(&name).len() - quotes > MAX_PARAMETER_NAME_BYTES
-}
-
-/// Reports an action of a member as a [`ControlSurfaceEvent`]. The time `at` is truncated to whole microseconds.
-fn emit_event(
-    ctx: &mut ConnectionContext<'_>,
-    dialect: &ControlSurfaceDialect,
-    kind: ControlSurfaceEventKind,
-    name: &str,
-    value: Option<f32>,
-    at: Option<f64>,
-) {
-    let Some((member, room)) = dialect.rooms.member(ctx.conn) else { return };
-    // All strings fit: the lengths of codes and names are checked, and the node id is a UUID.
-    let (room, node_id) = (InlineStr::new(room.name()), InlineStr::new(&member.data.node_id));
-    let (Some(room), Some(node_id), Some(name)) = (room, node_id, InlineStr::new(name)) else { return };
-    let (at, received_at) = (at.map(|at| at as u64), ctx.now.unix_us());
-    ctx.counters.control_surface_events += 1;
-    ctx.sink.control_surface_event(ControlSurfaceEvent { room, node_id, kind, name, value, at, received_at });
 }
 
 /// Sets a parameter of a room and sends it to the members other than `sender`. Returns the number of receivers.
@@ -356,7 +342,8 @@ pub(super) fn store_and_broadcast(
 }
 
 /// Maximum number of parameters in one room. The same maximum applies to the number of declared ranges.
-const MAX_PARAMETERS: usize = 4_096;
+pub(super) const MAX_PARAMETERS: usize = 4_096;
+const _: () = assert!(MAX_PARAMETERS < 1 << UPDATE_KEY_BITS, "an index of a parameter needs more bits");
 
 /// Maximum number of parameters in one room that members from one address (IPv6: one /64) have created.
 const MAX_PARAMETERS_PER_ADDRESS: usize = MAX_PARAMETERS / 4;
@@ -385,7 +372,7 @@ pub(super) struct ParameterValues {
     /// The memory of what members have created.
     memory: Vec<MemoryPermit>,
     /// The cached `state` message.
-    cached_state: Option<String>,
+    pub(super) cached_state: Option<String>,
 }
 
 /// Bytes that each parameter holds in addition to three times its name: the parameter and its part of the `state` message.
@@ -454,36 +441,6 @@ impl ParameterValues {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn existing_parameters_can_be_set_at_the_limit() {
-        let mut parameters = ParameterValues::default();
-        for index in 0..4_096 {
-            assert_eq!(parameters.set(&format!("p{index}"), 0.5, None, None), Ok(index + 1));
-        }
-        assert_eq!(parameters.set("one more", 0.5, None, None), Err(TOO_MANY_IN_ROOM));
-        assert_eq!(parameters.set("p7", 0.25, None, None), Ok(8));
-        let mut first = parameters.by_name.iter().map(|(name, parameter)| (name.as_str(), parameter.value));
-        assert_eq!([first.next(), first.next()], [Some(("p0", 0.5)), Some(("p1", 0.5))]);
-    }
-
-    #[test]
-    fn one_address_creates_at_most_a_quarter_of_the_parameters() {
-        let [a, same_as_a, b] =
-            ["2001:db8::1", "2001:db8::2", "192.0.2.1"].map(|text| Some(text.parse().expect("an address")));
-        let mut parameters = ParameterValues::default();
-        for index in 0..1_024 {
-            assert_eq!(
-                parameters.set(&format!("a{index}"), 0.5, if index % 2 == 0 { a } else { same_as_a }, None),
-                Ok(index + 1)
-            );
-        }
-        assert_eq!(parameters.set("one more", 0.5, same_as_a, None), Err(TOO_MANY_FROM_ADDRESS));
-        assert_eq!(parameters.set("a7", 0.25, a, None), Ok(8));
-        assert_eq!((parameters.set("b", 0.5, b, None), parameters.set("c", 0.5, None, None)), (Ok(1_025), Ok(1_026)));
-        assert_eq!(parameters.clear(), 1_026);
-        assert_eq!((parameters.set("one more", 0.5, a, None), parameters.clear()), (Ok(1), 1));
-    }
 
     #[test]
     fn state_json_is_cached_until_a_change() {

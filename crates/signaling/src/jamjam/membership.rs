@@ -4,22 +4,19 @@ use subtle::ConstantTimeEq;
 use tracing::debug;
 
 use super::messages::{Peer, RoomInfo, ServerMessage};
-use super::test_room::{self, Owner};
+use super::room::{
+    JamjamMember, JamjamRoom, JamjamRooms, MAX_PEERS_PER_ROOM, Owner, ROOM_NAMES, RoomData, is_full, leave_room,
+};
+use super::test_room;
 use crate::close_code::CloseCode;
 use crate::connection_context::{ConnectionContext, MAX_JOIN_DEBT, MAX_LIST_DEBT};
 use crate::dialect::Dialect;
-use crate::event_sink::ConnId;
 use crate::json::{MessageError, to_json};
 use crate::member_log::CHANGED_ROOM;
-use crate::rooms::{
-    INVITE_CODE_LEN, IdGenerator, LONG_INVITE_CODE_LEN, MemberData, MemberInfo, Room, RoomIter, RoomKey, RoomMap,
-};
+use crate::rooms::RoomIter;
 use jamjam_core::link::parse_link_key;
 use jamjam_core::rate_limit::WindowLimiter;
 use jamjam_core::sanitize::truncate_bytes;
-
-/// Maximum number of members in a room, including its creator.
-const MAX_PEERS_PER_ROOM: usize = 10;
 
 /// Maximum length of names, in bytes. Longer names are truncated.
 pub(crate) const MAX_NAME_BYTES: usize = 256;
@@ -30,63 +27,9 @@ const MAX_PASSWORD_BYTES: usize = 256;
 /// The feature of members that receive [`PeerMessage`]. Other features are not passed on.
 pub(super) const PEER_MESSAGE: &str = "peer_message";
 
-/// The names of a room are its id and the invite codes for older and for newer clients.
-pub(super) type JamjamRooms = RoomMap<RoomData, JamjamMember>;
-
-pub(super) type JamjamRoom = Room<RoomData, JamjamMember>;
-
-/// The password of a room and, of a test room, the owner.
-pub(super) struct RoomData {
-    pub(super) password: Option<String>,
-    pub(super) owner: Option<Owner>,
-}
-
-/// A member: what newer clients see of it, and whether it is a newer client itself.
-pub(super) struct JamjamMember {
-    pub(super) peer: Peer,
-    pub(super) is_newer: bool,
-    /// The member that replaces this one as soon as its address is known.
-    pub(super) successor: Option<Peer>,
-}
-
-/// Generates the names of a room.
-pub(super) const ROOM_NAMES: [fn(&mut IdGenerator) -> String; 3] =
-    [IdGenerator::room_id, |ids| ids.invite_code(INVITE_CODE_LEN), |ids| ids.invite_code(LONG_INVITE_CODE_LEN)];
-
 /// Which of the names of a room is the invite code for clients of one generation.
 fn invite_code_index(is_newer: bool) -> usize {
     if is_newer { 2 } else { 1 }
-}
-
-impl MemberData for JamjamMember {
-    const DIALECT: Dialect = Dialect::Jamjam;
-
-    fn info(&self) -> MemberInfo<'_> {
-        MemberInfo { id: &self.peer.id, name: Some(&self.peer.name), is_control_channel: false }
-    }
-
-    fn user(&self) -> &str {
-        &self.peer.name
-    }
-}
-
-/// Removes a connection from its room and informs the other members.
-pub(super) fn leave_room(
-    ctx: &mut ConnectionContext<'_>,
-    rooms: &mut JamjamRooms,
-    (conn, keep): (ConnId, Option<RoomKey>),
-    reason: &str,
-) {
-    if let Some(owner) = test_room::owner_mut(rooms, conn) {
-        owner.leave();
-    }
-    if let Some((left, others)) = rooms.leave(conn, keep, reason) {
-        ctx.send(&others, &ServerMessage::PeerLeft { peer_id: left.peer.id });
-    }
-}
-
-pub(super) fn is_full(room: &JamjamRoom) -> bool {
-    room.members.len() >= MAX_PEERS_PER_ROOM
 }
 
 pub(super) fn create_room(
@@ -197,15 +140,6 @@ pub(super) fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRoom
     };
     ctx.reply_requested(rooms.json(usize::from(is_newer), list));
     Ok(())
-}
-
-/// The members other than `conn` by generation, each with what it sees of `peer`.
-pub(super) fn by_generation(room: &JamjamRoom, conn: ConnId, peer: &Peer) -> [(Vec<ConnId>, Peer); 2] {
-    let others = |is_newer| {
-        let of_generation = room.receivers().filter(|member| member.data.is_newer == is_newer);
-        of_generation.map(|member| member.conn).filter(|other| *other != conn).collect()
-    };
-    [(others(true), peer.clone()), (others(false), peer.clone().for_older_clients())]
 }
 
 pub(super) fn reject<T>(ctx: &mut ConnectionContext<'_>, reason: &'static str) -> Result<T, MessageError> {

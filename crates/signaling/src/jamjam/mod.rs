@@ -6,12 +6,13 @@
 
 mod membership;
 mod messages;
+mod room;
 mod test_room;
 
 use std::time::Duration;
 
 use super::connection_context::ConnectionContext;
-use super::dialect_handler::{DialectHandler, MemberFacts};
+use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::json::MessageError;
 use super::limits::{Heartbeat, SignalingLimits};
@@ -19,10 +20,8 @@ use super::member_log::{ConnectionClose, LEFT_ROOM};
 use super::rooms::{Member, RoomDirectory, RoomKey};
 use jamjam_core::rate_limit::{WindowLimit, WindowLimiter};
 
-use membership::{
-    JamjamMember, JamjamRooms, PEER_MESSAGE, by_generation, create_room, join_room, leave_room, list_rooms, new_member,
-    reject,
-};
+use membership::{PEER_MESSAGE, create_room, join_room, list_rooms, new_member, reject};
+use room::{JamjamMember, JamjamRooms, by_generation, leave_room};
 
 pub(super) use membership::MAX_NAME_BYTES;
 pub(super) use messages::parse;
@@ -77,20 +76,24 @@ impl DialectHandler for JamjamDialect {
 
     /// The pings keep silent connections open in proxies. A missing pong closes no connection, because jamjam clients answer a ping only when
     /// they next read from the socket.
-    fn heartbeat(&self, limits: &SignalingLimits) -> Option<Heartbeat> {
-        Some(Heartbeat { timeout: Duration::MAX, ..limits.heartbeat })
+    fn heartbeat(&self, limits: &SignalingLimits) -> Heartbeat {
+        Heartbeat { timeout: Duration::MAX, ..limits.heartbeat }
     }
 
     /// Only members are pinged. Outside rooms, an older client takes the first frame that it receives as the answer to its request.
-    fn is_pinged(&self, member: Option<MemberFacts>) -> bool {
-        member.is_some()
+    fn is_pinged(&self, conn: ConnId) -> bool {
+        self.rooms.room_of(conn).is_some()
     }
 }
 
 impl JamjamDialect {
-    /// The place of a lost connection in its room is kept no longer.
+    /// The place of a lost connection in this room is kept no longer.
     pub(super) fn on_place_timer(&mut self, ctx: &mut ConnectionContext<'_>, room: RoomKey, lost: ConnId) {
-        test_room::on_place_timer(ctx, &mut self.rooms, room, lost);
+        let rooms = &mut self.rooms;
+        match rooms.get(room).and_then(|room| room.data.owner.as_ref()).map(|owner| owner.conn) {
+            Some(conn) if conn != lost => _ = test_room::reveal_successor(ctx, rooms, conn),
+            _ => leave_room(ctx, rooms, (lost, None), "connection lost"),
+        }
     }
 
     /// Handles a message of `bytes` bytes.

@@ -6,20 +6,19 @@
 //! [`RECLAIM_PERIOD`]. A link key alone proves nothing, because every member knows it; it only tells a returning echo server, which continues
 //! as the same member, from a restarted one, whose clients must notice the change.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use super::membership::{JamjamMember, JamjamRoom, JamjamRooms, ROOM_NAMES, by_generation, is_full, leave_room};
 use super::messages::ServerMessage;
+use super::room::{
+    JamjamMember, JamjamRoom, JamjamRooms, Owner, OwnerState, ROOM_NAMES, by_generation, is_full, owner_mut,
+};
 use crate::close_code::CloseCode;
 use crate::connection_context::ConnectionContext;
-use crate::device::DeviceId;
 use crate::event_sink::ConnId;
 use crate::json::to_json;
 use crate::limits::SignalingLimits;
 use crate::rooms::{IdGenerator, RoomKey};
 use crate::timers::TimerEvent;
-use jamjam_core::address::source_network;
 
 /// How long the place of an owner whose connection was lost is kept.
 const RECLAIM_PERIOD: Duration = Duration::from_secs(5);
@@ -27,69 +26,9 @@ const RECLAIM_PERIOD: Duration = Duration::from_secs(5);
 /// Number of rooms of the same name that have ids and codes which depend only on the name. Further ones have random ones.
 const MAX_NAMESAKES: u64 = 16;
 
-/// The owner of a test room: the member whose connection created or reclaimed it.
-pub(super) struct Owner {
-    conn: ConnId,
-    source: IpAddr,
-    device: Option<DeviceId>,
-    link_key: Option<String>,
-    state: OwnerState,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum OwnerState {
-    Open,
-    /// The connection was lost. Its member is still in the room.
-    Lost,
-    /// The member has left.
-    Gone,
-}
-
-impl Owner {
-    /// Whether the owner is in its room, or may still return to its place.
-    pub(super) fn is_living(&self) -> bool {
-        self.state != OwnerState::Gone
-    }
-
-    fn is_same_device(&self, ctx: &ConnectionContext<'_>) -> bool {
-        self.device.is_some() && self.device.as_ref() == ctx.device()
-    }
-
-    fn is_same_party(&self, ctx: &ConnectionContext<'_>) -> bool {
-        self.is_same_device(ctx) || source_network(self.source) == source_network(ctx.source)
-    }
-
-    /// The owner leaves its room.
-    pub(super) fn leave(&mut self) {
-        self.state = OwnerState::Gone;
-    }
-
-    /// Whether the connection continues this owner.
-    fn is_returning(&self, ctx: &ConnectionContext<'_>, link_key: Option<&String>) -> bool {
-        let is_open = self.state == OwnerState::Open;
-        let is_proven = self.is_same_device(ctx) || !is_open && link_key.is_some() && self.is_same_party(ctx);
-        is_proven && !(is_open && self.conn == ctx.conn) && self.link_key.as_ref() == link_key
-    }
-
-    /// Whether another owner may take the place of this one.
-    fn may_be_replaced(&self, ctx: &ConnectionContext<'_>) -> bool {
-        match self.state {
-            OwnerState::Open => self.conn == ctx.conn,
-            OwnerState::Lost => self.is_same_party(ctx),
-            OwnerState::Gone => true,
-        }
-    }
-}
-
 /// Whether a new room is a test room. Newer clients join test rooms without a password.
 pub(super) fn is_test_room(limits: &SignalingLimits, name: &str, password: Option<&str>) -> bool {
     password.is_none() && limits.test_room_prefix.as_deref().is_some_and(|prefix| name.starts_with(prefix))
-}
-
-/// The owner of the room in which the connection is, if it is the connection itself.
-pub(super) fn owner_mut(rooms: &mut JamjamRooms, conn: ConnId) -> Option<&mut Owner> {
-    let room = rooms.get_mut(rooms.room_of(conn)?)?;
-    room.data.owner.as_mut().filter(|owner| owner.conn == conn)
 }
 
 /// Whether the member is the owner of the room and has a place there.
@@ -145,7 +84,7 @@ pub(super) fn enter(
         for (others, peer) in by_generation(room, ctx.conn, &member.peer) {
             ctx.send_requested(&others, to_json(&ServerMessage::PeerJoined { peer }));
         }
-        rooms.join_at(key, ctx.conn, member, is_owner);
+        rooms.join(key, ctx.conn, member, is_owner);
         return id;
     };
     rooms.replace(previous.conn, ctx.conn);
@@ -185,12 +124,4 @@ pub(super) fn keep_place(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRoom
     }
     ctx.timers.insert(ctx.now.monotonic + RECLAIM_PERIOD, TimerEvent::JamjamPlace { room, lost: ctx.conn });
     true
-}
-
-/// The place of a lost connection in this room is kept no longer.
-pub(super) fn on_place_timer(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms, room: RoomKey, lost: ConnId) {
-    match rooms.get(room).and_then(|room| room.data.owner.as_ref()).map(|owner| owner.conn) {
-        Some(conn) if conn != lost => _ = reveal_successor(ctx, rooms, conn),
-        _ => leave_room(ctx, rooms, (lost, None), "connection lost"),
-    }
 }

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use jamjam_core::memory_budget::MemoryBudget;
 use jamjam_core::time::Time;
-use jamjam_signaling::broadcast::{
-    AcceptedPost, BroadcastSettings, DeclaredRoom, Envelope, FieldError, PostBody, PostError, PostFormat, RoomHandlers,
-};
-use jamjam_signaling::{ConnId, Dialect};
+use jamjam_signaling::broadcast::{BroadcastSettings, DeclaredRoom, Envelope, RoomHandlers};
+use jamjam_signaling::{AcceptedPost, ConnId, Dialect, FieldError, PostBody, PostError, PostFormat};
 use serde_json::{Value, json};
 use test_support::logged::logged;
 
@@ -44,7 +42,7 @@ impl TestHub {
     /// Posts an item over HTTP.
     fn post_item(&mut self, at_ms: u64, body: &str) -> Result<AcceptedPost, PostError> {
         let (source, post) = (SOURCE.parse().unwrap(), (PostFormat::Object, PostBody::parse(body.as_bytes())));
-        self.hub.post_to_room(ms(at_ms), source, "radio", post, &mut self.sink)
+        self.at(at_ms).post_to_room(source, "radio", post)
     }
 
     /// Removes and returns the contents that a connection received.
@@ -184,7 +182,7 @@ fn an_address_delays_an_eighth_of_ten_thousand_messages_of_a_room() {
 fn delayed_messages_of_a_closed_room_are_dropped() {
     let mut hub = radio(1);
     (0..1_250).for_each(|number| hub.text(1, 0, &post(number)));
-    hub.hub.close_room_of(ms(0), Dialect::Broadcast, "radio", &mut hub.sink).expect("the room is open");
+    hub.at(0).close_room_of(Dialect::Broadcast, "radio").expect("the room is open");
     assert_eq!(hub.counts().delayed_messages, 0);
     // The room opens again, with the whole share.
     (2..=3).for_each(|conn| hub.connect_to(conn, &url("radio")));
@@ -228,7 +226,7 @@ fn delayed_messages_of_a_room_wait_in_order_until_every_queue_has_room() {
     hub.sink.full.push(3);
     (0..9).for_each(|number| hub.text(1, 6_000, &post(number)));
     hub.run_timers(11_000);
-    hub.hub.close_room_of(ms(11_000), Dialect::Broadcast, "radio", &mut hub.sink).expect("the room is open");
+    hub.at(11_000).close_room_of(Dialect::Broadcast, "radio").expect("the room is open");
     assert!(hub.run_timers(12_000) < 2);
     assert_eq!((hub.sink.texts.len(), hub.counts().delayed_messages), (0, 0));
 }
@@ -274,7 +272,7 @@ fn posts_over_http_need_their_fields_and_content_with_an_id() {
         (PostFormat::Typed, typed("item", time, json!([])), field("data", "must be an object")),
     ] {
         let (source, post) = (SOURCE.parse().unwrap(), (format, PostBody::parse(body.as_bytes())));
-        let posted = hub.hub.post_to_room(ms(0), source, "radio", post, &mut hub.sink);
+        let posted = hub.at(0).post_to_room(source, "radio", post);
         assert_eq!(posted.map(|posted| posted.recipients), expected, "{body}");
     }
 }

@@ -94,7 +94,7 @@ fn program_receives_member_actions_immediately_and_nothing_else() {
     hub.send(1, 4 * SECOND, &json!({"type": "trigger", "name": "note_off"}));
     hub.send(1, 5 * SECOND, &sync());
     assert_eq!(hub.last(1)["params"][0]["value"], 0.7, "a scheduled value is not applied yet");
-    hub.hub.broadcast_param(ms(0), None, "freq", 0.125, &mut hub.sink).expect("a value");
+    hub.at(0).broadcast_param(None, "freq", 0.125).expect("a value");
     let event = |kind, name: &str, value, at, second| ControlSurfaceEvent {
         room: InlineStr::new("1234").expect("a code"),
         node_id: InlineStr::new(&node_id).expect("an id"),
@@ -144,7 +144,7 @@ fn values_scheduled_before_a_clear_are_discarded_with_it() {
     hub.member(1);
     (0..1_000).for_each(|_| hub.send(1, 0, &scheduled("before", 10)));
     hub.send(2, 0, &scheduled("other room", 10));
-    assert_eq!(hub.hub.clear_parameters(ms(0), "1234", &mut hub.sink), Ok(0));
+    assert_eq!(hub.at(0).clear_parameters("1234"), Ok(0));
     // All places for scheduled values are free again.
     (0..1_000).for_each(|_| hub.send(1, 0, &scheduled("after", 10)));
     assert_eq!(hub.names(0), [] as [Value; 0]);
@@ -192,24 +192,25 @@ fn first_sync_of_a_connection_succeeds_in_a_small_room() {
 #[test]
 fn rejected_parameters_are_answered_counted_and_not_reported_to_the_program() {
     let mut hub = hub();
-    hub.member(1);
-    // One address creates at most a quarter of the 4,096 parameters of a room.
-    (0..1_025).for_each(|name| hub.send(1, 0, &param(&format!("p{name}"))));
-    assert_eq!((hub.counts().parameters_rejected, hub.sink.events.len()), (1, 1_024));
-    assert_eq!(hub.last(1), error("TOO_MANY_PARAMETERS", "Too many parameters"));
-    for name in 1_024..4_096 {
-        let set = hub.hub.broadcast_param(ms(0), Some("1234"), &format!("p{name}"), 0.5, &mut hub.sink);
-        assert_eq!(set, Ok(1));
+    for (conn, address) in [(1, "2001:db8::1"), (2, "2001:db8::2")] {
+        hub.connect_from(conn, address, 0, "/");
+        assert_eq!(hub.join_room(conn, 0, "1234")["type"], "welcome");
     }
-    let one_more = hub.hub.broadcast_param(ms(0), Some("1234"), "one more", 0.5, &mut hub.sink);
-    assert_eq!(one_more, Err(CommandError::TooManyParameters));
+    // One /64 creates at most a quarter of the 4,096 parameters of a room, and can set those that exist.
+    (0..1_025).for_each(|name| hub.send(1 + name % 2, 0, &param(&format!("p{name}"))));
+    assert_eq!(hub.last(1), error("TOO_MANY_PARAMETERS", "Too many parameters"));
+    hub.send(1, 0, &param("p7"));
+    assert_eq!((hub.counts().parameters_rejected, hub.sink.events.len()), (1, 1_025));
+    let mut set = |name: &str| hub.at(0).broadcast_param(Some("1234"), name, 0.25);
+    (1_024..4_096).for_each(|name| assert_eq!(set(&format!("p{name}")), Ok(2)));
+    assert_eq!((set("one more"), set("p7")), (Err(CommandError::TooManyParameters), Ok(2)));
     // The host program removes the parameters. Then, there is space for new ones.
-    assert_eq!(hub.hub.clear_parameters(ms(0), "1234", &mut hub.sink), Ok(4_096));
+    assert_eq!(hub.at(0).clear_parameters("1234"), Ok(4_096));
     assert_eq!(hub.last(1), json!({"type": "state", "params": []}));
     assert_eq!(hub.names(0), [] as [Value; 0]);
     hub.send(1, 0, &param("p1024"));
-    assert_eq!((hub.counts().parameters_rejected, hub.sink.events.len()), (1, 1_025));
-    assert_eq!(hub.hub.clear_parameters(ms(0), "0000", &mut hub.sink), Err(CommandError::RoomNotFound));
+    assert_eq!((hub.counts().parameters_rejected, hub.sink.events.len()), (1, 1_026));
+    assert_eq!(hub.at(0).clear_parameters("0000"), Err(CommandError::RoomNotFound));
 }
 
 #[test]
@@ -218,14 +219,14 @@ fn values_that_become_due_in_a_full_room_are_rejected_and_counted() {
     hub.member(1);
     hub.send(1, 0, &scheduled("late", 10));
     for number in 0..4_096 {
-        let set = hub.hub.broadcast_param(ms(0), Some("1234"), &format!("p{number}"), 0.5, &mut hub.sink);
+        let set = hub.at(0).broadcast_param(Some("1234"), &format!("p{number}"), 0.5);
         assert_eq!(set, Ok(1));
     }
     hub.on_deadline(10 * SECOND);
     assert_eq!(hub.last(1), error("TOO_MANY_PARAMETERS", "Too many parameters"));
     assert_eq!(hub.counts().parameters_rejected, 1);
     // A command for all rooms counts each full room.
-    assert_eq!(hub.hub.broadcast_param(ms(0), None, "one more", 0.5, &mut hub.sink), Ok(0));
+    assert_eq!(hub.at(0).broadcast_param(None, "one more", 0.5), Ok(0));
     assert_eq!(hub.counts().parameters_rejected, 2);
 }
 
@@ -234,7 +235,7 @@ fn two_hundred_wrong_codes_of_all_addresses_keep_out_new_addresses() {
     let mut hub = hub();
     hub.hub.create_room(ms(0), with_code("4321")).expect("a room");
     hub.member(1);
-    assert_eq!(hub.hub.close_room(ms(0), "4321", &mut hub.sink), Ok(0));
+    assert_eq!(hub.at(0).close_room("4321"), Ok(0));
     let lines = logged(|| {
         // Each of 20 addresses sends ten wrong codes and the code of the closed room, which is not counted.
         for number in 0..20 {
@@ -270,7 +271,7 @@ fn rooms_get_distinct_codes_up_to_the_limit() {
     assert_eq!(create(&mut hub, CreateRoomOptions::default()), Err(CommandError::TooManyRooms(1_000)));
     let first = codes.pop_first().expect("a code");
     for closed in [Ok(0), Err(CommandError::RoomNotFound)] {
-        assert_eq!(hub.hub.close_room(ms(3 * SECOND), &first, &mut hub.sink), closed);
+        assert_eq!(hub.at(3 * SECOND).close_room(&first), closed);
     }
     let taken = codes.pop_first().expect("a code");
     assert_eq!(create(&mut hub, with_code(&taken)), Err(CommandError::CodeTaken));
@@ -291,34 +292,33 @@ fn rooms_get_distinct_codes_up_to_the_limit() {
 fn invalid_program_commands_are_rejected_and_not_sent() {
     let mut test = hub();
     test.member(1);
-    let TestHub { hub, sink } = &mut test;
     // A control character has six bytes in JSON.
     for long in ["x".repeat(257), "\u{1}".repeat(43)] {
-        assert_eq!(hub.broadcast_param(ms(0), None, &long, 0.5, sink), Err(CommandError::NameTooLong));
-        assert_eq!(hub.declare_range(ms(0), &long, (0.0, 1.0), None, sink), Err(CommandError::NameTooLong));
+        assert_eq!(test.at(0).broadcast_param(None, &long, 0.5), Err(CommandError::NameTooLong));
+        assert_eq!(test.at(0).declare_range(&long, (0.0, 1.0), None), Err(CommandError::NameTooLong));
     }
     for name in ["x".repeat(256), "\u{1}".repeat(42)] {
-        assert_eq!(hub.declare_range(ms(0), &name, (0.0, 1.0), None, sink), Ok(0));
+        assert_eq!(test.at(0).declare_range(&name, (0.0, 1.0), None), Ok(0));
     }
     let invalid = |field| Err(CommandError::InvalidValue(field));
     for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        assert_eq!(hub.broadcast_param(ms(0), None, "a", wrong, sink), invalid("value"));
-        assert_eq!(hub.declare_range(ms(0), "a", (wrong, 1.0), None, sink), invalid("min"));
-        assert_eq!(hub.declare_range(ms(0), "a", (0.0, wrong), None, sink), invalid("max"));
-        assert_eq!(hub.declare_range(ms(0), "a", (0.0, 1.0), Some(wrong), sink), invalid("value"));
-        assert_eq!(hub.broadcast_visualization(ms(0), None, &[0.5, wrong], sink), invalid("data"));
+        assert_eq!(test.at(0).broadcast_param(None, "a", wrong), invalid("value"));
+        assert_eq!(test.at(0).declare_range("a", (wrong, 1.0), None), invalid("min"));
+        assert_eq!(test.at(0).declare_range("a", (0.0, wrong), None), invalid("max"));
+        assert_eq!(test.at(0).declare_range("a", (0.0, 1.0), Some(wrong)), invalid("value"));
+        assert_eq!(test.at(0).broadcast_visualization(None, &[0.5, wrong]), invalid("data"));
     }
-    assert_eq!(hub.declare_range(ms(0), "a", (1.0, 0.5), None, sink), Err(CommandError::InvalidRange));
+    assert_eq!(test.at(0).declare_range("a", (1.0, 0.5), None), Err(CommandError::InvalidRange));
     let not_found = Err(CommandError::RoomNotFound);
-    assert_eq!(hub.broadcast_param(ms(0), Some("9999"), "a", 0.5, sink), not_found);
-    assert_eq!(hub.broadcast_visualization(ms(0), Some("9999"), &[0.5], sink), not_found);
-    assert_eq!(hub.broadcast_visualization(ms(0), None, &vec![0.5; 65_537], sink), invalid("data"));
+    assert_eq!(test.at(0).broadcast_param(Some("9999"), "a", 0.5), not_found);
+    assert_eq!(test.at(0).broadcast_visualization(Some("9999"), &[0.5]), not_found);
+    assert_eq!(test.at(0).broadcast_visualization(None, &vec![0.5; 65_537]), invalid("data"));
     // Two ranges are declared above. At the limit, only these and the new ones can be declared again.
-    let mut declare = |name: &str| hub.declare_range(ms(0), name, (-1.0, 2.0), None, sink);
+    let mut declare = |name: &str| test.at(0).declare_range(name, (-1.0, 2.0), None);
     assert!((2..4_096).all(|number| declare(&format!("p{number}")) == Ok(0)));
     assert_eq!((declare("one more"), declare("p7")), (Err(CommandError::TooManyParameters), Ok(0)));
-    assert_eq!(sink.texts.len(), 1);
-    assert_eq!(hub.broadcast_visualization(ms(0), None, &vec![0.5; 65_536], sink), Ok(1));
+    assert_eq!(test.sink.texts.len(), 1);
+    assert_eq!(test.at(0).broadcast_visualization(None, &vec![0.5; 65_536]), Ok(1));
 }
 
 #[test]
@@ -329,9 +329,9 @@ fn update_key_is_specific_to_room_and_parameter() {
     hub.connect_from(2, SOURCE, 0, "/");
     hub.join_room(2, 0, "5678");
     for (name, value) in [("a", 0.1), ("b", 0.2), ("a", 0.3)] {
-        hub.hub.broadcast_param(ms(0), None, name, value, &mut hub.sink).expect("a value");
+        hub.at(0).broadcast_param(None, name, value).expect("a value");
     }
-    (0..2).for_each(|_| _ = hub.hub.broadcast_visualization(ms(0), None, &[0.5], &mut hub.sink));
+    (0..2).for_each(|_| _ = hub.at(0).broadcast_visualization(None, &[0.5]));
     let keys = &hub.sink.updates;
     let alike = |one: usize| (0..keys.len()).filter(|other| keys[*other] == keys[one]).collect::<Vec<_>>();
     let expected: [&[usize]; 6] = [&[0, 4], &[1, 5], &[2], &[3], &[6, 8], &[7, 9]];

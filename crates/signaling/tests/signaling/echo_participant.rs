@@ -18,7 +18,7 @@ fn address(text: &str) -> SocketAddr {
 }
 
 fn participant(addresses: AddressCandidates) -> EchoParticipant {
-    EchoParticipant::new("Echo Server", Duration::from_secs(3), addresses)
+    EchoParticipant::new("Echo Server", Duration::from_secs(3), addresses, None)
 }
 
 fn addresses_with_host() -> AddressCandidates {
@@ -90,7 +90,7 @@ fn room_name_gives_the_delay_in_milliseconds() {
         (Duration::from_micros(300), "[BOT] Studio (0.3ms delay)"),
         (Duration::from_secs(60), "[BOT] Studio (60000ms delay)"),
     ] {
-        let request = EchoParticipant::new("Studio", delay, addresses_with_host()).on_connected();
+        let request = EchoParticipant::new("Studio", delay, addresses_with_host(), None).on_connected();
         assert_eq!(as_json(&request)["data"]["room_name"], name);
     }
 }

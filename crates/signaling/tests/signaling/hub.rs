@@ -101,7 +101,7 @@ fn messages_are_counted_for_the_dialect_of_the_connection() {
     for (conn, text) in [(1, "?"), (1, &*list), (2, &*ping), (1, &*long), (2, &*sing)] {
         hub.text(conn, 0, text);
     }
-    hub.hub.on_binary(ms(0), ConnId(2), &mut hub.sink);
+    hub.at(0).on_binary(ConnId(2));
     let counted = |name: &str| {
         let (_, counts) = hub.hub.counters_by_dialect().into_iter().find(|(dialect, _)| *dialect == name).unwrap();
         let received =
@@ -127,7 +127,7 @@ fn undecided_connections_per_address_are_limited_except_loopback() {
     // A proxy reported the address of connection 7, which has a share.
     let source = "127.0.0.1".parse().unwrap();
     let forwarded = NewConnection { source, route: Route::Undecided, is_forwarded: true };
-    hub.hub.on_connect(ms(0), ConnId(7), forwarded, &mut hub.sink);
+    hub.at(0).on_connect(ConnId(7), forwarded);
     (8..18).for_each(|conn| hub.connect_from(conn, "127.0.0.1", 0, "/"));
     // Connection 2 is the oldest of the three from one /64.
     assert_eq!((hub.closed(), hub.counts().closed_undecided_limit), (vec![(2, 1013), (5, 1013)], 2));
@@ -360,7 +360,7 @@ fn place_in_a_test_room_is_kept_for_its_device_and_its_network() {
             let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
             let route = Route::NewerJamjam(verify(&headers, 0, false).expect("a proof"));
             let connection = NewConnection { source: source.parse().unwrap(), route, is_forwarded: false };
-            hub.hub.on_connect(ms(0), ConnId(conn), connection, &mut hub.sink);
+            hub.at(0).on_connect(ConnId(conn), connection);
         };
         let create = |hub: &mut TestHub, conn, link_key: Option<&str>| {
             let data = json!({"room_name": "[BOT] x", "peer_name": "Echo Bot", "link_key": link_key});

@@ -12,7 +12,7 @@ use test_support::snapshot::assert_matches;
 const NAME: &str = "jamjam-dev send";
 
 fn room_client(word: &str) -> RoomClient {
-    RoomClient::new(word, None, NAME)
+    RoomClient::new(word, None, NAME, None)
 }
 
 /// A server message from its JSON.
@@ -142,7 +142,7 @@ fn errors_list_the_rooms_and_name_the_remedy() {
         room("0000000c", "CCCCCC", "duo two", false),
     ]);
     let locked = || list(&[room("0000000a", "AAAAAA", "vault", true)]);
-    let mut with_password = RoomClient::new("vault", Some("sesame".to_owned()), NAME);
+    let mut with_password = RoomClient::new("vault", Some("sesame".to_owned()), NAME, None);
     let join = json!({"room_id": "0000000a", "password": "sesame", "peer_name": NAME});
     assert_eq!(as_json(&with_password.on_message(locked()).unwrap().unwrap())["data"], join);
     let without_addresses = json!([peer("a", "A\u{7}nn", &json!([]), None, None), at("b", "Bob", "0.0.0.0:5000")]);

@@ -3,139 +3,22 @@
 use jamjam_signaling::broadcast::BroadcastSettings;
 use jamjam_signaling::message_docs::message_docs;
 use jamjam_signaling::token::{Claims, Secret, sign};
-use jamjam_signaling::{ConnId, CreateRoomOptions, Dialect, STRICT_RULES, SignalingLimits};
+use jamjam_signaling::{ConnId, CreateRoomOptions, Dialect, STRICT_RULES, SignalingLimits, UNDECIDED};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use test_support::logged::logged;
+use test_support::snapshot;
 
 use crate::test_hub::{TestHub, ms, token, with_secret};
 
 /// Maximum length of an answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 512;
 
-/// The wrong messages of each dialect: the message, and the text of the answer.
-const NEWER_JAMJAM: &[(&str, &str)] = &[
-    (r#"{"type":"CreatRoom","data":{}}"#, "member `type`: unknown type `CreatRoom`; the nearest type is `CreateRoom`"),
-    (r#"{"type":"join","room_code":"1"}"#, "member `type`: unknown type `join`; it belongs to the dialect bbx"),
-    (
-        r#"{"type":"CreateRoom","data":{"room_name":1,"peer_name":"A"}}"#,
-        "member `data.room_name`: expected a string, got a number",
-    ),
-    (
-        r#"{"type":"CreateRoom","data":{"name":"x","peer_name":"A"}}"#,
-        "member `data.room_name` is missing; `name` is unknown",
-    ),
-    (
-        r#"{"type":"CreateRoom","data":{"room_name":"x","peer_name":"A","password":5}}"#,
-        "member `data.password`: expected a string, got a number",
-    ),
-    (
-        r#"{"type":"CreateRoom","data":{"room_name":"x","peer_name":"A","features":"peer_message"}}"#,
-        "member `data.features`: expected an array, got a string",
-    ),
-    (
-        r#"{"type":"JoinRoom","data":{"room":"x","peer_name":"A"}}"#,
-        "member `data.room_id` is missing; `room` is unknown",
-    ),
-    (
-        r#"{"type":"JoinRoom","data":{"roomId":"x","peer_name":"A"}}"#,
-        "member `data.room_id` is missing; `roomId` is unknown",
-    ),
-    (r#"{"type":"JoinRoom","data":{"room_id":"x"}}"#, "member `data.peer_name` is missing"),
-    (r#"{"type":"JoinRoom","room_id":"x","peer_name":"A"}"#, "member `data` is missing"),
-    (r#"{"type":"JoinRoom","data":["x"]}"#, "member `data`: expected an object, got an array"),
-    (
-        r#"{"type":"UpdatePeerInfo","data":{"candidates":[{"address":"a:1","candidate_type":"Host","priority":1}]}}"#,
-        "member `data.candidates[0].address`: expected a string such as 192.0.2.1:5000, with a port above 0, got another string",
-    ),
-    (
-        r#"{"type":"UpdatePeerInfo","data":{"candidates":[{"address":"192.0.2.1:1","candidate_type":"host","priority":1}]}}"#,
-        "member `data.candidates[0].candidate_type`: expected `Host` or `ServerReflexive`, got another string",
-    ),
-    (
-        r#"{"type":"UpdatePeerInfo","data":{"candidates":[{"address":"192.0.2.1:1","candidate_type":"Host","priority":-1}]}}"#,
-        "member `data.candidates[0].priority`: expected a whole number from 0 to 4294967295, got a number",
-    ),
-    (
-        r#"{"type":"UpdatePeerInfo","data":{"public_addr":"192.0.2.1:0"}}"#,
-        "member `data.public_addr`: expected a string such as 192.0.2.1:5000, with a port above 0, got another string",
-    ),
-    (
-        r#"{"type":"ChatMessage","data":{"sender_id":"","sender_name":"","content":"x","timestamp":"now"}}"#,
-        "member `data.timestamp`: expected a whole number from 0, got a string",
-    ),
-    (r#"{"type":"ChatMessage","data":{"sender_id":"","sender_name":"","content":"x","timestamp":1}}"#, "not in a room"),
-    (r#"{"type":"PeerMessage","data":{"body":"x"}}"#, "member `data.body`: expected an object, got a string"),
-    (r#"{"type":"ListRooms","type":"ListRooms"}"#, "duplicate field `type` at line 1 column 26"),
-    (r#"[{"type":"ListRooms"}]"#, "message: expected an object, got an array"),
-    (r#"{"type":7}"#, "member `type`: expected a string, got a number"),
-    (r#"{"kind":"ListRooms"}"#, "member `type` is missing"),
-    (r#"{"type":"ListRooms""#, "not JSON (column 19)"),
-    (
-        r#"{"type":"ChatMessage","data":{"sender_id":"\ud83c","sender_name":"","content":"x","timestamp":1}}"#,
-        "a string has half of a surrogate pair, as of an emoji that was cut in two (column 50)",
-    ),
-    (
-        r#"{"type":"UpdatePeerInfo","data":{"candidates":[{"address":"192.0.2.1:1","candidate_type":"Host","priority":1e400}]}}"#,
-        "a number exceeds the range of 64-bit floating point (column 112)",
-    ),
-];
+const NAME: &str = "signaling/strict";
 
-const CONTROL_SURFACE: &[(&str, &str)] = &[
-    (r#"{"type":"join","code":"4711"}"#, "member `room_code` is missing; `code` is unknown"),
-    (r#"{"type":"join","roomCode":4711,"nodeName":"A"}"#, "member `room_code` is missing; `roomCode` is unknown"),
-    (r#"{"type":"join","client_name":"Phone"}"#, "member `room_code` is missing"),
-    (r#"{"type":"join","room_code":4711}"#, "member `room_code`: expected a string, got a number"),
-    (r#"{"type":"parm","param":"a","value":1}"#, "member `type`: unknown type `parm`; the nearest type is `param`"),
-    (r#"{"type":"param","value":1}"#, "member `param` is missing"),
-    (r#"{"type":"param","param":"a","value":"0.5"}"#, "member `value`: expected a number of 32 bits, got a string"),
-    (
-        r#"{"type":"param","param":"a","value":1e39}"#,
-        "member `value`: expected a number of 32 bits, got another number",
-    ),
-    (r#"{"type":"param","param":"a","value":1,"at":"now"}"#, "member `at`: expected a number, got a string"),
-    (r#"{"type":"trigger"}"#, "member `name` is missing"),
-    (r#"{"type":"trigger","name":null}"#, "member `name`: expected a string of at most 256 bytes, got null"),
-    (
-        r#"{"type":"param","param":"a","value":1e400}"#,
-        "a number exceeds the range of 64-bit floating point (column 41)",
-    ),
-    (r#"{"type":"ping"}"#, "member `client_time` is missing"),
-    (r#"{"type":"ping","client_time":"1"}"#, "member `client_time`: expected a number, got a string"),
-];
-
-const WEBRTC: &[(&str, &str)] = &[
-    (r#"{"type":"offer","to":"bob","sdp":{}}"#, "member `targetUserId` is missing; `to` is unknown"),
-    (r#"{"type":"offer","targetUserID":"bob"}"#, "member `targetUserId` is missing; `targetUserID` is unknown"),
-    (r#"{"type":"answer","sdp":"v=0"}"#, "member `targetUserId` is missing"),
-    (r#"{"type":"answer","targetUserId":5}"#, "member `targetUserId`: expected a string, got a number"),
-    (r#"{"type":"answer","targetUserId":"zoe"}"#, "targetUserId is not in the room"),
-    (
-        r#"{"type":"ice_candidate","targetUserId":"bob"}"#,
-        "member `type`: unknown type `ice_candidate`; the nearest type is `ice-candidate`",
-    ),
-    (r#"{"type":"call-ended"}"#, "member `targetUserId` is missing"),
-    (
-        r#"{"type":"call-ended","targetUserId":"\ude00"}"#,
-        "a string has half of a surrogate pair, as of an emoji that was cut in two (column 43)",
-    ),
-    (r#"{"type":"leave"}"#, "member `type`: unknown type `leave`; it belongs to the dialect bbx"),
-    ("hello", "not a JSON object"),
-    (r#"{"targetUserId":"bob"}"#, "member `type` is missing"),
-];
-
-/// Messages of the room `chat` that its handler would drop.
-const CHAT: &[(&str, &str)] = &[
-    (r#"{"type":"setUsername","name":"Ann"}"#, "member `username` is missing; `name` is unknown"),
-    (
-        r#"{"type":"setUsername","username":["Ann"]}"#,
-        "member `username`: expected a string that is not blank, got an array",
-    ),
-    (
-        r#"{"type":"setUsername","username":" "}"#,
-        "member `username`: expected a string that is not blank, got another string",
-    ),
-];
+const WEBRTC: &str = "/?roomId=r&userId=ann&userName=Ann";
+const JOIN: &str = r#"{"type":"join","room_code":"4711"}"#;
+const CHAT: &str = "/chat?token={token}";
 
 fn hub(is_strict: bool) -> TestHub {
     let mut hub = TestHub::new(SignalingLimits { is_strict, ..with_secret(&BroadcastSettings::default()) });
@@ -144,69 +27,73 @@ fn hub(is_strict: bool) -> TestHub {
     hub
 }
 
-fn chat_url() -> String {
-    format!("/chat?token={}", token("c", "chat"))
+/// A hub with a client that has connected to `url` and sent `first`, unless it is empty.
+fn connected(is_strict: bool, url: &str, first: &str) -> TestHub {
+    let mut hub = hub(is_strict);
+    hub.connect_to(1, &url.replace("{token}", &token("c", "chat")));
+    if !first.is_empty() {
+        hub.text(1, 0, first);
+    }
+    hub
 }
 
-/// For each dialect, a URL, a message that selects the dialect, the table, and the answer with this text.
-type Row = (String, Option<&'static str>, &'static [(&'static str, &'static str)], fn(&str) -> Value);
-
-fn dialects() -> [Row; 4] {
-    [
-        ("/v1/signaling".to_owned(), None, NEWER_JAMJAM, |text| json!({"type": "Error", "data": {"message": text}})),
-        (
-            "/".to_owned(),
-            Some(r#"{"type":"join","room_code":"4711"}"#),
-            CONTROL_SURFACE,
-            |text| json!({"type": "error", "code": "INVALID_MESSAGE", "message": text}),
-        ),
-        (
-            "/?roomId=r&userId=ann&userName=Ann".to_owned(),
-            None,
-            WEBRTC,
-            |text| json!({"type": "error", "message": text}),
-        ),
-        (chat_url(), None, CHAT, |text| json!({"type": "error", "error": text})),
-    ]
+/// The message that contains a sentence, in the form of the dialect.
+fn form(url: &str, sentence: &str) -> Value {
+    match url {
+        "/" => json!({"type": "error", "code": "INVALID_MESSAGE", "message": sentence}),
+        "/v1/signaling" => json!({"type": "Error", "data": {"message": sentence}}),
+        CHAT => json!({"type": "error", "error": sentence}),
+        _ => json!({"type": "error", "message": sentence}),
+    }
 }
 
+/// What both kinds of server answer to a message, which a client sends that has connected to `url` and sent `first`.
+fn answer(url: &str, first: &str, message: &str) -> String {
+    let [(strict, lines), (lenient, _)] = [true, false].map(|is_strict| {
+        let mut hub = connected(is_strict, url, first);
+        hub.connect_to(2, "/?roomId=r&userId=bob&userName=Bob");
+        hub.sink.texts.clear();
+        let lines = logged(|| hub.text(1, 1, message));
+        assert_eq!((hub.received(2), hub.closed()), (vec![], vec![]), "{message}");
+        (hub, lines)
+    });
+    let ([(1, answer)], [(1, dialect, rule, sentence)]) = (&strict.sink.texts[..], &strict.sink.wrong[..]) else {
+        panic!("{message}: {:?}, {:?}", strict.sink.texts, strict.sink.wrong)
+    };
+    assert!(STRICT_RULES.contains(&&**rule) && lenient.sink.wrong.is_empty(), "{message}: {rule}");
+    let always = if lenient.sink.texts.is_empty() {
+        assert_eq!(strict.last(1), form(url, sentence));
+        assert_eq!(lines, [format!("WARN message ignored conn=1 source=192.0.2.1 reason={sentence}")], "{message}");
+        assert_eq!([&strict, &lenient].map(|hub| hub.counts().messages_ignored), [1, 1], "{message}");
+        ""
+    } else {
+        assert_eq!(lenient.sink.texts, strict.sink.texts, "{message}");
+        "always, "
+    };
+    format!("< {always}{rule}, {}: {answer}\n", dialect.map_or(UNDECIDED, Dialect::name))
+}
+
+/// The file lists URLs and messages. Add a message there, and `UPDATE_SNAPSHOTS=1` adds its answer.
 #[test]
 fn wrong_messages_of_every_dialect_are_answered_only_if_strict() {
-    for (url, first, table, answer) in dialects() {
-        for (message, text) in table {
-            for is_strict in [true, false] {
-                let mut hub = hub(is_strict);
-                hub.connect_to(1, &url);
-                hub.connect_to(2, "/?roomId=r&userId=bob&userName=Bob");
-                if let Some(first) = first {
-                    hub.text(1, 0, first);
-                }
-                hub.sink.texts.clear();
-                let lines = logged(|| hub.text(1, 1, message));
-                let expected = if is_strict { vec![answer(text)] } else { vec![] };
-                assert_eq!((hub.received(1), hub.received(2)), (expected, vec![]), "{message}, strict: {is_strict}");
-                assert_eq!((hub.counts().messages_ignored, hub.closed()), (1, vec![]), "{message}");
-                if is_strict {
-                    let line = format!("WARN message ignored conn=1 source=192.0.2.1 reason={text}");
-                    assert_eq!(lines, [line], "{message}");
-                    let (conn, dialect, rule, sentence) = hub.sink.wrong.pop().expect("a report");
-                    assert_eq!((conn, dialect.is_some(), sentence.as_str()), (1, true, *text), "{message}");
-                    assert!(STRICT_RULES.contains(&&*rule) && hub.sink.wrong.is_empty(), "{rule}");
-                } else {
-                    assert!(hub.sink.wrong.is_empty());
-                }
-            }
+    let (committed, mut text) = (snapshot::committed(NAME), String::new());
+    let (mut url, mut first) = ("", "");
+    for line in committed.lines().filter(|line| !line.starts_with("< ")) {
+        text = text + line + "\n";
+        match line.split_at_checked(2) {
+            Some(("@ ", selected)) => (url, first) = selected.split_once(' ').unwrap_or((selected, "")),
+            Some(("> ", message)) => text += &answer(url, first, message),
+            _ => {}
         }
     }
+    snapshot::assert_matches(NAME, &text);
 }
 
 /// The bound is on the bytes of the JSON, where a control character has six.
 #[test]
 fn names_of_parameters_above_256_bytes_are_named() {
     for (param, is_accepted) in [("x".repeat(256), true), ("x".repeat(257), false), ("\u{1}".repeat(43), false)] {
-        let mut hub = hub(true);
-        hub.connect(1);
-        hub.send(1, 0, &json!({"type": "join", "room_code": "4711"}));
+        let mut hub = connected(true, "/", JOIN);
         hub.sink.texts.clear();
         hub.send(1, 0, &json!({"type": "param", "param": param, "value": 1}));
         let text = "member `param`: expected a string of at most 256 bytes, got another string";
@@ -216,90 +103,11 @@ fn names_of_parameters_above_256_bytes_are_named() {
 }
 
 #[test]
-fn answers_before_a_dialect_is_selected_have_the_form_of_control_surfaces() {
-    for (message, text) in [
-        (r#"{"type":"CreatRoom"}"#, "member `type`: unknown type `CreatRoom`; the nearest type is `CreateRoom`"),
-        (r#"{"type":"offer"}"#, "member `type`: unknown type `offer`; it belongs to the dialect webrtc"),
-        (r#"{"type":"ping"}"#, "member `client_time` is missing"),
-        ("", "not a JSON object"),
-    ] {
-        let mut hub = hub(true);
-        hub.connect(1);
-        hub.text(1, 0, message);
-        hub.hub.on_binary(ms(0), ConnId(1), &mut hub.sink);
-        let answers =
-            [text, "binary message"].map(|text| json!({"type": "error", "code": "INVALID_MESSAGE", "message": text}));
-        assert_eq!(hub.received(1), answers, "{message}");
-    }
-}
-
-#[test]
-fn errors_that_a_dialect_sends_itself_stay_as_they_are_and_single() {
-    let plain = |error: &str| json!({"type": "error", "error": error});
-    for (url, message, answer) in [
-        (
-            "/".to_owned(),
-            r#"{"type":"JoinRoom","data":{"room_id":"x","peer_name":"A"}}"#,
-            json!({"type": "Error", "data": {"message": "Room not found"}}),
-        ),
-        (
-            "/".to_owned(),
-            r#"{"type":"join","room_code":"1"}"#,
-            json!({"type": "error", "code": "INVALID_ROOM", "message": "Invalid room code"}),
-        ),
-        (chat_url(), "hello", plain("Invalid JSON payload")),
-        (chat_url(), "5", plain("Payload must be a JSON object")),
-        (
-            chat_url(),
-            r#"{"type":"x"}"#,
-            plain("Username required. Send {type: \"setUsername\", username: \"YourName\"} first"),
-        ),
-    ] {
-        for is_strict in [true, false] {
-            let mut hub = hub(is_strict);
-            hub.connect_to(1, &url);
-            hub.sink.texts.clear();
-            hub.text(1, 0, message);
-            assert_eq!(hub.received(1), std::slice::from_ref(&answer), "{message}");
-            assert_eq!(hub.sink.wrong.len(), usize::from(is_strict), "{message}");
-        }
-    }
-}
-
-/// A client that sends what its documentation allows violates no other rule than `refused`, whatever others do meanwhile.
-#[test]
-fn rules_tell_wrong_messages_from_right_ones_that_are_refused() {
-    let newer = "/v1/signaling".to_owned();
-    let webrtc = "/?roomId=r&userId=ann&userName=Ann".to_owned();
-    for (url, message, rule) in [
-        (newer.clone(), r#"{"type":"CreatRoom","data":{}}"#, "unknown_type"),
-        (newer.clone(), r#"{"type":"JoinRoom","data":{"room_id":"x"}}"#, "missing_member"),
-        (newer.clone(), r#"{"type":"JoinRoom","data":{"roomId":"x","peer_name":"A"}}"#, "misnamed_member"),
-        (newer.clone(), r#"{"type":"ListRooms","type":"ListRooms"}"#, "invalid_message"),
-        (newer.clone(), r#"{"type":"ListRooms""#, "invalid_message"),
-        (newer.clone(), r#"{"type":"JoinRoom","data":{"room_id":"x","peer_name":"A"}}"#, "refused"),
-        (
-            newer,
-            r#"{"type":"ChatMessage","data":{"sender_id":"","sender_name":"","content":"x","timestamp":1}}"#,
-            "refused",
-        ),
-        (webrtc.clone(), r#"{"type":"offer","targetUserId":5}"#, "wrong_type"),
-        (webrtc.clone(), r#"{"type":"offer","targetUserId":"zoe","sdp":{}}"#, "refused"),
-        (webrtc, "hello", "invalid_message"),
-        ("/".to_owned(), r#"{"type":"join","room_code":"1234"}"#, "refused"),
-        ("/".to_owned(), r#"{"type":"offer"}"#, "unknown_type"),
-        (chat_url(), "hello", "invalid_message"),
-        (chat_url(), "5", "wrong_type"),
-    ] {
-        let mut hub = hub(true);
-        hub.connect_to(1, &url);
-        hub.text(1, 0, message);
-        let rules: Vec<_> = hub.sink.wrong.iter().map(|(_, _, rule, _)| rule.as_str()).collect();
-        assert_eq!(rules, [rule], "{message}");
-    }
+fn binary_message_before_a_dialect_is_selected_is_answered_like_a_text() {
     let mut hub = hub(true);
     hub.connect(1);
-    hub.hub.on_binary(ms(0), ConnId(1), &mut hub.sink);
+    hub.at(0).on_binary(ConnId(1));
+    assert_eq!(hub.last(1), json!({"type": "error", "code": "INVALID_MESSAGE", "message": "binary message"}));
     assert_eq!(hub.sink.wrong[0].2, "invalid_message");
 }
 
@@ -403,7 +211,7 @@ fn quoted_names_are_cut_to_64_bytes_and_sanitized() {
     let cut = "\u{fffd}[31m".to_owned() + &"x".repeat(59);
     let to = format!("to{long}");
     let mut hub = hub(true);
-    hub.connect_to(1, "/?roomId=r&userId=ann&userName=Ann");
+    hub.connect_to(1, WEBRTC);
     hub.sink.texts.clear();
     hub.send(1, 0, &json!({"type": long}));
     hub.send(1, 0, &json!({"type": "offer", "targetUserId\u{202e}\"hunter2": "hunter3"}));
@@ -426,8 +234,8 @@ fn quoted_names_are_cut_to_64_bytes_and_sanitized() {
 fn answers_name_the_member_of_every_documented_message_that_is_wrong() {
     let setup = |dialect| match dialect {
         Dialect::Jamjam => Some(("/", r#"{"type":"CreateRoom","data":{"room_name":"r","peer_name":"p"}}"#)),
-        Dialect::ControlSurface => Some(("/", r#"{"type":"join","room_code":"4711"}"#)),
-        Dialect::WebRtc => Some(("/?roomId=r&userId=ann&userName=Ann", r#"{"type":"ping"}"#)),
+        Dialect::ControlSurface => Some(("/", JOIN)),
+        Dialect::WebRtc => Some((WEBRTC, r#"{"type":"ping"}"#)),
         Dialect::Broadcast => None,
     };
     let (mut wrong, others) = (0, [json!(null), json!(true), json!(-1.5), json!("\n"), json!([[]]), json!({"a": 1})]);
@@ -475,7 +283,7 @@ fn errors_of_webrtc_are_documented_only_if_strict() {
 fn answers_are_limited_by_the_message_rate() {
     let limits = SignalingLimits { message_rate: Some(10), is_strict: true, ..SignalingLimits::default() };
     let mut hub = TestHub::new(limits);
-    hub.connect_to(1, "/?roomId=r&userId=ann&userName=Ann");
+    hub.connect_to(1, WEBRTC);
     hub.sink.texts.clear();
     (0..100).for_each(|_| hub.text(1, 0, r#"{"type":"offer"}"#));
     assert_eq!((hub.received(1).len(), hub.closed()), (20, vec![(1, 1008)]));
@@ -527,22 +335,18 @@ fn messages() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn every_strict_message_is_handled_or_answered_with_a_short_error(texts in prop::collection::vec(messages(), 1..12)) {
-        for (url, first, _, answer) in dialects().into_iter().chain([("/".to_owned(), None, NEWER_JAMJAM, dialects()[1].3)]) {
-            let mut hub = hub(true);
-            hub.connect_to(1, &url);
-            if let Some(first) = first {
- hub.text(1, 0, first);
-}
+        for (url, first) in [("/v1/signaling", ""), ("/", JOIN), ("/", ""), (WEBRTC, ""), (CHAT, "")] {
+            let mut hub = connected(true, url, first);
             for text in &texts {
                 hub.sink.texts.clear();
                 hub.sink.wrong.clear();
-                let (ignored, had_no_dialect) = (hub.counts().messages_ignored, url == "/" && first.is_none());
+                let (ignored, had_no_dialect) = (hub.counts().messages_ignored, url == "/" && first.is_empty());
                 hub.text(1, 0, text);
                 if hub.counts().messages_ignored == ignored || had_no_dialect && hub.sink.wrong[0].1.is_some() {
                     continue;
                 }
                 let (_, _, _, sentence) = &hub.sink.wrong[0];
-                prop_assert_eq!(hub.received(1), [answer(sentence)], "{}", text);
+                prop_assert_eq!(hub.received(1), [form(url, sentence)], "{}", text);
                 let (_, sent) = &hub.sink.texts[0];
                 prop_assert!(sent.len() <= MAX_ANSWER_BYTES && !sent.chars().any(char::is_control), "{}", sent);
             }

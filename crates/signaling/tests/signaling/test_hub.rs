@@ -9,8 +9,8 @@ use jamjam_core::time::{Time, WallClock};
 use jamjam_signaling::broadcast::BroadcastSettings;
 use jamjam_signaling::token::{Claims, Secret, sign};
 use jamjam_signaling::{
-    ConnId, ControlSurfaceEvent, Dialect, DialectCounters, DialectSet, EventSink, Hub, NewConnection, SignalingLimits,
-    UpdateKey, route,
+    CloseCode, ConnId, ControlSurfaceEvent, Dialect, DialectCounters, DialectSet, EventSink, Hub, HubCall,
+    NewConnection, SignalingLimits, UpdateKey, route,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -91,8 +91,8 @@ impl EventSink for RecordingSink {
         self.wrong.push((conn.0, dialect, rule.to_owned(), sentence.to_owned()));
     }
 
-    fn close(&mut self, conn: ConnId, code: u16, reason: &str) {
-        self.closed.push((conn.0, code, reason.to_owned()));
+    fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
+        self.closed.push((conn.0, code.get(), reason.to_owned()));
     }
 
     fn ping(&mut self, conn: ConnId) {
@@ -114,6 +114,10 @@ impl TestHub {
         Self { hub: Hub::new(limits, [1, 2, 3, 4]), sink: RecordingSink::default() }
     }
 
+    pub(crate) fn at(&mut self, at_ms: u64) -> HubCall<'_> {
+        self.hub.at(ms(at_ms), &mut self.sink)
+    }
+
     /// A client connects to `/` at time 0.
     pub(crate) fn connect(&mut self, conn: u64) {
         self.connect_from(conn, SOURCE, 0, "/");
@@ -128,7 +132,7 @@ impl TestHub {
         let route = route(path, query, DialectSet::default()).expect("a route");
         let source: IpAddr = source.parse().expect("an address");
         let connection = NewConnection { source, route, is_forwarded: false };
-        self.hub.on_connect(ms(at_ms), ConnId(conn), connection, &mut self.sink);
+        self.at(at_ms).on_connect(ConnId(conn), connection);
     }
 
     pub(crate) fn send(&mut self, conn: u64, at_ms: u64, message: &Value) {
@@ -136,16 +140,17 @@ impl TestHub {
     }
 
     pub(crate) fn text(&mut self, conn: u64, at_ms: u64, text: &str) {
-        self.hub.on_text(ms(at_ms), ConnId(conn), text, &mut self.sink);
+        let parsed = self.hub.message_parser(ConnId(conn)).parse(text);
+        self.at(at_ms).on_parsed_text(ConnId(conn), parsed);
     }
 
     pub(crate) fn disconnect(&mut self, conn: u64) {
-        self.hub.on_disconnect(ms(0), ConnId(conn), &mut self.sink);
+        self.at(0).on_disconnect(ConnId(conn));
     }
 
     /// Handles the timers at one time, once.
     pub(crate) fn on_deadline(&mut self, at_ms: u64) {
-        self.hub.on_deadline(ms(at_ms), &mut self.sink);
+        self.at(at_ms).on_deadline();
     }
 
     /// Handles the timers until this time. Returns the number of calls.

@@ -129,10 +129,7 @@ fn console_state_of(hub: &SharedHub, query: &SnapshotQuery) -> ConsoleState {
 }
 
 fn counters_by_name(counts: &DialectCounters) -> Value {
-    DialectCounters::metrics()
-        .map(|(name, _, _, of)| (name.to_owned(), of(counts).into()))
-        .collect::<Map<_, _>>()
-        .into()
+    counts.metrics().map(|(name, .., value)| (name.to_owned(), value.into())).collect::<Map<_, _>>().into()
 }
 
 /// If the console of an earlier run of the program sent a request, the numbers of connections in it may belong to other clients.
@@ -167,7 +164,7 @@ pub(super) async fn disconnect(
 ) -> Result<Response, RequestError> {
     let DisconnectRequest { connection, run_id } = request;
     check_run_id(run_id)?;
-    let dialect = state.hub.with_hub(|now, inner, out| inner.disconnect(now, ConnId(connection), out))?;
+    let dialect = state.hub.with_hub(|call| call.disconnect(ConnId(connection)))?;
     info!(target: "console", source = %client.source.ip(), conn = connection, dialect, "client disconnected by the operator");
     Ok(body::json_response(StatusCode::OK, &DisconnectResponse { disconnected: true }))
 }
@@ -193,8 +190,8 @@ pub(super) async fn close_room(
         let names = Dialect::ALL.map(Dialect::name).join(", ");
         return Err(RequestError::invalid_field(format!("\"dialect\" must be one of {names}")));
     };
-    let closed = state.hub.with_hub(|now, inner, out| inner.close_room_of(now, dialect, &room, out))?;
-    let (dialect, room, members) = (dialect.name(), closed.label, closed.members);
+    let (room, members) = state.hub.with_hub(|call| call.close_room_of(dialect, &room))?;
+    let dialect = dialect.name();
     info!(target: "console", source = %client.source.ip(), dialect, room, members, "room closed by the operator");
     Ok(body::json_response(StatusCode::OK, &RoomClosedResponse { closed: true, members }))
 }

@@ -57,7 +57,7 @@ fn path_segment(uri: &Uri, from_end: usize) -> Result<String, RequestError> {
     responses((status = 200, description = "All rooms", body = ListRoomsResponse)),
 )]
 pub(super) async fn list_rooms(State(state): SharedState) -> Response {
-    let rooms = state.hub.with_hub(|_, inner, _| inner.control_surface_rooms());
+    let rooms = state.hub.with_hub(|call| call.hub.control_surface_rooms());
     body::json_response(StatusCode::OK, &ListRoomsResponse { rooms })
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn create_room(
         return Err(RequestError::invalid_field("\"expiresIn\" must be from 1 to 315360000 seconds (ten years)"));
     }
     let options = CreateRoomOptions { code: None, max_members, lifetime: expires_in.map(Duration::from_secs_f64) };
-    let created = state.hub.with_hub(|now, inner, _| inner.create_room(now, options))?;
+    let created = state.hub.with_hub(|call| call.hub.create_room(call.now, options))?;
     Ok(body::json_response(StatusCode::CREATED, &created))
 }
 
@@ -98,7 +98,7 @@ pub(super) async fn create_room(
 )]
 pub(super) async fn close_room(State(state): SharedState, uri: Uri) -> Result<Response, RequestError> {
     let code = path_segment(&uri, 0)?;
-    let clients = state.hub.with_hub(|now, inner, out| inner.close_room(now, &code, out))?;
+    let clients = state.hub.with_hub(|call| call.close_room(&code))?;
     Ok(body::json_response(StatusCode::OK, &CloseRoomResponse { closed: true, clients }))
 }
 
@@ -114,7 +114,7 @@ pub(super) async fn close_room(State(state): SharedState, uri: Uri) -> Result<Re
 )]
 pub(super) async fn clear_parameters(State(state): SharedState, uri: Uri) -> Result<Response, RequestError> {
     let code = path_segment(&uri, 1)?;
-    let cleared = state.hub.with_hub(|now, inner, out| inner.clear_parameters(now, &code, out))?;
+    let cleared = state.hub.with_hub(|call| call.clear_parameters(&code))?;
     Ok(body::json_response(StatusCode::OK, &ClearParametersResponse { cleared }))
 }
 
@@ -133,8 +133,7 @@ pub(super) async fn set_param(
     JsonBody(request): JsonBody<SetParamRequest, MAX_BODY_BYTES>,
 ) -> Result<Response, RequestError> {
     let SetParamRequest { name, value, room } = request;
-    let delivered =
-        state.hub.with_hub(|now, inner, out| inner.broadcast_param(now, room.as_deref(), &name, value, out));
+    let delivered = state.hub.with_hub(|call| call.broadcast_param(room.as_deref(), &name, value));
     Ok(delivered_response(delivered?))
 }
 
@@ -155,7 +154,7 @@ pub(super) async fn declare_range(
 ) -> Result<Response, RequestError> {
     let name = path_segment(&uri, 0)?;
     let DeclareRangeRequest { min, max, value } = request;
-    let delivered = state.hub.with_hub(|now, inner, out| inner.declare_range(now, &name, (min, max), value, out));
+    let delivered = state.hub.with_hub(|call| call.declare_range(&name, (min, max), value));
     Ok(delivered_response(delivered?))
 }
 
@@ -173,8 +172,7 @@ pub(super) async fn broadcast_visualization(
     JsonBody(request): JsonBody<VisualizationRequest, MAX_VISUALIZATION_BODY_BYTES>,
 ) -> Result<Response, RequestError> {
     let VisualizationRequest { data, room } = request;
-    let delivered =
-        state.hub.with_hub(|now, inner, out| inner.broadcast_visualization(now, room.as_deref(), &data, out));
+    let delivered = state.hub.with_hub(|call| call.broadcast_visualization(room.as_deref(), &data));
     Ok(delivered_response(delivered?))
 }
 

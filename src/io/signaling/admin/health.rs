@@ -20,8 +20,7 @@ use crate::io::http::{body, request_body};
 use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::http_state::{Client, SharedState};
 use crate::io::signaling::shared_hub::SharedHub;
-use crate::signaling::broadcast::BroadcastRoomDetails;
-use crate::signaling::{Dialect, DialectCounters, UNDECIDED, WebRtcRoomInfo};
+use crate::signaling::{BroadcastRoomDetails, Dialect, DialectCounters, UNDECIDED, WebRtcRoomInfo};
 
 /// Server state. For compatibility, `rooms`, `connections` and `roomDetails` describe only WebRTC.
 #[derive(Serialize, ToSchema)]
@@ -125,7 +124,7 @@ pub(super) async fn health(
 )]
 pub(super) async fn rooms(State(state): SharedState) -> Response {
     state.webrtc_rooms.response(|| {
-        let (rooms, truncated) = state.hub.with_hub(|_, inner, _| inner.webrtc_rooms(2 * MAX_LIST_BYTES, false));
+        let (rooms, truncated) = state.hub.with_hub(|call| call.hub.webrtc_rooms(2 * MAX_LIST_BYTES, false));
         body::to_json(&WebRtcRoomList { rooms, truncated })
     })
 }
@@ -133,29 +132,24 @@ pub(super) async fn rooms(State(state): SharedState) -> Response {
 /// The two lists of rooms have at most [`MAX_LIST_BYTES`] each.
 fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
     // All values are read under one lock, so that they describe the same point in time.
-    let (counters, (rooms, mut truncated), mut broadcast, details) = hub.with_hub(|now, inner, _| {
-        let details = is_detailed.then(|| inner.broadcast_details(now));
-        let rooms = inner.webrtc_rooms(MAX_LIST_BYTES, is_detailed);
-        (inner.counters_by_dialect(), rooms, inner.broadcast_counters(), details)
+    let (counters, (rooms, mut truncated), (control_clients, mut room_counts), details) = hub.with_hub(|call| {
+        let details = is_detailed.then(|| call.hub.broadcast_details(call.now));
+        let rooms = call.hub.webrtc_rooms(MAX_LIST_BYTES, is_detailed);
+        (call.hub.counters_by_dialect(), rooms, call.hub.broadcast_counts(), details)
     });
     let counters_of = |dialect| {
         counters.iter().find(|(name, _)| *name == dialect).map_or(DialectCounters::default(), |(_, counts)| *counts)
     };
-    let clients = broadcast.clients.values().sum();
+    let clients = room_counts.values().sum();
     let mut bytes = 0;
-    broadcast.clients.retain(|name, _| {
+    room_counts.retain(|name, _| {
         // A character has up to six bytes in JSON. Quotes, colon, number and comma add up to 24 bytes.
         bytes += 6 * name.len() + 24;
         bytes <= MAX_LIST_BYTES
     });
     truncated |= bytes > MAX_LIST_BYTES;
-    let broadcast = BroadcastHealth {
-        rooms: broadcast.rooms,
-        clients,
-        control_clients: broadcast.control_clients,
-        room_counts: broadcast.clients,
-        details,
-    };
+    let rooms_of_broadcast = counters_of(Dialect::Broadcast.name()).rooms;
+    let broadcast = BroadcastHealth { rooms: rooms_of_broadcast, clients, control_clients, room_counts, details };
     let rooms_of = |dialect: Dialect| {
         let DialectCounters { rooms, connections: clients, .. } = counters_of(dialect.name());
         RoomHealth { rooms, clients }
@@ -250,7 +244,7 @@ mod tests {
         for (conn, (path, query)) in (0..).zip(clients) {
             let route = route(&path, &query, DialectSet::default()).expect("a route");
             let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), is_forwarded: false, route };
-            hub.with_hub(|now, inner, out| inner.on_connect(now, ConnId(conn), connection, out));
+            hub.with_hub(|call| call.on_connect(ConnId(conn), connection));
         }
         hub
     }

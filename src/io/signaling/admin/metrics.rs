@@ -41,10 +41,12 @@ impl fmt::Debug for SignalingCollector {
 impl Collector for SignalingCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let counters = self.0.hub.counters_by_dialect();
-        for (name, kind, help, value) in DialectCounters::metrics() {
+        let mut of_dialects: Vec<_> = counters.iter().map(|(dialect, counts)| (*dialect, counts.metrics())).collect();
+        for (name, kind, help, _) in DialectCounters::default().metrics() {
             let mut family = encoder.encode_descriptor(name, help, None, kind)?;
-            for (dialect, counts) in &counters {
-                encode_value(family.encode_family(&[("dialect", *dialect)])?, kind, value(counts))?;
+            for (dialect, metrics) in &mut of_dialects {
+                let value = metrics.next().map_or(0, |(.., value)| value);
+                encode_value(family.encode_family(&[("dialect", *dialect)])?, kind, value)?;
             }
         }
         for metric in self.metrics() {

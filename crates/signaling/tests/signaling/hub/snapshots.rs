@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use jamjam_core::time::Time;
-use jamjam_signaling::broadcast::{BroadcastSettings, DeclaredRoom, PostBody, PostFormat, RoomHandlers};
+use jamjam_signaling::broadcast::{BroadcastSettings, DeclaredRoom, RoomHandlers};
 use jamjam_signaling::{
-    ActivityKind, ActivityOutcome, ConnId, CreateRoomOptions, RoomSnapshot, SignalingLimits, Snapshot, SnapshotQuery,
+    ActivityKind, ActivityOutcome, CloseCode, ConnId, CreateRoomOptions, PostBody, PostFormat, RoomSnapshot,
+    SignalingLimits, Snapshot, SnapshotQuery,
 };
 use serde_json::json;
 use test_support::snapshot::assert_matches;
@@ -32,7 +33,7 @@ impl TestHub {
     /// An invalid post over HTTP.
     fn post_list(&mut self, at: u64) {
         let (source, post) = (SOURCE.parse().unwrap(), (PostFormat::Object, PostBody::parse(b"[]")));
-        self.hub.post_to_room(ms(1_000 * at), source, "lobby", post, &mut self.sink).unwrap_err();
+        self.at(1_000 * at).post_to_room(source, "lobby", post).unwrap_err();
     }
 
     fn create_control_surface(&mut self, at: u64, code: &str) {
@@ -237,15 +238,15 @@ fn activity_shows_the_outcome_and_the_reason_of_the_log() {
     hub.send(2, 0, &json!({"type": "ChatMessage", "data": chat}));
     hub.send(2, 0, &json!({"type": "JoinRoom", "data": {"room_id": room}}));
     hub.send(3, 0, &json!({"type": "join", "room_code": "0000"}));
-    hub.hub.on_binary(ms(0), ConnId(3), &mut hub.sink);
+    hub.at(0).on_binary(ConnId(3));
     hub.text(4, 0, "{");
     hub.connect_to(5, "/lobby?token=x");
     hub.connect_to(6, "/?roomId=r");
-    hub.hub.on_server_close(ms(0), ConnId(3), 1_006, "heartbeat timeout", &mut hub.sink);
+    hub.at(0).on_server_close(ConnId(3), CloseCode::ABNORMAL_CLOSURE, "heartbeat timeout");
     hub.disconnect(1);
     hub.post_list(0);
     hub.arrive(1, 7, &webrtc("lobby", "u"));
-    hub.hub.on_close(ms(2_000), ConnId(7), 1_000, "off to bed", &mut hub.sink);
+    hub.at(2_000).on_close(ConnId(7), CloseCode::NORMAL_CLOSURE, "off to bed");
     let activity = hub.snapshot(0).activity.into_iter().map(|entry| {
         let place = (entry.connection, entry.room.filter(|room| room == "lobby"), entry.address.map(|_| "address"));
         let time = entry.time - ms(0).unix_ms();
@@ -268,7 +269,7 @@ fn content_of_protected_rooms_is_shown_only_on_request() {
     hub.arrive(1, 3, "/");
     hub.send(3, 1_000, &create(Some("hunter2")));
     hub.send(3, 1_000, &chat("gone"));
-    hub.hub.on_close(ms(1_000), ConnId(3), 1_000, "bye", &mut hub.sink);
+    hub.at(1_000).on_close(ConnId(3), CloseCode::NORMAL_CLOSURE, "bye");
     hub.arrive(1, 4, &url("lobby"));
     hub.say(1, 4, r#"{"content":"lobby"}"#);
     let snapshot = hub.snapshot(2);
@@ -298,7 +299,7 @@ fn snapshot_never_contains_passwords_tokens_or_codes() {
     hub.text(3, 0, r#"[{"password":["hunter2"]}]"#);
     let post = (PostFormat::Object, PostBody::parse(br#"{"deep":{"token":{"a":"hunter2"}}}"#));
     let source: IpAddr = SOURCE.parse().unwrap();
-    hub.hub.post_to_room(ms(0), source, "lobby", post, &mut hub.sink).expect("posted");
+    hub.at(0).post_to_room(source, "lobby", post).expect("posted");
     let snapshot = hub.snapshot_with_content(0);
     let text = serde_json::to_string(&snapshot).unwrap();
     assert!(snapshot.activity.len() >= 8);

@@ -85,7 +85,7 @@ impl Simulation {
                 model.on_connect(self.last, from, target, &marks[0]);
             }
             (Action::Disconnect, Some(conn)) => {
-                hub.hub.on_disconnect(ms(now), ConnId(conn), &mut hub.sink);
+                hub.at(now).on_disconnect(ConnId(conn));
                 model.on_disconnect(conn);
             }
             (Action::Say(number, values), Some(conn)) => {

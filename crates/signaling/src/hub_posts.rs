@@ -10,16 +10,14 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use utoipa::ToSchema;
 
-use super::builtin_rooms::RoomHandlers;
-use super::messages::{MessageSender, relay_or_delay, wrap};
-use super::room_state::{BroadcastDialect, Membership, MessageOrigin};
-use crate::activity_log::{ActivityOutcome, ActivityScope};
-use crate::connection_context::ConnectionContext;
-use crate::counters::counters_index;
-use crate::dialect::Dialect;
-use crate::event_sink::EventSink;
-use crate::hub::Hub;
-use crate::json;
+use super::activity_log::{ActivityOutcome, ActivityScope};
+use super::broadcast::messages::{MessageSender, wrap};
+use super::broadcast::{BroadcastDialect, Membership, MessageOrigin, RoomHandlers};
+use super::connection_context::ConnectionContext;
+use super::counters::counters_index;
+use super::dialect::Dialect;
+use super::hub::{Hub, HubCall};
+use super::json;
 use jamjam_core::time::WallClock;
 
 /// The format of a post.
@@ -85,17 +83,6 @@ pub enum PostError {
     DelayQueueFull,
 }
 
-/// Numbers of broadcast rooms and of their members.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BroadcastCounters {
-    /// Open rooms.
-    pub rooms: u64,
-    /// Control channels in all rooms.
-    pub control_clients: u64,
-    /// Members per room, without control channels.
-    pub clients: BTreeMap<String, u64>,
-}
-
 /// A broadcast room in `/health?detailed=true`, with the details of its handler.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -139,7 +126,7 @@ fn post(
         return Ok(AcceptedPost { recipients: 0, delay: Duration::ZERO, message: "null".to_owned() });
     };
     let origin = MessageOrigin { room: name.to_owned(), sender: None, received_at: ctx.now, bytes: bytes.len() };
-    let delay = relay_or_delay(ctx, dialect, origin, &relay).map_err(|_| PostError::DelayQueueFull)?;
+    let delay = dialect.relay_or_delay(ctx, origin, &relay).map_err(|_| PostError::DelayQueueFull)?;
     let message = wrap(ctx.limits.broadcast.envelope, &room, MessageSender::Http, &relay);
     Ok(AcceptedPost { recipients: room.clients, delay, message })
 }
@@ -163,33 +150,6 @@ impl Hub {
     pub fn with_handlers(mut self, handlers: RoomHandlers) -> Self {
         self.dialects.broadcast.handlers = handlers;
         self
-    }
-
-    /// Relays a post from the address `source` to a broadcast room. The caller has verified the token.
-    pub fn post_to_room(
-        &mut self,
-        now: WallClock,
-        source: IpAddr,
-        room: &str,
-        (format, body): (PostFormat, PostBody<'_>),
-        sink: &mut dyn EventSink,
-    ) -> Result<AcceptedPost, PostError> {
-        let (mut ctx, dialects) = self.system_context(now, Dialect::Broadcast, sink);
-        ctx.source = source;
-        let bytes = body.bytes;
-        let posted = post(&mut ctx, &mut dialects.broadcast, room, format, body);
-        if posted.is_err() || self.activity_log.is_active(now.monotonic) {
-            let protected = self.dialects.broadcast.handlers.get(room).requires_auth();
-            let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
-            let failure = posted.as_ref().err().map(|error| match error {
-                // The handler's own error text may quote the post's content, so it is not recorded.
-                PostError::RejectedByRoom(_) => (ActivityOutcome::Rejected, "rejected by the room handler".to_owned()),
-                other => (ActivityOutcome::Rejected, other.to_string()),
-            });
-            let text = std::str::from_utf8(bytes).ok();
-            self.activity_log.record_message(now, scope, None, (text, bytes.len()), failure);
-        }
-        posted
     }
 
     /// Whether the handler of a broadcast room serves `path`.
@@ -218,15 +178,11 @@ impl Hub {
         dialect.handlers.get_mut(room).routes(&view, path, request)
     }
 
-    /// The numbers of open broadcast rooms, their control channels, and the other members in each room.
-    pub fn broadcast_counters(&self) -> BroadcastCounters {
-        let rooms = &self.dialects.broadcast.rooms;
-        let mut counts = BroadcastCounters { rooms: rooms.len() as u64, ..BroadcastCounters::default() };
-        for room in rooms.iter() {
-            counts.control_clients += room.data as u64;
-            counts.clients.insert(room.name().to_owned(), (room.members.len() - room.data) as u64);
-        }
-        counts
+    /// The numbers of control channels of all broadcast rooms, and of the other members of each room.
+    pub fn broadcast_counts(&self) -> (u64, BTreeMap<String, u64>) {
+        let rooms = || self.dialects.broadcast.rooms.iter();
+        let clients = rooms().map(|room| (room.name().to_owned(), (room.members.len() - room.data) as u64));
+        (rooms().map(|room| room.data as u64).sum(), clients.collect())
     }
 
     /// Members and statistics of all broadcast rooms.
@@ -248,5 +204,32 @@ impl Hub {
             (room.name().to_owned(), details)
         });
         details.collect()
+    }
+}
+
+impl HubCall<'_> {
+    /// Relays a post from the address `source` to a broadcast room. The caller has verified the token.
+    pub fn post_to_room(
+        &mut self,
+        source: IpAddr,
+        room: &str,
+        (format, body): (PostFormat, PostBody<'_>),
+    ) -> Result<AcceptedPost, PostError> {
+        let (mut ctx, dialects) = self.system_context(Dialect::Broadcast);
+        ctx.source = source;
+        let bytes = body.bytes;
+        let posted = post(&mut ctx, &mut dialects.broadcast, room, format, body);
+        if posted.is_err() || self.hub.activity_log.is_active(self.now.monotonic) {
+            let protected = self.hub.dialects.broadcast.handlers.get(room).requires_auth();
+            let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
+            let failure = posted.as_ref().err().map(|error| match error {
+                // The handler's own error text may quote the post's content, so it is not recorded.
+                PostError::RejectedByRoom(_) => (ActivityOutcome::Rejected, "rejected by the room handler".to_owned()),
+                other => (ActivityOutcome::Rejected, other.to_string()),
+            });
+            let text = std::str::from_utf8(bytes).ok();
+            self.hub.activity_log.record_message(self.now, scope, None, (text, bytes.len()), failure);
+        }
+        posted
     }
 }

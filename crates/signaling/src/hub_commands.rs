@@ -7,27 +7,26 @@ use thiserror::Error;
 use tracing::info;
 use utoipa::ToSchema;
 
-use super::{
-    ControlSurfaceDialect, ControlSurfaceRoom, MAX_PARAMETERS, ParameterValues, ServerMessage, is_name_too_long,
-    store_and_broadcast,
+use super::control_surface::messages::ServerMessage;
+use super::control_surface::{
+    ControlSurfaceDialect, ControlSurfaceRoom, MAX_PARAMETERS, ParameterValues, is_name_too_long, store_and_broadcast,
 };
-use crate::control_surface_events::ROOM_CODE_DIGITS;
-use crate::dialect::Dialect;
-use crate::event_sink::EventSink;
-use crate::hub::Hub;
-use crate::json::to_json;
-use crate::member_log::log_message;
-use crate::rooms::RoomKey;
-use crate::timers::{ControlSurfaceTimer, TimerEvent};
+use super::control_surface_events::ROOM_CODE_DIGITS;
+use super::dialect::Dialect;
+use super::hub::{Hub, HubCall};
+use super::json::to_json;
+use super::member_log::log_message;
+use super::rooms::RoomKey;
+use super::timers::{ControlSurfaceTimer, TimerEvent};
 use jamjam_core::time::WallClock;
 
 /// Maximum lifetime of a room. This maximum prevents overflows when lifetimes are added to times.
 const MAX_ROOM_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Maximum number of values of a visualization.
-pub const MAX_VISUALIZATION_VALUES: usize = 65_536;
+const MAX_VISUALIZATION_VALUES: usize = 65_536;
 
-/// Options for a new room. Absent options are taken from [`ControlSurfaceLimits`](crate::ControlSurfaceLimits).
+/// Options for a new room. Absent options are taken from [`ControlSurfaceLimits`](super::ControlSurfaceLimits).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CreateRoomOptions {
     /// A code of 4 to 6 digits; random by default.
@@ -117,14 +116,15 @@ impl Hub {
             None => self.ids.unique(|ids| ids.room_code(digits), |code| rooms.find(code).is_none()),
         };
         let lifetime = options.lifetime.unwrap_or(limits.room_lifetime).min(MAX_ROOM_LIFETIME);
-        let expiry = ControlSurfaceTimer::RoomExpiry(code.as_str().into());
-        let expiry_timer = self.timers.insert(now.monotonic + lifetime, TimerEvent::ControlSurface(expiry));
         let created_ms = now.unix_ms();
         let expires_ms = created_ms + lifetime.as_millis() as u64;
         let max_members = options.max_members.unwrap_or(limits.max_members);
         let parameters = ParameterValues::default();
-        let room = ControlSurfaceRoom { parameters, scheduled_updates: 0, max_members, expires_ms, expiry_timer };
+        let room = ControlSurfaceRoom { parameters, scheduled_updates: 0, max_members, expires_ms };
         let key = rooms.create(vec![code.clone()], None, None, created_ms, room);
+        let expiry = TimerEvent::ControlSurface(ControlSurfaceTimer::RoomExpiry(key));
+        self.timers.insert(now.monotonic + lifetime, expiry);
+        self.prune_timers();
         info!(
             target: "signaling",
             dialect = Dialect::ControlSurface.name(),
@@ -134,13 +134,6 @@ impl Hub {
             "room created"
         );
         Ok(CreatedRoom { code, expires_ms })
-    }
-
-    /// Informs the members of a room and closes it. Returns the number of members.
-    pub fn close_room(&mut self, now: WallClock, code: &str, sink: &mut dyn EventSink) -> Result<usize, CommandError> {
-        let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
-        let members = dialects.control_surface.close_room_with_code(&mut ctx, code, "closed by a command");
-        members.ok_or(CommandError::RoomNotFound)
     }
 
     /// All rooms in the order of creation.
@@ -155,19 +148,30 @@ impl Hub {
         infos.collect()
     }
 
+    /// The room with `code`, or all rooms.
+    fn target_rooms(&self, code: Option<&str>) -> Result<Vec<RoomKey>, CommandError> {
+        let rooms = &self.dialects.control_surface.rooms;
+        match code {
+            Some(code) => rooms.find(code).map(|room| vec![room.key]).ok_or(CommandError::RoomNotFound),
+            None => Ok(rooms.iter().map(|room| room.key).collect()),
+        }
+    }
+}
+
+impl HubCall<'_> {
+    /// Informs the members of a room and closes it. Returns the number of members.
+    pub fn close_room(&mut self, code: &str) -> Result<usize, CommandError> {
+        let (mut ctx, dialects) = self.system_context(Dialect::ControlSurface);
+        let key = dialects.control_surface.rooms.find(code).ok_or(CommandError::RoomNotFound)?.key;
+        dialects.control_surface.close(&mut ctx, key, "closed by a command").ok_or(CommandError::RoomNotFound)
+    }
+
     /// Sets a parameter in the room with `code`, or without a code in all rooms, and sends it to the members. Returns their number.
-    pub fn broadcast_param(
-        &mut self,
-        now: WallClock,
-        code: Option<&str>,
-        name: &str,
-        value: f32,
-        sink: &mut dyn EventSink,
-    ) -> Result<usize, CommandError> {
+    pub fn broadcast_param(&mut self, code: Option<&str>, name: &str, value: f32) -> Result<usize, CommandError> {
         check_name(name)?;
         check_values("value", &[value])?;
-        let rooms = self.target_rooms(code)?;
-        let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
+        let rooms = self.hub.target_rooms(code)?;
+        let (mut ctx, dialects) = self.system_context(Dialect::ControlSurface);
         let mut receivers = 0;
         for key in rooms {
             match store_and_broadcast(&mut ctx, &mut dialects.control_surface.rooms, key, None, name, value) {
@@ -184,13 +188,8 @@ impl Hub {
 
     /// Removes all parameters and scheduled updates of the room with `code`, and sends the members the empty `state`. Returns the number of
     /// parameters.
-    pub fn clear_parameters(
-        &mut self,
-        now: WallClock,
-        code: &str,
-        sink: &mut dyn EventSink,
-    ) -> Result<usize, CommandError> {
-        let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
+    pub fn clear_parameters(&mut self, code: &str) -> Result<usize, CommandError> {
+        let (mut ctx, dialects) = self.system_context(Dialect::ControlSurface);
         let rooms = &mut dialects.control_surface.rooms;
         let key = rooms.find(code).ok_or(CommandError::RoomNotFound)?.key;
         let room = rooms.get_mut(key).ok_or(CommandError::RoomNotFound)?;
@@ -208,11 +207,9 @@ impl Hub {
     /// Declares the range of a parameter for all rooms, and sets it if there is a `value`. Returns the number of receivers of the value.
     pub fn declare_range(
         &mut self,
-        now: WallClock,
         name: &str,
         (min, max): (f32, f32),
         value: Option<f32>,
-        sink: &mut dyn EventSink,
     ) -> Result<usize, CommandError> {
         check_name(name)?;
         check_values("min", &[min])?;
@@ -221,27 +218,21 @@ impl Hub {
         if min > max {
             return Err(CommandError::InvalidRange);
         }
-        let ControlSurfaceDialect { ranges, rooms, .. } = &mut self.dialects.control_surface;
+        let ControlSurfaceDialect { ranges, rooms, .. } = &mut self.hub.dialects.control_surface;
         if ranges.len() >= MAX_PARAMETERS && !ranges.contains_key(name) {
             return Err(CommandError::TooManyParameters);
         }
         ranges.insert(name.to_owned(), (min, max));
         rooms.iter_mut().for_each(|room| room.data.parameters.cached_state = None);
-        value.map_or(Ok(0), |value| self.broadcast_param(now, None, name, value, sink))
+        value.map_or(Ok(0), |value| self.broadcast_param(None, name, value))
     }
 
     /// Sends a visualization to the members of the room with `code`, or of all rooms. Returns the number of receivers.
-    pub fn broadcast_visualization(
-        &mut self,
-        now: WallClock,
-        code: Option<&str>,
-        data: &[f32],
-        sink: &mut dyn EventSink,
-    ) -> Result<usize, CommandError> {
+    pub fn broadcast_visualization(&mut self, code: Option<&str>, data: &[f32]) -> Result<usize, CommandError> {
         check_values("data", data)?;
-        let rooms = self.target_rooms(code)?;
+        let rooms = self.hub.target_rooms(code)?;
         let text = to_json(&ServerMessage::Visualization { data });
-        let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
+        let (mut ctx, dialects) = self.system_context(Dialect::ControlSurface);
         let mut receivers = 0;
         for key in rooms {
             let Some(room) = dialects.control_surface.rooms.get(key) else { continue };
@@ -253,15 +244,6 @@ impl Hub {
             receivers += members.len();
         }
         Ok(receivers)
-    }
-
-    /// The room with `code`, or all rooms.
-    fn target_rooms(&self, code: Option<&str>) -> Result<Vec<RoomKey>, CommandError> {
-        let rooms = &self.dialects.control_surface.rooms;
-        match code {
-            Some(code) => rooms.find(code).map(|room| vec![room.key]).ok_or(CommandError::RoomNotFound),
-            None => Ok(rooms.iter().map(|room| room.key).collect()),
-        }
     }
 }
 
