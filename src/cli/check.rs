@@ -16,6 +16,7 @@ use super::values::parse_seconds;
 use crate::address::url_authority;
 use crate::check::{CheckReport, CheckResult, ClientCheck, CommandResult, EndedBy, Severity};
 use crate::client::StopSignal;
+use crate::diagnosis::Diagnosis;
 use crate::echo::{ObservedDatagram, SourceObserver};
 use crate::io::shell_command::{self, ShellCommand};
 use crate::io::stop::StopToken;
@@ -154,11 +155,11 @@ impl SharedCheck {
         let findings = live.check.take_new_findings(now);
         drop(live);
         for (source, finding) in findings {
-            let (rule, finding, is_note) = (finding.code, &finding.message, finding.severity == Severity::Note);
-            if is_note {
-                info!(target: "echo", source = %source, rule, finding, "note about a client");
+            let Diagnosis { code: rule, severity, message: finding, section, .. } = &finding.diagnosis;
+            if *severity == Severity::Note {
+                info!(target: "echo", source = %source, rule, finding, section, "note about a client");
             } else {
-                warn!(target: "echo", source = %source, rule, finding, "a client breaks a rule");
+                warn!(target: "echo", source = %source, rule, finding, section, "a client breaks a rule");
             }
         }
         Activity { idle, is_settled: silence >= SETTLED_SILENCE }
@@ -212,7 +213,7 @@ impl CheckArgs {
         Worker::spawn("check", || watch.run()).context("cannot start a thread")
     }
 
-    /// Prints and writes the report. Returns the exit code. That output files are `incomplete` is a failure in any case.
+    /// Writes and prints the report. Returns the exit code. That output files are `incomplete` is an error in any case.
     pub(crate) fn finish(
         &self,
         command: Option<CommandResult>,
@@ -223,9 +224,12 @@ impl CheckArgs {
         let is_interrupted = command.as_ref().is_some_and(|command| command.ended_by == EndedBy::Interrupt);
         let mut result = CheckResult::new(report, self.fail_on, self.expect_sources).with_command(command);
         result.add_errors(incomplete);
-        let printed = self.print(&result);
-        self.files.write_check(&result)?;
-        printed?;
+        let written = self.files.write_check(&result);
+        self.print(&result)?;
+        written?;
+        if !incomplete.is_empty() {
+            return Ok(3);
+        }
         let interrupted = stop.signal().filter(|_| is_interrupted).map(StopSignal::exit_code);
         Ok(interrupted.unwrap_or(u8::from(!result.failures.is_empty())))
     }

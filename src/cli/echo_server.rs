@@ -222,14 +222,16 @@ impl Args {
         if let Some(signaling_server) = signaling_server {
             signaling_server.wait(registration::SHUTDOWN_TIMEOUT);
         }
-        statistics.log();
         let watched = watcher.map(Worker::join);
+        statistics.log();
+        // This writes the rest of the log: the verdict is the last line.
+        drop(statistics);
         tally.result.context("cannot read from the socket").and(outcome_log)?;
-        let code = match watched.zip(check) {
-            Some((command, check)) => self.check.finish(command?, check.report(), &incomplete, stop)?,
-            None => 0,
-        };
-        if incomplete.is_empty() { Ok(code) } else { Err(anyhow!(incomplete.join("; ")).into()) }
+        match watched.zip(check) {
+            Some((command, check)) => self.check.finish(command?, check.report(), &incomplete, stop),
+            None if incomplete.is_empty() => Ok(0),
+            None => Err(anyhow!(incomplete.join("; ")).into()),
+        }
     }
 
     /// Serves MOQT only.

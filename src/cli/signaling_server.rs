@@ -108,7 +108,7 @@ impl Args {
             return Ok(0);
         }
         // Dropping the guard flushes the log.
-        let _log = server::start_log(self.verbose, color)?;
+        let log = server::start_log(self.verbose, color)?;
         os::set_process_name(c"signaling-server");
         os::raise_descriptor_limit();
         server::clear_address(self.address_file.as_deref())?;
@@ -166,6 +166,8 @@ impl Args {
         let Some((watcher, check)) = watcher.zip(check) else { return Ok(0) };
         let command = watcher.join()?;
         let report = check.lock().unwrap_or_else(PoisonError::into_inner).report();
+        // The verdict is the last line.
+        drop(log);
         self.check.finish(command, report, &[], stop)
     }
 }

@@ -43,10 +43,10 @@ pub(crate) struct SourceQueue {
 
 impl SourceObserver for SourceQueue {
     fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
-        let ObservedDatagram { at, source, dst_ip, bytes, counter, drop_reason } = datagram;
+        let ObservedDatagram { at, source, dst_ip, bytes, counter, drop_reason, mistake } = datagram;
         let at = self.clock.get_or_insert_with(|| wall_clock(at)).unix_ns_at(at);
         let at = Time::from_nanos(at.cast_unsigned());
-        let stored = ObservedDatagram { at, source, dst_ip, bytes: &[], counter, drop_reason };
+        let stored = ObservedDatagram { at, source, dst_ip, bytes: &[], counter, drop_reason, mistake };
         let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
         if size_of_val(&*batch.datagrams) + batch.bytes.len() + bytes.len() < MAX_BATCH_BYTES {
             batch.datagrams.push((stored, bytes.len()));

@@ -14,8 +14,8 @@ use test_support::link_client::{AUDIO, header};
 
 fn send(recorder: &mut SourceRecorder, ms: u64, source: &str, bytes: &[u8]) {
     let (at, source) = (Time::from_millis(ms), source.parse().unwrap());
-    let (dst_ip, counter, drop_reason) = (None, None, None);
-    recorder.on_datagram(ObservedDatagram { at, source, dst_ip, bytes, counter, drop_reason });
+    let (dst_ip, counter, drop_reason, mistake) = (None, None, None, None);
+    recorder.on_datagram(ObservedDatagram { at, source, dst_ip, bytes, counter, drop_reason, mistake });
 }
 
 /// AUDIO whose samples are all 0.5.

@@ -1,12 +1,14 @@
 //! `--check --run`: commands in real shells, their processes, the exit code and the reports.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Seek};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use test_support::server::{poll_until, program};
+use test_support::server::{TEST_TIMEOUT, poll_until, program};
 
 /// Sends a second of AUDIO as a correct client does. `$J` is the program.
 const CLIENT: &str = "\"$J\" send --tone 440 --duration 1s --no-echo --to \"$SERVER\"";
@@ -15,8 +17,39 @@ const CLIENT: &str = "\"$J\" send --tone 440 --duration 1s --no-echo --to \"$SER
 fn check(command: &str, options: &[&str]) -> Command {
     let mut check = program(&[&["echo-server", "--check", "--json", "--run", command], options].concat());
     let own = check.get_program().to_owned();
-    check.env("J", own).stdout(Stdio::piped()).stderr(Stdio::piped());
+    check.env("J", own);
     check
+}
+
+/// A check that runs. Its output goes to files: a process that it leaves behind would keep a pipe open, and the test would wait for it.
+struct Running(Child, [File; 2]);
+
+fn start(check: &mut Command) -> Running {
+    let files = [(); 2].map(|()| tempfile::tempfile().unwrap());
+    let [stdout, stderr] = files.each_ref().map(|file| file.try_clone().unwrap());
+    Running(check.stdout(stdout).stderr(stderr).spawn().unwrap(), files)
+}
+
+impl Running {
+    fn end(self) -> Output {
+        let Self(mut process, files) = self;
+        let deadline = Instant::now() + 3 * TEST_TIMEOUT;
+        let mut status = None;
+        while status.is_none() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+            status = process.try_wait().unwrap();
+        }
+        let [stdout, stderr] = files.map(|mut file| {
+            let mut bytes = Vec::new();
+            file.rewind().and_then(|()| file.read_to_end(&mut bytes)).unwrap();
+            bytes
+        });
+        let status = status.unwrap_or_else(|| {
+            process.kill().unwrap();
+            panic!("the check has not ended: {}", String::from_utf8_lossy(&stderr))
+        });
+        Output { status, stdout, stderr }
+    }
 }
 
 /// The exit code, and standard output as one JSON document.
@@ -25,10 +58,15 @@ fn report(output: &Output) -> (Option<i32>, Value) {
     (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {log}")))
 }
 
-/// Whether the process whose id is in the file still runs.
-fn runs(file: &Path) -> bool {
-    let status = fs::read_to_string(format!("/proc/{}/status", fs::read_to_string(file).unwrap().trim()));
-    status.is_ok_and(|status| !status.contains("State:\tZ"))
+/// Whether the process whose id is in the file has been left behind. Ends it.
+fn is_left(file: &Path) -> bool {
+    let id = fs::read_to_string(file).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", id.trim()));
+    let is_left = status.is_ok_and(|status| !status.contains("State:\tZ"));
+    if is_left {
+        Command::new("kill").args(["-s", "KILL", id.trim()]).status().unwrap();
+    }
+    is_left
 }
 
 struct Case {
@@ -57,8 +95,14 @@ fn end_of_the_command_decides_and_nothing_of_it_is_left() {
             (Some(139), Some("SIGSEGV"), "itself"),
             Some("the command ended with exit code 139 (SIGSEGV)"),
         ),
-        // Left in the background.
-        case("sleep 600 & echo $! >pid", &[], 0, (Some(0), None, "itself"), None),
+        // Left in the background. Its process group is the one of the shell, not that of the server.
+        case(
+            "cut -d ' ' -f 5 /proc/$$/stat >group; echo $$ >shell; sleep 600 & echo $! >pid",
+            &[],
+            0,
+            (Some(0), None, "itself"),
+            None,
+        ),
         case("echo $$ >pid; exec sleep 600", &["--duration", "2s"], 0, (None, Some("SIGTERM"), "duration"), None),
         case("echo $$ >pid; exec sleep 600", &["--until-idle", "1s"], 0, (None, Some("SIGTERM"), "until_idle"), None),
         case("trap 'exit 3' TERM; sleep 600 & wait", &["--until-idle", "1s"], 0, (Some(3), None, "until_idle"), None),
@@ -72,7 +116,11 @@ fn end_of_the_command_decides_and_nothing_of_it_is_left() {
                 let command = format!("{trap}{CLIENT}; {command}");
                 let junit = folder.path().join("junit.xml");
                 let mut check = check(&command, options);
-                let output = check.arg("--junit").arg(&junit).current_dir(&folder).output().unwrap();
+                let output = start(check.arg("--junit").arg(&junit).current_dir(&folder)).end();
+                let read = |name| fs::read_to_string(folder.path().join(name)).ok();
+                let pid = folder.path().join("pid");
+                assert!(!pid.exists() || !is_left(&pid), "left behind: {command}");
+                assert_eq!(read("group"), read("shell"), "process group and process of the shell");
                 let (exit_code, report) = report(&output);
                 assert_eq!(exit_code, Some(code), "{command}: {report}");
                 let (exit_code, signal, ended_by) = result;
@@ -90,8 +138,6 @@ fn end_of_the_command_decides_and_nothing_of_it_is_left() {
                 let case =
                     junit.split("<testcase name=\"command\"").nth(1).unwrap().split("</testcase>").next().unwrap();
                 assert_eq!(case.contains("<failure"), failure.is_some(), "{junit}");
-                let pid = folder.path().join("pid");
-                assert!(!pid.exists() || !runs(&pid), "{command}");
                 if command.ends_with("printed") {
                     assert!(String::from_utf8_lossy(&output.stderr).contains("printed\n"));
                 }
@@ -111,7 +157,7 @@ fn command_reaches_servers_on_free_ports_and_their_room() {
                     let client = format!("\"$J\" send --tone 440 --duration 1s --no-echo {to_room}");
                     let inner = format!("\"$J\" echo-server --check --with-signaling --run '{client}'");
                     let mut check = check(&inner, &["--with-signaling", "--expect-sources", "0"]);
-                    let output = check.env("SIGNALING_URL", "ws://127.0.0.1:9").output().unwrap();
+                    let output = start(check.env("SIGNALING_URL", "ws://127.0.0.1:9")).end();
                     let (code, report) = report(&output);
                     let log = String::from_utf8_lossy(&output.stderr);
                     assert_eq!((code, &report["sources"]), (Some(0), &json!([])), "{client}: {report} {log}");
@@ -122,7 +168,7 @@ fn command_reaches_servers_on_free_ports_and_their_room() {
     });
     // The option names another server than the one in this process.
     let both = ["--with-signaling", "--signaling-url", "ws://127.0.0.1:9"];
-    assert_eq!(check("true", &both).output().unwrap().status.code(), Some(2));
+    assert_eq!(start(&mut check("true", &both)).end().status.code(), Some(2));
 }
 
 #[test]
@@ -135,16 +181,16 @@ fn interrupted_check_reports_and_ends_its_command() {
     ] {
         let folder = TempDir::new().unwrap();
         let pid = folder.path().join("pid");
-        let running = check(command, &[]).current_dir(&folder).spawn().unwrap();
+        let running = start(check(command, &[]).current_dir(&folder));
         poll_until("a command", || fs::read_to_string(&pid).ok()?.ends_with('\n').then_some(()));
         for (index, signal) in signals.iter().enumerate() {
             // Two signals within 250 ms count as one.
             std::thread::sleep(std::time::Duration::from_millis(400 * index as u64));
-            let id = running.id().to_string();
+            let id = running.0.id().to_string();
             assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
         }
-        let output = running.wait_with_output().unwrap();
-        assert!(!runs(&pid));
+        let output = running.end();
+        assert!(!is_left(&pid), "{command}");
         assert_eq!(output.status.code(), Some(code), "{output:?}");
         if signals.len() == 1 {
             let (_, report) = report(&output);
@@ -170,7 +216,7 @@ fn command_that_cannot_start_is_an_error_in_every_report() {
         if let Some(path) = path {
             check.env("PATH", path);
         }
-        let (code, report) = report(&check.output().unwrap());
+        let (code, report) = report(&start(&mut check).end());
         assert_eq!((code, folder.path().join("ran").exists()), (Some(3), false), "{report}");
         assert!(report["failures"][0].as_str().unwrap().starts_with(error), "{report}");
         let junit = fs::read_to_string(&junit).unwrap();
@@ -180,5 +226,19 @@ fn command_that_cannot_start_is_an_error_in_every_report() {
         let output = program(&["echo-server"]).args(options).output().unwrap();
         assert_eq!(output.status.code(), Some(2));
         assert!(String::from_utf8_lossy(&output.stderr).contains(error));
+    }
+}
+
+/// In a terminal and in the log of a CI job, both streams are one.
+#[test]
+fn verdict_is_the_last_line_after_the_log() {
+    for server in ["echo-server", "signaling-server"] {
+        let mut output = tempfile::tempfile().unwrap();
+        let [stdout, stderr] = [(); 2].map(|()| output.try_clone().unwrap());
+        let mut check = program(&[server, "--host", "127.0.0.1", "--port", "0", "--check", "--duration", "100ms"]);
+        assert_eq!(check.stdout(stdout).stderr(stderr).status().unwrap().code(), Some(1));
+        let mut text = String::new();
+        output.rewind().and_then(|()| output.read_to_string(&mut text)).unwrap();
+        assert!(text.contains(" INFO ") && text.lines().last().unwrap().starts_with("NOT JUDGED: "), "{text}");
     }
 }

@@ -114,6 +114,15 @@ impl LinkClient {
         [&header[..], &counter, &sealed].concat()
     }
 
+    /// Seals as a client that makes mistakes, with the key of the other direction if `is_reversed`. Returns the encrypted payload and the tag.
+    pub fn seal_wrongly(&self, is_reversed: bool, nonce: [u8; 12], aad: &[u8], payload: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let keys = self.keys.as_ref().expect("keys were exchanged");
+        let (key, nonce) = (if is_reversed { &keys.open } else { &keys.seal }, Nonce::assume_unique_for_key(nonce));
+        let mut sealed = payload.to_vec();
+        let tag = key.seal_in_place_separate_tag(nonce, Aad::from(aad), &mut sealed).expect("sealed");
+        (sealed, tag.as_ref().to_vec())
+    }
+
     /// Opens a datagram of the server. Returns type, sequence, timestamp and payload. A datagram that does not open is recorded in `refused`.
     pub fn open(&mut self, datagram: &[u8]) -> Option<(u8, u32, u32, Vec<u8>)> {
         self.try_open(datagram).map_err(|reason| self.refused.push(reason)).ok()

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::link::SealMistake;
 use crate::time::Time;
 
 /// Why the server returns no reply to a datagram of a source.
@@ -102,6 +103,8 @@ pub struct ObservedDatagram<'a> {
     pub counter: Option<u64>,
     /// Why the server drops it; `None` if it is handled.
     pub drop_reason: Option<DropReason>,
+    /// Why it does not open, if that is known. Only a few datagrams of a link are examined.
+    pub mistake: Option<SealMistake>,
 }
 
 /// Receives every datagram of an allowed source, on the node's thread. It must not block.

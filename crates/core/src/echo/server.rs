@@ -298,6 +298,10 @@ impl EchoServer {
             self.drop_packet(received, bytes, dropped);
         }
         if let Some(observer) = &mut self.observer {
+            let drop_reason = result.err().map(Dropped::reason);
+            let links = self.replies.links.as_mut();
+            let links = links.filter(|_| matches!(drop_reason, Some(DropReason::NotOpened | DropReason::NoKeys)));
+            let session = links.and_then(|links| links.session(received.received_at, received.source));
             let sealed = bytes.get(HEADER_LEN..).filter(|_| !self.opened.is_empty());
             observer.on_datagram(ObservedDatagram {
                 at: received.received_at,
@@ -305,7 +309,8 @@ impl EchoServer {
                 dst_ip: received.dst_ip,
                 bytes: if sealed.is_some() { &self.opened } else { bytes },
                 counter: sealed.and_then(|payload| Some(u64::from_be_bytes(*payload.first_chunk()?))),
-                drop_reason: result.err().map(Dropped::reason),
+                drop_reason,
+                mistake: session.and_then(|session| session.seal_mistake(bytes)),
             });
             self.opened.clear();
         }

@@ -7,9 +7,11 @@
 //! Random bytes are arguments. Keys are wiped when they are dropped, and types that contain secrets do not implement `Debug`.
 
 mod keys;
+mod seal_mistake;
 mod sealing;
 mod session;
 
 pub use keys::{Agreement, LinkKey, PublicHalf, derive, exchange, is_signed_by, parse_link_key, public_key};
+pub use seal_mistake::SealMistake;
 pub use sealing::{OVERHEAD, OpenError, Opener, Sealer, payload_range, to_opened, to_plain};
 pub(crate) use session::{ControlAction, KeyId, Opened, Session};

@@ -10,8 +10,8 @@ use aes_gcm::{Aes256Gcm, KeyInit};
 
 use crate::wire::{FLAG_SEALED, HEADER_LEN};
 
-const COUNTER_LEN: usize = 8;
-const TAG_LEN: usize = 16;
+pub(super) const COUNTER_LEN: usize = 8;
+pub(super) const TAG_LEN: usize = 16;
 
 /// Bytes that sealing adds to a datagram.
 pub const OVERHEAD: usize = COUNTER_LEN + TAG_LEN;
@@ -68,7 +68,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn nonce(counter: u64) -> [u8; 4 + COUNTER_LEN] {
+pub(super) fn nonce(counter: u64) -> [u8; 4 + COUNTER_LEN] {
     let mut nonce = [0; 4 + COUNTER_LEN];
     nonce[4..].copy_from_slice(&counter.to_be_bytes());
     nonce
@@ -76,7 +76,7 @@ fn nonce(counter: u64) -> [u8; 4 + COUNTER_LEN] {
 
 /// Seals the packets of one direction.
 pub struct Sealer {
-    cipher: Box<Aes256Gcm>,
+    pub(super) cipher: Box<Aes256Gcm>,
     next_counter: u64,
 }
 
@@ -108,7 +108,7 @@ impl Sealer {
 
 /// Opens the packets of one direction. Accepts each counter once.
 pub struct Opener {
-    cipher: Box<Aes256Gcm>,
+    pub(super) cipher: Box<Aes256Gcm>,
     window: ReplayWindow,
 }
 

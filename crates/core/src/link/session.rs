@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use super::keys::{Agreement, PublicHalf};
+use super::seal_mistake::SealMistake;
 use super::sealing::{OpenError, Sealer};
 use crate::time::Time;
 
@@ -19,6 +20,9 @@ const ANSWER_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Maximum number of exchanged keys that the peer has not used yet. Anyone can forge CONTROL, but only the peer can use the keys.
 const MAX_PENDING: usize = 4;
+
+/// Maximum number of datagrams of a session that are searched for mistakes.
+const MAX_EXAMINED: u8 = 4;
 
 /// Identifies the result of one key exchange among the last 65,535. It is small, because each queued reply contains it.
 pub(crate) type KeyId = NonZeroU16;
@@ -64,13 +68,22 @@ pub(crate) struct Session {
     is_plain: bool,
     /// The peer's key in the last CONTROL that was answered with LATENCY_PING, and when.
     plain_answer: Option<([u8; 32], Time)>,
+    /// Datagrams that were searched for mistakes.
+    examined: u8,
     /// When the session was created or a packet was last accepted.
     pub(crate) accepted_at: Time,
 }
 
 impl Session {
     pub(crate) fn new(now: Time) -> Self {
-        Self { current: None, pending: VecDeque::new(), is_plain: false, plain_answer: None, accepted_at: now }
+        Self {
+            current: None,
+            pending: VecDeque::new(),
+            is_plain: false,
+            plain_answer: None,
+            examined: 0,
+            accepted_at: now,
+        }
     }
 
     /// Whether the peer has used keys. Plain packets are then not accepted.
@@ -154,6 +167,16 @@ impl Session {
         let opened = Opened { keys: keys.id, is_new_link: true };
         (self.current, self.is_plain, self.accepted_at) = (Some(keys), false, now);
         Ok(opened)
+    }
+
+    /// The mistake because of which a sealed datagram does not open, if it is a likely one. Further datagrams than the first few are not examined.
+    pub(crate) fn seal_mistake(&mut self, datagram: &[u8]) -> Option<SealMistake> {
+        if self.examined == MAX_EXAMINED {
+            return None;
+        }
+        self.examined += 1;
+        let mut agreements = self.current.iter().chain(&self.pending).map(|keys| &keys.agreement);
+        agreements.find_map(|Agreement { sealer, opener, .. }| SealMistake::of(sealer, opener, datagram))
     }
 
     /// Seals replies with these keys. `None` if they were replaced or dropped.

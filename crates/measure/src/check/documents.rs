@@ -65,7 +65,7 @@ impl CheckResult {
         }));
         let is_broken = failures.len() > usize::from(first_failure.is_some());
         if report.untracked > 0 {
-            failures.push(format!("{} packets or connections of further clients were not judged", report.untracked));
+            failures.push(format!("{} {} were not judged", report.untracked, report.untracked_name));
         }
         // What a connection sends is judged even if it joins no room.
         let is_judged = report.sources.iter().any(|source| source.took_part || source.details.is_none());
@@ -213,10 +213,10 @@ fn lines(source: &CheckedSource) -> Vec<String> {
 }
 
 /// The severity, the message, how often, and where to read on.
-pub(super) fn sentence(Finding { diagnosis, count, .. }: &Finding) -> String {
+pub(super) fn sentence(Finding { diagnosis, count, unit, .. }: &Finding) -> String {
     let Diagnosis { code, severity, message, section, .. } = diagnosis;
-    let times = if *count > 1 { format!(" ({count} times)") } else { String::new() };
-    format!("{}: {message}{times} [{code}, {section}]", severity.name())
+    let count = if *count > 1 { format!(" ({count} {unit})") } else { String::new() };
+    format!("{}: {message}{count} [{code}, {section}]", severity.name())
 }
 
 /// The facts about it are all that can be said about it.

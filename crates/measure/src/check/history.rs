@@ -25,8 +25,8 @@ pub struct SourceHistory {
 pub struct HistoryInterval {
     /// Number of packets.
     pub packets: u32,
-    /// Shortest, longest, and sum of the times between a packet and the previous one, in microseconds; `None` without a previous one.
-    pub spacing_us: Option<(f32, f32, f32)>,
+    /// Shortest and longest time between a packet and the previous one, in microseconds; `None` without a previous one.
+    pub spacing_us: Option<(f32, f32)>,
     /// Largest absolute value of the samples.
     pub peak: f32,
 }
@@ -34,7 +34,7 @@ pub struct HistoryInterval {
 impl HistoryInterval {
     fn plus(self, other: Self) -> Self {
         let spacing_us = match (self.spacing_us, other.spacing_us) {
-            (Some((min, max, sum)), Some((low, high, part))) => Some((min.min(low), max.max(high), sum + part)),
+            (Some((min, max)), Some((low, high))) => Some((min.min(low), max.max(high))),
             (one, other) => one.or(other),
         };
         Self { packets: self.packets.saturating_add(other.packets), spacing_us, peak: self.peak.max(other.peak) }
@@ -59,18 +59,11 @@ impl SourceHistory {
         let spacing = at.saturating_sub(self.last).as_secs_f32() * 1e6;
         let peaks = samples.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes).abs());
         let peak = peaks.filter(|peak| peak.is_finite()).fold(0.0, f32::max);
-        let spacing_us = (!is_first).then_some((spacing, spacing, spacing));
+        let spacing_us = (!is_first).then_some((spacing, spacing));
         let packet = HistoryInterval { packets: 1, spacing_us, peak };
         self.intervals[index] = self.intervals[index].plus(packet);
         self.first = if is_first { at } else { self.first };
         self.last = self.last.max(at);
-    }
-
-    /// The mean time between packets in the interval `index`, in microseconds.
-    pub fn mean_spacing_us(&self, index: usize) -> Option<f64> {
-        let HistoryInterval { packets, spacing_us, .. } = self.intervals[index];
-        let is_first = (self.first.as_secs() / self.interval_s) as usize == index;
-        Some(f64::from(spacing_us?.2) / f64::from(packets.saturating_sub(is_first.into()).max(1)))
     }
 
     /// Packets per second in the interval `index`; `None` if too little of it is between the first and the last packet.
@@ -104,15 +97,15 @@ mod tests {
         assert_eq!(rates, [100.0, 100.0, 100.0, 102.0]);
         // A quarter as a little-endian float of 32 bits (docs/protocol.md#types).
         assert_eq!(history.intervals[0].peak, 0.25);
-        let (min, max, sum) = history.intervals[1].spacing_us.expect("packets");
-        assert!((min - 10_000.0).abs() < 2.0 && (max - 10_000.0).abs() < 2.0 && (sum - 1e6).abs() < 100.0);
+        let (min, max) = history.intervals[1].spacing_us.expect("packets");
+        assert!((min - 10_000.0).abs() < 2.0 && (max - 10_000.0).abs() < 2.0);
         let mut paused = history.clone();
         paused.on_audio(Time::ZERO, Time::from_millis(5_900), &f32::NAN.to_le_bytes());
         assert_eq!(
             paused.intervals[4..],
             [
                 HistoryInterval::default(),
-                HistoryInterval { packets: 1, spacing_us: Some((2_400_000.0, 2_400_000.0, 2_400_000.0)), peak: 0.0 },
+                HistoryInterval { packets: 1, spacing_us: Some((2_400_000.0, 2_400_000.0)), peak: 0.0 },
             ]
         );
     }

@@ -71,6 +71,9 @@ pub struct CheckReport {
     /// What is expected of the clients, after their number.
     #[serde(skip)]
     pub expectation: &'static str,
+    /// What [`CheckReport::untracked`] counts.
+    #[serde(skip)]
+    pub untracked_name: &'static str,
     /// The names of all rules.
     #[serde(skip)]
     pub rules: Vec<&'static str>,
@@ -147,6 +150,7 @@ impl ClientCheck {
             untracked: self.untracked,
             server: "echo-server".to_owned(),
             expectation: "sources sent 30 AUDIO packets",
+            untracked_name: "packets of further clients",
             rules: RULES.map(|rule| rule.id).to_vec(),
         }
     }

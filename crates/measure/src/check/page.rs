@@ -91,15 +91,14 @@ fn charts(index: usize, history: &SourceHistory, findings: &[Finding]) -> String
     let mut text = chart("rate", &caption, &axis, &area(&axis, &rate));
 
     let spacings = || intervals.iter().filter_map(|interval| interval.spacing_us);
-    let min = spacings().map(|(min, ..)| min).reduce(f32::min);
-    let max = spacings().map(|(_, max, _)| max).reduce(f32::max);
-    let mean = |index| history.mean_spacing_us(index);
+    let min = spacings().map(|(min, _)| min).reduce(f32::min);
+    let max = spacings().map(|(_, max)| max).reduce(f32::max);
+    let mean = |index| rate(index).filter(|rate| *rate > 0.0).map(|rate| 1e6 / rate);
     let typical = (0..intervals.len()).filter_map(mean).reduce(f64::min);
     if let (Some(min), Some(max), Some(typical)) = (min, max, typical) {
         let axis = Axis::times(min.into(), typical, max.into());
-        let edges = |interval: &HistoryInterval| {
-            interval.spacing_us.map(|(min, max, _)| (axis.y(max.into()), axis.y(min.into())))
-        };
+        let edges =
+            |interval: &HistoryInterval| interval.spacing_us.map(|(min, max)| (axis.y(max.into()), axis.y(min.into())));
         let mut drawing = format!("<path class=\"band\" d=\"{}\"/>", band(intervals, edges));
         let means: Vec<_> = (0..intervals.len()).map(|index| mean(index).map(|mean| axis.y(mean))).collect();
         _ = write!(drawing, "<path class=\"line\" d=\"{}\"/>", band(&means, |mean| mean.map(|y| (y, y))));

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
+use jamjam_core::audio::placement::MAX_CHANNELS;
 use jamjam_core::audio::quality::{FULL_SCALE, MIN_CLIP_SAMPLES};
 use jamjam_core::time::Time;
 
-use super::rules::RuleId;
-
-/// Accumulators of one pass. Of 1, 2, 4 and 8 channels, each accumulator belongs to one channel.
-const LANES: usize = 8;
+use super::rules::{Evidence, RuleId};
 
 /// Magnitudes of samples are compared as bits, which have the same order and include NaN.
 const TINY: u32 = (2.0_f32).to_bits() - (64 << 23);
@@ -38,39 +36,24 @@ struct Scan {
     not_finite: u32,
     full: u32,
     peak: u32,
-    sums: [f32; LANES],
 }
 
 fn scan(words: &[[u8; 4]]) -> Scan {
-    let mut tally = [[0_u32; LANES]; 5];
-    let (mut peaks, mut sums) = ([0_u32; LANES], [0.0_f32; LANES]);
-    let mut add = |words: &[[u8; 4]; LANES]| {
-        for lane in 0..LANES {
-            let bits = u32::from_le_bytes(words[lane]);
-            let magnitude = bits & !(1 << 31);
-            tally[0][lane] += u32::from(magnitude == 0);
-            tally[1][lane] += u32::from(magnitude < TINY);
-            tally[2][lane] += u32::from(magnitude >= HUGE);
-            tally[3][lane] += u32::from(magnitude >= INFINITE);
-            tally[4][lane] += u32::from(magnitude >= FULL_SCALE.to_bits());
-            peaks[lane] = peaks[lane].max(magnitude);
-            sums[lane] += f32::from_bits(bits);
-        }
-    };
-    let (blocks, rest) = words.as_chunks::<LANES>();
-    blocks.iter().for_each(&mut add);
-    let mut padded = [[0; 4]; LANES];
-    padded[..rest.len()].copy_from_slice(rest);
-    add(&padded);
-    let [zero, tiny, huge, not_finite, full] = tally.map(|lanes| lanes.iter().sum::<u32>());
-    let zero = zero - (LANES - rest.len()) as u32;
-    let tiny = tiny - zero - (LANES - rest.len()) as u32;
-    let peak = peaks.iter().copied().max().unwrap_or(0);
-    Scan { samples: words.len() as u32, zero, tiny, huge, not_finite, full, peak, sums }
+    let mut scan = Scan { samples: words.len() as u32, ..Scan::default() };
+    for word in words {
+        let magnitude = u32::from_le_bytes(*word) & !(1 << 31);
+        scan.zero += u32::from(magnitude == 0);
+        scan.tiny += u32::from(magnitude > 0 && magnitude < TINY);
+        scan.huge += u32::from(magnitude >= HUGE);
+        scan.not_finite += u32::from(magnitude >= INFINITE);
+        scan.full += u32::from(magnitude >= FULL_SCALE.to_bits());
+        scan.peak = scan.peak.max(magnitude);
+    }
+    scan
 }
 
 /// What is wrong with the samples of a packet, most precise rule only, and what was expected and received.
-pub(super) type SampleFault = (RuleId, &'static str, String);
+type SampleFault = (RuleId, &'static str, String);
 
 /// The samples of one source.
 #[derive(Clone, Debug, Default)]
@@ -78,7 +61,7 @@ pub(super) struct SampleCheck {
     /// Time of AUDIO without interruptions at the start of the interval for the offset.
     window_start: Duration,
     window_samples: u64,
-    sums: [f64; LANES],
+    sums: [f64; MAX_CHANNELS as usize],
     silent_since: Option<Time>,
     has_sound: bool,
     /// Whether an interval for the offset has passed.
@@ -92,12 +75,13 @@ impl SampleCheck {
         (at, duration): (Time, Duration),
         payload: &[u8],
         channels: usize,
-        mut found: impl FnMut(SampleFault),
+        evidence: &mut Evidence,
     ) {
         let (words, _) = payload.as_chunks::<4>();
         let scan = scan(words);
         if scan.peak >= FULL_SCALE.to_bits() || scan.tiny > 0 {
-            fault(words, scan, channels).into_iter().for_each(&mut found);
+            let fault = fault(words, scan, channels);
+            fault.into_iter().for_each(|(rule, expected, received)| evidence.add(rule, expected, received));
         }
         if scan.zero < scan.samples {
             (self.silent_since, self.has_sound) = (None, true);
@@ -105,26 +89,28 @@ impl SampleCheck {
             let window = if self.has_sound { WINDOW } else { FIRST_SILENCE };
             if at.duration_since(*self.silent_since.get_or_insert(at)) >= window {
                 self.silent_since = Some(at);
-                let received = format!("only samples of exactly 0 for {} s", window.as_secs());
-                found((RuleId::Silence, "sound", received));
+                let received = format_args!("only samples of exactly 0 for {} s", window.as_secs());
+                evidence.add(RuleId::Silence, "sound", received);
             }
         }
+        // Of more channels, only the mean of all is known.
+        let channels = if (1..=self.sums.len()).contains(&channels) { channels } else { 1 };
         if duration >= self.window_start + WINDOW {
-            // With other numbers of channels, an accumulator mixes channels, and only the mean of all is known.
-            let channels = if LANES.is_multiple_of(channels.max(1)) { channels.max(1) } else { 1 };
-            let of_channel = |channel| self.sums.iter().skip(channel).step_by(channels).sum::<f64>();
             let samples = self.window_samples as f64 / channels as f64;
-            let means = (0..channels).map(|channel| of_channel(channel) / samples);
+            let means = self.sums.iter().take(channels).map(|sum| sum / samples);
             if let Some(mean) = means.max_by(|a, b| a.abs().total_cmp(&b.abs())).filter(|mean| mean.abs() > MAX_OFFSET)
             {
-                found((RuleId::DcOffset, "a mean within ±0.01", format!("a mean of {mean:.3} over 10 s")));
+                let received = format_args!("a mean of {mean:.3} over 10 s");
+                evidence.add(RuleId::DcOffset, "a mean within ±0.01", received);
             }
-            (self.window_start, self.window_samples, self.sums) = (duration, 0, [0.0; LANES]);
+            (self.window_start, self.window_samples, self.sums) = (duration, 0, Default::default());
             self.is_offset_judged = true;
         }
         if scan.not_finite == 0 {
             self.window_samples += u64::from(scan.samples);
-            self.sums.iter_mut().zip(scan.sums).for_each(|(sum, of_packet)| *sum += f64::from(of_packet));
+            for frame in words.chunks(channels) {
+                self.sums.iter_mut().zip(frame).for_each(|(sum, word)| *sum += f64::from(f32::from_le_bytes(*word)));
+            }
         }
     }
 }

@@ -10,8 +10,11 @@ use jamjam_signaling::{ConnId, Dialect, NewConnection, REFUSED, STRICT_RULES};
 use super::{CheckReport, CheckedSource, Finding, MAX_SOURCES, Severity};
 use crate::diagnosis::Diagnosis;
 
-/// Maximum number of findings about a connection that differ only in their sentences. Further ones count for the first one of their rule.
+/// Maximum number of findings about a connection that differ only in their sentences. Messages with further sentences count together.
 const MAX_FINDINGS: usize = 16;
+
+/// The sentence of those.
+const FURTHER: &str = "further messages, each wrong in another way";
 
 /// Judges all connections of a server.
 #[derive(Debug, Default)]
@@ -72,16 +75,16 @@ impl SignalingCheck {
     /// A message or a connection violates one of the [`STRICT_RULES`].
     pub fn on_wrong_message(&mut self, conn: ConnId, rule: &'static str, sentence: &str) {
         let Some(Connection { findings, .. }) = self.connections.get_mut(&conn) else { return };
-        let is_full = findings.len() >= MAX_FINDINGS;
-        let is_same = |finding: &&mut Finding| finding.code == rule && (is_full || finding.message == sentence);
-        if let Some(finding) = findings.iter_mut().find(is_same) {
-            finding.count += 1;
+        let find = |sentence| findings.iter().position(|finding| finding.code == rule && finding.message == sentence);
+        let sentence = if findings.len() >= MAX_FINDINGS && find(sentence).is_none() { FURTHER } else { sentence };
+        if let Some(index) = find(sentence) {
+            findings[index].count += 1;
             return;
         }
         let severity = if rule == REFUSED { Severity::Warning } else { Severity::Error };
         let section = "docs/signaling-server.md#check-of-a-client";
         let diagnosis = Diagnosis::new(severity, rule, section, sentence);
-        findings.push(Finding { diagnosis, count: 1, first: None });
+        findings.push(Finding { diagnosis, count: 1, unit: "messages", first: None });
         findings.sort_by_key(|finding| (Reverse(finding.severity), finding.code));
     }
 
@@ -103,6 +106,7 @@ impl SignalingCheck {
             untracked: self.untracked,
             server: "signaling-server".to_owned(),
             expectation: "connections joined a room",
+            untracked_name: "further connections",
             rules: STRICT_RULES.to_vec(),
             ..CheckReport::default()
         }

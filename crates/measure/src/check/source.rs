@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use jamjam_core::echo::{DropReason, ObservedDatagram};
+use jamjam_core::link::SealMistake;
 use jamjam_core::sanitize::sanitize_name;
 use jamjam_core::time::Time;
 use jamjam_core::wire::stun::MAGIC_COOKIE;
 use jamjam_core::wire::{HEADER_LEN, Header, LatencyInfo, Packet, PacketError, PacketType, PingPayload, parse_packet};
 
-use super::rules::{Evidence, EvidenceList, Finding, FirstPacket, RuleId};
+use super::rules::{Evidence, Finding, FirstPacket, RuleId};
 use super::stream::{Format, StreamCheck, WRONG_STEPS};
 use super::totals::{AUDIO, NotJudged, totals};
 use super::{CheckedSource, DriftReport, SourceHistory, SourceReport};
@@ -49,7 +50,7 @@ pub(super) struct SourceCheck {
     pub(super) is_client: bool,
     /// Start and datagrams of an interval without a valid datagram.
     invalid: (Time, u32),
-    pub(super) evidence: EvidenceList,
+    pub(super) evidence: Evidence,
     /// Rules whose findings were taken, as bits.
     taken: u64,
     pub(super) audio: StreamCheck,
@@ -65,6 +66,10 @@ pub(super) struct SourceCheck {
     pub(super) first_opened: Option<Time>,
     pub(super) opened: u64,
     pub(super) replayed: u64,
+    /// The least and the greatest counter of those.
+    pub(super) replayed_counters: Option<(u64, u64)>,
+    /// Why sealed packets do not open, if that is known.
+    mistake: Option<SealMistake>,
     /// Opened packets of this link, and the newest counter.
     pub(super) link_counters: (u64, u64),
     pub(super) no_keys: u64,
@@ -96,7 +101,7 @@ impl SourceCheck {
     pub(super) fn on_port_change(&mut self, at: Time, old: SocketAddr, new: SocketAddr) {
         self.moved_from = Some((old, at));
         let [old, new] = [old, new].map(|address| format!("port {}", address.port()));
-        self.evidence.add_text(RuleId::PortChange, old, new);
+        self.evidence.add(RuleId::PortChange, old, new);
     }
 
     /// The other port belongs to another process, since the old one is still used.
@@ -112,7 +117,8 @@ impl SourceCheck {
 
     /// Judges a datagram.
     pub(super) fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
-        let ObservedDatagram { at, bytes, counter, drop_reason, .. } = datagram;
+        let ObservedDatagram { at, bytes, counter, drop_reason, mistake, .. } = datagram;
+        self.mistake = self.mistake.or(mistake);
         let absence = at.duration_since(self.last_seen);
         if self.first_sequence.is_some() && absence < MAX_ABSENCE {
             self.presence += absence;
@@ -124,7 +130,7 @@ impl SourceCheck {
         let is_stun = matches!(bytes, [0 | 1, _, _, _, cookie @ ..] if cookie.starts_with(&MAGIC_COOKIE));
         if drop_reason == Some(DropReason::Stun) {
             self.on_invalid(at);
-            return self.evidence.add_text(RuleId::Stun, "a Binding request of RFC 8489", "another message");
+            return self.evidence.add(RuleId::Stun, "a Binding request of RFC 8489", "another message");
         } else if is_stun {
             return;
         }
@@ -138,11 +144,8 @@ impl SourceCheck {
         self.is_client = true;
         let size = bytes.len() + if counter.is_some() { SEAL_LEN } else { 0 };
         if size > MAX_DATAGRAM {
-            self.evidence.add_text(
-                RuleId::DatagramSize,
-                format_args!("at most {MAX_DATAGRAM} bytes"),
-                format_args!("{size} bytes"),
-            );
+            let received = format_args!("{size} bytes");
+            self.evidence.add(RuleId::DatagramSize, format_args!("at most {MAX_DATAGRAM} bytes"), received);
         }
         let header = packet.header;
         let (packet_type, sequence) = (header.packet_type, header.sequence);
@@ -152,7 +155,7 @@ impl SourceCheck {
             self.last_audio = Some(at);
         }
         if header.flags & RESERVED_FLAGS != 0 {
-            self.evidence.add_text(RuleId::ReservedFlags, "only bits 0 and 1", format_args!("{:#06x}", header.flags));
+            self.evidence.add(RuleId::ReservedFlags, "only bits 0 and 1", format_args!("{:#06x}", header.flags));
         }
         if packet_type == PacketType::Keepalive && !matches!(packet.payload, [1 | 2, _, _, _, _]) {
             self.keepalives += u64::from(self.first_sequence.is_some());
@@ -184,7 +187,7 @@ impl SourceCheck {
             }
             PacketError::Stun(_) => (RuleId::Stun, "a Binding request of RFC 8489", error.to_string()),
         };
-        self.evidence.add_text(rule, expected, received);
+        self.evidence.add(rule, expected, received);
     }
 
     fn on_opened(&mut self, at: Time, counter: u64) {
@@ -206,34 +209,36 @@ impl SourceCheck {
     fn on_drop_reason(&mut self, at: Time, packet: Packet<'_>, reason: Option<DropReason>, is_opaque: bool) -> bool {
         let is_renewing = self.last_control.is_some_and(|control| at.duration_since(control) < RENEWAL);
         match reason {
-            Some(DropReason::Replayed) => self.replayed += 1,
+            Some(DropReason::Replayed) => {
+                self.replayed += 1;
+                let counter = packet.payload.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+                let (least, most) = self.replayed_counters.unwrap_or((counter, counter));
+                self.replayed_counters = Some((least.min(counter), most.max(counter)));
+            }
             // Without an opened packet since CONTROL, there is no previous link.
             // The server has only keys that no packet has opened with.
             Some(DropReason::NoKeys) if is_renewing && !self.opened_since_control => self.on_not_opened(),
             Some(DropReason::NotOpened) if !(is_renewing && self.opened_since_control) => self.on_not_opened(),
             Some(DropReason::NoKeys) | None if is_opaque => self.no_keys += 1,
             Some(DropReason::Plain) if self.first_opened.is_none() => {
-                self.evidence.add_text(RuleId::LinkRequired, "sealed AUDIO", "plain AUDIO");
+                self.evidence.add(RuleId::LinkRequired, "sealed AUDIO", "plain AUDIO");
             }
             Some(DropReason::Plain) if !is_renewing => {
                 let name = packet.header.packet_type.name();
                 let rule = RuleId::PlainAfterKeys;
-                self.evidence.add_text(rule, format_args!("sealed {name}"), format_args!("plain {name}"));
+                self.evidence.add(rule, format_args!("sealed {name}"), format_args!("plain {name}"));
                 if packet.header.packet_type == PacketType::Keepalive {
                     self.plain_keepalives = (at, self.plain_keepalives.1 + 1);
                 }
             }
-            Some(DropReason::KeyExchange) => {
-                let expected = "a header of 0 and a key with a valid length";
-                self.evidence.add_text(RuleId::KeyExchange, expected, "another CONTROL");
-            }
+            Some(DropReason::KeyExchange) => self.on_wrong_control(packet),
             Some(DropReason::NotOpened | DropReason::Plain) => {}
             Some(
                 reason @ (DropReason::Repeated | DropReason::PacketRate | DropReason::BitRate | DropReason::KeyRate),
             ) => {
                 let rule = if reason == DropReason::Repeated { RuleId::Limited } else { RuleId::RateLimited };
                 let reason_name = reason.name();
-                self.evidence.add_text(rule, "packets within the limits", format_args!("one above ({reason_name})"));
+                self.evidence.add(rule, "packets within the limits", format_args!("one above ({reason_name})"));
                 return !is_opaque && reason != DropReason::KeyRate;
             }
             _ => return !is_opaque,
@@ -242,8 +247,27 @@ impl SourceCheck {
     }
 
     fn on_not_opened(&mut self) {
-        let received = "one that does not open";
-        self.evidence.add_text(RuleId::NotOpened, "a packet sealed with the agreed keys", received);
+        let unknown = "one without a likely mistake; compare the shared secret, the salt (the smaller public key first), the key that seals \
+             (`low to high` or `high to low`), and which CONTROL the keys are from";
+        let received = self.mistake.map_or(unknown, SealMistake::text);
+        self.evidence.add(RuleId::NotOpened, "one sealed with the agreed keys", received);
+    }
+
+    fn on_wrong_control(&mut self, Packet { header, payload }: Packet<'_>) {
+        let Header { sequence, timestamp, flags, .. } = header;
+        let received = match payload {
+            _ if (sequence, timestamp, flags) != (0, 0, 0) => {
+                format!("sequence {sequence}, timestamp {timestamp}, flags {flags:#06x}")
+            }
+            [1, kind @ 1..=2, key @ ..] if [32, 96][usize::from(kind - 1)] == key.len() => {
+                "the key of the server itself, or one whose shared secret is zero".to_owned()
+            }
+            [first, second, rest @ ..] => format!("{first:02x} {second:02x} and {} bytes", rest.len()),
+            _ => format!("a payload of {} bytes", payload.len()),
+        };
+        let expected =
+            "sequence, timestamp and flags 0, and 01 01 and a key of 32 bytes, or 01 02, key and signature of 64";
+        self.evidence.add(RuleId::KeyExchange, expected, received);
     }
 
     fn on_content(&mut self, at: Time, packet: Packet<'_>) {
@@ -260,7 +284,7 @@ impl SourceCheck {
                 if !is_settled && self.last_audio.is_some_and(|audio| at.duration_since(audio) <= CONTROL_INTERVAL) {
                     let (expected, received) =
                         ("AUDIO after a sealed packet of the server", "CONTROL while AUDIO is sent");
-                    self.evidence.add_text(RuleId::AudioBeforeLink, expected, received);
+                    self.evidence.add(RuleId::AudioBeforeLink, expected, received);
                 }
                 let (last, count) = std::mem::take(&mut self.plain_keepalives);
                 if at.duration_since(last) < RENEWAL {
@@ -304,7 +328,7 @@ impl SourceCheck {
             is_pcm: info.codec == "pcm",
         });
         if let Some((_, expected, received)) = wrong {
-            self.evidence.add_text(RuleId::LatencyInfoValue, expected, received);
+            self.evidence.add(RuleId::LatencyInfoValue, expected, received);
         }
         self.format = format;
         self.audio.on_format(format);
@@ -318,13 +342,13 @@ impl SourceCheck {
 
     /// The findings with their rules, except of the rules `taken`, the worst first, and what could not be judged.
     fn findings(&self, taken: u64, is_over: bool) -> (Vec<(RuleId, Finding)>, Vec<NotJudged>) {
-        let is_enough = |evidence: &&Evidence| evidence.count >= evidence.rule.rule().min_count;
         let (totals, mut not_judged) = totals(self, is_over);
-        let all: Vec<&Evidence> = self.evidence.all.iter().chain(&totals).filter(is_enough).collect();
-        let is_found = |rule: &RuleId| all.iter().any(|evidence| evidence.rule == *rule);
+        let is_enough = |(rule, finding): &&(RuleId, Finding)| finding.count >= rule.rule().min_count;
+        let all: Vec<_> = self.evidence.all.iter().chain(&totals.all).filter(is_enough).collect();
+        let is_found = |rule: &RuleId| all.iter().any(|(found, _)| found == rule);
         let is_suppressed = |rule: RuleId| rule.rule().suppressed_by.iter().any(is_found);
-        let kept = all.iter().filter(|evidence| taken & 1 << evidence.rule as u8 == 0 && !is_suppressed(evidence.rule));
-        let mut findings: Vec<_> = kept.map(|evidence| (evidence.rule, evidence.finding())).collect();
+        let is_kept = |(rule, _): &&(RuleId, Finding)| taken & 1 << *rule as u8 == 0 && !is_suppressed(*rule);
+        let mut findings: Vec<_> = all.iter().copied().filter(is_kept).cloned().collect();
         findings.sort_by_key(|(rule, finding)| (std::cmp::Reverse(finding.severity), *rule as u8));
         // What has a finding is judged, and what has none because of a more precise one is explained by that.
         let is_explained = |rule: &RuleId| is_found(rule) || is_suppressed(*rule);

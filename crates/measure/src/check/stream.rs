@@ -12,11 +12,14 @@ use jamjam_core::wire::Header;
 
 use super::pace::{MIN_PAUSE_NS, Pace};
 use super::pacing::GroupDetector;
-use super::rules::{EvidenceList, RuleId};
+use super::rules::{Evidence, RuleId, Violations};
 use super::samples::SampleCheck;
 
 /// Number of equal steps of the sequence that are no loss.
 pub(super) const WRONG_STEPS: u32 = 30;
+
+/// Fewer wrong advances of the timestamp are no fault.
+const MIN_WRONG_ADVANCES: u64 = 3;
 
 /// A larger step of the sequence is no loss, even if the timestamps count as many packets: a little-endian header does so.
 const MAX_LOST: u32 = 1_000;
@@ -51,10 +54,8 @@ pub(super) struct StreamCheck {
     pub(super) packets: u64,
     pub(super) sequences: SequenceTracker,
     pub(super) previous: Option<Previous>,
-    /// The last difference of two sequences that is no loss, and how often it occurred in a row.
-    wrong_step: (u32, u32),
-    /// Gaps in the sequence of packets of one length, across which the timestamps count no missing packet.
-    pub(super) wrong_gaps: u64,
+    /// The last difference of two sequences that is no loss, how often it occurred in a row, and those of them that do not count yet.
+    wrong_step: (u32, u32, Violations),
     /// The newest sequence that is too old for the window.
     old: Option<u32>,
     /// Time of AUDIO without interruptions.
@@ -65,8 +66,11 @@ pub(super) struct StreamCheck {
     samples: Option<(u32, u32)>,
     /// Samples per channel and channels, from the last length that agrees with its timestamps.
     pub(super) agreed: Option<(u32, u32)>,
-    /// Pairs whose timestamps advance by more than the length, without being ahead of time.
+    /// Pairs whose timestamps advance by more than the length, without being ahead of time, and other pairs whose advance is wrong.
     skips: u64,
+    wrong_advances: u64,
+    /// Those of both that do not count yet.
+    suspected: Violations,
     /// The timestamp without wrapping.
     position: Option<u64>,
     /// At the announced rate, or at all standard rates.
@@ -157,7 +161,7 @@ impl StreamCheck {
         at: Time,
         (header, payload): (Header, &[u8]),
         format: Option<Format>,
-        evidence: &mut EvidenceList,
+        evidence: &mut Evidence,
     ) {
         self.packets += 1;
         if self.paces.is_empty() {
@@ -176,7 +180,7 @@ impl StreamCheck {
         }
         let is_restart = self.judge_sequence(header, (step, advance), format, evidence);
         if step == Some(0) && advance != 0 {
-            evidence.add_text(RuleId::SequenceRepeated, "an advance by 1", format_args!("{sequence} again"));
+            evidence.add(RuleId::SequenceRepeated, "an advance by 1", format_args!("{sequence} again"));
         }
         let ahead = self.position.map_or(0, |position| timestamp.wrapping_sub(position as u32).cast_signed());
         if is_restart || step == Some(1) && advance.cast_signed() <= 0 {
@@ -189,16 +193,16 @@ impl StreamCheck {
         let is_pcm = format.is_none_or(|format| format.is_pcm);
         if step == Some(1)
             && is_pcm
-            && let Some(previous) = previous
+            && let Some(previous) = previous.filter(|previous| is_samples(previous.payload_len))
         {
             let is_ahead = self.paces.iter().all(|pace| pace.is_ahead(position, at));
             self.judge_format((previous, timestamp), is_ahead, format, evidence);
         }
-        if is_pcm && payload.len().is_multiple_of(4) && !payload.is_empty() {
-            let channels = self.channels(format).unwrap_or(1);
-            self.content.on_payload((at, self.duration), payload, channels, |(rule, expected, received)| {
-                evidence.add_text(rule, expected, received);
-            });
+        if is_pcm && is_samples(payload.len()) {
+            self.content.on_payload((at, self.duration), payload, self.channels(format).unwrap_or(1), evidence);
+        } else if is_pcm {
+            let received = format_args!("{} bytes", payload.len());
+            evidence.add(RuleId::PayloadLength, "a multiple of 4 bytes", received);
         }
         // Only packets that are newer than all others have a pace.
         if self.position.is_none_or(|newest| position > newest) {
@@ -212,14 +216,14 @@ impl StreamCheck {
         header: Header,
         (step, advance): (Option<u32>, u32),
         format: Option<Format>,
-        evidence: &mut EvidenceList,
+        evidence: &mut Evidence,
     ) -> bool {
         let sequence = header.sequence;
         let newest = self.sequences.newest();
         let mut is_restart = false;
         match self.sequences.record(sequence) {
             SequenceArrival::Start if self.packets == 1 && sequence > 1 => {
-                evidence.add_text(RuleId::FirstSequence, "0 or 1", sequence);
+                evidence.add(RuleId::FirstSequence, "0 or 1", sequence);
             }
             SequenceArrival::Start => is_restart = newest.is_some(),
             // Two old packets in order are no late packets.
@@ -232,24 +236,30 @@ impl StreamCheck {
         }
         if is_restart {
             let first = self.old.take().map_or(sequence, |second| second.wrapping_sub(1));
-            evidence.add_text(RuleId::SequenceRestart, newest.unwrap_or(0).wrapping_add(1), first);
+            evidence.add(RuleId::SequenceRestart, newest.unwrap_or(0).wrapping_add(1), first);
         }
+        let is_gap = step.is_some_and(|step| (2..MAX_LOST).contains(&step));
+        let is_loss = |step| is_gap && self.possible_advance(step, format).contains(&advance.into());
         match step {
-            Some(1) | None => self.wrong_step.1 = 0,
-            // The timestamps count the packets that are missing.
-            Some(step @ 2..MAX_LOST) if self.possible_advance(step, format).contains(&advance.into()) => {
-                self.wrong_step.1 = 0;
+            Some(_) if is_gap && self.frame_sizes() == Some((advance, advance)) => {
+                let received = "gaps, although the timestamps continue: other packets may use the same sequence";
+                evidence.add(RuleId::SequenceStep, "an advance by 1", received);
             }
-            Some(step) if step == self.wrong_step.0 => self.wrong_step.1 += 1,
-            Some(step) => self.wrong_step = (step, 1),
-        }
-        if let (Some(2..MAX_LOST), Some((fewest, most))) = (step, self.frame_sizes()) {
-            self.wrong_gaps += u64::from(fewest == most && advance == most);
-        }
-        if let (step @ 1.., WRONG_STEPS..) = self.wrong_step {
-            let order = if step == 1_u32.swap_bytes() { ", so it is little-endian" } else { "" };
-            let step = step.cast_signed();
-            evidence.add_text(RuleId::SequenceStep, "an advance by 1", format_args!("{step}{order}"));
+            Some(step) if step != 1 && !is_loss(step) => {
+                let (last, times, suspected) = &mut self.wrong_step;
+                if step != *last {
+                    (*last, *times, *suspected) = (step, 0, Violations::default());
+                }
+                *times += 1;
+                evidence.suspect(suspected);
+                if step > 0 && *times >= WRONG_STEPS {
+                    let order = if step == 1_u32.swap_bytes() { ", so it is little-endian" } else { "" };
+                    let received = format_args!("{}{order}", step.cast_signed());
+                    evidence.add_all(std::mem::take(suspected), RuleId::SequenceStep, "an advance by 1", received);
+                }
+            }
+            // The timestamps count the packets that are missing.
+            _ => self.wrong_step = Default::default(),
         }
         is_restart
     }
@@ -260,45 +270,45 @@ impl StreamCheck {
         (previous, next): (Previous, u32),
         is_ahead: bool,
         format: Option<Format>,
-        evidence: &mut EvidenceList,
+        evidence: &mut Evidence,
     ) {
         self.pairs += 1;
         let (len, timestamp) = (previous.payload_len, previous.header.timestamp);
-        if len == 0 || !len.is_multiple_of(4) {
-            return evidence.add_text(RuleId::PayloadLength, "a multiple of 4 bytes", format_args!("{len} bytes"));
-        }
         let (samples, advance) = ((len / 4) as u32, next.wrapping_sub(timestamp));
         let announced = format.and_then(|format| Some((format.frame_size, u32::from(format.channels?))));
         let max_channels = announced.map_or(MAX_CHANNELS, |(_, channels)| channels.max(MAX_CHANNELS));
         let channels_at = |advance: u32| channels_of(samples, advance).filter(|channels| *channels <= max_channels);
-        let agreed = channels_at(advance);
-        if let Some(channels) = agreed {
+        if let Some(channels) = channels_at(advance) {
             self.agreed = Some((advance, channels));
             return;
         }
-        let channels = self.agreed.or(announced).map_or(1, |(_, channels)| channels.max(1));
-        let expected = samples / channels;
+        let known = self.agreed.or(announced);
+        let expected = samples / known.map_or(1, |(_, channels)| channels.max(1));
+        evidence.suspect(&mut self.suspected);
         // The timestamp counts on in a pause, and counts what the client has dropped before it was sent.
-        if advance.cast_signed() > expected.cast_signed() && !is_ahead {
-            self.skips += 1;
-            if self.skips * 4 < self.pairs + 400 {
-                return;
-            }
+        let is_skip = advance.cast_signed() > expected.cast_signed() && !is_ahead;
+        self.skips += u64::from(is_skip);
+        if is_skip && self.skips * 4 < self.pairs + 400 {
+            return;
         }
+        self.wrong_advances += 1;
+        if self.wrong_advances < MIN_WRONG_ADVANCES {
+            return;
+        }
+        let violations = std::mem::take(&mut self.suspected);
         match announced {
             Some((size, channels)) if advance == size && samples != size.saturating_mul(channels) => {
-                let expected = 4 * u64::from(size) * u64::from(channels);
-                evidence.add_text(RuleId::PayloadLength, format_args!("{expected} bytes"), format_args!("{len} bytes"));
+                let expected = format!("{} bytes", 4 * u64::from(size) * u64::from(channels));
+                evidence.add_all(violations, RuleId::PayloadLength, expected, format_args!("{len} bytes"));
             }
-            _ => evidence.add(RuleId::TimestampStep, || {
+            _ => {
                 let reversed = next.swap_bytes().wrapping_sub(timestamp.swap_bytes());
                 let order = if channels_at(reversed).is_some() { ", so it is little-endian" } else { "" };
-                let expected = match self.agreed.or(announced) {
-                    Some(_) => expected.to_string(),
-                    None => format!("{samples}, or less for several channels"),
-                };
-                (expected, format!("{}{order}", advance.cast_signed()))
-            }),
+                let alternative = if known.is_none() { ", or less for several channels" } else { "" };
+                let (expected, received) =
+                    (format!("{expected}{alternative}"), format!("{}{order}", advance.cast_signed()));
+                evidence.add_all(violations, RuleId::TimestampStep, expected, received);
+            }
         }
     }
 
@@ -324,4 +334,9 @@ impl StreamCheck {
         self.jitter.on_transit(self.transit);
         self.groups.on_arrival(at, self.packet_ns);
     }
+}
+
+/// Whether a payload has this length if it is samples.
+fn is_samples(len: usize) -> bool {
+    len > 0 && len.is_multiple_of(4)
 }

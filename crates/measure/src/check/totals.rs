@@ -4,7 +4,7 @@ use jamjam_core::audio::placement::STANDARD_RATES;
 use serde::Serialize;
 
 use super::pacing::MIN_WINDOW;
-use super::rules::{Evidence, RuleId};
+use super::rules::{Evidence, RuleId, Violations};
 use super::source::SourceCheck;
 use super::stream::{Format, MAX_RATE_ERROR_PPM, StreamCheck, WRONG_STEPS};
 
@@ -32,18 +32,27 @@ pub struct NotJudged {
 /// Violations that follow from totals, and what could not be judged. What depends on the length of the run follows only when it `is_over`. A rule
 /// may still have found something in a part that is not judged.
 #[expect(clippy::too_many_lines, reason = "each part is judged or listed as not judged, once")]
-pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Vec<Evidence>, Vec<NotJudged>) {
+pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Evidence, Vec<NotJudged>) {
     use RuleId as Id;
-    let (mut violations, mut not_judged) = (Vec::new(), Vec::new());
+    let (mut violations, mut not_judged) = (Evidence::default(), Vec::new());
     let mut found = |rule, count, expected: &str, received: String| {
-        violations.push(Evidence { rule, count, expected: expected.to_owned(), received, first: None });
+        violations.add_all(Violations { count, first: None }, rule, expected, received);
     };
     let mut skip = |what, rules, reason: String| not_judged.push(NotJudged { what, reason, rules });
     let SourceCheck { audio, format, replayed, opened, first_sequence, last_control, first_opened, .. } = source;
     let StreamCheck { sequences, packets, agreed, groups, .. } = audio;
 
     if *replayed >= 50 && replayed >= opened {
-        let received = format!("{replayed} of {} again or too late", replayed + opened);
+        let (newest, (least, most)) = (source.link_counters.1, source.replayed_counters.unwrap_or_default());
+        let counters = if newest > 1 << 48 {
+            ": it is little-endian".to_owned()
+        } else if least == most {
+            format!(": each one {least}")
+        } else {
+            let again = if least == 0 { ", so it starts again" } else { "" };
+            format!(": {least} to {most} after {newest}{again}")
+        };
+        let received = format!("{replayed} of {} again or too late{counters}", replayed + opened);
         found(Id::CounterRepeated, *replayed, "each counter once", received);
     }
     // The last lost packets may be those that would have explained it.
@@ -79,11 +88,6 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Vec<Evidence>, Vec
         if seconds < MIN_WINDOW.as_secs_f64() {
             skip("silence", &[Id::Silence], format!("needs {} s", MIN_WINDOW.as_secs()));
         }
-    }
-
-    if audio.wrong_gaps > 1 {
-        let received = "gaps, although the timestamps continue: other packets may use the same sequence".to_owned();
-        found(Id::SequenceStep, audio.wrong_gaps, "an advance by 1", received);
     }
 
     let span = audio.pace(*format).map_or(0.0, |pace| pace.drift.span().as_secs_f64());

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use test_support::echo_link::{SECOND, connect, server as link_server};
-use test_support::link_client::{AUDIO, KEEPALIVE};
+use test_support::link_client::{AUDIO, KEEPALIVE, LATENCY_PING, LinkClient, header};
 use test_support::logged::logged;
 use test_support::node_driver::{MS, deadline, deliver, deliver_batch, poll};
 
@@ -13,6 +13,7 @@ use jamjam_core::echo::{
     AdmissionConfig, BufferLimits, DropReason, EchoConfig, EchoServer, ExternalCounts, ObservedDatagram,
     SourceObserver, register_metrics,
 };
+use jamjam_core::link::SealMistake;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::json;
@@ -177,4 +178,63 @@ fn observer_receives_the_opened_bytes_of_sealed_packets() {
         (packet(1, 9, &[]), None, Some(DropReason::Plain)),
     ];
     assert_eq!(observer.take(), expected.map(|(bytes, counter, reason)| (client(1), bytes, counter, reason)));
+}
+
+#[derive(Clone, Default)]
+struct Mistakes(Arc<Mutex<Vec<Option<SealMistake>>>>);
+
+impl SourceObserver for Mistakes {
+    fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
+        assert_eq!((datagram.counter, datagram.drop_reason), (None, Some(DropReason::NotOpened)));
+        self.0.lock().expect("no panic").push(datagram.mistake);
+    }
+}
+
+/// The mistakes that the observer receives of a datagram that a client sends `times` times.
+fn mistakes(times: usize, datagram: impl FnOnce(&LinkClient) -> Vec<u8>) -> Vec<Option<SealMistake>> {
+    let (mut echo, observer) = (link_server(1_000), Mistakes::default());
+    let datagram = datagram(&connect(&mut echo, 0, client(1)));
+    echo.observe(Box::new(observer.clone()));
+    (0..times).for_each(|_| deliver(&mut echo, 0, client(1), &datagram));
+    observer.0.lock().expect("no panic").clone()
+}
+
+#[test]
+fn observer_receives_the_likely_mistake_of_a_packet_that_does_not_open() {
+    let (sealed, plain) = (header(AUDIO, 1, 128, 1), header(AUDIO, 1, 128, 0));
+    let (big, little) = (9_u64.to_be_bytes(), 9_u64.to_le_bytes());
+    let nonce = |counter_at: usize, counter: [u8; 8]| {
+        let mut nonce = [0; 12];
+        nonce[counter_at..counter_at + 8].copy_from_slice(&counter);
+        nonce
+    };
+    let cases = [
+        (Some(SealMistake::Direction), true, nonce(4, big), &sealed[..]),
+        (Some(SealMistake::Nonce), false, nonce(4, little), &sealed),
+        (Some(SealMistake::Nonce), false, nonce(0, big), &sealed),
+        (Some(SealMistake::Nonce), false, nonce(0, little), &sealed),
+        (Some(SealMistake::Header), false, nonce(4, big), &[]),
+        (Some(SealMistake::Flag), false, nonce(4, big), &plain),
+        // Two at once.
+        (None, true, nonce(4, big), &plain),
+    ];
+    for (expected, is_reversed, nonce, aad) in cases {
+        let datagram = |client: &LinkClient| {
+            let (payload, tag) = client.seal_wrongly(is_reversed, nonce, aad, b"payload");
+            [&sealed[..], &big, &payload, &tag].concat()
+        };
+        assert_eq!(mistakes(1, datagram), [expected], "{is_reversed} {nonce:?} {aad:?}");
+    }
+    let tag_first = |client: &LinkClient| {
+        let (payload, tag) = client.seal_wrongly(false, nonce(4, big), &sealed, b"payload");
+        [&sealed[..], &big, &tag, &payload].concat()
+    };
+    // Four datagrams of a link are examined.
+    let expected = [Some(SealMistake::TagFirst); 4].into_iter().chain([None]).collect::<Vec<_>>();
+    assert_eq!(mistakes(5, tag_first), expected);
+    // Without a tag, and with 12 bytes of it.
+    for (kind, payload_len, tag_len) in [(KEEPALIVE, 0, 0), (LATENCY_PING, 12, 12)] {
+        let short = |_: &LinkClient| [&header(kind, 1, 0, 1)[..], &big, &vec![7; payload_len + tag_len]].concat();
+        assert_eq!(mistakes(1, short), [Some(SealMistake::Short)]);
+    }
 }

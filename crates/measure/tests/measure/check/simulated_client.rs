@@ -276,7 +276,11 @@ impl Client {
     pub(super) fn check(&self, path: Path) -> CheckedSource {
         let mut random = Random::new(splitmix64(self.seed, 1));
         let sent = self.sent(&mut random);
-        let mut arrived = path.pass(&sent, &mut random);
+        let lengths = sent.iter().map(|packet| {
+            let len = packet.len + 12 + if packet.is_sealed { 24 } else { 0 };
+            (packet.at_s, len, (packet.kind == AUDIO).then_some(packet.sequence))
+        });
+        let mut arrived = path.pass(lengths, &mut random);
         if self.announcement == Announcement::Lost {
             arrived.retain(|(_, index)| sent[*index].kind != INFO);
         }
@@ -323,6 +327,7 @@ impl Client {
                 bytes: &bytes,
                 counter: is_opened.then_some(packet.counter),
                 drop_reason,
+                mistake: None,
             });
         }
         let mut report = check.report();
@@ -360,21 +365,24 @@ static SOUND: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 
 impl Path {
-    /// Arrival times of the packets, some of them twice.
-    fn pass(self, sent: &[Packet], random: &mut Random) -> Vec<(f64, usize)> {
-        let mut arrived = Vec::with_capacity(sent.len());
+    /// Arrival times and indices of packets, some of them twice. Of each packet, `sent` has the time, the length, and the sequence if it is AUDIO.
+    pub(super) fn pass(
+        self,
+        sent: impl Iterator<Item = (f64, usize, Option<u32>)>,
+        random: &mut Random,
+    ) -> Vec<(f64, usize)> {
+        let mut arrived = Vec::new();
         let (mut is_burst, mut free_at, mut last) = (false, 0.0_f64, 0.0_f64);
         let phase = random.between(0.0, TAU);
         let mut stall = (random.between(0.0, 2.0 / self.stalls.max(1e-9)), 0.0);
-        for (index, packet) in sent.iter().enumerate() {
-            let at = packet.at_s;
+        for (index, (at, len, audio_sequence)) in sent.enumerate() {
             is_burst = if is_burst { !random.occurs(self.burst.1) } else { random.occurs(self.burst.0) };
-            let is_skipped = packet.kind == AUDIO && u64::from(packet.sequence) % self.one_of != 0;
+            let is_skipped = audio_sequence.is_some_and(|sequence| u64::from(sequence) % self.one_of != 0);
             if is_burst || random.occurs(self.loss) || is_skipped {
                 continue;
             }
             let (rate, queue) = self.bandwidth;
-            let bits = 8.0 * (packet.len + 12 + 28 + if packet.is_sealed { 24 } else { 0 }) as f64;
+            let bits = 8.0 * (len + 28) as f64;
             if free_at - at > queue / 1e3 {
                 continue;
             }

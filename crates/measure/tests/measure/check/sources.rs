@@ -11,7 +11,7 @@ use super::wrong_client::{Sent, client};
 /// A datagram at `ms`.
 fn datagram(ms: u64, port: u16, bytes: &[u8]) -> Sent {
     let source = SocketAddr::from(([192, 0, 2, 7], port));
-    Sent { at: Time::from_millis(ms), source, bytes: bytes.to_vec(), counter: None, drop_reason: None }
+    Sent { at: Time::from_millis(ms), source, bytes: bytes.to_vec(), counter: None, drop_reason: None, mistake: None }
 }
 
 fn keepalive(ms: u64, port: u16) -> Sent {
@@ -101,7 +101,7 @@ fn invented_ports_displace_no_client_and_the_run_does_not_pass() {
     // 4,001 sources for 1,024 places.
     assert_eq!(report.untracked, 4_001 - 1_024);
     let text = verdict(report, 1).1;
-    assert!(text.ends_with("2977 packets or connections of further clients were not judged"), "{text}");
+    assert!(text.ends_with("2977 packets of further clients were not judged"), "{text}");
 }
 
 #[test]

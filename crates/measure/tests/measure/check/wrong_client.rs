@@ -4,6 +4,7 @@ use std::f64::consts::TAU;
 use std::net::SocketAddr;
 
 use jamjam_core::echo::{DropReason, ObservedDatagram};
+use jamjam_core::link::SealMistake;
 use jamjam_core::time::Time;
 use serde_json::Value;
 
@@ -15,12 +16,13 @@ pub(super) struct Sent {
     pub(super) bytes: Vec<u8>,
     pub(super) counter: Option<u64>,
     pub(super) drop_reason: Option<DropReason>,
+    pub(super) mistake: Option<SealMistake>,
 }
 
 impl Sent {
     pub(super) fn observed(&self) -> ObservedDatagram<'_> {
-        let Self { at, source, ref bytes, counter, drop_reason } = *self;
-        ObservedDatagram { at, source, dst_ip: None, bytes, counter, drop_reason }
+        let Self { at, source, ref bytes, counter, drop_reason, mistake } = *self;
+        ObservedDatagram { at, source, dst_ip: None, bytes, counter, drop_reason, mistake }
     }
 }
 
@@ -262,7 +264,7 @@ impl<'a> Outbox<'a> {
         let source = SocketAddr::from(([192, 0, 2, 7], self.port));
         let counter = is_opened.then_some(self.opened);
         self.opened += u64::from(is_opened);
-        self.sent.push(Sent { at: self.now, source, bytes, counter, drop_reason });
+        self.sent.push(Sent { at: self.now, source, bytes, counter, drop_reason, mistake: None });
     }
 }
 
