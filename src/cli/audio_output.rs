@@ -133,7 +133,7 @@ impl RecordingArgs {
 
     /// Completes the recordings and adds their statistics and the audio quality to the run. `name` is the name of the audio source. A
     /// recording error takes precedence over an earlier error of the run.
-    pub(crate) fn finish(&self, recorder: Recorder, name: String, finished: &mut FinishedRun) {
+    pub(crate) fn finish(recorder: Recorder, name: String, finished: &mut FinishedRun) {
         let Some(audio) = &mut finished.run.audio else { return };
         let (AudioSinks { recording, both_recording, waveform, analyzer }, dropped) = recorder.finish();
         let RecorderDrops { sent, returned, damaged, lost } = &*dropped;

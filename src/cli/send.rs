@@ -137,7 +137,7 @@ impl Args {
         }
         finish_playback(speaker, &mut finished, stop);
         let device_lost = device_lost_error(&finished.run);
-        self.recording.finish(recorder, self.source_name(&finished.run), &mut finished);
+        RecordingArgs::finish(recorder, self.source_name(&finished.run), &mut finished);
         let error = &mut finished.error;
         // After an interrupt, do not wait for standard input, which may never end.
         let reader = reader.filter(|_| finished.run.interrupted.is_none());
