@@ -10,7 +10,7 @@ use jamjam_signaling::{AcceptedPost, ConnId, Dialect, FieldError, PostBody, Post
 use serde_json::{Value, json};
 use test_support::logged::logged;
 
-use crate::test_hub::{RecordingSink, SOURCE, TestHub, ms, token, url, with_secret};
+use crate::test_hub::{RecordingSink, SOURCE, TestHub, token, url, with_secret};
 
 /// A hub whose rooms have these settings. The room `stage` needs no token, and delays its messages.
 fn hub(settings: &BroadcastSettings) -> TestHub {
