@@ -74,7 +74,7 @@ pub(super) enum Announcement {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Path {
     pub(super) name: &'static str,
-    jitter: f64,
+    pub(super) jitter: f64,
     loss: f64,
     /// Probabilities that a burst of losses begins and ends.
     burst: (f64, f64),

@@ -237,7 +237,7 @@ impl<'a> Outbox<'a> {
     fn send(&mut self, packet_type: u8, (sequence, timestamp, flags): (u32, u32, u16), payload: &[u8]) {
         let plain = packet(packet_type, (sequence, timestamp, flags), payload);
         let opened = packet(packet_type, (sequence, timestamp, flags | 1), payload);
-        let sealed = || [&opened[..], &[0; 24]].concat();
+        let sealed = || [&opened[..12], &[0; 8], payload, &[0; 16]].concat();
         self.sealed += 1;
         let is_audio = packet_type == 1;
         match self.link {
