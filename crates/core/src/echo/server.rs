@@ -13,7 +13,7 @@ use super::links::{LinkConfig, Links};
 use super::log_events;
 use super::loop_detection::RepetitionLimit;
 use super::mapped_address::{MappedAddressMonitor, StunConfig};
-use super::observer::{ObservedDatagram, SourceObserver};
+use super::observer::{DropReason, ObservedDatagram, SourceObserver};
 use super::pauses::ServerPauses;
 use super::reply_memory::{BufferLimits, ReplyMemory};
 use super::reply_queue::{PushResult, ReplyQueue};
