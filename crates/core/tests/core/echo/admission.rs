@@ -6,7 +6,8 @@ use std::time::Duration;
 use test_support::echo_link::SECOND;
 use test_support::node_driver::{MS, deadline, deliver, deliver_batch, poll};
 
-use jamjam_core::echo::{AdmissionConfig, DropReason, EchoConfig, EchoServer};
+use jamjam_core::echo::DropReason::{BitRate, PacketRate, Repeated, Type};
+use jamjam_core::echo::{AdmissionConfig, EchoConfig, EchoServer};
 use jamjam_core::impairment::Impairment;
 use proptest::prelude::*;
 
@@ -50,11 +51,7 @@ fn all_ports_and_reply_types_of_an_address_share_one_bucket() {
     assert_eq!(reply_count(&mut echo, 0, "192.0.2.1:6000", &packet(2, 1, &[])), 0);
     let counters = echo.counters();
     assert_eq!(
-        (
-            counters.dropped(DropReason::PacketRate).get(),
-            counters.dropped(DropReason::BitRate).get(),
-            counters.ignored.get()
-        ),
+        (counters.dropped(PacketRate).get(), counters.dropped(BitRate).get(), counters.ignored.get()),
         (3, 0, 1)
     );
     // Another address has its own bucket.
@@ -75,17 +72,17 @@ fn repeated_datagrams_without_a_reply_are_not_charged_to_the_rate_limit() {
         };
         assert_eq!(copies(&mut echo, 0, 70_000, 5_000), answered, "type {kind}");
         let counters = echo.counters();
-        assert_eq!(counters.dropped(DropReason::Repeated).get(), 5_000 - answered as u64, "type {kind}");
-        assert_eq!(counters.dropped(DropReason::PacketRate).get(), 0, "type {kind}");
+        assert_eq!(counters.dropped(Repeated).get(), 5_000 - answered as u64, "type {kind}");
+        assert_eq!(counters.dropped(PacketRate).get(), 0, "type {kind}");
         // The rest of the burst of 1,000 replies is available.
         let distinct = (0..5_000).map(|sequence| packet(kind, sequence, &[0; 8]));
         let rest: usize = distinct.map(|bytes| reply_count(&mut echo, 0, "192.0.2.1:5000", &bytes)).sum();
         assert_eq!(rest, 1_000 - answered, "type {kind}");
         // A datagram above the rate limit does not count as received. Later, its copies are answered as usual.
         assert_eq!(copies(&mut echo, 0, 80_000, 20), 0, "type {kind}");
-        let before = echo.counters().dropped(DropReason::Repeated).get();
+        let before = echo.counters().dropped(Repeated).get();
         copies(&mut echo, 20 * SECOND, 80_000, 20);
-        assert_eq!(echo.counters().dropped(DropReason::Repeated).get() - before, 20 - answered as u64, "type {kind}");
+        assert_eq!(echo.counters().dropped(Repeated).get() - before, 20 - answered as u64, "type {kind}");
     }
 }
 
@@ -97,13 +94,13 @@ fn bit_rate_counts_the_reply_with_its_ip_header() {
     for (from, len) in [("192.0.2.1:5000", 972), ("[2001:db8::1]:5000", 952), ("[::ffff:192.0.2.1]:5000", 972)] {
         let mut echo = server(Duration::ZERO, admission());
         let sent: usize = (0..200).map(|n| reply_count(&mut echo, 0, from, &packet(1, n, &vec![0; len - 12]))).sum();
-        assert_eq!((sent, echo.counters().dropped(DropReason::BitRate).get()), (125, 75), "{from}");
+        assert_eq!((sent, echo.counters().dropped(BitRate).get()), (125, 75), "{from}");
     }
     // A pong always has 24 bytes, even if the ping is longer. With its IP and UDP headers, a pong has 52 bytes (416 bits). The burst of
     // 1,000,000 bits therefore has room for 2,403 pongs.
     let mut echo = server(Duration::ZERO, AdmissionConfig { max_packet_rate: None, ..admission() });
     let sent: usize = (0..3_000).map(|n| reply_count(&mut echo, 0, "192.0.2.1:5000", &packet(5, n, &[0; 1_000]))).sum();
-    assert_eq!((sent, echo.counters().dropped(DropReason::BitRate).get()), (2_403, 597));
+    assert_eq!((sent, echo.counters().dropped(BitRate).get()), (2_403, 597));
 }
 
 #[test]
@@ -118,7 +115,7 @@ fn batch_is_answered_up_to_the_limit_and_without_its_rejected_packets() {
     let admission = AdmissionConfig { max_packet_rate: Some(25), ..AdmissionConfig::default() };
     let mut echo = server(Duration::from_millis(10), admission);
     assert_eq!(answered(&mut echo, &batch), batch[..3]);
-    assert_eq!((echo.counters().received.get(), echo.counters().dropped(DropReason::PacketRate).get()), (3, 1));
+    assert_eq!((echo.counters().received.get(), echo.counters().dropped(PacketRate).get()), (3, 1));
     // Packet 2 was sent three times before.
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     assert_eq!([(); 3].map(|()| reply_count(&mut echo, 0, from, &batch[1])), [1; 3]);
@@ -139,10 +136,7 @@ fn source_outside_the_allowed_networks_gets_no_reply() {
         }
     }
     let counters = echo.counters();
-    assert_eq!(
-        (counters.dropped_not_allowed.get(), counters.ignored.get(), counters.dropped(DropReason::Type).get()),
-        (30, 0, 0)
-    );
+    assert_eq!((counters.dropped_not_allowed.get(), counters.ignored.get(), counters.dropped(Type).get()), (30, 0, 0));
 }
 
 #[test]
@@ -214,7 +208,7 @@ fn impairment_delay_extends_the_memory_of_repeated_datagrams() {
     // The first three packets are answered. The server can send the fourth answer no earlier than 610 s after the first packet. These 610 s
     // are 10 s plus six times the reordering delay of 100 s. So the packets at 100 s and 609 s are dropped. The packet at 611 s is
     // answered.
-    assert_eq!((echo.counters().received.get(), echo.counters().dropped(DropReason::Repeated).get()), (4, 2));
+    assert_eq!((echo.counters().received.get(), echo.counters().dropped(Repeated).get()), (4, 2));
 }
 
 /// A packet that has a reply, and the time in microseconds since the previous packet.
@@ -284,7 +278,7 @@ fn replies_besides_echoes(seconds: u64, keepalive: impl Fn(u64) -> Vec<u8>) -> V
             others.extend(left.into_iter().filter(|bytes| *bytes != sent).map(|bytes| (second, bytes)));
         }
     }
-    assert_eq!(echo.counters().dropped(DropReason::Repeated).get(), 0);
+    assert_eq!(echo.counters().dropped(Repeated).get(), 0);
     others
 }
 
@@ -355,7 +349,7 @@ fn only_a_source_that_returns_its_own_loop_check_is_not_answered() {
     }
     assert_eq!(answered(64, "192.0.2.1:5000", &packet(4, 200, &[])), 1);
     let counters = echo.counters();
-    assert_eq!((counters.loop_checks.get(), counters.dropped(DropReason::Repeated).get()), (2, 4));
+    assert_eq!((counters.loop_checks.get(), counters.dropped(Repeated).get()), (2, 4));
 }
 
 #[test]
@@ -415,5 +409,5 @@ fn ports_are_separate_sources_and_pings_and_probes_may_repeat() {
     );
     assert_eq!(ten("192.0.2.1:5000", &packet(5, 1, &[0; 12])), 10);
     assert_eq!(ten("192.0.2.1:5000", &packet(4, 1, &[1, 0, 0, 0, 0])), 10);
-    assert_eq!((echo.counters().dropped(DropReason::Repeated).get(), echo.counters().received.get()), (21, 9));
+    assert_eq!((echo.counters().dropped(Repeated).get(), echo.counters().received.get()), (21, 9));
 }

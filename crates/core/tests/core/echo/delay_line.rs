@@ -5,7 +5,8 @@ use std::time::Duration;
 use test_support::node_driver::{MS, deadline, deliver_batch, poll};
 use test_support::recording_sink::RecordingSink;
 
-use jamjam_core::echo::{DropReason, EchoConfig, EchoServer};
+use jamjam_core::echo::DropReason::{Payload, Short};
+use jamjam_core::echo::{EchoConfig, EchoServer};
 use jamjam_core::node::{Node, Receive, SendStatus};
 use jamjam_core::time::Time;
 use proptest::prelude::*;
@@ -142,7 +143,7 @@ fn route_probe_counts_as_keepalive_its_reply_as_ignored_and_a_short_ping_as_drop
     assert_eq!(poll(&mut echo, 0), [packet(4, 7, &[2, 2, 3, 4, 5])]);
     let counters = echo.counters();
     assert_eq!((counters.keepalives.get(), counters.ignored.get(), counters.immediate_replies.get()), (1, 1, 1));
-    assert_eq!((counters.pings.get(), counters.dropped(DropReason::Payload).get()), (0, 1));
+    assert_eq!((counters.pings.get(), counters.dropped(Payload).get()), (0, 1));
 }
 
 #[test]
@@ -153,10 +154,7 @@ fn datagram_from_port_0_is_dropped_before_all_other_checks() {
     receive(&mut echo, 0, port_zero, &[9, 9]);
     assert_eq!(poll(&mut echo, 0), Vec::<Vec<u8>>::new());
     let counters = echo.counters();
-    assert_eq!(
-        (counters.dropped_port_zero.get(), counters.received.get(), counters.dropped(DropReason::Short).get()),
-        (3, 0, 0)
-    );
+    assert_eq!((counters.dropped_port_zero.get(), counters.received.get(), counters.dropped(Short).get()), (3, 0, 0));
 }
 
 #[test]

@@ -8,8 +8,9 @@ use std::time::Duration;
 use test_support::node_driver::{deliver, deliver_batch};
 use test_support::recording_sink::RecordingSink;
 
+use jamjam_core::echo::DropReason::{BufferFull, ClientBufferFull};
 use jamjam_core::echo::{
-    BufferLimits, DropReason, EchoConfig, EchoServer, IMPAIRED_PACKET_OVERHEAD, ReplyEvent, ReplyObserver, ReplyOutcome,
+    BufferLimits, EchoConfig, EchoServer, IMPAIRED_PACKET_OVERHEAD, ReplyEvent, ReplyObserver, ReplyOutcome,
 };
 use jamjam_core::impairment::{BandwidthLimit, GilbertModel, Impairment};
 use jamjam_core::node::{Node, SendStatus};
@@ -293,11 +294,7 @@ fn copy_is_charged_like_a_packet_and_both_are_dropped_together() {
         receive(&mut echo, Time::ZERO, client(number), &audio(1 + u32::from(number)));
     }
     assert_eq!(
-        (
-            counters.dropped(DropReason::ClientBufferFull).get(),
-            counters.dropped(DropReason::BufferFull).get(),
-            counters.received.get()
-        ),
+        (counters.dropped(ClientBufferFull).get(), counters.dropped(BufferFull).get(), counters.received.get()),
         (1, 1, 3)
     );
     assert_eq!(counters.buffered_bytes.get(), 3 * two);

@@ -11,7 +11,8 @@ use test_support::logged::logged;
 use test_support::node_driver::{MS, deliver, deliver_batch, poll};
 use test_support::recording_sink::RecordingSink;
 
-use jamjam_core::echo::{DropReason, EchoConfig, EchoServer, LinkConfig, LinkPolicy};
+use jamjam_core::echo::DropReason::{KeyExchange, NoKeys, NotOpened, Payload, Plain, Replayed};
+use jamjam_core::echo::{EchoConfig, EchoServer, LinkConfig, LinkPolicy};
 use jamjam_core::impairment::Impairment;
 use jamjam_core::link::LinkKey;
 use jamjam_core::node::{Node, SendStatus};
@@ -124,7 +125,7 @@ fn invalid_keys_get_no_answer_and_are_counted() {
     assert!(payloads.len() >= 10);
     for (at, payload) in (1..).zip(&payloads) {
         assert_eq!(exchange(&mut echo, at * 6 * SECOND, client_address(1), &control(payload)), Vec::<Vec<u8>>::new());
-        assert_eq!(echo.counters().dropped(DropReason::KeyExchange).get(), at, "{payload:02x?}");
+        assert_eq!(echo.counters().dropped(KeyExchange).get(), at, "{payload:02x?}");
     }
 }
 
@@ -232,7 +233,7 @@ fn new_link_from_the_same_port_starts_cleanly_once_it_is_proven() {
     let sequences: Vec<u32> =
         replies.iter().map(|reply| new.open(reply).expect("sealed with the new keys").1).collect();
     assert_eq!(sequences, (0..10).collect::<Vec<u32>>());
-    assert_eq!((echo.counters().dropped_old_link.get(), echo.counters().dropped(DropReason::NotOpened).get()), (6, 1));
+    assert_eq!((echo.counters().dropped_old_link.get(), echo.counters().dropped(NotOpened).get()), (6, 1));
 }
 
 #[test]
@@ -243,7 +244,7 @@ fn plain_audio_in_the_delay_line_does_not_reach_an_encrypted_link() {
     connect(&mut echo, 500 * MS, from);
     assert_eq!(poll(&mut echo, 2 * SECOND), Vec::<Vec<u8>>::new());
     assert_eq!(exchange(&mut echo, 2 * SECOND, from, &plain), Vec::<Vec<u8>>::new());
-    assert_eq!((echo.counters().dropped_old_link.get(), echo.counters().dropped(DropReason::Plain).get()), (1, 1));
+    assert_eq!((echo.counters().dropped_old_link.get(), echo.counters().dropped(Plain).get()), (1, 1));
 }
 
 #[test]
@@ -304,11 +305,7 @@ fn only_audio_that_opens_counts_as_audio_of_the_client() {
         }
     }
     let counters = echo.counters();
-    let drops = [
-        counters.dropped(DropReason::Replayed),
-        counters.dropped(DropReason::NotOpened),
-        counters.dropped(DropReason::Plain),
-    ];
+    let drops = [counters.dropped(Replayed), counters.dropped(NotOpened), counters.dropped(Plain)];
     assert_eq!(drops.map(Counter::get), [3, 6, 3]);
     assert_eq!(request_counts(&mut echo, 2 * SECOND, from).map(|(_, [audio, ..])| audio), Some(3));
 
@@ -326,7 +323,7 @@ fn control_with_another_header_is_dropped() {
         let mut changed = control.clone();
         changed[index] = 1;
         assert_eq!(exchange(&mut echo, 0, client_address(1), &changed), Vec::<Vec<u8>>::new());
-        assert_eq!(echo.counters().dropped(DropReason::KeyExchange).get(), drops);
+        assert_eq!(echo.counters().dropped(KeyExchange).get(), drops);
     }
     let answers = [1, 2].map(|number| exchange(&mut echo, 0, client_address(number), &control));
     assert_eq!(answers.each_ref().map(Vec::len), [2, 2]);
@@ -364,7 +361,7 @@ fn session_ends_after_30_s_and_the_same_key_then_gets_another_answer() {
     poll(&mut echo, 61 * SECOND);
     assert_eq!((echo.counters().links.get(), echo.next_deadline()), (0, None));
     assert_eq!(exchange(&mut echo, 61 * SECOND, from, &client.seal(KEEPALIVE, 0, 0, b"")), Vec::<Vec<u8>>::new());
-    assert_eq!(echo.counters().dropped(DropReason::NoKeys).get(), 1);
+    assert_eq!(echo.counters().dropped(NoKeys).get(), 1);
     assert_ne!(exchange(&mut echo, 61 * SECOND, from, &control)[0], first[0]);
 }
 
@@ -433,10 +430,7 @@ fn require_policy_echoes_only_audio_that_opens() {
         deliver(&mut echo, 0, from, &[&link_client::header(AUDIO, 1, 0, flags)[..], &[1; 64]].concat());
     }
     assert_eq!(poll(&mut echo, SECOND), Vec::<Vec<u8>>::new());
-    assert_eq!(
-        (echo.counters().dropped(DropReason::Plain).get(), echo.counters().dropped(DropReason::NoKeys).get()),
-        (1, 1)
-    );
+    assert_eq!((echo.counters().dropped(Plain).get(), echo.counters().dropped(NoKeys).get()), (1, 1));
     let mut client = connect(&mut echo, SECOND, from);
     deliver(&mut echo, SECOND, from, &client.seal(AUDIO, 0, 0, &[1; 64]));
     assert_eq!(poll(&mut echo, 2 * SECOND).len(), 1);
@@ -468,13 +462,10 @@ fn other_sealed_packets_are_opened_and_counted() {
         assert_eq!(exchange(&mut echo, 0, from, &client.seal(kind, 0, 0, payload)), Vec::<Vec<u8>>::new());
     }
     let counters = echo.counters();
-    assert_eq!(
-        (counters.ignored.get(), counters.latency_infos.get(), counters.dropped(DropReason::Payload).get()),
-        (2, 1, 2)
-    );
+    assert_eq!((counters.ignored.get(), counters.latency_infos.get(), counters.dropped(Payload).get()), (2, 1, 2));
     let keepalive = link_client::header(KEEPALIVE, 0, 0, 0);
     assert_eq!(exchange(&mut echo, 0, from, &keepalive), Vec::<Vec<u8>>::new());
-    assert_eq!(counters.dropped(DropReason::Plain).get(), 1);
+    assert_eq!(counters.dropped(Plain).get(), 1);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use test_support::link_client::{self, AUDIO, CONTROL, KEEPALIVE, LinkClient};
 use test_support::node_driver::{MS, deliver, deliver_batch, poll};
 
-use jamjam_core::echo::{AdmissionConfig, DropReason, EchoConfig, EchoServer, LinkPolicy};
+use jamjam_core::echo::DropReason::{KeyRate, PacketRate};
+use jamjam_core::echo::{AdmissionConfig, EchoConfig, EchoServer, LinkPolicy};
 
 use test_support::echo_link::{SECOND, client_address, connect, dropped, exchange, link_config, server, server_with};
 
@@ -26,7 +27,7 @@ fn one_client_gets_eight_new_keys_then_one_per_5_s() {
         }
     }
     assert_eq!(answered, [0, 1, 2, 3, 4, 5, 6, 7, 50, 100, 150]);
-    assert_eq!(echo.counters().dropped(DropReason::KeyRate).get(), 189);
+    assert_eq!(echo.counters().dropped(KeyRate).get(), 189);
 }
 
 /// The number of keys that each of these consecutive thousands of clients gets, if client n asks at the returned time from its address.
@@ -63,10 +64,7 @@ fn rate_limit_of_the_address_costs_no_key_exchange() {
     for number in 0..20 {
         exchange(&mut echo, 0, client_address(1), &forged_control(number));
     }
-    assert_eq!(
-        (echo.counters().dropped(DropReason::PacketRate).get(), echo.counters().dropped(DropReason::KeyRate).get()),
-        (19, 0)
-    );
+    assert_eq!((echo.counters().dropped(PacketRate).get(), echo.counters().dropped(KeyRate).get()), (19, 0));
 }
 
 #[test]
@@ -120,7 +118,7 @@ fn table_full_of_active_links_admits_no_new_client() {
     }
     let replies = [9_999, 10_000].map(|at| exchange(&mut echo, at * MS, client_address(1), &forged_control(1)).len());
     assert_eq!(replies, [0, 2]);
-    assert_eq!(echo.counters().dropped(DropReason::KeyRate).get(), 1);
+    assert_eq!(echo.counters().dropped(KeyRate).get(), 1);
 }
 
 #[test]
@@ -144,7 +142,7 @@ fn flood_of_forged_control_costs_a_living_link_no_packet() {
     }
     assert_eq!(returned, (0..2_000).collect::<Vec<u32>>());
     let counters = echo.counters();
-    assert_eq!(dropped(&echo), counters.dropped(DropReason::KeyRate).get());
+    assert_eq!(dropped(&echo), counters.dropped(KeyRate).get());
     assert_eq!(counters.key_exchanges.get() + counters.ignored.get() + dropped(&echo), 60_001);
 }
 

@@ -5,7 +5,8 @@ use test_support::node_driver::{MS, deliver};
 use test_support::recording_sink::RecordingSink;
 use test_support::stun;
 
-use jamjam_core::echo::{BufferLimits, DropReason, EchoConfig, EchoServer};
+use jamjam_core::echo::DropReason::BufferFull;
+use jamjam_core::echo::{BufferLimits, EchoConfig, EchoServer};
 use jamjam_core::node::Node;
 use jamjam_core::time::Time;
 
@@ -66,7 +67,7 @@ fn dropped_packets_are_counted_as_received() {
     for sequence in 0..10 {
         deliver(&mut echo, 0, client(1), &packet(1, sequence));
     }
-    assert_eq!(echo.counters().dropped(DropReason::BufferFull).get(), 9);
+    assert_eq!(echo.counters().dropped(BufferFull).get(), 9);
     assert_eq!(request_counts(&mut echo, 1, client(1)), Some((0, [10, 0, 0])));
 }
 

@@ -10,7 +10,8 @@ use test_support::node_driver::{MS, deadline, deliver, deliver_batch};
 use test_support::recording_sink::{RecordingSink, SentDatagram};
 use test_support::stun::{self, transaction};
 
-use jamjam_core::echo::{AdmissionConfig, DropReason, EchoConfig, EchoServer, StunConfig};
+use jamjam_core::echo::DropReason::Short;
+use jamjam_core::echo::{AdmissionConfig, EchoConfig, EchoServer, StunConfig};
 use jamjam_core::impairment::Impairment;
 use jamjam_core::node::{Node, SendStatus};
 use jamjam_core::time::Time;
@@ -240,7 +241,7 @@ fn truncated_or_unusable_response_is_consumed_and_not_reported() {
     }
     let counters = echo.counters();
     assert_eq!(
-        (counters.received.get(), counters.dropped(DropReason::Short).get(), counts(&echo)[1]),
+        (counters.received.get(), counters.dropped(Short).get(), counts(&echo)[1]),
         (8, 12, unusable.len() as u64)
     );
     deliver(&mut echo, 3 * MS, server(), &with_fingerprint);

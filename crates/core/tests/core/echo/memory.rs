@@ -7,6 +7,7 @@ use std::time::Duration;
 use test_support::node_driver::deliver_batch;
 use test_support::recording_sink::RecordingSink;
 
+use jamjam_core::echo::DropReason::{BufferFull, ClientBufferFull, ReplyBufferFull};
 use jamjam_core::echo::{AdmissionConfig, BufferLimits, Counters, DropReason, EchoConfig, EchoServer};
 use jamjam_core::memory_budget::MemoryBudget;
 use jamjam_core::node::{Node, SendStatus};
@@ -64,11 +65,7 @@ fn flood_of_one_client_leaves_memory_for_the_others() {
     receive(&mut echo, client(2), &audio(), 100);
     let counters = echo.counters();
     assert_eq!(
-        (
-            counters.received.get(),
-            counters.dropped(DropReason::ClientBufferFull).get(),
-            counters.dropped(DropReason::BufferFull).get()
-        ),
+        (counters.received.get(), counters.dropped(ClientBufferFull).get(), counters.dropped(BufferFull).get()),
         (6, 95, 0)
     );
     assert_eq!(counters.buffered_bytes.get(), 1_200);
@@ -87,11 +84,7 @@ fn dropped_packet_is_counted_for_the_limit_that_dropped_it() {
     }
     let counters = echo.counters();
     assert_eq!(
-        (
-            counters.received.get(),
-            counters.dropped(DropReason::ClientBufferFull).get(),
-            counters.dropped(DropReason::BufferFull).get()
-        ),
+        (counters.received.get(), counters.dropped(ClientBufferFull).get(), counters.dropped(BufferFull).get()),
         (3 + 3 + 1, 2 + 2, 4)
     );
     assert_eq!(drain(&mut echo), 7);
@@ -102,7 +95,7 @@ fn loopback_may_hold_the_whole_buffer_by_default() {
     let buffer_limits = BufferLimits { total: Some(2_000), per_client: None };
     let mut echo =
         EchoServer::new(EchoConfig { buffer_limits, admission: memory_only(false), ..EchoConfig::default() });
-    let counts = |counters: &Counters| (counters.received.get(), counters.dropped(DropReason::BufferFull).get());
+    let counts = |counters: &Counters| (counters.received.get(), counters.dropped(BufferFull).get());
     // An address on the network may use half of the 2,000 bytes, on all ports.
     for port in [5_000, 5_001] {
         receive(&mut echo, SocketAddr::from(([192, 0, 2, 1], port)), &audio().repeat(3), 100);
@@ -129,7 +122,7 @@ fn memory_is_released_when_packets_leave_or_are_dropped() {
             receive(&mut echo, client(1), &audio(), 100);
         }
         let counters = echo.counters();
-        assert_eq!((counters.received.get(), counters.dropped(DropReason::BufferFull).get()), (5 * turn, turn));
+        assert_eq!((counters.received.get(), counters.dropped(BufferFull).get()), (5 * turn, turn));
         let mut sink = RecordingSink::new();
         sink.segments = 2;
         sink.plan = [SendStatus::Sent, SendStatus::Failed, SendStatus::WouldBlock].into();
@@ -144,7 +137,7 @@ fn memory_is_released_when_packets_leave_or_are_dropped() {
 fn keepalive_is_answered_while_the_audio_memory_is_full() {
     let mut echo = server(Some(2_000), Some(2_000));
     receive(&mut echo, client(1), &audio().repeat(10), 100);
-    assert_eq!(echo.counters().dropped(DropReason::BufferFull).get(), 5);
+    assert_eq!(echo.counters().dropped(BufferFull).get(), 5);
     let keepalive = [1, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     let ping = [1, 5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
     let pong = [1, 6, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
@@ -164,7 +157,7 @@ fn replies_that_the_system_does_not_take_are_bounded() {
         receive(&mut echo, client(1), &keepalive, 1_024);
     }
     let counters = echo.counters();
-    assert_eq!((counters.keepalives.get(), counters.dropped(DropReason::ReplyBufferFull).get()), (3_731, 1_269));
+    assert_eq!((counters.keepalives.get(), counters.dropped(ReplyBufferFull).get()), (3_731, 1_269));
     receive(&mut echo, client(2), &keepalive, 1_024);
     assert_eq!(counters.keepalives.get(), 3_732);
 }

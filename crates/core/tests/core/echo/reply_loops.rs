@@ -14,7 +14,8 @@ use std::time::Duration;
 use test_support::node_driver::{MS, deliver};
 use test_support::recording_sink::RecordingSink;
 
-use jamjam_core::echo::{AdmissionConfig, Counters, DropReason, EchoConfig, EchoServer};
+use jamjam_core::echo::DropReason::{PacketRate, Repeated};
+use jamjam_core::echo::{AdmissionConfig, Counters, EchoConfig, EchoServer};
 use jamjam_core::node::Node;
 use jamjam_core::stats::Counter;
 use jamjam_core::time::Time;
@@ -113,15 +114,11 @@ impl Network {
 
 /// The numbers of sent echoes, of dropped repeated packets, and of packets above the rate limit.
 fn audio_counts(counters: &Counters) -> [u64; 3] {
-    [counters.sent.get(), counters.dropped(DropReason::Repeated).get(), counters.dropped(DropReason::PacketRate).get()]
+    [counters.sent.get(), counters.dropped(Repeated).get(), counters.dropped(PacketRate).get()]
 }
 
 fn answer_counts(counters: &Counters) -> [u64; 3] {
-    [
-        counters.immediate_replies.get(),
-        counters.dropped(DropReason::Repeated).get(),
-        counters.dropped(DropReason::PacketRate).get(),
-    ]
+    [counters.immediate_replies.get(), counters.dropped(Repeated).get(), counters.dropped(PacketRate).get()]
 }
 
 #[test]
@@ -164,13 +161,8 @@ fn keepalive_loop_ends_after_three_round_trips() {
         network.forge(0, 1, packet(4, 7, &[]));
         assert_eq!(network.run(), 6 * path_delay, "{path_delay} ms");
         let counts = |counters: &Counters| {
-            [
-                &counters.keepalives,
-                &counters.loop_checks,
-                &counters.immediate_replies,
-                counters.dropped(DropReason::Repeated),
-            ]
-            .map(Counter::get)
+            [&counters.keepalives, &counters.loop_checks, &counters.immediate_replies, counters.dropped(Repeated)]
+                .map(Counter::get)
         };
         // The first server drops the returned loop check.
         assert_eq!(network.counts(0, counts), [2, 1, 3, 1], "{path_delay} ms");
