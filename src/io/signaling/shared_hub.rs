@@ -108,7 +108,9 @@ impl SharedHub {
             };
             tokio::select! {
                 () = wait => {
-                    self.with_hub(|call| call.on_deadline());
+                    self.with_hub(|call| {
+                        call.on_deadline();
+                    });
                     tokio::time::sleep(BATCH_PAUSE).await;
                 }
                 () = self.deadline_changed.notified() => {}

@@ -81,7 +81,9 @@ impl SampleCheck {
         let scan = scan(words);
         if scan.peak >= FULL_SCALE.to_bits() || scan.tiny > 0 {
             let fault = fault(words, scan, channels);
-            fault.into_iter().for_each(|(rule, expected, received)| evidence.add(rule, expected, received));
+            if let Some((rule, expected, received)) = fault {
+                evidence.add(rule, expected, received);
+            }
         }
         if scan.zero < scan.samples {
             (self.silent_since, self.has_sound) = (None, true);

@@ -78,7 +78,7 @@ fn message_names_the_field_and_what_was_expected_and_received() {
     assert_eq!((first.packet, first.sequence), ("AUDIO", 1));
 }
 
-/// In 20 s, a client sends 7,500 AUDIO packets, 20 KEEPALIVEs and LATENCY_PINGs, and 4 LATENCY_INFO.
+/// In 20 s, a client sends 7,500 AUDIO packets, 20 KEEPALIVE and LATENCY_PING each, and 4 LATENCY_INFO.
 #[test]
 fn count_of_a_finding_is_exact() {
     for (name, expected) in [
@@ -105,9 +105,9 @@ fn count_of_a_finding_is_exact() {
 #[test]
 fn messages_about_links_name_the_mistake_or_what_to_compare() {
     let mut forged = client("sealed-with-another-header").datagrams();
-    forged
-        .iter_mut()
-        .for_each(|datagram| datagram.mistake = Some(SealMistake::Header).filter(|_| datagram.counter.is_none()));
+    for datagram in forged.iter_mut().filter(|datagram| datagram.counter.is_none()) {
+        datagram.mistake = Some(SealMistake::Header);
+    }
     let counters = |counter: fn(u64) -> u64| {
         let mut sent = client("sealed-with-one-counter").datagrams();
         for (n, datagram) in (0..).zip(sent.iter_mut().filter(|datagram| datagram.drop_reason.is_some())) {
@@ -116,10 +116,9 @@ fn messages_about_links_name_the_mistake_or_what_to_compare() {
         sent
     };
     let mut little_endian = counters(|n| (n + 2).swap_bytes());
-    little_endian
-        .iter_mut()
-        .filter(|datagram| datagram.counter.is_some())
-        .for_each(|datagram| datagram.counter = Some(1_u64.swap_bytes()));
+    for datagram in little_endian.iter_mut().filter(|datagram| datagram.counter.is_some()) {
+        datagram.counter = Some(1_u64.swap_bytes());
+    }
     for (sent, expected) in [
         (forged, "one sealed without the header as associated data"),
         (client("sealed-with-wrong-keys").datagrams(), "compare the shared secret"),
