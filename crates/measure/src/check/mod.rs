@@ -121,7 +121,7 @@ pub struct SourceReport {
     pub link: &'static str,
     /// Sequences of AUDIO that are missing.
     pub lost: u64,
-    /// How much faster the sample clock is than stated, after ten seconds with a known sample rate.
+    /// How much faster the sample clock is than stated, after ten seconds with a known sample rate, if it is certain within ±1 %.
     pub drift: Option<DriftReport>,
 }
 

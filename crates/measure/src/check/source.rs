@@ -12,7 +12,7 @@ use jamjam_core::wire::stun::MAGIC_COOKIE;
 use jamjam_core::wire::{HEADER_LEN, Header, LatencyInfo, Packet, PacketError, PacketType, PingPayload, parse_packet};
 
 use super::rules::{Evidence, Finding, FirstPacket, RuleId};
-use super::stream::{Format, StreamCheck, WRONG_STEPS};
+use super::stream::{Format, MAX_RATE_ERROR_PPM, StreamCheck, WRONG_STEPS};
 use super::totals::{AUDIO, NotJudged, totals};
 use super::{CheckedSource, DriftReport, SourceHistory, SourceReport};
 
@@ -371,6 +371,7 @@ impl SourceCheck {
     pub(super) fn report(&self, source: SocketAddr) -> CheckedSource {
         let drift = self
             .drift()
+            .filter(|(_, [low, high])| high - low < 2.0 * MAX_RATE_ERROR_PPM)
             .map(|(_, interval_ppm)| DriftReport { ppm: interval_ppm[0].midpoint(interval_ppm[1]), interval_ppm });
         let report = SourceReport {
             source,

@@ -96,13 +96,16 @@ impl StreamCheck {
         Some((fewest / channels, most / channels))
     }
 
-    /// The pace at the announced rate, otherwise at the standard rate that is measured.
+    /// The pace at the announced rate, otherwise at the standard rate that is measured with certainty.
     pub(super) fn pace(&self, format: Option<Format>) -> Option<&Pace> {
         if format.is_some() {
             return self.paces.first();
         }
-        let is_right = |pace: &&Pace| pace.drift.estimate().is_some_and(|drift| drift.ppm.abs() < MAX_RATE_ERROR_PPM);
-        self.paces.iter().min_by_key(|pace| pace.mean_wander()).filter(is_right)
+        let is_certain = |pace: &&Pace| {
+            let interval = pace.drift.interval_ppm();
+            interval.is_some_and(|ends| ends.iter().all(|ppm| ppm.abs() < MAX_RATE_ERROR_PPM))
+        };
+        self.paces.iter().min_by_key(|pace| pace.mean_wander()).filter(is_certain)
     }
 
     /// The measured rate, if it is far from the announced one and from all standard rates: this does not take long to see.

@@ -116,7 +116,7 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Evidence, Vec<NotJ
         }
     } else {
         let has_no_rate = format.is_none() && seconds >= 15.0;
-        let reason = if has_no_rate { "no standard rate" } else { "needs 12 s without pauses" };
+        let reason = if has_no_rate { "no standard rate is certain" } else { "needs 12 s without pauses" };
         match audio.wrong_rate().filter(|_| is_over) {
             Some((rate, measured)) => {
                 let rates = if format.is_some() {

@@ -115,3 +115,22 @@ fn path_that_catches_up_at_the_start_feigns_no_rate() {
     let findings = &check.report().sources[0].findings;
     assert!(findings.iter().all(|finding| finding.severity == Severity::Note), "{findings:#?}");
 }
+
+#[test]
+fn client_that_a_busy_host_starves_has_no_certain_sample_rate() {
+    let mut check = ClientCheck::new();
+    let sent = client("correct-january-client-128").datagrams();
+    // AUDIO and KEEPALIVE only.
+    for mut datagram in sent.into_iter().filter(|datagram| [1, 4].contains(&datagram.bytes[1])) {
+        let at_s = datagram.at.as_nanos() as f64 / 1e9;
+        // For seconds at a time, the client runs at 60 to 140 % of its rate.
+        let delay_s = 0.5 - 0.5 * (at_s * std::f64::consts::TAU / 8.0).cos();
+        datagram.at = Time::from_nanos(((at_s + delay_s) * 1e9) as u64);
+        check.on_datagram(datagram.observed());
+    }
+    let [source] = &check.report().sources[..] else { panic!() };
+    assert!(source.findings.is_empty(), "{:#?}", source.findings);
+    let details = source.details.as_ref().unwrap();
+    assert_eq!((details.sample_rate, details.drift), (None, None), "{}", source.facts);
+    assert!(source.not_judged.iter().any(|part| part.what == "packet rate"), "{:?}", source.not_judged);
+}
