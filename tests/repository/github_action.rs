@@ -38,9 +38,8 @@ struct Job {
 }
 
 impl Job {
-    /// Runs the action with these inputs, the program under test, and earlier `files` in the report folder, until a step fails. Returns the
-    /// exit code and the log.
-    fn run(inputs: &[(&str, &str)], files: &[&str]) -> (Self, i32, String) {
+    /// A job with these inputs, and earlier `files` in the report folder.
+    fn new(inputs: &[(&str, &str)], files: &[&str]) -> Self {
         let mut job = Self { folder: TempDir::new().unwrap(), context: BTreeMap::new() };
         for name in ["work", "temp"] {
             fs::create_dir(job.path(name)).unwrap();
@@ -53,33 +52,52 @@ impl Job {
         for (name, input) in action()["inputs"].as_object().unwrap() {
             job.context.insert(format!("inputs.{name}"), input["default"].as_str().expect("a default").to_owned());
         }
-        for (name, value) in inputs.iter().chain(&[("program", env!("CARGO_BIN_EXE_jamjam-dev"))]) {
+        for (name, value) in inputs {
             assert!(job.context.insert(format!("inputs.{name}"), (*value).to_owned()).is_some(), "no input {name}");
         }
+        for name in ["action_ref", "action_repository", "token"] {
+            job.context.insert(format!("github.{name}"), String::new());
+        }
+        job
+    }
+
+    /// Runs the action with these inputs, the program under test, and earlier `files` in the report folder, until a step fails. Returns the
+    /// exit code and the log.
+    fn run(inputs: &[(&str, &str)], files: &[&str]) -> (Self, i32, String) {
+        let program = [("program", env!("CARGO_BIN_EXE_jamjam-dev"))];
+        let mut job = Self::new(&[&program, inputs].concat(), files);
         let mut log = String::new();
         for step in steps() {
-            assert_eq!(step["shell"], "bash");
-            let (script, output) = (job.path("script.sh"), job.path("output"));
-            fs::write(&script, step["run"].as_str().unwrap()).unwrap();
-            fs::write(&output, "").unwrap();
-            let mut bash = bash(&script, &job.path("work"));
-            bash.env("GITHUB_OUTPUT", &output).env("GITHUB_STEP_SUMMARY", job.path("summary"));
-            bash.env("RUNNER_TEMP", job.path("temp")).env("GITHUB_ACTION_PATH", root());
-            for (name, value) in step["env"].as_object().unwrap() {
-                bash.env(name, job.expanded(value.as_str().unwrap()));
-            }
-            let ended = bash.output().unwrap();
-            log += &String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap();
-            note_pauses(&[&log]);
-            for line in fs::read_to_string(&output).unwrap().lines() {
-                let (name, value) = line.split_once('=').unwrap();
-                job.context.insert(format!("steps.{}.outputs.{name}", step["id"].as_str().unwrap()), value.to_owned());
-            }
-            if !ended.status.success() {
-                return (job, ended.status.code().unwrap(), log);
+            let (code, printed) = job.step(&step, |_| {});
+            log += &printed;
+            if code != 0 {
+                return (job, code, log);
             }
         }
         (job, 0, log)
+    }
+
+    /// Runs one step. Returns its exit code and what it prints.
+    fn step(&mut self, step: &Value, adjust: impl Fn(&mut Command)) -> (i32, String) {
+        assert_eq!(step["shell"], "bash");
+        let (script, output) = (self.path("script.sh"), self.path("output"));
+        fs::write(&script, step["run"].as_str().unwrap()).unwrap();
+        fs::write(&output, "").unwrap();
+        let mut bash = bash(&script, &self.path("work"));
+        bash.env("GITHUB_OUTPUT", &output).env("GITHUB_STEP_SUMMARY", self.path("summary"));
+        bash.env("RUNNER_TEMP", self.path("temp")).env("GITHUB_ACTION_PATH", root());
+        for (name, value) in step["env"].as_object().unwrap() {
+            bash.env(name, self.expanded(value.as_str().unwrap()));
+        }
+        adjust(&mut bash);
+        let ended = bash.output().unwrap();
+        let log = String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap();
+        note_pauses(&[&log]);
+        for line in fs::read_to_string(&output).unwrap().lines() {
+            let (name, value) = line.split_once('=').unwrap();
+            self.context.insert(format!("steps.{}.outputs.{name}", step["id"].as_str().unwrap()), value.to_owned());
+        }
+        (ended.status.code().unwrap(), log)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -145,6 +163,63 @@ fn given_server_is_probed_and_none_is_started() {
     assert_eq!(facts, (&to.into(), &"keepalive".into(), &700.0.into()));
     assert!(job.summary().starts_with("## FAILED: "), "{}", job.summary());
     assert!(!job.path("work/jamjam-dev-report/server.log").exists());
+}
+
+/// `gh` of a runner: downloads from the folder `release` beside it, and finds an attestation if `ATTESTED` is set.
+const GH: &str = r#"#!/bin/sh
+case $1 in
+release) shift 5; mkdir "$2" && cp "$(dirname "$0")/release/$4" "$(dirname "$0")/release/$6" "$2" ;;
+attestation) [ -n "$ATTESTED" ] ;;
+esac
+"#;
+
+/// `cargo` that builds a program.
+const CARGO: &str = r#"#!/bin/sh
+for last; do :; done
+mkdir -p "$last/bin" && printf '#!/bin/sh\necho built\n' >"$last/bin/jamjam-dev" && chmod 755 "$last/bin/jamjam-dev"
+"#;
+
+#[test]
+fn release_is_verified_and_a_mismatch_is_never_replaced() {
+    let tag = concat!("v", env!("CARGO_PKG_VERSION"));
+    let cases = [
+        // Ref, processor, whether there is a release, whether it was changed, whether it has an attestation; the program, or a failure.
+        (tag, "X64", true, false, true, Some("released")),
+        (tag, "X64", true, true, true, None),
+        (tag, "X64", true, false, false, None),
+        (tag, "X64", false, false, true, Some("built")),
+        (tag, "X86", true, false, true, Some("built")),
+        ("main", "X64", true, false, true, Some("built")),
+    ];
+    at_once(cases, |(action_ref, processor, exists, changed, attested, program)| {
+        let mut job = Job::new(&[], &[]);
+        job.context.insert("github.action_ref".to_owned(), action_ref.to_owned());
+        for (name, script) in [("gh", GH), ("cargo", CARGO)] {
+            fs::write(job.path(name), script).unwrap();
+            fs::set_permissions(job.path(name), Permissions::from_mode(0o755)).unwrap();
+        }
+        if exists {
+            let name = concat!("jamjam-dev-", env!("CARGO_PKG_VERSION"), "-x86_64-unknown-linux-musl");
+            let folder = job.path("release").join(name);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("jamjam-dev"), "#!/bin/sh\necho released\n").unwrap();
+            fs::set_permissions(folder.join("jamjam-dev"), Permissions::from_mode(0o755)).unwrap();
+            let pack = format!("tar -czf {name}.tar.gz {name} && sha256sum {name}.tar.gz >SHA256SUMS");
+            let change = if changed { format!("&& printf x >>{name}.tar.gz") } else { String::new() };
+            let shell = Command::new("sh").args(["-c", &(pack + &change)]).current_dir(job.path("release")).output();
+            assert_success(&shell.unwrap());
+        }
+        let stubs = job.path("").display().to_string();
+        let (code, log) = job.step(&steps()[0], |bash| {
+            bash.env("PATH", format!("{stubs}:{}", std::env::var("PATH").unwrap()));
+            bash.env("RUNNER_OS", "Linux")
+                .env("RUNNER_ARCH", processor)
+                .env("ATTESTED", if attested { "1" } else { "" });
+        });
+        assert_eq!(code == 0, program.is_some(), "{log}");
+        assert!(program.is_none_or(|program| log.lines().any(|line| line == program)), "{log}");
+        assert_eq!(log.contains("::notice::"), program == Some("built"), "{log}");
+    });
 }
 
 /// A client that sends one AUDIO packet, and a packet with version 2.

@@ -9,5 +9,6 @@ mod log_targets;
 mod man_page;
 mod option_tables;
 mod packaging;
+mod release;
 mod repository_files;
 mod wireshark;

@@ -26,16 +26,16 @@ fn strings(array: &Value) -> Vec<String> {
     array.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
 }
 
-/// The instructions in `Dockerfile.echo`, with continued lines joined.
-fn instructions() -> Vec<(String, String)> {
-    let file = read("Dockerfile.echo").replace("\\\n", " ");
+/// The instructions in a Dockerfile, with continued lines joined.
+fn instructions(file: &str) -> Vec<(String, String)> {
+    let file = read(file).replace("\\\n", " ");
     let lines = file.lines().filter(|line| !line.starts_with('#'));
     lines.filter_map(|line| line.split_once(' ')).map(|(word, rest)| (word.into(), rest.trim().into())).collect()
 }
 
 /// The argument of the instruction `name`, which occurs once in the last build stage.
 fn setting(name: &str) -> String {
-    let all = instructions();
+    let all = instructions("Dockerfile.echo");
     let last_stage = all.iter().rposition(|(word, _)| word == "FROM").unwrap();
     let matching: Vec<_> = all[last_stage..].iter().filter(|(word, _)| word == name).collect();
     assert_eq!(matching.len(), 1, "{name}");
@@ -68,6 +68,15 @@ fn image_runs_an_unprivileged_echo_server_on_the_default_port() {
 }
 
 #[test]
+fn released_image_runs_as_the_one_from_source() {
+    let settings = |file| -> Vec<(String, String)> {
+        let kept = ["ENV", "USER", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD"];
+        instructions(file).into_iter().filter(|(word, _)| kept.contains(&word.as_str())).collect()
+    };
+    assert_eq!(settings("Dockerfile.release"), settings("Dockerfile.echo"));
+}
+
+#[test]
 fn health_check_matches_server_availability_and_is_logged_once() {
     let check = words("HEALTHCHECK");
     assert_eq!(check[0], "jamjam-dev");
@@ -87,7 +96,9 @@ fn health_check_matches_server_availability_and_is_logged_once() {
 
 #[test]
 fn image_build_contains_all_that_cargo_needs() {
-    let copied = instructions().into_iter().filter(|(word, rest)| word == "COPY" && !rest.starts_with("--from"));
+    let copied = instructions("Dockerfile.echo")
+        .into_iter()
+        .filter(|(word, rest)| word == "COPY" && !rest.starts_with("--from"));
     let copied: Vec<Vec<String>> = copied.map(|(_, rest)| rest.split(' ').map(str::to_owned).collect()).collect();
     let sources: Vec<&str> = copied.iter().flat_map(|words| &words[..words.len() - 1]).map(String::as_str).collect();
     let ignored = read(".dockerignore");

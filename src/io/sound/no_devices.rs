@@ -33,7 +33,8 @@ pub(crate) struct Speaker {
 }
 
 const NOT_BUILT_IN: &str = "this jamjam-dev was built without audio devices. Rebuild it with `cargo install --path . --locked`. On \
-                            Debian, first run `apt-get install libasound2-dev pkg-config`";
+                            Debian, first run `apt-get install libasound2-dev pkg-config`. The Debian package and the programs for \
+                            Windows and macOS also have them";
 
 pub(crate) fn list_devices() -> Result<DeviceList, DeviceError> {
     Err(DeviceError(NOT_BUILT_IN.to_owned()))
