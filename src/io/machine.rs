@@ -26,7 +26,7 @@ const TIMING_PAYLOAD: usize = 512;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Measures timers and send calls with the node and the driver of `probe`, on a thread of its own. Until the end, `show_progress` is called
-/// every [`PROGRESS_INTERVAL`].
+/// every `PROGRESS_INTERVAL`.
 pub fn measure_timing(stop: &StopToken, mut show_progress: impl FnMut()) -> io::Result<HostTiming> {
     // Nothing reads this socket: the kernel drops packets that do not fit its buffer.
     let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;

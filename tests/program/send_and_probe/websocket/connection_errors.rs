@@ -79,25 +79,30 @@ fn rejected_join_is_reported_with_the_server_message() {
 
 #[test]
 fn connection_is_retried_until_the_server_is_available() {
-    let server = raw(|number, mut stream: TcpStream| {
-        if number < 3 {
-            let _ = stream.read(&mut [0; 2_048]);
-            let _ = stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
-            return;
-        }
-        let mut socket = tungstenite::accept(stream).unwrap();
-        while let Ok(message) = socket.read() {
-            if message.is_text() {
-                let _ = socket.send(tungstenite::Message::text(r#"{"type":"RoomList","data":{"rooms":[]}}"#));
+    at_once([()], |()| {
+        let server = raw(|number, mut stream: TcpStream| {
+            if number < 3 {
+                let _ = stream.read(&mut [0; 2_048]);
+                let _ = stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+                return;
             }
-        }
+            let mut socket = tungstenite::accept(stream).unwrap();
+            while let Ok(message) = socket.read() {
+                if message.is_text() {
+                    let _ = socket.send(tungstenite::Message::text(r#"{"type":"RoomList","data":{"rooms":[]}}"#));
+                }
+            }
+        });
+        let once = report(3, server, "--count 2");
+        assert!(
+            reasons(&once)[1].contains("HTTP 503 Service Unavailable; the server is full or not ready"),
+            "{once:#}"
+        );
+        let waited = report(0, server, "--count 2 --interval 1ms --wait-for 20s");
+        assert_eq!(waited["readiness_wait"]["reply_received"], json!(true));
+        // Two more attempts failed at intervals of 100 ms.
+        assert!(waited["readiness_wait"]["waited_ms"].as_f64().unwrap() >= 200.0);
     });
-    let once = report(3, server, "--count 2");
-    assert!(reasons(&once)[1].contains("HTTP 503 Service Unavailable; the server is full or not ready"), "{once:#}");
-    let waited = report(0, server, "--count 2 --interval 1ms --wait-for 20s");
-    assert_eq!(waited["readiness_wait"]["reply_received"], json!(true));
-    // Two more attempts failed at intervals of 100 ms.
-    assert!(waited["readiness_wait"]["waited_ms"].as_f64().unwrap() >= 200.0);
 }
 
 #[test]

@@ -24,21 +24,26 @@ pub fn fixture(name: &str) -> PathBuf {
 pub fn at_once<I: Clone + Send, O: Send>(items: impl IntoIterator<Item = I>, work: impl Fn(I) -> O + Sync) -> Vec<O> {
     let items: Vec<I> = items.into_iter().collect();
     let run = |item| {
-        program::PAUSED.set(false);
-        catch_unwind(AssertUnwindSafe(|| work(item))).map_err(|panic| (panic, program::PAUSED.get()))
+        let before = program::PAUSED.replace(false);
+        let result = catch_unwind(AssertUnwindSafe(|| work(item)));
+        let is_paused = program::PAUSED.get();
+        program::PAUSED.set(before || is_paused);
+        (result, is_paused)
     };
     let results: Vec<_> = std::thread::scope(|scope| {
         let run = &run;
         let threads: Vec<_> = items.iter().cloned().map(|item| scope.spawn(move || run(item))).collect();
         threads.into_iter().map(|thread| thread.join().expect("panics are caught")).collect()
     });
-    let calls = items.into_iter().zip(results).map(|(item, mut result)| {
+    let calls = items.into_iter().zip(results).map(|(item, (mut result, mut is_paused))| {
+        // For the call of this function that this one is part of.
+        program::PAUSED.set(program::PAUSED.get() || is_paused);
         for _ in 0..10 {
-            if matches!(result, Err((_, true))) {
-                result = run(item.clone());
+            if result.is_err() && is_paused {
+                (result, is_paused) = run(item.clone());
             }
         }
-        result.unwrap_or_else(|(panic, _)| resume_unwind(panic))
+        result.unwrap_or_else(|panic| resume_unwind(panic))
     });
     calls.collect()
 }
