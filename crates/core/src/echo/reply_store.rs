@@ -109,43 +109,58 @@ impl QueuedReply {
     }
 }
 
+/// Number of replies in a block. Blocks are so large that their memory returns to the system at once.
+const BLOCK_LEN: usize = 2_048;
+
 /// Queued replies in the order in which they may be sent. With a constant delay, nearly all replies arrive in this order.
 #[derive(Default)]
 pub(super) struct OrderedReplies {
-    in_order: VecDeque<QueuedReply>,
+    /// Replies that were pushed in order. Blocks have a fixed length, so that growing copies nothing. Only a single block may be empty.
+    in_order: VecDeque<VecDeque<QueuedReply>>,
+    /// An empty block, kept so that a steady stream allocates nothing.
+    spare: VecDeque<QueuedReply>,
     others: BinaryHeap<Reverse<QueuedReply>>,
 }
 
-/// The queues return the memory of a burst if they have more than this capacity.
-const MIN_SHRUNK_CAPACITY: usize = 2_048;
-
 impl OrderedReplies {
     pub(super) fn push(&mut self, reply: QueuedReply) {
-        if self.in_order.back().is_some_and(|last| reply < *last) {
+        let last = self.in_order.back();
+        if last.and_then(VecDeque::back).is_some_and(|last| reply < *last) {
             self.others.push(Reverse(reply));
-        } else {
-            self.in_order.push_back(reply);
+            return;
+        }
+        if last.is_none_or(|block| block.len() == BLOCK_LEN) {
+            let mut block = std::mem::take(&mut self.spare);
+            block.reserve_exact(BLOCK_LEN);
+            self.in_order.push_back(block);
+        }
+        if let Some(block) = self.in_order.back_mut() {
+            block.push_back(reply);
         }
     }
 
+    /// The first reply.
     pub(super) fn peek(&self) -> Option<&QueuedReply> {
         let others = self.others.peek().map(|Reverse(reply)| reply);
-        self.in_order.front().into_iter().chain(others).min()
+        self.in_order.front().and_then(VecDeque::front).into_iter().chain(others).min()
     }
 
+    /// Removes the first reply.
     pub(super) fn pop(&mut self) -> Option<QueuedReply> {
-        let first = self.in_order.front();
-        let is_other = self.others.peek().is_some_and(|Reverse(other)| first.is_none_or(|first| other < first));
-        let first = if is_other { self.others.pop().map(|Reverse(reply)| reply) } else { self.in_order.pop_front() };
-        let (len, capacity) = (self.in_order.len(), self.in_order.capacity());
-        if capacity > MIN_SHRUNK_CAPACITY && len < capacity / 4 {
-            self.in_order.shrink_to(capacity / 2);
+        let first = *self.peek()?;
+        if self.others.peek().is_some_and(|Reverse(other)| *other == first) {
+            let capacity = self.others.capacity();
+            if capacity > BLOCK_LEN && self.others.len() < capacity / 4 {
+                self.others.shrink_to(capacity / 2);
+            }
+            return self.others.pop().map(|Reverse(reply)| reply);
         }
-        let (len, capacity) = (self.others.len(), self.others.capacity());
-        if capacity > MIN_SHRUNK_CAPACITY && len < capacity / 4 {
-            self.others.shrink_to(capacity / 2);
+        let block = self.in_order.front_mut()?;
+        block.pop_front();
+        if block.is_empty() && self.in_order.len() > 1 {
+            self.spare = self.in_order.pop_front().unwrap_or_default();
         }
-        first
+        Some(first)
     }
 }
 
@@ -194,6 +209,7 @@ impl DatagramStore {
         Ok((index * CHUNK_LEN as u64 + start as u64, len))
     }
 
+    /// The `len` bytes at `position`.
     pub(super) fn get(&self, position: u64, len: usize) -> &[u8] {
         let (index, start) = self.locate(position);
         &self.chunks[index].bytes[start..start + len]
@@ -210,6 +226,7 @@ impl DatagramStore {
         position + len as u64 == next && position / CHUNK_LEN as u64 == next / CHUNK_LEN as u64
     }
 
+    /// Removes the `len` bytes at `position`.
     pub(super) fn remove(&mut self, position: u64, len: usize) {
         let (index, _) = self.locate(position);
         let is_last = index + 1 == self.chunks.len();
@@ -271,7 +288,7 @@ mod tests {
                     prop_assert_eq!(first, model.pop_first());
                 }
             }
-            prop_assert!(replies.in_order.capacity() <= MIN_SHRUNK_CAPACITY.max(4 * (model.len() + 1)));
+            prop_assert!(replies.in_order.len() * BLOCK_LEN <= 2 * BLOCK_LEN + model.len());
         }
 
         #[test]
