@@ -124,7 +124,8 @@ fn run_step(script: &str, environment: &BTreeMap<&str, &str>, seen: &str) -> Opt
     let commands = "apt-get docker gh git npm npx pip rustup scripts/packages scripts/release .ci/run";
     for name in commands.split(' ') {
         let path = if name.contains('/') { name.to_owned() } else { format!("bin/{name}") };
-        write_program(&folder.path().join(path), "#!/bin/sh\n");
+        // Reads what is piped to it, because the step fails with SIGPIPE otherwise.
+        write_program(&folder.path().join(path), "#!/bin/sh\nif [ -p /dev/stdin ]; then cat >/dev/null; fi\n");
     }
     for path in
         ["wheel/bin/jamjam-dev", "node_modules/.bin/jamjam-dev", "target/packages/image/amd64/usr/local/bin/jamjam-dev"]
@@ -141,7 +142,10 @@ fn run_step(script: &str, environment: &BTreeMap<&str, &str>, seen: &str) -> Opt
     let mut bash = Command::new("bash");
     bash.args(["--noprofile", "--norc", "-e", "-u", "-o", "pipefail"]).arg(&file).current_dir(folder.path());
     bash.env_clear().env("PATH", format!("{}:{}", folder.path().join("bin").display(), std::env::var("PATH").unwrap()));
-    bash.env("SEEN", seen).env("GITHUB_REPOSITORY", "Owner/jamjam-dev").env("GITHUB_ACTOR", "owner");
+    bash.stdin(std::process::Stdio::null())
+        .env("SEEN", seen)
+        .env("GITHUB_REPOSITORY", "Owner/jamjam-dev")
+        .env("GITHUB_ACTOR", "owner");
     for (name, value) in environment {
         let value = match *name {
             "TAG" => "v7.1.0",
