@@ -29,8 +29,8 @@ fn without_silence(played: &[i16]) -> &[i16] {
 /// Length in frames of the fade-out after the end of the sound: 5 ms at 48 kHz.
 const FADE_FRAMES: usize = 240;
 
-/// The result of `run`, or of a later run if this busy machine paused, or stalled for longer than the buffers last. A defect of the program
-/// that disturbs every run is still found.
+/// The result of `run`, or of a later run if this busy machine stalled for longer than the buffers last. A defect of the program that
+/// disturbs every run is still found.
 fn undisturbed(run: impl Fn() -> (Alsa, Value)) -> (Alsa, Value) {
     let disturbances = ["skipped", "resyncs", "late", "xruns"];
     let is_undisturbed = |(_, report): &(Alsa, Value)| {

@@ -7,6 +7,7 @@
 
 mod command;
 mod documents;
+mod findings;
 mod history;
 mod pace;
 mod pacing;

@@ -1,6 +1,5 @@
-//! One source: its datagrams, its link, and the findings about it.
+//! What one source has sent, and its link.
 
-use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -11,10 +10,9 @@ use jamjam_core::time::Time;
 use jamjam_core::wire::stun::MAGIC_COOKIE;
 use jamjam_core::wire::{HEADER_LEN, Header, LatencyInfo, Packet, PacketError, PacketType, PingPayload, parse_packet};
 
-use super::rules::{Evidence, Finding, FirstPacket, RuleId};
-use super::stream::{Format, MAX_RATE_ERROR_PPM, StreamCheck, WRONG_STEPS};
-use super::totals::{AUDIO, NotJudged, totals};
-use super::{CheckedSource, DriftReport, SourceHistory, SourceReport};
+use super::history::SourceHistory;
+use super::rules::{Evidence, FirstPacket, RuleId};
+use super::stream::{Format, StreamCheck};
 
 /// Larger datagrams may be fragmented.
 const MAX_DATAGRAM: usize = 1_200;
@@ -37,9 +35,6 @@ const MAX_ABSENCE: Duration = Duration::from_millis(2_500);
 /// A source that sends at least so many datagrams within this time, but none that is valid, is a client with a wrong header.
 const MIN_DATAGRAMS: (u32, Duration) = (20, Duration::from_secs(10));
 
-/// Time before the first findings.
-const FIRST_FINDINGS: Duration = Duration::from_secs(3);
-
 /// One source.
 #[derive(Debug, Default)]
 pub(super) struct SourceCheck {
@@ -52,9 +47,9 @@ pub(super) struct SourceCheck {
     invalid: (Time, u32),
     pub(super) evidence: Evidence,
     /// Rules whose findings were taken, as bits.
-    taken: u64,
+    pub(super) taken: u64,
     pub(super) audio: StreamCheck,
-    history: SourceHistory,
+    pub(super) history: SourceHistory,
     pub(super) last_audio: Option<Time>,
     /// The sequence of the first AUDIO, even if it cannot be opened.
     pub(super) first_sequence: Option<u32>,
@@ -339,91 +334,10 @@ impl SourceCheck {
         let pace = self.audio.pace(self.format)?;
         Some((pace.rate, pace.drift.interval_ppm()?))
     }
-
-    /// The findings with their rules, except of the rules `taken`, the worst first, and what could not be judged.
-    fn findings(&self, taken: u64, is_over: bool) -> (Vec<(RuleId, Finding)>, Vec<NotJudged>) {
-        let (totals, mut not_judged) = totals(self, is_over);
-        let is_enough = |(rule, finding): &&(RuleId, Finding)| finding.count >= rule.rule().min_count;
-        let all: Vec<_> = self.evidence.all.iter().chain(&totals.all).filter(is_enough).collect();
-        let is_found = |rule: &RuleId| all.iter().any(|(found, _)| found == rule);
-        let is_suppressed = |rule: RuleId| rule.rule().suppressed_by.iter().any(is_found);
-        let is_kept = |(rule, _): &&(RuleId, Finding)| taken & 1 << *rule as u8 == 0 && !is_suppressed(*rule);
-        let mut findings: Vec<_> = all.iter().copied().filter(is_kept).cloned().collect();
-        findings.sort_by_key(|(rule, finding)| (std::cmp::Reverse(finding.severity), *rule as u8));
-        // What has a finding is judged, and what has none because of a more precise one is explained by that.
-        let is_explained = |rule: &RuleId| is_found(rule) || is_suppressed(*rule);
-        not_judged.retain(|part| part.what == AUDIO || !part.rules.iter().any(is_explained));
-        (findings, not_judged)
-    }
-
-    /// Findings that were not taken before, except of those that the rest of the run may refute. Those of the first seconds wait, because a more precise rule may need more packets.
-    pub(super) fn take_new_findings(&mut self, now: Time) -> Vec<Finding> {
-        if now.duration_since(self.first_seen) < FIRST_FINDINGS {
-            return Vec::new();
-        }
-        let (findings, _) = self.findings(self.taken, false);
-        for (rule, _) in &findings {
-            self.taken |= 1 << *rule as u8;
-        }
-        findings.into_iter().map(|(_, finding)| finding).collect()
-    }
-
-    pub(super) fn report(&self, source: SocketAddr) -> CheckedSource {
-        let drift = self
-            .drift()
-            .filter(|(_, [low, high])| high - low < 2.0 * MAX_RATE_ERROR_PPM)
-            .map(|(_, interval_ppm)| DriftReport { ppm: interval_ppm[0].midpoint(interval_ppm[1]), interval_ppm });
-        let report = SourceReport {
-            source,
-            packets: self.packets,
-            audio: self.audio.packets,
-            duration_s: self.last_seen.duration_since(self.first_seen).as_secs_f64(),
-            frame_size: self.audio.frame_sizes().map(|(_, most)| most).or(self.format.map(|format| format.frame_size)),
-            sample_rate: self.audio.pace(self.format).map(|pace| pace.rate),
-            channels: self.audio.channels(self.format),
-            link: if self.first_opened.is_some() { "encrypted" } else { "plain" },
-            lost: self.audio.sequences.gaps,
-            drift,
-        };
-        let (findings, not_judged) = self.findings(0, true);
-        let facts = match &not_judged[..] {
-            [NotJudged { what: AUDIO, reason, .. }] => format!("no AUDIO: {reason}"),
-            _ => facts(&report, self.audio.frame_sizes()),
-        };
-        CheckedSource {
-            name: source.to_string(),
-            facts,
-            took_part: report.audio >= u64::from(WRONG_STEPS),
-            details: Some(report),
-            history: self.history.clone(),
-            findings: findings.into_iter().map(|(_, finding)| finding).collect(),
-            not_judged,
-        }
-    }
 }
 
 /// The header, if the datagram is AUDIO.
 pub(super) fn audio_header(bytes: &[u8]) -> Option<Header> {
     let packet = parse_packet(&bytes[..bytes.len().min(HEADER_LEN)]).ok()?;
     Some(packet.header).filter(|header| header.packet_type == PacketType::Audio)
-}
-
-fn facts(source: &SourceReport, frame_sizes: Option<(u32, u32)>) -> String {
-    let plural = if source.audio == 1 { "" } else { "s" };
-    let mut facts =
-        format!("{} AUDIO packet{plural} in {:.1} s, {} link", source.audio, source.duration_s, source.link);
-    if let (Some(frame_size), Some(sample_rate)) = (source.frame_size, source.sample_rate) {
-        // Writing to a string cannot fail.
-        let fewest = frame_sizes.filter(|(fewest, most)| fewest < most).map(|(fewest, _)| format!("{fewest} to "));
-        _ = write!(facts, ", {}{frame_size} samples at {sample_rate} Hz", fewest.unwrap_or_default());
-    }
-    if let Some(channels) = source.channels {
-        _ = write!(facts, ", {channels} channel{}", if channels == 1 { "" } else { "s" });
-    }
-    if let Some(drift) = source.drift {
-        let [low, high] = drift.interval_ppm;
-        _ = write!(facts, ", sample clock {:+.1} ppm ({low:+.1} to {high:+.1})", drift.ppm);
-    }
-    _ = write!(facts, ", {} lost on the way", source.lost);
-    facts
 }
