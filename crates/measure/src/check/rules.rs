@@ -114,7 +114,8 @@ rules! {
         "sequence of the first AUDIO is unusual";
     /// The sequence advances by the same value other than 1 in 30 AUDIO packets in a row, and the timestamps do not count as many packets, each
     /// between the shortest and the longest one. If they do, packets were lost, for example in a balancer that sends each to another server. Steps
-    /// above 1,000 are no loss. Nor are two gaps between packets of one length across which the timestamps count no missing packet.
+    /// above 1,000 are no loss. Nor are two other steps between packets of one length while the timestamps continue: the sequence has too few bits,
+    /// or other packets use it.
     SequenceStep = Error "sequence_step" in "protocol.md#header", from 2: "sequence of AUDIO advances wrongly";
     /// AUDIO repeats the previous sequence with another timestamp at least three times. A network duplicate has the same timestamp.
     SequenceRepeated = Error "sequence_repeated" in "protocol.md#header", from 3: "sequence of AUDIO does not advance";
@@ -206,7 +207,7 @@ rules! {
     /// At least 0.1 % of the AUDIO packets arrive after a later one, of at least 1,000.
     Reordering = Note "reordering" in "rules.md#check-of-a-client", unless [SequenceStep SequenceRepeated]: "AUDIO arrives out of order";
     /// At least 0.1 % of the AUDIO packets arrive twice, of at least 1,000.
-    Duplicates = Note "duplicates" in "rules.md#check-of-a-client", unless [SequenceRepeated CounterRepeated]: "AUDIO arrives twice";
+    Duplicates = Note "duplicates" in "rules.md#check-of-a-client", unless [SequenceStep SequenceRepeated CounterRepeated]: "AUDIO arrives twice";
     /// The mean jitter (RFC 3550) is at least 5 ms.
     Jitter = Note "jitter" in "rules.md#check-of-a-client", unless [PacketRate TimestampStep SequenceStep SequenceRepeated Pacing]:
         "arrival of AUDIO varies";

@@ -241,11 +241,11 @@ impl StreamCheck {
             let first = self.old.take().map_or(sequence, |second| second.wrapping_sub(1));
             evidence.add(RuleId::SequenceRestart, newest.unwrap_or(0).wrapping_add(1), first);
         }
-        let is_gap = step.is_some_and(|step| (2..MAX_LOST).contains(&step));
-        let is_loss = |step| is_gap && self.possible_advance(step, format).contains(&advance.into());
+        let is_loss =
+            |step| (2..MAX_LOST).contains(&step) && self.possible_advance(step, format).contains(&advance.into());
         match step {
-            Some(_) if is_gap && self.frame_sizes() == Some((advance, advance)) => {
-                let received = "gaps, although the timestamps continue: other packets may use the same sequence";
+            Some(2..) if self.frame_sizes() == Some((advance, advance)) => {
+                let received = "another one, while the timestamps continue: too few bits, or shared with other packets";
                 evidence.add(RuleId::SequenceStep, "an advance by 1", received);
             }
             Some(step) if step != 1 && !is_loss(step) => {

@@ -181,7 +181,7 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Evidence, Vec<NotJ
         (Id::Reordering, sequences.reordered, distinct, "ascending sequences", "late"),
         (Id::Duplicates, sequences.duplicates, *packets, "each once", "twice"),
     ];
-    if distinct + lost < MIN_PACKETS {
+    if packets + lost < MIN_PACKETS {
         let rules = &[Id::Loss, Id::Reordering, Id::Duplicates];
         skip("loss, reordering and duplicates", rules, format!("needs {MIN_PACKETS} AUDIO packets"));
     } else {

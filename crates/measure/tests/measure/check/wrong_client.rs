@@ -129,6 +129,7 @@ impl Client {
         let payload_len = (second.len() as f64 / rate * frame) as usize;
         let [first, step, extra_len, flags] =
             ["first_sequence", "sequence_step", "payload_extra", "flags"].map(|key| self.number(key).unwrap() as i32);
+        let mask = u32::MAX >> (32 - self.number("sequence_bits").unwrap() as u32);
         let timestamp_step = self.number("timestamp_step").unwrap_or(frame) as u32;
         let is_little = ["sequence_order", "timestamp_order"].map(|key| self.text(key) == "little");
         let word = |value: u32, is_little| if is_little { value.swap_bytes() } else { value };
@@ -166,7 +167,7 @@ impl Client {
             if restart.take_if(|restart| *restart == n).is_some() {
                 index = 0;
             }
-            let sequence = first.wrapping_add(step.wrapping_mul(index.cast_signed() + ahead)).cast_unsigned();
+            let sequence = first.wrapping_add(step.wrapping_mul(index.cast_signed() + ahead)).cast_unsigned() & mask;
             let timestamp = timestamp_step.wrapping_mul(index);
             index += 1;
             // The sound device was too fast for the network: of 48 packets, 12 are sent.

@@ -91,6 +91,8 @@ fn count_of_a_finding_is_exact() {
         ("sequence-constant", "7499 packets"),
         // KEEPALIVE, LATENCY_PING and LATENCY_INFO share the sequence. The first ones precede AUDIO.
         ("sequence-shared-by-all-types", "19 packets"),
+        // Each 128th packet begins again.
+        ("sequence-of-7-bits", "58 packets"),
         // All but two packets of the link.
         ("sealed-with-one-counter", "7543 packets"),
         ("version-2", "20 packets"),
