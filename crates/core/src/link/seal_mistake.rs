@@ -3,8 +3,8 @@
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::AeadInOut;
 
-use super::sealing::{COUNTER_LEN, Opener, Sealer, TAG_LEN, nonce};
-use crate::wire::{FLAG_SEALED, HEADER_LEN, PING_PAYLOAD_LEN, PacketType};
+use super::sealing::{OVERHEAD, Opener, Sealer, TAG_LEN, nonce};
+use crate::wire::{FLAG_SEALED, HEADER_LEN};
 
 /// A likely mistake of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +41,7 @@ impl SealMistake {
     /// The mistake with which the other end has sealed `datagram`. What the datagram contains is discarded: it remains a forged one.
     pub(super) fn of(sealer: &Sealer, opener: &Opener, datagram: &[u8]) -> Option<Self> {
         let (header, rest) = datagram.split_first_chunk::<HEADER_LEN>()?;
-        let is_ping = [PacketType::LatencyPing as u8, PacketType::LatencyPong as u8].contains(&header[1]);
-        let least = COUNTER_LEN + TAG_LEN + if is_ping { PING_PAYLOAD_LEN } else { 0 };
-        let Some((counter, sealed)) = rest.split_first_chunk().filter(|_| rest.len() >= least) else {
+        let Some((counter, sealed)) = rest.split_first_chunk().filter(|_| rest.len() >= OVERHEAD) else {
             return Some(Self::Short);
         };
         let (first, last) = (sealed.split_first_chunk()?, sealed.split_last_chunk()?);

@@ -10,7 +10,7 @@ use aes_gcm::{Aes256Gcm, KeyInit};
 
 use crate::wire::{FLAG_SEALED, HEADER_LEN};
 
-pub(super) const COUNTER_LEN: usize = 8;
+const COUNTER_LEN: usize = 8;
 pub(super) const TAG_LEN: usize = 16;
 
 /// Bytes that sealing adds to a datagram.
