@@ -94,6 +94,6 @@ fn facts(source: &SourceReport, frame_sizes: Option<(u32, u32)>) -> String {
         let [low, high] = drift.interval_ppm;
         _ = write!(facts, ", sample clock {:+.1} ppm ({low:+.1} to {high:+.1})", drift.ppm);
     }
-    _ = write!(facts, ", {} lost on the way", source.lost);
+    _ = write!(facts, ", {} sequences missing", source.lost);
     facts
 }

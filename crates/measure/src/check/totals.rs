@@ -83,7 +83,7 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Evidence, Vec<NotJ
             skip("sequence and timestamp steps", rules, format!("needs {WRONG_STEPS} times two packets in succession"));
         }
         if !audio.content.is_offset_judged {
-            skip("DC offset", &[Id::DcOffset], "needs 10 s".to_owned());
+            skip("DC offset", &[Id::DcOffset], "needs 10 s of samples".to_owned());
         }
         if seconds < MIN_WINDOW.as_secs_f64() {
             skip("silence", &[Id::Silence], format!("needs {} s", MIN_WINDOW.as_secs()));
@@ -140,7 +140,7 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Evidence, Vec<NotJ
         skip("pacing", &[Id::Pacing], format!("needs {pacing_needs} s"));
     } else if jitter > packet_ns * 1.25 {
         // In groups of three, the mean jitter is 4/3 of a packet.
-        skip("pacing", &[Id::Pacing], format!("the path has {:.1} ms of jitter", jitter / 1e6));
+        skip("pacing", &[Id::Pacing], format!("{:.1} ms of jitter", jitter / 1e6));
     }
     if jitter >= 5e6 {
         found(Id::Jitter, 1, "less than 5 ms of jitter", format!("{:.1} ms", jitter / 1e6));
@@ -179,7 +179,7 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Evidence, Vec<NotJ
     let shares = [
         (Id::Loss, lost, distinct + lost, "all packets", "missing"),
         (Id::Reordering, sequences.reordered, distinct, "ascending sequences", "late"),
-        (Id::Duplicates, sequences.duplicates, *packets, "each once", "twice"),
+        (Id::Duplicates, sequences.duplicates, *packets, "each once", "duplicates"),
     ];
     if packets + lost < MIN_PACKETS {
         let rules = &[Id::Loss, Id::Reordering, Id::Duplicates];
