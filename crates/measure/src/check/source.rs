@@ -137,14 +137,14 @@ impl SourceCheck {
             }
         };
         self.is_client = true;
+        let header = packet.header;
+        let (packet_type, sequence) = (header.packet_type, header.sequence);
+        self.evidence.packet = Some(FirstPacket { at_s, packet: packet_type.name(), sequence });
         let size = bytes.len() + if counter.is_some() { SEAL_LEN } else { 0 };
         if size > MAX_DATAGRAM {
             let received = format_args!("{size} bytes");
             self.evidence.add(RuleId::DatagramSize, format_args!("at most {MAX_DATAGRAM} bytes"), received);
         }
-        let header = packet.header;
-        let (packet_type, sequence) = (header.packet_type, header.sequence);
-        self.evidence.packet = Some(FirstPacket { at_s, packet: packet_type.name(), sequence });
         if packet_type == PacketType::Audio {
             self.first_sequence.get_or_insert(sequence);
             self.last_audio = Some(at);

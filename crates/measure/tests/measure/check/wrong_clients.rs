@@ -76,6 +76,7 @@ fn message_names_the_field_and_what_was_expected_and_received() {
     // The packet before the second one, which is sent with the first KEEPALIVE, LATENCY_PING and LATENCY_INFO.
     let first = finding.first.unwrap();
     assert_eq!((first.packet, first.sequence), ("AUDIO", 1));
+    assert_eq!(findings(&client("packets-of-20-ms").datagrams())[0].first.unwrap().packet, "AUDIO");
 }
 
 /// In 20 s, a client sends 7,500 AUDIO packets, 20 KEEPALIVE and LATENCY_PING each, and 4 LATENCY_INFO.
