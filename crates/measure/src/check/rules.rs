@@ -198,7 +198,7 @@ rules! {
     /// without an opened packet between them.
     AudioBeforeLink = Error "audio_before_link" in "protocol.md#encrypted-link", from 3: "AUDIO is sent before the link has settled";
     /// The server drops datagrams that the source repeats too often.
-    Limited = Warning "limited" in "protocol.md#limits-per-address": "datagram is repeated too often";
+    Limited = Warning "limited" in "protocol.md#repeated-datagrams": "datagram is repeated too often";
     /// The server drops packets above its limits per address or on key exchanges. All clients of an address share them, and a path that delivers at
     /// once what it has held back may exceed them.
     RateLimited = Note "rate_limited" in "protocol.md#limits-per-address": "packet exceeds a limit of the server";
