@@ -44,8 +44,8 @@ impl SealMistake {
         let Some((counter, sealed)) = rest.split_first_chunk().filter(|_| rest.len() >= OVERHEAD) else {
             return Some(Self::Short);
         };
-        let (first, last) = (sealed.split_first_chunk()?, sealed.split_last_chunk()?);
-        let (tag_last, tag_first) = ((last.0, last.1), (first.1, first.0));
+        let tag_last = sealed.split_last_chunk()?;
+        let tag_first = sealed.split_first_chunk().map(|(tag, payload)| (payload, tag))?;
         let mut no_flag = *header;
         no_flag[HEADER_LEN - 1] &= !(FLAG_SEALED as u8);
         let right = nonce(u64::from_be_bytes(*counter));

@@ -32,7 +32,8 @@ impl SourceCheck {
         (findings, not_judged)
     }
 
-    /// Findings that were not taken before, except of those that the rest of the run may refute. Those of the first seconds wait, because a more precise rule may need more packets.
+    /// Findings that were not taken before, without those that the rest of the run may refute. The first ones wait, because a more precise rule
+    /// may need more packets.
     pub(super) fn take_new_findings(&mut self, now: Time) -> Vec<Finding> {
         if now.duration_since(self.first_seen) < FIRST_FINDINGS {
             return Vec::new();

@@ -210,9 +210,9 @@ impl SourceCheck {
                 let (least, most) = self.replayed_counters.unwrap_or((counter, counter));
                 self.replayed_counters = Some((least.min(counter), most.max(counter)));
             }
-            // Without an opened packet since CONTROL, there is no previous link.
             // The server has only keys that no packet has opened with.
             Some(DropReason::NoKeys) if is_renewing && !self.opened_since_control => self.on_not_opened(),
+            // Without an opened packet since CONTROL, there is no previous link.
             Some(DropReason::NotOpened) if !(is_renewing && self.opened_since_control) => self.on_not_opened(),
             Some(DropReason::NoKeys) | None if is_opaque => self.no_keys += 1,
             Some(DropReason::Plain) if self.first_opened.is_none() => {
