@@ -130,11 +130,12 @@ rules! {
     PayloadLength = Error "payload_length" in "protocol.md#types", from 3, unless [SampleFormat]: "payload length of AUDIO is wrong";
     /// The number of channels according to payload and timestamps is not the last `channel_count`. Newer clients with a mono microphone announce 1
     /// channel and send 2: LATENCY_INFO describes the device.
-    ChannelCount = Note "channel_count" in "protocol.md#types", unless [SampleFormat]:
+    ChannelCount = Note "channel_count" in "protocol.md#types", counts "times", unless [SampleFormat]:
         "LATENCY_INFO announces another channel_count than the packets have";
     /// The samples per channel according to payload and timestamps are not the last `frame_size`. Newer clients with the preset of 256 samples send
     /// 128.
-    FrameSize = Note "frame_size" in "protocol.md#types", unless [SampleFormat]: "LATENCY_INFO announces another frame_size than the packets have";
+    FrameSize = Note "frame_size" in "protocol.md#types", counts "times", unless [SampleFormat]:
+        "LATENCY_INFO announces another frame_size than the packets have";
     /// At least 5 % of the samples of a packet are below 2^-63 and 5 % above 128 or no number: the bytes are integers, 64-bit floats or encoded.
     /// Eight packets, because no sound does this in one.
     SampleFormat = Error "sample_format" in "protocol.md#types", from 8, unless [SampleByteOrder]: "samples of AUDIO are no 32-bit floats";
@@ -161,21 +162,23 @@ rules! {
     LatencyInfoValue = Error "latency_info_value" in "protocol.md#types": "LATENCY_INFO has an impossible field";
     /// No LATENCY_INFO in 10 s of AUDIO on an encrypted link that began at this server, and none of its packets is missing. Clients may send it once,
     /// and older ones never do. Without it, receivers do not know the sample rate.
-    LatencyInfoMissing = Warning "latency_info_missing" in "protocol.md#client-generations", unless [Truncated]: "LATENCY_INFO is missing";
+    LatencyInfoMissing = Warning "latency_info_missing" in "protocol.md#client-generations", counts "times", unless [Truncated]:
+        "LATENCY_INFO is missing";
     /// During at least 10 s after the first AUDIO, the mean interval of KEEPALIVEs is not 0.5 to 2.5 s. Longer times without any datagram do not
     /// count. Clients send one per second; NAT mappings and the detection of lost connections depend on it.
-    KeepaliveInterval = Warning "keepalive_interval" in "protocol.md#packets-sent-by-send", unless [LinkRequired]: "interval of KEEPALIVEs is wrong";
+    KeepaliveInterval = Warning "keepalive_interval" in "protocol.md#packets-sent-by-send", counts "times", unless [LinkRequired]:
+        "interval of KEEPALIVEs is wrong";
     /// From 10 s on, the whole 99.9 % interval of the rate at which the timestamps advance is more than 1 % from `sample_rate`. No device is so
     /// inexact, and a path would have to add 100 ms in 10 s. A shorter run must differ by more than 1 % and 250 ms, at a steady rate for 3 s.
-    PacketRate = Error "packet_rate" in "rules.md#check-of-a-client", unless [TimestampStep SequenceStep SequenceRepeated LatencyInfoValue]:
-        "packet rate does not fit sample_rate";
+    PacketRate = Error "packet_rate" in "rules.md#check-of-a-client", counts "times",
+        unless [TimestampStep SequenceStep SequenceRepeated LatencyInfoValue]: "packet rate does not fit sample_rate";
     /// The whole 99.9 % interval of the drift is beyond ±500 ppm, or over at least 60 s beyond ±100 ppm. Devices stay within ±50 ppm, with
     /// temperature ±100 ppm. Of 10,000 correct clients on a satellite path, a 95 % interval would accuse seven.
-    ClockDrift = Warning "clock_drift" in "rules.md#check-of-a-client", unless [PacketRate TimestampStep SequenceStep SequenceRepeated LatencyInfoValue]:
-        "sample clock of the client, or the delay of its path, drifts";
+    ClockDrift = Warning "clock_drift" in "rules.md#check-of-a-client", counts "times",
+        unless [PacketRate TimestampStep SequenceStep SequenceRepeated LatencyInfoValue]: "sample clock of the client, or the delay of its path, drifts";
     /// At least half of all packets of 5 s, or three quarters of the first 2 s, arrive in groups of at least three, at equal intervals (±10 %), whose
     /// sizes differ by one at most. Newer clients send 256 samples as two packets, so pairs are right.
-    Pacing = Warning "pacing" in "rules.md#check-of-a-client", unless [PacketRate]: "the client or its path sends AUDIO in groups";
+    Pacing = Warning "pacing" in "rules.md#check-of-a-client", counts "times", unless [PacketRate]: "the client or its path sends AUDIO in groups";
     /// A datagram has more than 1,200 bytes. Some paths drop or fragment it (Ethernet: above 1,472 over IPv4, 1,452 over IPv6), but it is allowed.
     DatagramSize = Note "datagram_size" in "protocol.md#behavior-of-echo-server": "datagram is large";
     /// The sequence and the timestamp of a source continue from another port of the same address: a NAT has changed the port.
@@ -209,8 +212,8 @@ rules! {
     /// At least 0.1 % of the AUDIO packets arrive twice, of at least 1,000.
     Duplicates = Note "duplicates" in "rules.md#check-of-a-client", unless [SequenceStep SequenceRepeated CounterRepeated]: "AUDIO arrives twice";
     /// The mean jitter (RFC 3550) is at least 5 ms.
-    Jitter = Note "jitter" in "rules.md#check-of-a-client", unless [PacketRate TimestampStep SequenceStep SequenceRepeated Pacing]:
-        "arrival of AUDIO varies";
+    Jitter = Note "jitter" in "rules.md#check-of-a-client", counts "times",
+        unless [PacketRate TimestampStep SequenceStep SequenceRepeated Pacing]: "arrival of AUDIO varies";
 }
 
 impl RuleId {

@@ -98,6 +98,7 @@ fn count_of_a_finding_is_exact() {
         ("sealed-with-one-counter", "7543 packets"),
         ("version-2", "20 packets"),
         ("samples-silent", "9 times"),
+        ("keepalive-never", "1 times"),
     ] {
         let found = findings(&client(name).datagrams());
         let counts: Vec<_> = found.iter().map(|finding| format!("{} {}", finding.count, finding.unit)).collect();
