@@ -58,7 +58,7 @@ impl SourceCheck {
             frame_size: self.audio.frame_sizes().map(|(_, most)| most).or(self.format.map(|format| format.frame_size)),
             sample_rate: self.audio.pace(self.format).map(|pace| pace.rate),
             channels: self.audio.channels(self.format),
-            link: if self.first_opened.is_some() { "encrypted" } else { "plain" },
+            link: if self.opened > 0 { "encrypted" } else { "plain" },
             lost: self.audio.sequences.gaps,
             drift,
         };

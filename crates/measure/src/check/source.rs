@@ -58,7 +58,6 @@ pub(super) struct SourceCheck {
     pub(super) presence: Duration,
     pub(super) format: Option<Format>,
     pub(super) info_seen: bool,
-    pub(super) first_opened: Option<Time>,
     pub(super) opened: u64,
     pub(super) replayed: u64,
     /// The least and the greatest counter of those.
@@ -156,7 +155,7 @@ impl SourceCheck {
             self.keepalives += u64::from(self.first_sequence.is_some());
         }
         if let Some(counter) = counter {
-            self.on_opened(at, counter);
+            self.on_opened(counter);
         }
         if self.on_drop_reason(at, packet, drop_reason, header.is_sealed() && counter.is_none()) {
             self.on_content(at, packet);
@@ -185,9 +184,8 @@ impl SourceCheck {
         self.evidence.add(rule, expected, received);
     }
 
-    fn on_opened(&mut self, at: Time, counter: u64) {
-        if self.first_opened.is_none() {
-            self.first_opened = Some(at);
+    fn on_opened(&mut self, counter: u64) {
+        if self.opened == 0 {
             // LATENCY_INFO follows on the link.
             self.info_seen = false;
         }
@@ -215,7 +213,7 @@ impl SourceCheck {
             // Without an opened packet since CONTROL, there is no previous link.
             Some(DropReason::NotOpened) if !(is_renewing && self.opened_since_control) => self.on_not_opened(),
             Some(DropReason::NoKeys) | None if is_opaque => self.no_keys += 1,
-            Some(DropReason::Plain) if self.first_opened.is_none() => {
+            Some(DropReason::Plain) if self.opened == 0 => {
                 self.evidence.add(RuleId::LinkRequired, "sealed AUDIO", "plain AUDIO");
             }
             Some(DropReason::Plain) if !is_renewing => {

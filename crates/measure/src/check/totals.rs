@@ -39,7 +39,7 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Evidence, Vec<NotJ
         violations.add_all(Violations { count, first: None }, rule, expected, received);
     };
     let mut skip = |what, rules, reason: String| not_judged.push(NotJudged { what, reason, rules });
-    let SourceCheck { audio, format, replayed, opened, first_sequence, last_control, first_opened, .. } = source;
+    let SourceCheck { audio, format, replayed, opened, first_sequence, last_control, .. } = source;
     let StreamCheck { sequences, packets, agreed, groups, .. } = audio;
 
     if *replayed >= 50 && replayed >= opened {
@@ -56,7 +56,7 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Evidence, Vec<NotJ
         found(Id::CounterRepeated, *replayed, "each counter once", received);
     }
     // The last lost packets may be those that would have explained it.
-    let began_here = *first_sequence == Some(0) && last_control.is_none() && first_opened.is_none();
+    let began_here = *first_sequence == Some(0) && last_control.is_none() && *opened == 0;
     if began_here && source.no_keys > 0 {
         found(Id::NoKeys, source.no_keys, "a key exchange before sealed packets", "a sealed packet".to_owned());
     }
@@ -166,8 +166,7 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Evidence, Vec<NotJ
         }
     }
     // Whether the link began at this server, and none of its packets is missing.
-    let is_whole =
-        last_control.is_some() && first_opened.is_some() && source.link_counters.0 == source.link_counters.1 + 1;
+    let is_whole = last_control.is_some() && source.link_counters.0 == source.link_counters.1 + 1;
     if !source.info_seen && is_whole && seconds >= 10.0 {
         found(Id::LatencyInfoMissing, 1, "one at the start", format!("none in {seconds:.0} s of AUDIO"));
     } else if !source.info_seen {
@@ -192,7 +191,7 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Evidence, Vec<NotJ
             }
         }
     }
-    if last_control.is_none() && first_opened.is_none() {
+    if last_control.is_none() && *opened == 0 {
         skip("encrypted link", Id::range(Id::KeyExchange, Id::AudioBeforeLink), "no key exchange".to_owned());
     }
     (violations, not_judged)
