@@ -25,9 +25,10 @@ struct Group {
 #[derive(Clone, Debug, Default)]
 pub(super) struct GroupDetector {
     window_start: Option<Time>,
-    /// Packets since then, and those in groups like the one before.
+    /// Packets since then, those in groups like the one before, and the last of these groups.
     packets: u64,
     regular: u64,
+    regular_group: Group,
     last_arrival: Time,
     group: Group,
     previous: Group,
@@ -51,12 +52,12 @@ impl GroupDetector {
                 && group.size.abs_diff(previous.size) <= 1
                 && group.interval.abs_diff(previous.interval) * 10 <= group.interval
             {
-                self.regular += u64::from(group.size);
+                (self.regular, self.regular_group) = (self.regular + u64::from(group.size), group);
             }
             let passed = at.duration_since(start);
             let (is_complete, is_clear) = (passed >= WINDOW, self.regular * 4 >= self.packets * 3);
             if is_complete && self.regular * 2 >= self.packets || passed >= MIN_WINDOW && is_clear {
-                self.found.get_or_insert((group.size, group.interval));
+                self.found.get_or_insert((self.regular_group.size, self.regular_group.interval));
             }
             if is_complete {
                 (self.window_start, self.packets, self.regular) = (Some(at), 0, 0);

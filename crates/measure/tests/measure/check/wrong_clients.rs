@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::Duration;
 
 use jamjam_core::echo::SourceObserver;
 use jamjam_core::link::SealMistake;
@@ -59,7 +60,7 @@ fn findings_are_announced_once_while_the_client_is_connected() {
         for datagram in client.datagrams() {
             check.on_datagram(datagram.observed());
             if datagram.at >= next {
-                next = datagram.at + std::time::Duration::from_millis(100);
+                next = datagram.at + Duration::from_millis(100);
                 announced.extend(check.take_new_findings(datagram.at).into_iter().map(|(_, finding)| finding));
             }
         }
@@ -134,6 +135,16 @@ fn messages_about_links_name_the_mistake_or_what_to_compare() {
         let found = findings(&sent);
         assert!(found.len() == 1 && found[0].message.contains(expected), "{expected}: {found:#?}");
     }
+}
+
+#[test]
+fn message_about_groups_has_the_size_of_most() {
+    let mut sent = client("groups-of-38-without-latency-info").datagrams();
+    let audio = sent.iter_mut().filter(|datagram| datagram.bytes[1] == 1);
+    // The path splits the group in which two seconds have passed.
+    audio.skip(748).take(12).for_each(|datagram| datagram.at += Duration::from_millis(10));
+    let found = findings(&sent);
+    assert!(found[0].message.ends_with("received groups of 38 every 101.3 ms"), "{found:#?}");
 }
 
 #[test]
