@@ -181,6 +181,6 @@ fn encoding(words: &[[u8; 4]]) -> &'static str {
         (_, (true, true)) => "probably big-endian 16-bit integers",
         ((_, true), _) => "probably 32-bit integers",
         (_, (_, true)) => "probably big-endian 32-bit integers",
-        _ => "neither floats nor integers",
+        _ => "neither floats nor integers of 16 or 32 bits",
     }
 }
