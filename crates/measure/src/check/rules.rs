@@ -278,5 +278,6 @@ impl Evidence {
         if let Some((_, finding)) = self.all.iter_mut().find(|(found, _)| *found == rule) {
             finding.count = finding.count.saturating_sub(count);
         }
+        self.all.retain(|(_, finding)| finding.count > 0);
     }
 }

@@ -92,6 +92,20 @@ fn late_packets_of_the_previous_link_are_excepted() {
 }
 
 #[test]
+fn first_packet_of_a_finding_is_none_that_was_excused() {
+    let mut sent = client("correct-2-channels-48000-sealed").datagrams();
+    let find = |kind: u8| sent.iter().find(|datagram| datagram.bytes[1] == kind).expect("a packet").clone();
+    let plain = |ms, kind| at(ms, Sent { counter: None, drop_reason: Some(DropReason::Plain), ..find(kind) });
+    // A new link begins with a plain KEEPALIVE.
+    let renewal = [plain(5_000, 4), at(5_001, find(3)), at(5_002, find(4))];
+    let wrong = [10_000, 10_001, 10_002].map(|ms| plain(ms, 1));
+    sent.extend(renewal.into_iter().chain(wrong));
+    sent.sort_by_key(|datagram| datagram.at);
+    let [found] = &findings(&sent)[..] else { panic!() };
+    assert!(found.message.ends_with("received plain AUDIO") && found.count == 3, "{found:#?}");
+}
+
+#[test]
 fn format_may_change_before_its_latency_info_arrives() {
     // After 10 s, packets have 64 samples instead of 128. The client states it after `stated_after_s`.
     let changed = |stated_after_s: u64| {
