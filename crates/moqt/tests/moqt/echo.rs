@@ -74,7 +74,7 @@ fn concurrent_groups_overtake_each_other_and_all_return() {
 
 #[test]
 fn delayed_echo_at_a_third_of_the_memory_returns_a_third_on_time() {
-    for (seed, ms) in [(1, 30), (2, 90), (3, 300), (4, 1_500)] {
+    for (seed, ms) in [(1, 30), (2, 90), (3, 300)] {
         // In the buffer, the overhead of a group is 1,024 bytes. The end marker of the group counts as 64 bytes. Each of the group's two
         // frames counts as 1,000 + 64 bytes. The sum is 3,216 bytes. The client sends one group per millisecond. The buffer has space for a
         // third of the groups that are sent during the delay.
