@@ -19,7 +19,7 @@ fn at(ms: u64) -> Time {
 #[test]
 fn client_whose_server_vanishes_ends_within_its_deadline() {
     let mut endings = [0; 3];
-    for seed in (0..600).step_by(3) {
+    for seed in 0..600 {
         let (group_interval, reply_timeout) = (20 * MS, 4_000 * MS);
         let sending = Sending { group_count: Some(20), group_interval, reply_timeout, ..Sending::default() };
         let offers = vec![MoqtVersion::ALL[seed as usize % 4]];
