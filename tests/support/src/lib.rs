@@ -37,10 +37,11 @@ pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// The program that was built together with the running test program. cargo 1.94 and later pass its path in a variable. Otherwise, it is
-/// the program in the folder above the test program, which is another build if `scripts/check` built the test program.
+/// The program that `PROGRAM` names, otherwise the one that was built together with the running test program. cargo 1.94 and later pass its
+/// path in a variable. Otherwise, it is the program in the folder above the test program, which is another build if `scripts/check` built
+/// the test program.
 pub fn built_program() -> PathBuf {
-    if let Some(program) = std::env::var_os("CARGO_BIN_EXE_jamjam-dev") {
+    if let Some(program) = ["PROGRAM", "CARGO_BIN_EXE_jamjam-dev"].into_iter().find_map(std::env::var_os) {
         return program.into();
     }
     let test = std::env::current_exe().expect("the path of this test program");

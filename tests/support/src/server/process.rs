@@ -40,10 +40,9 @@ impl ServerExit {
     }
 }
 
-/// Prepares the program (or the build that `PROGRAM` names) without settings from the environment, in a time zone far from UTC.
+/// Prepares the program without settings from the environment, in a time zone far from UTC.
 pub fn program(arguments: &[&str]) -> Command {
-    let built = crate::built_program().into();
-    let mut command = crate::command_without_settings(&std::env::var_os("PROGRAM").unwrap_or(built));
+    let mut command = crate::command_without_settings(crate::built_program().as_ref());
     command.env("TZ", "Asia/Tokyo").stdin(Stdio::null()).args(arguments);
     command
 }
