@@ -1,6 +1,7 @@
 //! Which sources are judged: places, addresses that are no clients, and ports that change. And the verdict.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use jamjam_core::echo::SourceObserver;
 use jamjam_core::time::Time;
@@ -142,6 +143,18 @@ fn another_process_takes_over_no_record_of_a_client() {
     assert_eq!(names, ["192.0.2.7:40000", "192.0.2.7:50000"]);
     let is_right = |finding: &Finding| finding.severity == Severity::Note && finding.code != "port_change";
     assert!(report.sources.iter().flat_map(|source| &source.findings).all(is_right), "{report:#?}");
+}
+
+#[test]
+fn client_may_continue_from_another_port_for_30_s() {
+    for (silence_s, sources) in [(20, 1), (31, 2)] {
+        let mut sent = client("correct-2-channels-48000-plain").datagrams();
+        for datagram in sent.iter_mut().filter(|datagram| datagram.at > Time::from_millis(5_000)) {
+            datagram.source.set_port(50_000);
+            datagram.at += Duration::from_secs(silence_s);
+        }
+        assert_eq!(check(sent).sources.len(), sources, "{silence_s} s");
+    }
 }
 
 #[test]

@@ -79,9 +79,9 @@ fn missing_chart_is_replaced_by_a_sentence() {
 
 #[test]
 fn page_of_a_run_with_a_limit_and_an_error_matches_its_snapshot() {
-    // 90 round trips of 1 ms, 9 of 5.5 ms and one of 40 ms. The histogram ends after the p99, which is in the last bar. One of 100 packets is
+    // 90 round trips of 1 ms, one of 5 ms, 8 of 5.5 ms and one of 40 ms. The histogram ends after the p99, which is in the last bar. One of 100 packets is
     // 39 ms late, so the smallest sufficient depth has 16 packets of 2.667 ms. Without a buffer, 10 % are late, and the axis ends at 10 %.
-    let times = [MS; 90].into_iter().chain([5_500_000; 9]).chain([40 * MS]);
+    let times = [MS; 90].into_iter().chain([5 * MS]).chain([5_500_000; 8]).chain([40 * MS]);
     let origin = RunOrigin { command_line: "jamjam-dev probe h".to_owned(), host_name: Some("studio".to_owned()) };
     let run = probe(StreamStats { sent: 102, lost: 2, ..stream(StreamStats::new(), times) });
     let run = RunResults { origin, started_unix_ms: 1_700_000_000_000, ..run };
