@@ -139,6 +139,15 @@ fn empty_or_cleared_histogram_has_no_figures() {
 }
 
 #[test]
+fn recorded_histogram_with_an_impossible_sum_is_rejected() {
+    let is_valid = |sum: i32| {
+        let record = format!(r#"{{"sum":{sum},"min":1,"max":3,"buckets":[[1,1],[3,1]]}}"#);
+        serde_json::from_str::<Histogram>(&record).is_ok()
+    };
+    assert_eq!([1, 2, 4, 6, 7].map(is_valid), [false, true, true, true, false]);
+}
+
+#[test]
 fn bars_use_the_smallest_round_step_that_fits() {
     // The values are between 12 and 31 µs. The five bars are 5 µs wide and start at 10 µs.
     let bars = histogram(&[12_000, 14_000, 16_000, 31_000]).bars(5, 0);
