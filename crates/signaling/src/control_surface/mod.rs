@@ -237,9 +237,6 @@ impl ControlSurfaceDialect {
         message: &ParamMessage<'_>,
     ) -> Result<usize, MessageError> {
         let ParamMessage { name, value, at } = message;
-        if !value.is_finite() {
-            return Err(MessageError::ignored("value is not a finite 32-bit number"));
-        }
         let key = self.member_room(ctx, name)?;
         let sender = ParameterSender { conn: ctx.conn, source: ctx.source };
         let room = self.rooms.get_mut(key).ok_or(MessageError::NOT_IN_ROOM)?;
