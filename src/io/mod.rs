@@ -1,5 +1,8 @@
 //! Everything that performs I/O: sockets, threads, clocks, files and devices.
 
+// Tests run it on every system.
+#[cfg(any(windows, test))]
+mod alarm;
 pub(crate) mod capture;
 pub(crate) mod clock;
 pub mod connection_permit;

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Registry, Token, Waker};
 
+#[cfg(windows)]
+use crate::io::alarm::{self, Alarm};
 use crate::io::clock::elapsed_since;
 use crate::io::stop::StopToken;
 use crate::time::Time;
@@ -17,6 +19,8 @@ pub(super) struct Poller {
     poll: Poll,
     events: Events,
     waker: Arc<Waker>,
+    #[cfg(windows)]
+    alarm: Alarm,
     pub(super) origin: Instant,
 }
 
@@ -25,7 +29,14 @@ impl Poller {
     pub(super) fn new(stop: &StopToken) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let poller = Self { poll, events: Events::with_capacity(8), waker, origin: Instant::now() };
+        let poller = Self {
+            poll,
+            events: Events::with_capacity(8),
+            #[cfg(windows)]
+            alarm: Alarm::new(Arc::clone(&waker))?,
+            waker,
+            origin: Instant::now(),
+        };
         stop.on_stop(poller.waker());
         Ok(poller)
     }
@@ -47,12 +58,14 @@ impl Poller {
         self.poll.registry()
     }
 
-    /// Waits for a socket event, the waker, or `until`. True if `until` was reached and there was no event.
+    /// Waits for a socket event, the waker, or `until`, or on Windows for a part of the time. True if `until` was reached and there was no
+    /// socket event.
     pub(super) fn wait(&mut self, until: Option<Time>) -> io::Result<bool> {
         let remaining = until.map(|until| until.duration_since(self.now()));
         let remaining = self.sleep_precisely(remaining)?;
         match self.poll.poll(&mut self.events, remaining) {
-            Ok(()) => Ok(self.events.is_empty() && until.is_some_and(|until| self.now() >= until)),
+            Ok(()) => Ok(self.events.iter().all(|event| event.token() == WAKER)
+                && until.is_some_and(|until| self.now() >= until)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
             Err(error) => Err(error),
         }
@@ -71,7 +84,21 @@ impl Poller {
         }
     }
 
-    #[cfg(not(target_os = "linux"))]
+    /// Sets the alarm to the end of the wait, whose timeout may expire late. Returns the timeout: a longer wait ends before its end, and the
+    /// caller waits again.
+    #[cfg(windows)]
+    #[expect(clippy::unnecessary_wraps, reason = "same signature as on Linux")]
+    fn sleep_precisely(&self, remaining: Option<Duration>) -> io::Result<Option<Duration>> {
+        Ok(remaining.map(|remaining| {
+            if remaining > alarm::MAX_SLEEP {
+                return remaining - alarm::MAX_SLEEP;
+            }
+            self.alarm.set(Instant::now() + remaining);
+            remaining
+        }))
+    }
+
+    #[cfg(not(any(target_os = "linux", windows)))]
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "same signature as on Linux")]
     fn sleep_precisely(&self, remaining: Option<Duration>) -> io::Result<Option<Duration>> {
         Ok(remaining)

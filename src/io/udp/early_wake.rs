@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use crate::time::{Time, saturating_nanos};
 
+/// Timers expire tens of microseconds late, but on Windows up to a millisecond.
+const TIMER_SCALE: f64 = if cfg!(windows) { 12.0 } else { 1.0 };
+
 /// Assumed timer error before the first measurement, in nanoseconds.
-const INITIAL_TIMER_ERROR_NS: f64 = 40_000.0;
+const INITIAL_TIMER_ERROR_NS: f64 = 40_000.0 * TIMER_SCALE;
 
 /// Maximum time between an early wake-up of the driver and the deadline, in nanoseconds.
-const MAX_EARLINESS_NS: f64 = 80_000.0;
+const MAX_EARLINESS_NS: f64 = 80_000.0 * TIMER_SCALE;
 
 /// Maximum timer error, in nanoseconds. A higher measured error is caused by load and is reduced to this value.
-const MAX_TIMER_ERROR_NS: f64 = 300_000.0;
+const MAX_TIMER_ERROR_NS: f64 = 300_000.0 * TIMER_SCALE;
 
 /// Maximum spin budget: the spin time that the driver can save for later.
 const MAX_SPIN_CREDIT: Duration = Duration::from_millis(2);

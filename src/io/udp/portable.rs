@@ -1,7 +1,7 @@
 //! `DriverIo` for other platforms, with plain calls on a `mio` socket. The time of the read replaces the kernel timestamp.
 //!
-//! Tests also run this implementation on Linux and compare it with the Linux implementation. A sleep never ends early, but on systems with
-//! timeouts in milliseconds, it may be up to one millisecond too long.
+//! Tests also run this implementation on Linux and compare it with the Linux implementation. A sleep never ends early, but on systems other
+//! than Linux, it may be up to one millisecond too long.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
