@@ -32,6 +32,8 @@ pub(super) struct GroupDetector {
     last_arrival: Time,
     group: Group,
     previous: Group,
+    /// All packets in groups.
+    pub(super) grouped: u64,
     /// Size and interval of the first groups found.
     pub(super) found: Option<(u32, Duration)>,
 }
@@ -47,6 +49,9 @@ impl GroupDetector {
             let group = Group { interval: at.duration_since(self.group.began), ..self.group };
             let previous = std::mem::replace(&mut self.previous, group);
             self.group = Group { began: at, ..Group::default() };
+            if group.size >= MIN_GROUP {
+                self.grouped += u64::from(group.size);
+            }
             // A timer of 20 ms sends 7 or 8 packets of 2.67 ms.
             if group.size.min(previous.size) >= MIN_GROUP
                 && group.size.abs_diff(previous.size) <= 1

@@ -148,6 +148,20 @@ fn message_about_groups_has_the_size_of_most() {
 }
 
 #[test]
+fn groups_at_unequal_intervals_are_listed_as_not_judged() {
+    let mut sent = client("groups-of-38-without-latency-info").datagrams();
+    let audio = sent.iter_mut().filter(|datagram| datagram.bytes[1] == 1).enumerate();
+    audio.filter(|(n, _)| n / 38 % 2 == 1).for_each(|(_, datagram)| datagram.at += Duration::from_millis(25));
+    let mut check = ClientCheck::new();
+    for datagram in &sent {
+        check.on_datagram(datagram.observed());
+    }
+    let source = &check.report().sources[0];
+    assert!(source.findings.iter().all(|finding| finding.code != "pacing"), "{source:#?}");
+    assert!(source.not_judged.iter().any(|part| part.what == "pacing"), "{source:#?}");
+}
+
+#[test]
 fn each_rule_names_a_section_that_exists() {
     let anchor = |heading: &str| {
         let text = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
