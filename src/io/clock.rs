@@ -24,6 +24,17 @@ pub(crate) fn wall_clock(monotonic: Time) -> WallClock {
     WallClock::new(monotonic, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
+/// Pairs the time of day with the monotonic clock `now`. This thread may be interrupted between reading the two clocks, so the closest of
+/// several pairs counts.
+pub(crate) fn exact_wall_clock(now: impl Fn() -> Time) -> WallClock {
+    let pairs = std::array::from_fn::<_, 8, _>(|_| {
+        let clock = wall_clock(now());
+        (now().duration_since(clock.monotonic), clock)
+    });
+    let [first, ..] = pairs;
+    pairs.into_iter().min_by_key(|(took, _)| *took).unwrap_or(first).1
+}
+
 /// Milliseconds since the Unix epoch.
 pub(crate) fn unix_ms() -> u64 {
     wall_clock(Time::ZERO).unix_ms()
@@ -93,6 +104,10 @@ fn log_jump(jump_ns: i64) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::thread::sleep;
+    use std::time::Duration;
+
     use test_support::logged::Lines;
 
     use super::*;
@@ -109,6 +124,24 @@ mod tests {
             )
         };
         assert_eq!(lines.take(), [line("1500"), line("-20")]);
+    }
+
+    #[test]
+    fn interruption_between_the_clocks_does_not_shift_the_time_of_day() {
+        let began = Instant::now();
+        let readings = Cell::new(0);
+        let clock = exact_wall_clock(|| {
+            let at = elapsed_since(began);
+            // Every other pair is interrupted.
+            if readings.replace(readings.get() + 1) % 4 == 0 {
+                sleep(Duration::from_millis(50));
+            }
+            at
+        });
+        let (before, wall, after) = (elapsed_since(began), wall_clock(Time::ZERO).unix_ns, elapsed_since(began));
+        let tolerance = 25_000_000;
+        let expected = clock.unix_ns_at(before) - tolerance..clock.unix_ns_at(after) + tolerance;
+        assert!(expected.contains(&wall), "{wall} is not in {expected:?}");
     }
 
     #[test]

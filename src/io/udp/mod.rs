@@ -58,7 +58,7 @@ pub fn spawn_node<N: Node + Send + 'static>(
 pub fn wall_clock(backend: Backend) -> Option<WallClock> {
     #[cfg(target_os = "linux")]
     if backend == Backend::Native {
-        return Some(crate::io::clock::wall_clock(linux::now()));
+        return Some(crate::io::clock::exact_wall_clock(linux::now));
     }
     let _ = backend;
     None

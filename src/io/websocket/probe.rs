@@ -75,7 +75,7 @@ pub struct ProbeStart {
 impl ProbeConnections {
     /// The matcher for requests to `target`.
     pub fn request_matcher(&self, target: &WebSocketTarget) -> RequestMatcher {
-        RequestMatcher::new(target.dialect, target.nonce, clock::wall_clock(self.poller.now()))
+        RequestMatcher::new(target.dialect, target.nonce, clock::exact_wall_clock(|| self.poller.now()))
     }
 
     /// Runs `node` on its own thread. A lost connection ends the run with an error that contains [`WebSocketFailure`].
@@ -275,7 +275,8 @@ impl Setup<'_> {
     ) -> Result<(), ProbeStartError> {
         let [sender, rest @ ..] = sockets else { return Ok(()) };
         let dialect = self.target.dialect;
-        let mut matcher = RequestMatcher::new(dialect, !self.target.nonce, clock::wall_clock(self.poller.now()));
+        let mut matcher =
+            RequestMatcher::new(dialect, !self.target.nonce, clock::exact_wall_clock(|| self.poller.now()));
         let mut text = String::new();
         matcher.write_request(0, self.poller.now(), &mut text);
         matcher.on_sent(0, self.poller.now());

@@ -138,7 +138,9 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Evidence, Vec<NotJ
         found(Id::Pacing, 1, &format!("a packet every {:.2} ms", packet_ns / 1e6), received);
     } else if seconds < pacing_needs {
         skip("pacing", &[Id::Pacing], format!("needs {pacing_needs} s"));
-    } else if jitter > packet_ns * 1.25 || groups.grouped * 2 >= *packets {
+    } else if groups.grouped * 2 >= *packets {
+        skip("pacing", &[Id::Pacing], "groups at unequal intervals".to_owned());
+    } else if jitter > packet_ns * 1.25 {
         // In groups of three, the mean jitter is 4/3 of a packet, or less if each group looks like a pause.
         skip("pacing", &[Id::Pacing], format!("{:.1} ms of jitter", jitter / 1e6));
     }

@@ -158,7 +158,8 @@ fn groups_at_unequal_intervals_are_listed_as_not_judged() {
     }
     let source = &check.report().sources[0];
     assert!(source.findings.iter().all(|finding| finding.code != "pacing"), "{source:#?}");
-    assert!(source.not_judged.iter().any(|part| part.what == "pacing"), "{source:#?}");
+    let part = source.not_judged.iter().find(|part| part.what == "pacing");
+    assert_eq!(part.map(|part| &*part.reason), Some("groups at unequal intervals"));
 }
 
 #[test]
