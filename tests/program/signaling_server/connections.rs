@@ -52,7 +52,7 @@ fn ping_between_long_fragments_and_pipelined_messages_are_handled() {
 /// A ping is answered before all queued messages are sent.
 #[test]
 fn pong_precedes_the_backlog() {
-    const MESSAGES: usize = 2_000;
+    const MESSAGES: usize = 600;
     let server = Server::start_signaling(&["--rate-limit-messages", "off"]);
     let mut sender = Member::connect(server.address);
     let room = sender.create_room("duo");
