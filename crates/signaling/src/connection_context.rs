@@ -13,14 +13,16 @@ use super::counters::DialectCounters;
 use super::device::DeviceId;
 use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink, UpdateKey};
-use super::json::{MessageError, to_json};
+use super::json::to_json;
 use super::limits::SignalingLimits;
-use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR, log_membership};
-use super::rooms::{IdGenerator, MemberData, Room};
+use super::member_log::ConnectionClose;
+use super::room::Caller;
+use super::rooms::IdGenerator;
 use super::route::Route;
 use super::timers::Timers;
 use jamjam_core::address::source_network;
 use jamjam_core::log_throttle::LogThrottle;
+use jamjam_core::memory_budget::MemoryPermit;
 use jamjam_core::rate_limit::{DebtLimiter, Gcra};
 use jamjam_core::sanitize::sanitize_name;
 use jamjam_core::time::{Time, WallClock};
@@ -62,6 +64,8 @@ pub(super) struct ConnectionState {
     pub(super) awaiting_pong: bool,
     /// Whether a message has arrived that waits for its sender's processor time.
     pub(super) has_waiting_message: bool,
+    /// Whether it has sent `sync` in a room of control surfaces.
+    has_synced: bool,
     /// Wrong room codes and passwords so far.
     failed_guesses: u16,
     /// Time of the last message; before the first message, the connect time.
@@ -85,6 +89,7 @@ impl ConnectionState {
             silent_since: at,
             awaiting_pong: false,
             has_waiting_message: false,
+            has_synced: false,
             failed_guesses: 0,
             last_message: at,
             connected_at: at,
@@ -144,15 +149,6 @@ impl ConnectionContext<'_> {
         }
     }
 
-    /// Closes the connections of the members of a room that the operator closed. Returns the number of members.
-    pub(super) fn close_members<R, M: MemberData>(&mut self, room: &Room<R, M>) -> usize {
-        for member in &room.members {
-            log_membership("member left", room.logged(member.conn, &member.data), Some(ROOM_CLOSED_BY_OPERATOR), 0);
-            self.close(member.conn, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
-        }
-        room.members.len()
-    }
-
     /// Removes and logs a connection that is not in a room. `scope` is the room that it was in. False if it was already removed.
     pub(super) fn remove(
         &mut self,
@@ -176,6 +172,13 @@ impl ConnectionContext<'_> {
         self.counters.requests_rejected += 1;
     }
 
+    /// Whether this is the first `sync` of the connection.
+    pub(super) fn is_first_sync(&mut self) -> bool {
+        self.connections
+            .get_mut(&self.conn)
+            .is_some_and(|connection| !std::mem::replace(&mut connection.has_synced, true))
+    }
+
     /// Counts a wrong room code or password. Returns true if the connection must be closed, because it has guessed too often.
     pub(super) fn count_failed_guess(&mut self) -> bool {
         self.connections.get_mut(&self.conn).is_some_and(|connection| {
@@ -186,47 +189,25 @@ impl ConnectionContext<'_> {
 
     /// Sends a message to the connection.
     pub(super) fn reply(&mut self, message: &impl Serialize) {
-        self.send(&[self.conn], message);
+        self.deliver(&[self.conn], to_json(message), None, false);
     }
 
-    /// Fails if the source has requested so many bytes of states and lists that its debt is above `max`. To be checked before a reply is built.
-    pub(super) fn check_requested_bytes(&self, max: Duration) -> Result<(), MessageError> {
-        let debt = self.requested_bytes.debt(self.now.monotonic, source_network(self.source));
-        if debt > max { Err(MessageError::Rejected("too many requests from this address")) } else { Ok(()) }
+    /// Sends a requested list to the connection, and charges its length to the source.
+    pub(super) fn reply_requested(&mut self, text: String) {
+        self.deliver(&[self.conn], text, None, true);
     }
 
-    /// Sends a requested state or list to the connection, and charges its length to the source.
-    pub(super) fn reply_requested(&mut self, text: impl Into<String>) {
-        self.send_requested(&[self.conn], text.into());
-    }
-
-    /// Sends a message that this connection has caused by a join or request, and charges the bytes of all receivers to its source.
-    pub(super) fn send_requested(&mut self, to: &[ConnId], text: String) {
-        let bytes = (to.len() * text.len()) as u64;
-        self.requested_bytes.charge(self.now.monotonic, source_network(self.source), bytes);
-        self.send_text(to, text);
-    }
-
-    /// Serializes a message once and sends it to these connections.
-    pub(super) fn send(&mut self, to: &[ConnId], message: &impl Serialize) {
-        if !to.is_empty() {
-            self.send_text(to, to_json(message));
+    /// Sends a text message to these connections. It supersedes unsent messages with the same key. If it `is_requested`, the bytes of all
+    /// receivers are charged to the source.
+    pub(super) fn deliver(&mut self, to: &[ConnId], text: String, key: Option<UpdateKey>, is_requested: bool) {
+        if is_requested {
+            let bytes = (to.len() * text.len()) as u64;
+            self.requested_bytes.charge(self.now.monotonic, source_network(self.source), bytes);
         }
-    }
-
-    /// Sends a serialized message to these connections.
-    pub(super) fn send_text(&mut self, to: &[ConnId], text: String) {
-        if !to.is_empty() {
-            self.counters.add_sent(to.len(), text.len());
-            self.sink.send(to, text);
-        }
-    }
-
-    /// Sends a serialized message that supersedes earlier ones with the same key.
-    pub(super) fn send_update(&mut self, to: &[ConnId], text: String, key: UpdateKey) {
-        if !to.is_empty() {
-            self.counters.add_sent(to.len(), text.len());
-            self.sink.send_update(to, text, key);
+        self.counters.add_sent(to.len(), text.len());
+        match key {
+            Some(key) => self.sink.send_update(to, text, key),
+            None => self.sink.send(to, text),
         }
     }
 
@@ -248,5 +229,20 @@ impl ConnectionContext<'_> {
             warn!(target: "signaling", conn = self.conn.0, source = %self.source, code = code.get(), reason, detail, "connection rejected");
         }
         self.close(self.conn, code, reason);
+    }
+}
+
+impl Caller for ConnectionContext<'_> {
+    fn has_room(&mut self, to: &[ConnId]) -> bool {
+        self.sink.has_room(self.now.monotonic, to)
+    }
+
+    fn take_memory(&mut self, bytes: u64) -> Option<MemoryPermit> {
+        self.sink.take_memory(bytes)
+    }
+
+    /// Whether the source has requested so few bytes of states and lists that its debt is at most `max`. To be checked before a reply is built.
+    fn may_request(&mut self, max: Duration) -> bool {
+        self.requested_bytes.debt(self.now.monotonic, source_network(self.source)) <= max
     }
 }

@@ -1,8 +1,7 @@
 //! The hub: all connections and the state of each dialect, without sockets or clocks.
 //!
-//! The [`Hub`] applies the limits to received messages, counts and logs them, and passes each to the
-//! [`DialectHandler`] of its connection, which sends through an [`EventSink`]. `hub_connections.rs`
-//! opens and closes connections, and `hub_timers.rs` pings them.
+//! The [`Hub`] applies the limits to received messages, counts and logs them, and passes each to the dialect of its connection, whose rooms
+//! send through an [`EventSink`]. `hub_connections.rs` opens and closes connections, and `hub_timers.rs` pings them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use tracing::warn;
 
 use super::activity_log::{ActivityLog, ActivityScope};
-use super::broadcast::BroadcastDialect;
+use super::broadcast::{BroadcastDialect, RoomHandlers};
 use super::close_code::CloseCode;
 use super::connection_context::{ConnectionContext, ConnectionState, Connections, REQUESTED_BYTES_PER_SECOND};
 use super::control_surface::ControlSurfaceDialect;
@@ -22,7 +21,7 @@ use super::jamjam::JamjamDialect;
 use super::json::MessageError;
 use super::limits::SignalingLimits;
 use super::message::{MessageParser, ParsedMessage, ParsedText};
-use super::rooms::IdGenerator;
+use super::rooms::{AnyRooms, IdGenerator};
 use super::timers::Timers;
 use super::webrtc::WebRtcDialect;
 use jamjam_core::log_throttle::LogThrottle;
@@ -36,7 +35,6 @@ const MAX_LIMITED_SOURCES: usize = 4_096;
 const SYSTEM_CONN: ConnId = ConnId(u64::MAX);
 
 /// The state of each dialect.
-#[derive(Default)]
 pub(super) struct DialectHandlers {
     pub(super) jamjam: JamjamDialect,
     pub(super) broadcast: BroadcastDialect,
@@ -54,12 +52,21 @@ impl DialectHandlers {
         }
     }
 
-    pub(super) fn get_mut(&mut self, dialect: Dialect) -> &mut dyn DialectHandler {
+    pub(super) fn rooms(&self, dialect: Dialect) -> &dyn AnyRooms {
         match dialect {
-            Dialect::Jamjam => &mut self.jamjam,
-            Dialect::Broadcast => &mut self.broadcast,
-            Dialect::ControlSurface => &mut self.control_surface,
-            Dialect::WebRtc => &mut self.webrtc,
+            Dialect::Jamjam => &self.jamjam.rooms,
+            Dialect::Broadcast => &self.broadcast.rooms,
+            Dialect::ControlSurface => &self.control_surface.rooms,
+            Dialect::WebRtc => &self.webrtc.rooms,
+        }
+    }
+
+    pub(super) fn rooms_mut(&mut self, dialect: Dialect) -> &mut dyn AnyRooms {
+        match dialect {
+            Dialect::Jamjam => &mut self.jamjam.rooms,
+            Dialect::Broadcast => &mut self.broadcast.rooms,
+            Dialect::ControlSurface => &mut self.control_surface.rooms,
+            Dialect::WebRtc => &mut self.webrtc.rooms,
         }
     }
 }
@@ -87,8 +94,13 @@ impl Hub {
     /// An empty hub, which derives the ids of rooms and members from the secret `key`, so that clients cannot guess them.
     pub fn new(limits: SignalingLimits, key: [u64; 4]) -> Self {
         Self {
+            dialects: DialectHandlers {
+                jamjam: JamjamDialect::default(),
+                broadcast: BroadcastDialect::new(&limits, RoomHandlers::default()),
+                control_surface: ControlSurfaceDialect::default(),
+                webrtc: WebRtcDialect::default(),
+            },
             limits,
-            dialects: DialectHandlers::default(),
             connections: HashMap::new(),
             undecided: BTreeMap::new(),
             timers: Timers::default(),

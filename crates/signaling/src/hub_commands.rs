@@ -8,16 +8,12 @@ use tracing::info;
 use utoipa::ToSchema;
 
 use super::control_surface::messages::ServerMessage;
-use super::control_surface::{
-    ControlSurfaceDialect, ControlSurfaceRoom, MAX_PARAMETERS, ParameterValues, is_name_too_long, store_and_broadcast,
-};
+use super::control_surface::room::{ControlSurfaceRoom, MAX_PARAMETERS, is_name_too_long};
 use super::control_surface_events::ROOM_CODE_DIGITS;
 use super::dialect::Dialect;
 use super::hub::{Hub, HubCall};
 use super::json::to_json;
-use super::member_log::log_message;
-use super::rooms::RoomKey;
-use super::timers::{ControlSurfaceTimer, TimerEvent};
+use super::room::{RoomCall, RoomKey, Roster};
 use jamjam_core::time::WallClock;
 
 /// Maximum lifetime of a room. This maximum prevents overflows when lifetimes are added to times.
@@ -111,19 +107,19 @@ impl Hub {
             {
                 return Err(CommandError::InvalidCode);
             }
-            Some(code) if rooms.find(&code).is_some() => return Err(CommandError::CodeTaken),
+            Some(code) if rooms.key_of(&code).is_some() => return Err(CommandError::CodeTaken),
             Some(code) => code,
-            None => self.ids.unique(|ids| ids.room_code(digits), |code| rooms.find(code).is_none()),
+            None => self.ids.unique(|ids| ids.room_code(digits), |code| rooms.key_of(code).is_none()),
         };
         let lifetime = options.lifetime.unwrap_or(limits.room_lifetime).min(MAX_ROOM_LIFETIME);
         let created_ms = now.unix_ms();
         let expires_ms = created_ms + lifetime.as_millis() as u64;
         let max_members = options.max_members.unwrap_or(limits.max_members);
-        let parameters = ParameterValues::default();
-        let room = ControlSurfaceRoom { parameters, scheduled_updates: 0, max_members, expires_ms };
-        let key = rooms.create(vec![code.clone()], None, None, created_ms, room);
-        let expiry = TimerEvent::ControlSurface(ControlSurfaceTimer::RoomExpiry(key));
-        self.timers.insert(now.monotonic + lifetime, expiry);
+        let key = rooms.create(vec![code.clone()], None, |key| {
+            let roster = Roster::new(key, code.clone(), None, created_ms);
+            ControlSurfaceRoom::new(roster, max_members, now.monotonic + lifetime, expires_ms)
+        });
+        rooms.schedule(key, &mut self.timers);
         self.prune_timers();
         info!(
             target: "signaling",
@@ -140,10 +136,10 @@ impl Hub {
     pub fn control_surface_rooms(&self) -> Vec<ControlSurfaceRoomInfo> {
         let rooms = self.dialects.control_surface.rooms.iter();
         let infos = rooms.map(|room| ControlSurfaceRoomInfo {
-            code: room.name().to_owned(),
-            member_count: room.members.len(),
-            created_ms: room.created_ms,
-            expires_ms: room.data.expires_ms,
+            code: room.roster.name.clone(),
+            member_count: room.roster.list.len(),
+            created_ms: room.roster.created_ms,
+            expires_ms: room.expires_ms,
         });
         infos.collect()
     }
@@ -152,56 +148,55 @@ impl Hub {
     fn target_rooms(&self, code: Option<&str>) -> Result<Vec<RoomKey>, CommandError> {
         let rooms = &self.dialects.control_surface.rooms;
         match code {
-            Some(code) => rooms.find(code).map(|room| vec![room.key]).ok_or(CommandError::RoomNotFound),
-            None => Ok(rooms.iter().map(|room| room.key).collect()),
+            Some(code) => rooms.key_of(code).map(|key| vec![key]).ok_or(CommandError::RoomNotFound),
+            None => Ok(rooms.iter().map(|room| room.roster.key).collect()),
         }
     }
 }
 
 impl HubCall<'_> {
+    /// Lets the room with `code` act, or without a code each room.
+    fn call_rooms<T>(
+        &mut self,
+        code: Option<&str>,
+        action: impl FnMut(&mut ControlSurfaceRoom, &mut RoomCall<'_>) -> T,
+    ) -> Result<Vec<T>, CommandError> {
+        let (mut action, rooms) = (action, self.hub.target_rooms(code)?);
+        let (mut ctx, dialects) = self.system_context(Dialect::ControlSurface);
+        let results =
+            rooms.into_iter().filter_map(|key| dialects.control_surface.rooms.call(key, &mut ctx, &mut action));
+        Ok(results.collect())
+    }
+
     /// Informs the members of a room and closes it. Returns the number of members.
     pub fn close_room(&mut self, code: &str) -> Result<usize, CommandError> {
-        let (mut ctx, dialects) = self.system_context(Dialect::ControlSurface);
-        let key = dialects.control_surface.rooms.find(code).ok_or(CommandError::RoomNotFound)?.key;
-        dialects.control_surface.close(&mut ctx, key, "closed by a command").ok_or(CommandError::RoomNotFound)
+        let members = self.call_rooms(Some(code), |room, call| {
+            let members = room.roster.list.len();
+            room.close_with(call, "closed by a command");
+            members
+        })?;
+        Ok(members.iter().sum())
     }
 
     /// Sets a parameter in the room with `code`, or without a code in all rooms, and sends it to the members. Returns their number.
     pub fn broadcast_param(&mut self, code: Option<&str>, name: &str, value: f32) -> Result<usize, CommandError> {
         check_name(name)?;
         check_values("value", &[value])?;
-        let rooms = self.hub.target_rooms(code)?;
-        let (mut ctx, dialects) = self.system_context(Dialect::ControlSurface);
-        let mut receivers = 0;
-        for key in rooms {
-            match store_and_broadcast(&mut ctx, &mut dialects.control_surface.rooms, key, None, name, value) {
-                Ok(added) => {
-                    log_command("param", key, added, name.len());
-                    receivers += added;
-                }
-                Err(_) if code.is_some() => return Err(CommandError::TooManyParameters),
-                Err(_) => ctx.counters.parameters_rejected += 1,
-            }
+        let receivers = self.call_rooms(code, |room, call| {
+            let set = room.set_parameter(call, name, value);
+            call.effects.counters.parameters_rejected += u64::from(code.is_none() && set.is_err());
+            set
+        })?;
+        if code.is_some() && receivers.iter().any(Result::is_err) {
+            return Err(CommandError::TooManyParameters);
         }
-        Ok(receivers)
+        Ok(receivers.into_iter().flatten().sum())
     }
 
     /// Removes all parameters and scheduled updates of the room with `code`, and sends the members the empty `state`. Returns the number of
     /// parameters.
     pub fn clear_parameters(&mut self, code: &str) -> Result<usize, CommandError> {
-        let (mut ctx, dialects) = self.system_context(Dialect::ControlSurface);
-        let rooms = &mut dialects.control_surface.rooms;
-        let key = rooms.find(code).ok_or(CommandError::RoomNotFound)?.key;
-        let room = rooms.get_mut(key).ok_or(CommandError::RoomNotFound)?;
-        let removed = room.data.parameters.clear();
-        room.data.scheduled_updates = 0;
-        ctx.timers.retain(|event| {
-            !matches!(event, TimerEvent::ControlSurface(ControlSurfaceTimer::ScheduledUpdate { room, .. }) if *room == key)
-        });
-        let members = room.connections();
-        log_command("clear", key, members.len(), 0);
-        ctx.send(&members, &ServerMessage::State { params: Vec::new() });
-        Ok(removed)
+        Ok(self.call_rooms(Some(code), ControlSurfaceRoom::clear)?.iter().sum())
     }
 
     /// Declares the range of a parameter for all rooms, and sets it if there is a `value`. Returns the number of receivers of the value.
@@ -218,37 +213,20 @@ impl HubCall<'_> {
         if min > max {
             return Err(CommandError::InvalidRange);
         }
-        let ControlSurfaceDialect { ranges, rooms, .. } = &mut self.hub.dialects.control_surface;
-        if ranges.len() >= MAX_PARAMETERS && !ranges.contains_key(name) {
+        let ranges = &mut self.hub.dialects.control_surface.ranges;
+        if ranges.by_name.len() >= MAX_PARAMETERS && !ranges.by_name.contains_key(name) {
             return Err(CommandError::TooManyParameters);
         }
-        ranges.insert(name.to_owned(), (min, max));
-        rooms.iter_mut().for_each(|room| room.data.parameters.cached_state = None);
+        ranges.declare(name, (min, max));
         value.map_or(Ok(0), |value| self.broadcast_param(None, name, value))
     }
 
     /// Sends a visualization to the members of the room with `code`, or of all rooms. Returns the number of receivers.
     pub fn broadcast_visualization(&mut self, code: Option<&str>, data: &[f32]) -> Result<usize, CommandError> {
         check_values("data", data)?;
-        let rooms = self.hub.target_rooms(code)?;
         let text = to_json(&ServerMessage::Visualization { data });
-        let (mut ctx, dialects) = self.system_context(Dialect::ControlSurface);
-        let mut receivers = 0;
-        for key in rooms {
-            let Some(room) = dialects.control_surface.rooms.get(key) else { continue };
-            let members = room.connections();
-            if !members.is_empty() {
-                ctx.send_update(&members, text.clone(), key.update_key(0));
-            }
-            log_command("visualization", key, members.len(), text.len());
-            receivers += members.len();
-        }
-        Ok(receivers)
+        Ok(self.call_rooms(code, |room, call| room.visualize(call, &text))?.iter().sum())
     }
-}
-
-fn log_command(name: &str, room: RoomKey, receivers: usize, bytes: usize) {
-    log_message(name, (Dialect::ControlSurface, room.label()), None, receivers, bytes);
 }
 
 fn check_name(name: &str) -> Result<(), CommandError> {

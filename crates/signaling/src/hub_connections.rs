@@ -35,7 +35,7 @@ pub struct OperatorError(&'static str);
 impl Hub {
     /// The dialect of a connection, if it has one, and whether it is in a room.
     pub fn membership(&self, conn: ConnId) -> Option<(Dialect, bool)> {
-        self.dialect_of(conn).map(|dialect| (dialect, self.dialects.get(dialect).rooms().room_name_of(conn).is_some()))
+        self.dialect_of(conn).map(|dialect| (dialect, self.dialects.rooms(dialect).room_name_of(conn).is_some()))
     }
 
     /// Code and reason with which this connection is closed when the server stops.
@@ -57,12 +57,14 @@ impl HubCall<'_> {
             self.evict_oldest_undecided(source, source.is_loopback() && !is_forwarded);
             self.hub.undecided.insert(conn, source_network(source));
         } else if let Some((mut ctx, dialects)) = self.context(conn) {
-            match (dialect, route) {
-                (Some(dialect), route) => dialects.get_mut(dialect).on_connect(&mut ctx, route),
-                (None, Route::Foreign(protocol)) => {
+            match route {
+                Route::Broadcast(params) => dialects.broadcast.on_connect(&mut ctx, params),
+                Route::WebRtc(params) => dialects.webrtc.on_connect(&mut ctx, params),
+                Route::Foreign(protocol) => {
                     ctx.reject_and_close(CloseCode::POLICY_VIOLATION, protocol.close_reason());
                 }
-                (None, _) => ctx.reject_and_close(CloseCode::ORIGIN_NOT_ALLOWED, "Origin not allowed"),
+                Route::OriginNotAllowed => ctx.reject_and_close(CloseCode::ORIGIN_NOT_ALLOWED, "Origin not allowed"),
+                Route::NewerJamjam(_) | Route::Undecided => {}
             }
             self.hub.schedule_check(conn, now.monotonic);
         }
@@ -117,7 +119,7 @@ impl HubCall<'_> {
         hub.undecided.remove(&conn);
         if let Some((mut ctx, dialects)) = self.context(conn) {
             if let Some(dialect) = dialect {
-                dialects.get_mut(dialect).on_disconnect(&mut ctx, close);
+                dialects.rooms_mut(dialect).leave(&mut ctx, close);
             }
             ctx.remove(conn, scope, close);
         }
@@ -140,12 +142,12 @@ impl HubCall<'_> {
         }
         let not_found = OperatorError("No open room of this dialect has this id; reload the console");
         let label = if dialect == Dialect::ControlSurface {
-            self.hub.dialects.control_surface.rooms.find(room).ok_or(not_found)?.key.label()
+            self.hub.dialects.control_surface.rooms.key_of(room).ok_or(not_found)?.label()
         } else {
             RoomLabel::Name(room)
         };
         let (mut ctx, dialects) = self.system_context(dialect);
-        let members = dialects.get_mut(dialect).close_room(&mut ctx, room).ok_or(not_found)?;
+        let members = dialects.rooms_mut(dialect).close(&mut ctx, room).ok_or(not_found)?;
         ctx.counters.rooms_closed_by_operator += 1;
         ctx.counters.closed_by_operator += members as u64;
         Ok((label.to_string(), members))

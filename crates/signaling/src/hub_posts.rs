@@ -12,13 +12,14 @@ use utoipa::ToSchema;
 
 use super::activity_log::{ActivityOutcome, ActivityScope};
 use super::broadcast::messages::{MessageSender, wrap};
-use super::broadcast::{BroadcastDialect, Membership, MessageOrigin, RoomHandlers};
-use super::connection_context::ConnectionContext;
+use super::broadcast::room::{BroadcastRoom, Membership};
+use super::broadcast::{BroadcastDialect, MessageOrigin, RoomHandlers, RoomView};
 use super::counters::counters_index;
 use super::dialect::Dialect;
 use super::hub::{Hub, HubCall};
 use super::json;
-use jamjam_core::time::WallClock;
+use super::room::{Room, RoomCall};
+use jamjam_core::time::{Time, WallClock};
 
 /// The format of a post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,9 +108,8 @@ struct BroadcastMember {
 
 /// Validates a post and relays it. The caller has verified the token.
 fn post(
-    ctx: &mut ConnectionContext<'_>,
-    dialect: &mut BroadcastDialect,
-    name: &str,
+    room: &mut BroadcastRoom,
+    call: &mut RoomCall<'_>,
     format: PostFormat,
     PostBody { bytes, payload }: PostBody<'_>,
 ) -> Result<AcceptedPost, PostError> {
@@ -119,16 +119,16 @@ fn post(
     if !errors.is_empty() {
         return Err(PostError::InvalidFields(errors));
     }
-    let room = dialect.room_view(name, ctx.now);
-    let handler = dialect.handlers.get_mut(name);
-    handler.validate_http_post(&room, &payload).map_err(PostError::RejectedByRoom)?;
-    let Some(relay) = handler.on_http_post(&room, payload) else {
+    let (view, handler) = room.parts(call.now);
+    handler.validate_http_post(&view, &payload).map_err(PostError::RejectedByRoom)?;
+    let Some(relay) = handler.on_http_post(&view, payload) else {
         return Ok(AcceptedPost { recipients: 0, delay: Duration::ZERO, message: "null".to_owned() });
     };
-    let origin = MessageOrigin { room: name.to_owned(), sender: None, received_at: ctx.now, bytes: bytes.len() };
-    let delay = dialect.relay_or_delay(ctx, origin, &relay).map_err(|_| PostError::DelayQueueFull)?;
-    let message = wrap(ctx.limits.broadcast.envelope, &room, MessageSender::Http, &relay);
-    Ok(AcceptedPost { recipients: room.clients, delay, message })
+    let recipients = view.clients;
+    let message = wrap(call.limits.broadcast.envelope, &view, MessageSender::Http, &relay);
+    let origin = MessageOrigin { sender: None, received_at: call.now, bytes: bytes.len() };
+    let delay = room.relay_or_delay(call, origin, &relay).map_err(|_| PostError::DelayQueueFull)?;
+    Ok(AcceptedPost { recipients, delay, message })
 }
 
 fn invalid_fields(members: &Map<String, Value>) -> Vec<FieldError> {
@@ -148,14 +148,13 @@ impl Hub {
     /// Sets the handlers of broadcast rooms.
     #[must_use]
     pub fn with_handlers(mut self, handlers: RoomHandlers) -> Self {
-        self.dialects.broadcast.handlers = handlers;
+        self.dialects.broadcast = BroadcastDialect::new(&self.limits, handlers);
         self
     }
 
     /// Whether the handler of a broadcast room serves `path`.
     pub fn has_route(&self, now: WallClock, room: &str, path: &str) -> bool {
-        let dialect = &self.dialects.broadcast;
-        dialect.handlers.get(room).has_route(&dialect.room_view(room, now), path)
+        self.dialects.broadcast.rooms.find(room).is_some_and(|room| room.handler.has_route(&room.view(now), path))
     }
 
     /// Counts a rejected HTTP request for broadcast rooms.
@@ -165,49 +164,57 @@ impl Hub {
         counters.requests_limited += u64::from(is_limited);
     }
 
-    /// The response of a broadcast room's handler to a request at `path` below the room's path.
-    pub fn handle_room_route(
-        &mut self,
-        now: WallClock,
-        room: &str,
-        path: &str,
-        request: &http::Request<Bytes>,
-    ) -> Option<http::Response<Bytes>> {
-        let dialect = &mut self.dialects.broadcast;
-        let view = dialect.room_view(room, now);
-        dialect.handlers.get_mut(room).routes(&view, path, request)
-    }
-
     /// The numbers of control channels of all broadcast rooms, and of the other members of each room.
     pub fn broadcast_counts(&self) -> (u64, BTreeMap<String, u64>) {
-        let rooms = || self.dialects.broadcast.rooms.iter();
-        let clients = rooms().map(|room| (room.name().to_owned(), (room.members.len() - room.data) as u64));
-        (rooms().map(|room| room.data as u64).sum(), clients.collect())
+        let open = self.dialects.broadcast.rooms.iter().filter(|room| room.is_open());
+        let mut counts = (0, BTreeMap::new());
+        for room in open {
+            let RoomView { name, clients, control_clients, .. } = room.view(Time::ZERO.into());
+            counts.0 += control_clients as u64;
+            counts.1.insert(name.to_owned(), clients as u64);
+        }
+        counts
     }
 
     /// Members and statistics of all broadcast rooms.
     pub fn broadcast_details(&self, now: WallClock) -> BTreeMap<String, BroadcastRoomDetails> {
-        let dialect = &self.dialects.broadcast;
-        let details = dialect.rooms.iter().map(|room| {
-            let members = room.members.iter().map(|member| {
+        let open = self.dialects.broadcast.rooms.iter().filter(|room| room.is_open());
+        let details = open.map(|room| {
+            let members = room.roster.list.iter().map(|member| {
                 let Membership { client, is_control_channel } = &member.data;
                 let (client_id, address) = (client.id().to_owned(), client.source);
                 BroadcastMember { client_id, address, control: *is_control_channel }
             });
-            let view = dialect.room_view(room.name(), now);
+            let view = room.view(now);
             let details = BroadcastRoomDetails {
-                stats: dialect.handlers.get(room.name()).room_stats(&view),
+                stats: room.handler.room_stats(&view),
                 clients: view.clients,
                 control_clients: view.control_clients,
                 members: members.collect(),
             };
-            (room.name().to_owned(), details)
+            (view.name.to_owned(), details)
         });
         details.collect()
     }
 }
 
 impl HubCall<'_> {
+    /// The response of a broadcast room's handler to a request at `path` below the room's path.
+    pub fn handle_room_route(
+        &mut self,
+        room: &str,
+        path: &str,
+        request: &http::Request<Bytes>,
+    ) -> Option<http::Response<Bytes>> {
+        let (mut ctx, dialects) = self.system_context(Dialect::Broadcast);
+        let rooms = &mut dialects.broadcast.rooms;
+        let route = |room: &mut BroadcastRoom, call: &mut RoomCall<'_>| {
+            let (view, handler) = room.parts(call.now);
+            handler.routes(&view, path, request)
+        };
+        rooms.call(rooms.key_of(room)?, &mut ctx, route)?
+    }
+
     /// Relays a post from the address `source` to a broadcast room. The caller has verified the token.
     pub fn post_to_room(
         &mut self,
@@ -218,9 +225,11 @@ impl HubCall<'_> {
         let (mut ctx, dialects) = self.system_context(Dialect::Broadcast);
         ctx.source = source;
         let bytes = body.bytes;
-        let posted = post(&mut ctx, &mut dialects.broadcast, room, format, body);
+        let key = dialects.broadcast.find_or_create(room);
+        let posted = dialects.broadcast.rooms.call(key, &mut ctx, |room, call| post(room, call, format, body));
+        let posted = posted.unwrap_or(Err(PostError::DelayQueueFull));
         if posted.is_err() || self.hub.activity_log.is_active(self.now.monotonic) {
-            let protected = self.hub.dialects.broadcast.handlers.get(room).requires_auth();
+            let protected = self.hub.dialects.broadcast.requires_auth(room);
             let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
             let failure = posted.as_ref().err().map(|error| match error {
                 // The handler's own error text may quote the post's content, so it is not recorded.

@@ -5,11 +5,10 @@ use tracing::info;
 
 use super::close_code::CloseCode;
 use super::counters::counters_index;
-use super::dialect::Dialect;
 use super::event_sink::ConnId;
-use super::hub::{DialectHandlers, Hub, HubCall};
+use super::hub::{Hub, HubCall};
 use super::limits::Heartbeat;
-use super::timers::{BroadcastTimer, ControlSurfaceTimer, TimerEvent};
+use super::timers::TimerEvent;
 use jamjam_core::time::Time;
 
 /// Maximum number of timers that one call of [`HubCall::on_deadline`] handles.
@@ -56,15 +55,11 @@ impl Hub {
 
     /// Occasionally removes timers of former connections, rooms and messages, which would have no effect.
     pub(super) fn prune_timers(&mut self) {
-        let Self { connections, timers, dialects: DialectHandlers { broadcast, control_surface, .. }, .. } = self;
+        let Self { connections, timers, dialects, .. } = self;
         timers.prune(|event| match event {
             TimerEvent::ConnectionCheck { conn, .. } => connections.contains_key(conn),
-            TimerEvent::Broadcast(BroadcastTimer::RoomHeartbeat(room)) => broadcast.is_open(*room),
-            TimerEvent::Broadcast(BroadcastTimer::DelayedMessage(id)) => broadcast.delay_queue.contains(*id),
-            TimerEvent::ControlSurface(
-                ControlSurfaceTimer::RoomExpiry(room) | ControlSurfaceTimer::ScheduledUpdate { room, .. },
-            ) => control_surface.rooms.get(*room).is_some(),
-            TimerEvent::ActivityLogExpiry | TimerEvent::JamjamPlace { .. } => true,
+            TimerEvent::Room { dialect, room } => dialects.rooms(*dialect).exists(*room),
+            TimerEvent::ActivityLogExpiry => true,
         });
     }
 
@@ -98,17 +93,9 @@ impl HubCall<'_> {
             match event {
                 TimerEvent::ConnectionCheck { conn, last_ping } => self.check_connection(conn, last_ping),
                 TimerEvent::ActivityLogExpiry => self.hub.activity_log.clear_if_expired(now, &mut self.hub.timers),
-                TimerEvent::JamjamPlace { room, lost } => {
-                    let (mut ctx, dialects) = self.system_context(Dialect::Jamjam);
-                    dialects.jamjam.on_place_timer(&mut ctx, room, lost);
-                }
-                TimerEvent::Broadcast(timer) => {
-                    let (mut ctx, dialects) = self.system_context(Dialect::Broadcast);
-                    dialects.broadcast.on_timer(&mut ctx, timer);
-                }
-                TimerEvent::ControlSurface(timer) => {
-                    let (mut ctx, dialects) = self.system_context(Dialect::ControlSurface);
-                    dialects.control_surface.on_timer(&mut ctx, timer);
+                TimerEvent::Room { dialect, room } => {
+                    let (mut ctx, dialects) = self.system_context(dialect);
+                    dialects.rooms_mut(dialect).on_timer(&mut ctx, room);
                 }
             }
         }

@@ -140,6 +140,9 @@ pub(super) enum MessageError {
 
 impl MessageError {
     pub(super) const NOT_IN_ROOM: Self = Self::ignored("not in a room");
+
+    /// The address has requested too many bytes of states and lists.
+    pub(super) const TOO_MANY_REQUESTS: Self = Self::Rejected("too many requests from this address");
     pub(super) const UNKNOWN_TYPE: Self = Self::ignored("unknown message type");
 
     /// More than [`MAX_DEPTH`] or [`MAX_VALUES`].

@@ -1,9 +1,9 @@
 //! The signaling server without sockets: connections, rooms and messages of all dialects.
 //!
-//! The [`Hub`] receives the messages of all connections and sends through an [`EventSink`]. Each dialect is a module with a
-//! `DialectHandler`, and all of them share rooms, timers, limits and counters. [`client`] is the client side of the jamjam dialect, and
-//! [`device`] checks with which device a client has signed its upgrade request. `CONTRIBUTING.md` lists the files that a new dialect
-//! touches.
+//! The [`Hub`] receives the messages of all connections and sends through an [`EventSink`]. Each dialect is a module: it parses messages,
+//! finds the room of each, and lets it act. A room is a value, which leaves what it sends and closes in a buffer. All dialects share the
+//! directory of rooms, timers, limits and counters. [`client`] is the client side of the jamjam dialect, and [`device`] checks with which
+//! device a client has signed its upgrade request. `CONTRIBUTING.md` lists the files that a new dialect touches.
 
 mod activity_log;
 pub mod broadcast;
@@ -29,6 +29,7 @@ mod limits;
 mod member_log;
 mod message;
 pub mod message_docs;
+mod room;
 mod rooms;
 mod route;
 mod snapshot;

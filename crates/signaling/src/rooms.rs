@@ -1,117 +1,51 @@
-//! The rooms of one dialect, their members, and the generator of room ids, codes and UUIDs.
+//! The rooms of one dialect, found by name and by member, and the generator of room ids, codes and UUIDs.
 //!
-//! A [`RoomMap`] finds a room by each of its names and by each member, and removes it with its last member unless it is permanent. Ids are
-//! derived from a secret key, so that clients cannot guess them.
+//! [`Rooms::call`] lets a room act and performs the effects. Ids are derived from a secret key, so that clients cannot guess them.
 
-use std::collections::{BTreeMap, HashMap, btree_map};
+use std::collections::{BTreeMap, HashMap, VecDeque, hash_map};
+use std::mem;
 use std::net::IpAddr;
-use std::num::NonZeroU64;
 
 use sha2::{Digest, Sha256};
 
-use super::dialect::Dialect;
-use super::event_sink::{ConnId, UpdateKey};
-use super::member_log::{LoggedMember, RoomLabel, log_membership, log_message};
+use super::connection_context::ConnectionContext;
+use super::event_sink::ConnId;
+use super::member_log::ConnectionClose;
+use super::room::{Effect, Effects, MemberData, MemberInfo, Room, RoomCall, RoomKey};
+use super::timers::{TimerEvent, Timers};
+use jamjam_core::time::Time;
 
-/// The number of a room, in the order of creation. A number is never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct RoomKey(u64);
-
-/// Bits of an [`UpdateKey`] that hold the index within the room.
-pub(super) const UPDATE_KEY_BITS: u32 = 13;
-
-impl RoomKey {
-    /// The room in log lines, if its name is a secret code.
-    pub(super) fn label(self) -> RoomLabel<'static> {
-        RoomLabel::Number(self.0)
-    }
-
-    /// The key that all updates of the same value in this room share. Index 0 identifies the visualization, and indexes from 1
-    /// identify the parameters.
-    pub(super) fn update_key(self, index: usize) -> UpdateKey {
-        UpdateKey(NonZeroU64::MIN.saturating_add(self.0 << UPDATE_KEY_BITS | index as u64))
-    }
-}
-
-/// A member of a room, with the data of the dialect.
-pub(super) struct Member<M> {
-    pub(super) conn: ConnId,
-    pub(super) data: M,
-    /// A number whose amount increases with each join of any room, negative for joins before all others. The member list is sorted by it.
-    join_order: i64,
-    /// Whether the connection is lost, and the member's place is kept for another one. Such a member receives nothing.
-    is_lost: bool,
-}
-
-/// A room with the data of the dialect.
-pub(super) struct Room<R, M> {
-    pub(super) key: RoomKey,
-    pub(super) data: R,
-    /// The members in the order of joining. Only a permanent room can be empty.
-    pub(super) members: Vec<Member<M>>,
-    pub(super) names: Vec<String>,
-    /// The name that users see, if it differs from the room's id.
-    pub(super) display_name: Option<String>,
-    /// The address that created the room; `None` for a permanent room.
-    creator: Option<IpAddr>,
-    /// Milliseconds since the Unix epoch.
-    pub(super) created_ms: u64,
-}
-
-impl<R, M> Room<R, M> {
-    /// The first of the room's names, which is its id.
-    pub(super) fn name(&self) -> &str {
-        self.names.first().map_or("", String::as_str)
-    }
-
-    /// The members that receive messages.
-    pub(super) fn receivers(&self) -> impl Iterator<Item = &Member<M>> {
-        self.members.iter().filter(|member| !member.is_lost)
-    }
-
-    /// The connections of all members.
-    pub(super) fn connections(&self) -> Vec<ConnId> {
-        self.receivers().map(|member| member.conn).collect()
-    }
-
-    /// The connections of the members other than `conn`.
-    pub(super) fn others(&self, conn: ConnId) -> Vec<ConnId> {
-        self.receivers().map(|member| member.conn).filter(|other| *other != conn).collect()
-    }
-
-    fn member_index(&self, join_order: i64) -> Option<usize> {
-        self.members.binary_search_by_key(&join_order, |member| member.join_order).ok()
-    }
-}
-
-impl<R, M: MemberData> Room<R, M> {
-    /// A member or former member in log lines.
-    pub(super) fn logged<'a>(&'a self, conn: ConnId, member: &'a M) -> LoggedMember<'a> {
-        // The name of a control surface room is its code, which is a secret.
-        let is_secret = M::DIALECT == Dialect::ControlSurface;
-        let room = if is_secret { self.key.label() } else { RoomLabel::Name(self.name()) };
-        LoggedMember { dialect: M::DIALECT, room, user: member.user(), conn }
-    }
-}
-
-/// Rooms in the order of creation.
-pub(super) type RoomIter<'a, R, M> = btree_map::Values<'a, RoomKey, Room<R, M>>;
+/// Maximum number of closed rooms whose ids are remembered.
+const MAX_CLOSED_ROOMS: usize = 256;
 
 /// The rooms of one dialect.
-pub(super) struct RoomMap<R, M> {
-    rooms: BTreeMap<RoomKey, Room<R, M>>,
+pub(super) struct Rooms<R> {
+    rooms: BTreeMap<RoomKey, Entry<R>>,
     keys_by_name: HashMap<String, RoomKey>,
-    /// The room and join order of each member.
-    memberships: HashMap<ConnId, (RoomKey, i64)>,
+    /// The room of each member.
+    memberships: HashMap<ConnId, RoomKey>,
     /// For each address that created rooms, the number of those rooms that are open.
     rooms_by_creator: HashMap<IpAddr, usize>,
     last_key: u64,
-    last_join_order: i64,
-    /// The cached results of [`RoomMap::json`].
-    cached_json: [Option<String>; 2],
+    /// Number of changes of rooms and members.
+    pub(super) changes: u64,
+    /// The ids of rooms that were closed last, the oldest first.
+    closed: VecDeque<String>,
+    /// Empty, for the next call.
+    effects: Effects,
 }
 
-impl<R, M> Default for RoomMap<R, M> {
+/// A room in the directory.
+struct Entry<R> {
+    room: R,
+    names: Vec<String>,
+    /// The address that created the room, if the room counts for it.
+    creator: Option<IpAddr>,
+    /// The deadline of the earliest timer of the room.
+    timer: Option<Time>,
+}
+
+impl<R> Default for Rooms<R> {
     fn default() -> Self {
         Self {
             rooms: BTreeMap::new(),
@@ -119,14 +53,15 @@ impl<R, M> Default for RoomMap<R, M> {
             memberships: HashMap::new(),
             rooms_by_creator: HashMap::new(),
             last_key: 0,
-            last_join_order: 0,
-            cached_json: [None, None],
+            changes: 0,
+            closed: VecDeque::new(),
+            effects: Effects::default(),
         }
     }
 }
 
-impl<R, M: MemberData> RoomMap<R, M> {
-    /// Number of open rooms.
+impl<R: Room> Rooms<R> {
+    /// Number of rooms.
     pub(super) fn len(&self) -> usize {
         self.rooms.len()
     }
@@ -137,188 +72,182 @@ impl<R, M: MemberData> RoomMap<R, M> {
     }
 
     /// The room with this name.
-    pub(super) fn find(&self, name: &str) -> Option<&Room<R, M>> {
-        self.rooms.get(self.keys_by_name.get(name)?)
+    pub(super) fn find(&self, name: &str) -> Option<&R> {
+        self.get(self.key_of(name)?)
     }
 
-    /// A room, if it is open.
-    pub(super) fn get(&self, room: RoomKey) -> Option<&Room<R, M>> {
-        self.rooms.get(&room)
+    /// The key of the room with this name.
+    pub(super) fn key_of(&self, name: &str) -> Option<RoomKey> {
+        self.keys_by_name.get(name).copied()
+    }
+
+    /// Whether a room with this id was closed not long ago. Its former members may still send the id.
+    pub(super) fn was_closed(&self, id: &str) -> bool {
+        self.closed.iter().any(|closed| closed == id)
+    }
+
+    /// A room, if it exists.
+    pub(super) fn get(&self, key: RoomKey) -> Option<&R> {
+        self.rooms.get(&key).map(|entry| &entry.room)
     }
 
     /// All rooms in the order of creation.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Room<R, M>> {
-        self.rooms.values()
-    }
-
-    /// A room, if it is open.
-    pub(super) fn get_mut(&mut self, room: RoomKey) -> Option<&mut Room<R, M>> {
-        self.rooms.get_mut(&room)
-    }
-
-    /// All rooms in the order of creation.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Room<R, M>> {
-        self.rooms.values_mut()
+    pub(super) fn iter(&self) -> impl Iterator<Item = &R> {
+        self.rooms.values().map(|entry| &entry.room)
     }
 
     /// The room of a connection.
     pub(super) fn room_of(&self, conn: ConnId) -> Option<RoomKey> {
-        self.memberships.get(&conn).map(|(room, _)| *room)
+        self.memberships.get(&conn).copied()
     }
 
-    /// The member and room of a connection, in O(log members).
-    pub(super) fn member(&self, conn: ConnId) -> Option<(&Member<M>, &Room<R, M>)> {
-        let &(key, join_order) = self.memberships.get(&conn)?;
-        let room = self.rooms.get(&key)?;
-        Some((&room.members[room.member_index(join_order)?], room))
-    }
-
-    /// All rooms in the order of creation, serialized by `write` in one of two forms. Each is cached until a room or its members change.
-    pub(super) fn json(&mut self, form: usize, write: impl FnOnce(RoomIter<'_, R, M>) -> String) -> &str {
-        self.cached_json[form].get_or_insert_with(|| write(self.rooms.values()))
-    }
-
-    /// Creates an empty room with names that no other room may have. Without a `creator`, the room is permanent: it stays open without
-    /// members until [`RoomMap::close`].
+    /// Adds a room without members, with names that no other room has. It stays only if the next call finds that it is needed.
     pub(super) fn create(
         &mut self,
         names: Vec<String>,
-        display_name: Option<String>,
         creator: Option<IpAddr>,
-        created_ms: u64,
-        data: R,
+        room: impl FnOnce(RoomKey) -> R,
     ) -> RoomKey {
         self.last_key += 1;
-        self.cached_json = [None, None];
+        self.changes += 1;
         let key = RoomKey(self.last_key);
-        for name in &names {
-            self.keys_by_name.insert(name.clone(), key);
-        }
+        self.keys_by_name.extend(names.iter().map(|name| (name.clone(), key)));
         if let Some(creator) = creator {
             *self.rooms_by_creator.entry(creator).or_default() += 1;
         }
-        self.rooms.insert(key, Room { key, data, members: Vec::new(), names, display_name, creator, created_ms });
+        self.rooms.insert(key, Entry { room: room(key), names, creator, timer: None });
         key
     }
 
-    /// Adds and logs a connection that is in no room, behind or, if `is_first`, before all other members.
-    pub(super) fn join(&mut self, room: RoomKey, conn: ConnId, data: M, is_first: bool) {
-        let Some(found) = self.rooms.get_mut(&room) else { return };
-        let (index, join_order) =
-            if is_first { (0, -1 - self.last_join_order) } else { (found.members.len(), 1 + self.last_join_order) };
-        self.last_join_order = join_order.abs();
-        log_membership("member joined", found.logged(conn, &data), None, found.members.len() + 1);
-        found.members.insert(index, Member { conn, data, join_order, is_lost: false });
-        self.cached_json = [None, None];
-        self.memberships.insert(conn, (room, join_order));
+    /// Lets a room act, and performs the effects. `None` if the room does not exist.
+    pub(super) fn call<T>(
+        &mut self,
+        key: RoomKey,
+        ctx: &mut ConnectionContext<'_>,
+        action: impl FnOnce(&mut R, &mut RoomCall<'_>) -> T,
+    ) -> Option<T> {
+        let Entry { room, .. } = self.rooms.get_mut(&key)?;
+        let mut effects = mem::take(&mut self.effects);
+        let (now, conn, source, limits) = (ctx.now, ctx.conn, ctx.source, ctx.limits);
+        let result = action(room, &mut RoomCall { now, conn, source, limits, caller: ctx, effects: &mut effects });
+        let (is_needed, is_open) = (room.is_needed(), room.is_open());
+        self.perform(key, ctx, &mut effects);
+        if !is_open {
+            self.release(key);
+        }
+        if is_needed {
+            self.schedule(key, ctx.timers);
+        } else {
+            self.remove(key);
+        }
+        self.effects = effects;
+        Some(result)
     }
 
-    /// The connection of a member was lost, and its place is kept until [`Self::replace`] or [`Self::leave`].
-    pub(super) fn suspend(&mut self, conn: ConnId) -> Option<&mut M> {
-        let member = self.entry_mut(conn)?;
-        member.is_lost = true;
-        Some(&mut member.data)
-    }
-
-    /// Gives the place of a member to another connection, which is in no room, and logs it.
-    pub(super) fn replace(&mut self, previous: ConnId, conn: ConnId) {
-        let Some(member) = self.entry_mut(previous) else { return };
-        (member.conn, member.is_lost) = (conn, false);
-        if let Some(membership) = self.memberships.remove(&previous) {
-            self.memberships.insert(conn, membership);
-        }
-        if let Some((member, room)) = self.member(conn) {
-            log_membership("member returned", room.logged(conn, &member.data), None, room.members.len());
+    /// Schedules a timer for the deadline of a room, unless an earlier one is scheduled.
+    pub(super) fn schedule(&mut self, key: RoomKey, timers: &mut Timers) {
+        let Some(Entry { room, timer, .. }) = self.rooms.get_mut(&key) else { return };
+        if let Some(next) = room.next_deadline().filter(|next| timer.is_none_or(|timer| *next < timer)) {
+            *timer = Some(next);
+            timers.insert(next, TimerEvent::Room { dialect: R::Member::DIALECT, room: key });
         }
     }
 
-    /// Removes a connection from its room, logs the reason, and returns the member's data and the remaining members. If there are none, the
-    /// room is closed, unless it is permanent or a connection is about to join it (`keep`).
-    pub(super) fn leave(&mut self, conn: ConnId, keep: Option<RoomKey>, reason: &str) -> Option<(M, Vec<ConnId>)> {
-        let (key, join_order) = self.memberships.remove(&conn)?;
-        self.cached_json = [None, None];
-        let room = self.rooms.get_mut(&key)?;
-        let removed = room.members.remove(room.member_index(join_order)?);
-        let others = room.connections();
-        log_membership("member left", room.logged(conn, &removed.data), Some(reason), others.len());
-        if room.members.is_empty() && keep != Some(key) && room.creator.is_some() {
-            self.close(key);
-        }
-        Some((removed.data, others))
+    /// Lets the room of the connection that causes the call act. `None` if the connection is in no room.
+    pub(super) fn call_own<T>(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        action: impl FnOnce(&mut R, &mut RoomCall<'_>) -> T,
+    ) -> Option<T> {
+        self.call(self.room_of(ctx.conn)?, ctx, action)
     }
 
-    /// Closes a room and returns it with its members.
-    pub(super) fn close(&mut self, key: RoomKey) -> Option<Room<R, M>> {
-        let room = self.rooms.remove(&key)?;
-        self.cached_json = [None, None];
-        for name in &room.names {
-            self.keys_by_name.remove(name);
-        }
-        if let Some(creator) = room.creator
-            && let Some(count) = self.rooms_by_creator.get_mut(&creator)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.rooms_by_creator.remove(&creator);
+    fn perform(&mut self, key: RoomKey, ctx: &mut ConnectionContext<'_>, effects: &mut Effects) {
+        let mut waiting = &*effects.receivers;
+        for effect in effects.list.drain(..) {
+            match effect {
+                Effect::Entered(conn) => {
+                    self.memberships.insert(conn, key);
+                    self.changes += 1;
+                }
+                Effect::Left(conn) => {
+                    // A connection enters another room before it leaves this one.
+                    if self.room_of(conn) == Some(key) {
+                        self.memberships.remove(&conn);
+                    }
+                    self.changes += 1;
+                }
+                Effect::Send { receivers, text, key, is_requested } => {
+                    let to;
+                    (to, waiting) = waiting.split_at(receivers);
+                    ctx.deliver(to, text, key, is_requested);
+                }
+                Effect::Close(conn, code, reason) => ctx.close(conn, code, &reason),
+                Effect::Event(event) => ctx.sink.control_surface_event(*event),
             }
         }
-        for member in &room.members {
-            self.memberships.remove(&member.conn);
+        effects.receivers.clear();
+        ctx.counters.add(&mem::take(&mut effects.counters));
+    }
+
+    /// Removes a room without members.
+    fn remove(&mut self, key: RoomKey) {
+        self.release(key);
+        let Some(Entry { names, .. }) = self.rooms.remove(&key) else { return };
+        self.changes += 1;
+        for name in &names {
+            self.keys_by_name.remove(name);
         }
-        Some(room)
-    }
-
-    fn entry_mut(&mut self, conn: ConnId) -> Option<&mut Member<M>> {
-        let (key, join_order) = self.memberships.get(&conn)?;
-        let room = self.rooms.get_mut(key)?;
-        let index = room.member_index(*join_order)?;
-        Some(&mut room.members[index])
-    }
-
-    /// The data of a connection in its room.
-    pub(super) fn member_mut(&mut self, conn: ConnId) -> Option<&mut M> {
-        self.entry_mut(conn).map(|member| &mut member.data)
-    }
-
-    /// Logs a message of `bytes` bytes from a member.
-    pub(super) fn log_message(&self, message_type: &str, conn: ConnId, receivers: usize, bytes: usize) {
-        if let Some((member, room)) = self.member(conn) {
-            let LoggedMember { dialect, room, user, .. } = room.logged(conn, &member.data);
-            log_message(message_type, (dialect, room), Some((conn, user)), receivers, bytes);
+        self.closed.extend(names.into_iter().next());
+        if self.closed.len() > MAX_CLOSED_ROOMS {
+            self.closed.pop_front();
         }
     }
-}
 
-/// Data of a member that the console and the log show.
-pub(super) trait MemberData {
-    const DIALECT: Dialect;
-
-    fn info(&self) -> MemberInfo<'_>;
-
-    /// The user in log lines.
-    fn user(&self) -> &str {
-        self.info().id
+    /// Counts an open room for the address that has opened it, unless it counts for another.
+    pub(super) fn count_for(&mut self, key: RoomKey, creator: IpAddr) {
+        let Some(entry) = self.rooms.get_mut(&key) else { return };
+        if entry.creator.is_none() && entry.room.is_open() {
+            entry.creator = Some(creator);
+            *self.rooms_by_creator.entry(creator).or_default() += 1;
+        }
     }
-}
 
-/// A member as the console shows it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct MemberInfo<'a> {
-    pub(super) id: &'a str,
-    pub(super) name: Option<&'a str>,
-    pub(super) is_control_channel: bool,
+    /// The room no longer counts for an address.
+    fn release(&mut self, key: RoomKey) {
+        let Some(creator) = self.rooms.get_mut(&key).and_then(|entry| entry.creator.take()) else { return };
+        if let hash_map::Entry::Occupied(mut count) = self.rooms_by_creator.entry(creator) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 /// The rooms of any dialect.
-pub(super) trait RoomDirectory {
+pub(super) trait AnyRooms {
     /// Number of open rooms, and of connections that are in one of them.
     fn counts(&self) -> (usize, usize);
 
-    /// The first of the names of a connection's room.
+    /// The id of a connection's room.
     fn room_name_of(&self, conn: ConnId) -> Option<&str>;
 
-    /// All rooms in the order of their creation.
+    /// All open rooms in the order of their creation.
     fn rooms(&self) -> Box<dyn Iterator<Item = RoomEntry<'_>> + '_>;
+
+    /// Whether a room exists.
+    fn exists(&self, room: RoomKey) -> bool;
+
+    /// Removes a connection from its room, because it has ended.
+    fn leave(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>);
+
+    /// Closes the room with this id and the connections of its members, because the operator requests it. Returns the number of members, or
+    /// `None` if there is no such room.
+    fn close(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize>;
+
+    /// A timer of a room has expired.
+    fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, room: RoomKey);
 }
 
 /// A room of any dialect.
@@ -332,23 +261,60 @@ pub(super) struct RoomEntry<'a> {
     pub(super) members: Box<dyn Iterator<Item = (ConnId, MemberInfo<'a>)> + 'a>,
 }
 
-impl<R, M: MemberData> RoomDirectory for RoomMap<R, M> {
+impl<R: Room> AnyRooms for Rooms<R> {
     fn counts(&self) -> (usize, usize) {
-        (self.len(), self.memberships.len())
+        (self.iter().filter(|room| room.is_open()).count(), self.memberships.len())
     }
 
     fn room_name_of(&self, conn: ConnId) -> Option<&str> {
-        self.get(self.room_of(conn)?).map(Room::name)
+        Some(&self.get(self.room_of(conn)?)?.roster().name)
     }
 
     fn rooms(&self) -> Box<dyn Iterator<Item = RoomEntry<'_>> + '_> {
-        Box::new(self.iter().map(|room| RoomEntry {
-            id: room.name(),
-            display_name: room.display_name.as_deref(),
-            created_ms: room.created_ms,
-            member_count: room.receivers().count(),
-            members: Box::new(room.receivers().map(|member| (member.conn, member.data.info()))),
+        Box::new(self.iter().filter(|room| room.is_open()).map(|room| {
+            let roster = room.roster();
+            RoomEntry {
+                id: &roster.name,
+                display_name: roster.display_name.as_deref(),
+                created_ms: roster.created_ms,
+                member_count: roster.receivers().count(),
+                members: Box::new(roster.receivers().map(|member| (member.conn, member.data.info()))),
+            }
         }))
+    }
+
+    fn exists(&self, room: RoomKey) -> bool {
+        self.rooms.contains_key(&room)
+    }
+
+    fn leave(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
+        if let Some(key) = self.room_of(ctx.conn) {
+            self.call(key, ctx, |room, call| room.leave(call, close));
+        }
+    }
+
+    fn close(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
+        let key = self.key_of(room).filter(|key| self.get(*key).is_some_and(Room::is_open))?;
+        self.call(key, ctx, |room, call| {
+            let members = room.roster().list.len();
+            room.close(call);
+            members
+        })
+    }
+
+    fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, key: RoomKey) {
+        let now = ctx.now.monotonic;
+        let Some(entry) = self.rooms.get_mut(&key) else { return };
+        if entry.timer.is_none_or(|timer| timer > now) {
+            // An earlier timer has replaced this one.
+            return;
+        }
+        entry.timer = None;
+        self.call(key, ctx, |room, call| {
+            if room.next_deadline().is_some_and(|deadline| deadline <= now) {
+                room.on_deadline(call);
+            }
+        });
     }
 }
 
@@ -441,38 +407,6 @@ pub(super) fn is_invite_code(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    impl MemberData for u64 {
-        const DIALECT: Dialect = Dialect::Jamjam;
-
-        fn info(&self) -> MemberInfo<'_> {
-            MemberInfo::default()
-        }
-    }
-
-    #[test]
-    fn closed_room_leaves_nothing_behind() {
-        let mut space = RoomMap::<(), u64>::default();
-        let here = IpAddr::from([192, 0, 2, 1]);
-        for creator in [Some(here), None] {
-            let room = space.create(vec!["a".to_owned(), "b".to_owned()], None, creator, 0, ());
-            for conn in [9, 5, 7] {
-                space.join(room, ConnId(conn), 10 * conn, false);
-            }
-            assert_eq!(space.leave(ConnId(5), None, ""), Some((50, vec![ConnId(9), ConnId(7)])));
-            assert_eq!(space.member_mut(ConnId(7)).copied(), Some(70));
-            (_, _) = (space.leave(ConnId(9), None, ""), space.leave(ConnId(7), Some(room), ""));
-            // The room is kept for a member that is about to join.
-            assert_eq!((space.find("b").map(|found| found.key), space.memberships.len()), (Some(room), 0));
-            space.join(room, ConnId(3), 3, false);
-            space.leave(ConnId(3), None, "");
-            assert_eq!(
-                (space.find("a").is_some(), space.close(room).is_some()),
-                (creator.is_none(), creator.is_none())
-            );
-            assert!(space.keys_by_name.is_empty() && space.memberships.is_empty() && space.rooms_by_creator.is_empty());
-        }
-    }
 
     #[test]
     fn generated_ids_are_well_formed_and_unique() {

@@ -10,12 +10,12 @@ use super::activity_log::{ActivityEntry, ActivityOutcome, ActivityScope};
 use super::connection_context::Connections;
 use super::counters::{DialectCounters, counters_index, counters_name};
 use super::dialect::Dialect;
-use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::hub::{DialectHandlers, Hub};
 use super::json::MessageError;
 use super::limits::SignalingLimits;
-use super::rooms::{MemberInfo, RoomEntry};
+use super::room::MemberInfo;
+use super::rooms::RoomEntry;
 use jamjam_core::sanitize::truncate_bytes;
 use jamjam_core::time::WallClock;
 
@@ -118,7 +118,7 @@ impl Hub {
             members_left: MAX_SNAPSHOT_MEMBERS_TOTAL,
         };
         for dialect in Dialect::ALL {
-            builder.add_rooms(limits, dialect, dialects.get(dialect));
+            builder.add_rooms(limits, dialect, dialects);
         }
         builder.add_unjoined(dialects);
         Snapshot {
@@ -141,10 +141,10 @@ impl Hub {
             let mut counters = self.counters[counters_index(dialect)];
             let of_dialect = self.connections.values().filter(|connection| connection.dialect == dialect);
             counters.connections = of_dialect.count() as u64;
-            if let Some(handler) = dialect.map(|dialect| self.dialects.get(dialect)) {
-                let (rooms, members) = handler.rooms().counts();
+            if let Some(dialect) = dialect {
+                let (rooms, members) = self.dialects.rooms(dialect).counts();
                 (counters.rooms, counters.members) = (rooms as u64, members as u64);
-                counters.delayed_messages = handler.delayed_messages() as u64;
+                counters.delayed_messages = self.dialects.get(dialect).delayed_messages() as u64;
             }
             (counters_name(dialect), counters)
         });
@@ -178,16 +178,11 @@ impl Hub {
     /// The dialect and room of a connection.
     pub(super) fn activity_scope(&self, conn: ConnId) -> Option<ActivityScope> {
         let dialect = self.connections.get(&conn)?.dialect;
-        let handler = dialect.map(|dialect| self.dialects.get(dialect));
-        let room = handler.and_then(|handler| Some((handler, handler.rooms().room_name_of(conn)?)));
-        Some(room.map_or_else(
-            || ActivityScope::outside_rooms(dialect),
-            |(handler, room)| ActivityScope {
-                dialect,
-                room: Some(room.to_owned()),
-                protected: handler.is_protected(&self.limits, room),
-            },
-        ))
+        let room = dialect.and_then(|dialect| self.dialects.rooms(dialect).room_name_of(conn));
+        let protected = dialect.zip(room);
+        let protected =
+            protected.is_some_and(|(dialect, room)| self.dialects.get(dialect).is_protected(&self.limits, room));
+        Some(ActivityScope { dialect, room: room.map(str::to_owned), protected })
     }
 
     /// Records a message. `before` is the sender's dialect and room before the message took effect.
@@ -224,9 +219,9 @@ struct SnapshotBuilder<'a> {
 
 impl SnapshotBuilder<'_> {
     /// Adds the rooms of a dialect that match the filter or have a member that matches.
-    fn add_rooms(&mut self, limits: &SignalingLimits, dialect: Dialect, handler: &dyn DialectHandler) {
+    fn add_rooms(&mut self, limits: &SignalingLimits, dialect: Dialect, dialects: &DialectHandlers) {
         let mut shown = 0;
-        for RoomEntry { id, display_name: name, created_ms, member_count, members } in handler.rooms().rooms() {
+        for RoomEntry { id, display_name: name, created_ms, member_count, members } in dialects.rooms(dialect).rooms() {
             let room_matches = self.matches_filter(id) || name.is_some_and(|name| self.matches_filter(name));
             let members = members.filter_map(|(conn, MemberInfo { id, name, is_control_channel })| {
                 let member = ConnectionSnapshot {
@@ -252,7 +247,7 @@ impl SnapshotBuilder<'_> {
                 dialect: dialect.name(),
                 id: truncated_name(id),
                 name: name.map(str::to_owned),
-                protected: handler.is_protected(limits, id),
+                protected: dialects.get(dialect).is_protected(limits, id),
                 created_at: created_ms,
                 member_count,
                 members,
@@ -262,7 +257,7 @@ impl SnapshotBuilder<'_> {
 
     /// Adds the connections outside rooms, the oldest first.
     fn add_unjoined(&mut self, dialects: &DialectHandlers) {
-        let room_of = |conn, dialect: Option<Dialect>| dialects.get(dialect?).rooms().room_name_of(conn);
+        let room_of = |conn, dialect: Option<Dialect>| dialects.rooms(dialect?).room_name_of(conn);
         let unjoined = self.connections.iter().filter(|(conn, state)| room_of(**conn, state.dialect).is_none());
         let unjoined = unjoined.filter_map(|(conn, _)| self.connection_snapshot(*conn));
         let mut found: Vec<_> = unjoined.filter(|connection| self.connection_matches_filter(connection)).collect();

@@ -86,7 +86,7 @@ impl HubCall<'_> {
         if (is_ignored || dialect == Some(Dialect::WebRtc))
             && let Some((mut ctx, _)) = self.context(conn)
         {
-            ctx.send_text(&[conn], error_message(dialect, enabled, &sentence));
+            ctx.deliver(&[conn], error_message(dialect, enabled, &sentence), None, false);
         }
         error
     }

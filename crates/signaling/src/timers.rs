@@ -1,61 +1,20 @@
 //! Timers in the order of their deadlines.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
+use super::dialect::Dialect;
 use super::event_sink::ConnId;
-use super::rooms::RoomKey;
+use super::room::RoomKey;
 use jamjam_core::time::Time;
 
-/// What a timer of the hub triggers. Boxes keep this type small, because most connections have a timer.
+/// What a timer of the hub triggers.
 pub(super) enum TimerEvent {
     /// Pings or closes a connection.
-    ConnectionCheck {
-        conn: ConnId,
-        last_ping: Time,
-    },
+    ConnectionCheck { conn: ConnId, last_ping: Time },
     /// Discards the activity log if no console is open.
     ActivityLogExpiry,
-    /// Ends the time for which a jamjam room keeps the place of a lost connection.
-    JamjamPlace {
-        room: RoomKey,
-        lost: ConnId,
-    },
-    Broadcast(BroadcastTimer),
-    ControlSurface(ControlSurfaceTimer),
-}
-
-const _: () = assert!(size_of::<TimerEvent>() <= 48);
-
-/// A timer of the broadcast dialect.
-#[derive(Clone, Copy)]
-pub(super) enum BroadcastTimer {
-    /// Calls the heartbeat hook of a room handler.
-    RoomHeartbeat(RoomKey),
-    /// Relays the message with this id, whose delay is over.
-    DelayedMessage(u64),
-}
-
-/// A timer of the control surface dialect.
-pub(super) enum ControlSurfaceTimer {
-    /// Closes the expired room.
-    RoomExpiry(RoomKey),
-    /// Sets a parameter.
-    ScheduledUpdate { room: RoomKey, update: Box<ScheduledUpdate> },
-}
-
-/// A parameter update that waits for its scheduled time.
-pub(super) struct ScheduledUpdate {
-    pub(super) sender: ParameterSender,
-    pub(super) name: String,
-    pub(super) value: f32,
-}
-
-/// The member that sets a parameter, and its address.
-#[derive(Clone, Copy)]
-pub(super) struct ParameterSender {
-    pub(super) conn: ConnId,
-    pub(super) source: IpAddr,
+    /// A room has something to do.
+    Room { dialect: Dialect, room: RoomKey },
 }
 
 /// Timers in the order of their deadlines; timers with the same deadline in the order of insertion.
@@ -91,9 +50,9 @@ impl<D> Timers<D> {
         }
     }
 
-    /// Removes all timers for which `awaited` returns false.
-    pub(super) fn retain(&mut self, awaited: impl Fn(&D) -> bool) {
-        self.entries.retain(|_, what| awaited(what));
+    /// Number of timers.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// The earliest deadline.

@@ -16,8 +16,9 @@ use super::dialect_handler::DialectHandler;
 use super::json::{MessageError, message_type, to_json};
 use super::limits::SignalingLimits;
 use super::member_log::ConnectionClose;
-use super::rooms::{MemberData, MemberInfo, Room, RoomDirectory, RoomMap};
-use super::route::{Route, WebRtcParams};
+use super::room::{Member, MemberData, MemberInfo, Room, RoomCall, Roster};
+use super::rooms::Rooms;
+use super::route::WebRtcParams;
 use super::token::{TOKEN_MISSING, verify_webrtc};
 
 /// Maximum length of user ids and user names, in bytes. Together with the number of members, it limits the lists of participants.
@@ -25,12 +26,15 @@ const MAX_USER_BYTES: usize = 256;
 /// Maximum length of room ids, in bytes.
 pub const MAX_WEBRTC_ROOM_BYTES: usize = 128;
 
-type WebRtcRooms = RoomMap<(), Participant>;
-
 /// The WebRTC dialect.
 #[derive(Default)]
 pub(super) struct WebRtcDialect {
-    rooms: WebRtcRooms,
+    pub(super) rooms: Rooms<WebRtcRoom>,
+}
+
+/// A WebRTC room.
+pub(super) struct WebRtcRoom {
+    roster: Roster<Participant>,
 }
 
 /// A participant of a WebRTC room, as all participants see it.
@@ -244,47 +248,78 @@ impl MemberData for Participant {
     }
 }
 
-impl DialectHandler for WebRtcDialect {
-    fn rooms(&self) -> &dyn RoomDirectory {
-        &self.rooms
+impl Room for WebRtcRoom {
+    type Member = Participant;
+
+    fn roster(&self) -> &Roster<Participant> {
+        &self.roster
     }
 
-    /// The console then hides the messages of the clients. `/rooms` still lists the participants.
-    fn is_protected(&self, limits: &SignalingLimits, _: &str) -> bool {
-        limits.webrtc_requires_token
+    fn leave(&mut self, call: &mut RoomCall<'_>, close: &ConnectionClose<'_>) {
+        let Some(left) = self.roster.leave(call, call.conn, &close.leave_reason()) else { return };
+        let message = ServerMessage::ParticipantLeft {
+            user_id: &left.id,
+            user_name: &left.name,
+            participants: self.participants(),
+        };
+        call.send_requested(self.roster.connections(), || to_json(&message));
     }
 
-    fn on_connect(&mut self, ctx: &mut ConnectionContext<'_>, route: Route) {
-        if let Route::WebRtc(params) = route {
-            join(ctx, &mut self.rooms, &params);
-        }
-    }
-
-    /// Removes the connection from its room and informs the other members.
-    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
-        let key = self.rooms.room_of(ctx.conn);
-        let Some((left, others)) = self.rooms.leave(ctx.conn, None, &close.leave_reason()) else { return };
-        let participants = key.and_then(|key| self.rooms.get(key)).map(participants).unwrap_or_default();
-        let message = ServerMessage::ParticipantLeft { user_id: &left.id, user_name: &left.name, participants };
-        ctx.send_requested(&others, to_json(&message));
-    }
-
-    fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
-        let key = self.rooms.find(room)?.key;
-        self.rooms.close(key).map(|room| ctx.close_members(&room))
+    fn close(&mut self, call: &mut RoomCall<'_>) {
+        self.roster.close_by_operator(call);
     }
 }
 
-impl WebRtcDialect {
+impl WebRtcRoom {
+    /// All participants in the order of joining.
+    fn participants(&self) -> Vec<&Participant> {
+        self.roster.list.iter().map(|member| &member.data).collect()
+    }
+
+    /// The participant with this id.
+    fn find(&self, id: &str) -> Option<&Member<Participant>> {
+        self.roster.list.iter().find(|member| member.data.id == id)
+    }
+
+    /// Adds a participant, in place of the one with the same id if there is one. The error is the reason of the rejection.
+    fn enter(&mut self, call: &mut RoomCall<'_>, participant: Participant) -> Result<(), &'static str> {
+        let previous = self.find(&participant.id).map(|member| member.conn);
+        if previous.is_none() && self.roster.list.len() >= call.limits.max_webrtc_members {
+            return Err("Room is full");
+        }
+        if !call.caller.may_request(MAX_JOIN_DEBT) {
+            return Err("Too many requests");
+        }
+        if let Some(previous) = previous {
+            // The other members receive no message: the user is still in the room.
+            self.roster.leave(call, previous, "replaced by a new connection of this user");
+            call.close(previous, CloseCode::NORMAL_CLOSURE, "Duplicate connection");
+        }
+        self.roster.join(call, participant, false);
+        let (conn, participants) = (call.conn, self.participants());
+        let Some((Participant { id: user_id, name: user_name, .. }, others)) = participants.split_last() else {
+            return Ok(());
+        };
+        let joined = ServerMessage::ParticipantJoined { user_id, user_name, participants: participants.clone() };
+        call.send_requested(self.roster.others(conn), || to_json(&joined));
+        let room_id = &self.roster.name;
+        let welcome = ServerMessage::Welcome { room_id, user_id, participants: participants.clone() };
+        call.send_requested([conn], || to_json(&welcome));
+        if !others.is_empty() {
+            let existing = ServerMessage::ExistingParticipants { participants: others.to_vec() };
+            call.send_requested([conn], || to_json(&existing));
+        }
+        Ok(())
+    }
+
     /// Handles a message of `bytes` bytes.
-    pub(super) fn on_message(
-        &mut self,
-        ctx: &mut ConnectionContext<'_>,
+    fn on_message(
+        &self,
+        call: &mut RoomCall<'_>,
         message: ClientMessage<'_>,
         bytes: usize,
     ) -> Result<(), MessageError> {
-        let rooms = &self.rooms;
-        let (sender, room) = rooms.member(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
+        let sender = self.roster.find(call.conn).ok_or(MessageError::NOT_IN_ROOM)?;
         let from_user_id = sender.data.id.as_str();
         let (message_type, target, relayed) = match message {
             ClientMessage::Offer(SentDescription { target_user_id, sdp }) => {
@@ -300,30 +335,49 @@ impl WebRtcDialect {
                 ("call-ended", target_user_id, ServerMessage::CallEnded { from_user_id })
             }
             ClientMessage::ParticipantUpdate(SentUpdate { updates }) => {
-                let others = room.others(ctx.conn);
-                ctx.send(&others, &ServerMessage::ParticipantUpdate { user_id: from_user_id, updates });
-                rooms.log_message("participant-update", ctx.conn, others.len(), bytes);
+                let message = ServerMessage::ParticipantUpdate { user_id: from_user_id, updates };
+                let receivers = call.send(self.roster.others(call.conn), &message);
+                self.roster.log_message("participant-update", call.conn, receivers, bytes);
                 return Ok(());
             }
             ClientMessage::RequestParticipants => {
-                ctx.check_requested_bytes(MAX_LIST_DEBT).inspect_err(|_| ctx.count_limited())?;
-                let message = ServerMessage::ParticipantsList { participants: participants(room) };
-                ctx.reply_requested(to_json(&message));
+                if !call.caller.may_request(MAX_LIST_DEBT) {
+                    call.count_limited();
+                    return Err(MessageError::TOO_MANY_REQUESTS);
+                }
+                let message = ServerMessage::ParticipantsList { participants: self.participants() };
+                call.send_requested([call.conn], || to_json(&message));
                 return Ok(());
             }
             ClientMessage::Ping => {
-                ctx.reply(&ServerMessage::Pong);
+                call.reply(&ServerMessage::Pong);
                 return Ok(());
             }
         };
-        let target = room
-            .members
-            .iter()
-            .find(|member| member.data.id == target)
-            .ok_or(MessageError::ignored("targetUserId is not in the room"))?;
-        ctx.send(&[target.conn], &relayed);
-        rooms.log_message(message_type, ctx.conn, 1, bytes);
+        let target = self.find(&target).ok_or(MessageError::ignored("targetUserId is not in the room"))?;
+        call.send([target.conn], &relayed);
+        self.roster.log_message(message_type, call.conn, 1, bytes);
         Ok(())
+    }
+}
+
+impl DialectHandler for WebRtcDialect {
+    /// The console then hides the messages of the clients. `/rooms` still lists the participants.
+    fn is_protected(&self, limits: &SignalingLimits, _: &str) -> bool {
+        limits.webrtc_requires_token
+    }
+}
+
+impl WebRtcDialect {
+    /// Handles a message of `bytes` bytes.
+    pub(super) fn on_message(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        message: ClientMessage<'_>,
+        bytes: usize,
+    ) -> Result<(), MessageError> {
+        let called = self.rooms.call_own(ctx, |room, call| room.on_message(call, message, bytes));
+        called.ok_or(MessageError::NOT_IN_ROOM)?
     }
 
     /// The rooms, each as a JSON [`WebRtcRoomInfo`], and whether rooms are missing because the list would be longer than `max_bytes`.
@@ -332,9 +386,9 @@ impl WebRtcDialect {
         let (mut list, mut bytes) = (Vec::new(), 1);
         for room in self.rooms.iter() {
             let info = to_raw_value(&WebRtcRoomInfo {
-                room_id: room.name(),
-                participant_count: room.members.len(),
-                participants: room.members.iter().filter(|_| has_participants).map(|member| &member.data).collect(),
+                room_id: &room.roster.name,
+                participant_count: room.roster.list.len(),
+                participants: if has_participants { room.participants() } else { Vec::new() },
             });
             let info = info.unwrap_or_else(|error| unreachable!("a room must be serializable as JSON: {error}"));
             bytes += info.get().len() + 1;
@@ -345,63 +399,43 @@ impl WebRtcDialect {
         }
         (list, false)
     }
-}
 
-/// Adds a new connection to its room, or closes the connection.
-fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: &WebRtcParams) {
-    let limits = ctx.limits;
-    let WebRtcParams { room_id, user_id: user, user_name: name, .. } = params;
-    let values = [
-        (room_id, MAX_WEBRTC_ROOM_BYTES, "Missing required parameter roomId", "Parameter roomId too long"),
-        (user, MAX_USER_BYTES, "Missing required parameter userId", "Parameter userId too long"),
-        (name, MAX_USER_BYTES, "Missing required parameter userName", "Parameter userName too long"),
-    ];
-    if let Some((.., detail, _)) = values.iter().find(|(text, ..)| text.is_empty()) {
-        return ctx.reject_with_detail(CloseCode::POLICY_VIOLATION, "Missing required parameters", Some(detail));
-    }
-    if let Some((.., detail)) = values.iter().find(|(text, max_bytes, ..)| text.len() > *max_bytes) {
-        return ctx.reject_with_detail(CloseCode::POLICY_VIOLATION, "Parameter too long", Some(detail));
-    }
-    // The token is checked before the room is searched. A client without a valid token does not replace a member and learns nothing.
-    if limits.webrtc_requires_token
-        && let Err((code, reason, detail)) = check_token(limits, params, ctx.now.unix_ms())
-    {
-        ctx.counters.closed_invalid_token += 1;
-        return ctx.reject_with_detail(code, reason, detail);
-    }
-    let room = rooms.find(room_id);
-    let previous = room.and_then(|room| room.members.iter().find(|member| member.data.id == *user));
-    let previous = previous.map(|member| member.conn);
-    let members = room.map_or(0, |room| room.members.len());
-    let found = room.map(|room| room.key);
-    if previous.is_none() && members >= limits.max_webrtc_members {
-        return ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Room is full");
-    }
-    if found.is_none() && rooms.rooms_created_by(ctx.source) >= limits.max_rooms_per_address {
-        return ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Too many rooms");
-    }
-    if ctx.check_requested_bytes(MAX_JOIN_DEBT).is_err() {
-        return ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Too many requests");
-    }
-    if let Some(previous) = previous {
-        // The other members receive no message: the user is still in the room.
-        rooms.leave(previous, found, "replaced by a new connection of this user");
-        ctx.close(previous, CloseCode::NORMAL_CLOSURE, "Duplicate connection");
-    }
-    let participant = Participant { id: user.clone(), name: name.clone(), joined_at: ctx.now.unix_ms() };
-    let key =
-        found.unwrap_or_else(|| rooms.create(vec![room_id.clone()], None, Some(ctx.source), participant.joined_at, ()));
-    rooms.join(key, ctx.conn, participant, false);
-    let Some(room) = rooms.get(key) else { return };
-    let (others, participants) = (room.others(ctx.conn), participants(room));
-    let joined =
-        ServerMessage::ParticipantJoined { user_id: user, user_name: name, participants: participants.clone() };
-    ctx.send_requested(&others, to_json(&joined));
-    let welcome = ServerMessage::Welcome { room_id, user_id: user, participants: participants.clone() };
-    ctx.reply_requested(to_json(&welcome));
-    if !others.is_empty() {
-        let participants = participants.into_iter().filter(|other| other.id != *user).collect();
-        ctx.reply_requested(to_json(&ServerMessage::ExistingParticipants { participants }));
+    /// Adds a new connection to its room, or closes the connection.
+    pub(super) fn on_connect(&mut self, ctx: &mut ConnectionContext<'_>, params: WebRtcParams) {
+        let limits = ctx.limits;
+        let WebRtcParams { room_id, user_id: user, user_name: name, .. } = &params;
+        let values = [
+            (room_id, MAX_WEBRTC_ROOM_BYTES, "Missing required parameter roomId", "Parameter roomId too long"),
+            (user, MAX_USER_BYTES, "Missing required parameter userId", "Parameter userId too long"),
+            (name, MAX_USER_BYTES, "Missing required parameter userName", "Parameter userName too long"),
+        ];
+        if let Some((.., detail, _)) = values.iter().find(|(text, ..)| text.is_empty()) {
+            return ctx.reject_with_detail(CloseCode::POLICY_VIOLATION, "Missing required parameters", Some(detail));
+        }
+        if let Some((.., detail)) = values.iter().find(|(text, max_bytes, ..)| text.len() > *max_bytes) {
+            return ctx.reject_with_detail(CloseCode::POLICY_VIOLATION, "Parameter too long", Some(detail));
+        }
+        // The token is checked before the room is searched. A client without a valid token does not replace a member and learns nothing.
+        if limits.webrtc_requires_token
+            && let Err((code, reason, detail)) = check_token(limits, &params, ctx.now.unix_ms())
+        {
+            ctx.counters.closed_invalid_token += 1;
+            return ctx.reject_with_detail(code, reason, detail);
+        }
+        let unix_ms = ctx.now.unix_ms();
+        let found = self.rooms.key_of(room_id);
+        if found.is_none() && self.rooms.rooms_created_by(ctx.source) >= limits.max_rooms_per_address {
+            return ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Too many rooms");
+        }
+        let key = found.unwrap_or_else(|| {
+            let room = |key| WebRtcRoom { roster: Roster::new(key, room_id.clone(), None, unix_ms) };
+            self.rooms.create(vec![room_id.clone()], Some(ctx.source), room)
+        });
+        let WebRtcParams { user_id: id, user_name: name, .. } = params;
+        let participant = Participant { id, name, joined_at: unix_ms };
+        if let Some(Err(reason)) = self.rooms.call(key, ctx, |room, call| room.enter(call, participant)) {
+            ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, reason);
+        }
     }
 }
 
@@ -414,9 +448,4 @@ fn check_token(limits: &SignalingLimits, params: &WebRtcParams, unix_ms: u64) ->
         token.as_ref().ok_or((CloseCode::AUTHENTICATION_REQUIRED, "Authentication required", Some(TOKEN_MISSING)))?;
     verify_webrtc(limits.broadcast.secret.as_ref(), token.as_str(), room_id, user_id, unix_ms)
         .map_err(|detail| (CloseCode::INVALID_TOKEN, "Invalid or expired token", Some(detail)))
-}
-
-/// All participants of a room in the order of joining.
-fn participants(room: &Room<(), Participant>) -> Vec<&Participant> {
-    room.members.iter().map(|member| &member.data).collect()
 }

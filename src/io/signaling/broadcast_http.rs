@@ -242,7 +242,7 @@ pub(super) async fn room_route(State(state): SharedState, request: Request) -> R
         return Ok(body::not_found());
     }
     let request = read_body(request, MAX_POST_BYTES).await?;
-    let response = state.hub.with_hub(|call| call.hub.handle_room_route(call.now, &room, &rest, &request));
+    let response = state.hub.with_hub(|call| call.handle_room_route(&room, &rest, &request));
     Ok(response.map_or_else(body::not_found, |response| response.map(Body::from)))
 }
 

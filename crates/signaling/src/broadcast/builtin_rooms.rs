@@ -15,14 +15,13 @@ use crate::limits::Envelope;
 
 /// The room handlers by room name.
 pub struct RoomHandlers {
-    named: BTreeMap<String, Box<dyn RoomHandler>>,
-    default: Box<dyn RoomHandler>,
+    pub(super) named: BTreeMap<String, Box<dyn RoomHandler>>,
 }
 
 impl Default for RoomHandlers {
     /// Handlers for `radio` and `chat`; all other rooms relay every message.
     fn default() -> Self {
-        let mut registry = Self { named: BTreeMap::new(), default: Box::new(RelayRoom) };
+        let mut registry = Self { named: BTreeMap::new() };
         registry.insert("radio", RadioRoom::default());
         registry.insert("chat", ChatRoom::default());
         registry
@@ -33,19 +32,6 @@ impl RoomHandlers {
     /// Sets the handler of the room with this name, and replaces any earlier handler.
     pub fn insert(&mut self, room: &str, handler: impl RoomHandler + 'static) {
         self.named.insert(room.to_owned(), Box::new(handler));
-    }
-
-    /// The handler of a room.
-    pub(crate) fn get(&self, room: &str) -> &dyn RoomHandler {
-        self.named.get(room).unwrap_or(&self.default).as_ref()
-    }
-
-    /// The handler of a room, to call its hooks.
-    pub(crate) fn get_mut(&mut self, room: &str) -> &mut dyn RoomHandler {
-        match self.named.get_mut(room) {
-            Some(handler) => handler.as_mut(),
-            None => self.default.as_mut(),
-        }
     }
 }
 

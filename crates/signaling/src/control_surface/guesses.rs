@@ -4,7 +4,7 @@
 //! that joined a room before can join until the period ends, and each used-up period doubles the next one. So the attacker can keep new
 //! addresses out, but cannot find a code.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -31,9 +31,6 @@ const MAX_BACKOFF: u32 = 16;
 /// Maximum number of sources whose wrong codes are counted, of sources that are known, and of wrong codes that are remembered.
 const MAX_SOURCES: usize = 4_096;
 
-/// Maximum number of closed rooms whose codes are remembered.
-const MAX_CLOSED_ROOMS: usize = 256;
-
 /// Counts wrong room codes.
 pub(super) struct CodeGuesses {
     per_source: WindowLimiter,
@@ -46,8 +43,6 @@ pub(super) struct CodeGuesses {
     counted: HashSet<(IpAddr, String)>,
     /// When each known source joined last.
     known_sources: HashMap<IpAddr, Time>,
-    /// Codes of closed rooms, the oldest first. Their former members may send them.
-    closed_rooms: VecDeque<String>,
 }
 
 impl Default for CodeGuesses {
@@ -61,7 +56,6 @@ impl Default for CodeGuesses {
             backoff: 1,
             counted: HashSet::new(),
             known_sources: HashMap::new(),
-            closed_rooms: VecDeque::new(),
         }
     }
 }
@@ -83,7 +77,7 @@ impl CodeGuesses {
     /// Counts a wrong code of `source`, unless this reveals nothing about the codes of open rooms. Returns true if it used up the budget
     /// of all sources.
     pub(super) fn on_wrong_code(&mut self, now: Time, source: IpAddr, code: &str) -> bool {
-        if !ROOM_CODE_DIGITS.contains(&code.len()) || self.closed_rooms.iter().any(|closed| closed == code) {
+        if !ROOM_CODE_DIGITS.contains(&code.len()) {
             return false;
         }
         if now >= self.period_end {
@@ -118,14 +112,6 @@ impl CodeGuesses {
             if let Some((&oldest, _)) = oldest {
                 self.known_sources.remove(&oldest);
             }
-        }
-    }
-
-    /// Records the code of a room that was closed.
-    pub(super) fn on_room_closed(&mut self, code: &str) {
-        self.closed_rooms.push_back(code.to_owned());
-        if self.closed_rooms.len() > MAX_CLOSED_ROOMS {
-            self.closed_rooms.pop_front();
         }
     }
 }
@@ -193,10 +179,8 @@ mod tests {
     #[test]
     fn codes_that_reveal_nothing_are_not_counted() {
         let (mut guesses, now) = (CodeGuesses::default(), Time::from_millis(1));
-        guesses.on_room_closed("4321");
-        for number in 0..1_000 {
-            // Many clients send the code of a closed room. One client repeats a wrong code. Some texts cannot be a code.
-            guesses.on_wrong_code(now, source(number), "4321");
+        for _ in 0..1_000 {
+            // One client repeats a wrong code. Some texts cannot be a code.
             guesses.on_wrong_code(now, source(1), "9999");
             guesses.on_wrong_code(now, source(2), "123");
             guesses.on_wrong_code(now, source(3), "1234567");
@@ -227,12 +211,8 @@ mod tests {
             // The first source joins again and again, so it stays known.
             guesses.on_join(at(number), source(0));
             guesses.on_wrong_code(at(number), source(number), &code(number));
-            guesses.on_room_closed(&code(900_000 + number));
         }
-        assert_eq!(
-            (guesses.known_sources.len(), guesses.counted.len(), guesses.closed_rooms.len()),
-            (4_096, 4_096, 256)
-        );
+        assert_eq!((guesses.known_sources.len(), guesses.counted.len()), (4_096, 4_096));
         assert!(guesses.known_sources.contains_key(&source(0)) && !guesses.known_sources.contains_key(&source(1)));
     }
 }

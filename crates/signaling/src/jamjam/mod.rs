@@ -4,31 +4,42 @@
 //! codes of nine characters and more fields. As they disconnect on a message that they cannot read, everything is checked before it is sent
 //! to other members.
 
-mod membership;
 mod messages;
 mod room;
 mod test_room;
 
 use std::time::Duration;
 
-use super::connection_context::ConnectionContext;
+use subtle::ConstantTimeEq;
+use tracing::debug;
+
+use super::close_code::CloseCode;
+use super::connection_context::{ConnectionContext, MAX_LIST_DEBT};
+use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
-use super::json::MessageError;
+use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
-use super::member_log::{ConnectionClose, LEFT_ROOM};
-use super::rooms::{Member, RoomDirectory, RoomKey};
+use super::member_log::CHANGED_ROOM;
+use super::room::{Caller, RoomCall, RoomKey, Roster};
+use super::rooms::Rooms;
+use jamjam_core::link::parse_link_key;
 use jamjam_core::rate_limit::{WindowLimit, WindowLimiter};
+use jamjam_core::sanitize::truncate_bytes;
+use room::{JamjamMember, JamjamRoom, MAX_PEERS_PER_ROOM, PEER_MESSAGE, ROOM_NAMES};
+use test_room::Party;
 
-use membership::{PEER_MESSAGE, create_room, join_room, list_rooms, new_member, reject};
-use room::{JamjamMember, JamjamRooms, by_generation, leave_room};
-
-pub(super) use membership::MAX_NAME_BYTES;
 pub(super) use messages::parse;
 pub use messages::{Candidate, CandidateType, ChatMessage, ClientMessage, Peer, PeerMessage, RoomInfo, ServerMessage};
 
 /// Maximum number of candidates of a peer.
 const MAX_CANDIDATES: usize = 16;
+
+/// Maximum length of names, in bytes. Longer names are truncated.
+pub(super) const MAX_NAME_BYTES: usize = 256;
+
+/// Maximum length of a password, in bytes. A longer password is rejected: truncating it would let other passwords open the room.
+const MAX_PASSWORD_BYTES: usize = 256;
 
 /// Message types that select this dialect.
 pub(super) const MESSAGE_TYPES: [&str; 6] =
@@ -42,36 +53,23 @@ const MAX_GUESSING_SOURCES: usize = 100_000;
 
 /// The jamjam dialect.
 pub(super) struct JamjamDialect {
-    rooms: JamjamRooms,
+    pub(super) rooms: Rooms<JamjamRoom>,
     wrong_passwords: WindowLimiter,
+    /// The list of rooms for older and for newer clients, after how many changes of the rooms it was written.
+    lists: [(u64, String); 2],
 }
 
 impl Default for JamjamDialect {
     fn default() -> Self {
         let wrong_passwords = WindowLimiter::new(WRONG_PASSWORD_LIMIT, MAX_GUESSING_SOURCES);
-        Self { rooms: JamjamRooms::default(), wrong_passwords }
+        let never = || (u64::MAX, String::new());
+        Self { rooms: Rooms::default(), wrong_passwords, lists: [never(), never()] }
     }
 }
 
 impl DialectHandler for JamjamDialect {
-    fn rooms(&self) -> &dyn RoomDirectory {
-        &self.rooms
-    }
-
     fn is_protected(&self, _: &SignalingLimits, room: &str) -> bool {
-        self.rooms.find(room).is_some_and(|room| room.data.password.is_some())
-    }
-
-    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
-        // The server loses a connection, or the client closes it. A connection that the server closes does not return.
-        if close.server_reason.is_some() || !test_room::keep_place(ctx, &mut self.rooms) {
-            leave_room(ctx, &mut self.rooms, (ctx.conn, None), &close.leave_reason());
-        }
-    }
-
-    fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
-        let key = self.rooms.find(room)?.key;
-        self.rooms.close(key).map(|room| ctx.close_members(&room))
+        self.rooms.find(room).is_some_and(|room| room.password.is_some())
     }
 
     /// The pings keep silent connections open in proxies. A missing pong closes no connection, because jamjam clients answer a ping only when
@@ -87,15 +85,6 @@ impl DialectHandler for JamjamDialect {
 }
 
 impl JamjamDialect {
-    /// The place of a lost connection in this room is kept no longer.
-    pub(super) fn on_place_timer(&mut self, ctx: &mut ConnectionContext<'_>, room: RoomKey, lost: ConnId) {
-        let rooms = &mut self.rooms;
-        match rooms.get(room).and_then(|room| room.data.owner.as_ref()).map(|owner| owner.conn) {
-            Some(conn) if conn != lost => _ = test_room::reveal_successor(ctx, rooms, conn),
-            _ => leave_room(ctx, rooms, (lost, None), "connection lost"),
-        }
-    }
-
     /// Handles a message of `bytes` bytes.
     pub(super) fn on_message(
         &mut self,
@@ -103,86 +92,188 @@ impl JamjamDialect {
         message: Result<ClientMessage, &'static str>,
         bytes: usize,
     ) -> Result<(), MessageError> {
-        let Self { rooms, wrong_passwords } = self;
         let message = match message {
             Ok(message) => message,
             Err(reason) => return reject(ctx, reason),
         };
-        if !matches!(message, ClientMessage::UpdatePeerInfo { .. }) {
-            test_room::reveal_successor(ctx, rooms, ctx.conn);
-        }
-        match message {
-            ClientMessage::CreateRoom { room_name, password, peer_name, link_key, features, .. } => {
-                let member = new_member(ctx, peer_name, link_key, &features)?;
-                create_room(ctx, rooms, (room_name, password), member)?;
-                rooms.log_message("CreateRoom", ctx.conn, 0, bytes);
-            }
-            ClientMessage::JoinRoom { room_id, password, peer_name, link_key, features, .. } => {
-                let member = new_member(ctx, peer_name, link_key, &features)?;
-                let others = join_room(ctx, (rooms, wrong_passwords), &room_id, password.as_deref(), member)?;
-                rooms.log_message("JoinRoom", ctx.conn, others, bytes);
-            }
-            ClientMessage::LeaveRoom => {
-                let others = rooms.member(ctx.conn).map_or(0, |(_, room)| room.members.len() - 1);
-                rooms.log_message("LeaveRoom", ctx.conn, others, bytes);
-                leave_room(ctx, rooms, (ctx.conn, None), LEFT_ROOM);
+        match &message {
+            ClientMessage::CreateRoom { .. } | ClientMessage::JoinRoom { .. } | ClientMessage::ListRooms => {
+                self.rooms.call_own(ctx, |room, call| room.reveal_successor(call, call.conn));
             }
             ClientMessage::UpdatePeerInfo { candidates, public_addr, local_addr } => {
                 if candidates.len() > MAX_CANDIDATES {
                     return reject(ctx, "Too many candidates");
                 }
                 let addresses = candidates.iter().map(|candidate| &candidate.address);
-                if addresses.chain(&public_addr).chain(&local_addr).any(|address| address.port() == 0) {
+                if addresses.chain(public_addr).chain(local_addr).any(|address| address.port() == 0) {
                     return Err(MessageError::ignored("port 0 in an address"));
                 }
-                let member = rooms.member_mut(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
-                let peer = member.successor.as_mut().unwrap_or(&mut member.peer);
-                if !candidates.is_empty() {
-                    peer.candidates = candidates;
-                }
-                (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
-                let is_successor = test_room::reveal_successor(ctx, rooms, ctx.conn);
-                let (member, room) = rooms.member(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
-                for (others, peer) in
-                    by_generation(room, ctx.conn, &member.data.peer).into_iter().filter(|_| !is_successor)
-                {
-                    ctx.send(&others, &ServerMessage::PeerUpdated { peer });
-                }
-                rooms.log_message("UpdatePeerInfo", ctx.conn, room.members.len() - 1, bytes);
             }
-            ClientMessage::ListRooms => return list_rooms(ctx, rooms),
-            ClientMessage::ChatMessage(mut chat) => {
-                let (Member { data: JamjamMember { peer, is_newer, .. }, .. }, room) =
-                    rooms.member(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
-                (chat.sender_id, chat.sender_name) = (peer.id.clone(), peer.name.clone());
-                // Older clients show their own message without waiting for it.
-                let mut receivers = room.others(ctx.conn);
-                receivers.extend(is_newer.then_some(ctx.conn));
-                ctx.send(&receivers, &ServerMessage::ChatMessage(chat));
-                rooms.log_message("ChatMessage", ctx.conn, receivers.len(), bytes);
+            _ => {}
+        }
+        match message {
+            ClientMessage::CreateRoom { room_name, password, peer_name, link_key, features } => {
+                let member = new_member(ctx, peer_name, link_key, &features)?;
+                self.create_room(ctx, (room_name, password), member, bytes)
             }
-            ClientMessage::PeerMessage(message) => {
-                let receivers = send_peer_message(ctx, rooms, message)?;
-                rooms.log_message("PeerMessage", ctx.conn, receivers, bytes);
+            ClientMessage::JoinRoom { room_id, password, peer_name, link_key, features } => {
+                let member = new_member(ctx, peer_name, link_key, &features)?;
+                self.join_room(ctx, (&room_id, password.as_deref()), member, bytes)
+            }
+            ClientMessage::ListRooms => self.list_rooms(ctx),
+            ClientMessage::LeaveRoom if self.rooms.room_of(ctx.conn).is_none() => Ok(()),
+            message => {
+                let called = self.rooms.call_own(ctx, |room, call| room.on_message(call, message, bytes));
+                called.ok_or(MessageError::NOT_IN_ROOM)?
             }
         }
+    }
+
+    fn create_room(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        (name, password): (String, Option<String>),
+        member: JamjamMember,
+        bytes: usize,
+    ) -> Result<(), MessageError> {
+        let name = truncate_bytes(name, MAX_NAME_BYTES);
+        let is_test_room = test_room::is_test_room(ctx.limits, &name, password.as_deref());
+        let device = ctx.device().cloned();
+        let (found, names) = if is_test_room {
+            let link_key = member.peer.link_key.as_ref();
+            let party = Party { conn: ctx.conn, source: ctx.source, device: device.as_ref(), link_key };
+            test_room::find_place(&self.rooms, &name, &party)
+        } else {
+            (None, None)
+        };
+        if found.is_none() && self.rooms.rooms_created_by(ctx.source) >= ctx.limits.max_rooms_per_address {
+            ctx.count_limited();
+            return reject(ctx, "Too many rooms");
+        }
+        if password.as_ref().is_some_and(|password| password.len() > MAX_PASSWORD_BYTES) {
+            return reject(ctx, "Password too long");
+        }
+        let key = found.unwrap_or_else(|| {
+            let rooms = &mut self.rooms;
+            let random = || ROOM_NAMES.map(|generate| ctx.ids.unique(generate, |name| rooms.key_of(name).is_none()));
+            let names = names.unwrap_or_else(random);
+            let [id, codes @ ..] = names.clone();
+            let created_ms = ctx.now.unix_ms();
+            rooms.create(names.into(), Some(ctx.source), |key| {
+                JamjamRoom::new(Roster::new(key, id, Some(name), created_ms), codes, password)
+            })
+        });
+        self.change_room(ctx, key, |room, call| {
+            room.create(call, member, device, is_test_room);
+            room.roster.log_message("CreateRoom", call.conn, 0, bytes);
+            Ok(())
+        })
+    }
+
+    fn join_room(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        (name, password): (&str, Option<&str>),
+        member: JamjamMember,
+        bytes: usize,
+    ) -> Result<(), MessageError> {
+        // Room ids and the two kinds of invite codes have different lengths, so `name` cannot match several.
+        let Some(room) = self.rooms.find(name) else { return reject(ctx, "Room not found") };
+        let key = room.roster.key;
+        if let Some(expected) = &room.password {
+            if self.wrong_passwords.retry_after(ctx.now.monotonic, ctx.source).is_some() {
+                ctx.count_limited();
+                return reject(ctx, "Too many wrong passwords from this address");
+            }
+            let given = password.unwrap_or_default();
+            // The comparison takes constant time for passwords of equal length.
+            if password.is_none() || !bool::from(expected.as_bytes().ct_eq(given.as_bytes())) {
+                // The limit is not reached yet, so the password is counted.
+                let _ = self.wrong_passwords.check(ctx.now.monotonic, ctx.source);
+                let rejected = reject(ctx, "Invalid password");
+                if ctx.count_failed_guess() {
+                    let reason = "too many wrong passwords";
+                    self.rooms.call_own(ctx, |room, call| room.leave_with(call, call.conn, reason));
+                    ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong passwords");
+                }
+                return rejected;
+            }
+        }
+        let device = ctx.device().cloned();
+        self.change_room(ctx, key, |room, call| {
+            let others = room.join(call, member, device)?;
+            room.roster.log_message("JoinRoom", call.conn, others, bytes);
+            Ok(())
+        })
+    }
+
+    /// Lets the connection enter a room, and then leave the one in which it was.
+    fn change_room(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        key: RoomKey,
+        enter: impl FnOnce(&mut JamjamRoom, &mut RoomCall<'_>) -> Result<(), MessageError>,
+    ) -> Result<(), MessageError> {
+        let previous = self.rooms.room_of(ctx.conn).filter(|previous| *previous != key);
+        self.rooms.call(key, ctx, enter).unwrap_or(Ok(()))?;
+        if let Some(previous) = previous {
+            self.rooms.call(previous, ctx, |room, call| room.leave_with(call, call.conn, CHANGED_ROOM));
+        }
+        Ok(())
+    }
+
+    fn list_rooms(&mut self, ctx: &mut ConnectionContext<'_>) -> Result<(), MessageError> {
+        if !ctx.may_request(MAX_LIST_DEBT) {
+            ctx.count_limited();
+            return reject(ctx, "Too many requests");
+        }
+        let is_newer = ctx.is_newer();
+        let (changes, list) = &mut self.lists[usize::from(is_newer)];
+        if *changes != self.rooms.changes {
+            let info = |room: &JamjamRoom| RoomInfo {
+                id: room.roster.name.clone(),
+                name: room.roster.display_name.clone().unwrap_or_default(),
+                peer_count: room.roster.list.len(),
+                max_peers: MAX_PEERS_PER_ROOM,
+                has_password: room.password.is_some(),
+                invite_code: room.invite_code(is_newer),
+                test_room: is_newer.then(|| room.is_test_room()),
+            };
+            let (test_rooms, others): (Vec<_>, Vec<_>) = self.rooms.iter().partition(|room| room.is_test_room());
+            let rooms = test_rooms.into_iter().chain(others).map(info).collect();
+            (*changes, *list) = (self.rooms.changes, to_json(&ServerMessage::RoomList { rooms }));
+        }
+        ctx.reply_requested(list.clone());
         Ok(())
     }
 }
 
-/// Sends a message to the members that it is for, if any, and returns their number.
-fn send_peer_message(
+fn reject<T>(ctx: &mut ConnectionContext<'_>, reason: &'static str) -> Result<T, MessageError> {
+    debug!(target: "signaling", dialect = Dialect::Jamjam.name(), conn = ctx.conn.0, reason, "request rejected");
+    ctx.reply(&ServerMessage::Error { message: reason.to_owned() });
+    Err(MessageError::Rejected(reason))
+}
+
+/// A new member, unless its link key is invalid.
+fn new_member(
     ctx: &mut ConnectionContext<'_>,
-    rooms: &JamjamRooms,
-    message: PeerMessage,
-) -> Result<usize, MessageError> {
-    let (sender, room) = rooms.member(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
-    let is_receiver = |Member { data: JamjamMember { peer, is_newer, .. }, .. }: &&Member<_>| {
-        let is_supported = *is_newer && peer.features.iter().any(|feature| feature == PEER_MESSAGE);
-        is_supported && message.to.as_ref().is_none_or(|to| *to == peer.id)
+    name: String,
+    link_key: Option<String>,
+    features: &[String],
+) -> Result<JamjamMember, MessageError> {
+    if link_key.as_deref().is_some_and(|key| parse_link_key(key).is_none()) {
+        return reject(ctx, "Invalid link key");
+    }
+    let known = features.iter().find(|feature| *feature == PEER_MESSAGE);
+    let peer = Peer {
+        id: ctx.ids.uuid(),
+        name: truncate_bytes(name, MAX_NAME_BYTES),
+        candidates: Vec::new(),
+        public_addr: None,
+        local_addr: None,
+        joined_at: Some(ctx.now.unix_ms() / 1_000),
+        features: known.cloned().into_iter().collect(),
+        link_key,
     };
-    let receivers: Vec<ConnId> = room.receivers().filter(is_receiver).map(|member| member.conn).collect();
-    let [from, from_name] = [&sender.data.peer.id, &sender.data.peer.name].map(|text| Some(text.clone()));
-    ctx.send(&receivers, &ServerMessage::PeerMessage(PeerMessage { from, from_name, ..message }));
-    Ok(receivers.len())
+    Ok(JamjamMember::new(peer, ctx.is_newer()))
 }

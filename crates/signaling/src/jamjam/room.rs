@@ -1,42 +1,55 @@
-//! The rooms of the dialect, their members, and the owners of test rooms.
+//! A jamjam room: its members, what each generation of clients sees of them, and the owner of a test room.
 
-use std::net::IpAddr;
+use tracing::debug;
 
-use super::messages::{Peer, ServerMessage};
-use crate::connection_context::ConnectionContext;
+use super::messages::{ChatMessage, ClientMessage, Peer, PeerMessage, ServerMessage};
+use super::test_room::{Owner, OwnerState, Party, RECLAIM_PERIOD};
+use crate::close_code::CloseCode;
+use crate::connection_context::MAX_JOIN_DEBT;
 use crate::device::DeviceId;
 use crate::dialect::Dialect;
 use crate::event_sink::ConnId;
-use crate::rooms::{
-    INVITE_CODE_LEN, IdGenerator, LONG_INVITE_CODE_LEN, MemberData, MemberInfo, Room, RoomKey, RoomMap,
-};
-use jamjam_core::address::source_network;
+use crate::json::{MessageError, to_json};
+use crate::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM};
+use crate::room::{Member, MemberData, MemberInfo, Room, RoomCall, Roster};
+use crate::rooms::{INVITE_CODE_LEN, IdGenerator, LONG_INVITE_CODE_LEN};
+use jamjam_core::time::Time;
 
 /// Maximum number of members in a room, including its creator.
 pub(super) const MAX_PEERS_PER_ROOM: usize = 10;
 
-/// The names of a room are its id and the invite codes for older and for newer clients.
-pub(super) type JamjamRooms = RoomMap<RoomData, JamjamMember>;
+/// The feature of members that receive [`PeerMessage`]. Other features are not passed on.
+pub(super) const PEER_MESSAGE: &str = "peer_message";
 
-pub(super) type JamjamRoom = Room<RoomData, JamjamMember>;
+/// Generates the names of a room: its id, and the invite codes for older and for newer clients.
+pub(super) const ROOM_NAMES: [fn(&mut IdGenerator) -> String; 3] =
+    [IdGenerator::room_id, |ids| ids.invite_code(INVITE_CODE_LEN), |ids| ids.invite_code(LONG_INVITE_CODE_LEN)];
 
-/// The password of a room and, of a test room, the owner.
-pub(super) struct RoomData {
+/// A room.
+pub(crate) struct JamjamRoom {
+    pub(super) roster: Roster<JamjamMember>,
+    /// The invite codes for older and for newer clients.
+    pub(super) codes: [String; 2],
     pub(super) password: Option<String>,
+    /// The owner of a test room.
     pub(super) owner: Option<Owner>,
+    /// Until when the place of a lost owner is kept, and its connection.
+    kept_place: Option<(Time, ConnId)>,
 }
 
 /// A member: what newer clients see of it, and whether it is a newer client itself.
-pub(super) struct JamjamMember {
+pub(crate) struct JamjamMember {
     pub(super) peer: Peer,
     pub(super) is_newer: bool,
     /// The member that replaces this one as soon as its address is known.
     pub(super) successor: Option<Peer>,
 }
 
-/// Generates the names of a room.
-pub(super) const ROOM_NAMES: [fn(&mut IdGenerator) -> String; 3] =
-    [IdGenerator::room_id, |ids| ids.invite_code(INVITE_CODE_LEN), |ids| ids.invite_code(LONG_INVITE_CODE_LEN)];
+impl JamjamMember {
+    pub(super) fn new(peer: Peer, is_newer: bool) -> Self {
+        Self { peer, is_newer, successor: None }
+    }
+}
 
 impl MemberData for JamjamMember {
     const DIALECT: Dialect = Dialect::Jamjam;
@@ -50,85 +63,249 @@ impl MemberData for JamjamMember {
     }
 }
 
-/// Removes a connection from its room and informs the other members.
-pub(super) fn leave_room(
-    ctx: &mut ConnectionContext<'_>,
-    rooms: &mut JamjamRooms,
-    (conn, keep): (ConnId, Option<RoomKey>),
-    reason: &str,
-) {
-    if let Some(owner) = owner_mut(rooms, conn) {
-        owner.state = OwnerState::Gone;
-    }
-    if let Some((left, others)) = rooms.leave(conn, keep, reason) {
-        ctx.send(&others, &ServerMessage::PeerLeft { peer_id: left.peer.id });
-    }
-}
+impl Room for JamjamRoom {
+    type Member = JamjamMember;
 
-pub(super) fn is_full(room: &JamjamRoom) -> bool {
-    room.members.len() >= MAX_PEERS_PER_ROOM
-}
-
-/// The members other than `conn` by generation, each with what it sees of `peer`.
-pub(super) fn by_generation(room: &JamjamRoom, conn: ConnId, peer: &Peer) -> [(Vec<ConnId>, Peer); 2] {
-    let others = |is_newer| {
-        let of_generation = room.receivers().filter(|member| member.data.is_newer == is_newer);
-        of_generation.map(|member| member.conn).filter(|other| *other != conn).collect()
-    };
-    [(others(true), peer.clone()), (others(false), peer.clone().for_older_clients())]
-}
-
-/// The owner of a test room: the member whose connection created or reclaimed it.
-pub(super) struct Owner {
-    pub(super) conn: ConnId,
-    pub(super) source: IpAddr,
-    pub(super) device: Option<DeviceId>,
-    pub(super) link_key: Option<String>,
-    pub(super) state: OwnerState,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum OwnerState {
-    Open,
-    /// The connection was lost. Its member is still in the room.
-    Lost,
-    /// The member has left.
-    Gone,
-}
-
-impl Owner {
-    /// Whether the owner is in its room, or may still return to its place.
-    pub(super) fn is_living(&self) -> bool {
-        self.state != OwnerState::Gone
+    fn roster(&self) -> &Roster<JamjamMember> {
+        &self.roster
     }
 
-    fn is_same_device(&self, ctx: &ConnectionContext<'_>) -> bool {
-        self.device.is_some() && self.device.as_ref() == ctx.device()
+    fn leave(&mut self, call: &mut RoomCall<'_>, close: &ConnectionClose<'_>) {
+        // The server loses a connection, or the client closes it. A connection that the server closes does not return.
+        if close.server_reason.is_some() || !self.keep_place(call) {
+            self.leave_with(call, call.conn, &close.leave_reason());
+        }
     }
 
-    fn is_same_party(&self, ctx: &ConnectionContext<'_>) -> bool {
-        self.is_same_device(ctx) || source_network(self.source) == source_network(ctx.source)
+    fn close(&mut self, call: &mut RoomCall<'_>) {
+        self.roster.close_by_operator(call);
     }
 
-    /// Whether the connection continues this owner.
-    pub(super) fn is_returning(&self, ctx: &ConnectionContext<'_>, link_key: Option<&String>) -> bool {
-        let is_open = self.state == OwnerState::Open;
-        let is_proven = self.is_same_device(ctx) || !is_open && link_key.is_some() && self.is_same_party(ctx);
-        is_proven && !(is_open && self.conn == ctx.conn) && self.link_key.as_ref() == link_key
+    fn next_deadline(&self) -> Option<Time> {
+        self.kept_place.map(|(at, _)| at)
     }
 
-    /// Whether another owner may take the place of this one.
-    pub(super) fn may_be_replaced(&self, ctx: &ConnectionContext<'_>) -> bool {
-        match self.state {
-            OwnerState::Open => self.conn == ctx.conn,
-            OwnerState::Lost => self.is_same_party(ctx),
-            OwnerState::Gone => true,
+    /// The place of a lost owner is kept no longer.
+    fn on_deadline(&mut self, call: &mut RoomCall<'_>) {
+        let Some((_, lost)) = self.kept_place.take() else { return };
+        match self.owner.as_ref().map(|owner| owner.conn) {
+            Some(conn) if conn != lost => _ = self.reveal_successor(call, conn),
+            _ => self.leave_with(call, lost, "connection lost"),
         }
     }
 }
 
-/// The owner of the room in which the connection is, if it is the connection itself.
-pub(super) fn owner_mut(rooms: &mut JamjamRooms, conn: ConnId) -> Option<&mut Owner> {
-    let room = rooms.get_mut(rooms.room_of(conn)?)?;
-    room.data.owner.as_mut().filter(|owner| owner.conn == conn)
+impl JamjamRoom {
+    pub(super) fn new(roster: Roster<JamjamMember>, codes: [String; 2], password: Option<String>) -> Self {
+        Self { roster, codes, password, owner: None, kept_place: None }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.roster.list.len() >= MAX_PEERS_PER_ROOM
+    }
+
+    /// The invite code that clients of one generation see.
+    pub(super) fn invite_code(&self, is_newer: bool) -> String {
+        self.codes[usize::from(is_newer)].clone()
+    }
+
+    /// Whether the room is offered for a test.
+    pub(super) fn is_test_room(&self) -> bool {
+        self.owner.as_ref().is_some_and(Owner::is_living)
+    }
+
+    /// Adds the member that has created or found the room for itself.
+    pub(super) fn create(
+        &mut self,
+        call: &mut RoomCall<'_>,
+        member: JamjamMember,
+        device: Option<DeviceId>,
+        is_test_room: bool,
+    ) {
+        let is_newer = member.is_newer;
+        self.leave_with(call, call.conn, CHANGED_ROOM);
+        let peer_id = self.enter(call, member, device, is_test_room);
+        call.reply(&ServerMessage::RoomCreated {
+            room_id: self.roster.name.clone(),
+            peer_id,
+            invite_code: self.invite_code(is_newer),
+            invite_code_6: is_newer.then(|| self.invite_code(false)),
+        });
+    }
+
+    /// Adds a member that has named the room. Returns the number of other members.
+    pub(super) fn join(
+        &mut self,
+        call: &mut RoomCall<'_>,
+        member: JamjamMember,
+        device: Option<DeviceId>,
+    ) -> Result<usize, MessageError> {
+        let is_owner = self.is_owner_returning(&Party::of(call, device.as_ref(), &member));
+        if self.is_full() && !is_owner {
+            return reject(call, "Room is full");
+        }
+        if !call.caller.may_request(MAX_JOIN_DEBT) {
+            call.count_limited();
+            return reject(call, "Too many requests");
+        }
+        let is_newer = member.is_newer;
+        self.leave_with(call, call.conn, CHANGED_ROOM);
+        let peer_id = self.enter(call, member, device, is_owner);
+        let others = self.roster.list.iter().filter(|member| member.conn != call.conn);
+        let joined = ServerMessage::RoomJoined {
+            room_id: self.roster.name.clone(),
+            peer_id,
+            invite_code: is_newer.then(|| self.invite_code(true)),
+            invite_code_6: is_newer.then(|| self.invite_code(false)),
+            peers: others.map(|member| seen_by(is_newer, &member.data.peer)).collect(),
+        };
+        call.send_requested([call.conn], || to_json(&joined));
+        Ok(self.roster.list.len() - 1)
+    }
+
+    /// Adds the connection, which is not in this room, and informs the others. An owner takes the place of the previous one, or else becomes
+    /// the first member. Returns the id of the member: a returning owner remains the same.
+    fn enter(
+        &mut self,
+        call: &mut RoomCall<'_>,
+        member: JamjamMember,
+        device: Option<DeviceId>,
+        is_owner: bool,
+    ) -> String {
+        let (conn, id, link_key) = (call.conn, member.peer.id.clone(), member.peer.link_key.clone());
+        let is_returning = self.is_owner_returning(&Party::of(call, device.as_ref(), &member));
+        let owner = Owner { conn, source: call.source, device, link_key, state: OwnerState::Open };
+        let previous = if is_owner { self.owner.replace(owner).filter(Owner::is_living) } else { None };
+        let Some(previous) = previous else {
+            for is_newer in [true, false] {
+                let joined = || to_json(&ServerMessage::PeerJoined { peer: seen_by(is_newer, &member.peer) });
+                call.send_requested(self.others_of(is_newer, conn), joined);
+            }
+            self.roster.join(call, member, is_owner);
+            return id;
+        };
+        self.roster.replace(call, previous.conn);
+        if previous.state == OwnerState::Open {
+            call.close(previous.conn, CloseCode::NORMAL_CLOSURE, "Duplicate connection");
+        }
+        let Some(Member { data: place, .. }) = self.roster.find_mut(conn) else { return id };
+        place.is_newer = member.is_newer;
+        if is_returning {
+            return place.peer.id.clone();
+        }
+        place.successor = Some(member.peer);
+        id
+    }
+
+    /// Removes a member and informs the others.
+    pub(super) fn leave_with(&mut self, call: &mut RoomCall<'_>, conn: ConnId, reason: &str) {
+        if let Some(owner) = self.owner.as_mut().filter(|owner| owner.conn == conn) {
+            owner.state = OwnerState::Gone;
+        }
+        if let Some(left) = self.roster.leave(call, conn, reason) {
+            call.send(self.roster.connections(), &ServerMessage::PeerLeft { peer_id: left.peer.id });
+        }
+    }
+
+    /// The members of a generation of clients, without `conn`.
+    fn others_of(&self, is_newer: bool, conn: ConnId) -> impl Iterator<Item = ConnId> {
+        let of_generation = self.roster.receivers().filter(move |member| member.data.is_newer == is_newer);
+        of_generation.map(|member| member.conn).filter(move |other| *other != conn)
+    }
+
+    /// Lets the member that replaces a lost owner appear, now that its address is known or there is no time left: first it joins, then the
+    /// lost one leaves, so that clients change from one to the other.
+    pub(super) fn reveal_successor(&mut self, call: &mut RoomCall<'_>, conn: ConnId) -> bool {
+        let Some(Member { data: member, .. }) = self.roster.find_mut(conn) else { return false };
+        let Some(successor) = member.successor.take() else { return false };
+        let peer_id = std::mem::replace(&mut member.peer, successor.clone()).id;
+        for is_newer in [true, false] {
+            let joined = ServerMessage::PeerJoined { peer: seen_by(is_newer, &successor) };
+            call.send(self.others_of(is_newer, conn), &joined);
+        }
+        call.send(self.roster.others(conn), &ServerMessage::PeerLeft { peer_id });
+        true
+    }
+
+    /// The connection was lost. If it is the owner of its room, its place is kept for a while. Returns whether it is.
+    fn keep_place(&mut self, call: &RoomCall<'_>) -> bool {
+        let Some(owner) = self.owner.as_mut().filter(|owner| owner.conn == call.conn) else { return false };
+        let Some(member) = self.roster.find_mut(call.conn) else { return false };
+        owner.state = OwnerState::Lost;
+        member.is_lost = true;
+        // The others know only the one before.
+        member.data.successor = None;
+        self.kept_place = Some((call.now.monotonic + RECLAIM_PERIOD, call.conn));
+        true
+    }
+
+    /// Handles a message of `bytes` bytes that concerns only this room.
+    pub(super) fn on_message(
+        &mut self,
+        call: &mut RoomCall<'_>,
+        message: ClientMessage,
+        bytes: usize,
+    ) -> Result<(), MessageError> {
+        let conn = call.conn;
+        if !matches!(message, ClientMessage::UpdatePeerInfo { .. }) {
+            self.reveal_successor(call, conn);
+        }
+        match message {
+            ClientMessage::LeaveRoom => {
+                self.roster.log_message("LeaveRoom", conn, self.roster.list.len() - 1, bytes);
+                self.leave_with(call, conn, LEFT_ROOM);
+            }
+            ClientMessage::UpdatePeerInfo { candidates, public_addr, local_addr } => {
+                let Member { data: member, .. } = self.roster.find_mut(conn).ok_or(MessageError::NOT_IN_ROOM)?;
+                let peer = member.successor.as_mut().unwrap_or(&mut member.peer);
+                if !candidates.is_empty() {
+                    peer.candidates = candidates;
+                }
+                (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
+                let peer = peer.clone();
+                if !self.reveal_successor(call, conn) {
+                    for is_newer in [true, false] {
+                        let updated = ServerMessage::PeerUpdated { peer: seen_by(is_newer, &peer) };
+                        call.send(self.others_of(is_newer, conn), &updated);
+                    }
+                }
+                self.roster.log_message("UpdatePeerInfo", conn, self.roster.list.len() - 1, bytes);
+            }
+            ClientMessage::ChatMessage(chat) => {
+                let JamjamMember { peer, is_newer, .. } =
+                    &self.roster.find(conn).ok_or(MessageError::NOT_IN_ROOM)?.data;
+                let chat = ChatMessage { sender_id: peer.id.clone(), sender_name: peer.name.clone(), ..chat };
+                // Older clients show their own message without waiting for it.
+                let receivers = self.roster.others(conn).chain(is_newer.then_some(conn));
+                let receivers = call.send(receivers, &ServerMessage::ChatMessage(chat));
+                self.roster.log_message("ChatMessage", conn, receivers, bytes);
+            }
+            ClientMessage::PeerMessage(message) => {
+                let sender = &self.roster.find(conn).ok_or(MessageError::NOT_IN_ROOM)?.data.peer;
+                let to = message.to.clone();
+                let is_receiver = |Member { data: JamjamMember { peer, is_newer, .. }, .. }: &&Member<_>| {
+                    let is_supported = *is_newer && peer.features.iter().any(|feature| feature == PEER_MESSAGE);
+                    is_supported && to.as_ref().is_none_or(|to| *to == peer.id)
+                };
+                let receivers = self.roster.receivers().filter(is_receiver).map(|member| member.conn);
+                let [from, from_name] = [&sender.id, &sender.name].map(|text| Some(text.clone()));
+                let relayed = ServerMessage::PeerMessage(PeerMessage { from, from_name, ..message });
+                let receivers = call.send(receivers, &relayed);
+                self.roster.log_message("PeerMessage", conn, receivers, bytes);
+            }
+            ClientMessage::CreateRoom { .. } | ClientMessage::JoinRoom { .. } | ClientMessage::ListRooms => {}
+        }
+        Ok(())
+    }
+}
+
+/// What a client of one generation sees of a member.
+fn seen_by(is_newer: bool, peer: &Peer) -> Peer {
+    if is_newer { peer.clone() } else { peer.clone().for_older_clients() }
+}
+
+fn reject<T>(call: &mut RoomCall<'_>, reason: &'static str) -> Result<T, MessageError> {
+    debug!(target: "signaling", dialect = Dialect::Jamjam.name(), conn = call.conn.0, reason, "request rejected");
+    call.reply(&ServerMessage::Error { message: reason.to_owned() });
+    Err(MessageError::Rejected(reason))
 }

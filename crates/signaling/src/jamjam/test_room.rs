@@ -6,122 +6,128 @@
 //! [`RECLAIM_PERIOD`]. A link key alone proves nothing, because every member knows it; it only tells a returning echo server, which continues
 //! as the same member, from a restarted one, whose clients must notice the change.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use super::messages::ServerMessage;
-use super::room::{
-    JamjamMember, JamjamRoom, JamjamRooms, Owner, OwnerState, ROOM_NAMES, by_generation, is_full, owner_mut,
-};
-use crate::close_code::CloseCode;
-use crate::connection_context::ConnectionContext;
+use super::room::{JamjamMember, JamjamRoom, ROOM_NAMES};
+use crate::device::DeviceId;
 use crate::event_sink::ConnId;
-use crate::json::to_json;
 use crate::limits::SignalingLimits;
-use crate::rooms::{IdGenerator, RoomKey};
-use crate::timers::TimerEvent;
+use crate::room::{RoomCall, RoomKey};
+use crate::rooms::{IdGenerator, Rooms};
+use jamjam_core::address::source_network;
 
 /// How long the place of an owner whose connection was lost is kept.
-const RECLAIM_PERIOD: Duration = Duration::from_secs(5);
+pub(super) const RECLAIM_PERIOD: Duration = Duration::from_secs(5);
 
 /// Number of rooms of the same name that have ids and codes which depend only on the name. Further ones have random ones.
 const MAX_NAMESAKES: u64 = 16;
+
+/// The owner of a test room: the member whose connection created or reclaimed it.
+pub(super) struct Owner {
+    pub(super) conn: ConnId,
+    pub(super) source: IpAddr,
+    pub(super) device: Option<DeviceId>,
+    pub(super) link_key: Option<String>,
+    pub(super) state: OwnerState,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum OwnerState {
+    Open,
+    /// The connection was lost. Its member is still in the room.
+    Lost,
+    /// The member has left.
+    Gone,
+}
+
+/// A connection that may be an owner.
+pub(super) struct Party<'a> {
+    pub(super) conn: ConnId,
+    pub(super) source: IpAddr,
+    pub(super) device: Option<&'a DeviceId>,
+    pub(super) link_key: Option<&'a String>,
+}
+
+impl<'a> Party<'a> {
+    /// The connection that causes a call.
+    pub(super) fn of(call: &RoomCall<'_>, device: Option<&'a DeviceId>, member: &'a JamjamMember) -> Self {
+        Self { conn: call.conn, source: call.source, device, link_key: member.peer.link_key.as_ref() }
+    }
+}
+
+impl Owner {
+    /// Whether the owner is in its room, or may still return to its place.
+    pub(super) fn is_living(&self) -> bool {
+        self.state != OwnerState::Gone
+    }
+
+    fn is_same_device(&self, party: &Party<'_>) -> bool {
+        self.device.is_some() && self.device.as_ref() == party.device
+    }
+
+    fn is_same_party(&self, party: &Party<'_>) -> bool {
+        self.is_same_device(party) || source_network(self.source) == source_network(party.source)
+    }
+
+    /// Whether the connection continues this owner.
+    fn is_returning(&self, party: &Party<'_>) -> bool {
+        let is_open = self.state == OwnerState::Open;
+        let is_proven = self.is_same_device(party) || !is_open && party.link_key.is_some() && self.is_same_party(party);
+        is_proven && !(is_open && self.conn == party.conn) && self.link_key.as_ref() == party.link_key
+    }
+
+    /// Whether another owner may take the place of this one.
+    fn may_be_replaced(&self, party: &Party<'_>) -> bool {
+        match self.state {
+            OwnerState::Open => self.conn == party.conn,
+            OwnerState::Lost => self.is_same_party(party),
+            OwnerState::Gone => true,
+        }
+    }
+}
 
 /// Whether a new room is a test room. Newer clients join test rooms without a password.
 pub(super) fn is_test_room(limits: &SignalingLimits, name: &str, password: Option<&str>) -> bool {
     password.is_none() && limits.test_room_prefix.as_deref().is_some_and(|prefix| name.starts_with(prefix))
 }
 
-/// Whether the member is the owner of the room and has a place there.
-pub(super) fn is_owner_returning(ctx: &ConnectionContext<'_>, room: &JamjamRoom, member: &JamjamMember) -> bool {
-    let Some(owner) = &room.data.owner else { return false };
-    owner.is_returning(ctx, member.peer.link_key.as_ref()) && (owner.is_living() || !is_full(room))
+impl JamjamRoom {
+    /// Whether the connection is the owner of the room and has a place there.
+    pub(super) fn is_owner_returning(&self, party: &Party<'_>) -> bool {
+        let Some(owner) = &self.owner else { return false };
+        owner.is_returning(party) && (owner.is_living() || !self.is_full())
+    }
+
+    fn is_free_for(&self, party: &Party<'_>) -> bool {
+        let Some(owner) = &self.owner else { return false };
+        owner.may_be_replaced(party) && (owner.is_living() || !self.is_full())
+    }
 }
 
-/// Finds where a member that creates the test room `name` belongs: in its own room if it returns, otherwise in the first of the rooms of this
+/// Finds where the creator of the test room `name` belongs: in its own room if it returns, otherwise in the first of the rooms of this
 /// name that has no living owner, or in a new one with these names. Neither if there are too many rooms of this name.
 pub(super) fn find_place(
-    ctx: &ConnectionContext<'_>,
-    rooms: &JamjamRooms,
+    rooms: &Rooms<JamjamRoom>,
     name: &str,
-    member: &JamjamMember,
+    party: &Party<'_>,
 ) -> (Option<RoomKey>, Option<[String; 3]>) {
     let mut first = (None, None);
     for number in 0..MAX_NAMESAKES {
         let mut ids = IdGenerator::of_name(name, number);
         let names = ROOM_NAMES.map(|generate| generate(&mut ids));
         let room = rooms.find(&names[0]);
-        if room.is_some_and(|room| is_owner_returning(ctx, room, member)) {
-            return (room.map(|room| room.key), None);
+        if let Some(room) = room.filter(|room| room.is_owner_returning(party)) {
+            return (Some(room.roster.key), None);
         }
         if first != (None, None) {
             continue;
         }
         if let Some(room) = room {
-            let is_free = |owner: &Owner| owner.may_be_replaced(ctx) && (owner.is_living() || !is_full(room));
-            first.0 = room.data.owner.as_ref().is_some_and(is_free).then_some(room.key);
-        } else if names.iter().all(|name| rooms.find(name).is_none()) {
+            first.0 = room.is_free_for(party).then_some(room.roster.key);
+        } else if names.iter().all(|name| rooms.key_of(name).is_none()) {
             first.1 = Some(names);
         }
     }
     first
-}
-
-/// Adds the connection, which is in no room, to a room, and informs the others. An owner takes the place of the previous one, or else becomes
-/// the first member. Returns the id of the member: a returning owner remains the same.
-pub(super) fn enter(
-    ctx: &mut ConnectionContext<'_>,
-    rooms: &mut JamjamRooms,
-    key: RoomKey,
-    member: JamjamMember,
-    is_owner: bool,
-) -> String {
-    let (id, device, link_key) = (member.peer.id.clone(), ctx.device().cloned(), member.peer.link_key.clone());
-    let Some(room) = rooms.get_mut(key) else { return id };
-    let is_returning = is_owner_returning(ctx, room, &member);
-    let owner = Owner { conn: ctx.conn, source: ctx.source, device, link_key, state: OwnerState::Open };
-    let previous = if is_owner { room.data.owner.replace(owner).filter(Owner::is_living) } else { None };
-    let Some(previous) = previous else {
-        for (others, peer) in by_generation(room, ctx.conn, &member.peer) {
-            ctx.send_requested(&others, to_json(&ServerMessage::PeerJoined { peer }));
-        }
-        rooms.join(key, ctx.conn, member, is_owner);
-        return id;
-    };
-    rooms.replace(previous.conn, ctx.conn);
-    if previous.state == OwnerState::Open {
-        ctx.close(previous.conn, CloseCode::NORMAL_CLOSURE, "Duplicate connection");
-    }
-    let Some(place) = rooms.member_mut(ctx.conn) else { return id };
-    place.is_newer = member.is_newer;
-    if is_returning {
-        return place.peer.id.clone();
-    }
-    place.successor = Some(member.peer);
-    id
-}
-
-/// Lets the member that replaces a lost owner appear, now that its address is known or there is no time left: first it joins, then the lost
-/// one leaves, so that clients change from one to the other.
-pub(super) fn reveal_successor(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms, conn: ConnId) -> bool {
-    let Some(member) = rooms.member_mut(conn) else { return false };
-    let Some(successor) = member.successor.take() else { return false };
-    let peer_id = std::mem::replace(&mut member.peer, successor).id;
-    let Some((member, room)) = rooms.member(conn) else { return false };
-    for (others, peer) in by_generation(room, conn, &member.data.peer) {
-        ctx.send(&others, &ServerMessage::PeerJoined { peer });
-    }
-    ctx.send(&room.others(conn), &ServerMessage::PeerLeft { peer_id });
-    true
-}
-
-/// The connection was lost. If it is the owner of its room, its place is kept for a while. Returns whether it is.
-pub(super) fn keep_place(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) -> bool {
-    let (Some(room), Some(owner)) = (rooms.room_of(ctx.conn), owner_mut(rooms, ctx.conn)) else { return false };
-    owner.state = OwnerState::Lost;
-    if let Some(member) = rooms.suspend(ctx.conn) {
-        // The others know only the one before.
-        member.successor = None;
-    }
-    ctx.timers.insert(ctx.now.monotonic + RECLAIM_PERIOD, TimerEvent::JamjamPlace { room, lost: ctx.conn });
-    true
 }

@@ -1,0 +1,221 @@
+//! The delayed messages of a broadcast room.
+
+use std::collections::{HashMap, VecDeque, hash_map};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::room_handler::{ClientInfo, RelayPayload};
+use crate::limits::BroadcastSettings;
+use crate::timers::Timers;
+use jamjam_core::address::source_network;
+use jamjam_core::memory_budget::{MemoryAccount, MemoryPermit};
+use jamjam_core::time::{Time, WallClock};
+
+/// How long messages whose delay is over wait before the room asks again whether the queues of their receivers have room.
+const FULL_QUEUE_RETRY: Duration = Duration::from_millis(10);
+
+/// The delayed messages of one room may use at most a quarter of the byte limit for all rooms.
+const ROOM_SHARE_DIVISOR: usize = 4;
+
+/// The delayed messages from one address (IPv6: one /64) may use at most an eighth of the limits of a room.
+const ADDRESS_SHARE_DIVISOR: usize = 8;
+
+/// A limit on the number of delayed messages, or on their total bytes, is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DelayQueueFull;
+
+/// Origin of a message: sender and receive time.
+pub(crate) struct MessageOrigin {
+    /// The member that sent the message; `None` if the message was posted over HTTP.
+    pub(crate) sender: Option<Arc<ClientInfo>>,
+    /// The receive time, which the envelope contains.
+    pub(crate) received_at: WallClock,
+    /// Length of the received message.
+    pub(crate) bytes: usize,
+}
+
+/// A message whose delay is not over. The message is stored as text, so that it takes about `held_bytes` of memory.
+pub(super) struct DelayedMessage {
+    pub(super) origin: MessageOrigin,
+    /// The address of the sender.
+    pub(super) source: IpAddr,
+    /// The constructor of a [`RelayPayload`] variant. When the message is relayed, the constructor is called with the parsed `payload`.
+    pub(super) variant: fn(Value) -> RelayPayload,
+    pub(super) payload: String,
+    pub(super) held_bytes: usize,
+    /// The memory of the sender.
+    pub(super) _memory: MemoryPermit,
+}
+
+/// The delayed messages of one room.
+pub(crate) struct DelayQueue {
+    /// Messages whose delay is not over.
+    delayed: Timers<Held>,
+    /// Messages whose delay is over, but which wait for the queues of their receivers.
+    due: VecDeque<Held>,
+    /// When the first of them is to be relayed.
+    retry_at: Time,
+    total: Usage,
+    /// The share of an address does not grow if its members leave.
+    by_source: HashMap<IpAddr, Usage>,
+    /// The bytes of the delayed messages of all rooms.
+    held: Arc<MemoryAccount>,
+}
+
+/// A message, and its part of the bytes of all rooms.
+type Held = (DelayedMessage, MemoryPermit);
+
+/// A number of messages and their bytes.
+#[derive(Clone, Copy, Default)]
+struct Usage {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Usage {
+    /// Whether one more message exceeds a limit.
+    fn is_full(self, bytes: usize, max_messages: usize, max_bytes: usize) -> bool {
+        self.messages >= max_messages || self.bytes + bytes > max_bytes
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, bytes: usize) {
+        self.messages -= 1;
+        self.bytes -= bytes;
+    }
+}
+
+impl DelayQueue {
+    pub(super) fn new(held: &Arc<MemoryAccount>) -> Self {
+        Self {
+            delayed: Timers::default(),
+            due: VecDeque::new(),
+            retry_at: Time::ZERO,
+            total: Usage::default(),
+            by_source: HashMap::new(),
+            held: Arc::clone(held),
+        }
+    }
+
+    /// Number of messages.
+    pub(crate) fn len(&self) -> usize {
+        self.total.messages
+    }
+
+    /// Whether messages wait although their delay is over.
+    pub(super) fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// When [`Self::take_due`] is to be called.
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        if self.has_due() { Some(self.retry_at) } else { self.delayed.next_deadline() }
+    }
+
+    /// Stores a message for this time, unless a limit is reached.
+    pub(super) fn push(
+        &mut self,
+        message: DelayedMessage,
+        now: Time,
+        delay: Duration,
+        limits: &BroadcastSettings,
+    ) -> Result<(), DelayQueueFull> {
+        let permit = self.reserve(message.source, message.held_bytes, limits).ok_or(DelayQueueFull)?;
+        if delay.is_zero() {
+            // Later posts must not overtake this one.
+            if self.due.is_empty() {
+                self.retry_at = now;
+            }
+            self.due.push_back((message, permit));
+        } else {
+            self.delayed.insert(now + delay, (message, permit));
+        }
+        Ok(())
+    }
+
+    /// Removes the first message whose delay is over, if the queues of its receivers have room.
+    pub(super) fn take_due(&mut self, now: Time, has_room: impl FnOnce() -> bool) -> Option<DelayedMessage> {
+        self.due.extend(std::iter::from_fn(|| self.delayed.pop_due(now)));
+        if self.due.is_empty() {
+            return None;
+        }
+        self.retry_at = now;
+        if !has_room() {
+            self.retry_at = now + FULL_QUEUE_RETRY;
+            return None;
+        }
+        let (message, _) = self.due.pop_front()?;
+        self.release(message.source, message.held_bytes);
+        Some(message)
+    }
+
+    /// Removes all messages.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(&self.held);
+    }
+
+    /// Reserves space for a message. `None` if it would exceed a limit: of its address, its room or all rooms.
+    fn reserve(&mut self, source: IpAddr, bytes: usize, limits: &BroadcastSettings) -> Option<MemoryPermit> {
+        let (max_messages, max_bytes) = (limits.max_delayed_messages, limits.max_delayed_bytes / ROOM_SHARE_DIVISOR);
+        let own = self.by_source.get(&source_network(source)).copied().unwrap_or_default();
+        if own.is_full(bytes, max_messages.div_ceil(ADDRESS_SHARE_DIVISOR), max_bytes / ADDRESS_SHARE_DIVISOR)
+            || self.total.is_full(bytes, max_messages, max_bytes)
+        {
+            return None;
+        }
+        let permit = self.held.take(bytes as u64).ok()?;
+        self.total.add(bytes);
+        self.by_source.entry(source_network(source)).or_default().add(bytes);
+        Some(permit)
+    }
+
+    /// Releases the space used by a message.
+    fn release(&mut self, source: IpAddr, bytes: usize) {
+        self.total.remove(bytes);
+        if let hash_map::Entry::Occupied(mut own) = self.by_source.entry(source_network(source)) {
+            own.get_mut().remove(bytes);
+            if own.get().messages == 0 {
+                own.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jamjam_core::memory_budget::MemoryBudget;
+
+    #[test]
+    fn delayed_bytes_are_limited_per_address_per_room_and_in_total() {
+        let held = MemoryBudget::new(Some(800)).account(None);
+        let mut rooms = [(); 5].map(|()| DelayQueue::new(&held));
+        let host = |number: u8| IpAddr::from([192, 0, 2, number]);
+        // At most 16 messages and 200 bytes per room, and 800 bytes in all rooms. An address may use an eighth of a room: 2 messages and
+        // 25 bytes.
+        let limits =
+            BroadcastSettings { max_delayed_messages: 16, max_delayed_bytes: 800, ..BroadcastSettings::default() };
+        let mut permits = Vec::new();
+        let mut admit = |room: &mut DelayQueue, number, bytes| {
+            permits.extend(room.reserve(host(number), bytes, &limits));
+            permits.len()
+        };
+        let [a, others @ .., e] = &mut rooms;
+        assert_eq!([admit(a, 1, 10), admit(a, 1, 10), admit(a, 1, 1)], [1, 2, 2]);
+        assert_eq!([admit(a, 2, 26), admit(a, 2, 20), admit(a, 2, 6), admit(a, 2, 5)], [2, 3, 3, 4]);
+        assert_eq!((3..=10).map(|number| admit(a, number, 25)).collect::<Vec<_>>(), [5, 6, 7, 8, 9, 10, 10, 10]);
+        others.iter_mut().for_each(|room| (1..=8).for_each(|number| _ = admit(room, number, 25)));
+        // 5 bytes are left.
+        assert_eq!([admit(e, 1, 6), admit(e, 1, 5)], [34, 35]);
+        drop(permits.remove(0));
+        a.release(host(1), 10);
+        assert!(a.reserve(host(1), 10, &limits).is_some());
+    }
+}

@@ -1,0 +1,440 @@
+//! A room of control surfaces: its members, and its parameters with the updates that are scheduled.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tracing::info;
+
+use super::messages::{ClientMessage, ParamMessage, ParameterState, ServerMessage, TriggerMessage};
+use crate::close_code::CloseCode;
+use crate::connection_context::MAX_LIST_DEBT;
+use crate::control_surface_events::{
+    ControlSurfaceEvent, ControlSurfaceEventKind, InlineStr, MAX_PARAMETER_NAME_BYTES,
+};
+use crate::dialect::Dialect;
+use crate::event_sink::ConnId;
+use crate::json::{MessageError, to_json};
+use crate::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, log_message};
+use crate::room::{Effect, MemberData, MemberInfo, Room, RoomCall, Roster, UPDATE_KEY_BITS};
+use crate::timers::Timers;
+use jamjam_core::address::source_network;
+use jamjam_core::memory_budget::MemoryPermit;
+use jamjam_core::time::Time;
+
+/// The reply if a room has the maximum number of members.
+pub(crate) const ROOM_FULL: ServerMessage<'static> =
+    ServerMessage::Error { code: "ROOM_FULL", message: "Room is at capacity" };
+
+/// The reply to `sync` above the limit.
+const RATE_LIMITED: ServerMessage<'static> =
+    ServerMessage::Error { code: "RATE_LIMITED", message: "Too many sync requests" };
+
+/// The reply to a new parameter above a limit.
+const TOO_MANY_PARAMETERS: ServerMessage<'static> =
+    ServerMessage::Error { code: "TOO_MANY_PARAMETERS", message: "Too many parameters" };
+
+/// In rooms with at most this number of parameters, the first `sync` of a connection never fails.
+const MAX_EXEMPT_PARAMETERS: usize = 256;
+
+/// Maximum number of scheduled updates per room.
+const MAX_SCHEDULED_UPDATES: usize = 1_000;
+
+/// Maximum time from the receipt of an update to its scheduled time. If this time is exceeded, the update is not delayed but takes effect
+/// on receipt.
+const MAX_SCHEDULE_AHEAD: Duration = Duration::from_secs(60);
+
+/// A room, whose name is its code.
+pub(crate) struct ControlSurfaceRoom {
+    pub(crate) roster: Roster<ControlSurfaceMember>,
+    parameters: ParameterValues,
+    scheduled: Timers<ScheduledUpdate>,
+    max_members: usize,
+    expires: Time,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) expires_ms: u64,
+    is_closed: bool,
+}
+
+/// The data of a member: its node id.
+pub(crate) struct ControlSurfaceMember(String);
+
+impl MemberData for ControlSurfaceMember {
+    const DIALECT: Dialect = Dialect::ControlSurface;
+
+    fn info(&self) -> MemberInfo<'_> {
+        MemberInfo { id: &self.0, name: None, is_control_channel: false }
+    }
+}
+
+/// A parameter update that waits for its scheduled time.
+struct ScheduledUpdate {
+    sender: ParameterSender,
+    name: String,
+    value: f32,
+}
+
+/// The member that sets a parameter, and its address.
+#[derive(Clone, Copy)]
+struct ParameterSender {
+    conn: ConnId,
+    source: IpAddr,
+}
+
+impl Room for ControlSurfaceRoom {
+    type Member = ControlSurfaceMember;
+
+    fn roster(&self) -> &Roster<ControlSurfaceMember> {
+        &self.roster
+    }
+
+    fn leave(&mut self, call: &mut RoomCall<'_>, close: &ConnectionClose<'_>) {
+        self.roster.leave(call, call.conn, &close.leave_reason());
+    }
+
+    /// The members receive `closed`, as after every close of a room of this dialect.
+    fn close(&mut self, call: &mut RoomCall<'_>) {
+        self.close_with(call, "closed by the operator");
+    }
+
+    fn is_needed(&self) -> bool {
+        !self.is_closed
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        Some(self.scheduled.next_deadline().map_or(self.expires, |next| next.min(self.expires)))
+    }
+
+    fn on_deadline(&mut self, call: &mut RoomCall<'_>) {
+        let Some(ScheduledUpdate { sender, name, value }) =
+            self.scheduled.pop_due(call.now.monotonic.min(self.expires))
+        else {
+            call.effects.counters.cleanup_runs += 1;
+            return self.close_with(call, "expired");
+        };
+        if self.store_and_broadcast(call, Some(sender), &name, value).is_err() {
+            call.effects.counters.parameters_rejected += 1;
+            call.send([sender.conn], &TOO_MANY_PARAMETERS);
+        }
+    }
+}
+
+impl ControlSurfaceRoom {
+    pub(crate) fn new(
+        roster: Roster<ControlSurfaceMember>,
+        max_members: usize,
+        expires: Time,
+        expires_ms: u64,
+    ) -> Self {
+        let (parameters, scheduled) = Default::default();
+        Self { roster, parameters, scheduled, max_members, expires, expires_ms, is_closed: false }
+    }
+
+    /// Adds a member, whose message has `bytes` bytes. One that joins the same room again is not counted twice.
+    pub(super) fn enter(&mut self, call: &mut RoomCall<'_>, node_id: String, bytes: usize) -> Result<(), MessageError> {
+        if self.roster.others(call.conn).count() >= self.max_members {
+            call.count_limited();
+            call.reply(&ROOM_FULL);
+            return Err(MessageError::Rejected("the room is full"));
+        }
+        self.leave_with(call, CHANGED_ROOM);
+        call.reply(&ServerMessage::Welcome { node_id: &node_id, server_time: call.now.unix_us() });
+        self.roster.join(call, ControlSurfaceMember(node_id), false);
+        self.roster.log_message("join", call.conn, 0, bytes);
+        Ok(())
+    }
+
+    pub(super) fn leave_with(&mut self, call: &mut RoomCall<'_>, reason: &str) {
+        self.roster.leave(call, call.conn, reason);
+    }
+
+    /// Handles a message of `bytes` bytes from a member, except `join`. `is_first_sync` is whether the connection has sent no `sync` before.
+    pub(super) fn on_message(
+        &mut self,
+        call: &mut RoomCall<'_>,
+        message: ClientMessage<'_>,
+        bytes: usize,
+        (ranges, is_first_sync): (&Ranges, bool),
+    ) -> Result<(), MessageError> {
+        let conn = call.conn;
+        match message {
+            ClientMessage::Param(message) => {
+                let receivers = self.set_param(call, &message)?;
+                self.roster.log_message("param", conn, receivers, bytes);
+            }
+            ClientMessage::Trigger(TriggerMessage { name, at }) => {
+                check_name_length(&name)?;
+                self.emit_event(call, ControlSurfaceEventKind::Trigger, &name, None, at);
+                self.roster.log_message("trigger", conn, 0, bytes);
+            }
+            ClientMessage::Sync => {
+                // Many clients behind one address may connect at the same time.
+                let is_exempt = is_first_sync && self.parameters.by_name.len() <= MAX_EXEMPT_PARAMETERS;
+                if !call.caller.may_request(MAX_LIST_DEBT) && !is_exempt {
+                    call.count_limited();
+                    call.reply(&RATE_LIMITED);
+                    return Err(MessageError::TOO_MANY_REQUESTS);
+                }
+                call.send_requested([conn], || self.parameters.state_json(ranges).to_owned());
+            }
+            ClientMessage::Leave => {
+                self.roster.log_message("leave", conn, 0, bytes);
+                self.leave_with(call, LEFT_ROOM);
+                call.close(conn, CloseCode::NORMAL_CLOSURE, "");
+            }
+            ClientMessage::Join(_) | ClientMessage::Ping(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Sets a parameter, or schedules the update. Returns the number of receivers so far.
+    fn set_param(&mut self, call: &mut RoomCall<'_>, message: &ParamMessage<'_>) -> Result<usize, MessageError> {
+        let ParamMessage { name, value, at } = message;
+        check_name_length(name)?;
+        let sender = ParameterSender { conn: call.conn, source: call.source };
+        if let Err(reason) = self.parameters.check_capacity(name, Some(sender.source)) {
+            return reject_parameter(call, reason);
+        }
+        let ahead = at.map(|at| Duration::from_micros((at as u64).saturating_sub(call.now.unix_us())));
+        let ahead = ahead.filter(|ahead| {
+            !ahead.is_zero() && *ahead <= MAX_SCHEDULE_AHEAD && self.scheduled.len() < MAX_SCHEDULED_UPDATES
+        });
+        if let Some(ahead) = ahead {
+            let update = ScheduledUpdate { sender, name: name.as_ref().to_owned(), value: *value };
+            self.scheduled.insert(call.now.monotonic + ahead, update);
+        }
+        self.emit_event(call, ControlSurfaceEventKind::Param, name, Some(*value), *at);
+        if ahead.is_none() {
+            let stored = self.store_and_broadcast(call, Some(sender), name, *value);
+            return stored.or_else(|reason| reject_parameter(call, reason));
+        }
+        Ok(0)
+    }
+
+    /// Reports an action of a member as a [`ControlSurfaceEvent`]. The time `at` is truncated to whole microseconds.
+    fn emit_event(
+        &self,
+        call: &mut RoomCall<'_>,
+        kind: ControlSurfaceEventKind,
+        name: &str,
+        value: Option<f32>,
+        at: Option<f64>,
+    ) {
+        let Some(member) = self.roster.find(call.conn) else { return };
+        // All strings fit: the lengths of codes and names are checked, and the node id is a UUID.
+        let (room, node_id) = (InlineStr::new(&self.roster.name), InlineStr::new(&member.data.0));
+        let (Some(room), Some(node_id), Some(name)) = (room, node_id, InlineStr::new(name)) else { return };
+        let (at, received_at) = (at.map(|at| at as u64), call.now.unix_us());
+        call.effects.counters.control_surface_events += 1;
+        let event = ControlSurfaceEvent { room, node_id, kind, name, value, at, received_at };
+        call.effects.list.push(Effect::Event(Box::new(event)));
+    }
+
+    /// Sets a parameter and sends it to the members other than `sender`. Returns the number of receivers.
+    fn store_and_broadcast(
+        &mut self,
+        call: &mut RoomCall<'_>,
+        sender: Option<ParameterSender>,
+        name: &str,
+        value: f32,
+    ) -> Result<usize, &'static str> {
+        let memory = if sender.is_some() && !self.parameters.by_name.contains_key(name) {
+            let bytes = (3 * name.len() + PARAMETER_BYTES) as u64;
+            Some(call.caller.take_memory(bytes).ok_or("this address holds its share of the memory budget")?)
+        } else {
+            None
+        };
+        let index = self.parameters.set(name, value, sender.map(|sender| sender.source), memory)?;
+        let others = self.roster.connections().filter(|conn| sender.is_none_or(|sender| sender.conn != *conn));
+        let text = || to_json(&ServerMessage::Update { param: name, value });
+        Ok(call.send_with(others, text, Some(self.roster.key.update_key(index)), false))
+    }
+
+    /// Sets a parameter for the program. Returns the number of receivers.
+    pub(crate) fn set_parameter(
+        &mut self,
+        call: &mut RoomCall<'_>,
+        name: &str,
+        value: f32,
+    ) -> Result<usize, &'static str> {
+        let receivers = self.store_and_broadcast(call, None, name, value)?;
+        self.log_command("param", receivers, name.len());
+        Ok(receivers)
+    }
+
+    /// Removes all parameters and scheduled updates. Returns the number of parameters.
+    pub(crate) fn clear(&mut self, call: &mut RoomCall<'_>) -> usize {
+        self.scheduled = Timers::default();
+        let receivers = call.send(self.roster.connections(), &ServerMessage::State { params: Vec::new() });
+        self.log_command("clear", receivers, 0);
+        self.parameters.clear()
+    }
+
+    /// Sends a visualization to all members. Returns their number.
+    pub(crate) fn visualize(&self, call: &mut RoomCall<'_>, text: &str) -> usize {
+        let key = self.roster.key.update_key(0);
+        let receivers = call.send_with(self.roster.connections(), || text.to_owned(), Some(key), false);
+        self.log_command("visualization", receivers, text.len());
+        receivers
+    }
+
+    /// Closes the room and the connections of its members. Only the log contains `reason`.
+    pub(crate) fn close_with(&mut self, call: &mut RoomCall<'_>, reason: &str) {
+        let members = call.send(self.roster.connections(), &ServerMessage::Closed);
+        self.roster.close(call, CloseCode::NORMAL_CLOSURE, "Room closed", "room closed");
+        self.is_closed = true;
+        let dialect = Dialect::ControlSurface.name();
+        info!(target: "signaling", dialect, room = %self.roster.label(), reason, members, "room closed");
+    }
+
+    fn log_command(&self, name: &str, receivers: usize, bytes: usize) {
+        log_message(name, (Dialect::ControlSurface, self.roster.label()), None, receivers, bytes);
+    }
+}
+
+fn reject_parameter<T>(call: &mut RoomCall<'_>, reason: &'static str) -> Result<T, MessageError> {
+    call.effects.counters.parameters_rejected += 1;
+    call.reply(&TOO_MANY_PARAMETERS);
+    Err(MessageError::Rejected(reason))
+}
+
+fn check_name_length(name: &str) -> Result<(), MessageError> {
+    if is_name_too_long(name) { Err(MessageError::ignored("name longer than 256 bytes")) } else { Ok(()) }
+}
+
+/// Whether a name has more than [`MAX_PARAMETER_NAME_BYTES`] in JSON, where a character has up to six bytes.
+pub(crate) fn is_name_too_long(name: &str) -> bool {
+    let quotes = 2;
+    name.len() > MAX_PARAMETER_NAME_BYTES / 6 && to_json(&name).len() - quotes > MAX_PARAMETER_NAME_BYTES
+}
+
+/// Maximum number of parameters in one room. The same maximum applies to the number of declared ranges.
+pub(crate) const MAX_PARAMETERS: usize = 4_096;
+const _: () = assert!(MAX_PARAMETERS < 1 << UPDATE_KEY_BITS, "an index of a parameter needs more bits");
+
+/// Maximum number of parameters in one room that members from one address (IPv6: one /64) have created.
+const MAX_PARAMETERS_PER_ADDRESS: usize = MAX_PARAMETERS / 4;
+
+/// The declared ranges (minimum and maximum) by parameter name. Values outside the range are accepted and not clamped.
+#[derive(Default)]
+pub(crate) struct Ranges {
+    pub(crate) by_name: BTreeMap<String, (f32, f32)>,
+    /// Number of changes.
+    version: u64,
+}
+
+impl Ranges {
+    pub(crate) fn declare(&mut self, name: &str, range: (f32, f32)) {
+        self.by_name.insert(name.to_owned(), range);
+        self.version += 1;
+    }
+}
+
+/// The range of a parameter that has no declared range.
+const DEFAULT_RANGE: (f32, f32) = (0.0, 1.0);
+
+/// Why a new parameter is rejected.
+const TOO_MANY_IN_ROOM: &str = "the room has the maximum number of parameters";
+const TOO_MANY_FROM_ADDRESS: &str = "this address has created its share of the parameters";
+
+/// A parameter of a room.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct ParameterValue {
+    /// The parameter that was set first has index 1, and each further parameter has the next index.
+    index: usize,
+    value: f32,
+}
+
+/// The parameters of a room by name.
+#[derive(Debug, Default)]
+struct ParameterValues {
+    by_name: BTreeMap<String, ParameterValue>,
+    /// How many of them members from each address have created. The share of an address does not grow if its members leave.
+    created_by: HashMap<IpAddr, usize>,
+    /// The memory of what members have created.
+    memory: Vec<MemoryPermit>,
+    /// The `state` message, and the version of the ranges in it, until a change.
+    cached_state: Option<(u64, String)>,
+}
+
+/// Bytes that each parameter holds in addition to three times its name: the parameter and its part of the `state` message.
+const PARAMETER_BYTES: usize = 256;
+
+impl ParameterValues {
+    /// Checks that the parameter exists or may be created by a member from `source` (`None`: by the program).
+    fn check_capacity(&self, name: &str, source: Option<IpAddr>) -> Result<(), &'static str> {
+        if self.by_name.contains_key(name) {
+            return Ok(());
+        }
+        if self.by_name.len() >= MAX_PARAMETERS {
+            return Err(TOO_MANY_IN_ROOM);
+        }
+        let created = source.and_then(|source| self.created_by.get(&source_network(source)));
+        if created.is_some_and(|created| *created >= MAX_PARAMETERS_PER_ADDRESS) {
+            return Err(TOO_MANY_FROM_ADDRESS);
+        }
+        Ok(())
+    }
+
+    /// Sets a parameter for a member from `source` (`None`: for the program) and returns its index. A new parameter holds `memory`.
+    fn set(
+        &mut self,
+        name: &str,
+        value: f32,
+        source: Option<IpAddr>,
+        memory: Option<MemoryPermit>,
+    ) -> Result<usize, &'static str> {
+        self.check_capacity(name, source)?;
+        self.cached_state = None;
+        if let Some(parameter) = self.by_name.get_mut(name) {
+            parameter.value = value;
+            return Ok(parameter.index);
+        }
+        if let Some(source) = source {
+            *self.created_by.entry(source_network(source)).or_default() += 1;
+        }
+        self.memory.extend(memory);
+        let index = self.by_name.len() + 1;
+        self.by_name.insert(name.to_owned(), ParameterValue { index, value });
+        Ok(index)
+    }
+
+    /// Removes all parameters, whose number is returned, and the shares of all addresses. The first update of a new parameter replaces a
+    /// queued update of the removed one that had the same index.
+    fn clear(&mut self) -> usize {
+        self.cached_state = None;
+        self.created_by.clear();
+        self.memory.clear();
+        std::mem::take(&mut self.by_name).len()
+    }
+
+    /// The `state` message, which is cached until a change.
+    fn state_json(&mut self, ranges: &Ranges) -> &str {
+        if self.cached_state.as_ref().is_none_or(|(version, _)| *version != ranges.version) {
+            let params = self.by_name.iter().map(|(name, parameter)| {
+                let (min, max) = ranges.by_name.get(name).copied().unwrap_or(DEFAULT_RANGE);
+                ParameterState { name, value: parameter.value, min, max }
+            });
+            let text = to_json(&ServerMessage::State { params: params.collect() });
+            self.cached_state = Some((ranges.version, text));
+        }
+        self.cached_state.as_ref().map_or("", |(_, text)| text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_json_is_cached_until_a_change() {
+        let (mut parameters, none, mut all) = (ParameterValues::default(), Ranges::default(), Ranges::default());
+        all.declare("a", (-1.0, 2.0));
+        let empty = r#"{"type":"state","params":[]}"#;
+        assert_eq!(parameters.state_json(&none), empty);
+        assert_eq!(parameters.set("a", 1.0, None, None), Ok(1));
+        let set = r#"{"type":"state","params":[{"name":"a","value":1.0,"min":0.0,"max":1.0}]}"#;
+        assert_eq!(parameters.state_json(&none), set);
+        assert_eq!(parameters.state_json(&all), set.replace(r#""min":0.0,"max":1.0"#, r#""min":-1.0,"max":2.0"#));
+    }
+}

@@ -1,0 +1,305 @@
+//! A room as a value: it receives calls with the time, and each call leaves its effects in a buffer.
+//!
+//! A room knows connections as numbers, and nothing of queues, other rooms or the hub. Its [`Roster`] holds the members in the order of
+//! joining, and a [`RoomCall`] is what a room may use during one call. [`Rooms`](super::rooms::Rooms) performs the effects.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::close_code::CloseCode;
+use super::control_surface_events::ControlSurfaceEvent;
+use super::counters::DialectCounters;
+use super::dialect::Dialect;
+use super::event_sink::{ConnId, UpdateKey};
+use super::json::to_json;
+use super::limits::SignalingLimits;
+use super::member_log::{
+    ConnectionClose, LoggedMember, ROOM_CLOSED_BY_OPERATOR, RoomLabel, log_membership, log_message,
+};
+use jamjam_core::memory_budget::MemoryPermit;
+use jamjam_core::time::{Time, WallClock};
+
+/// A room of one dialect.
+pub(super) trait Room {
+    /// The data of a member.
+    type Member: MemberData;
+
+    /// The members.
+    fn roster(&self) -> &Roster<Self::Member>;
+
+    /// A member's connection has ended.
+    fn leave(&mut self, call: &mut RoomCall<'_>, close: &ConnectionClose<'_>);
+
+    /// The operator closes the room with all connections. The members receive no messages about each other.
+    fn close(&mut self, call: &mut RoomCall<'_>);
+
+    /// Whether the room stays. A room that is not needed is removed after the call.
+    fn is_needed(&self) -> bool {
+        !self.roster().list.is_empty()
+    }
+
+    /// Whether the room is counted and listed.
+    fn is_open(&self) -> bool {
+        true
+    }
+
+    /// When [`Self::on_deadline`] is to be called.
+    fn next_deadline(&self) -> Option<Time> {
+        None
+    }
+
+    /// Handles the first event that is due.
+    fn on_deadline(&mut self, _call: &mut RoomCall<'_>) {}
+}
+
+/// The three questions that a room may ask.
+pub(super) trait Caller {
+    /// Whether a message that can wait may be sent to these connections now.
+    fn has_room(&mut self, to: &[ConnId]) -> bool;
+
+    /// Takes memory for data that outlives the call, from the client that caused it.
+    fn take_memory(&mut self, bytes: u64) -> Option<MemoryPermit>;
+
+    /// Whether the debt of requested bytes of the address that caused the call is at most `max`.
+    fn may_request(&mut self, max_debt: Duration) -> bool;
+}
+
+/// What a room may use during a call, which one connection has caused.
+pub(super) struct RoomCall<'a> {
+    pub(super) now: WallClock,
+    pub(super) conn: ConnId,
+    /// The address of the connection.
+    pub(super) source: IpAddr,
+    pub(super) limits: &'a SignalingLimits,
+    pub(super) caller: &'a mut dyn Caller,
+    pub(super) effects: &'a mut Effects,
+}
+
+/// What a call of a room causes.
+#[derive(Default)]
+pub(super) struct Effects {
+    pub(super) list: Vec<Effect>,
+    /// The receivers of all messages, one message after the other.
+    pub(super) receivers: Vec<ConnId>,
+    pub(super) counters: DialectCounters,
+}
+
+/// One effect of a call.
+pub(super) enum Effect {
+    /// A connection has become a member.
+    Entered(ConnId),
+    /// A connection is no longer a member.
+    Left(ConnId),
+    /// Sends a message to the next `receivers`.
+    Send {
+        receivers: usize,
+        text: String,
+        /// The message supersedes unsent messages with the same key.
+        key: Option<UpdateKey>,
+        /// Whether the address that caused the call pays for the bytes of all receivers.
+        is_requested: bool,
+    },
+    /// Closes a connection that is not in a room.
+    Close(ConnId, CloseCode, Cow<'static, str>),
+    /// An event for the listeners of control surfaces.
+    Event(Box<ControlSurfaceEvent>),
+}
+
+impl RoomCall<'_> {
+    /// Serializes a message once and sends it to these connections.
+    pub(super) fn send(&mut self, to: impl IntoIterator<Item = ConnId>, message: &impl Serialize) -> usize {
+        self.send_with(to, || to_json(message), None, false)
+    }
+
+    /// Sends a message to the connection that caused the call.
+    pub(super) fn reply(&mut self, message: &impl Serialize) {
+        self.send([self.conn], message);
+    }
+
+    /// Sends a message that the call has requested, at the expense of its address.
+    pub(super) fn send_requested(&mut self, to: impl IntoIterator<Item = ConnId>, text: impl FnOnce() -> String) {
+        self.send_with(to, text, None, true);
+    }
+
+    /// Sends a text to these connections, if there are any. Returns their number.
+    pub(super) fn send_with(
+        &mut self,
+        to: impl IntoIterator<Item = ConnId>,
+        text: impl FnOnce() -> String,
+        key: Option<UpdateKey>,
+        is_requested: bool,
+    ) -> usize {
+        let Effects { list, receivers, .. } = &mut *self.effects;
+        let before = receivers.len();
+        receivers.extend(to);
+        let receivers = receivers.len() - before;
+        if receivers > 0 {
+            list.push(Effect::Send { receivers, text: text(), key, is_requested });
+        }
+        receivers
+    }
+
+    /// Closes a connection that is not in a room.
+    pub(super) fn close(&mut self, conn: ConnId, code: CloseCode, reason: impl Into<Cow<'static, str>>) {
+        self.effects.list.push(Effect::Close(conn, code, reason.into()));
+    }
+
+    /// Counts a request that a limit rejected.
+    pub(super) fn count_limited(&mut self) {
+        self.effects.counters.requests_limited += 1;
+        self.effects.counters.requests_rejected += 1;
+    }
+}
+
+/// The number of a room, in the order of creation. A number is never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RoomKey(pub(super) u64);
+
+/// Bits of an [`UpdateKey`] that hold the index within the room.
+pub(super) const UPDATE_KEY_BITS: u32 = 13;
+
+impl RoomKey {
+    /// The room in log lines, if its name is a secret code.
+    pub(super) fn label(self) -> RoomLabel<'static> {
+        RoomLabel::Number(self.0)
+    }
+
+    /// The key that all updates of the same value in this room share. Index 0 identifies the visualization, and indexes from 1
+    /// identify the parameters.
+    pub(super) fn update_key(self, index: usize) -> UpdateKey {
+        UpdateKey(NonZeroU64::MIN.saturating_add(self.0 << UPDATE_KEY_BITS | index as u64))
+    }
+}
+
+/// Data of a member that the console and the log show.
+pub(super) trait MemberData {
+    const DIALECT: Dialect;
+
+    fn info(&self) -> MemberInfo<'_>;
+
+    /// The user in log lines.
+    fn user(&self) -> &str {
+        self.info().id
+    }
+}
+
+/// A member as the console shows it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct MemberInfo<'a> {
+    pub(super) id: &'a str,
+    pub(super) name: Option<&'a str>,
+    pub(super) is_control_channel: bool,
+}
+
+/// A member of a room, with the data of the dialect.
+pub(super) struct Member<M> {
+    pub(super) conn: ConnId,
+    pub(super) data: M,
+    /// Whether the connection is lost, and the member's place is kept for another one. Such a member receives nothing.
+    pub(super) is_lost: bool,
+}
+
+/// What a room is called, and its members in the order of joining.
+pub(super) struct Roster<M> {
+    pub(super) key: RoomKey,
+    /// The id, which is unique within the dialect.
+    pub(super) name: String,
+    /// The name that users see, if it differs from the id.
+    pub(super) display_name: Option<String>,
+    /// Milliseconds since the Unix epoch.
+    pub(super) created_ms: u64,
+    pub(super) list: Vec<Member<M>>,
+}
+
+impl<M: MemberData> Roster<M> {
+    pub(super) fn new(key: RoomKey, name: String, display_name: Option<String>, created_ms: u64) -> Self {
+        Self { key, name, display_name, created_ms, list: Vec::new() }
+    }
+
+    /// The member with this connection.
+    pub(super) fn find(&self, conn: ConnId) -> Option<&Member<M>> {
+        self.list.iter().find(|member| member.conn == conn)
+    }
+
+    /// The member with this connection.
+    pub(super) fn find_mut(&mut self, conn: ConnId) -> Option<&mut Member<M>> {
+        self.list.iter_mut().find(|member| member.conn == conn)
+    }
+
+    /// The members that receive messages.
+    pub(super) fn receivers(&self) -> impl Iterator<Item = &Member<M>> {
+        self.list.iter().filter(|member| !member.is_lost)
+    }
+
+    /// The connections of all members.
+    pub(super) fn connections(&self) -> impl Iterator<Item = ConnId> {
+        self.receivers().map(|member| member.conn)
+    }
+
+    /// The connections of the members other than `conn`.
+    pub(super) fn others(&self, conn: ConnId) -> impl Iterator<Item = ConnId> {
+        self.connections().filter(move |other| *other != conn)
+    }
+
+    /// Adds and logs the connection that caused the call, behind or, if `is_first`, before all other members.
+    pub(super) fn join(&mut self, call: &mut RoomCall<'_>, data: M, is_first: bool) {
+        let member = Member { conn: call.conn, data, is_lost: false };
+        log_membership("member joined", self.logged(&member), None, self.list.len() + 1);
+        self.list.insert(if is_first { 0 } else { self.list.len() }, member);
+        call.effects.list.push(Effect::Entered(call.conn));
+    }
+
+    /// Gives the place of a member to the connection that caused the call, and logs it.
+    pub(super) fn replace(&mut self, call: &mut RoomCall<'_>, previous: ConnId) {
+        let Some(member) = self.find_mut(previous) else { return };
+        (member.conn, member.is_lost) = (call.conn, false);
+        call.effects.list.extend([Effect::Left(previous), Effect::Entered(call.conn)]);
+        if let Some(member) = self.find(call.conn) {
+            log_membership("member returned", self.logged(member), None, self.list.len());
+        }
+    }
+
+    /// Removes a member, and logs the reason. Returns its data.
+    pub(super) fn leave(&mut self, call: &mut RoomCall<'_>, conn: ConnId, reason: &str) -> Option<M> {
+        let removed = self.list.remove(self.list.iter().position(|member| member.conn == conn)?);
+        log_membership("member left", self.logged(&removed), Some(reason), self.connections().count());
+        call.effects.list.push(Effect::Left(conn));
+        Some(removed.data)
+    }
+
+    /// Removes all members, logs the reason, and closes their connections.
+    pub(super) fn close(&mut self, call: &mut RoomCall<'_>, code: CloseCode, close_reason: &'static str, reason: &str) {
+        for member in self.list.split_off(0) {
+            log_membership("member left", self.logged(&member), Some(reason), 0);
+            call.effects.list.push(Effect::Left(member.conn));
+            call.close(member.conn, code, close_reason);
+        }
+    }
+
+    /// Closes the connections of all members, because the operator requests it.
+    pub(super) fn close_by_operator(&mut self, call: &mut RoomCall<'_>) {
+        self.close(call, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
+    }
+
+    /// Logs a message of `bytes` bytes from a member.
+    pub(super) fn log_message(&self, message_type: &str, conn: ConnId, receivers: usize, bytes: usize) {
+        if let Some(member) = self.find(conn) {
+            let LoggedMember { dialect, room, user, .. } = self.logged(member);
+            log_message(message_type, (dialect, room), Some((conn, user)), receivers, bytes);
+        }
+    }
+
+    /// The room in log lines.
+    pub(super) fn label(&self) -> RoomLabel<'_> {
+        // The name of a control surface room is its code, which is a secret.
+        if M::DIALECT == Dialect::ControlSurface { self.key.label() } else { RoomLabel::Name(&self.name) }
+    }
+
+    fn logged<'a>(&'a self, member: &'a Member<M>) -> LoggedMember<'a> {
+        LoggedMember { dialect: M::DIALECT, room: self.label(), user: member.data.user(), conn: member.conn }
+    }
+}
