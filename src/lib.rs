@@ -66,8 +66,8 @@ pub mod io;
 pub mod testing;
 
 pub use jamjam_core::{
-    address, audio, echo, impairment, link, log_throttle, memory_budget, node, rate_limit, sanitize, stats, time,
-    units, wire,
+    address, audio, close_code, echo, impairment, link, log_throttle, memory_budget, node, rate_limit, sanitize,
+    send_queue, stats, time, units, wire,
 };
 pub use jamjam_measure::{check, client, diagnosis, machine, report, run_record};
 pub use jamjam_moqt as moqt;

@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use super::output::Failure;
 use super::target::{Endpoint, MoqtTarget};
 use crate::client::{RunKind, StreamKind};
-use crate::io::websocket::discovery::SignalingUrl;
+use crate::io::signaling::discovery::SignalingUrl;
 use crate::io::websocket::handshake::WebSocketUrl;
 
 /// What to do, as determined by the target and by the options that replace a run.

@@ -30,16 +30,12 @@ pub mod stop;
 pub mod tls;
 pub mod udp;
 pub mod websocket {
-    //! WebSocket (RFC 6455): opening handshake, connections, send queues, and the probe's client.
+    //! WebSocket (RFC 6455): opening handshake, and the server's connections.
 
     mod checked_stream;
     pub mod connect;
     pub(in crate::io) mod connection;
-    pub mod discovery;
     pub(in crate::io) mod frame;
     pub mod handshake;
-    pub mod probe;
-    mod probe_socket;
-    pub mod send_queue;
 }
 pub mod worker;

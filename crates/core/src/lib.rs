@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod audio;
+pub mod close_code;
 pub mod echo;
 pub mod impairment;
 pub mod link;
@@ -12,6 +13,7 @@ pub mod memory_budget;
 pub mod node;
 pub mod rate_limit;
 pub mod sanitize;
+pub mod send_queue;
 pub mod stats;
 pub mod time;
 pub mod units;

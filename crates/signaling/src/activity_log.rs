@@ -11,12 +11,12 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::close_code::CloseCode;
 use super::counters::counters_name;
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
 use super::json;
 use super::timers::{TimerEvent, Timers};
+use jamjam_core::close_code::CloseCode;
 use jamjam_core::sanitize::truncate_bytes;
 use jamjam_core::time::{Time, WallClock};
 

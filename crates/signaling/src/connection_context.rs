@@ -8,11 +8,10 @@ use serde::Serialize;
 use tracing::{info, warn};
 
 use super::activity_log::{ActivityLog, ActivityScope};
-use super::close_code::CloseCode;
 use super::counters::DialectCounters;
 use super::device::DeviceId;
 use super::dialect::Dialect;
-use super::event_sink::{ConnId, EventSink, UpdateKey};
+use super::event_sink::{ConnId, EventSink};
 use super::json::to_json;
 use super::limits::SignalingLimits;
 use super::member_log::ConnectionClose;
@@ -21,10 +20,12 @@ use super::rooms::IdGenerator;
 use super::route::Route;
 use super::timers::Timers;
 use jamjam_core::address::source_network;
+use jamjam_core::close_code::CloseCode;
 use jamjam_core::log_throttle::LogThrottle;
 use jamjam_core::memory_budget::MemoryPermit;
 use jamjam_core::rate_limit::{DebtLimiter, Gcra};
 use jamjam_core::sanitize::sanitize_name;
+use jamjam_core::send_queue::UpdateKey;
 use jamjam_core::time::{Time, WallClock};
 
 /// A message counts as one unit against the rate limit, and as one more for each full block of this many bytes.

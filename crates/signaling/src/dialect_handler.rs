@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::close_code::CloseCode;
 use super::event_sink::ConnId;
 use super::limits::{Heartbeat, SignalingLimits};
+use jamjam_core::close_code::CloseCode;
 
 /// The rules of one dialect for its connections.
 pub(super) trait DialectHandler {

@@ -1,20 +1,15 @@
 //! The output of the hub: an [`EventSink`] receives the messages for the connections, each of which has a [`ConnId`].
 
-use std::num::NonZeroU64;
-
-use super::close_code::CloseCode;
 use super::control_surface_events::ControlSurfaceEvent;
 use super::dialect::Dialect;
+use jamjam_core::close_code::CloseCode;
 use jamjam_core::memory_budget::{MemoryBudget, MemoryPermit};
+use jamjam_core::send_queue::UpdateKey;
 use jamjam_core::time::Time;
 
 /// The number of a connection. A number is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
-
-/// Identifies the value that a message updates. A newer message supersedes earlier messages with the same key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UpdateKey(pub NonZeroU64);
 
 /// Receives the messages that the hub sends to connections.
 pub trait EventSink {

@@ -10,7 +10,6 @@ use tracing::warn;
 
 use super::activity_log::{ActivityLog, ActivityScope};
 use super::broadcast::{BroadcastDialect, RoomHandlers};
-use super::close_code::CloseCode;
 use super::connection_context::{ConnectionContext, ConnectionState, Connections, REQUESTED_BYTES_PER_SECOND};
 use super::control_surface::ControlSurfaceDialect;
 use super::counters::{CountersByDialect, counters_index};
@@ -24,6 +23,7 @@ use super::message::{MessageParser, ParsedMessage, ParsedText};
 use super::rooms::{AnyRooms, IdGenerator};
 use super::timers::Timers;
 use super::webrtc::WebRtcDialect;
+use jamjam_core::close_code::CloseCode;
 use jamjam_core::log_throttle::LogThrottle;
 use jamjam_core::rate_limit::DebtLimiter;
 use jamjam_core::time::{Time, WallClock};

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use thiserror::Error;
 use tracing::info;
 
-use super::close_code::CloseCode;
 use super::connection_context::ConnectionState;
 use super::counters::{counters_index, counters_name};
 use super::dialect::Dialect;
@@ -15,6 +14,7 @@ use super::limits::SignalingLimits;
 use super::member_log::{ConnectionClose, RoomLabel};
 use super::route::Route;
 use jamjam_core::address::source_network;
+use jamjam_core::close_code::CloseCode;
 
 /// A new connection.
 #[derive(Clone, Debug)]

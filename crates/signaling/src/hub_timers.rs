@@ -3,12 +3,12 @@
 
 use tracing::info;
 
-use super::close_code::CloseCode;
 use super::counters::counters_index;
 use super::event_sink::ConnId;
 use super::hub::{Hub, HubCall};
 use super::limits::Heartbeat;
 use super::timers::TimerEvent;
+use jamjam_core::close_code::CloseCode;
 use jamjam_core::time::Time;
 
 /// Maximum number of timers that one call of [`HubCall::on_deadline`] handles.

@@ -8,7 +8,6 @@
 mod activity_log;
 pub mod broadcast;
 pub mod client;
-mod close_code;
 mod connection_context;
 mod control_surface;
 mod control_surface_events;
@@ -40,19 +39,20 @@ mod webrtc;
 mod work_limiter;
 
 pub use activity_log::{ActivityEntry, ActivityKind, ActivityOutcome};
-pub use close_code::CloseCode;
 pub use control_surface_events::{
     ControlSurfaceEvent, ControlSurfaceEventKind, EventConsumer, EventProducer, InlineStr, ROOM_CODE_DIGITS,
     event_queue,
 };
 pub use counters::{DialectCounters, UNDECIDED};
 pub use dialect::{Dialect, DialectSet, ProbeProtocol, ProbeRoom, ResponseMatching};
-pub use event_sink::{ConnId, EventSink, UpdateKey};
+pub use event_sink::{ConnId, EventSink};
 pub use foreign_protocol::ForeignProtocol;
 pub use hub::{Hub, HubCall};
 pub use hub_commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom};
 pub use hub_connections::{NewConnection, OperatorError};
 pub use hub_posts::{AcceptedPost, BroadcastRoomDetails, FieldError, PostBody, PostError, PostFormat};
+pub use jamjam_core::close_code::CloseCode;
+pub use jamjam_core::send_queue::UpdateKey;
 pub use json::{integer, optional_integer};
 pub use limits::{ControlSurfaceLimits, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, SignalingLimits};
 pub use message::{MessageParser, ParsedText};

@@ -7,9 +7,9 @@ use std::fmt;
 
 use tracing::{debug, info};
 
-use super::close_code::CloseCode;
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
+use jamjam_core::close_code::CloseCode;
 use jamjam_core::sanitize::sanitize_name;
 
 /// The room in a log line. `Display` replaces control characters and limits the length.

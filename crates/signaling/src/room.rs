@@ -10,17 +10,18 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::close_code::CloseCode;
 use super::control_surface_events::ControlSurfaceEvent;
 use super::counters::DialectCounters;
 use super::dialect::Dialect;
-use super::event_sink::{ConnId, UpdateKey};
+use super::event_sink::ConnId;
 use super::json::to_json;
 use super::limits::SignalingLimits;
 use super::member_log::{
     ConnectionClose, LoggedMember, ROOM_CLOSED_BY_OPERATOR, RoomLabel, log_membership, log_message,
 };
+use jamjam_core::close_code::CloseCode;
 use jamjam_core::memory_budget::MemoryPermit;
+use jamjam_core::send_queue::UpdateKey;
 use jamjam_core::time::{Time, WallClock};
 
 /// A room of one dialect.

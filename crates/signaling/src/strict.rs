@@ -10,7 +10,6 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 
 use super::broadcast::messages::ServerMessage as BroadcastMessage;
-use super::close_code::CloseCode;
 use super::connection_context::ConnectionContext;
 use super::control_surface::messages::ServerMessage as ControlSurfaceMessage;
 use super::dialect::{Dialect, DialectSet};
@@ -21,6 +20,7 @@ use super::json::{MessageError, integer, parse, to_json};
 use super::limits::SignalingLimits;
 use super::message_docs::{ChannelDoc, MessageDocs, message_docs};
 use super::webrtc::ServerMessage as WebRtcMessage;
+use jamjam_core::close_code::CloseCode;
 use jamjam_core::sanitize::sanitize_line;
 
 /// Maximum length of a quoted name of the client, in bytes.

@@ -9,7 +9,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
 
-use super::close_code::CloseCode;
 use super::connection_context::{ConnectionContext, MAX_JOIN_DEBT, MAX_LIST_DEBT};
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
@@ -20,6 +19,7 @@ use super::room::{Member, MemberData, MemberInfo, Room, RoomCall, Roster};
 use super::rooms::Rooms;
 use super::route::WebRtcParams;
 use super::token::{TOKEN_MISSING, verify_webrtc};
+use jamjam_core::close_code::CloseCode;
 
 /// Maximum length of user ids and user names, in bytes. Together with the number of members, it limits the lists of participants.
 const MAX_USER_BYTES: usize = 256;

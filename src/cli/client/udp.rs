@@ -16,10 +16,10 @@ use crate::client::{ClientNode, LinkConfig, LinkSigning, PacketObserver, Workloa
 use crate::echo::EchoConfig;
 use crate::io::os;
 use crate::io::signaling::client::RoomSession;
+use crate::io::signaling::discovery::SignalingUrl;
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, BoundSocket, DriverOptions, IdlePolicy, StraySocket};
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
-use crate::io::websocket::discovery::SignalingUrl;
 use crate::link::{LinkKey, parse_link_key};
 use crate::testing::EchoServer;
 use crate::time::saturating_nanos;

@@ -17,10 +17,10 @@ use crate::client::{
     WebSocketWorkload,
 };
 use crate::io::local_socket::LocalSocketOptions;
+use crate::io::signaling::probe::{self, ProbeConnections, ProbeStart, ProbeStartError, WebSocketTarget};
 use crate::io::stop::StopToken;
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::io::websocket::handshake::WebSocketUrl;
-use crate::io::websocket::probe::{self, ProbeConnections, ProbeStart, ProbeStartError, WebSocketTarget};
 use crate::io::{clock, os};
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, sign};
 use crate::signaling::{BroadcastParams, Dialect, DialectSet, ProbeRoom, Route, decode_room_name, route};

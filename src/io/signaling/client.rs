@@ -29,12 +29,12 @@ use tungstenite::{Error, Message};
 use crate::client::{StopSignal, WebSocketFailure};
 use crate::io::clock;
 use crate::io::local_socket::LocalSocketOptions;
+use crate::io::signaling::discovery::{DiscoveryError, SignalingUrl};
 use crate::io::stop::StopToken;
 use crate::io::websocket::connect::{
     CONNECT_TIMEOUT, ClientStream, Connected, PING_INTERVAL, WebSocketConnectError, closed_by_server, connect, failure,
     websocket_config,
 };
-use crate::io::websocket::discovery::{DiscoveryError, SignalingUrl};
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::report::{ClosePhase, diagnose_close};
 use crate::sanitize::sanitize;

@@ -37,8 +37,8 @@ use crate::io::connection_permit::ConnectionLimits;
 use crate::io::log::SharedLogThrottle;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::io::signaling::{SignalingServerConfig, serve_hub};
-use crate::io::websocket::send_queue::DEFAULT_MAX_UPDATES;
 use crate::io::{http, os};
+use crate::send_queue::DEFAULT_MAX_UPDATES;
 use crate::signaling::{
     ControlSurfaceLimits, CreateRoomOptions, CreatedRoom, Dialect, DialectSet, EventProducer, Heartbeat, Hub,
     SignalingLimits,

@@ -7,8 +7,11 @@ mod admin;
 pub mod broadcast_http;
 pub mod client;
 pub mod control_surface_server;
+pub mod discovery;
 pub(in crate::io) mod event_stream;
 mod http_state;
+pub mod probe;
+mod probe_socket;
 pub mod registration;
 pub(in crate::io) mod shared_hub;
 

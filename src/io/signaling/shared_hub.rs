@@ -18,9 +18,10 @@ use crate::check::SignalingCheck;
 use crate::io::clock;
 use crate::io::connection_permit::ConnectionLimits;
 use crate::io::signaling::event_stream::{EventListeners, EventStream};
+use crate::io::websocket::connection::ConnectionHandler;
 use crate::io::websocket::frame::{self, FrameError};
-use crate::io::websocket::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueFull, QueuedFrame, SendQueue};
 use crate::memory_budget::{MemoryAccount, MemoryPermit};
+use crate::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueFull, QueuedFrame, SendQueue};
 use crate::signaling::{
     CloseCode, ConnId, ControlSurfaceEvent, Dialect, DialectCounters, EventProducer, EventSink, Hub, HubCall,
     NewConnection, REJECTED_CONNECTION, Snapshot, SnapshotQuery, UpdateKey, WorkLimiter, WorkSource,
@@ -232,19 +233,29 @@ impl SharedHub {
 /// of a panic, makes the client leave its room.
 pub(in crate::io) struct ServedConnection {
     hub: Arc<SharedHub>,
-    pub(super) conn: ConnId,
-    pub(in crate::io) queue: Arc<SendQueue>,
+    conn: ConnId,
+    queue: Arc<SendQueue>,
     /// What the client holds: its incomplete message, and its messages in the queues of others.
-    pub(in crate::io) memory: Arc<MemoryAccount>,
+    memory: Arc<MemoryAccount>,
     work_source: WorkSource,
-    /// Maximum size of a received message, in bytes.
-    pub(in crate::io) max_message_bytes: usize,
+    max_message_bytes: usize,
 }
 
-impl ServedConnection {
-    /// Handles a whole text message. If its sender has used too much processor time, the message is not handled, and is to be passed again
-    /// after the returned time.
-    pub(in crate::io) fn on_text(&self, text: &str) -> Result<(), Duration> {
+impl ConnectionHandler for ServedConnection {
+    fn queue(&self) -> &SendQueue {
+        &self.queue
+    }
+
+    fn memory(&self) -> &Arc<MemoryAccount> {
+        &self.memory
+    }
+
+    fn max_message_bytes(&self) -> usize {
+        self.max_message_bytes
+    }
+
+    /// A message is passed again if its sender has used too much processor time.
+    fn on_text(&self, text: &str) -> Result<(), Duration> {
         let Self { conn, memory, .. } = self;
         let begun = self.if_open(|now, state| {
             let work = state.work.begin(now.monotonic, self.work_source, text.len());
@@ -271,29 +282,25 @@ impl ServedConnection {
         Ok(())
     }
 
-    /// Handles a whole binary message.
-    pub(in crate::io) fn on_binary(&self) {
+    fn on_binary(&self) {
         self.if_open(|now, state| {
             state.queues.report(|check| check.on_message(clock::monotonic_now(), self.conn, false));
             state.hub.at(now, &mut state.queues).on_binary(self.conn);
         });
     }
 
-    /// Handles a ping, a pong or a fragment.
-    pub(in crate::io) fn on_activity(&self) {
+    fn on_activity(&self) {
         self.if_open(|now, state| state.hub.on_activity(now, self.conn));
     }
 
-    /// Handles the client's close frame.
-    pub(in crate::io) fn on_close(&self, code: CloseCode, reason: &str) {
+    fn on_close(&self, code: CloseCode, reason: &str) {
         self.if_open(|now, state| {
             state.queues.queues.remove(&self.conn);
             state.hub.at(now, &mut state.queues).on_close(self.conn, code, reason);
         });
     }
 
-    /// A frame violates the protocol or a limit. The connection reads nothing more.
-    pub(in crate::io) fn on_frame_error(&self, error: FrameError) {
+    fn on_frame_error(&self, error: FrameError) {
         let (code, reason) = (error.close_code(), error.to_string());
         let closed = self.if_open(|now, state| {
             state.hub.update_counters(self.conn, |counts| {
@@ -315,11 +322,12 @@ impl ServedConnection {
         }
     }
 
-    /// The client does not read: the connection ends without a close frame.
-    pub(in crate::io) fn on_stalled(&self) {
+    fn on_stalled(&self) {
         self.if_open(|_, state| state.queues.evict(self.conn, EvictionReason::SlowReader, 0));
     }
+}
 
+impl ServedConnection {
     /// Runs `action` under the lock, unless the connection was closed.
     fn if_open<T>(&self, action: impl FnOnce(WallClock, &mut LockedHub) -> T) -> Option<T> {
         self.hub.locked(|now, state| state.queues.queues.contains_key(&self.conn).then(|| action(now, state)))

@@ -17,10 +17,10 @@ use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::frame::FrameError;
+use crate::close_code::CloseCode;
 use crate::io::clock;
 use crate::memory_budget::{MemoryAccount, MemoryPermit, OverBudget};
 use crate::rate_limit::Gcra;
-use crate::signaling::CloseCode;
 use crate::time::Time;
 
 /// Maximum number of bytes that are read from the socket per poll, so that other tasks get their turn. The buffer is on the stack.

@@ -133,7 +133,7 @@ impl WebSocketConnectError {
 }
 
 /// Whether a later request may get another status: the server or a proxy is starting or busy.
-pub(super) fn is_transient_status(status: StatusCode) -> bool {
+pub(in crate::io) fn is_transient_status(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
 }
 

@@ -6,7 +6,7 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use crate::signaling::CloseCode;
+use crate::close_code::CloseCode;
 
 pub(in crate::io) fn text_frame(text: String) -> Vec<u8> {
     encode(Frame::message(text, OpCode::Data(Data::Text), true))

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::close_code::CloseCode;
 use super::connection_context::ConnectionContext;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
@@ -23,6 +22,7 @@ use super::room::{Member, RoomKey, Roster};
 use super::rooms::Rooms;
 use super::route::BroadcastParams;
 use super::token::{TOKEN_MISSING, verify};
+use jamjam_core::close_code::CloseCode;
 use jamjam_core::memory_budget::{MemoryAccount, MemoryBudget};
 use room::{BroadcastRoom, Membership};
 

@@ -13,13 +13,13 @@ use super::messages::{MessageSender, ServerMessage, wrap};
 use super::room_handler::{
     ClientInfo, JoinRequest, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView,
 };
-use crate::close_code::CloseCode;
 use crate::connection_context::MAX_JOIN_DEBT;
 use crate::dialect::Dialect;
 use crate::event_sink::ConnId;
 use crate::json::{self, JsonError, MessageError, to_json};
 use crate::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR, log_message};
 use crate::room::{MemberData, MemberInfo, Room, RoomCall, Roster};
+use jamjam_core::close_code::CloseCode;
 use jamjam_core::memory_budget::MemoryAccount;
 use jamjam_core::time::{Time, WallClock};
 

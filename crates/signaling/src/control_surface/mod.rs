@@ -12,7 +12,6 @@ use messages::{ClientMessage, PingMessage, ServerMessage};
 use room::{ControlSurfaceRoom, Ranges};
 use tracing::warn;
 
-use super::close_code::CloseCode;
 use super::connection_context::ConnectionContext;
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
@@ -20,6 +19,7 @@ use super::json::MessageError;
 use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::CHANGED_ROOM;
 use super::rooms::Rooms;
+use jamjam_core::close_code::CloseCode;
 
 /// Message types that select this dialect.
 const MESSAGE_TYPES: [&str; 6] = ["join", "param", "trigger", "sync", "ping", "leave"];

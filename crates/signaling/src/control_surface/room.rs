@@ -7,7 +7,6 @@ use std::time::Duration;
 use tracing::info;
 
 use super::messages::{ClientMessage, ParamMessage, ParameterState, ServerMessage, TriggerMessage};
-use crate::close_code::CloseCode;
 use crate::connection_context::MAX_LIST_DEBT;
 use crate::control_surface_events::{
     ControlSurfaceEvent, ControlSurfaceEventKind, InlineStr, MAX_PARAMETER_NAME_BYTES,
@@ -19,6 +18,7 @@ use crate::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, log_message};
 use crate::room::{Effect, MemberData, MemberInfo, Room, RoomCall, Roster, UPDATE_KEY_BITS};
 use crate::timers::Timers;
 use jamjam_core::address::source_network;
+use jamjam_core::close_code::CloseCode;
 use jamjam_core::memory_budget::MemoryPermit;
 use jamjam_core::time::Time;
 

@@ -13,7 +13,6 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tracing::debug;
 
-use super::close_code::CloseCode;
 use super::connection_context::{ConnectionContext, MAX_LIST_DEBT};
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
@@ -23,6 +22,7 @@ use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::CHANGED_ROOM;
 use super::room::{Caller, RoomCall, RoomKey, Roster};
 use super::rooms::Rooms;
+use jamjam_core::close_code::CloseCode;
 use jamjam_core::link::parse_link_key;
 use jamjam_core::rate_limit::{WindowLimit, WindowLimiter};
 use jamjam_core::sanitize::truncate_bytes;

@@ -4,7 +4,6 @@ use tracing::debug;
 
 use super::messages::{ChatMessage, ClientMessage, Peer, PeerMessage, ServerMessage};
 use super::test_room::{Owner, OwnerState, Party, RECLAIM_PERIOD};
-use crate::close_code::CloseCode;
 use crate::connection_context::MAX_JOIN_DEBT;
 use crate::device::DeviceId;
 use crate::dialect::Dialect;
@@ -13,6 +12,7 @@ use crate::json::{MessageError, to_json};
 use crate::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM};
 use crate::room::{Member, MemberData, MemberInfo, Room, RoomCall, Roster};
 use crate::rooms::{INVITE_CODE_LEN, IdGenerator, LONG_INVITE_CODE_LEN};
+use jamjam_core::close_code::CloseCode;
 use jamjam_core::time::Time;
 
 /// Maximum number of members in a room, including its creator.

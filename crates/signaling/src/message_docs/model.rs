@@ -6,9 +6,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use crate::close_code::CloseCode;
 use crate::dialect::Dialect;
 use crate::json::to_value;
+use jamjam_core::close_code::CloseCode;
 
 /// A kind of connection.
 #[derive(Clone, Debug, Deserialize)]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use jamjam_core::sanitize::prefix;
+use crate::sanitize::prefix;
 
 /// Maximum length of a close reason, in bytes. A control frame carries at most 125 bytes, and the code takes 2 bytes.
 const MAX_REASON_BYTES: usize = 123;
@@ -37,23 +37,23 @@ impl CloseCode {
     /// Broadcast rooms: the client sent no message for too long.
     pub const IDLE_TIMEOUT: Self = Self(4000);
     /// Broadcast and WebRTC rooms: the room needs a token.
-    pub(crate) const AUTHENTICATION_REQUIRED: Self = Self(4001);
+    pub const AUTHENTICATION_REQUIRED: Self = Self(4001);
     /// Broadcast rooms: the connection reached its maximum age. The same number as [`CloseCode::AUTHENTICATION_REQUIRED`].
-    pub(crate) const MAX_CONNECTION_AGE: Self = Self(4001);
+    pub const MAX_CONNECTION_AGE: Self = Self(4001);
     /// Broadcast and WebRTC rooms: the token is invalid or expired.
-    pub(crate) const INVALID_TOKEN: Self = Self(4002);
+    pub const INVALID_TOKEN: Self = Self(4002);
     /// Broadcast rooms: the server is shutting down. The same number as [`CloseCode::INVALID_TOKEN`].
-    pub(crate) const SERVER_SHUTDOWN: Self = Self(4002);
+    pub const SERVER_SHUTDOWN: Self = Self(4002);
     /// The page's origin is not allowed.
-    pub(crate) const ORIGIN_NOT_ALLOWED: Self = Self(4003);
+    pub const ORIGIN_NOT_ALLOWED: Self = Self(4003);
     /// Broadcast rooms: the room handler rejected the client.
-    pub(crate) const REJECTED_BY_ROOM: Self = Self(4004);
+    pub const REJECTED_BY_ROOM: Self = Self(4004);
     /// Broadcast rooms: the URL names no valid room.
-    pub(crate) const ROOM_NAME_REQUIRED: Self = Self(4005);
+    pub const ROOM_NAME_REQUIRED: Self = Self(4005);
 
     /// The operator disconnected the client or closed the room. The same number as [`CloseCode::POLICY_VIOLATION`], after which clients do
     /// not reconnect automatically.
-    pub(crate) const CLOSED_BY_OPERATOR: Self = Self(1008);
+    pub const CLOSED_BY_OPERATOR: Self = Self(1008);
 
     /// The number on the wire.
     pub const fn get(self) -> u16 {
@@ -67,7 +67,7 @@ impl CloseCode {
 
     /// The code and reason for a close frame. [`CloseCode::REJECTED_BY_ROOM`] replaces a code that is not allowed in a frame. The reason is
     /// cut to 123 bytes.
-    pub(crate) fn for_frame(self, reason: &str) -> (Self, &str) {
+    pub fn for_frame(self, reason: &str) -> (Self, &str) {
         (if self.is_allowed_in_frame() { self } else { Self::REJECTED_BY_ROOM }, prefix(reason, MAX_REASON_BYTES))
     }
 }

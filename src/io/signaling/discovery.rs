@@ -16,8 +16,10 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
-use super::connect::{CONNECT_TIMEOUT, ClientStream, WebSocketConnectError, connect_stream, is_transient_status};
-use super::handshake::{UrlError, WebSocketUrl};
+use crate::io::websocket::connect::{
+    CONNECT_TIMEOUT, ClientStream, WebSocketConnectError, connect_stream, is_transient_status,
+};
+use crate::io::websocket::handshake::{UrlError, WebSocketUrl};
 use crate::sanitize::sanitize;
 
 /// The path below the URL of the server.

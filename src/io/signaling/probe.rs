@@ -22,8 +22,8 @@ use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, DriverOptions, IdlePolicy, NodeThread};
 use crate::io::websocket::connect::{self, WebSocketConnectError};
 use crate::io::websocket::handshake::{UpgradeFailure, WebSocketUrl};
-pub use crate::io::websocket::probe_socket::ProbeConnections;
-use crate::io::websocket::probe_socket::{NonBlockingWebSocket, ProbeStream, ReadResult, TimestampedTcp};
+pub use crate::io::signaling::probe_socket::ProbeConnections;
+use crate::io::signaling::probe_socket::{NonBlockingWebSocket, ProbeStream, ReadResult, TimestampedTcp};
 use crate::signaling::{CloseCode, Dialect};
 use crate::time::{Time, saturating_nanos};
 

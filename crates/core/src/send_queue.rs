@@ -1,17 +1,17 @@
 //! Outbound queue of one connection, bounded in messages and bytes.
 //!
-//! The hub fills a queue under its lock, and the connection's task empties it. If many messages are queued, superseded updates are dropped:
-//! frames with an older value of the same [`UpdateKey`]. The connection of a queue that overflows is closed (`evict` in
-//! `io/signaling/shared_hub.rs`).
+//! The signaling hub fills a queue, and the connection's task empties it. If many messages are queued, superseded updates are dropped: frames
+//! with an older value of the same [`UpdateKey`]. The connection of a queue that overflows is closed.
 
 use std::collections::{HashSet, VecDeque};
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::signaling::{CloseCode, UpdateKey};
+use crate::close_code::CloseCode;
 use crate::time::Time;
 
 /// Maximum number of queued messages.
@@ -29,34 +29,44 @@ const IDLE_LEN: usize = 8;
 /// Maximum time for which messages that can wait do wait for a client: in this time, a client that reads takes all queued messages.
 const MAX_BACKLOG_AGE: Duration = Duration::from_secs(10);
 
+/// Identifies the value that a message updates. A newer message supersedes earlier messages with the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UpdateKey(pub NonZeroU64);
+
 /// How a connection is to be closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::io) struct PendingClose {
+pub struct PendingClose {
     /// Code of the close frame, if it has one.
-    pub(in crate::io) code: Option<CloseCode>,
+    pub code: Option<CloseCode>,
     /// Reason in the close frame.
-    pub(in crate::io) reason: String,
+    pub reason: String,
     /// Maximum time for the closing handshake. Zero: the connection ends without a close frame.
-    pub(in crate::io) timeout: Duration,
+    pub timeout: Duration,
 }
 
 /// A frame, shared by the queues of all its recipients, so that an entry of a queue takes only 8 bytes.
 #[derive(Debug)]
-pub(in crate::io) struct QueuedFrame {
-    pub(in crate::io) bytes: Bytes,
+pub struct QueuedFrame {
+    /// The frame as it is sent.
+    pub bytes: Bytes,
     /// The frame supersedes earlier frames with the same key.
-    pub(in crate::io) update_key: Option<UpdateKey>,
+    pub update_key: Option<UpdateKey>,
 }
 
 /// The queue has no room for a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::io) struct QueueFull;
+pub struct QueueFull;
 
 /// The next data that the connection writes.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::io) enum NextWrite {
-    /// Write these frames, of which the last may be incomplete. The first `written` bytes of the first frame have already been sent.
-    Frames { frames: Vec<Bytes>, written: usize },
+pub enum NextWrite {
+    /// Write these frames, of which the last may be incomplete.
+    Frames {
+        /// The frames, the oldest first.
+        frames: Vec<Bytes>,
+        /// Bytes of the first frame that have been sent.
+        written: usize,
+    },
     /// Nothing to write now. The waker is called when there is something to write.
     Empty,
     /// The close frame, which is the last frame.
@@ -65,7 +75,7 @@ pub(in crate::io) enum NextWrite {
 
 /// Outbound queue of one connection.
 #[derive(Debug)]
-pub(in crate::io) struct SendQueue {
+pub struct SendQueue {
     state: Mutex<SendQueueState>,
     max_updates: usize,
 }
@@ -99,12 +109,12 @@ enum WakeOn {
 
 impl SendQueue {
     /// With more than `max_updates` queued messages, superseded updates are dropped.
-    pub(in crate::io) fn new(max_updates: usize) -> Self {
+    pub fn new(max_updates: usize) -> Self {
         Self { state: Mutex::default(), max_updates }
     }
 
     /// Appends a frame. Returns the number of dropped superseded frames. After a close, the frame is dropped silently.
-    pub(in crate::io) fn push(&self, frame: Arc<QueuedFrame>) -> Result<usize, QueueFull> {
+    pub fn push(&self, frame: Arc<QueuedFrame>) -> Result<usize, QueueFull> {
         let mut state = self.lock();
         if state.is_closing {
             return Ok(0);
@@ -130,7 +140,7 @@ impl SendQueue {
 
     /// Whether a message that can wait may be appended: the queue is empty, or at least half of it is free. Messages do not wait for a
     /// client that does not read. The queue of this client then overflows.
-    pub(in crate::io) fn has_room(&self, now: Time) -> bool {
+    pub fn has_room(&self, now: Time) -> bool {
         let mut state = self.lock();
         let frames = state.frames.len();
         if frames == 0 || (frames <= MAX_MESSAGES / 2 && state.bytes <= MAX_BYTES / 2) {
@@ -141,12 +151,12 @@ impl SendQueue {
     }
 
     /// Closes the connection after the queued frames. Only the first close counts.
-    pub(in crate::io) fn close(&self, close: PendingClose) {
+    pub fn close(&self, close: PendingClose) {
         Self::set_close(self.lock(), close);
     }
 
     /// Closes the connection after the frames that are partly written. The other queued frames are discarded; returns their number.
-    pub(in crate::io) fn discard_and_close(&self, close: PendingClose) -> usize {
+    pub fn discard_and_close(&self, close: PendingClose) -> usize {
         let mut state = self.lock();
         let pinned = state.pinned();
         let discarded = state.frames.split_off(pinned);
@@ -164,7 +174,7 @@ impl SendQueue {
 
     /// A requested close is pending until the writer receives it. If a close is pending, returns the maximum time for the closing
     /// handshake. If no close is pending, returns `None`, and a later close wakes `writer`.
-    pub(in crate::io) fn poll_pending_close(&self, writer: &Waker) -> Option<Duration> {
+    pub fn poll_pending_close(&self, writer: &Waker) -> Option<Duration> {
         let mut state = self.lock();
         // The caller writes nothing now, because the socket accepts no data.
         state.borrowed = 0;
@@ -176,13 +186,13 @@ impl SendQueue {
     }
 
     /// Queued bytes.
-    pub(in crate::io) fn queued_bytes(&self) -> usize {
+    pub fn queued_bytes(&self) -> usize {
         self.lock().bytes
     }
 
     /// What to write next: at most `max_frames` frames and `max_bytes` bytes, both at least 1. The frames are pinned until
     /// [`SendQueue::advance`] is called. If there is nothing to write, `writer` is woken as soon as there is.
-    pub(in crate::io) fn next_write(&self, max_frames: usize, max_bytes: usize, writer: &Waker) -> NextWrite {
+    pub fn next_write(&self, max_frames: usize, max_bytes: usize, writer: &Waker) -> NextWrite {
         let mut state = self.lock();
         if !state.frames.is_empty() {
             let mut left = state.written + max_bytes;
@@ -205,7 +215,7 @@ impl SendQueue {
     }
 
     /// Marks the next `bytes` bytes of the queue as written. Returns the number of completely written frames.
-    pub(in crate::io) fn advance(&self, bytes: usize) -> usize {
+    pub fn advance(&self, bytes: usize) -> usize {
         let mut state = self.lock();
         state.borrowed = 0;
         state.written += bytes;
@@ -269,8 +279,6 @@ fn wake_writer(mut state: MutexGuard<'_, SendQueueState>) {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
-
     use proptest::prelude::*;
 
     use super::*;
