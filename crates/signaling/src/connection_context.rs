@@ -65,8 +65,6 @@ pub(super) struct ConnectionState {
     pub(super) awaiting_pong: bool,
     /// Whether a message has arrived that waits for its sender's processor time.
     pub(super) has_waiting_message: bool,
-    /// Whether it has sent `sync` in a room of control surfaces.
-    has_synced: bool,
     /// Wrong room codes and passwords so far.
     failed_guesses: u16,
     /// Time of the last message; before the first message, the connect time.
@@ -90,7 +88,6 @@ impl ConnectionState {
             silent_since: at,
             awaiting_pong: false,
             has_waiting_message: false,
-            has_synced: false,
             failed_guesses: 0,
             last_message: at,
             connected_at: at,
@@ -171,13 +168,6 @@ impl ConnectionContext<'_> {
     pub(super) fn count_limited(&mut self) {
         self.counters.requests_limited += 1;
         self.counters.requests_rejected += 1;
-    }
-
-    /// Whether this is the first `sync` of the connection.
-    pub(super) fn is_first_sync(&mut self) -> bool {
-        self.connections
-            .get_mut(&self.conn)
-            .is_some_and(|connection| !std::mem::replace(&mut connection.has_synced, true))
     }
 
     /// Counts a wrong room code or password. Returns true if the connection must be closed, because it has guessed too often.

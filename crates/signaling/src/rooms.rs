@@ -20,12 +20,12 @@ const MAX_CLOSED_ROOMS: usize = 256;
 
 /// The rooms of one dialect.
 pub(super) struct Rooms<R> {
-    rooms: BTreeMap<RoomKey, Entry<R>>,
+    entries: BTreeMap<RoomKey, Entry<R>>,
     keys_by_name: HashMap<String, RoomKey>,
     /// The room of each member.
     memberships: HashMap<ConnId, RoomKey>,
     /// For each address that created rooms, the number of those rooms that are open.
-    rooms_by_creator: HashMap<IpAddr, usize>,
+    opened_by: HashMap<IpAddr, usize>,
     last_key: u64,
     /// Number of changes of rooms and members.
     pub(super) changes: u64,
@@ -48,10 +48,10 @@ struct Entry<R> {
 impl<R> Default for Rooms<R> {
     fn default() -> Self {
         Self {
-            rooms: BTreeMap::new(),
+            entries: BTreeMap::new(),
             keys_by_name: HashMap::new(),
             memberships: HashMap::new(),
-            rooms_by_creator: HashMap::new(),
+            opened_by: HashMap::new(),
             last_key: 0,
             changes: 0,
             closed: VecDeque::new(),
@@ -63,12 +63,12 @@ impl<R> Default for Rooms<R> {
 impl<R: Room> Rooms<R> {
     /// Number of rooms.
     pub(super) fn len(&self) -> usize {
-        self.rooms.len()
+        self.entries.len()
     }
 
     /// Number of open rooms that were created from `address`.
     pub(super) fn rooms_created_by(&self, address: IpAddr) -> usize {
-        self.rooms_by_creator.get(&address).copied().unwrap_or(0)
+        self.opened_by.get(&address).copied().unwrap_or(0)
     }
 
     /// The room with this name.
@@ -88,12 +88,12 @@ impl<R: Room> Rooms<R> {
 
     /// A room, if it exists.
     pub(super) fn get(&self, key: RoomKey) -> Option<&R> {
-        self.rooms.get(&key).map(|entry| &entry.room)
+        self.entries.get(&key).map(|entry| &entry.room)
     }
 
     /// All rooms in the order of creation.
     pub(super) fn iter(&self) -> impl Iterator<Item = &R> {
-        self.rooms.values().map(|entry| &entry.room)
+        self.entries.values().map(|entry| &entry.room)
     }
 
     /// The room of a connection.
@@ -113,9 +113,9 @@ impl<R: Room> Rooms<R> {
         let key = RoomKey(self.last_key);
         self.keys_by_name.extend(names.iter().map(|name| (name.clone(), key)));
         if let Some(creator) = creator {
-            *self.rooms_by_creator.entry(creator).or_default() += 1;
+            *self.opened_by.entry(creator).or_default() += 1;
         }
-        self.rooms.insert(key, Entry { room: room(key), names, creator, timer: None });
+        self.entries.insert(key, Entry { room: room(key), names, creator, timer: None });
         key
     }
 
@@ -126,7 +126,7 @@ impl<R: Room> Rooms<R> {
         ctx: &mut ConnectionContext<'_>,
         action: impl FnOnce(&mut R, &mut RoomCall<'_>) -> T,
     ) -> Option<T> {
-        let Entry { room, .. } = self.rooms.get_mut(&key)?;
+        let Entry { room, .. } = self.entries.get_mut(&key)?;
         let mut effects = mem::take(&mut self.effects);
         let (now, conn, source, limits) = (ctx.now, ctx.conn, ctx.source, ctx.limits);
         let result = action(room, &mut RoomCall { now, conn, source, limits, caller: ctx, effects: &mut effects });
@@ -146,7 +146,7 @@ impl<R: Room> Rooms<R> {
 
     /// Schedules a timer for the deadline of a room, unless an earlier one is scheduled.
     pub(super) fn schedule(&mut self, key: RoomKey, timers: &mut Timers) {
-        let Some(Entry { room, timer, .. }) = self.rooms.get_mut(&key) else { return };
+        let Some(Entry { room, timer, .. }) = self.entries.get_mut(&key) else { return };
         if let Some(next) = room.next_deadline().filter(|next| timer.is_none_or(|timer| *next < timer)) {
             *timer = Some(next);
             timers.insert(next, TimerEvent::Room { dialect: R::Member::DIALECT, room: key });
@@ -193,7 +193,7 @@ impl<R: Room> Rooms<R> {
     /// Removes a room without members.
     fn remove(&mut self, key: RoomKey) {
         self.release(key);
-        let Some(Entry { names, .. }) = self.rooms.remove(&key) else { return };
+        let Some(Entry { names, .. }) = self.entries.remove(&key) else { return };
         self.changes += 1;
         for name in &names {
             self.keys_by_name.remove(name);
@@ -206,17 +206,17 @@ impl<R: Room> Rooms<R> {
 
     /// Counts an open room for the address that has opened it, unless it counts for another.
     pub(super) fn count_for(&mut self, key: RoomKey, creator: IpAddr) {
-        let Some(entry) = self.rooms.get_mut(&key) else { return };
+        let Some(entry) = self.entries.get_mut(&key) else { return };
         if entry.creator.is_none() && entry.room.is_open() {
             entry.creator = Some(creator);
-            *self.rooms_by_creator.entry(creator).or_default() += 1;
+            *self.opened_by.entry(creator).or_default() += 1;
         }
     }
 
     /// The room no longer counts for an address.
     fn release(&mut self, key: RoomKey) {
-        let Some(creator) = self.rooms.get_mut(&key).and_then(|entry| entry.creator.take()) else { return };
-        if let hash_map::Entry::Occupied(mut count) = self.rooms_by_creator.entry(creator) {
+        let Some(creator) = self.entries.get_mut(&key).and_then(|entry| entry.creator.take()) else { return };
+        if let hash_map::Entry::Occupied(mut count) = self.opened_by.entry(creator) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
@@ -284,7 +284,7 @@ impl<R: Room> AnyRooms for Rooms<R> {
     }
 
     fn exists(&self, room: RoomKey) -> bool {
-        self.rooms.contains_key(&room)
+        self.entries.contains_key(&room)
     }
 
     fn leave(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
@@ -304,7 +304,7 @@ impl<R: Room> AnyRooms for Rooms<R> {
 
     fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, key: RoomKey) {
         let now = ctx.now.monotonic;
-        let Some(entry) = self.rooms.get_mut(&key) else { return };
+        let Some(entry) = self.entries.get_mut(&key) else { return };
         if entry.timer.is_none_or(|timer| timer > now) {
             // An earlier timer has replaced this one.
             return;

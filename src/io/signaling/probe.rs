@@ -18,12 +18,12 @@ use crate::client::{
 use crate::io::clock;
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::poller::Poller;
+pub use crate::io::signaling::probe_socket::ProbeConnections;
+use crate::io::signaling::probe_socket::{NonBlockingWebSocket, ProbeStream, ReadResult, TimestampedTcp};
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, DriverOptions, IdlePolicy, NodeThread};
 use crate::io::websocket::connect::{self, WebSocketConnectError};
 use crate::io::websocket::handshake::{UpgradeFailure, WebSocketUrl};
-pub use crate::io::signaling::probe_socket::ProbeConnections;
-use crate::io::signaling::probe_socket::{NonBlockingWebSocket, ProbeStream, ReadResult, TimestampedTcp};
 use crate::signaling::{CloseCode, Dialect};
 use crate::time::{Time, saturating_nanos};
 

@@ -211,7 +211,9 @@ mod tests {
         assert_eq!([admit(a, 1, 10), admit(a, 1, 10), admit(a, 1, 1)], [1, 2, 2]);
         assert_eq!([admit(a, 2, 26), admit(a, 2, 20), admit(a, 2, 6), admit(a, 2, 5)], [2, 3, 3, 4]);
         assert_eq!((3..=10).map(|number| admit(a, number, 25)).collect::<Vec<_>>(), [5, 6, 7, 8, 9, 10, 10, 10]);
-        others.iter_mut().for_each(|room| (1..=8).for_each(|number| _ = admit(room, number, 25)));
+        for room in others {
+            (1..=8).for_each(|number| _ = admit(room, number, 25));
+        }
         // 5 bytes are left.
         assert_eq!([admit(e, 1, 6), admit(e, 1, 5)], [34, 35]);
         drop(permits.remove(0));

@@ -74,9 +74,7 @@ impl ControlSurfaceDialect {
             message => {
                 let Self { rooms, ranges, .. } = self;
                 let key = rooms.room_of(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
-                let is_first_sync = matches!(message, ClientMessage::Sync) && ctx.is_first_sync();
-                let called =
-                    rooms.call(key, ctx, |room, call| room.on_message(call, message, bytes, (ranges, is_first_sync)));
+                let called = rooms.call(key, ctx, |room, call| room.on_message(call, message, bytes, ranges));
                 called.ok_or(MessageError::NOT_IN_ROOM)?
             }
         }
@@ -101,9 +99,10 @@ impl ControlSurfaceDialect {
             }
             return Err(MessageError::Rejected(checked.err().unwrap_or("no room has this code")));
         };
-        let node_id = ctx.ids.uuid();
+        let has_synced = self.rooms.call_own(ctx, |room, _| room.has_synced(conn)).unwrap_or(false);
+        let member = (ctx.ids.uuid(), has_synced);
         let previous = self.rooms.room_of(conn).filter(|previous| *previous != key);
-        let entered = self.rooms.call(key, ctx, |room, call| room.enter(call, node_id, bytes));
+        let entered = self.rooms.call(key, ctx, |room, call| room.enter(call, member, bytes));
         entered.unwrap_or(Ok(()))?;
         if let Some(previous) = previous {
             self.rooms.call(previous, ctx, |room, call| room.leave_with(call, CHANGED_ROOM));

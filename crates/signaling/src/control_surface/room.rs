@@ -56,14 +56,18 @@ pub(crate) struct ControlSurfaceRoom {
     is_closed: bool,
 }
 
-/// The data of a member: its node id.
-pub(crate) struct ControlSurfaceMember(String);
+/// The data of a member.
+pub(crate) struct ControlSurfaceMember {
+    node_id: String,
+    /// Whether the connection has sent `sync`.
+    has_synced: bool,
+}
 
 impl MemberData for ControlSurfaceMember {
     const DIALECT: Dialect = Dialect::ControlSurface;
 
     fn info(&self) -> MemberInfo<'_> {
-        MemberInfo { id: &self.0, name: None, is_control_channel: false }
+        MemberInfo { id: &self.node_id, name: None, is_control_channel: false }
     }
 }
 
@@ -130,8 +134,18 @@ impl ControlSurfaceRoom {
         Self { roster, parameters, scheduled, max_members, expires, expires_ms, is_closed: false }
     }
 
+    /// Whether this member has sent `sync`, here or in an earlier room.
+    pub(super) fn has_synced(&self, conn: ConnId) -> bool {
+        self.roster.find(conn).is_some_and(|member| member.data.has_synced)
+    }
+
     /// Adds a member, whose message has `bytes` bytes. One that joins the same room again is not counted twice.
-    pub(super) fn enter(&mut self, call: &mut RoomCall<'_>, node_id: String, bytes: usize) -> Result<(), MessageError> {
+    pub(super) fn enter(
+        &mut self,
+        call: &mut RoomCall<'_>,
+        (node_id, has_synced): (String, bool),
+        bytes: usize,
+    ) -> Result<(), MessageError> {
         if self.roster.others(call.conn).count() >= self.max_members {
             call.count_limited();
             call.reply(&ROOM_FULL);
@@ -139,7 +153,7 @@ impl ControlSurfaceRoom {
         }
         self.leave_with(call, CHANGED_ROOM);
         call.reply(&ServerMessage::Welcome { node_id: &node_id, server_time: call.now.unix_us() });
-        self.roster.join(call, ControlSurfaceMember(node_id), false);
+        self.roster.join(call, ControlSurfaceMember { node_id, has_synced }, false);
         self.roster.log_message("join", call.conn, 0, bytes);
         Ok(())
     }
@@ -148,13 +162,13 @@ impl ControlSurfaceRoom {
         self.roster.leave(call, call.conn, reason);
     }
 
-    /// Handles a message of `bytes` bytes from a member, except `join`. `is_first_sync` is whether the connection has sent no `sync` before.
+    /// Handles a message of `bytes` bytes from a member, except `join`.
     pub(super) fn on_message(
         &mut self,
         call: &mut RoomCall<'_>,
         message: ClientMessage<'_>,
         bytes: usize,
-        (ranges, is_first_sync): (&Ranges, bool),
+        ranges: &Ranges,
     ) -> Result<(), MessageError> {
         let conn = call.conn;
         match message {
@@ -168,8 +182,10 @@ impl ControlSurfaceRoom {
                 self.roster.log_message("trigger", conn, 0, bytes);
             }
             ClientMessage::Sync => {
+                let member = self.roster.find_mut(conn).ok_or(MessageError::NOT_IN_ROOM)?;
+                let is_first = !std::mem::replace(&mut member.data.has_synced, true);
                 // Many clients behind one address may connect at the same time.
-                let is_exempt = is_first_sync && self.parameters.by_name.len() <= MAX_EXEMPT_PARAMETERS;
+                let is_exempt = is_first && self.parameters.by_name.len() <= MAX_EXEMPT_PARAMETERS;
                 if !call.caller.may_request(MAX_LIST_DEBT) && !is_exempt {
                     call.count_limited();
                     call.reply(&RATE_LIMITED);
@@ -222,7 +238,7 @@ impl ControlSurfaceRoom {
     ) {
         let Some(member) = self.roster.find(call.conn) else { return };
         // All strings fit: the lengths of codes and names are checked, and the node id is a UUID.
-        let (room, node_id) = (InlineStr::new(&self.roster.name), InlineStr::new(&member.data.0));
+        let (room, node_id) = (InlineStr::new(&self.roster.name), InlineStr::new(&member.data.node_id));
         let (Some(room), Some(node_id), Some(name)) = (room, node_id, InlineStr::new(name)) else { return };
         let (at, received_at) = (at.map(|at| at as u64), call.now.unix_us());
         call.effects.counters.control_surface_events += 1;
