@@ -69,6 +69,7 @@ pub(crate) fn skip_byte_order_mark(text: &mut impl BufRead) -> io::Result<()> {
 
 /// Options that create files which only their owner may read (Unix).
 pub(crate) fn private_options() -> fs::OpenOptions {
+    #[cfg_attr(not(unix), allow(unused_mut, reason = "only Unix has modes"))]
     let mut options = File::options();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);

@@ -2,6 +2,7 @@
 //!
 //! Device access requires the feature `mic`, which links the ALSA library on Linux. Without it, every function fails.
 
+#[cfg_attr(not(feature = "mic"), allow(dead_code, reason = "only devices are configured"))]
 pub(crate) mod config;
 #[cfg(feature = "mic")]
 mod devices;
