@@ -11,7 +11,7 @@ use super::local_socket::LocalSocketOptions;
 use super::stop::StopToken;
 use super::udp;
 use super::worker::Worker;
-use crate::wire::{self, HEADER_LEN, Header, PacketType};
+use crate::wire::{self, Header, MAX_UDP_PAYLOAD, PacketType};
 
 /// Why a host could not be resolved to an address that can be used.
 #[derive(Debug, Error)]
@@ -35,7 +35,8 @@ pub enum ResolveError {
 /// Returns all addresses of `host` with `port`, IPv4 first. `host` is a name or an address as in [`crate::address::HostPort`].
 pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
     if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
+        // Windows sends to an IPv4-mapped address only from sockets that are not limited to IPv6.
+        return Ok(vec![SocketAddr::new(ip.to_canonical(), port)]);
     }
     let found = (host, port).to_socket_addrs().map_err(|error| match host.split_once('%') {
         Some((_, zone)) => ResolveError::Zone(zone.to_owned()),
@@ -93,7 +94,8 @@ fn probe_address(peer: SocketAddr, options: &LocalSocketOptions, stop: &StopToke
     let socket = udp::connect(peer, udp::DEFAULT_RECEIVE_BUFFER, options).map_err(io::Error::other)?.socket;
     let deadline = Instant::now() + KEEPALIVE_TIMEOUT;
     socket.send(&Header::new(PacketType::Keepalive, 0, 0).to_bytes())?;
-    let mut reply = [0; HEADER_LEN];
+    // On Windows, it is an error if a datagram is longer than the buffer.
+    let mut reply = vec![0; MAX_UDP_PAYLOAD];
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() || stop.signal().is_some() {
