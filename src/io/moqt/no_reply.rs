@@ -7,6 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::io::local_socket::LocalSocketOptions;
+use crate::io::udp;
 use crate::wire::{self, Header, PacketType};
 
 /// Maximum duration of each check: more than the round trip over a satellite.
@@ -48,7 +49,7 @@ pub(super) fn examine(address: SocketAddr) -> PortUse {
     let udp = match keepalive_reply(address) {
         Ok(reply) if wire::parse_packet(&reply).is_ok() => return PortUse::EchoServer,
         Ok(_) => return PortUse::OtherUdpServer,
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => PortUse::Closed,
+        Err(error) if udp::is_port_unreachable(error.kind()) => PortUse::Closed,
         Err(_) => PortUse::Silent,
     };
     if TcpStream::connect_timeout(&address, CHECK_TIMEOUT).is_ok() { PortUse::TcpServer } else { udp }

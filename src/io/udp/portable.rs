@@ -144,7 +144,7 @@ impl DriverIo for PortableIo {
 
 /// Whether the error reports an ICMP port unreachable message. Windows reports the message as a reset connection (WSAECONNRESET), even for
 /// sockets that are not connected.
-fn is_port_unreachable(kind: io::ErrorKind) -> bool {
+pub(crate) fn is_port_unreachable(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset)
 }
 
