@@ -50,7 +50,7 @@ fn pair(name: &str, kind: &str) -> (String, String) {
 #[test]
 fn junit_and_markdown_files_are_written_with_every_output_format() {
     at_once(["", "--json", "--json-lines"], |form| {
-        let (server, folder) = (Server::correct(), TempDir::new().unwrap());
+        let (server, folder) = (Server::correct(), TempDir::with_prefix("größe mit Leerzeichen ").unwrap());
         let output = with_files(
             &format!("probe --count 3 --interval 1ms --max-loss 0% --to {} {form}", server.to()),
             folder.path(),
