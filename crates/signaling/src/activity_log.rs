@@ -15,7 +15,6 @@ use super::counters::counters_name;
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
 use super::json;
-use super::timers::{TimerEvent, Timers};
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::sanitize::truncate_bytes;
 use jamjam_core::time::{Time, WallClock};
@@ -49,7 +48,7 @@ impl ActivityScope {
 pub(super) struct ActivityLog {
     /// The time at which the log becomes inactive: [`RETENTION`] after the last snapshot.
     active_until: Time,
-    /// Whether [`TimerEvent::ActivityLogExpiry`] is scheduled.
+    /// Whether a call of [`Self::clear_if_expired`] is scheduled.
     expiry_scheduled: bool,
     /// Accepted messages, the oldest first.
     messages: VecDeque<ActivityEntry>,
@@ -65,27 +64,25 @@ impl ActivityLog {
         now < self.active_until
     }
 
-    /// Keeps the log active for another [`RETENTION`].
-    pub(super) fn extend(&mut self, now: Time, timers: &mut Timers) {
+    /// Keeps the log active for another [`RETENTION`]. Returns when to call [`Self::clear_if_expired`], unless a call is scheduled.
+    pub(super) fn extend(&mut self, now: Time) -> Option<Time> {
         self.active_until = now + RETENTION;
-        if !self.expiry_scheduled {
-            self.expiry_scheduled = true;
-            timers.insert(self.active_until, TimerEvent::ActivityLogExpiry);
-        }
+        (!std::mem::replace(&mut self.expiry_scheduled, true)).then_some(self.active_until)
     }
 
-    /// If the log is no longer active, discards all entries except the last rejections. Later entries continue the numbering.
-    pub(super) fn clear_if_expired(&mut self, now: Time, timers: &mut Timers) {
+    /// If the log is no longer active, discards all entries except the last rejections. Later entries continue the numbering. Otherwise,
+    /// returns when to call this again.
+    pub(super) fn clear_if_expired(&mut self, now: Time) -> Option<Time> {
         if self.is_active(now) {
-            timers.insert(self.active_until, TimerEvent::ActivityLogExpiry);
-        } else {
-            self.expiry_scheduled = false;
-            self.messages = VecDeque::new();
-            let rejections = std::mem::take(&mut self.other_entries).into_iter();
-            let rejections = rejections.filter(|entry| entry.outcome == ActivityOutcome::Rejected);
-            self.other_entries = rejections.map(|entry| ActivityEntry { text: None, ..entry }).collect();
-            self.other_entries.drain(..self.other_entries.len().saturating_sub(INACTIVE_CAPACITY));
+            return Some(self.active_until);
         }
+        self.expiry_scheduled = false;
+        self.messages = VecDeque::new();
+        let rejections = std::mem::take(&mut self.other_entries).into_iter();
+        let rejections = rejections.filter(|entry| entry.outcome == ActivityOutcome::Rejected);
+        self.other_entries = rejections.map(|entry| ActivityEntry { text: None, ..entry }).collect();
+        self.other_entries.drain(..self.other_entries.len().saturating_sub(INACTIVE_CAPACITY));
+        None
     }
 
     /// Entries with a number above `after`, the oldest first. Text from protected rooms is included only if `content` is true.

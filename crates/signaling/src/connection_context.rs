@@ -1,30 +1,27 @@
 //! What the hub and a dialect know of a connection, and how a dialect replies, sends messages and closes connections.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Serialize;
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::activity_log::{ActivityLog, ActivityScope};
 use super::counters::DialectCounters;
 use super::device::DeviceId;
 use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink};
+use super::hub::{Hub, lock};
 use super::json::to_json;
-use super::limits::SignalingLimits;
 use super::member_log::ConnectionClose;
 use super::room::Caller;
-use super::rooms::IdGenerator;
 use super::route::Route;
-use super::timers::Timers;
+use super::timers::TimerKey;
 use jamjam_core::address::source_network;
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::log_throttle::LogThrottle;
 use jamjam_core::memory_budget::MemoryPermit;
-use jamjam_core::rate_limit::{DebtLimiter, Gcra};
-use jamjam_core::sanitize::sanitize_name;
+use jamjam_core::rate_limit::Gcra;
 use jamjam_core::send_queue::UpdateKey;
 use jamjam_core::time::{Time, WallClock};
 
@@ -44,7 +41,12 @@ pub(super) const MAX_LIST_DEBT: Duration = Duration::from_secs(1);
 pub(super) const MAX_JOIN_DEBT: Duration = Duration::from_secs(32);
 
 /// All connections by their numbers.
-pub(super) type Connections = HashMap<ConnId, ConnectionState>;
+#[derive(Default)]
+pub(super) struct Connections {
+    pub(super) by_number: HashMap<ConnId, ConnectionState>,
+    /// The network of each connection that has not selected a dialect yet. The numbers are in the order of connecting.
+    pub(super) undecided: BTreeMap<ConnId, IpAddr>,
+}
 
 /// The part of a connection's state that is the same for all dialects.
 pub(super) struct ConnectionState {
@@ -67,12 +69,14 @@ pub(super) struct ConnectionState {
     pub(super) has_waiting_message: bool,
     /// Wrong room codes and passwords so far.
     failed_guesses: u16,
+    /// The timer of the next check.
+    pub(super) check: Option<TimerKey>,
     /// Time of the last message; before the first message, the connect time.
     pub(super) last_message: Time,
     pub(super) connected_at: Time,
 }
 
-const _: () = assert!(size_of::<ConnectionState>() <= 80, "the state of an idle connection is small");
+const _: () = assert!(size_of::<ConnectionState>() <= 104, "the state of an idle connection is small");
 
 impl ConnectionState {
     pub(super) fn new(source: IpAddr, route: &Route, at: Time) -> Self {
@@ -89,6 +93,7 @@ impl ConnectionState {
             awaiting_pong: false,
             has_waiting_message: false,
             failed_guesses: 0,
+            check: None,
             last_message: at,
             connected_at: at,
         }
@@ -111,71 +116,54 @@ impl ConnectionState {
     }
 }
 
-/// What a dialect handler may use while it handles an event of one connection.
+/// What a dialect may use while it handles an event of one connection.
 pub(super) struct ConnectionContext<'a> {
     pub(super) now: WallClock,
     pub(super) conn: ConnId,
     pub(super) source: IpAddr,
-    pub(super) limits: &'a SignalingLimits,
-    pub(super) connections: &'a mut Connections,
-    pub(super) ids: &'a mut IdGenerator,
-    pub(super) timers: &'a mut Timers,
-    pub(super) counters: &'a mut DialectCounters,
-    /// Bytes of the states and lists that each source has requested or caused by joining.
-    pub(super) requested_bytes: &'a mut DebtLimiter<IpAddr>,
-    /// Limits log lines about rejected connections.
-    pub(super) log_throttle: &'a mut LogThrottle,
-    pub(super) activity_log: &'a mut ActivityLog,
+    pub(super) dialect: Option<Dialect>,
+    pub(super) hub: &'a Hub,
     pub(super) sink: &'a mut dyn EventSink,
 }
 
 impl ConnectionContext<'_> {
-    /// Whether the connection belongs to a newer jamjam client: only these connect to a path of the dialect.
-    pub(super) fn is_newer(&self) -> bool {
-        self.connections.get(&self.conn).is_some_and(|connection| connection.is_dialect_in_url)
+    /// Whether the connection belongs to a newer jamjam client, which only these connect to a path of the dialect, and the device that it has
+    /// proven.
+    pub(super) fn newer_client(&self) -> (bool, Option<DeviceId>) {
+        let client =
+            self.hub.connection(self.conn, |connection| (connection.is_dialect_in_url, connection.device.clone()));
+        client.unwrap_or_default()
     }
 
-    /// The device that the connection has proven.
-    pub(super) fn device(&self) -> Option<&DeviceId> {
-        self.connections.get(&self.conn)?.device.as_ref()
+    /// Updates the counters of the dialect.
+    pub(super) fn count(&self, update: impl FnOnce(&mut DialectCounters)) {
+        self.hub.count(self.dialect, update);
     }
 
     /// Closes a connection that is not in a room.
     pub(super) fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
-        if self.remove(conn, None, &ConnectionClose { code, reason, server_reason: Some(reason) }) {
+        if let Some(removed) = self.hub.take_connection(conn) {
+            let close = ConnectionClose { code, reason, server_reason: Some(reason) };
+            self.hub.record_removed(self.now, conn, &removed, None, &close);
             self.sink.close(conn, code, reason);
         }
     }
 
-    /// Removes and logs a connection that is not in a room. `scope` is the room that it was in. False if it was already removed.
-    pub(super) fn remove(
-        &mut self,
-        conn: ConnId,
-        scope: Option<ActivityScope>,
-        ConnectionClose { code, reason, server_reason }: &ConnectionClose<'_>,
-    ) -> bool {
-        let Some(ConnectionState { source, dialect, .. }) = self.connections.remove(&conn) else { return false };
-        let logged = server_reason.map_or_else(|| sanitize_name(reason), str::to_owned);
-        let logged = Some(logged).filter(|reason| !reason.is_empty());
-        let closed_by = server_reason.map(|_| "server");
-        info!(target: "signaling", conn = conn.0, code = code.get(), reason = logged, closed_by, "connection closed");
-        let scope = scope.unwrap_or(ActivityScope::outside_rooms(dialect));
-        self.activity_log.record_close(self.now, scope, (conn, source), *code, *server_reason);
-        true
-    }
-
     /// Counts a request that a limit rejected.
-    pub(super) fn count_limited(&mut self) {
-        self.counters.requests_limited += 1;
-        self.counters.requests_rejected += 1;
+    pub(super) fn count_limited(&self) {
+        self.count(|counters| {
+            counters.requests_limited += 1;
+            counters.requests_rejected += 1;
+        });
     }
 
     /// Counts a wrong room code or password. Returns true if the connection must be closed, because it has guessed too often.
-    pub(super) fn count_failed_guess(&mut self) -> bool {
-        self.connections.get_mut(&self.conn).is_some_and(|connection| {
+    pub(super) fn count_failed_guess(&self) -> bool {
+        let counted = self.hub.connection(self.conn, |connection| {
             connection.failed_guesses += 1;
             connection.failed_guesses >= MAX_FAILED_GUESSES
-        })
+        });
+        counted.unwrap_or(false)
     }
 
     /// Sends a message to the connection.
@@ -183,27 +171,21 @@ impl ConnectionContext<'_> {
         self.deliver(&[self.conn], to_json(message), None, false);
     }
 
-    /// Sends a requested list to the connection, and charges its length to the source.
-    pub(super) fn reply_requested(&mut self, text: String) {
-        self.deliver(&[self.conn], text, None, true);
-    }
-
     /// Sends a text message to these connections. It supersedes unsent messages with the same key. If it `is_requested`, the bytes of all
     /// receivers are charged to the source.
     pub(super) fn deliver(&mut self, to: &[ConnId], text: String, key: Option<UpdateKey>, is_requested: bool) {
         if is_requested {
             let bytes = (to.len() * text.len()) as u64;
-            self.requested_bytes.charge(self.now.monotonic, source_network(self.source), bytes);
+            lock(&self.hub.requested_bytes).charge(self.now.monotonic, source_network(self.source), bytes);
         }
-        self.counters.add_sent(to.len(), text.len());
+        self.count(|counters| counters.add_sent(to.len(), text.len()));
         match key {
             Some(key) => self.sink.send_update(to, text, key),
             None => self.sink.send(to, text),
         }
     }
 
-    /// Counts and logs a rejected request, and closes its connection. As with [`Self::close`], the dialect must have removed the connection
-    /// from its room, because `on_disconnect` is not called.
+    /// Counts and logs a rejected request, and closes its connection. As with [`Self::close`], the connection must have left its room.
     pub(super) fn reject_and_close(&mut self, code: CloseCode, reason: &str) {
         self.reject_with_detail(code, reason, None);
     }
@@ -214,9 +196,9 @@ impl ConnectionContext<'_> {
         if code == CloseCode::TRY_AGAIN_LATER {
             self.count_limited();
         } else {
-            self.counters.requests_rejected += 1;
+            self.count(|counters| counters.requests_rejected += 1);
         }
-        if self.log_throttle.allow(self.now.monotonic) {
+        if lock(&self.hub.log_throttle).allow(self.now.monotonic) {
             warn!(target: "signaling", conn = self.conn.0, source = %self.source, code = code.get(), reason, detail, "connection rejected");
         }
         self.close(self.conn, code, reason);
@@ -234,6 +216,6 @@ impl Caller for ConnectionContext<'_> {
 
     /// Whether the source has requested so few bytes of states and lists that its debt is at most `max`. To be checked before a reply is built.
     fn may_request(&mut self, max: Duration) -> bool {
-        self.requested_bytes.debt(self.now.monotonic, source_network(self.source)) <= max
+        lock(&self.hub.requested_bytes).debt(self.now.monotonic, source_network(self.source)) <= max
     }
 }

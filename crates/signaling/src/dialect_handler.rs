@@ -8,11 +8,6 @@ use jamjam_core::close_code::CloseCode;
 
 /// The rules of one dialect for its connections.
 pub(super) trait DialectHandler {
-    /// Whether the room needs a password or token.
-    fn is_protected(&self, _limits: &SignalingLimits, _room: &str) -> bool {
-        false
-    }
-
     /// The interval and time-out of pings to connections of this dialect.
     fn heartbeat(&self, limits: &SignalingLimits) -> Heartbeat {
         limits.heartbeat

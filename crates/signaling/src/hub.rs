@@ -3,8 +3,8 @@
 //! The [`Hub`] applies the limits to received messages, counts and logs them, and passes each to the dialect of its connection, whose rooms
 //! send through an [`EventSink`]. `hub_connections.rs` opens and closes connections, and `hub_timers.rs` pings them.
 
-use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::warn;
 
@@ -12,13 +12,14 @@ use super::activity_log::{ActivityLog, ActivityScope};
 use super::broadcast::{BroadcastDialect, RoomHandlers};
 use super::connection_context::{ConnectionContext, ConnectionState, Connections, REQUESTED_BYTES_PER_SECOND};
 use super::control_surface::ControlSurfaceDialect;
-use super::counters::{CountersByDialect, counters_index};
+use super::counters::{CountersByDialect, DialectCounters, counters_index};
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::{ConnId, EventSink};
 use super::jamjam::JamjamDialect;
 use super::json::MessageError;
 use super::limits::SignalingLimits;
+use super::member_log::ConnectionClose;
 use super::message::{MessageParser, ParsedMessage, ParsedText};
 use super::rooms::{AnyRooms, IdGenerator};
 use super::timers::Timers;
@@ -60,34 +61,28 @@ impl DialectHandlers {
             Dialect::WebRtc => &self.webrtc.rooms,
         }
     }
-
-    pub(super) fn rooms_mut(&mut self, dialect: Dialect) -> &mut dyn AnyRooms {
-        match dialect {
-            Dialect::Jamjam => &mut self.jamjam.rooms,
-            Dialect::Broadcast => &mut self.broadcast.rooms,
-            Dialect::ControlSurface => &mut self.control_surface.rooms,
-            Dialect::WebRtc => &mut self.webrtc.rooms,
-        }
-    }
 }
 
-/// The parts of the hub that handle an event.
-type Parts<'a> = (ConnectionContext<'a>, &'a mut DialectHandlers);
-
 /// All connections, the rooms of all dialects, and their timers and counters.
+///
+/// Each room has a lock of its own. A thread holds at most one of them, and under it either the lock of a directory or one of the locks here,
+/// none of which is taken under another.
 pub struct Hub {
     pub(super) limits: SignalingLimits,
-    pub(super) connections: Connections,
-    /// The network of each connection that has not selected a dialect yet. The numbers are in the order of connecting.
-    pub(super) undecided: BTreeMap<ConnId, IpAddr>,
-    pub(super) timers: Timers,
-    pub(super) ids: IdGenerator,
+    pub(super) connections: Mutex<Connections>,
+    pub(super) timers: Mutex<Timers>,
+    pub(super) ids: Mutex<IdGenerator>,
     pub(super) dialects: DialectHandlers,
-    pub(super) counters: CountersByDialect,
-    requested_bytes: DebtLimiter<IpAddr>,
+    counters: Mutex<CountersByDialect>,
+    pub(super) requested_bytes: Mutex<DebtLimiter<IpAddr>>,
     /// Limits log lines about rejected connections.
-    log_throttle: LogThrottle,
-    pub(super) activity_log: ActivityLog,
+    pub(super) log_throttle: Mutex<LogThrottle>,
+    pub(super) activity_log: Mutex<ActivityLog>,
+}
+
+/// Takes a lock, even after a panic of another thread: what is under it is valid after each statement.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Hub {
@@ -101,19 +96,18 @@ impl Hub {
                 webrtc: WebRtcDialect::default(),
             },
             limits,
-            connections: HashMap::new(),
-            undecided: BTreeMap::new(),
-            timers: Timers::default(),
-            ids: IdGenerator::new(key),
-            counters: CountersByDialect::default(),
-            requested_bytes: DebtLimiter::new(REQUESTED_BYTES_PER_SECOND, MAX_LIMITED_SOURCES),
-            log_throttle: LogThrottle::default(),
-            activity_log: ActivityLog::default(),
+            connections: Mutex::default(),
+            timers: Mutex::default(),
+            ids: Mutex::new(IdGenerator::new(key)),
+            counters: Mutex::default(),
+            requested_bytes: Mutex::new(DebtLimiter::new(REQUESTED_BYTES_PER_SECOND, MAX_LIMITED_SOURCES)),
+            log_throttle: Mutex::default(),
+            activity_log: Mutex::default(),
         }
     }
 
     /// A call at this time, whose messages `sink` receives.
-    pub fn at<'a>(&'a mut self, now: WallClock, sink: &'a mut dyn EventSink) -> HubCall<'a> {
+    pub fn at<'a>(&'a self, now: WallClock, sink: &'a mut dyn EventSink) -> HubCall<'a> {
         HubCall { hub: self, now, sink }
     }
 
@@ -128,32 +122,54 @@ impl Hub {
         MessageParser { dialect, enabled: self.limits.dialects, max_message_bytes: self.limits.max_message_bytes }
     }
 
+    /// Reads or updates a connection, if it is open.
+    pub(super) fn connection<T>(&self, conn: ConnId, action: impl FnOnce(&mut ConnectionState) -> T) -> Option<T> {
+        lock(&self.connections).by_number.get_mut(&conn).map(action)
+    }
+
+    /// Removes a connection, if it is open.
+    pub(super) fn take_connection(&self, conn: ConnId) -> Option<ConnectionState> {
+        let removed = {
+            let mut connections = lock(&self.connections);
+            connections.undecided.remove(&conn);
+            connections.by_number.remove(&conn)?
+        };
+        if let Some(timer) = removed.check {
+            lock(&self.timers).remove(timer);
+        }
+        Some(removed)
+    }
+
+    /// Updates the counters of a dialect.
+    pub(super) fn count(&self, dialect: Option<Dialect>, update: impl FnOnce(&mut DialectCounters)) {
+        update(&mut lock(&self.counters)[counters_index(dialect)]);
+    }
+
+    /// The counters of all dialects.
+    pub(super) fn counters(&self) -> CountersByDialect {
+        *lock(&self.counters)
+    }
+
     /// The dialect of a connection; `None` before it is selected and after the connection is closed.
     pub(super) fn dialect_of(&self, conn: ConnId) -> Option<Dialect> {
-        self.connections.get(&conn)?.dialect
+        self.connection(conn, |connection| connection.dialect)?
     }
 
     /// Records a pong or another frame that is not a message.
-    pub fn on_activity(&mut self, now: WallClock, conn: ConnId) {
-        if let Some(connection) = self.connections.get_mut(&conn) {
-            connection.record_activity(now.monotonic);
-        }
+    pub fn on_activity(&self, now: WallClock, conn: ConnId) {
+        self.connection(conn, |connection| connection.record_activity(now.monotonic));
     }
 
     /// A message has arrived that is handled later.
-    pub fn on_waiting_message(&mut self, conn: ConnId) {
-        if let Some(connection) = self.connections.get_mut(&conn) {
-            connection.has_waiting_message = true;
-        }
+    pub fn on_waiting_message(&self, conn: ConnId) {
+        self.connection(conn, |connection| connection.has_waiting_message = true);
     }
 
     /// Sets the dialect of an undecided connection.
-    fn select_dialect(&mut self, now: Time, conn: ConnId, dialect: Dialect) {
-        if let Some(connection) = self.connections.get_mut(&conn)
-            && connection.dialect.is_none()
-        {
-            connection.dialect = Some(dialect);
-            self.undecided.remove(&conn);
+    fn select_dialect(&self, now: Time, conn: ConnId, dialect: Dialect) {
+        let is_selected = self.connection(conn, |connection| connection.dialect.replace(dialect).is_none());
+        if is_selected == Some(true) {
+            lock(&self.connections).undecided.remove(&conn);
             self.schedule_check(conn, now);
         }
     }
@@ -169,7 +185,7 @@ impl Hub {
 /// A call of the hub: its time, and the sink that receives the messages that it causes.
 pub struct HubCall<'a> {
     /// The hub.
-    pub hub: &'a mut Hub,
+    pub hub: &'a Hub,
     /// The time of the call.
     pub now: WallClock,
     pub(super) sink: &'a mut dyn EventSink,
@@ -186,11 +202,12 @@ impl HubCall<'_> {
             if let ParsedMessage::Foreign(protocol) = message {
                 // Without an error, the client would wait for replies that never come.
                 let reason = protocol.close_reason();
-                call.hub.counters[counters_index(None)].requests_rejected += 1;
+                call.hub.count(None, |counters| counters.requests_rejected += 1);
                 call.close_connection(conn, CloseCode::POLICY_VIOLATION, reason);
                 return Err(MessageError::Rejected(reason));
             }
-            let Some((mut ctx, dialects)) = call.context(conn) else { return Ok(()) };
+            let dialects = &call.hub.dialects;
+            let Some(mut ctx) = call.context(conn) else { return Ok(()) };
             match message {
                 ParsedMessage::Jamjam(message) => dialects.jamjam.on_message(&mut ctx, message, text.len()),
                 ParsedMessage::Broadcast(message) => dialects.broadcast.on_message(&mut ctx, message, text.len()),
@@ -216,74 +233,78 @@ impl HubCall<'_> {
         text: Option<&str>,
         effect: impl FnOnce(&mut Self) -> Result<(), MessageError>,
     ) {
-        let now = self.now.monotonic;
-        let Some(connection) = self.hub.connections.get_mut(&conn) else { return };
-        let (dialect, source) = (connection.dialect, connection.source);
-        connection.record_activity(now);
-        connection.last_message = now;
-        connection.has_waiting_message = false;
-        let bytes = text.map_or(0, str::len);
-        if self.hub.limits.message_limit().is_some_and(|limit| !connection.allow_message(now, limit, bytes)) {
-            let counters = &mut self.hub.counters[counters_index(dialect)];
-            counters.closed_message_rate += 1;
-            counters.messages_received += 1;
+        let (hub, now, bytes) = (self.hub, self.now.monotonic, text.map_or(0, str::len));
+        let limit = hub.limits.message_limit();
+        let known = hub.connection(conn, |connection| {
+            connection.record_activity(now);
+            connection.last_message = now;
+            connection.has_waiting_message = false;
+            let is_allowed = limit.is_none_or(|limit| connection.allow_message(now, limit, bytes));
+            (connection.dialect, connection.source, is_allowed)
+        });
+        let Some((dialect, source, is_allowed)) = known else { return };
+        if !is_allowed {
+            hub.count(dialect, |counters| {
+                counters.closed_message_rate += 1;
+                counters.messages_received += 1;
+            });
             let code = CloseCode::POLICY_VIOLATION;
             warn!(target: "signaling", conn = conn.0, source = %source, code = code.get(), "message rate limit exceeded; closing the connection");
             self.close_connection(conn, code, "Rate limit exceeded");
             return;
         }
-        let scope_before = self.hub.recorded_scope(self.now, conn);
+        let scope_before = hub.recorded_scope(self.now, conn);
         let outcome = effect(self).map_err(|error| self.answer_wrong_message((conn, dialect), text, error));
         let is_rejected = matches!(outcome, Err(MessageError::Rejected(_)));
         // Rejections are also recorded while no console is open.
         let scope = scope_before.or_else(|| is_rejected.then(|| ActivityScope::outside_rooms(dialect)));
         if let Some(before) = scope {
-            self.hub.record_message(self.now, before, (conn, source), text, outcome.as_ref().err());
+            hub.record_message(self.now, before, (conn, source), text, outcome.as_ref().err());
         }
         // The message may have selected the dialect of the connection, so the dialect is read again.
-        let Hub { connections, counters, limits, .. } = &mut *self.hub;
-        let dialect = connections.get(&conn).map_or(dialect, |connection| connection.dialect);
-        let counters = &mut counters[counters_index(dialect)];
-        counters.messages_received += 1;
-        counters.received_bytes += bytes as u64;
+        let is_ignored = outcome.is_err() && !is_rejected;
+        hub.count(hub.dialect_of(conn).or(dialect), |counters| {
+            counters.messages_received += 1;
+            counters.received_bytes += bytes as u64;
+            counters.messages_ignored += u64::from(is_ignored);
+        });
         if let Err(error) = outcome {
-            counters.messages_ignored += u64::from(!is_rejected);
-            let Some(connection) = connections.get_mut(&conn) else { return };
             // The message may contain a password, so only the reason is logged.
-            if limits.is_strict || connection.log_throttle.allow(now) {
+            let is_logged = hub.connection(conn, |connection| connection.log_throttle.allow(now));
+            if is_logged.is_some_and(|is_logged| is_logged || hub.limits.is_strict) {
                 let event = if is_rejected { "message rejected" } else { "message ignored" };
                 warn!(target: "signaling", conn = conn.0, source = %source, reason = %error, "{event}");
             }
         }
+        self.leave_if_closed(conn, dialect, source);
     }
 
-    /// The context of an event of `conn`, with all dialects.
-    pub(super) fn context(&mut self, conn: ConnId) -> Option<Parts<'_>> {
-        let &ConnectionState { source, dialect, .. } = self.hub.connections.get(&conn)?;
+    /// A connection that another thread has closed while it entered a room leaves this room.
+    pub(super) fn leave_if_closed(&mut self, conn: ConnId, dialect: Option<Dialect>, source: IpAddr) {
+        if let Some(dialect) = dialect.filter(|_| self.hub.connection(conn, |_| ()).is_none()) {
+            let close =
+                ConnectionClose { code: CloseCode::ABNORMAL_CLOSURE, reason: "", server_reason: Some("closed") };
+            self.hub.dialects.rooms(dialect).leave(&mut self.context_of(conn, source, Some(dialect)), &close);
+        }
+    }
+
+    /// The context of an event of `conn`.
+    pub(super) fn context(&mut self, conn: ConnId) -> Option<ConnectionContext<'_>> {
+        let (source, dialect) = self.hub.connection(conn, |connection| (connection.source, connection.dialect))?;
         Some(self.context_of(conn, source, dialect))
     }
 
     /// The context of an event that no connection caused: a timer or an HTTP request.
-    pub(super) fn system_context(&mut self, dialect: Dialect) -> Parts<'_> {
+    pub(super) fn system_context(&mut self, dialect: Dialect) -> ConnectionContext<'_> {
         self.context_of(SYSTEM_CONN, IpAddr::V4(Ipv4Addr::UNSPECIFIED), Some(dialect))
     }
 
-    fn context_of(&mut self, conn: ConnId, source: IpAddr, dialect: Option<Dialect>) -> Parts<'_> {
-        let hub = &mut *self.hub;
-        let ctx = ConnectionContext {
-            now: self.now,
-            conn,
-            source,
-            limits: &hub.limits,
-            connections: &mut hub.connections,
-            ids: &mut hub.ids,
-            timers: &mut hub.timers,
-            counters: &mut hub.counters[counters_index(dialect)],
-            requested_bytes: &mut hub.requested_bytes,
-            log_throttle: &mut hub.log_throttle,
-            activity_log: &mut hub.activity_log,
-            sink: self.sink,
-        };
-        (ctx, &mut hub.dialects)
+    pub(super) fn context_of(
+        &mut self,
+        conn: ConnId,
+        source: IpAddr,
+        dialect: Option<Dialect>,
+    ) -> ConnectionContext<'_> {
+        ConnectionContext { now: self.now, conn, source, dialect, hub: self.hub, sink: self.sink }
     }
 }

@@ -1,5 +1,6 @@
 //! Commands for control surface rooms: create, close and list rooms, set parameters, and send visualizations.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,7 +12,7 @@ use super::control_surface::messages::ServerMessage;
 use super::control_surface::room::{ControlSurfaceRoom, MAX_PARAMETERS, is_name_too_long};
 use super::control_surface_events::ROOM_CODE_DIGITS;
 use super::dialect::Dialect;
-use super::hub::{Hub, HubCall};
+use super::hub::{Hub, HubCall, lock};
 use super::json::to_json;
 use super::room::{RoomCall, RoomKey, Roster};
 use jamjam_core::time::WallClock;
@@ -92,35 +93,41 @@ pub enum CommandError {
 
 impl Hub {
     /// Creates a room.
-    pub fn create_room(&mut self, now: WallClock, options: CreateRoomOptions) -> Result<CreatedRoom, CommandError> {
+    pub fn create_room(&self, now: WallClock, options: CreateRoomOptions) -> Result<CreatedRoom, CommandError> {
         let limits = &self.limits.control_surface;
         let digits = limits.code_digits.clamp(*ROOM_CODE_DIGITS.start(), *ROOM_CODE_DIGITS.end());
         // At most half of the codes are in use. Therefore, a free code is found quickly, and codes stay hard to guess.
         let max_rooms = limits.max_rooms.min(10_usize.pow(digits as u32) / 2);
-        let rooms = &mut self.dialects.control_surface.rooms;
-        if rooms.len() >= max_rooms {
-            return Err(CommandError::TooManyRooms(rooms.len()));
-        }
-        let code = match options.code {
-            Some(code)
-                if !ROOM_CODE_DIGITS.contains(&code.len()) || !code.bytes().all(|byte| byte.is_ascii_digit()) =>
-            {
-                return Err(CommandError::InvalidCode);
-            }
-            Some(code) if rooms.key_of(&code).is_some() => return Err(CommandError::CodeTaken),
-            Some(code) => code,
-            None => self.ids.unique(|ids| ids.room_code(digits), |code| rooms.key_of(code).is_none()),
-        };
-        let lifetime = options.lifetime.unwrap_or(limits.room_lifetime).min(MAX_ROOM_LIFETIME);
         let created_ms = now.unix_ms();
+        let lifetime = options.lifetime.unwrap_or(limits.room_lifetime).min(MAX_ROOM_LIFETIME);
         let expires_ms = created_ms + lifetime.as_millis() as u64;
         let max_members = options.max_members.unwrap_or(limits.max_members);
-        let key = rooms.create(vec![code.clone()], None, |key| {
-            let roster = Roster::new(key, code.clone(), None, created_ms);
-            ControlSurfaceRoom::new(roster, max_members, now.monotonic + lifetime, expires_ms)
-        });
-        rooms.schedule(key, &mut self.timers);
-        self.prune_timers();
+        let rooms = &self.dialects.control_surface.rooms;
+        let (key, code) = {
+            let mut directory = rooms.directory();
+            if directory.len() >= max_rooms {
+                return Err(CommandError::TooManyRooms(directory.len()));
+            }
+            let code = match options.code {
+                Some(code)
+                    if !ROOM_CODE_DIGITS.contains(&code.len()) || !code.bytes().all(|byte| byte.is_ascii_digit()) =>
+                {
+                    return Err(CommandError::InvalidCode);
+                }
+                Some(code) if directory.find(&code).is_some() => return Err(CommandError::CodeTaken),
+                Some(code) => code,
+                None => {
+                    let is_free = |code: &str| directory.find(code).is_none();
+                    lock(&self.ids).unique(|ids| ids.room_code(digits), is_free)
+                }
+            };
+            let key = directory.create(vec![code.clone()], None, |key| {
+                let roster = Roster::new(key, code.clone(), None, created_ms);
+                ControlSurfaceRoom::new(roster, max_members, now.monotonic + lifetime, expires_ms)
+            });
+            (key, code)
+        };
+        rooms.schedule(key, self);
         info!(
             target: "signaling",
             dialect = Dialect::ControlSurface.name(),
@@ -134,22 +141,22 @@ impl Hub {
 
     /// All rooms in the order of creation.
     pub fn control_surface_rooms(&self) -> Vec<ControlSurfaceRoomInfo> {
-        let rooms = self.dialects.control_surface.rooms.iter();
-        let infos = rooms.map(|room| ControlSurfaceRoomInfo {
+        let rooms = &self.dialects.control_surface.rooms;
+        let info = |room: &ControlSurfaceRoom| ControlSurfaceRoomInfo {
             code: room.roster.name.clone(),
             member_count: room.roster.list.len(),
             created_ms: room.roster.created_ms,
             expires_ms: room.expires_ms,
-        });
-        infos.collect()
+        };
+        rooms.keys().into_iter().filter_map(|key| rooms.read(|_| Some(key), info)).collect()
     }
 
     /// The room with `code`, or all rooms.
     fn target_rooms(&self, code: Option<&str>) -> Result<Vec<RoomKey>, CommandError> {
         let rooms = &self.dialects.control_surface.rooms;
         match code {
-            Some(code) => rooms.key_of(code).map(|key| vec![key]).ok_or(CommandError::RoomNotFound),
-            None => Ok(rooms.iter().map(|room| room.roster.key).collect()),
+            Some(code) => rooms.directory().find(code).map(|key| vec![key]).ok_or(CommandError::RoomNotFound),
+            None => Ok(rooms.keys()),
         }
     }
 }
@@ -162,10 +169,9 @@ impl HubCall<'_> {
         action: impl FnMut(&mut ControlSurfaceRoom, &mut RoomCall<'_>) -> T,
     ) -> Result<Vec<T>, CommandError> {
         let (mut action, rooms) = (action, self.hub.target_rooms(code)?);
-        let (mut ctx, dialects) = self.system_context(Dialect::ControlSurface);
-        let results =
-            rooms.into_iter().filter_map(|key| dialects.control_surface.rooms.call(key, &mut ctx, &mut action));
-        Ok(results.collect())
+        let all = &self.hub.dialects.control_surface.rooms;
+        let mut ctx = self.system_context(Dialect::ControlSurface);
+        Ok(rooms.into_iter().filter_map(|key| all.call(&mut ctx, |_| Some(key), &mut action)).collect())
     }
 
     /// Informs the members of a room and closes it. Returns the number of members.
@@ -213,11 +219,13 @@ impl HubCall<'_> {
         if min > max {
             return Err(CommandError::InvalidRange);
         }
-        let ranges = &mut self.hub.dialects.control_surface.ranges;
-        if ranges.by_name.len() >= MAX_PARAMETERS && !ranges.by_name.contains_key(name) {
-            return Err(CommandError::TooManyParameters);
+        {
+            let mut ranges = lock(&self.hub.dialects.control_surface.ranges);
+            if ranges.by_name.len() >= MAX_PARAMETERS && !ranges.by_name.contains_key(name) {
+                return Err(CommandError::TooManyParameters);
+            }
+            Arc::make_mut(&mut ranges).declare(name, (min, max));
         }
-        ranges.declare(name, (min, max));
         value.map_or(Ok(0), |value| self.broadcast_param(None, name, value))
     }
 

@@ -5,16 +5,19 @@ use std::net::IpAddr;
 use thiserror::Error;
 use tracing::info;
 
+use super::activity_log::ActivityScope;
 use super::connection_context::ConnectionState;
-use super::counters::{counters_index, counters_name};
+use super::counters::counters_name;
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
-use super::hub::{Hub, HubCall};
+use super::hub::{Hub, HubCall, lock};
 use super::limits::SignalingLimits;
 use super::member_log::{ConnectionClose, RoomLabel};
 use super::route::Route;
 use jamjam_core::address::source_network;
 use jamjam_core::close_code::CloseCode;
+use jamjam_core::sanitize::sanitize_name;
+use jamjam_core::time::WallClock;
 
 /// A new connection.
 #[derive(Clone, Debug)]
@@ -35,7 +38,7 @@ pub struct OperatorError(&'static str);
 impl Hub {
     /// The dialect of a connection, if it has one, and whether it is in a room.
     pub fn membership(&self, conn: ConnId) -> Option<(Dialect, bool)> {
-        self.dialect_of(conn).map(|dialect| (dialect, self.dialects.rooms(dialect).room_name_of(conn).is_some()))
+        self.dialect_of(conn).map(|dialect| (dialect, self.dialects.rooms(dialect).is_member(conn)))
     }
 
     /// Code and reason with which this connection is closed when the server stops.
@@ -43,33 +46,51 @@ impl Hub {
         let frame = self.dialect_of(conn).map(|dialect| self.dialects.get(dialect).shutdown_close_frame());
         frame.unwrap_or((CloseCode::GOING_AWAY, ""))
     }
+
+    /// Logs and records a connection that was removed. `scope` is the room in which it was.
+    pub(super) fn record_removed(
+        &self,
+        now: WallClock,
+        conn: ConnId,
+        removed: &ConnectionState,
+        scope: Option<ActivityScope>,
+        ConnectionClose { code, reason, server_reason }: &ConnectionClose<'_>,
+    ) {
+        let logged = server_reason.map_or_else(|| sanitize_name(reason), str::to_owned);
+        let logged = Some(logged).filter(|reason| !reason.is_empty());
+        let closed_by = server_reason.map(|_| "server");
+        info!(target: "signaling", conn = conn.0, code = code.get(), reason = logged, closed_by, "connection closed");
+        let scope = scope.unwrap_or(ActivityScope::outside_rooms(removed.dialect));
+        lock(&self.activity_log).record_close(now, scope, (conn, removed.source), *code, *server_reason);
+    }
 }
 
 impl HubCall<'_> {
     /// Adds a connection. An undecided connection receives nothing before its first message selects a dialect.
     pub fn on_connect(&mut self, conn: ConnId, connection: NewConnection) {
-        let (now, NewConnection { source, is_forwarded, route }) = (self.now, connection);
+        let (hub, now, NewConnection { source, is_forwarded, route }) = (self.hub, self.now, connection);
         info!(target: "signaling", conn = conn.0, source = %source, "connection opened");
         let dialect = route.dialect();
-        self.hub.counters[counters_index(dialect)].connections_opened += 1;
-        self.hub.connections.insert(conn, ConnectionState::new(source, &route, now.monotonic));
+        hub.count(dialect, |counters| counters.connections_opened += 1);
+        lock(&hub.connections).by_number.insert(conn, ConnectionState::new(source, &route, now.monotonic));
         if let Route::Undecided = route {
             self.evict_oldest_undecided(source, source.is_loopback() && !is_forwarded);
-            self.hub.undecided.insert(conn, source_network(source));
-        } else if let Some((mut ctx, dialects)) = self.context(conn) {
+            lock(&hub.connections).undecided.insert(conn, source_network(source));
+        } else if let Some(mut ctx) = self.context(conn) {
             match route {
-                Route::Broadcast(params) => dialects.broadcast.on_connect(&mut ctx, params),
-                Route::WebRtc(params) => dialects.webrtc.on_connect(&mut ctx, params),
+                Route::Broadcast(params) => hub.dialects.broadcast.on_connect(&mut ctx, params),
+                Route::WebRtc(params) => hub.dialects.webrtc.on_connect(&mut ctx, params),
                 Route::Foreign(protocol) => {
                     ctx.reject_and_close(CloseCode::POLICY_VIOLATION, protocol.close_reason());
                 }
                 Route::OriginNotAllowed => ctx.reject_and_close(CloseCode::ORIGIN_NOT_ALLOWED, "Origin not allowed"),
                 Route::NewerJamjam(_) | Route::Undecided => {}
             }
-            self.hub.schedule_check(conn, now.monotonic);
+            hub.schedule_check(conn, now.monotonic);
+            self.leave_if_closed(conn, dialect, source);
         }
-        if let Some(scope) = self.hub.recorded_scope(now, conn) {
-            self.hub.activity_log.record_connect(now, scope, (conn, source));
+        if let Some(scope) = hub.recorded_scope(now, conn) {
+            lock(&hub.activity_log).record_connect(now, scope, (conn, source));
         }
     }
 
@@ -78,11 +99,15 @@ impl HubCall<'_> {
     fn evict_oldest_undecided(&mut self, source: IpAddr, is_exempt: bool) {
         let SignalingLimits { max_undecided, max_undecided_per_address, .. } = self.hub.limits;
         let per_address = if is_exempt { max_undecided } else { max_undecided_per_address };
-        let (source, all) = (source_network(source), &self.hub.undecided);
-        let mut own = all.iter().filter(|(_, other)| **other == source);
-        let oldest = own.next().filter(|_| 1 + own.count() >= per_address);
-        if let Some((&oldest, _)) = oldest.or_else(|| all.first_key_value().filter(|_| all.len() >= max_undecided)) {
-            self.hub.counters[counters_index(None)].closed_undecided_limit += 1;
+        let source = source_network(source);
+        let oldest = {
+            let all = &lock(&self.hub.connections).undecided;
+            let mut own = all.iter().filter(|(_, other)| **other == source);
+            let oldest = own.next().filter(|_| 1 + own.count() >= per_address);
+            oldest.or_else(|| all.first_key_value().filter(|_| all.len() >= max_undecided)).map(|(conn, _)| *conn)
+        };
+        if let Some(oldest) = oldest {
+            self.hub.count(None, |counters| counters.closed_undecided_limit += 1);
             let reason = "Too many connections have not selected a dialect";
             self.close_connection(oldest, CloseCode::TRY_AGAIN_LATER, reason);
         }
@@ -110,26 +135,24 @@ impl HubCall<'_> {
         self.sink.close(conn, code, reason);
     }
 
-    /// Removes a connection from its room and from the hub.
+    /// Removes a connection from the hub and from its room.
     fn remove_connection(&mut self, conn: ConnId, close: &ConnectionClose<'_>) {
-        let hub = &mut *self.hub;
-        let is_recorded = close.server_reason.is_some() || hub.activity_log.is_active(self.now.monotonic);
+        let hub = self.hub;
+        let is_recorded = close.server_reason.is_some() || lock(&hub.activity_log).is_active(self.now.monotonic);
         let scope = if is_recorded { hub.activity_scope(conn) } else { None };
-        let dialect = hub.dialect_of(conn);
-        hub.undecided.remove(&conn);
-        if let Some((mut ctx, dialects)) = self.context(conn) {
-            if let Some(dialect) = dialect {
-                dialects.rooms_mut(dialect).leave(&mut ctx, close);
-            }
-            ctx.remove(conn, scope, close);
+        let Some(removed) = hub.take_connection(conn) else { return };
+        if let Some(dialect) = removed.dialect {
+            let mut ctx = self.context_of(conn, removed.source, Some(dialect));
+            hub.dialects.rooms(dialect).leave(&mut ctx, close);
         }
+        hub.record_removed(self.now, conn, &removed, scope, close);
     }
 
     /// Closes a connection with `CloseCode::CLOSED_BY_OPERATOR`, which its room handles like any leave. Returns the name of its dialect.
     pub fn disconnect(&mut self, conn: ConnId) -> Result<&'static str, OperatorError> {
         let not_found = OperatorError("No open connection has this number; reload the console");
-        let dialect = self.hub.connections.get(&conn).ok_or(not_found)?.dialect;
-        self.hub.counters[counters_index(dialect)].closed_by_operator += 1;
+        let dialect = self.hub.connection(conn, |connection| connection.dialect).ok_or(not_found)?;
+        self.hub.count(dialect, |counters| counters.closed_by_operator += 1);
         self.close_connection(conn, CloseCode::CLOSED_BY_OPERATOR, "Disconnected by the operator");
         Ok(counters_name(dialect))
     }
@@ -142,14 +165,16 @@ impl HubCall<'_> {
         }
         let not_found = OperatorError("No open room of this dialect has this id; reload the console");
         let label = if dialect == Dialect::ControlSurface {
-            self.hub.dialects.control_surface.rooms.key_of(room).ok_or(not_found)?.label()
+            self.hub.dialects.control_surface.rooms.directory().find(room).ok_or(not_found)?.label()
         } else {
             RoomLabel::Name(room)
         };
-        let (mut ctx, dialects) = self.system_context(dialect);
-        let members = dialects.rooms_mut(dialect).close(&mut ctx, room).ok_or(not_found)?;
-        ctx.counters.rooms_closed_by_operator += 1;
-        ctx.counters.closed_by_operator += members as u64;
+        let members =
+            self.hub.dialects.rooms(dialect).close(&mut self.system_context(dialect), room).ok_or(not_found)?;
+        self.hub.count(Some(dialect), |counters| {
+            counters.rooms_closed_by_operator += 1;
+            counters.closed_by_operator += members as u64;
+        });
         Ok((label.to_string(), members))
     }
 }

@@ -14,9 +14,8 @@ use super::activity_log::{ActivityOutcome, ActivityScope};
 use super::broadcast::messages::{MessageSender, wrap};
 use super::broadcast::room::{BroadcastRoom, Membership};
 use super::broadcast::{BroadcastDialect, MessageOrigin, RoomHandlers, RoomView};
-use super::counters::counters_index;
 use super::dialect::Dialect;
-use super::hub::{Hub, HubCall};
+use super::hub::{Hub, HubCall, lock};
 use super::json;
 use super::room::{Room, RoomCall};
 use jamjam_core::time::{Time, WallClock};
@@ -154,32 +153,41 @@ impl Hub {
 
     /// Whether the handler of a broadcast room serves `path`.
     pub fn has_route(&self, now: WallClock, room: &str, path: &str) -> bool {
-        self.dialects.broadcast.rooms.find(room).is_some_and(|room| room.handler.has_route(&room.view(now), path))
+        let has_route = |room: &BroadcastRoom| room.handler.has_route(&room.view(now), path);
+        self.dialects.broadcast.read(room, has_route).unwrap_or(false)
     }
 
     /// Counts a rejected HTTP request for broadcast rooms.
-    pub fn count_rejected_request(&mut self, is_limited: bool) {
-        let counters = &mut self.counters[counters_index(Some(Dialect::Broadcast))];
-        counters.requests_rejected += 1;
-        counters.requests_limited += u64::from(is_limited);
+    pub fn count_rejected_request(&self, is_limited: bool) {
+        self.count(Some(Dialect::Broadcast), |counters| {
+            counters.requests_rejected += 1;
+            counters.requests_limited += u64::from(is_limited);
+        });
+    }
+
+    /// Reads each open broadcast room.
+    fn each_open_broadcast_room(&self, mut read: impl FnMut(&BroadcastRoom)) {
+        let rooms = &self.dialects.broadcast.rooms;
+        for key in rooms.keys() {
+            rooms.read(|_| Some(key), |room| room.is_open().then(|| read(room)));
+        }
     }
 
     /// The numbers of control channels of all broadcast rooms, and of the other members of each room.
     pub fn broadcast_counts(&self) -> (u64, BTreeMap<String, u64>) {
-        let open = self.dialects.broadcast.rooms.iter().filter(|room| room.is_open());
         let mut counts = (0, BTreeMap::new());
-        for room in open {
+        self.each_open_broadcast_room(|room| {
             let RoomView { name, clients, control_clients, .. } = room.view(Time::ZERO.into());
             counts.0 += control_clients as u64;
             counts.1.insert(name.to_owned(), clients as u64);
-        }
+        });
         counts
     }
 
     /// Members and statistics of all broadcast rooms.
     pub fn broadcast_details(&self, now: WallClock) -> BTreeMap<String, BroadcastRoomDetails> {
-        let open = self.dialects.broadcast.rooms.iter().filter(|room| room.is_open());
-        let details = open.map(|room| {
+        let mut all = BTreeMap::new();
+        self.each_open_broadcast_room(|room| {
             let members = room.roster.list.iter().map(|member| {
                 let Membership { client, is_control_channel } = &member.data;
                 let (client_id, address) = (client.id().to_owned(), client.source);
@@ -192,9 +200,9 @@ impl Hub {
                 control_clients: view.control_clients,
                 members: members.collect(),
             };
-            (view.name.to_owned(), details)
+            all.insert(view.name.to_owned(), details);
         });
-        details.collect()
+        all
     }
 }
 
@@ -206,13 +214,12 @@ impl HubCall<'_> {
         path: &str,
         request: &http::Request<Bytes>,
     ) -> Option<http::Response<Bytes>> {
-        let (mut ctx, dialects) = self.system_context(Dialect::Broadcast);
-        let rooms = &mut dialects.broadcast.rooms;
         let route = |room: &mut BroadcastRoom, call: &mut RoomCall<'_>| {
             let (view, handler) = room.parts(call.now);
             handler.routes(&view, path, request)
         };
-        rooms.call(rooms.key_of(room)?, &mut ctx, route)?
+        let rooms = &self.hub.dialects.broadcast.rooms;
+        rooms.call(&mut self.system_context(Dialect::Broadcast), |directory| directory.find(room), route)?
     }
 
     /// Relays a post from the address `source` to a broadcast room. The caller has verified the token.
@@ -222,14 +229,13 @@ impl HubCall<'_> {
         room: &str,
         (format, body): (PostFormat, PostBody<'_>),
     ) -> Result<AcceptedPost, PostError> {
-        let (mut ctx, dialects) = self.system_context(Dialect::Broadcast);
+        let (hub, now, bytes) = (self.hub, self.now, body.bytes);
+        let mut ctx = self.system_context(Dialect::Broadcast);
         ctx.source = source;
-        let bytes = body.bytes;
-        let key = dialects.broadcast.find_or_create(room);
-        let posted = dialects.broadcast.rooms.call(key, &mut ctx, |room, call| post(room, call, format, body));
+        let posted = hub.dialects.broadcast.call(&mut ctx, room, |room, call| post(room, call, format, body));
         let posted = posted.unwrap_or(Err(PostError::DelayQueueFull));
-        if posted.is_err() || self.hub.activity_log.is_active(self.now.monotonic) {
-            let protected = self.hub.dialects.broadcast.requires_auth(room);
+        if posted.is_err() || lock(&hub.activity_log).is_active(now.monotonic) {
+            let protected = hub.dialects.broadcast.requires_auth(room);
             let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
             let failure = posted.as_ref().err().map(|error| match error {
                 // The handler's own error text may quote the post's content, so it is not recorded.
@@ -237,7 +243,7 @@ impl HubCall<'_> {
                 other => (ActivityOutcome::Rejected, other.to_string()),
             });
             let text = std::str::from_utf8(bytes).ok();
-            self.hub.activity_log.record_message(self.now, scope, None, (text, bytes.len()), failure);
+            lock(&hub.activity_log).record_message(now, scope, None, (text, bytes.len()), failure);
         }
         posted
     }

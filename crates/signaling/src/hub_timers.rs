@@ -3,9 +3,8 @@
 
 use tracing::info;
 
-use super::counters::counters_index;
 use super::event_sink::ConnId;
-use super::hub::{Hub, HubCall};
+use super::hub::{Hub, HubCall, lock};
 use super::limits::Heartbeat;
 use super::timers::TimerEvent;
 use jamjam_core::close_code::CloseCode;
@@ -35,46 +34,48 @@ struct ConnectionDeadlines {
 impl Hub {
     /// The time at which the owner must call [`HubCall::on_deadline`]. Other events can change this time.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.timers.next_deadline()
+        lock(&self.timers).next_deadline()
     }
 
     fn total_sent_bytes(&self) -> u64 {
-        self.counters.iter().map(|counters| counters.sent_bytes).sum()
+        self.counters().iter().map(|counters| counters.sent_bytes).sum()
     }
 
     /// Schedules the next check of a connection, if it is still open and its dialect has time limits. `last_ping` is the time of the last
     /// ping, and before the first one that of the selection of the dialect.
-    pub(super) fn schedule_check(&mut self, conn: ConnId, last_ping: Time) {
+    pub(super) fn schedule_check(&self, conn: ConnId, last_ping: Time) {
         let deadlines = self.connection_deadlines(conn, last_ping);
         let Some(ConnectionDeadlines { lost, idle, max_age, ping, .. }) = deadlines else { return };
         if let Some(next) = [lost, idle, max_age, ping].into_iter().flatten().min() {
-            self.timers.insert(next, TimerEvent::ConnectionCheck { conn, last_ping });
+            let timer = lock(&self.timers).insert(next, TimerEvent::ConnectionCheck { conn, last_ping });
+            if self.connection(conn, |connection| connection.check = Some(timer)).is_none() {
+                lock(&self.timers).remove(timer);
+            }
         }
-        self.prune_timers();
     }
 
-    /// Occasionally removes timers of former connections, rooms and messages, which would have no effect.
-    pub(super) fn prune_timers(&mut self) {
-        let Self { connections, timers, dialects, .. } = self;
-        timers.prune(|event| match event {
-            TimerEvent::ConnectionCheck { conn, .. } => connections.contains_key(conn),
-            TimerEvent::Room { dialect, room } => dialects.rooms(*dialect).exists(*room),
-            TimerEvent::ActivityLogExpiry => true,
-        });
+    /// Schedules the next check of the activity log.
+    pub(super) fn schedule_expiry(&self, at: Option<Time>) {
+        if let Some(at) = at {
+            lock(&self.timers).insert(at, TimerEvent::ActivityLogExpiry);
+        }
     }
 
     fn connection_deadlines(&self, conn: ConnId, last_ping: Time) -> Option<ConnectionDeadlines> {
-        let connection = self.connections.get(&conn)?;
-        let handler = self.dialects.get(connection.dialect?);
+        let handler = self.dialects.get(self.dialect_of(conn)?);
         let Heartbeat { interval, timeout } = handler.heartbeat(&self.limits);
-        let silent = connection.silent_since + timeout;
-        Some(ConnectionDeadlines {
-            silent,
-            lost: connection.awaiting_pong.then_some(silent),
-            idle: handler.idle_timeout(&self.limits, conn).map(|timeout| connection.last_message + timeout),
-            max_age: handler.max_connection_age(&self.limits).map(|age| connection.connected_at + age),
-            ping: interval.map(|interval| last_ping + interval),
-            is_pinged: handler.is_pinged(conn),
+        let (idle, age) = (handler.idle_timeout(&self.limits, conn), handler.max_connection_age(&self.limits));
+        let is_pinged = handler.is_pinged(conn);
+        self.connection(conn, |connection| {
+            let silent = connection.silent_since + timeout;
+            ConnectionDeadlines {
+                silent,
+                lost: connection.awaiting_pong.then_some(silent),
+                idle: idle.map(|timeout| connection.last_message + timeout),
+                max_age: age.map(|age| connection.connected_at + age),
+                ping: interval.map(|interval| last_ping + interval),
+                is_pinged,
+            }
         })
     }
 }
@@ -89,13 +90,15 @@ impl HubCall<'_> {
             if self.hub.total_sent_bytes() - sent_before >= MAX_TIMER_BYTES_PER_CALL {
                 return;
             }
-            let Some(event) = self.hub.timers.pop_due(now) else { return };
+            let Some(event) = lock(&self.hub.timers).pop_due(now) else { return };
             match event {
                 TimerEvent::ConnectionCheck { conn, last_ping } => self.check_connection(conn, last_ping),
-                TimerEvent::ActivityLogExpiry => self.hub.activity_log.clear_if_expired(now, &mut self.hub.timers),
+                TimerEvent::ActivityLogExpiry => {
+                    let next = lock(&self.hub.activity_log).clear_if_expired(now);
+                    self.hub.schedule_expiry(next);
+                }
                 TimerEvent::Room { dialect, room } => {
-                    let (mut ctx, dialects) = self.system_context(dialect);
-                    dialects.rooms_mut(dialect).on_timer(&mut ctx, room);
+                    self.hub.dialects.rooms(dialect).on_timer(&mut self.system_context(dialect), room);
                 }
             }
         }
@@ -103,38 +106,50 @@ impl HubCall<'_> {
 
     /// Closes or pings a connection if it is time for it, and schedules the next check.
     fn check_connection(&mut self, conn: ConnId, mut last_ping: Time) {
-        let now = self.now.monotonic;
-        let deadlines = self.hub.connection_deadlines(conn, last_ping);
+        let (hub, now) = (self.hub, self.now.monotonic);
+        let deadlines = hub.connection_deadlines(conn, last_ping);
         let Some(ConnectionDeadlines { silent, lost, idle, max_age, ping, is_pinged }) = deadlines else { return };
-        let Some(connection) = self.hub.connections.get_mut(&conn) else { return };
-        let counters = &mut self.hub.counters[counters_index(connection.dialect)];
-        counters.cleanup_runs += 1;
+        let dialect = hub.dialect_of(conn);
         let is_over = |deadline: Option<Time>| deadline.is_some_and(|at| now >= at);
+        hub.count(dialect, |counters| {
+            counters.cleanup_runs += 1;
+            if is_over(lost) {
+                counters.closed_heartbeat_timeout += 1;
+            } else if is_over(idle) {
+                counters.closed_idle_timeout += 1;
+            } else if is_over(max_age) {
+                counters.closed_max_age += 1;
+            }
+        });
         if is_over(lost) {
-            counters.closed_heartbeat_timeout += 1;
-            info!(target: "signaling", conn = conn.0, source = %connection.source, "connection timed out");
+            let source = hub.connection(conn, |connection| connection.source);
+            info!(target: "signaling", conn = conn.0, source = source.map(tracing::field::display), "connection timed out");
             self.on_server_close(conn, CloseCode::ABNORMAL_CLOSURE, "heartbeat timeout");
             self.sink.abort(conn);
         } else if is_over(idle) {
-            counters.closed_idle_timeout += 1;
             self.close_connection(conn, CloseCode::IDLE_TIMEOUT, "Idle timeout");
         } else if is_over(max_age) {
-            counters.closed_max_age += 1;
             self.close_connection(conn, CloseCode::MAX_CONNECTION_AGE, "Max connection age reached");
         } else {
             if is_over(ping) {
                 last_ping = now;
-                // A ping must not arrive between a request and its answer.
-                if !connection.has_waiting_message && is_pinged {
+                let pings = hub.connection(conn, |connection| {
+                    // A ping must not arrive between a request and its answer.
+                    if connection.has_waiting_message || !is_pinged {
+                        return false;
+                    }
                     if now >= silent {
                         // The server paused, or the time-out is shorter than the interval. A new full time-out starts.
                         connection.silent_since = now;
                     }
                     connection.awaiting_pong = true;
+                    true
+                });
+                if pings == Some(true) {
                     self.sink.ping(conn);
                 }
             }
-            self.hub.schedule_check(conn, last_ping);
+            hub.schedule_check(conn, last_ping);
         }
     }
 }

@@ -25,7 +25,10 @@ use jamjam_core::send_queue::UpdateKey;
 use jamjam_core::time::{Time, WallClock};
 
 /// A room of one dialect.
-pub(super) trait Room {
+pub(super) trait Room: Send {
+    /// Whether the room counts for the address that opens it, and not for the one that creates it.
+    const COUNTS_WHEN_OPENED: bool = false;
+
     /// The data of a member.
     type Member: MemberData;
 
@@ -46,6 +49,11 @@ pub(super) trait Room {
     /// Whether the room is counted and listed.
     fn is_open(&self) -> bool {
         true
+    }
+
+    /// Whether the room needs a password or token.
+    fn is_protected(&self, _limits: &SignalingLimits) -> bool {
+        false
     }
 
     /// When [`Self::on_deadline`] is to be called.

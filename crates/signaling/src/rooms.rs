@@ -5,100 +5,121 @@
 use std::collections::{BTreeMap, HashMap, VecDeque, hash_map};
 use std::mem;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use sha2::{Digest, Sha256};
 
 use super::connection_context::ConnectionContext;
 use super::event_sink::ConnId;
+use super::hub::{Hub, lock};
+use super::limits::SignalingLimits;
 use super::member_log::ConnectionClose;
 use super::room::{Effect, Effects, MemberData, MemberInfo, Room, RoomCall, RoomKey};
-use super::timers::{TimerEvent, Timers};
+use super::timers::{TimerEvent, TimerKey};
 use jamjam_core::time::Time;
 
 /// Maximum number of closed rooms whose ids are remembered.
 const MAX_CLOSED_ROOMS: usize = 256;
 
-/// The rooms of one dialect.
+/// The rooms of one dialect: a directory, and a lock for each room.
 pub(super) struct Rooms<R> {
+    directory: Mutex<Directory<R>>,
+}
+
+/// Which rooms there are, and who is in them.
+pub(super) struct Directory<R> {
     entries: BTreeMap<RoomKey, Entry<R>>,
     keys_by_name: HashMap<String, RoomKey>,
     /// The room of each member.
     memberships: HashMap<ConnId, RoomKey>,
-    /// For each address that created rooms, the number of those rooms that are open.
+    /// For each address that opened rooms, the number of those that are open.
     opened_by: HashMap<IpAddr, usize>,
     last_key: u64,
     /// Number of changes of rooms and members.
     pub(super) changes: u64,
     /// The ids of rooms that were closed last, the oldest first.
     closed: VecDeque<String>,
-    /// Empty, for the next call.
-    effects: Effects,
 }
 
 /// A room in the directory.
 struct Entry<R> {
-    room: R,
+    cell: Arc<Mutex<Cell<R>>>,
     names: Vec<String>,
-    /// The address that created the room, if the room counts for it.
+    /// The address that opened the room, if the room counts for it.
     creator: Option<IpAddr>,
-    /// The deadline of the earliest timer of the room.
-    timer: Option<Time>,
+    is_open: bool,
+}
+
+/// A room and what belongs to it.
+struct Cell<R> {
+    room: R,
+    /// Whether the room is no longer in the directory.
+    is_removed: bool,
+    timer: Option<TimerKey>,
+    /// Empty, for the next call.
+    effects: Effects,
+}
+
+impl<R: Room> Cell<R> {
+    /// Schedules a timer for the deadline of the room. One that is due at `now` may have expired.
+    fn schedule(&mut self, key: RoomKey, hub: &Hub, now: Time) {
+        let next = self.room.next_deadline().filter(|_| !self.is_removed);
+        if self.timer.map(|(at, _)| at) != next || next.is_some_and(|next| next <= now) {
+            let mut timers = lock(&hub.timers);
+            if let Some(previous) = self.timer.take() {
+                timers.remove(previous);
+            }
+            let event = || TimerEvent::Room { dialect: R::Member::DIALECT, room: key };
+            self.timer = next.map(|next| timers.insert(next, event()));
+        }
+    }
 }
 
 impl<R> Default for Rooms<R> {
     fn default() -> Self {
         Self {
-            entries: BTreeMap::new(),
-            keys_by_name: HashMap::new(),
-            memberships: HashMap::new(),
-            opened_by: HashMap::new(),
-            last_key: 0,
-            changes: 0,
-            closed: VecDeque::new(),
-            effects: Effects::default(),
+            directory: Mutex::new(Directory {
+                entries: BTreeMap::new(),
+                keys_by_name: HashMap::new(),
+                memberships: HashMap::new(),
+                opened_by: HashMap::new(),
+                last_key: 0,
+                changes: 0,
+                closed: VecDeque::new(),
+            }),
         }
     }
 }
 
-impl<R: Room> Rooms<R> {
+impl<R: Room> Directory<R> {
     /// Number of rooms.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Number of open rooms that were created from `address`.
-    pub(super) fn rooms_created_by(&self, address: IpAddr) -> usize {
+    /// Number of open rooms that `address` has opened.
+    pub(super) fn rooms_opened_by(&self, address: IpAddr) -> usize {
         self.opened_by.get(&address).copied().unwrap_or(0)
     }
 
     /// The room with this name.
-    pub(super) fn find(&self, name: &str) -> Option<&R> {
-        self.get(self.key_of(name)?)
-    }
-
-    /// The key of the room with this name.
-    pub(super) fn key_of(&self, name: &str) -> Option<RoomKey> {
+    pub(super) fn find(&self, name: &str) -> Option<RoomKey> {
         self.keys_by_name.get(name).copied()
-    }
-
-    /// Whether a room with this id was closed not long ago. Its former members may still send the id.
-    pub(super) fn was_closed(&self, id: &str) -> bool {
-        self.closed.iter().any(|closed| closed == id)
-    }
-
-    /// A room, if it exists.
-    pub(super) fn get(&self, key: RoomKey) -> Option<&R> {
-        self.entries.get(&key).map(|entry| &entry.room)
-    }
-
-    /// All rooms in the order of creation.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &R> {
-        self.entries.values().map(|entry| &entry.room)
     }
 
     /// The room of a connection.
     pub(super) fn room_of(&self, conn: ConnId) -> Option<RoomKey> {
         self.memberships.get(&conn).copied()
+    }
+
+    /// Whether a room exists.
+    pub(super) fn exists(&self, key: RoomKey) -> bool {
+        self.entries.contains_key(&key)
+    }
+
+    /// Whether a room with this id was closed not long ago. Its former members may still send the id.
+    pub(super) fn was_closed(&self, id: &str) -> bool {
+        self.closed.iter().any(|closed| closed == id)
     }
 
     /// Adds a room without members, with names that no other room has. It stays only if the next call finds that it is needed.
@@ -112,102 +133,20 @@ impl<R: Room> Rooms<R> {
         self.changes += 1;
         let key = RoomKey(self.last_key);
         self.keys_by_name.extend(names.iter().map(|name| (name.clone(), key)));
+        let room = room(key);
+        let is_open = room.is_open();
+        let cell = Cell { room, is_removed: false, timer: None, effects: Effects::default() };
+        let cell = Arc::new(Mutex::new(cell));
+        self.entries.insert(key, Entry { cell, names, creator: None, is_open });
         if let Some(creator) = creator {
-            *self.opened_by.entry(creator).or_default() += 1;
+            self.count_for(key, creator);
         }
-        self.entries.insert(key, Entry { room: room(key), names, creator, timer: None });
         key
     }
 
-    /// Lets a room act, and performs the effects. `None` if the room does not exist.
-    pub(super) fn call<T>(
-        &mut self,
-        key: RoomKey,
-        ctx: &mut ConnectionContext<'_>,
-        action: impl FnOnce(&mut R, &mut RoomCall<'_>) -> T,
-    ) -> Option<T> {
-        let Entry { room, .. } = self.entries.get_mut(&key)?;
-        let mut effects = mem::take(&mut self.effects);
-        let (now, conn, source, limits) = (ctx.now, ctx.conn, ctx.source, ctx.limits);
-        let result = action(room, &mut RoomCall { now, conn, source, limits, caller: ctx, effects: &mut effects });
-        let (is_needed, is_open) = (room.is_needed(), room.is_open());
-        self.perform(key, ctx, &mut effects);
-        if !is_open {
-            self.release(key);
-        }
-        if is_needed {
-            self.schedule(key, ctx.timers);
-        } else {
-            self.remove(key);
-        }
-        self.effects = effects;
-        Some(result)
-    }
-
-    /// Schedules a timer for the deadline of a room, unless an earlier one is scheduled.
-    pub(super) fn schedule(&mut self, key: RoomKey, timers: &mut Timers) {
-        let Some(Entry { room, timer, .. }) = self.entries.get_mut(&key) else { return };
-        if let Some(next) = room.next_deadline().filter(|next| timer.is_none_or(|timer| *next < timer)) {
-            *timer = Some(next);
-            timers.insert(next, TimerEvent::Room { dialect: R::Member::DIALECT, room: key });
-        }
-    }
-
-    /// Lets the room of the connection that causes the call act. `None` if the connection is in no room.
-    pub(super) fn call_own<T>(
-        &mut self,
-        ctx: &mut ConnectionContext<'_>,
-        action: impl FnOnce(&mut R, &mut RoomCall<'_>) -> T,
-    ) -> Option<T> {
-        self.call(self.room_of(ctx.conn)?, ctx, action)
-    }
-
-    fn perform(&mut self, key: RoomKey, ctx: &mut ConnectionContext<'_>, effects: &mut Effects) {
-        let mut waiting = &*effects.receivers;
-        for effect in effects.list.drain(..) {
-            match effect {
-                Effect::Entered(conn) => {
-                    self.memberships.insert(conn, key);
-                    self.changes += 1;
-                }
-                Effect::Left(conn) => {
-                    // A connection enters another room before it leaves this one.
-                    if self.room_of(conn) == Some(key) {
-                        self.memberships.remove(&conn);
-                    }
-                    self.changes += 1;
-                }
-                Effect::Send { receivers, text, key, is_requested } => {
-                    let to;
-                    (to, waiting) = waiting.split_at(receivers);
-                    ctx.deliver(to, text, key, is_requested);
-                }
-                Effect::Close(conn, code, reason) => ctx.close(conn, code, &reason),
-                Effect::Event(event) => ctx.sink.control_surface_event(*event),
-            }
-        }
-        effects.receivers.clear();
-        ctx.counters.add(&mem::take(&mut effects.counters));
-    }
-
-    /// Removes a room without members.
-    fn remove(&mut self, key: RoomKey) {
-        self.release(key);
-        let Some(Entry { names, .. }) = self.entries.remove(&key) else { return };
-        self.changes += 1;
-        for name in &names {
-            self.keys_by_name.remove(name);
-        }
-        self.closed.extend(names.into_iter().next());
-        if self.closed.len() > MAX_CLOSED_ROOMS {
-            self.closed.pop_front();
-        }
-    }
-
-    /// Counts an open room for the address that has opened it, unless it counts for another.
-    pub(super) fn count_for(&mut self, key: RoomKey, creator: IpAddr) {
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        if entry.creator.is_none() && entry.room.is_open() {
+    /// Counts a room for the address that opens it, unless it counts for another.
+    fn count_for(&mut self, key: RoomKey, creator: IpAddr) {
+        if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.creator.is_none()) {
             entry.creator = Some(creator);
             *self.opened_by.entry(creator).or_default() += 1;
         }
@@ -223,6 +162,141 @@ impl<R: Room> Rooms<R> {
             }
         }
     }
+
+    /// Updates the entry of a room after a call from `source`.
+    fn update(&mut self, key: RoomKey, room: &R, source: IpAddr, effects: &[Effect]) {
+        for effect in effects {
+            match effect {
+                Effect::Entered(conn) => drop(self.memberships.insert(*conn, key)),
+                // A connection enters another room before it leaves this one.
+                Effect::Left(conn) if self.memberships.get(conn) == Some(&key) => drop(self.memberships.remove(conn)),
+                Effect::Left(_) => {}
+                _ => continue,
+            }
+            self.changes += 1;
+        }
+        let is_open = room.is_open();
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.is_open = is_open;
+        }
+        if !is_open {
+            self.release(key);
+        } else if R::COUNTS_WHEN_OPENED {
+            self.count_for(key, source);
+        }
+        if room.is_needed() {
+            return;
+        }
+        self.release(key);
+        let Some(Entry { names, .. }) = self.entries.remove(&key) else { return };
+        self.changes += 1;
+        for name in &names {
+            self.keys_by_name.remove(name);
+        }
+        self.closed.extend(names.into_iter().next());
+        if self.closed.len() > MAX_CLOSED_ROOMS {
+            self.closed.pop_front();
+        }
+    }
+}
+
+impl<R: Room> Rooms<R> {
+    /// The directory. No other lock is taken under it.
+    pub(super) fn directory(&self) -> MutexGuard<'_, Directory<R>> {
+        lock(&self.directory)
+    }
+
+    /// All rooms in the order of creation.
+    pub(super) fn keys(&self) -> Vec<RoomKey> {
+        self.directory().entries.keys().copied().collect()
+    }
+
+    /// Whether a connection is in a room.
+    pub(super) fn has_member(&self, conn: ConnId) -> bool {
+        self.directory().memberships.contains_key(&conn)
+    }
+
+    /// Locks the room that `locate` finds or creates, unless there is none. A room that was removed meanwhile is located again.
+    fn with_cell<T>(
+        &self,
+        mut locate: impl FnMut(&mut Directory<R>) -> Option<RoomKey>,
+        action: impl FnOnce(RoomKey, &mut Cell<R>) -> T,
+    ) -> Option<T> {
+        loop {
+            let (key, cell) = {
+                let mut directory = self.directory();
+                let key = locate(&mut directory)?;
+                (key, Arc::clone(&directory.entries.get(&key)?.cell))
+            };
+            let mut cell = lock(&cell);
+            if !cell.is_removed {
+                return Some(action(key, &mut cell));
+            }
+        }
+    }
+
+    /// Reads the room that `locate` finds.
+    pub(super) fn read<T>(
+        &self,
+        locate: impl FnMut(&mut Directory<R>) -> Option<RoomKey>,
+        action: impl FnOnce(&R) -> T,
+    ) -> Option<T> {
+        self.with_cell(locate, |_, cell| action(&cell.room))
+    }
+
+    /// Lets the room that `locate` finds or creates act, and performs the effects.
+    pub(super) fn call<T>(
+        &self,
+        ctx: &mut ConnectionContext<'_>,
+        locate: impl FnMut(&mut Directory<R>) -> Option<RoomKey>,
+        action: impl FnOnce(&mut R, &mut RoomCall<'_>) -> T,
+    ) -> Option<T> {
+        self.with_cell(locate, |key, cell| {
+            let Cell { room, is_removed, effects, .. } = &mut *cell;
+            let (now, conn, source, limits) = (ctx.now, ctx.conn, ctx.source, &ctx.hub.limits);
+            let result = action(room, &mut RoomCall { now, conn, source, limits, caller: ctx, effects });
+            *is_removed = !room.is_needed();
+            self.directory().update(key, room, source, &effects.list);
+            perform(ctx, effects);
+            cell.schedule(key, ctx.hub, now.monotonic);
+            result
+        })
+    }
+
+    /// Schedules the timer of a new room.
+    pub(super) fn schedule(&self, key: RoomKey, hub: &Hub) {
+        self.with_cell(|_| Some(key), |_, cell| cell.schedule(key, hub, Time::ZERO));
+    }
+
+    /// Lets the room of the connection that causes the call act. `None` if the connection is in no room.
+    pub(super) fn call_own<T>(
+        &self,
+        ctx: &mut ConnectionContext<'_>,
+        action: impl FnOnce(&mut R, &mut RoomCall<'_>) -> T,
+    ) -> Option<T> {
+        let conn = ctx.conn;
+        self.call(ctx, |directory| directory.room_of(conn), action)
+    }
+}
+
+/// Performs what the directory does not.
+fn perform(ctx: &mut ConnectionContext<'_>, Effects { list, receivers, counters }: &mut Effects) {
+    let mut waiting = &**receivers;
+    for effect in list.drain(..) {
+        match effect {
+            Effect::Entered(_) | Effect::Left(_) => {}
+            Effect::Send { receivers, text, key, is_requested } => {
+                let to;
+                (to, waiting) = waiting.split_at(receivers);
+                ctx.deliver(to, text, key, is_requested);
+            }
+            Effect::Close(conn, code, reason) => ctx.close(conn, code, &reason),
+            Effect::Event(event) => ctx.sink.control_surface_event(*event),
+        }
+    }
+    receivers.clear();
+    let counters = mem::take(counters);
+    ctx.count(|all| all.add(&counters));
 }
 
 /// The rooms of any dialect.
@@ -230,91 +304,94 @@ pub(super) trait AnyRooms {
     /// Number of open rooms, and of connections that are in one of them.
     fn counts(&self) -> (usize, usize);
 
-    /// The id of a connection's room.
-    fn room_name_of(&self, conn: ConnId) -> Option<&str>;
+    /// Whether a connection is in a room.
+    fn is_member(&self, conn: ConnId) -> bool;
 
-    /// All open rooms in the order of their creation.
-    fn rooms(&self) -> Box<dyn Iterator<Item = RoomEntry<'_>> + '_>;
+    /// The id of a connection's room, and whether it needs a password or token.
+    fn room_of(&self, conn: ConnId, limits: &SignalingLimits) -> Option<(String, bool)>;
 
-    /// Whether a room exists.
-    fn exists(&self, room: RoomKey) -> bool;
+    /// Shows each open room in the order of their creation.
+    fn show(&self, limits: &SignalingLimits, show: &mut dyn FnMut(RoomEntry<'_>));
 
     /// Removes a connection from its room, because it has ended.
-    fn leave(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>);
+    fn leave(&self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>);
 
     /// Closes the room with this id and the connections of its members, because the operator requests it. Returns the number of members, or
     /// `None` if there is no such room.
-    fn close(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize>;
+    fn close(&self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize>;
 
     /// A timer of a room has expired.
-    fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, room: RoomKey);
+    fn on_timer(&self, ctx: &mut ConnectionContext<'_>, room: RoomKey);
 }
 
 /// A room of any dialect.
 pub(super) struct RoomEntry<'a> {
     pub(super) id: &'a str,
     pub(super) display_name: Option<&'a str>,
+    pub(super) is_protected: bool,
     /// Creation time in milliseconds since the Unix epoch.
     pub(super) created_ms: u64,
     pub(super) member_count: usize,
     /// The connected members in the order of joining.
-    pub(super) members: Box<dyn Iterator<Item = (ConnId, MemberInfo<'a>)> + 'a>,
+    pub(super) members: &'a mut dyn Iterator<Item = (ConnId, MemberInfo<'a>)>,
 }
 
 impl<R: Room> AnyRooms for Rooms<R> {
     fn counts(&self) -> (usize, usize) {
-        (self.iter().filter(|room| room.is_open()).count(), self.memberships.len())
+        let directory = self.directory();
+        (directory.entries.values().filter(|entry| entry.is_open).count(), directory.memberships.len())
     }
 
-    fn room_name_of(&self, conn: ConnId) -> Option<&str> {
-        Some(&self.get(self.room_of(conn)?)?.roster().name)
+    fn is_member(&self, conn: ConnId) -> bool {
+        self.has_member(conn)
     }
 
-    fn rooms(&self) -> Box<dyn Iterator<Item = RoomEntry<'_>> + '_> {
-        Box::new(self.iter().filter(|room| room.is_open()).map(|room| {
-            let roster = room.roster();
-            RoomEntry {
-                id: &roster.name,
-                display_name: roster.display_name.as_deref(),
-                created_ms: roster.created_ms,
-                member_count: roster.receivers().count(),
-                members: Box::new(roster.receivers().map(|member| (member.conn, member.data.info()))),
-            }
-        }))
+    fn room_of(&self, conn: ConnId, limits: &SignalingLimits) -> Option<(String, bool)> {
+        let describe = |room: &R| (room.roster().name.clone(), room.is_protected(limits));
+        self.read(|directory| directory.room_of(conn), describe)
     }
 
-    fn exists(&self, room: RoomKey) -> bool {
-        self.entries.contains_key(&room)
-    }
-
-    fn leave(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
-        if let Some(key) = self.room_of(ctx.conn) {
-            self.call(key, ctx, |room, call| room.leave(call, close));
+    fn show(&self, limits: &SignalingLimits, show: &mut dyn FnMut(RoomEntry<'_>)) {
+        for key in self.keys() {
+            self.read(
+                |_| Some(key),
+                |room| {
+                    let roster = room.roster();
+                    if room.is_open() {
+                        show(RoomEntry {
+                            id: &roster.name,
+                            display_name: roster.display_name.as_deref(),
+                            is_protected: room.is_protected(limits),
+                            created_ms: roster.created_ms,
+                            member_count: roster.receivers().count(),
+                            members: &mut roster.receivers().map(|member| (member.conn, member.data.info())),
+                        });
+                    }
+                },
+            );
         }
     }
 
-    fn close(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
-        let key = self.key_of(room).filter(|key| self.get(*key).is_some_and(Room::is_open))?;
-        self.call(key, ctx, |room, call| {
-            let members = room.roster().list.len();
+    fn leave(&self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
+        self.call_own(ctx, |room, call| room.leave(call, close));
+    }
+
+    fn close(&self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
+        let close = |room: &mut R, call: &mut RoomCall<'_>| {
+            let members = room.is_open().then(|| room.roster().list.len())?;
             room.close(call);
-            members
-        })
+            Some(members)
+        };
+        self.call(ctx, |directory| directory.find(room), close)?
     }
 
-    fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, key: RoomKey) {
-        let now = ctx.now.monotonic;
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        if entry.timer.is_none_or(|timer| timer > now) {
-            // An earlier timer has replaced this one.
-            return;
-        }
-        entry.timer = None;
-        self.call(key, ctx, |room, call| {
-            if room.next_deadline().is_some_and(|deadline| deadline <= now) {
+    fn on_timer(&self, ctx: &mut ConnectionContext<'_>, key: RoomKey) {
+        let act = |room: &mut R, call: &mut RoomCall<'_>| {
+            if room.next_deadline().is_some_and(|deadline| deadline <= call.now.monotonic) {
                 room.on_deadline(call);
             }
-        });
+        };
+        self.call(ctx, |_| Some(key), act);
     }
 }
 

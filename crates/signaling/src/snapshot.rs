@@ -7,13 +7,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::activity_log::{ActivityEntry, ActivityOutcome, ActivityScope};
-use super::connection_context::Connections;
 use super::counters::{DialectCounters, counters_index, counters_name};
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
-use super::hub::{DialectHandlers, Hub};
+use super::hub::{Hub, lock};
 use super::json::MessageError;
-use super::limits::SignalingLimits;
 use super::room::MemberInfo;
 use super::rooms::RoomEntry;
 use jamjam_core::sanitize::truncate_bytes;
@@ -107,20 +105,23 @@ pub struct ConnectionSnapshot {
 
 impl Hub {
     /// A snapshot of the server, which keeps the activity log active for another ten seconds.
-    pub fn snapshot(&mut self, now: WallClock, query: &SnapshotQuery) -> Snapshot {
-        let Self { limits, dialects, connections, activity_log, timers, .. } = self;
-        activity_log.extend(now.monotonic, timers);
+    pub fn snapshot(&self, now: WallClock, query: &SnapshotQuery) -> Snapshot {
+        let expiry = lock(&self.activity_log).extend(now.monotonic);
+        self.schedule_expiry(expiry);
         let mut builder = SnapshotBuilder {
             now,
-            connections,
+            hub: self,
             filter: query.filter.to_lowercase(),
             snapshot: Snapshot::default(),
             members_left: MAX_SNAPSHOT_MEMBERS_TOTAL,
         };
         for dialect in Dialect::ALL {
-            builder.add_rooms(limits, dialect, dialects);
+            let mut shown = 0;
+            let rooms = self.dialects.rooms(dialect);
+            rooms.show(&self.limits, &mut |room| builder.add_room(dialect, room, &mut shown));
         }
-        builder.add_unjoined(dialects);
+        builder.add_unjoined();
+        let activity_log = lock(&self.activity_log);
         Snapshot {
             activity: activity_log.entries_after(query.after, query.include_content),
             last_activity: activity_log.last_number,
@@ -138,9 +139,10 @@ impl Hub {
     pub fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
         let dialects = std::iter::once(None).chain(Dialect::ALL.into_iter().map(Some));
         let counters = dialects.map(|dialect| {
-            let mut counters = self.counters[counters_index(dialect)];
-            let of_dialect = self.connections.values().filter(|connection| connection.dialect == dialect);
-            counters.connections = of_dialect.count() as u64;
+            let mut counters = self.counters()[counters_index(dialect)];
+            let connections = &lock(&self.connections).by_number;
+            counters.connections =
+                connections.values().filter(|connection| connection.dialect == dialect).count() as u64;
             if let Some(dialect) = dialect {
                 let (rooms, members) = self.dialects.rooms(dialect).counts();
                 (counters.rooms, counters.members) = (rooms as u64, members as u64);
@@ -159,35 +161,33 @@ impl Hub {
     }
 
     /// Updates the counters of a connection's dialect.
-    pub fn update_counters(&mut self, conn: ConnId, update: impl FnOnce(&mut DialectCounters)) {
-        if let Some(connection) = self.connections.get(&conn) {
-            update(&mut self.counters[counters_index(connection.dialect)]);
+    pub fn update_counters(&self, conn: ConnId, update: impl FnOnce(&mut DialectCounters)) {
+        if let Some(dialect) = self.connection(conn, |connection| connection.dialect) {
+            self.count(dialect, update);
         }
     }
 
     /// The name of a connection's dialect, or [`UNDECIDED`](super::UNDECIDED).
     pub fn dialect_name(&self, conn: ConnId) -> Option<&'static str> {
-        self.connections.get(&conn).map(|connection| counters_name(connection.dialect))
+        self.connection(conn, |connection| counters_name(connection.dialect))
     }
 
     /// The dialect and room of a connection, if activity is recorded.
     pub(super) fn recorded_scope(&self, now: WallClock, conn: ConnId) -> Option<ActivityScope> {
-        if self.activity_log.is_active(now.monotonic) { self.activity_scope(conn) } else { None }
+        if lock(&self.activity_log).is_active(now.monotonic) { self.activity_scope(conn) } else { None }
     }
 
     /// The dialect and room of a connection.
     pub(super) fn activity_scope(&self, conn: ConnId) -> Option<ActivityScope> {
-        let dialect = self.connections.get(&conn)?.dialect;
-        let room = dialect.and_then(|dialect| self.dialects.rooms(dialect).room_name_of(conn));
-        let protected = dialect.zip(room);
-        let protected =
-            protected.is_some_and(|(dialect, room)| self.dialects.get(dialect).is_protected(&self.limits, room));
-        Some(ActivityScope { dialect, room: room.map(str::to_owned), protected })
+        let dialect = self.connection(conn, |connection| connection.dialect)?;
+        let room = dialect.and_then(|dialect| self.dialects.rooms(dialect).room_of(conn, &self.limits));
+        let (room, protected) = room.unzip();
+        Some(ActivityScope { dialect, room, protected: protected.unwrap_or(false) })
     }
 
     /// Records a message. `before` is the sender's dialect and room before the message took effect.
     pub(super) fn record_message(
-        &mut self,
+        &self,
         now: WallClock,
         before: ActivityScope,
         sender: (ConnId, IpAddr),
@@ -202,14 +202,14 @@ impl Hub {
             MessageError::Ignored(_) => ActivityOutcome::Ignored,
         };
         let failure = error.map(|error| (outcome(error), error.to_string()));
-        self.activity_log.record_message(now, scope, Some(sender), (text, text.map_or(0, str::len)), failure);
+        lock(&self.activity_log).record_message(now, scope, Some(sender), (text, text.map_or(0, str::len)), failure);
     }
 }
 
 /// Builds a snapshot, one part after the other.
 struct SnapshotBuilder<'a> {
     now: WallClock,
-    connections: &'a Connections,
+    hub: &'a Hub,
     /// The text of the filter, in lower case.
     filter: String,
     snapshot: Snapshot,
@@ -218,48 +218,52 @@ struct SnapshotBuilder<'a> {
 }
 
 impl SnapshotBuilder<'_> {
-    /// Adds the rooms of a dialect that match the filter or have a member that matches.
-    fn add_rooms(&mut self, limits: &SignalingLimits, dialect: Dialect, dialects: &DialectHandlers) {
-        let mut shown = 0;
-        for RoomEntry { id, display_name: name, created_ms, member_count, members } in dialects.rooms(dialect).rooms() {
-            let room_matches = self.matches_filter(id) || name.is_some_and(|name| self.matches_filter(name));
-            let members = members.filter_map(|(conn, MemberInfo { id, name, is_control_channel })| {
-                let member = ConnectionSnapshot {
-                    id: Some(truncated_name(id)),
-                    name: name.map(truncated_name),
-                    is_control_channel,
-                    ..self.connection_snapshot(conn)?
-                };
-                (room_matches || self.connection_matches_filter(&member)).then_some(member)
-            });
-            let mut members = members.peekable();
-            if !room_matches && members.peek().is_none() {
-                continue;
-            }
-            if shown == MAX_SNAPSHOT_ROOMS {
-                self.snapshot.omitted_rooms += 1;
-                continue;
-            }
-            shown += 1;
-            let members: Vec<ConnectionSnapshot> = members.take(MAX_SNAPSHOT_MEMBERS.min(self.members_left)).collect();
-            self.members_left -= members.len();
-            self.snapshot.rooms.push(RoomSnapshot {
-                dialect: dialect.name(),
-                id: truncated_name(id),
-                name: name.map(str::to_owned),
-                protected: dialects.get(dialect).is_protected(limits, id),
-                created_at: created_ms,
-                member_count,
-                members,
-            });
+    /// Adds a room of a dialect if it matches the filter or has a member that matches, and `shown` others are not too many.
+    fn add_room(&mut self, dialect: Dialect, room: RoomEntry<'_>, shown: &mut usize) {
+        let RoomEntry { id, display_name: name, is_protected, created_ms, member_count, members } = room;
+        let room_matches = self.matches_filter(id) || name.is_some_and(|name| self.matches_filter(name));
+        let members = members.filter_map(|(conn, MemberInfo { id, name, is_control_channel })| {
+            let member = ConnectionSnapshot {
+                id: Some(truncated_name(id)),
+                name: name.map(truncated_name),
+                is_control_channel,
+                ..self.connection_snapshot(conn)?
+            };
+            (room_matches || self.connection_matches_filter(&member)).then_some(member)
+        });
+        let mut members = members.peekable();
+        if !room_matches && members.peek().is_none() {
+            return;
         }
+        if *shown == MAX_SNAPSHOT_ROOMS {
+            self.snapshot.omitted_rooms += 1;
+            return;
+        }
+        *shown += 1;
+        let members: Vec<ConnectionSnapshot> = members.take(MAX_SNAPSHOT_MEMBERS.min(self.members_left)).collect();
+        self.members_left -= members.len();
+        self.snapshot.rooms.push(RoomSnapshot {
+            dialect: dialect.name(),
+            id: truncated_name(id),
+            name: name.map(str::to_owned),
+            protected: is_protected,
+            created_at: created_ms,
+            member_count,
+            members,
+        });
     }
 
     /// Adds the connections outside rooms, the oldest first.
-    fn add_unjoined(&mut self, dialects: &DialectHandlers) {
-        let room_of = |conn, dialect: Option<Dialect>| dialects.rooms(dialect?).room_name_of(conn);
-        let unjoined = self.connections.iter().filter(|(conn, state)| room_of(**conn, state.dialect).is_none());
-        let unjoined = unjoined.filter_map(|(conn, _)| self.connection_snapshot(*conn));
+    fn add_unjoined(&mut self) {
+        let all: Vec<(ConnId, Option<Dialect>)> = {
+            let connections = &lock(&self.hub.connections).by_number;
+            connections.iter().map(|(conn, state)| (*conn, state.dialect)).collect()
+        };
+        let is_member = |conn, dialect: Option<Dialect>| {
+            dialect.is_some_and(|dialect| self.hub.dialects.rooms(dialect).is_member(conn))
+        };
+        let unjoined = all.into_iter().filter(|(conn, dialect)| !is_member(*conn, *dialect));
+        let unjoined = unjoined.filter_map(|(conn, _)| self.connection_snapshot(conn));
         let mut found: Vec<_> = unjoined.filter(|connection| self.connection_matches_filter(connection)).collect();
         found.sort_unstable_by_key(|connection| connection.connection);
         self.snapshot.omitted_unjoined = found.len().saturating_sub(MAX_SNAPSHOT_ROOMS);
@@ -269,9 +273,8 @@ impl SnapshotBuilder<'_> {
 
     /// The data of a connection that does not depend on its dialect.
     fn connection_snapshot(&self, conn: ConnId) -> Option<ConnectionSnapshot> {
-        let connection = self.connections.get(&conn)?;
         let ago = |time| self.now.monotonic.duration_since(time).as_millis() as u64;
-        Some(ConnectionSnapshot {
+        self.hub.connection(conn, |connection| ConnectionSnapshot {
             connection: conn.0,
             dialect: counters_name(connection.dialect),
             address: connection.source,

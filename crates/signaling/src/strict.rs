@@ -84,7 +84,7 @@ impl HubCall<'_> {
         self.sink.wrong_message(conn, dialect, rule, &sentence);
         // The WebRTC dialect has no answers of its own.
         if (is_ignored || dialect == Some(Dialect::WebRtc))
-            && let Some((mut ctx, _)) = self.context(conn)
+            && let Some(mut ctx) = self.context(conn)
         {
             ctx.deliver(&[conn], error_message(dialect, enabled, &sentence), None, false);
         }
@@ -101,13 +101,12 @@ impl ConnectionContext<'_> {
         reason: &'a str,
         detail: Option<&'static str>,
     ) -> (&'a str, Option<&'static str>) {
-        if !self.limits.is_strict {
+        if !self.hub.limits.is_strict {
             return (reason, detail);
         }
         let reason = detail.unwrap_or(reason);
         if code != CloseCode::TRY_AGAIN_LATER {
-            let dialect = self.connections.get(&self.conn).and_then(|connection| connection.dialect);
-            self.sink.wrong_message(self.conn, dialect, REJECTED_CONNECTION, reason);
+            self.sink.wrong_message(self.conn, self.dialect, REJECTED_CONNECTION, reason);
         }
         (reason, None)
     }

@@ -17,37 +17,33 @@ pub(super) enum TimerEvent {
     Room { dialect: Dialect, room: RoomKey },
 }
 
+/// Identifies a timer: its deadline, and a number in the order of insertion.
+pub(super) type TimerKey = (Time, u64);
+
 /// Timers in the order of their deadlines; timers with the same deadline in the order of insertion.
 pub(super) struct Timers<D = TimerEvent> {
-    entries: BTreeMap<(Time, u64), D>,
+    entries: BTreeMap<TimerKey, D>,
     last_sequence: u64,
-    /// Obsolete timers are removed when the number of timers reaches this threshold.
-    prune_threshold: usize,
 }
-
-/// Minimum of `prune_threshold`.
-const MIN_PRUNE_THRESHOLD: usize = 64;
 
 impl<D> Default for Timers<D> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), last_sequence: 0, prune_threshold: MIN_PRUNE_THRESHOLD }
+        Self { entries: BTreeMap::new(), last_sequence: 0 }
     }
 }
 
 impl<D> Timers<D> {
     /// Adds a timer.
-    pub(super) fn insert(&mut self, at: Time, what: D) {
+    pub(super) fn insert(&mut self, at: Time, what: D) -> TimerKey {
         self.last_sequence += 1;
-        self.entries.insert((at, self.last_sequence), what);
+        let key = (at, self.last_sequence);
+        self.entries.insert(key, what);
+        key
     }
 
-    /// Removes all timers for which `awaited` returns false, each time that their number has doubled since the last removal and is at least
-    /// [`MIN_PRUNE_THRESHOLD`].
-    pub(super) fn prune(&mut self, awaited: impl Fn(&D) -> bool) {
-        if self.entries.len() >= self.prune_threshold {
-            self.entries.retain(|_, what| awaited(what));
-            self.prune_threshold = MIN_PRUNE_THRESHOLD.max(2 * self.entries.len());
-        }
+    /// Removes a timer, unless it has expired.
+    pub(super) fn remove(&mut self, key: TimerKey) {
+        self.entries.remove(&key);
     }
 
     /// Number of timers.
@@ -83,16 +79,8 @@ mod tests {
         let due: Vec<_> = std::iter::from_fn(|| timers.pop_due(now)).collect();
         assert_eq!(due, ["a", "b", "c"]);
         assert_eq!(timers.next_deadline(), Some(Time::from_millis(5)));
-    }
-
-    #[test]
-    fn obsolete_timers_are_pruned() {
-        let mut timers = Timers::default();
-        for number in 0..10_000_u64 {
-            timers.insert(Time::from_millis(number), number);
-            timers.prune(|what| what % 100 == 0 || what + 1 > number);
-            assert!(timers.entries.len() <= 2 * (number as usize / 100 + 2) + MIN_PRUNE_THRESHOLD);
-        }
-        assert!((0..10_000).step_by(100).all(|number| timers.entries.values().any(|what| *what == number)));
+        let key = timers.insert(Time::from_millis(4), "e");
+        timers.remove(key);
+        assert_eq!(timers.next_deadline(), Some(Time::from_millis(5)));
     }
 }

@@ -16,7 +16,7 @@ use super::json::{MessageError, message_type, to_json};
 use super::limits::SignalingLimits;
 use super::member_log::ConnectionClose;
 use super::room::{Member, MemberData, MemberInfo, Room, RoomCall, Roster};
-use super::rooms::Rooms;
+use super::rooms::{Directory, Rooms};
 use super::route::WebRtcParams;
 use super::token::{TOKEN_MISSING, verify_webrtc};
 use jamjam_core::close_code::CloseCode;
@@ -268,6 +268,11 @@ impl Room for WebRtcRoom {
     fn close(&mut self, call: &mut RoomCall<'_>) {
         self.roster.close_by_operator(call);
     }
+
+    /// The console then hides the messages of the clients. `/rooms` still lists the participants.
+    fn is_protected(&self, limits: &SignalingLimits) -> bool {
+        limits.webrtc_requires_token
+    }
 }
 
 impl WebRtcRoom {
@@ -361,17 +366,12 @@ impl WebRtcRoom {
     }
 }
 
-impl DialectHandler for WebRtcDialect {
-    /// The console then hides the messages of the clients. `/rooms` still lists the participants.
-    fn is_protected(&self, limits: &SignalingLimits, _: &str) -> bool {
-        limits.webrtc_requires_token
-    }
-}
+impl DialectHandler for WebRtcDialect {}
 
 impl WebRtcDialect {
     /// Handles a message of `bytes` bytes.
     pub(super) fn on_message(
-        &mut self,
+        &self,
         ctx: &mut ConnectionContext<'_>,
         message: ClientMessage<'_>,
         bytes: usize,
@@ -384,13 +384,18 @@ impl WebRtcDialect {
     pub(super) fn room_list(&self, max_bytes: usize, has_participants: bool) -> (Vec<Box<RawValue>>, bool) {
         // The brackets of the list. Each room is followed by a comma or a bracket.
         let (mut list, mut bytes) = (Vec::new(), 1);
-        for room in self.rooms.iter() {
-            let info = to_raw_value(&WebRtcRoomInfo {
-                room_id: &room.roster.name,
-                participant_count: room.roster.list.len(),
-                participants: if has_participants { room.participants() } else { Vec::new() },
-            });
-            let info = info.unwrap_or_else(|error| unreachable!("a room must be serializable as JSON: {error}"));
+        for key in self.rooms.keys() {
+            let info = self.rooms.read(
+                |_| Some(key),
+                |room| {
+                    to_raw_value(&WebRtcRoomInfo {
+                        room_id: &room.roster.name,
+                        participant_count: room.roster.list.len(),
+                        participants: if has_participants { room.participants() } else { Vec::new() },
+                    })
+                },
+            );
+            let Some(Ok(info)) = info else { continue };
             bytes += info.get().len() + 1;
             if bytes > max_bytes {
                 return (list, true);
@@ -401,8 +406,8 @@ impl WebRtcDialect {
     }
 
     /// Adds a new connection to its room, or closes the connection.
-    pub(super) fn on_connect(&mut self, ctx: &mut ConnectionContext<'_>, params: WebRtcParams) {
-        let limits = ctx.limits;
+    pub(super) fn on_connect(&self, ctx: &mut ConnectionContext<'_>, params: WebRtcParams) {
+        let limits = &ctx.hub.limits;
         let WebRtcParams { room_id, user_id: user, user_name: name, .. } = &params;
         let values = [
             (room_id, MAX_WEBRTC_ROOM_BYTES, "Missing required parameter roomId", "Parameter roomId too long"),
@@ -419,21 +424,24 @@ impl WebRtcDialect {
         if limits.webrtc_requires_token
             && let Err((code, reason, detail)) = check_token(limits, &params, ctx.now.unix_ms())
         {
-            ctx.counters.closed_invalid_token += 1;
+            ctx.count(|counters| counters.closed_invalid_token += 1);
             return ctx.reject_with_detail(code, reason, detail);
         }
-        let unix_ms = ctx.now.unix_ms();
-        let found = self.rooms.key_of(room_id);
-        if found.is_none() && self.rooms.rooms_created_by(ctx.source) >= limits.max_rooms_per_address {
-            return ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Too many rooms");
-        }
-        let key = found.unwrap_or_else(|| {
-            let room = |key| WebRtcRoom { roster: Roster::new(key, room_id.clone(), None, unix_ms) };
-            self.rooms.create(vec![room_id.clone()], Some(ctx.source), room)
-        });
-        let WebRtcParams { user_id: id, user_name: name, .. } = params;
+        let (unix_ms, source) = (ctx.now.unix_ms(), ctx.source);
+        let WebRtcParams { room_id, user_id: id, user_name: name, .. } = params;
         let participant = Participant { id, name, joined_at: unix_ms };
-        if let Some(Err(reason)) = self.rooms.call(key, ctx, |room, call| room.enter(call, participant)) {
+        let mut has_too_many_rooms = false;
+        let locate = |directory: &mut Directory<WebRtcRoom>| {
+            let found = directory.find(&room_id);
+            has_too_many_rooms = found.is_none() && directory.rooms_opened_by(source) >= limits.max_rooms_per_address;
+            let room = |key| WebRtcRoom { roster: Roster::new(key, room_id.clone(), None, unix_ms) };
+            (!has_too_many_rooms)
+                .then(|| found.unwrap_or_else(|| directory.create(vec![room_id.clone()], Some(source), room)))
+        };
+        let entered = self.rooms.call(ctx, locate, |room, call| room.enter(call, participant));
+        if has_too_many_rooms {
+            ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Too many rooms");
+        } else if let Some(Err(reason)) = entered {
             ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, reason);
         }
     }

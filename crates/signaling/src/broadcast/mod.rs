@@ -18,8 +18,8 @@ use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::json::{JsonError, MessageError};
 use super::limits::SignalingLimits;
-use super::room::{Member, RoomKey, Roster};
-use super::rooms::Rooms;
+use super::room::{RoomCall, RoomKey, Roster};
+use super::rooms::{Directory, Rooms};
 use super::route::BroadcastParams;
 use super::token::{TOKEN_MISSING, verify};
 use jamjam_core::close_code::CloseCode;
@@ -44,13 +44,9 @@ pub(super) struct BroadcastDialect {
 }
 
 impl DialectHandler for BroadcastDialect {
-    fn is_protected(&self, _: &SignalingLimits, room: &str) -> bool {
-        self.requires_auth(room)
-    }
-
     fn idle_timeout(&self, limits: &SignalingLimits, conn: ConnId) -> Option<Duration> {
         // A control channel must not send messages, so it has no idle time-out.
-        let is_control_channel = self.member(conn).is_some_and(|member| member.data.is_control_channel);
+        let is_control_channel = self.member(conn, |member| member.is_control_channel).unwrap_or(false);
         limits.broadcast.idle_timeout.filter(|_| !is_control_channel)
     }
 
@@ -62,7 +58,7 @@ impl DialectHandler for BroadcastDialect {
         let max_payload_bytes = limits.broadcast.max_payload_bytes;
         let is_authorized =
             |Membership { client, is_control_channel }: &Membership| !is_control_channel && client.claims.is_some();
-        if self.member(conn).is_some_and(|member| is_authorized(&member.data)) {
+        if self.member(conn, is_authorized).unwrap_or(false) {
             max_payload_bytes
         } else {
             max_payload_bytes.min(limits.max_message_bytes)
@@ -74,44 +70,63 @@ impl DialectHandler for BroadcastDialect {
     }
 
     fn delayed_messages(&self) -> usize {
-        self.rooms.iter().map(|room| room.delayed.len()).sum()
+        self.rooms.keys().into_iter().filter_map(|key| self.rooms.read(|_| Some(key), |room| room.delayed.len())).sum()
     }
 }
 
 impl BroadcastDialect {
     pub(super) fn new(limits: &SignalingLimits, handlers: RoomHandlers) -> Self {
         let held = MemoryBudget::new(Some(limits.broadcast.max_delayed_bytes as u64)).account(None);
-        let mut dialect = Self { rooms: Rooms::default(), held };
+        let dialect = Self { rooms: Rooms::default(), held };
         for (name, handler) in handlers.named {
-            dialect.create(&name, handler, true);
+            dialect.create(&mut dialect.rooms.directory(), &name, handler, true);
         }
         dialect
     }
 
-    fn create(&mut self, name: &str, handler: Box<dyn RoomHandler>, is_named: bool) -> RoomKey {
-        let Self { rooms, held } = self;
-        rooms.create(vec![name.to_owned()], None, |key| {
-            BroadcastRoom::new(Roster::new(key, name.to_owned(), None, 0), handler, is_named, held)
+    fn create(
+        &self,
+        directory: &mut Directory<BroadcastRoom>,
+        name: &str,
+        handler: Box<dyn RoomHandler>,
+        is_named: bool,
+    ) -> RoomKey {
+        directory.create(vec![name.to_owned()], None, |key| {
+            BroadcastRoom::new(Roster::new(key, name.to_owned(), None, 0), handler, is_named, &self.held)
         })
     }
 
-    /// The room with this name. If there is none, it is created, and stays only if the next call finds that it is needed.
-    pub(super) fn find_or_create(&mut self, name: &str) -> RoomKey {
-        self.rooms.key_of(name).unwrap_or_else(|| self.create(name, Box::new(RelayRoom), false))
+    /// Lets the room with this name act. If there is none, it is created, and stays only if it is needed then.
+    pub(super) fn call<T>(
+        &self,
+        ctx: &mut ConnectionContext<'_>,
+        name: &str,
+        action: impl FnOnce(&mut BroadcastRoom, &mut RoomCall<'_>) -> T,
+    ) -> Option<T> {
+        let locate = |directory: &mut Directory<_>| {
+            let found = directory.find(name);
+            Some(found.unwrap_or_else(|| self.create(directory, name, Box::new(RelayRoom), false)))
+        };
+        self.rooms.call(ctx, locate, action)
+    }
+
+    /// Reads the room with this name, if it exists.
+    pub(super) fn read<T>(&self, name: &str, action: impl FnOnce(&BroadcastRoom) -> T) -> Option<T> {
+        self.rooms.read(|directory| directory.find(name), action)
     }
 
     /// Whether joining the room needs a valid token.
     pub(super) fn requires_auth(&self, room: &str) -> bool {
-        self.rooms.find(room).map_or(RelayRoom.requires_auth(), |room| room.handler.requires_auth())
+        self.read(room, |room| room.handler.requires_auth()).unwrap_or(RelayRoom.requires_auth())
     }
 
-    fn member(&self, conn: ConnId) -> Option<&Member<Membership>> {
-        self.rooms.get(self.rooms.room_of(conn)?)?.roster.find(conn)
+    fn member<T>(&self, conn: ConnId, action: impl FnOnce(&Membership) -> T) -> Option<T> {
+        self.rooms.read(|directory| directory.room_of(conn), |room| Some(action(&room.roster.find(conn)?.data)))?
     }
 
     /// Handles a message of `bytes` bytes from a member.
     pub(super) fn on_message(
-        &mut self,
+        &self,
         ctx: &mut ConnectionContext<'_>,
         message: Result<Value, JsonError>,
         bytes: usize,
@@ -121,7 +136,7 @@ impl BroadcastDialect {
     }
 
     /// Adds a new connection to its room, or closes the connection.
-    pub(super) fn on_connect(&mut self, ctx: &mut ConnectionContext<'_>, params: BroadcastParams) {
+    pub(super) fn on_connect(&self, ctx: &mut ConnectionContext<'_>, params: BroadcastParams) {
         if let Err((code, reason, detail)) = self.join(ctx, params) {
             let (code, reason) = code.for_frame(&reason);
             ctx.reject_with_detail(code, reason, detail);
@@ -131,7 +146,7 @@ impl BroadcastDialect {
     /// Adds a new connection to its room. The error is the close code and reason with which the connection is rejected, and the detail for
     /// the log.
     fn join(
-        &mut self,
+        &self,
         ctx: &mut ConnectionContext<'_>,
         params: BroadcastParams,
     ) -> Result<(), (CloseCode, Cow<'static, str>, Option<&'static str>)> {
@@ -141,7 +156,7 @@ impl BroadcastDialect {
         let claims = match token {
             None if is_public => None,
             None => {
-                ctx.counters.closed_invalid_token += 1;
+                ctx.count(|counters| counters.closed_invalid_token += 1);
                 return Err((
                     CloseCode::AUTHENTICATION_REQUIRED,
                     "Authentication required".into(),
@@ -149,23 +164,20 @@ impl BroadcastDialect {
                 ));
             }
             Some(token) => {
-                let secret = ctx.limits.broadcast.secret.as_ref();
+                let secret = ctx.hub.limits.broadcast.secret.as_ref();
                 let claims = verify(secret, token.as_str(), &name, ctx.now.unix_ms());
                 Some(claims.map_err(|reason| {
-                    ctx.counters.closed_invalid_token += 1;
+                    ctx.count(|counters| counters.closed_invalid_token += 1);
                     (CloseCode::INVALID_TOKEN, "Invalid or expired token".into(), Some(reason))
                 })?)
             }
         };
         let client = Arc::new(ClientInfo { conn: ctx.conn, source: ctx.source, claims, query });
         let membership = Membership { client, is_control_channel };
-        let has_too_many_rooms = self.rooms.rooms_created_by(ctx.source) >= ctx.limits.max_rooms_per_address;
-        let key = self.find_or_create(&name);
-        let entered =
-            self.rooms.call(key, ctx, |room, call| room.enter(call, membership, &headers, has_too_many_rooms));
-        entered.unwrap_or(Ok(())).map_err(|(code, reason)| (code, reason, None))?;
-        self.rooms.count_for(key, ctx.source);
-        Ok(())
+        let opened = self.rooms.directory().rooms_opened_by(ctx.source);
+        let has_too_many_rooms = opened >= ctx.hub.limits.max_rooms_per_address;
+        let entered = self.call(ctx, &name, |room, call| room.enter(call, membership, &headers, has_too_many_rooms));
+        entered.unwrap_or(Ok(())).map_err(|(code, reason)| (code, reason, None))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::connection_context::MAX_JOIN_DEBT;
 use crate::dialect::Dialect;
 use crate::event_sink::ConnId;
 use crate::json::{self, JsonError, MessageError, to_json};
+use crate::limits::SignalingLimits;
 use crate::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR, log_message};
 use crate::room::{MemberData, MemberInfo, Room, RoomCall, Roster};
 use jamjam_core::close_code::CloseCode;
@@ -58,6 +59,8 @@ impl MemberData for Membership {
 }
 
 impl Room for BroadcastRoom {
+    const COUNTS_WHEN_OPENED: bool = true;
+
     type Member = Membership;
 
     fn roster(&self) -> &Roster<Membership> {
@@ -87,6 +90,10 @@ impl Room for BroadcastRoom {
 
     fn is_open(&self) -> bool {
         !self.roster.list.is_empty()
+    }
+
+    fn is_protected(&self, _: &SignalingLimits) -> bool {
+        self.handler.requires_auth()
     }
 
     fn next_deadline(&self) -> Option<Time> {

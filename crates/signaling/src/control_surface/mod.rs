@@ -7,6 +7,8 @@ mod guesses;
 pub(super) mod messages;
 pub(super) mod room;
 
+use std::sync::{Arc, Mutex};
+
 use guesses::CodeGuesses;
 use messages::{ClientMessage, PingMessage, ServerMessage};
 use room::{ControlSurfaceRoom, Ranges};
@@ -15,10 +17,11 @@ use tracing::warn;
 use super::connection_context::ConnectionContext;
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
+use super::hub::lock;
 use super::json::MessageError;
 use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::CHANGED_ROOM;
-use super::rooms::Rooms;
+use super::rooms::{Directory, Rooms};
 use jamjam_core::close_code::CloseCode;
 
 /// Message types that select this dialect.
@@ -32,8 +35,8 @@ pub(super) const INVALID_ROOM: ServerMessage<'static> =
 #[derive(Default)]
 pub(super) struct ControlSurfaceDialect {
     pub(super) rooms: Rooms<ControlSurfaceRoom>,
-    pub(super) ranges: Ranges,
-    guesses: CodeGuesses,
+    pub(super) ranges: Mutex<Arc<Ranges>>,
+    guesses: Mutex<CodeGuesses>,
 }
 
 impl DialectHandler for ControlSurfaceDialect {
@@ -51,7 +54,7 @@ pub(super) fn is_selected_by(message_type: &str, text: &str) -> bool {
 impl ControlSurfaceDialect {
     /// Handles a message of `bytes` bytes.
     pub(super) fn on_message(
-        &mut self,
+        &self,
         ctx: &mut ConnectionContext<'_>,
         message: ClientMessage<'_>,
         bytes: usize,
@@ -67,26 +70,35 @@ impl ControlSurfaceDialect {
                 Ok(())
             }
             // Without a room, nothing can be left.
-            ClientMessage::Leave if self.rooms.room_of(ctx.conn).is_none() => {
+            ClientMessage::Leave if !self.rooms.has_member(ctx.conn) => {
                 ctx.close(ctx.conn, CloseCode::NORMAL_CLOSURE, "");
                 Ok(())
             }
             message => {
-                let Self { rooms, ranges, .. } = self;
-                let key = rooms.room_of(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
-                let called = rooms.call(key, ctx, |room, call| room.on_message(call, message, bytes, ranges));
+                let ranges = Arc::clone(&lock(&self.ranges));
+                let called = self.rooms.call_own(ctx, |room, call| room.on_message(call, message, bytes, &ranges));
                 called.ok_or(MessageError::NOT_IN_ROOM)?
             }
         }
     }
 
-    fn join(&mut self, ctx: &mut ConnectionContext<'_>, room_code: &str, bytes: usize) -> Result<(), MessageError> {
+    fn join(&self, ctx: &mut ConnectionContext<'_>, room_code: &str, bytes: usize) -> Result<(), MessageError> {
         let (now, from, conn) = (ctx.now.monotonic, ctx.source, ctx.conn);
-        let checked = self.guesses.may_check(now, from);
-        let Some(key) = self.rooms.key_of(room_code).filter(|_| checked.is_ok()) else {
+        let checked = lock(&self.guesses).may_check(now, from);
+        let previous = self.rooms.directory().room_of(conn);
+        let has_synced = self.rooms.read(|_| previous, |room| room.has_synced(conn)).unwrap_or(false);
+        let member = (lock(&ctx.hub.ids).uuid(), has_synced);
+        let mut entered = None;
+        let locate = |directory: &mut Directory<_>| {
+            entered = directory.find(room_code).filter(|_| checked.is_ok());
+            entered
+        };
+        let Some(joined) = self.rooms.call(ctx, locate, |room, call| room.enter(call, member, bytes)) else {
             if checked.is_err() {
-                ctx.counters.codes_not_checked += 1;
-            } else if !self.rooms.was_closed(room_code) && self.guesses.on_wrong_code(now, from, room_code) {
+                ctx.count(|counters| counters.codes_not_checked += 1);
+            } else if !self.rooms.directory().was_closed(room_code)
+                && lock(&self.guesses).on_wrong_code(now, from, room_code)
+            {
                 warn!(target: "signaling", dialect = Dialect::ControlSurface.name(), "too many wrong room codes; only addresses that joined before can join");
             }
             // The reply does not show whether the code was checked.
@@ -95,19 +107,15 @@ impl ControlSurfaceDialect {
                 self.rooms.call_own(ctx, |room, call| room.leave_with(call, "too many wrong codes"));
                 ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong codes");
             } else {
-                ctx.counters.requests_rejected += 1;
+                ctx.count(|counters| counters.requests_rejected += 1);
             }
             return Err(MessageError::Rejected(checked.err().unwrap_or("no room has this code")));
         };
-        let has_synced = self.rooms.call_own(ctx, |room, _| room.has_synced(conn)).unwrap_or(false);
-        let member = (ctx.ids.uuid(), has_synced);
-        let previous = self.rooms.room_of(conn).filter(|previous| *previous != key);
-        let entered = self.rooms.call(key, ctx, |room, call| room.enter(call, member, bytes));
-        entered.unwrap_or(Ok(()))?;
-        if let Some(previous) = previous {
-            self.rooms.call(previous, ctx, |room, call| room.leave_with(call, CHANGED_ROOM));
+        joined?;
+        if previous != entered {
+            self.rooms.call(ctx, |_| previous, |room, call| room.leave_with(call, CHANGED_ROOM));
         }
-        self.guesses.on_join(now, from);
+        lock(&self.guesses).on_join(now, from);
         Ok(())
     }
 }

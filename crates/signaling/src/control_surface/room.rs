@@ -332,7 +332,7 @@ const _: () = assert!(MAX_PARAMETERS < 1 << UPDATE_KEY_BITS, "an index of a para
 const MAX_PARAMETERS_PER_ADDRESS: usize = MAX_PARAMETERS / 4;
 
 /// The declared ranges (minimum and maximum) by parameter name. Values outside the range are accepted and not clamped.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Ranges {
     pub(crate) by_name: BTreeMap<String, (f32, f32)>,
     /// Number of changes.

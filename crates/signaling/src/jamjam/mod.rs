@@ -8,6 +8,7 @@ mod messages;
 mod room;
 mod test_room;
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use subtle::ConstantTimeEq;
@@ -17,17 +18,18 @@ use super::connection_context::{ConnectionContext, MAX_LIST_DEBT};
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
+use super::hub::lock;
 use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::CHANGED_ROOM;
 use super::room::{Caller, RoomCall, RoomKey, Roster};
-use super::rooms::Rooms;
+use super::rooms::{Directory, Rooms};
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::link::parse_link_key;
 use jamjam_core::rate_limit::{WindowLimit, WindowLimiter};
 use jamjam_core::sanitize::truncate_bytes;
 use room::{JamjamMember, JamjamRoom, MAX_PEERS_PER_ROOM, PEER_MESSAGE, ROOM_NAMES};
-use test_room::Party;
+use test_room::Arrival;
 
 pub(super) use messages::parse;
 pub use messages::{Candidate, CandidateType, ChatMessage, ClientMessage, Peer, PeerMessage, RoomInfo, ServerMessage};
@@ -54,24 +56,20 @@ const MAX_GUESSING_SOURCES: usize = 100_000;
 /// The jamjam dialect.
 pub(super) struct JamjamDialect {
     pub(super) rooms: Rooms<JamjamRoom>,
-    wrong_passwords: WindowLimiter,
+    wrong_passwords: Mutex<WindowLimiter>,
     /// The list of rooms for older and for newer clients, after how many changes of the rooms it was written.
-    lists: [(u64, String); 2],
+    lists: Mutex<[(u64, String); 2]>,
 }
 
 impl Default for JamjamDialect {
     fn default() -> Self {
-        let wrong_passwords = WindowLimiter::new(WRONG_PASSWORD_LIMIT, MAX_GUESSING_SOURCES);
+        let wrong_passwords = Mutex::new(WindowLimiter::new(WRONG_PASSWORD_LIMIT, MAX_GUESSING_SOURCES));
         let never = || (u64::MAX, String::new());
-        Self { rooms: Rooms::default(), wrong_passwords, lists: [never(), never()] }
+        Self { rooms: Rooms::default(), wrong_passwords, lists: Mutex::new([never(), never()]) }
     }
 }
 
 impl DialectHandler for JamjamDialect {
-    fn is_protected(&self, _: &SignalingLimits, room: &str) -> bool {
-        self.rooms.find(room).is_some_and(|room| room.password.is_some())
-    }
-
     /// The pings keep silent connections open in proxies. A missing pong closes no connection, because jamjam clients answer a ping only when
     /// they next read from the socket.
     fn heartbeat(&self, limits: &SignalingLimits) -> Heartbeat {
@@ -80,14 +78,14 @@ impl DialectHandler for JamjamDialect {
 
     /// Only members are pinged. Outside rooms, an older client takes the first frame that it receives as the answer to its request.
     fn is_pinged(&self, conn: ConnId) -> bool {
-        self.rooms.room_of(conn).is_some()
+        self.rooms.has_member(conn)
     }
 }
 
 impl JamjamDialect {
     /// Handles a message of `bytes` bytes.
     pub(super) fn on_message(
-        &mut self,
+        &self,
         ctx: &mut ConnectionContext<'_>,
         message: Result<ClientMessage, &'static str>,
         bytes: usize,
@@ -121,7 +119,7 @@ impl JamjamDialect {
                 self.join_room(ctx, (&room_id, password.as_deref()), member, bytes)
             }
             ClientMessage::ListRooms => self.list_rooms(ctx),
-            ClientMessage::LeaveRoom if self.rooms.room_of(ctx.conn).is_none() => Ok(()),
+            ClientMessage::LeaveRoom if !self.rooms.has_member(ctx.conn) => Ok(()),
             message => {
                 let called = self.rooms.call_own(ctx, |room, call| room.on_message(call, message, bytes));
                 called.ok_or(MessageError::NOT_IN_ROOM)?
@@ -130,58 +128,65 @@ impl JamjamDialect {
     }
 
     fn create_room(
-        &mut self,
+        &self,
         ctx: &mut ConnectionContext<'_>,
         (name, password): (String, Option<String>),
         member: JamjamMember,
         bytes: usize,
     ) -> Result<(), MessageError> {
+        let (hub, source) = (ctx.hub, ctx.source);
         let name = truncate_bytes(name, MAX_NAME_BYTES);
-        let is_test_room = test_room::is_test_room(ctx.limits, &name, password.as_deref());
-        let device = ctx.device().cloned();
-        let (found, names) = if is_test_room {
-            let link_key = member.peer.link_key.as_ref();
-            let party = Party { conn: ctx.conn, source: ctx.source, device: device.as_ref(), link_key };
-            test_room::find_place(&self.rooms, &name, &party)
-        } else {
-            (None, None)
-        };
-        if found.is_none() && self.rooms.rooms_created_by(ctx.source) >= ctx.limits.max_rooms_per_address {
-            ctx.count_limited();
-            return reject(ctx, "Too many rooms");
-        }
-        if password.as_ref().is_some_and(|password| password.len() > MAX_PASSWORD_BYTES) {
-            return reject(ctx, "Password too long");
-        }
-        let key = found.unwrap_or_else(|| {
-            let rooms = &mut self.rooms;
-            let random = || ROOM_NAMES.map(|generate| ctx.ids.unique(generate, |name| rooms.key_of(name).is_none()));
-            let names = names.unwrap_or_else(random);
-            let [id, codes @ ..] = names.clone();
+        let is_test_room = test_room::is_test_room(&hub.limits, &name, password.as_deref());
+        let mut arrival = Arrival { member, device: ctx.newer_client().1 };
+        // In the meantime, another owner may have taken the place that is found.
+        loop {
+            let (found, names) = if is_test_room {
+                test_room::find_place(&self.rooms, &name, &arrival.party(ctx.conn, source))
+            } else {
+                (None, None)
+            };
+            if found.is_none() && self.rooms.directory().rooms_opened_by(source) >= hub.limits.max_rooms_per_address {
+                ctx.count_limited();
+                return reject(ctx, "Too many rooms");
+            }
+            if password.as_ref().is_some_and(|password| password.len() > MAX_PASSWORD_BYTES) {
+                return reject(ctx, "Password too long");
+            }
             let created_ms = ctx.now.unix_ms();
-            rooms.create(names.into(), Some(ctx.source), |key| {
-                JamjamRoom::new(Roster::new(key, id, Some(name), created_ms), codes, password)
-            })
-        });
-        self.change_room(ctx, key, |room, call| {
-            room.create(call, member, device, is_test_room);
-            room.roster.log_message("CreateRoom", call.conn, 0, bytes);
-            Ok(())
-        })
+            let locate = |directory: &mut Directory<JamjamRoom>| {
+                if let Some(found) = found.filter(|found| directory.exists(*found)) {
+                    return Some(found);
+                }
+                let is_free = |name: &str| directory.find(name).is_none();
+                let names = names.clone().filter(|names| names.iter().all(|name| is_free(name)));
+                let names =
+                    names.unwrap_or_else(|| ROOM_NAMES.map(|generate| lock(&hub.ids).unique(generate, is_free)));
+                let [id, codes @ ..] = names.clone();
+                let roster = |key| Roster::new(key, id, Some(name.clone()), created_ms);
+                let room = |key| JamjamRoom::new(roster(key), codes, password.clone());
+                Some(directory.create(names.into(), Some(source), room))
+            };
+            let created = self.change_room(ctx, locate, |room, call| room.create(call, arrival, is_test_room, bytes));
+            match created {
+                Some(Err(refused)) => arrival = *refused,
+                _ => return Ok(()),
+            }
+        }
     }
 
     fn join_room(
-        &mut self,
+        &self,
         ctx: &mut ConnectionContext<'_>,
         (name, password): (&str, Option<&str>),
         member: JamjamMember,
         bytes: usize,
     ) -> Result<(), MessageError> {
         // Room ids and the two kinds of invite codes have different lengths, so `name` cannot match several.
-        let Some(room) = self.rooms.find(name) else { return reject(ctx, "Room not found") };
-        let key = room.roster.key;
-        if let Some(expected) = &room.password {
-            if self.wrong_passwords.retry_after(ctx.now.monotonic, ctx.source).is_some() {
+        let find = |directory: &mut Directory<_>| directory.find(name);
+        let expected = self.rooms.read(find, |room| room.password.clone());
+        if let Some(Some(expected)) = expected {
+            let now = ctx.now.monotonic;
+            if lock(&self.wrong_passwords).retry_after(now, ctx.source).is_some() {
                 ctx.count_limited();
                 return reject(ctx, "Too many wrong passwords from this address");
             }
@@ -189,7 +194,7 @@ impl JamjamDialect {
             // The comparison takes constant time for passwords of equal length.
             if password.is_none() || !bool::from(expected.as_bytes().ct_eq(given.as_bytes())) {
                 // The limit is not reached yet, so the password is counted.
-                let _ = self.wrong_passwords.check(ctx.now.monotonic, ctx.source);
+                let _ = lock(&self.wrong_passwords).check(now, ctx.source);
                 let rejected = reject(ctx, "Invalid password");
                 if ctx.count_failed_guess() {
                     let reason = "too many wrong passwords";
@@ -199,37 +204,45 @@ impl JamjamDialect {
                 return rejected;
             }
         }
-        let device = ctx.device().cloned();
-        self.change_room(ctx, key, |room, call| {
-            let others = room.join(call, member, device)?;
-            room.roster.log_message("JoinRoom", call.conn, others, bytes);
-            Ok(())
-        })
+        let arrival = Arrival { member, device: ctx.newer_client().1 };
+        let joined = self.change_room(ctx, find, |room, call| room.join(call, arrival, bytes));
+        joined.unwrap_or_else(|| reject(ctx, "Room not found"))
     }
 
-    /// Lets the connection enter a room, and then leave the one in which it was.
-    fn change_room(
-        &mut self,
+    /// Lets the connection enter the room that `locate` finds or creates, and then leave the one in which it was.
+    fn change_room<E>(
+        &self,
         ctx: &mut ConnectionContext<'_>,
-        key: RoomKey,
-        enter: impl FnOnce(&mut JamjamRoom, &mut RoomCall<'_>) -> Result<(), MessageError>,
-    ) -> Result<(), MessageError> {
-        let previous = self.rooms.room_of(ctx.conn).filter(|previous| *previous != key);
-        self.rooms.call(key, ctx, enter).unwrap_or(Ok(()))?;
-        if let Some(previous) = previous {
-            self.rooms.call(previous, ctx, |room, call| room.leave_with(call, call.conn, CHANGED_ROOM));
+        mut locate: impl FnMut(&mut Directory<JamjamRoom>) -> Option<RoomKey>,
+        enter: impl FnOnce(&mut JamjamRoom, &mut RoomCall<'_>) -> Result<(), E>,
+    ) -> Option<Result<(), E>> {
+        let conn = ctx.conn;
+        let (mut previous, mut entered) = (None, None);
+        let locate = |directory: &mut Directory<_>| {
+            previous = directory.room_of(conn);
+            entered = locate(directory);
+            entered
+        };
+        let result = self.rooms.call(ctx, locate, enter)?;
+        if result.is_ok() && previous != entered {
+            self.rooms.call(ctx, |_| previous, |room, call| room.leave_with(call, call.conn, CHANGED_ROOM));
         }
-        Ok(())
+        Some(result)
     }
 
-    fn list_rooms(&mut self, ctx: &mut ConnectionContext<'_>) -> Result<(), MessageError> {
+    fn list_rooms(&self, ctx: &mut ConnectionContext<'_>) -> Result<(), MessageError> {
         if !ctx.may_request(MAX_LIST_DEBT) {
             ctx.count_limited();
             return reject(ctx, "Too many requests");
         }
-        let is_newer = ctx.is_newer();
-        let (changes, list) = &mut self.lists[usize::from(is_newer)];
-        if *changes != self.rooms.changes {
+        let (is_newer, _) = ctx.newer_client();
+        let changes = self.rooms.directory().changes;
+        let cached = |lists: &[(u64, String); 2]| {
+            let (changes_of_list, list) = &lists[usize::from(is_newer)];
+            (*changes_of_list == changes).then(|| list.clone())
+        };
+        let cached = cached(&lock(&self.lists));
+        let list = cached.unwrap_or_else(|| {
             let info = |room: &JamjamRoom| RoomInfo {
                 id: room.roster.name.clone(),
                 name: room.roster.display_name.clone().unwrap_or_default(),
@@ -239,11 +252,15 @@ impl JamjamDialect {
                 invite_code: room.invite_code(is_newer),
                 test_room: is_newer.then(|| room.is_test_room()),
             };
-            let (test_rooms, others): (Vec<_>, Vec<_>) = self.rooms.iter().partition(|room| room.is_test_room());
-            let rooms = test_rooms.into_iter().chain(others).map(info).collect();
-            (*changes, *list) = (self.rooms.changes, to_json(&ServerMessage::RoomList { rooms }));
-        }
-        ctx.reply_requested(list.clone());
+            let read = |key| self.rooms.read(|_| Some(key), |room| (room.is_test_room(), info(room)));
+            let rooms = self.rooms.keys().into_iter().filter_map(read);
+            let (test_rooms, others): (Vec<_>, Vec<_>) = rooms.partition(|(is_test_room, _)| *is_test_room);
+            let rooms = test_rooms.into_iter().chain(others).map(|(_, info)| info).collect();
+            let list = to_json(&ServerMessage::RoomList { rooms });
+            lock(&self.lists)[usize::from(is_newer)] = (changes, list.clone());
+            list
+        });
+        ctx.deliver(&[ctx.conn], list, None, true);
         Ok(())
     }
 }
@@ -266,7 +283,7 @@ fn new_member(
     }
     let known = features.iter().find(|feature| *feature == PEER_MESSAGE);
     let peer = Peer {
-        id: ctx.ids.uuid(),
+        id: lock(&ctx.hub.ids).uuid(),
         name: truncate_bytes(name, MAX_NAME_BYTES),
         candidates: Vec::new(),
         public_addr: None,
@@ -275,5 +292,5 @@ fn new_member(
         features: known.cloned().into_iter().collect(),
         link_key,
     };
-    Ok(JamjamMember::new(peer, ctx.is_newer()))
+    Ok(JamjamMember::new(peer, ctx.newer_client().0))
 }

@@ -3,12 +3,12 @@
 use tracing::debug;
 
 use super::messages::{ChatMessage, ClientMessage, Peer, PeerMessage, ServerMessage};
-use super::test_room::{Owner, OwnerState, Party, RECLAIM_PERIOD};
+use super::test_room::{Arrival, Owner, OwnerState, RECLAIM_PERIOD};
 use crate::connection_context::MAX_JOIN_DEBT;
-use crate::device::DeviceId;
 use crate::dialect::Dialect;
 use crate::event_sink::ConnId;
 use crate::json::{MessageError, to_json};
+use crate::limits::SignalingLimits;
 use crate::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM};
 use crate::room::{Member, MemberData, MemberInfo, Room, RoomCall, Roster};
 use crate::rooms::{INVITE_CODE_LEN, IdGenerator, LONG_INVITE_CODE_LEN};
@@ -81,6 +81,10 @@ impl Room for JamjamRoom {
         self.roster.close_by_operator(call);
     }
 
+    fn is_protected(&self, _: &SignalingLimits) -> bool {
+        self.password.is_some()
+    }
+
     fn next_deadline(&self) -> Option<Time> {
         self.kept_place.map(|(at, _)| at)
     }
@@ -114,33 +118,34 @@ impl JamjamRoom {
         self.owner.as_ref().is_some_and(Owner::is_living)
     }
 
-    /// Adds the member that has created or found the room for itself.
+    /// Adds the member that has created or found the room for itself, with a message of `bytes` bytes. Returns an owner that has no place
+    /// here.
     pub(super) fn create(
         &mut self,
         call: &mut RoomCall<'_>,
-        member: JamjamMember,
-        device: Option<DeviceId>,
+        arrival: Arrival,
         is_test_room: bool,
-    ) {
-        let is_newer = member.is_newer;
+        bytes: usize,
+    ) -> Result<(), Box<Arrival>> {
+        if is_test_room && !self.has_place_for(&arrival.party(call.conn, call.source)) {
+            return Err(Box::new(arrival));
+        }
+        let is_newer = arrival.member.is_newer;
         self.leave_with(call, call.conn, CHANGED_ROOM);
-        let peer_id = self.enter(call, member, device, is_test_room);
+        let peer_id = self.enter(call, arrival, is_test_room);
         call.reply(&ServerMessage::RoomCreated {
             room_id: self.roster.name.clone(),
             peer_id,
             invite_code: self.invite_code(is_newer),
             invite_code_6: is_newer.then(|| self.invite_code(false)),
         });
+        self.roster.log_message("CreateRoom", call.conn, 0, bytes);
+        Ok(())
     }
 
-    /// Adds a member that has named the room. Returns the number of other members.
-    pub(super) fn join(
-        &mut self,
-        call: &mut RoomCall<'_>,
-        member: JamjamMember,
-        device: Option<DeviceId>,
-    ) -> Result<usize, MessageError> {
-        let is_owner = self.is_owner_returning(&Party::of(call, device.as_ref(), &member));
+    /// Adds a member that has named the room, with a message of `bytes` bytes.
+    pub(super) fn join(&mut self, call: &mut RoomCall<'_>, arrival: Arrival, bytes: usize) -> Result<(), MessageError> {
+        let is_owner = self.is_owner_returning(&arrival.party(call.conn, call.source));
         if self.is_full() && !is_owner {
             return reject(call, "Room is full");
         }
@@ -148,9 +153,9 @@ impl JamjamRoom {
             call.count_limited();
             return reject(call, "Too many requests");
         }
-        let is_newer = member.is_newer;
+        let is_newer = arrival.member.is_newer;
         self.leave_with(call, call.conn, CHANGED_ROOM);
-        let peer_id = self.enter(call, member, device, is_owner);
+        let peer_id = self.enter(call, arrival, is_owner);
         let others = self.roster.list.iter().filter(|member| member.conn != call.conn);
         let joined = ServerMessage::RoomJoined {
             room_id: self.roster.name.clone(),
@@ -160,20 +165,16 @@ impl JamjamRoom {
             peers: others.map(|member| seen_by(is_newer, &member.data.peer)).collect(),
         };
         call.send_requested([call.conn], || to_json(&joined));
-        Ok(self.roster.list.len() - 1)
+        self.roster.log_message("JoinRoom", call.conn, self.roster.list.len() - 1, bytes);
+        Ok(())
     }
 
     /// Adds the connection, which is not in this room, and informs the others. An owner takes the place of the previous one, or else becomes
     /// the first member. Returns the id of the member: a returning owner remains the same.
-    fn enter(
-        &mut self,
-        call: &mut RoomCall<'_>,
-        member: JamjamMember,
-        device: Option<DeviceId>,
-        is_owner: bool,
-    ) -> String {
+    fn enter(&mut self, call: &mut RoomCall<'_>, arrival: Arrival, is_owner: bool) -> String {
+        let is_returning = self.is_owner_returning(&arrival.party(call.conn, call.source));
+        let Arrival { member, device } = arrival;
         let (conn, id, link_key) = (call.conn, member.peer.id.clone(), member.peer.link_key.clone());
-        let is_returning = self.is_owner_returning(&Party::of(call, device.as_ref(), &member));
         let owner = Owner { conn, source: call.source, device, link_key, state: OwnerState::Open };
         let previous = if is_owner { self.owner.replace(owner).filter(Owner::is_living) } else { None };
         let Some(previous) = previous else {

@@ -13,7 +13,7 @@ use super::room::{JamjamMember, JamjamRoom, ROOM_NAMES};
 use crate::device::DeviceId;
 use crate::event_sink::ConnId;
 use crate::limits::SignalingLimits;
-use crate::room::{RoomCall, RoomKey};
+use crate::room::RoomKey;
 use crate::rooms::{IdGenerator, Rooms};
 use jamjam_core::address::source_network;
 
@@ -49,10 +49,15 @@ pub(super) struct Party<'a> {
     pub(super) link_key: Option<&'a String>,
 }
 
-impl<'a> Party<'a> {
-    /// The connection that causes a call.
-    pub(super) fn of(call: &RoomCall<'_>, device: Option<&'a DeviceId>, member: &'a JamjamMember) -> Self {
-        Self { conn: call.conn, source: call.source, device, link_key: member.peer.link_key.as_ref() }
+/// A member that is about to enter a room, and the device that it has proven.
+pub(super) struct Arrival {
+    pub(super) member: JamjamMember,
+    pub(super) device: Option<DeviceId>,
+}
+
+impl Arrival {
+    pub(super) fn party(&self, conn: ConnId, source: IpAddr) -> Party<'_> {
+        Party { conn, source, device: self.device.as_ref(), link_key: self.member.peer.link_key.as_ref() }
     }
 }
 
@@ -103,6 +108,12 @@ impl JamjamRoom {
         let Some(owner) = &self.owner else { return false };
         owner.may_be_replaced(party) && (owner.is_living() || !self.is_full())
     }
+
+    /// Whether the connection can be the owner: it returns, or the room has no other owner, or the room is new.
+    pub(super) fn has_place_for(&self, party: &Party<'_>) -> bool {
+        let is_new = self.owner.is_none() && self.roster.list.is_empty();
+        is_new || self.is_owner_returning(party) || self.is_free_for(party)
+    }
 }
 
 /// Finds where the creator of the test room `name` belongs: in its own room if it returns, otherwise in the first of the rooms of this
@@ -116,16 +127,17 @@ pub(super) fn find_place(
     for number in 0..MAX_NAMESAKES {
         let mut ids = IdGenerator::of_name(name, number);
         let names = ROOM_NAMES.map(|generate| generate(&mut ids));
-        let room = rooms.find(&names[0]);
-        if let Some(room) = room.filter(|room| room.is_owner_returning(party)) {
-            return (Some(room.roster.key), None);
+        let read = |room: &JamjamRoom| (room.roster.key, room.is_owner_returning(party), room.is_free_for(party));
+        let room = rooms.read(|directory| directory.find(&names[0]), read);
+        if let Some((key, true, _)) = room {
+            return (Some(key), None);
         }
         if first != (None, None) {
             continue;
         }
-        if let Some(room) = room {
-            first.0 = room.is_free_for(party).then_some(room.roster.key);
-        } else if names.iter().all(|name| rooms.key_of(name).is_none()) {
+        if let Some((key, _, is_free)) = room {
+            first.0 = is_free.then_some(key);
+        } else if names.iter().all(|name| rooms.directory().find(name).is_none()) {
             first.1 = Some(names);
         }
     }

@@ -20,7 +20,7 @@ fn hub_with(control_surface: ControlSurfaceLimits) -> TestHub {
 
 /// A hub with the room `1234`.
 fn hub() -> TestHub {
-    let mut hub = hub_with(ControlSurfaceLimits::default());
+    let hub = hub_with(ControlSurfaceLimits::default());
     hub.hub.create_room(ms(0), with_code("1234")).expect("a room");
     hub
 }

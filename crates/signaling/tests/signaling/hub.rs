@@ -199,12 +199,14 @@ fn requested_lists_are_limited_by_bytes_per_address() {
 #[test]
 fn joins_are_limited_by_the_bytes_that_they_send_to_all_members() {
     let mut hub = hub();
-    let mut connect = |conn: u64, source: &str, at_ms| {
-        let url = format!("/?roomId=r&userId={conn:0256}&userName={}", "n".repeat(244));
+    let mut conn = 1_000;
+    let mut connect = |user: u64, source: &str, at_ms| {
+        let url = format!("/?roomId=r&userId={user:0256}&userName={}", "n".repeat(244));
+        conn += 1;
         hub.connect_from(conn, source, at_ms, &url);
         hub.counts().requests_rejected
     };
-    assert!((1..100).all(|conn| connect(conn, &format!("198.51.100.{conn}"), 0) == 0));
+    assert!((1..100).all(|user| connect(user, &format!("198.51.100.{user}"), 0) == 0));
     // A member of a full room that connects again causes 101 lists of 100 members with 544 bytes each, and one list of 99.
     let list = 100 * 544;
     let joins = (0..20).take_while(|_| connect(100, SOURCE, 0) == 0).count();

@@ -13,6 +13,7 @@ mod room_client;
 mod simulation;
 mod strict;
 mod test_hub;
+mod threads;
 mod tokens;
 mod transcripts;
 mod webrtc;

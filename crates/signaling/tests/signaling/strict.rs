@@ -21,7 +21,7 @@ const JOIN: &str = r#"{"type":"join","room_code":"4711"}"#;
 const CHAT: &str = "/chat?token={token}";
 
 fn hub(is_strict: bool) -> TestHub {
-    let mut hub = TestHub::new(SignalingLimits { is_strict, ..with_secret(&BroadcastSettings::default()) });
+    let hub = TestHub::new(SignalingLimits { is_strict, ..with_secret(&BroadcastSettings::default()) });
     let options = CreateRoomOptions { code: Some("4711".to_owned()), ..CreateRoomOptions::default() };
     hub.hub.create_room(ms(0), options).expect("a room");
     hub

@@ -49,7 +49,7 @@ struct Simulation {
 impl Simulation {
     fn new() -> Self {
         let control_surface = ControlSurfaceLimits { max_members: MAX_MEMBERS, ..ControlSurfaceLimits::default() };
-        let mut hub = TestHub::new(SignalingLimits {
+        let hub = TestHub::new(SignalingLimits {
             max_undecided: MAX_UNDECIDED,
             max_rooms_per_address: MAX_ROOMS,
             max_webrtc_members: MAX_MEMBERS,
