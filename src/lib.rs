@@ -27,6 +27,7 @@
 //! | | [`time`], [`node`] | time values, and the interface between a UDP state machine and the loop that drives it |
 //! | | [`address`], [`units`], [`sanitize`] | what counts as one client, quantities such as `5ms`, untrusted text |
 //! | | [`rate_limit`], [`log_throttle`], [`memory_budget`] | limits that several servers share |
+//! | | [`send_queue`], [`close_code`] | what a WebSocket connection has to send, and why it is closed |
 //! | `jamjam-moqt` | [`moqt`] | MOQT messages, sessions, echo and client |
 //! | `jamjam-signaling` | [`signaling`] | the signaling server: hub, rooms, one module per dialect, and a client for jamjam rooms |
 //! | `jamjam-measure` | [`client`], [`run_record`] | the audio sender and the prober; the file of a recorded run |

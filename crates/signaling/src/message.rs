@@ -1,4 +1,4 @@
-//! Parses text messages without the hub, so that the server parses outside the hub's lock.
+//! Parses text messages without the hub.
 
 use serde_json::Value;
 

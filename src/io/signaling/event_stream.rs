@@ -1,6 +1,6 @@
 //! Listeners for control surface events: HTTP event streams and the embedding application.
 //!
-//! Events are published under the hub's lock and never wait. What a listener that does not keep up loses is counted.
+//! Events are published under a room's lock and never wait. What a listener that does not keep up loses is counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

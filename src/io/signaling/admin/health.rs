@@ -131,7 +131,7 @@ pub(super) async fn rooms(State(state): SharedState) -> Response {
 
 /// The two lists of rooms have at most [`MAX_LIST_BYTES`] each.
 fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
-    // All values are read under one lock, so that they describe the same point in time.
+    // The values are read one after the other, so they may differ by what clients do meanwhile.
     let (counters, (rooms, mut truncated), (control_clients, mut room_counts), details) = hub.with_hub(|call| {
         let details = is_detailed.then(|| call.hub.broadcast_details(call.now));
         let rooms = call.hub.webrtc_rooms(MAX_LIST_BYTES, is_detailed);
