@@ -127,6 +127,11 @@ impl Hub {
         lock(&self.connections).by_number.get_mut(&conn).map(action)
     }
 
+    /// All open connections with their dialects.
+    pub(super) fn open_connections(&self) -> Vec<(ConnId, Option<Dialect>)> {
+        lock(&self.connections).by_number.iter().map(|(conn, connection)| (*conn, connection.dialect)).collect()
+    }
+
     /// Removes a connection, if it is open.
     pub(super) fn take_connection(&self, conn: ConnId) -> Option<ConnectionState> {
         let removed = {
@@ -194,7 +199,7 @@ pub struct HubCall<'a> {
 impl HubCall<'_> {
     /// Handles a text message that the [`MessageParser`] of this connection has parsed.
     pub fn on_parsed_text(&mut self, conn: ConnId, ParsedText { text, dialect, message }: ParsedText<'_>) {
-        self.process_message(conn, Some(text), |call| {
+        self.process_message(conn, Some(text), dialect, |call| {
             if let Some(dialect) = dialect {
                 call.hub.select_dialect(call.now.monotonic, conn, dialect);
             }
@@ -222,15 +227,16 @@ impl HubCall<'_> {
 
     /// Handles a binary message. No dialect has binary messages.
     pub fn on_binary(&mut self, conn: ConnId) {
-        self.process_message(conn, None, |_| Err(MessageError::ignored("binary message")));
+        self.process_message(conn, None, None, |_| Err(MessageError::ignored("binary message")));
     }
 
-    /// Counts a message, and lets `effect` handle it, or closes the connection if the message exceeds the rate limit. The activity log, if
+    /// Counts a message, which may have `selected` a dialect, and lets `effect` handle it, or closes the connection if the message exceeds the rate limit. The activity log, if
     /// active, then records the message.
     fn process_message(
         &mut self,
         conn: ConnId,
         text: Option<&str>,
+        selected: Option<Dialect>,
         effect: impl FnOnce(&mut Self) -> Result<(), MessageError>,
     ) {
         let (hub, now, bytes) = (self.hub, self.now.monotonic, text.map_or(0, str::len));
@@ -261,9 +267,8 @@ impl HubCall<'_> {
         if let Some(before) = scope {
             hub.record_message(self.now, before, (conn, source), text, outcome.as_ref().err());
         }
-        // The message may have selected the dialect of the connection, so the dialect is read again.
         let is_ignored = outcome.is_err() && !is_rejected;
-        hub.count(hub.dialect_of(conn).or(dialect), |counters| {
+        hub.count(dialect.or(selected), |counters| {
             counters.messages_received += 1;
             counters.received_bytes += bytes as u64;
             counters.messages_ignored += u64::from(is_ignored);
@@ -276,7 +281,7 @@ impl HubCall<'_> {
                 warn!(target: "signaling", conn = conn.0, source = %source, reason = %error, "{event}");
             }
         }
-        self.leave_if_closed(conn, dialect, source);
+        self.leave_if_closed(conn, dialect.or(selected), source);
     }
 
     /// A connection that another thread has closed while it entered a room leaves this room.

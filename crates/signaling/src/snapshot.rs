@@ -137,12 +137,11 @@ impl Hub {
 
     /// The counters of undecided connections ([`UNDECIDED`](super::UNDECIDED)) and of each dialect, with the current gauges.
     pub fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
+        let open = self.open_connections();
         let dialects = std::iter::once(None).chain(Dialect::ALL.into_iter().map(Some));
         let counters = dialects.map(|dialect| {
             let mut counters = self.counters()[counters_index(dialect)];
-            let connections = &lock(&self.connections).by_number;
-            counters.connections =
-                connections.values().filter(|connection| connection.dialect == dialect).count() as u64;
+            counters.connections = open.iter().filter(|(_, selected)| *selected == dialect).count() as u64;
             if let Some(dialect) = dialect {
                 let (rooms, members) = self.dialects.rooms(dialect).counts();
                 (counters.rooms, counters.members) = (rooms as u64, members as u64);
@@ -255,14 +254,10 @@ impl SnapshotBuilder<'_> {
 
     /// Adds the connections outside rooms, the oldest first.
     fn add_unjoined(&mut self) {
-        let all: Vec<(ConnId, Option<Dialect>)> = {
-            let connections = &lock(&self.hub.connections).by_number;
-            connections.iter().map(|(conn, state)| (*conn, state.dialect)).collect()
-        };
         let is_member = |conn, dialect: Option<Dialect>| {
             dialect.is_some_and(|dialect| self.hub.dialects.rooms(dialect).is_member(conn))
         };
-        let unjoined = all.into_iter().filter(|(conn, dialect)| !is_member(*conn, *dialect));
+        let unjoined = self.hub.open_connections().into_iter().filter(|(conn, dialect)| !is_member(*conn, *dialect));
         let unjoined = unjoined.filter_map(|(conn, _)| self.connection_snapshot(conn));
         let mut found: Vec<_> = unjoined.filter(|connection| self.connection_matches_filter(connection)).collect();
         found.sort_unstable_by_key(|connection| connection.connection);

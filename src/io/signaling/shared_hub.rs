@@ -247,10 +247,14 @@ impl SharedHub {
     /// Counters by dialect name.
     pub(in crate::io) fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
         let mut counters = self.hub.counters_by_dialect();
-        for (conn, queue) in &self.queues.read().unwrap_or_else(PoisonError::into_inner).by_number {
-            let dialect_name = self.hub.dialect_name(*conn);
+        let queued: Vec<(ConnId, usize)> = {
+            let queues = self.queues.read().unwrap_or_else(PoisonError::into_inner);
+            queues.by_number.iter().map(|(conn, queue)| (*conn, queue.queued_bytes())).collect()
+        };
+        for (conn, bytes) in queued.into_iter().filter(|(_, bytes)| *bytes > 0) {
+            let dialect_name = self.hub.dialect_name(conn);
             if let Some((_, counts)) = counters.iter_mut().find(|(dialect, _)| Some(*dialect) == dialect_name) {
-                counts.queued_bytes += queue.queued_bytes() as u64;
+                counts.queued_bytes += bytes as u64;
             }
         }
         counters

@@ -6,7 +6,8 @@ use std::thread;
 
 use jamjam_signaling::broadcast::BroadcastSettings;
 use jamjam_signaling::{
-    CloseCode, ConnId, CreateRoomOptions, DialectSet, EventSink, Hub, NewConnection, Snapshot, SnapshotQuery, route,
+    CloseCode, ConnId, CreateRoomOptions, Dialect, DialectSet, EventSink, Hub, NewConnection, PostBody, PostFormat,
+    Snapshot, SnapshotQuery, route,
 };
 use serde_json::{Value, json};
 
@@ -78,11 +79,19 @@ fn act(hub: &Hub, ids: &Mutex<Vec<Value>>, seed: u64, thread: u64) {
             let parsed = hub.message_parser(conn).parse(&text);
             hub.at(ms(round), &mut sink).on_parsed_text(conn, parsed);
             let other = ConnId(random.below(THREADS * ROUNDS));
-            match random.below(40) {
+            match random.below(60) {
                 0 => drop(hub.at(ms(round), &mut sink).disconnect(other)),
                 1 => drop(hub.at(ms(round), &mut sink).close_room(&format!("100{}", random.below(3)))),
                 2 => hub.at(ms(round), &mut sink).on_deadline(),
                 3 => drop(hub.create_room(ms(round), code(random.below(3)))),
+                4 => drop(hub.snapshot(ms(round), &SnapshotQuery::default())),
+                5 => drop((hub.total_counters(), hub.webrtc_rooms(10_000, true), hub.broadcast_details(ms(round)))),
+                6 => drop(hub.at(ms(round), &mut sink).declare_range("p", (0.0, 2.0), Some(1.0))),
+                7 => {
+                    let post = (PostFormat::Object, PostBody::parse(b"{\"type\":\"x\"}"));
+                    drop(hub.at(ms(round), &mut sink).post_to_room(source, "chat", post));
+                }
+                8 => drop(hub.at(ms(round), &mut sink).close_room_of(Dialect::WebRtc, "r0")),
                 _ => {}
             }
         }
