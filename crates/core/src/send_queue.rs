@@ -185,6 +185,11 @@ impl SendQueue {
         None
     }
 
+    /// Whether a close was requested.
+    pub fn is_closing(&self) -> bool {
+        self.lock().is_closing
+    }
+
     /// Queued bytes.
     pub fn queued_bytes(&self) -> usize {
         self.lock().bytes

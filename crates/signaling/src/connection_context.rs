@@ -13,6 +13,7 @@ use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink};
 use super::hub::{Hub, lock};
 use super::json::to_json;
+use super::limits::SignalingLimits;
 use super::member_log::ConnectionClose;
 use super::room::Caller;
 use super::route::Route;
@@ -46,6 +47,33 @@ pub(super) struct Connections {
     pub(super) by_number: HashMap<ConnId, ConnectionState>,
     /// The network of each connection that has not selected a dialect yet. The numbers are in the order of connecting.
     pub(super) undecided: BTreeMap<ConnId, IpAddr>,
+}
+
+impl Connections {
+    /// Adds a connection that has not selected a dialect. If their maximum number is reached, returns one to close: the oldest one from the
+    /// same address if this has used up its share, otherwise the oldest one. A source is exempt from the share if it may be a proxy on loopback
+    /// that connects for all its clients.
+    pub(super) fn insert_undecided(
+        &mut self,
+        conn: ConnId,
+        state: ConnectionState,
+        is_exempt: bool,
+        limits: &SignalingLimits,
+    ) -> Option<ConnId> {
+        let &SignalingLimits { max_undecided, max_undecided_per_address, .. } = limits;
+        let per_address = if is_exempt { max_undecided } else { max_undecided_per_address };
+        let (source, all) = (source_network(state.source), &mut self.undecided);
+        let mut own = all.iter().filter(|(_, other)| **other == source);
+        let oldest = own.next().filter(|_| 1 + own.count() >= per_address);
+        let oldest = oldest.or_else(|| all.first_key_value().filter(|_| all.len() >= max_undecided));
+        let oldest = oldest.map(|(conn, _)| *conn);
+        if let Some(oldest) = &oldest {
+            all.remove(oldest);
+        }
+        all.insert(conn, source);
+        self.by_number.insert(conn, state);
+        oldest
+    }
 }
 
 /// The part of a connection's state that is the same for all dialects.

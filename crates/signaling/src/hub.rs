@@ -172,9 +172,12 @@ impl Hub {
 
     /// Sets the dialect of an undecided connection.
     fn select_dialect(&self, now: Time, conn: ConnId, dialect: Dialect) {
-        let is_selected = self.connection(conn, |connection| connection.dialect.replace(dialect).is_none());
-        if is_selected == Some(true) {
-            lock(&self.connections).undecided.remove(&conn);
+        let is_selected = {
+            let Connections { by_number, undecided } = &mut *lock(&self.connections);
+            let connection = by_number.get_mut(&conn).filter(|connection| connection.dialect.is_none());
+            connection.map(|connection| connection.dialect = Some(dialect)).map(|()| undecided.remove(&conn)).is_some()
+        };
+        if is_selected {
             self.schedule_check(conn, now);
         }
     }
@@ -199,8 +202,8 @@ pub struct HubCall<'a> {
 impl HubCall<'_> {
     /// Handles a text message that the [`MessageParser`] of this connection has parsed.
     pub fn on_parsed_text(&mut self, conn: ConnId, ParsedText { text, dialect, message }: ParsedText<'_>) {
-        self.process_message(conn, Some(text), dialect, |call| {
-            if let Some(dialect) = dialect {
+        self.process_message(conn, Some(text), dialect, |call, known_dialect| {
+            if let (None, Some(dialect)) = (known_dialect, dialect) {
                 call.hub.select_dialect(call.now.monotonic, conn, dialect);
             }
             let message = message?;
@@ -227,7 +230,7 @@ impl HubCall<'_> {
 
     /// Handles a binary message. No dialect has binary messages.
     pub fn on_binary(&mut self, conn: ConnId) {
-        self.process_message(conn, None, None, |_| Err(MessageError::ignored("binary message")));
+        self.process_message(conn, None, None, |_, _| Err(MessageError::ignored("binary message")));
     }
 
     /// Counts a message, which may have `selected` a dialect, and lets `effect` handle it, or closes the connection if the message exceeds the rate limit. The activity log, if
@@ -237,7 +240,7 @@ impl HubCall<'_> {
         conn: ConnId,
         text: Option<&str>,
         selected: Option<Dialect>,
-        effect: impl FnOnce(&mut Self) -> Result<(), MessageError>,
+        effect: impl FnOnce(&mut Self, Option<Dialect>) -> Result<(), MessageError>,
     ) {
         let (hub, now, bytes) = (self.hub, self.now.monotonic, text.map_or(0, str::len));
         let limit = hub.limits.message_limit();
@@ -260,7 +263,7 @@ impl HubCall<'_> {
             return;
         }
         let scope_before = hub.recorded_scope(self.now, conn);
-        let outcome = effect(self).map_err(|error| self.answer_wrong_message((conn, dialect), text, error));
+        let outcome = effect(self, dialect).map_err(|error| self.answer_wrong_message((conn, dialect), text, error));
         let is_rejected = matches!(outcome, Err(MessageError::Rejected(_)));
         // Rejections are also recorded while no console is open.
         let scope = scope_before.or_else(|| is_rejected.then(|| ActivityScope::outside_rooms(dialect)));

@@ -11,10 +11,8 @@ use super::counters::counters_name;
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
 use super::hub::{Hub, HubCall, lock};
-use super::limits::SignalingLimits;
 use super::member_log::{ConnectionClose, RoomLabel};
 use super::route::Route;
-use jamjam_core::address::source_network;
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::sanitize::sanitize_name;
 use jamjam_core::time::WallClock;
@@ -72,11 +70,18 @@ impl HubCall<'_> {
         info!(target: "signaling", conn = conn.0, source = %source, "connection opened");
         let dialect = route.dialect();
         hub.count(dialect, |counters| counters.connections_opened += 1);
-        lock(&hub.connections).by_number.insert(conn, ConnectionState::new(source, &route, now.monotonic));
+        let state = ConnectionState::new(source, &route, now.monotonic);
         if let Route::Undecided = route {
-            self.evict_oldest_undecided(source, source.is_loopback() && !is_forwarded);
-            lock(&hub.connections).undecided.insert(conn, source_network(source));
-        } else if let Some(mut ctx) = self.context(conn) {
+            let is_exempt = source.is_loopback() && !is_forwarded;
+            let evicted = lock(&hub.connections).insert_undecided(conn, state, is_exempt, &hub.limits);
+            if let Some(oldest) = evicted {
+                hub.count(None, |counters| counters.closed_undecided_limit += 1);
+                let reason = "Too many connections have not selected a dialect";
+                self.close_connection(oldest, CloseCode::TRY_AGAIN_LATER, reason);
+            }
+        } else {
+            lock(&hub.connections).by_number.insert(conn, state);
+            let mut ctx = self.context_of(conn, source, dialect);
             match route {
                 Route::Broadcast(params) => hub.dialects.broadcast.on_connect(&mut ctx, params),
                 Route::WebRtc(params) => hub.dialects.webrtc.on_connect(&mut ctx, params),
@@ -91,25 +96,6 @@ impl HubCall<'_> {
         }
         if let Some(scope) = hub.recorded_scope(now, conn) {
             lock(&hub.activity_log).record_connect(now, scope, (conn, source));
-        }
-    }
-
-    /// Closes an undecided connection if their maximum number is reached: the oldest one from `source` if this address has used up its
-    /// share, otherwise the oldest one. A source is exempt from the share if it may be a proxy on loopback that connects for all its clients.
-    fn evict_oldest_undecided(&mut self, source: IpAddr, is_exempt: bool) {
-        let SignalingLimits { max_undecided, max_undecided_per_address, .. } = self.hub.limits;
-        let per_address = if is_exempt { max_undecided } else { max_undecided_per_address };
-        let source = source_network(source);
-        let oldest = {
-            let all = &lock(&self.hub.connections).undecided;
-            let mut own = all.iter().filter(|(_, other)| **other == source);
-            let oldest = own.next().filter(|_| 1 + own.count() >= per_address);
-            oldest.or_else(|| all.first_key_value().filter(|_| all.len() >= max_undecided)).map(|(conn, _)| *conn)
-        };
-        if let Some(oldest) = oldest {
-            self.hub.count(None, |counters| counters.closed_undecided_limit += 1);
-            let reason = "Too many connections have not selected a dialect";
-            self.close_connection(oldest, CloseCode::TRY_AGAIN_LATER, reason);
         }
     }
 

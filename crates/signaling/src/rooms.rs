@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque, hash_map};
 use std::mem;
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use sha2::{Digest, Sha256};
@@ -223,12 +224,13 @@ impl<R: Room> Rooms<R> {
         action: impl FnOnce(RoomKey, &mut Cell<R>) -> T,
     ) -> Option<T> {
         loop {
-            let (key, cell) = {
-                let mut directory = self.directory();
-                let key = locate(&mut directory)?;
-                (key, Arc::clone(&directory.entries.get(&key)?.cell))
-            };
-            let mut cell = lock(&cell);
+            let mut directory = self.directory();
+            let key = locate(&mut directory)?;
+            let cell = Arc::clone(&directory.entries.get(&key)?.cell);
+            // A new room is free, so that nobody enters it first. Another room may not be waited for under this lock.
+            let free = cell.try_lock().ok();
+            drop(directory);
+            let mut cell = free.unwrap_or_else(|| lock(&cell));
             if !cell.is_removed {
                 return Some(action(key, &mut cell));
             }
@@ -254,12 +256,20 @@ impl<R: Room> Rooms<R> {
         self.with_cell(locate, |key, cell| {
             let Cell { room, is_removed, effects, .. } = &mut *cell;
             let (now, conn, source, limits) = (ctx.now, ctx.conn, ctx.source, &ctx.hub.limits);
-            let result = action(room, &mut RoomCall { now, conn, source, limits, caller: ctx, effects });
+            let mut call = RoomCall { now, conn, source, limits, caller: ctx, effects };
+            let result = catch_unwind(AssertUnwindSafe(|| action(room, &mut call)));
+            if result.is_err() {
+                // Who is a member must be known even after a panic of a room handler.
+                effects.list.retain(|effect| matches!(effect, Effect::Entered(_) | Effect::Left(_)));
+                effects.receivers.clear();
+            }
             *is_removed = !room.is_needed();
-            self.directory().update(key, room, source, &effects.list);
+            if *is_removed || effects.list.iter().any(|effect| matches!(effect, Effect::Entered(_) | Effect::Left(_))) {
+                self.directory().update(key, room, source, &effects.list);
+            }
             perform(ctx, effects);
             cell.schedule(key, ctx.hub, now.monotonic);
-            result
+            result.unwrap_or_else(|panic| resume_unwind(panic))
         })
     }
 

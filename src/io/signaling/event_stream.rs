@@ -25,6 +25,8 @@ const MAX_EVENTS_PER_WRITE: usize = 64;
 pub(in crate::io) struct EventListeners {
     streams: Vec<StreamSender>,
     program: Option<EventProducer>,
+    /// Whether the server is shutting down.
+    is_closed: bool,
     /// Events that were not delivered. An event that two listeners miss counts twice.
     pub(in crate::io) dropped_events: u64,
     /// Rejected streams.
@@ -38,9 +40,9 @@ impl EventListeners {
     }
 
     /// Adds a stream. Returns `None` if there are already [`MAX_EVENT_STREAMS`] streams, or if the server is shutting down.
-    pub(in crate::io) fn add_stream(&mut self, accepts_streams: bool) -> Option<EventStream> {
+    pub(in crate::io) fn add_stream(&mut self) -> Option<EventStream> {
         self.streams.retain(|stream| !stream.queue.is_closed());
-        if !accepts_streams || self.streams.len() >= MAX_EVENT_STREAMS {
+        if self.is_closed || self.streams.len() >= MAX_EVENT_STREAMS {
             self.rejected += 1;
             return None;
         }
@@ -73,7 +75,8 @@ impl EventListeners {
 
     /// Removes all listeners.
     pub(in crate::io) fn close_all(&mut self) {
-        *self = Self { dropped_events: self.dropped_events, rejected: self.rejected, ..Self::default() };
+        let (dropped_events, rejected) = (self.dropped_events, self.rejected);
+        *self = Self { dropped_events, rejected, is_closed: true, ..Self::default() };
     }
 }
 
@@ -151,7 +154,7 @@ mod tests {
     }
 
     fn add_stream(listeners: &mut EventListeners) -> Option<EventStream> {
-        listeners.add_stream(true)
+        listeners.add_stream()
     }
 
     /// Publishes an event. Returns the number of listeners that missed the event.

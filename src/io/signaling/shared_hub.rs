@@ -7,6 +7,7 @@
 //! exceeds the memory budget by a message is closed after this message.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,11 @@ pub(in crate::io) struct SharedHub {
     check: Option<Arc<Mutex<SignalingCheck>>>,
     own_account: Arc<MemoryAccount>,
     max_updates: usize,
-    /// Notified when the hub's next deadline is earlier than before.
+    /// Connections closed by a call, until the hub has removed them.
+    evicted: Mutex<Vec<Eviction>>,
+    /// Until when the timer task sleeps, in nanoseconds since the server was started.
+    sleeping_until: AtomicU64,
+    /// Notified when the hub has an earlier deadline.
     deadline_changed: Notify,
 }
 
@@ -72,6 +77,8 @@ impl SharedHub {
             check,
             own_account: limits.memory_budget.account(None),
             max_updates: max_updates.unwrap_or(DEFAULT_MAX_UPDATES),
+            evicted: Mutex::default(),
+            sleeping_until: AtomicU64::new(0),
             deadline_changed: Notify::new(),
         })
     }
@@ -106,7 +113,10 @@ impl SharedHub {
     /// Runs the hub's timers until the future is dropped. Between two batches of due timers, other tasks empty the queues.
     pub(in crate::io) async fn run_timers(&self) {
         loop {
+            // A deadline that is set from here on wakes this task.
+            self.sleeping_until.store(u64::MAX, Ordering::SeqCst);
             let next = self.hub.next_deadline();
+            self.sleeping_until.store(next.map_or(u64::MAX, Time::as_nanos), Ordering::SeqCst);
             let wait = async {
                 match next {
                     Some(at) => tokio::time::sleep_until((self.started + at.duration_since(Time::ZERO)).into()).await,
@@ -115,7 +125,9 @@ impl SharedHub {
             };
             tokio::select! {
                 () = wait => {
-                    self.with_hub(|call| call.on_deadline());
+                    self.with_hub(|call| {
+                        call.on_deadline();
+                    });
                     tokio::time::sleep(BATCH_PAUSE).await;
                 }
                 () = self.deadline_changed.notified() => {}
@@ -153,16 +165,18 @@ impl SharedHub {
 
     /// Runs `action`, and then handles the connections that it has evicted.
     fn with_outbox<T>(&self, account: &Arc<MemoryAccount>, action: impl FnOnce(&mut Outbox<'_>, WallClock) -> T) -> T {
-        let previous_deadline = self.hub.next_deadline();
         let now = clock::wall_clock(self.now());
-        let mut outbox = Outbox { server: self, account, evicted: Vec::new(), coalesced: Vec::new() };
+        let mut outbox = Outbox { server: self, account, coalesced: Vec::new() };
         let result = action(&mut outbox, now);
         for (conn, dropped) in outbox.coalesced.drain(..) {
             self.hub.update_counters(conn, |counts| counts.updates_coalesced += dropped as u64);
         }
         let mut evicted = 0_u64;
-        // Messages about an eviction may fill further queues.
-        while let Some(Eviction { conn, reason, dropped_messages }) = outbox.evicted.pop() {
+        // No client pays for the messages about an eviction, which may fill further queues.
+        outbox.account = &self.own_account;
+        loop {
+            let next = self.evicted().pop();
+            let Some(Eviction { conn, reason, dropped_messages }) = next else { break };
             self.hub.update_counters(conn, |counts| {
                 match reason {
                     EvictionReason::SlowReader => counts.closed_slow_reader += 1,
@@ -175,7 +189,7 @@ impl SharedHub {
             evicted += 1;
         }
         let next = self.hub.next_deadline();
-        if next.is_some_and(|next| previous_deadline.is_none_or(|previous_deadline| next < previous_deadline)) {
+        if next.is_some_and(|next| next.as_nanos() < self.sleeping_until.load(Ordering::SeqCst)) {
             self.deadline_changed.notify_one();
         }
         if evicted > 0 {
@@ -187,7 +201,8 @@ impl SharedHub {
     /// Calls the hub for a client, whose messages are held in `memory`. If these exceed the memory budget, the client is then closed.
     fn call_for(&self, conn: ConnId, memory: &Arc<MemoryAccount>, action: impl FnOnce(&mut HubCall<'_>)) {
         self.with_hub_for(memory, action);
-        self.report(|check| check.on_membership(conn, self.hub.membership(conn)));
+        let membership = self.hub.membership(conn);
+        self.report(|check| check.on_membership(conn, membership));
         if memory.is_over() {
             self.evict(conn, EvictionReason::Memory);
         }
@@ -212,6 +227,10 @@ impl SharedHub {
         self.queues.write().unwrap_or_else(PoisonError::into_inner).by_number.remove(&conn)
     }
 
+    fn evicted(&self) -> MutexGuard<'_, Vec<Eviction>> {
+        self.evicted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn listeners(&self) -> MutexGuard<'_, EventListeners> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -230,8 +249,7 @@ impl SharedHub {
 
     /// Adds an event stream, unless there are too many or the server is shutting down.
     pub(in crate::io) fn add_event_stream(&self) -> Option<EventStream> {
-        let is_running = !self.queues.read().unwrap_or_else(PoisonError::into_inner).is_shutting_down;
-        self.listeners().add_stream(is_running)
+        self.listeners().add_stream()
     }
 
     /// Calls `read` with the listeners for control surface events.
@@ -317,7 +335,8 @@ impl ConnectionHandler for ServedConnection {
         let requests_room_list = parsed.requests_room_list();
         hub.report(|check| check.on_message(clock::monotonic_now(), *conn, requests_room_list));
         hub.call_for(*conn, memory, |call| call.on_parsed_text(*conn, parsed));
-        work_limiter().end(hub.now(), work, started.elapsed());
+        let took = started.elapsed();
+        work_limiter().end(hub.now(), work, took);
         Ok(())
     }
 
@@ -369,7 +388,7 @@ impl ConnectionHandler for ServedConnection {
 impl ServedConnection {
     /// Whether the server has not closed the connection.
     fn is_open(&self) -> bool {
-        self.hub.queue(self.conn).is_some()
+        !self.queue.is_closing()
     }
 }
 
@@ -389,8 +408,6 @@ struct Outbox<'a> {
     server: &'a SharedHub,
     /// The memory of the client that causes the messages.
     account: &'a Arc<MemoryAccount>,
-    /// Connections closed during the call, after which the hub removes them.
-    evicted: Vec<Eviction>,
     /// Updates dropped during the call: a connection, and the number of updates dropped from its queue.
     coalesced: Vec<(ConnId, usize)>,
 }
@@ -496,7 +513,7 @@ impl Outbox<'_> {
     fn evict(&mut self, conn: ConnId, reason: EvictionReason, more: usize) {
         if let Some(queue) = self.server.take_queue(conn) {
             let discarded = queue.discard_and_close(pending_close(CloseCode::TRY_AGAIN_LATER, &reason.to_string()));
-            self.evicted.push(Eviction { conn, reason, dropped_messages: discarded + more });
+            self.server.evicted().push(Eviction { conn, reason, dropped_messages: discarded + more });
         }
     }
 }

@@ -137,11 +137,11 @@ impl JamjamDialect {
         let (hub, source) = (ctx.hub, ctx.source);
         let name = truncate_bytes(name, MAX_NAME_BYTES);
         let is_test_room = test_room::is_test_room(&hub.limits, &name, password.as_deref());
-        let mut arrival = Arrival { member, device: ctx.newer_client().1 };
+        let mut arrival = Some(Arrival { member, device: ctx.newer_client().1 });
         // In the meantime, another owner may have taken the place that is found.
-        loop {
+        while let Some(waiting) = &arrival {
             let (found, names) = if is_test_room {
-                test_room::find_place(&self.rooms, &name, &arrival.party(ctx.conn, source))
+                test_room::find_place(&self.rooms, &name, &waiting.party(ctx.conn, source))
             } else {
                 (None, None)
             };
@@ -154,11 +154,14 @@ impl JamjamDialect {
             }
             let created_ms = ctx.now.unix_ms();
             let locate = |directory: &mut Directory<JamjamRoom>| {
-                if let Some(found) = found.filter(|found| directory.exists(*found)) {
-                    return Some(found);
+                if found.is_some() {
+                    return found.filter(|found| directory.exists(*found));
                 }
                 let is_free = |name: &str| directory.find(name).is_none();
-                let names = names.clone().filter(|names| names.iter().all(|name| is_free(name)));
+                if names.iter().flatten().any(|name| !is_free(name)) {
+                    return None;
+                }
+                let names = names.clone();
                 let names =
                     names.unwrap_or_else(|| ROOM_NAMES.map(|generate| lock(&hub.ids).unique(generate, is_free)));
                 let [id, codes @ ..] = names.clone();
@@ -166,12 +169,9 @@ impl JamjamDialect {
                 let room = |key| JamjamRoom::new(roster(key), codes, password.clone());
                 Some(directory.create(names.into(), Some(source), room))
             };
-            let created = self.change_room(ctx, locate, |room, call| room.create(call, arrival, is_test_room, bytes));
-            match created {
-                Some(Err(refused)) => arrival = *refused,
-                _ => return Ok(()),
-            }
+            self.change_room(ctx, locate, |room, call| room.create(call, &mut arrival, is_test_room, bytes));
         }
+        Ok(())
     }
 
     fn join_room(

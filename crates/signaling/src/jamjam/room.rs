@@ -118,18 +118,18 @@ impl JamjamRoom {
         self.owner.as_ref().is_some_and(Owner::is_living)
     }
 
-    /// Adds the member that has created or found the room for itself, with a message of `bytes` bytes. Returns an owner that has no place
+    /// Adds the member that has created or found the room for itself, with a message of `bytes` bytes, unless it is an owner that has no place
     /// here.
     pub(super) fn create(
         &mut self,
         call: &mut RoomCall<'_>,
-        arrival: Arrival,
+        arrival: &mut Option<Arrival>,
         is_test_room: bool,
         bytes: usize,
-    ) -> Result<(), Box<Arrival>> {
-        if is_test_room && !self.has_place_for(&arrival.party(call.conn, call.source)) {
-            return Err(Box::new(arrival));
-        }
+    ) -> Result<(), ()> {
+        let has_place =
+            |arrival: &mut Arrival| !is_test_room || self.has_place_for(&arrival.party(call.conn, call.source));
+        let arrival = arrival.take_if(has_place).ok_or(())?;
         let is_newer = arrival.member.is_newer;
         self.leave_with(call, call.conn, CHANGED_ROOM);
         let peer_id = self.enter(call, arrival, is_test_room);

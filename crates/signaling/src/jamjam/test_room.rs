@@ -109,10 +109,9 @@ impl JamjamRoom {
         owner.may_be_replaced(party) && (owner.is_living() || !self.is_full())
     }
 
-    /// Whether the connection can be the owner: it returns, or the room has no other owner, or the room is new.
+    /// Whether the connection can be the owner: the room is new, or it returns, or another owner may be replaced.
     pub(super) fn has_place_for(&self, party: &Party<'_>) -> bool {
-        let is_new = self.owner.is_none() && self.roster.list.is_empty();
-        is_new || self.is_owner_returning(party) || self.is_free_for(party)
+        self.owner.is_none() || self.is_owner_returning(party) || self.is_free_for(party)
     }
 }
 
