@@ -36,7 +36,7 @@ impl EventSink for RoomIds<'_> {
     fn abort(&mut self, _: ConnId) {}
 }
 
-/// SplitMix64.
+/// The generator `SplitMix64`.
 struct Random(u64);
 
 impl Random {
