@@ -65,8 +65,8 @@ impl DialectHandlers {
 
 /// All connections, the rooms of all dialects, and their timers and counters.
 ///
-/// Each room has a lock of its own. A thread holds at most one of them, and under it either the lock of a directory or one of the locks here,
-/// none of which is taken under another.
+/// Each room has a lock of its own. A thread waits for locks only in this order: at most one room, the directory of a dialect, and one of the
+/// locks here.
 pub struct Hub {
     pub(super) limits: SignalingLimits,
     pub(super) connections: Mutex<Connections>,
@@ -233,8 +233,8 @@ impl HubCall<'_> {
         self.process_message(conn, None, None, |_, _| Err(MessageError::ignored("binary message")));
     }
 
-    /// Counts a message, which may have `selected` a dialect, and lets `effect` handle it, or closes the connection if the message exceeds the rate limit. The activity log, if
-    /// active, then records the message.
+    /// Counts a message, which may have `selected` a dialect, and lets `effect` handle it, or closes the connection if the message exceeds the
+    /// rate limit. The activity log, if active, then records the message.
     fn process_message(
         &mut self,
         conn: ConnId,

@@ -202,7 +202,7 @@ impl<R: Room> Directory<R> {
 }
 
 impl<R: Room> Rooms<R> {
-    /// The directory. No other lock is taken under it.
+    /// The directory. Under its lock, no thread may wait for a room.
     pub(super) fn directory(&self) -> MutexGuard<'_, Directory<R>> {
         lock(&self.directory)
     }
