@@ -28,8 +28,8 @@ use crate::rate_limit::{WindowLimit, WindowLimiter};
 /// occupy more permits. The Retry amplifies nothing, because it is shorter than the packet that it answers.
 const MAX_UNVALIDATED_HANDSHAKES: usize = 8;
 
-/// Maximum number of sources whose new connections are counted.
-const MAX_LIMITED_SOURCES: usize = 100_000;
+/// Maximum number of addresses whose new connections, requests or failed logins are counted.
+pub(in crate::io) const MAX_LIMITED_SOURCES: usize = 100_000;
 
 /// Memory of a TCP connection without TLS, in bytes.
 const PLAIN_CONNECTION_BYTES: u64 = 16 << 10;

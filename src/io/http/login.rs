@@ -26,8 +26,10 @@ use thiserror::Error;
 use tracing::warn;
 
 use crate::io::clock;
+use crate::io::connection_permit::MAX_LIMITED_SOURCES;
+use crate::io::http::connection_info::ConnectionInfo;
 use crate::io::http::request_host::RequestHost;
-use crate::io::http::{ConnectionInfo, MAX_LIMITED_SOURCES, body, csrf};
+use crate::io::http::{body, csrf};
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 use crate::time::Time;
 

@@ -4,6 +4,7 @@
 //! has the routes `/metrics` and `/healthz`, and the echo server `/sources`.
 
 pub mod body;
+pub mod connection_info;
 mod csrf;
 pub mod forwarded;
 mod half_closed;
@@ -41,24 +42,12 @@ use tokio::time::Instant;
 
 use crate::echo::SharedSources;
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit};
+use crate::io::http::connection_info::ConnectionInfo;
 use crate::io::http::half_closed::HalfClosed;
 use crate::io::http::login::Login;
 use crate::io::stop::StopToken;
 use crate::io::tls::server::{AcceptedStream, HandshakeAcceptor, PLAIN_HTTP_ERROR};
 use crate::io::worker::Worker;
-
-/// The connection on which a request arrived. The server adds this value to every request as an `axum` extension.
-#[derive(Clone, Debug)]
-pub struct ConnectionInfo {
-    /// The client's address. Behind a trusted proxy, the source is the forwarded address with the proxy's port.
-    pub source: SocketAddr,
-    /// Whether a trusted proxy reported the source.
-    pub is_forwarded: bool,
-    /// The permit of the connection. An upgraded connection keeps its permit until it closes.
-    pub permit: Arc<ConnectionPermit>,
-    /// True when the server stops. The server waits until all connections have dropped their receivers.
-    pub stopping: watch::Receiver<bool>,
-}
 
 /// TCP keepalive: a vanished peer is detected after two minutes, if it has acknowledged everything.
 const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
@@ -84,9 +73,6 @@ const MAX_HEADER_BYTES: usize = 16 << 10;
 
 /// Pause when the process has no file descriptor left for a connection.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
-
-/// Maximum number of addresses whose requests or failed logins are counted.
-pub const MAX_LIMITED_SOURCES: usize = 100_000;
 
 /// Binds a non-blocking listener to `address`. `[::]` also accepts IPv4.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {

@@ -6,8 +6,8 @@ use axum::http::{StatusCode, header};
 use futures_util::StreamExt;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use crate::io::http::ConnectionInfo;
 use crate::io::http::body::RequestError;
+use crate::io::http::connection_info::ConnectionInfo;
 
 /// Maximum number of bytes of a rejected body that are still read. Closing a connection with unread data sends a reset. A client that is
 /// still sending might then never read the response.

@@ -13,10 +13,10 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::Notify;
 
 use crate::check::SignalingCheck;
-use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, TLS_CONNECTION_BYTES};
+use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, MAX_LIMITED_SOURCES, TLS_CONNECTION_BYTES};
 use crate::io::http::body::{self, RequestError};
+use crate::io::http::connection_info::ConnectionInfo;
 use crate::io::http::login::Login;
-use crate::io::http::{ConnectionInfo, MAX_LIMITED_SOURCES};
 use crate::io::log::SharedLogThrottle;
 use crate::io::moqt::MoqtUrl;
 use crate::io::signaling::shared_hub::SharedHub;

@@ -2,21 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::time::Duration;
 
 use cpal::traits::{DeviceTrait, HostTrait};
 use cpal::{ErrorKind, SampleFormat, SupportedBufferSize, SupportedStreamConfigRange};
 
 use super::config::{DeviceConfig, SupportedConfig, select_config};
+use super::error::{DeviceDirection, DeviceError, NO_DEVICES_HINT};
 use super::list::{DeviceInfo, DeviceList, RateRange, UNKNOWN_FORMAT_HINT};
-use super::microphone::Microphone;
-use super::speaker::{Speaker, SpeakerObserver};
 use super::stream::AlsaErrorCapture;
-use super::{DeviceDirection, DeviceError, NO_DEVICES_HINT};
-use crate::audio::convert::Packetizer;
-use crate::audio::jitter_buffer::{JitterBuffer, JitterBufferConfig};
 use crate::audio::sample_format::DeviceSampleFormat;
-use crate::client::AudioStreamConfig;
 
 /// Whether the device at an index matches a name.
 type MatchRule<'a> = &'a dyn Fn(usize, &DeviceInfo) -> bool;
@@ -26,7 +20,7 @@ const ALSA_NULL_DEVICE: &str = "null";
 
 /// A device and the configuration it will be opened with.
 pub(crate) struct SelectedDevice {
-    direction: DeviceDirection,
+    pub(super) direction: DeviceDirection,
     pub(super) device: cpal::Device,
     pub name: String,
     pub config: DeviceConfig,
@@ -69,41 +63,8 @@ pub(crate) fn select_device(direction: DeviceDirection, name: &str, rate: u32) -
 }
 
 impl SelectedDevice {
-    /// Opens an input with a buffer of `buffer` frames, limited to the range of the device. Does not start the input.
-    pub(crate) fn open_microphone(self, packetizer: Packetizer, buffer: u32) -> Result<Microphone, DeviceError> {
-        let errors = AlsaErrorCapture::install();
-        let buffer = self.config.clamp_buffer(buffer);
-        Microphone::open(&self, buffer, packetizer)
-            .map_err(|error| self.open_error(&error, (buffer, "--device-buffer or --mic=DEVICE"), &errors))
-    }
-
-    /// Opens and starts an output for packets of `stream`. Its buffer has `buffer` frames, limited to the range that the device supports.
-    /// `jitter_allowance`: see [`crate::audio::jitter_buffer::JitterBufferConfig::jitter_allowance`].
-    pub(crate) fn open_speaker(
-        self,
-        stream: AudioStreamConfig,
-        jitter_allowance: Option<Duration>,
-        buffer: u32,
-    ) -> Result<(SpeakerObserver, Speaker), DeviceError> {
-        let errors = AlsaErrorCapture::install();
-        let buffer = self.config.clamp_buffer(buffer);
-        let AudioStreamConfig { sample_rate, channels, frame_samples, .. } = stream;
-        let config = JitterBufferConfig {
-            rate: sample_rate,
-            channels,
-            frame_samples,
-            device_rate: self.config.rate,
-            device_block_frames: buffer,
-            jitter_allowance,
-        };
-        let jitter_buffer = JitterBuffer::new(config);
-        let jitter_buffer =
-            jitter_buffer.map_err(|error| self.direction.device_error(&self.name, &error.to_string()))?;
-        Speaker::open(&self, config, jitter_buffer)
-            .map_err(|error| self.open_error(&error, (buffer, "--device-buffer or --play=DEVICE"), &errors))
-    }
-
-    fn open_error(
+    /// Why the device could not be opened with this buffer, which the options set.
+    pub(super) fn open_error(
         &self,
         error: &cpal::Error,
         (buffer, options): (u32, &str),
@@ -211,7 +172,7 @@ impl DeviceDirection {
         }))
     }
 
-    fn device_error(self, device: &str, reason: &str) -> DeviceError {
+    pub(super) fn device_error(self, device: &str, reason: &str) -> DeviceError {
         let action = match self {
             Self::Input => "capture from",
             Self::Output => "play on",

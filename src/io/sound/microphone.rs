@@ -9,6 +9,7 @@ use cpal::{BufferSize, ErrorKind, StreamConfig};
 
 use super::config::DeviceConfig;
 use super::devices::SelectedDevice;
+use super::error::DeviceError;
 use super::stream::{AlsaErrorCapture, close_stream, set_failure};
 use crate::audio::convert::Packetizer;
 use crate::audio::quality::SourceQuality;
@@ -60,9 +61,19 @@ pub(crate) struct Microphone {
     pub buffer_frames: u32,
 }
 
+impl SelectedDevice {
+    /// Opens an input with a buffer of `buffer` frames, limited to the range of the device. Does not start the input.
+    pub(crate) fn open_microphone(self, packetizer: Packetizer, buffer: u32) -> Result<Microphone, DeviceError> {
+        let errors = AlsaErrorCapture::install();
+        let buffer = self.config.clamp_buffer(buffer);
+        Microphone::open(&self, buffer, packetizer)
+            .map_err(|error| self.open_error(&error, (buffer, "--device-buffer or --mic=DEVICE"), &errors))
+    }
+}
+
 impl Microphone {
     /// Opens the device with a buffer of `buffer` frames.
-    pub(super) fn open(selected: &SelectedDevice, buffer: u32, packetizer: Packetizer) -> Result<Self, cpal::Error> {
+    fn open(selected: &SelectedDevice, buffer: u32, packetizer: Packetizer) -> Result<Self, cpal::Error> {
         let SelectedDevice { device, name, config, cpal_format, .. } = selected;
         let DeviceConfig { format, channels, rate: sample_rate, .. } = *config;
         let ring_frames =

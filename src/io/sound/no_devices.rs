@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use super::config::DeviceConfig;
+use super::error::{DeviceDirection, DeviceError};
 use super::list::DeviceList;
-use super::{DeviceDirection, DeviceError};
 use crate::audio::convert::Packetizer;
 use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PayloadSource, PlaybackResults, SourcePoll};
 use crate::io::stop::StopToken;

@@ -9,11 +9,14 @@ use cpal::{BufferSize, ErrorKind, StreamConfig};
 
 use super::config::DeviceConfig;
 use super::devices::SelectedDevice;
-use super::stream::{close_stream, set_failure};
+use super::error::DeviceError;
+use super::stream::{AlsaErrorCapture, close_stream, set_failure};
 use crate::audio::convert::{BYTES_PER_SAMPLE, decode_payload, map_to_device};
 use crate::audio::jitter_buffer::{JitterBuffer, JitterBufferConfig, MAX_JITTER_ALLOWANCE};
 use crate::audio::spsc::{PacketConsumer, PacketProducer, PacketRingState, packet_ring};
-use crate::client::{PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, SentAudio, StreamKind};
+use crate::client::{
+    AudioStreamConfig, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, SentAudio, StreamKind,
+};
 use crate::io::clock::elapsed_since;
 use crate::io::stop::StopToken;
 use crate::stats::DriftEstimator;
@@ -85,9 +88,37 @@ struct PlaybackCallback {
     shared: Arc<SharedState>,
 }
 
+impl SelectedDevice {
+    /// Opens and starts an output for packets of `stream`. Its buffer has `buffer` frames, limited to the range that the device supports.
+    /// `jitter_allowance`: see [`crate::audio::jitter_buffer::JitterBufferConfig::jitter_allowance`].
+    pub(crate) fn open_speaker(
+        self,
+        stream: AudioStreamConfig,
+        jitter_allowance: Option<Duration>,
+        buffer: u32,
+    ) -> Result<(SpeakerObserver, Speaker), DeviceError> {
+        let errors = AlsaErrorCapture::install();
+        let buffer = self.config.clamp_buffer(buffer);
+        let AudioStreamConfig { sample_rate, channels, frame_samples, .. } = stream;
+        let config = JitterBufferConfig {
+            rate: sample_rate,
+            channels,
+            frame_samples,
+            device_rate: self.config.rate,
+            device_block_frames: buffer,
+            jitter_allowance,
+        };
+        let jitter_buffer = JitterBuffer::new(config);
+        let jitter_buffer =
+            jitter_buffer.map_err(|error| self.direction.device_error(&self.name, &error.to_string()))?;
+        Speaker::open(&self, config, jitter_buffer)
+            .map_err(|error| self.open_error(&error, (buffer, "--device-buffer or --play=DEVICE"), &errors))
+    }
+}
+
 impl Speaker {
     /// Opens the device with the buffer size of `config` and starts it.
-    pub(super) fn open(
+    fn open(
         selected: &SelectedDevice,
         config: JitterBufferConfig,
         jitter_buffer: JitterBuffer,
