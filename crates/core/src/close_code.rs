@@ -30,6 +30,8 @@ impl CloseCode {
     pub const POLICY_VIOLATION: Self = Self(1008);
     /// A message was longer than the server accepts.
     pub const MESSAGE_TOO_BIG: Self = Self(1009);
+    /// The server has failed, for example a handler of the client's room.
+    pub const INTERNAL_ERROR: Self = Self(1011);
     /// The server is restarting.
     pub const SERVICE_RESTART: Self = Self(1012);
     /// A limit is reached, for example the send queue of a client that does not read. The client may try again later.

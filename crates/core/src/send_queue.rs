@@ -51,6 +51,8 @@ pub struct QueuedFrame {
     pub bytes: Bytes,
     /// The frame supersedes earlier frames with the same key.
     pub update_key: Option<UpdateKey>,
+    /// The number of the room that sends the frame. Only the queues of connections that are in this room take it.
+    pub room: Option<NonZeroU64>,
 }
 
 /// The queue has no room for a frame.
@@ -85,6 +87,8 @@ struct SendQueueState {
     /// Queued frames, oldest first. A partly written frame remains until its last byte has been written.
     frames: VecDeque<Arc<QueuedFrame>>,
     bytes: usize,
+    /// The number of the connection's room.
+    room: Option<NonZeroU64>,
     /// Bytes of the first frame that have been written.
     written: usize,
     /// Number of frames at the front that are being written now and cannot be dropped.
@@ -113,10 +117,15 @@ impl SendQueue {
         Self { state: Mutex::default(), max_updates }
     }
 
-    /// Appends a frame. Returns the number of dropped superseded frames. After a close, the frame is dropped silently.
+    /// The connection has entered the room with this number. From now on, frames of the room in which it was are dropped.
+    pub fn enter(&self, room: NonZeroU64) {
+        self.lock().room = Some(room);
+    }
+
+    /// Appends a frame. Returns the number of dropped superseded frames. A frame of another room, or after a close, is dropped silently.
     pub fn push(&self, frame: Arc<QueuedFrame>) -> Result<usize, QueueFull> {
         let mut state = self.lock();
-        if state.is_closing {
+        if state.is_closing || frame.room.is_some() && frame.room != state.room {
             return Ok(0);
         }
         let (mut dropped, len) = (0, frame.bytes.len());
@@ -293,7 +302,7 @@ mod tests {
     }
 
     fn push(queue: &SendQueue, bytes: impl Into<Bytes>) -> Result<usize, QueueFull> {
-        queue.push(Arc::new(QueuedFrame { bytes: bytes.into(), update_key: None }))
+        queue.push(Arc::new(QueuedFrame { bytes: bytes.into(), update_key: None, room: None }))
     }
 
     fn next(queue: &SendQueue) -> NextWrite {
@@ -381,6 +390,25 @@ mod tests {
         assert!(queue.has_room(second(19)));
     }
 
+    #[test]
+    fn client_receives_nothing_of_a_room_that_it_has_left_for_another() {
+        let queue = SendQueue::new(256);
+        let frame = |text: &'static str, room| {
+            Arc::new(QueuedFrame { bytes: text.into(), update_key: None, room: NonZeroU64::new(room) })
+        };
+        let enter = |room| queue.enter(NonZeroU64::new(room).expect("a number"));
+        // Before its first room, a client receives only replies.
+        assert_eq!((queue.push(frame("a", 1)), queue.push(frame("b", 0))), (Ok(0), Ok(0)));
+        enter(1);
+        assert_eq!((queue.push(frame("c", 1)), queue.push(frame("d", 2))), (Ok(0), Ok(0)));
+        enter(2);
+        assert_eq!(
+            (queue.push(frame("e", 1)), queue.push(frame("f", 2)), queue.push(frame("g", 0))),
+            (Ok(0), Ok(0), Ok(0))
+        );
+        assert_eq!(next(&queue), frames(&["b", "c", "f", "g"], 0));
+    }
+
     proptest! {
         #[test]
         fn only_superseded_updates_are_dropped(
@@ -396,7 +424,8 @@ mod tests {
                 }
                 let text = Bytes::from(format!("{index} {number}"));
                 pushed.push((text.clone(), number));
-                dropped += queue.push(Arc::new(QueuedFrame { bytes: text, update_key: NonZeroU64::new(number).map(UpdateKey) })).expect("room");
+                let update_key = NonZeroU64::new(number).map(UpdateKey);
+                dropped += queue.push(Arc::new(QueuedFrame { bytes: text, update_key, room: None })).expect("room");
             }
             let left: Vec<Bytes> = queue.lock().frames.iter().map(|frame| frame.bytes.clone()).collect();
             prop_assert_eq!(left.len() + dropped, pushed.len());

@@ -15,10 +15,10 @@ use thiserror::Error;
 use tracing::{debug, info};
 use unicode_normalization::UnicodeNormalization;
 
+use super::id_generator::{INVITE_CODE_LEN, is_invite_code};
 use super::jamjam::{
     Candidate, CandidateType, ChatMessage, ClientMessage, MAX_NAME_BYTES, Peer, RoomInfo, ServerMessage,
 };
-use super::rooms::{INVITE_CODE_LEN, is_invite_code};
 use jamjam_core::log_throttle::LogThrottle;
 use jamjam_core::sanitize::{sanitize, sanitize_name, truncate_bytes};
 use jamjam_core::time::{Time, WallClock};

@@ -1,5 +1,7 @@
 //! The output of the hub: an [`EventSink`] receives the messages for the connections, each of which has a [`ConnId`].
 
+use std::num::NonZeroU64;
+
 use super::control_surface_events::ControlSurfaceEvent;
 use super::dialect::Dialect;
 use jamjam_core::close_code::CloseCode;
@@ -11,15 +13,26 @@ use jamjam_core::time::Time;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
 
+/// A text message for one or more connections.
+#[derive(Clone, Debug)]
+pub struct OutgoingMessage {
+    /// The text.
+    pub text: String,
+    /// The message supersedes unsent messages with the same key.
+    pub update_key: Option<UpdateKey>,
+    /// The number of the room that sends the message to its members. A connection that has [entered](EventSink::enter) another room does not
+    /// receive it.
+    pub room: Option<NonZeroU64>,
+}
+
 /// Receives the messages that the hub sends to connections.
 pub trait EventSink {
-    /// Sends the same text message to each of these connections. Earlier messages to a connection arrive before this message.
-    fn send(&mut self, to: &[ConnId], text: String);
+    /// Sends the same message to each of these connections. Earlier messages to a connection arrive before this message.
+    fn send(&mut self, to: &[ConnId], message: OutgoingMessage);
 
-    /// Sends a text message that supersedes unsent messages with the same key.
-    fn send_update(&mut self, to: &[ConnId], text: String, key: UpdateKey) {
-        let _ = key;
-        self.send(to, text);
+    /// A connection has entered the room with this number, and may still be in another one for a moment. By default, nothing is recorded.
+    fn enter(&mut self, conn: ConnId, room: NonZeroU64) {
+        let _ = (conn, room);
     }
 
     /// Whether a message that can wait may be sent to these connections now. By default, it may; otherwise, the hub tries again later.

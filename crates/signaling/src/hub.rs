@@ -4,33 +4,28 @@
 //! send through an [`EventSink`]. `hub_connections.rs` opens and closes connections, and `hub_timers.rs` pings them.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::warn;
 
-use super::activity_log::{ActivityLog, ActivityScope};
+use super::activity_log::ActivityScope;
 use super::broadcast::{BroadcastDialect, RoomHandlers};
-use super::connection_context::{ConnectionContext, ConnectionState, Connections, REQUESTED_BYTES_PER_SECOND};
+use super::connection_context::ConnectionContext;
+use super::connections::Connections;
 use super::control_surface::ControlSurfaceDialect;
-use super::counters::{CountersByDialect, DialectCounters, counters_index};
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::{ConnId, EventSink};
 use super::jamjam::JamjamDialect;
 use super::json::MessageError;
 use super::limits::SignalingLimits;
+use super::lock::lock;
 use super::member_log::ConnectionClose;
 use super::message::{MessageParser, ParsedMessage, ParsedText};
-use super::rooms::{AnyRooms, IdGenerator};
-use super::timers::Timers;
+use super::rooms::AnyRooms;
+use super::server_state::ServerState;
 use super::webrtc::WebRtcDialect;
 use jamjam_core::close_code::CloseCode;
-use jamjam_core::log_throttle::LogThrottle;
-use jamjam_core::rate_limit::DebtLimiter;
 use jamjam_core::time::{Time, WallClock};
-
-/// Maximum number of sources whose requested bytes are counted.
-const MAX_LIMITED_SOURCES: usize = 4_096;
 
 /// The connection number for work that no connection caused. No connection has this number.
 const SYSTEM_CONN: ConnId = ConnId(u64::MAX);
@@ -63,26 +58,13 @@ impl DialectHandlers {
     }
 }
 
-/// All connections, the rooms of all dialects, and their timers and counters.
+/// All connections, and the rooms of all dialects.
 ///
 /// Each room has a lock of its own. A thread waits for locks only in this order: at most one room, the directory of a dialect, and one of the
-/// locks here.
+/// locks of the state.
 pub struct Hub {
-    pub(super) limits: SignalingLimits,
-    pub(super) connections: Mutex<Connections>,
-    pub(super) timers: Mutex<Timers>,
-    pub(super) ids: Mutex<IdGenerator>,
+    pub(super) state: ServerState,
     pub(super) dialects: DialectHandlers,
-    counters: Mutex<CountersByDialect>,
-    pub(super) requested_bytes: Mutex<DebtLimiter<IpAddr>>,
-    /// Limits log lines about rejected connections.
-    pub(super) log_throttle: Mutex<LogThrottle>,
-    pub(super) activity_log: Mutex<ActivityLog>,
-}
-
-/// Takes a lock, even after a panic of another thread: what is under it is valid after each statement.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Hub {
@@ -95,14 +77,7 @@ impl Hub {
                 control_surface: ControlSurfaceDialect::default(),
                 webrtc: WebRtcDialect::default(),
             },
-            limits,
-            connections: Mutex::default(),
-            timers: Mutex::default(),
-            ids: Mutex::new(IdGenerator::new(key)),
-            counters: Mutex::default(),
-            requested_bytes: Mutex::new(DebtLimiter::new(REQUESTED_BYTES_PER_SECOND, MAX_LIMITED_SOURCES)),
-            log_throttle: Mutex::default(),
-            activity_log: Mutex::default(),
+            state: ServerState::new(limits, key),
         }
     }
 
@@ -113,67 +88,33 @@ impl Hub {
 
     /// The server's limits.
     pub fn limits(&self) -> &SignalingLimits {
-        &self.limits
+        &self.state.limits
     }
 
     /// What is needed to parse the messages of a connection without the hub.
     pub fn message_parser(&self, conn: ConnId) -> MessageParser {
-        let dialect = self.dialect_of(conn);
-        MessageParser { dialect, enabled: self.limits.dialects, max_message_bytes: self.limits.max_message_bytes }
-    }
-
-    /// Reads or updates a connection, if it is open.
-    pub(super) fn connection<T>(&self, conn: ConnId, action: impl FnOnce(&mut ConnectionState) -> T) -> Option<T> {
-        lock(&self.connections).by_number.get_mut(&conn).map(action)
-    }
-
-    /// All open connections with their dialects.
-    pub(super) fn open_connections(&self) -> Vec<(ConnId, Option<Dialect>)> {
-        lock(&self.connections).by_number.iter().map(|(conn, connection)| (*conn, connection.dialect)).collect()
-    }
-
-    /// Removes a connection, if it is open.
-    pub(super) fn take_connection(&self, conn: ConnId) -> Option<ConnectionState> {
-        let removed = {
-            let mut connections = lock(&self.connections);
-            connections.undecided.remove(&conn);
-            connections.by_number.remove(&conn)?
-        };
-        if let Some(timer) = removed.check {
-            lock(&self.timers).remove(timer);
+        let dialect = self.state.dialect_of(conn);
+        MessageParser {
+            dialect,
+            enabled: self.state.limits.dialects,
+            max_message_bytes: self.state.limits.max_message_bytes,
         }
-        Some(removed)
-    }
-
-    /// Updates the counters of a dialect.
-    pub(super) fn count(&self, dialect: Option<Dialect>, update: impl FnOnce(&mut DialectCounters)) {
-        update(&mut lock(&self.counters)[counters_index(dialect)]);
-    }
-
-    /// The counters of all dialects.
-    pub(super) fn counters(&self) -> CountersByDialect {
-        *lock(&self.counters)
-    }
-
-    /// The dialect of a connection; `None` before it is selected and after the connection is closed.
-    pub(super) fn dialect_of(&self, conn: ConnId) -> Option<Dialect> {
-        self.connection(conn, |connection| connection.dialect)?
     }
 
     /// Records a pong or another frame that is not a message.
     pub fn on_activity(&self, now: WallClock, conn: ConnId) {
-        self.connection(conn, |connection| connection.record_activity(now.monotonic));
+        self.state.connection(conn, |connection| connection.record_activity(now.monotonic));
     }
 
     /// A message has arrived that is handled later.
     pub fn on_waiting_message(&self, conn: ConnId) {
-        self.connection(conn, |connection| connection.has_waiting_message = true);
+        self.state.connection(conn, |connection| connection.has_waiting_message = true);
     }
 
     /// Sets the dialect of an undecided connection.
     fn select_dialect(&self, now: Time, conn: ConnId, dialect: Dialect) {
         let is_selected = {
-            let Connections { by_number, undecided } = &mut *lock(&self.connections);
+            let Connections { by_number, undecided } = &mut *lock(&self.state.connections);
             let connection = by_number.get_mut(&conn).filter(|connection| connection.dialect.is_none());
             connection.map(|connection| connection.dialect = Some(dialect)).map(|()| undecided.remove(&conn)).is_some()
         };
@@ -184,8 +125,8 @@ impl Hub {
 
     /// Maximum length of a message of this connection, in bytes.
     pub fn max_message_bytes(&self, conn: ConnId) -> usize {
-        self.dialect_of(conn).map_or(self.limits.max_message_bytes, |dialect| {
-            self.dialects.get(dialect).max_message_bytes(&self.limits, conn)
+        self.state.dialect_of(conn).map_or(self.state.limits.max_message_bytes, |dialect| {
+            self.dialects.get(dialect).max_message_bytes(&self.state.limits, conn)
         })
     }
 }
@@ -202,7 +143,7 @@ pub struct HubCall<'a> {
 impl HubCall<'_> {
     /// Handles a text message that the [`MessageParser`] of this connection has parsed.
     pub fn on_parsed_text(&mut self, conn: ConnId, ParsedText { text, dialect, message }: ParsedText<'_>) {
-        self.process_message(conn, Some(text), dialect, |call, known_dialect| {
+        self.process_message(conn, Some(text), dialect, |call, known_dialect, source| {
             if let (None, Some(dialect)) = (known_dialect, dialect) {
                 call.hub.select_dialect(call.now.monotonic, conn, dialect);
             }
@@ -210,19 +151,17 @@ impl HubCall<'_> {
             if let ParsedMessage::Foreign(protocol) = message {
                 // Without an error, the client would wait for replies that never come.
                 let reason = protocol.close_reason();
-                call.hub.count(None, |counters| counters.requests_rejected += 1);
+                call.hub.state.count(None, |counters| counters.requests_rejected += 1);
                 call.close_connection(conn, CloseCode::POLICY_VIOLATION, reason);
                 return Err(MessageError::Rejected(reason));
             }
-            let dialects = &call.hub.dialects;
-            let Some(mut ctx) = call.context(conn) else { return Ok(()) };
+            let (dialects, bytes) = (&call.hub.dialects, text.len());
+            let ctx = &mut call.context(conn, source, dialect);
             match message {
-                ParsedMessage::Jamjam(message) => dialects.jamjam.on_message(&mut ctx, message, text.len()),
-                ParsedMessage::Broadcast(message) => dialects.broadcast.on_message(&mut ctx, message, text.len()),
-                ParsedMessage::ControlSurface(message) => {
-                    dialects.control_surface.on_message(&mut ctx, message, text.len())
-                }
-                ParsedMessage::WebRtc(message) => dialects.webrtc.on_message(&mut ctx, message, text.len()),
+                ParsedMessage::Jamjam(message) => dialects.jamjam.on_message(ctx, message, bytes),
+                ParsedMessage::Broadcast(message) => dialects.broadcast.on_message(ctx, message, bytes),
+                ParsedMessage::ControlSurface(message) => dialects.control_surface.on_message(ctx, message, bytes),
+                ParsedMessage::WebRtc(message) => dialects.webrtc.on_message(ctx, message, bytes),
                 ParsedMessage::Foreign(_) => Ok(()),
             }
         });
@@ -230,7 +169,7 @@ impl HubCall<'_> {
 
     /// Handles a binary message. No dialect has binary messages.
     pub fn on_binary(&mut self, conn: ConnId) {
-        self.process_message(conn, None, None, |_, _| Err(MessageError::ignored("binary message")));
+        self.process_message(conn, None, None, |_, _, _| Err(MessageError::ignored("binary message")));
     }
 
     /// Counts a message, which may have `selected` a dialect, and lets `effect` handle it, or closes the connection if the message exceeds the
@@ -240,11 +179,11 @@ impl HubCall<'_> {
         conn: ConnId,
         text: Option<&str>,
         selected: Option<Dialect>,
-        effect: impl FnOnce(&mut Self, Option<Dialect>) -> Result<(), MessageError>,
+        effect: impl FnOnce(&mut Self, Option<Dialect>, IpAddr) -> Result<(), MessageError>,
     ) {
         let (hub, now, bytes) = (self.hub, self.now.monotonic, text.map_or(0, str::len));
-        let limit = hub.limits.message_limit();
-        let known = hub.connection(conn, |connection| {
+        let limit = hub.state.limits.message_limit();
+        let known = hub.state.connection(conn, |connection| {
             connection.record_activity(now);
             connection.last_message = now;
             connection.has_waiting_message = false;
@@ -253,7 +192,7 @@ impl HubCall<'_> {
         });
         let Some((dialect, source, is_allowed)) = known else { return };
         if !is_allowed {
-            hub.count(dialect, |counters| {
+            hub.state.count(dialect, |counters| {
                 counters.closed_message_rate += 1;
                 counters.messages_received += 1;
             });
@@ -263,7 +202,8 @@ impl HubCall<'_> {
             return;
         }
         let scope_before = hub.recorded_scope(self.now, conn);
-        let outcome = effect(self, dialect).map_err(|error| self.answer_wrong_message((conn, dialect), text, error));
+        let outcome = effect(self, dialect, source);
+        let outcome = outcome.map_err(|error| self.answer_wrong_message((conn, source, dialect), text, error));
         let is_rejected = matches!(outcome, Err(MessageError::Rejected(_)));
         // Rejections are also recorded while no console is open.
         let scope = scope_before.or_else(|| is_rejected.then(|| ActivityScope::outside_rooms(dialect)));
@@ -271,15 +211,15 @@ impl HubCall<'_> {
             hub.record_message(self.now, before, (conn, source), text, outcome.as_ref().err());
         }
         let is_ignored = outcome.is_err() && !is_rejected;
-        hub.count(dialect.or(selected), |counters| {
+        hub.state.count(dialect.or(selected), |counters| {
             counters.messages_received += 1;
             counters.received_bytes += bytes as u64;
             counters.messages_ignored += u64::from(is_ignored);
         });
         if let Err(error) = outcome {
             // The message may contain a password, so only the reason is logged.
-            let is_logged = hub.connection(conn, |connection| connection.log_throttle.allow(now));
-            if is_logged.is_some_and(|is_logged| is_logged || hub.limits.is_strict) {
+            let is_logged = hub.state.connection(conn, |connection| connection.log_throttle.allow(now));
+            if is_logged.is_some_and(|is_logged| is_logged || hub.state.limits.is_strict) {
                 let event = if is_rejected { "message rejected" } else { "message ignored" };
                 warn!(target: "signaling", conn = conn.0, source = %source, reason = %error, "{event}");
             }
@@ -289,30 +229,312 @@ impl HubCall<'_> {
 
     /// A connection that another thread has closed while it entered a room leaves this room.
     pub(super) fn leave_if_closed(&mut self, conn: ConnId, dialect: Option<Dialect>, source: IpAddr) {
-        if let Some(dialect) = dialect.filter(|_| self.hub.connection(conn, |_| ()).is_none()) {
+        if let Some(dialect) = dialect.filter(|_| self.hub.state.connection(conn, |_| ()).is_none()) {
             let close =
                 ConnectionClose { code: CloseCode::ABNORMAL_CLOSURE, reason: "", server_reason: Some("closed") };
-            self.hub.dialects.rooms(dialect).leave(&mut self.context_of(conn, source, Some(dialect)), &close);
+            self.hub.dialects.rooms(dialect).leave(&mut self.context(conn, source, Some(dialect)), &close);
         }
-    }
-
-    /// The context of an event of `conn`.
-    pub(super) fn context(&mut self, conn: ConnId) -> Option<ConnectionContext<'_>> {
-        let (source, dialect) = self.hub.connection(conn, |connection| (connection.source, connection.dialect))?;
-        Some(self.context_of(conn, source, dialect))
     }
 
     /// The context of an event that no connection caused: a timer or an HTTP request.
     pub(super) fn system_context(&mut self, dialect: Dialect) -> ConnectionContext<'_> {
-        self.context_of(SYSTEM_CONN, IpAddr::V4(Ipv4Addr::UNSPECIFIED), Some(dialect))
+        self.context(SYSTEM_CONN, IpAddr::V4(Ipv4Addr::UNSPECIFIED), Some(dialect))
     }
 
-    pub(super) fn context_of(
-        &mut self,
-        conn: ConnId,
-        source: IpAddr,
-        dialect: Option<Dialect>,
-    ) -> ConnectionContext<'_> {
-        ConnectionContext { now: self.now, conn, source, dialect, hub: self.hub, sink: self.sink }
+    /// The context of an event of this connection.
+    pub(super) fn context(&mut self, conn: ConnId, source: IpAddr, dialect: Option<Dialect>) -> ConnectionContext<'_> {
+        ConnectionContext { now: self.now, conn, source, dialect, state: &self.hub.state, sink: self.sink }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::num::NonZeroU64;
+    use std::panic::resume_unwind;
+    use std::sync::{Arc, Mutex};
+    use std::task::Waker;
+    use std::time::Duration;
+
+    use jamjam_core::send_queue::{NextWrite, PendingClose, QueuedFrame, SendQueue};
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+    use crate::broadcast::{BroadcastSettings, ClientInfo, RelayPayload, RoomAction, RoomHandler, RoomView};
+    use crate::lock::turns::{Random, THREADS, in_turns};
+    use crate::token::{Claims, Secret, sign};
+    use crate::{
+        CreateRoomOptions, DialectSet, NewConnection, OutgoingMessage, PostBody, PostFormat, RoomSnapshot,
+        SnapshotQuery, route,
+    };
+
+    const CONNECTIONS: usize = 6;
+    const MESSAGES: usize = 12;
+
+    /// A room whose handler fails on some messages, as a handler of an embedding program may do.
+    struct FailingRoom;
+
+    impl RoomHandler for FailingRoom {
+        fn on_message(&mut self, _: &RoomView<'_>, _: &ClientInfo, payload: Value) -> Option<RelayPayload> {
+            if payload["fails"] == true {
+                resume_unwind(Box::new("failed"))
+            } else {
+                Some(RelayPayload::Message(payload))
+            }
+        }
+
+        fn on_leave(&mut self, _: &RoomView<'_>, _: &ClientInfo, _: u16, reason: &str) -> Vec<RoomAction> {
+            if reason == "fail" { resume_unwind(Box::new("failed")) } else { Vec::new() }
+        }
+    }
+
+    /// A run: the hub, and what all threads know.
+    struct Run {
+        hub: Hub,
+        queues: Mutex<BTreeMap<ConnId, Arc<SendQueue>>>,
+        jamjam_rooms: Mutex<Vec<Value>>,
+        /// The last connection of each thread.
+        current: [Mutex<ConnId>; THREADS],
+        random: Mutex<Random>,
+        codes: Mutex<BTreeSet<u16>>,
+    }
+
+    /// A sink whose queues are full at random.
+    struct Sink<'a> {
+        run: &'a Run,
+        full: Vec<ConnId>,
+    }
+
+    impl EventSink for Sink<'_> {
+        fn send(&mut self, to: &[ConnId], OutgoingMessage { text, update_key, room }: OutgoingMessage) {
+            let message: Value = serde_json::from_str(&text).expect("JSON");
+            if message["type"] == "RoomCreated" {
+                self.run.jamjam_rooms.lock().expect("no panic").push(message["data"]["room_id"].clone());
+            }
+            let frame = Arc::new(QueuedFrame { bytes: text.into(), update_key, room });
+            for conn in to {
+                self.run.queue(*conn).push(Arc::clone(&frame)).expect("a short run");
+                if self.run.below(200) == 0 {
+                    self.full.push(*conn);
+                }
+            }
+        }
+
+        fn enter(&mut self, conn: ConnId, room: NonZeroU64) {
+            self.run.queue(conn).enter(room);
+        }
+
+        fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
+            self.run.codes.lock().expect("no panic").insert(code.get());
+            let close = PendingClose { code: Some(code), reason: reason.to_owned(), timeout: Duration::ZERO };
+            self.run.queue(conn).close(close);
+        }
+
+        fn ping(&mut self, _: ConnId) {}
+
+        fn abort(&mut self, _: ConnId) {}
+    }
+
+    impl Run {
+        fn new(seed: u64) -> Self {
+            let broadcast = BroadcastSettings { secret: Some(Secret::new("s")), ..BroadcastSettings::default() };
+            let limits =
+                SignalingLimits { broadcast, message_rate: None, max_undecided: 6, ..SignalingLimits::default() };
+            let mut handlers = RoomHandlers::default();
+            handlers.insert("failing", FailingRoom);
+            Self {
+                hub: Hub::new(limits, [seed; 4]).with_handlers(handlers),
+                queues: Mutex::default(),
+                jamjam_rooms: Mutex::default(),
+                current: [const { Mutex::new(SYSTEM_CONN) }; THREADS],
+                random: Mutex::new(Random(!seed, 0)),
+                codes: Mutex::default(),
+            }
+        }
+
+        fn below(&self, limit: usize) -> usize {
+            self.random.lock().expect("no panic").below(limit)
+        }
+
+        fn queue(&self, conn: ConnId) -> Arc<SendQueue> {
+            Arc::clone(&self.queues.lock().expect("no panic")[&conn])
+        }
+
+        /// Calls the hub, and then closes the connections with full queues, as a server does.
+        fn call<T>(&self, action: impl FnOnce(&mut HubCall<'_>) -> T) -> T {
+            let mut sink = Sink { run: self, full: Vec::new() };
+            let result = action(&mut self.hub.at(now(), &mut sink));
+            while let Some(conn) = sink.full.pop() {
+                self.hub.at(now(), &mut sink).close_connection(conn, CloseCode::TRY_AGAIN_LATER, "full");
+            }
+            result
+        }
+
+        /// The places of lost owners are kept no longer.
+        fn expire(&self) {
+            let mut sink = Sink { run: self, full: Vec::new() };
+            for _ in 0..THREADS * CONNECTIONS {
+                self.hub.at(Time::from_millis(9_000).into(), &mut sink).on_deadline();
+            }
+        }
+
+        fn members(&self) -> Vec<u64> {
+            let snapshot = self.hub.snapshot(now(), &SnapshotQuery::default());
+            snapshot.rooms.iter().flat_map(|room| &room.members).map(|member| member.connection).collect()
+        }
+
+        /// Connects, sends messages that change rooms, and disconnects, again and again. Meanwhile, it closes connections and rooms of others.
+        fn act(&self, own: usize) {
+            for number in 0..CONNECTIONS {
+                let conn = ConnId((own * CONNECTIONS + number) as u64);
+                self.queues.lock().expect("no panic").insert(conn, Arc::new(SendQueue::new(4_096)));
+                *self.current[own].lock().expect("no panic") = conn;
+                let user = self.below(6);
+                let kind = self.below(5);
+                let to = match kind {
+                    0 => format!("/?roomId=r{}&userId=u{user}&userName=n", self.below(3)),
+                    1 => broadcast_url(["a", "chat", "failing"][self.below(3)]),
+                    _ => "/".to_owned(),
+                };
+                let (path, query) = to.split_once('?').unwrap_or((&to, ""));
+                let route = route(path, query, DialectSet::default()).expect("a route");
+                let source = [192, 0, 2, user as u8].into();
+                self.call(|call| call.on_connect(conn, NewConnection { source, is_forwarded: false, route }));
+                for _ in 0..MESSAGES {
+                    let text = self.message(kind).to_string();
+                    let parsed = self.hub.message_parser(conn).parse(&text);
+                    self.call(|call| call.on_parsed_text(conn, parsed));
+                    assert!(self.members().iter().filter(|member| **member == conn.0).count() <= 1, "two rooms");
+                    self.disturb();
+                }
+                if self.below(3) > 0 {
+                    self.call(|call| call.on_disconnect(conn));
+                }
+            }
+        }
+
+        /// A message of the dialect that a connection has selected, or selects.
+        fn message(&self, kind: usize) -> Value {
+            let known = self.jamjam_rooms.lock().expect("no panic").clone();
+            match (kind, self.below(8)) {
+                (0 | 1, 0) => json!({"type": "x", "fails": true}),
+                (0 | 1, _) => json!({"type": "request-participants"}),
+                (2, 0..=4) => json!({"type": "join", "room_code": format!("100{}", self.below(3))}),
+                (2, _) => json!({"type": "param", "param": "p", "value": 0.5}),
+                (_, 1) => json!({"type": "LeaveRoom"}),
+                (_, 2) => json!({"type": "ListRooms"}),
+                (_, 3) => {
+                    json!({"type": "ChatMessage", "data": {"sender_id": "", "sender_name": "", "content": "", "timestamp": 0}})
+                }
+                (_, 5..) if !known.is_empty() => {
+                    let room = &known[self.below(known.len())];
+                    json!({"type": "JoinRoom", "data": {"room_id": room, "password": null, "peer_name": "n"}})
+                }
+                (_, number) => {
+                    let name = if number == 0 { "[BOT] a" } else { "a" };
+                    json!({"type": "CreateRoom", "data": {"room_name": name, "password": null, "peer_name": "n"}})
+                }
+            }
+        }
+
+        /// What operators, programs and posts do.
+        fn disturb(&self) {
+            let code = format!("100{}", self.below(3));
+            match self.below(30) {
+                0 => {
+                    let other = *self.current[self.below(THREADS)].lock().expect("no panic");
+                    let _ = self.call(|call| call.disconnect(other));
+                }
+                1 => {
+                    let other = *self.current[self.below(THREADS)].lock().expect("no panic");
+                    self.call(|call| call.on_close(other, CloseCode::NORMAL_CLOSURE, "fail"));
+                }
+                2 => drop(self.call(|call| call.close_room(&code))),
+                3 => self.call(|call| call.on_deadline()),
+                4 => drop(self.hub.create_room(now(), control_surface_room(code))),
+                5 => drop((
+                    self.hub.total_counters(),
+                    self.hub.webrtc_rooms(9_999, true),
+                    self.hub.broadcast_details(now()),
+                )),
+                6 => drop(self.call(|call| call.declare_range("p", (0.0, 2.0), Some(1.0)))),
+                7 => {
+                    let post = (PostFormat::Object, PostBody::parse(b"{\"type\":\"x\"}"));
+                    drop(self.call(|call| call.post_to_room([192, 0, 2, 1].into(), "chat", post)));
+                }
+                8 => drop(self.call(|call| call.close_room_of(Dialect::WebRtc, "r0"))),
+                _ => {}
+            }
+        }
+
+        /// A jamjam client knows whoever it is told about: it receives nothing of a room that it has left for another.
+        fn check_messages(&self, conn: ConnId) {
+            let next = self.queue(conn).next_write(usize::MAX, usize::MAX, Waker::noop());
+            let NextWrite::Frames { frames, .. } = next else { return };
+            let mut known: Option<BTreeSet<String>> = None;
+            for frame in frames {
+                let message: Value = serde_json::from_slice(&frame).expect("JSON");
+                let (kind, data) = (message["type"].as_str().unwrap_or_default(), &message["data"]);
+                let id = |value: &Value| value.as_str().expect("an id").to_owned();
+                match kind {
+                    // The reply to the creator of a test room does not name the members that the last owner has left behind.
+                    "RoomCreated" => known = None,
+                    "RoomJoined" => {
+                        let others = data["peers"].as_array().into_iter().flatten().map(|peer| id(&peer["id"]));
+                        known = Some(others.chain([id(&data["peer_id"])]).collect());
+                    }
+                    _ => {}
+                }
+                let Some(known) = &mut known else { continue };
+                let is_expected = match kind {
+                    "PeerJoined" => known.insert(id(&data["peer"]["id"])),
+                    "PeerLeft" => known.remove(&id(&data["peer_id"])),
+                    "ChatMessage" => known.contains(&id(&data["sender_id"])),
+                    _ => true,
+                };
+                assert!(is_expected, "{conn:?}: {message} with {known:?}");
+            }
+        }
+    }
+
+    fn now() -> WallClock {
+        Time::from_millis(1_000).into()
+    }
+
+    fn broadcast_url(room: &str) -> String {
+        let claims = Claims::new("c", room, Map::new(), now().unix_ms(), 1e6);
+        format!("/{room}?token={}", sign(&Secret::new("s"), &claims))
+    }
+
+    fn control_surface_room(code: String) -> CreateRoomOptions {
+        CreateRoomOptions { code: Some(code), ..CreateRoomOptions::default() }
+    }
+
+    #[test]
+    fn threads_leave_no_member_in_two_rooms_no_empty_room_and_nothing_behind() {
+        let mut codes = BTreeSet::new();
+        for seed in 0..40 {
+            let run = Run::new(seed);
+            (0..3).for_each(|number| drop(run.hub.create_room(now(), control_surface_room(format!("100{number}")))));
+            in_turns(seed, |own| run.act(own));
+            run.expire();
+            let (snapshot, members) = (run.hub.snapshot(now(), &SnapshotQuery::default()), run.members());
+            assert_eq!(members.iter().collect::<BTreeSet<_>>().len(), members.len(), "seed {seed}");
+            let is_empty = |room: &RoomSnapshot| room.dialect != "bbx" && room.member_count == 0;
+            assert!(!snapshot.rooms.iter().any(is_empty), "seed {seed}: {:?}", snapshot.rooms);
+            let connections = run.hub.total_counters().connections as usize;
+            assert_eq!(members.len() + snapshot.unjoined.len(), connections, "seed {seed}");
+            for conn in (0..(THREADS * CONNECTIONS) as u64).map(ConnId) {
+                run.check_messages(conn);
+                run.call(|call| call.on_disconnect(conn));
+            }
+            run.expire();
+            for (dialect, counts) in run.hub.counters_by_dialect() {
+                assert!(counts.members == 0 && (dialect == "bbx" || counts.rooms == 0), "seed {seed}: {dialect}");
+            }
+            codes.append(&mut run.codes.into_inner().expect("no panic"));
+        }
+        // The operator, a full queue, a failed handler, and a duplicate user have closed connections.
+        assert!([1_000, 1_008, 1_011, 1_013].iter().all(|code| codes.contains(code)), "{codes:?}");
     }
 }

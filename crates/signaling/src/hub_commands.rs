@@ -12,8 +12,9 @@ use super::control_surface::messages::ServerMessage;
 use super::control_surface::room::{ControlSurfaceRoom, MAX_PARAMETERS, is_name_too_long};
 use super::control_surface_events::ROOM_CODE_DIGITS;
 use super::dialect::Dialect;
-use super::hub::{Hub, HubCall, lock};
+use super::hub::{Hub, HubCall};
 use super::json::to_json;
+use super::lock::lock;
 use super::room::{RoomCall, RoomKey, Roster};
 use jamjam_core::time::WallClock;
 
@@ -94,7 +95,7 @@ pub enum CommandError {
 impl Hub {
     /// Creates a room.
     pub fn create_room(&self, now: WallClock, options: CreateRoomOptions) -> Result<CreatedRoom, CommandError> {
-        let limits = &self.limits.control_surface;
+        let limits = &self.state.limits.control_surface;
         let digits = limits.code_digits.clamp(*ROOM_CODE_DIGITS.start(), *ROOM_CODE_DIGITS.end());
         // At most half of the codes are in use. Therefore, a free code is found quickly, and codes stay hard to guess.
         let max_rooms = limits.max_rooms.min(10_usize.pow(digits as u32) / 2);
@@ -118,16 +119,16 @@ impl Hub {
                 Some(code) => code,
                 None => {
                     let is_free = |code: &str| directory.find(code).is_none();
-                    lock(&self.ids).unique(|ids| ids.room_code(digits), is_free)
+                    lock(&self.state.ids).unique(|ids| ids.room_code(digits), is_free)
                 }
             };
-            let key = directory.create(vec![code.clone()], None, |key| {
-                let roster = Roster::new(key, code.clone(), None, created_ms);
+            let key = directory.create(None, |key| {
+                let roster = Roster::new(key, vec![code.clone()], None, created_ms);
                 ControlSurfaceRoom::new(roster, max_members, now.monotonic + lifetime, expires_ms)
             });
             (key, code)
         };
-        rooms.schedule(key, self);
+        rooms.schedule(key, &self.state);
         info!(
             target: "signaling",
             dialect = Dialect::ControlSurface.name(),
@@ -141,14 +142,16 @@ impl Hub {
 
     /// All rooms in the order of creation.
     pub fn control_surface_rooms(&self) -> Vec<ControlSurfaceRoomInfo> {
-        let rooms = &self.dialects.control_surface.rooms;
-        let info = |room: &ControlSurfaceRoom| ControlSurfaceRoomInfo {
-            code: room.roster.name.clone(),
-            member_count: room.roster.list.len(),
-            created_ms: room.roster.created_ms,
-            expires_ms: room.expires_ms,
-        };
-        rooms.keys().into_iter().filter_map(|key| rooms.read(|_| Some(key), info)).collect()
+        let mut all = Vec::new();
+        self.dialects.control_surface.rooms.each(|room| {
+            all.push(ControlSurfaceRoomInfo {
+                code: room.roster.name().to_owned(),
+                member_count: room.roster.list.len(),
+                created_ms: room.roster.created_ms,
+                expires_ms: room.expires_ms,
+            });
+        });
+        all
     }
 
     /// The room with `code`, or all rooms.

@@ -5,17 +5,15 @@ use std::net::IpAddr;
 use thiserror::Error;
 use tracing::info;
 
-use super::activity_log::ActivityScope;
-use super::connection_context::ConnectionState;
+use super::connections::ConnectionState;
 use super::counters::counters_name;
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
-use super::hub::{Hub, HubCall, lock};
+use super::hub::{Hub, HubCall};
+use super::lock::lock;
 use super::member_log::{ConnectionClose, RoomLabel};
 use super::route::Route;
 use jamjam_core::close_code::CloseCode;
-use jamjam_core::sanitize::sanitize_name;
-use jamjam_core::time::WallClock;
 
 /// A new connection.
 #[derive(Clone, Debug)]
@@ -36,30 +34,13 @@ pub struct OperatorError(&'static str);
 impl Hub {
     /// The dialect of a connection, if it has one, and whether it is in a room.
     pub fn membership(&self, conn: ConnId) -> Option<(Dialect, bool)> {
-        self.dialect_of(conn).map(|dialect| (dialect, self.dialects.rooms(dialect).is_member(conn)))
+        self.state.dialect_of(conn).map(|dialect| (dialect, self.dialects.rooms(dialect).is_member(conn)))
     }
 
     /// Code and reason with which this connection is closed when the server stops.
     pub fn shutdown_close_frame(&self, conn: ConnId) -> (CloseCode, &'static str) {
-        let frame = self.dialect_of(conn).map(|dialect| self.dialects.get(dialect).shutdown_close_frame());
+        let frame = self.state.dialect_of(conn).map(|dialect| self.dialects.get(dialect).shutdown_close_frame());
         frame.unwrap_or((CloseCode::GOING_AWAY, ""))
-    }
-
-    /// Logs and records a connection that was removed. `scope` is the room in which it was.
-    pub(super) fn record_removed(
-        &self,
-        now: WallClock,
-        conn: ConnId,
-        removed: &ConnectionState,
-        scope: Option<ActivityScope>,
-        ConnectionClose { code, reason, server_reason }: &ConnectionClose<'_>,
-    ) {
-        let logged = server_reason.map_or_else(|| sanitize_name(reason), str::to_owned);
-        let logged = Some(logged).filter(|reason| !reason.is_empty());
-        let closed_by = server_reason.map(|_| "server");
-        info!(target: "signaling", conn = conn.0, code = code.get(), reason = logged, closed_by, "connection closed");
-        let scope = scope.unwrap_or(ActivityScope::outside_rooms(removed.dialect));
-        lock(&self.activity_log).record_close(now, scope, (conn, removed.source), *code, *server_reason);
     }
 }
 
@@ -69,19 +50,19 @@ impl HubCall<'_> {
         let (hub, now, NewConnection { source, is_forwarded, route }) = (self.hub, self.now, connection);
         info!(target: "signaling", conn = conn.0, source = %source, "connection opened");
         let dialect = route.dialect();
-        hub.count(dialect, |counters| counters.connections_opened += 1);
+        hub.state.count(dialect, |counters| counters.connections_opened += 1);
         let state = ConnectionState::new(source, &route, now.monotonic);
         if let Route::Undecided = route {
             let is_exempt = source.is_loopback() && !is_forwarded;
-            let evicted = lock(&hub.connections).insert_undecided(conn, state, is_exempt, &hub.limits);
+            let evicted = lock(&hub.state.connections).insert_undecided(conn, state, is_exempt, &hub.state.limits);
             if let Some(oldest) = evicted {
-                hub.count(None, |counters| counters.closed_undecided_limit += 1);
+                hub.state.count(None, |counters| counters.closed_undecided_limit += 1);
                 let reason = "Too many connections have not selected a dialect";
                 self.close_connection(oldest, CloseCode::TRY_AGAIN_LATER, reason);
             }
         } else {
-            lock(&hub.connections).by_number.insert(conn, state);
-            let mut ctx = self.context_of(conn, source, dialect);
+            lock(&hub.state.connections).by_number.insert(conn, state);
+            let mut ctx = self.context(conn, source, dialect);
             match route {
                 Route::Broadcast(params) => hub.dialects.broadcast.on_connect(&mut ctx, params),
                 Route::WebRtc(params) => hub.dialects.webrtc.on_connect(&mut ctx, params),
@@ -95,7 +76,7 @@ impl HubCall<'_> {
             self.leave_if_closed(conn, dialect, source);
         }
         if let Some(scope) = hub.recorded_scope(now, conn) {
-            lock(&hub.activity_log).record_connect(now, scope, (conn, source));
+            lock(&hub.state.activity_log).record_connect(now, scope, (conn, source));
         }
     }
 
@@ -124,21 +105,21 @@ impl HubCall<'_> {
     /// Removes a connection from the hub and from its room.
     fn remove_connection(&mut self, conn: ConnId, close: &ConnectionClose<'_>) {
         let hub = self.hub;
-        let is_recorded = close.server_reason.is_some() || lock(&hub.activity_log).is_active(self.now.monotonic);
+        let is_recorded = close.server_reason.is_some() || lock(&hub.state.activity_log).is_active(self.now.monotonic);
         let scope = if is_recorded { hub.activity_scope(conn) } else { None };
-        let Some(removed) = hub.take_connection(conn) else { return };
+        let Some(removed) = hub.state.take_connection(conn) else { return };
         if let Some(dialect) = removed.dialect {
-            let mut ctx = self.context_of(conn, removed.source, Some(dialect));
+            let mut ctx = self.context(conn, removed.source, Some(dialect));
             hub.dialects.rooms(dialect).leave(&mut ctx, close);
         }
-        hub.record_removed(self.now, conn, &removed, scope, close);
+        hub.state.record_removed(self.now, conn, &removed, scope, close);
     }
 
     /// Closes a connection with `CloseCode::CLOSED_BY_OPERATOR`, which its room handles like any leave. Returns the name of its dialect.
     pub fn disconnect(&mut self, conn: ConnId) -> Result<&'static str, OperatorError> {
         let not_found = OperatorError("No open connection has this number; reload the console");
-        let dialect = self.hub.connection(conn, |connection| connection.dialect).ok_or(not_found)?;
-        self.hub.count(dialect, |counters| counters.closed_by_operator += 1);
+        let dialect = self.hub.state.connection(conn, |connection| connection.dialect).ok_or(not_found)?;
+        self.hub.state.count(dialect, |counters| counters.closed_by_operator += 1);
         self.close_connection(conn, CloseCode::CLOSED_BY_OPERATOR, "Disconnected by the operator");
         Ok(counters_name(dialect))
     }
@@ -146,7 +127,7 @@ impl HubCall<'_> {
     /// Closes a room and the connections of its members, with `CloseCode::CLOSED_BY_OPERATOR` or, in a control surface room, as
     /// [`HubCall::close_room`] does. Returns the room in the log, which is its number if its name is a secret code, and the number of members.
     pub fn close_room_of(&mut self, dialect: Dialect, room: &str) -> Result<(String, usize), OperatorError> {
-        if !self.hub.limits.dialects.contains(dialect) {
+        if !self.hub.state.limits.dialects.contains(dialect) {
             return Err(OperatorError("This dialect is disabled; enable it with --dialect"));
         }
         let not_found = OperatorError("No open room of this dialect has this id; reload the console");
@@ -157,7 +138,7 @@ impl HubCall<'_> {
         };
         let members =
             self.hub.dialects.rooms(dialect).close(&mut self.system_context(dialect), room).ok_or(not_found)?;
-        self.hub.count(Some(dialect), |counters| {
+        self.hub.state.count(Some(dialect), |counters| {
             counters.rooms_closed_by_operator += 1;
             counters.closed_by_operator += members as u64;
         });

@@ -15,8 +15,9 @@ use super::broadcast::messages::{MessageSender, wrap};
 use super::broadcast::room::{BroadcastRoom, Membership};
 use super::broadcast::{BroadcastDialect, MessageOrigin, RoomHandlers, RoomView};
 use super::dialect::Dialect;
-use super::hub::{Hub, HubCall, lock};
+use super::hub::{Hub, HubCall};
 use super::json;
+use super::lock::lock;
 use super::room::{Room, RoomCall};
 use jamjam_core::time::{Time, WallClock};
 
@@ -63,7 +64,7 @@ pub struct FieldError {
     pub message: &'static str,
 }
 
-/// Why a post is rejected.
+/// Why a post or another request to a room is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PostError {
     /// Status 400.
@@ -81,6 +82,9 @@ pub enum PostError {
     /// Status 429.
     #[error("Too many delayed messages are waiting")]
     DelayQueueFull,
+    /// Status 500: the room handler has panicked.
+    #[error("The room handler has failed")]
+    RoomFailed,
 }
 
 /// A broadcast room in `/health?detailed=true`, with the details of its handler.
@@ -147,7 +151,7 @@ impl Hub {
     /// Sets the handlers of broadcast rooms.
     #[must_use]
     pub fn with_handlers(mut self, handlers: RoomHandlers) -> Self {
-        self.dialects.broadcast = BroadcastDialect::new(&self.limits, handlers);
+        self.dialects.broadcast = BroadcastDialect::new(&self.state.limits, handlers);
         self
     }
 
@@ -159,7 +163,7 @@ impl Hub {
 
     /// Counts a rejected HTTP request for broadcast rooms.
     pub fn count_rejected_request(&self, is_limited: bool) {
-        self.count(Some(Dialect::Broadcast), |counters| {
+        self.state.count(Some(Dialect::Broadcast), |counters| {
             counters.requests_rejected += 1;
             counters.requests_limited += u64::from(is_limited);
         });
@@ -167,10 +171,7 @@ impl Hub {
 
     /// Reads each open broadcast room.
     fn each_open_broadcast_room(&self, mut read: impl FnMut(&BroadcastRoom)) {
-        let rooms = &self.dialects.broadcast.rooms;
-        for key in rooms.keys() {
-            rooms.read(|_| Some(key), |room| room.is_open().then(|| read(room)));
-        }
+        self.dialects.broadcast.rooms.each(|room| _ = room.is_open().then(|| read(room)));
     }
 
     /// The numbers of control channels of all broadcast rooms, and of the other members of each room.
@@ -207,19 +208,21 @@ impl Hub {
 }
 
 impl HubCall<'_> {
-    /// The response of a broadcast room's handler to a request at `path` below the room's path.
+    /// The response of a broadcast room's handler to a request at `path` below the room's path. `Ok(None)`: it has no such route.
     pub fn handle_room_route(
         &mut self,
         room: &str,
         path: &str,
         request: &http::Request<Bytes>,
-    ) -> Option<http::Response<Bytes>> {
+    ) -> Result<Option<http::Response<Bytes>>, PostError> {
         let route = |room: &mut BroadcastRoom, call: &mut RoomCall<'_>| {
             let (view, handler) = room.parts(call.now);
             handler.routes(&view, path, request)
         };
         let rooms = &self.hub.dialects.broadcast.rooms;
-        rooms.call(&mut self.system_context(Dialect::Broadcast), |directory| directory.find(room), route)?
+        let answered =
+            rooms.call(&mut self.system_context(Dialect::Broadcast), |directory| directory.find(room), route);
+        answered.ok_or(PostError::RoomFailed)
     }
 
     /// Relays a post from the address `source` to a broadcast room. The caller has verified the token.
@@ -233,8 +236,8 @@ impl HubCall<'_> {
         let mut ctx = self.system_context(Dialect::Broadcast);
         ctx.source = source;
         let posted = hub.dialects.broadcast.call(&mut ctx, room, |room, call| post(room, call, format, body));
-        let posted = posted.unwrap_or(Err(PostError::DelayQueueFull));
-        if posted.is_err() || lock(&hub.activity_log).is_active(now.monotonic) {
+        let posted = posted.unwrap_or(Err(PostError::RoomFailed));
+        if posted.is_err() || lock(&hub.state.activity_log).is_active(now.monotonic) {
             let protected = hub.dialects.broadcast.requires_auth(room);
             let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
             let failure = posted.as_ref().err().map(|error| match error {
@@ -243,7 +246,7 @@ impl HubCall<'_> {
                 other => (ActivityOutcome::Rejected, other.to_string()),
             });
             let text = std::str::from_utf8(bytes).ok();
-            lock(&hub.activity_log).record_message(now, scope, None, (text, bytes.len()), failure);
+            lock(&hub.state.activity_log).record_message(now, scope, None, (text, bytes.len()), failure);
         }
         posted
     }

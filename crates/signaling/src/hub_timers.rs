@@ -4,8 +4,9 @@
 use tracing::info;
 
 use super::event_sink::ConnId;
-use super::hub::{Hub, HubCall, lock};
+use super::hub::{Hub, HubCall};
 use super::limits::Heartbeat;
+use super::lock::lock;
 use super::timers::TimerEvent;
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::time::Time;
@@ -34,11 +35,7 @@ struct ConnectionDeadlines {
 impl Hub {
     /// The time at which the owner must call [`HubCall::on_deadline`]. Other events can change this time.
     pub fn next_deadline(&self) -> Option<Time> {
-        lock(&self.timers).next_deadline()
-    }
-
-    fn total_sent_bytes(&self) -> u64 {
-        self.counters().iter().map(|counters| counters.sent_bytes).sum()
+        lock(&self.state.timers).next_deadline()
     }
 
     /// Schedules the next check of a connection, if it is still open and its dialect has time limits. `last_ping` is the time of the last
@@ -47,26 +44,20 @@ impl Hub {
         let deadlines = self.connection_deadlines(conn, last_ping);
         let Some(ConnectionDeadlines { lost, idle, max_age, ping, .. }) = deadlines else { return };
         if let Some(next) = [lost, idle, max_age, ping].into_iter().flatten().min() {
-            let timer = lock(&self.timers).insert(next, TimerEvent::ConnectionCheck { conn, last_ping });
-            if self.connection(conn, |connection| connection.check = Some(timer)).is_none() {
-                lock(&self.timers).remove(timer);
+            let timer = lock(&self.state.timers).insert(next, TimerEvent::ConnectionCheck { conn, last_ping });
+            if self.state.connection(conn, |connection| connection.check = Some(timer)).is_none() {
+                lock(&self.state.timers).remove(timer);
             }
         }
     }
 
-    /// Schedules the next check of the activity log.
-    pub(super) fn schedule_expiry(&self, at: Option<Time>) {
-        if let Some(at) = at {
-            lock(&self.timers).insert(at, TimerEvent::ActivityLogExpiry);
-        }
-    }
-
     fn connection_deadlines(&self, conn: ConnId, last_ping: Time) -> Option<ConnectionDeadlines> {
-        let handler = self.dialects.get(self.dialect_of(conn)?);
-        let Heartbeat { interval, timeout } = handler.heartbeat(&self.limits);
-        let (idle, age) = (handler.idle_timeout(&self.limits, conn), handler.max_connection_age(&self.limits));
+        let handler = self.dialects.get(self.state.dialect_of(conn)?);
+        let Heartbeat { interval, timeout } = handler.heartbeat(&self.state.limits);
+        let (idle, age) =
+            (handler.idle_timeout(&self.state.limits, conn), handler.max_connection_age(&self.state.limits));
         let is_pinged = handler.is_pinged(conn);
-        self.connection(conn, |connection| {
+        self.state.connection(conn, |connection| {
             let silent = connection.silent_since + timeout;
             ConnectionDeadlines {
                 silent,
@@ -85,20 +76,20 @@ impl HubCall<'_> {
     /// Otherwise, the burst would block all connections, and would fill the queues of clients that read.
     pub fn on_deadline(&mut self) {
         let now = self.now.monotonic;
-        let sent_before = self.hub.total_sent_bytes();
+        let mut sent_bytes = 0;
         for _ in 0..MAX_TIMERS_PER_CALL {
-            if self.hub.total_sent_bytes() - sent_before >= MAX_TIMER_BYTES_PER_CALL {
+            if sent_bytes >= MAX_TIMER_BYTES_PER_CALL {
                 return;
             }
-            let Some(event) = lock(&self.hub.timers).pop_due(now) else { return };
+            let Some(event) = lock(&self.hub.state.timers).pop_due(now) else { return };
             match event {
                 TimerEvent::ConnectionCheck { conn, last_ping } => self.check_connection(conn, last_ping),
                 TimerEvent::ActivityLogExpiry => {
-                    let next = lock(&self.hub.activity_log).clear_if_expired(now);
-                    self.hub.schedule_expiry(next);
+                    let next = lock(&self.hub.state.activity_log).clear_if_expired(now);
+                    self.hub.state.schedule_expiry(next);
                 }
                 TimerEvent::Room { dialect, room } => {
-                    self.hub.dialects.rooms(dialect).on_timer(&mut self.system_context(dialect), room);
+                    sent_bytes += self.hub.dialects.rooms(dialect).on_timer(&mut self.system_context(dialect), room);
                 }
             }
         }
@@ -109,9 +100,9 @@ impl HubCall<'_> {
         let (hub, now) = (self.hub, self.now.monotonic);
         let deadlines = hub.connection_deadlines(conn, last_ping);
         let Some(ConnectionDeadlines { silent, lost, idle, max_age, ping, is_pinged }) = deadlines else { return };
-        let dialect = hub.dialect_of(conn);
+        let dialect = hub.state.dialect_of(conn);
         let is_over = |deadline: Option<Time>| deadline.is_some_and(|at| now >= at);
-        hub.count(dialect, |counters| {
+        hub.state.count(dialect, |counters| {
             counters.cleanup_runs += 1;
             if is_over(lost) {
                 counters.closed_heartbeat_timeout += 1;
@@ -122,7 +113,7 @@ impl HubCall<'_> {
             }
         });
         if is_over(lost) {
-            let source = hub.connection(conn, |connection| connection.source);
+            let source = hub.state.connection(conn, |connection| connection.source);
             info!(target: "signaling", conn = conn.0, source = source.map(tracing::field::display), "connection timed out");
             self.on_server_close(conn, CloseCode::ABNORMAL_CLOSURE, "heartbeat timeout");
             self.sink.abort(conn);
@@ -133,7 +124,7 @@ impl HubCall<'_> {
         } else {
             if is_over(ping) {
                 last_ping = now;
-                let pings = hub.connection(conn, |connection| {
+                let pings = hub.state.connection(conn, |connection| {
                     // A ping must not arrive between a request and its answer.
                     if connection.has_waiting_message || !is_pinged {
                         return false;

@@ -35,11 +35,16 @@ pub(super) trait Room: Send {
     /// The members.
     fn roster(&self) -> &Roster<Self::Member>;
 
+    /// The members.
+    fn roster_mut(&mut self) -> &mut Roster<Self::Member>;
+
     /// A member's connection has ended.
     fn leave(&mut self, call: &mut RoomCall<'_>, close: &ConnectionClose<'_>);
 
     /// The operator closes the room with all connections. The members receive no messages about each other.
-    fn close(&mut self, call: &mut RoomCall<'_>);
+    fn close(&mut self, call: &mut RoomCall<'_>) {
+        self.roster_mut().close_by_operator(call);
+    }
 
     /// Whether the room stays. A room that is not needed is removed after the call.
     fn is_needed(&self) -> bool {
@@ -108,7 +113,7 @@ pub(super) enum Effect {
         receivers: usize,
         text: String,
         /// The message supersedes unsent messages with the same key.
-        key: Option<UpdateKey>,
+        update_key: Option<UpdateKey>,
         /// Whether the address that caused the call pays for the bytes of all receivers.
         is_requested: bool,
     },
@@ -139,15 +144,17 @@ impl RoomCall<'_> {
         &mut self,
         to: impl IntoIterator<Item = ConnId>,
         text: impl FnOnce() -> String,
-        key: Option<UpdateKey>,
+        update_key: Option<UpdateKey>,
         is_requested: bool,
     ) -> usize {
-        let Effects { list, receivers, .. } = &mut *self.effects;
+        let Effects { list, receivers, counters } = &mut *self.effects;
         let before = receivers.len();
         receivers.extend(to);
         let receivers = receivers.len() - before;
         if receivers > 0 {
-            list.push(Effect::Send { receivers, text: text(), key, is_requested });
+            let text = text();
+            counters.add_sent(receivers, text.len());
+            list.push(Effect::Send { receivers, text, update_key, is_requested });
         }
         receivers
     }
@@ -166,7 +173,7 @@ impl RoomCall<'_> {
 
 /// The number of a room, in the order of creation. A number is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct RoomKey(pub(super) u64);
+pub(super) struct RoomKey(pub(super) NonZeroU64);
 
 /// Bits of an [`UpdateKey`] that hold the index within the room.
 pub(super) const UPDATE_KEY_BITS: u32 = 13;
@@ -174,13 +181,13 @@ pub(super) const UPDATE_KEY_BITS: u32 = 13;
 impl RoomKey {
     /// The room in log lines, if its name is a secret code.
     pub(super) fn label(self) -> RoomLabel<'static> {
-        RoomLabel::Number(self.0)
+        RoomLabel::Number(self.0.get())
     }
 
     /// The key that all updates of the same value in this room share. Index 0 identifies the visualization, and indexes from 1
     /// identify the parameters.
     pub(super) fn update_key(self, index: usize) -> UpdateKey {
-        UpdateKey(NonZeroU64::MIN.saturating_add(self.0 << UPDATE_KEY_BITS | index as u64))
+        UpdateKey(NonZeroU64::MIN.saturating_add(self.0.get() << UPDATE_KEY_BITS | index as u64))
     }
 }
 
@@ -215,8 +222,8 @@ pub(super) struct Member<M> {
 /// What a room is called, and its members in the order of joining.
 pub(super) struct Roster<M> {
     pub(super) key: RoomKey,
-    /// The id, which is unique within the dialect.
-    pub(super) name: String,
+    /// The id and further names, each of which is unique within the dialect.
+    pub(super) names: Vec<String>,
     /// The name that users see, if it differs from the id.
     pub(super) display_name: Option<String>,
     /// Milliseconds since the Unix epoch.
@@ -225,8 +232,13 @@ pub(super) struct Roster<M> {
 }
 
 impl<M: MemberData> Roster<M> {
-    pub(super) fn new(key: RoomKey, name: String, display_name: Option<String>, created_ms: u64) -> Self {
-        Self { key, name, display_name, created_ms, list: Vec::new() }
+    pub(super) fn new(key: RoomKey, names: Vec<String>, display_name: Option<String>, created_ms: u64) -> Self {
+        Self { key, names, display_name, created_ms, list: Vec::new() }
+    }
+
+    /// The id.
+    pub(super) fn name(&self) -> &str {
+        &self.names[0]
     }
 
     /// The member with this connection.
@@ -305,7 +317,7 @@ impl<M: MemberData> Roster<M> {
     /// The room in log lines.
     pub(super) fn label(&self) -> RoomLabel<'_> {
         // The name of a control surface room is its code, which is a secret.
-        if M::DIALECT == Dialect::ControlSurface { self.key.label() } else { RoomLabel::Name(&self.name) }
+        if M::DIALECT == Dialect::ControlSurface { self.key.label() } else { RoomLabel::Name(self.name()) }
     }
 
     fn logged<'a>(&'a self, member: &'a Member<M>) -> LoggedMember<'a> {

@@ -10,8 +10,9 @@ use super::activity_log::{ActivityEntry, ActivityOutcome, ActivityScope};
 use super::counters::{DialectCounters, counters_index, counters_name};
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
-use super::hub::{Hub, lock};
+use super::hub::Hub;
 use super::json::MessageError;
+use super::lock::lock;
 use super::room::MemberInfo;
 use super::rooms::RoomEntry;
 use jamjam_core::sanitize::truncate_bytes;
@@ -106,8 +107,8 @@ pub struct ConnectionSnapshot {
 impl Hub {
     /// A snapshot of the server, which keeps the activity log active for another ten seconds.
     pub fn snapshot(&self, now: WallClock, query: &SnapshotQuery) -> Snapshot {
-        let expiry = lock(&self.activity_log).extend(now.monotonic);
-        self.schedule_expiry(expiry);
+        let expiry = lock(&self.state.activity_log).extend(now.monotonic);
+        self.state.schedule_expiry(expiry);
         let mut builder = SnapshotBuilder {
             now,
             hub: self,
@@ -118,10 +119,10 @@ impl Hub {
         for dialect in Dialect::ALL {
             let mut shown = 0;
             let rooms = self.dialects.rooms(dialect);
-            rooms.show(&self.limits, &mut |room| builder.add_room(dialect, room, &mut shown));
+            rooms.show(&self.state.limits, &mut |room| builder.add_room(dialect, room, &mut shown));
         }
         builder.add_unjoined();
-        let activity_log = lock(&self.activity_log);
+        let activity_log = lock(&self.state.activity_log);
         Snapshot {
             activity: activity_log.entries_after(query.after, query.include_content),
             last_activity: activity_log.last_number,
@@ -132,15 +133,15 @@ impl Hub {
     /// The WebRTC rooms for `/health` and `/rooms`, each as a JSON object, in a list of at most `max_bytes`, and whether rooms are missing. If
     /// rooms require a token, their participants are listed only with `include_protected`.
     pub fn webrtc_rooms(&self, max_bytes: usize, include_protected: bool) -> (Vec<Box<RawValue>>, bool) {
-        self.dialects.webrtc.room_list(max_bytes, include_protected || !self.limits.webrtc_requires_token)
+        self.dialects.webrtc.room_list(max_bytes, include_protected || !self.state.limits.webrtc_requires_token)
     }
 
     /// The counters of undecided connections ([`UNDECIDED`](super::UNDECIDED)) and of each dialect, with the current gauges.
     pub fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
-        let open = self.open_connections();
+        let open = self.state.open_connections();
         let dialects = std::iter::once(None).chain(Dialect::ALL.into_iter().map(Some));
         let counters = dialects.map(|dialect| {
-            let mut counters = self.counters()[counters_index(dialect)];
+            let mut counters = self.state.counters()[counters_index(dialect)];
             counters.connections = open.iter().filter(|(_, selected)| *selected == dialect).count() as u64;
             if let Some(dialect) = dialect {
                 let (rooms, members) = self.dialects.rooms(dialect).counts();
@@ -161,25 +162,25 @@ impl Hub {
 
     /// Updates the counters of a connection's dialect.
     pub fn update_counters(&self, conn: ConnId, update: impl FnOnce(&mut DialectCounters)) {
-        if let Some(dialect) = self.connection(conn, |connection| connection.dialect) {
-            self.count(dialect, update);
+        if let Some(dialect) = self.state.connection(conn, |connection| connection.dialect) {
+            self.state.count(dialect, update);
         }
     }
 
     /// The name of a connection's dialect, or [`UNDECIDED`](super::UNDECIDED).
     pub fn dialect_name(&self, conn: ConnId) -> Option<&'static str> {
-        self.connection(conn, |connection| counters_name(connection.dialect))
+        self.state.connection(conn, |connection| counters_name(connection.dialect))
     }
 
     /// The dialect and room of a connection, if activity is recorded.
     pub(super) fn recorded_scope(&self, now: WallClock, conn: ConnId) -> Option<ActivityScope> {
-        if lock(&self.activity_log).is_active(now.monotonic) { self.activity_scope(conn) } else { None }
+        if lock(&self.state.activity_log).is_active(now.monotonic) { self.activity_scope(conn) } else { None }
     }
 
     /// The dialect and room of a connection.
     pub(super) fn activity_scope(&self, conn: ConnId) -> Option<ActivityScope> {
-        let dialect = self.connection(conn, |connection| connection.dialect)?;
-        let room = dialect.and_then(|dialect| self.dialects.rooms(dialect).room_of(conn, &self.limits));
+        let dialect = self.state.connection(conn, |connection| connection.dialect)?;
+        let room = dialect.and_then(|dialect| self.dialects.rooms(dialect).room_of(conn, &self.state.limits));
         let (room, protected) = room.unzip();
         Some(ActivityScope { dialect, room, protected: protected.unwrap_or(false) })
     }
@@ -201,7 +202,13 @@ impl Hub {
             MessageError::Ignored(_) => ActivityOutcome::Ignored,
         };
         let failure = error.map(|error| (outcome(error), error.to_string()));
-        lock(&self.activity_log).record_message(now, scope, Some(sender), (text, text.map_or(0, str::len)), failure);
+        lock(&self.state.activity_log).record_message(
+            now,
+            scope,
+            Some(sender),
+            (text, text.map_or(0, str::len)),
+            failure,
+        );
     }
 }
 
@@ -257,7 +264,8 @@ impl SnapshotBuilder<'_> {
         let is_member = |conn, dialect: Option<Dialect>| {
             dialect.is_some_and(|dialect| self.hub.dialects.rooms(dialect).is_member(conn))
         };
-        let unjoined = self.hub.open_connections().into_iter().filter(|(conn, dialect)| !is_member(*conn, *dialect));
+        let unjoined =
+            self.hub.state.open_connections().into_iter().filter(|(conn, dialect)| !is_member(*conn, *dialect));
         let unjoined = unjoined.filter_map(|(conn, _)| self.connection_snapshot(conn));
         let mut found: Vec<_> = unjoined.filter(|connection| self.connection_matches_filter(connection)).collect();
         found.sort_unstable_by_key(|connection| connection.connection);
@@ -269,7 +277,7 @@ impl SnapshotBuilder<'_> {
     /// The data of a connection that does not depend on its dialect.
     fn connection_snapshot(&self, conn: ConnId) -> Option<ConnectionSnapshot> {
         let ago = |time| self.now.monotonic.duration_since(time).as_millis() as u64;
-        self.hub.connection(conn, |connection| ConnectionSnapshot {
+        self.hub.state.connection(conn, |connection| ConnectionSnapshot {
             connection: conn.0,
             dialect: counters_name(connection.dialect),
             address: connection.source,

@@ -3,7 +3,7 @@
 //! The generated documentation of the messages is the only description of their members. A client receives an error message of its
 //! dialect, and the log the same sentence. Neither contains a value of the message, and of its names at most [`MAX_QUOTED_BYTES`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::slice;
 use std::sync::LazyLock;
 
@@ -65,14 +65,14 @@ impl HubCall<'_> {
     /// error with the sentence that the client received.
     pub(super) fn answer_wrong_message(
         &mut self,
-        (conn, dialect): (ConnId, Option<Dialect>),
+        (conn, source, dialect): (ConnId, IpAddr, Option<Dialect>),
         text: Option<&str>,
         error: MessageError,
     ) -> MessageError {
-        if !self.hub.limits.is_strict {
+        if !self.hub.state.limits.is_strict {
             return error;
         }
-        let (dialect, enabled) = (self.hub.dialect_of(conn).or(dialect), self.hub.limits.dialects);
+        let (dialect, enabled) = (self.hub.state.dialect_of(conn).or(dialect), self.hub.state.limits.dialects);
         let is_ignored = matches!(error, MessageError::Ignored(_));
         let (rule, error) = match text.and_then(|text| explain(dialect, enabled, text)) {
             Some((rule, sentence)) if is_ignored => (rule, MessageError::Ignored(sentence.into())),
@@ -83,10 +83,8 @@ impl HubCall<'_> {
         let sentence = error.to_string();
         self.sink.wrong_message(conn, dialect, rule, &sentence);
         // The WebRTC dialect has no answers of its own.
-        if (is_ignored || dialect == Some(Dialect::WebRtc))
-            && let Some(mut ctx) = self.context(conn)
-        {
-            ctx.deliver(&[conn], error_message(dialect, enabled, &sentence), None, false);
+        if is_ignored || dialect == Some(Dialect::WebRtc) {
+            self.context(conn, source, dialect).reply_with(error_message(dialect, enabled, &sentence));
         }
         error
     }
@@ -101,7 +99,7 @@ impl ConnectionContext<'_> {
         reason: &'a str,
         detail: Option<&'static str>,
     ) -> (&'a str, Option<&'static str>) {
-        if !self.hub.limits.is_strict {
+        if !self.state.limits.is_strict {
             return (reason, detail);
         }
         let reason = detail.unwrap_or(reason);

@@ -255,6 +255,10 @@ impl Room for WebRtcRoom {
         &self.roster
     }
 
+    fn roster_mut(&mut self) -> &mut Roster<Participant> {
+        &mut self.roster
+    }
+
     fn leave(&mut self, call: &mut RoomCall<'_>, close: &ConnectionClose<'_>) {
         let Some(left) = self.roster.leave(call, call.conn, &close.leave_reason()) else { return };
         let message = ServerMessage::ParticipantLeft {
@@ -263,10 +267,6 @@ impl Room for WebRtcRoom {
             participants: self.participants(),
         };
         call.send_requested(self.roster.connections(), || to_json(&message));
-    }
-
-    fn close(&mut self, call: &mut RoomCall<'_>) {
-        self.roster.close_by_operator(call);
     }
 
     /// The console then hides the messages of the clients. `/rooms` still lists the participants.
@@ -307,7 +307,7 @@ impl WebRtcRoom {
         };
         let joined = ServerMessage::ParticipantJoined { user_id, user_name, participants: participants.clone() };
         call.send_requested(self.roster.others(conn), || to_json(&joined));
-        let room_id = &self.roster.name;
+        let room_id = self.roster.name();
         let welcome = ServerMessage::Welcome { room_id, user_id, participants: participants.clone() };
         call.send_requested([conn], || to_json(&welcome));
         if !others.is_empty() {
@@ -384,30 +384,24 @@ impl WebRtcDialect {
     pub(super) fn room_list(&self, max_bytes: usize, has_participants: bool) -> (Vec<Box<RawValue>>, bool) {
         // The brackets of the list. Each room is followed by a comma or a bracket.
         let (mut list, mut bytes) = (Vec::new(), 1);
-        for key in self.rooms.keys() {
-            let info = self.rooms.read(
-                |_| Some(key),
-                |room| {
-                    to_raw_value(&WebRtcRoomInfo {
-                        room_id: &room.roster.name,
-                        participant_count: room.roster.list.len(),
-                        participants: if has_participants { room.participants() } else { Vec::new() },
-                    })
-                },
-            );
-            let Some(Ok(info)) = info else { continue };
-            bytes += info.get().len() + 1;
+        self.rooms.each(|room| {
             if bytes > max_bytes {
-                return (list, true);
+                return;
             }
-            list.push(info);
-        }
-        (list, false)
+            let info = to_raw_value(&WebRtcRoomInfo {
+                room_id: room.roster.name(),
+                participant_count: room.roster.list.len(),
+                participants: if has_participants { room.participants() } else { Vec::new() },
+            });
+            bytes += info.as_ref().map_or(0, |info| info.get().len() + 1);
+            list.extend(info.ok().filter(|_| bytes <= max_bytes));
+        });
+        (list, bytes > max_bytes)
     }
 
     /// Adds a new connection to its room, or closes the connection.
     pub(super) fn on_connect(&self, ctx: &mut ConnectionContext<'_>, params: WebRtcParams) {
-        let limits = &ctx.hub.limits;
+        let limits = &ctx.state.limits;
         let WebRtcParams { room_id, user_id: user, user_name: name, .. } = &params;
         let values = [
             (room_id, MAX_WEBRTC_ROOM_BYTES, "Missing required parameter roomId", "Parameter roomId too long"),
@@ -434,9 +428,8 @@ impl WebRtcDialect {
         let locate = |directory: &mut Directory<WebRtcRoom>| {
             let found = directory.find(&room_id);
             has_too_many_rooms = found.is_none() && directory.rooms_opened_by(source) >= limits.max_rooms_per_address;
-            let room = |key| WebRtcRoom { roster: Roster::new(key, room_id.clone(), None, unix_ms) };
-            (!has_too_many_rooms)
-                .then(|| found.unwrap_or_else(|| directory.create(vec![room_id.clone()], Some(source), room)))
+            let room = |key| WebRtcRoom { roster: Roster::new(key, vec![room_id.clone()], None, unix_ms) };
+            (!has_too_many_rooms).then(|| found.unwrap_or_else(|| directory.create(Some(source), room)))
         };
         let entered = self.rooms.call(ctx, locate, |room, call| room.enter(call, participant));
         if has_too_many_rooms {

@@ -18,10 +18,10 @@ use tracing::warn;
 use utoipa::ToSchema;
 
 use crate::io::clock;
-use crate::io::http::body::RequestError;
-use crate::io::http::request_body::{parse_json, read_body};
 use crate::io::http::body;
+use crate::io::http::body::RequestError;
 use crate::io::http::connection_info::ConnectionInfo;
+use crate::io::http::request_body::{parse_json, read_body};
 pub use crate::io::signaling::http_state::BroadcastHttpConfig;
 use crate::io::signaling::http_state::{Client, HttpState, RequestLimiter, SharedState};
 use crate::sanitize::sanitize;
@@ -132,6 +132,7 @@ struct TypedPost {
         (status = 413, description = "The body is longer than 256 KiB"),
         (status = 422, description = "The body is not an object, or the room handler rejects the message"),
         (status = 429, description = "The rate limit or the limit on delayed messages is reached"),
+        (status = 500, description = "The room handler has failed"),
     ),
 )]
 pub(super) async fn post_content(
@@ -153,6 +154,7 @@ pub(super) async fn post_content(
         (status = 413, description = "The body is longer than 256 KiB"),
         (status = 422, description = "Some fields are invalid (listed in `details`), or the room handler rejects the message"),
         (status = 429, description = "The rate limit or the limit on delayed messages is reached"),
+        (status = 500, description = "The room handler has failed"),
     ),
 )]
 pub(super) async fn post_typed(
@@ -217,6 +219,7 @@ fn rejection(error: &PostError) -> HttpRejection {
         PostError::DelayQueueFull => {
             HttpRejection::too_many_requests("Too many delayed messages are waiting", Duration::ZERO)
         }
+        PostError::RoomFailed => HttpRejection::new(StatusCode::INTERNAL_SERVER_ERROR, "The room handler has failed"),
     }
 }
 
@@ -232,6 +235,7 @@ fn rejection(error: &PostError) -> HttpRejection {
         (status = 200, description = "The handler's response"),
         (status = 404, description = "The handler has no such route"),
         (status = 413, description = "The body is longer than 256 KiB"),
+        (status = 500, description = "The handler has failed"),
     ),
 )]
 pub(super) async fn room_route(State(state): SharedState, request: Request) -> Result<Response, HttpRejection> {
@@ -244,6 +248,7 @@ pub(super) async fn room_route(State(state): SharedState, request: Request) -> R
     }
     let request = read_body(request, MAX_POST_BYTES).await?;
     let response = state.hub.with_hub(|call| call.handle_room_route(&room, &rest, &request));
+    let response = response.map_err(|error| rejection(&error))?;
     Ok(response.map_or_else(body::not_found, |response| response.map(Body::from)))
 }
 

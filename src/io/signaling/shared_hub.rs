@@ -7,6 +7,7 @@
 //! exceeds the memory budget by a message is closed after this message.
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ use crate::memory_budget::{MemoryAccount, MemoryPermit};
 use crate::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueFull, QueuedFrame, SendQueue};
 use crate::signaling::{
     CloseCode, ConnId, ControlSurfaceEvent, Dialect, DialectCounters, EventProducer, EventSink, Hub, HubCall,
-    NewConnection, REJECTED_CONNECTION, Snapshot, SnapshotQuery, UpdateKey, WorkLimiter, WorkSource,
+    NewConnection, OutgoingMessage, REJECTED_CONNECTION, Snapshot, SnapshotQuery, WorkLimiter, WorkSource,
 };
 use crate::time::{Time, WallClock, saturating_nanos};
 
@@ -330,13 +331,12 @@ impl ConnectionHandler for ServedConnection {
         let work_limiter = || hub.work.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = work_limiter().begin(hub.now(), self.work_source, text.len());
         let work = begun.inspect_err(|_| hub.hub.on_waiting_message(*conn))?;
-        let started = Instant::now();
+        let started = clock::thread_time();
         let parsed = hub.hub.message_parser(*conn).parse(text);
         let requests_room_list = parsed.requests_room_list();
         hub.report(|check| check.on_message(clock::monotonic_now(), *conn, requests_room_list));
         hub.call_for(*conn, memory, |call| call.on_parsed_text(*conn, parsed));
-        let took = started.elapsed();
-        work_limiter().end(hub.now(), work, took);
+        work_limiter().end(hub.now(), work, clock::thread_time().duration_since(started));
         Ok(())
     }
 
@@ -442,12 +442,30 @@ fn block_bytes(bytes: usize) -> usize {
 const ENTRY_BYTES: usize = 2 * size_of::<Arc<QueuedFrame>>();
 
 impl EventSink for Outbox<'_> {
-    fn send(&mut self, to: &[ConnId], text: String) {
-        self.enqueue(to, text, None);
+    fn send(&mut self, to: &[ConnId], OutgoingMessage { text, update_key, room }: OutgoingMessage) {
+        let bytes = frame::text_frame(text);
+        let memory = self.account.hold((block_bytes(bytes.len() + FRAME_OVERHEAD) + to.len() * ENTRY_BYTES) as u64);
+        let frame = Arc::new(QueuedFrame { bytes: memory.attach(bytes), update_key, room });
+        let mut full = Vec::new();
+        {
+            let queues = self.server.queues.read().unwrap_or_else(PoisonError::into_inner);
+            for conn in to {
+                match queues.by_number.get(conn).map_or(Ok(0), |queue| queue.push(Arc::clone(&frame))) {
+                    Ok(0) => {}
+                    Ok(dropped) => self.coalesced.push((*conn, dropped)),
+                    Err(QueueFull) => full.push(*conn),
+                }
+            }
+        }
+        for conn in full {
+            self.evict(conn, EvictionReason::SlowReader, 1);
+        }
     }
 
-    fn send_update(&mut self, to: &[ConnId], text: String, key: UpdateKey) {
-        self.enqueue(to, text, Some(key));
+    fn enter(&mut self, conn: ConnId, room: NonZeroU64) {
+        if let Some(queue) = self.server.queue(conn) {
+            queue.enter(room);
+        }
     }
 
     fn has_room(&mut self, now: Time, to: &[ConnId]) -> bool {
@@ -477,7 +495,8 @@ impl EventSink for Outbox<'_> {
     fn ping(&mut self, conn: ConnId) {
         // If the queue is full, no ping is sent. The connection is a slow reader and will time out.
         if let Some(queue) = self.server.queue(conn) {
-            let _ = queue.push(Arc::new(QueuedFrame { bytes: frame::ping_frame().into(), update_key: None }));
+            let _ =
+                queue.push(Arc::new(QueuedFrame { bytes: frame::ping_frame().into(), update_key: None, room: None }));
         }
     }
 
@@ -489,26 +508,6 @@ impl EventSink for Outbox<'_> {
 }
 
 impl Outbox<'_> {
-    fn enqueue(&mut self, to: &[ConnId], text: String, key: Option<UpdateKey>) {
-        let bytes = frame::text_frame(text);
-        let memory = self.account.hold((block_bytes(bytes.len() + FRAME_OVERHEAD) + to.len() * ENTRY_BYTES) as u64);
-        let frame = Arc::new(QueuedFrame { bytes: memory.attach(bytes), update_key: key });
-        let mut full = Vec::new();
-        {
-            let queues = self.server.queues.read().unwrap_or_else(PoisonError::into_inner);
-            for conn in to {
-                match queues.by_number.get(conn).map_or(Ok(0), |queue| queue.push(Arc::clone(&frame))) {
-                    Ok(0) => {}
-                    Ok(dropped) => self.coalesced.push((*conn, dropped)),
-                    Err(QueueFull) => full.push(*conn),
-                }
-            }
-        }
-        for conn in full {
-            self.evict(conn, EvictionReason::SlowReader, 1);
-        }
-    }
-
     /// Closes a connection. The number of dropped messages is the number of queued messages plus `more`.
     fn evict(&mut self, conn: ConnId, reason: EvictionReason, more: usize) {
         if let Some(queue) = self.server.take_queue(conn) {
@@ -556,7 +555,8 @@ mod tests {
         let hub = SharedHub::new(Hub::new(SignalingLimits::default(), [0; 4]), None, &limits, None);
         let connection = NewConnection { source: [127, 0, 0, 1].into(), is_forwarded: false, route: Route::Undecided };
         let served = hub.on_connect(connection, &limits.memory_budget.account(None));
-        hub.with_outbox(&hub.own_account, |outbox, _| outbox.send(&[served.conn; 99], "x".repeat(996)));
+        let message = OutgoingMessage { text: "x".repeat(996), update_key: None, room: None };
+        hub.with_outbox(&hub.own_account, |outbox, _| outbox.send(&[served.conn; 99], message));
         // The header of the frame has 4 bytes (RFC 6455, 5.2), the shared buffers take 128, and their blocks a quarter more.
         assert_eq!(limits.memory_budget.held(), 1_000 + 128 + 282 + 99 * 16);
         assert_eq!((served.queue.advance(99 * 1_000), limits.memory_budget.held()), (99, 0));

@@ -30,7 +30,7 @@ use jamjam_dev::signaling::broadcast::{BroadcastSettings, DeclaredRoom, Envelope
 use jamjam_dev::signaling::token::Secret;
 use jamjam_dev::signaling::{
     CloseCode, ConnId, ControlSurfaceLimits, CreateRoomOptions, Dialect, DialectSet, EventSink, Heartbeat, Hub,
-    HubCall, NewConnection, PostBody, PostFormat, Route, SignalingLimits, SnapshotQuery, UpdateKey, route,
+    HubCall, NewConnection, OutgoingMessage, PostBody, PostFormat, Route, SignalingLimits, SnapshotQuery, route,
 };
 use jamjam_dev::time::{Time, WallClock};
 use serde_json::Value;
@@ -94,7 +94,7 @@ impl Sink {
 }
 
 impl EventSink for Sink {
-    fn send(&mut self, to: &[ConnId], text: String) {
+    fn send(&mut self, to: &[ConnId], OutgoingMessage { text, .. }: OutgoingMessage) {
         // `client_time` is returned verbatim, even if the number is too large for a `Value`.
         let _: &RawValue = serde_json::from_str(&text).expect("every message is JSON");
         assert!(text.starts_with('{'), "{text}");
@@ -109,10 +109,6 @@ impl EventSink for Sink {
             assert!(*sent <= MAX_SENT_BYTES, "one action sends {sent} bytes to {conn:?}");
         }
         assert_eq!(to.len(), to.iter().collect::<BTreeSet<_>>().len(), "a message is sent twice: {text}");
-    }
-
-    fn send_update(&mut self, to: &[ConnId], text: String, _: UpdateKey) {
-        self.send(to, text);
     }
 
     fn take_memory(&mut self, bytes: u64) -> Option<MemoryPermit> {

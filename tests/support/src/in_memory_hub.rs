@@ -7,7 +7,8 @@ use jamjam_core::time::Time;
 use jamjam_signaling::broadcast::BroadcastSettings;
 use jamjam_signaling::token::Secret;
 use jamjam_signaling::{
-    CloseCode, ConnId, CreateRoomOptions, DialectSet, EventSink, Hub, NewConnection, SignalingLimits, route,
+    CloseCode, ConnId, CreateRoomOptions, DialectSet, EventSink, Hub, NewConnection, OutgoingMessage, SignalingLimits,
+    route,
 };
 
 use crate::transcript::TranscriptServer;
@@ -37,7 +38,7 @@ struct Queues {
 }
 
 impl EventSink for Queues {
-    fn send(&mut self, to: &[ConnId], text: String) {
+    fn send(&mut self, to: &[ConnId], OutgoingMessage { text, .. }: OutgoingMessage) {
         for conn in to {
             match self.waiting.get_mut(conn) {
                 Some(waiting) => waiting.push_back(text.clone()),

@@ -70,7 +70,9 @@ impl DialectHandler for BroadcastDialect {
     }
 
     fn delayed_messages(&self) -> usize {
-        self.rooms.keys().into_iter().filter_map(|key| self.rooms.read(|_| Some(key), |room| room.delayed.len())).sum()
+        let mut messages = 0;
+        self.rooms.each(|room| messages += room.delayed.len());
+        messages
     }
 }
 
@@ -91,8 +93,8 @@ impl BroadcastDialect {
         handler: Box<dyn RoomHandler>,
         is_named: bool,
     ) -> RoomKey {
-        directory.create(vec![name.to_owned()], None, |key| {
-            BroadcastRoom::new(Roster::new(key, name.to_owned(), None, 0), handler, is_named, &self.held)
+        directory.create(None, |key| {
+            BroadcastRoom::new(Roster::new(key, vec![name.to_owned()], None, 0), handler, is_named, &self.held)
         })
     }
 
@@ -164,7 +166,7 @@ impl BroadcastDialect {
                 ));
             }
             Some(token) => {
-                let secret = ctx.hub.limits.broadcast.secret.as_ref();
+                let secret = ctx.state.limits.broadcast.secret.as_ref();
                 let claims = verify(secret, token.as_str(), &name, ctx.now.unix_ms());
                 Some(claims.map_err(|reason| {
                     ctx.count(|counters| counters.closed_invalid_token += 1);
@@ -175,7 +177,7 @@ impl BroadcastDialect {
         let client = Arc::new(ClientInfo { conn: ctx.conn, source: ctx.source, claims, query });
         let membership = Membership { client, is_control_channel };
         let opened = self.rooms.directory().rooms_opened_by(ctx.source);
-        let has_too_many_rooms = opened >= ctx.hub.limits.max_rooms_per_address;
+        let has_too_many_rooms = opened >= ctx.state.limits.max_rooms_per_address;
         let entered = self.call(ctx, &name, |room, call| room.enter(call, membership, &headers, has_too_many_rooms));
         entered.unwrap_or(Ok(())).map_err(|(code, reason)| (code, reason, None))
     }

@@ -33,13 +33,11 @@ const ACKNOWLEDGED_TYPES: [&str; 2] = ["keepalive", "ack"];
 /// A broadcast room. It is open while it has members.
 pub(crate) struct BroadcastRoom {
     pub(crate) roster: Roster<Membership>,
-    /// Number of control channels among the members.
-    control_clients: usize,
     pub(crate) handler: Box<dyn RoomHandler>,
     /// Whether the handler outlives the members.
     is_named: bool,
     pub(crate) delayed: DelayQueue,
-    /// When the heartbeat hook of the handler is called; `None` while the room is not open.
+    /// When the heartbeat hook of the handler is called if the room is then open.
     heartbeat: Option<Time>,
 }
 
@@ -67,6 +65,10 @@ impl Room for BroadcastRoom {
         &self.roster
     }
 
+    fn roster_mut(&mut self) -> &mut Roster<Membership> {
+        &mut self.roster
+    }
+
     fn leave(&mut self, call: &mut RoomCall<'_>, close: &ConnectionClose<'_>) {
         let actions = self.remove_member(call, call.conn, close);
         self.apply_actions(call, actions);
@@ -76,8 +78,6 @@ impl Room for BroadcastRoom {
     fn close(&mut self, call: &mut RoomCall<'_>) {
         let members: Vec<_> = self.roster.list.iter().map(|member| member.data.clone()).collect();
         self.roster.close_by_operator(call);
-        self.control_clients = 0;
-        self.heartbeat = None;
         self.delayed.clear();
         for member in &members {
             drop(self.on_leave(call.now, member, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR));
@@ -97,14 +97,14 @@ impl Room for BroadcastRoom {
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        [self.heartbeat, self.delayed.next_deadline()].into_iter().flatten().min()
+        [self.heartbeat(), self.delayed.next_deadline()].into_iter().flatten().min()
     }
 
     fn on_deadline(&mut self, call: &mut RoomCall<'_>) {
         let now = call.now.monotonic;
-        if self.heartbeat.is_some_and(|at| self.delayed.next_deadline().is_none_or(|delayed| at <= delayed)) {
+        if self.heartbeat().is_some_and(|at| self.delayed.next_deadline().is_none_or(|delayed| at <= delayed)) {
             self.schedule_heartbeat(call);
-            let actions = self.handler.on_heartbeat(&view(&self.roster, self.control_clients, call.now));
+            let actions = self.handler.on_heartbeat(&view(&self.roster, call.now));
             self.apply_actions(call, actions);
         } else if let Some(message) = self.delayed.take_due(now, || has_room(call, &self.roster)) {
             let DelayedMessage { origin, variant, payload, .. } = message;
@@ -123,17 +123,17 @@ impl BroadcastRoom {
         is_named: bool,
         held: &Arc<MemoryAccount>,
     ) -> Self {
-        Self { roster, control_clients: 0, handler, is_named, delayed: DelayQueue::new(held), heartbeat: None }
+        Self { roster, handler, is_named, delayed: DelayQueue::new(held), heartbeat: None }
     }
 
     /// The room at this time.
     pub(crate) fn view(&self, now: WallClock) -> RoomView<'_> {
-        view(&self.roster, self.control_clients, now)
+        view(&self.roster, now)
     }
 
     /// The room at this time, and its handler.
     pub(crate) fn parts(&mut self, now: WallClock) -> (RoomView<'_>, &mut dyn RoomHandler) {
-        (view(&self.roster, self.control_clients, now), self.handler.as_mut())
+        (view(&self.roster, now), self.handler.as_mut())
     }
 
     /// Adds the connection that causes the call. The error is the close code and reason with which it is rejected.
@@ -146,7 +146,7 @@ impl BroadcastRoom {
     ) -> Result<(), (CloseCode, Cow<'static, str>)> {
         let Membership { client, is_control_channel } = &membership;
         let (client, is_control_channel) = (Arc::clone(client), *is_control_channel);
-        let room = view(&self.roster, self.control_clients, call.now);
+        let room = view(&self.roster, call.now);
         let request = JoinRequest { query: &client.query, headers };
         self.handler
             .verify_auth(&room, &client, &request)
@@ -166,8 +166,7 @@ impl BroadcastRoom {
             self.schedule_heartbeat(call);
         }
         self.roster.join(call, membership, false);
-        self.control_clients += usize::from(is_control_channel);
-        let room = view(&self.roster, self.control_clients, call.now);
+        let room = view(&self.roster, call.now);
         let actions = if is_control_channel {
             let message = "Connected to remote control channel";
             call.reply(&ServerMessage::ControlWelcome { message, room: room.name, time: room.unix_ms() });
@@ -181,6 +180,11 @@ impl BroadcastRoom {
         Ok(())
     }
 
+    /// When the heartbeat hook is called.
+    fn heartbeat(&self) -> Option<Time> {
+        self.heartbeat.filter(|_| self.is_open())
+    }
+
     /// Schedules the next call of the heartbeat hook.
     fn schedule_heartbeat(&mut self, call: &RoomCall<'_>) {
         self.heartbeat = call.limits.heartbeat.interval.map(|interval| call.now.monotonic + interval);
@@ -189,10 +193,6 @@ impl BroadcastRoom {
     /// Removes a member. Returns the actions of the handler.
     fn remove_member(&mut self, call: &mut RoomCall<'_>, conn: ConnId, close: &ConnectionClose<'_>) -> Vec<RoomAction> {
         let Some(membership) = self.roster.leave(call, conn, &close.leave_reason()) else { return Vec::new() };
-        self.control_clients -= usize::from(membership.is_control_channel);
-        if !self.is_open() {
-            self.heartbeat = None;
-        }
         self.on_leave(call.now, &membership, close.code, close.reason)
     }
 
@@ -204,7 +204,7 @@ impl BroadcastRoom {
         code: CloseCode,
         reason: &str,
     ) -> Vec<RoomAction> {
-        let room = view(&self.roster, self.control_clients, now);
+        let room = view(&self.roster, now);
         if *is_control_channel {
             self.handler.on_control_leave(&room, client, code.get(), reason)
         } else {
@@ -272,7 +272,7 @@ impl BroadcastRoom {
         if !payload.is_object() && !payload.is_array() {
             return reject(call, "Payload must be a JSON object");
         }
-        let room = view(&self.roster, self.control_clients, call.now);
+        let room = view(&self.roster, call.now);
         if let Err(error) = self.handler.validate_message(&room, &client, &payload) {
             call.effects.counters.requests_rejected += 1;
             call.reply(&ServerMessage::Error { error: &error });
@@ -306,7 +306,7 @@ impl BroadcastRoom {
         relay: &RelayPayload,
     ) -> Result<Duration, DelayQueueFull> {
         let MessageOrigin { sender, bytes, .. } = &origin;
-        let room = view(&self.roster, self.control_clients, call.now);
+        let room = view(&self.roster, call.now);
         let context = RelayContext { room, sender: sender.as_deref(), payload: relay.value() };
         let delay = self.handler.broadcast_delay(&context).min(MAX_BROADCAST_DELAY);
         if delay.is_zero() && (sender.is_some() || (!self.delayed.has_due() && has_room(call, &self.roster))) {
@@ -321,7 +321,7 @@ impl BroadcastRoom {
         let mut payload = to_json(relay.value());
         payload.shrink_to_fit();
         // The sender's data is kept until the message is relayed, even if the sender leaves.
-        let held_bytes = payload.len() + self.roster.name.len() + sender.as_deref().map_or(0, retained_bytes);
+        let held_bytes = payload.len() + self.roster.name().len() + sender.as_deref().map_or(0, retained_bytes);
         let memory = call.caller.take_memory(held_bytes as u64).ok_or(DelayQueueFull)?;
         let bytes = *bytes;
         let message = DelayedMessage { origin, source: call.source, variant, payload, held_bytes, _memory: memory };
@@ -333,7 +333,7 @@ impl BroadcastRoom {
     fn relay_now(&mut self, call: &mut RoomCall<'_>, origin: &MessageOrigin, relay: &RelayPayload) {
         let MessageOrigin { sender, received_at, bytes } = origin;
         let sender = sender.as_deref();
-        let room = view(&self.roster, self.control_clients, call.now);
+        let room = view(&self.roster, call.now);
         // Called even if there are no control channels, because the room handler may store the message.
         let context = RelayContext { room, sender, payload: relay.value() };
         let control = self.handler.control_payload(&context);
@@ -351,8 +351,9 @@ impl BroadcastRoom {
     }
 }
 
-fn view(roster: &Roster<Membership>, control_clients: usize, now: WallClock) -> RoomView<'_> {
-    RoomView { name: &roster.name, now, clients: roster.list.len() - control_clients, control_clients }
+fn view(roster: &Roster<Membership>, now: WallClock) -> RoomView<'_> {
+    let control_clients = roster.list.iter().filter(|member| member.data.is_control_channel).count();
+    RoomView { name: roster.name(), now, clients: roster.list.len() - control_clients, control_clients }
 }
 
 /// Whether a message that can wait may be sent to the members now.

@@ -156,7 +156,8 @@ pub struct RelayContext<'a> {
     pub payload: &'a Value,
 }
 
-/// The hooks of a room. The defaults make a room that relays every message.
+/// The hooks of a room. The defaults make a room that relays every message. If one of them panics, the connections of the room are closed
+/// with code 1011, and the handler stays.
 #[expect(unused_variables, reason = "default methods ignore their parameters; the names are documentation")]
 pub trait RoomHandler: Send {
     /// Whether joining needs a valid token. Posting a message over HTTP always needs a valid token.

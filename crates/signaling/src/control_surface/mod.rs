@@ -17,11 +17,11 @@ use tracing::warn;
 use super::connection_context::ConnectionContext;
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
-use super::hub::lock;
 use super::json::MessageError;
 use super::limits::{Heartbeat, SignalingLimits};
+use super::lock::lock;
 use super::member_log::CHANGED_ROOM;
-use super::rooms::{Directory, Rooms};
+use super::rooms::{AnyRooms, Directory, Rooms};
 use jamjam_core::close_code::CloseCode;
 
 /// Message types that select this dialect.
@@ -70,7 +70,7 @@ impl ControlSurfaceDialect {
                 Ok(())
             }
             // Without a room, nothing can be left.
-            ClientMessage::Leave if !self.rooms.has_member(ctx.conn) => {
+            ClientMessage::Leave if !self.rooms.is_member(ctx.conn) => {
                 ctx.close(ctx.conn, CloseCode::NORMAL_CLOSURE, "");
                 Ok(())
             }
@@ -87,7 +87,7 @@ impl ControlSurfaceDialect {
         let checked = lock(&self.guesses).may_check(now, from);
         let previous = self.rooms.directory().room_of(conn);
         let has_synced = self.rooms.read(|_| previous, |room| room.has_synced(conn)).unwrap_or(false);
-        let member = (lock(&ctx.hub.ids).uuid(), has_synced);
+        let member = (lock(&ctx.state.ids).uuid(), has_synced);
         let mut entered = None;
         let locate = |directory: &mut Directory<_>| {
             entered = directory.find(room_code).filter(|_| checked.is_ok());

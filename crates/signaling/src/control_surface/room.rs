@@ -92,6 +92,10 @@ impl Room for ControlSurfaceRoom {
         &self.roster
     }
 
+    fn roster_mut(&mut self) -> &mut Roster<ControlSurfaceMember> {
+        &mut self.roster
+    }
+
     fn leave(&mut self, call: &mut RoomCall<'_>, close: &ConnectionClose<'_>) {
         self.roster.leave(call, call.conn, &close.leave_reason());
     }
@@ -238,7 +242,7 @@ impl ControlSurfaceRoom {
     ) {
         let Some(member) = self.roster.find(call.conn) else { return };
         // All strings fit: the lengths of codes and names are checked, and the node id is a UUID.
-        let (room, node_id) = (InlineStr::new(&self.roster.name), InlineStr::new(&member.data.node_id));
+        let (room, node_id) = (InlineStr::new(self.roster.name()), InlineStr::new(&member.data.node_id));
         let (Some(room), Some(node_id), Some(name)) = (room, node_id, InlineStr::new(name)) else { return };
         let (at, received_at) = (at.map(|at| at as u64), call.now.unix_us());
         call.effects.counters.control_surface_events += 1;

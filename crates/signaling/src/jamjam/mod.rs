@@ -5,6 +5,7 @@
 //! to other members.
 
 mod messages;
+mod owner;
 mod room;
 mod test_room;
 
@@ -18,18 +19,18 @@ use super::connection_context::{ConnectionContext, MAX_LIST_DEBT};
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
-use super::hub::lock;
 use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
+use super::lock::lock;
 use super::member_log::CHANGED_ROOM;
 use super::room::{Caller, RoomCall, RoomKey, Roster};
-use super::rooms::{Directory, Rooms};
+use super::rooms::{AnyRooms, Directory, Rooms};
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::link::parse_link_key;
 use jamjam_core::rate_limit::{WindowLimit, WindowLimiter};
 use jamjam_core::sanitize::truncate_bytes;
+use owner::{Owner, OwnerState};
 use room::{JamjamMember, JamjamRoom, MAX_PEERS_PER_ROOM, PEER_MESSAGE, ROOM_NAMES};
-use test_room::Arrival;
 
 pub(super) use messages::parse;
 pub use messages::{Candidate, CandidateType, ChatMessage, ClientMessage, Peer, PeerMessage, RoomInfo, ServerMessage};
@@ -78,7 +79,7 @@ impl DialectHandler for JamjamDialect {
 
     /// Only members are pinged. Outside rooms, an older client takes the first frame that it receives as the answer to its request.
     fn is_pinged(&self, conn: ConnId) -> bool {
-        self.rooms.has_member(conn)
+        self.rooms.is_member(conn)
     }
 }
 
@@ -119,7 +120,7 @@ impl JamjamDialect {
                 self.join_room(ctx, (&room_id, password.as_deref()), member, bytes)
             }
             ClientMessage::ListRooms => self.list_rooms(ctx),
-            ClientMessage::LeaveRoom if !self.rooms.has_member(ctx.conn) => Ok(()),
+            ClientMessage::LeaveRoom if !self.rooms.is_member(ctx.conn) => Ok(()),
             message => {
                 let called = self.rooms.call_own(ctx, |room, call| room.on_message(call, message, bytes));
                 called.ok_or(MessageError::NOT_IN_ROOM)?
@@ -134,18 +135,15 @@ impl JamjamDialect {
         member: JamjamMember,
         bytes: usize,
     ) -> Result<(), MessageError> {
-        let (hub, source) = (ctx.hub, ctx.source);
+        let (state, source) = (ctx.state, ctx.source);
         let name = truncate_bytes(name, MAX_NAME_BYTES);
-        let is_test_room = test_room::is_test_room(&hub.limits, &name, password.as_deref());
-        let mut arrival = Some(Arrival { member, device: ctx.newer_client().1 });
+        let is_test_room = test_room::is_test_room(&state.limits, &name, password.as_deref());
+        let mut arrival = Some(arrival(ctx, member));
         // In the meantime, another owner may have taken the place that is found.
-        while let Some(waiting) = &arrival {
-            let (found, names) = if is_test_room {
-                test_room::find_place(&self.rooms, &name, &waiting.party(ctx.conn, source))
-            } else {
-                (None, None)
-            };
-            if found.is_none() && self.rooms.directory().rooms_opened_by(source) >= hub.limits.max_rooms_per_address {
+        while let Some((_, creator)) = &arrival {
+            let (found, names) =
+                if is_test_room { test_room::find_place(&self.rooms, &name, creator) } else { (None, None) };
+            if found.is_none() && self.rooms.directory().rooms_opened_by(source) >= state.limits.max_rooms_per_address {
                 ctx.count_limited();
                 return reject(ctx, "Too many rooms");
             }
@@ -163,11 +161,9 @@ impl JamjamDialect {
                 }
                 let names = names.clone();
                 let names =
-                    names.unwrap_or_else(|| ROOM_NAMES.map(|generate| lock(&hub.ids).unique(generate, is_free)));
-                let [id, codes @ ..] = names.clone();
-                let roster = |key| Roster::new(key, id, Some(name.clone()), created_ms);
-                let room = |key| JamjamRoom::new(roster(key), codes, password.clone());
-                Some(directory.create(names.into(), Some(source), room))
+                    names.unwrap_or_else(|| ROOM_NAMES.map(|generate| lock(&state.ids).unique(generate, is_free)));
+                let roster = |key| Roster::new(key, names.into(), Some(name.clone()), created_ms);
+                Some(directory.create(Some(source), |key| JamjamRoom::new(roster(key), password.clone())))
             };
             self.change_room(ctx, locate, |room, call| room.create(call, &mut arrival, is_test_room, bytes));
         }
@@ -204,7 +200,7 @@ impl JamjamDialect {
                 return rejected;
             }
         }
-        let arrival = Arrival { member, device: ctx.newer_client().1 };
+        let arrival = arrival(ctx, member);
         let joined = self.change_room(ctx, find, |room, call| room.join(call, arrival, bytes));
         joined.unwrap_or_else(|| reject(ctx, "Room not found"))
     }
@@ -243,24 +239,26 @@ impl JamjamDialect {
         };
         let cached = cached(&lock(&self.lists));
         let list = cached.unwrap_or_else(|| {
-            let info = |room: &JamjamRoom| RoomInfo {
-                id: room.roster.name.clone(),
-                name: room.roster.display_name.clone().unwrap_or_default(),
-                peer_count: room.roster.list.len(),
-                max_peers: MAX_PEERS_PER_ROOM,
-                has_password: room.password.is_some(),
-                invite_code: room.invite_code(is_newer),
-                test_room: is_newer.then(|| room.is_test_room()),
-            };
-            let read = |key| self.rooms.read(|_| Some(key), |room| (room.is_test_room(), info(room)));
-            let rooms = self.rooms.keys().into_iter().filter_map(read);
-            let (test_rooms, others): (Vec<_>, Vec<_>) = rooms.partition(|(is_test_room, _)| *is_test_room);
-            let rooms = test_rooms.into_iter().chain(others).map(|(_, info)| info).collect();
+            let (mut rooms, mut others) = (Vec::new(), Vec::new());
+            self.rooms.each(|room| {
+                let list = if room.is_test_room() { &mut rooms } else { &mut others };
+                list.push(RoomInfo {
+                    id: room.roster.name().to_owned(),
+                    name: room.roster.display_name.clone().unwrap_or_default(),
+                    peer_count: room.roster.list.len(),
+                    max_peers: MAX_PEERS_PER_ROOM,
+                    has_password: room.password.is_some(),
+                    invite_code: room.invite_code(is_newer),
+                    test_room: is_newer.then(|| room.is_test_room()),
+                });
+            });
+            rooms.append(&mut others);
             let list = to_json(&ServerMessage::RoomList { rooms });
             lock(&self.lists)[usize::from(is_newer)] = (changes, list.clone());
             list
         });
-        ctx.deliver(&[ctx.conn], list, None, true);
+        ctx.charge(list.len());
+        ctx.reply_with(list);
         Ok(())
     }
 }
@@ -269,6 +267,12 @@ fn reject<T>(ctx: &mut ConnectionContext<'_>, reason: &'static str) -> Result<T,
     debug!(target: "signaling", dialect = Dialect::Jamjam.name(), conn = ctx.conn.0, reason, "request rejected");
     ctx.reply(&ServerMessage::Error { message: reason.to_owned() });
     Err(MessageError::Rejected(reason))
+}
+
+/// A member that is about to enter a room, and the owner that it may be.
+fn arrival(ctx: &ConnectionContext<'_>, member: JamjamMember) -> (JamjamMember, Owner) {
+    let (device, link_key) = (ctx.newer_client().1, member.peer.link_key.clone());
+    (member, Owner { conn: ctx.conn, source: ctx.source, device, link_key, state: OwnerState::Open })
 }
 
 /// A new member, unless its link key is invalid.
@@ -283,7 +287,7 @@ fn new_member(
     }
     let known = features.iter().find(|feature| *feature == PEER_MESSAGE);
     let peer = Peer {
-        id: lock(&ctx.hub.ids).uuid(),
+        id: lock(&ctx.state.ids).uuid(),
         name: truncate_bytes(name, MAX_NAME_BYTES),
         candidates: Vec::new(),
         public_addr: None,

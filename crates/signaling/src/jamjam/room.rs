@@ -3,15 +3,15 @@
 use tracing::debug;
 
 use super::messages::{ChatMessage, ClientMessage, Peer, PeerMessage, ServerMessage};
-use super::test_room::{Arrival, Owner, OwnerState, RECLAIM_PERIOD};
+use super::owner::{Owner, OwnerState, RECLAIM_PERIOD};
 use crate::connection_context::MAX_JOIN_DEBT;
 use crate::dialect::Dialect;
 use crate::event_sink::ConnId;
+use crate::id_generator::{INVITE_CODE_LEN, IdGenerator, LONG_INVITE_CODE_LEN};
 use crate::json::{MessageError, to_json};
 use crate::limits::SignalingLimits;
 use crate::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM};
 use crate::room::{Member, MemberData, MemberInfo, Room, RoomCall, Roster};
-use crate::rooms::{INVITE_CODE_LEN, IdGenerator, LONG_INVITE_CODE_LEN};
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::time::Time;
 
@@ -27,9 +27,8 @@ pub(super) const ROOM_NAMES: [fn(&mut IdGenerator) -> String; 3] =
 
 /// A room.
 pub(crate) struct JamjamRoom {
+    /// Its names are the id and the invite codes for older and for newer clients.
     pub(super) roster: Roster<JamjamMember>,
-    /// The invite codes for older and for newer clients.
-    pub(super) codes: [String; 2],
     pub(super) password: Option<String>,
     /// The owner of a test room.
     pub(super) owner: Option<Owner>,
@@ -70,15 +69,15 @@ impl Room for JamjamRoom {
         &self.roster
     }
 
+    fn roster_mut(&mut self) -> &mut Roster<JamjamMember> {
+        &mut self.roster
+    }
+
     fn leave(&mut self, call: &mut RoomCall<'_>, close: &ConnectionClose<'_>) {
         // The server loses a connection, or the client closes it. A connection that the server closes does not return.
         if close.server_reason.is_some() || !self.keep_place(call) {
             self.leave_with(call, call.conn, &close.leave_reason());
         }
-    }
-
-    fn close(&mut self, call: &mut RoomCall<'_>) {
-        self.roster.close_by_operator(call);
     }
 
     fn is_protected(&self, _: &SignalingLimits) -> bool {
@@ -100,8 +99,8 @@ impl Room for JamjamRoom {
 }
 
 impl JamjamRoom {
-    pub(super) fn new(roster: Roster<JamjamMember>, codes: [String; 2], password: Option<String>) -> Self {
-        Self { roster, codes, password, owner: None, kept_place: None }
+    pub(super) fn new(roster: Roster<JamjamMember>, password: Option<String>) -> Self {
+        Self { roster, password, owner: None, kept_place: None }
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -110,7 +109,7 @@ impl JamjamRoom {
 
     /// The invite code that clients of one generation see.
     pub(super) fn invite_code(&self, is_newer: bool) -> String {
-        self.codes[usize::from(is_newer)].clone()
+        self.roster.names[1 + usize::from(is_newer)].clone()
     }
 
     /// Whether the room is offered for a test.
@@ -123,18 +122,16 @@ impl JamjamRoom {
     pub(super) fn create(
         &mut self,
         call: &mut RoomCall<'_>,
-        arrival: &mut Option<Arrival>,
+        arrival: &mut Option<(JamjamMember, Owner)>,
         is_test_room: bool,
         bytes: usize,
     ) -> Result<(), ()> {
-        let has_place =
-            |arrival: &mut Arrival| !is_test_room || self.has_place_for(&arrival.party(call.conn, call.source));
-        let arrival = arrival.take_if(has_place).ok_or(())?;
-        let is_newer = arrival.member.is_newer;
+        let arrival = arrival.take_if(|(_, creator)| !is_test_room || self.has_place_for(creator)).ok_or(())?;
+        let is_newer = arrival.0.is_newer;
         self.leave_with(call, call.conn, CHANGED_ROOM);
         let peer_id = self.enter(call, arrival, is_test_room);
         call.reply(&ServerMessage::RoomCreated {
-            room_id: self.roster.name.clone(),
+            room_id: self.roster.name().to_owned(),
             peer_id,
             invite_code: self.invite_code(is_newer),
             invite_code_6: is_newer.then(|| self.invite_code(false)),
@@ -144,8 +141,13 @@ impl JamjamRoom {
     }
 
     /// Adds a member that has named the room, with a message of `bytes` bytes.
-    pub(super) fn join(&mut self, call: &mut RoomCall<'_>, arrival: Arrival, bytes: usize) -> Result<(), MessageError> {
-        let is_owner = self.is_owner_returning(&arrival.party(call.conn, call.source));
+    pub(super) fn join(
+        &mut self,
+        call: &mut RoomCall<'_>,
+        arrival: (JamjamMember, Owner),
+        bytes: usize,
+    ) -> Result<(), MessageError> {
+        let is_owner = self.is_owner_returning(&arrival.1);
         if self.is_full() && !is_owner {
             return reject(call, "Room is full");
         }
@@ -153,12 +155,12 @@ impl JamjamRoom {
             call.count_limited();
             return reject(call, "Too many requests");
         }
-        let is_newer = arrival.member.is_newer;
+        let is_newer = arrival.0.is_newer;
         self.leave_with(call, call.conn, CHANGED_ROOM);
         let peer_id = self.enter(call, arrival, is_owner);
         let others = self.roster.list.iter().filter(|member| member.conn != call.conn);
         let joined = ServerMessage::RoomJoined {
-            room_id: self.roster.name.clone(),
+            room_id: self.roster.name().to_owned(),
             peer_id,
             invite_code: is_newer.then(|| self.invite_code(true)),
             invite_code_6: is_newer.then(|| self.invite_code(false)),
@@ -171,11 +173,8 @@ impl JamjamRoom {
 
     /// Adds the connection, which is not in this room, and informs the others. An owner takes the place of the previous one, or else becomes
     /// the first member. Returns the id of the member: a returning owner remains the same.
-    fn enter(&mut self, call: &mut RoomCall<'_>, arrival: Arrival, is_owner: bool) -> String {
-        let is_returning = self.is_owner_returning(&arrival.party(call.conn, call.source));
-        let Arrival { member, device } = arrival;
-        let (conn, id, link_key) = (call.conn, member.peer.id.clone(), member.peer.link_key.clone());
-        let owner = Owner { conn, source: call.source, device, link_key, state: OwnerState::Open };
+    fn enter(&mut self, call: &mut RoomCall<'_>, (member, owner): (JamjamMember, Owner), is_owner: bool) -> String {
+        let (is_returning, conn, id) = (self.is_owner_returning(&owner), call.conn, member.peer.id.clone());
         let previous = if is_owner { self.owner.replace(owner).filter(Owner::is_living) } else { None };
         let Some(previous) = previous else {
             for is_newer in [true, false] {

@@ -1,11 +1,17 @@
 //! What the transcripts of `fixtures/signaling/broadcast` cannot express: limits of bytes and memory, bursts of delayed messages, and posts
 //! over HTTP.
 
+use std::panic::resume_unwind;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
 use jamjam_core::memory_budget::MemoryBudget;
 use jamjam_core::time::Time;
-use jamjam_signaling::broadcast::{BroadcastSettings, DeclaredRoom, Envelope, RoomHandlers};
+use jamjam_signaling::broadcast::{
+    BroadcastSettings, ClientInfo, DeclaredRoom, Envelope, RelayPayload, RoomAction, RoomHandler, RoomHandlers,
+    RoomView,
+};
 use jamjam_signaling::{AcceptedPost, ConnId, Dialect, FieldError, PostBody, PostError, PostFormat};
 use serde_json::{Value, json};
 use test_support::logged::logged;
@@ -302,4 +308,53 @@ fn delayed_posts_hold_memory_of_their_sender_until_they_are_relayed() {
     assert_eq!((posts.count(), budget.held()), (10, 10 * 49));
     hub.on_deadline(5_000);
     assert_eq!(budget.held(), 0);
+}
+
+/// A room whose handler fails on a post, whenever a member leaves, and on a route.
+#[derive(Default)]
+struct FailingRoom(u32);
+
+impl RoomHandler for FailingRoom {
+    fn on_leave(&mut self, _: &RoomView<'_>, _: &ClientInfo, _: u16, _: &str) -> Vec<RoomAction> {
+        resume_unwind(Box::new("failed"))
+    }
+
+    fn on_http_post(&mut self, _: &RoomView<'_>, _: Value) -> Option<RelayPayload> {
+        resume_unwind(Box::new("failed"))
+    }
+
+    fn routes(&mut self, _: &RoomView<'_>, path: &str, _: &Request<Bytes>) -> Option<Response<Bytes>> {
+        self.0 += 1;
+        if path == "fail" { resume_unwind(Box::new("failed")) } else { Some(Response::new(self.0.to_string().into())) }
+    }
+}
+
+#[test]
+fn failed_handler_closes_the_members_of_its_room_with_1011_and_nothing_else() {
+    let TestHub { hub, sink } = TestHub::new(with_secret(&BroadcastSettings::default()));
+    let mut handlers = RoomHandlers::default();
+    handlers.insert("radio", FailingRoom::default());
+    let mut hub = TestHub { hub: hub.with_handlers(handlers), sink };
+    let connect = |hub: &mut TestHub, conns: &[u64]| {
+        for conn in conns {
+            hub.connect_to(*conn, &if *conn == 3 { url("chat") } else { url("radio") });
+        }
+        assert_eq!(hub.counts().members as usize, conns.len());
+    };
+    connect(&mut hub, &[1, 2, 3]);
+    assert_eq!(hub.post_item(0, &post(1)), Err(PostError::RoomFailed));
+    assert_eq!(hub.closed(), [(1, 1011), (2, 1011)]);
+    assert_eq!((hub.counts().members, hub.counts().rooms, hub.counts().connections), (1, 1, 1));
+    // The handler stays, with its state. A leave that fails closes the other members.
+    for (round, path) in [(1, "count"), (2, "fail"), (3, "count")] {
+        let request = Request::new(Bytes::new());
+        let answer = hub.at(0).handle_room_route("radio", path, &request).map(|answer| answer.map(Response::into_body));
+        let expected = if path == "fail" { Err(PostError::RoomFailed) } else { Ok(Some(round.to_string().into())) };
+        assert_eq!(answer, expected);
+    }
+    hub.disconnect(3);
+    connect(&mut hub, &[4, 5]);
+    hub.disconnect(4);
+    assert_eq!(hub.closed(), [(1, 1011), (2, 1011), (5, 1011)]);
+    assert_eq!(hub.counts().members, 0);
 }

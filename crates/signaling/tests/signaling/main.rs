@@ -13,7 +13,6 @@ mod room_client;
 mod simulation;
 mod strict;
 mod test_hub;
-mod threads;
 mod tokens;
 mod transcripts;
 mod webrtc;

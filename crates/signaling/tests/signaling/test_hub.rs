@@ -10,7 +10,7 @@ use jamjam_signaling::broadcast::BroadcastSettings;
 use jamjam_signaling::token::{Claims, Secret, sign};
 use jamjam_signaling::{
     CloseCode, ConnId, ControlSurfaceEvent, Dialect, DialectCounters, DialectSet, EventSink, Hub, HubCall,
-    NewConnection, SignalingLimits, UpdateKey, route,
+    NewConnection, OutgoingMessage, SignalingLimits, UpdateKey, route,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -66,13 +66,9 @@ pub(crate) struct RecordingSink {
 }
 
 impl EventSink for RecordingSink {
-    fn send(&mut self, to: &[ConnId], text: String) {
+    fn send(&mut self, to: &[ConnId], OutgoingMessage { text, update_key, .. }: OutgoingMessage) {
         self.texts.extend(to.iter().map(|conn| (conn.0, text.clone())));
-    }
-
-    fn send_update(&mut self, to: &[ConnId], text: String, topic: UpdateKey) {
-        self.updates.push(topic);
-        self.send(to, text);
+        self.updates.extend(update_key);
     }
 
     fn has_room(&mut self, _: Time, to: &[ConnId]) -> bool {

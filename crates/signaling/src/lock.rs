@@ -1,0 +1,117 @@
+//! Locks of the hub. In tests, a scheduler decides which thread takes one.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Takes a lock, even after a panic of another thread: what is under it is valid after each statement.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    #[cfg(test)]
+    turns::wait_for(mutex);
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Threads of which one runs at a time. At each lock, a random one continues, so that a seed determines the whole run.
+#[cfg(test)]
+pub(crate) mod turns {
+    use std::cell::RefCell;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Barrier, Mutex, TryLockError};
+    use std::thread::{self, Thread};
+
+    use jamjam_core::impairment::splitmix64;
+
+    /// Number of threads.
+    pub(crate) const THREADS: usize = 8;
+
+    /// A seed, and how many numbers were drawn.
+    pub(crate) struct Random(pub(crate) u64, pub(crate) u64);
+
+    impl Random {
+        pub(crate) fn below(&mut self, limit: usize) -> usize {
+            self.1 += 1;
+            (splitmix64(self.0, self.1) % limit as u64) as usize
+        }
+    }
+
+    /// Whose turn it is.
+    struct Turns {
+        threads: Mutex<Vec<(usize, Thread)>>,
+        random: Mutex<Random>,
+        current: AtomicUsize,
+        /// Number of attempts to take a lock since one succeeded.
+        failed_attempts: AtomicUsize,
+    }
+
+    thread_local! {
+        static TURNS: RefCell<Option<(Arc<Turns>, usize)>> = const { RefCell::new(None) };
+    }
+
+    impl Turns {
+        fn pass(&self) {
+            let threads = self.threads.lock().expect("no panic");
+            if !threads.is_empty() {
+                let (next, thread) = &threads[self.random.lock().expect("no panic").below(threads.len())];
+                self.current.store(*next, Ordering::SeqCst);
+                thread.unpark();
+            }
+        }
+
+        fn wait(&self, own: usize) {
+            while self.current.load(Ordering::SeqCst) != own {
+                thread::park();
+            }
+        }
+    }
+
+    /// Lets other threads of a run continue until nobody holds the lock.
+    pub(crate) fn wait_for<T>(mutex: &Mutex<T>) {
+        let Some((turns, own)) = TURNS.with_borrow(Clone::clone) else { return };
+        loop {
+            if turns.random.lock().expect("no panic").below(4) == 0 {
+                turns.pass();
+                turns.wait(own);
+            }
+            if !matches!(mutex.try_lock(), Err(TryLockError::WouldBlock)) {
+                return turns.failed_attempts.store(0, Ordering::SeqCst);
+            }
+            assert!(turns.failed_attempts.fetch_add(1, Ordering::SeqCst) < 100 * THREADS, "deadlock");
+        }
+    }
+
+    /// The end of a thread, even by a panic.
+    struct End;
+
+    impl Drop for End {
+        fn drop(&mut self) {
+            if let Some((turns, own)) = TURNS.take() {
+                turns.threads.lock().expect("no panic").retain(|(thread, _)| *thread != own);
+                turns.pass();
+            }
+        }
+    }
+
+    /// Runs `act` with the number of each thread.
+    pub(crate) fn in_turns(seed: u64, act: impl Fn(usize) + Sync) {
+        let turns = Arc::new(Turns {
+            threads: Mutex::default(),
+            random: Mutex::new(Random(seed, 0)),
+            current: AtomicUsize::new(0),
+            failed_attempts: AtomicUsize::new(0),
+        });
+        let started = Barrier::new(THREADS);
+        thread::scope(|scope| {
+            for own in 0..THREADS {
+                let (turns, started, act) = (Arc::clone(&turns), &started, &act);
+                scope.spawn(move || {
+                    turns.threads.lock().expect("no panic").push((own, thread::current()));
+                    started.wait();
+                    turns.threads.lock().expect("no panic").sort_unstable_by_key(|(number, _)| *number);
+                    started.wait();
+                    turns.wait(own);
+                    TURNS.set(Some((turns, own)));
+                    let _end = End;
+                    act(own);
+                });
+            }
+        });
+    }
+}
