@@ -95,7 +95,7 @@ struct SendQueueState {
     borrowed: usize,
     /// Number of queued frames above which superseded updates are searched again.
     search_above: usize,
-    /// When [`SendQueue::has_room`] found no room, and how many of the frames queued at that time are still queued.
+    /// When [`SendQueue::has_space`] found no room, and how many of the frames queued at that time are still queued.
     backlog: Option<(Time, usize)>,
     /// The waiting writer and the event that it waits for.
     writer: Option<(Waker, WakeOn)>,
@@ -149,7 +149,7 @@ impl SendQueue {
 
     /// Whether a message that can wait may be appended: the queue is empty, or at least half of it is free. Messages do not wait for a
     /// client that does not read. The queue of this client then overflows.
-    pub fn has_room(&self, now: Time) -> bool {
+    pub fn has_space(&self, now: Time) -> bool {
         let mut state = self.lock();
         let frames = state.frames.len();
         if frames == 0 || (frames <= MAX_MESSAGES / 2 && state.bytes <= MAX_BYTES / 2) {
@@ -377,17 +377,17 @@ mod tests {
         let queue = SendQueue::new(256);
         let fill = |count| assert!((0..count).all(|_| push(&queue, "a").is_ok()));
         fill(2_048);
-        assert!(queue.has_room(second(0)));
+        assert!(queue.has_space(second(0)));
         fill(1);
-        assert!(!queue.has_room(second(0)));
+        assert!(!queue.has_space(second(0)));
         // The client reads what is queued within 10 s, while more is queued.
         queue.advance(2_049);
         fill(2_049);
-        assert!(!queue.has_room(second(9)));
-        assert!(!queue.has_room(second(18)));
-        assert!(queue.has_room(second(19)));
+        assert!(!queue.has_space(second(9)));
+        assert!(!queue.has_space(second(18)));
+        assert!(queue.has_space(second(19)));
         queue.advance(2_049);
-        assert!(queue.has_room(second(19)));
+        assert!(queue.has_space(second(19)));
     }
 
     #[test]

@@ -116,8 +116,8 @@ impl ConnectionContext<'_> {
 }
 
 impl Caller for ConnectionContext<'_> {
-    fn has_room(&mut self, to: &[ConnId]) -> bool {
-        self.sink.has_room(self.now.monotonic, to)
+    fn has_space(&mut self, to: &[ConnId]) -> bool {
+        self.sink.has_space(self.now.monotonic, to)
     }
 
     fn take_memory(&mut self, bytes: u64) -> Option<MemoryPermit> {

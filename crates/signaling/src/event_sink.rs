@@ -36,7 +36,7 @@ pub trait EventSink {
     }
 
     /// Whether a message that can wait may be sent to these connections now. By default, it may; otherwise, the hub tries again later.
-    fn has_room(&mut self, now: Time, to: &[ConnId]) -> bool {
+    fn has_space(&mut self, now: Time, to: &[ConnId]) -> bool {
         let _ = (now, to);
         true
     }

@@ -258,10 +258,11 @@ mod tests {
 
     use jamjam_core::send_queue::{NextWrite, PendingClose, QueuedFrame, SendQueue};
     use serde_json::{Map, Value, json};
+    use test_support::rng::{Rng, simulations};
 
     use super::*;
     use crate::broadcast::{BroadcastSettings, ClientInfo, RelayPayload, RoomAction, RoomHandler, RoomView};
-    use crate::lock::turns::{Random, THREADS, in_turns};
+    use crate::lock::turns::{THREADS, in_turns};
     use crate::token::{Claims, Secret, sign};
     use crate::{
         CreateRoomOptions, DialectSet, NewConnection, OutgoingMessage, PostBody, PostFormat, RoomSnapshot,
@@ -295,7 +296,7 @@ mod tests {
         jamjam_rooms: Mutex<Vec<Value>>,
         /// The last connection of each thread.
         current: [Mutex<ConnId>; THREADS],
-        random: Mutex<Random>,
+        random: Mutex<Rng>,
         codes: Mutex<BTreeSet<u16>>,
     }
 
@@ -347,13 +348,13 @@ mod tests {
                 queues: Mutex::default(),
                 jamjam_rooms: Mutex::default(),
                 current: [const { Mutex::new(SYSTEM_CONN) }; THREADS],
-                random: Mutex::new(Random(!seed, 0)),
+                random: Mutex::new(Rng::new(!seed)),
                 codes: Mutex::default(),
             }
         }
 
-        fn below(&self, limit: usize) -> usize {
-            self.random.lock().expect("no panic").below(limit)
+        fn below(&self, end: usize) -> usize {
+            self.random.lock().expect("no panic").below(end as u64) as usize
         }
 
         fn queue(&self, conn: ConnId) -> Arc<SendQueue> {
@@ -513,7 +514,7 @@ mod tests {
     #[test]
     fn threads_leave_no_member_in_two_rooms_no_empty_room_and_nothing_behind() {
         let mut codes = BTreeSet::new();
-        for seed in 0..40 {
+        for seed in 0..simulations() / 10 {
             let run = Run::new(seed);
             (0..3).for_each(|number| drop(run.hub.create_room(now(), control_surface_room(format!("100{number}")))));
             in_turns(seed, |own| run.act(own));

@@ -17,21 +17,6 @@ const MAX_TIMERS_PER_CALL: usize = 64;
 /// Number of sent bytes after which a call of [`HubCall::on_deadline`] handles no further timer.
 const MAX_TIMER_BYTES_PER_CALL: u64 = 256 << 10;
 
-/// When a connection is to be closed or pinged. `None`: never.
-struct ConnectionDeadlines {
-    /// Its silence reaches the time-out.
-    silent: Time,
-    /// It counts as lost without an answer to the last ping.
-    lost: Option<Time>,
-    /// It has sent no message for too long.
-    idle: Option<Time>,
-    /// It has reached the maximum age.
-    max_age: Option<Time>,
-    ping: Option<Time>,
-    /// Whether the connection is pinged at that time.
-    is_pinged: bool,
-}
-
 impl Hub {
     /// The time at which the owner must call [`HubCall::on_deadline`]. Other events can change this time.
     pub fn next_deadline(&self) -> Option<Time> {
@@ -42,8 +27,7 @@ impl Hub {
     /// ping, and before the first one that of the selection of the dialect.
     pub(super) fn schedule_check(&self, conn: ConnId, last_ping: Time) {
         let deadlines = self.connection_deadlines(conn, last_ping);
-        let Some(ConnectionDeadlines { lost, idle, max_age, ping, .. }) = deadlines else { return };
-        if let Some(next) = [lost, idle, max_age, ping].into_iter().flatten().min() {
+        if let Some(next) = deadlines.into_iter().flatten().flatten().min() {
             let timer = lock(&self.state.timers).insert(next, TimerEvent::ConnectionCheck { conn, last_ping });
             if self.state.connection(conn, |connection| connection.check = Some(timer)).is_none() {
                 lock(&self.state.timers).remove(timer);
@@ -51,22 +35,17 @@ impl Hub {
         }
     }
 
-    fn connection_deadlines(&self, conn: ConnId, last_ping: Time) -> Option<ConnectionDeadlines> {
-        let handler = self.dialects.get(self.state.dialect_of(conn)?);
-        let Heartbeat { interval, timeout } = handler.heartbeat(&self.state.limits);
-        let (idle, age) =
-            (handler.idle_timeout(&self.state.limits, conn), handler.max_connection_age(&self.state.limits));
-        let is_pinged = handler.is_pinged(conn);
+    /// When a connection counts as lost without an answer to the last ping, when it has sent no message for too long, when it reaches the
+    /// maximum age, and when it is pinged.
+    fn connection_deadlines(&self, conn: ConnId, last_ping: Time) -> Option<[Option<Time>; 4]> {
+        let (handler, limits) = (self.dialects.get(self.state.dialect_of(conn)?), &self.state.limits);
+        let Heartbeat { interval, timeout } = handler.heartbeat(limits);
+        let (idle, age) = (handler.idle_timeout(limits, conn), handler.max_connection_age(limits));
         self.state.connection(conn, |connection| {
-            let silent = connection.silent_since + timeout;
-            ConnectionDeadlines {
-                silent,
-                lost: connection.awaiting_pong.then_some(silent),
-                idle: idle.map(|timeout| connection.last_message + timeout),
-                max_age: age.map(|age| connection.connected_at + age),
-                ping: interval.map(|interval| last_ping + interval),
-                is_pinged,
-            }
+            let lost = connection.awaiting_pong.then(|| connection.silent_since + timeout);
+            let idle = idle.map(|timeout| connection.last_message + timeout);
+            let max_age = age.map(|age| connection.connected_at + age);
+            [lost, idle, max_age, interval.map(|interval| last_ping + interval)]
         })
     }
 }
@@ -99,10 +78,9 @@ impl HubCall<'_> {
     fn check_connection(&mut self, conn: ConnId, mut last_ping: Time) {
         let (hub, now) = (self.hub, self.now.monotonic);
         let deadlines = hub.connection_deadlines(conn, last_ping);
-        let Some(ConnectionDeadlines { silent, lost, idle, max_age, ping, is_pinged }) = deadlines else { return };
-        let dialect = hub.state.dialect_of(conn);
+        let Some((dialect, [lost, idle, max_age, ping])) = hub.state.dialect_of(conn).zip(deadlines) else { return };
         let is_over = |deadline: Option<Time>| deadline.is_some_and(|at| now >= at);
-        hub.state.count(dialect, |counters| {
+        hub.state.count(Some(dialect), |counters| {
             counters.cleanup_runs += 1;
             if is_over(lost) {
                 counters.closed_heartbeat_timeout += 1;
@@ -124,12 +102,14 @@ impl HubCall<'_> {
         } else {
             if is_over(ping) {
                 last_ping = now;
+                let handler = hub.dialects.get(dialect);
+                let (is_pinged, timeout) = (handler.is_pinged(conn), handler.heartbeat(&hub.state.limits).timeout);
                 let pings = hub.state.connection(conn, |connection| {
                     // A ping must not arrive between a request and its answer.
                     if connection.has_waiting_message || !is_pinged {
                         return false;
                     }
-                    if now >= silent {
+                    if now >= connection.silent_since + timeout {
                         // The server paused, or the time-out is shorter than the interval. A new full time-out starts.
                         connection.silent_since = now;
                     }

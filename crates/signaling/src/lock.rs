@@ -17,25 +17,15 @@ pub(crate) mod turns {
     use std::sync::{Arc, Barrier, Mutex, TryLockError};
     use std::thread::{self, Thread};
 
-    use jamjam_core::impairment::splitmix64;
+    use test_support::rng::Rng;
 
     /// Number of threads.
     pub(crate) const THREADS: usize = 8;
 
-    /// A seed, and how many numbers were drawn.
-    pub(crate) struct Random(pub(crate) u64, pub(crate) u64);
-
-    impl Random {
-        pub(crate) fn below(&mut self, limit: usize) -> usize {
-            self.1 += 1;
-            (splitmix64(self.0, self.1) % limit as u64) as usize
-        }
-    }
-
     /// Whose turn it is.
     struct Turns {
         threads: Mutex<Vec<(usize, Thread)>>,
-        random: Mutex<Random>,
+        random: Mutex<Rng>,
         current: AtomicUsize,
         /// Number of attempts to take a lock since one succeeded.
         failed_attempts: AtomicUsize,
@@ -49,7 +39,8 @@ pub(crate) mod turns {
         fn pass(&self) {
             let threads = self.threads.lock().expect("no panic");
             if !threads.is_empty() {
-                let (next, thread) = &threads[self.random.lock().expect("no panic").below(threads.len())];
+                let next = self.random.lock().expect("no panic").below(threads.len() as u64);
+                let (next, thread) = &threads[next as usize];
                 self.current.store(*next, Ordering::SeqCst);
                 thread.unpark();
             }
@@ -93,7 +84,7 @@ pub(crate) mod turns {
     pub(crate) fn in_turns(seed: u64, act: impl Fn(usize) + Sync) {
         let turns = Arc::new(Turns {
             threads: Mutex::default(),
-            random: Mutex::new(Random(seed, 0)),
+            random: Mutex::new(Rng::new(seed)),
             current: AtomicUsize::new(0),
             failed_attempts: AtomicUsize::new(0),
         });

@@ -73,7 +73,7 @@ pub(super) trait Room: Send {
 /// The three questions that a room may ask.
 pub(super) trait Caller {
     /// Whether a message that can wait may be sent to these connections now.
-    fn has_room(&mut self, to: &[ConnId]) -> bool;
+    fn has_space(&mut self, to: &[ConnId]) -> bool;
 
     /// Takes memory for data that outlives the call, from the client that caused it.
     fn take_memory(&mut self, bytes: u64) -> Option<MemoryPermit>;
@@ -117,7 +117,7 @@ pub(super) enum Effect {
         /// Whether the address that caused the call pays for the bytes of all receivers.
         is_requested: bool,
     },
-    /// Closes a connection that is not in a room.
+    /// Closes a connection that is no longer in this room.
     Close(ConnId, CloseCode, Cow<'static, str>),
     /// An event for the listeners of control surfaces.
     Event(Box<ControlSurfaceEvent>),
@@ -159,7 +159,7 @@ impl RoomCall<'_> {
         receivers
     }
 
-    /// Closes a connection that is not in a room.
+    /// Closes a connection that is no longer in this room.
     pub(super) fn close(&mut self, conn: ConnId, code: CloseCode, reason: impl Into<Cow<'static, str>>) {
         self.effects.list.push(Effect::Close(conn, code, reason.into()));
     }

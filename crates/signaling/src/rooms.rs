@@ -158,18 +158,19 @@ impl<R: Room> Directory<R> {
         }
     }
 
-    /// Updates the entry of a room after a call from `source`.
-    fn update(&mut self, key: RoomKey, room: &R, source: IpAddr, effects: &[Effect]) {
-        for effect in effects {
+    /// Updates the entry of a room after a call from `source`. A connection enters another room before it leaves this one, which then no
+    /// longer closes it.
+    fn update(&mut self, key: RoomKey, room: &R, source: IpAddr, effects: &mut Vec<Effect>) {
+        effects.retain(|effect| {
             match effect {
                 Effect::Entered(conn) => drop(self.memberships.insert(*conn, key)),
-                // A connection enters another room before it leaves this one.
                 Effect::Left(conn) if self.memberships.get(conn) == Some(&key) => drop(self.memberships.remove(conn)),
-                Effect::Left(_) => {}
-                _ => continue,
+                Effect::Close(conn, ..) => return self.memberships.get(conn).is_none_or(|own| *own == key),
+                _ => {}
             }
-            self.changes += 1;
-        }
+            self.changes += u64::from(matches!(effect, Effect::Entered(_) | Effect::Left(_)));
+            true
+        });
         let is_open = room.is_open();
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.is_open = is_open;
@@ -264,7 +265,7 @@ impl<R: Room> Rooms<R> {
             }
             *is_removed = !room.is_needed();
             if *is_removed || effects.list.iter().any(|effect| matches!(effect, Effect::Entered(_) | Effect::Left(_))) {
-                self.directory().update(key, room, source, &effects.list);
+                self.directory().update(key, room, source, &mut effects.list);
             }
             perform(ctx, key, effects);
             cell.schedule(key, ctx.state, now.monotonic);
@@ -295,17 +296,17 @@ fn perform(ctx: &mut ConnectionContext<'_>, key: RoomKey, Effects { list, receiv
             ctx.sink.enter(*conn, key.0);
         }
     }
-    let mut waiting = &**receivers;
+    let mut rest = &**receivers;
     for effect in list.drain(..) {
         match effect {
             Effect::Entered(_) | Effect::Left(_) => {}
             Effect::Send { receivers, text, update_key, is_requested } => {
                 let to;
-                (to, waiting) = waiting.split_at(receivers);
+                (to, rest) = rest.split_at(receivers);
                 if is_requested {
                     ctx.charge(to.len() * text.len());
                 }
-                // A client that stays outside also receives the reply.
+                // The client that caused the call receives its reply, even if it has not become a member.
                 let room = Some(key.0).filter(|_| *to != [ctx.conn]);
                 ctx.sink.send(to, OutgoingMessage { text, update_key, room });
             }

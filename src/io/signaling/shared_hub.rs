@@ -1,7 +1,7 @@
 //! The hub of a server, the send queues of its connections, and what belongs to the whole server.
 //!
-//! The hub's rooms have a lock each. No data is written to a socket and nothing is awaited under them: the hub's messages go into queues, and
-//! a connection with a full queue is closed after the call.
+//! The hub's rooms have a lock each. No data is written to a socket and nothing is awaited under them: the hub's messages go into queues. A
+//! connection with a full queue is closed at once, and leaves its room after the call.
 //!
 //! A queued message holds memory of the client that caused it, once for all recipients, until the last one has taken it. A client that
 //! exceeds the memory budget by a message is closed after this message.
@@ -468,10 +468,10 @@ impl EventSink for Outbox<'_> {
         }
     }
 
-    fn has_room(&mut self, now: Time, to: &[ConnId]) -> bool {
+    fn has_space(&mut self, now: Time, to: &[ConnId]) -> bool {
         // Every queue is checked, so that the waiting times of several clients that do not read run at once.
         let queues = to.iter().filter_map(|conn| self.server.queue(*conn));
-        queues.filter(|queue| !queue.has_room(now)).count() == 0 && self.server.own_account.available() > 0
+        queues.filter(|queue| !queue.has_space(now)).count() == 0 && self.server.own_account.available() > 0
     }
 
     fn take_memory(&mut self, bytes: u64) -> Option<MemoryPermit> {

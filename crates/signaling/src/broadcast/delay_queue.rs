@@ -141,13 +141,13 @@ impl DelayQueue {
     }
 
     /// Removes the first message whose delay is over, if the queues of its receivers have room.
-    pub(super) fn take_due(&mut self, now: Time, has_room: impl FnOnce() -> bool) -> Option<DelayedMessage> {
+    pub(super) fn take_due(&mut self, now: Time, has_space: impl FnOnce() -> bool) -> Option<DelayedMessage> {
         self.due.extend(std::iter::from_fn(|| self.delayed.pop_due(now)));
         if self.due.is_empty() {
             return None;
         }
         self.retry_at = now;
-        if !has_room() {
+        if !has_space() {
             self.retry_at = now + FULL_QUEUE_RETRY;
             return None;
         }

@@ -46,8 +46,8 @@ pub(super) struct BroadcastDialect {
 impl DialectHandler for BroadcastDialect {
     fn idle_timeout(&self, limits: &SignalingLimits, conn: ConnId) -> Option<Duration> {
         // A control channel must not send messages, so it has no idle time-out.
-        let is_control_channel = self.member(conn, |member| member.is_control_channel).unwrap_or(false);
-        limits.broadcast.idle_timeout.filter(|_| !is_control_channel)
+        let is_control_channel = || self.member(conn, |member| member.is_control_channel).unwrap_or(false);
+        limits.broadcast.idle_timeout.filter(|_| !is_control_channel())
     }
 
     fn max_connection_age(&self, limits: &SignalingLimits) -> Option<Duration> {

@@ -106,7 +106,7 @@ impl Room for BroadcastRoom {
             self.schedule_heartbeat(call);
             let actions = self.handler.on_heartbeat(&view(&self.roster, call.now));
             self.apply_actions(call, actions);
-        } else if let Some(message) = self.delayed.take_due(now, || has_room(call, &self.roster)) {
+        } else if let Some(message) = self.delayed.take_due(now, || has_space(call, &self.roster)) {
             let DelayedMessage { origin, variant, payload, .. } = message;
             // Parsing always succeeds, because this server wrote the text.
             let Ok(payload) = json::from_str_unlimited_depth(&payload) else { return };
@@ -309,7 +309,7 @@ impl BroadcastRoom {
         let room = view(&self.roster, call.now);
         let context = RelayContext { room, sender: sender.as_deref(), payload: relay.value() };
         let delay = self.handler.broadcast_delay(&context).min(MAX_BROADCAST_DELAY);
-        if delay.is_zero() && (sender.is_some() || (!self.delayed.has_due() && has_room(call, &self.roster))) {
+        if delay.is_zero() && (sender.is_some() || (!self.delayed.has_due() && has_space(call, &self.roster))) {
             self.relay_now(call, &origin, relay);
             return Ok(delay);
         }
@@ -357,9 +357,9 @@ fn view(roster: &Roster<Membership>, now: WallClock) -> RoomView<'_> {
 }
 
 /// Whether a message that can wait may be sent to the members now.
-fn has_room(call: &mut RoomCall<'_>, roster: &Roster<Membership>) -> bool {
+fn has_space(call: &mut RoomCall<'_>, roster: &Roster<Membership>) -> bool {
     let connections: Vec<ConnId> = roster.connections().collect();
-    call.caller.has_room(&connections)
+    call.caller.has_space(&connections)
 }
 
 /// Counts a rejected message and sends the error to its sender.

@@ -71,7 +71,7 @@ impl EventSink for RecordingSink {
         self.updates.extend(update_key);
     }
 
-    fn has_room(&mut self, _: Time, to: &[ConnId]) -> bool {
+    fn has_space(&mut self, _: Time, to: &[ConnId]) -> bool {
         !to.iter().any(|conn| self.full.contains(&conn.0))
     }
 
