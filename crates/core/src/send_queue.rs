@@ -51,7 +51,7 @@ pub struct QueuedFrame {
     pub bytes: Bytes,
     /// The frame supersedes earlier frames with the same key.
     pub update_key: Option<UpdateKey>,
-    /// The number of the room that sends the frame. Only the queues of connections that are in this room take it.
+    /// The number of the room that sends the frame. Queues of connections that have entered another room drop it.
     pub room: Option<NonZeroU64>,
 }
 
@@ -87,7 +87,7 @@ struct SendQueueState {
     /// Queued frames, oldest first. A partly written frame remains until its last byte has been written.
     frames: VecDeque<Arc<QueuedFrame>>,
     bytes: usize,
-    /// The number of the connection's room.
+    /// The number of the room that the connection has entered last.
     room: Option<NonZeroU64>,
     /// Bytes of the first frame that have been written.
     written: usize,

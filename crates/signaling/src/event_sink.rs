@@ -31,13 +31,10 @@ pub trait EventSink {
     fn send(&mut self, to: &[ConnId], message: OutgoingMessage);
 
     /// A connection has entered the room with this number, and may still be in another one for a moment. By default, nothing is recorded.
-    fn enter(&mut self, conn: ConnId, room: NonZeroU64) {
-        let _ = (conn, room);
-    }
+    fn enter(&mut self, _conn: ConnId, _room: NonZeroU64) {}
 
     /// Whether a message that can wait may be sent to these connections now. By default, it may; otherwise, the hub tries again later.
-    fn has_space(&mut self, now: Time, to: &[ConnId]) -> bool {
-        let _ = (now, to);
+    fn has_space(&mut self, _now: Time, _to: &[ConnId]) -> bool {
         true
     }
 
@@ -52,9 +49,7 @@ pub trait EventSink {
 
     /// With `--strict`, reports a wrong message, or a connection that is rejected because of its URL or token: the violated rule, which is one
     /// of [`STRICT_RULES`](super::STRICT_RULES), and the sentence that the client receives. By default, the report is dropped.
-    fn wrong_message(&mut self, conn: ConnId, dialect: Option<Dialect>, rule: &'static str, sentence: &str) {
-        let _ = (conn, dialect, rule, sentence);
-    }
+    fn wrong_message(&mut self, _conn: ConnId, _dialect: Option<Dialect>, _rule: &'static str, _sentence: &str) {}
 
     /// Closes a connection after all earlier messages to it are sent. The hub has already removed the connection, so a later
     /// [`HubCall::on_disconnect`](super::HubCall::on_disconnect) has no effect.

@@ -142,16 +142,12 @@ impl Hub {
 
     /// All rooms in the order of creation.
     pub fn control_surface_rooms(&self) -> Vec<ControlSurfaceRoomInfo> {
-        let mut all = Vec::new();
-        self.dialects.control_surface.rooms.each(|room| {
-            all.push(ControlSurfaceRoomInfo {
-                code: room.roster.name().to_owned(),
-                member_count: room.roster.list.len(),
-                created_ms: room.roster.created_ms,
-                expires_ms: room.expires_ms,
-            });
-        });
-        all
+        self.dialects.control_surface.rooms.map(|room| ControlSurfaceRoomInfo {
+            code: room.roster.name().to_owned(),
+            member_count: room.roster.list.len(),
+            created_ms: room.roster.created_ms,
+            expires_ms: room.expires_ms,
+        })
     }
 
     /// The room with `code`, or all rooms.

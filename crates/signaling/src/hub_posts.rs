@@ -30,7 +30,7 @@ pub enum PostFormat {
     Typed,
 }
 
-/// The body of a post. It is parsed before the hub is locked.
+/// The body of a post. It is parsed before its room is locked.
 pub struct PostBody<'a> {
     bytes: &'a [u8],
     payload: Option<Value>,
@@ -171,7 +171,7 @@ impl Hub {
 
     /// Reads each open broadcast room.
     fn each_open_broadcast_room(&self, mut read: impl FnMut(&BroadcastRoom)) {
-        self.dialects.broadcast.rooms.each(|room| _ = room.is_open().then(|| read(room)));
+        self.dialects.broadcast.rooms.map(|room| room.is_open().then(|| read(room)));
     }
 
     /// The numbers of control channels of all broadcast rooms, and of the other members of each room.

@@ -3,6 +3,7 @@
 
 use tracing::info;
 
+use super::counters::DialectCounters;
 use super::event_sink::ConnId;
 use super::hub::{Hub, HubCall};
 use super::limits::Heartbeat;
@@ -21,6 +22,10 @@ impl Hub {
     /// The time at which the owner must call [`HubCall::on_deadline`]. Other events can change this time.
     pub fn next_deadline(&self) -> Option<Time> {
         lock(&self.state.timers).next_deadline()
+    }
+
+    fn total_sent_bytes(&self) -> u64 {
+        self.state.counters().iter().map(|counters| counters.sent_bytes).sum()
     }
 
     /// Schedules the next check of a connection, if it is still open and its dialect has time limits. `last_ping` is the time of the last
@@ -55,9 +60,9 @@ impl HubCall<'_> {
     /// Otherwise, the burst would block all connections, and would fill the queues of clients that read.
     pub fn on_deadline(&mut self) {
         let now = self.now.monotonic;
-        let mut sent_bytes = 0;
+        let sent_before = self.hub.total_sent_bytes();
         for _ in 0..MAX_TIMERS_PER_CALL {
-            if sent_bytes >= MAX_TIMER_BYTES_PER_CALL {
+            if self.hub.total_sent_bytes() - sent_before >= MAX_TIMER_BYTES_PER_CALL {
                 return;
             }
             let Some(event) = lock(&self.hub.state.timers).pop_due(now) else { return };
@@ -68,7 +73,7 @@ impl HubCall<'_> {
                     self.hub.state.schedule_expiry(next);
                 }
                 TimerEvent::Room { dialect, room } => {
-                    sent_bytes += self.hub.dialects.rooms(dialect).on_timer(&mut self.system_context(dialect), room);
+                    self.hub.dialects.rooms(dialect).on_timer(&mut self.system_context(dialect), room);
                 }
             }
         }
@@ -80,24 +85,19 @@ impl HubCall<'_> {
         let deadlines = hub.connection_deadlines(conn, last_ping);
         let Some((dialect, [lost, idle, max_age, ping])) = hub.state.dialect_of(conn).zip(deadlines) else { return };
         let is_over = |deadline: Option<Time>| deadline.is_some_and(|at| now >= at);
-        hub.state.count(Some(dialect), |counters| {
-            counters.cleanup_runs += 1;
-            if is_over(lost) {
-                counters.closed_heartbeat_timeout += 1;
-            } else if is_over(idle) {
-                counters.closed_idle_timeout += 1;
-            } else if is_over(max_age) {
-                counters.closed_max_age += 1;
-            }
-        });
+        let count = |update: fn(&mut DialectCounters)| hub.state.count(Some(dialect), update);
+        count(|counters| counters.cleanup_runs += 1);
         if is_over(lost) {
+            count(|counters| counters.closed_heartbeat_timeout += 1);
             let source = hub.state.connection(conn, |connection| connection.source);
             info!(target: "signaling", conn = conn.0, source = source.map(tracing::field::display), "connection timed out");
             self.on_server_close(conn, CloseCode::ABNORMAL_CLOSURE, "heartbeat timeout");
             self.sink.abort(conn);
         } else if is_over(idle) {
+            count(|counters| counters.closed_idle_timeout += 1);
             self.close_connection(conn, CloseCode::IDLE_TIMEOUT, "Idle timeout");
         } else if is_over(max_age) {
+            count(|counters| counters.closed_max_age += 1);
             self.close_connection(conn, CloseCode::MAX_CONNECTION_AGE, "Max connection age reached");
         } else {
             if is_over(ping) {

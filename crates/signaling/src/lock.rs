@@ -9,7 +9,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Threads of which one runs at a time. At each lock, a random one continues, so that a seed determines the whole run.
+/// Threads of which one runs at a time. At locks, now and then, a random one continues, so that a seed determines the whole run.
 #[cfg(test)]
 pub(crate) mod turns {
     use std::cell::RefCell;

@@ -22,9 +22,7 @@ use jamjam_core::time::Time;
 const MAX_CLOSED_ROOMS: usize = 256;
 
 /// The rooms of one dialect: a directory, and a lock for each room.
-pub(super) struct Rooms<R> {
-    directory: Mutex<Directory<R>>,
-}
+pub(super) struct Rooms<R>(Mutex<Directory<R>>);
 
 /// Which rooms there are, and who is in them.
 pub(super) struct Directory<R> {
@@ -77,17 +75,8 @@ impl<R: Room> Cell<R> {
 
 impl<R> Default for Rooms<R> {
     fn default() -> Self {
-        Self {
-            directory: Mutex::new(Directory {
-                entries: BTreeMap::new(),
-                keys_by_name: HashMap::new(),
-                memberships: HashMap::new(),
-                opened_by: HashMap::new(),
-                created: 0,
-                changes: 0,
-                closed: VecDeque::new(),
-            }),
-        }
+        let (entries, keys_by_name, memberships, opened_by, closed) = Default::default();
+        Self(Mutex::new(Directory { entries, keys_by_name, memberships, opened_by, created: 0, changes: 0, closed }))
     }
 }
 
@@ -199,7 +188,7 @@ impl<R: Room> Directory<R> {
 impl<R: Room> Rooms<R> {
     /// The directory. Under its lock, no thread may wait for a room.
     pub(super) fn directory(&self) -> MutexGuard<'_, Directory<R>> {
-        lock(&self.directory)
+        lock(&self.0)
     }
 
     /// All rooms in the order of creation.
@@ -208,10 +197,8 @@ impl<R: Room> Rooms<R> {
     }
 
     /// Reads each room in the order of creation, one after the other.
-    pub(super) fn each(&self, mut read: impl FnMut(&R)) {
-        for key in self.keys() {
-            self.read(|_| Some(key), &mut read);
-        }
+    pub(super) fn map<T>(&self, mut read: impl FnMut(&R) -> T) -> Vec<T> {
+        self.keys().into_iter().filter_map(|key| self.read(|_| Some(key), &mut read)).collect()
     }
 
     /// Locks the room that `locate` finds or creates, unless there is none. A room that was removed meanwhile is located again.
@@ -234,13 +221,13 @@ impl<R: Room> Rooms<R> {
         }
     }
 
-    /// Reads the room that `locate` finds.
+    /// Reads the room that `locate` finds. There is no result if a hook of its handler panics.
     pub(super) fn read<T>(
         &self,
         locate: impl FnMut(&mut Directory<R>) -> Option<RoomKey>,
         action: impl FnOnce(&R) -> T,
     ) -> Option<T> {
-        self.with_cell(locate, |_, cell| action(&cell.room))
+        self.with_cell(locate, |_, cell| catch_unwind(AssertUnwindSafe(|| action(&cell.room))).ok())?
     }
 
     /// Lets the room that `locate` finds or creates act, and performs the effects. If it panics, all its members are closed, and there is no
@@ -257,11 +244,22 @@ impl<R: Room> Rooms<R> {
             let mut call = RoomCall { now, conn, source, limits, caller: ctx, effects };
             let result = catch_unwind(AssertUnwindSafe(|| action(room, &mut call))).ok();
             if result.is_none() {
-                // Who is a member must be known even after a panic.
-                call.effects.list.retain(|effect| matches!(effect, Effect::Entered(_) | Effect::Left(_)));
+                // Who is a member must be known even after a panic. A former member is in no room, so it is closed too.
+                call.effects.list.retain(|effect| !matches!(effect, Effect::Send { .. } | Effect::Event(_)));
                 call.effects.receivers.clear();
                 room.roster_mut().close(&mut call, CloseCode::INTERNAL_ERROR, "Internal error", "the room has failed");
-                call.close(conn, CloseCode::INTERNAL_ERROR, "Internal error");
+                let left = call.effects.list.iter().filter_map(|effect| match effect {
+                    Effect::Left(conn) => Some(*conn),
+                    _ => None,
+                });
+                for conn in left.chain([conn]).collect::<Vec<_>>() {
+                    call.close(conn, CloseCode::INTERNAL_ERROR, "Internal error");
+                }
+            }
+            for effect in &effects.list {
+                if let Effect::Entered(conn) = effect {
+                    ctx.sink.enter(*conn, key.0);
+                }
             }
             *is_removed = !room.is_needed();
             if *is_removed || effects.list.iter().any(|effect| matches!(effect, Effect::Entered(_) | Effect::Left(_))) {
@@ -291,11 +289,6 @@ impl<R: Room> Rooms<R> {
 
 /// Performs what the directory does not.
 fn perform(ctx: &mut ConnectionContext<'_>, key: RoomKey, Effects { list, receivers, counters }: &mut Effects) {
-    for effect in &*list {
-        if let Effect::Entered(conn) = effect {
-            ctx.sink.enter(*conn, key.0);
-        }
-    }
     let mut rest = &**receivers;
     for effect in list.drain(..) {
         match effect {
@@ -340,8 +333,8 @@ pub(super) trait AnyRooms {
     /// `None` if there is no such room.
     fn close(&self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize>;
 
-    /// A timer of a room has expired. Returns the number of sent bytes.
-    fn on_timer(&self, ctx: &mut ConnectionContext<'_>, room: RoomKey) -> u64;
+    /// A timer of a room has expired.
+    fn on_timer(&self, ctx: &mut ConnectionContext<'_>, room: RoomKey);
 }
 
 /// A room of any dialect.
@@ -372,7 +365,7 @@ impl<R: Room> AnyRooms for Rooms<R> {
     }
 
     fn show(&self, limits: &SignalingLimits, show: &mut dyn FnMut(RoomEntry<'_>)) {
-        self.each(|room| {
+        self.map(|room| {
             let roster = room.roster();
             if room.is_open() {
                 show(RoomEntry {
@@ -392,21 +385,23 @@ impl<R: Room> AnyRooms for Rooms<R> {
     }
 
     fn close(&self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
+        let mut members = None;
         let close = |room: &mut R, call: &mut RoomCall<'_>| {
-            let members = room.is_open().then(|| room.roster().list.len())?;
-            room.close(call);
-            Some(members)
+            members = room.is_open().then(|| room.roster().list.len());
+            if members.is_some() {
+                room.close(call);
+            }
         };
-        self.call(ctx, |directory| directory.find(room), close)?
+        self.call(ctx, |directory| directory.find(room), close);
+        members
     }
 
-    fn on_timer(&self, ctx: &mut ConnectionContext<'_>, key: RoomKey) -> u64 {
+    fn on_timer(&self, ctx: &mut ConnectionContext<'_>, key: RoomKey) {
         let act = |room: &mut R, call: &mut RoomCall<'_>| {
             if room.next_deadline().is_some_and(|deadline| deadline <= call.now.monotonic) {
                 room.on_deadline(call);
             }
-            call.effects.counters.sent_bytes
         };
-        self.call(ctx, |_| Some(key), act).unwrap_or(0)
+        self.call(ctx, |_| Some(key), act);
     }
 }

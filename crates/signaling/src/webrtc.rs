@@ -384,7 +384,7 @@ impl WebRtcDialect {
     pub(super) fn room_list(&self, max_bytes: usize, has_participants: bool) -> (Vec<Box<RawValue>>, bool) {
         // The brackets of the list. Each room is followed by a comma or a bracket.
         let (mut list, mut bytes) = (Vec::new(), 1);
-        self.rooms.each(|room| {
+        self.rooms.map(|room| {
             if bytes > max_bytes {
                 return;
             }

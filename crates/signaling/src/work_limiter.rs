@@ -26,7 +26,7 @@ const MAX_SHARED_DEBT: Duration = Duration::from_millis(10);
 /// Upper bound of the time for one byte of a message: nested lists take 0.2 µs.
 const MAX_TIME_PER_BYTE: Duration = Duration::from_nanos(200);
 
-/// A message counts at most this time, so that a pause of this host while it is handled has a limited effect.
+/// A message counts at most this time. On systems where waiting counts too, a pause of this host then has a limited effect.
 const MAX_WORK: Duration = Duration::from_secs(1);
 
 /// Maximum number of sources whose processor time is counted.

@@ -1,6 +1,6 @@
 //! Signaling over WebSocket: the server around the hub of [`crate::signaling`], and the client side of jamjam.
 //!
-//! Each connection is a task with a bounded send queue. The lock on the hub is held while messages are handled and queues are filled, but
+//! Each connection is a task with a bounded send queue. The lock of a room is held while its messages are handled and queues are filled, but
 //! never while a socket is written or anything is awaited, so that a slow reader affects only itself.
 
 mod admin;

@@ -70,9 +70,7 @@ impl DialectHandler for BroadcastDialect {
     }
 
     fn delayed_messages(&self) -> usize {
-        let mut messages = 0;
-        self.rooms.each(|room| messages += room.delayed.len());
-        messages
+        self.rooms.map(|room| room.delayed.len()).into_iter().sum()
     }
 }
 
@@ -133,8 +131,8 @@ impl BroadcastDialect {
         message: Result<Value, JsonError>,
         bytes: usize,
     ) -> Result<(), MessageError> {
-        let called = self.rooms.call_own(ctx, |room, call| room.on_message(call, message, bytes));
-        called.ok_or(MessageError::NOT_IN_ROOM)?
+        // A connection of this dialect is in a room, unless it was closed, or the room fails.
+        self.rooms.call_own(ctx, |room, call| room.on_message(call, message, bytes)).unwrap_or(Ok(()))
     }
 
     /// Adds a new connection to its room, or closes the connection.

@@ -156,8 +156,9 @@ pub struct RelayContext<'a> {
     pub payload: &'a Value,
 }
 
-/// The hooks of a room. The defaults make a room that relays every message. If one of them panics, the connections of the room are closed
-/// with code 1011, and the handler stays.
+/// The hooks of a room. The defaults make a room that relays every message. If a hook that may change the handler panics, the connections of
+/// the room are closed with code 1011, and the handler stays. A panic of another one is an answer of no: a token is required, a route does not
+/// exist, and the room has no statistics.
 #[expect(unused_variables, reason = "default methods ignore their parameters; the names are documentation")]
 pub trait RoomHandler: Send {
     /// Whether joining needs a valid token. Posting a message over HTTP always needs a valid token.

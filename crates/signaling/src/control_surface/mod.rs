@@ -104,7 +104,7 @@ impl ControlSurfaceDialect {
             // The reply does not show whether the code was checked.
             ctx.reply(&INVALID_ROOM);
             if ctx.count_failed_guess() {
-                self.rooms.call_own(ctx, |room, call| room.leave_with(call, "too many wrong codes"));
+                self.rooms.call_own(ctx, |room, call| room.roster.leave(call, call.conn, "too many wrong codes"));
                 ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong codes");
             } else {
                 ctx.count(|counters| counters.requests_rejected += 1);
@@ -113,7 +113,7 @@ impl ControlSurfaceDialect {
         };
         joined?;
         if previous != entered {
-            self.rooms.call(ctx, |_| previous, |room, call| room.leave_with(call, CHANGED_ROOM));
+            self.rooms.call(ctx, |_| previous, |room, call| room.roster.leave(call, call.conn, CHANGED_ROOM));
         }
         lock(&self.guesses).on_join(now, from);
         Ok(())

@@ -155,15 +155,11 @@ impl ControlSurfaceRoom {
             call.reply(&ROOM_FULL);
             return Err(MessageError::Rejected("the room is full"));
         }
-        self.leave_with(call, CHANGED_ROOM);
+        self.roster.leave(call, call.conn, CHANGED_ROOM);
         call.reply(&ServerMessage::Welcome { node_id: &node_id, server_time: call.now.unix_us() });
         self.roster.join(call, ControlSurfaceMember { node_id, has_synced }, false);
         self.roster.log_message("join", call.conn, 0, bytes);
         Ok(())
-    }
-
-    pub(super) fn leave_with(&mut self, call: &mut RoomCall<'_>, reason: &str) {
-        self.roster.leave(call, call.conn, reason);
     }
 
     /// Handles a message of `bytes` bytes from a member, except `join`.
@@ -199,7 +195,7 @@ impl ControlSurfaceRoom {
             }
             ClientMessage::Leave => {
                 self.roster.log_message("leave", conn, 0, bytes);
-                self.leave_with(call, LEFT_ROOM);
+                self.roster.leave(call, conn, LEFT_ROOM);
                 call.close(conn, CloseCode::NORMAL_CLOSURE, "");
             }
             ClientMessage::Join(_) | ClientMessage::Ping(_) => {}

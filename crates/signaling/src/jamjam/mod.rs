@@ -240,7 +240,7 @@ impl JamjamDialect {
         let cached = cached(&lock(&self.lists));
         let list = cached.unwrap_or_else(|| {
             let (mut rooms, mut others) = (Vec::new(), Vec::new());
-            self.rooms.each(|room| {
+            self.rooms.map(|room| {
                 let list = if room.is_test_room() { &mut rooms } else { &mut others };
                 list.push(RoomInfo {
                     id: room.roster.name().to_owned(),

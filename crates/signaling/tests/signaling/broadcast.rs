@@ -310,7 +310,7 @@ fn delayed_posts_hold_memory_of_their_sender_until_they_are_relayed() {
     assert_eq!(budget.held(), 0);
 }
 
-/// A room whose handler fails on a post, whenever a member leaves, and on a route.
+/// A room whose handler fails on a post, whenever a member leaves, and on a route, and wants to close the connections 8 and 9.
 #[derive(Default)]
 struct FailingRoom(u32);
 
@@ -321,6 +321,10 @@ impl RoomHandler for FailingRoom {
 
     fn on_http_post(&mut self, _: &RoomView<'_>, _: Value) -> Option<RelayPayload> {
         resume_unwind(Box::new("failed"))
+    }
+
+    fn on_heartbeat(&mut self, _: &RoomView<'_>) -> Vec<RoomAction> {
+        [8, 9].map(|conn| RoomAction::Close(ConnId(conn), 4_004, "bye".to_owned())).into()
     }
 
     fn routes(&mut self, _: &RoomView<'_>, path: &str, _: &Request<Bytes>) -> Option<Response<Bytes>> {
@@ -357,4 +361,11 @@ fn failed_handler_closes_the_members_of_its_room_with_1011_and_nothing_else() {
     hub.disconnect(4);
     assert_eq!(hub.closed(), [(1, 1011), (2, 1011), (5, 1011)]);
     assert_eq!(hub.counts().members, 0);
+    // Connections that have left the room when its handler fails are closed too.
+    connect(&mut hub, &[6, 7]);
+    assert_eq!(hub.at(0).close_room_of(Dialect::Broadcast, "radio").map(|(_, members)| members), Ok(2));
+    connect(&mut hub, &[8, 9]);
+    hub.run_timers(30_000);
+    assert_eq!(hub.closed()[3..], [(6, 1008), (7, 1008), (9, 1011), (8, 1011)]);
+    assert_eq!((hub.counts().members, hub.counts().connections), (0, 0));
 }
