@@ -451,7 +451,9 @@ mod tests {
                     self.call(|call| call.on_close(other, CloseCode::NORMAL_CLOSURE, "fail"));
                 }
                 2 => drop(self.call(|call| call.close_room(&code))),
-                3 => self.call(|call| call.on_deadline()),
+                3 => self.call(|call| {
+                    call.on_deadline();
+                }),
                 4 => drop(self.hub.create_room(now(), control_surface_room(code))),
                 5 => drop((
                     self.hub.total_counters(),

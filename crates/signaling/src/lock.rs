@@ -11,6 +11,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Threads of which one runs at a time. At locks, now and then, a random one continues, so that a seed determines the whole run.
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the threads of a test")]
 pub(crate) mod turns {
     use std::cell::RefCell;
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -16,7 +16,7 @@ use jamjam_signaling::{AcceptedPost, ConnId, Dialect, FieldError, PostBody, Post
 use serde_json::{Value, json};
 use test_support::logged::logged;
 
-use crate::test_hub::{RecordingSink, SOURCE, TestHub, token, url, with_secret};
+use crate::test_hub::{RecordingSink, SOURCE, TestHub, ms, token, url, with_secret};
 
 /// A hub whose rooms have these settings. The room `stage` needs no token, and delays its messages.
 fn hub(settings: &BroadcastSettings) -> TestHub {
@@ -327,6 +327,10 @@ impl RoomHandler for FailingRoom {
         [8, 9].map(|conn| RoomAction::Close(ConnId(conn), 4_004, "bye".to_owned())).into()
     }
 
+    fn has_route(&self, _: &RoomView<'_>, _: &str) -> bool {
+        resume_unwind(Box::new("failed"))
+    }
+
     fn routes(&mut self, _: &RoomView<'_>, path: &str, _: &Request<Bytes>) -> Option<Response<Bytes>> {
         self.0 += 1;
         if path == "fail" { resume_unwind(Box::new("failed")) } else { Some(Response::new(self.0.to_string().into())) }
@@ -349,6 +353,7 @@ fn failed_handler_closes_the_members_of_its_room_with_1011_and_nothing_else() {
     assert_eq!(hub.post_item(0, &post(1)), Err(PostError::RoomFailed));
     assert_eq!(hub.closed(), [(1, 1011), (2, 1011)]);
     assert_eq!((hub.counts().members, hub.counts().rooms, hub.counts().connections), (1, 1, 1));
+    assert!(!hub.hub.has_route(ms(0), "radio", "count"));
     // The handler stays, with its state. A leave that fails closes the other members.
     for (round, path) in [(1, "count"), (2, "fail"), (3, "count")] {
         let request = Request::new(Bytes::new());
