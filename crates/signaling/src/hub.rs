@@ -453,7 +453,7 @@ mod tests {
         /// What operators, programs and posts do.
         fn disturb(&self) {
             let code = format!("100{}", self.below(3));
-            match self.below(30) {
+            match self.below(15) {
                 0 => {
                     let other = *self.current[self.below(THREADS)].lock().expect("no panic");
                     let _ = self.call(|call| call.disconnect(other));
@@ -533,7 +533,7 @@ mod tests {
     #[test]
     fn threads_leave_no_member_in_two_rooms_no_empty_room_and_nothing_behind() {
         let (mut codes, mut checked) = (BTreeSet::new(), 0);
-        for seed in 0..simulations().max(100) / 10 {
+        for seed in 0..simulations().max(100) / 4 {
             let run = Run::new(seed);
             (0..3).for_each(|number| drop(run.hub.create_room(now(), control_surface_room(format!("100{number}")))));
             for conn in [ConnId(1_000), ConnId(1_001)] {

@@ -9,7 +9,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Threads of which one runs at a time. At locks, now and then, a random one continues, so that a seed determines the whole run.
+/// Threads of which one runs at a time. At every other lock, a random one continues, so that a seed determines the whole run.
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "the threads of a test")]
 pub(crate) mod turns {
@@ -58,7 +58,7 @@ pub(crate) mod turns {
     pub(crate) fn wait_for<T>(mutex: &Mutex<T>) {
         let Some((turns, own)) = TURNS.with_borrow(Clone::clone) else { return };
         loop {
-            if turns.random.lock().expect("no panic").below(4) == 0 {
+            if turns.random.lock().expect("no panic").below(2) == 0 {
                 turns.pass();
                 turns.wait(own);
             }
