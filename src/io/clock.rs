@@ -125,6 +125,17 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn time_of_a_thread_does_not_include_its_sleep() {
+        let started = thread_time();
+        while thread_time() == started {}
+        let (before, monotonic) = (thread_time(), monotonic_now());
+        sleep(Duration::from_millis(50));
+        let (slept, elapsed) = (thread_time().duration_since(before), monotonic_now().duration_since(monotonic));
+        assert!(slept < elapsed / 2, "{slept:?} of {elapsed:?}");
+    }
+
+    #[test]
     fn clock_jump_is_logged_with_its_sign() {
         let lines = Lines::default();
         let writer = lines.clone();

@@ -93,12 +93,8 @@ impl Hub {
 
     /// What is needed to parse the messages of a connection without the hub.
     pub fn message_parser(&self, conn: ConnId) -> MessageParser {
-        let dialect = self.state.dialect_of(conn);
-        MessageParser {
-            dialect,
-            enabled: self.state.limits.dialects,
-            max_message_bytes: self.state.limits.max_message_bytes,
-        }
+        let SignalingLimits { dialects: enabled, max_message_bytes, .. } = self.state.limits;
+        MessageParser { dialect: self.state.dialect_of(conn), enabled, max_message_bytes }
     }
 
     /// Records a pong or another frame that is not a message.

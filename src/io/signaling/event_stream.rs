@@ -153,10 +153,6 @@ mod tests {
         )
     }
 
-    fn add_stream(listeners: &mut EventListeners) -> Option<EventStream> {
-        listeners.add_stream()
-    }
-
     /// Publishes an event. Returns the number of listeners that missed the event.
     fn publish(listeners: &mut EventListeners, time: u64) -> u64 {
         let before = listeners.dropped_events;
@@ -177,7 +173,7 @@ mod tests {
     async fn slow_stream_gets_the_dropped_count_in_place() {
         let mut listeners = EventListeners::default();
         let (mut fast, mut slow) =
-            (add_stream(&mut listeners).expect("a stream"), add_stream(&mut listeners).expect("a stream"));
+            (listeners.add_stream().expect("a stream"), listeners.add_stream().expect("a stream"));
         for time in 0..1_024 {
             assert_eq!(publish(&mut listeners, time), 0);
         }
@@ -203,12 +199,11 @@ mod tests {
         let mut listeners = EventListeners::default();
         let (producer, mut consumer) = event_queue(1);
         listeners.add_program(producer);
-        let mut streams: Vec<_> =
-            (0..MAX_EVENT_STREAMS).map(|_| add_stream(&mut listeners).expect("a stream")).collect();
-        assert!(add_stream(&mut listeners).is_none() && listeners.active() == 17);
+        let mut streams: Vec<_> = (0..MAX_EVENT_STREAMS).map(|_| listeners.add_stream().expect("a stream")).collect();
+        assert!(listeners.add_stream().is_none() && listeners.active() == 17);
         streams.pop();
         assert_eq!(listeners.active(), 16);
-        assert!(add_stream(&mut listeners).is_some());
+        assert!(listeners.add_stream().is_some());
         // The stream that was added last is closed at once, because the test does not keep it. The embedding application's queue holds at
         // most one event, so the application misses the second event.
         assert_eq!((publish(&mut listeners, 1), publish(&mut listeners, 2), listeners.active()), (0, 1, 16));

@@ -5,13 +5,14 @@
 mod example;
 
 use std::io::{Read, Write};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use example::MyRoom;
 use jamjam_dev::io::http::login::{Credentials, Login};
 use jamjam_dev::io::signaling::SignalingServerConfig;
-use jamjam_dev::signaling::broadcast::{BroadcastSettings, RoomHandlers};
+use jamjam_dev::signaling::broadcast::{BroadcastSettings, RelayPayload, RoomHandler, RoomHandlers, RoomView};
 use jamjam_dev::signaling::token::Secret;
 use jamjam_dev::signaling::{Heartbeat, Hub, SignalingLimits};
 use jamjam_dev::testing::SignalingServer;
@@ -26,6 +27,7 @@ use super::token;
 fn start() -> SignalingServer {
     let mut handlers = RoomHandlers::default();
     handlers.insert("myroom", MyRoom::default());
+    handlers.insert("failing", FailingRoom);
     let broadcast = BroadcastSettings { secret: Some(Secret::new("test-secret")), ..BroadcastSettings::default() };
     let heartbeat = Heartbeat { interval: Some(Duration::from_millis(50)), timeout: TEST_TIMEOUT };
     let limits = SignalingLimits { broadcast, heartbeat, ..SignalingLimits::default() };
@@ -140,4 +142,27 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     assert_eq!(receive(&mut ann), notice("listens no more: 1006", "con"));
     drop(bob);
     assert_eq!(receive(&mut ann), notice("left with 1006 ", "bob"));
+}
+
+/// A room whose handler fails on a post.
+struct FailingRoom;
+
+impl RoomHandler for FailingRoom {
+    fn on_http_post(&mut self, _: &RoomView<'_>, _: Value) -> Option<RelayPayload> {
+        resume_unwind(Box::new("failed"))
+    }
+}
+
+#[test]
+fn post_to_a_failing_room_gets_status_500_and_its_members_close_code_1011() {
+    let server = start();
+    let join = || Member::connect_to(server.addr(), &format!("/failing?token={}", token("ann", "failing")));
+    let mut ann = join();
+    receive(&mut ann);
+    let bearer = format!("Authorization: Bearer {}", token("poster", "failing"));
+    let response =
+        send_to(server.addr(), "POST", "/failing/postcontent", &[&bearer], r#"{"type":"post","content":"x"}"#);
+    assert_eq!((response.status, response.body), (500, r#"{"error":"The room handler has failed"}"#.to_owned()));
+    assert_eq!(ann.closed(), (1_011, "Internal error".to_owned()));
+    assert_eq!(receive(&mut join())["type"], "welcome");
 }

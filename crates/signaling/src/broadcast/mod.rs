@@ -153,24 +153,16 @@ impl BroadcastDialect {
         let BroadcastParams { room, is_control_channel, token, query, headers } = params;
         let name = room.ok_or((CloseCode::ROOM_NAME_REQUIRED, "Room name required".into(), Some(ROOM_NAME_MISSING)))?;
         let is_public = !is_control_channel && !self.requires_auth(&name);
-        let claims = match token {
+        let refuse = |code, reason: &'static str, detail| {
+            ctx.count(|counters| counters.closed_invalid_token += 1);
+            (code, reason.into(), Some(detail))
+        };
+        let secret = ctx.state.limits.broadcast.secret.as_ref();
+        let claims = match token.map(|token| verify(secret, token.as_str(), &name, ctx.now.unix_ms())) {
             None if is_public => None,
-            None => {
-                ctx.count(|counters| counters.closed_invalid_token += 1);
-                return Err((
-                    CloseCode::AUTHENTICATION_REQUIRED,
-                    "Authentication required".into(),
-                    Some(TOKEN_MISSING),
-                ));
-            }
-            Some(token) => {
-                let secret = ctx.state.limits.broadcast.secret.as_ref();
-                let claims = verify(secret, token.as_str(), &name, ctx.now.unix_ms());
-                Some(claims.map_err(|reason| {
-                    ctx.count(|counters| counters.closed_invalid_token += 1);
-                    (CloseCode::INVALID_TOKEN, "Invalid or expired token".into(), Some(reason))
-                })?)
-            }
+            None => return Err(refuse(CloseCode::AUTHENTICATION_REQUIRED, "Authentication required", TOKEN_MISSING)),
+            Some(Err(reason)) => return Err(refuse(CloseCode::INVALID_TOKEN, "Invalid or expired token", reason)),
+            Some(Ok(claims)) => Some(claims),
         };
         let client = Arc::new(ClientInfo { conn: ctx.conn, source: ctx.source, claims, query });
         let membership = Membership { client, is_control_channel };

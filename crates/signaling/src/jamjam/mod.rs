@@ -233,12 +233,8 @@ impl JamjamDialect {
         }
         let (is_newer, _) = ctx.newer_client();
         let changes = self.rooms.directory().changes;
-        let cached = |lists: &[(u64, String); 2]| {
-            let (changes_of_list, list) = &lists[usize::from(is_newer)];
-            (*changes_of_list == changes).then(|| list.clone())
-        };
-        let cached = cached(&lock(&self.lists));
-        let list = cached.unwrap_or_else(|| {
+        let (changes_of_list, mut list) = lock(&self.lists)[usize::from(is_newer)].clone();
+        if changes_of_list != changes {
             let (mut rooms, mut others) = (Vec::new(), Vec::new());
             self.rooms.map(|room| {
                 let list = if room.is_test_room() { &mut rooms } else { &mut others };
@@ -253,10 +249,9 @@ impl JamjamDialect {
                 });
             });
             rooms.append(&mut others);
-            let list = to_json(&ServerMessage::RoomList { rooms });
+            list = to_json(&ServerMessage::RoomList { rooms });
             lock(&self.lists)[usize::from(is_newer)] = (changes, list.clone());
-            list
-        });
+        }
         ctx.charge(list.len());
         ctx.reply_with(list);
         Ok(())

@@ -310,11 +310,15 @@ fn delayed_posts_hold_memory_of_their_sender_until_they_are_relayed() {
     assert_eq!(budget.held(), 0);
 }
 
-/// A room whose handler fails on a post, whenever a member leaves, and on a route, and wants to close the connections 8 and 9.
+/// A room whose handler fails on a message, a post, whenever a member leaves, and on a route, and wants to close the connections 8 and 9.
 #[derive(Default)]
 struct FailingRoom(u32);
 
 impl RoomHandler for FailingRoom {
+    fn on_message(&mut self, _: &RoomView<'_>, _: &ClientInfo, _: Value) -> Option<RelayPayload> {
+        resume_unwind(Box::new("failed"))
+    }
+
     fn on_leave(&mut self, _: &RoomView<'_>, _: &ClientInfo, _: u16, _: &str) -> Vec<RoomAction> {
         resume_unwind(Box::new("failed"))
     }
@@ -373,4 +377,9 @@ fn failed_handler_closes_the_members_of_its_room_with_1011_and_nothing_else() {
     hub.run_timers(30_000);
     assert_eq!(hub.closed()[3..], [(6, 1008), (7, 1008), (9, 1011), (8, 1011)]);
     assert_eq!((hub.counts().members, hub.counts().connections), (0, 0));
+    // Whose message it was has done nothing wrong.
+    connect(&mut hub, &[10]);
+    hub.send(10, 0, &json!({}));
+    assert_eq!((hub.closed()[7..].to_vec(), hub.counts().messages_ignored), (vec![(10, 1011)], 0));
+    assert_eq!(hub.sink.wrong, []);
 }
