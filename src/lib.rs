@@ -25,6 +25,7 @@
 //! | | [`echo`], [`impairment`] | the echo server: admission, reply queue, counters, reproducible loss and delay |
 //! | | [`audio`], [`stats`] | WAV, resampling, jitter buffer, audio quality; percentiles, loss, jitter, clock drift |
 //! | | [`time`], [`node`] | time values, and the interface between a UDP state machine and the loop that drives it |
+//! | | [`node_group`] | many clients on one such loop |
 //! | | [`address`], [`units`], [`sanitize`] | what counts as one client, quantities such as `5ms`, untrusted text |
 //! | | [`rate_limit`], [`log_throttle`], [`memory_budget`] | limits that several servers share |
 //! | | [`send_queue`], [`close_code`] | what a WebSocket connection has to send, and why it is closed |
@@ -67,8 +68,8 @@ pub mod io;
 pub mod testing;
 
 pub use jamjam_core::{
-    address, audio, close_code, echo, impairment, link, log_throttle, memory_budget, node, rate_limit, sanitize,
-    send_queue, stats, time, units, wire,
+    address, audio, close_code, echo, impairment, link, log_throttle, memory_budget, node, node_group, rate_limit,
+    sanitize, send_queue, stats, time, units, wire,
 };
 pub use jamjam_measure::{check, client, diagnosis, machine, report, run_record};
 pub use jamjam_moqt as moqt;

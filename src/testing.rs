@@ -47,7 +47,7 @@ impl EchoServer {
         let bound = udp::bind(SocketAddr::new(host, 0), DEFAULT_RECEIVE_BUFFER).map_err(io::Error::other)?;
         let (counters, stop) = (echo.counters(), StopToken::default());
         let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent, backend, follow_address: false };
-        let running = Some(udp::spawn_node("echo-server", bound.socket, echo, stop.clone(), options)?);
+        let running = Some(udp::spawn_node("echo-server", vec![bound.socket], echo, stop.clone(), options)?);
         Ok(Self { address: bound.address, counters, stop, running })
     }
 

@@ -202,8 +202,8 @@ impl Args {
             backend: self.driver,
             follow_address: false,
         };
-        let running =
-            udp::spawn_node("echo-server", socket, echo, stop.clone(), options).context("cannot start a thread")?;
+        let running = udp::spawn_node("echo-server", vec![socket], echo, stop.clone(), options)
+            .context("cannot start a thread")?;
         stop.set_serving();
         let watcher = check.clone().map(|check| self.watch(check, address, room, stop)).transpose()?;
         statistics.log_until_end(&running, self.stats_interval);

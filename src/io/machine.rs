@@ -48,7 +48,7 @@ pub fn measure_timing(stop: &StopToken, mut show_progress: impl FnMut()) -> io::
         backend: Backend::Native,
         follow_address: false,
     };
-    let thread = udp::spawn_node("timing", bound.socket, node, stop.clone(), options)?;
+    let thread = udp::spawn_node("timing", vec![bound.socket], node, stop.clone(), options)?;
     while !thread.finished_within(Some(PROGRESS_INTERVAL)) {
         show_progress();
     }

@@ -17,7 +17,8 @@ const WAKER: Token = Token(usize::MAX);
 
 pub(super) struct Poller {
     poll: Poll,
-    events: Events,
+    /// The events of the last wait, also of the waker. If there are more, the next wait has the rest.
+    pub(super) events: Events,
     waker: Arc<Waker>,
     #[cfg(windows)]
     alarm: Alarm,
@@ -61,8 +62,10 @@ impl Poller {
     /// Waits for a socket event, the waker, or `until`, or on Windows for a part of the time. True if `until` was reached and there was no
     /// socket event.
     pub(super) fn wait(&mut self, until: Option<Time>) -> io::Result<bool> {
-        let remaining = until.map(|until| until.duration_since(self.now()));
-        let remaining = self.sleep_precisely(remaining)?;
+        let remaining = match until.map(|until| until.duration_since(self.now())) {
+            Some(Duration::ZERO) => Some(Duration::ZERO),
+            remaining => self.sleep_precisely(remaining)?,
+        };
         match self.poll.poll(&mut self.events, remaining) {
             Ok(()) => Ok(self.events.iter().all(|event| event.token() == WAKER)
                 && until.is_some_and(|until| self.now() >= until)),

@@ -18,6 +18,7 @@ use jamjam_dev::client::{
 use jamjam_dev::echo::{AdmissionConfig, EchoConfig, EchoServer};
 use jamjam_dev::io::recorder::{self, AudioSinks, Recording};
 use jamjam_dev::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
+use jamjam_dev::node_group::NodeGroup;
 use jamjam_dev::signaling::{ControlSurfaceEvent, ControlSurfaceEventKind, InlineStr, event_queue};
 use jamjam_dev::time::Time;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -86,8 +87,22 @@ fn echo_of_batches_and_pings() -> usize {
         echo.on_datagram(
             now,
             &[
-                Receive { source, dst_ip: None, received_at: now, contents: &batch, segment_size: audio.len() },
-                Receive { source, dst_ip: None, received_at: now, contents: &ping, segment_size: ping.len() },
+                Receive {
+                    socket: 0,
+                    source,
+                    dst_ip: None,
+                    received_at: now,
+                    contents: &batch,
+                    segment_size: audio.len(),
+                },
+                Receive {
+                    socket: 0,
+                    source,
+                    dst_ip: None,
+                    received_at: now,
+                    contents: &ping,
+                    segment_size: ping.len(),
+                },
             ],
         );
         echo.poll_transmit(now, &mut wire);
@@ -131,6 +146,7 @@ fn reflected(mut client: impl Node, step: Duration) -> (usize, usize) {
             wire.last[1] = 6;
         }
         let answer = Receive {
+            socket: 0,
             source: address(SERVER),
             dst_ip: None,
             received_at: now,
@@ -140,6 +156,44 @@ fn reflected(mut client: impl Node, step: Duration) -> (usize, usize) {
         client.on_datagram(now, &[answer]);
     });
     (wire.sent, count)
+}
+
+/// The datagrams that each socket sent last.
+struct Wires(Vec<Wire>);
+
+impl TransmitSink for Wires {
+    fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
+        self.0[transmit.socket].send(transmit)
+    }
+
+    fn max_segments(&self, _: usize) -> usize {
+        1
+    }
+}
+
+/// Pings of ten clients in one group, at intervals of 1 to 10 ms. Each ping returns in the turn in which it is sent.
+fn pings_of_a_group() -> usize {
+    let prober = |ms| {
+        let interval = Duration::from_millis(ms);
+        let questions = ProbeConfig { stream_kind: StreamKind::Ping, count: None, interval, payload_len: 0 };
+        ClientNode::new(run_config(StreamKind::Ping), ProbeWorkload::new(questions), Box::new(()))
+    };
+    let mut group = NodeGroup::new((1..=10).map(prober).collect());
+    let mut wires = Wires((1..=10).map(|_| wire()).collect());
+    let count = allocations(|turn| {
+        let now = Time::from_millis(1 + turn);
+        group.poll_transmit(now, &mut wires);
+        for (socket, wire) in wires.0.iter_mut().enumerate().filter(|(_, wire)| !wire.last.is_empty()) {
+            wire.last[1] = 6;
+            let (source, contents) = (address(SERVER), &wire.last);
+            let received = Receive { socket, source, dst_ip: None, received_at: now, contents, segment_size: 24 };
+            group.on_datagram(now, &[received]);
+            wire.last.clear();
+        }
+    });
+    let sent: Vec<usize> = wires.0.iter().map(|wire| wire.sent).collect();
+    assert_eq!(sent, [6_000, 3_000, 2_000, 1_500, 1_200, 1_000, 858, 750, 667, 600]);
+    count
 }
 
 /// In each turn, 14 events are pushed to a queue with room for ten events. Ten events are queued and taken, and four events are dropped.
@@ -311,7 +365,8 @@ fn endless_run() {
         if !n.is_multiple_of(4) {
             wire.last[1] = 6;
             let received_at = now + Duration::from_nanos(500_000 + n % 10 * 100);
-            let reply = Receive { source, dst_ip: None, received_at, contents: &wire.last, segment_size: 24 };
+            let reply =
+                Receive { socket: 0, source, dst_ip: None, received_at, contents: &wire.last, segment_size: 24 };
             node.on_datagram(received_at, &[reply]);
         }
     };
@@ -361,6 +416,7 @@ fn warm_hot_paths_do_not_allocate_and_an_endless_run_does_not_grow() {
     let (sent, count) = reflected(prober, Duration::from_millis(1));
     assert_eq!(sent, 6_000);
     assert_eq!(count, 0, "prober");
+    assert_eq!(pings_of_a_group(), 0, "group");
 
     endless_run();
 }

@@ -23,7 +23,7 @@ impl Node for WakeNode {
 
     fn poll_transmit(&mut self, _: Time, sink: &mut dyn TransmitSink) {
         if self.woken.swap(false, Ordering::SeqCst) {
-            sink.send(Transmit { destination: self.to, src_ip: None, contents: b"here", segment_size: 4 });
+            sink.send(Transmit::datagram(self.to, b"here"));
         }
     }
 
@@ -48,7 +48,7 @@ fn waker_wakes_the_loop_each_time() {
         let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent: 0, backend, follow_address: false };
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
-        let running = udp::spawn_node("wake-up", socket, node, stop.clone(), options).unwrap();
+        let running = udp::spawn_node("wake-up", vec![socket], node, stop.clone(), options).unwrap();
         for _ in 0..20 {
             woken.store(true, Ordering::SeqCst);
             waker.wake();

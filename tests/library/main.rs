@@ -2,6 +2,7 @@
 
 mod driver_waker;
 mod fuzz_corpus;
+mod many_sockets;
 mod printed_values;
 mod room_files;
 mod source_recorder;

@@ -11,6 +11,7 @@ pub mod link;
 pub mod log_throttle;
 pub mod memory_budget;
 pub mod node;
+pub mod node_group;
 pub mod rate_limit;
 pub mod sanitize;
 pub mod send_queue;

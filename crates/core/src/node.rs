@@ -2,7 +2,8 @@
 //!
 //! A [`Node`] owns no socket and reads no clock. A driver passes in received datagrams ([`Node::on_datagram`]), collects due datagrams
 //! ([`Node::poll_transmit`]) and sleeps until [`Node::next_deadline`]. The echo server, the sender and the prober are nodes: the driver
-//! (`io::udp`) runs one on a socket, and tests run them in virtual time.
+//! (`io::udp`) runs one on a socket, and tests run them in virtual time. A node may have several sockets, which are numbered from 0. A
+//! [`NodeGroup`](crate::node_group::NodeGroup) is one node that consists of many.
 //!
 //! Datagrams of one peer may share a buffer of segments of `segment_size` bytes, as the kernel delivers and accepts them (GRO and GSO). A
 //! [`Transmit`] borrows its bytes from the node.
@@ -15,6 +16,8 @@ use crate::time::{Pause, Time};
 /// One or more datagrams that arrived together from one peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Receive<'a> {
+    /// The socket at which the datagrams arrived: 0 if the node has one socket.
+    pub socket: usize,
     /// The source. If the driver detects that it is forged, its IP address is replaced by the unspecified address.
     pub source: SocketAddr,
     /// The local address at which the datagrams arrived, if the system reports it.
@@ -38,6 +41,8 @@ impl<'a> Receive<'a> {
 /// One or more datagrams to send together to one peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Transmit<'a> {
+    /// The socket to send from: 0 if the node has one socket.
+    pub socket: usize,
     /// The peer.
     pub destination: SocketAddr,
     /// The local address to send from: the address at which the request arrived.
@@ -49,9 +54,9 @@ pub struct Transmit<'a> {
 }
 
 impl<'a> Transmit<'a> {
-    /// One datagram, sent from the address that the system chooses.
+    /// One datagram, sent from socket 0 and from the address that the system chooses.
     pub fn datagram(destination: SocketAddr, contents: &'a [u8]) -> Self {
-        Self { destination, src_ip: None, contents, segment_size: contents.len() }
+        Self { socket: 0, destination, src_ip: None, contents, segment_size: contents.len() }
     }
 
     /// Number of datagrams. An empty datagram counts as one datagram.
@@ -75,7 +80,7 @@ pub enum SendStatus {
 
 /// Where a node sends its datagrams.
 pub trait TransmitSink {
-    /// Sends one [`Transmit`]. If the result is [`SendStatus::WouldBlock`], the node sends nothing more until the next
+    /// Sends one [`Transmit`]. If the result is [`SendStatus::WouldBlock`], the node sends nothing more from this socket until the next
     /// [`Node::poll_transmit`].
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus;
 
@@ -89,7 +94,7 @@ pub const MAX_SENDS_PER_POLL: usize = 64;
 
 /// A UDP endpoint without sockets, clocks or entropy.
 pub trait Node {
-    /// Handles received datagrams. `now` is the time of the read, which is never before any `received_at` in the batch.
+    /// Handles received datagrams of one socket. `now` is the time of the read, which is never before any `received_at` in the batch.
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]);
 
     /// Sends the datagrams that are due at `now`. A node may leave some of them for the next call, and [`Node::next_deadline`] may then return
@@ -100,12 +105,16 @@ pub trait Node {
     /// client, that its run has finished.
     fn next_deadline(&self) -> Option<Time>;
 
-    /// Called after this host's address has been replaced. Nothing has arrived since the start of `silence`, and packets that were in flight
-    /// then get no reply, because replies to the old address are lost.
-    fn on_address_changed(&mut self, _silence: Pause) {}
+    /// Called after the local address of a socket has been replaced. Nothing has arrived there since the start of `silence`, and packets that
+    /// were in flight then get no reply, because replies to the old address are lost.
+    fn on_address_changed(&mut self, _socket: usize, _silence: Pause) {}
 
-    /// Called before [`Node::poll_transmit`] with the number of ICMP port unreachable errors that the system has reported so far.
-    fn on_port_unreachable(&mut self, _now: Time, _total: u64) {}
+    /// Called before [`Node::poll_transmit`] for each ICMP port unreachable error that the system reports.
+    fn on_port_unreachable(&mut self, _now: Time, _socket: usize) {}
+
+    /// Called before [`Node::poll_transmit`] when one of several sockets, which would have blocked, may accept datagrams again. Until then, the
+    /// deadline does not include the datagrams for this socket.
+    fn on_writable(&mut self, _socket: usize) {}
 
     /// Called once when a stop is requested. True if the node still waits for a reply: the driver then continues for a short time, or until the
     /// node has no deadline left.

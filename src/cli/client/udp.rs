@@ -78,7 +78,7 @@ impl ClientArgs {
             self.network.socket_options().local_address.is_none_or(|address| address.ip().is_unspecified());
         let options =
             DriverOptions { idle: IdlePolicy::Finish, spin_percent: self.spin, backend: self.driver, follow_address };
-        let running = udp::spawn_node("client", target.bound.socket, client, stop.clone(), options)
+        let running = udp::spawn_node("client", vec![target.bound.socket], client, stop.clone(), options)
             .context("cannot start a thread")?;
         let mut finished = monitor.wait(running, stop);
         let background_error = target.background.end();

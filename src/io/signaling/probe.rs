@@ -92,7 +92,7 @@ impl ProbeConnections {
                 backend: Backend::Native,
                 follow_address: true,
             };
-            let tally = udp::drive(&mut self, &mut node, &stop, options);
+            let tally = udp::drive(&mut self, &mut node, &stop, options, &[None]);
             if tally.result.is_ok() {
                 self.close();
             }

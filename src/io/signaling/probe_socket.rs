@@ -97,7 +97,8 @@ impl DriverIo for ProbeConnections {
                 match socket.read() {
                     Ok(ReadResult::Text(contents, received_at)) => {
                         let segment_size = contents.len();
-                        let received = Receive { source, dst_ip: None, received_at, contents: &contents, segment_size };
+                        let received =
+                            Receive { socket: 0, source, dst_ip: None, received_at, contents: &contents, segment_size };
                         deliver(self.poller.now(), &[received]);
                     }
                     Ok(ReadResult::Incomplete) => {
@@ -149,7 +150,7 @@ impl DriverIo for ProbeConnections {
     }
 
     /// A TCP connection cannot follow. Ends the run if this host has another address instead of the address of the connection.
-    fn follow_address(&mut self) -> io::Result<Option<AddressChange>> {
+    fn follow_address(&mut self, _: usize) -> io::Result<Option<AddressChange>> {
         let tcp = &self.sockets[0].socket.get_ref().tcp.tcp;
         let (from, peer) = (tcp.local_addr()?.ip(), tcp.peer_addr()?);
         if UdpSocket::bind((from, 0)).is_err() {

@@ -1,10 +1,11 @@
-//! The loop that runs a node on a socket: receives, sends due packets, and sleeps until the next deadline.
+//! The loop that runs a node on its sockets: receives, sends due packets, and sleeps until the next deadline.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::early_wake::{EarlyWake, WakePlan};
+use super::socket::read_drops;
 use crate::address::canonical_socket_addr;
 use crate::io::stop::StopToken;
 use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
@@ -25,11 +26,12 @@ const MAX_STOP_DELAY: Duration = Duration::from_millis(200);
 /// not more often than at this interval.
 const ADDRESS_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Maximum number of different send errors and of address changes that are kept.
+/// Maximum number of different send errors and, on average, of address changes of a socket that are kept.
 const MAX_NOTES: usize = 8;
 
 /// The unused places of a batch.
 pub(super) const NOTHING_RECEIVED: Receive<'_> = Receive {
+    socket: 0,
     source: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
     dst_ip: None,
     received_at: Time::ZERO,
@@ -37,34 +39,41 @@ pub(super) const NOTHING_RECEIVED: Receive<'_> = Receive {
     segment_size: 0,
 };
 
-/// The socket operations that the loop needs. One implementation per platform.
+/// What a node learns about a socket, beside the datagrams.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::io) enum SocketEvent {
+    /// A socket that would have blocked may accept datagrams again.
+    Writable(usize),
+    /// The system has reported an ICMP port unreachable error.
+    PortUnreachable(usize),
+}
+
+/// The operations on the sockets of a node that the loop needs. One implementation per platform.
 pub(in crate::io) trait DriverIo {
     /// The monotonic clock.
     fn now(&self) -> Time;
-    /// Receives one batch, if any, and passes it to `take` with the time of the read. Returns whether more datagrams may be waiting.
+    /// Receives one batch from the next readable socket, if any, and passes it to `take` with the time of the read. Several sockets take turns.
+    /// Returns whether more datagrams may be waiting.
     fn recv(&mut self, take: &mut dyn FnMut(Time, &[Receive<'_>])) -> io::Result<bool>;
     /// Sends. See [`TransmitSink::send`]. An error means [`SendStatus::Failed`].
     fn send(&mut self, transmit: Transmit<'_>) -> io::Result<SendStatus>;
-    /// See [`TransmitSink::max_segments`].
+    /// See [`TransmitSink::max_segments`]. The limit of socket 0 applies to all: the system rejects what exceeds that of another socket.
     fn max_segments(&self, _len: usize) -> usize {
         1
     }
-    /// Number of ICMP port unreachable errors.
-    fn port_unreachable(&self) -> u64 {
-        0
+    /// Returns and removes an event, if any.
+    fn next_event(&mut self) -> Option<SocketEvent> {
+        None
     }
     /// Connects a connected socket again, if the system would now choose another local address. Returns the change.
-    fn follow_address(&mut self) -> io::Result<Option<AddressChange>> {
+    fn follow_address(&mut self, _socket: usize) -> io::Result<Option<AddressChange>> {
         Ok(None)
-    }
-    /// Number of datagrams that the system dropped because the receive buffer was full; `None` if the system does not count them.
-    fn dropped(&self) -> Option<u64> {
-        None
     }
     /// Registers a waker that ends a wait. The default does nothing, for nodes without a waker.
     fn register_waker(&mut self, _: &DriverWaker) {}
-    /// Sleeps until the socket is readable, a stop is requested, the waker is called, or `until` is reached. With `writable`, a
-    /// writable socket also ends the sleep. Returns true only if `until` was reached.
+    /// Sleeps until a socket is readable, a stop is requested, the waker is called, or `until` is reached. With `writable`, a single socket
+    /// also ends the sleep when it is writable. Of several sockets, each that would have blocked ends the sleep with
+    /// [`SocketEvent::Writable`]. Returns true only if `until` was reached.
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool>;
 }
 
@@ -106,8 +115,13 @@ pub struct DriverOptions {
 pub struct DriverStats {
     /// Time when the loop ended, on the clock of the node.
     pub ended_at: Time,
-    /// The durations of the send calls, and the timer errors. For a server, both histograms are empty.
+    /// The durations of the send calls, and the timer errors. For a server, both histograms are empty. Overflows and changes of address are
+    /// those of all sockets.
     pub host_timing: HostTiming,
+    /// [`HostTiming::kernel_dropped`] of each socket.
+    pub kernel_dropped: Vec<Option<u64>>,
+    /// [`HostTiming::address_changes`], each with its socket.
+    pub address_changes: Vec<(usize, AddressChange)>,
     /// The error that ended the loop, if any.
     pub result: io::Result<()>,
 }
@@ -119,7 +133,8 @@ struct TimedSink<'a, P> {
     /// Whether send calls are timed.
     timed: bool,
     host_timing: &'a mut HostTiming,
-    address_check: &'a mut AddressCheck,
+    /// For each socket.
+    address_checks: &'a mut [AddressCheck],
 }
 
 impl<P: DriverIo> TransmitSink for TimedSink<'_, P> {
@@ -130,11 +145,12 @@ impl<P: DriverIo> TransmitSink for TimedSink<'_, P> {
             self.host_timing.send_call.record(self.io.now().signed_nanos_since(before));
         }
         self.busy |= matches!(result, Ok(SendStatus::WouldBlock));
+        let address_check = &mut self.address_checks[transmit.socket];
         if let Ok(SendStatus::Sent) = result {
-            self.address_check.unanswered_since.get_or_insert(self.now);
+            address_check.unanswered_since.get_or_insert(self.now);
         }
         result.unwrap_or_else(|error| {
-            self.address_check.refused = true;
+            address_check.refused = true;
             // Keeps and logs the first error of each kind.
             let (errors, name) = (&mut self.host_timing.send_errors, error_name(&error));
             if errors.len() < MAX_NOTES && !errors.contains(&name) {
@@ -160,8 +176,8 @@ fn error_name(error: &io::Error) -> String {
     error.to_string()
 }
 
-/// Decides when the driver checks this host's address.
-#[derive(Debug, Default)]
+/// Decides when the driver checks the local address of a socket.
+#[derive(Clone, Debug, Default)]
 struct AddressCheck {
     /// When the first packet after the last received packet was sent or refused. A successful check resets this time.
     unanswered_since: Option<Time>,
@@ -183,22 +199,27 @@ impl AddressCheck {
     }
 }
 
-/// Runs `node` on `io` until a stop is requested. With [`IdlePolicy::Finish`], the run also ends when the node has no deadline left.
+/// Runs `node` on `io` until a stop is requested. With [`IdlePolicy::Finish`], the run also ends when the node has no deadline left. `inodes` are
+/// those of the sockets, if the system counts what it drops there (see [`read_drops`]).
 pub(in crate::io) fn run(
     io: &mut impl DriverIo,
     node: &mut (impl Node + ?Sized),
     stop: &StopToken,
     options: DriverOptions,
+    inodes: &[Option<String>],
 ) -> DriverStats {
     if let Some(waker) = node.waker() {
         io.register_waker(waker);
     }
-    let (wake, address_check) = (EarlyWake::new(options.spin_percent), AddressCheck::default());
-    let mut driver = Driver { io, node, options, wake, address_check, host_timing: HostTiming::default() };
+    let (wake, host_timing) = (EarlyWake::new(options.spin_percent), HostTiming::default());
+    let (address_checks, address_changes) = (vec![AddressCheck::default(); inodes.len()], Vec::new());
+    let mut driver = Driver { io, node, options, wake, address_checks, next_check: 0, host_timing, address_changes };
     let result = driver.run_loop(stop);
-    let Driver { io, mut host_timing, .. } = driver;
-    host_timing.kernel_dropped = io.dropped();
-    DriverStats { ended_at: io.now(), host_timing, result }
+    let Driver { io, mut host_timing, address_changes, .. } = driver;
+    let (ended_at, kernel_dropped) = (io.now(), read_drops(inodes));
+    host_timing.kernel_dropped = kernel_dropped.iter().copied().sum();
+    host_timing.address_changes = address_changes.iter().map(|(_, change)| *change).collect();
+    DriverStats { ended_at, host_timing, kernel_dropped, address_changes, result }
 }
 
 struct Driver<'a, P, N: ?Sized> {
@@ -206,8 +227,12 @@ struct Driver<'a, P, N: ?Sized> {
     node: &'a mut N,
     options: DriverOptions,
     wake: EarlyWake,
-    address_check: AddressCheck,
+    /// For each socket.
+    address_checks: Vec<AddressCheck>,
+    /// Modulo the number of sockets: the socket whose address is checked next.
+    next_check: usize,
     host_timing: HostTiming,
+    address_changes: Vec<(usize, AddressChange)>,
 }
 
 impl<P: DriverIo, N: Node + ?Sized> Driver<'_, P, N> {
@@ -238,50 +263,59 @@ impl<P: DriverIo, N: Node + ?Sized> Driver<'_, P, N> {
         now >= *end.get_or_insert_with(|| if self.node.on_stop() { now + MAX_STOP_DELAY } else { now })
     }
 
-    /// Receives what arrived on a `readable` socket. Returns whether more datagrams may be waiting.
+    /// Receives what arrived on `readable` sockets. Returns whether more datagrams may be waiting.
     fn receive(&mut self, readable: bool) -> io::Result<bool> {
         let mut more = readable;
         for _ in 0..MAX_READS_PER_TURN {
             more = more
                 && self.io.recv(&mut |now, batch| {
-                    self.address_check.unanswered_since = None;
+                    self.address_checks[batch.first().map_or(0, |first| first.socket)].unanswered_since = None;
                     self.node.on_datagram(now, batch);
                 })?;
         }
         Ok(more)
     }
 
-    /// Sends the due packets. Returns whether the send buffer of the socket is full.
+    /// Sends the due packets. Returns whether the send buffer of a socket is full.
     fn send(&mut self, now: Time) -> bool {
-        let Self { io, node, options, address_check, host_timing, .. } = self;
-        node.on_port_unreachable(now, io.port_unreachable());
+        let Self { io, node, options, address_checks, host_timing, .. } = self;
+        while let Some(event) = io.next_event() {
+            match event {
+                SocketEvent::Writable(socket) => node.on_writable(socket),
+                SocketEvent::PortUnreachable(socket) => node.on_port_unreachable(now, socket),
+            }
+        }
         let timed = options.idle == IdlePolicy::Finish;
-        let mut sink = TimedSink { io: *io, now, busy: false, timed, host_timing, address_check };
+        let mut sink = TimedSink { io: *io, now, busy: false, timed, host_timing, address_checks };
         node.poll_transmit(now, &mut sink);
         sink.busy
     }
 
-    /// Checks this host's address if that is due.
+    /// Checks the address of one socket if that is due. The sockets take turns, so that each is looked at about as often as it sends.
     fn follow_address(&mut self, now: Time) {
-        if !self.options.follow_address || !self.address_check.is_due(now) {
+        let socket = self.next_check % self.address_checks.len();
+        self.next_check += 1;
+        let address_check = &mut self.address_checks[socket];
+        if !self.options.follow_address || !address_check.is_due(now) {
             return;
         }
-        let start = *self.address_check.unanswered_since.get_or_insert(now);
+        let start = *address_check.unanswered_since.get_or_insert(now);
         // Fails without a route to the peer. The error of the next send then names the reason.
-        let Ok(change) = self.io.follow_address() else { return };
-        self.address_check.unanswered_since = None;
+        let Ok(change) = self.io.follow_address(socket) else { return };
+        address_check.unanswered_since = None;
         let Some(change) = change else { return };
-        self.node.on_address_changed(Pause { start, end: now });
-        if self.host_timing.address_changes.len() < MAX_NOTES {
-            self.host_timing.address_changes.push(change);
+        self.node.on_address_changed(socket, Pause { start, end: now });
+        if self.address_changes.len() < MAX_NOTES * self.address_checks.len() {
+            self.address_changes.push((socket, change));
         }
     }
 
-    /// Waits for the deadline or the socket. Returns whether the socket may be readable.
+    /// Waits for the deadline or a socket. Returns whether a socket may be readable.
     fn wait(&mut self, deadline: Option<Time>, busy: bool) -> io::Result<bool> {
-        let Some(deadline) = deadline.filter(|_| !busy) else {
-            // If the send buffer of the socket is full, the deadline has passed. Then the socket must become writable.
-            return self.io.wait(None, busy).map(|_| true);
+        // If the send buffer of the only socket is full, the deadline has passed. Then the socket must become writable.
+        let is_blocked = busy && self.address_checks.len() == 1;
+        let Some(deadline) = deadline.filter(|_| !is_blocked) else {
+            return self.io.wait(None, is_blocked).map(|_| true);
         };
         let now = self.io.now();
         match self.wake.plan(now, deadline) {
@@ -322,6 +356,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
+    use crate::node_group::NodeGroup;
 
     /// The waits, received batches and sent packets of the driver loop, in order.
     type CallLog = Rc<RefCell<Vec<String>>>;
@@ -337,9 +372,15 @@ mod tests {
         oversleep: Duration,
         /// Number of clock reads.
         clock_reads: Cell<u32>,
-        /// Results of the receive calls.
+        /// Results of the receive calls, all at socket 0.
         reads: Vec<bool>,
+        /// Number of sends from socket 0 that would block.
         busy: usize,
+        /// Number of further sockets.
+        more_sockets: usize,
+        /// When one of several sockets, 0, is writable again.
+        writable_at: Option<Time>,
+        events: Vec<SocketEvent>,
         /// Times at which a send is refused.
         refused: Vec<Time>,
         /// Results of the checks of the address, the last first.
@@ -359,32 +400,39 @@ mod tests {
                 return Ok(false);
             }
             let source = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
-            take(self.now, &[Receive { source, dst_ip: None, received_at: self.now, contents: b"x", segment_size: 1 }]);
+            let (received_at, contents) = (self.now, b"x");
+            take(self.now, &[Receive { socket: 0, source, dst_ip: None, received_at, contents, segment_size: 1 }]);
             Ok(self.reads.remove(0))
         }
 
-        fn send(&mut self, _: Transmit<'_>) -> io::Result<SendStatus> {
+        fn send(&mut self, transmit: Transmit<'_>) -> io::Result<SendStatus> {
             self.now += self.send_duration;
-            if self.busy > 0 {
+            if self.busy > 0 && transmit.socket == 0 {
                 self.busy -= 1;
                 return Ok(SendStatus::WouldBlock);
             }
             if self.refused.contains(&self.now) { Err(io::Error::from_raw_os_error(1)) } else { Ok(SendStatus::Sent) }
         }
 
-        fn follow_address(&mut self) -> io::Result<Option<AddressChange>> {
-            self.log.borrow_mut().push("check address".to_owned());
+        fn follow_address(&mut self, socket: usize) -> io::Result<Option<AddressChange>> {
+            let which = if self.more_sockets > 0 { format!(" {socket}") } else { String::new() };
+            self.log.borrow_mut().push(format!("check address{which}"));
             self.checks.pop().unwrap_or(Ok(None))
         }
 
-        fn port_unreachable(&self) -> u64 {
-            3
+        fn next_event(&mut self) -> Option<SocketEvent> {
+            self.events.pop()
         }
 
         fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {
             let event = if writable { "until writable" } else { "" };
             let duration = until.map_or("forever".to_owned(), |until| format!("{} ms", until.as_nanos() / 1_000_000));
             self.log.borrow_mut().push(format!("wait {duration} {event}").trim_end().to_owned());
+            if let Some(at) = self.writable_at.take_if(|at| until.is_none_or(|until| *at < until)) {
+                self.now = at;
+                self.events.push(SocketEvent::Writable(0));
+                return Ok(false);
+            }
             self.now = until.map_or(self.now, |until| until + self.oversleep);
             if until.is_none() && !writable {
                 self.stop.request(crate::client::StopSignal::Interrupt);
@@ -408,9 +456,7 @@ mod tests {
         fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
             while self.times.first().is_some_and(|time| *time <= now) {
                 let destination = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
-                if sink.send(Transmit { destination, src_ip: None, contents: b"x", segment_size: 1 })
-                    == SendStatus::WouldBlock
-                {
+                if sink.send(Transmit::datagram(destination, b"x")) == SendStatus::WouldBlock {
                     return;
                 }
                 self.times.remove(0);
@@ -422,11 +468,11 @@ mod tests {
             self.times.first().copied()
         }
 
-        fn on_port_unreachable(&mut self, _: Time, total: u64) {
-            self.port_unreachable = total;
+        fn on_port_unreachable(&mut self, _: Time, _: usize) {
+            self.port_unreachable += 1;
         }
 
-        fn on_address_changed(&mut self, silence: Pause) {
+        fn on_address_changed(&mut self, _: usize, silence: Pause) {
             let [start, end] = [silence.start, silence.end].map(|at| at.as_nanos() / 1_000_000);
             self.log.borrow_mut().push(format!("silent from {start} to {end} ms"));
         }
@@ -435,19 +481,38 @@ mod tests {
     /// Runs a [`TimetableNode`] that sends at `times_ms`. The scripted clock starts at 1 ms. Returns the calls of the driver, the
     /// [`ScriptedIo`] after the run, and the statistics of the driver.
     fn run_timetable(script: ScriptedIo, times_ms: &[u64], idle: IdlePolicy) -> (Vec<String>, ScriptedIo, DriverStats) {
+        let mut node = timetable(&script, times_ms);
+        let (calls, mut io, stats) = run_node(script, &mut node, idle);
+        io.reported_errors = node.port_unreachable;
+        (calls, io, stats)
+    }
+
+    fn timetable(script: &ScriptedIo, times_ms: &[u64]) -> TimetableNode {
+        let times = times_ms.iter().map(|ms| Time::from_millis(*ms)).collect();
+        TimetableNode { log: Rc::clone(&script.log), times, port_unreachable: 0 }
+    }
+
+    fn run_node(script: ScriptedIo, node: &mut impl Node, idle: IdlePolicy) -> (Vec<String>, ScriptedIo, DriverStats) {
         let stop = script.stop.clone();
         let mut io = ScriptedIo { now: Time::from_millis(1), ..script };
-        let times = times_ms.iter().map(|ms| Time::from_millis(*ms)).collect();
-        let mut node = TimetableNode { log: Rc::clone(&io.log), times, port_unreachable: 0 };
         let options = DriverOptions { idle, spin_percent: 0, backend: Backend::Native, follow_address: true };
-        let stats = run(&mut io, &mut node, &stop, options);
-        io.reported_errors = node.port_unreachable;
+        let inodes = vec![None; 1 + io.more_sockets];
+        let stats = run(&mut io, node, &stop, options, &inodes);
         (io.log.take(), io, stats)
+    }
+
+    /// Runs a group of two nodes. Each sends at its times, in milliseconds.
+    fn run_two(script: ScriptedIo, times_ms: [&[u64]; 2]) -> (Vec<String>, Vec<TimetableNode>, DriverStats) {
+        let script = ScriptedIo { more_sockets: 1, ..script };
+        let mut group = NodeGroup::new(times_ms.iter().map(|times| timetable(&script, times)).collect());
+        let (calls, _, stats) = run_node(script, &mut group, IdlePolicy::Finish);
+        (calls, group.into_nodes(), stats)
     }
 
     #[test]
     fn client_sleeps_to_each_deadline_and_finishes() {
-        let (calls, io, stats) = run_timetable(ScriptedIo::default(), &[5, 9], IdlePolicy::Finish);
+        let script = ScriptedIo { events: vec![SocketEvent::PortUnreachable(0); 3], ..ScriptedIo::default() };
+        let (calls, io, stats) = run_timetable(script, &[5, 9], IdlePolicy::Finish);
         assert_eq!(calls, ["wait 5 ms", "sent 5 ms", "wait 9 ms", "sent 9 ms"]);
         assert_eq!((io.reported_errors, stats.ended_at), (3, Time::from_millis(9)));
         stats.result.expect("the script does not fail");
@@ -475,6 +540,36 @@ mod tests {
         let script = ScriptedIo { reads: vec![true; 100], ..ScriptedIo::default() };
         let (calls, ..) = run_timetable(script, &[1], IdlePolicy::Finish);
         assert_eq!(calls, ["received 1", "received 1", "received 1", "received 1", "sent 1 ms"]);
+    }
+
+    #[test]
+    fn flood_at_one_socket_does_not_delay_due_packets_of_another() {
+        let script = ScriptedIo { reads: vec![true; 100], ..ScriptedIo::default() };
+        let (calls, ..) = run_two(script, [&[1_000], &[1]]);
+        assert_eq!(calls[..6], ["received 1", "received 1", "received 1", "received 1", "sent 1 ms", "received 1"]);
+    }
+
+    #[test]
+    fn busy_socket_does_not_delay_packets_of_another() {
+        let script = ScriptedIo { busy: 1, writable_at: Some(Time::from_millis(5)), ..ScriptedIo::default() };
+        let (calls, ..) = run_two(script, [&[2], &[3, 9]]);
+        let expected = ["wait 2 ms", "wait 3 ms", "sent 3 ms", "wait 9 ms", "sent 5 ms", "wait 9 ms", "sent 9 ms"];
+        assert_eq!(calls, expected);
+    }
+
+    #[test]
+    fn each_socket_has_its_own_address_and_errors() {
+        let change = AddressChange { from: Ipv4Addr::LOCALHOST.into(), to: Ipv4Addr::BROADCAST.into() };
+        let events = [0, 1, 1].map(SocketEvent::PortUnreachable).to_vec();
+        let (refused, checks) = (vec![Time::from_millis(4)], vec![Ok(Some(change))]);
+        let script = ScriptedIo { refused, checks, events, ..ScriptedIo::default() };
+        let (mut calls, nodes, stats) = run_two(script, [&[1, 10], &[4, 11]]);
+        calls.retain(|call| !call.starts_with("wait"));
+        let expected =
+            ["sent 1 ms", "sent 4 ms", "check address 1", "silent from 4 to 4 ms", "sent 10 ms", "sent 11 ms"];
+        assert_eq!(calls, expected);
+        assert_eq!(nodes.iter().map(|node| node.port_unreachable).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!((stats.address_changes, stats.host_timing.address_changes), (vec![(1, change)], vec![change]));
     }
 
     #[test]

@@ -1,18 +1,23 @@
 //! `DriverIo` on Linux: batched receive and segmented send through quinn-udp, kernel receive timestamps, waits with nanosecond timeouts.
+//!
+//! One socket is read and polled directly. Several sockets are watched by an epoll descriptor, which is polled in place of the socket: the
+//! timeouts of `epoll_wait` are milliseconds, and `epoll_pwait2` needs Linux 5.11.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use quinn_udp::{RecvMeta, UdpSocketState};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::sockopt;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::driver::{DriverIo, NOTHING_RECEIVED};
-use super::socket::{KernelDrops, follow_address};
+use super::driver::{DriverIo, NOTHING_RECEIVED, SocketEvent};
+use super::socket::follow_address;
 use crate::io::stop::StopToken;
 use crate::node::{DriverWaker, Receive, SendStatus, Transmit};
 use crate::stats::AddressChange;
@@ -21,6 +26,9 @@ use crate::time::{Time, saturating_nanos};
 /// Messages per receive call. Each message may contain several datagrams (GRO), up to 64 KiB in total.
 const RECV_BATCH: usize = 16;
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+
+/// Maximum number of sockets that one call reports as ready.
+const EPOLL_BATCH: usize = 64;
 
 /// Maximum age of a receive timestamp, unless the socket was not read for longer. The driver uses it in place of a higher age, which can result
 /// from a change of the wall clock.
@@ -37,30 +45,108 @@ const LOOPBACK_INTERFACE_INDEX: u32 = 1;
 const MAX_GSO_BYTES: usize = 65_000;
 
 pub(super) struct LinuxIo {
-    socket: UdpSocket,
-    state: UdpSocketState,
+    sockets: Vec<LinuxSocket>,
+    /// Watches the sockets, if there are several. Level-triggered: it reports a socket again while it has more to read, after the others.
+    epoll: Option<OwnedFd>,
+    /// The sockets that were last reported as ready, the first one last.
+    ready: Vec<epoll::Event>,
+    events: Vec<SocketEvent>,
     /// Set by a stop request and by a waker.
     wake_event: Arc<OwnedFd>,
     buffer: Vec<u8>,
+}
+
+struct LinuxSocket {
+    socket: UdpSocket,
+    state: UdpSocketState,
     /// When the socket was last read empty. Everything that is read later arrived later.
     drained_at: Time,
-    drops: KernelDrops,
-    port_unreachable: u64,
 }
 
 impl LinuxIo {
-    /// Prepares `socket`.
-    pub(super) fn new(socket: UdpSocket, stop: &StopToken) -> io::Result<Self> {
-        let state = new_socket_state(&socket)?;
-        let drops = KernelDrops::for_socket(&socket);
+    /// Prepares `sockets`.
+    pub(super) fn new(sockets: Vec<UdpSocket>, stop: &StopToken) -> io::Result<Self> {
+        let prepare = |socket: UdpSocket| -> io::Result<LinuxSocket> {
+            Ok(LinuxSocket { state: new_socket_state(&socket)?, socket, drained_at: now() })
+        };
+        let sockets = sockets.into_iter().map(prepare).collect::<io::Result<Vec<_>>>()?;
+        let epoll = if sockets.len() > 1 { Some(epoll::create(epoll::CreateFlags::CLOEXEC)?) } else { None };
+        for (number, LinuxSocket { socket, .. }) in sockets.iter().enumerate() {
+            if let Some(epoll) = &epoll {
+                epoll::add(epoll, socket, EventData::new_u64(number as u64), EventFlags::IN)?;
+            }
+        }
         let wake_event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         stop.on_stop(event_waker(&wake_event));
+        let ready = Vec::with_capacity(EPOLL_BATCH);
         // The bytes are nonzero, so that all pages are mapped before the first packet.
         let buffer = vec![1; RECV_BATCH * MAX_MESSAGE_BYTES];
-        let drained_at = now();
-        Ok(Self { socket, state, wake_event, buffer, drained_at, drops, port_unreachable: 0 })
+        Ok(Self { sockets, epoll, ready, events: Vec::new(), wake_event, buffer })
     }
 
+    /// The next socket to read.
+    fn next_readable(&mut self) -> io::Result<Option<usize>> {
+        let Some(epoll) = &self.epoll else { return Ok(Some(0)) };
+        if self.ready.is_empty() {
+            epoll::wait(epoll, spare_capacity(&mut self.ready), Some(&Timespec::default()))?;
+            self.ready.reverse();
+        }
+        while let Some(epoll::Event { flags, data, .. }) = self.ready.pop() {
+            let number = data.u64() as usize;
+            if flags.contains(EventFlags::OUT) {
+                epoll::modify(epoll, &self.sockets[number].socket, data, EventFlags::IN)?;
+                self.events.push(SocketEvent::Writable(number));
+            }
+            if flags.intersects(EventFlags::IN | EventFlags::ERR | EventFlags::HUP) {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
+    }
+
+    fn send_or_retry(&mut self, transmit: Transmit<'_>) -> io::Result<SendStatus> {
+        use io::ErrorKind::{ConnectionRefused, InvalidInput, NetworkUnreachable, WouldBlock};
+        let socket = &mut self.sockets[transmit.socket];
+        let Err(error) = socket.send_once(transmit) else { return Ok(SendStatus::Sent) };
+        let kind = error.kind();
+        if kind == WouldBlock {
+            return Ok(SendStatus::WouldBlock);
+        }
+        if transmit.contents.len() > transmit.segment_size {
+            // The interface does not support segmented sends, or sending to this destination failed. The caller then sends the
+            // datagrams one by one.
+            return Ok(SendStatus::GsoUnsupported);
+        }
+        if kind == InvalidInput
+            && let Ok(state) = new_socket_state(&socket.socket)
+        {
+            // After this error, quinn-udp disables segmented sends to all clients. However, the error may be due to an address in this one
+            // packet. Replacing the quinn-udp socket state enables segmented sends again.
+            socket.state = state;
+        }
+        let retry = if transmit.src_ip.is_some() && matches!(kind, InvalidInput | NetworkUnreachable) {
+            // The kernel may have rejected `src_ip` as a broadcast address or former address of this host. Without `src_ip`, the kernel
+            // selects the source address.
+            Transmit { src_ip: None, ..transmit }
+        } else if is_transient(&error) {
+            // If the error belongs to an earlier datagram, the same call succeeds now, because the kernel reports each such error only
+            // once. If this host refuses the datagram, the same call fails again.
+            if kind == ConnectionRefused {
+                self.events.push(SocketEvent::PortUnreachable(transmit.socket));
+            }
+            transmit
+        } else {
+            return Err(error);
+        };
+        match socket.send_once(retry) {
+            Ok(()) => Ok(SendStatus::Sent),
+            Err(error) if error.kind() == WouldBlock => Ok(SendStatus::WouldBlock),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl LinuxSocket {
     fn send_once(&self, transmit: Transmit<'_>) -> io::Result<()> {
         self.state.try_send(
             (&self.socket).into(),
@@ -82,18 +168,22 @@ impl DriverIo for LinuxIo {
     }
 
     fn recv(&mut self, take: &mut dyn FnMut(Time, &[Receive<'_>])) -> io::Result<bool> {
+        let Some(number) = self.next_readable()? else { return Ok(false) };
+        let others = !self.ready.is_empty();
+        let LinuxSocket { socket, state, drained_at } = &mut self.sockets[number];
         let mut metas = [RecvMeta::default(); RECV_BATCH];
         let mut slots = self.buffer.chunks_exact_mut(MAX_MESSAGE_BYTES);
         let mut slots: [IoSliceMut<'_>; RECV_BATCH] =
             std::array::from_fn(|_| IoSliceMut::new(slots.next().expect("one slot per message")));
-        let received = match self.state.recv((&self.socket).into(), &mut slots, &mut metas) {
+        let received = match state.recv((&*socket).into(), &mut slots, &mut metas) {
             Ok(received) => received,
             Err(error) if is_transient(&error) => {
-                self.port_unreachable += u64::from(error.kind() == io::ErrorKind::ConnectionRefused);
-                if error.kind() == io::ErrorKind::WouldBlock {
-                    self.drained_at = now();
+                match error.kind() {
+                    io::ErrorKind::ConnectionRefused => self.events.push(SocketEvent::PortUnreachable(number)),
+                    io::ErrorKind::WouldBlock => *drained_at = now(),
+                    _ => {}
                 }
-                return Ok(false);
+                return Ok(others);
             }
             Err(error) => return Err(error),
         };
@@ -104,8 +194,9 @@ impl DriverIo for LinuxIo {
         let mut batch = [NOTHING_RECEIVED; RECV_BATCH];
         for ((datagram, meta), slot) in batch.iter_mut().zip(&metas[..received]).zip(&slots) {
             let age = meta.timestamp.map_or(0, |timestamp| wall.saturating_sub(saturating_nanos(timestamp)));
-            let received_at = received_at(now, Duration::from_nanos(age), self.drained_at);
+            let received_at = received_at(now, Duration::from_nanos(age), *drained_at);
             *datagram = Receive {
+                socket: number,
                 source: validated_source(meta),
                 dst_ip: meta.dst_ip,
                 received_at,
@@ -115,66 +206,33 @@ impl DriverIo for LinuxIo {
         }
         take(now, &batch[..received]);
         if received < RECV_BATCH {
-            self.drained_at = now;
+            *drained_at = now;
         }
-        Ok(received == RECV_BATCH)
+        Ok(received == RECV_BATCH || others)
     }
 
     fn send(&mut self, transmit: Transmit<'_>) -> io::Result<SendStatus> {
-        use io::ErrorKind::{ConnectionRefused, InvalidInput, NetworkUnreachable, WouldBlock};
-        let Err(error) = self.send_once(transmit) else { return Ok(SendStatus::Sent) };
-        let kind = error.kind();
-        if kind == WouldBlock {
-            return Ok(SendStatus::WouldBlock);
+        let status = self.send_or_retry(transmit)?;
+        if let (SendStatus::WouldBlock, Some(epoll)) = (status, &self.epoll) {
+            let (socket, data) = (&self.sockets[transmit.socket].socket, EventData::new_u64(transmit.socket as u64));
+            epoll::modify(epoll, socket, data, EventFlags::IN | EventFlags::OUT)?;
         }
-        if transmit.contents.len() > transmit.segment_size {
-            // The interface does not support segmented sends, or sending to this destination failed. The caller then sends the
-            // datagrams one by one.
-            return Ok(SendStatus::GsoUnsupported);
-        }
-        if kind == InvalidInput
-            && let Ok(state) = new_socket_state(&self.socket)
-        {
-            // After this error, quinn-udp disables segmented sends to all clients. However, the error may be due to an address in this one
-            // packet. Replacing the quinn-udp socket state enables segmented sends again.
-            self.state = state;
-        }
-        let retry = if transmit.src_ip.is_some() && matches!(kind, InvalidInput | NetworkUnreachable) {
-            // The kernel may have rejected `src_ip` as a broadcast address or former address of this host. Without `src_ip`, the kernel
-            // selects the source address.
-            Transmit { src_ip: None, ..transmit }
-        } else if is_transient(&error) {
-            // If the error belongs to an earlier datagram, the same call succeeds now, because the kernel reports each such error only
-            // once. If this host refuses the datagram, the same call fails again.
-            self.port_unreachable += u64::from(kind == ConnectionRefused);
-            transmit
-        } else {
-            return Err(error);
-        };
-        match self.send_once(retry) {
-            Ok(()) => Ok(SendStatus::Sent),
-            Err(error) if error.kind() == WouldBlock => Ok(SendStatus::WouldBlock),
-            Err(error) => Err(error),
-        }
+        Ok(status)
     }
 
     fn max_segments(&self, len: usize) -> usize {
         if len == 0 || len > MAX_SEGMENT_BYTES {
             return 1;
         }
-        self.state.max_gso_segments().min(MAX_GSO_BYTES / len)
+        self.sockets[0].state.max_gso_segments().min(MAX_GSO_BYTES / len)
     }
 
-    fn port_unreachable(&self) -> u64 {
-        self.port_unreachable
+    fn next_event(&mut self) -> Option<SocketEvent> {
+        self.events.pop()
     }
 
-    fn follow_address(&mut self) -> io::Result<Option<AddressChange>> {
-        follow_address(&(&self.socket).into())
-    }
-
-    fn dropped(&self) -> Option<u64> {
-        self.drops.read()
+    fn follow_address(&mut self, socket: usize) -> io::Result<Option<AddressChange>> {
+        follow_address(&(&self.sockets[socket].socket).into())
     }
 
     fn register_waker(&mut self, waker: &DriverWaker) {
@@ -184,7 +242,8 @@ impl DriverIo for LinuxIo {
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {
         let timeout = until.and_then(|until| Timespec::try_from(until.duration_since(self.now())).ok());
         let events = if writable { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-        let mut fds = [PollFd::new(&self.socket, events), PollFd::new(&*self.wake_event, PollFlags::IN)];
+        let sockets = self.epoll.as_ref().map_or(self.sockets[0].socket.as_fd(), AsFd::as_fd);
+        let mut fds = [PollFd::from_borrowed_fd(sockets, events), PollFd::new(&*self.wake_event, PollFlags::IN)];
         match poll(&mut fds, timeout.as_ref()) {
             Ok(0) => Ok(true),
             Ok(_) => {
@@ -282,6 +341,20 @@ mod tests {
     use rustix::io::Errno;
 
     use super::*;
+
+    #[test]
+    fn one_of_several_sockets_is_reported_once_as_writable() {
+        let sockets = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a socket"));
+        let mut io = LinuxIo::new(sockets.into(), &StopToken::default()).expect("an epoll descriptor");
+        // As after a send that would block.
+        let (epoll, both) = (io.epoll.as_ref().expect("two sockets"), EventFlags::IN | EventFlags::OUT);
+        epoll::modify(epoll, &io.sockets[1].socket, EventData::new_u64(1), both).expect("a registration");
+        assert!(!io.wait(Some(now() + Duration::from_secs(30)), false).expect("a wait"), "not writable");
+        assert!(!io.recv(&mut |_, _| panic!("nothing was sent")).expect("a socket can be read"));
+        assert!(matches!(io.next_event(), Some(SocketEvent::Writable(1))));
+        assert!(io.next_event().is_none());
+        assert!(io.wait(Some(now() + Duration::from_millis(1)), false).expect("a wait"), "reported again");
+    }
 
     #[test]
     fn receive_time_is_never_before_the_socket_was_read_empty() {

@@ -1,4 +1,4 @@
-//! Runs a node on a UDP socket on a thread of its own.
+//! Runs a node on its UDP sockets on a thread of its own.
 //!
 //! One loop (`driver.rs`) serves every node; platform differences are behind `DriverIo`. Pacing and delayed replies need a precision of tens
 //! of microseconds, which the timer wheel of an async runtime does not provide.
@@ -30,25 +30,29 @@ pub const DEFAULT_SPIN_PERCENT: u8 = 25;
 /// A thread that runs a node. Its result is the node and the statistics.
 pub type NodeThread<N> = Worker<(N, DriverStats)>;
 
-/// Runs `node` on `socket`, on a new thread called `name`, until the node finishes or `stop` is requested.
+/// Runs `node` on `sockets`, at least one, on a new thread called `name`, until the node finishes or `stop` is requested.
 pub fn spawn_node<N: Node + Send + 'static>(
     name: &str,
-    socket: UdpSocket,
+    sockets: Vec<UdpSocket>,
     mut node: N,
     stop: StopToken,
     options: DriverOptions,
 ) -> io::Result<NodeThread<N>> {
     spawn_driver(name, move || {
+        let inodes: Vec<_> = sockets.iter().map(socket::socket_inode).collect();
         let result = match options.backend {
             #[cfg(target_os = "linux")]
             Backend::Native => {
-                linux::LinuxIo::new(socket, &stop).map(|mut io| drive(&mut io, &mut node, &stop, options))
+                linux::LinuxIo::new(sockets, &stop).map(|mut io| drive(&mut io, &mut node, &stop, options, &inodes))
             }
-            _ => portable::PortableIo::new(socket, &stop).map(|mut io| drive(&mut io, &mut node, &stop, options)),
+            _ => portable::PortableIo::new(sockets, &stop)
+                .map(|mut io| drive(&mut io, &mut node, &stop, options, &inodes)),
         };
         let stats = result.unwrap_or_else(|error| DriverStats {
             ended_at: Time::ZERO,
             host_timing: HostTiming::default(),
+            kernel_dropped: Vec::new(),
+            address_changes: Vec::new(),
             result: Err(error),
         });
         (node, stats)
@@ -76,4 +80,53 @@ pub(super) fn spawn_driver<T: Send + 'static>(
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         work()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// The sockets of the batches that `io` receives, until it has received `count` datagrams.
+    fn received_batches(io: &mut impl DriverIo, count: usize) -> Vec<usize> {
+        let (mut sockets, mut received) = (Vec::new(), 0);
+        while received < count {
+            let mut take = |_: Time, batch: &[crate::node::Receive<'_>]| {
+                sockets.push(batch[0].socket);
+                received += batch.iter().map(|receive| receive.segments().count()).sum::<usize>();
+            };
+            if !io.recv(&mut take).expect("a socket can be read") && received < count {
+                assert!(!io.wait(Some(io.now() + PATIENCE), false).expect("a wait"), "only {received} datagrams");
+            }
+        }
+        sockets
+    }
+
+    /// Two sockets, of which the first has 100 datagrams, and then the second has one.
+    fn flooded_sockets() -> Vec<UdpSocket> {
+        let sockets = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a socket"));
+        let sender = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        for number in [0; 100].into_iter().chain([1]) {
+            sender.send_to(b"x", sockets[number].local_addr().expect("an address")).expect("sent");
+        }
+        sockets[1].set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        sockets[1].peek(&mut [0]).expect("received");
+        sockets.into()
+    }
+
+    #[test]
+    fn sockets_take_turns_in_a_flood() {
+        let (stop, sockets) = (StopToken::default(), flooded_sockets());
+        let portable = received_batches(&mut portable::PortableIo::new(sockets, &stop).expect("portable"), 101);
+        assert!(portable[..2].contains(&1), "{portable:?}");
+        #[cfg(target_os = "linux")]
+        {
+            let sockets = flooded_sockets();
+            let linux = received_batches(&mut linux::LinuxIo::new(sockets, &stop).expect("Linux"), 101);
+            assert!(linux[..2].contains(&1), "{linux:?}");
+        }
+    }
 }

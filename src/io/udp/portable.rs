@@ -3,6 +3,7 @@
 //! Tests also run this implementation on Linux and compare it with the Linux implementation. A sleep never ends early, but on systems other
 //! than Linux, it may be up to one millisecond too long.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -10,55 +11,66 @@ use std::time::Duration;
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
 
-use super::driver::{DriverIo, NOTHING_RECEIVED};
-use super::socket::{KernelDrops, follow_address};
+use super::driver::{DriverIo, NOTHING_RECEIVED, SocketEvent};
+use super::socket::follow_address;
 use crate::io::poller::Poller;
 use crate::io::stop::StopToken;
 use crate::node::{DriverWaker, Receive, SendStatus, Transmit};
 use crate::stats::AddressChange;
 use crate::time::Time;
 
-const SOCKET: Token = Token(0);
-
 /// Datagrams per batch.
 const RECV_BATCH: usize = 16;
 const MAX_DATAGRAM_BYTES: usize = 64 * 1024;
 
 pub(super) struct PortableIo {
-    socket: UdpSocket,
+    sockets: Vec<PortableSocket>,
+    /// Watches the sockets under their numbers.
     poller: Poller,
-    writable: bool,
+    /// The sockets that may have more to read, in order.
+    ready: VecDeque<usize>,
+    events: Vec<SocketEvent>,
     buffer: Vec<u8>,
-    drops: KernelDrops,
+}
+
+struct PortableSocket {
+    socket: UdpSocket,
+    is_ready: bool,
     /// Peer of a connected socket.
     peer: Option<SocketAddr>,
     local: Option<IpAddr>,
-    port_unreachable: u64,
     /// Number of receive errors since the last datagram.
     errors: u32,
 }
 
 impl PortableIo {
-    /// Prepares `socket`.
-    pub(super) fn new(socket: std::net::UdpSocket, stop: &StopToken) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        let peer = socket.peer_addr().ok();
-        let local = Some(socket.local_addr()?.ip()).filter(|ip| !ip.is_unspecified());
-        let drops = KernelDrops::for_socket(&socket);
-        let mut socket = UdpSocket::from_std(socket);
+    /// Prepares `sockets`.
+    pub(super) fn new(sockets: Vec<std::net::UdpSocket>, stop: &StopToken) -> io::Result<Self> {
         let poller = Poller::new(stop)?;
-        poller.registry().register(&mut socket, SOCKET, Interest::READABLE)?;
+        let prepare = |(number, socket): (usize, std::net::UdpSocket)| -> io::Result<PortableSocket> {
+            socket.set_nonblocking(true)?;
+            let peer = socket.peer_addr().ok();
+            let local = Some(socket.local_addr()?.ip()).filter(|ip| !ip.is_unspecified());
+            let mut socket = UdpSocket::from_std(socket);
+            poller.registry().register(&mut socket, Token(number), Interest::READABLE)?;
+            Ok(PortableSocket { socket, is_ready: false, peer, local, errors: 0 })
+        };
         Ok(Self {
-            socket,
+            sockets: sockets.into_iter().enumerate().map(prepare).collect::<io::Result<_>>()?,
             poller,
-            writable: false,
+            ready: VecDeque::new(),
+            events: Vec::new(),
             buffer: vec![1; RECV_BATCH * MAX_DATAGRAM_BYTES],
-            drops,
-            peer,
-            local,
-            port_unreachable: 0,
-            errors: 0,
         })
+    }
+
+    /// The next socket to read. A single socket is read without asking the poller.
+    fn next_readable(&mut self) -> io::Result<Option<usize>> {
+        let single = (self.sockets.len() == 1).then_some(0);
+        if single.is_none() {
+            self.wait(Some(Time::ZERO), false)?;
+        }
+        Ok(self.ready.pop_front().or(single))
     }
 }
 
@@ -68,77 +80,95 @@ impl DriverIo for PortableIo {
     }
 
     fn recv(&mut self, take: &mut dyn FnMut(Time, &[Receive<'_>])) -> io::Result<bool> {
+        let Some(number) = self.next_readable()? else { return Ok(false) };
+        let PortableSocket { socket, is_ready, local, errors, .. } = &mut self.sockets[number];
         let mut batch = [NOTHING_RECEIVED; RECV_BATCH];
         let (mut received, mut more) = (0, true);
         let mut slots = self.buffer.chunks_exact_mut(MAX_DATAGRAM_BYTES);
         // An error also uses up a slot, so that the loop always ends.
         while let Some(slot) = slots.next().filter(|_| more) {
-            match self.socket.recv_from(slot) {
+            match socket.recv_from(slot) {
                 Ok((len, source)) => {
-                    let received_at = self.poller.now();
+                    let (contents, received_at) = (&slot[..len], self.poller.now());
                     batch[received] =
-                        Receive { source, dst_ip: self.local, received_at, contents: &slot[..len], segment_size: len };
+                        Receive { socket: number, source, dst_ip: *local, received_at, contents, segment_size: len };
                     received += 1;
-                    self.errors = 0;
+                    *errors = 0;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (self.errors, more) = (0, false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (*errors, more) = (0, false),
                 Err(error) if is_transient(&error) => {
-                    self.port_unreachable += u64::from(is_port_unreachable(error.kind()));
-                    self.errors = self.errors.saturating_add(1);
-                    std::thread::sleep(pause_after(self.errors));
+                    if is_port_unreachable(error.kind()) {
+                        self.events.push(SocketEvent::PortUnreachable(number));
+                    }
+                    *errors = errors.saturating_add(1);
+                    std::thread::sleep(pause_after(*errors));
                 }
                 Err(error) if received == 0 => return Err(error),
                 // The next call returns the error.
                 Err(_) => break,
             }
         }
+        *is_ready = more;
+        if more {
+            self.ready.push_back(number);
+        }
         if received > 0 {
             take(self.poller.now(), &batch[..received]);
         }
-        Ok(more)
+        Ok(more || !self.ready.is_empty())
     }
 
     fn send(&mut self, transmit: Transmit<'_>) -> io::Result<SendStatus> {
-        let sent = match self.peer {
-            Some(_) => self.socket.send(transmit.contents),
-            None => self.socket.send_to(transmit.contents, transmit.destination),
+        let PortableSocket { socket, peer, .. } = &mut self.sockets[transmit.socket];
+        let sent = match peer {
+            Some(_) => socket.send(transmit.contents),
+            None => socket.send_to(transmit.contents, transmit.destination),
         };
         match sent {
             Ok(_) => Ok(SendStatus::Sent),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(SendStatus::WouldBlock),
-            Err(error) if is_port_unreachable(error.kind()) && self.peer.is_some() => {
-                self.port_unreachable += 1;
-                self.socket.send(transmit.contents).map(|_| SendStatus::Sent)
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let (token, both) = (Token(transmit.socket), Interest::READABLE | Interest::WRITABLE);
+                self.poller.registry().reregister(socket, token, both).map(|()| SendStatus::WouldBlock)
+            }
+            Err(error) if is_port_unreachable(error.kind()) && peer.is_some() => {
+                self.events.push(SocketEvent::PortUnreachable(transmit.socket));
+                socket.send(transmit.contents).map(|_| SendStatus::Sent)
             }
             Err(error) => Err(error),
         }
     }
 
-    fn port_unreachable(&self) -> u64 {
-        self.port_unreachable
+    fn next_event(&mut self) -> Option<SocketEvent> {
+        self.events.pop()
     }
 
-    fn follow_address(&mut self) -> io::Result<Option<AddressChange>> {
-        let change = follow_address(&(&self.socket).into())?;
-        self.local = change.map_or(self.local, |change| Some(change.to));
+    fn follow_address(&mut self, socket: usize) -> io::Result<Option<AddressChange>> {
+        let PortableSocket { socket, local, .. } = &mut self.sockets[socket];
+        let change = follow_address(&(&*socket).into())?;
+        *local = change.map_or(*local, |change| Some(change.to));
         Ok(change)
-    }
-
-    fn dropped(&self) -> Option<u64> {
-        self.drops.read()
     }
 
     fn register_waker(&mut self, waker: &DriverWaker) {
         waker.register(self.poller.waker());
     }
 
-    fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {
-        if writable != self.writable {
-            let interest = if writable { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-            self.poller.registry().reregister(&mut self.socket, SOCKET, interest)?;
-            self.writable = writable;
+    /// A socket that would have blocked always ends the wait when it is writable.
+    fn wait(&mut self, until: Option<Time>, _writable: bool) -> io::Result<bool> {
+        let timed_out = self.poller.wait(until)?;
+        for event in &self.poller.events {
+            let Token(number) = event.token();
+            // The waker has no socket.
+            let Some(PortableSocket { socket, is_ready, .. }) = self.sockets.get_mut(number) else { continue };
+            if !std::mem::replace(is_ready, true) {
+                self.ready.push_back(number);
+            }
+            if event.is_writable() {
+                self.poller.registry().reregister(socket, event.token(), Interest::READABLE)?;
+                self.events.push(SocketEvent::Writable(number));
+            }
         }
-        self.poller.wait(until)
+        Ok(timed_out)
     }
 }
 
@@ -184,6 +214,20 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn one_of_several_sockets_is_reported_once_as_writable() {
+        let sockets = [(); 2].map(|()| std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket"));
+        let mut io = PortableIo::new(sockets.into(), &StopToken::default()).expect("a poller");
+        // As after a send that would block.
+        let both = Interest::READABLE | Interest::WRITABLE;
+        io.poller.registry().reregister(&mut io.sockets[1].socket, Token(1), both).expect("a registration");
+        assert!(!io.wait(Some(io.now() + Duration::from_secs(30)), false).expect("a wait"), "not writable");
+        while io.recv(&mut |_, _| panic!("nothing was sent")).expect("a socket can be read") {}
+        assert!(matches!(io.next_event(), Some(SocketEvent::Writable(1))));
+        assert!(io.next_event().is_none());
+        assert!(io.wait(Some(io.now() + Duration::from_millis(1)), false).expect("a wait"), "reported again");
+    }
 
     #[test]
     fn every_sixteenth_consecutive_error_causes_a_pause() {

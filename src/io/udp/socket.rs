@@ -5,6 +5,7 @@
 //! report the count with each packet, but quinn-udp does not provide it.
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use thiserror::Error;
@@ -212,8 +213,8 @@ fn granted_receive_buffer(socket: &UdpSocket) -> Option<usize> {
     Some(if cfg!(target_os = "linux") { size / 2 } else { size })
 }
 
-/// Maximum number of times the tables are read before the socket counts as missing. The kernel may omit a line while other sockets are
-/// opened and closed.
+/// Maximum number of times the tables are read before a socket counts as missing. The kernel may omit a line while other sockets are opened
+/// and closed.
 const MAX_TABLE_READS: usize = 5;
 
 /// Reads the drop count of one socket.
@@ -233,28 +234,42 @@ impl KernelDrops {
     /// Receive buffer overflows so far. If the kernel drops a buffer that contains several datagrams (GRO), the buffer counts once.
     /// Returns `None` if the system does not report overflows.
     pub fn read(&self) -> Option<u64> {
-        let inode = self.inode.as_deref()?;
-        let read = |table: &str| parse_drops(&std::fs::read_to_string(table).ok()?, inode);
-        (0..MAX_TABLE_READS).find_map(|_| ["/proc/self/net/udp", "/proc/self/net/udp6"].into_iter().find_map(read))
+        read_drops(std::slice::from_ref(&self.inode))[0]
     }
 }
 
 #[cfg(target_os = "linux")]
-fn socket_inode(socket: &UdpSocket) -> Option<String> {
+pub(super) fn socket_inode(socket: &UdpSocket) -> Option<String> {
     use std::os::fd::AsRawFd;
     let link = std::fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).ok()?;
     Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn socket_inode(_: &UdpSocket) -> Option<String> {
+pub(super) fn socket_inode(_: &UdpSocket) -> Option<String> {
     None
 }
 
-/// Returns the last column of the line whose tenth column is `inode`.
-fn parse_drops(table: &str, inode: &str) -> Option<u64> {
-    let line = table.lines().find(|line| line.split_ascii_whitespace().nth(9) == Some(inode))?;
-    line.split_ascii_whitespace().next_back()?.parse().ok()
+/// The drop counts of open sockets, as of [`KernelDrops::read`].
+pub(super) fn read_drops(inodes: &[Option<String>]) -> Vec<Option<u64>> {
+    let mut drops: HashMap<&str, Option<u64>> = inodes.iter().flatten().map(|inode| (&**inode, None)).collect();
+    let mut tables = ["/proc/self/net/udp", "/proc/self/net/udp6"].into_iter().cycle().take(2 * MAX_TABLE_READS);
+    while drops.values().any(Option::is_none)
+        && let Some(table) = tables.next()
+    {
+        parse_drops(&std::fs::read_to_string(table).unwrap_or_default(), &mut drops);
+    }
+    inodes.iter().map(|inode| *drops.get(inode.as_deref()?)?).collect()
+}
+
+/// Sets the counts of the inodes in `drops`: the last column of the line whose tenth column is the inode.
+fn parse_drops(table: &str, drops: &mut HashMap<&str, Option<u64>>) {
+    for line in table.lines() {
+        let mut columns = line.split_ascii_whitespace();
+        if let Some(count) = columns.nth(9).and_then(|inode| drops.get_mut(inode)) {
+            *count = columns.next_back().and_then(|count| count.parse().ok());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -266,8 +281,8 @@ mod tests {
         let table = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n  \
              311: 0100007F:1388 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 39129 2 0000000000000000 42\n  \
              512: 0100007F:1389 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 3912 2 0000000000000000 7\n";
-        assert_eq!(parse_drops(table, "3912"), Some(7));
-        assert_eq!(parse_drops(table, "39129"), Some(42));
-        assert_eq!(parse_drops(table, "1"), None);
+        let mut drops = HashMap::from(["3912", "39129", "1"].map(|inode| (inode, None)));
+        parse_drops(table, &mut drops);
+        assert_eq!(drops, HashMap::from([("3912", Some(7)), ("39129", Some(42)), ("1", None)]));
     }
 }

@@ -27,7 +27,7 @@ pub fn deliver_batch(
     segment_size: usize,
 ) {
     let received_at = Time::from_nanos(at);
-    node.on_datagram(received_at, &[Receive { source, dst_ip, received_at, contents, segment_size }]);
+    node.on_datagram(received_at, &[Receive { socket: 0, source, dst_ip, received_at, contents, segment_size }]);
 }
 
 /// Returns the datagrams that the node sends at `now` nanoseconds.

@@ -218,7 +218,7 @@ mod tests {
     fn path(admission: &mut Admission, source: &str, dst_ip: Option<&str>) -> ReplyPath {
         let source = source.parse().expect("an address");
         let dst_ip = dst_ip.map(|ip| ip.parse().expect("an address"));
-        let received = Receive { source, dst_ip, received_at: Time::ZERO, contents: &[], segment_size: 1 };
+        let received = Receive { socket: 0, source, dst_ip, received_at: Time::ZERO, contents: &[], segment_size: 1 };
         admission.classify(&received).expect("an allowed source").path
     }
 

@@ -131,7 +131,7 @@ mod tests {
     /// Charges this number of sent IP packets of `len` bytes.
     fn charge_sent(limiter: &mut RateLimiter, now: u64, packets: usize, len: usize) {
         let (contents, segment_size) = (&vec![0; packets * (len - 28)], len - 28);
-        let echoes = Transmit { destination: PATH.peer, src_ip: None, contents, segment_size };
+        let echoes = Transmit { socket: 0, destination: PATH.peer, src_ip: None, contents, segment_size };
         limiter.charge_sent(Time::from_millis(now), PATH, &echoes);
     }
 

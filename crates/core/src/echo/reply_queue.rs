@@ -274,6 +274,7 @@ impl ReplyQueue {
 /// The datagrams of a reply.
 fn transmit<'a>(stores: &'a [DatagramStore; 2], reply: &QueuedReply) -> Transmit<'a> {
     Transmit {
+        socket: 0,
         destination: reply.path.peer,
         src_ip: reply.path.src_ip,
         contents: stores[reply.class as usize].get(reply.position, reply.len()),

@@ -17,11 +17,11 @@ pub(super) struct ImpairingSink<'a> {
 
 impl TransmitSink for ImpairingSink<'_> {
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
-        let Transmit { destination: source, contents, segment_size, .. } = transmit;
+        let Transmit { socket, destination: source, contents, segment_size, .. } = transmit;
         if !wire::parse_packet(contents).is_ok_and(|packet| packet.header.packet_type == PacketType::Audio) {
             return self.sink.send(transmit);
         }
-        let received = Receive { source, dst_ip: None, received_at: self.now, contents, segment_size };
+        let received = Receive { socket, source, dst_ip: None, received_at: self.now, contents, segment_size };
         self.path.on_datagram(self.now, &[received]);
         SendStatus::Sent
     }

@@ -28,20 +28,19 @@ pub(super) struct PortErrors {
 }
 
 impl PortErrors {
-    /// Returns whether the new errors show that the port has been dead since `started`. `sent` is the number of sent packets. The firewall of
+    /// Returns whether the new error shows that the port has been dead since `started`. `sent` is the number of sent packets. The firewall of
     /// this host may cause an error for each packet that it refuses.
-    pub(super) fn on_total(&mut self, now: Time, total: u64, started: Option<Time>, sent: u64) -> bool {
-        let new = total.saturating_sub(self.total);
-        self.total = total;
-        if started.is_none() {
-            self.before_run = total;
-        }
-        let Some(started) = started.filter(|_| new > 0) else { return false };
+    pub(super) fn on_error(&mut self, now: Time, started: Option<Time>, sent: u64) -> bool {
+        self.total += 1;
+        let Some(started) = started else {
+            self.before_run = self.total;
+            return false;
+        };
         if self.count == 0 {
             self.first_at = now;
         }
         self.last_at = now;
-        self.count = (self.count + new).min(sent);
+        self.count = (self.count + 1).min(sent);
         !self.datagram_received
             && self.count >= MIN_PORT_ERRORS
             && self.first_at <= started + FIRST_PORT_ERROR_TIME

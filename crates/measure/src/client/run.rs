@@ -530,13 +530,13 @@ impl<S: Workload> Node for ClientNode<S> {
         }
     }
 
-    fn on_address_changed(&mut self, silence: Pause) {
+    fn on_address_changed(&mut self, _: usize, silence: Pause) {
         self.tracker.hosts.this.add_pause(silence, silence.end - silence.start);
     }
 
-    fn on_port_unreachable(&mut self, now: Time, total: u64) {
+    fn on_port_unreachable(&mut self, now: Time, _: usize) {
         let sent = self.tracker.sent().iter().sum();
-        let is_dead = self.port_errors.on_total(now, total, self.started, sent);
+        let is_dead = self.port_errors.on_error(now, self.started, sent);
         if is_dead && !self.workload.is_endless() && self.is_counting() {
             self.is_port_dead = true;
             self.finish(now);

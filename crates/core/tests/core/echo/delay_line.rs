@@ -44,7 +44,7 @@ proptest! {
                 // timestamps of adjacent datagrams may be out of order.
                 let at = Time::from_nanos(now - age);
                 let bytes = audio(number as u8);
-                let datagram = Receive { source: client(1), dst_ip: None, received_at: at, contents: &bytes, segment_size: bytes.len() };
+                let datagram = Receive { socket: 0, source: client(1), dst_ip: None, received_at: at, contents: &bytes, segment_size: bytes.len() };
                 echo.on_datagram(Time::from_nanos(now), &[datagram]);
                 waiting.push((number as u8, now - age + delay * MS));
             }

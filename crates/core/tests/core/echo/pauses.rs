@@ -16,7 +16,7 @@ use super::{client, packet, server};
 /// At `now`, the driver passes a datagram that arrived at `received_at`. All times are in milliseconds.
 fn receive(echo: &mut EchoServer, now: u64, received_at: u64, source: SocketAddr, contents: &[u8]) {
     let received_at = Time::from_millis(received_at);
-    let receive = Receive { source, dst_ip: None, received_at, contents, segment_size: contents.len() };
+    let receive = Receive { socket: 0, source, dst_ip: None, received_at, contents, segment_size: contents.len() };
     echo.on_datagram(Time::from_millis(now), &[receive]);
 }
 

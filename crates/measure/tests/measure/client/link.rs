@@ -369,7 +369,7 @@ fn link_that_is_not_settled_fails_at_its_time_out_with_the_cause() {
     }
     let mut node = client(unsigned());
     poll(&mut node, 0);
-    node.on_port_unreachable(Time::from_nanos(MS), 1);
+    node.on_port_unreachable(Time::from_nanos(MS), 0);
     follow(&mut node, MS, 2 * TIMEOUT);
     assert_eq!(results(node).failure, Some((LinkFailure::PortUnreachable, TIMEOUT)));
 }

@@ -184,7 +184,14 @@ fn packets_in_flight_during_a_pause_are_excluded_whether_they_return_or_not() {
         let last = poll(&mut node, 1_000 * MS).remove(0);
         let (now, received_at) = (Time::from_millis(5_000), Time::from_millis(1_001));
         let pong = pong(&last);
-        let batch = [Receive { source: peer(), dst_ip: None, received_at, contents: &pong, segment_size: pong.len() }];
+        let batch = [Receive {
+            socket: 0,
+            source: peer(),
+            dst_ip: None,
+            received_at,
+            contents: &pong,
+            segment_size: pong.len(),
+        }];
         node.on_datagram(now, if returns { &batch } else { &[] });
         follow(&mut node, 5_000 * MS, 19_000 * MS, answered);
         let run = node.into_results("", None, &mut ());
@@ -205,7 +212,7 @@ fn silence_of_an_address_change_is_a_pause_of_this_host() {
     follow(&mut node, 0, 1_000 * MS, |bytes| answered(bytes).filter(|_| !is_lost(bytes)));
     // The pings of 1,000 to 1,190 ms get no reply. Then, the driver notices the change.
     follow(&mut node, 1_000 * MS, 1_200 * MS, silent);
-    node.on_address_changed(Pause { start: Time::from_millis(1_000), end: Time::from_millis(1_200) });
+    node.on_address_changed(0, Pause { start: Time::from_millis(1_000), end: Time::from_millis(1_200) });
     follow(&mut node, 1_200 * MS, 9_000 * MS, answered);
     let run = node.into_results("", None, &mut ());
     // Two more are sent in the 20 ms in which the host settles.
@@ -319,7 +326,8 @@ fn reply_that_arrived_before_its_packet_was_sent_is_unmatched() {
     let pong = pong(&poll(&mut node, 10 * MS).remove(0));
     // The server guessed the reply. The client had not read it when it sent the ping.
     let received_at = Time::from_millis(9);
-    let batch = [Receive { source: peer(), dst_ip: None, received_at, contents: &pong, segment_size: pong.len() }];
+    let batch =
+        [Receive { socket: 0, source: peer(), dst_ip: None, received_at, contents: &pong, segment_size: pong.len() }];
     node.on_datagram(Time::from_millis(11), &batch);
     let run = node.into_results("", Some(Time::from_millis(12)), &mut ());
     assert_eq!((ping(&run).unmatched, ping(&run).returned, ping(&run).rtt.min()), (1, 0, None));

@@ -4,6 +4,7 @@ mod client_and_echo;
 mod link;
 mod log;
 mod net;
+mod node_group;
 mod participants;
 mod pauses;
 mod reference_counts;

@@ -160,6 +160,7 @@ impl<N: Node> Host<N> {
         let batch: Vec<Receive<'_>> = segment_runs
             .iter()
             .map(|(at, from, contents, stride, _)| Receive {
+                socket: 0,
                 source: *from,
                 dst_ip: None,
                 received_at: Time::from_nanos(*at),

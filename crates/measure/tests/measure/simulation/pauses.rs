@@ -59,6 +59,7 @@ impl Host {
     fn run(&mut self, node: &mut dyn Node, from: SocketAddr, now: u64) -> Vec<Vec<u8>> {
         let waiting: Vec<_> = self.inbox.drain(..self.inbox.len().min(16)).collect();
         let batch = waiting.iter().map(|(at, contents)| Receive {
+            socket: 0,
             source: from,
             dst_ip: None::<IpAddr>,
             received_at: Time::from_nanos(*at),

@@ -41,7 +41,14 @@ fn arrive(echo: &mut EchoServer, contents: &[u8]) {
     let dst_ip = Some([127, 0, 0, 2].into());
     echo.on_datagram(
         READ,
-        &[Receive { source: client(), dst_ip, received_at: ARRIVAL, contents, segment_size: contents.len() }],
+        &[Receive {
+            socket: 0,
+            source: client(),
+            dst_ip,
+            received_at: ARRIVAL,
+            contents,
+            segment_size: contents.len(),
+        }],
     );
 }
 

@@ -1,0 +1,124 @@
+//! Clients in one group report the same as if each ran alone, in virtual time.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use jamjam_core::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
+use jamjam_core::node_group::NodeGroup;
+use jamjam_core::time::Time;
+use jamjam_measure::client::{ClientNode, ProbeConfig, ProbeWorkload, Prober, RunConfig, RunResults, StreamKind};
+use serde_json::Value;
+use test_support::node_driver::{MS, peer, pong};
+use test_support::rng::Rng;
+
+/// The socket of a client and its path. What a client sends returns after 5 to 25 ms or is lost, and some sends would block.
+struct Path {
+    rng: Rng,
+    writable_at: Option<u64>,
+}
+
+/// Datagrams in flight: time of arrival, serial number, socket, bytes.
+type InFlight = BinaryHeap<Reverse<(u64, u64, usize, Vec<u8>)>>;
+
+struct Paths<'a> {
+    now: u64,
+    paths: &'a mut [Path],
+    in_flight: &'a mut InFlight,
+    serial: &'a mut u64,
+    is_blocked: bool,
+}
+
+impl TransmitSink for Paths<'_> {
+    fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
+        let Path { rng, writable_at } = &mut self.paths[transmit.socket];
+        if writable_at.is_none() && rng.happens(0.02) {
+            *writable_at = Some(self.now + rng.between(1, 30 * MS));
+        }
+        if writable_at.is_some() {
+            self.is_blocked = true;
+            return SendStatus::WouldBlock;
+        }
+        let is_ping = transmit.contents[1] == 5;
+        let reply = if is_ping { pong(transmit.contents) } else { transmit.contents.to_vec() };
+        *self.serial += 1;
+        if !rng.happens(0.05) {
+            let at = self.now + rng.between(5 * MS, 25 * MS);
+            self.in_flight.push(Reverse((at, *self.serial, transmit.socket, reply)));
+        }
+        SendStatus::Sent
+    }
+
+    fn max_segments(&self, _: usize) -> usize {
+        1
+    }
+}
+
+/// Runs `node` until it has finished. Its socket i has the random numbers of `seeds[i]`.
+fn run(node: &mut impl Node, seeds: &[u64]) {
+    let mut paths: Vec<Path> = seeds.iter().map(|seed| Path { rng: Rng::new(*seed), writable_at: None }).collect();
+    let (mut now, mut serial, mut in_flight) = (0, 0, InFlight::new());
+    loop {
+        while in_flight.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
+            let Some(Reverse((at, _, socket, contents))) = in_flight.pop() else { break };
+            let (received_at, segment_size) = (Time::from_nanos(at), contents.len());
+            let contents = &contents;
+            let received = Receive { socket, source: peer(), dst_ip: None, received_at, contents, segment_size };
+            node.on_datagram(Time::from_nanos(now), &[received]);
+        }
+        for (socket, path) in paths.iter_mut().enumerate() {
+            if path.writable_at.take_if(|at| *at <= now).is_some() {
+                node.on_writable(socket);
+            }
+        }
+        let mut sink =
+            Paths { now, paths: &mut paths, in_flight: &mut in_flight, serial: &mut serial, is_blocked: false };
+        node.poll_transmit(Time::from_nanos(now), &mut sink);
+        // As in the driver, a single socket that would block has no deadline.
+        let waits = sink.is_blocked && seeds.len() == 1;
+        let Some(deadline) = node.next_deadline() else { return };
+        let arrival = in_flight.peek().map(|Reverse((at, ..))| *at);
+        let writable = paths.iter().filter_map(|path| path.writable_at).min();
+        let deadline = Some(deadline.as_nanos().max(now)).filter(|_| !waits);
+        now = arrival.into_iter().chain(writable).chain(deadline).min().expect("a blocked socket becomes writable");
+    }
+}
+
+/// A prober of a stream, interval and length that depend on `seed`.
+fn client(seed: u64) -> Prober {
+    let mut rng = Rng::new(seed);
+    let stream_kind = rng.pick(&StreamKind::ALL);
+    let config = RunConfig::new(peer(), stream_kind, Duration::from_millis(rng.between(15, 500)));
+    let (count, interval) = (Some(rng.between(1, 60)), Duration::from_millis(rng.between(1, 20)));
+    let workload = ProbeWorkload::new(ProbeConfig { stream_kind, count, interval, payload_len: 64 });
+    ClientNode::new(config, workload, Box::new(()))
+}
+
+fn results(client: Prober) -> RunResults {
+    client.into_results("", None, &mut ())
+}
+
+fn to_json(run: &RunResults) -> Value {
+    serde_json::to_value(run).expect("results have string keys")
+}
+
+#[test]
+fn clients_in_a_group_report_the_same_as_alone() {
+    let (mut returned, mut lost, mut delayed) = (0, 0, 0);
+    for (seed, clients) in [(1, 1), (2, 2), (3, 3), (4, 7), (5, 30), (6, 100)] {
+        let seeds: Vec<u64> = (0..clients).map(|number| seed * 1_000 + number).collect();
+        let mut group = NodeGroup::new(seeds.iter().map(|seed| client(*seed)).collect());
+        run(&mut group, &seeds);
+        for (node, seed) in group.into_nodes().into_iter().zip(seeds) {
+            let mut alone = client(seed);
+            run(&mut alone, &[seed]);
+            let (node, alone) = (results(node), results(alone));
+            assert_eq!(to_json(&node), to_json(&alone), "one of {clients} clients, seed {seed}");
+            let stream = StreamKind::ALL.into_iter().find_map(|kind| node.stream(kind)).expect("a stream");
+            returned += stream.returned;
+            lost += stream.lost;
+            delayed += u64::from(node.schedule.is_some_and(|schedule| schedule.shift_total_ns > 0));
+        }
+    }
+    assert!(returned > 2_000 && lost > 50 && delayed > 10, "{returned} returned, {lost} lost, {delayed} delayed");
+}
