@@ -67,7 +67,7 @@ fn report_usage_error(command: Command, arguments: &[OsString], error: &Error) {
 fn without_checks(argument: Arg) -> Arg {
     let argument = argument.value_parser(ValueParser::os_string());
     if argument.is_positional() {
-        return argument.allow_hyphen_values(true);
+        return argument.action(ArgAction::Set).num_args(1).allow_hyphen_values(true);
     }
     let needs_equals = !argument.get_action().takes_values() || argument.is_require_equals_set();
     argument.action(ArgAction::Append).num_args(0..=1).require_equals(needs_equals)

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
+use super::output::are_notices_silenced;
 use crate::client::LiveSnapshot;
 use crate::io::status_line::StatusLine;
 use crate::report::quantities::{format_length, format_share, format_time_ms};
@@ -10,17 +11,27 @@ use crate::report::quantities::{format_length, format_share, format_time_ms};
 pub(crate) struct LiveView {
     status: StatusLine,
     total: Option<u64>,
+    /// The text before the figures.
+    prefix: String,
 }
 
 impl LiveView {
     /// Creates the view of a run of `total` packets, if standard error is a terminal and there are no packet lines beside it on a terminal.
     pub(crate) fn new(prints_packets: bool, total: Option<u64>) -> Option<Self> {
         let status = if prints_packets && io::stdout().is_terminal() { None } else { StatusLine::new(total) };
-        Some(Self { status: status?, total })
+        Some(Self { status: status?, total, prefix: String::new() })
+    }
+
+    /// The views of runs of `total` packets to several targets, one below the other; none with --quiet, or if standard error is not a terminal.
+    pub(crate) fn of_targets(names: &[&str], total: Option<u64>) -> Vec<Self> {
+        let count = if are_notices_silenced() { 0 } else { names.len() };
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+        let view = |(status, name)| Self { status, total, prefix: format!("{name:width$}  ") };
+        StatusLine::rows(total, count).into_iter().zip(names).map(view).collect()
     }
 
     pub(crate) fn update(&mut self, now: &LiveSnapshot) {
-        self.status.draw(now.sent + now.not_sent, figures(self.total, now));
+        self.status.draw(now.sent + now.not_sent, self.prefix.clone() + &figures(self.total, now));
     }
 }
 

@@ -19,6 +19,7 @@ use crate::io::http::body::PAGE_STYLE;
 use crate::io::stop::StopToken;
 use crate::io::{clock, files, status_line};
 use crate::report::limits::Limits;
+use crate::report::targets::TargetsReport;
 use crate::report::{Report, html, junit, markdown};
 use crate::sanitize::sanitize_lines;
 
@@ -177,6 +178,11 @@ impl ReportFileArgs {
             "--junit" => Ok(junit::document(report, error)?),
             _ => Ok(markdown::summary(report, error)),
         })
+    }
+
+    /// Writes the JUnit file of several targets.
+    pub(crate) fn write_targets(&self, report: &TargetsReport) -> anyhow::Result<()> {
+        self.write_documents(|_| Ok(junit::targets(report)?))
     }
 
     pub(crate) fn is_written(&self) -> bool {

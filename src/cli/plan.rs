@@ -24,6 +24,8 @@ pub(crate) enum Plan<'a> {
         /// Whether the other end returns nothing (`--no-echo`).
         no_echo: bool,
     },
+    /// Send packets to several hosts over UDP at the same time, and compare them.
+    Targets(Vec<Endpoint>, StreamKind),
     /// Send groups to a MOQT server; `None` is the embedded server.
     Moqt(Option<&'a MoqtTarget>),
     /// Send requests to a signaling server.
@@ -54,6 +56,7 @@ impl fmt::Display for Plan<'_> {
             Udp { peer: UdpPeer::Host(_), .. } => "over UDP",
             Udp { peer: UdpPeer::Room(_), .. } => "with --room",
             Udp { peer: UdpPeer::Embedded, .. } => "with --embedded",
+            Targets(..) => "with several targets",
             Moqt(Some(_)) => "over MOQT",
             Moqt(None) => "with --embedded --moqt",
             WebSocket(_) => "over WebSocket",
@@ -64,7 +67,7 @@ impl fmt::Display for Plan<'_> {
     }
 }
 
-use Plan::{ListRooms, Local, Moqt, Replay, Udp, WebSocket};
+use Plan::{ListRooms, Local, Moqt, Replay, Targets, Udp, WebSocket};
 
 /// Identifiers of options, separated by spaces; the end of the sentence "The option applies to"; and the plans to which they apply.
 type Rule = (&'static str, &'static str, fn(&Plan<'_>, RunKind) -> bool);
@@ -82,14 +85,14 @@ const RULES: &[Rule] = &[
         plan.is_run() && (kind == RunKind::Probe || matches!(plan, Moqt(_)))
     }),
     ("packet loss_direction link socket_buffer driver", "UDP: HOST[:PORT], --room NAME or --embedded", |plan, _| {
-        matches!(plan, Udp { .. })
+        matches!(plan, Udp { .. } | Targets(..))
     }),
-    ("spin", "UDP and WebSocket", |plan, _| matches!(plan, Udp { .. } | WebSocket(_))),
+    ("spin", "UDP and WebSocket", |plan, _| matches!(plan, Udp { .. } | Targets(..) | WebSocket(_))),
     ("delay", "servers of --embedded and AUDIO over UDP; with probe, add --packet audio", |plan, _| {
-        matches!(plan, Udp { peer: UdpPeer::Embedded, .. } | Udp { stream: StreamKind::Audio, .. } | Moqt(None))
+        is_audio(plan) || matches!(plan, Udp { peer: UdpPeer::Embedded, .. } | Moqt(None))
     }),
     ("size", "AUDIO and MOQT frames; for AUDIO, add --packet audio", |plan, _| {
-        matches!(plan, Udp { stream: StreamKind::Audio, .. } | Moqt(_))
+        is_audio(plan) || matches!(plan, Moqt(_))
     }),
     ("drop_packets", "AUDIO with --embedded or --no-echo; with probe, add --packet audio", |plan, _| {
         matches!(plan, Udp { stream: StreamKind::Audio, peer: UdpPeer::Embedded, .. } | Udp { no_echo: true, .. })
@@ -123,14 +126,19 @@ const RULES: &[Rule] = &[
     ("to target", "a run that sends packets, and to --list-rooms", |plan, _| {
         plan.is_run() || matches!(plan, ListRooms(_))
     }),
-    ("embedded wait_for timeout bind record_run", "a run that sends packets", |plan, _| plan.is_run()),
-    (
-        "profile max_loss max_p50 max_p99 max_jitter verbose html junit markdown quiet",
-        "the report of a run",
-        |plan, _| plan.is_run() || matches!(plan, Replay(_)),
-    ),
-    ("json_lines", "a run that sends packets, and to lists", |plan, kind| {
-        !matches!((plan, kind), (Replay(_), _) | (Local(_), RunKind::Probe))
+    ("embedded timeout bind", "a run that sends packets", |plan, _| plan.is_run()),
+    // Several targets are measured at the same time, so none waits.
+    ("wait_for record_run", "a run that sends packets to one target", |plan, _| {
+        plan.is_run() && !matches!(plan, Targets(..))
+    }),
+    ("profile max_loss max_p50 max_p99 max_jitter verbose junit quiet", "the report of a run", |plan, _| {
+        plan.is_run() || matches!(plan, Replay(_))
+    }),
+    ("html markdown", "the report of one target", |plan, _| {
+        plan.is_run() && !matches!(plan, Targets(..)) || matches!(plan, Replay(_))
+    }),
+    ("json_lines", "a run that sends packets to one target, and to lists", |plan, kind| {
+        !matches!((plan, kind), (Replay(_) | Targets(..), _) | (Local(_), RunKind::Probe))
     }),
     ("json", "every output", |_, _| true),
     ("replay", "a recorded run", |plan, _| matches!(plan, Replay(_))),
@@ -138,10 +146,15 @@ const RULES: &[Rule] = &[
     ("list_devices this_machine", "this machine", |plan, _| matches!(plan, Local(_))),
 ];
 
+/// Whether AUDIO is sent over UDP.
+fn is_audio(plan: &Plan<'_>) -> bool {
+    matches!(plan, Udp { stream: StreamKind::Audio, .. } | Targets(_, StreamKind::Audio))
+}
+
 impl Plan<'_> {
     /// Whether packets are sent.
     fn is_run(&self) -> bool {
-        matches!(self, Udp { .. } | Moqt(_) | WebSocket(_))
+        matches!(self, Udp { .. } | Targets(..) | Moqt(_) | WebSocket(_))
     }
 
     /// Returns an error if an option on the command line does not apply to this plan of the subcommand `kind`.

@@ -9,7 +9,7 @@ use super::client::moqt::HEADING_MOQT;
 use super::client::websocket::WebSocketProbeArgs;
 use super::output::{Failure, HEADING_TARGET, ensure_usage, print_notice};
 use super::plan::{Plan, UdpPeer};
-use super::target::{MoqtTarget, Target};
+use super::target::{Endpoint, MoqtTarget, Target, TargetArgument, endpoints};
 use super::this_machine;
 use super::values::{packet_parser, parse_count, parse_millis, parse_seconds};
 use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunKind, StreamKind};
@@ -29,6 +29,9 @@ const DEFAULT_PAYLOAD_SIZE: usize = 512;
 /// Default number of packets. A 99th percentile needs 100 round trips, which remain even if 20 % of the packets are lost.
 const DEFAULT_COUNT: u64 = 150;
 
+/// The same for each of several targets, so that each of the ten blocks by which targets are compared has 150 packets.
+const DEFAULT_COUNT_OF_TARGETS: u64 = 1_500;
+
 /// Minimum interval between packets or groups. Shorter intervals are not feasible.
 const MIN_INTERVAL: Duration = Duration::from_micros(1);
 
@@ -41,12 +44,13 @@ const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
 /// Measure RTT, loss and jitter: UDP, media over QUIC (MOQT), or signaling server
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Target: HOST[:PORT] or a URL [default: 127.0.0.1:5000]
+    /// Target, or several hosts to compare [default: 127.0.0.1:5000]
     ///
     /// HOST[:PORT] selects a UDP echo server. URLs with moqt:// (raw QUIC) and https:// (WebTransport) select MOQT echo servers. URLs with
-    /// ws:// and wss:// select signaling servers.
+    /// ws:// and wss:// select signaling servers. Up to 64 UDP echo servers are measured at the same time and ranked; @FILE stands for the
+    /// lines of a file, one HOST[:PORT] each. Blank lines and lines that begin with # are ignored.
     #[arg(value_name = "HOST[:PORT]|URL", conflicts_with_all = ["to", "embedded"])]
-    target: Option<Target>,
+    target: Vec<TargetArgument>,
 
     /// Target, the same as the argument
     #[arg(long, value_name = "HOST[:PORT]|URL", help_heading = HEADING_TARGET)]
@@ -61,7 +65,8 @@ pub(crate) struct Args {
 
     /// Packets to send; 0: until stopped [default: 150]
     ///
-    /// Over MOQT, the number of groups. The default yields a 99th percentile of the round-trip time even if 20 % of the packets are lost.
+    /// Over MOQT, the number of groups. The default yields a 99th percentile of the round-trip time even if 20 % of the packets are lost. With
+    /// several targets, the number per target, 1500 by default.
     #[arg(short, long, value_name = "N", value_parser = parse_count, help_heading = HEADING_PACKETS)]
     count: Option<u64>,
 
@@ -104,9 +109,11 @@ impl Args {
     /// Probes until finished or `stop` is requested.
     pub(crate) fn run(mut self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         self.client.prepare_output(color);
-        let to = self.to.as_ref().or(self.target.as_ref());
-        self.run_plan(to, matches, color, stop)
-            .map_err(|failure| self.client.report_failure(RunKind::Probe, to, failure))
+        let to = if let [TargetArgument::Target(only)] = &self.target[..] { Some(only) } else { self.to.as_ref() };
+        self.run_plan(to, matches, color, stop).map_err(|failure| {
+            let name = to.map(Target::to_string).or((!self.target.is_empty()).then(|| "several targets".to_owned()));
+            self.client.report_failure(RunKind::Probe, name, failure)
+        })
     }
 
     fn run_plan(
@@ -118,6 +125,8 @@ impl Args {
     ) -> Result<u8, Failure> {
         let plan = if self.this_machine {
             Plan::Local("--this-machine")
+        } else if to.is_none() && !self.target.is_empty() {
+            Plan::Targets(endpoints(&self.target)?, self.packet)
         } else {
             self.client.plan(RunKind::Probe, to, self.packet)?
         };
@@ -125,6 +134,7 @@ impl Args {
         ensure_usage!(self.interval >= MIN_INTERVAL, "--interval: too short; the minimum is 1us");
         match plan {
             Plan::Udp { peer, stream, .. } => self.run_udp(&peer, stream, stop),
+            Plan::Targets(targets, stream) => self.run_targets(&targets, stream, stop),
             Plan::Moqt(to) => self.run_moqt(to, stop),
             Plan::WebSocket(url) => self.run_websocket(url, stop),
             Plan::Replay(record) => self.client.replay(record, RunKind::Probe),
@@ -133,8 +143,8 @@ impl Args {
         }
     }
 
-    /// Sends packets to `peer`.
-    fn run_udp(&self, peer: &UdpPeer<'_>, stream_kind: StreamKind, stop: &StopToken) -> Result<u8, Failure> {
+    /// The packets of a run over UDP.
+    fn probe_config(&self, stream_kind: StreamKind, default_count: u64) -> Result<ProbeConfig, Failure> {
         let payload_len = self.size();
         // With a link, AUDIO is stereo.
         let (unit, max) = match self.client.link {
@@ -146,22 +156,41 @@ impl Args {
             "--size {payload_len}: give a multiple of {unit} (AUDIO has 4-byte samples). The maximum that fits in a datagram is {}",
             max / unit * unit
         );
-        let count = self.packet_count()?;
+        let count = self.packet_count(default_count)?;
+        Ok(ProbeConfig { stream_kind, count, interval: self.interval, payload_len })
+    }
+
+    /// Sends packets to all `targets` at the same time, and compares the targets.
+    fn run_targets(&self, targets: &[Endpoint], stream_kind: StreamKind, stop: &StopToken) -> Result<u8, Failure> {
+        self.client.check_link(false)?;
+        self.client.network.options_without_port("with several targets")?;
+        let config = self.probe_config(stream_kind, DEFAULT_COUNT_OF_TARGETS)?;
+        let is_limited = config.count.is_some();
+        ensure_usage!(
+            is_limited,
+            "--count 0: several targets are compared by tenths of the run; give a number of packets"
+        );
+        self.client.probe_targets(targets, config, stop)
+    }
+
+    /// Sends packets to `peer`.
+    fn run_udp(&self, peer: &UdpPeer<'_>, stream_kind: StreamKind, stop: &StopToken) -> Result<u8, Failure> {
+        let probe_config = self.probe_config(stream_kind, DEFAULT_COUNT)?;
         let mut target = self.client.connect(peer, "probe", stop)?;
         let config = self.client.run_config((target.address, target.waited), stream_kind, true);
-        let probe_config = ProbeConfig { stream_kind, count, interval: self.interval, payload_len };
         let workload = ProbeWorkload::new(probe_config).with_link(target.link.is_some());
         let client = ClientNode::new(config, workload, Box::new(())).with_link(target.link.take());
-        let (observer, monitor) = self.client.monitor_run(count, client.plan(&target.name), client.live_figures())?;
+        let (observer, monitor) =
+            self.client.monitor_run(probe_config.count, client.plan(&target.name), client.live_figures())?;
         let client = client.with_observer(Box::new(observer));
         let finished = self.client.run_client(client, target, monitor, &mut (), stop)?;
         self.client.report(finished.with_interval(self.interval))
     }
 
-    /// Number of packets to send from --count and --duration; `None` for no limit. Without --count, --duration alone is the limit.
-    fn packet_count(&self) -> Result<Option<u64>, Failure> {
+    /// Number of packets to send from --count and --duration; `None` for no limit. Without --count, --duration alone is the limit, or `default`.
+    fn packet_count(&self, default: u64) -> Result<Option<u64>, Failure> {
         let Some(duration) = self.duration else {
-            return Ok(Some(self.count.unwrap_or(DEFAULT_COUNT)).filter(|count| *count > 0));
+            return Ok(Some(self.count.unwrap_or(default)).filter(|count| *count > 0));
         };
         ensure_usage!(!duration.is_zero(), "--duration 0: there is nothing to send; give a duration such as 10s");
         let fitting = duration.as_nanos().div_ceil(self.interval.as_nanos().max(1));
@@ -174,7 +203,7 @@ impl Args {
         let size = self.size();
         ensure_usage!(size <= MAX_BODY_BYTES, "--size {size}: a MOQT frame has at most {MAX_BODY_BYTES} bytes");
         let config = MoqtClientConfig {
-            group_count: self.packet_count()?,
+            group_count: self.packet_count(DEFAULT_COUNT)?,
             group_interval: self.interval,
             frames_per_group: self.frames_per_group,
             payload: FramePayload::Random(size),
@@ -186,14 +215,14 @@ impl Args {
 
     /// Probes a signaling server.
     fn run_websocket(&self, url: WebSocketUrl, stop: &StopToken) -> Result<u8, Failure> {
-        let socket_options = self.client.network.options_without_port("WebSocket")?;
+        let socket_options = self.client.network.options_without_port("over WebSocket")?;
         let target = self.dialect.probe_plan(url, self.client.room.room.as_deref(), socket_options)?;
         if self.interval < MIN_PUBLIC_SERVER_INTERVAL {
             print_notice(
                 "--interval: many signaling servers close connections that send more than 1000 messages per second",
             );
         }
-        let count = self.packet_count()?;
+        let count = self.packet_count(DEFAULT_COUNT)?;
         let finished = self.client.probe_websocket(&target, count, self.interval, stop)?;
         self.client.report(finished.with_interval(self.interval))
     }

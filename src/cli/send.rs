@@ -74,7 +74,8 @@ impl Args {
         self.client.prepare_output(color);
         self.source.is_stereo = self.client.link.is_some();
         let result = self.run_plan(matches, stop);
-        result.map_err(|failure| self.client.report_failure(RunKind::Send, self.to.as_ref(), failure))
+        let to = self.to.as_ref().map(Target::to_string);
+        result.map_err(|failure| self.client.report_failure(RunKind::Send, to, failure))
     }
 
     fn run_plan(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
@@ -92,7 +93,9 @@ impl Args {
             Plan::Moqt(to) => self.send_texts(to, stop),
             Plan::Replay(record) => self.client.replay(record, RunKind::Send),
             Plan::ListRooms(url) => self.client.room.print_rooms(&url, self.client.json, self.client.json_lines),
-            Plan::WebSocket(_) | Plan::Local(_) => CaptureArgs::print_devices(self.client.json, self.client.json_lines),
+            Plan::Targets(..) | Plan::WebSocket(_) | Plan::Local(_) => {
+                CaptureArgs::print_devices(self.client.json, self.client.json_lines)
+            }
         }
     }
 

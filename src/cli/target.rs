@@ -3,15 +3,17 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
 use anyhow::Context;
 
+use super::output::{Failure, ensure_usage};
 use super::usage_error::url_without_secrets;
 use crate::address::{HostPort, ParseHostError, join_host_port};
 use crate::io::moqt::{MoqtUrl, ParseMoqtUrlError};
-use crate::io::resolve;
+use crate::io::{files, resolve};
 use crate::moqt::{self, Transport};
 use crate::wire::DEFAULT_PORT;
 
@@ -93,6 +95,59 @@ impl fmt::Display for Target {
             Self::WebSocket(url) => f.write_str(&url_without_secrets(url)),
         }
     }
+}
+
+/// Maximum number of targets of one run. Each has a socket and a row on the terminal.
+const MAX_TARGETS: usize = 64;
+
+/// An argument of `probe`: a target, or `@` with the name of a file that contains targets.
+#[derive(Clone)]
+pub(crate) enum TargetArgument {
+    Target(Target),
+    File(PathBuf),
+}
+
+impl FromStr for TargetArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix('@') {
+            Some(file) => Ok(Self::File(file.into())),
+            None => text.parse().map(Self::Target),
+        }
+    }
+}
+
+/// The UDP targets that the arguments name, without repetition. A file has one target in each line that is neither blank nor begins with `#`.
+pub(crate) fn endpoints(arguments: &[TargetArgument]) -> Result<Vec<Endpoint>, Failure> {
+    let mut targets = Vec::new();
+    for argument in arguments {
+        match argument {
+            TargetArgument::Target(target) => targets.push((String::new(), target.clone())),
+            TargetArgument::File(file) => {
+                let name = file.display();
+                let text = files::read_text(file).with_context(|| format!("cannot read targets from {name}"))?;
+                let lines = (1..).zip(text.lines().map(str::trim));
+                for (number, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
+                    let place = format!("{name}, line {number}: ");
+                    ensure_usage!(!line.contains(char::is_whitespace), "{place}write one HOST[:PORT] in each line");
+                    let target = line.parse().map_err(|error| Failure::usage(format!("{place}{error}")))?;
+                    targets.push((place, target));
+                }
+            }
+        }
+    }
+    ensure_usage!(!targets.is_empty(), "the file contains no target; write one HOST[:PORT] in each line");
+    let mut endpoints = Vec::new();
+    for (place, target) in targets {
+        let Target::Udp(endpoint) = target else {
+            return Err(Failure::usage(format!("{place}{target}: several targets must be UDP: HOST[:PORT]")));
+        };
+        ensure_usage!(!endpoints.contains(&endpoint), "{place}the target {endpoint} is repeated");
+        ensure_usage!(endpoints.len() < MAX_TARGETS, "{place}more than {MAX_TARGETS} targets");
+        endpoints.push(endpoint);
+    }
+    Ok(endpoints)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

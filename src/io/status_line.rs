@@ -1,13 +1,14 @@
 //! A line on the terminal behind standard error that is redrawn in place, below all other output.
 //!
 //! The line has a single row, and the cursor stays in its first column and never moves up, so that nothing else is erased if the terminal is
-//! resized, if a shell writes after Ctrl-Z, or if the terminal echoes Ctrl-C.
+//! resized, if a shell writes after Ctrl-Z, or if the terminal echoes Ctrl-C. Only the lines of several targets are redrawn together, from the
+//! first row to the last.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::os;
 
@@ -54,6 +55,13 @@ pub(crate) fn print_above(text: &str) {
     }
 }
 
+/// Standard error, if it is a terminal that can redraw a line.
+fn draw_target() -> Option<ProgressDrawTarget> {
+    let is_ci = env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
+    let is_terminal = !is_ci && io::stderr().is_terminal() && os::terminal_has_sequences();
+    is_terminal.then(|| ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND))
+}
+
 /// A status line. Dropping it erases the line.
 pub(crate) struct StatusLine(ProgressBar);
 
@@ -61,13 +69,19 @@ impl StatusLine {
     /// Creates a line for work of `total` steps, if it is known. `None` if standard error is not a terminal that can redraw a line. The
     /// log of a CI server would keep each redrawn line.
     pub(crate) fn new(total: Option<u64>) -> Option<Self> {
-        let is_ci = env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
-        if is_ci || !io::stderr().is_terminal() || !os::terminal_has_sequences() {
-            return None;
-        }
-        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND));
+        let bar = ProgressBar::with_draw_target(total, draw_target()?);
         *shown() = Some(bar.clone());
         Some(Self(bar))
+    }
+
+    /// Creates `count` lines for work of `total` steps each, one below the other; none where [`Self::new`] creates none.
+    pub(crate) fn rows(total: Option<u64>, count: usize) -> Vec<Self> {
+        let Some(target) = draw_target() else { return Vec::new() };
+        let all = MultiProgress::with_draw_target(target);
+        let row = || ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
+        let rows: Vec<Self> = (0..count).map(|_| Self(all.add(row()))).collect();
+        *shown() = rows.last().map(|Self(bar)| bar.clone());
+        rows
     }
 
     /// Redraws the line, unless it was just redrawn or this process is a background job.

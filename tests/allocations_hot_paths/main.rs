@@ -123,15 +123,8 @@ impl PayloadSource for Silence {
 
 fn run_config(evaluated_stream: StreamKind) -> RunConfig {
     RunConfig {
-        peer: address(SERVER),
-        evaluated_stream,
         server_delay: Some(Duration::ZERO),
-        first_echo_timeout: Duration::ZERO,
-        timeout: Duration::from_secs(2),
-        replies_expected: true,
-        wait_for: None,
-        loss_report_nonce: None,
-        loss_direction: false,
+        ..RunConfig::new(address(SERVER), evaluated_stream, Duration::from_secs(2))
     }
 }
 
@@ -171,15 +164,15 @@ impl TransmitSink for Wires {
     }
 }
 
-/// Pings of ten clients in one group, at intervals of 1 to 10 ms. Each ping returns in the turn in which it is sent.
+/// Pings of four clients in one group, at intervals of 1 to 4 ms. Each ping returns in the turn in which it is sent.
 fn pings_of_a_group() -> usize {
     let prober = |ms| {
         let interval = Duration::from_millis(ms);
         let questions = ProbeConfig { stream_kind: StreamKind::Ping, count: None, interval, payload_len: 0 };
         ClientNode::new(run_config(StreamKind::Ping), ProbeWorkload::new(questions), Box::new(()))
     };
-    let mut group = NodeGroup::new((1..=10).map(prober).collect());
-    let mut wires = Wires((1..=10).map(|_| wire()).collect());
+    let mut group = NodeGroup::new((1..=4).map(prober).collect());
+    let mut wires = Wires((1..=4).map(|_| wire()).collect());
     let count = allocations(|turn| {
         let now = Time::from_millis(1 + turn);
         group.poll_transmit(now, &mut wires);
@@ -192,7 +185,7 @@ fn pings_of_a_group() -> usize {
         }
     });
     let sent: Vec<usize> = wires.0.iter().map(|wire| wire.sent).collect();
-    assert_eq!(sent, [6_000, 3_000, 2_000, 1_500, 1_200, 1_000, 858, 750, 667, 600]);
+    assert_eq!(sent, [6_000, 3_000, 2_000, 1_500]);
     count
 }
 

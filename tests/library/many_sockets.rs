@@ -27,7 +27,7 @@ struct Client {
 
 impl Node for Client {
     fn on_datagram(&mut self, _: Time, batch: &[Receive<'_>]) {
-        self.received.extend(batch.iter().flat_map(|receive| receive.segments()).map(<[u8]>::to_vec));
+        self.received.extend(batch.iter().flat_map(Receive::segments).map(<[u8]>::to_vec));
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {

@@ -35,7 +35,7 @@ impl ClientArgs {
                 let tls = self.room.tls_config(url)?;
                 Box::new(move || self.connect_to_member((url, &tls), command, stop))
             }
-            UdpPeer::Host(target) => Box::new(move || self.connect_to_host(target, started, stop)),
+            UdpPeer::Host(target) => Box::new(move || self.connect_to_host(target, Some(started), stop)),
         };
         loop {
             let failure = match attempt() {
@@ -61,10 +61,11 @@ impl ClientArgs {
         self.wait_for.is_some_and(|wait| started.elapsed() + RETRY_INTERVAL < wait)
     }
 
-    fn connect_to_host(
+    /// Connects a socket to `target`. With `started`, it is an error that is tried again if none of several addresses replies.
+    pub(super) fn connect_to_host(
         &self,
         target: &Endpoint,
-        started: Instant,
+        started: Option<Instant>,
         stop: &StopToken,
     ) -> Result<ConnectedTarget, Failure> {
         let options = self.network.socket_options();
@@ -74,7 +75,7 @@ impl ClientArgs {
             [only] => *only,
             several => match resolve::first_reachable(several, &options, stop) {
                 Ok(address) => address,
-                Err(_) if self.may_retry(started) => {
+                Err(_) if started.is_some_and(|started| self.may_retry(started)) => {
                     return Err(ResolveError::NoReply(format!("no address of {target} replies")).into());
                 }
                 Err(_) => several[0],

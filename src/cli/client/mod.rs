@@ -1,11 +1,12 @@
 //! Options that `send` and `probe` share (target, timing, limits and report), which determine the [`Plan`], and the output of the report.
-//! `monitor` watches an active run, `run_record` reports a recorded one, and `connect` retries for `--wait-for`. The other submodules connect to the
-//! three kinds of targets: UDP, WebSocket and MOQT.
+//! `monitor` watches an active run, `run_record` reports a recorded one, `connect` retries for `--wait-for`, and `targets` measures several
+//! hosts. The other submodules connect to the three kinds of targets: UDP, WebSocket and MOQT.
 
 pub(crate) mod connect;
 pub(crate) mod monitor;
 pub(crate) mod moqt;
 pub(crate) mod run_record;
+pub(crate) mod targets;
 pub(crate) mod udp;
 pub(crate) mod websocket;
 
@@ -38,6 +39,7 @@ use crate::io::os;
 use crate::io::udp::{Backend, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
 use crate::report::json::{self, JsonLine};
 use crate::report::limits::{Limits, Profile};
+use crate::report::targets::TargetsReport;
 use crate::report::{Report, html, text, wrap};
 use crate::time::saturating_nanos;
 use crate::units::{parse_ratio, parse_size};
@@ -250,12 +252,18 @@ impl ClientArgs {
             None if self.room.room.is_some() => UdpPeer::Room(self.room.url("--room")?),
             None => UdpPeer::Host(&LOCAL_ECHO_SERVER),
         };
+        self.check_link(matches!(peer, UdpPeer::Room(_)))?;
+        Ok(Plan::Udp { peer, stream, no_echo: false })
+    }
+
+    /// Returns an error if --link needs a room.
+    pub(crate) fn check_link(&self, has_room: bool) -> Result<(), Failure> {
         ensure_usage!(
-            self.link != Some(ClientLinkMode::Signed) || matches!(peer, UdpPeer::Room(_)),
+            self.link != Some(ClientLinkMode::Signed) || has_room,
             "--link signed needs the link key of the server, which a room announces: give --signaling-url URL with --room NAME instead of \
              the target, or --link unsigned"
         );
-        Ok(Plan::Udp { peer, stream, no_echo: false })
+        Ok(())
     }
 
     /// Maximum length of the audio in the waveforms of this run, if there are waveforms. The HTML report contains the audio of a short run,
@@ -304,9 +312,9 @@ impl ClientArgs {
     }
 
     /// Writes the report files of a run that failed before it had a report, and prints the report as JSON. Returns the failure.
-    pub(crate) fn report_failure(&self, kind: RunKind, to: Option<&Target>, failure: Failure) -> Failure {
+    pub(crate) fn report_failure(&self, kind: RunKind, to: Option<String>, failure: Failure) -> Failure {
         let target = match to {
-            Some(to) => to.to_string(),
+            Some(to) => to,
             None if self.embedded || self.room.room.is_some() => "-".to_owned(),
             None => LOCAL_ECHO_SERVER.to_string(),
         };
@@ -367,13 +375,25 @@ impl ClientArgs {
             json::document(report)
         } else {
             let format = if self.verbose { text::details } else { text::summary };
-            let text = format(report, use_color(self.color, &io::stdout()));
-            Ok(match os::terminal_width(&io::stdout()) {
-                Some(width) => wrap::wrap(&text, width),
-                None => text,
-            })
+            Ok(self.wrapped(|color| format(report, color)))
         };
         print(document.context("cannot convert the report to JSON")?.trim_end())
+    }
+
+    /// Prints the reports of several targets to standard output.
+    fn print_targets(&self, report: &TargetsReport) -> anyhow::Result<()> {
+        let text = |color| text::targets(report, self.verbose, color);
+        let document = if self.json { json::targets(report) } else { Ok(self.wrapped(text)) };
+        print(document.context("cannot convert the reports to JSON")?.trim_end())
+    }
+
+    /// The text that `format` returns with or without color, wrapped for a terminal.
+    fn wrapped(&self, format: impl FnOnce(bool) -> String) -> String {
+        let text = format(use_color(self.color, &io::stdout()));
+        match os::terminal_width(&io::stdout()) {
+            Some(width) => wrap::wrap(&text, width),
+            None => text,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Watches an active run from the main thread (live view, packet lines, jumps of the system clock), and then collects the results.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use crate::client::{ClientNode, LiveFigures, PacketObserver, RunResults, StopSig
 use crate::io::clock::{self, ClockMonitor, wall_clock};
 use crate::io::stop::StopToken;
 use crate::io::udp::{DriverStats, NodeThread};
+use crate::node_group::NodeGroup;
 use crate::report::Report;
 use crate::stats::{ClockJumps, HostTiming};
 use crate::time::Time;
@@ -131,6 +133,37 @@ impl RunMonitor<'_> {
         let (client, tally) = running.join();
         FinishedClient { client, tally, observed: self.finish() }
     }
+}
+
+/// Monitors the clients of several targets until all have finished. Each has a live view if there is one. Also returns the error that ended
+/// them all.
+pub(super) fn wait_for_all<S: Workload + Send + 'static>(
+    running: NodeThread<NodeGroup<ClientNode<S>>>,
+    mut views: Vec<(LiveView, Arc<LiveFigures>)>,
+) -> (Vec<FinishedClient<S>>, io::Result<()>) {
+    let mut clock = ClockMonitor::start();
+    while !running.finished_within(Some(POLL_INTERVAL)) {
+        for (view, live) in &mut views {
+            view.update(&live.snapshot());
+        }
+        clock.sample();
+    }
+    drop(views);
+    let (clock_jumps, unix_ns) = (clock.finish(), wall_clock(Time::ZERO).unix_ns.cast_unsigned());
+    let (group, DriverStats { ended_at, host_timing, kernel_dropped, address_changes, result }) = running.join();
+    let finished = group.into_nodes().into_iter().enumerate().map(|(number, client)| {
+        let changes = address_changes.iter().filter(|(socket, _)| *socket == number).map(|(_, change)| *change);
+        let host_timing = HostTiming {
+            kernel_dropped: kernel_dropped.get(number).copied().flatten(),
+            address_changes: changes.collect(),
+            ..host_timing.clone()
+        };
+        let (kernel_dropped, address_changes) = Default::default();
+        let tally = DriverStats { ended_at, host_timing, kernel_dropped, address_changes, result: Ok(()) };
+        let observed = MonitorResult { clock_jumps: clock_jumps.clone(), unix_ns, lines: None };
+        FinishedClient { client, tally, observed }
+    });
+    (finished.collect(), result)
 }
 
 impl MonitorResult {

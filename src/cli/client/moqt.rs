@@ -64,7 +64,7 @@ impl ClientArgs {
         print: Option<&mut dyn FnMut(&Bytes)>,
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
-        let socket_options = self.network.options_without_port("MOQT")?;
+        let socket_options = self.network.options_without_port("over MOQT")?;
         let offered_versions = self.moqt.offered_versions();
         let MoqtPeer { target, name, trust, server } = match to {
             Some(MoqtTarget { target, .. }) => MoqtPeer {

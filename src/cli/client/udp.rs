@@ -74,25 +74,24 @@ impl ClientArgs {
         final_observer: &mut dyn PacketObserver,
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
-        let follow_address =
-            self.network.socket_options().local_address.is_none_or(|address| address.ip().is_unspecified());
-        let options =
-            DriverOptions { idle: IdlePolicy::Finish, spin_percent: self.spin, backend: self.driver, follow_address };
-        let running = udp::spawn_node("client", vec![target.bound.socket], client, stop.clone(), options)
+        let running = udp::spawn_node("client", vec![target.bound.socket], client, stop.clone(), self.driver_options())
             .context("cannot start a thread")?;
         let mut finished = monitor.wait(running, stop);
         let background_error = target.background.end();
         let result = std::mem::replace(&mut finished.tally.result, Ok(()));
         let error = result.context("cannot read from the socket").err().or(background_error);
         let mut finished = finished.into_run(&target.name, error, stop, final_observer);
-        if let Some((count, source)) = target.strays.map(StraySocket::received) {
-            finished.run.stray += count;
-            finished.run.stray_source = source;
-        }
+        finished.add_strays(target.strays);
         if let Some(wait) = &mut finished.run.readiness_wait {
             wait.waited_ns += saturating_nanos(target.waited);
         }
         Ok(finished)
+    }
+
+    pub(super) fn driver_options(&self) -> DriverOptions {
+        let follow_address =
+            self.network.socket_options().local_address.is_none_or(|address| address.ip().is_unspecified());
+        DriverOptions { idle: IdlePolicy::Finish, spin_percent: self.spin, backend: self.driver, follow_address }
     }
 
     pub(super) fn connect_to_member(
@@ -147,6 +146,16 @@ impl ClientArgs {
         let mut target = self.connect_socket(server.addr(), name, None)?;
         target.background.embedded = Some((server, outcome_log));
         Ok(target)
+    }
+}
+
+impl FinishedRun {
+    /// Adds the datagrams that other addresses than the peer have sent.
+    pub(super) fn add_strays(&mut self, strays: Option<StraySocket>) {
+        if let Some((count, source)) = strays.map(StraySocket::received) {
+            self.run.stray += count;
+            self.run.stray_source = source;
+        }
     }
 }
 

@@ -23,10 +23,10 @@ impl NetworkArgs {
         LocalSocketOptions { local_address: self.bind }
     }
 
-    /// The options for a protocol that opens several sockets, so that it cannot use a fixed local port.
-    pub(crate) fn options_without_port(&self, protocol: &str) -> Result<LocalSocketOptions, Failure> {
+    /// The options of runs with several sockets, which cannot use a fixed local port. `runs` completes the error: `over MOQT`.
+    pub(crate) fn options_without_port(&self, runs: &str) -> Result<LocalSocketOptions, Failure> {
         let has_port = self.bind.is_some_and(|address| address.port() != 0);
-        ensure_usage!(!has_port, "--bind: a local port cannot be used over {protocol}; give only the address");
+        ensure_usage!(!has_port, "--bind: a local port cannot be used {runs}; give only the address");
         Ok(self.socket_options())
     }
 }

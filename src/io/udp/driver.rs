@@ -562,7 +562,7 @@ mod tests {
         let change = AddressChange { from: Ipv4Addr::LOCALHOST.into(), to: Ipv4Addr::BROADCAST.into() };
         let events = [0, 1, 1].map(SocketEvent::PortUnreachable).to_vec();
         let (refused, checks) = (vec![Time::from_millis(4)], vec![Ok(Some(change))]);
-        let script = ScriptedIo { refused, checks, events, ..ScriptedIo::default() };
+        let script = ScriptedIo { events, refused, checks, ..ScriptedIo::default() };
         let (mut calls, nodes, stats) = run_two(script, [&[1, 10], &[4, 11]]);
         calls.retain(|call| !call.starts_with("wait"));
         let expected =

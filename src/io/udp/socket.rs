@@ -250,7 +250,7 @@ pub(super) fn socket_inode(_: &UdpSocket) -> Option<String> {
     None
 }
 
-/// The drop counts of open sockets, as of [`KernelDrops::read`].
+/// The drop counts of open sockets, each as in [`KernelDrops::read`].
 pub(super) fn read_drops(inodes: &[Option<String>]) -> Vec<Option<u64>> {
     let mut drops: HashMap<&str, Option<u64>> = inodes.iter().flatten().map(|inode| (&**inode, None)).collect();
     let mut tables = ["/proc/self/net/udp", "/proc/self/net/udp6"].into_iter().cycle().take(2 * MAX_TABLE_READS);

@@ -303,10 +303,10 @@ fn capture_is_complete_at_any_time_with_addresses_and_times() {
 fn dissector_shows_the_capture_with_valid_checksums() {
     let recorded = Recorded::start("::");
     // The port of a client may be that of another protocol, so it is named too.
-    let mut ports = recorded.server.address.port().to_string();
+    let mut ports = vec![recorded.server.address.port().to_string()];
     for host in ["127.0.0.1", "::1"] {
         let mut client = recorded.client_at(host);
-        ports += &format!(",{}", client.socket.local_addr().unwrap().port());
+        ports.push(client.socket.local_addr().unwrap().port().to_string());
         for count in 0..70 {
             client.send(&audio(count, count, count));
             client.send(&keepalive(count, &vec![count as u8; count as usize]));
@@ -317,7 +317,7 @@ fn dissector_shows_the_capture_with_valid_checksums() {
     let script = test_support::repository().join("docs/wireshark/jamjam.lua");
     let mut tshark = Command::new("tshark");
     tshark.args(["-o", "udp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-o"]);
-    tshark.arg(format!("jamjam.ports:{ports}")).arg("-X").arg(format!("lua_script:{}", script.display()));
+    tshark.arg(format!("jamjam.ports:{}", ports.join(","))).arg("-X").arg(format!("lua_script:{}", script.display()));
     tshark.arg("-r").arg(folder.path().join("c.pcapng")).args(["-T", "fields", "-E", "separator=,"]);
     for field in ["ip.version", "ip.checksum.status", "udp.checksum.status", "jamjam.type", "jamjam.payload_len"] {
         tshark.args(["-e", field]);

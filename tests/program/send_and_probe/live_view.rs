@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
-use test_support::client::{at_once, command, note_pauses};
+use test_support::client::{Server, at_once, command, note_pauses};
 use test_support::server::poll_until;
 
 /// Erases the view: the row that contains the cursor.
@@ -230,5 +230,19 @@ fn job_that_leaves_the_foreground_keeps_the_lines_of_the_shell() {
         let (_, after) = run.terminal.split_once("\nSHELL\r\n").unwrap();
         drawn_lines(&run.terminal);
         assert_eq!(after.contains(DRAW), shell.contains("fg"), "{after}");
+    });
+}
+
+#[test]
+fn each_of_several_targets_has_a_line_of_its_own() {
+    at_once([()], |()| {
+        let servers = [Server::correct(), Server::correct()];
+        let [one, other] = servers.each_ref().map(Server::to);
+        let run = TERMINAL.run(&format!("probe {one} {other} --interval 5ms --duration 1500ms --json"));
+        assert_eq!(run.code, 0, "{}", run.terminal);
+        for target in [one, other] {
+            assert!(run.terminal.contains(&format!("{target}  lost 0 (0 %)")), "no line of {target}: {}", run.terminal);
+        }
+        assert!(run.terminal.ends_with(ERASE) && run.stdout.starts_with('{'), "{:?}", run.terminal);
     });
 }

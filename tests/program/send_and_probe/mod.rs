@@ -21,6 +21,7 @@ mod rooms;
 mod run_record;
 mod source_quality;
 mod stdout_and_stderr;
+mod targets;
 mod this_machine;
 mod troubleshooting;
 mod usage_errors;

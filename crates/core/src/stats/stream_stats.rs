@@ -76,6 +76,8 @@ pub struct StreamStats {
     pub groups: GroupOutcomes,
     /// The course of the counts and round trips over time. The round trips are relative to [`StreamStats::rtt_baseline`].
     pub history: History,
+    /// The packets, outcomes and round trips of equal parts of the stream, in order, if a client divides it. They have no blocks of their own.
+    pub blocks: Vec<Self>,
 }
 
 /// Outcomes of groups of consecutive packets, such as the frames of a MOQT group.

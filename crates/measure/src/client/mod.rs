@@ -47,7 +47,7 @@ pub use results::{
     ServerDelay, StopSignal, WaitResult,
 };
 pub use run::{ClientNode, Workload, WorkloadStep};
-pub use run_config::RunConfig;
+pub use run_config::{BLOCKS, RunConfig};
 pub use sender::{AudioSender, AudioStreamConfig, AudioWorkload, PayloadSource, SourcePoll};
 pub use sent_packets::{PacketTracker, SENT_PACKETS_CAPACITY};
 pub use stream_kind::StreamKind;

@@ -203,6 +203,15 @@ impl RunResults {
         self.stream(self.evaluated_stream)
     }
 
+    /// Like [`RunResults::evaluated`], mutable.
+    pub(crate) fn evaluated_mut(&mut self) -> Option<&mut StreamStats> {
+        match self.evaluated_stream {
+            StreamKind::Audio => self.audio.as_mut().map(|audio| &mut audio.stats),
+            StreamKind::Ping => self.ping.as_mut(),
+            StreamKind::Keepalive => self.keepalive.as_mut(),
+        }
+    }
+
     /// Numbers of packets of a stream lost upstream and downstream; `None` if no loss has a known direction.
     pub fn lost_by_direction(&self, kind: StreamKind) -> Option<[u64; 2]> {
         let (loss_report, stream) = (self.loss_report.as_ref()?, self.stream(kind)?);

@@ -351,7 +351,7 @@ impl<S: Workload> ClientNode<S> {
         self.started = Some(now);
         // Only a failed wait reports its pauses.
         self.tracker.hosts.this = HostLog::default();
-        self.workload.start(now, &self.tracker);
+        self.workload.start(now + self.tracker.config.start_delay, &self.tracker);
         if let Some(requester) = &mut self.loss_report_requester {
             requester.start(now);
         }

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use super::stream_kind::StreamKind;
 
+/// Number of blocks in [`RunConfig::blocks_of`].
+pub const BLOCKS: usize = 10;
+
 /// Configuration of a run.
 #[derive(Clone, Debug)]
 pub struct RunConfig {
@@ -26,6 +29,11 @@ pub struct RunConfig {
     pub loss_report_nonce: Option<u128>,
     /// `--loss-direction`: counting starts only after the first query, and the results contain the counts of the server.
     pub loss_direction: bool,
+    /// Divides this number of packets of the evaluated stream into [`BLOCKS`] equal blocks: the
+    /// [`StreamStats::blocks`](jamjam_core::stats::StreamStats::blocks) of the results.
+    pub blocks_of: Option<u64>,
+    /// How much later the first packet is due, so that the packets of several runs do not leave at the same time.
+    pub start_delay: Duration,
 }
 
 impl RunConfig {
@@ -41,6 +49,8 @@ impl RunConfig {
             wait_for: None,
             loss_report_nonce: None,
             loss_direction: false,
+            blocks_of: None,
+            start_delay: Duration::ZERO,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::hosts::Hosts;
 use super::live_snapshot::{LiveCounts, LiveSnapshot};
 use super::reply::ReceivedReply;
 use super::results::{PacketEvent, PacketObserver, PacketOutcome, RecordedPacket, ScheduleResults, SentAudio};
-use super::run_config::RunConfig;
+use super::run_config::{BLOCKS, RunConfig};
 use super::stream_kind::StreamKind;
 use jamjam_core::node::{SendStatus, Transmit, TransmitSink};
 use jamjam_core::stats::{FinalOutcome, History, PacingStats, Reordering, StreamStats};
@@ -52,7 +52,7 @@ pub struct PacketTracker {
 
 impl PacketTracker {
     pub(super) fn new(config: RunConfig, first_audio_sequence: u32, observer: Box<dyn PacketObserver>) -> Self {
-        let streams = StreamKind::ALL.map(|kind| {
+        let mut streams = StreamKind::ALL.map(|kind| {
             let is_evaluated = kind == config.evaluated_stream;
             let round_trips = if is_evaluated { ROUND_TRIPS_PER_SECOND } else { OTHER_ROUND_TRIPS_PER_SECOND };
             let (first_sequence, first_reply) = match kind {
@@ -61,6 +61,11 @@ impl PacketTracker {
             };
             SentPackets::new(kind, first_sequence, config.replies_expected.then_some(first_reply), round_trips)
         });
+        if let Some(count) = config.blocks_of {
+            let stream = &mut streams[config.evaluated_stream as usize];
+            let block = StreamStats { history: History::default(), ..stream.stats.clone() };
+            (stream.blocks_of, stream.stats.blocks) = (count.max(1), vec![block; BLOCKS]);
+        }
         let hosts = Hosts::new(config.server_delay);
         let (pacing, schedule, last_lateness_ns) = (PacingStats::default(), ScheduleResults::default(), 0);
         let readiness_sequences = 0..0;
@@ -266,6 +271,8 @@ pub(super) struct SentPackets {
     /// Indexes of returned packets, in the order of arrival. They are evaluated as soon as it is known whether the server paused.
     unevaluated: VecDeque<u64>,
     pub(super) stats: StreamStats,
+    /// Number of packets in all blocks.
+    blocks_of: u64,
     live: LiveCounts,
 }
 
@@ -288,7 +295,19 @@ impl SentPackets {
             answered_until: 0,
             unevaluated: VecDeque::with_capacity(round_trips * UNEVALUATED_SECONDS),
             stats,
+            blocks_of: 1,
             live: LiveCounts::default(),
+        }
+    }
+
+    /// Records an event of the packet `index` in the statistics of the stream and of its block.
+    fn record(&mut self, index: u64, event: impl Fn(&mut StreamStats)) {
+        event(&mut self.stats);
+        if !self.stats.blocks.is_empty() {
+            let block = u128::from(index) * BLOCKS as u128 / u128::from(self.blocks_of);
+            if let Some(block) = self.stats.blocks.get_mut(block as usize) {
+                event(block);
+            }
         }
     }
 
@@ -312,16 +331,17 @@ impl SentPackets {
     /// Records a packet that was due and sent at these times. `digest` is the [`reply_digest`] of the expected reply.
     fn on_sent(&mut self, times: (Time, Time), digest: u64, hosts: &Hosts, observer: &mut dyn PacketObserver) {
         let ((due, sent_at), state) = (times, PacketState::InFlight { expected_digest: digest });
+        let index = self.next_index();
         self.track(SentPacket::new(due, sent_at, state), hosts, observer);
         self.last_sent = Some(sent_at);
-        self.stats.on_sent(sent_at);
+        self.record(index, |stats| stats.on_sent(sent_at));
     }
 
     /// Records a packet that was due at `due` and that the system refused to send.
     fn on_not_sent(&mut self, due: Time, hosts: &Hosts, observer: &mut dyn PacketObserver) {
         let index = self.next_index();
         self.track(SentPacket::new(due, due, PacketState::NotSent), hosts, observer);
-        self.stats.on_not_sent(due);
+        self.record(index, |stats| stats.on_not_sent(due));
         self.report_unanswered(index, (due, due), PacketOutcome::NotSent, observer);
     }
 
@@ -405,7 +425,8 @@ impl SentPackets {
                 continue;
             }
             packet.state = PacketState::Returned { rtt };
-            self.stats.on_return(packet.sent_at, rtt);
+            let sent_at = packet.sent_at;
+            self.record(index, |stats| stats.on_return(sent_at, rtt));
             if let Some(reordered) = reordered {
                 self.stats.on_reordered(reordered);
             }
@@ -518,7 +539,7 @@ impl SentPackets {
             PacketState::Damaged { .. } => FinalOutcome::Damaged,
             PacketState::InFlight { .. } => unanswered,
         };
-        self.stats.on_settled(sent_at, settled);
+        self.record(index, |stats| stats.on_settled(sent_at, settled));
         // All other packets have been reported: when the datagram arrived, or when the packet was not sent.
         let outcome = match (state, settled) {
             (PacketState::InFlight { .. }, FinalOutcome::Lost) => PacketOutcome::Lost,

@@ -18,7 +18,7 @@ const FRAME_SAMPLES: u32 = 128;
 const MAX_RECOMMENDED_LATE_RATIO: f64 = 0.001;
 
 /// Minimum number of returned packets for a recommendation.
-const MIN_PACKETS: u64 = 100;
+pub(super) const MIN_PACKETS: u64 = 100;
 
 figures! {
     /// The jitter-buffer table of the evaluated stream. The depth of `recommended_packets` is `None` if there are too few packets, or if no

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::figures::figures;
 use super::model::Report;
 use super::quantities::micros;
+use super::targets::{PairFigures, TargetsReport};
 use crate::client::{PacketOutcome, RecordedPacket, StreamKind};
 use jamjam_core::time::Time;
 
@@ -17,6 +18,13 @@ pub enum JsonLine<'a> {
     Packet(PacketLine),
     /// The report, as the last line.
     Report(&'a Report),
+    /// The reports of several targets, which are one document.
+    Targets {
+        /// The reports, the best target first.
+        targets: Vec<JsonLine<'a>>,
+        /// Each target compared with the next one.
+        pairs: &'a [PairFigures],
+    },
 }
 
 figures! {
@@ -38,6 +46,12 @@ figures! {
 /// The report as one indented document, ending with a line feed.
 pub fn document(report: &Report) -> serde_json::Result<String> {
     Ok(serde_json::to_string_pretty(&JsonLine::Report(report))? + "\n")
+}
+
+/// The reports of several targets as one indented document, ending with a line feed.
+pub fn targets(TargetsReport { targets, pairs, .. }: &TargetsReport) -> serde_json::Result<String> {
+    let targets = targets.iter().map(|target| JsonLine::Report(&target.report)).collect();
+    Ok(serde_json::to_string_pretty(&JsonLine::Targets { targets, pairs })? + "\n")
 }
 
 /// One line, ending with a line feed.

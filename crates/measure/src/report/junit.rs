@@ -9,6 +9,8 @@ use quick_junit::{NonSuccessKind, Property, SerializeError, TestCase, TestCaseSt
 
 use super::model::Report;
 use super::quantities::{self, start_time};
+use super::targets::TargetsReport;
+use super::text;
 use crate::client::StopSignal;
 use crate::diagnosis::{Diagnosis, Severity};
 
@@ -84,6 +86,27 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
             if limit.passed { (Outcome::Passed, &*measured) } else { (failed("limit exceeded", measured.clone()), "") };
         suite.add_test_case(case(&name, &format!("{} {allowed}", limit.option()), outcome, output));
     }
+    let mut document = quick_junit::Report::new("jamjam-dev");
+    document.set_time(duration).add_test_suite(suite);
+    document.to_string()
+}
+
+/// The document of several targets: a test case for each, with its report.
+pub fn targets(all: &TargetsReport) -> Result<String, SerializeError> {
+    let mut suite = TestSuite::new("jamjam-dev probe");
+    for report in all.targets.iter().map(|target| &target.report) {
+        let reasons = || report.verdict.reasons.join("; ");
+        let outcome = match run_completed(report, None) {
+            Outcome::Passed if all.is_failed(report) => failed("failed", reasons()),
+            Outcome::Passed if !report.verdict.passed => Outcome::Skipped(reasons()),
+            completed => completed,
+        };
+        suite.add_test_case(case("jamjam-dev probe", &report.target, outcome, &text::summary(report, false)));
+    }
+    // The targets were measured at the same time.
+    let longest = all.targets.iter().map(|target| target.report.duration_ms).fold(0.0, f64::max);
+    let duration = Duration::from_secs_f64(longest / 1e3);
+    suite.set_time(duration).test_cases.iter_mut().take(1).for_each(|case| _ = case.set_time(duration));
     let mut document = quick_junit::Report::new("jamjam-dev");
     document.set_time(duration).add_test_suite(suite);
     document.to_string()

@@ -1,7 +1,8 @@
 //! Turns the raw results of a run into a report.
 //!
 //! [`Report::new`] computes every figure, limit and diagnosis once; [`text`], [`json`], [`junit`], [`markdown`] and [`html`] print them and
-//! compute nothing. `docs/measuring.md` defines the figures, and `docs/report.schema.json` the structure of the JSON document.
+//! compute nothing. [`targets`] compares several reports. `docs/measuring.md` defines the figures, and `docs/report.schema.json` the structure
+//! of the JSON document.
 
 pub mod audio_figures;
 pub mod brief;
@@ -18,6 +19,7 @@ pub mod markdown;
 mod model;
 pub mod quantities;
 mod rows;
+pub mod targets;
 pub mod text;
 pub mod time_series;
 pub mod wrap;

@@ -1,5 +1,6 @@
 //! The report as text: heading, table of streams, histogram, rows of further figures, warnings, findings, result, limits and verdict.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -12,7 +13,9 @@ use super::limits::LimitResult;
 use super::model::Report;
 use super::quantities::{self, format_count, format_time};
 use super::rows::{self, Level, Row};
+use super::targets::{Level as TargetLevel, TargetsReport};
 use crate::client::RunKind;
+use crate::diagnosis::Severity;
 
 const LABEL_WIDTH: usize = 20;
 /// Width of a stream's column: the length of the longest heading, `LATENCY_PING`, plus two spaces.
@@ -68,6 +71,50 @@ fn text(report: &Report, style: Style, with_details: bool) -> String {
     parts.push(result(report, style));
     parts.push(report.limits.iter().map(|result| limit(result, style)).collect());
     parts.push(verdict(report, style));
+    parts.retain(|part| !part.is_empty());
+    parts.join("\n")
+}
+
+/// The table of several targets, what failed, and which target is best. With `with_details`, followed by the whole report of each target.
+pub fn targets(all: &TargetsReport, with_details: bool, color: bool) -> String {
+    let style = Style(color);
+    let reports = || all.targets.iter().map(|target| &target.report);
+    let width = reports().map(|report| report.target.chars().count()).max().unwrap_or(0).max("target".len());
+    let cells = |cells: [&str; 6]| cells.map(|cell| format!("{cell:>COLUMN_WIDTH$}")).concat();
+    let head = cells([all.profile.name(), "one way", "jitter buffer", "loss", "RTT p50", "RTT p99"]);
+    let mut table = style.strong(&format!("{:width$}  {head}", "target")) + "\n";
+    for target in &all.targets {
+        let report = &target.report;
+        let row = match (target.whole.level, report.evaluated()) {
+            (TargetLevel::NoReplies | TargetLevel::NotMeasured, _) | (_, None) => report.verdict.reasons.join("; "),
+            (level, Some(stream)) => {
+                let depth = report.jitter_buffer.as_ref().and_then(JitterBufferTable::recommended);
+                let ms = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
+                let [one_way, buffer] = [depth.and_then(|row| row.one_way_ms), depth.map(|row| row.depth_ms)].map(ms);
+                let loss = stream.loss_ratio.map_or_else(|| "-".to_owned(), quantities::format_share);
+                let [p50, p99] = [stream.rtt_p50_us, stream.rtt_p99_us].map(quantities::format_optional_time);
+                let verdict = if level == TargetLevel::Met { "met" } else { "exceeded" };
+                cells([verdict, &one_way, &buffer, &loss, &p50, &p99])
+            }
+        };
+        _ = writeln!(table, "{:width$}  {row}", report.target);
+    }
+    // Many warnings concern this host, and are the same for each target.
+    let mut warnings: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for report in reports() {
+        for one in report.warnings.iter().filter(|one| one.severity > Severity::Note) {
+            warnings.entry(one.text()).or_default().push(&report.target);
+        }
+    }
+    let line = |word: String, targets: &str, text: &str| format!("{word} {targets}: {text}\n");
+    let warnings = warnings.iter().map(|(text, targets)| line(style.warn("warning:"), &targets.join(", "), text));
+    // For the others, the table already contains the reasons.
+    let failed = all.targets.iter().filter(|target| target.whole.level <= TargetLevel::Exceeded);
+    let failed = failed.map(|target| &target.report).filter(|report| all.is_failed(report));
+    let failed = failed.map(|report| line(style.bad("failed:"), &report.target, &report.verdict.reasons.join("; ")));
+    let result = format!("{} {}.\n", style.strong("result:"), all.headline());
+    let mut parts = vec![table, warnings.collect(), failed.collect(), result];
+    parts.extend(reports().filter(|_| with_details).map(|report| details(report, color)));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
 }

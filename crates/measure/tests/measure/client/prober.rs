@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jamjam_core::stats::StreamStats;
 use jamjam_core::time::Time;
 use jamjam_measure::client::{Prober, RunConfig, StreamKind, WaitResult};
 use test_support::node_driver::{MS, deadline, deliver, header, peer, poll, pong};
@@ -44,6 +45,35 @@ fn reply_that_belongs_to_no_packet_of_the_run_is_stray() {
     let run = node.into_results("", Some(Time::from_millis(1)), &mut ());
     assert_eq!(run.stray, 5);
     assert_eq!(run.ping.expect("pings").unmatched, 2);
+}
+
+#[test]
+fn block_has_the_statistics_of_its_tenth_of_the_packets() {
+    let config = RunConfig { blocks_of: Some(25), ..run_config(StreamKind::Ping) };
+    let mut node = super::prober(config, Some(25), INTERVAL);
+    for n in 0..25 {
+        let ping = poll(&mut node, n * 10 * MS).remove(0);
+        // Every fifth packet is lost.
+        if n % 5 < 4 {
+            deliver(&mut node, n * 10 * MS + (n + 1) * MS / 10, peer(), &pong(&ping));
+        }
+    }
+    follow(&mut node, 250 * MS, 10_000 * MS);
+    let ping = node.into_results("", None, &mut ()).ping.expect("pings");
+    let counts = |stats: &StreamStats| (stats.sent, stats.returned, stats.lost);
+    let blocks: Vec<_> = ping.blocks.iter().map(|block| (counts(block), block.min_rtt())).collect();
+    let min_rtt = |first: i64| Some((first + 1) * MS.cast_signed() / 10);
+    // The blocks have three packets and two packets in turn.
+    let expected = (0..5).flat_map(|n| [((3, 3, 0), min_rtt(5 * n)), ((2, 1, 1), min_rtt(5 * n + 3))]);
+    assert_eq!(blocks, expected.collect::<Vec<_>>());
+    assert_eq!(counts(&ping), (25, 20, 5));
+}
+
+#[test]
+fn first_packet_is_due_after_the_start_delay() {
+    let config = RunConfig { start_delay: Duration::from_millis(3), ..run_config(StreamKind::Ping) };
+    let sent = follow(&mut super::prober(config, Some(3), INTERVAL), 0, 50 * MS);
+    assert_eq!(sent.iter().map(|(at, _)| at / MS).collect::<Vec<_>>(), [3, 13, 23]);
 }
 
 #[test]

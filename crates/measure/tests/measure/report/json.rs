@@ -16,6 +16,7 @@ use jamjam_measure::client::{
 };
 use jamjam_measure::report::json::{JsonLine, PacketLine};
 use jamjam_measure::report::limits::Limits;
+use jamjam_measure::report::targets::TargetsReport;
 use jamjam_measure::report::{Report, json, text};
 use serde_json::{Value, json};
 use test_support::snapshot;
@@ -251,6 +252,9 @@ fn documents() -> Vec<(String, Value)> {
             documents.push((format!("{name}{suffix}"), serde_json::from_str(&text).unwrap()));
         }
     }
+    let targets = runs_over_udp().into_iter().map(|(_, run)| (run, None));
+    let targets = json::targets(&TargetsReport::new(targets.take(3).collect(), &every_limit())).unwrap();
+    documents.push(("targets".to_owned(), serde_json::from_str(&targets).unwrap()));
     let lines = [
         packet_line(StreamKind::Audio, u32::MAX, 1_000, Some(3_500), PacketOutcome::Returned),
         packet_line(StreamKind::Ping, 0, 0, Some(1), PacketOutcome::Duplicate),

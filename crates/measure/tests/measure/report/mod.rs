@@ -9,5 +9,6 @@ mod json;
 mod limits;
 mod run_record;
 mod runs;
+mod targets;
 mod time_series;
 mod warnings;

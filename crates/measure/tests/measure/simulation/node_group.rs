@@ -21,7 +21,7 @@ struct Path {
 /// Datagrams in flight: time of arrival, serial number, socket, bytes.
 type InFlight = BinaryHeap<Reverse<(u64, u64, usize, Vec<u8>)>>;
 
-struct Paths<'a> {
+struct Sockets<'a> {
     now: u64,
     paths: &'a mut [Path],
     in_flight: &'a mut InFlight,
@@ -29,11 +29,11 @@ struct Paths<'a> {
     is_blocked: bool,
 }
 
-impl TransmitSink for Paths<'_> {
+impl TransmitSink for Sockets<'_> {
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
         let Path { rng, writable_at } = &mut self.paths[transmit.socket];
         if writable_at.is_none() && rng.happens(0.02) {
-            *writable_at = Some(self.now + rng.between(1, 30 * MS));
+            *writable_at = Some(self.now + rng.between(1, 120 * MS));
         }
         if writable_at.is_some() {
             self.is_blocked = true;
@@ -72,7 +72,7 @@ fn run(node: &mut impl Node, seeds: &[u64]) {
             }
         }
         let mut sink =
-            Paths { now, paths: &mut paths, in_flight: &mut in_flight, serial: &mut serial, is_blocked: false };
+            Sockets { now, paths: &mut paths, in_flight: &mut in_flight, serial: &mut serial, is_blocked: false };
         node.poll_transmit(Time::from_nanos(now), &mut sink);
         // As in the driver, a single socket that would block has no deadline.
         let waits = sink.is_blocked && seeds.len() == 1;

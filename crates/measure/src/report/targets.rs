@@ -1,0 +1,210 @@
+//! Several targets that were measured at the same time: their order, and which of two is better.
+//!
+//! The whole run decides the order. Its blocks decide whether a target is better than another, because a difference that comes and goes
+//! is no reason to choose a server. `docs/which-server.md` explains the rules.
+
+use std::cmp::Ordering;
+use std::{iter, mem};
+
+use serde::Serialize;
+
+use super::buffer_table::{JitterBufferTable, MIN_PACKETS};
+use super::limits::{Limits, Profile, Verdict};
+use super::model::Report;
+use crate::client::RunResults;
+use jamjam_core::stats::StreamStats;
+
+/// One-way times with a smaller difference are equal, in milliseconds.
+const MIN_DIFFERENCE_MS: f64 = 0.5;
+
+/// Number of blocks in which the better target ranks better.
+const MIN_BLOCKS_WON: u64 = 9;
+
+/// The reports of several targets, the best first.
+pub struct TargetsReport {
+    /// The targets in their order.
+    pub targets: Vec<ComparedTarget>,
+    /// Each target compared with each one after it.
+    pub pairs: Vec<PairFigures>,
+    /// The profile whose verdict comes first in the order.
+    pub profile: Profile,
+}
+
+/// A target among several.
+pub struct ComparedTarget {
+    /// Its report, with the limits that were given.
+    pub report: Report,
+    pub(super) whole: Standing,
+    blocks: Vec<Standing>,
+}
+
+/// Two targets; the first one ranks before the second.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PairFigures {
+    /// The targets, as in their reports.
+    pub targets: [String; 2],
+    /// Whether the first one is better.
+    pub result: PairResult,
+    /// Number of blocks in which each ranks better.
+    pub blocks_won: [u64; 2],
+    /// Whether a block has too few returned packets to decide anything.
+    #[serde(skip)]
+    pub(super) is_short: bool,
+}
+
+/// The result of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PairResult {
+    /// The first target is better.
+    Better,
+    /// The order may be chance.
+    Undecided,
+}
+
+/// The verdict of the profile, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    Met,
+    Exceeded,
+    /// This host or the server did not run for too long.
+    NotMeasured,
+    NoReplies,
+}
+
+/// What the order depends on: figures of the whole run or of one block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    pub(super) level: Level,
+    /// With the recommended jitter buffer, in milliseconds; infinite without a recommendation.
+    one_way_ms: f64,
+    loss_ratio: f64,
+    returned: u64,
+}
+
+impl Standing {
+    fn new(run: &RunResults, limits: &Limits) -> Self {
+        let verdict = Verdict::from((run, limits.evaluate(run).as_slice()));
+        let one_way_ms = JitterBufferTable::new(run).and_then(|table| table.recommended()?.one_way_ms);
+        Self {
+            level: match verdict.no_reply_reason {
+                Some(_) => Level::NoReplies,
+                None if verdict.not_measured.is_some() => Level::NotMeasured,
+                None if verdict.passed => Level::Met,
+                None => Level::Exceeded,
+            },
+            one_way_ms: one_way_ms.unwrap_or(f64::INFINITY),
+            loss_ratio: run.evaluated().and_then(StreamStats::loss_ratio).unwrap_or(1.0),
+            returned: run.evaluated().map_or(0, |stream| stream.returned),
+        }
+    }
+
+    /// The order of two targets; `Less` if this one is better. As small differences are equal, it is not transitive.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let is_equal = (self.one_way_ms - other.one_way_ms).abs() < MIN_DIFFERENCE_MS;
+        let by_delay = if is_equal { Ordering::Equal } else { self.one_way_ms.total_cmp(&other.one_way_ms) };
+        self.level.cmp(&other.level).then(by_delay).then(self.loss_ratio.total_cmp(&other.loss_ratio))
+    }
+}
+
+impl TargetsReport {
+    /// Compares the results of several targets. Each has the reason if nothing could be sent to it. `limits` are those that were given.
+    pub fn new(runs: Vec<(RunResults, Option<String>)>, limits: &Limits) -> Self {
+        let profile = limits.profile.unwrap_or(Profile::InternetMusic);
+        let compared = runs.into_iter().map(|(run, error)| ComparedTarget::new(run, error, limits, profile));
+        let targets = ranked(compared.collect());
+        let after = |number: usize| targets[number + 1..].iter().map(move |next| (number, next));
+        let pairs = (0..targets.len()).flat_map(after).map(|(number, next)| targets[number].compare(next)).collect();
+        Self { targets, pairs, profile }
+    }
+
+    /// Whether a target makes the run fail: it exceeded a limit that was given, or returned damaged data. Without limits, targets without
+    /// replies are failures only if no target replied.
+    pub fn is_failed(&self, report: &Report) -> bool {
+        let none_replied = || self.targets.iter().all(|target| target.whole.level == Level::NoReplies);
+        let verdict = &report.verdict;
+        !verdict.passed && (verdict.limits_set || verdict.no_reply_reason.is_none() || none_replied())
+    }
+
+    /// The exit code of a run that was not interrupted: 1 if any target fails, otherwise 0.
+    pub fn exit_code(&self) -> u8 {
+        self.targets.iter().any(|target| self.is_failed(&target.report)).into()
+    }
+
+    /// Which target is best, and which of its rivals and of the neighbors are undecided, without a period.
+    pub(super) fn headline(&self) -> String {
+        let replying = self.targets.iter().filter(|target| target.whole.level < Level::NoReplies).count();
+        let name = |number: usize| &*self.targets[number].report.target;
+        let pair = |one: usize, other: usize| self.targets[one].compare(&self.targets[other]);
+        let pairs = (0..replying).flat_map(|one| (one + 1..replying).map(move |other| (one, other)));
+        let pairs = pairs.filter(|(one, other)| *one == 0 || one + 1 == *other).map(|(one, other)| pair(one, other));
+        let undecided: Vec<_> = pairs.filter(|pair| pair.result == PairResult::Undecided).collect();
+        let mut text = match replying {
+            0 => return "no target replied".to_owned(),
+            1 => format!("only {} replied", name(0)),
+            _ if undecided.iter().any(|pair| pair.targets[0] == name(0)) => {
+                format!("{} ranks first, but others may be as good", name(0))
+            }
+            _ => format!("{} is best", name(0)),
+        };
+        if !undecided.is_empty() {
+            let names: Vec<_> = undecided.iter().map(|pair| pair.targets.join(" and ")).collect();
+            text += "; undecided: ";
+            text += &names.join(", ");
+        }
+        if undecided.iter().any(|pair| pair.is_short) {
+            text += "; too few replies to decide: give a higher --count or --duration";
+        }
+        text
+    }
+}
+
+impl ComparedTarget {
+    fn new(mut run: RunResults, error: Option<String>, limits: &Limits, profile: Profile) -> Self {
+        let mut report = Report::new(&run, limits);
+        if let Some(error) = error {
+            report.warnings.clear();
+            (report.headline, report.verdict.reasons) = (error.clone(), vec![error]);
+        }
+        let limits = limits.or(profile.limits());
+        let whole = Standing::new(&run, &limits);
+        let blocks = run.evaluated_mut().map(|stream| mem::take(&mut stream.blocks)).unwrap_or_default();
+        let standing = |block| {
+            *run.evaluated_mut()? = block;
+            Some(Standing::new(&run, &limits))
+        };
+        Self { report, whole, blocks: blocks.into_iter().filter_map(standing).collect() }
+    }
+
+    /// Compares this target with one that ranks after it. If that one wins the blocks, the whole run contradicts them. A verdict counts only
+    /// with enough replies, or without any.
+    pub fn compare(&self, next: &Self) -> PairFigures {
+        let orders: Vec<Ordering> = iter::zip(&self.blocks, &next.blocks).map(|(one, other)| one.cmp(other)).collect();
+        let blocks_won =
+            [Ordering::Less, Ordering::Greater].map(|order| orders.iter().filter(|one| **one == order).count() as u64);
+        let is_short = self.blocks.iter().chain(&next.blocks).any(|block| block.returned < MIN_PACKETS);
+        let [level, next_level] = [self, next].map(|target| target.whole.level);
+        let has_verdict = |target: &Self, level: Level| match level {
+            Level::Met | Level::Exceeded => target.whole.returned >= MIN_PACKETS,
+            Level::NotMeasured => false,
+            Level::NoReplies => true,
+        };
+        let by_verdict = level != next_level && has_verdict(self, level) && has_verdict(next, next_level);
+        let by_blocks = level != Level::NotMeasured && !is_short && blocks_won[0] >= MIN_BLOCKS_WON;
+        let result = if by_verdict || by_blocks { PairResult::Better } else { PairResult::Undecided };
+        PairFigures { targets: [self, next].map(|target| target.report.target.clone()), result, blocks_won, is_short }
+    }
+}
+
+/// The targets in the order of the whole run. No target ranks before one with a shorter one-way time, unless the two are equal in it.
+fn ranked(mut targets: Vec<ComparedTarget>) -> Vec<ComparedTarget> {
+    targets.sort_by(|ComparedTarget { whole: one, .. }, ComparedTarget { whole: other, .. }| {
+        one.level.cmp(&other.level).then(one.one_way_ms.total_cmp(&other.one_way_ms))
+    });
+    let mut ranked: Vec<ComparedTarget> = Vec::new();
+    for target in targets {
+        let before = ranked.iter().rposition(|one| one.whole.cmp(&target.whole).is_le());
+        ranked.insert(before.map_or(0, |last| last + 1), target);
+    }
+    ranked
+}
