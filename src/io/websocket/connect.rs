@@ -372,8 +372,8 @@ fn tls_error_advice(error: &io::Error) -> String {
     }
 }
 
-/// Maximum duration of the second connection after a failed one.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Maximum duration of the second connection after a failed one. A server that is far away or busy must have time to answer.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The content types of TLS records that a server may send first: alert and handshake (RFC 8446, section 5.1).
 const TLS_FIRST_RECORDS: [u8; 2] = [0x15, 0x16];
