@@ -113,8 +113,7 @@ impl TargetsReport {
         let profile = limits.profile.unwrap_or(Profile::InternetMusic);
         let compared = runs.into_iter().map(|(run, error)| ComparedTarget::new(run, error, limits, profile));
         let targets = ranked(compared.collect());
-        let after = |number: usize| targets[number + 1..].iter().map(move |next| (number, next));
-        let pairs = (0..targets.len()).flat_map(after).map(|(number, next)| targets[number].compare(next)).collect();
+        let pairs = pairs_of(targets.len()).map(|(one, other)| targets[one].compare(&targets[other])).collect();
         Self { targets, pairs, profile }
     }
 
@@ -135,10 +134,10 @@ impl TargetsReport {
     pub(super) fn headline(&self) -> String {
         let replying = self.targets.iter().filter(|target| target.whole.level < Level::NoReplies).count();
         let name = |number: usize| &*self.targets[number].report.target;
-        let pair = |one: usize, other: usize| self.targets[one].compare(&self.targets[other]);
-        let pairs = (0..replying).flat_map(|one| (one + 1..replying).map(move |other| (one, other)));
-        let pairs = pairs.filter(|(one, other)| *one == 0 || one + 1 == *other).map(|(one, other)| pair(one, other));
-        let undecided: Vec<_> = pairs.filter(|pair| pair.result == PairResult::Undecided).collect();
+        let pairs = iter::zip(pairs_of(self.targets.len()), &self.pairs);
+        let pairs = pairs.filter(|((one, other), _)| *other < replying && (*one == 0 || one + 1 == *other));
+        let undecided = pairs.map(|(_, pair)| pair).filter(|pair| pair.result == PairResult::Undecided);
+        let undecided: Vec<&PairFigures> = undecided.collect();
         let mut text = match replying {
             0 => return "no target replied".to_owned(),
             1 => format!("only {} replied", name(0)),
@@ -190,10 +189,16 @@ impl ComparedTarget {
             Level::NoReplies => true,
         };
         let by_verdict = level != next_level && has_verdict(self, level) && has_verdict(next, next_level);
-        let by_blocks = level != Level::NotMeasured && !is_short && blocks_won[0] >= MIN_BLOCKS_WON;
+        let is_measured = ![level, next_level].contains(&Level::NotMeasured);
+        let by_blocks = is_measured && !is_short && blocks_won[0] >= MIN_BLOCKS_WON;
         let result = if by_verdict || by_blocks { PairResult::Better } else { PairResult::Undecided };
         PairFigures { targets: [self, next].map(|target| target.report.target.clone()), result, blocks_won, is_short }
     }
+}
+
+/// The numbers of each target and each one after it, in the order of [`TargetsReport::pairs`].
+fn pairs_of(targets: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..targets).flat_map(move |one| (one + 1..targets).map(move |other| (one, other)))
 }
 
 /// The targets in the order of the whole run. No target ranks before one with a shorter one-way time, unless the two are equal in it.
