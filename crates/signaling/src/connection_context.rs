@@ -55,7 +55,8 @@ impl ConnectionContext<'_> {
 
     /// Closes a connection that is not in a room.
     pub(super) fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
-        if let Some(removed) = self.state.take_connection(conn) {
+        let closed = self.state.close_connection(conn);
+        if let Some(removed) = closed.and_then(|_| self.state.remove_connection(conn)) {
             let close = ConnectionClose { code, reason, server_reason: Some(reason) };
             self.state.record_removed(self.now, conn, &removed, None, &close);
             self.sink.close(conn, code, reason);

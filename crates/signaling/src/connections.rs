@@ -53,6 +53,7 @@ impl Connections {
 }
 
 /// A connection.
+#[allow(clippy::struct_excessive_bools, reason = "the four facts are independent")]
 pub(super) struct ConnectionState {
     pub(super) source: IpAddr,
     /// `None` until the first message selects the dialect.
@@ -61,6 +62,8 @@ pub(super) struct ConnectionState {
     pub(super) is_dialect_in_url: bool,
     /// The device that a newer jamjam client has proven.
     pub(super) device: Option<DeviceId>,
+    /// Whether the connection is closed, and counted only until it has left its room.
+    pub(super) is_leaving: bool,
     /// Theoretical arrival time of the next message (GCRA).
     message_arrival: Time,
     /// Limits log lines about rejected messages.
@@ -91,6 +94,7 @@ impl ConnectionState {
             dialect,
             is_dialect_in_url: dialect.is_some(),
             device,
+            is_leaving: false,
             message_arrival: at,
             log_throttle: LogThrottle::default(),
             silent_since: at,

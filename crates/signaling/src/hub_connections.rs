@@ -107,12 +107,13 @@ impl HubCall<'_> {
         let hub = self.hub;
         let is_recorded = close.server_reason.is_some() || lock(&hub.state.activity_log).is_active(self.now.monotonic);
         let scope = if is_recorded { hub.activity_scope(conn) } else { None };
-        let Some(removed) = hub.state.take_connection(conn) else { return };
-        if let Some(dialect) = removed.dialect {
-            let mut ctx = self.context(conn, removed.source, Some(dialect));
-            hub.dialects.rooms(dialect).leave(&mut ctx, close);
+        let Some((source, dialect)) = hub.state.close_connection(conn) else { return };
+        if let Some(dialect) = dialect {
+            hub.dialects.rooms(dialect).leave(&mut self.context(conn, source, Some(dialect)), close);
         }
-        hub.state.record_removed(self.now, conn, &removed, scope, close);
+        if let Some(removed) = hub.state.remove_connection(conn) {
+            hub.state.record_removed(self.now, conn, &removed, scope, close);
+        }
     }
 
     /// Closes a connection with `CloseCode::CLOSED_BY_OPERATOR`, which its room handles like any leave. Returns the name of its dialect.

@@ -58,16 +58,24 @@ impl ServerState {
 
     /// Reads or updates a connection, if it is open.
     pub(super) fn connection<T>(&self, conn: ConnId, action: impl FnOnce(&mut ConnectionState) -> T) -> Option<T> {
-        lock(&self.connections).by_number.get_mut(&conn).map(action)
+        lock(&self.connections).by_number.get_mut(&conn).filter(|connection| !connection.is_leaving).map(action)
     }
 
-    /// All open connections with their dialects.
+    /// The connections that are open or leaving their rooms, with their dialects.
     pub(super) fn open_connections(&self) -> Vec<(ConnId, Option<Dialect>)> {
         lock(&self.connections).by_number.iter().map(|(conn, connection)| (*conn, connection.dialect)).collect()
     }
 
-    /// Removes a connection, if it is open.
-    pub(super) fn take_connection(&self, conn: ConnId) -> Option<ConnectionState> {
+    /// Closes a connection, if it is open. It is counted until it is removed. Returns its address and dialect.
+    pub(super) fn close_connection(&self, conn: ConnId) -> Option<(IpAddr, Option<Dialect>)> {
+        self.connection(conn, |connection| {
+            connection.is_leaving = true;
+            (connection.source, connection.dialect)
+        })
+    }
+
+    /// Removes a connection that was closed.
+    pub(super) fn remove_connection(&self, conn: ConnId) -> Option<ConnectionState> {
         let removed = {
             let mut connections = lock(&self.connections);
             connections.undecided.remove(&conn);
