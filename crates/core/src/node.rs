@@ -10,6 +10,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crate::time::{Pause, Time};
 
@@ -92,6 +93,9 @@ pub trait TransmitSink {
 /// datagrams are due.
 pub const MAX_SENDS_PER_POLL: usize = 64;
 
+/// Time after which a socket that would have blocked is tried again, if no event of the system is awaited.
+pub const BLOCKED_RETRY: Duration = Duration::from_millis(1);
+
 /// A UDP endpoint without sockets, clocks or entropy.
 pub trait Node {
     /// Handles received datagrams of one socket. `now` is the time of the read, which is never before any `received_at` in the batch.
@@ -111,10 +115,6 @@ pub trait Node {
 
     /// Called before [`Node::poll_transmit`] for each ICMP port unreachable error that the system reports.
     fn on_port_unreachable(&mut self, _now: Time, _socket: usize) {}
-
-    /// Called before [`Node::poll_transmit`] when one of several sockets, which would have blocked, may accept datagrams again. Until then, the
-    /// deadline does not include the datagrams for this socket.
-    fn on_writable(&mut self, _socket: usize) {}
 
     /// Called once when a stop is requested. True if the node still waits for a reply: the driver then continues for a short time, or until the
     /// node has no deadline left.

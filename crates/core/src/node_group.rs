@@ -2,14 +2,11 @@
 //!
 //! A call costs as much as the clients that are due or that received something, however many the group has.
 
-use crate::node::{MAX_SENDS_PER_POLL, Node, Receive, SendStatus, Transmit, TransmitSink};
+use crate::node::{BLOCKED_RETRY, MAX_SENDS_PER_POLL, Node, Receive, SendStatus, Transmit, TransmitSink};
 use crate::time::{Pause, Time};
 
-/// The deadline of a client that waits for its socket instead, if there are several, and the latest deadline that counts.
-const LAST_DEADLINE: Time = Time::from_nanos(u64::MAX - 1);
-
 /// Clients that are one [`Node`]. Client i has socket i, and behaves as if it had a driver of its own and socket 0. A client whose
-/// [`Node::next_deadline`] is `None` after a poll has finished and is not called again. Wakers of the clients have no effect.
+/// [`Node::next_deadline`] is `None` or [`Time::MAX`] after a poll has finished and is not called again. Wakers of the clients have no effect.
 #[derive(Debug)]
 pub struct NodeGroup<N> {
     clients: Vec<N>,
@@ -72,16 +69,17 @@ impl<N: Node> Node for NodeGroup<N> {
             sends += sink.sends.max(1);
             let deadline = match client.next_deadline() {
                 None => Time::MAX,
-                Some(_) if sink.is_blocked && self.clients.len() > 1 => LAST_DEADLINE,
+                // The driver waits for the only socket.
+                Some(_) if sink.is_blocked && self.clients.len() > 1 => now + BLOCKED_RETRY,
                 // A client with a backlog continues after those that are due.
-                Some(deadline) => deadline.clamp(now, LAST_DEADLINE),
+                Some(deadline) => deadline.max(now),
             };
             self.set_deadline(socket, deadline);
         }
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        Some(self.deadlines[1].0).filter(|deadline| *deadline <= LAST_DEADLINE)
+        Some(self.deadlines[1].0).filter(|deadline| *deadline < Time::MAX)
     }
 
     fn on_address_changed(&mut self, socket: usize, silence: Pause) {
@@ -94,10 +92,6 @@ impl<N: Node> Node for NodeGroup<N> {
         if let Some(node) = self.wake(socket, now) {
             node.on_port_unreachable(now, 0);
         }
-    }
-
-    fn on_writable(&mut self, socket: usize) {
-        self.wake(socket, Time::ZERO);
     }
 
     /// The clients that wait for nothing have finished.
@@ -251,15 +245,13 @@ mod tests {
     }
 
     #[test]
-    fn blocked_client_waits_for_its_socket_only() {
+    fn blocked_client_delays_no_other() {
         let (mut group, mut sockets) = (group(&[&[1], &[1, 5]]), Sockets { blocked: vec![0], ..Sockets::default() });
         assert_eq!((poll(&mut group, 1, &mut sockets), polls(&group)), (vec![1], vec![1, 1]));
-        assert_eq!(group.next_deadline(), Some(Time::from_millis(5)));
-        assert_eq!((poll(&mut group, 5, &mut sockets), polls(&group)), (vec![1], vec![1, 2]));
-        // The run continues, and nothing is due.
-        assert!(group.next_deadline() > Some(Time::from_millis(u64::MAX / 2_000_000)));
+        assert_eq!(group.next_deadline(), Some(Time::from_millis(2)));
+        assert_eq!((poll(&mut group, 5, &mut sockets), polls(&group)), (vec![1], vec![2, 2]));
+        assert_eq!(group.next_deadline(), Some(Time::from_millis(6)));
         sockets.blocked.clear();
-        group.on_writable(0);
         assert_eq!((poll(&mut group, 6, &mut sockets), group.next_deadline()), (vec![0], None));
     }
 

@@ -39,15 +39,6 @@ pub(super) const NOTHING_RECEIVED: Receive<'_> = Receive {
     segment_size: 0,
 };
 
-/// What a node learns about a socket, beside the datagrams.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::io) enum SocketEvent {
-    /// A socket that would have blocked may accept datagrams again.
-    Writable(usize),
-    /// The system has reported an ICMP port unreachable error.
-    PortUnreachable(usize),
-}
-
 /// The operations on the sockets of a node that the loop needs. One implementation per platform.
 pub(in crate::io) trait DriverIo {
     /// The monotonic clock.
@@ -61,8 +52,8 @@ pub(in crate::io) trait DriverIo {
     fn max_segments(&self, _len: usize) -> usize {
         1
     }
-    /// Returns and removes an event, if any.
-    fn next_event(&mut self) -> Option<SocketEvent> {
+    /// Returns and removes a socket for which the system has reported an ICMP port unreachable error, if any.
+    fn next_port_unreachable(&mut self) -> Option<usize> {
         None
     }
     /// Connects a connected socket again, if the system would now choose another local address. Returns the change.
@@ -72,8 +63,7 @@ pub(in crate::io) trait DriverIo {
     /// Registers a waker that ends a wait. The default does nothing, for nodes without a waker.
     fn register_waker(&mut self, _: &DriverWaker) {}
     /// Sleeps until a socket is readable, a stop is requested, the waker is called, or `until` is reached. With `writable`, a single socket
-    /// also ends the sleep when it is writable. Of several sockets, each that would have blocked ends the sleep with
-    /// [`SocketEvent::Writable`]. Returns true only if `until` was reached.
+    /// also ends the sleep when it is writable. Returns true only if `until` was reached.
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool>;
 }
 
@@ -279,11 +269,8 @@ impl<P: DriverIo, N: Node + ?Sized> Driver<'_, P, N> {
     /// Sends the due packets. Returns whether the send buffer of a socket is full.
     fn send(&mut self, now: Time) -> bool {
         let Self { io, node, options, address_checks, host_timing, .. } = self;
-        while let Some(event) = io.next_event() {
-            match event {
-                SocketEvent::Writable(socket) => node.on_writable(socket),
-                SocketEvent::PortUnreachable(socket) => node.on_port_unreachable(now, socket),
-            }
+        while let Some(socket) = io.next_port_unreachable() {
+            node.on_port_unreachable(now, socket);
         }
         let timed = options.idle == IdlePolicy::Finish;
         let mut sink = TimedSink { io: *io, now, busy: false, timed, host_timing, address_checks };
@@ -312,7 +299,8 @@ impl<P: DriverIo, N: Node + ?Sized> Driver<'_, P, N> {
 
     /// Waits for the deadline or a socket. Returns whether a socket may be readable.
     fn wait(&mut self, deadline: Option<Time>, busy: bool) -> io::Result<bool> {
-        // If the send buffer of the only socket is full, the deadline has passed. Then the socket must become writable.
+        // If the send buffer of the only socket is full, the deadline has passed. Then the socket must become writable. A group of nodes
+        // has a deadline for its next attempt.
         let is_blocked = busy && self.address_checks.len() == 1;
         let Some(deadline) = deadline.filter(|_| !is_blocked) else {
             return self.io.wait(None, is_blocked).map(|_| true);
@@ -378,9 +366,8 @@ mod tests {
         busy: usize,
         /// Number of further sockets.
         more_sockets: usize,
-        /// When one of several sockets, 0, is writable again.
-        writable_at: Option<Time>,
-        events: Vec<SocketEvent>,
+        /// Sockets of ICMP errors.
+        unreachable: Vec<usize>,
         /// Times at which a send is refused.
         refused: Vec<Time>,
         /// Results of the checks of the address, the last first.
@@ -420,19 +407,14 @@ mod tests {
             self.checks.pop().unwrap_or(Ok(None))
         }
 
-        fn next_event(&mut self) -> Option<SocketEvent> {
-            self.events.pop()
+        fn next_port_unreachable(&mut self) -> Option<usize> {
+            self.unreachable.pop()
         }
 
         fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {
             let event = if writable { "until writable" } else { "" };
             let duration = until.map_or("forever".to_owned(), |until| format!("{} ms", until.as_nanos() / 1_000_000));
             self.log.borrow_mut().push(format!("wait {duration} {event}").trim_end().to_owned());
-            if let Some(at) = self.writable_at.take_if(|at| until.is_none_or(|until| *at < until)) {
-                self.now = at;
-                self.events.push(SocketEvent::Writable(0));
-                return Ok(false);
-            }
             self.now = until.map_or(self.now, |until| until + self.oversleep);
             if until.is_none() && !writable {
                 self.stop.request(crate::client::StopSignal::Interrupt);
@@ -511,7 +493,7 @@ mod tests {
 
     #[test]
     fn client_sleeps_to_each_deadline_and_finishes() {
-        let script = ScriptedIo { events: vec![SocketEvent::PortUnreachable(0); 3], ..ScriptedIo::default() };
+        let script = ScriptedIo { unreachable: vec![0; 3], ..ScriptedIo::default() };
         let (calls, io, stats) = run_timetable(script, &[5, 9], IdlePolicy::Finish);
         assert_eq!(calls, ["wait 5 ms", "sent 5 ms", "wait 9 ms", "sent 9 ms"]);
         assert_eq!((io.reported_errors, stats.ended_at), (3, Time::from_millis(9)));
@@ -551,18 +533,17 @@ mod tests {
 
     #[test]
     fn busy_socket_does_not_delay_packets_of_another() {
-        let script = ScriptedIo { busy: 1, writable_at: Some(Time::from_millis(5)), ..ScriptedIo::default() };
-        let (calls, ..) = run_two(script, [&[2], &[3, 9]]);
-        let expected = ["wait 2 ms", "wait 3 ms", "sent 3 ms", "wait 9 ms", "sent 5 ms", "wait 9 ms", "sent 9 ms"];
-        assert_eq!(calls, expected);
+        let script = ScriptedIo { busy: 2, ..ScriptedIo::default() };
+        let (mut calls, ..) = run_two(script, [&[2], &[3, 9]]);
+        calls.retain(|call| !call.starts_with("wait"));
+        assert_eq!(calls, ["sent 3 ms", "sent 4 ms", "sent 9 ms"]);
     }
 
     #[test]
     fn each_socket_has_its_own_address_and_errors() {
         let change = AddressChange { from: Ipv4Addr::LOCALHOST.into(), to: Ipv4Addr::BROADCAST.into() };
-        let events = [0, 1, 1].map(SocketEvent::PortUnreachable).to_vec();
         let (refused, checks) = (vec![Time::from_millis(4)], vec![Ok(Some(change))]);
-        let script = ScriptedIo { events, refused, checks, ..ScriptedIo::default() };
+        let script = ScriptedIo { unreachable: vec![0, 1, 1], refused, checks, ..ScriptedIo::default() };
         let (mut calls, nodes, stats) = run_two(script, [&[1, 10], &[4, 11]]);
         calls.retain(|call| !call.starts_with("wait"));
         let expected =

@@ -16,7 +16,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::sockopt;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::driver::{DriverIo, NOTHING_RECEIVED, SocketEvent};
+use super::driver::{DriverIo, NOTHING_RECEIVED};
 use super::socket::follow_address;
 use crate::io::stop::StopToken;
 use crate::node::{DriverWaker, Receive, SendStatus, Transmit};
@@ -50,7 +50,8 @@ pub(super) struct LinuxIo {
     epoll: Option<OwnedFd>,
     /// The sockets that were last reported as ready, the first one last.
     ready: Vec<epoll::Event>,
-    events: Vec<SocketEvent>,
+    /// The sockets of the ICMP errors that the driver has not taken.
+    unreachable: Vec<usize>,
     /// Set by a stop request and by a waker.
     wake_event: Arc<OwnedFd>,
     buffer: Vec<u8>,
@@ -81,7 +82,7 @@ impl LinuxIo {
         let ready = Vec::with_capacity(EPOLL_BATCH);
         // The bytes are nonzero, so that all pages are mapped before the first packet.
         let buffer = vec![1; RECV_BATCH * MAX_MESSAGE_BYTES];
-        Ok(Self { sockets, epoll, ready, events: Vec::new(), wake_event, buffer })
+        Ok(Self { sockets, epoll, ready, unreachable: Vec::new(), wake_event, buffer })
     }
 
     /// The next socket to read.
@@ -91,58 +92,7 @@ impl LinuxIo {
             epoll::wait(epoll, spare_capacity(&mut self.ready), Some(&Timespec::default()))?;
             self.ready.reverse();
         }
-        while let Some(epoll::Event { flags, data, .. }) = self.ready.pop() {
-            let number = data.u64() as usize;
-            if flags.contains(EventFlags::OUT) {
-                epoll::modify(epoll, &self.sockets[number].socket, data, EventFlags::IN)?;
-                self.events.push(SocketEvent::Writable(number));
-            }
-            if flags.intersects(EventFlags::IN | EventFlags::ERR | EventFlags::HUP) {
-                return Ok(Some(number));
-            }
-        }
-        Ok(None)
-    }
-
-    fn send_or_retry(&mut self, transmit: Transmit<'_>) -> io::Result<SendStatus> {
-        use io::ErrorKind::{ConnectionRefused, InvalidInput, NetworkUnreachable, WouldBlock};
-        let socket = &mut self.sockets[transmit.socket];
-        let Err(error) = socket.send_once(transmit) else { return Ok(SendStatus::Sent) };
-        let kind = error.kind();
-        if kind == WouldBlock {
-            return Ok(SendStatus::WouldBlock);
-        }
-        if transmit.contents.len() > transmit.segment_size {
-            // The interface does not support segmented sends, or sending to this destination failed. The caller then sends the
-            // datagrams one by one.
-            return Ok(SendStatus::GsoUnsupported);
-        }
-        if kind == InvalidInput
-            && let Ok(state) = new_socket_state(&socket.socket)
-        {
-            // After this error, quinn-udp disables segmented sends to all clients. However, the error may be due to an address in this one
-            // packet. Replacing the quinn-udp socket state enables segmented sends again.
-            socket.state = state;
-        }
-        let retry = if transmit.src_ip.is_some() && matches!(kind, InvalidInput | NetworkUnreachable) {
-            // The kernel may have rejected `src_ip` as a broadcast address or former address of this host. Without `src_ip`, the kernel
-            // selects the source address.
-            Transmit { src_ip: None, ..transmit }
-        } else if is_transient(&error) {
-            // If the error belongs to an earlier datagram, the same call succeeds now, because the kernel reports each such error only
-            // once. If this host refuses the datagram, the same call fails again.
-            if kind == ConnectionRefused {
-                self.events.push(SocketEvent::PortUnreachable(transmit.socket));
-            }
-            transmit
-        } else {
-            return Err(error);
-        };
-        match socket.send_once(retry) {
-            Ok(()) => Ok(SendStatus::Sent),
-            Err(error) if error.kind() == WouldBlock => Ok(SendStatus::WouldBlock),
-            Err(error) => Err(error),
-        }
+        Ok(self.ready.pop().map(|event| event.data.u64() as usize))
     }
 }
 
@@ -179,7 +129,7 @@ impl DriverIo for LinuxIo {
             Ok(received) => received,
             Err(error) if is_transient(&error) => {
                 match error.kind() {
-                    io::ErrorKind::ConnectionRefused => self.events.push(SocketEvent::PortUnreachable(number)),
+                    io::ErrorKind::ConnectionRefused => self.unreachable.push(number),
                     io::ErrorKind::WouldBlock => *drained_at = now(),
                     _ => {}
                 }
@@ -212,12 +162,44 @@ impl DriverIo for LinuxIo {
     }
 
     fn send(&mut self, transmit: Transmit<'_>) -> io::Result<SendStatus> {
-        let status = self.send_or_retry(transmit)?;
-        if let (SendStatus::WouldBlock, Some(epoll)) = (status, &self.epoll) {
-            let (socket, data) = (&self.sockets[transmit.socket].socket, EventData::new_u64(transmit.socket as u64));
-            epoll::modify(epoll, socket, data, EventFlags::IN | EventFlags::OUT)?;
+        use io::ErrorKind::{ConnectionRefused, InvalidInput, NetworkUnreachable, WouldBlock};
+        let socket = &mut self.sockets[transmit.socket];
+        let Err(error) = socket.send_once(transmit) else { return Ok(SendStatus::Sent) };
+        let kind = error.kind();
+        if kind == WouldBlock {
+            return Ok(SendStatus::WouldBlock);
         }
-        Ok(status)
+        if transmit.contents.len() > transmit.segment_size {
+            // The interface does not support segmented sends, or sending to this destination failed. The caller then sends the
+            // datagrams one by one.
+            return Ok(SendStatus::GsoUnsupported);
+        }
+        if kind == InvalidInput
+            && let Ok(state) = new_socket_state(&socket.socket)
+        {
+            // After this error, quinn-udp disables segmented sends to all clients. However, the error may be due to an address in this one
+            // packet. Replacing the quinn-udp socket state enables segmented sends again.
+            socket.state = state;
+        }
+        let retry = if transmit.src_ip.is_some() && matches!(kind, InvalidInput | NetworkUnreachable) {
+            // The kernel may have rejected `src_ip` as a broadcast address or former address of this host. Without `src_ip`, the kernel
+            // selects the source address.
+            Transmit { src_ip: None, ..transmit }
+        } else if is_transient(&error) {
+            // If the error belongs to an earlier datagram, the same call succeeds now, because the kernel reports each such error only
+            // once. If this host refuses the datagram, the same call fails again.
+            if kind == ConnectionRefused {
+                self.unreachable.push(transmit.socket);
+            }
+            transmit
+        } else {
+            return Err(error);
+        };
+        match socket.send_once(retry) {
+            Ok(()) => Ok(SendStatus::Sent),
+            Err(error) if error.kind() == WouldBlock => Ok(SendStatus::WouldBlock),
+            Err(error) => Err(error),
+        }
     }
 
     fn max_segments(&self, len: usize) -> usize {
@@ -227,8 +209,8 @@ impl DriverIo for LinuxIo {
         self.sockets[0].state.max_gso_segments().min(MAX_GSO_BYTES / len)
     }
 
-    fn next_event(&mut self) -> Option<SocketEvent> {
-        self.events.pop()
+    fn next_port_unreachable(&mut self) -> Option<usize> {
+        self.unreachable.pop()
     }
 
     fn follow_address(&mut self, socket: usize) -> io::Result<Option<AddressChange>> {
@@ -341,20 +323,6 @@ mod tests {
     use rustix::io::Errno;
 
     use super::*;
-
-    #[test]
-    fn one_of_several_sockets_is_reported_once_as_writable() {
-        let sockets = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a socket"));
-        let mut io = LinuxIo::new(sockets.into(), &StopToken::default()).expect("an epoll descriptor");
-        // As after a send that would block.
-        let (epoll, both) = (io.epoll.as_ref().expect("two sockets"), EventFlags::IN | EventFlags::OUT);
-        epoll::modify(epoll, &io.sockets[1].socket, EventData::new_u64(1), both).expect("a registration");
-        assert!(!io.wait(Some(now() + Duration::from_secs(30)), false).expect("a wait"), "not writable");
-        assert!(!io.recv(&mut |_, _| panic!("nothing was sent")).expect("a socket can be read"));
-        assert!(matches!(io.next_event(), Some(SocketEvent::Writable(1))));
-        assert!(io.next_event().is_none());
-        assert!(io.wait(Some(now() + Duration::from_millis(1)), false).expect("a wait"), "reported again");
-    }
 
     #[test]
     fn receive_time_is_never_before_the_socket_was_read_empty() {

@@ -11,11 +11,11 @@ use std::time::Duration;
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
 
-use super::driver::{DriverIo, NOTHING_RECEIVED, SocketEvent};
+use super::driver::{DriverIo, NOTHING_RECEIVED};
 use super::socket::follow_address;
 use crate::io::poller::Poller;
 use crate::io::stop::StopToken;
-use crate::node::{DriverWaker, Receive, SendStatus, Transmit};
+use crate::node::{BLOCKED_RETRY, DriverWaker, Receive, SendStatus, Transmit};
 use crate::stats::AddressChange;
 use crate::time::Time;
 
@@ -29,7 +29,8 @@ pub(super) struct PortableIo {
     poller: Poller,
     /// The sockets that may have more to read, in order.
     ready: VecDeque<usize>,
-    events: Vec<SocketEvent>,
+    /// The sockets of the ICMP errors that the driver has not taken.
+    unreachable: Vec<usize>,
     buffer: Vec<u8>,
 }
 
@@ -59,7 +60,7 @@ impl PortableIo {
             sockets: sockets.into_iter().enumerate().map(prepare).collect::<io::Result<_>>()?,
             poller,
             ready: VecDeque::new(),
-            events: Vec::new(),
+            unreachable: Vec::new(),
             buffer: vec![1; RECV_BATCH * MAX_DATAGRAM_BYTES],
         })
     }
@@ -98,7 +99,7 @@ impl DriverIo for PortableIo {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => (*errors, more) = (0, false),
                 Err(error) if is_transient(&error) => {
                     if is_port_unreachable(error.kind()) {
-                        self.events.push(SocketEvent::PortUnreachable(number));
+                        self.unreachable.push(number);
                     }
                     *errors = errors.saturating_add(1);
                     std::thread::sleep(pause_after(*errors));
@@ -126,20 +127,17 @@ impl DriverIo for PortableIo {
         };
         match sent {
             Ok(_) => Ok(SendStatus::Sent),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let (token, both) = (Token(transmit.socket), Interest::READABLE | Interest::WRITABLE);
-                self.poller.registry().reregister(socket, token, both).map(|()| SendStatus::WouldBlock)
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(SendStatus::WouldBlock),
             Err(error) if is_port_unreachable(error.kind()) && peer.is_some() => {
-                self.events.push(SocketEvent::PortUnreachable(transmit.socket));
+                self.unreachable.push(transmit.socket);
                 socket.send(transmit.contents).map(|_| SendStatus::Sent)
             }
             Err(error) => Err(error),
         }
     }
 
-    fn next_event(&mut self) -> Option<SocketEvent> {
-        self.events.pop()
+    fn next_port_unreachable(&mut self) -> Option<usize> {
+        self.unreachable.pop()
     }
 
     fn follow_address(&mut self, socket: usize) -> io::Result<Option<AddressChange>> {
@@ -153,19 +151,16 @@ impl DriverIo for PortableIo {
         waker.register(self.poller.waker());
     }
 
-    /// A socket that would have blocked always ends the wait when it is writable.
-    fn wait(&mut self, until: Option<Time>, _writable: bool) -> io::Result<bool> {
-        let timed_out = self.poller.wait(until)?;
+    /// Ends after [`BLOCKED_RETRY`] instead of when a socket is writable.
+    fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {
+        let retry = writable.then(|| self.poller.now() + BLOCKED_RETRY);
+        let timed_out = self.poller.wait(until.or(retry))? && !writable;
         for event in &self.poller.events {
             let Token(number) = event.token();
             // The waker has no socket.
-            let Some(PortableSocket { socket, is_ready, .. }) = self.sockets.get_mut(number) else { continue };
+            let Some(PortableSocket { is_ready, .. }) = self.sockets.get_mut(number) else { continue };
             if !std::mem::replace(is_ready, true) {
                 self.ready.push_back(number);
-            }
-            if event.is_writable() {
-                self.poller.registry().reregister(socket, event.token(), Interest::READABLE)?;
-                self.events.push(SocketEvent::Writable(number));
             }
         }
         Ok(timed_out)
@@ -214,20 +209,6 @@ mod tests {
     };
 
     use super::*;
-
-    #[test]
-    fn one_of_several_sockets_is_reported_once_as_writable() {
-        let sockets = [(); 2].map(|()| std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket"));
-        let mut io = PortableIo::new(sockets.into(), &StopToken::default()).expect("a poller");
-        // As after a send that would block.
-        let both = Interest::READABLE | Interest::WRITABLE;
-        io.poller.registry().reregister(&mut io.sockets[1].socket, Token(1), both).expect("a registration");
-        assert!(!io.wait(Some(io.now() + Duration::from_secs(30)), false).expect("a wait"), "not writable");
-        while io.recv(&mut |_, _| panic!("nothing was sent")).expect("a socket can be read") {}
-        assert!(matches!(io.next_event(), Some(SocketEvent::Writable(1))));
-        assert!(io.next_event().is_none());
-        assert!(io.wait(Some(io.now() + Duration::from_millis(1)), false).expect("a wait"), "reported again");
-    }
 
     #[test]
     fn every_sixteenth_consecutive_error_causes_a_pause() {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use jamjam_core::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
+use jamjam_core::node::{BLOCKED_RETRY, Node, Receive, SendStatus, Transmit, TransmitSink};
 use jamjam_core::node_group::NodeGroup;
 use jamjam_core::time::Time;
 use jamjam_measure::client::{ClientNode, ProbeConfig, ProbeWorkload, Prober, RunConfig, RunResults, StreamKind};
@@ -15,7 +15,7 @@ use test_support::rng::Rng;
 /// The socket of a client and its path. What a client sends returns after 5 to 25 ms or is lost, and some sends would block.
 struct Path {
     rng: Rng,
-    writable_at: Option<u64>,
+    blocked_until: u64,
 }
 
 /// Datagrams in flight: time of arrival, serial number, socket, bytes.
@@ -31,11 +31,11 @@ struct Sockets<'a> {
 
 impl TransmitSink for Sockets<'_> {
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
-        let Path { rng, writable_at } = &mut self.paths[transmit.socket];
-        if writable_at.is_none() && rng.happens(0.02) {
-            *writable_at = Some(self.now + rng.between(1, 120 * MS));
+        let Path { rng, blocked_until } = &mut self.paths[transmit.socket];
+        if *blocked_until <= self.now && rng.happens(0.02) {
+            *blocked_until = self.now + rng.between(1, 120 * MS);
         }
-        if writable_at.is_some() {
+        if *blocked_until > self.now {
             self.is_blocked = true;
             return SendStatus::WouldBlock;
         }
@@ -56,7 +56,7 @@ impl TransmitSink for Sockets<'_> {
 
 /// Runs `node` until it has finished. Its socket i has the random numbers of `seeds[i]`.
 fn run(node: &mut impl Node, seeds: &[u64]) {
-    let mut paths: Vec<Path> = seeds.iter().map(|seed| Path { rng: Rng::new(*seed), writable_at: None }).collect();
+    let mut paths: Vec<Path> = seeds.iter().map(|seed| Path { rng: Rng::new(*seed), blocked_until: 0 }).collect();
     let (mut now, mut serial, mut in_flight) = (0, 0, InFlight::new());
     loop {
         while in_flight.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
@@ -66,21 +66,14 @@ fn run(node: &mut impl Node, seeds: &[u64]) {
             let received = Receive { socket, source: peer(), dst_ip: None, received_at, contents, segment_size };
             node.on_datagram(Time::from_nanos(now), &[received]);
         }
-        for (socket, path) in paths.iter_mut().enumerate() {
-            if path.writable_at.take_if(|at| *at <= now).is_some() {
-                node.on_writable(socket);
-            }
-        }
         let mut sink =
             Sockets { now, paths: &mut paths, in_flight: &mut in_flight, serial: &mut serial, is_blocked: false };
         node.poll_transmit(Time::from_nanos(now), &mut sink);
-        // As in the driver, a single socket that would block has no deadline.
-        let waits = sink.is_blocked && seeds.len() == 1;
+        // A single socket that would block is tried again as those of a group are.
+        let retry = (sink.is_blocked && seeds.len() == 1).then(|| now + BLOCKED_RETRY.as_nanos() as u64);
         let Some(deadline) = node.next_deadline() else { return };
-        let arrival = in_flight.peek().map(|Reverse((at, ..))| *at);
-        let writable = paths.iter().filter_map(|path| path.writable_at).min();
-        let deadline = Some(deadline.as_nanos().max(now)).filter(|_| !waits);
-        now = arrival.into_iter().chain(writable).chain(deadline).min().expect("a blocked socket becomes writable");
+        let deadline = retry.unwrap_or(deadline.as_nanos().max(now));
+        now = in_flight.peek().map_or(deadline, |Reverse((at, ..))| deadline.min(*at));
     }
 }
 
