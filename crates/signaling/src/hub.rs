@@ -301,10 +301,17 @@ mod tests {
     struct Sink<'a> {
         run: &'a Run,
         full: Vec<ConnId>,
+        /// Counts as a connection until it has left its room.
+        leaving: Option<ConnId>,
     }
 
     impl EventSink for Sink<'_> {
         fn send(&mut self, to: &[ConnId], OutgoingMessage { text, update_key, room }: OutgoingMessage) {
+            let is_leaving = |(conn, _): &(ConnId, _)| Some(*conn) == self.leaving;
+            assert!(
+                self.leaving.is_none() || self.run.hub.state.open_connections().iter().any(is_leaving),
+                "not counted"
+            );
             let message: Value = serde_json::from_str(&text).expect("JSON");
             if message["type"] == "RoomCreated" {
                 self.run.jamjam_rooms.lock().expect("no panic").push(message["data"]["room_id"].clone());
@@ -360,7 +367,7 @@ mod tests {
 
         /// Calls the hub, and then closes the connections with full queues, as a server does.
         fn call<T>(&self, action: impl FnOnce(&mut HubCall<'_>) -> T) -> T {
-            let mut sink = Sink { run: self, full: Vec::new() };
+            let mut sink = Sink { run: self, full: Vec::new(), leaving: None };
             let result = action(&mut self.hub.at(now(), &mut sink));
             while let Some(conn) = sink.full.pop() {
                 self.hub.at(now(), &mut sink).close_connection(conn, CloseCode::TRY_AGAIN_LATER, "full");
@@ -370,7 +377,7 @@ mod tests {
 
         /// The places of lost owners are kept no longer.
         fn expire(&self) {
-            let mut sink = Sink { run: self, full: Vec::new() };
+            let mut sink = Sink { run: self, full: Vec::new(), leaving: None };
             for _ in 0..THREADS * CONNECTIONS {
                 self.hub.at(Time::from_millis(9_000).into(), &mut sink).on_deadline();
             }
@@ -555,7 +562,8 @@ mod tests {
             let all: Vec<ConnId> = run.queues.lock().expect("no panic").keys().copied().collect();
             for conn in all {
                 run.known_to(conn);
-                run.call(|call| call.on_disconnect(conn));
+                let mut sink = Sink { run: &run, full: Vec::new(), leaving: Some(conn) };
+                run.hub.at(now(), &mut sink).on_disconnect(conn);
             }
             run.expire();
             for (dialect, counts) in run.hub.counters_by_dialect() {
