@@ -99,7 +99,8 @@ impl KernelFiles<'_> {
         Some(groups)
     }
 
-    /// Name and id of the process that uses a local port, if this user may see them. `protocol` is `udp` or `tcp`.
+    /// Name and id of the process that uses a local port, if this user may see them: of several, the oldest, which has started the others.
+    /// `protocol` is `udp` or `tcp`.
     pub fn process_on_port(self, protocol: &str, port: u16) -> Option<(String, u32)> {
         let tables = ["", "6"].map(|version| self.read(&format!("proc/net/{protocol}{version}")).unwrap_or_default());
         let inodes =
@@ -107,7 +108,11 @@ impl KernelFiles<'_> {
         let links: Vec<String> = inodes.map(|inode| format!("socket:[{inode}]")).collect();
         let processes = fs::read_dir(self.0.join("proc")).ok()?.filter_map(Result::ok);
         let mut ids: Vec<u32> = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-        ids.sort_unstable();
+        let started = |id: u32| -> Option<u64> {
+            let stat = self.read(&format!("proc/{id}/stat"))?;
+            stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+        };
+        ids.sort_by_cached_key(|id| (started(*id), *id));
         ids.into_iter().find_map(|id| {
             let mut files = fs::read_dir(self.0.join(format!("proc/{id}/fd"))).ok()?.filter_map(Result::ok);
             let is_open = files.any(|file| {

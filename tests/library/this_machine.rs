@@ -261,8 +261,15 @@ fn process_on_a_port_is_found_by_the_inode_of_its_socket() {
             ("proc/self/comm", "not a number\n"),
         ],
     );
-    for (id, name, inode) in [(7, "other", 77), (12, "echo daemon", 78), (13, "client", 79), (14, "web", 81)] {
-        write_files(root.path(), &[(&format!("proc/{id}/comm"), &format!("{name}\n"))]);
+    for (id, name, inode) in
+        [(7, "other", 77), (8, "its) child", 78), (12, "echo daemon", 78), (13, "client", 79), (14, "web", 81)]
+    {
+        // The process ids of the kernel begin again, so a child may have a smaller one.
+        let stat = format!("{id} ({name}) S {}{}", "0 ".repeat(18), if id == 8 { 500 } else { 499 });
+        write_files(
+            root.path(),
+            &[(&format!("proc/{id}/comm"), &format!("{name}\n")), (&format!("proc/{id}/stat"), &stat)],
+        );
         let folder = root.path().join(format!("proc/{id}/fd"));
         fs::create_dir(&folder).unwrap();
         symlink("/dev/null", folder.join("0")).unwrap();
