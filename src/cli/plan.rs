@@ -87,6 +87,7 @@ const RULES: &[Rule] = &[
     ("packet loss_direction link socket_buffer driver", "UDP: HOST[:PORT], --room NAME or --embedded", |plan, _| {
         matches!(plan, Udp { .. } | Targets(..))
     }),
+    ("clients", "UDP to one target, and signaling servers", |plan, _| matches!(plan, Udp { .. } | WebSocket(_))),
     ("spin", "UDP and WebSocket", |plan, _| matches!(plan, Udp { .. } | Targets(..) | WebSocket(_))),
     ("delay", "servers of --embedded and AUDIO over UDP; with probe, add --packet audio", |plan, _| {
         is_audio(plan) || matches!(plan, Udp { peer: UdpPeer::Embedded, .. } | Moqt(None))

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::builder::RangedU64ValueParser;
 use clap::{Arg, ColorChoice};
 
 use self::moqt::MoqtClientArgs;
@@ -81,6 +82,10 @@ pub(crate) struct ClientArgs {
     /// An echo-server reports how many packets arrived and their source address. Any other STUN server reports only the address.
     #[arg(long, help_heading = HEADING_TARGET)]
     pub loss_direction: bool,
+
+    /// Number of clients that run at the same time, each with a socket of its own
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000), help_heading = HEADING_TARGET)]
+    pub clients: Option<usize>,
 
     /// The server's AUDIO delay, in ms or with a unit [default of --embedded: 100]
     ///
