@@ -7,6 +7,7 @@
 pub mod audio_figures;
 pub mod brief;
 pub mod buffer_table;
+pub mod clients;
 pub mod connection_figures;
 mod diagnoses;
 pub mod figures;
@@ -18,6 +19,7 @@ pub mod limits;
 pub mod markdown;
 mod model;
 pub mod quantities;
+pub mod ramp;
 mod rows;
 pub mod targets;
 pub mod text;
@@ -36,6 +38,7 @@ impl Report {
     pub fn new(run: &RunResults, limits: &Limits) -> Self {
         let mut report = Self::from((run, limits));
         report.findings = diagnoses::path::findings(run);
+        report.findings.splice(0..0, diagnoses::clients::finding(run, &report));
         report.warnings = diagnoses::warnings(&report);
         report.headline = headline::headline(&report);
         report

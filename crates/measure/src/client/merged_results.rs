@@ -1,0 +1,80 @@
+//! Merges the results of the clients of one run, which were sent at the same time to the same target.
+//!
+//! Counts are added and histograms merged. What all clients share, such as a pause of a host, counts once: the largest value is taken. What
+//! differs between the clients and has no sum, such as the name of a source, is that of the first client.
+
+use std::iter;
+
+use super::results::RunResults;
+use jamjam_core::stats::StreamStats;
+
+/// Merges two values with `add`, if both clients have one.
+fn merge<T: Clone>(mine: &mut Option<T>, theirs: &Option<T>, add: impl FnOnce(&mut T, &T)) {
+    match (mine, theirs) {
+        (Some(mine), Some(theirs)) => add(mine, theirs),
+        (mine @ None, Some(theirs)) => *mine = Some(theirs.clone()),
+        (_, None) => {}
+    }
+}
+
+fn add_all(mine: &mut [u32; 3], theirs: [u32; 3]) {
+    iter::zip(mine, theirs).for_each(|(mine, theirs)| *mine = mine.wrapping_add(theirs));
+}
+
+impl RunResults {
+    /// Adds the results of another client.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.duration_ns = self.duration_ns.max(other.duration_ns);
+        self.interrupted = self.interrupted.or(other.interrupted);
+        merge(&mut self.readiness_wait, &other.readiness_wait, |mine, theirs| {
+            mine.waited_ns = mine.waited_ns.max(theirs.waited_ns);
+            mine.reply_received |= theirs.reply_received;
+        });
+        merge(&mut self.loss_report, &other.loss_report, |mine, theirs| {
+            mine.response_received |= theirs.response_received;
+            let both = mine.received.zip(theirs.received);
+            mine.received = both.map(|(mut mine, theirs)| {
+                add_all(&mut mine, theirs);
+                mine
+            });
+        });
+        merge(&mut self.audio, &other.audio, |mine, theirs| {
+            mine.stats.merge(&theirs.stats);
+            mine.sent_samples += theirs.sent_samples;
+        });
+        merge(&mut self.ping, &other.ping, StreamStats::merge);
+        merge(&mut self.keepalive, &other.keepalive, StreamStats::merge);
+        self.schedule = self.schedule.into_iter().chain(other.schedule).max_by_key(|schedule| schedule.actual_ns);
+        if other.pauses.total_ns > self.pauses.total_ns {
+            self.pauses = other.pauses.clone();
+        }
+        merge(&mut self.server, &other.server, |mine, theirs| {
+            mine.dropped = mine.dropped.max(theirs.dropped);
+            merge(&mut mine.counts, &theirs.counts, |mine, theirs| {
+                iter::zip(&mut mine.sent, theirs.sent).for_each(|(mine, theirs)| *mine += theirs);
+                add_all(&mut mine.received, theirs.received);
+            });
+            if theirs.pauses.total_ns > mine.pauses.total_ns {
+                mine.pauses = theirs.pauses.clone();
+            }
+        });
+        merge(&mut self.host_timing, &other.host_timing, |mine, theirs| {
+            merge(&mut mine.kernel_dropped, &theirs.kernel_dropped, |mine, theirs| *mine += theirs);
+        });
+        merge(&mut self.link, &other.link, |mine, theirs| {
+            mine.is_signed &= theirs.is_signed;
+            mine.is_encrypted &= theirs.is_encrypted;
+            mine.is_plain |= theirs.is_plain;
+            mine.setup_ns = mine.setup_ns.max(theirs.setup_ns);
+            mine.not_opened += theirs.not_opened;
+            mine.replayed += theirs.replayed;
+            mine.without_keys += theirs.without_keys;
+            mine.plain += theirs.plain;
+            mine.refused_keys += theirs.refused_keys;
+            mine.failure = mine.failure.and(theirs.failure);
+        });
+        self.is_port_dead &= other.is_port_dead;
+        self.port_unreachable += other.port_unreachable;
+        self.stray += other.stray;
+    }
+}
