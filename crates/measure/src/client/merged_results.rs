@@ -3,7 +3,7 @@
 //! Counts are added and histograms merged. What all clients share, such as a pause of a host, counts once: the largest value is taken. What
 //! differs between the clients and has no sum, such as the name of a source, is that of the first client.
 
-use std::iter;
+use std::{array, iter};
 
 use super::results::RunResults;
 use jamjam_core::stats::StreamStats;
@@ -17,8 +17,9 @@ fn merge<T: Clone>(mine: &mut Option<T>, theirs: &Option<T>, add: impl FnOnce(&m
     }
 }
 
-fn add_all(mine: &mut [u32; 3], theirs: [u32; 3]) {
-    iter::zip(mine, theirs).for_each(|(mine, theirs)| *mine = mine.wrapping_add(theirs));
+/// The sum of counts that wrap at 2^32.
+fn sum(mine: [u32; 3], theirs: [u32; 3]) -> [u32; 3] {
+    array::from_fn(|stream| mine[stream].wrapping_add(theirs[stream]))
 }
 
 impl RunResults {
@@ -32,16 +33,9 @@ impl RunResults {
         });
         merge(&mut self.loss_report, &other.loss_report, |mine, theirs| {
             mine.response_received |= theirs.response_received;
-            let both = mine.received.zip(theirs.received);
-            mine.received = both.map(|(mut mine, theirs)| {
-                add_all(&mut mine, theirs);
-                mine
-            });
+            mine.received = mine.received.zip(theirs.received).map(|(mine, theirs)| sum(mine, theirs));
         });
-        merge(&mut self.audio, &other.audio, |mine, theirs| {
-            mine.stats.merge(&theirs.stats);
-            mine.sent_samples += theirs.sent_samples;
-        });
+        merge(&mut self.audio, &other.audio, |mine, theirs| mine.stats.merge(&theirs.stats));
         merge(&mut self.ping, &other.ping, StreamStats::merge);
         merge(&mut self.keepalive, &other.keepalive, StreamStats::merge);
         self.schedule = self.schedule.into_iter().chain(other.schedule).max_by_key(|schedule| schedule.actual_ns);
@@ -52,7 +46,7 @@ impl RunResults {
             mine.dropped = mine.dropped.max(theirs.dropped);
             merge(&mut mine.counts, &theirs.counts, |mine, theirs| {
                 iter::zip(&mut mine.sent, theirs.sent).for_each(|(mine, theirs)| *mine += theirs);
-                add_all(&mut mine.received, theirs.received);
+                mine.received = sum(mine.received, theirs.received);
             });
             if theirs.pauses.total_ns > mine.pauses.total_ns {
                 mine.pauses = theirs.pauses.clone();
@@ -62,8 +56,8 @@ impl RunResults {
             merge(&mut mine.kernel_dropped, &theirs.kernel_dropped, |mine, theirs| *mine += theirs);
         });
         merge(&mut self.link, &other.link, |mine, theirs| {
-            mine.is_signed &= theirs.is_signed;
-            mine.is_encrypted &= theirs.is_encrypted;
+            mine.is_signed |= theirs.is_signed;
+            mine.is_encrypted |= theirs.is_encrypted;
             mine.is_plain |= theirs.is_plain;
             mine.setup_ns = mine.setup_ns.max(theirs.setup_ns);
             mine.not_opened += theirs.not_opened;

@@ -243,14 +243,14 @@ figures! {
     Verdict from (run, limits): (&RunResults, &[LimitResult]) [
         let stream = run.evaluated();
         let no_reply_reason = no_reply_reason(run, stream);
-        let not_measured = stream.and_then(|stream| not_measured_reason(run, stream));
+        let silent_client = silent_client_reason(run).filter(|_| no_reply_reason.is_none());
+        let not_measured = stream.and_then(|stream| not_measured_reason(run, stream)).or(silent_client);
         let protocol = RunProtocol::of_run(run);
         let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
         let damage_reasons: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
         // Limits without a measured value are not listed as exceeded if `no_reply_reason` explains why these values are missing.
         let is_listed = |limit: &&LimitResult| !limit.passed && (no_reply_reason.is_none() || limit.measured.is_some());
         let mut reasons: Vec<String> = no_reply_reason.iter().chain(&not_measured).cloned().collect();
-        reasons.extend(silent_client_reason(run).filter(|_| no_reply_reason.is_none()));
         reasons.extend(connection_failure_reason(run, stream));
         reasons.extend_from_slice(&damage_reasons);
         reasons.extend(limits.iter().filter(is_listed).map(exceeded_limit));

@@ -3,14 +3,13 @@
 //! One client starts, and every five seconds a tenth more. A step with its number of clients is judged by the packets that were sent in its
 //! last four seconds, as soon as all of them have returned or are lost.
 
-use std::mem;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::diagnoses::MAX_LATENESS_US;
 use super::figures::{StreamFigures, figures};
-use super::limits::{LimitResult, Limits, Verdict};
+use super::limits::{LimitResult, Limits, Profile, Verdict};
 use super::model::Report;
 use super::quantities::{format_count, format_time, micros};
 use crate::client::{RunResults, SharedRecord, StreamKind};
@@ -22,20 +21,6 @@ const STEP_SECONDS: usize = 5;
 
 /// How long after the time-out of its packets a step is judged: until then, the server has reported whether it paused.
 const REPORT_WAIT: Duration = Duration::from_secs(2);
-
-/// Why a ramp ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RampEnd {
-    /// The limits were met with all clients.
-    LimitNotReached,
-    /// Two steps in a row exceeded a limit.
-    LimitExceeded,
-    /// This host sent its packets too late.
-    HostLimitReached,
-    /// The run was interrupted.
-    Interrupted,
-}
 
 figures! {
     /// One step.
@@ -50,22 +35,17 @@ figures! {
         #[serde(skip)]
         reason: String = reason;
     }
-
-    /// The result of a ramp.
-    RampFigures from (end, steps): (RampEnd, Vec<RampStepFigures>) [
-        let met = steps.iter().filter(|step| step.passed && !step.is_late()).map(|step| step.clients);
-    ] {
-        clients: usize = met.max().unwrap_or(0);
-        end: RampEnd = end;
-        steps: Vec<RampStepFigures> = steps;
-    }
 }
 
-impl RampStepFigures {
-    /// Whether this host was at its limit.
-    fn is_late(&self) -> bool {
-        self.lateness_p99_us.is_some_and(|p99| p99 > MAX_LATENESS_US)
-    }
+/// The result of a ramp.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RampFigures {
+    /// The largest number of clients of a step that met the limits.
+    pub clients: usize,
+    /// `37 musicians within internet-music; at 41, p99 was 61.000 ms`.
+    pub result: String,
+    /// The judged steps in order.
+    pub steps: Vec<RampStepFigures>,
 }
 
 /// A ramp during the run.
@@ -77,8 +57,9 @@ pub struct Ramp {
     plan: RunResults,
     /// The 99th percentile of the lateness in each step that has ended.
     lateness: Vec<Option<i64>>,
-    steps: Vec<RampStepFigures>,
-    end: Option<RampEnd>,
+    figures: RampFigures,
+    /// Why the ramp has ended, as the end of the result.
+    end: Option<String>,
 }
 
 impl Ramp {
@@ -87,7 +68,7 @@ impl Ramp {
         let more =
             |clients: &usize| (*clients < max_clients).then(|| (clients + clients.div_ceil(10)).min(max_clients));
         let clients = std::iter::successors(Some(1), more).collect();
-        Self { limits, clients, plan, lateness: Vec::new(), steps: Vec::new(), end: None }
+        Self { limits, clients, plan, lateness: Vec::new(), figures: RampFigures::default(), end: None }
     }
 
     /// When the client with this number begins, from 0.
@@ -104,8 +85,8 @@ impl Ramp {
         while now >= step_end(self.lateness.len()) {
             self.lateness.push(shared.pacing.last().percentile_if_enough(0.99));
         }
-        while let (None, Some(lateness)) = (self.end, self.lateness.get(self.steps.len()).copied()) {
-            let step = self.steps.len();
+        while let (None, Some(lateness)) = (&self.end, self.lateness.get(self.figures.steps.len()).copied()) {
+            let step = self.figures.steps.len();
             // A ramp to the maximum number of clients is shorter than a history whose intervals are one second long.
             let [first, end] =
                 [step * STEP_SECONDS + 1, (step + 1) * STEP_SECONDS].map(|at| at.min(history.intervals.len()));
@@ -134,14 +115,19 @@ impl Ramp {
     }
 
     fn judge(&mut self, step: RampStepFigures) {
-        let has_failed_before = self.steps.last().is_some_and(|last| !last.passed);
-        self.end = match step.passed {
-            _ if step.is_late() => Some(RampEnd::HostLimitReached),
-            true if self.clients.last() == Some(&step.clients) => Some(RampEnd::LimitNotReached),
-            false if has_failed_before => Some(RampEnd::LimitExceeded),
-            _ => None,
+        let RampFigures { clients, steps, .. } = &mut self.figures;
+        let lateness = step.lateness_p99_us.unwrap_or(0.0);
+        self.end = if lateness > MAX_LATENESS_US {
+            let lateness = format_time(lateness);
+            Some(format!("; at {}, this host was at its limit: packets left {lateness} late (p99)", step.clients))
+        } else if step.passed {
+            *clients = step.clients;
+            (self.clients.last() == Some(clients)).then(|| ", limit not reached".to_owned())
+        } else {
+            let failed = steps.last().filter(|last| !last.passed);
+            failed.map(|first| format!("; at {}, {}", first.clients, first.reason))
         };
-        self.steps.push(step);
+        steps.push(step);
     }
 
     fn is_audio(&self) -> bool {
@@ -149,32 +135,17 @@ impl Ramp {
     }
 
     /// Completes the report of the run with the result, which alone decides the verdict.
-    pub fn complete(&mut self, report: &mut Report) {
-        let ramp = RampFigures::from((self.end.unwrap_or(RampEnd::Interrupted), mem::take(&mut self.steps)));
+    pub fn complete(self, report: &mut Report) {
         let unit = if self.is_audio() { "musician" } else { "client" };
-        report.headline = ramp.sentence(unit, self.limits.profile.map_or("the limits", |profile| profile.name()));
-        let is_met = ramp.clients > 0;
-        let reasons = if is_met { Vec::new() } else { vec![report.headline.clone()] };
-        report.verdict = Verdict { passed: is_met, limits_set: true, reasons, ..report.verdict.clone() };
+        let clients = format_count(self.figures.clients as u64, unit);
+        let limits = self.limits.profile.map_or("the limits", Profile::name);
+        let end = self.end.unwrap_or_else(|| ", but the run was interrupted".to_owned());
+        let result = format!("{clients} within {limits}{end}");
+        let passed = self.figures.clients > 0;
+        let reasons = if passed { Vec::new() } else { vec![result.clone()] };
+        report.verdict = Verdict { passed, limits_set: true, reasons, ..report.verdict.clone() };
+        report.headline.clone_from(&result);
         report.limits.clear();
-        report.ramp = Some(ramp);
-    }
-}
-
-impl RampFigures {
-    /// `37 musicians within internet-music; at 41, p99 was 61.000 ms`.
-    fn sentence(&self, unit: &str, limits: &str) -> String {
-        let met = format!("{} within {limits}", format_count(self.clients as u64, unit));
-        let failed = self.steps.iter().position(|step| step.clients > self.clients && !step.passed);
-        let last = self.steps.last();
-        match (self.end, failed.map(|step| &self.steps[step]), last) {
-            (RampEnd::LimitNotReached, ..) => format!("{met}, limit not reached"),
-            (RampEnd::LimitExceeded, Some(step), _) => format!("{met}; at {}, {}", step.clients, step.reason),
-            (RampEnd::HostLimitReached, _, Some(step)) => {
-                let p99 = format_time(step.lateness_p99_us.unwrap_or(0.0));
-                format!("{met}; at {}, this host was at its limit: packets left {p99} late (p99)", step.clients)
-            }
-            _ => format!("{met}, but the run was interrupted"),
-        }
+        report.ramp = Some(RampFigures { result, ..self.figures });
     }
 }

@@ -7,7 +7,7 @@ use jamjam_core::time::Time;
 use jamjam_measure::client::{RunResults, SharedRecord, StreamKind};
 use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::{Limits, Profile};
-use jamjam_measure::report::ramp::{Ramp, RampEnd, RampFigures};
+use jamjam_measure::report::ramp::{Ramp, RampFigures};
 
 use super::runs::{MS, probe, stream};
 
@@ -74,7 +74,7 @@ fn clients(figures: &RampFigures) -> Vec<usize> {
 fn steps_grow_by_a_tenth_rounded_up_until_all_clients_run() {
     let (figures, headline, seconds) = ramp(30, |_, _| on_time(20));
     assert_eq!(clients(&figures), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 21, 24, 27, 30]);
-    assert_eq!((figures.end, figures.clients), (RampEnd::LimitNotReached, 30));
+    assert_eq!(figures.clients, 30);
     assert_eq!(headline, "30 clients within internet-music, limit not reached");
     // No packet is lost, so the last step is judged at its end.
     assert_eq!(seconds, 19 * 5);
@@ -85,16 +85,16 @@ fn ramp_ends_after_two_exceeded_steps_in_a_row() {
     // With 13 clients, a single step is slow.
     let (figures, headline, _) = ramp(30, |clients, _| on_time(if clients == 13 || clients >= 19 { 61 } else { 20 }));
     assert_eq!(clients(&figures).last(), Some(&21));
-    assert_eq!((figures.end, figures.clients), (RampEnd::LimitExceeded, 17));
+    assert_eq!(figures.clients, 17);
     assert_eq!(headline, "17 clients within internet-music; at 19, p50 was 61.000 ms");
 }
 
 #[test]
 fn first_second_of_a_step_does_not_count() {
     let (figures, ..) = ramp(3, |_, ms| on_time(if ms < 1_000 { 500 } else { 20 }));
-    assert_eq!((figures.end, figures.clients), (RampEnd::LimitNotReached, 3));
+    assert_eq!(figures.result, "3 clients within internet-music, limit not reached");
     let (figures, ..) = ramp(3, |_, ms| on_time(if ms < 1_100 { 500 } else { 20 }));
-    assert_eq!((figures.end, figures.clients), (RampEnd::LimitExceeded, 0));
+    assert_eq!(figures.clients, 0);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn lost_packets_are_judged_after_their_timeout_while_later_steps_run() {
     let lost = Fate { rtt_ms: None, ..on_time(20) };
     let (figures, headline, seconds) =
         ramp(8, |clients, ms| if clients > 2 && ms % 400 == 0 { lost } else { on_time(20) });
-    assert_eq!((figures.end, figures.clients), (RampEnd::LimitExceeded, 2));
+    assert_eq!(figures.clients, 2);
     assert_eq!(headline, "2 clients within internet-music; at 3, loss was 5 %");
     // The fourth step ends after 20 s. Its time-out is 2 s, and the server's next report takes as long.
     assert_eq!(seconds, 24);
@@ -111,14 +111,14 @@ fn lost_packets_are_judged_after_their_timeout_while_later_steps_run() {
 #[test]
 fn last_step_is_repeated_if_it_alone_exceeds() {
     let (figures, ..) = ramp(3, |clients, _| on_time(if clients == 3 { 61 } else { 20 }));
-    assert_eq!((clients(&figures), figures.end, figures.clients), (vec![1, 2, 3, 3], RampEnd::LimitExceeded, 2));
+    assert_eq!((clients(&figures), figures.clients), (vec![1, 2, 3, 3], 2));
 }
 
 #[test]
 fn host_at_its_limit_ends_the_ramp() {
     let late = |clients| if clients >= 3 { Duration::from_micros(1_500) } else { Duration::from_micros(50) };
     let (figures, headline, _) = ramp(30, |clients, _| Fate { late: late(clients), ..on_time(20) });
-    assert_eq!((figures.end, figures.clients), (RampEnd::HostLimitReached, 2));
+    assert_eq!(figures.clients, 2);
     let expected = "2 clients within internet-music; at 3, this host was at its limit: packets left 1.5";
     assert!(headline.starts_with(expected), "{headline}");
 }
@@ -126,6 +126,6 @@ fn host_at_its_limit_ends_the_ramp() {
 #[test]
 fn ramp_fails_if_one_client_already_exceeds() {
     let (figures, headline, _) = ramp(30, |_, _| on_time(61));
-    assert_eq!((figures.end, figures.clients, clients(&figures)), (RampEnd::LimitExceeded, 0, vec![1, 2]));
+    assert_eq!((figures.clients, clients(&figures)), (0, vec![1, 2]));
     assert_eq!(headline, "0 clients within internet-music; at 1, p50 was 61.000 ms");
 }
