@@ -148,18 +148,8 @@ const RULES: &[Rule] = &[
     ("list_devices this_machine", "this machine", |plan, _| matches!(plan, Local(_))),
 ];
 
-/// Options that apply to a single client, and not to several (`--clients`).
-const FOR_ONE_CLIENT: [&str; 9] = [
-    "mic",
-    "play",
-    "device_buffer",
-    "jitter_buffer",
-    "record",
-    "record_both",
-    "record_run",
-    "json_lines",
-    "device_key",
-];
+/// Identifiers of options that apply to a single client, and not to several (`--clients`).
+const FOR_ONE_CLIENT: &str = "mic play device_buffer jitter_buffer record record_both record_run json_lines device_key";
 
 /// Whether AUDIO is sent over UDP.
 fn is_audio(plan: &Plan<'_>) -> bool {
@@ -179,7 +169,7 @@ impl Plan<'_> {
         for id in matches.ids().map(clap::Id::as_str) {
             let is_given = matches.value_source(id) == Some(ValueSource::CommandLine);
             ensure_usage!(
-                !has_several || !is_given || !FOR_ONE_CLIENT.contains(&id),
+                !has_several || !is_given || !FOR_ONE_CLIENT.split(' ').any(|option| option == id),
                 "--{} has no effect with --clients; it applies to one client",
                 id.replace('_', "-")
             );

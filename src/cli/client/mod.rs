@@ -376,7 +376,9 @@ impl ClientArgs {
         let error_text = error.as_ref().map(|error| format!("{error:#}"));
         let record = record.map_or(Ok(()), |record| record.finish(&run, error_text, picture.as_ref()));
         let mut report = Report::new(&run, &limits);
-        ramp.into_iter().for_each(|ramp| ramp.complete(&mut report));
+        if let Some(ramp) = ramp {
+            ramp.complete(&mut report);
+        }
         let files = self.files.write(&report, picture.as_ref(), error.as_ref());
         // The terminal may be closed.
         print(&report)

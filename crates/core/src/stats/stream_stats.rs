@@ -243,7 +243,9 @@ impl StreamStats {
             (&mut self.unmatched, other.unmatched),
             (&mut self.recorded_outcomes, other.recorded_outcomes),
         ];
-        counts.into_iter().for_each(|(mine, theirs)| *mine += theirs);
+        for (mine, theirs) in counts {
+            *mine += theirs;
+        }
         self.rtt_baseline_ns = self.rtt_baseline_ns.or(other.rtt_baseline_ns);
         self.rtt.merge(&other.rtt);
         self.jitter.merge(&other.jitter);

@@ -130,7 +130,9 @@ impl<S: Workload> ClientNode<S> {
     pub fn new(config: RunConfig, workload: S, observer: Box<dyn PacketObserver>) -> Self {
         let requester = |nonce| LossReportRequester::new(nonce, config.loss_direction);
         let mut loss_report_requester = config.loss_report_nonce.map(requester);
-        loss_report_requester.iter_mut().for_each(|requester| requester.keeps_newest = config.shared.is_some());
+        if let Some(requester) = &mut loss_report_requester {
+            requester.keeps_newest = config.shared.is_some();
+        }
         let first_audio_sequence = workload.audio_results().map_or(0, |audio| audio.first_sequence);
         let mut tracker = PacketTracker::new(config, first_audio_sequence, observer);
         if loss_report_requester.is_some() {
@@ -193,11 +195,11 @@ impl<S: Workload> ClientNode<S> {
 
     /// Calls the client, which has what all clients share meanwhile.
     fn with_shared_record(&mut self, call: impl FnOnce(&mut Self)) {
-        let shared = self.tracker.config.shared.clone();
-        let mut shared = shared.as_deref().map(SharedRecord::lock);
-        shared.iter_mut().for_each(|shared| shared.exchange(&mut self.tracker));
+        let Some(shared) = self.tracker.config.shared.clone() else { return call(self) };
+        let mut shared = SharedRecord::lock(&shared);
+        shared.exchange(&mut self.tracker);
         call(self);
-        shared.iter_mut().for_each(|shared| shared.exchange(&mut self.tracker));
+        shared.exchange(&mut self.tracker);
     }
 
     /// Ends the run because the connection was lost at `at`. Returns whether packets were unsent or replies outstanding.
@@ -223,20 +225,15 @@ impl<S: Workload> ClientNode<S> {
     /// The results of a run that was interrupted at `stopped_at`, if it was. Events of packets without a reply go to `observer`.
     pub fn into_results(self, target: &str, stopped_at: Option<Time>, observer: &mut dyn PacketObserver) -> RunResults {
         let mut unfinished = self.results_so_far(target, stopped_at);
-        let results = match &self.tracker.config.shared {
-            None => unfinished.finish(observer),
-            Some(shared) => {
-                // The packets that are settled now belong to the history of all clients.
-                let history = &mut SharedRecord::lock(shared).histories[self.tracker.config.evaluated_stream as usize];
-                if let Some((streams, _)) = &mut unfinished.tracked {
-                    let own = &mut streams[self.tracker.config.evaluated_stream as usize].stats.history;
-                    mem::swap(history, own);
-                }
-                let mut results = unfinished.finish(observer);
-                results.evaluated_mut().into_iter().for_each(|stream| mem::swap(history, &mut stream.history));
-                results
-            }
-        };
+        // The packets that are settled now belong to the history of all clients.
+        let (shared, evaluated) = (&self.tracker.config.shared, self.tracker.config.evaluated_stream as usize);
+        if let (Some(shared), Some((streams, _))) = (shared, &mut unfinished.tracked) {
+            mem::swap(&mut SharedRecord::lock(shared).histories[evaluated], &mut streams[evaluated].stats.history);
+        }
+        let mut results = unfinished.finish(observer);
+        if let (Some(shared), Some(stream)) = (shared, results.evaluated_mut()) {
+            mem::swap(&mut SharedRecord::lock(shared).histories[evaluated], &mut stream.history);
+        }
         if let Some(path) = self.impaired_path {
             path.stop();
         }
