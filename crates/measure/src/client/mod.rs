@@ -3,6 +3,7 @@
 //! A [`ClientNode`] runs a [`Workload`]: an [`AudioSender`] sends audio as a jamjam client does, a [`Prober`] small packets at an interval,
 //! both optionally over an encrypted link ([`LinkConfig`]), and a [`WebSocketProber`] requests to a signaling server. Each keeps its packets
 //! in a [`PacketTracker`], which updates the statistics of the streams as replies arrive; runs over MOQT use a [`FrameTracker`] instead.
+//! Several clients of one run share a [`SharedRecord`].
 
 mod connection_results;
 mod hosts;

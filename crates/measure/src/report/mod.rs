@@ -1,7 +1,8 @@
 //! Turns the raw results of a run into a report.
 //!
 //! [`Report::new`] computes every figure, limit and diagnosis once; [`text`], [`json`], [`junit`], [`markdown`] and [`html`] print them and
-//! compute nothing. [`targets`] compares several reports. `docs/measuring.md` defines the figures, and `docs/report.schema.json` the structure
+//! compute nothing. [`targets`] compares several reports, [`clients`] merges several clients of one target, and [`ramp`] judges how many a
+//! server carries. `docs/measuring.md` defines the figures, and `docs/report.schema.json` the structure
 //! of the JSON document.
 
 pub mod audio_figures;
