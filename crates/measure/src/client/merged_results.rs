@@ -9,7 +9,7 @@ use super::results::RunResults;
 use jamjam_core::stats::StreamStats;
 
 /// Merges two values with `add`, if both clients have one.
-fn merge<T: Clone>(mine: &mut Option<T>, theirs: &Option<T>, add: impl FnOnce(&mut T, &T)) {
+fn merge<T: Clone>(mine: &mut Option<T>, theirs: Option<&T>, add: impl FnOnce(&mut T, &T)) {
     match (mine, theirs) {
         (Some(mine), Some(theirs)) => add(mine, theirs),
         (mine @ None, Some(theirs)) => *mine = Some(theirs.clone()),
@@ -27,24 +27,24 @@ impl RunResults {
     pub(crate) fn merge(&mut self, other: &Self) {
         self.duration_ns = self.duration_ns.max(other.duration_ns);
         self.interrupted = self.interrupted.or(other.interrupted);
-        merge(&mut self.readiness_wait, &other.readiness_wait, |mine, theirs| {
+        merge(&mut self.readiness_wait, other.readiness_wait.as_ref(), |mine, theirs| {
             mine.waited_ns = mine.waited_ns.max(theirs.waited_ns);
             mine.reply_received |= theirs.reply_received;
         });
-        merge(&mut self.loss_report, &other.loss_report, |mine, theirs| {
+        merge(&mut self.loss_report, other.loss_report.as_ref(), |mine, theirs| {
             mine.response_received |= theirs.response_received;
             mine.received = mine.received.zip(theirs.received).map(|(mine, theirs)| sum(mine, theirs));
         });
-        merge(&mut self.audio, &other.audio, |mine, theirs| mine.stats.merge(&theirs.stats));
-        merge(&mut self.ping, &other.ping, StreamStats::merge);
-        merge(&mut self.keepalive, &other.keepalive, StreamStats::merge);
+        merge(&mut self.audio, other.audio.as_ref(), |mine, theirs| mine.stats.merge(&theirs.stats));
+        merge(&mut self.ping, other.ping.as_ref(), StreamStats::merge);
+        merge(&mut self.keepalive, other.keepalive.as_ref(), StreamStats::merge);
         self.schedule = self.schedule.into_iter().chain(other.schedule).max_by_key(|schedule| schedule.actual_ns);
         if other.pauses.total_ns > self.pauses.total_ns {
             self.pauses = other.pauses.clone();
         }
-        merge(&mut self.server, &other.server, |mine, theirs| {
+        merge(&mut self.server, other.server.as_ref(), |mine, theirs| {
             mine.dropped = mine.dropped.max(theirs.dropped);
-            merge(&mut mine.counts, &theirs.counts, |mine, theirs| {
+            merge(&mut mine.counts, theirs.counts.as_ref(), |mine, theirs| {
                 iter::zip(&mut mine.sent, theirs.sent).for_each(|(mine, theirs)| *mine += theirs);
                 mine.received = sum(mine.received, theirs.received);
             });
@@ -52,10 +52,10 @@ impl RunResults {
                 mine.pauses = theirs.pauses.clone();
             }
         });
-        merge(&mut self.host_timing, &other.host_timing, |mine, theirs| {
-            merge(&mut mine.kernel_dropped, &theirs.kernel_dropped, |mine, theirs| *mine += theirs);
+        merge(&mut self.host_timing, other.host_timing.as_ref(), |mine, theirs| {
+            merge(&mut mine.kernel_dropped, theirs.kernel_dropped.as_ref(), |mine, theirs| *mine += theirs);
         });
-        merge(&mut self.link, &other.link, |mine, theirs| {
+        merge(&mut self.link, other.link.as_ref(), |mine, theirs| {
             mine.is_signed |= theirs.is_signed;
             mine.is_encrypted |= theirs.is_encrypted;
             mine.is_plain |= theirs.is_plain;
