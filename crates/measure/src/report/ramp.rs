@@ -139,7 +139,7 @@ impl Ramp {
         let unit = if self.is_audio() { "musician" } else { "client" };
         let clients = format_count(self.figures.clients as u64, unit);
         let limits = self.limits.profile.map_or("the limits", Profile::name);
-        let end = self.end.unwrap_or_else(|| ", but the run was interrupted".to_owned());
+        let end = self.end.unwrap_or_else(|| ", but the run ended early".to_owned());
         let result = format!("{clients} within {limits}{end}");
         let passed = self.figures.clients > 0;
         let reasons = if passed { Vec::new() } else { vec![result.clone()] };

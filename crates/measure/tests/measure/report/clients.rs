@@ -42,10 +42,10 @@ fn worst(limits: &Limits, clients: impl IntoIterator<Item = RunResults>) -> (usi
 #[test]
 fn worst_client_fails_or_else_has_the_highest_loss_and_then_p99() {
     let no_limits = Limits::default();
-    assert_eq!(worst(&no_limits, [client(1, 9), client(3, 5), client(2, 8)]), (2, 3));
-    assert_eq!(worst(&no_limits, [client(2, 5), client(2, 9), client(2, 8)]), (2, 2));
-    assert_eq!(worst(&max_p99(8), [client(5, 7), client(1, 9), client(2, 8)]), (2, 1));
-    assert_eq!(worst(&no_limits, [client(5, 7), probe(all_lost())]), (2, 100));
+    assert_eq!(worst(&no_limits, vec![client(1, 9), client(3, 5), client(2, 8)]), (2, 3));
+    assert_eq!(worst(&no_limits, vec![client(2, 5), client(2, 9), client(2, 8)]), (2, 2));
+    assert_eq!(worst(&max_p99(8), vec![client(5, 7), client(1, 9), client(2, 8)]), (2, 1));
+    assert_eq!(worst(&no_limits, vec![client(5, 7), probe(all_lost())]), (2, 100));
 }
 
 #[test]
@@ -66,13 +66,13 @@ fn limits_apply_to_all_clients_together_and_to_the_worst() {
 
 #[test]
 fn client_without_replies_fails_the_run() {
-    let report = report(&Limits::default(), [client(0, 5), probe(all_lost()), client(0, 5)]);
+    let report = report(&Limits::default(), vec![client(0, 5), probe(all_lost()), client(0, 5)]);
     assert_eq!((report.exit_code(), report.verdict.reasons), (1, vec!["client 2: no replies received".to_owned()]));
 }
 
 #[test]
 fn counts_are_added_and_the_report_names_clients_and_lateness() {
-    let run = merged(&Limits::default(), [client(1, 20), client(3, 60)], Duration::from_micros(80));
+    let run = merged(&Limits::default(), vec![client(1, 20), client(3, 60)], Duration::from_micros(80));
     let report = Report::new(&run, &Limits::default());
     let ping = report.streams.ping.as_ref().expect("pings");
     assert_eq!((ping.sent, ping.returned, ping.lost, ping.rtt_min_us), (400, 396, 4, Some(20_000.0)));
