@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -12,7 +13,7 @@ use super::run_origin::file_name;
 use super::values::{parse_count, parse_seconds};
 use crate::audio::convert::{AudioInput, Packetizer, PacketizerConfig, PayloadReader, Tone, default_channels};
 use crate::audio::wav::{WavError, WavStream};
-use crate::client::{AudioStreamConfig, RunResults};
+use crate::client::{AudioStreamConfig, PayloadSource, RunResults, SourcePoll};
 use crate::io::sound::config::DeviceConfig;
 use crate::io::sound::{self as devices, DeviceDirection, Microphone, NO_DEVICES_HINT};
 use crate::time::saturating_nanos;
@@ -29,6 +30,9 @@ const MIN_USUAL_FRAME_SAMPLES: u64 = 32;
 
 /// Sequence number of the first AUDIO packet.
 const FIRST_SEQUENCE: u32 = 1;
+
+/// Maximum memory for the audio of several clients: 87 s of one channel. They repeat the beginning of a longer source.
+const MAX_SHARED_BYTES: usize = 16 << 20;
 
 /// Amplitude of a tone: -12 dBFS.
 const TONE_AMPLITUDE: f32 = 0.25;
@@ -49,11 +53,11 @@ pub(crate) struct SourceArgs {
     tone: Option<f64>,
 
     /// Packets to send; 0 sends the whole source
-    #[arg(short, long, value_name = "N", value_parser = parse_count, default_value_t = 0, hide_default_value = true, help_heading = HEADING_AUDIO)]
+    #[arg(short, long, value_name = "N", value_parser = parse_count, default_value_t = 0, hide_default_value = true, conflicts_with = "ramp", help_heading = HEADING_AUDIO)]
     count: u64,
 
     /// Stop after this much audio
-    #[arg(long, value_name = "DURATION", value_parser = parse_seconds, help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_seconds, conflicts_with = "ramp", help_heading = HEADING_AUDIO)]
     duration: Option<Duration>,
 
     /// Number of times to send the file, or forever
@@ -152,6 +156,27 @@ impl SourceArgs {
             (None, Some(hz)) => self.open_tone(hz),
             (None, None) => Err(Failure::usage("nothing to send: give a WAV FILE, --tone HZ or --mic")),
         }
+    }
+
+    /// Reads the source, for several clients. With `is_endless`, they repeat it until they are stopped.
+    pub(crate) fn open_shared(&self, is_endless: bool) -> Result<(SharedPayloads, PacketLayout), Failure> {
+        let (mut reader, layout) = self.open()?;
+        let (mut payloads, mut bytes, mut count) = (Vec::new(), 0, layout.packets);
+        while bytes < MAX_SHARED_BYTES {
+            let mut payload = Vec::new();
+            let is_read = reader.next_payload(&mut payload).with_context(|| format!("cannot read {}", self.name()))?;
+            if !is_read {
+                count = Some(payloads.len() as u64);
+                break;
+            }
+            bytes += payload.len();
+            payloads.push(payload);
+        }
+        if payloads.is_empty() {
+            return Err(anyhow!("nothing to send: {} contains no audio", self.name()).into());
+        }
+        let count = count.filter(|_| !is_endless);
+        Ok((SharedPayloads { payloads: payloads.into(), next: 0, count }, layout))
     }
 
     /// The value of FILE or --wav.
@@ -297,6 +322,26 @@ impl SourceArgs {
         let samples = samples.into_iter().chain(max_samples).min();
         let packets = samples.map(|samples| samples.div_ceil(u64::from(frame_samples)));
         Ok(PacketLayout { packetizer, form, packets })
+    }
+}
+
+/// The payloads of a source for one of several clients, which share the memory.
+#[derive(Clone)]
+pub(crate) struct SharedPayloads {
+    payloads: Arc<[Vec<u8>]>,
+    next: u64,
+    /// Number of packets; `None` for no limit.
+    pub count: Option<u64>,
+}
+
+impl PayloadSource for SharedPayloads {
+    fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
+        if self.count.is_some_and(|count| self.next >= count) {
+            return SourcePoll::End;
+        }
+        payload.extend_from_slice(&self.payloads[(self.next % self.payloads.len() as u64) as usize]);
+        self.next += 1;
+        SourcePoll::Ready
     }
 }
 

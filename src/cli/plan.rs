@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
-use super::output::Failure;
+use super::output::{Failure, ensure_usage};
 use super::target::{Endpoint, MoqtTarget};
 use crate::client::{RunKind, StreamKind};
 use crate::io::signaling::discovery::SignalingUrl;
@@ -87,6 +87,8 @@ const RULES: &[Rule] = &[
     ("packet loss_direction link socket_buffer driver", "UDP: HOST[:PORT], --room NAME or --embedded", |plan, _| {
         matches!(plan, Udp { .. } | Targets(..))
     }),
+    ("clients", "UDP to one target, and signaling servers", |plan, _| matches!(plan, Udp { .. } | WebSocket(_))),
+    ("ramp", "UDP to one target", |plan, _| matches!(plan, Udp { .. })),
     ("spin", "UDP and WebSocket", |plan, _| matches!(plan, Udp { .. } | Targets(..) | WebSocket(_))),
     ("delay", "servers of --embedded and AUDIO over UDP; with probe, add --packet audio", |plan, _| {
         is_audio(plan) || matches!(plan, Udp { peer: UdpPeer::Embedded, .. } | Moqt(None))
@@ -146,6 +148,9 @@ const RULES: &[Rule] = &[
     ("list_devices this_machine", "this machine", |plan, _| matches!(plan, Local(_))),
 ];
 
+/// Identifiers of options that apply to a single client, and not to several (`--clients`).
+const FOR_ONE_CLIENT: &str = "mic play device_buffer jitter_buffer record record_both record_run json_lines device_key";
+
 /// Whether AUDIO is sent over UDP.
 fn is_audio(plan: &Plan<'_>) -> bool {
     matches!(plan, Udp { stream: StreamKind::Audio, .. } | Targets(_, StreamKind::Audio))
@@ -159,8 +164,15 @@ impl Plan<'_> {
 
     /// Returns an error if an option on the command line does not apply to this plan of the subcommand `kind`.
     pub(crate) fn check_options(&self, kind: RunKind, matches: &ArgMatches) -> Result<(), Failure> {
+        let has_several =
+            matches.get_one("clients").is_some_and(|clients: &usize| *clients > 1) || matches.get_flag("ramp");
         for id in matches.ids().map(clap::Id::as_str) {
             let is_given = matches.value_source(id) == Some(ValueSource::CommandLine);
+            ensure_usage!(
+                !has_several || !is_given || !FOR_ONE_CLIENT.split(' ').any(|option| option == id),
+                "--{} has no effect with --clients; it applies to one client",
+                id.replace('_', "-")
+            );
             let rule = RULES.iter().find(|(options, ..)| options.split(' ').any(|option| option == id));
             if let Some((_, target, _)) = rule.filter(|(_, _, applies)| is_given && !applies(self, kind)) {
                 let option = match id {

@@ -67,13 +67,13 @@ pub(crate) struct Args {
     ///
     /// Over MOQT, the number of groups. The default yields a 99th percentile of the round-trip time even if 20 % of the packets are lost. With
     /// several targets, the number per target, 1500 by default.
-    #[arg(short, long, value_name = "N", value_parser = parse_count, help_heading = HEADING_PACKETS)]
+    #[arg(short, long, value_name = "N", value_parser = parse_count, conflicts_with = "ramp", help_heading = HEADING_PACKETS)]
     count: Option<u64>,
 
     /// Stop sending after this time
     ///
     /// The run sends as many packets as fit into this time at --interval. If --count is also given, the lower limit applies.
-    #[arg(long, value_name = "DURATION", value_parser = parse_seconds, help_heading = HEADING_PACKETS)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_seconds, conflicts_with = "ramp", help_heading = HEADING_PACKETS)]
     duration: Option<Duration>,
 
     /// Interval between packets or groups
@@ -176,6 +176,13 @@ impl Args {
     /// Sends packets to `peer`.
     fn run_udp(&self, peer: &UdpPeer<'_>, stream_kind: StreamKind, stop: &StopToken) -> Result<u8, Failure> {
         let probe_config = self.probe_config(stream_kind, DEFAULT_COUNT)?;
+        if let Some(clients) = self.client.several_clients() {
+            let count = probe_config.count.filter(|_| !self.client.ramp);
+            let config = ProbeConfig { count, ..probe_config };
+            let workload = |has_link| ProbeWorkload::new(config).with_link(has_link);
+            let finished = self.client.run_clients(peer, clients, (config, true), workload, stop)?;
+            return self.client.report(finished.with_interval(self.interval));
+        }
         let mut target = self.client.connect(peer, "probe", stop)?;
         let config = self.client.run_config((target.address, target.waited), stream_kind, true);
         let workload = ProbeWorkload::new(probe_config).with_link(target.link.is_some());

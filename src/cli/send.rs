@@ -16,7 +16,10 @@ use super::output::{Failure, HEADING_TARGET, ensure_usage, print_bytes, print_no
 use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target};
 use super::values::parse_millis;
-use crate::client::{AudioWorkload, ClientNode, PayloadSource, RunKind, RunResults, StopSignal, StreamKind};
+use crate::client::{
+    AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, ProbeConfig, RunKind, RunResults, StopSignal,
+    StreamKind,
+};
 use crate::io::read_ahead::{self, ReaderThread};
 use crate::io::stop::StopToken;
 use crate::io::worker::Worker;
@@ -38,7 +41,7 @@ pub(crate) struct Args {
     to: Option<Target>,
 
     /// Expect no replies from the target
-    #[arg(long, conflicts_with_all = ["loss_direction", "play", "jitter_buffer", "profile", "max_loss", "max_p50", "max_p99", "max_jitter"], help_heading = HEADING_TARGET)]
+    #[arg(long, conflicts_with_all = ["ramp", "loss_direction", "play", "jitter_buffer", "profile", "max_loss", "max_p50", "max_p99", "max_jitter"], help_heading = HEADING_TARGET)]
     no_echo: bool,
 
     /// Text to send over MOQT; `-` is standard input
@@ -101,22 +104,11 @@ impl Args {
 
     /// Sends audio to `peer`.
     fn send_audio(&self, peer: &UdpPeer<'_>, stop: &StopToken) -> Result<u8, Failure> {
-        let (source, reader, PacketLayout { mut form, packets, .. }) = self.open_source()?;
-        let payload = form.frame_samples as usize * usize::from(form.channels) * 4;
-        let mut datagram = payload + HEADER_LEN;
-        if self.client.link.is_some() {
-            form.first_sequence = 0;
-            datagram += OVERHEAD;
+        if let Some(clients) = self.client.several_clients() {
+            return self.send_from_clients(peer, clients, stop);
         }
-        ensure_usage!(
-            datagram <= MAX_UDP_PAYLOAD,
-            "--frame-size: a sealed packet does not fit in a datagram; give a smaller value"
-        );
-        if datagram > MAX_UNFRAGMENTED_PAYLOAD {
-            print_notice(&format!(
-                "packets with {payload} payload bytes do not fit in an Ethernet frame and are fragmented. Use a smaller --frame-size"
-            ));
-        }
+        let (source, reader, PacketLayout { form, packets, .. }) = self.open_source()?;
+        let form = self.packet_form(form)?;
         let mut target = self.client.connect(peer, "send", stop)?;
         let (speaker_observer, speaker) = self.playback.start(form, self.capture.device_buffer)?.unzip();
         let (recorder_queue, mut recorder) = self.recording.start(form, self.client.max_waveform_audio())?;
@@ -153,6 +145,42 @@ impl Args {
             Err(cause) => *error = Some(anyhow!("cannot continue reading {}: {cause}", self.source.short_name())),
         }
         *error = device_lost.or(error.take());
+        self.client.report(finished)
+    }
+
+    /// The form of the packets over a link, if there is one.
+    fn packet_form(&self, mut form: AudioStreamConfig) -> Result<AudioStreamConfig, Failure> {
+        let payload = form.frame_samples as usize * usize::from(form.channels) * 4;
+        let mut datagram = payload + HEADER_LEN;
+        if self.client.link.is_some() {
+            form.first_sequence = 0;
+            datagram += OVERHEAD;
+        }
+        ensure_usage!(
+            datagram <= MAX_UDP_PAYLOAD,
+            "--frame-size: a sealed packet does not fit in a datagram; give a smaller value"
+        );
+        if datagram > MAX_UNFRAGMENTED_PAYLOAD {
+            print_notice(&format!(
+                "packets with {payload} payload bytes do not fit in an Ethernet frame and are fragmented. Use a smaller --frame-size"
+            ));
+        }
+        Ok(form)
+    }
+
+    /// Sends audio to `peer` from several clients, which all send the same.
+    fn send_from_clients(&self, peer: &UdpPeer<'_>, clients: usize, stop: &StopToken) -> Result<u8, Failure> {
+        ensure_usage!(
+            !self.no_echo || self.client.impairment.prepare_path()?.is_none(),
+            "--no-echo with impairment applies to one client; omit --clients"
+        );
+        let (source, PacketLayout { form, .. }) = self.source.open_shared(self.client.ramp)?;
+        let form = self.packet_form(form)?;
+        let interval = Duration::from_secs_f64(f64::from(form.frame_samples) / f64::from(form.sample_rate));
+        let payload_len = form.frame_samples as usize * usize::from(form.channels) * 4;
+        let packets = ProbeConfig { stream_kind: StreamKind::Audio, count: source.count, interval, payload_len };
+        let workload = |_| AudioWorkload::new(form, Box::new(source.clone()));
+        let finished = self.client.run_clients(peer, clients, (packets, !self.no_echo), workload, stop)?;
         self.client.report(finished)
     }
 

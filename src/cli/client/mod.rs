@@ -1,7 +1,8 @@
 //! Options that `send` and `probe` share (target, timing, limits and report), which determine the [`Plan`], and the output of the report.
 //! `monitor` watches an active run, `run_record` reports a recorded one, `connect` retries for `--wait-for`, and `targets` measures several
-//! hosts. The other submodules connect to the three kinds of targets: UDP, WebSocket and MOQT.
+//! hosts, and `clients` runs several clients of one. The other submodules connect to the three kinds of targets: UDP, WebSocket and MOQT.
 
+pub(crate) mod clients;
 pub(crate) mod connect;
 pub(crate) mod monitor;
 pub(crate) mod moqt;
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::builder::RangedU64ValueParser;
 use clap::{Arg, ColorChoice};
 
 use self::moqt::MoqtClientArgs;
@@ -39,6 +41,7 @@ use crate::io::os;
 use crate::io::udp::{Backend, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
 use crate::report::json::{self, JsonLine};
 use crate::report::limits::{Limits, Profile};
+use crate::report::ramp::Ramp;
 use crate::report::targets::TargetsReport;
 use crate::report::{Report, html, text, wrap};
 use crate::time::saturating_nanos;
@@ -81,6 +84,17 @@ pub(crate) struct ClientArgs {
     /// An echo-server reports how many packets arrived and their source address. Any other STUN server reports only the address.
     #[arg(long, help_heading = HEADING_TARGET)]
     pub loss_direction: bool,
+
+    /// Number of clients that run at the same time, each with a socket of its own
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000), help_heading = HEADING_TARGET)]
+    pub clients: Option<usize>,
+
+    /// Find out how many clients the server carries within the limits
+    ///
+    /// Starts with one client, and every 5 s with a tenth more, up to --clients. Each step is judged by the packets of its last 4 s. Ends
+    /// when two steps in a row exceed a limit, or when this host is at its limit.
+    #[arg(long, requires = "clients", conflicts_with = "wait_for", help_heading = HEADING_TARGET)]
+    pub ramp: bool,
 
     /// The server's AUDIO delay, in ms or with a unit [default of --embedded: 100]
     ///
@@ -193,13 +207,15 @@ pub(crate) struct FinishedRun {
     pub picture: Option<AudioPicture>,
     /// The file of --record-run, which contains all packets.
     pub record: Option<RecordFile>,
+    /// The result of --ramp.
+    pub ramp: Option<Ramp>,
 }
 
 impl FinishedRun {
     /// A run of this process, without waveforms.
     pub(crate) fn new(run: RunResults, error: Option<anyhow::Error>, record: Option<RecordFile>) -> Self {
         let run = RunResults { origin: run_origin::of_this_process(), ..run };
-        Self { run, error, picture: None, record }
+        Self { run, error, picture: None, record, ramp: None }
     }
 
     /// Adds the interval between the packets, requests or groups of the run.
@@ -356,10 +372,13 @@ impl ClientArgs {
         limits: Limits,
         print: impl FnOnce(&Report) -> anyhow::Result<()>,
     ) -> Result<u8, Failure> {
-        let FinishedRun { run, error, picture, record } = finished;
+        let FinishedRun { run, error, picture, record, ramp } = finished;
         let error_text = error.as_ref().map(|error| format!("{error:#}"));
         let record = record.map_or(Ok(()), |record| record.finish(&run, error_text, picture.as_ref()));
-        let report = Report::new(&run, &limits);
+        let mut report = Report::new(&run, &limits);
+        if let Some(ramp) = ramp {
+            ramp.complete(&mut report);
+        }
         let files = self.files.write(&report, picture.as_ref(), error.as_ref());
         // The terminal may be closed.
         print(&report)

@@ -135,23 +135,19 @@ impl RunMonitor<'_> {
     }
 }
 
-/// Monitors the clients of several targets until all have finished. Each has a live view if there is one. Also returns the error that ended
-/// them all.
+/// Calls `look` regularly until all clients have finished. Also returns the error that ended them all.
 pub(super) fn wait_for_all<S: Workload + Send + 'static>(
     running: NodeThread<NodeGroup<ClientNode<S>>>,
-    mut views: Vec<(LiveView, Arc<LiveFigures>)>,
-) -> (Vec<FinishedClient<S>>, io::Result<()>) {
+    look: &mut dyn FnMut(),
+) -> (impl Iterator<Item = FinishedClient<S>> + use<S>, io::Result<()>) {
     let mut clock = ClockMonitor::start();
     while !running.finished_within(Some(POLL_INTERVAL)) {
-        for (view, live) in &mut views {
-            view.update(&live.snapshot());
-        }
+        look();
         clock.sample();
     }
-    drop(views);
     let (clock_jumps, unix_ns) = (clock.finish(), wall_clock(Time::ZERO).unix_ns.cast_unsigned());
     let (group, DriverStats { ended_at, host_timing, kernel_dropped, address_changes, result }) = running.join();
-    let finished = group.into_nodes().into_iter().enumerate().map(|(number, client)| {
+    let finished = group.into_nodes().into_iter().enumerate().map(move |(number, client)| {
         let changes = address_changes.iter().filter(|(socket, _)| *socket == number).map(|(_, change)| *change);
         let host_timing = HostTiming {
             kernel_dropped: kernel_dropped.get(number).copied().flatten(),
@@ -163,7 +159,7 @@ pub(super) fn wait_for_all<S: Workload + Send + 'static>(
         let observed = MonitorResult { clock_jumps: clock_jumps.clone(), unix_ns, lines: None };
         FinishedClient { client, tally, observed }
     });
-    (finished.collect(), result)
+    (finished, result)
 }
 
 impl MonitorResult {

@@ -50,7 +50,7 @@ impl ClientArgs {
             run.run_kind == command,
             "--replay: this is a record of `{other}`; use `jamjam-dev {other} --replay`"
         );
-        let finished = FinishedRun { run, error: error.map(|error| anyhow!(error)), picture, record: None };
+        let finished = FinishedRun { run, error: error.map(|error| anyhow!(error)), picture, record: None, ramp: None };
         self.conclude(finished, self.limits().or(options.limits), |report| self.print_report(report))
     }
 }

@@ -50,12 +50,14 @@ impl ClientArgs {
         if !clients.is_empty() {
             let names: Vec<&str> = peers.iter().map(|(name, _)| &**name).collect();
             let views = LiveView::of_targets(&names, config.count);
-            let views = views.into_iter().zip(clients.iter().map(ClientNode::live_figures)).collect();
+            let mut views: Vec<_> = views.into_iter().zip(clients.iter().map(ClientNode::live_figures)).collect();
             let (group, options) = (NodeGroup::new(clients), self.driver_options());
             let running =
                 udp::spawn_node("client", sockets, group, stop.clone(), options).context("cannot start a thread")?;
             let started_unix_ms = clock::unix_ms();
-            let (finished, result) = wait_for_all(running, views);
+            let (finished, result) =
+                wait_for_all(running, &mut || views.iter_mut().for_each(|(view, live)| view.update(&live.snapshot())));
+            drop(views);
             error = result.context("cannot read from the sockets").err();
             for (client, (name, strays)) in iter::zip(finished, peers) {
                 let mut run = client.into_run(&name, None, stop, &mut ());

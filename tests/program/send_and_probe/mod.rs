@@ -5,6 +5,7 @@ use test_support::client::{document, run, run_to_success};
 
 mod audio_source;
 mod certificates;
+mod clients;
 mod command_line;
 mod html_page;
 mod impaired_sending;

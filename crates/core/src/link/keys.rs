@@ -26,6 +26,7 @@ const ANSWER_PREFIX: &[u8] = b"jamjam-link-key-exchange-answer-v1:";
 const SALT_PREFIX: &[u8] = b"jamjam-audio-link-v1";
 
 /// An Ed25519 key that signs key exchanges. The other end learns its public part from the signaling server.
+#[derive(Clone)]
 pub struct LinkKey(SigningKey);
 
 impl LinkKey {

@@ -28,6 +28,12 @@ impl Ipdv {
         self.min_max = union(self.min_max, Some((difference, difference)));
     }
 
+    /// Adds the differences of another stream.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.magnitudes.merge(&other.magnitudes);
+        self.min_max = union(self.min_max, other.min_max);
+    }
+
     /// The smallest difference; negative if a round trip was shorter than the previous round trip.
     pub fn min(&self) -> Option<i64> {
         self.min_max.map(|(min, _)| min)
@@ -68,6 +74,18 @@ impl Jitter {
     /// The next transit time is not compared with the last one.
     pub fn skip(&mut self) {
         self.previous = None;
+    }
+
+    /// The sum of so many estimates, of which the largest is not known.
+    pub(super) fn from_sum(sum: f64, count: u64) -> Self {
+        Self { sum, count, ..Self::default() }
+    }
+
+    /// Adds the estimates of another stream.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.sum += other.sum;
+        self.max = self.max.max(other.max);
+        self.count += other.count;
     }
 
     /// The mean of all jitter estimates so far, in nanoseconds. Each update adds one estimate to the mean.
@@ -122,9 +140,14 @@ impl PacingStats {
         if self.second + 1 < 2 * PACING_EDGE_SECONDS {
             return None;
         }
+        Some((self.first.clone(), self.last()))
+    }
+
+    /// The pacing errors of the last five seconds, of which the newest may be incomplete.
+    pub fn last(&self) -> Histogram {
         let mut last = Histogram::default();
         self.recent.iter().for_each(|second| last.merge(second));
-        Some((self.first.clone(), last))
+        last
     }
 }
 

@@ -63,6 +63,22 @@ impl Histogram {
         self.min_max = union(self.min_max, other.min_max);
     }
 
+    /// A histogram of these values with their counts, whose smallest and largest value are known exactly.
+    pub(super) fn from_counts(counts: impl Iterator<Item = (i64, u64)>, min_max: Option<(i64, i64)>) -> Self {
+        let mut histogram = Self { min_max, ..Self::default() };
+        for (value, count) in counts {
+            histogram.add(value, count);
+            histogram.count += count;
+            histogram.sum += i128::from(value) * i128::from(count);
+        }
+        histogram
+    }
+
+    /// Number of bytes allocated for the counters.
+    pub(super) fn allocated_bytes(&self) -> usize {
+        self.octaves.iter().flatten().count() * size_of::<[u64; SUB_BUCKETS]>()
+    }
+
     /// Removes all values but keeps the allocated memory.
     pub fn clear(&mut self) {
         self.octaves.iter_mut().flatten().for_each(|octave| octave.fill(0));

@@ -3,7 +3,8 @@
 //! All events of a packet belong to the interval in which the packet was sent. Intervals are one second long, until a run needs more than
 //! [`MAX_INTERVALS`]: then pairs of intervals are merged, and the length doubles.
 
-use super::histogram::{self, bucket_bounds, bucket_of, is_enough_for_percentile};
+use super::histogram::{self, Histogram, bucket_bounds, bucket_of, is_enough_for_percentile};
+use super::{Jitter, StreamStats};
 use crate::time::{NANOS_PER_SECOND, Time};
 
 /// Maximum number of intervals. A run of up to ten minutes has intervals of one second.
@@ -73,6 +74,25 @@ impl Interval {
             sum.merge(interval);
         }
         sum
+    }
+
+    /// The statistics of the interval if nothing more arrives: a packet without an outcome is lost. Round trips have the precision of
+    /// [`Interval::rtt_percentile`] and are relative to `rtt_baseline_ns`.
+    pub fn to_stats(&self, rtt_baseline_ns: Option<i64>) -> StreamStats {
+        let Self { sent, not_sent, returned, damaged, excluded, jitter_count: count, .. } = *self;
+        let sum = self.jitter_sum as f64 / JITTER_UNITS_PER_NS;
+        StreamStats {
+            sent,
+            not_sent,
+            returned,
+            damaged,
+            excluded,
+            lost: sent.saturating_sub(returned + damaged + excluded),
+            rtt_baseline_ns,
+            rtt: Histogram::from_counts(self.rtt.upper_bounds(), self.rtt.min_max),
+            jitter: Jitter::from_sum(sum, count),
+            ..StreamStats::default()
+        }
     }
 
     fn merge(&mut self, next: &Self) {
@@ -208,11 +228,13 @@ impl RttCounts {
 
     /// The upper bound of the bucket that contains the value of rank ⌈`p`·n⌉, or the maximum if smaller.
     fn percentile(&self, p: f64) -> Option<i64> {
-        let (_, max) = self.min_max?;
-        let buckets = self
-            .buckets
-            .iter()
-            .map(|(bucket, count)| (bucket_bounds((*bucket).into(), SUB_BUCKET_BITS).1.min(max), (*count).into()));
-        histogram::percentile(self.count, p, buckets)
+        histogram::percentile(self.count, p, self.upper_bounds())
+    }
+
+    /// The upper bound and the count of each bucket, as those of a [`Histogram`].
+    fn upper_bounds(&self) -> impl Iterator<Item = (i64, u64)> {
+        let max = self.min_max.map_or(0, |(_, max)| max);
+        let upper = move |bucket: i16| bucket_bounds(bucket.into(), SUB_BUCKET_BITS).1.min(max);
+        self.buckets.iter().map(move |(bucket, count)| (upper(*bucket), (*count).into()))
     }
 }

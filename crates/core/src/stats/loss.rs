@@ -1,6 +1,7 @@
 //! Loss bursts and reordering (RFC 4737, sections 3.3, 4.2 and 4.3) of one stream.
 
 use std::collections::VecDeque;
+use std::iter;
 
 use crate::time::Time;
 
@@ -63,6 +64,13 @@ impl LossBursts {
             self.longest_outage = Some(*current);
         }
         current.packets
+    }
+
+    /// Adds the bursts of another stream.
+    pub(super) fn merge(&mut self, other: &Self) {
+        iter::zip(&mut self.lengths, other.lengths).for_each(|(mine, theirs)| *mine += theirs);
+        self.longest = self.longest.max(other.longest);
+        (self.current, self.longest_outage) = (None, None);
     }
 
     /// Whether the outage lasted until the last packet of the run.

@@ -219,6 +219,49 @@ impl StreamStats {
         self.reorder_late_time_offset.record(packet.late_time_offset_ns);
     }
 
+    /// Adds a stream that was sent at the same time and has the same baseline. Counts are added and histograms merged. Figures that need the
+    /// order of all packets are left out: outages, stalls and groups. The history and the blocks remain as they are.
+    pub fn merge(&mut self, other: &Self) {
+        let (mine, theirs) = (self.observed(), other.observed());
+        let is_interrupted = self.before_in_flight.is_some() || other.before_in_flight.is_some();
+        self.before_in_flight = is_interrupted.then(|| OutcomeCounts {
+            settled: mine.settled + theirs.settled,
+            lost: mine.lost + theirs.lost,
+            damaged: mine.damaged + theirs.damaged,
+        });
+        let counts = [
+            (&mut self.sent, other.sent),
+            (&mut self.not_sent, other.not_sent),
+            (&mut self.returned, other.returned),
+            (&mut self.lost, other.lost),
+            (&mut self.excluded, other.excluded),
+            (&mut self.damaged, other.damaged),
+            (&mut self.in_flight, other.in_flight),
+            (&mut self.duplicated, other.duplicated),
+            (&mut self.damaged_copies, other.damaged_copies),
+            (&mut self.reordered, other.reordered),
+            (&mut self.unmatched, other.unmatched),
+            (&mut self.recorded_outcomes, other.recorded_outcomes),
+        ];
+        for (mine, theirs) in counts {
+            *mine += theirs;
+        }
+        self.rtt_baseline_ns = self.rtt_baseline_ns.or(other.rtt_baseline_ns);
+        self.rtt.merge(&other.rtt);
+        self.jitter.merge(&other.jitter);
+        self.loss_bursts.merge(&other.loss_bursts);
+        self.reorder_extent.merge(&other.reorder_extent);
+        self.reorder_late_time_offset.merge(&other.reorder_late_time_offset);
+        self.ipdv.merge(&other.ipdv);
+        (self.stalls, self.groups) = Default::default();
+    }
+
+    /// Number of bytes allocated for the histograms.
+    pub fn allocated_bytes(&self) -> usize {
+        let histograms = [&self.rtt, &self.reorder_extent, &self.reorder_late_time_offset, &self.ipdv.magnitudes];
+        histograms.map(Histogram::allocated_bytes).iter().sum()
+    }
+
     /// The value subtracted from each recorded round trip, in nanoseconds.
     pub fn rtt_baseline(&self) -> i64 {
         self.rtt_baseline_ns.unwrap_or(0)

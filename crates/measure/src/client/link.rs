@@ -69,6 +69,7 @@ pub struct LinkConfig {
 }
 
 /// The keys of a signed link. The signaling server announces the public parts.
+#[derive(Clone)]
 pub struct LinkSigning {
     /// The client's own link key.
     pub own: LinkKey,

@@ -39,6 +39,22 @@ pub struct LiveSnapshot {
     pub paused_ns: u64,
 }
 
+impl LiveSnapshot {
+    /// The figures of several clients: sums, and the largest percentile.
+    pub fn sum(clients: impl Iterator<Item = Self>) -> Self {
+        clients.fold(Self::default(), |sum, next| Self {
+            sent: sum.sent + next.sent,
+            not_sent: sum.not_sent + next.not_sent,
+            known: sum.known + next.known,
+            lost: sum.lost + next.lost,
+            rtt_ns: None,
+            rtt_p99_ns: sum.rtt_p99_ns.max(next.rtt_p99_ns),
+            paused_ns: sum.paused_ns.max(next.paused_ns),
+            ..next
+        })
+    }
+}
+
 /// What the figures of a stream contain in addition to its statistics.
 #[derive(Clone, Default)]
 pub(super) struct LiveCounts {

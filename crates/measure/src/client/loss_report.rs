@@ -131,6 +131,8 @@ pub(super) struct LossReportRequester {
     /// Whether the result contains packet counts, so that counting starts only after the first query. If not, only servers that report pauses
     /// are queried during the run.
     pub(super) reports_counts: bool,
+    /// Whether only the newest sample is kept.
+    pub(super) keeps_newest: bool,
     /// Whether a query was sent after all replies had arrived.
     queried_when_complete: bool,
 }
@@ -148,6 +150,7 @@ impl LossReportRequester {
             queries: 0,
             samples: Vec::new(),
             reports_counts,
+            keeps_newest: false,
             queried_when_complete: false,
         }
     }
@@ -219,7 +222,9 @@ impl LossReportRequester {
     }
 
     fn add_sample(&mut self, sample: CountSample) {
-        if self.samples.len() == MAX_SAMPLES {
+        if self.keeps_newest {
+            self.samples.clear();
+        } else if self.samples.len() == MAX_SAMPLES {
             self.samples = self.samples.iter().skip(1).step_by(2).copied().collect();
             self.interval *= 2;
         }

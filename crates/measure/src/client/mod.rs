@@ -3,6 +3,7 @@
 //! A [`ClientNode`] runs a [`Workload`]: an [`AudioSender`] sends audio as a jamjam client does, a [`Prober`] small packets at an interval,
 //! both optionally over an encrypted link ([`LinkConfig`]), and a [`WebSocketProber`] requests to a signaling server. Each keeps its packets
 //! in a [`PacketTracker`], which updates the statistics of the streams as replies arrive; runs over MOQT use a [`FrameTracker`] instead.
+//! Several clients of one run share a [`SharedRecord`].
 
 mod connection_results;
 mod hosts;
@@ -11,6 +12,7 @@ mod link;
 mod live_figures;
 mod live_snapshot;
 mod loss_report;
+mod merged_results;
 mod moqt;
 mod port_errors;
 mod prober;
@@ -23,6 +25,7 @@ mod run_config;
 mod schedule;
 mod sender;
 mod sent_packets;
+mod shared_record;
 mod stream_kind;
 mod wait_for_server;
 mod websocket;
@@ -42,13 +45,14 @@ pub use replay::{ReplayError, StreamCounts, replay};
 pub use reply::ReceivedReply;
 pub use request_matcher::RequestMatcher;
 pub use results::{
-    AudioPicture, AudioResults, CaptureResults, DelayEstimate, PacketEvent, PacketObserver, PacketOutcome,
-    PlaybackResults, RecordedPacket, RunKind, RunOrigin, RunResults, ScheduleResults, SentAudio, SentImpairment,
-    ServerDelay, StopSignal, WaitResult,
+    AudioPicture, AudioResults, CaptureResults, ClientsResults, DelayEstimate, PacketEvent, PacketObserver,
+    PacketOutcome, PlaybackResults, RecordedPacket, RunKind, RunOrigin, RunResults, ScheduleResults, SentAudio,
+    SentImpairment, ServerDelay, StopSignal, WaitResult,
 };
 pub use run::{ClientNode, Workload, WorkloadStep};
 pub use run_config::{BLOCKS, RunConfig};
 pub use sender::{AudioSender, AudioStreamConfig, AudioWorkload, PayloadSource, SourcePoll};
 pub use sent_packets::{PacketTracker, SENT_PACKETS_CAPACITY};
+pub use shared_record::SharedRecord;
 pub use stream_kind::StreamKind;
 pub use websocket::{JoinHandshake, WebSocketProber, WebSocketWorkload};

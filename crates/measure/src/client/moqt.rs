@@ -12,7 +12,7 @@ use super::results::{PacketObserver, RunResults, StopSignal};
 use super::run_config::RunConfig;
 use super::sent_packets::PacketTracker;
 use super::stream_kind::StreamKind;
-use jamjam_core::stats::GroupOutcomes;
+use jamjam_core::stats::{GroupOutcomes, PacingStats};
 use jamjam_core::time::{Time, saturating_nanos};
 use jamjam_moqt::client::{FIRST_GROUP_SEQUENCE, MoqtClientEvent, MoqtRunOutcome};
 use jamjam_moqt::{SessionCounters, TrackPath};
@@ -164,7 +164,7 @@ impl FrameTracker {
         run.pauses = hosts.this.results(self.first_due.unwrap_or_default());
         // A run that failed before the first frame has no stream.
         let has_stream = streams[STREAM as usize].has_sent() || moqt.failure.is_none();
-        run.pacing = has_stream.then(|| pacing.clone());
+        run.pacing = has_stream.then(|| PacingStats::clone(pacing));
         run.moqt = Some(moqt);
         let tracked = has_stream.then(|| (streams.clone(), hosts.clone()));
         UnfinishedResults { run, tracked, interruption }

@@ -106,7 +106,7 @@ pub fn replay(
         results.stats = stats;
     }
     (run.ping, run.keepalive) = (finish(StreamKind::Ping, ping), finish(StreamKind::Keepalive, keepalive));
-    run.pacing = (!streams.is_empty()).then_some(pacing);
+    run.pacing = (!streams.is_empty()).then_some(*pacing);
     Ok(run)
 }
 

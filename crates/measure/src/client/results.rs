@@ -180,6 +180,24 @@ pub struct RunResults {
     /// The other address from which the first of these datagrams came.
     #[serde(default)]
     pub stray_source: Option<SocketAddr>,
+    /// The clients, if these are the results of several.
+    #[serde(skip)]
+    pub clients: Option<ClientsResults>,
+}
+
+/// The clients of a run with several.
+#[derive(Clone, Debug, Default)]
+pub struct ClientsResults {
+    /// Number of clients.
+    pub count: usize,
+    /// The number of the worst client, from 1, and its results.
+    pub worst: (usize, Box<RunResults>),
+    /// Largest number of bytes of a client with its packets and statistics at the end of the run.
+    pub bytes_per_flow: usize,
+    /// Number of clients whose link was not settled.
+    pub without_link: usize,
+    /// Number of clients to which the server reported nothing about itself.
+    pub without_report: usize,
 }
 
 impl RunResults {

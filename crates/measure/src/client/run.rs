@@ -3,6 +3,7 @@
 
 use std::array;
 use std::borrow::Cow;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +18,13 @@ use super::reply::{ReceivedReply, parse_reply};
 use super::results::{AudioResults, PacketObserver, RunKind, RunResults, WaitResult};
 use super::run_config::RunConfig;
 use super::sent_packets::PacketTracker;
+use super::shared_record::SharedRecord;
 use super::stream_kind::StreamKind;
 use super::wait_for_server::WaitForServer;
 use jamjam_core::echo::EchoServer;
 use jamjam_core::link::OVERHEAD;
 use jamjam_core::node::{DriverWaker, Node, Receive, SendStatus, TransmitSink};
+use jamjam_core::stats::PacingStats;
 use jamjam_core::time::{Pause, PauseDetector, Time, saturating_nanos};
 use jamjam_core::wire::{self, HEADER_LEN, LatencyInfo, SAMPLE_RATE};
 use jamjam_moqt::client::DUPLICATE_WAIT;
@@ -104,6 +107,8 @@ pub struct ClientNode<S> {
     /// Impairs sent AUDIO by echoing it to the peer.
     impaired_path: Option<Box<EchoServer>>,
     phase: Phase,
+    /// When the client begins, from its first poll on.
+    begins_at: Option<Time>,
     loss_report_requester: Option<LossReportRequester>,
     /// When counting started.
     started: Option<Time>,
@@ -124,7 +129,10 @@ impl<S: Workload> ClientNode<S> {
     /// Creates a client. The client starts at the first call of [`Node::poll_transmit`].
     pub fn new(config: RunConfig, workload: S, observer: Box<dyn PacketObserver>) -> Self {
         let requester = |nonce| LossReportRequester::new(nonce, config.loss_direction);
-        let loss_report_requester = config.loss_report_nonce.map(requester);
+        let mut loss_report_requester = config.loss_report_nonce.map(requester);
+        if let Some(requester) = &mut loss_report_requester {
+            requester.keeps_newest = config.shared.is_some();
+        }
         let first_audio_sequence = workload.audio_results().map_or(0, |audio| audio.first_sequence);
         let mut tracker = PacketTracker::new(config, first_audio_sequence, observer);
         if loss_report_requester.is_some() {
@@ -136,6 +144,7 @@ impl<S: Workload> ClientNode<S> {
             link: None,
             impaired_path: None,
             phase: Phase::New,
+            begins_at: None,
             loss_report_requester,
             started: None,
             finished_at: None,
@@ -178,6 +187,21 @@ impl<S: Workload> ClientNode<S> {
         matches!(self.phase, Phase::Finished)
     }
 
+    /// Number of bytes of the client with its packets and statistics. What all clients share is not part of it.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.tracker.streams.iter().map(|stream| stream.bytes() - size_of_val(stream)).sum::<usize>()
+    }
+
+    /// Calls the client, which has what all clients share meanwhile.
+    fn with_shared_record(&mut self, call: impl FnOnce(&mut Self)) {
+        let Some(shared) = self.tracker.config.shared.clone() else { return call(self) };
+        let mut shared = SharedRecord::lock(&shared);
+        shared.exchange(&mut self.tracker);
+        call(self);
+        shared.exchange(&mut self.tracker);
+    }
+
     /// Ends the run because the connection was lost at `at`. Returns whether packets were unsent or replies outstanding.
     pub fn on_disconnected(&mut self, at: Time) -> bool {
         if !self.is_finished() {
@@ -200,7 +224,16 @@ impl<S: Workload> ClientNode<S> {
 
     /// The results of a run that was interrupted at `stopped_at`, if it was. Events of packets without a reply go to `observer`.
     pub fn into_results(self, target: &str, stopped_at: Option<Time>, observer: &mut dyn PacketObserver) -> RunResults {
-        let results = self.results_so_far(target, stopped_at).finish(observer);
+        let mut unfinished = self.results_so_far(target, stopped_at);
+        // The packets that are settled now belong to the history of all clients.
+        let (shared, evaluated) = (&self.tracker.config.shared, self.tracker.config.evaluated_stream as usize);
+        if let (Some(shared), Some((streams, _))) = (shared, &mut unfinished.tracked) {
+            mem::swap(&mut SharedRecord::lock(shared).histories[evaluated], &mut streams[evaluated].stats.history);
+        }
+        let mut results = unfinished.finish(observer);
+        if let (Some(shared), Some(stream)) = (shared, results.evaluated_mut()) {
+            mem::swap(&mut SharedRecord::lock(shared).histories[evaluated], &mut stream.history);
+        }
         if let Some(path) = self.impaired_path {
             path.stop();
         }
@@ -252,7 +285,7 @@ impl<S: Workload> ClientNode<S> {
         run.last_datagram_ns = self.last_datagram_at.map(|at| at.signed_nanos_since(started));
         let counts = self.loss_report_requester.as_ref().and_then(|requester| requester.samples.last().copied());
         run.server = hosts.server_results(started).map(|server| ServerResults { counts, ..server });
-        run.pacing = Some(pacing.clone());
+        run.pacing = Some(PacingStats::clone(pacing));
         run.stray = *stray;
         let interruption = interrupted_at.map(|at| (at, config.timeout));
         UnfinishedResults { run, tracked: Some((streams.clone(), hosts.clone())), interruption }
@@ -297,6 +330,9 @@ impl<S: Workload> ClientNode<S> {
 
     fn begin(&mut self, now: Time) {
         let Phase::New = self.phase else { return };
+        if now < *self.begins_at.get_or_insert(now + self.tracker.config.start_delay) {
+            return;
+        }
         match self.tracker.config.wait_for {
             _ if self.link.is_some() => self.phase = Phase::SettingUpLink,
             Some(timeout) => self.phase = Phase::WaitingForServer(WaitForServer::start(now, timeout)),
@@ -351,7 +387,7 @@ impl<S: Workload> ClientNode<S> {
         self.started = Some(now);
         // Only a failed wait reports its pauses.
         self.tracker.hosts.this = HostLog::default();
-        self.workload.start(now + self.tracker.config.start_delay, &self.tracker);
+        self.workload.start(now, &self.tracker);
         if let Some(requester) = &mut self.loss_report_requester {
             requester.start(now);
         }
@@ -444,10 +480,8 @@ impl<S: Workload> ClientNode<S> {
             self.is_blocked = link.poll_transmit(now, self.tracker.config.peer, false, sink) == SendStatus::WouldBlock;
         }
     }
-}
 
-impl<S: Workload> Node for ClientNode<S> {
-    fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
+    fn receive(&mut self, now: Time, batch: &[Receive<'_>]) {
         let peer = self.tracker.config.peer;
         self.detect_pause(now, batch.iter().map(|receive| receive.received_at).min());
         self.port_errors.datagram_received |= !batch.is_empty();
@@ -497,7 +531,7 @@ impl<S: Workload> Node for ClientNode<S> {
     }
 
     /// Calls each phase in its order: a phase that ends is followed by the next one at once.
-    fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+    fn poll_phases(&mut self, now: Time, sink: &mut dyn TransmitSink) {
         self.detect_pause(now, None);
         self.begin(now);
         self.poll_link_setup(now, sink);
@@ -510,11 +544,21 @@ impl<S: Workload> Node for ClientNode<S> {
         self.poll_link(now, sink);
         self.publish_figures(now);
     }
+}
+
+impl<S: Workload> Node for ClientNode<S> {
+    fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
+        self.with_shared_record(|client| client.receive(now, batch));
+    }
+
+    fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+        self.with_shared_record(|client| client.poll_phases(now, sink));
+    }
 
     fn next_deadline(&self) -> Option<Time> {
         let link = self.link.as_ref().map(ClientLink::deadline);
         match &self.phase {
-            Phase::New => Some(Time::ZERO),
+            Phase::New => Some(self.begins_at.unwrap_or(Time::ZERO)),
             Phase::WaitingForServer(wait) => Some(wait.next_deadline()),
             Phase::AwaitingBaseline => {
                 let query = self.loss_report_requester.as_ref();

@@ -1,8 +1,10 @@
 //! The configuration of a run.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::shared_record::SharedRecord;
 use super::stream_kind::StreamKind;
 
 /// Number of blocks in [`RunConfig::blocks_of`].
@@ -32,8 +34,10 @@ pub struct RunConfig {
     /// Divides this number of packets of the evaluated stream into [`BLOCKS`] equal blocks: the
     /// [`StreamStats::blocks`](jamjam_core::stats::StreamStats::blocks) of the results.
     pub blocks_of: Option<u64>,
-    /// How much later the first packet is due, so that the packets of several runs do not leave at the same time.
+    /// How much later the client begins, so that the packets of several clients do not leave at the same time.
     pub start_delay: Duration,
+    /// What all clients of the run record together. Such a client keeps a packet only until ten seconds after its time-out.
+    pub shared: Option<Arc<Mutex<SharedRecord>>>,
 }
 
 impl RunConfig {
@@ -51,6 +55,7 @@ impl RunConfig {
             loss_direction: false,
             blocks_of: None,
             start_delay: Duration::ZERO,
+            shared: None,
         }
     }
 }

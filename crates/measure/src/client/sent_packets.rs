@@ -29,6 +29,9 @@ const ROUND_TRIPS_PER_SECOND: usize = 512;
 /// The same for each other stream of a run. `send` sends one LATENCY_PING and one KEEPALIVE per second.
 const OTHER_ROUND_TRIPS_PER_SECOND: usize = 4;
 
+/// How long a client of several keeps a packet after its time-out, so that later copies count as late or duplicated.
+const KEPT_AFTER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Seconds of returned packets for which memory is allocated in advance, while it is not known whether the server paused.
 const UNEVALUATED_SECONDS: usize = 4;
 
@@ -37,7 +40,7 @@ pub struct PacketTracker {
     pub(super) config: RunConfig,
     /// The array index is a [`StreamKind`].
     pub(super) streams: [SentPackets; 3],
-    pub(super) pacing: PacingStats,
+    pub(super) pacing: Box<PacingStats>,
     pub(super) hosts: Hosts,
     /// Shifts of the schedule, and until [`Self::schedule_results`] no durations.
     schedule: ScheduleResults,
@@ -59,7 +62,13 @@ impl PacketTracker {
                 StreamKind::Audio => (first_audio_sequence, config.first_echo_timeout),
                 StreamKind::Ping | StreamKind::Keepalive => (0, Duration::ZERO),
             };
-            SentPackets::new(kind, first_sequence, config.replies_expected.then_some(first_reply), round_trips)
+            let mut stream =
+                SentPackets::new(kind, first_sequence, config.replies_expected.then_some(first_reply), round_trips);
+            if config.shared.is_some() {
+                stream.kept = Some(config.timeout + KEPT_AFTER_TIMEOUT);
+                stream.stats.history = History::default();
+            }
+            stream
         });
         if let Some(count) = config.blocks_of {
             let stream = &mut streams[config.evaluated_stream as usize];
@@ -67,7 +76,7 @@ impl PacketTracker {
             (stream.blocks_of, stream.stats.blocks) = (count.max(1), vec![block; BLOCKS]);
         }
         let hosts = Hosts::new(config.server_delay);
-        let (pacing, schedule, last_lateness_ns) = (PacingStats::default(), ScheduleResults::default(), 0);
+        let (pacing, schedule, last_lateness_ns) = (Box::default(), ScheduleResults::default(), 0);
         let readiness_sequences = 0..0;
         Self { config, streams, pacing, hosts, schedule, last_lateness_ns, stray: 0, readiness_sequences, observer }
     }
@@ -257,6 +266,8 @@ pub(super) struct SentPackets {
     /// A packet times out after this time plus the run's time-out, until the first reply arrives and the minimum RTT replaces this time.
     /// `None` if no replies are expected.
     first_reply_timeout: Option<Duration>,
+    /// A packet is kept for this time plus that of its expected reply; `None` for as long as there is space.
+    kept: Option<Duration>,
     last_sent: Option<Time>,
     first_sequence: u32,
     /// Index of the first tracked packet.
@@ -285,6 +296,7 @@ impl SentPackets {
         Self {
             stream_kind: kind,
             first_reply_timeout,
+            kept: None,
             last_sent: None,
             first_sequence,
             first_index: 0,
@@ -346,7 +358,11 @@ impl SentPackets {
     }
 
     fn track(&mut self, packet: SentPacket, hosts: &Hosts, observer: &mut dyn PacketObserver) {
-        if self.packets.len() == SENT_PACKETS_CAPACITY {
+        let is_expired = |stream: &Self| {
+            let oldest = stream.kept.zip(stream.packets.front());
+            oldest.is_some_and(|(kept, oldest)| oldest.sent_at + stream.reply_timeout(kept) <= packet.sent_at)
+        };
+        while self.packets.len() == SENT_PACKETS_CAPACITY || is_expired(self) {
             let unanswered = self.packets.front().filter(|oldest| self.expects_replies() && oldest.is_unanswered());
             let outcome = unanswered.map_or(FinalOutcome::InFlight, |oldest| self.unanswered(oldest, hosts));
             self.settle_oldest(outcome, hosts, observer);
@@ -496,6 +512,12 @@ impl SentPackets {
         let interrupted = interrupted.map(|(at, timeout)| (at, self.reply_timeout(timeout)));
         let expects_replies = self.expects_replies();
         move |packet| expects_replies && interrupted.is_none_or(|(at, timeout)| at >= packet.sent_at + timeout)
+    }
+
+    /// Number of bytes of the packets and the statistics.
+    pub(super) fn bytes(&self) -> usize {
+        let packets = self.packets.capacity() * size_of::<SentPacket>();
+        size_of::<Self>() + packets + self.unevaluated.capacity() * size_of::<u64>() + self.stats.allocated_bytes()
     }
 
     /// Finishes the stream and returns its statistics. `outcome` gets each unanswered packet, which is the oldest tracked one, and returns

@@ -86,6 +86,11 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
             if limit.passed { (Outcome::Passed, &*measured) } else { (failed("limit exceeded", measured.clone()), "") };
         suite.add_test_case(case(&name, &format!("{} {allowed}", limit.option()), outcome, output));
     }
+    if let Some(ramp) = &report.ramp {
+        let is_met = report.verdict.passed;
+        let outcome = if is_met { Outcome::Passed } else { failed("limit exceeded", ramp.result.clone()) };
+        suite.add_test_case(case(&name, "ramp", outcome, &ramp.result));
+    }
     let mut document = quick_junit::Report::new("jamjam-dev");
     document.set_time(duration).add_test_suite(suite);
     document.to_string()

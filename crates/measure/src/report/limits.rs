@@ -8,7 +8,7 @@ use super::figures::figures;
 use super::quantities::{
     RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_decimals, format_length, format_time,
 };
-use crate::client::{RunResults, StreamKind};
+use crate::client::{ClientsResults, RunResults, StreamKind};
 use jamjam_core::sanitize::sanitize;
 use jamjam_core::stats::StreamStats;
 use jamjam_core::time::saturating_nanos;
@@ -81,6 +81,8 @@ pub struct LimitResult {
     pub passed: bool,
     /// Why there is no data, or why a substitute figure was compared with the limit.
     pub note: Option<String>,
+    /// The number of the worst of several clients, if it alone was compared.
+    pub client: Option<usize>,
     /// The profile that sets the limit.
     #[serde(skip)]
     pub(super) profile: Option<Profile>,
@@ -89,15 +91,29 @@ pub struct LimitResult {
 impl LimitResult {
     /// The option that sets the limit: `--max-loss`.
     pub(super) fn option(&self) -> String {
-        format!("--{}", self.limit.replace('_', "-"))
+        format!("{}--{}", self.client_prefix(), self.limit.replace('_', "-"))
+    }
+
+    /// `client 17: `, or an empty text.
+    fn client_prefix(&self) -> String {
+        self.client.map_or_else(String::new, |number| format!("client {number}: "))
     }
 
     /// What the user gave: `--max-loss`, or `--profile voice, loss`.
     pub(super) fn label(&self) -> String {
         match self.profile {
-            Some(profile) => format!("--profile {}, {}", profile.name(), self.limit.trim_start_matches("max_")),
+            Some(profile) => {
+                let (client, name) = (self.client_prefix(), profile.name());
+                format!("{client}--profile {name}, {}", self.limit.trim_start_matches("max_"))
+            }
             None => self.option(),
         }
+    }
+
+    /// `p99 was 61.000 ms`.
+    pub(super) fn sentence(&self) -> String {
+        let [_, measured, note] = self.texts();
+        format!("{} was {measured}{note}", self.limit.trim_start_matches("max_"))
     }
 
     /// What is allowed, what was measured (`5.000 ms`, `no data`), and ` (note)`, with a leading space, or an empty text.
@@ -126,8 +142,8 @@ impl Limits {
         *self != Self::default()
     }
 
-    /// Compares the run with each limit that was set, unless too few packets were evaluated. Times are compared in nanoseconds, before
-    /// rounding.
+    /// Compares the run with each limit that was set, unless too few packets were evaluated, and then the worst of several clients. Times are
+    /// compared in nanoseconds, before rounding.
     pub fn evaluate(&self, run: &RunResults) -> Vec<LimitResult> {
         if run.evaluated().is_some_and(is_mostly_excluded) {
             return Vec::new();
@@ -146,9 +162,14 @@ impl Limits {
             let (allowed, Measured { figure, value, note }) = (allowed?, measured);
             let passed = value.is_some_and(|value| value <= allowed);
             let (allowed, measured) = (unit.rounded(allowed), value.map(|value| unit.rounded(value)));
-            Some(LimitResult { limit, figure, unit, allowed, measured, passed, note, profile })
+            Some(LimitResult { limit, figure, unit, allowed, measured, passed, note, client: None, profile })
         };
-        limits.into_iter().filter_map(evaluate).collect()
+        let mut results: Vec<LimitResult> = limits.into_iter().filter_map(evaluate).collect();
+        if let Some(ClientsResults { worst: (number, worst), .. }) = &run.clients {
+            let of_worst = self.evaluate(worst).into_iter();
+            results.extend(of_worst.map(|result| LimitResult { client: Some(*number), ..result }));
+        }
+        results
     }
 }
 
@@ -222,7 +243,8 @@ figures! {
     Verdict from (run, limits): (&RunResults, &[LimitResult]) [
         let stream = run.evaluated();
         let no_reply_reason = no_reply_reason(run, stream);
-        let not_measured = stream.and_then(|stream| not_measured_reason(run, stream));
+        let silent_client = silent_client_reason(run).filter(|_| no_reply_reason.is_none());
+        let not_measured = stream.and_then(|stream| not_measured_reason(run, stream)).or(silent_client);
         let protocol = RunProtocol::of_run(run);
         let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
         let damage_reasons: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
@@ -277,6 +299,12 @@ fn no_reply_reason(run: &RunResults, stream: Option<&StreamStats>) -> Option<Str
         return (not_sent > 0).then(|| format!("{not_sent} of {planned} packets could not be sent"));
     }
     (stream.returned == 0 && stream.damaged == 0 && !is_mostly_excluded(stream)).then(|| NO_REPLIES.to_owned())
+}
+
+/// Why the worst of several clients received no reply.
+fn silent_client_reason(run: &RunResults) -> Option<String> {
+    let (number, worst) = &run.clients.as_ref()?.worst;
+    Some(format!("client {number}: {}", no_reply_reason(worst, worst.evaluated())?))
 }
 
 /// Whether too few packets were evaluated to compare the run with limits.

@@ -1,12 +1,14 @@
 //! Turns the raw results of a run into a report.
 //!
 //! [`Report::new`] computes every figure, limit and diagnosis once; [`text`], [`json`], [`junit`], [`markdown`] and [`html`] print them and
-//! compute nothing. [`targets`] compares several reports. `docs/measuring.md` defines the figures, and `docs/report.schema.json` the structure
+//! compute nothing. [`targets`] compares several reports, [`clients`] merges several clients of one target, and [`ramp`] judges how many a
+//! server carries. `docs/measuring.md` defines the figures, and `docs/report.schema.json` the structure
 //! of the JSON document.
 
 pub mod audio_figures;
 pub mod brief;
 pub mod buffer_table;
+pub mod clients;
 pub mod connection_figures;
 mod diagnoses;
 pub mod figures;
@@ -18,6 +20,7 @@ pub mod limits;
 pub mod markdown;
 mod model;
 pub mod quantities;
+pub mod ramp;
 mod rows;
 pub mod targets;
 pub mod text;
@@ -36,6 +39,7 @@ impl Report {
     pub fn new(run: &RunResults, limits: &Limits) -> Self {
         let mut report = Self::from((run, limits));
         report.findings = diagnoses::path::findings(run);
+        report.findings.splice(0..0, diagnoses::clients::finding(run, &report));
         report.warnings = diagnoses::warnings(&report);
         report.headline = headline::headline(&report);
         report

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::audio_figures::{AudioQualityFigures, CaptureFigures, PlaybackFigures};
 use super::buffer_table::JitterBufferTable;
+use super::clients::ClientsFigures;
 use super::connection_figures::{ConnectionFailure, LinkFigures, MoqtFigures, WebSocketFigures};
 use super::figures::{
     AudioFigures, HostTimingFigures, LossReportFigures, PacingFigures, ServerFigures, StreamFigures, WaitFigures,
@@ -13,6 +14,7 @@ use super::figures::{
 };
 use super::limits::{LimitResult, Limits, Verdict};
 use super::quantities::{self, RunProtocol, StreamLabels, unsigned_millis};
+use super::ramp::RampFigures;
 use super::time_series::TimeSeries;
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::diagnosis::Diagnosis;
@@ -66,6 +68,8 @@ figures! {
         websocket: Option<WebSocketFigures> = run.websocket.as_ref().map(Into::into);
         moqt: Option<MoqtFigures> = run.moqt.as_ref().map(Into::into);
         link: Option<LinkFigures> = run.link.as_ref().map(Into::into);
+        clients: Option<ClientsFigures> = run.clients.as_ref().map(|clients| (run, clients).into());
+        ramp: Option<RampFigures> = None;
         time_series: Option<TimeSeries> = TimeSeries::new(run);
         jitter_buffer: Option<JitterBufferTable> = JitterBufferTable::new(run);
         findings: Vec<Diagnosis> = Vec::new();

@@ -2,6 +2,7 @@
 //! with care. [`path`] is about the path between the hosts.
 
 mod audio;
+pub(super) mod clients;
 mod close_codes;
 mod connections;
 mod found;
@@ -16,6 +17,7 @@ use super::model::Report;
 use crate::diagnosis::Diagnosis;
 use found::Found;
 
+pub(super) use clients::MAX_LATENESS_US;
 pub use close_codes::{ClosePhase, diagnose_close};
 pub(crate) use hosts::{SEND_CALL_WARNING_US, TIMER_ERROR_WARNING_US};
 

@@ -1,5 +1,6 @@
 //! The prober as a node and its `--wait-for`, in virtual time. The simulations check the schedule, the counts and the end of a run.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jamjam_core::stats::StreamStats;
@@ -88,6 +89,30 @@ fn packet_can_be_matched_until_262144_later_ones_have_left() {
     assert_eq!((stream.returned, stream.unmatched), (1, 1));
     // Ten packets are outside the window and are lost. The deadline of the other packets has not passed.
     assert_eq!((stream.lost, stream.in_flight), (10, 262_143));
+}
+
+#[test]
+fn client_of_several_keeps_packets_until_ten_seconds_after_their_timeout() {
+    let shared = Some(Arc::default());
+    let config = RunConfig { shared, ..run_config(StreamKind::Keepalive) };
+    let timeout = config.timeout.as_nanos() as u64;
+    let mut node = super::prober(config, None, INTERVAL);
+    let mut bytes = Vec::new();
+    for minute in 0..3 {
+        follow(&mut node, minute * 60_000 * MS, (minute + 1) * 60_000 * MS - 10 * MS);
+        bytes.push(node.bytes());
+    }
+    assert_eq!(bytes, [bytes[0]; 3]);
+    let kept = 10_000 + timeout / MS;
+    let now = 3 * 60_000 * MS - 10 * MS;
+    // Packet n is sent after 10 n ms.
+    let oldest = 3 * 6_000 - 1 - (kept / 10) as u32;
+    deliver(&mut node, now, peer(), &header(4, oldest, 0));
+    deliver(&mut node, now, peer(), &header(4, oldest + 1, 0));
+    let run = node.into_results("", Some(Time::from_nanos(now)), &mut ());
+    let stream = run.keepalive.expect("keepalives");
+    assert_eq!((stream.sent, stream.returned, stream.unmatched), (18_000, 1, 1));
+    assert_eq!(stream.lost + stream.in_flight, 17_999);
 }
 
 /// A prober that waits for this number of milliseconds, and then sends two pings.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use jamjam_core::audio::jitter_buffer::{BufferDepth, JitterBufferStats};
@@ -12,10 +13,12 @@ use jamjam_core::stats::{
 use jamjam_core::time::Time;
 use jamjam_measure::client::{
     AudioResults, CaptureResults, LossReport, PacketOutcome, PauseResults, PlaybackResults, RecordedPacket, RunKind,
-    RunResults, ScheduleResults, SentImpairment, ServerResults, StopSignal, StreamKind, WaitResult,
+    RunResults, ScheduleResults, SentImpairment, ServerResults, SharedRecord, StopSignal, StreamKind, WaitResult,
 };
+use jamjam_measure::report::clients::merge_clients;
 use jamjam_measure::report::json::{JsonLine, PacketLine};
 use jamjam_measure::report::limits::Limits;
+use jamjam_measure::report::ramp::{RampFigures, RampStepFigures};
 use jamjam_measure::report::targets::TargetsReport;
 use jamjam_measure::report::{Report, json, text};
 use serde_json::{Value, json};
@@ -231,9 +234,35 @@ fn runs_over_udp() -> Vec<(&'static str, RunResults)> {
         ("impaired", RunResults { audio: Some(impaired), replies_expected: false, ..run_without_anomalies() }),
         ("wait timed out", RunResults { readiness_wait: in_vain, ..probe(StreamStats::new()) }),
         ("nothing at all", RunResults::new(RunKind::Probe, "", StreamKind::Keepalive)),
+        ("clients", several_clients()),
         ("hold unknown", RunResults { audio: Some(unknown_server_delay), ping: None, ..run_without_anomalies() }),
     ]);
     runs
+}
+
+/// Two clients, of which the second is worse.
+fn several_clients() -> RunResults {
+    let clients = [[MS; 100], [2 * MS; 100]].map(|times| (probe(stream(StreamStats::new(), times)), 40_000));
+    let shared = Mutex::<SharedRecord>::default();
+    (0..200).map(Time::from_millis).for_each(|due| SharedRecord::lock(&shared).pacing.on_sent(due, due));
+    merge_clients(clients.into_iter(), &Limits::default(), &shared).unwrap()
+}
+
+/// The report of a ramp with a step of each kind.
+fn ramp_report() -> Report {
+    let step = |clients, passed, us: Option<f64>| RampStepFigures {
+        clients,
+        passed,
+        loss_ratio: us.map(|_| 0.0),
+        rtt_p50_us: us,
+        rtt_p99_us: us,
+        jitter_mean_us: us,
+        lateness_p99_us: us,
+        reason: String::new(),
+    };
+    let steps = vec![step(1, true, Some(1.5)), step(2, false, None)];
+    let ramp = Some(RampFigures { clients: 1, result: "1 client".to_owned(), steps });
+    Report { ramp, ..report(&several_clients()) }
 }
 
 /// The line of a packet that was sent 500 ns late. The times are in nanoseconds after the start of counting.
@@ -252,6 +281,8 @@ fn documents() -> Vec<(String, Value)> {
             documents.push((format!("{name}{suffix}"), serde_json::from_str(&text).unwrap()));
         }
     }
+    let ramp = json::document(&ramp_report()).unwrap();
+    documents.push(("ramp".to_owned(), serde_json::from_str(&ramp).unwrap()));
     let targets = runs_over_udp().into_iter().map(|(_, run)| (run, None));
     let targets = json::targets(&TargetsReport::new(targets.take(3).collect(), &every_limit())).unwrap();
     documents.push(("targets".to_owned(), serde_json::from_str(&targets).unwrap()));
@@ -318,14 +349,16 @@ fn every_text_label_is_in_the_table_of_rows() {
             seen.insert(label.to_owned());
         }
     }
-    assert_eq!(seen.len(), 52, "{seen:?}");
+    assert_eq!(seen.len(), 54, "{seen:?}");
 }
 
 #[test]
 fn each_diagnosis_names_a_section_of_the_documentation() {
     let headings = MEASURING.lines().filter_map(|line| line.trim_start_matches('#').strip_prefix(' '));
     let sections = headings.map(|heading| format!("docs/measuring.md#{}", heading.to_lowercase().replace(' ', "-")));
-    let sections: Vec<String> = sections.chain(["docs/tasks/echo-gone.md".to_owned()]).collect();
+    let sections: Vec<String> = sections
+        .chain(["docs/tasks/echo-gone.md", "docs/how-many-musicians.md#what-was-reached"].map(str::to_owned))
+        .collect();
     for (name, run) in runs() {
         let report = report(&run);
         for found in report.findings.iter().chain(&report.warnings) {

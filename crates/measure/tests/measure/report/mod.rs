@@ -1,5 +1,6 @@
 //! Limits, findings and output formats.
 
+mod clients;
 mod findings;
 mod formats;
 mod html;
@@ -7,6 +8,7 @@ mod html_page;
 mod jitter_buffer_table;
 mod json;
 mod limits;
+mod ramp;
 mod run_record;
 mod runs;
 mod targets;

@@ -28,7 +28,7 @@ fn everything_except_the_packets_is_recorded() {
     for (name, run) in runs() {
         let mut run = run;
         // The record contains no packets, so that the statistics of the packets are not compared.
-        (run.ping, run.keepalive, run.pacing) = (None, None, None);
+        (run.ping, run.keepalive, run.pacing, run.clients) = (None, None, None, None);
         let has_audio = run.audio.is_some();
         if let Some(audio) = &mut run.audio {
             audio.stats = jamjam_core::stats::StreamStats::with_rtt_baseline();

@@ -2,12 +2,19 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::iter;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jamjam_core::node::{BLOCKED_RETRY, Node, Receive, SendStatus, Transmit, TransmitSink};
 use jamjam_core::node_group::NodeGroup;
+use jamjam_core::stats::{Histogram, History, Interval, StreamStats};
 use jamjam_core::time::Time;
-use jamjam_measure::client::{ClientNode, ProbeConfig, ProbeWorkload, Prober, RunConfig, RunResults, StreamKind};
+use jamjam_measure::client::{
+    ClientNode, ProbeConfig, ProbeWorkload, Prober, RunConfig, RunResults, SharedRecord, StreamKind,
+};
+use jamjam_measure::report::clients::merge_clients;
+use jamjam_measure::report::limits::Limits;
 use serde_json::Value;
 use test_support::node_driver::{MS, peer, pong};
 use test_support::rng::Rng;
@@ -114,4 +121,78 @@ fn clients_in_a_group_report_the_same_as_alone() {
         }
     }
     assert!(returned > 2_000 && lost > 50 && delayed > 10, "{returned} returned, {lost} lost, {delayed} delayed");
+}
+
+/// A prober of a group whose clients share a record, if it has one.
+fn sharing_client(seed: u64, stream_kind: StreamKind, shared: Option<&Arc<Mutex<SharedRecord>>>) -> Prober {
+    let mut rng = Rng::new(seed);
+    let timeout = Duration::from_millis(rng.between(15, 500));
+    let config = RunConfig { shared: shared.cloned(), ..RunConfig::new(peer(), stream_kind, timeout) };
+    let (count, interval) = (Some(rng.between(1, 60)), Duration::from_millis(rng.between(1, 20)));
+    let workload = ProbeWorkload::new(ProbeConfig { stream_kind, count, interval, payload_len: 64 });
+    ClientNode::new(config, workload, Box::new(()))
+}
+
+/// All statistics of the evaluated stream except its history.
+fn statistics(run: &RunResults) -> String {
+    let stream = run.stream(run.evaluated_stream).expect("a stream");
+    format!("{:?}", StreamStats { history: History::default(), ..stream.clone() })
+}
+
+fn merged(runs: impl Iterator<Item = RunResults>, shared: &Mutex<SharedRecord>) -> RunResults {
+    merge_clients(runs.map(|run| (run, 1)), &Limits::default(), shared).expect("clients")
+}
+
+#[test]
+fn clients_that_share_a_record_report_the_same_as_alone() {
+    for (seed, kind) in [(1, StreamKind::Ping), (2, StreamKind::Keepalive), (3, StreamKind::Ping)] {
+        let seeds: Vec<u64> = (0..30).map(|number| seed * 1_000 + number).collect();
+        let shared = Arc::default();
+        let mut group = NodeGroup::new(seeds.iter().map(|seed| sharing_client(*seed, kind, Some(&shared))).collect());
+        run(&mut group, &seeds);
+        let together: Vec<RunResults> = group.into_nodes().into_iter().map(results).collect();
+        let alone = seeds.iter().map(|seed| {
+            let mut alone = sharing_client(*seed, kind, None);
+            run(&mut alone, &[*seed]);
+            results(alone)
+        });
+        let alone: Vec<RunResults> = alone.collect();
+        for (together, alone) in iter::zip(&together, &alone) {
+            assert_eq!(statistics(together), statistics(alone));
+        }
+        let mut lateness = Histogram::default();
+        alone.iter().filter_map(|run| run.pacing.as_ref()).for_each(|pacing| lateness.merge(&pacing.all));
+        let together = merged(together.into_iter(), &shared);
+        let alone = merged(alone.into_iter(), &Mutex::default());
+        assert_eq!(statistics(&together), statistics(&alone));
+        let pacing = together.pacing.as_ref().map(|pacing| &pacing.all);
+        assert_eq!(format!("{pacing:?}"), format!("{:?}", Some(&lateness)));
+        // Each packet is in the shared history once.
+        let stream = together.stream(kind).expect("a stream");
+        let all = Interval::sum(&stream.history.intervals);
+        assert_eq!(
+            (all.sent, all.returned, all.lost, all.rtt_max()),
+            (stream.sent, stream.returned, stream.lost, stream.rtt.max())
+        );
+        assert!(stream.returned > 400 && stream.lost > 10, "{} returned, {} lost", stream.returned, stream.lost);
+    }
+}
+
+#[test]
+fn round_trips_of_audio_have_one_baseline_for_all_clients() {
+    let shared = Arc::default();
+    let seeds: Vec<u64> = (1..20).collect();
+    let clients = seeds.iter().map(|seed| sharing_client(*seed, StreamKind::Audio, Some(&shared)));
+    let mut group = NodeGroup::new(clients.collect());
+    run(&mut group, &seeds);
+    let runs: Vec<RunResults> = group.into_nodes().into_iter().map(results).collect();
+    let stats = |run: &RunResults| run.audio.as_ref().expect("AUDIO").stats.clone();
+    let min = runs.iter().filter_map(|run| stats(run).min_rtt()).min();
+    assert_eq!(stats(&merged(runs.into_iter(), &shared)).min_rtt(), min);
+    // What a client does without the others.
+    for seed in seeds {
+        let mut alone = sharing_client(seed, StreamKind::Audio, None);
+        run(&mut alone, &[seed]);
+        assert!(min <= stats(&results(alone)).min_rtt().or(min));
+    }
 }

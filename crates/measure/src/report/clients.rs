@@ -1,0 +1,84 @@
+//! Several clients that ran at the same time: their merged results, and the worst of them.
+
+use std::mem;
+use std::sync::Mutex;
+
+use serde::Serialize;
+
+use super::figures::{StreamFigures, figures};
+use super::limits::{Limits, Verdict};
+use super::quantities::{RoundTrip, micros};
+use crate::client::{ClientsResults, RunResults, SharedRecord};
+use jamjam_core::stats::{Histogram, StreamStats};
+
+/// The results of a run with several clients: those of all clients merged, with what they recorded together; `None` without a client. Each
+/// client has its number of bytes. The worst client is one that fails; among equals the one with the highest loss, and then with the highest
+/// 99th percentile of the round trip.
+pub fn merge_clients(
+    clients: impl Iterator<Item = (RunResults, usize)>,
+    limits: &Limits,
+    shared: &Mutex<SharedRecord>,
+) -> Option<RunResults> {
+    let (mut merged, mut all, mut worst_rank): (Option<RunResults>, _, _) = (None, ClientsResults::default(), None);
+    for (run, bytes) in clients {
+        let is_failed = !Verdict::from((&run, limits.evaluate(&run).as_slice())).passed;
+        let loss = run.evaluated().and_then(StreamStats::loss_ratio).unwrap_or(1.0);
+        let p99 = RoundTrip::of(&run, run.evaluated_stream).and_then(|rtt| rtt.percentile(0.99).or(rtt.max()));
+        let rank = Some((is_failed, loss, p99));
+        all.count += 1;
+        all.bytes_per_flow = all.bytes_per_flow.max(bytes);
+        all.without_link += usize::from(run.link.is_some_and(|link| link.failure.is_some()));
+        all.without_report += usize::from(run.server.is_none());
+        if rank > worst_rank {
+            (worst_rank, all.worst) = (rank, (all.count, Box::new(run.clone())));
+        }
+        match &mut merged {
+            Some(merged) => merged.merge(&run),
+            None => merged = Some(run),
+        }
+    }
+    let mut run = RunResults { clients: Some(all), ..merged? };
+    let mut shared = SharedRecord::lock(shared);
+    let history = &mut shared.histories[run.evaluated_stream as usize];
+    run.evaluated_mut().into_iter().for_each(|stream| stream.history = mem::take(history));
+    run.pacing = Some(mem::take(&mut *shared.pacing));
+    // The samples are those of one client.
+    run.loss_report.iter_mut().for_each(|report| report.samples.clear());
+    Some(run)
+}
+
+figures! {
+    /// The clients of a run with several.
+    ClientsFigures from (run, clients): (&RunResults, &ClientsResults) [
+        let (number, worst) = &clients.worst;
+        let stream = worst.evaluated().map(|stream| (&**worst, worst.evaluated_stream, stream).into());
+    ] {
+        count: usize = clients.count;
+        worst: Option<WorstClientFigures> = stream.map(|stream| (*number, stream).into());
+        bytes_per_flow: usize = clients.bytes_per_flow;
+        lateness: Option<LatenessFigures> = run.pacing.as_ref().map(|pacing| (&pacing.all).into());
+        #[serde(skip)]
+        without_link: usize = clients.without_link;
+        #[serde(skip)]
+        without_report: usize = clients.without_report;
+    }
+
+    /// The worst of several clients.
+    WorstClientFigures from (number, stream): (usize, StreamFigures) {
+        number: usize = number;
+        sent: u64 = stream.sent;
+        returned: u64 = stream.returned;
+        lost: u64 = stream.lost;
+        loss_ratio: Option<f64> = stream.loss_ratio;
+        rtt_p50_us: Option<f64> = stream.rtt_p50_us;
+        rtt_p99_us: Option<f64> = stream.rtt_p99_us;
+        jitter_mean_us: Option<f64> = stream.jitter_mean_us;
+    }
+
+    /// How late the packets of all clients left this host.
+    LatenessFigures from lateness: &Histogram {
+        p50_us: Option<f64> = lateness.percentile_if_enough(0.5).map(micros);
+        p99_us: Option<f64> = lateness.percentile_if_enough(0.99).map(micros);
+        max_us: Option<f64> = lateness.max().map(micros);
+    }
+}

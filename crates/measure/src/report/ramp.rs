@@ -1,0 +1,151 @@
+//! `--ramp`: how many clients a server carries within limits.
+//!
+//! One client starts, and every five seconds a tenth more. A step with its number of clients is judged by the packets that were sent in its
+//! last four seconds, as soon as all of them have returned or are lost.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::diagnoses::MAX_LATENESS_US;
+use super::figures::{StreamFigures, figures};
+use super::limits::{LimitResult, Limits, Profile, Verdict};
+use super::model::Report;
+use super::quantities::{format_count, format_time, micros};
+use crate::client::{RunResults, SharedRecord, StreamKind};
+use jamjam_core::stats::Interval;
+use jamjam_core::time::{Time, saturating_nanos};
+
+/// Length of a step in seconds.
+const STEP_SECONDS: usize = 5;
+
+/// How long after the time-out of its packets a step is judged: until then, the server has reported whether it paused.
+const REPORT_WAIT: Duration = Duration::from_secs(2);
+
+figures! {
+    /// One step.
+    RampStepFigures from (clients, passed, reason, stream, lateness): (usize, bool, String, StreamFigures, Option<i64>) {
+        clients: usize = clients;
+        passed: bool = passed;
+        loss_ratio: Option<f64> = stream.loss_ratio;
+        rtt_p50_us: Option<f64> = stream.rtt_p50_us;
+        rtt_p99_us: Option<f64> = stream.rtt_p99_us;
+        jitter_mean_us: Option<f64> = stream.jitter_mean_us;
+        lateness_p99_us: Option<f64> = lateness.map(micros);
+        #[serde(skip)]
+        reason: String = reason;
+    }
+}
+
+/// The result of a ramp.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RampFigures {
+    /// The largest number of clients of a step that met the limits.
+    pub clients: usize,
+    /// `37 musicians within internet-music; at 41, p99 was 61.000 ms`.
+    pub result: String,
+    /// The judged steps in order.
+    pub steps: Vec<RampStepFigures>,
+}
+
+/// A ramp during the run.
+pub struct Ramp {
+    limits: Limits,
+    /// Number of clients in each step until all run.
+    clients: Vec<usize>,
+    /// The results before the first packet.
+    plan: RunResults,
+    /// The 99th percentile of the lateness in each step that has ended.
+    lateness: Vec<Option<i64>>,
+    figures: RampFigures,
+    /// Why the ramp has ended, as the end of the result.
+    end: Option<String>,
+}
+
+impl Ramp {
+    /// A ramp up to so many clients. `plan` are the results of any of them before the first packet.
+    pub fn new(limits: Limits, max_clients: usize, plan: RunResults) -> Self {
+        let more =
+            |clients: &usize| (*clients < max_clients).then(|| (clients + clients.div_ceil(10)).min(max_clients));
+        let clients = std::iter::successors(Some(1), more).collect();
+        Self { limits, clients, plan, lateness: Vec::new(), figures: RampFigures::default(), end: None }
+    }
+
+    /// When the client with this number begins, from 0.
+    pub fn start_of(&self, client: usize) -> Duration {
+        let step = self.clients.partition_point(|clients| *clients <= client);
+        Duration::from_secs((step * STEP_SECONDS) as u64)
+    }
+
+    /// Judges the steps that are settled at `now`. Returns whether the ramp has ended. Must be called at least once per second.
+    pub fn poll(&mut self, now: Time, shared: &SharedRecord) -> bool {
+        let history = &shared.histories[self.plan.evaluated_stream as usize];
+        let Some(started) = history.started_at else { return false };
+        let step_end = |step: usize| started + Duration::from_secs(((step + 1) * STEP_SECONDS) as u64);
+        while now >= step_end(self.lateness.len()) {
+            self.lateness.push(shared.pacing.last().percentile_if_enough(0.99));
+        }
+        while let (None, Some(lateness)) = (&self.end, self.lateness.get(self.figures.steps.len()).copied()) {
+            let step = self.figures.steps.len();
+            // A ramp to the maximum number of clients is shorter than a history whose intervals are one second long.
+            let [first, end] =
+                [step * STEP_SECONDS + 1, (step + 1) * STEP_SECONDS].map(|at| at.min(history.intervals.len()));
+            let baseline = shared.rtt_baseline_ns.filter(|_| self.is_audio());
+            let stream = Interval::sum(&history.intervals[first..end]).to_stats(baseline);
+            let min_rtt = Duration::from_nanos(stream.min_rtt().unwrap_or(0).max(0).cast_unsigned());
+            let timeout = Duration::from_nanos(self.plan.timeout_ns);
+            if stream.lost > 0 && now < step_end(step) + min_rtt + timeout + REPORT_WAIT {
+                return false;
+            }
+            let clients = *self.clients.get(step).or(self.clients.last()).unwrap_or(&1);
+            let mut run = self.plan.clone();
+            if let Some(audio) = &mut run.audio {
+                let delay = shared.server_delay.map(saturating_nanos);
+                audio.configured_server_delay_ns = audio.configured_server_delay_ns.or(delay);
+            }
+            run.evaluated_mut().into_iter().for_each(|mine| *mine = stream.clone());
+            let results = self.limits.evaluate(&run);
+            let figures = StreamFigures::from((&run, run.evaluated_stream, &stream));
+            let verdict = Verdict::from((&run, &*results));
+            let exceeded = results.iter().find(|result| !result.passed).map(LimitResult::sentence);
+            let reason = exceeded.or(verdict.reasons.first().cloned()).unwrap_or_default();
+            self.judge((clients, verdict.passed, reason, figures, lateness).into());
+        }
+        self.end.is_some()
+    }
+
+    fn judge(&mut self, step: RampStepFigures) {
+        let RampFigures { clients, steps, .. } = &mut self.figures;
+        let lateness = step.lateness_p99_us.unwrap_or(0.0);
+        self.end = if lateness > MAX_LATENESS_US {
+            let lateness = format_time(lateness);
+            Some(format!("; at {}, this host was at its limit: packets left {lateness} late (p99)", step.clients))
+        } else if step.passed {
+            *clients = step.clients;
+            (self.clients.last() == Some(clients)).then(|| ", limit not reached".to_owned())
+        } else {
+            let failed = steps.last().filter(|last| !last.passed);
+            failed.map(|first| format!("; at {}, {}", first.clients, first.reason))
+        };
+        steps.push(step);
+    }
+
+    fn is_audio(&self) -> bool {
+        self.plan.evaluated_stream == StreamKind::Audio
+    }
+
+    /// Completes the report of the run with the result, which alone decides the verdict.
+    pub fn complete(self, report: &mut Report) {
+        let unit = if self.is_audio() { "musician" } else { "client" };
+        let clients = format_count(self.figures.clients as u64, unit);
+        let limits = self.limits.profile.map_or("the limits", Profile::name);
+        let end = self.end.unwrap_or_else(|| ", but the run ended early".to_owned());
+        let result = format!("{clients} within {limits}{end}");
+        let passed = self.figures.clients > 0;
+        let reasons = if passed { Vec::new() } else { vec![result.clone()] };
+        report.verdict = Verdict { passed, limits_set: true, reasons, ..report.verdict.clone() };
+        report.headline.clone_from(&result);
+        report.limits.clear();
+        report.ramp = Some(RampFigures { result, ..self.figures });
+    }
+}

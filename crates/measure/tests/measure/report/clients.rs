@@ -1,0 +1,139 @@
+//! Several clients: which is the worst, limits on it, and what limited the run.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use jamjam_core::stats::{HostTiming, PacingStats, StreamStats};
+use jamjam_core::time::Time;
+use jamjam_measure::client::{AudioResults, LinkFailure, LinkResults, RunResults, ServerResults, SharedRecord};
+use jamjam_measure::report::clients::merge_clients;
+use jamjam_measure::report::limits::{LimitResult, Limits};
+use jamjam_measure::report::{Report, text};
+
+use super::runs::{MS, all_lost, probe, send, stream};
+
+/// A client of 200 packets, of which `lost` are lost and the others return after `ms`.
+fn client(lost: u64, ms: i64) -> RunResults {
+    let returned = stream(StreamStats::new(), vec![ms * MS; 200 - lost as usize]);
+    RunResults { duration_ns: 2_000_000_000, ..probe(StreamStats { sent: 200, lost, ..returned }) }
+}
+
+fn merged(limits: &Limits, clients: impl IntoIterator<Item = RunResults>, late: Duration) -> RunResults {
+    let mut pacing = PacingStats::default();
+    (0..200).map(Time::from_millis).for_each(|due| pacing.on_sent(due, due + late));
+    let shared = Mutex::new(SharedRecord { pacing: Box::new(pacing), ..SharedRecord::default() });
+    merge_clients(clients.into_iter().map(|client| (client, 84_000)), limits, &shared).expect("clients")
+}
+
+fn report(limits: &Limits, clients: impl IntoIterator<Item = RunResults>) -> Report {
+    Report::new(&merged(limits, clients, Duration::from_micros(80)), limits)
+}
+
+fn max_p99(ms: u64) -> Limits {
+    Limits { max_p99: Some(Duration::from_millis(ms)), ..Limits::default() }
+}
+
+/// The numbers of the client and of its lost packets.
+fn worst(limits: &Limits, clients: impl IntoIterator<Item = RunResults>) -> (usize, u64) {
+    let worst = report(limits, clients).clients.and_then(|clients| clients.worst).expect("a client");
+    (worst.number, worst.lost)
+}
+
+#[test]
+fn worst_client_fails_or_else_has_the_highest_loss_and_then_p99() {
+    let no_limits = Limits::default();
+    assert_eq!(worst(&no_limits, vec![client(1, 9), client(3, 5), client(2, 8)]), (2, 3));
+    assert_eq!(worst(&no_limits, vec![client(2, 5), client(2, 9), client(2, 8)]), (2, 2));
+    assert_eq!(worst(&max_p99(8), vec![client(5, 7), client(1, 9), client(2, 8)]), (2, 1));
+    assert_eq!(worst(&no_limits, vec![client(5, 7), probe(all_lost())]), (2, 100));
+}
+
+#[test]
+fn limits_apply_to_all_clients_together_and_to_the_worst() {
+    let limits = Limits { max_loss: Some(0.01), ..Limits::default() };
+    let results = |clients: Vec<RunResults>| {
+        let report = report(&limits, clients);
+        let result = |result: &LimitResult| (result.client, result.measured, result.passed);
+        (report.limits.iter().map(result).collect::<Vec<_>>(), report.exit_code(), report.verdict.reasons)
+    };
+    let (compared, code, reasons) = results(vec![client(0, 5), client(2, 5)]);
+    assert_eq!((compared, code), (vec![(None, Some(0.005), true), (Some(2), Some(0.01), true)], 0));
+    assert!(reasons.is_empty(), "{reasons:?}");
+    let (compared, code, reasons) = results(vec![client(0, 5), client(3, 5)]);
+    assert_eq!((compared, code), (vec![(None, Some(0.007_5), true), (Some(2), Some(0.015), false)], 1));
+    assert_eq!(reasons, ["client 2: --max-loss 1 % exceeded: 1.5 %"]);
+}
+
+#[test]
+fn client_without_replies_fails_the_run() {
+    let report = report(&Limits::default(), vec![client(0, 5), probe(all_lost()), client(0, 5)]);
+    assert_eq!((report.exit_code(), report.verdict.reasons), (1, vec!["client 2: no replies received".to_owned()]));
+}
+
+#[test]
+fn counts_are_added_and_the_report_names_clients_and_lateness() {
+    let run = merged(&Limits::default(), vec![client(1, 20), client(3, 60)], Duration::from_micros(80));
+    let report = Report::new(&run, &Limits::default());
+    let ping = report.streams.ping.as_ref().expect("pings");
+    assert_eq!((ping.sent, ping.returned, ping.lost, ping.rtt_min_us), (400, 396, 4, Some(20_000.0)));
+    let clients = report.clients.as_ref().expect("clients");
+    assert_eq!((clients.count, clients.bytes_per_flow), (2, 84_000));
+    let text = text::summary(&report, false);
+    assert!(
+        text.contains(
+            "2 clients, 84 kB each; client 2 is the worst: 1.5 % lost, round trip p50 60.000 ms, p99 60.000 ms"
+        ),
+        "{text}"
+    );
+    assert!(text.contains("p50 80.0 µs, p99 80.0 µs, max 80.0 µs"), "{text}");
+}
+
+/// The code of the first finding, and its text.
+fn finding(run: &RunResults) -> (&'static str, String) {
+    let report = Report::new(run, &Limits::default());
+    report.findings.first().map_or(("", String::new()), |finding| {
+        (finding.code, [&*finding.message, finding.remedy.as_deref().unwrap_or("")].join(" "))
+    })
+}
+
+#[test]
+fn finding_names_host_limit_of_server_or_server() {
+    let (none, on_time, late) = (Limits::default(), Duration::from_micros(80), Duration::from_micros(1_100));
+    let of = |clients: Vec<RunResults>, late| finding(&merged(&none, clients, late));
+    let remote = |run| RunResults { target: "192.0.2.1:5000".to_owned(), ..run };
+    assert_eq!(of(vec![client(0, 5), client(0, 5)], on_time).0, "");
+    assert_eq!(of(vec![client(0, 5), client(1, 5)], on_time).0, "server_capacity");
+    assert_eq!(of(vec![client(0, 5), client(1, 5)], late).0, "host_limit");
+    let host_timing = Some(HostTiming { kernel_dropped: Some(2), ..HostTiming::default() });
+    let (code, text) = of(vec![client(0, 5), RunResults { host_timing, ..client(1, 5) }], on_time);
+    assert!(code == "host_limit" && text.contains("its sockets dropped 2 datagrams"), "{text}");
+
+    let failure = Some((LinkFailure::NoReply, 5_000_000_000));
+    let link = Some(LinkResults { failure, ..LinkResults::default() });
+    let (code, text) = of(vec![client(0, 5), RunResults { link, ..probe(StreamStats::new()) }], on_time);
+    assert!(
+        code == "server_limit" && text.contains("1 of 2 clients have no link: a server accepts 256 links"),
+        "{text}"
+    );
+
+    // In two seconds, 100 clients of 200 packets send 10,000 packets per second.
+    let flood = |run: RunResults| [vec![client(1, 5)], vec![run; 99]].concat();
+    let (code, text) = of(flood(client(0, 5)).into_iter().map(remote).collect(), on_time);
+    assert!(code == "server_limit" && text.contains("sent 10000 packets and 0 Mbit"), "{text}");
+    assert!(text.ends_with("Start the server with --max-bitrate-per-source off."), "{text}");
+    assert_eq!(of(flood(client(0, 5)), on_time).0, "server_capacity");
+    // 20 clients of 200 packets with 4 kB in 0.1 s.
+    let audio = AudioResults {
+        stats: StreamStats { lost: 1, sent: 201, ..stream(StreamStats::new(), vec![MS; 200]) },
+        ip_bytes: 4_000,
+        ..AudioResults::default()
+    };
+    let run = RunResults { duration_ns: 2_000_000_000, ..remote(send(audio)) };
+    let (code, text) = of(vec![run; 21], on_time);
+    assert!(code == "server_limit" && text.contains("68 Mbit"), "{text}");
+
+    let known = RunResults { server: Some(ServerResults::default()), ..client(0, 5) };
+    let many = [vec![known; 1_024], vec![client(0, 5)]].concat();
+    let (code, text) = of(many, on_time);
+    assert!(code == "server_limit" && text.contains("1 of 1025 clients do not know its delay"), "{text}");
+}
