@@ -18,6 +18,7 @@ mod replay;
 mod reply;
 mod request_matcher;
 mod results;
+mod room_load;
 mod run;
 mod run_config;
 mod schedule;
@@ -46,6 +47,7 @@ pub use results::{
     PlaybackResults, RecordedPacket, RunKind, RunOrigin, RunResults, ScheduleResults, SentAudio, SentImpairment,
     ServerDelay, StopSignal, WaitResult,
 };
+pub use room_load::{Ending, MAX_ROOM_MESSAGES, RoomLoad, RoomLoadConfig, RoomLoadCounts};
 pub use run::{ClientNode, Workload, WorkloadStep};
 pub use run_config::{BLOCKS, RunConfig};
 pub use sender::{AudioSender, AudioStreamConfig, AudioWorkload, PayloadSource, SourcePoll};

@@ -41,7 +41,7 @@ impl Style {
     pub(crate) fn warn(self, text: &str) -> String {
         self.with("33", text)
     }
-    fn strong(self, text: &str) -> String {
+    pub(crate) fn strong(self, text: &str) -> String {
         self.with("1", text)
     }
 }
@@ -240,7 +240,7 @@ fn buffer_table(table: &JitterBufferTable) -> String {
     text
 }
 
-fn limit(result: &LimitResult, style: Style) -> String {
+pub(super) fn limit(result: &LimitResult, style: Style) -> String {
     let [allowed, measured, note] = result.texts();
     let end = if result.passed { style.good("met") } else { style.bad("exceeded") };
     format!("limit {} {allowed}: {measured}, {end}{note}\n", result.label())
