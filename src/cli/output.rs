@@ -19,7 +19,6 @@ use crate::io::http::body::PAGE_STYLE;
 use crate::io::stop::StopToken;
 use crate::io::{clock, files, status_line};
 use crate::report::limits::Limits;
-use crate::report::room_load::RoomLoadReport;
 use crate::report::targets::TargetsReport;
 use crate::report::{Report, html, junit, markdown};
 use crate::sanitize::sanitize_lines;
@@ -184,11 +183,6 @@ impl ReportFileArgs {
     /// Writes the JUnit file of several targets.
     pub(crate) fn write_targets(&self, report: &TargetsReport) -> anyhow::Result<()> {
         self.write_documents(|_| Ok(junit::targets(report)?))
-    }
-
-    /// Writes the JUnit file of a load on rooms.
-    pub(crate) fn write_room_load(&self, report: &RoomLoadReport) -> anyhow::Result<()> {
-        self.write_documents(|_| Ok(junit::room_load(report)?))
     }
 
     pub(crate) fn is_written(&self) -> bool {

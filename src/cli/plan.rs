@@ -138,14 +138,16 @@ const RULES: &[Rule] = &[
     }),
     ("embedded timeout bind", "a run that sends packets", |plan, _| plan.is_run()),
     // Several targets are measured at the same time, so none waits.
-    ("wait_for record_run", "a run that sends packets to one target", |plan, _| plan.is_single_run()),
-    ("profile max_loss max_p50 max_p99 junit quiet", "the report of a run", |plan, _| {
+    ("wait_for record_run", "a run that sends packets to one target", |plan, _| {
+        plan.is_run() && !matches!(plan, Targets(..) | RoomLoad(..))
+    }),
+    ("profile max_loss max_p50 max_p99 verbose junit quiet", "the report of a run", |plan, _| {
         plan.is_run() || matches!(plan, Replay(_))
     }),
-    ("max_jitter verbose", "the report of packets", |plan, _| {
-        plan.is_run() && !matches!(plan, RoomLoad(..)) || matches!(plan, Replay(_))
+    ("max_jitter", "packets", |plan, _| plan.is_run() && !matches!(plan, RoomLoad(..)) || matches!(plan, Replay(_))),
+    ("html markdown", "the report of one target", |plan, _| {
+        plan.is_run() && !matches!(plan, Targets(..)) || matches!(plan, Replay(_))
     }),
-    ("html markdown", "the report of one target", |plan, _| plan.is_single_run() || matches!(plan, Replay(_))),
     ("json_lines", "a run that sends packets to one target, and to lists", |plan, kind| {
         !matches!((plan, kind), (Replay(_) | Targets(..) | RoomLoad(..), _) | (Local(_), RunKind::Probe))
     }),
@@ -164,11 +166,6 @@ impl Plan<'_> {
     /// Whether packets are sent.
     fn is_run(&self) -> bool {
         matches!(self, Udp { .. } | Targets(..) | Moqt(_) | WebSocket(_) | RoomLoad(..))
-    }
-
-    /// Whether packets are sent to one target by one client.
-    fn is_single_run(&self) -> bool {
-        self.is_run() && !matches!(self, Targets(..) | RoomLoad(..))
     }
 
     /// Returns an error if an option on the command line does not apply to this plan of the subcommand `kind`.

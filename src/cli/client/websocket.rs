@@ -130,7 +130,7 @@ impl WebSocketProbeArgs {
         self.rate
     }
 
-    /// The members of rooms, and the URL of each member, or one URL for all. `config` has only what the dialect and the rooms do not determine.
+    /// The members of rooms, and the URL of each member, or one URL for all. The URL and these options complete `config`.
     pub(super) fn room_load(
         &self,
         url: &WebSocketUrl,
@@ -138,37 +138,24 @@ impl WebSocketProbeArgs {
         config: RoomLoadConfig,
     ) -> Result<(RoomLoad, Vec<WebSocketUrl>), Failure> {
         let ((dialect, params), rooms, secret) = (self.dialect(url), self.room_count, self.secret()?);
-        ensure_usage!(
-            config.members / 2 >= rooms,
-            "--clients {}: {rooms} room(s) need at least {} members",
-            config.members,
-            2 * rooms
-        );
+        ensure_usage!(config.members / 2 >= rooms, "--clients: give at least {}, two members per room", 2 * rooms);
         let mut keys = form_urlencoded::parse(url.query().as_bytes()).map(|(key, _)| key);
-        let is_generated = params.room.is_some() || keys.any(|key| ["roomId", "userId", "token"].contains(&&*key));
-        ensure_usage!(
-            !is_generated,
-            "--clients: rooms, users and tokens are generated; omit them in the URL. --room gives the beginning of the room names"
-        );
-        let is_code = room.is_some() && dialect == Dialect::ControlSurface;
-        ensure_usage!(!is_code || rooms == 1, "--room: a code is the code of one room; omit --room-count, or omit --room");
-        self.reject_unused_options(dialect, room.filter(|_| is_code))?;
-        let [nonce] = os::random_u64s();
-        let room = room.map_or_else(|| format!("load-{:08x}", nonce >> 32), str::to_owned);
-        let names_senders = match dialect {
-            Dialect::Jamjam | Dialect::WebRtc => true,
-            Dialect::Broadcast => secret.is_some(),
-            Dialect::ControlSurface => false,
-        };
-        let load = RoomLoad::new(RoomLoadConfig { dialect, rooms, nonce, names_senders, ..config }, &room);
-        let url_of = |member| match dialect {
-            Dialect::Broadcast => {
-                self.broadcast_url(url, &params, &load.room_name(member), load.name(member), secret.as_ref())
+        let is_member = params.room.is_some() || keys.any(|key| ["roomId", "userId", "token"].contains(&&*key));
+        ensure_usage!(!is_member, "--clients: the URL must contain no room, user and token; give --room and --hmac-secret");
+        let has_codes = dialect == Dialect::ControlSurface;
+        ensure_usage!(!has_codes || room.is_none(), "--room: with --clients, the server names the rooms of control surfaces");
+        self.reject_unused_options(dialect, None)?;
+        let room = room.map_or_else(|| format!("load-{:08x}", config.nonce >> 32), str::to_owned);
+        let names_senders = matches!(dialect, Dialect::Jamjam | Dialect::WebRtc) || secret.is_some();
+        let load = RoomLoad::new(RoomLoadConfig { dialect, rooms, room, names_senders, ..config });
+        let url_of = |member| match (load.room_name(member), load.name(member)) {
+            (room, name) if dialect == Dialect::Broadcast => {
+                self.broadcast_url(url, &params, &room, name, secret.as_ref())
             }
-            _ => self.webrtc_url(url, Some(&load.room_name(member)), load.name(member), secret.as_ref()),
+            (room, name) => self.webrtc_url(url, Some(&room), name, secret.as_ref()),
         };
         let urls = match dialect {
-            Dialect::Broadcast | Dialect::WebRtc => (0..config.members).map(url_of).collect::<Result<_, _>>()?,
+            Dialect::Broadcast | Dialect::WebRtc => (0..load.config.members).map(url_of).collect::<Result<_, _>>()?,
             Dialect::Jamjam | Dialect::ControlSurface => vec![url.clone()],
         };
         Ok((load, urls))

@@ -168,6 +168,7 @@ impl<'a> HttpConnection<'a> {
         if let Some(value) = self.url.authorization() {
             request.headers_mut().insert(AUTHORIZATION, value.try_into()?);
         }
+        self.requests.ready().await?;
         let (head, body) = self.requests.send_request(request).await?.into_parts();
         Ok((head.status, to_bytes(Body::new(body), MAX_RESPONSE_BYTES).await?))
     }

@@ -1,10 +1,8 @@
-//! Load on rooms: a task for each member connects, joins, receives, and sends when this thread says so. One thread runs all tasks.
+//! Load on rooms: a task for each member connects, joins and receives, and sends when the calling thread says so. One thread runs all tasks.
 
-use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::{Duration, Instant};
-use std::{io, thread};
+use std::thread;
 
 use axum::BoxError;
 use axum::body::Body;
@@ -12,7 +10,6 @@ use axum::http::{Method, StatusCode};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use rustls::ClientConfig;
 use serde::Deserialize;
-use thiserror::Error as ThisError;
 use tokio::runtime::Builder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -26,78 +23,45 @@ use crate::io::local_socket::LocalSocketOptions;
 use crate::io::signaling::discovery::HttpConnection;
 use crate::io::stop::StopToken;
 use crate::io::websocket::connect::{
-    ClientStream, Connected, WebSocketConnectError, closed_by_server, connect, connect_stream, failure, websocket_config,
+    ClientStream, Connected, closed_by_server, connect, connect_stream, failure, websocket_config,
 };
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::signaling::Dialect;
 
 /// Maximum number of members that join at the same time.
-const MAX_JOINING: u32 = 256;
+const MAX_JOINING: usize = 256;
 
 /// Pause before a join that the server has postponed is repeated.
 const JOIN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A postponed join fails after this time.
-const MAX_JOIN_WAIT: Duration = Duration::from_secs(120);
+/// Maximum number of such pauses.
+const MAX_JOIN_RETRIES: usize = 120;
 
 /// Maximum number of messages that wait for a member's connection.
 const MAX_UNSENT: usize = 16;
 
-/// Read buffer of each connection, in bytes. The library clears the buffer before each read.
+/// Size of each connection's read buffer, in bytes. The library clears the buffer before each read.
 const READ_BUFFER_BYTES: usize = 1 << 10;
 
-/// Maximum size of a message, in bytes: ten thousand participants in a list.
+/// Maximum size of a message, in bytes. The list of a hundred participants fits into one message.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
-/// Maximum time for close frames, and for removing rooms.
+/// Maximum time for closing all connections, and for removing a room of control surfaces.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Pause between two calls that show the progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The path of the rooms of control surfaces.
-const CONTROL_SURFACE_ROOMS: &str = "/admin/bbx/rooms";
-
 /// Where the members connect.
 pub struct RoomLoadTarget {
     /// The URL of each member, or one URL for all.
     pub urls: Vec<WebSocketUrl>,
-    /// The code of an existing control surface room.
-    pub room_code: Option<String>,
     /// How to open the connections.
     pub socket_options: LocalSocketOptions,
     /// TLS of `wss` URLs.
     pub tls: Arc<ClientConfig>,
     /// Maximum time to connect, and to join.
     pub timeout: Duration,
-}
-
-/// Why nothing could be done.
-#[derive(Debug, ThisError)]
-pub enum RoomLoadError {
-    /// The server cannot be reached.
-    #[error(transparent)]
-    Connect(#[from] WebSocketConnectError),
-    /// The server created no control surface room.
-    #[error("cannot create a room: HTTP {0}{advice}", advice = creation_advice(*.0))]
-    Status(StatusCode),
-    /// The request for a control surface room failed.
-    #[error("cannot create a room: {0}")]
-    Request(#[from] BoxError),
-    /// The response is not the one of a control surface server.
-    #[error("cannot create a room: the response has no code: {0}")]
-    Response(#[from] serde_json::Error),
-    /// This system has too few resources.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
-
-fn creation_advice(status: StatusCode) -> &'static str {
-    match status {
-        StatusCode::UNAUTHORIZED => "; give the login of the server in the URL: ws://USER:PASSWORD@HOST:PORT",
-        StatusCode::INSUFFICIENT_STORAGE => "; the server has its maximum number of rooms (BBX_MAX_ROOMS)",
-        _ => "; give the URL of a signaling server of jamjam-dev, or --room CODE",
-    }
 }
 
 /// What the tasks of all members share.
@@ -111,31 +75,29 @@ struct Shared {
 
 type Socket = WebSocketStream<Box<dyn ClientStream>>;
 
-/// Runs `load` until all messages are delivered, all connections have ended or a stop is requested. Calls `on_progress` now and then. The
-/// error is why nothing could be done.
+/// Runs `load` until all messages are settled, all connections have ended or a stop is requested. Calls `on_progress` now and then. Fails
+/// if there is no room to join.
 pub fn run(
     load: RoomLoad,
     target: RoomLoadTarget,
     stop: &StopToken,
     mut on_progress: impl FnMut(&RoomLoad),
-) -> Result<RoomLoad, RoomLoadError> {
+) -> Result<RoomLoad, BoxError> {
     // Few other threads resolve names.
     let runtime = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(8).enable_all().build()?;
-    let config = load.config;
-    let mut created = Vec::new();
-    if config.dialect == Dialect::ControlSurface && target.room_code.is_none() {
-        let creating = create_rooms(&target, config.rooms, &mut created, stop);
-        if let Err(error) = runtime.block_on(creating) {
-            runtime.block_on(remove_rooms(&target, &created));
+    let (members, rooms, dialect) = (load.config.members, load.config.rooms, load.config.dialect);
+    let mut codes = Vec::new();
+    if dialect == Dialect::ControlSurface {
+        let created = runtime.block_on(change_rooms(&target, rooms, &mut codes));
+        if let Err(error) = created {
+            let _ = runtime.block_on(change_rooms(&target, 0, &mut codes));
             return Err(error);
         }
     }
-    let mut codes = target.room_code.iter().chain(&created).cloned();
-    let is_known = config.dialect != Dialect::Jamjam;
-    let rooms = (0..config.rooms).map(|_| watch::Sender::new(is_known.then(|| codes.next().unwrap_or_default())));
-    let rooms = rooms.collect();
+    let code = |room: usize| codes.get(room).cloned().or((dialect != Dialect::Jamjam).then(String::new));
+    let rooms = (0..rooms).map(|room| watch::Sender::new(code(room))).collect();
     let shared = Arc::new(Shared { target, load: Mutex::new(load), rooms });
-    let (senders, outboxes): (Vec<_>, Vec<_>) = (0..config.members).map(|_| mpsc::channel(MAX_UNSENT)).unzip();
+    let (senders, outboxes): (Vec<_>, Vec<_>) = (0..members).map(|_| mpsc::channel(MAX_UNSENT)).unzip();
     let starting = runtime.spawn(start_members(Arc::clone(&shared), outboxes));
     let this_thread = thread::current();
     stop.on_stop(move || this_thread.unpark());
@@ -143,13 +105,14 @@ pub fn run(
     while stop.signal().is_none() {
         let now = clock::monotonic_now();
         let mut load = shared.lock();
+        load.start(now);
         while let Some((member, number)) = load.poll(now) {
             // A message that does not fit is counted when it is settled.
             let _ = senders[member].try_send(number);
         }
-        if load.is_complete() && load.counts.joined > 0 && !load.has_started() {
-            load.start(now);
-        } else if load.is_settled(now) || starting.is_finished() && Arc::strong_count(&shared) == 1 {
+        let is_rejected = load.results.joined == 0 && load.results.refused > 0;
+        let has_ended = starting.is_finished() && Arc::strong_count(&shared) == 1;
+        if is_rejected || has_ended || load.is_settled(now) {
             break;
         }
         if shown.elapsed() >= PROGRESS_INTERVAL {
@@ -162,81 +125,57 @@ pub fn run(
     }
     starting.abort();
     drop(senders);
-    runtime.block_on(async {
-        let closed = async {
-            while Arc::strong_count(&shared) > 1 {
-                sleep(Duration::from_millis(1)).await;
-            }
-        };
-        let _ = timeout(CLOSE_TIMEOUT, closed).await;
-        remove_rooms(&shared.target, &created).await;
-    });
+    let closed = async {
+        while Arc::strong_count(&shared) > 1 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let _ = runtime.block_on(async { timeout(CLOSE_TIMEOUT, closed).await });
+    let _ = runtime.block_on(change_rooms(&shared.target, 0, &mut codes));
     runtime.shutdown_timeout(CLOSE_TIMEOUT);
-    let shared = Arc::into_inner(shared).ok_or_else(|| io::Error::other("a connection does not end"))?;
+    let shared = Arc::into_inner(shared).ok_or("a connection does not end")?;
     Ok(shared.load.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Creates rooms of control surfaces, whose codes are appended to `codes`.
-async fn create_rooms(
-    target: &RoomLoadTarget,
-    count: usize,
-    codes: &mut Vec<String>,
-    stop: &StopToken,
-) -> Result<(), RoomLoadError> {
+/// Creates or removes rooms of control surfaces until there are `count`. Their codes are in `codes`.
+async fn change_rooms(target: &RoomLoadTarget, count: usize, codes: &mut Vec<String>) -> Result<(), BoxError> {
+    const PATH: &str = "/admin/bbx/rooms";
     #[derive(Deserialize)]
     struct Created {
         code: String,
     }
-    let mut http = target.http().await?;
-    while codes.len() < count && stop.signal().is_none() {
-        let (status, body) = http.request(Method::POST, CONTROL_SURFACE_ROOMS, "{}").await?;
-        let Created { code } = match status {
-            StatusCode::CREATED => serde_json::from_slice(&body)?,
-            status => return Err(RoomLoadError::Status(status)),
-        };
-        codes.push(code);
+    if codes.len() == count {
+        return Ok(());
+    }
+    let stream = connect_stream(&target.urls[0], &target.tls, target.timeout).await?;
+    let mut http = HttpConnection::new(&target.urls[0], stream).await?;
+    while codes.len() < count {
+        let (status, body) = timeout(target.timeout, http.request(Method::POST, PATH, "{}")).await??;
+        if status != StatusCode::CREATED {
+            let login = "; give the login in the URL: ws://USER:PASSWORD@HOST:PORT";
+            let full = "; the server has its maximum number of rooms (BBX_MAX_ROOMS)";
+            let advice = match status {
+                StatusCode::UNAUTHORIZED => login,
+                StatusCode::INSUFFICIENT_STORAGE => full,
+                _ => "",
+            };
+            return Err(format!("cannot create a room: HTTP {status}{advice}").into());
+        }
+        codes.push(serde_json::from_slice::<Created>(&body)?.code);
+    }
+    while let Some(code) = codes.pop_if(|_| count == 0) {
+        timeout(CLOSE_TIMEOUT, http.request(Method::DELETE, &format!("{PATH}/{code}"), Body::empty())).await??;
     }
     Ok(())
 }
 
-/// Removes rooms of control surfaces. The server also removes them when they expire.
-async fn remove_rooms(target: &RoomLoadTarget, codes: &[String]) {
-    let removing = async {
-        let mut http = target.http().await?;
-        for code in codes {
-            http.request(Method::DELETE, &format!("{CONTROL_SURFACE_ROOMS}/{code}"), Body::empty()).await?;
-        }
-        Ok::<_, RoomLoadError>(())
-    };
-    if !codes.is_empty() {
-        let _ = timeout(CLOSE_TIMEOUT, removing).await;
-    }
-}
-
-/// Starts a task for each member. Of a server that the first member cannot reach, no other member is started.
+/// Starts a task for each member. The others wait until the first member has joined or failed.
 async fn start_members(shared: Arc<Shared>, outboxes: Vec<mpsc::Receiver<u32>>) {
-    let slots = Arc::new(Semaphore::new(MAX_JOINING as usize));
+    let slots = Arc::new(Semaphore::new(MAX_JOINING));
     for (member, outbox) in outboxes.into_iter().enumerate() {
-        let slots_taken = if member == 0 { MAX_JOINING } else { 1 };
-        let Ok(slot) = Arc::clone(&slots).acquire_many_owned(slots_taken).await else { return };
-        if member == 1 && shared.lock().is_unreachable() {
-            return;
-        }
+        let taken = if member == 0 { MAX_JOINING as u32 } else { 1 };
+        let Ok(slot) = Arc::clone(&slots).acquire_many_owned(taken).await else { return };
         tokio::spawn(Arc::clone(&shared).run_member(member, outbox, slot));
-    }
-}
-
-/// What a member waits for.
-enum Event {
-    Received(Option<Result<Message, Error>>),
-    /// The number of a message to send; `None` at the end of the run.
-    Due(Option<u32>),
-}
-
-impl RoomLoadTarget {
-    async fn http(&self) -> Result<HttpConnection<'_>, RoomLoadError> {
-        let stream = connect_stream(&self.urls[0], &self.tls, self.timeout).await?;
-        Ok(HttpConnection::new(&self.urls[0], stream).await?)
     }
 }
 
@@ -246,57 +185,52 @@ impl Shared {
     }
 
     /// The whole life of a member. `slot` is the right to join.
-    async fn run_member(self: Arc<Self>, member: usize, mut outbox: mpsc::Receiver<u32>, slot: OwnedSemaphorePermit) {
-        // The future of the join is large, and is freed after it.
-        let joined = Box::pin(self.join(member)).await;
-        let room = &self.rooms[member % self.rooms.len()];
-        let mut socket = match joined {
+    async fn run_member(self: Arc<Self>, member: usize, outbox: mpsc::Receiver<u32>, slot: OwnedSemaphorePermit) {
+        let mut retries = 0..MAX_JOIN_RETRIES;
+        // The future of a join is large, and is freed after it.
+        let mut joined = Box::pin(self.join(member)).await;
+        while joined.as_ref().is_err_and(is_postponed) && retries.next().is_some() {
+            sleep(JOIN_RETRY_INTERVAL).await;
+            joined = Box::pin(self.join(member)).await;
+        }
+        drop(slot);
+        let ended = match joined {
             Ok((socket, took)) => {
                 self.lock().on_joined(member, took);
-                socket
+                self.serve(member, socket, outbox).await.map(|failure| (true, failure))
             }
             Err(failure) => {
-                self.lock().on_ended(member, false, failure);
-                room.send_if_modified(|id| id.is_none().then(|| *id = Some(String::new())).is_some());
-                return;
+                self.set_room(member, String::new());
+                Some((false, failure))
             }
         };
-        drop(slot);
-        match self.serve(member, &mut socket, &mut outbox).await {
-            Some(failure) => self.lock().on_ended(member, true, failure),
-            None => drop(socket.close(None).await),
+        if let Some((had_joined, failure)) = ended {
+            self.lock().on_ended(member, had_joined, failure);
         }
     }
 
-    /// Joins the room of a member. Returns the connection and the time that it took.
+    /// The room of a member has this id, unless it is known.
+    fn set_room(&self, member: usize, id: String) {
+        let room = &self.rooms[member % self.rooms.len()];
+        room.send_if_modified(|known| known.is_none() && known.replace(id).is_none());
+    }
+
+    /// Connects and joins the room of a member. Returns the connection and how long this took.
     async fn join(&self, member: usize) -> Result<(Socket, Duration), WebSocketFailure> {
         let room = &self.rooms[member % self.rooms.len()];
-        let mut id = room.borrow().clone();
         if member >= self.rooms.len() {
-            id = room.subscribe().wait_for(Option::is_some).await.ok().and_then(|id| id.clone());
+            let _ = room.subscribe().wait_for(Option::is_some).await;
         }
-        let began = Instant::now();
-        loop {
-            let attempt = Instant::now();
-            match self.try_join(member, id.as_deref().unwrap_or_default()).await {
-                Err(error) if is_postponed(&error) && began.elapsed() < MAX_JOIN_WAIT => {
-                    sleep(JOIN_RETRY_INTERVAL).await;
-                }
-                joined => return joined.map(|socket| (socket, attempt.elapsed())),
-            }
-        }
-    }
-
-    async fn try_join(&self, member: usize, room: &str) -> Result<Socket, WebSocketFailure> {
-        let RoomLoadTarget { urls, socket_options, tls, timeout: limit, .. } = &self.target;
-        let url = urls.get(member).unwrap_or(&urls[0]);
+        let room = room.borrow().clone().unwrap_or_default();
+        let RoomLoadTarget { urls, socket_options, tls, timeout: limit } = &self.target;
+        let (began, url) = (Instant::now(), urls.get(member).unwrap_or(&urls[0]));
         let connected = connect(url, tls, socket_options, *limit, &[]).await;
-        let connected = connected.map_err(|error| WebSocketFailure::Unreachable(error.to_string()))?;
-        let Connected { stream, after_response, .. } = connected;
+        let Connected { stream, after_response, .. } =
+            connected.map_err(|error| WebSocketFailure::Unreachable(error.to_string()))?;
         let config = websocket_config().read_buffer_size(READ_BUFFER_BYTES).max_message_size(Some(MAX_MESSAGE_BYTES));
         let config = Some(config.max_frame_size(Some(MAX_MESSAGE_BYTES)));
         let mut socket = WebSocketStream::from_partially_read(stream, after_response, Role::Client, config).await;
-        let mut handshake = JoinHandshake::with_message(self.lock().join_message(member, room));
+        let mut handshake = JoinHandshake::with_message(self.lock().join_message(member, &room));
         let joining = async {
             if let Some(message) = handshake.first_message.take() {
                 socket.send(Message::text(message)).await.map_err(failure)?;
@@ -310,47 +244,48 @@ impl Shared {
             }
             Ok(())
         };
-        let in_time = timeout(*limit, joining).await;
-        in_time.unwrap_or_else(|_| Err(WebSocketFailure::Rejected(format!("no welcome message within {limit:?}"))))?;
-        if let Some(id) = handshake.room_id {
-            let room = &self.rooms[member % self.rooms.len()];
-            room.send_if_modified(|known| known.is_none().then(|| *known = Some(id)).is_some());
-        }
-        Ok(socket)
+        let late = |_| Err(WebSocketFailure::Rejected(format!("no welcome message within {limit:?}")));
+        timeout(*limit, joining).await.unwrap_or_else(late)?;
+        self.set_room(member, handshake.room_id.unwrap_or_default());
+        Ok((socket, began.elapsed()))
     }
 
     /// Receives, and sends when a message is due, until the end of the run. Returns why the connection ended before.
     async fn serve(
         &self,
         member: usize,
-        socket: &mut Socket,
-        outbox: &mut mpsc::Receiver<u32>,
+        mut socket: Socket,
+        mut outbox: mpsc::Receiver<u32>,
     ) -> Option<WebSocketFailure> {
         loop {
-            let event = poll_fn(|cx| {
-                // Writes what is buffered. If this fails, the next read explains more.
-                let _ = socket.poll_flush_unpin(cx);
-                if let Poll::Ready(received) = socket.poll_next_unpin(cx) {
-                    return Poll::Ready(Event::Received(received));
+            // If the server reads too slowly, the connection waits to send, and meanwhile receives nothing.
+            tokio::select! {
+                biased;
+                received = socket.next() => match received.unwrap_or(Err(Error::ConnectionClosed)) {
+                    Ok(Message::Text(text)) => {
+                        let now = clock::monotonic_now();
+                        self.lock().on_message(member, &text, now);
+                    }
+                    Ok(Message::Close(frame)) => {
+                        // Sends the reply to the close frame.
+                        let _ = socket.flush().now_or_never();
+                        return Some(closed_by_server(frame));
+                    }
+                    Ok(_) => {}
+                    Err(error) => return Some(failure(error)),
+                },
+                due = outbox.recv() => {
+                    let Some(number) = due else {
+                        let _ = socket.close(None).await;
+                        return None;
+                    };
+                    let message = self.lock().message(member, number, clock::monotonic_now());
+                    if let Some(message) = message
+                        && let Err(error) = socket.send(Message::text(message)).await
+                    {
+                        return Some(failure(error));
+                    }
                 }
-                if socket.poll_ready_unpin(cx).is_ready() { outbox.poll_recv(cx).map(Event::Due) } else { Poll::Pending }
-            });
-            let (event, now) = (event.await, clock::monotonic_now());
-            match event {
-                Event::Received(Some(Ok(Message::Text(text)))) => self.lock().on_message(member, &text, now),
-                Event::Received(Some(Ok(Message::Close(frame)))) => {
-                    // Sends the reply to the close frame.
-                    let _ = socket.flush().now_or_never();
-                    return Some(closed_by_server(frame));
-                }
-                Event::Received(Some(Ok(_))) => {}
-                Event::Received(Some(Err(error))) => return Some(failure(error)),
-                Event::Received(None) => return Some(failure(Error::ConnectionClosed)),
-                Event::Due(Some(number)) => {
-                    let text = self.lock().write_message(member, number, now);
-                    let _ = text.map(|text| socket.start_send_unpin(Message::text(text)));
-                }
-                Event::Due(None) => return None,
             }
         }
     }
@@ -359,5 +294,5 @@ impl Shared {
 /// Whether the server asks to repeat a join later: it limits the joins of an address.
 fn is_postponed(failure: &WebSocketFailure) -> bool {
     let text = failure.to_string().to_lowercase();
-    ["too many requests", "http 429"].iter().any(|part| text.contains(part))
+    text.contains("too many requests") || text.contains("http 429")
 }

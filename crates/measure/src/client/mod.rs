@@ -29,8 +29,8 @@ mod wait_for_server;
 mod websocket;
 
 pub use connection_results::{
-    ClockOffset, GroupCounts, MoqtConnectTimes, MoqtFailure, MoqtResults, WebSocketConnectTimes, WebSocketFailure,
-    WebSocketResults,
+    ClockOffset, Ending, GroupCounts, MoqtConnectTimes, MoqtFailure, MoqtResults, RoomResults, WebSocketConnectTimes,
+    WebSocketFailure, WebSocketResults,
 };
 pub use hosts::{PauseResults, ServerResults};
 pub use link::{LinkConfig, LinkFailure, LinkResults, LinkSigning};
@@ -47,7 +47,7 @@ pub use results::{
     PlaybackResults, RecordedPacket, RunKind, RunOrigin, RunResults, ScheduleResults, SentAudio, SentImpairment,
     ServerDelay, StopSignal, WaitResult,
 };
-pub use room_load::{Ending, MAX_ROOM_MESSAGES, RoomLoad, RoomLoadConfig, RoomLoadCounts};
+pub use room_load::{MAX_ROOM_MESSAGES, RoomLoad, RoomLoadConfig};
 pub use run::{ClientNode, Workload, WorkloadStep};
 pub use run_config::{BLOCKS, RunConfig};
 pub use sender::{AudioSender, AudioStreamConfig, AudioWorkload, PayloadSource, SourcePoll};

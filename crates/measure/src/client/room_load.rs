@@ -2,16 +2,14 @@
 //! order. Messages are passed in and out as text.
 
 use std::collections::VecDeque;
-use std::fmt::Write;
 use std::time::Duration;
 
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
-use super::connection_results::WebSocketFailure;
-use super::request_matcher::parse_object;
-use super::websocket::{MAX_ERROR_MESSAGE_LEN, server_error};
-use jamjam_core::stats::Histogram;
+use super::connection_results::{Ending, RoomResults, WebSocketFailure, WebSocketResults};
+use super::results::{RunKind, RunResults};
+use super::stream_kind::StreamKind;
+use jamjam_core::stats::{Histogram, PacingStats, StreamStats};
 use jamjam_core::time::{Time, saturating_nanos};
 use jamjam_signaling::Dialect;
 
@@ -25,19 +23,21 @@ const MAX_UNSETTLED: usize = 1 << 16;
 const MAX_ENDINGS: usize = 64;
 
 /// Who sends what in which rooms.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RoomLoadConfig {
     /// The signaling dialect.
     pub dialect: Dialect,
-    /// Number of members in all rooms together.
+    /// Number of members in all rooms together. Member `m` is in room `m % rooms`.
     pub members: usize,
     /// Number of rooms.
     pub rooms: usize,
+    /// The beginning of the names of the rooms.
+    pub room: String,
     /// Time between two messages of a room.
     pub interval: Duration,
     /// Number of messages of each room.
     pub count: u32,
-    /// A message that is delivered later counts as missing.
+    /// A message that is delivered later counts as lost.
     pub timeout: Duration,
     /// Distinguishes messages of this run from all others.
     pub nonce: u64,
@@ -45,77 +45,26 @@ pub struct RoomLoadConfig {
     pub names_senders: bool,
 }
 
-/// The members, the messages, and what was counted.
+/// The members, the messages, and what was counted. A delivery is a message at one of its receivers.
 #[derive(Debug)]
 pub struct RoomLoad {
     /// Who sends what.
     pub config: RoomLoadConfig,
-    /// The beginning of the names of the rooms.
-    room: String,
     /// Precedes the numbers in each message. It contains no characters that JSON escapes.
     marker: String,
-    /// The quoted names of the members. Member `m` is in room `m % rooms`, at place `m / rooms`.
-    names: Vec<String>,
     rooms: Vec<RoomMessages>,
+    /// The quoted names of the members.
+    names: Vec<String>,
     started: Option<Time>,
     /// The next message of all rooms in turn.
     next: u64,
-    /// When the last message was delivered.
     last_delivery: Time,
-    /// What was counted.
-    pub counts: RoomLoadCounts,
-    /// Time from the beginning of a connection until its room was joined.
-    pub join_time: Histogram,
-    /// Time from sending a message until another member received it.
-    pub delivery_time: Histogram,
-    /// Send time minus due time of each message.
-    pub lateness: Histogram,
-    /// Why connections ended before the end of the run.
-    pub endings: Vec<Ending>,
-}
-
-/// Counts of a run. A delivery is a message at one of its receivers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct RoomLoadCounts {
-    /// Members that have joined their room.
-    pub joined: u64,
-    /// Members that could not join.
-    pub refused: u64,
-    /// Members whose connection ended after the join.
-    pub disconnected: u64,
-    /// Messages that were sent.
-    pub sent: u64,
-    /// Messages that were not sent in time, because the connection of the sender accepted none or had ended.
-    pub not_sent: u64,
-    /// Deliveries to the members that were connected when the messages were sent.
-    pub expected: u64,
-    /// First deliveries in time.
-    pub received: u64,
-    /// Deliveries that did not arrive in time.
-    pub missing: u64,
-    /// Missing deliveries that arrived later.
-    pub late: u64,
-    /// Repeated deliveries.
-    pub duplicate: u64,
-    /// Received deliveries that a later message of the same sender overtook.
-    pub out_of_order: u64,
-    /// Messages of another room.
-    pub wrong_room: u64,
-    /// Messages with a wrong sender or number, and messages that their own sender received.
-    pub wrong_sender: u64,
-    /// Errors that the server sent to members.
-    pub errors: u64,
-}
-
-/// A reason for which connections ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
-    /// The reason.
-    pub failure: WebSocketFailure,
-    /// Whether the connections had joined their rooms.
-    pub had_joined: bool,
-    /// Number of connections.
-    pub count: u64,
+    join_time: Histogram,
+    pacing: PacingStats,
+    /// Deliveries to members that were connected when the message was sent. Their round trip is the time from sending until receiving.
+    pub deliveries: StreamStats,
+    /// What was counted beside.
+    pub results: RoomResults,
 }
 
 /// The messages of a room.
@@ -136,38 +85,27 @@ struct RoomMessage {
     due: Time,
     sent_at: Option<Time>,
     /// Number of receivers that have not received it.
-    outstanding: u64,
-    /// The places of the receivers that have received it, a bit each.
+    missing: u64,
+    /// The receivers that have received it, a bit for each member of the room.
     received: Vec<u64>,
 }
 
-impl Default for RoomLoadConfig {
-    /// Two members of a broadcast room, of which each receives the messages of the other within 2 s: one message per second for 10 s.
-    fn default() -> Self {
-        let [interval, timeout] = [1, 2].map(Duration::from_secs);
-        let (dialect, names_senders) = (Dialect::Broadcast, false);
-        Self { dialect, members: 2, rooms: 1, interval, count: 10, timeout, nonce: 0, names_senders }
-    }
-}
-
 impl RoomLoad {
-    /// Members without connections. The names of the rooms begin with `room`.
-    pub fn new(config: RoomLoadConfig, room: &str) -> Self {
-        let RoomLoadConfig { members, rooms, nonce, .. } = config;
+    /// Members without connections.
+    pub fn new(config: RoomLoadConfig) -> Self {
+        let (members, rooms) = (config.members, config.rooms);
         Self {
-            config,
-            room: room.to_owned(),
-            marker: format!("jamjam-dev load {nonce:016x} "),
-            names: (0..members).map(|member| format!("\"load-{}-{}\"", member % rooms, member / rooms)).collect(),
+            marker: format!("jamjam-dev load {:016x} ", config.nonce),
             rooms: (0..rooms).map(|_| RoomMessages::default()).collect(),
+            names: (0..members).map(|member| format!("\"load-{}-{}\"", member % rooms, member / rooms)).collect(),
             started: None,
             next: 0,
             last_delivery: Time::ZERO,
-            counts: RoomLoadCounts::default(),
             join_time: Histogram::default(),
-            delivery_time: Histogram::default(),
-            lateness: Histogram::default(),
-            endings: Vec::new(),
+            pacing: PacingStats::default(),
+            deliveries: StreamStats::new(),
+            results: RoomResults { rooms: rooms as u64, members: members as u64, ..RoomResults::default() },
+            config,
         }
     }
 
@@ -178,17 +116,16 @@ impl RoomLoad {
 
     /// The name of the room of a member.
     pub fn room_name(&self, member: usize) -> String {
-        format!("{}-{}", self.room, member % self.config.rooms + 1)
+        format!("{}-{}", self.config.room, member % self.config.rooms + 1)
     }
 
     /// The first message of a member, if the dialect needs one. `room` is the room's code or id. The first member of a jamjam room creates it.
     pub fn join_message(&self, member: usize, room: &str) -> Option<String> {
-        let name = self.name(member);
+        let (name, room_name) = (self.name(member), self.room_name(member));
         let message = match self.config.dialect {
             Dialect::Broadcast | Dialect::WebRtc => return None,
             Dialect::ControlSurface => json!({"type": "join", "room_code": room, "client_name": name}),
             Dialect::Jamjam if member < self.config.rooms => {
-                let room_name = self.room_name(member);
                 json!({"type": "CreateRoom", "data": {"room_name": room_name, "password": null, "peer_name": name}})
             }
             Dialect::Jamjam => {
@@ -200,7 +137,7 @@ impl RoomLoad {
 
     /// A member has joined its room, this time after it began to connect.
     pub fn on_joined(&mut self, member: usize, took: Duration) {
-        self.counts.joined += 1;
+        self.results.joined += 1;
         self.join_time.record(saturating_nanos(took).cast_signed());
         let room = &mut self.rooms[member % self.config.rooms];
         room.connected += 1;
@@ -209,48 +146,30 @@ impl RoomLoad {
 
     /// A connection has ended, or could not be established.
     pub fn on_ended(&mut self, member: usize, had_joined: bool, failure: WebSocketFailure) {
-        if had_joined {
-            self.counts.disconnected += 1;
-            self.rooms[member % self.config.rooms].connected -= 1;
-        } else {
-            self.counts.refused += 1;
-        }
-        let is_same = |ending: &Ending| (&ending.failure, ending.had_joined) == (&failure, had_joined);
-        let known = self.endings.iter().position(is_same);
-        match known.or((self.endings.len() == MAX_ENDINGS).then_some(MAX_ENDINGS - 1)) {
-            Some(index) => self.endings[index].count += 1,
-            None => self.endings.push(Ending { failure, had_joined, count: 1 }),
+        let RoomResults { refused, disconnected, endings, .. } = &mut self.results;
+        *if had_joined { disconnected } else { refused } += 1;
+        self.rooms[member % self.config.rooms].connected -= u64::from(had_joined);
+        let known = endings.iter().position(|ending| ending.failure == failure);
+        match known.or((endings.len() == MAX_ENDINGS).then_some(MAX_ENDINGS - 1)) {
+            Some(index) => endings[index].count += 1,
+            None => endings.push(Ending { failure, count: 1 }),
         }
     }
 
-    /// Whether each member has joined or failed.
-    pub fn is_complete(&self) -> bool {
-        self.counts.joined + self.counts.refused == self.config.members as u64
-    }
-
-    /// Whether no connection came about so far.
-    pub fn is_unreachable(&self) -> bool {
-        let is_unreachable = |ending: &Ending| matches!(ending.failure, WebSocketFailure::Unreachable(_));
-        self.counts.joined == 0 && !self.endings.is_empty() && self.endings.iter().all(is_unreachable)
-    }
-
-    /// Whether sending has begun.
-    pub fn has_started(&self) -> bool {
-        self.started.is_some()
-    }
-
-    /// Begins to send.
+    /// Begins to send, as soon as each member has joined or failed.
     pub fn start(&mut self, now: Time) {
-        self.started = Some(now);
+        let RoomResults { joined, refused, members, .. } = self.results;
+        if self.started.is_none() && joined + refused == members {
+            self.started = Some(now);
+        }
     }
 
-    /// When the next message is due; `None` if all have been.
+    /// When the next message is due; `None` if there is none.
     pub fn next_due(&self) -> Option<Time> {
-        let RoomLoadConfig { rooms, interval, count, .. } = self.config;
-        let is_left = self.next < rooms as u64 * u64::from(count);
-        let since_start = u128::from(self.next) * interval.as_nanos() / rooms as u128;
-        let since_start = Duration::from_nanos(u64::try_from(since_start).unwrap_or(u64::MAX));
-        self.started.filter(|_| is_left).map(|at| at + since_start)
+        let (rooms, interval) = (self.config.rooms as u64, self.config.interval);
+        let since_start = u128::from(self.next) * interval.as_nanos() / u128::from(rooms);
+        let due = self.started? + Duration::from_nanos(u64::try_from(since_start).unwrap_or(u64::MAX));
+        (self.next < rooms * u64::from(self.config.count)).then_some(due)
     }
 
     /// The member that must send now, and the number of its message. `None` if no message is due.
@@ -259,18 +178,15 @@ impl RoomLoad {
         while let Some(due) = self.next_due().filter(|due| *due <= now) {
             let (room, number) = ((self.next % rooms) as usize, (self.next / rooms) as u32);
             self.next += 1;
-            if self.rooms[room].senders.len() < 2 {
-                // Nobody would receive the message.
-                continue;
+            // Of a single member, nobody would receive the message.
+            if self.rooms[room].senders.len() > 1 {
+                let mut received = self.settle(room, now).unwrap_or_default();
+                received.clear();
+                received.resize(self.config.members.div_ceil(self.config.rooms).div_ceil(64), 0);
+                let RoomMessages { senders, unsettled, .. } = &mut self.rooms[room];
+                unsettled.push_back(RoomMessage { due, sent_at: None, missing: 0, received });
+                return Some((senders[number as usize % senders.len()], number));
             }
-            let places = self.config.members.div_ceil(self.config.rooms).div_ceil(64);
-            let spare = self.settle(room, now);
-            let mut received = spare.unwrap_or_default();
-            received.clear();
-            received.resize(places, 0);
-            let RoomMessages { senders, unsettled, .. } = &mut self.rooms[room];
-            unsettled.push_back(RoomMessage { due, sent_at: None, outstanding: 0, received });
-            return Some((senders[number as usize % senders.len()], number));
         }
         None
     }
@@ -283,8 +199,8 @@ impl RoomLoad {
         {
             let oldest = room.unsettled.pop_front()?;
             room.first += 1;
-            self.counts.not_sent += u64::from(oldest.sent_at.is_none());
-            self.counts.missing += oldest.outstanding;
+            self.results.not_sent += u64::from(oldest.sent_at.is_none());
+            self.deliveries.lost += oldest.missing;
             spare = Some(oldest.received);
         }
         spare
@@ -295,99 +211,101 @@ impl RoomLoad {
         if self.started.is_none() || self.next_due().is_some() {
             return false;
         }
-        let RoomLoadCounts { expected, received, missing, sent, not_sent, .. } = self.counts;
-        let waiting: u64 = self.rooms.iter().map(|room| u64::from(room.first) + room.unsettled.len() as u64).sum();
-        if expected == received + missing && waiting == sent + not_sent {
-            return true;
+        let is_open = |one: &RoomMessage| one.sent_at.is_none() || one.missing > 0;
+        if self.rooms.iter().flat_map(|room| &room.unsettled).any(is_open) {
+            (0..self.rooms.len()).for_each(|room| drop(self.settle(room, now)));
+            return self.rooms.iter().all(|room| room.unsettled.is_empty());
         }
-        (0..self.rooms.len()).for_each(|room| drop(self.settle(room, now)));
-        self.rooms.iter().all(|room| room.unsettled.is_empty())
+        true
     }
 
-    /// Writes a message that the member sends now, unless its time is over.
-    pub fn write_message(&mut self, member: usize, number: u32, now: Time) -> Option<String> {
-        let RoomLoadConfig { rooms, dialect, .. } = self.config;
-        let (number_of_room, place) = (member % rooms, member / rooms);
-        let RoomMessages { connected, first, unsettled, .. } = &mut self.rooms[number_of_room];
+    /// The message that a member sends now, unless its time is over.
+    pub fn message(&mut self, member: usize, number: u32, now: Time) -> Option<String> {
+        let (room, place) = (member % self.config.rooms, member / self.config.rooms);
+        let RoomMessages { connected, first, unsettled, .. } = &mut self.rooms[room];
         let message = unsettled.get_mut(number.checked_sub(*first)? as usize)?;
-        message.sent_at = Some(now);
-        message.outstanding = connected.saturating_sub(1);
-        self.counts.sent += 1;
-        self.counts.expected += message.outstanding;
-        self.lateness.record(now.signed_nanos_since(message.due));
-        let (start, separator, end) = match dialect {
-            Dialect::Broadcast => (r#"{"type":"load","content":""#, " ", r#""}"#),
-            Dialect::WebRtc => (r#"{"type":"participant-update","updates":""#, " ", r#""}"#),
-            Dialect::ControlSurface => (r#"{"type":"param","param":""#, r#"","value":"#, "}"),
-            Dialect::Jamjam => (
-                r#"{"type":"ChatMessage","data":{"sender_id":"","sender_name":"","timestamp":0,"content":""#,
-                " ",
-                r#""}}"#,
-            ),
-        };
-        let mut text = String::with_capacity(160);
-        // Writing to a string cannot fail.
-        _ = write!(text, "{start}{}{number_of_room} {place}{separator}{number}{end}", self.marker);
-        Some(text)
+        (message.sent_at, message.missing) = (Some(now), connected.saturating_sub(1));
+        self.results.sent += 1;
+        self.deliveries.sent += message.missing;
+        self.pacing.on_sent(message.due, now);
+        let (marker, chat) = (&self.marker, r#""sender_id":"","sender_name":"","timestamp":0"#);
+        Some(match self.config.dialect {
+            Dialect::Broadcast => format!(r#"{{"type":"load","content":"{marker}{room} {place} {number}"}}"#),
+            Dialect::WebRtc => format!(r#"{{"type":"participant-update","updates":"{marker}{room} {place} {number}"}}"#),
+            Dialect::ControlSurface => format!(r#"{{"type":"param","param":"{marker}{room} {place}","value":{number}}}"#),
+            Dialect::Jamjam => {
+                format!(r#"{{"type":"ChatMessage","data":{{{chat},"content":"{marker}{room} {place} {number}"}}}}"#)
+            }
+        })
     }
 
-    /// A member has received `text`.
+    /// A member has received `text`. Messages that are not of this run are ignored.
     pub fn on_message(&mut self, member: usize, text: &str, now: Time) {
-        let Some((_, rest)) = text.split_once(&*self.marker) else {
-            let is_error = || server_error(&parse_object::<Map<String, Value>>(text)?).map(drop);
-            self.counts.errors += u64::from(text.len() <= MAX_ERROR_MESSAGE_LEN && is_error().is_some());
-            return;
-        };
+        let Some((_, rest)) = text.split_once(&*self.marker) else { return };
         let numbers = rest.split(|letter: char| !letter.is_ascii_digit()).filter(|digits| !digits.is_empty());
         let mut numbers = numbers.map_while(|digits| digits.parse::<u32>().ok());
         let [room, place, number] = [(); 3].map(|()| numbers.next());
-        let (own_room, own_place) = (member % self.config.rooms, member / self.config.rooms);
-        if room.is_some_and(|room| room as usize != own_room) {
-            self.counts.wrong_room += 1;
+        let rooms = self.config.rooms;
+        if room.is_some_and(|room| room as usize != member % rooms) {
+            self.results.wrong_room += 1;
             return;
         }
-        let RoomMessages { senders, first, unsettled, .. } = &mut self.rooms[own_room];
+        let RoomMessages { senders, first, unsettled, .. } = &mut self.rooms[member % rooms];
         let sender = number.and_then(|number| senders.get(number as usize % senders.len().max(1)).copied());
         if sender == Some(member) && self.config.dialect == Dialect::Jamjam {
             // On the path for newer clients, the sender receives its own message too.
             return;
         }
         let is_from = |sender: usize| {
-            place.is_some_and(|place| sender / self.config.rooms == place as usize)
-                && sender != member
-                && (!self.config.names_senders || text.contains(&*self.names[sender]))
+            let is_named = !self.config.names_senders || text.contains(&*self.names[sender]);
+            is_named && sender != member && place.is_some_and(|place| sender / rooms == place as usize)
         };
         let Some(number) = number.filter(|_| sender.is_some_and(is_from)) else {
-            self.counts.wrong_sender += 1;
+            self.results.wrong_sender += 1;
             return;
         };
         let Some(index) = number.checked_sub(*first) else {
-            self.counts.late += 1;
+            self.results.late += 1;
             return;
         };
-        let (word, bit) = (own_place / 64, 1 << (own_place % 64));
-        let mut of_sender = unsettled.iter().skip(index as usize).step_by(senders.len());
-        let is_overtaken = of_sender.by_ref().skip(1).any(|message| message.received[word] & bit != 0);
+        let (word, bit) = (member / rooms / 64, 1 << (member / rooms % 64));
+        let mut of_sender = unsettled.iter().skip(index as usize).step_by(senders.len()).skip(1);
+        let is_overtaken = of_sender.any(|message| message.received[word] & bit != 0);
         let sent = unsettled.get_mut(index as usize).and_then(|message| Some((message.sent_at?, message)));
         let Some((sent_at, message)) = sent else {
-            // The message was not sent.
-            self.counts.wrong_sender += 1;
+            self.results.wrong_sender += 1;
             return;
         };
         if message.received[word] & bit != 0 {
-            self.counts.duplicate += 1;
+            self.deliveries.duplicated += 1;
             return;
         }
         message.received[word] |= bit;
-        message.outstanding = message.outstanding.saturating_sub(1);
-        self.counts.received += 1;
-        self.counts.out_of_order += u64::from(is_overtaken);
-        self.delivery_time.record(now.signed_nanos_since(sent_at));
+        message.missing = message.missing.saturating_sub(1);
+        self.deliveries.returned += 1;
+        self.deliveries.reordered += u64::from(is_overtaken);
+        self.deliveries.rtt.record(now.signed_nanos_since(sent_at));
         self.last_delivery = now;
     }
 
-    /// Time from the first due time to the last delivery.
-    pub fn duration(&self) -> Duration {
-        self.started.map_or(Duration::ZERO, |started| self.last_delivery.duration_since(started))
+    /// The results of the run against `target`. What is not settled is in flight.
+    pub fn into_results(mut self, target: String) -> RunResults {
+        let started = self.started.unwrap_or_default();
+        let duration_ns = saturating_nanos(self.last_delivery.duration_since(started));
+        self.deliveries.in_flight = self.deliveries.sent - self.deliveries.returned - self.deliveries.lost;
+        let [p50, p99] = [0.5, 0.99].map(|p| self.join_time.percentile_if_enough(p));
+        let (deliveries, join_ns) = (self.deliveries.returned, [p50, p99, self.join_time.max()]);
+        let rooms = RoomResults { deliveries, duration_ns, join_ns, ..self.results };
+        let failure = rooms.endings.first().map(|ending| ending.failure.clone());
+        let websocket = WebSocketResults { failure, rooms: Some(rooms), ..WebSocketResults::new(self.config.dialect) };
+        RunResults {
+            duration_ns,
+            interval_ns: Some(saturating_nanos(self.config.interval)),
+            timeout_ns: saturating_nanos(self.config.timeout),
+            ping: Some(self.deliveries),
+            pacing: Some(self.pacing),
+            websocket: Some(websocket),
+            ..RunResults::new(RunKind::Probe, target, StreamKind::Ping)
+        }
     }
 }

@@ -21,7 +21,7 @@ use jamjam_signaling::{Dialect, ProbeRoom};
 const STREAM: StreamKind = StreamKind::Ping;
 
 /// Maximum length of a message that is parsed as an error, in bytes.
-pub(super) const MAX_ERROR_MESSAGE_LEN: usize = 1_024;
+const MAX_ERROR_MESSAGE_LEN: usize = 1_024;
 
 /// Client name sent with a join.
 const CLIENT_NAME: &str = "jamjam-dev probe";
@@ -157,7 +157,7 @@ fn message_type(message: &Map<String, Value>) -> Option<&str> {
 }
 
 /// Text of an error message, from the member in which its dialect has this text; `None` if the message is no error message.
-pub(super) fn server_error(message: &Map<String, Value>) -> Option<&str> {
+fn server_error(message: &Map<String, Value>) -> Option<&str> {
     message_type(message).filter(|name| name.eq_ignore_ascii_case("error"))?;
     let text = ["message", "error", "code"].iter().find_map(|member| message.get(*member)?.as_str());
     let nested = || message.get("data")?.get("message")?.as_str();

@@ -45,18 +45,13 @@ figures! {
 
 /// The report as one indented document, ending with a line feed.
 pub fn document(report: &Report) -> serde_json::Result<String> {
-    pretty(&JsonLine::Report(report))
-}
-
-/// A document, indented, ending with a line feed.
-pub fn pretty(document: &impl Serialize) -> serde_json::Result<String> {
-    Ok(serde_json::to_string_pretty(document)? + "\n")
+    Ok(serde_json::to_string_pretty(&JsonLine::Report(report))? + "\n")
 }
 
 /// The reports of several targets as one indented document, ending with a line feed.
 pub fn targets(TargetsReport { targets, pairs, .. }: &TargetsReport) -> serde_json::Result<String> {
     let targets = targets.iter().map(|target| JsonLine::Report(&target.report)).collect();
-    pretty(&JsonLine::Targets { targets, pairs })
+    Ok(serde_json::to_string_pretty(&JsonLine::Targets { targets, pairs })? + "\n")
 }
 
 /// One line, ending with a line feed.

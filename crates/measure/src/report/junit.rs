@@ -9,7 +9,6 @@ use quick_junit::{NonSuccessKind, Property, SerializeError, TestCase, TestCaseSt
 
 use super::model::Report;
 use super::quantities::{self, start_time};
-use super::room_load::RoomLoadReport;
 use super::targets::TargetsReport;
 use super::text;
 use crate::client::StopSignal;
@@ -110,18 +109,6 @@ pub fn targets(all: &TargetsReport) -> Result<String, SerializeError> {
     suite.set_time(duration).test_cases.iter_mut().take(1).for_each(|case| _ = case.set_time(duration));
     let mut document = quick_junit::Report::new("jamjam-dev");
     document.set_time(duration).add_test_suite(suite);
-    document.to_string()
-}
-
-/// The document of a load on rooms, which is one test case.
-pub fn room_load(load: &RoomLoadReport) -> Result<String, SerializeError> {
-    let outcome = if load.passed { Outcome::Passed } else { failed("failed", load.reasons.join("; ")) };
-    let mut case = case("jamjam-dev probe", &load.target, outcome, &load.text(false));
-    case.set_time(Duration::from_secs_f64(load.duration_ms / 1e3));
-    let mut suite = TestSuite::new("jamjam-dev probe");
-    suite.add_test_case(case);
-    let mut document = quick_junit::Report::new("jamjam-dev");
-    document.add_test_suite(suite);
     document.to_string()
 }
 

@@ -8,6 +8,7 @@ use super::figures::figures;
 use super::quantities::{
     RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_decimals, format_length, format_time,
 };
+use super::rows::nonzero_counts;
 use crate::client::{RunResults, StreamKind};
 use jamjam_core::sanitize::sanitize;
 use jamjam_core::stats::StreamStats;
@@ -132,23 +133,18 @@ impl Limits {
         if run.evaluated().is_some_and(is_mostly_excluded) {
             return Vec::new();
         }
-        let p = |p, name, figure| percentile(run, p, name, figure);
-        self.compare(loss(run), [p(0.5, "p50", "rtt_p50_us"), p(0.99, "p99", "rtt_p99_us")], Some(jitter(run)))
-    }
-
-    /// Compares figures with the limits that were set. Times are in nanoseconds.
-    pub(super) fn compare(&self, loss: Measured, [p50, p99]: [Measured; 2], jitter: Option<Measured>) -> Vec<LimitResult> {
         let nanos = |limit: Option<Duration>| limit.map(|limit| saturating_nanos(limit) as f64);
         let preset = self.profile.map(Profile::limits).unwrap_or_default();
+        let p = |p, name, figure| percentile(run, p, name, figure);
         let limits = [
-            ("max_loss", Unit::Ratio, self.max_loss, preset.max_loss, Some(loss)),
-            ("max_p50", Unit::Us, nanos(self.max_p50), nanos(preset.max_p50), Some(p50)),
-            ("max_p99", Unit::Us, nanos(self.max_p99), nanos(preset.max_p99), Some(p99)),
-            ("max_jitter", Unit::Us, nanos(self.max_jitter), nanos(preset.max_jitter), jitter),
+            ("max_loss", Unit::Ratio, self.max_loss, preset.max_loss, loss(run)),
+            ("max_p50", Unit::Us, nanos(self.max_p50), nanos(preset.max_p50), p(0.5, "p50", "rtt_p50_us")),
+            ("max_p99", Unit::Us, nanos(self.max_p99), nanos(preset.max_p99), p(0.99, "p99", "rtt_p99_us")),
+            ("max_jitter", Unit::Us, nanos(self.max_jitter), nanos(preset.max_jitter), jitter(run)),
         ];
-        let evaluate = |(limit, unit, allowed, preset, measured): (_, Unit, Option<f64>, Option<f64>, _)| {
+        let evaluate = |(limit, unit, allowed, preset, measured): (_, Unit, Option<f64>, Option<f64>, Measured)| {
             let profile = self.profile.filter(|_| allowed == preset);
-            let (allowed, Measured { figure, value, note }) = (allowed?, measured?);
+            let (allowed, Measured { figure, value, note }) = (allowed?, measured);
             let passed = value.is_some_and(|value| value <= allowed);
             let (allowed, measured) = (unit.rounded(allowed), value.map(|value| unit.rounded(value)));
             Some(LimitResult { limit, figure, unit, allowed, measured, passed, note, profile })
@@ -158,29 +154,15 @@ impl Limits {
 }
 
 /// The value of a figure, and a remark on it.
-pub(super) struct Measured {
+struct Measured {
     figure: &'static str,
     value: Option<f64>,
     note: Option<String>,
 }
 
 impl Measured {
-    pub(super) fn new(figure: &'static str, value: Result<f64, String>) -> Self {
+    fn new(figure: &'static str, value: Result<f64, String>) -> Self {
         Self { figure, value: value.as_ref().ok().copied(), note: value.err() }
-    }
-
-    /// The percentile `p` of times, or their maximum if there are too few. `figures` are the names of both.
-    pub(super) fn percentile(times: &RoundTrip<'_>, p: f64, name: &str, figures: [&'static str; 2]) -> Option<Self> {
-        let maximum = times.max()?;
-        let [figure, figure_of_max] = figures;
-        let (value, figure, note) = if let Some(value) = times.percentile(p) {
-            (value, figure, None)
-        } else {
-            let count = times.histogram.count();
-            let note = format!("too few samples for {name} ({count}): the maximum is used instead");
-            (maximum, figure_of_max, Some(note))
-        };
-        Some(Self { figure, value: Some(value as f64), note })
     }
 }
 
@@ -190,16 +172,23 @@ fn loss(run: &RunResults) -> Measured {
 }
 
 fn percentile(run: &RunResults, p: f64, name: &str, figure: &'static str) -> Measured {
-    let rtt = RoundTrip::of(run, run.evaluated_stream);
-    let Some(measured) = rtt.and_then(|rtt| Measured::percentile(&rtt, p, name, [figure, "rtt_max_us"])) else {
+    let rtt = RoundTrip::of(run, run.evaluated_stream).and_then(|rtt| Some((rtt, rtt.max()?)));
+    let Some((rtt, maximum)) = rtt else {
         return Measured::new(figure, Err(missing_data_reason(run, NO_REPLIES)));
     };
-    if measured.value < Some(0.0) {
+    let (value, figure, note) = if let Some(value) = rtt.percentile(p) {
+        (value, figure, None)
+    } else {
+        let count = rtt.histogram.count();
+        let note = format!("too few samples for {name} ({count}): the maximum is used instead");
+        (maximum, "rtt_max_us", Some(note))
+    };
+    if value < 0 {
         // A negative round-trip time would meet any limit.
         let note = "negative round-trip time: the server delays AUDIO by less than --delay";
-        return Measured::new(measured.figure, Err(note.to_owned()));
+        return Measured::new(figure, Err(note.to_owned()));
     }
-    measured
+    Measured { figure, value: Some(value as f64), note }
 }
 
 fn jitter(run: &RunResults) -> Measured {
@@ -243,6 +232,7 @@ figures! {
         let mut reasons: Vec<String> = no_reply_reason.iter().chain(&not_measured).cloned().collect();
         reasons.extend(connection_failure_reason(run, stream));
         reasons.extend_from_slice(&damage_reasons);
+        reasons.extend(stream.and_then(|stream| room_failure_reason(run, stream)));
         reasons.extend(limits.iter().filter(is_listed).map(exceeded_limit));
     ] {
         passed: bool = reasons.is_empty();
@@ -330,6 +320,21 @@ fn connection_failure_reason(run: &RunResults, stream: Option<&StreamStats>) -> 
     Some(format!("{}{when}", sanitize(&failure)))
 }
 
+/// What went wrong in rooms, other than missing messages.
+fn room_failure_reason(run: &RunResults, stream: &StreamStats) -> Option<String> {
+    let rooms = run.websocket.as_ref()?.rooms.as_ref()?;
+    let counts = [
+        (rooms.refused, "members refused"),
+        (rooms.disconnected, "members disconnected"),
+        (rooms.not_sent, "messages not sent"),
+        (stream.duplicated, "delivered twice"),
+        (stream.reordered, "delivered out of order"),
+        (rooms.wrong_room, "delivered to another room"),
+        (rooms.wrong_sender, "delivered with a wrong sender or number"),
+    ];
+    Some(nonzero_counts(counts, "", ", ")).filter(|text| !text.is_empty())
+}
+
 fn damage_reason(labels: StreamLabels, stream: &StreamStats) -> Option<String> {
     match (stream.damaged, stream.damaged_copies) {
         (0, 0) => None,
@@ -338,7 +343,7 @@ fn damage_reason(labels: StreamLabels, stream: &StreamStats) -> Option<String> {
     }
 }
 
-pub(super) fn exceeded_limit(limit: &LimitResult) -> String {
+fn exceeded_limit(limit: &LimitResult) -> String {
     let [allowed, measured, note] = limit.texts();
     format!("{} {allowed} exceeded: {measured}{note}", limit.label())
 }

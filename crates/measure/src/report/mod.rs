@@ -18,7 +18,6 @@ pub mod limits;
 pub mod markdown;
 mod model;
 pub mod quantities;
-pub mod room_load;
 mod rows;
 pub mod targets;
 pub mod text;
