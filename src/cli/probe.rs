@@ -12,16 +12,12 @@ use super::plan::{Plan, UdpPeer};
 use super::target::{Endpoint, MoqtTarget, Target, TargetArgument, endpoints};
 use super::this_machine;
 use super::values::{packet_parser, parse_count, parse_millis, parse_seconds};
-use crate::client::{
-    ClientNode, MAX_ROOM_MESSAGES, ProbeConfig, ProbeWorkload, RoomLoadConfig, RunKind, StreamKind,
-};
-use crate::io::os;
+use crate::client::{ClientNode, MAX_ROOM_MESSAGES, ProbeConfig, ProbeWorkload, RunKind, StreamKind};
 use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::link::OVERHEAD;
 use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
-use crate::signaling::Dialect;
 use crate::units::parse_size;
 use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD};
 
@@ -231,19 +227,8 @@ impl Args {
         let default = LOAD_DURATION.as_nanos().div_ceil(interval.as_nanos());
         let count = self.count_at(interval, u64::try_from(default).unwrap_or(u64::MAX))?;
         let count = count.and_then(|count| u32::try_from(count).ok()).unwrap_or(MAX_ROOM_MESSAGES);
-        let [nonce] = os::random_u64s();
-        let config = RoomLoadConfig {
-            dialect: Dialect::Jamjam,
-            members,
-            rooms: 1,
-            room: String::new(),
-            interval,
-            count: count.min(MAX_ROOM_MESSAGES),
-            timeout: self.client.timeout(),
-            nonce,
-            names_senders: false,
-        };
-        self.client.load_rooms(url, &self.dialect, config, stop)
+        let sending = (members, interval, count.min(MAX_ROOM_MESSAGES));
+        self.client.load_rooms(url, &self.dialect, sending, stop)
     }
 
     /// Probes a signaling server.

@@ -84,8 +84,12 @@ impl WebSocketProbeArgs {
                 let room = room.or(params.room.as_deref());
                 let is_named = params.token.is_none() || room.is_some();
                 ensure_usage!(is_named, "a token is valid for one room; give --room, or the URL path /rooms/NAME");
-                let url = |name| self.broadcast_url(&url, &params, room.unwrap_or(&generated_name), name, secret.as_ref());
-                ["jamjam-dev probe sender", "jamjam-dev probe receiver"].into_iter().map(url).collect::<Result<_, _>>()?
+                let url =
+                    |name| self.broadcast_url(&url, &params, room.unwrap_or(&generated_name), name, secret.as_ref());
+                ["jamjam-dev probe sender", "jamjam-dev probe receiver"]
+                    .into_iter()
+                    .map(url)
+                    .collect::<Result<_, _>>()?
             }
         };
         let room_code = room.filter(|_| dialect.probe().room == ProbeRoom::Code).map(str::to_owned);
@@ -130,24 +134,33 @@ impl WebSocketProbeArgs {
         self.rate
     }
 
-    /// The members of rooms, and the URL of each member, or one URL for all. The URL and these options complete `config`.
+    /// The members of rooms, and the URL of each member, or one URL for all. Given are the number of members, the interval between two messages
+    /// of a room, their number and the time after which they are lost.
     pub(super) fn room_load(
         &self,
         url: &WebSocketUrl,
         room: Option<&str>,
-        config: RoomLoadConfig,
+        (members, interval, count, timeout): (usize, Duration, u32, Duration),
     ) -> Result<(RoomLoad, Vec<WebSocketUrl>), Failure> {
         let ((dialect, params), rooms, secret) = (self.dialect(url), self.room_count, self.secret()?);
-        ensure_usage!(config.members / 2 >= rooms, "--clients: give at least {}, two members per room", 2 * rooms);
+        ensure_usage!(members / 2 >= rooms, "--clients: give at least {}, two members per room", 2 * rooms);
         let mut keys = form_urlencoded::parse(url.query().as_bytes()).map(|(key, _)| key);
         let is_member = params.room.is_some() || keys.any(|key| ["roomId", "userId", "token"].contains(&&*key));
-        ensure_usage!(!is_member, "--clients: the URL must contain no room, user and token; give --room and --hmac-secret");
+        ensure_usage!(
+            !is_member,
+            "--clients: the URL must contain no room, user and token; give --room and --hmac-secret"
+        );
         let has_codes = dialect == Dialect::ControlSurface;
-        ensure_usage!(!has_codes || room.is_none(), "--room: with --clients, the server names the rooms of control surfaces");
+        ensure_usage!(
+            !has_codes || room.is_none(),
+            "--room: with --clients, the server names the rooms of control surfaces"
+        );
         self.reject_unused_options(dialect, None)?;
-        let room = room.map_or_else(|| format!("load-{:08x}", config.nonce >> 32), str::to_owned);
+        let [nonce] = os::random_u64s();
+        let room = room.map_or_else(|| format!("load-{:08x}", nonce >> 32), str::to_owned);
         let names_senders = matches!(dialect, Dialect::Jamjam | Dialect::WebRtc) || secret.is_some();
-        let load = RoomLoad::new(RoomLoadConfig { dialect, rooms, room, names_senders, ..config });
+        let config = RoomLoadConfig { dialect, members, rooms, room, interval, count, timeout, nonce, names_senders };
+        let load = RoomLoad::new(config);
         let url_of = |member| match (load.room_name(member), load.name(member)) {
             (room, name) if dialect == Dialect::Broadcast => {
                 self.broadcast_url(url, &params, &room, name, secret.as_ref())
@@ -155,7 +168,7 @@ impl WebSocketProbeArgs {
             (room, name) => self.webrtc_url(url, Some(&room), name, secret.as_ref()),
         };
         let urls = match dialect {
-            Dialect::Broadcast | Dialect::WebRtc => (0..load.config.members).map(url_of).collect::<Result<_, _>>()?,
+            Dialect::Broadcast | Dialect::WebRtc => (0..members).map(url_of).collect::<Result<_, _>>()?,
             Dialect::Jamjam | Dialect::ControlSurface => vec![url.clone()],
         };
         Ok((load, urls))

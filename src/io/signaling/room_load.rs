@@ -1,8 +1,8 @@
 //! Load on rooms: a task for each member connects, joins and receives, and sends when the calling thread says so. One thread runs all tasks.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use axum::BoxError;
 use axum::body::Body;
@@ -75,13 +75,13 @@ struct Shared {
 
 type Socket = WebSocketStream<Box<dyn ClientStream>>;
 
-/// Runs `load` until all messages are settled, all connections have ended or a stop is requested. Calls `on_progress` now and then. Fails
-/// if there is no room to join.
+/// Runs `load` until all messages are settled, all connections have ended or a stop is requested. Passes the number of joined members and
+/// [`RoomLoad::progress`] to `on_progress` now and then. Fails if there is no room to join.
 pub fn run(
     load: RoomLoad,
     target: RoomLoadTarget,
     stop: &StopToken,
-    mut on_progress: impl FnMut(&RoomLoad),
+    mut on_progress: impl FnMut(u64, String),
 ) -> Result<RoomLoad, BoxError> {
     // Few other threads resolve names.
     let runtime = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(8).enable_all().build()?;
@@ -115,13 +115,14 @@ pub fn run(
         if is_rejected || has_ended || load.is_settled(now) {
             break;
         }
-        if shown.elapsed() >= PROGRESS_INTERVAL {
-            on_progress(&load);
+        let next = load.next_due().map_or(PROGRESS_INTERVAL, |due| due.duration_since(now).min(PROGRESS_INTERVAL));
+        let progress = (shown.elapsed() >= PROGRESS_INTERVAL).then(|| (load.results.joined, load.progress()));
+        drop(load);
+        if let Some((joined, text)) = progress {
+            on_progress(joined, text);
             shown = Instant::now();
         }
-        let wait = load.next_due().map_or(PROGRESS_INTERVAL, |due| due.duration_since(now).min(PROGRESS_INTERVAL));
-        drop(load);
-        thread::park_timeout(wait);
+        thread::park_timeout(next);
     }
     starting.abort();
     drop(senders);
@@ -152,14 +153,8 @@ async fn change_rooms(target: &RoomLoadTarget, count: usize, codes: &mut Vec<Str
     while codes.len() < count {
         let (status, body) = timeout(target.timeout, http.request(Method::POST, PATH, "{}")).await??;
         if status != StatusCode::CREATED {
-            let login = "; give the login in the URL: ws://USER:PASSWORD@HOST:PORT";
-            let full = "; the server has its maximum number of rooms (BBX_MAX_ROOMS)";
-            let advice = match status {
-                StatusCode::UNAUTHORIZED => login,
-                StatusCode::INSUFFICIENT_STORAGE => full,
-                _ => "",
-            };
-            return Err(format!("cannot create a room: HTTP {status}{advice}").into());
+            let advice = "Give the login in the URL (ws://USER:PASSWORD@HOST:PORT), and at most BBX_MAX_ROOMS rooms";
+            return Err(format!("cannot create a room: HTTP {status}. {advice}").into());
         }
         codes.push(serde_json::from_slice::<Created>(&body)?.code);
     }

@@ -62,7 +62,7 @@ pub struct RoomLoad {
     join_time: Histogram,
     pacing: PacingStats,
     /// Deliveries to members that were connected when the message was sent. Their round trip is the time from sending until receiving.
-    pub deliveries: StreamStats,
+    deliveries: StreamStats,
     /// What was counted beside.
     pub results: RoomResults,
 }
@@ -231,8 +231,12 @@ impl RoomLoad {
         let (marker, chat) = (&self.marker, r#""sender_id":"","sender_name":"","timestamp":0"#);
         Some(match self.config.dialect {
             Dialect::Broadcast => format!(r#"{{"type":"load","content":"{marker}{room} {place} {number}"}}"#),
-            Dialect::WebRtc => format!(r#"{{"type":"participant-update","updates":"{marker}{room} {place} {number}"}}"#),
-            Dialect::ControlSurface => format!(r#"{{"type":"param","param":"{marker}{room} {place}","value":{number}}}"#),
+            Dialect::WebRtc => {
+                format!(r#"{{"type":"participant-update","updates":"{marker}{room} {place} {number}"}}"#)
+            }
+            Dialect::ControlSurface => {
+                format!(r#"{{"type":"param","param":"{marker}{room} {place}","value":{number}}}"#)
+            }
             Dialect::Jamjam => {
                 format!(r#"{{"type":"ChatMessage","data":{{{chat},"content":"{marker}{room} {place} {number}"}}}}"#)
             }
@@ -286,6 +290,15 @@ impl RoomLoad {
         self.deliveries.reordered += u64::from(is_overtaken);
         self.deliveries.rtt.record(now.signed_nanos_since(sent_at));
         self.last_delivery = now;
+    }
+
+    /// The counts that change now, for people.
+    pub fn progress(&self) -> String {
+        let RoomResults { members, joined, refused, disconnected, .. } = self.results;
+        let StreamStats { sent, returned, .. } = self.deliveries;
+        format!(
+            "{joined} of {members} members joined, {refused} refused, {disconnected} disconnected; {returned} of {sent} deliveries"
+        )
     }
 
     /// The results of the run against `target`. What is not settled is in flight.

@@ -148,14 +148,12 @@ fn server_limit(dialect: Dialect, text: &str) -> Option<&'static str> {
         ("room is full", full),
         ("room is at capacity", full),
         ("too many rooms", "1,000 rooms from one address; give a lower --room-count, or use several hosts"),
-        ("http 507", "rooms: BBX_MAX_ROOMS"),
         ("too many requests", "1 MiB/s for the joins of one address; use smaller rooms, or several hosts"),
         ("rate limit exceeded", "messages of a connection: RATE_LIMIT_MESSAGES"),
         ("connection age", "age of a connection: MAX_CONN_AGE_MS"),
         ("idle", "silence of a member: IDLE_TIMEOUT_MS"),
         ("without responding", "connections of one address: MAX_CONNECTIONS_PER_ADDRESS, RATE_LIMIT_CONNECTIONS"),
         ("did not answer the websocket upgrade", "connections: MAX_CONNECTIONS"),
-        ("too many open files", "open files of this host: ulimit -n"),
     ];
     limits.into_iter().find(|(part, _)| text.contains(part)).map(|(_, limit)| limit)
 }

@@ -6,7 +6,9 @@ use super::connection_figures::{
 };
 use super::figures::{AudioFigures, StreamFigures};
 use super::model::Report;
-use super::quantities::{format_count, format_decimals, format_optional_time, format_percent, format_time, format_time_ms};
+use super::quantities::{
+    format_count, format_decimals, format_optional_time, format_percent, format_time, format_time_ms,
+};
 use super::time_series::WorstSeconds;
 use crate::client::SentImpairment;
 use Level::{Full, Short};
@@ -148,7 +150,8 @@ pub(super) fn further_rows(report: &Report) -> Vec<Row> {
             add(Short, "members", Some(format!("{joined} joined, {refused} refused, {disconnected} disconnected")));
             let [p50, p99, max] = [rooms.join_p50_us, rooms.join_p99_us, rooms.join_max_us];
             add(Short, "join time", Some(times_text([("p50", p50), ("p99", p99), ("max", max)])));
-            let rate = rooms.deliveries_per_s.map(|rate| format!("; {} deliveries per second", format_decimals(rate, 0)));
+            let rate =
+                rooms.deliveries_per_s.map(|rate| format!("; {} deliveries per second", format_decimals(rate, 0)));
             let messages = format!("{messages_sent} sent, {messages_not_sent} not sent{}", rate.unwrap_or_default());
             add(Short, "messages", Some(messages));
             rooms.endings.iter().for_each(|ending| add(Short, "ended", Some(ended(ending))));

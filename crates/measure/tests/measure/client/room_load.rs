@@ -164,7 +164,8 @@ fn every_dialect_returns_room_sender_and_number() {
 
 #[test]
 fn message_that_is_never_sent_or_arrives_late_is_no_delivery() {
-    let mut load = started(RoomLoadConfig { members: 4, rooms: 2, count: 2, timeout: Duration::from_secs(1), ..CONFIG });
+    let mut load =
+        started(RoomLoadConfig { members: 4, rooms: 2, count: 2, timeout: Duration::from_secs(1), ..CONFIG });
     let polled: Vec<_> = (0..4).map(|_| load.poll(Time::from_millis(100)).expect("a message is due")).collect();
     assert_eq!(polled, [(0, 0), (1, 0), (2, 1), (3, 1)]);
     // Messages 0 are due at 0 and 15 ms. Only the first is sent, 40 ms late, and arrives after 1 s.
