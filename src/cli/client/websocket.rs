@@ -148,7 +148,7 @@ impl WebSocketProbeArgs {
         let is_member = params.room.is_some() || keys.any(|key| ["roomId", "userId", "token"].contains(&&*key));
         ensure_usage!(
             !is_member,
-            "--clients: the URL must contain no room, user and token; give --room and --hmac-secret"
+            "--clients: the URL must contain no room, user or token; give --room and --hmac-secret"
         );
         let has_codes = dialect == Dialect::ControlSurface;
         ensure_usage!(
