@@ -110,9 +110,7 @@ pub fn run(
             // A message that does not fit is counted when it is settled.
             let _ = senders[member].try_send(number);
         }
-        let is_rejected = load.results.joined == 0 && load.results.refused > 0;
-        let has_ended = starting.is_finished() && Arc::strong_count(&shared) == 1;
-        if is_rejected || has_ended || load.is_settled(now) {
+        if starting.is_finished() && Arc::strong_count(&shared) == 1 || load.is_settled(now) {
             break;
         }
         let next = load.next_due().map_or(PROGRESS_INTERVAL, |due| due.duration_since(now).min(PROGRESS_INTERVAL));
@@ -164,12 +162,15 @@ async fn change_rooms(target: &RoomLoadTarget, count: usize, codes: &mut Vec<Str
     Ok(())
 }
 
-/// Starts a task for each member. The others wait until the first member has joined or failed.
+/// Starts a task for each member, of which the first must have joined before the others are started.
 async fn start_members(shared: Arc<Shared>, outboxes: Vec<mpsc::Receiver<u32>>) {
     let slots = Arc::new(Semaphore::new(MAX_JOINING));
     for (member, outbox) in outboxes.into_iter().enumerate() {
         let taken = if member == 0 { MAX_JOINING as u32 } else { 1 };
         let Ok(slot) = Arc::clone(&slots).acquire_many_owned(taken).await else { return };
+        if member == 1 && shared.lock().results.joined == 0 {
+            return;
+        }
         tokio::spawn(Arc::clone(&shared).run_member(member, outbox, slot));
     }
 }
@@ -188,19 +189,18 @@ impl Shared {
             sleep(JOIN_RETRY_INTERVAL).await;
             joined = Box::pin(self.join(member)).await;
         }
-        drop(slot);
-        let ended = match joined {
+        match joined {
             Ok((socket, took)) => {
                 self.lock().on_joined(member, took);
-                self.serve(member, socket, outbox).await.map(|failure| (true, failure))
+                drop(slot);
+                if let Some(failure) = self.serve(member, socket, outbox).await {
+                    self.lock().on_ended(member, true, failure);
+                }
             }
             Err(failure) => {
                 self.set_room(member, String::new());
-                Some((false, failure))
+                self.lock().on_ended(member, false, failure);
             }
-        };
-        if let Some((had_joined, failure)) = ended {
-            self.lock().on_ended(member, had_joined, failure);
         }
     }
 

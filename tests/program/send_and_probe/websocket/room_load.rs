@@ -8,6 +8,12 @@ use test_support::server::{Server, http, poll_until};
 
 const SECRETS: [&str; 6] = ["--hmac-secret", "test-secret", "--docs-password", "sesame", "--webrtc-auth", "token"];
 
+/// The login of the server.
+const LOGIN: &str = "Authorization: Basic YWRtaW46c2VzYW1l";
+
+/// How the line begins that counts the messages in broadcast rooms.
+const RECEIVED: &str = "jamjam_signaling_messages_received_total{dialect=\"broadcast\"}";
+
 /// The values of --dialect, with the options that each needs.
 const DIALECTS: [&str; 4] =
     ["broadcast --hmac-secret test-secret", "webrtc --hmac-secret test-secret", "jamjam", "bbx"];
@@ -44,7 +50,7 @@ fn every_message_reaches_all_others_of_its_room_in_every_dialect() {
         assert!(report["pacing"]["pacing_max_us"].is_f64() && rooms(&report)["join_max_us"].is_f64(), "{report:#}");
     });
     // The rooms of the control surfaces were removed.
-    let left = http::request(&server, "GET", "/admin/bbx/rooms", &["Authorization: Basic YWRtaW46c2VzYW1l"]);
+    let left = http::request(&server, "GET", "/admin/bbx/rooms", &[LOGIN]);
     assert_eq!(left.json(), json!({"rooms": []}));
 }
 
@@ -90,8 +96,10 @@ fn killed_server_and_signal_end_the_run_with_its_report() {
         let server = Server::start_signaling(&SECRETS);
         let options = "--clients 6 --room-count 2 --rate 100 --duration 60s";
         let running = start_line(&line(server.address, DIALECTS[0], options));
-        poll_until("six members", || {
-            (http::get(&server, "/health").json()["dialects"]["broadcast"]["clients"] == 6).then_some(())
+        poll_until("a message", || {
+            let metrics = http::request(&server, "GET", "/metrics", &[LOGIN]).body;
+            let received = metrics.lines().find(|line| line.starts_with(RECEIVED))?;
+            (!received.ends_with(" 0")).then_some(())
         });
         if is_killed {
             server.signal("KILL");
