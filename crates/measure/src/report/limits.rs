@@ -324,15 +324,15 @@ fn connection_failure_reason(run: &RunResults, stream: Option<&StreamStats>) -> 
 fn room_failure_reason(run: &RunResults, stream: &StreamStats) -> Option<String> {
     let rooms = run.websocket.as_ref()?.rooms.as_ref()?;
     let counts = [
-        (rooms.refused, "members refused"),
-        (rooms.disconnected, "members disconnected"),
-        (rooms.not_sent, "messages not sent"),
+        (rooms.refused, "refused"),
+        (rooms.disconnected, "disconnected"),
+        (rooms.not_sent, "not sent"),
         (stream.duplicated, "delivered twice"),
         (stream.reordered, "delivered out of order"),
         (rooms.wrong_room, "delivered to another room"),
         (rooms.wrong_sender, "delivered with a wrong sender or number"),
     ];
-    Some(nonzero_counts(counts, "", ", ")).filter(|text| !text.is_empty())
+    Some(nonzero_counts(counts, "in rooms: ", ", ")).filter(|text| !text.is_empty())
 }
 
 fn damage_reason(labels: StreamLabels, stream: &StreamStats) -> Option<String> {

@@ -205,5 +205,5 @@ fn report_names_the_limit_of_the_server_and_counts_each_reason() {
     let limit = "closed the connection with code 1013 (Room is full) (limit of the server: members of a room: WEBRTC_MAX_MEMBERS)";
     assert!(details.contains(&format!("ended                 3 connections: the server {limit}\n")), "{details}");
     assert!(details.contains("ended                 1 connection: the connection broke: reset\u{fffd}\n"), "{details}");
-    assert!(report.verdict.reasons.contains(&"4 members refused".to_owned()), "{:?}", report.verdict.reasons);
+    assert!(report.verdict.reasons.contains(&"in rooms: 4 refused".to_owned()), "{:?}", report.verdict.reasons);
 }
