@@ -30,6 +30,8 @@ pub(crate) enum Plan<'a> {
     Moqt(Option<&'a MoqtTarget>),
     /// Send requests to a signaling server.
     WebSocket(WebSocketUrl),
+    /// Send messages in rooms of a signaling server, as this many members.
+    RoomLoad(WebSocketUrl, usize),
     /// Report the recorded run of this file.
     Replay(&'a Path),
     /// Print the rooms of a signaling server.
@@ -60,6 +62,7 @@ impl fmt::Display for Plan<'_> {
             Moqt(Some(_)) => "over MOQT",
             Moqt(None) => "with --embedded --moqt",
             WebSocket(_) => "over WebSocket",
+            RoomLoad(..) => "over WebSocket with --clients",
             Replay(_) => "with --replay",
             ListRooms(_) => "with --list-rooms",
             Local(option) => return write!(f, "with {option}"),
@@ -67,7 +70,7 @@ impl fmt::Display for Plan<'_> {
     }
 }
 
-use Plan::{ListRooms, Local, Moqt, Replay, Targets, Udp, WebSocket};
+use Plan::{ListRooms, Local, Moqt, Replay, RoomLoad, Targets, Udp, WebSocket};
 
 /// Identifiers of options, separated by spaces; the end of the sentence "The option applies to"; and the plans to which they apply.
 type Rule = (&'static str, &'static str, fn(&Plan<'_>, RunKind) -> bool);
@@ -87,8 +90,9 @@ const RULES: &[Rule] = &[
     ("packet loss_direction link socket_buffer driver", "UDP: HOST[:PORT], --room NAME or --embedded", |plan, _| {
         matches!(plan, Udp { .. } | Targets(..))
     }),
-    ("clients", "UDP to one target, and signaling servers", |plan, _| matches!(plan, Udp { .. } | WebSocket(_))),
+    ("clients", "UDP to one target, and signaling servers", |plan, _| matches!(plan, Udp { .. } | RoomLoad(..))),
     ("ramp", "UDP to one target", |plan, _| matches!(plan, Udp { .. })),
+    ("room_count rate", "signaling servers with --clients", |plan, _| matches!(plan, RoomLoad(..))),
     ("spin", "UDP and WebSocket", |plan, _| matches!(plan, Udp { .. } | Targets(..) | WebSocket(_))),
     ("delay", "servers of --embedded and AUDIO over UDP; with probe, add --packet audio", |plan, _| {
         is_audio(plan) || matches!(plan, Udp { peer: UdpPeer::Embedded, .. } | Moqt(None))
@@ -110,9 +114,11 @@ const RULES: &[Rule] = &[
         "MOQT: --to moqt://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH, or --embedded --moqt",
         |plan, _| matches!(plan, Moqt(_)),
     ),
-    ("dialect hmac_secret", "signaling servers: --to ws://HOST[:PORT]", |plan, _| matches!(plan, WebSocket(_))),
+    ("dialect hmac_secret", "signaling servers: --to ws://HOST[:PORT]", |plan, _| {
+        matches!(plan, WebSocket(_) | RoomLoad(..))
+    }),
     ("room", "UDP without --to and --embedded, and to signaling servers (--to ws://)", |plan, _| {
-        matches!(plan, Udp { peer: UdpPeer::Room(_), .. } | WebSocket(_))
+        matches!(plan, Udp { peer: UdpPeer::Room(_), .. } | WebSocket(_) | RoomLoad(..))
     }),
     ("password_file", "the room of --room NAME without --to", |plan, _| {
         matches!(plan, Udp { peer: UdpPeer::Room(_), .. })
@@ -123,7 +129,10 @@ const RULES: &[Rule] = &[
     (
         "ca cert_sha256 insecure",
         "TLS: signaling servers (--room, --list-rooms, --to wss://) and MOQT servers",
-        |plan, _| matches!(plan, Udp { peer: UdpPeer::Room(_), .. } | ListRooms(_) | WebSocket(_) | Moqt(Some(_))),
+        |plan, _| {
+            let is_over_tcp = matches!(plan, ListRooms(_) | WebSocket(_) | RoomLoad(..));
+            is_over_tcp || matches!(plan, Udp { peer: UdpPeer::Room(_), .. } | Moqt(Some(_)))
+        },
     ),
     ("to target", "a run that sends packets, and to --list-rooms", |plan, _| {
         plan.is_run() || matches!(plan, ListRooms(_))
@@ -131,16 +140,17 @@ const RULES: &[Rule] = &[
     ("embedded timeout bind", "a run that sends packets", |plan, _| plan.is_run()),
     // Several targets are measured at the same time, so none waits.
     ("wait_for record_run", "a run that sends packets to one target", |plan, _| {
-        plan.is_run() && !matches!(plan, Targets(..))
+        plan.is_run() && !matches!(plan, Targets(..) | RoomLoad(..))
     }),
-    ("profile max_loss max_p50 max_p99 max_jitter verbose junit quiet", "the report of a run", |plan, _| {
+    ("profile max_loss max_p50 max_p99 verbose junit quiet", "the report of a run", |plan, _| {
         plan.is_run() || matches!(plan, Replay(_))
     }),
+    ("max_jitter", "packets", |plan, _| plan.is_run() && !matches!(plan, RoomLoad(..)) || matches!(plan, Replay(_))),
     ("html markdown", "the report of one target", |plan, _| {
         plan.is_run() && !matches!(plan, Targets(..)) || matches!(plan, Replay(_))
     }),
     ("json_lines", "a run that sends packets to one target, and to lists", |plan, kind| {
-        !matches!((plan, kind), (Replay(_) | Targets(..), _) | (Local(_), RunKind::Probe))
+        !matches!((plan, kind), (Replay(_) | Targets(..) | RoomLoad(..), _) | (Local(_), RunKind::Probe))
     }),
     ("json", "every output", |_, _| true),
     ("replay", "a recorded run", |plan, _| matches!(plan, Replay(_))),
@@ -159,7 +169,7 @@ fn is_audio(plan: &Plan<'_>) -> bool {
 impl Plan<'_> {
     /// Whether packets are sent.
     fn is_run(&self) -> bool {
-        matches!(self, Udp { .. } | Targets(..) | Moqt(_) | WebSocket(_))
+        matches!(self, Udp { .. } | Targets(..) | Moqt(_) | WebSocket(_) | RoomLoad(..))
     }
 
     /// Returns an error if an option on the command line does not apply to this plan of the subcommand `kind`.

@@ -12,7 +12,7 @@ use super::plan::{Plan, UdpPeer};
 use super::target::{Endpoint, MoqtTarget, Target, TargetArgument, endpoints};
 use super::this_machine;
 use super::values::{packet_parser, parse_count, parse_millis, parse_seconds};
-use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunKind, StreamKind};
+use crate::client::{ClientNode, MAX_ROOM_MESSAGES, ProbeConfig, ProbeWorkload, RunKind, StreamKind};
 use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::link::OVERHEAD;
@@ -31,6 +31,9 @@ const DEFAULT_COUNT: u64 = 150;
 
 /// The same for each of several targets, so that each of the ten blocks by which targets are compared has 150 packets.
 const DEFAULT_COUNT_OF_TARGETS: u64 = 1_500;
+
+/// Default time for which messages are sent in rooms.
+const LOAD_DURATION: Duration = Duration::from_secs(10);
 
 /// Minimum interval between packets or groups. Shorter intervals are not feasible.
 const MIN_INTERVAL: Duration = Duration::from_micros(1);
@@ -66,7 +69,7 @@ pub(crate) struct Args {
     /// Packets to send; 0: until stopped [default: 150]
     ///
     /// Over MOQT, the number of groups. The default yields a 99th percentile of the round-trip time even if 20 % of the packets are lost. With
-    /// several targets, the number per target, 1500 by default.
+    /// several targets, the number per target, 1500 by default; with rooms, the number of messages per room, by default those of 10 s.
     #[arg(short, long, value_name = "N", value_parser = parse_count, conflicts_with = "ramp", help_heading = HEADING_PACKETS)]
     count: Option<u64>,
 
@@ -137,6 +140,7 @@ impl Args {
             Plan::Targets(targets, stream) => self.run_targets(&targets, stream, stop),
             Plan::Moqt(to) => self.run_moqt(to, stop),
             Plan::WebSocket(url) => self.run_websocket(url, stop),
+            Plan::RoomLoad(url, members) => self.run_room_load(&url, members, stop),
             Plan::Replay(record) => self.client.replay(record, RunKind::Probe),
             Plan::ListRooms(url) => self.client.room.print_rooms(&url, self.client.json, self.client.json_lines),
             Plan::Local(_) => this_machine::run(self.client.prints_json(), color, stop),
@@ -196,11 +200,15 @@ impl Args {
 
     /// Number of packets to send from --count and --duration; `None` for no limit. Without --count, --duration alone is the limit, or `default`.
     fn packet_count(&self, default: u64) -> Result<Option<u64>, Failure> {
+        self.count_at(self.interval, default)
+    }
+
+    fn count_at(&self, interval: Duration, default: u64) -> Result<Option<u64>, Failure> {
         let Some(duration) = self.duration else {
             return Ok(Some(self.count.unwrap_or(default)).filter(|count| *count > 0));
         };
         ensure_usage!(!duration.is_zero(), "--duration 0: there is nothing to send; give a duration such as 10s");
-        let fitting = duration.as_nanos().div_ceil(self.interval.as_nanos().max(1));
+        let fitting = duration.as_nanos().div_ceil(interval.as_nanos().max(1));
         let fitting = u64::try_from(fitting).unwrap_or(u64::MAX);
         Ok(self.count.filter(|count| *count > 0).into_iter().chain([fitting]).min())
     }
@@ -218,6 +226,16 @@ impl Args {
         };
         let finished = self.client.run_moqt(RunKind::Probe, to, config, None, stop)?;
         self.client.report(finished.with_interval(self.interval))
+    }
+
+    /// Sends messages in rooms of a signaling server, as `members` members.
+    fn run_room_load(&self, url: &WebSocketUrl, members: usize, stop: &StopToken) -> Result<u8, Failure> {
+        let interval = self.dialect.message_interval().unwrap_or(self.interval);
+        let default = LOAD_DURATION.as_nanos().div_ceil(interval.as_nanos());
+        let count = self.count_at(interval, u64::try_from(default).unwrap_or(u64::MAX))?;
+        let count = count.and_then(|count| u32::try_from(count).ok()).unwrap_or(MAX_ROOM_MESSAGES);
+        let sending = (members, interval, count.min(MAX_ROOM_MESSAGES));
+        self.client.load_rooms(url, &self.dialect, sending, stop)
     }
 
     /// Probes a signaling server.

@@ -96,7 +96,7 @@ impl Args {
             Plan::Moqt(to) => self.send_texts(to, stop),
             Plan::Replay(record) => self.client.replay(record, RunKind::Send),
             Plan::ListRooms(url) => self.client.room.print_rooms(&url, self.client.json, self.client.json_lines),
-            Plan::Targets(..) | Plan::WebSocket(_) | Plan::Local(_) => {
+            Plan::Targets(..) | Plan::WebSocket(_) | Plan::RoomLoad(..) | Plan::Local(_) => {
                 CaptureArgs::print_devices(self.client.json, self.client.json_lines)
             }
         }

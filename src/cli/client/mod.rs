@@ -6,6 +6,7 @@ pub(crate) mod clients;
 pub(crate) mod connect;
 pub(crate) mod monitor;
 pub(crate) mod moqt;
+mod room_load;
 pub(crate) mod run_record;
 pub(crate) mod targets;
 pub(crate) mod udp;
@@ -86,7 +87,7 @@ pub(crate) struct ClientArgs {
     pub loss_direction: bool,
 
     /// Number of clients that run at the same time, each with a socket of its own
-    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000), help_heading = HEADING_TARGET)]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=20_000), help_heading = HEADING_TARGET)]
     pub clients: Option<usize>,
 
     /// Find out how many clients the server carries within the limits
@@ -263,7 +264,13 @@ impl ClientArgs {
                 ));
             }
             // The error must not repeat the text, which may contain a token.
-            Some(Target::WebSocket(url)) => return Ok(Plan::WebSocket(url.parse().map_err(url_error)?)),
+            Some(Target::WebSocket(url)) => {
+                let url = url.parse().map_err(url_error)?;
+                return Ok(match self.clients {
+                    Some(members) => Plan::RoomLoad(url, members),
+                    None => Plan::WebSocket(url),
+                });
+            }
             Some(Target::Udp(target)) => UdpPeer::Host(target),
             None if self.room.room.is_some() => UdpPeer::Room(self.room.url("--room")?),
             None => UdpPeer::Host(&LOCAL_ECHO_SERVER),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::builder::RangedU64ValueParser;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Map;
 use unicode_normalization::UnicodeNormalization;
@@ -13,8 +14,8 @@ use crate::cli::options::credentials::{SecretArg, read_hmac_secret};
 use crate::cli::output::{Failure, ensure_usage};
 use crate::cli::values::dialect_parser;
 use crate::client::{
-    ClientNode, RunConfig, RunKind, RunResults, StreamKind, WebSocketFailure, WebSocketProber, WebSocketResults,
-    WebSocketWorkload,
+    ClientNode, RoomLoad, RoomLoadConfig, RunConfig, RunKind, RunResults, StreamKind, WebSocketFailure,
+    WebSocketProber, WebSocketResults, WebSocketWorkload,
 };
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::signaling::probe::{self, ProbeConnections, ProbeStart, ProbeStartError, WebSocketTarget};
@@ -22,7 +23,7 @@ use crate::io::stop::StopToken;
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::io::{clock, os};
-use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, sign};
+use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
 use crate::signaling::{BroadcastParams, Dialect, DialectSet, ProbeRoom, Route, decode_room_name, route};
 use crate::time::saturating_nanos;
 
@@ -45,6 +46,22 @@ pub(crate) struct WebSocketProbeArgs {
     /// WebRTC room, the probe joins as the client that this token names, unless the URL contains a userId.
     #[arg(long, value_name = "SECRET|@FILE", help_heading = HEADING)]
     hmac_secret: Option<SecretArg>,
+
+    /// Number of rooms over which the members of --clients are spread
+    #[arg(long, value_name = "R", value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000), default_value_t = 1, help_heading = HEADING)]
+    room_count: usize,
+
+    /// Messages per second of each room, by its members in turn
+    ///
+    /// With --clients. Without this option, --interval is the time between two messages of a room.
+    #[arg(long, value_name = "M", value_parser = parse_rate, conflicts_with = "interval", help_heading = HEADING)]
+    rate: Option<Duration>,
+}
+
+/// The time between two messages at a rate, in messages per second.
+fn parse_rate(text: &str) -> Result<Duration, &'static str> {
+    let rate: Option<f64> = text.parse().ok().filter(|rate| (0.001..=1e6).contains(rate));
+    rate.map(|rate| Duration::from_secs_f64(1.0 / rate)).ok_or("give a number of messages per second, 0.001 to 1000000")
 }
 
 impl WebSocketProbeArgs {
@@ -55,20 +72,25 @@ impl WebSocketProbeArgs {
         room: Option<&str>,
         socket_options: LocalSocketOptions,
     ) -> Result<WebSocketTarget, Failure> {
-        let routed = route(url.path(), url.query(), DialectSet::default());
-        let by_url = routed.as_ref().ok().and_then(Route::dialect);
-        let dialect = self.dialect.or(by_url).unwrap_or(Dialect::Jamjam);
+        let (dialect, params) = self.dialect(&url);
         self.reject_unused_options(dialect, room)?;
         let [nonce, own] = os::random_u64s();
         let generated_name = format!("probe-{:08x}", own >> 32);
-        let params = match routed {
-            Ok(Route::Broadcast(params)) => params,
-            _ => BroadcastParams::default(),
-        };
+        let secret = self.secret()?;
         let urls = match dialect.probe().room {
             ProbeRoom::None | ProbeRoom::Code => vec![url],
-            ProbeRoom::Query => vec![self.webrtc_url(&url, room, &generated_name)?],
-            ProbeRoom::TwoMembers => self.broadcast_urls(&url, &params, room, &generated_name)?,
+            ProbeRoom::Query => vec![self.webrtc_url(&url, room, &generated_name, secret.as_ref())?],
+            ProbeRoom::TwoMembers => {
+                let room = room.or(params.room.as_deref());
+                let is_named = params.token.is_none() || room.is_some();
+                ensure_usage!(is_named, "a token is valid for one room; give --room, or the URL path /rooms/NAME");
+                let url =
+                    |name| self.broadcast_url(&url, &params, room.unwrap_or(&generated_name), name, secret.as_ref());
+                ["jamjam-dev probe sender", "jamjam-dev probe receiver"]
+                    .into_iter()
+                    .map(url)
+                    .collect::<Result<_, _>>()?
+            }
         };
         let room_code = room.filter(|_| dialect.probe().room == ProbeRoom::Code).map(str::to_owned);
         Ok(WebSocketTarget { urls, dialect, room_code, nonce, socket_options })
@@ -92,29 +114,86 @@ impl WebSocketProbeArgs {
         Err(Failure::usage(reason))
     }
 
-    /// The URLs of two members of a broadcast room.
-    fn broadcast_urls(
+    /// The dialect, and what the URL says about a broadcast room.
+    fn dialect(&self, url: &WebSocketUrl) -> (Dialect, BroadcastParams) {
+        let routed = route(url.path(), url.query(), DialectSet::default());
+        let by_url = routed.as_ref().ok().and_then(Route::dialect);
+        let params = match routed {
+            Ok(Route::Broadcast(params)) => params,
+            _ => BroadcastParams::default(),
+        };
+        (self.dialect.or(by_url).unwrap_or(Dialect::Jamjam), params)
+    }
+
+    fn secret(&self) -> Result<Option<Secret>, Failure> {
+        read_hmac_secret(self.hmac_secret.as_ref())
+    }
+
+    /// The time between two messages of --rate.
+    pub(crate) fn message_interval(&self) -> Option<Duration> {
+        self.rate
+    }
+
+    /// The members of rooms, and the URL of each member, or one URL for all. Given are the number of members, the interval between two messages
+    /// of a room, their number and the time after which they are lost.
+    pub(super) fn room_load(
+        &self,
+        url: &WebSocketUrl,
+        room: Option<&str>,
+        (members, interval, count, timeout): (usize, Duration, u32, Duration),
+    ) -> Result<(RoomLoad, Vec<WebSocketUrl>), Failure> {
+        let ((dialect, params), rooms, secret) = (self.dialect(url), self.room_count, self.secret()?);
+        ensure_usage!(members / 2 >= rooms, "--clients: give at least {}, two members per room", 2 * rooms);
+        let mut keys = form_urlencoded::parse(url.query().as_bytes()).map(|(key, _)| key);
+        let is_member = params.room.is_some() || keys.any(|key| ["roomId", "userId", "token"].contains(&&*key));
+        ensure_usage!(
+            !is_member,
+            "--clients: the URL must contain no room, user or token; give --room and --hmac-secret"
+        );
+        let has_codes = dialect == Dialect::ControlSurface;
+        ensure_usage!(
+            !has_codes || room.is_none(),
+            "--room: with --clients, the server names the rooms of control surfaces"
+        );
+        self.reject_unused_options(dialect, None)?;
+        let [nonce] = os::random_u64s();
+        let room = room.map_or_else(|| format!("load-{:08x}", nonce >> 32), str::to_owned);
+        let names_senders = matches!(dialect, Dialect::Jamjam | Dialect::WebRtc) || secret.is_some();
+        let config = RoomLoadConfig { dialect, members, rooms, room, interval, count, timeout, nonce, names_senders };
+        let load = RoomLoad::new(config);
+        let url_of = |member| match (load.room_name(member), load.name(member)) {
+            (room, name) if dialect == Dialect::Broadcast => {
+                self.broadcast_url(url, &params, &room, name, secret.as_ref())
+            }
+            (room, name) => self.webrtc_url(url, Some(&room), name, secret.as_ref()),
+        };
+        let urls = match dialect {
+            Dialect::Broadcast | Dialect::WebRtc => (0..members).map(url_of).collect::<Result<_, _>>()?,
+            Dialect::Jamjam | Dialect::ControlSurface => vec![url.clone()],
+        };
+        Ok((load, urls))
+    }
+
+    /// The URL of the member `name` of a broadcast room.
+    fn broadcast_url(
         &self,
         url: &WebSocketUrl,
         params: &BroadcastParams,
-        room: Option<&str>,
-        generated_name: &str,
-    ) -> Result<Vec<WebSocketUrl>, Failure> {
+        room: &str,
+        name: &str,
+        secret: Option<&Secret>,
+    ) -> Result<WebSocketUrl, Failure> {
         ensure_usage!(
             !params.is_control_channel,
             "--to: the URL of a control channel cannot be probed; give the path of the room, /rooms/NAME"
         );
         let url_room = params.room.as_deref();
         ensure_usage!(
-            url_room.zip(room).is_none_or(|(url_room, room)| url_room.nfc().eq(room.nfc())),
+            url_room.is_none_or(|url_room| url_room.nfc().eq(room.nfc())),
             "--room: the URL names another room; omit --room or the room in the URL"
         );
         self.reject_second_token(params.token.is_some())?;
-        ensure_usage!(
-            params.token.is_none() || url_room.or(room).is_some(),
-            "a token is valid for one room; give --room, or the URL path /rooms/NAME"
-        );
-        let room = url_room.or(room).unwrap_or(generated_name);
+        let room = url_room.unwrap_or(room);
         let encoded = utf8_percent_encode(room, RESERVED).to_string();
         ensure_usage!(
             decode_room_name(&encoded).is_some(),
@@ -129,15 +208,11 @@ impl WebSocketProbeArgs {
             (None, "/") => (room_path.as_str(), None),
             (None, path) => (path, Some(("room", room))),
         };
-        let (secret, now_ms) = (read_hmac_secret(self.hmac_secret.as_ref())?, clock::unix_ms());
-        let member_url = |name| {
-            let claims = Claims::new(name, room, Map::new(), now_ms, DEFAULT_LIFETIME_SECONDS);
-            let token = secret.as_ref().map(|secret| sign(secret, &claims));
-            let token = token.as_deref().map(|token| ("token", token));
-            let parameters: Vec<(&str, &str)> = query.into_iter().chain(token).collect();
-            url.with_path_and_query(path, &parameters).map_err(url_error)
-        };
-        ["jamjam-dev probe sender", "jamjam-dev probe receiver"].into_iter().map(member_url).collect()
+        let claims = Claims::new(name, room, Map::new(), clock::unix_ms(), DEFAULT_LIFETIME_SECONDS);
+        let token = secret.map(|secret| sign(secret, &claims));
+        let token = token.as_deref().map(|token| ("token", token));
+        let parameters: Vec<(&str, &str)> = query.into_iter().chain(token).collect();
+        url.with_path_and_query(path, &parameters).map_err(url_error)
     }
 
     /// Rejects a URL with a token if the probe signs its own tokens.
@@ -154,6 +229,7 @@ impl WebSocketProbeArgs {
         url: &WebSocketUrl,
         room: Option<&str>,
         generated_name: &str,
+        secret: Option<&Secret>,
     ) -> Result<WebSocketUrl, Failure> {
         // If a parameter is repeated, the server uses its last value.
         let parameter = |name: &str| {
@@ -170,9 +246,9 @@ impl WebSocketProbeArgs {
         let room = given_room.filter(|room| !room.is_empty()).unwrap_or(generated_name);
         let given_user = url_user.as_deref().or(claimed_user.as_deref());
         let user = given_user.filter(|user| !user.is_empty()).unwrap_or(generated_name);
-        let token = read_hmac_secret(self.hmac_secret.as_ref())?.map(|secret| {
+        let token = secret.map(|secret| {
             let claims = Claims::new(user, room, Map::new(), clock::unix_ms(), DEFAULT_LIFETIME_SECONDS);
-            sign(&secret, &claims.with_audience(Audience::WebRtc))
+            sign(secret, &claims.with_audience(Audience::WebRtc))
         });
         let all = [("roomId", room), ("userId", user), ("userName", "jamjam-dev probe")];
         let missing = all.into_iter().filter(|(name, _)| parameter(name).is_none());
@@ -262,7 +338,6 @@ impl ClientArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signaling::token::Secret;
     use clap::Parser;
 
     #[derive(Parser)]

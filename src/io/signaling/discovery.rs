@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use axum::BoxError;
 use axum::body::{Body, to_bytes};
-use axum::http::header::{AUTHORIZATION, HOST};
-use axum::http::{Request, StatusCode};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use axum::http::{Method, Request, StatusCode};
 use bytes::Bytes;
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use serde::Deserialize;
@@ -123,16 +123,8 @@ impl SignalingUrl {
 
     /// Sends the request and reads the response.
     async fn get(&self, stream: Box<dyn ClientStream>) -> Result<(StatusCode, Bytes), BoxError> {
-        let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // An error of the connection is also an error of the request.
-        tokio::spawn(connection);
         let path = format!("{}{PATH}", self.url.path().trim_end_matches('/'));
-        let mut request = Request::get(path).header(HOST, self.url.host_header());
-        if let Some(value) = self.url.authorization() {
-            request = request.header(AUTHORIZATION, value);
-        }
-        let (head, body) = requests.send_request(request.body(Body::empty())?).await?.into_parts();
-        Ok((head.status, to_bytes(Body::new(body), MAX_RESPONSE_BYTES).await?))
+        HttpConnection::new(&self.url, stream).await?.request(Method::GET, &path, Body::empty()).await
     }
 
     /// The WebSocket URL in a response.
@@ -147,6 +139,38 @@ impl SignalingUrl {
             return Err(format!("the server names {url}, which has no TLS"));
         }
         Ok(url.with_authorization_of(&self.url))
+    }
+}
+
+/// A connection for HTTP requests to the server of a WebSocket URL, with the login of the URL.
+pub(super) struct HttpConnection<'a> {
+    url: &'a WebSocketUrl,
+    requests: SendRequest<Body>,
+}
+
+impl<'a> HttpConnection<'a> {
+    pub(super) async fn new(url: &'a WebSocketUrl, stream: Box<dyn ClientStream>) -> Result<Self, BoxError> {
+        let (requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // An error of the connection is also an error of the request.
+        tokio::spawn(connection);
+        Ok(Self { url, requests })
+    }
+
+    /// Sends a request, whose body is empty or JSON, and reads the response.
+    pub(super) async fn request(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: impl Into<Body>,
+    ) -> Result<(StatusCode, Bytes), BoxError> {
+        let request = Request::builder().method(method).uri(path).header(HOST, self.url.host_header());
+        let mut request = request.header(CONTENT_TYPE, "application/json").body(body.into())?;
+        if let Some(value) = self.url.authorization() {
+            request.headers_mut().insert(AUTHORIZATION, value.try_into()?);
+        }
+        self.requests.ready().await?;
+        let (head, body) = self.requests.send_request(request).await?.into_parts();
+        Ok((head.status, to_bytes(Body::new(body), MAX_RESPONSE_BYTES).await?))
     }
 }
 

@@ -13,6 +13,7 @@ mod http_state;
 pub mod probe;
 mod probe_socket;
 pub mod registration;
+pub mod room_load;
 pub(in crate::io) mod shared_hub;
 
 use std::fmt::Display;

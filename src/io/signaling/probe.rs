@@ -255,8 +255,8 @@ impl Setup<'_> {
             return Ok(None);
         }
         let (began, timeout) = (self.poller.now(), self.step_timeout());
-        if let Some(message) = handshake.first_message() {
-            socket.send_text(&message)?;
+        if let Some(message) = &handshake.first_message {
+            socket.send_text(message)?;
         }
         while !handshake.joined {
             let Some((text, _)) = self.next_text(socket, began + timeout)? else {

@@ -23,13 +23,58 @@ pub struct WebSocketResults {
     pub clock_offset: Option<ClockOffset>,
     /// Text of the first error message from the server.
     pub server_error: Option<String>,
+    /// What a run with members of rooms counted beside its deliveries.
+    #[serde(default)]
+    pub rooms: Option<RoomResults>,
 }
 
 impl WebSocketResults {
     /// Empty results of a run in `dialect`.
     pub fn new(dialect: Dialect) -> Self {
-        Self { dialect, connect_times: Vec::new(), failure: None, clock_offset: None, server_error: None }
+        Self { dialect, connect_times: Vec::new(), failure: None, clock_offset: None, server_error: None, rooms: None }
     }
+}
+
+/// Results of a run with members of rooms, beside the deliveries: messages at their receivers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomResults {
+    /// Number of rooms.
+    pub rooms: u64,
+    /// Number of members, connected or not.
+    pub members: u64,
+    /// Members that have joined.
+    pub joined: u64,
+    /// Members that could not join.
+    pub refused: u64,
+    /// Members whose connection ended after the join.
+    pub disconnected: u64,
+    /// Messages that were sent.
+    pub sent: u64,
+    /// Messages that were not sent in time, because the connection of the sender had ended or accepted none.
+    pub not_sent: u64,
+    /// Deliveries that arrived after they were counted as lost, and repetitions of deliveries after the same time.
+    pub late: u64,
+    /// Messages that members of another room received.
+    pub wrong_room: u64,
+    /// Messages with a wrong sender or number, and messages that their own sender received.
+    pub wrong_sender: u64,
+    /// Deliveries in time.
+    pub deliveries: u64,
+    /// Time from the first due time to the last delivery, in nanoseconds.
+    pub duration_ns: u64,
+    /// Median, 99th percentile and maximum of the time from the beginning of a connection until its room was joined, in nanoseconds.
+    pub join_ns: [Option<i64>; 3],
+    /// Why connections ended before the end of the run.
+    pub endings: Vec<Ending>,
+}
+
+/// A reason for which connections ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// The reason.
+    pub failure: WebSocketFailure,
+    /// Number of connections.
+    pub count: u64,
 }
 
 /// Duration of each step of a connection setup, in nanoseconds.

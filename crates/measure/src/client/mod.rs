@@ -20,6 +20,7 @@ mod replay;
 mod reply;
 mod request_matcher;
 mod results;
+mod room_load;
 mod run;
 mod run_config;
 mod schedule;
@@ -31,8 +32,8 @@ mod wait_for_server;
 mod websocket;
 
 pub use connection_results::{
-    ClockOffset, GroupCounts, MoqtConnectTimes, MoqtFailure, MoqtResults, WebSocketConnectTimes, WebSocketFailure,
-    WebSocketResults,
+    ClockOffset, Ending, GroupCounts, MoqtConnectTimes, MoqtFailure, MoqtResults, RoomResults, WebSocketConnectTimes,
+    WebSocketFailure, WebSocketResults,
 };
 pub use hosts::{PauseResults, ServerResults};
 pub use link::{LinkConfig, LinkFailure, LinkResults, LinkSigning};
@@ -49,6 +50,7 @@ pub use results::{
     PacketOutcome, PlaybackResults, RecordedPacket, RunKind, RunOrigin, RunResults, ScheduleResults, SentAudio,
     SentImpairment, ServerDelay, StopSignal, WaitResult,
 };
+pub use room_load::{MAX_ROOM_MESSAGES, RoomLoad, RoomLoadConfig};
 pub use run::{ClientNode, Workload, WorkloadStep};
 pub use run_config::{BLOCKS, RunConfig};
 pub use sender::{AudioSender, AudioStreamConfig, AudioWorkload, PayloadSource, SourcePoll};

@@ -115,35 +115,35 @@ impl Workload for WebSocketWorkload {
 /// The join of a room: the first message if the dialect needs one, and the wait for the welcome.
 #[derive(Debug)]
 pub struct JoinHandshake {
-    dialect: Dialect,
-    /// Code of a control-surface room.
-    room_code: Option<String>,
+    /// The first message to send, if any.
+    pub first_message: Option<String>,
     /// Whether requests may be sent.
     pub joined: bool,
+    /// Id of the room that a jamjam client has created or joined.
+    pub room_id: Option<String>,
 }
 
 impl JoinHandshake {
     /// `room_code` is the control-surface room to join; without it, the prober joins none, because a control-surface server also answers pings
     /// from clients outside rooms.
     pub fn new(dialect: Dialect, room_code: Option<String>) -> Self {
-        let joined = match dialect.probe().room {
-            ProbeRoom::None => true,
-            ProbeRoom::Code => room_code.is_none(),
-            ProbeRoom::Query | ProbeRoom::TwoMembers => false,
-        };
-        Self { dialect, room_code, joined }
+        let room = dialect.probe().room;
+        let code = room_code.filter(|_| room == ProbeRoom::Code);
+        let join = |code| json!({"type": "join", "room_code": code, "client_name": CLIENT_NAME}).to_string();
+        let joined = room == ProbeRoom::None || room == ProbeRoom::Code && code.is_none();
+        Self { joined, ..Self::with_message(code.map(join)) }
     }
 
-    /// The first message to send, if any.
-    pub fn first_message(&self) -> Option<String> {
-        let code = self.room_code.as_ref().filter(|_| self.dialect.probe().room == ProbeRoom::Code)?;
-        Some(json!({"type": "join", "room_code": code, "client_name": CLIENT_NAME}).to_string())
+    /// A join that begins with `first_message`, if any.
+    pub fn with_message(first_message: Option<String>) -> Self {
+        Self { first_message, joined: false, room_id: None }
     }
 
     /// Handles a message from the server. If the server rejects the join, the error is its text.
     pub fn on_message(&mut self, text: &str) -> Result<(), String> {
         let Some(message) = parse_object(text) else { return Ok(()) };
-        self.joined |= message_type(&message) == Some("welcome");
+        self.joined |= matches!(message_type(&message), Some("welcome" | "RoomCreated" | "RoomJoined"));
+        self.room_id = message.get("data").and_then(|data| Some(data.get("room_id")?.as_str()?.to_owned()));
         match server_error(&message) {
             Some(error) if !self.joined => Err(error.to_owned()),
             _ => Ok(()),
@@ -172,14 +172,14 @@ mod tests {
     fn dialect_without_join_is_joined_at_once() {
         for dialect in [Dialect::Jamjam, Dialect::ControlSurface] {
             let handshake = JoinHandshake::new(dialect, None);
-            assert_eq!((handshake.joined, handshake.first_message()), (true, None));
+            assert_eq!((handshake.joined, handshake.first_message), (true, None));
         }
     }
 
     #[test]
     fn room_code_is_sent_and_the_welcome_completes_the_join() {
         let mut handshake = JoinHandshake::new(Dialect::ControlSurface, Some("12\"4".to_owned()));
-        let first_message: Value = serde_json::from_str(&handshake.first_message().unwrap()).unwrap();
+        let first_message: Value = serde_json::from_str(handshake.first_message.as_ref().unwrap()).unwrap();
         assert_eq!(first_message, json!({"type": "join", "room_code": "12\"4", "client_name": "jamjam-dev probe"}));
         for other in ["", "x", "[]", r#"{"type":"update","param":"a","value":1}"#] {
             assert_eq!((handshake.on_message(other), handshake.joined), (Ok(()), false), "{other}");
@@ -194,7 +194,7 @@ mod tests {
     fn members_send_nothing_before_the_welcome() {
         for dialect in [Dialect::Broadcast, Dialect::WebRtc] {
             let mut handshake = JoinHandshake::new(dialect, None);
-            assert_eq!((handshake.joined, handshake.first_message()), (false, None));
+            assert_eq!((handshake.joined, &handshake.first_message), (false, &None));
             handshake.on_message(r#"{"type":"welcome","room":"r"}"#).unwrap();
             assert!(handshake.joined);
         }

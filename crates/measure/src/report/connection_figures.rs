@@ -3,9 +3,13 @@
 use serde::Serialize;
 
 use super::figures::figures;
-use super::quantities::{micros, unsigned_millis};
-use crate::client::{LinkResults, MoqtFailure, MoqtResults, WebSocketConnectTimes, WebSocketFailure, WebSocketResults};
+use super::quantities::{RunProtocol, StreamLabels, micros, thousandths, unsigned_millis};
+use crate::client::{
+    Ending, LinkResults, MoqtFailure, MoqtResults, RoomResults, StreamKind, WebSocketConnectTimes, WebSocketFailure,
+    WebSocketResults,
+};
 use jamjam_core::sanitize::sanitize;
+use jamjam_core::time::NANOS_PER_SECOND;
 use jamjam_moqt::MoqtVersion;
 use jamjam_signaling::Dialect;
 
@@ -13,13 +17,43 @@ figures! {
     /// The connections of a probe over WebSocket.
     WebSocketFigures from websocket: &WebSocketResults {
         dialect: Dialect = websocket.dialect;
-        request: &'static str = websocket.dialect.probe().request_type;
-        response: &'static str = websocket.dialect.probe().response_type;
+        request: &'static str = StreamLabels::new(RunProtocol::of_websocket(websocket), StreamKind::Ping).request;
+        response: &'static str = StreamLabels::new(RunProtocol::of_websocket(websocket), StreamKind::Ping).reply;
         connections: Vec<ConnectionSetupFigures> = websocket.connect_times.iter().copied().map(Into::into).collect();
         connection_failure: Option<ConnectionFailure> = websocket.failure.as_ref().map(ConnectionFailure::of_websocket);
         clock_offset_us: Option<f64> = websocket.clock_offset.map(|clock| micros(clock.offset_ns));
         clock_offset_error_us: Option<f64> = websocket.clock_offset.map(|clock| micros((clock.rtt_ns + 1) / 2));
         server_error: Option<String> = websocket.server_error.as_deref().map(sanitize);
+        rooms: Option<RoomFigures> = websocket.rooms.as_ref().map(|rooms| (websocket.dialect, rooms).into());
+    }
+
+    /// Members of rooms that send messages.
+    RoomFigures from (dialect, rooms): (Dialect, &RoomResults) [
+        let [p50, p99, max] = rooms.join_ns.map(|ns| ns.map(micros));
+        let per_second = rooms.deliveries as f64 * NANOS_PER_SECOND as f64 / rooms.duration_ns as f64;
+    ] {
+        rooms: u64 = rooms.rooms;
+        members: u64 = rooms.members;
+        joined: u64 = rooms.joined;
+        refused: u64 = rooms.refused;
+        disconnected: u64 = rooms.disconnected;
+        join_p50_us: Option<f64> = p50;
+        join_p99_us: Option<f64> = p99;
+        join_max_us: Option<f64> = max;
+        messages_sent: u64 = rooms.sent;
+        messages_not_sent: u64 = rooms.not_sent;
+        deliveries_per_s: Option<f64> = (rooms.duration_ns > 0).then(|| thousandths(per_second));
+        late: u64 = rooms.late;
+        wrong_room: u64 = rooms.wrong_room;
+        wrong_sender: u64 = rooms.wrong_sender;
+        endings: Vec<EndingFigures> = rooms.endings.iter().map(|ending| (dialect, ending).into()).collect();
+    }
+
+    /// Why connections of members ended.
+    EndingFigures from (dialect, ending): (Dialect, &Ending) {
+        count: u64 = ending.count;
+        failure: ConnectionFailure = ConnectionFailure::of_websocket(&ending.failure);
+        limit: Option<&'static str> = server_limit(dialect, &ending.failure.to_string());
     }
 
     /// Duration of each setup step of one WebSocket connection.
@@ -98,6 +132,30 @@ impl ConnectionFailure {
         let close_code = if let MoqtFailure::Closed { code, .. } = failure { Some(*code) } else { None };
         Self { close_code, ..Self::new(failure.kind(), failure) }
     }
+}
+
+/// The limit of a server that ends a connection with this text, and how to lift it. Without one, the server or the path failed.
+#[rustfmt::skip]
+fn server_limit(dialect: Dialect, text: &str) -> Option<&'static str> {
+    let full = match dialect {
+        Dialect::Jamjam => "10 members in a room; give a higher --room-count",
+        Dialect::Broadcast => "members of a room: max_clients of the room",
+        Dialect::ControlSurface => "members of a room: BBX_MAX_CLIENTS",
+        Dialect::WebRtc => "members of a room: WEBRTC_MAX_MEMBERS",
+    };
+    let text = text.to_lowercase();
+    let limits = [
+        ("room is full", full),
+        ("room is at capacity", full),
+        ("too many rooms", "1,000 rooms from one address; give a lower --room-count, or use several hosts"),
+        ("too many requests", "1 MiB/s for the joins of one address; use smaller rooms, or several hosts"),
+        ("rate limit exceeded", "messages of a connection: RATE_LIMIT_MESSAGES"),
+        ("connection age", "age of a connection: MAX_CONN_AGE_MS"),
+        ("idle", "silence of a member: IDLE_TIMEOUT_MS"),
+        ("without responding", "connections of one address: MAX_CONNECTIONS_PER_ADDRESS, RATE_LIMIT_CONNECTIONS"),
+        ("did not answer the websocket upgrade", "connections: MAX_CONNECTIONS"),
+    ];
+    limits.into_iter().find(|(part, _)| text.contains(part)).map(|(_, limit)| limit)
 }
 
 impl LinkFigures {

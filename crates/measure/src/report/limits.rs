@@ -8,6 +8,7 @@ use super::figures::figures;
 use super::quantities::{
     RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_decimals, format_length, format_time,
 };
+use super::rows::nonzero_counts;
 use crate::client::{ClientsResults, RunResults, StreamKind};
 use jamjam_core::sanitize::sanitize;
 use jamjam_core::stats::StreamStats;
@@ -253,6 +254,7 @@ figures! {
         let mut reasons: Vec<String> = no_reply_reason.iter().chain(&not_measured).cloned().collect();
         reasons.extend(connection_failure_reason(run, stream));
         reasons.extend_from_slice(&damage_reasons);
+        reasons.extend(stream.and_then(|stream| room_failure_reason(run, stream)));
         reasons.extend(limits.iter().filter(is_listed).map(exceeded_limit));
     ] {
         passed: bool = reasons.is_empty();
@@ -344,6 +346,21 @@ fn connection_failure_reason(run: &RunResults, stream: Option<&StreamStats>) -> 
     let sent = stream.map_or(0, |stream| stream.sent);
     let when = if sent > 0 { format!(" after {}", format_count(sent, unit)) } else { String::new() };
     Some(format!("{}{when}", sanitize(&failure)))
+}
+
+/// What went wrong in rooms, other than missing messages.
+fn room_failure_reason(run: &RunResults, stream: &StreamStats) -> Option<String> {
+    let rooms = run.websocket.as_ref()?.rooms.as_ref()?;
+    let counts = [
+        (rooms.refused, "refused"),
+        (rooms.disconnected, "disconnected"),
+        (rooms.not_sent, "not sent"),
+        (stream.duplicated, "delivered twice"),
+        (stream.reordered, "delivered out of order"),
+        (rooms.wrong_room, "delivered to another room"),
+        (rooms.wrong_sender, "delivered with a wrong sender or number"),
+    ];
+    Some(nonzero_counts(counts, "in rooms: ", ", ")).filter(|text| !text.is_empty())
 }
 
 fn damage_reason(labels: StreamLabels, stream: &StreamStats) -> Option<String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::client::{RunResults, StopSignal, StreamKind};
+use crate::client::{RunResults, StopSignal, StreamKind, WebSocketResults};
 use jamjam_core::address::HostPort;
 use jamjam_core::stats::{Histogram, StreamStats};
 use jamjam_moqt::Transport;
@@ -169,6 +169,8 @@ pub enum RunProtocol {
     Udp,
     /// Messages of a dialect over WebSocket.
     WebSocket(Dialect),
+    /// Messages between members of rooms over WebSocket.
+    Rooms,
     /// MOQT.
     Moqt(Transport),
 }
@@ -176,10 +178,14 @@ pub enum RunProtocol {
 impl RunProtocol {
     pub(super) fn of_run(run: &RunResults) -> Self {
         match (&run.websocket, &run.moqt) {
-            (Some(websocket), _) => Self::WebSocket(websocket.dialect),
+            (Some(websocket), _) => Self::of_websocket(websocket),
             (None, Some(moqt)) => Self::Moqt(moqt.transport),
             (None, None) => Self::Udp,
         }
+    }
+
+    pub(super) fn of_websocket(websocket: &WebSocketResults) -> Self {
+        if websocket.rooms.is_some() { Self::Rooms } else { Self::WebSocket(websocket.dialect) }
     }
 }
 
@@ -202,6 +208,7 @@ impl StreamLabels {
             (RunProtocol::WebSocket(dialect), StreamKind::Ping) => {
                 ([dialect.probe().request_type, dialect.probe().response_type], ["message"; 2])
             }
+            (RunProtocol::Rooms, StreamKind::Ping) => (["relayed"; 2], ["message"; 2]),
             (RunProtocol::Moqt(_), StreamKind::Ping) => (["MOQT"; 2], ["frame"; 2]),
             _ => ([kind.name(), kind.reply_name()], ["packet", "datagram"]),
         };

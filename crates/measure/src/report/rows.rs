@@ -2,10 +2,14 @@
 
 use super::audio_figures::{AudioQualityFigures, CaptureFigures, LevelFigures, PlaybackFigures, UNCORRELATED};
 use super::clients::{ClientsFigures, LatenessFigures};
-use super::connection_figures::{ConnectionSetupFigures, LinkFigures, MoqtFigures, WebSocketFigures};
+use super::connection_figures::{
+    ConnectionSetupFigures, EndingFigures, LinkFigures, MoqtFigures, RoomFigures, WebSocketFigures,
+};
 use super::figures::{AudioFigures, StreamFigures};
 use super::model::Report;
-use super::quantities::{format_count, format_optional_time, format_percent, format_time, format_time_ms};
+use super::quantities::{
+    format_count, format_decimals, format_optional_time, format_percent, format_time, format_time_ms,
+};
 use super::time_series::WorstSeconds;
 use crate::client::SentImpairment;
 use Level::{Full, Short};
@@ -127,7 +131,8 @@ pub(super) fn further_rows(report: &Report) -> Vec<Row> {
     if let Some(pacing) = &report.pacing {
         let [p50, p99] = [("p50", pacing.pacing_p50_us), ("p99", pacing.pacing_p99_us)];
         let [p999, max] = [("p99.9", pacing.pacing_p999_us), ("max", pacing.pacing_max_us)];
-        add(Full, "pacing error", Some(times_text([p50, p99, p999, max])));
+        let has_rooms = report.websocket.as_ref().is_some_and(|websocket| websocket.rooms.is_some());
+        add(if has_rooms { Short } else { Full }, "pacing error", Some(times_text([p50, p99, p999, max])));
         let (first, last) = (pacing.pacing_first_5s_p50_us, pacing.pacing_last_5s_p50_us);
         add(Full, "pacing error p50", first.map(|_| times_text([("first 5 s", first), ("last 5 s", last)])));
     }
@@ -143,6 +148,17 @@ pub(super) fn further_rows(report: &Report) -> Vec<Row> {
             add(Short, "connection setup", websocket_setup(connection));
         }
         add(Short, "clock offset", clock_offset(websocket));
+        if let Some(rooms) = &websocket.rooms {
+            let RoomFigures { joined, refused, disconnected, messages_sent, messages_not_sent, .. } = rooms;
+            add(Short, "members", Some(format!("{joined} joined, {refused} refused, {disconnected} disconnected")));
+            let [p50, p99, max] = [rooms.join_p50_us, rooms.join_p99_us, rooms.join_max_us];
+            add(Short, "join time", Some(times_text([("p50", p50), ("p99", p99), ("max", max)])));
+            let rate =
+                rooms.deliveries_per_s.map(|rate| format!("; {} deliveries per second", format_decimals(rate, 0)));
+            let messages = format!("{messages_sent} sent, {messages_not_sent} not sent{}", rate.unwrap_or_default());
+            add(Short, "messages", Some(messages));
+            rooms.endings.iter().for_each(|ending| add(Short, "ended", Some(ended(ending))));
+        }
     }
     if let Some(moqt) = &report.moqt {
         add(Short, "groups", moqt_groups(moqt));
@@ -218,7 +234,7 @@ fn link(link: &LinkFigures) -> String {
 }
 
 /// The counts that are not 0 with what they count, after `start` and separated by `separator`.
-fn nonzero_counts<const N: usize>(counts: [(u64, &str); N], start: &str, separator: &str) -> String {
+pub(super) fn nonzero_counts<const N: usize>(counts: [(u64, &str); N], start: &str, separator: &str) -> String {
     let texts = counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
     let texts: Vec<String> = texts.collect();
     if texts.is_empty() { String::new() } else { format!("{start}{}", texts.join(separator)) }
@@ -246,6 +262,11 @@ fn ipdv(stream: &StreamFigures) -> Option<String> {
     let [mean, p50, p99] = [stream.ipdv_abs_mean_us, stream.ipdv_abs_p50_us, stream.ipdv_abs_p99_us]
         .map(|us| us.map_or_else(|| "-".to_owned(), format_time_ms));
     Some(format!("mean {mean}, p50 {p50}, p99 {p99}; {min} to {max}"))
+}
+
+fn ended(EndingFigures { count, failure, limit }: &EndingFigures) -> String {
+    let limit = limit.map_or_else(String::new, |limit| format!(" (limit of the server: {limit})"));
+    format!("{}: {}{limit}", format_count(*count, "connection"), failure.message)
 }
 
 fn clock_offset(websocket: &WebSocketFigures) -> Option<String> {

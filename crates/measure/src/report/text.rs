@@ -163,8 +163,11 @@ fn heading(report: &Report, style: Style) -> String {
     if let Some(PlaybackFigures { device, device_format, device_channels, device_rate_hz, .. }) = &report.playback {
         text += &device_line("playback device", device, device_format, *device_channels, *device_rate_hz);
     }
-    if let Some(WebSocketFigures { dialect, request, response, .. }) = &report.websocket {
-        let exchange = if request == response {
+    if let Some(WebSocketFigures { dialect, request, response, rooms, .. }) = &report.websocket {
+        let exchange = if let Some(rooms) = rooms {
+            let (members, rooms) = (format_count(rooms.members, "member"), format_count(rooms.rooms, "room"));
+            format!("messages relayed between {members} in {rooms}")
+        } else if request == response {
             "messages relayed between two members".to_owned()
         } else {
             format!("{request} answered by {response}")

@@ -4,6 +4,7 @@ mod connection_errors;
 mod counts;
 mod hostile_server;
 mod own_server;
+mod room_load;
 pub(crate) mod scripted_server;
 
 use std::fmt::Display;

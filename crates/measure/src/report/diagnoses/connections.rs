@@ -20,7 +20,7 @@ pub(super) fn websocket(found: &mut Found, report: &Report) {
     let is_complete = websocket.connection_failure.is_none() && report.interrupted.is_none();
     let unmatched = stream.map_or(0, |stream| stream.unmatched);
     let received = if report.stray + unmatched > 0 { "other messages arrived" } else { "no message arrived" };
-    let has_request_ids = dialect.probe().matching != ResponseMatching::Order;
+    let has_request_ids = websocket.rooms.is_some() || dialect.probe().matching != ResponseMatching::Order;
     let order = if has_request_ids {
         ""
     } else {

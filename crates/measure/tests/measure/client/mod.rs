@@ -10,6 +10,7 @@ mod loss_report;
 mod moqt;
 mod pauses;
 mod prober;
+mod room_load;
 mod sender;
 
 use std::time::Duration;

@@ -349,7 +349,7 @@ fn every_text_label_is_in_the_table_of_rows() {
             seen.insert(label.to_owned());
         }
     }
-    assert_eq!(seen.len(), 54, "{seen:?}");
+    assert_eq!(seen.len(), 999, "{seen:?}");
 }
 
 #[test]
@@ -444,6 +444,7 @@ fn figures_of_connections_and_servers_match_their_snapshots() {
     assert_report("link", &runs::link_with_all_counts());
     assert_report("moqt", &runs::moqt_with_all_kinds());
     assert_report("websocket", &runs::websocket_runs()[0].1);
+    assert_report("websocket-rooms", &runs::websocket_runs()[5].1);
     assert_report("loss-report", &reported());
     let unanswered = RunResults { loss_report: Some(LossReport::default()), ..reported() };
     assert_report("loss-report-without-a-response", &unanswered);

@@ -3,8 +3,9 @@
 use jamjam_core::stats::{ClockReading, HostTiming, StreamStats};
 use jamjam_core::time::Time;
 use jamjam_measure::client::{
-    AudioResults, ClockOffset, GroupCounts, LinkFailure, LinkResults, MoqtConnectTimes, MoqtFailure, MoqtResults,
-    RunKind, RunResults, StreamKind, WebSocketConnectTimes, WebSocketFailure, WebSocketResults,
+    AudioResults, ClockOffset, Ending, GroupCounts, LinkFailure, LinkResults, MoqtConnectTimes, MoqtFailure,
+    MoqtResults, RoomResults, RunKind, RunResults, StreamKind, WebSocketConnectTimes, WebSocketFailure,
+    WebSocketResults,
 };
 use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::Limits;
@@ -194,12 +195,33 @@ pub(crate) fn websocket_runs() -> Vec<(&'static str, RunResults)> {
     let failure = Some(WebSocketFailure::Unreachable("cannot".to_owned()));
     let never = WebSocketResults { failure, ..WebSocketResults::new(Dialect::Jamjam) };
     let lost = StreamStats { sent: 20, lost: 5, ..ping.clone() };
+    let full = WebSocketFailure::Closed { code: Some(1_013), reason: "Room is full".to_owned() };
+    let broken = WebSocketFailure::Broken("reset".to_owned());
+    let endings = vec![Ending { failure: full.clone(), count: 2 }, Ending { failure: broken, count: 1 }];
+    let rooms = RoomResults {
+        rooms: 2,
+        members: 8,
+        joined: 6,
+        refused: 2,
+        disconnected: 1,
+        sent: 10,
+        not_sent: 1,
+        late: 3,
+        wrong_room: 4,
+        wrong_sender: 5,
+        deliveries: 20,
+        duration_ns: 4_000_000_000,
+        join_ns: [Some(1_500_000), None, Some(2_500_000)],
+        endings,
+    };
+    let rooms = WebSocketResults { failure: Some(full), rooms: Some(rooms), ..WebSocketResults::new(Dialect::WebRtc) };
     let silent = StreamStats { sent: 5, lost: 5, ..StreamStats::new() };
     vec![
         ("websocket", websocket_run(known, Some(ping))),
         ("websocket closed", websocket_run(closed, Some(lost.clone()))),
         ("websocket never", websocket_run(never, None)),
         ("websocket silent", websocket_run(WebSocketResults::new(Dialect::WebRtc), Some(silent))),
-        ("websocket unnumbered", websocket_run(WebSocketResults::new(Dialect::Jamjam), Some(lost))),
+        ("websocket unnumbered", websocket_run(WebSocketResults::new(Dialect::Jamjam), Some(lost.clone()))),
+        ("websocket rooms", websocket_run(rooms, Some(lost))),
     ]
 }

@@ -1,0 +1,118 @@
+//! Load on the rooms of the program's own signaling server, in all four dialects.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+use test_support::client::{at_once, closed_tcp_port, document, run, run_to_success, start_line};
+use test_support::server::{Server, http, poll_until};
+
+const SECRETS: [&str; 6] = ["--hmac-secret", "test-secret", "--docs-password", "sesame", "--webrtc-auth", "token"];
+
+/// The login of the server.
+const LOGIN: &str = "Authorization: Basic YWRtaW46c2VzYW1l";
+
+/// How the line begins that counts the messages in broadcast rooms.
+const RECEIVED: &str = "jamjam_signaling_messages_received_total{dialect=\"broadcast\"}";
+
+/// The values of --dialect, with the options that each needs.
+const DIALECTS: [&str; 4] =
+    ["broadcast --hmac-secret test-secret", "webrtc --hmac-secret test-secret", "jamjam", "bbx"];
+
+fn line(address: SocketAddr, dialect: &str, options: &str) -> String {
+    format!("probe ws://admin:sesame@{address} --timeout 20s --quiet --json --dialect {dialect} {options}")
+}
+
+fn rooms(report: &Value) -> &Value {
+    &report["websocket"]["rooms"]
+}
+
+#[test]
+fn every_message_reaches_all_others_of_its_room_in_every_dialect() {
+    let server = Server::start_signaling(&SECRETS);
+    let address = server.address;
+    at_once(DIALECTS, |dialect| {
+        let options = "--clients 13 --room-count 3 --rate 50 --count 20 --max-loss 0% --max-p50 20s";
+        let output = run_to_success(&line(address, dialect, options));
+        assert_eq!(output.stderr, "", "{dialect}");
+        let report = document::report(&output);
+        // Rooms of 5, 4 and 4 members.
+        let deliveries = 20 * (4 + 3 + 3);
+        let names = ["sent", "returned", "lost", "duplicated", "reordered", "rtt_count"];
+        assert_eq!(
+            document::counts(&report, "ping", names),
+            [deliveries, deliveries, 0, 0, 0, deliveries],
+            "{dialect}"
+        );
+        let names = ["members", "joined", "refused", "disconnected", "messages_sent", "messages_not_sent"];
+        assert_eq!(names.map(|name| rooms(&report)[name].as_u64()), [13, 13, 0, 0, 60, 0].map(Some), "{dialect}");
+        let names = ["late", "wrong_room", "wrong_sender"];
+        assert_eq!(names.map(|name| rooms(&report)[name].as_u64()), [0, 0, 0].map(Some), "{dialect}");
+        assert!(report["pacing"]["pacing_max_us"].is_f64() && rooms(&report)["join_max_us"].is_f64(), "{report:#}");
+    });
+    // The rooms of the control surfaces were removed.
+    let left = http::request(&server, "GET", "/admin/bbx/rooms", &[LOGIN]);
+    assert_eq!(left.json(), json!({"rooms": []}));
+}
+
+#[test]
+fn full_rooms_are_a_limit_of_the_server() {
+    let server =
+        Server::start_signaling(&[&SECRETS[..], &["--webrtc-max-members", "3", "--bbx-max-clients", "3"]].concat());
+    for (dialect, limit) in [(DIALECTS[1], "WEBRTC_MAX_MEMBERS"), (DIALECTS[3], "BBX_MAX_CLIENTS")] {
+        let output = run(&line(server.address, dialect, "--clients 8 --room-count 2 --rate 20 --count 5"));
+        assert_eq!(output.code, 1, "{output:?}");
+        let report = document::report(&output);
+        assert_eq!((&rooms(&report)["joined"], &rooms(&report)["refused"]), (&json!(6), &json!(2)), "{report:#}");
+        let [ending] = &rooms(&report)["endings"].as_array().unwrap()[..] else { panic!("{report:#}") };
+        assert_eq!((&ending["count"], &ending["limit"]), (&json!(2), &json!(format!("members of a room: {limit}"))));
+        // The others send and receive.
+        assert_eq!(document::counts(&report, "ping", ["sent", "returned"]), [20, 20], "{report:#}");
+    }
+}
+
+#[test]
+fn server_that_admits_nobody_ends_the_run_at_once() {
+    let server = Server::start_signaling(&SECRETS);
+    let output = run(&line(server.address, "broadcast --hmac-secret wrong", "--clients 1000"));
+    assert_eq!(output.code, 3, "{output:?}");
+    let report = document::report(&output);
+    let counts = ["joined", "refused", "messages_sent"].map(|name| rooms(&report)[name].as_u64());
+    assert_eq!(counts, [0, 1, 0].map(Some), "{report:#}");
+    assert_eq!(report["websocket"]["connection_failure"]["close_code"], 4_002);
+
+    let login = format!("probe ws://{} --dialect bbx --clients 4", server.address);
+    let output = run(&login);
+    assert_eq!((output.code, &*output.stdout), (3, ""), "{output:?}");
+    assert!(output.stderr.contains("HTTP 401 Unauthorized. Give the login in the URL"), "{output:?}");
+    let (_socket, closed) = closed_tcp_port();
+    let output = run(&format!("probe ws://{closed} --clients 4"));
+    assert_eq!(output.code, 3, "{output:?}");
+    assert!(output.stdout.contains(&format!("cannot connect to {closed}")), "{output:?}");
+}
+
+#[test]
+fn killed_server_and_signal_end_the_run_with_its_report() {
+    for is_killed in [true, false] {
+        let server = Server::start_signaling(&SECRETS);
+        let options = "--clients 6 --room-count 2 --rate 100 --duration 60s";
+        let running = start_line(&line(server.address, DIALECTS[0], options));
+        poll_until("a message", || {
+            let metrics = http::request(&server, "GET", "/metrics", &[LOGIN]).body;
+            let received = metrics.lines().find(|line| line.starts_with(RECEIVED))?;
+            (!received.ends_with(" 0")).then_some(())
+        });
+        if is_killed {
+            server.signal("KILL");
+        } else {
+            running.signal("INT");
+        }
+        let output = running.end();
+        let report = document::report(&output);
+        let [joined, disconnected] = ["joined", "disconnected"].map(|name| rooms(&report)[name].as_u64().unwrap());
+        if is_killed {
+            assert_eq!((output.code, disconnected), (1, joined), "{report:#}");
+        } else {
+            assert_eq!((output.code, &report["interrupted"]), (130, &json!("SIGINT")), "{report:#}");
+        }
+    }
+}
