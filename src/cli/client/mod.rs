@@ -1,10 +1,11 @@
 //! Options that `send` and `probe` share (target, timing, limits and report), which determine the [`Plan`], and the output of the report.
-//! `monitor` watches an active run, `run_record` reports a recorded one, `connect` retries for `--wait-for`, and `targets` measures several
-//! hosts. The other submodules connect to the three kinds of targets: UDP, WebSocket and MOQT.
+//! `monitor` watches an active run, `run_record` reports a recorded one, `connect` retries for `--wait-for`, `targets` measures several
+//! hosts, and `musicians` are members of a room. The other submodules connect to the three kinds of targets: UDP, WebSocket and MOQT.
 
 pub(crate) mod connect;
 pub(crate) mod monitor;
 pub(crate) mod moqt;
+pub(crate) mod musicians;
 pub(crate) mod run_record;
 pub(crate) mod targets;
 pub(crate) mod udp;
@@ -84,6 +85,8 @@ pub(crate) struct ClientArgs {
     pub loss_direction: bool,
 
     /// Number of clients that run at the same time, each with a socket of its own
+    ///
+    /// `send` with --room sends audio as so many members of the room, to all other members.
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000), help_heading = HEADING_TARGET)]
     pub clients: Option<usize>,
 

@@ -1,7 +1,7 @@
 //! Turns the raw results of a run into a report.
 //!
 //! [`Report::new`] computes every figure, limit and diagnosis once; [`text`], [`json`], [`junit`], [`markdown`] and [`html`] print them and
-//! compute nothing. [`targets`] compares several reports. `docs/measuring.md` defines the figures, and `docs/report.schema.json` the structure
+//! compute nothing. [`targets`] compares several reports, and [`musicians`] is the report of a room. `docs/measuring.md` defines the figures, and `docs/report.schema.json` the structure
 //! of the JSON document.
 
 pub mod audio_figures;
@@ -17,6 +17,7 @@ pub mod junit;
 pub mod limits;
 pub mod markdown;
 mod model;
+pub mod musicians;
 pub mod quantities;
 mod rows;
 pub mod targets;
