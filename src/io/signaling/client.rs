@@ -286,8 +286,11 @@ impl RoomSession {
         })
     }
 
-    /// Advertises our own address to the other members.
-    pub fn advertise(&self, address: SocketAddr) {
+    /// Advertises our own address to the other members. An unspecified IP address stands for that of the connection to the server.
+    pub fn advertise(&self, mut address: SocketAddr) {
+        if address.ip().is_unspecified() {
+            address.set_ip(self.local_ip);
+        }
         if let Some(sender) = &self.address_sender {
             // Sending fails only if the connection to the signaling server is lost. The members then cannot receive the address.
             let _ = sender.try_send(address);
@@ -405,10 +408,6 @@ async fn run_session(
             address = own_addresses.recv() => match address {
                 // A loopback address is useful only to members on this host.
                 Some(address) if address.ip().is_loopback() && !is_local_server => {}
-                Some(address) if address.ip().is_unspecified() => {
-                    let address = SocketAddr::new(connection.local_addr.ip().to_canonical(), address.port());
-                    connection.send(&RoomClient::address_update(address)).await?;
-                }
                 Some(address) => connection.send(&RoomClient::address_update(address)).await?,
                 None => {
                     leave_room(connection).await;

@@ -1,7 +1,8 @@
 //! The client side: sends packets on a schedule, matches the replies, and returns the raw results of a run.
 //!
 //! A [`ClientNode`] runs a [`Workload`]: an [`AudioSender`] sends audio as a jamjam client does, a [`Prober`] small packets at an interval,
-//! both optionally over an encrypted link ([`LinkConfig`]), and a [`WebSocketProber`] requests to a signaling server. Each keeps its packets
+//! both optionally over an encrypted link ([`LinkConfig`]), and a [`WebSocketProber`] requests to a signaling server. A [`Musician`] sends the audio to
+//! all members of a room, and judges what they send. Each keeps its packets
 //! in a [`PacketTracker`], which updates the statistics of the streams as replies arrive; runs over MOQT use a [`FrameTracker`] instead.
 
 mod connection_results;

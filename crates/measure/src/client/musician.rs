@@ -6,6 +6,7 @@
 //! third parties.
 
 use std::borrow::Cow;
+use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -22,8 +23,8 @@ use super::stream_kind::StreamKind;
 use jamjam_core::echo::EntropySource;
 use jamjam_core::link::{LinkKey, parse_link_key};
 use jamjam_core::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
-use jamjam_core::stats::{Jitter, SequenceArrival, SequenceTracker};
-use jamjam_core::time::{NANOS_PER_SECOND, Time, saturating_nanos};
+use jamjam_core::stats::{Jitter, SequenceArrival, SequenceTracker, StreamStats};
+use jamjam_core::time::{NANOS_PER_SECOND, Time};
 use jamjam_core::wire::{self, Header, LatencyInfo, PacketType};
 use jamjam_signaling::client::{RoomMember, SharedMembers};
 
@@ -79,10 +80,10 @@ impl Heard {
         self.jitter.on_transit(at.as_nanos().cast_signed().wrapping_sub(self.position_ns));
     }
 
-    /// The ratio of missing packets to those that should have arrived. `None` if nothing arrived.
-    pub fn loss_ratio(&self) -> Option<f64> {
-        let expected = self.audio.gaps + u64::from(self.audio.distinct);
-        (expected > 0).then(|| self.audio.gaps as f64 / expected as f64)
+    /// Loss and jitter, as if the packets were replies.
+    pub fn stats(&self) -> StreamStats {
+        let (lost, returned) = (self.audio.gaps, self.audio.distinct.into());
+        StreamStats { sent: lost + returned, returned, lost, jitter: self.jitter.clone(), ..StreamStats::default() }
     }
 }
 
@@ -165,12 +166,11 @@ pub struct Musician<S: ?Sized> {
     tracker: PacketTracker,
     peers: Vec<Peer>,
     next_peer: usize,
-    started: Option<Time>,
+    is_started: bool,
     /// Whether all AUDIO was sent.
     is_done: bool,
     /// When the workload is polled next, or when it is done, the time of the end. `None` after the end.
     next_poll: Option<Time>,
-    ended: Option<Time>,
 }
 
 impl<S: PayloadSource + ?Sized> Musician<S> {
@@ -184,10 +184,9 @@ impl<S: PayloadSource + ?Sized> Musician<S> {
             tracker,
             peers: Vec::new(),
             next_peer: 0,
-            started: None,
+            is_started: false,
             is_done: false,
             next_poll: Some(Time::ZERO),
-            ended: None,
         }
     }
 
@@ -195,10 +194,8 @@ impl<S: PayloadSource + ?Sized> Musician<S> {
     pub fn into_results(self, stopped_at: Time) -> MusicianResults {
         let PacketTracker { config, streams, pacing, hosts, .. } = self.tracker;
         let mut run = RunResults::new(RunKind::Send, &*self.config.name, StreamKind::Audio);
-        let ended = self.ended.unwrap_or(stopped_at);
-        run.duration_ns = saturating_nanos(ended.duration_since(self.started.unwrap_or(ended)));
         (run.audio, run.pacing) = (self.workload.audio_results(), Some(pacing));
-        let interruption = self.ended.is_none().then_some((stopped_at, config.timeout));
+        let interruption = self.next_poll.map(|_| (stopped_at, config.timeout));
         let run = UnfinishedResults { run, tracked: Some((streams, hosts)), interruption }.finish(&mut ());
         let heard = self.peers.into_iter().map(|peer| (peer.member, peer.heard)).collect();
         MusicianResults { name: self.config.name, heard, run }
@@ -268,12 +265,11 @@ impl<S: PayloadSource + ?Sized> Musician<S> {
 
     /// Sends the AUDIO that is due, and ends when the last packets of the others have had time to arrive.
     fn poll_workload(&mut self, now: Time, sink: &mut dyn TransmitSink) -> SendStatus {
-        if self.started.is_none() {
-            self.started = Some(now);
+        if !mem::replace(&mut self.is_started, true) {
             self.workload.start(now + self.config.run.start_delay, &self.tracker);
         }
         if self.is_done {
-            self.ended = self.next_poll.take_if(|end| *end <= now).map(|_| now).or(self.ended);
+            self.next_poll.take_if(|end| *end <= now);
             return SendStatus::Sent;
         }
         let mut sink = RoomSink { peers: &mut self.peers, next: &mut self.next_peer, now, sink };

@@ -8,7 +8,7 @@ use super::figures::figures;
 use super::quantities::{
     RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_decimals, format_length, format_time,
 };
-use crate::client::{Heard, RunResults, StreamKind};
+use crate::client::{RunResults, StreamKind};
 use jamjam_core::sanitize::sanitize;
 use jamjam_core::stats::StreamStats;
 use jamjam_core::time::saturating_nanos;
@@ -132,35 +132,23 @@ impl Limits {
         if run.evaluated().is_some_and(is_mostly_excluded) {
             return Vec::new();
         }
-        let p = |p, name, figure| Some(percentile(run, p, name, figure));
-        let round_trips = [p(0.5, "p50", "rtt_p50_us"), p(0.99, "p99", "rtt_p99_us")];
-        self.compare(loss(run), round_trips, jitter(run))
-    }
-
-    /// Compares what a musician has heard from one member with the limits on loss and jitter.
-    pub(super) fn evaluate_heard(&self, heard: &Heard) -> Vec<LimitResult> {
-        let measured = |figure, value: Option<f64>| Measured::new(figure, value.ok_or_else(|| TOO_FEW.to_owned()));
-        let jitter = measured("jitter_mean_us", heard.jitter.mean());
-        self.compare(measured("loss_ratio", heard.loss_ratio()), [None, None], jitter)
-    }
-
-    fn compare(&self, loss: Measured, [p50, p99]: [Option<Measured>; 2], jitter: Measured) -> Vec<LimitResult> {
         let nanos = |limit: Option<Duration>| limit.map(|limit| saturating_nanos(limit) as f64);
         let preset = self.profile.map(Profile::limits).unwrap_or_default();
+        let p = |p, name, figure| percentile(run, p, name, figure);
         let limits = [
-            ("max_loss", Unit::Ratio, self.max_loss, preset.max_loss, Some(loss)),
-            ("max_p50", Unit::Us, nanos(self.max_p50), nanos(preset.max_p50), p50),
-            ("max_p99", Unit::Us, nanos(self.max_p99), nanos(preset.max_p99), p99),
-            ("max_jitter", Unit::Us, nanos(self.max_jitter), nanos(preset.max_jitter), Some(jitter)),
+            ("max_loss", Unit::Ratio, self.max_loss, preset.max_loss, loss(run)),
+            ("max_p50", Unit::Us, nanos(self.max_p50), nanos(preset.max_p50), p(0.5, "p50", "rtt_p50_us")),
+            ("max_p99", Unit::Us, nanos(self.max_p99), nanos(preset.max_p99), p(0.99, "p99", "rtt_p99_us")),
+            ("max_jitter", Unit::Us, nanos(self.max_jitter), nanos(preset.max_jitter), jitter(run)),
         ];
-        let compare = |(limit, unit, allowed, preset, measured): (_, Unit, Option<f64>, Option<f64>, Option<_>)| {
+        let evaluate = |(limit, unit, allowed, preset, measured): (_, Unit, Option<f64>, Option<f64>, Measured)| {
             let profile = self.profile.filter(|_| allowed == preset);
-            let (allowed, Measured { figure, value, note }) = (allowed?, measured?);
+            let (allowed, Measured { figure, value, note }) = (allowed?, measured);
             let passed = value.is_some_and(|value| value <= allowed);
             let (allowed, measured) = (unit.rounded(allowed), value.map(|value| unit.rounded(value)));
             Some(LimitResult { limit, figure, unit, allowed, measured, passed, note, profile })
         };
-        limits.into_iter().filter_map(compare).collect()
+        limits.into_iter().filter_map(evaluate).collect()
     }
 }
 
@@ -210,7 +198,6 @@ fn jitter(run: &RunResults) -> Measured {
 
 const NO_OUTCOME: &str = "too few packets had an outcome when the run ended";
 const NO_REPLIES: &str = "no replies received";
-const TOO_FEW: &str = "too few packets";
 const NOTHING_SENT: &str = "nothing was sent";
 
 /// Why a figure of the evaluated stream has no data: `default`, unless there is a more specific reason.

@@ -7,10 +7,11 @@ use serde::Serialize;
 use super::figures::figures;
 use super::limits::{LimitResult, Limits, Verdict, exceeded_limit};
 use super::model::SCHEMA_VERSION;
-use super::quantities::{self, RoundTrip, micros, rounded_micros, unsigned_millis};
+use super::quantities::{self, RoundTrip, micros, rounded_micros};
 use super::text::Style;
-use crate::client::{Heard, MusicianResults, RunResults, StopSignal, StreamKind};
+use crate::client::{Heard, MusicianResults, RunKind, RunResults, StopSignal, StreamKind};
 use jamjam_core::sanitize::sanitize_name;
+use jamjam_core::stats::StreamStats;
 use jamjam_signaling::client::RoomMember;
 
 /// Width of a column of figures.
@@ -27,7 +28,7 @@ figures! {
         link: Option<&'static str> = heard.link;
         packets: u64 = heard.audio.received;
         lost: u64 = heard.audio.gaps;
-        loss_ratio: Option<f64> = heard.loss_ratio();
+        loss_ratio: Option<f64> = heard.stats().loss_ratio();
         duplicates: u64 = heard.audio.duplicates;
         reordered: u64 = heard.audio.reordered;
         jitter_mean_us: Option<f64> = heard.jitter.mean().map(rounded_micros);
@@ -41,7 +42,6 @@ figures! {
         let pacing = results.run.pacing.as_ref();
     ] {
         name: String = results.name.clone();
-        duration_ms: f64 = unsigned_millis(results.run.duration_ns);
         sent: u64 = results.run.evaluated().map_or(0, |audio| audio.sent);
         lateness_p99_us: Option<f64> = pacing.and_then(|pacing| pacing.all.percentile_if_enough(0.99)).map(micros);
         kernel_dropped: Option<u64> = *kernel_dropped;
@@ -56,7 +56,7 @@ figures! {
             for (member, heard) in &musician.heard {
                 let echoes = echoes.take_if(|_| member.is_echo_server() && heard.audio.received > 0);
                 let figures = DirectionFigures::from((&*musician.name, member, heard, echoes));
-                let results = evaluate(heard, echoes, limits);
+                let results = evaluate(heard.stats(), echoes, limits);
                 let exceeded = results.iter().filter(|result| !result.passed).map(exceeded_limit);
                 verdict.reasons.extend(exceeded.map(|reason| format!("{} from {}: {reason}", figures.to, figures.from)));
                 directions.push(figures);
@@ -72,19 +72,21 @@ figures! {
         schema_version: u32 = SCHEMA_VERSION;
         tool_version: &'static str = env!("CARGO_PKG_VERSION");
         room: String = room.to_owned();
-        interrupted: Option<&'static str> = interrupted.map(quantities::signal);
+        interrupted: Option<StopSignal> = interrupted;
         musicians: Vec<MusicianFigures> = musicians.iter().map(MusicianFigures::from).collect();
         directions: Vec<DirectionFigures> = directions;
         verdict: Verdict = verdict;
     }
 }
 
-/// Compares what was heard, if anything, with the limits of one direction, and the round trips of an Echo Bot with the others.
-fn evaluate(heard: &Heard, echoes: Option<&RunResults>, limits: &Limits) -> Vec<LimitResult> {
+/// Compares what was received, if anything, with the limits on loss and jitter, and the round trips of an Echo Bot with the others.
+fn evaluate(stats: StreamStats, echoes: Option<&RunResults>, limits: &Limits) -> Vec<LimitResult> {
+    let of_direction = Limits { max_p50: None, max_p99: None, ..*limits };
     let of_round_trips = Limits { max_loss: None, max_jitter: None, ..*limits };
-    let mut results = if heard.audio.received > 0 { limits.evaluate_heard(heard) } else { Vec::new() };
-    results.extend(echoes.into_iter().flat_map(|run| of_round_trips.evaluate(run)));
-    results
+    let heard = RunResults { ping: Some(stats), ..RunResults::new(RunKind::Probe, "", StreamKind::Ping) };
+    let heard = Some(&heard).filter(|run| run.evaluated().is_some_and(|stats| stats.returned > 0));
+    let results = heard.into_iter().flat_map(|run| of_direction.evaluate(run));
+    results.chain(echoes.into_iter().flat_map(|run| of_round_trips.evaluate(run))).collect()
 }
 
 impl MusiciansReport {
