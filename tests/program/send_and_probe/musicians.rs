@@ -64,7 +64,7 @@ fn room_without_enough_places_is_not_joined() {
 #[test]
 fn musician_without_others_fails_and_limits_judge_what_is_heard() {
     at_once(
-        [(1, "", 1), (2, "", 0), (2, " --max-loss 100% --max-jitter 10s", 0), (2, " --max-jitter 1ns", 1)],
+        [(1, "", 1), (2, "", 0), (2, " --max-loss 100% --max-jitter 10s", 0), (2, " --max-jitter 1us", 1)],
         |case| {
             let (clients, limits, code) = case;
             let signaling = Server::start_signaling(&[]);
@@ -78,7 +78,7 @@ fn musician_without_others_fails_and_limits_judge_what_is_heard() {
             let reason = report["verdict"]["reasons"][0].as_str().unwrap_or_default();
             match (clients, code) {
                 (1, _) => assert_eq!(reason, "no member heard anybody"),
-                (_, 1) => assert!(reason.starts_with("Musician 1 from Musician 2: --max-jitter 1.0 ns"), "{reason}"),
+                (_, 1) => assert!(reason.starts_with("Musician 1 from Musician 2: --max-jitter 1.0 µs"), "{reason}"),
                 _ => assert_eq!(reason, ""),
             }
         },

@@ -74,6 +74,10 @@ impl Heard {
         if matches!(arrival, SequenceArrival::Start | SequenceArrival::TooOld) {
             self.jitter.skip();
         }
+        if arrival == SequenceArrival::TooOld {
+            // The member has started again.
+            self.audio.restart();
+        }
         let samples = i64::from(header.timestamp.wrapping_sub(self.timestamp).cast_signed());
         let ns = samples * NANOS_PER_SECOND.cast_signed() / i64::from(sample_rate);
         (self.timestamp, self.position_ns) = (header.timestamp, self.position_ns.wrapping_add(ns));
