@@ -31,7 +31,7 @@
 //! | | [`send_queue`], [`close_code`] | what a WebSocket connection has to send, and why it is closed |
 //! | `jamjam-moqt` | [`moqt`] | MOQT messages, sessions, echo and client |
 //! | `jamjam-signaling` | [`signaling`] | the signaling server: hub, rooms, one module per dialect, and a client for jamjam rooms |
-//! | `jamjam-measure` | [`client`], [`run_record`] | the audio sender and the prober; the file of a recorded run |
+//! | `jamjam-measure` | [`client`], [`run_record`] | the audio sender, the prober and fake musicians; the file of a recorded run |
 //! | | [`report`], [`diagnosis`] | figures, limits, output formats; what is wrong, and what to do |
 //! | | [`check`], [`machine`] | check of clients, and of this machine |
 //! | `jamjam-dev` | [`io`], [`cli`], [`testing`] | sockets, clocks, files, devices, HTTP, TLS; options and output; servers for tests |

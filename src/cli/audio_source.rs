@@ -38,7 +38,7 @@ const MAX_SHARED_BYTES: usize = 16 << 20;
 const TONE_AMPLITUDE: f32 = 0.25;
 
 /// Source and packet format of the audio.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct SourceArgs {
     /// WAV file to send, or `-` for standard input
     #[arg(value_name = "FILE", conflicts_with_all = ["wav", "tone"])]
@@ -149,6 +149,21 @@ pub(crate) struct PacketLayout {
 }
 
 impl SourceArgs {
+    /// The source of the musician with this number, from 0: a tone is a semitone higher for each.
+    pub(crate) fn for_musician(&self, number: usize, is_stereo: bool) -> Result<Self, Failure> {
+        ensure_usage!(
+            number == 0 || self.path() != Some(Path::new("-")),
+            "standard input can be read only once. Give --wav FILE, or --clients 1"
+        );
+        let tone = self.tone.map(|hz| hz * (number as f64 / 12.0).exp2());
+        let is_audible = tone.is_none_or(|hz| hz <= f64::from(SAMPLE_RATE / 2));
+        ensure_usage!(
+            is_audible,
+            "--tone: the highest of the tones, a semitone apart, exceeds half of the sample rate"
+        );
+        Ok(Self { tone, is_stereo, ..self.clone() })
+    }
+
     /// Opens the file or prepares the tone, and prints how it is converted.
     pub(crate) fn open(&self) -> Result<(FilePayloads, PacketLayout), Failure> {
         match (self.path(), self.tone) {

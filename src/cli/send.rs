@@ -10,7 +10,7 @@ use clap::{ArgGroup, ArgMatches, ColorChoice};
 
 use super::audio_output::{PlaybackArgs, RecordingArgs, finish_playback};
 use super::audio_source::{CaptureArgs, PacketLayout, SOUND_DEVICE_GROUP, SourceArgs, device_lost_error};
-use super::client::ClientArgs;
+use super::client::{ClientArgs, musicians};
 use super::options::impairment::{OutcomeLogFile, PreparedEcho};
 use super::output::{Failure, HEADING_TARGET, ensure_usage, print_bytes, print_notice};
 use super::plan::{Plan, UdpPeer};
@@ -21,6 +21,7 @@ use crate::client::{
     StreamKind,
 };
 use crate::io::read_ahead::{self, ReaderThread};
+use crate::io::signaling::discovery::SignalingUrl;
 use crate::io::stop::StopToken;
 use crate::io::worker::Worker;
 use crate::link::OVERHEAD;
@@ -92,6 +93,10 @@ impl Args {
         }
         plan.check_options(RunKind::Send, matches)?;
         match plan {
+            Plan::Udp { peer: UdpPeer::Room(url), .. } if self.client.clients.is_some() => {
+                musicians::check_options(matches)?;
+                self.send_as_musicians(&url, stop)
+            }
             Plan::Udp { peer, .. } => self.send_audio(&peer, stop),
             Plan::Moqt(to) => self.send_texts(to, stop),
             Plan::Replay(record) => self.client.replay(record, RunKind::Send),
@@ -184,6 +189,17 @@ impl Args {
         self.client.report(finished)
     }
 
+    /// Sends audio as members of a room. The tones are a semitone apart; a file is the same for all.
+    fn send_as_musicians(&self, url: &SignalingUrl, stop: &StopToken) -> Result<u8, Failure> {
+        // Newer clients expect two channels.
+        let is_stereo = self.client.link.is_some() || url.is_for_newer_clients();
+        let sources = (0..self.client.clients.unwrap_or(1)).map(|number| {
+            let (source, _, PacketLayout { form, .. }) = open_payloads(&self.source.for_musician(number, is_stereo)?)?;
+            Ok((source, form))
+        });
+        self.client.play_together(url, sources.collect::<Result<_, Failure>>()?, stop)
+    }
+
     /// Name of the source for reports, which do not contain folders of this machine.
     fn source_name(&self, run: &RunResults) -> String {
         let capture = run.audio.as_ref().and_then(|audio| audio.capture.as_ref());
@@ -196,17 +212,7 @@ impl Args {
             let (microphone, layout) = self.capture.open(&self.source)?;
             return Ok((Box::new(microphone), None, layout));
         }
-        let (payloads, layout) = self.source.open()?;
-        let (feed, reader) = read_ahead::spawn(payloads).context("cannot start a thread")?;
-        if feed.is_empty() {
-            drop(feed);
-            return Err(match reader.join() {
-                Err(error) => anyhow!("cannot read {}: {error}", self.source.name()),
-                Ok(_) => anyhow!("nothing to send: {} contains no audio", self.source.name()),
-            }
-            .into());
-        }
-        Ok((Box::new(feed), Some(reader), layout))
+        open_payloads(&self.source)
     }
 
     /// Sends texts to the MOQT echo server `to` and prints the returned texts. If `to` is `None`, the embedded server is used.
@@ -255,6 +261,21 @@ impl Args {
             ..MoqtClientConfig::default()
         })
     }
+}
+
+/// Opens a file or a tone.
+fn open_payloads(source: &SourceArgs) -> Result<OpenedSource, Failure> {
+    let (payloads, layout) = source.open()?;
+    let (feed, reader) = read_ahead::spawn(payloads).context("cannot start a thread")?;
+    if feed.is_empty() {
+        drop(feed);
+        return Err(match reader.join() {
+            Err(error) => anyhow!("cannot read {}: {error}", source.name()),
+            Ok(_) => anyhow!("nothing to send: {} contains no audio", source.name()),
+        }
+        .into());
+    }
+    Ok((Box::new(feed), Some(reader), layout))
 }
 
 /// An opened source, and the thread that reads the file or generates the tone.

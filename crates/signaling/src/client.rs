@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
@@ -58,6 +59,9 @@ pub enum RoomError {
     /// The server would reject the request, or has rejected it.
     #[error("{0}")]
     Rejected(String),
+    /// Fewer members fit into the room than want to join.
+    #[error("{0}")]
+    TooFewPlaces(String),
 }
 
 fn list_all(rooms: &[RoomInfo]) -> String {
@@ -102,18 +106,47 @@ pub struct RoomClient {
     rooms: Vec<RoomInfo>,
     /// The client's own id in the room.
     peer_id: String,
-    peers: Vec<KnownPeer>,
+    peers: Vec<RoomMember>,
+    /// How many places the room must have.
+    places: usize,
+    /// Where the members are published.
+    shared: Option<SharedMembers>,
 }
 
 /// Another member. The stored data is limited, since the server is not trusted.
-#[derive(Debug)]
-struct KnownPeer {
-    id: String,
-    name: String,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomMember {
+    /// The id in the room.
+    pub id: String,
+    /// The display name.
+    pub name: String,
     /// In order of preference.
-    addresses: Vec<SocketAddr>,
+    pub addresses: Vec<SocketAddr>,
     /// The member's public link key, in base64.
-    link_key: Option<String>,
+    pub link_key: Option<String>,
+}
+
+impl RoomMember {
+    /// Whether the member calls itself an echo server.
+    pub fn is_echo_server(&self) -> bool {
+        self.name == PEER_NAME
+    }
+}
+
+/// The other members of a room, which one thread publishes and another one takes.
+#[derive(Clone, Debug, Default)]
+pub struct SharedMembers(Arc<Mutex<Option<Vec<RoomMember>>>>);
+
+impl SharedMembers {
+    /// Replaces the members.
+    pub fn publish(&self, members: &[RoomMember]) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(members.to_vec());
+    }
+
+    /// The members, if they were published since the last call. Does not wait.
+    pub fn take(&self) -> Option<Vec<RoomMember>> {
+        self.0.try_lock().ok()?.take()
+    }
 }
 
 impl RoomClient {
@@ -121,6 +154,17 @@ impl RoomClient {
     pub fn new(query: &str, password: Option<String>, name: &str, link_key: Option<String>) -> Self {
         let (room_name, query, peer_name) = (sanitize(query), query.to_owned(), name.to_owned());
         Self { query, password, peer_name, link_key, room_name, ..Self::default() }
+    }
+
+    /// A client that publishes the members in `shared`. Joins only if the room has this number of free `places`, unless it is not in the list.
+    #[must_use]
+    pub fn with_members(self, shared: SharedMembers, places: usize) -> Self {
+        Self { shared: Some(shared), places, ..self }
+    }
+
+    /// Whether the client joins a room without other members, too.
+    pub fn needs_no_member(&self) -> bool {
+        self.shared.is_some()
     }
 
     /// The first message: requests the list of rooms. The list contains each room's name and whether the room needs a password.
@@ -151,9 +195,16 @@ impl RoomClient {
             }
             (ServerMessage::PeerLeft { peer_id }, JoinState::Joined) => {
                 self.peers.retain(|other| other.id != peer_id);
+                self.publish_members();
                 Ok(None)
             }
             _ => Ok(None),
+        }
+    }
+
+    fn publish_members(&self) {
+        if let Some(shared) = &self.shared {
+            shared.publish(&self.peers);
         }
     }
 
@@ -170,8 +221,8 @@ impl RoomClient {
     /// The usable addresses of the other members without duplicates, those of echo servers first. Each member has its candidates by descending
     /// priority, then its public address and its local address.
     pub fn peer_addresses(&self) -> Vec<SocketAddr> {
-        let mut others: Vec<&KnownPeer> = self.peers.iter().collect();
-        others.sort_by_key(|other| other.name != PEER_NAME);
+        let mut others: Vec<&RoomMember> = self.peers.iter().collect();
+        others.sort_by_key(|other| !other.is_echo_server());
         let mut seen = HashSet::new();
         others.into_iter().flat_map(|other| &other.addresses).copied().filter(|address| seen.insert(*address)).collect()
     }
@@ -222,6 +273,12 @@ impl RoomClient {
                 if room.has_password && self.password.is_none() {
                     return Err(self.rejected(INVALID_PASSWORD));
                 }
+                let free = room.max_peers.saturating_sub(room.peer_count);
+                if free < self.places {
+                    let (name, max) = (&self.room_name, room.max_peers);
+                    let text = format!("room `{name}` has {free} of {max} places free, too few for {}", self.places);
+                    return Err(RoomError::TooFewPlaces(text));
+                }
                 self.state = JoinState::Joining { listed: true };
                 Ok(join_room(&room.id, self.password.clone(), &self.peer_name, self.link_key.as_deref()))
             }
@@ -259,7 +316,7 @@ impl RoomClient {
         if peer.id == self.peer_id || peer.id.len() > MAX_NAME_BYTES {
             return;
         }
-        let peer = KnownPeer {
+        let peer = RoomMember {
             addresses: addresses_of(&peer),
             id: peer.id,
             name: truncate_bytes(peer.name, MAX_NAME_BYTES),
@@ -270,6 +327,7 @@ impl RoomClient {
             None if self.peers.len() < MAX_PEERS => self.peers.push(peer),
             None => {}
         }
+        self.publish_members();
     }
 }
 

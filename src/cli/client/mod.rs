@@ -1,11 +1,13 @@
 //! Options that `send` and `probe` share (target, timing, limits and report), which determine the [`Plan`], and the output of the report.
-//! `monitor` watches an active run, `run_record` reports a recorded one, `connect` retries for `--wait-for`, and `targets` measures several
-//! hosts, and `clients` runs several clients of one. The other submodules connect to the three kinds of targets: UDP, WebSocket and MOQT.
+//! `monitor` watches an active run, `run_record` reports a recorded one, `connect` retries for `--wait-for`, `targets` measures several
+//! hosts, `clients` runs several clients of one, and `musicians` are members of a room. The other submodules connect to the three kinds of
+//! targets: UDP, WebSocket and MOQT.
 
 pub(crate) mod clients;
 pub(crate) mod connect;
 pub(crate) mod monitor;
 pub(crate) mod moqt;
+pub(crate) mod musicians;
 mod room_load;
 pub(crate) mod run_record;
 pub(crate) mod targets;
@@ -87,6 +89,8 @@ pub(crate) struct ClientArgs {
     pub loss_direction: bool,
 
     /// Number of clients that run at the same time, each with a socket of its own
+    ///
+    /// `send` with --room sends audio as so many members of the room, to all other members. `probe` of a signaling server joins rooms.
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=20_000), help_heading = HEADING_TARGET)]
     pub clients: Option<usize>,
 

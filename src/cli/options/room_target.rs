@@ -21,7 +21,7 @@ use crate::io::signaling::client::{self, RoomSession, RoomSessionError};
 use crate::io::signaling::discovery::SignalingUrl;
 use crate::io::stop::StopToken;
 use crate::io::{files, os};
-use crate::signaling::client::{RoomClient, room_table, rooms_json};
+use crate::signaling::client::{RoomClient, RoomError, room_table, rooms_json};
 use crate::signaling::device::DeviceKey;
 
 const HEADING_ROOM: &str = "Room target (instead of a host)";
@@ -87,16 +87,7 @@ impl RoomTargetArgs {
         options: &LocalSocketOptions,
         stop: &StopToken,
     ) -> Result<(RoomSession, SocketAddr), Failure> {
-        let identity = (Arc::clone(tls), self.device_key()?);
-        let link_key = link_key.map(|key| STANDARD.encode(key));
-        let client = RoomClient::new(self.room.as_deref().unwrap_or_default(), self.password()?, name, link_key);
-        let session = RoomSession::join(url, identity, client, stop).map_err(|error| match error {
-            RoomSessionError::Interrupted(signal) => Failure::interrupted(
-                signal,
-                format_args!("interrupted while joining a room on {url}; nothing was sent"),
-            ),
-            error => anyhow::Error::from(error).context(format!("cannot join a room on {url}")).into(),
-        })?;
+        let session = self.join_as((url, tls), self.client(name, link_key)?, stop)?;
         let usable = options.select(&session.room_name, session.peer_addresses.clone())?;
         let tried = &usable[..usable.len().min(MAX_ADDRESSES_TRIED)];
         // Other members supplied these addresses, which may belong to third parties. An address is used only if it replies.
@@ -111,6 +102,30 @@ impl RoomTargetArgs {
             None => ResolveError::NoReply(no_reply_error(&session, &unreachable)).into(),
         })?;
         Ok((session, address))
+    }
+
+    /// A client called `name` for the room of --room.
+    pub(crate) fn client(&self, name: &str, link_key: Option<[u8; 32]>) -> anyhow::Result<RoomClient> {
+        let link_key = link_key.map(|key| STANDARD.encode(key));
+        Ok(RoomClient::new(self.room.as_deref().unwrap_or_default(), self.password()?, name, link_key))
+    }
+
+    /// Joins the room of `client` on the signaling server at `url`.
+    pub(crate) fn join_as(
+        &self,
+        (url, tls): (&SignalingUrl, &Arc<ClientConfig>),
+        client: RoomClient,
+        stop: &StopToken,
+    ) -> Result<RoomSession, Failure> {
+        let identity = (Arc::clone(tls), self.device_key()?);
+        RoomSession::join(url, identity, client, stop).map_err(|error| match error {
+            RoomSessionError::Interrupted(signal) => Failure::interrupted(
+                signal,
+                format_args!("interrupted while joining a room on {url}; nothing was sent"),
+            ),
+            RoomSessionError::Room(error @ RoomError::TooFewPlaces(_)) => Failure::usage(error),
+            error => anyhow::Error::from(error).context(format!("cannot join a room on {url}")).into(),
+        })
     }
 
     /// The URL of the signaling server for `option`. An empty string, which Docker Compose substitutes for an unset variable, means that

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -235,10 +235,12 @@ pub enum RoomSessionError {
 pub struct RoomSession {
     /// Name of the room, sanitized for a terminal.
     pub room_name: String,
-    /// Addresses of the members, in the order in which to try them; at least one.
+    /// Addresses of the members when the room was joined, in the order in which to try them; at least one, unless the client needs no member.
     pub peer_addresses: Vec<SocketAddr>,
     /// The public link keys that members with these addresses announced, in base64.
     pub link_keys: HashMap<SocketAddr, Option<String>>,
+    /// The address of this host on the connection to the server.
+    pub local_ip: IpAddr,
     /// Sends our own address to the session's thread. Dropping the sender ends the session.
     address_sender: Option<mpsc::Sender<SocketAddr>>,
     thread: Option<JoinHandle<Result<(), WebSocketFailure>>>,
@@ -271,27 +273,38 @@ impl RoomSession {
             }
         };
         let (address_sender, own_addresses) = mpsc::channel(1);
-        let session = move || runtime.block_on(run_session(connection, own_addresses));
+        let (room_name, peer_addresses) = (client.room_name().to_owned(), client.peer_addresses());
+        let (link_keys, local_ip) = (client.link_keys(), connection.local_addr.ip().to_canonical());
+        let session = move || runtime.block_on(run_session(connection, client, own_addresses));
         Ok(Self {
-            room_name: client.room_name().to_owned(),
-            peer_addresses: client.peer_addresses(),
-            link_keys: client.link_keys(),
+            room_name,
+            peer_addresses,
+            link_keys,
+            local_ip,
             address_sender: Some(address_sender),
             thread: Some(thread::Builder::new().name("signaling".to_owned()).spawn(session)?),
         })
     }
 
-    /// Advertises our own address to the other members.
-    pub fn advertise(&self, address: SocketAddr) {
+    /// Advertises our own address to the other members. An unspecified IP address stands for that of the connection to the server.
+    pub fn advertise(&self, mut address: SocketAddr) {
+        if address.ip().is_unspecified() {
+            address.set_ip(self.local_ip);
+        }
         if let Some(sender) = &self.address_sender {
             // Sending fails only if the connection to the signaling server is lost. The members then cannot receive the address.
             let _ = sender.try_send(address);
         }
     }
 
+    /// Starts to leave the room.
+    pub fn start_leaving(&mut self) {
+        self.address_sender = None;
+    }
+
     /// Leaves the room, and blocks until the connection is closed (500 ms at most). If the connection was lost earlier, returns the reason.
     pub fn leave_room(&mut self) -> Option<WebSocketFailure> {
-        self.address_sender = None;
+        self.start_leaving();
         self.thread.take()?.join().ok()?.err()
     }
 }
@@ -348,7 +361,7 @@ async fn connect_and_join(
     connection.send(&client.on_connected()).await?;
     let joined = receive_until(&mut connection, client, RoomClient::is_joined);
     let mut joined = timeout(SERVER_REPLY_TIMEOUT, joined).await.unwrap_or(Err(RoomSessionError::Timeout));
-    if joined.is_ok() {
+    if joined.is_ok() && !client.needs_no_member() {
         let has_peer = receive_until(&mut connection, client, |client| !client.peer_addresses().is_empty());
         joined = timeout(PEER_ADDRESS_TIMEOUT, has_peer).await.unwrap_or_else(|_| Err(client.no_peer_error().into()));
     }
@@ -378,15 +391,19 @@ async fn receive_until(
 /// Stays in the room until the sender of `own_addresses` is dropped or the connection is lost.
 async fn run_session(
     mut connection: SignalingConnection,
+    mut client: RoomClient,
     mut own_addresses: mpsc::Receiver<SocketAddr>,
 ) -> Result<(), WebSocketFailure> {
     let is_local_server = connection.peer_addr.ip().to_canonical().is_loopback();
     loop {
         tokio::select! {
             message = connection.recv() => {
-                if let ServerMessage::ChatMessage(chat) = message? {
+                let message = message?;
+                if let ServerMessage::ChatMessage(chat) = &message {
                     debug!(target: "room", user = %chat.sender_name, text = %chat.content, "chat message received");
                 }
+                // In the room, no message needs a reply.
+                let _ = client.on_message(message);
             }
             address = own_addresses.recv() => match address {
                 // A loopback address is useful only to members on this host.

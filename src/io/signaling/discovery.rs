@@ -21,6 +21,7 @@ use crate::io::websocket::connect::{
 };
 use crate::io::websocket::handshake::{UrlError, WebSocketUrl};
 use crate::sanitize::sanitize;
+use crate::signaling::NEWER_PATH;
 
 /// The path below the URL of the server.
 const PATH: &str = "/api/v1/signaling";
@@ -97,6 +98,11 @@ impl SignalingUrl {
     /// Whether a connection may use TLS: the server may name a `wss` URL.
     pub fn may_use_tls(&self) -> bool {
         self.is_discovered || self.url.is_secure()
+    }
+
+    /// Whether the server announces the link keys of the members there.
+    pub fn is_for_newer_clients(&self) -> bool {
+        self.is_discovered || self.url.path().ends_with(NEWER_PATH)
     }
 
     /// See [`WebSocketUrl::sends_plain_login`].

@@ -13,6 +13,7 @@ mod limits_and_signals;
 mod link;
 mod live_view;
 mod moqt;
+mod musicians;
 mod packet_counts;
 mod packets;
 mod pauses;

@@ -13,5 +13,5 @@ mod session;
 
 pub use keys::{Agreement, LinkKey, PublicHalf, derive, exchange, is_signed_by, parse_link_key, public_key};
 pub use seal_mistake::SealMistake;
-pub use sealing::{OVERHEAD, OpenError, Opener, Sealer, payload_range, to_opened, to_plain};
+pub use sealing::{OVERHEAD, OpenError, Opener, Sealer, append_opened, payload_range, to_opened, to_plain};
 pub(crate) use session::{ControlAction, KeyId, Opened, Session};

@@ -37,8 +37,17 @@ pub fn payload_range(len: usize) -> Range<usize> {
 
 /// A plain datagram in the layout of an opened one, with unset counter and tag, so that [`Sealer::seal`] can seal it.
 pub fn to_opened(plain: &[u8]) -> Vec<u8> {
+    let mut opened = Vec::new();
+    append_opened(plain, &mut opened);
+    opened
+}
+
+/// Appends what [`to_opened`] returns to `datagram`.
+pub fn append_opened(plain: &[u8], datagram: &mut Vec<u8>) {
     let (header, payload) = plain.split_at(HEADER_LEN);
-    [header, &[0; COUNTER_LEN], payload, &[0; TAG_LEN]].concat()
+    for part in [header, &[0; COUNTER_LEN], payload, &[0; TAG_LEN]] {
+        datagram.extend_from_slice(part);
+    }
 }
 
 /// Removes the counter and the tag of an opened datagram.

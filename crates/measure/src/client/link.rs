@@ -15,10 +15,14 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::stream_kind::StreamKind;
-use jamjam_core::link::{LinkKey, OpenError, Opener, Sealer, derive, is_signed_by, public_key, to_opened, to_plain};
+use jamjam_core::link::{
+    LinkKey, OpenError, Opener, Sealer, append_opened, derive, is_signed_by, public_key, to_plain,
+};
 use jamjam_core::node::{SendStatus, Transmit, TransmitSink};
 use jamjam_core::time::{Time, saturating_nanos};
-use jamjam_core::wire::{self, FLAG_SEALED, HEADER_LEN, Header, PacketType, PingPayload};
+use jamjam_core::wire::{
+    self, FLAG_SEALED, HEADER_LEN, Header, KeepaliveAction, LatencyInfo, Packet, PacketType, PingPayload,
+};
 
 /// Interval of CONTROL, until the first sealed packet of the server opens.
 const CONTROL_INTERVAL: Duration = Duration::from_millis(250);
@@ -156,6 +160,17 @@ pub struct LinkResults {
     pub failure: Option<(LinkFailure, u64)>,
 }
 
+impl LinkResults {
+    /// `signed`, `unsigned` or `plain`.
+    pub(super) const fn kind(&self) -> &'static str {
+        match (self.is_plain, self.is_signed) {
+            (true, _) => "plain",
+            (false, true) => "signed",
+            (false, false) => "unsigned",
+        }
+    }
+}
+
 /// The result of one key exchange.
 struct Keys {
     server_key: [u8; 32],
@@ -193,6 +208,16 @@ pub(super) struct ClientLink {
     queue: VecDeque<Vec<u8>>,
     /// The packet of the workload that the socket did not accept: plain and as it was offered to the socket.
     unsent: Option<(Vec<u8>, Vec<u8>)>,
+    /// Memory for the next packet of the workload.
+    packet: Vec<u8>,
+    /// When a packet was last accepted.
+    pub(super) accepted_at: Option<Time>,
+    /// Whether KEEPALIVE is answered, as members of a room do. A server would return the answer.
+    pub(super) answers_keepalives: bool,
+    /// Sequence number of the last KEEPALIVE that was answered.
+    answered: Option<u32>,
+    /// The sample rate of the other end, as in its last LATENCY_INFO.
+    pub(super) sample_rate: Option<u32>,
     pub(super) results: LinkResults,
 }
 
@@ -227,6 +252,11 @@ impl ClientLink {
             keepalive_returned: false,
             queue: VecDeque::new(),
             unsent: None,
+            packet: Vec::new(),
+            accepted_at: None,
+            answers_keepalives: false,
+            answered: None,
+            sample_rate: None,
             results,
         }
     }
@@ -317,17 +347,26 @@ impl ClientLink {
     /// Queues a packet, sealed if there are keys.
     fn queue_packet(&mut self, plain: &[u8]) {
         if self.queue.len() < MAX_QUEUED {
-            let packet = self.sealed(plain);
+            let packet = self.sealed(plain, Vec::new());
             self.queue.push_back(packet);
         }
     }
 
-    /// The packet as it is sent.
-    fn sealed(&mut self, plain: &[u8]) -> Vec<u8> {
-        let Some(keys) = self.keys.get_mut(self.current) else { return plain.to_vec() };
-        let mut packet = to_opened(plain);
-        keys.sealer.seal(&mut packet);
+    /// The packet as it is sent, in the memory of `packet`.
+    fn sealed(&mut self, plain: &[u8], mut packet: Vec<u8>) -> Vec<u8> {
+        packet.clear();
+        if let Some(keys) = self.keys.get_mut(self.current) {
+            append_opened(plain, &mut packet);
+            keys.sealer.seal(&mut packet);
+        } else {
+            packet.extend_from_slice(plain);
+        }
         packet
+    }
+
+    /// When the link began to wait for the next packet. `None` before the first poll.
+    pub(super) fn silent_since(&self) -> Option<Time> {
+        self.accepted_at.or(self.started_at)
     }
 
     /// Sends the packets of the link itself that are ready.
@@ -361,6 +400,7 @@ impl ClientLink {
             self.results.plain += u64::from(packet_type != PacketType::Keepalive);
             return None;
         };
+        self.accepted_at = Some(at);
         self.on_accepted(packet_type, plain)
     }
 
@@ -406,7 +446,10 @@ impl ClientLink {
     fn on_accepted<'a>(&mut self, packet_type: PacketType, plain: Cow<'a, [u8]>) -> Option<Cow<'a, [u8]>> {
         match packet_type {
             PacketType::Keepalive => {
-                let header = wire::parse_packet(&plain).ok()?.header;
+                let Packet { header, payload } = wire::parse_packet(&plain).ok()?;
+                if self.answers_keepalives && header.sequence < WORKLOAD_KEEPALIVES {
+                    self.answer_keepalive(header, payload);
+                }
                 let sequence = header.sequence.checked_sub(WORKLOAD_KEEPALIVES)?;
                 Some(Cow::Owned(with_sequence(&plain, header, sequence)))
             }
@@ -420,8 +463,23 @@ impl ClientLink {
                 (!pong.is_ok_and(|pong| pong.sequence >= FIRST_OWN_PING)).then_some(plain)
             }
             // Shown by a jamjam client.
-            PacketType::LatencyInfo => None,
+            PacketType::LatencyInfo => {
+                let rate = LatencyInfo::parse(wire::parse_packet(&plain).ok()?.payload).ok()?.sample_rate;
+                self.sample_rate = Some(rate).filter(|rate| LatencyInfo::SAMPLE_RATES.contains(rate));
+                None
+            }
             _ => Some(plain),
+        }
+    }
+
+    /// Answers a KEEPALIVE. The last one is not answered again: an echo server would return each answer.
+    fn answer_keepalive(&mut self, header: Header, payload: &[u8]) {
+        match wire::keepalive_action(payload) {
+            KeepaliveAction::EchoWith(payload) => self.queue_packet(&[&header.to_bytes()[..], &payload].concat()),
+            KeepaliveAction::EchoUnchanged if self.answered.replace(header.sequence) != Some(header.sequence) => {
+                self.queue_packet(&[&header.to_bytes(), payload].concat());
+            }
+            _ => {}
         }
     }
 
@@ -480,19 +538,21 @@ impl TransmitSink for SealingSink<'_> {
         }
         let packet_type = packet.header.packet_type;
         let unsent = link.unsent.take().filter(|(unsent, _)| unsent == plain);
+        let memory = std::mem::take(&mut link.packet);
         let sealed = match unsent {
             Some((_, sealed)) => sealed,
             None if packet_type == PacketType::Keepalive => {
                 let sequence = packet.header.sequence.wrapping_add(WORKLOAD_KEEPALIVES);
-                link.sealed(&with_sequence(plain, packet.header, sequence))
+                link.sealed(&with_sequence(plain, packet.header, sequence), memory)
             }
-            None => link.sealed(plain),
+            None => link.sealed(plain, memory),
         };
         let status = sink.send(Transmit::datagram(offered.destination, &sealed));
         if status == SendStatus::WouldBlock {
             link.unsent = Some((plain.to_vec(), sealed));
             return status;
         }
+        link.packet = sealed;
         match packet_type {
             PacketType::Keepalive => link.next_keepalive = *now + KEEPALIVE_INTERVAL,
             PacketType::LatencyPing => link.next_ping = None,

@@ -1,7 +1,8 @@
 //! The client side: sends packets on a schedule, matches the replies, and returns the raw results of a run.
 //!
 //! A [`ClientNode`] runs a [`Workload`]: an [`AudioSender`] sends audio as a jamjam client does, a [`Prober`] small packets at an interval,
-//! both optionally over an encrypted link ([`LinkConfig`]), and a [`WebSocketProber`] requests to a signaling server. Each keeps its packets
+//! both optionally over an encrypted link ([`LinkConfig`]), and a [`WebSocketProber`] requests to a signaling server. A [`Musician`] sends the audio to
+//! all members of a room, and judges what they send. Each keeps its packets
 //! in a [`PacketTracker`], which updates the statistics of the streams as replies arrive; runs over MOQT use a [`FrameTracker`] instead.
 //! Several clients of one run share a [`SharedRecord`].
 
@@ -14,6 +15,7 @@ mod live_snapshot;
 mod loss_report;
 mod merged_results;
 mod moqt;
+mod musician;
 mod port_errors;
 mod prober;
 mod replay;
@@ -41,6 +43,7 @@ pub use live_figures::{LiveFigures, UnfinishedResults};
 pub use live_snapshot::LiveSnapshot;
 pub use loss_report::{CountSample, LossReport};
 pub use moqt::FrameTracker;
+pub use musician::{Heard, Musician, MusicianConfig, MusicianResults};
 pub use prober::{ProbeConfig, ProbeWorkload, Prober};
 pub use replay::{ReplayError, StreamCounts, replay};
 pub use reply::ReceivedReply;

@@ -241,6 +241,7 @@ fn missing_data_reason(run: &RunResults, default: &str) -> String {
 figures! {
     /// Whether the run passed. Without limits, a run passes if replies arrived, all undamaged, and the connection did not fail, or with
     /// `--no-echo` if all packets were sent.
+    #[derive(Default)]
     Verdict from (run, limits): (&RunResults, &[LimitResult]) [
         let stream = run.evaluated();
         let no_reply_reason = no_reply_reason(run, stream);
@@ -371,7 +372,7 @@ fn damage_reason(labels: StreamLabels, stream: &StreamStats) -> Option<String> {
     }
 }
 
-fn exceeded_limit(limit: &LimitResult) -> String {
+pub(super) fn exceeded_limit(limit: &LimitResult) -> String {
     let [allowed, measured, note] = limit.texts();
     format!("{} {allowed} exceeded: {measured}{note}", limit.label())
 }

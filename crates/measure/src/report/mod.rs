@@ -1,8 +1,8 @@
 //! Turns the raw results of a run into a report.
 //!
 //! [`Report::new`] computes every figure, limit and diagnosis once; [`text`], [`json`], [`junit`], [`markdown`] and [`html`] print them and
-//! compute nothing. [`targets`] compares several reports, [`clients`] merges several clients of one target, and [`ramp`] judges how many a
-//! server carries. `docs/measuring.md` defines the figures, and `docs/report.schema.json` the structure
+//! compute nothing. [`targets`] compares several reports, [`clients`] merges several clients of one target, [`ramp`] judges how many a
+//! server carries, and [`musicians`] is the report of a room. `docs/measuring.md` defines the figures, and `docs/report.schema.json` the structure
 //! of the JSON document.
 
 pub mod audio_figures;
@@ -19,6 +19,7 @@ pub mod junit;
 pub mod limits;
 pub mod markdown;
 mod model;
+pub mod musicians;
 pub mod quantities;
 pub mod ramp;
 mod rows;

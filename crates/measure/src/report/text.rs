@@ -41,7 +41,7 @@ impl Style {
     pub(crate) fn warn(self, text: &str) -> String {
         self.with("33", text)
     }
-    fn strong(self, text: &str) -> String {
+    pub(crate) fn strong(self, text: &str) -> String {
         self.with("1", text)
     }
 }

@@ -8,6 +8,7 @@ mod link_life;
 mod live_figures;
 mod loss_report;
 mod moqt;
+mod musicians;
 mod pauses;
 mod prober;
 mod room_load;

@@ -1,0 +1,328 @@
+//! A fake musician: a member of a room who sends AUDIO to all other members from one socket, as jamjam clients do, and judges what each of
+//! them sends.
+//!
+//! Each packet is made once, as by `send`, and leaves over the links to the other members. A link is that of a client ([`ClientLink`]) at both
+//! ends. AUDIO goes only to addresses from which something has arrived: members name their addresses themselves, which may belong to
+//! third parties.
+
+use std::borrow::Cow;
+use std::mem;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::link::{ClientLink, LinkConfig, LinkSigning, SealingSink};
+use super::live_figures::UnfinishedResults;
+use super::results::{RunKind, RunResults};
+use super::run::{Workload, WorkloadStep};
+use super::run_config::RunConfig;
+use super::sender::{AudioStreamConfig, AudioWorkload, PayloadSource};
+use super::sent_packets::PacketTracker;
+use super::stream_kind::StreamKind;
+use jamjam_core::echo::EntropySource;
+use jamjam_core::link::{LinkKey, parse_link_key};
+use jamjam_core::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
+use jamjam_core::stats::{Jitter, SequenceArrival, SequenceTracker, StreamStats};
+use jamjam_core::time::{NANOS_PER_SECOND, Time};
+use jamjam_core::wire::{self, Header, LatencyInfo, PacketType};
+use jamjam_signaling::client::{RoomMember, SharedMembers};
+
+/// A link over which nothing was accepted for this long is replaced by a new one, as in a client.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Maximum number of members, with those that have left. Further ones are ignored.
+const MAX_MEMBERS: usize = 256;
+
+/// Configuration of a [`Musician`].
+pub struct MusicianConfig {
+    /// The display name.
+    pub name: String,
+    /// The `peer` is the address of the musician's socket.
+    pub run: RunConfig,
+    /// The seed of the announced link key. `None` if none is announced: links are then unsigned.
+    pub link_key: Option<Zeroizing<[u8; 32]>>,
+    /// Whether links to members without a link key are plain. Otherwise, there are none.
+    pub allows_plain: bool,
+    /// Called for each link.
+    pub entropy: EntropySource,
+    /// The other members of the room.
+    pub members: SharedMembers,
+}
+
+/// What a musician has received from one other member.
+#[derive(Clone, Debug, Default)]
+pub struct Heard {
+    /// Packets, gaps, duplicates and reordered packets by sequence number.
+    pub audio: SequenceTracker,
+    /// From arrival times and timestamps.
+    pub jitter: Jitter,
+    /// The link of the last packet: `signed`, `unsigned` or `plain`.
+    pub link: Option<&'static str>,
+    timestamp: u32,
+    /// The position of `timestamp` in the stream, in nanoseconds.
+    position_ns: i64,
+}
+
+impl Heard {
+    /// Records AUDIO that arrived at `at`.
+    fn on_audio(&mut self, at: Time, header: Header, sample_rate: u32) {
+        let arrival = self.audio.record(header.sequence);
+        if arrival == SequenceArrival::Duplicate {
+            return;
+        }
+        if matches!(arrival, SequenceArrival::Start | SequenceArrival::TooOld) {
+            self.jitter.skip();
+        }
+        if arrival == SequenceArrival::TooOld {
+            // The member has started again.
+            self.audio.restart();
+        }
+        let samples = i64::from(header.timestamp.wrapping_sub(self.timestamp).cast_signed());
+        let ns = samples * NANOS_PER_SECOND.cast_signed() / i64::from(sample_rate);
+        (self.timestamp, self.position_ns) = (header.timestamp, self.position_ns.wrapping_add(ns));
+        self.jitter.on_transit(at.as_nanos().cast_signed().wrapping_sub(self.position_ns));
+    }
+
+    /// Loss and jitter, as if the packets were replies.
+    pub fn stats(&self) -> StreamStats {
+        let (lost, returned) = (self.audio.gaps, self.audio.distinct.into());
+        StreamStats { sent: lost + returned, returned, lost, jitter: self.jitter.clone(), ..StreamStats::default() }
+    }
+}
+
+/// The results of one musician.
+pub struct MusicianResults {
+    /// The display name.
+    pub name: String,
+    /// The other members, also those that have left, and what was received from each.
+    pub heard: Vec<(RoomMember, Heard)>,
+    /// The AUDIO that was sent, and what an Echo Bot returned of it.
+    pub run: RunResults,
+}
+
+/// Another member.
+struct Peer {
+    member: RoomMember,
+    /// The address in use and the link; `None` if the member has left or has no usable address.
+    link: Option<(SocketAddr, ClientLink)>,
+    heard: Heard,
+}
+
+impl Peer {
+    /// Handles a datagram from an address of the member. Returns a packet that the link accepts.
+    fn on_datagram<'a>(
+        &mut self,
+        at: Time,
+        source: SocketAddr,
+        datagram: &'a [u8],
+        sample_rate: u32,
+    ) -> Option<Cow<'a, [u8]>> {
+        let (address, link) = self.link.as_mut()?;
+        if link.accepted_at.is_none() {
+            *address = source;
+        }
+        let packet = link.on_datagram(at, datagram)?;
+        let header = wire::parse_packet(&packet).ok()?.header;
+        if header.packet_type == PacketType::Audio {
+            self.heard.link = Some(link.results.kind());
+            self.heard.on_audio(at, header, link.sample_rate.unwrap_or(sample_rate));
+        }
+        Some(packet)
+    }
+}
+
+/// Sends each packet of the workload to all members that have sent something over a settled link.
+struct RoomSink<'a> {
+    peers: &'a mut [Peer],
+    /// Index of the member that gets the packet next, if the socket did not accept it.
+    next: &'a mut usize,
+    now: Time,
+    sink: &'a mut dyn TransmitSink,
+}
+
+impl TransmitSink for RoomSink<'_> {
+    fn send(&mut self, offered: Transmit<'_>) -> SendStatus {
+        while let Some(peer) = self.peers.get_mut(*self.next) {
+            let link = peer.link.as_mut().filter(|(_, link)| link.is_settled() && link.accepted_at.is_some());
+            if let Some((destination, link)) = link {
+                let mut sink = SealingSink { link, now: self.now, sink: &mut *self.sink };
+                if sink.send(Transmit { destination: *destination, ..offered }) == SendStatus::WouldBlock {
+                    return SendStatus::WouldBlock;
+                }
+            }
+            *self.next += 1;
+        }
+        *self.next = 0;
+        SendStatus::Sent
+    }
+
+    fn max_segments(&self, _: usize) -> usize {
+        1
+    }
+}
+
+/// A member of a room who sends the audio of `S` to the others.
+pub struct Musician<S: ?Sized> {
+    config: MusicianConfig,
+    form: AudioStreamConfig,
+    workload: AudioWorkload<S>,
+    tracker: PacketTracker,
+    peers: Vec<Peer>,
+    next_peer: usize,
+    is_started: bool,
+    /// Whether all AUDIO was sent.
+    is_done: bool,
+    /// When the workload is polled next, or when it is done, the time of the end. `None` after the end.
+    next_poll: Option<Time>,
+}
+
+impl<S: PayloadSource + ?Sized> Musician<S> {
+    /// A musician who sends the payloads of `source`.
+    pub fn new(config: MusicianConfig, form: AudioStreamConfig, source: Box<S>) -> Self {
+        let tracker = PacketTracker::new(config.run.clone(), form.first_sequence, Box::new(()));
+        Self {
+            config,
+            form,
+            workload: AudioWorkload::new(form, source),
+            tracker,
+            peers: Vec::new(),
+            next_peer: 0,
+            is_started: false,
+            is_done: false,
+            next_poll: Some(Time::ZERO),
+        }
+    }
+
+    /// The results of a run that was interrupted at `stopped_at`, unless it had finished.
+    pub fn into_results(self, stopped_at: Time) -> MusicianResults {
+        let PacketTracker { config, streams, pacing, hosts, .. } = self.tracker;
+        let mut run = RunResults::new(RunKind::Send, &*self.config.name, StreamKind::Audio);
+        (run.audio, run.pacing) = (self.workload.audio_results(), Some(pacing));
+        let interruption = self.next_poll.map(|_| (stopped_at, config.timeout));
+        let run = UnfinishedResults { run, tracked: Some((streams, hosts)), interruption }.finish(&mut ());
+        let heard = self.peers.into_iter().map(|peer| (peer.member, peer.heard)).collect();
+        MusicianResults { name: self.config.name, heard, run }
+    }
+
+    /// Replaces the link to a member, who may start the sequence numbers again. The address is the first one.
+    fn renew_link(&mut self, index: usize) {
+        let (peer, form) = (&mut self.peers[index], self.form);
+        let server = peer.member.link_key.as_deref().and_then(parse_link_key);
+        let own = self.config.link_key.as_ref().map(|seed| LinkKey::from_seed(seed));
+        let is_plain = own.is_some() && server.is_none();
+        let signing = own.zip(server).map(|(own, server)| LinkSigning { own, server });
+        let config = LinkConfig { entropy: (self.config.entropy)(), signing, timeout: SILENCE_TIMEOUT };
+        let latency_info = LatencyInfo::pcm_datagram(form.frame_samples, form.sample_rate, form.channels as u8);
+        let mut link = ClientLink::new(config, latency_info, true, true);
+        (link.results.is_plain, link.answers_keepalives) = (is_plain, true);
+        let address = peer.member.addresses.first().filter(|_| self.config.allows_plain || !is_plain);
+        peer.link = address.map(|address| (*address, link));
+        peer.heard.audio.restart();
+    }
+
+    /// Applies changes in the room.
+    fn update_members(&mut self) {
+        let Some(members) = self.config.members.take() else { return };
+        for peer in &mut self.peers {
+            peer.link.take_if(|_| members.iter().all(|member| member.id != peer.member.id));
+        }
+        for mut member in members {
+            member.addresses.retain(|address| address.is_ipv4() == self.config.run.peer.is_ipv4());
+            let index = match self.peers.iter().position(|peer| peer.member.id == member.id) {
+                Some(index) => index,
+                None if self.peers.len() == MAX_MEMBERS => continue,
+                None => {
+                    self.peers.push(Peer { member: member.clone(), link: None, heard: Heard::default() });
+                    self.peers.len() - 1
+                }
+            };
+            let peer = &mut self.peers[index];
+            let address = peer.link.as_ref().filter(|_| peer.member.link_key == member.link_key);
+            let keeps_link = address.is_some_and(|(address, _)| member.addresses.contains(address));
+            peer.member = member;
+            if !keeps_link {
+                self.renew_link(index);
+            }
+        }
+    }
+
+    /// Replaces silent links, at the next address of the member, and sends what the links themselves have to send.
+    fn poll_links(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+        for index in 0..self.peers.len() {
+            let Peer { member, link, .. } = &mut self.peers[index];
+            let is_over = |(_, link): &(SocketAddr, ClientLink)| {
+                let silence = now.duration_since(link.silent_since().unwrap_or(now));
+                silence >= SILENCE_TIMEOUT || link.results.failure.is_some()
+            };
+            if link.as_ref().is_some_and(is_over) {
+                member.addresses.rotate_left(1);
+                self.renew_link(index);
+            }
+            if let Some((address, link)) = &mut self.peers[index].link
+                && link.poll_transmit(now, *address, false, sink) == SendStatus::WouldBlock
+            {
+                return;
+            }
+        }
+    }
+
+    /// Sends the AUDIO that is due, and ends when the last packets of the others have had time to arrive.
+    fn poll_workload(&mut self, now: Time, sink: &mut dyn TransmitSink) -> SendStatus {
+        if !mem::replace(&mut self.is_started, true) {
+            self.workload.start(now + self.config.run.start_delay, &self.tracker);
+        }
+        if self.is_done {
+            self.next_poll.take_if(|end| *end <= now);
+            return SendStatus::Sent;
+        }
+        let mut sink = RoomSink { peers: &mut self.peers, next: &mut self.next_peer, now, sink };
+        match self.workload.poll_transmit(now, &mut self.tracker, &mut sink) {
+            WorkloadStep::WouldBlock => return SendStatus::WouldBlock,
+            WorkloadStep::NextDue(due) => self.next_poll = Some(due),
+            WorkloadStep::Done => {
+                self.is_done = true;
+                // Only an Echo Bot is known to reply.
+                let replied = self.tracker.deadline().filter(|_| self.echo_server().is_some());
+                self.next_poll = Some(replied.unwrap_or(now + self.config.run.timeout));
+            }
+        }
+        SendStatus::Sent
+    }
+
+    /// Index of the Echo Bot whose replies are matched with the sent packets.
+    fn echo_server(&self) -> Option<usize> {
+        self.peers.iter().position(|peer| peer.link.is_some() && peer.member.is_echo_server())
+    }
+}
+
+impl<S: PayloadSource + ?Sized> Node for Musician<S> {
+    fn on_datagram(&mut self, _: Time, batch: &[Receive<'_>]) {
+        let (echo_server, sample_rate) = (self.echo_server(), self.form.sample_rate);
+        for receive in batch {
+            let (at, source) = (receive.received_at, receive.source);
+            let is_sender = |peer: &Peer| peer.link.is_some() && peer.member.addresses.contains(&source);
+            let Some(index) = self.peers.iter().position(is_sender) else { continue };
+            for datagram in receive.segments() {
+                let packet = self.peers[index].on_datagram(at, source, datagram, sample_rate);
+                if let Some(packet) = packet.filter(|_| echo_server == Some(index)) {
+                    self.tracker.on_received(self.workload.parse_reply(&packet, at));
+                }
+            }
+        }
+    }
+
+    fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+        if self.next_peer == 0 {
+            self.update_members();
+        }
+        if self.poll_workload(now, sink) == SendStatus::Sent {
+            self.poll_links(now, sink);
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        let links = self.peers.iter().filter_map(|peer| Some(peer.link.as_ref()?.1.deadline()));
+        Some(self.next_poll?.min(links.min().unwrap_or(Time::MAX)))
+    }
+}

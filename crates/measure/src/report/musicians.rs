@@ -1,0 +1,140 @@
+//! The report of fake musicians in a room: what each has received from every other member. `docs/fake-musicians.md` explains it.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::figures::figures;
+use super::limits::{LimitResult, Limits, Verdict, exceeded_limit};
+use super::model::SCHEMA_VERSION;
+use super::quantities::{self, RoundTrip, micros, rounded_micros};
+use super::text::Style;
+use crate::client::{Heard, MusicianResults, RunKind, RunResults, StopSignal, StreamKind};
+use jamjam_core::sanitize::sanitize_name;
+use jamjam_core::stats::StreamStats;
+use jamjam_signaling::client::RoomMember;
+
+/// Width of a column of figures.
+const COLUMN_WIDTH: usize = 12;
+
+figures! {
+    /// What a musician has received from another member. Of an Echo Bot, the round trips as well.
+    DirectionFigures from (to, member, heard, echoes): (&str, &RoomMember, &Heard, Option<&RunResults>) [
+        let rtt = echoes.and_then(|run| RoundTrip::of(run, StreamKind::Audio));
+        let rtt_percentile = |p| rtt.and_then(|rtt| rtt.percentile(p)).map(micros);
+    ] {
+        to: String = to.to_owned();
+        from: String = sanitize_name(&member.name);
+        link: Option<&'static str> = heard.link;
+        packets: u64 = heard.audio.received;
+        lost: u64 = heard.audio.gaps;
+        loss_ratio: Option<f64> = heard.stats().loss_ratio();
+        duplicates: u64 = heard.audio.duplicates;
+        reordered: u64 = heard.audio.reordered;
+        jitter_mean_us: Option<f64> = heard.jitter.mean().map(rounded_micros);
+        jitter_max_us: Option<f64> = heard.jitter.max().map(rounded_micros);
+        rtt_p50_us: Option<f64> = rtt_percentile(0.5);
+        rtt_p99_us: Option<f64> = rtt_percentile(0.99);
+    }
+
+    /// What a musician has sent, and whether this program kept up.
+    MusicianFigures from (results, kernel_dropped): &(MusicianResults, Option<u64>) [
+        let pacing = results.run.pacing.as_ref();
+    ] {
+        name: String = results.name.clone();
+        sent: u64 = results.run.evaluated().map_or(0, |audio| audio.sent);
+        lateness_p99_us: Option<f64> = pacing.and_then(|pacing| pacing.all.percentile_if_enough(0.99)).map(micros);
+        kernel_dropped: Option<u64> = *kernel_dropped;
+    }
+
+    /// The report of all musicians.
+    MusiciansReport from (room, musicians, interrupted, limits):
+        (&str, &[(MusicianResults, Option<u64>)], Option<StopSignal>, &Limits) [
+        let (mut directions, mut verdict) = (Vec::new(), Verdict { limits_set: limits.any(), ..Verdict::default() });
+        for (musician, _) in musicians {
+            let mut echoes = Some(&musician.run).filter(|run| run.evaluated().is_some_and(|audio| audio.returned > 0));
+            for (member, heard) in &musician.heard {
+                let echoes = echoes.take_if(|_| member.is_echo_server() && heard.audio.received > 0);
+                let figures = DirectionFigures::from((&*musician.name, member, heard, echoes));
+                let results = evaluate(heard.stats(), echoes, limits);
+                let exceeded = results.iter().filter(|result| !result.passed).map(exceeded_limit);
+                verdict.reasons.extend(exceeded.map(|reason| format!("{} from {}: {reason}", figures.to, figures.from)));
+                directions.push(figures);
+            }
+        }
+        if directions.iter().all(|direction| direction.packets == 0) {
+            verdict.reasons.push("no member heard anybody".to_owned());
+        }
+        verdict.passed = verdict.reasons.is_empty();
+    ] {
+        #[serde(rename = "type")]
+        kind: &'static str = "musicians";
+        schema_version: u32 = SCHEMA_VERSION;
+        tool_version: &'static str = env!("CARGO_PKG_VERSION");
+        room: String = room.to_owned();
+        interrupted: Option<StopSignal> = interrupted;
+        musicians: Vec<MusicianFigures> = musicians.iter().map(MusicianFigures::from).collect();
+        directions: Vec<DirectionFigures> = directions;
+        verdict: Verdict = verdict;
+    }
+}
+
+/// Compares what was received, if anything, with the limits on loss and jitter, and the round trips of an Echo Bot with the others.
+fn evaluate(stats: StreamStats, echoes: Option<&RunResults>, limits: &Limits) -> Vec<LimitResult> {
+    let of_direction = Limits { max_p50: None, max_p99: None, ..*limits };
+    let of_round_trips = Limits { max_loss: None, max_jitter: None, ..*limits };
+    let heard = RunResults { ping: Some(stats), ..RunResults::new(RunKind::Probe, "", StreamKind::Ping) };
+    let heard = Some(&heard).filter(|run| run.evaluated().is_some_and(|stats| stats.returned > 0));
+    let results = heard.into_iter().flat_map(|run| of_direction.evaluate(run));
+    results.chain(echoes.into_iter().flat_map(|run| of_round_trips.evaluate(run))).collect()
+}
+
+impl MusiciansReport {
+    /// The exit code of a run that was not interrupted.
+    pub fn exit_code(&self) -> u8 {
+        (!self.verdict.passed).into()
+    }
+
+    /// The report as an indented JSON document.
+    pub fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(self)
+    }
+
+    /// The table of all directions, whether this program kept up, and the verdict. `color` adds ANSI codes.
+    pub fn text(&self, color: bool) -> String {
+        let style = Style(color);
+        let width = self.directions.iter().flat_map(|one| [&one.to, &one.from]).map(|name| name.chars().count()).max();
+        let width = width.unwrap_or(0).max("heard by".len());
+        let row = |to: &str, from: &str, cells: [&str; 7]| {
+            let cells = cells.map(|cell| format!("{cell:>COLUMN_WIDTH$}")).concat();
+            format!("{to:width$}  {from:width$}{cells}\n")
+        };
+        let head = ["link", "packets", "loss", "duplicates", "reordered", "jitter", "RTT p50"];
+        let mut text = style.strong(row("heard by", "from", head).trim_end()) + "\n";
+        for one in &self.directions {
+            let loss = one.loss_ratio.map_or_else(|| "-".to_owned(), quantities::format_share);
+            let [packets, duplicates, reordered] = [one.packets, one.duplicates, one.reordered].map(|n| n.to_string());
+            let [jitter, rtt] = [one.jitter_mean_us, one.rtt_p50_us].map(quantities::format_optional_time);
+            text += &match one.link {
+                Some(link) => row(&one.to, &one.from, [link, &packets, &loss, &duplicates, &reordered, &jitter, &rtt]),
+                None => format!("{:width$}  {:width$}  not answered\n", one.to, one.from),
+            };
+        }
+        let lateness = self.musicians.iter().filter_map(|one| one.lateness_p99_us).reduce(f64::max);
+        let dropped: u64 = self.musicians.iter().filter_map(|one| one.kernel_dropped).sum();
+        let lateness = quantities::format_optional_time(lateness);
+        _ = writeln!(
+            text,
+            "\nthis program: lateness p99 at most {lateness}, {dropped} datagrams dropped at its sockets"
+        );
+        for reason in &self.verdict.reasons {
+            _ = writeln!(text, "{} {reason}", style.bad("failed:"));
+        }
+        let heard = self.directions.iter().filter(|one| one.packets > 0).count();
+        let word = if self.verdict.passed { style.good(self.verdict.word()) } else { style.bad(self.verdict.word()) };
+        let (directions, count) =
+            (self.directions.len(), quantities::format_count(self.musicians.len() as u64, "musician"));
+        _ = writeln!(text, "{word}: {count} in `{}`, {heard} of {directions} directions heard", self.room);
+        text
+    }
+}

@@ -1,0 +1,448 @@
+//! Fake musicians in virtual time: what each reports of the others is what the path did.
+
+use super::Source;
+use crate::schema::assert_schema;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::time::Duration;
+use test_support::link_client::{AUDIO, CONTROL, KEEPALIVE, LATENCY_PING};
+use test_support::node_driver::{MS, deadline, deliver, header, poll, pong};
+use test_support::recording_sink::RecordingSink;
+use test_support::rng::Rng;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jamjam_core::link::LinkKey;
+use jamjam_core::node::{Node, SendStatus};
+use jamjam_core::time::Time;
+use jamjam_measure::client::{
+    AudioStreamConfig, Heard, Musician, MusicianConfig, PayloadSource, RunConfig, SourcePoll, StopSignal, StreamKind,
+};
+use jamjam_measure::report::limits::Limits;
+use jamjam_measure::report::musicians::MusiciansReport;
+use jamjam_signaling::client::{RoomMember, SharedMembers};
+use zeroize::Zeroizing;
+
+const SECOND: u64 = 1_000 * MS;
+
+/// Time on the way in each direction.
+const LATENCY: u64 = 5 * MS;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Links {
+    Plain,
+    Unsigned,
+    Signed,
+}
+
+type TestMusician = Musician<dyn PayloadSource>;
+
+fn address(number: usize) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, number as u8], 5_000))
+}
+
+fn seed(number: usize) -> [u8; 32] {
+    [number as u8 + 1; 32]
+}
+
+fn member(number: usize, links: Links) -> RoomMember {
+    let link_key = (links == Links::Signed).then(|| STANDARD.encode(LinkKey::from_seed(&seed(number)).public()));
+    let (id, name) = (format!("id-{number}"), format!("Musician {number}"));
+    RoomMember { id, name, addresses: vec![address(number)], link_key }
+}
+
+/// The musician with this number, who sends `packets` of 480 samples, one every 10 ms, and is told of `others`.
+fn musician(number: usize, links: Links, packets: u32, others: &[RoomMember], generation: u8) -> Box<TestMusician> {
+    musician_of(number, links, packets, &members(others), generation)
+}
+
+fn members(others: &[RoomMember]) -> SharedMembers {
+    let members = SharedMembers::default();
+    members.publish(others);
+    members
+}
+
+/// The same with members that change.
+fn musician_of(
+    number: usize,
+    links: Links,
+    packets: u32,
+    members: &SharedMembers,
+    generation: u8,
+) -> Box<TestMusician> {
+    let mut left = 0..packets;
+    let source: Box<dyn PayloadSource> = Box::new(Source(move |payload: &mut Vec<u8>| {
+        let Some(number) = left.next() else { return SourcePoll::End };
+        payload.extend(number.to_le_bytes().repeat(480));
+        SourcePoll::Ready
+    }));
+    let mut keys = 0;
+    let entropy = move || {
+        keys += 1;
+        Zeroizing::new([&[number as u8, generation, keys][..], &[9; 29]].concat().try_into().expect("32 bytes"))
+    };
+    let config = MusicianConfig {
+        name: format!("Musician {number}"),
+        run: RunConfig::new(address(number), StreamKind::Audio, Duration::from_secs(2)),
+        link_key: (links != Links::Unsigned).then(|| Zeroizing::new(seed(number))),
+        allows_plain: true,
+        entropy: Box::new(entropy),
+        members: members.clone(),
+    };
+    let form = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 480, first_sequence: 0 };
+    Box::new(Musician::new(config, form, source))
+}
+
+/// Decides about a datagram sent at a time from one musician to another: after which times its copies arrive.
+type Path<'a> = Box<dyn FnMut(u64, usize, usize, &[u8]) -> Vec<u64> + 'a>;
+
+struct World<'a> {
+    nodes: Vec<Box<TestMusician>>,
+    members: Vec<SharedMembers>,
+    path: Path<'a>,
+    now: u64,
+    /// Datagrams on their way, by arrival time and number: from, to, bytes.
+    wire: BTreeMap<(u64, u64), (usize, usize, Vec<u8>)>,
+    number: u64,
+}
+
+impl<'a> World<'a> {
+    fn new(count: usize, links: Links, packets: u32, path: Path<'a>) -> Self {
+        let all: Vec<RoomMember> = (0..count).map(|number| member(number, links)).collect();
+        let others = |number| -> Vec<RoomMember> {
+            all.iter().enumerate().filter(|(other, _)| *other != number).map(|(_, member)| member.clone()).collect()
+        };
+        let members: Vec<SharedMembers> = (0..count).map(|number| members(&others(number))).collect();
+        let nodes = members.iter().enumerate().map(|(number, members)| musician_of(number, links, packets, members, 0));
+        Self { nodes: nodes.collect(), members, path, now: 0, wire: BTreeMap::new(), number: 0 }
+    }
+
+    /// Runs until `end`, or until all musicians have finished.
+    fn run_until(&mut self, end: u64) {
+        loop {
+            for from in 0..self.nodes.len() {
+                let mut sink = RecordingSink::new();
+                self.nodes[from].poll_transmit(Time::from_nanos(self.now), &mut sink);
+                for sent in sink.sent {
+                    let to = usize::from(match sent.to {
+                        SocketAddr::V4(to) => to.ip().octets()[3],
+                        SocketAddr::V6(_) => panic!("an IPv4 address"),
+                    });
+                    for after in (self.path)(self.now, from, to, &sent.bytes) {
+                        self.number += 1;
+                        self.wire.insert((self.now + after, self.number), (from, to, sent.bytes.clone()));
+                    }
+                }
+            }
+            let deadlines = self.nodes.iter().filter_map(|node| deadline(&**node)).map(|at| at.max(self.now));
+            let Some(next) = deadlines.min() else { return };
+            let arrival = self.wire.keys().next().map_or(u64::MAX, |(at, _)| *at);
+            self.now = next.min(arrival);
+            if self.now >= end {
+                return;
+            }
+            while let Some(entry) = self.wire.first_entry().filter(|entry| entry.key().0 <= self.now) {
+                let ((at, _), (from, to, bytes)) = entry.remove_entry();
+                if let Some(node) = self.nodes.get_mut(to) {
+                    deliver(&mut **node, at, address(from), &bytes);
+                }
+            }
+        }
+    }
+
+    /// What each musician has heard from each other one, by (from, to).
+    fn heard(self) -> HashMap<(usize, usize), Heard> {
+        let now = Time::from_nanos(self.now);
+        let results = self.nodes.into_iter().map(|node| node.into_results(now)).enumerate();
+        let number = |member: &RoomMember| member.id.trim_start_matches("id-").parse().expect("a number");
+        results
+            .flat_map(|(to, results)| {
+                results.heard.into_iter().map(move |(member, heard)| ((number(&member), to), heard))
+            })
+            .collect()
+    }
+}
+
+fn good_path<'a>() -> Path<'a> {
+    Box::new(|_, _, _, _| vec![LATENCY])
+}
+
+/// What the path did to the AUDIO of one direction.
+#[derive(Default)]
+struct Injected {
+    delivered: u64,
+    duplicates: u64,
+    /// Losses between two delivered packets, and since the last one.
+    lost: u64,
+    lost_since: u64,
+}
+
+#[test]
+fn counts_are_those_of_the_path_over_each_kind_of_link() {
+    for (links, count) in [(Links::Plain, 3), (Links::Unsigned, 2), (Links::Signed, 4), (Links::Plain, 8)] {
+        let mut injected: HashMap<(usize, usize), Injected> = HashMap::new();
+        let mut rng = Rng::new(count as u64);
+        let path: Path<'_> = Box::new(|_, from, to, datagram| {
+            if datagram[1] != AUDIO {
+                return vec![LATENCY];
+            }
+            let direction = injected.entry((from, to)).or_default();
+            if rng.happens(0.05) && direction.delivered > 0 {
+                direction.lost_since += 1;
+                return Vec::new();
+            }
+            direction.lost += std::mem::take(&mut direction.lost_since);
+            direction.delivered += 1;
+            // A copy of a sealed packet is a replay, which no link accepts.
+            if links == Links::Plain && rng.happens(0.02) {
+                direction.duplicates += 1;
+                return vec![LATENCY, LATENCY + 15 * MS];
+            }
+            vec![LATENCY]
+        });
+        let mut world = World::new(count, links, 600, path);
+        world.run_until(60 * SECOND);
+        assert_eq!(deadline(&*world.nodes[0]), None, "the run ends");
+        let heard = world.heard();
+        assert_eq!((heard.len(), injected.len()), (count * (count - 1), count * (count - 1)));
+        for (direction, heard) in &heard {
+            let Injected { delivered, duplicates, lost, .. } = injected[direction];
+            let audio = heard.audio;
+            let counts = (audio.received, audio.duplicates, audio.gaps, audio.reordered);
+            assert_eq!(counts, (delivered + duplicates, duplicates, lost, 0), "{links:?} {direction:?}");
+            assert!(delivered > 500 && lost > 10, "{delivered} {lost}");
+            let jitter = heard.jitter.max().expect("jitter");
+            assert!(jitter < 10.0, "a constant delay has no jitter: {jitter} ns");
+            assert_eq!(heard.link, Some(format!("{links:?}").to_lowercase()).as_deref());
+        }
+    }
+}
+
+#[test]
+fn jitter_is_that_of_the_path() {
+    // Every other packet is 1 ms late, so that the estimate approaches 1 ms.
+    let mut audio = 0;
+    let path: Path<'_> = Box::new(|_, _, _, datagram| {
+        audio += u64::from(datagram[1] == AUDIO);
+        vec![LATENCY + audio / 2 % 2 * MS]
+    });
+    let mut world = World::new(2, Links::Plain, 1_000, path);
+    world.run_until(60 * SECOND);
+    for heard in world.heard().values() {
+        let estimate = heard.jitter.estimate;
+        assert!((0.99e6..1.01e6).contains(&estimate), "{estimate}");
+    }
+}
+
+#[test]
+fn lost_packets_of_a_key_exchange_are_repeated() {
+    for (links, lost_type, lost) in [
+        (Links::Signed, CONTROL, 3),
+        (Links::Unsigned, CONTROL, 5),
+        (Links::Signed, KEEPALIVE, 4),
+        (Links::Plain, KEEPALIVE, 3),
+    ] {
+        let mut left = lost;
+        let path: Path<'_> = Box::new(|_, _, _, datagram| {
+            let is_lost = datagram[1] == lost_type && left > 0;
+            left -= u32::from(is_lost);
+            if is_lost { Vec::new() } else { vec![LATENCY] }
+        });
+        let mut world = World::new(2, links, 500, path);
+        world.run_until(60 * SECOND);
+        for (direction, heard) in world.heard() {
+            assert!(heard.audio.received > 100 && heard.audio.gaps == 0, "{links:?} {direction:?} {heard:?}");
+        }
+    }
+}
+
+#[test]
+fn ten_seconds_of_silence_open_a_new_link() {
+    for (silence, controls) in [(9 * SECOND, 0), (11 * SECOND, 2)] {
+        let mut later_controls = 0;
+        let path: Path<'_> = Box::new(|now, _, _, datagram| {
+            let is_cut = (5 * SECOND..5 * SECOND + silence).contains(&now);
+            later_controls += u32::from(now > 5 * SECOND && datagram[1] == CONTROL);
+            if is_cut { Vec::new() } else { vec![LATENCY] }
+        });
+        let mut world = World::new(2, Links::Signed, 3_000, path);
+        world.run_until(60 * SECOND);
+        for heard in world.heard().values() {
+            // Each second has 100 packets. The gap of a link that lasts is counted; a new link starts again.
+            assert!(heard.audio.received > 1_700, "{heard:?}");
+            assert_eq!(heard.audio.gaps > 800, controls == 0, "{heard:?}");
+        }
+        assert!(
+            later_controls >= controls && (controls > 0 || later_controls == 0),
+            "{later_controls} CONTROL packets"
+        );
+    }
+}
+
+#[test]
+fn restarted_member_is_heard_again() {
+    for links in [Links::Plain, Links::Signed] {
+        let mut world = World::new(2, links, 4_000, good_path());
+        world.run_until(8 * SECOND);
+        world.nodes[1] = musician(1, links, 2_000, &[member(0, links)], 1);
+        world.run_until(20 * SECOND);
+        world.nodes[1] = musician(1, links, 2_000, &[member(0, links)], 2);
+        world.run_until(60 * SECOND);
+        let heard = &world.heard()[&(1, 0)];
+        let audio = heard.audio;
+        assert!(audio.received > 1_700 && (audio.gaps, audio.duplicates) == (0, 0), "{links:?} {heard:?}");
+    }
+}
+
+#[test]
+fn member_who_never_answers_gets_no_audio() {
+    for links in [Links::Plain, Links::Unsigned, Links::Signed] {
+        let mut types: HashMap<u8, u64> = HashMap::new();
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        let path: Path<'_> = Box::new(|_, _, _, datagram| {
+            *types.entry(datagram[1]).or_default() += 1;
+            if datagram[1] == CONTROL && keys.last().is_none_or(|last| *last != datagram) {
+                keys.push(datagram.to_vec());
+            }
+            Vec::new()
+        });
+        let mut world = World::new(1, links, 2_500, path);
+        world.nodes[0] = musician(0, links, 2_500, &[member(1, links)], 0);
+        world.run_until(60 * SECOND);
+        let heard = &world.heard()[&(1, 0)];
+        assert_eq!((heard.audio.received, heard.link, types.get(&AUDIO)), (0, None, None), "{links:?}");
+        // One KEEPALIVE each second for 27 s.
+        assert!((25..=31).contains(&types[&KEEPALIVE]), "{links:?} {types:?}");
+        assert_eq!(keys.len(), if links == Links::Plain { 0 } else { 3 }, "a new key every 10 s");
+    }
+}
+
+#[test]
+fn member_who_left_gets_nothing_and_keeps_its_figures() {
+    let mut after_leaving = 0;
+    let path: Path<'_> = Box::new(|now, from, _, _| {
+        after_leaving += u32::from(from == 0 && now > 3 * SECOND);
+        vec![LATENCY]
+    });
+    let mut world = World::new(2, Links::Plain, 600, path);
+    world.run_until(2 * SECOND);
+    world.members[0].publish(&[]);
+    world.run_until(60 * SECOND);
+    let heard = world.heard().remove(&(1, 0)).expect("figures of the member");
+    assert!((150..=200).contains(&heard.audio.received), "{heard:?}");
+    assert_eq!(after_leaving, 0);
+}
+
+/// A musician whose plain links to `others` members are settled at 10 ms.
+fn settled(others: usize) -> Box<TestMusician> {
+    let members: Vec<RoomMember> = (1..=others).map(|number| member(number, Links::Plain)).collect();
+    let mut node = musician(0, Links::Plain, 1_000, &members, 0);
+    poll(&mut *node, 0);
+    for number in 1..=others {
+        deliver(&mut *node, 10 * MS, address(number), &header(KEEPALIVE, 1 << 30, 0));
+    }
+    poll(&mut *node, 10 * MS);
+    node
+}
+
+#[test]
+fn packet_that_the_socket_refuses_is_sent_once_to_each_member() {
+    let mut node = settled(3);
+    for blocked in 0..4 {
+        let mut sink = RecordingSink::new();
+        sink.plan.extend([SendStatus::Sent; 3].into_iter().take(blocked).chain([SendStatus::WouldBlock]));
+        let now = Time::from_millis(20 + 10 * blocked as u64);
+        node.poll_transmit(now, &mut sink);
+        node.poll_transmit(now, &mut sink);
+        let audio = sink.sent.iter().filter(|sent| sent.bytes[1] == AUDIO);
+        let to: Vec<SocketAddr> = audio.map(|sent| sent.to).collect();
+        assert_eq!(to, [1, 2, 3].map(address), "blocked after {blocked}");
+    }
+}
+
+#[test]
+fn pings_and_keepalives_of_members_are_answered() {
+    let mut node = settled(1);
+    let ping = [header(LATENCY_PING, 7, 0), vec![0; 8], vec![0, 0, 0, 7]].concat();
+    let probe = |kind: u8| [header(KEEPALIVE, 8, 0), vec![kind, 1, 2, 3, 4]].concat();
+    let keepalive = header(KEEPALIVE, 9, 0);
+    let mut answers = |source, datagram: &[u8]| -> Vec<Vec<u8>> {
+        deliver(&mut *node, 11 * MS, source, datagram);
+        poll(&mut *node, 11 * MS)
+    };
+    assert_eq!(answers(address(1), &ping), [pong(&ping)]);
+    assert_eq!(answers(address(1), &probe(1)), [probe(2)]);
+    assert_eq!(answers(address(1), &probe(2)), [b""; 0]);
+    assert_eq!(answers(address(1), &keepalive), [keepalive.clone()]);
+    // The answer comes back from an echo server, and from another musician.
+    assert_eq!(answers(address(1), &keepalive), [b""; 0]);
+    assert_eq!(answers(address(1), &header(KEEPALIVE, 1 << 30, 0)), [b""; 0]);
+    // Not a member.
+    assert_eq!(answers(address(2), &ping), [b""; 0]);
+}
+
+/// The report of two musicians, one of whom is an Echo Bot that returns AUDIO 50 ms later than anything else.
+fn report_with_echo_bot(limits: &Limits) -> MusiciansReport {
+    let bot = RoomMember { name: "Echo Bot".to_owned(), ..member(1, Links::Plain) };
+    let mut node = musician(0, Links::Plain, 500, &[bot], 0);
+    let mut wire: BTreeMap<(u64, u64), Vec<u8>> = BTreeMap::new();
+    let (mut now, mut number) = (0, 0);
+    while let Some(next) = deadline(&*node) {
+        now = wire.keys().next().map_or(u64::MAX, |(at, _)| *at).min(next.max(now));
+        while let Some(entry) = wire.first_entry().filter(|entry| entry.key().0 <= now) {
+            deliver(&mut *node, now, address(1), &entry.remove());
+        }
+        for datagram in poll(&mut *node, now) {
+            number += 1;
+            let (delay, reply) = match datagram[1] {
+                AUDIO => (50 * MS, datagram),
+                LATENCY_PING => (0, pong(&datagram)),
+                KEEPALIVE => (0, datagram),
+                _ => continue,
+            };
+            wire.insert((now + 2 * LATENCY + delay, number), reply);
+        }
+    }
+    let results = node.into_results(Time::from_nanos(now));
+    MusiciansReport::from(("jam", &[(results, Some(0))][..], None, limits))
+}
+
+#[test]
+fn echo_bot_is_judged_by_round_trip_and_each_direction_by_loss_and_jitter() {
+    let report = report_with_echo_bot(&Limits::default());
+    let [direction] = report.directions.as_slice() else { panic!("{report:?}") };
+    // The delay of the server is not part of the round trip.
+    assert_eq!((direction.rtt_p50_us, direction.lost, &*direction.from), (Some(10_000.0), 0, "Echo Bot"));
+    assert_eq!(report.exit_code(), 0);
+    let ms = |ms| Some(Duration::from_millis(ms));
+    for (limits, code) in [
+        (Limits { max_p50: ms(11), ..Limits::default() }, 0),
+        (Limits { max_p50: ms(9), ..Limits::default() }, 1),
+        (Limits { max_p99: ms(9), ..Limits::default() }, 1),
+        (Limits { max_loss: Some(0.0), max_jitter: ms(1), ..Limits::default() }, 0),
+    ] {
+        let report = report_with_echo_bot(&limits);
+        assert_eq!(report.exit_code(), code, "{limits:?} {:?}", report.verdict);
+    }
+    assert!(report_with_echo_bot(&Limits::default()).text(false).contains("1 of 1 directions heard"));
+}
+
+#[test]
+fn document_of_musicians_fits_the_schema() {
+    let silent = musician(0, Links::Plain, 1, &[member(1, Links::Plain)], 0);
+    let mut node = silent;
+    poll(&mut *node, 0);
+    let interrupted = Some(StopSignal::Interrupt);
+    let results = [(node.into_results(Time::from_millis(1)), None)];
+    let silent = MusiciansReport::from(("jam", &results[..], interrupted, &Limits::default()));
+    let documents = [("silent", silent), ("heard", report_with_echo_bot(&Limits::default()))];
+    let documents: [(String, serde_json::Value); 2] = documents
+        .map(|(name, report)| (name.to_owned(), serde_json::from_str(&report.json().expect("JSON")).expect("JSON")));
+    assert_schema(include_str!("../../../../../docs/report.schema.json"), &documents);
+    assert_eq!(silent_reasons(&documents[0].1), ["no member heard anybody"]);
+}
+
+fn silent_reasons(document: &serde_json::Value) -> Vec<&str> {
+    let reasons = document["verdict"]["reasons"].as_array().expect("reasons");
+    reasons.iter().filter_map(serde_json::Value::as_str).collect()
+}

@@ -1,0 +1,88 @@
+//! Fake musicians of `send`: members of a room who send audio to all other members, on one driver.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+
+use super::ClientArgs;
+use crate::cli::output::{Failure, ensure_usage, print, print_notice};
+use crate::cli::values::ClientLinkMode;
+use crate::client::{AudioStreamConfig, Musician, MusicianConfig, PayloadSource, RunConfig, StopSignal, StreamKind};
+use crate::io::os;
+use crate::io::signaling::discovery::SignalingUrl;
+use crate::io::stop::StopToken;
+use crate::io::udp::{self, DriverOptions};
+use crate::link::LinkKey;
+use crate::node_group::NodeGroup;
+use crate::report::musicians::MusiciansReport;
+use crate::signaling::client::SharedMembers;
+
+/// Identifiers of the options that need one client.
+const OF_ONE_CLIENT: &str = "mic play device_buffer jitter_buffer record record_both record_run no_echo loss_direction delay \
+    device_key wait_for verbose html markdown junit json_lines";
+
+/// Returns an error if an option on the command line needs one client.
+pub(crate) fn check_options(matches: &ArgMatches) -> Result<(), Failure> {
+    for id in OF_ONE_CLIENT.split_whitespace() {
+        let is_given = matches.value_source(id) == Some(ValueSource::CommandLine);
+        ensure_usage!(!is_given, "--{} cannot be used with --room and --clients", id.replace('_', "-"));
+    }
+    Ok(())
+}
+
+impl ClientArgs {
+    /// Joins the room of --room on the server at `url` once for each of the sources, sends until finished, and reports what was received.
+    pub(crate) fn play_together(
+        &self,
+        url: &SignalingUrl,
+        sources: Vec<(Box<dyn PayloadSource + Send>, AudioStreamConfig)>,
+        stop: &StopToken,
+    ) -> Result<u8, Failure> {
+        let options = self.network.options_without_port("by several musicians")?;
+        let (tls, count) = (self.room.tls_config(url)?, sources.len());
+        let (mut nodes, mut sockets, mut sessions) = (Vec::new(), Vec::new(), Vec::new());
+        stop.set_run_started();
+        for (number, (source, form)) in sources.into_iter().enumerate() {
+            let (name, members, seed) =
+                (format!("Musician {}", number + 1), SharedMembers::default(), os::random_secret());
+            let link_key = (self.link != Some(ClientLinkMode::Unsigned)).then_some(seed);
+            let public_key = link_key.as_ref().map(|seed| LinkKey::from_seed(seed).public());
+            // The first one sees in the list of rooms whether all fit.
+            let places = if number == 0 { count } else { 0 };
+            let client = self.room.client(&name, public_key)?.with_members(members.clone(), places);
+            let session = self.room.join_as((url, &tls), client, stop)?;
+            let local = options.address_for(SocketAddr::new(session.local_ip, 0));
+            let bound = udp::bind(local, self.socket_buffer.min(1 << 30) as usize)?;
+            session.advertise(bound.address);
+            let interval = Duration::from_secs(form.frame_samples.into()) / form.sample_rate;
+            let start_delay = interval * number as u32 / count as u32;
+            let run = RunConfig { start_delay, ..RunConfig::new(bound.address, StreamKind::Audio, self.timeout()) };
+            let (allows_plain, entropy) = (self.link != Some(ClientLinkMode::Signed), Box::new(os::random_secret));
+            let config = MusicianConfig { name, run, link_key, allows_plain, entropy, members };
+            nodes.push(Musician::new(config, form, source));
+            sockets.push(bound.socket);
+            sessions.push(session);
+        }
+        let driver = DriverOptions { follow_address: false, ..self.driver_options() };
+        let running = udp::spawn_node("client", sockets, NodeGroup::new(nodes), stop.clone(), driver)
+            .context("cannot start a thread")?;
+        let (group, stats) = running.join();
+        let musicians = group.into_nodes().into_iter().map(|node| node.into_results(stats.ended_at));
+        let musicians: Vec<_> = musicians.zip(stats.kernel_dropped).collect();
+        let room = sessions.first().map_or("", |session| &session.room_name);
+        let report = MusiciansReport::from((room, &*musicians, stop.signal(), &self.limits()));
+        let text = if self.json { report.json()? } else { self.wrapped(|color| report.text(color)) };
+        print(text.trim_end())?;
+        sessions.iter_mut().for_each(|session| session.start_leaving());
+        if let Some(error) = sessions.iter_mut().filter_map(|session| session.leave_room()).last() {
+            print_notice(&format!(
+                "a connection to the signaling server was lost; the run continued without it: {error}"
+            ));
+        }
+        stats.result.context("cannot read from the sockets")?;
+        Ok(stop.signal().map_or(report.exit_code(), StopSignal::exit_code))
+    }
+}
