@@ -198,7 +198,7 @@ impl<S: PayloadSource + ?Sized> Musician<S> {
     pub fn into_results(self, stopped_at: Time) -> MusicianResults {
         let PacketTracker { config, streams, pacing, hosts, .. } = self.tracker;
         let mut run = RunResults::new(RunKind::Send, &*self.config.name, StreamKind::Audio);
-        (run.audio, run.pacing) = (self.workload.audio_results(), Some(pacing));
+        (run.audio, run.pacing) = (self.workload.audio_results(), Some(*pacing));
         let interruption = self.next_poll.map(|_| (stopped_at, config.timeout));
         let run = UnfinishedResults { run, tracked: Some((streams, hosts)), interruption }.finish(&mut ());
         let heard = self.peers.into_iter().map(|peer| (peer.member, peer.heard)).collect();
