@@ -45,7 +45,9 @@ impl ClientArgs {
         let status = if are_notices_silenced() { None } else { StatusLine::new(Some(members)) };
         let started_unix_ms = clock::unix_ms();
         let load = room_load::run(load, target, stop, |joined, text| {
-            status.iter().for_each(|line| line.draw(joined, text.clone()));
+            if let Some(line) = &status {
+                line.draw(joined, text);
+            }
         });
         drop(status);
         let load = load.map_err(|error| anyhow!("cannot probe {url}: {error}"))?;
