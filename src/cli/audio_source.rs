@@ -145,10 +145,10 @@ pub(crate) struct PacketLayout {
 }
 
 impl SourceArgs {
-    /// The source of the musician with this number, from 0: a tone is a semitone higher for each.
-    pub(crate) fn for_musician(&self, number: usize, is_stereo: bool) -> Result<Self, Failure> {
+    /// The source of the musician `number` of `count`, from 0: a tone is a semitone higher for each.
+    pub(crate) fn for_musician(&self, number: usize, count: usize, is_stereo: bool) -> Result<Self, Failure> {
         ensure_usage!(
-            number == 0 || self.path() != Some(Path::new("-")),
+            count == 1 || self.path() != Some(Path::new("-")),
             "standard input can be read only once. Give --wav FILE, or --clients 1"
         );
         let tone = self.tone.map(|hz| hz * (number as f64 / 12.0).exp2());

@@ -165,8 +165,10 @@ impl Args {
     fn send_as_musicians(&self, url: &SignalingUrl, stop: &StopToken) -> Result<u8, Failure> {
         // Newer clients expect two channels.
         let is_stereo = self.client.link.is_some() || url.is_for_newer_clients();
-        let sources = (0..self.client.clients.unwrap_or(1)).map(|number| {
-            let (source, _, PacketLayout { form, .. }) = open_payloads(&self.source.for_musician(number, is_stereo)?)?;
+        let count = self.client.clients.unwrap_or(1);
+        let sources = (0..count).map(|number| {
+            let (source, _, PacketLayout { form, .. }) =
+                open_payloads(&self.source.for_musician(number, count, is_stereo)?)?;
             Ok((source, form))
         });
         self.client.play_together(url, sources.collect::<Result<_, Failure>>()?, stop)

@@ -12,6 +12,7 @@ use crate::cli::output::{Failure, ensure_usage, print, print_notice};
 use crate::cli::values::ClientLinkMode;
 use crate::client::{AudioStreamConfig, Musician, MusicianConfig, PayloadSource, RunConfig, StopSignal, StreamKind};
 use crate::io::os;
+use crate::io::signaling::client::RoomSession;
 use crate::io::signaling::discovery::SignalingUrl;
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, DriverOptions};
@@ -76,8 +77,8 @@ impl ClientArgs {
         let report = MusiciansReport::from((room, &*musicians, stop.signal(), &self.limits()));
         let text = if self.json { report.json()? } else { self.wrapped(|color| report.text(color)) };
         print(text.trim_end())?;
-        sessions.iter_mut().for_each(|session| session.start_leaving());
-        if let Some(error) = sessions.iter_mut().filter_map(|session| session.leave_room()).last() {
+        sessions.iter_mut().for_each(RoomSession::start_leaving);
+        if let Some(error) = sessions.iter_mut().filter_map(RoomSession::leave_room).last() {
             print_notice(&format!(
                 "a connection to the signaling server was lost; the run continued without it: {error}"
             ));

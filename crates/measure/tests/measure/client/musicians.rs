@@ -79,7 +79,7 @@ fn musician_of(
     let mut keys = 0;
     let entropy = move || {
         keys += 1;
-        Zeroizing::new([&[number as u8, generation, keys][..], &[9; 29]].concat().try_into().expect("32 bytes"))
+        Zeroizing::new([&[9; 29][..], &[number as u8, generation, keys]].concat().try_into().expect("32 bytes"))
     };
     let config = MusicianConfig {
         name: format!("Musician {number}"),
@@ -373,7 +373,7 @@ fn pings_and_keepalives_of_members_are_answered() {
     assert_eq!(answers(address(1), &ping), [pong(&ping)]);
     assert_eq!(answers(address(1), &probe(1)), [probe(2)]);
     assert_eq!(answers(address(1), &probe(2)), [b""; 0]);
-    assert_eq!(answers(address(1), &keepalive), [keepalive.clone()]);
+    assert_eq!(answers(address(1), &keepalive), std::slice::from_ref(&keepalive));
     // The answer comes back from an echo server, and from another musician.
     assert_eq!(answers(address(1), &keepalive), [b""; 0]);
     assert_eq!(answers(address(1), &header(KEEPALIVE, 1 << 30, 0)), [b""; 0]);
@@ -404,7 +404,7 @@ fn report_with_echo_bot(limits: &Limits) -> MusiciansReport {
         }
     }
     let results = node.into_results(Time::from_nanos(now));
-    MusiciansReport::from(("jam", &[(results, Some(0))][..], None, limits))
+    MusiciansReport::from(("jam", &*vec![(results, Some(0))], None, limits))
 }
 
 #[test]
@@ -433,8 +433,8 @@ fn document_of_musicians_fits_the_schema() {
     let mut node = silent;
     poll(&mut *node, 0);
     let interrupted = Some(StopSignal::Interrupt);
-    let results = [(node.into_results(Time::from_millis(1)), None)];
-    let silent = MusiciansReport::from(("jam", &results[..], interrupted, &Limits::default()));
+    let results = vec![(node.into_results(Time::from_millis(1)), None)];
+    let silent = MusiciansReport::from(("jam", &*results, interrupted, &Limits::default()));
     let documents = [("silent", silent), ("heard", report_with_echo_bot(&Limits::default()))];
     let documents: [(String, serde_json::Value); 2] = documents
         .map(|(name, report)| (name.to_owned(), serde_json::from_str(&report.json().expect("JSON")).expect("JSON")));
