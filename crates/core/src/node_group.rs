@@ -57,16 +57,17 @@ impl<N: Node> Node for NodeGroup<N> {
         }
     }
 
-    /// Polls the clients in the order in which they became due. The last one may exceed [`MAX_SENDS_PER_POLL`].
+    /// Polls clients in the order in which they became due, until one sends. What the next one sends has a later time.
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
-        let mut sends = 0;
-        while sends < MAX_SENDS_PER_POLL && self.deadlines[1].0 <= now {
-            let (_, socket) = self.deadlines[1];
-            let mut sink = SocketSink { sink: &mut *sink, socket, sends: 0, is_blocked: false };
+        // A poll takes time even if nothing is due.
+        for _ in 0..MAX_SENDS_PER_POLL {
+            let (deadline, socket) = self.deadlines[1];
+            if deadline > now {
+                break;
+            }
+            let mut sink = SocketSink { sink: &mut *sink, socket, has_sent: false, is_blocked: false };
             let client = &mut self.clients[socket];
             client.poll_transmit(now, &mut sink);
-            // A poll takes time even if nothing is due.
-            sends += sink.sends.max(1);
             let deadline = match client.next_deadline() {
                 None => Time::MAX,
                 // The driver waits for the only socket.
@@ -75,6 +76,9 @@ impl<N: Node> Node for NodeGroup<N> {
                 Some(deadline) => deadline.max(now),
             };
             self.set_deadline(socket, deadline);
+            if sink.has_sent {
+                break;
+            }
         }
     }
 
@@ -109,14 +113,14 @@ impl<N: Node> Node for NodeGroup<N> {
 struct SocketSink<'a> {
     sink: &'a mut dyn TransmitSink,
     socket: usize,
-    sends: usize,
+    has_sent: bool,
     is_blocked: bool,
 }
 
 impl TransmitSink for SocketSink<'_> {
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
         let status = self.sink.send(Transmit { socket: self.socket, ..transmit });
-        self.sends += 1;
+        self.has_sent = true;
         self.is_blocked |= status == SendStatus::WouldBlock;
         status
     }
@@ -195,9 +199,17 @@ mod tests {
         NodeGroup::new(times.iter().map(client).collect())
     }
 
-    fn poll(group: &mut NodeGroup<Timetable>, ms: u64, sockets: &mut Sockets) -> Vec<usize> {
+    fn poll_once(group: &mut NodeGroup<Timetable>, ms: u64, sockets: &mut Sockets) -> Vec<usize> {
         group.poll_transmit(Time::from_millis(ms), sockets);
         std::mem::take(&mut sockets.sent)
+    }
+
+    fn poll(group: &mut NodeGroup<Timetable>, ms: u64, sockets: &mut Sockets) -> Vec<usize> {
+        let mut sent = Vec::new();
+        while group.next_deadline().is_some_and(|deadline| deadline <= Time::from_millis(ms)) {
+            sent.append(&mut poll_once(group, ms, sockets));
+        }
+        sent
     }
 
     fn receive(group: &mut NodeGroup<Timetable>, ms: u64, socket: usize) {
@@ -256,9 +268,9 @@ mod tests {
     }
 
     #[test]
-    fn sends_of_one_poll_are_limited_and_clients_take_turns() {
+    fn one_client_sends_in_each_poll_and_clients_take_turns() {
         let (mut group, mut sockets) = (group(&[&[1; 80], &[1; 40], &[1; 40]]), Sockets::default());
-        assert_eq!(poll(&mut group, 1, &mut sockets), [[0; 40], [1; 40]].concat());
+        assert_eq!([(); 2].map(|()| poll_once(&mut group, 1, &mut sockets)), [[0; 40], [1; 40]]);
         // Client 0 still has a backlog, and is due again because it receives. Client 2 was due before.
         receive(&mut group, 2, 0);
         assert_eq!(poll(&mut group, 2, &mut sockets), [[2; 40], [0; 40]].concat());
