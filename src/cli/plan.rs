@@ -159,7 +159,8 @@ const RULES: &[Rule] = &[
 ];
 
 /// Identifiers of options that apply to a single client, and not to several (`--clients`).
-const FOR_ONE_CLIENT: &str = "mic play device_buffer jitter_buffer record record_both record_run json_lines device_key";
+const FOR_ONE_CLIENT: &str =
+    "mic play device_buffer jitter_buffer record record_both record_run json_lines device_key spin";
 
 /// Whether AUDIO is sent over UDP.
 fn is_audio(plan: &Plan<'_>) -> bool {

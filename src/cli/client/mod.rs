@@ -188,7 +188,7 @@ pub(crate) struct ClientArgs {
 
     /// Maximum share of one core spent busy-waiting
     ///
-    /// Busy-waiting makes packets leave on time. Use 0 on battery power.
+    /// Busy-waiting makes packets leave on time. Use 0 on battery power. Several clients do not busy-wait.
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent, default_value_t = DEFAULT_SPIN_PERCENT, help_heading = HEADING_LOCAL_SYSTEM)]
     spin: u8,
 

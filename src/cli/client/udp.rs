@@ -91,7 +91,9 @@ impl ClientArgs {
     pub(super) fn driver_options(&self) -> DriverOptions {
         let follow_address =
             self.network.socket_options().local_address.is_none_or(|address| address.ip().is_unspecified());
-        DriverOptions { idle: IdlePolicy::Finish, spin_percent: self.spin, backend: self.driver, follow_address }
+        // A thread with the deadlines of several clients needs its processor for their packets.
+        let spin_percent = if self.several_clients().is_some() { 0 } else { self.spin };
+        DriverOptions { idle: IdlePolicy::Finish, spin_percent, backend: self.driver, follow_address }
     }
 
     pub(super) fn connect_to_member(
