@@ -175,7 +175,9 @@ fn pings_of_a_group() -> usize {
     let mut wires = Wires((1..=4).map(|_| wire()).collect());
     let count = allocations(|turn| {
         let now = Time::from_millis(1 + turn);
-        group.poll_transmit(now, &mut wires);
+        while group.next_deadline().is_some_and(|deadline| deadline <= now) {
+            group.poll_transmit(now, &mut wires);
+        }
         for (socket, wire) in wires.0.iter_mut().enumerate().filter(|(_, wire)| !wire.last.is_empty()) {
             wire.last[1] = 6;
             let (source, contents) = (address(SERVER), &wire.last);

@@ -136,7 +136,7 @@ impl<P: DriverIo> TransmitSink for TimedSink<'_, P> {
         }
         self.busy |= matches!(result, Ok(SendStatus::WouldBlock));
         let address_check = &mut self.address_checks[transmit.socket];
-        if let Ok(SendStatus::Sent) = result {
+        if !matches!(result, Ok(SendStatus::WouldBlock)) {
             address_check.unanswered_since.get_or_insert(self.now);
         }
         result.unwrap_or_else(|error| {
@@ -286,7 +286,7 @@ impl<P: DriverIo, N: Node + ?Sized> Driver<'_, P, N> {
         if !self.options.follow_address || !address_check.is_due(now) {
             return;
         }
-        let start = *address_check.unanswered_since.get_or_insert(now);
+        let start = address_check.unanswered_since.unwrap_or(now);
         // Fails without a route to the peer. The error of the next send then names the reason.
         let Ok(change) = self.io.follow_address(socket) else { return };
         address_check.unanswered_since = None;
@@ -547,7 +547,7 @@ mod tests {
         let (mut calls, nodes, stats) = run_two(script, [&[1, 10], &[4, 11]]);
         calls.retain(|call| !call.starts_with("wait"));
         let expected =
-            ["sent 1 ms", "sent 4 ms", "check address 1", "silent from 4 to 4 ms", "sent 10 ms", "sent 11 ms"];
+            ["sent 1 ms", "sent 4 ms", "sent 10 ms", "check address 1", "silent from 4 to 10 ms", "sent 11 ms"];
         assert_eq!(calls, expected);
         assert_eq!(nodes.iter().map(|node| node.port_unreachable).collect::<Vec<_>>(), [1, 2]);
         assert_eq!((stats.address_changes, stats.host_timing.address_changes), (vec![(1, change)], vec![change]));
