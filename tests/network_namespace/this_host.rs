@@ -53,7 +53,10 @@ fn packets_that_this_host_refuses_are_named_and_not_lost() {
             assert!(not_sent > 100 && lost < 20, "{options}: {report:#}");
             // A route of type prohibit causes EACCES (ip-route(8)).
             assert_eq!(report["host_timing"]["send_errors"], json!(["EACCES: Permission denied"]), "{options}");
-            assert_eq!(report["findings"], json!([]), "{options}");
+            // After a pause, most of the few packets that left may be lost.
+            if report["host_timing"]["pauses"] == 0 {
+                assert_eq!(report["findings"], json!([]), "{options}");
+            }
             ip(&["address", "del", "10.9.0.1", "dev", "lo"]);
             ip(&["route", "flush", "10.7.0.1", "table", "local"]);
         }

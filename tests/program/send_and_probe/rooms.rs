@@ -225,18 +225,20 @@ fn stop_request_ends_the_address_search() {
 
 #[test]
 fn lost_signaling_connection_does_not_stop_packets() {
-    let signaling = Server::start_signaling(&[]);
-    let echo = Echo::correct();
-    let room_member = room_at(&signaling, "jam", None, echo.address);
-    let line = format!("probe --count 300 --interval 5ms --signaling-url ws://{} --room jam --json", signaling.address);
-    let program = start_line(&line);
-    echo.wait_for(10);
-    drop((room_member, signaling));
-    let output = program.end();
-    assert_eq!(output.code, 0, "{output:?}");
-    assert_eq!(document::counts(&document::report(&output), "ping", ["sent", "lost"]), [300, 0]);
-    let note = "jamjam-dev: the connection to the signaling server was lost; the run continued without it: ";
-    assert!(output.stderr.starts_with(note) && output.stderr.lines().count() == 1, "{}", output.stderr);
+    at_once([()], |()| {
+        let signaling = Server::start_signaling(&[]);
+        let echo = Echo::correct();
+        let room_member = room_at(&signaling, "jam", None, echo.address);
+        let url = format!("ws://{}", signaling.address);
+        let program = start_line(&format!("probe --count 300 --interval 5ms --signaling-url {url} --room jam --json"));
+        echo.wait_for(10);
+        drop((room_member, signaling));
+        let output = program.end();
+        assert_eq!(output.code, 0, "{output:?}");
+        assert_eq!(document::counts(&document::report(&output), "ping", ["sent", "lost"]), [300, 0]);
+        let note = "jamjam-dev: the connection to the signaling server was lost; the run continued without it: ";
+        assert!(output.stderr.starts_with(note) && output.stderr.lines().count() == 1, "{}", output.stderr);
+    });
 }
 
 #[test]
