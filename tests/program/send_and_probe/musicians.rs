@@ -4,8 +4,12 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use test_support::certificate::Authority;
 use test_support::client::{ProgramOutput, at_once, document, run, start_line};
 use test_support::server::{Member, Server};
+use tungstenite::Message;
+
+use crate::send_and_probe::websocket::scripted_server::raw;
 
 /// The document that `--json` prints.
 fn musicians(output: &ProgramOutput) -> Value {
@@ -26,13 +30,14 @@ fn line(server: &Server, room: &str, clients: usize) -> String {
 
 #[test]
 fn members_of_two_programs_and_an_echo_bot_hear_each_other() {
-    at_once([("", "plain"), ("/v1/signaling", "signed")], |(path, link)| {
+    let cases = [("", "plain", ""), ("/v1/signaling", "signed", ""), ("/v1/signaling", "unsigned", " --link unsigned")];
+    at_once(cases, |(path, link, option)| {
         let signaling = Server::start_signaling(&[]);
         let url = format!("ws://{}{path}", signaling.address);
         let options = ["--host", "127.0.0.1", "--delay", "50", "--room-name", "jam", "--signaling-url", &url];
         let mut echo = Server::start(&options);
         echo.line_starting_with("registration: room created ");
-        let line = format!("send --tone 220 --duration 5s --clients 2 --signaling-url {url} --room jam --json");
+        let line = format!("send --tone 220 --duration 5s --clients 2 --signaling-url {url} --room jam --json{option}");
         let others = start_line(&line);
         let outputs = [run(&line), others.end()];
         for output in outputs {
@@ -59,6 +64,50 @@ fn room_without_enough_places_is_not_joined() {
     assert_eq!((output.code, &*output.stdout, &*output.stderr), (2, "", error));
     // Nobody has joined: this is the next message.
     member.rooms();
+}
+
+#[test]
+fn room_that_fills_up_after_the_list_is_left_by_all() {
+    let room = json!({"id": "0000000a", "name": "jam", "peer_count": 1, "max_peers": 10, "has_password": false, "invite_code": "AAAAAA"});
+    let listed = json!({"type": "RoomList", "data": {"rooms": [room]}});
+    let (closed, first_left) = std::sync::mpsc::channel();
+    let server = raw(move |number, stream| {
+        let mut socket = tungstenite::accept(stream).unwrap();
+        let joined = json!({"type": "RoomJoined", "data": {"room_id": "0000000a", "peer_id": "x", "peers": []}});
+        let full = json!({"type": "Error", "data": {"message": "Room is full"}});
+        for reply in [&listed, if number == 0 { &joined } else { &full }] {
+            socket.read().unwrap();
+            socket.send(Message::text(reply.to_string())).unwrap();
+        }
+        while socket.read().is_ok() {}
+        closed.send(number).unwrap();
+    });
+    let output = run(&format!("send --tone 220 --clients 2 --signaling-url ws://{server} --room jam"));
+    let error = format!(
+        "jamjam-dev: cannot join a room on ws://{server}: the server rejected the request for room `jam`: Room is full\n"
+    );
+    assert_eq!((output.code, &*output.stdout, &*output.stderr), (3, "", &*error));
+    let mut left = [(); 2].map(|()| first_left.recv_timeout(Duration::from_secs(60)).unwrap());
+    left.sort_unstable();
+    assert_eq!(left, [0, 1]);
+}
+
+#[test]
+fn musicians_join_a_room_over_tls() {
+    let authority = Authority::new();
+    let signaling = Server::start_signaling(&authority.certify().options());
+    let (port, ca) = (signaling.address.port().to_string(), authority.own());
+    let (url, ca) = (format!("wss://localhost:{port}"), ca.to_str().unwrap());
+    let options = ["--host", "127.0.0.1", "--room-name", "jam", "--signaling-url", &url, "--ca", ca];
+    let mut echo = Server::start(&options);
+    echo.line_starting_with("registration: room created ");
+    let line = format!("send --tone 220 --duration 3s --clients 2 --json --signaling-url {url} --ca {ca} --room jam");
+    at_once([()], |()| {
+        let report = musicians(&run(&line));
+        // The Echo Bot returns nothing before the end of its delay.
+        let heard = directions(&report).filter(|(from, one)| *from != "Echo Bot" && one["packets"].as_u64() > Some(0));
+        assert_eq!(heard.count(), 2, "{report:#}");
+    });
 }
 
 #[test]

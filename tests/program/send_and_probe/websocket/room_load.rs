@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
+use test_support::certificate::Authority;
 use test_support::client::{at_once, closed_tcp_port, document, run, run_to_success, start_line};
 use test_support::server::{Server, http, poll_until};
 
@@ -52,6 +53,16 @@ fn every_message_reaches_all_others_of_its_room_in_every_dialect() {
     // The rooms of the control surfaces were removed.
     let left = http::request(&server, "GET", "/admin/bbx/rooms", &[LOGIN]);
     assert_eq!(left.json(), json!({"rooms": []}));
+}
+
+#[test]
+fn members_join_over_tls() {
+    let authority = Authority::new();
+    let server = Server::start_signaling(&authority.certify().options());
+    let target = format!("wss://localhost:{} --ca {}", server.address.port(), authority.own().display());
+    let members = "--dialect jamjam --clients 4 --room-count 2 --rate 50 --count 10";
+    let report = document::report(&run_to_success(&format!("probe {target} --timeout 20s --json {members}")));
+    assert_eq!(document::counts(&report, "ping", ["sent", "returned"]), [20, 20], "{report:#}");
 }
 
 #[test]
