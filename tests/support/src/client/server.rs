@@ -224,13 +224,16 @@ impl ServerThread {
     }
 }
 
-/// A UDP port that looks closed while the socket exists: it accepts datagrams from one other address only, and the system answers all
-/// others with "port unreachable".
-pub fn closed_udp_port() -> (UdpSocket, SocketAddr) {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect("127.0.0.1:1").unwrap();
-    let address = socket.local_addr().unwrap();
-    (socket, address)
+/// A UDP port that looks closed while the sockets exist: it accepts datagrams from one other address only, and the system answers all others
+/// with "port unreachable". The TCP port of the same number is closed too.
+pub fn closed_udp_port() -> ((UdpSocket, Socket), SocketAddr) {
+    loop {
+        let (tcp, address) = closed_tcp_port();
+        if let Ok(udp) = UdpSocket::bind(address) {
+            udp.connect("127.0.0.1:1").unwrap();
+            return ((udp, tcp), address);
+        }
+    }
 }
 
 /// A TCP port that refuses connections while the socket exists. The socket has the port but does not listen, so no other socket gets it.
