@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
+use test_support::client::free_port;
 use test_support::server::{TEST_TIMEOUT, poll_until};
 
-use crate::servers::{Servers, free_port};
+use crate::servers::Servers;
 
 /// A load balancer in front of three servers.
 struct Balancer {

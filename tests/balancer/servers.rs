@@ -1,10 +1,10 @@
 //! Three signaling servers, each of which can be killed and started again at the same address.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::net::SocketAddr;
 
 use serde_json::Value;
+use test_support::client::free_port;
 use test_support::server::{Server, poll_until, send_to};
 
 /// The servers, of which one may be killed.
@@ -61,15 +61,6 @@ fn start(address: SocketAddr, options: &[&str]) -> Server {
         ["--rate-limit-post", "off", "--rate-limit-connections", "off", "--max-connections-per-address", "off"];
     let all = ["--port", &port, "--trust-proxy", "--hmac-secret", "test-secret"];
     Server::start_signaling(&[&all, &limits[..], options].concat())
-}
-
-/// A free port, which no other test gets, neither from here nor from the system, so that a server can start on it again.
-pub(crate) fn free_port() -> u16 {
-    static TRIED: AtomicU16 = AtomicU16::new(0);
-    // Test programs that run at the same time begin at different ports.
-    let first = 10_000 + (std::process::id() % 200) as u16 * 100;
-    let mut ports = std::iter::repeat_with(|| first + TRIED.fetch_add(1, Ordering::Relaxed));
-    ports.find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok()).unwrap()
 }
 
 /// The page `/health` of the server at `address` or behind it.

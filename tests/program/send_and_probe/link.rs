@@ -125,10 +125,10 @@ fn server_without_encryption_is_reported() {
 #[test]
 fn link_that_is_not_settled_ends_the_run_with_cause_and_remedy() {
     // The first server does not answer CONTROL, like the servers of January 2026.
-    let older = Echo::correct();
+    let (older, (_reserved, closed)) = (Echo::correct(), closed_udp_port());
     for (to, kind, text) in [
         (older.address, "no_key_exchange", "does not answer CONTROL, so it has no encrypted links. Omit --link"),
-        (closed_udp_port().1, "port_unreachable", "no program receives on this port"),
+        (closed, "port_unreachable", "no program receives on this port"),
     ] {
         let line = format!("send --tone 440 --duration 1s --to {to} --link unsigned --timeout 1s");
         let output = run(&line);

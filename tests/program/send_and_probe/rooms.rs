@@ -1,7 +1,7 @@
 //! Tests `send` and `probe` with `--room`, and `--list-rooms`. The program, the signaling server and the echo server use real sockets.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use test_support::client::{
     KEEPALIVE, PING, Packet, Program, ProgramOutput, Server as Echo, at_once, closed_tcp_port, closed_udp_port,
-    command, document, run, start, start_line,
+    command, document, free_port, run, start, start_line,
 };
 use test_support::server::{Member, Server};
 use test_support::snapshot;
@@ -243,9 +243,7 @@ fn lost_signaling_connection_does_not_stop_packets() {
 
 #[test]
 fn wait_for_waits_for_the_signaling_server_and_the_room() {
-    let reserved = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = reserved.local_addr().unwrap().port().to_string();
-    drop(reserved);
+    let port = free_port().to_string();
     let line = format!(
         "probe --signaling-url ws://127.0.0.1:{port} --room Echo --count 3 --wait-for 60s --timeout 10s --json"
     );

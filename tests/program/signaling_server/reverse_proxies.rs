@@ -1,11 +1,12 @@
 //! The configurations of reverse proxies in docs/signaling-server.md, with the proxies from the Debian packages.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use test_support::certificate::Authority;
+use test_support::client::free_port;
 use test_support::server::{Server, poll_until, run};
 
 /// A proxy, which is killed when this value is dropped.
@@ -27,10 +28,6 @@ fn documented(language: &str) -> String {
     block.split("```").next().unwrap().to_owned()
 }
 
-fn free_port() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
-}
-
 /// Probes the server through the proxy from another address, which the server must log. Returns the running proxy.
 fn assert_proxied(server: &mut Server, mut proxy: Command, port: &str, target: &[&str]) -> Proxy {
     let running = Proxy(proxy.spawn().expect("the proxy of the Debian package"));
@@ -48,7 +45,7 @@ fn documented_nginx_configuration_forwards_websocket_and_addresses() {
     let authority = Authority::new();
     let pair = authority.certify();
     let mut server = Server::start_signaling(&["--trust-proxy", "--heartbeat-interval", "300ms"]);
-    let port = free_port();
+    let port = free_port().to_string();
     let block = documented("nginx")
         .replace("proxy_read_timeout 1d", "proxy_read_timeout 1s")
         .replace("listen 443", &format!("listen 127.0.0.1:{port}"))
@@ -78,7 +75,7 @@ fn documented_nginx_configuration_forwards_websocket_and_addresses() {
 #[ignore = "needs Caddy: .ci/full"]
 fn documented_caddy_command_forwards_websocket_and_addresses() {
     let mut server = Server::start_signaling(&["--trust-proxy"]);
-    let port = free_port();
+    let port = free_port().to_string();
     let line = documented("sh")
         // Without a name, Caddy obtains no certificate.
         .replace("rooms.example.org", &format!(":{port}"))

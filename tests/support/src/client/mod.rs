@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub use document::{assert_fits, counts, report};
 pub use packet::{AUDIO, INFO, KEEPALIVE, PING, Packet};
 pub use program::{Program, ProgramOutput, command, note_pauses, run, run_args, run_with_input, start, start_line};
-pub use server::{Server, ServerAction, closed_tcp_port, closed_udp_port};
+pub use server::{Server, ServerAction, closed_tcp_port, closed_udp_port, free_port};
 pub use wav::Wav;
 
 pub fn fixture(name: &str) -> PathBuf {

@@ -1,8 +1,8 @@
 //! A UDP server that replies as the test specifies, and records the received packets.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -224,13 +224,16 @@ impl ServerThread {
     }
 }
 
-/// A UDP port that looks closed while the socket exists: it accepts datagrams from one other address only, and the system answers all
-/// others with "port unreachable".
-pub fn closed_udp_port() -> (UdpSocket, SocketAddr) {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect("127.0.0.1:1").unwrap();
-    let address = socket.local_addr().unwrap();
-    (socket, address)
+/// A UDP port that looks closed while the sockets exist: it accepts datagrams from one other address only, and the system answers all others
+/// with "port unreachable". The TCP port of the same number is closed too.
+pub fn closed_udp_port() -> ((UdpSocket, Socket), SocketAddr) {
+    loop {
+        let (tcp, address) = closed_tcp_port();
+        if let Ok(udp) = UdpSocket::bind(address) {
+            udp.connect("127.0.0.1:1").unwrap();
+            return ((udp, tcp), address);
+        }
+    }
 }
 
 /// A TCP port that refuses connections while the socket exists. The socket has the port but does not listen, so no other socket gets it.
@@ -239,4 +242,13 @@ pub fn closed_tcp_port() -> (Socket, SocketAddr) {
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     (socket, address)
+}
+
+/// A free port, which no other test gets, neither from here nor from the system, so that a server can start on it again.
+pub fn free_port() -> u16 {
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    // Test programs that run at the same time begin at different ports.
+    let first = 10_000 + (std::process::id() % 200) as u16 * 100;
+    let mut ports = std::iter::repeat_with(|| first + TRIED.fetch_add(1, Ordering::Relaxed));
+    ports.find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok()).unwrap()
 }
