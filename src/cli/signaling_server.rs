@@ -56,7 +56,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     verbose: bool,
 
-    /// Write addresses and room to this file (JSON) once all of it exists
+    /// Write addresses and the room to this JSON file once all exist
     ///
     /// The file is removed at the start, and then written as a whole. Its members are udp (HOST:PORT), signaling_url (http), ws_url, metrics,
     /// moqt, room (id, name, code, code_6) and relay_ports. What does not exist is null.
