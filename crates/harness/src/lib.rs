@@ -117,7 +117,7 @@ impl EchoRoom {
         self.value("udp").unwrap_or_default()
     }
 
-    /// A text of the ready file (`docs/ci.md`), such as `ws_url`, or the invite code `code_6` for older clients.
+    /// A text of the ready file (`docs/tasks/client.md`), such as `ws_url`, or the invite code `code_6` for older clients.
     pub fn value(&self, name: &str) -> Option<&str> {
         text_of(&self.ready, name)
     }
