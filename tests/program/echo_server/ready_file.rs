@@ -52,7 +52,7 @@ fn file_of_an_echo_server_names_all_that_it_serves() {
 fn what_does_not_exist_is_null() {
     let udp = Server::start(&["--host", "0.0.0.0"]);
     let moqt = Server::start_as(&["--moqt-only", "--moqt", "0.0.0.0:0", "--metrics", "0"], |_| {});
-    let signaling = Server::start_signaling(&["--host", "0.0.0.0"]);
+    let signaling = Server::start_signaling(&[]);
     for (server, names) in
         [(udp, &["udp"][..]), (moqt, &["moqt", "metrics"]), (signaling, &["signaling_url", "ws_url", "metrics"])]
     {
