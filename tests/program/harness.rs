@@ -81,7 +81,7 @@ fn harness_judges_clients_and_removes_its_files() {
     let output = second_process("fail", Path::new("/nowhere/jamjam-dev"), folder.path()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let error = text.lines().find_map(|line| line.strip_prefix("error ")).expect(&text);
-    assert!(error.starts_with("cannot start `/nowhere/jamjam-dev` with its files in "), "{error}");
+    assert!(error.starts_with("cannot start `/nowhere/jamjam-dev`: "), "{error}");
     assert!(error.ends_with("install jamjam-dev, or set JAMJAM_DEV to its path"), "{error}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
