@@ -344,6 +344,9 @@ mod tests {
     struct Options {
         #[command(flatten)]
         dialect: WebSocketProbeArgs,
+        /// `--rate` excludes it.
+        #[arg(id = "interval", long)]
+        _interval: Option<String>,
     }
 
     fn probe_plan(url: &str, room: Option<&str>, words: &[&str]) -> WebSocketTarget {
