@@ -345,8 +345,8 @@ mod tests {
         #[command(flatten)]
         dialect: WebSocketProbeArgs,
         /// `--rate` excludes it.
-        #[arg(long)]
-        interval: Option<String>,
+        #[arg(id = "interval", long)]
+        _interval: Option<String>,
     }
 
     fn probe_plan(url: &str, room: Option<&str>, words: &[&str]) -> WebSocketTarget {
