@@ -11,7 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::time::{Time, saturating_nanos};
-use crate::units::InvalidValue;
+use crate::units::{InvalidValue, parse_duration};
 use crate::wire::{self, PacketType};
 
 /// Default additional delay of a reordered packet.
@@ -332,16 +332,17 @@ impl FromStr for Outages {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let duration = |text: &str| match text.ends_with(|last: char| last.is_ascii_digit()) {
+            true => Err(InvalidValue(format!("`{text}` has no unit; use {text}s or {text}ms"))),
+            false => parse_duration(text, "s"),
+        };
         let parse = |part: &str| {
             let (length, times) = part.split_once('@').ok_or_else(|| {
                 InvalidValue(format!("`{part}` is not LENGTH@START or LENGTH@START/PERIOD, such as 5s@30s or 5s@60s/60s"))
             })?;
             let (start, period) = times.split_once('/').map_or((times, None), |(start, period)| (start, Some(period)));
-            let (length, start) = (parse_with_unit(length)?, parse_with_unit(start)?);
-            let period = period.map(parse_with_unit).transpose()?;
-            if length.is_zero() {
-                return Err(InvalidValue(format!("`{part}` has no length")));
-            }
+            let (length, start) = (duration(length)?, duration(start)?);
+            let period = period.map(duration).transpose()?;
             if period.is_some_and(|period| length >= period) {
                 return Err(InvalidValue(format!("`{part}` never ends: its length must be less than its period")));
             }
@@ -355,8 +356,8 @@ impl fmt::Display for Outages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, Outage { length, start, period }) in self.0.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma}{}@{}", format_duration(*length), format_duration(*start))?;
-            period.map_or(Ok(()), |period| write!(f, "/{}", format_duration(period)))?;
+            write!(f, "{comma}{length:?}@{start:?}")?;
+            period.map_or(Ok(()), |period| write!(f, "/{period:?}"))?;
         }
         Ok(())
     }
