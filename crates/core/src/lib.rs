@@ -13,6 +13,7 @@ pub mod log_throttle;
 pub mod memory_budget;
 pub mod node;
 pub mod node_group;
+pub mod outcome;
 pub mod path;
 pub mod rate_limit;
 pub mod sanitize;
