@@ -5,6 +5,7 @@
 pub mod address;
 pub mod audio;
 pub mod close_code;
+pub mod datagram_store;
 pub mod echo;
 pub mod impairment;
 pub mod link;
@@ -12,6 +13,7 @@ pub mod log_throttle;
 pub mod memory_budget;
 pub mod node;
 pub mod node_group;
+pub mod path;
 pub mod rate_limit;
 pub mod sanitize;
 pub mod send_queue;

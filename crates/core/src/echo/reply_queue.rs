@@ -11,8 +11,9 @@ use super::links::Links;
 use super::log_events;
 use super::observer::DropReason;
 use super::reply_memory::{IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD, ReplyMemory, cost};
-use super::reply_store::{DatagramStore, NewReplies, OrderedReplies, QueuedReply, ReplyClass, ReplyPath};
+use super::reply_store::{NewReplies, OrderedReplies, QueuedReply, ReplyClass, ReplyPath};
 use super::sources::SourceTable;
+use crate::datagram_store::DatagramStore;
 use crate::node::{MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
 use crate::time::Time;
 
