@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::impairment::{Impairer, Impairment, ImpairmentDecision, PacketClass};
+use crate::outcome::Outcome;
 use crate::stats::Arrivals;
 use crate::time::Time;
 use crate::wire::{self, PacketType, stun};
@@ -15,7 +16,7 @@ pub fn classify(datagram: &[u8]) -> (PacketClass, u32) {
 }
 
 /// One direction between a sender and a receiver.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Flow {
     pub(crate) impairer: Impairer,
     /// Number of datagrams that arrived.
@@ -57,13 +58,8 @@ impl Flow {
         }
     }
 
-    /// Counts the outcome of a datagram, under its name in the outcome log.
-    pub fn on_outcome(&mut self, outcome: &'static str) {
-        *self.outcomes.entry(outcome).or_default() += 1;
-    }
-
-    /// Number of datagrams with this outcome.
-    pub fn count(&self, outcome: &str) -> u64 {
-        self.outcomes.get(outcome).copied().unwrap_or(0)
+    /// Counts the outcome of a datagram.
+    pub fn on_outcome(&mut self, outcome: Outcome) {
+        *self.outcomes.entry(outcome.name()).or_default() += 1;
     }
 }
