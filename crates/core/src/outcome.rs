@@ -18,6 +18,8 @@ pub enum Outcome {
     BottleneckFull,
     /// The datagram was dropped because it exceeded a buffer limit.
     Dropped,
+    /// The datagram was dropped because it exceeded the limits of its destination.
+    Limit,
     /// Sending failed.
     SendFailed,
     /// The datagram was still queued at the end.
@@ -32,12 +34,12 @@ impl Outcome {
         match self {
             Self::Sent => "sent",
             Self::Lost(LossCause::Outage) => "outage",
-            Self::Lost(LossCause::Recorded) => "recorded",
             Self::Lost(LossCause::Listed) => "listed",
             Self::Lost(LossCause::Burst) => "burst",
             Self::Lost(LossCause::Random) => "lost",
             Self::BottleneckFull => "queue",
             Self::Dropped => "buffer_full",
+            Self::Limit => "limit",
             Self::SendFailed => "failed",
             Self::DroppedAtStop => "stopped",
             Self::OldLink => "old_link",
