@@ -25,6 +25,7 @@ use super::rooms::AnyRooms;
 use super::server_state::ServerState;
 use super::webrtc::WebRtcDialect;
 use jamjam_core::close_code::CloseCode;
+use jamjam_core::media_relay::MediaRooms;
 use jamjam_core::time::{Time, WallClock};
 
 /// The connection number for work that no connection caused. No connection has this number.
@@ -79,6 +80,13 @@ impl Hub {
             },
             state: ServerState::new(limits, key),
         }
+    }
+
+    /// Lets `media` relay what the members of jamjam rooms send to each other.
+    #[must_use]
+    pub fn with_media(mut self, media: MediaRooms) -> Self {
+        self.dialects.jamjam.media = Some(media);
+        self
     }
 
     /// A call at this time, whose messages `sink` receives.

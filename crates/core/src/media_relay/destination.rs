@@ -66,3 +66,78 @@ pub(super) fn usable(addresses: impl Iterator<Item = SocketAddr>, own: &OwnAddre
     };
     addresses.map(canonical_socket_addr).filter(is_usable).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().expect("an address")).collect()
+    }
+
+    fn own() -> OwnAddresses {
+        OwnAddresses { ips: vec!["192.0.2.1".parse().expect("an address")], ports: [40_000].into() }
+    }
+
+    #[test]
+    fn destination_is_the_first_that_is_known_and_never_a_published_address_of_others() {
+        // Connection from, published addresses, latest source, source at the socket, destination.
+        for (signaling_ip, published, latest, at_socket, expected) in [
+            ("198.51.100.7", &["198.51.100.7:5000"][..], Some("198.51.100.7:9"), Some("198.51.100.7:8"), "198.51.100.7:8"),
+            ("198.51.100.7", &["198.51.100.7:5000"], Some("198.51.100.7:9"), None, "198.51.100.7:9"),
+            ("198.51.100.7", &["203.0.113.9:4000", "10.0.0.2:5000", "198.51.100.7:6000"], None, None, "198.51.100.7:6000"),
+            ("198.51.100.7", &["203.0.113.9:4000", "10.0.0.2:5000"], None, None, "198.51.100.7:4000"),
+            ("198.51.100.7", &["192.0.2.1:5000"], None, None, "198.51.100.7:5000"),
+            ("::ffff:198.51.100.7", &["203.0.113.9:4000"], None, None, "198.51.100.7:4000"),
+            ("198.51.100.7", &[], None, None, ""),
+            ("127.0.0.1", &["203.0.113.9:4000", "192.0.2.1:5000", "127.0.0.1:5000"], None, None, "192.0.2.1:5000"),
+            ("::1", &["203.0.113.9:4000"], None, None, "127.0.0.1:4000"),
+            // Its own sockets.
+            ("127.0.0.1", &["203.0.113.9:40000"], None, None, ""),
+        ] {
+            let parse = |text: &str| text.parse::<SocketAddr>().expect("an address");
+            let mut member = MemberAddresses::new(signaling_ip.parse().expect("an address"));
+            (member.published, member.latest) = (addresses(published), latest.map(parse));
+            let destination = member.destination(at_socket.map(parse), &own());
+            let destination = destination.map_or_else(String::new, |address| address.to_string());
+            assert_eq!(destination, expected, "{signaling_ip} {published:?}");
+        }
+    }
+
+    #[test]
+    fn member_sends_from_its_signaling_address_or_from_this_host() {
+        for (signaling_ip, source, expected) in [
+            ("198.51.100.7", "198.51.100.7", true),
+            ("198.51.100.7", "198.51.100.8", false),
+            ("198.51.100.7", "127.0.0.1", false),
+            ("198.51.100.7", "192.0.2.1", false),
+            ("127.0.0.1", "127.0.0.9", true),
+            ("::1", "127.0.0.1", true),
+            ("127.0.0.1", "192.0.2.1", true),
+            ("127.0.0.1", "198.51.100.7", false),
+            // The connection used the address of this host.
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "127.0.0.1", false),
+            // A forged source.
+            ("127.0.0.1", "0.0.0.0", false),
+        ] {
+            let member = MemberAddresses::new(signaling_ip.parse().expect("an address"));
+            assert_eq!(member.accepts(source.parse().expect("an address"), &own()), expected, "{signaling_ip} {source}");
+        }
+    }
+
+    #[test]
+    fn usable_addresses_are_those_of_ipv4_hosts_other_than_the_relay() {
+        let published = addresses(&[
+            "192.0.2.1:40000",
+            "127.0.0.1:40000",
+            "0.0.0.0:5000",
+            "224.0.0.1:5000",
+            "255.255.255.255:5000",
+            "[2001:db8::1]:5000",
+            "192.0.2.1:5000",
+            "[::ffff:203.0.113.9]:40000",
+        ]);
+        assert_eq!(usable(published.into_iter(), &own()), addresses(&["192.0.2.1:5000", "203.0.113.9:40000"]));
+    }
+}

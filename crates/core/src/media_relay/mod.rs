@@ -10,5 +10,5 @@ mod destination;
 mod node;
 mod rooms;
 
-pub use node::MediaRelay;
+pub use node::{MediaRelay, MediaRoute};
 pub use rooms::{MAX_SOCKETS, MediaMember, MediaRelayConfig, MediaRooms};

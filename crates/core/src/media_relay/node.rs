@@ -1,6 +1,7 @@
 //! The node: accepts datagrams of members, decides what happens to each on arrival, and sends what is due.
 
 use std::fmt::{self, Display};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use crate::echo::Admission;
 use crate::impairment::{Departure, PacketClass};
 use crate::log_throttle::LogThrottle;
 use crate::node::{Node, Receive, Transmit, TransmitSink};
-use crate::outcome::{Outcome, OutcomeEvent, OutcomeObserver, Route};
-use crate::relay::{Exits, Passed, Transit, classify};
+use crate::outcome::{Outcome, OutcomeEvent, Route};
+use crate::relay::{Exits, Transit, classify};
 use crate::time::Time;
 use crate::wire::{PacketType, stun};
 
@@ -75,7 +76,7 @@ impl MediaRelay {
         if refused == Refused::ForeignSource && log.allow(received.received_at) {
             let source = canonical_socket_addr(received.source);
             let (member, more) = (pairs.recipient(received.socket), log.take_suppressed());
-            warn!(target: "relay", %source, member, more, "datagram dropped: it comes from another address than the member");
+            warn!(target: "relay", %source, member, more, "datagram of a foreign source dropped");
         }
     }
 }
@@ -114,7 +115,7 @@ impl Node for MediaRelay {
                 } else {
                     Outcome::Dropped
                 };
-                pairs.on_outcome(Lane { direction, is_stun }, &Passed::dropped(at, packet, outcome));
+                pairs.on_outcome(OutcomeEvent::of_arrival(at, Lane { direction, is_stun }, packet, outcome));
             }
         }
     }
@@ -162,12 +163,13 @@ impl Exits<Lane> for Pairs {
         }
     }
 
-    fn on_outcome(&mut self, lane: Lane, passed: &Passed) {
-        self.count(passed.outcome.name(), 1);
-        let Some(flow) = self.flow(lane.direction).filter(|_| !lane.is_stun) else { return };
-        flow.on_outcome(passed.outcome);
-        let Some(route) = self.route(lane.direction) else { return };
-        let Passed { received_at, class, sequence, outcome, reordered, added_delay, copies_sent } = *passed;
-        self.observer.on_outcome(&OutcomeEvent { received_at, route, class, sequence, outcome, reordered, added_delay, copies_sent });
+    fn on_outcome(&mut self, event: OutcomeEvent<Lane>) {
+        let (Lane { direction, is_stun }, outcome) = (event.route, event.outcome);
+        self.count(outcome.name(), 1);
+        let Some(flow) = self.flow(direction).filter(|_| !is_stun) else { return };
+        flow.on_outcome(outcome);
+        if let Some(route) = self.route(direction) {
+            self.observer.on_outcome(&event.with_route(route));
+        }
     }
 }

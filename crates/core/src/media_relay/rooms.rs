@@ -6,12 +6,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tracing::info;
+
 use super::destination::{MemberAddresses, OwnAddresses, usable};
+use super::node::MediaRoute;
 use crate::address::canonical_socket_addr;
 use crate::echo::AdmissionConfig;
 use crate::impairment::{Bottleneck, Impairment};
 use crate::node::{Receive, Transmit};
+use crate::outcome::OutcomeObserver;
 use crate::relay::Flow;
+use crate::sanitize::sanitize_name;
 use crate::time::Time;
 
 /// Maximum number of sockets.
@@ -68,9 +73,9 @@ pub(super) struct Member {
 }
 
 /// A direction, and the socket at which its datagrams arrive. It is announced to the sender and stands for the receiver.
-pub(super) struct MediaFlow {
+struct MediaFlow {
     socket: usize,
-    pub(super) flow: Flow,
+    flow: Flow,
 }
 
 enum Socket {
@@ -106,6 +111,17 @@ pub(super) enum Refused {
     OwnSocket,
 }
 
+impl Refused {
+    /// The name of its counter.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::UnusedSocket => "unused_socket",
+            Self::ForeignSource => "foreign_source",
+            Self::OwnSocket => "own_socket",
+        }
+    }
+}
+
 /// All members and sockets.
 pub(super) struct Pairs {
     pub(super) config: MediaRelayConfig,
@@ -115,13 +131,14 @@ pub(super) struct Pairs {
     free: VecDeque<usize>,
     /// In the order of joining.
     pub(super) members: BTreeMap<u64, Member>,
-    pub(super) flows: HashMap<Direction, MediaFlow>,
+    flows: HashMap<Direction, MediaFlow>,
     rooms: HashMap<u64, MediaRoom>,
     joined: u64,
     /// Whether a member or a socket is gone since the last sweep.
     has_gone: bool,
-    /// Number of times that a socket saw another source than before.
-    pub(super) moved: u64,
+    /// Numbers of datagrams by outcome or [`Refused`], and of sources that changed.
+    counts: BTreeMap<&'static str, u64>,
+    pub(super) observer: Box<dyn OutcomeObserver<MediaRoute>>,
 }
 
 impl Pairs {
@@ -156,14 +173,46 @@ impl Pairs {
         if source.port() == 0 || !member.addresses.accepts(source.ip(), &self.own) {
             return Err(Refused::ForeignSource);
         }
-        self.moved += u64::from(open.source.is_some_and(|(before, _)| before != source));
+        let has_moved = open.source.is_some_and(|(before, _)| before != source);
         open.source = Some((source, received.dst_ip));
         open.active_at = Some(received.received_at);
         member.addresses.latest = Some(source);
         if let Some(Socket::Open(other)) = self.exit_socket(direction).map(|socket| &mut self.sockets[socket]) {
             other.active_at = Some(received.received_at);
         }
+        if has_moved {
+            self.count("source_changed", 1);
+        }
         Ok(direction)
+    }
+
+    /// The facts of a direction.
+    pub(super) fn flow(&mut self, direction: Direction) -> Option<&mut Flow> {
+        Some(&mut self.flows.get_mut(&direction)?.flow)
+    }
+
+    /// The names of a direction.
+    pub(super) fn route(&self, direction: Direction) -> Option<MediaRoute> {
+        let name = |number| Some(Arc::clone(&self.members.get(&number)?.name));
+        Some(MediaRoute { from: name(direction.from)?, to: name(direction.to)? })
+    }
+
+    /// The name of the member to which a socket is announced.
+    pub(super) fn recipient(&self, socket: usize) -> Option<&str> {
+        let Socket::Open(open) = self.sockets.get(socket)? else { return None };
+        Some(&self.members.get(&open.direction.from)?.name)
+    }
+
+    pub(super) fn count(&mut self, name: &'static str, count: u64) {
+        *self.counts.entry(name).or_default() += count;
+    }
+
+    /// Logs what was counted.
+    pub(super) fn log_counts(&self) {
+        let text: String = self.counts.iter().map(|(name, count)| format!(" {name}={count}")).collect();
+        if !text.is_empty() {
+            info!(target: "relay", "stats{text}");
+        }
     }
 
     /// The time since time 0 of the sender's room, which its first AUDIO starts.
@@ -230,13 +279,13 @@ impl Pairs {
 pub struct MediaRooms(Arc<Mutex<Pairs>>);
 
 impl MediaRooms {
-    /// No rooms. Node and signaling server share the result.
-    pub fn new(config: MediaRelayConfig) -> Self {
+    /// No rooms. Node and signaling server share the result. `observer` receives the outcome of each datagram.
+    pub fn new(config: MediaRelayConfig, observer: Box<dyn OutcomeObserver<MediaRoute>>) -> Self {
         let own = OwnAddresses { ips: config.own_ips.clone(), ports: config.ports.iter().copied().collect() };
         let free = (0..config.ports.len()).collect();
         let sockets = config.ports.iter().map(|_| Socket::Free).collect();
-        let (members, flows, rooms) = <_>::default();
-        let pairs = Pairs { config, own, sockets, free, members, flows, rooms, joined: 0, has_gone: false, moved: 0 };
+        let (members, flows, rooms, joined, has_gone, counts) = <_>::default();
+        let pairs = Pairs { config, own, sockets, free, members, flows, rooms, joined, has_gone, counts, observer };
         Self(Arc::new(Mutex::new(pairs)))
     }
 
@@ -254,7 +303,7 @@ impl MediaRooms {
         *count += 1;
         let member = Member {
             room,
-            name: format!("{name}#{count}").into(),
+            name: format!("{}#{count}", sanitize_name(name)).into(),
             announced_ip: pairs.config.announced_ip.unwrap_or(local_ip),
             addresses: MemberAddresses::new(signaling_ip),
             has_address: false,
@@ -268,6 +317,11 @@ impl MediaRooms {
             pairs.open(direction.reversed());
         }
         Some(MediaMember { rooms: self.clone(), number })
+    }
+
+    /// Numbers of datagrams by outcome, of refused ones by reason, and of sources that changed.
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.lock().counts.clone()
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Pairs> {
@@ -288,25 +342,22 @@ impl MediaMember {
         let pairs = &mut *self.rooms.lock();
         let published = usable(addresses, &pairs.own);
         let Some(member) = pairs.members.get_mut(&self.number) else { return false };
-        let before = &member.addresses.published;
-        let is_moved = !before.is_empty() && !published.iter().any(|address| before.contains(address));
+        member.has_address = !published.is_empty();
+        if !member.has_address {
+            return true;
+        }
+        let before = std::mem::replace(&mut member.addresses.published, published);
+        let keeps_one = before.iter().any(|address| member.addresses.published.contains(address));
+        if before.is_empty() || keeps_one {
+            return true;
+        }
         let room = member.room;
-        if !published.is_empty() && is_moved {
-            let others = pairs.others(room, self.number);
-            if pairs.free.len() < others.len() {
-                return false;
-            }
-            for other in others {
-                pairs.open(Direction { from: other, to: self.number });
-            }
+        let others = pairs.others(room, self.number);
+        let has_room = others.len() <= pairs.free.len();
+        for other in others.into_iter().filter(|_| has_room) {
+            pairs.open(Direction { from: other, to: self.number });
         }
-        if let Some(member) = pairs.members.get_mut(&self.number) {
-            member.has_address = !published.is_empty();
-            if member.has_address {
-                member.addresses.published = published;
-            }
-        }
-        true
+        has_room
     }
 
     /// The address of the socket that stands for this member and is announced to `recipient`, if the member has published an address.

@@ -6,6 +6,7 @@
 mod audio;
 mod echo;
 mod impairment;
+mod media_relay;
 mod stats;
 mod units;
 mod wire;
