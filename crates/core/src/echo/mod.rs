@@ -30,7 +30,6 @@ pub const FIXED_LOG_LINE: &str = "fixed line";
 
 pub use admission::AdmissionConfig;
 pub use counters::{Counters, ExternalCounts, register_metrics};
-pub use impaired_replies::{ReplyEvent, ReplyObserver, ReplyOutcome};
 pub use links::{EntropySource, LinkConfig, LinkPolicy};
 pub use mapped_address::StunConfig;
 pub use observer::{DropReason, ObservedDatagram, SourceObserver};
