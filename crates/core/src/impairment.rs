@@ -83,6 +83,8 @@ impl Impairment {
 pub enum LossCause {
     /// An outage.
     Outage,
+    /// The recorded packet was lost.
+    Recorded,
     /// The sequence number of the packet is in [`Impairment::dropped_sequences`].
     Listed,
     /// Burst loss.
