@@ -16,6 +16,7 @@ pub mod node_group;
 pub mod outcome;
 pub mod path;
 pub mod rate_limit;
+pub mod relay;
 pub mod sanitize;
 pub mod send_queue;
 pub mod stats;

@@ -18,6 +18,8 @@ pub enum Outcome {
     BottleneckFull,
     /// The datagram was dropped because it exceeded a buffer limit.
     Dropped,
+    /// The datagram was dropped because it exceeded the limits of its destination.
+    Limit,
     /// Sending failed.
     SendFailed,
     /// The datagram was still queued at the end.
@@ -38,6 +40,7 @@ impl Outcome {
             Self::Lost(LossCause::Random) => "lost",
             Self::BottleneckFull => "queue",
             Self::Dropped => "buffer_full",
+            Self::Limit => "limit",
             Self::SendFailed => "failed",
             Self::DroppedAtStop => "stopped",
             Self::OldLink => "old_link",

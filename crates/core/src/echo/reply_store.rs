@@ -12,17 +12,17 @@ use crate::wire;
 
 /// The way back to a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ReplyPath {
+pub(crate) struct ReplyPath {
     /// The client.
-    pub(super) peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// The local address at which the request arrived, if the system reports it.
-    pub(super) src_ip: Option<IpAddr>,
+    pub(crate) src_ip: Option<IpAddr>,
     /// Whether limits apply. Datagrams from loopback to loopback may be exempt, because other hosts cannot send them.
-    pub(super) is_limited: bool,
+    pub(crate) is_limited: bool,
     /// Part of the keyed digest of the source's network ([`source_network`]). Networks with equal digests share their limits.
-    pub(super) network: u32,
+    pub(crate) network: u32,
     /// The keys that seal the replies. The stored bytes are then laid out like an opened datagram.
-    pub(super) keys: Option<KeyId>,
+    pub(crate) keys: Option<KeyId>,
 }
 
 impl ReplyPath {

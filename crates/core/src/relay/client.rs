@@ -1,0 +1,92 @@
+//! A client of the relay: its number, its addresses, and its two flows.
+
+use std::fmt::{self, Display};
+use std::net::SocketAddr;
+
+use super::flow::Flow;
+use crate::address::canonical_socket_addr;
+use crate::echo::Source;
+use crate::impairment::{Bottleneck, Impairment};
+use crate::outcome::Route;
+use crate::time::Time;
+
+/// A direction of the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// From a client to the target.
+    Up,
+    /// From the target to a client.
+    Down,
+}
+
+impl Direction {
+    /// Both directions.
+    pub const ALL: [Self; 2] = [Self::Up, Self::Down];
+
+    /// The name in reports and in the outcome log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// Where a datagram comes from and goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayRoute {
+    /// The sender.
+    pub from: SocketAddr,
+    /// The receiver.
+    pub to: SocketAddr,
+    /// The direction.
+    pub direction: Direction,
+}
+
+impl Route for RelayRoute {
+    const COLUMNS: &str = "from,to,direction";
+}
+
+impl Display for RelayRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to, direction } = self;
+        write!(f, "{from},{to},{}", direction.name())
+    }
+}
+
+/// A client, and what passed between it and the target.
+pub struct Client {
+    /// Counts the clients from 1, in the order of their first datagrams.
+    pub number: u32,
+    /// In the order of [`Direction::ALL`].
+    pub flows: [Flow; 2],
+    /// Number of ICMP port unreachable errors that its datagrams have caused.
+    pub unreachable: u64,
+    /// Of each direction.
+    pub(super) bottlenecks: [Bottleneck; 2],
+    pub(super) source: Source,
+    /// When a datagram of either direction last arrived or left.
+    pub(super) last_active: Time,
+    /// Number of its datagrams on their paths.
+    pub(super) on_path: usize,
+}
+
+impl Client {
+    pub(super) fn new(number: u32, source: Source, impairments: &[Impairment; 2]) -> Self {
+        let name = |direction: Direction| format!("client {number} {}", direction.name());
+        Self {
+            number,
+            flows: Direction::ALL.map(|direction| Flow::new(&impairments[direction as usize], &name(direction))),
+            unreachable: 0,
+            bottlenecks: <_>::default(),
+            source,
+            last_active: Time::ZERO,
+            on_path: 0,
+        }
+    }
+
+    /// Its address.
+    pub fn address(&self) -> SocketAddr {
+        canonical_socket_addr(self.source.path.peer)
+    }
+}
