@@ -167,7 +167,7 @@ impl Upstream {
         else {
             return;
         };
-        match self.sockets.iter().try_for_each(|socket| udp::reconnect(socket, moved)) {
+        match self.sockets.iter().try_for_each(|socket| udp::reconnect(&socket.into(), moved)) {
             // Fails only if the relay has ended.
             Ok(()) => _ = targets.send(moved),
             Err(error) => warn!(target: "relay", address = %moved, %error, "cannot connect to the new address of the target"),
