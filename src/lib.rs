@@ -1,5 +1,5 @@
-//! Tests network-music software without a second musician. One binary contains an echo server, a signaling server, an audio sender and a
-//! network probe. The library runs the servers in a test:
+//! Tests network-music software without a second musician. One binary contains an echo server, a signaling server, an audio sender, a
+//! network probe and a relay. The library runs the servers in a test:
 //!
 //! ```
 //! use jamjam_dev::{echo::EchoConfig, testing::EchoServer, wire};
@@ -23,6 +23,7 @@
 //! | --- | --- | --- |
 //! | `jamjam-core` | [`wire`], [`link`] | jamjam packets, STUN messages, and the encrypted link that newer clients use |
 //! | | [`echo`], [`impairment`] | the echo server: admission, reply queue, counters, reproducible loss and delay |
+//! | | [`relay`] | forwarding between clients and a target over impaired paths |
 //! | | [`audio`], [`stats`] | WAV, resampling, jitter buffer, audio quality; percentiles, loss, jitter, clock drift |
 //! | | [`time`], [`node`] | time values, and the interface between a UDP state machine and the loop that drives it |
 //! | | [`node_group`] | many clients on one such loop |
@@ -69,7 +70,7 @@ pub mod testing;
 
 pub use jamjam_core::{
     address, audio, close_code, echo, impairment, link, log_throttle, memory_budget, node, node_group, rate_limit,
-    sanitize, send_queue, stats, time, units, wire,
+    relay, sanitize, send_queue, stats, time, units, wire,
 };
 pub use jamjam_measure::{check, client, diagnosis, machine, report, run_record};
 pub use jamjam_moqt as moqt;

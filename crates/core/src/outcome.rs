@@ -34,6 +34,7 @@ impl Outcome {
         match self {
             Self::Sent => "sent",
             Self::Lost(LossCause::Outage) => "outage",
+            Self::Lost(LossCause::Recorded) => "recorded",
             Self::Lost(LossCause::Listed) => "listed",
             Self::Lost(LossCause::Burst) => "burst",
             Self::Lost(LossCause::Random) => "lost",

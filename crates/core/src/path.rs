@@ -225,3 +225,15 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
         }
     }
 }
+
+#[cfg(test)]
+impl<F, T> Path<F, T> {
+    /// Maximum memory of a datagram in all tables. A hash table has one more byte per slot, and doubles its slots when 7 of 8 are in use:
+    /// 16 slots for 7 entries. A vector doubles, and every node of a B-tree has room for 11 entries and contains at least 5 or 6. A datagram
+    /// that was overtaken has two entries in the queue.
+    pub(crate) fn max_bytes_per_datagram() -> usize {
+        let tables = size_of::<(u64, Passing<F, T>)>() + 1 + size_of::<(F, Flow)>() + 1;
+        let queue = 2 * size_of::<Reverse<(Time, u64)>>() * 2;
+        tables * 16 / 7 + queue + size_of::<(F, PacketClass, u64)>() * 11 / 6
+    }
+}

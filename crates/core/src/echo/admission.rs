@@ -165,12 +165,12 @@ impl Admission {
     }
 
     /// Whether a duplicate of a reply may be sent. A rejected duplicate is not counted.
-    pub(super) fn admit_copy(&mut self, source: &Source, class: ReplyClass, received_at: Time, len: usize) -> bool {
-        let result = match class {
-            ReplyClass::Audio => self.rate_limiter.admit(source.path, class, received_at, Duration::ZERO, len),
-            ReplyClass::Immediate => self.admit_immediate(source, len),
+    pub(super) fn admit_copy(&mut self, path: ReplyPath, class: ReplyClass, now: Time, len: usize) -> bool {
+        let (now, extra) = match class {
+            ReplyClass::Audio => (now, Duration::ZERO),
+            ReplyClass::Immediate => (self.read_at, self.catch_up),
         };
-        result.is_ok()
+        self.rate_limiter.admit(path, class, now, extra, len).is_ok()
     }
 
     /// Counts echoes that wait until `at`.

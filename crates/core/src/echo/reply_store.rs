@@ -55,9 +55,6 @@ pub(super) struct NewReplies<'a> {
     pub(super) segment_size: usize,
 }
 
-/// The class of a queued reply, and its position in the store of this class.
-pub(super) type ReplyKey = (ReplyClass, u64);
-
 /// One or more queued datagrams of one client. Each has `segment_size` bytes, but the last may be shorter.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct QueuedReply {
@@ -74,14 +71,11 @@ pub(super) struct QueuedReply {
     /// Whether the stored bytes are sealed. A reply is sealed when it leaves: sealed before its delay, its counter would be too old on
     /// arrival. It stays sealed if the socket does not accept it, and for its duplicates.
     pub(super) is_sealed: bool,
+    /// Whether the reply passes the impairment, if there is one, after its delay.
+    pub(super) is_impaired: bool,
 }
 
 impl QueuedReply {
-    /// Identifies the reply while its bytes are stored.
-    pub(super) fn key(&self) -> ReplyKey {
-        (self.class, self.position)
-    }
-
     pub(super) fn len(&self) -> usize {
         self.len as usize
     }
@@ -184,7 +178,8 @@ mod tests {
                     position += 1;
                     let send_at = Time::from_nanos(now + 5_000 - if early % 4 == 0 { early } else { 0 });
                     let class = ReplyClass::Audio;
-                    replies.push(QueuedReply { send_at, position, due: send_at, path, len: 12, segment_size: 12, class, is_sealed: false });
+                    let (due, is_sealed, is_impaired) = (send_at, false, false);
+                    replies.push(QueuedReply { send_at, position, due, path, len: 12, segment_size: 12, class, is_sealed, is_impaired });
                     model.insert((send_at, position));
                 }
                 for _ in 0..popped {

@@ -30,4 +30,10 @@ impl Arrivals {
         let (first, last) = self.times.filter(|(first, last)| first < last)?;
         Some((self.sequences.received - 1) as f64 / (last - first).as_secs_f64())
     }
+
+    /// The share of the sequence numbers that are missing.
+    pub fn loss_ratio(&self) -> Option<f64> {
+        let sent = self.sequences.gaps + u64::from(self.sequences.distinct);
+        (sent > 0).then(|| self.sequences.gaps as f64 / sent as f64)
+    }
 }

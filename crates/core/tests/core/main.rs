@@ -7,6 +7,7 @@ mod audio;
 mod echo;
 mod impairment;
 mod media_relay;
+mod relay;
 mod stats;
 mod units;
 mod wire;
