@@ -69,7 +69,7 @@ pub mod io;
 pub mod testing;
 
 pub use jamjam_core::{
-    address, audio, close_code, echo, impairment, link, log_throttle, memory_budget, node, node_group, rate_limit,
+    address, audio, close_code, echo, impairment, link, log_throttle, media_relay, memory_budget, node, node_group, rate_limit,
     relay, sanitize, send_queue, stats, time, units, wire,
 };
 pub use jamjam_measure::{check, client, diagnosis, machine, report, run_record};

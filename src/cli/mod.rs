@@ -18,6 +18,7 @@ pub mod options {
     pub mod broadcast;
     pub(crate) mod credentials;
     pub(crate) mod impairment;
+    pub(crate) mod media_relay;
     pub(crate) mod network;
     pub(crate) mod registration;
     pub(crate) mod room_target;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::rooms::{Direction, MediaRooms, Pairs, Refused};
+use super::rooms::{Way, MediaRooms, Pairs, Refused};
 use crate::address::canonical_socket_addr;
 use crate::echo::Admission;
 use crate::impairment::{Departure, PacketClass};
@@ -45,10 +45,10 @@ impl Display for MediaRoute {
     }
 }
 
-/// What keeps its order: the datagrams of a direction, without STUN messages, which only outages and the constant delay affect.
+/// What keeps its order: the datagrams of a way, without STUN messages, which only outages and the constant delay affect.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Lane {
-    direction: Direction,
+    way: Way,
     is_stun: bool,
 }
 
@@ -86,8 +86,8 @@ impl Node for MediaRelay {
         let Self { rooms, transit, admission, foreign_log, .. } = self;
         let pairs = &mut *rooms.lock();
         for received in batch {
-            let direction = match pairs.accept(received) {
-                Ok(direction) => direction,
+            let way = match pairs.accept(received) {
+                Ok(way) => way,
                 Err(refused) => {
                     Self::on_refused(pairs, refused, received, foreign_log);
                     continue;
@@ -95,9 +95,9 @@ impl Node for MediaRelay {
             };
             for datagram in received.segments() {
                 let (at, packet, is_stun) = (received.received_at, classify(datagram), stun::is_message(datagram));
-                let since_start = pairs.since_start(direction, at, packet.0 == Some(PacketType::Audio));
-                let exit = pairs.exit(direction);
-                let Some(flow) = pairs.flow(direction) else { continue };
+                let since_start = pairs.since_start(way, at, packet.0 == Some(PacketType::Audio));
+                let exit = pairs.exit(way);
+                let Some(flow) = pairs.flow(way) else { continue };
                 let decision = match is_stun {
                     true => flow.impairer.pass(since_start),
                     false => flow.on_arrival(at, packet, since_start),
@@ -110,12 +110,12 @@ impl Node for MediaRelay {
                     Outcome::Lost(cause)
                 } else if !limited.as_ref().is_none_or(is_admitted) {
                     Outcome::Limit
-                } else if transit.enter(at, Lane { direction, is_stun }, packet, &decision, datagram) {
+                } else if transit.enter(at, Lane { way, is_stun }, packet, &decision, datagram) {
                     continue;
                 } else {
                     Outcome::Dropped
                 };
-                pairs.on_outcome(OutcomeEvent::of_arrival(at, Lane { direction, is_stun }, packet, outcome));
+                pairs.on_outcome(OutcomeEvent::of_arrival(at, Lane { way, is_stun }, packet, outcome));
             }
         }
     }
@@ -136,39 +136,42 @@ impl Node for MediaRelay {
     fn next_deadline(&self) -> Option<Time> {
         self.transit.next_deadline().into_iter().chain([self.next_sweep]).min()
     }
+}
 
-    fn on_stop(&mut self) -> bool {
+impl Drop for MediaRelay {
+    /// The rooms outlive the relay, but report nothing more.
+    fn drop(&mut self) {
         let pairs = &mut *self.rooms.lock();
         self.transit.drop_all(pairs);
         pairs.log_counts();
-        false
+        pairs.observer = Box::new(());
     }
 }
 
 impl Exits<Lane> for Pairs {
     fn bottleneck(&mut self, lane: Lane, due: Time, size: (usize, u8)) -> Option<Departure> {
         let limit = self.config.impairment.bandwidth.filter(|_| !lane.is_stun);
-        let receiver = self.members.get_mut(&lane.direction.to);
+        let receiver = self.members.get_mut(&lane.way.to);
         let at_once = Some(Departure { at: due, copy_spacing: Duration::ZERO });
         receiver.map_or(at_once, |receiver| receiver.bottleneck.enter(limit, due, size, Ipv4Addr::LOCALHOST.into()))
     }
 
     fn exit(&self, lane: Lane) -> Option<Transmit<'static>> {
-        self.exit(lane.direction)
+        self.exit(lane.way)
     }
 
     fn on_copy(&mut self, lane: Lane, now: Time, packet: (PacketClass, u32), is_sent: bool) {
-        if let Some(flow) = self.flow(lane.direction).filter(|_| is_sent) {
+        if let Some(flow) = self.flow(lane.way).filter(|_| is_sent) {
             flow.on_left(now, packet);
         }
     }
 
     fn on_outcome(&mut self, event: OutcomeEvent<Lane>) {
-        let (Lane { direction, is_stun }, outcome) = (event.route, event.outcome);
+        let (Lane { way, is_stun }, outcome) = (event.route, event.outcome);
         self.count(outcome.name(), 1);
-        let Some(flow) = self.flow(direction).filter(|_| !is_stun) else { return };
+        let Some(flow) = self.flow(way).filter(|_| !is_stun) else { return };
         flow.on_outcome(outcome);
-        if let Some(route) = self.route(direction) {
+        if let Some(route) = self.route(way) {
             self.observer.on_outcome(&event.with_route(route));
         }
     }

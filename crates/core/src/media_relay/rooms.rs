@@ -46,14 +46,14 @@ pub struct MediaRelayConfig {
     pub limits: AdmissionConfig,
 }
 
-/// A direction between two members.
+/// A way between two members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Direction {
+pub(super) struct Way {
     pub(super) from: u64,
     pub(super) to: u64,
 }
 
-impl Direction {
+impl Way {
     fn reversed(self) -> Self {
         Self { from: self.to, to: self.from }
     }
@@ -72,7 +72,7 @@ pub(super) struct Member {
     pub(super) bottleneck: Bottleneck,
 }
 
-/// A direction, and the socket at which its datagrams arrive. It is announced to the sender and stands for the receiver.
+/// A way, and the socket at which its datagrams arrive. It is announced to the sender and stands for the receiver.
 struct MediaFlow {
     socket: usize,
     flow: Flow,
@@ -85,7 +85,7 @@ enum Socket {
 }
 
 struct OpenSocket {
-    direction: Direction,
+    way: Way,
     /// The latest source, and the local address at which it arrived.
     source: Option<(SocketAddr, Option<IpAddr>)>,
     active_at: Option<Time>,
@@ -100,7 +100,7 @@ struct MediaRoom {
     started_at: Option<Time>,
 }
 
-/// Why the relay drops a datagram that belongs to no direction.
+/// Why the relay drops a datagram that belongs to no way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
     /// Nobody knows the socket, or no longer.
@@ -131,7 +131,7 @@ pub(super) struct Pairs {
     free: VecDeque<usize>,
     /// In the order of joining.
     pub(super) members: BTreeMap<u64, Member>,
-    flows: HashMap<Direction, MediaFlow>,
+    flows: HashMap<Way, MediaFlow>,
     rooms: HashMap<u64, MediaRoom>,
     joined: u64,
     /// Whether a member or a socket is gone since the last sweep.
@@ -142,12 +142,12 @@ pub(super) struct Pairs {
 }
 
 impl Pairs {
-    /// Opens a socket for what `direction.from` sends to `direction.to`. Its flow goes on, if it had another one.
-    fn open(&mut self, direction: Direction) {
+    /// Opens a socket for what `way.from` sends to `way.to`. Its flow goes on, if it had another one.
+    fn open(&mut self, way: Way) {
         let Some(socket) = self.free.pop_front() else { return };
-        self.sockets[socket] = Socket::Open(OpenSocket { direction, source: None, active_at: None });
-        let [from, to] = [direction.from, direction.to].map(|number| &*self.members[&number].name);
-        match self.flows.entry(direction) {
+        self.sockets[socket] = Socket::Open(OpenSocket { way, source: None, active_at: None });
+        let [from, to] = [way.from, way.to].map(|number| &*self.members[&number].name);
+        match self.flows.entry(way) {
             Entry::Occupied(mut flow) => flow.get_mut().socket = socket,
             Entry::Vacant(flow) => {
                 let name = format!("{from}>{to}");
@@ -162,11 +162,11 @@ impl Pairs {
         self.members.iter().filter(is_other).map(|(other, _)| *other).collect()
     }
 
-    /// The direction of received datagrams. Their source becomes that of the member.
-    pub(super) fn accept(&mut self, received: &Receive<'_>) -> Result<Direction, Refused> {
+    /// The way of received datagrams. Their source becomes that of the member.
+    pub(super) fn accept(&mut self, received: &Receive<'_>) -> Result<Way, Refused> {
         let Some(Socket::Open(open)) = self.sockets.get_mut(received.socket) else { return Err(Refused::UnusedSocket) };
-        let (direction, source) = (open.direction, canonical_socket_addr(received.source));
-        let member = self.members.get_mut(&direction.from).ok_or(Refused::UnusedSocket)?;
+        let (way, source) = (open.way, canonical_socket_addr(received.source));
+        let member = self.members.get_mut(&way.from).ok_or(Refused::UnusedSocket)?;
         if self.own.is_relay(source) {
             return Err(Refused::OwnSocket);
         }
@@ -177,30 +177,30 @@ impl Pairs {
         open.source = Some((source, received.dst_ip));
         open.active_at = Some(received.received_at);
         member.addresses.latest = Some(source);
-        if let Some(Socket::Open(other)) = self.exit_socket(direction).map(|socket| &mut self.sockets[socket]) {
+        if let Some(Socket::Open(other)) = self.exit_socket(way).map(|socket| &mut self.sockets[socket]) {
             other.active_at = Some(received.received_at);
         }
         if has_moved {
             self.count("source_changed", 1);
         }
-        Ok(direction)
+        Ok(way)
     }
 
-    /// The facts of a direction.
-    pub(super) fn flow(&mut self, direction: Direction) -> Option<&mut Flow> {
-        Some(&mut self.flows.get_mut(&direction)?.flow)
+    /// The facts of a way.
+    pub(super) fn flow(&mut self, way: Way) -> Option<&mut Flow> {
+        Some(&mut self.flows.get_mut(&way)?.flow)
     }
 
-    /// The names of a direction.
-    pub(super) fn route(&self, direction: Direction) -> Option<MediaRoute> {
+    /// The names of a way.
+    pub(super) fn route(&self, way: Way) -> Option<MediaRoute> {
         let name = |number| Some(Arc::clone(&self.members.get(&number)?.name));
-        Some(MediaRoute { from: name(direction.from)?, to: name(direction.to)? })
+        Some(MediaRoute { from: name(way.from)?, to: name(way.to)? })
     }
 
     /// The name of the member to which a socket is announced.
     pub(super) fn recipient(&self, socket: usize) -> Option<&str> {
         let Socket::Open(open) = self.sockets.get(socket)? else { return None };
-        Some(&self.members.get(&open.direction.from)?.name)
+        Some(&self.members.get(&open.way.from)?.name)
     }
 
     pub(super) fn count(&mut self, name: &'static str, count: u64) {
@@ -216,8 +216,8 @@ impl Pairs {
     }
 
     /// The time since time 0 of the sender's room, which its first AUDIO starts.
-    pub(super) fn since_start(&mut self, direction: Direction, at: Time, is_audio: bool) -> Option<Duration> {
-        let room = self.rooms.get_mut(&self.members.get(&direction.from)?.room)?;
+    pub(super) fn since_start(&mut self, way: Way, at: Time, is_audio: bool) -> Option<Duration> {
+        let room = self.rooms.get_mut(&self.members.get(&way.from)?.room)?;
         if is_audio {
             room.started_at.get_or_insert(at);
         }
@@ -225,14 +225,14 @@ impl Pairs {
     }
 
     /// The socket that stands for the sender and is announced to the receiver.
-    fn exit_socket(&self, direction: Direction) -> Option<usize> {
-        Some(self.flows.get(&direction.reversed())?.socket)
+    fn exit_socket(&self, way: Way) -> Option<usize> {
+        Some(self.flows.get(&way.reversed())?.socket)
     }
 
-    /// The socket and the addresses of what leaves in this direction.
-    pub(super) fn exit(&self, direction: Direction) -> Option<Transmit<'static>> {
-        let socket = self.exit_socket(direction)?;
-        let (Socket::Open(open), member) = (&self.sockets[socket], self.members.get(&direction.to)?) else { return None };
+    /// The socket and the addresses of what leaves in this way.
+    pub(super) fn exit(&self, way: Way) -> Option<Transmit<'static>> {
+        let socket = self.exit_socket(way)?;
+        let (Socket::Open(open), member) = (&self.sockets[socket], self.members.get(&way.to)?) else { return None };
         let destination = member.addresses.destination(open.source.map(|(source, _)| source), &self.own)?;
         let announced_ip = Some(member.announced_ip.into()).filter(|_| self.config.announced_ip.is_none());
         let src_ip = open.source.and_then(|(_, local_ip)| local_ip).or(announced_ip);
@@ -249,16 +249,16 @@ impl Pairs {
                     *socket = Socket::Free;
                     free.push_back(number);
                 }
-                Socket::Open(OpenSocket { direction, active_at, .. }) => {
-                    let is_current = flows.get(direction).is_some_and(|flow| flow.socket == number);
-                    if is_current && is_present(direction.from) && is_present(direction.to) {
+                Socket::Open(OpenSocket { way, active_at, .. }) => {
+                    let is_current = flows.get(way).is_some_and(|flow| flow.socket == number);
+                    if is_current && is_present(way.from) && is_present(way.to) {
                         continue;
                     }
                     if now.duration_since(*active_at.get_or_insert(now)) < IDLE_TIMEOUT {
                         continue;
                     }
                     if is_current {
-                        flows.remove(direction);
+                        flows.remove(way);
                     }
                     (*has_gone, *socket) = (true, Socket::RestsUntil(now + REST));
                 }
@@ -266,7 +266,7 @@ impl Pairs {
             }
         }
         if std::mem::take(has_gone) {
-            let connected: HashSet<u64> = flows.keys().map(|direction| direction.from).collect();
+            let connected: HashSet<u64> = flows.keys().map(|way| way.from).collect();
             members.retain(|number, member| member.is_present || connected.contains(number));
             let used: HashSet<u64> = members.values().map(|member| member.room).collect();
             rooms.retain(|room, _| used.contains(room));
@@ -312,9 +312,9 @@ impl MediaRooms {
         };
         pairs.members.insert(number, member);
         for other in others {
-            let direction = Direction { from: number, to: other };
-            pairs.open(direction);
-            pairs.open(direction.reversed());
+            let way = Way { from: number, to: other };
+            pairs.open(way);
+            pairs.open(way.reversed());
         }
         Some(MediaMember { rooms: self.clone(), number })
     }
@@ -355,7 +355,7 @@ impl MediaMember {
         let others = pairs.others(room, self.number);
         let has_room = others.len() <= pairs.free.len();
         for other in others.into_iter().filter(|_| has_room) {
-            pairs.open(Direction { from: other, to: self.number });
+            pairs.open(Way { from: other, to: self.number });
         }
         has_room
     }
@@ -364,7 +364,7 @@ impl MediaMember {
     pub fn address_for(&self, recipient: &Self) -> Option<SocketAddr> {
         let pairs = self.rooms.lock();
         pairs.members.get(&self.number).filter(|member| member.has_address)?;
-        let flow = pairs.flows.get(&Direction { from: recipient.number, to: self.number })?;
+        let flow = pairs.flows.get(&Way { from: recipient.number, to: self.number })?;
         let announced_ip = pairs.members.get(&recipient.number)?.announced_ip;
         Some(SocketAddr::new(announced_ip.into(), pairs.config.ports[flow.socket]))
     }
