@@ -23,7 +23,7 @@
 //! | --- | --- | --- |
 //! | `jamjam-core` | [`wire`], [`link`] | jamjam packets, STUN messages, and the encrypted link that newer clients use |
 //! | | [`echo`], [`impairment`] | the echo server: admission, reply queue, counters, reproducible loss and delay |
-//! | | [`relay`] | forwarding between clients and a target over impaired paths |
+//! | | [`relay`], [`media_relay`] | forwarding over impaired paths: between clients and a target, and between members of rooms |
 //! | | [`audio`], [`stats`] | WAV, resampling, jitter buffer, audio quality; percentiles, loss, jitter, clock drift |
 //! | | [`time`], [`node`] | time values, and the interface between a UDP state machine and the loop that drives it |
 //! | | [`node_group`] | many clients on one such loop |

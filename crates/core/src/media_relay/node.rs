@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::rooms::{Way, MediaRooms, Pairs, Refused};
+use super::rooms::{MediaRooms, Pairs, Refused, Way};
 use crate::address::canonical_socket_addr;
+use crate::direction::Direction;
 use crate::echo::Admission;
 use crate::impairment::{Departure, PacketClass};
 use crate::log_throttle::LogThrottle;
@@ -31,21 +32,23 @@ pub struct MediaRoute {
     pub from: Arc<str>,
     /// The receiver.
     pub to: Arc<str>,
+    /// Up: the sender joined first.
+    pub direction: Direction,
 }
 
 impl Route for MediaRoute {
-    const COLUMNS: &str = "from,to";
+    const COLUMNS: &str = "from,to,direction";
 }
 
 impl Display for MediaRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // As in RFC 4180: a name may contain commas and quotation marks.
         let [from, to] = [&self.from, &self.to].map(|name| name.replace('"', "\"\""));
-        write!(f, "\"{from}\",\"{to}\"")
+        write!(f, "\"{from}\",\"{to}\",{}", self.direction.name())
     }
 }
 
-/// What keeps its order: the datagrams of a way, without STUN messages, which only outages and the constant delay affect.
+/// What keeps its order: the datagrams on a way. STUN messages, which only outages and the constant delay affect, have an order of their own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Lane {
     way: Way,

@@ -11,6 +11,7 @@ use tracing::info;
 use super::destination::{MemberAddresses, OwnAddresses, usable};
 use super::node::MediaRoute;
 use crate::address::canonical_socket_addr;
+use crate::direction::Direction;
 use crate::echo::AdmissionConfig;
 use crate::impairment::{Bottleneck, Impairment};
 use crate::node::{Receive, Transmit};
@@ -46,7 +47,7 @@ pub struct MediaRelayConfig {
     pub limits: AdmissionConfig,
 }
 
-/// A way between two members.
+/// From one member to another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Way {
     pub(super) from: u64,
@@ -56,6 +57,11 @@ pub(super) struct Way {
 impl Way {
     fn reversed(self) -> Self {
         Self { from: self.to, to: self.from }
+    }
+
+    /// Up is from the member that joined first.
+    fn direction(self) -> Direction {
+        if self.from < self.to { Direction::Up } else { Direction::Down }
     }
 }
 
@@ -72,7 +78,7 @@ pub(super) struct Member {
     pub(super) bottleneck: Bottleneck,
 }
 
-/// A way, and the socket at which its datagrams arrive. It is announced to the sender and stands for the receiver.
+/// What passes on one way, and the socket at which it arrives. The socket is announced to the sender and stands for the receiver.
 struct MediaFlow {
     socket: usize,
     flow: Flow,
@@ -100,7 +106,7 @@ struct MediaRoom {
     started_at: Option<Time>,
 }
 
-/// Why the relay drops a datagram that belongs to no way.
+/// Why the relay drops a datagram that is on no way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
     /// Nobody knows the socket, or no longer.
@@ -142,7 +148,7 @@ pub(super) struct Pairs {
 }
 
 impl Pairs {
-    /// Opens a socket for what `way.from` sends to `way.to`. Its flow goes on, if it had another one.
+    /// Opens a socket for this way. The flow goes on, if the way had another socket.
     fn open(&mut self, way: Way) {
         let Some(socket) = self.free.pop_front() else { return };
         self.sockets[socket] = Socket::Open(OpenSocket { way, source: None, active_at: None });
@@ -150,8 +156,9 @@ impl Pairs {
         match self.flows.entry(way) {
             Entry::Occupied(mut flow) => flow.get_mut().socket = socket,
             Entry::Vacant(flow) => {
-                let name = format!("{from}>{to}");
-                flow.insert(MediaFlow { socket, flow: Flow::new(&self.config.impairment, &name) });
+                // Of the losses of a recorded run, each belongs to one of the ways.
+                let impairment = Impairment { direction: Some(way.direction()), ..self.config.impairment.clone() };
+                flow.insert(MediaFlow { socket, flow: Flow::new(&impairment, &format!("{from}>{to}")) });
             }
         }
     }
@@ -162,7 +169,7 @@ impl Pairs {
         self.members.iter().filter(is_other).map(|(other, _)| *other).collect()
     }
 
-    /// The way of received datagrams. Their source becomes that of the member.
+    /// The way of received datagrams. Their source is now that of the member.
     pub(super) fn accept(&mut self, received: &Receive<'_>) -> Result<Way, Refused> {
         let Some(Socket::Open(open)) = self.sockets.get_mut(received.socket) else { return Err(Refused::UnusedSocket) };
         let (way, source) = (open.way, canonical_socket_addr(received.source));
@@ -186,15 +193,15 @@ impl Pairs {
         Ok(way)
     }
 
-    /// The facts of a way.
+    /// What has passed on a way.
     pub(super) fn flow(&mut self, way: Way) -> Option<&mut Flow> {
         Some(&mut self.flows.get_mut(&way)?.flow)
     }
 
-    /// The names of a way.
+    /// The names of the members of a way.
     pub(super) fn route(&self, way: Way) -> Option<MediaRoute> {
         let name = |number| Some(Arc::clone(&self.members.get(&number)?.name));
-        Some(MediaRoute { from: name(way.from)?, to: name(way.to)? })
+        Some(MediaRoute { from: name(way.from)?, to: name(way.to)?, direction: way.direction() })
     }
 
     /// The name of the member to which a socket is announced.
@@ -229,7 +236,7 @@ impl Pairs {
         Some(self.flows.get(&way.reversed())?.socket)
     }
 
-    /// The socket and the addresses of what leaves in this way.
+    /// The socket and the addresses of what leaves on this way.
     pub(super) fn exit(&self, way: Way) -> Option<Transmit<'static>> {
         let socket = self.exit_socket(way)?;
         let (Socket::Open(open), member) = (&self.sockets[socket], self.members.get(&way.to)?) else { return None };

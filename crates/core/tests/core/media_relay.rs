@@ -272,7 +272,7 @@ fn outages_begin_with_the_first_audio_of_the_room_and_end_stun_too() {
     assert_eq!(is_forwarded(&mut relay, 3_999), (0, 0));
     assert_eq!(is_forwarded(&mut relay, 4_000), (0, 1));
     let rows: Vec<String> = relay.rows.try_iter().collect();
-    assert_eq!(rows, ["2000000.000,\"Aki#1\",\"Ben#1\",AUDIO,0,lost,0,,0"], "STUN is not judged");
+    assert_eq!(rows, ["2000000.000,\"Aki#1\",\"Ben#1\",up,AUDIO,0,lost,0,,0"], "STUN is not judged");
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn outcomes_name_both_members_and_what_is_on_its_path_at_the_end() {
     relay.poll(10);
     relay.receive(20, address(1, 5_000), announced(&ben, &aki), &audio(4));
     drop(relay.node);
-    let names = "\"A,\"\"ki#1\",\"Ben#1\"";
+    let names = "\"A,\"\"ki#1\",\"Ben#1\",up";
     let expected = [
         format!("0.000,{names},AUDIO,3,sent,0,10000.000,1"),
         format!("20000.000,{names},AUDIO,4,stopped,0,,0"),
