@@ -11,7 +11,7 @@ use super::check::{self, Activity, CheckArgs};
 use super::environment::address_source;
 use super::options::broadcast::BroadcastArgs;
 use super::options::credentials::{LoginArgs, ServerTlsArgs};
-use super::options::media_relay::{MediaRelayArgs, RunningMediaRelay};
+use super::options::media_relay::MediaRelayArgs;
 use super::options::signaling_limits::{
     ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs, JamjamArgs,
 };
@@ -131,7 +131,7 @@ impl Args {
         let password = self.login.password()?;
         let (host, port) = self.check.listen(&self.host, self.port, matches);
         let (listener, address) = bind_tcp(host, port)?;
-        let media = self.media.prepare(address.ip(), options.connection_limits.trusted_proxies.is_some())?;
+        let media = self.media.prepare(matches, address.ip(), options.connection_limits.trusted_proxies.is_some())?;
         options.tls = identity.clone().map(HandshakeAcceptor::new).transpose()?.map(Arc::new);
         let check = self.check.prepare(stop)?.then(Arc::<Mutex<SignalingCheck>>::default);
         options.check.clone_from(&check);
@@ -171,7 +171,7 @@ impl Args {
         };
         let watcher = check.clone().map(watch).transpose()?;
         server.join();
-        media.map_or(Ok(()), RunningMediaRelay::join)?;
+        media.map_or(Ok(()), |join| join())?;
         info!(target: "signaling", "server stopped");
         let Some((watcher, check)) = watcher.zip(check) else { return Ok(0) };
         let command = watcher.join()?;

@@ -4,16 +4,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 
 use anyhow::Context;
+use clap::ArgMatches;
 use tracing::info;
 
+use crate::address::ipv4;
 use crate::cli::echo_server::BitRateArgs;
 use crate::cli::options::impairment::{OutcomeLogFile, PathArgs};
 use crate::cli::output::{Failure, ensure_usage};
-use crate::impairment::Impairment;
 use crate::io::stop::StopToken;
-use crate::io::udp::{self, Backend, BindError, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy, NodeThread};
+use crate::io::udp::{self, Backend, BindError, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy};
 use crate::io::{machine, reachable, resolve};
 use crate::media_relay::{MAX_SOCKETS, MediaRelay, MediaRelayConfig, MediaRooms};
+use crate::outcome::OutcomeObserver;
 
 const HEADING: &str = "Media over a bad network (jamjam)";
 
@@ -46,25 +48,28 @@ pub(crate) struct MediaRelayArgs {
 /// A relay whose sockets are bound.
 pub(crate) struct PreparedMediaRelay {
     pub(crate) rooms: MediaRooms,
+    /// The lowest and the highest port.
+    pub(crate) port_range: String,
     sockets: Vec<UdpSocket>,
     outcome_log: Option<OutcomeLogFile>,
 }
 
 impl MediaRelayArgs {
     /// Binds the sockets of a signaling server that listens on `server`.
-    pub(crate) fn prepare(&self, server: IpAddr, trusts_proxy: bool) -> Result<Option<PreparedMediaRelay>, Failure> {
-        let impairment = self.path.impairment()?;
+    pub(crate) fn prepare(
+        &self,
+        matches: &ArgMatches,
+        server: IpAddr,
+        trusts_proxy: bool,
+    ) -> Result<Option<PreparedMediaRelay>, Failure> {
         if !self.relay_media {
-            let unimpaired = Impairment { seed: impairment.seed, ..Impairment::default() };
-            ensure_usage!(impairment == unimpaired, "impairment needs the media of the members; add --relay-media");
+            let is_given = ["ImpairmentArgs", "PathArgs", "BitRateArgs"].iter().any(|group| matches.contains_id(group));
+            ensure_usage!(!is_given, "impairment and its limits apply to media that the server relays; add --relay-media");
             return Ok(None);
         }
-        let ip = match server.to_canonical() {
-            IpAddr::V4(ip) => ip,
-            IpAddr::V6(ip) => {
-                ensure_usage!(ip.is_loopback(), "--relay-media relays over IPv4 only; give an IPv4 address as --host");
-                Ipv4Addr::LOCALHOST
-            }
+        let impairment = self.path.impairment()?;
+        let Some(ip) = ipv4(server).or(server.is_loopback().then_some(Ipv4Addr::LOCALHOST)) else {
+            return Err(Failure::usage("--relay-media relays over IPv4 only; give an IPv4 address as --host"));
         };
         ensure_usage!(
             self.relay_addr.is_some() || !trusts_proxy,
@@ -75,21 +80,24 @@ impl MediaRelayArgs {
         let ports = self.relay_ports.clone().map_or_else(|| vec![0; MAX_SOCKETS], Iterator::collect);
         let bind = |port| udp::bind(SocketAddr::from((ip, port)), RECEIVE_BUFFER);
         let bound = ports.into_iter().map(bind).collect::<Result<Vec<_>, BindError>>()?;
-        let (ports, sockets): (Vec<u16>, _) = bound.into_iter().map(|one| (one.address.port(), one.socket)).unzip();
+        let (ports, sockets): (Vec<_>, _) = bound.into_iter().map(|one| (one.address.port(), one.socket)).unzip();
         let interfaces = machine::interface_addresses().unwrap_or_default().into_iter().map(|one| one.address);
         let own_ips = interfaces.chain(reachable::default_route_address()).collect();
-        let (observer, outcome_log) = self.path.open_outcome_log()?;
-        let seed = impairment.seed;
-        info!(target: "relay", host = %ip, ports = ports_text(&ports), seed, "relaying media");
+        let boxed = |(rows, log)| (Box::new(rows) as Box<dyn OutcomeObserver<_>>, log);
+        let (observer, outcome_log) = self.path.outcome_log()?.map(boxed).unzip();
+        let (first, last) = ports.iter().fold((u16::MAX, 0), |(first, last), port| (first.min(*port), last.max(*port)));
+        let (port_range, impaired) = (format!("{first}-{last}"), self.path.reproduce_options(&impairment));
+        info!(target: "relay", host = %ip, ports = port_range, impaired, "relaying media");
         let config = MediaRelayConfig { impairment, ports, announced_ip, own_ips, limits };
-        Ok(Some(PreparedMediaRelay { rooms: MediaRooms::new(config, observer), sockets, outcome_log }))
+        let rooms = MediaRooms::new(config, observer);
+        Ok(Some(PreparedMediaRelay { rooms, port_range, sockets, outcome_log }))
     }
 }
 
 impl PreparedMediaRelay {
-    /// Relays until `stop` is requested.
-    pub(crate) fn spawn(self, stop: &StopToken) -> anyhow::Result<RunningMediaRelay> {
-        let Self { rooms, sockets, outcome_log } = self;
+    /// Relays until `stop` is requested. The result waits for the end of the relay and of the outcome log.
+    pub(crate) fn spawn(self, stop: &StopToken) -> anyhow::Result<impl FnOnce() -> anyhow::Result<()> + use<>> {
+        let Self { rooms, sockets, outcome_log, .. } = self;
         let options = DriverOptions {
             idle: IdlePolicy::Wait,
             spin_percent: DEFAULT_SPIN_PERCENT,
@@ -97,38 +105,18 @@ impl PreparedMediaRelay {
             follow_address: false,
         };
         let thread = udp::spawn_node("media-relay", sockets, MediaRelay::new(rooms), stop.clone(), options);
-        Ok(RunningMediaRelay { thread: thread.context("cannot start a thread")?, outcome_log })
-    }
-}
-
-/// A relay on its thread.
-pub(crate) struct RunningMediaRelay {
-    thread: NodeThread<MediaRelay>,
-    outcome_log: Option<OutcomeLogFile>,
-}
-
-impl RunningMediaRelay {
-    /// Waits for the end of the relay and of the outcome log.
-    pub(crate) fn join(self) -> anyhow::Result<()> {
-        let (_, tally) = self.thread.join();
-        let outcome_log = self.outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
-        tally.result.context("cannot read from the sockets of --relay-media").and(outcome_log)
+        let thread = thread.context("cannot start a thread")?;
+        Ok(move || {
+            let (_, tally) = thread.join();
+            let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
+            tally.result.context("cannot read from the sockets of --relay-media").and(outcome_log)
+        })
     }
 }
 
 fn resolve_ipv4(host: &str) -> Result<Ipv4Addr, Failure> {
-    let found = resolve::resolve(host, 0).context("--relay-addr")?;
-    let first = found.into_iter().find_map(|address| match address.ip().to_canonical() {
-        IpAddr::V4(ip) => Some(ip),
-        IpAddr::V6(_) => None,
-    });
-    first.ok_or_else(|| Failure::usage(format!("--relay-addr: {host} has no IPv4 address; media is relayed over IPv4 only")))
-}
-
-/// The lowest and the highest port.
-fn ports_text(ports: &[u16]) -> String {
-    let limits = ports.iter().min().zip(ports.iter().max());
-    limits.map_or_else(String::new, |(first, last)| format!("{first}-{last}"))
+    let first = resolve::resolve(host, 0).context("--relay-addr")?.into_iter().find_map(|address| ipv4(address.ip()));
+    first.ok_or_else(|| Failure::usage(format!("--relay-addr: {host} has no IPv4 address, over which media is relayed")))
 }
 
 /// Parses `FIRST-LAST`.

@@ -15,7 +15,7 @@ pub mod request_host;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -40,6 +40,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::address::ipv4;
 use crate::echo::SharedSources;
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit};
 use crate::io::http::connection_info::ConnectionInfo;
@@ -154,10 +155,7 @@ pub(in crate::io) async fn accept_loop(
         let Some(permit) = limiter.assign(slot, source.ip()) else { continue };
         configure_tcp(&stream);
         let stopping = stopping.clone();
-        let local_ip = match stream.local_addr().map(|local| local.ip().to_canonical()) {
-            Ok(IpAddr::V4(local_ip)) => local_ip,
-            _ => Ipv4Addr::LOCALHOST,
-        };
+        let local_ip = stream.local_addr().ok().and_then(|local| ipv4(local.ip())).unwrap_or(Ipv4Addr::LOCALHOST);
         let permit = Arc::new(permit);
         let mut client = ConnectionInfo { source, local_ip, is_forwarded: false, permit, stopping };
         let limits = limiter.limits.clone();

@@ -1,27 +1,9 @@
 //! From where a member may send, and where the relay sends what is meant for it.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use super::rooms::MediaRelayConfig;
 use crate::address::{canonical_socket_addr, is_invalid_source};
-
-/// The addresses of this host when it started, and the ports of the relay.
-#[derive(Clone, Debug, Default)]
-pub(super) struct OwnAddresses {
-    pub(super) ips: Vec<IpAddr>,
-    pub(super) ports: HashSet<u16>,
-}
-
-impl OwnAddresses {
-    pub(super) fn contains(&self, ip: IpAddr) -> bool {
-        ip.is_loopback() || self.ips.contains(&ip)
-    }
-
-    /// Whether this is the address of a socket of the relay.
-    pub(super) fn is_relay(&self, address: SocketAddr) -> bool {
-        self.contains(address.ip()) && self.ports.contains(&address.port())
-    }
-}
 
 /// What the server knows of a member's addresses.
 #[derive(Clone, Debug)]
@@ -43,26 +25,26 @@ impl MemberAddresses {
     }
 
     /// Whether the member may send from `ip`.
-    pub(super) fn accepts(&self, ip: IpAddr, own: &OwnAddresses) -> bool {
-        ip == self.signaling_ip || self.signaling_ip.is_loopback() && own.contains(ip)
+    pub(super) fn accepts(&self, ip: IpAddr, config: &MediaRelayConfig) -> bool {
+        ip == self.signaling_ip || self.signaling_ip.is_loopback() && config.is_own(ip)
     }
 
     /// Where to send what leaves from a socket at which the member was last seen as `at_socket`. Published IP addresses of others are never
     /// used: of these, only the port counts.
-    pub(super) fn destination(&self, at_socket: Option<SocketAddr>, own: &OwnAddresses) -> Option<SocketAddr> {
+    pub(super) fn destination(&self, at_socket: Option<SocketAddr>, config: &MediaRelayConfig) -> Option<SocketAddr> {
         let published = || {
-            let of_member = self.published.iter().find(|address| self.accepts(address.ip(), own)).copied();
+            let of_member = self.published.iter().find(|address| self.accepts(address.ip(), config)).copied();
             let with_port = |address: &SocketAddr| SocketAddr::new(self.signaling_ip, address.port());
-            of_member.or_else(|| self.published.first().map(with_port)).filter(|address| !own.is_relay(*address))
+            of_member.or_else(|| self.published.first().map(with_port)).filter(|address| !config.is_relay(*address))
         };
         at_socket.or(self.latest).or_else(published)
     }
 }
 
 /// The IPv4 addresses of hosts, without those of the relay.
-pub(super) fn usable(addresses: impl Iterator<Item = SocketAddr>, own: &OwnAddresses) -> Vec<SocketAddr> {
+pub(super) fn usable(addresses: impl Iterator<Item = SocketAddr>, config: &MediaRelayConfig) -> Vec<SocketAddr> {
     let is_usable = |address: &SocketAddr| {
-        address.is_ipv4() && address.port() != 0 && !is_invalid_source(address.ip()) && !own.is_relay(*address)
+        address.is_ipv4() && address.port() != 0 && !is_invalid_source(address.ip()) && !config.is_relay(*address)
     };
     addresses.map(canonical_socket_addr).filter(is_usable).collect()
 }
@@ -75,8 +57,9 @@ mod tests {
         texts.iter().map(|text| text.parse().expect("an address")).collect()
     }
 
-    fn own() -> OwnAddresses {
-        OwnAddresses { ips: vec!["192.0.2.1".parse().expect("an address")], ports: [40_000].into() }
+    fn config() -> MediaRelayConfig {
+        let own_ips = vec!["192.0.2.1".parse().expect("an address")];
+        MediaRelayConfig { own_ips, ports: vec![40_000], ..MediaRelayConfig::default() }
     }
 
     #[test]
@@ -98,7 +81,7 @@ mod tests {
             let parse = |text: &str| text.parse::<SocketAddr>().expect("an address");
             let mut member = MemberAddresses::new(signaling_ip.parse().expect("an address"));
             (member.published, member.latest) = (addresses(published), latest.map(parse));
-            let destination = member.destination(at_socket.map(parse), &own());
+            let destination = member.destination(at_socket.map(parse), &config());
             let destination = destination.map_or_else(String::new, |address| address.to_string());
             assert_eq!(destination, expected, "{signaling_ip} {published:?}");
         }
@@ -122,7 +105,7 @@ mod tests {
             ("127.0.0.1", "0.0.0.0", false),
         ] {
             let member = MemberAddresses::new(signaling_ip.parse().expect("an address"));
-            assert_eq!(member.accepts(source.parse().expect("an address"), &own()), expected, "{signaling_ip} {source}");
+            assert_eq!(member.accepts(source.parse().expect("an address"), &config()), expected, "{signaling_ip} {source}");
         }
     }
 
@@ -138,6 +121,6 @@ mod tests {
             "192.0.2.1:5000",
             "[::ffff:203.0.113.9]:40000",
         ]);
-        assert_eq!(usable(published.into_iter(), &own()), addresses(&["192.0.2.1:5000", "203.0.113.9:40000"]));
+        assert_eq!(usable(published.into_iter(), &config()), addresses(&["192.0.2.1:5000", "203.0.113.9:40000"]));
     }
 }

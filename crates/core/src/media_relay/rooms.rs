@@ -6,17 +6,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tracing::info;
+use tracing::{info, warn};
 
-use super::destination::{MemberAddresses, OwnAddresses, usable};
+use super::destination::{MemberAddresses, usable};
 use super::node::MediaRoute;
 use crate::address::canonical_socket_addr;
 use crate::direction::Direction;
 use crate::echo::AdmissionConfig;
-use crate::impairment::{Bottleneck, Impairment};
+use crate::impairment::{Bottleneck, Departure, Impairment, PacketClass};
+use crate::log_throttle::LogThrottle;
 use crate::node::{Receive, Transmit};
-use crate::outcome::OutcomeObserver;
-use crate::relay::Flow;
+use crate::outcome::{OutcomeEvent, OutcomeObserver};
+use crate::relay::{Exits, Flow};
 use crate::sanitize::sanitize_name;
 use crate::time::Time;
 
@@ -47,6 +48,18 @@ pub struct MediaRelayConfig {
     pub limits: AdmissionConfig,
 }
 
+impl MediaRelayConfig {
+    /// Whether this is an address of this host.
+    pub(super) fn is_own(&self, ip: IpAddr) -> bool {
+        ip.is_loopback() || self.own_ips.contains(&ip)
+    }
+
+    /// Whether this is the address of a socket of the relay.
+    pub(super) fn is_relay(&self, address: SocketAddr) -> bool {
+        self.is_own(address.ip()) && self.ports.contains(&address.port())
+    }
+}
+
 /// From one member to another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Way {
@@ -58,30 +71,26 @@ impl Way {
     fn reversed(self) -> Self {
         Self { from: self.to, to: self.from }
     }
+}
 
-    /// Up is from the member that joined first.
-    fn direction(self) -> Direction {
-        if self.from < self.to { Direction::Up } else { Direction::Down }
-    }
+/// What keeps its order: the datagrams on a way. STUN messages, which only outages and the constant delay affect, have an order of their own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Lane {
+    pub(super) way: Way,
+    pub(super) is_stun: bool,
 }
 
 /// A member of a room, until the last of its sockets rests.
-pub(super) struct Member {
-    pub(super) room: u64,
+struct Member {
+    room: u64,
     /// The name, and how many members of this name the room has had.
-    pub(super) name: Arc<str>,
+    name: Arc<str>,
     announced_ip: Ipv4Addr,
-    pub(super) addresses: MemberAddresses,
+    addresses: MemberAddresses,
     has_address: bool,
     is_present: bool,
     /// Holds what all others send to the member.
-    pub(super) bottleneck: Bottleneck,
-}
-
-/// What passes on one way, and the socket at which it arrives. The socket is announced to the sender and stands for the receiver.
-struct MediaFlow {
-    socket: usize,
-    flow: Flow,
+    bottleneck: Bottleneck,
 }
 
 enum Socket {
@@ -106,45 +115,25 @@ struct MediaRoom {
     started_at: Option<Time>,
 }
 
-/// Why the relay drops a datagram that is on no way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
-    /// Nobody knows the socket, or no longer.
-    UnusedSocket,
-    /// From another address than that of the member.
-    ForeignSource,
-    /// From a socket of the relay.
-    OwnSocket,
-}
-
-impl Refused {
-    /// The name of its counter.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::UnusedSocket => "unused_socket",
-            Self::ForeignSource => "foreign_source",
-            Self::OwnSocket => "own_socket",
-        }
-    }
-}
-
 /// All members and sockets.
+#[derive(Default)]
 pub(super) struct Pairs {
     pub(super) config: MediaRelayConfig,
-    pub(super) own: OwnAddresses,
     sockets: Vec<Socket>,
     /// The sockets that nobody uses, the one that has rested for the longest first.
     free: VecDeque<usize>,
     /// In the order of joining.
-    pub(super) members: BTreeMap<u64, Member>,
-    flows: HashMap<Way, MediaFlow>,
+    members: BTreeMap<u64, Member>,
+    /// What passes on each way, and the socket at which it arrives. The socket is announced to the sender and stands for the receiver.
+    pub(super) flows: HashMap<Way, (usize, Flow, MediaRoute)>,
     rooms: HashMap<u64, MediaRoom>,
     joined: u64,
     /// Whether a member or a socket is gone since the last sweep.
     has_gone: bool,
-    /// Numbers of datagrams by outcome or [`Refused`], and of sources that changed.
+    foreign_log: LogThrottle,
+    /// Numbers of datagrams by outcome, of dropped ones by reason, and of sources that changed.
     counts: BTreeMap<&'static str, u64>,
-    pub(super) observer: Box<dyn OutcomeObserver<MediaRoute>>,
+    pub(super) observer: Option<Box<dyn OutcomeObserver<MediaRoute>>>,
 }
 
 impl Pairs {
@@ -152,13 +141,15 @@ impl Pairs {
     fn open(&mut self, way: Way) {
         let Some(socket) = self.free.pop_front() else { return };
         self.sockets[socket] = Socket::Open(OpenSocket { way, source: None, active_at: None });
-        let [from, to] = [way.from, way.to].map(|number| &*self.members[&number].name);
+        let [from, to] = [way.from, way.to].map(|number| Arc::clone(&self.members[&number].name));
         match self.flows.entry(way) {
-            Entry::Occupied(mut flow) => flow.get_mut().socket = socket,
+            Entry::Occupied(mut flow) => flow.get_mut().0 = socket,
             Entry::Vacant(flow) => {
                 // Of the losses of a recorded run, each belongs to one of the ways.
-                let impairment = Impairment { direction: Some(way.direction()), ..self.config.impairment.clone() };
-                flow.insert(MediaFlow { socket, flow: Flow::new(&impairment, &format!("{from}>{to}")) });
+                let direction = if way.from < way.to { Direction::Up } else { Direction::Down };
+                let impairment = Impairment { direction: Some(direction), ..self.config.impairment.clone() };
+                let name = format!("{from}>{to}");
+                flow.insert((socket, Flow::new(&impairment, &name), MediaRoute { from, to, direction }));
             }
         }
     }
@@ -169,48 +160,42 @@ impl Pairs {
         self.members.iter().filter(is_other).map(|(other, _)| *other).collect()
     }
 
-    /// The way of received datagrams. Their source is now that of the member.
-    pub(super) fn accept(&mut self, received: &Receive<'_>) -> Result<Way, Refused> {
-        let Some(Socket::Open(open)) = self.sockets.get_mut(received.socket) else { return Err(Refused::UnusedSocket) };
-        let (way, source) = (open.way, canonical_socket_addr(received.source));
-        let member = self.members.get_mut(&way.from).ok_or(Refused::UnusedSocket)?;
-        if self.own.is_relay(source) {
-            return Err(Refused::OwnSocket);
+    /// The way of received datagrams, whose source is now that of the member. `None` if they are dropped.
+    pub(super) fn accept(&mut self, received: &Receive<'_>) -> Option<Way> {
+        let (source, at) = (canonical_socket_addr(received.source), received.received_at);
+        let Some(Socket::Open(open)) = self.sockets.get_mut(received.socket) else {
+            return self.refuse("unused_socket", received);
+        };
+        let (way, member) = (open.way, self.members.get_mut(&open.way.from)?);
+        if self.config.is_relay(source) {
+            return self.refuse("own_socket", received);
         }
-        if source.port() == 0 || !member.addresses.accepts(source.ip(), &self.own) {
-            return Err(Refused::ForeignSource);
+        if source.port() == 0 || !member.addresses.accepts(source.ip(), &self.config) {
+            if self.foreign_log.allow(at) {
+                warn!(target: "relay", %source, member = &*member.name, "datagram of a foreign source dropped");
+            }
+            return self.refuse("foreign_source", received);
         }
         let has_moved = open.source.is_some_and(|(before, _)| before != source);
-        open.source = Some((source, received.dst_ip));
-        open.active_at = Some(received.received_at);
+        (open.source, open.active_at) = (Some((source, received.dst_ip)), Some(at));
         member.addresses.latest = Some(source);
-        if let Some(Socket::Open(other)) = self.exit_socket(way).map(|socket| &mut self.sockets[socket]) {
-            other.active_at = Some(received.received_at);
+        for way in [way, way.reversed()] {
+            if let Some(Socket::Open(current)) = self.flows.get(&way).map(|(socket, ..)| &mut self.sockets[*socket]) {
+                current.active_at = Some(at);
+            }
         }
         if has_moved {
             self.count("source_changed", 1);
         }
-        Ok(way)
+        Some(way)
     }
 
-    /// What has passed on a way.
-    pub(super) fn flow(&mut self, way: Way) -> Option<&mut Flow> {
-        Some(&mut self.flows.get_mut(&way)?.flow)
+    fn refuse(&mut self, reason: &'static str, received: &Receive<'_>) -> Option<Way> {
+        self.count(reason, received.segments().count() as u64);
+        None
     }
 
-    /// The names of the members of a way.
-    pub(super) fn route(&self, way: Way) -> Option<MediaRoute> {
-        let name = |number| Some(Arc::clone(&self.members.get(&number)?.name));
-        Some(MediaRoute { from: name(way.from)?, to: name(way.to)?, direction: way.direction() })
-    }
-
-    /// The name of the member to which a socket is announced.
-    pub(super) fn recipient(&self, socket: usize) -> Option<&str> {
-        let Socket::Open(open) = self.sockets.get(socket)? else { return None };
-        Some(&self.members.get(&open.way.from)?.name)
-    }
-
-    pub(super) fn count(&mut self, name: &'static str, count: u64) {
+    fn count(&mut self, name: &'static str, count: u64) {
         *self.counts.entry(name).or_default() += count;
     }
 
@@ -231,21 +216,6 @@ impl Pairs {
         room.started_at.map(|started_at| at - started_at)
     }
 
-    /// The socket that stands for the sender and is announced to the receiver.
-    fn exit_socket(&self, way: Way) -> Option<usize> {
-        Some(self.flows.get(&way.reversed())?.socket)
-    }
-
-    /// The socket and the addresses of what leaves on this way.
-    pub(super) fn exit(&self, way: Way) -> Option<Transmit<'static>> {
-        let socket = self.exit_socket(way)?;
-        let (Socket::Open(open), member) = (&self.sockets[socket], self.members.get(&way.to)?) else { return None };
-        let destination = member.addresses.destination(open.source.map(|(source, _)| source), &self.own)?;
-        let announced_ip = Some(member.announced_ip.into()).filter(|_| self.config.announced_ip.is_none());
-        let src_ip = open.source.and_then(|(_, local_ip)| local_ip).or(announced_ip);
-        Some(Transmit { socket, src_ip, ..Transmit::datagram(destination, &[]) })
-    }
-
     /// Lets sockets rest that are idle and no longer announced, and forgets who has none left.
     pub(super) fn sweep(&mut self, now: Time) {
         let Self { sockets, free, members, flows, rooms, has_gone, .. } = self;
@@ -257,7 +227,7 @@ impl Pairs {
                     free.push_back(number);
                 }
                 Socket::Open(OpenSocket { way, active_at, .. }) => {
-                    let is_current = flows.get(way).is_some_and(|flow| flow.socket == number);
+                    let is_current = flows.get(way).is_some_and(|flow| flow.0 == number);
                     if is_current && is_present(way.from) && is_present(way.to) {
                         continue;
                     }
@@ -281,19 +251,51 @@ impl Pairs {
     }
 }
 
+impl Exits<Lane> for Pairs {
+    fn bottleneck(&mut self, lane: Lane, due: Time, size: (usize, u8)) -> Option<Departure> {
+        let limit = self.config.impairment.bandwidth.filter(|_| !lane.is_stun);
+        let receiver = self.members.get_mut(&lane.way.to);
+        let at_once = Some(Departure { at: due, copy_spacing: Duration::ZERO });
+        receiver.map_or(at_once, |receiver| receiver.bottleneck.enter(limit, due, size, Ipv4Addr::LOCALHOST.into()))
+    }
+
+    /// Leaves from the socket that stands for the sender and is announced to the receiver.
+    fn exit(&self, Lane { way, .. }: Lane) -> Option<Transmit<'static>> {
+        let socket = self.flows.get(&way.reversed())?.0;
+        let (Socket::Open(open), member) = (&self.sockets[socket], self.members.get(&way.to)?) else { return None };
+        let destination = member.addresses.destination(open.source.map(|(source, _)| source), &self.config)?;
+        let announced_ip = Some(member.announced_ip.into()).filter(|_| self.config.announced_ip.is_none());
+        let src_ip = open.source.and_then(|(_, local_ip)| local_ip).or(announced_ip);
+        Some(Transmit { socket, src_ip, ..Transmit::datagram(destination, &[]) })
+    }
+
+    fn on_copy(&mut self, Lane { way, .. }: Lane, now: Time, packet: (PacketClass, u32), is_sent: bool) {
+        if let Some((_, flow, _)) = self.flows.get_mut(&way).filter(|_| is_sent) {
+            flow.on_left(now, packet);
+        }
+    }
+
+    fn on_outcome(&mut self, event: OutcomeEvent<Lane>) {
+        let (Lane { way, is_stun }, outcome) = (event.route, event.outcome);
+        self.count(outcome.name(), 1);
+        let Some((_, flow, route)) = self.flows.get_mut(&way).filter(|_| !is_stun) else { return };
+        flow.on_outcome(outcome);
+        if let Some(observer) = &mut self.observer {
+            observer.on_outcome(&event.with_route(route.clone()));
+        }
+    }
+}
+
 /// The rooms whose media is relayed.
 #[derive(Clone)]
 pub struct MediaRooms(Arc<Mutex<Pairs>>);
 
 impl MediaRooms {
     /// No rooms. Node and signaling server share the result. `observer` receives the outcome of each datagram.
-    pub fn new(config: MediaRelayConfig, observer: Box<dyn OutcomeObserver<MediaRoute>>) -> Self {
-        let own = OwnAddresses { ips: config.own_ips.clone(), ports: config.ports.iter().copied().collect() };
-        let free = (0..config.ports.len()).collect();
-        let sockets = config.ports.iter().map(|_| Socket::Free).collect();
-        let (members, flows, rooms, joined, has_gone, counts) = <_>::default();
-        let pairs = Pairs { config, own, sockets, free, members, flows, rooms, joined, has_gone, counts, observer };
-        Self(Arc::new(Mutex::new(pairs)))
+    pub fn new(config: MediaRelayConfig, observer: Option<Box<dyn OutcomeObserver<MediaRoute>>>) -> Self {
+        let sockets: Vec<Socket> = config.ports.iter().map(|_| Socket::Free).collect();
+        let free = (0..sockets.len()).collect();
+        Self(Arc::new(Mutex::new(Pairs { config, sockets, free, observer, ..Pairs::default() })))
     }
 
     /// A member joins `room`, over a connection from `signaling_ip` to `local_ip`. `None` if there are too few sockets.
@@ -326,7 +328,7 @@ impl MediaRooms {
         Some(MediaMember { rooms: self.clone(), number })
     }
 
-    /// Numbers of datagrams by outcome, of refused ones by reason, and of sources that changed.
+    /// Numbers of datagrams by outcome, of dropped ones by reason, and of sources that changed.
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
         self.lock().counts.clone()
     }
@@ -347,7 +349,7 @@ impl MediaMember {
     /// stand for it. False if there are too few.
     pub fn publish(&self, addresses: impl Iterator<Item = SocketAddr>) -> bool {
         let pairs = &mut *self.rooms.lock();
-        let published = usable(addresses, &pairs.own);
+        let published = usable(addresses, &pairs.config);
         let Some(member) = pairs.members.get_mut(&self.number) else { return false };
         member.has_address = !published.is_empty();
         if !member.has_address {
@@ -371,9 +373,9 @@ impl MediaMember {
     pub fn address_for(&self, recipient: &Self) -> Option<SocketAddr> {
         let pairs = self.rooms.lock();
         pairs.members.get(&self.number).filter(|member| member.has_address)?;
-        let flow = pairs.flows.get(&Way { from: recipient.number, to: self.number })?;
+        let (socket, ..) = pairs.flows.get(&Way { from: recipient.number, to: self.number })?;
         let announced_ip = pairs.members.get(&recipient.number)?.announced_ip;
-        Some(SocketAddr::new(announced_ip.into(), pairs.config.ports[flow.socket]))
+        Some(SocketAddr::new(announced_ip.into(), pairs.config.ports[*socket]))
     }
 }
 

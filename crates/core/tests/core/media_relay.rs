@@ -64,7 +64,7 @@ impl Relay {
         let ports = (FIRST_PORT..FIRST_PORT + sockets).collect();
         let config = MediaRelayConfig { ports, own_ips: vec![SERVER.into()], ..config };
         let (sender, rows) = std::sync::mpsc::channel();
-        let rooms = MediaRooms::new(config, Box::new(Rows(sender)));
+        let rooms = MediaRooms::new(config, Some(Box::new(Rows(sender))));
         Self { node: MediaRelay::new(rooms.clone()), rooms, rows }
     }
 
