@@ -113,9 +113,10 @@ impl Args {
         let outcome_log = outcome_log.map_or(Ok(()), |log| log.finish());
         drop(log);
         let report = RelayReport::from((&*self.target.to_string(), &results, tally.host_timing.kernel_dropped));
-        let junit = self.junit.as_ref().map_or(Ok(()), |file| {
-            files::write(file, &report.junit()?).with_context(|| cannot_write(file))
-        });
+        let junit = self
+            .junit
+            .as_ref()
+            .map_or(Ok(()), |file| files::write(file, &report.junit()?).with_context(|| cannot_write(file)));
         print(&if self.json { serde_json::to_string_pretty(&report)? } else { report.text().trim_end().to_owned() })?;
         tally.result.context("cannot read from the sockets").and(outcome_log).and(junit)?;
         Ok(0)
@@ -170,7 +171,9 @@ impl Upstream {
         match self.sockets.iter().try_for_each(|socket| udp::reconnect(&socket.into(), moved)) {
             // Fails only if the relay has ended.
             Ok(()) => _ = targets.send(moved),
-            Err(error) => warn!(target: "relay", address = %moved, %error, "cannot connect to the new address of the target"),
+            Err(error) => {
+                warn!(target: "relay", address = %moved, %error, "cannot connect to the new address of the target")
+            }
         }
         info!(target: "relay", from = %self.target, to = %moved, "the target has moved");
         self.target = moved;

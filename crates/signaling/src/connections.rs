@@ -85,7 +85,7 @@ pub(super) struct ConnectionState {
     pub(super) connected_at: Time,
 }
 
-const _: () = assert!(size_of::<ConnectionState>() <= 104, "the state of an idle connection is small");
+const _: () = assert!(size_of::<ConnectionState>() <= 112, "the state of an idle connection is small");
 
 impl ConnectionState {
     pub(super) fn new((source, local_ip): (IpAddr, Ipv4Addr), route: &Route, at: Time) -> Self {

@@ -406,7 +406,12 @@ mod tests {
             let (path, query) = to.split_once('?').unwrap_or((to, ""));
             let route = route(path, query, DialectSet::default()).expect("a route");
             let source = [192, 0, 2, user].into();
-            self.call(|call| call.on_connect(conn, NewConnection { source, local_ip: Ipv4Addr::LOCALHOST, is_forwarded: false, route }));
+            self.call(|call| {
+                call.on_connect(
+                    conn,
+                    NewConnection { source, local_ip: Ipv4Addr::LOCALHOST, is_forwarded: false, route },
+                )
+            });
         }
 
         fn send(&self, conn: ConnId, message: &Value) {

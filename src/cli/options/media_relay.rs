@@ -64,7 +64,10 @@ impl MediaRelayArgs {
     ) -> Result<Option<PreparedMediaRelay>, Failure> {
         if !self.relay_media {
             let is_given = ["ImpairmentArgs", "PathArgs", "BitRateArgs"].iter().any(|group| matches.contains_id(group));
-            ensure_usage!(!is_given, "impairment and its limits apply to media that the server relays; add --relay-media");
+            ensure_usage!(
+                !is_given,
+                "impairment and its limits apply to media that the server relays; add --relay-media"
+            );
             return Ok(None);
         }
         let impairment = self.path.impairment()?;
@@ -116,12 +119,15 @@ impl PreparedMediaRelay {
 
 fn resolve_ipv4(host: &str) -> Result<Ipv4Addr, Failure> {
     let first = resolve::resolve(host, 0).context("--relay-addr")?.into_iter().find_map(|address| ipv4(address.ip()));
-    first.ok_or_else(|| Failure::usage(format!("--relay-addr: {host} has no IPv4 address, over which media is relayed")))
+    first
+        .ok_or_else(|| Failure::usage(format!("--relay-addr: {host} has no IPv4 address, over which media is relayed")))
 }
 
 /// Parses `FIRST-LAST`.
 fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
-    let ports = text.split_once('-').and_then(|(first, last)| Some(first.trim().parse().ok()?..=last.trim().parse().ok()?));
-    let ports = ports.filter(|ports: &RangeInclusive<u16>| *ports.start() > 0 && (2..=MAX_SOCKETS).contains(&ports.len()));
+    let ports =
+        text.split_once('-').and_then(|(first, last)| Some(first.trim().parse().ok()?..=last.trim().parse().ok()?));
+    let ports =
+        ports.filter(|ports: &RangeInclusive<u16>| *ports.start() > 0 && (2..=MAX_SOCKETS).contains(&ports.len()));
     ports.ok_or_else(|| format!("give the first and the last of 2 to {MAX_SOCKETS} ports, such as 40000-40999"))
 }

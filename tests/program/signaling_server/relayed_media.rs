@@ -67,7 +67,8 @@ fn clients_hear_each_other_with_the_loss_of_the_path() {
         }
         // What the relay has lost between the first and the last packet that it has sent is what the receiver misses.
         let expected = outcomes.values().map(|rows| {
-            let sent: Vec<u64> = rows.iter().filter(|(_, outcome)| outcome == "sent").map(|(sequence, _)| *sequence).collect();
+            let sent: Vec<u64> =
+                rows.iter().filter(|(_, outcome)| outcome == "sent").map(|(sequence, _)| *sequence).collect();
             let (first, last) = (sent.iter().min().unwrap(), sent.iter().max().unwrap());
             1.0 - sent.len() as f64 / (last - first + 1) as f64
         });

@@ -66,9 +66,21 @@ mod tests {
     fn destination_is_the_first_that_is_known_and_never_a_published_address_of_others() {
         // Connection from, published addresses, latest source, source at the socket, destination.
         for (signaling_ip, published, latest, at_socket, expected) in [
-            ("198.51.100.7", &["198.51.100.7:5000"][..], Some("198.51.100.7:9"), Some("198.51.100.7:8"), "198.51.100.7:8"),
+            (
+                "198.51.100.7",
+                &["198.51.100.7:5000"][..],
+                Some("198.51.100.7:9"),
+                Some("198.51.100.7:8"),
+                "198.51.100.7:8",
+            ),
             ("198.51.100.7", &["198.51.100.7:5000"], Some("198.51.100.7:9"), None, "198.51.100.7:9"),
-            ("198.51.100.7", &["203.0.113.9:4000", "10.0.0.2:5000", "198.51.100.7:6000"], None, None, "198.51.100.7:6000"),
+            (
+                "198.51.100.7",
+                &["203.0.113.9:4000", "10.0.0.2:5000", "198.51.100.7:6000"],
+                None,
+                None,
+                "198.51.100.7:6000",
+            ),
             ("198.51.100.7", &["203.0.113.9:4000", "10.0.0.2:5000"], None, None, "198.51.100.7:4000"),
             ("198.51.100.7", &["192.0.2.1:5000"], None, None, "198.51.100.7:5000"),
             ("::ffff:198.51.100.7", &["203.0.113.9:4000"], None, None, "198.51.100.7:4000"),
@@ -105,7 +117,11 @@ mod tests {
             ("127.0.0.1", "0.0.0.0", false),
         ] {
             let member = MemberAddresses::new(signaling_ip.parse().expect("an address"));
-            assert_eq!(member.accepts(source.parse().expect("an address"), &config()), expected, "{signaling_ip} {source}");
+            assert_eq!(
+                member.accepts(source.parse().expect("an address"), &config()),
+                expected,
+                "{signaling_ip} {source}"
+            );
         }
     }
 

@@ -76,9 +76,9 @@ impl Node for MediaRelay {
                     true => flow.impairer.pass(since_start),
                     false => flow.on_arrival(at, packet, since_start),
                 };
-                let limited = exit.filter(|exit| !pairs.config.is_own(exit.destination.ip())).and_then(|exit| {
-                    admission.classify(&Receive { source: exit.destination, ..*received })
-                });
+                let limited = exit
+                    .filter(|exit| !pairs.config.is_own(exit.destination.ip()))
+                    .and_then(|exit| admission.classify(&Receive { source: exit.destination, ..*received }));
                 let is_admitted = |to| (0..decision.copies).all(|_| admission.admits(to, at, datagram.len()));
                 let outcome = if let Some(cause) = decision.loss {
                     Outcome::Lost(cause)

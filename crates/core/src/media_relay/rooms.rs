@@ -156,7 +156,8 @@ impl Pairs {
 
     /// The other members of a room that are there.
     fn others(&self, room: u64, number: u64) -> Vec<u64> {
-        let is_other = |(other, member): &(&u64, &Member)| member.room == room && member.is_present && **other != number;
+        let is_other =
+            |(other, member): &(&u64, &Member)| member.room == room && member.is_present && **other != number;
         self.members.iter().filter(is_other).map(|(other, _)| *other).collect()
     }
 

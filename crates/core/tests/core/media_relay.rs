@@ -30,7 +30,8 @@ struct Sink(Vec<Sent>);
 
 impl TransmitSink for Sink {
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
-        let from = SocketAddr::new(transmit.src_ip.expect("the announced address"), FIRST_PORT + transmit.socket as u16);
+        let from =
+            SocketAddr::new(transmit.src_ip.expect("the announced address"), FIRST_PORT + transmit.socket as u16);
         self.0.push(Sent { from, to: transmit.destination, bytes: transmit.contents.to_vec() });
         SendStatus::Sent
     }
@@ -78,8 +79,14 @@ impl Relay {
     fn receive(&mut self, at_ms: u64, source: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         let now = Time::from_millis(at_ms);
         let socket = usize::from(to.port() - FIRST_PORT);
-        let received =
-            Receive { socket, source, dst_ip: Some(to.ip()), received_at: now, contents: bytes, segment_size: bytes.len() };
+        let received = Receive {
+            socket,
+            source,
+            dst_ip: Some(to.ip()),
+            received_at: now,
+            contents: bytes,
+            segment_size: bytes.len(),
+        };
         self.node.on_datagram(now, &[received]);
     }
 
@@ -182,7 +189,7 @@ fn datagrams_of_others_and_of_the_relay_are_dropped_and_counted() {
 fn latest_source_counts_at_once_and_for_each_socket() {
     let mut relay = Relay::new(8, Impairment::default());
     let (aki, ben, cho) = (relay.member("Aki", 1), relay.member("Ben", 2), relay.member("Cho", 3));
-    let mut to_aki = |relay: &mut Relay, from: &MediaMember, host| {
+    let to_aki = |relay: &mut Relay, from: &MediaMember, host| {
         relay.forward(0, address(host, 5_000), announced(&aki, from), &audio(0))[0].to.port()
     };
     assert_eq!(to_aki(&mut relay, &ben, 2), 5_000, "published");
@@ -257,7 +264,7 @@ fn outages_begin_with_the_first_audio_of_the_room_and_end_stun_too() {
     let mut relay = Relay::new(8, impairment);
     let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
     let (to_aki, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
-    let mut is_forwarded = |relay: &mut Relay, at_ms| {
+    let is_forwarded = |relay: &mut Relay, at_ms| {
         relay.receive(at_ms, address(2, 5_000), to_aki, &STUN_REQUEST);
         (relay.poll(at_ms + 29).len(), relay.poll(at_ms + 30).len())
     };
@@ -329,7 +336,8 @@ fn limits_apply_to_other_hosts_only_and_are_no_impairment() {
     let here = relay.rooms.join(1, "Cho", [127, 0, 0, 1].into(), Ipv4Addr::LOCALHOST).expect("sockets");
     assert!(here.publish(["192.0.2.1:5000".parse().expect("an address")].into_iter()));
     let (to_ben, to_here) = (announced(&ben, &aki), announced(&here, &aki));
-    let mut sent = |to| (0..2_000).map(|number| relay.forward(0, address(1, 5_000), to, &audio(number)).len()).sum::<usize>();
+    let mut sent =
+        |to| (0..2_000).map(|number| relay.forward(0, address(1, 5_000), to, &audio(number)).len()).sum::<usize>();
     // A burst of 125 ms of 8,000 packets per second, as the echo server's.
     assert_eq!((sent(to_ben), sent(to_here)), (1_000, 2_000));
     assert_eq!((relay.count("limit"), relay.count("sent")), (1_000, 3_000));
@@ -344,9 +352,7 @@ fn outcomes_name_both_members_and_what_is_on_its_path_at_the_end() {
     relay.receive(20, address(1, 5_000), announced(&ben, &aki), &audio(4));
     drop(relay.node);
     let names = "\"A,\"\"ki#1\",\"Ben#1\",up";
-    let expected = [
-        format!("0.000,{names},AUDIO,3,sent,0,10000.000,1"),
-        format!("20000.000,{names},AUDIO,4,stopped,0,,0"),
-    ];
+    let expected =
+        [format!("0.000,{names},AUDIO,3,sent,0,10000.000,1"), format!("20000.000,{names},AUDIO,4,stopped,0,,0")];
     assert_eq!(relay.rows.try_iter().collect::<Vec<_>>(), expected);
 }

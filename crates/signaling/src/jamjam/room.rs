@@ -196,7 +196,8 @@ impl JamjamRoom {
         self.leave_with(call, call.conn, CHANGED_ROOM);
         let peer_id = self.enter(call, arrival, is_owner);
         let (own, others): (Vec<_>, Vec<_>) = self.roster.list.iter().partition(|member| member.conn == call.conn);
-        let seen = |member: &Member<JamjamMember>| own.first().map(|own| own.data.sees(&member.data, &member.data.peer));
+        let seen =
+            |member: &Member<JamjamMember>| own.first().map(|own| own.data.sees(&member.data, &member.data.peer));
         let joined = ServerMessage::RoomJoined {
             room_id: self.roster.name().to_owned(),
             peer_id,

@@ -40,7 +40,10 @@ fn relayed(peer: &Value, conn: u8, priority: u32) -> String {
     let address = peer["public_addr"].as_str().expect("an address").to_owned();
     let candidates = json!([{"address": address, "candidate_type": "Host", "priority": priority}]);
     assert_eq!((&peer["candidates"], &peer["local_addr"]), (&candidates, &Value::Null));
-    assert!(address.starts_with(&format!("203.0.113.{conn}:40")), "{address}: where the recipient's connection arrived");
+    assert!(
+        address.starts_with(&format!("203.0.113.{conn}:40")),
+        "{address}: where the recipient's connection arrived"
+    );
     address
 }
 
@@ -114,7 +117,9 @@ fn room_without_sockets_is_full_and_never_shows_real_addresses() {
 #[test]
 fn member_with_an_ipv6_address_is_rejected() {
     let mut hub = hub(20);
-    for (conn, source, expected) in [(1, "2001:db8::1", "Error"), (2, "::ffff:198.51.100.2", "RoomCreated"), (3, "::1", "RoomCreated")] {
+    for (conn, source, expected) in
+        [(1, "2001:db8::1", "Error"), (2, "::ffff:198.51.100.2", "RoomCreated"), (3, "::1", "RoomCreated")]
+    {
         hub.connect_from(conn, source, 0, "/");
         hub.send(conn, 0, &create(None));
         assert_eq!(hub.last(conn)["type"], expected, "{source}");
