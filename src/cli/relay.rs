@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::echo_server::BitRateArgs;
 use super::options::impairment::PathArgs;
 use super::output::{Failure, HEADING_REPORT, ensure_usage, print};
+use super::ready_file::{self, Ready, local_authority};
 use super::server;
 use super::target::Endpoint;
 use super::values::{OutputFile, output_file_parser, parse_listen_address};
@@ -57,6 +58,10 @@ pub(crate) struct Args {
     #[command(flatten)]
     bit_rate: BitRateArgs,
 
+    /// Write the address for clients to this file (JSON) once clients can send
+    #[arg(long, value_name = "FILE", value_parser = output_file_parser())]
+    ready_file: Option<OutputFile>,
+
     /// Print the report as JSON
     #[arg(long, help_heading = HEADING_REPORT)]
     json: bool,
@@ -74,6 +79,7 @@ impl Args {
         let log = server::start_log(false, color)?;
         os::set_process_name(c"relay");
         os::raise_descriptor_limit();
+        ready_file::clear(self.ready_file.as_ref())?;
         let BoundSocket { socket, address, .. } = udp::bind(self.listen, DEFAULT_RECEIVE_BUFFER)?;
         let mut upstream = Upstream::connect(&self.target)?;
         ensure_usage!(upstream.target != address, "TARGET {address} is the address on which the relay listens");
@@ -95,15 +101,18 @@ impl Args {
             backend: Backend::Native,
             follow_address: false,
         };
-        let running =
-            udp::spawn_node("relay", sockets, relay, stop.clone(), options).context("cannot start a thread")?;
         let target = upstream.target;
         info!(name: FIXED_LOG_LINE, target: "relay", "relay listening on {address}, target {target}");
         info!(target: "relay", seed, "the seed of the impairment");
+        Ready { udp: Some(local_authority(address)), ..Ready::default() }.write(self.ready_file.as_ref())?;
+        let running =
+            udp::spawn_node("relay", sockets, relay, stop.clone(), options).context("cannot start a thread")?;
         stop.set_serving();
-        let mut seen = 0;
+        let mut known_failures = 0;
         while !running.finished_within(Some(FAILURE_CHECK_INTERVAL)) {
-            if std::mem::replace(&mut seen, failures.get()) < failures.get() {
+            let count = failures.get();
+            if count > known_failures {
+                known_failures = count;
                 upstream.follow(&self.target, &targets, stop);
             }
         }
