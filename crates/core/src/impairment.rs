@@ -8,8 +8,11 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::direction::Direction;
+use crate::recorded_path::RecordedPath;
 use crate::time::{Time, saturating_nanos};
 use crate::units::{InvalidValue, parse_duration};
 use crate::wire::{self, PacketType};
@@ -46,6 +49,10 @@ pub struct Impairment {
     pub duplicate: f64,
     /// Bandwidth limit that all packets share.
     pub bandwidth: Option<BandwidthLimit>,
+    /// A recorded run, whose loss and delay are added.
+    pub recorded: Option<Arc<RecordedPath>>,
+    /// The direction of the packets; `None` if only one direction is impaired, which then has all recorded losses.
+    pub direction: Option<Direction>,
     /// Seed of all random decisions.
     pub seed: u64,
 }
@@ -63,6 +70,8 @@ impl Default for Impairment {
             reorder_delay: DEFAULT_REORDER_DELAY,
             duplicate: 0.0,
             bandwidth: None,
+            recorded: None,
+            direction: None,
             seed: 0,
         }
     }
@@ -74,7 +83,8 @@ impl Impairment {
         let reorder =
             if self.reorder > 0.0 { self.reorder_delay.max(MAX_REORDER_DELAY) } else { Duration::ZERO };
         let queue = self.bandwidth.map_or(Duration::ZERO, |bandwidth| bandwidth.max_queue_delay);
-        [self.jitter, reorder, queue].into_iter().fold(self.delay, Duration::saturating_add)
+        let recorded = self.recorded.as_ref().map_or(Duration::ZERO, |path| path.max_delay());
+        [self.jitter, reorder, queue, recorded].into_iter().fold(self.delay, Duration::saturating_add)
     }
 }
 
@@ -164,10 +174,12 @@ impl Impairer {
             occurs(*loss, RngPurpose::Loss).then_some(LossCause::Random)
         };
         let jitter = rng(RngPurpose::Jitter).uniform_inclusive_at(saturating_nanos(*jitter), index);
+        let recorded = self.impairment.recorded.as_ref().zip(since_start);
+        let (is_lost, delay) = recorded.map(|(path, at)| path.at(at, self.impairment.direction)).unwrap_or_default();
         let unimpaired = self.pass(since_start);
         ImpairmentDecision {
-            loss: unimpaired.loss.or(loss),
-            delay: unimpaired.delay.saturating_add(Duration::from_nanos(jitter)),
+            loss: unimpaired.loss.or(is_lost.then_some(LossCause::Recorded)).or(loss),
+            delay: unimpaired.delay.saturating_add(delay).saturating_add(Duration::from_nanos(jitter)),
             reordered: occurs(*reorder, RngPurpose::Reorder),
             copies: if occurs(*duplicate, RngPurpose::Duplicate) { 2 } else { 1 },
             ..unimpaired

@@ -80,6 +80,20 @@ pub struct OutcomeEvent<R> {
     pub copies_sent: u8,
 }
 
+impl<R> OutcomeEvent<R> {
+    /// The outcome of a datagram that is decided when it arrives.
+    pub fn of_arrival(received_at: Time, route: R, (class, sequence): (PacketClass, u32), outcome: Outcome) -> Self {
+        let (reordered, added_delay, copies_sent) = <_>::default();
+        Self { received_at, route, class, sequence, outcome, reordered, added_delay, copies_sent }
+    }
+
+    /// The same outcome of a datagram that is named in another way.
+    pub fn with_route<S>(self, route: S) -> OutcomeEvent<S> {
+        let Self { received_at, class, sequence, outcome, reordered, added_delay, copies_sent, .. } = self;
+        OutcomeEvent { received_at, route, class, sequence, outcome, reordered, added_delay, copies_sent }
+    }
+}
+
 impl<R: Route> OutcomeEvent<R> {
     /// The names of the columns, defined in `docs/measuring.md`.
     pub fn csv_header() -> String {

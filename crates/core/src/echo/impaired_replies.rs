@@ -124,16 +124,9 @@ impl ImpairedReplies {
             PacketType::LatencyPong => PacketType::LatencyPing,
             packet_type => packet_type,
         });
-        OutcomeEvent {
-            received_at: due.saturating_sub(delay),
-            route: canonical_socket_addr(reply.path.peer),
-            class,
-            sequence: header.map_or(0, |header| header.sequence),
-            outcome: Outcome::Sent,
-            reordered: false,
-            added_delay: Duration::ZERO,
-            copies_sent: 0,
-        }
+        let packet = (class, header.map_or(0, |header| header.sequence));
+        let route = canonical_socket_addr(reply.path.peer);
+        OutcomeEvent::of_arrival(due.saturating_sub(delay), route, packet, Outcome::Sent)
     }
 }
 

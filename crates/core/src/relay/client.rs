@@ -5,32 +5,11 @@ use std::net::SocketAddr;
 
 use super::flow::Flow;
 use crate::address::canonical_socket_addr;
+use crate::direction::Direction;
 use crate::echo::Source;
 use crate::impairment::{Bottleneck, Impairment};
 use crate::outcome::Route;
 use crate::time::Time;
-
-/// A direction of the relay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Direction {
-    /// From a client to the target.
-    Up,
-    /// From the target to a client.
-    Down,
-}
-
-impl Direction {
-    /// Both directions.
-    pub const ALL: [Self; 2] = [Self::Up, Self::Down];
-
-    /// The name in reports and in the outcome log.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Down => "down",
-        }
-    }
-}
 
 /// Where a datagram comes from and goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +55,10 @@ impl Client {
         let name = |direction: Direction| format!("client {number} {}", direction.name());
         Self {
             number,
-            flows: Direction::ALL.map(|direction| Flow::new(&impairments[direction as usize], &name(direction))),
+            flows: Direction::ALL.map(|direction| {
+                let impairment = Impairment { direction: Some(direction), ..impairments[direction as usize].clone() };
+                Flow::new(&impairment, &name(direction))
+            }),
             unreachable: 0,
             bottlenecks: <_>::default(),
             source,

@@ -9,7 +9,7 @@ mod flow;
 mod node;
 mod transit;
 
-pub use client::{Client, Direction, RelayRoute};
+pub use client::{Client, RelayRoute};
 pub use flow::{Flow, classify};
 pub use node::{MAX_CLIENTS, Relay, RelayConfig, RelayResults};
 pub use transit::{Exits, Transit};

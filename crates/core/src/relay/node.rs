@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::client::{Client, Direction, RelayRoute};
+use super::client::{Client, RelayRoute};
 use super::flow::classify;
 use super::transit::{Exits, Transit};
 use crate::address::{canonical_socket_addr, is_invalid_source, is_ipv4_source_over_ipv6};
+use crate::direction::Direction;
 use crate::echo::{Admission, AdmissionConfig};
 use crate::impairment::{Departure, Impairment, PacketClass};
 use crate::log_throttle::LogThrottle;
