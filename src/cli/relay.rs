@@ -176,13 +176,14 @@ impl Upstream {
         else {
             return;
         };
-        match self.sockets.iter().try_for_each(|socket| udp::reconnect(&socket.into(), moved)) {
-            // Fails only if the relay has ended.
-            Ok(()) => _ = targets.send(moved),
-            Err(error) => warn!(target: "relay", address = %moved, %error, "cannot connect to the new address of the target"),
+        if let Err(error) = self.sockets.iter().try_for_each(|socket| udp::reconnect(&socket.into(), moved)) {
+            warn!(target: "relay", address = %moved, %error, "cannot connect to the new address of the target");
+            return;
         }
         info!(target: "relay", from = %self.target, to = %moved, "the target has moved");
         self.target = moved;
+        // Fails only if the relay has ended.
+        _ = targets.send(moved);
     }
 }
 
@@ -195,4 +196,28 @@ fn parse_target(text: &str) -> Result<Endpoint, String> {
 
 fn cannot_write(file: &OutputFile) -> String {
     format!("--junit: cannot write {}", file.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn sockets_follow_the_target_to_its_new_address_once() {
+        let (targets, received) = mpsc::channel();
+        let endpoint = |port| Endpoint { host: "localhost".to_owned(), port };
+        let old = SocketAddr::from(([127, 0, 0, 2], 5_000));
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        socket.connect(old).expect("connected");
+        let mut upstream = Upstream { sockets: vec![socket], target: old };
+        let stop = StopToken::default();
+        (0..2).for_each(|_| upstream.follow(&endpoint(5_000), &targets, &stop));
+        let new = SocketAddr::from(([127, 0, 0, 1], 5_000));
+        assert_eq!((upstream.target, upstream.sockets[0].peer_addr().ok()), (new, Some(new)));
+        assert_eq!(received.try_iter().collect::<Vec<_>>(), [new]);
+        // A target that is an address does not move.
+        upstream.follow(&Endpoint { host: "127.0.0.3".to_owned(), port: 5_000 }, &targets, &stop);
+        assert!(upstream.target == new && received.try_recv().is_err());
+    }
 }

@@ -140,7 +140,7 @@ fn two_clients_of_any_protocol_are_two_sources_over_ipv4_and_ipv6() {
 
 #[test]
 fn target_where_nothing_listens_is_named_and_fails_a_case() {
-    let (target, folder) = (SocketAddr::from(([127, 0, 0, 1], closed_udp_port())), tempfile::tempdir().unwrap());
+    let ((_taken, target), folder) = (closed_udp_port(), tempfile::tempdir().unwrap());
     let junit = folder.path().join("relay.xml");
     let mut relay = Relay::start(target, &format!("--junit {}", junit.display()));
     let client = Client::connect(relay.address);
