@@ -6,6 +6,8 @@
 mod audio;
 mod echo;
 mod impairment;
+mod path;
+mod recorded_path;
 mod stats;
 mod units;
 mod wire;
