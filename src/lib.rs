@@ -69,8 +69,8 @@ pub mod io;
 pub mod testing;
 
 pub use jamjam_core::{
-    address, audio, close_code, echo, impairment, link, log_throttle, memory_budget, node, node_group, rate_limit,
-    relay, sanitize, send_queue, stats, time, units, wire,
+    address, audio, close_code, datagram_store, direction, echo, impairment, link, log_throttle, memory_budget, node,
+    node_group, outcome, path, rate_limit, recorded_path, relay, sanitize, send_queue, stats, time, units, wire,
 };
 pub use jamjam_measure::{check, client, diagnosis, machine, report, run_record};
 pub use jamjam_moqt as moqt;

@@ -26,7 +26,7 @@ fn receiver_gets_exactly_the_packets_that_the_seed_decides() {
     let (mut expected, mut held_back, mut done) = (Vec::new(), BTreeMap::new(), [0; 4]);
     for cells in &rows {
         let sequence: u32 = cells[3].parse().unwrap();
-        let decision = impairer.decide(PacketType::Audio, sequence);
+        let decision = impairer.decide(Some(PacketType::Audio), sequence, None);
         assert_eq!(held_back.insert(sequence, decision.reordered), None, "two rows for {sequence}");
         assert_eq!([cells[1], cells[2]], [&server.to(), "AUDIO"]);
         if decision.loss.is_some() {

@@ -7,6 +7,8 @@ mod audio;
 mod echo;
 mod impairment;
 mod relay;
+mod path;
+mod recorded_path;
 mod stats;
 mod units;
 mod wire;
