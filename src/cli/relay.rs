@@ -24,8 +24,7 @@ use crate::io::resolve::{resolve, resolve_until_stopped};
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, IdlePolicy};
 use crate::io::{files, os};
-use crate::outcome::OutcomeObserver;
-use crate::relay::{MAX_CLIENTS, Relay, RelayRoute};
+use crate::relay::{MAX_CLIENTS, Relay};
 use crate::report::relay::RelayReport;
 
 /// Interval at which errors of the target are looked for. After some, it is resolved again.
@@ -88,15 +87,10 @@ impl Args {
         let sockets = std::iter::once(&socket).chain(&upstream).map(UdpSocket::try_clone);
         let sockets = sockets.collect::<Result<_, _>>().context("cannot open the sockets of the relay")?;
         self.junit.as_ref().map_or(Ok(()), |file| files::prepare(file)).with_context(|| cannot_write())?;
-        let (observer, outcome_log): (Box<dyn OutcomeObserver<RelayRoute>>, _) = match self.path.outcome_log()? {
-            Some((queue, log)) => (Box::new(queue), Some(log)),
-            None => (Box::new(()), None),
-        };
+        let (observer, outcome_log) = self.path.open_outcome_log()?;
         stop.set_run_started();
         info!(name: FIXED_LOG_LINE, target: "relay", "relay listening on {address}, target {target}");
-        if let [Some(up), Some(down)] = impairments.each_ref().map(|one| self.path.reproduce_options(one)) {
-            info!(target: "relay", up, down, "impairment enabled");
-        }
+        info!(target: "relay", seed = impairments[0].seed, "to repeat the impairment, give this seed");
         let (new_targets, targets) = mpsc::channel();
         let relay = Relay::new((target, targets), MAX_CLIENTS, impairments, limits, observer);
         let unreachable = relay.unreachable();
