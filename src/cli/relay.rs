@@ -30,6 +30,8 @@ use crate::report::relay::RelayReport;
 /// Interval at which errors of the target are looked for. After some, it is resolved again.
 const ERROR_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+const CANNOT_WRITE: &str = "--junit: cannot write the report";
+
 /// Forward UDP between real programs over a bad network
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -86,7 +88,7 @@ impl Args {
         let upstream = (0..MAX_CLIENTS).map(|_| Ok(connect()?.socket)).collect::<Result<Vec<UdpSocket>>>()?;
         let sockets = std::iter::once(&socket).chain(&upstream).map(UdpSocket::try_clone);
         let sockets = sockets.collect::<Result<_, _>>().context("cannot open the sockets of the relay")?;
-        self.junit.as_ref().map_or(Ok(()), |file| files::prepare(file)).with_context(|| cannot_write())?;
+        self.junit.as_ref().map_or(Ok(()), |file| files::prepare(file)).context(CANNOT_WRITE)?;
         let (observer, outcome_log) = self.path.open_outcome_log()?;
         stop.set_run_started();
         info!(name: FIXED_LOG_LINE, target: "relay", "relay listening on {address}, target {target}");
@@ -127,7 +129,7 @@ impl Args {
         let report = RelayReport::from((self.target.to_string(), &results, unreachable.get(), dropped));
         print(&if self.json { serde_json::to_string_pretty(&report)? } else { report.text().trim_end().to_owned() })?;
         if let Some(file) = &self.junit {
-            files::write(file, &report.junit()?).with_context(cannot_write)?;
+            files::write(file, &report.junit()?).context(CANNOT_WRITE)?;
         }
         tally.result.context("cannot read from the sockets").and(outcome_log)?;
         Ok(0)
@@ -150,10 +152,6 @@ fn moved(found: &[SocketAddr], target: SocketAddr) -> Option<SocketAddr> {
 fn parse_target(text: &str) -> Result<Endpoint, String> {
     let HostPort { host, port } = text.parse().map_err(|error: ParseHostError| error.to_string())?;
     Ok(Endpoint { host, port: port.ok_or("give HOST:PORT, such as 127.0.0.1:5000")? })
-}
-
-fn cannot_write() -> &'static str {
-    "--junit: cannot write the report"
 }
 
 #[cfg(test)]

@@ -275,7 +275,8 @@ impl Node for Relay {
         self.transit.next_deadline().into_iter().chain(sweep).min()
     }
 
-    fn on_port_unreachable(&mut self, _: Time, _: usize) {
-        self.unreachable.add(1);
+    /// Some systems also report at socket 0 that a client has gone.
+    fn on_port_unreachable(&mut self, _: Time, socket: usize) {
+        self.unreachable.add(usize::from(socket > 0));
     }
 }

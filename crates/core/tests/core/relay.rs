@@ -288,6 +288,8 @@ fn unreachable_target_is_counted() {
     net.up(at(0), client(1), b"a");
     net.relay.on_port_unreachable(at(1), 1);
     net.relay.on_port_unreachable(at(1), 1);
+    // This error is about a client.
+    net.relay.on_port_unreachable(at(1), 0);
     assert_eq!(unreachable.get(), 2);
 }
 
