@@ -12,7 +12,7 @@ use super::junit::{Outcome, case};
 use super::model::SCHEMA_VERSION;
 use super::quantities::{duration_millis, format_decimals, format_length, format_share};
 use jamjam_core::direction::Direction;
-use jamjam_core::relay::{Client, RelayResults};
+use jamjam_core::relay::{Client, Flow, RelayResults};
 use jamjam_core::stats::Arrivals;
 
 const NAME: &str = "jamjam-dev relay";
@@ -55,14 +55,15 @@ figures! {
             (results.unassigned, "datagrams of no client: of the 101st, forged, or from the target after two minutes"),
             (kernel_dropped.unwrap_or(0), "datagrams dropped by the system before the relay read them"),
         ];
-        let findings = findings.into_iter().filter(|(count, _)| *count > 0);
+        let findings = findings.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        let flows = results.clients.iter().flat_map(|client| &client.flows);
     ] {
         #[serde(rename = "type")]
         kind: &'static str = "relay";
         schema_version: u32 = SCHEMA_VERSION;
         tool_version: &'static str = env!("CARGO_PKG_VERSION");
         target: String = target;
-        findings: Vec<String> = findings.map(|(count, what)| format!("{count} {what}")).collect();
+        findings: Vec<String> = findings.chain(flows.filter_map(Flow::rate_warning)).collect();
         directions: Vec<ForwardedFigures> = directions;
     }
 }
