@@ -9,12 +9,13 @@ use anyhow::{Context, anyhow};
 use clap::{ArgMatches, ColorChoice};
 use tracing::{Level, enabled, info, warn};
 
-use super::check::{self, CheckArgs, SharedCheck, Watcher};
+use super::check::{CheckArgs, SharedCheck};
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
 use super::options::credentials::login_from_environment;
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
 use super::options::registration::{self, RegistrationArgs, StartedRegistration};
 use super::output::{Failure, ensure_usage};
+use super::ready_file::{self, Ready, local_authority};
 use super::server::{self, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
     DEFAULT_SIGNALING_PORT, OrOff, OutputFile, driver_parser, format_bit_rate, format_size, link_policy_parser, or_off,
@@ -40,6 +41,7 @@ use crate::io::worker::Worker;
 use crate::io::{http, os};
 use crate::link::LinkKey;
 use crate::memory_budget::MemoryBudget;
+use crate::moqt::Transport;
 use crate::units::{parse_bit_rate, parse_size};
 use crate::wire::DEFAULT_PORT;
 
@@ -74,9 +76,12 @@ pub(crate) struct Args {
     #[arg(short, long, env = "ECHO_DELAY_MS", value_name = "MS", value_parser = parse_millis)]
     delay: Option<Duration>,
 
-    /// Write the listen address to this file once the socket is bound
+    /// Write addresses and room to this file (JSON) once all of it exists
+    ///
+    /// The file is removed at the start, and then written as a whole. Its members are udp (HOST:PORT), signaling_url (http), ws_url, metrics,
+    /// moqt, room (id, name, code, code_6) and relay_ports. What does not exist is null.
     #[arg(long, value_name = "FILE", value_parser = output_file_parser())]
-    address_file: Option<OutputFile>,
+    ready_file: Option<OutputFile>,
 
     /// Log packets and the reasons for drops (level debug)
     ///
@@ -96,7 +101,7 @@ pub(crate) struct Args {
 
     /// Maximum memory for delayed packets, or off
     ///
-    /// Each packet counts as its length plus 100 bytes, or plus 500 bytes with impairment or --outcome-log. Packets beyond the limit
+    /// Each packet counts as its length plus 100 bytes, or plus 1,000 bytes with impairment or --outcome-log. Packets beyond the limit
     /// are dropped and counted. One address (IPv6: /64) other than loopback may hold half, and one client (address and port) two fifths.
     #[arg(long, value_name = "SIZE", value_parser = or_off(parse_size), default_value = BufferLimits::default().total.map_or_else(String::new, format_size), help_heading = HEADING_MEMORY)]
     max_buffer: OrOff<u64>,
@@ -165,7 +170,7 @@ impl Args {
         if self.moqt.moqt_only {
             return self.serve_moqt_only(log, stop);
         }
-        server::clear_address(self.address_file.as_deref())?;
+        ready_file::clear(self.ready_file.as_ref())?;
         let (host, port) = self.check.listen(&self.host, self.port, matches);
         let BoundSocket { socket, address, .. } = self.bind(host, port)?;
         let memory_budget = self.memory_budget();
@@ -178,20 +183,22 @@ impl Args {
         let check = self.check.prepare(stop)?.then(SharedCheck::default);
         let (source_queue, source_files) = self.source_files.start(address.port(), self.driver, stop)?.unzip();
         stop.set_run_started();
-        server::write_address(self.address_file.as_deref(), address)?;
 
         let link_key = self.enable_links(&mut echo);
         let udp = Some(self.udp_statistics(&mut echo, &socket, outcome_log.as_ref()));
         let moqt_counts = moqt.as_ref().map(BoundMoqtServer::counts);
         let statistics = ServerStatistics { udp, moqt: moqt_counts, memory_budget: Arc::clone(&memory_budget), log };
         self.log_start(address, reproduce_options.as_deref());
+        let mut ready = ready(Some(address), moqt.as_ref(), metrics.as_ref());
         let moqt_url = moqt.as_ref().map(BoundMoqtServer::web_transport_url);
         let moqt = moqt.map(|moqt| moqt.start(stop)).transpose().context("cannot serve MOQT")?;
         statistics.serve(metrics, stop)?;
         let (signaling_server, room) = match registration {
             Some(mut registration) => {
                 let server = registration.start_server(memory_budget, moqt_url, check.is_some(), stop)?;
-                (server, Some(registration.start(&mut echo, self.delay(), link_key, stop)?))
+                let StartedRegistration { url, room } = registration.start(&mut echo, self.delay(), link_key, stop)?;
+                ready = ready.with_signaling(&url);
+                (server, Some(room))
             }
             None => (None, None),
         };
@@ -205,7 +212,12 @@ impl Args {
         let running = udp::spawn_node("echo-server", vec![socket], echo, stop.clone(), options)
             .context("cannot start a thread")?;
         stop.set_serving();
-        let watcher = check.clone().map(|check| self.watch(check, address, room, stop)).transpose()?;
+        let (announcement, ready) =
+            ready.announce(self.ready_file.clone(), room, stop).context("cannot start a thread")?;
+        let watcher = check.clone().map(|check| {
+            self.check.watch("AUDIO", move || check.log_findings(), move || Some(ready.get()?.environment()), stop)
+        });
+        let watcher = watcher.transpose()?;
         statistics.log_until_end(&running, self.stats_interval);
 
         let (echo, tally) = running.join();
@@ -226,7 +238,7 @@ impl Args {
         statistics.log();
         // This writes the rest of the log: the verdict is the last line.
         drop(statistics);
-        tally.result.context("cannot read from the socket").and(outcome_log)?;
+        tally.result.context("cannot read from the socket").and(outcome_log).and(announcement.join())?;
         match watched.zip(check) {
             Some((command, check)) => self.check.finish(command?, check.report(), &incomplete, stop),
             None if incomplete.is_empty() => Ok(0),
@@ -236,7 +248,7 @@ impl Args {
 
     /// Serves MOQT only.
     fn serve_moqt_only(&self, log: LogGuard, stop: &StopToken) -> Result<u8, Failure> {
-        server::clear_address(self.address_file.as_deref())?;
+        ready_file::clear(self.ready_file.as_ref())?;
         let memory_budget = self.memory.budget();
         let mut config = self.moqt_config(&memory_budget);
         config.echo.delay = self.delay.unwrap_or_default();
@@ -244,13 +256,12 @@ impl Args {
         let Some(moqt) = BoundMoqtServer::prepare(&self.moqt, config, None)? else { return Ok(0) };
         let metrics = self.bind_metrics()?;
         stop.set_run_started();
-        if let Some(address) = moqt.address() {
-            server::write_address(self.address_file.as_deref(), address)?;
-        }
+        let ready = ready(None, Some(&moqt), metrics.as_ref());
         let statistics = ServerStatistics { udp: None, moqt: Some(moqt.counts()), memory_budget, log };
         let running = moqt.start(stop).context("cannot serve MOQT")?;
         statistics.serve(metrics, stop)?;
         stop.set_serving();
+        ready.write(self.ready_file.as_ref())?;
         statistics.log_until_end(&running, self.stats_interval);
         running.join();
         statistics.log();
@@ -330,23 +341,6 @@ impl Args {
         }
     }
 
-    /// Starts the thread that ends a check. With a registration, its command waits for the room.
-    fn watch(
-        &self,
-        check: SharedCheck,
-        address: SocketAddr,
-        registered: Option<StartedRegistration>,
-        stop: &StopToken,
-    ) -> anyhow::Result<Watcher> {
-        let environment = move || match &registered {
-            Some(StartedRegistration { url, room }) => {
-                Some(check::environment(address, Some(url), Some(room.try_recv().ok()?)))
-            }
-            None => Some(check::environment(address, None, None)),
-        };
-        self.check.watch("AUDIO", move || check.log_findings(), environment, stop)
-    }
-
     /// The listener of the metrics, with the login of `/sources` if others than local users can connect.
     fn bind_metrics(&self) -> Result<Option<(TcpListener, Option<Login>)>, Failure> {
         let Some(address) = self.metrics else { return Ok(None) };
@@ -369,6 +363,21 @@ impl Args {
             );
         }
         Ok(bound)
+    }
+}
+
+/// Where clients reach what these parts serve.
+fn ready(
+    udp: Option<SocketAddr>,
+    moqt: Option<&BoundMoqtServer>,
+    metrics: Option<&(TcpListener, Option<Login>)>,
+) -> Ready {
+    let metrics = metrics.and_then(|(listener, _)| listener.local_addr().ok()).map(local_authority);
+    Ready {
+        udp: udp.map(local_authority),
+        metrics: metrics.map(|authority| format!("http://{authority}/metrics")),
+        moqt: moqt.map(|moqt| moqt.local_url(Transport::WebTransport).to_string()),
+        ..Ready::default()
     }
 }
 

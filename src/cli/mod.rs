@@ -28,6 +28,7 @@ pub mod output;
 mod packet_lines;
 mod plan;
 mod probe;
+mod ready_file;
 mod relay;
 mod run_origin;
 mod send;
@@ -105,6 +106,11 @@ impl Cli {
             Some(Command::EchoServer(args)) => (!args.has_certificate_files()).then_some(StopSignal::Terminate),
             _ => None,
         }
+    }
+
+    /// Whether the subcommand serves until it is stopped.
+    pub fn is_server(&self) -> bool {
+        !matches!(self.command, None | Some(Command::Send(_) | Command::Probe(_)))
     }
 
     /// Runs the subcommand until it finishes or `stop` is requested. Returns the exit code. `matches` contains the sources of the values.

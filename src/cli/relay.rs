@@ -1,7 +1,7 @@
 //! `jamjam-dev relay`: forwards UDP between clients and a target over a bad network, and reports what it has forwarded.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::mpsc::{self, Sender};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -9,26 +9,28 @@ use clap::ColorChoice;
 use tracing::{info, warn};
 
 use super::echo_server::BitRateArgs;
-use super::options::impairment::PathArgs;
+use super::options::impairment::{OutcomeLogFile, PathArgs};
 use super::output::{Failure, HEADING_REPORT, ensure_usage, print};
+use super::ready_file::{self, Ready, local_authority};
 use super::server;
 use super::target::Endpoint;
 use super::values::{OutputFile, output_file_parser, parse_listen_address};
 use crate::address::{HostPort, ParseHostError};
+use crate::direction::Direction;
 use crate::echo::FIXED_LOG_LINE;
 use crate::impairment::Impairment;
 use crate::io::local_socket::LocalSocketOptions;
-use crate::io::resolve::{self, resolve_until_stopped};
+use crate::io::resolve::{resolve, resolve_until_stopped};
 use crate::io::stop::StopToken;
-use crate::io::udp::{
-    self, Backend, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy,
-};
+use crate::io::udp::{self, Backend, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, IdlePolicy};
 use crate::io::{files, os};
-use crate::relay::{MAX_CLIENTS, Relay, RelayConfig};
+use crate::relay::{MAX_CLIENTS, Relay};
 use crate::report::relay::RelayReport;
 
-/// Interval at which failures to reach the target are looked for. The target is resolved again after some.
-const FAILURE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval at which errors of the target are looked for. After some, it is resolved again.
+const ERROR_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+const CANNOT_WRITE: &str = "--junit: cannot write the report";
 
 /// Forward UDP between real programs over a bad network
 #[derive(clap::Args)]
@@ -44,18 +46,22 @@ pub(crate) struct Args {
     #[command(flatten)]
     path: PathArgs,
 
-    /// Impairment from clients to the target only, as "loss 1% delay 30ms"
+    /// Impairment from clients to TARGET only, as "loss 1% delay 30ms"
     ///
     /// The value consists of options without dashes, which replace the other ones in this direction.
     #[arg(long, value_name = "OPTIONS")]
     up: Option<String>,
 
-    /// Impairment from the target to clients only, like --up
+    /// Impairment from TARGET to clients only, like --up
     #[arg(long, value_name = "OPTIONS")]
     down: Option<String>,
 
     #[command(flatten)]
     bit_rate: BitRateArgs,
+
+    /// Write the address for clients to this file (JSON) once it exists
+    #[arg(long, value_name = "FILE", value_parser = output_file_parser())]
+    ready_file: Option<OutputFile>,
 
     /// Print the report as JSON
     #[arg(long, help_heading = HEADING_REPORT)]
@@ -69,124 +75,102 @@ pub(crate) struct Args {
 impl Args {
     /// Forwards until `stop` is requested, and reports.
     pub(crate) fn run(&self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        let impairments = self.impairments()?;
+        let impairments = [self.impairment(Direction::Up, &self.up)?, self.impairment(Direction::Down, &self.down)?];
         let limits = self.bit_rate.limits()?;
         let log = server::start_log(false, color)?;
         os::set_process_name(c"relay");
         os::raise_descriptor_limit();
+        ready_file::clear(self.ready_file.as_ref())?;
         let BoundSocket { socket, address, .. } = udp::bind(self.listen, DEFAULT_RECEIVE_BUFFER)?;
-        let mut upstream = Upstream::connect(&self.target)?;
-        ensure_usage!(upstream.target != address, "TARGET {address} is the address on which the relay listens");
-        if let Some(file) = &self.junit {
-            files::prepare(file).with_context(|| cannot_write(file))?;
-        }
+        let mut target = resolve(&self.target.host, self.target.port).context("TARGET")?[0];
+        ensure_usage!(target != address, "the relay listens on TARGET itself; give another address");
+        let connect = || udp::connect(target, DEFAULT_RECEIVE_BUFFER, &LocalSocketOptions::default());
+        let upstream = (0..MAX_CLIENTS).map(|_| Ok(connect()?.socket)).collect::<Result<Vec<UdpSocket>>>()?;
+        let sockets = std::iter::once(&socket).chain(&upstream).map(UdpSocket::try_clone);
+        let sockets = sockets.collect::<Result<_, _>>().context("cannot open the sockets of the relay")?;
+        self.junit.as_ref().map_or(Ok(()), |file| files::prepare(file)).context(CANNOT_WRITE)?;
         let (observer, outcome_log) = self.path.open_outcome_log()?;
         stop.set_run_started();
-        let seed = impairments[0].seed;
-        let config = RelayConfig { target: upstream.target, impairments, limits };
-        let (targets, new_targets) = mpsc::channel();
-        let relay = Relay::new(config, MAX_CLIENTS, new_targets, observer);
-        let failures = relay.failures();
-        let sockets = std::iter::once(Ok(socket)).chain(upstream.sockets.iter().map(UdpSocket::try_clone));
-        let sockets = sockets.collect::<Result<_, _>>().context("cannot open the sockets of the relay")?;
-        let options = DriverOptions {
-            idle: IdlePolicy::Wait,
-            spin_percent: DEFAULT_SPIN_PERCENT,
-            backend: Backend::Native,
-            follow_address: false,
-        };
+        info!(name: FIXED_LOG_LINE, target: "relay", "relay listening on {address}, target {target}");
+        info!(target: "relay", seed = impairments[0].seed, "to repeat the impairment, give this seed");
+        let (new_targets, targets) = mpsc::channel();
+        let relay = Relay::new((target, targets), MAX_CLIENTS, impairments, limits, observer);
+        let unreachable = relay.unreachable();
+        let spin_percent = udp::DEFAULT_SPIN_PERCENT;
+        let options =
+            DriverOptions { idle: IdlePolicy::Wait, spin_percent, backend: Backend::Native, follow_address: false };
         let running =
             udp::spawn_node("relay", sockets, relay, stop.clone(), options).context("cannot start a thread")?;
-        let target = upstream.target;
-        info!(name: FIXED_LOG_LINE, target: "relay", "relay listening on {address}, target {target}");
-        info!(target: "relay", seed, "the seed of the impairment");
+        Ready { udp: Some(local_authority(address)), ..Ready::default() }.write(self.ready_file.as_ref())?;
         stop.set_serving();
-        let mut seen = 0;
-        while !running.finished_within(Some(FAILURE_CHECK_INTERVAL)) {
-            if std::mem::replace(&mut seen, failures.get()) < failures.get() {
-                upstream.follow(&self.target, &targets, stop);
+        let mut known = 0;
+        while !running.finished_within(Some(ERROR_CHECK_INTERVAL)) {
+            let errors = unreachable.get() - known;
+            if errors == 0 {
+                continue;
+            }
+            known += errors;
+            warn!(target: "relay", address = %target, errors, "nothing listens at the target (ICMP port unreachable)");
+            let found = resolve_until_stopped(&self.target.host, self.target.port, stop).unwrap_or_default();
+            if let Some(moved) = moved(&found, target)
+                && upstream.iter().all(|socket| udp::reconnect(&socket.into(), moved).is_ok())
+            {
+                info!(target: "relay", from = %target, to = %moved, "the target has moved");
+                // Fails only if the relay has ended.
+                _ = new_targets.send(moved);
+                target = moved;
             }
         }
 
         let (relay, tally) = running.join();
-        let results = relay.into_results();
-        let outcome_log = outcome_log.map_or(Ok(()), |log| log.finish());
+        let (results, dropped) = (relay.into_results(), tally.host_timing.kernel_dropped);
+        let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
         drop(log);
-        let report = RelayReport::from((&*self.target.to_string(), &results, tally.host_timing.kernel_dropped));
-        let junit = self
-            .junit
-            .as_ref()
-            .map_or(Ok(()), |file| files::write(file, &report.junit()?).with_context(|| cannot_write(file)));
+        let report = RelayReport::from((self.target.to_string(), &results, unreachable.get(), dropped));
         print(&if self.json { serde_json::to_string_pretty(&report)? } else { report.text().trim_end().to_owned() })?;
-        tally.result.context("cannot read from the sockets").and(outcome_log).and(junit)?;
+        if let Some(file) = &self.junit {
+            files::write(file, &report.junit()?).context(CANNOT_WRITE)?;
+        }
+        tally.result.context("cannot read from the sockets").and(outcome_log)?;
         Ok(0)
     }
 
-    /// The impairment of each direction. Both have the same seed.
-    fn impairments(&self) -> Result<[Impairment; 2], Failure> {
-        let both = self.path.impairment()?;
-        let with = |words: &Option<String>| {
-            words.as_deref().map_or(Ok(both.clone()), |words| {
-                Ok::<_, Failure>(Impairment { seed: both.seed, ..self.path.with(words)? })
-            })
-        };
-        Ok([with(&self.up)?, with(&self.down)?])
+    /// The impairment of a direction, whose own options are `words`.
+    fn impairment(&self, direction: Direction, words: &Option<String>) -> Result<Impairment, Failure> {
+        let impairment = words.as_ref().map_or_else(|| self.path.impairment(), |words| self.path.with(words))?;
+        Ok(Impairment { direction: Some(direction), ..impairment })
     }
 }
 
-/// The sockets that are connected to the target.
-struct Upstream {
-    sockets: Vec<UdpSocket>,
-    target: SocketAddr,
-}
-
-impl Upstream {
-    /// Connects to the first usable address of the target. Otherwise, returns the error of the first address.
-    fn connect(target: &Endpoint) -> Result<Self, Failure> {
-        let connect = |peer| -> Result<Self, BindError> {
-            let open = || Ok(udp::connect(peer, DEFAULT_RECEIVE_BUFFER, &LocalSocketOptions::default())?.socket);
-            let sockets: Vec<UdpSocket> = (0..MAX_CLIENTS).map(|_| open()).collect::<Result<_, BindError>>()?;
-            // The system replaces 0.0.0.0 by 127.0.0.1.
-            let target = sockets[0].peer_addr().unwrap_or(peer);
-            Ok(Self { sockets, target })
-        };
-        let found = resolve::resolve(&target.host, target.port).context("TARGET")?;
-        let mut all = found.into_iter().map(connect);
-        // A resolved host has an address.
-        let first = all.next().expect("an address");
-        Ok(first.or_else(|error| all.find_map(Result::ok).ok_or(error))?)
-    }
-
-    /// Resolves the target again after failures to reach it, and connects to its new address if it has moved.
-    fn follow(&mut self, target: &Endpoint, targets: &Sender<SocketAddr>, stop: &StopToken) {
-        if target.host.parse::<IpAddr>().is_ok() {
-            return;
-        }
-        let found = resolve_until_stopped(&target.host, target.port, stop).unwrap_or_default();
-        let mut usable = found.into_iter().filter(|address| address.is_ipv4() == self.target.is_ipv4());
-        let Some(moved) = usable.next().filter(|first| *first != self.target && usable.all(|one| one != self.target))
-        else {
-            return;
-        };
-        match self.sockets.iter().try_for_each(|socket| udp::reconnect(&socket.into(), moved)) {
-            // Fails only if the relay has ended.
-            Ok(()) => _ = targets.send(moved),
-            Err(error) => {
-                warn!(target: "relay", address = %moved, %error, "cannot connect to the new address of the target")
-            }
-        }
-        info!(target: "relay", from = %self.target, to = %moved, "the target has moved");
-        self.target = moved;
-    }
+/// The first address of the same IP version, if none of those found is `target`.
+fn moved(found: &[SocketAddr], target: SocketAddr) -> Option<SocketAddr> {
+    let first = found.iter().find(|address| address.is_ipv4() == target.is_ipv4())?;
+    (!found.contains(&target)).then_some(*first)
 }
 
 /// Parses `HOST:PORT`.
 fn parse_target(text: &str) -> Result<Endpoint, String> {
     let HostPort { host, port } = text.parse().map_err(|error: ParseHostError| error.to_string())?;
-    let port = port.ok_or("give HOST:PORT, such as 127.0.0.1:5000")?;
-    Ok(Endpoint { host, port })
+    Ok(Endpoint { host, port: port.ok_or("give HOST:PORT, such as 127.0.0.1:5000")? })
 }
 
-fn cannot_write(file: &OutputFile) -> String {
-    format!("--junit: cannot write {}", file.display())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn target_has_moved_if_none_of_its_addresses_is_the_current_one() {
+        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        let [old, new, other, v6] = ["192.0.2.1:5", "192.0.2.2:5", "192.0.2.3:5", "[2001:db8::1]:5"].map(address);
+        for (found, expected) in [
+            (&[][..], None),
+            (&[old], None),
+            (&[new, old], None),
+            (&[v6], None),
+            (&[new], Some(new)),
+            (&[v6, new, other], Some(new)),
+        ] {
+            assert_eq!(moved(found, old), expected, "{found:?}");
+        }
+    }
 }

@@ -36,7 +36,7 @@ impl RecordedPath {
         let lost_in = last.and_then(|last| self.packets[last].1);
         let is_lost = lost_in.is_some() && (direction.is_none() || direction == lost_in);
         let round_trip = self.round_trip_at(at);
-        let delay = if direction.is_none() { round_trip - self.min_max.0 } else { round_trip / 2 };
+        let delay = if direction.is_none() { round_trip.saturating_sub(self.min_max.0) } else { round_trip / 2 };
         (is_lost, Duration::from_nanos(delay))
     }
 
@@ -65,6 +65,21 @@ impl RecordedPath {
     /// Recorded packets per second.
     pub fn rate(&self) -> f64 {
         self.packets.len() as f64 * NANOS_PER_SECOND as f64 / self.length as f64
+    }
+
+    /// What a flow of this rate makes of the recorded losses, if it is another rate.
+    pub fn rate_warning(&self, flow: f64) -> Option<String> {
+        let (recorded, ratio) = (self.rate(), flow / self.rate());
+        let count = |ratio: f64| {
+            let (few, near, many) = (ratio.floor(), ratio.round(), ratio.ceil());
+            if (ratio - near).abs() <= 0.05 { near.to_string() } else { format!("{few} or {many}") }
+        };
+        let effect = match ratio {
+            1.05.. => format!("one recorded loss is {} packets in a row", count(ratio)),
+            0.95.. => return None,
+            _ => format!("one packet takes the place of {} recorded ones", count(1.0 / ratio)),
+        };
+        Some(format!("recorded at {recorded:.0}/s, this flow has {flow:.0}/s: {effect}; the ratio stays"))
     }
 
     /// After this time, the record repeats.

@@ -8,6 +8,8 @@ mod echo;
 mod impairment;
 mod media_relay;
 mod relay;
+mod path;
+mod recorded_path;
 mod stats;
 mod units;
 mod wire;

@@ -21,7 +21,6 @@ use super::sent_packets::PacketTracker;
 use super::shared_record::SharedRecord;
 use super::stream_kind::StreamKind;
 use super::wait_for_server::WaitForServer;
-use jamjam_core::echo::EchoServer;
 use jamjam_core::link::OVERHEAD;
 use jamjam_core::node::{DriverWaker, Node, Receive, SendStatus, TransmitSink};
 use jamjam_core::stats::PacingStats;
