@@ -15,7 +15,6 @@ use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, BindError, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy};
 use crate::io::{machine, reachable, resolve};
 use crate::media_relay::{MAX_SOCKETS, MediaRelay, MediaRelayConfig, MediaRooms};
-use crate::outcome::OutcomeObserver;
 
 const HEADING: &str = "Media over a bad network (jamjam)";
 
@@ -86,13 +85,12 @@ impl MediaRelayArgs {
         let (ports, sockets): (Vec<_>, _) = bound.into_iter().map(|one| (one.address.port(), one.socket)).unzip();
         let interfaces = machine::interface_addresses().unwrap_or_default().into_iter().map(|one| one.address);
         let own_ips = interfaces.chain(reachable::default_route_address()).collect();
-        let boxed = |(rows, log)| (Box::new(rows) as Box<dyn OutcomeObserver<_>>, log);
-        let (observer, outcome_log) = self.path.outcome_log()?.map(boxed).unzip();
+        let (observer, outcome_log) = self.path.open_outcome_log()?;
         let (first, last) = ports.iter().fold((u16::MAX, 0), |(first, last), port| (first.min(*port), last.max(*port)));
-        let (port_range, impaired) = (format!("{first}-{last}"), self.path.reproduce_options(&impairment));
-        info!(target: "relay", host = %ip, ports = port_range, impaired, "relaying media");
+        let (port_range, seed) = (format!("{first}-{last}"), impairment.seed);
+        info!(target: "relay", host = %ip, ports = port_range, seed, "relaying media");
         let config = MediaRelayConfig { impairment, ports, announced_ip, own_ips, limits };
-        let rooms = MediaRooms::new(config, observer);
+        let rooms = MediaRooms::new(config, Some(observer));
         Ok(Some(PreparedMediaRelay { rooms, port_range, sockets, outcome_log }))
     }
 }

@@ -84,7 +84,7 @@ fn update_that_keeps_an_address_keeps_the_socket_and_a_new_member_has_others() {
     let mut hub = hub(20);
     let id = room(&mut hub);
     let first = relayed(&hub.last(2)["data"]["peers"][0], 2, 900);
-    let mut updated = |hub: &mut TestHub, port| {
+    let updated = |hub: &mut TestHub, port| {
         publish(hub, 1, port);
         assert_eq!(hub.last(2)["type"], "PeerUpdated");
         relayed(&hub.last(2)["data"]["peer"], 2, 900)
