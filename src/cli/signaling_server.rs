@@ -159,10 +159,11 @@ impl Args {
         self.broadcast.log_token_warnings(dialects)?;
         let pages = server::log_signaling_urls(address, identity.map(|identity| identity.fingerprint()), dialects);
         options.login = Arc::new(self.login.login(password.as_deref(), address, &pages));
+        let relay_ports = media.as_ref().map(|media| media.port_range.clone());
         let media = media.map(|media| media.spawn(stop)).transpose()?;
         let server = signaling::spawn(listener, hub, options, stop).context("cannot start the event loop")?;
         stop.set_serving();
-        let ready = Ready { metrics: Some(format!("{pages}/metrics")), ..Ready::default() }.with_signaling(&pages);
+        let ready = Ready { metrics: Some(format!("{pages}/metrics")), relay_ports, ..Ready::default() }.with_signaling(&pages);
         ready.write(self.ready_file.as_ref())?;
         let watch = |check: Arc<Mutex<SignalingCheck>>| {
             let open_connections = server.open_connections();
