@@ -37,13 +37,12 @@ pub struct Passing<F, T> {
     pub copies_sent: u8,
     /// Number of copies still to send.
     pub copies_left: u8,
-    copy_spacing: Duration,
+    /// When the queue of the bandwidth limit released the first copy, once the datagram has entered it.
+    departure: Option<Departure>,
     /// Increases with each datagram that enters.
     number: u64,
     /// When a reordered datagram leaves even if no later one has left. `None` if it need not be held.
     hold_until: Option<Time>,
-    /// Whether the datagram must still enter the queue of the bandwidth limit.
-    awaits_bottleneck: bool,
 }
 
 /// The order of one flow.
@@ -107,10 +106,9 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
             added_delay: due - at,
             copies_sent: 0,
             copies_left: decision.copies,
-            copy_spacing: Duration::ZERO,
+            departure: None,
             number: self.last_number,
             hold_until,
-            awaits_bottleneck: true,
         });
     }
 
@@ -138,14 +136,14 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
                 self.put_back(passing);
                 continue;
             }
-            if std::mem::take(&mut passing.awaits_bottleneck) {
+            if passing.departure.is_none() {
                 self.held.remove(&key);
-                let Some(departure) = bottleneck(&passing) else {
+                passing.departure = bottleneck(&passing);
+                let Some(departure) = passing.departure else {
                     self.finish(flow);
                     return Some(Err(passing));
                 };
                 passing.added_delay = departure.at - passing.entered_at;
-                passing.copy_spacing = departure.copy_spacing;
                 if std::mem::replace(&mut passing.due, departure.at) < departure.at {
                     self.put_back(passing);
                     continue;
@@ -166,7 +164,7 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
         passing.copies_sent += u8::from(is_sent);
         passing.copies_left -= 1;
         if passing.copies_left > 0 {
-            passing.due += passing.copy_spacing;
+            passing.due += passing.departure.map_or(Duration::ZERO, |departure| departure.copy_spacing);
             self.put_back(passing);
             return None;
         }

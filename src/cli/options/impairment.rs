@@ -475,7 +475,7 @@ mod tests {
             ("los 1%", "`los 1%`: unexpected argument '--los' found"),
             ("help", "`help`: unexpected argument '--help' found"),
             ("outage 5s", "`outage 5s`: invalid value '5s' for '--outage <LENGTH@START[/PERIOD]>': `5s` is not LENGTH@START \
-                           or LENGTH@START/PERIOD, such as 5s@30s or 5s@60s/60s"),
+                           or LENGTH@START/PERIOD with units and a LENGTH below PERIOD, such as 5s@30s or 5s@60s/60s"),
         ] {
             assert_eq!(with("", words), Err((2, reason.to_owned())));
         }
