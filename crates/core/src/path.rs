@@ -72,13 +72,8 @@ pub struct Path<F, T> {
 
 impl<F, T> Default for Path<F, T> {
     fn default() -> Self {
-        Self {
-            queue: BinaryHeap::new(),
-            passing: HashMap::new(),
-            held: BTreeSet::new(),
-            flows: HashMap::new(),
-            last_number: 0,
-        }
+        let (queue, passing, held, flows) = (BinaryHeap::new(), HashMap::new(), BTreeSet::new(), HashMap::new());
+        Self { queue, passing, held, flows, last_number: 0 }
     }
 }
 

@@ -74,17 +74,6 @@ impl ReplyQueue {
             due = due.max(self.last_due);
         }
         let send_at = if is_audio || is_impaired { due } else { Time::ZERO };
-        let reply = |position, len: usize| QueuedReply {
-            send_at,
-            position,
-            due,
-            path,
-            len: len as u32,
-            segment_size: segment_size as u16,
-            class,
-            is_sealed: false,
-            is_impaired,
-        };
         let price = |bytes: usize, packets: usize| cost(bytes, packets, overhead(is_impaired));
         let (all, one) = (price(contents.len(), count), price(segment_size, 1));
         let mut result =
@@ -102,11 +91,13 @@ impl ReplyQueue {
                 self.queued_audio += len.div_ceil(segment_size);
                 self.last_due = due;
             }
-            self.queued.push(reply(position, len));
-            rest = &rest[len..];
+            let (len, segment_size, is_sealed) = (len as u32, segment_size as u16, false);
+            let reply = QueuedReply { send_at, position, due, path, len, segment_size, class, is_sealed, is_impaired };
+            self.queued.push(reply);
+            rest = &rest[len as usize..];
         }
         if let (Err(_), Some(impaired)) = (result, self.impaired.as_mut().filter(|_| is_impaired)) {
-            impaired.report(&reply(0, contents.len()), None, contents, Outcome::Dropped);
+            impaired.report((path.peer, received_at), None, contents, Outcome::Dropped);
         }
         result
     }
@@ -294,7 +285,9 @@ impl ReplyQueue {
         }
         let store = &mut self.stores[reply.class as usize];
         if let Some(impaired) = self.impaired.as_mut().filter(|_| reply.is_impaired) {
-            impaired.report(reply, passing, store.get(reply.position, reply.len()), outcome);
+            let entered_at = passing.map_or(reply.due, |passing| passing.entered_at);
+            let arrival = (reply.path.peer, impaired.received_at(reply.class, entered_at));
+            impaired.report(arrival, passing, store.get(reply.position, reply.len()), outcome);
         }
         store.remove(reply.position, reply.len());
         let charged = cost(reply.len(), reply.segment_count(), overhead(reply.is_impaired));
