@@ -120,8 +120,11 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
         mut bottleneck: impl FnMut(&Passing<F, T>) -> Option<Departure>,
     ) -> Option<Result<Passing<F, T>, Passing<F, T>>> {
         loop {
-            let mut passing = self.pop(now)?;
-            let key @ (flow, class, number) = (passing.flow, passing.class, passing.number);
+            let Reverse((_, number)) = *self.queue.peek().filter(|Reverse((due, _))| *due <= now)?;
+            self.queue.pop();
+            let mut passing = self.passing.remove(&number)?;
+            self.drop_outdated();
+            let key @ (flow, class, _) = (passing.flow, passing.class, number);
             if let Some(until) = passing.hold_until.take()
                 && passing.due < until
                 && self.flows.get(&flow).is_some_and(|order| order.last_left[class_index(class)] < number)
@@ -186,14 +189,6 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
     pub fn into_rest(mut self) -> impl Iterator<Item = Passing<F, T>> {
         let in_order = self.queue.into_sorted_vec().into_iter().rev();
         in_order.filter_map(move |Reverse((_, number))| self.passing.remove(&number))
-    }
-
-    fn pop(&mut self, now: Time) -> Option<Passing<F, T>> {
-        let Reverse((_, number)) = *self.queue.peek().filter(|Reverse((due, _))| *due <= now)?;
-        self.queue.pop();
-        let passing = self.passing.remove(&number);
-        self.drop_outdated();
-        passing
     }
 
     fn drop_outdated(&mut self) {
