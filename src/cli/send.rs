@@ -175,7 +175,7 @@ impl Args {
     /// Sends audio to `peer` from several clients, which all send the same.
     fn send_from_clients(&self, peer: &UdpPeer<'_>, clients: usize, stop: &StopToken) -> Result<u8, Failure> {
         ensure_usage!(
-            !self.no_echo || !self.client.impairment.is_used()?,
+            !self.no_echo || self.client.impairment.prepare_path(0.0)?.0.is_none(),
             "--no-echo with impairment applies to one client; omit --clients"
         );
         let (source, PacketLayout { form, .. }) = self.source.open_shared(self.client.ramp)?;

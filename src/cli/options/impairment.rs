@@ -213,11 +213,6 @@ impl ImpairmentArgs {
         Ok((impairment, reproduce_options))
     }
 
-    /// Whether an option asks for impairment or an outcome log.
-    pub(crate) fn is_used(&self) -> Result<bool, Failure> {
-        Ok(self.outcome_log.is_some() || self.reproducible()?.1.is_some())
-    }
-
     fn open_outcome_log<R: Route>(&self) -> Result<OpenOutcomeLog<R>, Failure> {
         let Some(path) = &self.outcome_log else { return Ok((Box::new(()), None)) };
         let (queue, log) = outcome_log::spawn(path, outcome_log::MAX_BYTES)
