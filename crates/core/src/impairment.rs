@@ -334,13 +334,10 @@ impl FromStr for Outages {
             let outage @ [length, _, period] = [nanos(length)?, nanos(start)?, period.map_or(Some(u64::MAX), nanos)?];
             (length < period).then_some(outage)
         };
-        let outage = |part: &str| {
-            parse(part.trim()).ok_or_else(|| {
-                let form = "LENGTH@START or LENGTH@START/PERIOD with units and a LENGTH below PERIOD";
-                InvalidValue(format!("`{part}` is not {form}, such as 5s@30s or 5s@60s/60s"))
-            })
-        };
-        Ok(Self { text: text.to_owned(), list: text.split(',').map(outage).collect::<Result<_, _>>()? })
+        let form = "LENGTH@START or LENGTH@START/PERIOD with units and a LENGTH below PERIOD";
+        let invalid = |part| InvalidValue(format!("`{part}` is not {form}, such as 5s@30s or 5s@60s/60s"));
+        let list = text.split(',').map(str::trim).map(|part| parse(part).ok_or_else(|| invalid(part)));
+        Ok(Self { text: text.to_owned(), list: list.collect::<Result<_, _>>()? })
     }
 }
 

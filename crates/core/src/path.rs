@@ -170,14 +170,12 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
         if let Some(order) = self.flows.get_mut(&flow).filter(|_| passing.copies_sent > 0) {
             let last_left = &mut order.last_left[class_index(class)];
             *last_left = number.max(*last_left);
-        }
-        while passing.copies_sent > 0
-            && let Some(key) = self.held.range((flow, class, 0)..(flow, class, number)).next().copied()
-        {
-            self.held.remove(&key);
-            if let Some(overtaken) = self.passing.get_mut(&key.2) {
-                overtaken.due = due;
-                self.queue.push(Reverse((due, key.2)));
+            while let Some(key) = self.held.range((flow, class, 0)..(flow, class, number)).next().copied() {
+                self.held.remove(&key);
+                if let Some(overtaken) = self.passing.get_mut(&key.2) {
+                    overtaken.due = due;
+                    self.queue.push(Reverse((due, key.2)));
+                }
             }
         }
         self.drop_outdated();

@@ -20,27 +20,18 @@ pub(super) type PassingReply = Passing<SocketAddr, QueuedReply>;
 
 /// The impairment of all replies except STUN responses and loop checks.
 pub(super) struct ImpairedReplies {
-    impairer: Impairer,
-    bottleneck: Bottleneck,
+    pub(super) impairer: Impairer,
+    pub(super) bottleneck: Bottleneck,
     pub(super) path: Path<SocketAddr, QueuedReply>,
     /// The delay of AUDIO.
-    delay: Duration,
+    pub(super) delay: Duration,
     /// Arrival time of the first AUDIO, which is time 0 of outages.
     pub(super) started: Option<Time>,
-    observer: Box<dyn OutcomeObserver<SocketAddr>>,
-    counters: Arc<Counters>,
+    pub(super) observer: Box<dyn OutcomeObserver<SocketAddr>>,
+    pub(super) counters: Arc<Counters>,
 }
 
 impl ImpairedReplies {
-    pub(super) fn new(
-        impairer: Impairer,
-        delay: Duration,
-        observer: Box<dyn OutcomeObserver<SocketAddr>>,
-        counters: Arc<Counters>,
-    ) -> Self {
-        Self { impairer, bottleneck: Bottleneck::default(), path: Path::default(), delay, started: None, observer, counters }
-    }
-
     /// Decides what happens to a reply, whose bytes are `datagram`, and enters it into the path. Returns why it is lost.
     pub(super) fn enter(
         &mut self,
