@@ -1,9 +1,9 @@
-//! Reproducible network impairment: loss, jitter, reordering, duplication and a bandwidth limit.
+//! Reproducible network impairment: loss, delay, reordering, duplication, a bandwidth limit, outages, and a recorded path.
 //!
 //! The decision about a packet depends only on the seed and the packet's type and index, not on other packets, ports or timing, so that two
 //! runs with the same seed are impaired in the same way. The index of an AUDIO packet is its sequence number, and all clients lose the same
 //! packets. Packets of other types may have a constant sequence number, so their index is the number of earlier packets of their type, of all
-//! clients. Only the bandwidth limit depends on time and on other packets.
+//! clients. Outages and a recorded path depend on the time since the start, and only the bandwidth limit depends on other packets.
 
 use std::fmt;
 use std::net::IpAddr;
