@@ -24,6 +24,8 @@
 //! | `jamjam-core` | [`wire`], [`link`] | jamjam packets, STUN messages, and the encrypted link that newer clients use |
 //! | | [`echo`], [`impairment`] | the echo server: admission, reply queue, counters, reproducible loss and delay |
 //! | | [`relay`] | forwarding between clients and a target over impaired paths |
+//! | | [`path`], [`recorded_path`], [`direction`] | how impaired datagrams leave, and impairment like a recorded run |
+//! | | [`outcome`], [`datagram_store`] | what became of each datagram, and the bytes of those that wait |
 //! | | [`audio`], [`stats`] | WAV, resampling, jitter buffer, audio quality; percentiles, loss, jitter, clock drift |
 //! | | [`time`], [`node`] | time values, and the interface between a UDP state machine and the loop that drives it |
 //! | | [`node_group`] | many clients on one such loop |
