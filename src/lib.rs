@@ -38,6 +38,7 @@
 //! | | [`report`], [`diagnosis`] | figures, limits, output formats; what is wrong, and what to do |
 //! | | [`check`], [`machine`] | check of clients, and of this machine |
 //! | `jamjam-dev` | [`io`], [`cli`], [`testing`] | sockets, clocks, files, devices, HTTP, TLS; options and output; servers for tests |
+//! | `jamjam-dev-harness` | | starts the program in a test of a client |
 //!
 //! The first four crates are pure: they consist of state machines that receive events with their time, and return data with the time at
 //! which they want to be called again, so that the same code runs on a socket and in a test that simulates an hour in a second. They may
