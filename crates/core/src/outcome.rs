@@ -86,12 +86,6 @@ impl<R> OutcomeEvent<R> {
         let (reordered, added_delay, copies_sent) = <_>::default();
         Self { received_at, route, class, sequence, outcome, reordered, added_delay, copies_sent }
     }
-
-    /// The same outcome of a datagram that is named in another way.
-    pub fn with_route<S>(self, route: S) -> OutcomeEvent<S> {
-        let Self { received_at, class, sequence, outcome, reordered, added_delay, copies_sent, .. } = self;
-        OutcomeEvent { received_at, route, class, sequence, outcome, reordered, added_delay, copies_sent }
-    }
 }
 
 impl<R: Route> OutcomeEvent<R> {

@@ -44,9 +44,9 @@ figures! {
 
     /// The report of a relay.
     RelayReport from (target, results, unreachable, kernel_dropped): (String, &RelayResults, u64, Option<u64>) [
-        let of_client = |client| Direction::ALL.map(|direction| ForwardedFigures::from((client, direction)));
+        let of_client = |client: &Client| Direction::ALL.map(|direction| ForwardedFigures::from((client, direction)));
         let directions: Vec<ForwardedFigures> = results.clients.iter().flat_map(of_client).collect();
-        let sum = |outcome| directions.iter().filter_map(|one| one.outcomes.get(outcome)).sum();
+        let sum = |outcome: &str| directions.iter().filter_map(|one| one.outcomes.get(outcome)).sum::<u64>();
         let findings = [
             (unreachable, "ICMP errors: nothing listens at the target"),
             (sum("limit"), "datagrams above the limits of a client's address; give --max-bitrate-per-source off"),
@@ -85,8 +85,7 @@ impl RelayReport {
     pub fn text(&self) -> String {
         let (client, heads) = ("client", ["datagrams", "AUDIO/s", "loss before", "loss after", "silence"]);
         let [datagrams, rate, before, after, silence] = heads;
-        let mut text =
-            format!("{client:34}{datagrams:>10}{rate:>10}{before:>13}{after:>13}{silence:>10}  outcomes\n");
+        let mut text = format!("{client:34}{datagrams:>10}{rate:>10}{before:>13}{after:>13}{silence:>10}  outcomes\n");
         for one in &self.directions {
             let client = format!("{} {} {}", one.client, one.address, one.direction);
             _ = writeln!(text, "{client:34}{}", one.row());
