@@ -21,7 +21,9 @@ impl RecordedRun {
             return Err("it is not a run over UDP: a connection hides losses; record a run over UDP".to_owned());
         }
         if !run.replies_expected {
-            return Err("its run expected no replies, so that it does not show what was lost; omit --no-echo".to_owned());
+            return Err(
+                "its run expected no replies, so that it does not show what was lost; omit --no-echo".to_owned()
+            );
         }
         let mut events: Vec<_> = self.packets.iter().filter(|packet| packet.stream == stream).collect();
         // A packet whose intact copy arrived is returned, whatever its other copies.
@@ -51,7 +53,10 @@ impl RecordedRun {
             settled.push((last_sent, returned_at.map(|at| at.signed_nanos_since(packet.sent_at))));
         }
         if settled.len() < MIN_SETTLED {
-            return Err(format!("it has {} settled packets, but needs {MIN_SETTLED}; record a longer run", settled.len()));
+            return Err(format!(
+                "it has {} settled packets, but needs {MIN_SETTLED}; record a longer run",
+                settled.len()
+            ));
         }
         let known_delay = if stream == StreamKind::Audio { run.server_delay().effective_ns() } else { Some(0) };
         let delay = known_delay.or(settled.iter().filter_map(|(_, time)| *time).min()).unwrap_or(0);
