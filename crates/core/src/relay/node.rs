@@ -224,16 +224,7 @@ impl Relay {
         let (class, sequence) = packet;
         let (reordered, added_delay, copies_sent) = <_>::default();
         let (received_at, route) = (at, key);
-        self.table.on_outcome(OutcomeEvent {
-            received_at,
-            route,
-            class,
-            sequence,
-            outcome,
-            reordered,
-            added_delay,
-            copies_sent,
-        });
+        self.table.on_outcome(OutcomeEvent { received_at, route, class, sequence, outcome, reordered, added_delay, copies_sent });
     }
 
     /// Frees the sockets of idle clients.
