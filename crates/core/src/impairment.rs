@@ -162,20 +162,18 @@ impl Impairer {
         let burst_state = &mut self.burst_states[class_index(class)];
         let is_burst = burst_loss.is_some_and(|burst| burst.is_lost(rng(RngPurpose::Burst), index, burst_state));
         let recorded = self.impairment.recorded.as_ref().zip(since_start);
-        let recorded = recorded.map(|(path, at)| path.at(at, self.impairment.direction));
-        let (is_lost_in_record, recorded_delay) = recorded.unwrap_or_default();
+        let recorded = recorded.map(|(path, at)| path.at(at, self.impairment.direction)).unwrap_or_default();
         let causes = [
             (since_start.is_some_and(|at| self.impairment.outages.contains(at)), LossCause::Outage),
-            (is_lost_in_record, LossCause::Recorded),
+            (recorded.0, LossCause::Recorded),
             (class == Some(PacketType::Audio) && dropped_sequences.contains(sequence), LossCause::Listed),
             (is_burst, LossCause::Burst),
             (occurs(*loss, RngPurpose::Loss), LossCause::Random),
         ];
         let jitter = rng(RngPurpose::Jitter).uniform_inclusive_at(saturating_nanos(*jitter), index);
-        let delays = [self.impairment.delay, recorded_delay, Duration::from_nanos(jitter)];
         ImpairmentDecision {
             loss: causes.into_iter().find(|(applies, _)| *applies).map(|(_, cause)| cause),
-            delay: delays.into_iter().fold(Duration::ZERO, Duration::saturating_add),
+            delay: self.impairment.delay.saturating_add(recorded.1).saturating_add(Duration::from_nanos(jitter)),
             reordered: occurs(*reorder, RngPurpose::Reorder),
             reorder_delay: self.impairment.reorder_delay,
             copies: if occurs(*duplicate, RngPurpose::Duplicate) { 2 } else { 1 },

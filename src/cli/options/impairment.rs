@@ -128,8 +128,8 @@ impl PathArgs {
     /// are those of `base`, which [`PathArgs::impairment`] has returned.
     pub(crate) fn with(&self, base: &Impairment, words: &str) -> Result<Impairment, Failure> {
         let usage_error = |reason: &str| Failure::usage(format_args!("`{words}`: {reason}"));
-        if let Some(key) = words.split_whitespace().step_by(2).find(|key| ["seed", "outcome-log", "like"].contains(key))
-        {
+        let mut keys = words.split_whitespace().step_by(2);
+        if let Some(key) = keys.find(|key| ["seed", "outcome-log", "like"].contains(key)) {
             return Err(usage_error(&format!("{key} applies to both directions; give --{key}")));
         }
         let line = words.split_whitespace().enumerate();
@@ -265,7 +265,7 @@ impl ImpairmentArgs {
         });
         let like = given.like.as_deref().and_then(Path::file_name);
         let bandwidth = given.bandwidth.map(|limit| (format_bit_rate(limit.bits_per_second), limit.max_queue_delay));
-        let options = [
+        let all = [
             ("loss", loss),
             ("drop-packets", given.drop_packets.as_ref().map(ToString::to_string)),
             ("outage", given.outage.as_ref().map(ToString::to_string)),
@@ -276,11 +276,7 @@ impl ImpairmentArgs {
             ("bandwidth", bandwidth.map(|(rate, delay)| with_delay(rate, delay))),
             ("seed", Some(seed.to_string())),
         ];
-        options
-            .into_iter()
-            .filter_map(|(name, value)| Some(format!("--{name} {}", value?)))
-            .collect::<Vec<_>>()
-            .join(" ")
+        all.into_iter().filter_map(|(name, value)| Some(format!("--{name} {}", value?))).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -292,9 +288,7 @@ fn read_path(file: &Path, seed: u64) -> Result<Arc<RecordedPath>, Failure> {
     let (length, rate) = (display_seconds(path.length()), path.rate());
     print_notice(&format!("--like: the record has {length} s and repeats; it has {rate:.0} packets/s"));
     if !is_delay_known {
-        print_notice(
-            "--like: the server's delay is unknown. Delay is what a round trip has in excess of the fastest one",
-        );
+        print_notice("--like: the server's delay is unknown; delay is what exceeds the fastest round trip");
     }
     Ok(Arc::new(path))
 }
