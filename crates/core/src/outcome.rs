@@ -86,6 +86,12 @@ impl<R> OutcomeEvent<R> {
         let (reordered, added_delay, copies_sent) = <_>::default();
         Self { received_at, route, class, sequence, outcome, reordered, added_delay, copies_sent }
     }
+
+    /// The same outcome of a datagram that is named in another way.
+    pub fn with_route<S>(self, route: S) -> OutcomeEvent<S> {
+        let Self { received_at, class, sequence, outcome, reordered, added_delay, copies_sent, .. } = self;
+        OutcomeEvent { received_at, route, class, sequence, outcome, reordered, added_delay, copies_sent }
+    }
 }
 
 impl<R: Route> OutcomeEvent<R> {
@@ -104,8 +110,7 @@ impl<R: Display> Display for OutcomeEvent<R> {
         };
         // Datagrams that were not sent have no delay.
         let delay = if *outcome == Outcome::Sent { micros(*added_delay) } else { String::new() };
-        let (time, kind) =
-            (micros(received_at.duration_since(Time::ZERO)), class.map_or("other", |class| class.name()));
+        let (time, kind) = (micros(*received_at - Time::ZERO), class.map_or("other", |class| class.name()));
         let (outcome, reordered) = (outcome.name(), u8::from(*reordered));
         write!(f, "{time},{route},{kind},{sequence},{outcome},{reordered},{delay},{copies_sent}")
     }

@@ -327,7 +327,10 @@ fn outages_are_judged_by_the_time_since_time_0() {
 fn invalid_outages_are_rejected() {
     for part in ["5s", "", "5@30s", "5s@0", "5s@30s/60", "60s@0s/60s", "5s@1d", "5s@30s/", "-1s@2s"] {
         let error = format!("5s@3s,{part}").parse::<Outages>().expect_err(part).to_string();
-        assert!(error.starts_with(&format!("`{part}` is not LENGTH@START or LENGTH@START/PERIOD with units")), "{error}");
+        assert!(
+            error.starts_with(&format!("`{part}` is not LENGTH@START or LENGTH@START/PERIOD with units")),
+            "{error}"
+        );
     }
 }
 

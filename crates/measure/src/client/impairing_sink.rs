@@ -32,8 +32,7 @@ pub(super) struct Exit {
 impl ImpairedPath {
     /// A path on which nothing was sent. `observer` receives the outcome of each packet.
     pub fn new(impairment: Impairment, observer: Box<dyn OutcomeObserver<SocketAddr>>) -> Self {
-        let (bandwidth, bottleneck) = (impairment.bandwidth, Bottleneck::default());
-        let exit = Exit { bandwidth, bottleneck, results: SentImpairment::default(), observer };
+        let exit = Exit { bandwidth: impairment.bandwidth, bottleneck: <_>::default(), results: <_>::default(), observer };
         Self { impairer: Impairer::new(impairment), transit: Transit::default(), exit, started: None }
     }
 
