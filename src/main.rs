@@ -1,8 +1,8 @@
 //! Parses the command line, handles signals, runs one subcommand, and exits with its code.
 
-use std::panic;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use std::{env, io, panic};
 
 use jamjam_dev::cli::output::{Failure, print_message};
 use jamjam_dev::cli::{Cli, environment, system_limits};
@@ -10,6 +10,7 @@ use jamjam_dev::client::StopSignal;
 #[cfg(unix)]
 use jamjam_dev::io::os;
 use jamjam_dev::io::stop::StopToken;
+use tokio::sync::oneshot;
 
 /// Allocator that returns the memory of closed connections to the system, which glibc's keeps. Its settings: `src/jemalloc_settings.c`.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
     let stop = StopToken::default();
     exit_at_system_limits(stop.clone());
     let result = environment::parse().and_then(|(cli, matches): (Cli, _)| {
-        listen_for_signals(stop.clone(), cli.signal_of_hangup())?;
+        listen_for_signals(stop.clone(), cli.signal_of_hangup(), cli.is_server())?;
         cli.run(&matches, &stop).map_err(|failure| environment::name_variables::<Cli>(failure, &matches))
     });
     match result {
@@ -53,17 +54,36 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// child's process group.
 const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(250);
 
+/// Returns what is received at the end of standard input, if a test started this server (`crates/harness`). Its standard input is then a pipe,
+/// which the end of the test closes, however it ends.
+fn end_of_input(is_server: bool) -> io::Result<oneshot::Receiver<()>> {
+    let (end, ended) = oneshot::channel();
+    if is_server && env::var_os("JAMJAM_END_WITH_STDIN").is_some_and(|value| value == "1") {
+        std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+            // A standard input that cannot be read has ended too.
+            _ = io::copy(&mut io::stdin(), &mut io::sink());
+            _ = end.send(());
+        })?;
+    }
+    Ok(ended)
+}
+
 /// Handles SIGINT, SIGTERM and, if it counts as a stop signal, SIGHUP on a thread. The first signal requests a stop. The process exits
 /// immediately on a second signal or when the shutdown time-out expires. If the program is still starting, it exits on the first signal.
-fn listen_for_signals(stop: StopToken, hangup: Option<StopSignal>) -> Result<(), Failure> {
-    let listen = move || -> std::io::Result<()> {
+/// The end of standard input counts as SIGTERM in a server that a test started.
+fn listen_for_signals(stop: StopToken, hangup: Option<StopSignal>, is_server: bool) -> Result<(), Failure> {
+    let listen = move || -> io::Result<()> {
+        let input_ended = end_of_input(is_server)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let context = runtime.enter();
         let mut signals = Signals::new(hangup)?;
         drop(context);
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             runtime.block_on(async {
-                let reason = signals.next().await;
+                let reason = tokio::select! {
+                    reason = signals.next() => reason,
+                    Ok(()) = input_ended => StopSignal::Terminate,
+                };
                 stop.request(reason);
                 if !stop.has_run_started() {
                     // The program is still starting. For example, it may be waiting for a name server or a pipe.
@@ -96,13 +116,13 @@ struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    fn new(hangup: Option<StopSignal>) -> std::io::Result<Self> {
+    fn new(hangup: Option<StopSignal>) -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         // A write beyond the limit on file sizes then fails, as on a full disk. By default, it kills the process.
         #[cfg(target_os = "linux")]
         drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
         let counts_as = hangup.filter(|_| !os::is_hangup_ignored());
-        let hangup = counts_as.map(|counts_as| Ok::<_, std::io::Error>((signal(SignalKind::hangup())?, counts_as)));
+        let hangup = counts_as.map(|counts_as| Ok::<_, io::Error>((signal(SignalKind::hangup())?, counts_as)));
         let [interrupt, terminate] = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
         Ok(Self { interrupt: interrupt?, terminate: terminate?, hangup: hangup.transpose()? })
     }
@@ -124,7 +144,7 @@ struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    fn new(_: Option<StopSignal>) -> std::io::Result<Self> {
+    fn new(_: Option<StopSignal>) -> io::Result<Self> {
         Ok(Self)
     }
 

@@ -1,6 +1,5 @@
 //! `--check` of both servers: judges what each client sends, ends by itself in CI, and reports.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,8 +11,8 @@ use clap::parser::ValueSource;
 use tracing::{info, warn};
 
 use super::output::{Failure, HEADING_REPORT, ReportFileArgs, print, print_message};
+use super::ready_file::Environment;
 use super::values::parse_seconds;
-use crate::address::url_authority;
 use crate::check::{CheckReport, CheckResult, ClientCheck, CommandResult, EndedBy, Severity};
 use crate::client::StopSignal;
 use crate::diagnosis::Diagnosis;
@@ -21,7 +20,6 @@ use crate::echo::{ObservedDatagram, SourceObserver};
 use crate::io::shell_command::{self, ShellCommand};
 use crate::io::stop::StopToken;
 use crate::io::worker::Worker;
-use crate::signaling::client::RegisteredRoom;
 use crate::time::Time;
 
 const HEADING: &str = "Check of clients (exit code 1 if a client breaks a rule)";
@@ -51,36 +49,6 @@ pub(crate) struct Activity {
     pub idle: Option<Duration>,
     /// Whether nothing more is expected of clients that have ended.
     pub is_settled: bool,
-}
-
-/// The environment of a command. Variables without a value are not set.
-pub(crate) type Environment = [(&'static str, Option<String>); 6];
-
-/// The environment of a command for a server that listens on `server`. `signaling` is the URL of a signaling server.
-pub(crate) fn environment(
-    mut server: SocketAddr,
-    signaling: Option<&str>,
-    room: Option<RegisteredRoom>,
-) -> Environment {
-    if server.ip().is_unspecified() {
-        server.set_ip(if server.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
-    }
-    let rest = signaling.map(|url| url.trim_start_matches("http").trim_start_matches("ws"));
-    let url = |scheme: &str| rest.map(|rest| format!("{scheme}{rest}"));
-    let (id, code, code_6) = match room {
-        // A server without newer clients has only the short code.
-        Some(RegisteredRoom { id, code, .. }) if code.len() == 6 => (Some(id), None, Some(code)),
-        Some(RegisteredRoom { id, code, code_6 }) => (Some(id), Some(code), code_6),
-        None => (None, None, None),
-    };
-    [
-        ("SERVER", Some(url_authority(&server))),
-        ("SIGNALING_URL", url("http")),
-        ("SIGNALING_WS_URL", url("ws")),
-        ("ROOM_ID", id),
-        ("ROOM_CODE", code),
-        ("ROOM_CODE_6", code_6),
-    ]
 }
 
 #[derive(clap::Args)]

@@ -9,12 +9,13 @@ use anyhow::{Context, anyhow};
 use clap::{ArgMatches, ColorChoice};
 use tracing::{Level, enabled, info, warn};
 
-use super::check::{self, CheckArgs, SharedCheck, Watcher};
+use super::check::{CheckArgs, SharedCheck};
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
 use super::options::credentials::login_from_environment;
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
 use super::options::registration::{self, RegistrationArgs, StartedRegistration};
 use super::output::{Failure, ensure_usage};
+use super::ready_file::{self, Ready, local_authority};
 use super::server::{self, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
     DEFAULT_SIGNALING_PORT, OrOff, OutputFile, driver_parser, format_bit_rate, format_size, link_policy_parser, or_off,
@@ -40,6 +41,7 @@ use crate::io::worker::Worker;
 use crate::io::{http, os};
 use crate::link::LinkKey;
 use crate::memory_budget::MemoryBudget;
+use crate::moqt::Transport;
 use crate::units::{parse_bit_rate, parse_size};
 use crate::wire::DEFAULT_PORT;
 
@@ -74,9 +76,12 @@ pub(crate) struct Args {
     #[arg(short, long, env = "ECHO_DELAY_MS", value_name = "MS", value_parser = parse_millis)]
     delay: Option<Duration>,
 
-    /// Write the listen address to this file once the socket is bound
+    /// Write addresses and the room to this JSON file once all exist
+    ///
+    /// The file is removed at the start, and then written as a whole. Its members are `udp` (HOST:PORT), `signaling_url` (http), `ws_url`,
+    /// `metrics`, `moqt`, `room` (`id`, `name`, `code`, `code_6`) and `relay_ports`. What does not exist is null.
     #[arg(long, value_name = "FILE", value_parser = output_file_parser())]
-    address_file: Option<OutputFile>,
+    ready_file: Option<OutputFile>,
 
     /// Log packets and the reasons for drops (level debug)
     ///
@@ -165,7 +170,7 @@ impl Args {
         if self.moqt.moqt_only {
             return self.serve_moqt_only(log, stop);
         }
-        server::clear_address(self.address_file.as_deref())?;
+        ready_file::clear(self.ready_file.as_ref())?;
         let (host, port) = self.check.listen(&self.host, self.port, matches);
         let BoundSocket { socket, address, .. } = self.bind(host, port)?;
         let memory_budget = self.memory_budget();
@@ -178,20 +183,22 @@ impl Args {
         let check = self.check.prepare(stop)?.then(SharedCheck::default);
         let (source_queue, source_files) = self.source_files.start(address.port(), self.driver, stop)?.unzip();
         stop.set_run_started();
-        server::write_address(self.address_file.as_deref(), address)?;
 
         let link_key = self.enable_links(&mut echo);
         let udp = Some(self.udp_statistics(&mut echo, &socket, outcome_log.as_ref()));
         let moqt_counts = moqt.as_ref().map(BoundMoqtServer::counts);
         let statistics = ServerStatistics { udp, moqt: moqt_counts, memory_budget: Arc::clone(&memory_budget), log };
         self.log_start(address, reproduce_options.as_deref());
+        let mut ready = ready(Some(address), moqt.as_ref(), metrics.as_ref());
         let moqt_url = moqt.as_ref().map(BoundMoqtServer::web_transport_url);
         let moqt = moqt.map(|moqt| moqt.start(stop)).transpose().context("cannot serve MOQT")?;
         statistics.serve(metrics, stop)?;
         let (signaling_server, room) = match registration {
             Some(mut registration) => {
                 let server = registration.start_server(memory_budget, moqt_url, check.is_some(), stop)?;
-                (server, Some(registration.start(&mut echo, self.delay(), link_key, stop)?))
+                let StartedRegistration { url, room } = registration.start(&mut echo, self.delay(), link_key, stop)?;
+                ready = ready.with_signaling(&url);
+                (server, Some(room))
             }
             None => (None, None),
         };
@@ -205,7 +212,13 @@ impl Args {
         let running = udp::spawn_node("echo-server", vec![socket], echo, stop.clone(), options)
             .context("cannot start a thread")?;
         stop.set_serving();
-        let watcher = check.clone().map(|check| self.watch(check, address, room, stop)).transpose()?;
+        let ready = ready.announce(self.ready_file.clone(), room, stop).context("cannot start a thread")?;
+        let watcher = check.clone().map(|check| {
+            let ready = Arc::clone(&ready);
+            let environment = move || ready.get()?.as_ref().ok().map(Ready::environment);
+            self.check.watch("AUDIO", move || check.log_findings(), environment, stop)
+        });
+        let watcher = watcher.transpose()?;
         statistics.log_until_end(&running, self.stats_interval);
 
         let (echo, tally) = running.join();
@@ -227,6 +240,9 @@ impl Args {
         // This writes the rest of the log: the verdict is the last line.
         drop(statistics);
         tally.result.context("cannot read from the socket").and(outcome_log)?;
+        if let Some(Err(error)) = ready.get() {
+            return Err(anyhow!("{error:#}").into());
+        }
         match watched.zip(check) {
             Some((command, check)) => self.check.finish(command?, check.report(), &incomplete, stop),
             None if incomplete.is_empty() => Ok(0),
@@ -236,7 +252,7 @@ impl Args {
 
     /// Serves MOQT only.
     fn serve_moqt_only(&self, log: LogGuard, stop: &StopToken) -> Result<u8, Failure> {
-        server::clear_address(self.address_file.as_deref())?;
+        ready_file::clear(self.ready_file.as_ref())?;
         let memory_budget = self.memory.budget();
         let mut config = self.moqt_config(&memory_budget);
         config.echo.delay = self.delay.unwrap_or_default();
@@ -244,13 +260,12 @@ impl Args {
         let Some(moqt) = BoundMoqtServer::prepare(&self.moqt, config, None)? else { return Ok(0) };
         let metrics = self.bind_metrics()?;
         stop.set_run_started();
-        if let Some(address) = moqt.address() {
-            server::write_address(self.address_file.as_deref(), address)?;
-        }
+        let ready = ready(None, Some(&moqt), metrics.as_ref());
         let statistics = ServerStatistics { udp: None, moqt: Some(moqt.counts()), memory_budget, log };
         let running = moqt.start(stop).context("cannot serve MOQT")?;
         statistics.serve(metrics, stop)?;
         stop.set_serving();
+        ready.write(self.ready_file.as_ref())?;
         statistics.log_until_end(&running, self.stats_interval);
         running.join();
         statistics.log();
@@ -330,23 +345,6 @@ impl Args {
         }
     }
 
-    /// Starts the thread that ends a check. With a registration, its command waits for the room.
-    fn watch(
-        &self,
-        check: SharedCheck,
-        address: SocketAddr,
-        registered: Option<StartedRegistration>,
-        stop: &StopToken,
-    ) -> anyhow::Result<Watcher> {
-        let environment = move || match &registered {
-            Some(StartedRegistration { url, room }) => {
-                Some(check::environment(address, Some(url), Some(room.try_recv().ok()?)))
-            }
-            None => Some(check::environment(address, None, None)),
-        };
-        self.check.watch("AUDIO", move || check.log_findings(), environment, stop)
-    }
-
     /// The listener of the metrics, with the login of `/sources` if others than local users can connect.
     fn bind_metrics(&self) -> Result<Option<(TcpListener, Option<Login>)>, Failure> {
         let Some(address) = self.metrics else { return Ok(None) };
@@ -369,6 +367,21 @@ impl Args {
             );
         }
         Ok(bound)
+    }
+}
+
+/// Where clients reach what these parts serve.
+fn ready(
+    udp: Option<SocketAddr>,
+    moqt: Option<&BoundMoqtServer>,
+    metrics: Option<&(TcpListener, Option<Login>)>,
+) -> Ready {
+    let metrics = metrics.and_then(|(listener, _)| listener.local_addr().ok()).map(local_authority);
+    Ready {
+        udp: udp.map(local_authority),
+        metrics: metrics.map(|authority| format!("http://{authority}/metrics")),
+        moqt: moqt.map(|moqt| moqt.local_url(Transport::WebTransport).to_string()),
+        ..Ready::default()
     }
 }
 
@@ -415,15 +428,35 @@ impl SourceFileArgs {
     }
 }
 
-/// Options that limit replies and restrict sources.
+/// The limit on what is sent to one address.
 #[derive(clap::Args)]
-pub(crate) struct AdmissionArgs {
+pub(crate) struct BitRateArgs {
     /// Maximum bit rate sent to one address (500kbit, 64mbit), or off
     ///
     /// The rate includes IP and UDP headers, and is also a limit of one packet per 8 kbit. For IPv6, a /64 counts as one address. Excess
     /// packets are dropped and counted.
     #[arg(long, value_name = "BITRATE", value_parser = or_off(parse_bit_rate), default_value = AdmissionConfig::default().max_bit_rate.map_or_else(String::new, format_bit_rate), help_heading = HEADING_PROTECTION)]
     max_bitrate_per_source: OrOff<u64>,
+}
+
+impl BitRateArgs {
+    /// The limits, with a random hash key.
+    pub(crate) fn limits(&self) -> Result<AdmissionConfig, Failure> {
+        let max_bit_rate = self.max_bitrate_per_source;
+        ensure_usage!(
+            max_bit_rate != Some(0),
+            "--max-bitrate-per-source 0 would drop every packet; give a rate, or off"
+        );
+        let max_packet_rate = max_bit_rate.map(|rate| rate.div_ceil(BITS_PER_PACKET));
+        Ok(AdmissionConfig { max_packet_rate, max_bit_rate, hash_key: os::random_u64s(), ..AdmissionConfig::default() })
+    }
+}
+
+/// Options that limit replies and restrict sources.
+#[derive(clap::Args)]
+pub(crate) struct AdmissionArgs {
+    #[command(flatten)]
+    bit_rate: BitRateArgs,
 
     /// Reply only to these networks (192.0.2.0/24) or addresses
     ///
@@ -440,19 +473,9 @@ pub(crate) struct AdmissionArgs {
 }
 
 impl AdmissionArgs {
-    /// The limits of the UDP echo, with a random hash key.
+    /// The limits of the UDP echo.
     pub(crate) fn admission_config(&self) -> Result<AdmissionConfig, Failure> {
-        let max_bit_rate = self.max_bitrate_per_source;
-        ensure_usage!(
-            max_bit_rate != Some(0),
-            "--max-bitrate-per-source 0 would drop every packet; give a rate, or off"
-        );
-        Ok(AdmissionConfig {
-            max_packet_rate: max_bit_rate.map(|rate| rate.div_ceil(BITS_PER_PACKET)),
-            max_bit_rate,
-            allowed_networks: self.allow.clone(),
-            limit_loopback: self.limit_loopback,
-            hash_key: os::random_u64s(),
-        })
+        let (allowed_networks, limit_loopback) = (self.allow.clone(), self.limit_loopback);
+        Ok(AdmissionConfig { allowed_networks, limit_loopback, ..self.bit_rate.limits()? })
     }
 }

@@ -27,6 +27,8 @@ pub mod output;
 mod packet_lines;
 mod plan;
 mod probe;
+mod ready_file;
+mod relay;
 mod run_origin;
 mod send;
 mod server;
@@ -90,6 +92,7 @@ enum Command {
     #[command(mut_args(client::adapt_argument))]
     Probe(Box<probe::Args>),
     SignalingServer(Box<signaling_server::Args>),
+    Relay(Box<relay::Args>),
 }
 
 impl Cli {
@@ -98,9 +101,15 @@ impl Cli {
     pub fn signal_of_hangup(&self) -> Option<StopSignal> {
         match &self.command {
             Some(Command::Send(_) | Command::Probe(_)) => Some(StopSignal::Hangup),
+            Some(Command::Relay(_)) => Some(StopSignal::Terminate),
             Some(Command::EchoServer(args)) => (!args.has_certificate_files()).then_some(StopSignal::Terminate),
             _ => None,
         }
+    }
+
+    /// Whether the subcommand serves until it is stopped.
+    pub fn is_server(&self) -> bool {
+        !matches!(self.command, None | Some(Command::Send(_) | Command::Probe(_)))
     }
 
     /// Runs the subcommand until it finishes or `stop` is requested. Returns the exit code. `matches` contains the sources of the values.
@@ -115,8 +124,9 @@ impl Cli {
             (None, Some(Command::Send(args))) => args.run(matches, self.color, stop),
             (None, Some(Command::Probe(args))) => args.run(matches, self.color, stop),
             (None, Some(Command::SignalingServer(args))) => args.run(matches, self.color, stop),
+            (None, Some(Command::Relay(args))) => args.run(self.color, stop),
             (None, None) => {
-                Err(Failure::usage("subcommand required: echo-server, send, probe or signaling-server; see --help"))
+                Err(Failure::usage("subcommand required: echo-server, send, probe, signaling-server or relay; see --help"))
             }
         }
     }

@@ -101,7 +101,7 @@ impl BoundMoqtServer {
     }
 
     /// The first listen address.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
+    fn address(&self) -> Option<SocketAddr> {
         self.bound.first().map(|bound| bound.address)
     }
 
@@ -127,7 +127,7 @@ impl BoundMoqtServer {
     }
 
     /// The URL for a client on this machine.
-    fn local_url(&self, transport: Transport) -> MoqtUrl {
+    pub(crate) fn local_url(&self, transport: Transport) -> MoqtUrl {
         let port = self.address().map_or(0, |address| address.port());
         MoqtUrl { transport, host: self.address.local_host().to_owned(), port, path: self.config.path.clone() }
     }

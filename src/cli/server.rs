@@ -1,10 +1,9 @@
-//! Parts that both servers share (log, memory budget, listen addresses and `--address-file`), and the statistics of `echo-server` in the log and
+//! Parts that both servers share (log, memory budget and listen addresses), and the statistics of `echo-server` in the log and
 //! the metrics.
 
 use std::fmt::{Display, Write};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +25,7 @@ use crate::io::stop::StopToken;
 use crate::io::tls::Fingerprint;
 use crate::io::udp::{BindError, KernelDrops};
 use crate::io::worker::Worker;
-use crate::io::{files, http, memory, resolve};
+use crate::io::{http, memory, resolve};
 use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget};
 use crate::signaling::DialectSet;
 use crate::stats::Counter;
@@ -106,20 +105,6 @@ pub(crate) fn log_signaling_urls(
 /// Host and port in a URL. A certificate rarely contains a loopback address, but may contain `localhost`.
 fn local_host(address: SocketAddr, is_tls: bool) -> String {
     if is_tls && address.ip().is_loopback() { format!("localhost:{}", address.port()) } else { url_authority(&address) }
-}
-
-/// Removes the file of --address-file, which an earlier server wrote. Otherwise, scripts that wait for the file could read a stale address.
-pub(crate) fn clear_address(file: Option<&Path>) -> anyhow::Result<()> {
-    file.map_or(Ok(()), |file| files::prepare_absent(file).with_context(|| cannot_write(file)))
-}
-
-/// Writes the listen address to the file of --address-file.
-pub(crate) fn write_address(file: Option<&Path>, address: SocketAddr) -> anyhow::Result<()> {
-    file.map_or(Ok(()), |file| files::write(file, &format!("{address}\n")).with_context(|| cannot_write(file)))
-}
-
-fn cannot_write(file: &Path) -> String {
-    format!("cannot write the address to {}", file.display())
 }
 
 /// The memory budget of a server. Flatten this group with the heading of the subcommand.

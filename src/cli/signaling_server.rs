@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{ArgMatches, ColorChoice};
 use tracing::info;
 
-use super::check::{self, Activity, CheckArgs};
+use super::check::{Activity, CheckArgs};
 use super::environment::address_source;
 use super::options::broadcast::BroadcastArgs;
 use super::options::credentials::{LoginArgs, ServerTlsArgs};
@@ -15,6 +15,7 @@ use super::options::signaling_limits::{
     ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs, JamjamArgs,
 };
 use super::output::{Failure, ensure_usage, print};
+use super::ready_file::{self, Ready};
 use super::server::{self, MemoryArgs, bind_tcp};
 use super::values::{DEFAULT_SIGNALING_PORT, OutputFile, dialect_parser, output_file_parser, parse_port};
 use crate::address::url_authority;
@@ -55,9 +56,12 @@ pub(crate) struct Args {
     #[arg(short, long)]
     verbose: bool,
 
-    /// Write the listen address to this file once the socket is bound
+    /// Write addresses and the room to this JSON file once all exist
+    ///
+    /// The file is removed at the start, and then written as a whole. Its members are `udp` (HOST:PORT), `signaling_url` (http), `ws_url`,
+    /// `metrics`, `moqt`, `room` (`id`, `name`, `code`, `code_6`) and `relay_ports`. What does not exist is null.
     #[arg(long, value_name = "FILE", value_parser = output_file_parser())]
-    address_file: Option<OutputFile>,
+    ready_file: Option<OutputFile>,
 
     #[command(flatten)]
     tls: ServerTlsArgs,
@@ -111,7 +115,7 @@ impl Args {
         let log = server::start_log(self.verbose, color)?;
         os::set_process_name(c"signaling-server");
         os::raise_descriptor_limit();
-        server::clear_address(self.address_file.as_deref())?;
+        ready_file::clear(self.ready_file.as_ref())?;
         let handlers = self.broadcast.room_handlers()?;
         let identity = self.tls.identity()?;
         let given = !self.dialect.is_empty();
@@ -137,7 +141,6 @@ impl Args {
         stop.set_run_started();
         stop.set_grace_period(SHUTDOWN_TIMEOUT + Duration::from_secs(1));
         renewal::reload_on_sighup(identity.clone(), stop).context("cannot listen for SIGHUP")?;
-        server::write_address(self.address_file.as_deref(), address)?;
         let scheme = if identity.is_some() { "wss" } else { "ws" };
         let authority = url_authority(&address);
         let source = if port == self.port { address_source(matches) } else { String::new() };
@@ -150,6 +153,8 @@ impl Args {
         options.login = Arc::new(self.login.login(password.as_deref(), address, &pages));
         let server = signaling::spawn(listener, hub, options, stop).context("cannot start the event loop")?;
         stop.set_serving();
+        let ready = Ready { metrics: Some(format!("{pages}/metrics")), ..Ready::default() }.with_signaling(&pages);
+        ready.write(self.ready_file.as_ref())?;
         let watch = |check: Arc<Mutex<SignalingCheck>>| {
             let open_connections = server.open_connections();
             let poll = move || {
@@ -157,8 +162,7 @@ impl Args {
                 let idle = last_message.map(|at| clock::monotonic_now().duration_since(at));
                 Activity { idle, is_settled: open_connections() == 0 }
             };
-            let environment = move || Some(check::environment(address, Some(&format!("{scheme}://{authority}")), None));
-            self.check.watch("a message", poll, environment, stop)
+            self.check.watch("a message", poll, move || Some(ready.environment()), stop)
         };
         let watcher = check.clone().map(watch).transpose()?;
         server.join();

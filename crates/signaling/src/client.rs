@@ -400,6 +400,8 @@ pub struct RoomRejected(pub String);
 pub struct RegisteredRoom {
     /// The room's id.
     pub id: String,
+    /// The room's name.
+    pub name: String,
     /// The invite code: nine characters, or six if the server has no newer clients.
     pub code: String,
     /// The invite code for older clients, if the server has one: six characters.
@@ -481,7 +483,8 @@ impl EchoParticipant {
                 ParticipantState::Creating,
             ) => {
                 let code_6 = invite_code_6.or_else(|| Some(code.clone()).filter(|code| code.len() == INVITE_CODE_LEN));
-                let room = self.room.insert(RegisteredRoom { id, code, code_6 });
+                let name = self.room_name.clone();
+                let room = self.room.insert(RegisteredRoom { id, name, code, code_6 });
                 let [invite_code, id] = [&room.code, &room.id].map(|text| sanitize(text));
                 let of_older_clients = room.code_6.as_deref().map(sanitize);
                 info!(target: "registration", room = self.room_name, invite_code, of_older_clients, id, "room created");

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use test_support::server::{poll_until, program};
+use test_support::server::{poll_until, program, ready_address};
 
 /// Sends a second of mono AUDIO in real time, 128 samples at 48 kHz, with one LATENCY_INFO. Built from the specification of the wire.
 fn play(to: SocketAddr, is_big_endian: bool) {
@@ -42,12 +42,12 @@ fn check(options: &[&str], clients: &[bool]) -> (Option<i32>, String) {
 
 fn check_clients(options: &[&str], play: impl FnOnce(SocketAddr)) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("address");
+    let file = folder.path().join("ready.json");
     let fixed = ["echo-server", "--host", "127.0.0.1", "--port", "0", "--check", "--until-idle", "2s"];
     let mut program = program(&[&fixed, options].concat());
-    program.arg("--address-file").arg(&file).stdout(Stdio::piped()).stderr(Stdio::null());
+    program.arg("--ready-file").arg(&file).stdout(Stdio::piped()).stderr(Stdio::null());
     let running = program.spawn().unwrap();
-    let address = poll_until("an address", || fs::read_to_string(&file).ok()?.trim().parse().ok());
+    let address = poll_until("a ready file", || ready_address(&file));
     play(address);
     let output = running.wait_with_output().unwrap();
     (output.status.code(), String::from_utf8(output.stdout).unwrap())

@@ -153,8 +153,8 @@ fn output_file_must_differ_from_input_files() {
     let pair = authority.certify();
     let [cert, key] = [&pair.cert, &pair.key].map(|file| file.to_str().unwrap());
     for (options, names) in [
-        (&["--cert", cert, "--key", key, "--address-file", cert][..], [" --address-file ", " --cert "]),
-        (&["--cert", cert, "--key", key, "--address-file", key], [" --address-file ", " --key "]),
+        (&["--cert", cert, "--key", key, "--ready-file", cert][..], [" --ready-file ", " --cert "]),
+        (&["--cert", cert, "--key", key, "--ready-file", key], [" --ready-file ", " --key "]),
         (&["--cert", cert, "--key", key, "--outcome-log", key, "--port", "0"], [" --outcome-log ", " --key "]),
     ] {
         let line = start_error(&[&["--moqt", "127.0.0.1:0"], options].concat(), 2);

@@ -1,11 +1,10 @@
 //! In any state, a stop request shuts the echo server down immediately. The server logs a last line.
 
-use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use test_support::server::{Client, Server, ServerExit, Stats, audio, keepalive, poll_until, program};
+use test_support::server::{Client, Server, ServerExit, Stats, audio, keepalive, poll_until, program, ready_address};
 
 /// Checks the exit code, and that the shutdown took at most 100 times the documented 100 ms. Returns the last statistics.
 fn assert_clean(stopped: &ServerExit) -> Stats {
@@ -47,12 +46,12 @@ fn flood_does_not_delay_the_shutdown_and_delayed_packets_are_counted() {
 #[test]
 fn unread_log_delays_neither_the_echo_nor_the_shutdown() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("address");
+    let file = folder.path().join("ready.json");
     let mut program = program(&["echo-server", "-v", "--host", "127.0.0.1", "--port", "0"]);
-    program.arg("--address-file").arg(&file);
+    program.arg("--ready-file").arg(&file);
     // The other end of the pipe stays open but is not read. A pipe holds a few hundred lines.
     let mut running = program.stderr(Stdio::piped()).spawn().unwrap();
-    let address = poll_until("an address", || fs::read_to_string(&file).ok()?.trim().parse().ok());
+    let address = poll_until("a ready file", || ready_address(&file));
     let client = Client::connect(address);
     for sequence in 0..20_000 {
         let keepalive = keepalive(sequence, &[]);
@@ -61,22 +60,4 @@ fn unread_log_delays_neither_the_echo_nor_the_shutdown() {
     let id = running.id().to_string();
     assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
     assert_eq!(running.wait().unwrap().code(), Some(0));
-}
-
-#[test]
-fn address_file_is_whole_or_absent() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("address");
-    fs::write(&file, "something of a server before").unwrap();
-    let mut program = program(&["echo-server", "--host", "127.0.0.1", "--port", "0"]);
-    let mut running = program.arg("--address-file").arg(&file).stderr(Stdio::null()).spawn().unwrap();
-    // Every read returns the old content, no content (after its removal), or a complete address.
-    poll_until("an address", || {
-        let read = fs::read_to_string(&file).ok().filter(|read| read != "something of a server before")?;
-        assert!(read.ends_with('\n'), "{read:?}");
-        read.trim().parse::<std::net::SocketAddr>().ok()
-    });
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    running.kill().unwrap();
-    running.wait().unwrap();
 }

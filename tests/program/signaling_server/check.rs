@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use roxmltree::Document;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use test_support::server::{Member, frame, poll_until, program};
+use test_support::server::{Member, frame, poll_until, program, ready_address};
 
 use super::{SECRET, token};
 
@@ -73,12 +73,12 @@ fn correct(server: SocketAddr, dialect: &str) -> Member {
 /// Runs the server while `clients` are connected to it. Returns the exit code, standard output and the log.
 fn check(options: &[&str], clients: impl FnOnce(SocketAddr, u32)) -> (Option<i32>, String, String) {
     let folder = TempDir::new().unwrap();
-    let file = folder.path().join("address");
+    let file = folder.path().join("ready.json");
     let fixed = ["signaling-server", "--host", "127.0.0.1", "--port", "0", "--bbx-room", "4711", "--check"];
     let mut program = program(&[&fixed, &SECRET[..], options].concat());
-    program.arg("--address-file").arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped());
+    program.arg("--ready-file").arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped());
     let running = program.spawn().unwrap();
-    let address = poll_until("an address", || fs::read_to_string(&file).ok()?.trim().parse().ok());
+    let address = poll_until("a ready file", || ready_address(&file));
     clients(address, running.id());
     let output = running.wait_with_output().unwrap();
     let [report, log] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());

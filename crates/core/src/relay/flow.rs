@@ -58,6 +58,11 @@ impl Flow {
         }
     }
 
+    /// How the AUDIO differs from a recorded run that is its impairment.
+    pub fn rate_warning(&self) -> Option<String> {
+        self.impairer.impairment.recorded.as_ref()?.rate_warning(self.arrived.rate()?)
+    }
+
     /// Counts the outcome of a datagram.
     pub fn on_outcome(&mut self, outcome: Outcome) {
         *self.outcomes.entry(outcome.name()).or_default() += 1;

@@ -4,12 +4,10 @@
 //! one client at a time, so that the target sees each client as a source of its own, and the system reports that nothing listens there.
 //! What is forwarded has exactly the bytes of the received datagram. It is due at its arrival plus the delay of its path.
 
-mod client;
 mod flow;
 mod node;
 mod transit;
 
-pub use client::{Client, RelayRoute};
 pub use flow::{Flow, classify};
-pub use node::{MAX_CLIENTS, Relay, RelayConfig, RelayResults};
+pub use node::{Client, MAX_CLIENTS, Relay, RelayResults, RelayRoute};
 pub use transit::{Exits, Transit};

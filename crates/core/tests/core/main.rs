@@ -6,6 +6,7 @@
 mod audio;
 mod echo;
 mod impairment;
+mod relay;
 mod path;
 mod recorded_path;
 mod stats;

@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use crate::signaling_server::start_with_password;
 use test_support::server::{
-    Member, Response, Server, add_address, in_network_namespace, poll_until, program, request, send, send_to,
+    Member, Response, Server, add_address, in_network_namespace, poll_until, program, ready_address, request, send,
+    send_to,
 };
 
 /// The credentials are the output of `printf admin:sesame | base64`.
@@ -120,10 +121,10 @@ pub(crate) fn run_on_terminal(
     variables: &str,
 ) -> (Child, SocketAddr, impl Iterator<Item = String> + use<>) {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("address");
+    let file = folder.path().join("ready.json");
     let executable = env!("CARGO_BIN_EXE_jamjam-dev");
     let command = format!(
-        "{variables} RUST_LOG=trace {executable} signaling-server --host {host} --port 0 --address-file {} {options}",
+        "{variables} RUST_LOG=trace {executable} signaling-server --host {host} --port 0 --ready-file {} {options}",
         file.display()
     );
     let mut terminal = Command::new("script");
@@ -136,7 +137,7 @@ pub(crate) fn run_on_terminal(
     let terminal = terminal.args(["-qefc", &command, "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = terminal.spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let address = poll_until("an address", || fs::read_to_string(&file).ok()?.trim().parse().ok());
+    let address = poll_until("a ready file", || ready_address(&file));
     (child, address, lines)
 }
 

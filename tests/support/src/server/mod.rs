@@ -1,5 +1,5 @@
 //! Runs `jamjam-dev echo-server` and `signaling-server` as processes on real sockets, without using their code. Tests observe only the
-//! address file, log, replies and exit code. Every wait waits for an observable event and fails after [`TEST_TIMEOUT`].
+//! ready file, log, replies and exit code. Every wait waits for an observable event and fails after [`TEST_TIMEOUT`].
 
 #[cfg(target_os = "linux")]
 pub mod batch;
@@ -31,7 +31,7 @@ pub use namespace::{add_address, in_network_namespace};
 pub use packet::{audio, keepalive, packet};
 #[cfg(target_os = "linux")]
 pub use process::as_unprivileged_user;
-pub use process::{Server, ServerExit, program, run};
+pub use process::{Server, ServerExit, program, ready_address, run};
 #[cfg(target_os = "linux")]
 pub use spoofing::{SpoofedSocket, VethCable, ip};
 #[cfg(target_os = "linux")]

@@ -3,12 +3,13 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::line::{Line, Stats};
@@ -18,10 +19,11 @@ use crate::client::{Program, ProgramOutput, start};
 /// A running server. Dropping this value kills the server.
 pub struct Server {
     program: Program,
-    /// The listening address from its address file.
+    /// The listening address: from the ready file, or of an echo server that registers from its log, because its room may never exist.
     pub address: SocketAddr,
     log: Receiver<String>,
     pub lines: Vec<String>,
+    pub ready_file: PathBuf,
     _folder: TempDir,
 }
 
@@ -67,7 +69,7 @@ impl Server {
         Self::start_as(&[&["--port", "0"], buffer, options].concat(), prepare)
     }
 
-    /// Starts `echo-server` with these options and an address file.
+    /// Starts `echo-server` with these options and a ready file.
     pub fn start_as(options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         Self::start_command("echo-server", options, prepare)
     }
@@ -95,8 +97,8 @@ impl Server {
     fn start_command(subcommand: &str, options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         open_to_all(folder.path());
-        let file = folder.path().join("address");
-        let mut command = program(&[subcommand, "--address-file", file.to_str().unwrap()]);
+        let file = folder.path().join("ready.json");
+        let mut command = program(&[subcommand, "--ready-file", file.to_str().unwrap()]);
         command.args(options);
         // A killed server cannot remove the file with its login link, so the file must be in the folder of the test.
         let links = folder.path().join("links");
@@ -104,24 +106,29 @@ impl Server {
         command.env("TMPDIR", links);
         prepare(&mut command);
         let mut program = start(command.stdout(Stdio::null()).stderr(Stdio::piped()));
-        let (line, log) = mpsc::channel();
+        let ((line, log), (listening, listens_on)) = (mpsc::channel(), mpsc::channel());
         let stderr = BufReader::new(program.0.stderr.take().unwrap());
         thread::spawn(move || {
             for text in stderr.lines() {
+                if let Some((_, address)) =
+                    text.as_ref().ok().and_then(|text| text.split_once("Echo server listening on "))
+                {
+                    _ = listening.send(address.parse().expect("an address"));
+                }
                 // When the lines are no longer read, this thread ends and closes the pipe.
                 if text.is_ok_and(|text| line.send(text).is_err()) {
                     break;
                 }
             }
         });
-        let address = poll_until("an address file", || {
+        let registers = options.contains(&"--signaling-url");
+        let address = poll_until("an address", || {
             if let Some(status) = program.0.try_wait().unwrap() {
                 panic!("{options:?} ended at once, {status}: {:?}", log.iter().collect::<Vec<_>>());
             }
-            let text = fs::read_to_string(&file).ok()?;
-            Some(text.strip_suffix('\n')?.parse().expect("an address"))
+            if registers { listens_on.try_recv().ok() } else { ready_address(&file) }
         });
-        Self { program, address, log, lines: Vec::new(), _folder: folder }
+        Self { program, address, log, lines: Vec::new(), ready_file: file, _folder: folder }
     }
 
     pub fn id(&self) -> u32 {
@@ -207,6 +214,14 @@ impl Server {
         let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).expect("the field");
         line.split_whitespace().next().expect("a value").to_owned()
     }
+}
+
+/// The address in a ready file, once it exists: for UDP, or in the first URL.
+pub fn ready_address(file: &Path) -> Option<SocketAddr> {
+    let ready: Value = serde_json::from_str(&fs::read_to_string(file).ok()?).expect("a whole file");
+    let in_url = |name: &str| ready[name].as_str()?.split('/').nth(2);
+    let authority = ready["udp"].as_str().or_else(|| in_url("ws_url")).or_else(|| in_url("moqt")).expect("an address");
+    Some(authority.replace("localhost", "127.0.0.1").replace("%25", "%").parse().expect("an address"))
 }
 
 /// Makes the folder writable for servers that run as another user.
