@@ -80,8 +80,7 @@ impl Default for Impairment {
 impl Impairment {
     /// Maximum additional delay of a packet.
     pub(crate) fn max_delay(&self) -> Duration {
-        let reorder =
-            if self.reorder > 0.0 { self.reorder_delay.max(MAX_REORDER_DELAY) } else { Duration::ZERO };
+        let reorder = if self.reorder > 0.0 { self.reorder_delay.max(MAX_REORDER_DELAY) } else { Duration::ZERO };
         let queue = self.bandwidth.map_or(Duration::ZERO, |bandwidth| bandwidth.max_queue_delay);
         let recorded = self.recorded.as_ref().map_or(Duration::ZERO, |path| path.max_delay());
         [self.jitter, reorder, queue, recorded].into_iter().fold(self.delay, Duration::saturating_add)
@@ -153,12 +152,7 @@ impl Impairer {
 
     /// Decides what happens to the next packet of this class, with the sequence number `sequence`. `since_start` is the time since time 0 of
     /// outages; `None` if nothing has started it.
-    pub fn decide(
-        &mut self,
-        class: PacketClass,
-        sequence: u32,
-        since_start: Option<Duration>,
-    ) -> ImpairmentDecision {
+    pub fn decide(&mut self, class: PacketClass, sequence: u32, since_start: Option<Duration>) -> ImpairmentDecision {
         let count = &mut self.packet_counts[class_index(class)];
         let index = if class == Some(PacketType::Audio) { sequence } else { *count };
         *count = count.wrapping_add(1);
@@ -168,20 +162,18 @@ impl Impairer {
         let burst_state = &mut self.burst_states[class_index(class)];
         let is_burst = burst_loss.is_some_and(|burst| burst.is_lost(rng(RngPurpose::Burst), index, burst_state));
         let recorded = self.impairment.recorded.as_ref().zip(since_start);
-        let recorded = recorded.map(|(path, at)| path.at(at, self.impairment.direction));
-        let (is_lost_in_record, recorded_delay) = recorded.unwrap_or_default();
+        let recorded = recorded.map(|(path, at)| path.at(at, self.impairment.direction)).unwrap_or_default();
         let causes = [
             (since_start.is_some_and(|at| self.impairment.outages.contains(at)), LossCause::Outage),
-            (is_lost_in_record, LossCause::Recorded),
+            (recorded.0, LossCause::Recorded),
             (class == Some(PacketType::Audio) && dropped_sequences.contains(sequence), LossCause::Listed),
             (is_burst, LossCause::Burst),
             (occurs(*loss, RngPurpose::Loss), LossCause::Random),
         ];
         let jitter = rng(RngPurpose::Jitter).uniform_inclusive_at(saturating_nanos(*jitter), index);
-        let delays = [self.impairment.delay, recorded_delay, Duration::from_nanos(jitter)];
         ImpairmentDecision {
             loss: causes.into_iter().find(|(applies, _)| *applies).map(|(_, cause)| cause),
-            delay: delays.into_iter().fold(Duration::ZERO, Duration::saturating_add),
+            delay: self.impairment.delay.saturating_add(recorded.1).saturating_add(Duration::from_nanos(jitter)),
             reordered: occurs(*reorder, RngPurpose::Reorder),
             reorder_delay: self.impairment.reorder_delay,
             copies: if occurs(*duplicate, RngPurpose::Duplicate) { 2 } else { 1 },

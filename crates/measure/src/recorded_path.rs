@@ -21,7 +21,7 @@ impl RecordedRun {
             return Err("it is not a run over UDP: a connection hides losses; record a run over UDP".to_owned());
         }
         if !run.replies_expected {
-            return Err("its run expected no replies, so that it does not show what was lost; omit --no-echo".to_owned());
+            return Err("its run expected no replies and does not show what was lost; omit --no-echo".to_owned());
         }
         let mut events: Vec<_> = self.packets.iter().filter(|packet| packet.stream == stream).collect();
         // A packet whose intact copy arrived is returned, whatever its other copies.
@@ -50,14 +50,15 @@ impl RecordedRun {
             };
             settled.push((last_sent, returned_at.map(|at| at.signed_nanos_since(packet.sent_at))));
         }
-        if settled.len() < MIN_SETTLED {
-            return Err(format!("it has {} settled packets, but needs {MIN_SETTLED}; record a longer run", settled.len()));
+        let count = settled.len();
+        if count < MIN_SETTLED {
+            return Err(format!("it has {count} settled packets, but needs {MIN_SETTLED}; record a longer run"));
         }
         let known_delay = if stream == StreamKind::Audio { run.server_delay().effective_ns() } else { Some(0) };
         let delay = known_delay.or(settled.iter().filter_map(|(_, time)| *time).min()).unwrap_or(0);
         let round_trips = settled.iter().filter_map(|(at, time)| Some((*at as f64, ((*time)? - delay).max(0) as f64)));
         let round_trips: Vec<_> = round_trips.collect();
-        let lost = (settled.len() - round_trips.len()) as u64;
+        let lost = (count - round_trips.len()) as u64;
         let share = run.lost_by_direction(stream).filter(|by_direction| by_direction != &[0, 0]);
         let upstream = share.map_or(lost / 2, |[up, down]| (lost * up + (up + down) / 2) / (up + down));
         // Selects so many of the lost packets, each set of them with the same probability.

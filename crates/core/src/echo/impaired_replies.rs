@@ -32,19 +32,14 @@ pub(super) struct ImpairedReplies {
 }
 
 impl ImpairedReplies {
-    /// Decides what happens to a reply, whose bytes are `datagram`, and enters it into the path. Returns why it is lost.
-    pub(super) fn enter(
-        &mut self,
-        reply: QueuedReply,
-        datagram: &[u8],
-        admits_copy: impl FnOnce() -> bool,
-    ) -> Option<LossCause> {
+    /// Decides what happens to a reply, and enters it into the path. `admit` decides about a copy. Returns why the reply is lost.
+    pub(super) fn enter(&mut self, reply: QueuedReply, data: &[u8], admit: impl FnOnce() -> bool) -> Option<LossCause> {
         let received_at = self.received_at(reply.class, reply.due);
-        let OutcomeEvent { class, sequence, .. } = event(reply.path.peer, received_at, datagram);
+        let OutcomeEvent { class, sequence, .. } = event(reply.path.peer, received_at, data);
         let since_start = self.started.filter(|start| *start <= received_at).map(|start| received_at - start);
         let mut decision = self.impairer.decide(class, sequence, since_start);
         if decision.loss.is_none() {
-            if decision.copies > 1 && !admits_copy() {
+            if decision.copies > 1 && !admit() {
                 decision.copies = 1;
             }
             self.counters.impaired_reordered.add(usize::from(decision.reordered));

@@ -44,7 +44,8 @@ fn loss_duplicates_and_reordering_have_the_configured_rates() {
 
 #[test]
 fn default_impairment_changes_nothing() {
-    let nothing = ImpairmentDecision { loss: None, delay: Duration::ZERO, reordered: false, reorder_delay: 10 * MS, copies: 1 };
+    let nothing =
+        ImpairmentDecision { loss: None, delay: Duration::ZERO, reordered: false, reorder_delay: 10 * MS, copies: 1 };
     assert!(decisions(Impairment::default()).all(|decision| decision == nothing));
 }
 
@@ -127,7 +128,10 @@ fn burst_state_is_independent_of_the_query_order() {
             assert_eq!(leaping.decide(Some(PacketType::Audio), index, None), in_order[index as usize]);
         }
         for index in [0, 5, 9_999] {
-            assert_eq!(Impairer::new(impairment.clone()).decide(Some(PacketType::Audio), index, None), in_order[index as usize]);
+            assert_eq!(
+                Impairer::new(impairment.clone()).decide(Some(PacketType::Audio), index, None),
+                in_order[index as usize]
+            );
         }
     }
 }
@@ -200,10 +204,12 @@ fn everything(seed: u64) -> Impairment {
 #[test]
 fn audio_is_indexed_by_sequence_and_other_types_by_count() {
     let mut alone = Impairer::new(everything(12));
-    let audio: Vec<ImpairmentDecision> = (0..1_000).map(|sequence| alone.decide(Some(PacketType::Audio), sequence, None)).collect();
+    let audio: Vec<ImpairmentDecision> =
+        (0..1_000).map(|sequence| alone.decide(Some(PacketType::Audio), sequence, None)).collect();
     let pings: Vec<ImpairmentDecision> =
         (0..1_000).map(|sequence| alone.decide(Some(PacketType::LatencyPing), sequence, None)).collect();
-    let keepalives: Vec<ImpairmentDecision> = (0..1_000).map(|_| alone.decide(Some(PacketType::Keepalive), 0, None)).collect();
+    let keepalives: Vec<ImpairmentDecision> =
+        (0..1_000).map(|_| alone.decide(Some(PacketType::Keepalive), 0, None)).collect();
     // The impairer `crowded` decides on the three packet types in turn. It also decides on AUDIO packets that `alone` does not receive. All
     // pings of `crowded` have the same sequence number, and so do all its KEEPALIVEs. The decisions are the same as the decisions of
     // `alone`.
@@ -223,7 +229,10 @@ fn audio_is_indexed_by_sequence_and_other_types_by_count() {
     assert_ne!(audio, pings);
     assert_ne!(pings, keepalives);
     let mut other = Impairer::new(everything(13));
-    assert_ne!((0..1_000).map(|sequence| other.decide(Some(PacketType::Audio), sequence, None)).collect::<Vec<_>>(), audio);
+    assert_ne!(
+        (0..1_000).map(|sequence| other.decide(Some(PacketType::Audio), sequence, None)).collect::<Vec<_>>(),
+        audio
+    );
 }
 
 /// A payload of 472 bytes is an IPv4 packet of 500 bytes (4,000 bits). At 2 Mbit/s, this packet takes 2 ms.
@@ -318,7 +327,10 @@ fn outages_are_judged_by_the_time_since_time_0() {
 fn invalid_outages_are_rejected() {
     for part in ["5s", "", "5@30s", "5s@0", "5s@30s/60", "60s@0s/60s", "5s@1d", "5s@30s/", "-1s@2s"] {
         let error = format!("5s@3s,{part}").parse::<Outages>().expect_err(part).to_string();
-        assert!(error.starts_with(&format!("`{part}` is not LENGTH@START or LENGTH@START/PERIOD with units")), "{error}");
+        assert!(
+            error.starts_with(&format!("`{part}` is not LENGTH@START or LENGTH@START/PERIOD with units")),
+            "{error}"
+        );
     }
 }
 

@@ -94,9 +94,7 @@ fn jitter_delays_and_keeps_the_order_of_each_source() {
         }
         assert!(longest > 4 * MS, "{longest:?}");
     }
-    assert!(
-        log.all().iter().all(|event| event.outcome == Outcome::Sent && !event.reordered && event.copies_sent == 1)
-    );
+    assert!(log.all().iter().all(|event| event.outcome == Outcome::Sent && !event.reordered && event.copies_sent == 1));
     assert!(log.all().iter().any(|event| event.added_delay > 4 * MS));
 }
 
@@ -366,16 +364,10 @@ fn failed_and_stopped_replies_have_an_outcome() {
     echo.stop();
     assert_eq!((counters.sent.get(), counters.send_failed.get(), counters.dropped_at_stop.get()), (2, 3, 2));
     assert_eq!((counters.received.get(), counters.impaired_duplicated.get()), (4, 3));
-    let outcomes: Vec<(u32, Outcome, u8)> =
-        log.all().iter().map(|f| (f.sequence, f.outcome, f.copies_sent)).collect();
+    let outcomes: Vec<(u32, Outcome, u8)> = log.all().iter().map(|f| (f.sequence, f.outcome, f.copies_sent)).collect();
     assert_eq!(
         outcomes,
-        [
-            (1, Outcome::SendFailed, 0),
-            (2, Outcome::Sent, 1),
-            (3, Outcome::Sent, 1),
-            (4, Outcome::DroppedAtStop, 0)
-        ]
+        [(1, Outcome::SendFailed, 0), (2, Outcome::Sent, 1), (3, Outcome::Sent, 1), (4, Outcome::DroppedAtStop, 0)]
     );
 }
 
