@@ -1,6 +1,6 @@
 //! The relay of media of `signaling-server`: its sockets, its addresses, its limits and its impairment.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use anyhow::Context;
