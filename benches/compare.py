@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares `jamjam-dev probe`, sockperf and irtt on a loopback path and prints median round-trip times.
 
-    cargo build --release --examples && cargo build --release
+    cargo build --release
     python3 benches/compare.py [--rounds 5] [--seconds 5] [--rate 100,1000]
     python3 benches/compare.py --impaired [--seed 7]
 
@@ -13,11 +13,13 @@ The tools take receive times differently: sockperf (ping-pong) and irtt read the
 results include the wake-up latency. probe uses the kernel's receive timestamp. With `--driver portable` it reads the clock in
 user space as well.
 
-With --impaired, probe and irtt each connect to their own server through a relay that drops and duplicates replies pseudorandomly
-(examples/impaired_relay.rs), and the counts of the tools are compared with those of the relay.
+With --impaired, probe and irtt each connect to their own server through `jamjam-dev relay`, which drops and duplicates replies
+pseudorandomly, and the counts of the tools are compared with its outcome log. Of irtt, the log also contains replies that set the
+connection up, which irtt does not count.
 """
 
 import argparse
+import csv
 import json
 import pathlib
 import re
@@ -30,7 +32,6 @@ import tempfile
 import time
 
 PROGRAM = pathlib.Path(__file__).resolve().parent.parent / "target" / "release" / "jamjam-dev"
-RELAY = PROGRAM.parent / "examples" / "impaired_relay"
 SIZE = 60  # datagram length in bytes: irtt's minimum with timestamps and counts
 
 
@@ -116,12 +117,15 @@ def impaired(seed, count):
             server = ["irtt", "server", "-b", f"127.0.0.1:{server_port}", "-i", 0]
             client = ["irtt", "client", "-Q", "-o", "-", "-i", "2ms", "-d", f"{count * 2}ms", "-l", SIZE, "--timer=busy",
                       "--stats=none", "--tstamp=none", "--wait=500ms", relay_address]
-        with Server(*server):
-            relay = [RELAY, relay_address, f"127.0.0.1:{server_port}", SIZE, 3, 1, seed]
-            relay = subprocess.Popen([str(word) for word in relay], stdout=subprocess.PIPE, text=True)
-            time.sleep(0.2)
-            report = json.loads(run(*client))
-            relayed = json.loads(relay.communicate(timeout=30)[0])
+        with tempfile.TemporaryDirectory() as folder, Server(*server):
+            log = pathlib.Path(folder) / "outcomes.csv"
+            relay = [PROGRAM, "relay", relay_address, f"127.0.0.1:{server_port}", "--down", "loss 3% duplicate 1%"]
+            with Server(*relay, "--seed", seed, "--outcome-log", log):
+                report = json.loads(run(*client))
+            with log.open() as rows:
+                replies = [row for row in csv.DictReader(rows) if row["direction"] == "down"]
+        relayed_lost = sum(row["outcome"] == "lost" for row in replies)
+        relayed_twice = sum(row["copies"] == "2" for row in replies)
         if tool == "probe":
             audio = report["streams"]["audio"]
             sent, lost, duplicated = audio["sent"], audio["lost"], audio["duplicated"]
@@ -129,7 +133,7 @@ def impaired(seed, count):
             stats = report["stats"]
             sent, duplicated = stats["packets_sent"], stats["duplicates"]
             lost = sent - (stats["packets_received"] - duplicated)
-        print(f"| {tool} | {sent} | {lost} | {relayed['lost']} | {duplicated} | {relayed['duplicated']} |", flush=True)
+        print(f"| {tool} | {sent} | {lost} | {relayed_lost} | {duplicated} | {relayed_twice} |", flush=True)
 
 
 def main():

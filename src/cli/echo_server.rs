@@ -101,7 +101,7 @@ pub(crate) struct Args {
 
     /// Maximum memory for delayed packets, or off
     ///
-    /// Each packet counts as its length plus 100 bytes, or plus 500 bytes with impairment or --outcome-log. Packets beyond the limit
+    /// Each packet counts as its length plus 100 bytes, or plus 1,000 bytes with impairment or --outcome-log. Packets beyond the limit
     /// are dropped and counted. One address (IPv6: /64) other than loopback may hold half, and one client (address and port) two fifths.
     #[arg(long, value_name = "SIZE", value_parser = or_off(parse_size), default_value = BufferLimits::default().total.map_or_else(String::new, format_size), help_heading = HEADING_MEMORY)]
     max_buffer: OrOff<u64>,
@@ -428,15 +428,35 @@ impl SourceFileArgs {
     }
 }
 
-/// Options that limit replies and restrict sources.
+/// The limit on what is sent to one address.
 #[derive(clap::Args)]
-pub(crate) struct AdmissionArgs {
+pub(crate) struct BitRateArgs {
     /// Maximum bit rate sent to one address (500kbit, 64mbit), or off
     ///
     /// The rate includes IP and UDP headers, and is also a limit of one packet per 8 kbit. For IPv6, a /64 counts as one address. Excess
     /// packets are dropped and counted.
     #[arg(long, value_name = "BITRATE", value_parser = or_off(parse_bit_rate), default_value = AdmissionConfig::default().max_bit_rate.map_or_else(String::new, format_bit_rate), help_heading = HEADING_PROTECTION)]
     max_bitrate_per_source: OrOff<u64>,
+}
+
+impl BitRateArgs {
+    /// The limits, with a random hash key.
+    pub(crate) fn limits(&self) -> Result<AdmissionConfig, Failure> {
+        let max_bit_rate = self.max_bitrate_per_source;
+        ensure_usage!(
+            max_bit_rate != Some(0),
+            "--max-bitrate-per-source 0 would drop every packet; give a rate, or off"
+        );
+        let max_packet_rate = max_bit_rate.map(|rate| rate.div_ceil(BITS_PER_PACKET));
+        Ok(AdmissionConfig { max_packet_rate, max_bit_rate, hash_key: os::random_u64s(), ..AdmissionConfig::default() })
+    }
+}
+
+/// Options that limit replies and restrict sources.
+#[derive(clap::Args)]
+pub(crate) struct AdmissionArgs {
+    #[command(flatten)]
+    bit_rate: BitRateArgs,
 
     /// Reply only to these networks (192.0.2.0/24) or addresses
     ///
@@ -453,19 +473,9 @@ pub(crate) struct AdmissionArgs {
 }
 
 impl AdmissionArgs {
-    /// The limits of the UDP echo, with a random hash key.
+    /// The limits of the UDP echo.
     pub(crate) fn admission_config(&self) -> Result<AdmissionConfig, Failure> {
-        let max_bit_rate = self.max_bitrate_per_source;
-        ensure_usage!(
-            max_bit_rate != Some(0),
-            "--max-bitrate-per-source 0 would drop every packet; give a rate, or off"
-        );
-        Ok(AdmissionConfig {
-            max_packet_rate: max_bit_rate.map(|rate| rate.div_ceil(BITS_PER_PACKET)),
-            max_bit_rate,
-            allowed_networks: self.allow.clone(),
-            limit_loopback: self.limit_loopback,
-            hash_key: os::random_u64s(),
-        })
+        let (allowed_networks, limit_loopback) = (self.allow.clone(), self.limit_loopback);
+        Ok(AdmissionConfig { allowed_networks, limit_loopback, ..self.bit_rate.limits()? })
     }
 }

@@ -64,7 +64,7 @@ const VARIABLES: [(&str, &str); 2] = [
     ),
 ];
 
-const EXAMPLES: [(&str, &str); 8] = [
+const EXAMPLES: [(&str, &str); 9] = [
     ("Return the audio of a client after one second:", "jamjam-dev echo-server --delay 1000"),
     ("Imitate a bad network:", "jamjam-dev echo-server --loss 1% --jitter 5"),
     ("Try it on one machine:", "jamjam-dev send --tone 440 --duration 2 --embedded"),
@@ -76,6 +76,7 @@ const EXAMPLES: [(&str, &str); 8] = [
     ("Fail if a path drops packets or is slow:", "jamjam-dev probe echo.example.org --max-loss 0 --max-p99 5"),
     ("Let clients on this machine meet:", "jamjam-dev signaling-server --host 127.0.0.1"),
     ("Serve wss:// and https://:", "jamjam-dev signaling-server --cert chain.pem --key key.pem"),
+    ("Put a bad network between two programs:", "jamjam-dev relay 4000 192.0.2.7:5000 --network wifi-bad"),
 ];
 
 /// Adds the examples of a subcommand to its help, after the exit codes if the help `is_complete`.

@@ -18,6 +18,7 @@ pub mod options {
     pub mod broadcast;
     pub(crate) mod credentials;
     pub(crate) mod impairment;
+    pub(crate) mod media_relay;
     pub(crate) mod network;
     pub(crate) mod registration;
     pub(crate) mod room_target;
@@ -28,6 +29,7 @@ mod packet_lines;
 mod plan;
 mod probe;
 mod ready_file;
+mod relay;
 mod run_origin;
 mod send;
 mod server;
@@ -91,6 +93,7 @@ enum Command {
     #[command(mut_args(client::adapt_argument))]
     Probe(Box<probe::Args>),
     SignalingServer(Box<signaling_server::Args>),
+    Relay(Box<relay::Args>),
 }
 
 impl Cli {
@@ -99,6 +102,7 @@ impl Cli {
     pub fn signal_of_hangup(&self) -> Option<StopSignal> {
         match &self.command {
             Some(Command::Send(_) | Command::Probe(_)) => Some(StopSignal::Hangup),
+            Some(Command::Relay(_)) => Some(StopSignal::Terminate),
             Some(Command::EchoServer(args)) => (!args.has_certificate_files()).then_some(StopSignal::Terminate),
             _ => None,
         }
@@ -121,9 +125,10 @@ impl Cli {
             (None, Some(Command::Send(args))) => args.run(matches, self.color, stop),
             (None, Some(Command::Probe(args))) => args.run(matches, self.color, stop),
             (None, Some(Command::SignalingServer(args))) => args.run(matches, self.color, stop),
-            (None, None) => {
-                Err(Failure::usage("subcommand required: echo-server, send, probe or signaling-server; see --help"))
-            }
+            (None, Some(Command::Relay(args))) => args.run(self.color, stop),
+            (None, None) => Err(Failure::usage(
+                "subcommand required: echo-server, send, probe, signaling-server or relay; see --help",
+            )),
         }
     }
 }

@@ -104,7 +104,7 @@ const RULES: &[Rule] = &[
         matches!(plan, Udp { stream: StreamKind::Audio, peer: UdpPeer::Embedded, .. } | Udp { no_echo: true, .. })
     }),
     (
-        "network loss jitter reorder duplicate bandwidth seed outcome_log",
+        "network loss outage like jitter reorder duplicate bandwidth seed outcome_log",
         "the echo server of --embedded, and to AUDIO of send --no-echo",
         |plan, _| matches!(plan, Udp { peer: UdpPeer::Embedded, .. } | Udp { no_echo: true, .. }),
     ),

@@ -11,7 +11,7 @@ use clap::{ArgGroup, ArgMatches, ColorChoice};
 use super::audio_output::{PlaybackArgs, RecordingArgs, finish_playback};
 use super::audio_source::{CaptureArgs, PacketLayout, SOUND_DEVICE_GROUP, SourceArgs, device_lost_error};
 use super::client::{ClientArgs, musicians};
-use super::options::impairment::{OutcomeLogFile, PreparedEcho};
+use super::options::impairment::OutcomeLogFile;
 use super::output::{Failure, HEADING_TARGET, ensure_usage, print_bytes, print_notice};
 use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target};
@@ -120,11 +120,10 @@ impl Args {
         let config = self.client.run_config((target.address, target.waited), StreamKind::Audio, !self.no_echo);
         let workload = AudioWorkload::new(form, source);
         let impairs_audio = self.no_echo && !matches!(peer, UdpPeer::Embedded);
-        let path = if impairs_audio { self.client.impairment.prepare_path()? } else { None };
-        let (path, outcome_log) = path.map_or((None, None), |PreparedEcho { echo, reproduce_options, outcome_log }| {
-            target.name.extend(reproduce_options.map(|options| format!(" ({options})")));
-            (Some(echo), outcome_log)
-        });
+        let rate = f64::from(form.sample_rate) / f64::from(form.frame_samples);
+        let prepared = impairs_audio.then(|| self.client.impairment.prepare_path(rate)).transpose()?;
+        let (path, reproduce_options, outcome_log) = prepared.unwrap_or_default();
+        target.name.extend(reproduce_options.map(|options| format!(" ({options})")));
         let client = ClientNode::new(config, workload, Box::new(())).with_link(target.link.take());
         let client = client.with_impaired_path(path);
         let (line_sender, monitor) =
@@ -176,7 +175,7 @@ impl Args {
     /// Sends audio to `peer` from several clients, which all send the same.
     fn send_from_clients(&self, peer: &UdpPeer<'_>, clients: usize, stop: &StopToken) -> Result<u8, Failure> {
         ensure_usage!(
-            !self.no_echo || self.client.impairment.prepare_path()?.is_none(),
+            !self.no_echo || self.client.impairment.prepare_path(0.0)?.0.is_none(),
             "--no-echo with impairment applies to one client; omit --clients"
         );
         let (source, PacketLayout { form, .. }) = self.source.open_shared(self.client.ramp)?;

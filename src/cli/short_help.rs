@@ -5,7 +5,7 @@ use clap::{Arg, Command};
 use super::generate::with_examples;
 
 /// The options of each subcommand that `-h` prints.
-const SHOWN: [(&str, &str); 4] = [
+const SHOWN: [(&str, &str); 5] = [
     (
         "echo-server",
         "port host delay verbose record capture check duration until_idle run json html junit network loss jitter bandwidth signaling_url \
@@ -26,6 +26,7 @@ const SHOWN: [(&str, &str); 4] = [
         "target embedded this_machine count duration interval packet size signaling_url room profile max_loss max_p99 verbose json html \
          junit quiet",
     ),
+    ("relay", "listen target network delay loss jitter bandwidth outage like up down json junit"),
 ];
 
 /// The program with the help of `-h`.

@@ -9,7 +9,7 @@ use clap::{Command, Error};
 const MIN_SIMILARITY: f64 = 0.6;
 
 /// Words that users try as subcommands, and the commands for what they mean.
-const OTHER_COMMANDS: [(&str, &str); 4] = [
+const OTHER_COMMANDS: [(&str, &str); 5] = [
     (
         "check judge test",
         "`jamjam-dev echo-server --check` checks a client; for rooms, `jamjam-dev signaling-server --check`",
@@ -17,6 +17,7 @@ const OTHER_COMMANDS: [(&str, &str); 4] = [
     ("listen serve server", "`jamjam-dev echo-server` returns audio, `jamjam-dev signaling-server` has rooms"),
     ("client connect play", "`jamjam-dev send` sends audio, `jamjam-dev probe` measures a server"),
     ("ping measure", "`jamjam-dev probe` measures a server"),
+    ("proxy forward netem", "`jamjam-dev relay` forwards UDP over a bad network"),
 ];
 
 /// Adds to the error about an unknown subcommand which command does what it means.

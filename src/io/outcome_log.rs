@@ -1,4 +1,4 @@
-//! `--outcome-log`: writes one CSV row per reply on a thread of its own.
+//! `--outcome-log`: writes one CSV row per datagram on a thread of its own.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -8,20 +8,20 @@ use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
 
 use tracing::warn;
 
-use crate::echo::{ReplyEvent, ReplyObserver};
 use crate::io::files;
 use crate::io::worker::Worker;
+use crate::outcome::{OutcomeEvent, OutcomeObserver, Route};
 use crate::stats::Counter;
 
-/// Maximum number of queued rows: 0.2 s at 330,000 replies per second.
+/// Maximum number of queued rows: 0.2 s at 330,000 datagrams per second.
 const QUEUE_CAPACITY: usize = 65_536;
 
 /// Maximum size of the file. Further rows are discarded and counted.
 pub(crate) const MAX_BYTES: u64 = 1 << 30;
 
-/// Receives each reply on the node's thread and queues a row for the writing thread. Rows that do not fit are dropped and counted.
-pub(crate) struct OutcomeQueue {
-    queue: SyncSender<ReplyEvent>,
+/// Receives each outcome on the node's thread and queues a row for the writing thread. Rows that do not fit are dropped and counted.
+pub(crate) struct OutcomeQueue<R> {
+    queue: SyncSender<OutcomeEvent<R>>,
     /// Number of rows that were not written because the file has its maximum size, or because the disk was too slow or failed.
     pub dropped: Arc<Counter>,
 }
@@ -30,16 +30,17 @@ pub(crate) struct OutcomeQueue {
 pub(crate) type OutcomeLog = Worker<io::Result<()>>;
 
 /// Creates the file, which has at most `max_bytes`, and starts the writing thread.
-pub(crate) fn spawn(path: &Path, max_bytes: u64) -> io::Result<(OutcomeQueue, OutcomeLog)> {
+pub(crate) fn spawn<R: Route>(path: &Path, max_bytes: u64) -> io::Result<(OutcomeQueue<R>, OutcomeLog)> {
     // In append mode, a file that is emptied during the run goes on at its start.
     let mut out = files::create_locked(path, File::options().append(true))?;
-    writeln!(out, "{}", ReplyEvent::CSV_HEADER)?;
+    let header = OutcomeEvent::<R>::csv_header();
+    writeln!(out, "{header}")?;
     let (queue, rows) = mpsc::sync_channel(QUEUE_CAPACITY);
     let dropped = Arc::<Counter>::default();
     let mut file = OutcomeFile {
         out,
         path: path.to_owned(),
-        left: max_bytes.saturating_sub(ReplyEvent::CSV_HEADER.len() as u64 + 1),
+        left: max_bytes.saturating_sub(header.len() as u64 + 1),
         rows: Vec::new(),
         row_count: 0,
         dropped: Arc::clone(&dropped),
@@ -71,15 +72,15 @@ struct OutcomeFile<W> {
 
 impl<W: Write> OutcomeFile<W> {
     /// Writes rows until the queue is closed. Flushes whenever the queue is empty.
-    fn write_all(&mut self, queue: &Receiver<ReplyEvent>) {
+    fn write_all(&mut self, queue: &Receiver<OutcomeEvent<impl Route>>) {
         loop {
             match queue.try_recv() {
-                Ok(reply) => self.push(&reply),
+                Ok(event) => self.push(&event),
                 Err(TryRecvError::Disconnected) => return self.flush(),
                 Err(TryRecvError::Empty) => {
                     self.flush();
-                    if let Ok(reply) = queue.recv() {
-                        self.push(&reply);
+                    if let Ok(event) = queue.recv() {
+                        self.push(&event);
                     }
                 }
             }
@@ -87,10 +88,10 @@ impl<W: Write> OutcomeFile<W> {
     }
 
     /// Adds a row. The first row that does not fit is logged. This row and all later rows are counted as dropped.
-    fn push(&mut self, reply: &ReplyEvent) {
+    fn push(&mut self, event: &OutcomeEvent<impl Route>) {
         let end = self.rows.len();
         // Writing to memory cannot fail.
-        let _ = reply.write_csv(&mut self.rows);
+        let _ = writeln!(self.rows, "{event}");
         let bytes = (self.rows.len() - end) as u64;
         if let Some(left) = self.left.checked_sub(bytes) {
             self.left = left;
@@ -124,9 +125,9 @@ impl<W: Write> OutcomeFile<W> {
     }
 }
 
-impl ReplyObserver for OutcomeQueue {
-    fn on_reply(&mut self, reply: &ReplyEvent) {
-        if self.queue.try_send(*reply).is_err() {
+impl<R: Route> OutcomeObserver<R> for OutcomeQueue<R> {
+    fn on_outcome(&mut self, event: &OutcomeEvent<R>) {
+        if self.queue.try_send(event.clone()).is_err() {
             self.dropped.add(1);
         }
     }
@@ -134,21 +135,22 @@ impl ReplyObserver for OutcomeQueue {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::time::Duration;
 
     use super::*;
-    use crate::echo::ReplyOutcome;
     use crate::impairment::LossCause;
+    use crate::outcome::Outcome;
     use crate::time::Time;
     use crate::wire::PacketType;
 
-    fn reply_event(sequence: u32) -> ReplyEvent {
-        ReplyEvent {
+    fn event(sequence: u32) -> OutcomeEvent<SocketAddr> {
+        OutcomeEvent {
             received_at: Time::from_nanos(1_234_567_008),
-            client: "[::ffff:192.0.2.1]:5000".parse().expect("an address"),
-            packet_type: PacketType::LatencyPing,
+            route: "192.0.2.1:5000".parse().expect("an address"),
+            class: Some(PacketType::LatencyPing),
             sequence,
-            outcome: ReplyOutcome::Sent,
+            outcome: Outcome::Sent,
             reordered: true,
             added_delay: Duration::from_nanos(10_000_050),
             copies_sent: 2,
@@ -156,33 +158,30 @@ mod tests {
     }
 
     #[test]
-    fn row_contains_the_outcome_of_a_reply() {
-        let row = |reply: &ReplyEvent| {
-            let mut row = Vec::new();
-            reply.write_csv(&mut row).expect("memory");
-            String::from_utf8(row).expect("text")
-        };
-        assert_eq!(row(&reply_event(7)), "1234567.008,192.0.2.1:5000,LATENCY_PING,7,sent,1,10000.050,2\n");
-        let client = "[2001:db8::1]:9".parse().expect("an address");
+    fn row_contains_the_outcome_of_a_datagram() {
+        assert_eq!(event(7).to_string(), "1234567.008,192.0.2.1:5000,LATENCY_PING,7,sent,1,10000.050,2");
+        let route = "[2001:db8::1]:9".parse().expect("an address");
         for (outcome, name) in [
-            (ReplyOutcome::Lost(LossCause::Random), "lost"),
-            (ReplyOutcome::Lost(LossCause::Burst), "burst"),
-            (ReplyOutcome::Lost(LossCause::Listed), "listed"),
-            (ReplyOutcome::BottleneckFull, "queue"),
-            (ReplyOutcome::Dropped, "buffer_full"),
-            (ReplyOutcome::SendFailed, "failed"),
-            (ReplyOutcome::DroppedAtStop, "stopped"),
+            (Outcome::Lost(LossCause::Random), "lost"),
+            (Outcome::Lost(LossCause::Burst), "burst"),
+            (Outcome::Lost(LossCause::Listed), "listed"),
+            (Outcome::Lost(LossCause::Outage), "outage"),
+            (Outcome::Lost(LossCause::Recorded), "recorded"),
+            (Outcome::BottleneckFull, "queue"),
+            (Outcome::Dropped, "buffer_full"),
+            (Outcome::SendFailed, "failed"),
+            (Outcome::DroppedAtStop, "stopped"),
         ] {
-            let reply = ReplyEvent {
-                client,
-                packet_type: PacketType::Audio,
+            let event = OutcomeEvent {
+                route,
+                class: Some(PacketType::Audio),
                 outcome,
                 reordered: false,
                 copies_sent: 0,
                 received_at: Time::ZERO,
-                ..reply_event(0)
+                ..event(0)
             };
-            assert_eq!(row(&reply), format!("0.000,[2001:db8::1]:9,AUDIO,0,{name},0,,0\n"));
+            assert_eq!(event.to_string(), format!("0.000,[2001:db8::1]:9,AUDIO,0,{name},0,,0"));
         }
     }
 
@@ -191,7 +190,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("outcomes.csv");
         let (mut queue, log) = spawn(&path, MAX_BYTES).expect("a file");
-        (0..10_000).for_each(|sequence| queue.on_reply(&reply_event(sequence)));
+        (0..10_000).for_each(|sequence| queue.on_outcome(&event(sequence)));
         let dropped = Arc::clone(&queue.dropped);
         drop(queue);
         log.join().expect("a disk");
@@ -209,13 +208,13 @@ mod tests {
         let path = folder.path().join("outcomes.csv");
         let text = || std::fs::read_to_string(&path).expect("a file");
         let (mut queue, log) = spawn(&path, MAX_BYTES).expect("a file");
-        queue.on_reply(&reply_event(1));
+        queue.on_outcome(&event(1));
         while text().lines().count() < 2 {
             std::thread::yield_now();
         }
         // Like `: > outcomes.csv` of a shell.
         File::create(&path).expect("a file");
-        queue.on_reply(&reply_event(2));
+        queue.on_outcome(&event(2));
         drop(queue);
         log.join().expect("a disk");
         assert_eq!(text(), "1234567.008,192.0.2.1:5000,LATENCY_PING,2,sent,1,10000.050,2\n");
@@ -227,11 +226,11 @@ mod tests {
         let (queue, rows) = mpsc::sync_channel(2);
         let dropped = Arc::<Counter>::default();
         let mut full = OutcomeQueue { queue, dropped: Arc::clone(&dropped) };
-        (0..5).for_each(|sequence| full.on_reply(&reply_event(sequence)));
+        (0..5).for_each(|sequence| full.on_outcome(&event(sequence)));
         assert_eq!(dropped.get(), 3);
         // The writing thread has ended.
         drop(rows);
-        full.on_reply(&reply_event(6));
+        full.on_outcome(&event(6));
         assert_eq!(dropped.get(), 4);
     }
 
@@ -239,13 +238,12 @@ mod tests {
     fn rows_beyond_the_maximum_size_are_counted() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("outcomes.csv");
-        let mut row = Vec::new();
-        reply_event(7).write_csv(&mut row).expect("memory");
-        let max_bytes = ReplyEvent::CSV_HEADER.len() + 1 + 3 * row.len() + row.len() / 2;
+        let row_len = event(7).to_string().len() + 1;
+        let max_bytes = OutcomeEvent::<SocketAddr>::csv_header().len() + 1 + 3 * row_len + row_len / 2;
         let (mut queue, log) = spawn(&path, max_bytes as u64).expect("a file");
         // The last row would fit if rows after the first discarded one were still written.
-        (0..9).for_each(|_| queue.on_reply(&reply_event(7)));
-        queue.on_reply(&ReplyEvent { outcome: ReplyOutcome::Dropped, ..reply_event(7) });
+        (0..9).for_each(|_| queue.on_outcome(&event(7)));
+        queue.on_outcome(&OutcomeEvent { outcome: Outcome::Dropped, ..event(7) });
         let dropped = Arc::clone(&queue.dropped);
         drop(queue);
         log.join().expect("written");

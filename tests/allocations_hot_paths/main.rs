@@ -16,9 +16,12 @@ use jamjam_dev::client::{
     ProbeConfig, ProbeWorkload, RecordedPacket, RunConfig, SentAudio, SourcePoll, StreamKind,
 };
 use jamjam_dev::echo::{AdmissionConfig, EchoConfig, EchoServer};
+use jamjam_dev::impairment::Impairment;
 use jamjam_dev::io::recorder::{self, AudioSinks, Recording};
+use jamjam_dev::media_relay::{MediaRelay, MediaRelayConfig, MediaRooms};
 use jamjam_dev::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
 use jamjam_dev::node_group::NodeGroup;
+use jamjam_dev::relay::Relay;
 use jamjam_dev::signaling::{ControlSurfaceEvent, ControlSurfaceEventKind, InlineStr, event_queue};
 use jamjam_dev::time::Time;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -109,6 +112,55 @@ fn echo_of_batches_and_pings() -> usize {
     });
     // The echo server sent 6,000 pongs, and 30 AUDIO packets in each of 5,980 turns. The packets of the last 20 ms are still delayed.
     assert_eq!(wire.sent, 5_980 * 30 + 6_000);
+    count
+}
+
+fn relayed_batches() -> usize {
+    let (delay, jitter) = (Duration::from_millis(20), Duration::from_millis(5));
+    let impairment = Impairment { delay, jitter, loss: 0.1, seed: 7, ..Impairment::default() };
+    let targets = (address(SERVER), std::sync::mpsc::channel().1);
+    let limits = AdmissionConfig { max_packet_rate: None, ..AdmissionConfig::default() };
+    let mut relay = Relay::new(targets, 2, [impairment.clone(), impairment], limits, Box::new(()));
+    let mut wire = wire();
+    let mut audio: Vec<u8> = [1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0].into_iter().chain([7; 512]).collect();
+    let count = allocations(|turn| {
+        let received_at = Time::from_millis(turn);
+        audio[2..6].copy_from_slice(&(turn as u32).to_be_bytes());
+        let batch = [(0, CLIENT), (1, SERVER)].map(|(socket, source)| {
+            let (source, segment_size) = (address(source), audio.len());
+            Receive { socket, source, dst_ip: None, received_at, contents: &audio, segment_size }
+        });
+        relay.on_datagram(received_at, &batch);
+        relay.poll_transmit(received_at, &mut wire);
+    });
+    // A tenth is lost in each direction.
+    assert!((10_500..11_000).contains(&wire.sent), "{}", wire.sent);
+    count
+}
+
+/// Two members of a room play to each other.
+fn relayed_media() -> usize {
+    let (delay, jitter) = (Duration::from_millis(20), Duration::from_millis(5));
+    let impairment = Impairment { delay, jitter, loss: 0.1, seed: 7, ..Impairment::default() };
+    let config = MediaRelayConfig { impairment, ports: vec![40_000, 40_001], ..MediaRelayConfig::default() };
+    let rooms = MediaRooms::new(config, Some(Box::new(())));
+    let members = ["Aki", "Ben"].map(|name| rooms.join(1, name, [127, 0, 0, 1].into(), [127, 0, 0, 1].into()));
+    let (mut relay, mut wire) = (MediaRelay::new(rooms), wire());
+    let mut audio: Vec<u8> = [1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0].into_iter().chain([7; 512]).collect();
+    let count = allocations(|turn| {
+        let received_at = Time::from_millis(turn);
+        audio[2..6].copy_from_slice(&(turn as u32).to_be_bytes());
+        for socket in 0..2 {
+            let source = SocketAddr::from(([127, 0, 0, 1], 5_000 + socket as u16));
+            let (contents, segment_size) = (&audio[..], audio.len());
+            relay.on_datagram(
+                received_at,
+                &[Receive { socket, source, dst_ip: None, received_at, contents, segment_size }],
+            );
+        }
+        relay.poll_transmit(received_at, &mut wire);
+    });
+    assert!(members.iter().all(Option::is_some) && (10_500..11_000).contains(&wire.sent), "{}", wire.sent);
     count
 }
 
@@ -393,6 +445,8 @@ fn warm_hot_paths_do_not_allocate_and_an_endless_run_does_not_grow() {
     assert_eq!(recorder_of_both_sides(), 0, "recorder");
     assert_eq!(events_of_control_surfaces(), 0, "events");
     assert_eq!(echo_of_batches_and_pings(), 0, "echo");
+    assert_eq!(relayed_batches(), 0, "relay");
+    assert_eq!(relayed_media(), 0, "relayed media");
 
     let form = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 128, first_sequence: 1 };
     let config = run_config(StreamKind::Audio);

@@ -4,6 +4,7 @@
 
 mod echo_server;
 mod harness;
+mod relay;
 mod send_and_probe;
 mod signaling_abuse;
 mod signaling_server;

@@ -19,7 +19,7 @@ fn man_page_lists_every_option_in_its_subcommand_section() {
     let page = generated("man").replace("\\-", "-");
     let headings: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
     assert_eq!(headings[..4], ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS"]);
-    assert_eq!(headings[8..], ["\"EXIT STATUS\"", "ENVIRONMENT", "EXAMPLES"]);
+    assert_eq!(headings[9..], ["\"EXIT STATUS\"", "ENVIRONMENT", "EXAMPLES"]);
     for term in ["ECHO_DELAY_MS", "RUST_LOG", "0", "3", "129, 130, 143"] {
         assert!(page.contains(&format!("\n.TP\n\\fB{term}\\fR\n")), "{term}");
     }

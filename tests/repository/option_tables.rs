@@ -1,4 +1,4 @@
-//! `docs/options.md` lists each option of the four subcommands once. The tables are generated from the options themselves:
+//! `docs/options.md` lists each option of the five subcommands once. The tables are generated from the options themselves:
 //! `UPDATE_DOCS=1 cargo test --test repository option_tables` rewrites them.
 
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use jamjam_dev::cli::Cli;
 
 use crate::repository_files;
 
-const SUBCOMMANDS: [&str; 4] = ["echo-server", "signaling-server", "send", "probe"];
+const SUBCOMMANDS: [&str; 5] = ["echo-server", "signaling-server", "send", "probe", "relay"];
 
 /// An option, as each subcommand that has the option states it.
 struct Documented<'a> {

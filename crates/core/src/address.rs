@@ -186,6 +186,14 @@ pub fn canonical_socket_addr(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
+/// The IPv4 address, also if it is mapped to IPv6.
+pub fn ipv4(ip: IpAddr) -> Option<Ipv4Addr> {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    }
+}
+
 /// The network that counts as one client in limits: an IPv4 address or an IPv6 /64. One host can use every address of its /64 (RFC 6177).
 /// `::1` is returned unchanged.
 pub fn source_network(ip: IpAddr) -> IpAddr {

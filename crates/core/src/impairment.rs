@@ -1,24 +1,27 @@
-//! Reproducible network impairment: loss, jitter, reordering, duplication and a bandwidth limit.
+//! Reproducible network impairment: loss, delay, reordering, duplication, a bandwidth limit, outages, and a recorded path.
 //!
 //! The decision about a packet depends only on the seed and the packet's type and index, not on other packets, ports or timing, so that two
 //! runs with the same seed are impaired in the same way. The index of an AUDIO packet is its sequence number, and all clients lose the same
 //! packets. Packets of other types may have a constant sequence number, so their index is the number of earlier packets of their type, of all
-//! clients. Only the bandwidth limit depends on time and on other packets.
+//! clients. Outages and a recorded path depend on the time since the start, and only the bandwidth limit depends on other packets.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::direction::Direction;
+use crate::recorded_path::RecordedPath;
 use crate::time::{Time, saturating_nanos};
-use crate::units::InvalidValue;
+use crate::units::{InvalidValue, parse_duration};
 use crate::wire::{self, PacketType};
 
 /// Default additional delay of a reordered packet.
 pub const DEFAULT_REORDER_DELAY: Duration = Duration::from_millis(10);
 
 /// A reordered packet is held until a later one has left, at most for this time or, if it is longer, for its additional delay.
-const MAX_REORDER_DELAY: Duration = Duration::from_secs(1);
+pub(crate) const MAX_REORDER_DELAY: Duration = Duration::from_secs(1);
 
 /// Default maximum delay in the queue of the bandwidth limit.
 pub const DEFAULT_MAX_QUEUE_DELAY: Duration = Duration::from_millis(250);
@@ -32,7 +35,11 @@ pub struct Impairment {
     pub burst_loss: Option<GilbertModel>,
     /// Sequence numbers of AUDIO packets that are always lost.
     pub dropped_sequences: SequenceSet,
-    /// Maximum additional delay. The delay is uniformly distributed from 0 to this value.
+    /// When all packets are lost.
+    pub outages: Outages,
+    /// Delay of each packet.
+    pub delay: Duration,
+    /// Maximum delay in addition to `delay`. It is uniformly distributed from 0 to this value.
     pub jitter: Duration,
     /// Ratio of packets that are delayed so that later packets overtake them, 0 to 1.
     pub reorder: f64,
@@ -42,6 +49,10 @@ pub struct Impairment {
     pub duplicate: f64,
     /// Bandwidth limit that all packets share.
     pub bandwidth: Option<BandwidthLimit>,
+    /// A recorded run, whose loss and delay are added.
+    pub recorded: Option<Arc<RecordedPath>>,
+    /// The direction of the packets; `None` if only one direction is impaired, which then has all recorded losses.
+    pub direction: Option<Direction>,
     /// Seed of all random decisions.
     pub seed: u64,
 }
@@ -52,11 +63,15 @@ impl Default for Impairment {
             loss: 0.0,
             burst_loss: None,
             dropped_sequences: SequenceSet::default(),
+            outages: Outages::default(),
+            delay: Duration::ZERO,
             jitter: Duration::ZERO,
             reorder: 0.0,
             reorder_delay: DEFAULT_REORDER_DELAY,
             duplicate: 0.0,
             bandwidth: None,
+            recorded: None,
+            direction: None,
             seed: 0,
         }
     }
@@ -65,20 +80,20 @@ impl Default for Impairment {
 impl Impairment {
     /// Maximum additional delay of a packet.
     pub(crate) fn max_delay(&self) -> Duration {
-        let reorder_delay = if self.reorder > 0.0 { self.max_reorder_delay() } else { Duration::ZERO };
+        let reorder = if self.reorder > 0.0 { self.reorder_delay.max(MAX_REORDER_DELAY) } else { Duration::ZERO };
         let queue = self.bandwidth.map_or(Duration::ZERO, |bandwidth| bandwidth.max_queue_delay);
-        self.jitter.saturating_add(reorder_delay).saturating_add(queue)
-    }
-
-    /// Maximum additional delay of the reordered packets.
-    pub(crate) fn max_reorder_delay(&self) -> Duration {
-        self.reorder_delay.max(MAX_REORDER_DELAY)
+        let recorded = self.recorded.as_ref().map_or(Duration::ZERO, |path| path.max_delay());
+        [self.jitter, reorder, queue, recorded].into_iter().fold(self.delay, Duration::saturating_add)
     }
 }
 
 /// Why a packet is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LossCause {
+    /// An outage.
+    Outage,
+    /// The recorded packet was lost.
+    Recorded,
     /// The sequence number of the packet is in [`Impairment::dropped_sequences`].
     Listed,
     /// Burst loss.
@@ -93,83 +108,76 @@ pub struct ImpairmentDecision {
     /// Why the packet is lost, or `None`. If several causes apply, this is the first in the order of [`LossCause`].
     pub loss: Option<LossCause>,
     /// Additional delay.
-    pub jitter: Duration,
-    /// Whether [`Impairment::reorder_delay`] is added so that later packets overtake this packet.
+    pub delay: Duration,
+    /// Whether `reorder_delay` is added so that later packets overtake this packet.
     pub reordered: bool,
+    /// [`Impairment::reorder_delay`].
+    pub reorder_delay: Duration,
     /// How many times the packet is sent: 1 or 2.
     pub copies: u8,
 }
 
-/// Size of tables indexed by packet type.
-const PACKET_TYPES: usize = PacketType::LatencyInfo as usize + 1;
+/// The class of a datagram: the type of a jamjam packet, or `None` for any other datagram.
+pub type PacketClass = Option<PacketType>;
+
+/// Size of tables indexed by [`class_index`].
+pub(crate) const PACKET_CLASSES: usize = PacketType::LatencyInfo as usize + 1;
+
+/// The byte of the packet type, or 0.
+pub(crate) fn class_index(class: PacketClass) -> usize {
+    class.map_or(0, |packet_type| packet_type as usize)
+}
 
 /// Decides what happens to each packet.
 #[derive(Clone, Debug)]
 pub struct Impairer {
     pub(crate) impairment: Impairment,
-    /// When the queue of the bandwidth limit becomes empty.
-    busy_until: Time,
-    /// Number of packets so far, by type.
-    packet_counts: [u32; PACKET_TYPES],
-    /// For each packet type: the index of the last evaluated packet and the state of the burst model. `true` is the bad state.
-    burst_states: [Option<(u32, bool)>; PACKET_TYPES],
+    /// Number of packets so far, by class.
+    packet_counts: [u32; PACKET_CLASSES],
+    /// For each class: the index of the last evaluated packet and the state of the burst model. `true` is the bad state.
+    burst_states: [Option<(u32, bool)>; PACKET_CLASSES],
 }
 
 impl Impairer {
     /// Creates an impairer.
     pub fn new(impairment: Impairment) -> Self {
-        Self {
-            impairment,
-            busy_until: Time::ZERO,
-            packet_counts: [0; PACKET_TYPES],
-            burst_states: [None; PACKET_TYPES],
-        }
+        Self { impairment, packet_counts: [0; PACKET_CLASSES], burst_states: [None; PACKET_CLASSES] }
     }
 
-    /// Whether packets must also pass [`Impairer::enter_bottleneck`].
-    pub fn has_bandwidth_limit(&self) -> bool {
-        self.impairment.bandwidth.is_some()
+    /// Creates an impairer for one of several flows, whose decisions also depend on its name.
+    pub fn for_flow(mut impairment: Impairment, flow: &str) -> Self {
+        impairment.seed = flow.bytes().fold(impairment.seed, |seed, byte| splitmix64(seed, byte.into()));
+        Self::new(impairment)
     }
 
-    /// Decides what happens to the next packet of this type, with the sequence number `sequence`.
-    pub fn decide(&mut self, packet_type: PacketType, sequence: u32) -> ImpairmentDecision {
-        let count = &mut self.packet_counts[packet_type as usize];
-        let index = if packet_type == PacketType::Audio { sequence } else { *count };
+    /// Decides what happens to the next packet of this class, with the sequence number `sequence`. `since_start` is the time since time 0 of
+    /// outages; `None` if nothing has started it.
+    pub fn decide(&mut self, class: PacketClass, sequence: u32, since_start: Option<Duration>) -> ImpairmentDecision {
+        let count = &mut self.packet_counts[class_index(class)];
+        let index = if class == Some(PacketType::Audio) { sequence } else { *count };
         *count = count.wrapping_add(1);
         let Impairment { loss, burst_loss, dropped_sequences, jitter, reorder, duplicate, seed, .. } = &self.impairment;
-        let rng = |purpose| PacketRng::new(*seed, packet_type, purpose);
+        let rng = |purpose| PacketRng::new(*seed, class, purpose);
         let occurs = |ratio: f64, purpose| rng(purpose).uniform_at(index) < ratio;
-        let burst_state = &mut self.burst_states[packet_type as usize];
-        let loss = if packet_type == PacketType::Audio && dropped_sequences.contains(sequence) {
-            Some(LossCause::Listed)
-        } else if burst_loss.is_some_and(|burst| burst.is_lost(rng(RngPurpose::Burst), index, burst_state)) {
-            Some(LossCause::Burst)
-        } else {
-            occurs(*loss, RngPurpose::Loss).then_some(LossCause::Random)
-        };
+        let burst_state = &mut self.burst_states[class_index(class)];
+        let is_burst = burst_loss.is_some_and(|burst| burst.is_lost(rng(RngPurpose::Burst), index, burst_state));
+        let recorded = self.impairment.recorded.as_ref().zip(since_start);
+        let recorded = recorded.map(|(path, at)| path.at(at, self.impairment.direction)).unwrap_or_default();
+        let causes = [
+            (since_start.is_some_and(|at| self.impairment.outages.contains(at)), LossCause::Outage),
+            (recorded.0, LossCause::Recorded),
+            (class == Some(PacketType::Audio) && dropped_sequences.contains(sequence), LossCause::Listed),
+            (is_burst, LossCause::Burst),
+            (occurs(*loss, RngPurpose::Loss), LossCause::Random),
+        ];
+        let jitter = rng(RngPurpose::Jitter).uniform_inclusive_at(saturating_nanos(*jitter), index);
         ImpairmentDecision {
-            loss,
-            jitter: Duration::from_nanos(
-                rng(RngPurpose::Jitter).uniform_inclusive_at(saturating_nanos(*jitter), index),
-            ),
+            loss: causes.into_iter().find(|(applies, _)| *applies).map(|(_, cause)| cause),
+            delay: self.impairment.delay.saturating_add(recorded.1).saturating_add(Duration::from_nanos(jitter)),
             reordered: occurs(*reorder, RngPurpose::Reorder),
+            reorder_delay: self.impairment.reorder_delay,
             copies: if occurs(*duplicate, RngPurpose::Duplicate) { 2 } else { 1 },
         }
-    }
-
-    /// Passes a packet to `peer` through the bandwidth limit. `len` is the payload length in bytes, and `copies` is the number of times that
-    /// the packet is sent. `at` must not decrease from call to call. `None` if the queue is full: then no copy is sent.
-    pub fn enter_bottleneck(&mut self, at: Time, (len, copies): (usize, u8), peer: IpAddr) -> Option<Departure> {
-        let Some(bandwidth) = self.impairment.bandwidth else {
-            return Some(Departure { at, copy_spacing: Duration::ZERO });
-        };
-        if self.busy_until.duration_since(at) > bandwidth.max_queue_delay {
-            return None;
-        }
-        let duration = bandwidth.serialization_delay(len, peer);
-        let departure = self.busy_until.max(at) + duration;
-        self.busy_until = departure + duration * u32::from(copies.saturating_sub(1));
-        Some(Departure { at: departure, copy_spacing: duration })
     }
 }
 
@@ -291,6 +299,46 @@ impl fmt::Display for SequenceSet {
     }
 }
 
+/// Times at which everything is lost, written as `5s@30s,1s@60s/10s`: a length, its start, and the period if it repeats.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outages {
+    text: String,
+    /// Length, start and period of each, in nanoseconds.
+    list: Vec<[u64; 3]>,
+}
+
+impl Outages {
+    /// Whether everything is lost at this time after time 0.
+    pub fn contains(&self, since_start: Duration) -> bool {
+        let at = saturating_nanos(since_start);
+        self.list.iter().any(|[length, start, period]| at >= *start && (at - start) % period < *length)
+    }
+}
+
+impl FromStr for Outages {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let parse = |part: &str| {
+            let (length, times) = part.split_once('@')?;
+            let (start, period) = times.split_once('/').map_or((times, None), |(start, period)| (start, Some(period)));
+            let nanos = |text| parse_duration(text, "").ok().map(saturating_nanos);
+            let outage @ [length, _, period] = [nanos(length)?, nanos(start)?, period.map_or(Some(u64::MAX), nanos)?];
+            (length < period).then_some(outage)
+        };
+        let form = "LENGTH@START or LENGTH@START/PERIOD with units and a LENGTH below PERIOD";
+        let invalid = |part| InvalidValue(format!("`{part}` is not {form}, such as 5s@30s or 5s@60s/60s"));
+        let list = text.split(',').map(str::trim).map(|part| parse(part).ok_or_else(|| invalid(part)));
+        Ok(Self { text: text.to_owned(), list: list.collect::<Result<_, _>>()? })
+    }
+}
+
+impl fmt::Display for Outages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 /// A bandwidth limit with a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BandwidthLimit {
@@ -306,6 +354,34 @@ impl BandwidthLimit {
         let bits = (len + wire::ip_udp_header_len(peer)) as u128 * 8;
         let nanos = (bits * 1_000_000_000).div_ceil(u128::from(self.bits_per_second.max(1)));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+/// The queue of a bandwidth limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bottleneck {
+    /// When the queue becomes empty.
+    busy_until: Time,
+}
+
+impl Bottleneck {
+    /// Passes a packet to `peer` through the queue, or at once if there is no limit. `len` is the payload length in bytes, and `copies` is the
+    /// number of times that the packet is sent. `at` must not decrease from call to call. `None` if the queue is full: then no copy is sent.
+    pub fn enter(
+        &mut self,
+        limit: Option<BandwidthLimit>,
+        at: Time,
+        (len, copies): (usize, u8),
+        peer: IpAddr,
+    ) -> Option<Departure> {
+        let Some(limit) = limit else { return Some(Departure { at, copy_spacing: Duration::ZERO }) };
+        if self.busy_until.duration_since(at) > limit.max_queue_delay {
+            return None;
+        }
+        let duration = limit.serialization_delay(len, peer);
+        let departure = self.busy_until.max(at) + duration;
+        self.busy_until = departure + duration * u32::from(copies.saturating_sub(1));
+        Some(Departure { at: departure, copy_spacing: duration })
     }
 }
 
@@ -331,15 +407,15 @@ enum RngPurpose {
     Duplicate,
 }
 
-/// Random numbers for all packets of one type and one purpose, computed by index.
+/// Random numbers for all packets of one class and one purpose, computed by index.
 #[derive(Clone, Copy, Debug)]
 struct PacketRng {
     start: u64,
 }
 
 impl PacketRng {
-    fn new(seed: u64, packet_type: PacketType, purpose: RngPurpose) -> Self {
-        let stream = (packet_type as u64) << 8 | purpose as u64;
+    fn new(seed: u64, class: PacketClass, purpose: RngPurpose) -> Self {
+        let stream = (class_index(class) as u64) << 8 | purpose as u64;
         Self { start: mix(splitmix64(seed, 0).wrapping_add(stream)) }
     }
 
@@ -415,7 +491,7 @@ mod tests {
 
     #[test]
     fn uniform_values_reach_and_never_exceed_the_maximum() {
-        let rng = PacketRng::new(7, PacketType::Audio, RngPurpose::Jitter);
+        let rng = PacketRng::new(7, Some(PacketType::Audio), RngPurpose::Jitter);
         let seen: std::collections::BTreeSet<u64> =
             (0..1_000).map(|index| rng.uniform_inclusive_at(3, index)).collect();
         assert_eq!(seen, [0, 1, 2, 3].into());
@@ -428,7 +504,7 @@ mod tests {
     fn packet_types_and_purposes_have_separate_random_sequences() {
         let mut starts = std::collections::BTreeSet::new();
         for seed in 0..10 {
-            for packet_type in [PacketType::Audio, PacketType::Keepalive, PacketType::LatencyPing] {
+            for class in [None, Some(PacketType::Audio), Some(PacketType::Keepalive), Some(PacketType::LatencyPing)] {
                 for purpose in [
                     RngPurpose::Loss,
                     RngPurpose::Burst,
@@ -436,7 +512,7 @@ mod tests {
                     RngPurpose::Reorder,
                     RngPurpose::Duplicate,
                 ] {
-                    assert!(starts.insert(PacketRng::new(seed, packet_type, purpose).start));
+                    assert!(starts.insert(PacketRng::new(seed, class, purpose).start));
                 }
             }
         }

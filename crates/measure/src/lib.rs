@@ -8,5 +8,6 @@ pub mod check;
 pub mod client;
 pub mod diagnosis;
 pub mod machine;
+mod recorded_path;
 pub mod report;
 pub mod run_record;

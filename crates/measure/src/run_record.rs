@@ -138,6 +138,8 @@ pub struct RecordedRun {
     pub error: Option<String>,
     /// Waveforms, if the run sent audio.
     pub audio: Option<AudioPicture>,
+    /// The events of all packets, in the order of the record.
+    pub packets: Vec<RecordedPacket>,
 }
 
 /// The lines that were read so far.
@@ -236,8 +238,8 @@ impl RecordReader {
         let options = self.options.ok_or("the file is empty")?;
         let Some(end) = self.end else {
             let plan = self.plan.ok_or("the last line is missing, and the record lacks the plan of the run")?;
-            let run = interrupted_run(plan, self.packets, &self.progress)?;
-            return Ok(RecordedRun { options, run, error: None, audio: None });
+            let (run, packets) = interrupted_run(plan, self.packets, &self.progress)?;
+            return Ok(RecordedRun { options, run, error: None, audio: None, packets });
         };
         let EndLine { packets_dropped, streams, results, error, audio, .. } = end;
         let end_error = |reason: &str| Err(format!("line {}: {reason}", self.lines));
@@ -260,7 +262,7 @@ impl RecordReader {
             Some(event) => format!("line {}: {}", self.packet_lines[event], error.reason),
             None => error.reason,
         })?;
-        Ok(RecordedRun { options, run, error, audio })
+        Ok(RecordedRun { options, run, error, audio, packets: self.packets })
     }
 }
 
@@ -269,13 +271,13 @@ fn check_packets_dropped(count: u64) -> Result<(), String> {
     if count == 0 { Ok(()) } else { Err(format!("the record lacks {count} packets, because the disk was too slow")) }
 }
 
-/// The results of a run whose record ends early. A packet without a reply usually has no line before the end. Such packets are added at times
+/// The results and the packets of a run whose record ends early. A packet without a reply usually has no line before the end. Such packets are added at times
 /// between the packets and progress lines around them.
 fn interrupted_run(
     plan: RunResults,
     packets: Vec<RecordedPacket>,
     progress: &[ProgressLine],
-) -> Result<RunResults, String> {
+) -> Result<(RunResults, Vec<RecordedPacket>), String> {
     let at = |progress: &ProgressLine| REPLAY_ORIGIN + Duration::from_nanos(progress.elapsed_ns);
     let last_events = packets.iter().map(|packet| packet.received_at.unwrap_or(packet.sent_at));
     let ended_at = last_events.chain(progress.iter().map(at)).max().unwrap_or(REPLAY_ORIGIN);
@@ -323,7 +325,8 @@ fn interrupted_run(
     let waited = |wait| WaitResult { reply_received: !all.is_empty(), ..wait };
     let readiness_wait = plan.readiness_wait.map(waited);
     let run = RunResults { duration_ns, readiness_wait, interrupted: Some(StopSignal::Unknown), ..plan };
-    replay(run, REPLAY_ORIGIN, &streams, &all).map_err(|error| error.reason)
+    let run = replay(run, REPLAY_ORIGIN, &streams, &all).map_err(|error| error.reason)?;
+    Ok((run, all))
 }
 
 fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {

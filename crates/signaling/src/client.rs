@@ -336,7 +336,8 @@ fn join_room(room: &str, password: Option<String>, peer_name: &str, link_key: Op
     ClientMessage::JoinRoom { room_id, password, peer_name, link_key, features: Vec::new() }
 }
 
-fn addresses_of(peer: &Peer) -> Vec<SocketAddr> {
+/// The addresses of a member that identify one host: its candidates by descending priority, then its public address and its local address.
+pub(crate) fn addresses_of(peer: &Peer) -> Vec<SocketAddr> {
     let mut candidates: Vec<&Candidate> = peer.candidates.iter().collect();
     candidates.sort_by_key(|candidate| Reverse(candidate.priority));
     let candidates = candidates.into_iter().take(MAX_CANDIDATES).map(|candidate| &candidate.address);
@@ -378,7 +379,7 @@ const MAX_LOG_LINES_PER_SECOND: u16 = 20;
 
 /// Candidate priorities of a host address and of a mapped address (RFC 8445, section 5.1.2.2). There is one component with the local
 /// preference 65,535.
-const HOST_PRIORITY: u32 = 126 << 24 | 65_535 << 8 | 255;
+pub(crate) const HOST_PRIORITY: u32 = 126 << 24 | 65_535 << 8 | 255;
 const SERVER_REFLEXIVE_PRIORITY: u32 = 100 << 24 | 65_535 << 8 | 255;
 
 /// The addresses at which clients reach the echo server.

@@ -1,7 +1,7 @@
 //! The open connections, and the part of each one's state that is the same for all dialects.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::device::DeviceId;
 use super::dialect::Dialect;
@@ -56,6 +56,8 @@ impl Connections {
 #[allow(clippy::struct_excessive_bools, reason = "the four facts are independent")]
 pub(super) struct ConnectionState {
     pub(super) source: IpAddr,
+    /// The server's address at which the connection arrived.
+    pub(super) local_ip: Ipv4Addr,
     /// `None` until the first message selects the dialect.
     pub(super) dialect: Option<Dialect>,
     /// Whether the URL selected the dialect. In the jamjam dialect, it does so only for newer clients.
@@ -83,14 +85,15 @@ pub(super) struct ConnectionState {
     pub(super) connected_at: Time,
 }
 
-const _: () = assert!(size_of::<ConnectionState>() <= 104, "the state of an idle connection is small");
+const _: () = assert!(size_of::<ConnectionState>() <= 112, "the state of an idle connection is small");
 
 impl ConnectionState {
-    pub(super) fn new(source: IpAddr, route: &Route, at: Time) -> Self {
+    pub(super) fn new((source, local_ip): (IpAddr, Ipv4Addr), route: &Route, at: Time) -> Self {
         let dialect = route.dialect();
         let device = if let Route::NewerJamjam(device) = route { device.clone() } else { None };
         Self {
             source,
+            local_ip,
             dialect,
             is_dialect_in_url: dialect.is_some(),
             device,

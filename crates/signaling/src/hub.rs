@@ -25,6 +25,7 @@ use super::rooms::AnyRooms;
 use super::server_state::ServerState;
 use super::webrtc::WebRtcDialect;
 use jamjam_core::close_code::CloseCode;
+use jamjam_core::media_relay::MediaRooms;
 use jamjam_core::time::{Time, WallClock};
 
 /// The connection number for work that no connection caused. No connection has this number.
@@ -79,6 +80,13 @@ impl Hub {
             },
             state: ServerState::new(limits, key),
         }
+    }
+
+    /// Lets `media`, if it is given, relay what the members of jamjam rooms send to each other.
+    #[must_use]
+    pub fn with_media(mut self, media: Option<MediaRooms>) -> Self {
+        self.dialects.jamjam.media = media;
+        self
     }
 
     /// A call at this time, whose messages `sink` receives.
@@ -398,7 +406,12 @@ mod tests {
             let (path, query) = to.split_once('?').unwrap_or((to, ""));
             let route = route(path, query, DialectSet::default()).expect("a route");
             let source = [192, 0, 2, user].into();
-            self.call(|call| call.on_connect(conn, NewConnection { source, is_forwarded: false, route }));
+            self.call(|call| {
+                call.on_connect(
+                    conn,
+                    NewConnection { source, local_ip: Ipv4Addr::LOCALHOST, is_forwarded: false, route },
+                )
+            });
         }
 
         fn send(&self, conn: ConnId, message: &Value) {

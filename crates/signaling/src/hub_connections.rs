@@ -1,6 +1,6 @@
 //! Opened and closed connections of the hub, and what the operator closes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use thiserror::Error;
 use tracing::info;
@@ -20,6 +20,8 @@ use jamjam_core::close_code::CloseCode;
 pub struct NewConnection {
     /// The client's address.
     pub source: IpAddr,
+    /// The server's address at which the connection arrived. For IPv6, this is the loopback address of IPv4.
+    pub local_ip: Ipv4Addr,
     /// Whether a trusted proxy reported the address.
     pub is_forwarded: bool,
     /// The route that the path and query of the upgrade request select.
@@ -47,11 +49,11 @@ impl Hub {
 impl HubCall<'_> {
     /// Adds a connection. An undecided connection receives nothing before its first message selects a dialect.
     pub fn on_connect(&mut self, conn: ConnId, connection: NewConnection) {
-        let (hub, now, NewConnection { source, is_forwarded, route }) = (self.hub, self.now, connection);
+        let (hub, now, NewConnection { source, local_ip, is_forwarded, route }) = (self.hub, self.now, connection);
         info!(target: "signaling", conn = conn.0, source = %source, "connection opened");
         let dialect = route.dialect();
         hub.state.count(dialect, |counters| counters.connections_opened += 1);
-        let state = ConnectionState::new(source, &route, now.monotonic);
+        let state = ConnectionState::new((source, local_ip), &route, now.monotonic);
         if let Route::Undecided = route {
             let is_exempt = source.is_loopback() && !is_forwarded;
             let evicted = lock(&hub.state.connections).insert_undecided(conn, state, is_exempt, &hub.state.limits);

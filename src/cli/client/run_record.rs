@@ -43,7 +43,7 @@ impl ClientArgs {
     /// Reports the recorded run of the file `record`. `command` is the subcommand.
     pub(crate) fn replay(&self, record: &Path, command: RunKind) -> Result<u8, Failure> {
         let recorded = read_record(record);
-        let RecordedRun { options, run, error, audio: picture } =
+        let RecordedRun { options, run, error, audio: picture, .. } =
             recorded.with_context(|| format!("--replay: cannot read the run from {}", record.display()))?;
         let other = run.run_kind.name();
         ensure_usage!(
@@ -55,7 +55,8 @@ impl ClientArgs {
     }
 }
 
-fn read_record(path: &Path) -> anyhow::Result<RecordedRun> {
+/// Reads a file of --record-run.
+pub(crate) fn read_record(path: &Path) -> anyhow::Result<RecordedRun> {
     // Opening a pipe without a writer would block.
     if !fs::metadata(path)?.is_file() {
         bail!("not a regular file");

@@ -1,97 +1,166 @@
-//! Impairment options of an echo server and of `send --no-echo`, and the outcome log. The options are printed as a user would type them, so
-//! that a random run can be repeated.
+//! Impairment options of an echo server, of `send --no-echo` and of relays, and the outcome log. The options are printed as a user would type
+//! them, so that a random run can be repeated.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use clap::Command;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 
+use crate::cli::client::run_record::read_record;
 use crate::cli::output::{Failure, ensure_usage, print_notice};
 use crate::cli::values::{OutputFile, format_bit_rate, format_duration, output_file_parser, parse_millis};
-use crate::echo::{AdmissionConfig, BufferLimits, EchoConfig, EchoServer};
+use crate::client::ImpairedPath;
+use crate::echo::{EchoConfig, EchoServer};
 use crate::impairment::{
-    BandwidthLimit, DEFAULT_MAX_QUEUE_DELAY, DEFAULT_REORDER_DELAY, GilbertModel, Impairment, SequenceSet,
+    BandwidthLimit, DEFAULT_MAX_QUEUE_DELAY, DEFAULT_REORDER_DELAY, GilbertModel, Impairment, Outages, SequenceSet,
 };
 use crate::io::os;
 use crate::io::outcome_log::{self, OutcomeLog};
+use crate::outcome::{OutcomeObserver, Route};
+use crate::recorded_path::RecordedPath;
 use crate::stats::Counter;
+use crate::time::display_seconds;
 use crate::units::{InvalidValue, parse_bit_rate, parse_ratio};
 
-const HEADING: &str = "Impairment (of echo server replies; with send --no-echo, of sent AUDIO)";
+const HEADING: &str = "Impairment (of echo server replies; with send --no-echo, of sent AUDIO; of what is relayed)";
 
-/// The values of `--network`, and the options for which each stands. `docs/tasks/client.md` names the sources.
-const NETWORKS: [(&str, &str); 7] = [
-    ("lan", "--jitter 1ms"),
-    ("dsl", "--jitter 20ms"),
-    ("wifi", "--loss 0.5%,50% --jitter 4ms --bandwidth 100mbit,16ms"),
-    ("wifi-bad", "--loss 2.5%,50% --jitter 20ms --bandwidth 50mbit,16ms"),
-    ("lte", "--loss 1%,50% --jitter 30ms --bandwidth 30mbit,27ms"),
-    ("5g", "--loss 1% --jitter 11ms"),
-    ("satellite", "--loss 1%,33.3% --jitter 60ms --bandwidth 15mbit,273ms"),
+/// The values of `--network`, the options for which each stands, and its delay. `docs/tasks/client.md` names the sources.
+const NETWORKS: [(&str, &str, Duration); 7] = [
+    ("lan", "--jitter 1ms", Duration::ZERO),
+    ("dsl", "--jitter 20ms", Duration::from_millis(20)),
+    ("wifi", "--loss 0.5%,50% --jitter 4ms --bandwidth 100mbit,16ms", Duration::from_millis(3)),
+    ("wifi-bad", "--loss 2.5%,50% --jitter 20ms --bandwidth 50mbit,16ms", Duration::from_millis(5)),
+    ("lte", "--loss 1%,50% --jitter 30ms --bandwidth 30mbit,27ms", Duration::from_millis(35)),
+    ("5g", "--loss 1% --jitter 11ms", Duration::from_millis(7)),
+    ("satellite", "--loss 1%,33.3% --jitter 60ms --bandwidth 15mbit,273ms", Duration::from_millis(270)),
 ];
-
-/// The conditions under which an option that is not given has a value of a network.
-fn network_defaults(option: &str) -> impl Iterator<Item = (&'static str, &'static str, Option<&'static str>)> {
-    NETWORKS.into_iter().filter_map(move |(network, options)| {
-        let value = options.split(' ').skip_while(|word| *word != option).nth(1);
-        value.map(|_| ("network", network, value))
-    })
-}
 
 /// Parser for `--network`. Each network comes with its options for the man page and the documentation.
 fn network_parser() -> PossibleValuesParser {
-    NETWORKS.map(|(network, options)| PossibleValue::new(network).help(options)).into()
+    NETWORKS.map(|(network, options, _)| PossibleValue::new(network).help(options)).into()
 }
 
-/// Impairment of replies, or of sent AUDIO.
-#[derive(clap::Args)]
+/// Impairment of replies, of sent AUDIO, or of relayed datagrams.
+#[derive(clap::Args, Clone, Default)]
 pub(crate) struct ImpairmentArgs {
     /// Imitate a network, such as wifi, lte or satellite
     ///
-    /// Given options replace those of the network.
+    /// Given options replace those of the network. Only `relay` and `signaling-server` also delay by its delay.
     #[arg(long, value_name = "NAME", value_parser = network_parser(), help_heading = HEADING)]
     network: Option<String>,
 
-    /// Drop replies at random (1%) or in bursts (1%,30%)
+    /// Drop packets at random (1%) or in bursts (1%,30%)
     ///
-    /// The second percentage selects the Gilbert model: the first one is the probability that a burst starts at a reply, and the second one
-    /// that the burst ends at a reply.
-    #[arg(long, value_name = "PERCENT[,PERCENT]", value_parser = parse_loss, default_value_ifs = network_defaults("--loss"), help_heading = HEADING)]
+    /// The second percentage selects the Gilbert model: the first one is the probability that a burst starts at a packet, and the second one
+    /// that the burst ends at a packet.
+    #[arg(long, value_name = "PERCENT[,PERCENT]", value_parser = parse_loss, help_heading = HEADING)]
     loss: Option<LossArg>,
 
-    /// Drop replies to AUDIO packets, such as 10,20-25
+    /// Drop AUDIO packets by sequence number, such as 10,20-25
     #[arg(long, value_name = "LIST", help_heading = HEADING)]
     drop_packets: Option<SequenceSet>,
 
-    /// Delay replies by up to this time, in order
-    #[arg(long, value_name = "DURATION", value_parser = parse_millis, default_value_ifs = network_defaults("--jitter"), help_heading = HEADING)]
+    /// Drop everything for a time, such as 5s@30s or 5s@60s/60s
+    ///
+    /// LENGTH@START counts from the first AUDIO, in a relay from the first datagram, and repeats after each PERIOD. Several are separated by
+    /// commas. What has arrived before still leaves.
+    #[arg(long, value_name = "LENGTH@START[/PERIOD]", help_heading = HEADING)]
+    outage: Option<Outages>,
+
+    /// Drop and delay like a run recorded by --record-run
+    ///
+    /// A packet is lost if the recorded one at the same time was. Of its round trip, each of two directions has half as its delay; where only
+    /// one direction is impaired, it is what exceeds the minimum. The record repeats.
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
+    like: Option<PathBuf>,
+
+    /// Delay packets by up to this time, in order
+    #[arg(long, value_name = "DURATION", value_parser = parse_millis, help_heading = HEADING)]
     jitter: Option<Duration>,
 
-    /// Hold back replies so that later ones overtake them
+    /// Hold back packets so that later ones overtake them
     ///
-    /// Replies are held back by 10ms, or by DURATION if given, and then until a later one has left, at most 1s or DURATION.
+    /// Packets are held back by 10ms, or by DURATION if given, and then until a later one has left, at most 1s or DURATION.
     #[arg(long, value_name = "PERCENT[,DURATION]", value_parser = parse_reorder, help_heading = HEADING)]
     reorder: Option<(f64, Duration)>,
 
-    /// Send this share of the replies twice, at random
+    /// Send this share of the packets twice, at random
     #[arg(long, value_name = "PERCENT", value_parser = parse_ratio, help_heading = HEADING)]
     duplicate: Option<f64>,
 
-    /// Limit the bit rate of replies, such as 2Mbit
+    /// Limit the bit rate, such as 2Mbit
     ///
-    /// Excess replies wait in a queue for up to 250ms, or up to DURATION if given. Replies that would wait longer are dropped.
-    #[arg(long, value_name = "BITRATE[,DURATION]", value_parser = parse_bandwidth, default_value_ifs = network_defaults("--bandwidth"), help_heading = HEADING)]
+    /// Excess packets wait in a queue for up to 250ms, or up to DURATION if given. Packets that would wait longer are dropped.
+    #[arg(long, value_name = "BITRATE[,DURATION]", value_parser = parse_bandwidth, help_heading = HEADING)]
     bandwidth: Option<BandwidthLimit>,
 
     /// Seed; the same seed repeats the impairment [default: random, printed]
     #[arg(long, value_name = "N", help_heading = HEADING)]
     seed: Option<u64>,
 
-    /// Write the outcome of each reply to this CSV file
+    /// Write the outcome of each packet to this CSV file
     #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
     outcome_log: Option<OutputFile>,
 }
+
+/// The impairment of `relay` and `signaling-server`, which also delay.
+#[derive(clap::Args, Clone)]
+pub(crate) struct PathArgs {
+    #[command(flatten)]
+    impairment: ImpairmentArgs,
+
+    /// Delay every datagram by this time, one way
+    #[arg(long, value_name = "DURATION", value_parser = parse_millis, help_heading = HEADING)]
+    delay: Option<Duration>,
+}
+
+impl PathArgs {
+    /// The impairment that these options describe.
+    pub(crate) fn impairment(&self) -> Result<Impairment, Failure> {
+        let delay = self.delay.unwrap_or(self.impairment.with_network().1);
+        Ok(Impairment { delay, ..self.impairment.impairment()? })
+    }
+
+    /// The impairment with the options in `words` ("loss 1%,40% delay 10ms") in place of the same ones of these options. Seed and recorded path
+    /// are those of `base`, which [`PathArgs::impairment`] has returned.
+    pub(crate) fn with(&self, base: &Impairment, words: &str) -> Result<Impairment, Failure> {
+        let usage_error = |reason: &str| Failure::usage(format_args!("`{words}`: {reason}"));
+        let mut keys = words.split_whitespace().step_by(2);
+        if let Some(key) = keys.find(|key| ["seed", "outcome-log", "like"].contains(key)) {
+            return Err(usage_error(&format!("{key} applies to both directions; give --{key}")));
+        }
+        let line = words.split_whitespace().enumerate();
+        let line = line.map(|(index, word)| if index % 2 == 0 { format!("--{word}") } else { word.to_owned() });
+        let mut updated = updated(self, line).map_err(|error| {
+            let text = error.to_string();
+            usage_error(text.lines().next().unwrap_or_default().trim_start_matches("error: "))
+        })?;
+        updated.impairment.like = None;
+        Ok(Impairment { seed: base.seed, recorded: base.recorded.clone(), ..updated.impairment()? })
+    }
+
+    /// Creates the outcome log, if there is one.
+    pub(crate) fn open_outcome_log<R: Route>(&self) -> Result<OpenOutcomeLog<R>, Failure> {
+        self.impairment.open_outcome_log()
+    }
+}
+
+/// These options, replaced by those of a command line.
+fn updated<A: clap::Args + Clone>(args: &A, line: impl IntoIterator<Item = String>) -> Result<A, clap::Error> {
+    let command = A::augment_args_for_update(Command::new("options").no_binary_name(true).disable_help_flag(true));
+    let mut updated = args.clone();
+    updated.update_from_arg_matches(&command.try_get_matches_from(line)?)?;
+    Ok(updated)
+}
+
+/// What receives the outcomes, and the log that it writes.
+type OpenOutcomeLog<R> = (Box<dyn OutcomeObserver<R>>, Option<OutcomeLogFile>);
+
+/// The path of sent AUDIO if it is used, the options that reproduce its impairment, and the outcome log.
+pub(crate) type PreparedPath = (Option<ImpairedPath>, Option<String>, Option<OutcomeLogFile>);
 
 /// An echo server with the impairment of these options.
 pub(crate) struct PreparedEcho {
@@ -112,77 +181,120 @@ pub(crate) struct OutcomeLogFile {
 impl ImpairmentArgs {
     /// Creates the server and opens the outcome log.
     pub(crate) fn prepare(&self, config: EchoConfig) -> Result<PreparedEcho, Failure> {
-        let impairment = self.impairment();
+        let (impairment, reproduce_options) = self.reproducible()?;
+        let (observer, outcome_log) = self.open_outcome_log()?;
+        let echo = if reproduce_options.is_some() || outcome_log.is_some() {
+            EchoServer::with_impairment(config, impairment, observer)
+        } else {
+            EchoServer::new(config)
+        };
+        Ok(PreparedEcho { echo, reproduce_options, outcome_log })
+    }
+
+    /// Creates the path of sent AUDIO, with `rate` packets per second, and opens the outcome log.
+    pub(crate) fn prepare_path(&self, rate: f64) -> Result<PreparedPath, Failure> {
+        let (impairment, reproduce_options) = self.reproducible()?;
+        if let Some(warning) = impairment.recorded.as_ref().and_then(|recorded| recorded.rate_warning(rate)) {
+            print_notice(&format!("--like: {warning}"));
+        }
+        let (observer, outcome_log) = self.open_outcome_log()?;
+        let is_used = reproduce_options.is_some() || outcome_log.is_some();
+        Ok((is_used.then(|| ImpairedPath::new(impairment, observer)), reproduce_options, outcome_log))
+    }
+
+    /// The impairment, and the options that reproduce it if it changes anything.
+    fn reproducible(&self) -> Result<(Impairment, Option<String>), Failure> {
+        let impairment = self.impairment()?;
         let impaired = impairment != Impairment { seed: impairment.seed, ..Impairment::default() };
         ensure_usage!(
             self.seed.is_none() || impaired,
             "--seed has no effect without impairment; add --loss or another impairment option"
         );
         let reproduce_options = impaired.then(|| self.as_options(impairment.seed));
-        let Some(path) = &self.outcome_log else {
-            let echo = if impaired {
-                EchoServer::with_impairment(config, impairment, Box::new(()))
-            } else {
-                EchoServer::new(config)
-            };
-            return Ok(PreparedEcho { echo, reproduce_options, outcome_log: None });
-        };
+        Ok((impairment, reproduce_options))
+    }
+
+    fn open_outcome_log<R: Route>(&self) -> Result<OpenOutcomeLog<R>, Failure> {
+        let Some(path) = &self.outcome_log else { return Ok((Box::new(()), None)) };
         let (queue, log) = outcome_log::spawn(path, outcome_log::MAX_BYTES)
             .with_context(|| format!("cannot write the outcome log to {}", path.display()))?;
-        let outcome_log = Some(OutcomeLogFile { log, dropped: Arc::clone(&queue.dropped), path: path.clone() });
-        let echo = EchoServer::with_impairment(config, impairment, Box::new(queue));
-        Ok(PreparedEcho { echo, reproduce_options, outcome_log })
+        let outcome_log = OutcomeLogFile { log, dropped: Arc::clone(&queue.dropped), path: path.clone() };
+        Ok((Box::new(queue), Some(outcome_log)))
     }
 
-    /// Creates the server that impairs sent AUDIO by echoing it to the target. `None` if no option asks for impairment or an outcome log.
-    pub(crate) fn prepare_path(&self) -> Result<Option<PreparedEcho>, Failure> {
-        let admission = AdmissionConfig { max_packet_rate: None, max_bit_rate: None, ..AdmissionConfig::default() };
-        let (delay, buffer_limits) = (Duration::ZERO, BufferLimits::with_total(None));
-        let prepared = self.prepare(EchoConfig { delay, buffer_limits, admission, ..EchoConfig::default() })?;
-        Ok(Some(prepared).filter(|path| path.reproduce_options.is_some() || path.outcome_log.is_some()))
-    }
-
-    fn impairment(&self) -> Impairment {
-        let (loss, burst_loss) = self.loss.unwrap_or_default();
-        let (reorder, reorder_delay) = self.reorder.unwrap_or((0.0, DEFAULT_REORDER_DELAY));
+    /// The impairment that these options describe, without the delay of the network.
+    fn impairment(&self) -> Result<Impairment, Failure> {
+        let (given, _) = self.with_network();
+        let (loss, burst_loss) = given.loss.unwrap_or_default();
+        let (reorder, reorder_delay) = given.reorder.unwrap_or((0.0, DEFAULT_REORDER_DELAY));
         let [random] = os::random_u64s();
-        Impairment {
+        // A random seed is short enough to type.
+        let seed = self.seed.unwrap_or(random % 1_000_000_000);
+        Ok(Impairment {
             loss,
             burst_loss,
-            dropped_sequences: self.drop_packets.clone().unwrap_or_default(),
-            jitter: self.jitter.unwrap_or_default(),
+            dropped_sequences: given.drop_packets.unwrap_or_default(),
+            outages: given.outage.unwrap_or_default(),
+            jitter: given.jitter.unwrap_or_default(),
             reorder,
             reorder_delay,
-            duplicate: self.duplicate.unwrap_or_default(),
-            bandwidth: self.bandwidth,
-            // A random seed is short enough to type.
-            seed: self.seed.unwrap_or(random % 1_000_000_000),
-        }
+            duplicate: given.duplicate.unwrap_or_default(),
+            bandwidth: given.bandwidth,
+            recorded: given.like.as_deref().map(|file| read_path(file, seed)).transpose()?,
+            seed,
+            ..Impairment::default()
+        })
+    }
+
+    /// The options with those of the network that are not given, and the delay of the network.
+    fn with_network(&self) -> (Self, Duration) {
+        let network = NETWORKS.iter().find(|(network, ..)| Some(*network) == self.network.as_deref());
+        let Some((_, options, delay)) = network else { return (self.clone(), Duration::ZERO) };
+        let network = updated(&Self::default(), options.split(' ').map(str::to_owned)).expect("valid options");
+        let (loss, jitter) = (self.loss.or(network.loss), self.jitter.or(network.jitter));
+        (Self { loss, jitter, bandwidth: self.bandwidth.or(network.bandwidth), ..self.clone() }, *delay)
     }
 
     /// The options as a user would type them on a command line.
     fn as_options(&self, seed: u64) -> String {
+        let (given, _) = self.with_network();
         let with_delay = |value: String, delay| format!("{value},{}", format_duration(delay));
-        let loss = self.loss.map(|loss| match loss {
+        let loss = given.loss.map(|loss| match loss {
             (ratio, None) => format_percent(ratio),
             (_, Some(model)) => <[f64; 2]>::from(model.probabilities()).map(format_percent).join(","),
         });
-        let bandwidth = self.bandwidth.map(|limit| (format_bit_rate(limit.bits_per_second), limit.max_queue_delay));
-        let given = [
+        let like = given.like.as_deref().and_then(Path::file_name);
+        let bandwidth = given.bandwidth.map(|limit| (format_bit_rate(limit.bits_per_second), limit.max_queue_delay));
+        let all = [
             ("loss", loss),
-            ("drop-packets", self.drop_packets.as_ref().map(ToString::to_string)),
-            ("jitter", self.jitter.map(format_duration)),
-            ("reorder", self.reorder.map(|(ratio, delay)| with_delay(format_percent(ratio), delay))),
-            ("duplicate", self.duplicate.map(format_percent)),
+            ("drop-packets", given.drop_packets.as_ref().map(ToString::to_string)),
+            ("outage", given.outage.as_ref().map(ToString::to_string)),
+            ("like", like.map(|file| file.display().to_string())),
+            ("jitter", given.jitter.map(format_duration)),
+            ("reorder", given.reorder.map(|(ratio, delay)| with_delay(format_percent(ratio), delay))),
+            ("duplicate", given.duplicate.map(format_percent)),
             ("bandwidth", bandwidth.map(|(rate, delay)| with_delay(rate, delay))),
             ("seed", Some(seed.to_string())),
         ];
-        given.into_iter().filter_map(|(name, value)| Some(format!("--{name} {}", value?))).collect::<Vec<_>>().join(" ")
+        all.into_iter().filter_map(|(name, value)| Some(format!("--{name} {}", value?))).collect::<Vec<_>>().join(" ")
     }
 }
 
+/// Reads the path that a run has recorded, and prints what to know about it.
+fn read_path(file: &Path, seed: u64) -> Result<Arc<RecordedPath>, Failure> {
+    let record = read_record(file).with_context(|| format!("--like: cannot read the run from {}", file.display()))?;
+    let (path, is_delay_known) =
+        record.path(seed).map_err(|reason| Failure::usage(format_args!("--like {}: {reason}", file.display())))?;
+    let (length, rate) = (display_seconds(path.length()), path.rate());
+    print_notice(&format!("--like: the record has {length} s and repeats; it has {rate:.0} packets/s"));
+    if !is_delay_known {
+        print_notice("--like: the server's delay is unknown; delay is what exceeds the fastest round trip");
+    }
+    Ok(Arc::new(path))
+}
+
 impl OutcomeLogFile {
-    /// Waits until all rows are written. The echo server must be dropped first; otherwise, this never returns.
+    /// Waits until all rows are written. What reports outcomes must be dropped first; otherwise, this never returns.
     pub(crate) fn finish(self) -> anyhow::Result<()> {
         let result = self.log.join();
         if let dropped @ 1.. = self.dropped.get() {
@@ -239,35 +351,40 @@ mod tests {
     #[derive(Parser)]
     struct Options {
         #[command(flatten)]
-        impairment: ImpairmentArgs,
+        path: PathArgs,
     }
 
     fn parse(line: &str) -> ImpairmentArgs {
-        Options::parse_from(["x"].into_iter().chain(line.split_whitespace())).impairment
+        Options::parse_from(["x"].into_iter().chain(line.split_whitespace())).path.impairment
+    }
+
+    fn impairment(line: &str) -> Impairment {
+        parse(line).impairment().expect("valid options")
     }
 
     #[test]
     fn every_option_sets_its_field() {
         let line = "--loss 2%,30% --drop-packets 10,20-25 --jitter 5ms --reorder 0.5% --duplicate 0.1% \
-                    --bandwidth 2Mbit --seed 7";
+                    --bandwidth 2Mbit --outage 5s@30s,1s@60s/10s --seed 7";
         let expected = Impairment {
-            loss: 0.0,
             burst_loss: Some(GilbertModel::new(0.02, 0.3).expect("a model")),
             dropped_sequences: "10,20-25".parse().expect("a set"),
+            outages: "5s@30s,1s@60s/10s".parse().expect("outages"),
             jitter: Duration::from_millis(5),
             reorder: 0.005,
             reorder_delay: Duration::from_millis(10),
             duplicate: 0.001,
             bandwidth: Some(BandwidthLimit { bits_per_second: 2_000_000, max_queue_delay: Duration::from_millis(250) }),
             seed: 7,
+            ..Impairment::default()
         };
-        assert_eq!(parse(line).impairment(), expected);
-        let impairment = parse("--loss 1%").impairment();
-        assert_eq!((impairment.loss, impairment.burst_loss), (0.01, None));
-        let impairment = parse("--reorder 1%,20ms --bandwidth 500kbit,1s").impairment();
-        assert_eq!((impairment.reorder, impairment.reorder_delay), (0.01, Duration::from_millis(20)));
+        assert_eq!(impairment(line), expected);
+        let given = impairment("--loss 1%");
+        assert_eq!((given.loss, given.burst_loss), (0.01, None));
+        let given = impairment("--reorder 1%,20ms --bandwidth 500kbit,1s");
+        assert_eq!((given.reorder, given.reorder_delay), (0.01, Duration::from_millis(20)));
         let bandwidth = BandwidthLimit { bits_per_second: 500_000, max_queue_delay: Duration::from_secs(1) };
-        assert_eq!(impairment.bandwidth, Some(bandwidth));
+        assert_eq!(given.bandwidth, Some(bandwidth));
     }
 
     #[test]
@@ -277,34 +394,80 @@ mod tests {
             "--loss 0.1% --duplicate 33.3% --seed 18446744073709551615",
             "--loss 0.07%,12.5% --drop-packets 20-25,10 --seed 1",
             "--jitter 250us --reorder 0.3%,1s --bandwidth 1.5Mbit,0 --seed 0",
+            "--outage 1500ms@0s,5s@1m/1h --seed 2",
         ] {
-            let first = parse(line);
-            let repeated = parse(&first.as_options(first.impairment().seed));
-            assert_eq!(repeated.impairment(), first.impairment(), "{line}");
+            let first = impairment(line);
+            assert_eq!(impairment(&parse(line).as_options(first.seed)), first, "{line}");
         }
         assert_eq!(parse("--loss 1%").as_options(7), "--loss 1% --seed 7");
         // Without --seed, the seed is random.
-        let random = parse("--loss 1%").impairment().seed;
-        assert_ne!(random, parse("--loss 1%").impairment().seed);
+        let random = impairment("--loss 1%").seed;
+        assert_ne!(random, impairment("--loss 1%").seed);
     }
 
     #[test]
     fn network_stands_for_its_options_and_given_options_replace_them() {
-        for (network, options) in NETWORKS {
+        for (network, options, delay) in NETWORKS {
             let preset = parse(&format!("--network {network} --seed 7"));
             assert_eq!(preset.as_options(7), format!("{options} --seed 7"), "{network}");
-            assert_eq!(preset.impairment(), parse(&preset.as_options(7)).impairment(), "{network}");
-            assert_ne!(preset.impairment(), Impairment { seed: 7, ..Impairment::default() }, "{network}");
+            let preset = impairment(&format!("--network {network} --seed 7"));
+            assert_eq!(preset, impairment(&format!("{options} --seed 7")), "{network}");
+            assert_ne!(preset, Impairment { seed: 7, ..Impairment::default() }, "{network}");
+            let delayed = Options::parse_from(["x", "--network", network, "--seed", "7"]).path.impairment();
+            assert_eq!(delayed.expect("valid options"), Impairment { delay, ..preset }, "{network}");
         }
         let replaced = parse("--network wifi --loss 3% --reorder 1%").as_options(7);
         assert_eq!(replaced, "--loss 3% --jitter 4ms --reorder 1%,10ms --bandwidth 100mbit,16ms --seed 7");
         // The network may come after the options that replace its values.
-        assert_eq!(parse("--jitter 0 --network lan").impairment().jitter, Duration::ZERO);
+        assert_eq!(impairment("--jitter 0 --network lan").jitter, Duration::ZERO);
     }
 
     #[test]
     fn no_options_means_no_impairment() {
         let prepared = parse("").prepare(EchoConfig::default()).map_err(|failure| failure.error).expect("no file");
         assert!(prepared.reproduce_options.is_none() && prepared.outcome_log.is_none());
+    }
+
+    #[test]
+    fn words_of_a_direction_replace_the_same_options_only() {
+        let with = |line: &str, words: &str| {
+            let options = Options::parse_from(["x"].into_iter().chain(line.split_whitespace()));
+            let base = options.path.impairment().expect("valid options");
+            options.path.with(&base, words).map_err(|failure| (failure.code, failure.error.to_string()))
+        };
+        let plain = "--loss 3% --delay 20 --outage 5s@30s --seed 7";
+        let both = impairment(plain.replace("--delay 20 ", "").as_str());
+        let delay = Duration::from_millis(20);
+        assert_eq!(with(plain, ""), Ok(Impairment { delay, ..both.clone() }));
+        let delay = Duration::from_millis(30);
+        let replaced = Impairment { loss: 0.01, delay, jitter: Duration::from_millis(4), ..both.clone() };
+        assert_eq!(with(plain, " loss 1%  jitter 4ms delay 30ms"), Ok(replaced));
+        // Given options replace those of a network, and another network replaces the whole one.
+        let delay = Duration::from_millis(20);
+        assert_eq!(
+            with("--network wifi --seed 7", "network dsl"),
+            Ok(Impairment { delay, ..impairment("--network dsl --seed 7") })
+        );
+        assert_eq!(with("--network wifi --loss 3% --seed 7", "network lan").map(|up| up.loss), Ok(0.03));
+        for (words, reason) in [
+            ("seed 8", "`seed 8`: seed applies to both directions; give --seed"),
+            ("loss 1% like a.jsonl", "`loss 1% like a.jsonl`: like applies to both directions; give --like"),
+            ("los 1%", "`los 1%`: unexpected argument '--los' found"),
+            ("help", "`help`: unexpected argument '--help' found"),
+            (
+                "outage 5s",
+                "`outage 5s`: invalid value '5s' for '--outage <LENGTH@START[/PERIOD]>': `5s` is not LENGTH@START \
+                           or LENGTH@START/PERIOD with units and a LENGTH below PERIOD, such as 5s@30s or 5s@60s/60s",
+            ),
+        ] {
+            assert_eq!(with("--seed 1", words), Err((2, reason.to_owned())));
+        }
+    }
+
+    #[test]
+    fn directions_have_a_random_seed_in_common() {
+        let options = Options::parse_from(["x", "--loss", "1%"]).path;
+        let both = options.impairment().expect("valid options");
+        assert_eq!(options.with(&both, "loss 2%").expect("valid options").seed, both.seed);
     }
 }

@@ -15,7 +15,7 @@ pub mod request_host;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -40,6 +40,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::address::ipv4;
 use crate::echo::SharedSources;
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit};
 use crate::io::http::connection_info::ConnectionInfo;
@@ -154,7 +155,9 @@ pub(in crate::io) async fn accept_loop(
         let Some(permit) = limiter.assign(slot, source.ip()) else { continue };
         configure_tcp(&stream);
         let stopping = stopping.clone();
-        let mut client = ConnectionInfo { source, is_forwarded: false, permit: Arc::new(permit), stopping };
+        let local_ip = stream.local_addr().ok().and_then(|local| ipv4(local.ip())).unwrap_or(Ipv4Addr::LOCALHOST);
+        let permit = Arc::new(permit);
+        let mut client = ConnectionInfo { source, local_ip, is_forwarded: false, permit, stopping };
         let limits = limiter.limits.clone();
         let (router, tls) = (router.clone(), tls.clone());
         tokio::spawn(async move {
@@ -447,7 +450,8 @@ mod tests {
         let permit = limiter.assign(limiter.acquire().await, [192, 0, 2, 1].into()).expect("a permit");
         let stopping = watch::channel(false);
         let source = SocketAddr::from(([192, 0, 2, 1], 9));
-        let info = ConnectionInfo { source, is_forwarded: false, permit: Arc::new(permit), stopping: stopping.1 };
+        let (permit, local_ip) = (Arc::new(permit), Ipv4Addr::LOCALHOST);
+        let info = ConnectionInfo { source, local_ip, is_forwarded: false, permit, stopping: stopping.1 };
         tokio::spawn(serve_connection(server, info, Router::new().route("/", get(async || "ok")), limits));
         client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("a request");
         let mut response = vec![0; 1 << 10];

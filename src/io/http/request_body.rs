@@ -120,7 +120,13 @@ mod tests {
             let (source, permit) = (SocketAddr::from(([127, 0, 0, 1], 9)), Arc::clone(permit));
             let stopping = watch::channel(false).1;
             let mut request = Request::new(body);
-            request.extensions_mut().insert(ConnectionInfo { source, is_forwarded: false, permit, stopping });
+            request.extensions_mut().insert(ConnectionInfo {
+                source,
+                local_ip: [127, 0, 0, 1].into(),
+                is_forwarded: false,
+                permit,
+                stopping,
+            });
             read_body(request, max_bytes).await.map(Request::into_body)
         };
         let chunked = |len| Body::from_stream(stream::once(ready(Ok::<_, Infallible>(vec![b'x'; len]))));

@@ -186,7 +186,8 @@ async fn upgrade_middleware(
     }
     let (source, uri, log_state) = (client.source, uri.clone(), Arc::clone(&state));
     let offers_subprotocol = request.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL);
-    let connection = NewConnection { source: source.ip().to_canonical(), is_forwarded: client.is_forwarded, route };
+    let (ip, local_ip, is_forwarded) = (source.ip().to_canonical(), client.local_ip, client.is_forwarded);
+    let connection = NewConnection { source: ip, local_ip, is_forwarded, route };
     let hub = Arc::clone(&state.hub);
     let serve = async move |io| {
         let own_memory = client.permit.on_upgrade();

@@ -533,7 +533,12 @@ mod tests {
         let check = Arc::<Mutex<SignalingCheck>>::default();
         let hub = Hub::new(SignalingLimits::default(), [0; 4]);
         let hub = SharedHub::new(hub, None, &limits, Some(Arc::clone(&check)));
-        let connection = NewConnection { source: [127, 0, 0, 1].into(), is_forwarded: false, route: Route::Undecided };
+        let connection = NewConnection {
+            source: [127, 0, 0, 1].into(),
+            local_ip: [127, 0, 0, 1].into(),
+            is_forwarded: false,
+            route: Route::Undecided,
+        };
         let served = hub.on_connect(connection, &limits.memory_budget.account(None));
         let last = || check.lock().expect("no panic").last_message();
         served.on_text(r#"{"type":"ListRooms"}"#).expect("no limit");
@@ -553,7 +558,12 @@ mod tests {
     fn message_counts_once_plus_16_bytes_per_recipient_until_it_is_taken() {
         let limits = ConnectionLimits::default();
         let hub = SharedHub::new(Hub::new(SignalingLimits::default(), [0; 4]), None, &limits, None);
-        let connection = NewConnection { source: [127, 0, 0, 1].into(), is_forwarded: false, route: Route::Undecided };
+        let connection = NewConnection {
+            source: [127, 0, 0, 1].into(),
+            local_ip: [127, 0, 0, 1].into(),
+            is_forwarded: false,
+            route: Route::Undecided,
+        };
         let served = hub.on_connect(connection, &limits.memory_budget.account(None));
         let message = OutgoingMessage { text: "x".repeat(996), update_key: None, room: None };
         hub.with_outbox(&hub.own_account, |outbox, _| outbox.send(&[served.conn; 99], message));

@@ -22,7 +22,7 @@ use crate::time::{Time, WallClock};
 pub use driver::{Backend, DriverOptions, DriverStats, IdlePolicy};
 pub(super) use driver::{DriverIo, run as drive};
 pub(super) use portable::is_port_unreachable;
-pub use socket::{BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, KernelDrops, StraySocket, bind, connect};
+pub use socket::{BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, KernelDrops, StraySocket, bind, connect, reconnect};
 
 /// Default maximum share of one core, in percent, for spinning before deadlines.
 pub const DEFAULT_SPIN_PERCENT: u8 = 25;

@@ -158,12 +158,17 @@ pub(super) fn follow_address(socket: &SockRef<'_>) -> io::Result<Option<AddressC
     if local_ip_for(peer)? == from {
         return Ok(None);
     }
+    reconnect(socket, peer)?;
+    let to = address(socket.local_addr()?)?.ip();
+    Ok((from != to).then_some(AddressChange { from, to }))
+}
+
+/// Connects a connected `socket` to `peer`, from the address that the system now chooses.
+pub fn reconnect(socket: &SockRef<'_>, peer: SocketAddr) -> io::Result<()> {
     // Linux keeps the local address until the socket is disconnected. Other systems choose it again in each call.
     #[cfg(target_os = "linux")]
     rustix::net::connect_unspec(&**socket)?;
-    socket.connect(&peer.into())?;
-    let to = address(socket.local_addr()?)?.ip();
-    Ok((from != to).then_some(AddressChange { from, to }))
+    socket.connect(&peer.into())
 }
 
 fn open_socket(

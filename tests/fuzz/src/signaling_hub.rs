@@ -284,7 +284,8 @@ impl Run {
         };
         self.clients.insert(name, conn);
         self.sink.open.insert(conn);
-        self.call().on_connect(conn, NewConnection { source, route, is_forwarded: false });
+        self.call()
+            .on_connect(conn, NewConnection { source, route, local_ip: Ipv4Addr::LOCALHOST, is_forwarded: false });
         self.check_receivers(Some(conn), |_| true);
     }
 

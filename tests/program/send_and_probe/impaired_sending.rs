@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jamjam_dev::impairment::{Impairer, Impairment};
 use jamjam_dev::wire::PacketType;
-use test_support::client::{AUDIO, KEEPALIVE, Server, document, run};
+use test_support::client::{AUDIO, KEEPALIVE, Server, document, run, run_to_success};
 
 #[test]
 fn receiver_gets_exactly_the_packets_that_the_seed_decides() {
@@ -26,7 +26,7 @@ fn receiver_gets_exactly_the_packets_that_the_seed_decides() {
     let (mut expected, mut held_back, mut done) = (Vec::new(), BTreeMap::new(), [0; 4]);
     for cells in &rows {
         let sequence: u32 = cells[3].parse().unwrap();
-        let decision = impairer.decide(PacketType::Audio, sequence);
+        let decision = impairer.decide(Some(PacketType::Audio), sequence, None);
         assert_eq!(held_back.insert(sequence, decision.reordered), None, "two rows for {sequence}");
         assert_eq!([cells[1], cells[2]], [&server.to(), "AUDIO"]);
         if decision.loss.is_some() {
@@ -72,4 +72,29 @@ fn network_is_printed_as_the_options_for_which_it_stands() {
     let wifi = format!("{} (--loss 0.5%,50% --jitter 2ms --bandwidth 100mbit,16ms --seed 7)", server.to());
     assert_eq!(target(" --network wifi --jitter 2ms --seed 7"), wifi);
     assert_eq!(target(""), server.to());
+}
+
+#[test]
+fn recorded_run_becomes_the_impairment() {
+    let (server, folder) = (Server::silent(), tempfile::tempdir().unwrap());
+    let (record, log) = (folder.path().join("run.jsonl"), folder.path().join("outcomes.csv"));
+    let probe = "probe --embedded --spin 0 --loss 20% --seed 7 --interval 5ms --count";
+    run_to_success(&format!("{probe} 400 --record-run {}", record.display()));
+    let line = format!("send --tone 440 --duration 1s --to {} --no-echo --spin 0 --json --like", server.to());
+    let output = run(&format!("{line} {} --seed 7 --outcome-log {}", record.display(), log.display()));
+    let rows = fs::read_to_string(&log).unwrap();
+    let outcomes: Vec<&str> = rows.lines().skip(1).map(|row| row.split(',').nth(4).unwrap()).collect();
+    let count = |outcome: &str| outcomes.iter().filter(|other| **other == outcome).count();
+    assert!(count("recorded") > 0 && count("sent") + count("recorded") == 375, "{outcomes:?}");
+    let report = document::report(&output);
+    assert_eq!(report["audio"]["impairment"]["lost"], count("recorded"));
+    assert_eq!(report["target"], format!("{} (--like run.jsonl --seed 7)", server.to()));
+    let notices =
+        ["--like: the record has ", " s and repeats; it has ", "/s, this flow has 375/s: one recorded loss is "];
+    assert!(notices.iter().all(|notice| output.stderr.contains(notice)), "{}", output.stderr);
+
+    run_to_success(&format!("{probe} 10 --record-run {}", record.display()));
+    let output = run(&format!("{line} {}", record.display()));
+    assert_eq!(output.code, 2, "{output:?}");
+    assert!(output.stderr.contains("settled packets, but needs 100; record a longer run"), "{output:?}");
 }

@@ -12,6 +12,7 @@ mod log_lines;
 mod mixed_dialects;
 mod newer_clients;
 mod options;
+mod relayed_media;
 mod reverse_proxies;
 mod strict;
 mod tls;

@@ -93,7 +93,12 @@ impl TranscriptServer for InMemoryHub {
         self.queues.waiting.insert(conn, VecDeque::new());
         let (path, query) = to.split_once('?').unwrap_or((to, ""));
         let route = route(path, query, DialectSet::default()).map_err(str::to_owned)?;
-        let connection = NewConnection { source: IpAddr::V4(Ipv4Addr::LOCALHOST), route, is_forwarded: false };
+        let connection = NewConnection {
+            source: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            route,
+            local_ip: Ipv4Addr::LOCALHOST,
+            is_forwarded: false,
+        };
         self.hub.at(now.into(), &mut self.queues).on_connect(conn, connection);
         Ok(())
     }

@@ -54,7 +54,7 @@ impl Default for AdmissionConfig {
 }
 
 /// Decides which datagrams are handled and which replies are sent.
-pub(super) struct Admission {
+pub(crate) struct Admission {
     config: AdmissionConfig,
     /// Contains the secret key of all digests.
     keyed_hasher: DefaultHasher,
@@ -78,7 +78,7 @@ pub(super) struct Admission {
 
 impl Admission {
     /// Creates the admission control for a server that delays AUDIO by at most `max_delay`.
-    pub(super) fn new(config: AdmissionConfig, max_delay: Duration) -> Self {
+    pub(crate) fn new(config: AdmissionConfig, max_delay: Duration) -> Self {
         let mut keyed_hasher = DefaultHasher::new();
         config.hash_key.hash(&mut keyed_hasher);
         Self {
@@ -114,7 +114,7 @@ impl Admission {
     }
 
     /// Classifies the source of received datagrams. `None` if it is not allowed.
-    pub(super) fn classify(&mut self, received: &Receive<'_>) -> Option<Source> {
+    pub(crate) fn classify(&mut self, received: &Receive<'_>) -> Option<Source> {
         // Consecutive batches usually have the same source.
         let is_last = |source: &&Source| (source.path.peer, source.path.src_ip) == (received.source, received.dst_ip);
         if let Some(source) = self.last_source.as_ref().filter(is_last) {
@@ -136,6 +136,11 @@ impl Admission {
         let path = ReplyPath { peer: received.source, src_ip: received.dst_ip, is_limited, network, keys: None };
         self.last_source = Some(Source { path, digests: KeyedDigests(hasher) });
         self.last_source.clone()
+    }
+
+    /// Charges a datagram of `len` bytes that arrived at `at` and is forwarded to `destination`. False if it exceeds a limit.
+    pub(crate) fn admits(&mut self, destination: &Source, at: Time, len: usize) -> bool {
+        self.rate_limiter.admit(destination.path, ReplyClass::Immediate, at, Duration::ZERO, len).is_ok()
     }
 
     /// Charges an immediate reply of `len` bytes. An error is the reason to drop it.
@@ -160,12 +165,10 @@ impl Admission {
     }
 
     /// Whether a duplicate of a reply may be sent. A rejected duplicate is not counted.
-    pub(super) fn admit_copy(&mut self, source: &Source, class: ReplyClass, received_at: Time, len: usize) -> bool {
-        let result = match class {
-            ReplyClass::Audio => self.rate_limiter.admit(source.path, class, received_at, Duration::ZERO, len),
-            ReplyClass::Immediate => self.admit_immediate(source, len),
-        };
-        result.is_ok()
+    pub(super) fn admit_copy(&mut self, path: ReplyPath, class: ReplyClass, now: Time, len: usize) -> bool {
+        let is_audio = class == ReplyClass::Audio;
+        let (now, extra) = if is_audio { (now, Duration::ZERO) } else { (self.read_at, self.catch_up) };
+        self.rate_limiter.admit(path, class, now, extra, len).is_ok()
     }
 
     /// Counts echoes that wait until `at`.
@@ -184,8 +187,8 @@ impl Admission {
 
 /// A source that sends datagrams to one local address.
 #[derive(Clone)]
-pub(super) struct Source {
-    pub(super) path: ReplyPath,
+pub(crate) struct Source {
+    pub(crate) path: ReplyPath,
     /// Keyed digests of the source's address and port.
     pub(super) digests: KeyedDigests,
 }

@@ -31,7 +31,7 @@ macro_rules! counters {
         /// `impaired_duplicated`. The rule covers replies to packets that are counted in `received`, `keepalives`, `pings`,
         /// `stun_requests` or `key_exchanges`. Each outgoing packet of these kinds is either still queued or counted in exactly one of the following counters:
         /// `sent`, `immediate_replies`, `send_failed`, `dropped_at_stop`, `dropped_old_link`, `impaired_lost`, `impaired_burst`, `impaired_listed`,
-        /// `impaired_queue`.
+        /// `impaired_queue`, `impaired_outage`, `impaired_recorded`.
         #[derive(Debug, Default)]
         pub struct Counters {
             $($(#[doc = $doc])+ pub $name: Counter,)+
@@ -108,6 +108,10 @@ counters! {
     Counter impaired_listed,
     /// Replies lost because the --bandwidth queue was full.
     Counter impaired_queue,
+    /// Replies lost in an --outage.
+    Counter impaired_outage,
+    /// Replies lost because the recorded packet of --like was.
+    Counter impaired_recorded,
     /// Duplicates sent by --duplicate.
     Counter impaired_duplicated,
     /// Replies delayed by --reorder. Each of these replies is also counted by its final outcome, for example as sent.

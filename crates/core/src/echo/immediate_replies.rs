@@ -180,7 +180,7 @@ impl EchoServer {
     ) -> Result<(), DropReason> {
         let opened = source.path.keys.is_some().then(|| to_opened(reply));
         let reply = opened.as_deref().unwrap_or(reply);
-        let result = self.replies.push(source, immediate_reply(received, reply), &mut self.admission);
+        let result = self.replies.push(source.path, immediate_reply(received, reply), true);
         result.map_err(|(_, reason)| reason)
     }
 
@@ -191,7 +191,7 @@ impl EchoServer {
         source: &Source,
         reply: &[u8],
     ) -> Result<(), DropReason> {
-        self.replies.store(source.path, immediate_reply(received, reply), None).map_err(|(_, reason)| reason)
+        self.replies.push(source.path, immediate_reply(received, reply), false).map_err(|(_, reason)| reason)
     }
 }
 

@@ -46,7 +46,7 @@ impl EchoServer {
             } else if links.plain_session(now, source.path).is_some() {
                 let ping = fallback_ping(now);
                 // The KEEPALIVE is counted with its echo.
-                if self.admission.admit_copy(source, ReplyClass::Immediate, now, ping.len()) {
+                if self.admission.admit_copy(source.path, ReplyClass::Immediate, now, ping.len()) {
                     let _ = self.queue_reply(received, source, &ping);
                 }
             }
@@ -123,7 +123,7 @@ impl EchoServer {
         self.counters.key_exchanges.add(1);
         let source = with_keys(source, keys);
         let proof_len = HEADER_LEN + OVERHEAD;
-        if self.admission.admit_copy(&source, ReplyClass::Immediate, now, proof_len) {
+        if self.admission.admit_copy(source.path, ReplyClass::Immediate, now, proof_len) {
             let _ = self.queue_reply(received, &source, &PROOF.to_bytes());
         }
         Ok(NOT_CONFIRMED)

@@ -29,8 +29,8 @@ mod sources;
 pub const FIXED_LOG_LINE: &str = "fixed line";
 
 pub use admission::AdmissionConfig;
+pub(crate) use admission::{Admission, Source};
 pub use counters::{Counters, ExternalCounts, register_metrics};
-pub use impaired_replies::{ReplyEvent, ReplyObserver, ReplyOutcome};
 pub use links::{EntropySource, LinkConfig, LinkPolicy};
 pub use mapped_address::StunConfig;
 pub use observer::{DropReason, ObservedDatagram, SourceObserver};

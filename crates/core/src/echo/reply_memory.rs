@@ -13,8 +13,8 @@ use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget, MemoryPermit};
 /// Bytes charged for a queued datagram in addition to its own bytes: at least the size of the datagram's queue entry.
 pub(super) const PACKET_OVERHEAD: usize = 100;
 
-/// Bytes charged for an impaired reply and each of its copies in addition to its own bytes. These bytes also cover the entries of hash tables.
-pub const IMPAIRED_PACKET_OVERHEAD: usize = 800;
+/// Bytes charged for an impaired reply in addition to its own bytes. These bytes also cover the entries of hash tables.
+pub const IMPAIRED_PACKET_OVERHEAD: usize = 1_000;
 
 /// Limits of immediate replies, which stay queued only while the socket accepts no datagrams. They are separate from those of AUDIO, so that
 /// KEEPALIVEs are answered even if the memory for AUDIO is full.
@@ -139,7 +139,8 @@ impl ReplyMemory {
 }
 
 /// Bytes charged for `packets` datagrams of `bytes` bytes in total.
-pub(super) fn cost(bytes: usize, packets: usize, overhead: usize) -> u64 {
+pub(super) fn cost(bytes: usize, packets: usize, is_impaired: bool) -> u64 {
+    let overhead = if is_impaired { IMPAIRED_PACKET_OVERHEAD } else { PACKET_OVERHEAD };
     (bytes + packets * overhead) as u64
 }
 

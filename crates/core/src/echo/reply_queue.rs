@@ -4,16 +4,19 @@
 
 use std::sync::Arc;
 
-use super::admission::{Admission, Source};
+use super::admission::Admission;
 use super::counters::Counters;
-use super::impaired_replies::{BottleneckFull, Decision, ImpairedReplies, ReplyEvent, ReplyOutcome};
+use super::impaired_replies::{ImpairedReplies, PassingReply};
 use super::links::Links;
 use super::log_events;
 use super::observer::DropReason;
-use super::reply_memory::{IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD, ReplyMemory, cost};
-use super::reply_store::{DatagramStore, NewReplies, OrderedReplies, QueuedReply, ReplyClass, ReplyPath};
+use super::reply_memory::{ReplyMemory, cost};
+use super::reply_store::{NewReplies, OrderedReplies, QueuedReply, ReplyClass, ReplyPath};
 use super::sources::SourceTable;
+use crate::datagram_store::DatagramStore;
 use crate::node::{MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
+use crate::outcome::Outcome;
+use crate::path::Path;
 use crate::time::Time;
 
 /// If not all datagrams are queued: the number of those that are, which are the first, and the reason to drop the others.
@@ -51,33 +54,24 @@ impl ReplyQueue {
 
     /// When the next reply may be sent.
     pub(super) fn next_due(&self) -> Option<Time> {
-        let released = self.impaired.as_ref().and_then(ImpairedReplies::next_release);
-        self.queued.peek().map(|reply| reply.send_at.max(reply.due)).into_iter().chain(released).min()
+        let passing = self.impaired.as_ref().and_then(|impaired| impaired.path.next_due());
+        self.queued.peek().map(|reply| reply.send_at.max(reply.due)).into_iter().chain(passing).min()
     }
 
-    /// Queues replies; with impairment, `new` is a single datagram. A datagram that is lost by impairment counts as queued. A copy counts
-    /// towards the limits of the source.
-    pub(super) fn push(&mut self, source: &Source, new: NewReplies<'_>, admission: &mut Admission) -> PushResult {
-        let Some(impaired) = &mut self.impaired else { return self.store(source.path, new, None) };
-        let Some((mut decision, event)) = impaired.decide(source.path.peer, new) else {
-            self.take_counter(source.path);
-            return Ok(());
-        };
-        if decision.copies > 1 && !admission.admit_copy(source, new.class, new.received_at, new.contents.len()) {
-            decision.copies = 1;
-        }
-        self.store(source.path, new, Some((decision, event)))
-    }
-
-    /// Queues as many replies as the limits permit, with this impairment.
-    pub(super) fn store(&mut self, path: ReplyPath, new: NewReplies<'_>, impairment: Option<Decision>) -> PushResult {
-        let NewReplies { class, contents, segment_size, .. } = new;
+    /// Queues as many replies as the limits permit. If they are to be impaired, `new` is a single datagram.
+    pub(super) fn push(&mut self, path: ReplyPath, new: NewReplies<'_>, is_impaired: bool) -> PushResult {
+        let NewReplies { class, contents, segment_size, received_at, delay } = new;
         let count = contents.len().div_ceil(segment_size);
-        let (copies, overhead) = match impairment {
-            Some((decision, _)) => (decision.copies.into(), IMPAIRED_PACKET_OVERHEAD),
-            None => (1, PACKET_OVERHEAD),
-        };
-        let price = |bytes: usize, packets: usize| cost(bytes * copies, packets * copies, overhead);
+        let is_audio = class == ReplyClass::Audio;
+        let mut due = received_at + delay;
+        let is_impaired = is_impaired && self.impaired.is_some();
+        if let Some(impaired) = self.impaired.as_mut().filter(|_| is_audio) {
+            impaired.started.get_or_insert(received_at);
+        } else if is_audio && self.queued_audio > 0 {
+            due = due.max(self.last_due);
+        }
+        let send_at = if is_audio || is_impaired { due } else { Time::ZERO };
+        let price = |bytes: usize, packets: usize| cost(bytes, packets, is_impaired);
         let (all, one) = (price(contents.len(), count), price(segment_size, 1));
         let mut result =
             self.memory.charge(path, class, all, one).map_err(|(bytes, reason)| ((bytes / one) as usize, reason));
@@ -90,23 +84,17 @@ impl ReplyQueue {
                 result = Err((accepted - packets, DropReason::OutOfMemory));
                 break;
             };
-            let (mut due, is_audio) = (new.received_at + new.delay, class == ReplyClass::Audio);
-            if let (Some((decision, event)), Some(impaired)) = (impairment, &mut self.impaired) {
-                due = impaired.insert((class, position), (decision, event), due, all);
-            } else if is_audio && self.queued_audio > 0 {
-                due = due.max(self.last_due);
-            }
             if is_audio {
                 self.queued_audio += len.div_ceil(segment_size);
                 self.last_due = due;
             }
-            let send_at = if is_audio || impairment.is_some() { due } else { Time::ZERO };
-            let (len, segment_size) = (len as u32, segment_size as u16);
-            self.queued.push(QueuedReply { send_at, position, due, path, len, segment_size, class, is_sealed: false });
+            let (len, segment_size, is_sealed) = (len as u32, segment_size as u16, false);
+            let reply = QueuedReply { send_at, position, due, path, len, segment_size, class, is_sealed, is_impaired };
+            self.queued.push(reply);
             rest = &rest[len as usize..];
         }
-        if let (Err(_), Some((_, event)), Some(impaired)) = (result, impairment, &mut self.impaired) {
-            impaired.report(ReplyEvent { outcome: ReplyOutcome::Dropped, ..event });
+        if let (Err(_), Some(impaired)) = (result, self.impaired.as_mut().filter(|_| is_impaired)) {
+            impaired.report((path.peer, received_at), None, contents, Outcome::Dropped);
         }
         result
     }
@@ -119,24 +107,13 @@ impl ReplyQueue {
         admission: &mut Admission,
         sources: &mut SourceTable,
     ) -> bool {
-        self.release_held(now);
         let mut send_singly = false;
         for _ in 0..MAX_SENDS_PER_POLL {
             let max_segments = |len| if send_singly { 1 } else { sink.max_segments(len) };
-            let Some(mut reply) = self.pop_due(now, max_segments) else { break };
+            let Some((mut reply, passing)) = self.pop_due(now, admission, max_segments) else { break };
             if self.links.as_mut().is_some_and(|links| !links.permits(now, &reply)) {
                 self.counters.dropped_old_link.add(reply.segment_count());
-                self.finish(&reply, ReplyOutcome::OldLink);
-                continue;
-            }
-            if self.impaired.as_mut().is_some_and(|impaired| impaired.hold_back(&reply)) {
-                continue;
-            }
-            if let Some(departure) = self.impaired.as_mut().and_then(|impaired| impaired.enter_bottleneck(&reply)) {
-                match departure {
-                    Ok(at) => self.queued.push(QueuedReply { send_at: at, due: at, ..reply }),
-                    Err(BottleneckFull) => self.finish(&reply, ReplyOutcome::BottleneckFull),
-                }
+                self.on_left(reply, passing, Outcome::OldLink);
                 continue;
             }
             let QueuedReply { path, class, .. } = reply;
@@ -147,7 +124,7 @@ impl ReplyQueue {
                 && send_at > now
             {
                 admission.on_postponed(now, send_at, path, &transmit);
-                self.queued.push(QueuedReply { send_at, ..reply });
+                self.put_back(QueuedReply { send_at, ..reply }, passing);
                 continue;
             }
             if let Some(links) = &mut self.links {
@@ -168,56 +145,49 @@ impl ReplyQueue {
                 }
                 SendStatus::Failed => self.counters.send_failed.add(transmit.segment_count()),
                 SendStatus::WouldBlock => {
-                    self.queued.push(reply);
+                    self.put_back(reply, passing);
                     return false;
                 }
                 SendStatus::GsoUnsupported => {
                     send_singly = true;
-                    self.queued.push(reply);
+                    self.put_back(reply, passing);
                     continue;
                 }
             }
             let is_sent = status == SendStatus::Sent;
-            let copy_after = self.impaired.as_mut().and_then(|impaired| impaired.next_copy(reply.key(), is_sent));
-            if let Some(spacing) = copy_after {
-                let due = reply.due + spacing;
-                self.queued.push(QueuedReply { send_at: due, due, ..reply });
-                continue;
-            }
-            if let Some(impaired) = self.impaired.as_mut().filter(|_| is_sent) {
-                impaired.take_overtaken(&reply).into_iter().for_each(|held| self.queued.push(held));
-            }
-            self.finish(&reply, if is_sent { ReplyOutcome::Sent } else { ReplyOutcome::SendFailed });
+            self.on_left(reply, passing, if is_sent { Outcome::Sent } else { Outcome::SendFailed });
         }
         true
     }
 
     /// Drops all queued replies. Returns the number of dropped replies.
     pub(super) fn stop(mut self) -> usize {
-        self.release_held(Time::MAX);
         let mut count = 0;
+        let path = self.impaired.as_mut().map(|impaired| std::mem::take(&mut impaired.path));
+        for passing in path.into_iter().flat_map(Path::into_rest) {
+            count += 1;
+            self.finish(&passing.token, Some(&passing), Outcome::DroppedAtStop);
+        }
         while let Some(reply) = self.queued.pop() {
             count += reply.segment_count();
-            self.finish(&reply, ReplyOutcome::DroppedAtStop);
+            self.finish(&reply, None, Outcome::DroppedAtStop);
         }
         count
     }
 
-    /// Queues replies again that were held back for the maximum time.
-    fn release_held(&mut self, now: Time) {
-        while let Some(reply) = self.impaired.as_mut().and_then(|impaired| impaired.pop_expired(now)) {
-            self.queued.push(reply);
-        }
-    }
-
     /// Removes the first reply if it is due, with the replies that may leave in the same segmented send. With impairment, each datagram leaves
     /// alone.
-    fn pop_due(&mut self, now: Time, max_segments: impl Fn(usize) -> usize) -> Option<QueuedReply> {
+    fn pop_due(
+        &mut self,
+        now: Time,
+        admission: &mut Admission,
+        max_segments: impl Fn(usize) -> usize,
+    ) -> Option<(QueuedReply, Option<PassingReply>)> {
+        if self.impaired.is_some() {
+            return self.pop_impaired(now, admission);
+        }
         let mut reply = *self.queued.peek().filter(|first| first.send_at <= now)?;
         self.queued.pop();
-        if self.impaired.is_some() {
-            return Some(reply);
-        }
         let max_len = (max_segments(reply.segment_size()).max(1) * reply.segment_size()) as u32;
         if reply.len > max_len {
             let rest = QueuedReply { position: reply.position + u64::from(max_len), len: reply.len - max_len, ..reply };
@@ -233,13 +203,58 @@ impl ReplyQueue {
             reply.len += next.len;
             self.queued.pop();
         }
-        Some(reply)
+        Some((reply, None))
     }
 
-    /// Uses up the counter of a reply that is lost by impairment.
-    fn take_counter(&mut self, path: ReplyPath) {
-        if let Some(links) = &mut self.links {
-            links.take_counter(path);
+    /// Removes the first reply if it is due. Replies whose delay is over enter the impaired path in the order of time.
+    fn pop_impaired(&mut self, now: Time, admission: &mut Admission) -> Option<(QueuedReply, Option<PassingReply>)> {
+        loop {
+            let next = self.queued.peek().map_or(Time::MAX, |reply| reply.send_at);
+            match self.impaired.as_mut()?.pop_due(now.min(next)) {
+                Some(Ok(passing)) => {
+                    let mut reply = passing.token;
+                    if !reply.was_postponed() {
+                        (reply.send_at, reply.due) = (passing.due, passing.due);
+                    }
+                    return Some((reply, Some(passing)));
+                }
+                Some(Err(passing)) => {
+                    self.finish(&passing.token, Some(&passing), Outcome::BottleneckFull);
+                    continue;
+                }
+                None if next > now => return None,
+                None => {}
+            }
+            let reply = self.queued.pop()?;
+            let impaired = self.impaired.as_mut().filter(|_| reply.is_impaired);
+            let Some(impaired) = impaired else { return Some((reply, None)) };
+            let datagram = self.stores[reply.class as usize].get(reply.position, reply.len());
+            let admits_copy = || admission.admit_copy(reply.path, reply.class, now, reply.len());
+            if let Some(cause) = impaired.enter(reply, datagram, admits_copy) {
+                self.finish(&reply, None, Outcome::Lost(cause));
+            }
+        }
+    }
+
+    /// Queues a reply again that did not leave.
+    fn put_back(&mut self, reply: QueuedReply, passing: Option<PassingReply>) {
+        match (passing, &mut self.impaired) {
+            (Some(mut passing), Some(impaired)) => {
+                (passing.token, passing.due) = (reply, reply.send_at);
+                impaired.path.put_back(passing);
+            }
+            _ => self.queued.push(reply),
+        }
+    }
+
+    /// A reply or its first copy left.
+    fn on_left(&mut self, reply: QueuedReply, passing: Option<PassingReply>, outcome: Outcome) {
+        let (Some(mut passing), Some(impaired)) = (passing, &mut self.impaired) else {
+            return self.finish(&reply, None, outcome);
+        };
+        passing.token = QueuedReply { send_at: reply.due, ..reply };
+        if let Some(passing) = impaired.on_left(passing, outcome == Outcome::Sent) {
+            self.finish(&reply, Some(&passing), outcome);
         }
     }
 
@@ -257,13 +272,18 @@ impl ReplyQueue {
     }
 
     /// Frees the memory of a reply that has left the queue, and reports the outcome of an impaired reply.
-    fn finish(&mut self, reply: &QueuedReply, outcome: ReplyOutcome) {
-        if outcome == ReplyOutcome::BottleneckFull {
-            self.take_counter(reply.path);
+    fn finish(&mut self, reply: &QueuedReply, passing: Option<&PassingReply>, outcome: Outcome) {
+        if let (Outcome::Lost(_) | Outcome::BottleneckFull, Some(links)) = (outcome, &mut self.links) {
+            links.take_counter(reply.path);
         }
-        let impaired = self.impaired.as_mut().and_then(|impaired| impaired.finish(reply, outcome));
-        let charged = impaired.unwrap_or_else(|| cost(reply.len(), reply.segment_count(), PACKET_OVERHEAD));
-        self.stores[reply.class as usize].remove(reply.position, reply.len());
+        let store = &mut self.stores[reply.class as usize];
+        if let Some(impaired) = self.impaired.as_mut().filter(|_| reply.is_impaired) {
+            let entered_at = passing.map_or(reply.due, |passing| passing.entered_at);
+            let arrival = (reply.path.peer, impaired.received_at(reply.class, entered_at));
+            impaired.report(arrival, passing, store.get(reply.position, reply.len()), outcome);
+        }
+        store.remove(reply.position, reply.len());
+        let charged = cost(reply.len(), reply.segment_count(), reply.is_impaired);
         self.memory.release(reply.path, reply.class, charged);
         if reply.class == ReplyClass::Audio {
             self.queued_audio -= reply.segment_count();
@@ -313,7 +333,7 @@ mod tests {
             let received_at = Time::from_millis(millis);
             let mut push = |class, delay, contents: &[u8]| {
                 let new = NewReplies { class, received_at, delay, contents, segment_size: contents.len() };
-                queue.store(path, new, None)
+                queue.push(path, new, false)
             };
             assert_eq!(push(ReplyClass::Audio, Duration::from_secs(3_600), &short), Ok(()));
             (0..4).for_each(|_| assert_eq!(push(ReplyClass::Immediate, Duration::ZERO, &long), Ok(())));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::admission::{Admission, AdmissionConfig, Source};
 use super::counters::Counters;
 use super::drops::{DropLog, Dropped};
-use super::impaired_replies::{ImpairedReplies, ReplyObserver};
+use super::impaired_replies::ImpairedReplies;
 use super::links::{LinkConfig, Links};
 use super::log_events;
 use super::loop_detection::RepetitionLimit;
@@ -23,6 +23,7 @@ use crate::address::{canonical_socket_addr, is_invalid_source, is_ipv4_source_ov
 use crate::impairment::{Impairer, Impairment};
 use crate::memory_budget::MemoryBudget;
 use crate::node::{Node, Receive, TransmitSink};
+use crate::outcome::OutcomeObserver;
 use crate::time::Time;
 use crate::wire::{self, HEADER_LEN, Header, PacketError, PacketType, stun};
 
@@ -107,13 +108,20 @@ impl EchoServer {
     }
 
     /// A server whose replies are impaired. `observer` receives the outcome of each reply.
-    pub fn with_impairment(config: EchoConfig, impairment: Impairment, observer: Box<dyn ReplyObserver>) -> Self {
+    pub fn with_impairment(
+        config: EchoConfig,
+        impairment: Impairment,
+        observer: Box<dyn OutcomeObserver<SocketAddr>>,
+    ) -> Self {
         let mut server = Self::new(config);
         // Each round of a reply loop may take that long.
         let max_delay = server.delay + impairment.max_delay();
         server.admission.audio_limit = RepetitionLimit::audio(max_delay);
         server.source_table.max_delay = max_delay;
-        server.replies.impaired = Some(ImpairedReplies::new(Impairer::new(impairment), observer, server.counters()));
+        let (impairer, bottleneck, path, started) = (Impairer::new(impairment), <_>::default(), <_>::default(), None);
+        let (delay, counters) = (server.delay, server.counters());
+        let impaired = ImpairedReplies { impairer, bottleneck, path, delay, started, observer, counters };
+        server.replies.impaired = Some(impaired);
         server
     }
 
@@ -285,7 +293,7 @@ impl EchoServer {
     ) -> PushResult {
         let (received_at, delay) = (received.received_at, self.delay);
         let new = NewReplies { class: ReplyClass::Audio, received_at, delay, contents, segment_size };
-        let result = self.replies.push(source, new, &mut self.admission);
+        let result = self.replies.push(source.path, new, true);
         let queued = result.map_or_else(|(queued, _)| queued, |()| contents.len().div_ceil(segment_size));
         self.counters.received.add(queued);
         log_events::log_audio_received(received.source, contents.chunks(segment_size).take(queued));

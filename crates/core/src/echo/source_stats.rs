@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::observer::DropReason;
 use crate::address::canonical_socket_addr;
-use crate::stats::SequenceTracker;
+use crate::stats::{Arrivals, SequenceTracker};
 use crate::time::Time;
 use crate::wire::stun::{CountsRequestTime, ReceivedCounts};
 use crate::wire::{Header, PacketType};
@@ -25,9 +25,7 @@ pub(super) struct SourceStats {
     pub(super) logged: bool,
     /// Packets of all types, and STUN messages.
     pub(super) packets: u64,
-    audio: SequenceTracker,
-    /// When the first and the last AUDIO arrived.
-    audio_times: Option<(Time, Time)>,
+    audio: Arrivals,
     /// AUDIO packets that were sent back, copies by impairment included.
     pub(super) echoed: u64,
     ping: SequenceTracker,
@@ -60,13 +58,13 @@ impl SourceStats {
         if time == CountsRequestTime::RunBoundary {
             self.restart_sequences();
         }
-        let [audio, ping, keepalive] = [self.audio, self.ping, self.keepalive].map(|stream| stream.distinct);
+        let [audio, ping, keepalive] = [self.audio.sequences, self.ping, self.keepalive].map(|stream| stream.distinct);
         Some(ReceivedCounts { epoch: self.first_seen.as_micros() as u32, audio, ping, keepalive })
     }
 
     /// The client may start its sequence numbers again.
     pub(super) fn restart_sequences(&mut self) {
-        for stream in [&mut self.audio, &mut self.ping, &mut self.keepalive] {
+        for stream in [&mut self.audio.sequences, &mut self.ping, &mut self.keepalive] {
             stream.restart();
         }
     }
@@ -75,8 +73,7 @@ impl SourceStats {
         self.packets += 1;
         match header.packet_type {
             PacketType::Audio => {
-                _ = self.audio.record(header.sequence);
-                self.audio_times = Some((self.audio_times.map_or(now, |(first, _)| first), now));
+                self.audio.record(now, header.sequence);
                 self.control = ControlState::default();
             }
             PacketType::LatencyPing => _ = self.ping.record(header.sequence),
@@ -87,13 +84,14 @@ impl SourceStats {
 
     /// The counts with their names in the log and in `/sources`.
     fn counts(&self) -> [(&'static str, u64); 8] {
+        let audio = &self.audio.sequences;
         [
             ("packets", self.packets),
-            ("audio", self.audio.received),
+            ("audio", audio.received),
             ("echoed", self.echoed),
-            ("audio_gaps", self.audio.gaps),
-            ("audio_duplicates", self.audio.duplicates),
-            ("audio_reordered", self.audio.reordered),
+            ("audio_gaps", audio.gaps),
+            ("audio_duplicates", audio.duplicates),
+            ("audio_reordered", audio.reordered),
             ("keepalives", self.keepalive.received),
             ("pings", self.ping.received),
         ]
@@ -101,8 +99,7 @@ impl SourceStats {
 
     /// AUDIO packets per second, from the first to the last, rounded to a tenth.
     fn audio_rate(&self) -> Option<f64> {
-        let (first, last) = self.audio_times.filter(|(first, last)| first < last)?;
-        Some(round((self.audio.received - 1) as f64 / (last - first).as_secs_f64()))
+        self.audio.rate().map(round)
     }
 
     /// The reasons for which datagrams were dropped, and their number.
@@ -130,7 +127,7 @@ impl SourceStats {
     /// The samples of the source with the names and help texts of their metrics.
     pub(super) fn metrics(&self) -> [(&'static str, &'static str, u64); 3] {
         [
-            ("source_audio", "AUDIO packets received from a source.", self.audio.received),
+            ("source_audio", "AUDIO packets received from a source.", self.audio.sequences.received),
             ("source_echoed", "AUDIO packets echoed to a source.", self.echoed),
             (
                 "source_dropped",

@@ -3,6 +3,7 @@
 //! Recording a sample allocates memory only for the first value in a histogram octave, for the history of a new interval, and for a stall, all
 //! of which are limited, so that a run may last forever. `docs/measuring.md` defines every number. This module applies no limits to them.
 
+mod arrivals;
 mod clock;
 mod delay;
 mod histogram;
@@ -13,6 +14,7 @@ mod sequences;
 mod stalls;
 mod stream_stats;
 
+pub use arrivals::Arrivals;
 pub use clock::{ClockJumps, ClockReading, DriftEstimate, DriftEstimator, MIN_DRIFT_SECONDS};
 pub use delay::{AddressChange, HostTiming, Ipdv, Jitter, PacingStats};
 pub use histogram::{Histogram, HistogramBar};

@@ -13,7 +13,7 @@ pub const FLAG_SEALED: u16 = 1;
 const PROTOCOL_VERSION: u8 = 1;
 
 /// The type of a packet (header byte 1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum PacketType {
     /// Samples: 32-bit floats, little-endian, interleaved.

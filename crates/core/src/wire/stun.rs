@@ -90,6 +90,13 @@ pub fn is_stun(datagram: &[u8]) -> bool {
     datagram.first() == Some(&0) && datagram.get(4..8) == Some(&MAGIC_COOKIE)
 }
 
+/// Whether `datagram` is a STUN message, responses included. [`super::parse_packet`] would parse a success response as AUDIO.
+pub fn is_message(datagram: &[u8]) -> bool {
+    let is_response = [BINDING_SUCCESS, BINDING_ERROR].iter().any(|kind| datagram.starts_with(&kind.to_be_bytes()));
+    let length = (datagram.len().wrapping_sub(HEADER_LEN) as u16).to_be_bytes();
+    is_stun(datagram) || is_response && datagram.get(2..4) == Some(&length) && datagram.get(4..8) == Some(&MAGIC_COOKIE)
+}
+
 /// Maximum number of unknown attributes listed in a response. If a request contains more unknown attributes, the response omits the
 /// remaining ones.
 const MAX_UNKNOWN_ATTRIBUTES: usize = 16;

@@ -4,7 +4,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use jamjam_core::impairment::{BandwidthLimit, GilbertModel, Impairer, Impairment, ImpairmentDecision, LossCause};
+use jamjam_core::impairment::{
+    BandwidthLimit, Bottleneck, GilbertModel, Impairer, Impairment, ImpairmentDecision, LossCause, Outages,
+};
 use jamjam_core::time::Time;
 use jamjam_core::wire::PacketType;
 
@@ -14,7 +16,7 @@ const MS: Duration = Duration::from_millis(1);
 /// The decisions for AUDIO packets 0, 1, 2, …
 fn decisions(impairment: Impairment) -> impl Iterator<Item = ImpairmentDecision> {
     let mut link = Impairer::new(impairment);
-    (0..DRAWS).map(move |sequence| link.decide(PacketType::Audio, sequence))
+    (0..DRAWS).map(move |sequence| link.decide(Some(PacketType::Audio), sequence, None))
 }
 
 /// Checks the number of successes of [`DRAWS`] independent draws with this probability.
@@ -42,7 +44,8 @@ fn loss_duplicates_and_reordering_have_the_configured_rates() {
 
 #[test]
 fn default_impairment_changes_nothing() {
-    let nothing = ImpairmentDecision { loss: None, jitter: Duration::ZERO, reordered: false, copies: 1 };
+    let nothing =
+        ImpairmentDecision { loss: None, delay: Duration::ZERO, reordered: false, reorder_delay: 10 * MS, copies: 1 };
     assert!(decisions(Impairment::default()).all(|decision| decision == nothing));
 }
 
@@ -113,19 +116,22 @@ fn burst_state_is_independent_of_the_query_order() {
         let impairment = Impairment { burst_loss, seed: 9, ..Impairment::default() };
         let mut forwards = Impairer::new(impairment.clone());
         let in_order: Vec<ImpairmentDecision> =
-            (0..10_000).map(|sequence| forwards.decide(PacketType::Audio, sequence)).collect();
+            (0..10_000).map(|sequence| forwards.decide(Some(PacketType::Audio), sequence, None)).collect();
         let mut backwards = Impairer::new(impairment.clone());
         let mut reversed: Vec<ImpairmentDecision> =
-            (0..10_000).rev().map(|n| backwards.decide(PacketType::Audio, n)).collect();
+            (0..10_000).rev().map(|n| backwards.decide(Some(PacketType::Audio), n, None)).collect();
         reversed.reverse();
         assert_eq!(in_order, reversed);
         // 7 and 10,000 have no common divisor. Therefore, every packet is requested once, but not directly after its predecessor.
         let mut leaping = Impairer::new(impairment.clone());
         for index in (0..10_000).map(|n| n * 7 % 10_000) {
-            assert_eq!(leaping.decide(PacketType::Audio, index), in_order[index as usize]);
+            assert_eq!(leaping.decide(Some(PacketType::Audio), index, None), in_order[index as usize]);
         }
         for index in [0, 5, 9_999] {
-            assert_eq!(Impairer::new(impairment.clone()).decide(PacketType::Audio, index), in_order[index as usize]);
+            assert_eq!(
+                Impairer::new(impairment.clone()).decide(Some(PacketType::Audio), index, None),
+                in_order[index as usize]
+            );
         }
     }
 }
@@ -136,7 +142,7 @@ fn bursts_continue_where_sequence_numbers_wrap() {
     let burst_loss = Some(GilbertModel::new(0.001, 0.001).expect("a model"));
     let changes = (0..1_000).filter(|seed| {
         let mut link = Impairer::new(Impairment { burst_loss, seed: *seed, ..Impairment::default() });
-        link.decide(PacketType::Audio, u32::MAX).loss != link.decide(PacketType::Audio, 0).loss
+        link.decide(Some(PacketType::Audio), u32::MAX, None).loss != link.decide(Some(PacketType::Audio), 0, None).loss
     });
     // The state is expected to change between the two packets in 1 of the 1,000 simulated links. If the state were drawn anew for each
     // packet, it would change in half of them.
@@ -162,8 +168,8 @@ fn jitter_is_uniform_from_zero_to_the_configured_maximum() {
     let cells = 100u64;
     let mut counted = [0u64; 100];
     for decision in decisions(Impairment { jitter: 5 * MS, seed: 10, ..Impairment::default() }) {
-        assert!(decision.jitter <= 5 * MS);
-        counted[(decision.jitter.as_nanos() as u64 * cells / 5_000_001) as usize] += 1;
+        assert!(decision.delay <= 5 * MS);
+        counted[(decision.delay.as_nanos() as u64 * cells / 5_000_001) as usize] += 1;
     }
     let expected = f64::from(DRAWS) / cells as f64;
     let chi_square: f64 = counted.iter().map(|count| (*count as f64 - expected).powi(2) / expected).sum();
@@ -177,10 +183,10 @@ fn exactly_the_listed_audio_packets_are_dropped() {
     let impairment = Impairment { dropped_sequences, loss: 0.5, seed: 11, ..Impairment::default() };
     let mut link = Impairer::new(impairment);
     let dropped: Vec<u32> =
-        (0..1_000).filter(|n| link.decide(PacketType::Audio, *n).loss == Some(LossCause::Listed)).collect();
+        (0..1_000).filter(|n| link.decide(Some(PacketType::Audio), *n, None).loss == Some(LossCause::Listed)).collect();
     assert_eq!(dropped, [10, 20, 21, 22, 23, 24, 25]);
     // The listed numbers have no effect on packets of other types.
-    assert!((0..1_000).all(|n| link.decide(PacketType::Keepalive, n).loss != Some(LossCause::Listed)));
+    assert!((0..1_000).all(|n| link.decide(Some(PacketType::Keepalive), n, None).loss != Some(LossCause::Listed)));
 }
 
 fn everything(seed: u64) -> Impairment {
@@ -198,21 +204,23 @@ fn everything(seed: u64) -> Impairment {
 #[test]
 fn audio_is_indexed_by_sequence_and_other_types_by_count() {
     let mut alone = Impairer::new(everything(12));
-    let audio: Vec<ImpairmentDecision> = (0..1_000).map(|sequence| alone.decide(PacketType::Audio, sequence)).collect();
+    let audio: Vec<ImpairmentDecision> =
+        (0..1_000).map(|sequence| alone.decide(Some(PacketType::Audio), sequence, None)).collect();
     let pings: Vec<ImpairmentDecision> =
-        (0..1_000).map(|sequence| alone.decide(PacketType::LatencyPing, sequence)).collect();
-    let keepalives: Vec<ImpairmentDecision> = (0..1_000).map(|_| alone.decide(PacketType::Keepalive, 0)).collect();
+        (0..1_000).map(|sequence| alone.decide(Some(PacketType::LatencyPing), sequence, None)).collect();
+    let keepalives: Vec<ImpairmentDecision> =
+        (0..1_000).map(|_| alone.decide(Some(PacketType::Keepalive), 0, None)).collect();
     // The impairer `crowded` decides on the three packet types in turn. It also decides on AUDIO packets that `alone` does not receive. All
     // pings of `crowded` have the same sequence number, and so do all its KEEPALIVEs. The decisions are the same as the decisions of
     // `alone`.
     let mut crowded = Impairer::new(everything(12));
     for index in 0..1_000 {
-        assert_eq!(crowded.decide(PacketType::Audio, index as u32), audio[index]);
-        crowded.decide(PacketType::Audio, 77_000 + index as u32);
-        assert_eq!(crowded.decide(PacketType::LatencyPing, 5), pings[index]);
-        assert_eq!(crowded.decide(PacketType::Keepalive, 900), keepalives[index]);
+        assert_eq!(crowded.decide(Some(PacketType::Audio), index as u32, None), audio[index]);
+        crowded.decide(Some(PacketType::Audio), 77_000 + index as u32, None);
+        assert_eq!(crowded.decide(Some(PacketType::LatencyPing), 5, None), pings[index]);
+        assert_eq!(crowded.decide(Some(PacketType::Keepalive), 900, None), keepalives[index]);
         assert_eq!(
-            crowded.decide(PacketType::Audio, index as u32),
+            crowded.decide(Some(PacketType::Audio), index as u32, None),
             audio[index],
             "a second copy has the same decision as the first"
         );
@@ -221,15 +229,17 @@ fn audio_is_indexed_by_sequence_and_other_types_by_count() {
     assert_ne!(audio, pings);
     assert_ne!(pings, keepalives);
     let mut other = Impairer::new(everything(13));
-    assert_ne!((0..1_000).map(|sequence| other.decide(PacketType::Audio, sequence)).collect::<Vec<_>>(), audio);
+    assert_ne!(
+        (0..1_000).map(|sequence| other.decide(Some(PacketType::Audio), sequence, None)).collect::<Vec<_>>(),
+        audio
+    );
 }
 
 /// A payload of 472 bytes is an IPv4 packet of 500 bytes (4,000 bits). At 2 Mbit/s, this packet takes 2 ms.
 const LEN: usize = 472;
 
-fn narrow(max_queue_delay: Duration) -> Impairer {
-    let bandwidth = Some(BandwidthLimit { bits_per_second: 2_000_000, max_queue_delay });
-    Impairer::new(Impairment { bandwidth, ..Impairment::default() })
+fn narrow(max_queue_delay: Duration) -> (BandwidthLimit, Bottleneck) {
+    (BandwidthLimit { bits_per_second: 2_000_000, max_queue_delay }, Bottleneck::default())
 }
 
 fn v4() -> IpAddr {
@@ -237,8 +247,8 @@ fn v4() -> IpAddr {
 }
 
 /// The time in microseconds at which a packet is sent, or `None` if it is dropped.
-fn pass(link: &mut Impairer, at_us: u64, copies: u8) -> Option<u64> {
-    let passage = link.enter_bottleneck(Time::from_nanos(at_us * 1_000), (LEN, copies), v4())?;
+fn pass((limit, queue): &mut (BandwidthLimit, Bottleneck), at_us: u64, copies: u8) -> Option<u64> {
+    let passage = queue.enter(Some(*limit), Time::from_nanos(at_us * 1_000), (LEN, copies), v4())?;
     assert_eq!(passage.copy_spacing, 2 * MS);
     Some(passage.at.as_micros())
 }
@@ -246,7 +256,6 @@ fn pass(link: &mut Impairer, at_us: u64, copies: u8) -> Option<u64> {
 #[test]
 fn packets_leave_a_limited_bandwidth_one_after_the_other_or_are_dropped() {
     let mut link = narrow(250 * MS);
-    assert!(link.has_bandwidth_limit());
     // After 20 ms, the link is idle again. A duplicate also occupies the link for 2 ms.
     for (at, copies, leaves) in [
         (1_000, 1, 3_000),
@@ -275,18 +284,72 @@ fn packets_leave_a_limited_bandwidth_one_after_the_other_or_are_dropped() {
 
 #[test]
 fn ip_headers_count_and_a_mapped_address_is_ipv4() {
-    let bandwidth = Some(BandwidthLimit { bits_per_second: 1_000_000, max_queue_delay: MS });
+    let limit = Some(BandwidthLimit { bits_per_second: 1_000_000, max_queue_delay: MS });
     let after = |peer: &str| {
-        let mut link = Impairer::new(Impairment { bandwidth, ..Impairment::default() });
         let peer = peer.parse().expect("an address");
-        link.enter_bottleneck(Time::ZERO, (12, 1), peer).expect("room").at.as_micros()
+        Bottleneck::default().enter(limit, Time::ZERO, (12, 1), peer).expect("room").at.as_micros()
     };
     // Over IPv4, 12 + 8 + 20 bytes are 320 bits. Over IPv6, 12 + 8 + 40 bytes are 480 bits.
     assert_eq!((after("192.0.2.1"), after("::ffff:192.0.2.1"), after("2001:db8::1")), (320, 320, 480));
-    let mut wide = Impairer::new(Impairment::default());
-    let passage = wide.enter_bottleneck(Time::from_millis(7), (LEN, 2), v4()).expect("no limit");
-    assert_eq!(
-        (wide.has_bandwidth_limit(), passage.at, passage.copy_spacing),
-        (false, Time::from_millis(7), Duration::ZERO)
-    );
+    let unlimited = Bottleneck::default().enter(None, Time::from_millis(7), (LEN, 2), v4()).expect("no limit");
+    assert_eq!((unlimited.at, unlimited.copy_spacing), (Time::from_millis(7), Duration::ZERO));
+}
+
+#[test]
+fn outages_are_judged_by_the_time_since_time_0() {
+    let outages: Outages = "5s@30s,500ms@1m/60s".parse().expect("outages");
+    let mut link = Impairer::new(Impairment { outages: outages.clone(), ..Impairment::default() });
+    let mut is_out = |millis: u64| {
+        let decision = link.decide(None, 0, Some(Duration::from_millis(millis)));
+        decision.loss == Some(LossCause::Outage)
+    };
+    for (millis, expected) in [
+        (0, false),
+        (29_999, false),
+        (30_000, true),
+        (34_999, true),
+        (35_000, false),
+        (59_999, false),
+        (60_000, true),
+        (60_499, true),
+        (60_500, false),
+        (90_000, false),
+        (600_000, true),
+        (600_500, false),
+    ] {
+        assert_eq!(is_out(millis), expected, "{millis} ms");
+    }
+    assert_eq!(link.decide(None, 0, None).loss, None);
+    assert_eq!(outages.to_string(), "5s@30s,500ms@1m/60s");
+}
+
+#[test]
+fn invalid_outages_are_rejected() {
+    for part in ["5s", "", "5@30s", "5s@0", "5s@30s/60", "60s@0s/60s", "5s@1d", "5s@30s/", "-1s@2s"] {
+        let error = format!("5s@3s,{part}").parse::<Outages>().expect_err(part).to_string();
+        assert!(
+            error.starts_with(&format!("`{part}` is not LENGTH@START or LENGTH@START/PERIOD with units")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn constant_delay_and_jitter_add_up() {
+    let delayed = Impairment { delay: 30 * MS, jitter: 5 * MS, seed: 4, ..Impairment::default() };
+    let without = Impairment { delay: Duration::ZERO, ..delayed.clone() };
+    for (delayed, without) in decisions(delayed).zip(decisions(without)).take(1_000) {
+        assert_eq!(delayed.delay, without.delay + 30 * MS);
+    }
+}
+
+#[test]
+fn flows_have_decisions_of_their_own() {
+    let decisions = |mut link: Impairer| -> Vec<_> { (0..1_000).map(|_| link.decide(None, 0, None)).collect() };
+    let flow = |name| decisions(Impairer::for_flow(everything(12), name));
+    let (one, other) = (flow("Aki,Ben,0,up"), flow("Aki,Ben,1,up"));
+    assert_eq!(one, flow("Aki,Ben,0,up"));
+    assert_ne!(one, other);
+    assert_ne!(one, flow("Ben,Aki,0,up"));
+    assert_eq!(flow(""), decisions(Impairer::new(everything(12))));
 }

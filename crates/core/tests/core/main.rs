@@ -6,6 +6,10 @@
 mod audio;
 mod echo;
 mod impairment;
+mod media_relay;
+mod relay;
+mod path;
+mod recorded_path;
 mod stats;
 mod units;
 mod wire;

@@ -38,6 +38,7 @@ pub use connection_results::{
     WebSocketFailure, WebSocketResults,
 };
 pub use hosts::{PauseResults, ServerResults};
+pub use impairing_sink::ImpairedPath;
 pub use link::{LinkConfig, LinkFailure, LinkResults, LinkSigning};
 pub use live_figures::{LiveFigures, UnfinishedResults};
 pub use live_snapshot::LiveSnapshot;

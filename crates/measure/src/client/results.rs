@@ -15,7 +15,6 @@ use super::stream_kind::StreamKind;
 use jamjam_core::audio::jitter_buffer::JitterBufferStats;
 use jamjam_core::audio::quality::{AudioQuality, SourceQuality};
 use jamjam_core::audio::waveform::Waveform;
-use jamjam_core::echo::Counters;
 use jamjam_core::stats::{DriftEstimate, HostTiming, PacingStats, StreamStats};
 use jamjam_core::time::Time;
 
@@ -371,7 +370,7 @@ pub struct AudioResults {
 }
 
 /// What impairment did to sent AUDIO (`--no-echo`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentImpairment {
     /// Packets that were dropped, or that were still delayed when the run was interrupted.
     pub lost: u64,
@@ -381,19 +380,6 @@ pub struct SentImpairment {
     pub reordered: u64,
     /// Packets and copies that the system refused.
     pub refused: u64,
-}
-
-impl From<&Counters> for SentImpairment {
-    fn from(path: &Counters) -> Self {
-        let lost =
-            [&path.impaired_lost, &path.impaired_burst, &path.impaired_listed, &path.impaired_queue, &path.buffered];
-        Self {
-            lost: lost.iter().map(|count| count.get()).sum(),
-            duplicated: path.impaired_duplicated.get(),
-            reordered: path.impaired_reordered.get(),
-            refused: path.send_failed.get(),
-        }
-    }
 }
 
 /// A capture device and its counters.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hosts::{HostLog, ServerResults};
-use super::impairing_sink::ImpairingSink;
+use super::impairing_sink::{ImpairedPath, ImpairingSink};
 use super::link::{ClientLink, LinkConfig, SealingSink};
 use super::live_figures::{LiveFigures, UnfinishedResults};
 use super::live_snapshot::LiveSnapshot;
@@ -21,7 +21,6 @@ use super::sent_packets::PacketTracker;
 use super::shared_record::SharedRecord;
 use super::stream_kind::StreamKind;
 use super::wait_for_server::WaitForServer;
-use jamjam_core::echo::EchoServer;
 use jamjam_core::link::OVERHEAD;
 use jamjam_core::node::{DriverWaker, Node, Receive, SendStatus, TransmitSink};
 use jamjam_core::stats::PacingStats;
@@ -104,8 +103,7 @@ pub struct ClientNode<S> {
     /// The workload and its state.
     pub workload: S,
     link: Option<ClientLink>,
-    /// Impairs sent AUDIO by echoing it to the peer.
-    impaired_path: Option<Box<EchoServer>>,
+    impaired_path: Option<Box<ImpairedPath>>,
     phase: Phase,
     /// When the client begins, from its first poll on.
     begins_at: Option<Time>,
@@ -171,9 +169,9 @@ impl<S: Workload> ClientNode<S> {
         Self { link: config.map(|config| ClientLink::new(config, latency_info, sends_pings, sends_keepalives)), ..self }
     }
 
-    /// Sends AUDIO to the peer as `path` echoes it.
+    /// Sends AUDIO over this path.
     #[must_use]
-    pub fn with_impaired_path(self, path: Option<EchoServer>) -> Self {
+    pub fn with_impaired_path(self, path: Option<ImpairedPath>) -> Self {
         Self { impaired_path: path.map(Box::new), ..self }
     }
 
@@ -234,8 +232,8 @@ impl<S: Workload> ClientNode<S> {
         if let (Some(shared), Some(stream)) = (shared, results.evaluated_mut()) {
             mem::swap(&mut SharedRecord::lock(shared).histories[evaluated], &mut stream.history);
         }
-        if let Some(path) = self.impaired_path {
-            path.stop();
+        if let Some(mut path) = self.impaired_path {
+            path.transit.drop_all(&mut path.exit);
         }
         results
     }
@@ -270,7 +268,7 @@ impl<S: Workload> ClientNode<S> {
         let sealing = run.link.filter(|link| link.is_encrypted).map_or(0, |_| OVERHEAD);
         run.audio = self.workload.audio_results().map(|results| AudioResults {
             configured_server_delay_ns: config.server_delay.map(saturating_nanos),
-            impairment: self.impaired_path.as_ref().map(|path| (&*path.counters()).into()),
+            impairment: self.impaired_path.as_ref().map(|path| path.exit.results),
             ip_bytes: (wire::ip_udp_header_len(config.peer.ip()) + HEADER_LEN + sealing) as u32 + results.payload_bytes,
             ..results
         });
@@ -420,13 +418,6 @@ impl<S: Workload> ClientNode<S> {
         }
     }
 
-    /// Sends AUDIO that the impairment has delayed. Returns until when more of it waits.
-    fn poll_impaired_path(&mut self, now: Time, sink: &mut dyn TransmitSink) -> Option<Time> {
-        let path = self.impaired_path.as_mut()?;
-        path.poll_transmit(now, sink);
-        path.next_deadline()
-    }
-
     /// Ends the run when all replies have arrived or timed out, and the last query is answered.
     fn poll_final_wait(&mut self, now: Time, delayed_until: Option<Time>, sink: &mut dyn TransmitSink) {
         let Phase::FinalWait { complete_at, next_poll } = &mut self.phase else { return };
@@ -538,7 +529,7 @@ impl<S: Workload> ClientNode<S> {
         self.poll_wait_for_server(now, sink);
         self.poll_baseline(now, sink);
         self.poll_workload(now, sink);
-        let delayed_until = self.poll_impaired_path(now, sink);
+        let delayed_until = self.impaired_path.as_mut().and_then(|path| path.poll(now, sink));
         self.poll_final_wait(now, delayed_until, sink);
         self.poll_last_query(now, sink);
         self.poll_link(now, sink);
@@ -566,7 +557,7 @@ impl<S: Workload> Node for ClientNode<S> {
             }
             Phase::SettingUpLink => link,
             Phase::Sending(due) | Phase::FinalWait { next_poll: due, .. } => {
-                let delayed = self.impaired_path.as_ref().and_then(|path| path.next_deadline());
+                let delayed = self.impaired_path.as_ref().and_then(|path| path.transit.next_deadline());
                 [link, delayed, Some(*due)].into_iter().flatten().min()
             }
             Phase::Interrupted(due) => Some(*due).filter(|due| *due > Time::ZERO),

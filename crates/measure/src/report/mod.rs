@@ -2,7 +2,7 @@
 //!
 //! [`Report::new`] computes every figure, limit and diagnosis once; [`text`], [`json`], [`junit`], [`markdown`] and [`html`] print them and
 //! compute nothing. [`targets`] compares several reports, [`clients`] merges several clients of one target, [`ramp`] judges how many a
-//! server carries, and [`musicians`] is the report of a room. `docs/measuring.md` defines the figures, and `docs/report.schema.json` the structure
+//! server carries, [`musicians`] is the report of a room, and [`relay`] that of a relay. `docs/measuring.md` defines the figures, and `docs/report.schema.json` the structure
 //! of the JSON document.
 
 pub mod audio_figures;
@@ -22,6 +22,7 @@ mod model;
 pub mod musicians;
 pub mod quantities;
 pub mod ramp;
+pub mod relay;
 mod rows;
 pub mod targets;
 pub mod text;

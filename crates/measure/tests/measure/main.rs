@@ -6,6 +6,7 @@
 
 mod check;
 mod client;
+mod recorded_path;
 mod report;
 mod schema;
 mod simulation;

@@ -9,6 +9,7 @@ mod owner;
 mod room;
 mod test_room;
 
+use std::net::Ipv4Addr;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use super::room::{Caller, RoomCall, RoomKey, Roster};
 use super::rooms::{AnyRooms, Directory, Rooms};
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::link::parse_link_key;
+use jamjam_core::media_relay::MediaRooms;
 use jamjam_core::rate_limit::{WindowLimit, WindowLimiter};
 use jamjam_core::sanitize::truncate_bytes;
 use owner::{Owner, OwnerState};
@@ -57,6 +59,8 @@ const MAX_GUESSING_SOURCES: usize = 100_000;
 /// The jamjam dialect.
 pub(super) struct JamjamDialect {
     pub(super) rooms: Rooms<JamjamRoom>,
+    /// Relays the media of all rooms, if it is relayed.
+    pub(super) media: Option<MediaRooms>,
     wrong_passwords: Mutex<WindowLimiter>,
     /// The list of rooms for older and for newer clients, after how many changes of the rooms it was written.
     lists: Mutex<[(u64, String); 2]>,
@@ -66,7 +70,7 @@ impl Default for JamjamDialect {
     fn default() -> Self {
         let wrong_passwords = Mutex::new(WindowLimiter::new(WRONG_PASSWORD_LIMIT, MAX_GUESSING_SOURCES));
         let never = || (u64::MAX, String::new());
-        Self { rooms: Rooms::default(), wrong_passwords, lists: Mutex::new([never(), never()]) }
+        Self { rooms: Rooms::default(), media: None, wrong_passwords, lists: Mutex::new([never(), never()]) }
     }
 }
 
@@ -112,11 +116,11 @@ impl JamjamDialect {
         }
         match message {
             ClientMessage::CreateRoom { room_name, password, peer_name, link_key, features } => {
-                let member = new_member(ctx, peer_name, link_key, &features)?;
+                let member = new_member(ctx, self.media.is_some(), peer_name, link_key, &features)?;
                 self.create_room(ctx, (room_name, password), member, bytes)
             }
             ClientMessage::JoinRoom { room_id, password, peer_name, link_key, features } => {
-                let member = new_member(ctx, peer_name, link_key, &features)?;
+                let member = new_member(ctx, self.media.is_some(), peer_name, link_key, &features)?;
                 self.join_room(ctx, (&room_id, password.as_deref()), member, bytes)
             }
             ClientMessage::ListRooms => self.list_rooms(ctx),
@@ -163,7 +167,8 @@ impl JamjamDialect {
                 let names =
                     names.unwrap_or_else(|| ROOM_NAMES.map(|generate| lock(&state.ids).unique(generate, is_free)));
                 let roster = |key| Roster::new(key, names.into(), Some(name.clone()), created_ms);
-                Some(directory.create(Some(source), |key| JamjamRoom::new(roster(key), password.clone())))
+                let room = |key| JamjamRoom::new(roster(key), password.clone(), self.media.clone());
+                Some(directory.create(Some(source), room))
             };
             self.change_room(ctx, locate, |room, call| room.create(call, &mut arrival, is_test_room, bytes));
         }
@@ -270,15 +275,20 @@ fn arrival(ctx: &ConnectionContext<'_>, member: JamjamMember) -> (JamjamMember, 
     (member, Owner { conn: ctx.conn, source: ctx.source, device, link_key, state: OwnerState::Open })
 }
 
-/// A new member, unless its link key is invalid.
+/// A new member, unless its link key is invalid, or its media cannot be relayed.
 fn new_member(
     ctx: &mut ConnectionContext<'_>,
+    is_relayed: bool,
     name: String,
     link_key: Option<String>,
     features: &[String],
 ) -> Result<JamjamMember, MessageError> {
     if link_key.as_deref().is_some_and(|key| parse_link_key(key).is_none()) {
         return reject(ctx, "Invalid link key");
+    }
+    let source = ctx.source.to_canonical();
+    if is_relayed && source.is_ipv6() && !source.is_loopback() {
+        return reject(ctx, "media is relayed over IPv4 only");
     }
     let known = features.iter().find(|feature| *feature == PEER_MESSAGE);
     let peer = Peer {
@@ -291,5 +301,6 @@ fn new_member(
         features: known.cloned().into_iter().collect(),
         link_key,
     };
-    Ok(JamjamMember::new(peer, ctx.newer_client().0))
+    let local_ip = ctx.state.connection(ctx.conn, |connection| connection.local_ip);
+    Ok(JamjamMember::new(peer, ctx.newer_client().0, local_ip.unwrap_or(Ipv4Addr::LOCALHOST)))
 }

@@ -1,9 +1,12 @@
 //! A jamjam room: its members, what each generation of clients sees of them, and the owner of a test room.
 
+use std::net::Ipv4Addr;
+
 use tracing::debug;
 
-use super::messages::{ChatMessage, ClientMessage, Peer, PeerMessage, ServerMessage};
+use super::messages::{Candidate, CandidateType, ChatMessage, ClientMessage, Peer, PeerMessage, ServerMessage};
 use super::owner::{Owner, OwnerState, RECLAIM_PERIOD};
+use crate::client::{HOST_PRIORITY, addresses_of};
 use crate::connection_context::MAX_JOIN_DEBT;
 use crate::dialect::Dialect;
 use crate::event_sink::ConnId;
@@ -13,10 +16,14 @@ use crate::limits::SignalingLimits;
 use crate::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM};
 use crate::room::{Member, MemberData, MemberInfo, Room, RoomCall, Roster};
 use jamjam_core::close_code::CloseCode;
+use jamjam_core::media_relay::{MediaMember, MediaRooms};
 use jamjam_core::time::Time;
 
 /// Maximum number of members in a room, including its creator.
 pub(super) const MAX_PEERS_PER_ROOM: usize = 10;
+
+/// Reason of an error: there is no place in the room, or no socket that could stand for another member.
+const ROOM_FULL: &str = "Room is full";
 
 /// The feature of members that receive [`PeerMessage`]. Other features are not passed on.
 pub(super) const PEER_MESSAGE: &str = "peer_message";
@@ -32,6 +39,8 @@ pub(crate) struct JamjamRoom {
     pub(super) password: Option<String>,
     /// The owner of a test room.
     pub(super) owner: Option<Owner>,
+    /// Relays the media of the members, if it is relayed.
+    media: Option<MediaRooms>,
     /// Until when the place of a lost owner is kept, and its connection.
     kept_place: Option<(Time, ConnId)>,
 }
@@ -40,13 +49,29 @@ pub(crate) struct JamjamRoom {
 pub(crate) struct JamjamMember {
     pub(super) peer: Peer,
     pub(super) is_newer: bool,
+    /// The server's address at which the member's connection arrived.
+    local_ip: Ipv4Addr,
+    /// The member in the relay of media, while the room has it.
+    media: Option<MediaMember>,
     /// The member that replaces this one as soon as its address is known.
     pub(super) successor: Option<Peer>,
 }
 
 impl JamjamMember {
-    pub(super) fn new(peer: Peer, is_newer: bool) -> Self {
-        Self { peer, is_newer, successor: None }
+    pub(super) fn new(peer: Peer, is_newer: bool, local_ip: Ipv4Addr) -> Self {
+        Self { peer, is_newer, local_ip, media: None, successor: None }
+    }
+
+    /// What this member sees of another one, or of its successor, `peer`. While media is relayed, the relay's address replaces all addresses.
+    fn sees(&self, other: &Self, peer: &Peer) -> Peer {
+        let mut peer = seen_by(self.is_newer, peer);
+        if let Some((recipient, member)) = self.media.as_ref().zip(other.media.as_ref()) {
+            let priority = peer.candidates.iter().map(|candidate| candidate.priority).max().unwrap_or(HOST_PRIORITY);
+            let address = member.address_for(recipient);
+            let candidate = address.map(|address| Candidate { address, kind: CandidateType::Host, priority });
+            (peer.candidates, peer.public_addr, peer.local_addr) = (candidate.into_iter().collect(), address, None);
+        }
+        peer
     }
 }
 
@@ -99,8 +124,8 @@ impl Room for JamjamRoom {
 }
 
 impl JamjamRoom {
-    pub(super) fn new(roster: Roster<JamjamMember>, password: Option<String>) -> Self {
-        Self { roster, password, owner: None, kept_place: None }
+    pub(super) fn new(roster: Roster<JamjamMember>, password: Option<String>, media: Option<MediaRooms>) -> Self {
+        Self { roster, password, owner: None, media, kept_place: None }
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -126,7 +151,10 @@ impl JamjamRoom {
         is_test_room: bool,
         bytes: usize,
     ) -> Result<(), ()> {
-        let arrival = arrival.take_if(|(_, creator)| !is_test_room || self.has_place_for(creator)).ok_or(())?;
+        let mut arrival = arrival.take_if(|(_, creator)| !is_test_room || self.has_place_for(creator)).ok_or(())?;
+        if !self.relay_media(call, &mut arrival.0) {
+            return reject(call, ROOM_FULL).map_err(|_| ());
+        }
         let is_newer = arrival.0.is_newer;
         self.leave_with(call, call.conn, CHANGED_ROOM);
         let peer_id = self.enter(call, arrival, is_test_room);
@@ -144,27 +172,32 @@ impl JamjamRoom {
     pub(super) fn join(
         &mut self,
         call: &mut RoomCall<'_>,
-        arrival: (JamjamMember, Owner),
+        mut arrival: (JamjamMember, Owner),
         bytes: usize,
     ) -> Result<(), MessageError> {
         let is_owner = self.is_owner_returning(&arrival.1);
         if self.is_full() && !is_owner {
-            return reject(call, "Room is full");
+            return reject(call, ROOM_FULL);
         }
         if !call.caller.may_request(MAX_JOIN_DEBT) {
             call.count_limited();
             return reject(call, "Too many requests");
         }
+        if !self.relay_media(call, &mut arrival.0) {
+            return reject(call, ROOM_FULL);
+        }
         let is_newer = arrival.0.is_newer;
         self.leave_with(call, call.conn, CHANGED_ROOM);
         let peer_id = self.enter(call, arrival, is_owner);
         let others = self.roster.list.iter().filter(|member| member.conn != call.conn);
+        let own = self.roster.find(call.conn);
+        let seen = |other: &Member<JamjamMember>| own.map(|own| own.data.sees(&other.data, &other.data.peer));
         let joined = ServerMessage::RoomJoined {
             room_id: self.roster.name().to_owned(),
             peer_id,
             invite_code: is_newer.then(|| self.invite_code(true)),
             invite_code_6: is_newer.then(|| self.invite_code(false)),
-            peers: others.map(|member| seen_by(is_newer, &member.data.peer)).collect(),
+            peers: others.filter_map(seen).collect(),
         };
         call.send_requested([call.conn], || to_json(&joined));
         self.roster.log_message("JoinRoom", call.conn, self.roster.list.len() - 1, bytes);
@@ -189,7 +222,7 @@ impl JamjamRoom {
             call.close(previous.conn, CloseCode::NORMAL_CLOSURE, "Duplicate connection");
         }
         let Some(Member { data: place, .. }) = self.roster.find_mut(conn) else { return id };
-        place.is_newer = member.is_newer;
+        (place.is_newer, place.local_ip, place.media) = (member.is_newer, member.local_ip, member.media);
         if is_returning {
             return place.peer.id.clone();
         }
@@ -207,6 +240,26 @@ impl JamjamRoom {
         }
     }
 
+    /// Gives a member that is about to enter its sockets, if media is relayed. Returns false if there are none left.
+    fn relay_media(&self, call: &RoomCall<'_>, member: &mut JamjamMember) -> bool {
+        let Some(media) = &self.media else { return true };
+        member.media = media.join(self.roster.key.0.get(), &member.peer.name, call.source, member.local_ip);
+        member.media.is_some()
+    }
+
+    /// Sends the other members what they see of the member with this connection, or of its successor, `peer`.
+    fn send_peer(&self, call: &mut RoomCall<'_>, conn: ConnId, peer: &Peer, message: fn(Peer) -> ServerMessage) {
+        let Some(member) = self.roster.find(conn).filter(|_| self.media.is_some()) else {
+            for is_newer in [true, false] {
+                call.send(self.others_of(is_newer, conn), &message(seen_by(is_newer, peer)));
+            }
+            return;
+        };
+        for other in self.roster.receivers().filter(|other| other.conn != conn) {
+            call.send([other.conn], &message(other.data.sees(&member.data, peer)));
+        }
+    }
+
     /// The members of a generation of clients, without `conn`.
     fn others_of(&self, is_newer: bool, conn: ConnId) -> impl Iterator<Item = ConnId> {
         let of_generation = self.roster.receivers().filter(move |member| member.data.is_newer == is_newer);
@@ -219,10 +272,7 @@ impl JamjamRoom {
         let Some(Member { data: member, .. }) = self.roster.find_mut(conn) else { return false };
         let Some(successor) = member.successor.take() else { return false };
         let peer_id = std::mem::replace(&mut member.peer, successor.clone()).id;
-        for is_newer in [true, false] {
-            let joined = ServerMessage::PeerJoined { peer: seen_by(is_newer, &successor) };
-            call.send(self.others_of(is_newer, conn), &joined);
-        }
+        self.send_peer(call, conn, &successor, |peer| ServerMessage::PeerJoined { peer });
         call.send(self.roster.others(conn), &ServerMessage::PeerLeft { peer_id });
         true
     }
@@ -263,11 +313,12 @@ impl JamjamRoom {
                 }
                 (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
                 let peer = peer.clone();
+                let addresses = || peer.public_addr.into_iter().chain(addresses_of(&peer));
+                if !member.media.as_ref().is_none_or(|media| media.publish(addresses())) {
+                    return reject(call, ROOM_FULL);
+                }
                 if !self.reveal_successor(call, conn) {
-                    for is_newer in [true, false] {
-                        let updated = ServerMessage::PeerUpdated { peer: seen_by(is_newer, &peer) };
-                        call.send(self.others_of(is_newer, conn), &updated);
-                    }
+                    self.send_peer(call, conn, &peer, |peer| ServerMessage::PeerUpdated { peer });
                 }
                 self.roster.log_message("UpdatePeerInfo", conn, self.roster.list.len() - 1, bytes);
             }

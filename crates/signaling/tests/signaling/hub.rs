@@ -126,7 +126,8 @@ fn undecided_connections_per_address_are_limited_except_loopback() {
     (5..7).for_each(|conn| hub.connect_from(conn, "127.0.0.1", 0, "/"));
     // A proxy reported the address of connection 7, which has a share.
     let source = "127.0.0.1".parse().unwrap();
-    let forwarded = NewConnection { source, route: Route::Undecided, is_forwarded: true };
+    let forwarded =
+        NewConnection { source, route: Route::Undecided, local_ip: [127, 0, 0, 1].into(), is_forwarded: true };
     hub.at(0).on_connect(ConnId(7), forwarded);
     (8..18).for_each(|conn| hub.connect_from(conn, "127.0.0.1", 0, "/"));
     // Connection 2 is the oldest of the three from one /64.
@@ -361,7 +362,12 @@ fn place_in_a_test_room_is_kept_for_its_device_and_its_network() {
             let headers = device.map(|seed| DeviceKey::from_seed(&[seed; 32]).headers(0)).into_iter().flatten();
             let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
             let route = Route::NewerJamjam(verify(&headers, 0, false).expect("a proof"));
-            let connection = NewConnection { source: source.parse().unwrap(), route, is_forwarded: false };
+            let connection = NewConnection {
+                source: source.parse().unwrap(),
+                route,
+                local_ip: [127, 0, 0, 1].into(),
+                is_forwarded: false,
+            };
             hub.at(0).on_connect(ConnId(conn), connection);
         };
         let create = |hub: &mut TestHub, conn, link_key: Option<&str>| {

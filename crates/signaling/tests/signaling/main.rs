@@ -9,6 +9,7 @@ mod device;
 mod echo_participant;
 mod hub;
 mod message_docs;
+mod relayed_media;
 mod room_client;
 mod simulation;
 mod strict;

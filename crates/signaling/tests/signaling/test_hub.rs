@@ -127,7 +127,7 @@ impl TestHub {
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
         let route = route(path, query, DialectSet::default()).expect("a route");
         let source: IpAddr = source.parse().expect("an address");
-        let connection = NewConnection { source, route, is_forwarded: false };
+        let connection = NewConnection { source, route, local_ip: [127, 0, 0, 1].into(), is_forwarded: false };
         self.at(at_ms).on_connect(ConnId(conn), connection);
     }
 

@@ -243,7 +243,12 @@ mod tests {
         let clients = (0..webrtc).map(member).chain((0..broadcast).map(listener));
         for (conn, (path, query)) in (0..).zip(clients) {
             let route = route(&path, &query, DialectSet::default()).expect("a route");
-            let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), is_forwarded: false, route };
+            let connection = NewConnection {
+                source: IpAddr::from([192, 0, 2, 1]),
+                local_ip: [127, 0, 0, 1].into(),
+                is_forwarded: false,
+                route,
+            };
             hub.with_hub(|call| call.on_connect(ConnId(conn), connection));
         }
         hub

@@ -9,11 +9,10 @@ use test_support::node_driver::{deliver, deliver_batch};
 use test_support::recording_sink::RecordingSink;
 
 use jamjam_core::echo::DropReason::{BufferFull, ClientBufferFull};
-use jamjam_core::echo::{
-    BufferLimits, EchoConfig, EchoServer, IMPAIRED_PACKET_OVERHEAD, ReplyEvent, ReplyObserver, ReplyOutcome,
-};
-use jamjam_core::impairment::{BandwidthLimit, GilbertModel, Impairment};
+use jamjam_core::echo::{BufferLimits, EchoConfig, EchoServer, IMPAIRED_PACKET_OVERHEAD};
+use jamjam_core::impairment::{BandwidthLimit, GilbertModel, Impairment, LossCause};
 use jamjam_core::node::{Node, SendStatus};
+use jamjam_core::outcome::{Outcome, OutcomeEvent, OutcomeObserver};
 use jamjam_core::time::Time;
 use jamjam_core::wire::PacketType;
 use jamjam_core::wire::stun::{CountsRequestTime, counts_request};
@@ -23,18 +22,20 @@ use super::client;
 
 const MS: Duration = Duration::from_millis(1);
 
+type Event = OutcomeEvent<SocketAddr>;
+
 /// The events that the observer received.
 #[derive(Clone, Default)]
-struct EventLog(Arc<Mutex<Vec<ReplyEvent>>>);
+struct EventLog(Arc<Mutex<Vec<Event>>>);
 
-impl ReplyObserver for EventLog {
-    fn on_reply(&mut self, event: &ReplyEvent) {
+impl OutcomeObserver<SocketAddr> for EventLog {
+    fn on_outcome(&mut self, event: &Event) {
         self.0.lock().expect("the lock is not poisoned").push(*event);
     }
 }
 
 impl EventLog {
-    fn all(&self) -> Vec<ReplyEvent> {
+    fn all(&self) -> Vec<Event> {
         self.0.lock().expect("the lock is not poisoned").clone()
     }
 }
@@ -93,9 +94,7 @@ fn jitter_delays_and_keeps_the_order_of_each_source() {
         }
         assert!(longest > 4 * MS, "{longest:?}");
     }
-    assert!(
-        log.all().iter().all(|event| event.outcome == ReplyOutcome::Sent && !event.reordered && event.copies_sent == 1)
-    );
+    assert!(log.all().iter().all(|event| event.outcome == Outcome::Sent && !event.reordered && event.copies_sent == 1));
     assert!(log.all().iter().any(|event| event.added_delay > 4 * MS));
 }
 
@@ -105,10 +104,15 @@ fn reported_delay_is_the_time_at_which_the_reply_left() {
     let impairment =
         Impairment { jitter: 3 * MS, reorder: 0.2, duplicate: 0.2, bandwidth, seed: 2, ..Impairment::default() };
     let (mut echo, log) = server(20 * MS, impairment);
-    (0..300).for_each(|n| receive(&mut echo, Time::from_millis(u64::from(n) * 2), client(1), &audio(n)));
-    let left = drain(&mut echo, Time::from_millis(2_000));
+    let mut left = Vec::new();
+    for n in 0..300 {
+        let now = Time::from_millis(u64::from(n) * 2);
+        left.extend(drain(&mut echo, now));
+        receive(&mut echo, now, client(1), &audio(n));
+    }
+    left.extend(drain(&mut echo, Time::from_millis(2_000)));
     // A reply has 28 + 28 bytes (448 bits). The second copy leaves directly after the first.
-    let copies = |event: ReplyEvent| {
+    let copies = |event: Event| {
         let first = event.received_at + 20 * MS + event.added_delay;
         (0..event.copies_sent).map(move |copy| (first + u32::from(copy) * Duration::from_micros(448), event.sequence))
     };
@@ -134,7 +138,7 @@ fn bandwidth_limit_drops_replies_beyond_its_queue() {
     // pong 23 ms, but the limit is 20 ms.
     assert_eq!(left, [(18_000, 1), (26_000, 2), (34_000, 3)]);
     let events = log.all();
-    let queue = events.iter().filter(|event| event.outcome == ReplyOutcome::BottleneckFull);
+    let queue = events.iter().filter(|event| event.outcome == Outcome::BottleneckFull);
     assert_eq!(queue.map(|event| event.sequence).collect::<Vec<_>>(), [4, 5, 6, 9]);
     let counters = echo.counters();
     assert_eq!((counters.impaired_queue.get(), counters.received.get(), counters.pings.get()), (4, 6, 1));
@@ -157,7 +161,7 @@ fn only_packets_chosen_for_reordering_are_overtaken() {
         }
         drain(&mut echo, Time::from_millis(2_000 * interval + 2_000));
         let events = log.all();
-        let audio = |event: &&ReplyEvent| event.client == client(1) && event.packet_type == PacketType::Audio;
+        let audio = |event: &&Event| event.route == client(1) && event.class == Some(PacketType::Audio);
         let left: Vec<u32> = events.iter().filter(audio).map(|event| event.sequence).collect();
         assert_eq!(left.len(), 2_000);
         // RFC 4737: a packet is reordered if a packet that was sent later arrived before it.
@@ -201,7 +205,36 @@ fn reordered_packet_without_a_later_one_leaves_at_the_end() {
     let counters = echo.counters();
     echo.stop();
     assert_eq!((counters.dropped_at_stop.get(), counters.buffered_bytes.get()), (1, 0));
-    assert_eq!(log.all()[0].outcome, ReplyOutcome::DroppedAtStop);
+    assert_eq!(log.all()[0].outcome, Outcome::DroppedAtStop);
+}
+
+#[test]
+fn replies_of_all_types_to_a_client_keep_their_order() {
+    let (mut echo, _) = server(Duration::ZERO, Impairment { jitter: 50 * MS, seed: 1, ..Impairment::default() });
+    for n in 0..100 {
+        let kind = [1, 4, 5][n as usize % 3];
+        receive(&mut echo, Time::from_millis(u64::from(n)), client(1), &packet(kind, n, 16));
+    }
+    let left = drain(&mut echo, Time::from_millis(1_000));
+    assert!(left.iter().map(|(_, bytes)| sequence(bytes)).eq(0..100), "{left:?}");
+}
+
+#[test]
+fn outage_loses_what_arrives_in_it_and_nothing_that_waits() {
+    let outages = "10ms@20ms,5ms@100ms/50ms".parse().expect("outages");
+    let (mut echo, log) = server(15 * MS, Impairment { outages, ..Impairment::default() });
+    // A KEEPALIVE does not start the time of outages, the first AUDIO at 1 s does.
+    receive(&mut echo, Time::from_millis(25), client(2), &packet(4, 0, 0));
+    for n in 0..200 {
+        receive(&mut echo, Time::from_millis(1_000 + n), client(1), &audio(n as u32));
+    }
+    receive(&mut echo, Time::from_millis(1_202), client(2), &packet(4, 1, 0));
+    drain(&mut echo, Time::from_millis(2_000));
+    let lost = log.all().into_iter().filter(|event| event.outcome == Outcome::Lost(LossCause::Outage));
+    let lost: Vec<u64> = lost.map(|event| event.received_at.as_micros() / 1_000 - 1_000).collect();
+    let expected = [20..30, 100..105, 150..155].into_iter().flatten().chain([202]);
+    assert!(lost.iter().copied().eq(expected), "{lost:?}");
+    assert_eq!(echo.counters().impaired_outage.get(), 21);
 }
 
 #[test]
@@ -220,8 +253,8 @@ fn keepalive_after_a_stun_request_has_an_outcome() {
     receive(&mut echo, Time::ZERO, client(1), &counts_request([9; 12], CountsRequestTime::DuringRun));
     receive(&mut echo, Time::ZERO, client(1), &packet(4, 7, 0));
     assert_eq!(drain(&mut echo, Time::ZERO).len(), 2);
-    let outcomes: Vec<(u32, ReplyOutcome)> = log.all().iter().map(|event| (event.sequence, event.outcome)).collect();
-    assert_eq!(outcomes, [(7, ReplyOutcome::Sent)]);
+    let outcomes: Vec<(u32, Outcome)> = log.all().iter().map(|event| (event.sequence, event.outcome)).collect();
+    assert_eq!(outcomes, [(7, Outcome::Sent)]);
     assert_eq!(echo.counters().buffered_bytes.get(), 0);
 }
 
@@ -239,15 +272,16 @@ fn everything(seed: u64) -> Impairment {
 }
 
 /// Outcome, reordering and copies of each AUDIO packet by client and sequence.
-fn outcomes(log: &EventLog) -> BTreeMap<(IpAddr, u32), (ReplyOutcome, bool, u8)> {
-    let audio = log.all().into_iter().filter(|event| event.packet_type == PacketType::Audio);
-    audio.map(|f| ((f.client.ip(), f.sequence), (f.outcome, f.reordered, f.copies_sent))).collect()
+fn outcomes(log: &EventLog) -> BTreeMap<(IpAddr, u32), (Outcome, bool, u8)> {
+    let audio = log.all().into_iter().filter(|event| event.class == Some(PacketType::Audio));
+    audio.map(|f| ((f.route.ip(), f.sequence), (f.outcome, f.reordered, f.copies_sent))).collect()
 }
 
 #[test]
 fn outcome_is_independent_of_ports_order_batches_and_other_packets() {
     let (mut echo, log) = server(10 * MS, everything(5));
     for n in 0..500 {
+        drain(&mut echo, Time::from_millis(n));
         receive(&mut echo, Time::from_millis(n), client(1), &audio(n as u32));
     }
     drain(&mut echo, Time::from_millis(5_000));
@@ -261,6 +295,7 @@ fn outcome_is_independent_of_ports_order_batches_and_other_packets() {
     let order: Vec<u32> = (0..500).map(|n| n * 3 % 500).collect();
     for (n, batch) in order.chunks(5).enumerate() {
         let received_at = Time::from_millis(n as u64 * 40);
+        drain(&mut echo, received_at);
         let bytes: Vec<u8> = batch.iter().flat_map(|n| audio(*n)).collect();
         for source in [first, second] {
             deliver_batch(&mut echo, received_at.as_nanos(), (source, None), &bytes, 28);
@@ -276,19 +311,19 @@ fn outcome_is_independent_of_ports_order_batches_and_other_packets() {
 }
 
 #[test]
-fn copy_is_charged_like_a_packet_and_both_are_dropped_together() {
-    // Memory for a packet of 28 bytes and its copy.
-    let two = 2 * (28 + IMPAIRED_PACKET_OVERHEAD) as u64;
-    let buffer_limits = BufferLimits { total: Some(3 * two + 900), per_client: Some(two + 900) };
+fn reply_and_its_copy_are_charged_once() {
+    // Memory for a packet of 28 bytes.
+    let one = (28 + IMPAIRED_PACKET_OVERHEAD) as u64;
+    let buffer_limits = BufferLimits { total: Some(3 * one + 900), per_client: Some(one + 900) };
     let config = EchoConfig { delay: 10 * MS, buffer_limits, ..EchoConfig::default() };
     let log = EventLog::default();
     let impairment = Impairment { duplicate: 1.0, ..Impairment::default() };
     let mut echo = EchoServer::with_impairment(config, impairment, Box::new(log.clone()));
     receive(&mut echo, Time::ZERO, client(1), &audio(1));
     let counters = echo.counters();
-    assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (1, two));
-    // 900 bytes are enough memory for a packet, but not for a packet with its copy. After the first packet, 900 bytes are left below the
-    // limit of client 1. After the packets of clients 2 and 3, 900 bytes are left in total.
+    assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (1, one));
+    // After the first packet, 900 bytes are left below the limit of client 1. After the packets of clients 2 and 3, 900 bytes are left in
+    // total.
     receive(&mut echo, Time::ZERO, client(1), &audio(2));
     for number in [2, 3, 4] {
         receive(&mut echo, Time::ZERO, client(number), &audio(1 + u32::from(number)));
@@ -297,11 +332,11 @@ fn copy_is_charged_like_a_packet_and_both_are_dropped_together() {
         (counters.dropped(ClientBufferFull).get(), counters.dropped(BufferFull).get(), counters.received.get()),
         (1, 1, 3)
     );
-    assert_eq!(counters.buffered_bytes.get(), 3 * two);
+    assert_eq!(counters.buffered_bytes.get(), 3 * one);
     assert_eq!(drain(&mut echo, Time::from_millis(10)).len(), 6);
     assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (0, 0));
-    let outcomes: Vec<(u32, ReplyOutcome)> = log.all().iter().map(|event| (event.sequence, event.outcome)).collect();
-    let (dropped, sent) = (ReplyOutcome::Dropped, ReplyOutcome::Sent);
+    let outcomes: Vec<(u32, Outcome)> = log.all().iter().map(|event| (event.sequence, event.outcome)).collect();
+    let (dropped, sent) = (Outcome::Dropped, Outcome::Sent);
     assert_eq!(outcomes, [(2, dropped), (5, dropped), (1, sent), (3, sent), (4, sent)]);
 }
 
@@ -329,16 +364,10 @@ fn failed_and_stopped_replies_have_an_outcome() {
     echo.stop();
     assert_eq!((counters.sent.get(), counters.send_failed.get(), counters.dropped_at_stop.get()), (2, 3, 2));
     assert_eq!((counters.received.get(), counters.impaired_duplicated.get()), (4, 3));
-    let outcomes: Vec<(u32, ReplyOutcome, u8)> =
-        log.all().iter().map(|f| (f.sequence, f.outcome, f.copies_sent)).collect();
+    let outcomes: Vec<(u32, Outcome, u8)> = log.all().iter().map(|f| (f.sequence, f.outcome, f.copies_sent)).collect();
     assert_eq!(
         outcomes,
-        [
-            (1, ReplyOutcome::SendFailed, 0),
-            (2, ReplyOutcome::Sent, 1),
-            (3, ReplyOutcome::Sent, 1),
-            (4, ReplyOutcome::DroppedAtStop, 0)
-        ]
+        [(1, Outcome::SendFailed, 0), (2, Outcome::Sent, 1), (3, Outcome::Sent, 1), (4, Outcome::DroppedAtStop, 0)]
     );
 }
 
@@ -402,6 +431,6 @@ proptest! {
         prop_assert_eq!(events.iter().map(|event| u64::from(event.copies_sent)).sum::<u64>(), sum(&["sent", "immediate_replies"]));
         let held_back = events.iter().filter(|event| event.reordered).count() as u64;
         prop_assert_eq!(held_back, sum(&["impaired_reordered"]));
-        prop_assert!(events.iter().all(|event| (event.outcome == ReplyOutcome::Sent) == (event.copies_sent > 0)));
+        prop_assert!(events.iter().all(|event| (event.outcome == Outcome::Sent) == (event.copies_sent > 0)));
     }
 }

@@ -35,7 +35,10 @@ fn ended(ended_by: EndedBy, exit_code: Option<i32>, signal: Option<&str>) -> Com
 fn schema_accepts_exactly_the_fields_of_every_check() {
     let mut rooms = SignalingCheck::default();
     let source = [127, 0, 0, 1].into();
-    rooms.on_connect(ConnId(1), &NewConnection { source, is_forwarded: false, route: Route::Undecided });
+    rooms.on_connect(
+        ConnId(1),
+        &NewConnection { source, local_ip: [127, 0, 0, 1].into(), is_forwarded: false, route: Route::Undecided },
+    );
     rooms.on_wrong_message(ConnId(1), "refused", "no");
     let results = [
         ("wrong samples", result("samples-big-endian")),

@@ -6,8 +6,12 @@ use jamjam_measure::check::{CheckResult, Severity, SignalingCheck};
 use jamjam_signaling::{ConnId, Dialect, NewConnection, Route, STRICT_RULES};
 use roxmltree::Document;
 
-const CLIENT: NewConnection =
-    NewConnection { source: IpAddr::V4(Ipv4Addr::LOCALHOST), is_forwarded: false, route: Route::Undecided };
+const CLIENT: NewConnection = NewConnection {
+    source: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    local_ip: Ipv4Addr::LOCALHOST,
+    is_forwarded: false,
+    route: Route::Undecided,
+};
 
 fn result(check: &SignalingCheck) -> CheckResult {
     CheckResult::new(check.report(), Severity::Error, 0)

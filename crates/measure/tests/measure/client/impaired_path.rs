@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
-use jamjam_core::echo::{EchoConfig, EchoServer};
 use jamjam_core::impairment::{Impairer, Impairment};
 use jamjam_core::time::Time;
 use jamjam_core::wire::PacketType;
 use jamjam_measure::client::{
-    AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, RunConfig, SentImpairment, SourcePoll,
-    StreamKind,
+    AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, ImpairedPath, PayloadSource, RunConfig, SentImpairment,
+    SourcePoll, StreamKind,
 };
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, text};
@@ -39,8 +38,7 @@ fn sender(impairment: Impairment) -> AudioSender<impl PayloadSource> {
         payload.resize(payload.len() + 384, 1);
         SourcePoll::Ready
     });
-    let config = EchoConfig { delay: Duration::ZERO, ..EchoConfig::default() };
-    let path = EchoServer::with_impairment(config, impairment, Box::new(()));
+    let path = ImpairedPath::new(impairment, Box::new(()));
     let form = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence: FIRST };
     let config = RunConfig { replies_expected: false, ..run_config(StreamKind::Audio) };
     ClientNode::new(config, AudioWorkload::new(form, Box::new(source)), Box::new(())).with_impaired_path(Some(path))
@@ -58,13 +56,13 @@ fn predicted(impairment: &Impairment) -> (Vec<(u64, u32)>, SentImpairment) {
     let (mut left, mut done) = (Vec::new(), SentImpairment { lost: 0, duplicated: 0, reordered: 0, refused: 0 });
     for index in 0..PACKETS {
         let sequence = FIRST.wrapping_add(index);
-        let decision = impairer.decide(PacketType::Audio, sequence);
+        let decision = impairer.decide(Some(PacketType::Audio), sequence, None);
         if decision.loss.is_some() {
             done.lost += 1;
             continue;
         }
         // Jitter keeps the order, except that a packet that is held back lets others pass.
-        let at = last.max(u64::from(index) * 2 * MS + decision.jitter.as_nanos() as u64);
+        let at = last.max(u64::from(index) * 2 * MS + decision.delay.as_nanos() as u64);
         if decision.reordered {
             done.reordered += 1;
         } else {
@@ -137,17 +135,14 @@ fn packets_still_delayed_at_an_interrupt_count_as_lost() {
 #[test]
 fn sealed_copy_is_the_same_datagram_and_lost_packets_use_counters() {
     let impairment = Impairment { loss: 0.3, duplicate: 1.0, seed: 7, ..Impairment::default() };
-    let path = EchoServer::with_impairment(
-        EchoConfig { delay: Duration::ZERO, ..EchoConfig::default() },
-        impairment.clone(),
-        Box::new(()),
-    );
+    let path = ImpairedPath::new(impairment.clone(), Box::new(()));
     let mut node = client(link_config(3, None)).with_impaired_path(Some(path));
     let mut server = settle(&mut node);
     let left = follow(&mut node, MS, 200 * MS);
     let sealed: Vec<&Vec<u8>> = left.iter().map(|(_, bytes)| bytes).filter(|bytes| bytes[1] == 1).collect();
     let mut impairer = Impairer::new(impairment);
-    let kept: Vec<u32> = (0..10).filter(|n| impairer.decide(PacketType::Audio, *n).loss.is_none()).collect();
+    let kept: Vec<u32> =
+        (0..10).filter(|n| impairer.decide(Some(PacketType::Audio), *n, None).loss.is_none()).collect();
     assert!((1..10).contains(&kept.len()) && sealed.len() == 2 * kept.len(), "{kept:?}");
     let sequence = |bytes: &[u8]| u32::from_be_bytes(bytes[2..6].try_into().expect("four bytes"));
     assert!(sealed.chunks(2).map(|copies| sequence(copies[0])).eq(kept.iter().copied()));

@@ -9,6 +9,7 @@ mod jitter_buffer_table;
 mod json;
 mod limits;
 mod ramp;
+mod relay;
 mod run_record;
 mod runs;
 mod targets;

@@ -1,0 +1,14 @@
+//! Relays media between the members of jamjam rooms over impaired paths: the bad room.
+//!
+//! Each member reaches each other one through a socket of its own. The socket is announced to the one member alone, its *recipient*, and stands
+//! for the other one: what the recipient sends there leaves from the socket that stands for the recipient.
+//!
+//! The signaling server names members and their addresses through [`MediaRooms`]. [`MediaRelay`] is the [`Node`](crate::node::Node) that
+//! forwards. They share one lock.
+
+mod destination;
+mod node;
+mod rooms;
+
+pub use node::{MediaRelay, MediaRoute};
+pub use rooms::{MAX_SOCKETS, MediaMember, MediaRelayConfig, MediaRooms};

@@ -1,0 +1,120 @@
+//! The node: accepts datagrams of members, decides what happens to each on arrival, and sends what is due.
+
+use std::fmt::{self, Display};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::rooms::{Lane, MediaRelayConfig, MediaRooms};
+use crate::direction::Direction;
+use crate::echo::Admission;
+use crate::impairment::{Impairer, Impairment};
+use crate::node::{Node, Receive, TransmitSink};
+use crate::outcome::{Outcome, OutcomeEvent, Route};
+use crate::relay::{Exits, Transit, classify};
+use crate::time::Time;
+use crate::wire::{PacketType, stun};
+
+/// Interval of the search for sockets that are no longer used.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The names of the members between which a datagram passes, each with the how-manieth member of this name it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaRoute {
+    /// The sender.
+    pub from: Arc<str>,
+    /// The receiver.
+    pub to: Arc<str>,
+    /// Up: the sender joined first.
+    pub direction: Direction,
+}
+
+impl Route for MediaRoute {
+    const COLUMNS: &str = "from,to,direction";
+}
+
+impl Display for MediaRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // As in RFC 4180: a name may contain commas and quotation marks.
+        let [from, to] = [&self.from, &self.to].map(|name| name.replace('"', "\"\""));
+        write!(f, "\"{from}\",\"{to}\",{}", self.direction.name())
+    }
+}
+
+/// The relay of a signaling server, without sockets.
+pub struct MediaRelay {
+    rooms: MediaRooms,
+    transit: Transit<Lane>,
+    admission: Admission,
+    /// Impairs STUN messages by outages and the constant delay only.
+    stun: Impairer,
+    next_sweep: Time,
+}
+
+impl MediaRelay {
+    /// The node that forwards between the members of `rooms`. Socket i has port i of the configuration.
+    pub fn new(rooms: MediaRooms) -> Self {
+        let MediaRelayConfig { limits, impairment: Impairment { outages, delay, .. }, .. } =
+            rooms.lock().config.clone();
+        let admission = Admission::new(limits, Duration::ZERO);
+        let stun = Impairer::new(Impairment { outages, delay, ..Impairment::default() });
+        Self { rooms, transit: Transit::default(), admission, stun, next_sweep: Time::ZERO }
+    }
+}
+
+impl Node for MediaRelay {
+    fn on_datagram(&mut self, _: Time, batch: &[Receive<'_>]) {
+        let Self { rooms, transit, admission, stun, .. } = self;
+        let pairs = &mut *rooms.lock();
+        for received in batch {
+            let Some(way) = pairs.accept(received) else { continue };
+            for datagram in received.segments() {
+                let (at, packet, is_stun) = (received.received_at, classify(datagram), stun::is_message(datagram));
+                let since_start = pairs.since_start(way, at, packet.0 == Some(PacketType::Audio));
+                let lane = Lane { way, is_stun };
+                let destination =
+                    pairs.exit(lane).map(|exit| exit.destination).filter(|to| !pairs.config.is_own(to.ip()));
+                let limited = destination.and_then(|source| admission.classify(&Receive { source, ..*received }));
+                let Some((_, flow, _)) = pairs.flows.get_mut(&way) else { continue };
+                let decision = if is_stun {
+                    stun.decide(None, 0, since_start)
+                } else {
+                    flow.on_arrival(at, packet, since_start)
+                };
+                let is_admitted = |to| (0..decision.copies).all(|_| admission.admits(to, at, datagram.len()));
+                let outcome = if let Some(cause) = decision.loss {
+                    Outcome::Lost(cause)
+                } else if !limited.as_ref().is_none_or(is_admitted) {
+                    Outcome::Limit
+                } else if transit.enter(at, lane, packet, &decision, datagram) {
+                    continue;
+                } else {
+                    Outcome::Dropped
+                };
+                pairs.on_outcome(OutcomeEvent::of_arrival(at, lane, packet, outcome));
+            }
+        }
+    }
+
+    fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+        let pairs = &mut *self.rooms.lock();
+        if now >= self.next_sweep {
+            pairs.sweep(now);
+            self.next_sweep = now + SWEEP_INTERVAL;
+        }
+        self.transit.send_due(now, sink, pairs);
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        self.transit.next_deadline().into_iter().chain([self.next_sweep]).min()
+    }
+}
+
+impl Drop for MediaRelay {
+    /// The rooms outlive the relay, but report nothing more.
+    fn drop(&mut self) {
+        let pairs = &mut *self.rooms.lock();
+        self.transit.drop_all(pairs);
+        pairs.log_counts();
+        pairs.observer = None;
+    }
+}

@@ -1,0 +1,380 @@
+//! The members whose media is relayed, and which socket stands for whom.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::destination::{MemberAddresses, usable};
+use super::node::MediaRoute;
+use crate::address::canonical_socket_addr;
+use crate::direction::Direction;
+use crate::echo::AdmissionConfig;
+use crate::impairment::{Bottleneck, Departure, Impairment, PacketClass};
+use crate::log_throttle::LogThrottle;
+use crate::node::{Receive, Transmit};
+use crate::outcome::{OutcomeEvent, OutcomeObserver};
+use crate::relay::{Exits, Flow};
+use crate::sanitize::sanitize_name;
+use crate::time::Time;
+
+/// Maximum number of sockets.
+pub const MAX_SOCKETS: usize = 1_024;
+
+/// A socket that is no longer announced forwards until nothing has passed it for this time.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// After that, the socket is not used for this time, so that what still arrives there reaches nobody else.
+const REST: Duration = Duration::from_secs(60);
+
+/// Maximum number of different names in a room. Members with further names count together.
+const MAX_NAMES: usize = 1_024;
+
+/// Configuration of the relay of a signaling server.
+#[derive(Clone, Debug, Default)]
+pub struct MediaRelayConfig {
+    /// The impairment of each flow.
+    pub impairment: Impairment,
+    /// The ports of the sockets.
+    pub ports: Vec<u16>,
+    /// The address of the sockets for all members; `None`: for each member, the address at which its connection to the server arrived.
+    pub announced_ip: Option<Ipv4Addr>,
+    /// The addresses of this host. Loopback addresses need not be among them.
+    pub own_ips: Vec<IpAddr>,
+    /// The limits on what is sent to an address. Those of this host are exempt.
+    pub limits: AdmissionConfig,
+}
+
+impl MediaRelayConfig {
+    /// Whether this is an address of this host.
+    pub(super) fn is_own(&self, ip: IpAddr) -> bool {
+        ip.is_loopback() || self.own_ips.contains(&ip)
+    }
+
+    /// Whether this is the address of a socket of the relay.
+    pub(super) fn is_relay(&self, address: SocketAddr) -> bool {
+        self.is_own(address.ip()) && self.ports.contains(&address.port())
+    }
+}
+
+/// From one member to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Way {
+    pub(super) from: u64,
+    pub(super) to: u64,
+}
+
+impl Way {
+    fn reversed(self) -> Self {
+        Self { from: self.to, to: self.from }
+    }
+}
+
+/// What keeps its order: the datagrams on a way. STUN messages, which only outages and the constant delay affect, have an order of their own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Lane {
+    pub(super) way: Way,
+    pub(super) is_stun: bool,
+}
+
+/// A member of a room, until the last of its sockets rests.
+struct Member {
+    room: u64,
+    /// The name, and how many members of this name the room has had.
+    name: Arc<str>,
+    announced_ip: Ipv4Addr,
+    addresses: MemberAddresses,
+    has_address: bool,
+    is_present: bool,
+    /// Holds what all others send to the member.
+    bottleneck: Bottleneck,
+}
+
+/// A socket that somebody knows.
+struct OpenSocket {
+    way: Way,
+    /// The latest source, and the local address at which it arrived.
+    source: Option<(SocketAddr, Option<IpAddr>)>,
+    active_at: Option<Time>,
+    is_resting: bool,
+}
+
+/// What the relay knows of a room.
+#[derive(Default)]
+struct MediaRoom {
+    /// Number of members with each name.
+    names: HashMap<String, u64>,
+    /// When the first AUDIO arrived.
+    started_at: Option<Time>,
+}
+
+/// All members and sockets.
+#[derive(Default)]
+pub(super) struct Pairs {
+    pub(super) config: MediaRelayConfig,
+    sockets: Vec<Option<OpenSocket>>,
+    /// The sockets that nobody uses, the one that has rested for the longest first.
+    free: VecDeque<usize>,
+    /// In the order of joining.
+    members: BTreeMap<u64, Member>,
+    /// What passes on each way, and the socket at which it arrives. The socket is announced to the sender and stands for the receiver.
+    pub(super) flows: HashMap<Way, (usize, Flow, MediaRoute)>,
+    rooms: HashMap<u64, MediaRoom>,
+    joined: u64,
+    /// Whether a member or a socket is gone since the last sweep.
+    has_gone: bool,
+    foreign_log: LogThrottle,
+    /// Numbers of datagrams by outcome, of dropped ones by reason, and of sources that changed.
+    counts: BTreeMap<&'static str, u64>,
+    pub(super) observer: Option<Box<dyn OutcomeObserver<MediaRoute>>>,
+}
+
+impl Pairs {
+    /// Opens a socket for this way. The flow goes on, if the way had another socket.
+    fn open(&mut self, way: Way) {
+        let Some(socket) = self.free.pop_front() else { return };
+        self.sockets[socket] = Some(OpenSocket { way, source: None, active_at: None, is_resting: false });
+        let [from, to] = [way.from, way.to].map(|number| Arc::clone(&self.members[&number].name));
+        match self.flows.entry(way) {
+            Entry::Occupied(mut flow) => flow.get_mut().0 = socket,
+            Entry::Vacant(flow) => {
+                // Of the losses of a recorded run, each belongs to one of the ways.
+                let direction = if way.from < way.to { Direction::Up } else { Direction::Down };
+                let impairment = Impairment { direction: Some(direction), ..self.config.impairment.clone() };
+                let name = format!("{from}>{to}");
+                flow.insert((socket, Flow::new(&impairment, &name), MediaRoute { from, to, direction }));
+            }
+        }
+    }
+
+    /// The other members of a room that are there.
+    fn others(&self, room: u64, number: u64) -> Vec<u64> {
+        let is_other =
+            |(other, member): &(&u64, &Member)| member.room == room && member.is_present && **other != number;
+        self.members.iter().filter(is_other).map(|(other, _)| *other).collect()
+    }
+
+    /// The way of received datagrams, whose source is now that of the member. `None` if they are dropped.
+    pub(super) fn accept(&mut self, received: &Receive<'_>) -> Option<Way> {
+        let (source, at) = (canonical_socket_addr(received.source), received.received_at);
+        let Some(open) = self.sockets[received.socket].as_mut().filter(|open| !open.is_resting) else {
+            return self.refuse("unused_socket", received);
+        };
+        let (way, member) = (open.way, self.members.get_mut(&open.way.from)?);
+        if self.config.is_relay(source) {
+            return self.refuse("own_socket", received);
+        }
+        if source.port() == 0 || !member.addresses.accepts(source.ip(), &self.config) {
+            if self.foreign_log.allow(at) {
+                warn!(target: "relay", %source, member = &*member.name, "datagram of a foreign source dropped");
+            }
+            return self.refuse("foreign_source", received);
+        }
+        let has_moved = open.source.is_some_and(|(before, _)| before != source);
+        (open.source, open.active_at) = (Some((source, received.dst_ip)), Some(at));
+        member.addresses.latest = Some(source);
+        for way in [way, way.reversed()] {
+            if let Some(current) = self.flows.get(&way).and_then(|(socket, ..)| self.sockets[*socket].as_mut()) {
+                current.active_at = Some(at);
+            }
+        }
+        if has_moved {
+            self.count("source_changed", 1);
+        }
+        Some(way)
+    }
+
+    fn refuse(&mut self, reason: &'static str, received: &Receive<'_>) -> Option<Way> {
+        self.count(reason, received.segments().count() as u64);
+        None
+    }
+
+    fn count(&mut self, name: &'static str, count: u64) {
+        *self.counts.entry(name).or_default() += count;
+    }
+
+    /// Logs what was counted.
+    pub(super) fn log_counts(&self) {
+        let counts: Vec<String> = self.counts.iter().map(|(name, count)| format!("{name}={count}")).collect();
+        if !counts.is_empty() {
+            info!(target: "relay", "stats {}", counts.join(" "));
+        }
+    }
+
+    /// The time since time 0 of the sender's room, which its first AUDIO starts.
+    pub(super) fn since_start(&mut self, way: Way, at: Time, is_audio: bool) -> Option<Duration> {
+        let room = self.rooms.get_mut(&self.members.get(&way.from)?.room)?;
+        if is_audio {
+            room.started_at.get_or_insert(at);
+        }
+        room.started_at.map(|started_at| at - started_at)
+    }
+
+    /// Lets sockets rest that are idle and no longer announced, and forgets who has none left.
+    pub(super) fn sweep(&mut self, now: Time) {
+        let Self { sockets, free, members, flows, rooms, has_gone, .. } = self;
+        let is_present = |number: u64| members.get(&number).is_some_and(|member| member.is_present);
+        for (number, socket) in sockets.iter_mut().enumerate() {
+            let Some(OpenSocket { way, active_at, is_resting, .. }) = socket else { continue };
+            let is_current = flows.get(way).is_some_and(|(current, ..)| *current == number);
+            if is_current && is_present(way.from) && is_present(way.to) {
+                continue;
+            }
+            let idle = now.duration_since(*active_at.get_or_insert(now));
+            if idle >= IDLE_TIMEOUT {
+                *is_resting = true;
+                *has_gone |= is_current && flows.remove(way).is_some();
+            }
+            if idle >= IDLE_TIMEOUT + REST {
+                *socket = None;
+                free.push_back(number);
+            }
+        }
+        if std::mem::take(has_gone) {
+            let connected: HashSet<u64> = flows.keys().map(|way| way.from).collect();
+            members.retain(|number, member| member.is_present || connected.contains(number));
+            let used: HashSet<u64> = members.values().map(|member| member.room).collect();
+            rooms.retain(|room, _| used.contains(room));
+        }
+    }
+}
+
+impl Exits<Lane> for Pairs {
+    fn bottleneck(&mut self, lane: Lane, due: Time, size: (usize, u8)) -> Option<Departure> {
+        let limit = self.config.impairment.bandwidth.filter(|_| !lane.is_stun);
+        let receiver = self.members.get_mut(&lane.way.to);
+        let at_once = Some(Departure { at: due, copy_spacing: Duration::ZERO });
+        receiver.map_or(at_once, |receiver| receiver.bottleneck.enter(limit, due, size, Ipv4Addr::LOCALHOST.into()))
+    }
+
+    /// Leaves from the socket that stands for the sender and is announced to the receiver.
+    fn exit(&self, Lane { way, .. }: Lane) -> Option<Transmit<'static>> {
+        let socket = self.flows.get(&way.reversed())?.0;
+        let (open, member) = (self.sockets[socket].as_ref()?, self.members.get(&way.to)?);
+        let destination = member.addresses.destination(open.source.map(|(source, _)| source), &self.config)?;
+        let announced_ip = Some(member.announced_ip.into()).filter(|_| self.config.announced_ip.is_none());
+        let src_ip = open.source.and_then(|(_, local_ip)| local_ip).or(announced_ip);
+        Some(Transmit { socket, src_ip, ..Transmit::datagram(destination, &[]) })
+    }
+
+    fn on_copy(&mut self, Lane { way, .. }: Lane, now: Time, packet: (PacketClass, u32), is_sent: bool) {
+        if let Some((_, flow, _)) = self.flows.get_mut(&way).filter(|_| is_sent) {
+            flow.on_left(now, packet);
+        }
+    }
+
+    fn on_outcome(&mut self, event: OutcomeEvent<Lane>) {
+        let (Lane { way, is_stun }, outcome) = (event.route, event.outcome);
+        self.count(outcome.name(), 1);
+        let Some((_, flow, route)) = self.flows.get_mut(&way).filter(|_| !is_stun) else { return };
+        flow.on_outcome(outcome);
+        if let Some(observer) = &mut self.observer {
+            observer.on_outcome(&event.with_route(route.clone()));
+        }
+    }
+}
+
+/// The rooms whose media is relayed.
+#[derive(Clone)]
+pub struct MediaRooms(Arc<Mutex<Pairs>>);
+
+impl MediaRooms {
+    /// No rooms. Node and signaling server share the result. `observer` receives the outcome of each datagram.
+    pub fn new(config: MediaRelayConfig, observer: Option<Box<dyn OutcomeObserver<MediaRoute>>>) -> Self {
+        let (sockets, free) = (config.ports.iter().map(|_| None).collect(), (0..config.ports.len()).collect());
+        Self(Arc::new(Mutex::new(Pairs { config, sockets, free, observer, ..Pairs::default() })))
+    }
+
+    /// A member joins `room`, over a connection from `signaling_ip` to `local_ip`. `None` if there are too few sockets.
+    pub fn join(&self, room: u64, name: &str, signaling_ip: IpAddr, local_ip: Ipv4Addr) -> Option<MediaMember> {
+        let pairs = &mut *self.lock();
+        let (number, others) = (pairs.joined, pairs.others(room, pairs.joined));
+        if pairs.free.len() < 2 * others.len() {
+            return None;
+        }
+        pairs.joined += 1;
+        let names = &mut pairs.rooms.entry(room).or_default().names;
+        let counted = if names.len() < MAX_NAMES || names.contains_key(name) { name } else { "" };
+        let count = names.entry(counted.to_owned()).or_default();
+        *count += 1;
+        let member = Member {
+            room,
+            name: format!("{}#{count}", sanitize_name(name)).into(),
+            announced_ip: pairs.config.announced_ip.unwrap_or(local_ip),
+            addresses: MemberAddresses::new(signaling_ip),
+            has_address: false,
+            is_present: true,
+            bottleneck: Bottleneck::default(),
+        };
+        pairs.members.insert(number, member);
+        for other in others {
+            let way = Way { from: number, to: other };
+            pairs.open(way);
+            pairs.open(way.reversed());
+        }
+        Some(MediaMember { rooms: self.clone(), number })
+    }
+
+    /// Numbers of datagrams by outcome, of dropped ones by reason, and of sources that changed.
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.lock().counts.clone()
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Pairs> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A member of a room. It leaves when this is dropped; its sockets then forward until they are idle.
+pub struct MediaMember {
+    rooms: MediaRooms,
+    number: u64,
+}
+
+impl MediaMember {
+    /// The member publishes these addresses: the public one, then the others, the best first. If it keeps none of those before, new sockets
+    /// stand for it. False if there are too few.
+    pub fn publish(&self, addresses: impl Iterator<Item = SocketAddr>) -> bool {
+        let pairs = &mut *self.rooms.lock();
+        let published = usable(addresses, &pairs.config);
+        let Some(member) = pairs.members.get_mut(&self.number) else { return false };
+        member.has_address = !published.is_empty();
+        if !member.has_address {
+            return true;
+        }
+        let before = std::mem::replace(&mut member.addresses.published, published);
+        let keeps_one = before.iter().any(|address| member.addresses.published.contains(address));
+        if before.is_empty() || keeps_one {
+            return true;
+        }
+        let room = member.room;
+        let others = pairs.others(room, self.number);
+        let has_room = others.len() <= pairs.free.len();
+        for other in others.into_iter().filter(|_| has_room) {
+            pairs.open(Way { from: other, to: self.number });
+        }
+        has_room
+    }
+
+    /// The address of the socket that stands for this member and is announced to `recipient`, if the member has published an address.
+    pub fn address_for(&self, recipient: &Self) -> Option<SocketAddr> {
+        let pairs = self.rooms.lock();
+        pairs.members.get(&self.number).filter(|member| member.has_address)?;
+        let (socket, ..) = pairs.flows.get(&Way { from: recipient.number, to: self.number })?;
+        let announced_ip = pairs.members.get(&recipient.number)?.announced_ip;
+        Some(SocketAddr::new(announced_ip.into(), pairs.config.ports[*socket]))
+    }
+}
+
+impl Drop for MediaMember {
+    fn drop(&mut self) {
+        let pairs = &mut *self.rooms.lock();
+        pairs.has_gone = true;
+        if let Some(member) = pairs.members.get_mut(&self.number) {
+            member.is_present = false;
+        }
+    }
+}

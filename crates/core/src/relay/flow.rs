@@ -1,0 +1,70 @@
+//! One direction between a sender and a receiver: its impairment, what became of its datagrams, and the AUDIO among them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::impairment::{Impairer, Impairment, ImpairmentDecision, PacketClass};
+use crate::outcome::Outcome;
+use crate::stats::Arrivals;
+use crate::time::Time;
+use crate::wire::{self, PacketType, stun};
+
+/// The class of a datagram, and the sequence number in its header. Others than jamjam packets have the number 0.
+pub fn classify(datagram: &[u8]) -> (PacketClass, u32) {
+    let packet = wire::parse_packet(datagram).ok().filter(|_| !stun::is_message(datagram));
+    packet.map_or((None, 0), |packet| (Some(packet.header.packet_type), packet.header.sequence))
+}
+
+/// One direction between a sender and a receiver.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    pub(crate) impairer: Impairer,
+    /// Number of datagrams that arrived.
+    pub datagrams: u64,
+    /// Number of datagrams by outcome, under the names in the outcome log.
+    pub outcomes: BTreeMap<&'static str, u64>,
+    /// AUDIO as it arrived, before the impairment.
+    pub arrived: Arrivals,
+    /// AUDIO as it left, duplicates included.
+    pub left: Arrivals,
+}
+
+impl Flow {
+    /// A flow whose seed is mixed from that of `impairment` and `name`.
+    pub fn new(impairment: &Impairment, name: &str) -> Self {
+        let impairer = Impairer::for_flow(impairment.clone(), name);
+        let (arrived, left) = <_>::default();
+        Self { impairer, datagrams: 0, outcomes: BTreeMap::new(), arrived, left }
+    }
+
+    /// A datagram arrives at `at`. Decides what happens to it. `since_start` is the time since time 0 of outages.
+    pub fn on_arrival(
+        &mut self,
+        at: Time,
+        (class, sequence): (PacketClass, u32),
+        since_start: Option<Duration>,
+    ) -> ImpairmentDecision {
+        self.datagrams += 1;
+        if class == Some(PacketType::Audio) {
+            self.arrived.record(at, sequence);
+        }
+        self.impairer.decide(class, sequence, since_start)
+    }
+
+    /// A copy of a datagram leaves at `at`.
+    pub fn on_left(&mut self, at: Time, (class, sequence): (PacketClass, u32)) {
+        if class == Some(PacketType::Audio) {
+            self.left.record(at, sequence);
+        }
+    }
+
+    /// How the AUDIO differs from a recorded run that is its impairment.
+    pub fn rate_warning(&self) -> Option<String> {
+        self.impairer.impairment.recorded.as_ref()?.rate_warning(self.arrived.rate()?)
+    }
+
+    /// Counts the outcome of a datagram.
+    pub fn on_outcome(&mut self, outcome: Outcome) {
+        *self.outcomes.entry(outcome.name()).or_default() += 1;
+    }
+}

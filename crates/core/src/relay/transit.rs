@@ -1,0 +1,133 @@
+//! Datagrams on their paths, with their bytes: stores what enters, and sends what is due.
+
+use std::hash::Hash;
+use std::mem;
+
+use crate::datagram_store::DatagramStore;
+use crate::impairment::{Departure, ImpairmentDecision, PacketClass};
+use crate::node::{BLOCKED_RETRY, MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
+use crate::outcome::{Outcome, OutcomeEvent};
+use crate::path::{Passing, Path};
+use crate::time::Time;
+
+/// Maximum memory for datagrams on their paths. Each counts as its length plus [`OVERHEAD`].
+const MAX_BUFFERED: usize = 256 << 20;
+
+/// Memory for a datagram besides its bytes.
+const OVERHEAD: usize = 300;
+
+/// Where the datagrams of each flow leave. `F` names a flow.
+pub trait Exits<F> {
+    /// Passes a datagram through the queue of the bandwidth limit, if there is one. `size` is its length and the number of its copies.
+    fn bottleneck(&mut self, flow: F, due: Time, size: (usize, u8)) -> Option<Departure>;
+
+    /// The socket and the addresses of a datagram that leaves now, without its bytes. `None` if the flow leads nowhere.
+    fn exit(&self, flow: F) -> Option<Transmit<'static>>;
+
+    /// A copy of a datagram of this class and sequence number has left, or could not be sent.
+    fn on_copy(&mut self, flow: F, now: Time, packet: (PacketClass, u32), is_sent: bool);
+
+    /// A datagram has left its path.
+    fn on_outcome(&mut self, event: OutcomeEvent<F>);
+}
+
+/// What is kept of a datagram.
+#[derive(Clone, Copy)]
+struct Stored {
+    sequence: u32,
+    /// Position in the store; 0 if the datagram is empty.
+    position: u64,
+    len: usize,
+}
+
+/// The datagrams on all paths.
+pub struct Transit<F> {
+    path: Path<F, Stored>,
+    store: DatagramStore,
+    /// Charged for the datagrams.
+    buffered: usize,
+    /// A socket was blocked: nothing is sent before this time.
+    retry_at: Time,
+}
+
+impl<F> Default for Transit<F> {
+    fn default() -> Self {
+        Self { path: Path::default(), store: DatagramStore::default(), buffered: 0, retry_at: Time::ZERO }
+    }
+}
+
+impl<F: Copy + Hash + Ord> Transit<F> {
+    /// A datagram that is not lost enters at `at`. False if its bytes do not fit.
+    pub fn enter(
+        &mut self,
+        at: Time,
+        flow: F,
+        (class, sequence): (PacketClass, u32),
+        decision: &ImpairmentDecision,
+        bytes: &[u8],
+    ) -> bool {
+        let len = bytes.len();
+        if self.buffered + len + OVERHEAD > MAX_BUFFERED {
+            return false;
+        }
+        let Ok((position, _)) = (if len == 0 { Ok((0, 0)) } else { self.store.push(bytes, len) }) else { return false };
+        self.buffered += len + OVERHEAD;
+        self.path.enter(at, flow, class, decision, Stored { sequence, position, len });
+        true
+    }
+
+    /// Sends what is due.
+    pub fn send_due(&mut self, now: Time, sink: &mut dyn TransmitSink, exits: &mut impl Exits<F>) {
+        for _ in 0..MAX_SENDS_PER_POLL {
+            let bottleneck =
+                |one: &Passing<F, Stored>| exits.bottleneck(one.flow, one.due, (one.token.len, one.copies_left));
+            let passing = match self.path.pop_due(now, bottleneck) {
+                None => return,
+                Some(Err(full)) => {
+                    self.finish(full, Outcome::BottleneckFull, exits);
+                    continue;
+                }
+                Some(Ok(passing)) => passing,
+            };
+            let Stored { sequence, position, len } = passing.token;
+            let contents = if len == 0 { &[] } else { self.store.get(position, len) };
+            let status = exits
+                .exit(passing.flow)
+                .map_or(SendStatus::Failed, |exit| sink.send(Transmit { contents, segment_size: len, ..exit }));
+            if status == SendStatus::WouldBlock {
+                self.path.put_back(passing);
+                self.retry_at = now + BLOCKED_RETRY;
+                return;
+            }
+            let is_sent = status == SendStatus::Sent;
+            exits.on_copy(passing.flow, now, (passing.class, sequence), is_sent);
+            if let Some(passed) = self.path.on_left(passing, is_sent) {
+                self.finish(passed, Outcome::SendFailed, exits);
+            }
+        }
+    }
+
+    /// When to call [`Transit::send_due`] next.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.path.next_due().map(|due| due.max(self.retry_at))
+    }
+
+    /// Drops all datagrams, at the end.
+    pub fn drop_all(&mut self, exits: &mut impl Exits<F>) {
+        for passing in mem::take(&mut self.path).into_rest() {
+            self.finish(passing, Outcome::DroppedAtStop, exits);
+        }
+    }
+
+    /// Removes the bytes and reports the outcome: sent if a copy was sent.
+    fn finish(&mut self, passing: Passing<F, Stored>, otherwise: Outcome, exits: &mut impl Exits<F>) {
+        let Passing { flow, token, class, entered_at, reordered, added_delay, copies_sent, .. } = passing;
+        if token.len > 0 {
+            self.store.remove(token.position, token.len);
+        }
+        self.buffered -= token.len + OVERHEAD;
+        let outcome = if copies_sent > 0 { Outcome::Sent } else { otherwise };
+        let event = OutcomeEvent::of_arrival(entered_at, flow, (class, token.sequence), outcome);
+        exits.on_outcome(OutcomeEvent { reordered, added_delay, copies_sent, ..event });
+    }
+}

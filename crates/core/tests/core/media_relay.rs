@@ -1,0 +1,358 @@
+//! The relay of media between members of rooms, in virtual time.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use jamjam_core::impairment::{BandwidthLimit, Impairment};
+use jamjam_core::media_relay::{MediaMember, MediaRelay, MediaRelayConfig, MediaRooms, MediaRoute};
+use jamjam_core::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
+use jamjam_core::outcome::{OutcomeEvent, OutcomeObserver};
+use jamjam_core::time::Time;
+use jamjam_core::wire::{Header, PacketType};
+
+/// The address of the server at which all connections arrive.
+const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+const FIRST_PORT: u16 = 40_000;
+
+const STUN_REQUEST: [u8; 20] = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Sent {
+    from: SocketAddr,
+    to: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Sink(Vec<Sent>);
+
+impl TransmitSink for Sink {
+    fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
+        let from =
+            SocketAddr::new(transmit.src_ip.expect("the announced address"), FIRST_PORT + transmit.socket as u16);
+        self.0.push(Sent { from, to: transmit.destination, bytes: transmit.contents.to_vec() });
+        SendStatus::Sent
+    }
+
+    fn max_segments(&self, _: usize) -> usize {
+        1
+    }
+}
+
+/// Sends each outcome as a row of the log.
+struct Rows(std::sync::mpsc::Sender<String>);
+
+impl OutcomeObserver<MediaRoute> for Rows {
+    fn on_outcome(&mut self, event: &OutcomeEvent<MediaRoute>) {
+        self.0.send(event.to_string()).expect("a receiver");
+    }
+}
+
+struct Relay {
+    rooms: MediaRooms,
+    node: MediaRelay,
+    rows: std::sync::mpsc::Receiver<String>,
+}
+
+impl Relay {
+    fn new(sockets: u16, impairment: Impairment) -> Self {
+        Self::with_config(sockets, MediaRelayConfig { impairment, ..MediaRelayConfig::default() })
+    }
+
+    fn with_config(sockets: u16, config: MediaRelayConfig) -> Self {
+        let ports = (FIRST_PORT..FIRST_PORT + sockets).collect();
+        let config = MediaRelayConfig { ports, own_ips: vec![SERVER.into()], ..config };
+        let (sender, rows) = std::sync::mpsc::channel();
+        let rooms = MediaRooms::new(config, Some(Box::new(Rows(sender))));
+        Self { node: MediaRelay::new(rooms.clone()), rooms, rows }
+    }
+
+    /// A member of room 1 whose connection comes from 198.51.100.`host`, and which has published port 5,000 there.
+    fn member(&self, name: &str, host: u8) -> MediaMember {
+        let member = self.rooms.join(1, name, ip(host), SERVER).expect("sockets");
+        assert!(member.publish([address(host, 5_000)].into_iter()));
+        member
+    }
+
+    fn receive(&mut self, at_ms: u64, source: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        let now = Time::from_millis(at_ms);
+        let socket = usize::from(to.port() - FIRST_PORT);
+        let received = Receive {
+            socket,
+            source,
+            dst_ip: Some(to.ip()),
+            received_at: now,
+            contents: bytes,
+            segment_size: bytes.len(),
+        };
+        self.node.on_datagram(now, &[received]);
+    }
+
+    /// What is sent at this time.
+    fn poll(&mut self, at_ms: u64) -> Vec<Sent> {
+        let (now, mut sink) = (Time::from_millis(at_ms), Sink::default());
+        loop {
+            let before = sink.0.len();
+            self.node.poll_transmit(now, &mut sink);
+            if sink.0.len() == before {
+                return sink.0;
+            }
+        }
+    }
+
+    /// Receives a datagram and polls at once.
+    fn forward(&mut self, at_ms: u64, source: SocketAddr, to: SocketAddr, bytes: &[u8]) -> Vec<Sent> {
+        self.receive(at_ms, source, to, bytes);
+        self.poll(at_ms)
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        self.rooms.counts().get(name).copied().unwrap_or(0)
+    }
+
+    /// Polls once per second, as the deadline of the node demands.
+    fn pass_time(&mut self, from_s: u64, to_s: u64) {
+        (from_s..=to_s).for_each(|second| drop(self.poll(second * 1_000)));
+    }
+}
+
+fn ip(host: u8) -> IpAddr {
+    [198, 51, 100, host].into()
+}
+
+fn address(host: u8, port: u16) -> SocketAddr {
+    SocketAddr::new(ip(host), port)
+}
+
+fn audio(sequence: u32) -> Vec<u8> {
+    Header::new(PacketType::Audio, sequence, 0).to_bytes().to_vec()
+}
+
+/// The address that stands for `member` and is announced to `recipient`.
+fn announced(member: &MediaMember, recipient: &MediaMember) -> SocketAddr {
+    member.address_for(recipient).expect("an address")
+}
+
+#[test]
+fn each_member_reaches_each_other_one_at_a_socket_of_its_own() {
+    let mut relay = Relay::new(8, Impairment::default());
+    let (aki, ben, cho) = (relay.member("Aki", 1), relay.member("Ben", 2), relay.member("Cho", 3));
+    let mut all: Vec<SocketAddr> = Vec::new();
+    for (member, recipient) in [(&aki, &ben), (&ben, &aki), (&aki, &cho), (&cho, &aki), (&ben, &cho), (&cho, &ben)] {
+        all.push(announced(member, recipient));
+    }
+    let distinct: std::collections::BTreeSet<_> = all.iter().collect();
+    assert_eq!(distinct.len(), 6);
+    assert!(all.iter().all(|address| address.ip() == SERVER && (FIRST_PORT..FIRST_PORT + 8).contains(&address.port())));
+    let sent = relay.forward(0, address(1, 5_000), announced(&ben, &aki), &audio(7));
+    assert_eq!(sent, [Sent { from: announced(&aki, &ben), to: address(2, 5_000), bytes: audio(7) }]);
+    let sent = relay.forward(1, address(2, 5_000), announced(&aki, &ben), b"no jamjam packet");
+    let bytes = b"no jamjam packet".to_vec();
+    assert_eq!(sent, [Sent { from: announced(&ben, &aki), to: address(1, 5_000), bytes }]);
+    assert_eq!(relay.count("sent"), 2);
+}
+
+#[test]
+fn member_without_a_usable_address_has_none_in_the_room() {
+    let relay = Relay::new(8, Impairment::default());
+    let (aki, ben) = (relay.member("Aki", 1), relay.rooms.join(1, "Ben", ip(2), SERVER).expect("sockets"));
+    assert_eq!(ben.address_for(&aki), None);
+    for unusable in ["[2001:db8::1]:5000", "0.0.0.0:5000", "192.0.2.1:40001"] {
+        assert!(ben.publish([unusable.parse().expect("an address")].into_iter()));
+        assert_eq!(ben.address_for(&aki), None, "{unusable}");
+    }
+    assert!(ben.publish(["203.0.113.9:5000".parse().expect("an address")].into_iter()));
+    assert!(ben.address_for(&aki).is_some());
+    assert!(ben.publish([].into_iter()));
+    assert_eq!(ben.address_for(&aki), None);
+}
+
+#[test]
+fn datagrams_of_others_and_of_the_relay_are_dropped_and_counted() {
+    let mut relay = Relay::new(8, Impairment::default());
+    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    let to = announced(&ben, &aki);
+    for source in [address(2, 5_000), address(9, 5_000), address(1, 0), "127.0.0.1:5000".parse().expect("an address")] {
+        assert_eq!(relay.forward(0, source, to, &audio(0)), [], "{source}");
+    }
+    let own: SocketAddr = "192.0.2.1:40000".parse().expect("an address");
+    assert_eq!(relay.forward(0, own, to, &audio(0)), []);
+    let unused = SocketAddr::new(SERVER.into(), FIRST_PORT + 7);
+    assert_eq!(relay.forward(0, address(1, 5_000), unused, &audio(0)), []);
+    let expected = [("foreign_source", 4), ("own_socket", 1), ("unused_socket", 1)];
+    assert_eq!(relay.rooms.counts(), BTreeMap::from(expected));
+}
+
+#[test]
+fn latest_source_counts_at_once_and_for_each_socket() {
+    let mut relay = Relay::new(8, Impairment::default());
+    let (aki, ben, cho) = (relay.member("Aki", 1), relay.member("Ben", 2), relay.member("Cho", 3));
+    let to_aki = |relay: &mut Relay, from: &MediaMember, host| {
+        relay.forward(0, address(host, 5_000), announced(&aki, from), &audio(0))[0].to.port()
+    };
+    assert_eq!(to_aki(&mut relay, &ben, 2), 5_000, "published");
+    relay.forward(0, address(1, 6_000), announced(&cho, &aki), &audio(0));
+    assert_eq!(to_aki(&mut relay, &ben, 2), 6_000, "the latest of another socket");
+    relay.forward(0, address(1, 7_000), announced(&ben, &aki), &audio(0));
+    assert_eq!((to_aki(&mut relay, &ben, 2), to_aki(&mut relay, &cho, 3)), (7_000, 6_000));
+    assert_eq!(relay.count("source_changed"), 0);
+    relay.forward(0, address(1, 8_000), announced(&ben, &aki), &audio(0));
+    assert_eq!((to_aki(&mut relay, &ben, 2), relay.count("source_changed")), (8_000, 1));
+}
+
+#[test]
+fn sockets_stay_while_one_published_address_does() {
+    let mut relay = Relay::new(8, Impairment::default());
+    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    let (first, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
+    let publish = |ports: &[u16]| assert!(aki.publish(ports.iter().map(|port| address(1, *port))));
+    publish(&[6_000, 5_000]);
+    publish(&[]);
+    publish(&[6_000]);
+    assert_eq!(announced(&aki, &ben), first);
+    publish(&[7_000]);
+    let second = announced(&aki, &ben);
+    assert_ne!(second, first);
+    assert_eq!(announced(&ben, &aki), to_ben, "the others did not move");
+    // What Aki sends leaves from the new socket, and the old one still leads to Aki.
+    assert_eq!(relay.forward(0, address(1, 7_000), to_ben, &audio(0))[0].from, second);
+    assert_eq!(relay.forward(0, address(2, 5_000), first, &audio(0))[0].to, address(1, 7_000));
+}
+
+#[test]
+fn old_sockets_forward_until_idle_and_then_rest() {
+    let mut relay = Relay::new(2, Impairment::default());
+    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    let (to_aki, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
+    drop(aki);
+    // Only Ben sends: both sockets of the pair stay.
+    for second in 0..100 {
+        assert_eq!(relay.forward(second * 1_000, address(2, 5_000), to_aki, &audio(0)).len(), 1, "{second}");
+    }
+    assert_eq!(relay.forward(99_000, address(1, 5_000), to_ben, &audio(0)).len(), 1);
+    relay.pass_time(99, 128);
+    assert_eq!(relay.forward(128_900, address(2, 5_000), to_aki, &audio(0)).len(), 1, "idle for less than 30 s");
+    relay.pass_time(129, 159);
+    assert_eq!(relay.forward(159_900, address(2, 5_000), to_aki, &audio(0)), []);
+    let join = |relay: &Relay| relay.rooms.join(1, "Aki", ip(1), SERVER);
+    relay.pass_time(160, 217);
+    assert!(join(&relay).is_none(), "no socket is free");
+    relay.pass_time(218, 220);
+    let aki = join(&relay).expect("the sockets have rested for 60 s");
+    assert!(aki.publish([address(1, 5_000)].into_iter()));
+    assert_eq!(relay.forward(221_000, address(2, 5_000), announced(&aki, &ben), &audio(0)).len(), 1);
+}
+
+#[test]
+fn nobody_enters_without_sockets_for_all_pairs() {
+    let relay = Relay::new(7, Impairment::default());
+    let (aki, _ben, _cho) = (relay.member("Aki", 1), relay.member("Ben", 2), relay.member("Cho", 3));
+    assert!(relay.rooms.join(1, "Dai", ip(4), SERVER).is_none());
+    assert!(!aki.publish([address(1, 6_000)].into_iter()), "two new sockets");
+    // Another room.
+    let first = relay.rooms.join(2, "Dai", ip(4), SERVER).expect("sockets");
+    assert!(relay.rooms.join(2, "Emi", ip(5), SERVER).is_none());
+    drop(first);
+}
+
+#[test]
+fn outages_begin_with_the_first_audio_of_the_room_and_end_stun_too() {
+    let outages = "1s@1s".parse().expect("an outage");
+    let impairment = Impairment { loss: 1.0, delay: Duration::from_millis(30), outages, ..Impairment::default() };
+    let mut relay = Relay::new(8, impairment);
+    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    let (to_aki, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
+    let is_forwarded = |relay: &mut Relay, at_ms| {
+        relay.receive(at_ms, address(2, 5_000), to_aki, &STUN_REQUEST);
+        (relay.poll(at_ms + 29).len(), relay.poll(at_ms + 30).len())
+    };
+    // Without AUDIO, there is no time 0.
+    assert_eq!(is_forwarded(&mut relay, 1_500), (0, 1));
+    relay.receive(2_000, address(1, 5_000), to_ben, &audio(0));
+    let response = [&[1, 1][..], &STUN_REQUEST[2..]].concat();
+    relay.receive(2_000, address(1, 5_000), to_ben, &response);
+    assert_eq!(relay.poll(2_100).len(), 1, "AUDIO is lost, the STUN response is not");
+    assert_eq!(is_forwarded(&mut relay, 2_969), (0, 1));
+    assert_eq!(is_forwarded(&mut relay, 3_000), (0, 0));
+    assert_eq!(is_forwarded(&mut relay, 3_999), (0, 0));
+    assert_eq!(is_forwarded(&mut relay, 4_000), (0, 1));
+    let rows: Vec<String> = relay.rows.try_iter().collect();
+    assert_eq!(rows, ["2000000.000,\"Aki#1\",\"Ben#1\",up,AUDIO,0,lost,0,,0"], "STUN is not judged");
+}
+
+#[test]
+fn bandwidth_is_one_queue_for_all_that_a_member_receives() {
+    // 28 bytes of headers and 972 bytes take 1 ms.
+    let limit = BandwidthLimit { bits_per_second: 8_000_000, max_queue_delay: Duration::from_millis(2) };
+    let mut relay = Relay::new(8, Impairment { bandwidth: Some(limit), ..Impairment::default() });
+    let (aki, ben, cho) = (relay.member("Aki", 1), relay.member("Ben", 2), relay.member("Cho", 3));
+    let datagram = [audio(0), vec![0; 960]].concat();
+    let (from_ben, from_cho) = (announced(&aki, &ben), announced(&aki, &cho));
+    for _ in 0..2 {
+        relay.receive(0, address(2, 5_000), from_ben, &datagram);
+        relay.receive(0, address(3, 5_000), from_cho, &datagram);
+    }
+    relay.receive(0, address(1, 5_000), announced(&ben, &aki), &datagram);
+    let hosts = |sent: Vec<Sent>| sent.into_iter().map(|sent| sent.to).collect::<Vec<_>>();
+    assert_eq!(hosts(relay.poll(0)), []);
+    let (aki, ben) = (address(1, 5_000), address(2, 5_000));
+    assert_eq!(hosts(relay.poll(1)), [aki, ben], "Ben has another queue");
+    assert_eq!([2, 3].map(|ms| hosts(relay.poll(ms))), [[aki], [aki]]);
+    assert_eq!((hosts(relay.poll(10)), relay.count("queue")), (vec![], 1));
+}
+
+/// The sequence numbers that a relay forwards from the last member of this list to the first.
+fn forwarded(seed: u64, sockets: u16, names: &[&str]) -> Vec<u32> {
+    let mut relay = Relay::new(sockets, Impairment { loss: 0.5, seed, ..Impairment::default() });
+    let members: Vec<MediaMember> =
+        names.iter().enumerate().map(|(host, name)| relay.member(name, host as u8 + 1)).collect();
+    let to = announced(&members[0], members.last().expect("a member"));
+    let sent = |sequence: &u32| !relay.forward(0, address(names.len() as u8, 5_000), to, &audio(*sequence)).is_empty();
+    (0..200).filter(sent).collect()
+}
+
+#[test]
+fn loss_depends_on_seed_names_and_how_manieth_of_a_name_a_member_is() {
+    let expected = forwarded(7, 2, &["Aki", "Ben"]);
+    assert!((50..150).contains(&expected.len()));
+    assert_eq!(forwarded(7, 30, &["Aki", "Cho", "Ben"]), expected);
+    for other in [
+        forwarded(8, 2, &["Aki", "Ben"]),
+        forwarded(7, 2, &["Ben", "Aki"]),
+        forwarded(7, 2, &["Aki", "Bo"]),
+        forwarded(7, 6, &["Aki", "Ben", "Ben"]),
+    ] {
+        assert_ne!(other, expected);
+    }
+}
+
+#[test]
+fn limits_apply_to_other_hosts_only_and_are_no_impairment() {
+    let config = || MediaRelayConfig::default();
+    let mut relay = Relay::with_config(8, config());
+    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    let here = relay.rooms.join(1, "Cho", [127, 0, 0, 1].into(), Ipv4Addr::LOCALHOST).expect("sockets");
+    assert!(here.publish(["192.0.2.1:5000".parse().expect("an address")].into_iter()));
+    let (to_ben, to_here) = (announced(&ben, &aki), announced(&here, &aki));
+    let mut sent =
+        |to| (0..2_000).map(|number| relay.forward(0, address(1, 5_000), to, &audio(number)).len()).sum::<usize>();
+    // A burst of 125 ms of 8,000 packets per second, as the echo server's.
+    assert_eq!((sent(to_ben), sent(to_here)), (1_000, 2_000));
+    assert_eq!((relay.count("limit"), relay.count("sent")), (1_000, 3_000));
+}
+
+#[test]
+fn outcomes_name_both_members_and_what_is_on_its_path_at_the_end() {
+    let mut relay = Relay::new(8, Impairment { delay: Duration::from_millis(10), ..Impairment::default() });
+    let (aki, ben) = (relay.member("A,\"ki", 1), relay.member("Ben", 2));
+    relay.receive(0, address(1, 5_000), announced(&ben, &aki), &audio(3));
+    relay.poll(10);
+    relay.receive(20, address(1, 5_000), announced(&ben, &aki), &audio(4));
+    drop(relay.node);
+    let names = "\"A,\"\"ki#1\",\"Ben#1\",up";
+    let expected =
+        [format!("0.000,{names},AUDIO,3,sent,0,10000.000,1"), format!("20000.000,{names},AUDIO,4,stopped,0,,0")];
+    assert_eq!(relay.rows.try_iter().collect::<Vec<_>>(), expected);
+}

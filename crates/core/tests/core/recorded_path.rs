@@ -1,0 +1,78 @@
+//! Impairment like a recorded run: which datagrams are lost and how long they are delayed, by the time since the start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jamjam_core::direction::Direction::{self, Down, Up};
+use jamjam_core::impairment::{Impairer, Impairment, LossCause};
+use jamjam_core::recorded_path::RecordedPath;
+
+const MS: u64 = 1_000_000;
+
+/// A record of 40 ms. The packets at 20 ms and 25 ms are lost, the second without a neighbor.
+fn record() -> RecordedPath {
+    let packets = vec![(10 * MS, None), (20 * MS, Some(Up)), (25 * MS, Some(Down)), (30 * MS, None)];
+    RecordedPath::new(packets, vec![(10e6, 40e6), (30e6, 60e6)], 40 * MS)
+}
+
+/// Whether a datagram is lost at this time in microseconds, and its delay in microseconds.
+fn decide(direction: Option<Direction>, at: Option<u64>) -> (bool, u128) {
+    let impairment = Impairment { recorded: Some(Arc::new(record())), direction, ..Impairment::default() };
+    let decision = Impairer::new(impairment).decide(None, 0, at.map(Duration::from_micros));
+    assert!(matches!(decision.loss, None | Some(LossCause::Recorded)));
+    (decision.loss.is_some(), decision.delay.as_micros())
+}
+
+#[test]
+fn datagram_takes_the_recorded_packet_sent_last_before_it() {
+    for (at, lost_in) in [
+        // Before the first packet, nothing is lost.
+        (0, None),
+        (10_000, None),
+        (19_999, None),
+        (20_000, Some(Up)),
+        (24_999, Some(Up)),
+        (25_000, Some(Down)),
+        (29_999, Some(Down)),
+        (30_000, None),
+        (39_999, None),
+        // The record repeats after 40 ms.
+        (40_000, None),
+        (60_000, Some(Up)),
+        (4_025_000, Some(Down)),
+    ] {
+        let is_lost = |direction| decide(direction, Some(at)).0;
+        let expected = [lost_in.is_some(), lost_in == Some(Up), lost_in == Some(Down)];
+        assert_eq!([is_lost(None), is_lost(Some(Up)), is_lost(Some(Down))], expected, "{at} us");
+    }
+}
+
+#[test]
+fn delay_is_between_those_of_the_returned_packets() {
+    // Round trips of 40 ms at 10 ms, 60 ms at 30 ms, and 40 ms at 50 ms, where the record repeats.
+    for (at, round_trip) in [(10_000, 40_000), (15_000, 45_000), (20_000, 50_000), (30_000, 60_000), (35_000, 55_000)] {
+        assert_eq!(decide(Some(Up), Some(at)).1, round_trip / 2, "{at} us");
+        assert_eq!(decide(Some(Down), Some(at)).1, round_trip / 2, "{at} us");
+        assert_eq!(decide(None, Some(at)).1, round_trip - 40_000, "{at} us");
+    }
+    assert_eq!([decide(Some(Up), Some(0)).1, decide(Some(Up), Some(85_000)).1], [25_000, 22_500]);
+}
+
+#[test]
+fn nothing_is_recorded_before_the_start() {
+    assert_eq!(decide(None, None), (false, 0));
+}
+
+#[test]
+fn rate_warning_says_how_many_packets_share_a_loss() {
+    let packets = (0..100).map(|n| (n * 10 * MS, None)).collect();
+    let record = RecordedPath::new(packets, Vec::new(), 1_000 * MS);
+    for (flow, effect) in [
+        (375.0, Some("this flow has 375/s: one recorded loss is 3 or 4 packets in a row; the ratio stays")),
+        (150.0, Some("this flow has 150/s: one recorded loss is 1 or 2 packets in a row; the ratio stays")),
+        (104.0, None),
+        (40.0, None),
+    ] {
+        assert_eq!(record.rate_warning(flow), effect.map(|effect| format!("recorded at 100/s, {effect}")), "{flow}");
+    }
+}

@@ -1,0 +1,387 @@
+//! The relay in virtual time: who gets which datagram when, from which socket, and what is counted.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jamjam_core::echo::AdmissionConfig;
+use jamjam_core::impairment::{BandwidthLimit, Impairment};
+use jamjam_core::node::{BLOCKED_RETRY, Node, Receive, SendStatus, Transmit, TransmitSink};
+use jamjam_core::outcome::{Outcome, OutcomeEvent, OutcomeObserver};
+use jamjam_core::relay::{Relay, RelayResults, RelayRoute};
+use jamjam_core::time::Time;
+use proptest::prelude::*;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A sent datagram: when, from which socket, to which address, and its bytes.
+type Sent = (Time, usize, SocketAddr, Vec<u8>);
+
+#[derive(Clone, Default)]
+struct EventLog(Arc<Mutex<Vec<OutcomeEvent<RelayRoute>>>>);
+
+impl OutcomeObserver<RelayRoute> for EventLog {
+    fn on_outcome(&mut self, event: &OutcomeEvent<RelayRoute>) {
+        self.0.lock().expect("no panic").push(*event);
+    }
+}
+
+/// Accepts everything unless it is blocked.
+#[derive(Default)]
+struct Sink {
+    now: Time,
+    sent: Vec<Sent>,
+    sources: Vec<Option<IpAddr>>,
+    is_blocked: bool,
+}
+
+impl TransmitSink for Sink {
+    fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
+        if self.is_blocked {
+            return SendStatus::WouldBlock;
+        }
+        self.sent.push((self.now, transmit.socket, transmit.destination, transmit.contents.to_vec()));
+        self.sources.push(transmit.src_ip);
+        SendStatus::Sent
+    }
+
+    fn max_segments(&self, _: usize) -> usize {
+        1
+    }
+}
+
+struct Net {
+    relay: Relay,
+    sink: Sink,
+    log: EventLog,
+    targets: Sender<SocketAddr>,
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+fn target() -> SocketAddr {
+    address("192.0.2.9:5000")
+}
+
+fn client(number: u8) -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, number], 4_000))
+}
+
+fn at(ms: u64) -> Time {
+    Time::from_millis(1_000 + ms)
+}
+
+/// An AUDIO packet without samples.
+fn audio(sequence: u32) -> Vec<u8> {
+    [&[1, 1][..], &sequence.to_be_bytes(), &[0; 6]].concat()
+}
+
+impl Net {
+    fn new(up: Impairment, down: Impairment, sockets: usize) -> Self {
+        let (targets, new_targets) = mpsc::channel();
+        let (log, limits) = (EventLog::default(), AdmissionConfig::default());
+        let relay = Relay::new((target(), new_targets), sockets, [up, down], limits, Box::new(log.clone()));
+        Self { relay, sink: Sink::default(), log, targets }
+    }
+
+    fn plain(sockets: usize) -> Self {
+        Self::new(Impairment::default(), Impairment::default(), sockets)
+    }
+
+    /// Runs until nothing is due by `end`.
+    fn run(&mut self, end: Time) {
+        while let Some(due) = self.relay.next_deadline().filter(|due| *due <= end) {
+            self.sink.now = due.max(self.sink.now);
+            self.relay.poll_transmit(self.sink.now, &mut self.sink);
+        }
+        self.sink.now = end;
+    }
+
+    /// A datagram of `source` arrives at `socket`, after everything that is due before.
+    fn receive(&mut self, at: Time, socket: usize, source: SocketAddr, contents: &[u8]) {
+        self.run(at);
+        let dst_ip = Some(IpAddr::from([192, 0, 2, 1]));
+        let received = Receive { socket, source, dst_ip, received_at: at, contents, segment_size: contents.len() };
+        self.relay.on_datagram(at, &[received]);
+    }
+
+    fn up(&mut self, at: Time, source: SocketAddr, contents: &[u8]) {
+        self.receive(at, 0, source, contents);
+    }
+
+    fn down(&mut self, at: Time, socket: usize, contents: &[u8]) {
+        self.receive(at, socket, target(), contents);
+    }
+
+    fn finish(mut self, end: Time) -> (Vec<Sent>, RelayResults, Vec<OutcomeEvent<RelayRoute>>) {
+        self.run(end);
+        let Self { relay, sink, log, .. } = self;
+        let results = relay.into_results();
+        let events = log.0.lock().expect("no panic").clone();
+        (sink.sent, results, events)
+    }
+}
+
+#[test]
+fn each_client_has_a_socket_of_its_own_and_gets_what_returns_there() {
+    let mut net = Net::plain(3);
+    net.up(at(0), client(1), b"one");
+    net.up(at(0), client(2), b"two");
+    net.down(at(1), 2, b"to two");
+    net.down(at(1), 1, b"to one");
+    net.up(at(2), client(1), b"");
+    net.run(at(2));
+    let expected: [(u64, usize, SocketAddr, &[u8]); 5] = [
+        (0, 1, target(), b"one"),
+        (0, 2, target(), b"two"),
+        (1, 0, client(2), b"to two"),
+        (1, 0, client(1), b"to one"),
+        (2, 1, target(), b""),
+    ];
+    assert_eq!(net.sink.sent, expected.map(|(ms, socket, to, bytes)| (at(ms), socket, to, bytes.to_vec())));
+    // A reply leaves from the address at which the client sent.
+    let own = Some(IpAddr::from([192, 0, 2, 1]));
+    assert_eq!(net.sink.sources, [None, None, own, own, None]);
+}
+
+#[test]
+fn delay_is_exact_and_each_direction_has_its_own() {
+    let delayed = |delay| Impairment { delay, ..Impairment::default() };
+    let mut net = Net::new(delayed(30 * MS), delayed(5 * MS), 1);
+    net.up(at(0), client(1), b"up");
+    net.down(at(0), 1, b"down");
+    let (sent, ..) = net.finish(at(100));
+    let times: Vec<_> = sent.into_iter().map(|(time, socket, ..)| (time, socket)).collect();
+    assert_eq!(times, [(at(5), 0), (at(30), 1)]);
+}
+
+#[test]
+fn losses_in_the_results_the_log_and_the_sent_datagrams_agree() {
+    let lossy = Impairment { loss: 0.2, duplicate: 0.1, jitter: 3 * MS, seed: 7, ..Impairment::default() };
+    let mut net = Net::new(lossy, Impairment::default(), 2);
+    for sequence in 0..1_000 {
+        net.up(at(sequence.into()), client(1), &audio(sequence));
+        net.up(at(sequence.into()), client(2), &audio(sequence));
+    }
+    let (sent, results, events) = net.finish(at(2_000));
+    let lost_of = |number: usize| {
+        let is_lost = |event: &&OutcomeEvent<RelayRoute>| {
+            event.route.from == client(number as u8) && matches!(event.outcome, Outcome::Lost(_))
+        };
+        events.iter().filter(is_lost).map(|event| event.sequence).collect::<Vec<_>>()
+    };
+    assert_ne!(lost_of(1), lost_of(2), "each client has losses of its own");
+    for (client, number) in results.clients.iter().zip(1..) {
+        let lost = lost_of(number);
+        let flow = &client.flows[0];
+        assert!((120..280).contains(&lost.len()), "{}", lost.len());
+        assert_eq!(flow.outcomes, [("lost", lost.len() as u64), ("sent", 1_000 - lost.len() as u64)].into());
+        assert_eq!((flow.datagrams, flow.arrived.loss_ratio()), (1_000, Some(0.0)));
+        let of_client: Vec<&Vec<u8>> =
+            sent.iter().filter(|(_, socket, ..)| *socket == number).map(|(.., bytes)| bytes).collect();
+        let sequences: Vec<u32> =
+            of_client.iter().map(|bytes| u32::from_be_bytes([bytes[2], bytes[3], bytes[4], bytes[5]])).collect();
+        assert!(sequences.is_sorted() && lost.iter().all(|sequence| !sequences.contains(sequence)));
+        let left = &flow.left.sequences;
+        assert_eq!((left.received, u64::from(left.distinct)), (sequences.len() as u64, 1_000 - lost.len() as u64));
+        // What is lost before the first or after the last packet leaves no gap.
+        let (first, last) = (sequences[0], sequences[sequences.len() - 1]);
+        let gaps = lost.iter().filter(|sequence| (first..last).contains(*sequence)).count() as u64;
+        assert!(left.duplicates > 50 && left.gaps == gaps, "{left:?}");
+    }
+    assert_eq!(events.len(), 2_000);
+}
+
+#[test]
+fn outage_counts_from_the_first_datagram_and_spares_what_waits_in_the_delay() {
+    let impairment =
+        Impairment { outages: "100ms@50ms".parse().expect("outages"), delay: 80 * MS, ..Impairment::default() };
+    let mut net = Net::new(impairment.clone(), impairment, 2);
+    net.up(at(0), client(1), &audio(0));
+    net.up(at(49), client(2), &audio(1));
+    net.up(at(50), client(2), &audio(2));
+    net.down(at(149), 1, b"lost");
+    net.down(at(150), 1, b"sent");
+    let (sent, results, _) = net.finish(at(1_000));
+    assert_eq!(sent.iter().map(|one| one.0).collect::<Vec<_>>(), [at(80), at(129), at(230)]);
+    let outcomes = |client: usize, flow: usize| results.clients[client].flows[flow].outcomes.clone();
+    assert_eq!(outcomes(1, 0), [("outage", 1), ("sent", 1)].into());
+    assert_eq!(outcomes(0, 1), [("outage", 1), ("sent", 1)].into());
+}
+
+#[test]
+fn bandwidth_is_a_queue_of_each_client_and_direction() {
+    // A datagram of 97 bytes takes 1 ms with its headers. Two more fit into the queue.
+    let limit = BandwidthLimit { bits_per_second: 1_000_000, max_queue_delay: 2 * MS };
+    let impairment = Impairment { bandwidth: Some(limit), ..Impairment::default() };
+    let mut net = Net::new(impairment.clone(), impairment, 2);
+    for number in [1, 2] {
+        (0..4).for_each(|_| net.up(at(0), client(number), &[7; 97]));
+    }
+    net.down(at(0), 1, &[7; 97]);
+    let (sent, results, _) = net.finish(at(100));
+    let times = |socket| sent.iter().filter(|one| one.1 == socket).map(|one| one.0).collect::<Vec<_>>();
+    assert_eq!([times(1), times(2)], [[at(1), at(2), at(3)]; 2].map(Vec::from));
+    assert_eq!(times(0), [at(1)]);
+    assert_eq!(results.clients[1].flows[0].outcomes, [("queue", 1), ("sent", 3)].into());
+}
+
+#[test]
+fn idle_client_gives_up_its_socket_and_the_longest_free_one_is_taken() {
+    let mut net = Net::plain(2);
+    net.up(at(0), client(1), b"a");
+    net.up(at(1_000), client(2), b"b");
+    // A datagram of the target keeps the first client.
+    net.down(at(60_000), 1, b"c");
+    net.run(at(122_500));
+    net.down(at(122_500), 2, b"too late");
+    net.up(at(123_000), client(3), b"d");
+    net.up(at(300_000), client(1), b"e");
+    net.up(at(300_000), client(2), b"f");
+    let (sent, results, _) = net.finish(at(300_000));
+    let sockets: Vec<_> = sent.iter().map(|(_, socket, ..)| *socket).collect();
+    assert_eq!(sockets, [1, 2, 0, 2, 1, 2]);
+    assert_eq!(results.clients.iter().map(|client| client.number).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert_eq!(results.unassigned, 1);
+    assert_eq!(results.clients[3].address, client(1), "it came back as a new client");
+}
+
+#[test]
+fn further_clients_and_forged_sources_are_dropped_and_counted() {
+    let mut net = Net::plain(1);
+    net.up(at(0), client(1), b"a");
+    net.up(at(0), client(2), b"b");
+    for forged in ["0.0.0.0:7", "255.255.255.255:7", "224.0.0.1:7", "198.51.100.3:0"] {
+        net.up(at(0), address(forged), b"x");
+    }
+    let (sent, results, _) = net.finish(at(10));
+    assert_eq!((sent.len(), results.clients.len(), results.unassigned), (1, 1, 5));
+}
+
+#[test]
+fn limits_apply_to_what_goes_to_clients_except_on_this_host() {
+    let mut net = Net::plain(3);
+    // The address at which datagrams arrive is one of this host.
+    let sources = [client(1), address("192.0.2.1:4000")];
+    for (socket, source) in (1..).zip(sources) {
+        net.up(at(0), source, b"hello");
+        for n in 0..8_000 {
+            net.down(at(n / 20), socket, &[0; 100]);
+            net.up(at(n / 20), source, &[0; 100]);
+        }
+    }
+    let (_, results, events) = net.finish(at(1_000));
+    let [limited, exempt] = [0, 1].map(|index| results.clients[index].flows[1].outcomes.clone());
+    // 8,000 packets/s for 0.4 s, and a burst of 1,000.
+    assert!((4_180..=4_220).contains(&limited["sent"]), "{limited:?}");
+    assert_eq!(limited["sent"] + limited["limit"], 8_000);
+    assert_eq!(exempt, [("sent", 8_000)].into());
+    assert!(results.clients.iter().all(|client| client.flows[0].outcomes == [("sent", 8_001)].into()));
+    assert_eq!(events.iter().filter(|event| event.outcome == Outcome::Limit).count() as u64, limited["limit"]);
+}
+
+#[test]
+fn unreachable_target_is_counted() {
+    let mut net = Net::plain(2);
+    let unreachable = net.relay.unreachable();
+    net.up(at(0), client(1), b"a");
+    net.relay.on_port_unreachable(at(1), 1);
+    net.relay.on_port_unreachable(at(1), 1);
+    // This error is about a client.
+    net.relay.on_port_unreachable(at(1), 0);
+    assert_eq!(unreachable.get(), 2);
+}
+
+#[test]
+fn datagrams_go_to_the_new_address_of_the_target() {
+    let mut net = Net::plain(1);
+    net.up(at(0), client(1), b"a");
+    net.run(at(0));
+    let moved = address("192.0.2.77:5000");
+    net.targets.send(moved).expect("a relay");
+    net.up(at(1), client(1), b"b");
+    let (sent, _, events) = net.finish(at(2));
+    assert_eq!(sent.iter().map(|one| one.2).collect::<Vec<_>>(), [target(), moved]);
+    assert_eq!(events[1].route.to_string(), "198.51.100.1:4000,192.0.2.77:5000,up");
+}
+
+#[test]
+fn blocked_socket_is_tried_again_and_loses_nothing() {
+    let mut net = Net::plain(1);
+    net.sink.is_blocked = true;
+    (0..3).for_each(|sequence| net.up(at(0), client(1), &audio(sequence)));
+    net.relay.poll_transmit(at(0), &mut net.sink);
+    assert_eq!(net.relay.next_deadline(), Some(at(0) + BLOCKED_RETRY));
+    net.sink.is_blocked = false;
+    let (sent, results, _) = net.finish(at(10));
+    assert_eq!(sent.into_iter().map(|one| one.3).collect::<Vec<_>>(), [audio(0), audio(1), audio(2)]);
+    assert_eq!(results.clients[0].flows[0].outcomes, [("sent", 3)].into());
+}
+
+#[test]
+fn audio_is_measured_before_and_after_the_impairment() {
+    let lossy = Impairment { dropped_sequences: "3-5".parse().expect("a set"), ..Impairment::default() };
+    let mut net = Net::new(lossy, Impairment::default(), 1);
+    // The sender skips a packet.
+    for sequence in (0..10).chain(11..20) {
+        net.up(at(u64::from(sequence) * 10), client(1), &audio(sequence));
+    }
+    // A success response of STUN begins like AUDIO.
+    let stun = [1, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    net.down(at(200), 1, &stun);
+    net.down(at(210), 1, b"foreign");
+    let (_, results, _) = net.finish(at(1_000));
+    let [up, down] = &results.clients[0].flows;
+    let facts = |audio: &jamjam_core::stats::Arrivals| {
+        (audio.sequences.received, audio.sequences.gaps, audio.longest_silence, audio.rate())
+    };
+    assert_eq!(facts(&up.arrived), (19, 1, 20 * MS, Some(18.0 / 0.19)));
+    assert_eq!(facts(&up.left), (16, 4, 40 * MS, Some(15.0 / 0.19)));
+    assert_eq!((down.datagrams, down.arrived.sequences.received), (2, 0));
+}
+
+#[test]
+fn datagrams_on_the_path_at_the_end_are_counted_as_stopped() {
+    let mut net = Net::new(Impairment { delay: SECOND, ..Impairment::default() }, Impairment::default(), 1);
+    net.up(at(0), client(1), b"a");
+    let (sent, results, events) = net.finish(at(500));
+    assert_eq!((sent.len(), events[0].outcome), (0, Outcome::DroppedAtStop));
+    assert_eq!(results.clients[0].flows[0].outcomes, [("stopped", 1)].into());
+}
+
+proptest! {
+    #[test]
+    fn every_datagram_leaves_unchanged_and_each_flow_keeps_its_order(
+        steps in prop::collection::vec((0u8..3, any::<bool>(), 0usize..2_000, 0u64..5), 1..200),
+    ) {
+        let jitter = Impairment { jitter: 20 * MS, delay: MS, seed: 3, ..Impairment::default() };
+        let mut net = Net::new(jitter.clone(), jitter, 3);
+        // All clients are known, in order.
+        (0..3).for_each(|number| net.up(at(0), client(number), &[number]));
+        let (mut now, mut expected) = (0, vec![Vec::new(); 6]);
+        (0..3).for_each(|number| expected[number].push(vec![number as u8]));
+        for (index, (number, is_up, len, pause)) in steps.into_iter().enumerate() {
+            now += pause;
+            let mut bytes = vec![index as u8; len];
+            bytes.extend(index.to_be_bytes());
+            let flow = usize::from(number) + if is_up { 0 } else { 3 };
+            if is_up {
+                net.up(at(now), client(number), &bytes);
+            } else {
+                net.down(at(now), usize::from(number) + 1, &bytes);
+            }
+            expected[flow].push(bytes);
+        }
+        let (sent, ..) = net.finish(at(now + 1_000));
+        let mut seen = vec![Vec::new(); 6];
+        for (_, socket, to, bytes) in sent {
+            let number = if socket == 0 { (0..3).position(|number| client(number) == to).map(|n| n + 3) } else { Some(socket - 1) };
+            seen[number.expect("a client")].push(bytes);
+        }
+        prop_assert_eq!(seen, expected);
+    }
+}

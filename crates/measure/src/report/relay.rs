@@ -1,0 +1,113 @@
+//! The report of a relay: what became of the datagrams in each direction. It says what was forwarded, not what arrived elsewhere.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use quick_junit::{NonSuccessKind, SerializeError, TestSuite};
+use serde::Serialize;
+
+use super::figures::figures;
+use super::junit::{Outcome, case};
+use super::model::SCHEMA_VERSION;
+use super::quantities::{duration_millis, format_decimals, format_length, format_share};
+use jamjam_core::direction::Direction;
+use jamjam_core::relay::{Client, Flow, RelayResults};
+use jamjam_core::stats::Arrivals;
+
+const NAME: &str = "jamjam-dev relay";
+
+figures! {
+    /// AUDIO before or after the impairment.
+    ForwardedAudioFigures from audio: &Arrivals {
+        packets: u64 = audio.sequences.received;
+        packets_per_s: Option<f64> = audio.rate();
+        lost: u64 = audio.sequences.gaps;
+        loss_ratio: Option<f64> = audio.loss_ratio();
+        duplicates: u64 = audio.sequences.duplicates;
+        reordered: u64 = audio.sequences.reordered;
+        longest_silence_ms: f64 = duration_millis(audio.longest_silence);
+    }
+
+    /// What a client has sent, or what was sent to it.
+    ForwardedFigures from (client, direction): (&Client, Direction) [
+        let flow = &client.flows[direction as usize];
+    ] {
+        client: u32 = client.number;
+        address: SocketAddr = client.address;
+        direction: &'static str = direction.name();
+        datagrams: u64 = flow.datagrams;
+        outcomes: BTreeMap<&'static str, u64> = flow.outcomes.clone();
+        audio_before: ForwardedAudioFigures = (&flow.arrived).into();
+        audio_after: ForwardedAudioFigures = (&flow.left).into();
+    }
+
+    /// The report of a relay.
+    RelayReport from (target, results, unreachable, kernel_dropped): (String, &RelayResults, u64, Option<u64>) [
+        let of_client = |client: &Client| Direction::ALL.map(|direction| ForwardedFigures::from((client, direction)));
+        let directions: Vec<ForwardedFigures> = results.clients.iter().flat_map(of_client).collect();
+        let sum = |outcome: &str| directions.iter().filter_map(|one| one.outcomes.get(outcome)).sum::<u64>();
+        let findings = [
+            (unreachable, "ICMP errors, since nothing listens at the target"),
+            (sum("limit"), "datagrams above the limits of a client's address (--max-bitrate-per-source)"),
+            (sum("buffer_full"), "datagrams for which the relay had no memory left"),
+            (sum("failed"), "datagrams refused by this host"),
+            (results.unassigned, "datagrams of no client (the 101st, a forged address, or the target after two minutes)"),
+            (kernel_dropped.unwrap_or(0), "datagrams dropped by the system before the relay read them"),
+        ];
+        let findings =
+            findings.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{what}: {count}"));
+        let flows = results.clients.iter().flat_map(|client| &client.flows);
+    ] {
+        #[serde(rename = "type")]
+        kind: &'static str = "relay";
+        schema_version: u32 = SCHEMA_VERSION;
+        tool_version: &'static str = env!("CARGO_PKG_VERSION");
+        target: String = target;
+        findings: Vec<String> = findings.chain(flows.filter_map(Flow::rate_warning)).collect();
+        directions: Vec<ForwardedFigures> = directions;
+    }
+}
+
+impl ForwardedFigures {
+    /// The columns of the table after the client.
+    fn row(&self) -> String {
+        let loss = |audio: &ForwardedAudioFigures| audio.loss_ratio.map_or_else(|| "-".to_owned(), format_share);
+        let rate = self.audio_before.packets_per_s.map_or_else(|| "-".to_owned(), |rate| format_decimals(rate, 1));
+        let silence = format_length(self.audio_after.longest_silence_ms);
+        let outcomes: Vec<_> = self.outcomes.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        let (before, after, outcomes) = (loss(&self.audio_before), loss(&self.audio_after), outcomes.join(", "));
+        format!("{:>10}{rate:>10}{before:>13}{after:>13}{silence:>10}  {outcomes}", self.datagrams)
+    }
+}
+
+impl RelayReport {
+    /// The table of all directions, and the findings.
+    pub fn text(&self) -> String {
+        let (client, heads) = ("client", ["datagrams", "AUDIO/s", "loss before", "loss after", "silence"]);
+        let [datagrams, rate, before, after, silence] = heads;
+        let mut text = format!("{client:34}{datagrams:>10}{rate:>10}{before:>13}{after:>13}{silence:>10}  outcomes\n");
+        for one in &self.directions {
+            let client = format!("{} {} {}", one.client, one.address, one.direction);
+            _ = writeln!(text, "{}", format!("{client:34}{}", one.row()).trim_end());
+        }
+        self.findings.iter().for_each(|finding| _ = writeln!(text, "finding: {finding}"));
+        text
+    }
+
+    /// A test case for each direction, skipped if nothing came from there, and one that fails if there are findings.
+    pub fn junit(&self) -> Result<String, SerializeError> {
+        let mut suite = TestSuite::new(NAME);
+        for one in &self.directions {
+            let nothing = || Outcome::Skipped("nothing arrived".to_owned());
+            let outcome = if one.datagrams == 0 { nothing() } else { Outcome::Passed };
+            suite.add_test_case(case(NAME, &format!("client {} {}", one.client, one.direction), outcome, one.row().trim()));
+        }
+        let failed = |text| Outcome::NotPassed(NonSuccessKind::Failure, "findings".to_owned(), text, String::new());
+        let outcome = if self.findings.is_empty() { Outcome::Passed } else { failed(self.findings.join("; ")) };
+        suite.add_test_case(case(NAME, "findings", outcome, ""));
+        let mut document = quick_junit::Report::new("jamjam-dev");
+        document.add_test_suite(suite);
+        document.to_string()
+    }
+}

@@ -1,0 +1,62 @@
+//! The report of a relay, whose node runs in virtual time.
+
+use std::net::SocketAddr;
+use std::sync::mpsc;
+
+use jamjam_core::echo::AdmissionConfig;
+use jamjam_core::impairment::Impairment;
+use jamjam_core::node::{Node, Receive};
+use jamjam_core::relay::Relay;
+use jamjam_core::time::Time;
+use jamjam_measure::report::relay::RelayReport;
+use serde_json::{Value, json};
+use test_support::node_driver::{header, poll};
+use test_support::snapshot;
+
+use crate::schema::assert_schema;
+
+/// One client, which loses two AUDIO packets on the way up. There is a socket for no other one.
+fn report(with_findings: bool) -> RelayReport {
+    let target: SocketAddr = "192.0.2.9:5000".parse().expect("an address");
+    let up = Impairment { dropped_sequences: "3-4".parse().expect("a set"), ..Impairment::default() };
+    let (targets, impairments, limits) = (mpsc::channel().1, [up, Impairment::default()], AdmissionConfig::default());
+    let mut relay = Relay::new((target, targets), 1, impairments, limits, Box::new(()));
+    let mut receive = |ms, client: u8, contents: &[u8]| {
+        let (received_at, source) = (Time::from_millis(ms), SocketAddr::from(([198, 51, 100, client], 4_000)));
+        let segment_size = contents.len();
+        relay.on_datagram(
+            received_at,
+            &[Receive { socket: 0, source, dst_ip: None, received_at, contents, segment_size }],
+        );
+        poll(&mut relay, received_at.as_nanos());
+    };
+    (0..10).for_each(|sequence| receive(1_000 + 10 * u64::from(sequence), 1, &header(1, sequence, 0)));
+    receive(1_100, 1, b"foreign");
+    if with_findings {
+        receive(1_100, 2, b"no socket");
+    }
+    let count = u64::from(with_findings);
+    RelayReport::from(("echo.example.org:5000".to_owned(), &relay.into_results(), 3 * count, Some(2 * count)))
+}
+
+#[test]
+fn text_and_junit_have_a_row_for_each_direction_and_the_findings() {
+    let [good, bad] = [report(false), report(true)].map(|report| report.text() + "\n" + &report.junit().expect("XML"));
+    snapshot::assert_matches("measure/relay", &format!("{good}\n{bad}"));
+}
+
+#[test]
+fn document_of_a_relay_fits_the_schema() {
+    let documents = [("good", report(false)), ("findings", report(true))]
+        .map(|(name, report)| (name.to_owned(), serde_json::to_value(&report).expect("JSON")));
+    // An outcome that did not occur is missing, so that no outcome is required.
+    let documents = documents.map(|(name, mut document): (String, Value)| {
+        assert_eq!(document["directions"][0]["outcomes"].take(), json!({"listed": 2, "sent": 9}));
+        for direction in 0..2 {
+            document["directions"][direction]["outcomes"] = json!({});
+        }
+        (name, document)
+    });
+    let schema = include_str!("../../../../../docs/relay.schema.json");
+    assert_schema(schema, &documents);
+}

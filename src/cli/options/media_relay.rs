@@ -1,0 +1,123 @@
+//! The relay of media of `signaling-server`: its sockets, its addresses, its limits and its impairment.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use anyhow::Context;
+use clap::ArgMatches;
+use tracing::info;
+
+use crate::address::ipv4;
+use crate::cli::echo_server::BitRateArgs;
+use crate::cli::options::impairment::{OutcomeLogFile, PathArgs};
+use crate::cli::output::{Failure, ensure_usage};
+use crate::impairment::Impairment;
+use crate::io::stop::StopToken;
+use crate::io::udp::{self, Backend, BindError, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy, NodeThread};
+use crate::io::{machine, reachable, resolve};
+use crate::media_relay::{MAX_SOCKETS, MediaRelay, MediaRelayConfig, MediaRooms};
+
+const HEADING: &str = "Media over a bad network (jamjam)";
+
+/// Receive buffer of each socket, in bytes.
+const RECEIVE_BUFFER: usize = 1 << 20;
+
+#[derive(clap::Args)]
+pub(crate) struct MediaRelayArgs {
+    /// Relay the media of jamjam members, to impair it
+    ///
+    /// Members receive addresses of this server in place of those of other members.
+    #[arg(long, help_heading = HEADING)]
+    relay_media: bool,
+
+    /// Address for the media of all members [default: where each one connects]
+    #[arg(long, value_name = "HOST", requires = "relay_media", help_heading = HEADING)]
+    relay_addr: Option<String>,
+
+    /// UDP ports for media, such as 40000-40999 [default: 1024 free ports]
+    #[arg(long, value_name = "FIRST-LAST", value_parser = parse_ports, requires = "relay_media", help_heading = HEADING)]
+    relay_ports: Option<RangeInclusive<u16>>,
+
+    #[command(flatten)]
+    bit_rate: BitRateArgs,
+
+    #[command(flatten)]
+    path: PathArgs,
+}
+
+/// A relay on its thread.
+pub(crate) struct RunningMediaRelay {
+    pub(crate) rooms: MediaRooms,
+    /// The lowest and the highest port.
+    pub(crate) port_range: String,
+    thread: NodeThread<MediaRelay>,
+    outcome_log: Option<OutcomeLogFile>,
+}
+
+impl MediaRelayArgs {
+    /// Binds the sockets of a signaling server that listens on `server`, and relays until `stop` is requested.
+    pub(crate) fn start(
+        &self,
+        matches: &ArgMatches,
+        server: IpAddr,
+        trusts_proxy: bool,
+        stop: &StopToken,
+    ) -> Result<Option<RunningMediaRelay>, Failure> {
+        if !self.relay_media {
+            let is_given = ["ImpairmentArgs", "PathArgs", "BitRateArgs"].iter().any(|group| matches.contains_id(group));
+            ensure_usage!(!is_given, "impairment and its limits need relayed media; add --relay-media");
+            return Ok(None);
+        }
+        let impairment = self.path.impairment()?;
+        let Some(ip) = ipv4(server).or(server.is_loopback().then_some(Ipv4Addr::LOCALHOST)) else {
+            return Err(Failure::usage("--relay-media relays over IPv4 only; give an IPv4 address as --host"));
+        };
+        ensure_usage!(self.relay_addr.is_some() || !trusts_proxy, "behind --trust-proxy, give --relay-addr HOST");
+        let limits = self.bit_rate.limits()?;
+        let announced_ip = self.relay_addr.as_deref().map(resolve_ipv4).transpose()?;
+        let ports = self.relay_ports.clone().map_or_else(|| vec![0; MAX_SOCKETS], Iterator::collect);
+        let bind = |port| udp::bind(SocketAddr::from((ip, port)), RECEIVE_BUFFER);
+        let bound = ports.into_iter().map(bind).collect::<Result<Vec<_>, BindError>>()?;
+        let (ports, sockets): (Vec<_>, _) = bound.into_iter().map(|one| (one.address.port(), one.socket)).unzip();
+        let interfaces = machine::interface_addresses().unwrap_or_default().into_iter().map(|one| one.address);
+        let own_ips = interfaces.chain(reachable::default_route_address()).collect();
+        let (observer, outcome_log) = self.path.open_outcome_log()?;
+        let (first, last) = ports.iter().fold((u16::MAX, 0), |(first, last), port| (first.min(*port), last.max(*port)));
+        let is_impaired = impairment != Impairment { seed: impairment.seed, ..Impairment::default() };
+        let (port_range, seed) = (format!("{first}-{last}"), is_impaired.then_some(impairment.seed));
+        info!(target: "relay", host = %ip, ports = port_range, seed, "relaying media");
+        let config = MediaRelayConfig { impairment, ports, announced_ip, own_ips, limits };
+        let rooms = MediaRooms::new(config, Some(observer));
+        let spin_percent = DEFAULT_SPIN_PERCENT;
+        let options =
+            DriverOptions { idle: IdlePolicy::Wait, spin_percent, backend: Backend::Native, follow_address: false };
+        let node = MediaRelay::new(rooms.clone());
+        let thread = udp::spawn_node("media-relay", sockets, node, stop.clone(), options);
+        let thread = thread.context("cannot start a thread")?;
+        Ok(Some(RunningMediaRelay { rooms, port_range, thread, outcome_log }))
+    }
+}
+
+impl RunningMediaRelay {
+    /// Waits for the end of the relay and of the outcome log.
+    pub(crate) fn join(self) -> anyhow::Result<()> {
+        let (_, tally) = self.thread.join();
+        let outcome_log = self.outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
+        tally.result.context("cannot read from the sockets of --relay-media").and(outcome_log)
+    }
+}
+
+fn resolve_ipv4(host: &str) -> Result<Ipv4Addr, Failure> {
+    let first = resolve::resolve(host, 0).context("--relay-addr")?.into_iter().find_map(|address| ipv4(address.ip()));
+    first.ok_or_else(|| Failure::usage(format!("--relay-addr: {host} has no IPv4 address")))
+}
+
+/// Parses `FIRST-LAST`.
+fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let port = |text: &str| text.trim().parse().ok();
+    let ports = text.split_once('-').and_then(|(first, last)| Some(port(first)?..=port(last)?));
+    let is_usable = |ports: &RangeInclusive<u16>| *ports.start() > 0 && (2..=MAX_SOCKETS).contains(&ports.len());
+    ports
+        .filter(is_usable)
+        .ok_or_else(|| format!("give the first and the last of 2 to {MAX_SOCKETS} ports, such as 40000-40999"))
+}

@@ -1,0 +1,177 @@
+//! `jamjam-dev relay` as a process between real sockets: the program's own clients and server, and plain UDP.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use test_support::client::{
+    Program, ProgramOutput, assert_fits, at_once, closed_udp_port, command, document, run, run_args, start,
+};
+use test_support::server::{Client, Server, TEST_TIMEOUT, poll_until, ready_address};
+
+/// A running relay on a free port of 127.0.0.1, unless it listens elsewhere.
+struct Relay {
+    program: Program,
+    address: SocketAddr,
+    folder: TempDir,
+}
+
+impl Relay {
+    fn start(target: SocketAddr, options: &str) -> Self {
+        Self::start_on("127.0.0.1:0", target, options)
+    }
+
+    fn start_on(listen: &str, target: SocketAddr, options: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ready.json");
+        let line = format!("relay {listen} {target} --ready-file {} {options}", file.display());
+        let mut program = start(&mut command(words(&line)));
+        let address = poll_until("the ready file", || {
+            assert!(program.is_running(), "the relay has ended");
+            ready_address(&file)
+        });
+        Self { program, address, folder }
+    }
+
+    /// Ends the relay. Returns its report.
+    fn end(self, signal: &str) -> (Value, ProgramOutput) {
+        self.program.signal(signal);
+        let output = self.program.end();
+        assert_eq!(output.code, 0, "{output:?}");
+        let report = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        assert_fits(&report, include_str!("../../../docs/relay.schema.json"));
+        (report, output)
+    }
+}
+
+/// The words of a line, in which `_` stands for a space in a word.
+fn words(line: &str) -> impl Iterator<Item = String> {
+    line.split_whitespace().map(|word| word.replace('_', " "))
+}
+
+/// The number of datagrams of all clients in a direction with an outcome.
+fn count(report: &Value, direction: &str, outcome: &str) -> u64 {
+    let directions = report["directions"].as_array().unwrap().iter().filter(|one| one["direction"] == direction);
+    directions.map(|one| one["outcomes"][outcome].as_u64().unwrap_or(0)).sum()
+}
+
+/// The rows of an outcome log: direction, type and outcome.
+fn rows(file: &Path) -> Vec<[String; 3]> {
+    let text = fs::read_to_string(file).unwrap();
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("time_us,from,to,direction,type,sequence,outcome,reordered,delay_us,copies"));
+    let cells = lines.map(|line| <[&str; 10]>::try_from(line.split(',').collect::<Vec<_>>()).unwrap());
+    cells.map(|[_, _, _, direction, kind, _, outcome, ..]| [direction, kind, outcome].map(str::to_owned)).collect()
+}
+
+#[test]
+fn losses_of_the_client_the_relay_and_the_outcome_log_agree() {
+    at_once([()], |()| {
+        let server = Server::start(&["--host", "127.0.0.1", "--delay", "20"]);
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("outcomes.csv");
+        let options = format!("--down loss_10% --seed 7 --json --outcome-log {}", log.display());
+        let relay = Relay::start(server.address, &options);
+        let output = run(&format!("send --tone 440 --duration 2s --to {} --json", relay.address));
+        let sent = document::report(&output);
+        let (report, output) = relay.end("INT");
+        assert_eq!(report["findings"], Value::Array(Vec::new()), "{output:?}");
+        let rows = rows(&log);
+        let number = |wanted: [&str; 3]| rows.iter().filter(|row| **row == wanted).count() as u64;
+        let lost = number(["down", "AUDIO", "lost"]);
+        let audio = &sent["streams"]["audio"];
+        assert!(lost > 30, "{rows:?}");
+        assert_eq!((audio["lost"].as_u64(), audio["sent"].as_u64()), (Some(lost), Some(750)), "{audio:#}");
+        assert_eq!(number(["up", "AUDIO", "sent"]), 750);
+        for direction in ["up", "down"] {
+            let all = |outcome: &str| rows.iter().filter(|row| row[0] == direction && row[2] == outcome).count() as u64;
+            for outcome in ["sent", "lost"] {
+                assert_eq!(count(&report, direction, outcome), all(outcome), "{direction} {outcome}: {report:#}");
+            }
+        }
+        assert_eq!(count(&report, "up", "lost"), 0);
+    });
+}
+
+#[test]
+fn delay_of_a_direction_is_part_of_the_round_trip() {
+    at_once([("--up", 30_000.0), ("--down", 30_000.0), ("", 60_000.0)], |(direction, least_us)| {
+        let server = Server::start(&["--host", "127.0.0.1"]);
+        let delay = if direction.is_empty() { "--delay 30ms".to_owned() } else { format!("{direction} delay_30ms") };
+        let relay = Relay::start(server.address, &format!("{delay} --json"));
+        let report = document::report(&run(&format!("probe {} --count 20 --json", relay.address)));
+        let ping = &report["streams"]["ping"];
+        assert_eq!(ping["returned"], 20, "{ping:#}");
+        assert!(ping["rtt_min_us"].as_f64() >= Some(least_us), "{ping:#}");
+        relay.end("TERM");
+    });
+}
+
+#[test]
+fn two_clients_of_any_protocol_are_two_sources_over_ipv4_and_ipv6() {
+    for (listen, host) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1"), ("127.0.0.1:0", "::1")] {
+        let target = UdpSocket::bind((host, 0)).unwrap();
+        target.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        let relay = Relay::start_on(listen, target.local_addr().unwrap(), "--json");
+        let clients = [(); 2].map(|()| Client::bind(&relay.address.ip().to_string(), relay.address));
+        let mut sources = BTreeSet::new();
+        for (client, text) in clients.iter().zip(["one", "another"]) {
+            for datagram in [text.as_bytes(), &[7; 20_000]] {
+                client.send(datagram);
+                let mut buffer = [0; 65_536];
+                let (len, source) = target.recv_from(&mut buffer).unwrap();
+                assert_eq!(&buffer[..len], datagram);
+                sources.insert(source);
+                target.send_to(format!("reply to {text}").as_bytes(), source).unwrap();
+                assert_eq!(client.recv(), format!("reply to {text}").as_bytes());
+            }
+        }
+        assert_eq!(sources.len(), 2);
+        let (report, output) = relay.end("INT");
+        let addresses: Vec<_> = clients.iter().map(|client| Value::from(client.address().to_string())).collect();
+        let ups = report["directions"].as_array().unwrap().iter().step_by(2);
+        let listed: Vec<_> = ups.map(|one| one["address"].clone()).collect();
+        assert_eq!((listed, count(&report, "down", "sent")), (addresses, 4), "{output:?}");
+    }
+}
+
+#[test]
+fn target_where_nothing_listens_is_named_and_fails_a_case() {
+    let ((_taken, target), folder) = (closed_udp_port(), tempfile::tempdir().unwrap());
+    let junit = folder.path().join("relay.xml");
+    let mut relay = Relay::start(target, &format!("--junit {}", junit.display()));
+    let client = Client::connect(relay.address);
+    client.send(b"is anybody there?");
+    let log = BufReader::new(relay.program.0.stderr.take().unwrap());
+    let named = log.lines().map(Result::unwrap).find(|line| line.contains("nothing listens at the target"));
+    assert!(named.is_some_and(|line| line.contains(&format!("address={target}"))));
+    relay.program.signal("INT");
+    let output = relay.program.end();
+    assert_eq!(output.code, 0);
+    let finding = "finding: ICMP errors, since nothing listens at the target: 1";
+    assert!(output.stdout.contains(finding), "{}", output.stdout);
+    let cases = fs::read_to_string(junit).unwrap();
+    assert!(cases.contains("failures=\"1\"") && cases.contains("client 1 up"), "{cases}");
+    drop(relay.folder);
+}
+
+#[test]
+fn wrong_arguments_are_usage_errors() {
+    for (line, reason) in [
+        ("relay 4000", "<TARGET>"),
+        ("relay 4000 127.0.0.1", "give HOST:PORT"),
+        ("relay nowhere 127.0.0.1:5000", "give ADDR:PORT"),
+        ("relay 127.0.0.1:0 127.0.0.1:5000 --up seed_3", "seed"),
+        ("relay 127.0.0.1:0 127.0.0.1:5000 --down outcome-log_x.csv", "outcome-log"),
+        ("relay 127.0.0.1:0 127.0.0.1:5000 --up lost_3%", "lost"),
+        ("relay 127.0.0.1:0 127.0.0.1:5000 --max-bitrate-per-source 0", "would drop every packet"),
+    ] {
+        let output = run_args(words(line));
+        assert_eq!((output.code, &*output.stdout), (2, ""), "{line}: {output:?}");
+        assert!(output.stderr.contains(reason), "{line}: {output:?}");
+    }
+}

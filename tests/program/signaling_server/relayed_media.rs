@@ -1,0 +1,117 @@
+//! `signaling-server --relay-media`: clients that hear each other over a bad path, and the options.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde_json::{Value, json};
+use test_support::client::{at_once, run as run_line, start_line};
+use test_support::server::{Member, Server, run};
+
+/// Outcomes of AUDIO by sender and receiver: sequence number and outcome of each.
+type Outcomes = BTreeMap<(String, String), Vec<(u64, String)>>;
+
+/// The rows of an outcome log with AUDIO. No name contains a comma.
+fn audio_rows(log: &str) -> Outcomes {
+    let mut rows = Outcomes::new();
+    for row in log.lines().skip(1).map(|row| row.split(',').collect::<Vec<_>>()).filter(|row| row[4] == "AUDIO") {
+        let way = (row[1].to_owned(), row[2].to_owned());
+        rows.entry(way).or_default().push((row[5].parse().unwrap(), row[6].to_owned()));
+    }
+    rows
+}
+
+/// Two programs play in a room with `--loss 20% --seed 7`. Returns the outcomes and the losses that both report.
+fn played(path: &str, link: &str) -> (Outcomes, Vec<f64>) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("outcomes.csv");
+    let options = ["--relay-media", "--loss", "20%", "--seed", "7", "--outcome-log", file.to_str().unwrap()];
+    let mut signaling = Server::start_signaling(&options);
+    assert!(signaling.line_starting_with("relay: relaying media").message.contains(" host=127.0.0.1 "));
+    let mut member = Member::connect(signaling.address);
+    member.create_room("jam");
+    let url = format!("ws://{}{path}", signaling.address);
+    let line = format!("send --tone 220 --duration 4s --clients 1 --signaling-url {url} --room jam --json");
+    let other = start_line(&line);
+    member.skip_to("PeerJoined");
+    let outputs = [run_line(&line), other.end()];
+    // Whoever is in the room sees one address of each member, which is the relay's.
+    let update = member.skip_to("PeerUpdated")["data"]["peer"].clone();
+    let address = &update["public_addr"];
+    assert!(address.as_str().is_some_and(|address| address.starts_with("127.0.0.1:")), "{update}");
+    assert_eq!((update["candidates"].as_array().map(Vec::len), &update["local_addr"]), (Some(1), &Value::Null));
+    assert_eq!(&update["candidates"][0]["address"], address);
+    let exit = signaling.stop("TERM");
+    assert_eq!(exit.code, Some(0));
+    assert!(exit.lines.iter().any(|line| line.contains(" sent=") && line.contains(" lost=")), "{:?}", exit.lines);
+    let losses = outputs.iter().flat_map(|output| {
+        assert_eq!((output.code, &*output.stderr), (0, ""), "{output:?}");
+        let report: Value = serde_json::from_str(&output.stdout).unwrap();
+        let heard: Vec<_> =
+            report["directions"].as_array().unwrap().iter().filter(|one| one["packets"] != json!(0)).cloned().collect();
+        assert_eq!(heard.len(), 1, "{report:#}");
+        assert_eq!(heard[0]["link"], link);
+        heard.into_iter().map(|one| one["loss_ratio"].as_f64().unwrap())
+    });
+    (audio_rows(&fs::read_to_string(&file).unwrap()), losses.collect())
+}
+
+#[test]
+fn clients_hear_each_other_with_the_loss_of_the_path() {
+    at_once([("", "plain"), ("/v1/signaling", "signed")], |(path, link)| {
+        let (outcomes, losses) = played(path, link);
+        assert_eq!((outcomes.len(), losses.len()), (2, 2), "{:?}", outcomes.keys());
+        for rows in outcomes.values() {
+            let lost = rows.iter().filter(|(_, outcome)| outcome == "lost").count();
+            assert!((0.15..0.25).contains(&(lost as f64 / rows.len() as f64)), "{lost} of {}", rows.len());
+            assert!(rows.iter().all(|(_, outcome)| ["lost", "sent"].contains(&outcome.as_str())));
+        }
+        // What the relay has lost between the first and the last packet that it has sent is what the receiver misses.
+        let expected = outcomes.values().map(|rows| {
+            let sent: Vec<u64> =
+                rows.iter().filter(|(_, outcome)| outcome == "sent").map(|(sequence, _)| *sequence).collect();
+            let (first, last) = (sent.iter().min().unwrap(), sent.iter().max().unwrap());
+            1.0 - sent.len() as f64 / (last - first + 1) as f64
+        });
+        let sorted = |mut losses: Vec<f64>| {
+            losses.sort_by(f64::total_cmp);
+            losses
+        };
+        for (expected, found) in sorted(expected.collect()).into_iter().zip(sorted(losses)) {
+            assert!((expected - found).abs() < 0.02, "{expected} {found}");
+        }
+    });
+}
+
+#[test]
+fn options_that_cannot_be_used_are_named() {
+    for (options, error) in [
+        (&["--loss", "1%"][..], "add --relay-media"),
+        (&["--relay-ports", "40000-40099"], "--relay-media"),
+        (&["--relay-addr", "192.0.2.1"], "--relay-media"),
+        (&["--relay-media", "--relay-ports", "40000"], "such as 40000-40999"),
+        (&["--relay-media", "--relay-ports", "40000-42000"], "such as 40000-40999"),
+        (&["--relay-media", "--host", "::"], "give an IPv4 address as --host"),
+        (&["--relay-media", "--trust-proxy"], "give --relay-addr HOST"),
+        (&["--relay-media", "--relay-addr", "::1"], "has no IPv4 address"),
+    ] {
+        let host = if options.contains(&"--host") { &[][..] } else { &["--host", "127.0.0.1"] };
+        let output = run(&[&["signaling-server", "--port", "0"], host, options].concat(), |_| {});
+        assert!(output.code == 2 && output.stderr.contains(error), "{options:?}: {output:?}");
+    }
+}
+
+#[test]
+fn relay_has_the_given_address_and_ports() {
+    // No system assigns these ports by itself.
+    let first = 20_000 + std::process::id() % 8_000;
+    let ports = format!("{first}-{}", first + 3);
+    let options = ["--relay-media", "--relay-addr", "192.0.2.9", "--relay-ports", &ports];
+    let server = Server::start_signaling(&options);
+    let (mut aki, mut ben) = (Member::connect(server.address), Member::connect(server.address));
+    let room = aki.create_room("jam");
+    ben.join(&room);
+    aki.send("UpdatePeerInfo", &json!({"candidates": [], "public_addr": "10.0.0.1:5000", "local_addr": null}));
+    let peer = ben.skip_to("PeerUpdated")["data"]["peer"].clone();
+    let (host, port) = peer["public_addr"].as_str().unwrap().split_once(':').unwrap();
+    assert!(host == "192.0.2.9" && (first..first + 4).contains(&port.parse().unwrap()), "{peer} {ports}");
+}
