@@ -125,9 +125,9 @@ impl Cli {
             (None, Some(Command::Probe(args))) => args.run(matches, self.color, stop),
             (None, Some(Command::SignalingServer(args))) => args.run(matches, self.color, stop),
             (None, Some(Command::Relay(args))) => args.run(self.color, stop),
-            (None, None) => {
-                Err(Failure::usage("subcommand required: echo-server, send, probe, signaling-server or relay; see --help"))
-            }
+            (None, None) => Err(Failure::usage(
+                "subcommand required: echo-server, send, probe, signaling-server or relay; see --help",
+            )),
         }
     }
 }

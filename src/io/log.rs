@@ -186,7 +186,8 @@ where
 
 /// The areas of the log, separated by spaces: events with these targets are printed as `area: event key=value`. Every event of this program has
 /// one of these targets.
-const AREAS: &str = "echo check signaling control_surface http console memory metrics registration relay room moqt tls clock";
+const AREAS: &str =
+    "echo check signaling control_surface http console memory metrics registration relay room moqt tls clock";
 
 fn is_area(word: &str) -> bool {
     AREAS.split(' ').any(|area| area == word)
