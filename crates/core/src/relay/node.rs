@@ -15,6 +15,7 @@ use crate::address::{canonical_socket_addr, is_invalid_source, is_ipv4_source_ov
 use crate::direction::Direction;
 use crate::echo::{Admission, AdmissionConfig, Source};
 use crate::impairment::{Bottleneck, Departure, Impairment, PacketClass};
+use crate::log_throttle::LogThrottle;
 use crate::node::{Node, Receive, Transmit, TransmitSink};
 use crate::outcome::{Outcome, OutcomeEvent, OutcomeObserver, Route};
 use crate::stats::Counter;
@@ -97,6 +98,7 @@ pub struct Relay {
     client_count: u32,
     results: RelayResults,
     unreachable: Arc<Counter>,
+    full_log: LogThrottle,
     /// When the first datagram arrived.
     started_at: Option<Time>,
     next_sweep: Time,
@@ -161,6 +163,7 @@ impl Relay {
             client_count: 0,
             results: RelayResults::default(),
             unreachable: Arc::default(),
+            full_log: LogThrottle::default(),
             started_at: None,
             next_sweep: Time::ZERO,
         }
@@ -195,7 +198,9 @@ impl Relay {
         let mut source = self.admission.classify(received)?;
         source.path.is_limited &= received.dst_ip.is_none_or(|own| own.to_canonical() != ip.to_canonical());
         let Some(index) = self.free.pop_front() else {
-            warn!(target: "relay", %address, "datagram of a further client dropped: all sockets are taken");
+            if self.full_log.allow(received.received_at) {
+                warn!(target: "relay", %address, "datagram of a further client dropped: all sockets are taken");
+            }
             return None;
         };
         self.by_address.insert(received.source, index);
