@@ -6,9 +6,9 @@
 mod audio;
 mod echo;
 mod impairment;
-mod relay;
 mod path;
 mod recorded_path;
+mod relay;
 mod stats;
 mod units;
 mod wire;
