@@ -18,6 +18,7 @@ fn decision(delay: u64, reordered: bool, copies: u8) -> ImpairmentDecision {
 }
 
 /// No bandwidth limit.
+#[allow(clippy::unnecessary_wraps, reason = "the path needs this type")]
 fn unlimited(passing: &Passing<u8, usize>) -> Option<Departure> {
     Some(Departure { at: passing.due, copy_spacing: Duration::ZERO })
 }
@@ -111,7 +112,9 @@ proptest! {
             prop_assert_eq!(path.next_due(), None);
         }
         let mut copies: BTreeMap<usize, u8> = BTreeMap::new();
-        left.iter().for_each(|(_, token)| *copies.entry(*token).or_default() += 1);
+        for (_, token) in &left {
+            *copies.entry(*token).or_default() += 1;
+        }
         for passing in path.into_rest() {
             *copies.entry(passing.token).or_default() += passing.copies_left;
         }
