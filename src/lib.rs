@@ -70,7 +70,8 @@ pub mod testing;
 
 pub use jamjam_core::{
     address, audio, close_code, datagram_store, direction, echo, impairment, link, log_throttle, media_relay,
-    memory_budget, node, node_group, outcome, path, rate_limit, recorded_path, relay, sanitize, send_queue, stats, time, units, wire,
+    memory_budget, node, node_group, outcome, path, rate_limit, recorded_path, relay, sanitize, send_queue, stats,
+    time, units, wire,
 };
 pub use jamjam_measure::{check, client, diagnosis, machine, report, run_record};
 pub use jamjam_moqt as moqt;

@@ -163,7 +163,8 @@ impl Args {
         let media = media.map(|media| media.spawn(stop)).transpose()?;
         let server = signaling::spawn(listener, hub, options, stop).context("cannot start the event loop")?;
         stop.set_serving();
-        let ready = Ready { metrics: Some(format!("{pages}/metrics")), relay_ports, ..Ready::default() }.with_signaling(&pages);
+        let ready =
+            Ready { metrics: Some(format!("{pages}/metrics")), relay_ports, ..Ready::default() }.with_signaling(&pages);
         ready.write(self.ready_file.as_ref())?;
         let watch = |check: Arc<Mutex<SignalingCheck>>| {
             let open_connections = server.open_connections();

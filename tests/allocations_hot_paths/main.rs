@@ -144,7 +144,8 @@ fn relayed_media() -> usize {
     let impairment = Impairment { delay, jitter, loss: 0.1, seed: 7, ..Impairment::default() };
     let config = MediaRelayConfig { impairment, ports: vec![40_000, 40_001], ..MediaRelayConfig::default() };
     let rooms = MediaRooms::new(config, Some(Box::new(())));
-    let members = ["Aki", "Ben"].map(|name| rooms.join(1, name, [127, 0, 0, 1].into(), [127, 0, 0, 1].into()));
+    let members = ["Aki", "Ben"]
+        .map(|name| rooms.join(1, [name, name].map(str::to_owned), [127, 0, 0, 1].into(), [127, 0, 0, 1].into()));
     let (mut relay, mut wire) = (MediaRelay::new(rooms), wire());
     let mut audio: Vec<u8> = [1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0].into_iter().chain([7; 512]).collect();
     let count = allocations(|turn| {
@@ -153,7 +154,10 @@ fn relayed_media() -> usize {
         for socket in 0..2 {
             let source = SocketAddr::from(([127, 0, 0, 1], 5_000 + socket as u16));
             let (contents, segment_size) = (&audio[..], audio.len());
-            relay.on_datagram(received_at, &[Receive { socket, source, dst_ip: None, received_at, contents, segment_size }]);
+            relay.on_datagram(
+                received_at,
+                &[Receive { socket, source, dst_ip: None, received_at, contents, segment_size }],
+            );
         }
         relay.poll_transmit(received_at, &mut wire);
     });

@@ -80,8 +80,7 @@ impl Default for Impairment {
 impl Impairment {
     /// Maximum additional delay of a packet.
     pub(crate) fn max_delay(&self) -> Duration {
-        let reorder =
-            if self.reorder > 0.0 { self.reorder_delay.max(MAX_REORDER_DELAY) } else { Duration::ZERO };
+        let reorder = if self.reorder > 0.0 { self.reorder_delay.max(MAX_REORDER_DELAY) } else { Duration::ZERO };
         let queue = self.bandwidth.map_or(Duration::ZERO, |bandwidth| bandwidth.max_queue_delay);
         let recorded = self.recorded.as_ref().map_or(Duration::ZERO, |path| path.max_delay());
         [self.jitter, reorder, queue, recorded].into_iter().fold(self.delay, Duration::saturating_add)
@@ -153,12 +152,7 @@ impl Impairer {
 
     /// Decides what happens to the next packet of this class, with the sequence number `sequence`. `since_start` is the time since time 0 of
     /// outages; `None` if nothing has started it.
-    pub fn decide(
-        &mut self,
-        class: PacketClass,
-        sequence: u32,
-        since_start: Option<Duration>,
-    ) -> ImpairmentDecision {
+    pub fn decide(&mut self, class: PacketClass, sequence: u32, since_start: Option<Duration>) -> ImpairmentDecision {
         let count = &mut self.packet_counts[class_index(class)];
         let index = if class == Some(PacketType::Audio) { sequence } else { *count };
         *count = count.wrapping_add(1);
@@ -352,7 +346,9 @@ impl FromStr for Outages {
         };
         let parse = |part: &str| {
             let (length, times) = part.split_once('@').ok_or_else(|| {
-                InvalidValue(format!("`{part}` is not LENGTH@START or LENGTH@START/PERIOD, such as 5s@30s or 5s@60s/60s"))
+                InvalidValue(format!(
+                    "`{part}` is not LENGTH@START or LENGTH@START/PERIOD, such as 5s@30s or 5s@60s/60s"
+                ))
             })?;
             let (start, period) = times.split_once('/').map_or((times, None), |(start, period)| (start, Some(period)));
             let (length, start) = (duration(length)?, duration(start)?);

@@ -131,7 +131,8 @@ impl PathArgs {
     /// The impairment with the options in `words` ("loss 1%,40% delay 10ms") in place of the same ones of these options.
     pub(crate) fn with(&self, words: &str) -> Result<Impairment, Failure> {
         let usage_error = |reason: &str| Failure::usage(format_args!("`{words}`: {reason}"));
-        if let Some(key) = words.split_whitespace().step_by(2).find(|key| ["seed", "outcome-log", "like"].contains(key)) {
+        if let Some(key) = words.split_whitespace().step_by(2).find(|key| ["seed", "outcome-log", "like"].contains(key))
+        {
             return Err(usage_error(&format!("{key} applies to both directions; give --{key}")));
         }
         self.impairment.fixed()?;
@@ -300,7 +301,11 @@ impl ImpairmentArgs {
             ("bandwidth", bandwidth.map(|(rate, delay)| with_delay(rate, delay))),
             ("seed", Some(seed.to_string())),
         ];
-        options.into_iter().filter_map(|(name, value)| Some(format!("--{name} {}", value?))).collect::<Vec<_>>().join(" ")
+        options
+            .into_iter()
+            .filter_map(|(name, value)| Some(format!("--{name} {}", value?)))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }
 
@@ -312,7 +317,9 @@ fn read_path(file: &Path, seed: u64) -> Result<RecordedPath, Failure> {
     let (length, rate) = (display_seconds(path.length()), path.rate());
     print_notice(&format!("--like: the record has {length} s and repeats; it has {rate:.0} packets/s"));
     if !is_delay_known {
-        print_notice("--like: the server's delay is unknown. Delay is what a round trip has in excess of the fastest one");
+        print_notice(
+            "--like: the server's delay is unknown. Delay is what a round trip has in excess of the fastest one",
+        );
     }
     Ok(path)
 }
@@ -467,15 +474,21 @@ mod tests {
         assert_eq!(with(plain, " loss 1%  jitter 4ms delay 30ms"), Ok(replaced));
         // Given options replace those of a network, and another network replaces the whole one.
         let delay = Duration::from_millis(20);
-        assert_eq!(with("--network wifi --seed 7", "network dsl"), Ok(Impairment { delay, ..impairment("--network dsl --seed 7") }));
+        assert_eq!(
+            with("--network wifi --seed 7", "network dsl"),
+            Ok(Impairment { delay, ..impairment("--network dsl --seed 7") })
+        );
         assert_eq!(with("--network wifi --loss 3% --seed 7", "network lan").map(|up| up.loss), Ok(0.03));
         for (words, reason) in [
             ("seed 8", "`seed 8`: seed applies to both directions; give --seed"),
             ("loss 1% like a.jsonl", "`loss 1% like a.jsonl`: like applies to both directions; give --like"),
             ("los 1%", "`los 1%`: unexpected argument '--los' found"),
             ("help", "`help`: unexpected argument '--help' found"),
-            ("outage 5s", "`outage 5s`: invalid value '5s' for '--outage <LENGTH@START[/PERIOD]>': `5s` is not LENGTH@START \
-                           or LENGTH@START/PERIOD, such as 5s@30s or 5s@60s/60s"),
+            (
+                "outage 5s",
+                "`outage 5s`: invalid value '5s' for '--outage <LENGTH@START[/PERIOD]>': `5s` is not LENGTH@START \
+                           or LENGTH@START/PERIOD, such as 5s@30s or 5s@60s/60s",
+            ),
         ] {
             assert_eq!(with("", words), Err((2, reason.to_owned())));
         }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::ArgMatches;
@@ -89,8 +90,10 @@ impl MediaRelayArgs {
         let (first, last) = ports.iter().fold((u16::MAX, 0), |(first, last), port| (first.min(*port), last.max(*port)));
         let (port_range, seed) = (format!("{first}-{last}"), impairment.seed);
         info!(target: "relay", host = %ip, ports = port_range, seed, "relaying media");
+        let path = self.path.clone();
+        let parse = move |words: &str| path.with(words).map_err(|failure| failure.error.to_string());
         let config = MediaRelayConfig { impairment, ports, announced_ip, own_ips, limits };
-        let rooms = MediaRooms::new(config, Some(observer));
+        let rooms = MediaRooms::new(config, Some(observer)).with_links(Arc::new(parse));
         Ok(Some(PreparedMediaRelay { rooms, port_range, sockets, outcome_log }))
     }
 }

@@ -89,7 +89,8 @@ fn recorded_run_becomes_the_impairment() {
     let report = document::report(&output);
     assert_eq!(report["audio"]["impairment"]["lost"], count("recorded"));
     assert_eq!(report["target"], format!("{} (--like run.jsonl --seed 7)", server.to()));
-    let notices = ["--like: the record has ", " s and repeats; it has ", "/s, this flow has 375/s: one packet takes the place"];
+    let notices =
+        ["--like: the record has ", " s and repeats; it has ", "/s, this flow has 375/s: one packet takes the place"];
     assert!(notices.iter().all(|notice| output.stderr.contains(notice)), "{}", output.stderr);
 
     run_to_success(&format!("{probe} 10 --record-run {}", record.display()));

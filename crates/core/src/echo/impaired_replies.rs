@@ -38,7 +38,15 @@ impl ImpairedReplies {
         observer: Box<dyn OutcomeObserver<SocketAddr>>,
         counters: Arc<Counters>,
     ) -> Self {
-        Self { impairer, bottleneck: Bottleneck::default(), path: Path::default(), delay, started: None, observer, counters }
+        Self {
+            impairer,
+            bottleneck: Bottleneck::default(),
+            path: Path::default(),
+            delay,
+            started: None,
+            observer,
+            counters,
+        }
     }
 
     /// Decides what happens to a reply, whose bytes are `datagram`, and enters it into the path. Returns why it is lost.

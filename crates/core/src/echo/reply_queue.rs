@@ -219,11 +219,7 @@ impl ReplyQueue {
     }
 
     /// Removes the first reply if it is due. Replies whose delay is over enter the impaired path in the order of time.
-    fn pop_impaired(
-        &mut self,
-        now: Time,
-        admission: &mut Admission,
-    ) -> Option<(QueuedReply, Option<PassingReply>)> {
+    fn pop_impaired(&mut self, now: Time, admission: &mut Admission) -> Option<(QueuedReply, Option<PassingReply>)> {
         loop {
             let next = self.queued.peek().map_or(Time::MAX, |reply| reply.send_at);
             match self.impaired.as_mut()?.pop_due(now.min(next)) {

@@ -7,8 +7,10 @@
 //! forwards. They share one lock.
 
 mod destination;
+mod links;
 mod node;
 mod rooms;
 
+pub use links::{Link, ParseImpairment, is_meant};
 pub use node::{MediaRelay, MediaRoute};
-pub use rooms::{MAX_SOCKETS, MediaMember, MediaRelayConfig, MediaRooms};
+pub use rooms::{MAX_SOCKETS, MediaMember, MediaRelayConfig, MediaRooms, MemberNames};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::destination::{MemberAddresses, usable};
+use super::links::{self, Link, ParseImpairment, is_meant};
 use super::node::MediaRoute;
 use crate::address::canonical_socket_addr;
 use crate::direction::Direction;
@@ -20,6 +21,7 @@ use crate::outcome::{OutcomeEvent, OutcomeObserver};
 use crate::relay::{Exits, Flow};
 use crate::sanitize::sanitize_name;
 use crate::time::Time;
+use crate::units::InvalidValue;
 
 /// Maximum number of sockets.
 pub const MAX_SOCKETS: usize = 1_024;
@@ -32,6 +34,12 @@ const REST: Duration = Duration::from_secs(60);
 
 /// Maximum number of different names in a room. Members with further names count together.
 const MAX_NAMES: usize = 1_024;
+
+/// Maximum number of changed paths.
+const MAX_LINKS: usize = 1_000;
+
+/// The id and the name of a member, as others see them.
+pub type MemberNames = [String; 2];
 
 /// Configuration of the relay of a signaling server.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +91,7 @@ pub(super) struct Lane {
 /// A member of a room, until the last of its sockets rests.
 struct Member {
     room: u64,
+    names: MemberNames,
     /// The name, and how many members of this name the room has had.
     name: Arc<str>,
     announced_ip: Ipv4Addr,
@@ -95,6 +104,8 @@ struct Member {
 
 enum Socket {
     Free,
+    /// Forwards nothing, and rests from the next sweep on.
+    Closed,
     RestsUntil(Time),
     Open(OpenSocket),
 }
@@ -130,6 +141,8 @@ pub(super) struct Pairs {
     joined: u64,
     /// Whether a member or a socket is gone since the last sweep.
     has_gone: bool,
+    links: Vec<Link>,
+    parse: Option<ParseImpairment>,
     foreign_log: LogThrottle,
     /// Numbers of datagrams by outcome, of dropped ones by reason, and of sources that changed.
     counts: BTreeMap<&'static str, u64>,
@@ -152,6 +165,21 @@ impl Pairs {
                 flow.insert((socket, Flow::new(&impairment, &name), MediaRoute { from, to, direction }));
             }
         }
+        self.impair(way, &mut HashMap::new());
+    }
+
+    /// Gives a way the impairment that the operator has set. Counts and decisions go on. `parsed` has what was parsed before.
+    fn impair(&mut self, way: Way, parsed: &mut HashMap<String, Impairment>) {
+        let [from, to] = [way.from, way.to].map(|number| self.members.get(&number).map(|member| &member.names));
+        let Some(((_, flow, _), (from, to))) = self.flows.get_mut(&way).zip(from.zip(to)) else { return };
+        let is_of_way = |link: &&Link| is_meant(&link.from, from) && is_meant(&link.to, to);
+        let words = links::words(self.links.iter().filter(is_of_way));
+        let impairment = parsed.entry(words).or_insert_with_key(|words| {
+            let parse = self.parse.as_ref().filter(|_| !words.is_empty());
+            parse.and_then(|parse| parse(words).ok()).unwrap_or_else(|| self.config.impairment.clone())
+        });
+        let Impairment { seed, direction, .. } = flow.impairer.impairment;
+        flow.impairer.impairment = Impairment { seed, direction, ..impairment.clone() };
     }
 
     /// The other members of a room that are there.
@@ -223,6 +251,7 @@ impl Pairs {
         let is_present = |number: u64| members.get(&number).is_some_and(|member| member.is_present);
         for (number, socket) in sockets.iter_mut().enumerate() {
             match socket {
+                Socket::Closed => *socket = Socket::RestsUntil(now + REST),
                 Socket::RestsUntil(until) if now >= *until => {
                     *socket = Socket::Free;
                     free.push_back(number);
@@ -254,7 +283,8 @@ impl Pairs {
 
 impl Exits<Lane> for Pairs {
     fn bottleneck(&mut self, lane: Lane, due: Time, size: (usize, u8)) -> Option<Departure> {
-        let limit = self.config.impairment.bandwidth.filter(|_| !lane.is_stun);
+        let flow = self.flows.get(&lane.way).filter(|_| !lane.is_stun);
+        let limit = flow.and_then(|(_, flow, _)| flow.impairer.impairment.bandwidth);
         let receiver = self.members.get_mut(&lane.way.to);
         let at_once = Some(Departure { at: due, copy_spacing: Duration::ZERO });
         receiver.map_or(at_once, |receiver| receiver.bottleneck.enter(limit, due, size, Ipv4Addr::LOCALHOST.into()))
@@ -299,17 +329,25 @@ impl MediaRooms {
         Self(Arc::new(Mutex::new(Pairs { config, sockets, free, observer, ..Pairs::default() })))
     }
 
+    /// Lets an operator change paths, with values that `parse` reads.
+    #[must_use]
+    pub fn with_links(self, parse: ParseImpairment) -> Self {
+        self.lock().parse = Some(parse);
+        self
+    }
+
     /// A member joins `room`, over a connection from `signaling_ip` to `local_ip`. `None` if there are too few sockets.
-    pub fn join(&self, room: u64, name: &str, signaling_ip: IpAddr, local_ip: Ipv4Addr) -> Option<MediaMember> {
+    pub fn join(&self, room: u64, names: MemberNames, signaling_ip: IpAddr, local_ip: Ipv4Addr) -> Option<MediaMember> {
+        let name = &*names[1];
         let pairs = &mut *self.lock();
         let (number, others) = (pairs.joined, pairs.others(room, pairs.joined));
         if pairs.free.len() < 2 * others.len() {
             return None;
         }
         pairs.joined += 1;
-        let names = &mut pairs.rooms.entry(room).or_default().names;
-        let counted = if names.len() < MAX_NAMES || names.contains_key(name) { name } else { "" };
-        let count = names.entry(counted.to_owned()).or_default();
+        let known = &mut pairs.rooms.entry(room).or_default().names;
+        let counted = if known.len() < MAX_NAMES || known.contains_key(name) { name } else { "" };
+        let count = known.entry(counted.to_owned()).or_default();
         *count += 1;
         let member = Member {
             room,
@@ -319,6 +357,7 @@ impl MediaRooms {
             has_address: false,
             is_present: true,
             bottleneck: Bottleneck::default(),
+            names,
         };
         pairs.members.insert(number, member);
         for other in others {
@@ -327,6 +366,48 @@ impl MediaRooms {
             pairs.open(way.reversed());
         }
         Some(MediaMember { rooms: self.clone(), number })
+    }
+
+    /// Changes paths. Later values win, and hold for members that join later.
+    pub fn change(&self, link: Link) -> Result<(), InvalidValue> {
+        let (words, parse) = (links::words([&link].into_iter()), self.lock().parse.clone());
+        if let Some(parse) = parse.filter(|_| !words.is_empty()) {
+            parse(&words).map_err(InvalidValue)?;
+        }
+        let (pairs, mut parsed) = (&mut *self.lock(), HashMap::new());
+        if pairs.links.len() >= MAX_LINKS && !words.is_empty() {
+            return Err(InvalidValue(format!("{MAX_LINKS} paths are changed; restore others first")));
+        }
+        if link.both {
+            links::add(&mut pairs.links, Link { from: link.to.clone(), to: link.from.clone(), ..link.clone() });
+        }
+        links::add(&mut pairs.links, link);
+        let ways: Vec<Way> = pairs.flows.keys().copied().collect();
+        ways.into_iter().for_each(|way| pairs.impair(way, &mut parsed));
+        Ok(())
+    }
+
+    /// The changed paths.
+    pub fn links(&self) -> Vec<Link> {
+        self.lock().links.clone()
+    }
+
+    /// Lets new sockets stand for the members that `pattern` means, an id, a name or `*`. No message has announced them. The old ones forward
+    /// nothing.
+    pub fn renumber(&self, pattern: &str) -> Result<(), InvalidValue> {
+        let pairs = &mut *self.lock();
+        let is_of = |way: &Way| pairs.members.get(&way.to).is_some_and(|member| is_meant(pattern, &member.names));
+        let ways: Vec<Way> = pairs.flows.keys().copied().filter(is_of).collect();
+        if ways.len() > pairs.free.len() {
+            return Err(InvalidValue("too few sockets are free".to_owned()));
+        }
+        for socket in &mut pairs.sockets {
+            if matches!(socket, Socket::Open(open) if ways.contains(&open.way)) {
+                *socket = Socket::Closed;
+            }
+        }
+        ways.into_iter().for_each(|way| pairs.open(way));
+        Ok(())
     }
 
     /// Numbers of datagrams by outcome, of dropped ones by reason, and of sources that changed.

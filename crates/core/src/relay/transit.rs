@@ -91,9 +91,9 @@ impl<F: Copy + Hash + Ord> Transit<F> {
             };
             let Stored { sequence, position, len } = passing.token;
             let contents = if len == 0 { &[] } else { self.store.get(position, len) };
-            let status = exits.exit(passing.flow).map_or(SendStatus::Failed, |exit| {
-                sink.send(Transmit { contents, segment_size: len, ..exit })
-            });
+            let status = exits
+                .exit(passing.flow)
+                .map_or(SendStatus::Failed, |exit| sink.send(Transmit { contents, segment_size: len, ..exit }));
             if status == SendStatus::WouldBlock {
                 self.path.put_back(passing);
                 self.retry_at = now + BLOCKED_RETRY;
@@ -128,6 +128,15 @@ impl<F: Copy + Hash + Ord> Transit<F> {
         self.buffered -= token.len + OVERHEAD;
         let outcome = if copies_sent > 0 { Outcome::Sent } else { otherwise };
         let (received_at, sequence) = (entered_at, token.sequence);
-        exits.on_outcome(OutcomeEvent { received_at, route, class, sequence, outcome, reordered, added_delay, copies_sent });
+        exits.on_outcome(OutcomeEvent {
+            received_at,
+            route,
+            class,
+            sequence,
+            outcome,
+            reordered,
+            added_delay,
+            copies_sent,
+        });
     }
 }

@@ -85,8 +85,7 @@ impl RelayReport {
     pub fn text(&self) -> String {
         let (client, heads) = ("client", ["datagrams", "AUDIO/s", "loss before", "loss after", "silence"]);
         let [datagrams, rate, before, after, silence] = heads;
-        let mut text =
-            format!("{client:34}{datagrams:>10}{rate:>10}{before:>13}{after:>13}{silence:>10}  outcomes\n");
+        let mut text = format!("{client:34}{datagrams:>10}{rate:>10}{before:>13}{after:>13}{silence:>10}  outcomes\n");
         for one in &self.directions {
             let client = format!("{} {} {}", one.client, one.address, one.direction);
             _ = writeln!(text, "{client:34}{}", one.row());

@@ -249,7 +249,8 @@ impl JamjamRoom {
     /// Gives a member that is about to enter its sockets, if media is relayed. Returns false if there are none left.
     fn relay_media(&self, call: &RoomCall<'_>, member: &mut JamjamMember) -> bool {
         let Some(media) = &self.media else { return true };
-        member.media = media.join(self.roster.key.0.get(), &member.peer.name, call.source, member.local_ip);
+        let names = [member.peer.id.clone(), member.peer.name.clone()];
+        member.media = media.join(self.roster.key.0.get(), names, call.source, member.local_ip);
         member.media.is_some()
     }
 

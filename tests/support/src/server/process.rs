@@ -109,7 +109,9 @@ impl Server {
         let stderr = BufReader::new(program.0.stderr.take().unwrap());
         thread::spawn(move || {
             for text in stderr.lines() {
-                if let Some((_, address)) = text.as_ref().ok().and_then(|text| text.split_once("Echo server listening on ")) {
+                if let Some((_, address)) =
+                    text.as_ref().ok().and_then(|text| text.split_once("Echo server listening on "))
+                {
                     _ = listening.send(address.parse().expect("an address"));
                 }
                 // When the lines are no longer read, this thread ends and closes the pipe.
