@@ -60,9 +60,9 @@ impl ConnectionContext<'_> {
             let close = ConnectionClose { code, reason, server_reason: Some(reason) };
             self.state.record_removed(self.now, conn, &removed, None, &close);
             if code == CloseCode::ABNORMAL_CLOSURE {
-                self.sink.abort(conn)
+                self.sink.abort(conn);
             } else {
-                self.sink.close(conn, code, reason)
+                self.sink.close(conn, code, reason);
             }
         }
     }

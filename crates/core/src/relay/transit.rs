@@ -121,22 +121,13 @@ impl<F: Copy + Hash + Ord> Transit<F> {
 
     /// Removes the bytes and reports the outcome: sent if a copy was sent.
     fn finish(&mut self, passing: Passing<F, Stored>, otherwise: Outcome, exits: &mut impl Exits<F>) {
-        let Passing { flow: route, token, class, entered_at, reordered, added_delay, copies_sent, .. } = passing;
+        let Passing { flow, token, class, entered_at, reordered, added_delay, copies_sent, .. } = passing;
         if token.len > 0 {
             self.store.remove(token.position, token.len);
         }
         self.buffered -= token.len + OVERHEAD;
         let outcome = if copies_sent > 0 { Outcome::Sent } else { otherwise };
-        let (received_at, sequence) = (entered_at, token.sequence);
-        exits.on_outcome(OutcomeEvent {
-            received_at,
-            route,
-            class,
-            sequence,
-            outcome,
-            reordered,
-            added_delay,
-            copies_sent,
-        });
+        let event = OutcomeEvent::of_arrival(entered_at, flow, (class, token.sequence), outcome);
+        exits.on_outcome(OutcomeEvent { reordered, added_delay, copies_sent, ..event });
     }
 }

@@ -14,6 +14,7 @@ use jamjam_measure::client::{
 };
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::run_record::{RecordedOptions, RecordedRun};
+use jamjam_signaling::Dialect;
 
 /// When the first packet is sent, in milliseconds.
 const START: u64 = 5_000;
@@ -169,7 +170,7 @@ fn unusable_records_are_rejected_with_their_reason() {
     no_replies.run.replies_expected = false;
     assert!(reason(no_replies).starts_with("its run expected no replies"));
     let mut websocket = starting_with(&[]);
-    websocket.run.websocket = Some(WebSocketResults::default());
+    websocket.run.websocket = Some(WebSocketResults::new(Dialect::Jamjam));
     assert!(reason(websocket).starts_with("it is not a run over UDP"));
     let few = record(std::iter::repeat_n(Returned, 99).chain([Excluded, InFlight, NotSent]));
     assert_eq!(reason(few), "it has 99 settled packets, but needs 100; record a longer run");
