@@ -12,6 +12,7 @@ use crate::address::ipv4;
 use crate::cli::echo_server::BitRateArgs;
 use crate::cli::options::impairment::{OutcomeLogFile, PathArgs};
 use crate::cli::output::{Failure, ensure_usage};
+use crate::impairment::Impairment;
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, BindError, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy, NodeThread};
 use crate::io::{machine, reachable, resolve};
@@ -83,7 +84,8 @@ impl MediaRelayArgs {
         let own_ips = interfaces.chain(reachable::default_route_address()).collect();
         let (observer, outcome_log) = self.path.open_outcome_log()?;
         let (first, last) = ports.iter().fold((u16::MAX, 0), |(first, last), port| (first.min(*port), last.max(*port)));
-        let (port_range, seed) = (format!("{first}-{last}"), impairment.seed);
+        let is_impaired = impairment != Impairment { seed: impairment.seed, ..Impairment::default() };
+        let (port_range, seed) = (format!("{first}-{last}"), is_impaired.then_some(impairment.seed));
         info!(target: "relay", host = %ip, ports = port_range, seed, "relaying media");
         let (path, server) = (self.path.clone(), impairment.clone());
         let parse = move |words: &str| path.with(&server, words).map_err(|failure| failure.error.to_string());
