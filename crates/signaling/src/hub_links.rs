@@ -57,7 +57,7 @@ impl HubCall<'_> {
         if !is_severed {
             return;
         }
-        lock(&jamjam.severed).push((from.to_owned(), None, from.to_owned()));
+        lock(&jamjam.severed).insert(0, (from.to_owned(), None, from.to_owned()));
         jamjam.rooms.show(&hub.state.limits, &mut |room: RoomEntry<'_>| {
             for (conn, MemberInfo { id, name, .. }) in room.members {
                 let name = name.unwrap_or_default();
