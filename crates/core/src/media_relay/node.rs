@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::rooms::{Lane, MediaRooms};
 use crate::direction::Direction;
 use crate::echo::Admission;
+use crate::link::PublicHalf;
 use crate::node::{Node, Receive, TransmitSink};
 use crate::outcome::{Outcome, OutcomeEvent, Route};
 use crate::relay::{Exits, Transit, classify};
 use crate::time::Time;
-use crate::wire::{PacketType, stun};
+use crate::wire::{HEADER_LEN, PacketType, stun};
 
 /// Interval of the search for sockets that are no longer used.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -22,6 +23,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// The names of the members between which a datagram passes, each with the how-manieth member of this name it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaRoute {
+    /// Number of the room.
+    pub room: u64,
     /// The sender.
     pub from: Arc<str>,
     /// The receiver.
@@ -42,28 +45,36 @@ impl Display for MediaRoute {
     }
 }
 
+/// Receives every datagram of a member before its impairment, except STUN messages, on the node's thread. It must not block.
+pub trait MediaObserver: Send {
+    /// A datagram arrived.
+    fn on_datagram(&mut self, at: Time, route: &MediaRoute, bytes: &[u8]);
+}
+
 /// The relay of a signaling server, without sockets.
 pub struct MediaRelay {
     rooms: MediaRooms,
     transit: Transit<Lane>,
     admission: Admission,
+    observer: Option<Box<dyn MediaObserver>>,
     next_sweep: Time,
     next_log: Time,
 }
 
 impl MediaRelay {
     /// The node that forwards between the members of `rooms`. Socket i has port i of the configuration.
-    pub fn new(rooms: MediaRooms) -> Self {
+    pub fn new(rooms: MediaRooms, observer: Option<Box<dyn MediaObserver>>) -> Self {
         let admission = Admission::new(rooms.lock().config.limits.clone(), Duration::ZERO);
         let (transit, next_sweep, next_log) = <_>::default();
-        Self { rooms, transit, admission, next_sweep, next_log }
+        Self { rooms, transit, admission, observer, next_sweep, next_log }
     }
 }
 
 impl Node for MediaRelay {
-    fn on_datagram(&mut self, _: Time, batch: &[Receive<'_>]) {
-        let Self { rooms, transit, admission, .. } = self;
+    fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
+        let Self { rooms, transit, admission, observer, .. } = self;
         let pairs = &mut *rooms.lock();
+        pairs.now = now;
         for received in batch {
             let Some(way) = pairs.accept(received) else { continue };
             for datagram in received.segments() {
@@ -71,7 +82,10 @@ impl Node for MediaRelay {
                 let since_start = pairs.since_start(way, at, packet.0 == Some(PacketType::Audio));
                 let lane = Lane { way, is_stun };
                 let exit = pairs.exit(lane);
-                let Some((_, flow, _)) = pairs.flows.get_mut(&way) else { continue };
+                let Some((_, flow, route)) = pairs.flows.get_mut(&way) else { continue };
+                if let Some(observer) = observer.as_mut().filter(|_| !is_stun) {
+                    observer.on_datagram(at, route, datagram);
+                }
                 let decision = match is_stun {
                     true => flow.impairer.pass(since_start),
                     false => flow.on_arrival(at, packet, since_start),
@@ -85,6 +99,12 @@ impl Node for MediaRelay {
                 } else if !limited.as_ref().is_none_or(is_admitted) {
                     Outcome::Limit
                 } else if transit.enter(at, lane, packet, &decision, datagram) {
+                    if packet.0 == Some(PacketType::Control)
+                        && let Some(PublicHalf { key, .. }) = PublicHalf::parse(&datagram[HEADER_LEN..])
+                        && let Some((_, flow, _)) = pairs.flows.get_mut(&way)
+                    {
+                        flow.on_key(key);
+                    }
                     continue;
                 } else {
                     Outcome::Dropped
@@ -96,6 +116,7 @@ impl Node for MediaRelay {
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
         let pairs = &mut *self.rooms.lock();
+        pairs.now = now;
         if now >= self.next_sweep {
             pairs.sweep(now);
             self.next_sweep = now + SWEEP_INTERVAL;

@@ -1,7 +1,7 @@
 //! The members whose media is relayed, and which socket stands for whom.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,6 +10,8 @@ use tracing::{info, warn};
 
 use super::destination::{MemberAddresses, usable};
 use super::node::MediaRoute;
+use super::recovery::Recovery;
+use super::results::{MAX_FLOWS, MAX_ROOMS, MediaResults, RoomResults};
 use crate::address::canonical_socket_addr;
 use crate::direction::Direction;
 use crate::echo::AdmissionConfig;
@@ -20,6 +22,7 @@ use crate::outcome::{OutcomeEvent, OutcomeObserver};
 use crate::relay::{Exits, Flow};
 use crate::sanitize::sanitize_name;
 use crate::time::Time;
+use crate::wire::PacketType;
 
 /// Maximum number of sockets.
 pub const MAX_SOCKETS: usize = 1_024;
@@ -70,6 +73,11 @@ pub(super) struct Way {
 impl Way {
     fn reversed(self) -> Self {
         Self { from: self.to, to: self.from }
+    }
+
+    /// From the member of the pair that joined first.
+    fn of_pair(self) -> Self {
+        self.min(self.reversed())
     }
 }
 
@@ -127,6 +135,16 @@ pub(super) struct Pairs {
     /// What passes on each way, and the socket at which it arrives. The socket is announced to the sender and stands for the receiver.
     pub(super) flows: HashMap<Way, (usize, Flow, MediaRoute)>,
     rooms: HashMap<u64, MediaRoom>,
+    /// Of pairs with AUDIO.
+    recoveries: HashMap<Way, Recovery>,
+    /// What the report needs of each room. Its flows and recoveries are added when they end.
+    results: BTreeMap<u64, RoomResults>,
+    /// Number of flows that are not in these results.
+    forgotten: u64,
+    /// The time of the last call of the node.
+    pub(super) now: Time,
+    /// When AUDIO was last forwarded.
+    last_audio: Option<Time>,
     joined: u64,
     /// Whether a member or a socket is gone since the last sweep.
     has_gone: bool,
@@ -141,6 +159,7 @@ impl Pairs {
     fn open(&mut self, way: Way) {
         let Some(socket) = self.free.pop_front() else { return };
         self.sockets[socket] = Socket::Open(OpenSocket { way, source: None, active_at: None });
+        let room = self.members[&way.from].room;
         let [from, to] = [way.from, way.to].map(|number| Arc::clone(&self.members[&number].name));
         match self.flows.entry(way) {
             Entry::Occupied(mut flow) => flow.get_mut().0 = socket,
@@ -149,7 +168,7 @@ impl Pairs {
                 let direction = if way.from < way.to { Direction::Up } else { Direction::Down };
                 let impairment = Impairment { direction: Some(direction), ..self.config.impairment.clone() };
                 let name = format!("{from}>{to}");
-                flow.insert((socket, Flow::new(&impairment, &name), MediaRoute { from, to, direction }));
+                flow.insert((socket, Flow::new(&impairment, &name), MediaRoute { room, from, to, direction }));
             }
         }
     }
@@ -219,7 +238,8 @@ impl Pairs {
 
     /// Lets sockets rest that are idle and no longer announced, and forgets who has none left.
     pub(super) fn sweep(&mut self, now: Time) {
-        let Self { sockets, free, members, flows, rooms, has_gone, .. } = self;
+        let Self { sockets, free, members, flows, has_gone, .. } = self;
+        let mut gone = Vec::new();
         let is_present = |number: u64| members.get(&number).is_some_and(|member| member.is_present);
         for (number, socket) in sockets.iter_mut().enumerate() {
             match socket {
@@ -236,19 +256,39 @@ impl Pairs {
                         continue;
                     }
                     if is_current {
-                        flows.remove(way);
+                        gone.push(*way);
                     }
                     (*has_gone, *socket) = (true, Socket::RestsUntil(now + REST));
                 }
                 Socket::Free | Socket::RestsUntil(_) => {}
             }
         }
+        gone.into_iter().for_each(|way| self.retire(way));
+        let Self { members, flows, rooms, has_gone, .. } = self;
         if std::mem::take(has_gone) {
             let connected: HashSet<u64> = flows.keys().map(|way| way.from).collect();
             members.retain(|number, member| member.is_present || connected.contains(number));
             let used: HashSet<u64> = members.values().map(|member| member.room).collect();
             rooms.retain(|room, _| used.contains(room));
         }
+    }
+
+    /// Moves a flow, and the recovery of its pair, to the results.
+    fn retire(&mut self, way: Way) {
+        let kept: usize = self.results.values().map(|room| room.flows.len()).sum();
+        let Some((_, flow, route)) = self.flows.remove(&way) else { return };
+        let (recovery, room) = (self.recoveries.remove(&way.of_pair()), self.rooms.get(&route.room));
+        let Some(results) = self.results.get_mut(&route.room).filter(|_| kept < MAX_FLOWS) else {
+            self.forgotten += 1;
+            return;
+        };
+        results.started_at = room.and_then(|room| room.started_at);
+        if let Some((mut recovery, time_0)) = recovery.zip(results.started_at) {
+            recovery.advance(self.now, &self.config.impairment.outages, time_0);
+            recovery.close(self.now);
+            results.recoveries.push((route.clone(), recovery));
+        }
+        results.flows.push((route, flow));
     }
 }
 
@@ -271,8 +311,14 @@ impl Exits<Lane> for Pairs {
     }
 
     fn on_copy(&mut self, Lane { way, .. }: Lane, now: Time, packet: (PacketClass, u32), is_sent: bool) {
-        if let Some((_, flow, _)) = self.flows.get_mut(&way).filter(|_| is_sent) {
-            flow.on_left(now, packet);
+        let Some((_, flow, route)) = self.flows.get_mut(&way).filter(|_| is_sent) else { return };
+        flow.on_left(now, packet);
+        let started_at = self.rooms.get(&route.room).and_then(|room| room.started_at);
+        if let Some(time_0) = started_at.filter(|_| packet.0 == Some(PacketType::Audio)) {
+            self.last_audio = Some(now);
+            let recovery = self.recoveries.entry(way.of_pair()).or_default();
+            recovery.advance(now, &self.config.impairment.outages, time_0);
+            recovery.on_forwarded(now, route.direction);
         }
     }
 
@@ -321,6 +367,9 @@ impl MediaRooms {
             bottleneck: Bottleneck::default(),
         };
         pairs.members.insert(number, member);
+        if pairs.results.len() < MAX_ROOMS || pairs.results.contains_key(&room) {
+            pairs.results.entry(room).or_default().members += 1;
+        }
         for other in others {
             let way = Way { from: number, to: other };
             pairs.open(way);
@@ -332,6 +381,20 @@ impl MediaRooms {
     /// Numbers of datagrams by outcome, of dropped ones by reason, and of sources that changed.
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
         self.lock().counts.clone()
+    }
+
+    /// When AUDIO was last forwarded.
+    pub fn last_audio(&self) -> Option<Time> {
+        self.lock().last_audio
+    }
+
+    /// What has passed in all rooms, at the end.
+    pub fn take_results(&self) -> MediaResults {
+        let pairs = &mut *self.lock();
+        let ways: BTreeSet<Way> = pairs.flows.keys().copied().collect();
+        ways.into_iter().for_each(|way| pairs.retire(way));
+        let rooms = std::mem::take(&mut pairs.results).into_values().filter(|room| !room.flows.is_empty()).collect();
+        MediaResults { rooms, counts: pairs.counts.clone(), forgotten: pairs.forgotten }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Pairs> {
@@ -346,9 +409,9 @@ pub struct MediaMember {
 }
 
 impl MediaMember {
-    /// The member publishes these addresses: the public one, then the others, the best first. If it keeps none of those before, new sockets
+    /// At `at`, the member publishes these addresses: the public one, then the others, the best first. If it keeps none of those before, new sockets
     /// stand for it. False if there are too few.
-    pub fn publish(&self, addresses: impl Iterator<Item = SocketAddr>) -> bool {
+    pub fn publish(&self, at: Time, addresses: impl Iterator<Item = SocketAddr>) -> bool {
         let pairs = &mut *self.rooms.lock();
         let published = usable(addresses, &pairs.config);
         let Some(member) = pairs.members.get_mut(&self.number) else { return false };
@@ -357,6 +420,9 @@ impl MediaMember {
             return true;
         }
         let before = std::mem::replace(&mut member.addresses.published, published);
+        if let Some(results) = pairs.results.get_mut(&member.room).filter(|_| before.is_empty()) {
+            results.addressed_at = Some(at);
+        }
         let keeps_one = before.iter().any(|address| member.addresses.published.contains(address));
         if before.is_empty() || keeps_one {
             return true;
@@ -387,5 +453,8 @@ impl Drop for MediaMember {
         if let Some(member) = pairs.members.get_mut(&self.number) {
             member.is_present = false;
         }
+        let of_member = |(way, _): &(&Way, &mut Recovery)| [way.from, way.to].contains(&self.number);
+        let recoveries = pairs.recoveries.iter_mut().filter(of_member);
+        recoveries.for_each(|(_, recovery)| recovery.on_left(pairs.now));
     }
 }

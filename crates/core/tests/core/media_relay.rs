@@ -66,13 +66,13 @@ impl Relay {
         let config = MediaRelayConfig { ports, own_ips: vec![SERVER.into()], ..config };
         let (sender, rows) = std::sync::mpsc::channel();
         let rooms = MediaRooms::new(config, Some(Box::new(Rows(sender))));
-        Self { node: MediaRelay::new(rooms.clone()), rooms, rows }
+        Self { node: MediaRelay::new(rooms.clone(), None), rooms, rows }
     }
 
     /// A member of room 1 whose connection comes from 198.51.100.`host`, and which has published port 5,000 there.
     fn member(&self, name: &str, host: u8) -> MediaMember {
         let member = self.rooms.join(1, name, ip(host), SERVER).expect("sockets");
-        assert!(member.publish([address(host, 5_000)].into_iter()));
+        assert!(member.publish(Time::ZERO, [address(host, 5_000)].into_iter()));
         member
     }
 
@@ -160,12 +160,12 @@ fn member_without_a_usable_address_has_none_in_the_room() {
     let (aki, ben) = (relay.member("Aki", 1), relay.rooms.join(1, "Ben", ip(2), SERVER).expect("sockets"));
     assert_eq!(ben.address_for(&aki), None);
     for unusable in ["[2001:db8::1]:5000", "0.0.0.0:5000", "192.0.2.1:40001"] {
-        assert!(ben.publish([unusable.parse().expect("an address")].into_iter()));
+        assert!(ben.publish(Time::ZERO, [unusable.parse().expect("an address")].into_iter()));
         assert_eq!(ben.address_for(&aki), None, "{unusable}");
     }
-    assert!(ben.publish(["203.0.113.9:5000".parse().expect("an address")].into_iter()));
+    assert!(ben.publish(Time::ZERO, ["203.0.113.9:5000".parse().expect("an address")].into_iter()));
     assert!(ben.address_for(&aki).is_some());
-    assert!(ben.publish([].into_iter()));
+    assert!(ben.publish(Time::ZERO, [].into_iter()));
     assert_eq!(ben.address_for(&aki), None);
 }
 
@@ -207,7 +207,7 @@ fn sockets_stay_while_one_published_address_does() {
     let mut relay = Relay::new(8, Impairment::default());
     let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
     let (first, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
-    let publish = |ports: &[u16]| assert!(aki.publish(ports.iter().map(|port| address(1, *port))));
+    let publish = |ports: &[u16]| assert!(aki.publish(Time::ZERO, ports.iter().map(|port| address(1, *port))));
     publish(&[6_000, 5_000]);
     publish(&[]);
     publish(&[6_000]);
@@ -241,7 +241,7 @@ fn old_sockets_forward_until_idle_and_then_rest() {
     assert!(join(&relay).is_none(), "no socket is free");
     relay.pass_time(218, 220);
     let aki = join(&relay).expect("the sockets have rested for 60 s");
-    assert!(aki.publish([address(1, 5_000)].into_iter()));
+    assert!(aki.publish(Time::ZERO, [address(1, 5_000)].into_iter()));
     assert_eq!(relay.forward(221_000, address(2, 5_000), announced(&aki, &ben), &audio(0)).len(), 1);
 }
 
@@ -250,7 +250,7 @@ fn nobody_enters_without_sockets_for_all_pairs() {
     let relay = Relay::new(7, Impairment::default());
     let (aki, _ben, _cho) = (relay.member("Aki", 1), relay.member("Ben", 2), relay.member("Cho", 3));
     assert!(relay.rooms.join(1, "Dai", ip(4), SERVER).is_none());
-    assert!(!aki.publish([address(1, 6_000)].into_iter()), "two new sockets");
+    assert!(!aki.publish(Time::ZERO, [address(1, 6_000)].into_iter()), "two new sockets");
     // Another room.
     let first = relay.rooms.join(2, "Dai", ip(4), SERVER).expect("sockets");
     assert!(relay.rooms.join(2, "Emi", ip(5), SERVER).is_none());
@@ -334,7 +334,7 @@ fn limits_apply_to_other_hosts_only_and_are_no_impairment() {
     let mut relay = Relay::with_config(8, config());
     let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
     let here = relay.rooms.join(1, "Cho", [127, 0, 0, 1].into(), Ipv4Addr::LOCALHOST).expect("sockets");
-    assert!(here.publish(["192.0.2.1:5000".parse().expect("an address")].into_iter()));
+    assert!(here.publish(Time::ZERO, ["192.0.2.1:5000".parse().expect("an address")].into_iter()));
     let (to_ben, to_here) = (announced(&ben, &aki), announced(&here, &aki));
     let mut sent =
         |to| (0..2_000).map(|number| relay.forward(0, address(1, 5_000), to, &audio(number)).len()).sum::<usize>();
@@ -355,4 +355,59 @@ fn outcomes_name_both_members_and_what_is_on_its_path_at_the_end() {
     let expected =
         [format!("0.000,{names},AUDIO,3,sent,0,10000.000,1"), format!("20000.000,{names},AUDIO,4,stopped,0,,0")];
     assert_eq!(relay.rows.try_iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn results_have_each_flow_and_the_time_until_all_attempted_ones_have_audio() {
+    let mut relay = Relay::new(8, Impairment::default());
+    let (aki, ben, cho) = (relay.member("Aki", 1), relay.member("Ben", 2), relay.member("Cho", 3));
+    assert!(cho.publish(Time::from_millis(200), [address(3, 5_001)].into_iter()), "not its first address");
+    relay.forward(400, address(1, 5_000), announced(&ben, &aki), &audio(0));
+    relay.forward(500, address(2, 5_000), announced(&aki, &ben), &Header::new(PacketType::Keepalive, 0, 0).to_bytes());
+    relay.forward(700, address(2, 5_000), announced(&aki, &ben), &audio(0));
+    relay.forward(900, address(1, 5_000), announced(&ben, &aki), &audio(5));
+    for key in [1, 1, 2] {
+        let control = [&Header::new(PacketType::Control, 0, 0).to_bytes()[..], &[1, 1], &[key; 32]].concat();
+        relay.forward(900, address(1, 5_000), announced(&ben, &aki), &control);
+    }
+    assert_eq!(relay.rooms.last_audio(), Some(Time::from_millis(900)));
+    drop((aki, ben));
+    let results = relay.rooms.take_results();
+    let [room] = &results.rooms[..] else { panic!("{results:?}") };
+    assert_eq!((room.members, room.flows.len(), room.completed_after()), (3, 6, Some(Duration::from_millis(700))));
+    let flow = |from: &str, to: &str| {
+        let is_it = |(route, _): &&(MediaRoute, _)| (&*route.from, &*route.to) == (from, to);
+        &room.flows.iter().find(is_it).expect("a flow").1
+    };
+    let from_aki = flow("Aki#1", "Ben#1");
+    assert_eq!((from_aki.datagrams, from_aki.left.sequences.gaps, from_aki.key_changes), (5, 4, 1));
+    assert_eq!(from_aki.left.times, Some((Time::from_millis(400), Time::from_millis(900))));
+    assert_eq!((flow("Ben#1", "Aki#1").datagrams, flow("Ben#1", "Cho#1").datagrams), (2, 0));
+    drop(cho);
+}
+
+#[test]
+fn room_is_not_complete_while_an_attempted_flow_has_no_audio() {
+    let mut relay = Relay::new(2, Impairment::default());
+    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    relay.forward(400, address(1, 5_000), announced(&ben, &aki), &audio(0));
+    relay.forward(500, address(2, 5_000), announced(&aki, &ben), b"attempted");
+    assert_eq!(relay.rooms.take_results().rooms[0].completed_after(), None);
+}
+
+#[test]
+fn members_that_left_stay_in_the_results_with_their_outages() {
+    let outages = "1s@1s".parse().expect("an outage");
+    let mut relay = Relay::new(2, Impairment { outages, ..Impairment::default() });
+    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    let to_ben = announced(&ben, &aki);
+    (0..400).for_each(|turn| drop(relay.forward(5_000 + 10 * turn, address(1, 5_000), to_ben, &audio(turn as u32))));
+    drop((aki, ben));
+    relay.pass_time(10, 50);
+    let results = relay.rooms.take_results();
+    let [(_, recovery)] = &results.rooms[0].recoveries[..] else { panic!("{results:?}") };
+    let judged: Vec<_> = recovery.judged.iter().map(|one| (one.start, one.end, one.recovery)).collect();
+    assert_eq!(judged, [(Time::from_millis(6_000), Time::from_millis(7_000), Ok(Duration::ZERO))]);
+    assert_eq!(results.rooms[0].flows.len(), 2);
+    assert!(relay.rooms.take_results().rooms.is_empty());
 }

@@ -63,9 +63,9 @@ impl JamjamMember {
     }
 
     /// Publishes the addresses of this member or its successor, `peer`, to the relay of media. Returns false if it has no sockets left.
-    fn publish(&self, peer: &Peer) -> bool {
+    fn publish(&self, at: Time, peer: &Peer) -> bool {
         let addresses = || peer.public_addr.into_iter().chain(addresses_of(peer));
-        self.media.as_ref().is_none_or(|media| media.publish(addresses()))
+        self.media.as_ref().is_none_or(|media| media.publish(at, addresses()))
     }
 
     /// What this member sees of another one, or of its successor, `peer`. While media is relayed, the relay's address replaces all addresses.
@@ -319,7 +319,7 @@ impl JamjamRoom {
                 }
                 (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
                 let peer = peer.clone();
-                if !member.publish(&peer) {
+                if !member.publish(call.now.monotonic, &peer) {
                     return reject(call, ROOM_FULL);
                 }
                 if !self.reveal_successor(call, conn) {
