@@ -145,7 +145,7 @@ fn relayed_media() -> usize {
     let config = MediaRelayConfig { impairment, ports: vec![40_000, 40_001], ..MediaRelayConfig::default() };
     let rooms = MediaRooms::new(config, Some(Box::new(())));
     let members = ["Aki", "Ben"].map(|name| rooms.join(1, name, [127, 0, 0, 1].into(), [127, 0, 0, 1].into()));
-    let (mut relay, mut wire) = (MediaRelay::new(rooms, None), wire());
+    let (mut relay, mut wire) = (MediaRelay::new(rooms), wire());
     let mut audio: Vec<u8> = [1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0].into_iter().chain([7; 512]).collect();
     let count = allocations(|turn| {
         let received_at = Time::from_millis(turn);

@@ -346,15 +346,11 @@ impl Outages {
     /// The first outage that ends later than `after`: its start and its end after time 0. It may overlap others.
     pub fn next(&self, after: Duration) -> Option<(Duration, Duration)> {
         let ends_after = |outage: &Outage| {
-            let Outage { length, start, period } = *outage;
-            let begun = period.map_or(Duration::ZERO, |period| {
-                let [since, period] = [after.saturating_sub(start), period].map(saturating_nanos);
-                Duration::from_nanos(since - since % period)
-            });
-            let latest = start.saturating_add(begun);
-            let starts = [Some(latest), period.map(|period| latest.saturating_add(period))];
-            let occurrences = starts.into_iter().flatten().map(|start| (start, start.saturating_add(length)));
-            occurrences.into_iter().find(|(_, end)| *end > after)
+            let [since, period] = [after.saturating_sub(outage.start), outage.period.unwrap_or(Duration::MAX)].map(saturating_nanos);
+            let latest = outage.start + Duration::from_nanos(since - since % period);
+            let is_over = latest + outage.length <= after;
+            let start = if is_over { latest + outage.period? } else { latest };
+            Some((start, start + outage.length))
         };
         self.0.iter().filter_map(ends_after).min()
     }

@@ -9,10 +9,8 @@
 mod destination;
 mod node;
 mod recovery;
-mod results;
 mod rooms;
 
-pub use node::{MediaObserver, MediaRelay, MediaRoute};
+pub use node::{MediaRelay, MediaRoute};
 pub use recovery::{JUDGED_TIME, JudgedOutage, Recovery};
-pub use results::{MediaResults, RoomResults};
-pub use rooms::{MAX_SOCKETS, MediaMember, MediaRelayConfig, MediaRooms};
+pub use rooms::{MAX_SOCKETS, MediaMember, MediaRelayConfig, MediaRooms, RoomResults};

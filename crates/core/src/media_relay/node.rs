@@ -45,34 +45,27 @@ impl Display for MediaRoute {
     }
 }
 
-/// Receives every datagram of a member before its impairment, except STUN messages, on the node's thread. It must not block.
-pub trait MediaObserver: Send {
-    /// A datagram arrived.
-    fn on_datagram(&mut self, at: Time, route: &MediaRoute, bytes: &[u8]);
-}
-
 /// The relay of a signaling server, without sockets.
 pub struct MediaRelay {
     rooms: MediaRooms,
     transit: Transit<Lane>,
     admission: Admission,
-    observer: Option<Box<dyn MediaObserver>>,
     next_sweep: Time,
     next_log: Time,
 }
 
 impl MediaRelay {
     /// The node that forwards between the members of `rooms`. Socket i has port i of the configuration.
-    pub fn new(rooms: MediaRooms, observer: Option<Box<dyn MediaObserver>>) -> Self {
+    pub fn new(rooms: MediaRooms) -> Self {
         let admission = Admission::new(rooms.lock().config.limits.clone(), Duration::ZERO);
         let (transit, next_sweep, next_log) = <_>::default();
-        Self { rooms, transit, admission, observer, next_sweep, next_log }
+        Self { rooms, transit, admission, next_sweep, next_log }
     }
 }
 
 impl Node for MediaRelay {
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
-        let Self { rooms, transit, admission, observer, .. } = self;
+        let Self { rooms, transit, admission, .. } = self;
         let pairs = &mut *rooms.lock();
         pairs.now = now;
         for received in batch {
@@ -82,10 +75,7 @@ impl Node for MediaRelay {
                 let since_start = pairs.since_start(way, at, packet.0 == Some(PacketType::Audio));
                 let lane = Lane { way, is_stun };
                 let exit = pairs.exit(lane);
-                let Some((_, flow, route)) = pairs.flows.get_mut(&way) else { continue };
-                if let Some(observer) = observer.as_mut().filter(|_| !is_stun) {
-                    observer.on_datagram(at, route, datagram);
-                }
+                let Some((_, flow, _)) = pairs.flows.get_mut(&way) else { continue };
                 let decision = match is_stun {
                     true => flow.impairer.pass(since_start),
                     false => flow.on_arrival(at, packet, since_start),

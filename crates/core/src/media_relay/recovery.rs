@@ -80,10 +80,8 @@ impl Recovery {
     /// AUDIO was forwarded.
     pub fn on_forwarded(&mut self, at: Time, direction: Direction) {
         let last = self.last[direction as usize].replace(at);
-        let awaits = |outage: &JudgedOutage| {
-            at >= outage.end && outage.recovery.is_err() && outage.carried[direction as usize]
-        };
-        if self.is_severed() || !self.current.as_ref().is_some_and(awaits) {
+        let Some(outage) = self.current.filter(|outage| outage.recovery.is_err() && at >= outage.end) else { return };
+        if self.is_severed() || !outage.carried[direction as usize] {
             return;
         }
         if last.is_none_or(|last| last.as_nanos() / RESOLUTION_NS < at.as_nanos() / RESOLUTION_NS) {

@@ -11,7 +11,6 @@ use tracing::{info, warn};
 use super::destination::{MemberAddresses, usable};
 use super::node::MediaRoute;
 use super::recovery::Recovery;
-use super::results::{MAX_FLOWS, MAX_ROOMS, MediaResults, RoomResults};
 use crate::address::canonical_socket_addr;
 use crate::direction::Direction;
 use crate::echo::AdmissionConfig;
@@ -35,6 +34,9 @@ const REST: Duration = Duration::from_secs(60);
 
 /// Maximum number of different names in a room. Members with further names count together.
 const MAX_NAMES: usize = 1_024;
+
+/// Maximum number of flows that are reported. Further ones count.
+const MAX_FLOWS: usize = 4_000;
 
 /// Configuration of the relay of a signaling server.
 #[derive(Clone, Debug, Default)]
@@ -121,6 +123,30 @@ struct MediaRoom {
     names: HashMap<String, u64>,
     /// When the first AUDIO arrived.
     started_at: Option<Time>,
+    /// When the last member published its first address.
+    addressed_at: Option<Time>,
+}
+
+/// What passed in a room.
+#[derive(Debug, Default)]
+pub struct RoomResults {
+    /// When the first AUDIO arrived: time 0 of outages.
+    pub started_at: Option<Time>,
+    /// When the last member published its first address.
+    pub addressed_at: Option<Time>,
+    /// One for each member and each other one that was there at the same time.
+    pub flows: Vec<(MediaRoute, Flow)>,
+    /// One for each pair of members with AUDIO, named as one of its flows.
+    pub recoveries: Vec<(MediaRoute, Recovery)>,
+}
+
+impl RoomResults {
+    /// Time from the last member's address until AUDIO was forwarded in each flow in which anything arrived.
+    pub fn completed_after(&self) -> Option<Duration> {
+        let attempted = self.flows.iter().filter(|(_, flow)| flow.datagrams > 0);
+        let firsts: Option<Vec<Time>> = attempted.map(|(_, flow)| Some(flow.left.times?.0)).collect();
+        Some(firsts?.into_iter().max()?.duration_since(self.addressed_at?))
+    }
 }
 
 /// All members and sockets.
@@ -137,10 +163,8 @@ pub(super) struct Pairs {
     rooms: HashMap<u64, MediaRoom>,
     /// Of pairs with AUDIO.
     recoveries: HashMap<Way, Recovery>,
-    /// What the report needs of each room. Its flows and recoveries are added when they end.
+    /// The flows that have ended, by room.
     results: BTreeMap<u64, RoomResults>,
-    /// Number of flows that are not in these results.
-    forgotten: u64,
     /// The time of the last call of the node.
     pub(super) now: Time,
     /// When AUDIO was last forwarded.
@@ -275,14 +299,13 @@ impl Pairs {
 
     /// Moves a flow, and the recovery of its pair, to the results.
     fn retire(&mut self, way: Way) {
-        let kept: usize = self.results.values().map(|room| room.flows.len()).sum();
         let Some((_, flow, route)) = self.flows.remove(&way) else { return };
         let (recovery, room) = (self.recoveries.remove(&way.of_pair()), self.rooms.get(&route.room));
-        let Some(results) = self.results.get_mut(&route.room).filter(|_| kept < MAX_FLOWS) else {
-            self.forgotten += 1;
-            return;
-        };
-        results.started_at = room.and_then(|room| room.started_at);
+        if self.results.values().map(|room| room.flows.len()).sum::<usize>() == MAX_FLOWS {
+            return self.count("forgotten_flow", 1);
+        }
+        let results = self.results.entry(route.room).or_default();
+        (results.started_at, results.addressed_at) = room.map_or((None, None), |room| (room.started_at, room.addressed_at));
         if let Some((mut recovery, time_0)) = recovery.zip(results.started_at) {
             recovery.advance(self.now, &self.config.impairment.outages, time_0);
             recovery.close(self.now);
@@ -367,9 +390,6 @@ impl MediaRooms {
             bottleneck: Bottleneck::default(),
         };
         pairs.members.insert(number, member);
-        if pairs.results.len() < MAX_ROOMS || pairs.results.contains_key(&room) {
-            pairs.results.entry(room).or_default().members += 1;
-        }
         for other in others {
             let way = Way { from: number, to: other };
             pairs.open(way);
@@ -388,13 +408,12 @@ impl MediaRooms {
         self.lock().last_audio
     }
 
-    /// What has passed in all rooms, at the end.
-    pub fn take_results(&self) -> MediaResults {
+    /// What has passed in each room by its number, at the end.
+    pub fn take_results(&self) -> BTreeMap<u64, RoomResults> {
         let pairs = &mut *self.lock();
         let ways: BTreeSet<Way> = pairs.flows.keys().copied().collect();
         ways.into_iter().for_each(|way| pairs.retire(way));
-        let rooms = std::mem::take(&mut pairs.results).into_values().filter(|room| !room.flows.is_empty()).collect();
-        MediaResults { rooms, counts: pairs.counts.clone(), forgotten: pairs.forgotten }
+        std::mem::take(&mut pairs.results)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Pairs> {
@@ -420,8 +439,8 @@ impl MediaMember {
             return true;
         }
         let before = std::mem::replace(&mut member.addresses.published, published);
-        if let Some(results) = pairs.results.get_mut(&member.room).filter(|_| before.is_empty()) {
-            results.addressed_at = Some(at);
+        if let Some(room) = pairs.rooms.get_mut(&member.room).filter(|_| before.is_empty()) {
+            room.addressed_at = Some(at);
         }
         let keeps_one = before.iter().any(|address| member.addresses.published.contains(address));
         if before.is_empty() || keeps_one {
