@@ -62,11 +62,11 @@ class Server:
 
 def jamjam_probe(rate, seconds, *options):
     with tempfile.TemporaryDirectory() as folder:
-        address = pathlib.Path(folder) / "address"
-        server = [PROGRAM, "echo-server", "--host", "127.0.0.1", "--port", 0, "--delay", 0, "--address-file", address]
+        ready = pathlib.Path(folder) / "ready.json"
+        server = [PROGRAM, "echo-server", "--host", "127.0.0.1", "--port", 0, "--delay", 0, "--ready-file", ready]
         with Server(*server):
             text = run(
-                PROGRAM, "probe", "--to", address.read_text().strip(), "--packet", "audio", "--size", SIZE - 12, "--delay", 0,
+                PROGRAM, "probe", "--to", json.loads(ready.read_text())["udp"], "--packet", "audio", "--size", SIZE - 12, "--delay", 0,
                 "--interval", f"{1e6 / rate}us", "--count", rate * seconds, "--json", *options,
             )
     numbers = json.loads(text)["streams"]["audio"]

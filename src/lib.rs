@@ -24,6 +24,8 @@
 //! | `jamjam-core` | [`wire`], [`link`] | jamjam packets, STUN messages, and the encrypted link that newer clients use |
 //! | | [`echo`], [`impairment`] | the echo server: admission, reply queue, counters, reproducible loss and delay |
 //! | | [`relay`] | forwarding between clients and a target over impaired paths |
+//! | | [`path`], [`recorded_path`], [`direction`] | how impaired datagrams leave, and impairment like a recorded run |
+//! | | [`outcome`], [`datagram_store`] | what became of each datagram, and the bytes of those that wait |
 //! | | [`audio`], [`stats`] | WAV, resampling, jitter buffer, audio quality; percentiles, loss, jitter, clock drift |
 //! | | [`time`], [`node`] | time values, and the interface between a UDP state machine and the loop that drives it |
 //! | | [`node_group`] | many clients on one such loop |
@@ -36,6 +38,7 @@
 //! | | [`report`], [`diagnosis`] | figures, limits, output formats; what is wrong, and what to do |
 //! | | [`check`], [`machine`] | check of clients, and of this machine |
 //! | `jamjam-dev` | [`io`], [`cli`], [`testing`] | sockets, clocks, files, devices, HTTP, TLS; options and output; servers for tests |
+//! | `jamjam-dev-harness` | | starts the program in a test of a client |
 //!
 //! The first four crates are pure: they consist of state machines that receive events with their time, and return data with the time at
 //! which they want to be called again, so that the same code runs on a socket and in a test that simulates an hour in a second. They may
@@ -70,7 +73,8 @@ pub mod testing;
 
 pub use jamjam_core::{
     address, audio, close_code, datagram_store, direction, echo, impairment, link, log_throttle, media_relay,
-    memory_budget, node, node_group, outcome, path, rate_limit, recorded_path, relay, sanitize, send_queue, stats, time, units, wire,
+    memory_budget, node, node_group, outcome, path, rate_limit, recorded_path, relay, sanitize, send_queue, stats,
+    time, units, wire,
 };
 pub use jamjam_measure::{check, client, diagnosis, machine, report, run_record};
 pub use jamjam_moqt as moqt;

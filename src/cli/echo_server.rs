@@ -76,10 +76,10 @@ pub(crate) struct Args {
     #[arg(short, long, env = "ECHO_DELAY_MS", value_name = "MS", value_parser = parse_millis)]
     delay: Option<Duration>,
 
-    /// Write addresses and room to this file (JSON) once all of it exists
+    /// Write addresses and the room to this JSON file once all exist
     ///
-    /// The file is removed at the start, and then written as a whole. Its members are udp (HOST:PORT), signaling_url (http), ws_url, metrics,
-    /// moqt, room (id, name, code, code_6) and relay_ports. What does not exist is null.
+    /// The file is removed at the start, and then written as a whole. Its members are `udp` (HOST:PORT), `signaling_url` (http), `ws_url`,
+    /// `metrics`, `moqt`, `room` (`id`, `name`, `code`, `code_6`) and `relay_ports`. What does not exist is null.
     #[arg(long, value_name = "FILE", value_parser = output_file_parser())]
     ready_file: Option<OutputFile>,
 
@@ -212,10 +212,11 @@ impl Args {
         let running = udp::spawn_node("echo-server", vec![socket], echo, stop.clone(), options)
             .context("cannot start a thread")?;
         stop.set_serving();
-        let (announcement, ready) =
-            ready.announce(self.ready_file.clone(), room, stop).context("cannot start a thread")?;
+        let ready = ready.announce(self.ready_file.clone(), room, stop).context("cannot start a thread")?;
         let watcher = check.clone().map(|check| {
-            self.check.watch("AUDIO", move || check.log_findings(), move || Some(ready.get()?.environment()), stop)
+            let ready = Arc::clone(&ready);
+            let environment = move || ready.get()?.as_ref().ok().map(Ready::environment);
+            self.check.watch("AUDIO", move || check.log_findings(), environment, stop)
         });
         let watcher = watcher.transpose()?;
         statistics.log_until_end(&running, self.stats_interval);
@@ -238,7 +239,10 @@ impl Args {
         statistics.log();
         // This writes the rest of the log: the verdict is the last line.
         drop(statistics);
-        tally.result.context("cannot read from the socket").and(outcome_log).and(announcement.join())?;
+        tally.result.context("cannot read from the socket").and(outcome_log)?;
+        if let Some(Err(error)) = ready.get() {
+            return Err(anyhow!("{error:#}").into());
+        }
         match watched.zip(check) {
             Some((command, check)) => self.check.finish(command?, check.report(), &incomplete, stop),
             None if incomplete.is_empty() => Ok(0),

@@ -1,10 +1,10 @@
 //! `--ready-file`: where clients reach a server and its room, once all of it exists. The command of `--run` has the same values in its
 //! environment.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, OnceLock};
+use std::{io, thread};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -15,7 +15,6 @@ use crate::client::StopSignal;
 use crate::io::files;
 use crate::io::reachable::reachable_addresses;
 use crate::io::stop::StopToken;
-use crate::io::worker::Worker;
 use crate::signaling::client::RegisteredRoom;
 
 /// The environment of a command. Variables without a value are not set.
@@ -86,29 +85,29 @@ impl Ready {
     }
 
     /// Writes the file on a new thread once `room` exists, if there will be one. From then on, the cell has the values. If the file cannot be
-    /// written, the server stops.
+    /// written, the cell has the error, and the server stops.
     pub(crate) fn announce(
         mut self,
         file: Option<OutputFile>,
         room: Option<Receiver<RegisteredRoom>>,
         stop: &StopToken,
-    ) -> io::Result<(Worker<anyhow::Result<()>>, Arc<OnceLock<Ready>>)> {
+    ) -> io::Result<Arc<OnceLock<anyhow::Result<Ready>>>> {
         let (ready, stop) = (Arc::<OnceLock<_>>::default(), stop.clone());
         let announced = Arc::clone(&ready);
-        let worker = Worker::spawn("ready-file", move || {
+        thread::Builder::new().name("ready-file".to_owned()).spawn(move || {
             if let Some(room) = room {
                 // The sender is dropped if the server stops before the room exists.
-                let Ok(room) = room.recv() else { return Ok(()) };
+                let Ok(room) = room.recv() else { return };
                 self.room = Some(room.into());
             }
-            let written = self.write(file.as_ref());
-            if written.is_err() {
+            let written = self.write(file.as_ref()).map(|()| self);
+            let failed = written.is_err();
+            _ = announced.set(written);
+            if failed {
                 stop.request(StopSignal::Terminate);
             }
-            _ = announced.set(self);
-            written
         })?;
-        Ok((worker, ready))
+        Ok(ready)
     }
 
     /// The environment of a command. `SERVER` is the UDP server, or without one the signaling server.

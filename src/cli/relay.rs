@@ -75,7 +75,11 @@ pub(crate) struct Args {
 impl Args {
     /// Forwards until `stop` is requested, and reports.
     pub(crate) fn run(&self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        let impairments = [self.impairment(Direction::Up, &self.up)?, self.impairment(Direction::Down, &self.down)?];
+        let both = self.path.impairment()?;
+        let impairments = [
+            self.impairment(&both, Direction::Up, self.up.as_deref())?,
+            self.impairment(&both, Direction::Down, self.down.as_deref())?,
+        ];
         let limits = self.bit_rate.limits()?;
         let log = server::start_log(false, color)?;
         os::set_process_name(c"relay");
@@ -136,8 +140,8 @@ impl Args {
     }
 
     /// The impairment of a direction, whose own options are `words`.
-    fn impairment(&self, direction: Direction, words: &Option<String>) -> Result<Impairment, Failure> {
-        let impairment = words.as_ref().map_or_else(|| self.path.impairment(), |words| self.path.with(words))?;
+    fn impairment(&self, both: &Impairment, direction: Direction, words: Option<&str>) -> Result<Impairment, Failure> {
+        let impairment = words.map_or_else(|| Ok(both.clone()), |words| self.path.with(both, words))?;
         Ok(Impairment { direction: Some(direction), ..impairment })
     }
 }

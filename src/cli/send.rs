@@ -121,11 +121,9 @@ impl Args {
         let workload = AudioWorkload::new(form, source);
         let impairs_audio = self.no_echo && !matches!(peer, UdpPeer::Embedded);
         let rate = f64::from(form.sample_rate) / f64::from(form.frame_samples);
-        let path = if impairs_audio { self.client.impairment.prepare_path(rate)? } else { None };
-        let (path, outcome_log) = path.map_or((None, None), |(path, reproduce_options, outcome_log)| {
-            target.name.extend(reproduce_options.map(|options| format!(" ({options})")));
-            (Some(path), outcome_log)
-        });
+        let prepared = impairs_audio.then(|| self.client.impairment.prepare_path(rate)).transpose()?;
+        let (path, reproduce_options, outcome_log) = prepared.unwrap_or_default();
+        target.name.extend(reproduce_options.map(|options| format!(" ({options})")));
         let client = ClientNode::new(config, workload, Box::new(())).with_link(target.link.take());
         let client = client.with_impaired_path(path);
         let (line_sender, monitor) =
@@ -177,7 +175,7 @@ impl Args {
     /// Sends audio to `peer` from several clients, which all send the same.
     fn send_from_clients(&self, peer: &UdpPeer<'_>, clients: usize, stop: &StopToken) -> Result<u8, Failure> {
         ensure_usage!(
-            !self.no_echo || !self.client.impairment.is_used()?,
+            !self.no_echo || self.client.impairment.prepare_path(0.0)?.0.is_none(),
             "--no-echo with impairment applies to one client; omit --clients"
         );
         let (source, PacketLayout { form, .. }) = self.source.open_shared(self.client.ramp)?;

@@ -59,10 +59,10 @@ pub(crate) struct Args {
     #[arg(short, long)]
     verbose: bool,
 
-    /// Write addresses and room to this file (JSON) once all of it exists
+    /// Write addresses and the room to this JSON file once all exist
     ///
-    /// The file is removed at the start, and then written as a whole. Its members are udp (HOST:PORT), signaling_url (http), ws_url, metrics,
-    /// moqt, room (id, name, code, code_6) and relay_ports. What does not exist is null.
+    /// The file is removed at the start, and then written as a whole. Its members are `udp` (HOST:PORT), `signaling_url` (http), `ws_url`,
+    /// `metrics`, `moqt`, `room` (`id`, `name`, `code`, `code_6`) and `relay_ports`. What does not exist is null.
     #[arg(long, value_name = "FILE", value_parser = output_file_parser())]
     ready_file: Option<OutputFile>,
 

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 mod echo_server;
+mod harness;
 mod relay;
 mod send_and_probe;
 mod signaling_abuse;

@@ -1,9 +1,9 @@
-//! Reproducible network impairment: loss, jitter, reordering, duplication and a bandwidth limit.
+//! Reproducible network impairment: loss, delay, reordering, duplication, a bandwidth limit, outages, and a recorded path.
 //!
 //! The decision about a packet depends only on the seed and the packet's type and index, not on other packets, ports or timing, so that two
 //! runs with the same seed are impaired in the same way. The index of an AUDIO packet is its sequence number, and all clients lose the same
 //! packets. Packets of other types may have a constant sequence number, so their index is the number of earlier packets of their type, of all
-//! clients. Only the bandwidth limit depends on time and on other packets.
+//! clients. Outages and a recorded path depend on the time since the start, and only the bandwidth limit depends on other packets.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -80,8 +80,7 @@ impl Default for Impairment {
 impl Impairment {
     /// Maximum additional delay of a packet.
     pub(crate) fn max_delay(&self) -> Duration {
-        let reorder =
-            if self.reorder > 0.0 { self.reorder_delay.max(MAX_REORDER_DELAY) } else { Duration::ZERO };
+        let reorder = if self.reorder > 0.0 { self.reorder_delay.max(MAX_REORDER_DELAY) } else { Duration::ZERO };
         let queue = self.bandwidth.map_or(Duration::ZERO, |bandwidth| bandwidth.max_queue_delay);
         let recorded = self.recorded.as_ref().map_or(Duration::ZERO, |path| path.max_delay());
         [self.jitter, reorder, queue, recorded].into_iter().fold(self.delay, Duration::saturating_add)
@@ -153,12 +152,7 @@ impl Impairer {
 
     /// Decides what happens to the next packet of this class, with the sequence number `sequence`. `since_start` is the time since time 0 of
     /// outages; `None` if nothing has started it.
-    pub fn decide(
-        &mut self,
-        class: PacketClass,
-        sequence: u32,
-        since_start: Option<Duration>,
-    ) -> ImpairmentDecision {
+    pub fn decide(&mut self, class: PacketClass, sequence: u32, since_start: Option<Duration>) -> ImpairmentDecision {
         let count = &mut self.packet_counts[class_index(class)];
         let index = if class == Some(PacketType::Audio) { sequence } else { *count };
         *count = count.wrapping_add(1);
@@ -166,36 +160,23 @@ impl Impairer {
         let rng = |purpose| PacketRng::new(*seed, class, purpose);
         let occurs = |ratio: f64, purpose| rng(purpose).uniform_at(index) < ratio;
         let burst_state = &mut self.burst_states[class_index(class)];
-        let loss = if class == Some(PacketType::Audio) && dropped_sequences.contains(sequence) {
-            Some(LossCause::Listed)
-        } else if burst_loss.is_some_and(|burst| burst.is_lost(rng(RngPurpose::Burst), index, burst_state)) {
-            Some(LossCause::Burst)
-        } else {
-            occurs(*loss, RngPurpose::Loss).then_some(LossCause::Random)
-        };
-        let jitter = rng(RngPurpose::Jitter).uniform_inclusive_at(saturating_nanos(*jitter), index);
+        let is_burst = burst_loss.is_some_and(|burst| burst.is_lost(rng(RngPurpose::Burst), index, burst_state));
         let recorded = self.impairment.recorded.as_ref().zip(since_start);
-        let (is_lost, delay) = recorded.map(|(path, at)| path.at(at, self.impairment.direction)).unwrap_or_default();
-        let unimpaired = self.pass(since_start);
+        let recorded = recorded.map(|(path, at)| path.at(at, self.impairment.direction)).unwrap_or_default();
+        let causes = [
+            (since_start.is_some_and(|at| self.impairment.outages.contains(at)), LossCause::Outage),
+            (recorded.0, LossCause::Recorded),
+            (class == Some(PacketType::Audio) && dropped_sequences.contains(sequence), LossCause::Listed),
+            (is_burst, LossCause::Burst),
+            (occurs(*loss, RngPurpose::Loss), LossCause::Random),
+        ];
+        let jitter = rng(RngPurpose::Jitter).uniform_inclusive_at(saturating_nanos(*jitter), index);
         ImpairmentDecision {
-            loss: unimpaired.loss.or(is_lost.then_some(LossCause::Recorded)).or(loss),
-            delay: unimpaired.delay.saturating_add(delay).saturating_add(Duration::from_nanos(jitter)),
+            loss: causes.into_iter().find(|(applies, _)| *applies).map(|(_, cause)| cause),
+            delay: self.impairment.delay.saturating_add(recorded.1).saturating_add(Duration::from_nanos(jitter)),
             reordered: occurs(*reorder, RngPurpose::Reorder),
+            reorder_delay: self.impairment.reorder_delay,
             copies: if occurs(*duplicate, RngPurpose::Duplicate) { 2 } else { 1 },
-            ..unimpaired
-        }
-    }
-
-    /// The decision about a datagram that only outages and the constant delay affect.
-    pub fn pass(&self, since_start: Option<Duration>) -> ImpairmentDecision {
-        let Impairment { outages, delay, reorder_delay, .. } = &self.impairment;
-        let is_out = since_start.is_some_and(|at| outages.contains(at));
-        ImpairmentDecision {
-            loss: is_out.then_some(LossCause::Outage),
-            delay: *delay,
-            reordered: false,
-            reorder_delay: *reorder_delay,
-            copies: 1,
         }
     }
 }
@@ -318,27 +299,19 @@ impl fmt::Display for SequenceSet {
     }
 }
 
-/// Times at which everything is lost, written as `5s@30s,1s@60s/10s`: a length, its start, and for repeated ones the period.
+/// Times at which everything is lost, written as `5s@30s,1s@60s/10s`: a length, its start, and the period if it repeats.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outages(Vec<Outage>);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Outage {
-    length: Duration,
-    start: Duration,
-    period: Option<Duration>,
+pub struct Outages {
+    text: String,
+    /// Length, start and period of each, in nanoseconds.
+    list: Vec<[u64; 3]>,
 }
 
 impl Outages {
     /// Whether everything is lost at this time after time 0.
     pub fn contains(&self, since_start: Duration) -> bool {
-        self.0.iter().any(|outage| {
-            since_start.checked_sub(outage.start).is_some_and(|since| {
-                let since = saturating_nanos(since);
-                let phase = outage.period.map_or(since, |period| since % saturating_nanos(period));
-                phase < saturating_nanos(outage.length)
-            })
-        })
+        let at = saturating_nanos(since_start);
+        self.list.iter().any(|[length, start, period]| at >= *start && (at - start) % period < *length)
     }
 }
 
@@ -360,34 +333,23 @@ impl FromStr for Outages {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let duration = |text: &str| match text.ends_with(|last: char| last.is_ascii_digit()) {
-            true => Err(InvalidValue(format!("`{text}` has no unit; use {text}s or {text}ms"))),
-            false => parse_duration(text, "s"),
-        };
         let parse = |part: &str| {
-            let (length, times) = part.split_once('@').ok_or_else(|| {
-                InvalidValue(format!("`{part}` is not LENGTH@START or LENGTH@START/PERIOD, such as 5s@30s or 5s@60s/60s"))
-            })?;
+            let (length, times) = part.split_once('@')?;
             let (start, period) = times.split_once('/').map_or((times, None), |(start, period)| (start, Some(period)));
-            let (length, start) = (duration(length)?, duration(start)?);
-            let period = period.map(duration).transpose()?;
-            if period.is_some_and(|period| length >= period) {
-                return Err(InvalidValue(format!("`{part}` never ends: its length must be less than its period")));
-            }
-            Ok(Outage { length, start, period })
+            let nanos = |text| parse_duration(text, "").ok().map(saturating_nanos);
+            let outage @ [length, _, period] = [nanos(length)?, nanos(start)?, period.map_or(Some(u64::MAX), nanos)?];
+            (length < period).then_some(outage)
         };
-        text.split(',').map(|part| parse(part.trim())).collect::<Result<_, _>>().map(Self)
+        let form = "LENGTH@START or LENGTH@START/PERIOD with units and a LENGTH below PERIOD";
+        let invalid = |part| InvalidValue(format!("`{part}` is not {form}, such as 5s@30s or 5s@60s/60s"));
+        let list = text.split(',').map(str::trim).map(|part| parse(part).ok_or_else(|| invalid(part)));
+        Ok(Self { text: text.to_owned(), list: list.collect::<Result<_, _>>()? })
     }
 }
 
 impl fmt::Display for Outages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Outage { length, start, period }) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma}{length:?}@{start:?}")?;
-            period.map_or(Ok(()), |period| write!(f, "/{period:?}"))?;
-        }
-        Ok(())
+        f.write_str(&self.text)
     }
 }
 

@@ -110,8 +110,7 @@ impl<R: Display> Display for OutcomeEvent<R> {
         };
         // Datagrams that were not sent have no delay.
         let delay = if *outcome == Outcome::Sent { micros(*added_delay) } else { String::new() };
-        let (time, kind) =
-            (micros(received_at.duration_since(Time::ZERO)), class.map_or("other", |class| class.name()));
+        let (time, kind) = (micros(*received_at - Time::ZERO), class.map_or("other", |class| class.name()));
         let (outcome, reordered) = (outcome.name(), u8::from(*reordered));
         write!(f, "{time},{route},{kind},{sequence},{outcome},{reordered},{delay},{copies_sent}")
     }

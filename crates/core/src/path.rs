@@ -37,13 +37,12 @@ pub struct Passing<F, T> {
     pub copies_sent: u8,
     /// Number of copies still to send.
     pub copies_left: u8,
-    copy_spacing: Duration,
+    /// When the queue of the bandwidth limit released the first copy, once the datagram has entered it.
+    departure: Option<Departure>,
     /// Increases with each datagram that enters.
     number: u64,
     /// When a reordered datagram leaves even if no later one has left. `None` if it need not be held.
     hold_until: Option<Time>,
-    /// Whether the datagram must still enter the queue of the bandwidth limit.
-    awaits_bottleneck: bool,
 }
 
 /// The order of one flow.
@@ -73,13 +72,8 @@ pub struct Path<F, T> {
 
 impl<F, T> Default for Path<F, T> {
     fn default() -> Self {
-        Self {
-            queue: BinaryHeap::new(),
-            passing: HashMap::new(),
-            held: BTreeSet::new(),
-            flows: HashMap::new(),
-            last_number: 0,
-        }
+        let (queue, passing, held, flows) = (BinaryHeap::new(), HashMap::new(), BTreeSet::new(), HashMap::new());
+        Self { queue, passing, held, flows, last_number: 0 }
     }
 }
 
@@ -107,10 +101,9 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
             added_delay: due - at,
             copies_sent: 0,
             copies_left: decision.copies,
-            copy_spacing: Duration::ZERO,
+            departure: None,
             number: self.last_number,
             hold_until,
-            awaits_bottleneck: true,
         });
     }
 
@@ -127,8 +120,11 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
         mut bottleneck: impl FnMut(&Passing<F, T>) -> Option<Departure>,
     ) -> Option<Result<Passing<F, T>, Passing<F, T>>> {
         loop {
-            let mut passing = self.pop(now)?;
-            let key @ (flow, class, number) = (passing.flow, passing.class, passing.number);
+            let Reverse((_, number)) = *self.queue.peek().filter(|Reverse((due, _))| *due <= now)?;
+            self.queue.pop();
+            let mut passing = self.passing.remove(&number)?;
+            self.drop_outdated();
+            let key @ (flow, class, _) = (passing.flow, passing.class, number);
             if let Some(until) = passing.hold_until.take()
                 && passing.due < until
                 && self.flows.get(&flow).is_some_and(|order| order.last_left[class_index(class)] < number)
@@ -138,14 +134,14 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
                 self.put_back(passing);
                 continue;
             }
-            if std::mem::take(&mut passing.awaits_bottleneck) {
+            if passing.departure.is_none() {
                 self.held.remove(&key);
-                let Some(departure) = bottleneck(&passing) else {
+                passing.departure = bottleneck(&passing);
+                let Some(departure) = passing.departure else {
                     self.finish(flow);
                     return Some(Err(passing));
                 };
                 passing.added_delay = departure.at - passing.entered_at;
-                passing.copy_spacing = departure.copy_spacing;
                 if std::mem::replace(&mut passing.due, departure.at) < departure.at {
                     self.put_back(passing);
                     continue;
@@ -166,7 +162,7 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
         passing.copies_sent += u8::from(is_sent);
         passing.copies_left -= 1;
         if passing.copies_left > 0 {
-            passing.due += passing.copy_spacing;
+            passing.due += passing.departure.map_or(Duration::ZERO, |departure| departure.copy_spacing);
             self.put_back(passing);
             return None;
         }
@@ -174,14 +170,12 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
         if let Some(order) = self.flows.get_mut(&flow).filter(|_| passing.copies_sent > 0) {
             let last_left = &mut order.last_left[class_index(class)];
             *last_left = number.max(*last_left);
-        }
-        while passing.copies_sent > 0
-            && let Some(key) = self.held.range((flow, class, 0)..(flow, class, number)).next().copied()
-        {
-            self.held.remove(&key);
-            if let Some(overtaken) = self.passing.get_mut(&key.2) {
-                overtaken.due = due;
-                self.queue.push(Reverse((due, key.2)));
+            while let Some(key) = self.held.range((flow, class, 0)..(flow, class, number)).next().copied() {
+                self.held.remove(&key);
+                if let Some(overtaken) = self.passing.get_mut(&key.2) {
+                    overtaken.due = due;
+                    self.queue.push(Reverse((due, key.2)));
+                }
             }
         }
         self.drop_outdated();
@@ -193,14 +187,6 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
     pub fn into_rest(mut self) -> impl Iterator<Item = Passing<F, T>> {
         let in_order = self.queue.into_sorted_vec().into_iter().rev();
         in_order.filter_map(move |Reverse((_, number))| self.passing.remove(&number))
-    }
-
-    fn pop(&mut self, now: Time) -> Option<Passing<F, T>> {
-        let Reverse((_, number)) = *self.queue.peek().filter(|Reverse((due, _))| *due <= now)?;
-        self.queue.pop();
-        let passing = self.passing.remove(&number);
-        self.drop_outdated();
-        passing
     }
 
     fn drop_outdated(&mut self) {

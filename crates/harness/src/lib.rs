@@ -81,15 +81,17 @@ impl EchoRoom {
         command.args(["echo-server", "--host", "127.0.0.1", "--port", "0", "--with-signaling=0", "--check", "--json"]);
         command.arg("--ready-file").arg(file("ready.json")).args(options);
         command.env("JAMJAM_END_WITH_STDIN", "1").env_remove("ECHO_DELAY_MS").stdin(Stdio::piped());
+        // Fails if it exists: nobody else may write the files in it.
+        fs::create_dir(&folder).map_err(|error| {
+            Error::new(error.kind(), format!("cannot create the folder {}: {error}", folder.display()))
+        })?;
         let mut spawn = || {
-            fs::create_dir(&folder)?;
             command.stdout(File::create(file("report.json"))?).stderr(File::create(file("log"))?).spawn()
         };
         let server = spawn().map_err(|error| {
             _ = fs::remove_dir_all(&folder);
-            let (program, folder) = (program.display(), folder.display());
             let remedy = "install jamjam-dev, or set JAMJAM_DEV to its path";
-            Error::new(error.kind(), format!("cannot start `{program}` with its files in {folder}: {error}; {remedy}"))
+            Error::new(error.kind(), format!("cannot start `{}`: {error}; {remedy}", program.display()))
         })?;
         let mut room = Self { server, folder, ready: String::new() };
         let deadline = Instant::now() + START_TIMEOUT;
@@ -117,7 +119,7 @@ impl EchoRoom {
         self.value("udp").unwrap_or_default()
     }
 
-    /// A text of the ready file (`docs/ci.md`), such as `ws_url`, or the invite code `code_6` for older clients.
+    /// A text of the ready file (`docs/tasks/client.md`), such as `ws_url`, or the invite code `code_6` for older clients.
     pub fn value(&self, name: &str) -> Option<&str> {
         text_of(&self.ready, name)
     }

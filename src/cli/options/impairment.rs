@@ -2,7 +2,7 @@
 //! them, so that a random run can be repeated.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -104,10 +104,6 @@ pub(crate) struct ImpairmentArgs {
     /// Write the outcome of each packet to this CSV file
     #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
     outcome_log: Option<OutputFile>,
-
-    /// The seed and the recorded path, which all calls have in common.
-    #[arg(skip)]
-    fixed: OnceLock<(u64, Option<Arc<RecordedPath>>)>,
 }
 
 /// The impairment of `relay` and `signaling-server`, which also delay.
@@ -124,24 +120,26 @@ pub(crate) struct PathArgs {
 impl PathArgs {
     /// The impairment that these options describe.
     pub(crate) fn impairment(&self) -> Result<Impairment, Failure> {
-        let delay = self.delay.or(self.impairment.network().map(|(.., delay)| *delay)).unwrap_or_default();
+        let delay = self.delay.unwrap_or(self.impairment.with_network().1);
         Ok(Impairment { delay, ..self.impairment.impairment()? })
     }
 
-    /// The impairment with the options in `words` ("loss 1%,40% delay 10ms") in place of the same ones of these options.
-    pub(crate) fn with(&self, words: &str) -> Result<Impairment, Failure> {
+    /// The impairment with the options in `words` ("loss 1%,40% delay 10ms") in place of the same ones of these options. Seed and recorded path
+    /// are those of `base`, which [`PathArgs::impairment`] has returned.
+    pub(crate) fn with(&self, base: &Impairment, words: &str) -> Result<Impairment, Failure> {
         let usage_error = |reason: &str| Failure::usage(format_args!("`{words}`: {reason}"));
-        if let Some(key) = words.split_whitespace().step_by(2).find(|key| ["seed", "outcome-log", "like"].contains(key)) {
+        let mut keys = words.split_whitespace().step_by(2);
+        if let Some(key) = keys.find(|key| ["seed", "outcome-log", "like"].contains(key)) {
             return Err(usage_error(&format!("{key} applies to both directions; give --{key}")));
         }
-        self.impairment.fixed()?;
-        let words = words.split_whitespace().enumerate();
-        let words = words.map(|(index, word)| if index % 2 == 0 { format!("--{word}") } else { word.to_owned() });
-        let updated = updated(self, words).map_err(|error| {
+        let line = words.split_whitespace().enumerate();
+        let line = line.map(|(index, word)| if index % 2 == 0 { format!("--{word}") } else { word.to_owned() });
+        let mut updated = updated(self, line).map_err(|error| {
             let text = error.to_string();
             usage_error(text.lines().next().unwrap_or_default().trim_start_matches("error: "))
         })?;
-        updated.impairment()
+        updated.impairment.like = None;
+        Ok(Impairment { seed: base.seed, recorded: base.recorded.clone(), ..updated.impairment()? })
     }
 
     /// Creates the outcome log, if there is one.
@@ -161,8 +159,8 @@ fn updated<A: clap::Args + Clone>(args: &A, line: impl IntoIterator<Item = Strin
 /// What receives the outcomes, and the log that it writes.
 type OpenOutcomeLog<R> = (Box<dyn OutcomeObserver<R>>, Option<OutcomeLogFile>);
 
-/// The path of sent AUDIO, the options that reproduce its impairment, and the outcome log.
-pub(crate) type PreparedPath = (ImpairedPath, Option<String>, Option<OutcomeLogFile>);
+/// The path of sent AUDIO if it is used, the options that reproduce its impairment, and the outcome log.
+pub(crate) type PreparedPath = (Option<ImpairedPath>, Option<String>, Option<OutcomeLogFile>);
 
 /// An echo server with the impairment of these options.
 pub(crate) struct PreparedEcho {
@@ -185,7 +183,7 @@ impl ImpairmentArgs {
     pub(crate) fn prepare(&self, config: EchoConfig) -> Result<PreparedEcho, Failure> {
         let (impairment, reproduce_options) = self.reproducible()?;
         let (observer, outcome_log) = self.open_outcome_log()?;
-        let echo = if self.is_used()? {
+        let echo = if reproduce_options.is_some() || outcome_log.is_some() {
             EchoServer::with_impairment(config, impairment, observer)
         } else {
             EchoServer::new(config)
@@ -193,15 +191,15 @@ impl ImpairmentArgs {
         Ok(PreparedEcho { echo, reproduce_options, outcome_log })
     }
 
-    /// Creates the path of sent AUDIO, with `rate` packets per second, and opens the outcome log. `None` if no option asks for impairment or
-    /// an outcome log.
-    pub(crate) fn prepare_path(&self, rate: f64) -> Result<Option<PreparedPath>, Failure> {
+    /// Creates the path of sent AUDIO, with `rate` packets per second, and opens the outcome log.
+    pub(crate) fn prepare_path(&self, rate: f64) -> Result<PreparedPath, Failure> {
         let (impairment, reproduce_options) = self.reproducible()?;
         if let Some(warning) = impairment.recorded.as_ref().and_then(|recorded| recorded.rate_warning(rate)) {
             print_notice(&format!("--like: {warning}"));
         }
         let (observer, outcome_log) = self.open_outcome_log()?;
-        Ok(self.is_used()?.then(|| (ImpairedPath::new(impairment, observer), reproduce_options, outcome_log)))
+        let is_used = reproduce_options.is_some() || outcome_log.is_some();
+        Ok((is_used.then(|| ImpairedPath::new(impairment, observer)), reproduce_options, outcome_log))
     }
 
     /// The impairment, and the options that reproduce it if it changes anything.
@@ -216,11 +214,6 @@ impl ImpairmentArgs {
         Ok((impairment, reproduce_options))
     }
 
-    /// Whether an option asks for impairment or an outcome log.
-    pub(crate) fn is_used(&self) -> Result<bool, Failure> {
-        Ok(self.outcome_log.is_some() || self.reproducible()?.1.is_some())
-    }
-
     fn open_outcome_log<R: Route>(&self) -> Result<OpenOutcomeLog<R>, Failure> {
         let Some(path) = &self.outcome_log else { return Ok((Box::new(()), None)) };
         let (queue, log) = outcome_log::spawn(path, outcome_log::MAX_BYTES)
@@ -231,10 +224,12 @@ impl ImpairmentArgs {
 
     /// The impairment that these options describe, without the delay of the network.
     fn impairment(&self) -> Result<Impairment, Failure> {
-        let given = self.with_network();
+        let (given, _) = self.with_network();
         let (loss, burst_loss) = given.loss.unwrap_or_default();
         let (reorder, reorder_delay) = given.reorder.unwrap_or((0.0, DEFAULT_REORDER_DELAY));
-        let (seed, recorded) = self.fixed()?;
+        let [random] = os::random_u64s();
+        // A random seed is short enough to type.
+        let seed = self.seed.unwrap_or(random % 1_000_000_000);
         Ok(Impairment {
             loss,
             burst_loss,
@@ -245,43 +240,24 @@ impl ImpairmentArgs {
             reorder_delay,
             duplicate: given.duplicate.unwrap_or_default(),
             bandwidth: given.bandwidth,
-            recorded,
+            recorded: given.like.as_deref().map(|file| read_path(file, seed)).transpose()?,
             seed,
             ..Impairment::default()
         })
     }
 
-    fn network(&self) -> Option<&'static (&'static str, &'static str, Duration)> {
-        NETWORKS.iter().find(|(network, ..)| Some(*network) == self.network.as_deref())
-    }
-
-    /// The options with those of the network that are not given.
-    fn with_network(&self) -> Self {
-        let Some((_, options, _)) = self.network() else { return self.clone() };
+    /// The options with those of the network that are not given, and the delay of the network.
+    fn with_network(&self) -> (Self, Duration) {
+        let network = NETWORKS.iter().find(|(network, ..)| Some(*network) == self.network.as_deref());
+        let Some((_, options, delay)) = network else { return (self.clone(), Duration::ZERO) };
         let network = updated(&Self::default(), options.split(' ').map(str::to_owned)).expect("valid options");
-        Self {
-            loss: self.loss.or(network.loss),
-            jitter: self.jitter.or(network.jitter),
-            bandwidth: self.bandwidth.or(network.bandwidth),
-            ..self.clone()
-        }
-    }
-
-    /// The seed, and the path of --like.
-    fn fixed(&self) -> Result<(u64, Option<Arc<RecordedPath>>), Failure> {
-        if let Some(fixed) = self.fixed.get() {
-            return Ok(fixed.clone());
-        }
-        let [random] = os::random_u64s();
-        // A random seed is short enough to type.
-        let seed = self.seed.unwrap_or(random % 1_000_000_000);
-        let recorded = self.like.as_deref().map(|file| read_path(file, seed)).transpose()?;
-        Ok(self.fixed.get_or_init(|| (seed, recorded.map(Arc::new))).clone())
+        let (loss, jitter) = (self.loss.or(network.loss), self.jitter.or(network.jitter));
+        (Self { loss, jitter, bandwidth: self.bandwidth.or(network.bandwidth), ..self.clone() }, *delay)
     }
 
     /// The options as a user would type them on a command line.
     fn as_options(&self, seed: u64) -> String {
-        let given = self.with_network();
+        let (given, _) = self.with_network();
         let with_delay = |value: String, delay| format!("{value},{}", format_duration(delay));
         let loss = given.loss.map(|loss| match loss {
             (ratio, None) => format_percent(ratio),
@@ -289,7 +265,7 @@ impl ImpairmentArgs {
         });
         let like = given.like.as_deref().and_then(Path::file_name);
         let bandwidth = given.bandwidth.map(|limit| (format_bit_rate(limit.bits_per_second), limit.max_queue_delay));
-        let options = [
+        let all = [
             ("loss", loss),
             ("drop-packets", given.drop_packets.as_ref().map(ToString::to_string)),
             ("outage", given.outage.as_ref().map(ToString::to_string)),
@@ -300,21 +276,21 @@ impl ImpairmentArgs {
             ("bandwidth", bandwidth.map(|(rate, delay)| with_delay(rate, delay))),
             ("seed", Some(seed.to_string())),
         ];
-        options.into_iter().filter_map(|(name, value)| Some(format!("--{name} {}", value?))).collect::<Vec<_>>().join(" ")
+        all.into_iter().filter_map(|(name, value)| Some(format!("--{name} {}", value?))).collect::<Vec<_>>().join(" ")
     }
 }
 
 /// Reads the path that a run has recorded, and prints what to know about it.
-fn read_path(file: &Path, seed: u64) -> Result<RecordedPath, Failure> {
+fn read_path(file: &Path, seed: u64) -> Result<Arc<RecordedPath>, Failure> {
     let record = read_record(file).with_context(|| format!("--like: cannot read the run from {}", file.display()))?;
     let (path, is_delay_known) =
         record.path(seed).map_err(|reason| Failure::usage(format_args!("--like {}: {reason}", file.display())))?;
     let (length, rate) = (display_seconds(path.length()), path.rate());
     print_notice(&format!("--like: the record has {length} s and repeats; it has {rate:.0} packets/s"));
     if !is_delay_known {
-        print_notice("--like: the server's delay is unknown. Delay is what a round trip has in excess of the fastest one");
+        print_notice("--like: the server's delay is unknown; delay is what exceeds the fastest round trip");
     }
-    Ok(path)
+    Ok(Arc::new(path))
 }
 
 impl OutcomeLogFile {
@@ -456,7 +432,8 @@ mod tests {
     fn words_of_a_direction_replace_the_same_options_only() {
         let with = |line: &str, words: &str| {
             let options = Options::parse_from(["x"].into_iter().chain(line.split_whitespace()));
-            options.path.with(words).map_err(|failure| (failure.code, failure.error.to_string()))
+            let base = options.path.impairment().expect("valid options");
+            options.path.with(&base, words).map_err(|failure| (failure.code, failure.error.to_string()))
         };
         let plain = "--loss 3% --delay 20 --outage 5s@30s --seed 7";
         let both = impairment(plain.replace("--delay 20 ", "").as_str());
@@ -467,24 +444,30 @@ mod tests {
         assert_eq!(with(plain, " loss 1%  jitter 4ms delay 30ms"), Ok(replaced));
         // Given options replace those of a network, and another network replaces the whole one.
         let delay = Duration::from_millis(20);
-        assert_eq!(with("--network wifi --seed 7", "network dsl"), Ok(Impairment { delay, ..impairment("--network dsl --seed 7") }));
+        assert_eq!(
+            with("--network wifi --seed 7", "network dsl"),
+            Ok(Impairment { delay, ..impairment("--network dsl --seed 7") })
+        );
         assert_eq!(with("--network wifi --loss 3% --seed 7", "network lan").map(|up| up.loss), Ok(0.03));
         for (words, reason) in [
             ("seed 8", "`seed 8`: seed applies to both directions; give --seed"),
             ("loss 1% like a.jsonl", "`loss 1% like a.jsonl`: like applies to both directions; give --like"),
             ("los 1%", "`los 1%`: unexpected argument '--los' found"),
             ("help", "`help`: unexpected argument '--help' found"),
-            ("outage 5s", "`outage 5s`: invalid value '5s' for '--outage <LENGTH@START[/PERIOD]>': `5s` is not LENGTH@START \
-                           or LENGTH@START/PERIOD, such as 5s@30s or 5s@60s/60s"),
+            (
+                "outage 5s",
+                "`outage 5s`: invalid value '5s' for '--outage <LENGTH@START[/PERIOD]>': `5s` is not LENGTH@START \
+                           or LENGTH@START/PERIOD with units and a LENGTH below PERIOD, such as 5s@30s or 5s@60s/60s",
+            ),
         ] {
-            assert_eq!(with("", words), Err((2, reason.to_owned())));
+            assert_eq!(with("--seed 1", words), Err((2, reason.to_owned())));
         }
     }
 
     #[test]
     fn directions_have_a_random_seed_in_common() {
         let options = Options::parse_from(["x", "--loss", "1%"]).path;
-        let up = options.with("loss 2%").expect("valid options");
-        assert_eq!(up.seed, options.impairment().expect("valid options").seed);
+        let both = options.impairment().expect("valid options");
+        assert_eq!(options.with(&both, "loss 2%").expect("valid options").seed, both.seed);
     }
 }

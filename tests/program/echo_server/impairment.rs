@@ -107,7 +107,8 @@ fn impairment_does_not_apply_to_stun_and_rate_limits_do() {
 
 #[test]
 fn outage_loses_every_reply_after_the_first_audio() {
-    let mut server = Server::start(&["--host", "127.0.0.1", "-d", "0", "--outage", "1h@0s", "--stats-interval", "20ms"]);
+    let mut server =
+        Server::start(&["--host", "127.0.0.1", "-d", "0", "--outage", "1h@0s", "--stats-interval", "20ms"]);
     let client = Client::connect(server.address);
     // Nothing has started the time of outages.
     let ping = keepalive(1, &[]);

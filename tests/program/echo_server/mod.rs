@@ -13,6 +13,7 @@ mod metrics;
 mod moq_peers;
 pub(crate) mod moqt;
 mod options;
+mod ready_file;
 mod registration;
 mod shutdown;
 mod source_files;

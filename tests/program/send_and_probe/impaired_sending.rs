@@ -78,7 +78,7 @@ fn network_is_printed_as_the_options_for_which_it_stands() {
 fn recorded_run_becomes_the_impairment() {
     let (server, folder) = (Server::silent(), tempfile::tempdir().unwrap());
     let (record, log) = (folder.path().join("run.jsonl"), folder.path().join("outcomes.csv"));
-    let probe = "probe --embedded --spin 0 --loss 20% --seed 7 --interval 2ms --count";
+    let probe = "probe --embedded --spin 0 --loss 20% --seed 7 --interval 5ms --count";
     run_to_success(&format!("{probe} 400 --record-run {}", record.display()));
     let line = format!("send --tone 440 --duration 1s --to {} --no-echo --spin 0 --json --like", server.to());
     let output = run(&format!("{line} {} --seed 7 --outcome-log {}", record.display(), log.display()));
@@ -89,7 +89,8 @@ fn recorded_run_becomes_the_impairment() {
     let report = document::report(&output);
     assert_eq!(report["audio"]["impairment"]["lost"], count("recorded"));
     assert_eq!(report["target"], format!("{} (--like run.jsonl --seed 7)", server.to()));
-    let notices = ["--like: the record has ", " s and repeats; it has ", "/s, this flow has 375/s: one packet takes the place"];
+    let notices =
+        ["--like: the record has ", " s and repeats; it has ", "/s, this flow has 375/s: one recorded loss is "];
     assert!(notices.iter().all(|notice| output.stderr.contains(notice)), "{}", output.stderr);
 
     run_to_success(&format!("{probe} 10 --record-run {}", record.display()));

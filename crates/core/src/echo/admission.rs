@@ -166,10 +166,8 @@ impl Admission {
 
     /// Whether a duplicate of a reply may be sent. A rejected duplicate is not counted.
     pub(super) fn admit_copy(&mut self, path: ReplyPath, class: ReplyClass, now: Time, len: usize) -> bool {
-        let (now, extra) = match class {
-            ReplyClass::Audio => (now, Duration::ZERO),
-            ReplyClass::Immediate => (self.read_at, self.catch_up),
-        };
+        let is_audio = class == ReplyClass::Audio;
+        let (now, extra) = if is_audio { (now, Duration::ZERO) } else { (self.read_at, self.catch_up) };
         self.rate_limiter.admit(path, class, now, extra, len).is_ok()
     }
 

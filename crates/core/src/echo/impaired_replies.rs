@@ -20,39 +20,26 @@ pub(super) type PassingReply = Passing<SocketAddr, QueuedReply>;
 
 /// The impairment of all replies except STUN responses and loop checks.
 pub(super) struct ImpairedReplies {
-    impairer: Impairer,
-    bottleneck: Bottleneck,
+    pub(super) impairer: Impairer,
+    pub(super) bottleneck: Bottleneck,
     pub(super) path: Path<SocketAddr, QueuedReply>,
     /// The delay of AUDIO.
-    delay: Duration,
+    pub(super) delay: Duration,
     /// Arrival time of the first AUDIO, which is time 0 of outages.
     pub(super) started: Option<Time>,
-    observer: Box<dyn OutcomeObserver<SocketAddr>>,
-    counters: Arc<Counters>,
+    pub(super) observer: Box<dyn OutcomeObserver<SocketAddr>>,
+    pub(super) counters: Arc<Counters>,
 }
 
 impl ImpairedReplies {
-    pub(super) fn new(
-        impairer: Impairer,
-        delay: Duration,
-        observer: Box<dyn OutcomeObserver<SocketAddr>>,
-        counters: Arc<Counters>,
-    ) -> Self {
-        Self { impairer, bottleneck: Bottleneck::default(), path: Path::default(), delay, started: None, observer, counters }
-    }
-
-    /// Decides what happens to a reply, whose bytes are `datagram`, and enters it into the path. Returns why it is lost.
-    pub(super) fn enter(
-        &mut self,
-        reply: QueuedReply,
-        datagram: &[u8],
-        admits_copy: impl FnOnce() -> bool,
-    ) -> Option<LossCause> {
-        let OutcomeEvent { received_at, class, sequence, .. } = self.event(&reply, reply.due, datagram);
+    /// Decides what happens to a reply, and enters it into the path. `admit` decides about a copy. Returns why the reply is lost.
+    pub(super) fn enter(&mut self, reply: QueuedReply, data: &[u8], admit: impl FnOnce() -> bool) -> Option<LossCause> {
+        let received_at = self.received_at(reply.class, reply.due);
+        let OutcomeEvent { class, sequence, .. } = event(reply.path.peer, received_at, data);
         let since_start = self.started.filter(|start| *start <= received_at).map(|start| received_at - start);
         let mut decision = self.impairer.decide(class, sequence, since_start);
         if decision.loss.is_none() {
-            if decision.copies > 1 && !admits_copy() {
+            if decision.copies > 1 && !admit() {
                 decision.copies = 1;
             }
             self.counters.impaired_reordered.add(usize::from(decision.reordered));
@@ -77,16 +64,16 @@ impl ImpairedReplies {
         left
     }
 
-    /// Counts, logs and reports the outcome of a reply, which entered the path if there is a `passing`. If a copy was sent, the outcome is
-    /// [`Outcome::Sent`].
+    /// Counts, logs and reports the outcome of a reply to a packet that arrived at `received_at`. It entered the path if there is a
+    /// `passing`. If a copy was sent, the outcome is [`Outcome::Sent`].
     pub(super) fn report(
         &mut self,
-        reply: &QueuedReply,
+        (client, received_at): (SocketAddr, Time),
         passing: Option<&PassingReply>,
         datagram: &[u8],
         outcome: Outcome,
     ) {
-        let mut event = self.event(reply, passing.map_or(reply.due, |passing| passing.entered_at), datagram);
+        let mut event = event(client, received_at, datagram);
         if let Some(passing) = passing {
             (event.reordered, event.added_delay) = (passing.reordered, passing.added_delay);
             event.copies_sent = passing.copies_sent;
@@ -116,18 +103,21 @@ impl ImpairedReplies {
         self.observer.on_outcome(&event);
     }
 
-    /// The event of a reply that would leave at `due` without impairment.
-    fn event(&self, reply: &QueuedReply, due: Time, datagram: &[u8]) -> OutcomeEvent<SocketAddr> {
-        let delay = if reply.class == ReplyClass::Audio { self.delay } else { Duration::ZERO };
-        let header = wire::parse_packet(datagram).ok().map(|packet| packet.header);
-        let class = header.map(|header| match header.packet_type {
-            PacketType::LatencyPong => PacketType::LatencyPing,
-            packet_type => packet_type,
-        });
-        let packet = (class, header.map_or(0, |header| header.sequence));
-        let route = canonical_socket_addr(reply.path.peer);
-        OutcomeEvent::of_arrival(due.saturating_sub(delay), route, packet, Outcome::Sent)
+    /// When the packet arrived that is answered by a reply of this class, which would leave at `due` without impairment.
+    pub(super) fn received_at(&self, class: ReplyClass, due: Time) -> Time {
+        if class == ReplyClass::Audio { due.saturating_sub(self.delay) } else { due }
     }
+}
+
+/// The event of a reply that answers a packet of this client.
+fn event(client: SocketAddr, received_at: Time, datagram: &[u8]) -> OutcomeEvent<SocketAddr> {
+    let header = wire::parse_packet(datagram).ok().map(|packet| packet.header);
+    let class = header.map(|header| match header.packet_type {
+        PacketType::LatencyPong => PacketType::LatencyPing,
+        packet_type => packet_type,
+    });
+    let packet = (class, header.map_or(0, |header| header.sequence));
+    OutcomeEvent::of_arrival(received_at, canonical_socket_addr(client), packet, Outcome::Sent)
 }
 
 #[cfg(test)]

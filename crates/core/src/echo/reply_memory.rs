@@ -139,7 +139,8 @@ impl ReplyMemory {
 }
 
 /// Bytes charged for `packets` datagrams of `bytes` bytes in total.
-pub(super) fn cost(bytes: usize, packets: usize, overhead: usize) -> u64 {
+pub(super) fn cost(bytes: usize, packets: usize, is_impaired: bool) -> u64 {
+    let overhead = if is_impaired { IMPAIRED_PACKET_OVERHEAD } else { PACKET_OVERHEAD };
     (bytes + packets * overhead) as u64
 }
 

@@ -10,7 +10,7 @@ use super::impaired_replies::{ImpairedReplies, PassingReply};
 use super::links::Links;
 use super::log_events;
 use super::observer::DropReason;
-use super::reply_memory::{IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD, ReplyMemory, cost};
+use super::reply_memory::{ReplyMemory, cost};
 use super::reply_store::{NewReplies, OrderedReplies, QueuedReply, ReplyClass, ReplyPath};
 use super::sources::SourceTable;
 use crate::datagram_store::DatagramStore;
@@ -64,28 +64,14 @@ impl ReplyQueue {
         let count = contents.len().div_ceil(segment_size);
         let is_audio = class == ReplyClass::Audio;
         let mut due = received_at + delay;
-        let impaired = self.impaired.as_mut().filter(|_| is_impaired);
-        let is_impaired = impaired.is_some();
-        if let Some(impaired) = impaired
-            && is_audio
-        {
+        let is_impaired = is_impaired && self.impaired.is_some();
+        if let Some(impaired) = self.impaired.as_mut().filter(|_| is_audio) {
             impaired.started.get_or_insert(received_at);
         } else if is_audio && self.queued_audio > 0 {
             due = due.max(self.last_due);
         }
         let send_at = if is_audio || is_impaired { due } else { Time::ZERO };
-        let reply = |position, len: usize| QueuedReply {
-            send_at,
-            position,
-            due,
-            path,
-            len: len as u32,
-            segment_size: segment_size as u16,
-            class,
-            is_sealed: false,
-            is_impaired,
-        };
-        let price = |bytes: usize, packets: usize| cost(bytes, packets, overhead(is_impaired));
+        let price = |bytes: usize, packets: usize| cost(bytes, packets, is_impaired);
         let (all, one) = (price(contents.len(), count), price(segment_size, 1));
         let mut result =
             self.memory.charge(path, class, all, one).map_err(|(bytes, reason)| ((bytes / one) as usize, reason));
@@ -102,11 +88,13 @@ impl ReplyQueue {
                 self.queued_audio += len.div_ceil(segment_size);
                 self.last_due = due;
             }
-            self.queued.push(reply(position, len));
-            rest = &rest[len..];
+            let (len, segment_size, is_sealed) = (len as u32, segment_size as u16, false);
+            let reply = QueuedReply { send_at, position, due, path, len, segment_size, class, is_sealed, is_impaired };
+            self.queued.push(reply);
+            rest = &rest[len as usize..];
         }
         if let (Err(_), Some(impaired)) = (result, self.impaired.as_mut().filter(|_| is_impaired)) {
-            impaired.report(&reply(0, contents.len()), None, contents, Outcome::Dropped);
+            impaired.report((path.peer, received_at), None, contents, Outcome::Dropped);
         }
         result
     }
@@ -219,11 +207,7 @@ impl ReplyQueue {
     }
 
     /// Removes the first reply if it is due. Replies whose delay is over enter the impaired path in the order of time.
-    fn pop_impaired(
-        &mut self,
-        now: Time,
-        admission: &mut Admission,
-    ) -> Option<(QueuedReply, Option<PassingReply>)> {
+    fn pop_impaired(&mut self, now: Time, admission: &mut Admission) -> Option<(QueuedReply, Option<PassingReply>)> {
         loop {
             let next = self.queued.peek().map_or(Time::MAX, |reply| reply.send_at);
             match self.impaired.as_mut()?.pop_due(now.min(next)) {
@@ -294,20 +278,17 @@ impl ReplyQueue {
         }
         let store = &mut self.stores[reply.class as usize];
         if let Some(impaired) = self.impaired.as_mut().filter(|_| reply.is_impaired) {
-            impaired.report(reply, passing, store.get(reply.position, reply.len()), outcome);
+            let entered_at = passing.map_or(reply.due, |passing| passing.entered_at);
+            let arrival = (reply.path.peer, impaired.received_at(reply.class, entered_at));
+            impaired.report(arrival, passing, store.get(reply.position, reply.len()), outcome);
         }
         store.remove(reply.position, reply.len());
-        let charged = cost(reply.len(), reply.segment_count(), overhead(reply.is_impaired));
+        let charged = cost(reply.len(), reply.segment_count(), reply.is_impaired);
         self.memory.release(reply.path, reply.class, charged);
         if reply.class == ReplyClass::Audio {
             self.queued_audio -= reply.segment_count();
         }
     }
-}
-
-/// Bytes charged for a queued reply in addition to its own bytes.
-fn overhead(is_impaired: bool) -> usize {
-    if is_impaired { IMPAIRED_PACKET_OVERHEAD } else { PACKET_OVERHEAD }
 }
 
 /// The datagrams of a reply.

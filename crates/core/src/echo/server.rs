@@ -118,8 +118,10 @@ impl EchoServer {
         let max_delay = server.delay + impairment.max_delay();
         server.admission.audio_limit = RepetitionLimit::audio(max_delay);
         server.source_table.max_delay = max_delay;
-        let impairer = Impairer::new(impairment);
-        server.replies.impaired = Some(ImpairedReplies::new(impairer, server.delay, observer, server.counters()));
+        let (impairer, bottleneck, path, started) = (Impairer::new(impairment), <_>::default(), <_>::default(), None);
+        let (delay, counters) = (server.delay, server.counters());
+        let impaired = ImpairedReplies { impairer, bottleneck, path, delay, started, observer, counters };
+        server.replies.impaired = Some(impaired);
         server
     }
 

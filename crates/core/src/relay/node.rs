@@ -192,12 +192,12 @@ impl Relay {
             return None;
         }
         let address = canonical_socket_addr(source);
+        let mut source = self.admission.classify(received)?;
+        source.path.is_limited &= received.dst_ip.is_none_or(|own| own.to_canonical() != ip.to_canonical());
         let Some(index) = self.free.pop_front() else {
             warn!(target: "relay", %address, "datagram of a further client dropped: all sockets are taken");
             return None;
         };
-        let mut source = self.admission.classify(received)?;
-        source.path.is_limited &= received.dst_ip.is_none_or(|own| own.to_canonical() != ip.to_canonical());
         self.by_address.insert(received.source, index);
         self.client_count += 1;
         let number = self.client_count;
@@ -242,7 +242,9 @@ impl Relay {
             if let Some(client) = place.take_if(is_idle) {
                 self.by_address.remove(&client.source.path.peer);
                 self.free.push_back(index);
-                self.results.clients.extend(Some(client).filter(|_| self.results.clients.len() < MAX_FORMER_CLIENTS));
+                if self.results.clients.len() < MAX_FORMER_CLIENTS {
+                    self.results.clients.push(client);
+                }
             }
         }
     }
@@ -250,6 +252,7 @@ impl Relay {
 
 impl Node for Relay {
     fn on_datagram(&mut self, _: Time, batch: &[Receive<'_>]) {
+        self.target = self.targets.try_iter().last().unwrap_or(self.target);
         for received in batch {
             let direction = if received.socket == 0 { Direction::Up } else { Direction::Down };
             let index = self.client_of(received);
@@ -263,7 +266,6 @@ impl Node for Relay {
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
-        self.target = self.targets.try_iter().last().unwrap_or(self.target);
         self.transit.send_due(now, sink, &mut self.table);
         if now >= self.next_sweep {
             self.sweep(now);

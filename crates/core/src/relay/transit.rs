@@ -91,9 +91,9 @@ impl<F: Copy + Hash + Ord> Transit<F> {
             };
             let Stored { sequence, position, len } = passing.token;
             let contents = if len == 0 { &[] } else { self.store.get(position, len) };
-            let status = exits.exit(passing.flow).map_or(SendStatus::Failed, |exit| {
-                sink.send(Transmit { contents, segment_size: len, ..exit })
-            });
+            let status = exits
+                .exit(passing.flow)
+                .map_or(SendStatus::Failed, |exit| sink.send(Transmit { contents, segment_size: len, ..exit }));
             if status == SendStatus::WouldBlock {
                 self.path.put_back(passing);
                 self.retry_at = now + BLOCKED_RETRY;
@@ -121,13 +121,13 @@ impl<F: Copy + Hash + Ord> Transit<F> {
 
     /// Removes the bytes and reports the outcome: sent if a copy was sent.
     fn finish(&mut self, passing: Passing<F, Stored>, otherwise: Outcome, exits: &mut impl Exits<F>) {
-        let Passing { flow: route, token, class, entered_at, reordered, added_delay, copies_sent, .. } = passing;
+        let Passing { flow, token, class, entered_at, reordered, added_delay, copies_sent, .. } = passing;
         if token.len > 0 {
             self.store.remove(token.position, token.len);
         }
         self.buffered -= token.len + OVERHEAD;
         let outcome = if copies_sent > 0 { Outcome::Sent } else { otherwise };
-        let (received_at, sequence) = (entered_at, token.sequence);
-        exits.on_outcome(OutcomeEvent { received_at, route, class, sequence, outcome, reordered, added_delay, copies_sent });
+        let event = OutcomeEvent::of_arrival(entered_at, flow, (class, token.sequence), outcome);
+        exits.on_outcome(OutcomeEvent { reordered, added_delay, copies_sent, ..event });
     }
 }

@@ -320,22 +320,17 @@ fn outages_are_judged_by_the_time_since_time_0() {
         assert_eq!(is_out(millis), expected, "{millis} ms");
     }
     assert_eq!(link.decide(None, 0, None).loss, None);
-    assert_eq!(link.pass(Some(30_000 * MS)).loss, Some(LossCause::Outage));
-    assert_eq!(outages.to_string().parse(), Ok(outages));
+    assert_eq!(outages.to_string(), "5s@30s,500ms@1m/60s");
 }
 
 #[test]
-fn invalid_outages_are_rejected_with_their_reason() {
-    for (text, reason) in [
-        ("5s", "`5s` is not LENGTH@START or LENGTH@START/PERIOD, such as 5s@30s or 5s@60s/60s"),
-        ("5s@30s,", "`` is not LENGTH@START or LENGTH@START/PERIOD, such as 5s@30s or 5s@60s/60s"),
-        ("5@30s", "`5` has no unit; use 5s or 5ms"),
-        ("5s@0", "`0` has no unit; use 0s or 0ms"),
-        ("5s@30s/60", "`60` has no unit; use 60s or 60ms"),
-        ("60s@0s/60s", "`60s@0s/60s` never ends: its length must be less than its period"),
-        ("5s@1d", "unknown unit `d`; expected ns, us, ms, s, m or h"),
-    ] {
-        assert_eq!(text.parse::<Outages>().expect_err(text).to_string(), reason);
+fn invalid_outages_are_rejected() {
+    for part in ["5s", "", "5@30s", "5s@0", "5s@30s/60", "60s@0s/60s", "5s@1d", "5s@30s/", "-1s@2s"] {
+        let error = format!("5s@3s,{part}").parse::<Outages>().expect_err(part).to_string();
+        assert!(
+            error.starts_with(&format!("`{part}` is not LENGTH@START or LENGTH@START/PERIOD with units")),
+            "{error}"
+        );
     }
 }
 
@@ -343,10 +338,9 @@ fn invalid_outages_are_rejected_with_their_reason() {
 fn constant_delay_and_jitter_add_up() {
     let delayed = Impairment { delay: 30 * MS, jitter: 5 * MS, seed: 4, ..Impairment::default() };
     let without = Impairment { delay: Duration::ZERO, ..delayed.clone() };
-    for (delayed, without) in decisions(delayed.clone()).zip(decisions(without)).take(1_000) {
+    for (delayed, without) in decisions(delayed).zip(decisions(without)).take(1_000) {
         assert_eq!(delayed.delay, without.delay + 30 * MS);
     }
-    assert_eq!(Impairer::new(delayed).pass(None).delay, 30 * MS);
 }
 
 #[test]

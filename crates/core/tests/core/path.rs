@@ -120,7 +120,8 @@ proptest! {
         }
         for (at, token) in &left {
             let (entered_at, (_, _, _, delay, reordered, _)) = entered[*token];
-            prop_assert!(*at >= entered_at + delay + if reordered { 10 } else { 0 });
+            let earliest = entered_at + delay + if reordered { 10 } else { 0 };
+            prop_assert!(*at >= earliest, "{} left at {} instead of {}", token, at, earliest);
         }
         for flow in 0..3 {
             let in_order = left.iter().filter(|(_, token)| entered[*token].1.1 == flow && !entered[*token].1.4);

@@ -12,7 +12,7 @@ const MS: u64 = 1_000_000;
 /// A record of 40 ms. The packets at 20 ms and 25 ms are lost, the second without a neighbor.
 fn record() -> RecordedPath {
     let packets = vec![(10 * MS, None), (20 * MS, Some(Up)), (25 * MS, Some(Down)), (30 * MS, None)];
-    RecordedPath::new(packets, vec![(10 * MS, 40 * MS), (30 * MS, 60 * MS)], 40 * MS)
+    RecordedPath::new(packets, vec![(10e6, 40e6), (30e6, 60e6)], 40 * MS)
 }
 
 /// Whether a datagram is lost at this time in microseconds, and its delay in microseconds.
@@ -69,10 +69,9 @@ fn rate_warning_says_how_many_packets_share_a_loss() {
     let record = RecordedPath::new(packets, Vec::new(), 1_000 * MS);
     for (flow, effect) in [
         (375.0, Some("this flow has 375/s: one recorded loss is 3 or 4 packets in a row; the ratio stays")),
-        (200.0, Some("this flow has 200/s: one recorded loss is 2 packets in a row; the ratio stays")),
-        (100.0, None),
-        (96.0, None),
-        (40.0, Some("this flow has 40/s: one packet takes the place of 2 or 3 recorded ones; the ratio stays")),
+        (150.0, Some("this flow has 150/s: one recorded loss is 1 or 2 packets in a row; the ratio stays")),
+        (104.0, None),
+        (40.0, None),
     ] {
         assert_eq!(record.rate_warning(flow), effect.map(|effect| format!("recorded at 100/s, {effect}")), "{flow}");
     }

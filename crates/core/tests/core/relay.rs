@@ -329,8 +329,8 @@ fn audio_is_measured_before_and_after_the_impairment() {
     }
     // A success response of STUN begins like AUDIO.
     let stun = [1, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    net.down(at(100), 1, &stun);
-    net.down(at(110), 1, b"foreign");
+    net.down(at(200), 1, &stun);
+    net.down(at(210), 1, b"foreign");
     let (_, results, _) = net.finish(at(1_000));
     let [up, down] = &results.clients[0].flows;
     let facts = |audio: &jamjam_core::stats::Arrivals| {

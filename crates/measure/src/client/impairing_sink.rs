@@ -14,44 +14,31 @@ use jamjam_core::wire::{self, PacketType};
 /// The impaired path of sent AUDIO.
 pub struct ImpairedPath {
     impairer: Impairer,
-    transit: Transit<SocketAddr>,
-    exit: Exit,
+    pub(super) transit: Transit<SocketAddr>,
+    pub(super) exit: Exit,
     /// When the first AUDIO was sent.
     started: Option<Time>,
 }
 
 /// The end of the path.
-struct Exit {
+pub(super) struct Exit {
     bandwidth: Option<BandwidthLimit>,
     bottleneck: Bottleneck,
     /// What impairment has done. Packets on the path count as lost.
-    results: SentImpairment,
+    pub(super) results: SentImpairment,
     observer: Box<dyn OutcomeObserver<SocketAddr>>,
 }
 
 impl ImpairedPath {
     /// A path on which nothing was sent. `observer` receives the outcome of each packet.
     pub fn new(impairment: Impairment, observer: Box<dyn OutcomeObserver<SocketAddr>>) -> Self {
-        let (bandwidth, bottleneck) = (impairment.bandwidth, Bottleneck::default());
-        let exit = Exit { bandwidth, bottleneck, results: SentImpairment::default(), observer };
+        let exit = Exit { bandwidth: impairment.bandwidth, bottleneck: <_>::default(), results: <_>::default(), observer };
         Self { impairer: Impairer::new(impairment), transit: Transit::default(), exit, started: None }
-    }
-
-    pub(super) fn results(&self) -> SentImpairment {
-        self.exit.results
-    }
-
-    pub(super) fn stop(mut self) {
-        self.transit.drop_all(&mut self.exit);
     }
 
     /// Sends AUDIO that is due. Returns until when more of it waits.
     pub(super) fn poll(&mut self, now: Time, sink: &mut dyn TransmitSink) -> Option<Time> {
         self.transit.send_due(now, sink, &mut self.exit);
-        self.next_deadline()
-    }
-
-    pub(super) fn next_deadline(&self) -> Option<Time> {
         self.transit.next_deadline()
     }
 

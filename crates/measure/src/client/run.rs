@@ -232,8 +232,8 @@ impl<S: Workload> ClientNode<S> {
         if let (Some(shared), Some(stream)) = (shared, results.evaluated_mut()) {
             mem::swap(&mut SharedRecord::lock(shared).histories[evaluated], &mut stream.history);
         }
-        if let Some(path) = self.impaired_path {
-            path.stop();
+        if let Some(mut path) = self.impaired_path {
+            path.transit.drop_all(&mut path.exit);
         }
         results
     }
@@ -268,7 +268,7 @@ impl<S: Workload> ClientNode<S> {
         let sealing = run.link.filter(|link| link.is_encrypted).map_or(0, |_| OVERHEAD);
         run.audio = self.workload.audio_results().map(|results| AudioResults {
             configured_server_delay_ns: config.server_delay.map(saturating_nanos),
-            impairment: self.impaired_path.as_ref().map(|path| path.results()),
+            impairment: self.impaired_path.as_ref().map(|path| path.exit.results),
             ip_bytes: (wire::ip_udp_header_len(config.peer.ip()) + HEADER_LEN + sealing) as u32 + results.payload_bytes,
             ..results
         });
@@ -557,7 +557,7 @@ impl<S: Workload> Node for ClientNode<S> {
             }
             Phase::SettingUpLink => link,
             Phase::Sending(due) | Phase::FinalWait { next_poll: due, .. } => {
-                let delayed = self.impaired_path.as_ref().and_then(|path| path.next_deadline());
+                let delayed = self.impaired_path.as_ref().and_then(|path| path.transit.next_deadline());
                 [link, delayed, Some(*due)].into_iter().flatten().min()
             }
             Phase::Interrupted(due) => Some(*due).filter(|due| *due > Time::ZERO),

@@ -44,9 +44,9 @@ figures! {
 
     /// The report of a relay.
     RelayReport from (target, results, unreachable, kernel_dropped): (String, &RelayResults, u64, Option<u64>) [
-        let of_client = |client| Direction::ALL.map(|direction| ForwardedFigures::from((client, direction)));
+        let of_client = |client: &Client| Direction::ALL.map(|direction| ForwardedFigures::from((client, direction)));
         let directions: Vec<ForwardedFigures> = results.clients.iter().flat_map(of_client).collect();
-        let sum = |outcome| directions.iter().filter_map(|one| one.outcomes.get(outcome)).sum();
+        let sum = |outcome: &str| directions.iter().filter_map(|one| one.outcomes.get(outcome)).sum::<u64>();
         let findings = [
             (unreachable, "ICMP errors: nothing listens at the target"),
             (sum("limit"), "datagrams above the limits of a client's address; give --max-bitrate-per-source off"),

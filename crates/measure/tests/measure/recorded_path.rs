@@ -9,9 +9,12 @@ use jamjam_core::recorded_path::RecordedPath;
 use jamjam_core::stats::StreamStats;
 use jamjam_core::time::Time;
 use jamjam_measure::client::PacketOutcome::{self, Damaged, Duplicate, Excluded, InFlight, Lost, NotSent, Returned};
-use jamjam_measure::client::{AudioResults, LossReport, RecordedPacket, RunKind, RunResults, StreamKind, WebSocketResults};
+use jamjam_measure::client::{
+    AudioResults, LossReport, RecordedPacket, RunKind, RunResults, StreamKind, WebSocketResults,
+};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::run_record::{RecordedOptions, RecordedRun};
+use jamjam_signaling::Dialect;
 
 /// When the first packet is sent, in milliseconds.
 const START: u64 = 5_000;
@@ -19,7 +22,8 @@ const START: u64 = 5_000;
 /// A record of PINGs, one every 10 ms. Each has this outcome, and a round trip of 40 ms if it returned.
 fn record(outcomes: impl IntoIterator<Item = PacketOutcome>) -> RecordedRun {
     let packets = outcomes.into_iter().enumerate().map(|(n, outcome)| packet(n as u32, 40, outcome));
-    let (options, run) = (RecordedOptions::new(Limits::default()), RunResults::new(RunKind::Probe, "", StreamKind::Ping));
+    let (options, run) =
+        (RecordedOptions::new(Limits::default()), RunResults::new(RunKind::Probe, "", StreamKind::Ping));
     RecordedRun { options, run, error: None, audio: None, packets: packets.collect() }
 }
 
@@ -92,7 +96,10 @@ fn spans_of_excluded_or_unsent_packets_longer_than_50_ms_are_cut_out() {
     }
     let length = |outcomes: &[PacketOutcome]| path(&starting_with(outcomes)).length();
     assert_eq!(length(&[]), Duration::from_millis(1_500));
-    assert_eq!(length(&[Returned, Excluded, NotSent, Excluded, NotSent, Excluded, NotSent]), Duration::from_millis(1_440));
+    assert_eq!(
+        length(&[Returned, Excluded, NotSent, Excluded, NotSent, Excluded, NotSent]),
+        Duration::from_millis(1_440)
+    );
 }
 
 #[test]
@@ -163,7 +170,7 @@ fn unusable_records_are_rejected_with_their_reason() {
     no_replies.run.replies_expected = false;
     assert!(reason(no_replies).starts_with("its run expected no replies"));
     let mut websocket = starting_with(&[]);
-    websocket.run.websocket = Some(WebSocketResults::default());
+    websocket.run.websocket = Some(WebSocketResults::new(Dialect::Jamjam));
     assert!(reason(websocket).starts_with("it is not a run over UDP"));
     let few = record(std::iter::repeat_n(Returned, 99).chain([Excluded, InFlight, NotSent]));
     assert_eq!(reason(few), "it has 99 settled packets, but needs 100; record a longer run");

@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use crate::signaling_server::start_with_password;
 use test_support::server::{
-    Member, Response, Server, add_address, in_network_namespace, poll_until, program, request, send, send_to,
+    Member, Response, Server, add_address, in_network_namespace, poll_until, program, ready_address, request, send,
+    send_to,
 };
 
 /// The credentials are the output of `printf admin:sesame | base64`.

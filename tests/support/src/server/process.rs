@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -23,6 +23,7 @@ pub struct Server {
     pub address: SocketAddr,
     log: Receiver<String>,
     pub lines: Vec<String>,
+    pub ready_file: PathBuf,
     _folder: TempDir,
 }
 
@@ -109,7 +110,9 @@ impl Server {
         let stderr = BufReader::new(program.0.stderr.take().unwrap());
         thread::spawn(move || {
             for text in stderr.lines() {
-                if let Some((_, address)) = text.as_ref().ok().and_then(|text| text.split_once("Echo server listening on ")) {
+                if let Some((_, address)) =
+                    text.as_ref().ok().and_then(|text| text.split_once("Echo server listening on "))
+                {
                     _ = listening.send(address.parse().expect("an address"));
                 }
                 // When the lines are no longer read, this thread ends and closes the pipe.
@@ -125,7 +128,7 @@ impl Server {
             }
             if registers { listens_on.try_recv().ok() } else { ready_address(&file) }
         });
-        Self { program, address, log, lines: Vec::new(), _folder: folder }
+        Self { program, address, log, lines: Vec::new(), ready_file: file, _folder: folder }
     }
 
     pub fn id(&self) -> u32 {

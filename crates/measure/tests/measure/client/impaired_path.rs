@@ -7,8 +7,8 @@ use jamjam_core::impairment::{Impairer, Impairment};
 use jamjam_core::time::Time;
 use jamjam_core::wire::PacketType;
 use jamjam_measure::client::{
-    AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, ImpairedPath, PayloadSource, RunConfig, SentImpairment, SourcePoll,
-    StreamKind,
+    AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, ImpairedPath, PayloadSource, RunConfig, SentImpairment,
+    SourcePoll, StreamKind,
 };
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, text};
@@ -141,7 +141,8 @@ fn sealed_copy_is_the_same_datagram_and_lost_packets_use_counters() {
     let left = follow(&mut node, MS, 200 * MS);
     let sealed: Vec<&Vec<u8>> = left.iter().map(|(_, bytes)| bytes).filter(|bytes| bytes[1] == 1).collect();
     let mut impairer = Impairer::new(impairment);
-    let kept: Vec<u32> = (0..10).filter(|n| impairer.decide(Some(PacketType::Audio), *n, None).loss.is_none()).collect();
+    let kept: Vec<u32> =
+        (0..10).filter(|n| impairer.decide(Some(PacketType::Audio), *n, None).loss.is_none()).collect();
     assert!((1..10).contains(&kept.len()) && sealed.len() == 2 * kept.len(), "{kept:?}");
     let sequence = |bytes: &[u8]| u32::from_be_bytes(bytes[2..6].try_into().expect("four bytes"));
     assert!(sealed.chunks(2).map(|copies| sequence(copies[0])).eq(kept.iter().copied()));

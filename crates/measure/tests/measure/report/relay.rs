@@ -23,7 +23,10 @@ fn report(with_findings: bool) -> RelayReport {
     let mut receive = |ms, client: u8, contents: &[u8]| {
         let (received_at, source) = (Time::from_millis(ms), SocketAddr::from(([198, 51, 100, client], 4_000)));
         let segment_size = contents.len();
-        relay.on_datagram(received_at, &[Receive { socket: 0, source, dst_ip: None, received_at, contents, segment_size }]);
+        relay.on_datagram(
+            received_at,
+            &[Receive { socket: 0, source, dst_ip: None, received_at, contents, segment_size }],
+        );
         poll(&mut relay, received_at.as_nanos());
     };
     (0..10).for_each(|sequence| receive(1_000 + 10 * u64::from(sequence), 1, &header(1, sequence, 0)));
@@ -43,10 +46,8 @@ fn text_and_junit_have_a_row_for_each_direction_and_the_findings() {
 
 #[test]
 fn document_of_a_relay_fits_the_schema() {
-    let documents =
-        [("good", report(false)), ("findings", report(true))].map(|(name, report)| {
-            (name.to_owned(), serde_json::to_value(&report).expect("JSON"))
-        });
+    let documents = [("good", report(false)), ("findings", report(true))]
+        .map(|(name, report)| (name.to_owned(), serde_json::to_value(&report).expect("JSON")));
     let schema = include_str!("../../../../../docs/relay.schema.json");
     assert_schema(schema, &documents);
 }
