@@ -313,19 +313,17 @@ impl Outages {
         let at = saturating_nanos(since_start);
         self.list.iter().any(|[length, start, period]| at >= *start && (at - start) % period < *length)
     }
-}
 
-impl Outages {
     /// The first outage that ends later than `after`: its start and its end after time 0. It may overlap others.
     pub fn next(&self, after: Duration) -> Option<(Duration, Duration)> {
-        let ends_after = |outage: &Outage| {
-            let [since, period] = [after.saturating_sub(outage.start), outage.period.unwrap_or(Duration::MAX)].map(saturating_nanos);
-            let latest = outage.start + Duration::from_nanos(since - since % period);
-            let is_over = latest + outage.length <= after;
-            let start = if is_over { latest + outage.period? } else { latest };
-            Some((start, start + outage.length))
+        let after = saturating_nanos(after);
+        let ends_after = |[length, start, period]: &[u64; 3]| {
+            let since = after.saturating_sub(*start);
+            let latest = start + since - since % period;
+            let start = if latest.saturating_add(*length) > after { latest } else { latest.checked_add(*period)? };
+            Some([start, start.saturating_add(*length)].map(Duration::from_nanos).into())
         };
-        self.0.iter().filter_map(ends_after).min()
+        self.list.iter().filter_map(ends_after).min()
     }
 }
 

@@ -49,7 +49,8 @@ pub struct Recovery {
     current: Option<JudgedOutage>,
     /// The last AUDIO, at most as long as [`JUDGED_TIME`], that was forwarded since the end of the current outage in a direction that is judged.
     forwarded: VecDeque<(Time, Direction)>,
-    left_at: Option<Time>,
+    /// When a member left. What still passes may complete a recovery, but silence is no fault.
+    pub left_at: Option<Time>,
     /// The first outages of those that have been judged, in order.
     pub judged: Vec<JudgedOutage>,
     /// Number of further ones.
@@ -70,18 +71,17 @@ impl Recovery {
         if is_severed {
             self.begin(at, at);
         }
-        let was_severed = self.is_severed();
-        self.severed[direction as usize] = is_severed;
-        if let Some(current) = self.current.as_mut().filter(|_| was_severed) {
+        if let Some(current) = self.current.as_mut().filter(|_| self.severed != [false; 2]) {
             current.end = current.end.max(at);
         }
+        self.severed[direction as usize] = is_severed;
     }
 
     /// AUDIO was forwarded.
     pub fn on_forwarded(&mut self, at: Time, direction: Direction) {
         let last = self.last[direction as usize].replace(at);
         let Some(outage) = self.current.filter(|outage| outage.recovery.is_err() && at >= outage.end) else { return };
-        if self.is_severed() || !outage.carried[direction as usize] {
+        if self.severed != [false; 2] || !outage.carried[direction as usize] {
             return;
         }
         if last.is_none_or(|last| last.as_nanos() / RESOLUTION_NS < at.as_nanos() / RESOLUTION_NS) {
@@ -90,17 +90,12 @@ impl Recovery {
         self.judge(at);
     }
 
-    /// A member left. What still passes may complete a recovery, but silence is no fault.
-    pub fn on_left(&mut self, at: Time) {
-        self.left_at.get_or_insert(at);
-    }
-
     /// Ends the judgment of the current outage.
     pub fn close(&mut self, at: Time) {
         self.judge(at);
         self.forwarded.clear();
         let Some(mut outage) = self.current.take() else { return };
-        outage.end = if self.is_severed() { at } else { outage.end.min(at) };
+        outage.end = if self.severed != [false; 2] { at } else { outage.end.min(at) };
         let until = self.left_at.map_or(at, |left_at| left_at.min(at));
         outage.recovery = outage.recovery.map_err(|_| until.duration_since(outage.end));
         if self.judged.len() < MAX_OUTAGES {
@@ -110,14 +105,10 @@ impl Recovery {
         }
     }
 
-    fn is_severed(&self) -> bool {
-        self.severed.contains(&true)
-    }
-
     /// An outage that begins before the current one has ended continues it.
     fn begin(&mut self, start: Time, end: Time) {
-        let is_severed = self.is_severed();
-        if let Some(current) = self.current.as_mut().filter(|current| is_severed || start <= current.end) {
+        let continues = |current: &&mut JudgedOutage| self.severed != [false; 2] || start <= current.end;
+        if let Some(current) = self.current.as_mut().filter(continues) {
             current.end = current.end.max(end);
             return;
         }

@@ -288,8 +288,8 @@ impl Pairs {
             }
         }
         gone.into_iter().for_each(|way| self.retire(way));
-        let Self { members, flows, rooms, has_gone, .. } = self;
-        if std::mem::take(has_gone) {
+        let Self { members, flows, rooms, .. } = self;
+        if std::mem::take(&mut self.has_gone) {
             let connected: HashSet<u64> = flows.keys().map(|way| way.from).collect();
             members.retain(|number, member| member.is_present || connected.contains(number));
             let used: HashSet<u64> = members.values().map(|member| member.room).collect();
@@ -474,6 +474,6 @@ impl Drop for MediaMember {
         }
         let of_member = |(way, _): &(&Way, &mut Recovery)| [way.from, way.to].contains(&self.number);
         let recoveries = pairs.recoveries.iter_mut().filter(of_member);
-        recoveries.for_each(|(_, recovery)| recovery.on_left(pairs.now));
+        recoveries.for_each(|(_, recovery)| _ = recovery.left_at.get_or_insert(pairs.now));
     }
 }

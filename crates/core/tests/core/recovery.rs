@@ -112,7 +112,7 @@ fn silence_after_a_member_left_is_not_judged() {
     ] {
         let mut recovery = Recovery::default();
         forward(&mut recovery, &outages, &streams[..1]);
-        recovery.on_left(time(left_at));
+        recovery.left_at = Some(time(left_at));
         forward(&mut recovery, &outages, &streams[1..]);
         assert_eq!(judged_until(recovery, &outages, 8_000), [(2_000, 3_000, expected)], "{left_at}");
     }

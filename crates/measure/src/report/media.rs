@@ -112,37 +112,37 @@ impl OutageFigures {
 impl MediaRoomFigures {
     /// The room, its flows and its outages.
     fn judgments(&self) -> Vec<Judgment> {
-        let complete = self.complete_after_ms.map(format_length);
-        let passed = complete.as_ref().map(|_| true);
-        let complete = complete.map_or_else(|| "not complete".to_owned(), |after| format!("complete after {after}"));
+        let (room, passed) = (format!("room {}", self.room), self.complete_after_ms.map(|_| true));
+        let complete = |ms| format!("complete after {}", format_length(ms));
+        let complete = self.complete_after_ms.map_or_else(|| "not complete".to_owned(), complete);
         let text = format!("{} members, {} flows, {complete}", self.members, self.flows.len());
-        let room = Judgment { name: format!("room {}", self.room), passed, text };
         let flows = self.flows.iter().map(MediaFlowFigures::judgment);
-        iter::once(room).chain(flows).chain(self.outages.iter().map(OutageFigures::judgment)).collect()
+        let of_room = |one: Judgment| Judgment { name: format!("{room}, {}", one.name), ..one };
+        let others: Vec<_> = flows.chain(self.outages.iter().map(OutageFigures::judgment)).map(of_room).collect();
+        iter::once(Judgment { name: room, passed, text }).chain(others).collect()
     }
 }
 
 impl MediaReport {
     /// The table of all flows, the outages and the findings.
     pub fn text(&self) -> String {
-        let mut text = format!("{:44}{AUDIO_HEAD}     first      last  new keys\n", "forwarded media");
+        let mut text = format!("{:50}{AUDIO_HEAD}     first      last  new keys\n", "forwarded media");
         let judgments = self.rooms.iter().flat_map(MediaRoomFigures::judgments);
-        judgments.for_each(|one| _ = writeln!(text, "{:44}{}", one.name, one.text));
+        judgments.for_each(|one| _ = writeln!(text, "{:50}{}", one.name, one.text));
         self.findings.iter().for_each(|finding| _ = writeln!(text, "finding: {finding}"));
         text
     }
 
     /// A test case for each room, flow and outage of a pair. What was not attempted or cannot be judged is skipped.
     pub(crate) fn cases(&self) -> impl Iterator<Item = TestCase> {
-        self.rooms.iter().flat_map(|room| room.judgments().into_iter().map(|one| (room.room, one))).map(|(room, one)| {
-            let outcome = match one.passed {
-                None => Outcome::Skipped(one.text.clone()),
-                Some(false) if self.max_recovery_ms.is_some() => {
-                    Outcome::NotPassed(NonSuccessKind::Failure, "max_recovery".to_owned(), one.text.clone(), String::new())
-                }
+        self.rooms.iter().flat_map(MediaRoomFigures::judgments).map(|Judgment { name, passed, text }| {
+            let failed = || Outcome::NotPassed(NonSuccessKind::Failure, "max_recovery".to_owned(), text.clone(), String::new());
+            let outcome = match passed {
+                None => Outcome::Skipped(text.clone()),
+                Some(false) if self.max_recovery_ms.is_some() => failed(),
                 Some(_) => Outcome::Passed,
             };
-            case(&format!("media of room {room}"), &one.name, outcome, &one.text)
+            case("media", &name, outcome, &text)
         })
     }
 }

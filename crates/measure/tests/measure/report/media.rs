@@ -71,7 +71,7 @@ fn text_and_junit_have_each_flow_and_each_outage_of_a_pair() {
 fn slow_recovery_exceeds_the_limit() {
     let late = checked(Some(Duration::from_millis(1_400)));
     assert_eq!((late.verdict, late.failures.len()), (CheckVerdict::Failed, 1), "{:?}", late.failures);
-    assert!(late.failures[0].starts_with("outage 1 of Aki#1 and Ben#1 (500 ms at 1.0 s): recovered after 1.4 s"), "{late:?}");
+    assert!(late.failures[0].starts_with("room 1, outage 1 of Aki#1 and Ben#1: 500 ms at 1.0 s, recovered after 1.4 s"), "{late:?}");
     assert_eq!(late.junit().expect("XML").matches("<failure").count(), 1);
 }
 
