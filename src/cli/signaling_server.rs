@@ -11,7 +11,7 @@ use super::check::{Activity, CheckArgs};
 use super::environment::address_source;
 use super::options::broadcast::BroadcastArgs;
 use super::options::credentials::{LoginArgs, ServerTlsArgs};
-use super::options::media_relay::MediaRelayArgs;
+use super::options::media_relay::{MediaRelayArgs, RunningMediaRelay};
 use super::options::signaling_limits::{
     ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs, JamjamArgs,
 };
@@ -137,16 +137,14 @@ impl Args {
         let password = self.login.password()?;
         let (host, port) = self.check.listen(&self.host, self.port, matches);
         let (listener, address) = bind_tcp(host, port)?;
-        let media = self.media.prepare(matches, address.ip(), options.connection_limits.trusted_proxies.is_some())?;
+        let media = self.media.start(matches, address.ip(), options.connection_limits.trusted_proxies.is_some(), stop)?;
         options.tls = identity.clone().map(HandshakeAcceptor::new).transpose()?.map(Arc::new);
         let check = self.check.prepare(stop)?.then(Arc::<Mutex<SignalingCheck>>::default);
         options.check.clone_from(&check);
         // Without the sentences, a finding could not name the member. Correct clients receive no further messages.
         limits.is_strict |= check.is_some();
-        let mut hub = Hub::new(limits, os::random_u64s()).with_handlers(handlers);
-        if let Some(media) = &media {
-            hub = hub.with_media(media.rooms.clone());
-        }
+        let hub = Hub::new(limits, os::random_u64s()).with_handlers(handlers);
+        let mut hub = hub.with_media(media.as_ref().map(|media| media.rooms.clone()));
         self.bbx.create_rooms(&mut hub, dialects.contains(Dialect::ControlSurface), check.is_some())?;
         stop.set_run_started();
         stop.set_grace_period(SHUTDOWN_TIMEOUT + Duration::from_secs(1));
@@ -163,7 +161,6 @@ impl Args {
         options.login = Arc::new(self.login.login(password.as_deref(), address, &pages));
         let relay_ports = media.as_ref().map(|media| media.port_range.clone());
         let rooms = media.as_ref().map(|media| media.rooms.clone());
-        let media = media.map(|media| media.spawn(stop)).transpose()?;
         let server = signaling::spawn(listener, hub, options, stop).context("cannot start the event loop")?;
         stop.set_serving();
         let ready = Ready { metrics: Some(format!("{pages}/metrics")), relay_ports, ..Ready::default() }.with_signaling(&pages);
@@ -180,7 +177,7 @@ impl Args {
         };
         let watcher = check.clone().map(watch).transpose()?;
         server.join();
-        media.map_or(Ok(()), |join| join())?;
+        media.map_or(Ok(()), RunningMediaRelay::join)?;
         info!(target: "signaling", "server stopped");
         let media: Option<MediaReport> = rooms.map(|rooms| (&rooms.take_results(), &rooms.counts(), self.media.max_recovery).into());
         let Some((watcher, check)) = watcher.zip(check) else {

@@ -82,10 +82,10 @@ impl Hub {
         }
     }
 
-    /// Lets `media` relay what the members of jamjam rooms send to each other.
+    /// Lets `media`, if it is given, relay what the members of jamjam rooms send to each other.
     #[must_use]
-    pub fn with_media(mut self, media: MediaRooms) -> Self {
-        self.dialects.jamjam.media = Some(media);
+    pub fn with_media(mut self, media: Option<MediaRooms>) -> Self {
+        self.dialects.jamjam.media = media;
         self
     }
 

@@ -14,7 +14,7 @@ use crate::cli::options::impairment::{OutcomeLogFile, PathArgs};
 use crate::cli::output::{Failure, ensure_usage};
 use crate::cli::values::parse_seconds;
 use crate::io::stop::StopToken;
-use crate::io::udp::{self, Backend, BindError, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy};
+use crate::io::udp::{self, Backend, BindError, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy, NodeThread};
 use crate::io::{machine, reachable, resolve};
 use crate::media_relay::{MAX_SOCKETS, MediaRelay, MediaRelayConfig, MediaRooms};
 
@@ -52,39 +52,34 @@ pub(crate) struct MediaRelayArgs {
     path: PathArgs,
 }
 
-/// A relay whose sockets are bound.
-pub(crate) struct PreparedMediaRelay {
+/// A relay on its thread.
+pub(crate) struct RunningMediaRelay {
     pub(crate) rooms: MediaRooms,
     /// The lowest and the highest port.
     pub(crate) port_range: String,
-    sockets: Vec<UdpSocket>,
+    thread: NodeThread<MediaRelay>,
     outcome_log: Option<OutcomeLogFile>,
 }
 
 impl MediaRelayArgs {
-    /// Binds the sockets of a signaling server that listens on `server`.
-    pub(crate) fn prepare(
+    /// Binds the sockets of a signaling server that listens on `server`, and relays until `stop` is requested.
+    pub(crate) fn start(
         &self,
         matches: &ArgMatches,
         server: IpAddr,
         trusts_proxy: bool,
-    ) -> Result<Option<PreparedMediaRelay>, Failure> {
+        stop: &StopToken,
+    ) -> Result<Option<RunningMediaRelay>, Failure> {
         if !self.relay_media {
             let is_given = ["ImpairmentArgs", "PathArgs", "BitRateArgs"].iter().any(|group| matches.contains_id(group));
-            ensure_usage!(
-                !is_given,
-                "impairment and its limits apply to media that the server relays; add --relay-media"
-            );
+            ensure_usage!(!is_given, "impairment and its limits need relayed media; add --relay-media");
             return Ok(None);
         }
         let impairment = self.path.impairment()?;
         let Some(ip) = ipv4(server).or(server.is_loopback().then_some(Ipv4Addr::LOCALHOST)) else {
             return Err(Failure::usage("--relay-media relays over IPv4 only; give an IPv4 address as --host"));
         };
-        ensure_usage!(
-            self.relay_addr.is_some() || !trusts_proxy,
-            "members behind --trust-proxy do not connect to this server; give --relay-addr HOST, where media reaches it"
-        );
+        ensure_usage!(self.relay_addr.is_some() || !trusts_proxy, "behind --trust-proxy, give --relay-addr HOST");
         let limits = self.bit_rate.limits()?;
         let announced_ip = self.relay_addr.as_deref().map(resolve_ipv4).transpose()?;
         let ports = self.relay_ports.clone().map_or_else(|| vec![0; MAX_SOCKETS], Iterator::collect);
@@ -99,27 +94,25 @@ impl MediaRelayArgs {
         info!(target: "relay", host = %ip, ports = port_range, seed, "relaying media");
         let config = MediaRelayConfig { impairment, ports, announced_ip, own_ips, limits };
         let rooms = MediaRooms::new(config, Some(observer));
-        Ok(Some(PreparedMediaRelay { rooms, port_range, sockets, outcome_log }))
-    }
-}
-
-impl PreparedMediaRelay {
-    /// Relays until `stop` is requested. The result waits for the end of the relay and of the outcome log.
-    pub(crate) fn spawn(self, stop: &StopToken) -> anyhow::Result<impl FnOnce() -> anyhow::Result<()> + use<>> {
-        let Self { rooms, sockets, outcome_log, .. } = self;
         let options = DriverOptions {
             idle: IdlePolicy::Wait,
             spin_percent: DEFAULT_SPIN_PERCENT,
             backend: Backend::Native,
             follow_address: false,
         };
-        let thread = udp::spawn_node("media-relay", sockets, MediaRelay::new(rooms), stop.clone(), options);
+        let node = MediaRelay::new(rooms.clone());
+        let thread = udp::spawn_node("media-relay", sockets, node, stop.clone(), options);
         let thread = thread.context("cannot start a thread")?;
-        Ok(move || {
-            let (_, tally) = thread.join();
-            let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
-            tally.result.context("cannot read from the sockets of --relay-media").and(outcome_log)
-        })
+        Ok(Some(RunningMediaRelay { rooms, port_range, thread, outcome_log }))
+    }
+}
+
+impl RunningMediaRelay {
+    /// Waits for the end of the relay and of the outcome log.
+    pub(crate) fn join(self) -> anyhow::Result<()> {
+        let (_, tally) = self.thread.join();
+        let outcome_log = self.outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
+        tally.result.context("cannot read from the sockets of --relay-media").and(outcome_log)
     }
 }
 

@@ -17,9 +17,6 @@ use crate::wire::{HEADER_LEN, PacketType, stun};
 /// Interval of the search for sockets that are no longer used.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Interval of the counters in the log.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
-
 /// The names of the members between which a datagram passes, each with the how-manieth member of this name it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaRoute {
@@ -51,15 +48,13 @@ pub struct MediaRelay {
     transit: Transit<Lane>,
     admission: Admission,
     next_sweep: Time,
-    next_log: Time,
 }
 
 impl MediaRelay {
     /// The node that forwards between the members of `rooms`. Socket i has port i of the configuration.
     pub fn new(rooms: MediaRooms) -> Self {
         let admission = Admission::new(rooms.lock().config.limits.clone(), Duration::ZERO);
-        let (transit, next_sweep, next_log) = <_>::default();
-        Self { rooms, transit, admission, next_sweep, next_log }
+        Self { rooms, transit: Transit::default(), admission, next_sweep: Time::ZERO }
     }
 }
 
@@ -74,15 +69,13 @@ impl Node for MediaRelay {
                 let (at, packet, is_stun) = (received.received_at, classify(datagram), stun::is_message(datagram));
                 let since_start = pairs.since_start(way, at, packet.0 == Some(PacketType::Audio));
                 let lane = Lane { way, is_stun };
-                let exit = pairs.exit(lane);
+                let destination = pairs.exit(lane).map(|exit| exit.destination).filter(|to| !pairs.config.is_own(to.ip()));
+                let limited = destination.and_then(|source| admission.classify(&Receive { source, ..*received }));
                 let Some((_, flow, _)) = pairs.flows.get_mut(&way) else { continue };
                 let decision = match is_stun {
                     true => flow.impairer.pass(since_start),
                     false => flow.on_arrival(at, packet, since_start),
                 };
-                let limited = exit
-                    .filter(|exit| !pairs.config.is_own(exit.destination.ip()))
-                    .and_then(|exit| admission.classify(&Receive { source: exit.destination, ..*received }));
                 let is_admitted = |to| (0..decision.copies).all(|_| admission.admits(to, at, datagram.len()));
                 let outcome = if let Some(cause) = decision.loss {
                     Outcome::Lost(cause)
@@ -110,10 +103,6 @@ impl Node for MediaRelay {
         if now >= self.next_sweep {
             pairs.sweep(now);
             self.next_sweep = now + SWEEP_INTERVAL;
-        }
-        if now >= self.next_log {
-            pairs.log_counts();
-            self.next_log = now + LOG_INTERVAL;
         }
         self.transit.send_due(now, sink, pairs);
     }

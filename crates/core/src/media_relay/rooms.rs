@@ -103,17 +103,13 @@ struct Member {
     bottleneck: Bottleneck,
 }
 
-enum Socket {
-    Free,
-    RestsUntil(Time),
-    Open(OpenSocket),
-}
-
+/// A socket that somebody knows.
 struct OpenSocket {
     way: Way,
     /// The latest source, and the local address at which it arrived.
     source: Option<(SocketAddr, Option<IpAddr>)>,
     active_at: Option<Time>,
+    is_resting: bool,
 }
 
 /// What the relay knows of a room.
@@ -153,7 +149,7 @@ impl RoomResults {
 #[derive(Default)]
 pub(super) struct Pairs {
     pub(super) config: MediaRelayConfig,
-    sockets: Vec<Socket>,
+    sockets: Vec<Option<OpenSocket>>,
     /// The sockets that nobody uses, the one that has rested for the longest first.
     free: VecDeque<usize>,
     /// In the order of joining.
@@ -182,7 +178,7 @@ impl Pairs {
     /// Opens a socket for this way. The flow goes on, if the way had another socket.
     fn open(&mut self, way: Way) {
         let Some(socket) = self.free.pop_front() else { return };
-        self.sockets[socket] = Socket::Open(OpenSocket { way, source: None, active_at: None });
+        self.sockets[socket] = Some(OpenSocket { way, source: None, active_at: None, is_resting: false });
         let room = self.members[&way.from].room;
         let [from, to] = [way.from, way.to].map(|number| Arc::clone(&self.members[&number].name));
         match self.flows.entry(way) {
@@ -207,7 +203,7 @@ impl Pairs {
     /// The way of received datagrams, whose source is now that of the member. `None` if they are dropped.
     pub(super) fn accept(&mut self, received: &Receive<'_>) -> Option<Way> {
         let (source, at) = (canonical_socket_addr(received.source), received.received_at);
-        let Some(Socket::Open(open)) = self.sockets.get_mut(received.socket) else {
+        let Some(open) = self.sockets[received.socket].as_mut().filter(|open| !open.is_resting) else {
             return self.refuse("unused_socket", received);
         };
         let (way, member) = (open.way, self.members.get_mut(&open.way.from)?);
@@ -224,7 +220,7 @@ impl Pairs {
         (open.source, open.active_at) = (Some((source, received.dst_ip)), Some(at));
         member.addresses.latest = Some(source);
         for way in [way, way.reversed()] {
-            if let Some(Socket::Open(current)) = self.flows.get(&way).map(|(socket, ..)| &mut self.sockets[*socket]) {
+            if let Some(current) = self.flows.get(&way).and_then(|(socket, ..)| self.sockets[*socket].as_mut()) {
                 current.active_at = Some(at);
             }
         }
@@ -262,34 +258,29 @@ impl Pairs {
 
     /// Lets sockets rest that are idle and no longer announced, and forgets who has none left.
     pub(super) fn sweep(&mut self, now: Time) {
-        let Self { sockets, free, members, flows, has_gone, .. } = self;
+        let Self { sockets, free, members, flows, .. } = self;
         let mut gone = Vec::new();
         let is_present = |number: u64| members.get(&number).is_some_and(|member| member.is_present);
         for (number, socket) in sockets.iter_mut().enumerate() {
-            match socket {
-                Socket::RestsUntil(until) if now >= *until => {
-                    *socket = Socket::Free;
-                    free.push_back(number);
-                }
-                Socket::Open(OpenSocket { way, active_at, .. }) => {
-                    let is_current = flows.get(way).is_some_and(|flow| flow.0 == number);
-                    if is_current && is_present(way.from) && is_present(way.to) {
-                        continue;
-                    }
-                    if now.duration_since(*active_at.get_or_insert(now)) < IDLE_TIMEOUT {
-                        continue;
-                    }
-                    if is_current {
-                        gone.push(*way);
-                    }
-                    (*has_gone, *socket) = (true, Socket::RestsUntil(now + REST));
-                }
-                Socket::Free | Socket::RestsUntil(_) => {}
+            let Some(OpenSocket { way, active_at, is_resting, .. }) = socket else { continue };
+            let is_current = flows.get(way).is_some_and(|(current, ..)| *current == number);
+            if is_current && is_present(way.from) && is_present(way.to) {
+                continue;
+            }
+            let idle = now.duration_since(*active_at.get_or_insert(now));
+            if idle >= IDLE_TIMEOUT {
+                *is_resting = true;
+                gone.extend(is_current.then_some(*way));
+            }
+            if idle >= IDLE_TIMEOUT + REST {
+                *socket = None;
+                free.push_back(number);
             }
         }
+        self.has_gone |= !gone.is_empty();
         gone.into_iter().for_each(|way| self.retire(way));
-        let Self { members, flows, rooms, .. } = self;
-        if std::mem::take(&mut self.has_gone) {
+        let Self { members, flows, rooms, has_gone, .. } = self;
+        if std::mem::take(has_gone) {
             let connected: HashSet<u64> = flows.keys().map(|way| way.from).collect();
             members.retain(|number, member| member.is_present || connected.contains(number));
             let used: HashSet<u64> = members.values().map(|member| member.room).collect();
@@ -326,7 +317,7 @@ impl Exits<Lane> for Pairs {
     /// Leaves from the socket that stands for the sender and is announced to the receiver.
     fn exit(&self, Lane { way, .. }: Lane) -> Option<Transmit<'static>> {
         let socket = self.flows.get(&way.reversed())?.0;
-        let (Socket::Open(open), member) = (&self.sockets[socket], self.members.get(&way.to)?) else { return None };
+        let (open, member) = (self.sockets[socket].as_ref()?, self.members.get(&way.to)?);
         let destination = member.addresses.destination(open.source.map(|(source, _)| source), &self.config)?;
         let announced_ip = Some(member.announced_ip.into()).filter(|_| self.config.announced_ip.is_none());
         let src_ip = open.source.and_then(|(_, local_ip)| local_ip).or(announced_ip);
@@ -363,8 +354,7 @@ pub struct MediaRooms(Arc<Mutex<Pairs>>);
 impl MediaRooms {
     /// No rooms. Node and signaling server share the result. `observer` receives the outcome of each datagram.
     pub fn new(config: MediaRelayConfig, observer: Option<Box<dyn OutcomeObserver<MediaRoute>>>) -> Self {
-        let sockets: Vec<Socket> = config.ports.iter().map(|_| Socket::Free).collect();
-        let free = (0..sockets.len()).collect();
+        let (sockets, free) = (config.ports.iter().map(|_| None).collect(), (0..config.ports.len()).collect());
         Self(Arc::new(Mutex::new(Pairs { config, sockets, free, observer, ..Pairs::default() })))
     }
 

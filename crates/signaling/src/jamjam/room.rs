@@ -62,12 +62,6 @@ impl JamjamMember {
         Self { peer, is_newer, local_ip, media: None, successor: None }
     }
 
-    /// Publishes the addresses of this member or its successor, `peer`, to the relay of media. Returns false if it has no sockets left.
-    fn publish(&self, at: Time, peer: &Peer) -> bool {
-        let addresses = || peer.public_addr.into_iter().chain(addresses_of(peer));
-        self.media.as_ref().is_none_or(|media| media.publish(at, addresses()))
-    }
-
     /// What this member sees of another one, or of its successor, `peer`. While media is relayed, the relay's address replaces all addresses.
     fn sees(&self, other: &Self, peer: &Peer) -> Peer {
         let mut peer = seen_by(self.is_newer, peer);
@@ -195,15 +189,15 @@ impl JamjamRoom {
         let is_newer = arrival.0.is_newer;
         self.leave_with(call, call.conn, CHANGED_ROOM);
         let peer_id = self.enter(call, arrival, is_owner);
-        let (own, others): (Vec<_>, Vec<_>) = self.roster.list.iter().partition(|member| member.conn == call.conn);
-        let seen =
-            |member: &Member<JamjamMember>| own.first().map(|own| own.data.sees(&member.data, &member.data.peer));
+        let others = self.roster.list.iter().filter(|member| member.conn != call.conn);
+        let own = self.roster.find(call.conn);
+        let seen = |other: &Member<JamjamMember>| own.map(|own| own.data.sees(&other.data, &other.data.peer));
         let joined = ServerMessage::RoomJoined {
             room_id: self.roster.name().to_owned(),
             peer_id,
             invite_code: is_newer.then(|| self.invite_code(true)),
             invite_code_6: is_newer.then(|| self.invite_code(false)),
-            peers: others.into_iter().filter_map(seen).collect(),
+            peers: others.filter_map(seen).collect(),
         };
         call.send_requested([call.conn], || to_json(&joined));
         self.roster.log_message("JoinRoom", call.conn, self.roster.list.len() - 1, bytes);
@@ -319,7 +313,8 @@ impl JamjamRoom {
                 }
                 (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
                 let peer = peer.clone();
-                if !member.publish(call.now.monotonic, &peer) {
+                let addresses = || peer.public_addr.into_iter().chain(addresses_of(&peer));
+                if !member.media.as_ref().is_none_or(|media| media.publish(call.now.monotonic, addresses())) {
                     return reject(call, ROOM_FULL);
                 }
                 if !self.reveal_successor(call, conn) {

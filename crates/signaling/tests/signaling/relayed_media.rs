@@ -13,7 +13,7 @@ fn hub(sockets: u16) -> TestHub {
     let ports = (40_000..40_000 + sockets).collect();
     let media = MediaRooms::new(MediaRelayConfig { ports, ..MediaRelayConfig::default() }, None);
     let mut hub = TestHub::new(SignalingLimits::default());
-    hub.hub = Hub::new(SignalingLimits::default(), [1, 2, 3, 4]).with_media(media);
+    hub.hub = Hub::new(SignalingLimits::default(), [1, 2, 3, 4]).with_media(Some(media));
     hub
 }
 
