@@ -236,7 +236,7 @@ impl ReportFileArgs {
 
 /// Writes the report files of the subcommand `name`. `given` contains the unchecked values of its options.
 pub(crate) fn write_usage_error(name: &str, given: &ArgMatches, error: &clap::Error) {
-    let value = |option| given.get_one::<OsString>(option).filter(|file| !file.is_empty());
+    let value = |option| given.try_get_one::<OsString>(option).ok()?.filter(|file| !file.is_empty());
     let [html, junit, markdown] =
         ["html", "junit", "markdown"].map(|option| OutputFile::new(value(option)?.into()).ok());
     let files = ReportFileArgs { html, junit, markdown, ..ReportFileArgs::default() };
@@ -245,7 +245,7 @@ pub(crate) fn write_usage_error(name: &str, given: &ArgMatches, error: &clap::Er
     let reason = anyhow::anyhow!("{reason}");
     match [RunKind::Send, RunKind::Probe].into_iter().find(|kind| kind.name() == name) {
         Some(command) => drop(files.write_failure(command, "-", &reason)),
-        None if given.contains_id("check") => {
+        None if given.try_contains_id("check").is_ok_and(|is_check| is_check) => {
             files.write_check_failure(&CheckResult::aborted(name, reason.to_string()));
         }
         None => {}

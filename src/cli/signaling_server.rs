@@ -137,7 +137,8 @@ impl Args {
         let password = self.login.password()?;
         let (host, port) = self.check.listen(&self.host, self.port, matches);
         let (listener, address) = bind_tcp(host, port)?;
-        let media = self.media.start(matches, address.ip(), options.connection_limits.trusted_proxies.is_some(), stop)?;
+        let media =
+            self.media.start(matches, address.ip(), options.connection_limits.trusted_proxies.is_some(), stop)?;
         options.tls = identity.clone().map(HandshakeAcceptor::new).transpose()?.map(Arc::new);
         let check = self.check.prepare(stop)?.then(Arc::<Mutex<SignalingCheck>>::default);
         options.check.clone_from(&check);
@@ -163,7 +164,8 @@ impl Args {
         let rooms = media.as_ref().map(|media| media.rooms.clone());
         let server = signaling::spawn(listener, hub, options, stop).context("cannot start the event loop")?;
         stop.set_serving();
-        let ready = Ready { metrics: Some(format!("{pages}/metrics")), relay_ports, ..Ready::default() }.with_signaling(&pages);
+        let ready =
+            Ready { metrics: Some(format!("{pages}/metrics")), relay_ports, ..Ready::default() }.with_signaling(&pages);
         ready.write(self.ready_file.as_ref())?;
         let watch = |check: Arc<Mutex<SignalingCheck>>| {
             let (open_connections, rooms) = (server.open_connections(), rooms.clone());

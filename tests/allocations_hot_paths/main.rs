@@ -153,7 +153,10 @@ fn relayed_media() -> usize {
         for socket in 0..2 {
             let source = SocketAddr::from(([127, 0, 0, 1], 5_000 + socket as u16));
             let (contents, segment_size) = (&audio[..], audio.len());
-            relay.on_datagram(received_at, &[Receive { socket, source, dst_ip: None, received_at, contents, segment_size }]);
+            relay.on_datagram(
+                received_at,
+                &[Receive { socket, source, dst_ip: None, received_at, contents, segment_size }],
+            );
         }
         relay.poll_transmit(received_at, &mut wire);
     });

@@ -13,6 +13,7 @@ use crate::cli::echo_server::BitRateArgs;
 use crate::cli::options::impairment::{OutcomeLogFile, PathArgs};
 use crate::cli::output::{Failure, ensure_usage};
 use crate::cli::values::parse_seconds;
+use crate::impairment::Impairment;
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, BindError, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy, NodeThread};
 use crate::io::{machine, reachable, resolve};
@@ -90,7 +91,8 @@ impl MediaRelayArgs {
         let own_ips = interfaces.chain(reachable::default_route_address()).collect();
         let (observer, outcome_log) = self.path.open_outcome_log()?;
         let (first, last) = ports.iter().fold((u16::MAX, 0), |(first, last), port| (first.min(*port), last.max(*port)));
-        let (port_range, seed) = (format!("{first}-{last}"), impairment.seed);
+        let is_impaired = impairment != Impairment { seed: impairment.seed, ..Impairment::default() };
+        let (port_range, seed) = (format!("{first}-{last}"), is_impaired.then_some(impairment.seed));
         info!(target: "relay", host = %ip, ports = port_range, seed, "relaying media");
         let config = MediaRelayConfig { impairment, ports, announced_ip, own_ips, limits };
         let rooms = MediaRooms::new(config, Some(observer));

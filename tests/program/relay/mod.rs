@@ -152,7 +152,7 @@ fn target_where_nothing_listens_is_named_and_fails_a_case() {
     relay.program.signal("INT");
     let output = relay.program.end();
     assert_eq!(output.code, 0);
-    let finding = "finding: 1 ICMP errors: nothing listens at the target";
+    let finding = "finding: ICMP errors, since nothing listens at the target: 1";
     assert!(output.stdout.contains(finding), "{}", output.stdout);
     let cases = fs::read_to_string(junit).unwrap();
     assert!(cases.contains("failures=\"1\"") && cases.contains("client 1 up"), "{cases}");

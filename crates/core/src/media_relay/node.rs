@@ -4,9 +4,10 @@ use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::rooms::{Lane, MediaRooms};
+use super::rooms::{Lane, MediaRelayConfig, MediaRooms};
 use crate::direction::Direction;
 use crate::echo::Admission;
+use crate::impairment::{Impairer, Impairment};
 use crate::link::PublicHalf;
 use crate::node::{Node, Receive, TransmitSink};
 use crate::outcome::{Outcome, OutcomeEvent, Route};
@@ -47,20 +48,25 @@ pub struct MediaRelay {
     rooms: MediaRooms,
     transit: Transit<Lane>,
     admission: Admission,
+    /// Impairs STUN messages by outages and the constant delay only.
+    stun: Impairer,
     next_sweep: Time,
 }
 
 impl MediaRelay {
     /// The node that forwards between the members of `rooms`. Socket i has port i of the configuration.
     pub fn new(rooms: MediaRooms) -> Self {
-        let admission = Admission::new(rooms.lock().config.limits.clone(), Duration::ZERO);
-        Self { rooms, transit: Transit::default(), admission, next_sweep: Time::ZERO }
+        let MediaRelayConfig { limits, impairment, .. } = rooms.lock().config.clone();
+        let admission = Admission::new(limits, Duration::ZERO);
+        let (outages, delay) = (impairment.outages, impairment.delay);
+        let stun = Impairer::new(Impairment { outages, delay, ..Impairment::default() });
+        Self { rooms, transit: Transit::default(), admission, stun, next_sweep: Time::ZERO }
     }
 }
 
 impl Node for MediaRelay {
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
-        let Self { rooms, transit, admission, .. } = self;
+        let Self { rooms, transit, admission, stun, .. } = self;
         let pairs = &mut *rooms.lock();
         pairs.now = now;
         for received in batch {
@@ -69,11 +75,12 @@ impl Node for MediaRelay {
                 let (at, packet, is_stun) = (received.received_at, classify(datagram), stun::is_message(datagram));
                 let since_start = pairs.since_start(way, at, packet.0 == Some(PacketType::Audio));
                 let lane = Lane { way, is_stun };
-                let destination = pairs.exit(lane).map(|exit| exit.destination).filter(|to| !pairs.config.is_own(to.ip()));
+                let destination =
+                    pairs.exit(lane).map(|exit| exit.destination).filter(|to| !pairs.config.is_own(to.ip()));
                 let limited = destination.and_then(|source| admission.classify(&Receive { source, ..*received }));
                 let Some((_, flow, _)) = pairs.flows.get_mut(&way) else { continue };
                 let decision = match is_stun {
-                    true => flow.impairer.pass(since_start),
+                    true => stun.decide(None, 0, since_start),
                     false => flow.on_arrival(at, packet, since_start),
                 };
                 let is_admitted = |to| (0..decision.copies).all(|_| admission.admits(to, at, datagram.len()));

@@ -32,7 +32,8 @@ pub(super) struct Exit {
 impl ImpairedPath {
     /// A path on which nothing was sent. `observer` receives the outcome of each packet.
     pub fn new(impairment: Impairment, observer: Box<dyn OutcomeObserver<SocketAddr>>) -> Self {
-        let exit = Exit { bandwidth: impairment.bandwidth, bottleneck: <_>::default(), results: <_>::default(), observer };
+        let (bottleneck, results) = <_>::default();
+        let exit = Exit { bandwidth: impairment.bandwidth, bottleneck, results, observer };
         Self { impairer: Impairer::new(impairment), transit: Transit::default(), exit, started: None }
     }
 
@@ -47,12 +48,11 @@ impl ImpairedPath {
         let (class, peer) = (Some(PacketType::Audio), transmit.destination);
         let since_start = now - *self.started.get_or_insert(now);
         let decision = self.impairer.decide(class, sequence, Some(since_start));
-        let results = &mut self.exit.results;
-        results.lost += 1;
+        self.exit.results.lost += 1;
         let outcome = match decision.loss {
             Some(cause) => Outcome::Lost(cause),
             None if self.transit.enter(now, peer, (class, sequence), &decision, transmit.contents) => {
-                results.reordered += u64::from(decision.reordered);
+                self.exit.results.reordered += u64::from(decision.reordered);
                 return;
             }
             None => Outcome::Dropped,

@@ -48,14 +48,15 @@ figures! {
         let directions: Vec<ForwardedFigures> = results.clients.iter().flat_map(of_client).collect();
         let sum = |outcome: &str| directions.iter().filter_map(|one| one.outcomes.get(outcome)).sum::<u64>();
         let findings = [
-            (unreachable, "ICMP errors: nothing listens at the target"),
-            (sum("limit"), "datagrams above the limits of a client's address; give --max-bitrate-per-source off"),
-            (sum("buffer_full"), "datagrams too many for the memory of the relay"),
+            (unreachable, "ICMP errors, since nothing listens at the target"),
+            (sum("limit"), "datagrams above the limits of a client's address (--max-bitrate-per-source)"),
+            (sum("buffer_full"), "datagrams for which the relay had no memory left"),
             (sum("failed"), "datagrams refused by this host"),
-            (results.unassigned, "datagrams of no client: of the 101st, forged, or from the target after two minutes"),
+            (results.unassigned, "datagrams of no client (the 101st, a forged address, or the target after two minutes)"),
             (kernel_dropped.unwrap_or(0), "datagrams dropped by the system before the relay read them"),
         ];
-        let findings = findings.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        let findings =
+            findings.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{what}: {count}"));
         let flows = results.clients.iter().flat_map(|client| &client.flows);
     ] {
         #[serde(rename = "type")]
@@ -94,7 +95,7 @@ impl RelayReport {
         let mut text = format!("{:34}{:>10}{AUDIO_HEAD}  outcomes\n", "client", "datagrams");
         for one in &self.directions {
             let client = format!("{} {} {}", one.client, one.address, one.direction);
-            _ = writeln!(text, "{client:34}{}", one.row());
+            _ = writeln!(text, "{}", format!("{client:34}{}", one.row()).trim_end());
         }
         self.findings.iter().for_each(|finding| _ = writeln!(text, "finding: {finding}"));
         text
@@ -106,7 +107,7 @@ impl RelayReport {
         for one in &self.directions {
             let nothing = || Outcome::Skipped("nothing arrived".to_owned());
             let outcome = if one.datagrams == 0 { nothing() } else { Outcome::Passed };
-            suite.add_test_case(case(NAME, &format!("client {} {}", one.client, one.direction), outcome, &one.row()));
+            suite.add_test_case(case(NAME, &format!("client {} {}", one.client, one.direction), outcome, one.row().trim()));
         }
         let failed = |text| Outcome::NotPassed(NonSuccessKind::Failure, "findings".to_owned(), text, String::new());
         let outcome = if self.findings.is_empty() { Outcome::Passed } else { failed(self.findings.join("; ")) };
