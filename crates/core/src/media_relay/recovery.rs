@@ -10,13 +10,13 @@ use crate::time::Time;
 /// A direction is judged if it has carried AUDIO within this time before the outage.
 const MAX_SILENCE: Duration = Duration::from_secs(1);
 
-/// AUDIO is back from the packet on from which it has arrived in each of [`INTERVALS`] of this length.
-const INTERVAL: Duration = Duration::from_millis(100);
+/// AUDIO is back from the packet on from which there is some in each of [`INTERVALS`] of this length.
+const INTERVAL_NS: u64 = 100_000_000;
 
-const INTERVALS: u32 = 10;
+const INTERVALS: u64 = 10;
 
 /// How long AUDIO must have been back.
-pub const JUDGED_TIME: Duration = INTERVAL.saturating_mul(INTERVALS);
+pub const JUDGED_TIME: Duration = Duration::from_nanos(INTERVAL_NS * INTERVALS);
 
 /// Of each direction, the first packet in a time of this many nanoseconds is kept while a recovery is judged.
 const RESOLUTION_NS: u64 = 1_000_000;
@@ -124,8 +124,8 @@ impl Recovery {
         while let Some((first, _)) = self.forwarded.front().copied().filter(|(first, _)| *first + JUDGED_TIME <= now) {
             let mut back = [0_u32; 2];
             for (at, direction) in &self.forwarded {
-                let interval = at.duration_since(first).as_millis() / INTERVAL.as_millis();
-                back[*direction as usize] |= 1_u32.checked_shl(interval as u32).unwrap_or(0);
+                let interval = (at.as_nanos() - first.as_nanos()) / INTERVAL_NS;
+                back[*direction as usize] |= 1 << interval.min(INTERVALS);
             }
             let all = (1 << INTERVALS) - 1;
             if (0..2).all(|direction| !outage.carried[direction] || back[direction] & all == all) {
