@@ -23,9 +23,9 @@
 //! | --- | --- | --- |
 //! | `jamjam-core` | [`wire`], [`link`] | jamjam packets, STUN messages, and the encrypted link that newer clients use |
 //! | | [`echo`], [`impairment`] | the echo server: admission, reply queue, counters, reproducible loss and delay |
-//! | | [`relay`] | forwarding between clients and a target over impaired paths |
-//! | | [`path`], [`recorded_path`], [`direction`] | how impaired datagrams leave, and impairment like a recorded run |
-//! | | [`outcome`], [`datagram_store`] | what became of each datagram, and the bytes of those that wait |
+//! | | [`relay`], [`media_relay`] | forwarding over impaired paths: between clients and a target, and between members of rooms |
+//! | | [`path`], [`recorded_path`] | how impaired datagrams leave, and impairment like a recorded run |
+//! | | [`outcome`], [`direction`] | what became of each datagram, and the two directions of a path |
 //! | | [`audio`], [`stats`] | WAV, resampling, jitter buffer, audio quality; percentiles, loss, jitter, clock drift |
 //! | | [`time`], [`node`] | time values, and the interface between a UDP state machine and the loop that drives it |
 //! | | [`node_group`] | many clients on one such loop |
@@ -72,9 +72,8 @@ pub mod io;
 pub mod testing;
 
 pub use jamjam_core::{
-    address, audio, close_code, datagram_store, direction, echo, impairment, link, log_throttle, media_relay,
-    memory_budget, node, node_group, outcome, path, rate_limit, recorded_path, relay, sanitize, send_queue, stats,
-    time, units, wire,
+    address, audio, close_code, direction, echo, impairment, link, log_throttle, media_relay, memory_budget, node,
+    node_group, outcome, path, rate_limit, recorded_path, relay, sanitize, send_queue, stats, time, units, wire,
 };
 pub use jamjam_measure::{check, client, diagnosis, machine, report, run_record};
 pub use jamjam_moqt as moqt;

@@ -14,7 +14,7 @@ const MAX_SPARE_CHUNKS: usize = 2;
 /// within a chunk, so that one segmented send transmits them without a copy. A chunk is freed or reused when its last datagram has left.
 /// Chunks are so large that the allocator returns their memory to the system at once (`src/jemalloc_settings.c`).
 #[derive(Default)]
-pub struct DatagramStore {
+pub(crate) struct DatagramStore {
     chunks: VecDeque<Chunk>,
     /// Number of chunks removed from the front of `chunks`.
     removed: u64,
@@ -31,7 +31,7 @@ struct Chunk {
 impl DatagramStore {
     /// Stores as many of these datagrams as fit in one chunk, at least one. Returns their position and length. Positions increase while
     /// anything is stored. Fails if there is no memory left.
-    pub fn push(&mut self, datagrams: &[u8], segment_size: usize) -> Result<(u64, usize), TryReserveError> {
+    pub(crate) fn push(&mut self, datagrams: &[u8], segment_size: usize) -> Result<(u64, usize), TryReserveError> {
         let first = datagrams.len().min(segment_size);
         if self.chunks.back().is_none_or(|chunk| CHUNK_LEN - chunk.bytes.len() < first) {
             let mut bytes = self.spare.pop().unwrap_or_default();
@@ -48,24 +48,24 @@ impl DatagramStore {
     }
 
     /// The `len` bytes at `position`.
-    pub fn get(&self, position: u64, len: usize) -> &[u8] {
+    pub(crate) fn get(&self, position: u64, len: usize) -> &[u8] {
         let (index, start) = self.locate(position);
         &self.chunks[index].bytes[start..start + len]
     }
 
     /// Like [`DatagramStore::get`], to change the bytes.
-    pub fn get_mut(&mut self, position: u64, len: usize) -> &mut [u8] {
+    pub(crate) fn get_mut(&mut self, position: u64, len: usize) -> &mut [u8] {
         let (index, start) = self.locate(position);
         &mut self.chunks[index].bytes[start..start + len]
     }
 
     /// Whether the bytes at `next` directly follow the `len` bytes at `position`, in the same chunk.
-    pub fn is_contiguous(position: u64, len: usize, next: u64) -> bool {
+    pub(crate) fn is_contiguous(position: u64, len: usize, next: u64) -> bool {
         position + len as u64 == next && position / CHUNK_LEN as u64 == next / CHUNK_LEN as u64
     }
 
     /// Removes the `len` bytes at `position`.
-    pub fn remove(&mut self, position: u64, len: usize) {
+    pub(crate) fn remove(&mut self, position: u64, len: usize) {
         let (index, _) = self.locate(position);
         let is_last = index + 1 == self.chunks.len();
         let chunk = &mut self.chunks[index];

@@ -5,7 +5,7 @@
 pub mod address;
 pub mod audio;
 pub mod close_code;
-pub mod datagram_store;
+mod datagram_store;
 pub mod direction;
 pub mod echo;
 pub mod impairment;

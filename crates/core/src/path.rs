@@ -56,8 +56,8 @@ struct Flow {
     last_left: [u64; PACKET_CLASSES],
 }
 
-/// Datagrams that pass an impaired path, in the order of time. `F` names a flow. `T` is what the caller keeps of a datagram, for example its
-/// position in a [`DatagramStore`](crate::datagram_store::DatagramStore).
+/// Datagrams that pass an impaired path, in the order of time. `F` names a flow. `T` is what the caller keeps of a datagram, for example where
+/// its bytes are.
 pub struct Path<F, T> {
     /// When each datagram leaves, and its number. Other entries than that of its due time are outdated, but never the first entry.
     queue: BinaryHeap<Reverse<(Time, u64)>>,
