@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::ArgMatches;
@@ -12,6 +13,7 @@ use crate::address::ipv4;
 use crate::cli::echo_server::BitRateArgs;
 use crate::cli::options::impairment::{OutcomeLogFile, PathArgs};
 use crate::cli::output::{Failure, ensure_usage};
+use crate::cli::values::parse_seconds;
 use crate::impairment::Impairment;
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, BindError, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy, NodeThread};
@@ -38,6 +40,12 @@ pub(crate) struct MediaRelayArgs {
     /// UDP ports for media, such as 40000-40999 [default: 1024 free ports]
     #[arg(long, value_name = "FIRST-LAST", value_parser = parse_ports, requires = "relay_media", help_heading = HEADING)]
     relay_ports: Option<RangeInclusive<u16>>,
+
+    /// Fail if AUDIO between two members is not back within this time after an outage
+    ///
+    /// It is back when each direction that carried AUDIO in the second before the outage carries some in each of ten times 100 ms.
+    #[arg(long, value_name = "DURATION", value_parser = parse_seconds, requires_all = ["relay_media", "check"], help_heading = HEADING)]
+    pub(crate) max_recovery: Option<Duration>,
 
     #[command(flatten)]
     bit_rate: BitRateArgs,

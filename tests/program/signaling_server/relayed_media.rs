@@ -1,7 +1,7 @@
 //! `signaling-server --relay-media`: clients that hear each other over a bad path, and the options.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -88,11 +88,44 @@ fn clients_hear_each_other_with_the_loss_of_the_path() {
 }
 
 #[test]
+fn check_reports_what_was_forwarded_and_the_recovery_from_an_outage() {
+    let folder = tempfile::tempdir().unwrap();
+    let [junit, stdout] = ["report.xml", "report.json"].map(|name| folder.path().join(name));
+    let outage = ["--relay-media", "--outage", "1s@2s", "--max-recovery", "30s"];
+    let options = [&outage[..], &["--check", "--json", "--junit", junit.to_str().unwrap()]].concat();
+    let file = File::create(&stdout).unwrap();
+    let mut signaling = Server::start_signaling_with(&options, |command| _ = command.stdout(file));
+    signaling.line_starting_with("relay: relaying media");
+    let mut member = Member::connect(signaling.address);
+    member.create_room("jam");
+    let address = signaling.address;
+    let line = format!("send --tone 220 --duration 8s --clients 1 --signaling-url ws://{address} --room jam --json");
+    let other = start_line(&line);
+    member.skip_to("PeerJoined");
+    assert_eq!([run_line(&line), other.end()].map(|output| output.code), [0, 0]);
+    let exit = signaling.stop("TERM");
+    let report: Value = serde_json::from_str(&fs::read_to_string(&stdout).unwrap()).unwrap();
+    assert_eq!((exit.code, &report["verdict"]), (Some(0), &json!("passed")), "{report:#}");
+    let room = &report["media"]["rooms"][0];
+    let flows = room["flows"].as_array().unwrap().iter().filter(|flow| flow["datagrams"] != json!(0));
+    let lost: Vec<bool> = flows.map(|flow| flow["outcomes"]["outage"].as_u64() > Some(100)).collect();
+    // Both play to each other; the member that has created the room has no address.
+    assert_eq!((room["members"].as_u64(), lost), (Some(3), vec![true, true]), "{room:#}");
+    assert!(room["complete_after_ms"].is_number(), "{room:#}");
+    let outage = &room["outages"][0];
+    let times = [&outage["start_ms"], &outage["length_ms"]].map(Value::as_f64);
+    assert_eq!((times, &outage["passed"]), ([Some(2_000.0), Some(1_000.0)], &json!(true)), "{outage:#}");
+    assert!(fs::read_to_string(&junit).unwrap().contains(", outage 1 of "));
+}
+
+#[test]
 fn options_that_cannot_be_used_are_named() {
     for (options, error) in [
         (&["--loss", "1%"][..], "add --relay-media"),
         (&["--relay-ports", "40000-40099"], "--relay-media"),
         (&["--relay-addr", "192.0.2.1"], "--relay-media"),
+        (&["--check", "--max-recovery", "2s"], "--relay-media"),
+        (&["--relay-media", "--max-recovery", "2s"], "--check"),
         (&["--relay-media", "--relay-ports", "40000"], "such as 40000-40999"),
         (&["--relay-media", "--relay-ports", "40000-42000"], "such as 40000-40999"),
         (&["--relay-media", "--host", "::"], "give an IPv4 address as --host"),

@@ -1,7 +1,7 @@
 //! The members whose media is relayed, and which socket stands for whom.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::destination::{MemberAddresses, usable};
 use super::links::{self, Link, ParseImpairment, is_meant};
 use super::node::MediaRoute;
+use super::recovery::Recovery;
 use crate::address::canonical_socket_addr;
 use crate::direction::Direction;
 use crate::echo::AdmissionConfig;
@@ -22,6 +23,7 @@ use crate::relay::{Exits, Flow};
 use crate::sanitize::sanitize_name;
 use crate::time::Time;
 use crate::units::InvalidValue;
+use crate::wire::PacketType;
 
 /// Maximum number of sockets.
 pub const MAX_SOCKETS: usize = 1_024;
@@ -40,6 +42,8 @@ const MAX_LINKS: usize = 1_000;
 
 /// The id and the name of a member, as others see them.
 pub type MemberNames = [String; 2];
+/// Maximum number of flows that are reported. Further ones count.
+const MAX_FLOWS: usize = 4_000;
 
 /// Configuration of the relay of a signaling server.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +82,11 @@ pub(super) struct Way {
 impl Way {
     fn reversed(self) -> Self {
         Self { from: self.to, to: self.from }
+    }
+
+    /// From the member of the pair that joined first.
+    fn of_pair(self) -> Self {
+        self.min(self.reversed())
     }
 }
 
@@ -118,6 +127,30 @@ struct MediaRoom {
     names: HashMap<String, u64>,
     /// When the first AUDIO arrived.
     started_at: Option<Time>,
+    /// When the last member published its first address.
+    addressed_at: Option<Time>,
+}
+
+/// What passed in a room.
+#[derive(Debug, Default)]
+pub struct RoomResults {
+    /// When the first AUDIO arrived: time 0 of outages.
+    pub started_at: Option<Time>,
+    /// When the last member published its first address.
+    pub addressed_at: Option<Time>,
+    /// One for each member and each other one that was there at the same time.
+    pub flows: Vec<(MediaRoute, Flow)>,
+    /// One for each pair of members with AUDIO, named as one of its flows.
+    pub recoveries: Vec<(MediaRoute, Recovery)>,
+}
+
+impl RoomResults {
+    /// Time from the last member's address until AUDIO was forwarded in each flow in which anything arrived.
+    pub fn completed_after(&self) -> Option<Duration> {
+        let attempted = self.flows.iter().filter(|(_, flow)| flow.datagrams > 0);
+        let firsts: Option<Vec<Time>> = attempted.map(|(_, flow)| Some(flow.left.times?.0)).collect();
+        Some(firsts?.into_iter().max()?.duration_since(self.addressed_at?))
+    }
 }
 
 /// All members and sockets.
@@ -132,6 +165,14 @@ pub(super) struct Pairs {
     /// What passes on each way, and the socket at which it arrives. The socket is announced to the sender and stands for the receiver.
     pub(super) flows: HashMap<Way, (usize, Flow, MediaRoute)>,
     rooms: HashMap<u64, MediaRoom>,
+    /// Of pairs with AUDIO.
+    recoveries: HashMap<Way, Recovery>,
+    /// The flows that have ended, by room.
+    results: BTreeMap<u64, RoomResults>,
+    /// The time of the last call of the node.
+    pub(super) now: Time,
+    /// When AUDIO was last forwarded.
+    last_audio: Option<Time>,
     joined: u64,
     /// Whether a member or a socket is gone since the last sweep.
     has_gone: bool,
@@ -148,6 +189,7 @@ impl Pairs {
     fn open(&mut self, way: Way) {
         let Some(socket) = self.free.pop_front() else { return };
         self.sockets[socket] = Some(OpenSocket { way, source: None, active_at: None, is_resting: false });
+        let room = self.members[&way.from].room;
         let [from, to] = [way.from, way.to].map(|number| Arc::clone(&self.members[&number].name));
         match self.flows.entry(way) {
             Entry::Occupied(mut flow) => flow.get_mut().0 = socket,
@@ -156,7 +198,7 @@ impl Pairs {
                 let direction = if way.from < way.to { Direction::Up } else { Direction::Down };
                 let impairment = Impairment { direction: Some(direction), ..self.config.impairment.clone() };
                 let name = format!("{from}>{to}");
-                flow.insert((socket, Flow::new(&impairment, &name), MediaRoute { from, to, direction }));
+                flow.insert((socket, Flow::new(&impairment, &name), MediaRoute { room, from, to, direction }));
             }
         }
         self.impair(way, &mut HashMap::new());
@@ -165,7 +207,7 @@ impl Pairs {
     /// Gives a way the impairment that the operator has set. Counts and decisions go on. `parsed` has what was parsed before.
     fn impair(&mut self, way: Way, parsed: &mut HashMap<String, Impairment>) {
         let [from, to] = [way.from, way.to].map(|number| self.members.get(&number).map(|member| &member.names));
-        let Some(((_, flow, _), (from, to))) = self.flows.get_mut(&way).zip(from.zip(to)) else { return };
+        let Some(((_, flow, route), (from, to))) = self.flows.get_mut(&way).zip(from.zip(to)) else { return };
         let is_of_way = |link: &&Link| is_meant(&link.from, from) && is_meant(&link.to, to);
         let words = links::words(self.links.iter().filter(is_of_way));
         let impairment = parsed.entry(words).or_insert_with_key(|words| {
@@ -174,6 +216,11 @@ impl Pairs {
         });
         let Impairment { seed, direction, .. } = flow.impairer.impairment;
         flow.impairer.impairment = Impairment { seed, direction, ..impairment.clone() };
+        let time_0 = self.rooms.get(&route.room).and_then(|room| room.started_at);
+        if let Some((recovery, time_0)) = self.recoveries.get_mut(&way.of_pair()).zip(time_0) {
+            recovery.advance(self.now, &self.config.impairment.outages, time_0);
+            recovery.set_severed(self.now, route.direction, impairment.loss >= 1.0);
+        }
     }
 
     /// The other members of a room that are there.
@@ -241,7 +288,8 @@ impl Pairs {
 
     /// Lets sockets rest that are idle and no longer announced, and forgets who has none left.
     pub(super) fn sweep(&mut self, now: Time) {
-        let Self { sockets, free, members, flows, rooms, has_gone, .. } = self;
+        let Self { sockets, free, members, flows, .. } = self;
+        let mut gone = Vec::new();
         let is_present = |number: u64| members.get(&number).is_some_and(|member| member.is_present);
         for (number, socket) in sockets.iter_mut().enumerate() {
             let Some(OpenSocket { way, active_at, is_resting, .. }) = socket else { continue };
@@ -252,19 +300,39 @@ impl Pairs {
             let idle = now.duration_since(*active_at.get_or_insert(now));
             if idle >= IDLE_TIMEOUT {
                 *is_resting = true;
-                *has_gone |= is_current && flows.remove(way).is_some();
+                gone.extend(is_current.then_some(*way));
             }
             if idle >= IDLE_TIMEOUT + REST {
                 *socket = None;
                 free.push_back(number);
             }
         }
+        self.has_gone |= !gone.is_empty();
+        gone.into_iter().for_each(|way| self.retire(way));
+        let Self { members, flows, rooms, has_gone, .. } = self;
         if std::mem::take(has_gone) {
             let connected: HashSet<u64> = flows.keys().map(|way| way.from).collect();
             members.retain(|number, member| member.is_present || connected.contains(number));
             let used: HashSet<u64> = members.values().map(|member| member.room).collect();
             rooms.retain(|room, _| used.contains(room));
         }
+    }
+
+    /// Moves a flow, and the recovery of its pair, to the results.
+    fn retire(&mut self, way: Way) {
+        let Some((_, flow, route)) = self.flows.remove(&way) else { return };
+        let (recovery, room) = (self.recoveries.remove(&way.of_pair()), self.rooms.get(&route.room));
+        if self.results.values().map(|room| room.flows.len()).sum::<usize>() == MAX_FLOWS {
+            return self.count("forgotten_flow", 1);
+        }
+        let results = self.results.entry(route.room).or_default();
+        (results.started_at, results.addressed_at) = room.map_or((None, None), |room| (room.started_at, room.addressed_at));
+        if let Some((mut recovery, time_0)) = recovery.zip(results.started_at) {
+            recovery.advance(self.now, &self.config.impairment.outages, time_0);
+            recovery.close(self.now);
+            results.recoveries.push((route.clone(), recovery));
+        }
+        results.flows.push((route, flow));
     }
 }
 
@@ -288,8 +356,14 @@ impl Exits<Lane> for Pairs {
     }
 
     fn on_copy(&mut self, Lane { way, .. }: Lane, now: Time, packet: (PacketClass, u32), is_sent: bool) {
-        if let Some((_, flow, _)) = self.flows.get_mut(&way).filter(|_| is_sent) {
-            flow.on_left(now, packet);
+        let Some((_, flow, route)) = self.flows.get_mut(&way).filter(|_| is_sent) else { return };
+        flow.on_left(now, packet);
+        let started_at = self.rooms.get(&route.room).and_then(|room| room.started_at);
+        if let Some(time_0) = started_at.filter(|_| packet.0 == Some(PacketType::Audio)) {
+            self.last_audio = Some(now);
+            let recovery = self.recoveries.entry(way.of_pair()).or_default();
+            recovery.advance(now, &self.config.impairment.outages, time_0);
+            recovery.on_forwarded(now, route.direction);
         }
     }
 
@@ -399,6 +473,19 @@ impl MediaRooms {
         self.lock().counts.clone()
     }
 
+    /// When AUDIO was last forwarded.
+    pub fn last_audio(&self) -> Option<Time> {
+        self.lock().last_audio
+    }
+
+    /// What has passed in each room by its number, at the end.
+    pub fn take_results(&self) -> BTreeMap<u64, RoomResults> {
+        let pairs = &mut *self.lock();
+        let ways: BTreeSet<Way> = pairs.flows.keys().copied().collect();
+        ways.into_iter().for_each(|way| pairs.retire(way));
+        std::mem::take(&mut pairs.results)
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Pairs> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -411,9 +498,9 @@ pub struct MediaMember {
 }
 
 impl MediaMember {
-    /// The member publishes these addresses: the public one, then the others, the best first. If it keeps none of those before, new sockets
+    /// At `at`, the member publishes these addresses: the public one, then the others, the best first. If it keeps none of those before, new sockets
     /// stand for it. False if there are too few.
-    pub fn publish(&self, addresses: impl Iterator<Item = SocketAddr>) -> bool {
+    pub fn publish(&self, at: Time, addresses: impl Iterator<Item = SocketAddr>) -> bool {
         let pairs = &mut *self.rooms.lock();
         let published = usable(addresses, &pairs.config);
         let Some(member) = pairs.members.get_mut(&self.number) else { return false };
@@ -422,6 +509,9 @@ impl MediaMember {
             return true;
         }
         let before = std::mem::replace(&mut member.addresses.published, published);
+        if let Some(room) = pairs.rooms.get_mut(&member.room).filter(|_| before.is_empty()) {
+            room.addressed_at = Some(at);
+        }
         let keeps_one = before.iter().any(|address| member.addresses.published.contains(address));
         if before.is_empty() || keeps_one {
             return true;
@@ -452,5 +542,8 @@ impl Drop for MediaMember {
         if let Some(member) = pairs.members.get_mut(&self.number) {
             member.is_present = false;
         }
+        let of_member = |(way, _): &(&Way, &mut Recovery)| [way.from, way.to].contains(&self.number);
+        let recoveries = pairs.recoveries.iter_mut().filter(of_member);
+        recoveries.for_each(|(_, recovery)| _ = recovery.left_at.get_or_insert(pairs.now));
     }
 }

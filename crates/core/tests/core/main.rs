@@ -10,6 +10,7 @@ mod media_relay;
 mod relay;
 mod path;
 mod recorded_path;
+mod recovery;
 mod stats;
 mod units;
 mod wire;

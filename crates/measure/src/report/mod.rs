@@ -22,6 +22,7 @@ mod model;
 pub mod musicians;
 pub mod quantities;
 pub mod ramp;
+pub mod media;
 pub mod relay;
 mod rows;
 pub mod targets;
