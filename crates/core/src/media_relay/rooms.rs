@@ -461,7 +461,8 @@ impl MediaRooms {
         if ways.len() > pairs.free.len() {
             return Err(InvalidValue("too few sockets are free".to_owned()));
         }
-        for socket in pairs.sockets.iter_mut().flatten().filter(|socket| ways.contains(&socket.way)) {
+        let is_old = |socket: &&mut OpenSocket| !socket.is_resting && ways.contains(&socket.way);
+        for socket in pairs.sockets.iter_mut().flatten().filter(is_old) {
             (socket.is_resting, socket.active_at) = (true, None);
         }
         ways.into_iter().for_each(|way| pairs.open(way));
