@@ -296,7 +296,8 @@ impl Pairs {
             return self.count("forgotten_flow", 1);
         }
         let results = self.results.entry(route.room).or_default();
-        (results.started_at, results.addressed_at) = room.map_or((None, None), |room| (room.started_at, room.addressed_at));
+        (results.started_at, results.addressed_at) =
+            room.map_or((None, None), |room| (room.started_at, room.addressed_at));
         if let Some((mut recovery, time_0)) = recovery.zip(results.started_at) {
             recovery.advance(self.now, &self.config.impairment.outages, time_0);
             recovery.close(self.now);

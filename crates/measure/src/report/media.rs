@@ -7,6 +7,7 @@ use std::iter;
 use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, TestCase};
+use serde::Serialize;
 
 use super::figures::figures;
 use super::junit::{Outcome, case};
@@ -103,7 +104,8 @@ impl OutageFigures {
             Some(_) => "not recovered within",
             None => "not judged: a member left, or another outage or the end came after",
         };
-        let [start, length, time] = [self.start_ms, self.length_ms, recovery.or(self.observed_ms).unwrap_or(0.0)].map(format_length);
+        let [start, length, time] =
+            [self.start_ms, self.length_ms, recovery.or(self.observed_ms).unwrap_or(0.0)].map(format_length);
         let name = format!("outage {number} of {one} and {other}");
         Judgment { name, passed: *passed, text: format!("{length} at {start}, {result} {time}") }
     }
@@ -136,7 +138,8 @@ impl MediaReport {
     /// A test case for each room, flow and outage of a pair. What was not attempted or cannot be judged is skipped.
     pub(crate) fn cases(&self) -> impl Iterator<Item = TestCase> {
         self.rooms.iter().flat_map(MediaRoomFigures::judgments).map(|Judgment { name, passed, text }| {
-            let failed = || Outcome::NotPassed(NonSuccessKind::Failure, "max_recovery".to_owned(), text.clone(), String::new());
+            let failed =
+                || Outcome::NotPassed(NonSuccessKind::Failure, "max_recovery".to_owned(), text.clone(), String::new());
             let outcome = match passed {
                 None => Outcome::Skipped(text.clone()),
                 Some(false) if self.max_recovery_ms.is_some() => failed(),
