@@ -13,4 +13,4 @@ mod rooms;
 
 pub use node::{MediaRelay, MediaRoute};
 pub use recovery::{JUDGED_TIME, JudgedOutage, Recovery};
-pub use rooms::{MAX_SOCKETS, MediaMember, MediaRelayConfig, MediaRooms, RoomResults};
+pub use rooms::{MAX_SOCKETS, MediaMember, MediaRelayConfig, MediaRoom, MediaRooms};
