@@ -181,7 +181,8 @@ impl Args {
         server.join();
         media.map_or(Ok(()), RunningMediaRelay::join)?;
         info!(target: "signaling", "server stopped");
-        let media: Option<MediaReport> = rooms.map(|rooms| (&rooms.take_results(), &rooms.counts(), self.media.max_recovery).into());
+        let media: Option<MediaReport> =
+            rooms.map(|rooms| (&rooms.take_results(), &rooms.counts(), self.media.max_recovery).into());
         let Some((watcher, check)) = watcher.zip(check) else {
             drop(log);
             media.map_or(Ok(()), |media| print(media.text().trim_end()))?;

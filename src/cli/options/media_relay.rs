@@ -1,6 +1,6 @@
 //! The relay of media of `signaling-server`: its sockets, its addresses, its limits and its impairment.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,12 +99,9 @@ impl MediaRelayArgs {
         let parse = move |words: &str| path.with(&server, words).map_err(|failure| failure.error.to_string());
         let config = MediaRelayConfig { impairment, ports, announced_ip, own_ips, limits };
         let rooms = MediaRooms::new(config, Some(observer)).with_links(Arc::new(parse));
-        let options = DriverOptions {
-            idle: IdlePolicy::Wait,
-            spin_percent: DEFAULT_SPIN_PERCENT,
-            backend: Backend::Native,
-            follow_address: false,
-        };
+        let spin_percent = DEFAULT_SPIN_PERCENT;
+        let options =
+            DriverOptions { idle: IdlePolicy::Wait, spin_percent, backend: Backend::Native, follow_address: false };
         let node = MediaRelay::new(rooms.clone());
         let thread = udp::spawn_node("media-relay", sockets, node, stop.clone(), options);
         let thread = thread.context("cannot start a thread")?;
@@ -123,15 +120,15 @@ impl RunningMediaRelay {
 
 fn resolve_ipv4(host: &str) -> Result<Ipv4Addr, Failure> {
     let first = resolve::resolve(host, 0).context("--relay-addr")?.into_iter().find_map(|address| ipv4(address.ip()));
-    first
-        .ok_or_else(|| Failure::usage(format!("--relay-addr: {host} has no IPv4 address, over which media is relayed")))
+    first.ok_or_else(|| Failure::usage(format!("--relay-addr: {host} has no IPv4 address")))
 }
 
 /// Parses `FIRST-LAST`.
 fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
-    let ports =
-        text.split_once('-').and_then(|(first, last)| Some(first.trim().parse().ok()?..=last.trim().parse().ok()?));
-    let ports =
-        ports.filter(|ports: &RangeInclusive<u16>| *ports.start() > 0 && (2..=MAX_SOCKETS).contains(&ports.len()));
-    ports.ok_or_else(|| format!("give the first and the last of 2 to {MAX_SOCKETS} ports, such as 40000-40999"))
+    let port = |text: &str| text.trim().parse().ok();
+    let ports = text.split_once('-').and_then(|(first, last)| Some(port(first)?..=port(last)?));
+    let is_usable = |ports: &RangeInclusive<u16>| *ports.start() > 0 && (2..=MAX_SOCKETS).contains(&ports.len());
+    ports
+        .filter(is_usable)
+        .ok_or_else(|| format!("give the first and the last of 2 to {MAX_SOCKETS} ports, such as 40000-40999"))
 }

@@ -15,4 +15,4 @@ mod rooms;
 pub use links::{Link, ParseImpairment, is_meant};
 pub use node::{MediaRelay, MediaRoute};
 pub use recovery::{JUDGED_TIME, JudgedOutage, Recovery};
-pub use rooms::{MAX_SOCKETS, MediaMember, MediaRelayConfig, MediaRooms, MemberNames, RoomResults};
+pub use rooms::{MAX_SOCKETS, MediaMember, MediaRelayConfig, MediaRoom, MediaRooms, MemberNames};

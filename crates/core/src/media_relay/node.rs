@@ -56,9 +56,9 @@ pub struct MediaRelay {
 impl MediaRelay {
     /// The node that forwards between the members of `rooms`. Socket i has port i of the configuration.
     pub fn new(rooms: MediaRooms) -> Self {
-        let MediaRelayConfig { limits, impairment, .. } = rooms.lock().config.clone();
+        let MediaRelayConfig { limits, impairment: Impairment { outages, delay, .. }, .. } =
+            rooms.lock().config.clone();
         let admission = Admission::new(limits, Duration::ZERO);
-        let (outages, delay) = (impairment.outages, impairment.delay);
         let stun = Impairer::new(Impairment { outages, delay, ..Impairment::default() });
         Self { rooms, transit: Transit::default(), admission, stun, next_sweep: Time::ZERO }
     }

@@ -121,30 +121,21 @@ struct OpenSocket {
 }
 
 /// What the relay knows of a room.
-#[derive(Default)]
-struct MediaRoom {
+#[derive(Debug, Default)]
+pub struct MediaRoom {
     /// Number of members with each name.
     names: HashMap<String, u64>,
-    /// When the first AUDIO arrived.
-    started_at: Option<Time>,
-    /// When the last member published its first address.
-    addressed_at: Option<Time>,
-}
-
-/// What passed in a room.
-#[derive(Debug, Default)]
-pub struct RoomResults {
     /// When the first AUDIO arrived: time 0 of outages.
     pub started_at: Option<Time>,
     /// When the last member published its first address.
     pub addressed_at: Option<Time>,
-    /// One for each member and each other one that was there at the same time.
+    /// Those that have ended: one for each member and each other one that was there at the same time.
     pub flows: Vec<(MediaRoute, Flow)>,
-    /// One for each pair of members with AUDIO, named as one of its flows.
+    /// One for each of these pairs with AUDIO, named as one of its flows.
     pub recoveries: Vec<(MediaRoute, Recovery)>,
 }
 
-impl RoomResults {
+impl MediaRoom {
     /// Time from the last member's address until AUDIO was forwarded in each flow in which anything arrived.
     pub fn completed_after(&self) -> Option<Duration> {
         let attempted = self.flows.iter().filter(|(_, flow)| flow.datagrams > 0);
@@ -164,11 +155,10 @@ pub(super) struct Pairs {
     members: BTreeMap<u64, Member>,
     /// What passes on each way, and the socket at which it arrives. The socket is announced to the sender and stands for the receiver.
     pub(super) flows: HashMap<Way, (usize, Flow, MediaRoute)>,
-    rooms: HashMap<u64, MediaRoom>,
+    /// Those that are used, and those that are reported.
+    rooms: BTreeMap<u64, MediaRoom>,
     /// Of pairs with AUDIO.
     recoveries: HashMap<Way, Recovery>,
-    /// The flows that have ended, by room.
-    results: BTreeMap<u64, RoomResults>,
     /// The time of the last call of the node.
     pub(super) now: Time,
     /// When AUDIO was last forwarded.
@@ -314,25 +304,24 @@ impl Pairs {
             let connected: HashSet<u64> = flows.keys().map(|way| way.from).collect();
             members.retain(|number, member| member.is_present || connected.contains(number));
             let used: HashSet<u64> = members.values().map(|member| member.room).collect();
-            rooms.retain(|room, _| used.contains(room));
+            rooms.retain(|number, room| used.contains(number) || !room.flows.is_empty());
         }
     }
 
-    /// Moves a flow, and the recovery of its pair, to the results.
+    /// Ends a flow and the recovery of its pair, for the report.
     fn retire(&mut self, way: Way) {
+        let kept: usize = self.rooms.values().map(|room| room.flows.len()).sum();
         let Some((_, flow, route)) = self.flows.remove(&way) else { return };
-        let (recovery, room) = (self.recoveries.remove(&way.of_pair()), self.rooms.get(&route.room));
-        if self.results.values().map(|room| room.flows.len()).sum::<usize>() == MAX_FLOWS {
+        let recovery = self.recoveries.remove(&way.of_pair());
+        let Some(room) = self.rooms.get_mut(&route.room).filter(|_| kept < MAX_FLOWS) else {
             return self.count("forgotten_flow", 1);
-        }
-        let results = self.results.entry(route.room).or_default();
-        (results.started_at, results.addressed_at) = room.map_or((None, None), |room| (room.started_at, room.addressed_at));
-        if let Some((mut recovery, time_0)) = recovery.zip(results.started_at) {
+        };
+        if let Some((mut recovery, time_0)) = recovery.zip(room.started_at) {
             recovery.advance(self.now, &self.config.impairment.outages, time_0);
             recovery.close(self.now);
-            results.recoveries.push((route.clone(), recovery));
+            room.recoveries.push((route.clone(), recovery));
         }
-        results.flows.push((route, flow));
+        room.flows.push((route, flow));
     }
 }
 
@@ -479,12 +468,13 @@ impl MediaRooms {
         self.lock().last_audio
     }
 
-    /// What has passed in each room by its number, at the end.
-    pub fn take_results(&self) -> BTreeMap<u64, RoomResults> {
+    /// The rooms with flows, by number, at the end.
+    pub fn take_results(&self) -> BTreeMap<u64, MediaRoom> {
         let pairs = &mut *self.lock();
         let ways: BTreeSet<Way> = pairs.flows.keys().copied().collect();
         ways.into_iter().for_each(|way| pairs.retire(way));
-        std::mem::take(&mut pairs.results)
+        pairs.rooms.retain(|_, room| !room.flows.is_empty());
+        std::mem::take(&mut pairs.rooms)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Pairs> {

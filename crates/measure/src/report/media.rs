@@ -3,16 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::iter;
 use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, TestCase};
+use serde::Serialize;
 
 use super::figures::figures;
 use super::junit::{Outcome, case};
 use super::quantities::{duration_millis, format_length};
 use super::relay::{AUDIO_HEAD, ForwardedAudioFigures, audio_columns};
-use jamjam_core::media_relay::{JUDGED_TIME, JudgedOutage, MediaRoute, RoomResults};
+use jamjam_core::media_relay::{JUDGED_TIME, JudgedOutage, MediaRoom, MediaRoute};
 use jamjam_core::relay::Flow;
 use jamjam_core::time::Time;
 
@@ -49,7 +49,7 @@ figures! {
     }
 
     /// A room.
-    MediaRoomFigures from (number, room, limit): (u64, &RoomResults, Option<Duration>) [
+    MediaRoomFigures from (number, room, limit): (u64, &MediaRoom, Option<Duration>) [
         let time_0 = room.started_at.unwrap_or_default();
         let members: BTreeSet<_> = room.flows.iter().map(|(route, _)| &route.from).collect();
     ] {
@@ -62,36 +62,33 @@ figures! {
     }
 
     /// All rooms, and the counts of datagrams. No recovery may take longer than the limit.
-    MediaReport from (results, counts, limit): (&BTreeMap<u64, RoomResults>, &BTreeMap<&str, u64>, Option<Duration>) [
+    MediaReport from (results, counts, limit): (&BTreeMap<u64, MediaRoom>, &BTreeMap<&str, u64>, Option<Duration>) [
         let rooms: Vec<MediaRoomFigures> = results.iter().map(|(number, room)| (*number, room, limit).into()).collect();
-        let failed = rooms.iter().flat_map(MediaRoomFigures::judgments).filter(|one| limit.is_some() && one.passed == Some(false));
+        let failed = rooms.iter().flat_map(MediaRoomFigures::judgments).filter(|one| limit.is_some() && one.1 == Some(false));
         let finding = |name: &str| counts.get(name).map(|count| format!("{count} with the outcome {name}"));
         let findings = ["limit", "buffer_full", "failed", "foreign_source", "forgotten_flow"].into_iter().filter_map(finding);
         let warnings = results.values().flat_map(|room| &room.flows).filter_map(|(_, flow)| flow.rate_warning());
     ] {
         max_recovery_ms: Option<f64> = limit.map(duration_millis);
-        failures: Vec<String> = failed.map(|one| format!("{}: {}", one.name, one.text)).collect();
+        failures: Vec<String> = failed.map(|(name, _, text)| format!("{name}: {text}")).collect();
         findings: Vec<String> = findings.chain(warnings).collect();
         rooms: Vec<MediaRoomFigures> = rooms;
     }
 }
 
-/// A line of the report, which is a test case.
-struct Judgment {
-    name: String,
-    /// `None` if it cannot be judged.
-    passed: Option<bool>,
-    text: String,
-}
+/// A line of the report, which is a test case: its name, whether it has passed unless it cannot be judged, and what it says.
+type Judgment = (String, Option<bool>, String);
 
 impl MediaFlowFigures {
     fn judgment(&self) -> Judgment {
         let time = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), format_length);
         let ([first, last], keys) = ([self.first_audio_ms, self.last_audio_ms].map(time), self.key_changes);
-        let row = || format!("{}{first:>10}{last:>10}{keys:>10}", audio_columns(&self.audio_before, &self.audio_after));
-        let passed = (self.datagrams > 0).then_some(true);
-        let text = passed.map_or_else(|| "never attempted".to_owned(), |_| row());
-        Judgment { name: format!("{} to {}", self.from, self.to), passed, text }
+        let audio = audio_columns(&self.audio_before, &self.audio_after);
+        let (passed, text) = match self.datagrams {
+            0 => (None, "never attempted".to_owned()),
+            _ => (Some(true), format!("{audio}{first:>10}{last:>10}{keys:>10}")),
+        };
+        (format!("{} to {}", self.from, self.to), passed, text)
     }
 }
 
@@ -103,23 +100,24 @@ impl OutageFigures {
             Some(_) => "not recovered within",
             None => "not judged: a member left, or another outage or the end came after",
         };
-        let [start, length, time] = [self.start_ms, self.length_ms, recovery.or(self.observed_ms).unwrap_or(0.0)].map(format_length);
-        let name = format!("outage {number} of {one} and {other}");
-        Judgment { name, passed: *passed, text: format!("{length} at {start}, {result} {time}") }
+        let times = [self.start_ms, self.length_ms, recovery.or(self.observed_ms).unwrap_or(0.0)];
+        let [start, length, time] = times.map(format_length);
+        (format!("outage {number} of {one} and {other}"), *passed, format!("{length} at {start}, {result} {time}"))
     }
 }
 
 impl MediaRoomFigures {
     /// The room, its flows and its outages.
     fn judgments(&self) -> Vec<Judgment> {
-        let (room, passed) = (format!("room {}", self.room), self.complete_after_ms.map(|_| true));
+        let room = format!("room {}", self.room);
         let complete = |ms| format!("complete after {}", format_length(ms));
         let complete = self.complete_after_ms.map_or_else(|| "not complete".to_owned(), complete);
         let text = format!("{} members, {} flows, {complete}", self.members, self.flows.len());
-        let flows = self.flows.iter().map(MediaFlowFigures::judgment);
-        let of_room = |one: Judgment| Judgment { name: format!("{room}, {}", one.name), ..one };
-        let others: Vec<_> = flows.chain(self.outages.iter().map(OutageFigures::judgment)).map(of_room).collect();
-        iter::once(Judgment { name: room, passed, text }).chain(others).collect()
+        let others = self.flows.iter().map(MediaFlowFigures::judgment);
+        let others = others.chain(self.outages.iter().map(OutageFigures::judgment));
+        let mut judgments: Vec<_> = others.map(|(name, passed, text)| (format!("{room}, {name}"), passed, text)).collect();
+        judgments.insert(0, (room, self.complete_after_ms.map(|_| true), text));
+        judgments
     }
 }
 
@@ -128,18 +126,18 @@ impl MediaReport {
     pub fn text(&self) -> String {
         let mut text = format!("{:50}{AUDIO_HEAD}     first      last  new keys\n", "forwarded media");
         let judgments = self.rooms.iter().flat_map(MediaRoomFigures::judgments);
-        judgments.for_each(|one| _ = writeln!(text, "{:50}{}", one.name, one.text));
+        judgments.for_each(|(name, _, line)| _ = writeln!(text, "{name:50}{line}"));
         self.findings.iter().for_each(|finding| _ = writeln!(text, "finding: {finding}"));
         text
     }
 
     /// A test case for each room, flow and outage of a pair. What was not attempted or cannot be judged is skipped.
     pub(crate) fn cases(&self) -> impl Iterator<Item = TestCase> {
-        self.rooms.iter().flat_map(MediaRoomFigures::judgments).map(|Judgment { name, passed, text }| {
-            let failed = || Outcome::NotPassed(NonSuccessKind::Failure, "max_recovery".to_owned(), text.clone(), String::new());
+        let failed = |text| Outcome::NotPassed(NonSuccessKind::Failure, "max_recovery".to_owned(), text, String::new());
+        self.rooms.iter().flat_map(MediaRoomFigures::judgments).map(move |(name, passed, text)| {
             let outcome = match passed {
                 None => Outcome::Skipped(text.clone()),
-                Some(false) if self.max_recovery_ms.is_some() => failed(),
+                Some(false) if self.max_recovery_ms.is_some() => failed(text.clone()),
                 Some(_) => Outcome::Passed,
             };
             case("media", &name, outcome, &text)

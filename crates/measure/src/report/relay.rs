@@ -107,7 +107,12 @@ impl RelayReport {
         for one in &self.directions {
             let nothing = || Outcome::Skipped("nothing arrived".to_owned());
             let outcome = if one.datagrams == 0 { nothing() } else { Outcome::Passed };
-            suite.add_test_case(case(NAME, &format!("client {} {}", one.client, one.direction), outcome, one.row().trim()));
+            suite.add_test_case(case(
+                NAME,
+                &format!("client {} {}", one.client, one.direction),
+                outcome,
+                one.row().trim(),
+            ));
         }
         let failed = |text| Outcome::NotPassed(NonSuccessKind::Failure, "findings".to_owned(), text, String::new());
         let outcome = if self.findings.is_empty() { Outcome::Passed } else { failed(self.findings.join("; ")) };

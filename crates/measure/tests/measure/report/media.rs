@@ -35,7 +35,8 @@ fn report(limit: Option<Duration>) -> MediaReport {
         let (received_at, source) = (Time::from_millis(ms), SocketAddr::from(([127, 0, 0, 1], port)));
         let segment_size = contents.len();
         poll(&mut relay, received_at.as_nanos());
-        relay.on_datagram(received_at, &[Receive { socket, source, dst_ip: None, received_at, contents, segment_size }]);
+        relay
+            .on_datagram(received_at, &[Receive { socket, source, dst_ip: None, received_at, contents, segment_size }]);
     };
     let key = |key| [&header(3, 0, 0)[..], &[1, 1], &[key; 32]].concat();
     receive(990, ways[0], &key(1));
@@ -71,13 +72,17 @@ fn text_and_junit_have_each_flow_and_each_outage_of_a_pair() {
 fn slow_recovery_exceeds_the_limit() {
     let late = checked(Some(Duration::from_millis(1_400)));
     assert_eq!((late.verdict, late.failures.len()), (CheckVerdict::Failed, 1), "{:?}", late.failures);
-    assert!(late.failures[0].starts_with("room 1, outage 1 of Aki#1 and Ben#1: 500 ms at 1.0 s, recovered after 1.4 s"), "{late:?}");
+    assert!(
+        late.failures[0].starts_with("room 1, outage 1 of Aki#1 and Ben#1: 500 ms at 1.0 s, recovered after 1.4 s"),
+        "{late:?}"
+    );
     assert_eq!(late.junit().expect("XML").matches("<failure").count(), 1);
 }
 
 #[test]
 fn document_with_media_fits_the_schema() {
     let documents = [("with a limit", Some(Duration::from_secs(2))), ("without", None)];
-    let documents = documents.map(|(name, limit)| (name.to_owned(), serde_json::to_value(checked(limit)).expect("JSON")));
+    let documents =
+        documents.map(|(name, limit)| (name.to_owned(), serde_json::to_value(checked(limit)).expect("JSON")));
     assert_schema(include_str!("../../../../../docs/check.schema.json"), &documents);
 }
