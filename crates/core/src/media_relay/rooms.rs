@@ -204,8 +204,8 @@ impl Pairs {
             let parse = self.parse.as_ref().filter(|_| !words.is_empty());
             parse.and_then(|parse| parse(words).ok()).unwrap_or_else(|| self.config.impairment.clone())
         });
-        let Impairment { seed, direction, .. } = flow.impairer.impairment;
-        flow.impairer.impairment = Impairment { seed, direction, ..impairment.clone() };
+        let Impairment { direction, seed, .. } = flow.impairer.impairment;
+        flow.impairer.impairment = Impairment { direction, seed, ..impairment.clone() };
         let time_0 = self.rooms.get(&route.room).and_then(|room| room.started_at);
         if let Some((recovery, time_0)) = self.recoveries.get_mut(&way.of_pair()).zip(time_0) {
             recovery.advance(self.now, &self.config.impairment.outages, time_0);
@@ -432,7 +432,9 @@ impl MediaRooms {
         }
         links::add(&mut pairs.links, link);
         let ways: Vec<Way> = pairs.flows.keys().copied().collect();
-        ways.into_iter().for_each(|way| pairs.impair(way, &mut parsed));
+        for way in ways {
+            pairs.impair(way, &mut parsed);
+        }
         Ok(())
     }
 
@@ -454,7 +456,9 @@ impl MediaRooms {
         for socket in pairs.sockets.iter_mut().flatten().filter(is_old) {
             (socket.is_resting, socket.active_at) = (true, None);
         }
-        ways.into_iter().for_each(|way| pairs.open(way));
+        for way in ways {
+            pairs.open(way);
+        }
         Ok(())
     }
 

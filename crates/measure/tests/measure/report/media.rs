@@ -22,7 +22,9 @@ fn report(limit: Option<Duration>) -> MediaReport {
     let rooms = MediaRooms::new(config, None);
     let mut relay = MediaRelay::new(rooms.clone());
     let members = ["Aki", "Ben", "Cho"].map(|name| {
-        let member = rooms.join(1, ["", name].map(str::to_owned), Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST).expect("sockets");
+        let member = rooms
+            .join(1, ["", name].map(str::to_owned), Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST)
+            .expect("sockets");
         assert!(member.publish(Time::from_millis(900), [SocketAddr::from(([127, 0, 0, 1], 5_000))].into_iter()));
         member
     });
