@@ -65,10 +65,9 @@ impl MediaRelay {
 }
 
 impl Node for MediaRelay {
-    fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
+    fn on_datagram(&mut self, _: Time, batch: &[Receive<'_>]) {
         let Self { rooms, transit, admission, stun, .. } = self;
         let pairs = &mut *rooms.lock();
-        pairs.now = now;
         for received in batch {
             let Some(way) = pairs.accept(received) else { continue };
             for datagram in received.segments() {
