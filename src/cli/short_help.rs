@@ -13,7 +13,7 @@ const SHOWN: [(&str, &str); 5] = [
     ),
     (
         "signaling-server",
-        "port host dialect verbose cert key trust_proxy strict relay_media bbx_room print_token rooms check duration until_idle run json html junit \
+        "port host dialect verbose cert key trust_proxy strict bbx_room print_token rooms check duration until_idle run json html junit \
          docs_password",
     ),
     (

@@ -60,7 +60,7 @@ impl RecordedRun {
         let round_trips: Vec<_> = round_trips.collect();
         let lost = (count - round_trips.len()) as u64;
         let share = run.lost_by_direction(stream).filter(|by_direction| by_direction != &[0, 0]);
-        let upstream = share.map_or(lost / 2, |[up, down]| (lost * up + (up + down) / 2) / (up + down));
+        let upstream = share.map_or(lost / 2, |[up, down]| lost * up / (up + down));
         // Selects so many of the lost packets, each set of them with the same probability.
         let (mut left, mut wanted) = (lost, upstream);
         let mut direction = || {

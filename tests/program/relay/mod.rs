@@ -120,9 +120,9 @@ fn two_clients_of_any_protocol_are_two_sources_over_ipv4_and_ipv6() {
         let clients = [(); 2].map(|()| Client::bind(&relay.address.ip().to_string(), relay.address));
         let mut sources = BTreeSet::new();
         for (client, text) in clients.iter().zip(["one", "another"]) {
-            for datagram in [text.as_bytes(), &[7; 20_000]] {
-                client.send(datagram);
-                let mut buffer = [0; 65_536];
+            for datagram in [text.as_bytes().to_vec(), vec![7; 20_000]] {
+                client.send(&datagram);
+                let mut buffer = vec![0; 65_536];
                 let (len, source) = target.recv_from(&mut buffer).unwrap();
                 assert_eq!(&buffer[..len], datagram);
                 sources.insert(source);

@@ -78,10 +78,8 @@ impl Node for MediaRelay {
                     pairs.exit(lane).map(|exit| exit.destination).filter(|to| !pairs.config.is_own(to.ip()));
                 let limited = destination.and_then(|source| admission.classify(&Receive { source, ..*received }));
                 let Some((_, flow, _)) = pairs.flows.get_mut(&way) else { continue };
-                let decision = match is_stun {
-                    true => stun.decide(None, 0, since_start),
-                    false => flow.on_arrival(at, packet, since_start),
-                };
+                let decision =
+                    if is_stun { stun.decide(None, 0, since_start) } else { flow.on_arrival(at, packet, since_start) };
                 let is_admitted = |to| (0..decision.copies).all(|_| admission.admits(to, at, datagram.len()));
                 let outcome = if let Some(cause) = decision.loss {
                     Outcome::Lost(cause)

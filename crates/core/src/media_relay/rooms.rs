@@ -231,9 +231,9 @@ impl Pairs {
 
     /// Logs what was counted.
     pub(super) fn log_counts(&self) {
-        let text: String = self.counts.iter().map(|(name, count)| format!(" {name}={count}")).collect();
-        if !text.is_empty() {
-            info!(target: "relay", "stats{text}");
+        let counts: Vec<String> = self.counts.iter().map(|(name, count)| format!("{name}={count}")).collect();
+        if !counts.is_empty() {
+            info!(target: "relay", "stats {}", counts.join(" "));
         }
     }
 
