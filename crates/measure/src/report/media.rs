@@ -112,10 +112,9 @@ impl MediaRoomFigures {
         let text = format!("{} members, {} flows, {complete}", self.members, self.flows.len());
         let others = self.flows.iter().map(MediaFlowFigures::judgment);
         let others = others.chain(self.outages.iter().map(OutageFigures::judgment));
-        let mut judgments: Vec<_> =
-            others.map(|(name, passed, text)| (format!("{room}, {name}"), passed, text)).collect();
-        judgments.insert(0, (room, self.complete_after_ms.map(|_| true), text));
-        judgments
+        let mut all: Vec<_> = others.map(|(name, passed, text)| (format!("{room}, {name}"), passed, text)).collect();
+        all.insert(0, (room, self.complete_after_ms.map(|_| true), text));
+        all
     }
 }
 
