@@ -181,8 +181,7 @@ impl Args {
         server.join();
         media.map_or(Ok(()), RunningMediaRelay::join)?;
         info!(target: "signaling", "server stopped");
-        let media: Option<MediaReport> =
-            rooms.map(|rooms| (&rooms.take_results(), &rooms.counts(), self.media.max_recovery).into());
+        let media = rooms.map(|all| MediaReport::from((&all.take_results(), &all.counts(), self.media.max_recovery)));
         let Some((watcher, check)) = watcher.zip(check) else {
             drop(log);
             media.map_or(Ok(()), |media| print(media.text().trim_end()))?;

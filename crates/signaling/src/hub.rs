@@ -410,7 +410,7 @@ mod tests {
                 call.on_connect(
                     conn,
                     NewConnection { source, local_ip: Ipv4Addr::LOCALHOST, is_forwarded: false, route },
-                )
+                );
             });
         }
 

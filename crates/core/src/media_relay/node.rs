@@ -65,10 +65,9 @@ impl MediaRelay {
 }
 
 impl Node for MediaRelay {
-    fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
+    fn on_datagram(&mut self, _: Time, batch: &[Receive<'_>]) {
         let Self { rooms, transit, admission, stun, .. } = self;
         let pairs = &mut *rooms.lock();
-        pairs.now = now;
         for received in batch {
             let Some(way) = pairs.accept(received) else { continue };
             for datagram in received.segments() {
@@ -79,11 +78,8 @@ impl Node for MediaRelay {
                     pairs.exit(lane).map(|exit| exit.destination).filter(|to| !pairs.config.is_own(to.ip()));
                 let limited = destination.and_then(|source| admission.classify(&Receive { source, ..*received }));
                 let Some((_, flow, _)) = pairs.flows.get_mut(&way) else { continue };
-                let decision = if is_stun {
-                    stun.decide(None, 0, since_start)
-                } else {
-                    flow.on_arrival(at, packet, since_start)
-                };
+                let decision =
+                    if is_stun { stun.decide(None, 0, since_start) } else { flow.on_arrival(at, packet, since_start) };
                 let is_admitted = |to| (0..decision.copies).all(|_| admission.admits(to, at, datagram.len()));
                 let outcome = if let Some(cause) = decision.loss {
                     Outcome::Lost(cause)

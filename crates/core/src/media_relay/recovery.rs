@@ -96,8 +96,7 @@ impl Recovery {
         self.forwarded.clear();
         let Some(mut outage) = self.current.take() else { return };
         outage.end = if self.severed != [false; 2] { at } else { outage.end.min(at) };
-        let until = self.left_at.map_or(at, |left_at| left_at.min(at));
-        outage.recovery = outage.recovery.map_err(|_| until.duration_since(outage.end));
+        outage.recovery = outage.recovery.map_err(|_| self.left_at.unwrap_or(at).min(at).duration_since(outage.end));
         if self.judged.len() < MAX_OUTAGES {
             self.judged.push(outage);
         } else {

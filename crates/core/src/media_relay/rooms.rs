@@ -159,7 +159,7 @@ pub(super) struct Pairs {
     rooms: BTreeMap<u64, MediaRoom>,
     /// Of pairs with AUDIO.
     recoveries: HashMap<Way, Recovery>,
-    /// The time of the last call of the node.
+    /// When the node last sent what was due.
     pub(super) now: Time,
     /// When AUDIO was last forwarded.
     last_audio: Option<Time>,

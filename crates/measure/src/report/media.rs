@@ -65,7 +65,7 @@ figures! {
     MediaReport from (results, counts, limit): (&BTreeMap<u64, MediaRoom>, &BTreeMap<&str, u64>, Option<Duration>) [
         let rooms: Vec<MediaRoomFigures> = results.iter().map(|(number, room)| (*number, room, limit).into()).collect();
         let failed = rooms.iter().flat_map(MediaRoomFigures::judgments).filter(|one| limit.is_some() && one.1 == Some(false));
-        let finding = |name: &str| counts.get(name).map(|count| format!("{count} with the outcome {name}"));
+        let finding = |name: &str| counts.get(name).map(|count| format!("outcome {name}: {count}"));
         let findings = ["limit", "buffer_full", "failed", "foreign_source", "forgotten_flow"].into_iter().filter_map(finding);
         let warnings = results.values().flat_map(|room| &room.flows).filter_map(|(_, flow)| flow.rate_warning());
     ] {
@@ -83,11 +83,8 @@ impl MediaFlowFigures {
     fn judgment(&self) -> Judgment {
         let time = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), format_length);
         let ([first, last], keys) = ([self.first_audio_ms, self.last_audio_ms].map(time), self.key_changes);
-        let audio = audio_columns(&self.audio_before, &self.audio_after);
-        let (passed, text) = match self.datagrams {
-            0 => (None, "never attempted".to_owned()),
-            _ => (Some(true), format!("{audio}{first:>10}{last:>10}{keys:>10}")),
-        };
+        let row = format!("{}{first:>10}{last:>10}{keys:>10}", audio_columns(&self.audio_before, &self.audio_after));
+        let (passed, text) = if self.datagrams == 0 { (None, "never attempted".to_owned()) } else { (Some(true), row) };
         (format!("{} to {}", self.from, self.to), passed, text)
     }
 }
@@ -115,9 +112,9 @@ impl MediaRoomFigures {
         let text = format!("{} members, {} flows, {complete}", self.members, self.flows.len());
         let others = self.flows.iter().map(MediaFlowFigures::judgment);
         let others = others.chain(self.outages.iter().map(OutageFigures::judgment));
-        let mut judgments: Vec<_> = others.map(|(name, passed, text)| (format!("{room}, {name}"), passed, text)).collect();
-        judgments.insert(0, (room, self.complete_after_ms.map(|_| true), text));
-        judgments
+        let mut all: Vec<_> = others.map(|(name, passed, text)| (format!("{room}, {name}"), passed, text)).collect();
+        all.insert(0, (room, self.complete_after_ms.map(|_| true), text));
+        all
     }
 }
 
@@ -140,7 +137,7 @@ impl MediaReport {
                 Some(false) if self.max_recovery_ms.is_some() => failed(text.clone()),
                 Some(_) => Outcome::Passed,
             };
-            case("media", &name, outcome, &text)
+            case("media", &name, outcome, text.trim())
         })
     }
 }
