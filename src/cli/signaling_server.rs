@@ -26,6 +26,8 @@ use crate::io::stop::StopToken;
 use crate::io::tls::renewal;
 use crate::io::tls::server::HandshakeAcceptor;
 use crate::io::{clock, os};
+use crate::media_relay::MediaRooms;
+use crate::report::media::MediaReport;
 use crate::signaling::{Dialect, DialectSet, Hub, SignalingLimits};
 
 const DEFAULT_HOST: &str = "0.0.0.0";
@@ -159,15 +161,17 @@ impl Args {
         let pages = server::log_signaling_urls(address, identity.map(|identity| identity.fingerprint()), dialects);
         options.login = Arc::new(self.login.login(password.as_deref(), address, &pages));
         let relay_ports = media.as_ref().map(|media| media.port_range.clone());
+        let rooms = media.as_ref().map(|media| media.rooms.clone());
         let server = signaling::spawn(listener, hub, options, stop).context("cannot start the event loop")?;
         stop.set_serving();
         let ready =
             Ready { metrics: Some(format!("{pages}/metrics")), relay_ports, ..Ready::default() }.with_signaling(&pages);
         ready.write(self.ready_file.as_ref())?;
         let watch = |check: Arc<Mutex<SignalingCheck>>| {
-            let open_connections = server.open_connections();
+            let (open_connections, rooms) = (server.open_connections(), rooms.clone());
             let poll = move || {
                 let last_message = check.lock().unwrap_or_else(PoisonError::into_inner).last_message();
+                let last_message = last_message.max(rooms.as_ref().and_then(MediaRooms::last_audio));
                 let idle = last_message.map(|at| clock::monotonic_now().duration_since(at));
                 Activity { idle, is_settled: open_connections() == 0 }
             };
@@ -177,9 +181,15 @@ impl Args {
         server.join();
         media.map_or(Ok(()), RunningMediaRelay::join)?;
         info!(target: "signaling", "server stopped");
-        let Some((watcher, check)) = watcher.zip(check) else { return Ok(0) };
+        let media = rooms.map(|all| MediaReport::from((&all.take_results(), &all.counts(), self.media.max_recovery)));
+        let Some((watcher, check)) = watcher.zip(check) else {
+            drop(log);
+            media.map_or(Ok(()), |media| print(media.text().trim_end()))?;
+            return Ok(0);
+        };
         let command = watcher.join()?;
-        let report = check.lock().unwrap_or_else(PoisonError::into_inner).report();
+        let mut report = check.lock().unwrap_or_else(PoisonError::into_inner).report();
+        report.media = media;
         // The verdict is the last line.
         drop(log);
         self.check.finish(command, report, &[], stop)

@@ -313,6 +313,18 @@ impl Outages {
         let at = saturating_nanos(since_start);
         self.list.iter().any(|[length, start, period]| at >= *start && (at - start) % period < *length)
     }
+
+    /// The first outage that ends later than `after`: its start and its end after time 0. It may overlap others.
+    pub fn next(&self, after: Duration) -> Option<(Duration, Duration)> {
+        let after = saturating_nanos(after);
+        let ends_after = |[length, start, period]: &[u64; 3]| {
+            let since = after.saturating_sub(*start);
+            let latest = start + since - since % period;
+            let start = if latest.saturating_add(*length) > after { latest } else { latest.checked_add(*period)? };
+            Some([start, start.saturating_add(*length)].map(Duration::from_nanos).into())
+        };
+        self.list.iter().filter_map(ends_after).min()
+    }
 }
 
 impl FromStr for Outages {

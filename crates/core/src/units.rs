@@ -9,7 +9,7 @@ use thiserror::Error;
 /// Why a quantity, a network or a setting of the impairment is invalid, as text for the user.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0}")]
-pub struct InvalidValue(pub(crate) String);
+pub struct InvalidValue(pub String);
 
 const DURATION_EXAMPLE: &str = "a duration such as 5ms or 2s";
 

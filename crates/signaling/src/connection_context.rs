@@ -53,13 +53,17 @@ impl ConnectionContext<'_> {
         self.state.count(self.dialect, update);
     }
 
-    /// Closes a connection that is not in a room.
+    /// Closes a connection that is not in a room, or drops it without a close frame (1006).
     pub(super) fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
         let closed = self.state.close_connection(conn);
         if let Some(removed) = closed.and_then(|_| self.state.remove_connection(conn)) {
             let close = ConnectionClose { code, reason, server_reason: Some(reason) };
             self.state.record_removed(self.now, conn, &removed, None, &close);
-            self.sink.close(conn, code, reason);
+            if code == CloseCode::ABNORMAL_CLOSURE {
+                self.sink.abort(conn);
+            } else {
+                self.sink.close(conn, code, reason);
+            }
         }
     }
 

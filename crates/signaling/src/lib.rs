@@ -21,6 +21,7 @@ mod foreign_protocol;
 mod hub;
 mod hub_commands;
 mod hub_connections;
+mod hub_links;
 mod hub_posts;
 mod hub_timers;
 mod id_generator;

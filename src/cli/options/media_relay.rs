@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::ArgMatches;
@@ -11,6 +13,7 @@ use crate::address::ipv4;
 use crate::cli::echo_server::BitRateArgs;
 use crate::cli::options::impairment::{OutcomeLogFile, PathArgs};
 use crate::cli::output::{Failure, ensure_usage};
+use crate::cli::values::parse_seconds;
 use crate::impairment::Impairment;
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, BindError, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy, NodeThread};
@@ -37,6 +40,12 @@ pub(crate) struct MediaRelayArgs {
     /// UDP ports for media, such as 40000-40999 [default: 1024 free ports]
     #[arg(long, value_name = "FIRST-LAST", value_parser = parse_ports, requires = "relay_media", help_heading = HEADING)]
     relay_ports: Option<RangeInclusive<u16>>,
+
+    /// Fail if AUDIO between two members is not back within this time after an outage
+    ///
+    /// It is back when each direction that carried AUDIO in the second before the outage carries some in each of ten times 100 ms.
+    #[arg(long, value_name = "DURATION", value_parser = parse_seconds, requires_all = ["relay_media", "check"], help_heading = HEADING)]
+    pub(crate) max_recovery: Option<Duration>,
 
     #[command(flatten)]
     bit_rate: BitRateArgs,
@@ -86,8 +95,10 @@ impl MediaRelayArgs {
         let is_impaired = impairment != Impairment { seed: impairment.seed, ..Impairment::default() };
         let (port_range, seed) = (format!("{first}-{last}"), is_impaired.then_some(impairment.seed));
         info!(target: "relay", host = %ip, ports = port_range, seed, "relaying media");
+        let (path, server) = (self.path.clone(), impairment.clone());
+        let parse = move |words: &str| path.with(&server, words).map_err(|failure| failure.error.to_string());
         let config = MediaRelayConfig { impairment, ports, announced_ip, own_ips, limits };
-        let rooms = MediaRooms::new(config, Some(observer));
+        let rooms = MediaRooms::new(config, Some(observer)).with_links(Arc::new(parse));
         let spin_percent = DEFAULT_SPIN_PERCENT;
         let options =
             DriverOptions { idle: IdlePolicy::Wait, spin_percent, backend: Backend::Native, follow_address: false };

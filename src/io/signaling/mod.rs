@@ -174,6 +174,9 @@ async fn upgrade_middleware(
     let unix_seconds = clock::unix_ms() / 1_000;
     if let Route::NewerJamjam(proven) = &mut route {
         match device::verify(request.headers(), unix_seconds, state.config.is_device_required) {
+            Ok(Some(device)) if state.hub.with_hub(|call| call.hub.is_severed(&device)) => {
+                return body::error_response(StatusCode::SERVICE_UNAVAILABLE, "Severed by the operator");
+            }
             Ok(device) => *proven = device,
             Err(error) => {
                 log_rejection(&state, client.source, uri, &error);

@@ -1,11 +1,16 @@
 //! `signaling-server --relay-media`: clients that hear each other over a bad path, and the options.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use jamjam_dev::signaling::device::DeviceKey;
 use serde_json::{Value, json};
 use test_support::client::{at_once, run as run_line, start_line};
-use test_support::server::{Member, Server, run};
+use test_support::server::{Member, Response, Server, TEST_TIMEOUT, run, send};
+
+use super::http::login::{JSON, RIGHT};
 
 /// Outcomes of AUDIO by sender and receiver: sequence number and outcome of each.
 type Outcomes = BTreeMap<(String, String), Vec<(u64, String)>>;
@@ -83,11 +88,44 @@ fn clients_hear_each_other_with_the_loss_of_the_path() {
 }
 
 #[test]
+fn check_reports_what_was_forwarded_and_the_recovery_from_an_outage() {
+    let folder = tempfile::tempdir().unwrap();
+    let [junit, stdout] = ["report.xml", "report.json"].map(|name| folder.path().join(name));
+    let outage = ["--relay-media", "--outage", "1s@2s", "--max-recovery", "30s"];
+    let options = [&outage[..], &["--check", "--json", "--junit", junit.to_str().unwrap()]].concat();
+    let file = File::create(&stdout).unwrap();
+    let mut signaling = Server::start_signaling_with(&options, |command| _ = command.stdout(file));
+    signaling.line_starting_with("relay: relaying media");
+    let mut member = Member::connect(signaling.address);
+    member.create_room("jam");
+    let address = signaling.address;
+    let line = format!("send --tone 220 --duration 8s --clients 1 --signaling-url ws://{address} --room jam --json");
+    let other = start_line(&line);
+    member.skip_to("PeerJoined");
+    assert_eq!([run_line(&line), other.end()].map(|output| output.code), [0, 0]);
+    let exit = signaling.stop("TERM");
+    let report: Value = serde_json::from_str(&fs::read_to_string(&stdout).unwrap()).unwrap();
+    assert_eq!((exit.code, &report["verdict"]), (Some(0), &json!("passed")), "{report:#}");
+    let room = &report["media"]["rooms"][0];
+    let flows = room["flows"].as_array().unwrap().iter().filter(|flow| flow["datagrams"] != json!(0));
+    let lost: Vec<bool> = flows.map(|flow| flow["outcomes"]["outage"].as_u64() > Some(100)).collect();
+    // Both play to each other; the member that has created the room has no address.
+    assert_eq!((room["members"].as_u64(), lost), (Some(3), vec![true, true]), "{room:#}");
+    assert!(room["complete_after_ms"].is_number(), "{room:#}");
+    let outage = &room["outages"][0];
+    let times = [&outage["start_ms"], &outage["length_ms"]].map(Value::as_f64);
+    assert_eq!((times, &outage["passed"]), ([Some(2_000.0), Some(1_000.0)], &json!(true)), "{outage:#}");
+    assert!(fs::read_to_string(&junit).unwrap().contains(", outage 1 of "));
+}
+
+#[test]
 fn options_that_cannot_be_used_are_named() {
     for (options, error) in [
         (&["--loss", "1%"][..], "add --relay-media"),
         (&["--relay-ports", "40000-40099"], "--relay-media"),
         (&["--relay-addr", "192.0.2.1"], "--relay-media"),
+        (&["--check", "--max-recovery", "2s"], "--relay-media"),
+        (&["--relay-media", "--max-recovery", "2s"], "--check"),
         (&["--relay-media", "--relay-ports", "40000"], "such as 40000-40999"),
         (&["--relay-media", "--relay-ports", "40000-42000"], "such as 40000-40999"),
         (&["--relay-media", "--host", "::"], "give an IPv4 address as --host"),
@@ -114,4 +152,110 @@ fn relay_has_the_given_address_and_ports() {
     let peer = ben.skip_to("PeerUpdated")["data"]["peer"].clone();
     let (host, port) = peer["public_addr"].as_str().unwrap().split_once(':').unwrap();
     assert!(host == "192.0.2.9" && (first..first + 4).contains(&port.parse().unwrap()), "{peer} {ports}");
+}
+
+const STUN: [u8; 20] = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
+
+/// Requests that change paths between members.
+fn change(server: &Server, request: &str) -> Response {
+    send(server, "POST", "/admin/links", &[RIGHT, JSON], request)
+}
+
+/// A member with a socket, which publishes the socket's address in the room.
+struct Musician {
+    member: Member,
+    socket: UdpSocket,
+}
+
+impl Musician {
+    /// Enters a new room or `room` with this request.
+    fn enter(mut member: Member, kind: &str, request: &Value) -> (Self, Value) {
+        member.send(kind, request);
+        let entered = member.skip_to(if kind == "CreateRoom" { "RoomCreated" } else { "RoomJoined" });
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        (Self { member, socket }, entered["data"]["room_id"].clone())
+    }
+
+    fn publish(&mut self) {
+        let address = self.socket.local_addr().unwrap();
+        self.member.send("UpdatePeerInfo", &json!({"candidates": [], "public_addr": address, "local_addr": null}));
+    }
+
+    /// The address that the other member publishes.
+    fn other(&mut self) -> SocketAddr {
+        let update = self.member.skip_to("PeerUpdated");
+        update["data"]["peer"]["public_addr"].as_str().expect("an address").parse().unwrap()
+    }
+
+    fn receive(&self) -> (Vec<u8>, SocketAddr) {
+        let mut buffer = [0; 100];
+        let (len, from) = self.socket.recv_from(&mut buffer).unwrap();
+        (buffer[..len].to_vec(), from)
+    }
+}
+
+#[test]
+fn members_are_severed_restored_and_renumbered_by_requests() {
+    let server = Server::start_signaling(&["--relay-media", "--docs-password", "sesame"]);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let headers = DeviceKey::from_seed(&[3; 32]).headers(now);
+    let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let connect = || Member::try_connect(server.address, "/v1/signaling", &headers);
+    let request = json!({"room_name": "jam", "password": null, "peer_name": "Aki"});
+    let (mut aki, room) = Musician::enter(Member::connect(server.address), "CreateRoom", &request);
+    let request = json!({"room_id": room, "password": null, "peer_name": "Ben"});
+    let (mut ben, _) = Musician::enter(connect().unwrap(), "JoinRoom", &request);
+    aki.publish();
+    ben.publish();
+    let (to_ben, to_aki) = (aki.other(), ben.other());
+    let response = change(&server, r#"{"from":"Aki","to":"Ben","loss":100}"#);
+    assert_eq!(
+        (response.status, response.json()),
+        (200, json!({"links": [{"from": "Aki", "to": "Ben", "loss": 100}], "severed": []}))
+    );
+    aki.socket.send_to(b"lost", to_ben).unwrap();
+    // STUN passes, and shows that what was sent before has arrived.
+    aki.socket.send_to(&STUN, to_ben).unwrap();
+    assert_eq!(ben.receive().0, STUN);
+    ben.socket.send_to(b"other direction", to_aki).unwrap();
+    assert_eq!(aki.receive().0, b"other direction");
+    assert_eq!(change(&server, r#"{"from":"*","loss":null}"#).json(), json!({"links": [], "severed": []}));
+    aki.socket.send_to(b"restored", to_ben).unwrap();
+    assert_eq!(ben.receive(), (b"restored".to_vec(), to_aki));
+    assert_eq!(change(&server, r#"{"from":"Aki","renumber":true}"#).status, 200);
+    aki.socket.send_to(b"renumbered", to_ben).unwrap();
+    let (bytes, new) = ben.receive();
+    assert!(bytes == b"renumbered" && new != to_aki, "{new} {to_aki}");
+    ben.socket.send_to(b"answer", new).unwrap();
+    assert_eq!(aki.receive(), (b"answer".to_vec(), to_ben));
+    let response = change(&server, r#"{"from":"Ben","signaling":true}"#);
+    assert_eq!(response.json(), json!({"links": [], "severed": ["Ben"]}));
+    while ben.member.0.read().is_ok_and(|message| !message.is_close()) {}
+    assert_eq!(connect().err(), Some(503));
+    aki.socket.send_to(b"media lives", to_ben).unwrap();
+    assert_eq!(ben.receive().0, b"media lives");
+    assert_eq!(change(&server, r#"{"from":"Ben","signaling":false}"#).json(), json!({"links": [], "severed": []}));
+    assert!(connect().is_ok());
+}
+
+#[test]
+fn wrong_changes_of_paths_are_rejected_with_their_reason() {
+    let server = Server::start_signaling(&["--relay-media", "--docs-password", "sesame"]);
+    for (request, error) in [
+        (r#"{"loss":100}"#, "missing field `from`"),
+        (r#"{"from":"*","loss":101}"#, "100%"),
+        (r#"{"from":"*","los":1}"#, "--los"),
+        (r#"{"from":"*","seed":"1"}"#, "seed"),
+        (r#"{"from":"*","outage":"5s"}"#, "LENGTH@START"),
+        (r#"{"from":"*","loss":[1]}"#, "--loss"),
+        (r#"{"from":"*","signaling":"yes"}"#, "signaling: invalid type"),
+    ] {
+        let response = change(&server, request);
+        assert!(response.status == 422 && response.error().contains(error), "{request}: {response:?}");
+    }
+    assert_eq!(change(&server, r#"{"from":"*","network":"wifi","delay":"30ms"}"#).status, 200);
+    let server = Server::start_signaling(&["--docs-password", "sesame"]);
+    let response = change(&server, r#"{"from":"*","loss":100}"#);
+    assert!(response.status == 422 && response.error().contains("--relay-media"), "{response:?}");
 }

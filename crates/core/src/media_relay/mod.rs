@@ -7,8 +7,12 @@
 //! forwards. They share one lock.
 
 mod destination;
+mod links;
 mod node;
+mod recovery;
 mod rooms;
 
+pub use links::{Link, ParseImpairment, is_meant};
 pub use node::{MediaRelay, MediaRoute};
-pub use rooms::{MAX_SOCKETS, MediaMember, MediaRelayConfig, MediaRooms};
+pub use recovery::{JUDGED_TIME, JudgedOutage, Recovery};
+pub use rooms::{MAX_SOCKETS, MediaMember, MediaRelayConfig, MediaRoom, MediaRooms, MemberNames};

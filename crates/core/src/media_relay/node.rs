@@ -8,11 +8,12 @@ use super::rooms::{Lane, MediaRelayConfig, MediaRooms};
 use crate::direction::Direction;
 use crate::echo::Admission;
 use crate::impairment::{Impairer, Impairment};
+use crate::link::PublicHalf;
 use crate::node::{Node, Receive, TransmitSink};
 use crate::outcome::{Outcome, OutcomeEvent, Route};
 use crate::relay::{Exits, Transit, classify};
 use crate::time::Time;
-use crate::wire::{PacketType, stun};
+use crate::wire::{HEADER_LEN, PacketType, stun};
 
 /// Interval of the search for sockets that are no longer used.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -20,6 +21,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// The names of the members between which a datagram passes, each with the how-manieth member of this name it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaRoute {
+    /// Number of the room.
+    pub room: u64,
     /// The sender.
     pub from: Arc<str>,
     /// The receiver.
@@ -83,6 +86,12 @@ impl Node for MediaRelay {
                 } else if !limited.as_ref().is_none_or(is_admitted) {
                     Outcome::Limit
                 } else if transit.enter(at, lane, packet, &decision, datagram) {
+                    if packet.0 == Some(PacketType::Control)
+                        && let Some(PublicHalf { key, .. }) = PublicHalf::parse(&datagram[HEADER_LEN..])
+                        && let Some((_, flow, _)) = pairs.flows.get_mut(&way)
+                    {
+                        flow.on_key(key);
+                    }
                     continue;
                 } else {
                     Outcome::Dropped
@@ -94,6 +103,7 @@ impl Node for MediaRelay {
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
         let pairs = &mut *self.rooms.lock();
+        pairs.now = now;
         if now >= self.next_sweep {
             pairs.sweep(now);
             self.next_sweep = now + SWEEP_INTERVAL;

@@ -1,7 +1,7 @@
 //! The members whose media is relayed, and which socket stands for whom.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,7 +9,9 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::destination::{MemberAddresses, usable};
+use super::links::{self, Link, ParseImpairment, is_meant};
 use super::node::MediaRoute;
+use super::recovery::Recovery;
 use crate::address::canonical_socket_addr;
 use crate::direction::Direction;
 use crate::echo::AdmissionConfig;
@@ -20,6 +22,8 @@ use crate::outcome::{OutcomeEvent, OutcomeObserver};
 use crate::relay::{Exits, Flow};
 use crate::sanitize::sanitize_name;
 use crate::time::Time;
+use crate::units::InvalidValue;
+use crate::wire::PacketType;
 
 /// Maximum number of sockets.
 pub const MAX_SOCKETS: usize = 1_024;
@@ -32,6 +36,14 @@ const REST: Duration = Duration::from_secs(60);
 
 /// Maximum number of different names in a room. Members with further names count together.
 const MAX_NAMES: usize = 1_024;
+
+/// Maximum number of changed paths.
+const MAX_LINKS: usize = 1_000;
+
+/// The id and the name of a member, as others see them.
+pub type MemberNames = [String; 2];
+/// Maximum number of flows that are reported. Further ones count.
+const MAX_FLOWS: usize = 4_000;
 
 /// Configuration of the relay of a signaling server.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +83,11 @@ impl Way {
     fn reversed(self) -> Self {
         Self { from: self.to, to: self.from }
     }
+
+    /// From the member of the pair that joined first.
+    fn of_pair(self) -> Self {
+        self.min(self.reversed())
+    }
 }
 
 /// What keeps its order: the datagrams on a way. STUN messages, which only outages and the constant delay affect, have an order of their own.
@@ -83,6 +100,7 @@ pub(super) struct Lane {
 /// A member of a room, until the last of its sockets rests.
 struct Member {
     room: u64,
+    names: MemberNames,
     /// The name, and how many members of this name the room has had.
     name: Arc<str>,
     announced_ip: Ipv4Addr,
@@ -103,12 +121,27 @@ struct OpenSocket {
 }
 
 /// What the relay knows of a room.
-#[derive(Default)]
-struct MediaRoom {
+#[derive(Debug, Default)]
+pub struct MediaRoom {
     /// Number of members with each name.
     names: HashMap<String, u64>,
-    /// When the first AUDIO arrived.
-    started_at: Option<Time>,
+    /// When the first AUDIO arrived: time 0 of outages.
+    pub started_at: Option<Time>,
+    /// When the last member published its first address.
+    pub addressed_at: Option<Time>,
+    /// Those that have ended: one for each member and each other one that was there at the same time.
+    pub flows: Vec<(MediaRoute, Flow)>,
+    /// One for each of these pairs with AUDIO, named as one of its flows.
+    pub recoveries: Vec<(MediaRoute, Recovery)>,
+}
+
+impl MediaRoom {
+    /// Time from the last member's address until AUDIO was forwarded in each flow in which anything arrived.
+    pub fn completed_after(&self) -> Option<Duration> {
+        let attempted = self.flows.iter().filter(|(_, flow)| flow.datagrams > 0);
+        let firsts: Option<Vec<Time>> = attempted.map(|(_, flow)| Some(flow.left.times?.0)).collect();
+        Some(firsts?.into_iter().max()?.duration_since(self.addressed_at?))
+    }
 }
 
 /// All members and sockets.
@@ -122,10 +155,19 @@ pub(super) struct Pairs {
     members: BTreeMap<u64, Member>,
     /// What passes on each way, and the socket at which it arrives. The socket is announced to the sender and stands for the receiver.
     pub(super) flows: HashMap<Way, (usize, Flow, MediaRoute)>,
-    rooms: HashMap<u64, MediaRoom>,
+    /// Those that are used, and those that are reported.
+    rooms: BTreeMap<u64, MediaRoom>,
+    /// Of pairs with AUDIO.
+    recoveries: HashMap<Way, Recovery>,
+    /// When the node last sent what was due.
+    pub(super) now: Time,
+    /// When AUDIO was last forwarded.
+    last_audio: Option<Time>,
     joined: u64,
     /// Whether a member or a socket is gone since the last sweep.
     has_gone: bool,
+    links: Vec<Link>,
+    parse: Option<ParseImpairment>,
     foreign_log: LogThrottle,
     /// Numbers of datagrams by outcome, of dropped ones by reason, and of sources that changed.
     counts: BTreeMap<&'static str, u64>,
@@ -137,6 +179,7 @@ impl Pairs {
     fn open(&mut self, way: Way) {
         let Some(socket) = self.free.pop_front() else { return };
         self.sockets[socket] = Some(OpenSocket { way, source: None, active_at: None, is_resting: false });
+        let room = self.members[&way.from].room;
         let [from, to] = [way.from, way.to].map(|number| Arc::clone(&self.members[&number].name));
         match self.flows.entry(way) {
             Entry::Occupied(mut flow) => flow.get_mut().0 = socket,
@@ -145,8 +188,28 @@ impl Pairs {
                 let direction = if way.from < way.to { Direction::Up } else { Direction::Down };
                 let impairment = Impairment { direction: Some(direction), ..self.config.impairment.clone() };
                 let name = format!("{from}>{to}");
-                flow.insert((socket, Flow::new(&impairment, &name), MediaRoute { from, to, direction }));
+                flow.insert((socket, Flow::new(&impairment, &name), MediaRoute { room, from, to, direction }));
             }
+        }
+        self.impair(way, &mut HashMap::new());
+    }
+
+    /// Gives a way the impairment that the operator has set. Counts and decisions go on. `parsed` has what was parsed before.
+    fn impair(&mut self, way: Way, parsed: &mut HashMap<String, Impairment>) {
+        let [from, to] = [way.from, way.to].map(|number| self.members.get(&number).map(|member| &member.names));
+        let Some(((_, flow, route), (from, to))) = self.flows.get_mut(&way).zip(from.zip(to)) else { return };
+        let is_of_way = |link: &&Link| is_meant(&link.from, from) && is_meant(&link.to, to);
+        let words = links::words(self.links.iter().filter(is_of_way));
+        let impairment = parsed.entry(words).or_insert_with_key(|words| {
+            let parse = self.parse.as_ref().filter(|_| !words.is_empty());
+            parse.and_then(|parse| parse(words).ok()).unwrap_or_else(|| self.config.impairment.clone())
+        });
+        let Impairment { direction, seed, .. } = flow.impairer.impairment;
+        flow.impairer.impairment = Impairment { direction, seed, ..impairment.clone() };
+        let time_0 = self.rooms.get(&route.room).and_then(|room| room.started_at);
+        if let Some((recovery, time_0)) = self.recoveries.get_mut(&way.of_pair()).zip(time_0) {
+            recovery.advance(self.now, &self.config.impairment.outages, time_0);
+            recovery.set_severed(self.now, route.direction, impairment.loss >= 1.0);
         }
     }
 
@@ -215,7 +278,8 @@ impl Pairs {
 
     /// Lets sockets rest that are idle and no longer announced, and forgets who has none left.
     pub(super) fn sweep(&mut self, now: Time) {
-        let Self { sockets, free, members, flows, rooms, has_gone, .. } = self;
+        let Self { sockets, free, members, flows, .. } = self;
+        let mut gone = Vec::new();
         let is_present = |number: u64| members.get(&number).is_some_and(|member| member.is_present);
         for (number, socket) in sockets.iter_mut().enumerate() {
             let Some(OpenSocket { way, active_at, is_resting, .. }) = socket else { continue };
@@ -226,25 +290,45 @@ impl Pairs {
             let idle = now.duration_since(*active_at.get_or_insert(now));
             if idle >= IDLE_TIMEOUT {
                 *is_resting = true;
-                *has_gone |= is_current && flows.remove(way).is_some();
+                gone.extend(is_current.then_some(*way));
             }
             if idle >= IDLE_TIMEOUT + REST {
                 *socket = None;
                 free.push_back(number);
             }
         }
+        self.has_gone |= !gone.is_empty();
+        gone.into_iter().for_each(|way| self.retire(way));
+        let Self { members, flows, rooms, has_gone, .. } = self;
         if std::mem::take(has_gone) {
             let connected: HashSet<u64> = flows.keys().map(|way| way.from).collect();
             members.retain(|number, member| member.is_present || connected.contains(number));
             let used: HashSet<u64> = members.values().map(|member| member.room).collect();
-            rooms.retain(|room, _| used.contains(room));
+            rooms.retain(|number, room| used.contains(number) || !room.flows.is_empty());
         }
+    }
+
+    /// Ends a flow and the recovery of its pair, for the report.
+    fn retire(&mut self, way: Way) {
+        let kept: usize = self.rooms.values().map(|room| room.flows.len()).sum();
+        let Some((_, flow, route)) = self.flows.remove(&way) else { return };
+        let recovery = self.recoveries.remove(&way.of_pair());
+        let Some(room) = self.rooms.get_mut(&route.room).filter(|_| kept < MAX_FLOWS) else {
+            return self.count("forgotten_flow", 1);
+        };
+        if let Some((mut recovery, time_0)) = recovery.zip(room.started_at) {
+            recovery.advance(self.now, &self.config.impairment.outages, time_0);
+            recovery.close(self.now);
+            room.recoveries.push((route.clone(), recovery));
+        }
+        room.flows.push((route, flow));
     }
 }
 
 impl Exits<Lane> for Pairs {
     fn bottleneck(&mut self, lane: Lane, due: Time, size: (usize, u8)) -> Option<Departure> {
-        let limit = self.config.impairment.bandwidth.filter(|_| !lane.is_stun);
+        let flow = self.flows.get(&lane.way).filter(|_| !lane.is_stun);
+        let limit = flow.and_then(|(_, flow, _)| flow.impairer.impairment.bandwidth);
         let receiver = self.members.get_mut(&lane.way.to);
         let at_once = Some(Departure { at: due, copy_spacing: Duration::ZERO });
         receiver.map_or(at_once, |receiver| receiver.bottleneck.enter(limit, due, size, Ipv4Addr::LOCALHOST.into()))
@@ -261,8 +345,14 @@ impl Exits<Lane> for Pairs {
     }
 
     fn on_copy(&mut self, Lane { way, .. }: Lane, now: Time, packet: (PacketClass, u32), is_sent: bool) {
-        if let Some((_, flow, _)) = self.flows.get_mut(&way).filter(|_| is_sent) {
-            flow.on_left(now, packet);
+        let Some((_, flow, route)) = self.flows.get_mut(&way).filter(|_| is_sent) else { return };
+        flow.on_left(now, packet);
+        let started_at = self.rooms.get(&route.room).and_then(|room| room.started_at);
+        if let Some(time_0) = started_at.filter(|_| packet.0 == Some(PacketType::Audio)) {
+            self.last_audio = Some(now);
+            let recovery = self.recoveries.entry(way.of_pair()).or_default();
+            recovery.advance(now, &self.config.impairment.outages, time_0);
+            recovery.on_forwarded(now, route.direction);
         }
     }
 
@@ -288,17 +378,25 @@ impl MediaRooms {
         Self(Arc::new(Mutex::new(Pairs { config, sockets, free, observer, ..Pairs::default() })))
     }
 
+    /// Lets an operator change paths, with values that `parse` reads.
+    #[must_use]
+    pub fn with_links(self, parse: ParseImpairment) -> Self {
+        self.lock().parse = Some(parse);
+        self
+    }
+
     /// A member joins `room`, over a connection from `signaling_ip` to `local_ip`. `None` if there are too few sockets.
-    pub fn join(&self, room: u64, name: &str, signaling_ip: IpAddr, local_ip: Ipv4Addr) -> Option<MediaMember> {
+    pub fn join(&self, room: u64, names: MemberNames, signaling_ip: IpAddr, local_ip: Ipv4Addr) -> Option<MediaMember> {
+        let name = &*names[1];
         let pairs = &mut *self.lock();
         let (number, others) = (pairs.joined, pairs.others(room, pairs.joined));
         if pairs.free.len() < 2 * others.len() {
             return None;
         }
         pairs.joined += 1;
-        let names = &mut pairs.rooms.entry(room).or_default().names;
-        let counted = if names.len() < MAX_NAMES || names.contains_key(name) { name } else { "" };
-        let count = names.entry(counted.to_owned()).or_default();
+        let known = &mut pairs.rooms.entry(room).or_default().names;
+        let counted = if known.len() < MAX_NAMES || known.contains_key(name) { name } else { "" };
+        let count = known.entry(counted.to_owned()).or_default();
         *count += 1;
         let member = Member {
             room,
@@ -308,6 +406,7 @@ impl MediaRooms {
             has_address: false,
             is_present: true,
             bottleneck: Bottleneck::default(),
+            names,
         };
         pairs.members.insert(number, member);
         for other in others {
@@ -318,9 +417,68 @@ impl MediaRooms {
         Some(MediaMember { rooms: self.clone(), number })
     }
 
+    /// Changes paths. Later values win, and hold for members that join later.
+    pub fn change(&self, link: Link) -> Result<(), InvalidValue> {
+        let (words, parse) = (links::words([&link].into_iter()), self.lock().parse.clone());
+        if let Some(parse) = parse.filter(|_| !words.is_empty()) {
+            parse(&words).map_err(InvalidValue)?;
+        }
+        let (pairs, mut parsed) = (&mut *self.lock(), HashMap::new());
+        if pairs.links.len() >= MAX_LINKS && !words.is_empty() {
+            return Err(InvalidValue(format!("{MAX_LINKS} paths are changed; restore others first")));
+        }
+        if link.both {
+            links::add(&mut pairs.links, Link { from: link.to.clone(), to: link.from.clone(), ..link.clone() });
+        }
+        links::add(&mut pairs.links, link);
+        let ways: Vec<Way> = pairs.flows.keys().copied().collect();
+        for way in ways {
+            pairs.impair(way, &mut parsed);
+        }
+        Ok(())
+    }
+
+    /// The changed paths.
+    pub fn links(&self) -> Vec<Link> {
+        self.lock().links.clone()
+    }
+
+    /// Lets new sockets stand for the members that `pattern` means, an id, a name or `*`. No message has announced them. The old ones forward
+    /// nothing.
+    pub fn renumber(&self, pattern: &str) -> Result<(), InvalidValue> {
+        let pairs = &mut *self.lock();
+        let is_of = |way: &Way| pairs.members.get(&way.to).is_some_and(|member| is_meant(pattern, &member.names));
+        let ways: Vec<Way> = pairs.flows.keys().copied().filter(is_of).collect();
+        if ways.len() > pairs.free.len() {
+            return Err(InvalidValue("too few sockets are free".to_owned()));
+        }
+        let is_old = |socket: &&mut OpenSocket| !socket.is_resting && ways.contains(&socket.way);
+        for socket in pairs.sockets.iter_mut().flatten().filter(is_old) {
+            (socket.is_resting, socket.active_at) = (true, None);
+        }
+        for way in ways {
+            pairs.open(way);
+        }
+        Ok(())
+    }
+
     /// Numbers of datagrams by outcome, of dropped ones by reason, and of sources that changed.
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
         self.lock().counts.clone()
+    }
+
+    /// When AUDIO was last forwarded.
+    pub fn last_audio(&self) -> Option<Time> {
+        self.lock().last_audio
+    }
+
+    /// The rooms with flows, by number, at the end.
+    pub fn take_results(&self) -> BTreeMap<u64, MediaRoom> {
+        let pairs = &mut *self.lock();
+        let ways: BTreeSet<Way> = pairs.flows.keys().copied().collect();
+        ways.into_iter().for_each(|way| pairs.retire(way));
+        pairs.rooms.retain(|_, room| !room.flows.is_empty());
+        std::mem::take(&mut pairs.rooms)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Pairs> {
@@ -335,9 +493,9 @@ pub struct MediaMember {
 }
 
 impl MediaMember {
-    /// The member publishes these addresses: the public one, then the others, the best first. If it keeps none of those before, new sockets
+    /// At `at`, the member publishes these addresses: the public one, then the others, the best first. If it keeps none of those before, new sockets
     /// stand for it. False if there are too few.
-    pub fn publish(&self, addresses: impl Iterator<Item = SocketAddr>) -> bool {
+    pub fn publish(&self, at: Time, addresses: impl Iterator<Item = SocketAddr>) -> bool {
         let pairs = &mut *self.rooms.lock();
         let published = usable(addresses, &pairs.config);
         let Some(member) = pairs.members.get_mut(&self.number) else { return false };
@@ -346,6 +504,9 @@ impl MediaMember {
             return true;
         }
         let before = std::mem::replace(&mut member.addresses.published, published);
+        if let Some(room) = pairs.rooms.get_mut(&member.room).filter(|_| before.is_empty()) {
+            room.addressed_at = Some(at);
+        }
         let keeps_one = before.iter().any(|address| member.addresses.published.contains(address));
         if before.is_empty() || keeps_one {
             return true;
@@ -376,5 +537,8 @@ impl Drop for MediaMember {
         if let Some(member) = pairs.members.get_mut(&self.number) {
             member.is_present = false;
         }
+        let of_member = |(way, _): &(&Way, &mut Recovery)| [way.from, way.to].contains(&self.number);
+        let recoveries = pairs.recoveries.iter_mut().filter(of_member);
+        recoveries.for_each(|(_, recovery)| _ = recovery.left_at.get_or_insert(pairs.now));
     }
 }

@@ -27,14 +27,18 @@ pub struct Flow {
     pub arrived: Arrivals,
     /// AUDIO as it left, duplicates included.
     pub left: Arrivals,
+    /// The key in the last CONTROL that passed.
+    key: Option<[u8; 32]>,
+    /// How often a CONTROL passed with another key than the one before.
+    pub key_changes: u64,
 }
 
 impl Flow {
     /// A flow whose seed is mixed from that of `impairment` and `name`.
     pub fn new(impairment: &Impairment, name: &str) -> Self {
         let impairer = Impairer::for_flow(impairment.clone(), name);
-        let (arrived, left) = <_>::default();
-        Self { impairer, datagrams: 0, outcomes: BTreeMap::new(), arrived, left }
+        let (outcomes, arrived, left) = <_>::default();
+        Self { impairer, datagrams: 0, outcomes, arrived, left, key: None, key_changes: 0 }
     }
 
     /// A datagram arrives at `at`. Decides what happens to it. `since_start` is the time since time 0 of outages.
@@ -56,6 +60,11 @@ impl Flow {
         if class == Some(PacketType::Audio) {
             self.left.record(at, sequence);
         }
+    }
+
+    /// A CONTROL passes, whose payload contains this key.
+    pub fn on_key(&mut self, key: [u8; 32]) {
+        self.key_changes += u64::from(self.key.replace(key).is_some_and(|before| before != key));
     }
 
     /// How the AUDIO differs from a recorded run that is its impairment.

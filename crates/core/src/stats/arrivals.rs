@@ -13,7 +13,7 @@ pub struct Arrivals {
     /// The longest time between two packets, one after the other.
     pub longest_silence: Duration,
     /// When the first and the last packet passed.
-    times: Option<(Time, Time)>,
+    pub times: Option<(Time, Time)>,
 }
 
 impl Arrivals {

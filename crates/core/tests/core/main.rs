@@ -9,6 +9,7 @@ mod impairment;
 mod media_relay;
 mod path;
 mod recorded_path;
+mod recovery;
 mod relay;
 mod stats;
 mod units;

@@ -5,11 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use jamjam_core::impairment::{BandwidthLimit, Impairment};
-use jamjam_core::media_relay::{MediaMember, MediaRelay, MediaRelayConfig, MediaRooms, MediaRoute};
+use jamjam_core::media_relay::{Link, MediaMember, MediaRelay, MediaRelayConfig, MediaRooms, MediaRoute};
 use jamjam_core::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
 use jamjam_core::outcome::{OutcomeEvent, OutcomeObserver};
 use jamjam_core::time::Time;
+use jamjam_core::units::{parse_duration, parse_ratio};
 use jamjam_core::wire::{Header, PacketType};
+use serde_json::{Value, json};
 
 /// The address of the server at which all connections arrive.
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -65,14 +67,16 @@ impl Relay {
         let ports = (FIRST_PORT..FIRST_PORT + sockets).collect();
         let config = MediaRelayConfig { ports, own_ips: vec![SERVER.into()], ..config };
         let (sender, rows) = std::sync::mpsc::channel();
-        let rooms = MediaRooms::new(config, Some(Box::new(Rows(sender))));
+        let server = config.impairment.clone();
+        let rooms = MediaRooms::new(config, Some(Box::new(Rows(sender))))
+            .with_links(std::sync::Arc::new(move |words| with_words(server.clone(), words)));
         Self { node: MediaRelay::new(rooms.clone()), rooms, rows }
     }
 
     /// A member of room 1 whose connection comes from 198.51.100.`host`, and which has published port 5,000 there.
     fn member(&self, name: &str, host: u8) -> MediaMember {
-        let member = self.rooms.join(1, name, ip(host), SERVER).expect("sockets");
-        assert!(member.publish([address(host, 5_000)].into_iter()));
+        let member = self.rooms.join(1, names(name), ip(host), SERVER).expect("sockets");
+        assert!(member.publish(Time::ZERO, [address(host, 5_000)].into_iter()));
         member
     }
 
@@ -118,6 +122,28 @@ impl Relay {
     }
 }
 
+/// The impairment with the losses and delays in `words`.
+fn with_words(mut impairment: Impairment, words: &str) -> Result<Impairment, String> {
+    let mut words = words.split(' ');
+    while let Some((key, value)) = words.next().zip(words.next()) {
+        match key {
+            "loss" => impairment.loss = parse_ratio(value).map_err(|error| error.to_string())?,
+            "delay" => impairment.delay = parse_duration(value, "ms").map_err(|error| error.to_string())?,
+            _ => return Err(format!("unexpected {key}")),
+        }
+    }
+    Ok(impairment)
+}
+
+/// The id of a member with this name is the name in lower case.
+fn names(name: &str) -> [String; 2] {
+    [name.to_lowercase(), name.to_owned()]
+}
+
+fn link(from: &str, to: &str, key: &str, value: Value) -> Link {
+    Link { from: from.to_owned(), to: to.to_owned(), both: false, values: BTreeMap::from([(key.to_owned(), value)]) }
+}
+
 fn ip(host: u8) -> IpAddr {
     [198, 51, 100, host].into()
 }
@@ -157,15 +183,15 @@ fn each_member_reaches_each_other_one_at_a_socket_of_its_own() {
 #[test]
 fn member_without_a_usable_address_has_none_in_the_room() {
     let relay = Relay::new(8, Impairment::default());
-    let (aki, ben) = (relay.member("Aki", 1), relay.rooms.join(1, "Ben", ip(2), SERVER).expect("sockets"));
+    let (aki, ben) = (relay.member("Aki", 1), relay.rooms.join(1, names("Ben"), ip(2), SERVER).expect("sockets"));
     assert_eq!(ben.address_for(&aki), None);
     for unusable in ["[2001:db8::1]:5000", "0.0.0.0:5000", "192.0.2.1:40001"] {
-        assert!(ben.publish([unusable.parse().expect("an address")].into_iter()));
+        assert!(ben.publish(Time::ZERO, [unusable.parse().expect("an address")].into_iter()));
         assert_eq!(ben.address_for(&aki), None, "{unusable}");
     }
-    assert!(ben.publish(["203.0.113.9:5000".parse().expect("an address")].into_iter()));
+    assert!(ben.publish(Time::ZERO, ["203.0.113.9:5000".parse().expect("an address")].into_iter()));
     assert!(ben.address_for(&aki).is_some());
-    assert!(ben.publish([].into_iter()));
+    assert!(ben.publish(Time::ZERO, [].into_iter()));
     assert_eq!(ben.address_for(&aki), None);
 }
 
@@ -207,7 +233,7 @@ fn sockets_stay_while_one_published_address_does() {
     let mut relay = Relay::new(8, Impairment::default());
     let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
     let (first, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
-    let publish = |ports: &[u16]| assert!(aki.publish(ports.iter().map(|port| address(1, *port))));
+    let publish = |ports: &[u16]| assert!(aki.publish(Time::ZERO, ports.iter().map(|port| address(1, *port))));
     publish(&[6_000, 5_000]);
     publish(&[]);
     publish(&[6_000]);
@@ -236,12 +262,12 @@ fn old_sockets_forward_until_idle_and_then_rest() {
     assert_eq!(relay.forward(128_900, address(2, 5_000), to_aki, &audio(0)).len(), 1, "idle for less than 30 s");
     relay.pass_time(129, 159);
     assert_eq!(relay.forward(159_900, address(2, 5_000), to_aki, &audio(0)), []);
-    let join = |relay: &Relay| relay.rooms.join(1, "Aki", ip(1), SERVER);
+    let join = |relay: &Relay| relay.rooms.join(1, names("Aki"), ip(1), SERVER);
     relay.pass_time(160, 217);
     assert!(join(&relay).is_none(), "no socket is free");
     relay.pass_time(218, 220);
     let aki = join(&relay).expect("the sockets have rested for 60 s");
-    assert!(aki.publish([address(1, 5_000)].into_iter()));
+    assert!(aki.publish(Time::ZERO, [address(1, 5_000)].into_iter()));
     assert_eq!(relay.forward(221_000, address(2, 5_000), announced(&aki, &ben), &audio(0)).len(), 1);
 }
 
@@ -249,11 +275,11 @@ fn old_sockets_forward_until_idle_and_then_rest() {
 fn nobody_enters_without_sockets_for_all_pairs() {
     let relay = Relay::new(7, Impairment::default());
     let (aki, _ben, _cho) = (relay.member("Aki", 1), relay.member("Ben", 2), relay.member("Cho", 3));
-    assert!(relay.rooms.join(1, "Dai", ip(4), SERVER).is_none());
-    assert!(!aki.publish([address(1, 6_000)].into_iter()), "two new sockets");
+    assert!(relay.rooms.join(1, names("Dai"), ip(4), SERVER).is_none());
+    assert!(!aki.publish(Time::ZERO, [address(1, 6_000)].into_iter()), "two new sockets");
     // Another room.
-    let first = relay.rooms.join(2, "Dai", ip(4), SERVER).expect("sockets");
-    assert!(relay.rooms.join(2, "Emi", ip(5), SERVER).is_none());
+    let first = relay.rooms.join(2, names("Dai"), ip(4), SERVER).expect("sockets");
+    assert!(relay.rooms.join(2, names("Emi"), ip(5), SERVER).is_none());
     drop(first);
 }
 
@@ -333,8 +359,8 @@ fn limits_apply_to_other_hosts_only_and_are_no_impairment() {
     let config = || MediaRelayConfig::default();
     let mut relay = Relay::with_config(8, config());
     let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
-    let here = relay.rooms.join(1, "Cho", [127, 0, 0, 1].into(), Ipv4Addr::LOCALHOST).expect("sockets");
-    assert!(here.publish(["192.0.2.1:5000".parse().expect("an address")].into_iter()));
+    let here = relay.rooms.join(1, names("Cho"), [127, 0, 0, 1].into(), Ipv4Addr::LOCALHOST).expect("sockets");
+    assert!(here.publish(Time::ZERO, ["192.0.2.1:5000".parse().expect("an address")].into_iter()));
     let (to_ben, to_here) = (announced(&ben, &aki), announced(&here, &aki));
     let mut sent =
         |to| (0..2_000).map(|number| relay.forward(0, address(1, 5_000), to, &audio(number)).len()).sum::<usize>();
@@ -355,4 +381,157 @@ fn outcomes_name_both_members_and_what_is_on_its_path_at_the_end() {
     let expected =
         [format!("0.000,{names},AUDIO,3,sent,0,10000.000,1"), format!("20000.000,{names},AUDIO,4,stopped,0,,0")];
     assert_eq!(relay.rows.try_iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn severed_direction_loses_everything_and_the_other_nothing_until_restored() {
+    let mut relay = Relay::new(8, Impairment { loss: 0.5, seed: 7, ..Impairment::default() });
+    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    let (to_aki, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
+    let unchanged = forwarded(7, 2, &["Ben", "Aki"]);
+    let sent = |relay: &mut Relay, sequences: std::ops::Range<u32>| {
+        let of = |relay: &mut Relay, host, to, sequence| {
+            !relay.forward(0, address(host, 5_000), to, &audio(sequence)).is_empty()
+        };
+        let all: Vec<[bool; 2]> =
+            sequences.map(|sequence| [of(relay, 1, to_ben, sequence), of(relay, 2, to_aki, sequence)]).collect();
+        [0, 1].map(|way| all.iter().filter(|sent| sent[way]).count())
+    };
+    let expected = |sequences: std::ops::Range<u32>| unchanged.iter().filter(|one| sequences.contains(one)).count();
+    relay.rooms.change(link("Aki", "Ben", "loss", json!(100))).expect("valid");
+    let [severed, other] = sent(&mut relay, 0..100);
+    assert!(severed == 0 && (25..75).contains(&other), "{severed} {other}");
+    relay.rooms.change(link("Aki", "*", "loss", json!(null))).expect("valid");
+    // The decisions about later packets are those that the seed gives without entries.
+    assert_eq!(sent(&mut relay, 100..200)[0], expected(100..200));
+    assert_eq!(relay.rooms.links(), []);
+}
+
+#[test]
+fn severed_pair_is_judged_like_an_outage() {
+    let mut relay = Relay::new(2, Impairment::default());
+    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    let to_ben = announced(&ben, &aki);
+    let play = |relay: &mut Relay, turns: std::ops::Range<u64>| {
+        turns.for_each(|turn| drop(relay.forward(10 * turn, address(1, 5_000), to_ben, &audio(turn as u32))));
+    };
+    play(&mut relay, 0..200);
+    relay.rooms.change(link("*", "*", "loss", json!(100))).expect("valid");
+    play(&mut relay, 200..300);
+    relay.rooms.change(link("*", "*", "loss", json!(null))).expect("valid");
+    play(&mut relay, 300..500);
+    let results = relay.rooms.take_results();
+    let [(_, recovery)] = &results[&1].recoveries[..] else { panic!("{results:?}") };
+    let judged: Vec<_> = recovery.judged.iter().map(|one| (one.start, one.end, one.recovery)).collect();
+    let (start, end) = (Time::from_millis(1_990), Time::from_millis(2_990));
+    assert_eq!(judged, [(start, end, Ok(Duration::from_millis(10)))]);
+}
+
+#[test]
+fn change_by_name_holds_for_later_members_and_by_id_for_one() {
+    let mut relay = Relay::new(8, Impairment::default());
+    let ben = relay.member("Ben", 2);
+    for change in [link("Aki", "*", "delay", json!("30ms")), link("ben", "*", "loss", json!("100%"))] {
+        relay.rooms.change(change).expect("valid");
+    }
+    let aki = relay.member("Aki", 1);
+    relay.receive(0, address(1, 5_000), announced(&ben, &aki), &audio(0));
+    assert_eq!((relay.poll(29).len(), relay.poll(30).len()), (0, 1));
+    let is_lost = |relay: &mut Relay, ben: &MediaMember| {
+        relay.forward(100, address(2, 5_000), announced(&aki, ben), &audio(0)).is_empty()
+    };
+    assert!(is_lost(&mut relay, &ben));
+    drop(ben);
+    let ids = ["ben again", "Ben"].map(str::to_owned);
+    let ben = relay.rooms.join(1, ids, ip(2), SERVER).expect("sockets");
+    assert!(!is_lost(&mut relay, &ben));
+}
+
+#[test]
+fn invalid_changes_have_no_effect_and_their_number_is_limited() {
+    let relay = Relay::new(8, Impairment::default());
+    for invalid in [link("*", "*", "loss", json!("101%")), link("*", "*", "los", json!(1))] {
+        assert!(relay.rooms.change(invalid.clone()).is_err(), "{invalid:?}");
+        assert_eq!(relay.rooms.links(), [], "{invalid:?}");
+    }
+    let change = |number: u32| relay.rooms.change(link(&number.to_string(), "*", "loss", json!(1)));
+    assert!((0..1_000).all(|number| change(number).is_ok()));
+    assert!(change(1_000).is_err());
+    relay.rooms.change(link("*", "*", "loss", json!(null))).expect("restored");
+    assert_eq!(relay.rooms.links(), []);
+}
+
+#[test]
+fn renumbered_member_sends_from_new_sockets_that_lead_to_it_and_the_old_ones_forward_nothing() {
+    let mut relay = Relay::new(8, Impairment::default());
+    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    let (to_aki, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
+    assert_eq!(relay.forward(0, address(2, 6_000), to_aki, &audio(0))[0].to, address(1, 5_000));
+    relay.rooms.renumber("Aki").expect("free sockets");
+    let sent = relay.forward(1, address(1, 5_000), to_ben, &audio(0)).remove(0);
+    assert!(sent.from != to_aki && sent.to == address(2, 6_000), "{sent:?}");
+    assert_eq!(relay.forward(2, address(2, 6_000), to_aki, &audio(1)), []);
+    let answered = relay.forward(3, address(2, 6_000), sent.from, &audio(1)).remove(0);
+    assert_eq!((answered.from, answered.to), (to_ben, address(1, 5_000)));
+    relay.pass_time(1, 60);
+    relay.rooms.renumber("*").expect("free sockets");
+    relay.rooms.renumber("*").expect("free sockets");
+    assert!(relay.rooms.renumber("*").is_err());
+    relay.pass_time(61, 125);
+    relay.rooms.renumber("*").expect("the first ones have rested");
+}
+
+#[test]
+fn results_have_each_flow_and_the_time_until_all_attempted_ones_have_audio() {
+    let mut relay = Relay::new(8, Impairment::default());
+    let (aki, ben, cho) = (relay.member("Aki", 1), relay.member("Ben", 2), relay.member("Cho", 3));
+    assert!(cho.publish(Time::from_millis(200), [address(3, 5_001)].into_iter()), "not its first address");
+    relay.forward(400, address(1, 5_000), announced(&ben, &aki), &audio(0));
+    relay.forward(500, address(2, 5_000), announced(&aki, &ben), &Header::new(PacketType::Keepalive, 0, 0).to_bytes());
+    relay.forward(700, address(2, 5_000), announced(&aki, &ben), &audio(0));
+    relay.forward(900, address(1, 5_000), announced(&ben, &aki), &audio(5));
+    for key in [1, 1, 2] {
+        let control = [&Header::new(PacketType::Control, 0, 0).to_bytes()[..], &[1, 1], &[key; 32]].concat();
+        relay.forward(900, address(1, 5_000), announced(&ben, &aki), &control);
+    }
+    assert_eq!(relay.rooms.last_audio(), Some(Time::from_millis(900)));
+    drop((aki, ben));
+    let results = relay.rooms.take_results();
+    let room = &results[&1];
+    assert_eq!((room.flows.len(), room.completed_after()), (6, Some(Duration::from_millis(700))));
+    let flow = |from: &str, to: &str| {
+        let is_it = |(route, _): &&(MediaRoute, _)| (&*route.from, &*route.to) == (from, to);
+        &room.flows.iter().find(is_it).expect("a flow").1
+    };
+    let from_aki = flow("Aki#1", "Ben#1");
+    assert_eq!((from_aki.datagrams, from_aki.left.sequences.gaps, from_aki.key_changes), (5, 4, 1));
+    assert_eq!(from_aki.left.times, Some((Time::from_millis(400), Time::from_millis(900))));
+    assert_eq!((flow("Ben#1", "Aki#1").datagrams, flow("Ben#1", "Cho#1").datagrams), (2, 0));
+    drop(cho);
+}
+
+#[test]
+fn room_is_not_complete_while_an_attempted_flow_has_no_audio() {
+    let mut relay = Relay::new(2, Impairment::default());
+    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    relay.forward(400, address(1, 5_000), announced(&ben, &aki), &audio(0));
+    relay.forward(500, address(2, 5_000), announced(&aki, &ben), b"attempted");
+    assert_eq!(relay.rooms.take_results()[&1].completed_after(), None);
+}
+
+#[test]
+fn members_that_left_stay_in_the_results_with_their_outages() {
+    let outages = "1s@1s".parse().expect("an outage");
+    let mut relay = Relay::new(2, Impairment { outages, ..Impairment::default() });
+    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    let to_ben = announced(&ben, &aki);
+    (0..400).for_each(|turn| drop(relay.forward(5_000 + 10 * turn, address(1, 5_000), to_ben, &audio(turn as u32))));
+    drop((aki, ben));
+    relay.pass_time(10, 50);
+    let results = relay.rooms.take_results();
+    let [(_, recovery)] = &results[&1].recoveries[..] else { panic!("{results:?}") };
+    let judged: Vec<_> = recovery.judged.iter().map(|one| (one.start, one.end, one.recovery)).collect();
+    assert_eq!(judged, [(Time::from_millis(6_000), Time::from_millis(7_000), Ok(Duration::ZERO))]);
+    assert_eq!(results[&1].flows.len(), 2);
+    assert!(relay.rooms.take_results().is_empty());
 }

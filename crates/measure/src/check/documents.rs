@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{CheckReport, CheckedSource, CommandResult, EndedBy, Finding, NotJudged, Severity};
 use crate::diagnosis::Diagnosis;
 use crate::report::junit::{Outcome, case};
+use crate::report::media::MediaReport;
 use jamjam_core::sanitize::escape_markdown as escape;
 
 const SCHEMA_VERSION: u32 = 1;
@@ -63,6 +64,7 @@ impl CheckResult {
             names.dedup();
             (!names.is_empty()).then(|| format!("{} broke {}", source.name, names.join(", ")))
         }));
+        failures.extend(report.media.iter().flat_map(|media| media.failures.clone()));
         let is_broken = failures.len() > usize::from(first_failure.is_some());
         if report.untracked > 0 {
             failures.push(format!("{} {} were not judged", report.untracked, report.untracked_name));
@@ -143,6 +145,7 @@ impl CheckResult {
                 _ = writeln!(text, "  {line}");
             }
         }
+        text += &self.report.media.as_ref().map(MediaReport::text).unwrap_or_default();
         if let Some(note) = self.note() {
             _ = writeln!(text, "{note}");
         }
@@ -168,6 +171,7 @@ impl CheckResult {
         if let Some(text) = self.failures.last().filter(|_| self.report.untracked > 0) {
             suite.add_test_case(case("sources", "places", failed(NonSuccessKind::Failure, "places", text), ""));
         }
+        suite.add_test_cases(self.report.media.iter().flat_map(MediaReport::cases));
         for (number, source) in (1..).zip(&self.report.sources) {
             // Its port differs from run to run, but CI systems compare the cases of runs by their names.
             let class = if source.details.is_some() { format!("source {number}") } else { source.name.clone() };
@@ -198,6 +202,10 @@ impl CheckResult {
             for line in lines(source) {
                 _ = writeln!(text, "- {}", escape(&line));
             }
+        }
+        if let Some(media) = &self.report.media {
+            // Indented text is code.
+            _ = writeln!(text, "\n    {}", media.text().trim_end().replace('\n', "\n    "));
         }
         if let Some(note) = self.note() {
             _ = writeln!(text, "\n{}", escape(&note));

@@ -29,6 +29,7 @@ use jamjam_core::address::canonical_socket_addr;
 use jamjam_core::echo::{ObservedDatagram, SourceObserver};
 use jamjam_core::time::Time;
 
+use crate::report::media::MediaReport;
 pub use command::{CommandResult, EndedBy};
 pub use documents::{CheckResult, CheckVerdict};
 pub use history::{HistoryInterval, SourceHistory};
@@ -66,6 +67,8 @@ pub struct CheckReport {
     pub untracked: u64,
     /// Addresses that sent only datagrams that are no jamjam packets, such as scanners and STUN clients.
     pub strangers: u64,
+    /// What the members of rooms have sent to each other, if the server relays it.
+    pub media: Option<MediaReport>,
     /// The subcommand of the server.
     #[serde(skip)]
     pub server: String,
@@ -153,6 +156,7 @@ impl ClientCheck {
             expectation: "sources sent 30 AUDIO packets",
             untracked_name: "packets of further clients",
             rules: RULES.map(|rule| rule.id).to_vec(),
+            media: None,
         }
     }
 

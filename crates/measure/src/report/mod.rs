@@ -18,6 +18,7 @@ pub mod json;
 pub mod junit;
 pub mod limits;
 pub mod markdown;
+pub mod media;
 mod model;
 pub mod musicians;
 pub mod quantities;

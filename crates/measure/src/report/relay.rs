@@ -69,24 +69,30 @@ figures! {
     }
 }
 
+/// The head of [`audio_columns`].
+pub(super) const AUDIO_HEAD: &str = "   AUDIO/s  loss before   loss after   silence";
+
+/// The columns of AUDIO before and after the impairment.
+pub(super) fn audio_columns(before: &ForwardedAudioFigures, after: &ForwardedAudioFigures) -> String {
+    let loss = |audio: &ForwardedAudioFigures| audio.loss_ratio.map_or_else(|| "-".to_owned(), format_share);
+    let rate = before.packets_per_s.map_or_else(|| "-".to_owned(), |rate| format_decimals(rate, 1));
+    let (before, silence, after) = (loss(before), format_length(after.longest_silence_ms), loss(after));
+    format!("{rate:>10}{before:>13}{after:>13}{silence:>10}")
+}
+
 impl ForwardedFigures {
     /// The columns of the table after the client.
     fn row(&self) -> String {
-        let loss = |audio: &ForwardedAudioFigures| audio.loss_ratio.map_or_else(|| "-".to_owned(), format_share);
-        let rate = self.audio_before.packets_per_s.map_or_else(|| "-".to_owned(), |rate| format_decimals(rate, 1));
-        let silence = format_length(self.audio_after.longest_silence_ms);
         let outcomes: Vec<_> = self.outcomes.iter().map(|(name, count)| format!("{name} {count}")).collect();
-        let (before, after, outcomes) = (loss(&self.audio_before), loss(&self.audio_after), outcomes.join(", "));
-        format!("{:>10}{rate:>10}{before:>13}{after:>13}{silence:>10}  {outcomes}", self.datagrams)
+        let audio = audio_columns(&self.audio_before, &self.audio_after);
+        format!("{:>10}{audio}  {}", self.datagrams, outcomes.join(", "))
     }
 }
 
 impl RelayReport {
     /// The table of all directions, and the findings.
     pub fn text(&self) -> String {
-        let (client, heads) = ("client", ["datagrams", "AUDIO/s", "loss before", "loss after", "silence"]);
-        let [datagrams, rate, before, after, silence] = heads;
-        let mut text = format!("{client:34}{datagrams:>10}{rate:>10}{before:>13}{after:>13}{silence:>10}  outcomes\n");
+        let mut text = format!("{:34}{:>10}{AUDIO_HEAD}  outcomes\n", "client", "datagrams");
         for one in &self.directions {
             let client = format!("{} {} {}", one.client, one.address, one.direction);
             _ = writeln!(text, "{}", format!("{client:34}{}", one.row()).trim_end());

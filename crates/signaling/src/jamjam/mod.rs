@@ -17,6 +17,7 @@ use subtle::ConstantTimeEq;
 use tracing::debug;
 
 use super::connection_context::{ConnectionContext, MAX_LIST_DEBT};
+use super::device::DeviceId;
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
@@ -56,11 +57,15 @@ const WRONG_PASSWORD_LIMIT: WindowLimit = WindowLimit { count: 100, period: Dura
 /// Maximum number of sources whose wrong passwords are counted.
 const MAX_GUESSING_SOURCES: usize = 100_000;
 
+/// Who is severed from the server: as the operator has named the members, and one of them, by its device or else by its name or `*`.
+pub(super) type Severed = (String, Option<DeviceId>, String);
+
 /// The jamjam dialect.
 pub(super) struct JamjamDialect {
     pub(super) rooms: Rooms<JamjamRoom>,
     /// Relays the media of all rooms, if it is relayed.
     pub(super) media: Option<MediaRooms>,
+    pub(super) severed: Mutex<Vec<Severed>>,
     wrong_passwords: Mutex<WindowLimiter>,
     /// The list of rooms for older and for newer clients, after how many changes of the rooms it was written.
     lists: Mutex<[(u64, String); 2]>,
@@ -70,7 +75,8 @@ impl Default for JamjamDialect {
     fn default() -> Self {
         let wrong_passwords = Mutex::new(WindowLimiter::new(WRONG_PASSWORD_LIMIT, MAX_GUESSING_SOURCES));
         let never = || (u64::MAX, String::new());
-        Self { rooms: Rooms::default(), media: None, wrong_passwords, lists: Mutex::new([never(), never()]) }
+        let (rooms, media, severed) = <_>::default();
+        Self { rooms, media, severed, wrong_passwords, lists: Mutex::new([never(), never()]) }
     }
 }
 
@@ -99,6 +105,12 @@ impl JamjamDialect {
             Ok(message) => message,
             Err(reason) => return reject(ctx, reason),
         };
+        if let ClientMessage::CreateRoom { peer_name, .. } | ClientMessage::JoinRoom { peer_name, .. } = &message
+            && self.is_severed(ctx.newer_client().1.as_ref(), &truncate_bytes(peer_name.clone(), MAX_NAME_BYTES))
+        {
+            ctx.close(ctx.conn, CloseCode::ABNORMAL_CLOSURE, "severed by the operator");
+            return Err(MessageError::Rejected("severed by the operator"));
+        }
         match &message {
             ClientMessage::CreateRoom { .. } | ClientMessage::JoinRoom { .. } | ClientMessage::ListRooms => {
                 self.rooms.call_own(ctx, |room, call| room.reveal_successor(call, call.conn));
@@ -130,6 +142,14 @@ impl JamjamDialect {
                 called.ok_or(MessageError::NOT_IN_ROOM)?
             }
         }
+    }
+
+    /// Whether this device, or whoever has this name, is severed from the server.
+    pub(super) fn is_severed(&self, device: Option<&DeviceId>, name: &str) -> bool {
+        lock(&self.severed).iter().any(|(_, known, severed)| match known {
+            Some(known) => device == Some(known),
+            None => severed == "*" || severed == name,
+        })
     }
 
     fn create_room(

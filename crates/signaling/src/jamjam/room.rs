@@ -243,7 +243,8 @@ impl JamjamRoom {
     /// Gives a member that is about to enter its sockets, if media is relayed. Returns false if there are none left.
     fn relay_media(&self, call: &RoomCall<'_>, member: &mut JamjamMember) -> bool {
         let Some(media) = &self.media else { return true };
-        member.media = media.join(self.roster.key.0.get(), &member.peer.name, call.source, member.local_ip);
+        let names = [member.peer.id.clone(), member.peer.name.clone()];
+        member.media = media.join(self.roster.key.0.get(), names, call.source, member.local_ip);
         member.media.is_some()
     }
 
@@ -314,7 +315,7 @@ impl JamjamRoom {
                 (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
                 let peer = peer.clone();
                 let addresses = || peer.public_addr.into_iter().chain(addresses_of(&peer));
-                if !member.media.as_ref().is_none_or(|media| media.publish(addresses())) {
+                if !member.media.as_ref().is_none_or(|media| media.publish(call.now.monotonic, addresses())) {
                     return reject(call, ROOM_FULL);
                 }
                 if !self.reveal_successor(call, conn) {

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use jamjam_core::media_relay::{MediaRelayConfig, MediaRooms};
-use jamjam_signaling::{ConnId, Hub, NewConnection, SignalingLimits, route};
+use jamjam_signaling::device::{DeviceId, DeviceKey, verify};
+use jamjam_signaling::{ConnId, Hub, NewConnection, Route, SignalingLimits, route};
 use serde_json::{Value, json};
 
 use crate::test_hub::{TestHub, create, join};
@@ -155,4 +156,81 @@ fn echo_server_that_returns_to_its_room_is_relayed_anew() {
     publish(&mut hub, 4, 5_000);
     let second = relayed(&hub.last(2)["data"]["peer"], 2, 900);
     assert_ne!(first, second);
+}
+
+fn sever(hub: &mut TestHub, from: &str, is_severed: bool) {
+    let link = json!({"from": from, "signaling": is_severed});
+    hub.at(0).change_link(serde_json::from_value(link).expect("a link")).expect("media is relayed");
+}
+
+fn device(seed: u8) -> DeviceId {
+    let headers = DeviceKey::from_seed(&[seed; 32]).headers(0).into_iter();
+    let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+    verify(&headers, 0, true).expect("a proof").expect("a device")
+}
+
+/// Connects with a device, whose upgrade request would otherwise be rejected.
+fn connect_with(hub: &mut TestHub, conn: u8, seed: u8) {
+    assert!(!hub.hub.is_severed(&device(seed)));
+    let (source, local_ip) = ([198, 51, 100, conn].into(), [203, 0, 113, conn].into());
+    let route = Route::NewerJamjam(Some(device(seed)));
+    hub.at(0).on_connect(ConnId(conn.into()), NewConnection { source, local_ip, is_forwarded: false, route });
+}
+
+#[test]
+fn severed_member_is_dropped_without_a_close_frame_and_refused_by_name_until_restored() {
+    let mut hub = hub(20);
+    let id = room(&mut hub);
+    hub.send(3, 0, &join(&id, None));
+    sever(&mut hub, "Ann", true);
+    assert_eq!((&hub.sink.aborted, hub.closed()), (&vec![1], vec![]));
+    assert_eq!((&hub.last(2)["type"], hub.counts().connections), (&json!("PeerLeft"), 2));
+    let mut join_as_ann = join(&id, None);
+    join_as_ann["data"]["peer_name"] = json!("Ann");
+    for (conn, request) in [(4, create(None)), (5, join_as_ann)] {
+        connect(&mut hub, conn, "/");
+        hub.send(conn.into(), 0, &request);
+        assert_eq!((hub.sink.aborted.last(), hub.received(conn.into())), (Some(&u64::from(conn)), vec![]));
+    }
+    assert_eq!((hub.closed(), hub.counts().connections), (vec![], 2));
+    // Whoever has another name is not affected.
+    connect(&mut hub, 6, "/");
+    hub.send(6, 0, &join(&id, None));
+    assert_eq!(hub.last(6)["type"], "RoomJoined");
+    sever(&mut hub, "*", false);
+    connect(&mut hub, 7, "/");
+    hub.send(7, 0, &create(None));
+    assert_eq!(hub.last(7)["type"], "RoomCreated");
+}
+
+#[test]
+fn severed_device_is_refused_under_every_name_until_restored() {
+    let mut hub = hub(20);
+    for (conn, is_by_id) in [(1, false), (2, true)] {
+        connect_with(&mut hub, conn, 1);
+        hub.send(conn.into(), 0, &create(None));
+        let peer_id = hub.last(conn.into())["data"]["peer_id"].as_str().expect("an id").to_owned();
+        let from = if is_by_id { &*peer_id } else { "Ann" };
+        sever(&mut hub, from, true);
+        assert!(hub.hub.is_severed(&device(1)) && !hub.hub.is_severed(&device(2)), "{from}");
+        assert_eq!(hub.sink.aborted.last(), Some(&u64::from(conn)), "{from}");
+        sever(&mut hub, from, false);
+        assert!(!hub.hub.is_severed(&device(1)), "{from}");
+    }
+}
+
+#[test]
+fn member_without_a_device_that_is_severed_by_its_id_is_refused_by_its_name() {
+    let mut hub = hub(20);
+    let id = room(&mut hub);
+    let peer_id = hub.last(2)["data"]["peer_id"].as_str().expect("an id").to_owned();
+    sever(&mut hub, &peer_id, true);
+    assert_eq!(hub.sink.aborted, [2]);
+    connect(&mut hub, 4, "/v1/signaling");
+    hub.send(4, 0, &join(&id, None));
+    assert_eq!(hub.sink.aborted, [2, 4]);
+    sever(&mut hub, "Bob", false);
+    connect(&mut hub, 5, "/v1/signaling");
+    hub.send(5, 0, &join(&id, None));
+    assert_eq!(hub.last(5)["type"], "RoomJoined");
 }

@@ -1,4 +1,5 @@
-//! `/console`: a live view of rooms, members and recent activity, with the operations of the operator.
+//! `/console`: a live view of rooms, members and recent activity, with the operations of the operator. `/admin/links`: operations on what is
+//! between jamjam members.
 //!
 //! The script of the page polls `/console/state` once a second. The login rejects operations that pages of other sites request.
 
@@ -19,6 +20,7 @@ use crate::io::http::request_body::JsonBody;
 use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::http_state::{Client, SharedState};
 use crate::io::signaling::shared_hub::SharedHub;
+use crate::media_relay::Link;
 use crate::signaling::{ConnId, Dialect, DialectCounters, OperatorError, Snapshot, SnapshotQuery, integer};
 
 /// The page, with one option per dialect in its filter.
@@ -194,6 +196,41 @@ pub(super) async fn close_room(
     let dialect = dialect.name();
     info!(target: "console", source = %client.source.ip(), dialect, room, members, "room closed by the operator");
     Ok(body::json_response(StatusCode::OK, &RoomClosedResponse { closed: true, members }))
+}
+
+/// List changed paths between jamjam members
+///
+/// `links` are the changes, of which later ones win, and `severed` are the ids and names of members whose signaling is severed. Without
+/// `--relay-media`, `links` is null.
+#[utoipa::path(
+    get, path = "/admin/links", tag = "operations", security(("login" = [])),
+    responses((status = 200, description = "The changes that are in effect", body = Object)),
+)]
+pub(super) async fn links(State(state): SharedState) -> Response {
+    body::json_response(StatusCode::OK, &state.hub.with_hub(|call| call.hub.links()))
+}
+
+/// Sever, impair, restore or renumber jamjam members
+///
+/// `{"from":"Aki","to":"*","both":true,"loss":100}`: `from` and `to` are an id, a name, or `*` (everybody). With `both`, the opposite direction
+/// changes, too. All other members are impairment options without dashes; a number is percent, or ms, and null restores. `"signaling": true`
+/// drops and refuses the connections of `from`. `"renumber": true` moves what `from` sends to new ports, once.
+#[utoipa::path(
+    post, path = "/admin/links", tag = "operations", security(("login" = [])), request_body = Object,
+    responses(
+        (status = 200, description = "Changed. The response is that of GET", body = Object),
+        (status = 413, description = "The body exceeds 4 KiB"),
+    ),
+)]
+pub(super) async fn change_links(
+    State(state): SharedState,
+    Extension(client): Client,
+    JsonBody(link): JsonBody<Link, MAX_BODY_BYTES>,
+) -> Result<Response, RequestError> {
+    info!(target: "console", source = %client.source.ip(), ?link, "paths changed by the operator");
+    let changed = state.hub.with_hub(|call| call.change_link(link));
+    changed.map_err(|error| RequestError::invalid_field(error.to_string()))?;
+    Ok(links(State(state)).await)
 }
 
 /// The connection to close.

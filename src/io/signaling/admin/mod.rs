@@ -42,6 +42,7 @@ pub(super) fn router(state: &Arc<HttpState>) -> Router {
     // These routes require the login and reject requests from pages of other sites.
     let mut protected = Router::new()
         .route("/admin/shutdown", post(health::shut_down))
+        .route("/admin/links", get(console::links).post(console::change_links))
         .route("/docs", get(openapi::docs_page))
         .route("/docs/swagger.json", get(openapi::openapi_json))
         .route("/openapi.json", get(openapi::openapi_json))

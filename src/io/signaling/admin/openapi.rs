@@ -80,6 +80,8 @@ const LOGIN_SCHEME: &str = "login";
         console::console_state,
         console::disconnect,
         console::close_room,
+        console::links,
+        console::change_links,
         start_page::start_page,
         static_files::static_file,
         examples::examples_index,

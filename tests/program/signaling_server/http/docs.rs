@@ -12,7 +12,7 @@ use test_support::server::{Server, get, request, send};
 const PROTECTED: &str = "/docs /docs/ /docs/swagger.json /openapi.json /console /console/state /console/disconnect \
                          /console/close-room /examples/address /admin/shutdown /admin/bbx/rooms /admin/bbx/rooms/1234 \
                          /admin/bbx/rooms/1234/params /admin/bbx/param /admin/bbx/params/freq /admin/bbx/visualization \
-                         /admin/bbx/events /metrics /health?detailed=true";
+                         /admin/bbx/events /admin/links /metrics /health?detailed=true";
 
 fn document(server: &Server) -> Value {
     let response = request(server, "GET", "/openapi.json", &[RIGHT]);

@@ -69,6 +69,7 @@ fn requests_of_other_sites_are_rejected() {
         ("POST", "/admin/bbx/param"),
         ("PUT", "/admin/bbx/params/freq"),
         ("POST", "/admin/bbx/visualization"),
+        ("POST", "/admin/links"),
     ] {
         for headers in
             [[RIGHT, JSON, "Origin: null"], [RIGHT, "Content-Type: text/plain", "Sec-Fetch-Site: cross-site"]]

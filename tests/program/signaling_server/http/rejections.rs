@@ -52,6 +52,7 @@ fn bodies_beyond_the_maximum_of_their_path_are_rejected() {
         ("/console/close-room", 4 << 10),
         ("/admin/bbx/rooms", 64 << 10),
         ("/admin/bbx/visualization", 2 << 20),
+        ("/admin/links", 4 << 10),
         ("/auth/token", 256 << 10),
         ("/radio/postcontent", 256 << 10),
     ] {

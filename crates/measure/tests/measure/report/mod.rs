@@ -8,6 +8,7 @@ mod html_page;
 mod jitter_buffer_table;
 mod json;
 mod limits;
+mod media;
 mod ramp;
 mod relay;
 mod run_record;

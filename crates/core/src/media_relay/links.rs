@@ -1,0 +1,106 @@
+//! What an operator has changed on the paths between members.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::impairment::Impairment;
+
+/// Parses options without dashes ("loss 1%,40% delay 10ms"), which replace those of the server. Otherwise returns the reason.
+pub type ParseImpairment = Arc<dyn Fn(&str) -> Result<Impairment, String> + Send + Sync>;
+
+/// Values for the paths between some members.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Link {
+    /// The senders: an id, a name, or `*` for all.
+    pub from: String,
+    /// The receivers.
+    #[serde(default = "everybody")]
+    pub to: String,
+    /// Whether the opposite direction changes, too: the same as a second change.
+    #[serde(default, skip_serializing)]
+    pub both: bool,
+    /// By impairment options without dashes: values as on the command line, or null for that of the server.
+    #[serde(flatten)]
+    pub values: BTreeMap<String, Value>,
+}
+
+fn everybody() -> String {
+    "*".to_owned()
+}
+
+/// Adds a change, whose values win over earlier ones. What has no effect any more goes.
+pub(super) fn add(links: &mut Vec<Link>, mut link: Link) {
+    let covers = |pattern: &str, other: &str| pattern == "*" || pattern == other;
+    for other in links.iter_mut().filter(|other| covers(&link.from, &other.from) && covers(&link.to, &other.to)) {
+        other.values.retain(|key, _| !link.values.contains_key(key));
+    }
+    link.values.retain(|key, value| !value.is_null() || links.iter().any(|other| other.values.contains_key(key)));
+    links.push(link);
+    links.retain(|link| !link.values.is_empty());
+}
+
+/// The values of these changes as words. Later changes win.
+pub(super) fn words<'a>(links: impl Iterator<Item = &'a Link>) -> String {
+    let latest: BTreeMap<_, _> = links.flat_map(|link| &link.values).collect();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let words = latest.into_iter().filter(|(_, value)| !value.is_null());
+    words.map(|(key, value)| format!("{key} {}", text(value))).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether an id, a name or `*` means the member with this id and name.
+pub fn is_meant(pattern: &str, names: &[impl AsRef<str>; 2]) -> bool {
+    pattern == "*" || names.iter().any(|name| name.as_ref() == pattern)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Entries such as `Aki * loss=1`, in which `null` is no value.
+    fn links(entries: &[&str]) -> Vec<Link> {
+        let mut links = Vec::new();
+        for entry in entries {
+            let [from, to, key, value] =
+                [0, 1, 2, 3].map(|index| entry.split([' ', '=']).nth(index).expect("four words").to_owned());
+            let value = serde_json::from_str(&value).expect("a number or null");
+            add(&mut links, Link { from, to, both: false, values: BTreeMap::from([(key, value)]) });
+        }
+        links
+    }
+
+    #[test]
+    fn later_entries_win_key_by_key() {
+        for (entries, expected) in [
+            (&["Aki * loss=1", "Aki Ben delay=5"][..], "delay 5 loss 1"),
+            (&["Aki * loss=1", "* Ben loss=2"], "loss 2"),
+            (&["aki ben loss=1", "* * delay=2"], "delay 2 loss 1"),
+            (&["Ben Aki loss=1", "Cho * loss=1", "Aki Cho loss=1"], ""),
+            (&["* * loss=1", "Aki * loss=null"], ""),
+            (&["* * loss=1", "Aki * loss=null", "* Ben loss=3"], "loss 3"),
+            (&["* * loss=1", "Aki * delay=null"], "loss 1"),
+        ] {
+            let names = |name: &str| [name.to_lowercase(), name.to_owned()];
+            let links = links(entries);
+            let is_of = |link: &&Link| is_meant(&link.from, &names("Aki")) && is_meant(&link.to, &names("Ben"));
+            assert_eq!(words(links.iter().filter(is_of)), expected, "{entries:?}");
+        }
+    }
+
+    #[test]
+    fn entries_that_change_nothing_go() {
+        for (entries, kept) in [
+            (&["Aki * loss=1", "Aki * loss=2"][..], 1),
+            (&["Aki Ben loss=1", "Aki * loss=2"], 1),
+            (&["Aki * loss=1", "Aki Ben loss=2"], 2),
+            (&["Aki * loss=1", "Aki * loss=null"], 0),
+            (&["Aki Ben loss=1", "Cho * loss=1", "* * loss=null"], 0),
+            (&["* * loss=1", "Aki * loss=null"], 2),
+            (&["Aki * loss=null"], 0),
+        ] {
+            assert_eq!(links(entries).len(), kept, "{entries:?}");
+        }
+    }
+}

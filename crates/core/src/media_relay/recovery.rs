@@ -1,0 +1,137 @@
+//! How the AUDIO between two members gets through outages.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::direction::Direction;
+use crate::impairment::Outages;
+use crate::time::Time;
+
+/// A direction is judged if it has carried AUDIO within this time before the outage.
+const MAX_SILENCE: Duration = Duration::from_secs(1);
+
+/// AUDIO is back from the packet on from which there is some in each of [`INTERVALS`] of this length.
+const INTERVAL_NS: u64 = 100_000_000;
+
+const INTERVALS: u64 = 10;
+
+/// How long AUDIO must have been back.
+pub const JUDGED_TIME: Duration = Duration::from_nanos(INTERVAL_NS * INTERVALS);
+
+/// Of each direction, the first packet in a time of this many nanoseconds is kept while a recovery is judged.
+const RESOLUTION_NS: u64 = 1_000_000;
+
+/// Maximum number of outages of a pair that are kept.
+const MAX_OUTAGES: usize = 1_000;
+
+/// An outage, and what it did to a pair that carried AUDIO before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JudgedOutage {
+    /// When it began.
+    pub start: Time,
+    /// When it ended.
+    pub end: Time,
+    /// Time from its end to the AUDIO with which every direction that had carried AUDIO was back. Otherwise the time from its end until a member
+    /// left, the next outage began, or the run ended.
+    pub recovery: Result<Duration, Duration>,
+    carried: [bool; 2],
+}
+
+/// Judges one pair of members.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    /// The outages of the configuration that end until this time after time 0 have begun.
+    begun: Duration,
+    /// Whether nothing passes in this direction until further notice.
+    severed: [bool; 2],
+    /// When AUDIO was last forwarded in each direction.
+    last: [Option<Time>; 2],
+    current: Option<JudgedOutage>,
+    /// The last AUDIO, at most as long as [`JUDGED_TIME`], that was forwarded since the end of the current outage in a direction that is judged.
+    forwarded: VecDeque<(Time, Direction)>,
+    /// When a member left. What still passes may complete a recovery, but silence is no fault.
+    pub left_at: Option<Time>,
+    /// The first outages of those that have been judged, in order.
+    pub judged: Vec<JudgedOutage>,
+    /// Number of further ones.
+    pub further: u64,
+}
+
+impl Recovery {
+    /// It is `now`. `outages` are those of the configuration, with their time 0. Precedes all other events of this time.
+    pub fn advance(&mut self, now: Time, outages: &Outages, time_0: Time) {
+        while let Some((start, end)) = outages.next(self.begun).filter(|(start, _)| time_0 + *start <= now) {
+            self.begin(time_0 + start, time_0 + end);
+            self.begun = end;
+        }
+    }
+
+    /// From now on, nothing passes in this direction, or it does so again.
+    pub fn set_severed(&mut self, at: Time, direction: Direction, is_severed: bool) {
+        if is_severed {
+            self.begin(at, at);
+        }
+        if let Some(current) = self.current.as_mut().filter(|_| self.severed != [false; 2]) {
+            current.end = current.end.max(at);
+        }
+        self.severed[direction as usize] = is_severed;
+    }
+
+    /// AUDIO was forwarded.
+    pub fn on_forwarded(&mut self, at: Time, direction: Direction) {
+        let last = self.last[direction as usize].replace(at);
+        let Some(outage) = self.current.filter(|outage| outage.recovery.is_err() && at >= outage.end) else { return };
+        if self.severed != [false; 2] || !outage.carried[direction as usize] {
+            return;
+        }
+        if last.is_none_or(|last| last.as_nanos() / RESOLUTION_NS < at.as_nanos() / RESOLUTION_NS) {
+            self.forwarded.push_back((at, direction));
+        }
+        self.judge(at);
+    }
+
+    /// Ends the judgment of the current outage.
+    pub fn close(&mut self, at: Time) {
+        self.judge(at);
+        self.forwarded.clear();
+        let Some(mut outage) = self.current.take() else { return };
+        outage.end = if self.severed != [false; 2] { at } else { outage.end.min(at) };
+        outage.recovery = outage.recovery.map_err(|_| self.left_at.unwrap_or(at).min(at).duration_since(outage.end));
+        if self.judged.len() < MAX_OUTAGES {
+            self.judged.push(outage);
+        } else {
+            self.further += 1;
+        }
+    }
+
+    /// An outage that begins before the current one has ended continues it.
+    fn begin(&mut self, start: Time, end: Time) {
+        let continues = |current: &&mut JudgedOutage| self.severed != [false; 2] || start <= current.end;
+        if let Some(current) = self.current.as_mut().filter(continues) {
+            current.end = current.end.max(end);
+            return;
+        }
+        self.close(start);
+        let carried = self.last.map(|last| last.is_some_and(|last| start.duration_since(last) <= MAX_SILENCE));
+        let outage = JudgedOutage { start, end, recovery: Err(Duration::ZERO), carried };
+        self.current = Some(outage).filter(|_| carried.contains(&true));
+    }
+
+    /// Looks for the first packet since which all judged directions have been back.
+    fn judge(&mut self, now: Time) {
+        let Some(outage) = self.current.as_mut().filter(|outage| outage.recovery.is_err()) else { return };
+        while let Some((first, _)) = self.forwarded.front().copied().filter(|(first, _)| *first + JUDGED_TIME <= now) {
+            let mut back = [0_u32; 2];
+            for (at, direction) in &self.forwarded {
+                let interval = (at.as_nanos() - first.as_nanos()) / INTERVAL_NS;
+                back[*direction as usize] |= 1 << interval.min(INTERVALS);
+            }
+            let all = (1 << INTERVALS) - 1;
+            if (0..2).all(|direction| !outage.carried[direction] || back[direction] & all == all) {
+                outage.recovery = Ok(first.duration_since(outage.end));
+                return;
+            }
+            self.forwarded.pop_front();
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Recovery from outages, in virtual time.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use jamjam_core::direction::Direction::{self, Down, Up};
+use jamjam_core::impairment::Outages;
+use jamjam_core::media_relay::Recovery;
+use jamjam_core::time::Time;
+
+/// Time 0 of outages, in milliseconds.
+const TIME_0: u64 = 7_000;
+
+/// A start, an end, and the recovery or for how long there was none, in milliseconds.
+type Judged = (u64, u64, Result<u64, u64>);
+
+fn time(ms: u64) -> Time {
+    Time::from_millis(TIME_0 + ms)
+}
+
+/// AUDIO in a direction at these times, with a packet each so many milliseconds.
+type Stream = (Direction, Range<u64>, usize);
+
+/// Feeds AUDIO in the order of time.
+fn forward(recovery: &mut Recovery, outages: &Outages, streams: &[Stream]) {
+    let packets =
+        |(direction, times, interval): &Stream| times.clone().step_by(*interval).map(|ms| (ms, *direction)).collect();
+    let mut all: Vec<(u64, Direction)> = streams.iter().flat_map(|stream| -> Vec<_> { packets(stream) }).collect();
+    all.sort_unstable();
+    for (ms, direction) in all {
+        recovery.advance(time(ms), outages, time(0));
+        recovery.on_forwarded(time(ms), direction);
+    }
+}
+
+fn judged_until(mut recovery: Recovery, outages: &Outages, end: u64) -> Vec<Judged> {
+    recovery.advance(time(end), outages, time(0));
+    recovery.close(time(end));
+    let ms = |at: Time| at.duration_since(time(0)).as_millis() as u64;
+    let length = |length: Duration| length.as_millis() as u64;
+    let judged = recovery.judged.iter();
+    judged.map(|one| (ms(one.start), ms(one.end), one.recovery.map(length).map_err(length))).collect()
+}
+
+/// What is judged of a run that ends at `end`.
+fn judged(outages: &str, streams: &[Stream], end: u64) -> Vec<Judged> {
+    let (mut recovery, outages) = (Recovery::default(), outages.parse().expect("outages"));
+    forward(&mut recovery, &outages, streams);
+    judged_until(recovery, &outages, end)
+}
+
+#[test]
+fn recovery_is_the_time_from_the_end_of_the_outage_to_the_audio_that_stays() {
+    for (case, streams, end, expected) in [
+        ("at once", &[(Up, 0..5_000, 10)][..], 5_000, Ok(0)),
+        ("later", &[(Up, 0..2_000, 10), (Up, 3_250..5_000, 10)], 5_000, Ok(250)),
+        (
+            "one packet, then silence",
+            &[(Up, 0..2_000, 10), (Up, 3_050..3_051, 10), (Up, 3_500..5_000, 10)],
+            5_000,
+            Ok(500),
+        ),
+        (
+            "a silence of 200 ms after 0.8 s",
+            &[(Up, 0..2_000, 10), (Up, 3_000..3_800, 10), (Up, 4_000..6_000, 10)],
+            6_000,
+            Ok(1_000),
+        ),
+        ("a packet in each interval", &[(Up, 0..2_000, 100), (Up, 3_070..5_000, 100)], 5_000, Ok(70)),
+        ("packets too rare", &[(Up, 0..8_000, 210)], 8_000, Err(5_000)),
+        ("never", &[(Up, 0..2_000, 10)], 8_000, Err(5_000)),
+        ("back for too short a time", &[(Up, 0..2_000, 10), (Up, 3_500..4_400, 10)], 6_000, Err(3_000)),
+        ("the run ends too early", &[(Up, 0..2_000, 10), (Up, 3_000..3_999, 10)], 3_999, Err(999)),
+        ("the run ends in time", &[(Up, 0..2_000, 10), (Up, 3_000..4_000, 10)], 4_000, Ok(0)),
+        ("the run ends during the outage", &[(Up, 0..2_000, 10)], 2_500, Err(0)),
+    ] {
+        let outage_end = end.min(3_000);
+        assert_eq!(judged("1s@2s", streams, end), [(2_000, outage_end, expected)], "{case}");
+    }
+}
+
+#[test]
+fn every_direction_that_carried_audio_before_must_be_back() {
+    let up = [(Up, 0..2_000, 10), (Up, 3_100..6_000, 10)];
+    for (case, down, expected) in [
+        ("Down never carried AUDIO", vec![], Ok(100)),
+        ("Down had ended 1.01 s before", vec![(Down, 0..1_000, 10)], Ok(100)),
+        // The first interval of the packet at 3,310 is the first that contains 3,400.
+        ("Down is back later", vec![(Down, 0..2_000, 10), (Down, 3_400..6_000, 10)], Ok(310)),
+        ("Down had ended 0.99 s before", vec![(Down, 0..1_020, 10)], Err(3_000)),
+        ("Down is back earlier", vec![(Down, 0..6_000, 10)], Ok(10)),
+        ("Down never returns", vec![(Down, 0..2_000, 10)], Err(3_000)),
+        ("Down begins after the outage", vec![(Down, 5_000..6_000, 10)], Ok(100)),
+    ] {
+        let streams = [&up[..], &down].concat();
+        assert_eq!(judged("1s@2s", &streams, 6_000), [(2_000, 3_000, expected)], "{case}");
+    }
+    assert_eq!(judged("1s@2s", &[(Up, 0..900, 10), (Up, 3_000..6_000, 10)], 6_000), vec![], "none carried AUDIO");
+}
+
+#[test]
+fn outages_that_overlap_or_touch_are_one_and_others_end_the_judgment() {
+    for outages in
+        ["1s@2s,1s@2500ms", "1s@2500ms,500ms@2s", "500ms@2s,500ms@2500ms,500ms@3s", "1500ms@2s,100ms@2s/200ms"]
+    {
+        let judged = judged(outages, &[(Up, 0..3_500, 10)], 3_500);
+        assert_eq!(judged, [(2_000, 3_500, Err(0))], "{outages}");
+    }
+    let expected: Vec<Judged> = [(2_000, 3_000, Ok(0)), (6_000, 7_000, Ok(0)), (10_000, 11_000, Err(500))].into();
+    assert_eq!(judged("1s@2s/4s", &[(Up, 0..11_500, 10)], 11_500), expected);
+    let streams = &[(Up, 0..2_000, 10), (Up, 4_200..5_000, 10)];
+    let expected: Vec<Judged> = [(2_000, 3_000, Err(1_500)), (4_500, 5_000, Err(3_000))].into();
+    assert_eq!(judged("1s@2s,500ms@4500ms", streams, 8_000), expected);
+}
+
+#[test]
+fn silence_after_a_member_left_is_not_judged() {
+    let outages = "1s@2s".parse().expect("an outage");
+    for (streams, left_at, expected) in [
+        (&[(Up, 0..2_000, 10)][..], 3_400, Err(400)),
+        (&[(Up, 0..2_000, 10)], 2_400, Err(0)),
+        // What still passes counts.
+        (&[(Up, 0..2_000, 10), (Up, 3_500..5_000, 10)], 3_400, Ok(500)),
+    ] {
+        let mut recovery = Recovery::default();
+        forward(&mut recovery, &outages, &streams[..1]);
+        recovery.left_at = Some(time(left_at));
+        forward(&mut recovery, &outages, &streams[1..]);
+        assert_eq!(judged_until(recovery, &outages, 8_000), [(2_000, 3_000, expected)], "{left_at}");
+    }
+}
+
+#[test]
+fn severed_by_hand_is_an_outage_until_both_directions_are_restored() {
+    let none = Outages::default();
+    let mut recovery = Recovery::default();
+    forward(&mut recovery, &none, &[(Up, 0..2_000, 10), (Down, 0..2_000, 10)]);
+    for (at, direction, is_severed) in [(2_000, Up, true), (2_000, Down, true), (3_000, Up, false), (3_500, Up, false)]
+    {
+        recovery.set_severed(time(at), direction, is_severed);
+    }
+    forward(&mut recovery, &none, &[(Up, 3_500..4_000, 10)]);
+    recovery.set_severed(time(4_000), Down, false);
+    forward(&mut recovery, &none, &[(Up, 4_000..6_000, 10), (Down, 4_040..6_000, 10)]);
+    assert_eq!(judged_until(recovery, &none, 6_000), [(2_000, 4_000, Ok(0))]);
+    let mut recovery = Recovery::default();
+    forward(&mut recovery, &none, &[(Up, 0..2_000, 10)]);
+    recovery.set_severed(time(2_000), Down, true);
+    assert_eq!(judged_until(recovery, &none, 6_000), [(2_000, 6_000, Err(0))], "not restored");
+}

@@ -1,0 +1,77 @@
+//! What the operator changes between jamjam members whose media is relayed.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, from_value, json};
+
+use super::device::DeviceId;
+use super::hub::{Hub, HubCall};
+use super::lock::lock;
+use super::room::MemberInfo;
+use super::rooms::{AnyRooms, RoomEntry};
+use jamjam_core::media_relay::{Link, MediaRooms, is_meant};
+use jamjam_core::units::InvalidValue;
+
+/// Maximum number of members that are remembered as severed.
+const MAX_SEVERED: usize = 1_000;
+
+impl Hub {
+    /// Whether upgrade requests of this device are to be rejected.
+    pub fn is_severed(&self, device: &DeviceId) -> bool {
+        self.dialects.jamjam.is_severed(Some(device), "")
+    }
+
+    /// The changed paths, and who is severed from the server, as the operator has named them.
+    pub fn links(&self) -> Value {
+        let jamjam = &self.dialects.jamjam;
+        let severed: BTreeSet<String> = lock(&jamjam.severed).iter().map(|(from, ..)| from.clone()).collect();
+        json!({ "links": jamjam.media.as_ref().map(MediaRooms::links), "severed": severed })
+    }
+}
+
+impl HubCall<'_> {
+    /// Changes paths. The values `signaling` and `renumber` are no impairment: they sever the senders from the server, and renumber them.
+    pub fn change_link(&mut self, mut link: Link) -> Result<(), InvalidValue> {
+        let media = self.hub.dialects.jamjam.media.as_ref();
+        let media = media.ok_or_else(|| InvalidValue("the server relays no media; add --relay-media".to_owned()))?;
+        let mut switch = |key: &str| {
+            let value = link.values.remove(key).map(from_value::<Option<bool>>).transpose();
+            value.map_err(|error| InvalidValue(format!("{key}: {error}")))
+        };
+        let (signaling, renumber, from) = (switch("signaling")?, switch("renumber")?, link.from.clone());
+        media.change(link)?;
+        if renumber == Some(Some(true)) {
+            media.renumber(&from)?;
+        }
+        if let Some(is_severed) = signaling {
+            self.sever(&from, is_severed == Some(true));
+        }
+        Ok(())
+    }
+
+    /// Severs members from the server, or restores them. Their connections are dropped without a close frame, and refused until then.
+    fn sever(&mut self, from: &str, is_severed: bool) {
+        let (hub, mut dropped) = (self.hub, Vec::new());
+        let jamjam = &hub.dialects.jamjam;
+        lock(&jamjam.severed).retain(|(by, _, name)| from != "*" && by != from && name != from);
+        if !is_severed {
+            return;
+        }
+        lock(&jamjam.severed).insert(0, (from.to_owned(), None, from.to_owned()));
+        jamjam.rooms.show(&hub.state.limits, &mut |room: RoomEntry<'_>| {
+            for (conn, MemberInfo { id, name, .. }) in room.members {
+                let name = name.unwrap_or_default();
+                if is_meant(from, &[id, name]) {
+                    let device = hub.state.connection(conn, |connection| connection.device.clone()).flatten();
+                    lock(&jamjam.severed).push((from.to_owned(), device, name.to_owned()));
+                    dropped.push(conn);
+                }
+            }
+        });
+        lock(&jamjam.severed).truncate(MAX_SEVERED);
+        for conn in dropped {
+            self.on_disconnect(conn);
+            self.sink.abort(conn);
+        }
+    }
+}
