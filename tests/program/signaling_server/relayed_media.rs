@@ -1,14 +1,10 @@
 //! `signaling-server --relay-media`: clients that hear each other over a bad path, and the options.
 
 use std::collections::BTreeMap;
-<<<<<<< HEAD
 use std::fs::{self, File};
 use std::net::{SocketAddr, UdpSocket};
-use std::time::{SystemTime, UNIX_EPOCH};
-=======
-use std::fs;
 use std::process::Command;
->>>>>>> e6ecc1d40319ff83baaa6e446c96098f8305eacb
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use jamjam_dev::signaling::device::DeviceKey;
 use serde_json::{Value, json};
@@ -103,7 +99,8 @@ fn check_reports_what_was_forwarded_and_the_recovery_from_an_outage() {
     let (code, report, _) = check(&options, |address, id| {
         let mut member = Member::connect(address);
         member.create_room("jam");
-        let line = format!("send --tone 220 --duration 8s --clients 1 --signaling-url ws://{address} --room jam --json");
+        let line =
+            format!("send --tone 220 --duration 8s --clients 1 --signaling-url ws://{address} --room jam --json");
         let other = start_line(&line);
         member.skip_to("PeerJoined");
         assert_eq!([run_line(&line), other.end()].map(|output| output.code), [0, 0]);
