@@ -85,9 +85,8 @@ impl EchoRoom {
         fs::create_dir(&folder).map_err(|error| {
             Error::new(error.kind(), format!("cannot create the folder {}: {error}", folder.display()))
         })?;
-        let mut spawn = || {
-            command.stdout(File::create(file("report.json"))?).stderr(File::create(file("log"))?).spawn()
-        };
+        let mut spawn =
+            || command.stdout(File::create(file("report.json"))?).stderr(File::create(file("log"))?).spawn();
         let server = spawn().map_err(|error| {
             _ = fs::remove_dir_all(&folder);
             let remedy = "install jamjam-dev, or set JAMJAM_DEV to its path";
