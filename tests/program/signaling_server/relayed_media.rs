@@ -1,7 +1,7 @@
 //! `signaling-server --relay-media`: clients that hear each other over a bad path, and the options.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
