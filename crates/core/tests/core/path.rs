@@ -69,7 +69,8 @@ fn overtaking_needs_a_datagram_that_was_sent() {
     // The queue was full.
     assert_eq!(passing.expect("due").expect_err("full").token, 1);
     path.enter(Time::from_millis(30), 1, AUDIO, &decision(0, false, 1), 2);
-    let passing = path.pop_due(Time::from_millis(30), |passing| Some(unlimited(passing))).expect("due").expect("no limit");
+    let passing =
+        path.pop_due(Time::from_millis(30), |passing| Some(unlimited(passing))).expect("due").expect("no limit");
     path.on_left(passing, false);
     assert_eq!(leave(&mut path, 999), []);
     assert_eq!(leave(&mut path, 1_000), [(1_000, 0)]);
