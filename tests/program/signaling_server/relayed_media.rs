@@ -94,7 +94,8 @@ fn check_reports_what_was_forwarded_and_the_recovery_from_an_outage() {
     let (code, report, _) = check(&options, |address, id| {
         let mut member = Member::connect(address);
         member.create_room("jam");
-        let line = format!("send --tone 220 --duration 8s --clients 1 --signaling-url ws://{address} --room jam --json");
+        let line =
+            format!("send --tone 220 --duration 8s --clients 1 --signaling-url ws://{address} --room jam --json");
         let other = start_line(&line);
         member.skip_to("PeerJoined");
         assert_eq!([run_line(&line), other.end()].map(|output| output.code), [0, 0]);
