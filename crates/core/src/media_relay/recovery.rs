@@ -95,7 +95,7 @@ impl Recovery {
         self.judge(at);
         self.forwarded.clear();
         let Some(mut outage) = self.current.take() else { return };
-        outage.end = if self.severed != [false; 2] { at } else { outage.end.min(at) };
+        outage.end = if self.severed == [false; 2] { outage.end.min(at) } else { at };
         outage.recovery = outage.recovery.map_err(|_| self.left_at.unwrap_or(at).min(at).duration_since(outage.end));
         if self.judged.len() < MAX_OUTAGES {
             self.judged.push(outage);

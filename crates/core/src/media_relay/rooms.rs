@@ -298,7 +298,9 @@ impl Pairs {
             }
         }
         self.has_gone |= !gone.is_empty();
-        gone.into_iter().for_each(|way| self.retire(way));
+        for way in gone {
+            self.retire(way);
+        }
         let Self { members, flows, rooms, has_gone, .. } = self;
         if std::mem::take(has_gone) {
             let connected: HashSet<u64> = flows.keys().map(|way| way.from).collect();
@@ -476,7 +478,9 @@ impl MediaRooms {
     pub fn take_results(&self) -> BTreeMap<u64, MediaRoom> {
         let pairs = &mut *self.lock();
         let ways: BTreeSet<Way> = pairs.flows.keys().copied().collect();
-        ways.into_iter().for_each(|way| pairs.retire(way));
+        for way in ways {
+            pairs.retire(way);
+        }
         pairs.rooms.retain(|_, room| !room.flows.is_empty());
         std::mem::take(&mut pairs.rooms)
     }
