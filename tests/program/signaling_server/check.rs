@@ -71,7 +71,7 @@ fn correct(server: SocketAddr, dialect: &str) -> Member {
 }
 
 /// Runs the server while `clients` are connected to it. Returns the exit code, standard output and the log.
-fn check(options: &[&str], clients: impl FnOnce(SocketAddr, u32)) -> (Option<i32>, String, String) {
+pub(super) fn check(options: &[&str], clients: impl FnOnce(SocketAddr, u32)) -> (Option<i32>, String, String) {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("ready.json");
     let fixed = ["signaling-server", "--host", "127.0.0.1", "--port", "0", "--bbx-room", "4711", "--check"];

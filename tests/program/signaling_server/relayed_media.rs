@@ -1,8 +1,9 @@
 //! `signaling-server --relay-media`: clients that hear each other over a bad path, and the options.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::net::{SocketAddr, UdpSocket};
+use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jamjam_dev::signaling::device::DeviceKey;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use test_support::client::{at_once, run as run_line, start_line};
 use test_support::server::{Member, Response, Server, TEST_TIMEOUT, run, send};
 
+use super::check::check;
 use super::http::login::{JSON, RIGHT};
 
 /// Outcomes of AUDIO by sender and receiver: sequence number and outcome of each.
@@ -90,22 +92,21 @@ fn clients_hear_each_other_with_the_loss_of_the_path() {
 #[test]
 fn check_reports_what_was_forwarded_and_the_recovery_from_an_outage() {
     let folder = tempfile::tempdir().unwrap();
-    let [junit, stdout] = ["report.xml", "report.json"].map(|name| folder.path().join(name));
+    let junit = folder.path().join("report.xml");
     let outage = ["--relay-media", "--outage", "1s@2s", "--max-recovery", "30s"];
-    let options = [&outage[..], &["--check", "--json", "--junit", junit.to_str().unwrap()]].concat();
-    let file = File::create(&stdout).unwrap();
-    let mut signaling = Server::start_signaling_with(&options, |command| _ = command.stdout(file));
-    signaling.line_starting_with("relay: relaying media");
-    let mut member = Member::connect(signaling.address);
-    member.create_room("jam");
-    let address = signaling.address;
-    let line = format!("send --tone 220 --duration 8s --clients 1 --signaling-url ws://{address} --room jam --json");
-    let other = start_line(&line);
-    member.skip_to("PeerJoined");
-    assert_eq!([run_line(&line), other.end()].map(|output| output.code), [0, 0]);
-    let exit = signaling.stop("TERM");
-    let report: Value = serde_json::from_str(&fs::read_to_string(&stdout).unwrap()).unwrap();
-    assert_eq!((exit.code, &report["verdict"]), (Some(0), &json!("passed")), "{report:#}");
+    let options = [&outage[..], &["--json", "--junit", junit.to_str().unwrap()]].concat();
+    let (code, report, _) = check(&options, |address, id| {
+        let mut member = Member::connect(address);
+        member.create_room("jam");
+        let line =
+            format!("send --tone 220 --duration 8s --clients 1 --signaling-url ws://{address} --room jam --json");
+        let other = start_line(&line);
+        member.skip_to("PeerJoined");
+        assert_eq!([run_line(&line), other.end()].map(|output| output.code), [0, 0]);
+        assert!(Command::new("kill").arg(id.to_string()).status().unwrap().success());
+    });
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((code, &report["verdict"]), (Some(0), &json!("passed")), "{report:#}");
     let room = &report["media"]["rooms"][0];
     let flows = room["flows"].as_array().unwrap().iter().filter(|flow| flow["datagrams"] != json!(0));
     let lost: Vec<bool> = flows.map(|flow| flow["outcomes"]["outage"].as_u64() > Some(100)).collect();

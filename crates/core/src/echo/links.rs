@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::reply_store::{QueuedReply, ReplyClass, ReplyPath};
+use super::reply_store::{QueuedReply, ReplyClass, ReplyPath, ReplyState};
 use crate::address::source_network;
 use crate::link::{ControlAction, KeyId, LinkKey, OpenError, Opened, PublicHalf, Session, exchange};
 use crate::rate_limit::{DebtLimiter, Gcra};
@@ -211,7 +211,7 @@ impl Links {
     pub(super) fn seal(&mut self, reply: &mut QueuedReply, datagrams: &mut [u8]) {
         if let Some(keys) = reply.path.keys
             && let Some(sealer) = self.sessions.get_mut(&reply.path.peer).and_then(|session| session.sealer(keys))
-            && !std::mem::replace(&mut reply.is_sealed, true)
+            && std::mem::replace(&mut reply.state, ReplyState::Sealed) != ReplyState::Sealed
         {
             datagrams.chunks_mut(reply.segment_size()).for_each(|datagram| sealer.seal(datagram));
         }

@@ -11,7 +11,7 @@ use super::links::Links;
 use super::log_events;
 use super::observer::DropReason;
 use super::reply_memory::{ReplyMemory, cost};
-use super::reply_store::{NewReplies, OrderedReplies, QueuedReply, ReplyClass, ReplyPath};
+use super::reply_store::{NewReplies, OrderedReplies, QueuedReply, ReplyClass, ReplyPath, ReplyState};
 use super::sources::SourceTable;
 use crate::datagram_store::DatagramStore;
 use crate::node::{MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
@@ -70,6 +70,7 @@ impl ReplyQueue {
         } else if is_audio && self.queued_audio > 0 {
             due = due.max(self.last_due);
         }
+        let state = if is_impaired { ReplyState::Impaired } else { ReplyState::Open };
         let send_at = if is_audio || is_impaired { due } else { Time::ZERO };
         let price = |bytes: usize, packets: usize| cost(bytes, packets, is_impaired);
         let (all, one) = (price(contents.len(), count), price(segment_size, 1));
@@ -88,9 +89,8 @@ impl ReplyQueue {
                 self.queued_audio += len.div_ceil(segment_size);
                 self.last_due = due;
             }
-            let (len, segment_size, is_sealed) = (len as u32, segment_size as u16, false);
-            let reply = QueuedReply { send_at, position, due, path, len, segment_size, class, is_sealed, is_impaired };
-            self.queued.push(reply);
+            let (len, segment_size) = (len as u32, segment_size as u16);
+            self.queued.push(QueuedReply { send_at, position, due, path, len, segment_size, class, state });
             rest = &rest[len as usize..];
         }
         if let (Err(_), Some(impaired)) = (result, self.impaired.as_mut().filter(|_| is_impaired)) {
@@ -226,7 +226,7 @@ impl ReplyQueue {
                 None => {}
             }
             let reply = self.queued.pop()?;
-            let impaired = self.impaired.as_mut().filter(|_| reply.is_impaired);
+            let impaired = self.impaired.as_mut().filter(|_| reply.state == ReplyState::Impaired);
             let Some(impaired) = impaired else { return Some((reply, None)) };
             let datagram = self.stores[reply.class as usize].get(reply.position, reply.len());
             let admits_copy = || admission.admit_copy(reply.path, reply.class, now, reply.len());
@@ -277,13 +277,14 @@ impl ReplyQueue {
             links.take_counter(reply.path);
         }
         let store = &mut self.stores[reply.class as usize];
-        if let Some(impaired) = self.impaired.as_mut().filter(|_| reply.is_impaired) {
+        let is_impaired = passing.is_some() || reply.state == ReplyState::Impaired;
+        if let Some(impaired) = self.impaired.as_mut().filter(|_| is_impaired) {
             let entered_at = passing.map_or(reply.due, |passing| passing.entered_at);
             let arrival = (reply.path.peer, impaired.received_at(reply.class, entered_at));
             impaired.report(arrival, passing, store.get(reply.position, reply.len()), outcome);
         }
         store.remove(reply.position, reply.len());
-        let charged = cost(reply.len(), reply.segment_count(), reply.is_impaired);
+        let charged = cost(reply.len(), reply.segment_count(), is_impaired);
         self.memory.release(reply.path, reply.class, charged);
         if reply.class == ReplyClass::Audio {
             self.queued_audio -= reply.segment_count();

@@ -55,6 +55,18 @@ pub(super) struct NewReplies<'a> {
     pub(super) segment_size: usize,
 }
 
+/// What is still to be done with a queued reply before it leaves.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum ReplyState {
+    /// Sealing, if its link is encrypted.
+    Open,
+    /// The same, but first the impaired path after its delay.
+    Impaired,
+    /// Nothing. A reply is sealed when it leaves: sealed before its delay, its counter would be too old on arrival. It stays sealed if the
+    /// socket does not accept it, and for its duplicates.
+    Sealed,
+}
+
 /// One or more queued datagrams of one client. Each has `segment_size` bytes, but the last may be shorter.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct QueuedReply {
@@ -68,11 +80,7 @@ pub(super) struct QueuedReply {
     pub(super) len: u32,
     pub(super) segment_size: u16,
     pub(super) class: ReplyClass,
-    /// Whether the stored bytes are sealed. A reply is sealed when it leaves: sealed before its delay, its counter would be too old on
-    /// arrival. It stays sealed if the socket does not accept it, and for its duplicates.
-    pub(super) is_sealed: bool,
-    /// Whether the reply passes the impairment, if there is one, after its delay.
-    pub(super) is_impaired: bool,
+    pub(super) state: ReplyState,
 }
 
 impl QueuedReply {
@@ -98,8 +106,8 @@ impl QueuedReply {
         let fits = next.segment_size == self.segment_size
             || (next.len < u32::from(self.segment_size) && next.len <= u32::from(next.segment_size));
         fits && self.len().is_multiple_of(self.segment_size())
-            && (self.class, self.path, self.was_postponed(), self.is_sealed)
-                == (next.class, next.path, next.was_postponed(), next.is_sealed)
+            && (self.class, self.path, self.was_postponed(), self.state)
+                == (next.class, next.path, next.was_postponed(), next.state)
     }
 }
 
@@ -178,8 +186,8 @@ mod tests {
                     position += 1;
                     let send_at = Time::from_nanos(now + 5_000 - if early % 4 == 0 { early } else { 0 });
                     let class = ReplyClass::Audio;
-                    let (due, is_sealed, is_impaired) = (send_at, false, false);
-                    replies.push(QueuedReply { send_at, position, due, path, len: 12, segment_size: 12, class, is_sealed, is_impaired });
+                    let (due, state) = (send_at, ReplyState::Open);
+                    replies.push(QueuedReply { send_at, position, due, path, len: 12, segment_size: 12, class, state });
                     model.insert((send_at, position));
                 }
                 for _ in 0..popped {

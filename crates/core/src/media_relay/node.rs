@@ -8,7 +8,6 @@ use super::rooms::{Lane, MediaRelayConfig, MediaRooms};
 use crate::direction::Direction;
 use crate::echo::Admission;
 use crate::impairment::{Impairer, Impairment};
-use crate::link::PublicHalf;
 use crate::node::{Node, Receive, TransmitSink};
 use crate::outcome::{Outcome, OutcomeEvent, Route};
 use crate::relay::{Exits, Transit, classify};
@@ -86,11 +85,8 @@ impl Node for MediaRelay {
                 } else if !limited.as_ref().is_none_or(is_admitted) {
                     Outcome::Limit
                 } else if transit.enter(at, lane, packet, &decision, datagram) {
-                    if packet.0 == Some(PacketType::Control)
-                        && let Some(PublicHalf { key, .. }) = PublicHalf::parse(&datagram[HEADER_LEN..])
-                        && let Some((_, flow, _)) = pairs.flows.get_mut(&way)
-                    {
-                        flow.on_key(key);
+                    if packet.0 == Some(PacketType::Control) {
+                        pairs.flows.entry(way).and_modify(|(_, flow, _)| flow.on_control(&datagram[HEADER_LEN..]));
                     }
                     continue;
                 } else {

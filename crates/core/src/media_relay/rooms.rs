@@ -298,9 +298,7 @@ impl Pairs {
             }
         }
         self.has_gone |= !gone.is_empty();
-        for way in gone {
-            self.retire(way);
-        }
+        self.retire(gone);
         let Self { members, flows, rooms, has_gone, .. } = self;
         if std::mem::take(has_gone) {
             let connected: HashSet<u64> = flows.keys().map(|way| way.from).collect();
@@ -310,20 +308,23 @@ impl Pairs {
         }
     }
 
-    /// Ends a flow and the recovery of its pair, for the report.
-    fn retire(&mut self, way: Way) {
-        let kept: usize = self.rooms.values().map(|room| room.flows.len()).sum();
-        let Some((_, flow, route)) = self.flows.remove(&way) else { return };
-        let recovery = self.recoveries.remove(&way.of_pair());
-        let Some(room) = self.rooms.get_mut(&route.room).filter(|_| kept < MAX_FLOWS) else {
-            return self.count("forgotten_flow", 1);
-        };
-        if let Some((mut recovery, time_0)) = recovery.zip(room.started_at) {
-            recovery.advance(self.now, &self.config.impairment.outages, time_0);
-            recovery.close(self.now);
-            room.recoveries.push((route.clone(), recovery));
+    /// Ends flows and the recoveries of their pairs, for the report.
+    fn retire(&mut self, ways: impl IntoIterator<Item = Way>) {
+        for way in ways {
+            let kept: usize = self.rooms.values().map(|room| room.flows.len()).sum();
+            let Some((_, flow, route)) = self.flows.remove(&way) else { continue };
+            let recovery = self.recoveries.remove(&way.of_pair());
+            let Some(room) = self.rooms.get_mut(&route.room).filter(|_| kept < MAX_FLOWS) else {
+                self.count("forgotten_flow", 1);
+                continue;
+            };
+            if let Some((mut recovery, time_0)) = recovery.zip(room.started_at) {
+                recovery.advance(self.now, &self.config.impairment.outages, time_0);
+                recovery.close(self.now);
+                room.recoveries.push((route.clone(), recovery));
+            }
+            room.flows.push((route, flow));
         }
-        room.flows.push((route, flow));
     }
 }
 
@@ -478,9 +479,7 @@ impl MediaRooms {
     pub fn take_results(&self) -> BTreeMap<u64, MediaRoom> {
         let pairs = &mut *self.lock();
         let ways: BTreeSet<Way> = pairs.flows.keys().copied().collect();
-        for way in ways {
-            pairs.retire(way);
-        }
+        pairs.retire(ways);
         pairs.rooms.retain(|_, room| !room.flows.is_empty());
         std::mem::take(&mut pairs.rooms)
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::impairment::{Impairer, Impairment, ImpairmentDecision, PacketClass};
+use crate::link::PublicHalf;
 use crate::outcome::Outcome;
 use crate::stats::Arrivals;
 use crate::time::Time;
@@ -62,8 +63,9 @@ impl Flow {
         }
     }
 
-    /// A CONTROL passes, whose payload contains this key.
-    pub fn on_key(&mut self, key: [u8; 32]) {
+    /// A CONTROL with this payload passes.
+    pub fn on_control(&mut self, payload: &[u8]) {
+        let Some(PublicHalf { key, .. }) = PublicHalf::parse(payload) else { return };
         self.key_changes += u64::from(self.key.replace(key).is_some_and(|before| before != key));
     }
 

@@ -18,14 +18,14 @@ fn decision(delay: u64, reordered: bool, copies: u8) -> ImpairmentDecision {
 }
 
 /// No bandwidth limit.
-fn unlimited(passing: &Passing<u8, usize>) -> Option<Departure> {
-    Some(Departure { at: passing.due, copy_spacing: Duration::ZERO })
+fn unlimited(passing: &Passing<u8, usize>) -> Departure {
+    Departure { at: passing.due, copy_spacing: Duration::ZERO }
 }
 
 /// The token of each copy that leaves by `now`, with its due time in milliseconds.
 fn leave(path: &mut Path<u8, usize>, now: u64) -> Vec<(u64, usize)> {
     let mut left = Vec::new();
-    while let Some(passing) = path.pop_due(Time::from_millis(now), unlimited) {
+    while let Some(passing) = path.pop_due(Time::from_millis(now), |passing| Some(unlimited(passing))) {
         let passing = passing.expect("no limit");
         left.push((passing.due.as_micros() / 1_000, passing.token));
         path.on_left(passing, true);
@@ -69,7 +69,7 @@ fn overtaking_needs_a_datagram_that_was_sent() {
     // The queue was full.
     assert_eq!(passing.expect("due").expect_err("full").token, 1);
     path.enter(Time::from_millis(30), 1, AUDIO, &decision(0, false, 1), 2);
-    let passing = path.pop_due(Time::from_millis(30), unlimited).expect("due").expect("no limit");
+    let passing = path.pop_due(Time::from_millis(30), |passing| Some(unlimited(passing))).expect("due").expect("no limit");
     path.on_left(passing, false);
     assert_eq!(leave(&mut path, 999), []);
     assert_eq!(leave(&mut path, 1_000), [(1_000, 0)]);
@@ -79,7 +79,7 @@ fn overtaking_needs_a_datagram_that_was_sent() {
 fn datagram_that_was_put_back_is_the_next_one() {
     let mut path = Path::default();
     (0..3).for_each(|token| path.enter(Time::ZERO, 1, AUDIO, &decision(0, false, 1), token));
-    let first = path.pop_due(Time::ZERO, unlimited).expect("due").expect("no limit");
+    let first = path.pop_due(Time::ZERO, |passing| Some(unlimited(passing))).expect("due").expect("no limit");
     path.put_back(first);
     assert_eq!(leave(&mut path, 0), [(0, 0), (0, 1), (0, 2)]);
 }
@@ -111,7 +111,9 @@ proptest! {
             prop_assert_eq!(path.next_due(), None);
         }
         let mut copies: BTreeMap<usize, u8> = BTreeMap::new();
-        left.iter().for_each(|(_, token)| *copies.entry(*token).or_default() += 1);
+        for (_, token) in &left {
+            *copies.entry(*token).or_default() += 1;
+        }
         for passing in path.into_rest() {
             *copies.entry(passing.token).or_default() += passing.copies_left;
         }

@@ -28,8 +28,8 @@ impl CheckResult {
         let command = self.command.as_ref().map(command).unwrap_or_default();
         let sections: String =
             self.report.sources.iter().enumerate().map(|(index, source)| section(index, source)).collect();
-        let media: String =
-            self.report.media.iter().map(|one| format!("<pre>{}</pre>\n", escape_html(&one.text()))).collect();
+        let media = self.report.media.as_ref().map(|media| format!("<pre>{}</pre>\n", escape_html(&media.text())));
+        let media = media.unwrap_or_default();
         let note = self.note().map(|text| format!("<p>{}</p>\n", escape_html(&text))).unwrap_or_default();
         format!(
             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
