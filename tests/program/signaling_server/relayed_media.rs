@@ -11,9 +11,8 @@ use serde_json::{Value, json};
 use test_support::client::{at_once, run as run_line, start_line};
 use test_support::server::{Member, Response, Server, TEST_TIMEOUT, run, send};
 
-use super::http::login::{JSON, RIGHT};
-
 use super::check::check;
+use super::http::login::{JSON, RIGHT};
 
 /// Outcomes of AUDIO by sender and receiver: sequence number and outcome of each.
 type Outcomes = BTreeMap<(String, String), Vec<(u64, String)>>;
