@@ -8,7 +8,7 @@ use super::rooms::{Lane, MediaRelayConfig, MediaRooms};
 use crate::direction::Direction;
 use crate::echo::Admission;
 use crate::impairment::{Impairer, Impairment};
-use crate::node::{Node, Receive, TransmitSink};
+use crate::node::{DriverWaker, Node, Receive, TransmitSink};
 use crate::outcome::{Outcome, OutcomeEvent, Route};
 use crate::relay::{Exits, Transit, classify};
 use crate::time::Time;
@@ -49,6 +49,7 @@ pub struct MediaRelay {
     admission: Admission,
     /// Impairs STUN messages by outages and the constant delay only.
     stun: Impairer,
+    waker: DriverWaker,
     next_sweep: Time,
 }
 
@@ -59,7 +60,8 @@ impl MediaRelay {
             rooms.lock().config.clone();
         let admission = Admission::new(limits, Duration::ZERO);
         let stun = Impairer::new(Impairment { outages, delay, ..Impairment::default() });
-        Self { rooms, transit: Transit::default(), admission, stun, next_sweep: Time::ZERO }
+        let waker = rooms.lock().waker.clone();
+        Self { rooms, transit: Transit::default(), admission, stun, waker, next_sweep: Time::ZERO }
     }
 }
 
@@ -99,7 +101,7 @@ impl Node for MediaRelay {
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
         let pairs = &mut *self.rooms.lock();
-        pairs.now = now;
+        pairs.advance(now);
         if now >= self.next_sweep {
             pairs.sweep(now);
             self.next_sweep = now + SWEEP_INTERVAL;
@@ -109,6 +111,10 @@ impl Node for MediaRelay {
 
     fn next_deadline(&self) -> Option<Time> {
         self.transit.next_deadline().into_iter().chain([self.next_sweep]).min()
+    }
+
+    fn waker(&self) -> Option<&DriverWaker> {
+        Some(&self.waker)
     }
 }
 

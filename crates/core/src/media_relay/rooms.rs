@@ -17,7 +17,7 @@ use crate::direction::Direction;
 use crate::echo::AdmissionConfig;
 use crate::impairment::{Bottleneck, Departure, Impairment, PacketClass};
 use crate::log_throttle::LogThrottle;
-use crate::node::{Receive, Transmit};
+use crate::node::{DriverWaker, Receive, Transmit};
 use crate::outcome::{OutcomeEvent, OutcomeObserver};
 use crate::relay::{Exits, Flow};
 use crate::sanitize::sanitize_name;
@@ -161,6 +161,9 @@ pub(super) struct Pairs {
     recoveries: HashMap<Way, Recovery>,
     /// When the node last sent what was due.
     pub(super) now: Time,
+    /// Rooms with a member that has published its first address since then.
+    pub(super) addressed: Vec<u64>,
+    pub(super) waker: DriverWaker,
     /// When AUDIO was last forwarded.
     last_audio: Option<Time>,
     joined: u64,
@@ -274,6 +277,14 @@ impl Pairs {
             room.started_at.get_or_insert(at);
         }
         room.started_at.map(|started_at| at - started_at)
+    }
+
+    /// The node runs at `now`.
+    pub(super) fn advance(&mut self, now: Time) {
+        self.now = now;
+        for room in std::mem::take(&mut self.addressed) {
+            self.rooms.entry(room).and_modify(|room| room.addressed_at = Some(now));
+        }
     }
 
     /// Lets sockets rest that are idle and no longer announced, and forgets who has none left.
@@ -496,9 +507,9 @@ pub struct MediaMember {
 }
 
 impl MediaMember {
-    /// At `at`, the member publishes these addresses: the public one, then the others, the best first. If it keeps none of those before, new sockets
+    /// The member publishes these addresses: the public one, then the others, the best first. If it keeps none of those before, new sockets
     /// stand for it. False if there are too few.
-    pub fn publish(&self, at: Time, addresses: impl Iterator<Item = SocketAddr>) -> bool {
+    pub fn publish(&self, addresses: impl Iterator<Item = SocketAddr>) -> bool {
         let pairs = &mut *self.rooms.lock();
         let published = usable(addresses, &pairs.config);
         let Some(member) = pairs.members.get_mut(&self.number) else { return false };
@@ -507,8 +518,10 @@ impl MediaMember {
             return true;
         }
         let before = std::mem::replace(&mut member.addresses.published, published);
-        if let Some(room) = pairs.rooms.get_mut(&member.room).filter(|_| before.is_empty()) {
-            room.addressed_at = Some(at);
+        if before.is_empty() {
+            // The node has another clock.
+            pairs.addressed.push(member.room);
+            pairs.waker.wake();
         }
         let keeps_one = before.iter().any(|address| member.addresses.published.contains(address));
         if before.is_empty() || keeps_one {

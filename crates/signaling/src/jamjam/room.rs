@@ -315,7 +315,7 @@ impl JamjamRoom {
                 (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
                 let peer = peer.clone();
                 let addresses = || peer.public_addr.into_iter().chain(addresses_of(&peer));
-                if !member.media.as_ref().is_none_or(|media| media.publish(call.now.monotonic, addresses())) {
+                if !member.media.as_ref().is_none_or(|media| media.publish(addresses())) {
                     return reject(call, ROOM_FULL);
                 }
                 if !self.reveal_successor(call, conn) {

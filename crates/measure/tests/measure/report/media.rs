@@ -26,9 +26,10 @@ fn report(limit: Option<Duration>) -> MediaReport {
         let member = rooms
             .join(1, ["", name].map(str::to_owned), Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST)
             .expect("sockets");
-        assert!(member.publish(Time::from_millis(900), [SocketAddr::from(([127, 0, 0, 1], 5_000))].into_iter()));
+        assert!(member.publish([SocketAddr::from(([127, 0, 0, 1], 5_000))].into_iter()));
         member
     });
+    poll(&mut relay, Time::from_millis(900).as_nanos());
     let socket = |from: usize, to: usize| {
         let address = members[to].address_for(&members[from]).expect("an address");
         usize::from(address.port() - 40_000)
