@@ -87,7 +87,11 @@ impl Args {
         ready_file::clear(self.ready_file.as_ref())?;
         let BoundSocket { socket, address, .. } = udp::bind(self.listen, DEFAULT_RECEIVE_BUFFER)?;
         let mut target = resolve(&self.target.host, self.target.port).context("TARGET")?[0];
-        ensure_usage!(target != address, "the relay listens on TARGET itself; give another address");
+        let is_itself = target == address || address.ip().is_unspecified() && target.ip().is_loopback();
+        ensure_usage!(
+            !is_itself || target.port() != address.port(),
+            "the relay listens on TARGET itself; give another address"
+        );
         let connect = || udp::connect(target, DEFAULT_RECEIVE_BUFFER, &LocalSocketOptions::default());
         let upstream = (0..MAX_CLIENTS).map(|_| Ok(connect()?.socket)).collect::<Result<Vec<UdpSocket>>>()?;
         let sockets = std::iter::once(&socket).chain(&upstream).map(UdpSocket::try_clone);

@@ -18,7 +18,7 @@ const MAX_SEVERED: usize = 1_000;
 impl Hub {
     /// Whether upgrade requests of this device are to be rejected.
     pub fn is_severed(&self, device: &DeviceId) -> bool {
-        self.dialects.jamjam.is_severed(Some(device), "")
+        self.dialects.jamjam.is_severed(Some(device), None)
     }
 
     /// The changed paths, and who is severed from the server, as the operator has named them.
@@ -53,11 +53,14 @@ impl HubCall<'_> {
     fn sever(&mut self, from: &str, is_severed: bool) {
         let (hub, mut dropped) = (self.hub, Vec::new());
         let jamjam = &hub.dialects.jamjam;
-        lock(&jamjam.severed).retain(|(by, _, name)| from != "*" && by != from && name != from);
         if !is_severed {
+            lock(&jamjam.severed).retain(|(by, _, name)| from != "*" && by != from && name != from);
             return;
         }
-        lock(&jamjam.severed).insert(0, (from.to_owned(), None, from.to_owned()));
+        let entry = (from.to_owned(), None, from.to_owned());
+        if !lock(&jamjam.severed).contains(&entry) {
+            lock(&jamjam.severed).insert(0, entry);
+        }
         jamjam.rooms.show(&hub.state.limits, &mut |room: RoomEntry<'_>| {
             for (conn, MemberInfo { id, name, .. }) in room.members {
                 let name = name.unwrap_or_default();

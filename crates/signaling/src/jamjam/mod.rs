@@ -106,10 +106,12 @@ impl JamjamDialect {
             Err(reason) => return reject(ctx, reason),
         };
         if let ClientMessage::CreateRoom { peer_name, .. } | ClientMessage::JoinRoom { peer_name, .. } = &message
-            && self.is_severed(ctx.newer_client().1.as_ref(), &truncate_bytes(peer_name.clone(), MAX_NAME_BYTES))
+            && self.is_severed(ctx.newer_client().1.as_ref(), Some(&truncate_bytes(peer_name.clone(), MAX_NAME_BYTES)))
         {
-            ctx.close(ctx.conn, CloseCode::ABNORMAL_CLOSURE, "severed by the operator");
-            return Err(MessageError::Rejected("severed by the operator"));
+            let reason = "severed by the operator";
+            self.rooms.call_own(ctx, |room, call| room.leave_with(call, call.conn, reason));
+            ctx.close(ctx.conn, CloseCode::ABNORMAL_CLOSURE, reason);
+            return Err(MessageError::Rejected(reason));
         }
         match &message {
             ClientMessage::CreateRoom { .. } | ClientMessage::JoinRoom { .. } | ClientMessage::ListRooms => {
@@ -144,11 +146,11 @@ impl JamjamDialect {
         }
     }
 
-    /// Whether this device, or whoever has this name, is severed from the server.
-    pub(super) fn is_severed(&self, device: Option<&DeviceId>, name: &str) -> bool {
+    /// Whether this device, or whoever has this name, is severed from the server. The name of a connection is not known before it joins.
+    pub(super) fn is_severed(&self, device: Option<&DeviceId>, name: Option<&str>) -> bool {
         lock(&self.severed).iter().any(|(_, known, severed)| match known {
             Some(known) => device == Some(known),
-            None => severed == "*" || severed == name,
+            None => severed == "*" || name == Some(severed.as_str()),
         })
     }
 

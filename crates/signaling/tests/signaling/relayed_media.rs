@@ -212,11 +212,26 @@ fn severed_device_is_refused_under_every_name_until_restored() {
         let peer_id = hub.last(conn.into())["data"]["peer_id"].as_str().expect("an id").to_owned();
         let from = if is_by_id { &*peer_id } else { "Ann" };
         sever(&mut hub, from, true);
+        // A repeated request changes nothing.
+        sever(&mut hub, from, true);
         assert!(hub.hub.is_severed(&device(1)) && !hub.hub.is_severed(&device(2)), "{from}");
         assert_eq!(hub.sink.aborted.last(), Some(&u64::from(conn)), "{from}");
         sever(&mut hub, from, false);
         assert!(!hub.hub.is_severed(&device(1)), "{from}");
     }
+}
+
+#[test]
+fn severed_name_that_changes_its_room_leaves_the_old_one_and_no_name_severs_no_device() {
+    let mut hub = hub(20);
+    let id = room(&mut hub);
+    for from in ["Cid", ""] {
+        sever(&mut hub, from, true);
+    }
+    assert!(!hub.hub.is_severed(&device(1)));
+    hub.send(2, 0, &json!({"type": "JoinRoom", "data": {"room_id": id, "password": null, "peer_name": "Cid"}}));
+    assert_eq!(hub.sink.aborted, [2]);
+    assert_eq!(hub.last(1)["type"], "PeerLeft");
 }
 
 #[test]
