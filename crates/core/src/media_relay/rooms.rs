@@ -140,7 +140,9 @@ impl MediaRoom {
     pub fn completed_after(&self) -> Option<Duration> {
         let attempted = self.flows.iter().filter(|(_, flow)| flow.datagrams > 0);
         let firsts: Option<Vec<Time>> = attempted.map(|(_, flow)| Some(flow.left.times?.0)).collect();
-        Some(firsts?.into_iter().max()?.duration_since(self.addressed_at?))
+        // A member that came later and sent nothing says nothing about the others.
+        let complete_at = firsts?.into_iter().max().filter(|at| Some(*at) >= self.addressed_at)?;
+        Some(complete_at.duration_since(self.addressed_at?))
     }
 }
 
