@@ -9,9 +9,7 @@ use crate::client::StopSignal;
 use crate::echo::{self, Counters, EchoConfig, LinkConfig, LinkPolicy};
 use crate::io::signaling::{self, SignalingServerConfig};
 use crate::io::stop::StopToken;
-use crate::io::udp::{
-    self, Backend, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy, NodeThread,
-};
+use crate::io::udp::{self, Backend, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, NodeThread};
 use crate::io::{http, os};
 use crate::link::LinkKey;
 use crate::signaling::{DialectCounters, Hub, SignalingLimits};
@@ -46,7 +44,7 @@ impl EchoServer {
         echo.enable_links(LinkConfig { policy: LinkPolicy::Auto, link_key, entropy: Box::new(os::random_secret) });
         let bound = udp::bind(SocketAddr::new(host, 0), DEFAULT_RECEIVE_BUFFER).map_err(io::Error::other)?;
         let (counters, stop) = (echo.counters(), StopToken::default());
-        let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent, backend, follow_address: false };
+        let options = DriverOptions::server(spin_percent, backend);
         let running = Some(udp::spawn_node("echo-server", vec![bound.socket], echo, stop.clone(), options)?);
         Ok(Self { address: bound.address, counters, stop, running })
     }

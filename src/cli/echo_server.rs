@@ -34,8 +34,7 @@ use crate::io::reachable::reachable_addresses;
 use crate::io::source_files::{self, SourceQueue};
 use crate::io::stop::StopToken;
 use crate::io::udp::{
-    self, Backend, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy,
-    KernelDrops,
+    self, Backend, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, KernelDrops,
 };
 use crate::io::worker::Worker;
 use crate::io::{http, os};
@@ -203,12 +202,7 @@ impl Args {
             None => (None, None),
         };
         observe(&mut echo, check.as_ref(), source_queue);
-        let options = DriverOptions {
-            idle: IdlePolicy::Wait,
-            spin_percent: self.spin,
-            backend: self.driver,
-            follow_address: false,
-        };
+        let options = DriverOptions::server(self.spin, self.driver);
         let running = udp::spawn_node("echo-server", vec![socket], echo, stop.clone(), options)
             .context("cannot start a thread")?;
         stop.set_serving();

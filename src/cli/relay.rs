@@ -22,7 +22,7 @@ use crate::impairment::Impairment;
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::resolve::{resolve, resolve_until_stopped};
 use crate::io::stop::StopToken;
-use crate::io::udp::{self, Backend, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, IdlePolicy};
+use crate::io::udp::{self, Backend, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions};
 use crate::io::{files, os};
 use crate::relay::{MAX_CLIENTS, Relay};
 use crate::report::relay::RelayReport;
@@ -104,9 +104,7 @@ impl Args {
         let (new_targets, targets) = mpsc::channel();
         let relay = Relay::new((target, targets), MAX_CLIENTS, impairments, limits, observer);
         let unreachable = relay.unreachable();
-        let spin_percent = udp::DEFAULT_SPIN_PERCENT;
-        let options =
-            DriverOptions { idle: IdlePolicy::Wait, spin_percent, backend: Backend::Native, follow_address: false };
+        let options = DriverOptions::server(udp::DEFAULT_SPIN_PERCENT, Backend::Native);
         let running =
             udp::spawn_node("relay", sockets, relay, stop.clone(), options).context("cannot start a thread")?;
         Ready { udp: Some(local_authority(address)), ..Ready::default() }.write(self.ready_file.as_ref())?;

@@ -78,6 +78,12 @@ impl Default for Impairment {
 }
 
 impl Impairment {
+    /// The decision about a datagram that only outages and the constant delay affect.
+    pub(crate) fn constant_decision(&self, since_start: Option<Duration>) -> ImpairmentDecision {
+        let loss = since_start.filter(|at| self.outages.contains(*at)).map(|_| LossCause::Outage);
+        ImpairmentDecision { loss, delay: self.delay, reordered: false, reorder_delay: Duration::ZERO, copies: 1 }
+    }
+
     /// Maximum additional delay of a packet.
     pub(crate) fn max_delay(&self) -> Duration {
         let reorder = if self.reorder > 0.0 { self.reorder_delay.max(MAX_REORDER_DELAY) } else { Duration::ZERO };

@@ -16,7 +16,7 @@ use crate::cli::output::{Failure, ensure_usage};
 use crate::cli::values::parse_seconds;
 use crate::impairment::Impairment;
 use crate::io::stop::StopToken;
-use crate::io::udp::{self, Backend, BindError, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy, NodeThread};
+use crate::io::udp::{self, Backend, BindError, DEFAULT_SPIN_PERCENT, DriverOptions, NodeThread};
 use crate::io::{machine, reachable, resolve};
 use crate::media_relay::{MAX_SOCKETS, MediaRelay, MediaRelayConfig, MediaRooms};
 
@@ -99,9 +99,7 @@ impl MediaRelayArgs {
         let parse = move |words: &str| path.with(&server, words).map_err(|failure| failure.error.to_string());
         let config = MediaRelayConfig { impairment, ports, announced_ip, own_ips, limits };
         let rooms = MediaRooms::new(config, Some(observer)).with_links(Arc::new(parse));
-        let spin_percent = DEFAULT_SPIN_PERCENT;
-        let options =
-            DriverOptions { idle: IdlePolicy::Wait, spin_percent, backend: Backend::Native, follow_address: false };
+        let options = DriverOptions::server(DEFAULT_SPIN_PERCENT, Backend::Native);
         let node = MediaRelay::new(rooms.clone());
         let thread = udp::spawn_node("media-relay", sockets, node, stop.clone(), options);
         let thread = thread.context("cannot start a thread")?;

@@ -100,6 +100,13 @@ pub struct DriverOptions {
     pub follow_address: bool,
 }
 
+impl DriverOptions {
+    /// The options of a server.
+    pub fn server(spin_percent: u8, backend: Backend) -> Self {
+        Self { idle: IdlePolicy::Wait, spin_percent, backend, follow_address: false }
+    }
+}
+
 /// Statistics of the driver.
 #[derive(Debug)]
 pub struct DriverStats {

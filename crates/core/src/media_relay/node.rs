@@ -4,10 +4,9 @@ use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::rooms::{Lane, MediaRelayConfig, MediaRooms};
+use super::rooms::{Lane, MediaRooms};
 use crate::direction::Direction;
 use crate::echo::Admission;
-use crate::impairment::{Impairer, Impairment};
 use crate::node::{DriverWaker, Node, Receive, TransmitSink};
 use crate::outcome::{Outcome, OutcomeEvent, Route};
 use crate::relay::{Exits, Transit, classify};
@@ -47,8 +46,6 @@ pub struct MediaRelay {
     rooms: MediaRooms,
     transit: Transit<Lane>,
     admission: Admission,
-    /// Impairs STUN messages by outages and the constant delay only.
-    stun: Impairer,
     waker: DriverWaker,
     next_sweep: Time,
 }
@@ -56,18 +53,16 @@ pub struct MediaRelay {
 impl MediaRelay {
     /// The node that forwards between the members of `rooms`. Socket i has port i of the configuration.
     pub fn new(rooms: MediaRooms) -> Self {
-        let MediaRelayConfig { limits, impairment: Impairment { outages, delay, .. }, .. } =
-            rooms.lock().config.clone();
-        let admission = Admission::new(limits, Duration::ZERO);
-        let stun = Impairer::new(Impairment { outages, delay, ..Impairment::default() });
-        let waker = rooms.lock().waker.clone();
-        Self { rooms, transit: Transit::default(), admission, stun, waker, next_sweep: Time::ZERO }
+        let pairs = rooms.lock();
+        let (admission, waker) = (Admission::new(pairs.config.limits.clone(), Duration::ZERO), pairs.waker.clone());
+        drop(pairs);
+        Self { rooms, transit: Transit::default(), admission, waker, next_sweep: Time::ZERO }
     }
 }
 
 impl Node for MediaRelay {
     fn on_datagram(&mut self, _: Time, batch: &[Receive<'_>]) {
-        let Self { rooms, transit, admission, stun, .. } = self;
+        let Self { rooms, transit, admission, .. } = self;
         let pairs = &mut *rooms.lock();
         for received in batch {
             let Some(way) = pairs.accept(received) else { continue };
@@ -79,8 +74,11 @@ impl Node for MediaRelay {
                     pairs.exit(lane).map(|exit| exit.destination).filter(|to| !pairs.config.is_own(to.ip()));
                 let limited = destination.and_then(|source| admission.classify(&Receive { source, ..*received }));
                 let Some((_, flow, _)) = pairs.flows.get_mut(&way) else { continue };
-                let decision =
-                    if is_stun { stun.decide(None, 0, since_start) } else { flow.on_arrival(at, packet, since_start) };
+                let decision = if is_stun {
+                    flow.impairer.impairment.constant_decision(since_start)
+                } else {
+                    flow.on_arrival(at, packet, since_start)
+                };
                 let is_admitted = |to| (0..decision.copies).all(|_| admission.admits(to, at, datagram.len()));
                 let outcome = if let Some(cause) = decision.loss {
                     Outcome::Lost(cause)

@@ -436,7 +436,8 @@ fn change_by_name_holds_for_later_members_and_by_id_for_one() {
     }
     let aki = relay.member("Aki", 1);
     relay.receive(0, address(1, 5_000), announced(&ben, &aki), &audio(0));
-    assert_eq!((relay.poll(29).len(), relay.poll(30).len()), (0, 1));
+    relay.receive(0, address(1, 5_000), announced(&ben, &aki), &STUN_REQUEST);
+    assert_eq!((relay.poll(29).len(), relay.poll(30).len()), (0, 2), "AUDIO and STUN");
     let is_lost = |relay: &mut Relay, ben: &MediaMember| {
         relay.forward(100, address(2, 5_000), announced(&aki, ben), &audio(0)).is_empty()
     };
