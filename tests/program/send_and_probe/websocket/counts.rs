@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
 
 use serde_json::{Value, json};
 use test_support::client::{counts, run};
@@ -42,13 +42,15 @@ fn dropped_and_duplicated_replies_are_counted_and_replayed() {
 
 #[test]
 fn reordered_duplicated_and_lost_relayed_messages_are_counted() {
-    let first = Mutex::new(None::<ServerConnection>);
-    let server = serve(move |_, mut second_member| {
+    let (waiting, first_member) = mpsc::channel::<ServerConnection>();
+    let first_member = Mutex::new(first_member);
+    let server = serve(move |number, mut second_member| {
         second_member.send_text(r#"{"type":"welcome","room":"r"}"#);
-        let Some(mut first_member) = first.lock().unwrap().take() else {
-            *first.lock().unwrap() = Some(second_member);
+        if number == 0 {
+            waiting.send(second_member).unwrap();
             return;
-        };
+        }
+        let mut first_member = first_member.lock().unwrap().recv().unwrap();
         let mut late = None;
         for (index, message) in first_member.messages().iter().enumerate() {
             let text =
