@@ -10,9 +10,9 @@ use test_support::client::{Server, ServerAction, at_once, document, run, start_l
 /// A host name without an address.
 const UNKNOWN: &str = "no.such.host.invalid";
 
-/// A server that answers 20 ms later.
+/// A server that answers 80 ms later.
 fn slow_server() -> Server {
-    Server::with_delay(Duration::from_millis(20), |_| ServerAction::Reply)
+    Server::with_delay(Duration::from_millis(80), |_| ServerAction::Reply)
 }
 
 /// The reports and the pairs that `--json` prints.

@@ -28,7 +28,7 @@ fn dropped_and_duplicated_replies_are_counted_and_replayed() {
     let server = server_with_replies([(3, 0), (7, 0), (8, 0), (9, 0), (5, 2), (12, 3)]);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("run.jsonl").display().to_string();
-    let options = format!("--dialect bbx --count 20 --interval 2ms --timeout 300ms --record-run {file}");
+    let options = format!("--dialect bbx --count 20 --interval 2ms --timeout 2s --record-run {file}");
     let report = report(0, server, &options);
     let stream = &report["streams"]["ping"];
     assert_eq!(counts(&report, "ping", COUNTED), [20, 16, 4, 3, 0, 0]);

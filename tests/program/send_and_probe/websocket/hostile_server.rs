@@ -10,7 +10,7 @@ use tungstenite::Message;
 use crate::send_and_probe::websocket::scripted_server::{ServerConnection, raw, serve, upgrade_with};
 use crate::send_and_probe::websocket::{failure, probe, report};
 
-const FEW: &str = "--dialect bbx --count 5 --interval 2ms --timeout 300ms";
+const FEW: &str = "--dialect bbx --count 5 --interval 2ms --timeout 2s";
 
 #[test]
 fn slow_upgrade_response_does_not_extend_the_timeout() {
@@ -147,7 +147,7 @@ fn server_error_message_is_shown_once_and_escaped() {
             connection.send_text(r#"{"type":"error","error":"Username \u001b[31mrequired"}"#);
         }
     });
-    let output = probe(format!("{server}/chat"), "--count 3 --interval 2ms --timeout 300ms");
+    let output = probe(format!("{server}/chat"), "--count 3 --interval 2ms --timeout 2s");
     assert_eq!(output.code, 1, "{output:?}");
     let words = "warning: the first error that the server reported: Username \u{fffd}[31mrequired\n";
     assert_eq!(output.stdout.matches(words).count(), 1, "{}", output.stdout);
