@@ -4,7 +4,7 @@ use std::fs;
 use std::net::UdpSocket;
 
 use test_support::certificate::Authority;
-use test_support::client::{ProgramOutput, at_once};
+use test_support::client::{ProgramOutput, at_once, free_port};
 use test_support::server::{Client, Server, as_unprivileged_user, audio, run};
 use test_support::snapshot;
 
@@ -135,9 +135,7 @@ fn port_in_use_is_reported_in_one_line_for_each_family() {
 
 #[test]
 fn one_port_for_udp_and_moqt_is_a_usage_error() {
-    let free = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port().to_string();
-    drop(free);
+    let port = free_port().to_string();
     let moqt_address = format!("127.0.0.1:{port}");
     let line =
         start_error(&["--host", "127.0.0.1", "--port", &port, "--socket-buffer", "204800", "--moqt", &moqt_address], 2);

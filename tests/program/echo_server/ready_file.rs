@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use test_support::client::{closed_tcp_port, start};
+use test_support::client::{free_port, start};
 use test_support::server::{Client, Member, Server, audio, poll_until, program, send_to};
 
 /// The contents of the file of this server, once it exists.
@@ -87,13 +87,12 @@ fn file_is_whole_or_absent() {
 
 /// An echo server that starts before its signaling server. Returns both, after `prepare` was called while there was no room.
 fn started_before_its_room(prepare: impl FnOnce(&Server)) -> (Server, Server) {
-    let (reserved, signaling) = closed_tcp_port();
-    let mut echo = Server::start(&["--host", "127.0.0.1", "--signaling-url", &format!("ws://{signaling}")]);
+    let port = free_port().to_string();
+    let mut echo = Server::start(&["--host", "127.0.0.1", "--signaling-url", &format!("ws://127.0.0.1:{port}")]);
     echo.line_starting_with("registration: failed, retrying ");
     assert!(!echo.ready_file.exists());
     prepare(&echo);
-    drop(reserved);
-    (echo, Server::start_signaling(&["--port", &signaling.port().to_string()]))
+    (echo, Server::start_signaling(&["--port", &port]))
 }
 
 #[test]

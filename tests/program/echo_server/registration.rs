@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use serde_json::{Value, json};
-use test_support::client::closed_tcp_port;
+use test_support::client::{closed_tcp_port, free_port};
 use test_support::server::{Client, Member, Server, audio, keepalive, namespace, poll_until, send_to};
 
 /// An echo server that registers with `signaling`.
@@ -305,8 +305,7 @@ fn start_page_of_the_embedded_server_shows_the_moqt_url_for_its_visitor() {
 
 #[test]
 fn one_process_runs_both_servers() {
-    // A port that is currently free.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let with = format!("--with-signaling={port}");
     let mut echo = Server::start(&["--host", "127.0.0.1", "--delay", "40", &with]);
     echo.line_starting_with(&format!("signaling: server listening on ws://127.0.0.1:{port}"));
