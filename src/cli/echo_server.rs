@@ -12,10 +12,10 @@ use tracing::{Level, enabled, info, warn};
 use super::check::{CheckArgs, SharedCheck};
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
 use super::options::credentials::login_from_environment;
-use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
+use super::options::impairment::{ImpairmentArgs, OutcomeLogFile};
 use super::options::registration::{self, RegistrationArgs, StartedRegistration};
 use super::output::{Failure, ensure_usage};
-use super::ready_file::{self, Ready, local_authority};
+use super::ready_file::{Ready, ReadyFileArgs, local_authority};
 use super::server::{self, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
     DEFAULT_SIGNALING_PORT, OrOff, OutputFile, driver_parser, format_bit_rate, format_size, link_policy_parser, or_off,
@@ -75,12 +75,8 @@ pub(crate) struct Args {
     #[arg(short, long, env = "ECHO_DELAY_MS", value_name = "MS", value_parser = parse_millis)]
     delay: Option<Duration>,
 
-    /// Write addresses and the room to this JSON file once all exist
-    ///
-    /// The file is removed at the start, and then written as a whole. Its members are `udp` (HOST:PORT), `signaling_url` (http), `ws_url`,
-    /// `metrics`, `moqt`, `room` (`id`, `name`, `code`, `code_6`) and `relay_ports`. What does not exist is null.
-    #[arg(long, value_name = "FILE", value_parser = output_file_parser())]
-    ready_file: Option<OutputFile>,
+    #[command(flatten)]
+    ready_file: ReadyFileArgs,
 
     /// Log packets and the reasons for drops (level debug)
     ///
@@ -169,14 +165,15 @@ impl Args {
         if self.moqt.moqt_only {
             return self.serve_moqt_only(log, stop);
         }
-        ready_file::clear(self.ready_file.as_ref())?;
+        self.ready_file.clear()?;
         let (host, port) = self.check.listen(&self.host, self.port, matches);
         let BoundSocket { socket, address, .. } = self.bind(host, port)?;
         let memory_budget = self.memory_budget();
         let moqt = BoundMoqtServer::prepare(&self.moqt, self.moqt_config(&memory_budget), Some(address))?;
         // Only now, because another server that uses the port may be writing the same outcome log.
-        let PreparedEcho { mut echo, reproduce_options, outcome_log } =
-            self.impairment.prepare(self.echo_config(admission, address.port(), &memory_budget))?;
+        let (used, reproduce_options, outcome_log) = self.impairment.prepare()?;
+        let config = self.echo_config(admission, address.port(), &memory_budget);
+        let mut echo = EchoServer::new(config).with_impairment(used);
         let registration = self.announce.prepare(host, self.check.port_or(DEFAULT_SIGNALING_PORT), address, matches)?;
         let metrics = self.bind_metrics()?;
         let check = self.check.prepare(stop)?.then(SharedCheck::default);
@@ -246,7 +243,7 @@ impl Args {
 
     /// Serves MOQT only.
     fn serve_moqt_only(&self, log: LogGuard, stop: &StopToken) -> Result<u8, Failure> {
-        ready_file::clear(self.ready_file.as_ref())?;
+        self.ready_file.clear()?;
         let memory_budget = self.memory.budget();
         let mut config = self.moqt_config(&memory_budget);
         config.echo.delay = self.delay.unwrap_or_default();
@@ -259,7 +256,7 @@ impl Args {
         let running = moqt.start(stop).context("cannot serve MOQT")?;
         statistics.serve(metrics, stop)?;
         stop.set_serving();
-        ready.write(self.ready_file.as_ref())?;
+        self.ready_file.write(&ready)?;
         statistics.log_until_end(&running, self.stats_interval);
         running.join();
         statistics.log();

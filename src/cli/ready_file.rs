@@ -9,7 +9,7 @@ use std::{io, thread};
 use anyhow::Context;
 use serde::Serialize;
 
-use super::values::OutputFile;
+use super::values::{OutputFile, output_file_parser};
 use crate::address::url_authority;
 use crate::client::StopSignal;
 use crate::io::files;
@@ -61,13 +61,32 @@ pub(crate) fn local_authority(address: SocketAddr) -> String {
     url_authority(&reachable_addresses(address)[0])
 }
 
-/// Removes the file, which an earlier server wrote. Otherwise, scripts that wait for the file could read what no longer exists.
-pub(crate) fn clear(file: Option<&OutputFile>) -> anyhow::Result<()> {
-    file.map_or(Ok(()), |file| files::prepare_absent(file).with_context(|| cannot_write(file)))
+#[derive(clap::Args, Clone)]
+pub(crate) struct ReadyFileArgs {
+    /// Write addresses and the room to this JSON file once all exist
+    ///
+    /// The file is removed at the start, and then written as a whole. Its members are `udp` (HOST:PORT), `signaling_url` (http), `ws_url`,
+    /// `metrics`, `moqt`, `room` (`id`, `name`, `code`, `code_6`) and `relay_ports`. What does not exist is null.
+    #[arg(long, value_name = "FILE", value_parser = output_file_parser())]
+    ready_file: Option<OutputFile>,
 }
 
-fn cannot_write(file: &OutputFile) -> String {
-    format!("cannot write the ready file {}", file.display())
+impl ReadyFileArgs {
+    /// Removes the file, which an earlier server wrote. Otherwise, scripts that wait for the file could read what no longer exists.
+    pub(crate) fn clear(&self) -> anyhow::Result<()> {
+        self.change(|file| files::prepare_absent(file))
+    }
+
+    /// Writes the file, if there is one.
+    pub(crate) fn write(&self, ready: &Ready) -> anyhow::Result<()> {
+        let text = serde_json::to_string_pretty(ready)? + "\n";
+        self.change(|file| files::write(file, &text))
+    }
+
+    fn change(&self, change: impl FnOnce(&OutputFile) -> io::Result<()>) -> anyhow::Result<()> {
+        let Some(file) = &self.ready_file else { return Ok(()) };
+        change(file).with_context(|| format!("cannot write the ready file {}", file.display()))
+    }
 }
 
 impl Ready {
@@ -77,18 +96,11 @@ impl Ready {
         Self { signaling_url: Some(format!("http{rest}")), ws_url: Some(format!("ws{rest}")), ..self }
     }
 
-    /// Writes the file, if there is one.
-    pub(crate) fn write(&self, file: Option<&OutputFile>) -> anyhow::Result<()> {
-        let Some(file) = file else { return Ok(()) };
-        let text = serde_json::to_string_pretty(self)? + "\n";
-        files::write(file, &text).with_context(|| cannot_write(file))
-    }
-
     /// Writes the file on a new thread once `room` exists, if there will be one. From then on, the cell has the values. If the file cannot be
     /// written, the cell has the error, and the server stops.
     pub(crate) fn announce(
         mut self,
-        file: Option<OutputFile>,
+        file: ReadyFileArgs,
         room: Option<Receiver<RegisteredRoom>>,
         stop: &StopToken,
     ) -> io::Result<Arc<OnceLock<anyhow::Result<Ready>>>> {
@@ -100,7 +112,7 @@ impl Ready {
                 let Ok(room) = room.recv() else { return };
                 self.room = Some(room.into());
             }
-            let written = self.write(file.as_ref()).map(|()| self);
+            let written = file.write(&self).map(|()| self);
             let failed = written.is_err();
             _ = announced.set(written);
             if failed {

@@ -1,7 +1,7 @@
 //! `jamjam-dev relay`: forwards UDP between clients and a target over a bad network, and reports what it has forwarded.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,14 +11,12 @@ use tracing::{info, warn};
 use super::echo_server::BitRateArgs;
 use super::options::impairment::{OutcomeLogFile, PathArgs};
 use super::output::{Failure, HEADING_REPORT, ensure_usage, print};
-use super::ready_file::{self, Ready, local_authority};
+use super::ready_file::{Ready, ReadyFileArgs, local_authority};
 use super::server;
 use super::target::Endpoint;
 use super::values::{OutputFile, output_file_parser, parse_listen_address};
 use crate::address::{HostPort, ParseHostError};
-use crate::direction::Direction;
 use crate::echo::FIXED_LOG_LINE;
-use crate::impairment::Impairment;
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::resolve::{resolve, resolve_until_stopped};
 use crate::io::stop::StopToken;
@@ -59,9 +57,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     bit_rate: BitRateArgs,
 
-    /// Write the address for clients to this file (JSON) once it exists
-    #[arg(long, value_name = "FILE", value_parser = output_file_parser())]
-    ready_file: Option<OutputFile>,
+    #[command(flatten)]
+    ready_file: ReadyFileArgs,
 
     /// Print the report as JSON
     #[arg(long, help_heading = HEADING_REPORT)]
@@ -76,20 +73,19 @@ impl Args {
     /// Forwards until `stop` is requested, and reports.
     pub(crate) fn run(&self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         let both = self.path.impairment()?;
-        let impairments = [
-            self.impairment(&both, Direction::Up, self.up.as_deref())?,
-            self.impairment(&both, Direction::Down, self.down.as_deref())?,
-        ];
+        let [up, down] =
+            [&self.up, &self.down].map(|words| self.path.with(&both, words.as_deref().unwrap_or_default()));
+        let impairments = [up?, down?];
         let limits = self.bit_rate.limits()?;
         let log = server::start_log(false, color)?;
         os::set_process_name(c"relay");
         os::raise_descriptor_limit();
-        ready_file::clear(self.ready_file.as_ref())?;
+        self.ready_file.clear()?;
         let BoundSocket { socket, address, .. } = udp::bind(self.listen, DEFAULT_RECEIVE_BUFFER)?;
         let mut target = resolve(&self.target.host, self.target.port).context("TARGET")?[0];
-        let is_itself = target == address || address.ip().is_unspecified() && target.ip().is_loopback();
+        let is_here = target.ip() == address.ip() || address.ip().is_unspecified() && target.ip().is_loopback();
         ensure_usage!(
-            !is_itself || target.port() != address.port(),
+            !is_here || target.port() != address.port(),
             "the relay listens on TARGET itself; give another address"
         );
         let connect = || udp::connect(target, DEFAULT_RECEIVE_BUFFER, &LocalSocketOptions::default());
@@ -97,17 +93,17 @@ impl Args {
         let sockets = std::iter::once(&socket).chain(&upstream).map(UdpSocket::try_clone);
         let sockets = sockets.collect::<Result<_, _>>().context("cannot open the sockets of the relay")?;
         self.junit.as_ref().map_or(Ok(()), |file| files::prepare(file)).context(CANNOT_WRITE)?;
-        let (observer, outcome_log) = self.path.open_outcome_log()?;
+        let (observer, outcome_log) = self.path.impairment.open_outcome_log("from,to,direction")?;
         stop.set_run_started();
         info!(name: FIXED_LOG_LINE, target: "relay", "relay listening on {address}, target {target}");
         info!(target: "relay", seed = impairments[0].seed, "to repeat the impairment, give this seed");
         let (new_targets, targets) = mpsc::channel();
         let relay = Relay::new((target, targets), MAX_CLIENTS, impairments, limits, observer);
-        let unreachable = relay.unreachable();
+        let unreachable = Arc::clone(&relay.unreachable);
         let options = DriverOptions::server(udp::DEFAULT_SPIN_PERCENT, Backend::Native);
         let running =
             udp::spawn_node("relay", sockets, relay, stop.clone(), options).context("cannot start a thread")?;
-        Ready { udp: Some(local_authority(address)), ..Ready::default() }.write(self.ready_file.as_ref())?;
+        self.ready_file.write(&Ready { udp: Some(local_authority(address)), ..Ready::default() })?;
         stop.set_serving();
         let mut known = 0;
         while !running.finished_within(Some(ERROR_CHECK_INTERVAL)) {
@@ -139,12 +135,6 @@ impl Args {
         }
         tally.result.context("cannot read from the sockets").and(outcome_log)?;
         Ok(0)
-    }
-
-    /// The impairment of a direction, whose own options are `words`.
-    fn impairment(&self, both: &Impairment, direction: Direction, words: Option<&str>) -> Result<Impairment, Failure> {
-        let impairment = words.map_or_else(|| Ok(both.clone()), |words| self.path.with(both, words))?;
-        Ok(Impairment { direction: Some(direction), ..impairment })
     }
 }
 

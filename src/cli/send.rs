@@ -17,8 +17,8 @@ use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target};
 use super::values::parse_millis;
 use crate::client::{
-    AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, ProbeConfig, RunKind, RunResults, StopSignal,
-    StreamKind,
+    AudioStreamConfig, AudioWorkload, ClientNode, ImpairedPath, PayloadSource, ProbeConfig, RunKind, RunResults,
+    StopSignal, StreamKind,
 };
 use crate::io::read_ahead::{self, ReaderThread};
 use crate::io::signaling::discovery::SignalingUrl;
@@ -121,11 +121,15 @@ impl Args {
         let workload = AudioWorkload::new(form, source);
         let impairs_audio = self.no_echo && !matches!(peer, UdpPeer::Embedded);
         let rate = f64::from(form.sample_rate) / f64::from(form.frame_samples);
-        let prepared = impairs_audio.then(|| self.client.impairment.prepare_path(rate)).transpose()?;
-        let (path, reproduce_options, outcome_log) = prepared.unwrap_or_default();
+        let prepared = impairs_audio.then(|| self.client.impairment.prepare()).transpose()?;
+        let (used, reproduce_options, outcome_log) = prepared.unwrap_or_default();
+        let recorded = used.as_ref().and_then(|(impairment, _)| impairment.recorded.as_ref());
+        if let Some(warning) = recorded.and_then(|recorded| recorded.rate_warning(rate)) {
+            print_notice(&format!("--like: {warning}"));
+        }
         target.name.extend(reproduce_options.map(|options| format!(" ({options})")));
         let client = ClientNode::new(config, workload, Box::new(())).with_link(target.link.take());
-        let client = client.with_impaired_path(path);
+        let client = client.with_impaired_path(used.map(ImpairedPath::new));
         let (line_sender, monitor) =
             self.client.monitor_run(packets, client.plan(&target.name), client.live_figures())?;
         let client = client.with_observer(Box::new(((recorder_queue, speaker_observer), line_sender)));
@@ -175,7 +179,7 @@ impl Args {
     /// Sends audio to `peer` from several clients, which all send the same.
     fn send_from_clients(&self, peer: &UdpPeer<'_>, clients: usize, stop: &StopToken) -> Result<u8, Failure> {
         ensure_usage!(
-            !self.no_echo || self.client.impairment.prepare_path(0.0)?.0.is_none(),
+            !self.no_echo || self.client.impairment.prepare()?.0.is_none(),
             "--no-echo with impairment applies to one client; omit --clients"
         );
         let (source, PacketLayout { form, .. }) = self.source.open_shared(self.client.ramp)?;

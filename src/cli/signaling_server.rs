@@ -16,9 +16,9 @@ use super::options::signaling_limits::{
     ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs, JamjamArgs,
 };
 use super::output::{Failure, ensure_usage, print};
-use super::ready_file::{self, Ready};
+use super::ready_file::{Ready, ReadyFileArgs};
 use super::server::{self, MemoryArgs, bind_tcp};
-use super::values::{DEFAULT_SIGNALING_PORT, OutputFile, dialect_parser, output_file_parser, parse_port};
+use super::values::{DEFAULT_SIGNALING_PORT, dialect_parser, parse_port};
 use crate::address::url_authority;
 use crate::check::SignalingCheck;
 use crate::io::signaling::{self, SHUTDOWN_TIMEOUT};
@@ -59,12 +59,8 @@ pub(crate) struct Args {
     #[arg(short, long)]
     verbose: bool,
 
-    /// Write addresses and the room to this JSON file once all exist
-    ///
-    /// The file is removed at the start, and then written as a whole. Its members are `udp` (HOST:PORT), `signaling_url` (http), `ws_url`,
-    /// `metrics`, `moqt`, `room` (`id`, `name`, `code`, `code_6`) and `relay_ports`. What does not exist is null.
-    #[arg(long, value_name = "FILE", value_parser = output_file_parser())]
-    ready_file: Option<OutputFile>,
+    #[command(flatten)]
+    ready_file: ReadyFileArgs,
 
     #[command(flatten)]
     tls: ServerTlsArgs,
@@ -121,7 +117,7 @@ impl Args {
         let log = server::start_log(self.verbose, color)?;
         os::set_process_name(c"signaling-server");
         os::raise_descriptor_limit();
-        ready_file::clear(self.ready_file.as_ref())?;
+        self.ready_file.clear()?;
         let handlers = self.broadcast.room_handlers()?;
         let identity = self.tls.identity()?;
         let given = !self.dialect.is_empty();
@@ -166,7 +162,7 @@ impl Args {
         stop.set_serving();
         let ready =
             Ready { metrics: Some(format!("{pages}/metrics")), relay_ports, ..Ready::default() }.with_signaling(&pages);
-        ready.write(self.ready_file.as_ref())?;
+        self.ready_file.write(&ready)?;
         let watch = |check: Arc<Mutex<SignalingCheck>>| {
             let (open_connections, rooms) = (server.open_connections(), rooms.clone());
             let poll = move || {

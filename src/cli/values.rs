@@ -174,15 +174,6 @@ pub(crate) fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
     address.or(loopback).ok_or_else(|| remedy.to_owned())
 }
 
-/// Prints a duration as [`units::parse_duration`] parses it.
-pub fn format_duration(duration: Duration) -> String {
-    if duration.is_zero() {
-        return "0".to_owned();
-    }
-    // `Debug` prints microseconds with a Greek letter.
-    format!("{duration:?}").replace('\u{b5}', "u")
-}
-
 /// Parses a duration. A number without a unit is in milliseconds.
 pub fn parse_millis(text: &str) -> Result<Duration, InvalidValue> {
     units::parse_duration(text, "ms")

@@ -16,6 +16,8 @@ const MAX_SPARE_CHUNKS: usize = 2;
 #[derive(Default)]
 pub(crate) struct DatagramStore {
     chunks: VecDeque<Chunk>,
+    /// Number of those that are not freed.
+    used_chunks: usize,
     /// Number of chunks removed from the front of `chunks`.
     removed: u64,
     /// Empty chunks, kept so that a steady stream allocates nothing.
@@ -36,6 +38,7 @@ impl DatagramStore {
         if self.chunks.back().is_none_or(|chunk| CHUNK_LEN - chunk.bytes.len() < first) {
             let mut bytes = self.spare.pop().unwrap_or_default();
             bytes.try_reserve_exact(CHUNK_LEN)?;
+            self.used_chunks += 1;
             self.chunks.push_back(Chunk { bytes, live: 0 });
         }
         let index = self.removed + self.chunks.len() as u64 - 1;
@@ -45,6 +48,11 @@ impl DatagramStore {
         chunk.bytes.extend_from_slice(&datagrams[..len]);
         chunk.live += len;
         Ok((index * CHUNK_LEN as u64 + start as u64, len))
+    }
+
+    /// The memory that is in use, in bytes. A chunk with a single datagram counts as a whole.
+    pub(crate) fn used(&self) -> usize {
+        self.used_chunks * CHUNK_LEN
     }
 
     /// The `len` bytes at `position`.
@@ -78,6 +86,7 @@ impl DatagramStore {
             return;
         }
         let bytes = std::mem::take(&mut chunk.bytes);
+        self.used_chunks -= 1;
         if self.spare.len() < MAX_SPARE_CHUNKS {
             self.spare.push(bytes);
         }

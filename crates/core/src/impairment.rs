@@ -5,7 +5,6 @@
 //! packets. Packets of other types may have a constant sequence number, so their index is the number of earlier packets of their type, of all
 //! clients. Outages and a recorded path depend on the time since the start, and only the bandwidth limit depends on other packets.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -27,7 +26,7 @@ pub(crate) const MAX_REORDER_DELAY: Duration = Duration::from_secs(1);
 pub const DEFAULT_MAX_QUEUE_DELAY: Duration = Duration::from_millis(250);
 
 /// Configuration of the impairment. The default impairs nothing.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Impairment {
     /// Ratio of packets lost independently of each other, 0 to 1.
     pub loss: f64,
@@ -41,10 +40,9 @@ pub struct Impairment {
     pub delay: Duration,
     /// Maximum delay in addition to `delay`. It is uniformly distributed from 0 to this value.
     pub jitter: Duration,
-    /// Ratio of packets that are delayed so that later packets overtake them, 0 to 1.
-    pub reorder: f64,
-    /// Minimum additional delay of the reordered packets, which are then held until a later packet of their type has left.
-    pub reorder_delay: Duration,
+    /// Ratio of packets that are delayed so that later packets overtake them, 0 to 1, and their minimum additional delay. Then they are held
+    /// until a later packet of their type has left.
+    pub reorder: Option<(f64, Duration)>,
     /// Ratio of packets sent twice, 0 to 1.
     pub duplicate: f64,
     /// Bandwidth limit that all packets share.
@@ -57,36 +55,16 @@ pub struct Impairment {
     pub seed: u64,
 }
 
-impl Default for Impairment {
-    fn default() -> Self {
-        Self {
-            loss: 0.0,
-            burst_loss: None,
-            dropped_sequences: SequenceSet::default(),
-            outages: Outages::default(),
-            delay: Duration::ZERO,
-            jitter: Duration::ZERO,
-            reorder: 0.0,
-            reorder_delay: DEFAULT_REORDER_DELAY,
-            duplicate: 0.0,
-            bandwidth: None,
-            recorded: None,
-            direction: None,
-            seed: 0,
-        }
-    }
-}
-
 impl Impairment {
     /// The decision about a datagram that only outages and the constant delay affect.
     pub(crate) fn constant_decision(&self, since_start: Option<Duration>) -> ImpairmentDecision {
         let loss = since_start.filter(|at| self.outages.contains(*at)).map(|_| LossCause::Outage);
-        ImpairmentDecision { loss, delay: self.delay, reordered: false, reorder_delay: Duration::ZERO, copies: 1 }
+        ImpairmentDecision { loss, delay: self.delay, reorder_delay: None, copies: 1 }
     }
 
     /// Maximum additional delay of a packet.
     pub(crate) fn max_delay(&self) -> Duration {
-        let reorder = if self.reorder > 0.0 { self.reorder_delay.max(MAX_REORDER_DELAY) } else { Duration::ZERO };
+        let reorder = self.reorder.map_or(Duration::ZERO, |(_, delay)| delay.max(MAX_REORDER_DELAY));
         let queue = self.bandwidth.map_or(Duration::ZERO, |bandwidth| bandwidth.max_queue_delay);
         let recorded = self.recorded.as_ref().map_or(Duration::ZERO, |path| path.max_delay());
         [self.jitter, reorder, queue, recorded].into_iter().fold(self.delay, Duration::saturating_add)
@@ -115,10 +93,8 @@ pub struct ImpairmentDecision {
     pub loss: Option<LossCause>,
     /// Additional delay.
     pub delay: Duration,
-    /// Whether `reorder_delay` is added so that later packets overtake this packet.
-    pub reordered: bool,
-    /// [`Impairment::reorder_delay`].
-    pub reorder_delay: Duration,
+    /// Further delay, so that later packets overtake this packet.
+    pub reorder_delay: Option<Duration>,
     /// How many times the packet is sent: 1 or 2.
     pub copies: u8,
 }
@@ -180,8 +156,7 @@ impl Impairer {
         ImpairmentDecision {
             loss: causes.into_iter().find(|(applies, _)| *applies).map(|(_, cause)| cause),
             delay: self.impairment.delay.saturating_add(recorded.1).saturating_add(Duration::from_nanos(jitter)),
-            reordered: occurs(*reorder, RngPurpose::Reorder),
-            reorder_delay: self.impairment.reorder_delay,
+            reorder_delay: reorder.filter(|(ratio, _)| occurs(*ratio, RngPurpose::Reorder)).map(|(_, delay)| delay),
             copies: if occurs(*duplicate, RngPurpose::Duplicate) { 2 } else { 1 },
         }
     }
@@ -221,11 +196,6 @@ impl GilbertModel {
         Err(InvalidValue(reason.to_owned()))
     }
 
-    /// The probabilities that a burst starts and ends.
-    pub fn probabilities(self) -> (f64, f64) {
-        (self.p, self.r)
-    }
-
     /// Whether the packet `index` is lost. `cached` is the index and the state of the packet of the last call, at which the search ends if it
     /// gets there.
     fn is_lost(self, rng: PacketRng, index: u32, cached: &mut Option<(u32, bool)>) -> bool {
@@ -257,11 +227,6 @@ impl SequenceSet {
         // Only the last range that starts at or before `sequence` can contain it.
         let count = self.0.partition_point(|(first, _)| *first <= sequence);
         count > 0 && sequence <= self.0[count - 1].1
-    }
-
-    /// Whether the set is empty.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
 
@@ -295,29 +260,19 @@ impl FromStr for SequenceSet {
     }
 }
 
-impl fmt::Display for SequenceSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (first, last)) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            if first == last { write!(f, "{comma}{first}") } else { write!(f, "{comma}{first}-{last}") }?;
-        }
-        Ok(())
-    }
-}
+/// Minimum length of an outage, in nanoseconds. The period is longer.
+const MIN_OUTAGE_LENGTH: u64 = 1_000_000;
 
-/// Times at which everything is lost, written as `5s@30s,1s@60s/10s`: a length, its start, and the period if it repeats.
+/// Times at which everything is lost, written as `5s@30s,1s@60s/10s`: a length, its start, and the period if it repeats. They are kept in this
+/// order, in nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outages {
-    text: String,
-    /// Length, start and period of each, in nanoseconds.
-    list: Vec<[u64; 3]>,
-}
+pub struct Outages(Vec<[u64; 3]>);
 
 impl Outages {
     /// Whether everything is lost at this time after time 0.
     pub fn contains(&self, since_start: Duration) -> bool {
         let at = saturating_nanos(since_start);
-        self.list.iter().any(|[length, start, period]| at >= *start && (at - start) % period < *length)
+        self.0.iter().any(|[length, start, period]| at >= *start && (at - start) % period < *length)
     }
 
     /// The first outage that ends later than `after`: its start and its end after time 0. It may overlap others.
@@ -329,7 +284,7 @@ impl Outages {
             let start = if latest.saturating_add(*length) > after { latest } else { latest.checked_add(*period)? };
             Some([start, start.saturating_add(*length)].map(Duration::from_nanos).into())
         };
-        self.list.iter().filter_map(ends_after).min()
+        self.0.iter().filter_map(ends_after).min()
     }
 }
 
@@ -342,18 +297,12 @@ impl FromStr for Outages {
             let (start, period) = times.split_once('/').map_or((times, None), |(start, period)| (start, Some(period)));
             let nanos = |text| parse_duration(text, "").ok().map(saturating_nanos);
             let outage @ [length, _, period] = [nanos(length)?, nanos(start)?, period.map_or(Some(u64::MAX), nanos)?];
-            (length < period).then_some(outage)
+            (MIN_OUTAGE_LENGTH..period).contains(&length).then_some(outage)
         };
-        let form = "LENGTH@START or LENGTH@START/PERIOD with units and a LENGTH below PERIOD";
+        let form = "LENGTH@START or LENGTH@START/PERIOD with units and a LENGTH from 1ms to below PERIOD";
         let invalid = |part| InvalidValue(format!("`{part}` is not {form}, such as 5s@30s or 5s@60s/60s"));
         let list = text.split(',').map(str::trim).map(|part| parse(part).ok_or_else(|| invalid(part)));
-        Ok(Self { text: text.to_owned(), list: list.collect::<Result<_, _>>()? })
-    }
-}
-
-impl fmt::Display for Outages {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        list.collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -469,17 +418,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sequence_set_parses_any_order_and_prints_the_shortest_form() {
-        for (text, written) in [
-            ("10", "10"),
-            ("10,20-25", "10,20-25"),
-            ("20-25, 10", "10,20-25"),
-            ("1,2,3,5", "1-3,5"),
-            ("1-10,5-20,21", "1-21"),
-            ("0-4294967295,7", "0-4294967295"),
-            ("4294967295", "4294967295"),
+    fn sequence_set_parses_any_order_and_joins_ranges_that_touch() {
+        for (text, ranges) in [
+            ("10", &[(10, 10)][..]),
+            ("10,20-25", &[(10, 10), (20, 25)]),
+            ("20-25, 10", &[(10, 10), (20, 25)]),
+            ("1,2,3,5", &[(1, 3), (5, 5)]),
+            ("1-10,5-20,21", &[(1, 21)]),
+            ("0-4294967295,7", &[(0, u32::MAX)]),
+            ("4294967295", &[(u32::MAX, u32::MAX)]),
         ] {
-            assert_eq!(text.parse::<SequenceSet>().map(|set| set.to_string()), Ok(written.to_owned()), "{text}");
+            assert_eq!(text.parse(), Ok(SequenceSet(ranges.to_vec())), "{text}");
         }
     }
 

@@ -4,7 +4,8 @@ use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::impairment::{LossCause, PacketClass};
+use crate::impairment::{Impairment, LossCause, PacketClass};
+use crate::path::Passing;
 use crate::time::{Time, saturating_nanos};
 
 /// The outcome of a datagram.
@@ -48,23 +49,12 @@ impl Outcome {
     }
 }
 
-/// Where a datagram comes from and goes to, as columns of the outcome log.
-pub trait Route: Display + Clone + Send + 'static {
-    /// The names of the columns.
-    const COLUMNS: &str;
-}
-
-/// The client to which a reply goes, or from which AUDIO would come.
-impl Route for SocketAddr {
-    const COLUMNS: &str = "client";
-}
-
 /// A datagram and its outcome. Its text is a row of the outcome log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutcomeEvent<R> {
     /// When the datagram arrived; for a reply, the packet that it answers.
     pub received_at: Time,
-    /// Where it comes from and goes to.
+    /// Where it comes from and goes to; its text is one or more columns of the outcome log.
     pub route: R,
     /// The class; for a reply, of the packet that it answers.
     pub class: PacketClass,
@@ -87,17 +77,19 @@ impl<R> OutcomeEvent<R> {
         Self { received_at, route, class, sequence, outcome, reordered, added_delay, copies_sent }
     }
 
+    /// The outcome of a datagram that has left its path: sent if a copy was sent.
+    #[must_use]
+    pub fn after_path<F, T>(self, passing: &Passing<F, T>) -> Self {
+        let Passing { entered_at, hold_until, copies_sent, departure, .. } = *passing;
+        let outcome = if copies_sent > 0 { Outcome::Sent } else { self.outcome };
+        let added_delay = departure.map_or(Duration::ZERO, |departure| departure.at - entered_at);
+        Self { outcome, reordered: hold_until.is_some(), added_delay, copies_sent, ..self }
+    }
+
     /// The same outcome of a datagram that is named in another way.
     pub fn with_route<S>(self, route: S) -> OutcomeEvent<S> {
         let Self { received_at, class, sequence, outcome, reordered, added_delay, copies_sent, .. } = self;
         OutcomeEvent { received_at, route, class, sequence, outcome, reordered, added_delay, copies_sent }
-    }
-}
-
-impl<R: Route> OutcomeEvent<R> {
-    /// The names of the columns, defined in `docs/measuring.md`.
-    pub fn csv_header() -> String {
-        format!("time_us,{},type,sequence,outcome,reordered,delay_us,copies", R::COLUMNS)
     }
 }
 
@@ -127,3 +119,6 @@ pub trait OutcomeObserver<R>: Send {
 impl<R> OutcomeObserver<R> for () {
     fn on_outcome(&mut self, _: &OutcomeEvent<R>) {}
 }
+
+/// The impairment of replies or of sent AUDIO, and what receives the outcomes.
+pub type ObservedImpairment = (Impairment, Box<dyn OutcomeObserver<SocketAddr>>);

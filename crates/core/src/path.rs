@@ -29,20 +29,16 @@ pub struct Passing<F, T> {
     pub entered_at: Time,
     /// When the next copy leaves.
     pub due: Time,
-    /// Whether the datagram is held so that later ones overtake it.
-    pub reordered: bool,
-    /// The time from `entered_at` until the first copy leaves.
-    pub added_delay: Duration,
     /// Number of copies sent.
     pub copies_sent: u8,
     /// Number of copies still to send.
     pub copies_left: u8,
     /// When the queue of the bandwidth limit released the first copy, once the datagram has entered it.
-    departure: Option<Departure>,
+    pub departure: Option<Departure>,
     /// Increases with each datagram that enters.
     number: u64,
-    /// When a reordered datagram leaves even if no later one has left. `None` if it need not be held.
-    hold_until: Option<Time>,
+    /// When a reordered datagram leaves even if no later one has left.
+    pub hold_until: Option<Time>,
 }
 
 /// The order of one flow.
@@ -59,7 +55,7 @@ struct Flow {
 /// Datagrams that pass an impaired path, in the order of time. `F` names a flow. `T` is what the caller keeps of a datagram, for example where
 /// its bytes are.
 pub struct Path<F, T> {
-    /// When each datagram leaves, and its number. Other entries than that of its due time are outdated, but never the first entry.
+    /// When each datagram leaves, and its number. Other entries than that of its due time are outdated.
     queue: BinaryHeap<Reverse<(Time, u64)>>,
     /// All datagrams by number.
     passing: HashMap<u64, Passing<F, T>>,
@@ -85,9 +81,9 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
         order.count += 1;
         let mut due = (at + decision.delay).max(order.last_due);
         let mut hold_until = None;
-        if decision.reordered {
-            hold_until = Some(due + decision.reorder_delay.max(MAX_REORDER_DELAY));
-            due += decision.reorder_delay;
+        if let Some(delay) = decision.reorder_delay {
+            hold_until = Some(due + delay.max(MAX_REORDER_DELAY));
+            due += delay;
         } else {
             order.last_due = due;
         }
@@ -97,8 +93,6 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
             class,
             entered_at: at,
             due,
-            reordered: decision.reordered,
-            added_delay: due - at,
             copies_sent: 0,
             copies_left: decision.copies,
             departure: None,
@@ -107,9 +101,14 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
         });
     }
 
-    /// When to call [`Path::pop_due`] next.
+    /// When to call [`Path::pop_due`] next, at the latest. `None` if nothing is on the path.
     pub fn next_due(&self) -> Option<Time> {
-        self.queue.peek().map(|Reverse((due, _))| *due)
+        self.queue.peek().filter(|_| !self.passing.is_empty()).map(|Reverse((due, _))| *due)
+    }
+
+    /// Number of datagrams on the path.
+    pub fn count(&self) -> usize {
+        self.passing.len()
     }
 
     /// The next datagram that leaves by `now`, which the caller passes to [`Path::on_left`] or [`Path::put_back`]. `bottleneck` enters it into
@@ -120,12 +119,14 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
         mut bottleneck: impl FnMut(&Passing<F, T>) -> Option<Departure>,
     ) -> Option<Result<Passing<F, T>, Passing<F, T>>> {
         loop {
-            let Reverse((_, number)) = *self.queue.peek().filter(|Reverse((due, _))| *due <= now)?;
+            let Reverse((due, number)) = *self.queue.peek().filter(|Reverse((due, _))| *due <= now)?;
             self.queue.pop();
+            if self.passing.get(&number).is_none_or(|passing| passing.due != due) {
+                continue;
+            }
             let mut passing = self.passing.remove(&number)?;
-            self.drop_outdated();
             let key @ (flow, class, _) = (passing.flow, passing.class, number);
-            if let Some(until) = passing.hold_until.take()
+            if let Some(until) = passing.hold_until
                 && passing.due < until
                 && self.flows.get(&flow).is_some_and(|order| order.last_left[class_index(class)] < number)
             {
@@ -141,7 +142,6 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
                     self.finish(flow);
                     return Some(Err(passing));
                 };
-                passing.added_delay = departure.at - passing.entered_at;
                 if std::mem::replace(&mut passing.due, departure.at) < departure.at {
                     self.put_back(passing);
                     continue;
@@ -178,7 +178,6 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
                 }
             }
         }
-        self.drop_outdated();
         self.finish(flow);
         Some(passing)
     }
@@ -187,14 +186,6 @@ impl<F: Copy + Hash + Ord, T: Copy> Path<F, T> {
     pub fn into_rest(mut self) -> impl Iterator<Item = Passing<F, T>> {
         let in_order = self.queue.into_sorted_vec().into_iter().rev();
         in_order.filter_map(move |Reverse((_, number))| self.passing.remove(&number))
-    }
-
-    fn drop_outdated(&mut self) {
-        while let Some(Reverse((due, number))) = self.queue.peek()
-            && self.passing.get(number).is_none_or(|passing| passing.due != *due)
-        {
-            self.queue.pop();
-        }
     }
 
     /// A datagram of the flow is no longer on the path.

@@ -9,11 +9,11 @@ use rustls::ClientConfig;
 
 use super::monitor::RunMonitor;
 use super::{ClientArgs, EMBEDDED_DELAY, FinishedRun};
-use crate::cli::options::impairment::{OutcomeLogFile, PreparedEcho};
+use crate::cli::options::impairment::OutcomeLogFile;
 use crate::cli::output::{Failure, print_notice};
 use crate::cli::values::ClientLinkMode;
 use crate::client::{ClientNode, LinkConfig, LinkSigning, PacketObserver, Workload};
-use crate::echo::EchoConfig;
+use crate::echo::{self, EchoConfig};
 use crate::io::os;
 use crate::io::signaling::client::RoomSession;
 use crate::io::signaling::discovery::SignalingUrl;
@@ -136,7 +136,8 @@ impl ClientArgs {
     pub(super) fn start_embedded_server(&self) -> Result<ConnectedTarget, Failure> {
         let delay = self.delay.unwrap_or(EMBEDDED_DELAY);
         let config = EchoConfig { delay, ..EchoConfig::default() };
-        let PreparedEcho { echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
+        let (used, reproduce_options, outcome_log) = self.impairment.prepare()?;
+        let echo = echo::EchoServer::new(config).with_impairment(used);
         let loopback = match self.network.socket_options().local_address {
             Some(SocketAddr::V6(_)) => IpAddr::from(Ipv6Addr::LOCALHOST),
             _ => Ipv4Addr::LOCALHOST.into(),

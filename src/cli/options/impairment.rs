@@ -1,6 +1,7 @@
 //! Impairment options of an echo server, of `send --no-echo` and of relays, and the outcome log. The options are printed as a user would type
 //! them, so that a random run can be repeated.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +12,13 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use crate::cli::client::run_record::read_record;
 use crate::cli::output::{Failure, ensure_usage, print_notice};
-use crate::cli::values::{OutputFile, format_bit_rate, format_duration, output_file_parser, parse_millis};
-use crate::client::ImpairedPath;
-use crate::echo::{EchoConfig, EchoServer};
+use crate::cli::values::{OutputFile, output_file_parser, parse_millis};
 use crate::impairment::{
     BandwidthLimit, DEFAULT_MAX_QUEUE_DELAY, DEFAULT_REORDER_DELAY, GilbertModel, Impairment, Outages, SequenceSet,
 };
 use crate::io::os;
 use crate::io::outcome_log::{self, OutcomeLog};
-use crate::outcome::{OutcomeObserver, Route};
+use crate::outcome::{ObservedImpairment, OutcomeObserver};
 use crate::recorded_path::RecordedPath;
 use crate::stats::Counter;
 use crate::time::display_seconds;
@@ -43,6 +42,18 @@ fn network_parser() -> PossibleValuesParser {
     NETWORKS.map(|(network, options, _)| PossibleValue::new(network).help(options)).into()
 }
 
+/// A value and its text, without spaces.
+#[derive(Clone)]
+struct Typed<T> {
+    value: T,
+    text: String,
+}
+
+/// Parses values whose text is kept.
+fn typed<T, E>(parse: impl Fn(&str) -> Result<T, E> + Clone) -> impl Fn(&str) -> Result<Typed<T>, E> + Clone {
+    move |text| Ok(Typed { value: parse(text)?, text: text.split_whitespace().collect() })
+}
+
 /// Impairment of replies, of sent AUDIO, or of relayed datagrams.
 #[derive(clap::Args, Clone, Default)]
 pub(crate) struct ImpairmentArgs {
@@ -56,19 +67,19 @@ pub(crate) struct ImpairmentArgs {
     ///
     /// The second percentage selects the Gilbert model: the first one is the probability that a burst starts at a packet, and the second one
     /// that the burst ends at a packet.
-    #[arg(long, value_name = "PERCENT[,PERCENT]", value_parser = parse_loss, help_heading = HEADING)]
-    loss: Option<LossArg>,
+    #[arg(long, value_name = "PERCENT[,PERCENT]", value_parser = typed(parse_loss), help_heading = HEADING)]
+    loss: Option<Typed<LossArg>>,
 
     /// Drop AUDIO packets by sequence number, such as 10,20-25
-    #[arg(long, value_name = "LIST", help_heading = HEADING)]
-    drop_packets: Option<SequenceSet>,
+    #[arg(long, value_name = "LIST", value_parser = typed(str::parse::<SequenceSet>), help_heading = HEADING)]
+    drop_packets: Option<Typed<SequenceSet>>,
 
     /// Drop everything for a time, such as 5s@30s or 5s@60s/60s
     ///
     /// LENGTH@START counts from the first AUDIO, in a relay from the first datagram, and repeats after each PERIOD. Several are separated by
     /// commas. What has arrived before still leaves.
-    #[arg(long, value_name = "LENGTH@START[/PERIOD]", help_heading = HEADING)]
-    outage: Option<Outages>,
+    #[arg(long, value_name = "LENGTH@START[/PERIOD]", value_parser = typed(str::parse::<Outages>), help_heading = HEADING)]
+    outage: Option<Typed<Outages>>,
 
     /// Drop and delay like a run recorded by --record-run
     ///
@@ -78,24 +89,24 @@ pub(crate) struct ImpairmentArgs {
     like: Option<PathBuf>,
 
     /// Delay packets by up to this time, in order
-    #[arg(long, value_name = "DURATION", value_parser = parse_millis, help_heading = HEADING)]
-    jitter: Option<Duration>,
+    #[arg(long, value_name = "DURATION", value_parser = typed(parse_millis), help_heading = HEADING)]
+    jitter: Option<Typed<Duration>>,
 
     /// Hold back packets so that later ones overtake them
     ///
     /// Packets are held back by 10ms, or by DURATION if given, and then until a later one has left, at most 1s or DURATION.
-    #[arg(long, value_name = "PERCENT[,DURATION]", value_parser = parse_reorder, help_heading = HEADING)]
-    reorder: Option<(f64, Duration)>,
+    #[arg(long, value_name = "PERCENT[,DURATION]", value_parser = typed(parse_reorder), help_heading = HEADING)]
+    reorder: Option<Typed<(f64, Duration)>>,
 
     /// Send this share of the packets twice, at random
-    #[arg(long, value_name = "PERCENT", value_parser = parse_ratio, help_heading = HEADING)]
-    duplicate: Option<f64>,
+    #[arg(long, value_name = "PERCENT", value_parser = typed(parse_ratio), help_heading = HEADING)]
+    duplicate: Option<Typed<f64>>,
 
     /// Limit the bit rate, such as 2Mbit
     ///
     /// Excess packets wait in a queue for up to 250ms, or up to DURATION if given. Packets that would wait longer are dropped.
-    #[arg(long, value_name = "BITRATE[,DURATION]", value_parser = parse_bandwidth, help_heading = HEADING)]
-    bandwidth: Option<BandwidthLimit>,
+    #[arg(long, value_name = "BITRATE[,DURATION]", value_parser = typed(parse_bandwidth), help_heading = HEADING)]
+    bandwidth: Option<Typed<BandwidthLimit>>,
 
     /// Seed; the same seed repeats the impairment [default: random, printed]
     #[arg(long, value_name = "N", help_heading = HEADING)]
@@ -110,7 +121,7 @@ pub(crate) struct ImpairmentArgs {
 #[derive(clap::Args, Clone)]
 pub(crate) struct PathArgs {
     #[command(flatten)]
-    impairment: ImpairmentArgs,
+    pub(crate) impairment: ImpairmentArgs,
 
     /// Delay every datagram by this time, one way
     #[arg(long, value_name = "DURATION", value_parser = parse_millis, help_heading = HEADING)]
@@ -141,11 +152,6 @@ impl PathArgs {
         updated.impairment.like = None;
         Ok(Impairment { seed: base.seed, recorded: base.recorded.clone(), ..updated.impairment()? })
     }
-
-    /// Creates the outcome log, if there is one.
-    pub(crate) fn open_outcome_log<R: Route>(&self) -> Result<OpenOutcomeLog<R>, Failure> {
-        self.impairment.open_outcome_log()
-    }
 }
 
 /// These options, replaced by those of a command line.
@@ -159,16 +165,9 @@ fn updated<A: clap::Args + Clone>(args: &A, line: impl IntoIterator<Item = Strin
 /// What receives the outcomes, and the log that it writes.
 type OpenOutcomeLog<R> = (Box<dyn OutcomeObserver<R>>, Option<OutcomeLogFile>);
 
-/// The path of sent AUDIO if it is used, the options that reproduce its impairment, and the outcome log.
-pub(crate) type PreparedPath = (Option<ImpairedPath>, Option<String>, Option<OutcomeLogFile>);
-
-/// An echo server with the impairment of these options.
-pub(crate) struct PreparedEcho {
-    pub echo: EchoServer,
-    /// Command-line options that reproduce the impairment, if replies are impaired.
-    pub reproduce_options: Option<String>,
-    pub outcome_log: Option<OutcomeLogFile>,
-}
+/// The impairment if packets are impaired or their outcomes are logged, the options that reproduce it if they are impaired, and the outcome
+/// log.
+pub(crate) type Prepared = (Option<ObservedImpairment>, Option<String>, Option<OutcomeLogFile>);
 
 /// An outcome log being written.
 pub(crate) struct OutcomeLogFile {
@@ -179,31 +178,8 @@ pub(crate) struct OutcomeLogFile {
 }
 
 impl ImpairmentArgs {
-    /// Creates the server and opens the outcome log.
-    pub(crate) fn prepare(&self, config: EchoConfig) -> Result<PreparedEcho, Failure> {
-        let (impairment, reproduce_options) = self.reproducible()?;
-        let (observer, outcome_log) = self.open_outcome_log()?;
-        let echo = if reproduce_options.is_some() || outcome_log.is_some() {
-            EchoServer::with_impairment(config, impairment, observer)
-        } else {
-            EchoServer::new(config)
-        };
-        Ok(PreparedEcho { echo, reproduce_options, outcome_log })
-    }
-
-    /// Creates the path of sent AUDIO, with `rate` packets per second, and opens the outcome log.
-    pub(crate) fn prepare_path(&self, rate: f64) -> Result<PreparedPath, Failure> {
-        let (impairment, reproduce_options) = self.reproducible()?;
-        if let Some(warning) = impairment.recorded.as_ref().and_then(|recorded| recorded.rate_warning(rate)) {
-            print_notice(&format!("--like: {warning}"));
-        }
-        let (observer, outcome_log) = self.open_outcome_log()?;
-        let is_used = reproduce_options.is_some() || outcome_log.is_some();
-        Ok((is_used.then(|| ImpairedPath::new(impairment, observer)), reproduce_options, outcome_log))
-    }
-
-    /// The impairment, and the options that reproduce it if it changes anything.
-    fn reproducible(&self) -> Result<(Impairment, Option<String>), Failure> {
+    /// Checks the options and opens the outcome log.
+    pub(crate) fn prepare(&self) -> Result<Prepared, Failure> {
         let impairment = self.impairment()?;
         let impaired = impairment != Impairment { seed: impairment.seed, ..Impairment::default() };
         ensure_usage!(
@@ -211,12 +187,18 @@ impl ImpairmentArgs {
             "--seed has no effect without impairment; add --loss or another impairment option"
         );
         let reproduce_options = impaired.then(|| self.as_options(impairment.seed));
-        Ok((impairment, reproduce_options))
+        let (observer, outcome_log) = self.open_outcome_log("client")?;
+        let used = (impaired || outcome_log.is_some()).then_some((impairment, observer));
+        Ok((used, reproduce_options, outcome_log))
     }
 
-    fn open_outcome_log<R: Route>(&self) -> Result<OpenOutcomeLog<R>, Failure> {
+    /// Creates the outcome log, if there is one. `route` names its columns of where a packet comes from and goes to.
+    pub(crate) fn open_outcome_log<R: Display + Clone + Send + 'static>(
+        &self,
+        route: &str,
+    ) -> Result<OpenOutcomeLog<R>, Failure> {
         let Some(path) = &self.outcome_log else { return Ok((Box::new(()), None)) };
-        let (queue, log) = outcome_log::spawn(path, outcome_log::MAX_BYTES)
+        let (queue, log) = outcome_log::spawn(path, route, outcome_log::MAX_BYTES)
             .with_context(|| format!("cannot write the outcome log to {}", path.display()))?;
         let outcome_log = OutcomeLogFile { log, dropped: Arc::clone(&queue.dropped), path: path.clone() };
         Ok((Box::new(queue), Some(outcome_log)))
@@ -225,21 +207,19 @@ impl ImpairmentArgs {
     /// The impairment that these options describe, without the delay of the network.
     fn impairment(&self) -> Result<Impairment, Failure> {
         let (given, _) = self.with_network();
-        let (loss, burst_loss) = given.loss.unwrap_or_default();
-        let (reorder, reorder_delay) = given.reorder.unwrap_or((0.0, DEFAULT_REORDER_DELAY));
+        let (loss, burst_loss) = given.loss.map(|loss| loss.value).unwrap_or_default();
         let [random] = os::random_u64s();
         // A random seed is short enough to type.
         let seed = self.seed.unwrap_or(random % 1_000_000_000);
         Ok(Impairment {
             loss,
             burst_loss,
-            dropped_sequences: given.drop_packets.unwrap_or_default(),
-            outages: given.outage.unwrap_or_default(),
-            jitter: given.jitter.unwrap_or_default(),
-            reorder,
-            reorder_delay,
-            duplicate: given.duplicate.unwrap_or_default(),
-            bandwidth: given.bandwidth,
+            dropped_sequences: given.drop_packets.map(|list| list.value).unwrap_or_default(),
+            outages: given.outage.map(|outages| outages.value).unwrap_or_default(),
+            jitter: given.jitter.map(|jitter| jitter.value).unwrap_or_default(),
+            reorder: given.reorder.map(|reorder| reorder.value).filter(|(ratio, _)| *ratio > 0.0),
+            duplicate: given.duplicate.map(|ratio| ratio.value).unwrap_or_default(),
+            bandwidth: given.bandwidth.map(|limit| limit.value),
             recorded: given.like.as_deref().map(|file| read_path(file, seed)).transpose()?,
             seed,
             ..Impairment::default()
@@ -251,29 +231,24 @@ impl ImpairmentArgs {
         let network = NETWORKS.iter().find(|(network, ..)| Some(*network) == self.network.as_deref());
         let Some((_, options, delay)) = network else { return (self.clone(), Duration::ZERO) };
         let network = updated(&Self::default(), options.split(' ').map(str::to_owned)).expect("valid options");
-        let (loss, jitter) = (self.loss.or(network.loss), self.jitter.or(network.jitter));
-        (Self { loss, jitter, bandwidth: self.bandwidth.or(network.bandwidth), ..self.clone() }, *delay)
+        let Self { loss, jitter, bandwidth, .. } = self.clone();
+        let (loss, jitter) = (loss.or(network.loss), jitter.or(network.jitter));
+        (Self { loss, jitter, bandwidth: bandwidth.or(network.bandwidth), ..self.clone() }, *delay)
     }
 
     /// The options as a user would type them on a command line.
     fn as_options(&self, seed: u64) -> String {
         let (given, _) = self.with_network();
-        let with_delay = |value: String, delay| format!("{value},{}", format_duration(delay));
-        let loss = given.loss.map(|loss| match loss {
-            (ratio, None) => format_percent(ratio),
-            (_, Some(model)) => <[f64; 2]>::from(model.probabilities()).map(format_percent).join(","),
-        });
         let like = given.like.as_deref().and_then(Path::file_name);
-        let bandwidth = given.bandwidth.map(|limit| (format_bit_rate(limit.bits_per_second), limit.max_queue_delay));
         let all = [
-            ("loss", loss),
-            ("drop-packets", given.drop_packets.as_ref().map(ToString::to_string)),
-            ("outage", given.outage.as_ref().map(ToString::to_string)),
+            ("loss", given.loss.map(|loss| loss.text)),
+            ("drop-packets", given.drop_packets.map(|list| list.text)),
+            ("outage", given.outage.map(|outages| outages.text)),
             ("like", like.map(|file| file.display().to_string())),
-            ("jitter", given.jitter.map(format_duration)),
-            ("reorder", given.reorder.map(|(ratio, delay)| with_delay(format_percent(ratio), delay))),
-            ("duplicate", given.duplicate.map(format_percent)),
-            ("bandwidth", bandwidth.map(|(rate, delay)| with_delay(rate, delay))),
+            ("jitter", given.jitter.map(|jitter| jitter.text)),
+            ("reorder", given.reorder.map(|reorder| reorder.text)),
+            ("duplicate", given.duplicate.map(|ratio| ratio.text)),
+            ("bandwidth", given.bandwidth.map(|limit| limit.text)),
             ("seed", Some(seed.to_string())),
         ];
         all.into_iter().filter_map(|(name, value)| Some(format!("--{name} {}", value?))).collect::<Vec<_>>().join(" ")
@@ -338,11 +313,6 @@ fn split_duration(text: &str, otherwise: Duration) -> Result<(&str, Duration), I
     Ok((value, parse_millis(time)?))
 }
 
-/// A ratio as a percentage, without the rounding errors of binary fractions.
-fn format_percent(ratio: f64) -> String {
-    format!("{}%", (ratio * 1e12).round() / 1e10)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,8 +341,7 @@ mod tests {
             dropped_sequences: "10,20-25".parse().expect("a set"),
             outages: "5s@30s,1s@60s/10s".parse().expect("outages"),
             jitter: Duration::from_millis(5),
-            reorder: 0.005,
-            reorder_delay: Duration::from_millis(10),
+            reorder: Some((0.005, Duration::from_millis(10))),
             duplicate: 0.001,
             bandwidth: Some(BandwidthLimit { bits_per_second: 2_000_000, max_queue_delay: Duration::from_millis(250) }),
             seed: 7,
@@ -382,7 +351,7 @@ mod tests {
         let given = impairment("--loss 1%");
         assert_eq!((given.loss, given.burst_loss), (0.01, None));
         let given = impairment("--reorder 1%,20ms --bandwidth 500kbit,1s");
-        assert_eq!((given.reorder, given.reorder_delay), (0.01, Duration::from_millis(20)));
+        assert_eq!(given.reorder, Some((0.01, Duration::from_millis(20))));
         let bandwidth = BandwidthLimit { bits_per_second: 500_000, max_queue_delay: Duration::from_secs(1) };
         assert_eq!(given.bandwidth, Some(bandwidth));
     }
@@ -417,15 +386,15 @@ mod tests {
             assert_eq!(delayed.expect("valid options"), Impairment { delay, ..preset }, "{network}");
         }
         let replaced = parse("--network wifi --loss 3% --reorder 1%").as_options(7);
-        assert_eq!(replaced, "--loss 3% --jitter 4ms --reorder 1%,10ms --bandwidth 100mbit,16ms --seed 7");
+        assert_eq!(replaced, "--loss 3% --jitter 4ms --reorder 1% --bandwidth 100mbit,16ms --seed 7");
         // The network may come after the options that replace its values.
         assert_eq!(impairment("--jitter 0 --network lan").jitter, Duration::ZERO);
     }
 
     #[test]
     fn no_options_means_no_impairment() {
-        let prepared = parse("").prepare(EchoConfig::default()).map_err(|failure| failure.error).expect("no file");
-        assert!(prepared.reproduce_options.is_none() && prepared.outcome_log.is_none());
+        let prepared = parse("").prepare().map_err(|failure| failure.error).expect("no file");
+        assert!(prepared.0.is_none() && prepared.1.is_none());
     }
 
     #[test]
@@ -457,7 +426,7 @@ mod tests {
             (
                 "outage 5s",
                 "`outage 5s`: invalid value '5s' for '--outage <LENGTH@START[/PERIOD]>': `5s` is not LENGTH@START \
-                           or LENGTH@START/PERIOD with units and a LENGTH below PERIOD, such as 5s@30s or 5s@60s/60s",
+                           or LENGTH@START/PERIOD with units and a LENGTH from 1ms to below PERIOD, such as 5s@30s or 5s@60s/60s",
             ),
         ] {
             assert_eq!(with("--seed 1", words), Err((2, reason.to_owned())));

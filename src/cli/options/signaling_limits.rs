@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::cli::output::{self, Failure, ensure_usage};
 use crate::cli::values::{
-    OrOff, format_duration, format_request_rate, or_off, parse_message_rate, parse_millis, parse_origin,
-    parse_positive, parse_positive_or_off, parse_request_rate, parse_seconds,
+    OrOff, format_request_rate, or_off, parse_message_rate, parse_millis, parse_origin, parse_positive,
+    parse_positive_or_off, parse_request_rate, parse_seconds,
 };
 use crate::io::clock;
 use crate::io::connection_permit::ConnectionLimits;
@@ -241,7 +241,7 @@ pub(crate) struct ControlSurfaceArgs {
     bbx_code_length: usize,
 
     /// Lifetime of a room, in seconds or with a unit
-    #[arg(long, hide = true, env = "BBX_ROOM_EXPIRATION", value_name = "DURATION", value_parser = parse_expiration, default_value = format_duration(ControlSurfaceLimits::default().room_lifetime), help_heading = HEADING_CONTROL_SURFACES)]
+    #[arg(long, hide = true, env = "BBX_ROOM_EXPIRATION", value_name = "DURATION", value_parser = parse_expiration, default_value = format!("{:?}", ControlSurfaceLimits::default().room_lifetime), help_heading = HEADING_CONTROL_SURFACES)]
     bbx_room_expiration: Duration,
 
     /// Maximum number of members in a room

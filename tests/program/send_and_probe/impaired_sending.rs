@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use jamjam_dev::impairment::{Impairer, Impairment};
+use jamjam_dev::impairment::{DEFAULT_REORDER_DELAY, Impairer, Impairment};
 use jamjam_dev::wire::PacketType;
 use test_support::client::{AUDIO, KEEPALIVE, Server, document, run, run_to_success};
 
@@ -19,7 +19,14 @@ fn receiver_gets_exactly_the_packets_that_the_seed_decides() {
     let count = |stream: &str, name: &str| report["streams"][stream][name].as_u64().unwrap() as usize;
 
     let jitter = Duration::from_millis(20);
-    let impairment = Impairment { loss: 0.1, jitter, reorder: 0.05, duplicate: 0.02, seed: 7, ..Impairment::default() };
+    let impairment = Impairment {
+        loss: 0.1,
+        jitter,
+        reorder: Some((0.05, DEFAULT_REORDER_DELAY)),
+        duplicate: 0.02,
+        seed: 7,
+        ..Impairment::default()
+    };
     let mut impairer = Impairer::new(impairment);
     let rows = fs::read_to_string(&log).unwrap();
     let rows: Vec<Vec<&str>> = rows.lines().skip(1).map(|row| row.split(',').collect()).collect();
@@ -27,20 +34,20 @@ fn receiver_gets_exactly_the_packets_that_the_seed_decides() {
     for cells in &rows {
         let sequence: u32 = cells[3].parse().unwrap();
         let decision = impairer.decide(Some(PacketType::Audio), sequence, None);
-        assert_eq!(held_back.insert(sequence, decision.reordered), None, "two rows for {sequence}");
+        assert_eq!(held_back.insert(sequence, decision.reorder_delay.is_some()), None, "two rows for {sequence}");
         assert_eq!([cells[1], cells[2]], [&server.to(), "AUDIO"]);
         if decision.loss.is_some() {
             done[0] += 1;
             assert_eq!(cells[4..], ["lost", "0", "", "0"]);
             continue;
         }
-        let (copies, reordered) = (decision.copies.to_string(), u8::from(decision.reordered).to_string());
+        let (copies, reordered) = (decision.copies.to_string(), u8::from(decision.reorder_delay.is_some()).to_string());
         assert_eq!([cells[4], cells[5], cells[7]], ["sent", &reordered, &copies]);
         // At most the jitter. A packet that is held back leaves after 10 ms and a later packet, or after 1 s.
-        let added = if decision.reordered { 10_000.0..=1_020_000.0 } else { 0.0..=20_000.0 };
+        let added = if decision.reorder_delay.is_some() { 10_000.0..=1_020_000.0 } else { 0.0..=20_000.0 };
         assert!(added.contains(&cells[6].parse::<f64>().unwrap()), "{cells:?}");
         done[1] += usize::from(decision.copies - 1);
-        done[2] += usize::from(decision.reordered);
+        done[2] += usize::from(decision.reorder_delay.is_some());
         expected.extend(vec![sequence; decision.copies.into()]);
     }
     assert!(done[0] > 5 && done[1] > 0 && done[2] > 2, "{done:?}");

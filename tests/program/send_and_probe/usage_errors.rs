@@ -71,7 +71,7 @@ fn bare_number_has_the_unit_of_its_option() {
     at_once([()], |()| {
         let output = run_args(line.split_whitespace());
         let report = document::report(&output);
-        let target = "embedded echo server (100 ms, --loss 0.5% --jitter 3ms --reorder 1%,4ms --duplicate 2% --seed 1)";
+        let target = "embedded echo server (100 ms, --loss 0.5 --jitter 3 --reorder 1,4 --duplicate 2 --seed 1)";
         let allowed: Vec<_> = (0..4).map(|index| &report["limits"][index]["allowed"]).collect();
         // Limits are in microseconds, and a ratio.
         assert_eq!(

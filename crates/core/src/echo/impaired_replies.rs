@@ -4,12 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::debug;
-
 use super::counters::Counters;
 use super::reply_store::{QueuedReply, ReplyClass};
 use crate::address::canonical_socket_addr;
-use crate::impairment::{Bottleneck, Impairer, LossCause};
+use crate::impairment::{Bottleneck, Impairer, LossCause, PacketClass};
 use crate::outcome::{Outcome, OutcomeEvent, OutcomeObserver};
 use crate::path::{Passing, Path};
 use crate::time::Time;
@@ -35,14 +33,14 @@ impl ImpairedReplies {
     /// Decides what happens to a reply, and enters it into the path. `admit` decides about a copy. Returns why the reply is lost.
     pub(super) fn enter(&mut self, reply: QueuedReply, data: &[u8], admit: impl FnOnce() -> bool) -> Option<LossCause> {
         let received_at = self.received_at(reply.class, reply.due);
-        let OutcomeEvent { class, sequence, .. } = event(reply.path.peer, received_at, data);
+        let (class, sequence) = packet(data);
         let since_start = self.started.filter(|start| *start <= received_at).map(|start| received_at - start);
         let mut decision = self.impairer.decide(class, sequence, since_start);
         if decision.loss.is_none() {
             if decision.copies > 1 && !admit() {
                 decision.copies = 1;
             }
-            self.counters.impaired_reordered.add(usize::from(decision.reordered));
+            self.counters.impaired_reordered.add(usize::from(decision.reorder_delay.is_some()));
             self.path.enter(reply.due, reply.path.peer, class, &decision, reply);
         }
         decision.loss
@@ -64,43 +62,20 @@ impl ImpairedReplies {
         left
     }
 
-    /// Counts, logs and reports the outcome of a reply to a packet that arrived at `received_at`. It entered the path if there is a
-    /// `passing`. If a copy was sent, the outcome is [`Outcome::Sent`].
-    pub(super) fn report(
-        &mut self,
-        (client, received_at): (SocketAddr, Time),
-        passing: Option<&PassingReply>,
-        datagram: &[u8],
-        outcome: Outcome,
-    ) {
-        let mut event = event(client, received_at, datagram);
-        if let Some(passing) = passing {
-            (event.reordered, event.added_delay) = (passing.reordered, passing.added_delay);
-            event.copies_sent = passing.copies_sent;
+    /// Counts and reports the outcome of a reply.
+    pub(super) fn report(&mut self, event: &OutcomeEvent<SocketAddr>) {
+        let counters = &self.counters;
+        match event.outcome {
+            Outcome::Lost(LossCause::Outage) => counters.impaired_outage.add(1),
+            Outcome::Lost(LossCause::Recorded) => counters.impaired_recorded.add(1),
+            Outcome::Lost(LossCause::Listed) => counters.impaired_listed.add(1),
+            Outcome::Lost(LossCause::Burst) => counters.impaired_burst.add(1),
+            Outcome::Lost(LossCause::Random) => counters.impaired_lost.add(1),
+            Outcome::BottleneckFull => counters.impaired_queue.add(1),
+            // The other outcomes are counted elsewhere.
+            _ => {}
         }
-        event.outcome = if event.copies_sent > 0 { Outcome::Sent } else { outcome };
-        let counter = match event.outcome {
-            Outcome::Lost(LossCause::Outage) => Some(&self.counters.impaired_outage),
-            Outcome::Lost(LossCause::Recorded) => Some(&self.counters.impaired_recorded),
-            Outcome::Lost(LossCause::Listed) => Some(&self.counters.impaired_listed),
-            Outcome::Lost(LossCause::Burst) => Some(&self.counters.impaired_burst),
-            Outcome::Lost(LossCause::Random) => Some(&self.counters.impaired_lost),
-            Outcome::BottleneckFull => Some(&self.counters.impaired_queue),
-            // The other outcomes are counted and logged elsewhere.
-            _ => None,
-        };
-        if let Some(counter) = counter {
-            counter.add(1);
-            debug!(
-                target: "echo",
-                outcome = event.outcome.name(),
-                r#type = event.class.map(PacketType::name),
-                seq = event.sequence,
-                destination = %event.route,
-                "reply dropped by impairment"
-            );
-        }
-        self.observer.on_outcome(&event);
+        self.observer.on_outcome(event);
     }
 
     /// When the packet arrived that is answered by a reply of this class, which would leave at `due` without impairment.
@@ -109,15 +84,19 @@ impl ImpairedReplies {
     }
 }
 
-/// The event of a reply that answers a packet of this client.
-fn event(client: SocketAddr, received_at: Time, datagram: &[u8]) -> OutcomeEvent<SocketAddr> {
-    let header = wire::parse_packet(datagram).ok().map(|packet| packet.header);
-    let class = header.map(|header| match header.packet_type {
+/// The outcome of a reply to a packet of `client` that arrived at `received_at`.
+pub(super) fn event(received_at: Time, client: SocketAddr, reply: &[u8], outcome: Outcome) -> OutcomeEvent<SocketAddr> {
+    OutcomeEvent::of_arrival(received_at, canonical_socket_addr(client), packet(reply), outcome)
+}
+
+/// The class of the packet that a reply answers, and the sequence number of both.
+fn packet(reply: &[u8]) -> (PacketClass, u32) {
+    let Ok(packet) = wire::parse_packet(reply) else { return (None, 0) };
+    let class = match packet.header.packet_type {
         PacketType::LatencyPong => PacketType::LatencyPing,
         packet_type => packet_type,
-    });
-    let packet = (class, header.map_or(0, |header| header.sequence));
-    OutcomeEvent::of_arrival(received_at, canonical_socket_addr(client), packet, Outcome::Sent)
+    };
+    (Some(class), packet.header.sequence)
 }
 
 #[cfg(test)]

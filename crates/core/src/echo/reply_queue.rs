@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::admission::Admission;
 use super::counters::Counters;
-use super::impaired_replies::{ImpairedReplies, PassingReply};
+use super::impaired_replies::{ImpairedReplies, PassingReply, event};
 use super::links::Links;
 use super::log_events;
 use super::observer::DropReason;
@@ -94,7 +94,7 @@ impl ReplyQueue {
             rest = &rest[len as usize..];
         }
         if let (Err(_), Some(impaired)) = (result, self.impaired.as_mut().filter(|_| is_impaired)) {
-            impaired.report((path.peer, received_at), None, contents, Outcome::Dropped);
+            impaired.report(&event(received_at, path.peer, contents, Outcome::Dropped));
         }
         result
     }
@@ -280,8 +280,9 @@ impl ReplyQueue {
         let is_impaired = passing.is_some() || reply.state == ReplyState::Impaired;
         if let Some(impaired) = self.impaired.as_mut().filter(|_| is_impaired) {
             let entered_at = passing.map_or(reply.due, |passing| passing.entered_at);
-            let arrival = (reply.path.peer, impaired.received_at(reply.class, entered_at));
-            impaired.report(arrival, passing, store.get(reply.position, reply.len()), outcome);
+            let received_at = impaired.received_at(reply.class, entered_at);
+            let event = event(received_at, reply.path.peer, store.get(reply.position, reply.len()), outcome);
+            impaired.report(&passing.map_or(event, |passing| event.after_path(passing)));
         }
         store.remove(reply.position, reply.len());
         let charged = cost(reply.len(), reply.segment_count(), is_impaired);

@@ -20,10 +20,10 @@ use super::reply_queue::{PushResult, ReplyQueue};
 use super::reply_store::{NewReplies, ReplyClass};
 use super::sources::{SharedSources, SourceTable};
 use crate::address::{canonical_socket_addr, is_invalid_source, is_ipv4_source_over_ipv6};
-use crate::impairment::{Impairer, Impairment};
+use crate::impairment::Impairer;
 use crate::memory_budget::MemoryBudget;
 use crate::node::{Node, Receive, TransmitSink};
-use crate::outcome::OutcomeObserver;
+use crate::outcome::ObservedImpairment;
 use crate::time::Time;
 use crate::wire::{self, HEADER_LEN, Header, PacketError, PacketType, stun};
 
@@ -107,22 +107,19 @@ impl EchoServer {
         }
     }
 
-    /// A server whose replies are impaired. `observer` receives the outcome of each reply.
-    pub fn with_impairment(
-        config: EchoConfig,
-        impairment: Impairment,
-        observer: Box<dyn OutcomeObserver<SocketAddr>>,
-    ) -> Self {
-        let mut server = Self::new(config);
+    /// Impairs replies, if they are to be impaired. The observer receives the outcome of each.
+    #[must_use]
+    pub fn with_impairment(mut self, impairment: Option<ObservedImpairment>) -> Self {
+        let Some((impairment, observer)) = impairment else { return self };
         // Each round of a reply loop may take that long.
-        let max_delay = server.delay + impairment.max_delay();
-        server.admission.audio_limit = RepetitionLimit::audio(max_delay);
-        server.source_table.max_delay = max_delay;
+        let max_delay = self.delay + impairment.max_delay();
+        self.admission.audio_limit = RepetitionLimit::audio(max_delay);
+        self.source_table.max_delay = max_delay;
         let (impairer, bottleneck, path, started) = (Impairer::new(impairment), <_>::default(), <_>::default(), None);
-        let (delay, counters) = (server.delay, server.counters());
+        let (delay, counters) = (self.delay, self.counters());
         let impaired = ImpairedReplies { impairer, bottleneck, path, delay, started, observer, counters };
-        server.replies.impaired = Some(impaired);
-        server
+        self.replies.impaired = Some(impaired);
+        self
     }
 
     /// Enables encrypted links. Otherwise, CONTROL is ignored, and sealed packets are handled like other packets.

@@ -8,7 +8,6 @@ use super::rooms::{Lane, MediaRooms};
 use crate::direction::Direction;
 use crate::echo::Admission;
 use crate::node::{DriverWaker, Node, Receive, TransmitSink};
-use crate::outcome::{Outcome, OutcomeEvent, Route};
 use crate::relay::{Exits, Transit, classify};
 use crate::time::Time;
 use crate::wire::{HEADER_LEN, PacketType, stun};
@@ -27,10 +26,6 @@ pub struct MediaRoute {
     pub to: Arc<str>,
     /// Up: the sender joined first.
     pub direction: Direction,
-}
-
-impl Route for MediaRoute {
-    const COLUMNS: &str = "from,to,direction";
 }
 
 impl Display for MediaRoute {
@@ -79,20 +74,12 @@ impl Node for MediaRelay {
                 } else {
                     flow.on_arrival(at, packet, since_start)
                 };
-                let is_admitted = |to| (0..decision.copies).all(|_| admission.admits(to, at, datagram.len()));
-                let outcome = if let Some(cause) = decision.loss {
-                    Outcome::Lost(cause)
-                } else if !limited.as_ref().is_none_or(is_admitted) {
-                    Outcome::Limit
-                } else if transit.enter(at, lane, packet, &decision, datagram) {
-                    if packet.0 == Some(PacketType::Control) {
-                        pairs.flows.entry(way).and_modify(|(_, flow, _)| flow.on_control(&datagram[HEADER_LEN..]));
-                    }
-                    continue;
-                } else {
-                    Outcome::Dropped
-                };
-                pairs.on_outcome(OutcomeEvent::of_arrival(at, lane, packet, outcome));
+                let admits = |to| (0..decision.copies).all(|_| admission.admits(to, at, datagram.len()));
+                let is_admitted = decision.loss.is_some() || limited.as_ref().is_none_or(admits);
+                let has_entered = transit.enter(at, (lane, packet), &decision, is_admitted, datagram, pairs);
+                if has_entered && packet.0 == Some(PacketType::Control) {
+                    pairs.flows.entry(way).and_modify(|(_, flow, _)| flow.on_control(&datagram[HEADER_LEN..]));
+                }
             }
         }
     }

@@ -53,8 +53,6 @@ pub struct Recovery {
     pub left_at: Option<Time>,
     /// The first outages of those that have been judged, in order.
     pub judged: Vec<JudgedOutage>,
-    /// Number of further ones.
-    pub further: u64,
 }
 
 impl Recovery {
@@ -99,8 +97,6 @@ impl Recovery {
         outage.recovery = outage.recovery.map_err(|_| self.left_at.unwrap_or(at).min(at).duration_since(outage.end));
         if self.judged.len() < MAX_OUTAGES {
             self.judged.push(outage);
-        } else {
-            self.further += 1;
         }
     }
 

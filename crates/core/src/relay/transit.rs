@@ -10,7 +10,7 @@ use crate::outcome::{Outcome, OutcomeEvent};
 use crate::path::{Passing, Path};
 use crate::time::Time;
 
-/// Maximum memory for datagrams on their paths. Each counts as its length plus [`OVERHEAD`].
+/// No datagram enters while those on their paths use this much memory: [`OVERHEAD`] each, and the store of their bytes.
 const MAX_BUFFERED: usize = 256 << 20;
 
 /// Memory for a datagram besides its bytes.
@@ -44,36 +44,48 @@ struct Stored {
 pub struct Transit<F> {
     path: Path<F, Stored>,
     store: DatagramStore,
-    /// Charged for the datagrams.
-    buffered: usize,
     /// A socket was blocked: nothing is sent before this time.
     retry_at: Time,
 }
 
 impl<F> Default for Transit<F> {
     fn default() -> Self {
-        Self { path: Path::default(), store: DatagramStore::default(), buffered: 0, retry_at: Time::ZERO }
+        Self { path: Path::default(), store: DatagramStore::default(), retry_at: Time::ZERO }
     }
 }
 
 impl<F: Copy + Hash + Ord> Transit<F> {
-    /// A datagram that is not lost enters at `at`. False if its bytes do not fit.
+    /// A datagram arrives at `at`, and enters unless it is lost or exceeds a limit. Returns whether it does; otherwise, reports its outcome.
     pub fn enter(
         &mut self,
         at: Time,
-        flow: F,
-        (class, sequence): (PacketClass, u32),
+        (flow, packet): (F, (PacketClass, u32)),
         decision: &ImpairmentDecision,
+        is_admitted: bool,
         bytes: &[u8],
+        exits: &mut impl Exits<F>,
     ) -> bool {
-        let len = bytes.len();
-        if self.buffered + len + OVERHEAD > MAX_BUFFERED {
-            return false;
+        let outcome = if let Some(cause) = decision.loss {
+            Outcome::Lost(cause)
+        } else if !is_admitted {
+            Outcome::Limit
+        } else if let Some(position) = self.store(bytes) {
+            let (class, sequence) = packet;
+            self.path.enter(at, flow, class, decision, Stored { sequence, position, len: bytes.len() });
+            return true;
+        } else {
+            Outcome::Dropped
+        };
+        exits.on_outcome(OutcomeEvent::of_arrival(at, flow, packet, outcome));
+        false
+    }
+
+    /// The position of these bytes in the store, if there is memory left.
+    fn store(&mut self, bytes: &[u8]) -> Option<u64> {
+        if self.store.used() + self.path.count() * OVERHEAD >= MAX_BUFFERED {
+            return None;
         }
-        let Ok((position, _)) = (if len == 0 { Ok((0, 0)) } else { self.store.push(bytes, len) }) else { return false };
-        self.buffered += len + OVERHEAD;
-        self.path.enter(at, flow, class, decision, Stored { sequence, position, len });
-        true
+        if bytes.is_empty() { Some(0) } else { Some(self.store.push(bytes, bytes.len()).ok()?.0) }
     }
 
     /// Sends what is due.
@@ -121,13 +133,11 @@ impl<F: Copy + Hash + Ord> Transit<F> {
 
     /// Removes the bytes and reports the outcome: sent if a copy was sent.
     fn finish(&mut self, passing: Passing<F, Stored>, otherwise: Outcome, exits: &mut impl Exits<F>) {
-        let Passing { flow, token, class, entered_at, reordered, added_delay, copies_sent, .. } = passing;
+        let Passing { flow, token, class, entered_at, .. } = passing;
         if token.len > 0 {
             self.store.remove(token.position, token.len);
         }
-        self.buffered -= token.len + OVERHEAD;
-        let outcome = if copies_sent > 0 { Outcome::Sent } else { otherwise };
-        let event = OutcomeEvent::of_arrival(entered_at, flow, (class, token.sequence), outcome);
-        exits.on_outcome(OutcomeEvent { reordered, added_delay, copies_sent, ..event });
+        let event = OutcomeEvent::of_arrival(entered_at, flow, (class, token.sequence), otherwise);
+        exits.on_outcome(event.after_path(&passing));
     }
 }

@@ -13,8 +13,8 @@ const MS: Duration = Duration::from_millis(1);
 const AUDIO: PacketClass = Some(PacketType::Audio);
 
 fn decision(delay: u64, reordered: bool, copies: u8) -> ImpairmentDecision {
-    let (delay, reorder_delay) = (Duration::from_millis(delay), 10 * MS);
-    ImpairmentDecision { loss: None, delay, reordered, reorder_delay, copies }
+    let (delay, reorder_delay) = (Duration::from_millis(delay), reordered.then_some(10 * MS));
+    ImpairmentDecision { loss: None, delay, reorder_delay, copies }
 }
 
 /// No bandwidth limit.

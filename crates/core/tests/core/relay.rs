@@ -231,23 +231,52 @@ fn bandwidth_is_a_queue_of_each_client_and_direction() {
 }
 
 #[test]
-fn idle_client_gives_up_its_socket_and_the_longest_free_one_is_taken() {
+fn further_client_takes_the_socket_of_the_one_that_was_idle_longest() {
     let mut net = Net::plain(2);
     net.up(at(0), client(1), b"a");
     net.up(at(1_000), client(2), b"b");
     // A datagram of the target keeps the first client.
     net.down(at(60_000), 1, b"c");
-    net.run(at(122_500));
-    net.down(at(122_500), 2, b"too late");
-    net.up(at(123_000), client(3), b"d");
+    net.up(at(120_999), client(3), b"too early");
+    net.up(at(121_000), client(3), b"d");
+    // It is idle, but no other one needs its socket.
     net.up(at(300_000), client(1), b"e");
-    net.up(at(300_000), client(2), b"f");
-    let (sent, results, _) = net.finish(at(300_000));
+    net.up(at(300_001), client(2), b"f");
+    let (sent, results, _) = net.finish(at(300_001));
     let sockets: Vec<_> = sent.iter().map(|(_, socket, ..)| *socket).collect();
     assert_eq!(sockets, [1, 2, 0, 2, 1, 2]);
-    assert_eq!(results.clients.iter().map(|client| client.number).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
-    assert_eq!(results.unassigned, 1);
-    assert_eq!(results.clients[3].address, client(1), "it came back as a new client");
+    assert_eq!((results.former, results.unassigned), (2, 1));
+    assert_eq!(results.clients.iter().map(|client| client.number).collect::<Vec<_>>(), [1, 4]);
+    assert_eq!(results.clients[1].address, client(2), "it came back as a new client");
+}
+
+#[test]
+fn client_with_a_datagram_on_its_path_keeps_its_socket() {
+    let mut net = Net::new(Impairment { delay: 200 * SECOND, ..Impairment::default() }, Impairment::default(), 1);
+    net.up(at(0), client(1), b"a");
+    net.up(at(199_000), client(2), b"dropped");
+    net.up(at(201_000), client(2), b"b");
+    let (sent, results, _) = net.finish(at(500_000));
+    assert_eq!(sent.iter().map(|one| one.0).collect::<Vec<_>>(), [at(200_000), at(401_000)]);
+    assert_eq!((results.former, results.unassigned), (1, 1));
+}
+
+#[test]
+fn memory_that_a_delayed_datagram_keeps_in_use_counts() {
+    let mut net = Net::new(Impairment { delay: 3_600 * SECOND, ..Impairment::default() }, Impairment::default(), 1);
+    // No limit applies to an address of this host.
+    let source = address("192.0.2.1:4000");
+    for _ in 0..600 {
+        net.up(at(0), source, b"x");
+        // These leave at once, but their bytes are in the same chunks of 512 KiB.
+        (0..8).for_each(|_| net.down(at(0), 1, &[7; 65_000]));
+        net.run(at(0));
+        net.sink.sent.clear();
+    }
+    let (_, results, _) = net.finish(at(0));
+    let up = &results.clients[0].flows[0].outcomes;
+    // 256 MiB are 512 chunks.
+    assert!((500..=512).contains(&up["stopped"]) && up["stopped"] + up["buffer_full"] == 600, "{up:?}");
 }
 
 #[test]
@@ -287,7 +316,7 @@ fn limits_apply_to_what_goes_to_clients_except_on_this_host() {
 #[test]
 fn unreachable_target_is_counted() {
     let mut net = Net::plain(2);
-    let unreachable = net.relay.unreachable();
+    let unreachable = Arc::clone(&net.relay.unreachable);
     net.up(at(0), client(1), b"a");
     net.relay.on_port_unreachable(at(1), 1);
     net.relay.on_port_unreachable(at(1), 1);

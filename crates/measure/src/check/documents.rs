@@ -203,10 +203,6 @@ impl CheckResult {
                 _ = writeln!(text, "- {}", escape(&line));
             }
         }
-        if let Some(media) = &self.report.media {
-            // Indented text is code.
-            _ = writeln!(text, "\n    {}", media.text().trim_end().replace('\n', "\n    "));
-        }
         if let Some(note) = self.note() {
             _ = writeln!(text, "\n{}", escape(&note));
         }

@@ -28,15 +28,13 @@ impl CheckResult {
         let command = self.command.as_ref().map(command).unwrap_or_default();
         let sections: String =
             self.report.sources.iter().enumerate().map(|(index, source)| section(index, source)).collect();
-        let media = self.report.media.as_ref().map(|media| format!("<pre>{}</pre>\n", escape_html(&media.text())));
-        let media = media.unwrap_or_default();
         let note = self.note().map(|text| format!("<p>{}</p>\n", escape_html(&text))).unwrap_or_default();
         format!(
             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
              <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">\n\
              <title>{TITLE}</title><style>{style}{STYLE}</style></head>\n<body><h1>{TITLE}</h1>\n\
-             <p class=\"verdict {class}\"><strong>{verdict}</strong></p>\n{command}<main>\n{sections}{media}{note}</main></body></html>\n"
+             <p class=\"verdict {class}\"><strong>{verdict}</strong></p>\n{command}<main>\n{sections}{note}</main></body></html>\n"
         )
     }
 }

@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 
 use super::results::SentImpairment;
-use jamjam_core::impairment::{BandwidthLimit, Bottleneck, Departure, Impairer, Impairment, PacketClass};
+use jamjam_core::impairment::{BandwidthLimit, Bottleneck, Departure, Impairer, PacketClass};
 use jamjam_core::node::{SendStatus, Transmit, TransmitSink};
-use jamjam_core::outcome::{Outcome, OutcomeEvent, OutcomeObserver};
+use jamjam_core::outcome::{ObservedImpairment, Outcome, OutcomeEvent, OutcomeObserver};
 use jamjam_core::relay::{Exits, Transit};
 use jamjam_core::time::Time;
 use jamjam_core::wire::{self, PacketType};
@@ -31,7 +31,7 @@ pub(super) struct Exit {
 
 impl ImpairedPath {
     /// A path on which nothing was sent. `observer` receives the outcome of each packet.
-    pub fn new(impairment: Impairment, observer: Box<dyn OutcomeObserver<SocketAddr>>) -> Self {
+    pub fn new((impairment, observer): ObservedImpairment) -> Self {
         let (bottleneck, results) = <_>::default();
         let exit = Exit { bandwidth: impairment.bandwidth, bottleneck, results, observer };
         Self { impairer: Impairer::new(impairment), transit: Transit::default(), exit, started: None }
@@ -45,19 +45,12 @@ impl ImpairedPath {
 
     /// AUDIO with this sequence number is sent at `now`.
     fn enter(&mut self, now: Time, sequence: u32, transmit: Transmit<'_>) {
-        let (class, peer) = (Some(PacketType::Audio), transmit.destination);
+        let (packet, peer) = ((Some(PacketType::Audio), sequence), transmit.destination);
         let since_start = now - *self.started.get_or_insert(now);
-        let decision = self.impairer.decide(class, sequence, Some(since_start));
+        let decision = self.impairer.decide(packet.0, sequence, Some(since_start));
         self.exit.results.lost += 1;
-        let outcome = match decision.loss {
-            Some(cause) => Outcome::Lost(cause),
-            None if self.transit.enter(now, peer, (class, sequence), &decision, transmit.contents) => {
-                self.exit.results.reordered += u64::from(decision.reordered);
-                return;
-            }
-            None => Outcome::Dropped,
-        };
-        self.exit.observer.on_outcome(&OutcomeEvent::of_arrival(now, peer, (class, sequence), outcome));
+        let has_entered = self.transit.enter(now, (peer, packet), &decision, true, transmit.contents, &mut self.exit);
+        self.exit.results.reordered += u64::from(has_entered && decision.reorder_delay.is_some());
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::figures::figures;
 use super::junit::{Outcome, case};
 use super::quantities::{duration_millis, format_length};
-use super::relay::{AUDIO_HEAD, ForwardedAudioFigures, audio_columns};
+use super::relay::{AUDIO_HEAD, ForwardedAudioFigures, add_findings, audio_columns};
 use jamjam_core::media_relay::{JUDGED_TIME, JudgedOutage, MediaRoom, MediaRoute};
 use jamjam_core::relay::Flow;
 use jamjam_core::time::Time;
@@ -58,7 +58,6 @@ figures! {
         complete_after_ms: Option<f64> = room.completed_after().map(duration_millis);
         flows: Vec<MediaFlowFigures> = room.flows.iter().map(|(route, flow)| (route, flow, time_0).into()).collect();
         outages: Vec<OutageFigures> = room.recoveries.iter().flat_map(|(route, recovery)| (1..).zip(&recovery.judged).map(move |(number, one)| (number, route, one, time_0, limit).into())).collect();
-        further_outages: u64 = room.recoveries.iter().map(|(_, recovery)| recovery.further).sum();
     }
 
     /// All rooms, and the counts of datagrams. No recovery may take longer than the limit.
@@ -71,7 +70,8 @@ figures! {
     ] {
         max_recovery_ms: Option<f64> = limit.map(duration_millis);
         failures: Vec<String> = failed.map(|(name, _, text)| format!("{name}: {text}")).collect();
-        findings: Vec<String> = findings.chain(warnings).collect();
+        findings: Vec<String> = findings.collect();
+        warnings: Vec<String> = warnings.collect();
         rooms: Vec<MediaRoomFigures> = rooms;
     }
 }
@@ -119,25 +119,27 @@ impl MediaRoomFigures {
 }
 
 impl MediaReport {
-    /// The table of all flows, the outages and the findings.
+    /// The table of all flows, the outages, the findings and the warnings.
     pub fn text(&self) -> String {
         let mut text = format!("{:50}{AUDIO_HEAD}     first      last  new keys\n", "forwarded media");
         let judgments = self.rooms.iter().flat_map(MediaRoomFigures::judgments);
         judgments.for_each(|(name, _, line)| _ = writeln!(text, "{name:50}{line}"));
-        self.findings.iter().for_each(|finding| _ = writeln!(text, "finding: {finding}"));
+        add_findings(&mut text, &self.findings, &self.warnings);
         text
     }
 
-    /// A test case for each room, flow and outage of a pair. What was not attempted or cannot be judged is skipped.
+    /// A test case for each room, flow and outage of a pair, and one with the findings. What was not attempted or cannot be judged is skipped.
     pub(crate) fn cases(&self) -> impl Iterator<Item = TestCase> {
+        let findings = case("media", "findings", Outcome::Passed, &self.findings.join("\n"));
         let failed = |text| Outcome::NotPassed(NonSuccessKind::Failure, "max_recovery".to_owned(), text, String::new());
-        self.rooms.iter().flat_map(MediaRoomFigures::judgments).map(move |(name, passed, text)| {
+        let judged = self.rooms.iter().flat_map(MediaRoomFigures::judgments).map(move |(name, passed, text)| {
             let outcome = match passed {
                 None => Outcome::Skipped(text.clone()),
                 Some(false) if self.max_recovery_ms.is_some() => failed(text.clone()),
                 Some(_) => Outcome::Passed,
             };
             case("media", &name, outcome, text.trim())
-        })
+        });
+        judged.chain([findings])
     }
 }

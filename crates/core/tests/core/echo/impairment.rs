@@ -43,7 +43,7 @@ impl EventLog {
 fn server(delay: Duration, impairment: Impairment) -> (EchoServer, EventLog) {
     let log = EventLog::default();
     let config = EchoConfig { delay, ..EchoConfig::default() };
-    (EchoServer::with_impairment(config, impairment, Box::new(log.clone())), log)
+    (EchoServer::new(config).with_impairment(Some((impairment, Box::new(log.clone())))), log)
 }
 
 fn packet(kind: u8, sequence: u32, payload: usize) -> Vec<u8> {
@@ -101,8 +101,14 @@ fn jitter_delays_and_keeps_the_order_of_each_source() {
 #[test]
 fn reported_delay_is_the_time_at_which_the_reply_left() {
     let bandwidth = Some(BandwidthLimit { bits_per_second: 1_000_000, max_queue_delay: 50 * MS });
-    let impairment =
-        Impairment { jitter: 3 * MS, reorder: 0.2, duplicate: 0.2, bandwidth, seed: 2, ..Impairment::default() };
+    let impairment = Impairment {
+        jitter: 3 * MS,
+        reorder: Some((0.2, 10 * MS)),
+        duplicate: 0.2,
+        bandwidth,
+        seed: 2,
+        ..Impairment::default()
+    };
     let (mut echo, log) = server(20 * MS, impairment);
     let mut left = Vec::new();
     for n in 0..300 {
@@ -147,7 +153,7 @@ fn bandwidth_limit_drops_replies_beyond_its_queue() {
 
 #[test]
 fn only_packets_chosen_for_reordering_are_overtaken() {
-    let impairment = Impairment { reorder: 0.05, jitter: 5 * MS, seed: 3, ..Impairment::default() };
+    let impairment = Impairment { reorder: Some((0.05, 10 * MS)), jitter: 5 * MS, seed: 3, ..Impairment::default() };
     // Packets are held back for 10 ms at least, and for 1 s at most.
     for interval in [1, 10, 20, 300] {
         let (mut echo, log) = server(20 * MS, impairment.clone());
@@ -186,7 +192,7 @@ fn only_packets_chosen_for_reordering_are_overtaken() {
 fn reordered_packet_without_a_later_one_leaves_at_the_end() {
     // It waits for 1 s, or for the given time if that is longer.
     for (given, longest) in [(10, 1_000), (1_000, 1_000), (3_000, 3_000_u32)] {
-        let impairment = Impairment { reorder: 1.0, reorder_delay: given * MS, ..Impairment::default() };
+        let impairment = Impairment { reorder: Some((1.0, given * MS)), ..Impairment::default() };
         let (mut echo, log) = server(20 * MS, impairment);
         receive(&mut echo, Time::ZERO, client(1), &audio(1));
         receive(&mut echo, Time::ZERO, client(2), &audio(1));
@@ -199,7 +205,7 @@ fn reordered_packet_without_a_later_one_leaves_at_the_end() {
         assert_eq!((echo.counters().buffered.get(), echo.counters().buffered_bytes.get()), (0, 0));
     }
     // A server that stops drops what it holds back.
-    let (mut echo, log) = server(Duration::ZERO, Impairment { reorder: 1.0, ..Impairment::default() });
+    let (mut echo, log) = server(Duration::ZERO, Impairment { reorder: Some((1.0, 10 * MS)), ..Impairment::default() });
     receive(&mut echo, Time::ZERO, client(1), &audio(1));
     assert_eq!(drain(&mut echo, Time::from_millis(500)), []);
     let counters = echo.counters();
@@ -264,7 +270,7 @@ fn everything(seed: u64) -> Impairment {
         burst_loss: Some(GilbertModel::new(0.05, 0.3).expect("a model")),
         dropped_sequences: "3,40-44".parse().expect("a set"),
         jitter: 5 * MS,
-        reorder: 0.1,
+        reorder: Some((0.1, 10 * MS)),
         duplicate: 0.1,
         seed,
         ..Impairment::default()
@@ -318,7 +324,7 @@ fn reply_and_its_copy_are_charged_once() {
     let config = EchoConfig { delay: 10 * MS, buffer_limits, ..EchoConfig::default() };
     let log = EventLog::default();
     let impairment = Impairment { duplicate: 1.0, ..Impairment::default() };
-    let mut echo = EchoServer::with_impairment(config, impairment, Box::new(log.clone()));
+    let mut echo = EchoServer::new(config).with_impairment(Some((impairment, Box::new(log.clone()))));
     receive(&mut echo, Time::ZERO, client(1), &audio(1));
     let counters = echo.counters();
     assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (1, one));
@@ -397,7 +403,7 @@ proptest! {
         let limits = BufferLimits { total: None, per_client: cap };
         let config = EchoConfig { delay: 10 * MS, buffer_limits: limits, ..EchoConfig::default() };
         let log = EventLog::default();
-        let mut echo = EchoServer::with_impairment(config, Impairment { bandwidth, ..everything(seed) }, Box::new(log.clone()));
+        let mut echo = EchoServer::new(config).with_impairment(Some((Impairment { bandwidth, ..everything(seed) }, Box::new(log.clone()))));
         let mut sink = RecordingSink::new();
         let outcome = |n: u8| match n { 0 => SendStatus::WouldBlock, 1 => SendStatus::Failed, _ => SendStatus::Sent };
         sink.plan = outcomes.into_iter().map(outcome).collect();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use jamjam_core::impairment::{Impairer, Impairment};
+use jamjam_core::impairment::{DEFAULT_REORDER_DELAY, Impairer, Impairment};
 use jamjam_core::time::Time;
 use jamjam_core::wire::PacketType;
 use jamjam_measure::client::{
@@ -24,7 +24,14 @@ const FIRST: u32 = u32::MAX - 99;
 
 fn impairment() -> Impairment {
     let jitter = Duration::from_millis(20);
-    Impairment { loss: 0.1, jitter, reorder: 0.05, duplicate: 0.02, seed: 7, ..Impairment::default() }
+    Impairment {
+        loss: 0.1,
+        jitter,
+        reorder: Some((0.05, DEFAULT_REORDER_DELAY)),
+        duplicate: 0.02,
+        seed: 7,
+        ..Impairment::default()
+    }
 }
 
 /// A sender of [`PACKETS`] packets, one every 2 ms, whose AUDIO is impaired.
@@ -38,7 +45,7 @@ fn sender(impairment: Impairment) -> AudioSender<impl PayloadSource> {
         payload.resize(payload.len() + 384, 1);
         SourcePoll::Ready
     });
-    let path = ImpairedPath::new(impairment, Box::new(()));
+    let path = ImpairedPath::new((impairment, Box::new(())));
     let form = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence: FIRST };
     let config = RunConfig { replies_expected: false, ..run_config(StreamKind::Audio) };
     ClientNode::new(config, AudioWorkload::new(form, Box::new(source)), Box::new(())).with_impaired_path(Some(path))
@@ -63,7 +70,7 @@ fn predicted(impairment: &Impairment) -> (Vec<(u64, u32)>, SentImpairment) {
         }
         // Jitter keeps the order, except that a packet that is held back lets others pass.
         let at = last.max(u64::from(index) * 2 * MS + decision.delay.as_nanos() as u64);
-        if decision.reordered {
+        if decision.reorder_delay.is_some() {
             done.reordered += 1;
         } else {
             last = at;
@@ -74,10 +81,10 @@ fn predicted(impairment: &Impairment) -> (Vec<(u64, u32)>, SentImpairment) {
     // A packet that is held back leaves after the delay and directly after a later packet, or at the end.
     let mut leaving: Vec<((u64, u32, bool), u32, u8)> = Vec::new();
     for (at, index, decision) in left.into_iter().rev() {
-        let delay = impairment.reorder_delay.as_nanos() as u64;
+        let delay = decision.reorder_delay.map_or(0, |delay| delay.as_nanos() as u64);
         let later = leaving.iter().map(|(order, ..)| *order).min();
         let order = match later {
-            _ if !decision.reordered => (at, index, false),
+            _ if decision.reorder_delay.is_none() => (at, index, false),
             Some((passed, ..)) if passed < at + delay => (at + delay, index, false),
             Some((passed, by, _)) if passed < at + delay.max(1_000 * MS) => (passed, by, true),
             _ => (at + delay.max(1_000 * MS), index, false),
@@ -113,7 +120,7 @@ fn impaired_audio_leaves_exactly_as_the_seed_decides() {
 
 #[test]
 fn run_lasts_until_the_last_delayed_packet_has_left() {
-    let slow = Impairment { reorder: 1.0, reorder_delay: Duration::from_secs(5), ..Impairment::default() };
+    let slow = Impairment { reorder: Some((1.0, Duration::from_secs(5))), ..Impairment::default() };
     let mut node = sender(slow.clone());
     let left = audio(&follow(&mut node, 0, 60_000 * MS));
     assert!(node.is_finished());
@@ -123,7 +130,7 @@ fn run_lasts_until_the_last_delayed_packet_has_left() {
 
 #[test]
 fn packets_still_delayed_at_an_interrupt_count_as_lost() {
-    let slow = Impairment { reorder: 1.0, reorder_delay: Duration::from_secs(5), ..Impairment::default() };
+    let slow = Impairment { reorder: Some((1.0, Duration::from_secs(5))), ..Impairment::default() };
     let mut node = sender(slow);
     let left = audio(&follow(&mut node, 0, 5_100 * MS));
     let stopped_at = Some(Time::from_nanos(5_100 * MS));
@@ -135,7 +142,7 @@ fn packets_still_delayed_at_an_interrupt_count_as_lost() {
 #[test]
 fn sealed_copy_is_the_same_datagram_and_lost_packets_use_counters() {
     let impairment = Impairment { loss: 0.3, duplicate: 1.0, seed: 7, ..Impairment::default() };
-    let path = ImpairedPath::new(impairment.clone(), Box::new(()));
+    let path = ImpairedPath::new((impairment.clone(), Box::new(())));
     let mut node = client(link_config(3, None)).with_impaired_path(Some(path));
     let mut server = settle(&mut node);
     let left = follow(&mut node, MS, 200 * MS);

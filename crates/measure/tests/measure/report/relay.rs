@@ -1,11 +1,12 @@
 //! The report of a relay, whose node runs in virtual time.
 
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use jamjam_core::echo::AdmissionConfig;
 use jamjam_core::impairment::Impairment;
 use jamjam_core::node::{Node, Receive};
+use jamjam_core::recorded_path::RecordedPath;
 use jamjam_core::relay::Relay;
 use jamjam_core::time::Time;
 use jamjam_measure::report::relay::RelayReport;
@@ -17,8 +18,12 @@ use crate::schema::assert_schema;
 
 /// One client, which loses two AUDIO packets on the way up. There is a socket for no other one.
 fn report(with_findings: bool) -> RelayReport {
+    report_with(Impairment::default(), with_findings)
+}
+
+fn report_with(up: Impairment, with_findings: bool) -> RelayReport {
     let target: SocketAddr = "192.0.2.9:5000".parse().expect("an address");
-    let up = Impairment { dropped_sequences: "3-4".parse().expect("a set"), ..Impairment::default() };
+    let up = Impairment { dropped_sequences: "3-4".parse().expect("a set"), ..up };
     let (targets, impairments, limits) = (mpsc::channel().1, [up, Impairment::default()], AdmissionConfig::default());
     let mut relay = Relay::new((target, targets), 1, impairments, limits, Box::new(()));
     let mut receive = |ms, client: u8, contents: &[u8]| {
@@ -40,9 +45,20 @@ fn report(with_findings: bool) -> RelayReport {
 }
 
 #[test]
-fn text_and_junit_have_a_row_for_each_direction_and_the_findings() {
+fn text_has_a_row_for_each_direction_and_junit_has_the_findings() {
     let [good, bad] = [report(false), report(true)].map(|report| report.text() + "\n" + &report.junit().expect("XML"));
     snapshot::assert_matches("measure/relay", &format!("{good}\n{bad}"));
+}
+
+#[test]
+fn rate_of_a_recorded_run_is_a_warning_and_fails_no_case() {
+    let recorded = RecordedPath::new((0..50).map(|n| (n * 20_000_000, None)).collect(), Vec::new(), 1_000_000_000);
+    let report = report_with(Impairment { recorded: Some(Arc::new(recorded)), ..Impairment::default() }, false);
+    let warning =
+        "recorded at 50/s, this flow has 100/s: one recorded loss is 2 or 3 packets in a row; the ratio stays";
+    assert!(report.text().ends_with(&format!("\nwarning: {warning}\n")), "{}", report.text());
+    assert_eq!(serde_json::to_value(&report).expect("JSON")["warnings"], json!([warning]));
+    assert!(report.junit().expect("XML").contains("failures=\"0\""));
 }
 
 #[test]
