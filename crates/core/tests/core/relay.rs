@@ -267,9 +267,9 @@ fn memory_that_a_delayed_datagram_keeps_in_use_counts() {
     // No limit applies to an address of this host.
     let source = address("192.0.2.1:4000");
     for _ in 0..600 {
-        net.up(at(0), source, b"x");
-        // These leave at once, but their bytes are in the same chunks of 512 KiB.
-        (0..8).for_each(|_| net.down(at(0), 1, &[7; 65_000]));
+        // The others leave at once, but their bytes fill the same chunk of 512 KiB.
+        net.up(at(0), source, &[7; 5_000]);
+        (0..8).for_each(|_| net.down(at(0), 1, &[7; 64_900]));
         net.run(at(0));
         net.sink.sent.clear();
     }
