@@ -84,8 +84,8 @@ pub(super) fn audio_columns(before: &ForwardedAudioFigures, after: &ForwardedAud
 
 /// Adds a line for each finding and each warning.
 pub(super) fn add_findings(text: &mut String, findings: &[String], warnings: &[String]) {
-    findings.iter().for_each(|finding| _ = writeln!(text, "finding: {finding}"));
-    warnings.iter().for_each(|warning| _ = writeln!(text, "warning: {warning}"));
+    text.extend(findings.iter().map(|finding| format!("finding: {finding}\n")));
+    text.extend(warnings.iter().map(|warning| format!("warning: {warning}\n")));
 }
 
 impl RelayReport {
