@@ -85,6 +85,23 @@ fn datagram_that_was_put_back_is_the_next_one() {
     assert_eq!(leave(&mut path, 0), [(0, 0), (0, 1), (0, 2)]);
 }
 
+#[test]
+fn overtaken_datagram_waits_in_the_queue_of_the_limit_beyond_its_time() {
+    let mut path = Path::default();
+    path.enter(Time::ZERO, 1, AUDIO, &decision(0, true, 1), 0);
+    path.enter(Time::from_millis(900), 1, AUDIO, &decision(0, false, 1), 1);
+    let mut leave_by = |now| {
+        let queue = |passing: &Passing<u8, usize>| {
+            let at = if passing.token == 0 { Time::from_millis(2_000) } else { passing.due };
+            Some(Departure { at, copy_spacing: Duration::ZERO })
+        };
+        let passing = path.pop_due(Time::from_millis(now), queue)?.expect("room in the queue");
+        path.on_left(passing, true).map(|left| left.token)
+    };
+    // Without a later one, it would have left at 1 s.
+    assert_eq!([900, 1_999, 2_000].map(&mut leave_by), [Some(1), None, Some(0)]);
+}
+
 /// Milliseconds since the last one, flow, whether it is AUDIO, delay, whether it is reordered, and copies.
 type Step = (u64, u8, bool, u64, bool, u8);
 
