@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::output::{Failure, HEADING_REPORT, ReportFileArgs, print, print_message};
 use super::ready_file::Environment;
 use super::values::parse_seconds;
-use crate::check::{CheckReport, CheckResult, ClientCheck, CommandResult, EndedBy, Severity};
+use crate::check::{CheckReport, CheckResult, ClientCheck, CommandResult, EndedBy, Finding, Severity};
 use crate::client::StopSignal;
 use crate::diagnosis::Diagnosis;
 use crate::echo::{ObservedDatagram, SourceObserver};
@@ -122,15 +122,20 @@ impl SharedCheck {
         let idle = live.check.last_activity().map(|last| now.duration_since(last));
         let findings = live.check.take_new_findings(now);
         drop(live);
-        for (source, finding) in findings {
-            let Diagnosis { code: rule, severity, message: finding, section, .. } = &finding.diagnosis;
-            if *severity == Severity::Note {
-                info!(target: "echo", source = %source, rule, finding, section, "note about a client");
-            } else {
-                warn!(target: "echo", source = %source, rule, finding, section, "a client breaks a rule");
-            }
-        }
+        log_findings(findings);
         Activity { idle, is_settled: silence >= SETTLED_SILENCE }
+    }
+}
+
+/// Logs new findings about sources.
+pub(crate) fn log_findings(findings: impl IntoIterator<Item = (impl std::fmt::Display, Finding)>) {
+    for (source, finding) in findings {
+        let Diagnosis { code: rule, severity, message: finding, section, .. } = &finding.diagnosis;
+        if *severity == Severity::Note {
+            info!(target: "check", source = %source, rule, finding, section, "note about a client");
+        } else {
+            warn!(target: "check", source = %source, rule, finding, section, "a client breaks a rule");
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{ArgMatches, ColorChoice};
 use tracing::info;
 
-use super::check::{Activity, CheckArgs};
+use super::check::{Activity, CheckArgs, log_findings};
 use super::environment::address_source;
 use super::options::broadcast::BroadcastArgs;
 use super::options::credentials::{LoginArgs, ServerTlsArgs};
@@ -133,10 +133,10 @@ impl Args {
         let password = self.login.password()?;
         let (host, port) = self.check.listen(&self.host, self.port, matches);
         let (listener, address) = bind_tcp(host, port)?;
-        let media =
-            self.media.start(matches, address.ip(), options.connection_limits.trusted_proxies.is_some(), stop)?;
-        options.tls = identity.clone().map(HandshakeAcceptor::new).transpose()?.map(Arc::new);
         let check = self.check.prepare(stop)?.then(Arc::<Mutex<SignalingCheck>>::default);
+        let trusts_proxy = options.connection_limits.trusted_proxies.is_some();
+        let media = self.media.start(matches, address.ip(), trusts_proxy, check.clone(), stop)?;
+        options.tls = identity.clone().map(HandshakeAcceptor::new).transpose()?.map(Arc::new);
         options.check.clone_from(&check);
         // Without the sentences, a finding could not name the member. Correct clients receive no further messages.
         limits.is_strict |= check.is_some();
@@ -166,9 +166,13 @@ impl Args {
         let watch = |check: Arc<Mutex<SignalingCheck>>| {
             let (open_connections, rooms) = (server.open_connections(), rooms.clone());
             let poll = move || {
-                let last_message = check.lock().unwrap_or_else(PoisonError::into_inner).last_message();
+                let now = clock::monotonic_now();
+                let mut check = check.lock().unwrap_or_else(PoisonError::into_inner);
+                let (last_message, findings) = (check.last_message(), check.senders.take_new_findings(now));
+                drop(check);
+                log_findings(findings);
                 let last_message = last_message.max(rooms.as_ref().and_then(MediaRooms::last_audio));
-                let idle = last_message.map(|at| clock::monotonic_now().duration_since(at));
+                let idle = last_message.map(|at| now.duration_since(at));
                 Activity { idle, is_settled: open_connections() == 0 }
             };
             self.check.watch("a message", poll, move || Some(ready.environment()), stop)

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,6 +10,7 @@ use clap::ArgMatches;
 use tracing::info;
 
 use crate::address::ipv4;
+use crate::check::SignalingCheck;
 use crate::cli::echo_server::BitRateArgs;
 use crate::cli::options::impairment::{OutcomeLogFile, PathArgs};
 use crate::cli::output::{Failure, ensure_usage};
@@ -17,7 +18,7 @@ use crate::cli::values::parse_seconds;
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, BindError, DEFAULT_SPIN_PERCENT, DriverOptions, NodeThread};
 use crate::io::{machine, reachable, resolve};
-use crate::media_relay::{MAX_SOCKETS, MediaRelay, MediaRelayConfig, MediaRooms};
+use crate::media_relay::{MAX_SOCKETS, MediaObserver, MediaRelay, MediaRelayConfig, MediaRooms};
 
 const HEADING: &str = "Media over a bad network (jamjam)";
 
@@ -69,6 +70,7 @@ impl MediaRelayArgs {
         matches: &ArgMatches,
         server: IpAddr,
         trusts_proxy: bool,
+        check: Option<Arc<Mutex<SignalingCheck>>>,
         stop: &StopToken,
     ) -> Result<Option<RunningMediaRelay>, Failure> {
         if !self.relay_media {
@@ -98,7 +100,12 @@ impl MediaRelayArgs {
         let config = MediaRelayConfig { impairment, ports, announced_ip, own_ips, limits };
         let rooms = MediaRooms::new(config, Some(observer)).with_links(Arc::new(parse));
         let options = DriverOptions::server(DEFAULT_SPIN_PERCENT, Backend::Native);
-        let node = MediaRelay::new(rooms.clone());
+        let mut node = MediaRelay::new(rooms.clone());
+        node.observer = check.map(|check| -> MediaObserver {
+            Box::new(move |at, way, route, datagram| {
+                check.lock().unwrap_or_else(PoisonError::into_inner).senders.on_datagram(at, way, route, datagram);
+            })
+        });
         let thread = udp::spawn_node("media-relay", sockets, node, stop.clone(), options);
         let thread = thread.context("cannot start a thread")?;
         Ok(Some(RunningMediaRelay { rooms, port_range, thread, outcome_log }))

@@ -119,6 +119,41 @@ fn check_reports_what_was_forwarded_and_the_recovery_from_an_outage() {
     assert!(fs::read_to_string(&junit).unwrap().contains(", outage 1 of "));
 }
 
+/// Their connections are silent while they play.
+#[test]
+fn check_judges_members_before_the_impairment_until_they_stop_playing() {
+    at_once([("", "plain"), ("/v1/signaling", "encrypted")], |(path, link)| {
+        let folder = tempfile::tempdir().unwrap();
+        let junit = folder.path().join("report.xml");
+        let fixed = ["--relay-media", "--loss", "20%", "--until-idle", "3s", "--json"];
+        let (code, report, log) = check(&[&fixed[..], &["--junit", junit.to_str().unwrap()]].concat(), |address, _| {
+            let mut member = Member::connect(address);
+            member.create_room("jam");
+            let url = format!("ws://{address}{path}");
+            let line = format!("send --tone 220 --duration 7s --clients 1 --signaling-url {url} --room jam --json");
+            let other = start_line(&line);
+            member.skip_to("PeerJoined");
+            assert_eq!([run_line(&line), other.end()].map(|output| output.code), [0, 0]);
+        });
+        let report: Value = serde_json::from_str(&report).unwrap();
+        assert_eq!((code, &report["verdict"]), (Some(0), &json!("passed")), "{report:#}\n{log}");
+        let flows = report["media"]["rooms"][0]["flows"].as_array().unwrap().iter();
+        let ends: Vec<f64> = flows.filter_map(|flow| flow["last_audio_ms"].as_f64()).collect();
+        assert!(ends.len() == 2 && ends.iter().all(|end| *end > 5_000.0), "{ends:?} {report:#}");
+        let sources = report["sources"].as_array().unwrap().iter();
+        let senders: Vec<_> = sources.filter(|source| source["name"].as_str().unwrap().starts_with("room ")).collect();
+        assert_eq!(senders.len(), 2, "{report:#}");
+        for sender in senders {
+            let (facts, text) = (sender["facts"].as_str().unwrap(), sender.to_string());
+            assert!(facts.contains(&format!("{link} link, 128 samples")), "{facts}");
+            assert!(!text.contains(r#""rule":"loss""#), "{text}");
+            assert_eq!(text.contains(r#""reason":"sealed""#), link == "encrypted", "{text}");
+        }
+        let junit = fs::read_to_string(&junit).unwrap();
+        assert_eq!(junit.matches(r#"name="counter_repeated" classname="room "#).count(), 2, "{junit}");
+    });
+}
+
 #[test]
 fn options_that_cannot_be_used_are_named() {
     for (options, error) in [

@@ -36,6 +36,9 @@ impl Display for MediaRoute {
     }
 }
 
+/// Receives each datagram before it is impaired, except STUN messages, with its time and the numbers of sender and receiver.
+pub type MediaObserver = Box<dyn FnMut(Time, [u64; 2], &MediaRoute, &[u8]) + Send>;
+
 /// The relay of a signaling server, without sockets.
 pub struct MediaRelay {
     rooms: MediaRooms,
@@ -43,6 +46,8 @@ pub struct MediaRelay {
     admission: Admission,
     waker: DriverWaker,
     next_sweep: Time,
+    /// Judges what members send. It runs on the node's thread and must not block.
+    pub observer: Option<MediaObserver>,
 }
 
 impl MediaRelay {
@@ -51,13 +56,13 @@ impl MediaRelay {
         let pairs = rooms.lock();
         let (admission, waker) = (Admission::new(pairs.config.limits.clone(), Duration::ZERO), pairs.waker.clone());
         drop(pairs);
-        Self { rooms, transit: Transit::default(), admission, waker, next_sweep: Time::ZERO }
+        Self { rooms, transit: Transit::default(), admission, waker, next_sweep: Time::ZERO, observer: None }
     }
 }
 
 impl Node for MediaRelay {
     fn on_datagram(&mut self, _: Time, batch: &[Receive<'_>]) {
-        let Self { rooms, transit, admission, .. } = self;
+        let Self { rooms, transit, admission, observer, .. } = self;
         let pairs = &mut *rooms.lock();
         for received in batch {
             let Some(way) = pairs.accept(received) else { continue };
@@ -68,7 +73,10 @@ impl Node for MediaRelay {
                 let destination =
                     pairs.exit(lane).map(|exit| exit.destination).filter(|to| !pairs.config.is_own(to.ip()));
                 let limited = destination.and_then(|source| admission.classify(&Receive { source, ..*received }));
-                let Some((_, flow, _)) = pairs.flows.get_mut(&way) else { continue };
+                let Some((_, flow, route)) = pairs.flows.get_mut(&way) else { continue };
+                if let Some(observe) = observer.as_mut().filter(|_| !is_stun) {
+                    observe(at, [way.from, way.to], route, datagram);
+                }
                 let decision = if is_stun {
                     flow.impairer.impairment.constant_decision(since_start)
                 } else {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use quick_junit::{NonSuccessKind, SerializeError, TestSuite};
 use serde::Serialize;
 
+use super::totals::AUDIO;
 use super::{CheckReport, CheckedSource, CommandResult, EndedBy, Finding, NotJudged, Severity};
 use crate::diagnosis::Diagnosis;
 use crate::report::junit::{Outcome, case};
@@ -175,7 +176,7 @@ impl CheckResult {
         for (number, source) in (1..).zip(&self.report.sources) {
             // Its port differs from run to run, but CI systems compare the cases of runs by their names.
             let class = if source.details.is_some() { format!("source {number}") } else { source.name.clone() };
-            for rule in &self.report.rules {
+            for rule in source.rules {
                 let of_rule = source.findings.iter().filter(|finding| finding.code == *rule);
                 let (severe, others): (Vec<_>, Vec<_>) = of_rule.partition(|finding| finding.severity >= self.fail_on);
                 let [failure, output] =
@@ -225,7 +226,7 @@ pub(super) fn sentence(Finding { diagnosis, count, unit, .. }: &Finding) -> Stri
 
 /// The facts about it are all that can be said about it.
 pub(super) fn has_no_audio(source: &CheckedSource) -> bool {
-    source.details.as_ref().is_some_and(|details| details.audio == 0)
+    source.not_judged.first().is_some_and(|part| part.what == AUDIO)
 }
 
 /// What could not be judged about a source, in a line.

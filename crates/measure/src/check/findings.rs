@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jamjam_core::time::Time;
 
-use super::rules::{Finding, RuleId};
+use super::rules::{Finding, NAMES, RuleId};
 use super::source::SourceCheck;
 use super::stream::{MAX_RATE_ERROR_PPM, WRONG_STEPS};
 use super::totals::{AUDIO, NotJudged, totals};
@@ -19,7 +19,9 @@ impl SourceCheck {
     /// The findings with their rules, except of the rules `taken`, the worst first, and what could not be judged.
     fn findings(&self, taken: u64, is_over: bool) -> (Vec<(RuleId, Finding)>, Vec<NotJudged>) {
         let (totals, mut not_judged) = totals(self, is_over);
-        let is_enough = |(rule, finding): &&(RuleId, Finding)| finding.count >= rule.rule().min_count;
+        let is_judged = |rule: &RuleId| !self.unjudged().iter().any(|(.., rules)| rules.contains(rule));
+        let is_enough =
+            |(rule, finding): &&(RuleId, Finding)| finding.count >= rule.rule().min_count && is_judged(rule);
         let all: Vec<_> = self.evidence.all.iter().chain(&totals.all).filter(is_enough).collect();
         let is_found = |rule: &RuleId| all.iter().any(|(found, _)| found == rule);
         let is_suppressed = |rule: RuleId| rule.rule().suppressed_by.iter().any(is_found);
@@ -28,7 +30,10 @@ impl SourceCheck {
         findings.sort_by_key(|(rule, finding)| (std::cmp::Reverse(finding.severity), *rule as u8));
         // What has a finding is judged, and what has none because of a more precise one is explained by that.
         let is_explained = |rule: &RuleId| is_found(rule) || is_suppressed(*rule);
-        not_judged.retain(|part| part.what == AUDIO || !part.rules.iter().any(is_explained));
+        let is_open = |rules: &[RuleId]| rules.iter().any(is_judged) && !rules.iter().any(is_explained);
+        not_judged.retain(|part| part.what == AUDIO || is_open(part.rules));
+        let unjudged = |&(what, reason, rules): &(_, &str, _)| NotJudged { what, reason: reason.to_owned(), rules };
+        not_judged.extend(self.unjudged().iter().map(unjudged));
         (findings, not_judged)
     }
 
@@ -64,7 +69,7 @@ impl SourceCheck {
         };
         let (findings, not_judged) = self.findings(0, true);
         let facts = match &not_judged[..] {
-            [NotJudged { what: AUDIO, reason, .. }] => format!("no AUDIO: {reason}"),
+            [NotJudged { what: AUDIO, reason, .. }, ..] => format!("no AUDIO: {reason}"),
             _ => facts(&report, self.audio.frame_sizes()),
         };
         CheckedSource {
@@ -72,6 +77,7 @@ impl SourceCheck {
             facts,
             took_part: report.audio >= u64::from(WRONG_STEPS),
             details: Some(report),
+            rules: &NAMES,
             history: self.history.clone(),
             findings: findings.into_iter().map(|(_, finding)| finding).collect(),
             not_judged,

@@ -14,6 +14,7 @@ mod pacing;
 mod page;
 mod rules;
 mod samples;
+mod senders;
 mod signaling;
 mod source;
 mod stream;
@@ -34,6 +35,7 @@ pub use command::{CommandResult, EndedBy};
 pub use documents::{CheckResult, CheckVerdict};
 pub use history::{HistoryInterval, SourceHistory};
 pub use rules::{Finding, FirstPacket, RULES, Rule, RuleId, Severity};
+pub use senders::SenderCheck;
 pub use signaling::SignalingCheck;
 use source::{SourceCheck, audio_header};
 pub use totals::NotJudged;
@@ -63,7 +65,7 @@ pub struct ClientCheck {
 pub struct CheckReport {
     /// In the order of their first datagrams, or of connecting.
     pub sources: Vec<CheckedSource>,
-    /// Datagrams of sources that had to leave the table, or further connections, which were not judged.
+    /// Datagrams of sources without a place, or further connections, which were not judged.
     pub untracked: u64,
     /// Addresses that sent only datagrams that are no jamjam packets, such as scanners and STUN clients.
     pub strangers: u64,
@@ -78,9 +80,6 @@ pub struct CheckReport {
     /// What [`CheckReport::untracked`] counts.
     #[serde(skip)]
     pub untracked_name: &'static str,
-    /// The names of all rules.
-    #[serde(skip)]
-    pub rules: Vec<&'static str>,
 }
 
 /// What was found about a source.
@@ -97,6 +96,9 @@ pub struct CheckedSource {
     pub details: Option<SourceReport>,
     /// The worst first.
     pub findings: Vec<Finding>,
+    /// The names of the rules by which it is judged.
+    #[serde(skip)]
+    pub rules: &'static [&'static str],
     /// For the charts of the page.
     #[serde(skip)]
     pub history: SourceHistory,
@@ -155,7 +157,6 @@ impl ClientCheck {
             server: "echo-server".to_owned(),
             expectation: "sources sent 30 AUDIO packets",
             untracked_name: "packets of further clients",
-            rules: RULES.map(|rule| rule.id).to_vec(),
             media: None,
         }
     }
@@ -229,7 +230,7 @@ impl SourceObserver for ClientCheck {
         if self.sources.len() == MAX_SOURCES && !self.sources.contains_key(&address) {
             self.make_place(at);
         }
-        let source = self.sources.entry(address).or_insert_with(|| SourceCheck::new(at));
+        let source = self.sources.entry(address).or_insert_with(|| SourceCheck::new(at, false));
         source.on_datagram(datagram);
         if source.last_audio.is_some() {
             self.last_activity = self.last_activity.max(Some(at));

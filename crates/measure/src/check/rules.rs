@@ -91,6 +91,9 @@ macro_rules! rules {
         }),*];
 
         const IDS: [RuleId; RULES.len()] = [$(RuleId::$name),*];
+
+        /// The names of all rules.
+        pub(super) const NAMES: [&str; RULES.len()] = [$($id),*];
     };
 }
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use jamjam_core::time::Time;
 use jamjam_signaling::{ConnId, Dialect, NewConnection, REFUSED, STRICT_RULES};
 
-use super::{CheckReport, CheckedSource, Finding, MAX_SOURCES, Severity};
+use super::{CheckReport, CheckedSource, Finding, MAX_SOURCES, SenderCheck, Severity};
 use crate::diagnosis::Diagnosis;
 
 /// Maximum number of findings about a connection that differ only in their sentences. Messages with further sentences count together.
@@ -20,6 +20,8 @@ const FURTHER: &str = "further messages, each wrong in another way";
 #[derive(Debug, Default)]
 pub struct SignalingCheck {
     connections: BTreeMap<ConnId, Connection>,
+    /// What members send to each other, if the server relays it.
+    pub senders: SenderCheck,
     untracked: u64,
     last_message: Option<Time>,
 }
@@ -98,16 +100,16 @@ impl SignalingCheck {
                 facts: format!("{dialect}, joined {room} room"),
                 took_part: is_joined,
                 findings: findings.clone(),
+                rules: &STRICT_RULES,
                 ..CheckedSource::default()
             }
         };
         CheckReport {
-            sources: self.connections.iter().map(source).collect(),
-            untracked: self.untracked,
+            sources: self.connections.iter().map(source).chain(self.senders.report()).collect(),
+            untracked: self.untracked + self.senders.untracked,
             server: "signaling-server".to_owned(),
             expectation: "connections joined a room",
-            untracked_name: "further connections",
-            rules: STRICT_RULES.to_vec(),
+            untracked_name: "further connections or datagrams of members",
             ..CheckReport::default()
         }
     }

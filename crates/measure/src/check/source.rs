@@ -6,13 +6,14 @@ use std::time::Duration;
 use jamjam_core::echo::{DropReason, ObservedDatagram};
 use jamjam_core::link::SealMistake;
 use jamjam_core::sanitize::sanitize_name;
+use jamjam_core::stats::SequenceTracker;
 use jamjam_core::time::Time;
 use jamjam_core::wire::stun::MAGIC_COOKIE;
 use jamjam_core::wire::{HEADER_LEN, Header, LatencyInfo, Packet, PacketError, PacketType, PingPayload, parse_packet};
 
 use super::history::SourceHistory;
 use super::rules::{Evidence, FirstPacket, RuleId};
-use super::stream::{Format, StreamCheck};
+use super::stream::{Format, StreamCheck, is_samples};
 
 /// Larger datagrams may be fragmented.
 const MAX_DATAGRAM: usize = 1_200;
@@ -67,6 +68,9 @@ pub(super) struct SourceCheck {
     /// Opened packets of this link, and the newest counter.
     pub(super) link_counters: (u64, u64),
     pub(super) no_keys: u64,
+    /// Whether it sends to another member of a room, and the counters of what it seals for that one.
+    pub(super) is_member: bool,
+    pub(super) counters: SequenceTracker,
     pub(super) last_control: Option<Time>,
     opened_since_control: bool,
     /// When the last plain KEEPALIVE was found on an encrypted link, and how many in succession.
@@ -78,8 +82,8 @@ pub(super) struct SourceCheck {
 }
 
 impl SourceCheck {
-    pub(super) fn new(at: Time) -> Self {
-        Self { first_seen: at, last_seen: at, ..Self::default() }
+    pub(super) fn new(at: Time, is_member: bool) -> Self {
+        Self { first_seen: at, last_seen: at, is_member, ..Self::default() }
     }
 
     /// Whether the AUDIO of this source, seen for at least a second, continues with `header` from another port.
@@ -265,11 +269,18 @@ impl SourceCheck {
 
     fn on_content(&mut self, at: Time, packet: Packet<'_>) {
         let Packet { header, payload } = packet;
+        let is_opaque = self.is_member && header.is_sealed();
+        self.format = self.format.filter(|_| !is_opaque);
         match header.packet_type {
             PacketType::Audio => {
-                let samples = if self.format.is_none_or(|format| format.is_pcm) { payload } else { &[] };
+                let is_pcm = self.format.is_none_or(|format| format.is_pcm);
+                let samples = if is_pcm && !is_opaque { payload } else { &[] };
                 self.history.on_audio(self.first_seen, at, samples);
-                self.audio.on_packet(at, (header, payload), self.format, &mut self.evidence);
+                self.audio.on_packet(at, (header, payload.len()), self.format, &mut self.evidence);
+                if is_samples(samples.len()) {
+                    let (duration, channels) = (self.audio.duration, self.audio.channels(self.format).unwrap_or(1));
+                    self.audio.content.on_payload((at, duration), samples, channels, &mut self.evidence);
+                }
             }
             PacketType::Control => {
                 // With the first CONTROL, a client may also begin another link.
@@ -285,6 +296,7 @@ impl SourceCheck {
                 }
                 (self.last_control, self.opened_since_control) = (Some(at), false);
             }
+            PacketType::LatencyPing | PacketType::LatencyInfo if is_opaque => {}
             PacketType::LatencyPing => {
                 if let Err(error) = PingPayload::parse(packet) {
                     self.on_malformed(error);

@@ -162,7 +162,7 @@ impl StreamCheck {
     pub(super) fn on_packet(
         &mut self,
         at: Time,
-        (header, payload): (Header, &[u8]),
+        (header, payload_len): (Header, usize),
         format: Option<Format>,
         evidence: &mut Evidence,
     ) {
@@ -170,11 +170,11 @@ impl StreamCheck {
         if self.paces.is_empty() {
             self.paces.extend(STANDARD_RATES.map(Pace::new));
         }
-        let samples = (payload.len() / 4) as u32;
+        let samples = (payload_len / 4) as u32;
         let (fewest, most) = self.samples.unwrap_or((samples, samples));
         self.samples = Some((fewest.min(samples), most.max(samples)));
         let Header { sequence, timestamp, .. } = header;
-        let previous = self.previous.replace(Previous { header, payload_len: payload.len(), at });
+        let previous = self.previous.replace(Previous { header, payload_len, at });
         let step = previous.map(|previous| sequence.wrapping_sub(previous.header.sequence));
         let advance = previous.map_or(0, |previous| timestamp.wrapping_sub(previous.header.timestamp));
         let silence = previous.map_or(Duration::MAX, |previous| at.duration_since(previous.at));
@@ -201,10 +201,8 @@ impl StreamCheck {
             let is_ahead = self.paces.iter().all(|pace| pace.is_ahead(position, at));
             self.judge_format((previous, timestamp), is_ahead, format, evidence);
         }
-        if is_pcm && is_samples(payload.len()) {
-            self.content.on_payload((at, self.duration), payload, self.channels(format).unwrap_or(1), evidence);
-        } else if is_pcm {
-            let received = format_args!("{} bytes", payload.len());
+        if is_pcm && !is_samples(payload_len) {
+            let received = format_args!("{payload_len} bytes");
             evidence.add(RuleId::PayloadLength, "a multiple of 4 bytes", received);
         }
         // Only packets that are newer than all others have a pace.
@@ -340,6 +338,6 @@ impl StreamCheck {
 }
 
 /// Whether a payload has this length if it is samples.
-fn is_samples(len: usize) -> bool {
+pub(super) fn is_samples(len: usize) -> bool {
     len > 0 && len.is_multiple_of(4)
 }

@@ -6,6 +6,7 @@ use jamjam_measure::check::{CheckResult, ClientCheck, CommandResult, EndedBy, Fi
 use jamjam_signaling::{ConnId, NewConnection, Route};
 use serde_json::Value;
 
+use super::senders::route;
 use super::wrong_client::client;
 use crate::schema::assert_schema;
 
@@ -40,6 +41,9 @@ fn schema_accepts_exactly_the_fields_of_every_check() {
         &NewConnection { source, local_ip: [127, 0, 0, 1].into(), is_forwarded: false, route: Route::Undecided },
     );
     rooms.on_wrong_message(ConnId(1), "refused", "no");
+    for datagram in client("samples-silent").datagrams() {
+        rooms.senders.on_datagram(datagram.at, [0, 1], &route("Ben#1"), &datagram.bytes);
+    }
     let results = [
         ("wrong samples", result("samples-big-endian")),
         ("drift", result("clock-400-ppm-fast")),

@@ -3,6 +3,7 @@
 mod documents;
 mod drift;
 mod networks;
+mod senders;
 mod signaling;
 mod simulated_client;
 mod simulation;

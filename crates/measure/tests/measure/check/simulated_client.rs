@@ -7,7 +7,9 @@ use std::sync::LazyLock;
 use jamjam_core::echo::{DropReason, ObservedDatagram, SourceObserver};
 use jamjam_core::impairment::splitmix64;
 use jamjam_core::time::Time;
-use jamjam_measure::check::{CheckedSource, ClientCheck};
+use jamjam_measure::check::{CheckedSource, ClientCheck, SignalingCheck};
+
+use super::senders::{on_the_wire, route};
 
 /// Random numbers of one client.
 pub(super) struct Random(u64, u64);
@@ -272,8 +274,9 @@ impl Client {
         payload
     }
 
-    /// The findings about the client after its packets have passed `path`.
-    pub(super) fn check(&self, path: Path) -> CheckedSource {
+    /// What is found about the client after its packets have passed `path` to a server, and to one that relays them to a member, without whose
+    /// answer to CONTROL it seals nothing.
+    pub(super) fn check(&self, path: Path) -> Vec<CheckedSource> {
         let mut random = Random::new(splitmix64(self.seed, 1));
         let sent = self.sent(&mut random);
         let lengths = sent.iter().map(|packet| {
@@ -285,7 +288,9 @@ impl Client {
             arrived.retain(|(_, index)| sent[*index].kind != INFO);
         }
         arrived.sort_by(|one, other| one.0.total_cmp(&other.0));
-        let mut check = ClientCheck::new();
+        let (mut check, mut members) = (ClientCheck::new(), SignalingCheck::default());
+        let is_lost = |index: usize| arrived.iter().all(|(_, arrived)| *arrived != index);
+        let are_answered = (0..sent.len()).all(|index| sent[index].kind != CONTROL || !is_lost(index));
         let has_keys = self.is_sealed && self.earlier == 0;
         let mut link = 1;
         let mut opened = std::collections::HashSet::new();
@@ -303,6 +308,9 @@ impl Client {
                 CONTROL => bytes.extend([&[1, 1][..], &[7; 32]].concat()),
                 _ => bytes.resize(12 + packet.len, 0),
             }
+            let at = Time::from_nanos((at_s * 1e9) as u64 + 1_000_000_000);
+            let datagram = on_the_wire(&bytes, packet.is_sealed.then_some(packet.counter));
+            members.senders.on_datagram(at, [0, 1], &route("Ben#1"), &datagram);
             if packet.is_sealed && packet.link > link {
                 link = packet.link;
                 opened.clear();
@@ -321,7 +329,7 @@ impl Client {
                 _ => (packet.is_sealed && !has_keys).then_some(DropReason::NoKeys),
             };
             check.on_datagram(ObservedDatagram {
-                at: Time::from_nanos((at_s * 1e9) as u64 + 1_000_000_000),
+                at,
                 source: SocketAddr::from(([192, 0, 2, 7], 40_000)),
                 dst_ip: None,
                 bytes: &bytes,
@@ -332,7 +340,8 @@ impl Client {
         }
         let mut report = check.report();
         assert_eq!(report.sources.len(), 1, "{self:?} on {path:?}");
-        report.sources.remove(0)
+        report.sources.extend(members.report().sources.into_iter().filter(|_| are_answered));
+        report.sources
     }
 }
 

@@ -17,7 +17,8 @@ fn accused(clients: u64) -> BTreeMap<&'static str, Vec<String>> {
     let simulate = |seed: u64| {
         let client = Client::new(seed, if seed % 10 == 9 { 65.0 } else { 12.0 });
         let path = PATHS[(seed / 10 + seed) as usize % PATHS.len()];
-        let severe = client.check(path).findings.into_iter().filter(|finding| finding.severity > Severity::Note);
+        let findings = client.check(path).into_iter().flat_map(|source| source.findings);
+        let severe = findings.filter(|finding| finding.severity > Severity::Note);
         severe.map(|found| (found.code, format!("{}: {client:?}: {}", path.name, found.message))).collect()
     };
     let mut by_rule = BTreeMap::<_, Vec<_>>::new();

@@ -1,0 +1,98 @@
+//! What members of rooms send to each other, judged before the server impairs it. Nobody here opens or answers it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use jamjam_core::echo::{DropReason, ObservedDatagram};
+use jamjam_core::link::{OVERHEAD, PublicHalf};
+use jamjam_core::media_relay::MediaRoute;
+use jamjam_core::stats::SequenceArrival::{Duplicate, TooOld};
+use jamjam_core::time::Time;
+use jamjam_core::wire::{HEADER_LEN, Header, Packet, PacketType, parse_packet};
+
+use super::{CheckedSource, Finding, MAX_SOURCES, RuleId as Id, SourceCheck};
+
+/// A part that is not judged, the reason, and its rules.
+type Unjudged = (&'static str, &'static str, &'static [Id]);
+
+/// For all members, because no server answers; then for those who seal.
+const UNJUDGED: [Unjudged; 4] = [
+    ("STUN, port changes and opening", "no server answers", &[Id::Stun, Id::PortChange, Id::NotOpened]),
+    ("links and limits", "no server answers", Id::range(Id::NoKeys, Id::RateLimited)),
+    ("samples, LATENCY_INFO and KEEPALIVE interval", "sealed", Id::range(Id::ChannelCount, Id::KeepaliveInterval)),
+    ("payloads of other types", "sealed", &[Id::Truncated]),
+];
+
+/// A member may have several addresses. Its flow is judged as one source.
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// The only valid header of CONTROL.
+const CONTROL: Header = Header::new(PacketType::Control, 0, 0);
+
+/// Judges what each member sends to each other one.
+#[derive(Debug, Default)]
+pub struct SenderCheck {
+    /// With their names, by the numbers of sender and receiver.
+    flows: BTreeMap<[u64; 2], (String, SourceCheck)>,
+    /// Datagrams of further flows.
+    pub(super) untracked: u64,
+}
+
+impl SenderCheck {
+    /// A datagram arrived, which is no STUN message.
+    pub fn on_datagram(&mut self, at: Time, way: [u64; 2], route: &MediaRoute, bytes: &[u8]) {
+        if self.flows.len() == MAX_SOURCES && !self.flows.contains_key(&way) {
+            self.untracked += 1;
+            return;
+        }
+        let name = || format!("room {}, {} to {}", route.room, route.from, route.to);
+        self.flows.entry(way).or_insert_with(|| (name(), SourceCheck::new(at, true))).1.on_member_datagram(at, bytes);
+    }
+
+    /// The findings that were not returned before, each once per flow and rule.
+    pub fn take_new_findings(&mut self, now: Time) -> Vec<(String, Finding)> {
+        let of_flow = |(name, flow): &mut (String, SourceCheck)| {
+            flow.take_new_findings(now).into_iter().map(|finding| (name.clone(), finding)).collect::<Vec<_>>()
+        };
+        self.flows.values_mut().flat_map(of_flow).collect()
+    }
+
+    /// The flows. No connection is expected of them.
+    pub(super) fn report(&self) -> impl Iterator<Item = CheckedSource> {
+        let source = |(name, flow): &(String, SourceCheck)| {
+            let name = name.clone();
+            CheckedSource { name, took_part: false, details: None, ..flow.report(ADDRESS) }
+        };
+        self.flows.values().map(source)
+    }
+}
+
+impl SourceCheck {
+    pub(super) fn unjudged(&self) -> &'static [Unjudged] {
+        let parts = if self.opened > 0 { UNJUDGED.len() } else { 2 };
+        &UNJUDGED[..if self.is_member { parts } else { 0 }]
+    }
+
+    fn on_member_datagram(&mut self, at: Time, bytes: &[u8]) {
+        let (source, dst_ip, counter, drop_reason, mistake) = (ADDRESS, None, None, None, None);
+        let mut observed = ObservedDatagram { at, source, dst_ip, bytes, counter, drop_reason, mistake };
+        match parse_packet(bytes) {
+            // What follows may be sealed with other keys.
+            Ok(Packet { header: CONTROL, payload }) if PublicHalf::parse(payload).is_some() => self.counters.restart(),
+            Ok(Packet { header, .. }) if header.packet_type == PacketType::Control => {
+                observed.drop_reason = Some(DropReason::KeyExchange);
+            }
+            Ok(Packet { header, payload }) if header.is_sealed() => {
+                let counter = payload.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+                let opened = &bytes[..bytes.len().saturating_sub(OVERHEAD).max(HEADER_LEN)];
+                match self.counters.record(counter as u32) {
+                    Duplicate | TooOld => observed.drop_reason = Some(DropReason::Replayed),
+                    // Of the payload, only the length is right.
+                    _ => (observed.bytes, observed.counter) = (opened, Some(counter)),
+                }
+            }
+            _ => {}
+        }
+        self.on_datagram(observed);
+    }
+}

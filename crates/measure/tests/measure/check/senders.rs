@@ -1,0 +1,207 @@
+//! What members of rooms send to each other is judged on arrival: of sealed packets, headers and lengths.
+
+use std::collections::BTreeSet;
+
+use jamjam_core::direction::Direction;
+use jamjam_core::impairment::splitmix64;
+use jamjam_core::media_relay::MediaRoute;
+use jamjam_core::time::Time;
+use jamjam_measure::check::{CheckResult, CheckVerdict, CheckedSource, RULES, Severity, SignalingCheck};
+use serde_json::json;
+
+use super::wrong_client::{Client, Sent, client, clients};
+
+/// The rules that sealed packets show, without a rate.
+const VISIBLE: [&str; 19] = [
+    "short",
+    "version",
+    "type",
+    "reserved_flags",
+    "first_sequence",
+    "sequence_step",
+    "sequence_repeated",
+    "sequence_restart",
+    "timestamp_step",
+    "payload_length",
+    "clock_drift",
+    "pacing",
+    "datagram_size",
+    "key_exchange",
+    "counter_repeated",
+    "loss",
+    "reordering",
+    "duplicates",
+    "jitter",
+];
+
+/// The rules that need a server which answers, or the source.
+const ANSWERED: [&str; 9] = [
+    "stun",
+    "port_change",
+    "not_opened",
+    "sealed_without_keys",
+    "plain_after_keys",
+    "link_required",
+    "audio_before_link",
+    "limited",
+    "rate_limited",
+];
+
+pub(super) fn route(to: &str) -> MediaRoute {
+    MediaRoute { room: 1, from: "Aki#1".into(), to: to.into(), direction: Direction::Up }
+}
+
+/// A packet as it is sent: sealed packets are encrypted again.
+pub(super) fn on_the_wire(bytes: &[u8], counter: Option<u64>) -> Vec<u8> {
+    let Some(counter) = counter else { return bytes.to_vec() };
+    let encrypted = (0..).zip(&bytes[12..]).map(|(at, byte)| byte ^ splitmix64(counter, at) as u8).collect::<Vec<_>>();
+    [&bytes[..12], &counter.to_be_bytes(), &encrypted, &[7; 16]].concat()
+}
+
+fn report(sent: &[Sent]) -> CheckedSource {
+    let mut check = SignalingCheck::default();
+    for Sent { at, bytes, counter, .. } in sent {
+        check.senders.on_datagram(*at, [0, 1], &route("Ben#1"), &on_the_wire(bytes, *counter));
+    }
+    check.report().sources.remove(0)
+}
+
+fn found(source: &CheckedSource) -> BTreeSet<&str> {
+    source.findings.iter().map(|finding| finding.code).collect()
+}
+
+fn not_judged(source: &CheckedSource) -> BTreeSet<&str> {
+    source.not_judged.iter().flat_map(|part| part.rules).map(|rule| rule.rule().id).collect()
+}
+
+/// The client of the table, on an encrypted link.
+fn sealed(mut client: Client) -> Client {
+    client.row["link"] = json!("sealed");
+    client
+}
+
+/// The clients of the table that agree no keys.
+fn plain_clients() -> impl Iterator<Item = Client> {
+    clients().into_iter().filter(|client| client.row["link"].as_str().is_none_or(|link| link == "plain"))
+}
+
+#[test]
+fn plain_members_are_judged_except_for_what_needs_answers() {
+    for client in plain_clients() {
+        let source = report(&client.datagrams());
+        let expected = client.expected();
+        let expected: BTreeSet<&str> =
+            expected.iter().map(|(rule, _)| &**rule).filter(|rule| !ANSWERED.contains(rule)).collect();
+        assert_eq!(found(&source), expected, "{}: {source:#?}", client.name());
+        assert!(ANSWERED.iter().all(|rule| not_judged(&source).contains(rule)), "{source:#?}");
+        assert!(source.not_judged.iter().all(|part| part.reason != "sealed"), "{source:#?}");
+    }
+}
+
+#[test]
+fn sealed_packets_are_judged_by_headers_and_lengths_alone() {
+    let hidden = || RULES.iter().map(|rule| rule.id).filter(|rule| !VISIBLE.contains(rule) && *rule != "packet_rate");
+    for client in plain_clients().map(sealed) {
+        let source = report(&client.datagrams());
+        let expected = client.expected();
+        let mut expected: BTreeSet<&str> =
+            expected.iter().map(|(rule, _)| &**rule).filter(|rule| VISIBLE.contains(rule)).collect();
+        if client.name() == "samples-8-bit" {
+            // As few bytes as samples are no 32-bit floats.
+            expected.insert("timestamp_step");
+        }
+        assert_eq!(found(&source), expected, "{}: {source:#?}", client.name());
+        assert!(hidden().all(|rule| not_judged(&source).contains(rule)), "{}: {source:#?}", client.name());
+        assert!(source.facts.contains("encrypted link"), "{}", source.facts);
+    }
+}
+
+#[test]
+fn rate_and_drift_of_sealed_audio_are_judged_if_a_standard_rate_fits() {
+    for (rate, fits) in [(44_100, true), (48_000, true), (96_000, true), (32_000, false), (88_200, false)] {
+        let mut client = sealed(client("correct-2-channels-48000-plain"));
+        (client.row["sample_rate"], client.row["seconds"]) = (json!(rate), json!(30));
+        let source = report(&client.datagrams());
+        assert!(source.findings.is_empty(), "{source:#?}");
+        assert_eq!(source.facts.contains(&format!("128 samples at {rate} Hz, 2 channels")), fits, "{}", source.facts);
+        let not_judged = not_judged(&source);
+        assert_eq!([not_judged.contains("packet_rate"), source.facts.contains("sample clock")], [!fits, fits]);
+        // Below 500 ppm, drift needs a minute.
+        assert!(not_judged.contains("clock_drift"), "{source:#?}");
+    }
+}
+
+#[test]
+fn counters_may_start_again_with_each_key_exchange_and_only_then() {
+    let first = sealed(client("correct-2-channels-48000-plain")).datagrams();
+    let is_control = |sent: &Sent| sent.bytes[1] == 3;
+    let continued = |sent: &Sent| Sent { at: Time::from_nanos(sent.at.as_nanos() + 20_000_000_000), ..sent.clone() };
+    for (is_exchanged, rules) in [(true, &[][..]), (false, &["counter_repeated", "sequence_restart"])] {
+        let second = first.iter().filter(|sent| is_exchanged || !is_control(sent)).map(continued);
+        let mut sent = first.clone();
+        sent.extend(second);
+        let source = report(&sent);
+        assert_eq!(Vec::from_iter(found(&source)), rules, "{source:#?}");
+    }
+}
+
+#[test]
+fn repeated_counters_are_found_whatever_the_keys_are() {
+    for counter in [|_| 0, |n: u64| n % 100, |n: u64| n.swap_bytes()] {
+        let mut sent = sealed(client("correct-2-channels-48000-plain")).datagrams();
+        for datagram in &mut sent {
+            datagram.counter = datagram.counter.map(counter);
+        }
+        let source = report(&sent);
+        assert_eq!(found(&source), ["counter_repeated"].into(), "{source:#?}");
+    }
+}
+
+#[test]
+fn reports_name_each_flow_and_count_those_without_a_place() {
+    let mut check = SignalingCheck::default();
+    let (right, wrong) = (client("correct-2-channels-48000-plain"), client("timestamp-counts-packets"));
+    for (number, name, client) in [(1, "Ben#1", sealed(right)), (2, "Eva#1", sealed(wrong))] {
+        for Sent { at, bytes, counter, .. } in &client.datagrams() {
+            check.senders.on_datagram(*at, [0, number], &route(name), &on_the_wire(bytes, *counter));
+        }
+    }
+    let audio = [&[1, 1][..], &[0; 522]].concat();
+    let new: Vec<String> =
+        check.senders.take_new_findings(Time::from_millis(60_000)).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(new, ["room 1, Aki#1 to Eva#1"]);
+    let result = CheckResult::new(check.report(), Severity::Error, 0);
+    assert_eq!(result.failures, ["room 1, Aki#1 to Eva#1 broke timestamp_step"]);
+    let (text, junit) = (result.text(), result.junit().unwrap());
+    assert!(text.contains("not judged: STUN, port changes and opening (no server answers)"), "{text}");
+    assert!(text.contains("room 1, Aki#1 to Ben#1: 7500 AUDIO packets in 20.0 s, encrypted link"), "{text}");
+    for (case, count) in [
+        (r#"classname="room 1, Aki#1 to Ben#1""#, RULES.len()),
+        (r#"classname="room 1, Aki#1 to Eva#1""#, RULES.len()),
+        ("<skipped message=\"samples, LATENCY_INFO and KEEPALIVE interval: sealed\"", 2 * 13),
+        ("<failure ", 1),
+    ] {
+        assert_eq!(junit.matches(case).count(), count, "{case}: {junit}");
+    }
+    for number in 3..1_030 {
+        (0..2).for_each(|_| check.senders.on_datagram(Time::ZERO, [0, number], &route("many"), &audio));
+    }
+    let result = CheckResult::new(check.report(), Severity::Error, 0);
+    assert_eq!((result.report.sources.len(), result.report.untracked), (1_024, 10));
+    assert!(result.text().ends_with("10 further connections or datagrams of members were not judged"));
+}
+
+#[test]
+fn flow_without_audio_or_without_packets_is_not_judged_by_it() {
+    let mut check = SignalingCheck::default();
+    let keepalive = [1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    (0..20).for_each(|s| check.senders.on_datagram(Time::from_millis(s * 1_000), [0, 1], &route("Ben#1"), &keepalive));
+    let report = check.report();
+    let [source] = &report.sources[..] else { panic!("{report:#?}") };
+    assert_eq!((&*source.facts, source.findings.len()), ("no AUDIO: none was sent", 0));
+    assert!(not_judged(source).is_superset(&["pacing", "stun", "timestamp_step"].into()));
+    assert_eq!(
+        CheckResult::new(SignalingCheck::default().report(), Severity::Error, 0).verdict,
+        CheckVerdict::NotJudged
+    );
+}
