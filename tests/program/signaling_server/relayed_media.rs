@@ -119,9 +119,8 @@ fn check_reports_what_was_forwarded_and_the_recovery_from_an_outage() {
     assert!(fs::read_to_string(&junit).unwrap().contains(", outage 1 of "));
 }
 
-/// Their connections are silent while they play.
 #[test]
-fn check_judges_members_before_the_impairment_until_they_stop_playing() {
+fn check_judges_what_members_send_before_the_impairment() {
     at_once([("", "plain"), ("/v1/signaling", "encrypted")], |(path, link)| {
         let folder = tempfile::tempdir().unwrap();
         let junit = folder.path().join("report.xml");

@@ -483,9 +483,10 @@ impl MediaRooms {
         self.lock().counts.clone()
     }
 
-    /// When AUDIO was last forwarded.
-    pub fn last_audio(&self) -> Option<Time> {
-        self.lock().last_audio
+    /// The time from the last forwarded AUDIO until the node last ran.
+    pub fn silence(&self) -> Option<Duration> {
+        let pairs = self.lock();
+        pairs.last_audio.map(|at| pairs.now.duration_since(at))
     }
 
     /// The rooms with flows, by number, at the end.

@@ -497,7 +497,6 @@ fn results_have_each_flow_and_the_time_until_all_attempted_ones_have_audio() {
         let control = [&Header::new(PacketType::Control, 0, 0).to_bytes()[..], &[1, 1], &[key; 32]].concat();
         relay.forward(900, address(1, 5_000), announced(&ben, &aki), &control);
     }
-    assert_eq!(relay.rooms.last_audio(), Some(Time::from_millis(900)));
     drop((aki, ben));
     let results = relay.rooms.take_results();
     let room = &results[&1];

@@ -15,10 +15,10 @@ use super::{CheckedSource, Finding, MAX_SOURCES, RuleId as Id, SourceCheck};
 /// A part that is not judged, the reason, and its rules.
 type Unjudged = (&'static str, &'static str, &'static [Id]);
 
-/// For all members, because no server answers; then for those who seal.
+/// For all members, then for those who seal.
 const UNJUDGED: [Unjudged; 4] = [
-    ("STUN, port changes and opening", "no server answers", &[Id::Stun, Id::PortChange, Id::NotOpened]),
-    ("links and limits", "no server answers", Id::range(Id::NoKeys, Id::RateLimited)),
+    ("STUN, port changes and seals", "forwarded, not answered", &[Id::Stun, Id::PortChange, Id::NotOpened]),
+    ("links and limits", "forwarded, not answered", Id::range(Id::NoKeys, Id::RateLimited)),
     ("samples, LATENCY_INFO and KEEPALIVE interval", "sealed", Id::range(Id::ChannelCount, Id::KeepaliveInterval)),
     ("payloads of other types", "sealed", &[Id::Truncated]),
 ];
@@ -50,9 +50,9 @@ impl SenderCheck {
     }
 
     /// The findings that were not returned before, each once per flow and rule.
-    pub fn take_new_findings(&mut self, now: Time) -> Vec<(String, Finding)> {
+    pub fn take_new_findings(&mut self) -> Vec<(String, Finding)> {
         let of_flow = |(name, flow): &mut (String, SourceCheck)| {
-            flow.take_new_findings(now).into_iter().map(|finding| (name.clone(), finding)).collect::<Vec<_>>()
+            flow.take_new_findings(flow.last_seen).into_iter().map(|new| (name.clone(), new)).collect::<Vec<_>>()
         };
         self.flows.values_mut().flat_map(of_flow).collect()
     }
