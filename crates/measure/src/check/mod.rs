@@ -230,7 +230,7 @@ impl SourceObserver for ClientCheck {
         if self.sources.len() == MAX_SOURCES && !self.sources.contains_key(&address) {
             self.make_place(at);
         }
-        let source = self.sources.entry(address).or_insert_with(|| SourceCheck::new(at, false));
+        let source = self.sources.entry(address).or_insert_with(|| SourceCheck::new(at));
         source.on_datagram(datagram);
         if source.last_audio.is_some() {
             self.last_activity = self.last_activity.max(Some(at));

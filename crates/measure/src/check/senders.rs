@@ -46,7 +46,7 @@ impl SenderCheck {
             return;
         }
         let name = || format!("room {}, {} to {}", route.room, route.from, route.to);
-        self.flows.entry(way).or_insert_with(|| (name(), SourceCheck::new(at, true))).1.on_member_datagram(at, bytes);
+        self.flows.entry(way).or_insert_with(|| (name(), SourceCheck::new(at))).1.on_member_datagram(at, bytes);
     }
 
     /// The findings that were not returned before, each once per flow and rule.
@@ -70,22 +70,23 @@ impl SenderCheck {
 impl SourceCheck {
     pub(super) fn unjudged(&self) -> &'static [Unjudged] {
         let parts = if self.opened > 0 { UNJUDGED.len() } else { 2 };
-        &UNJUDGED[..if self.is_member { parts } else { 0 }]
+        &UNJUDGED[..if self.counters.is_some() { parts } else { 0 }]
     }
 
     fn on_member_datagram(&mut self, at: Time, bytes: &[u8]) {
         let (source, dst_ip, counter, drop_reason, mistake) = (ADDRESS, None, None, None, None);
         let mut observed = ObservedDatagram { at, source, dst_ip, bytes, counter, drop_reason, mistake };
+        let counters = self.counters.get_or_insert_default();
         match parse_packet(bytes) {
             // What follows may be sealed with other keys.
-            Ok(Packet { header: CONTROL, payload }) if PublicHalf::parse(payload).is_some() => self.counters.restart(),
+            Ok(Packet { header: CONTROL, payload }) if PublicHalf::parse(payload).is_some() => counters.restart(),
             Ok(Packet { header, .. }) if header.packet_type == PacketType::Control => {
                 observed.drop_reason = Some(DropReason::KeyExchange);
             }
             Ok(Packet { header, payload }) if header.is_sealed() => {
                 let counter = payload.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
                 let opened = &bytes[..bytes.len().saturating_sub(OVERHEAD).max(HEADER_LEN)];
-                match self.counters.record(counter as u32) {
+                match counters.record(counter as u32) {
                     Duplicate | TooOld => observed.drop_reason = Some(DropReason::Replayed),
                     // Of the payload, only the length is right.
                     _ => (observed.bytes, observed.counter) = (opened, Some(counter)),

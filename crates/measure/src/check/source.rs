@@ -68,9 +68,8 @@ pub(super) struct SourceCheck {
     /// Opened packets of this link, and the newest counter.
     pub(super) link_counters: (u64, u64),
     pub(super) no_keys: u64,
-    /// Whether it sends to another member of a room, and the counters of what it seals for that one.
-    pub(super) is_member: bool,
-    pub(super) counters: SequenceTracker,
+    /// If it sends to another member of a room: the counters of what it seals for that one.
+    pub(super) counters: Option<SequenceTracker>,
     pub(super) last_control: Option<Time>,
     opened_since_control: bool,
     /// When the last plain KEEPALIVE was found on an encrypted link, and how many in succession.
@@ -82,8 +81,8 @@ pub(super) struct SourceCheck {
 }
 
 impl SourceCheck {
-    pub(super) fn new(at: Time, is_member: bool) -> Self {
-        Self { first_seen: at, last_seen: at, is_member, ..Self::default() }
+    pub(super) fn new(at: Time) -> Self {
+        Self { first_seen: at, last_seen: at, ..Self::default() }
     }
 
     /// Whether the AUDIO of this source, seen for at least a second, continues with `header` from another port.
@@ -269,7 +268,7 @@ impl SourceCheck {
 
     fn on_content(&mut self, at: Time, packet: Packet<'_>) {
         let Packet { header, payload } = packet;
-        let is_opaque = self.is_member && header.is_sealed();
+        let is_opaque = self.counters.is_some() && header.is_sealed();
         self.format = self.format.filter(|_| !is_opaque);
         match header.packet_type {
             PacketType::Audio => {

@@ -117,7 +117,7 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Evidence, Vec<NotJ
     } else {
         let has_no_rate = format.is_none() && seconds >= 15.0;
         let reason = if has_no_rate { "no standard rate is certain" } else { "needs 12 s without pauses" };
-        match audio.wrong_rate().filter(|_| is_over && !(source.is_member && *opened > 0)) {
+        match audio.wrong_rate().filter(|_| is_over && !(source.counters.is_some() && *opened > 0)) {
             Some((rate, measured)) => {
                 let rates = if format.is_some() {
                     rate.to_string()

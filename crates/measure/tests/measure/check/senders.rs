@@ -167,8 +167,7 @@ fn reports_name_each_flow_and_count_those_without_a_place() {
         }
     }
     let audio = [&[1, 1][..], &[0; 522]].concat();
-    let new: Vec<String> =
-        check.senders.take_new_findings().into_iter().map(|(name, _)| name).collect();
+    let new: Vec<String> = check.senders.take_new_findings().into_iter().map(|(name, _)| name).collect();
     assert_eq!(new, ["room 1, Aki#1 to Eva#1"]);
     let result = CheckResult::new(check.report(), Severity::Error, 0);
     assert_eq!(result.failures, ["room 1, Aki#1 to Eva#1 broke timestamp_step"]);
