@@ -152,11 +152,11 @@ impl JamjamRoom {
         bytes: usize,
     ) -> Result<(), ()> {
         let mut arrival = arrival.take_if(|(_, creator)| !is_test_room || self.has_place_for(creator)).ok_or(())?;
+        self.leave_with(call, call.conn, CHANGED_ROOM);
         if !self.relay_media(call, &mut arrival.0) {
             return reject(call, ROOM_FULL).map_err(|_| ());
         }
         let is_newer = arrival.0.is_newer;
-        self.leave_with(call, call.conn, CHANGED_ROOM);
         let peer_id = self.enter(call, arrival, is_test_room);
         call.reply(&ServerMessage::RoomCreated {
             room_id: self.roster.name().to_owned(),
@@ -183,11 +183,11 @@ impl JamjamRoom {
             call.count_limited();
             return reject(call, "Too many requests");
         }
+        self.leave_with(call, call.conn, CHANGED_ROOM);
         if !self.relay_media(call, &mut arrival.0) {
             return reject(call, ROOM_FULL);
         }
         let is_newer = arrival.0.is_newer;
-        self.leave_with(call, call.conn, CHANGED_ROOM);
         let peer_id = self.enter(call, arrival, is_owner);
         let others = self.roster.list.iter().filter(|member| member.conn != call.conn);
         let own = self.roster.find(call.conn);
