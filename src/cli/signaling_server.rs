@@ -166,10 +166,7 @@ impl Args {
         let watch = |check: Arc<Mutex<SignalingCheck>>| {
             let (open_connections, rooms) = (server.open_connections(), rooms.clone());
             let poll = move || {
-                let mut check = check.lock().unwrap_or_else(PoisonError::into_inner);
-                let (last_message, findings) = (check.last_message(), check.senders.take_new_findings());
-                drop(check);
-                log_findings(findings);
+                let last_message = check.lock().unwrap_or_else(PoisonError::into_inner).last_message();
                 let idle = last_message.map(|at| clock::monotonic_now().duration_since(at));
                 let idle = idle.into_iter().chain(rooms.as_ref().and_then(MediaRooms::silence)).min();
                 Activity { idle, is_settled: open_connections() == 0 }

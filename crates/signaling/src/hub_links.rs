@@ -30,7 +30,8 @@ impl Hub {
 }
 
 impl HubCall<'_> {
-    /// Changes paths. The values `signaling` and `renumber` are no impairment: they sever the senders from the server, and renumber them.
+    /// Changes paths. The values `both`, `signaling` and `renumber` are no impairment: they change the opposite direction, too, sever the senders
+    /// from the server, and renumber them.
     pub fn change_link(&mut self, mut link: Link) -> Result<(), InvalidValue> {
         let media = self.hub.dialects.jamjam.media.as_ref();
         let media = media.ok_or_else(|| InvalidValue("the server relays no media; add --relay-media".to_owned()))?;
@@ -38,13 +39,16 @@ impl HubCall<'_> {
             let value = link.values.remove(key).map(from_value::<Option<bool>>).transpose();
             value.map_err(|error| InvalidValue(format!("{key}: {error}")))
         };
-        let (signaling, renumber, from) = (switch("signaling")?, switch("renumber")?, link.from.clone());
-        media.change(link)?;
+        let [both, signaling, renumber] = [switch("both")?, switch("signaling")?, switch("renumber")?];
+        if both == Some(Some(true)) {
+            media.change(Link { from: link.to.clone(), to: link.from.clone(), ..link.clone() })?;
+        }
+        media.change(link.clone())?;
         if renumber == Some(Some(true)) {
-            media.renumber(&from)?;
+            media.renumber(&link.from)?;
         }
         if let Some(is_severed) = signaling {
-            self.sever(&from, is_severed == Some(true));
+            self.sever(&link.from, is_severed == Some(true));
         }
         Ok(())
     }

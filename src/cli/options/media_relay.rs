@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -98,7 +97,7 @@ impl MediaRelayArgs {
         let (path, server) = (self.path.clone(), impairment.clone());
         let parse = move |words: &str| path.with(&server, words).map_err(|failure| failure.error.to_string());
         let config = MediaRelayConfig { impairment, ports, announced_ip, own_ips, limits };
-        let rooms = MediaRooms::new(config, Some(observer)).with_links(Arc::new(parse));
+        let rooms = MediaRooms::new(config, Some(observer), parse);
         let options = DriverOptions::server(DEFAULT_SPIN_PERCENT, Backend::Native);
         let mut node = MediaRelay::new(rooms.clone());
         node.observer = check.map(|check| -> MediaObserver {

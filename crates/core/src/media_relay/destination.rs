@@ -9,7 +9,7 @@ use crate::address::{canonical_socket_addr, is_invalid_source};
 #[derive(Clone, Debug)]
 pub(super) struct MemberAddresses {
     /// Where the member's connection comes from. Every address of this host is loopback here, if the connection is.
-    signaling_ip: IpAddr,
+    pub(super) signaling_ip: IpAddr,
     /// The usable ones of those that the member has published last, the best first.
     pub(super) published: Vec<SocketAddr>,
     /// The latest source that was accepted at any socket of the member.

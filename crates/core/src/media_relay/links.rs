@@ -1,7 +1,6 @@
 //! What an operator has changed on the paths between members.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,7 +8,7 @@ use serde_json::Value;
 use crate::impairment::Impairment;
 
 /// Parses options without dashes ("loss 1%,40% delay 10ms"), which replace those of the server. Otherwise returns the reason.
-pub type ParseImpairment = Arc<dyn Fn(&str) -> Result<Impairment, String> + Send + Sync>;
+pub(super) type ParseImpairment = dyn Fn(&str) -> Result<Impairment, String> + Send + Sync;
 
 /// Values for the paths between some members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,9 +18,6 @@ pub struct Link {
     /// The receivers.
     #[serde(default = "everybody")]
     pub to: String,
-    /// Whether the opposite direction changes, too: the same as a second change.
-    #[serde(default, skip_serializing)]
-    pub both: bool,
     /// By impairment options without dashes: values as on the command line, or null for that of the server.
     #[serde(flatten)]
     pub values: BTreeMap<String, Value>,
@@ -31,14 +27,18 @@ fn everybody() -> String {
     "*".to_owned()
 }
 
-/// Adds a change, whose values win over earlier ones. What has no effect any more goes.
-pub(super) fn add(links: &mut Vec<Link>, mut link: Link) {
+/// Adds a change, whose values win over earlier ones. What has no effect any more goes, such as a null that no other value precedes.
+pub(super) fn add(links: &mut Vec<Link>, link: Link) {
     let covers = |pattern: &str, other: &str| pattern == "*" || pattern == other;
     for other in links.iter_mut().filter(|other| covers(&link.from, &other.from) && covers(&link.to, &other.to)) {
         other.values.retain(|key, _| !link.values.contains_key(key));
     }
-    link.values.retain(|key, value| !value.is_null() || links.iter().any(|other| other.values.contains_key(key)));
     links.push(link);
+    let mut keys = BTreeSet::new();
+    for link in links.iter_mut() {
+        link.values.retain(|key, value| !value.is_null() || keys.contains(key));
+        keys.extend(link.values.keys().cloned());
+    }
     links.retain(|link| !link.values.is_empty());
 }
 
@@ -66,7 +66,7 @@ mod tests {
             let [from, to, key, value] =
                 [0, 1, 2, 3].map(|index| entry.split([' ', '=']).nth(index).expect("four words").to_owned());
             let value = serde_json::from_str(&value).expect("a number or null");
-            add(&mut links, Link { from, to, both: false, values: BTreeMap::from([(key, value)]) });
+            add(&mut links, Link { from, to, values: BTreeMap::from([(key, value)]) });
         }
         links
     }
@@ -98,6 +98,7 @@ mod tests {
             (&["Aki * loss=1", "Aki * loss=null"], 0),
             (&["Aki Ben loss=1", "Cho * loss=1", "* * loss=null"], 0),
             (&["* * loss=1", "Aki * loss=null"], 2),
+            (&["Aki * loss=1", "* Aki loss=1", "Aki * loss=null", "* Aki loss=null"], 0),
             (&["Aki * loss=null"], 0),
         ] {
             assert_eq!(links(entries).len(), kept, "{entries:?}");

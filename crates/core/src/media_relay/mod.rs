@@ -12,7 +12,7 @@ mod node;
 mod recovery;
 mod rooms;
 
-pub use links::{Link, ParseImpairment, is_meant};
-pub use node::{MediaObserver, MediaRelay, MediaRoute};
+pub use links::{Link, is_meant};
+pub use node::{MediaRelay, MediaRoute};
 pub use recovery::{JUDGED_TIME, JudgedOutage, Recovery};
 pub use rooms::{MAX_SOCKETS, MediaMember, MediaRelayConfig, MediaRoom, MediaRooms, MemberNames};

@@ -4,6 +4,8 @@ use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::info;
+
 use super::rooms::{Lane, MediaRooms};
 use crate::direction::Direction;
 use crate::echo::Admission;
@@ -53,17 +55,17 @@ pub struct MediaRelay {
 impl MediaRelay {
     /// The node that forwards between the members of `rooms`. Socket i has port i of the configuration.
     pub fn new(rooms: MediaRooms) -> Self {
-        let pairs = rooms.lock();
-        let (admission, waker) = (Admission::new(pairs.config.limits.clone(), Duration::ZERO), pairs.waker.clone());
-        drop(pairs);
-        Self { rooms, transit: Transit::default(), admission, waker, next_sweep: Time::ZERO, observer: None }
+        let admission = Admission::new(rooms.lock().config.limits.clone(), Duration::ZERO);
+        let waker = rooms.lock().waker.clone();
+        Self { rooms, transit: Transit::default(), admission, waker, next_sweep: Time::ZERO }
     }
 }
 
 impl Node for MediaRelay {
-    fn on_datagram(&mut self, _: Time, batch: &[Receive<'_>]) {
-        let Self { rooms, transit, admission, observer, .. } = self;
+    fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
+        let Self { rooms, transit, admission, .. } = self;
         let pairs = &mut *rooms.lock();
+        pairs.advance(now);
         for received in batch {
             let Some(way) = pairs.accept(received) else { continue };
             for datagram in received.segments() {
@@ -116,7 +118,7 @@ impl Drop for MediaRelay {
     fn drop(&mut self) {
         let pairs = &mut *self.rooms.lock();
         self.transit.drop_all(pairs);
-        pairs.log_counts();
+        info!(target: "relay", "stats {:?}", pairs.counts);
         pairs.observer = None;
     }
 }

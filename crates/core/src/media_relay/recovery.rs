@@ -40,10 +40,12 @@ pub struct JudgedOutage {
 /// Judges one pair of members.
 #[derive(Debug, Default)]
 pub struct Recovery {
-    /// The outages of the configuration that end until this time after time 0 have begun.
-    begun: Duration,
-    /// Whether nothing passes in this direction until further notice.
-    severed: [bool; 2],
+    /// Time 0 of outages, once AUDIO has been forwarded.
+    time_0: Option<Time>,
+    /// The outages of each direction. Each is one of the pair.
+    outages: [Outages; 2],
+    /// Those that end until this time have begun.
+    begun: Time,
     /// When AUDIO was last forwarded in each direction.
     last: [Option<Time>; 2],
     current: Option<JudgedOutage>,
@@ -56,30 +58,37 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// It is `now`. `outages` are those of the configuration, with their time 0. Precedes all other events of this time.
-    pub fn advance(&mut self, now: Time, outages: &Outages, time_0: Time) {
-        while let Some((start, end)) = outages.next(self.begun).filter(|(start, _)| time_0 + *start <= now) {
-            self.begin(time_0 + start, time_0 + end);
-            self.begun = end;
+    /// The outages begin that start until `now`.
+    fn advance(&mut self, now: Time) {
+        let Some(time_0) = self.time_0 else { return };
+        let next = |begun: Time| move |outages: &Outages| outages.next(begun.duration_since(time_0));
+        while let Some((start, end)) = self.outages.iter().filter_map(next(self.begun)).min()
+            && time_0 + start <= now
+            && time_0 + end > self.begun
+        {
+            self.begin(self.begun.max(time_0 + start), time_0 + end);
+            self.begun = time_0 + end;
         }
     }
 
-    /// From now on, nothing passes in this direction, or it does so again.
-    pub fn set_severed(&mut self, at: Time, direction: Direction, is_severed: bool) {
-        if is_severed {
-            self.begin(at, at);
+    /// From now on, this direction has these outages. One that no longer applies ends.
+    pub fn change(&mut self, at: Time, direction: Direction, outages: Outages) {
+        self.advance(at);
+        if let Some(current) = &mut self.current {
+            current.end = current.end.min(at);
         }
-        if let Some(current) = self.current.as_mut().filter(|_| self.severed != [false; 2]) {
-            current.end = current.end.max(at);
-        }
-        self.severed[direction as usize] = is_severed;
+        self.outages[direction as usize] = outages;
+        self.begun = at;
+        self.advance(at);
     }
 
-    /// AUDIO was forwarded.
-    pub fn on_forwarded(&mut self, at: Time, direction: Direction) {
+    /// AUDIO was forwarded. `time_0` is that of outages.
+    pub fn on_forwarded(&mut self, at: Time, direction: Direction, time_0: Time) {
+        self.time_0 = Some(time_0);
+        self.advance(at);
         let last = self.last[direction as usize].replace(at);
         let Some(outage) = self.current.filter(|outage| outage.recovery.is_err() && at >= outage.end) else { return };
-        if self.severed != [false; 2] || !outage.carried[direction as usize] {
+        if !outage.carried[direction as usize] {
             return;
         }
         if last.is_none_or(|last| last.as_nanos() / RESOLUTION_NS < at.as_nanos() / RESOLUTION_NS) {
@@ -88,12 +97,18 @@ impl Recovery {
         self.judge(at);
     }
 
-    /// Ends the judgment of the current outage.
+    /// Ends all judgment.
     pub fn close(&mut self, at: Time) {
+        self.advance(at);
+        self.end_judgment(at);
+    }
+
+    /// Ends the judgment of the current outage.
+    fn end_judgment(&mut self, at: Time) {
         self.judge(at);
         self.forwarded.clear();
         let Some(mut outage) = self.current.take() else { return };
-        outage.end = if self.severed == [false; 2] { outage.end.min(at) } else { at };
+        outage.end = outage.end.min(at);
         outage.recovery = outage.recovery.map_err(|_| self.left_at.unwrap_or(at).min(at).duration_since(outage.end));
         if self.judged.len() < MAX_OUTAGES {
             self.judged.push(outage);
@@ -102,12 +117,11 @@ impl Recovery {
 
     /// An outage that begins before the current one has ended continues it.
     fn begin(&mut self, start: Time, end: Time) {
-        let continues = |current: &&mut JudgedOutage| self.severed != [false; 2] || start <= current.end;
-        if let Some(current) = self.current.as_mut().filter(continues) {
+        if let Some(current) = self.current.as_mut().filter(|current| start <= current.end) {
             current.end = current.end.max(end);
             return;
         }
-        self.close(start);
+        self.end_judgment(start);
         let carried = self.last.map(|last| last.is_some_and(|last| start.duration_since(last) <= MAX_SILENCE));
         let outage = JudgedOutage { start, end, recovery: Err(Duration::ZERO), carried };
         self.current = Some(outage).filter(|_| carried.contains(&true));

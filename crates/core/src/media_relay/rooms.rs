@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::destination::{MemberAddresses, usable};
 use super::links::{self, Link, ParseImpairment, is_meant};
@@ -15,7 +15,7 @@ use super::recovery::Recovery;
 use crate::address::canonical_socket_addr;
 use crate::direction::Direction;
 use crate::echo::AdmissionConfig;
-use crate::impairment::{Bottleneck, Departure, Impairment, PacketClass};
+use crate::impairment::{Bottleneck, Departure, Impairment, Outages, PacketClass};
 use crate::log_throttle::LogThrottle;
 use crate::node::{DriverWaker, Receive, Transmit};
 use crate::outcome::{OutcomeEvent, OutcomeObserver};
@@ -28,21 +28,22 @@ use crate::wire::PacketType;
 /// Maximum number of sockets.
 pub const MAX_SOCKETS: usize = 1_024;
 
+/// Maximum number of sockets that the members of one room take, and those whose connections come from one address of another host.
+const MAX_SHARE: usize = MAX_SOCKETS / 2;
+
 /// A socket that is no longer announced forwards until nothing has passed it for this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// After that, the socket is not used for this time, so that what still arrives there reaches nobody else.
 const REST: Duration = Duration::from_secs(60);
 
-/// Maximum number of different names in a room. Members with further names count together.
-const MAX_NAMES: usize = 1_024;
-
 /// Maximum number of changed paths.
 const MAX_LINKS: usize = 1_000;
 
 /// The id and the name of a member, as others see them.
 pub type MemberNames = [String; 2];
-/// Maximum number of flows that are reported. Further ones count.
+
+/// Maximum number of flows that are reported, and of different names in a room. Further flows count, and members with further names together.
 const MAX_FLOWS: usize = 4_000;
 
 /// Configuration of the relay of a signaling server.
@@ -114,6 +115,8 @@ struct Member {
 /// A socket that somebody knows.
 struct OpenSocket {
     way: Way,
+    /// The room and the address of the member that has taken it.
+    taken_by: (u64, IpAddr),
     /// The latest source, and the local address at which it arrived.
     source: Option<(SocketAddr, Option<IpAddr>)>,
     active_at: Option<Time>,
@@ -131,7 +134,7 @@ pub struct MediaRoom {
     pub addressed_at: Option<Time>,
     /// Those that have ended: one for each member and each other one that was there at the same time.
     pub flows: Vec<(MediaRoute, Flow)>,
-    /// One for each of these pairs with AUDIO, named as one of its flows.
+    /// One for each of these pairs, named as one of its flows.
     pub recoveries: Vec<(MediaRoute, Recovery)>,
 }
 
@@ -146,6 +149,8 @@ impl MediaRoom {
     }
 }
 
+type Task = Box<dyn FnOnce(&mut Pairs) + Send>;
+
 /// All members and sockets.
 #[derive(Default)]
 pub(super) struct Pairs {
@@ -159,32 +164,38 @@ pub(super) struct Pairs {
     pub(super) flows: HashMap<Way, (usize, Flow, MediaRoute)>,
     /// Those that are used, and those that are reported.
     rooms: BTreeMap<u64, MediaRoom>,
-    /// Of pairs with AUDIO.
     recoveries: HashMap<Way, Recovery>,
-    /// When the node last sent what was due.
-    pub(super) now: Time,
-    /// Rooms with a member that has published its first address since then.
-    pub(super) addressed: Vec<u64>,
+    /// When the node last ran.
+    now: Time,
+    /// What counts from when the node next runs, because signaling has another clock.
+    deferred: Vec<Task>,
     pub(super) waker: DriverWaker,
     /// When AUDIO was last forwarded.
     last_audio: Option<Time>,
     joined: u64,
-    /// Whether a member or a socket is gone since the last sweep.
-    has_gone: bool,
     links: Vec<Link>,
-    parse: Option<ParseImpairment>,
+    /// The impairments of ways, by what `links` contains for them.
+    parsed: HashMap<String, Impairment>,
     foreign_log: LogThrottle,
     /// Numbers of datagrams by outcome, of dropped ones by reason, and of sources that changed.
-    counts: BTreeMap<&'static str, u64>,
+    pub(super) counts: BTreeMap<&'static str, u64>,
     pub(super) observer: Option<Box<dyn OutcomeObserver<MediaRoute>>>,
 }
 
 impl Pairs {
-    /// Opens a socket for this way. The flow goes on, if the way had another socket.
-    fn open(&mut self, way: Way) {
+    /// Whether a room and an address can have this number of further sockets.
+    fn has_sockets(&self, count: usize, (room, ip): (u64, IpAddr)) -> bool {
+        let is_of = |open: &&OpenSocket| open.taken_by.0 == room || open.taken_by.1 == ip && !self.config.is_own(ip);
+        let taken = self.sockets.iter().flatten().filter(is_of).count();
+        count <= self.free.len().min(MAX_SHARE.saturating_sub(taken))
+    }
+
+    /// Lets a member take a socket for this way. The flow goes on, if the way had another socket.
+    fn open(&mut self, number: u64, way: Way) {
         let Some(socket) = self.free.pop_front() else { return };
-        self.sockets[socket] = Some(OpenSocket { way, source: None, active_at: None, is_resting: false });
-        let room = self.members[&way.from].room;
+        let Member { room, addresses, .. } = &self.members[&number];
+        let (room, taken_by) = (*room, (*room, addresses.signaling_ip));
+        self.sockets[socket] = Some(OpenSocket { way, taken_by, source: None, active_at: None, is_resting: false });
         let [from, to] = [way.from, way.to].map(|number| Arc::clone(&self.members[&number].name));
         match self.flows.entry(way) {
             Entry::Occupied(mut flow) => flow.get_mut().0 = socket,
@@ -196,33 +207,40 @@ impl Pairs {
                 flow.insert((socket, Flow::new(&impairment, &name), MediaRoute { room, from, to, direction }));
             }
         }
-        self.impair(way, &mut HashMap::new());
     }
 
-    /// Gives a way the impairment that the operator has set. Counts and decisions go on. `parsed` has what was parsed before.
-    fn impair(&mut self, way: Way, parsed: &mut HashMap<String, Impairment>) {
-        let [from, to] = [way.from, way.to].map(|number| self.members.get(&number).map(|member| &member.names));
-        let Some(((_, flow, route), (from, to))) = self.flows.get_mut(&way).zip(from.zip(to)) else { return };
-        let is_of_way = |link: &&Link| is_meant(&link.from, from) && is_meant(&link.to, to);
-        let words = links::words(self.links.iter().filter(is_of_way));
-        let impairment = parsed.entry(words).or_insert_with_key(|words| {
-            let parse = self.parse.as_ref().filter(|_| !words.is_empty());
-            parse.and_then(|parse| parse(words).ok()).unwrap_or_else(|| self.config.impairment.clone())
+    /// Gives ways the impairment that the operator has set. Counts and decisions go on. Only what several changes make up is parsed here.
+    fn impair(&mut self, parse: &ParseImpairment, ways: Vec<Way>) {
+        let Self { members, links, parsed, config, .. } = self;
+        let is_of =
+            |pattern: &str, number: u64| members.get(&number).is_some_and(|member| is_meant(pattern, &member.names));
+        let with_impairment = |way: Way| {
+            let of_way = links.iter().filter(|link| is_of(&link.from, way.from) && is_of(&link.to, way.to));
+            let parse = |words: &String| parse(words).unwrap_or_else(|_| config.impairment.clone());
+            (way, parsed.entry(links::words(of_way)).or_insert_with_key(parse).clone())
+        };
+        let ways: Vec<(Way, Impairment)> = ways.into_iter().map(with_impairment).collect();
+        self.defer(move |pairs| {
+            for (way, impairment) in ways {
+                let Some((_, flow, route)) = pairs.flows.get_mut(&way) else { continue };
+                let outages = if impairment.loss >= 1.0 { Outages::endless() } else { impairment.outages.clone() };
+                pairs.recoveries.entry(way.of_pair()).or_default().change(pairs.now, route.direction, outages);
+                let Impairment { direction, seed, .. } = flow.impairer.impairment;
+                flow.impairer.impairment = Impairment { direction, seed, ..impairment };
+            }
         });
-        let Impairment { direction, seed, .. } = flow.impairer.impairment;
-        flow.impairer.impairment = Impairment { direction, seed, ..impairment.clone() };
-        let time_0 = self.rooms.get(&route.room).and_then(|room| room.started_at);
-        if let Some((recovery, time_0)) = self.recoveries.get_mut(&way.of_pair()).zip(time_0) {
-            recovery.advance(self.now, &self.config.impairment.outages, time_0);
-            recovery.set_severed(self.now, route.direction, impairment.loss >= 1.0);
-        }
+    }
+
+    /// Lets the node do this when it runs.
+    fn defer(&mut self, task: impl FnOnce(&mut Self) + Send + 'static) {
+        self.deferred.push(Box::new(task));
+        self.waker.wake();
     }
 
     /// The other members of a room that are there.
     fn others(&self, room: u64, number: u64) -> Vec<u64> {
-        let is_other =
-            |(other, member): &(&u64, &Member)| member.room == room && member.is_present && **other != number;
-        self.members.iter().filter(is_other).map(|(other, _)| *other).collect()
+        let of_room = self.members.iter().filter(|(_, member)| member.room == room && member.is_present);
+        of_room.map(|(other, _)| *other).filter(|other| *other != number).collect()
     }
 
     /// The way of received datagrams, whose source is now that of the member. `None` if they are dropped.
@@ -264,14 +282,6 @@ impl Pairs {
         *self.counts.entry(name).or_default() += count;
     }
 
-    /// Logs what was counted.
-    pub(super) fn log_counts(&self) {
-        let counts: Vec<String> = self.counts.iter().map(|(name, count)| format!("{name}={count}")).collect();
-        if !counts.is_empty() {
-            info!(target: "relay", "stats {}", counts.join(" "));
-        }
-    }
-
     /// The time since time 0 of the sender's room, which its first AUDIO starts.
     pub(super) fn since_start(&mut self, way: Way, at: Time, is_audio: bool) -> Option<Duration> {
         let room = self.rooms.get_mut(&self.members.get(&way.from)?.room)?;
@@ -284,9 +294,8 @@ impl Pairs {
     /// The node runs at `now`.
     pub(super) fn advance(&mut self, now: Time) {
         self.now = now;
-        for room in std::mem::take(&mut self.addressed) {
-            self.rooms.entry(room).and_modify(|room| room.addressed_at = Some(now));
-        }
+        let tasks = std::mem::take(&mut self.deferred).into_iter();
+        tasks.for_each(|task| task(self));
     }
 
     /// Lets sockets rest that are idle and no longer announced, and forgets who has none left.
@@ -310,12 +319,18 @@ impl Pairs {
                 free.push_back(number);
             }
         }
-        self.has_gone |= !gone.is_empty();
         self.retire(gone);
-        let Self { members, flows, rooms, has_gone, .. } = self;
-        if std::mem::take(has_gone) {
-            let connected: HashSet<u64> = flows.keys().map(|way| way.from).collect();
-            members.retain(|number, member| member.is_present || connected.contains(number));
+        let Self { members, flows, rooms, links, .. } = self;
+        let before = members.len();
+        members.retain(|number, member| {
+            let stays = member.is_present || flows.keys().any(|way| way.from == *number);
+            if !stays {
+                // By its id, nobody else is meant.
+                links.retain(|link| ![&link.from, &link.to].contains(&&member.names[0]));
+            }
+            stays
+        });
+        if members.len() < before {
             let used: HashSet<u64> = members.values().map(|member| member.room).collect();
             rooms.retain(|number, room| used.contains(number) || !room.flows.is_empty());
         }
@@ -331,8 +346,7 @@ impl Pairs {
                 self.count("forgotten_flow", 1);
                 continue;
             };
-            if let Some((mut recovery, time_0)) = recovery.zip(room.started_at) {
-                recovery.advance(self.now, &self.config.impairment.outages, time_0);
+            if let Some(mut recovery) = recovery {
                 recovery.close(self.now);
                 room.recoveries.push((route.clone(), recovery));
             }
@@ -367,8 +381,7 @@ impl Exits<Lane> for Pairs {
         if let Some(time_0) = started_at.filter(|_| packet.0 == Some(PacketType::Audio)) {
             self.last_audio = Some(now);
             let recovery = self.recoveries.entry(way.of_pair()).or_default();
-            recovery.advance(now, &self.config.impairment.outages, time_0);
-            recovery.on_forwarded(now, route.direction);
+            recovery.on_forwarded(now, route.direction, time_0);
         }
     }
 
@@ -385,72 +398,69 @@ impl Exits<Lane> for Pairs {
 
 /// The rooms whose media is relayed.
 #[derive(Clone)]
-pub struct MediaRooms(Arc<Mutex<Pairs>>);
+pub struct MediaRooms {
+    pairs: Arc<Mutex<Pairs>>,
+    parse: Arc<ParseImpairment>,
+}
 
 impl MediaRooms {
-    /// No rooms. Node and signaling server share the result. `observer` receives the outcome of each datagram.
-    pub fn new(config: MediaRelayConfig, observer: Option<Box<dyn OutcomeObserver<MediaRoute>>>) -> Self {
+    /// No rooms. Node and signaling server share the result. `observer` receives the outcome of each datagram. `parse` reads options without
+    /// dashes ("loss 1%,40% delay 10ms"), which replace those of the server, or returns a reason.
+    pub fn new(
+        config: MediaRelayConfig,
+        observer: Option<Box<dyn OutcomeObserver<MediaRoute>>>,
+        parse: impl Fn(&str) -> Result<Impairment, String> + Send + Sync + 'static,
+    ) -> Self {
         let (sockets, free) = (config.ports.iter().map(|_| None).collect(), (0..config.ports.len()).collect());
-        Self(Arc::new(Mutex::new(Pairs { config, sockets, free, observer, ..Pairs::default() })))
-    }
-
-    /// Lets an operator change paths, with values that `parse` reads.
-    #[must_use]
-    pub fn with_links(self, parse: ParseImpairment) -> Self {
-        self.lock().parse = Some(parse);
-        self
+        let parsed = HashMap::from([(String::new(), config.impairment.clone())]);
+        let pairs = Pairs { config, sockets, free, parsed, observer, ..Pairs::default() };
+        Self { pairs: Arc::new(Mutex::new(pairs)), parse: Arc::new(parse) }
     }
 
     /// A member joins `room`, over a connection from `signaling_ip` to `local_ip`. `None` if there are too few sockets.
     pub fn join(&self, room: u64, names: MemberNames, signaling_ip: IpAddr, local_ip: Ipv4Addr) -> Option<MediaMember> {
-        let name = &*names[1];
+        let (name, addresses) = (&*names[1], MemberAddresses::new(signaling_ip));
         let pairs = &mut *self.lock();
         let (number, others) = (pairs.joined, pairs.others(room, pairs.joined));
-        if pairs.free.len() < 2 * others.len() {
+        if !pairs.has_sockets(2 * others.len(), (room, addresses.signaling_ip)) {
             return None;
         }
         pairs.joined += 1;
         let known = &mut pairs.rooms.entry(room).or_default().names;
-        let counted = if known.len() < MAX_NAMES || known.contains_key(name) { name } else { "" };
+        let counted = if known.len() < MAX_FLOWS || known.contains_key(name) { name } else { "" };
         let count = known.entry(counted.to_owned()).or_default();
         *count += 1;
         let member = Member {
             room,
             name: format!("{}#{count}", sanitize_name(name)).into(),
             announced_ip: pairs.config.announced_ip.unwrap_or(local_ip),
-            addresses: MemberAddresses::new(signaling_ip),
+            addresses,
             has_address: false,
             is_present: true,
             bottleneck: Bottleneck::default(),
             names,
         };
         pairs.members.insert(number, member);
-        for other in others {
-            let way = Way { from: number, to: other };
-            pairs.open(way);
-            pairs.open(way.reversed());
-        }
+        let ways = others.into_iter().flat_map(|other| [(number, other), (other, number)]);
+        let ways = ways.map(|(from, to)| Way { from, to }).inspect(|way| pairs.open(number, *way)).collect();
+        pairs.impair(&*self.parse, ways);
         Some(MediaMember { rooms: self.clone(), number })
     }
 
     /// Changes paths. Later values win, and hold for members that join later.
     pub fn change(&self, link: Link) -> Result<(), InvalidValue> {
-        let (words, parse) = (links::words([&link].into_iter()), self.lock().parse.clone());
-        if let Some(parse) = parse.filter(|_| !words.is_empty()) {
-            parse(&words).map_err(InvalidValue)?;
-        }
-        let (pairs, mut parsed) = (&mut *self.lock(), HashMap::new());
-        if pairs.links.len() >= MAX_LINKS && !words.is_empty() {
+        let words = links::words([&link].into_iter());
+        let impairment = (self.parse)(&words).map_err(InvalidValue)?;
+        let pairs = &mut *self.lock();
+        let mut links = pairs.links.clone();
+        links::add(&mut links, link);
+        if links.len() > MAX_LINKS {
             return Err(InvalidValue(format!("{MAX_LINKS} paths are changed; restore others first")));
         }
-        if link.both {
-            links::add(&mut pairs.links, Link { from: link.to.clone(), to: link.from.clone(), ..link.clone() });
-        }
-        links::add(&mut pairs.links, link);
-        let ways: Vec<Way> = pairs.flows.keys().copied().collect();
-        for way in ways {
-            pairs.impair(way, &mut parsed);
-        }
+        pairs.links = links;
+        pairs.parsed.retain(|words, _| words.is_empty());
+        pairs.parsed.insert(words, impairment);
+        pairs.impair(&*self.parse, pairs.flows.keys().copied().collect());
         Ok(())
     }
 
@@ -468,12 +478,11 @@ impl MediaRooms {
         if ways.len() > pairs.free.len() {
             return Err(InvalidValue("too few sockets are free".to_owned()));
         }
-        let is_old = |socket: &&mut OpenSocket| !socket.is_resting && ways.contains(&socket.way);
-        for socket in pairs.sockets.iter_mut().flatten().filter(is_old) {
-            (socket.is_resting, socket.active_at) = (true, None);
+        for open in pairs.sockets.iter_mut().flatten().filter(|open| !open.is_resting && ways.contains(&open.way)) {
+            (open.is_resting, open.active_at) = (true, None);
         }
         for way in ways {
-            pairs.open(way);
+            pairs.open(way.to, way);
         }
         Ok(())
     }
@@ -492,14 +501,14 @@ impl MediaRooms {
     /// The rooms with flows, by number, at the end.
     pub fn take_results(&self) -> BTreeMap<u64, MediaRoom> {
         let pairs = &mut *self.lock();
+        pairs.advance(pairs.now);
         let ways: BTreeSet<Way> = pairs.flows.keys().copied().collect();
         pairs.retire(ways);
-        pairs.rooms.retain(|_, room| !room.flows.is_empty());
-        std::mem::take(&mut pairs.rooms)
+        std::mem::take(&mut pairs.rooms).into_iter().filter(|(_, room)| !room.flows.is_empty()).collect()
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Pairs> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pairs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -520,23 +529,19 @@ impl MediaMember {
         if !member.has_address {
             return true;
         }
-        let before = std::mem::replace(&mut member.addresses.published, published);
-        if before.is_empty() {
-            // The node has another clock.
-            pairs.addressed.push(member.room);
-            pairs.waker.wake();
+        let (room, ip, before) = (member.room, member.addresses.signaling_ip, &member.addresses.published);
+        let (is_first, keeps_one) = (before.is_empty(), before.iter().any(|address| published.contains(address)));
+        let others = if is_first || keeps_one { Vec::new() } else { pairs.others(room, self.number) };
+        if !pairs.has_sockets(others.len(), (room, ip)) {
+            return false;
         }
-        let keeps_one = before.iter().any(|address| member.addresses.published.contains(address));
-        if before.is_empty() || keeps_one {
-            return true;
+        let ways = others.into_iter().map(|from| Way { from, to: self.number });
+        ways.for_each(|way| pairs.open(self.number, way));
+        pairs.members.entry(self.number).and_modify(|member| member.addresses.published = published);
+        if is_first {
+            pairs.defer(move |pairs| pairs.rooms.entry(room).or_default().addressed_at = Some(pairs.now));
         }
-        let room = member.room;
-        let others = pairs.others(room, self.number);
-        let has_room = others.len() <= pairs.free.len();
-        for other in others.into_iter().filter(|_| has_room) {
-            pairs.open(Way { from: other, to: self.number });
-        }
-        has_room
+        true
     }
 
     /// The address of the socket that stands for this member and is announced to `recipient`, if the member has published an address.
@@ -551,13 +556,11 @@ impl MediaMember {
 
 impl Drop for MediaMember {
     fn drop(&mut self) {
-        let pairs = &mut *self.rooms.lock();
-        pairs.has_gone = true;
-        if let Some(member) = pairs.members.get_mut(&self.number) {
-            member.is_present = false;
-        }
-        let of_member = |(way, _): &(&Way, &mut Recovery)| [way.from, way.to].contains(&self.number);
-        let recoveries = pairs.recoveries.iter_mut().filter(of_member);
-        recoveries.for_each(|(_, recovery)| _ = recovery.left_at.get_or_insert(pairs.now));
+        let (pairs, number) = (&mut *self.rooms.lock(), self.number);
+        pairs.members.entry(number).and_modify(|member| member.is_present = false);
+        pairs.defer(move |Pairs { recoveries, now, .. }| {
+            let of_member = recoveries.iter_mut().filter(|(way, _)| [way.from, way.to].contains(&number));
+            of_member.for_each(|(_, recovery)| _ = recovery.left_at.get_or_insert(*now));
+        });
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jamjam_core::impairment::{BandwidthLimit, Impairment};
@@ -56,6 +58,7 @@ struct Relay {
     rooms: MediaRooms,
     node: MediaRelay,
     rows: std::sync::mpsc::Receiver<String>,
+    is_woken: Arc<AtomicBool>,
 }
 
 impl Relay {
@@ -68,9 +71,20 @@ impl Relay {
         let config = MediaRelayConfig { ports, own_ips: vec![SERVER.into()], ..config };
         let (sender, rows) = std::sync::mpsc::channel();
         let server = config.impairment.clone();
-        let rooms = MediaRooms::new(config, Some(Box::new(Rows(sender))))
-            .with_links(std::sync::Arc::new(move |words| with_words(server.clone(), words)));
-        Self { node: MediaRelay::new(rooms.clone()), rooms, rows }
+        let parse = move |words: &str| with_words(server.clone(), words);
+        let rooms = MediaRooms::new(config, Some(Box::new(Rows(sender))), parse);
+        let (node, is_woken) = (MediaRelay::new(rooms.clone()), Arc::<AtomicBool>::default());
+        let woken = Arc::clone(&is_woken);
+        node.waker().expect("a waker").register(move || woken.store(true, Ordering::Relaxed));
+        Self { rooms, node, rows, is_woken }
+    }
+
+    /// The node runs at this time, because `cause` has woken it.
+    fn run_woken(&mut self, at_ms: u64, cause: impl FnOnce(&MediaRooms)) {
+        self.is_woken.store(false, Ordering::Relaxed);
+        cause(&self.rooms);
+        assert!(self.is_woken.load(Ordering::Relaxed));
+        self.poll(at_ms);
     }
 
     /// A member of room 1 whose connection comes from 198.51.100.`host`, and which has published port 5,000 there.
@@ -127,6 +141,7 @@ fn with_words(mut impairment: Impairment, words: &str) -> Result<Impairment, Str
     let mut words = words.split(' ');
     while let Some((key, value)) = words.next().zip(words.next()) {
         match key {
+            "outage" => impairment.outages = value.parse().map_err(|_| "no outage".to_owned())?,
             "loss" => impairment.loss = parse_ratio(value).map_err(|error| error.to_string())?,
             "delay" => impairment.delay = parse_duration(value, "ms").map_err(|error| error.to_string())?,
             _ => return Err(format!("unexpected {key}")),
@@ -141,7 +156,7 @@ fn names(name: &str) -> [String; 2] {
 }
 
 fn link(from: &str, to: &str, key: &str, value: Value) -> Link {
-    Link { from: from.to_owned(), to: to.to_owned(), both: false, values: BTreeMap::from([(key.to_owned(), value)]) }
+    Link { from: from.to_owned(), to: to.to_owned(), values: BTreeMap::from([(key.to_owned(), value)]) }
 }
 
 fn ip(host: u8) -> IpAddr {
@@ -274,9 +289,13 @@ fn old_sockets_forward_until_idle_and_then_rest() {
 #[test]
 fn nobody_enters_without_sockets_for_all_pairs() {
     let relay = Relay::new(7, Impairment::default());
-    let (aki, _ben, _cho) = (relay.member("Aki", 1), relay.member("Ben", 2), relay.member("Cho", 3));
+    let (aki, ben, _cho) = (relay.member("Aki", 1), relay.member("Ben", 2), relay.member("Cho", 3));
     assert!(relay.rooms.join(1, names("Dai"), ip(4), SERVER).is_none());
+    let before = announced(&aki, &ben);
     assert!(!aki.publish([address(1, 6_000)].into_iter()), "two new sockets");
+    assert!(!aki.publish([address(1, 6_000)].into_iter()), "it has not been published");
+    assert!(aki.publish([address(1, 5_000)].into_iter()));
+    assert_eq!(announced(&aki, &ben), before);
     // Another room.
     let first = relay.rooms.join(2, names("Dai"), ip(4), SERVER).expect("sockets");
     assert!(relay.rooms.join(2, names("Emi"), ip(5), SERVER).is_none());
@@ -416,15 +435,57 @@ fn severed_pair_is_judged_like_an_outage() {
         turns.for_each(|turn| drop(relay.forward(10 * turn, address(1, 5_000), to_ben, &audio(turn as u32))));
     };
     play(&mut relay, 0..200);
-    relay.rooms.change(link("*", "*", "loss", json!(100))).expect("valid");
-    play(&mut relay, 200..300);
-    relay.rooms.change(link("*", "*", "loss", json!(null))).expect("valid");
-    play(&mut relay, 300..500);
+    relay.run_woken(2_300, |rooms| rooms.change(link("*", "*", "loss", json!(100))).expect("valid"));
+    relay.run_woken(3_400, |rooms| rooms.change(link("*", "*", "loss", json!(null))).expect("valid"));
+    play(&mut relay, 350..500);
+    assert_eq!(judged(&relay), [(2_300, 3_400, Ok(Duration::from_millis(100)))]);
+}
+
+/// Start, end and recovery of each outage of the only pair with AUDIO in room 1.
+fn judged(relay: &Relay) -> Vec<(u64, u64, Result<Duration, Duration>)> {
     let results = relay.rooms.take_results();
     let [(_, recovery)] = &results[&1].recoveries[..] else { panic!("{results:?}") };
-    let judged: Vec<_> = recovery.judged.iter().map(|one| (one.start, one.end, one.recovery)).collect();
-    let (start, end) = (Time::from_millis(1_990), Time::from_millis(2_990));
-    assert_eq!(judged, [(start, end, Ok(Duration::from_millis(10)))]);
+    let ms = |at: Time| at.as_micros() / 1_000;
+    recovery.judged.iter().map(|one| (ms(one.start), ms(one.end), one.recovery)).collect()
+}
+
+#[test]
+fn outage_that_the_operator_sets_is_judged() {
+    let mut relay = Relay::new(2, Impairment::default());
+    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    let (to_aki, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
+    let mut forwarded = 0;
+    for turn in 0..500 {
+        if turn == 100 {
+            relay.rooms.change(link("Aki", "Ben", "outage", json!("1s@2s"))).expect("valid");
+        }
+        forwarded += relay.forward(10 * turn, address(1, 5_000), to_ben, &audio(turn as u32)).len();
+        relay.forward(10 * turn, address(2, 5_000), to_aki, &audio(turn as u32));
+    }
+    assert_eq!(forwarded, 400);
+    assert_eq!(judged(&relay), [(2_000, 3_000, Ok(Duration::ZERO))]);
+}
+
+#[test]
+fn silence_counts_until_the_node_ran_last() {
+    let mut relay = Relay::new(2, Impairment::default());
+    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    assert_eq!(relay.rooms.silence(), None);
+    relay.forward(5_000, address(1, 5_000), announced(&ben, &aki), &audio(0));
+    relay.poll(6_500);
+    assert_eq!(relay.rooms.silence(), Some(Duration::from_millis(1_500)));
+}
+
+#[test]
+fn member_leaves_when_it_does_though_nothing_flows() {
+    let outages = "1s@1s".parse().expect("an outage");
+    let mut relay = Relay::new(2, Impairment { outages, ..Impairment::default() });
+    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    let to_ben = announced(&ben, &aki);
+    (0..100).for_each(|turn| drop(relay.forward(10 * turn, address(1, 5_000), to_ben, &audio(turn as u32))));
+    relay.run_woken(2_700, |_| drop(aki));
+    relay.pass_time(3, 6);
+    assert_eq!(judged(&relay), [(1_000, 2_000, Err(Duration::from_millis(700)))]);
 }
 
 #[test]
@@ -443,9 +504,12 @@ fn change_by_name_holds_for_later_members_and_by_id_for_one() {
     };
     assert!(is_lost(&mut relay, &ben));
     drop(ben);
+    assert_eq!(relay.rooms.links().len(), 2, "its media may go on");
     let ids = ["ben again", "Ben"].map(str::to_owned);
     let ben = relay.rooms.join(1, ids, ip(2), SERVER).expect("sockets");
     assert!(!is_lost(&mut relay, &ben));
+    relay.pass_time(1, 62);
+    assert_eq!(relay.rooms.links(), [link("Aki", "*", "delay", json!("30ms"))]);
 }
 
 #[test]
@@ -458,6 +522,8 @@ fn invalid_changes_have_no_effect_and_their_number_is_limited() {
     let change = |number: u32| relay.rooms.change(link(&number.to_string(), "*", "loss", json!(1)));
     assert!((0..1_000).all(|number| change(number).is_ok()));
     assert!(change(1_000).is_err());
+    assert!(relay.rooms.change(link("1000", "*", "loss", json!(null))).is_err());
+    assert_eq!(relay.rooms.links().len(), 1_000);
     relay.rooms.change(link("*", "*", "loss", json!(null))).expect("restored");
     assert_eq!(relay.rooms.links(), []);
 }
@@ -536,4 +602,37 @@ fn members_that_left_stay_in_the_results_with_their_outages() {
     assert_eq!(judged, [(Time::from_millis(6_000), Time::from_millis(7_000), Ok(Duration::ZERO))]);
     assert_eq!(results[&1].flows.len(), 2);
     assert!(relay.rooms.take_results().is_empty());
+}
+
+#[test]
+fn client_that_renews_its_sockets_as_fast_as_it_can_leaves_some_for_other_rooms() {
+    for is_here in [false, true] {
+        let mut relay = Relay::new(1_024, Impairment::default());
+        let source = |host: u8| if is_here { [127, 0, 0, host].into() } else { ip(host) };
+        let join = |relay: &Relay, room, host| relay.rooms.join(room, names("Eve"), source(host), SERVER);
+        let publish =
+            |member: &MediaMember, host, port| member.publish([SocketAddr::new(source(host), port)].into_iter());
+        let (mut known, mut refused) = (Vec::new(), [0, 0]);
+        for second in 0..200_u64 {
+            // Other clients of other rooms, which stay for a second.
+            let others = [8, 9].map(|host| join(&relay, 1_000 + second, host).expect("sockets"));
+            // One client with several connections, on one host in as many rooms as it likes.
+            let room = if is_here { 2 } else { 2 + second };
+            let [Some(first), Some(peer)] = [join(&relay, room, 1), join(&relay, room, 1)] else {
+                refused[0] += 1;
+                continue;
+            };
+            for port in 5_000..5_100 {
+                refused[1] += u32::from(!publish(&first, 1, port));
+                known.push(announced(&first, &peer));
+            }
+            // It keeps all of them in use.
+            for to in &known {
+                relay.receive(1_000 * second, SocketAddr::new(source(1), 5_000), *to, &audio(0));
+            }
+            relay.poll(1_000 * second);
+            drop(others);
+        }
+        assert!(refused.iter().all(|count| *count > 0), "{refused:?}");
+    }
 }

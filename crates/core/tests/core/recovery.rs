@@ -21,20 +21,31 @@ fn time(ms: u64) -> Time {
 /// AUDIO in a direction at these times, with a packet each so many milliseconds.
 type Stream = (Direction, Range<u64>, usize);
 
+/// A pair with these outages in each direction.
+fn recovery(outages: [&str; 2]) -> Recovery {
+    let mut recovery = Recovery::default();
+    for (direction, text) in [Up, Down].into_iter().zip(outages) {
+        recovery.change(time(0), direction, outages_of(text));
+    }
+    recovery
+}
+
+fn outages_of(text: &str) -> Outages {
+    if text.is_empty() { Outages::default() } else { text.parse().expect("outages") }
+}
+
 /// Feeds AUDIO in the order of time.
-fn forward(recovery: &mut Recovery, outages: &Outages, streams: &[Stream]) {
+fn forward(recovery: &mut Recovery, streams: &[Stream]) {
     let packets =
         |(direction, times, interval): &Stream| times.clone().step_by(*interval).map(|ms| (ms, *direction)).collect();
     let mut all: Vec<(u64, Direction)> = streams.iter().flat_map(|stream| -> Vec<_> { packets(stream) }).collect();
     all.sort_unstable();
     for (ms, direction) in all {
-        recovery.advance(time(ms), outages, time(0));
-        recovery.on_forwarded(time(ms), direction);
+        recovery.on_forwarded(time(ms), direction, time(0));
     }
 }
 
-fn judged_until(mut recovery: Recovery, outages: &Outages, end: u64) -> Vec<Judged> {
-    recovery.advance(time(end), outages, time(0));
+fn judged_until(mut recovery: Recovery, end: u64) -> Vec<Judged> {
     recovery.close(time(end));
     let ms = |at: Time| at.duration_since(time(0)).as_millis() as u64;
     let length = |length: Duration| length.as_millis() as u64;
@@ -44,9 +55,9 @@ fn judged_until(mut recovery: Recovery, outages: &Outages, end: u64) -> Vec<Judg
 
 /// What is judged of a run that ends at `end`.
 fn judged(outages: &str, streams: &[Stream], end: u64) -> Vec<Judged> {
-    let (mut recovery, outages) = (Recovery::default(), outages.parse().expect("outages"));
-    forward(&mut recovery, &outages, streams);
-    judged_until(recovery, &outages, end)
+    let mut recovery = recovery([outages; 2]);
+    forward(&mut recovery, streams);
+    judged_until(recovery, end)
 }
 
 #[test]
@@ -115,36 +126,74 @@ fn outages_that_overlap_or_touch_are_one_and_others_end_the_judgment() {
 
 #[test]
 fn silence_after_a_member_left_is_not_judged() {
-    let outages = "1s@2s".parse().expect("an outage");
     for (streams, left_at, expected) in [
         (&[(Up, 0..2_000, 10)][..], 3_400, Err(400)),
         (&[(Up, 0..2_000, 10)], 2_400, Err(0)),
         // What still passes counts.
         (&[(Up, 0..2_000, 10), (Up, 3_500..5_000, 10)], 3_400, Ok(500)),
     ] {
-        let mut recovery = Recovery::default();
-        forward(&mut recovery, &outages, &streams[..1]);
+        let mut recovery = recovery(["1s@2s"; 2]);
+        forward(&mut recovery, &streams[..1]);
         recovery.left_at = Some(time(left_at));
-        forward(&mut recovery, &outages, &streams[1..]);
-        assert_eq!(judged_until(recovery, &outages, 8_000), [(2_000, 3_000, expected)], "{left_at}");
+        forward(&mut recovery, &streams[1..]);
+        assert_eq!(judged_until(recovery, 8_000), [(2_000, 3_000, expected)], "{left_at}");
     }
 }
 
 #[test]
 fn severed_by_hand_is_an_outage_until_both_directions_are_restored() {
-    let none = Outages::default();
-    let mut recovery = Recovery::default();
-    forward(&mut recovery, &none, &[(Up, 0..2_000, 10), (Down, 0..2_000, 10)]);
+    let sever = |recovery: &mut Recovery, at, direction, is_severed| {
+        let outages = if is_severed { Outages::endless() } else { Outages::default() };
+        recovery.change(time(at), direction, outages);
+    };
+    let mut both = recovery(["", ""]);
+    forward(&mut both, &[(Up, 0..2_000, 10), (Down, 0..2_000, 10)]);
     for (at, direction, is_severed) in [(2_000, Up, true), (2_000, Down, true), (3_000, Up, false), (3_500, Up, false)]
     {
-        recovery.set_severed(time(at), direction, is_severed);
+        sever(&mut both, at, direction, is_severed);
     }
-    forward(&mut recovery, &none, &[(Up, 3_500..4_000, 10)]);
-    recovery.set_severed(time(4_000), Down, false);
-    forward(&mut recovery, &none, &[(Up, 4_000..6_000, 10), (Down, 4_040..6_000, 10)]);
-    assert_eq!(judged_until(recovery, &none, 6_000), [(2_000, 4_000, Ok(0))]);
-    let mut recovery = Recovery::default();
-    forward(&mut recovery, &none, &[(Up, 0..2_000, 10)]);
-    recovery.set_severed(time(2_000), Down, true);
-    assert_eq!(judged_until(recovery, &none, 6_000), [(2_000, 6_000, Err(0))], "not restored");
+    forward(&mut both, &[(Up, 3_500..4_000, 10)]);
+    sever(&mut both, 4_000, Down, false);
+    forward(&mut both, &[(Up, 4_000..6_000, 10), (Down, 4_040..6_000, 10)]);
+    assert_eq!(judged_until(both, 6_000), [(2_000, 4_000, Ok(0))]);
+    let mut one = recovery(["", ""]);
+    forward(&mut one, &[(Up, 0..2_000, 10)]);
+    sever(&mut one, 2_000, Down, true);
+    assert_eq!(judged_until(one, 6_000), [(2_000, 6_000, Err(0))], "not restored");
+}
+
+#[test]
+fn outage_of_either_direction_is_one_of_the_pair() {
+    for outages in [["1s@2s", ""], ["", "1s@2s"], ["1s@2s", "500ms@2s"], ["600ms@2s", "500ms@2500ms"]] {
+        let mut recovery = recovery(outages);
+        forward(&mut recovery, &[(Up, 0..2_000, 10), (Down, 0..6_000, 10), (Up, 3_200..6_000, 10)]);
+        // The first interval of the packet at 3,110 is the first that contains 3,200.
+        assert_eq!(judged_until(recovery, 6_000), [(2_000, 3_000, Ok(110))], "{outages:?}");
+    }
+}
+
+#[test]
+fn changed_outages_count_from_the_change_on() {
+    let up = |times| [(Up, times, 10)];
+    for (case, before, after, expected) in [
+        ("added later", "", "1s@4s", vec![(4_000, 5_000, Ok(0))]),
+        ("over before the change", "", "1s@1s", vec![]),
+        ("added within", "", "1s@2500ms", vec![(3_000, 3_500, Ok(0))]),
+        ("ended early", "2s@2s", "", vec![(2_000, 3_000, Ok(0))]),
+        ("made longer", "2s@2s", "2s@2500ms", vec![(2_000, 4_500, Ok(0))]),
+        ("unchanged", "2s@2s", "2s@2s", vec![(2_000, 4_000, Ok(0))]),
+    ] {
+        let mut recovery = recovery([before, ""]);
+        forward(&mut recovery, &up(0..if before.is_empty() { 3_000 } else { 2_000 }));
+        recovery.change(time(3_000), Up, outages_of(after));
+        forward(&mut recovery, &up(3_000..6_500));
+        assert_eq!(judged_until(recovery, 6_500), expected, "{case}");
+    }
+    // Restored during an outage of the configuration, which still applies.
+    let mut recovery = recovery(["1s@2s", "1s@2s"]);
+    forward(&mut recovery, &up(0..1_500));
+    recovery.change(time(1_500), Up, Outages::endless());
+    recovery.change(time(2_500), Up, outages_of("1s@2s"));
+    forward(&mut recovery, &up(3_100..6_000));
+    assert_eq!(judged_until(recovery, 6_000), [(1_500, 3_000, Ok(100))]);
 }

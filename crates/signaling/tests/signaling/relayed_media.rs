@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jamjam_core::impairment::Impairment;
 use jamjam_core::media_relay::{MediaRelayConfig, MediaRooms};
 use jamjam_signaling::device::{DeviceId, DeviceKey, verify};
 use jamjam_signaling::{ConnId, Hub, NewConnection, Route, SignalingLimits, route};
@@ -12,7 +13,8 @@ use crate::test_hub::{TestHub, create, join};
 /// A hub whose relay has this number of sockets.
 fn hub(sockets: u16) -> TestHub {
     let ports = (40_000..40_000 + sockets).collect();
-    let media = MediaRooms::new(MediaRelayConfig { ports, ..MediaRelayConfig::default() }, None);
+    let config = MediaRelayConfig { ports, ..MediaRelayConfig::default() };
+    let media = MediaRooms::new(config, None, |_| Ok(Impairment::default()));
     let mut hub = TestHub::new(SignalingLimits::default());
     hub.hub = Hub::new(SignalingLimits::default(), [1, 2, 3, 4]).with_media(Some(media));
     hub
@@ -116,6 +118,20 @@ fn room_without_sockets_is_full_and_never_shows_real_addresses() {
 }
 
 #[test]
+fn member_that_joins_its_own_room_again_leaves_it_first() {
+    let full = json!({"type": "Error", "data": {"message": "Room is full"}});
+    for (sockets, expected) in [(4, "RoomJoined"), (3, "Error")] {
+        let mut hub = hub(sockets);
+        let id = room(&mut hub);
+        let before = hub.received(1).len();
+        hub.send(2, 0, &join(&id, None));
+        assert_eq!(hub.last(2)["type"], expected, "{sockets} sockets");
+        assert!(expected != "Error" || hub.last(2) == full);
+        assert_eq!(hub.received(1)[before]["type"], "PeerLeft");
+    }
+}
+
+#[test]
 fn member_with_an_ipv6_address_is_rejected() {
     let mut hub = hub(20);
     for (conn, source, expected) in
@@ -158,9 +174,23 @@ fn echo_server_that_returns_to_its_room_is_relayed_anew() {
     assert_ne!(first, second);
 }
 
-fn sever(hub: &mut TestHub, from: &str, is_severed: bool) {
-    let link = json!({"from": from, "signaling": is_severed});
+fn change(hub: &mut TestHub, link: Value) {
     hub.at(0).change_link(serde_json::from_value(link).expect("a link")).expect("media is relayed");
+}
+
+fn sever(hub: &mut TestHub, from: &str, is_severed: bool) {
+    change(hub, json!({"from": from, "signaling": is_severed}));
+}
+
+#[test]
+fn change_of_both_directions_is_two_changes() {
+    let mut hub = hub(20);
+    change(&mut hub, json!({"from": "Aki", "to": "*", "both": true, "loss": 100}));
+    let links = json!([{"from": "*", "to": "Aki", "loss": 100}, {"from": "Aki", "to": "*", "loss": 100}]);
+    assert_eq!(hub.hub.links()["links"], links);
+    change(&mut hub, json!({"from": "Aki", "to": "*", "both": true, "loss": null}));
+    change(&mut hub, json!({"from": "Aki", "both": false, "loss": 1}));
+    assert_eq!(hub.hub.links()["links"], json!([{"from": "Aki", "to": "*", "loss": 1}]));
 }
 
 fn device(seed: u8) -> DeviceId {

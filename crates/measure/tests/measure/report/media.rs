@@ -20,7 +20,7 @@ fn report(limit: Option<Duration>) -> MediaReport {
     let outages = "500ms@1s,1s@6s".parse().expect("outages");
     let impairment = Impairment { outages, delay: Duration::from_millis(20), ..Impairment::default() };
     let config = MediaRelayConfig { impairment, ports: (40_000..40_006).collect(), ..MediaRelayConfig::default() };
-    let rooms = MediaRooms::new(config, None);
+    let rooms = MediaRooms::new(config, None, |_| Err(String::new()));
     let mut relay = MediaRelay::new(rooms.clone());
     let members = ["Aki", "Ben", "Cho"].map(|name| {
         let member = rooms
