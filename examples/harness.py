@@ -1,20 +1,32 @@
-"""A test of a client against an echo server with a room. The server ends with this program, however it ends."""
-import json, os, pathlib, socket, subprocess, tempfile, time
+"""A test of a client in a room with an echo server, on a line that the test severs. The servers end with this program, however it ends."""
+import base64, json, os, pathlib, secrets, subprocess, tempfile, time, urllib.request
 
-OPTIONS = "--host 127.0.0.1 --port 0 --with-signaling=0 --delay 100 --check --json --ready-file".split()
+PROGRAM, PASSWORD = os.environ.get("JAMJAM_DEV", "jamjam-dev"), secrets.token_hex()
+OPTIONS = "--host 127.0.0.1 --port 0 --check --json --ready-file".split()
+
+def start(folder, subcommand, *options):
+    ready_file = pathlib.Path(folder) / subcommand
+    environment = os.environ | {"JAMJAM_END_WITH_STDIN": "1", "DOCS_PASSWORD": PASSWORD}
+    command = [PROGRAM, subcommand, *OPTIONS, ready_file, *options]
+    server = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    while not ready_file.exists() and server.poll() is None:
+        time.sleep(0.01)
+    return server, json.loads(ready_file.read_text())
+
+def change_links(url, link):
+    login = base64.b64encode(f"admin:{PASSWORD}".encode()).decode()
+    headers = {"Authorization": f"Basic {login}", "Content-Type": "application/json"}
+    urllib.request.urlopen(urllib.request.Request(f"{url}/admin/links", json.dumps(link).encode(), headers)).close()
+
 with tempfile.TemporaryDirectory() as folder:
-    ready_file = pathlib.Path(folder) / "ready.json"
-    command = [os.environ.get("JAMJAM_DEV", "jamjam-dev"), "echo-server", *OPTIONS, ready_file]
-    environment = os.environ | {"JAMJAM_END_WITH_STDIN": "1"}
-    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
-        while not ready_file.exists() and server.poll() is None:
-            time.sleep(0.01)
-        ready = json.loads(ready_file.read_text())
-        print("join", ready["room"]["code"], "on", ready["signaling_url"], "or send to", ready["udp"])
-        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        client.settimeout(10)
-        host, port = ready["udp"].split(":")
-        client.sendto(b"\x01\x01" + bytes(10 + 512), (host, int(port)))  # one packet of AUDIO
-        assert len(client.recv(2000)) == 524
+    signaling, ready = start(folder, "signaling-server", "--relay-media")
+    echo, ready = start(folder, "echo-server", "--delay", "100", "--signaling-url", ready["signaling_url"])
+    room = ["--signaling-url", ready["signaling_url"], "--room", ready["room"]["code"]]
+    client = subprocess.Popen([PROGRAM, "send", "--tone", "440", "--duration", "2s", "--no-echo", *room])  # or your own
+    link = {"from": "jamjam-dev send", "to": "*", "both": True}
+    change_links(ready["signaling_url"], link | {"loss": 100})  # severed
+    change_links(ready["signaling_url"], link | {"loss": None})  # restored
+    assert client.wait() == 0
+    for server in echo, signaling:
         report, _ = server.communicate()  # closes standard input
-print(json.loads(report)["failures"] or "passed")
+        print(json.loads(report)["failures"] or "passed")
