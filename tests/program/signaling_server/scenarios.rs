@@ -159,7 +159,7 @@ fn flow<'a>(room: &'a Value, from: &str, to: &str) -> &'a Value {
 }
 
 fn lost(flow: &Value) -> u64 {
-    flow["outcomes"]["lost"].as_u64().unwrap_or(0)
+    ["lost", "burst"].iter().filter_map(|outcome| flow["outcomes"][outcome].as_u64()).sum()
 }
 
 /// The outages of pairs with this member.
