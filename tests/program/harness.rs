@@ -94,7 +94,7 @@ fn sever() {
         (buffer[..len].to_vec(), from)
     };
     assert_eq!(exchange(&audio(1, 512)), (audio(1, 512), echo));
-    room.sever(NAME, "Echo Bot").unwrap();
+    room.sever("Echo Bot", NAME).unwrap();
     socket.send_to(&audio(2, 512), echo).unwrap();
     // STUN passes. Its answer shows that what was sent before has arrived.
     assert_eq!(exchange(&[&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat()).0[..2], [1, 1]);
@@ -112,7 +112,10 @@ fn sever() {
     let flows = relay["media"]["rooms"][0]["flows"].as_array().unwrap();
     assert!(flows.iter().any(|flow| flow["outcomes"]["lost"] == 1), "{relay:#}");
     let error = EchoRoom::start().unwrap().sever("Aki", "*").unwrap_err().to_string();
-    assert!(error.starts_with("cannot change links with {\"from\":\"Aki\",") && error.contains("start_relayed"), "{error}");
+    assert!(
+        error.starts_with("cannot change links with {\"from\":\"Aki\",") && error.contains("start_relayed"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -141,7 +141,9 @@ impl EchoRoom {
         };
         match response {
             Ok(response) if response.starts_with("HTTP/1.1 200 ") => Ok(()),
-            Ok(response) | Err(response) => Err(Error::other(format!("cannot change links with {request}: {response}"))),
+            Ok(response) | Err(response) => {
+                Err(Error::other(format!("cannot change links with {request}: {response}")))
+            }
         }
     }
 
@@ -159,7 +161,8 @@ fn exchange(address: &str, login: &str, request: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(START_TIMEOUT))?;
     let length = request.len();
-    let head = format!("POST /admin/links HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}");
+    let head =
+        format!("POST /admin/links HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}");
     let head = format!("{head}\r\nContent-Type: application/json\r\nAuthorization: Basic {login}");
     stream.write_all(format!("{head}\r\n\r\n{request}").as_bytes())?;
     let mut response = String::new();
@@ -180,12 +183,7 @@ struct Server {
 
 impl Server {
     /// Starts a server, and waits until its ready file has the text `last`.
-    fn start(
-        subcommand: &'static str,
-        options: &[&str],
-        environment: &[(&str, &str)],
-        last: &str,
-    ) -> Result<Self> {
+    fn start(subcommand: &'static str, options: &[&str], environment: &[(&str, &str)], last: &str) -> Result<Self> {
         let program = env::var_os("JAMJAM_DEV").unwrap_or_else(|| "jamjam-dev".into());
         let folder = env::temp_dir().join(format!("jamjam-dev-{:016x}", RandomState::new().hash_one(0)));
         let file = |name| folder.join(name);
