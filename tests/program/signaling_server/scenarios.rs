@@ -124,14 +124,14 @@ impl Room {
         let response = send_to(self.server, "POST", "/admin/links", &[RIGHT, JSON], &request.to_string());
         assert_eq!(response.status, 200, "{request}: {response:?}");
     }
+}
 
-    /// Ends a program, which reports what its musicians have heard.
-    fn end(&self, program: Program) -> Value {
-        program.signal("INT");
-        let output = program.end();
-        assert_eq!(output.code, 130, "{output:?}");
-        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
-    }
+/// Ends a program, which reports what its musicians have heard.
+fn end(program: Program) -> Value {
+    program.signal("INT");
+    let output = program.end();
+    assert_eq!(output.code, 130, "{output:?}");
+    serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
 /// Plays a scenario in a room of newer clients, or of older ones (an empty path). Returns what the server reports about the room.
@@ -185,7 +185,7 @@ fn severed_member_is_silent_both_ways_until_restored() {
         room.hear(&ids[1], 100);
         room.change(&link(Value::Null));
         room.steady(&ids, JUDGED);
-        report = room.end(program);
+        report = end(program);
     });
     // Its pairs have an outage each, the others none.
     let [severed, other, own] = ["Musician 1#1", "Musician 2#1", "Ann#1"];
@@ -221,8 +221,8 @@ fn eight(options: &str, time: Duration) -> f64 {
         room.member.skip_to("PeerLeft");
         room.steady(&ids[..6], MAX_GAP * 4);
         room.hear(&bad_id[0], 100);
-        room.end(program);
-        room.end(bad);
+        end(program);
+        end(bad);
     });
     let [bad, killed] = ["Musician 1#2", "Musician 1#3"];
     // The member of this test is the ninth.
@@ -273,7 +273,7 @@ fn outage(length: u64) -> [f64; 3] {
         room.listen("the outage", limit, |room| ids.iter().all(|id| room.other(id).longest_silence >= passed));
         room.steady(&ids, if length > 10 { 3 * JUDGED } else { JUDGED });
         silence = room.other(&ids[0]).longest_silence;
-        room.end(program);
+        end(program);
     });
     let [one, other, own] = ["Musician 1#1", "Musician 2#1", "Ann#1"];
     let of_pair =
@@ -327,6 +327,6 @@ fn audio_survives_a_severed_connection_to_the_server() {
         program.signal("INT");
         let output = program.end();
         assert!(output.stderr.contains("connection to the signaling server was lost"), "{output:?}");
-        room.end(again);
+        end(again);
     });
 }
