@@ -18,7 +18,7 @@
 //! # }
 //! ```
 //!
-//! The line of a client breaks in a room with [`EchoRoom::start_relayed`]: `room.sever("Aki", "*")` until `room.restore("Aki", "*")`.
+//! In a room of [`EchoRoom::start_relayed`], the line of a member is broken from `room.sever("Aki", "*")` to `room.restore("Aki", "*")`.
 //!
 //! The program is the one that the environment variable `JAMJAM_DEV` names, otherwise `jamjam-dev` on the path.
 
