@@ -149,6 +149,7 @@ fn play(path: &'static str, options: &[&str], scenario: impl FnOnce(&mut Room)) 
         assert!(Command::new("kill").arg(id.to_string()).status().unwrap().success());
     });
     let report: Value = serde_json::from_str(&report).unwrap_or_else(|error| panic!("{error}: {report} {log}"));
+    assert_eq!(report["media"]["failures"], json!([]));
     report["media"]["rooms"][0].clone()
 }
 
