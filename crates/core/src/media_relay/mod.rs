@@ -13,6 +13,6 @@ mod recovery;
 mod rooms;
 
 pub use links::{Link, is_meant};
-pub use node::{MediaRelay, MediaRoute};
-pub use recovery::{JUDGED_TIME, JudgedOutage, Recovery};
+pub use node::{MediaObserver, MediaRelay, MediaRoute};
+pub use recovery::{JUDGED_TIME, JudgedOutage, MAX_OUTAGES, Recovery};
 pub use rooms::{MAX_SOCKETS, MediaMember, MediaRelayConfig, MediaRoom, MediaRooms, MemberNames};

@@ -118,7 +118,8 @@ impl Drop for MediaRelay {
     fn drop(&mut self) {
         let pairs = &mut *self.rooms.lock();
         self.transit.drop_all(pairs);
-        info!(target: "relay", "stats {:?}", pairs.counts);
+        let counts: Vec<String> = pairs.counts.iter().map(|(name, count)| format!("{name}={count}")).collect();
+        info!(target: "relay", "stats {}", counts.join(" "));
         pairs.observer = None;
     }
 }

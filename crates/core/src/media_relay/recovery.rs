@@ -21,8 +21,8 @@ pub const JUDGED_TIME: Duration = Duration::from_nanos(INTERVAL_NS * INTERVALS);
 /// Of each direction, the first packet in a time of this many nanoseconds is kept while a recovery is judged.
 const RESOLUTION_NS: u64 = 1_000_000;
 
-/// Maximum number of outages of a pair that are kept.
-const MAX_OUTAGES: usize = 1_000;
+/// Maximum number of outages of a pair that are judged.
+pub const MAX_OUTAGES: usize = 1_000;
 
 /// An outage, and what it did to a pair that carried AUDIO before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::figures::figures;
 use super::junit::{Outcome, case};
 use super::quantities::{duration_millis, format_length};
 use super::relay::{AUDIO_HEAD, ForwardedAudioFigures, add_findings, audio_columns};
-use jamjam_core::media_relay::{JUDGED_TIME, JudgedOutage, MediaRoom, MediaRoute};
+use jamjam_core::media_relay::{JUDGED_TIME, JudgedOutage, MAX_OUTAGES, MediaRoom, MediaRoute};
 use jamjam_core::relay::Flow;
 use jamjam_core::time::Time;
 
@@ -67,11 +67,13 @@ figures! {
         let finding = |name: &str| counts.get(name).map(|count| format!("outcome {name}: {count}"));
         let findings = ["limit", "buffer_full", "failed", "foreign_source", "forgotten_flow"].into_iter().filter_map(finding);
         let warnings = results.values().flat_map(|room| &room.flows).filter_map(|(_, flow)| flow.rate_warning());
+        let full = results.values().flat_map(|room| &room.recoveries).filter(|(_, recovery)| recovery.judged.len() == MAX_OUTAGES);
+        let unjudged = full.map(|(route, _)| format!("{} and {}: only the first {MAX_OUTAGES} outages are judged", route.from, route.to));
     ] {
         max_recovery_ms: Option<f64> = limit.map(duration_millis);
         failures: Vec<String> = failed.map(|(name, _, text)| format!("{name}: {text}")).collect();
         findings: Vec<String> = findings.collect();
-        warnings: Vec<String> = warnings.collect();
+        warnings: Vec<String> = warnings.chain(unjudged).collect();
         rooms: Vec<MediaRoomFigures> = rooms;
     }
 }
