@@ -475,6 +475,9 @@ impl MediaRooms {
         let pairs = &mut *self.lock();
         let is_of = |way: &Way| pairs.members.get(&way.to).is_some_and(|member| is_meant(pattern, &member.names));
         let ways: Vec<Way> = pairs.flows.keys().copied().filter(is_of).collect();
+        if ways.is_empty() {
+            return Err(InvalidValue(format!("`{pattern}` is no member to whom others could send")));
+        }
         if ways.len() > pairs.free.len() {
             return Err(InvalidValue("too few sockets are free".to_owned()));
         }

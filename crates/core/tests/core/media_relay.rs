@@ -534,6 +534,7 @@ fn renumbered_member_sends_from_new_sockets_that_lead_to_it_and_the_old_ones_for
     let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
     let (to_aki, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
     assert_eq!(relay.forward(0, address(2, 6_000), to_aki, &audio(0))[0].to, address(1, 5_000));
+    assert!(relay.rooms.renumber("Zoe").is_err());
     relay.rooms.renumber("Aki").expect("free sockets");
     let sent = relay.forward(1, address(1, 5_000), to_ben, &audio(0)).remove(0);
     assert!(sent.from != to_aki && sent.to == address(2, 6_000), "{sent:?}");
