@@ -7,11 +7,11 @@ use anyhow::Context;
 use clap::{ArgMatches, ColorChoice};
 use tracing::info;
 
-use super::check::{Activity, CheckArgs, log_findings};
+use super::check::{Activity, CheckArgs};
 use super::environment::address_source;
 use super::options::broadcast::BroadcastArgs;
 use super::options::credentials::{LoginArgs, ServerTlsArgs};
-use super::options::media_relay::{MediaRelayArgs, RunningMediaRelay};
+use super::options::media_relay::MediaRelayArgs;
 use super::options::signaling_limits::{
     ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs, JamjamArgs,
 };
@@ -27,7 +27,6 @@ use crate::io::tls::renewal;
 use crate::io::tls::server::HandshakeAcceptor;
 use crate::io::{clock, os};
 use crate::media_relay::MediaRooms;
-use crate::report::media::MediaReport;
 use crate::signaling::{Dialect, DialectSet, Hub, SignalingLimits};
 
 const DEFAULT_HOST: &str = "0.0.0.0";
@@ -175,9 +174,8 @@ impl Args {
         };
         let watcher = check.clone().map(watch).transpose()?;
         server.join();
-        media.map_or(Ok(()), RunningMediaRelay::join)?;
+        let media = media.map(|media| media.join(self.media.max_recovery)).transpose()?;
         info!(target: "signaling", "server stopped");
-        let media = rooms.map(|all| MediaReport::from((&all.take_results(), &all.counts(), self.media.max_recovery)));
         let Some((watcher, check)) = watcher.zip(check) else {
             drop(log);
             media.map_or(Ok(()), |media| print(media.text().trim_end()))?;

@@ -18,6 +18,7 @@ use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, BindError, DEFAULT_SPIN_PERCENT, DriverOptions, NodeThread};
 use crate::io::{machine, reachable, resolve};
 use crate::media_relay::{MAX_SOCKETS, MediaObserver, MediaRelay, MediaRelayConfig, MediaRooms};
+use crate::report::media::MediaReport;
 
 const HEADING: &str = "Media over a bad network (jamjam)";
 
@@ -112,11 +113,13 @@ impl MediaRelayArgs {
 }
 
 impl RunningMediaRelay {
-    /// Waits for the end of the relay and of the outcome log.
-    pub(crate) fn join(self) -> anyhow::Result<()> {
+    /// Waits for the end of the relay and of the outcome log. Returns the report.
+    pub(crate) fn join(self, max_recovery: Option<Duration>) -> anyhow::Result<MediaReport> {
         let (_, tally) = self.thread.join();
         let outcome_log = self.outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
-        tally.result.context("cannot read from the sockets of --relay-media").and(outcome_log)
+        tally.result.context("cannot read from the sockets of --relay-media").and(outcome_log)?;
+        let dropped = tally.host_timing.kernel_dropped;
+        Ok(MediaReport::from((&self.rooms.take_results(), &self.rooms.counts(), dropped, max_recovery)))
     }
 }
 

@@ -449,6 +449,9 @@ impl MediaRooms {
 
     /// Changes paths. Later values win, and hold for members that join later.
     pub fn change(&self, link: Link) -> Result<(), InvalidValue> {
+        if link.values.values().filter_map(|value| value.as_str()).any(|text| text.contains(char::is_whitespace)) {
+            return Err(InvalidValue("a value contains a space; give each option a member of its own".to_owned()));
+        }
         let words = links::words([&link].into_iter());
         let impairment = (self.parse)(&words).map_err(InvalidValue)?;
         let pairs = &mut *self.lock();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::sequences::SequenceTracker;
+use super::sequences::{SequenceArrival, SequenceTracker};
 use crate::time::Time;
 
 /// The packets of one stream at one place.
@@ -19,7 +19,10 @@ pub struct Arrivals {
 impl Arrivals {
     /// A packet passes at `at`, which does not decrease from call to call.
     pub fn record(&mut self, at: Time, sequence: u32) {
-        _ = self.sequences.record(sequence);
+        if self.sequences.record(sequence) == SequenceArrival::TooOld {
+            // The sender has begun anew, as clients do on a new link.
+            self.sequences.restart();
+        }
         let (first, last) = self.times.unwrap_or((at, at));
         self.longest_silence = self.longest_silence.max(at - last);
         self.times = Some((first, at));

@@ -10,7 +10,7 @@ use jamjam_core::stats::SequenceArrival::{Duplicate, TooOld};
 use jamjam_core::time::Time;
 use jamjam_core::wire::{HEADER_LEN, Header, Packet, PacketType, parse_packet};
 
-use super::{CheckedSource, Finding, MAX_SOURCES, RuleId as Id, SourceCheck};
+use super::{CheckedSource, MAX_SOURCES, RuleId as Id, SourceCheck};
 
 /// A part that is not judged, the reason, and its rules.
 type Unjudged = (&'static str, &'static str, &'static [Id]);
@@ -49,21 +49,13 @@ impl SenderCheck {
         self.flows.entry(way).or_insert_with(|| (name(), SourceCheck::new(at))).1.on_member_datagram(at, bytes);
     }
 
-    /// The findings that were not returned before, each once per flow and rule.
-    pub fn take_new_findings(&mut self) -> Vec<(String, Finding)> {
-        let of_flow = |(name, flow): &mut (String, SourceCheck)| {
-            flow.take_new_findings(flow.last_seen).into_iter().map(|new| (name.clone(), new)).collect::<Vec<_>>()
-        };
-        self.flows.values_mut().flat_map(of_flow).collect()
-    }
-
-    /// The flows. No connection is expected of them.
+    /// The flows of clients. No connection is expected of them.
     pub(super) fn report(&self) -> impl Iterator<Item = CheckedSource> {
         let source = |(name, flow): &(String, SourceCheck)| {
             let name = name.clone();
             CheckedSource { name, took_part: false, details: None, ..flow.report(ADDRESS) }
         };
-        self.flows.values().map(source)
+        self.flows.values().filter(|(_, flow)| flow.is_client).map(source)
     }
 }
 
@@ -76,17 +68,25 @@ impl SourceCheck {
     fn on_member_datagram(&mut self, at: Time, bytes: &[u8]) {
         let (source, dst_ip, counter, drop_reason, mistake) = (ADDRESS, None, None, None, None);
         let mut observed = ObservedDatagram { at, source, dst_ip, bytes, counter, drop_reason, mistake };
-        let counters = self.counters.get_or_insert_default();
+        let (counters, may_restart) = self.counters.get_or_insert_default();
         match parse_packet(bytes) {
-            // What follows may be sealed with other keys.
-            Ok(Packet { header: CONTROL, payload }) if PublicHalf::parse(payload).is_some() => counters.restart(),
+            // What follows may be sealed with other keys, and after that the last packets of the link before.
+            Ok(Packet { header: CONTROL, payload }) if PublicHalf::parse(payload).is_some() => {
+                counters.restart();
+                *may_restart = true;
+            }
             Ok(Packet { header, .. }) if header.packet_type == PacketType::Control => {
                 observed.drop_reason = Some(DropReason::KeyExchange);
             }
             Ok(Packet { header, payload }) if header.is_sealed() => {
                 let counter = payload.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
                 let opened = &bytes[..bytes.len().saturating_sub(OVERHEAD).max(HEADER_LEN)];
-                match counters.record(counter as u32) {
+                let mut arrival = counters.record(counter as u32);
+                if arrival == TooOld && std::mem::take(may_restart) {
+                    counters.restart();
+                    arrival = counters.record(counter as u32);
+                }
+                match arrival {
                     Duplicate | TooOld => observed.drop_reason = Some(DropReason::Replayed),
                     // Of the payload, only the length is right.
                     _ => (observed.bytes, observed.counter) = (opened, Some(counter)),

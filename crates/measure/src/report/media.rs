@@ -36,7 +36,7 @@ figures! {
     OutageFigures from (number, route, outage, time_0, limit): (usize, &MediaRoute, &JudgedOutage, Time, Option<Duration>) [
         let passed = match outage.recovery {
             Ok(recovery) => Some(limit.is_none_or(|limit| recovery <= limit)),
-            Err(observed) => (observed >= limit.unwrap_or_default() + JUDGED_TIME).then_some(false),
+            Err(observed) => limit.and_then(|limit| (observed >= limit + JUDGED_TIME).then_some(false)),
         };
     ] {
         number: usize = number;
@@ -61,19 +61,21 @@ figures! {
     }
 
     /// All rooms, and the counts of datagrams. No recovery may take longer than the limit.
-    MediaReport from (results, counts, limit): (&BTreeMap<u64, MediaRoom>, &BTreeMap<&str, u64>, Option<Duration>) [
+    MediaReport from (results, counts, dropped, limit): (&BTreeMap<u64, MediaRoom>, &BTreeMap<&str, u64>, Option<u64>, Option<Duration>) [
         let rooms: Vec<MediaRoomFigures> = results.iter().map(|(number, room)| (*number, room, limit).into()).collect();
         let failed = rooms.iter().flat_map(MediaRoomFigures::judgments).filter(|one| limit.is_some() && one.1 == Some(false));
-        let finding = |name: &str| counts.get(name).map(|count| format!("outcome {name}: {count}"));
-        let findings = ["limit", "buffer_full", "failed", "foreign_source", "forgotten_flow"].into_iter().filter_map(finding);
+        let counted = |name: &str| counts.get(name).map(|count| format!("outcome {name}: {count}"));
+        let dropped = dropped.filter(|count| *count > 0).map(|count| format!("dropped at the sockets of the relay: {count}"));
+        let findings: Vec<String> = ["limit", "buffer_full"].into_iter().filter_map(counted).chain(dropped).collect();
+        let strange = ["failed", "foreign_source", "forgotten_flow"].into_iter().filter_map(counted);
         let warnings = results.values().flat_map(|room| &room.flows).filter_map(|(_, flow)| flow.rate_warning());
         let full = results.values().flat_map(|room| &room.recoveries).filter(|(_, recovery)| recovery.judged.len() == MAX_OUTAGES);
         let unjudged = full.map(|(route, _)| format!("{} and {}: only the first {MAX_OUTAGES} outages are judged", route.from, route.to));
     ] {
         max_recovery_ms: Option<f64> = limit.map(duration_millis);
-        failures: Vec<String> = failed.map(|(name, _, text)| format!("{name}: {text}")).collect();
-        findings: Vec<String> = findings.collect();
-        warnings: Vec<String> = warnings.chain(unjudged).collect();
+        failures: Vec<String> = failed.map(|(name, _, text)| format!("{name}: {text}")).chain(findings.clone()).collect();
+        findings: Vec<String> = findings;
+        warnings: Vec<String> = strange.chain(warnings).chain(unjudged).collect();
         rooms: Vec<MediaRoomFigures> = rooms;
     }
 }
@@ -97,7 +99,7 @@ impl OutageFigures {
         let result = match passed {
             _ if recovery.is_some() => "recovered after",
             Some(_) => "not recovered within",
-            None => "not judged: a member left, or another outage or the end came after",
+            None => "not judged: not recovered when a member left, another outage began or the run ended, after",
         };
         let times = [self.start_ms, self.length_ms, recovery.or(self.observed_ms).unwrap_or(0.0)];
         let [start, length, time] = times.map(format_length);
@@ -132,12 +134,14 @@ impl MediaReport {
 
     /// A test case for each room, flow and outage of a pair, and one with the findings. What was not attempted or cannot be judged is skipped.
     pub(crate) fn cases(&self) -> impl Iterator<Item = TestCase> {
-        let findings = case("media", "findings", Outcome::Passed, &self.findings.join("\n"));
-        let failed = |text| Outcome::NotPassed(NonSuccessKind::Failure, "max_recovery".to_owned(), text, String::new());
+        let failed = |kind: &str, text| Outcome::NotPassed(NonSuccessKind::Failure, kind.to_owned(), text, String::new());
+        let findings = self.findings.join("; ");
+        let outcome = if findings.is_empty() { Outcome::Passed } else { failed("findings", findings) };
+        let findings = case("media", "findings", outcome, "");
         let judged = self.rooms.iter().flat_map(MediaRoomFigures::judgments).map(move |(name, passed, text)| {
             let outcome = match passed {
                 None => Outcome::Skipped(text.clone()),
-                Some(false) if self.max_recovery_ms.is_some() => failed(text.clone()),
+                Some(false) => failed("max_recovery", text.clone()),
                 Some(_) => Outcome::Passed,
             };
             case("media", &name, outcome, text.trim())

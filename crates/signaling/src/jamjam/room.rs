@@ -153,7 +153,7 @@ impl JamjamRoom {
     ) -> Result<(), ()> {
         let mut arrival = arrival.take_if(|(_, creator)| !is_test_room || self.has_place_for(creator)).ok_or(())?;
         self.leave_with(call, call.conn, CHANGED_ROOM);
-        if !self.relay_media(call, &mut arrival.0) {
+        if !self.relay_media(call, &mut arrival) {
             return reject(call, ROOM_FULL).map_err(|_| ());
         }
         let is_newer = arrival.0.is_newer;
@@ -184,7 +184,7 @@ impl JamjamRoom {
             return reject(call, "Too many requests");
         }
         self.leave_with(call, call.conn, CHANGED_ROOM);
-        if !self.relay_media(call, &mut arrival.0) {
+        if !self.relay_media(call, &mut arrival) {
             return reject(call, ROOM_FULL);
         }
         let is_newer = arrival.0.is_newer;
@@ -241,9 +241,13 @@ impl JamjamRoom {
     }
 
     /// Gives a member that is about to enter its sockets, if media is relayed. Returns false if there are none left.
-    fn relay_media(&self, call: &RoomCall<'_>, member: &mut JamjamMember) -> bool {
+    fn relay_media(&self, call: &RoomCall<'_>, (member, owner): &mut (JamjamMember, Owner)) -> bool {
         let Some(media) = &self.media else { return true };
-        let names = [member.peer.id.clone(), member.peer.name.clone()];
+        // A returning owner remains the same for the others.
+        let previous = self.owner.as_ref().filter(|_| self.is_owner_returning(owner));
+        let previous = previous.and_then(|previous| self.roster.find(previous.conn));
+        let id = &previous.map_or(&member.peer, |previous| &previous.data.peer).id;
+        let names = [id.clone(), member.peer.name.clone()];
         member.media = media.join(self.roster.key.0.get(), names, call.source, member.local_ip);
         member.media.is_some()
     }

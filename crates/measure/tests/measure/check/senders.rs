@@ -135,12 +135,16 @@ fn rate_and_drift_of_sealed_audio_are_judged_if_a_standard_rate_fits() {
 #[test]
 fn counters_may_start_again_with_each_key_exchange_and_only_then() {
     let link = sealed(client("correct-2-channels-48000-plain")).datagrams();
-    for (is_exchanged, rules) in [(true, &[][..]), (false, &["counter_repeated"])] {
+    // With an early exchange, the last packets of the link before follow it.
+    for (is_exchanged, early, rules) in [(true, 0, &[][..]), (true, 1, &[]), (false, 0, &["counter_repeated"])] {
         let mut all = Vec::new();
         for n in 0..3 {
             let sent = link.iter().filter(|sent| n == 0 || is_exchanged || sent.bytes[1] != 3);
-            all.extend(sent.map(|sent| Sent { at: sent.at + Duration::from_secs(20 * n), ..sent.clone() }));
+            let early = |sent: &Sent| if n > 0 && sent.bytes[1] == 3 { early } else { 0 };
+            let moved = |sent: &Sent| sent.at + Duration::from_secs(20 * n - early(sent));
+            all.extend(sent.map(|sent| Sent { at: moved(sent), ..sent.clone() }));
         }
+        all.sort_by_key(|sent| sent.at);
         assert_eq!(Vec::from_iter(found(&report(&all))), rules);
     }
 }
@@ -167,8 +171,6 @@ fn reports_name_each_flow_and_count_those_without_a_place() {
         }
     }
     let audio = [&[1, 1][..], &[0; 522]].concat();
-    let new: Vec<String> = check.senders.take_new_findings().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(new, ["room 1, Aki#1 to Eva#1"]);
     let result = CheckResult::new(check.report(), Severity::Error, 0);
     assert_eq!(result.failures, ["room 1, Aki#1 to Eva#1 broke timestamp_step"]);
     let (text, junit) = (result.text(), result.junit().unwrap());

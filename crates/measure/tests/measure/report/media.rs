@@ -55,7 +55,7 @@ fn report(limit: Option<Duration>) -> MediaReport {
     // No host has this port.
     receive(8_600, (ways[0].0, 0), b"forged");
     drop(members);
-    MediaReport::from((&rooms.take_results(), &rooms.counts(), limit))
+    MediaReport::from((&rooms.take_results(), &rooms.counts(), None, limit))
 }
 
 /// The report of a check that contains it.
