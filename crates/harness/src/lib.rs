@@ -1,5 +1,5 @@
-//! Runs the echo server of the program `jamjam-dev` with a room, for a test of a jamjam client. The test needs no second musician, and nothing
-//! of the server is left when the test has ended, however it ends.
+//! Runs the echo server of the program `jamjam-dev` with a room, for a test of a jamjam client. The test needs no second musician, and no
+//! process is left when the test has ended, however it ends.
 //!
 //! ```no_run
 //! use std::net::UdpSocket;
@@ -49,8 +49,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Number of lines of the log that an error contains.
 const LOG_LINES: usize = 10;
 
-/// An echo server that is a member of a room on its own signaling server, on free ports of 127.0.0.1. It checks what clients send (`--check`).
-/// Both are one process, or two if media is relayed. Dropping this value ends them.
+/// An echo server that is a member of a room on its own signaling server, on free ports of 127.0.0.1. It checks the datagrams that
+/// clients send (`--check`). Both are one process. If media is relayed, they are two, and messages to the signaling server are checked too.
+/// Dropping this value ends them; in a test that fails, it prints the end of their logs.
 #[derive(Debug)]
 pub struct EchoRoom {
     /// The echo server, which ends first, and then the signaling server, if media is relayed.
@@ -63,6 +64,7 @@ pub struct EchoRoom {
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Whether a client has sent AUDIO, and none has broken a rule. If media is relayed, the signaling server must have passed its clients too.
+    /// Warnings and notes do not count, and less than 12 s of AUDIO are not judged by all rules.
     pub passed: bool,
     /// The report of the echo server as JSON, as `docs/check.schema.json` defines it.
     pub json: String,
@@ -83,7 +85,7 @@ impl EchoRoom {
     }
 
     /// Like [`EchoRoom::start`], but the signaling server is a second process with these options of `jamjam-dev signaling-server`, and relays
-    /// media. Impairment options such as `--network wifi-bad` or `--outage 5s@30s` apply to all members.
+    /// media. Impairment options such as `--network wifi-bad`, `--delay 30ms` (one way) or `--outage 5s@30s` apply to all members.
     pub fn start_relayed(options: &[&str]) -> Result<Self> {
         let random = || RandomState::new().hash_one(0);
         // With `admin:`, the length is a multiple of 3.
@@ -126,7 +128,8 @@ impl EchoRoom {
         self.change_links(&format!(r#"{{"from":{},"to":{},"both":true,"loss":null}}"#, json_text(from), json_text(to)))
     }
 
-    /// Lets what this member sends come from new ports, as after a NAT has lost its state. The old ones forward nothing.
+    /// Lets what this member sends come from new ports, as after a NAT has lost its state. The old ones forward nothing. `Echo Bot` only replies:
+    /// a client learns its new port from the AUDIO of the last 100 ms, and otherwise hears nothing until it joins again.
     pub fn renumber(&self, member: &str) -> Result<()> {
         self.change_links(&format!(r#"{{"from":{},"renumber":true}}"#, json_text(member)))
     }
@@ -147,7 +150,7 @@ impl EchoRoom {
         }
     }
 
-    /// Stops the servers. Returns what they have found out about their clients.
+    /// Stops the servers. Returns what they have found out about their clients, which should have ended before.
     pub fn report(mut self) -> Result<Report> {
         let reports = self.servers.iter_mut().map(Server::report).collect::<Result<Vec<_>>>()?;
         let passed = reports.iter().all(|(passed, _)| *passed);
@@ -250,6 +253,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         // What cannot be ended or removed here is no fault of the test.
         _ = self.end();
+        if thread::panicking() {
+            eprintln!("{}", self.failure("has logged before the test failed"));
+        }
         _ = fs::remove_dir_all(&self.folder);
     }
 }

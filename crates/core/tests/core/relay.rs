@@ -10,6 +10,7 @@ use jamjam_core::impairment::{BandwidthLimit, Impairment};
 use jamjam_core::node::{BLOCKED_RETRY, Node, Receive, SendStatus, Transmit, TransmitSink};
 use jamjam_core::outcome::{Outcome, OutcomeEvent, OutcomeObserver};
 use jamjam_core::relay::{Relay, RelayResults, RelayRoute};
+use jamjam_core::stats::{Arrivals, SequenceTracker};
 use jamjam_core::time::Time;
 use proptest::prelude::*;
 
@@ -416,4 +417,14 @@ proptest! {
         }
         prop_assert_eq!(seen, expected);
     }
+}
+
+#[test]
+fn loss_is_counted_on_after_a_sender_has_begun_anew() {
+    let mut arrivals = Arrivals::default();
+    for (ms, sequence) in (0..).zip((0..1_000).chain((0..1_000).filter(|sequence| sequence % 10 != 5))) {
+        arrivals.record(Time::from_millis(ms), sequence);
+    }
+    let SequenceTracker { received, gaps, duplicates, .. } = arrivals.sequences;
+    assert_eq!((received, gaps, duplicates), (1_900, 100, 0));
 }

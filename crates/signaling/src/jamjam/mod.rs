@@ -111,7 +111,8 @@ impl JamjamDialect {
             let reason = "severed by the operator";
             self.rooms.call_own(ctx, |room, call| room.leave_with(call, call.conn, reason));
             ctx.close(ctx.conn, CloseCode::ABNORMAL_CLOSURE, reason);
-            return Err(MessageError::Rejected(reason));
+            // No fault of the client.
+            return Ok(());
         }
         match &message {
             ClientMessage::CreateRoom { .. } | ClientMessage::JoinRoom { .. } | ClientMessage::ListRooms => {
