@@ -25,7 +25,8 @@
 #![allow(
     clippy::disallowed_types,
     clippy::disallowed_methods,
-    reason = "unlike the other crates, this one starts processes"
+    clippy::disallowed_macros,
+    reason = "unlike the other crates, this one starts processes and writes in tests"
 )]
 
 use std::fs::{self, File};

@@ -134,7 +134,8 @@ impl MediaReport {
 
     /// A test case for each room, flow and outage of a pair, and one with the findings. What was not attempted or cannot be judged is skipped.
     pub(crate) fn cases(&self) -> impl Iterator<Item = TestCase> {
-        let failed = |kind: &str, text| Outcome::NotPassed(NonSuccessKind::Failure, kind.to_owned(), text, String::new());
+        let failed =
+            |kind: &str, text| Outcome::NotPassed(NonSuccessKind::Failure, kind.to_owned(), text, String::new());
         let findings = self.findings.join("; ");
         let outcome = if findings.is_empty() { Outcome::Passed } else { failed("findings", findings) };
         let findings = case("media", "findings", outcome, "");
