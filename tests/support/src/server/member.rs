@@ -1,5 +1,6 @@
 //! An independent client of a signaling server: JSON over a WebSocket, without any of jamjam-dev's code.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::{Value, json};
@@ -33,6 +34,10 @@ impl Member {
         match tungstenite::client(request, tcp(server)) {
             Ok((socket, _)) => Ok(Self(socket)),
             Err(HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
+            // A read with a time limit ends when the machine is suspended.
+            Err(HandshakeError::Failure(Error::Io(error))) if error.kind() == ErrorKind::Interrupted => {
+                Self::try_connect(server, path, headers)
+            }
             Err(other) => panic!("{path}: {other}"),
         }
     }
