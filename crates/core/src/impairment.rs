@@ -271,7 +271,7 @@ pub struct Outages(Vec<[u64; 3]>);
 impl Outages {
     /// An outage that begins with time 0 and does not end.
     pub fn endless() -> Self {
-        Self { text: String::new(), list: vec![[u64::MAX - 1, 0, u64::MAX]] }
+        Self(vec![[u64::MAX - 1, 0, u64::MAX]])
     }
 
     /// Whether everything is lost at this time after time 0.

@@ -48,7 +48,8 @@ fn played(path: &str, link: &str) -> (Outcomes, Vec<f64>) {
     assert_eq!(&update["candidates"][0]["address"], address);
     let exit = signaling.stop("TERM");
     assert_eq!(exit.code, Some(0));
-    let has_counts = |line: &String| line.contains("relay: stats ") && line.contains(" lost=") && line.contains(" sent=");
+    let has_counts =
+        |line: &String| line.contains("relay: stats ") && line.contains(" lost=") && line.contains(" sent=");
     assert!(exit.lines.iter().any(has_counts), "{:?}", exit.lines);
     let losses = outputs.iter().flat_map(|output| {
         assert_eq!((output.code, &*output.stderr), (0, ""), "{output:?}");

@@ -57,13 +57,13 @@ impl MediaRelay {
     pub fn new(rooms: MediaRooms) -> Self {
         let admission = Admission::new(rooms.lock().config.limits.clone(), Duration::ZERO);
         let waker = rooms.lock().waker.clone();
-        Self { rooms, transit: Transit::default(), admission, waker, next_sweep: Time::ZERO }
+        Self { rooms, transit: Transit::default(), admission, waker, next_sweep: Time::ZERO, observer: None }
     }
 }
 
 impl Node for MediaRelay {
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
-        let Self { rooms, transit, admission, .. } = self;
+        let Self { rooms, transit, admission, observer, .. } = self;
         let pairs = &mut *rooms.lock();
         pairs.advance(now);
         for received in batch {
