@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use jamjam_core::echo::{DropReason, ObservedDatagram};
 use jamjam_core::link::{OVERHEAD, PublicHalf};
@@ -25,6 +26,9 @@ const UNJUDGED: [Unjudged; 4] = [
 
 /// A member may have several addresses. Its flow is judged as one source.
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// Within this time after CONTROL, a member may still send packets of the link before. An Echo Bot delays them.
+const OLD_LINK: Duration = Duration::from_secs(10);
 
 /// The only valid header of CONTROL.
 const CONTROL: Header = Header::new(PacketType::Control, 0, 0);
@@ -68,12 +72,12 @@ impl SourceCheck {
     fn on_member_datagram(&mut self, at: Time, bytes: &[u8]) {
         let (source, dst_ip, counter, drop_reason, mistake) = (ADDRESS, None, None, None, None);
         let mut observed = ObservedDatagram { at, source, dst_ip, bytes, counter, drop_reason, mistake };
-        let (counters, may_restart) = self.counters.get_or_insert_default();
+        let (counters, exchanged_at) = self.counters.get_or_insert_default();
         match parse_packet(bytes) {
-            // What follows may be sealed with other keys, and after that the last packets of the link before.
+            // What follows may be sealed with other keys.
             Ok(Packet { header: CONTROL, payload }) if PublicHalf::parse(payload).is_some() => {
                 counters.restart();
-                *may_restart = true;
+                *exchanged_at = Some(at);
             }
             Ok(Packet { header, .. }) if header.packet_type == PacketType::Control => {
                 observed.drop_reason = Some(DropReason::KeyExchange);
@@ -82,7 +86,8 @@ impl SourceCheck {
                 let counter = payload.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
                 let opened = &bytes[..bytes.len().saturating_sub(OVERHEAD).max(HEADER_LEN)];
                 let mut arrival = counters.record(counter as u32);
-                if arrival == TooOld && std::mem::take(may_restart) {
+                if arrival == TooOld && exchanged_at.take_if(|control| at.duration_since(*control) < OLD_LINK).is_some()
+                {
                     counters.restart();
                     arrival = counters.record(counter as u32);
                 }

@@ -68,8 +68,9 @@ pub(super) struct SourceCheck {
     /// Opened packets of this link, and the newest counter.
     pub(super) link_counters: (u64, u64),
     pub(super) no_keys: u64,
-    /// If it sends to another member of a room: the counters of what it seals for that one, and whether they may still begin anew.
-    pub(super) counters: Option<(SequenceTracker, bool)>,
+    /// If it sends to another member of a room: the counters of what it seals for that one, and when it last sent
+    /// CONTROL, unless they have begun anew since.
+    pub(super) counters: Option<(SequenceTracker, Option<Time>)>,
     pub(super) last_control: Option<Time>,
     opened_since_control: bool,
     /// When the last plain KEEPALIVE was found on an encrypted link, and how many in succession.
