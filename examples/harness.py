@@ -2,6 +2,7 @@
 import base64, json, os, pathlib, secrets, subprocess, tempfile, time, urllib.request
 
 PROGRAM, PASSWORD = os.environ.get("JAMJAM_DEV", "jamjam-dev"), secrets.token_hex()
+LOGIN = "Basic " + base64.b64encode(f"admin:{PASSWORD}".encode()).decode()
 OPTIONS = "--host 127.0.0.1 --port 0 --check --json --ready-file".split()
 
 def start(folder, subcommand, *options):
@@ -13,20 +14,15 @@ def start(folder, subcommand, *options):
         time.sleep(0.01)
     return server, json.loads(ready_file.read_text())
 
-def change_links(url, link):
-    login = base64.b64encode(f"admin:{PASSWORD}".encode()).decode()
-    headers = {"Authorization": f"Basic {login}", "Content-Type": "application/json"}
-    urllib.request.urlopen(urllib.request.Request(f"{url}/admin/links", json.dumps(link).encode(), headers)).close()
-
 with tempfile.TemporaryDirectory() as folder:
     signaling, ready = start(folder, "signaling-server", "--relay-media")
     echo, ready = start(folder, "echo-server", "--delay", "100", "--signaling-url", ready["signaling_url"])
     room = ["--signaling-url", ready["signaling_url"], "--room", ready["room"]["code"]]
     client = subprocess.Popen([PROGRAM, "send", "--tone", "440", "--duration", "2s", "--no-echo", *room])  # or your own
-    link = {"from": "jamjam-dev send", "to": "*", "both": True}
-    change_links(ready["signaling_url"], link | {"loss": 100})  # severed
-    change_links(ready["signaling_url"], link | {"loss": None})  # restored
+    for loss in 100, None:  # severed, restored
+        link = json.dumps({"from": "jamjam-dev send", "to": "*", "both": True, "loss": loss}).encode()
+        headers = {"Authorization": LOGIN, "Content-Type": "application/json"}
+        urllib.request.urlopen(urllib.request.Request(ready["signaling_url"] + "/admin/links", link, headers)).close()
     assert client.wait() == 0
     for server in echo, signaling:
-        report, _ = server.communicate()  # closes standard input
-        print(json.loads(report)["failures"] or "passed")
+        print(json.loads(server.communicate()[0])["failures"] or "passed")  # closes standard input
