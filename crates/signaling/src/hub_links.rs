@@ -40,15 +40,10 @@ impl HubCall<'_> {
             value.map_err(|error| InvalidValue(format!("{key}: {error}")))
         };
         let [both, signaling, renumber] = [switch("both")?, switch("signaling")?, switch("renumber")?];
-        if both == Some(Some(true)) {
-            media.change(Link { from: link.to.clone(), to: link.from.clone(), ..link.clone() })?;
-        }
-        media.change(link.clone())?;
-        if renumber == Some(Some(true)) {
-            media.renumber(&link.from)?;
-        }
+        let from = link.from.clone();
+        media.change(link, both == Some(Some(true)), renumber == Some(Some(true)))?;
         if let Some(is_severed) = signaling {
-            self.sever(&link.from, is_severed == Some(true));
+            self.sever(&from, is_severed == Some(true));
         }
         Ok(())
     }

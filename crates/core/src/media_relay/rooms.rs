@@ -28,8 +28,9 @@ use crate::wire::PacketType;
 /// Maximum number of sockets.
 pub const MAX_SOCKETS: usize = 1_024;
 
-/// Maximum number of sockets that the members of one room take, and those whose connections come from one address of another host.
-const MAX_SHARE: usize = MAX_SOCKETS / 2;
+/// Half of the sockets, but at least this number: what a room of ten takes when all join again. The members of one room do not take more, nor do
+/// those whose connections come from one address of another host.
+const MIN_SHARE: usize = 180;
 
 /// A socket that is no longer announced forwards until nothing has passed it for this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -139,13 +140,11 @@ pub struct MediaRoom {
 }
 
 impl MediaRoom {
-    /// Time from the last member's address until AUDIO was forwarded in each flow in which anything arrived.
+    /// Time from the last member's address until AUDIO was forwarded in each flow in which anything arrived: 0 if it was before.
     pub fn completed_after(&self) -> Option<Duration> {
         let attempted = self.flows.iter().filter(|(_, flow)| flow.datagrams > 0);
         let firsts: Option<Vec<Time>> = attempted.map(|(_, flow)| Some(flow.left.times?.0)).collect();
-        // A member that came later and sent nothing says nothing about the others.
-        let complete_at = firsts?.into_iter().max().filter(|at| Some(*at) >= self.addressed_at)?;
-        Some(complete_at.duration_since(self.addressed_at?))
+        Some(firsts?.into_iter().max()?.duration_since(self.addressed_at?))
     }
 }
 
@@ -187,7 +186,8 @@ impl Pairs {
     fn has_sockets(&self, count: usize, (room, ip): (u64, IpAddr)) -> bool {
         let is_of = |open: &&OpenSocket| open.taken_by.0 == room || open.taken_by.1 == ip && !self.config.is_own(ip);
         let taken = self.sockets.iter().flatten().filter(is_of).count();
-        count <= self.free.len().min(MAX_SHARE.saturating_sub(taken))
+        let share = (self.sockets.len() / 2).max(MIN_SHARE);
+        count <= self.free.len().min(share.saturating_sub(taken))
     }
 
     /// Lets a member take a socket for this way. The flow goes on, if the way had another socket.
@@ -229,6 +229,25 @@ impl Pairs {
                 flow.impairer.impairment = Impairment { direction, seed, ..impairment };
             }
         });
+    }
+
+    /// Lets new sockets stand for the members that `pattern` means, an id, a name or `*`.
+    fn renumber(&mut self, pattern: &str) -> Result<(), InvalidValue> {
+        let is_of = |way: &Way| self.members.get(&way.to).is_some_and(|member| is_meant(pattern, &member.names));
+        let ways: Vec<Way> = self.flows.keys().copied().filter(is_of).collect();
+        if ways.is_empty() {
+            return Err(InvalidValue(format!("`{pattern}` is no member to whom others could send")));
+        }
+        if ways.len() > self.free.len() {
+            return Err(InvalidValue("too few sockets are free".to_owned()));
+        }
+        for open in self.sockets.iter_mut().flatten().filter(|open| !open.is_resting && ways.contains(&open.way)) {
+            (open.is_resting, open.active_at) = (true, None);
+        }
+        for way in ways {
+            self.open(way.to, way);
+        }
+        Ok(())
     }
 
     /// Lets the node do this when it runs.
@@ -447,8 +466,9 @@ impl MediaRooms {
         Some(MediaMember { rooms: self.clone(), number })
     }
 
-    /// Changes paths. Later values win, and hold for members that join later.
-    pub fn change(&self, link: Link) -> Result<(), InvalidValue> {
+    /// Changes paths, or nothing if there is an error. Later values win, and hold for members that join later. With `both`, also changes the
+    /// opposite direction. With `renumber`, lets new sockets stand for the senders. No message has announced them. The old ones forward nothing.
+    pub fn change(&self, link: Link, both: bool, renumber: bool) -> Result<(), InvalidValue> {
         if link.values.values().filter_map(|value| value.as_str()).any(|text| text.contains(char::is_whitespace)) {
             return Err(InvalidValue("a value contains a space; give each option a member of its own".to_owned()));
         }
@@ -456,9 +476,16 @@ impl MediaRooms {
         let impairment = (self.parse)(&words).map_err(InvalidValue)?;
         let pairs = &mut *self.lock();
         let mut links = pairs.links.clone();
+        if both {
+            links::add(&mut links, Link { from: link.to.clone(), to: link.from.clone(), ..link.clone() });
+        }
+        let from = link.from.clone();
         links::add(&mut links, link);
         if links.len() > MAX_LINKS {
             return Err(InvalidValue(format!("{MAX_LINKS} paths are changed; restore others first")));
+        }
+        if renumber {
+            pairs.renumber(&from)?;
         }
         pairs.links = links;
         pairs.parsed.retain(|words, _| words.is_empty());
@@ -470,27 +497,6 @@ impl MediaRooms {
     /// The changed paths.
     pub fn links(&self) -> Vec<Link> {
         self.lock().links.clone()
-    }
-
-    /// Lets new sockets stand for the members that `pattern` means, an id, a name or `*`. No message has announced them. The old ones forward
-    /// nothing.
-    pub fn renumber(&self, pattern: &str) -> Result<(), InvalidValue> {
-        let pairs = &mut *self.lock();
-        let is_of = |way: &Way| pairs.members.get(&way.to).is_some_and(|member| is_meant(pattern, &member.names));
-        let ways: Vec<Way> = pairs.flows.keys().copied().filter(is_of).collect();
-        if ways.is_empty() {
-            return Err(InvalidValue(format!("`{pattern}` is no member to whom others could send")));
-        }
-        if ways.len() > pairs.free.len() {
-            return Err(InvalidValue("too few sockets are free".to_owned()));
-        }
-        for open in pairs.sockets.iter_mut().flatten().filter(|open| !open.is_resting && ways.contains(&open.way)) {
-            (open.is_resting, open.active_at) = (true, None);
-        }
-        for way in ways {
-            pairs.open(way.to, way);
-        }
-        Ok(())
     }
 
     /// Numbers of datagrams by outcome, of dropped ones by reason, and of sources that changed.

@@ -11,7 +11,7 @@ use jamjam_core::media_relay::{Link, MediaMember, MediaRelay, MediaRelayConfig, 
 use jamjam_core::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
 use jamjam_core::outcome::{OutcomeEvent, OutcomeObserver};
 use jamjam_core::time::Time;
-use jamjam_core::units::{parse_duration, parse_ratio};
+use jamjam_core::units::{InvalidValue, parse_duration, parse_ratio};
 use jamjam_core::wire::{Header, PacketType};
 use serde_json::{Value, json};
 
@@ -157,6 +157,14 @@ fn names(name: &str) -> [String; 2] {
 
 fn link(from: &str, to: &str, key: &str, value: Value) -> Link {
     Link { from: from.to_owned(), to: to.to_owned(), values: BTreeMap::from([(key.to_owned(), value)]) }
+}
+
+fn change(rooms: &MediaRooms, link: Link) -> Result<(), InvalidValue> {
+    rooms.change(link, false, false)
+}
+
+fn renumber(rooms: &MediaRooms, name: &str) -> Result<(), InvalidValue> {
+    rooms.change(link(name, "*", "loss", json!(null)), false, true)
 }
 
 fn ip(host: u8) -> IpAddr {
@@ -417,10 +425,10 @@ fn severed_direction_loses_everything_and_the_other_nothing_until_restored() {
         [0, 1].map(|way| all.iter().filter(|sent| sent[way]).count())
     };
     let expected = |sequences: std::ops::Range<u32>| unchanged.iter().filter(|one| sequences.contains(one)).count();
-    relay.rooms.change(link("Aki", "Ben", "loss", json!(100))).expect("valid");
+    change(&relay.rooms, link("Aki", "Ben", "loss", json!(100))).expect("valid");
     let [severed, other] = sent(&mut relay, 0..100);
     assert!(severed == 0 && (25..75).contains(&other), "{severed} {other}");
-    relay.rooms.change(link("Aki", "*", "loss", json!(null))).expect("valid");
+    change(&relay.rooms, link("Aki", "*", "loss", json!(null))).expect("valid");
     // The decisions about later packets are those that the seed gives without entries.
     assert_eq!(sent(&mut relay, 100..200)[0], expected(100..200));
     assert_eq!(relay.rooms.links(), []);
@@ -435,8 +443,8 @@ fn severed_pair_is_judged_like_an_outage() {
         turns.for_each(|turn| drop(relay.forward(10 * turn, address(1, 5_000), to_ben, &audio(turn as u32))));
     };
     play(&mut relay, 0..200);
-    relay.run_woken(2_300, |rooms| rooms.change(link("*", "*", "loss", json!(100))).expect("valid"));
-    relay.run_woken(3_400, |rooms| rooms.change(link("*", "*", "loss", json!(null))).expect("valid"));
+    relay.run_woken(2_300, |rooms| change(rooms, link("*", "*", "loss", json!(100))).expect("valid"));
+    relay.run_woken(3_400, |rooms| change(rooms, link("*", "*", "loss", json!(null))).expect("valid"));
     play(&mut relay, 350..500);
     assert_eq!(judged(&relay), [(2_300, 3_400, Ok(Duration::from_millis(100)))]);
 }
@@ -457,7 +465,7 @@ fn outage_that_the_operator_sets_is_judged() {
     let mut forwarded = 0;
     for turn in 0..500 {
         if turn == 100 {
-            relay.rooms.change(link("Aki", "Ben", "outage", json!("1s@2s"))).expect("valid");
+            change(&relay.rooms, link("Aki", "Ben", "outage", json!("1s@2s"))).expect("valid");
         }
         forwarded += relay.forward(10 * turn, address(1, 5_000), to_ben, &audio(turn as u32)).len();
         relay.forward(10 * turn, address(2, 5_000), to_aki, &audio(turn as u32));
@@ -492,8 +500,8 @@ fn member_leaves_when_it_does_though_nothing_flows() {
 fn change_by_name_holds_for_later_members_and_by_id_for_one() {
     let mut relay = Relay::new(8, Impairment::default());
     let ben = relay.member("Ben", 2);
-    for change in [link("Aki", "*", "delay", json!("30ms")), link("ben", "*", "loss", json!("100%"))] {
-        relay.rooms.change(change).expect("valid");
+    for added in [link("Aki", "*", "delay", json!("30ms")), link("ben", "*", "loss", json!("100%"))] {
+        change(&relay.rooms, added).expect("valid");
     }
     let aki = relay.member("Aki", 1);
     relay.receive(0, address(1, 5_000), announced(&ben, &aki), &audio(0));
@@ -516,15 +524,15 @@ fn change_by_name_holds_for_later_members_and_by_id_for_one() {
 fn invalid_changes_have_no_effect_and_their_number_is_limited() {
     let relay = Relay::new(8, Impairment::default());
     for invalid in [link("*", "*", "loss", json!("101%")), link("*", "*", "los", json!(1))] {
-        assert!(relay.rooms.change(invalid.clone()).is_err(), "{invalid:?}");
+        assert!(change(&relay.rooms, invalid.clone()).is_err(), "{invalid:?}");
         assert_eq!(relay.rooms.links(), [], "{invalid:?}");
     }
-    let change = |number: u32| relay.rooms.change(link(&number.to_string(), "*", "loss", json!(1)));
-    assert!((0..1_000).all(|number| change(number).is_ok()));
-    assert!(change(1_000).is_err());
-    assert!(relay.rooms.change(link("1000", "*", "loss", json!(null))).is_err());
+    let add = |number: u32| change(&relay.rooms, link(&number.to_string(), "*", "loss", json!(1)));
+    assert!((0..1_000).all(|number| add(number).is_ok()));
+    assert!(add(1_000).is_err());
+    assert!(change(&relay.rooms, link("1000", "*", "loss", json!(null))).is_err());
     assert_eq!(relay.rooms.links().len(), 1_000);
-    relay.rooms.change(link("*", "*", "loss", json!(null))).expect("restored");
+    change(&relay.rooms, link("*", "*", "loss", json!(null))).expect("restored");
     assert_eq!(relay.rooms.links(), []);
 }
 
@@ -534,19 +542,20 @@ fn renumbered_member_sends_from_new_sockets_that_lead_to_it_and_the_old_ones_for
     let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
     let (to_aki, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
     assert_eq!(relay.forward(0, address(2, 6_000), to_aki, &audio(0))[0].to, address(1, 5_000));
-    assert!(relay.rooms.renumber("Zoe").is_err());
-    relay.rooms.renumber("Aki").expect("free sockets");
+    assert!(relay.rooms.change(link("Zoe", "*", "loss", json!(100)), true, true).is_err());
+    assert_eq!(relay.rooms.links(), [], "nothing has changed");
+    renumber(&relay.rooms, "Aki").expect("free sockets");
     let sent = relay.forward(1, address(1, 5_000), to_ben, &audio(0)).remove(0);
     assert!(sent.from != to_aki && sent.to == address(2, 6_000), "{sent:?}");
     assert_eq!(relay.forward(2, address(2, 6_000), to_aki, &audio(1)), []);
     let answered = relay.forward(3, address(2, 6_000), sent.from, &audio(1)).remove(0);
     assert_eq!((answered.from, answered.to), (to_ben, address(1, 5_000)));
     relay.pass_time(1, 60);
-    relay.rooms.renumber("*").expect("free sockets");
-    relay.rooms.renumber("*").expect("free sockets");
-    assert!(relay.rooms.renumber("*").is_err());
+    renumber(&relay.rooms, "*").expect("free sockets");
+    renumber(&relay.rooms, "*").expect("free sockets");
+    assert!(renumber(&relay.rooms, "*").is_err());
     relay.pass_time(61, 125);
-    relay.rooms.renumber("*").expect("the first ones have rested");
+    renumber(&relay.rooms, "*").expect("the first ones have rested");
 }
 
 #[test]
@@ -607,8 +616,8 @@ fn members_that_left_stay_in_the_results_with_their_outages() {
 
 #[test]
 fn client_that_renews_its_sockets_as_fast_as_it_can_leaves_some_for_other_rooms() {
-    for is_here in [false, true] {
-        let mut relay = Relay::new(1_024, Impairment::default());
+    for (is_here, sockets) in [(false, 1_024), (true, 1_024), (false, 400), (true, 400)] {
+        let mut relay = Relay::new(sockets, Impairment::default());
         let source = |host: u8| if is_here { [127, 0, 0, host].into() } else { ip(host) };
         let join = |relay: &Relay, room, host| relay.rooms.join(room, names("Eve"), source(host), SERVER);
         let publish =
@@ -619,13 +628,13 @@ fn client_that_renews_its_sockets_as_fast_as_it_can_leaves_some_for_other_rooms(
             let others = [8, 9].map(|host| join(&relay, 1_000 + second, host).expect("sockets"));
             // One client with several connections, on one host in as many rooms as it likes.
             let room = if is_here { 2 } else { 2 + second };
-            let [Some(first), Some(peer)] = [join(&relay, room, 1), join(&relay, room, 1)] else {
+            if let [Some(first), Some(peer)] = [join(&relay, room, 1), join(&relay, room, 1)] {
+                for port in 5_000..5_100 {
+                    refused[1] += u32::from(!publish(&first, 1, port));
+                    known.push(announced(&first, &peer));
+                }
+            } else {
                 refused[0] += 1;
-                continue;
-            };
-            for port in 5_000..5_100 {
-                refused[1] += u32::from(!publish(&first, 1, port));
-                known.push(announced(&first, &peer));
             }
             // It keeps all of them in use.
             for to in &known {
