@@ -108,7 +108,15 @@ fn check_judges_what_members_send_before_the_impairment() {
         });
         let report: Value = serde_json::from_str(&report).unwrap();
         assert_eq!((code, &report["verdict"]), (Some(0), &json!("passed")), "{report:#}\n{log}");
-        let flows = report["media"]["rooms"][0]["flows"].as_array().unwrap().iter();
+        let room = &report["media"]["rooms"][0];
+        let flows = room["flows"].as_array().unwrap().iter().filter(|flow| flow["datagrams"] != json!(0));
+        let lost: Vec<bool> = flows.clone().map(|flow| flow["outcomes"]["outage"].as_u64() > Some(100)).collect();
+        // Both play to each other; the member that has created the room has no address.
+        assert_eq!((room["members"].as_u64(), lost), (Some(3), vec![true, true]), "{room:#}");
+        assert!(room["complete_after_ms"].is_number(), "{room:#}");
+        let outage = &room["outages"][0];
+        let times = [&outage["start_ms"], &outage["length_ms"]].map(Value::as_f64);
+        assert_eq!((times, &outage["passed"]), ([Some(2_000.0), Some(1_000.0)], &json!(true)), "{outage:#}");
         let ends: Vec<f64> = flows.filter_map(|flow| flow["last_audio_ms"].as_f64()).collect();
         assert!(ends.len() == 2 && ends.iter().all(|end| *end > 5_000.0), "{ends:?} {report:#}");
         let sources = report["sources"].as_array().unwrap().iter();

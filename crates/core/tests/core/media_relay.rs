@@ -589,6 +589,16 @@ fn results_have_each_flow_and_the_time_until_all_attempted_ones_have_audio() {
 }
 
 #[test]
+fn room_stays_complete_when_a_member_comes_that_sends_nothing() {
+    let mut relay = Relay::new(6, Impairment::default());
+    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    relay.forward(400, address(1, 5_000), announced(&ben, &aki), &audio(0));
+    let _cho = relay.member("Cho", 3);
+    relay.poll(500);
+    assert_eq!(relay.rooms.take_results()[&1].completed_after(), Some(Duration::ZERO));
+}
+
+#[test]
 fn room_is_not_complete_while_an_attempted_flow_has_no_audio() {
     let mut relay = Relay::new(2, Impairment::default());
     let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
