@@ -87,6 +87,11 @@ pub trait TransmitSink {
 
     /// The maximum number of datagrams of `len` bytes in one [`Transmit`]; at least 1.
     fn max_segments(&self, len: usize) -> usize;
+
+    /// When the latest send ended, if the sends are timed.
+    fn sent_at(&self) -> Option<Time> {
+        None
+    }
 }
 
 /// Maximum sends in one [`Node::poll_transmit`], after which the driver reads the socket again, lest the receive buffer overflow while many

@@ -57,17 +57,17 @@ impl<N: Node> Node for NodeGroup<N> {
         }
     }
 
-    /// Polls clients in the order in which they became due, until one sends. What the next one sends has a later time.
-    fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
-        // A poll takes time even if nothing is due.
-        for _ in 0..MAX_SENDS_PER_POLL {
-            let (deadline, socket) = self.deadlines[1];
-            if deadline > now {
-                break;
-            }
-            let mut sink = SocketSink { sink: &mut *sink, socket, has_sent: false, is_blocked: false };
+    /// Polls the clients in the order in which they became due, each at the time at which the one before has sent. The last one may exceed
+    /// [`MAX_SENDS_PER_POLL`].
+    fn poll_transmit(&mut self, mut now: Time, sink: &mut dyn TransmitSink) {
+        let mut sends = 0;
+        while sends < MAX_SENDS_PER_POLL && self.deadlines[1].0 <= now {
+            let (_, socket) = self.deadlines[1];
+            let mut sink = SocketSink { sink: &mut *sink, socket, sends: 0, is_blocked: false };
             let client = &mut self.clients[socket];
             client.poll_transmit(now, &mut sink);
+            // A poll takes time even if nothing is due.
+            sends += sink.sends.max(1);
             let deadline = match client.next_deadline() {
                 None => Time::MAX,
                 // The driver waits for the only socket.
@@ -75,10 +75,8 @@ impl<N: Node> Node for NodeGroup<N> {
                 // A client with a backlog continues after those that are due.
                 Some(deadline) => deadline.max(now),
             };
+            now = sink.sink.sent_at().unwrap_or(now);
             self.set_deadline(socket, deadline);
-            if sink.has_sent {
-                break;
-            }
         }
     }
 
@@ -113,14 +111,14 @@ impl<N: Node> Node for NodeGroup<N> {
 struct SocketSink<'a> {
     sink: &'a mut dyn TransmitSink,
     socket: usize,
-    has_sent: bool,
+    sends: usize,
     is_blocked: bool,
 }
 
 impl TransmitSink for SocketSink<'_> {
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
         let status = self.sink.send(Transmit { socket: self.socket, ..transmit });
-        self.has_sent = true;
+        self.sends += 1;
         self.is_blocked |= status == SendStatus::WouldBlock;
         status
     }
@@ -134,6 +132,7 @@ impl TransmitSink for SocketSink<'_> {
 mod tests {
     use std::collections::VecDeque;
     use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+    use std::time::Duration;
 
     use super::*;
 
@@ -143,6 +142,7 @@ mod tests {
     #[derive(Default)]
     struct Timetable {
         times: VecDeque<u64>,
+        polled_at: Time,
         polls: usize,
         received: usize,
         waits_after_stop: bool,
@@ -154,7 +154,7 @@ mod tests {
         }
 
         fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
-            self.polls += 1;
+            (self.polls, self.polled_at) = (self.polls + 1, now);
             for _ in 0..40 {
                 let is_due = self.times.front().is_some_and(|at| Time::from_millis(*at) <= now);
                 if !is_due || sink.send(Transmit::datagram(PEER, b"x")) == SendStatus::WouldBlock {
@@ -173,11 +173,12 @@ mod tests {
         }
     }
 
-    /// Records the sockets of the datagrams. The sockets in `blocked` accept nothing.
+    /// Records the sockets of the datagrams. The sockets in `blocked` accept nothing. With a time, each send takes 1 ms.
     #[derive(Default)]
     struct Sockets {
         sent: Vec<usize>,
         blocked: Vec<usize>,
+        sent_at: Option<Time>,
     }
 
     impl TransmitSink for Sockets {
@@ -186,11 +187,16 @@ mod tests {
                 return SendStatus::WouldBlock;
             }
             self.sent.push(transmit.socket);
+            self.sent_at = self.sent_at.map(|at| at + Duration::from_millis(1));
             SendStatus::Sent
         }
 
         fn max_segments(&self, _: usize) -> usize {
             1
+        }
+
+        fn sent_at(&self) -> Option<Time> {
+            self.sent_at
         }
     }
 
@@ -199,17 +205,9 @@ mod tests {
         NodeGroup::new(times.iter().map(client).collect())
     }
 
-    fn poll_once(group: &mut NodeGroup<Timetable>, ms: u64, sockets: &mut Sockets) -> Vec<usize> {
+    fn poll(group: &mut NodeGroup<Timetable>, ms: u64, sockets: &mut Sockets) -> Vec<usize> {
         group.poll_transmit(Time::from_millis(ms), sockets);
         std::mem::take(&mut sockets.sent)
-    }
-
-    fn poll(group: &mut NodeGroup<Timetable>, ms: u64, sockets: &mut Sockets) -> Vec<usize> {
-        let mut sent = Vec::new();
-        while group.next_deadline().is_some_and(|deadline| deadline <= Time::from_millis(ms)) {
-            sent.append(&mut poll_once(group, ms, sockets));
-        }
-        sent
     }
 
     fn receive(group: &mut NodeGroup<Timetable>, ms: u64, socket: usize) {
@@ -268,12 +266,21 @@ mod tests {
     }
 
     #[test]
-    fn one_client_sends_in_each_poll_and_clients_take_turns() {
+    fn sends_of_one_poll_are_limited_and_clients_take_turns() {
         let (mut group, mut sockets) = (group(&[&[1; 80], &[1; 40], &[1; 40]]), Sockets::default());
-        assert_eq!([(); 2].map(|()| poll_once(&mut group, 1, &mut sockets)), [[0; 40], [1; 40]]);
+        assert_eq!(poll(&mut group, 1, &mut sockets), [[0; 40], [1; 40]].concat());
         // Client 0 still has a backlog, and is due again because it receives. Client 2 was due before.
         receive(&mut group, 2, 0);
         assert_eq!(poll(&mut group, 2, &mut sockets), [[2; 40], [0; 40]].concat());
+    }
+
+    #[test]
+    fn each_client_sends_at_a_time_of_its_own() {
+        let mut group = group(&[&[10], &[10, 11], &[10], &[13]]);
+        let mut sockets = Sockets { sent_at: Some(Time::from_millis(10)), ..Sockets::default() };
+        assert_eq!(poll(&mut group, 10, &mut sockets), [0, 1, 1, 2, 3]);
+        let polled_at = group.clients.iter().map(|client| client.polled_at.as_micros() / 1_000);
+        assert_eq!(polled_at.collect::<Vec<_>>(), [10, 11, 13, 14]);
     }
 
     #[test]

@@ -127,8 +127,9 @@ struct TimedSink<'a, P> {
     io: &'a mut P,
     now: Time,
     busy: bool,
-    /// Whether send calls are timed.
+    /// Whether send calls are timed, and when the latest one ended.
     timed: bool,
+    sent_at: Option<Time>,
     host_timing: &'a mut HostTiming,
     /// For each socket.
     address_checks: &'a mut [AddressCheck],
@@ -139,7 +140,8 @@ impl<P: DriverIo> TransmitSink for TimedSink<'_, P> {
         let before = self.timed.then(|| self.io.now());
         let result = self.io.send(transmit);
         if let Some(before) = before {
-            self.host_timing.send_call.record(self.io.now().signed_nanos_since(before));
+            let sent_at = *self.sent_at.insert(self.io.now());
+            self.host_timing.send_call.record(sent_at.signed_nanos_since(before));
         }
         self.busy |= matches!(result, Ok(SendStatus::WouldBlock));
         let address_check = &mut self.address_checks[transmit.socket];
@@ -161,6 +163,10 @@ impl<P: DriverIo> TransmitSink for TimedSink<'_, P> {
 
     fn max_segments(&self, len: usize) -> usize {
         self.io.max_segments(len)
+    }
+
+    fn sent_at(&self) -> Option<Time> {
+        self.sent_at
     }
 }
 
@@ -280,7 +286,7 @@ impl<P: DriverIo, N: Node + ?Sized> Driver<'_, P, N> {
             node.on_port_unreachable(now, socket);
         }
         let timed = options.idle == IdlePolicy::Finish;
-        let mut sink = TimedSink { io: *io, now, busy: false, timed, host_timing, address_checks };
+        let mut sink = TimedSink { io: *io, now, busy: false, timed, sent_at: None, host_timing, address_checks };
         node.poll_transmit(now, &mut sink);
         sink.busy
     }
