@@ -18,7 +18,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let config = EchoConfig { delay: Duration::from_millis(50), ..EchoConfig::default() };
     let impairment = Impairment { loss: 0.1, seed: 7, ..Impairment::default() };
     let server =
-        testing::EchoServer::start_node(EchoServer::new(config).with_impairment(Some((impairment, Box::new(())))))?;
+        testing::EchoServer::start_node(EchoServer::new(config).with_impairment(Some((impairment, Box::new(|_| {})))))?;
 
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.set_read_timeout(Some(Duration::from_secs(1)))?;

@@ -20,20 +20,18 @@ const QUEUE_CAPACITY: usize = 65_536;
 /// Maximum size of the file. Further rows are discarded and counted.
 pub(crate) const MAX_BYTES: u64 = 1 << 30;
 
-/// Receives each outcome on the node's thread and queues a row for the writing thread. Rows that do not fit are dropped and counted.
-pub(crate) struct OutcomeQueue<R> {
-    queue: SyncSender<OutcomeEvent<R>>,
-    /// Number of rows that were not written because the file has its maximum size, or because the disk was too slow or failed.
-    pub dropped: Arc<Counter>,
-}
-
-/// The writing thread, which ends when all rows are written. Drop the [`OutcomeQueue`] before joining it.
+/// The writing thread, which ends when all rows are written. Drop the observer before joining it.
 pub(crate) type OutcomeLog = Worker<io::Result<()>>;
 
-/// Creates the file, which has at most `max_bytes`, and starts the writing thread. `route` names the columns of the route.
-pub(crate) fn spawn<R>(path: &Path, route: &str, max_bytes: u64) -> io::Result<(OutcomeQueue<R>, OutcomeLog)>
+/// Creates the file, which has at most `max_bytes`, and starts the writing thread. `route` names the columns of the route. The counter is the
+/// number of rows that were not written because the file has its maximum size, or because the disk was too slow or failed.
+pub(crate) fn spawn<R>(
+    path: &Path,
+    route: &str,
+    max_bytes: u64,
+) -> io::Result<(OutcomeObserver<R>, Arc<Counter>, OutcomeLog)>
 where
-    R: Display + Send + 'static,
+    R: Display + Clone + Send + 'static,
 {
     // In append mode, a file that is emptied during the run goes on at its start.
     let mut out = files::create_locked(path, File::options().append(true))?;
@@ -55,7 +53,16 @@ where
         file.write_all(&rows);
         file.error.map_or(Ok(()), Err)
     })?;
-    Ok((OutcomeQueue { queue, dropped }, thread))
+    Ok((enqueue(queue, Arc::clone(&dropped)), dropped, thread))
+}
+
+/// Queues each outcome for the writing thread. Rows that do not fit are dropped and counted.
+fn enqueue<R: Clone + Send + 'static>(queue: SyncSender<OutcomeEvent<R>>, dropped: Arc<Counter>) -> OutcomeObserver<R> {
+    Box::new(move |event| {
+        if queue.try_send(event.clone()).is_err() {
+            dropped.add(1);
+        }
+    })
 }
 
 /// Bytes of rows that are written at once.
@@ -130,14 +137,6 @@ impl<W: Write> OutcomeFile<W> {
     }
 }
 
-impl<R: Clone + Send> OutcomeObserver<R> for OutcomeQueue<R> {
-    fn on_outcome(&mut self, event: &OutcomeEvent<R>) {
-        if self.queue.try_send(event.clone()).is_err() {
-            self.dropped.add(1);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
@@ -194,10 +193,9 @@ mod tests {
     fn all_rows_are_in_the_file_after_finish() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("outcomes.csv");
-        let (mut queue, log) = spawn(&path, "client", MAX_BYTES).expect("a file");
-        (0..10_000).for_each(|sequence| queue.on_outcome(&event(sequence)));
-        let dropped = Arc::clone(&queue.dropped);
-        drop(queue);
+        let (mut observe, dropped, log) = spawn(&path, "client", MAX_BYTES).expect("a file");
+        (0..10_000).for_each(|sequence| observe(&event(sequence)));
+        drop(observe);
         log.join().expect("a disk");
         assert_eq!(dropped.get(), 0);
         let text = std::fs::read_to_string(&path).expect("a file");
@@ -212,15 +210,15 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("outcomes.csv");
         let text = || std::fs::read_to_string(&path).expect("a file");
-        let (mut queue, log) = spawn(&path, "client", MAX_BYTES).expect("a file");
-        queue.on_outcome(&event(1));
+        let (mut observe, _, log) = spawn(&path, "client", MAX_BYTES).expect("a file");
+        observe(&event(1));
         while text().lines().count() < 2 {
             std::thread::yield_now();
         }
         // Like `: > outcomes.csv` of a shell.
         File::create(&path).expect("a file");
-        queue.on_outcome(&event(2));
-        drop(queue);
+        observe(&event(2));
+        drop(observe);
         log.join().expect("a disk");
         assert_eq!(text(), "1234567.008,192.0.2.1:5000,LATENCY_PING,2,sent,1,10000.050,2\n");
     }
@@ -230,12 +228,12 @@ mod tests {
         // No thread reads from the queue, so it becomes full.
         let (queue, rows) = mpsc::sync_channel(2);
         let dropped = Arc::<Counter>::default();
-        let mut full = OutcomeQueue { queue, dropped: Arc::clone(&dropped) };
-        (0..5).for_each(|sequence| full.on_outcome(&event(sequence)));
+        let mut observe = enqueue(queue, Arc::clone(&dropped));
+        (0..5).for_each(|sequence| observe(&event(sequence)));
         assert_eq!(dropped.get(), 3);
         // The writing thread has ended.
         drop(rows);
-        full.on_outcome(&event(6));
+        observe(&event(6));
         assert_eq!(dropped.get(), 4);
     }
 
@@ -246,12 +244,11 @@ mod tests {
         let row_len = event(7).to_string().len() + 1;
         let max_bytes =
             "time_us,client,type,sequence,outcome,reordered,delay_us,copies\n".len() + 3 * row_len + row_len / 2;
-        let (mut queue, log) = spawn(&path, "client", max_bytes as u64).expect("a file");
+        let (mut observe, dropped, log) = spawn(&path, "client", max_bytes as u64).expect("a file");
         // The last row would fit if rows after the first discarded one were still written.
-        (0..9).for_each(|_| queue.on_outcome(&event(7)));
-        queue.on_outcome(&OutcomeEvent { outcome: Outcome::Dropped, ..event(7) });
-        let dropped = Arc::clone(&queue.dropped);
-        drop(queue);
+        (0..9).for_each(|_| observe(&event(7)));
+        observe(&OutcomeEvent { outcome: Outcome::Dropped, ..event(7) });
+        drop(observe);
         log.join().expect("written");
         let text = std::fs::read_to_string(&path).expect("a file");
         assert_eq!((text.lines().count(), dropped.get()), (4, 7));

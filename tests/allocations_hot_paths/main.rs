@@ -120,7 +120,7 @@ fn relayed_batches() -> usize {
     let impairment = Impairment { delay, jitter, loss: 0.1, seed: 7, ..Impairment::default() };
     let targets = (address(SERVER), std::sync::mpsc::channel().1);
     let limits = AdmissionConfig { max_packet_rate: None, ..AdmissionConfig::default() };
-    let mut relay = Relay::new(targets, 2, [impairment.clone(), impairment], limits, Box::new(()));
+    let mut relay = Relay::new(targets, 2, [impairment.clone(), impairment], limits, Box::new(|_| {}));
     let mut wire = wire();
     let mut audio: Vec<u8> = [1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0].into_iter().chain([7; 512]).collect();
     let count = allocations(|turn| {
@@ -143,7 +143,7 @@ fn relayed_media() -> usize {
     let (delay, jitter) = (Duration::from_millis(20), Duration::from_millis(5));
     let impairment = Impairment { delay, jitter, loss: 0.1, seed: 7, ..Impairment::default() };
     let config = MediaRelayConfig { impairment, ports: vec![40_000, 40_001], ..MediaRelayConfig::default() };
-    let rooms = MediaRooms::new(config, Some(Box::new(())), |_| Err(String::new()));
+    let rooms = MediaRooms::new(config, Some(Box::new(|_| {})), |_| Err(String::new()));
     let members = ["Aki", "Ben"]
         .map(|name| rooms.join(1, [name, name].map(str::to_owned), [127, 0, 0, 1].into(), [127, 0, 0, 1].into()));
     let (mut relay, mut wire) = (MediaRelay::new(rooms), wire());

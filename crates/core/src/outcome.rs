@@ -110,15 +110,7 @@ impl<R: Display> Display for OutcomeEvent<R> {
 
 /// Receives the outcome of each datagram on the thread that runs the node. An observer must not block, and must not allocate memory after its
 /// first calls.
-pub trait OutcomeObserver<R>: Send {
-    /// The outcome of one datagram.
-    fn on_outcome(&mut self, event: &OutcomeEvent<R>);
-}
-
-/// Ignores all outcomes.
-impl<R> OutcomeObserver<R> for () {
-    fn on_outcome(&mut self, _: &OutcomeEvent<R>) {}
-}
+pub type OutcomeObserver<R> = Box<dyn FnMut(&OutcomeEvent<R>) + Send>;
 
 /// The impairment of replies or of sent AUDIO, and what receives the outcomes.
-pub type ObservedImpairment = (Impairment, Box<dyn OutcomeObserver<SocketAddr>>);
+pub type ObservedImpairment = (Impairment, OutcomeObserver<SocketAddr>);

@@ -163,7 +163,7 @@ fn updated<A: clap::Args + Clone>(args: &A, line: impl IntoIterator<Item = Strin
 }
 
 /// What receives the outcomes, and the log that it writes.
-type OpenOutcomeLog<R> = (Box<dyn OutcomeObserver<R>>, Option<OutcomeLogFile>);
+type OpenOutcomeLog<R> = (OutcomeObserver<R>, Option<OutcomeLogFile>);
 
 /// The impairment if packets are impaired or their outcomes are logged, the options that reproduce it if they are impaired, and the outcome
 /// log.
@@ -197,11 +197,10 @@ impl ImpairmentArgs {
         &self,
         route: &str,
     ) -> Result<OpenOutcomeLog<R>, Failure> {
-        let Some(path) = &self.outcome_log else { return Ok((Box::new(()), None)) };
-        let (queue, log) = outcome_log::spawn(path, route, outcome_log::MAX_BYTES)
+        let Some(path) = &self.outcome_log else { return Ok((Box::new(|_| {}), None)) };
+        let (observer, dropped, log) = outcome_log::spawn(path, route, outcome_log::MAX_BYTES)
             .with_context(|| format!("cannot write the outcome log to {}", path.display()))?;
-        let outcome_log = OutcomeLogFile { log, dropped: Arc::clone(&queue.dropped), path: path.clone() };
-        Ok((Box::new(queue), Some(outcome_log)))
+        Ok((observer, Some(OutcomeLogFile { log, dropped, path: path.clone() })))
     }
 
     /// The impairment that these options describe, without the delay of the network.

@@ -46,7 +46,7 @@ pub fn server(delay_ms: u64) -> EchoServer {
 }
 
 pub fn impaired_server(delay_ms: u64, impairment: Impairment) -> EchoServer {
-    let mut echo = EchoServer::new(config(delay_ms)).with_impairment(Some((impairment, Box::new(()))));
+    let mut echo = EchoServer::new(config(delay_ms)).with_impairment(Some((impairment, Box::new(|_| {}))));
     echo.enable_links(link_config(LinkPolicy::Auto));
     echo
 }

@@ -25,7 +25,7 @@ pub(super) struct ImpairedReplies {
     pub(super) delay: Duration,
     /// Arrival time of the first AUDIO, which is time 0 of outages.
     pub(super) started: Option<Time>,
-    pub(super) observer: Box<dyn OutcomeObserver<SocketAddr>>,
+    pub(super) observer: OutcomeObserver<SocketAddr>,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -75,7 +75,7 @@ impl ImpairedReplies {
             // The other outcomes are counted elsewhere.
             _ => {}
         }
-        self.observer.on_outcome(event);
+        (self.observer)(event);
     }
 
     /// When the packet arrived that is answered by a reply of this class, which would leave at `due` without impairment.

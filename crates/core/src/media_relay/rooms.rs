@@ -178,7 +178,7 @@ pub(super) struct Pairs {
     foreign_log: LogThrottle,
     /// Numbers of datagrams by outcome, of dropped ones by reason, and of sources that changed.
     pub(super) counts: BTreeMap<&'static str, u64>,
-    pub(super) observer: Option<Box<dyn OutcomeObserver<MediaRoute>>>,
+    pub(super) observer: Option<OutcomeObserver<MediaRoute>>,
 }
 
 impl Pairs {
@@ -409,8 +409,8 @@ impl Exits<Lane> for Pairs {
         self.count(outcome.name(), 1);
         let Some((_, flow, route)) = self.flows.get_mut(&way).filter(|_| !is_stun) else { return };
         flow.on_outcome(outcome);
-        if let Some(observer) = &mut self.observer {
-            observer.on_outcome(&event.with_route(route.clone()));
+        if let Some(observe) = &mut self.observer {
+            observe(&event.with_route(route.clone()));
         }
     }
 }
@@ -427,7 +427,7 @@ impl MediaRooms {
     /// dashes ("loss 1%,40% delay 10ms"), which replace those of the server, or returns a reason.
     pub fn new(
         config: MediaRelayConfig,
-        observer: Option<Box<dyn OutcomeObserver<MediaRoute>>>,
+        observer: Option<OutcomeObserver<MediaRoute>>,
         parse: impl Fn(&str) -> Result<Impairment, String> + Send + Sync + 'static,
     ) -> Self {
         let (sockets, free) = (config.ports.iter().map(|_| None).collect(), (0..config.ports.len()).collect());

@@ -97,7 +97,7 @@ pub struct Relay {
 struct ClientTable {
     clients: Vec<Client>,
     target: SocketAddr,
-    observer: Box<dyn OutcomeObserver<RelayRoute>>,
+    observer: OutcomeObserver<RelayRoute>,
 }
 
 impl ClientTable {
@@ -135,7 +135,8 @@ impl Exits<Way> for ClientTable {
         let client = &mut self.clients[index];
         client.on_path -= 1;
         client.flows[direction as usize].on_outcome(event.outcome);
-        self.observer.on_outcome(&event.with_route(self.route(way)));
+        let event = event.with_route(self.route(way));
+        (self.observer)(&event);
     }
 }
 
@@ -148,7 +149,7 @@ impl Relay {
         sockets: usize,
         impairments: [Impairment; 2],
         limits: AdmissionConfig,
-        observer: Box<dyn OutcomeObserver<RelayRoute>>,
+        observer: OutcomeObserver<RelayRoute>,
     ) -> Self {
         Self {
             table: ClientTable { clients: Vec::new(), target, observer },

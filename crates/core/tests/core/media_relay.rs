@@ -9,7 +9,7 @@ use std::time::Duration;
 use jamjam_core::impairment::{BandwidthLimit, Impairment};
 use jamjam_core::media_relay::{Link, MediaMember, MediaRelay, MediaRelayConfig, MediaRooms, MediaRoute};
 use jamjam_core::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
-use jamjam_core::outcome::{OutcomeEvent, OutcomeObserver};
+use jamjam_core::outcome::OutcomeEvent;
 use jamjam_core::time::Time;
 use jamjam_core::units::{InvalidValue, parse_duration, parse_ratio};
 use jamjam_core::wire::{Header, PacketType};
@@ -45,15 +45,6 @@ impl TransmitSink for Sink {
     }
 }
 
-/// Sends each outcome as a row of the log.
-struct Rows(std::sync::mpsc::Sender<String>);
-
-impl OutcomeObserver<MediaRoute> for Rows {
-    fn on_outcome(&mut self, event: &OutcomeEvent<MediaRoute>) {
-        self.0.send(event.to_string()).expect("a receiver");
-    }
-}
-
 struct Relay {
     rooms: MediaRooms,
     node: MediaRelay,
@@ -72,7 +63,9 @@ impl Relay {
         let (sender, rows) = std::sync::mpsc::channel();
         let server = config.impairment.clone();
         let parse = move |words: &str| with_words(server.clone(), words);
-        let rooms = MediaRooms::new(config, Some(Box::new(Rows(sender))), parse);
+        let to_row =
+            Box::new(move |event: &OutcomeEvent<MediaRoute>| sender.send(event.to_string()).expect("a receiver"));
+        let rooms = MediaRooms::new(config, Some(to_row), parse);
         let (node, is_woken) = (MediaRelay::new(rooms.clone()), Arc::<AtomicBool>::default());
         let woken = Arc::clone(&is_woken);
         node.waker().expect("a waker").register(move || woken.store(true, Ordering::Relaxed));

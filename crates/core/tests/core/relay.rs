@@ -8,7 +8,7 @@ use std::time::Duration;
 use jamjam_core::echo::AdmissionConfig;
 use jamjam_core::impairment::{BandwidthLimit, Impairment};
 use jamjam_core::node::{BLOCKED_RETRY, Node, Receive, SendStatus, Transmit, TransmitSink};
-use jamjam_core::outcome::{Outcome, OutcomeEvent, OutcomeObserver};
+use jamjam_core::outcome::{Outcome, OutcomeEvent};
 use jamjam_core::relay::{Relay, RelayResults, RelayRoute};
 use jamjam_core::stats::{Arrivals, SequenceTracker};
 use jamjam_core::time::Time;
@@ -20,14 +20,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A sent datagram: when, from which socket, to which address, and its bytes.
 type Sent = (Time, usize, SocketAddr, Vec<u8>);
 
-#[derive(Clone, Default)]
-struct EventLog(Arc<Mutex<Vec<OutcomeEvent<RelayRoute>>>>);
-
-impl OutcomeObserver<RelayRoute> for EventLog {
-    fn on_outcome(&mut self, event: &OutcomeEvent<RelayRoute>) {
-        self.0.lock().expect("no panic").push(*event);
-    }
-}
+type EventLog = Arc<Mutex<Vec<OutcomeEvent<RelayRoute>>>>;
 
 /// Accepts everything unless it is blocked.
 #[derive(Default)]
@@ -85,7 +78,9 @@ impl Net {
     fn new(up: Impairment, down: Impairment, sockets: usize) -> Self {
         let (targets, new_targets) = mpsc::channel();
         let (log, limits) = (EventLog::default(), AdmissionConfig::default());
-        let relay = Relay::new((target(), new_targets), sockets, [up, down], limits, Box::new(log.clone()));
+        let events = Arc::clone(&log);
+        let observer = Box::new(move |event: &OutcomeEvent<RelayRoute>| events.lock().expect("no panic").push(*event));
+        let relay = Relay::new((target(), new_targets), sockets, [up, down], limits, observer);
         Self { relay, sink: Sink::default(), log, targets }
     }
 
@@ -122,7 +117,7 @@ impl Net {
         self.run(end);
         let Self { relay, sink, log, .. } = self;
         let results = relay.into_results();
-        let events = log.0.lock().expect("no panic").clone();
+        let events = log.lock().expect("no panic").clone();
         (sink.sent, results, events)
     }
 }

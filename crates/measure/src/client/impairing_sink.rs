@@ -26,7 +26,7 @@ pub(super) struct Exit {
     bottleneck: Bottleneck,
     /// What impairment has done. Packets on the path count as lost.
     pub(super) results: SentImpairment,
-    observer: Box<dyn OutcomeObserver<SocketAddr>>,
+    observer: OutcomeObserver<SocketAddr>,
 }
 
 impl ImpairedPath {
@@ -70,7 +70,7 @@ impl Exits<SocketAddr> for Exit {
     fn on_outcome(&mut self, event: OutcomeEvent<SocketAddr>) {
         self.results.lost -= u64::from(matches!(event.outcome, Outcome::Sent | Outcome::SendFailed));
         self.results.duplicated += u64::from(event.copies_sent.saturating_sub(1));
-        self.observer.on_outcome(&event);
+        (self.observer)(&event);
     }
 }
 

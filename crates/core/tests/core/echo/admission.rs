@@ -187,7 +187,7 @@ fn bits_of_a_second_copy_include_its_headers() {
     let admission =
         AdmissionConfig { max_packet_rate: None, max_bit_rate: Some(1_000_000), ..AdmissionConfig::default() };
     let config = EchoConfig { delay: Duration::ZERO, admission, ..EchoConfig::default() };
-    let mut echo = EchoServer::new(config).with_impairment(Some((duplicate, Box::new(()))));
+    let mut echo = EchoServer::new(config).with_impairment(Some((duplicate, Box::new(|_| {}))));
     let source = "192.0.2.1:5000".parse().expect("an address");
     (0..40).for_each(|sequence| deliver(&mut echo, 0, source, &packet(1, sequence, &[0; 960])));
     // The server returns each packet and a copy of it. At 1 Mbit/s, the maximum burst is 524,280 bits, which has room for 65 IP packets of
@@ -199,7 +199,7 @@ fn bits_of_a_second_copy_include_its_headers() {
 fn impairment_delay_extends_the_memory_of_repeated_datagrams() {
     let reordering = Impairment { reorder: Some((1.0, Duration::from_secs(100))), ..Impairment::default() };
     let config = EchoConfig { delay: Duration::ZERO, ..EchoConfig::default() };
-    let mut echo = EchoServer::new(config).with_impairment(Some((reordering, Box::new(()))));
+    let mut echo = EchoServer::new(config).with_impairment(Some((reordering, Box::new(|_| {}))));
     let repeated = packet(1, 7, &[]);
     for at in [0, 1, 2, 100, 609, 611] {
         reply_count(&mut echo, at * SECOND, "192.0.2.1:5000", &repeated);
@@ -228,7 +228,7 @@ proptest! {
         let config = EchoConfig { delay: Duration::from_millis(delay), admission, ..EchoConfig::default() };
         // The test also runs with every reply duplicated.
         let duplicate = Impairment { duplicate: 1.0, ..Impairment::default() };
-        let mut echo = if twice { EchoServer::new(config).with_impairment(Some((duplicate, Box::new(())))) } else { EchoServer::new(config) };
+        let mut echo = if twice { EchoServer::new(config).with_impairment(Some((duplicate, Box::new(|_| {})))) } else { EchoServer::new(config) };
         let mut left: Vec<(u64, u64)> = Vec::new();
         let mut now = 0;
         for (number, (passed, kind, len, port)) in (0..).zip(requests) {

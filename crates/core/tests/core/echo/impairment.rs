@@ -12,7 +12,7 @@ use jamjam_core::echo::DropReason::{BufferFull, ClientBufferFull};
 use jamjam_core::echo::{BufferLimits, EchoConfig, EchoServer, IMPAIRED_PACKET_OVERHEAD};
 use jamjam_core::impairment::{BandwidthLimit, GilbertModel, Impairment, LossCause};
 use jamjam_core::node::{Node, SendStatus};
-use jamjam_core::outcome::{Outcome, OutcomeEvent, OutcomeObserver};
+use jamjam_core::outcome::{ObservedImpairment, Outcome, OutcomeEvent};
 use jamjam_core::time::Time;
 use jamjam_core::wire::PacketType;
 use jamjam_core::wire::stun::{CountsRequestTime, counts_request};
@@ -28,13 +28,13 @@ type Event = OutcomeEvent<SocketAddr>;
 #[derive(Clone, Default)]
 struct EventLog(Arc<Mutex<Vec<Event>>>);
 
-impl OutcomeObserver<SocketAddr> for EventLog {
-    fn on_outcome(&mut self, event: &Event) {
-        self.0.lock().expect("the lock is not poisoned").push(*event);
-    }
-}
-
 impl EventLog {
+    fn observing(&self, impairment: Impairment) -> ObservedImpairment {
+        let events = Arc::clone(&self.0);
+        let observe = move |event: &Event| events.lock().expect("the lock is not poisoned").push(*event);
+        (impairment, Box::new(observe))
+    }
+
     fn all(&self) -> Vec<Event> {
         self.0.lock().expect("the lock is not poisoned").clone()
     }
@@ -43,7 +43,7 @@ impl EventLog {
 fn server(delay: Duration, impairment: Impairment) -> (EchoServer, EventLog) {
     let log = EventLog::default();
     let config = EchoConfig { delay, ..EchoConfig::default() };
-    (EchoServer::new(config).with_impairment(Some((impairment, Box::new(log.clone())))), log)
+    (EchoServer::new(config).with_impairment(Some(log.observing(impairment))), log)
 }
 
 fn packet(kind: u8, sequence: u32, payload: usize) -> Vec<u8> {
@@ -324,7 +324,7 @@ fn reply_and_its_copy_are_charged_once() {
     let config = EchoConfig { delay: 10 * MS, buffer_limits, ..EchoConfig::default() };
     let log = EventLog::default();
     let impairment = Impairment { duplicate: 1.0, ..Impairment::default() };
-    let mut echo = EchoServer::new(config).with_impairment(Some((impairment, Box::new(log.clone()))));
+    let mut echo = EchoServer::new(config).with_impairment(Some(log.observing(impairment)));
     receive(&mut echo, Time::ZERO, client(1), &audio(1));
     let counters = echo.counters();
     assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (1, one));
@@ -403,7 +403,7 @@ proptest! {
         let limits = BufferLimits { total: None, per_client: cap };
         let config = EchoConfig { delay: 10 * MS, buffer_limits: limits, ..EchoConfig::default() };
         let log = EventLog::default();
-        let mut echo = EchoServer::new(config).with_impairment(Some((Impairment { bandwidth, ..everything(seed) }, Box::new(log.clone()))));
+        let mut echo = EchoServer::new(config).with_impairment(Some(log.observing(Impairment { bandwidth, ..everything(seed) })));
         let mut sink = RecordingSink::new();
         let outcome = |n: u8| match n { 0 => SendStatus::WouldBlock, 1 => SendStatus::Failed, _ => SendStatus::Sent };
         sink.plan = outcomes.into_iter().map(outcome).collect();

@@ -287,7 +287,7 @@ fn admission_limits_and_impairment_do_not_affect_stun() {
     let config = EchoConfig { admission, ..EchoConfig::default() };
     let lost = Impairment { loss: 1.0, ..Impairment::default() };
     let (mut echo, _reported) =
-        with_stun_server(EchoServer::new(config).with_impairment(Some((lost, Box::new(())))), server());
+        with_stun_server(EchoServer::new(config).with_impairment(Some((lost, Box::new(|_| {})))), server());
     for round in 0..20 {
         let request = next_request(&mut echo, round * 25 * SECOND);
         deliver(&mut echo, round * 25 * SECOND, server(), &success(&request, MAPPED));

@@ -111,7 +111,7 @@ fn report_contains_the_delay_and_the_last_eight_pauses() {
 fn jitter_is_not_part_of_the_reported_delay() {
     let jitter = Impairment { jitter: Duration::from_millis(20), ..Impairment::default() };
     let config = EchoConfig { delay: Duration::from_millis(250), ..EchoConfig::default() };
-    let mut echo = EchoServer::new(config).with_impairment(Some((jitter, Box::new(()))));
+    let mut echo = EchoServer::new(config).with_impairment(Some((jitter, Box::new(|_| {}))));
     assert_eq!(report(&mut echo, 1_000).delay, Duration::from_millis(250));
 }
 
@@ -163,7 +163,7 @@ fn late_packets_above_the_limit_of_their_address_wait() {
         let admission = AdmissionConfig { max_packet_rate: Some(100), ..AdmissionConfig::default() };
         let config = EchoConfig { delay: Duration::from_secs(3), admission, ..EchoConfig::default() };
         let mut echo = if impaired {
-            EchoServer::new(config).with_impairment(Some((Impairment::default(), Box::new(()))))
+            EchoServer::new(config).with_impairment(Some((Impairment::default(), Box::new(|_| {}))))
         } else {
             EchoServer::new(config)
         };

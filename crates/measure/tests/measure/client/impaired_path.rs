@@ -45,7 +45,7 @@ fn sender(impairment: Impairment) -> AudioSender<impl PayloadSource> {
         payload.resize(payload.len() + 384, 1);
         SourcePoll::Ready
     });
-    let path = ImpairedPath::new((impairment, Box::new(())));
+    let path = ImpairedPath::new((impairment, Box::new(|_| {})));
     let form = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence: FIRST };
     let config = RunConfig { replies_expected: false, ..run_config(StreamKind::Audio) };
     ClientNode::new(config, AudioWorkload::new(form, Box::new(source)), Box::new(())).with_impaired_path(Some(path))
@@ -142,7 +142,7 @@ fn packets_still_delayed_at_an_interrupt_count_as_lost() {
 #[test]
 fn sealed_copy_is_the_same_datagram_and_lost_packets_use_counters() {
     let impairment = Impairment { loss: 0.3, duplicate: 1.0, seed: 7, ..Impairment::default() };
-    let path = ImpairedPath::new((impairment.clone(), Box::new(())));
+    let path = ImpairedPath::new((impairment.clone(), Box::new(|_| {})));
     let mut node = client(link_config(3, None)).with_impaired_path(Some(path));
     let mut server = settle(&mut node);
     let left = follow(&mut node, MS, 200 * MS);

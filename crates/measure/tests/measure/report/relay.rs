@@ -25,7 +25,7 @@ fn report_with(up: Impairment, with_findings: bool) -> RelayReport {
     let target: SocketAddr = "192.0.2.9:5000".parse().expect("an address");
     let up = Impairment { dropped_sequences: "3-4".parse().expect("a set"), ..up };
     let (targets, impairments, limits) = (mpsc::channel().1, [up, Impairment::default()], AdmissionConfig::default());
-    let mut relay = Relay::new((target, targets), 1, impairments, limits, Box::new(()));
+    let mut relay = Relay::new((target, targets), 1, impairments, limits, Box::new(|_| {}));
     let mut receive = |ms, client: u8, contents: &[u8]| {
         let (received_at, source) = (Time::from_millis(ms), SocketAddr::from(([198, 51, 100, client], 4_000)));
         let segment_size = contents.len();
