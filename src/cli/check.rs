@@ -16,7 +16,7 @@ use super::values::parse_seconds;
 use crate::check::{CheckReport, CheckResult, ClientCheck, CommandResult, EndedBy, Finding, Severity};
 use crate::client::StopSignal;
 use crate::diagnosis::Diagnosis;
-use crate::echo::{ObservedDatagram, SourceObserver};
+use crate::echo::ObservedDatagram;
 use crate::io::shell_command::{self, ShellCommand};
 use crate::io::stop::StopToken;
 use crate::io::worker::Worker;
@@ -108,6 +108,12 @@ impl SharedCheck {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn on_datagram(&self, datagram: ObservedDatagram<'_>) {
+        let mut live = self.lock();
+        live.last = Some((datagram.at, Instant::now()));
+        live.check.on_datagram(datagram);
+    }
+
     /// The state of all sources.
     pub(crate) fn report(&self) -> CheckReport {
         self.lock().check.report()
@@ -136,14 +142,6 @@ pub(crate) fn log_findings(findings: impl IntoIterator<Item = (impl std::fmt::Di
         } else {
             warn!(target: "check", source = %source, rule, finding, section, "a client breaks a rule");
         }
-    }
-}
-
-impl SourceObserver for SharedCheck {
-    fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
-        let mut live = self.lock();
-        live.last = Some((datagram.at, Instant::now()));
-        live.check.on_datagram(datagram);
     }
 }
 

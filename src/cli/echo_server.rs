@@ -25,7 +25,6 @@ use crate::address::Cidr;
 use crate::client::StopSignal;
 use crate::echo::{
     AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig, EchoServer, FIXED_LOG_LINE, LinkConfig, LinkPolicy,
-    SourceObserver,
 };
 use crate::io::http::login::Login;
 use crate::io::log::LogGuard;
@@ -198,7 +197,12 @@ impl Args {
             }
             None => (None, None),
         };
-        observe(&mut echo, check.as_ref(), source_queue);
+        if let Some(check) = check.clone() {
+            echo.observe(move |datagram| check.on_datagram(datagram));
+        }
+        if let Some(mut files) = source_queue {
+            echo.observe(move |datagram| files.on_datagram(datagram));
+        }
         let options = DriverOptions::server(self.spin, self.driver);
         let running = udp::spawn_node("echo-server", vec![socket], echo, stop.clone(), options)
             .context("cannot start a thread")?;
@@ -373,15 +377,6 @@ fn ready(
         metrics: metrics.map(|authority| format!("http://{authority}/metrics")),
         moqt: moqt.map(|moqt| moqt.local_url(Transport::WebTransport).to_string()),
         ..Ready::default()
-    }
-}
-
-/// Passes the datagrams to the check and to the files.
-fn observe(echo: &mut EchoServer, check: Option<&SharedCheck>, files: Option<SourceQueue>) {
-    let check = check.map(|check| Box::new(check.clone()) as Box<dyn SourceObserver>);
-    let observers: Vec<_> = check.into_iter().chain(files.map(|files| Box::new(files) as _)).collect();
-    if !observers.is_empty() {
-        echo.observe(Box::new(observers));
     }
 }
 

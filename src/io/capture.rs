@@ -10,7 +10,7 @@ use std::path::Path;
 use tracing::warn;
 
 use crate::address::canonical_socket_addr;
-use crate::echo::{ObservedDatagram, SourceObserver};
+use crate::echo::ObservedDatagram;
 use crate::io::files;
 use crate::wire::FLAG_SEALED;
 
@@ -59,10 +59,8 @@ impl Capture {
         }
         self.left = written.unwrap_or(0);
     }
-}
 
-impl SourceObserver for Capture {
-    fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
+    pub(crate) fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
         let from = canonical_socket_addr(datagram.source);
         let unspecified = if from.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let to = datagram.dst_ip.map(|ip| ip.to_canonical()).filter(|ip| ip.is_ipv4() == from.is_ipv4());

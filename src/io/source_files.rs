@@ -17,7 +17,7 @@ use super::files;
 use super::source_recorder::SourceRecorder;
 use super::worker::Worker;
 use crate::audio::placement::MAX_SILENCE;
-use crate::echo::{ObservedDatagram, SourceObserver};
+use crate::echo::ObservedDatagram;
 use crate::time::{Time, WallClock};
 
 /// Maximum size of a batch: 40 s of a stereo client at 48 kHz.
@@ -41,8 +41,8 @@ pub(crate) struct SourceQueue {
     clock: Option<WallClock>,
 }
 
-impl SourceObserver for SourceQueue {
-    fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
+impl SourceQueue {
+    pub(crate) fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
         let ObservedDatagram { at, source, dst_ip, bytes, counter, drop_reason, mistake } = datagram;
         let at = self.clock.get_or_insert_with(|| wall_clock(at)).unix_ns_at(at);
         let at = Time::from_nanos(at.cast_unsigned());

@@ -15,7 +15,7 @@ use crate::address::{canonical_socket_addr, source_network};
 use crate::audio::convert::decode_payload;
 use crate::audio::placement::{AudioPacket, Basis, PlacedFormat, Placement};
 use crate::client::AudioStreamConfig;
-use crate::echo::{DropReason, ObservedDatagram, SourceObserver};
+use crate::echo::{DropReason, ObservedDatagram};
 use crate::wire::{LatencyInfo, PacketType, SAMPLE_RATE, parse_packet};
 
 /// Maximum number of files of a source.
@@ -140,16 +140,10 @@ impl SourceRecorder {
             }
         }
     }
-}
 
-fn finish(file: Option<SourceFile>, incomplete: &mut Vec<String>) {
-    incomplete.extend(file.and_then(SourceFile::finish));
-}
-
-impl SourceObserver for SourceRecorder {
     /// Records what can be read, even if the server drops it because of a limit: the source has sent it. Plain packets on an encrypted link
     /// may be from others.
-    fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
+    pub fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
         let Ok(packet) = parse_packet(datagram.bytes) else { return };
         let is_sealed = packet.header.is_sealed() && datagram.counter.is_none();
         if is_sealed || datagram.drop_reason == Some(DropReason::Plain) {
@@ -168,6 +162,10 @@ impl SourceObserver for SourceRecorder {
             _ => {}
         }
     }
+}
+
+fn finish(file: Option<SourceFile>, incomplete: &mut Vec<String>) {
+    incomplete.extend(file.and_then(SourceFile::finish));
 }
 
 /// Maximum number of bytes that are written: 3 h of a stereo client at 48 kHz. A source may take what the other sources of its network (IPv6: /64)

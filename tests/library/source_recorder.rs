@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use jamjam_dev::echo::{ObservedDatagram, SourceObserver};
+use jamjam_dev::echo::ObservedDatagram;
 use jamjam_dev::io::source_recorder::SourceRecorder;
 use jamjam_dev::time::Time;
 use jamjam_dev::wire::LatencyInfo;

@@ -185,7 +185,7 @@ impl EchoServer {
         }
         // The sealed bytes never repeat, unlike the opened bytes of a client that starts again with silence.
         let result = self.handle_single_audio(received, source, header, sealed, opened);
-        if self.observer.is_some() {
+        if !self.observers.is_empty() {
             to_plain(opened);
         }
         result

@@ -33,7 +33,7 @@ pub(crate) use admission::{Admission, Source};
 pub use counters::{Counters, ExternalCounts, register_metrics};
 pub use links::{EntropySource, LinkConfig, LinkPolicy};
 pub use mapped_address::StunConfig;
-pub use observer::{DropReason, ObservedDatagram, SourceObserver};
+pub use observer::{DropReason, ObservedDatagram};
 pub use reply_memory::{BufferLimits, IMPAIRED_PACKET_OVERHEAD};
 pub use server::{DEFAULT_DELAY, EchoConfig, EchoServer, ReadSocketDrops};
 pub use sources::SharedSources;

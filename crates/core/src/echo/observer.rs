@@ -107,16 +107,5 @@ pub struct ObservedDatagram<'a> {
     pub mistake: Option<SealMistake>,
 }
 
-/// Receives every datagram of an allowed source, on the node's thread. It must not block.
-pub trait SourceObserver: Send {
-    /// A datagram was received.
-    fn on_datagram(&mut self, datagram: ObservedDatagram<'_>);
-}
-
-impl SourceObserver for Vec<Box<dyn SourceObserver>> {
-    fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
-        for observer in self {
-            observer.on_datagram(datagram);
-        }
-    }
-}
+/// Receives every datagram of an allowed source.
+pub(super) type SourceObserver = Box<dyn FnMut(ObservedDatagram<'_>) + Send>;

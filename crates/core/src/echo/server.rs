@@ -72,7 +72,7 @@ pub struct EchoServer {
     pub(super) admission: Admission,
     pub(super) source_table: SourceTable,
     pub(super) drop_log: DropLog,
-    pub(super) observer: Option<Box<dyn SourceObserver>>,
+    pub(super) observers: Vec<SourceObserver>,
     /// The headers of the current batch, and whether each concerns a link. The vector is kept to reuse its memory.
     parsed: Vec<(Result<Header, PacketError>, bool)>,
     /// The opened packet. The vector is kept to reuse its memory.
@@ -98,7 +98,7 @@ impl EchoServer {
             counters,
             source_table: SourceTable::new(config.log_sources, config.delay),
             drop_log: DropLog::default(),
-            observer: None,
+            observers: Vec::new(),
             parsed: Vec::new(),
             opened: Vec::new(),
             mapped_address_monitor: None,
@@ -139,10 +139,11 @@ impl EchoServer {
         self.read_socket_drops = Some(read);
     }
 
-    /// Passes every datagram of an allowed source to `observer`, in the order of their arrival at the server.
-    pub fn observe(&mut self, observer: Box<dyn SourceObserver>) {
+    /// Passes every datagram of an allowed source to `observer`, in the order of their arrival at the server. Earlier observers still receive
+    /// them. The observer runs on the node's thread and must not block.
+    pub fn observe(&mut self, observer: impl FnMut(ObservedDatagram<'_>) + Send + 'static) {
         self.opened.clear();
-        self.observer = Some(observer);
+        self.observers.push(Box::new(observer));
     }
 
     /// The counters, which can be read while the server runs.
@@ -270,7 +271,7 @@ impl EchoServer {
         let piece_len = if self.replies.impaired.is_some() { segment_size } else { contents.len() };
         for contents in contents.chunks(piece_len) {
             let result = self.queue_audio(received, source, contents, segment_size);
-            if result.is_ok() && self.observer.is_none() {
+            if result.is_ok() && self.observers.is_empty() {
                 continue;
             }
             for (index, bytes) in contents.chunks(segment_size).enumerate() {
@@ -302,13 +303,13 @@ impl EchoServer {
         if let Err(dropped) = result {
             self.drop_packet(received, bytes, dropped);
         }
-        if let Some(observer) = &mut self.observer {
+        if !self.observers.is_empty() {
             let drop_reason = result.err().map(Dropped::reason);
             let links = self.replies.links.as_mut();
             let links = links.filter(|_| matches!(drop_reason, Some(DropReason::NotOpened | DropReason::NoKeys)));
             let session = links.and_then(|links| links.session(received.received_at, received.source));
             let sealed = bytes.get(HEADER_LEN..).filter(|_| !self.opened.is_empty());
-            observer.on_datagram(ObservedDatagram {
+            let datagram = ObservedDatagram {
                 at: received.received_at,
                 source: received.source,
                 dst_ip: received.dst_ip,
@@ -316,7 +317,8 @@ impl EchoServer {
                 counter: sealed.and_then(|payload| Some(u64::from_be_bytes(*payload.first_chunk()?))),
                 drop_reason,
                 mistake: session.and_then(|session| session.seal_mistake(bytes)),
-            });
+            };
+            self.observers.iter_mut().for_each(|observe| observe(datagram));
             self.opened.clear();
         }
     }

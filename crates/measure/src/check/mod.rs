@@ -27,7 +27,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use jamjam_core::address::canonical_socket_addr;
-use jamjam_core::echo::{ObservedDatagram, SourceObserver};
+use jamjam_core::echo::ObservedDatagram;
 use jamjam_core::time::Time;
 
 use crate::report::media::MediaReport;
@@ -221,10 +221,9 @@ impl ClientCheck {
         }
         address
     }
-}
 
-impl SourceObserver for ClientCheck {
-    fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
+    /// A datagram was received.
+    pub fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
         let address = self.follow_port(canonical_socket_addr(datagram.source), &datagram);
         let at = datagram.at;
         if self.sources.len() == MAX_SOURCES && !self.sources.contains_key(&address) {

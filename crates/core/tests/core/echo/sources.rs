@@ -1,7 +1,7 @@
 //! What the echo server tells about each source: in the log, to readers in other threads, and to an observer.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use test_support::echo_link::{SECOND, connect, server as link_server};
@@ -11,7 +11,7 @@ use test_support::node_driver::{MS, deadline, deliver, deliver_batch, poll};
 
 use jamjam_core::echo::{
     AdmissionConfig, BufferLimits, DropReason, EchoConfig, EchoServer, ExternalCounts, ObservedDatagram,
-    SourceObserver, register_metrics,
+    register_metrics,
 };
 use jamjam_core::link::SealMistake;
 use prometheus_client::encoding::text::encode;
@@ -115,17 +115,17 @@ fn metrics_contain_the_32_sources_with_the_most_packets() {
 /// With the counter of an opened packet.
 type Observed = (SocketAddr, Vec<u8>, Option<u64>, Option<DropReason>);
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Observer(Arc<Mutex<Vec<Observed>>>);
 
-impl SourceObserver for Observer {
-    fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
-        let ObservedDatagram { source, bytes, counter, drop_reason, .. } = datagram;
-        self.0.lock().expect("no panic").push((source, bytes.to_vec(), counter, drop_reason));
-    }
-}
-
 impl Observer {
+    fn observe(&self, echo: &mut EchoServer) {
+        let observed = Arc::clone(&self.0);
+        echo.observe(move |ObservedDatagram { source, bytes, counter, drop_reason, .. }| {
+            observed.lock().expect("no panic").push((source, bytes.to_vec(), counter, drop_reason));
+        });
+    }
+
     fn take(&self) -> Vec<Observed> {
         std::mem::take(&mut self.0.lock().expect("no panic"))
     }
@@ -138,7 +138,7 @@ fn observer_receives_each_datagram_once_in_order_with_its_drop_reason() {
     let buffer_limits = BufferLimits { total: None, per_client: Some(2 * 120) };
     let mut echo = EchoServer::new(EchoConfig { admission, buffer_limits, ..EchoConfig::default() });
     let observer = Observer::default();
-    echo.observe(Box::new(observer.clone()));
+    observer.observe(&mut echo);
     // The rate limit admits three packets, of which the buffer has room for two.
     let batch: Vec<Vec<u8>> = (0..4).map(|sequence| packet(1, sequence, &[0; 8])).collect();
     deliver_batch(&mut echo, 0, (client(1), None), &[&batch.concat()[..], &[9; 20], &[7]].concat(), 20);
@@ -161,7 +161,7 @@ fn observer_receives_each_datagram_once_in_order_with_its_drop_reason() {
 fn observer_receives_the_opened_bytes_of_sealed_packets() {
     let (mut echo, observer) = (link_server(1_000), Observer::default());
     let mut sealer = connect(&mut echo, 0, client(1));
-    echo.observe(Box::new(observer.clone()));
+    observer.observe(&mut echo);
     let [audio, keepalive] = [AUDIO, KEEPALIVE].map(|kind| sealer.seal(kind, 7, 9, b"payload"));
     let mut forged = sealer.seal(AUDIO, 8, 9, b"payload");
     *forged.last_mut().expect("a tag") ^= 1;
@@ -180,23 +180,16 @@ fn observer_receives_the_opened_bytes_of_sealed_packets() {
     assert_eq!(observer.take(), expected.map(|(bytes, counter, reason)| (client(1), bytes, counter, reason)));
 }
 
-#[derive(Clone, Default)]
-struct Mistakes(Arc<Mutex<Vec<Option<SealMistake>>>>);
-
-impl SourceObserver for Mistakes {
-    fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
-        assert_eq!((datagram.counter, datagram.drop_reason), (None, Some(DropReason::NotOpened)));
-        self.0.lock().expect("no panic").push(datagram.mistake);
-    }
-}
-
 /// The mistakes that the observer receives of a datagram that a client sends `times` times.
 fn mistakes(times: usize, datagram: impl FnOnce(&LinkClient) -> Vec<u8>) -> Vec<Option<SealMistake>> {
-    let (mut echo, observer) = (link_server(1_000), Mistakes::default());
+    let (mut echo, (found, mistakes)) = (link_server(1_000), mpsc::channel());
     let datagram = datagram(&connect(&mut echo, 0, client(1)));
-    echo.observe(Box::new(observer.clone()));
+    echo.observe(move |datagram| {
+        assert_eq!((datagram.counter, datagram.drop_reason), (None, Some(DropReason::NotOpened)));
+        found.send(datagram.mistake).expect("a receiver");
+    });
     (0..times).for_each(|_| deliver(&mut echo, 0, client(1), &datagram));
-    observer.0.lock().expect("no panic").clone()
+    mistakes.try_iter().collect()
 }
 
 #[test]

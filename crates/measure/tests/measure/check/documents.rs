@@ -1,6 +1,5 @@
 //! The documents of a check: the JSON against its schema, and the page.
 
-use jamjam_core::echo::SourceObserver;
 use jamjam_core::time::Time;
 use jamjam_measure::check::{CheckResult, ClientCheck, CommandResult, EndedBy, FirstPacket, Severity, SignalingCheck};
 use jamjam_signaling::{ConnId, NewConnection, Route};

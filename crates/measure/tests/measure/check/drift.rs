@@ -1,6 +1,5 @@
 //! The interval of the drift is right even if the delays of neighboring packets are similar.
 
-use jamjam_core::echo::SourceObserver;
 use jamjam_core::impairment::splitmix64;
 use jamjam_core::stats::DriftEstimator;
 use jamjam_core::time::Time;

@@ -4,7 +4,7 @@ use std::f64::consts::TAU;
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 
-use jamjam_core::echo::{DropReason, ObservedDatagram, SourceObserver};
+use jamjam_core::echo::{DropReason, ObservedDatagram};
 use jamjam_core::impairment::splitmix64;
 use jamjam_core::time::Time;
 use jamjam_measure::check::{CheckedSource, ClientCheck, SignalingCheck};

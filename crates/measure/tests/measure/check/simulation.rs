@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::thread;
 
-use jamjam_core::echo::SourceObserver;
 use jamjam_core::time::Time;
 use jamjam_measure::check::{CheckReport, CheckedSource, ClientCheck, Severity};
 use serde_json::json;

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use jamjam_core::echo::SourceObserver;
 use jamjam_core::time::Time;
 use jamjam_measure::check::{CheckReport, CheckResult, CheckVerdict, ClientCheck, Finding, RULES, Severity};
 

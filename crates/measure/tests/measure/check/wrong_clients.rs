@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use jamjam_core::echo::SourceObserver;
 use jamjam_core::link::SealMistake;
 use jamjam_core::time::Time;
 use jamjam_measure::check::{ClientCheck, Finding, RULES, Rule};
