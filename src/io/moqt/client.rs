@@ -301,12 +301,8 @@ async fn try_session(
     let limits = SessionLimits { setup_timeout, ..options.limits.clone() };
     // Without a setup, the server does not know the path, so another path would give the same result.
     let no_reply_timeout = if version.is_none() { no_reply_timeout } else { Duration::MAX };
-    let path_in_connect = transport.session.is_some();
-    let role = EndpointRole::Client {
-        offered_versions: options.offered_versions.clone(),
-        path: path.to_owned(),
-        path_in_connect,
-    };
+    let path_in_setup = transport.session.is_none().then(|| path.to_owned());
+    let role = EndpointRole::Client { offered_versions: options.offered_versions.clone(), path: path_in_setup };
     let mut endpoint = MoqtEndpoint::new(new_session(role, limits, version), client);
     let mut counters = SessionCounters::default();
     let (is_active, timed_out) = (Cell::new(false), Cell::new(false));

@@ -298,10 +298,10 @@ impl MoqtConnections {
             counters.connections.connections_quic += u64::from(!is_webtransport);
         });
         let registration = self.open.register(connection.clone(), &self.counters);
-        let (session, connect_path, version) = if is_webtransport {
+        let (session, version) = if is_webtransport {
             tokio::select! {
                 accepted = self.accept_webtransport(&connection, source) => match accepted {
-                    Some((session, path, version)) => (Some(session), Some(path), version),
+                    Some((session, version)) => (Some(session), version),
                     None => return connection.close(VarInt::from_u32(H3_NO_ERROR), b""),
                 },
                 _ = &mut stop => return connection.close(VarInt::from_u32(H3_NO_ERROR), SHUTDOWN_REASON.as_bytes()),
@@ -311,7 +311,7 @@ impl MoqtConnections {
                 self.on_version_rejected(source, &reason);
                 return connection.close(VarInt::from_u32(error_code::UNSUPPORTED_VERSION), reason.as_bytes());
             }
-            (None, None, MoqtVersion::from_alpn(&alpn))
+            (None, MoqtVersion::from_alpn(&alpn))
         };
         let transport = TransportConnection { connection: connection.clone(), session };
         if self.log.connections.allow() {
@@ -319,7 +319,7 @@ impl MoqtConnections {
             let version = version.map_or("selected by the setup", MoqtVersion::name);
             info!(target: "moqt", %source, transport = transport.name(), version, "connected");
         }
-        let role = EndpointRole::Server { served_path: self.config.path.clone(), connect_path };
+        let role = EndpointRole::Server { served_path: self.config.path.clone(), path_in_connect: is_webtransport };
         let session = new_session(role, self.config.limits.clone(), version);
         let mut endpoint = MoqtEndpoint::new(session, MoqtEcho::new(self.config.echo.clone()));
         let streams = ConnectionStreams::new(transport, version.is_none());
@@ -408,13 +408,13 @@ impl MoqtConnections {
         }
     }
 
-    /// Accepts the WebTransport session of the first request. Returns the session, the requested path, and the version if the client selected
-    /// one that has no setup.
+    /// Accepts the WebTransport session of the first request. Returns the session, and the version if the client selected one that has no
+    /// setup.
     async fn accept_webtransport(
         &self,
         connection: &Connection,
         source: SocketAddr,
-    ) -> Option<(WebTransportSession, String, Option<MoqtVersion>)> {
+    ) -> Option<(WebTransportSession, Option<MoqtVersion>)> {
         let timeout = self.config.limits.setup_timeout;
         let received = match tokio::time::timeout(timeout, SessionRequest::receive(connection)).await {
             Ok(received) => received.map_err(|error| error.to_string()),
@@ -423,7 +423,6 @@ impl MoqtConnections {
         let request = received.map_err(|reason| self.on_request_rejected(source, &reason)).ok()?;
         let (status, reason) = match &request.request {
             Ok((path, protocols)) if path_matches(&self.config.path, path) => {
-                let path = path.clone();
                 let selected = select_protocol(protocols);
                 let protocol = selected.as_ref().ok().copied().flatten();
                 // The response has the same time limit, because it cannot be sent to a client that grants no flow-control credit.
@@ -440,7 +439,7 @@ impl MoqtConnections {
                     transport.close(error_code::UNSUPPORTED_VERSION, &reason).await;
                     return None;
                 }
-                return Some((session, path, protocol.and_then(|name| MoqtVersion::from_alpn(name.as_bytes()))));
+                return Some((session, protocol.and_then(|name| MoqtVersion::from_alpn(name.as_bytes()))));
             }
             Ok((path, _)) => {
                 (StatusCode::NOT_FOUND, format!("unknown path {path:.64}; this server serves {}", self.config.path))

@@ -67,9 +67,9 @@ impl JoinedPeers {
         let Plan { seed, offers: offered_versions, webtransport, echoing, sending, limits } = plan;
         let path = "/echo".to_owned();
         let offers = offered_versions.clone();
-        let end = EndpointRole::Client { offered_versions, path: path.clone(), path_in_connect: webtransport };
+        let end = EndpointRole::Client { offered_versions, path: (!webtransport).then(|| path.clone()) };
         let client = MoqtEndpoint::new(session(end, SessionLimits::default(), &offers, 1), MoqtClient::new(sending));
-        let end = EndpointRole::Server { served_path: path.clone(), connect_path: webtransport.then_some(path) };
+        let end = EndpointRole::Server { served_path: path, path_in_connect: webtransport };
         let server = MoqtEndpoint::new(session(end, limits, &offers, 2), MoqtEcho::new(echoing));
         Self {
             client,

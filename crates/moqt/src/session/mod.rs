@@ -39,18 +39,16 @@ pub enum EndpointRole {
     Server {
         /// The served path, such as `/echo`.
         served_path: String,
-        /// The path of the WebTransport request, which the caller has already checked. `None` over raw QUIC, where only the setup
-        /// message contains the path.
-        connect_path: Option<String>,
+        /// Whether a WebTransport request contained the path, which the caller has already checked. Over raw QUIC, only the setup message
+        /// contains the path.
+        path_in_connect: bool,
     },
     /// This end opened the connection.
     Client {
         /// Offered versions, the preferred one first; not empty. The setup message offers only those that have a version code.
         offered_versions: Vec<MoqtVersion>,
-        /// The requested path.
-        path: String,
-        /// Whether the WebTransport request contains the path. Over raw QUIC, the setup message contains the path.
-        path_in_connect: bool,
+        /// The requested path over raw QUIC, where the setup message contains it. `None` if the WebTransport request contains it.
+        path: Option<String>,
     },
 }
 
@@ -354,25 +352,21 @@ fn check_path(hello: &SessionClient, served_path: &str) -> Result<(), String> {
 impl Session {
     /// Sends `SESSION_CLIENT` if this end is the client.
     fn start_setup(&mut self) {
-        let EndpointRole::Client { offered_versions, path, path_in_connect } = &self.role else {
-            return;
-        };
+        let EndpointRole::Client { offered_versions, path } = &self.role else { return };
         let mut hello = SessionClient {
             versions: offered_versions.iter().filter_map(|offer| offer.rules().session_code).collect(),
             ..SessionClient::default()
         };
-        if !path_in_connect {
-            hello.parameters.push((PATH_PARAMETER, path.clone().into_bytes()));
-        }
+        hello.parameters.extend(path.iter().map(|path| (PATH_PARAMETER, path.clone().into_bytes())));
         let hello = hello.encode_with_length(SETUP_VERSION);
         self.session_stream = Some(self.open_request_stream(SESSION_STREAM, StreamRole::SessionSetup, &hello));
     }
 
     fn on_setup(&mut self, stream: StreamHandle, body: &[u8]) -> Decoded {
         let selected = match &self.role {
-            EndpointRole::Server { served_path, connect_path } => {
+            EndpointRole::Server { served_path, path_in_connect } => {
                 let hello = SessionClient::from_bytes(SETUP_VERSION, body)?;
-                let path = if connect_path.is_some() { Ok(()) } else { check_path(&hello, served_path) };
+                let path = if *path_in_connect { Ok(()) } else { check_path(&hello, served_path) };
                 path.map_err(|reason| (error_code::SETUP_FAILED, reason)).and_then(|()| {
                     let is_offered = |version: &MoqtVersion| {
                         version.rules().session_code.is_some_and(|code| hello.versions.contains(&code))

@@ -232,7 +232,7 @@ use by_hand::{ACTIVE, GROUP_1, INFO, PLEASE, SERVER, SUBSCRIBE, SUFFIX};
 
 pub(super) fn client(sending: Sending) -> ManualPeer<MoqtClient> {
     let (offered_versions, path) = (MoqtVersion::ALL.to_vec(), "/echo".to_owned());
-    let end = EndpointRole::Client { offered_versions, path, path_in_connect: false };
+    let end = EndpointRole::Client { offered_versions, path: Some(path) };
     let session = Session::new(Time::ZERO, end, SessionLimits::default());
     ManualPeer::new(MoqtEndpoint::new(session, MoqtClient::new(sending)))
 }

@@ -310,8 +310,7 @@ fn malformed_moq_lite_message_resets_its_stream_only() {
 fn client_announces_serves_and_subscribes_byte_for_byte() {
     for version in LITE {
         let pieces = pieces_of(version);
-        let role =
-            EndpointRole::Client { offered_versions: vec![version], path: "/echo".to_owned(), path_in_connect: true };
+        let role = EndpointRole::Client { offered_versions: vec![version], path: None };
         let session = Session::established(role, SessionLimits::default(), version, HOP);
         let config = MoqtClientConfig {
             group_count: Some(1),

@@ -23,19 +23,19 @@ pub(super) const HOP: u64 = 0x0008_0031_e28a_4701;
 
 const SETUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An echo server with the path `/echo` and the time limit for the setup. `connect_path` is the path that the transport received, if any.
-fn echo(connect_path: Option<&str>, setup_timeout: Duration) -> ManualPeer<MoqtEcho> {
-    let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: connect_path.map(str::to_owned) };
+/// An echo server with the path `/echo` and the time limit for the setup.
+fn echo(path_in_connect: bool, setup_timeout: Duration) -> ManualPeer<MoqtEcho> {
+    let end = EndpointRole::Server { served_path: "/echo".to_owned(), path_in_connect };
     let session = Session::new(Time::ZERO, end, SessionLimits { setup_timeout, ..SessionLimits::default() });
     ManualPeer::new(MoqtEndpoint::new(session, MoqtEcho::new(MoqtEchoConfig::default())))
 }
 
 fn quic() -> ManualPeer<MoqtEcho> {
-    echo(None, SETUP_TIMEOUT)
+    echo(false, SETUP_TIMEOUT)
 }
 
 fn webtransport() -> ManualPeer<MoqtEcho> {
-    echo(Some("/echo"), SETUP_TIMEOUT)
+    echo(true, SETUP_TIMEOUT)
 }
 
 /// The golden messages of a version, and those of its client. The message that accepts a subscription is always named `subscribe-ok`.
@@ -62,8 +62,7 @@ pub(super) fn established_with(
 ) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
     let (pieces, limits) = (pieces_of(version), SessionLimits::default());
     let has_setup = version.rules().session_code.is_some();
-    let connect_path = has_setup.then(|| "/echo".to_owned());
-    let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path };
+    let end = EndpointRole::Server { served_path: "/echo".to_owned(), path_in_connect: has_setup };
     let session =
         if has_setup { Session::new(Time::ZERO, end, limits) } else { Session::established(end, limits, version, HOP) };
     let mut echo = ManualPeer::new(MoqtEndpoint::new(session, MoqtEcho::new(config)));
@@ -229,7 +228,7 @@ fn missing_setup_times_out() {
         assert_eq!(silent.closed, None);
         silent.until(Time::from_millis(5_000));
         assert_eq!(silent.closed(), (error_code::SETUP_FAILED, "setup timed out after 5 s"));
-        let mut short_timeout = echo(None, Duration::from_millis(250));
+        let mut short_timeout = echo(false, Duration::from_millis(250));
         short_timeout.until(Time::from_millis(250));
         assert_eq!(short_timeout.closed(), (error_code::SETUP_FAILED, "setup timed out after 0.25 s"));
         let mut ended = quic();
