@@ -86,36 +86,31 @@ impl GroupRelay {
 #[derive(Debug, Default)]
 pub(super) struct RelayQueue {
     groups: VecDeque<GroupRelay>,
-    cost: usize,
 }
 
 impl RelayQueue {
     /// Adds a group.
     pub(super) fn start_group(&mut self, source: StreamHandle, subscribe_id: u64, sequence: u64) {
-        let relay = GroupRelay {
+        self.groups.push_back(GroupRelay {
             source,
             subscribe_id,
             sequence,
             destinations: None,
             items: VecDeque::new(),
             cost: GROUP_OVERHEAD,
-        };
-        self.cost += GROUP_OVERHEAD;
-        self.groups.push_back(relay);
+        });
     }
 
     /// Adds an item to a group. Items of dropped groups are ignored.
     pub(super) fn push(&mut self, source: StreamHandle, due: Time, item: RelayItem) {
         let Some(relay) = self.groups.iter_mut().rev().find(|relay| relay.source == source) else { return };
-        let cost = item.cost();
-        relay.cost += cost;
-        self.cost += cost;
+        relay.cost += item.cost();
         relay.items.push_back((due, item));
     }
 
     /// Bytes charged for all queued groups.
     pub(super) fn cost(&self) -> usize {
-        self.cost
+        self.groups.iter().map(|relay| relay.cost).sum()
     }
 
     /// Relays the due items, at most [`MAX_ITEMS_PER_TURN`]. `subscribers` returns the streams on which the peer subscribed to the echo of the
@@ -127,7 +122,7 @@ impl RelayQueue {
         session: &mut Session,
         subscribers: impl Fn(u64) -> &'a [StreamHandle],
     ) -> bool {
-        let (mut total_cost, mut left, mut has_backlog) = (0, MAX_ITEMS_PER_TURN, false);
+        let (mut left, mut has_backlog) = (MAX_ITEMS_PER_TURN, false);
         self.groups.retain_mut(|relay| {
             let subscribers = subscribers(relay.subscribe_id);
             if relay.is_unstarted() && relay.is_due(now) && !subscribers.is_empty() && left > 0 {
@@ -138,13 +133,9 @@ impl RelayQueue {
                 relay.destinations = Some(destinations);
             }
             let is_complete = !relay.is_unstarted() && relay.relay_due(now, session, &mut left);
-            if !is_complete {
-                total_cost += relay.cost;
-                has_backlog |= relay.is_due(now) && !(relay.is_unstarted() && subscribers.is_empty());
-            }
+            has_backlog |= !is_complete && relay.is_due(now) && !(relay.is_unstarted() && subscribers.is_empty());
             !is_complete
         });
-        self.cost = total_cost;
         has_backlog
     }
 
@@ -156,12 +147,11 @@ impl RelayQueue {
         session: &mut Session,
         has_subscribers: impl Fn(u64) -> bool,
     ) {
-        while self.cost > max_bytes {
+        while self.cost() > max_bytes {
             if self.drop_first(session, |relay| !has_subscribers(relay.subscribe_id)) {
                 continue;
             }
             let Some(newest) = self.groups.pop_back() else { break };
-            self.cost -= newest.cost;
             session.counters.groups_dropped_buffer_full += 1;
             for group in newest.destinations.into_iter().flatten() {
                 session.reset_group(group, error_code::LIMIT_EXCEEDED);
@@ -186,10 +176,9 @@ impl RelayQueue {
     /// Drops the oldest unstarted group that matches. Returns whether there was one.
     fn drop_first(&mut self, session: &mut Session, matches: impl Fn(&GroupRelay) -> bool) -> bool {
         let first = self.groups.iter().position(|relay| relay.is_unstarted() && matches(relay));
-        let Some(relay) = first.and_then(|index| self.groups.remove(index)) else { return false };
-        self.cost -= relay.cost;
-        session.counters.groups_dropped_no_subscriber += 1;
-        true
+        let is_dropped = first.and_then(|index| self.groups.remove(index)).is_some();
+        session.counters.groups_dropped_no_subscriber += u64::from(is_dropped);
+        is_dropped
     }
 
     /// Whether a group of the subscription is queued.
