@@ -214,7 +214,7 @@ impl PlaybackCallback {
         self.latency = self.latency.max(latency);
         let now = elapsed_since(self.origin);
         // `is_closed` is read before the ring is emptied, so that packets pushed before the producer was dropped are still played.
-        let is_closed = self.consumer.state.is_closed();
+        let is_closed = self.consumer.is_closed();
         while let Some(packet) = self.consumer.pop(&mut self.packet) {
             self.jitter_buffer.set_sent_packets(self.consumer.state.sent_packets.get());
             self.jitter_buffer.on_packet(packet.index, packet.received_at, &self.packet);

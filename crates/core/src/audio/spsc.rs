@@ -5,7 +5,6 @@
 //! data is dropped and counted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -77,6 +76,11 @@ impl<T, S> RingConsumer<T, S> {
         let _ = self.samples.pop_entire_slice(samples);
         Some(item)
     }
+
+    /// Whether the producer was dropped. The ring may still contain items.
+    pub fn is_closed(&self) -> bool {
+        self.items.is_abandoned()
+    }
 }
 
 /// Creates a ring of `frames` frames for a device that delivers `format` with `channels` channels.
@@ -143,14 +147,6 @@ pub struct PacketRingState {
     pub pushed: Counter,
     /// Packets dropped because the ring was full.
     pub dropped: Counter,
-    is_closed: AtomicBool,
-}
-
-impl PacketRingState {
-    /// Whether the producer was dropped. The ring may still contain packets.
-    pub fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::Acquire)
-    }
 }
 
 /// The producer side of a packet ring, used by the receiving thread. Dropping the producer closes the ring.
@@ -199,12 +195,6 @@ impl PacketProducer {
         // Cannot fail: the ring of packets is not full and there is one producer. The samples were added first, so that the consumer finds
         // them with the packet.
         let _ = self.packets.push((QueuedAudio { index, received_at }, len));
-    }
-}
-
-impl Drop for PacketProducer {
-    fn drop(&mut self) {
-        self.state.is_closed.store(true, Ordering::Release);
     }
 }
 

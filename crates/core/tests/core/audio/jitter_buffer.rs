@@ -296,7 +296,7 @@ fn full_ring_buffer_drops_and_counts_samples() {
     }
     producer.state.sent_packets.set(500);
     assert_eq!(
-        (consumer.state.sent_packets.get(), state.pushed.get(), state.dropped.get(), state.is_closed()),
+        (consumer.state.sent_packets.get(), state.pushed.get(), state.dropped.get(), consumer.is_closed()),
         (500, 500, 20, false)
     );
     let mut samples = Vec::new();
@@ -309,7 +309,7 @@ fn full_ring_buffer_drops_and_counts_samples() {
     // The ring has space again. Samples beyond the length of a packet are dropped.
     producer.push(500, received_at, [1.0; 300].into_iter());
     drop(producer);
-    assert!(consumer.state.is_closed());
+    assert!(consumer.is_closed());
     assert_eq!(consumer.pop(&mut samples), Some(QueuedAudio { index: 500, received_at }));
     assert_eq!((state.pushed.get(), state.dropped.get(), samples.len()), (501, 20, 256));
 }
