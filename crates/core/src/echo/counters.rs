@@ -158,16 +158,6 @@ impl LatenessHistogram {
         self.buckets[bucket].add(packets);
         self.sum_ns.add((ns as usize).saturating_mul(packets));
     }
-
-    /// Number of packets in each bucket; the last bucket has no upper bound.
-    fn buckets(&self) -> [u64; LATENESS_BOUNDS_US.len() + 1] {
-        std::array::from_fn(|bucket| self.buckets[bucket].get())
-    }
-
-    /// The sum of the lateness of all packets, in nanoseconds.
-    fn sum_ns(&self) -> u64 {
-        self.sum_ns.get()
-    }
 }
 
 /// Metrics that combine several counters. Each entry contains the common prefix of the counter names, and the help text of the metric. The
@@ -262,9 +252,9 @@ fn encode_sources(encoder: &mut DescriptorEncoder<'_>, sources: &SharedSources) 
 
 fn encode_histogram(metric: &mut MetricEncoder<'_>, lateness: &LatenessHistogram) -> fmt::Result {
     let bounds = LATENESS_BOUNDS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
-    let buckets: Vec<(f64, u64)> = bounds.zip(lateness.buckets()).collect();
+    let buckets: Vec<(f64, u64)> = bounds.zip(lateness.buckets.iter().map(Counter::get)).collect();
     let count = buckets.iter().map(|(_, count)| count).sum();
-    metric.encode_histogram::<NoLabelSet>(lateness.sum_ns() as f64 / 1e9, count, &buckets, None)
+    metric.encode_histogram::<NoLabelSet>(lateness.sum_ns.get() as f64 / 1e9, count, &buckets, None)
 }
 
 #[cfg(test)]
@@ -288,7 +278,7 @@ mod tests {
         for (ns, packets) in [(0, 1), (5_000, 2), (5_001, 3), (100_000_000, 4), (100_000_001, 5)] {
             lateness.observe(Duration::from_nanos(ns), packets);
         }
-        assert_eq!(lateness.buckets(), [3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 5]);
-        assert_eq!(lateness.sum_ns(), 2 * 5_000 + 3 * 5_001 + 4 * 100_000_000 + 5 * 100_000_001);
+        assert_eq!(lateness.buckets.each_ref().map(Counter::get), [3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 5]);
+        assert_eq!(lateness.sum_ns.get(), 2 * 5_000 + 3 * 5_001 + 4 * 100_000_000 + 5 * 100_000_001);
     }
 }
