@@ -6,7 +6,6 @@ use tracing::debug;
 
 use super::admission::Source;
 use super::drops::Dropped;
-use super::keepalive::KeepaliveDecision;
 use super::log_events;
 use super::observer::DropReason;
 use super::reply_store::{NewReplies, ReplyClass};
@@ -92,8 +91,8 @@ impl EchoServer {
         bytes: &[u8],
     ) -> Result<usize, DropReason> {
         match self.admission.admit_keepalive(source, received.received_at, bytes)? {
-            KeepaliveDecision::Echo => self.queue_reply(received, source, bytes).map(|()| 1),
-            KeepaliveDecision::LoopCheck(check) => {
+            None => self.queue_reply(received, source, bytes).map(|()| 1),
+            Some(check) => {
                 // Loop checks are not impaired.
                 self.queue_unimpaired_reply(received, source, &check)?;
                 self.counters.loop_checks.add(1);

@@ -11,15 +11,6 @@ use crate::wire::{self, HEADER_LEN};
 /// Length of the periods, in seconds, each of which has a different token for loop checks. A token is valid in its own period and the next.
 const LOOP_CHECK_TOKEN_PERIOD_SECONDS: u64 = 64;
 
-/// The reply to a KEEPALIVE.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeepaliveDecision {
-    /// The echo.
-    Echo,
-    /// This loop check instead of the echo, so that the server never sends more than it receives.
-    LoopCheck([u8; HEADER_LEN]),
-}
-
 /// The purpose of a source digest.
 #[derive(Clone, Copy, Hash)]
 enum DigestPurpose {
@@ -34,17 +25,17 @@ enum DigestPurpose {
 }
 
 impl Admission {
-    /// Decides whether the server echoes a KEEPALIVE whose normal reply is an unchanged echo, or replies with a loop check instead. An error
-    /// is the reason to drop it. An address and port that returns a loop check is an echo server, and its KEEPALIVEs are not answered for a minute. Without this
+    /// Decides whether the server echoes a KEEPALIVE whose normal reply is an unchanged echo (`None`), or replies with a loop check instead of
+    /// the echo, so that it never sends more than it receives. An error is the reason to drop it. An address and port that returns a loop check is an echo server, and its KEEPALIVEs are not answered for a minute. Without this
     /// check, a loop with a round-trip time of one second would look like a client that repeats a KEEPALIVE every second.
     pub(super) fn admit_keepalive(
         &mut self,
         source: &Source,
         now: Time,
         bytes: &[u8],
-    ) -> Result<KeepaliveDecision, DropReason> {
+    ) -> Result<Option<[u8; HEADER_LEN]>, DropReason> {
         if !source.path.is_limited {
-            return Ok(KeepaliveDecision::Echo);
+            return Ok(None);
         }
         let digests = &source.digests;
         let (echo_server, loop_check) =
@@ -74,9 +65,9 @@ impl Admission {
         }
         if repetition == Repetition::Later && self.keepalive_sources.admit(now, loop_check, RepetitionLimit::LOOP_CHECK)
         {
-            return Ok(KeepaliveDecision::LoopCheck(check_of(period)));
+            return Ok(Some(check_of(period)));
         }
-        Ok(KeepaliveDecision::Echo)
+        Ok(None)
     }
 }
 
