@@ -68,7 +68,7 @@ impl Gcra {
 /// A maximum number of events in a period. The period begins with its first event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowLimit {
-    /// Maximum number of events in one period.
+    /// Maximum number of events in one period, at least 1.
     pub count: u32,
     /// Length of the period.
     pub period: Duration,
@@ -108,9 +108,6 @@ impl WindowLimiter {
         if let Some((_, events)) = self.windows.get_mut(&source) {
             *events += 1;
             return Ok(());
-        }
-        if self.limit.count == 0 {
-            return Err(self.limit.period);
         }
         if self.windows.len() >= self.max_sources
             && let Some((_, first)) = self.expiry.pop_front()
