@@ -15,12 +15,8 @@ pub struct SessionLimits {
     pub max_announcements: usize,
     /// Maximum number of peer subscriptions.
     pub max_subscriptions: usize,
-    /// Maximum length of a path, in bytes.
-    pub max_path_bytes: usize,
     /// Maximum number of received bytes that are not processed yet, such as incomplete messages and frames.
     pub max_reassembly_bytes: usize,
-    /// Maximum number of bytes in messages that the transport has not accepted yet.
-    pub max_unsent_message_bytes: usize,
     /// Maximum number of bytes in groups that the transport has not accepted yet.
     pub max_unsent_group_bytes: usize,
     /// Maximum number of groups being sent.
@@ -28,9 +24,8 @@ pub struct SessionLimits {
 }
 
 impl Default for SessionLimits {
-    /// The setup may take 5 s. The limits are 64 bidirectional streams, 128 incoming groups, 16 announcements and 16 subscriptions. A path
-    /// has at most 4 KiB. Received bytes that wait for processing are limited to 4 MiB. Unsent messages are limited to 256 KiB and unsent
-    /// groups to 4 MiB. There are at most 256 outgoing groups.
+    /// The setup may take 5 s. The limits are 64 bidirectional streams, 128 incoming groups, 16 announcements and 16 subscriptions. Received
+    /// bytes that wait for processing and unsent groups are limited to 4 MiB each. There are at most 256 outgoing groups.
     fn default() -> Self {
         Self {
             setup_timeout: Duration::from_secs(5),
@@ -38,9 +33,7 @@ impl Default for SessionLimits {
             max_incoming_groups: 128,
             max_announcements: 16,
             max_subscriptions: 16,
-            max_path_bytes: 4 << 10,
             max_reassembly_bytes: 4 << 20,
-            max_unsent_message_bytes: 256 << 10,
             max_unsent_group_bytes: 4 << 20,
             max_outgoing_groups: 256,
         }

@@ -29,6 +29,9 @@ const MAX_ITEMS_PER_TURN: usize = 64;
 /// The setup messages are the same in all versions. They are decoded and encoded as messages of this version.
 const SETUP_VERSION: MoqtVersion = MoqtVersion::Gomoqt202502;
 
+/// Maximum number of bytes in messages that the transport has not accepted yet.
+const MAX_UNSENT_MESSAGE_BYTES: usize = 256 << 10;
+
 /// Bytes charged for a finished stream whose last bytes are unsent, in addition to these bytes.
 const UNSENT_STREAM_OVERHEAD: usize = 256;
 
@@ -322,7 +325,7 @@ impl Session {
         state.unsent_bytes += bytes.len();
         self.unsent_message_bytes += bytes.len();
         self.actions.push_back(SessionAction::Write(stream, bytes.into()));
-        if self.unsent_message_bytes > self.limits.max_unsent_message_bytes {
+        if self.unsent_message_bytes > MAX_UNSENT_MESSAGE_BYTES {
             self.close(error_code::INTERNAL_ERROR, "the peer does not read messages");
         }
     }

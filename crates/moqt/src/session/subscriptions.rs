@@ -13,6 +13,9 @@ use crate::message::{
 };
 use crate::version::{HopFormat, MoqtVersion, PathFormat};
 
+/// Maximum length of a path, in bytes.
+const MAX_PATH_BYTES: usize = 4 << 10;
+
 /// Types of the replies to SUBSCRIBE in moq-lite.
 const SUBSCRIBE_OK_TYPE: u8 = 0;
 const SUBSCRIBE_DROP_TYPE: u8 = 1;
@@ -126,7 +129,7 @@ impl Session {
             // The client announces back what this end has announced.
             let is_own = rules.hops == HopFormat::Ids && excluded_hop.is_some_and(|hop| hops.contains(&hop));
             let is_over_limit = request.announced.len() >= self.limits.max_announcements
-                || path.byte_len() > self.limits.max_path_bytes
+                || path.byte_len() > MAX_PATH_BYTES
                 || path.is_empty();
             match status {
                 AnnounceStatus::Ended if is_announced => {
@@ -265,7 +268,7 @@ impl Session {
             return Ok(());
         }
         let please = AnnouncePlease::from_bytes(version, body)?;
-        if please.prefix.byte_len() > self.limits.max_path_bytes {
+        if please.prefix.byte_len() > MAX_PATH_BYTES {
             self.counters.streams_rejected += 1;
             self.reject_request(stream, error_code::LIMIT_EXCEEDED);
             return Ok(());
@@ -292,7 +295,7 @@ impl Session {
         let ids: Vec<u64> = active.collect();
         let rejection = if ids.contains(&id) {
             Some(error_code::DUPLICATE_SUBSCRIBE_ID)
-        } else if ids.len() >= self.limits.max_subscriptions || track.byte_len() > self.limits.max_path_bytes {
+        } else if ids.len() >= self.limits.max_subscriptions || track.byte_len() > MAX_PATH_BYTES {
             Some(error_code::LIMIT_EXCEEDED)
         } else {
             None
