@@ -12,7 +12,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError, TrySendError};
 use std::time::{Duration, Instant};
 
 use crate::audio::convert::{BYTES_PER_SAMPLE, decode_payload, encode_payload};
-use crate::audio::quality::{Analyzer, ReturnStatus};
+use crate::audio::quality::Analyzer;
 use crate::audio::wav_writer::{WAV_HEADER_LEN, wav_header};
 use crate::audio::waveform::Waveform;
 use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PacketOutcome, SentAudio, StreamKind};
@@ -53,7 +53,7 @@ impl AudioSinks {
                 }
             }
             Some(PacketOutcome::Returned) => {
-                analyzer.on_returned(index, samples, ReturnStatus::Intact);
+                analyzer.on_returned(index, samples);
                 for recording in recording.iter_mut().chain(both_recording) {
                     recording.write(index, RETURNED_CHANNEL, samples);
                 }
@@ -62,7 +62,7 @@ impl AudioSinks {
                 }
             }
             // A damaged packet is neither drawn nor shown as a gap.
-            Some(PacketOutcome::Damaged) => analyzer.on_returned(index, samples, ReturnStatus::Damaged),
+            Some(PacketOutcome::Damaged) => analyzer.on_damaged(index, samples),
             Some(_) => {
                 analyzer.on_lost(index);
                 if let Some(waveform) = waveform {

@@ -27,15 +27,6 @@ pub struct PacketFormat {
     pub frame_samples: u32,
 }
 
-/// Whether a returned packet is intact or damaged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReturnStatus {
-    /// The packet came back unchanged.
-    Intact,
-    /// The packet came back with different bytes.
-    Damaged,
-}
-
 /// Measures the sent and the returned audio of one run.
 #[derive(Debug)]
 pub struct Analyzer {
@@ -108,14 +99,16 @@ impl Analyzer {
         self.sent_samples = self.sent_samples.max(offset + frames);
     }
 
-    /// Adds a packet that returned in time. Call this method at most once per packet and status.
-    pub fn on_returned(&mut self, index: u64, samples: &[f32], status: ReturnStatus) {
-        let offset = self.packet_offset(index);
-        if status == ReturnStatus::Damaged {
-            self.damaged_packets += 1;
-            self.correlator.on_damaged(offset, samples);
-        }
-        self.returned_meter.add_packet(offset, samples);
+    /// Adds a packet that returned unchanged in time. Call this method at most once per packet.
+    pub fn on_returned(&mut self, index: u64, samples: &[f32]) {
+        self.returned_meter.add_packet(self.packet_offset(index), samples);
+    }
+
+    /// Adds a packet that returned with different bytes in time. Call this method at most once per packet.
+    pub fn on_damaged(&mut self, index: u64, samples: &[f32]) {
+        self.damaged_packets += 1;
+        self.correlator.on_damaged(self.packet_offset(index), samples);
+        self.on_returned(index, samples);
     }
 
     /// Adds a packet that did not return in time.

@@ -2,7 +2,7 @@
 
 use jamjam_core::audio::quality::{
     Alignment, Analyzer, AudioQuality, CORRELATION_WINDOW, ChannelLevel, CorrelationPeak, Gap, MAX_GAPS, MAX_SHIFT,
-    PacketFormat, ReturnStatus, SourceMeter, SourceQuality,
+    PacketFormat, SourceMeter, SourceQuality,
 };
 use proptest::prelude::*;
 
@@ -26,7 +26,7 @@ fn changed(sent: &[f32], returned: &[f32]) -> AudioQuality {
         analyzer.on_sent(index as u64, packet);
     }
     for (index, packet) in returned.chunks(128).enumerate() {
-        analyzer.on_returned(index as u64, packet, ReturnStatus::Damaged);
+        analyzer.on_damaged(index as u64, packet);
     }
     analyzer.finish()
 }
@@ -47,7 +47,7 @@ fn adjacent_missing_packets_form_one_gap_in_any_order() {
         analyzer.on_lost(index);
     }
     for index in [0, 2, 6, 7, 8, 9] {
-        analyzer.on_returned(index, &sound[index as usize * 128..][..128], ReturnStatus::Intact);
+        analyzer.on_returned(index, &sound[index as usize * 128..][..128]);
     }
     let analyzed = analyzer.finish();
     let gaps: Vec<Gap> = analyzed.gaps.iter().collect();
@@ -108,7 +108,7 @@ fn many_clipped_runs_waiting_for_a_neighbor_are_all_counted() {
     // Every second packet is clipped throughout, and the packets between the clipped packets are missing.
     let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 4, ..MONO });
     for index in (0..10_000).rev() {
-        analyzer.on_returned(2 * index, &[1.0; 4], ReturnStatus::Damaged);
+        analyzer.on_damaged(2 * index, &[1.0; 4]);
     }
     let level = analyzer.finish().returned_levels.unwrap()[0];
     assert_eq!((level.clips, level.clipped_samples, level.first_clip_offset), (10_000, 40_000, Some(0)));
@@ -247,7 +247,7 @@ fn missing_packets_do_not_lower_the_similarity_of_the_rest() {
     }
     for (index, packet) in sent.chunks(128).enumerate().filter(|(index, _)| index % 3 != 0) {
         let quieter: Vec<f32> = packet.iter().map(|sample| sample / 2.0).collect();
-        analyzer.on_returned(index as u64, &quieter, ReturnStatus::Damaged);
+        analyzer.on_damaged(index as u64, &quieter);
     }
     let Alignment::Shifted(fit) = analyzer.finish().alignment else { panic!("the audio is not shifted") };
     assert_eq!(fit.shift, 0);
@@ -319,8 +319,8 @@ proptest! {
             for &index in indexes {
                 match outcomes[index as usize] {
                     1 => analyzer.on_lost(index),
-                    2 => analyzer.on_returned(index, packet(index), ReturnStatus::Damaged),
-                    _ => analyzer.on_returned(index, packet(index), ReturnStatus::Intact),
+                    2 => analyzer.on_damaged(index, packet(index)),
+                    _ => analyzer.on_returned(index, packet(index)),
                 }
             }
             analyzer.finish()

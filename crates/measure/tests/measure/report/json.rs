@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use jamjam_core::audio::jitter_buffer::{BufferDepth, JitterBufferStats};
-use jamjam_core::audio::quality::{Analyzer, PacketFormat, ReturnStatus, SourceMeter, SourceQuality};
+use jamjam_core::audio::quality::{Analyzer, PacketFormat, SourceMeter, SourceQuality};
 use jamjam_core::stats::{
     AddressChange, DriftEstimate, FinalOutcome, HostTiming, PacingStats, ReorderedPacket, StreamStats,
 };
@@ -147,8 +147,8 @@ fn analyzed(sound: impl Fn(usize) -> f32) -> RunResults {
         analyzer.on_sent(index, packet);
         match index {
             1 | 2 | 5 => analyzer.on_lost(index),
-            7 => analyzer.on_returned(index, &[0.0; 128], ReturnStatus::Damaged),
-            _ => analyzer.on_returned(index, packet, ReturnStatus::Intact),
+            7 => analyzer.on_damaged(index, &[0.0; 128]),
+            _ => analyzer.on_returned(index, packet),
         }
     }
     let mut run = run_without_anomalies();
