@@ -24,15 +24,12 @@ pub enum ResolveError {
         "the zone `{0}` must be a network interface of this machine, and only link-local addresses (fe80::) have zones"
     )]
     Zone(String),
-    /// The host name has no address.
-    #[error("host `{0}` has no address")]
-    NoAddress(String),
     /// No address replies to a KEEPALIVE.
     #[error("{0}")]
     NoReply(String),
 }
 
-/// Returns all addresses of `host` with `port`, IPv4 first. `host` is a name or an address as in [`crate::address::HostPort`].
+/// Returns all addresses of `host` with `port`, at least one, IPv4 first. `host` is a name or an address as in [`crate::address::HostPort`].
 pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         // Windows sends to an IPv4-mapped address only from sockets that are not limited to IPv6.
@@ -45,7 +42,7 @@ pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
     let mut addresses: Vec<SocketAddr> = found.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
     addresses.dedup();
-    if addresses.is_empty() { Err(ResolveError::NoAddress(host.to_owned())) } else { Ok(addresses) }
+    Ok(addresses)
 }
 
 /// Like [`resolve`], but a stop request ends it with [`Interrupted`]. A blocked lookup then blocks only its own thread.

@@ -320,9 +320,6 @@ impl Attempt<'_> {
         let found = self.limit(ConnectStep::Dns, lookup_host((host, self.url.port()))).await?;
         let mut addresses: Vec<SocketAddr> = found.map_err(resolve_error)?.collect();
         addresses.sort_by_key(SocketAddr::is_ipv6);
-        if addresses.is_empty() {
-            return Err(resolve_error(io::Error::other("the host has no address")));
-        }
         self.options.select(host, addresses).map_err(resolve_error)
     }
 
