@@ -282,7 +282,6 @@ struct PacketSlots {
     max_samples: usize,
     slots: Vec<Option<Slot>>,
     samples: Vec<f32>,
-    packet_count: usize,
     /// NaN and infinite samples so far.
     non_finite_samples: u64,
 }
@@ -290,13 +289,7 @@ struct PacketSlots {
 impl PacketSlots {
     fn new(slots: usize, max_samples: usize) -> Self {
         let slots = slots.max(1);
-        Self {
-            max_samples,
-            slots: vec![None; slots],
-            samples: vec![0.0; slots * max_samples],
-            packet_count: 0,
-            non_finite_samples: 0,
-        }
+        Self { max_samples, slots: vec![None; slots], samples: vec![0.0; slots * max_samples], non_finite_samples: 0 }
     }
 
     fn slot_index(&self, index: u64) -> usize {
@@ -312,7 +305,6 @@ impl PacketSlots {
         }
         let len = samples.len().min(self.max_samples);
         self.slots[slot] = Some(Slot { index, len });
-        self.packet_count += 1;
         let limit = |sample: &f32| if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 };
         let kept = &mut self.samples[slot * self.max_samples..][..len];
         kept.iter_mut().zip(samples).for_each(|(kept, sample)| *kept = limit(sample));
@@ -330,21 +322,15 @@ impl PacketSlots {
     /// Removes a packet. Returns whether it was buffered.
     fn remove(&mut self, index: u64) -> bool {
         let slot = self.slot_index(index);
-        let removed = self.slots[slot].take_if(|packet| packet.index == index);
-        self.packet_count -= usize::from(removed.is_some());
-        removed.is_some()
+        self.slots[slot].take_if(|packet| packet.index == index).is_some()
     }
 
     /// Removes all packets before `index` and returns their number.
     fn remove_before(&mut self, index: u64) -> u64 {
-        let before = self.packet_count;
-        for slot in &mut self.slots {
-            self.packet_count -= usize::from(slot.take_if(|packet| packet.index < index).is_some());
-        }
-        (before - self.packet_count) as u64
+        self.slots.iter_mut().filter_map(|slot| slot.take_if(|packet| packet.index < index)).count() as u64
     }
 
     fn is_empty(&self) -> bool {
-        self.packet_count == 0
+        self.slots.iter().all(Option::is_none)
     }
 }
