@@ -322,6 +322,7 @@ fn sound_on_a_device() -> usize {
             jitter_allowance: None,
         };
         let mut jitter_buffer = JitterBuffer::new(config).expect("these rates can be matched");
+        let format = DeviceSampleFormat::by_name("I24").expect("a format");
         let mut packet = Vec::with_capacity(256);
         let (mut frames, mut bytes) = (vec![0.0; 256], vec![0; 4 * 128 * 4]);
         count += allocations(|turn| {
@@ -342,7 +343,7 @@ fn sound_on_a_device() -> usize {
                 jitter_buffer.on_packet(reported.index, reported.received_at, &packet);
             }
             jitter_buffer.fill(&mut frames, now);
-            DeviceSampleFormat::I24.encode(map_to_device(&frames, 2, 4), &mut bytes);
+            format.encode(map_to_device(&frames, 2, 4), &mut bytes);
         });
         let played = jitter_buffer.stats();
         assert!(played.played > 0 && played.concealed > 0 && played.late > 0 && played.resyncs > 0, "{played:?}");

@@ -53,6 +53,10 @@ impl DeviceConfig {
 mod tests {
     use super::*;
 
+    fn format(name: &str) -> DeviceSampleFormat {
+        DeviceSampleFormat::by_name(name).expect("a format")
+    }
+
     fn supported_config(format: DeviceSampleFormat, channels: u16, rate_range: (u32, u32)) -> SupportedConfig {
         SupportedConfig { format, channels, rate_range, buffer_range: None }
     }
@@ -63,38 +67,36 @@ mod tests {
 
     #[test]
     fn config_with_the_least_conversion_is_selected() {
-        use DeviceSampleFormat as Format;
         let any = (8_000, 192_000);
         let sound_server = [
-            supported_config(Format::I16, 1, any),
-            supported_config(Format::I16, 2, any),
-            supported_config(Format::F32, 1, any),
-            supported_config(Format::F32, 2, any),
+            supported_config(format("I16"), 1, any),
+            supported_config(format("I16"), 2, any),
+            supported_config(format("F32"), 1, any),
+            supported_config(format("F32"), 2, any),
         ];
-        assert_eq!(selected(&sound_server), Some((Format::F32, 2, 48_000)));
+        assert_eq!(selected(&sound_server), Some((format("F32"), 2, 48_000)));
         // A sound card that supports only integers and fixed rates.
         let card = [
-            supported_config(Format::I16, 2, (44_100, 44_100)),
-            supported_config(Format::I32, 2, (44_100, 44_100)),
-            supported_config(Format::I16, 2, (48_000, 48_000)),
+            supported_config(format("I16"), 2, (44_100, 44_100)),
+            supported_config(format("I32"), 2, (44_100, 44_100)),
+            supported_config(format("I16"), 2, (48_000, 48_000)),
         ];
-        assert_eq!(selected(&card), Some((Format::I16, 2, 48_000)));
-        assert_eq!(selected(&card[..2]), Some((Format::I32, 2, 44_100)));
+        assert_eq!(selected(&card), Some((format("I16"), 2, 48_000)));
+        assert_eq!(selected(&card[..2]), Some((format("I32"), 2, 44_100)));
         let either = [
-            supported_config(Format::I16, 1, (44_100, 44_100)),
-            supported_config(Format::I16, 1, (51_900, 51_900)),
-            supported_config(Format::U8, 1, (8_000, 8_000)),
+            supported_config(format("I16"), 1, (44_100, 44_100)),
+            supported_config(format("I16"), 1, (51_900, 51_900)),
+            supported_config(format("U8"), 1, (8_000, 8_000)),
         ];
-        assert_eq!(selected(&either), Some((Format::I16, 1, 51_900)));
-        let many = [supported_config(Format::I24, 18, any), supported_config(Format::I24, 8, any)];
-        assert_eq!(selected(&many), Some((Format::I24, 8, 48_000)));
+        assert_eq!(selected(&either), Some((format("I16"), 1, 51_900)));
+        let many = [supported_config(format("I24"), 18, any), supported_config(format("I24"), 8, any)];
+        assert_eq!(selected(&many), Some((format("I24"), 8, 48_000)));
         assert_eq!(selected(&[]), None);
     }
 
     #[test]
     fn buffer_size_is_clamped_to_the_device_range() {
-        let config =
-            |buffer_range| DeviceConfig { format: DeviceSampleFormat::I16, channels: 1, rate: 48_000, buffer_range };
+        let config = |buffer_range| DeviceConfig { format: format("I16"), channels: 1, rate: 48_000, buffer_range };
         assert_eq!([1, 128, 9_000].map(|frames| config(Some((32, 4_096))).clamp_buffer(frames)), [32, 128, 4_096]);
         assert_eq!([0, 128].map(|frames| config(None).clamp_buffer(frames)), [1, 128]);
     }

@@ -203,8 +203,7 @@ impl DeviceDirection {
 
 /// `None` for other formats, such as DSD with one bit per sample. The names of cpal are `i16`, `f32` and so on.
 fn to_device_format(format: SampleFormat) -> Option<DeviceSampleFormat> {
-    let name = format.to_string();
-    DeviceSampleFormat::ALL.into_iter().find(|format| format.name.eq_ignore_ascii_case(&name))
+    DeviceSampleFormat::by_name(&format.to_string())
 }
 
 fn supported_config(range: &SupportedStreamConfigRange) -> Option<SupportedConfig> {

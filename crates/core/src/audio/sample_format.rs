@@ -12,54 +12,39 @@ pub struct DeviceSampleFormat {
     kind: SampleKind,
 }
 
-macro_rules! device_sample_formats {
-    ($($(#[$doc:meta])+ $name:ident: $bytes:literal bytes, $bits:literal bits, $kind:ident;)+) => {
-        impl DeviceSampleFormat {
-            $(
-                $(#[$doc])+
-                pub const $name: Self = Self {
-                    name: stringify!($name), bytes_per_sample: $bytes, bits: $bits, kind: SampleKind::$kind,
-                };
-            )+
-
-            /// All formats, the preferred format first.
-            pub const ALL: [Self; 12] = [$(Self::$name),+];
-        }
-    };
-}
-
-// `F32` is the first format because it needs no conversion. `I32`, `I24` and `I16` follow in order of resolution. Rare formats come last.
-device_sample_formats! {
-    /// 32-bit floats.
-    F32: 4 bytes, 32 bits, Float;
-    /// 32-bit integers.
-    I32: 4 bytes, 32 bits, Signed;
-    /// 24-bit integers in the low three bytes of four; the high byte is ignored.
-    I24: 4 bytes, 24 bits, Signed;
-    /// 16-bit integers.
-    I16: 2 bytes, 16 bits, Signed;
-    /// 64-bit floats.
-    F64: 8 bytes, 64 bits, Float;
-    /// Unsigned 32-bit integers: silence is 2^31.
-    U32: 4 bytes, 32 bits, Unsigned;
-    /// Unsigned 24-bit integers in the low three bytes of four: silence is 2^23.
-    U24: 4 bytes, 24 bits, Unsigned;
-    /// Unsigned 16-bit integers: silence is 2^15.
-    U16: 2 bytes, 16 bits, Unsigned;
-    /// Unsigned 8-bit integers: silence is 128.
-    U8: 1 bytes, 8 bits, Unsigned;
-    /// 8-bit integers.
-    I8: 1 bytes, 8 bits, Signed;
-    /// 64-bit integers.
-    I64: 8 bytes, 64 bits, Signed;
-    /// Unsigned 64-bit integers: silence is 2^63.
-    U64: 8 bytes, 64 bits, Unsigned;
-}
+use SampleKind::{Float, Signed, Unsigned};
 
 impl DeviceSampleFormat {
+    /// All formats, the preferred format first: `F32` needs no conversion, `I32`, `I24` and `I16` follow in order of resolution, and rare
+    /// formats come last. The silence of an unsigned format is half its range.
+    pub const ALL: [Self; 12] = [
+        Self::new("F32", 4, 32, Float),
+        Self::new("I32", 4, 32, Signed),
+        // In the low three bytes of four; the high byte is ignored.
+        Self::new("I24", 4, 24, Signed),
+        Self::new("I16", 2, 16, Signed),
+        Self::new("F64", 8, 64, Float),
+        Self::new("U32", 4, 32, Unsigned),
+        Self::new("U24", 4, 24, Unsigned),
+        Self::new("U16", 2, 16, Unsigned),
+        Self::new("U8", 1, 8, Unsigned),
+        Self::new("I8", 1, 8, Signed),
+        Self::new("I64", 8, 64, Signed),
+        Self::new("U64", 8, 64, Unsigned),
+    ];
+
+    const fn new(name: &'static str, bytes_per_sample: usize, bits: u32, kind: SampleKind) -> Self {
+        Self { name, bytes_per_sample, bits, kind }
+    }
+
+    /// The format with this name, in upper or lower case.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name.eq_ignore_ascii_case(name))
+    }
+
     /// Whether conversion to `f32` rounds samples.
     pub fn loses_precision(self) -> bool {
-        self.bits > 24 && self != Self::F32
+        self.bits > 24 && self.name != "F32"
     }
 
     /// Converts the samples in `bytes` to `f32` and stops when either `bytes` or `out` ends. Integers are divided by half their range, and
@@ -69,13 +54,13 @@ impl DeviceSampleFormat {
         let scaled = |integer: i64| {
             let integer = integer << (64 - bits);
             // Inverting the highest bit and reading the result as a signed integer subtracts half the range.
-            let signed = if kind == SampleKind::Unsigned { integer ^ i64::MIN } else { integer };
+            let signed = if kind == Unsigned { integer ^ i64::MIN } else { integer };
             // Division by a power of two is exact.
             signed as f32 / 9_223_372_036_854_775_808.0
         };
         match (kind, bytes_per_sample) {
-            (SampleKind::Float, 4) => decode_samples(bytes, out, f32::from_ne_bytes),
-            (SampleKind::Float, _) => decode_samples(bytes, out, |b| f64::from_ne_bytes(b) as f32),
+            (Float, 4) => decode_samples(bytes, out, f32::from_ne_bytes),
+            (Float, _) => decode_samples(bytes, out, |b| f64::from_ne_bytes(b) as f32),
             (_, 1) => decode_samples(bytes, out, |b| scaled(i8::from_ne_bytes(b).into())),
             (_, 2) => decode_samples(bytes, out, |b| scaled(i16::from_ne_bytes(b).into())),
             (_, 4) => decode_samples(bytes, out, |b| scaled(i32::from_ne_bytes(b).into())),
@@ -92,11 +77,11 @@ impl DeviceSampleFormat {
         let integer = |sample: f64| {
             // Casts from float to integer saturate.
             let signed = ((sample * -(min as f64)).round() as i64).min(max);
-            if kind == SampleKind::Unsigned { signed.wrapping_sub(min) } else { signed }
+            if kind == Unsigned { signed.wrapping_sub(min) } else { signed }
         };
         match (kind, bytes_per_sample) {
-            (SampleKind::Float, 4) => encode_samples(samples, bytes, |s| (s as f32).to_ne_bytes()),
-            (SampleKind::Float, _) => encode_samples(samples, bytes, f64::to_ne_bytes),
+            (Float, 4) => encode_samples(samples, bytes, |s| (s as f32).to_ne_bytes()),
+            (Float, _) => encode_samples(samples, bytes, f64::to_ne_bytes),
             (_, 1) => encode_samples(samples, bytes, |s| (integer(s) as i8).to_ne_bytes()),
             (_, 2) => encode_samples(samples, bytes, |s| (integer(s) as i16).to_ne_bytes()),
             (_, 4) => encode_samples(samples, bytes, |s| (integer(s) as i32).to_ne_bytes()),
@@ -135,6 +120,10 @@ fn decode_samples<'a, const N: usize>(
 mod tests {
     use super::*;
 
+    fn format(name: &str) -> DeviceSampleFormat {
+        DeviceSampleFormat::by_name(name).expect("a format")
+    }
+
     fn decoded(format: DeviceSampleFormat, bytes: &[u8]) -> Vec<f32> {
         let mut samples = vec![9.0; bytes.len() / format.bytes_per_sample];
         format.decode(bytes, samples.iter_mut());
@@ -145,7 +134,7 @@ mod tests {
     macro_rules! assert_decodes {
         ($format:ident: $($number:expr => $sample:expr),+ $(,)?) => {
             let bytes = [$($number.to_ne_bytes().as_slice()),+].concat();
-            assert_eq!(decoded(DeviceSampleFormat::$format, &bytes), [$($sample),+], stringify!($format));
+            assert_eq!(decoded(format(stringify!($format)), &bytes), [$($sample),+], stringify!($format));
         };
     }
 
@@ -180,7 +169,7 @@ mod tests {
     #[test]
     fn floats_beyond_full_scale_are_unchanged() {
         assert_decodes!(F32: 0.1_f32 => 0.1, -1.5_f32 => -1.5, f32::MIN_POSITIVE => f32::MIN_POSITIVE);
-        assert!(decoded(DeviceSampleFormat::F32, &f32::NAN.to_ne_bytes())[0].is_nan());
+        assert!(decoded(format("F32"), &f32::NAN.to_ne_bytes())[0].is_nan());
         // 0.1 as `f64` rounds to 0.1 as `f32`; 1 + 2^-25 rounds to 1.
         assert_decodes!(F64: 0.1_f64 => 0.1, -1.5_f64 => -1.5, 1.000_000_029_802_322_4_f64 => 1.0);
     }
@@ -198,7 +187,7 @@ mod tests {
             ($($format:ident: $($number:expr),+);+) => {
                 $(let bytes = [$($number.to_ne_bytes().as_slice()),+].concat();
                 let mut back = vec![0xAA; bytes.len()];
-                DeviceSampleFormat::$format.encode(decoded(DeviceSampleFormat::$format, &bytes).into_iter(), &mut back);
+                format(stringify!($format)).encode(decoded(format(stringify!($format)), &bytes).into_iter(), &mut back);
                 assert_eq!(back, bytes, stringify!($format));)+
             };
         }
@@ -214,26 +203,26 @@ mod tests {
     fn samples_beyond_full_scale_saturate_and_nan_is_silence() {
         let loud = [9.0, -9.0, f32::INFINITY, f32::NAN, 1.0];
         let mut bytes = [0; 10];
-        DeviceSampleFormat::I16.encode(loud.into_iter(), &mut bytes);
+        format("I16").encode(loud.into_iter(), &mut bytes);
         let found: Vec<_> = bytes.as_chunks().0.iter().map(|b| i16::from_ne_bytes(*b)).collect();
         assert_eq!(found, [i16::MAX, i16::MIN, i16::MAX, 0, i16::MAX]);
         let mut bytes = [0; 20];
-        DeviceSampleFormat::U24.encode(loud.into_iter(), &mut bytes);
+        format("U24").encode(loud.into_iter(), &mut bytes);
         let found: Vec<_> = bytes.as_chunks().0.iter().map(|b| u32::from_ne_bytes(*b)).collect();
         assert_eq!(found, [0xFF_FFFF, 0, 0xFF_FFFF, 0x80_0000, 0xFF_FFFF]);
-        DeviceSampleFormat::F32.encode(loud.into_iter(), &mut bytes);
-        assert_eq!(decoded(DeviceSampleFormat::F32, &bytes), [1.0, -1.0, 1.0, 0.0, 1.0]);
+        format("F32").encode(loud.into_iter(), &mut bytes);
+        assert_eq!(decoded(format("F32"), &bytes), [1.0, -1.0, 1.0, 0.0, 1.0]);
         // Samples of 0.4 and -0.6 quantization steps are rounded to 0 and -1.
         let mut bytes = [0; 2];
-        DeviceSampleFormat::I8.encode([0.4 / 128.0, -0.6 / 128.0].into_iter(), &mut bytes);
+        format("I8").encode([0.4 / 128.0, -0.6 / 128.0].into_iter(), &mut bytes);
         assert_eq!(bytes, [0, 255]);
     }
 
     #[test]
     fn incomplete_samples_are_ignored() {
-        assert_eq!(decoded(DeviceSampleFormat::I16, &[0, 0, 1]), [0.0]);
+        assert_eq!(decoded(format("I16"), &[0, 0, 1]), [0.0]);
         let mut one = [7.0];
-        DeviceSampleFormat::U8.decode(&[128, 255], one.iter_mut());
+        format("U8").decode(&[128, 255], one.iter_mut());
         assert_eq!(one, [0.0]);
     }
 }

@@ -202,6 +202,10 @@ impl PacketProducer {
 mod tests {
     use super::*;
 
+    fn format(name: &str) -> DeviceSampleFormat {
+        DeviceSampleFormat::by_name(name).expect("a format")
+    }
+
     const MS: u64 = 1_000_000;
 
     fn at_ms(ms: u64) -> Time {
@@ -220,7 +224,7 @@ mod tests {
 
     #[test]
     fn captured_blocks_keep_order_samples_and_times() {
-        let (mut producer, mut consumer) = capture_ring(DeviceSampleFormat::I16, 2, 48);
+        let (mut producer, mut consumer) = capture_ring(format("I16"), 2, 48);
         let mut samples = vec![0.0; 99];
         assert_eq!(consumer.pop(&mut samples), None);
         producer.push(&bytes([16_384, -16_384, 8_192, 0]), at_ms(3));
@@ -242,7 +246,7 @@ mod tests {
 
     #[test]
     fn full_capture_ring_drops_the_newest_block_and_counts_it() {
-        let (mut producer, mut consumer) = capture_ring(DeviceSampleFormat::I16, 1, 160);
+        let (mut producer, mut consumer) = capture_ring(format("I16"), 1, 160);
         let mut samples = Vec::new();
         let block = bytes(1..=50);
         // Three blocks of 50 frames fit into a ring of 160 frames. The fourth and fifth blocks count as one overrun.
@@ -268,7 +272,7 @@ mod tests {
 
     #[test]
     fn block_after_an_xrun_is_marked() {
-        let (mut producer, mut consumer) = capture_ring(DeviceSampleFormat::U8, 1, 32);
+        let (mut producer, mut consumer) = capture_ring(format("U8"), 1, 32);
         let (counters, mut samples) = (Arc::clone(&producer.counters), Vec::new());
         producer.push(&[128; 16], at_ms(0));
         counters.xruns.add(2);
@@ -286,7 +290,7 @@ mod tests {
 
     #[test]
     fn capture_ring_keeps_samples_across_wrap_around() {
-        let (mut producer, mut consumer) = capture_ring(DeviceSampleFormat::I16, 1, 32);
+        let (mut producer, mut consumer) = capture_ring(format("I16"), 1, 32);
         let (mut samples, mut received) = (Vec::new(), Vec::new());
         for block in 0..100 {
             producer.push(&bytes(block * 7..block * 7 + 7), at_ms(0));
