@@ -3,24 +3,10 @@
 
 use std::ops::RangeInclusive;
 
-use thiserror::Error;
-
-/// Why a request is malformed.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub(super) enum PseudoHeaderError {
-    /// A pseudo-header occurs twice.
-    #[error("the pseudo-header {0} occurs twice")]
-    Duplicate(&'static str),
-    /// A pseudo-header follows a regular field.
-    #[error("a pseudo-header follows a regular field")]
-    Misplaced,
-    /// Unknown, or only allowed in responses.
-    #[error("unknown pseudo-header, or one that is only allowed in responses")]
-    Unknown,
-    /// The field section cannot be decoded.
-    #[error("the field section is truncated or uses an unsupported encoding")]
-    Encoding,
-}
+// Why a request is malformed.
+const MISPLACED: &str = "a pseudo-header follows a regular field";
+const UNKNOWN: &str = "unknown pseudo-header, or one that is only allowed in responses";
+const ENCODING: &str = "the field section is truncated or uses an unsupported encoding";
 
 /// The pseudo-headers of a request: the name, the name in Huffman code (RFC 7541, appendix B), and the indexes of its fields in the static
 /// table of QPACK (RFC 9204, appendix A).
@@ -40,25 +26,25 @@ const STATUS_INDEXES: [RangeInclusive<u64>; 2] = [24..=28, 63..=71];
 const HUFFMAN_COLON: u8 = 0x5c;
 
 /// The index in [`PSEUDO_HEADERS`] of a name in the static table. `Ok(None)` for a regular field.
-fn find_static(index: u64) -> Result<Option<usize>, PseudoHeaderError> {
+fn find_static(index: u64) -> Result<Option<usize>, &'static str> {
     if STATUS_INDEXES.iter().any(|indexes| indexes.contains(&index)) {
-        return Err(PseudoHeaderError::Unknown);
+        return Err(UNKNOWN);
     }
     Ok(PSEUDO_HEADERS.iter().position(|(_, _, indexes)| indexes.contains(&index)))
 }
 
 /// The index in [`PSEUDO_HEADERS`] of a literal name. `Ok(None)` for a regular field.
-fn find_literal(name: &[u8], is_huffman: bool) -> Result<Option<usize>, PseudoHeaderError> {
+fn find_literal(name: &[u8], is_huffman: bool) -> Result<Option<usize>, &'static str> {
     let mut known =
         PSEUDO_HEADERS.iter().map(|(plain, huffman, _)| if is_huffman { huffman } else { plain.as_bytes() });
     let found = known.position(|known| known == name);
     let is_pseudo =
         name.first().is_some_and(|first| if is_huffman { first >> 1 == HUFFMAN_COLON } else { *first == b':' });
-    if found.is_none() && is_pseudo { Err(PseudoHeaderError::Unknown) } else { Ok(found) }
+    if found.is_none() && is_pseudo { Err(UNKNOWN) } else { Ok(found) }
 }
 
-/// Checks an encoded field section (RFC 9204, section 4.5).
-pub(super) fn check(section: &[u8]) -> Result<(), PseudoHeaderError> {
+/// Checks an encoded field section (RFC 9204, section 4.5). The error is the reason why the request is malformed.
+pub(super) fn check(section: &[u8]) -> Result<(), String> {
     let mut reader = Reader(section);
     // Required insert count and base. The dynamic table is not used.
     reader.integer(8)?;
@@ -76,17 +62,17 @@ pub(super) fn check(section: &[u8]) -> Result<(), PseudoHeaderError> {
             reader.string(8)?;
             find_literal(name, first & 0b0000_1000 != 0)?
         } else {
-            return Err(PseudoHeaderError::Encoding);
+            return Err(ENCODING.to_owned());
         };
         let Some(pseudo_header) = found else {
             has_regular_field = true;
             continue;
         };
         if has_regular_field {
-            return Err(PseudoHeaderError::Misplaced);
+            return Err(MISPLACED.to_owned());
         }
         if std::mem::replace(&mut seen[pseudo_header], true) {
-            return Err(PseudoHeaderError::Duplicate(PSEUDO_HEADERS[pseudo_header].0));
+            return Err(format!("the pseudo-header {} occurs twice", PSEUDO_HEADERS[pseudo_header].0));
         }
     }
     Ok(())
@@ -97,8 +83,8 @@ struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     /// Reads an integer whose first byte has a prefix of `bits` bits (RFC 7541, section 5.1).
-    fn integer(&mut self, bits: u32) -> Result<u64, PseudoHeaderError> {
-        let (first, rest) = self.0.split_first().ok_or(PseudoHeaderError::Encoding)?;
+    fn integer(&mut self, bits: u32) -> Result<u64, &'static str> {
+        let (first, rest) = self.0.split_first().ok_or(ENCODING)?;
         self.0 = rest;
         let max = (1_u64 << bits) - 1;
         let mut value = u64::from(*first) & max;
@@ -106,20 +92,20 @@ impl<'a> Reader<'a> {
             return Ok(value);
         }
         for shift in (0..35).step_by(7) {
-            let (byte, rest) = self.0.split_first().ok_or(PseudoHeaderError::Encoding)?;
+            let (byte, rest) = self.0.split_first().ok_or(ENCODING)?;
             self.0 = rest;
             value += u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
                 return Ok(value);
             }
         }
-        Err(PseudoHeaderError::Encoding)
+        Err(ENCODING)
     }
 
     /// Reads a string whose first byte has a prefix of `bits` bits. The first of these bits is set if the string is in Huffman code.
-    fn string(&mut self, bits: u32) -> Result<&'a [u8], PseudoHeaderError> {
+    fn string(&mut self, bits: u32) -> Result<&'a [u8], &'static str> {
         let len = self.integer(bits - 1)?;
-        let len = usize::try_from(len).ok().filter(|len| *len <= self.0.len()).ok_or(PseudoHeaderError::Encoding)?;
+        let len = usize::try_from(len).ok().filter(|len| *len <= self.0.len()).ok_or(ENCODING)?;
         let (string, rest) = self.0.split_at(len);
         self.0 = rest;
         Ok(string)
@@ -163,19 +149,19 @@ mod tests {
             (HUFFMAN_PROTOCOL, ":protocol"),
         ] {
             let with = |at: usize| section(&[&valid[..at], &[field], &valid[at..]].concat());
-            assert_eq!(check(&with(5)), Err(PseudoHeaderError::Duplicate(name)), "{field:x?}");
-            assert_eq!(check(&with(6)), Err(PseudoHeaderError::Misplaced), "{field:x?}");
+            assert_eq!(check(&with(5)), Err(format!("the pseudo-header {name} occurs twice")), "{field:x?}");
+            assert_eq!(check(&with(6)), Err(MISPLACED.to_owned()), "{field:x?}");
         }
         for field in
             [&b"\xd9"[..], b"\xff\x00", b"\x27\x00:status\x03200", b"\x24:foo\x00", b"\x2c\xb9\x00\x00\x00\x00"]
         {
-            assert_eq!(check(&section(&[METHOD, field])), Err(PseudoHeaderError::Unknown), "{field:x?}");
+            assert_eq!(check(&section(&[METHOD, field])), Err(UNKNOWN.to_owned()), "{field:x?}");
         }
         for field in [&b"\x80"[..], b"\x10", b"\x00", b"\x51", b"\x51\x05ab", b"\x3f", b"\xff\xff\xff\xff\xff\xff\xff"]
         {
-            assert_eq!(check(&section(&[METHOD, field])), Err(PseudoHeaderError::Encoding), "{field:x?}");
+            assert_eq!(check(&section(&[METHOD, field])), Err(ENCODING.to_owned()), "{field:x?}");
         }
-        assert_eq!((check(&[]), check(&[0])), (Err(PseudoHeaderError::Encoding), Err(PseudoHeaderError::Encoding)));
+        assert_eq!((check(&[]), check(&[0])), (Err(ENCODING.to_owned()), Err(ENCODING.to_owned())));
     }
 
     proptest! {

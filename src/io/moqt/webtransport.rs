@@ -322,7 +322,7 @@ pub fn decode_request(mut headers: Vec<u8>) -> Result<ConnectRequest, String> {
     // Literal field lines with a literal name (RFC 9204, section 4.5.6). The names have 9 and 22 bytes, the values have 12 and 0 bytes.
     const WEBTRANSPORT_PROTOCOL_FIELD: &[u8] = b"\x27\x02:protocol\x0cwebtransport";
     const NO_PROTOCOLS_FIELD: &[u8] = b"\x27\x0fwt-available-protocols\x00";
-    pseudo_headers::check(&headers).map_err(|error| error.to_string())?;
+    pseudo_headers::check(&headers)?;
     let mut decoded = decode_header_block(&headers);
     if matches!(&decoded, Err(ConnectError::WrongProtocol(Some(protocol))) if protocol == "webtransport-h3") {
         headers.extend_from_slice(WEBTRANSPORT_PROTOCOL_FIELD);
