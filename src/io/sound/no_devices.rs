@@ -10,27 +10,17 @@ use crate::audio::convert::Packetizer;
 use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PayloadSource, PlaybackResults, SourcePoll};
 use crate::io::stop::StopToken;
 
-/// Placeholder for the device type. The type has no values, because this build has no audio devices.
-pub(crate) struct SelectedDevice {
+/// Placeholder for every type of a device. It has no values, because this build has no audio devices.
+pub(crate) struct NoDevice {
     pub name: String,
     pub config: DeviceConfig,
-    never: Infallible,
-}
-
-/// Placeholder for the microphone type. The type has no values, because this build has no audio devices.
-pub(crate) struct Microphone {
     pub buffer_frames: u32,
     never: Infallible,
 }
 
-/// Placeholder for the observer that plays packets. The type has no values, because this build has no audio devices.
-pub(crate) struct SpeakerObserver(Infallible);
-
-/// Placeholder for the loudspeaker type. The type has no values, because this build has no audio devices.
-pub(crate) struct Speaker {
-    pub buffer_frames: u32,
-    never: Infallible,
-}
+pub(crate) type Microphone = NoDevice;
+pub(crate) type Speaker = NoDevice;
+pub(crate) type SpeakerObserver = NoDevice;
 
 const NOT_BUILT_IN: &str = "this jamjam-dev was built without audio devices. Rebuild it with `cargo install --path . --locked`. On \
                             Debian, first run `apt-get install libasound2-dev pkg-config`. The Debian package and the programs for \
@@ -40,11 +30,11 @@ pub(crate) fn list_devices() -> Result<DeviceList, DeviceError> {
     Err(DeviceError(NOT_BUILT_IN.to_owned()))
 }
 
-pub(crate) fn select_device(_: DeviceDirection, _: &str, _: u32) -> Result<SelectedDevice, DeviceError> {
+pub(crate) fn select_device(_: DeviceDirection, _: &str, _: u32) -> Result<NoDevice, DeviceError> {
     Err(DeviceError(NOT_BUILT_IN.to_owned()))
 }
 
-impl SelectedDevice {
+impl NoDevice {
     pub(crate) fn open_microphone(self, _: Packetizer, _: u32) -> Result<Microphone, DeviceError> {
         match self.never {}
     }
@@ -57,22 +47,20 @@ impl SelectedDevice {
     ) -> Result<(SpeakerObserver, Speaker), DeviceError> {
         match self.never {}
     }
+
+    pub(crate) fn finish(self, _: &StopToken) -> PlaybackResults {
+        match self.never {}
+    }
 }
 
-impl PayloadSource for Microphone {
+impl PayloadSource for NoDevice {
     fn poll_next(&mut self, _: &mut Vec<u8>) -> SourcePoll {
         match self.never {}
     }
 }
 
-impl PacketObserver for SpeakerObserver {
+impl PacketObserver for NoDevice {
     fn on_packet(&mut self, _: PacketEvent<'_>) {
-        match self.0 {}
-    }
-}
-
-impl Speaker {
-    pub(crate) fn finish(self, _: &StopToken) -> PlaybackResults {
         match self.never {}
     }
 }
