@@ -1,16 +1,13 @@
 //! Counters of a MOQT server over all connections, and their Prometheus metrics `jamjam_moqt_NAME_total`.
 
-use std::fmt;
 use std::net::UdpSocket;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 
 use crate::io::udp::KernelDrops;
 use crate::moqt::SessionCounters;
-use crate::stats::metrics::{Metric, MetricKind, encode_metric};
+use crate::stats::metrics::{self, Metric, MetricKind, encode_metric};
 
 jamjam_core::counters! {
 /// Connection counters of a server.
@@ -108,14 +105,7 @@ impl ServerCounters {
 
 /// Registers the metrics of a server.
 pub fn register_metrics(counters: Arc<ServerCounters>, registry: &mut Registry) {
-    registry.sub_registry_with_prefix("jamjam_moqt").register_collector(Box::new(MoqtCollector(counters)));
-}
-
-#[derive(Debug)]
-struct MoqtCollector(Arc<ServerCounters>);
-
-impl Collector for MoqtCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        self.0.snapshot().metrics().try_for_each(|metric| encode_metric(&mut encoder, metric))
-    }
+    metrics::register(registry, "jamjam_moqt", move |encoder| {
+        counters.snapshot().metrics().try_for_each(|metric| encode_metric(encoder, metric))
+    });
 }

@@ -9,7 +9,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::registry::Registry;
 
@@ -18,7 +17,7 @@ use super::source_stats::SourceStats;
 use super::sources::SharedSources;
 use crate::address::canonical_socket_addr;
 use crate::stats::Counter;
-use crate::stats::metrics::{Metric, MetricKind, encode_build_info, encode_metric, encode_value};
+use crate::stats::metrics::{self, Metric, MetricKind, encode_build_info, encode_metric, encode_value};
 use crate::time::saturating_nanos;
 
 macro_rules! counters {
@@ -187,54 +186,37 @@ pub fn register_metrics(
     external: impl Fn() -> ExternalCounts + Send + Sync + 'static,
     registry: &mut Registry,
 ) {
-    let collector = Box::new(EchoCollector { counters, sources, external });
-    registry.sub_registry_with_prefix("jamjam_echo").register_collector(collector);
-}
-
-struct EchoCollector<O> {
-    counters: Arc<Counters>,
-    sources: Option<SharedSources>,
-    external: O,
-}
-
-impl<O> fmt::Debug for EchoCollector<O> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EchoCollector").field("counters", &self.counters).finish_non_exhaustive()
-    }
-}
-
-impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> Collector for EchoCollector<O> {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+    metrics::register(registry, "jamjam_echo", move |encoder| {
         let family = |name: &str| METRIC_FAMILIES.iter().find(|(family, _)| name.split('_').next() == Some(*family));
-        for metric in self.counters.listed().filter(|(name, ..)| family(name).is_none()) {
-            encode_metric(&mut encoder, metric)?;
+        for metric in counters.listed().filter(|(name, ..)| family(name).is_none()) {
+            encode_metric(encoder, metric)?;
         }
-        let ExternalCounts { kernel_dropped, outcome_log_dropped, log_dropped } = (self.external)();
+        let ExternalCounts { kernel_dropped, outcome_log_dropped, log_dropped } = external();
         for (family, help) in METRIC_FAMILIES {
             let mut metric = encoder.encode_descriptor(family, help, None, MetricKind::Counter)?;
             let of_family = |name: &'static str| name.strip_prefix(family)?.strip_prefix('_');
-            let counts = self.counters.values().filter_map(|(name, count)| Some((of_family(name)?, count)));
+            let counts = counters.values().filter_map(|(name, count)| Some((of_family(name)?, count)));
             let kernel = kernel_dropped.filter(|_| family == "dropped").map(|count| ("kernel", count));
             for (reason, count) in counts.chain(kernel) {
                 encode_value(metric.encode_family(&[("reason", reason)])?, MetricKind::Counter, count)?;
             }
         }
         let help = "Rows of the outcome log that were not written.";
-        encode_metric(&mut encoder, ("outcome_log_dropped", MetricKind::Counter, help, outcome_log_dropped))?;
+        encode_metric(encoder, ("outcome_log_dropped", MetricKind::Counter, help, outcome_log_dropped))?;
         let help = "Log lines dropped because standard error was not read or could not be written.";
-        encode_metric(&mut encoder, ("log_dropped", MetricKind::Counter, help, log_dropped))?;
-        let lateness = [("audio", &self.counters.audio_lateness), ("immediate", &self.counters.immediate_lateness)];
+        encode_metric(encoder, ("log_dropped", MetricKind::Counter, help, log_dropped))?;
+        let lateness = [("audio", &counters.audio_lateness), ("immediate", &counters.immediate_lateness)];
         let help = "Send time minus due time of each reply. AUDIO echoes have the label packet=audio. All other replies have \
                     the label packet=immediate. The option --delay affects only AUDIO echoes.";
         let mut metric = encoder.encode_descriptor("lateness_seconds", help, None, MetricKind::Histogram)?;
         for (kind, lateness) in lateness {
             encode_histogram(&mut metric.encode_family(&[("packet", kind)])?, lateness)?;
         }
-        if let Some(sources) = &self.sources {
-            encode_sources(&mut encoder, sources)?;
+        if let Some(sources) = &sources {
+            encode_sources(encoder, sources)?;
         }
-        encode_build_info(&mut encoder)
-    }
+        encode_build_info(encoder)
+    });
 }
 
 fn encode_sources(encoder: &mut DescriptorEncoder<'_>, sources: &SharedSources) -> fmt::Result {

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 pub use prometheus_client::metrics::MetricType as MetricKind;
+use prometheus_client::registry::Registry;
 
 /// A counter or gauge that one thread writes and any thread reads. A relaxed load and store therefore suffice and are cheaper than an
 /// atomic increment.
@@ -54,6 +56,28 @@ macro_rules! counters {
             }
         }
     };
+}
+
+/// Registers metrics with a common prefix, which `encode` writes at each scrape.
+pub fn register<F>(registry: &mut Registry, prefix: &str, encode: F)
+where
+    F: Fn(&mut DescriptorEncoder<'_>) -> fmt::Result + Send + Sync + 'static,
+{
+    registry.sub_registry_with_prefix(prefix).register_collector(Box::new(EncodeFn(encode)));
+}
+
+struct EncodeFn<F>(F);
+
+impl<F> fmt::Debug for EncodeFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EncodeFn")
+    }
+}
+
+impl<F: Fn(&mut DescriptorEncoder<'_>) -> fmt::Result + Send + Sync + 'static> Collector for EncodeFn<F> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        (self.0)(&mut encoder)
+    }
 }
 
 /// Writes a metric without labels.
