@@ -15,7 +15,6 @@ use super::ready_file::Environment;
 use super::values::parse_seconds;
 use crate::check::{CheckReport, CheckResult, ClientCheck, CommandResult, EndedBy, Finding, Severity};
 use crate::client::StopSignal;
-use crate::diagnosis::Diagnosis;
 use crate::echo::ObservedDatagram;
 use crate::io::shell_command::{self, ShellCommand};
 use crate::io::stop::StopToken;
@@ -136,8 +135,8 @@ impl SharedCheck {
 /// Logs new findings about sources.
 pub(crate) fn log_findings(findings: impl IntoIterator<Item = (impl std::fmt::Display, Finding)>) {
     for (source, finding) in findings {
-        let Diagnosis { code: rule, severity, message: finding, section, .. } = &finding.diagnosis;
-        if *severity == Severity::Note {
+        let Finding { code: rule, severity, message: finding, section, .. } = finding;
+        if severity == Severity::Note {
             info!(target: "check", source = %source, rule, finding, section, "note about a client");
         } else {
             warn!(target: "check", source = %source, rule, finding, section, "a client breaks a rule");

@@ -1,6 +1,6 @@
-//! What a user should know about a run, its path or a client.
+//! What a user should know about a run or its path.
 //!
-//! `report` and `check` find diagnoses; here each output format writes them, except JSON, which has the fields as they are.
+//! `report` finds diagnoses; here each output format writes them, except JSON, which has the fields as they are.
 
 use serde::Serialize;
 

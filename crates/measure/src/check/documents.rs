@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use super::totals::AUDIO;
 use super::{CheckReport, CheckedSource, CommandResult, EndedBy, Finding, NotJudged, Severity};
-use crate::diagnosis::Diagnosis;
 use crate::report::junit::{Outcome, case};
 use crate::report::media::MediaReport;
 use jamjam_core::sanitize::escape_markdown as escape;
@@ -218,8 +217,7 @@ fn lines(source: &CheckedSource) -> Vec<String> {
 }
 
 /// The severity, the message, how often, and where to read on.
-pub(super) fn sentence(Finding { diagnosis, count, unit, .. }: &Finding) -> String {
-    let Diagnosis { code, severity, message, section, .. } = diagnosis;
+pub(super) fn sentence(Finding { code, severity, message, count, unit, section, .. }: &Finding) -> String {
     let count = if *count > 1 { format!(" ({count} {unit})") } else { String::new() };
     format!("{}: {message}{count} [{code}, {section}]", severity.name())
 }

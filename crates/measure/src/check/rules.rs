@@ -1,41 +1,29 @@
 //! The rules for clients, as one table, and the findings that follow from them.
 
 use std::fmt::Display;
-use std::ops::Deref;
 
-use serde::{Serialize, Serializer};
-use serde_json::json;
+use serde::Serialize;
 
-use crate::diagnosis::Diagnosis;
 pub use crate::diagnosis::Severity;
 
 /// A rule that a source violates.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Finding {
-    /// The code is [`Rule::id`]; the message has the field, what was expected, and what came.
-    pub diagnosis: Diagnosis,
+    /// The [`Rule::id`].
+    #[serde(rename = "rule")]
+    pub code: &'static str,
+    /// How serious it is.
+    pub severity: Severity,
+    /// The field, what was expected, and what came.
+    pub message: String,
     /// How many of [`Finding::unit`] violate the rule.
     pub count: u64,
     /// What is counted.
     pub unit: &'static str,
+    /// The section of the documentation.
+    pub section: &'static str,
     /// The first packet of several, if it is one packet that violates the rule.
     pub first: Option<FirstPacket>,
-}
-
-impl Deref for Finding {
-    type Target = Diagnosis;
-
-    fn deref(&self) -> &Diagnosis {
-        &self.diagnosis
-    }
-}
-
-impl Serialize for Finding {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { diagnosis: Diagnosis { code, severity, message, section, .. }, count, unit, first } = self;
-        json!({"rule": code, "severity": severity, "message": message, "count": count, "unit": unit, "section": section, "first": first})
-            .serialize(serializer)
-    }
 }
 
 /// The first packet that violates a rule.
@@ -263,11 +251,10 @@ impl Evidence {
             finding.count += violations.count;
             return;
         }
-        let Rule { id, severity, unit, section, sentence, .. } = rule.rule();
+        let &Rule { id: code, severity, unit, section, sentence, .. } = rule.rule();
         let message = format!("{sentence}: expected {expected}, received {received}");
-        let diagnosis = Diagnosis::new(*severity, id, section, message);
         let Violations { count, first } = violations;
-        self.all.push((rule, Finding { diagnosis, count, unit, first }));
+        self.all.push((rule, Finding { code, severity, message, count, unit, section, first }));
     }
 
     /// Counts a packet that violates a rule if enough others do.

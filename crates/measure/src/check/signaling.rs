@@ -8,7 +8,6 @@ use jamjam_core::time::Time;
 use jamjam_signaling::{ConnId, Dialect, NewConnection, REFUSED, STRICT_RULES};
 
 use super::{CheckReport, CheckedSource, Finding, MAX_SOURCES, SenderCheck, Severity};
-use crate::diagnosis::Diagnosis;
 
 /// Maximum number of findings about a connection that differ only in their sentences. Messages with further sentences count together.
 const MAX_FINDINGS: usize = 16;
@@ -85,8 +84,8 @@ impl SignalingCheck {
         }
         let severity = if rule == REFUSED { Severity::Warning } else { Severity::Error };
         let section = "docs/signaling-server.md#check-of-a-client";
-        let diagnosis = Diagnosis::new(severity, rule, section, sentence);
-        findings.push(Finding { diagnosis, count: 1, unit: "messages", first: None });
+        let message = sentence.to_owned();
+        findings.push(Finding { code: rule, severity, message, count: 1, unit: "messages", section, first: None });
         findings.sort_by_key(|finding| (Reverse(finding.severity), finding.code));
     }
 
