@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
-use quick_junit::{NonSuccessKind, SerializeError, TestSuite};
+use quick_junit::{NonSuccessKind, SerializeError, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
 use super::totals::AUDIO;
 use super::{CheckReport, CheckedSource, CommandResult, EndedBy, Finding, NotJudged, Severity};
-use crate::report::junit::{Outcome, case};
+use crate::report::junit::{case, failed, not_passed, of_suite, skipped};
 use crate::report::media::MediaReport;
 use jamjam_core::sanitize::escape_markdown as escape;
 
@@ -154,22 +154,19 @@ impl CheckResult {
 
     /// One test case per rule and source, and one for the number of sources.
     pub fn junit(&self) -> Result<String, SerializeError> {
-        let failed =
-            |kind, name: &str, text: &str| Outcome::NotPassed(kind, name.to_owned(), text.to_owned(), String::new());
         let mut suite = TestSuite::new(format!("jamjam-dev {} --check", self.report.server));
         if let Some(command) = &self.command {
-            let failure = command.failure();
-            let outcome = failure.map_or(Outcome::Passed, |text| failed(NonSuccessKind::Failure, "command", &text));
-            suite.add_test_case(case("command", "command", outcome, &command.command));
+            let status = command.failure().map_or_else(TestCaseStatus::success, |text| failed("command", &text));
+            suite.add_test_case(case("command", "command", status, &command.command));
         }
-        let outcome = match &self.first_failure {
-            Some((kind, text)) => failed(*kind, "expected_sources", text),
-            None if self.verdict == CheckVerdict::NotJudged => Outcome::Skipped("nothing was judged".to_owned()),
-            None => Outcome::Passed,
+        let status = match &self.first_failure {
+            Some((kind, text)) => not_passed(*kind, "expected_sources", text, ""),
+            None if self.verdict == CheckVerdict::NotJudged => skipped("nothing was judged"),
+            None => TestCaseStatus::success(),
         };
-        suite.add_test_case(case("sources", "expected_sources", outcome, &self.note().unwrap_or_default()));
+        suite.add_test_case(case("sources", "expected_sources", status, &self.note().unwrap_or_default()));
         if let Some(text) = self.failures.last().filter(|_| self.report.untracked > 0) {
-            suite.add_test_case(case("sources", "places", failed(NonSuccessKind::Failure, "places", text), ""));
+            suite.add_test_case(case("sources", "places", failed("places", text), ""));
         }
         suite.add_test_cases(self.report.media.iter().flat_map(MediaReport::cases));
         for (number, source) in (1..).zip(&self.report.sources) {
@@ -181,17 +178,15 @@ impl CheckResult {
                 let [failure, output] =
                     [severe, others].map(|found| found.into_iter().map(sentence).collect::<Vec<_>>().join("\n"));
                 let is_of_rule = |part: &&NotJudged| part.rules.iter().any(|of_part| of_part.rule().id == *rule);
-                let outcome = match source.not_judged.iter().find(is_of_rule) {
-                    _ if !failure.is_empty() => failed(NonSuccessKind::Failure, rule, &failure),
-                    Some(NotJudged { what, reason, .. }) => Outcome::Skipped(format!("{what}: {reason}")),
-                    None => Outcome::Passed,
+                let status = match source.not_judged.iter().find(is_of_rule) {
+                    _ if !failure.is_empty() => failed(rule, &failure),
+                    Some(NotJudged { what, reason, .. }) => skipped(&format!("{what}: {reason}")),
+                    None => TestCaseStatus::success(),
                 };
-                suite.add_test_case(case(&class, rule, outcome, &output));
+                suite.add_test_case(case(&class, rule, status, &output));
             }
         }
-        let mut document = quick_junit::Report::new("jamjam-dev");
-        document.add_test_suite(suite);
-        document.to_string()
+        of_suite(suite)
     }
 
     /// For the summary of a CI job.

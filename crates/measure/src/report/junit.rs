@@ -20,31 +20,28 @@ const FIGURES: [&str; 10] = [
     "sent", "not_sent", "returned", "lost", "excluded", "loss_ratio", "rtt_p50_us", "rtt_p99_us", "rtt_max_us", "jitter_mean_us",
 ];
 
-/// The result of a test case.
-pub(crate) enum Outcome {
-    Passed,
-    Skipped(String),
-    /// With a type, a message and details.
-    NotPassed(NonSuccessKind, String, String, String),
+/// The status of a case that was not judged.
+pub(crate) fn skipped(reason: &str) -> TestCaseStatus {
+    let mut status = TestCaseStatus::skipped();
+    status.set_message(strip_invalid_xml(reason));
+    status
+}
+
+pub(crate) fn failed(failure_type: &str, message: &str) -> TestCaseStatus {
+    not_passed(NonSuccessKind::Failure, failure_type, message, "")
+}
+
+pub(crate) fn not_passed(kind: NonSuccessKind, failure_type: &str, message: &str, details: &str) -> TestCaseStatus {
+    let message = strip_invalid_xml(message);
+    // Some readers show only the message, others only the text.
+    let text = if details.is_empty() { message.clone() } else { format!("{message}\n{details}") };
+    let mut status = TestCaseStatus::non_success(kind);
+    status.set_type(failure_type).set_message(message).set_description(strip_invalid_xml(&text));
+    status
 }
 
 /// A test case, with `output` unless it is empty.
-pub(crate) fn case(class: &str, name: &str, outcome: Outcome, output: &str) -> TestCase {
-    let mut status = TestCaseStatus::success();
-    match outcome {
-        Outcome::Passed => {}
-        Outcome::Skipped(message) => {
-            status = TestCaseStatus::skipped();
-            status.set_message(strip_invalid_xml(&message));
-        }
-        Outcome::NotPassed(kind, failure_type, message, details) => {
-            let message = strip_invalid_xml(&message);
-            // Some readers show only the message, others only the text.
-            let text = if details.is_empty() { message.clone() } else { format!("{message}\n{details}") };
-            status = TestCaseStatus::non_success(kind);
-            status.set_type(failure_type).set_message(message).set_description(strip_invalid_xml(&text));
-        }
-    }
+pub(crate) fn case(class: &str, name: &str, status: TestCaseStatus, output: &str) -> TestCase {
     let mut case = TestCase::new(name, status);
     // Some readers require a time in each test case.
     case.set_classname(class).set_time(Duration::ZERO);
@@ -52,6 +49,14 @@ pub(crate) fn case(class: &str, name: &str, outcome: Outcome, output: &str) -> T
         case.set_system_out(strip_invalid_xml(output));
     }
     case
+}
+
+/// The document of a suite, with its duration.
+pub(crate) fn of_suite(suite: TestSuite) -> Result<String, SerializeError> {
+    let mut document = quick_junit::Report::new("jamjam-dev");
+    document.time = suite.time;
+    document.add_test_suite(suite);
+    document.to_string()
 }
 
 /// Removes the two noncharacters U+FFFE and U+FFFF: XML forbids them, but `quick_junit` does not remove them.
@@ -65,7 +70,8 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
     let duration = Duration::from_secs_f64(duration);
     // Errors are failures of a test case.
     let warnings = texts(report.warnings.iter().filter(|warning| warning.severity == Severity::Warning));
-    let mut completed = case(&name, "run completed", run_completed(report, error), &warnings);
+    let status = run_completed(report, error).unwrap_or_else(TestCaseStatus::success);
+    let mut completed = case(&name, "run completed", status, &warnings);
     // The first one has the duration of the run, so that the sum is right.
     completed.set_time(duration);
     let mut suite = TestSuite::new(name.as_str());
@@ -82,39 +88,38 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
     for limit in &report.limits {
         let [allowed, measured, note] = limit.texts();
         let measured = format!("{measured}, maximum {allowed}{note}");
-        let (outcome, output) =
-            if limit.passed { (Outcome::Passed, &*measured) } else { (failed("limit exceeded", measured.clone()), "") };
-        suite.add_test_case(case(&name, &format!("{} {allowed}", limit.option()), outcome, output));
+        let (status, output) = if limit.passed {
+            (TestCaseStatus::success(), &*measured)
+        } else {
+            (failed("limit exceeded", &measured), "")
+        };
+        suite.add_test_case(case(&name, &format!("{} {allowed}", limit.option()), status, output));
     }
     if let Some(ramp) = &report.ramp {
         let is_met = report.verdict.passed;
-        let outcome = if is_met { Outcome::Passed } else { failed("limit exceeded", ramp.result.clone()) };
-        suite.add_test_case(case(&name, "ramp", outcome, &ramp.result));
+        let status = if is_met { TestCaseStatus::success() } else { failed("limit exceeded", &ramp.result) };
+        suite.add_test_case(case(&name, "ramp", status, &ramp.result));
     }
-    let mut document = quick_junit::Report::new("jamjam-dev");
-    document.set_time(duration).add_test_suite(suite);
-    document.to_string()
+    of_suite(suite)
 }
 
 /// The document of several targets: a test case for each, with its report.
 pub fn targets(all: &TargetsReport) -> Result<String, SerializeError> {
     let mut suite = TestSuite::new("jamjam-dev probe");
     for report in all.targets.iter().map(|target| &target.report) {
-        let reasons = || report.verdict.reasons.join("; ");
-        let outcome = match run_completed(report, None) {
-            Outcome::Passed if all.is_failed(report) => failed("failed", reasons()),
-            Outcome::Passed if !report.verdict.passed => Outcome::Skipped(reasons()),
-            completed => completed,
-        };
-        suite.add_test_case(case("jamjam-dev probe", &report.target, outcome, &text::summary(report, false)));
+        let reasons = report.verdict.reasons.join("; ");
+        let status = run_completed(report, None).unwrap_or_else(|| match report.verdict.passed {
+            _ if all.is_failed(report) => failed("failed", &reasons),
+            true => TestCaseStatus::success(),
+            false => skipped(&reasons),
+        });
+        suite.add_test_case(case("jamjam-dev probe", &report.target, status, &text::summary(report, false)));
     }
     // The targets were measured at the same time.
     let longest = all.targets.iter().map(|target| target.report.duration_ms).fold(0.0, f64::max);
     let duration = Duration::from_secs_f64(longest / 1e3);
     suite.set_time(duration).test_cases.iter_mut().take(1).for_each(|case| _ = case.set_time(duration));
-    let mut document = quick_junit::Report::new("jamjam-dev");
-    document.set_time(duration).add_test_suite(suite);
-    document.to_string()
+    of_suite(suite)
 }
 
 fn properties(report: &Report) -> Vec<Property> {
@@ -129,38 +134,30 @@ fn properties(report: &Report) -> Vec<Property> {
     properties
 }
 
-fn run_completed(report: &Report, error: Option<&str>) -> Outcome {
+/// The status of a run that was not completed.
+fn run_completed(report: &Report, error: Option<&str>) -> Option<TestCaseStatus> {
     let interrupted = report.interrupted.map(|signal| format!("interrupted by {}", quantities::signal(signal)));
     let failure = report.connection_failure().map(|failure| failure.message.clone());
-    let reason = error.map(str::to_owned).or(interrupted).or(failure).or(report.verdict.not_measured.clone());
-    match reason {
-        Some(reason) if error.is_none() && report.interrupted == Some(StopSignal::ClosedPipe) => {
-            Outcome::Skipped(reason)
-        }
-        Some(reason) => Outcome::NotPassed(NonSuccessKind::Error, "incomplete".to_owned(), reason, String::new()),
-        None => Outcome::Passed,
-    }
+    let reason = error.map(str::to_owned).or(interrupted).or(failure).or(report.verdict.not_measured.clone())?;
+    let is_closed_pipe = error.is_none() && report.interrupted == Some(StopSignal::ClosedPipe);
+    let incomplete = || not_passed(NonSuccessKind::Error, "incomplete", &reason, "");
+    Some(if is_closed_pipe { skipped(&reason) } else { incomplete() })
 }
 
 /// A failure contains all warnings, because they name the likely causes.
-fn replies_received(report: &Report) -> Outcome {
-    report.verdict.no_reply_reason.clone().map_or(Outcome::Passed, |reason| {
-        Outcome::NotPassed(NonSuccessKind::Failure, "no replies".to_owned(), reason, texts(&report.warnings))
-    })
+fn replies_received(report: &Report) -> TestCaseStatus {
+    let failed = |reason: &String| not_passed(NonSuccessKind::Failure, "no replies", reason, &texts(&report.warnings));
+    report.verdict.no_reply_reason.as_ref().map_or_else(TestCaseStatus::success, failed)
 }
 
-fn payload_intact(report: &Report) -> Outcome {
+fn payload_intact(report: &Report) -> TestCaseStatus {
     let damage = report.verdict.damage_reasons.join("; ");
     match &report.verdict.no_reply_reason {
-        _ if !damage.is_empty() => failed("damaged", damage),
-        Some(reason) => Outcome::Skipped(reason.clone()),
-        None if report.replies_expected => Outcome::Passed,
-        None => Outcome::Skipped("no replies were expected".to_owned()),
+        _ if !damage.is_empty() => failed("damaged", &damage),
+        Some(reason) => skipped(reason),
+        None if report.replies_expected => TestCaseStatus::success(),
+        None => skipped("no replies were expected"),
     }
-}
-
-fn failed(failure_type: &str, message: String) -> Outcome {
-    Outcome::NotPassed(NonSuccessKind::Failure, failure_type.to_owned(), message, String::new())
 }
 
 fn texts<'a>(diagnoses: impl IntoIterator<Item = &'a Diagnosis>) -> String {

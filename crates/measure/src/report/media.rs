@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::Duration;
 
-use quick_junit::{NonSuccessKind, TestCase};
+use quick_junit::{TestCase, TestCaseStatus};
 use serde::Serialize;
 
 use super::figures::figures;
-use super::junit::{Outcome, case};
+use super::junit::{case, failed, skipped};
 use super::quantities::{duration_millis, format_length};
 use super::relay::{AUDIO_HEAD, ForwardedAudioFigures, add_findings, audio_columns};
 use jamjam_core::media_relay::{JUDGED_TIME, JudgedOutage, MAX_OUTAGES, MediaRoom, MediaRoute};
@@ -134,18 +134,16 @@ impl MediaReport {
 
     /// A test case for each room, flow and outage of a pair, and one with the findings. What was not attempted or cannot be judged is skipped.
     pub(crate) fn cases(&self) -> impl Iterator<Item = TestCase> {
-        let failed =
-            |kind: &str, text| Outcome::NotPassed(NonSuccessKind::Failure, kind.to_owned(), text, String::new());
         let findings = self.findings.join("; ");
-        let outcome = if findings.is_empty() { Outcome::Passed } else { failed("findings", findings) };
-        let findings = case("media", "findings", outcome, "");
-        let judged = self.rooms.iter().flat_map(MediaRoomFigures::judgments).map(move |(name, passed, text)| {
-            let outcome = match passed {
-                None => Outcome::Skipped(text.clone()),
-                Some(false) => failed("max_recovery", text.clone()),
-                Some(_) => Outcome::Passed,
+        let status = if findings.is_empty() { TestCaseStatus::success() } else { failed("findings", &findings) };
+        let findings = case("media", "findings", status, "");
+        let judged = self.rooms.iter().flat_map(MediaRoomFigures::judgments).map(|(name, passed, text)| {
+            let status = match passed {
+                None => skipped(&text),
+                Some(false) => failed("max_recovery", &text),
+                Some(true) => TestCaseStatus::success(),
             };
-            case("media", &name, outcome, text.trim())
+            case("media", &name, status, text.trim())
         });
         judged.chain([findings])
     }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 
-use quick_junit::{NonSuccessKind, SerializeError, TestSuite};
+use quick_junit::{SerializeError, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
 use super::figures::figures;
-use super::junit::{Outcome, case};
+use super::junit::{case, failed, of_suite};
 use super::model::SCHEMA_VERSION;
 use super::quantities::{duration_millis, format_decimals, format_length, format_share};
 use jamjam_core::direction::Direction;
@@ -106,11 +106,9 @@ impl RelayReport {
     /// A test case that fails if there are findings.
     pub fn junit(&self) -> Result<String, SerializeError> {
         let mut suite = TestSuite::new(NAME);
-        let failed = |text| Outcome::NotPassed(NonSuccessKind::Failure, "findings".to_owned(), text, String::new());
-        let outcome = if self.findings.is_empty() { Outcome::Passed } else { failed(self.findings.join("; ")) };
-        suite.add_test_case(case(NAME, "findings", outcome, &self.text()));
-        let mut document = quick_junit::Report::new("jamjam-dev");
-        document.add_test_suite(suite);
-        document.to_string()
+        let findings = self.findings.join("; ");
+        let status = if findings.is_empty() { TestCaseStatus::success() } else { failed("findings", &findings) };
+        suite.add_test_case(case(NAME, "findings", status, &self.text()));
+        of_suite(suite)
     }
 }
