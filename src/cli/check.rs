@@ -192,8 +192,7 @@ impl CheckArgs {
         stop: &StopToken,
     ) -> Result<u8, Failure> {
         let is_interrupted = command.as_ref().is_some_and(|command| command.ended_by == EndedBy::Interrupt);
-        let mut result = CheckResult::new(report, self.fail_on, self.expect_sources).with_command(command);
-        result.add_errors(incomplete);
+        let result = CheckResult::new(report, self.fail_on, self.expect_sources).ended_with(command, incomplete);
         let written = self.files.write_check(&result);
         self.print(&result)?;
         written?;

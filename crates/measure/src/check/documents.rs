@@ -81,32 +81,22 @@ impl CheckResult {
         Self { schema_version: SCHEMA_VERSION, verdict, failures, report, command: None, first_failure, fail_on }
     }
 
-    /// Fails if `command` failed.
+    /// Fails if `command` failed, or if there are `errors` of the run, such as a file that could not be written.
     #[must_use]
-    pub fn with_command(mut self, command: Option<CommandResult>) -> Self {
-        if let Some(failure) = command.as_ref().and_then(CommandResult::failure) {
+    pub fn ended_with(mut self, command: Option<CommandResult>, errors: &[String]) -> Self {
+        let failure = command.as_ref().and_then(CommandResult::failure);
+        if failure.is_some() || !errors.is_empty() {
             self.verdict = CheckVerdict::Failed;
-            self.failures.insert(0, failure);
         }
-        self.command = command;
-        self
-    }
-
-    /// Adds errors of the run, such as a file that could not be written.
-    pub fn add_errors(&mut self, errors: &[String]) {
-        if let Some(first) = errors.first() {
-            self.verdict = CheckVerdict::Failed;
-            self.failures.splice(..0, errors.iter().cloned());
-            self.first_failure = Some((NonSuccessKind::Error, first.clone()));
-        }
+        self.failures.splice(..0, errors.iter().cloned().chain(failure));
+        let error = errors.first().map(|error| (NonSuccessKind::Error, error.clone()));
+        Self { command, first_failure: error.or(self.first_failure), ..self }
     }
 
     /// A server that could not start, or that an error has ended.
     pub fn aborted(server: &str, error: String) -> Self {
         let report = CheckReport { server: server.to_owned(), ..CheckReport::default() };
-        let first_failure = Some((NonSuccessKind::Error, error.clone()));
-        let result = Self::new(report, Severity::Error, 0);
-        Self { verdict: CheckVerdict::Failed, failures: vec![error], first_failure, ..result }
+        Self::new(report, Severity::Error, 0).ended_with(None, &[error])
     }
 
     pub(super) fn verdict(&self) -> String {

@@ -46,10 +46,10 @@ fn schema_accepts_exactly_the_fields_of_every_check() {
     let results = [
         ("wrong samples", result("samples-big-endian")),
         ("drift", result("clock-400-ppm-fast")),
-        ("by itself", result("samples-silent").with_command(Some(ended(EndedBy::Itself, Some(0), None)))),
-        ("killed", result("port-change").with_command(Some(ended(EndedBy::UntilIdle, None, Some("SIGKILL"))))),
-        ("duration", result("port-change").with_command(Some(ended(EndedBy::Duration, Some(143), Some("SIGTERM"))))),
-        ("interrupted", result("empty-audio").with_command(Some(ended(EndedBy::Interrupt, None, None)))),
+        ("by itself", result("samples-silent").ended_with(Some(ended(EndedBy::Itself, Some(0), None)), &[])),
+        ("killed", result("port-change").ended_with(Some(ended(EndedBy::UntilIdle, None, Some("SIGKILL"))), &[])),
+        ("duration", result("port-change").ended_with(Some(ended(EndedBy::Duration, Some(143), Some("SIGTERM"))), &[])),
+        ("interrupted", result("empty-audio").ended_with(Some(ended(EndedBy::Interrupt, None, None)), &[])),
         ("rooms", CheckResult::new(rooms.report(), Severity::Note, 0)),
         ("error", CheckResult::aborted("echo-server", "port in use".to_owned())),
     ];
@@ -62,7 +62,7 @@ fn schema_accepts_exactly_the_fields_of_every_check() {
 
 #[test]
 fn page_has_the_course_of_each_client_and_escapes_the_command() {
-    let page = result("samples-silent").with_command(Some(ended(EndedBy::Itself, Some(0), None))).html("");
+    let page = result("samples-silent").ended_with(Some(ended(EndedBy::Itself, Some(0), None)), &[]).html("");
     let document = page.strip_prefix("<!DOCTYPE html>\n").unwrap();
     for (text, count) in [
         ("<svg ", 3),
