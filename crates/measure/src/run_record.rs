@@ -7,7 +7,6 @@
 use std::io::{BufRead, Read};
 use std::time::Duration;
 
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 
@@ -21,7 +20,7 @@ use jamjam_core::audio::waveform::MAX_COLUMNS;
 use jamjam_core::echo::DEFAULT_DELAY;
 use jamjam_core::time::{Time, saturating_nanos};
 
-/// Version of the format. Version 1 has no progress lines.
+/// Version of the format.
 pub(crate) const RECORD_VERSION: u32 = 2;
 
 /// Maximum number of packet lines that are read.
@@ -54,16 +53,13 @@ pub struct RecordedOptions {
     pub tool_version: String,
     /// Limits of the run.
     pub limits: Limits,
-    /// Some records of version 1 contain the plan here.
-    #[serde(default, skip_serializing, rename = "plan")]
-    _plan: IgnoredAny,
 }
 
 impl RecordedOptions {
     /// The options of a run with `limits`.
     pub fn new(limits: Limits) -> Self {
         let (line_type, tool_version) = ("run".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-        Self { line_type, record_version: RECORD_VERSION, tool_version, limits, _plan: IgnoredAny }
+        Self { line_type, record_version: RECORD_VERSION, tool_version, limits }
     }
 }
 
@@ -198,11 +194,10 @@ impl RecordReader {
         let LineType { line_type, record_version } = parse(text)?;
         match (line_type.as_str(), &self.options, &self.end) {
             ("run", None, None) => match record_version {
-                None | Some(1..=RECORD_VERSION) => self.options = Some(parse(text)?),
+                None | Some(RECORD_VERSION) => self.options = Some(parse(text)?),
                 // Other versions have other fields.
                 Some(version) => {
-                    let versions = format!("this program reads 1 to {RECORD_VERSION}");
-                    return Err(format!("unsupported record_version {version}; {versions}"));
+                    return Err(format!("unsupported record_version {version}; this program reads {RECORD_VERSION}"));
                 }
             },
             ("report" | "packet", None, _) => return Err(REPORT_GIVEN.to_owned()),

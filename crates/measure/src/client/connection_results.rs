@@ -24,7 +24,6 @@ pub struct WebSocketResults {
     /// Text of the first error message from the server.
     pub server_error: Option<String>,
     /// What a run with members of rooms counted beside its deliveries.
-    #[serde(default)]
     pub rooms: Option<RoomResults>,
 }
 

@@ -114,7 +114,6 @@ pub struct RunResults {
     /// Display name of the server.
     pub target: String,
     /// The command and the host.
-    #[serde(default)]
     pub origin: RunOrigin,
     /// Time between packets, requests or groups that `probe` was given, in nanoseconds; `None` for `send`.
     pub interval_ns: Option<u64>,
@@ -149,10 +148,8 @@ pub struct RunResults {
     #[serde(skip)]
     pub pacing: Option<PacingStats>,
     /// The schedule; `None` if no packet was planned, or the packets have no schedule.
-    #[serde(default)]
     pub schedule: Option<ScheduleResults>,
     /// Pauses of this host.
-    #[serde(default)]
     pub pauses: PauseResults,
     /// What the server reported about itself; `None` if it reported nothing.
     pub server: Option<ServerResults>,
@@ -165,19 +162,16 @@ pub struct RunResults {
     /// Encrypted link of a run over UDP.
     pub link: Option<LinkResults>,
     /// Whether the run ended early, because the port answered its first packets with nothing but ICMP port unreachable.
-    #[serde(default)]
     pub is_port_dead: bool,
     /// ICMP "port unreachable" messages received.
     pub port_unreachable: u64,
     /// When the first and the last of these messages since the start of counting were received, in nanoseconds since this start.
     pub port_unreachable_ns: Option<[i64; 2]>,
     /// When the last datagram of the server arrived, in nanoseconds since the start of counting.
-    #[serde(default)]
     pub last_datagram_ns: Option<i64>,
     /// Datagrams that belong to no stream of the run. Such datagrams come from another address, are malformed, or have an unexpected type.
     pub stray: u64,
     /// The other address from which the first of these datagrams came.
-    #[serde(default)]
     pub stray_source: Option<SocketAddr>,
     /// The clients, if these are the results of several.
     #[serde(skip)]
@@ -332,7 +326,6 @@ pub struct AudioResults {
     /// Maximum payload length of a packet in bytes.
     pub payload_bytes: u32,
     /// Maximum length of a packet in bytes, with its IP and UDP headers.
-    #[serde(default)]
     pub ip_bytes: u32,
     /// Sequence number of the first packet.
     pub first_sequence: u32,
@@ -343,7 +336,6 @@ pub struct AudioResults {
     /// Packets that were sent late because their samples were not ready when they were due.
     pub underruns: u64,
     /// Time by which underruns of more than [`MIN_PAUSE`](jamjam_core::time::MIN_PAUSE) delayed the schedule, in nanoseconds.
-    #[serde(default)]
     pub source_paused_ns: u64,
     /// Capture device, if the audio came from one.
     pub capture: Option<CaptureResults>,

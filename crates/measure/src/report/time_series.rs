@@ -35,7 +35,6 @@ figures! {
         lost_downstream: Option<u64> = None;
         damaged: u64 = interval.damaged;
         in_flight: u64 = interval.in_flight;
-        #[serde(default)]
         excluded: u64 = interval.excluded;
         burst_max: u64 = interval.burst_max;
         rtt_min_us: Option<f64> = time(interval.rtt_min());
