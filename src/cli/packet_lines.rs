@@ -13,7 +13,8 @@ use super::output::print_bytes;
 use crate::client::{AudioPicture, LiveSnapshot, PacketEvent, PacketObserver, RecordedPacket, RunResults};
 use crate::io::files;
 use crate::report::json::{self, JsonLine};
-use crate::run_record::{self, RecordedOptions};
+use crate::report::limits::Limits;
+use crate::run_record;
 use crate::stats::Counter;
 use crate::time::Time;
 
@@ -127,13 +128,12 @@ pub(crate) struct RecordFile {
 }
 
 impl RecordFile {
-    /// Creates the file and writes the options of the run and its plan. An existing file is replaced.
-    pub(crate) fn create(path: &Path, options: &RecordedOptions, plan: &RunResults) -> anyhow::Result<Self> {
+    /// Creates the file and writes the limits of the run and its plan. An existing file is replaced.
+    pub(crate) fn create(path: &Path, limits: Limits, plan: &RunResults) -> anyhow::Result<Self> {
         let error = || write_error(path);
         let out = BufWriter::new(files::create_locked(path, File::options().append(true)).with_context(error)?);
         let mut file = Self { path: path.to_owned(), out, packets_dropped: 0, error: None };
-        file.write(&json::line(options).with_context(error)?);
-        file.write(&run_record::plan_line(plan).with_context(error)?);
+        file.write(&run_record::first_lines(limits, plan).with_context(error)?);
         file.flush();
         Ok(file)
     }

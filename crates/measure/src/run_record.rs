@@ -42,25 +42,16 @@ const REPLAY_ORIGIN: Time = Time::from_nanos(1 << 61);
 const REPORT_GIVEN: &str = "this is a report (--json, --json-lines), not a run record; give the file of --record-run";
 
 /// The first line: the options that determine the report.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RecordedOptions {
+struct RunLine {
     #[serde(rename = "type")]
     line_type: String,
     /// `RECORD_VERSION`.
-    pub record_version: u32,
+    record_version: u32,
     /// Version of the program that recorded the run.
-    pub tool_version: String,
-    /// Limits of the run.
-    pub limits: Limits,
-}
-
-impl RecordedOptions {
-    /// The options of a run with `limits`.
-    pub fn new(limits: Limits) -> Self {
-        let (line_type, tool_version) = ("run".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-        Self { line_type, record_version: RECORD_VERSION, tool_version, limits }
-    }
+    tool_version: String,
+    limits: Limits,
 }
 
 /// What was known about the run before its first packet. Replaces the last line if that is missing.
@@ -102,9 +93,11 @@ struct EndLine<R, A> {
     audio: Option<A>,
 }
 
-/// The line of the plan, ending with a line feed. `plan` are the results of the run before its first packet.
-pub fn plan_line(plan: &RunResults) -> serde_json::Result<String> {
-    json::line(&PlanLine { line_type: "plan".to_owned(), results: plan })
+/// The first two lines, each ending with a line feed. `plan` are the results of the run before its first packet.
+pub fn first_lines(limits: Limits, plan: &RunResults) -> serde_json::Result<String> {
+    let (line_type, tool_version) = ("run".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    let run = json::line(&RunLine { line_type, record_version: RECORD_VERSION, tool_version, limits })?;
+    Ok(run + &json::line(&PlanLine { line_type: "plan".to_owned(), results: plan })?)
 }
 
 /// A progress line, ending with a line feed: `elapsed` since the start of counting, each stream has this number of `packets`.
@@ -126,8 +119,8 @@ pub fn end_line(
 
 /// A record that was read completely.
 pub struct RecordedRun {
-    /// The options of the recorded run.
-    pub options: RecordedOptions,
+    /// The limits of the recorded run.
+    pub limits: Limits,
     /// The results with all statistics.
     pub run: RunResults,
     /// The error that ended the recorded run.
@@ -142,7 +135,7 @@ pub struct RecordedRun {
 #[derive(Default)]
 struct RecordReader {
     lines: usize,
-    options: Option<RecordedOptions>,
+    limits: Option<Limits>,
     plan: Option<RunResults>,
     packets: Vec<RecordedPacket>,
     /// Line number of each packet.
@@ -164,7 +157,7 @@ pub fn read(mut input: impl BufRead) -> Result<RecordedRun, String> {
         reader.lines += 1;
         match reader.read_line(&line) {
             // The process was killed while it wrote this line.
-            Err(_) if reader.options.is_some() && reader.end.is_none() && !line.ends_with(b"\n") => {
+            Err(_) if reader.limits.is_some() && reader.end.is_none() && !line.ends_with(b"\n") => {
                 return reader.finish();
             }
             result => result.map_err(|reason| format!("line {}: {reason}", reader.lines))?,
@@ -188,13 +181,13 @@ impl RecordReader {
         }
         let text = str::from_utf8(line).map_err(|_| "not UTF-8 text".to_owned())?;
         // A report of --json has one field per line.
-        if self.options.is_none() && text.trim() == "{" {
+        if self.limits.is_none() && text.trim() == "{" {
             return Err(REPORT_GIVEN.to_owned());
         }
         let LineType { line_type, record_version } = parse(text)?;
-        match (line_type.as_str(), &self.options, &self.end) {
+        match (line_type.as_str(), &self.limits, &self.end) {
             ("run", None, None) => match record_version {
-                None | Some(RECORD_VERSION) => self.options = Some(parse(text)?),
+                None | Some(RECORD_VERSION) => self.limits = Some(parse::<RunLine>(text)?.limits),
                 // Other versions have other fields.
                 Some(version) => {
                     return Err(format!("unsupported record_version {version}; this program reads {RECORD_VERSION}"));
@@ -230,11 +223,11 @@ impl RecordReader {
 
     /// Computes the results of the recorded run.
     fn finish(self) -> Result<RecordedRun, String> {
-        let options = self.options.ok_or("the file is empty")?;
+        let limits = self.limits.ok_or("the file is empty")?;
         let Some(end) = self.end else {
             let plan = self.plan.ok_or("the last line is missing, and the record lacks the plan of the run")?;
             let (run, packets) = interrupted_run(plan, self.packets, &self.progress)?;
-            return Ok(RecordedRun { options, run, error: None, audio: None, packets });
+            return Ok(RecordedRun { limits, run, error: None, audio: None, packets });
         };
         let EndLine { packets_dropped, streams, results, error, audio, .. } = end;
         let end_error = |reason: &str| Err(format!("line {}: {reason}", self.lines));
@@ -257,7 +250,7 @@ impl RecordReader {
             Some(event) => format!("line {}: {}", self.packet_lines[event], error.reason),
             None => error.reason,
         })?;
-        Ok(RecordedRun { options, run, error, audio, packets: self.packets })
+        Ok(RecordedRun { limits, run, error, audio, packets: self.packets })
     }
 }
 

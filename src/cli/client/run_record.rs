@@ -13,7 +13,7 @@ use crate::cli::values::{OutputFile, output_file_parser};
 use crate::client::{RunKind, RunResults};
 use crate::io::files;
 use crate::report::limits::Limits;
-use crate::run_record::{self, RecordedOptions, RecordedRun};
+use crate::run_record::{self, RecordedRun};
 
 #[derive(clap::Args)]
 pub(crate) struct RunRecordArgs {
@@ -34,7 +34,7 @@ pub(crate) struct RunRecordArgs {
 impl RunRecordArgs {
     /// Creates the file of --record-run. `plan` are the results of the run before its first packet.
     pub(crate) fn create(&self, limits: Limits, plan: &RunResults) -> anyhow::Result<Option<RecordFile>> {
-        let create = |path: &OutputFile| RecordFile::create(path, &RecordedOptions::new(limits), plan);
+        let create = |path: &OutputFile| RecordFile::create(path, limits, plan);
         self.record_run.as_ref().map(create).transpose()
     }
 }
@@ -43,7 +43,7 @@ impl ClientArgs {
     /// Reports the recorded run of the file `record`. `command` is the subcommand.
     pub(crate) fn replay(&self, record: &Path, command: RunKind) -> Result<u8, Failure> {
         let recorded = read_record(record);
-        let RecordedRun { options, run, error, audio: picture, .. } =
+        let RecordedRun { limits, run, error, audio: picture, .. } =
             recorded.with_context(|| format!("--replay: cannot read the run from {}", record.display()))?;
         let other = run.run_kind.name();
         ensure_usage!(
@@ -51,7 +51,7 @@ impl ClientArgs {
             "--replay: this is a record of `{other}`; use `jamjam-dev {other} --replay`"
         );
         let finished = FinishedRun { run, error: error.map(|error| anyhow!(error)), picture, record: None, ramp: None };
-        self.conclude(finished, self.limits().or(options.limits), |report| self.print_report(report))
+        self.conclude(finished, self.limits().or(limits), |report| self.print_report(report))
     }
 }
 

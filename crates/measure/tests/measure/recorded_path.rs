@@ -13,7 +13,7 @@ use jamjam_measure::client::{
     AudioResults, LossReport, RecordedPacket, RunKind, RunResults, StreamKind, WebSocketResults,
 };
 use jamjam_measure::report::limits::Limits;
-use jamjam_measure::run_record::{RecordedOptions, RecordedRun};
+use jamjam_measure::run_record::RecordedRun;
 use jamjam_signaling::Dialect;
 
 /// When the first packet is sent, in milliseconds.
@@ -22,9 +22,8 @@ const START: u64 = 5_000;
 /// A record of PINGs, one every 10 ms. Each has this outcome, and a round trip of 40 ms if it returned.
 fn record(outcomes: impl IntoIterator<Item = PacketOutcome>) -> RecordedRun {
     let packets = outcomes.into_iter().enumerate().map(|(n, outcome)| packet(n as u32, 40, outcome));
-    let (options, run) =
-        (RecordedOptions::new(Limits::default()), RunResults::new(RunKind::Probe, "", StreamKind::Ping));
-    RecordedRun { options, run, error: None, audio: None, packets: packets.collect() }
+    let (limits, run) = (Limits::default(), RunResults::new(RunKind::Probe, "", StreamKind::Ping));
+    RecordedRun { limits, run, error: None, audio: None, packets: packets.collect() }
 }
 
 fn packet(sequence: u32, round_trip: u64, outcome: PacketOutcome) -> RecordedPacket {

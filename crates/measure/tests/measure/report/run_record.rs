@@ -10,17 +10,17 @@ use jamjam_measure::client::{AudioPicture, PacketOutcome, RecordedPacket, RunKin
 use jamjam_measure::report::json::JsonLine;
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, json};
-use jamjam_measure::run_record::{self, RecordedOptions};
+use jamjam_measure::run_record;
 
 use super::json::runs;
 
-/// The first and the last line of a record. A record without packets belongs to a run without packets.
-fn first_and_last_line(run: &RunResults) -> (String, String) {
+/// The first lines and the last line of a record. A record without packets belongs to a run without packets.
+fn first_and_last_lines(run: &RunResults) -> (String, String) {
     let waveform = Waveform::new(48_000, 1, 128, 0);
     let audio = AudioPicture { name: "a tone".to_owned(), waveform, missing_packets: 1 };
     let end = run_record::end_line(run, 0, Some("a full disk".to_owned()), Some(&audio));
-    let options = json::line(&RecordedOptions::new(Limits::default())).expect("numbers and texts");
-    (options, end.expect("numbers and texts"))
+    let first = run_record::first_lines(Limits::default(), run).expect("numbers and texts");
+    (first, end.expect("numbers and texts"))
 }
 
 #[test]
@@ -34,8 +34,8 @@ fn everything_except_the_packets_is_recorded() {
             audio.stats = jamjam_core::stats::StreamStats::with_rtt_baseline();
             run.pacing = Some(jamjam_core::stats::PacingStats::default());
         }
-        let (options, end) = first_and_last_line(&run);
-        let recorded = run_record::read((options + &end).as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let (first, end) = first_and_last_lines(&run);
+        let recorded = run_record::read((first + &end).as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
         let document = |run: &RunResults| json::document(&Report::new(run, &Limits::default())).expect("a document");
         assert_eq!(document(&recorded.run), document(&run), "{name}");
         assert_eq!((recorded.run.audio.is_some(), recorded.error.as_deref()), (has_audio, Some("a full disk")));
@@ -50,8 +50,7 @@ fn packets_after_the_last_reply_are_lost_or_in_flight() {
     // Round trip, packets in total, lost, in flight. A reply is awaited for the smallest round trip and the time-out.
     let cases = [(1_000_000, 500, 270, 30), (1_001_000_000, 500, 170, 130), (1_000_000, 300, 100, 0)];
     for (rtt_ns, packets, lost, in_flight) in cases {
-        let mut record = json::line(&RecordedOptions::new(Limits::default())).expect("numbers and texts");
-        record += &run_record::plan_line(&plan).expect("numbers and texts");
+        let mut record = run_record::first_lines(Limits::default(), &plan).expect("numbers and texts");
         for sequence in 0..200 {
             let sent_at = Time::from_millis(u64::from(sequence) * 10);
             let received_at = Some(sent_at + Duration::from_nanos(rtt_ns));
@@ -76,13 +75,13 @@ proptest! {
         positions in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         cut in any::<prop::sample::Index>(),
     ) {
-        let (options, end) = first_and_last_line(&runs()[1].1);
+        let (first, end) = first_and_last_lines(&runs()[1].1);
         let packet = "{\"type\":\"packet\",\"stream\":\"ping\",\"sequence\":0,\"due_us\":0.0,\"sent_us\":1.0,\"returned_us\":2.5,\
                       \"echo_time_us\":1.5,\"outcome\":\"returned\"}\n";
-        let mut bytes = format!("{options}{packet}{end}").into_bytes();
+        let mut bytes = format!("{first}{packet}{end}").into_bytes();
         for (position, byte) in positions {
             // Only the beginning of the last line, which is long.
-            let at = position.index(bytes.len().min(3_000));
+            let at = position.index(bytes.len().min(6_000));
             bytes[at] = byte;
         }
         bytes.truncate(bytes.len() - cut.index(50));

@@ -7,7 +7,7 @@ use jamjam_measure::client::{ClientNode, RunResults, StreamKind, WaitResult, Wor
 use jamjam_measure::report::json::{self, JsonLine};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, text};
-use jamjam_measure::run_record::{self, RecordedOptions};
+use jamjam_measure::run_record;
 
 use super::differences::Differences;
 use super::net::Host;
@@ -188,8 +188,7 @@ impl RunFacts {
 /// Records the run and replays the record, which must result in the same report. `started` is the start of counting.
 fn check_replay(run: &RunResults, facts: &ClientFacts, started: Time, differences: &mut Differences) {
     let packets = facts.recorder.1.lock().expect("no thread panics with the lock");
-    let options = RecordedOptions::new(Limits::default());
-    let mut record = json::line(&options).expect("numbers and texts");
+    let mut record = run_record::first_lines(Limits::default(), run).expect("numbers and texts");
     for packet in packets.iter() {
         record += &json::line(&JsonLine::Packet((*packet, started).into())).expect("numbers and texts");
     }
