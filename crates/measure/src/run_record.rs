@@ -246,9 +246,9 @@ impl RecordReader {
         if !audio.as_ref().is_none_or(is_valid) {
             return end_error("invalid waveform");
         }
-        let run = replay(results, REPLAY_ORIGIN, &streams, &self.packets).map_err(|error| match error.event {
-            Some(event) => format!("line {}: {}", self.packet_lines[event], error.reason),
-            None => error.reason,
+        let run = replay(results, REPLAY_ORIGIN, &streams, &self.packets).map_err(|error| match error {
+            (Some(event), reason) => format!("line {}: {reason}", self.packet_lines[event]),
+            (None, reason) => reason,
         })?;
         Ok(RecordedRun { limits, run, error, audio, packets: self.packets })
     }
@@ -313,7 +313,7 @@ fn interrupted_run(
     let waited = |wait| WaitResult { reply_received: !all.is_empty(), ..wait };
     let readiness_wait = plan.readiness_wait.map(waited);
     let run = RunResults { duration_ns, readiness_wait, interrupted: Some(StopSignal::Unknown), ..plan };
-    let run = replay(run, REPLAY_ORIGIN, &streams, &all).map_err(|error| error.reason)?;
+    let run = replay(run, REPLAY_ORIGIN, &streams, &all).map_err(|(_, reason)| reason)?;
     Ok((run, all))
 }
 

@@ -46,7 +46,7 @@ pub use loss_report::{CountSample, LossReport};
 pub use moqt::FrameTracker;
 pub use musician::{Heard, Musician, MusicianConfig, MusicianResults};
 pub use prober::{ProbeConfig, ProbeWorkload, Prober};
-pub use replay::{ReplayError, StreamCounts, replay};
+pub use replay::{StreamCounts, replay};
 pub use reply::ReceivedReply;
 pub use request_matcher::RequestMatcher;
 pub use results::{

@@ -4,7 +4,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use super::hosts::HostLog;
 use super::reply::{INTACT_DIGEST, ReceivedReply};
@@ -33,15 +32,8 @@ impl StreamCounts {
     }
 }
 
-/// Why a run cannot be replayed.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{reason}")]
-pub struct ReplayError {
-    /// Position of the packet event, from 0; `None` if the error concerns no single event.
-    pub event: Option<usize>,
-    /// The contradiction.
-    pub reason: String,
-}
+/// Why a run cannot be replayed, with the position of the packet event, from 0, if it concerns a single one.
+type ReplayError = (Option<usize>, String);
 
 /// The sent packets of one stream, with the number of packets already passed to the tracker.
 #[derive(Default)]
@@ -120,7 +112,7 @@ fn collect_sent(
     for (position, event) in events.iter().enumerate() {
         let error = |reason: &str| {
             let name = event.stream.name();
-            Err(ReplayError { event: Some(position), reason: format!("{name} packet {}: {reason}", event.sequence) })
+            Err((Some(position), format!("{name} packet {}: {reason}", event.sequence)))
         };
         if !streams.iter().any(|counts| counts.stream == event.stream) {
             return error("the last line does not contain this stream");
@@ -154,7 +146,7 @@ fn collect_sent(
     for (kind, sent) in StreamKind::ALL.into_iter().zip(found) {
         let missing = |index: usize| {
             let sequence = first_sequence(kind).wrapping_add(index as u32);
-            ReplayError { event: None, reason: format!("{} packet {sequence} is missing", kind.name()) }
+            (None, format!("{} packet {sequence} is missing", kind.name()))
         };
         let sent = sent.into_iter().enumerate().map(|(index, packet)| packet.ok_or_else(|| missing(index)));
         recorded[kind as usize].sent = sent.collect::<Result<_, _>>()?;
