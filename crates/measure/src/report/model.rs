@@ -70,7 +70,7 @@ figures! {
         link: Option<LinkFigures> = run.link.as_ref().map(Into::into);
         clients: Option<ClientsFigures> = run.clients.as_ref().map(|clients| (run, clients).into());
         ramp: Option<RampFigures> = None;
-        time_series: Option<TimeSeries> = TimeSeries::new(run);
+        time_series: Option<TimeSeries> = run.evaluated().map(|stream| (run, &stream.history).into());
         jitter_buffer: Option<JitterBufferTable> = JitterBufferTable::new(run);
         findings: Vec<Diagnosis> = Vec::new();
         port_unreachable: u64 = run.port_unreachable;

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::figures::figures;
 use super::quantities::{RoundTrip, format_percent, format_time, micros, rounded_micros};
-use crate::client::RunResults;
+use crate::client::{LossReport, RunResults};
 use jamjam_core::stats::{History, Interval};
 use jamjam_core::time::NANOS_PER_SECOND;
 
@@ -12,18 +12,24 @@ use jamjam_core::time::NANOS_PER_SECOND;
 const WORST_SECONDS: u64 = 10;
 
 figures! {
-    /// The evaluated stream over time. `TimeSeries::new` adds the direction of loss and the worst ten seconds.
+    /// The evaluated stream over time.
     TimeSeries from (run, history): (&RunResults, &History) [
         let interval_s = history.interval_ns / NANOS_PER_SECOND;
-        let figures = |(index, interval): (usize, &Interval)| (run, index as u64 * interval_s, interval).into();
+        let upstream = |report: &LossReport| report.lost_upstream_by_interval(run.evaluated_stream as usize, history);
+        let upstream = run.loss_report.as_ref().map(upstream).unwrap_or_default();
+        let figures = |(index, interval): (usize, &Interval)| {
+            (run, index as u64 * interval_s, interval, upstream.get(index).copied().flatten()).into()
+        };
+        let duration_s = window_length(history) as u64 * interval_s;
+        let worst = worst_window(history).map(|(start_s, window)| (run, start_s, duration_s, window).into());
     ] {
         interval_s: u64 = interval_s;
         intervals: Vec<IntervalFigures> = history.intervals.iter().enumerate().map(figures).collect();
-        worst_ten_seconds: Option<WorstSeconds> = None;
+        worst_ten_seconds: Option<WorstSeconds> = worst;
     }
 
-    /// The figures of one interval. `TimeSeries::new` adds the direction of loss.
-    IntervalFigures from (run, start_s, interval): (&RunResults, u64, &Interval) [
+    /// The figures of one interval, of whose losses this many happened upstream, if that is known.
+    IntervalFigures from (run, start_s, interval, upstream): (&RunResults, u64, &Interval, Option<u64>) [
         let time = |ns| round_trip_time(run, ns);
     ] {
         start_s: u64 = start_s;
@@ -31,8 +37,8 @@ figures! {
         not_sent: u64 = interval.not_sent;
         returned: u64 = interval.returned;
         lost: u64 = interval.lost;
-        lost_upstream: Option<u64> = None;
-        lost_downstream: Option<u64> = None;
+        lost_upstream: Option<u64> = upstream;
+        lost_downstream: Option<u64> = upstream.map(|upstream| interval.lost - upstream);
         damaged: u64 = interval.damaged;
         in_flight: u64 = interval.in_flight;
         excluded: u64 = interval.excluded;
@@ -50,25 +56,6 @@ figures! {
         duration_s: u64 = duration_s;
         loss_ratio: f64 = loss_ratio(&window);
         rtt_p99_us: Option<f64> = round_trip_time(run, window.rtt_percentile(0.99));
-    }
-}
-
-impl TimeSeries {
-    /// The time series of the evaluated stream; `None` if the stream was not sent.
-    pub(super) fn new(run: &RunResults) -> Option<Self> {
-        let history = &run.evaluated()?.history;
-        let mut series = Self::from((run, history));
-        if let Some(report) = &run.loss_report {
-            let upstream = report.lost_upstream_by_interval(run.evaluated_stream as usize, history);
-            for (interval, lost_upstream) in series.intervals.iter_mut().zip(upstream) {
-                interval.lost_upstream = lost_upstream;
-                interval.lost_downstream = lost_upstream.map(|upstream| interval.lost - upstream);
-            }
-        }
-        let duration_s = window_length(history) as u64 * series.interval_s;
-        series.worst_ten_seconds =
-            worst_window(history).map(|(start_s, window)| (run, start_s, duration_s, window).into());
-        Some(series)
     }
 }
 
