@@ -23,7 +23,6 @@ use crate::client::AudioPicture;
 use crate::diagnosis::Diagnosis;
 use jamjam_core::sanitize::{escape_html, escape_html_prose, without_folders};
 
-const PAGE: &str = include_str!("page.html");
 pub(crate) const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("chart.js");
 
@@ -38,40 +37,28 @@ pub fn page(report: &Report, error: Option<&str>, audio: Option<&AudioPicture>, 
         "FAILED" => "failed",
         _ => "incomplete",
     };
-    render_template(PAGE, |name| match name {
-        "status" => status.to_owned(),
-        "heading" => text::command_heading(report.command).to_owned(),
-        "target" => escape_html(&report.target),
-        "style" => [style, STYLE].concat(),
-        "script" => SCRIPT.to_owned(),
-        "script_hash" => format!("sha256-{}", STANDARD.encode(Sha256::digest(SCRIPT))),
-        "class" => class.to_owned(),
-        "headline" => escape_html_prose(&format!("{until}{}", report.headline)),
-        "reason" => reason(report),
-        "facts" => run_facts(report),
-        "findings" => findings(report),
-        "key_figures" => key_figures(report),
-        "charts" => charts(report),
-        "audio" => audio.map(|audio| audio::section(audio, report)).unwrap_or_default(),
-        "limits" => tables::limits(report),
-        "tables" => [tables::figures(report), tables::buffer_depths(report), tables::intervals(report)].concat(),
-        "warnings" => warnings(report),
-        "origin" => tables::origin(report, version),
-        "report" => escape_html(&text::details(report, false)),
-        _ => String::new(),
-    })
-}
-
-/// Replaces each name in braces by its value. Braces in the values are not replaced.
-fn render_template(template: &str, mut value: impl FnMut(&str) -> String) -> String {
-    let mut parts = template.split('{');
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let (name, rest) = part.split_once('}').unwrap_or((part, ""));
-        text += &value(name);
-        text += rest;
-    }
-    text
+    format!(
+        include_str!("page.html"),
+        status = status,
+        heading = text::command_heading(report.command),
+        target = escape_html(&report.target),
+        style = [style, STYLE].concat(),
+        script = SCRIPT,
+        script_hash = format_args!("sha256-{}", STANDARD.encode(Sha256::digest(SCRIPT))),
+        class = class,
+        headline = escape_html_prose(&format!("{until}{}", report.headline)),
+        reason = reason(report),
+        facts = run_facts(report),
+        findings = findings(report),
+        key_figures = key_figures(report),
+        charts = charts(report),
+        audio = audio.map(|audio| audio::section(audio, report)).unwrap_or_default(),
+        limits = tables::limits(report),
+        tables = [tables::figures(report), tables::buffer_depths(report), tables::intervals(report)].concat(),
+        warnings = warnings(report),
+        origin = tables::origin(report, version),
+        report = escape_html(&text::details(report, false)),
+    )
 }
 
 fn run_facts(report: &Report) -> String {
