@@ -141,11 +141,6 @@ pub struct DriftReport {
 }
 
 impl ClientCheck {
-    /// A check without sources.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// The state of all sources.
     pub fn report(&self) -> CheckReport {
         let mut sources: Vec<_> = self.sources.iter().filter(|(_, source)| source.is_client).collect();

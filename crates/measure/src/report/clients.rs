@@ -57,10 +57,6 @@ figures! {
         worst: Option<WorstClientFigures> = stream.map(|stream| (*number, stream).into());
         bytes_per_flow: usize = clients.bytes_per_flow;
         lateness: Option<LatenessFigures> = run.pacing.as_ref().map(|pacing| (&pacing.all).into());
-        #[serde(skip)]
-        without_link: usize = clients.without_link;
-        #[serde(skip)]
-        without_report: usize = clients.without_report;
     }
 
     /// The worst of several clients.

@@ -9,7 +9,6 @@ use serde::Serialize;
 use crate::client::{RunResults, StopSignal, StreamKind, WebSocketResults};
 use jamjam_core::address::HostPort;
 use jamjam_core::stats::{Histogram, StreamStats};
-use jamjam_moqt::Transport;
 use jamjam_signaling::Dialect;
 
 /// The unit of a figure that is compared with a limit.
@@ -172,14 +171,14 @@ pub enum RunProtocol {
     /// Messages between members of rooms over WebSocket.
     Rooms,
     /// MOQT.
-    Moqt(Transport),
+    Moqt,
 }
 
 impl RunProtocol {
     pub(super) fn of_run(run: &RunResults) -> Self {
         match (&run.websocket, &run.moqt) {
             (Some(websocket), _) => Self::of_websocket(websocket),
-            (None, Some(moqt)) => Self::Moqt(moqt.transport),
+            (None, Some(_)) => Self::Moqt,
             (None, None) => Self::Udp,
         }
     }
@@ -209,7 +208,7 @@ impl StreamLabels {
                 ([dialect.probe().request_type, dialect.probe().response_type], ["message"; 2])
             }
             (RunProtocol::Rooms, StreamKind::Ping) => (["relayed"; 2], ["message"; 2]),
-            (RunProtocol::Moqt(_), StreamKind::Ping) => (["MOQT"; 2], ["frame"; 2]),
+            (RunProtocol::Moqt, StreamKind::Ping) => (["MOQT"; 2], ["frame"; 2]),
             _ => ([kind.name(), kind.reply_name()], ["packet", "datagram"]),
         };
         Self { request, reply, request_unit, reply_unit }

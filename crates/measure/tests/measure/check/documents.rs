@@ -13,7 +13,7 @@ const SCHEMA: &str = include_str!("../../../../../docs/check.schema.json");
 
 /// A check of one client of the table.
 fn check(name: &str) -> ClientCheck {
-    let mut check = ClientCheck::new();
+    let mut check = ClientCheck::default();
     client(name).datagrams().iter().for_each(|datagram| check.on_datagram(datagram.observed()));
     check
 }
@@ -81,7 +81,7 @@ fn page_has_the_course_of_each_client_and_escapes_the_command() {
 /// KEEPALIVEs of a source without AUDIO, such as a health check, neither begin nor extend the time.
 #[test]
 fn idle_time_counts_from_datagrams_of_sources_with_audio() {
-    let mut check = ClientCheck::new();
+    let mut check = ClientCheck::default();
     let datagrams = client("sequence-from-1000").datagrams();
     let is_audio = |bytes: &[u8]| bytes[1] == 1;
     let first = datagrams.iter().find(|datagram| is_audio(&datagram.bytes)).unwrap();

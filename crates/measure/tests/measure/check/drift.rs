@@ -73,7 +73,7 @@ fn drift_interval_is_wide_if_jitter_is_not_limited() {
 
 /// The interval of a client whose packets arrive at `arrival`, in seconds since the first one, and which breaks no rule.
 fn interval_of_client(arrival: impl Fn(f64) -> f64) -> [f64; 2] {
-    let mut check = ClientCheck::new();
+    let mut check = ClientCheck::default();
     for mut datagram in client("correct-2-channels-48000-plain").datagrams() {
         datagram.at =
             Time::from_nanos((arrival(datagram.at.as_nanos() as f64 / 1e9 - 1.0) * 1e9) as u64 + 1_000_000_000);
@@ -102,7 +102,7 @@ fn drift_is_measured_across_a_stall_after_which_the_path_catches_up() {
 
 #[test]
 fn path_that_catches_up_at_the_start_feigns_no_rate() {
-    let mut check = ClientCheck::new();
+    let mut check = ClientCheck::default();
     for mut datagram in client("correct-2-channels-48000-plain").datagrams() {
         let at_s = datagram.at.as_nanos() as f64 / 1e9 - 1.0;
         // The path holds back what is sent in the first 3 s, and delivers it at twice the rate. The run ends soon.
@@ -117,7 +117,7 @@ fn path_that_catches_up_at_the_start_feigns_no_rate() {
 
 #[test]
 fn client_that_a_busy_host_starves_has_no_certain_sample_rate() {
-    let mut check = ClientCheck::new();
+    let mut check = ClientCheck::default();
     let sent = client("correct-january-client-128").datagrams();
     // AUDIO and KEEPALIVE only.
     for mut datagram in sent.into_iter().filter(|datagram| [1, 4].contains(&datagram.bytes[1])) {

@@ -288,7 +288,7 @@ impl Client {
             arrived.retain(|(_, index)| sent[*index].kind != INFO);
         }
         arrived.sort_by(|one, other| one.0.total_cmp(&other.0));
-        let (mut check, mut members) = (ClientCheck::new(), SignalingCheck::default());
+        let (mut check, mut members) = (ClientCheck::default(), SignalingCheck::default());
         let is_lost = |index: usize| arrived.iter().all(|(_, arrived)| *arrived != index);
         let are_answered = (0..sent.len()).all(|index| sent[index].kind != CONTROL || !is_lost(index));
         let has_keys = self.is_sealed && self.earlier == 0;

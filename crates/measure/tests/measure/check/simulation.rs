@@ -62,7 +62,7 @@ fn none_of_ten_thousand_correct_clients_is_accused() {
 fn overlooked(mut client: WrongClient, ends: &[u64]) -> Vec<String> {
     client.row["seconds"] = json!(ends[ends.len() - 1] + 1);
     let severe: Vec<_> = client.expected().into_iter().filter(|(_, severity)| severity != "note").collect();
-    let (mut check, mut overlooked) = (ClientCheck::new(), Vec::new());
+    let (mut check, mut overlooked) = (ClientCheck::default(), Vec::new());
     let mut ends = ends.iter().peekable();
     for datagram in if severe.is_empty() { Vec::new() } else { client.datagrams() } {
         check.on_datagram(datagram.observed());

@@ -20,7 +20,7 @@ fn keepalive(ms: u64, port: u16) -> Sent {
 
 fn check(mut sent: Vec<Sent>) -> CheckReport {
     sent.sort_by_key(|datagram| datagram.at);
-    let mut check = ClientCheck::new();
+    let mut check = ClientCheck::default();
     for datagram in &sent {
         check.on_datagram(datagram.observed());
     }

@@ -12,7 +12,7 @@ use super::wrong_client::{Client, Sent, client, clients};
 
 /// The findings about the only source.
 pub(super) fn findings(datagrams: &[Sent]) -> Vec<Finding> {
-    let mut check = ClientCheck::new();
+    let mut check = ClientCheck::default();
     for datagram in datagrams {
         check.on_datagram(datagram.observed());
     }
@@ -54,7 +54,7 @@ fn every_rule_about_clients_has_a_wrong_client() {
 #[test]
 fn findings_are_announced_once_while_the_client_is_connected() {
     for name in ["samples-16-bit", "keepalive-never", "sealed-with-wrong-keys", "correct-2-channels-48000-plain"] {
-        let (client, mut check, mut announced) = (client(name), ClientCheck::new(), Vec::new());
+        let (client, mut check, mut announced) = (client(name), ClientCheck::default(), Vec::new());
         let mut next = Time::ZERO;
         for datagram in client.datagrams() {
             check.on_datagram(datagram.observed());
@@ -151,7 +151,7 @@ fn groups_at_unequal_intervals_are_listed_as_not_judged() {
     let mut sent = client("groups-of-38-without-latency-info").datagrams();
     let audio = sent.iter_mut().filter(|datagram| datagram.bytes[1] == 1).enumerate();
     audio.filter(|(n, _)| n / 38 % 2 == 1).for_each(|(_, datagram)| datagram.at += Duration::from_millis(25));
-    let mut check = ClientCheck::new();
+    let mut check = ClientCheck::default();
     for datagram in &sent {
         check.on_datagram(datagram.observed());
     }
