@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::monitor::wait_for_all;
 use super::udp::ConnectedTarget;
 use super::{ClientArgs, FinishedRun};
 use crate::cli::live_view::LiveView;
@@ -14,8 +13,6 @@ use crate::cli::plan::UdpPeer;
 use crate::client::{ClientNode, LiveSnapshot, ProbeConfig, RunConfig, SharedRecord, StopSignal, Workload};
 use crate::io::os;
 use crate::io::stop::StopToken;
-use crate::io::udp;
-use crate::node_group::NodeGroup;
 use crate::report::clients::merge_clients;
 use crate::report::ramp::Ramp;
 use crate::time::saturating_nanos;
@@ -69,11 +66,8 @@ impl ClientArgs {
         let total = packets.count.map(|packets| packets.saturating_mul(count as u64));
         let mut view = if are_notices_silenced() { None } else { LiveView::new(false, total) };
         let figures: Vec<_> = clients.iter().map(ClientNode::live_figures).collect();
-        let (group, options) = (NodeGroup::new(clients), self.driver_options());
-        let running =
-            udp::spawn_node("clients", sockets, group, stop.clone(), options).context("cannot start a thread")?;
         let mut has_ramp_ended = false;
-        let (finished, result) = wait_for_all(running, &mut || {
+        let (finished, error) = self.run_all(sockets, clients, stop, &mut || {
             if let Some(view) = &mut view {
                 view.update(&LiveSnapshot::sum(figures.iter().map(|figures| figures.snapshot())));
             }
@@ -83,7 +77,7 @@ impl ClientArgs {
                     stop.request(StopSignal::ClosedPipe);
                 }
             }
-        });
+        })?;
         drop(view);
         let runs = finished.enumerate().map(|(number, client)| {
             let bytes = client.client.bytes();
@@ -100,7 +94,6 @@ impl ClientArgs {
         if let Some(wait) = &mut run.readiness_wait {
             wait.waited_ns += saturating_nanos(waited);
         }
-        let error = result.context("cannot read from the sockets").err().or(background.end());
-        Ok(FinishedRun { ramp, ..FinishedRun::new(run, error, None) })
+        Ok(FinishedRun { ramp, ..FinishedRun::new(run, error.or(background.end()), None) })
     }
 }

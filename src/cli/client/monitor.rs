@@ -1,8 +1,10 @@
 //! Watches an active run from the main thread (live view, packet lines, jumps of the system clock), and then collects the results.
 
-use std::io;
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use anyhow::Context;
 
 use super::{ClientArgs, FinishedRun};
 use crate::cli::live_view::LiveView;
@@ -12,7 +14,7 @@ use crate::cli::run_origin;
 use crate::client::{ClientNode, LiveFigures, PacketObserver, RunResults, StopSignal, Workload};
 use crate::io::clock::{self, ClockMonitor, wall_clock};
 use crate::io::stop::StopToken;
-use crate::io::udp::{DriverStats, NodeThread};
+use crate::io::udp::{self, DriverStats, NodeThread};
 use crate::node_group::NodeGroup;
 use crate::report::Report;
 use crate::stats::{ClockJumps, HostTiming};
@@ -70,6 +72,39 @@ impl ClientArgs {
         let view = if is_silent { None } else { LiveView::new(self.json_lines, total) };
         let (clock, page_written) = (ClockMonitor::start(), Instant::now());
         Ok((line_sender, RunMonitor { args: self, plan, live, clock, lines, view, page_written }))
+    }
+
+    /// Runs `clients`, each on its own socket, and calls `look` regularly until all have finished. Also returns the error that ended them all.
+    pub(super) fn run_all<S: Workload + Send + 'static>(
+        &self,
+        sockets: Vec<UdpSocket>,
+        clients: Vec<ClientNode<S>>,
+        stop: &StopToken,
+        look: &mut dyn FnMut(),
+    ) -> anyhow::Result<(impl Iterator<Item = FinishedClient<S>> + use<S>, Option<anyhow::Error>)> {
+        let (group, options) = (NodeGroup::new(clients), self.driver_options());
+        let running =
+            udp::spawn_node("clients", sockets, group, stop.clone(), options).context("cannot start a thread")?;
+        let mut clock = ClockMonitor::start();
+        while !running.finished_within(Some(POLL_INTERVAL)) {
+            look();
+            clock.sample();
+        }
+        let (clock_jumps, unix_ns) = (clock.finish(), wall_clock(Time::ZERO).unix_ns.cast_unsigned());
+        let (group, DriverStats { ended_at, host_timing, kernel_dropped, address_changes, result }) = running.join();
+        let finished = group.into_nodes().into_iter().enumerate().map(move |(number, client)| {
+            let changes = address_changes.iter().filter(|(socket, _)| *socket == number).map(|(_, change)| *change);
+            let host_timing = HostTiming {
+                kernel_dropped: kernel_dropped.get(number).copied().flatten(),
+                address_changes: changes.collect(),
+                ..host_timing.clone()
+            };
+            let (kernel_dropped, address_changes) = Default::default();
+            let tally = DriverStats { ended_at, host_timing, kernel_dropped, address_changes, result: Ok(()) };
+            let observed = MonitorResult { clock_jumps: clock_jumps.clone(), unix_ns, lines: None };
+            FinishedClient { client, tally, observed }
+        });
+        Ok((finished, result.context("cannot read from the sockets").err()))
     }
 }
 
@@ -133,33 +168,6 @@ impl RunMonitor<'_> {
         let (client, tally) = running.join();
         FinishedClient { client, tally, observed: self.finish() }
     }
-}
-
-/// Calls `look` regularly until all clients have finished. Also returns the error that ended them all.
-pub(super) fn wait_for_all<S: Workload + Send + 'static>(
-    running: NodeThread<NodeGroup<ClientNode<S>>>,
-    look: &mut dyn FnMut(),
-) -> (impl Iterator<Item = FinishedClient<S>> + use<S>, io::Result<()>) {
-    let mut clock = ClockMonitor::start();
-    while !running.finished_within(Some(POLL_INTERVAL)) {
-        look();
-        clock.sample();
-    }
-    let (clock_jumps, unix_ns) = (clock.finish(), wall_clock(Time::ZERO).unix_ns.cast_unsigned());
-    let (group, DriverStats { ended_at, host_timing, kernel_dropped, address_changes, result }) = running.join();
-    let finished = group.into_nodes().into_iter().enumerate().map(move |(number, client)| {
-        let changes = address_changes.iter().filter(|(socket, _)| *socket == number).map(|(_, change)| *change);
-        let host_timing = HostTiming {
-            kernel_dropped: kernel_dropped.get(number).copied().flatten(),
-            address_changes: changes.collect(),
-            ..host_timing.clone()
-        };
-        let (kernel_dropped, address_changes) = Default::default();
-        let tally = DriverStats { ended_at, host_timing, kernel_dropped, address_changes, result: Ok(()) };
-        let observed = MonitorResult { clock_jumps: clock_jumps.clone(), unix_ns, lines: None };
-        FinishedClient { client, tally, observed }
-    });
-    (finished, result)
 }
 
 impl MonitorResult {

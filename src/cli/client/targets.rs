@@ -3,9 +3,6 @@
 use std::iter;
 use std::time::Duration;
 
-use anyhow::Context;
-
-use super::monitor::wait_for_all;
 use super::{ClientArgs, FinishedRun};
 use crate::cli::live_view::LiveView;
 use crate::cli::output::Failure;
@@ -13,8 +10,6 @@ use crate::cli::target::Endpoint;
 use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig, RunKind, RunResults, StopSignal};
 use crate::io::clock;
 use crate::io::stop::StopToken;
-use crate::io::udp;
-use crate::node_group::NodeGroup;
 use crate::report::targets::TargetsReport;
 
 impl ClientArgs {
@@ -51,14 +46,11 @@ impl ClientArgs {
             let names: Vec<&str> = peers.iter().map(|(name, _)| &**name).collect();
             let views = LiveView::of_targets(&names, config.count);
             let mut views: Vec<_> = views.into_iter().zip(clients.iter().map(ClientNode::live_figures)).collect();
-            let (group, options) = (NodeGroup::new(clients), self.driver_options());
-            let running =
-                udp::spawn_node("client", sockets, group, stop.clone(), options).context("cannot start a thread")?;
             let started_unix_ms = clock::unix_ms();
-            let (finished, result) =
-                wait_for_all(running, &mut || views.iter_mut().for_each(|(view, live)| view.update(&live.snapshot())));
+            let mut look = || views.iter_mut().for_each(|(view, live)| view.update(&live.snapshot()));
+            let (finished, ended_by) = self.run_all(sockets, clients, stop, &mut look)?;
             drop(views);
-            error = result.context("cannot read from the sockets").err();
+            error = ended_by;
             for (client, (name, strays)) in iter::zip(finished, peers) {
                 let mut run = client.into_run(&name, None, stop, &mut ());
                 run.add_strays(strays);
