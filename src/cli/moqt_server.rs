@@ -100,11 +100,6 @@ impl BoundMoqtServer {
         Ok(Some(Self { address, bound, identity, config, counts: Arc::default() }))
     }
 
-    /// The first listen address.
-    fn address(&self) -> Option<SocketAddr> {
-        self.bound.first().map(|bound| bound.address)
-    }
-
     pub(crate) fn counts(&self) -> Arc<ServerCounters> {
         Arc::clone(&self.counts)
     }
@@ -128,7 +123,7 @@ impl BoundMoqtServer {
 
     /// The URL for a client on this machine.
     pub(crate) fn local_url(&self, transport: Transport) -> MoqtUrl {
-        let port = self.address().map_or(0, |address| address.port());
+        let port = self.bound.first().map_or(0, |bound| bound.address.port());
         MoqtUrl { transport, host: self.address.local_host().to_owned(), port, path: self.config.path.clone() }
     }
 

@@ -160,7 +160,7 @@ impl Args {
             "--size {payload_len}: give a multiple of {unit} (AUDIO has 4-byte samples). The maximum that fits in a datagram is {}",
             max / unit * unit
         );
-        let count = self.packet_count(default_count)?;
+        let count = self.packet_count(self.interval, default_count)?;
         Ok(ProbeConfig { stream_kind, count, interval: self.interval, payload_len })
     }
 
@@ -199,11 +199,7 @@ impl Args {
     }
 
     /// Number of packets to send from --count and --duration; `None` for no limit. Without --count, --duration alone is the limit, or `default`.
-    fn packet_count(&self, default: u64) -> Result<Option<u64>, Failure> {
-        self.count_at(self.interval, default)
-    }
-
-    fn count_at(&self, interval: Duration, default: u64) -> Result<Option<u64>, Failure> {
+    fn packet_count(&self, interval: Duration, default: u64) -> Result<Option<u64>, Failure> {
         let Some(duration) = self.duration else {
             return Ok(Some(self.count.unwrap_or(default)).filter(|count| *count > 0));
         };
@@ -218,7 +214,7 @@ impl Args {
         let size = self.size();
         ensure_usage!(size <= MAX_BODY_BYTES, "--size {size}: a MOQT frame has at most {MAX_BODY_BYTES} bytes");
         let config = MoqtClientConfig {
-            group_count: self.packet_count(DEFAULT_COUNT)?,
+            group_count: self.packet_count(self.interval, DEFAULT_COUNT)?,
             group_interval: self.interval,
             frames_per_group: self.frames_per_group,
             payload: FramePayload::Random(size),
@@ -230,9 +226,9 @@ impl Args {
 
     /// Sends messages in rooms of a signaling server, as `members` members.
     fn run_room_load(&self, url: &WebSocketUrl, members: usize, stop: &StopToken) -> Result<u8, Failure> {
-        let interval = self.dialect.message_interval().unwrap_or(self.interval);
+        let interval = self.dialect.rate.unwrap_or(self.interval);
         let default = LOAD_DURATION.as_nanos().div_ceil(interval.as_nanos());
-        let count = self.count_at(interval, u64::try_from(default).unwrap_or(u64::MAX))?;
+        let count = self.packet_count(interval, u64::try_from(default).unwrap_or(u64::MAX))?;
         let count = count.and_then(|count| u32::try_from(count).ok()).unwrap_or(MAX_ROOM_MESSAGES);
         let sending = (members, interval, count.min(MAX_ROOM_MESSAGES));
         self.client.load_rooms(url, &self.dialect, sending, stop)
@@ -247,7 +243,7 @@ impl Args {
                 "--interval: many signaling servers close connections that send more than 1000 messages per second",
             );
         }
-        let count = self.packet_count(DEFAULT_COUNT)?;
+        let count = self.packet_count(self.interval, DEFAULT_COUNT)?;
         let finished = self.client.probe_websocket(&target, count, self.interval, stop)?;
         self.client.report(finished.with_interval(self.interval))
     }

@@ -55,7 +55,7 @@ pub(crate) struct WebSocketProbeArgs {
     ///
     /// With --clients. Without this option, --interval is the time between two messages of a room.
     #[arg(long, value_name = "M", value_parser = parse_rate, conflicts_with = "interval", help_heading = HEADING)]
-    rate: Option<Duration>,
+    pub rate: Option<Duration>,
 }
 
 /// The time between two messages at a rate, in messages per second.
@@ -76,7 +76,7 @@ impl WebSocketProbeArgs {
         self.reject_unused_options(dialect, room)?;
         let [nonce, own] = os::random_u64s();
         let generated_name = format!("probe-{:08x}", own >> 32);
-        let secret = self.secret()?;
+        let secret = read_hmac_secret(self.hmac_secret.as_ref())?;
         let urls = match dialect.probe().room {
             ProbeRoom::None | ProbeRoom::Code => vec![url],
             ProbeRoom::Query => vec![self.webrtc_url(&url, room, &generated_name, secret.as_ref())?],
@@ -125,15 +125,6 @@ impl WebSocketProbeArgs {
         (self.dialect.or(by_url).unwrap_or(Dialect::Jamjam), params)
     }
 
-    fn secret(&self) -> Result<Option<Secret>, Failure> {
-        read_hmac_secret(self.hmac_secret.as_ref())
-    }
-
-    /// The time between two messages of --rate.
-    pub(crate) fn message_interval(&self) -> Option<Duration> {
-        self.rate
-    }
-
     /// The members of rooms, and the URL of each member, or one URL for all. Given are the number of members, the interval between two messages
     /// of a room, their number and the time after which they are lost.
     pub(super) fn room_load(
@@ -142,7 +133,8 @@ impl WebSocketProbeArgs {
         room: Option<&str>,
         (members, interval, count, timeout): (usize, Duration, u32, Duration),
     ) -> Result<(RoomLoad, Vec<WebSocketUrl>), Failure> {
-        let ((dialect, params), rooms, secret) = (self.dialect(url), self.room_count, self.secret()?);
+        let ((dialect, params), rooms) = (self.dialect(url), self.room_count);
+        let secret = read_hmac_secret(self.hmac_secret.as_ref())?;
         ensure_usage!(members / 2 >= rooms, "--clients: give at least {}, two members per room", 2 * rooms);
         let mut keys = form_urlencoded::parse(url.query().as_bytes()).map(|(key, _)| key);
         let is_member = params.room.is_some() || keys.any(|key| ["roomId", "userId", "token"].contains(&&*key));
