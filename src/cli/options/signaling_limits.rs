@@ -91,22 +91,14 @@ pub(crate) fn default_connection_limits() -> ConnectionLimits {
 }
 
 impl ConnectionLimitArgs {
-    pub(crate) fn hub_limits(&self) -> SignalingLimits {
-        let message_rate = self.rate_limit_messages;
-        let allowed_origins = self.origin.iter().filter(|origin| !origin.is_empty()).cloned().collect();
-        SignalingLimits { message_rate, allowed_origins, is_strict: self.strict, ..SignalingLimits::default() }
-    }
-
-    /// Server options with these connection limits. TLS is not enabled.
-    pub(crate) fn server_options(&self) -> SignalingServerConfig {
-        let connection_limits = ConnectionLimits {
-            max_connections: self.max_connections,
-            max_connections_per_address: self.max_connections_per_address,
-            max_new_connections: self.rate_limit_connections,
-            trusted_proxies: self.trust_proxy.clone().flatten(),
-            ..default_connection_limits()
-        };
-        SignalingServerConfig { connection_limits, ..SignalingServerConfig::default() }
+    pub(crate) fn apply_to(&self, limits: &mut SignalingLimits, connections: &mut ConnectionLimits) {
+        limits.message_rate = self.rate_limit_messages;
+        limits.allowed_origins = self.origin.iter().filter(|origin| !origin.is_empty()).cloned().collect();
+        limits.is_strict = self.strict;
+        connections.max_connections = self.max_connections;
+        connections.max_connections_per_address = self.max_connections_per_address;
+        connections.max_new_connections = self.rate_limit_connections;
+        connections.trusted_proxies = self.trust_proxy.clone().flatten();
     }
 }
 
