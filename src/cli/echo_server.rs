@@ -13,7 +13,7 @@ use super::check::{CheckArgs, SharedCheck};
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
 use super::options::credentials::login_from_environment;
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile};
-use super::options::registration::{self, RegistrationArgs, StartedRegistration};
+use super::options::registration::{self, RegistrationArgs};
 use super::output::{Failure, ensure_usage};
 use super::ready_file::{Ready, ReadyFileArgs, local_authority};
 use super::server::{self, MemoryArgs, ServerStatistics, UdpStatistics};
@@ -191,9 +191,8 @@ impl Args {
         let (signaling_server, room) = match registration {
             Some(mut registration) => {
                 let server = registration.start_server(memory_budget, moqt_url, check.is_some(), stop)?;
-                let StartedRegistration { url, room } = registration.start(&mut echo, self.delay(), link_key, stop)?;
-                ready = ready.with_signaling(&url);
-                (server, Some(room))
+                ready = ready.with_signaling(&registration.url.to_string());
+                (server, Some(registration.start(&mut echo, self.delay(), link_key, stop)?))
             }
             None => (None, None),
         };

@@ -148,17 +148,10 @@ impl RegistrationArgs {
     }
 }
 
-/// A registration that runs until the process ends.
-pub(crate) struct StartedRegistration {
-    pub url: String,
-    /// Yields the room once it exists and the echo server's address has been published there.
-    pub room: Receiver<RegisteredRoom>,
-}
-
 /// A registration that is ready to start.
 pub(crate) struct PreparedRegistration<'a> {
     options: &'a RegistrationArgs,
-    url: SignalingUrl,
+    pub url: SignalingUrl,
     tls: Arc<ClientConfig>,
     own: AdvertisedAddress,
     /// The address of the signaling server in this process, if it is enabled, and its listener until it is started.
@@ -187,14 +180,15 @@ impl PreparedRegistration<'_> {
         signaling::spawn(listener, hub, options, stop).map(Some).context("cannot start a thread")
     }
 
-    /// Registers the echo server until the process ends. The room announces `link_key`, unless this is disabled.
+    /// Registers the echo server until the process ends. The room announces `link_key`, unless this is disabled. The receiver yields the room
+    /// once it exists and the echo server's address has been published there.
     pub(crate) fn start(
         self,
         echo: &mut EchoServer,
         delay: Duration,
         link_key: Option<[u8; 32]>,
         stop: &StopToken,
-    ) -> anyhow::Result<StartedRegistration> {
+    ) -> anyhow::Result<Receiver<RegisteredRoom>> {
         let (sender, mapped_address) = watch::channel(None);
         let mut stun = None;
         if let Some(HostPort { host, port }) = self.options.stun.clone() {
@@ -216,7 +210,6 @@ impl PreparedRegistration<'_> {
         let link_key = link_key.filter(|_| !self.options.no_link_key).map(|key| STANDARD.encode(key));
         let addresses = AddressCandidates::default();
         let participant = EchoParticipant::new(&self.options.room_name, delay, addresses, link_key);
-        let text = self.url.to_string();
         // Determined again before each attempt to connect, because the URL of a signaling server in this process contains this machine's address,
         // which changes when the machine changes networks.
         let url = Box::new(move || {
@@ -228,7 +221,7 @@ impl PreparedRegistration<'_> {
         let (first_room, room) = sync_channel(1);
         let registration = Registration { url, tls, device, participant, address, stun, mapped_address, first_room };
         registration.spawn(stop).context("cannot start a thread")?;
-        Ok(StartedRegistration { url: text, room })
+        Ok(room)
     }
 }
 
