@@ -18,10 +18,10 @@ const TIME_STEPS: [u64; 19] =
 
 /// A labeled value of an axis.
 #[derive(Debug)]
-struct Tick {
+pub(super) struct Tick {
     /// 0 at the start of the axis, 1 at its end.
-    position: f64,
-    label: String,
+    pub(super) position: f64,
+    pub(super) label: String,
 }
 
 /// A scale from values to positions.
@@ -42,7 +42,7 @@ impl Axis {
             return Self::logarithmic_times(min.max(typical / 10.0), max);
         }
         let min = if min > 0.0 && min < 3.0 * (max - min) { 0.0 } else { min };
-        let step = round_step((max - min).max(max.abs() * 0.02).max(0.1));
+        let step = round_up((max - min).max(max.abs() * 0.02).max(0.1) / MAX_STEPS);
         let (from, to) = ((min / step).floor() * step, (max / step).ceil() * step);
         let to = if to > from { to } else { from + step };
         Self::linear(from, to, step, |us| time_label(us, to.abs().max(from.abs()), step))
@@ -78,7 +78,7 @@ impl Axis {
     /// An axis for percentages from 0 to at least `max`.
     pub(crate) fn percentages(max: f64) -> Self {
         let max = max.clamp(0.1, 100.0);
-        let step = round_step(max);
+        let step = round_up(max / MAX_STEPS);
         Self::linear(0.0, (max / step).ceil() * step, step, |value| format!("{} %", plain_number(value, step)))
     }
 
@@ -201,11 +201,6 @@ pub(crate) fn band<T>(items: &[T], edges: impl Fn(&T) -> Option<(f64, f64)> + Co
 pub(crate) fn percent(position: f64) -> f64 {
     // Adding zero turns -0.0 into 0.0.
     (position * 1e4).round() / 100.0 + 0.0
-}
-
-/// The length of a tick interval for a range: 1, 2 or 5 times a power of ten.
-fn round_step(range: f64) -> f64 {
-    round_up(range / MAX_STEPS)
 }
 
 /// The next larger number that is 1, 2 or 5 times a power of ten.

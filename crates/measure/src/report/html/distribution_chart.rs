@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::axis::{Axis, HEIGHT, figure, percent};
+use super::axis::{Axis, HEIGHT, Tick, figure, percent};
 use crate::report::buffer_table::BufferDepthFigures;
 use crate::report::figures::HistogramBarFigures;
 use crate::report::model::Report;
@@ -13,12 +13,6 @@ const WIDTH: f64 = 1_000.0;
 
 /// Height of a row of labels, in the unit `rem` of CSS.
 const ROW_HEIGHT_REM: f64 = 1.15;
-
-/// A vertical line with a label above the drawing.
-struct Mark {
-    position: f64,
-    label: String,
-}
 
 /// The histogram of round trips, if the report contains one.
 pub(super) fn histogram(report: &Report) -> String {
@@ -41,9 +35,9 @@ pub(super) fn histogram(report: &Report) -> String {
     let mark = |(name, us): (&str, Option<f64>)| {
         let us = us?;
         let arrow = if us > end { " →" } else { "" };
-        Some(Mark { position: times.position(us), label: format!("{name} {}{arrow}", format_time(us)) })
+        Some(Tick { position: times.position(us), label: format!("{name} {}{arrow}", format_time(us)) })
     };
-    let marks: Vec<Mark> = percentiles.into_iter().filter_map(mark).collect();
+    let marks: Vec<Tick> = percentiles.into_iter().filter_map(mark).collect();
     let mut drawing = counts.horizontal_lines(WIDTH);
     _ = write!(drawing, "<path class=\"bar trips\" d=\"{}\"/>", bar_path(bars, bar_width, &times, &counts));
     drawing += &mark_lines(&marks);
@@ -72,11 +66,11 @@ pub(super) fn buffer_curve(report: &Report) -> String {
     let depth_axis = Axis::exact_times(0.0, last.depth_ms * 1e3, 6.0);
     let percent = |depth: &BufferDepthFigures| depth.late_or_lost_ratio * 100.0;
     let percentages = Axis::percentages(depths.iter().map(percent).fold(0.0, f64::max));
-    let mark = table.recommended().map(|depth| Mark {
+    let mark = table.recommended().map(|depth| Tick {
         position: depth_axis.position(depth.depth_ms * 1e3),
         label: format!("recommended: {:.1} ms", depth.depth_ms),
     });
-    let marks: Vec<Mark> = mark.into_iter().collect();
+    let marks: Vec<Tick> = mark.into_iter().collect();
     let (mut path, mut points) = (String::new(), String::new());
     for depth in depths {
         let (x, y) = (WIDTH * depth_axis.position(depth.depth_ms * 1e3), percentages.y(percent(depth)));
@@ -92,19 +86,19 @@ pub(super) fn buffer_curve(report: &Report) -> String {
     chart("buffer", caption, &marks, [&percentages, &depth_axis], &drawing)
 }
 
-/// A chart with marks above the drawing.
-fn chart(id: &str, caption: &str, marks: &[Mark], [left, bottom]: [&Axis; 2], drawing: &str) -> String {
+/// A chart with marks: vertical lines with labels above the drawing.
+fn chart(id: &str, caption: &str, marks: &[Tick], [left, bottom]: [&Axis; 2], drawing: &str) -> String {
     figure(id, caption, "", &(mark_labels(marks) + &left.plot("plot tall", WIDTH, id, drawing)), bottom)
 }
 
-fn mark_lines(marks: &[Mark]) -> String {
+fn mark_lines(marks: &[Tick]) -> String {
     let lines = marks.iter().map(|mark| format!("M{:.1} 0v{HEIGHT}", WIDTH * mark.position));
     format!("<path class=\"mark\" d=\"{}\"/>", lines.collect::<String>())
 }
 
 /// The labels above a drawing, each in its row. Those in the right half extend to the left.
-fn mark_labels(marks: &[Mark]) -> String {
-    let labels = marks.iter().rev().enumerate().map(|(row, Mark { position, label })| {
+fn mark_labels(marks: &[Tick]) -> String {
+    let labels = marks.iter().rev().enumerate().map(|(row, Tick { position, label })| {
         let class = if *position > 0.5 { "mark last" } else { "mark" };
         let (left, bottom) = (percent(*position), row as f64 * ROW_HEIGHT_REM);
         format!("<span class=\"{class}\" style=\"left:{left}%;bottom:{bottom:.2}rem\">{label}</span>")
