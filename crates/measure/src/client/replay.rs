@@ -85,8 +85,7 @@ pub fn replay(
     let finish = |kind: StreamKind, sent_packets: SentPackets| {
         let counts = streams.iter().find(|counts| counts.stream == kind)?;
         let sent = &recorded[kind as usize].sent;
-        let outcome = |stream: &SentPackets, _: &_| match sent.get(usize::try_from(stream.first_index()).ok()?)?.outcome
-        {
+        let outcome = |stream: &SentPackets, _: &_| match sent.get(usize::try_from(stream.first_index).ok()?)?.outcome {
             PacketOutcome::Lost => Some(FinalOutcome::Lost),
             PacketOutcome::Excluded => Some(FinalOutcome::Excluded),
             _ => None,

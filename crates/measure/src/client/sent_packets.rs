@@ -270,8 +270,8 @@ pub(super) struct SentPackets {
     kept: Option<Duration>,
     last_sent: Option<Time>,
     first_sequence: u32,
-    /// Index of the first tracked packet.
-    first_index: u64,
+    /// Index of the oldest tracked packet.
+    pub(super) first_index: u64,
     packets: VecDeque<SentPacket>,
     reordering: Reordering,
     /// The smallest round trip so far.
@@ -534,11 +534,6 @@ impl SentPackets {
             self.settle_oldest(unanswered.unwrap_or(FinalOutcome::InFlight), hosts, observer);
         }
         self.stats
-    }
-
-    /// Index of the oldest tracked packet.
-    pub(super) fn first_index(&self) -> u64 {
-        self.first_index
     }
 
     /// Stops tracking the oldest packet. `unanswered` is its outcome if it has no reply.
