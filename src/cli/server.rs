@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use tracing::{info, warn};
 
 use super::output::{Failure, print_message};
+use super::ready_file::local_authority;
 use super::values::{OrOff, format_size, or_off, use_color};
 use crate::address::{HostPort, url_authority};
 use crate::echo::{self, Counters, ExternalCounts, FIXED_LOG_LINE, SharedSources};
@@ -155,10 +156,8 @@ impl ServerStatistics {
     pub(crate) fn serve(&self, listener: Option<(TcpListener, Option<Login>)>, stop: &StopToken) -> anyhow::Result<()> {
         let Some((listener, login)) = listener else { return Ok(()) };
         let sources = self.udp.as_ref().and_then(|udp| udp.sources.clone());
-        let address = reachable_addresses(listener.local_addr().context("cannot serve metrics")?).into_iter().next();
-        if let Some(address) = address {
-            info!(target: "metrics", url = %format_args!("http://{}/metrics", url_authority(&address)), "listening");
-        }
+        let authority = local_authority(listener.local_addr().context("cannot serve metrics")?);
+        info!(target: "metrics", url = %format_args!("http://{authority}/metrics"), "listening");
         let mut registry = Registry::default();
         if let Some(UdpStatistics { counters, kernel, outcome_log_dropped, .. }) = &self.udp {
             let (kernel, outcome_log_dropped, log_dropped) =
