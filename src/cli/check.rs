@@ -10,7 +10,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::parser::ValueSource;
 use tracing::{info, warn};
 
-use super::output::{Failure, HEADING_REPORT, ReportFileArgs, print, print_message};
+use super::output::{Failure, HEADING_REPORT, ReportFileArgs, print_message, print_report};
 use super::ready_file::Environment;
 use super::values::parse_seconds;
 use crate::check::{CheckReport, CheckResult, ClientCheck, CommandResult, EndedBy, Finding, Severity};
@@ -194,7 +194,7 @@ impl CheckArgs {
         let is_interrupted = command.as_ref().is_some_and(|command| command.ended_by == EndedBy::Interrupt);
         let result = CheckResult::new(report, self.fail_on, self.expect_sources).ended_with(command, incomplete);
         let written = self.files.write_check(&result);
-        self.print(&result)?;
+        print_report(&result, self.json, || result.text())?;
         written?;
         if !incomplete.is_empty() {
             return Ok(3);
@@ -203,16 +203,12 @@ impl CheckArgs {
         Ok(interrupted.unwrap_or(u8::from(!result.failures.is_empty())))
     }
 
-    fn print(&self, result: &CheckResult) -> Result<()> {
-        print(&if self.json { serde_json::to_string_pretty(result)? } else { result.text() })
-    }
-
     /// Reports that a server ends with an error, unless it has reported. Returns the failure.
     pub(crate) fn report_failure(&self, server: &str, failure: Failure) -> Failure {
         if self.check && !self.files.is_written() {
             let result = CheckResult::aborted(server, format!("{:#}", failure.error));
             if self.json
-                && let Err(error) = self.print(&result)
+                && let Err(error) = print_report(&result, true, || result.text())
             {
                 print_message(&format!("{error:#}"));
             }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use clap::ArgMatches;
+use serde::Serialize;
 
 use super::run_origin;
 use super::values::{OutputFile, output_file_parser};
@@ -76,6 +77,16 @@ pub(crate) fn print_bytes(line: &[u8]) -> io::Result<bool> {
 /// Prints a line to standard output, unless the pipe is closed.
 pub(crate) fn print(line: &str) -> anyhow::Result<()> {
     print_bytes(line.as_bytes()).map(drop).context("cannot write to standard output")
+}
+
+/// Prints a report to standard output, as JSON or as `text`.
+pub(crate) fn print_report(
+    report: &impl Serialize,
+    is_json: bool,
+    text: impl FnOnce() -> String,
+) -> anyhow::Result<()> {
+    let text = if is_json { serde_json::to_string_pretty(report)? } else { text() };
+    print(text.trim_end())
 }
 
 /// Whether notices are discarded. The state is global because notices come from many places.

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::echo_server::BitRateArgs;
 use super::options::impairment::{OutcomeLogFile, PathArgs};
-use super::output::{Failure, HEADING_REPORT, ensure_usage, print};
+use super::output::{Failure, HEADING_REPORT, ensure_usage, print_report};
 use super::ready_file::{Ready, ReadyFileArgs, local_authority};
 use super::server;
 use super::target::Endpoint;
@@ -129,7 +129,7 @@ impl Args {
         let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
         drop(log);
         let report = RelayReport::from((self.target.to_string(), &results, unreachable.get(), dropped));
-        print(&if self.json { serde_json::to_string_pretty(&report)? } else { report.text().trim_end().to_owned() })?;
+        print_report(&report, self.json, || report.text())?;
         if let Some(file) = &self.junit {
             files::write(file, &report.junit()?).context(CANNOT_WRITE)?;
         }

@@ -3,10 +3,9 @@
 use std::io;
 use std::path::Path;
 
-use anyhow::Context;
 use clap::ColorChoice;
 
-use super::output::{Failure, print};
+use super::output::{Failure, print_report};
 use super::values::{DEFAULT_SIGNALING_PORT, use_color};
 use crate::io::machine::{self, KernelFiles};
 use crate::io::status_line::StatusLine;
@@ -35,11 +34,6 @@ pub(crate) fn run(json: bool, color: ColorChoice, stop: &StopToken) -> Result<u8
         return Ok(signal.exit_code());
     }
     let report = MachineReport::new(&machine::collect(KernelFiles(Path::new("/")), timing, &PORTS));
-    let text = if json {
-        serde_json::to_string_pretty(&report).context("cannot convert the report to JSON")?
-    } else {
-        report.to_text(use_color(color, &io::stdout()))
-    };
-    print(text.trim_end())?;
+    print_report(&report, json, || report.to_text(use_color(color, &io::stdout())))?;
     Ok(report.exit_code())
 }

@@ -8,7 +8,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 
 use super::ClientArgs;
-use crate::cli::output::{Failure, ensure_usage, print, print_notice};
+use crate::cli::output::{Failure, ensure_usage, print_notice, print_report};
 use crate::cli::values::ClientLinkMode;
 use crate::client::{AudioStreamConfig, Musician, MusicianConfig, PayloadSource, RunConfig, StopSignal, StreamKind};
 use crate::io::os;
@@ -75,8 +75,7 @@ impl ClientArgs {
         let musicians: Vec<_> = musicians.zip(stats.kernel_dropped).collect();
         let room = sessions.first().map_or("", |session| &session.room_name);
         let report = MusiciansReport::from((room, &*musicians, stop.signal(), &self.limits()));
-        let text = if self.json { report.json()? } else { self.wrapped(|color| report.text(color)) };
-        print(text.trim_end())?;
+        print_report(&report, self.json, || self.wrapped(|color| report.text(color)))?;
         sessions.iter_mut().for_each(RoomSession::start_leaving);
         if let Some(error) = sessions.iter_mut().filter_map(RoomSession::leave_room).last() {
             print_notice(&format!(

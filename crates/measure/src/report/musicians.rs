@@ -95,11 +95,6 @@ impl MusiciansReport {
         (!self.verdict.passed).into()
     }
 
-    /// The report as an indented JSON document.
-    pub fn json(&self) -> serde_json::Result<String> {
-        serde_json::to_string_pretty(self)
-    }
-
     /// The table of all directions, whether this program kept up, and the verdict. `color` adds ANSI codes.
     pub fn text(&self, color: bool) -> String {
         let style = Style(color);
