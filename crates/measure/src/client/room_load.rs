@@ -180,9 +180,8 @@ impl RoomLoad {
             self.next += 1;
             // Of a single member, nobody would receive the message.
             if self.rooms[room].senders.len() > 1 {
-                let mut received = self.settle(room, now).unwrap_or_default();
-                received.clear();
-                received.resize(self.config.members.div_ceil(self.config.rooms).div_ceil(64), 0);
+                self.settle(room, now);
+                let received = vec![0; self.config.members.div_ceil(self.config.rooms).div_ceil(64)];
                 let RoomMessages { senders, unsettled, .. } = &mut self.rooms[room];
                 unsettled.push_back(RoomMessage { due, sent_at: None, missing: 0, received });
                 return Some((senders[number as usize % senders.len()], number));
@@ -191,19 +190,17 @@ impl RoomLoad {
         None
     }
 
-    /// Settles the messages of a room whose time is over. Returns a buffer of one of them.
-    fn settle(&mut self, room: usize, now: Time) -> Option<Vec<u64>> {
-        let (room, timeout, mut spare) = (&mut self.rooms[room], self.config.timeout, None);
+    /// Settles the messages of a room whose time is over.
+    fn settle(&mut self, room: usize, now: Time) {
+        let (room, timeout) = (&mut self.rooms[room], self.config.timeout);
         while let Some(oldest) = room.unsettled.front()
             && (oldest.sent_at.unwrap_or(oldest.due) + timeout <= now || room.unsettled.len() >= MAX_UNSETTLED)
         {
-            let oldest = room.unsettled.pop_front()?;
-            room.first += 1;
             self.results.not_sent += u64::from(oldest.sent_at.is_none());
             self.deliveries.lost += oldest.missing;
-            spare = Some(oldest.received);
+            room.unsettled.pop_front();
+            room.first += 1;
         }
-        spare
     }
 
     /// Whether all messages were sent and delivered, or their time is over.
@@ -213,7 +210,7 @@ impl RoomLoad {
         }
         let is_open = |one: &RoomMessage| one.sent_at.is_none() || one.missing > 0;
         if self.rooms.iter().flat_map(|room| &room.unsettled).any(is_open) {
-            (0..self.rooms.len()).for_each(|room| drop(self.settle(room, now)));
+            (0..self.rooms.len()).for_each(|room| self.settle(room, now));
             return self.rooms.iter().all(|room| room.unsettled.is_empty());
         }
         true
