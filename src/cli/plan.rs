@@ -162,6 +162,10 @@ const RULES: &[Rule] = &[
 const FOR_ONE_CLIENT: &str =
     "mic play device_buffer jitter_buffer record record_both record_run json_lines device_key spin";
 
+/// Identifiers of options that do not apply to `send` with `--room` and `--clients`.
+const NOT_FOR_MUSICIANS: &str = "mic play device_buffer jitter_buffer record record_both record_run no_echo loss_direction delay device_key \
+    wait_for verbose html markdown junit json_lines";
+
 /// Whether AUDIO is sent over UDP.
 fn is_audio(plan: &Plan<'_>) -> bool {
     matches!(plan, Udp { stream: StreamKind::Audio, .. } | Targets(_, StreamKind::Audio))
@@ -175,24 +179,30 @@ impl Plan<'_> {
 
     /// Returns an error if an option on the command line does not apply to this plan of the subcommand `kind`.
     pub(crate) fn check_options(&self, kind: RunKind, matches: &ArgMatches) -> Result<(), Failure> {
-        let has_several =
-            matches.get_one("clients").is_some_and(|clients: &usize| *clients > 1) || matches.get_flag("ramp");
-        for id in matches.ids().map(clap::Id::as_str) {
-            let is_given = matches.value_source(id) == Some(ValueSource::CommandLine);
+        let clients = matches.get_one::<usize>("clients");
+        let has_several = clients.is_some_and(|clients| *clients > 1) || matches.get_flag("ramp");
+        let is_room = kind == RunKind::Send && matches!(self, Udp { peer: UdpPeer::Room(_), .. });
+        let are_musicians = is_room && clients.is_some();
+        let is_given = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        for id in matches.ids().map(clap::Id::as_str).filter(is_given) {
+            let is_in = |options: &str| options.split(' ').any(|option| option == id);
+            let option = match id {
+                "file" => "FILE".to_owned(),
+                "target" => "HOST[:PORT]|URL".to_owned(),
+                id => format!("--{}", id.replace('_', "-")),
+            };
             ensure_usage!(
-                !has_several || !is_given || !FOR_ONE_CLIENT.split(' ').any(|option| option == id),
-                "--{} has no effect with --clients; it applies to one client",
-                id.replace('_', "-")
+                !has_several || !is_in(FOR_ONE_CLIENT),
+                "{option} has no effect with --clients; it applies to one client"
             );
-            let rule = RULES.iter().find(|(options, ..)| options.split(' ').any(|option| option == id));
-            if let Some((_, target, _)) = rule.filter(|(_, _, applies)| is_given && !applies(self, kind)) {
-                let option = match id {
-                    "file" => "FILE".to_owned(),
-                    "target" => "HOST[:PORT]|URL".to_owned(),
-                    id => format!("--{}", id.replace('_', "-")),
-                };
+            let rule = RULES.iter().find(|(options, _, applies)| is_in(options) && !applies(self, kind));
+            if let Some((_, target, _)) = rule {
                 return Err(Failure::usage(format!("{option} has no effect {self}; it applies to {target}")));
             }
+            ensure_usage!(
+                !are_musicians || !is_in(NOT_FOR_MUSICIANS),
+                "{option} cannot be used with --room and --clients"
+            );
         }
         Ok(())
     }

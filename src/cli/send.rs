@@ -10,7 +10,7 @@ use clap::{ArgGroup, ArgMatches, ColorChoice};
 
 use super::audio_output::{PlaybackArgs, RecordingArgs, finish_playback};
 use super::audio_source::{CaptureArgs, PacketLayout, SOUND_DEVICE_GROUP, SourceArgs, device_lost_error};
-use super::client::{ClientArgs, musicians};
+use super::client::ClientArgs;
 use super::options::impairment::OutcomeLogFile;
 use super::output::{Failure, HEADING_TARGET, ensure_usage, print_bytes, print_notice};
 use super::plan::{Plan, UdpPeer};
@@ -94,7 +94,6 @@ impl Args {
         plan.check_options(RunKind::Send, matches)?;
         match plan {
             Plan::Udp { peer: UdpPeer::Room(url), .. } if self.client.clients.is_some() => {
-                musicians::check_options(matches)?;
                 self.send_as_musicians(&url, stop)
             }
             Plan::Udp { peer, .. } => self.send_audio(&peer, stop),

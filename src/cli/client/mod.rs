@@ -7,7 +7,7 @@ pub(crate) mod clients;
 pub(crate) mod connect;
 pub(crate) mod monitor;
 pub(crate) mod moqt;
-pub(crate) mod musicians;
+mod musicians;
 mod room_load;
 pub(crate) mod run_record;
 pub(crate) mod targets;

@@ -4,11 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::ArgMatches;
-use clap::parser::ValueSource;
 
 use super::ClientArgs;
-use crate::cli::output::{Failure, ensure_usage, print_notice, print_report};
+use crate::cli::output::{Failure, print_notice, print_report};
 use crate::cli::values::ClientLinkMode;
 use crate::client::{AudioStreamConfig, Musician, MusicianConfig, PayloadSource, RunConfig, StopSignal, StreamKind};
 use crate::io::os;
@@ -20,19 +18,6 @@ use crate::link::LinkKey;
 use crate::node_group::NodeGroup;
 use crate::report::musicians::MusiciansReport;
 use crate::signaling::client::SharedMembers;
-
-/// Identifiers of the options that need one client.
-const OF_ONE_CLIENT: &str = "mic play device_buffer jitter_buffer record record_both record_run no_echo loss_direction delay \
-    device_key wait_for verbose html markdown junit json_lines";
-
-/// Returns an error if an option on the command line needs one client.
-pub(crate) fn check_options(matches: &ArgMatches) -> Result<(), Failure> {
-    for id in OF_ONE_CLIENT.split_whitespace() {
-        let is_given = matches.value_source(id) == Some(ValueSource::CommandLine);
-        ensure_usage!(!is_given, "--{} cannot be used with --room and --clients", id.replace('_', "-"));
-    }
-    Ok(())
-}
 
 impl ClientArgs {
     /// Joins the room of --room on the server at `url` once for each of the sources, sends until finished, and reports what was received.
