@@ -160,7 +160,7 @@ impl Limits {
         ];
         let evaluate = |(limit, unit, allowed, preset, measured): (_, Unit, Option<f64>, Option<f64>, Measured)| {
             let profile = self.profile.filter(|_| allowed == preset);
-            let (allowed, Measured { figure, value, note }) = (allowed?, measured);
+            let (allowed, (figure, value, note)) = (allowed?, measured);
             let passed = value.is_some_and(|value| value <= allowed);
             let (allowed, measured) = (unit.rounded(allowed), value.map(|value| unit.rounded(value)));
             Some(LimitResult { limit, figure, unit, allowed, measured, passed, note, client: None, profile })
@@ -174,28 +174,18 @@ impl Limits {
     }
 }
 
-/// The value of a figure, and a remark on it.
-struct Measured {
-    figure: &'static str,
-    value: Option<f64>,
-    note: Option<String>,
-}
-
-impl Measured {
-    fn new(figure: &'static str, value: Result<f64, String>) -> Self {
-        Self { figure, value: value.as_ref().ok().copied(), note: value.err() }
-    }
-}
+/// A figure, its value, and a remark on it.
+type Measured = (&'static str, Option<f64>, Option<String>);
 
 fn loss(run: &RunResults) -> Measured {
     let ratio = run.evaluated().filter(|_| run.replies_expected).and_then(StreamStats::loss_ratio);
-    Measured::new("loss_ratio", ratio.ok_or_else(|| missing_data_reason(run, NO_OUTCOME)))
+    ("loss_ratio", ratio, ratio.is_none().then(|| missing_data_reason(run, NO_OUTCOME)))
 }
 
 fn percentile(run: &RunResults, p: f64, name: &str, figure: &'static str) -> Measured {
     let rtt = RoundTrip::of(run, run.evaluated_stream).and_then(|rtt| Some((rtt, rtt.max()?)));
     let Some((rtt, maximum)) = rtt else {
-        return Measured::new(figure, Err(missing_data_reason(run, NO_REPLIES)));
+        return (figure, None, Some(missing_data_reason(run, NO_REPLIES)));
     };
     let (value, figure, note) = if let Some(value) = rtt.percentile(p) {
         (value, figure, None)
@@ -207,15 +197,15 @@ fn percentile(run: &RunResults, p: f64, name: &str, figure: &'static str) -> Mea
     if value < 0 {
         // A negative round-trip time would meet any limit.
         let note = "negative round-trip time: the server delays AUDIO by less than --delay";
-        return Measured::new(figure, Err(note.to_owned()));
+        return (figure, None, Some(note.to_owned()));
     }
-    Measured { figure, value: Some(value as f64), note }
+    (figure, Some(value as f64), note)
 }
 
 fn jitter(run: &RunResults) -> Measured {
     let mean = run.evaluated().and_then(|stream| stream.jitter.mean());
-    let mean = mean.ok_or_else(|| missing_data_reason(run, "jitter needs two returned packets"));
-    Measured::new("jitter_mean_us", mean)
+    let reason = || missing_data_reason(run, "jitter needs two returned packets");
+    ("jitter_mean_us", mean, mean.is_none().then(reason))
 }
 
 const NO_OUTCOME: &str = "too few packets had an outcome when the run ended";
