@@ -18,7 +18,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::builder::RangedU64ValueParser;
 use clap::{Arg, ColorChoice};
 
@@ -29,7 +28,7 @@ use super::options::impairment::ImpairmentArgs;
 use super::options::network::{HEADING_LOCAL_SYSTEM, NetworkArgs};
 use super::options::room_target::RoomTargetArgs;
 use super::output::{
-    Failure, HEADING_LIMITS, HEADING_REPORT, HEADING_TARGET, ReportFileArgs, ensure_usage, print, silence_notices,
+    self, Failure, HEADING_LIMITS, HEADING_REPORT, HEADING_TARGET, ReportFileArgs, ensure_usage, silence_notices,
 };
 use super::packet_lines::RecordFile;
 use super::plan::{Plan, UdpPeer};
@@ -399,22 +398,18 @@ impl ClientArgs {
 
     /// Prints the report to standard output.
     fn print_report(&self, report: &Report) -> anyhow::Result<()> {
-        let document = if self.json_lines {
-            json::line(&JsonLine::Report(report))
-        } else if self.json {
-            json::document(report)
-        } else {
-            let format = if self.verbose { text::details } else { text::summary };
-            Ok(self.wrapped(|color| format(report, color)))
-        };
-        print(document.context("cannot convert the report to JSON")?.trim_end())
+        let document = JsonLine::Report(report);
+        if self.json_lines {
+            return output::print(json::line(&document)?.trim_end());
+        }
+        let format = if self.verbose { text::details } else { text::summary };
+        output::print_report(&document, self.json, || self.wrapped(|color| format(report, color)))
     }
 
     /// Prints the reports of several targets to standard output.
     fn print_targets(&self, report: &TargetsReport) -> anyhow::Result<()> {
         let text = |color| text::targets(report, self.verbose, color);
-        let document = if self.json { json::targets(report) } else { Ok(self.wrapped(text)) };
-        print(document.context("cannot convert the reports to JSON")?.trim_end())
+        output::print_report(&json::targets(report), self.json, || self.wrapped(text))
     }
 
     /// The text that `format` returns with or without color, wrapped for a terminal.

@@ -43,15 +43,9 @@ figures! {
     }
 }
 
-/// The report as one indented document, ending with a line feed.
-pub fn document(report: &Report) -> serde_json::Result<String> {
-    Ok(serde_json::to_string_pretty(&JsonLine::Report(report))? + "\n")
-}
-
-/// The reports of several targets as one indented document, ending with a line feed.
-pub fn targets(TargetsReport { targets, pairs, .. }: &TargetsReport) -> serde_json::Result<String> {
-    let targets = targets.iter().map(|target| JsonLine::Report(&target.report)).collect();
-    Ok(serde_json::to_string_pretty(&JsonLine::Targets { targets, pairs })? + "\n")
+/// The reports of several targets.
+pub fn targets(TargetsReport { targets, pairs, .. }: &TargetsReport) -> JsonLine<'_> {
+    JsonLine::Targets { targets: targets.iter().map(|target| JsonLine::Report(&target.report)).collect(), pairs }
 }
 
 /// One line, ending with a line feed.

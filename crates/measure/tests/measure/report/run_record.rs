@@ -36,7 +36,8 @@ fn everything_except_the_packets_is_recorded() {
         }
         let (first, end) = first_and_last_lines(&run);
         let recorded = run_record::read((first + &end).as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let document = |run: &RunResults| json::document(&Report::new(run, &Limits::default())).expect("a document");
+        let document =
+            |run: &RunResults| json::line(&JsonLine::Report(&Report::new(run, &Limits::default()))).expect("a line");
         assert_eq!(document(&recorded.run), document(&run), "{name}");
         assert_eq!((recorded.run.audio.is_some(), recorded.error.as_deref()), (has_audio, Some("a full disk")));
         assert_eq!(recorded.audio.map(|audio| (audio.name, audio.missing_packets)), Some(("a tone".to_owned(), 1)));
@@ -86,7 +87,7 @@ proptest! {
         }
         bytes.truncate(bytes.len() - cut.index(50));
         if let Ok(run) = run_record::read(&*bytes) {
-            let _ = json::document(&Report::new(&run.run, &Limits::default()));
+            let _ = json::line(&JsonLine::Report(&Report::new(&run.run, &Limits::default())));
         }
     }
 }

@@ -197,7 +197,8 @@ fn check_replay(run: &RunResults, facts: &ClientFacts, started: Time, difference
     let replayed = run_record::read(record.as_bytes()).unwrap_or_else(|error| panic!("{error}")).run;
     let [expected, actual] = [run, &replayed].map(|run| {
         let report = Report::new(run, &Limits::default());
-        json::document(&report).expect("numbers and texts") + &text::details(&report, false)
+        let document = serde_json::to_string_pretty(&JsonLine::Report(&report)).expect("numbers and texts");
+        format!("{document}\n{}", text::details(&report, false))
     });
     for (expected, actual) in expected.lines().zip(actual.lines()).filter(|(expected, actual)| expected != actual) {
         differences.0.push(format!("the replay reports `{}` instead of `{}`", actual.trim(), expected.trim()));
