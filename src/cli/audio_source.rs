@@ -166,11 +166,17 @@ impl SourceArgs {
 
     /// Opens the file or prepares the tone, and prints how it is converted.
     pub(crate) fn open(&self) -> Result<(FilePayloads, PacketLayout), Failure> {
-        match (self.path(), self.tone) {
-            (Some(path), _) => self.open_file(path),
-            (None, Some(hz)) => self.open_tone(hz),
-            (None, None) => Err(Failure::usage("nothing to send: give a WAV FILE, --tone HZ or --mic")),
-        }
+        let (input, layout) = match (self.path(), self.tone) {
+            (Some(path), _) => self.open_file(path)?,
+            (None, Some(hz)) => {
+                let channels = self.layout(1);
+                let tone = Tone::new(hz, SAMPLE_RATE, channels, TONE_AMPLITUDE);
+                let layout = self.packet_layout((SAMPLE_RATE, channels), SAMPLE_RATE, channels, None)?;
+                (AudioInput::Tone(tone), layout)
+            }
+            (None, None) => return Err(Failure::usage("nothing to send: give a WAV FILE, --tone HZ or --mic")),
+        };
+        Ok((PayloadReader::new(input, layout.packetizer).context(self.name())?, layout))
     }
 
     /// Reads the source, for several clients. With `is_endless`, they repeat it until they are stopped.
@@ -214,7 +220,7 @@ impl SourceArgs {
         self.path().filter(is_file).map_or_else(|| self.name(), |path| file_name(&path.to_string_lossy()))
     }
 
-    fn open_file(&self, path: &Path) -> Result<(FilePayloads, PacketLayout), Failure> {
+    fn open_file(&self, path: &Path) -> Result<(AudioInput<WavReader>, PacketLayout), Failure> {
         let from_stdin = path.as_os_str() == "-";
         let name = self.name();
         ensure_usage!(
@@ -269,26 +275,8 @@ impl SourceArgs {
             u64::try_from((u128::from(samples) * u128::from(rate)).div_ceil(u128::from(format.sample_rate)))
                 .unwrap_or(u64::MAX)
         });
-        self.prepare(AudioInput::Wav { stream, reopen }, (format.sample_rate, format.channels), rate, channels, samples)
-    }
-
-    fn open_tone(&self, hz: f64) -> Result<(FilePayloads, PacketLayout), Failure> {
-        let channels = self.layout(1);
-        let tone = Tone::new(hz, SAMPLE_RATE, channels, TONE_AMPLITUDE);
-        self.prepare(AudioInput::Tone(tone), (SAMPLE_RATE, channels), SAMPLE_RATE, channels, None)
-    }
-
-    fn prepare(
-        &self,
-        input: AudioInput<WavReader>,
-        input_format: (u32, u16),
-        rate: u32,
-        channels: u16,
-        samples: Option<u64>,
-    ) -> Result<(FilePayloads, PacketLayout), Failure> {
-        let layout = self.packet_layout(input_format, rate, channels, samples)?;
-        let payloads = PayloadReader::new(input, layout.packetizer).context(self.name())?;
-        Ok((payloads, layout))
+        let layout = self.packet_layout((format.sample_rate, format.channels), rate, channels, samples)?;
+        Ok((AudioInput::Wav { stream, reopen }, layout))
     }
 
     /// How many channels are sent for a source with `channels`.
