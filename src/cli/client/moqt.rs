@@ -66,14 +66,11 @@ impl ClientArgs {
     ) -> Result<FinishedRun, Failure> {
         let socket_options = self.network.options_without_port("over MOQT")?;
         let offered_versions = self.moqt.offered_versions();
-        let MoqtPeer { target, name, trust, server } = match to {
-            Some(MoqtTarget { target, .. }) => MoqtPeer {
-                target: target.clone(),
-                name: target.to_string(),
-                trust: self.room.trust.trust_policy(),
-                server: None,
-            },
-            None => MoqtPeer::embedded(&self.moqt, self.delay.unwrap_or_default())?,
+        let (target, name, trust, server) = match to {
+            Some(MoqtTarget { target, .. }) => {
+                (target.clone(), target.to_string(), self.room.trust.trust_policy(), None)
+            }
+            None => start_embedded(&self.moqt, self.delay.unwrap_or_default())?,
         };
         let verifier = trust.verifier().context("--ca")?;
         self.files.prepare(stop)?;
@@ -197,33 +194,24 @@ fn cannot_connect(error: MoqtConnectError, target: &MoqtUrl, verifier: &TrustVer
     }
 }
 
-/// The server of a run.
-struct MoqtPeer {
-    target: MoqtUrl,
-    /// Name in the report.
-    name: String,
-    trust: TrustPolicy,
-    /// The server in this process, and how to stop it.
-    server: Option<(ServerThread, StopToken)>,
-}
+/// The server of a run: its URL, its name in the report, how it is verified, and if it is in this process, how to stop it.
+type MoqtPeer = (MoqtUrl, String, TrustPolicy, Option<(ServerThread, StopToken)>);
 
-impl MoqtPeer {
-    /// Starts a server in this process on a free loopback port. Only its own certificate is trusted.
-    fn embedded(options: &MoqtClientArgs, delay: Duration) -> anyhow::Result<Self> {
-        let identity = ServerIdentity::self_signed(&[], SystemTime::now())?;
-        let bound = bind_all(&[SocketAddr::from((Ipv4Addr::LOCALHOST, 0))])?;
-        let port = bound.first().map_or(0, |bound| bound.address.port());
-        let echo = echo::MoqtEchoConfig { delay, ..echo::MoqtEchoConfig::default() };
-        let config = server::MoqtServerConfig { echo, ..server::MoqtServerConfig::default() };
-        let transport = options.moqt.unwrap_or(Transport::Quic);
-        let target = MoqtUrl { transport, host: Ipv4Addr::LOCALHOST.to_string(), port, path: config.path.clone() };
-        let name = format!("embedded MOQT echo server ({} ms)", delay.as_secs_f64() * 1e3);
-        let trust = TrustPolicy { pinned: Some(identity.fingerprint()), ..TrustPolicy::default() };
-        let stop = StopToken::default();
-        let running = server::spawn(bound, identity, config, Arc::new(ServerCounters::default()), &stop)
-            .context("cannot start the embedded MOQT echo server")?;
-        Ok(Self { target, name, trust, server: Some((running, stop)) })
-    }
+/// Starts a server in this process on a free loopback port. Only its own certificate is trusted.
+fn start_embedded(options: &MoqtClientArgs, delay: Duration) -> anyhow::Result<MoqtPeer> {
+    let identity = ServerIdentity::self_signed(&[], SystemTime::now())?;
+    let bound = bind_all(&[SocketAddr::from((Ipv4Addr::LOCALHOST, 0))])?;
+    let port = bound.first().map_or(0, |bound| bound.address.port());
+    let echo = echo::MoqtEchoConfig { delay, ..echo::MoqtEchoConfig::default() };
+    let config = server::MoqtServerConfig { echo, ..server::MoqtServerConfig::default() };
+    let transport = options.moqt.unwrap_or(Transport::Quic);
+    let target = MoqtUrl { transport, host: Ipv4Addr::LOCALHOST.to_string(), port, path: config.path.clone() };
+    let name = format!("embedded MOQT echo server ({} ms)", delay.as_secs_f64() * 1e3);
+    let trust = TrustPolicy { pinned: Some(identity.fingerprint()), ..TrustPolicy::default() };
+    let stop = StopToken::default();
+    let running = server::spawn(bound, identity, config, Arc::new(ServerCounters::default()), &stop)
+        .context("cannot start the embedded MOQT echo server")?;
+    Ok((target, name, trust, Some((running, stop))))
 }
 
 #[cfg(test)]
