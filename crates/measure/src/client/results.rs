@@ -39,36 +39,33 @@ impl RunKind {
     }
 }
 
-/// The signal that interrupted a run.
+/// The signal that interrupted a run, with its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum StopSignal {
     /// SIGINT (Ctrl-C).
     #[serde(rename = "SIGINT")]
-    Interrupt = 1,
+    Interrupt = 2,
     /// SIGTERM.
     #[serde(rename = "SIGTERM")]
-    Terminate = 2,
+    Terminate = 15,
     /// The reader of standard output has closed the pipe, as `head` does.
     #[serde(rename = "SIGPIPE")]
     ClosedPipe = 13,
     /// SIGHUP: the terminal was closed.
     #[serde(rename = "SIGHUP")]
-    Hangup = 3,
+    Hangup = 1,
     /// Unknown: the run was killed, or its record is incomplete for another reason.
     #[serde(rename = "unknown")]
-    Unknown = 4,
+    Unknown = 9,
 }
 
 impl StopSignal {
     /// Exit code of an interrupted run: 128 plus the signal number. A reader that needs no more output is no failure.
     pub const fn exit_code(self) -> u8 {
         match self {
-            Self::Hangup => 129,
-            Self::Interrupt => 130,
-            Self::Unknown => 137,
-            Self::Terminate => 143,
             Self::ClosedPipe => 0,
+            signal => 128 + signal as u8,
         }
     }
 }
