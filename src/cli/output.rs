@@ -180,10 +180,8 @@ impl ReportFileArgs {
         &self,
         report: &Report,
         audio: Option<&AudioPicture>,
-        error: Option<&anyhow::Error>,
+        error: Option<&str>,
     ) -> anyhow::Result<()> {
-        let error = error.map(|error| format!("{error:#}"));
-        let error = error.as_deref();
         self.write_documents(|option| match option {
             "--html" => Ok(html::page(report, error, audio, PAGE_STYLE, VERSION_WITH_COMMIT)),
             "--junit" => Ok(junit::document(report, error)?),
@@ -232,7 +230,7 @@ impl ReportFileArgs {
 
     /// Writes the files of a run that failed before it had a report. A CI server then shows the error, not an earlier run. Returns the report
     /// if the run had begun.
-    pub(crate) fn write_failure(&self, command: RunKind, target: &str, error: &anyhow::Error) -> Option<Report> {
+    pub(crate) fn write_failure(&self, command: RunKind, target: &str, error: &str) -> Option<Report> {
         let is_missing = self.is_prepared.get() && !self.is_written.get();
         let stream = if command == RunKind::Send { StreamKind::Audio } else { StreamKind::Ping };
         let (origin, started_unix_ms) = (run_origin::of_this_process(), clock::unix_ms());
@@ -253,11 +251,10 @@ pub(crate) fn write_usage_error(name: &str, given: &ArgMatches, error: &clap::Er
     let files = ReportFileArgs { html, junit, markdown, ..ReportFileArgs::default() };
     let text = error.to_string();
     let reason = text.strip_prefix("error: ").unwrap_or(&text).split("\n\n").next().unwrap_or_default();
-    let reason = anyhow::anyhow!("{reason}");
     match [RunKind::Send, RunKind::Probe].into_iter().find(|kind| kind.name() == name) {
-        Some(command) => drop(files.write_failure(command, "-", &reason)),
+        Some(command) => drop(files.write_failure(command, "-", reason)),
         None if given.try_contains_id("check").is_ok_and(|is_check| is_check) => {
-            files.write_check_failure(&CheckResult::aborted(name, reason.to_string()));
+            files.write_check_failure(&CheckResult::aborted(name, reason.to_owned()));
         }
         None => {}
     }

@@ -344,11 +344,12 @@ impl ClientArgs {
             None if self.embedded || self.room.room.is_some() => "-".to_owned(),
             None => LOCAL_ECHO_SERVER.to_string(),
         };
-        if let Some(mut report) = self.files.write_failure(kind, &target, &failure.error)
+        let error = format!("{:#}", failure.error);
+        if let Some(mut report) = self.files.write_failure(kind, &target, &error)
             && self.prints_json()
             && failure.code == 3
         {
-            report.verdict.reasons = vec![format!("{:#}", failure.error)];
+            report.verdict.reasons = vec![error];
             // The failure is printed to standard error.
             let _ = self.print_report(&report);
         }
@@ -384,12 +385,12 @@ impl ClientArgs {
     ) -> Result<u8, Failure> {
         let FinishedRun { run, error, picture, record, ramp } = finished;
         let error_text = error.as_ref().map(|error| format!("{error:#}"));
-        let record = record.map_or(Ok(()), |record| record.finish(&run, error_text, picture.as_ref()));
+        let record = record.map_or(Ok(()), |record| record.finish(&run, error_text.clone(), picture.as_ref()));
         let mut report = Report::new(&run, &limits);
         if let Some(ramp) = ramp {
             ramp.complete(&mut report);
         }
-        let files = self.files.write(&report, picture.as_ref(), error.as_ref());
+        let files = self.files.write(&report, picture.as_ref(), error_text.as_deref());
         // The terminal may be closed.
         print(&report)
             .or_else(|error| if report.interrupted == Some(StopSignal::Hangup) { Ok(()) } else { Err(error) })?;
