@@ -43,13 +43,6 @@ pub(crate) struct MoqtClientArgs {
     moqt_version: Option<MoqtVersion>,
 }
 
-impl MoqtClientArgs {
-    /// The offered versions in order of preference.
-    pub(crate) fn offered_versions(&self) -> Vec<MoqtVersion> {
-        self.moqt_version.map_or_else(|| MoqtVersion::ALL.to_vec(), |version| vec![version])
-    }
-}
-
 /// Capacity of the queue of returned texts.
 const ECHO_QUEUE_CAPACITY: usize = 1_024;
 
@@ -65,7 +58,8 @@ impl ClientArgs {
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
         let socket_options = self.network.options_without_port("over MOQT")?;
-        let offered_versions = self.moqt.offered_versions();
+        // In order of preference.
+        let offered_versions = self.moqt.moqt_version.map_or_else(|| MoqtVersion::ALL.to_vec(), |only| vec![only]);
         let (target, name, trust, server) = match to {
             Some(MoqtTarget { target, .. }) => {
                 (target.clone(), target.to_string(), self.room.trust.trust_policy(), None)
