@@ -124,7 +124,7 @@ impl SharedCheck {
             return Activity { idle: None, is_settled: true };
         };
         let now = at + silence;
-        let idle = live.check.last_activity().map(|last| now.duration_since(last));
+        let idle = live.check.last_activity.map(|last| now.duration_since(last));
         let findings = live.check.take_new_findings(now);
         drop(live);
         log_findings(findings);

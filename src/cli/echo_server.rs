@@ -181,7 +181,7 @@ impl Args {
 
         let link_key = self.enable_links(&mut echo);
         let udp = Some(self.udp_statistics(&mut echo, &socket, outcome_log.as_ref()));
-        let moqt_counts = moqt.as_ref().map(BoundMoqtServer::counts);
+        let moqt_counts = moqt.as_ref().map(|moqt| Arc::clone(&moqt.counts));
         let statistics = ServerStatistics { udp, moqt: moqt_counts, memory_budget: Arc::clone(&memory_budget), log };
         self.log_start(address, reproduce_options.as_deref());
         let mut ready = ready(Some(address), moqt.as_ref(), metrics.as_ref());
@@ -255,7 +255,7 @@ impl Args {
         let metrics = self.bind_metrics()?;
         stop.set_run_started();
         let ready = ready(None, Some(&moqt), metrics.as_ref());
-        let statistics = ServerStatistics { udp: None, moqt: Some(moqt.counts()), memory_budget, log };
+        let statistics = ServerStatistics { udp: None, moqt: Some(Arc::clone(&moqt.counts)), memory_budget, log };
         let running = moqt.start(stop).context("cannot serve MOQT")?;
         statistics.serve(metrics, stop)?;
         stop.set_serving();

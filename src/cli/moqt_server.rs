@@ -73,7 +73,7 @@ pub(crate) struct BoundMoqtServer {
     bound: Vec<BoundSocket>,
     identity: Arc<ServerIdentity>,
     config: MoqtServerConfig,
-    counts: Arc<ServerCounters>,
+    pub counts: Arc<ServerCounters>,
 }
 
 impl BoundMoqtServer {
@@ -98,10 +98,6 @@ impl BoundMoqtServer {
             error => anyhow::Error::from(error).context("--moqt").into(),
         })?;
         Ok(Some(Self { address, bound, identity, config, counts: Arc::default() }))
-    }
-
-    pub(crate) fn counts(&self) -> Arc<ServerCounters> {
-        Arc::clone(&self.counts)
     }
 
     /// Logs the addresses and starts the server, which runs until `stop` is requested.

@@ -42,7 +42,8 @@ impl PacketObserver for PacketLineSender {
 /// Writes the queued records as JSON lines on the main thread.
 pub(crate) struct PacketLineWriter {
     records: Receiver<RecordedPacket>,
-    dropped: Arc<Counter>,
+    /// Number of records that were dropped because standard output or the disk was too slow.
+    pub dropped: Arc<Counter>,
     started: Time,
     /// Time of the newest figures, and when they were first read.
     newest: (Time, Instant),
@@ -75,7 +76,7 @@ impl PacketLineWriter {
         while let Ok(record) = self.records.try_recv() {
             self.write(record);
         }
-        let dropped = self.dropped();
+        let dropped = self.dropped.get();
         if let Some(file) = &mut self.file {
             if figures.started_at.is_some() && elapsed >= self.next_progress {
                 self.next_progress = elapsed + PROGRESS_INTERVAL;
@@ -88,14 +89,9 @@ impl PacketLineWriter {
         }
     }
 
-    /// Number of records that were dropped because standard output or the disk was too slow.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.dropped.get()
-    }
-
     /// The file of `--record-run`, after the last packet.
     pub(crate) fn into_file(self) -> Option<RecordFile> {
-        let dropped = self.dropped();
+        let dropped = self.dropped.get();
         self.file.map(|file| RecordFile { packets_dropped: dropped, ..file })
     }
 

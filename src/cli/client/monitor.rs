@@ -151,7 +151,7 @@ impl RunMonitor<'_> {
         let unix_ns = wall_clock(Time::ZERO).unix_ns.cast_unsigned();
         if let Some(lines) = &mut lines {
             lines.write_queued(&live.snapshot());
-            if let dropped @ 1.. = lines.dropped() {
+            if let dropped @ 1.. = lines.dropped.get() {
                 print_notice(&format!("{dropped} lines were dropped: the reader of standard output is too slow"));
             }
         }

@@ -55,7 +55,7 @@ pub struct ClientCheck {
     sources: HashMap<SocketAddr, SourceCheck>,
     untracked: u64,
     /// When a source that has sent AUDIO last sent anything.
-    last_activity: Option<Time>,
+    pub last_activity: Option<Time>,
     /// Strangers that are no longer in the table.
     strangers: u64,
 }
@@ -154,11 +154,6 @@ impl ClientCheck {
             untracked_name: "packets of further clients",
             media: None,
         }
-    }
-
-    /// When a source that has sent AUDIO last sent anything.
-    pub fn last_activity(&self) -> Option<Time> {
-        self.last_activity
     }
 
     /// The findings that were not returned before, each once per source and rule.

@@ -88,14 +88,14 @@ fn idle_time_counts_from_datagrams_of_sources_with_audio() {
     let mut other = first.clone();
     (other.source, other.bytes) = ("192.0.2.9:9".parse().unwrap(), vec![1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     check.on_datagram(other.observed());
-    assert_eq!(check.last_activity(), None);
+    assert_eq!(check.last_activity, None);
     check.on_datagram(first.observed());
-    assert_eq!(check.last_activity(), Some(first.at));
+    assert_eq!(check.last_activity, Some(first.at));
     let mut later = other.clone();
     later.at = Time::from_millis(3_600_000);
     check.on_datagram(later.observed());
-    assert_eq!(check.last_activity(), Some(first.at));
+    assert_eq!(check.last_activity, Some(first.at));
     later.source = first.source;
     check.on_datagram(later.observed());
-    assert_eq!(check.last_activity(), Some(later.at));
+    assert_eq!(check.last_activity, Some(later.at));
 }
