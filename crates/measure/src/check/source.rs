@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use jamjam_core::echo::{DropReason, ObservedDatagram};
-use jamjam_core::link::SealMistake;
+use jamjam_core::link::{OVERHEAD, SealMistake};
 use jamjam_core::sanitize::sanitize_name;
 use jamjam_core::stats::SequenceTracker;
 use jamjam_core::time::Time;
@@ -17,9 +17,6 @@ use super::stream::{Format, StreamCheck, is_samples};
 
 /// Larger datagrams may be fragmented.
 const MAX_DATAGRAM: usize = 1_200;
-
-/// Counter and tag of a sealed packet.
-const SEAL_LEN: usize = 24;
 
 /// Flags without a meaning.
 const RESERVED_FLAGS: u16 = !3;
@@ -143,7 +140,7 @@ impl SourceCheck {
         let header = packet.header;
         let (packet_type, sequence) = (header.packet_type, header.sequence);
         self.evidence.packet = Some(FirstPacket { at_s, packet: packet_type.name(), sequence });
-        let size = bytes.len() + if counter.is_some() { SEAL_LEN } else { 0 };
+        let size = bytes.len() + if counter.is_some() { OVERHEAD } else { 0 };
         if size > MAX_DATAGRAM {
             let received = format_args!("{size} bytes");
             self.evidence.add(RuleId::DatagramSize, format_args!("at most {MAX_DATAGRAM} bytes"), received);
