@@ -16,9 +16,10 @@ pub(crate) struct LiveView {
 }
 
 impl LiveView {
-    /// Creates the view of a run of `total` packets, if standard error is a terminal and there are no packet lines beside it on a terminal.
+    /// The view of a run of `total` packets; none with --quiet, if standard error is not a terminal, or with packet lines beside it on a terminal.
     pub(crate) fn new(prints_packets: bool, total: Option<u64>) -> Option<Self> {
-        let status = if prints_packets && io::stdout().is_terminal() { None } else { StatusLine::new(total) };
+        let is_hidden = are_notices_silenced() || prints_packets && io::stdout().is_terminal();
+        let status = if is_hidden { None } else { StatusLine::new(total) };
         Some(Self { status: status?, total, prefix: String::new() })
     }
 

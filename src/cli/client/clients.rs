@@ -8,7 +8,7 @@ use anyhow::Context;
 use super::udp::ConnectedTarget;
 use super::{ClientArgs, FinishedRun};
 use crate::cli::live_view::LiveView;
-use crate::cli::output::{Failure, are_notices_silenced, ensure_usage};
+use crate::cli::output::{Failure, ensure_usage};
 use crate::cli::plan::UdpPeer;
 use crate::client::{ClientNode, LiveSnapshot, ProbeConfig, RunConfig, SharedRecord, StopSignal, Workload};
 use crate::io::os;
@@ -64,7 +64,7 @@ impl ClientArgs {
             clients.push(client);
         }
         let total = packets.count.map(|packets| packets.saturating_mul(count as u64));
-        let mut view = if are_notices_silenced() { None } else { LiveView::new(false, total) };
+        let mut view = LiveView::new(false, total);
         let figures: Vec<_> = clients.iter().map(ClientNode::live_figures).collect();
         let mut has_ramp_ended = false;
         let (finished, error) = self.run_all(sockets, clients, stop, &mut || {

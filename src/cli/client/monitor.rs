@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use super::{ClientArgs, FinishedRun};
 use crate::cli::live_view::LiveView;
-use crate::cli::output::{are_notices_silenced, print_notice};
+use crate::cli::output::print_notice;
 use crate::cli::packet_lines::{PacketLineSender, PacketLineWriter, packet_lines};
 use crate::cli::run_origin;
 use crate::client::{ClientNode, LiveFigures, PacketObserver, RunResults, StopSignal, Workload};
@@ -68,8 +68,7 @@ impl ClientArgs {
         let file = self.run_record.create(self.limits(), &plan)?;
         let lines = (self.json_lines || file.is_some()).then(|| packet_lines(self.json_lines, file));
         let (line_sender, lines) = lines.unzip();
-        let is_silent = are_notices_silenced();
-        let view = if is_silent { None } else { LiveView::new(self.json_lines, total) };
+        let view = LiveView::new(self.json_lines, total);
         let (clock, page_written) = (ClockMonitor::start(), Instant::now());
         Ok((line_sender, RunMonitor { args: self, plan, live, clock, lines, view, page_written }))
     }
