@@ -301,5 +301,7 @@ impl<P: Fn() -> Activity, E: FnMut() -> Option<Environment>> Watch<P, E> {
 
 fn parse_severity(text: &str) -> Result<Severity, String> {
     let all = [Severity::Note, Severity::Warning, Severity::Error];
-    all.into_iter().find(|severity| severity.name() == text).ok_or_else(|| "expected error, warning or note".to_owned())
+    all.into_iter()
+        .find(|severity| severity.to_string() == text)
+        .ok_or_else(|| "expected error, warning or note".to_owned())
 }

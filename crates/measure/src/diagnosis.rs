@@ -2,6 +2,8 @@
 //!
 //! `report` finds diagnoses; here each output format writes them, except JSON, which has the fields as they are.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use jamjam_core::sanitize::{escape_html_prose, escape_markdown_prose};
@@ -18,14 +20,10 @@ pub enum Severity {
     Error,
 }
 
-impl Severity {
-    /// The name in reports and of the option.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Note => "note",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
+/// The name in reports and of the option, as in JSON.
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 

@@ -204,7 +204,7 @@ fn lines(source: &CheckedSource) -> Vec<String> {
 /// The severity, the message, how often, and where to read on.
 pub(super) fn sentence(Finding { code, severity, message, count, unit, section, .. }: &Finding) -> String {
     let count = if *count > 1 { format!(" ({count} {unit})") } else { String::new() };
-    format!("{}: {message}{count} [{code}, {section}]", severity.name())
+    format!("{severity}: {message}{count} [{code}, {section}]")
 }
 
 /// The facts about it are all that can be said about it.
