@@ -1,6 +1,6 @@
 //! The rooms of one dialect, found by name and by member. [`Rooms::call`] lets a room act and performs the effects.
 
-use std::collections::{BTreeMap, HashMap, VecDeque, hash_map};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
@@ -30,8 +30,6 @@ pub(super) struct Directory<R> {
     keys_by_name: HashMap<String, RoomKey>,
     /// The room of each member.
     memberships: HashMap<ConnId, RoomKey>,
-    /// For each address that opened rooms, the number of those that are open.
-    opened_by: HashMap<IpAddr, usize>,
     /// Number of rooms created so far.
     created: u64,
     /// Number of changes of rooms and members.
@@ -43,7 +41,7 @@ pub(super) struct Directory<R> {
 /// A room in the directory.
 struct Entry<R> {
     cell: Arc<Mutex<Cell<R>>>,
-    /// The address that opened the room, if the room counts for it.
+    /// The address that opened the room, if the room is open and counts for it.
     creator: Option<IpAddr>,
     is_open: bool,
 }
@@ -75,8 +73,8 @@ impl<R: Room> Cell<R> {
 
 impl<R> Default for Rooms<R> {
     fn default() -> Self {
-        let (entries, keys_by_name, memberships, opened_by, closed) = Default::default();
-        Self(Mutex::new(Directory { entries, keys_by_name, memberships, opened_by, created: 0, changes: 0, closed }))
+        let (entries, keys_by_name, memberships, closed) = Default::default();
+        Self(Mutex::new(Directory { entries, keys_by_name, memberships, created: 0, changes: 0, closed }))
     }
 }
 
@@ -86,9 +84,9 @@ impl<R: Room> Directory<R> {
         self.entries.len()
     }
 
-    /// Number of open rooms that `address` has opened.
+    /// Number of open rooms that `address` has opened. To be asked before a room is opened, and not for each message.
     pub(super) fn rooms_opened_by(&self, address: IpAddr) -> usize {
-        self.opened_by.get(&address).copied().unwrap_or(0)
+        self.entries.values().filter(|entry| entry.creator == Some(address)).count()
     }
 
     /// The room with this name.
@@ -121,30 +119,8 @@ impl<R: Room> Directory<R> {
         let is_open = room.is_open();
         let cell = Cell { room, is_removed: false, timer: None, effects: Effects::default() };
         let cell = Arc::new(Mutex::new(cell));
-        self.entries.insert(key, Entry { cell, creator: None, is_open });
-        if let Some(creator) = creator {
-            self.count_for(key, creator);
-        }
+        self.entries.insert(key, Entry { cell, creator, is_open });
         key
-    }
-
-    /// Counts a room for the address that opens it, unless it counts for another.
-    fn count_for(&mut self, key: RoomKey, creator: IpAddr) {
-        if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.creator.is_none()) {
-            entry.creator = Some(creator);
-            *self.opened_by.entry(creator).or_default() += 1;
-        }
-    }
-
-    /// The room no longer counts for an address.
-    fn release(&mut self, key: RoomKey) {
-        let Some(creator) = self.entries.get_mut(&key).and_then(|entry| entry.creator.take()) else { return };
-        if let hash_map::Entry::Occupied(mut count) = self.opened_by.entry(creator) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
     }
 
     /// Updates the entry of a room after a call from `source`. A connection enters another room before it leaves this one, which then no
@@ -160,19 +136,14 @@ impl<R: Room> Directory<R> {
             self.changes += u64::from(matches!(effect, Effect::Entered(_) | Effect::Left(_)));
             true
         });
-        let is_open = room.is_open();
         if let Some(entry) = self.entries.get_mut(&key) {
-            entry.is_open = is_open;
-        }
-        if !is_open {
-            self.release(key);
-        } else if R::COUNTS_WHEN_OPENED {
-            self.count_for(key, source);
+            entry.is_open = room.is_open();
+            let opener = R::COUNTS_WHEN_OPENED.then_some(source);
+            entry.creator = entry.creator.or(opener).filter(|_| entry.is_open);
         }
         if room.is_needed() {
             return;
         }
-        self.release(key);
         self.entries.remove(&key);
         self.changes += 1;
         for name in &room.roster().names {

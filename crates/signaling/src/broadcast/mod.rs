@@ -166,8 +166,8 @@ impl BroadcastDialect {
         };
         let client = Arc::new(ClientInfo { conn: ctx.conn, source: ctx.source, claims, query });
         let membership = Membership { client, is_control_channel };
-        let opened = self.rooms.directory().rooms_opened_by(ctx.source);
-        let has_too_many_rooms = opened >= ctx.state.limits.max_rooms_per_address;
+        let (source, max_rooms) = (ctx.source, ctx.state.limits.max_rooms_per_address);
+        let has_too_many_rooms = || self.rooms.directory().rooms_opened_by(source) >= max_rooms;
         let entered = self.call(ctx, &name, |room, call| room.enter(call, membership, &headers, has_too_many_rooms));
         entered.unwrap_or(Ok(())).map_err(|(code, reason)| (code, reason, None))
     }

@@ -136,13 +136,14 @@ impl BroadcastRoom {
         (view(&self.roster, now), self.handler.as_mut())
     }
 
-    /// Adds the connection that causes the call. The error is the close code and reason with which it is rejected.
+    /// Adds the connection that causes the call. The error is the close code and reason with which it is rejected. Whether its address
+    /// `has_too_many_rooms` matters only if it opens the room.
     pub(super) fn enter(
         &mut self,
         call: &mut RoomCall<'_>,
         membership: Membership,
         headers: &[(String, String)],
-        has_too_many_rooms: bool,
+        has_too_many_rooms: impl FnOnce() -> bool,
     ) -> Result<(), (CloseCode, Cow<'static, str>)> {
         let Membership { client, is_control_channel } = &membership;
         let (client, is_control_channel) = (Arc::clone(client), *is_control_channel);
@@ -153,7 +154,7 @@ impl BroadcastRoom {
             .map_err(|Rejection { code, reason }| (CloseCode(code), reason.into()))?;
         let reason = if !is_control_channel && self.handler.max_clients().is_some_and(|max| room.clients >= max) {
             Some("Room is full")
-        } else if has_too_many_rooms && !self.is_open() {
+        } else if !self.is_open() && has_too_many_rooms() {
             Some("Too many rooms")
         } else {
             (!call.caller.may_request(MAX_JOIN_DEBT)).then_some("Too many requests")
