@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use jamjam_core::close_code::CloseCode;
 use serde::{Deserialize, Serialize};
 
 /// A signaling dialect.
@@ -40,6 +41,14 @@ impl Dialect {
             Self::Broadcast => "Broadcast rooms, with tokens",
             Self::ControlSurface => "Control surfaces",
             Self::WebRtc => "WebRTC signaling",
+        }
+    }
+
+    /// Code and reason with which connections are closed when the server stops.
+    pub(super) const fn shutdown_close_frame(self) -> (CloseCode, &'static str) {
+        match self {
+            Self::Broadcast => (CloseCode::SERVER_SHUTDOWN, "Server shutting down"),
+            Self::Jamjam | Self::ControlSurface | Self::WebRtc => (CloseCode::GOING_AWAY, ""),
         }
     }
 

@@ -13,7 +13,6 @@ use super::connection_context::ConnectionContext;
 use super::connections::Connections;
 use super::control_surface::ControlSurfaceDialect;
 use super::dialect::Dialect;
-use super::dialect_handler::DialectHandler;
 use super::event_sink::{ConnId, EventSink};
 use super::jamjam::JamjamDialect;
 use super::json::MessageError;
@@ -32,23 +31,14 @@ use jamjam_core::time::{Time, WallClock};
 const SYSTEM_CONN: ConnId = ConnId(u64::MAX);
 
 /// The state of each dialect.
-pub(super) struct DialectHandlers {
+pub(super) struct Dialects {
     pub(super) jamjam: JamjamDialect,
     pub(super) broadcast: BroadcastDialect,
     pub(super) control_surface: ControlSurfaceDialect,
     pub(super) webrtc: WebRtcDialect,
 }
 
-impl DialectHandlers {
-    pub(super) fn get(&self, dialect: Dialect) -> &dyn DialectHandler {
-        match dialect {
-            Dialect::Jamjam => &self.jamjam,
-            Dialect::Broadcast => &self.broadcast,
-            Dialect::ControlSurface => &self.control_surface,
-            Dialect::WebRtc => &self.webrtc,
-        }
-    }
-
+impl Dialects {
     pub(super) fn rooms(&self, dialect: Dialect) -> &dyn AnyRooms {
         match dialect {
             Dialect::Jamjam => &self.jamjam.rooms,
@@ -65,14 +55,14 @@ impl DialectHandlers {
 /// locks of the state.
 pub struct Hub {
     pub(super) state: ServerState,
-    pub(super) dialects: DialectHandlers,
+    pub(super) dialects: Dialects,
 }
 
 impl Hub {
     /// An empty hub, which derives the ids of rooms and members from the secret `key`, so that clients cannot guess them.
     pub fn new(limits: SignalingLimits, key: [u64; 4]) -> Self {
         Self {
-            dialects: DialectHandlers {
+            dialects: Dialects {
                 jamjam: JamjamDialect::default(),
                 broadcast: BroadcastDialect::new(&limits, RoomHandlers::default()),
                 control_surface: ControlSurfaceDialect::default(),
@@ -129,9 +119,10 @@ impl Hub {
 
     /// Maximum length of a message of this connection, in bytes.
     pub fn max_message_bytes(&self, conn: ConnId) -> usize {
-        self.state.dialect_of(conn).map_or(self.state.limits.max_message_bytes, |dialect| {
-            self.dialects.get(dialect).max_message_bytes(&self.state.limits, conn)
-        })
+        match self.state.dialect_of(conn) {
+            Some(Dialect::Broadcast) => self.dialects.broadcast.max_message_bytes(&self.state.limits, conn),
+            _ => self.state.limits.max_message_bytes,
+        }
     }
 }
 

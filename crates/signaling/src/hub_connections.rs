@@ -41,8 +41,7 @@ impl Hub {
 
     /// Code and reason with which this connection is closed when the server stops.
     pub fn shutdown_close_frame(&self, conn: ConnId) -> (CloseCode, &'static str) {
-        let frame = self.state.dialect_of(conn).map(|dialect| self.dialects.get(dialect).shutdown_close_frame());
-        frame.unwrap_or((CloseCode::GOING_AWAY, ""))
+        self.state.dialect_of(conn).map_or((CloseCode::GOING_AWAY, ""), Dialect::shutdown_close_frame)
     }
 }
 

@@ -4,10 +4,12 @@
 use tracing::info;
 
 use super::counters::DialectCounters;
+use super::dialect::Dialect;
 use super::event_sink::ConnId;
 use super::hub::{Hub, HubCall};
-use super::limits::Heartbeat;
+use super::limits::{BroadcastSettings, Heartbeat};
 use super::lock::lock;
+use super::rooms::AnyRooms;
 use super::timers::TimerEvent;
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::time::Time;
@@ -43,9 +45,12 @@ impl Hub {
     /// When a connection counts as lost without an answer to the last ping, when it has sent no message for too long, when it reaches the
     /// maximum age, and when it is pinged.
     fn connection_deadlines(&self, conn: ConnId, last_ping: Time) -> Option<[Option<Time>; 4]> {
-        let (handler, limits) = (self.dialects.get(self.state.dialect_of(conn)?), &self.state.limits);
-        let Heartbeat { interval, timeout } = handler.heartbeat(limits);
-        let (idle, age) = (handler.idle_timeout(limits, conn), handler.max_connection_age(limits));
+        let (dialect, limits) = (self.state.dialect_of(conn)?, &self.state.limits);
+        let Heartbeat { interval, timeout } = limits.heartbeat_of(dialect);
+        let BroadcastSettings { idle_timeout, max_connection_age, .. } = limits.broadcast;
+        let is_broadcast = dialect == Dialect::Broadcast;
+        let idle = idle_timeout.filter(|_| is_broadcast && !self.dialects.broadcast.is_control_channel(conn));
+        let age = max_connection_age.filter(|_| is_broadcast);
         self.state.connection(conn, |connection| {
             let lost = connection.awaiting_pong.then(|| connection.silent_since + timeout);
             let idle = idle.map(|timeout| connection.last_message + timeout);
@@ -102,8 +107,9 @@ impl HubCall<'_> {
         } else {
             if is_over(ping) {
                 last_ping = now;
-                let handler = hub.dialects.get(dialect);
-                let (is_pinged, timeout) = (handler.is_pinged(conn), handler.heartbeat(&hub.state.limits).timeout);
+                // Outside rooms, an older jamjam client takes the first frame that it receives as the answer to its request.
+                let is_pinged = dialect != Dialect::Jamjam || hub.dialects.jamjam.rooms.is_member(conn);
+                let timeout = hub.state.limits.heartbeat_of(dialect).timeout;
                 let pings = hub.state.connection(conn, |connection| {
                     // A ping must not arrive between a request and its answer.
                     if connection.has_waiting_message || !is_pinged {

@@ -15,7 +15,6 @@ mod control_surface_events;
 mod counters;
 pub mod device;
 mod dialect;
-mod dialect_handler;
 mod event_sink;
 mod foreign_protocol;
 mod hub;

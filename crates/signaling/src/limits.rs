@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::dialect::DialectSet;
+use super::dialect::{Dialect, DialectSet};
 use super::token::Secret;
 use jamjam_core::rate_limit::Gcra;
 
@@ -51,6 +51,18 @@ impl SignalingLimits {
     /// The message rate limit of one connection. Control frames and fragments have a separate limit with the same rate.
     pub fn message_limit(&self) -> Option<Gcra> {
         self.message_rate.map(|rate| Gcra::with_burst_seconds(u64::from(rate), MESSAGE_BURST_SECONDS))
+    }
+
+    /// The interval and time-out of pings to connections of a dialect.
+    ///
+    /// The pings keep silent jamjam connections open in proxies. A missing pong closes none of these, because jamjam clients answer a ping only
+    /// when they next read from the socket.
+    pub(super) fn heartbeat_of(&self, dialect: Dialect) -> Heartbeat {
+        match dialect {
+            Dialect::Jamjam => Heartbeat { timeout: Duration::MAX, ..self.heartbeat },
+            Dialect::ControlSurface => self.control_surface.heartbeat,
+            Dialect::Broadcast | Dialect::WebRtc => self.heartbeat,
+        }
     }
 
     /// Whether a page with this origin may connect. A client without an origin is not a page and may always connect.

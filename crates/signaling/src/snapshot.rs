@@ -146,7 +146,10 @@ impl Hub {
             if let Some(dialect) = dialect {
                 let (rooms, members) = self.dialects.rooms(dialect).counts();
                 (counters.rooms, counters.members) = (rooms as u64, members as u64);
-                counters.delayed_messages = self.dialects.get(dialect).delayed_messages() as u64;
+            }
+            if dialect == Some(Dialect::Broadcast) {
+                let delayed = self.dialects.broadcast.rooms.map(|room| room.delayed.len());
+                counters.delayed_messages = delayed.into_iter().sum::<usize>() as u64;
             }
             (counters_name(dialect), counters)
         });

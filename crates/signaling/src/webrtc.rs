@@ -11,7 +11,6 @@ use utoipa::ToSchema;
 
 use super::connection_context::{ConnectionContext, MAX_JOIN_DEBT, MAX_LIST_DEBT};
 use super::dialect::Dialect;
-use super::dialect_handler::DialectHandler;
 use super::json::{MessageError, message_type, to_json};
 use super::limits::SignalingLimits;
 use super::member_log::ConnectionClose;
@@ -365,8 +364,6 @@ impl WebRtcRoom {
         Ok(())
     }
 }
-
-impl DialectHandler for WebRtcDialect {}
 
 impl WebRtcDialect {
     /// Handles a message of `bytes` bytes.

@@ -9,12 +9,10 @@ pub(super) mod room_handler;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use super::connection_context::ConnectionContext;
-use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::json::{JsonError, MessageError};
 use super::limits::SignalingLimits;
@@ -41,37 +39,6 @@ pub(super) struct BroadcastDialect {
     pub(super) rooms: Rooms<BroadcastRoom>,
     /// The bytes of the delayed messages of all rooms.
     held: Arc<MemoryAccount>,
-}
-
-impl DialectHandler for BroadcastDialect {
-    fn idle_timeout(&self, limits: &SignalingLimits, conn: ConnId) -> Option<Duration> {
-        // A control channel must not send messages, so it has no idle time-out.
-        let is_control_channel = || self.member(conn, |member| member.is_control_channel).unwrap_or(false);
-        limits.broadcast.idle_timeout.filter(|_| !is_control_channel())
-    }
-
-    fn max_connection_age(&self, limits: &SignalingLimits) -> Option<Duration> {
-        limits.broadcast.max_connection_age
-    }
-
-    fn max_message_bytes(&self, limits: &SignalingLimits, conn: ConnId) -> usize {
-        let max_payload_bytes = limits.broadcast.max_payload_bytes;
-        let is_authorized =
-            |Membership { client, is_control_channel }: &Membership| !is_control_channel && client.claims.is_some();
-        if self.member(conn, is_authorized).unwrap_or(false) {
-            max_payload_bytes
-        } else {
-            max_payload_bytes.min(limits.max_message_bytes)
-        }
-    }
-
-    fn shutdown_close_frame(&self) -> (CloseCode, &'static str) {
-        (CloseCode::SERVER_SHUTDOWN, "Server shutting down")
-    }
-
-    fn delayed_messages(&self) -> usize {
-        self.rooms.map(|room| room.delayed.len()).into_iter().sum()
-    }
 }
 
 impl BroadcastDialect {
@@ -118,6 +85,23 @@ impl BroadcastDialect {
     /// Whether joining the room needs a valid token.
     pub(super) fn requires_auth(&self, room: &str) -> bool {
         self.read(room, |room| room.handler.requires_auth()).unwrap_or(RelayRoom.requires_auth())
+    }
+
+    /// Whether a connection is a control channel, which must not send messages.
+    pub(super) fn is_control_channel(&self, conn: ConnId) -> bool {
+        self.member(conn, |member| member.is_control_channel).unwrap_or(false)
+    }
+
+    /// Maximum length of a message of a connection, in bytes.
+    pub(super) fn max_message_bytes(&self, limits: &SignalingLimits, conn: ConnId) -> usize {
+        let max_payload_bytes = limits.broadcast.max_payload_bytes;
+        let is_authorized =
+            |Membership { client, is_control_channel }: &Membership| !is_control_channel && client.claims.is_some();
+        if self.member(conn, is_authorized).unwrap_or(false) {
+            max_payload_bytes
+        } else {
+            max_payload_bytes.min(limits.max_message_bytes)
+        }
     }
 
     fn member<T>(&self, conn: ConnId, action: impl FnOnce(&Membership) -> T) -> Option<T> {

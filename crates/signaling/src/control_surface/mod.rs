@@ -16,9 +16,7 @@ use tracing::warn;
 
 use super::connection_context::ConnectionContext;
 use super::dialect::Dialect;
-use super::dialect_handler::DialectHandler;
 use super::json::MessageError;
-use super::limits::{Heartbeat, SignalingLimits};
 use super::lock::lock;
 use super::member_log::CHANGED_ROOM;
 use super::rooms::{AnyRooms, Directory, Rooms};
@@ -37,12 +35,6 @@ pub(super) struct ControlSurfaceDialect {
     pub(super) rooms: Rooms<ControlSurfaceRoom>,
     pub(super) ranges: Mutex<Arc<Ranges>>,
     guesses: Mutex<CodeGuesses>,
-}
-
-impl DialectHandler for ControlSurfaceDialect {
-    fn heartbeat(&self, limits: &SignalingLimits) -> Heartbeat {
-        limits.control_surface.heartbeat
-    }
 }
 
 /// Whether a first message of this type selects this dialect. Other protocols have a `ping` as well, but without `client_time`.

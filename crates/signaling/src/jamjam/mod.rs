@@ -19,10 +19,7 @@ use tracing::debug;
 use super::connection_context::{ConnectionContext, MAX_LIST_DEBT};
 use super::device::DeviceId;
 use super::dialect::Dialect;
-use super::dialect_handler::DialectHandler;
-use super::event_sink::ConnId;
 use super::json::{MessageError, to_json};
-use super::limits::{Heartbeat, SignalingLimits};
 use super::lock::lock;
 use super::member_log::CHANGED_ROOM;
 use super::room::{Caller, RoomCall, RoomKey, Roster};
@@ -77,19 +74,6 @@ impl Default for JamjamDialect {
         let never = || (u64::MAX, String::new());
         let (rooms, media, severed) = <_>::default();
         Self { rooms, media, severed, wrong_passwords, lists: Mutex::new([never(), never()]) }
-    }
-}
-
-impl DialectHandler for JamjamDialect {
-    /// The pings keep silent connections open in proxies. A missing pong closes no connection, because jamjam clients answer a ping only when
-    /// they next read from the socket.
-    fn heartbeat(&self, limits: &SignalingLimits) -> Heartbeat {
-        Heartbeat { timeout: Duration::MAX, ..limits.heartbeat }
-    }
-
-    /// Only members are pinged. Outside rooms, an older client takes the first frame that it receives as the answer to its request.
-    fn is_pinged(&self, conn: ConnId) -> bool {
-        self.rooms.is_member(conn)
     }
 }
 

@@ -46,7 +46,7 @@ const fn dialect_file(dialect: Dialect) -> &'static str {
     }
 }
 
-/// Closes that every dialect has, except for the closes by `DialectHandler::shutdown_close_frame`.
+/// Closes that every dialect has, except for the closes by `Dialect::shutdown_close_frame`.
 const CLOSES_OF_EVERY_DIALECT: &str = include_str!("every_dialect.json");
 
 fn parse<T: Deserialize<'static>>(file: &'static str) -> T {
