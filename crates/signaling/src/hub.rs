@@ -11,15 +11,15 @@ use super::activity_log::ActivityScope;
 use super::broadcast::{BroadcastDialect, RoomHandlers};
 use super::connection_context::ConnectionContext;
 use super::connections::Connections;
-use super::control_surface::ControlSurfaceDialect;
-use super::dialect::Dialect;
+use super::control_surface::{self, ControlSurfaceDialect};
+use super::dialect::{Dialect, DialectSet};
 use super::event_sink::{ConnId, EventSink};
-use super::jamjam::JamjamDialect;
-use super::json::MessageError;
+use super::jamjam::{self, JamjamDialect};
+use super::foreign_protocol::ForeignProtocol;
+use super::json::{MessageError, is_too_large, message_type};
 use super::limits::SignalingLimits;
 use super::lock::lock;
 use super::member_log::ConnectionClose;
-use super::message::{MessageParser, ParsedMessage, ParsedText};
 use super::rooms::AnyRooms;
 use super::server_state::ServerState;
 use super::webrtc::WebRtcDialect;
@@ -89,12 +89,6 @@ impl Hub {
         &self.state.limits
     }
 
-    /// What is needed to parse the messages of a connection without the hub.
-    pub fn message_parser(&self, conn: ConnId) -> MessageParser {
-        let SignalingLimits { dialects: enabled, max_message_bytes, .. } = self.state.limits;
-        MessageParser { dialect: self.state.dialect_of(conn), enabled, max_message_bytes }
-    }
-
     /// Records a pong or another frame that is not a message.
     pub fn on_activity(&self, now: WallClock, conn: ConnId) {
         self.state.connection(conn, |connection| connection.record_activity(now.monotonic));
@@ -103,6 +97,12 @@ impl Hub {
     /// A message has arrived that is handled later.
     pub fn on_waiting_message(&self, conn: ConnId) {
         self.state.connection(conn, |connection| connection.has_waiting_message = true);
+    }
+
+    /// Whether a message that was handled requests only the list of jamjam rooms.
+    pub fn is_room_list_request(&self, conn: ConnId, text: &str) -> bool {
+        let is_jamjam = self.state.dialect_of(conn) == Some(Dialect::Jamjam);
+        is_jamjam && message_type(text).is_ok_and(|message_type| message_type == "ListRooms")
     }
 
     /// Sets the dialect of an undecided connection.
@@ -136,46 +136,19 @@ pub struct HubCall<'a> {
 }
 
 impl HubCall<'_> {
-    /// Handles a text message that the [`MessageParser`] of this connection has parsed.
-    pub fn on_parsed_text(&mut self, conn: ConnId, ParsedText { text, dialect, message }: ParsedText<'_>) {
-        self.process_message(conn, Some(text), dialect, |call, known_dialect, source| {
-            if let (None, Some(dialect)) = (known_dialect, dialect) {
-                call.hub.select_dialect(call.now.monotonic, conn, dialect);
-            }
-            let message = message?;
-            if let ParsedMessage::Foreign(protocol) = message {
-                // Without an error, the client would wait for replies that never come.
-                let reason = protocol.close_reason();
-                call.hub.state.count(None, |counters| counters.requests_rejected += 1);
-                call.close_connection(conn, CloseCode::POLICY_VIOLATION, reason);
-                return Err(MessageError::Rejected(reason));
-            }
-            let (dialects, bytes) = (&call.hub.dialects, text.len());
-            let ctx = &mut call.context(conn, source, dialect);
-            match message {
-                ParsedMessage::Jamjam(message) => dialects.jamjam.on_message(ctx, message, bytes),
-                ParsedMessage::Broadcast(message) => dialects.broadcast.on_message(ctx, message, bytes),
-                ParsedMessage::ControlSurface(message) => dialects.control_surface.on_message(ctx, message, bytes),
-                ParsedMessage::WebRtc(message) => dialects.webrtc.on_message(ctx, message, bytes),
-                ParsedMessage::Foreign(_) => Ok(()),
-            }
-        });
+    /// Handles a text message.
+    pub fn on_text(&mut self, conn: ConnId, text: &str) {
+        self.on_message(conn, Some(text));
     }
 
     /// Handles a binary message. No dialect has binary messages.
     pub fn on_binary(&mut self, conn: ConnId) {
-        self.process_message(conn, None, None, |_, _, _| Err(MessageError::ignored("binary message")));
+        self.on_message(conn, None);
     }
 
-    /// Counts a message, which may have `selected` a dialect, and lets `effect` handle it, or closes the connection if the message exceeds the
-    /// rate limit. The activity log, if active, then records the message.
-    fn process_message(
-        &mut self,
-        conn: ConnId,
-        text: Option<&str>,
-        selected: Option<Dialect>,
-        effect: impl FnOnce(&mut Self, Option<Dialect>, IpAddr) -> Result<(), MessageError>,
-    ) {
+    /// Counts and handles a message, or closes the connection if the message exceeds the rate limit. The activity log, if active, then records
+    /// the message.
+    fn on_message(&mut self, conn: ConnId, text: Option<&str>) {
         let (hub, now, bytes) = (self.hub, self.now.monotonic, text.map_or(0, str::len));
         let limit = hub.state.limits.message_limit();
         let known = hub.state.connection(conn, |connection| {
@@ -185,7 +158,7 @@ impl HubCall<'_> {
             let is_allowed = limit.is_none_or(|limit| connection.allow_message(now, limit, bytes));
             (connection.dialect, connection.source, is_allowed)
         });
-        let Some((dialect, source, is_allowed)) = known else { return };
+        let Some((mut dialect, source, is_allowed)) = known else { return };
         if !is_allowed {
             hub.state.count(dialect, |counters| {
                 counters.closed_message_rate += 1;
@@ -197,7 +170,8 @@ impl HubCall<'_> {
             return;
         }
         let scope_before = hub.recorded_scope(self.now, conn);
-        let outcome = effect(self, dialect, source);
+        let binary = Err(MessageError::ignored("binary message"));
+        let outcome = text.map_or(binary, |text| self.handle_text(conn, source, &mut dialect, text));
         let outcome = outcome.map_err(|error| self.answer_wrong_message((conn, source, dialect), text, error));
         let is_rejected = matches!(outcome, Err(MessageError::Rejected(_)));
         // Rejections are also recorded while no console is open.
@@ -206,7 +180,7 @@ impl HubCall<'_> {
             hub.record_message(self.now, before, (conn, source), text, outcome.as_ref().err());
         }
         let is_ignored = outcome.is_err() && !is_rejected;
-        hub.state.count(dialect.or(selected), |counters| {
+        hub.state.count(dialect, |counters| {
             counters.messages_received += 1;
             counters.received_bytes += bytes as u64;
             counters.messages_ignored += u64::from(is_ignored);
@@ -219,7 +193,42 @@ impl HubCall<'_> {
                 warn!(target: "signaling", conn = conn.0, source = %source, reason = %error, "{event}");
             }
         }
-        self.leave_if_closed(conn, dialect.or(selected), source);
+        self.leave_if_closed(conn, dialect, source);
+    }
+
+    /// Passes a text to the dialect of its connection, which the first message selects, unless the URL has selected it.
+    fn handle_text(
+        &mut self,
+        conn: ConnId,
+        source: IpAddr,
+        dialect: &mut Option<Dialect>,
+        text: &str,
+    ) -> Result<(), MessageError> {
+        let hub = self.hub;
+        // The broadcast dialect has its own limits and replies.
+        if *dialect != Some(Dialect::Broadcast) {
+            check_size(text, hub.state.limits.max_message_bytes)?;
+        }
+        if dialect.is_none() {
+            let message_type = message_type(text)?;
+            *dialect = selected_dialect(&message_type, text, hub.state.limits.dialects);
+            if let Some(selected) = *dialect {
+                hub.select_dialect(self.now.monotonic, conn, selected);
+            } else if let Some(protocol) = ForeignProtocol::of_first_message(&message_type, text) {
+                let reason = protocol.close_reason();
+                // Without an error, the client would wait for replies that never come.
+                hub.state.count(None, |counters| counters.requests_rejected += 1);
+                self.close_connection(conn, CloseCode::POLICY_VIOLATION, reason);
+                return Err(MessageError::Rejected(reason));
+            }
+        }
+        let ctx = &mut self.context(conn, source, *dialect);
+        match dialect.ok_or(MessageError::UNKNOWN_TYPE)? {
+            Dialect::Jamjam => hub.dialects.jamjam.on_text(ctx, text),
+            Dialect::Broadcast => hub.dialects.broadcast.on_text(ctx, text),
+            Dialect::ControlSurface => hub.dialects.control_surface.on_text(ctx, text),
+            Dialect::WebRtc => hub.dialects.webrtc.on_text(ctx, text),
+        }
     }
 
     /// A connection that another thread has closed while it entered a room leaves this room.
@@ -242,6 +251,28 @@ impl HubCall<'_> {
     }
 }
 
+/// Checks the length, the depth and the number of values of a message.
+fn check_size(text: &str, max_bytes: usize) -> Result<(), MessageError> {
+    if text.len() > max_bytes {
+        return Err(MessageError::too_big(max_bytes));
+    }
+    // Without this check, serde would also accept an array of the field values.
+    if !text.trim_start().starts_with('{') {
+        return Err(MessageError::ignored("not a JSON object"));
+    }
+    if is_too_large(text) { Err(MessageError::TOO_LARGE) } else { Ok(()) }
+}
+
+/// The dialect that a first message selects. The URL selects the other dialects.
+fn selected_dialect(message_type: &str, text: &str, enabled: DialectSet) -> Option<Dialect> {
+    let is_selected = |dialect: &Dialect| match dialect {
+        Dialect::Jamjam => jamjam::MESSAGE_TYPES.contains(&message_type),
+        Dialect::ControlSurface => control_surface::is_selected_by(message_type, text),
+        Dialect::Broadcast | Dialect::WebRtc => false,
+    };
+    Dialect::ALL.into_iter().filter(|dialect| enabled.contains(*dialect)).find(is_selected)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
@@ -261,7 +292,7 @@ mod tests {
     use crate::rooms::RoomEntry;
     use crate::token::{Claims, Secret, sign};
     use crate::{
-        CreateRoomOptions, DialectSet, NewConnection, OutgoingMessage, PostBody, PostFormat, RoomSnapshot,
+        CreateRoomOptions, NewConnection, OutgoingMessage, PostBody, PostFormat, RoomSnapshot,
         SnapshotQuery, route,
     };
 
@@ -407,8 +438,7 @@ mod tests {
 
         fn send(&self, conn: ConnId, message: &Value) {
             let text = message.to_string();
-            let parsed = self.hub.message_parser(conn).parse(&text);
-            self.call(|call| call.on_parsed_text(conn, parsed));
+            self.call(|call| call.on_text(conn, &text));
         }
 
         /// Connects, sends messages that change rooms, and disconnects, again and again. Meanwhile, it closes connections and rooms of others.

@@ -29,7 +29,6 @@ mod json;
 mod limits;
 mod lock;
 mod member_log;
-mod message;
 pub mod message_docs;
 mod room;
 mod rooms;
@@ -59,7 +58,6 @@ pub use jamjam_core::close_code::CloseCode;
 pub use jamjam_core::send_queue::UpdateKey;
 pub use json::{integer, optional_integer};
 pub use limits::{ControlSurfaceLimits, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, SignalingLimits};
-pub use message::{MessageParser, ParsedText};
 pub use route::{
     BearerToken, BroadcastParams, NEWER_PATH, Route, WebRtcParams, decode_room_name, is_valid_room_name, route,
 };

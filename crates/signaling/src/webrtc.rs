@@ -366,14 +366,10 @@ impl WebRtcRoom {
 }
 
 impl WebRtcDialect {
-    /// Handles a message of `bytes` bytes.
-    pub(super) fn on_message(
-        &self,
-        ctx: &mut ConnectionContext<'_>,
-        message: ClientMessage<'_>,
-        bytes: usize,
-    ) -> Result<(), MessageError> {
-        let called = self.rooms.call_own(ctx, |room, call| room.on_message(call, message, bytes));
+    /// Handles a message.
+    pub(super) fn on_text(&self, ctx: &mut ConnectionContext<'_>, text: &str) -> Result<(), MessageError> {
+        let message = ClientMessage::parse(text)?;
+        let called = self.rooms.call_own(ctx, |room, call| room.on_message(call, message, text.len()));
         called.ok_or(MessageError::NOT_IN_ROOM)?
     }
 

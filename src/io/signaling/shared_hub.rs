@@ -332,10 +332,11 @@ impl ConnectionHandler for ServedConnection {
         let begun = work_limiter().begin(hub.now(), self.work_source, text.len());
         let work = begun.inspect_err(|_| hub.hub.on_waiting_message(*conn))?;
         let started = clock::thread_time();
-        let parsed = hub.hub.message_parser(*conn).parse(text);
-        let requests_room_list = parsed.requests_room_list();
-        hub.report(|check| check.on_message(clock::monotonic_now(), *conn, requests_room_list));
-        hub.call_for(*conn, memory, |call| call.on_parsed_text(*conn, parsed));
+        hub.call_for(*conn, memory, |call| call.on_text(*conn, text));
+        hub.report(|check| {
+            let requests_room_list = hub.hub.is_room_list_request(*conn, text);
+            check.on_message(clock::monotonic_now(), *conn, requests_room_list);
+        });
         work_limiter().end(hub.now(), work, clock::thread_time().duration_since(started));
         Ok(())
     }

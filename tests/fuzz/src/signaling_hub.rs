@@ -242,8 +242,7 @@ impl Run {
         match operation {
             '>' => {
                 let text = self.with_ids(rest);
-                let parsed = self.hub.message_parser(conn).parse(&text);
-                self.call().on_parsed_text(conn, parsed);
+                self.call().on_text(conn, &text);
             }
             '!' => self.call().on_binary(conn),
             '.' => self.hub.on_activity(self.now.into(), conn),

@@ -105,8 +105,7 @@ impl TranscriptServer for InMemoryHub {
 
     fn send_text(&mut self, name: &str, text: &str) -> Result<(), String> {
         let (now, conn) = self.act(name);
-        let parsed = self.hub.message_parser(conn).parse(text);
-        self.hub.at(now.into(), &mut self.queues).on_parsed_text(conn, parsed);
+        self.hub.at(now.into(), &mut self.queues).on_text(conn, text);
         Ok(())
     }
 

@@ -10,11 +10,9 @@ pub(super) mod room_handler;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::connection_context::ConnectionContext;
 use super::event_sink::ConnId;
-use super::json::{JsonError, MessageError};
+use super::json::{MessageError, parse};
 use super::limits::SignalingLimits;
 use super::room::{RoomCall, RoomKey, Roster};
 use super::rooms::{Directory, Rooms};
@@ -108,15 +106,11 @@ impl BroadcastDialect {
         self.rooms.read(|directory| directory.room_of(conn), |room| Some(action(&room.roster.find(conn)?.data)))?
     }
 
-    /// Handles a message of `bytes` bytes from a member.
-    pub(super) fn on_message(
-        &self,
-        ctx: &mut ConnectionContext<'_>,
-        message: Result<Value, JsonError>,
-        bytes: usize,
-    ) -> Result<(), MessageError> {
+    /// Handles a message from a member.
+    pub(super) fn on_text(&self, ctx: &mut ConnectionContext<'_>, text: &str) -> Result<(), MessageError> {
+        let message = parse(text);
         // A connection of this dialect is in a room, unless it was closed, or the room fails.
-        self.rooms.call_own(ctx, |room, call| room.on_message(call, message, bytes)).unwrap_or(Ok(()))
+        self.rooms.call_own(ctx, |room, call| room.on_message(call, message, text.len())).unwrap_or(Ok(()))
     }
 
     /// Adds a new connection to its room, or closes the connection.

@@ -44,14 +44,10 @@ pub(super) fn is_selected_by(message_type: &str, text: &str) -> bool {
 }
 
 impl ControlSurfaceDialect {
-    /// Handles a message of `bytes` bytes.
-    pub(super) fn on_message(
-        &self,
-        ctx: &mut ConnectionContext<'_>,
-        message: ClientMessage<'_>,
-        bytes: usize,
-    ) -> Result<(), MessageError> {
-        match message {
+    /// Handles a message.
+    pub(super) fn on_text(&self, ctx: &mut ConnectionContext<'_>, text: &str) -> Result<(), MessageError> {
+        let bytes = text.len();
+        match ClientMessage::parse(text)? {
             ClientMessage::Join(message) => self.join(ctx, &message.room_code, bytes),
             ClientMessage::Ping(PingMessage { client_time }) => {
                 if !client_time.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()) {

@@ -32,7 +32,7 @@ use jamjam_core::sanitize::truncate_bytes;
 use owner::{Owner, OwnerState};
 use room::{JamjamMember, JamjamRoom, MAX_PEERS_PER_ROOM, PEER_MESSAGE, ROOM_NAMES};
 
-pub(super) use messages::parse;
+use messages::parse;
 pub use messages::{Candidate, CandidateType, ChatMessage, ClientMessage, Peer, PeerMessage, RoomInfo, ServerMessage};
 
 /// Maximum number of candidates of a peer.
@@ -78,17 +78,13 @@ impl Default for JamjamDialect {
 }
 
 impl JamjamDialect {
-    /// Handles a message of `bytes` bytes.
-    pub(super) fn on_message(
-        &self,
-        ctx: &mut ConnectionContext<'_>,
-        message: Result<ClientMessage, &'static str>,
-        bytes: usize,
-    ) -> Result<(), MessageError> {
-        let message = match message {
+    /// Handles a message.
+    pub(super) fn on_text(&self, ctx: &mut ConnectionContext<'_>, text: &str) -> Result<(), MessageError> {
+        let message = match parse(text)? {
             Ok(message) => message,
             Err(reason) => return reject(ctx, reason),
         };
+        let bytes = text.len();
         if let ClientMessage::CreateRoom { peer_name, .. } | ClientMessage::JoinRoom { peer_name, .. } = &message
             && self.is_severed(ctx.newer_client().1.as_ref(), Some(&truncate_bytes(peer_name.clone(), MAX_NAME_BYTES)))
         {

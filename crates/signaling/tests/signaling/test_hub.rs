@@ -136,8 +136,7 @@ impl TestHub {
     }
 
     pub(crate) fn text(&mut self, conn: u64, at_ms: u64, text: &str) {
-        let parsed = self.hub.message_parser(ConnId(conn)).parse(text);
-        self.at(at_ms).on_parsed_text(ConnId(conn), parsed);
+        self.at(at_ms).on_text(ConnId(conn), text);
     }
 
     pub(crate) fn disconnect(&mut self, conn: u64) {
