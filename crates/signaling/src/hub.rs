@@ -14,8 +14,8 @@ use super::connections::Connections;
 use super::control_surface::{self, ControlSurfaceDialect};
 use super::dialect::{Dialect, DialectSet};
 use super::event_sink::{ConnId, EventSink};
+use super::foreign_protocol;
 use super::jamjam::{self, JamjamDialect};
-use super::foreign_protocol::ForeignProtocol;
 use super::json::{MessageError, is_too_large, message_type};
 use super::limits::SignalingLimits;
 use super::lock::lock;
@@ -214,8 +214,7 @@ impl HubCall<'_> {
             *dialect = selected_dialect(&message_type, text, hub.state.limits.dialects);
             if let Some(selected) = *dialect {
                 hub.select_dialect(self.now.monotonic, conn, selected);
-            } else if let Some(protocol) = ForeignProtocol::of_first_message(&message_type, text) {
-                let reason = protocol.close_reason();
+            } else if let Some(reason) = foreign_protocol::of_first_message(&message_type, text) {
                 // Without an error, the client would wait for replies that never come.
                 hub.state.count(None, |counters| counters.requests_rejected += 1);
                 self.close_connection(conn, CloseCode::POLICY_VIOLATION, reason);
@@ -292,8 +291,7 @@ mod tests {
     use crate::rooms::RoomEntry;
     use crate::token::{Claims, Secret, sign};
     use crate::{
-        CreateRoomOptions, NewConnection, OutgoingMessage, PostBody, PostFormat, RoomSnapshot,
-        SnapshotQuery, route,
+        CreateRoomOptions, NewConnection, OutgoingMessage, PostBody, PostFormat, RoomSnapshot, SnapshotQuery, route,
     };
 
     const CONNECTIONS: usize = 6;

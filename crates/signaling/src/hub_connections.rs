@@ -67,10 +67,7 @@ impl HubCall<'_> {
             match route {
                 Route::Broadcast(params) => hub.dialects.broadcast.on_connect(&mut ctx, params),
                 Route::WebRtc(params) => hub.dialects.webrtc.on_connect(&mut ctx, params),
-                Route::Foreign(protocol) => {
-                    ctx.reject_and_close(CloseCode::POLICY_VIOLATION, protocol.close_reason());
-                }
-                Route::OriginNotAllowed => ctx.reject_and_close(CloseCode::ORIGIN_NOT_ALLOWED, "Origin not allowed"),
+                Route::Rejected(code, reason) => ctx.reject_and_close(code, reason),
                 Route::NewerJamjam(_) | Route::Undecided => {}
             }
             hub.schedule_check(conn, now.monotonic);

@@ -49,7 +49,6 @@ pub use control_surface_events::{
 pub use counters::{DialectCounters, UNDECIDED};
 pub use dialect::{Dialect, DialectSet, ProbeProtocol, ProbeRoom, ResponseMatching};
 pub use event_sink::{ConnId, EventSink, OutgoingMessage};
-pub use foreign_protocol::ForeignProtocol;
 pub use hub::{Hub, HubCall};
 pub use hub_commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom};
 pub use hub_connections::{NewConnection, OperatorError};

@@ -3,11 +3,12 @@
 use std::fmt;
 
 use form_urlencoded::parse;
+use jamjam_core::close_code::CloseCode;
 use percent_encoding::percent_decode_str;
 
 use super::device::DeviceId;
 use super::dialect::{Dialect, DialectSet};
-use super::foreign_protocol::ForeignProtocol;
+use super::foreign_protocol;
 
 /// The path at which newer jamjam clients connect. Older ones connect to `/`.
 pub const NEWER_PATH: &str = "/v1/signaling";
@@ -23,18 +24,17 @@ pub enum Route {
     Broadcast(BroadcastParams),
     /// The WebRTC dialect.
     WebRtc(WebRtcParams),
-    /// The page's origin is not [allowed](super::SignalingLimits::allows_origin). The connection is closed at once after the upgrade, because
-    /// a browser script can read a close code, but not an HTTP status.
-    OriginNotAllowed,
-    /// A client of another server, whose connection is closed at once after the upgrade.
-    Foreign(ForeignProtocol),
+    /// A connection that is closed with this code and reason at once after the upgrade, because a browser script can read a close code, but
+    /// not an HTTP status. It belongs to a page whose origin is not [allowed](super::SignalingLimits::allows_origin), or to a client of
+    /// another server.
+    Rejected(CloseCode, &'static str),
 }
 
 impl Route {
     /// The dialect that the URL selects.
     pub fn dialect(&self) -> Option<Dialect> {
         match self {
-            Self::Undecided | Self::OriginNotAllowed | Self::Foreign(_) => None,
+            Self::Undecided | Self::Rejected(..) => None,
             Self::NewerJamjam(_) => Some(Dialect::Jamjam),
             Self::Broadcast(_) => Some(Dialect::Broadcast),
             Self::WebRtc(_) => Some(Dialect::WebRtc),
@@ -53,7 +53,7 @@ impl Route {
                 params.token = params.token.take().or(token);
                 params.headers = shown.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             }
-            Self::Undecided | Self::NewerJamjam(_) | Self::OriginNotAllowed | Self::Foreign(_) => {}
+            Self::Undecided | Self::NewerJamjam(_) | Self::Rejected(..) => {}
         }
         self
     }
@@ -71,8 +71,8 @@ pub fn route(path: &str, query: &str, dialects: DialectSet) -> Result<Route, &'s
     if let Some(only) = dialects.single() {
         return Ok(route_of(only, path, query));
     }
-    if let Some(protocol) = ForeignProtocol::of_url(path, |name| has_parameter(query, &[name])) {
-        return Ok(Route::Foreign(protocol));
+    if let Some(reason) = foreign_protocol::of_url(path, |name| has_parameter(query, &[name])) {
+        return Ok(Route::Rejected(CloseCode::POLICY_VIOLATION, reason));
     }
     let is_common_path = is_common_path(path);
     // If a URL selects several dialects, the last of them in `Dialect::ALL` is used.

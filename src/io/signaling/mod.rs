@@ -40,7 +40,7 @@ use crate::io::stop::StopToken;
 use crate::io::websocket::{connection, handshake};
 use crate::io::worker::Worker;
 use crate::sanitize::sanitize;
-use crate::signaling::{self, DialectCounters, DialectSet, Hub, NewConnection, Route, device};
+use crate::signaling::{self, CloseCode, DialectCounters, DialectSet, Hub, NewConnection, Route, device};
 
 /// Maximum time for closing all connections at shutdown. Then the server ends, even if clients have not read their data.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -161,7 +161,9 @@ async fn upgrade_middleware(
     let uri = request.uri();
     let origin = request.headers().get(header::ORIGIN).map(|value| value.to_str().unwrap_or_default());
     let mut route = match signaling::route(uri.path(), uri.query().unwrap_or_default(), state.limits.dialects) {
-        Ok(_) if !state.limits.allows_origin(origin) => Route::OriginNotAllowed,
+        Ok(_) if !state.limits.allows_origin(origin) => {
+            Route::Rejected(CloseCode::ORIGIN_NOT_ALLOWED, "Origin not allowed")
+        }
         Ok(route) => {
             let headers = request.headers().iter();
             route.with_headers(headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))))
