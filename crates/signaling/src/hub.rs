@@ -290,9 +290,7 @@ mod tests {
     use crate::lock::turns::{THREADS, in_turns};
     use crate::rooms::RoomEntry;
     use crate::token::{Claims, Secret, sign};
-    use crate::{
-        CreateRoomOptions, NewConnection, OutgoingMessage, PostBody, PostFormat, RoomSnapshot, SnapshotQuery, route,
-    };
+    use crate::{CreateRoomOptions, NewConnection, OutgoingMessage, PostFormat, RoomSnapshot, SnapshotQuery, route};
 
     const CONNECTIONS: usize = 6;
     const MESSAGES: usize = 12;
@@ -509,7 +507,7 @@ mod tests {
                 )),
                 6 => drop(self.call(|call| call.declare_range("p", (0.0, 2.0), Some(1.0)))),
                 7 => {
-                    let post = (PostFormat::Object, PostBody::parse(b"{\"type\":\"x\"}"));
+                    let post = (PostFormat::Object, &b"{\"type\":\"x\"}"[..]);
                     drop(self.call(|call| call.post_to_room([192, 0, 2, 1].into(), "chat", post)));
                 }
                 8 => drop(self.call(|call| call.close_room_of(Dialect::WebRtc, "r0"))),

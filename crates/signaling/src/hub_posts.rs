@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use thiserror::Error;
 use utoipa::ToSchema;
 
 use super::activity_log::{ActivityOutcome, ActivityScope};
@@ -28,20 +27,6 @@ pub enum PostFormat {
     Object,
     /// An object with type, timestamp and data.
     Typed,
-}
-
-/// The body of a post. It is parsed before its room is locked.
-pub struct PostBody<'a> {
-    bytes: &'a [u8],
-    payload: Option<Value>,
-}
-
-impl<'a> PostBody<'a> {
-    /// Parses the body of a post.
-    pub fn parse(bytes: &'a [u8]) -> Self {
-        let payload = std::str::from_utf8(bytes).ok().and_then(|text| json::parse(text).ok());
-        Self { bytes, payload }
-    }
 }
 
 /// The result of an accepted post.
@@ -65,26 +50,34 @@ pub struct FieldError {
 }
 
 /// Why a post or another request to a room is rejected.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PostError {
     /// Status 400.
-    #[error("Invalid JSON")]
     InvalidJson,
     /// Status 422.
-    #[error("Payload must be a JSON object")]
     NotAnObject,
     /// Status 422, with the invalid fields.
-    #[error("Validation failed")]
     InvalidFields(Vec<FieldError>),
     /// Status 422, with the message of the room handler.
-    #[error("{0}")]
     RejectedByRoom(String),
     /// Status 429.
-    #[error("Too many delayed messages are waiting")]
     DelayQueueFull,
     /// Status 500: the room handler has panicked.
-    #[error("The room handler has failed")]
     RoomFailed,
+}
+
+impl PostError {
+    /// The reason for the log and, unless the room handler gives one, for the client. The handler's own text may quote the post's content.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::InvalidJson => "Invalid JSON",
+            Self::NotAnObject => "Payload must be a JSON object",
+            Self::InvalidFields(_) => "Validation failed",
+            Self::RejectedByRoom(_) => "rejected by the room handler",
+            Self::DelayQueueFull => "Too many delayed messages are waiting",
+            Self::RoomFailed => "The room handler has failed",
+        }
+    }
 }
 
 /// A broadcast room in `/health?detailed=true`, with the details of its handler.
@@ -114,7 +107,8 @@ fn post(
     room: &mut BroadcastRoom,
     call: &mut RoomCall<'_>,
     format: PostFormat,
-    PostBody { bytes, payload }: PostBody<'_>,
+    payload: Option<Value>,
+    bytes: usize,
 ) -> Result<AcceptedPost, PostError> {
     let payload = payload.ok_or(PostError::InvalidJson)?;
     let Some(members) = payload.as_object() else { return Err(PostError::NotAnObject) };
@@ -129,7 +123,7 @@ fn post(
     };
     let recipients = view.clients;
     let message = wrap(call.limits.broadcast.envelope, &view, MessageSender::Http, &relay);
-    let origin = MessageOrigin { sender: None, received_at: call.now, bytes: bytes.len() };
+    let origin = MessageOrigin { sender: None, received_at: call.now, bytes };
     let delay = room.relay_or_delay(call, origin, &relay).map_err(|_| PostError::DelayQueueFull)?;
     Ok(AcceptedPost { recipients, delay, message })
 }
@@ -230,23 +224,20 @@ impl HubCall<'_> {
         &mut self,
         source: IpAddr,
         room: &str,
-        (format, body): (PostFormat, PostBody<'_>),
+        (format, body): (PostFormat, &[u8]),
     ) -> Result<AcceptedPost, PostError> {
-        let (hub, now, bytes) = (self.hub, self.now, body.bytes);
+        let (hub, now, text) = (self.hub, self.now, std::str::from_utf8(body).ok());
+        let payload = text.and_then(|text| json::parse(text).ok());
         let mut ctx = self.system_context(Dialect::Broadcast);
         ctx.source = source;
-        let posted = hub.dialects.broadcast.call(&mut ctx, room, |room, call| post(room, call, format, body));
+        let relay = |room: &mut BroadcastRoom, call: &mut RoomCall<'_>| post(room, call, format, payload, body.len());
+        let posted = hub.dialects.broadcast.call(&mut ctx, room, relay);
         let posted = posted.unwrap_or(Err(PostError::RoomFailed));
         if posted.is_err() || lock(&hub.state.activity_log).is_active(now.monotonic) {
             let protected = hub.dialects.broadcast.requires_auth(room);
             let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
-            let failure = posted.as_ref().err().map(|error| match error {
-                // The handler's own error text may quote the post's content, so it is not recorded.
-                PostError::RejectedByRoom(_) => (ActivityOutcome::Rejected, "rejected by the room handler".to_owned()),
-                other => (ActivityOutcome::Rejected, other.to_string()),
-            });
-            let text = std::str::from_utf8(bytes).ok();
-            lock(&hub.state.activity_log).record_message(now, scope, None, (text, bytes.len()), failure);
+            let failure = posted.as_ref().err().map(|error| (ActivityOutcome::Rejected, error.reason().to_owned()));
+            lock(&hub.state.activity_log).record_message(now, scope, None, (text, body.len()), failure);
         }
         posted
     }

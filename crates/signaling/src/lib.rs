@@ -52,7 +52,7 @@ pub use event_sink::{ConnId, EventSink, OutgoingMessage};
 pub use hub::{Hub, HubCall};
 pub use hub_commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom};
 pub use hub_connections::{NewConnection, OperatorError};
-pub use hub_posts::{AcceptedPost, BroadcastRoomDetails, FieldError, PostBody, PostError, PostFormat};
+pub use hub_posts::{AcceptedPost, BroadcastRoomDetails, FieldError, PostError, PostFormat};
 pub use jamjam_core::close_code::CloseCode;
 pub use jamjam_core::send_queue::UpdateKey;
 pub use json::{integer, optional_integer};

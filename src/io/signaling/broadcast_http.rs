@@ -27,7 +27,7 @@ use crate::io::signaling::http_state::{Client, HttpState, RequestLimiter, Shared
 use crate::sanitize::sanitize;
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, sign, verify};
 use crate::signaling::{
-    AcceptedPost, BearerToken, Dialect, MAX_WEBRTC_ROOM_BYTES, PostBody, PostError, PostFormat, decode_room_name,
+    AcceptedPost, BearerToken, Dialect, MAX_WEBRTC_ROOM_BYTES, PostError, PostFormat, decode_room_name,
     is_valid_room_name,
 };
 
@@ -184,7 +184,7 @@ async fn accept_post(
     verify(state.limits.broadcast.secret.as_ref(), token.as_str(), &room, clock::unix_ms())
         .map_err(|reason| HttpRejection::unauthorized(reason, "Invalid or expired token"))?;
     let request = read_body(request, MAX_POST_BYTES).await?;
-    let (source, post) = (client.source.ip(), (format, PostBody::parse(request.body())));
+    let (source, post) = (client.source.ip(), (format, &**request.body()));
     // Without this, the connection handles many pipelined posts before other tasks get their turn.
     tokio::task::yield_now().await;
     let (posted, now_ms) = state
@@ -203,23 +203,17 @@ async fn accept_post(
 }
 
 fn rejection(error: &PostError) -> HttpRejection {
-    let invalid = StatusCode::UNPROCESSABLE_ENTITY;
+    let (reason, invalid) = (error.reason(), StatusCode::UNPROCESSABLE_ENTITY);
     match error {
-        PostError::InvalidJson => HttpRejection::new(StatusCode::BAD_REQUEST, "Invalid JSON"),
-        PostError::NotAnObject => HttpRejection::new(invalid, "Payload must be a JSON object"),
-        // The error text of a room handler is not logged, because it may contain parts of the posted message.
-        PostError::RejectedByRoom(error) => {
-            HttpRejection::with_response("rejected by the room handler", body::error_response(invalid, error))
-        }
+        PostError::InvalidJson => HttpRejection::new(StatusCode::BAD_REQUEST, reason),
+        PostError::NotAnObject => HttpRejection::new(invalid, reason),
+        PostError::RejectedByRoom(error) => HttpRejection::with_response(reason, body::error_response(invalid, error)),
         PostError::InvalidFields(details) => {
-            let error = "Validation failed";
-            let body = json!({"error": error, "details": details});
-            HttpRejection::with_response(error, body::json_response(invalid, &body))
+            let body = json!({"error": reason, "details": details});
+            HttpRejection::with_response(reason, body::json_response(invalid, &body))
         }
-        PostError::DelayQueueFull => {
-            HttpRejection::too_many_requests("Too many delayed messages are waiting", Duration::ZERO)
-        }
-        PostError::RoomFailed => HttpRejection::new(StatusCode::INTERNAL_SERVER_ERROR, "The room handler has failed"),
+        PostError::DelayQueueFull => HttpRejection::too_many_requests(reason, Duration::ZERO),
+        PostError::RoomFailed => HttpRejection::new(StatusCode::INTERNAL_SERVER_ERROR, reason),
     }
 }
 

@@ -30,7 +30,7 @@ use jamjam_dev::signaling::broadcast::{BroadcastSettings, DeclaredRoom, Envelope
 use jamjam_dev::signaling::token::Secret;
 use jamjam_dev::signaling::{
     CloseCode, ConnId, ControlSurfaceLimits, CreateRoomOptions, Dialect, DialectSet, EventSink, Heartbeat, Hub,
-    HubCall, NewConnection, OutgoingMessage, PostBody, PostFormat, Route, SignalingLimits, SnapshotQuery, route,
+    HubCall, NewConnection, OutgoingMessage, PostFormat, Route, SignalingLimits, SnapshotQuery, route,
 };
 use jamjam_dev::time::{Time, WallClock};
 use serde_json::Value;
@@ -308,7 +308,7 @@ impl Run {
     fn post(&mut self, rest: &str) {
         let (room, body) = rest.split_once(' ').unwrap_or((rest, ""));
         let format = if self.last_conn.is_multiple_of(2) { PostFormat::Object } else { PostFormat::Typed };
-        let posted = self.call().post_to_room(SYSTEM, room, (format, PostBody::parse(body.as_bytes())));
+        let posted = self.call().post_to_room(SYSTEM, room, (format, body.as_bytes()));
         if let Ok(posted) = posted {
             serde_json::from_str::<Value>(&posted.message).expect("the relayed message is JSON");
         }

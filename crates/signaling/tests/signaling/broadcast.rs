@@ -12,7 +12,7 @@ use jamjam_signaling::broadcast::{
     BroadcastSettings, ClientInfo, DeclaredRoom, Envelope, RelayPayload, RoomAction, RoomHandler, RoomHandlers,
     RoomView,
 };
-use jamjam_signaling::{AcceptedPost, ConnId, Dialect, FieldError, PostBody, PostError, PostFormat};
+use jamjam_signaling::{AcceptedPost, ConnId, Dialect, FieldError, PostError, PostFormat};
 use serde_json::{Value, json};
 use test_support::logged::logged;
 
@@ -47,7 +47,7 @@ fn post(number: usize) -> String {
 impl TestHub {
     /// Posts an item over HTTP.
     fn post_item(&mut self, at_ms: u64, body: &str) -> Result<AcceptedPost, PostError> {
-        let (source, post) = (SOURCE.parse().unwrap(), (PostFormat::Object, PostBody::parse(body.as_bytes())));
+        let (source, post) = (SOURCE.parse().unwrap(), (PostFormat::Object, body.as_bytes()));
         self.at(at_ms).post_to_room(source, "radio", post)
     }
 
@@ -277,7 +277,7 @@ fn posts_over_http_need_their_fields_and_content_with_an_id() {
         (PostFormat::Typed, typed("item", "soon", json!({})), field("timestamp", "must be an ISO 8601 time")),
         (PostFormat::Typed, typed("item", time, json!([])), field("data", "must be an object")),
     ] {
-        let (source, post) = (SOURCE.parse().unwrap(), (format, PostBody::parse(body.as_bytes())));
+        let (source, post) = (SOURCE.parse().unwrap(), (format, body.as_bytes()));
         let posted = hub.at(0).post_to_room(source, "radio", post);
         assert_eq!(posted.map(|posted| posted.recipients), expected, "{body}");
     }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use jamjam_core::time::Time;
 use jamjam_signaling::broadcast::{BroadcastSettings, DeclaredRoom, RoomHandlers};
 use jamjam_signaling::{
-    ActivityKind, ActivityOutcome, CloseCode, ConnId, CreateRoomOptions, PostBody, PostFormat, RoomSnapshot,
-    SignalingLimits, Snapshot, SnapshotQuery,
+    ActivityKind, ActivityOutcome, CloseCode, ConnId, CreateRoomOptions, PostFormat, RoomSnapshot, SignalingLimits,
+    Snapshot, SnapshotQuery,
 };
 use serde_json::json;
 use test_support::snapshot::assert_matches;
@@ -32,7 +32,7 @@ impl TestHub {
 
     /// An invalid post over HTTP.
     fn post_list(&mut self, at: u64) {
-        let (source, post) = (SOURCE.parse().unwrap(), (PostFormat::Object, PostBody::parse(b"[]")));
+        let (source, post) = (SOURCE.parse().unwrap(), (PostFormat::Object, &b"[]"[..]));
         self.at(1_000 * at).post_to_room(source, "lobby", post).unwrap_err();
     }
 
@@ -297,7 +297,7 @@ fn snapshot_never_contains_passwords_tokens_or_codes() {
     hub.text(2, 0, r#"{"type":"join","room_code":"hunter2"}"#);
     hub.connect_to(3, &format!("{}&password=hunter2", url("lobby")));
     hub.text(3, 0, r#"[{"password":["hunter2"]}]"#);
-    let post = (PostFormat::Object, PostBody::parse(br#"{"deep":{"token":{"a":"hunter2"}}}"#));
+    let post = (PostFormat::Object, &br#"{"deep":{"token":{"a":"hunter2"}}}"#[..]);
     let source: IpAddr = SOURCE.parse().unwrap();
     hub.at(0).post_to_room(source, "lobby", post).expect("posted");
     let snapshot = hub.snapshot_with_content(0);
