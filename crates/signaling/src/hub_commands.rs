@@ -220,10 +220,10 @@ impl HubCall<'_> {
         }
         {
             let mut ranges = lock(&self.hub.dialects.control_surface.ranges);
-            if ranges.by_name.len() >= MAX_PARAMETERS && !ranges.by_name.contains_key(name) {
+            if ranges.len() >= MAX_PARAMETERS && !ranges.contains_key(name) {
                 return Err(CommandError::TooManyParameters);
             }
-            Arc::make_mut(&mut ranges).declare(name, (min, max));
+            Arc::make_mut(&mut ranges).insert(name.to_owned(), (min, max));
         }
         value.map_or(Ok(0), |value| self.broadcast_param(None, name, value))
     }

@@ -191,7 +191,7 @@ impl ControlSurfaceRoom {
                     call.reply(&RATE_LIMITED);
                     return Err(MessageError::TOO_MANY_REQUESTS);
                 }
-                call.send_requested([conn], || self.parameters.state_json(ranges).to_owned());
+                call.send_requested([conn], || self.parameters.state_json(ranges));
             }
             ClientMessage::Leave => {
                 self.roster.log_message("leave", conn, 0, bytes);
@@ -255,7 +255,7 @@ impl ControlSurfaceRoom {
         value: f32,
     ) -> Result<usize, &'static str> {
         let memory = if sender.is_some() && !self.parameters.by_name.contains_key(name) {
-            let bytes = (3 * name.len() + PARAMETER_BYTES) as u64;
+            let bytes = (name.len() + PARAMETER_BYTES) as u64;
             Some(call.caller.take_memory(bytes).ok_or("this address holds its share of the memory budget")?)
         } else {
             None
@@ -332,19 +332,7 @@ const _: () = assert!(MAX_PARAMETERS < 1 << UPDATE_KEY_BITS, "an index of a para
 const MAX_PARAMETERS_PER_ADDRESS: usize = MAX_PARAMETERS / 4;
 
 /// The declared ranges (minimum and maximum) by parameter name. Values outside the range are accepted and not clamped.
-#[derive(Clone, Default)]
-pub(crate) struct Ranges {
-    pub(crate) by_name: BTreeMap<String, (f32, f32)>,
-    /// Number of changes.
-    version: u64,
-}
-
-impl Ranges {
-    pub(crate) fn declare(&mut self, name: &str, range: (f32, f32)) {
-        self.by_name.insert(name.to_owned(), range);
-        self.version += 1;
-    }
-}
+pub(crate) type Ranges = BTreeMap<String, (f32, f32)>;
 
 /// The range of a parameter that has no declared range.
 const DEFAULT_RANGE: (f32, f32) = (0.0, 1.0);
@@ -369,11 +357,9 @@ struct ParameterValues {
     created_by: HashMap<IpAddr, usize>,
     /// The memory of what members have created.
     memory: Vec<MemoryPermit>,
-    /// The `state` message, and the version of the ranges in it, until a change.
-    cached_state: Option<(u64, String)>,
 }
 
-/// Bytes that each parameter holds in addition to three times its name: the parameter and its part of the `state` message.
+/// Bytes that each parameter holds in addition to its name.
 const PARAMETER_BYTES: usize = 256;
 
 impl ParameterValues {
@@ -401,7 +387,6 @@ impl ParameterValues {
         memory: Option<MemoryPermit>,
     ) -> Result<usize, &'static str> {
         self.check_capacity(name, source)?;
-        self.cached_state = None;
         if let Some(parameter) = self.by_name.get_mut(name) {
             parameter.value = value;
             return Ok(parameter.index);
@@ -418,39 +403,17 @@ impl ParameterValues {
     /// Removes all parameters, whose number is returned, and the shares of all addresses. The first update of a new parameter replaces a
     /// queued update of the removed one that had the same index.
     fn clear(&mut self) -> usize {
-        self.cached_state = None;
         self.created_by.clear();
         self.memory.clear();
         std::mem::take(&mut self.by_name).len()
     }
 
-    /// The `state` message, which is cached until a change.
-    fn state_json(&mut self, ranges: &Ranges) -> &str {
-        if self.cached_state.as_ref().is_none_or(|(version, _)| *version != ranges.version) {
-            let params = self.by_name.iter().map(|(name, parameter)| {
-                let (min, max) = ranges.by_name.get(name).copied().unwrap_or(DEFAULT_RANGE);
-                ParameterState { name, value: parameter.value, min, max }
-            });
-            let text = to_json(&ServerMessage::State { params: params.collect() });
-            self.cached_state = Some((ranges.version, text));
-        }
-        self.cached_state.as_ref().map_or("", |(_, text)| text)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn state_json_is_cached_until_a_change() {
-        let (mut parameters, none, mut all) = (ParameterValues::default(), Ranges::default(), Ranges::default());
-        all.declare("a", (-1.0, 2.0));
-        let empty = r#"{"type":"state","params":[]}"#;
-        assert_eq!(parameters.state_json(&none), empty);
-        assert_eq!(parameters.set("a", 1.0, None, None), Ok(1));
-        let set = r#"{"type":"state","params":[{"name":"a","value":1.0,"min":0.0,"max":1.0}]}"#;
-        assert_eq!(parameters.state_json(&none), set);
-        assert_eq!(parameters.state_json(&all), set.replace(r#""min":0.0,"max":1.0"#, r#""min":-1.0,"max":2.0"#));
+    /// The `state` message.
+    fn state_json(&self, ranges: &Ranges) -> String {
+        let params = self.by_name.iter().map(|(name, parameter)| {
+            let (min, max) = ranges.get(name).copied().unwrap_or(DEFAULT_RANGE);
+            ParameterState { name, value: parameter.value, min, max }
+        });
+        to_json(&ServerMessage::State { params: params.collect() })
     }
 }
