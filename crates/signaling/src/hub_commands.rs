@@ -15,7 +15,7 @@ use super::dialect::Dialect;
 use super::hub::{Hub, HubCall};
 use super::json::to_json;
 use super::lock::lock;
-use super::room::{RoomCall, RoomKey, Roster};
+use super::room::{RoomCall, Roster};
 use jamjam_core::time::WallClock;
 
 /// Maximum lifetime of a room. This maximum prevents overflows when lifetimes are added to times.
@@ -150,14 +150,6 @@ impl Hub {
         })
     }
 
-    /// The room with `code`, or all rooms.
-    fn target_rooms(&self, code: Option<&str>) -> Result<Vec<RoomKey>, CommandError> {
-        let rooms = &self.dialects.control_surface.rooms;
-        match code {
-            Some(code) => rooms.directory().find(code).map(|key| vec![key]).ok_or(CommandError::RoomNotFound),
-            None => Ok(rooms.keys()),
-        }
-    }
 }
 
 impl HubCall<'_> {
@@ -165,12 +157,15 @@ impl HubCall<'_> {
     fn call_rooms<T>(
         &mut self,
         code: Option<&str>,
-        action: impl FnMut(&mut ControlSurfaceRoom, &mut RoomCall<'_>) -> T,
+        mut action: impl FnMut(&mut ControlSurfaceRoom, &mut RoomCall<'_>) -> T,
     ) -> Result<Vec<T>, CommandError> {
-        let (mut action, rooms) = (action, self.hub.target_rooms(code)?);
-        let all = &self.hub.dialects.control_surface.rooms;
+        let rooms = &self.hub.dialects.control_surface.rooms;
+        let keys = match code {
+            Some(code) => vec![rooms.directory().find(code).ok_or(CommandError::RoomNotFound)?],
+            None => rooms.keys(),
+        };
         let mut ctx = self.system_context(Dialect::ControlSurface);
-        Ok(rooms.into_iter().filter_map(|key| all.call(&mut ctx, |_| Some(key), &mut action)).collect())
+        Ok(keys.into_iter().filter_map(|key| rooms.call(&mut ctx, |_| Some(key), &mut action)).collect())
     }
 
     /// Informs the members of a room and closes it. Returns the number of members.
