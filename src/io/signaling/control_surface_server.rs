@@ -175,7 +175,7 @@ impl WsServer {
         let max_updates = Some(config.broadcast_capacity);
         let options = SignalingServerConfig { connection_limits, max_updates, ..SignalingServerConfig::default() };
         let hub = SharedHub::new(hub, max_updates, &options.connection_limits, None);
-        hub.add_program_listener(events);
+        hub.listeners().add_program(events);
         let mut command_task = JoinSet::new();
         command_task.spawn_on(run_commands(commands, Arc::clone(&hub)), &runtime);
         Ok(Self { listener, hub, config: options, commands: command_task })

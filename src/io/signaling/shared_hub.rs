@@ -19,13 +19,13 @@ use tracing::warn;
 use crate::check::SignalingCheck;
 use crate::io::clock;
 use crate::io::connection_permit::ConnectionLimits;
-use crate::io::signaling::event_stream::{EventListeners, EventStream};
+use crate::io::signaling::event_stream::EventListeners;
 use crate::io::websocket::connection::ConnectionHandler;
 use crate::io::websocket::frame::{self, FrameError};
 use crate::memory_budget::{MemoryAccount, MemoryPermit};
 use crate::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueFull, QueuedFrame, SendQueue};
 use crate::signaling::{
-    CloseCode, ConnId, ControlSurfaceEvent, Dialect, DialectCounters, EventProducer, EventSink, Hub, HubCall,
+    CloseCode, ConnId, ControlSurfaceEvent, Dialect, DialectCounters, EventSink, Hub, HubCall,
     NewConnection, OutgoingMessage, REJECTED_CONNECTION, Snapshot, SnapshotQuery, WorkLimiter, WorkSource,
 };
 use crate::time::{Time, WallClock, saturating_nanos};
@@ -232,7 +232,8 @@ impl SharedHub {
         self.evicted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn listeners(&self) -> MutexGuard<'_, EventListeners> {
+    /// The listeners for control surface events.
+    pub(in crate::io) fn listeners(&self) -> MutexGuard<'_, EventListeners> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -241,21 +242,6 @@ impl SharedHub {
         if let Some(Ok(mut check)) = self.check.as_deref().map(Mutex::lock) {
             pass(&mut check);
         }
-    }
-
-    /// Adds the embedding application as a listener for control surface events.
-    pub(in crate::io) fn add_program_listener(&self, events: EventProducer) {
-        self.listeners().add_program(events);
-    }
-
-    /// Adds an event stream, unless there are too many or the server is shutting down.
-    pub(in crate::io) fn add_event_stream(&self) -> Option<EventStream> {
-        self.listeners().add_stream()
-    }
-
-    /// Calls `read` with the listeners for control surface events.
-    pub(in crate::io) fn with_event_listeners<T>(&self, read: impl FnOnce(&EventListeners) -> T) -> T {
-        read(&self.listeners())
     }
 
     /// Time since the server was started.

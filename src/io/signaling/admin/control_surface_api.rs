@@ -199,7 +199,7 @@ const KEEPALIVES_PER_LIFETIME: u32 = 4;
     ),
 )]
 pub(super) async fn event_stream(State(state): SharedState, Extension(client): Client) -> Response {
-    let Some(queue) = state.hub.add_event_stream() else {
+    let Some(queue) = state.hub.listeners().add_stream() else {
         let error =
             format!("{MAX_EVENT_STREAMS} event streams are open, or the server is shutting down; try again later");
         return body::error_response(StatusCode::SERVICE_UNAVAILABLE, &error);
