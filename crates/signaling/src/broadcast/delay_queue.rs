@@ -1,6 +1,6 @@
 //! The delayed messages of a broadcast room.
 
-use std::collections::{HashMap, VecDeque, hash_map};
+use std::collections::{HashMap, hash_map};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub(crate) struct MessageOrigin {
     pub(crate) bytes: usize,
 }
 
-/// A message whose delay is not over. The message is stored as text, so that it takes about `held_bytes` of memory.
+/// A message that waits. The message is stored as text, so that it takes about `held_bytes` of memory.
 pub(super) struct DelayedMessage {
     pub(super) origin: MessageOrigin,
     /// The address of the sender.
@@ -52,11 +52,9 @@ pub(super) struct DelayedMessage {
 
 /// The delayed messages of one room.
 pub(crate) struct DelayQueue {
-    /// Messages whose delay is not over.
+    /// In the order in which they are to be relayed.
     delayed: Timers<Held>,
-    /// Messages whose delay is over, but which wait for the queues of their receivers.
-    due: VecDeque<Held>,
-    /// When the first of them is to be relayed.
+    /// Until when messages whose delay is over wait for the queues of their receivers.
     retry_at: Time,
     total: Usage,
     /// The share of an address does not grow if its members leave.
@@ -96,7 +94,6 @@ impl DelayQueue {
     pub(super) fn new(held: &Arc<MemoryAccount>) -> Self {
         Self {
             delayed: Timers::default(),
-            due: VecDeque::new(),
             retry_at: Time::ZERO,
             total: Usage::default(),
             by_source: HashMap::new(),
@@ -110,48 +107,34 @@ impl DelayQueue {
     }
 
     /// Whether messages wait although their delay is over.
-    pub(super) fn has_due(&self) -> bool {
-        !self.due.is_empty()
+    pub(super) fn has_due(&self, now: Time) -> bool {
+        self.delayed.next_deadline().is_some_and(|at| at <= now)
     }
 
     /// When [`Self::take_due`] is to be called.
     pub(super) fn next_deadline(&self) -> Option<Time> {
-        if self.has_due() { Some(self.retry_at) } else { self.delayed.next_deadline() }
+        self.delayed.next_deadline().map(|at| at.max(self.retry_at))
     }
 
     /// Stores a message for this time, unless a limit is reached.
     pub(super) fn push(
         &mut self,
         message: DelayedMessage,
-        now: Time,
-        delay: Duration,
+        at: Time,
         limits: &BroadcastSettings,
     ) -> Result<(), DelayQueueFull> {
         let permit = self.reserve(message.source, message.held_bytes, limits).ok_or(DelayQueueFull)?;
-        if delay.is_zero() {
-            // Later posts must not overtake this one.
-            if self.due.is_empty() {
-                self.retry_at = now;
-            }
-            self.due.push_back((message, permit));
-        } else {
-            self.delayed.insert(now + delay, (message, permit));
-        }
+        self.delayed.insert(at, (message, permit));
         Ok(())
     }
 
     /// Removes the first message whose delay is over, if the queues of its receivers have room.
     pub(super) fn take_due(&mut self, now: Time, has_space: impl FnOnce() -> bool) -> Option<DelayedMessage> {
-        self.due.extend(std::iter::from_fn(|| self.delayed.pop_due(now)));
-        if self.due.is_empty() {
-            return None;
-        }
-        self.retry_at = now;
-        if !has_space() {
+        if self.has_due(now) && !has_space() {
             self.retry_at = now + FULL_QUEUE_RETRY;
             return None;
         }
-        let (message, _) = self.due.pop_front()?;
+        let (message, _) = self.delayed.pop_due(now)?;
         self.release(message.source, message.held_bytes);
         Some(message)
     }

@@ -310,7 +310,8 @@ impl BroadcastRoom {
         let room = view(&self.roster, call.now);
         let context = RelayContext { room, sender: sender.as_deref(), payload: relay.value() };
         let delay = self.handler.broadcast_delay(&context).min(MAX_BROADCAST_DELAY);
-        if delay.is_zero() && (sender.is_some() || (!self.delayed.has_due() && has_space(call, &self.roster))) {
+        let now = call.now.monotonic;
+        if delay.is_zero() && (sender.is_some() || (!self.delayed.has_due(now) && has_space(call, &self.roster))) {
             self.relay_now(call, &origin, relay);
             return Ok(delay);
         }
@@ -326,7 +327,7 @@ impl BroadcastRoom {
         let memory = call.caller.take_memory(held_bytes as u64).ok_or(DelayQueueFull)?;
         let bytes = *bytes;
         let message = DelayedMessage { origin, source: call.source, variant, payload, held_bytes, _memory: memory };
-        self.delayed.push(message, call.now.monotonic, delay, &call.limits.broadcast)?;
+        self.delayed.push(message, now + delay, &call.limits.broadcast)?;
         debug!(target: "signaling", room = %self.roster.label(), delay_ms = delay.as_millis() as u64, bytes, "message delayed");
         Ok(delay)
     }
