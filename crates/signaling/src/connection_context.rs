@@ -6,13 +6,13 @@ use std::time::Duration;
 use serde::Serialize;
 use tracing::warn;
 
+use super::connection_close::ConnectionClose;
 use super::counters::DialectCounters;
 use super::device::DeviceId;
 use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink, OutgoingMessage};
 use super::json::to_json;
 use super::lock::lock;
-use super::member_log::ConnectionClose;
 use super::room::Caller;
 use super::server_state::ServerState;
 use jamjam_core::address::source_network;

@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::activity_log::ActivityScope;
 use super::broadcast::{BroadcastDialect, RoomHandlers};
+use super::connection_close::ConnectionClose;
 use super::connection_context::ConnectionContext;
 use super::connections::Connections;
 use super::control_surface::{self, ControlSurfaceDialect};
@@ -19,7 +20,6 @@ use super::jamjam::{self, JamjamDialect};
 use super::json::{MessageError, is_too_large, message_type};
 use super::limits::SignalingLimits;
 use super::lock::lock;
-use super::member_log::ConnectionClose;
 use super::rooms::AnyRooms;
 use super::server_state::ServerState;
 use super::webrtc::WebRtcDialect;

@@ -149,7 +149,6 @@ impl Hub {
             expires_ms: room.expires_ms,
         })
     }
-
 }
 
 impl HubCall<'_> {

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use thiserror::Error;
 use tracing::info;
 
+use super::connection_close::ConnectionClose;
 use super::connections::ConnectionState;
 use super::counters::counters_name;
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
 use super::hub::{Hub, HubCall};
 use super::lock::lock;
-use super::member_log::{ConnectionClose, RoomLabel};
 use super::route::Route;
 use jamjam_core::close_code::CloseCode;
 
@@ -130,17 +130,12 @@ impl HubCall<'_> {
             return Err(OperatorError("This dialect is disabled; enable it with --dialect"));
         }
         let not_found = OperatorError("No open room of this dialect has this id; reload the console");
-        let label = if dialect == Dialect::ControlSurface {
-            self.hub.dialects.control_surface.rooms.directory().find(room).ok_or(not_found)?.label()
-        } else {
-            RoomLabel::Name(room)
-        };
-        let members =
-            self.hub.dialects.rooms(dialect).close(&mut self.system_context(dialect), room).ok_or(not_found)?;
+        let closed = self.hub.dialects.rooms(dialect).close(&mut self.system_context(dialect), room);
+        let (label, members) = closed.ok_or(not_found)?;
         self.hub.state.count(Some(dialect), |counters| {
             counters.rooms_closed_by_operator += 1;
             counters.closed_by_operator += members as u64;
         });
-        Ok((label.to_string(), members))
+        Ok((label, members))
     }
 }

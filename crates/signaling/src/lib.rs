@@ -8,6 +8,7 @@
 mod activity_log;
 pub mod broadcast;
 pub mod client;
+mod connection_close;
 mod connection_context;
 mod connections;
 mod control_surface;
@@ -28,7 +29,6 @@ pub mod jamjam;
 mod json;
 mod limits;
 mod lock;
-mod member_log;
 pub mod message_docs;
 mod room;
 mod rooms;

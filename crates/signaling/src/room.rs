@@ -9,18 +9,18 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use serde::Serialize;
+use tracing::{debug, info};
 
+use super::connection_close::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR};
 use super::control_surface_events::ControlSurfaceEvent;
 use super::counters::DialectCounters;
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
 use super::json::to_json;
 use super::limits::SignalingLimits;
-use super::member_log::{
-    ConnectionClose, LoggedMember, ROOM_CLOSED_BY_OPERATOR, RoomLabel, log_membership, log_message,
-};
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::memory_budget::MemoryPermit;
+use jamjam_core::sanitize::sanitize_name;
 use jamjam_core::send_queue::UpdateKey;
 use jamjam_core::time::{Time, WallClock};
 
@@ -180,8 +180,8 @@ pub(super) const UPDATE_KEY_BITS: u32 = 13;
 
 impl RoomKey {
     /// The room in log lines, if its name is a secret code.
-    pub(super) fn label(self) -> RoomLabel<'static> {
-        RoomLabel::Number(self.0.get())
+    pub(super) fn label(self) -> String {
+        format!("#{}", self.0)
     }
 
     /// The key that all updates of the same value in this room share. Index 0 identifies the visualization, and indexes from 1
@@ -269,7 +269,7 @@ impl<M: MemberData> Roster<M> {
     /// Adds and logs the connection that caused the call, behind or, if `is_first`, before all other members.
     pub(super) fn join(&mut self, call: &mut RoomCall<'_>, data: M, is_first: bool) {
         let member = Member { conn: call.conn, data, is_lost: false };
-        log_membership("member joined", self.logged(&member), None, self.list.len() + 1);
+        self.log_membership("member joined", &member, None, self.list.len() + 1);
         self.list.insert(if is_first { 0 } else { self.list.len() }, member);
         call.effects.list.push(Effect::Entered(call.conn));
     }
@@ -280,14 +280,14 @@ impl<M: MemberData> Roster<M> {
         (member.conn, member.is_lost) = (call.conn, false);
         call.effects.list.extend([Effect::Left(previous), Effect::Entered(call.conn)]);
         if let Some(member) = self.find(call.conn) {
-            log_membership("member returned", self.logged(member), None, self.list.len());
+            self.log_membership("member returned", member, None, self.list.len());
         }
     }
 
     /// Removes a member, and logs the reason. Returns its data.
     pub(super) fn leave(&mut self, call: &mut RoomCall<'_>, conn: ConnId, reason: &str) -> Option<M> {
         let removed = self.list.remove(self.list.iter().position(|member| member.conn == conn)?);
-        log_membership("member left", self.logged(&removed), Some(reason), self.connections().count());
+        self.log_membership("member left", &removed, Some(reason), self.connections().count());
         call.effects.list.push(Effect::Left(conn));
         Some(removed.data)
     }
@@ -295,7 +295,7 @@ impl<M: MemberData> Roster<M> {
     /// Removes all members, logs the reason, and closes their connections.
     pub(super) fn close(&mut self, call: &mut RoomCall<'_>, code: CloseCode, close_reason: &'static str, reason: &str) {
         for member in self.list.split_off(0) {
-            log_membership("member left", self.logged(&member), Some(reason), 0);
+            self.log_membership("member left", &member, Some(reason), 0);
             call.effects.list.push(Effect::Left(member.conn));
             call.close(member.conn, code, close_reason);
         }
@@ -306,21 +306,47 @@ impl<M: MemberData> Roster<M> {
         self.close(call, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
     }
 
+    /// Logs that a member joined or left (INFO), and the reason of a leave. `members` is the number of members after that.
+    fn log_membership(&self, event: &str, member: &Member<M>, reason: Option<&str>, members: usize) {
+        info!(
+            target: "signaling",
+            dialect = M::DIALECT.name(),
+            conn = member.conn.0,
+            room = %self.label(),
+            user = sanitize_name(member.data.user()),
+            reason,
+            members,
+            "{event}"
+        );
+    }
+
     /// Logs a message of `bytes` bytes from a member.
     pub(super) fn log_message(&self, message_type: &str, conn: ConnId, receivers: usize, bytes: usize) {
         if let Some(member) = self.find(conn) {
-            let LoggedMember { dialect, room, user, .. } = self.logged(member);
-            log_message(message_type, (dialect, room), Some((conn, user)), receivers, bytes);
+            self.log(message_type, Some((conn, member.data.user())), receivers, bytes);
         }
     }
 
-    /// The room in log lines.
-    pub(super) fn label(&self) -> RoomLabel<'_> {
-        // The name of a control surface room is its code, which is a secret.
-        if M::DIALECT == Dialect::ControlSurface { self.key.label() } else { RoomLabel::Name(self.name()) }
+    /// Logs a message of `bytes` bytes that changed state or was forwarded (DEBUG), without its content. Without a `sender`, it is a post over
+    /// HTTP or a command.
+    pub(super) fn log(&self, message_type: &str, sender: Option<(ConnId, &str)>, receivers: usize, bytes: usize) {
+        debug!(
+            target: "signaling",
+            dialect = M::DIALECT.name(),
+            r#type = sanitize_name(message_type),
+            conn = sender.map(|(conn, _)| conn.0),
+            room = %self.label(),
+            user = sender.map(|(_, user)| sanitize_name(user)),
+            receivers,
+            bytes,
+            "{}",
+            if sender.is_some() { "message handled" } else { "posted message handled" }
+        );
     }
 
-    fn logged<'a>(&'a self, member: &'a Member<M>) -> LoggedMember<'a> {
-        LoggedMember { dialect: M::DIALECT, room: self.label(), user: member.data.user(), conn: member.conn }
+    /// The room in log lines.
+    pub(super) fn label(&self) -> String {
+        // The name of a control surface room is its code, which is a secret.
+        if M::DIALECT == Dialect::ControlSurface { self.key.label() } else { sanitize_name(self.name()) }
     }
 }

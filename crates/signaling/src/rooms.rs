@@ -7,11 +7,11 @@ use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::connection_close::ConnectionClose;
 use super::connection_context::ConnectionContext;
 use super::event_sink::{ConnId, OutgoingMessage};
 use super::limits::SignalingLimits;
 use super::lock::lock;
-use super::member_log::ConnectionClose;
 use super::room::{Effect, Effects, MemberData, MemberInfo, Room, RoomCall, RoomKey};
 use super::server_state::ServerState;
 use super::timers::{TimerEvent, TimerKey};
@@ -300,9 +300,9 @@ pub(super) trait AnyRooms {
     /// Removes a connection from its room, because it has ended.
     fn leave(&self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>);
 
-    /// Closes the room with this id and the connections of its members, because the operator requests it. Returns the number of members, or
-    /// `None` if there is no such room.
-    fn close(&self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize>;
+    /// Closes the room with this id and the connections of its members, because the operator requests it. Returns the room in log lines and
+    /// the number of members, or `None` if there is no such room.
+    fn close(&self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<(String, usize)>;
 
     /// A timer of a room has expired.
     fn on_timer(&self, ctx: &mut ConnectionContext<'_>, room: RoomKey);
@@ -355,16 +355,16 @@ impl<R: Room> AnyRooms for Rooms<R> {
         self.call_own(ctx, |room, call| room.leave(call, close));
     }
 
-    fn close(&self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
-        let mut members = None;
+    fn close(&self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<(String, usize)> {
+        let mut closed = None;
         let close = |room: &mut R, call: &mut RoomCall<'_>| {
-            members = room.is_open().then(|| room.roster().list.len());
-            if members.is_some() {
+            closed = room.is_open().then(|| (room.roster().label(), room.roster().list.len()));
+            if closed.is_some() {
                 room.close(call);
             }
         };
         self.call(ctx, |directory| directory.find(room), close);
-        members
+        closed
     }
 
     fn on_timer(&self, ctx: &mut ConnectionContext<'_>, key: RoomKey) {

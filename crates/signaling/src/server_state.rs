@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use tracing::info;
 
 use super::activity_log::{ActivityLog, ActivityScope};
+use super::connection_close::ConnectionClose;
 use super::connections::{ConnectionState, Connections};
 use super::counters::{CountersByDialect, DialectCounters, counters_index};
 use super::dialect::Dialect;
@@ -15,7 +16,6 @@ use super::event_sink::ConnId;
 use super::id_generator::IdGenerator;
 use super::limits::SignalingLimits;
 use super::lock::lock;
-use super::member_log::ConnectionClose;
 use super::timers::{TimerEvent, Timers};
 use jamjam_core::log_throttle::LogThrottle;
 use jamjam_core::rate_limit::DebtLimiter;

@@ -25,8 +25,8 @@ use crate::io::websocket::frame::{self, FrameError};
 use crate::memory_budget::{MemoryAccount, MemoryPermit};
 use crate::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueFull, QueuedFrame, SendQueue};
 use crate::signaling::{
-    CloseCode, ConnId, ControlSurfaceEvent, Dialect, DialectCounters, EventSink, Hub, HubCall,
-    NewConnection, OutgoingMessage, REJECTED_CONNECTION, Snapshot, SnapshotQuery, WorkLimiter, WorkSource,
+    CloseCode, ConnId, ControlSurfaceEvent, Dialect, DialectCounters, EventSink, Hub, HubCall, NewConnection,
+    OutgoingMessage, REJECTED_CONNECTION, Snapshot, SnapshotQuery, WorkLimiter, WorkSource,
 };
 use crate::time::{Time, WallClock, saturating_nanos};
 

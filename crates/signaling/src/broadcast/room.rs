@@ -13,12 +13,12 @@ use super::messages::{MessageSender, ServerMessage, wrap};
 use super::room_handler::{
     ClientInfo, JoinRequest, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView,
 };
+use crate::connection_close::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR};
 use crate::connection_context::MAX_JOIN_DEBT;
 use crate::dialect::Dialect;
 use crate::event_sink::ConnId;
 use crate::json::{self, JsonError, MessageError, to_json};
 use crate::limits::SignalingLimits;
-use crate::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR, log_message};
 use crate::room::{MemberData, MemberInfo, Room, RoomCall, Roster};
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::memory_budget::MemoryAccount;
@@ -346,7 +346,7 @@ impl BroadcastRoom {
         let receivers = call.send_with(others, text, None, false);
         let message_type = relay.value().get("type").and_then(Value::as_str).unwrap_or("none");
         let logged_sender = sender.map(|client| (client.conn, client.id()));
-        log_message(message_type, (Dialect::Broadcast, self.roster.label()), logged_sender, receivers, *bytes);
+        self.roster.log(message_type, logged_sender, receivers, *bytes);
         if let Some(control) = control {
             call.send(self.receivers(true), &control);
         }

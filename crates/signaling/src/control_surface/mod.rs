@@ -14,11 +14,11 @@ use messages::{ClientMessage, PingMessage, ServerMessage};
 use room::{ControlSurfaceRoom, Ranges};
 use tracing::warn;
 
+use super::connection_close::CHANGED_ROOM;
 use super::connection_context::ConnectionContext;
 use super::dialect::Dialect;
 use super::json::MessageError;
 use super::lock::lock;
-use super::member_log::CHANGED_ROOM;
 use super::rooms::{AnyRooms, Directory, Rooms};
 use jamjam_core::close_code::CloseCode;
 

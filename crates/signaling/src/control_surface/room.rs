@@ -7,6 +7,7 @@ use std::time::Duration;
 use tracing::info;
 
 use super::messages::{ClientMessage, ParamMessage, ParameterState, ServerMessage, TriggerMessage};
+use crate::connection_close::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM};
 use crate::connection_context::MAX_LIST_DEBT;
 use crate::control_surface_events::{
     ControlSurfaceEvent, ControlSurfaceEventKind, InlineStr, MAX_PARAMETER_NAME_BYTES,
@@ -14,7 +15,6 @@ use crate::control_surface_events::{
 use crate::dialect::Dialect;
 use crate::event_sink::ConnId;
 use crate::json::{MessageError, to_json};
-use crate::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, log_message};
 use crate::room::{Effect, MemberData, MemberInfo, Room, RoomCall, Roster, UPDATE_KEY_BITS};
 use crate::timers::Timers;
 use jamjam_core::address::source_network;
@@ -274,7 +274,7 @@ impl ControlSurfaceRoom {
         value: f32,
     ) -> Result<usize, &'static str> {
         let receivers = self.store_and_broadcast(call, None, name, value)?;
-        self.log_command("param", receivers, name.len());
+        self.roster.log("param", None, receivers, name.len());
         Ok(receivers)
     }
 
@@ -282,7 +282,7 @@ impl ControlSurfaceRoom {
     pub(crate) fn clear(&mut self, call: &mut RoomCall<'_>) -> usize {
         self.scheduled = Timers::default();
         let receivers = call.send(self.roster.connections(), &ServerMessage::State { params: Vec::new() });
-        self.log_command("clear", receivers, 0);
+        self.roster.log("clear", None, receivers, 0);
         self.parameters.clear()
     }
 
@@ -290,7 +290,7 @@ impl ControlSurfaceRoom {
     pub(crate) fn visualize(&self, call: &mut RoomCall<'_>, text: &str) -> usize {
         let key = self.roster.key.update_key(0);
         let receivers = call.send_with(self.roster.connections(), || text.to_owned(), Some(key), false);
-        self.log_command("visualization", receivers, text.len());
+        self.roster.log("visualization", None, receivers, text.len());
         receivers
     }
 
@@ -301,10 +301,6 @@ impl ControlSurfaceRoom {
         self.is_closed = true;
         let dialect = Dialect::ControlSurface.name();
         info!(target: "signaling", dialect, room = %self.roster.label(), reason, members, "room closed");
-    }
-
-    fn log_command(&self, name: &str, receivers: usize, bytes: usize) {
-        log_message(name, (Dialect::ControlSurface, self.roster.label()), None, receivers, bytes);
     }
 }
 

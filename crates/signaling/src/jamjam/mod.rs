@@ -16,12 +16,12 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tracing::debug;
 
+use super::connection_close::CHANGED_ROOM;
 use super::connection_context::{ConnectionContext, MAX_LIST_DEBT};
 use super::device::DeviceId;
 use super::dialect::Dialect;
 use super::json::{MessageError, to_json};
 use super::lock::lock;
-use super::member_log::CHANGED_ROOM;
 use super::room::{Caller, RoomCall, RoomKey, Roster};
 use super::rooms::{AnyRooms, Directory, Rooms};
 use jamjam_core::close_code::CloseCode;
