@@ -32,8 +32,6 @@ pub(super) struct Directory<R> {
     memberships: HashMap<ConnId, RoomKey>,
     /// Number of rooms created so far.
     created: u64,
-    /// Number of changes of rooms and members.
-    pub(super) changes: u64,
     /// The ids of rooms that were closed last, the oldest first.
     closed: VecDeque<String>,
 }
@@ -74,7 +72,7 @@ impl<R: Room> Cell<R> {
 impl<R> Default for Rooms<R> {
     fn default() -> Self {
         let (entries, keys_by_name, memberships, closed) = Default::default();
-        Self(Mutex::new(Directory { entries, keys_by_name, memberships, created: 0, changes: 0, closed }))
+        Self(Mutex::new(Directory { entries, keys_by_name, memberships, created: 0, closed }))
     }
 }
 
@@ -113,7 +111,6 @@ impl<R: Room> Directory<R> {
     pub(super) fn create(&mut self, creator: Option<IpAddr>, room: impl FnOnce(RoomKey) -> R) -> RoomKey {
         let key = RoomKey(NonZeroU64::MIN.saturating_add(self.created));
         self.created += 1;
-        self.changes += 1;
         let room = room(key);
         self.keys_by_name.extend(room.roster().names.iter().map(|name| (name.clone(), key)));
         let is_open = room.is_open();
@@ -133,7 +130,6 @@ impl<R: Room> Directory<R> {
                 Effect::Close(conn, ..) => return self.memberships.get(conn).is_none_or(|own| *own == key),
                 _ => {}
             }
-            self.changes += u64::from(matches!(effect, Effect::Entered(_) | Effect::Left(_)));
             true
         });
         if let Some(entry) = self.entries.get_mut(&key) {
@@ -145,7 +141,6 @@ impl<R: Room> Directory<R> {
             return;
         }
         self.entries.remove(&key);
-        self.changes += 1;
         for name in &room.roster().names {
             self.keys_by_name.remove(name);
         }

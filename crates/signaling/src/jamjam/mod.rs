@@ -64,16 +64,13 @@ pub(super) struct JamjamDialect {
     pub(super) media: Option<MediaRooms>,
     pub(super) severed: Mutex<Vec<Severed>>,
     wrong_passwords: Mutex<WindowLimiter>,
-    /// The list of rooms for older and for newer clients, after how many changes of the rooms it was written.
-    lists: Mutex<[(u64, String); 2]>,
 }
 
 impl Default for JamjamDialect {
     fn default() -> Self {
         let wrong_passwords = Mutex::new(WindowLimiter::new(WRONG_PASSWORD_LIMIT, MAX_GUESSING_SOURCES));
-        let never = || (u64::MAX, String::new());
         let (rooms, media, severed) = <_>::default();
-        Self { rooms, media, severed, wrong_passwords, lists: Mutex::new([never(), never()]) }
+        Self { rooms, media, severed, wrong_passwords }
     }
 }
 
@@ -240,26 +237,21 @@ impl JamjamDialect {
             return reject(ctx, "Too many requests");
         }
         let (is_newer, _) = ctx.newer_client();
-        let changes = self.rooms.directory().changes;
-        let (changes_of_list, mut list) = lock(&self.lists)[usize::from(is_newer)].clone();
-        if changes_of_list != changes {
-            let (mut rooms, mut others) = (Vec::new(), Vec::new());
-            self.rooms.map(|room| {
-                let list = if room.is_test_room() { &mut rooms } else { &mut others };
-                list.push(RoomInfo {
-                    id: room.roster.name().to_owned(),
-                    name: room.roster.display_name.clone().unwrap_or_default(),
-                    peer_count: room.roster.list.len(),
-                    max_peers: MAX_PEERS_PER_ROOM,
-                    has_password: room.password.is_some(),
-                    invite_code: room.invite_code(is_newer),
-                    test_room: is_newer.then(|| room.is_test_room()),
-                });
+        let (mut rooms, mut others) = (Vec::new(), Vec::new());
+        self.rooms.map(|room| {
+            let list = if room.is_test_room() { &mut rooms } else { &mut others };
+            list.push(RoomInfo {
+                id: room.roster.name().to_owned(),
+                name: room.roster.display_name.clone().unwrap_or_default(),
+                peer_count: room.roster.list.len(),
+                max_peers: MAX_PEERS_PER_ROOM,
+                has_password: room.password.is_some(),
+                invite_code: room.invite_code(is_newer),
+                test_room: is_newer.then(|| room.is_test_room()),
             });
-            rooms.append(&mut others);
-            list = to_json(&ServerMessage::RoomList { rooms });
-            lock(&self.lists)[usize::from(is_newer)] = (changes, list.clone());
-        }
+        });
+        rooms.append(&mut others);
+        let list = to_json(&ServerMessage::RoomList { rooms });
         ctx.charge(list.len());
         ctx.reply_with(list);
         Ok(())
