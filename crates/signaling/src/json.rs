@@ -52,25 +52,19 @@ pub(super) fn value_count(text: &str) -> usize {
     measure(text).1
 }
 
-/// Why JSON is rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum JsonError {
-    /// Not JSON.
-    Syntax,
-    /// JSON with a value that this program cannot represent.
-    Unsupported(&'static str),
-    /// Nested too deep, or too many values.
-    TooLarge,
-}
+/// Why JSON over the limits is rejected.
+const PAYLOAD_TOO_LARGE: &str = "Payload is too deep or has too many values";
 
-/// Parses JSON within the limits on depth and number of values.
-pub(super) fn parse(text: &str) -> Result<Value, JsonError> {
+/// Why a text is rejected that is not JSON.
+const INVALID_JSON: &str = "Invalid JSON payload";
+
+/// Parses JSON within the limits on depth and number of values. The error is the reason for the client.
+pub(super) fn parse(text: &str) -> Result<Value, &'static str> {
     if is_too_large(text) {
-        return Err(JsonError::TooLarge);
+        return Err(PAYLOAD_TOO_LARGE);
     }
     // The depth was limited to [`MAX_DEPTH`] above. serde_json's own limit is lower by one level.
-    from_str_unlimited_depth(text)
-        .map_err(|error| unsupported(&error).map_or(JsonError::Syntax, JsonError::Unsupported))
+    from_str_unlimited_depth(text).map_err(|error| unsupported(&error).unwrap_or(INVALID_JSON))
 }
 
 /// What JSON has that `serde_json` rejects, although the grammar of JSON allows it (RFC 8259, sections 6 and 8.2).
@@ -215,14 +209,14 @@ mod tests {
     #[test]
     fn json_over_the_depth_or_value_limit_is_rejected() {
         let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
-        assert_eq!((parse(&deep(128)).err(), parse(&deep(129)).err()), (None, Some(JsonError::TooLarge)));
+        assert_eq!((parse(&deep(128)).err(), parse(&deep(129)).err()), (None, Some(PAYLOAD_TOO_LARGE)));
         assert!(!is_too_large(&deep(128)) && is_too_large(&deep(129)));
         // Brackets after too many values are not counted.
         assert!(is_too_large(&format!("[{}{}]", "0,".repeat(MAX_VALUES), deep(1_000))));
         let many = |values: usize| format!("[1{}]", ",1".repeat(values - 2));
-        assert_eq!((parse(&many(100_000)).err(), parse(&many(100_002)).err()), (None, Some(JsonError::TooLarge)));
+        assert_eq!((parse(&many(100_000)).err(), parse(&many(100_002)).err()), (None, Some(PAYLOAD_TOO_LARGE)));
         for text in ["", "[1", "[1]]", "nul", "1 2", "{\"a\":1,}"] {
-            assert_eq!(parse(text), Err(JsonError::Syntax), "{text}");
+            assert_eq!(parse(text), Err(INVALID_JSON), "{text}");
         }
         assert_eq!(parse(r#" {"a":[1,"x"]} "#), Ok(serde_json::json!({"a": [1, "x"]})));
     }

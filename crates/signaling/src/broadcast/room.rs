@@ -17,7 +17,7 @@ use crate::connection_close::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR};
 use crate::connection_context::MAX_JOIN_DEBT;
 use crate::dialect::Dialect;
 use crate::event_sink::ConnId;
-use crate::json::{self, JsonError, MessageError, to_json};
+use crate::json::{self, MessageError, to_json};
 use crate::limits::SignalingLimits;
 use crate::room::{MemberData, MemberInfo, Room, RoomCall, Roster};
 use jamjam_core::close_code::CloseCode;
@@ -252,7 +252,7 @@ impl BroadcastRoom {
     pub(super) fn on_message(
         &mut self,
         call: &mut RoomCall<'_>,
-        message: Result<Value, JsonError>,
+        message: Result<Value, &'static str>,
         bytes: usize,
     ) -> Result<(), MessageError> {
         let Membership { client, is_control_channel } =
@@ -266,9 +266,7 @@ impl BroadcastRoom {
         }
         let payload = match message {
             Ok(payload) => payload,
-            Err(JsonError::Syntax) => return reject(call, "Invalid JSON payload"),
-            Err(JsonError::Unsupported(reason)) => return reject(call, reason),
-            Err(JsonError::TooLarge) => return reject(call, "Payload is too deep or has too many values"),
+            Err(reason) => return reject(call, reason),
         };
         if !payload.is_object() && !payload.is_array() {
             return reject(call, "Payload must be a JSON object");
