@@ -97,11 +97,6 @@ impl<R: Room> Directory<R> {
         self.memberships.get(&conn).copied()
     }
 
-    /// Whether a room exists.
-    pub(super) fn exists(&self, key: RoomKey) -> bool {
-        self.entries.contains_key(&key)
-    }
-
     /// Whether a room with this id was closed not long ago. Its former members may still send the id.
     pub(super) fn was_closed(&self, id: &str) -> bool {
         self.closed.iter().any(|closed| closed == id)
@@ -167,7 +162,8 @@ impl<R: Room> Rooms<R> {
         self.keys().into_iter().filter_map(|key| self.read(|_| Some(key), &mut read)).collect()
     }
 
-    /// Locks the room that `locate` finds or creates, unless there is none. A room that was removed meanwhile is located again.
+    /// Locks the room that `locate` finds or creates, unless there is none. One that was removed before is none, and one that was removed
+    /// meanwhile is located again.
     fn with_cell<T>(
         &self,
         mut locate: impl FnMut(&mut Directory<R>) -> Option<RoomKey>,

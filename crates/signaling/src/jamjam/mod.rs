@@ -157,7 +157,7 @@ impl JamjamDialect {
             let created_ms = ctx.now.unix_ms();
             let locate = |directory: &mut Directory<JamjamRoom>| {
                 if found.is_some() {
-                    return found.filter(|found| directory.exists(*found));
+                    return found;
                 }
                 let is_free = |name: &str| directory.find(name).is_none();
                 if names.iter().flatten().any(|name| !is_free(name)) {
