@@ -55,12 +55,15 @@ pub(super) fn examine(address: SocketAddr) -> PortUse {
     if TcpStream::connect_timeout(&address, CHECK_TIMEOUT).is_ok() { PortUse::TcpServer } else { udp }
 }
 
+/// The first reply to two KEEPALIVE packets, the second of which replaces a lost one.
 fn keepalive_reply(address: SocketAddr) -> std::io::Result<Vec<u8>> {
     let socket = UdpSocket::bind(LocalSocketOptions::default().address_for(address))?;
     socket.connect(address)?;
     socket.set_read_timeout(Some(CHECK_TIMEOUT))?;
-    socket.send(&Header::new(PacketType::Keepalive, 0, 0).to_bytes())?;
-    let mut reply = [0; 2_048];
-    let length = socket.recv(&mut reply)?;
-    Ok(reply[..length].to_vec())
+    let attempt = || {
+        let mut reply = [0; 2_048];
+        socket.send(&Header::new(PacketType::Keepalive, 0, 0).to_bytes())?;
+        socket.recv(&mut reply).map(|length| reply[..length].to_vec())
+    };
+    attempt().or_else(|_| attempt())
 }
