@@ -6,7 +6,7 @@ use jamjam_core::stats::StreamStats;
 use jamjam_core::time::Time;
 
 /// Time between two computations of the percentile, which read the whole histogram.
-const PERCENTILE_INTERVAL: Duration = Duration::from_millis(100);
+const PERCENTILE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The figures of the evaluated stream at one moment. `docs/measuring.md` defines them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
