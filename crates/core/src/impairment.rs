@@ -116,12 +116,14 @@ pub struct Impairer {
     pub(crate) impairment: Impairment,
     /// Number of packets so far, by class.
     packet_counts: [u32; PACKET_CLASSES],
+    /// For each class: the index of the last evaluated packet and the state of the burst model. `true` is the bad state.
+    burst_states: [Option<(u32, bool)>; PACKET_CLASSES],
 }
 
 impl Impairer {
     /// Creates an impairer.
     pub fn new(impairment: Impairment) -> Self {
-        Self { impairment, packet_counts: [0; PACKET_CLASSES] }
+        Self { impairment, packet_counts: [0; PACKET_CLASSES], burst_states: [None; PACKET_CLASSES] }
     }
 
     /// Creates an impairer for one of several flows, whose decisions also depend on its name.
@@ -139,7 +141,8 @@ impl Impairer {
         let Impairment { loss, burst_loss, dropped_sequences, jitter, reorder, duplicate, seed, .. } = &self.impairment;
         let rng = |purpose| PacketRng::new(*seed, class, purpose);
         let occurs = |ratio: f64, purpose| rng(purpose).uniform_at(index) < ratio;
-        let is_burst = burst_loss.is_some_and(|burst| burst.is_lost(rng(RngPurpose::Burst), index));
+        let burst_state = &mut self.burst_states[class_index(class)];
+        let is_burst = burst_loss.is_some_and(|burst| burst.is_lost(rng(RngPurpose::Burst), index, burst_state));
         let recorded = self.impairment.recorded.as_ref().zip(since_start);
         let recorded = recorded.map(|(path, at)| path.at(at, self.impairment.direction)).unwrap_or_default();
         let causes = [
@@ -193,18 +196,24 @@ impl GilbertModel {
         Err(InvalidValue(reason.to_owned()))
     }
 
-    /// Whether the packet `index` is lost.
-    fn is_lost(self, rng: PacketRng, index: u32) -> bool {
+    /// Whether the packet `index` is lost. `cached` is the index and the state of the packet of the last call, at which the search ends if it
+    /// gets there.
+    fn is_lost(self, rng: PacketRng, index: u32, cached: &mut Option<(u32, bool)>) -> bool {
         let (mut at, mut inverted) = (index, false);
-        loop {
+        let bad = loop {
+            if let Some((_, bad)) = cached.filter(|(index, _)| *index == at) {
+                break bad != inverted;
+            }
             let u = rng.uniform_at(at);
             let (from_good, from_bad) = (u < self.p, u < 1.0 - self.r);
             if from_good == from_bad {
-                return from_good != inverted;
+                break from_good != inverted;
             }
             inverted ^= from_good;
             at = at.wrapping_sub(1);
-        }
+        };
+        *cached = Some((index, bad));
+        bad
     }
 }
 

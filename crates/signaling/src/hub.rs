@@ -99,9 +99,9 @@ impl Hub {
         self.state.connection(conn, |connection| connection.has_waiting_message = true);
     }
 
-    /// Whether a message that was handled requests only the list of jamjam rooms.
+    /// Whether a message that was handled, and may have closed its connection, requests only the list of jamjam rooms.
     pub fn is_room_list_request(&self, conn: ConnId, text: &str) -> bool {
-        let is_jamjam = self.state.dialect_of(conn) == Some(Dialect::Jamjam);
+        let is_jamjam = self.state.dialect_of(conn).is_none_or(|dialect| dialect == Dialect::Jamjam);
         is_jamjam && message_type(text).is_ok_and(|message_type| message_type == "ListRooms")
     }
 

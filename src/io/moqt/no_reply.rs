@@ -10,8 +10,8 @@ use crate::io::local_socket::LocalSocketOptions;
 use crate::io::udp;
 use crate::wire::{self, Header, PacketType};
 
-/// Maximum duration of each check: more than the round trip over a satellite.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Maximum duration of each attempt: more than the round trip over a satellite.
+const CHECK_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// What listens on the port: the cause of the missing reply, with a remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -65,5 +65,5 @@ fn keepalive_reply(address: SocketAddr) -> std::io::Result<Vec<u8>> {
         socket.send(&Header::new(PacketType::Keepalive, 0, 0).to_bytes())?;
         socket.recv(&mut reply).map(|length| reply[..length].to_vec())
     };
-    attempt().or_else(|_| attempt())
+    attempt().or_else(|error| if udp::is_port_unreachable(error.kind()) { Err(error) } else { attempt() })
 }

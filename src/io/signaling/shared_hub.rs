@@ -319,10 +319,8 @@ impl ConnectionHandler for ServedConnection {
         let work = begun.inspect_err(|_| hub.hub.on_waiting_message(*conn))?;
         let started = clock::thread_time();
         hub.call_for(*conn, memory, |call| call.on_text(*conn, text));
-        hub.report(|check| {
-            let requests_room_list = hub.hub.is_room_list_request(*conn, text);
-            check.on_message(clock::monotonic_now(), *conn, requests_room_list);
-        });
+        let requests_room_list = hub.check.is_some() && hub.hub.is_room_list_request(*conn, text);
+        hub.report(|check| check.on_message(clock::monotonic_now(), *conn, requests_room_list));
         work_limiter().end(hub.now(), work, clock::thread_time().duration_since(started));
         Ok(())
     }
@@ -518,19 +516,24 @@ mod tests {
     fn messages_but_no_lists_of_rooms_and_pings_keep_a_check_from_being_idle() {
         let limits = ConnectionLimits::default();
         let check = Arc::<Mutex<SignalingCheck>>::default();
-        let hub = Hub::new(SignalingLimits::default(), [0; 4]);
+        let hub = Hub::new(SignalingLimits { message_rate: Some(2), ..SignalingLimits::default() }, [0; 4]);
         let hub = SharedHub::new(hub, None, &limits, Some(Arc::clone(&check)));
-        let connection = NewConnection {
-            source: [127, 0, 0, 1].into(),
-            local_ip: [127, 0, 0, 1].into(),
-            is_forwarded: false,
-            route: Route::Undecided,
+        let connect = || {
+            let connection = NewConnection {
+                source: [127, 0, 0, 1].into(),
+                local_ip: [127, 0, 0, 1].into(),
+                is_forwarded: false,
+                route: Route::Undecided,
+            };
+            hub.on_connect(connection, &limits.memory_budget.account(None))
         };
-        let served = hub.on_connect(connection, &limits.memory_budget.account(None));
         let last = || check.lock().expect("no panic").last_message();
-        served.on_text(r#"{"type":"ListRooms"}"#).expect("no limit");
-        served.on_activity();
-        assert_eq!(last(), None);
+        // The last list exceeds the message rate, which closes the connection.
+        let closed = connect();
+        (0..5).for_each(|_| closed.on_text(r#"{"type":"ListRooms"}"#).expect("no limit"));
+        closed.on_activity();
+        assert_eq!((last(), closed.is_open()), (None, false));
+        let served = connect();
         served.on_binary();
         let mut before = last();
         assert!(before.is_some());

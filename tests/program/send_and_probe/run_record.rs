@@ -159,6 +159,10 @@ fn invalid_record_is_rejected_with_the_line_number() {
     let [options, plan, first, second, third, end] = lines[..] else { panic!("{text}") };
     let other_sent = second.replace("\"sent_us\":", "\"sent_us\":1");
     let too_far = second.replace("\"sequence\":1,", "\"sequence\":100,");
+    // A complete record does not need the plan.
+    let complete = folder.path().join("complete.jsonl");
+    fs::write(&complete, [options, first, second, third, end].join("\n")).unwrap();
+    assert_eq!(replayed(0, &complete), replayed(0, &file));
     let newer_options = options.replace("\"record_version\":2", "\"record_version\":3,\"more\":[]");
     let progress = "{\"type\":\"progress\",\"elapsed_ns\":1,\"packets\":[0,1,0],\"packets_dropped\":7}\n";
     let cases: [&[&str]; 13] = [

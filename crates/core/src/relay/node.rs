@@ -1,5 +1,6 @@
 //! The node: gives each client a socket, decides what happens to each datagram on arrival, and sends what is due.
 
+use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -83,6 +84,8 @@ pub struct Relay {
     /// Of each direction.
     impairments: [Impairment; 2],
     admission: Admission,
+    /// Indices of clients by address.
+    by_address: HashMap<SocketAddr, usize>,
     results: RelayResults,
     /// Number of ICMP port unreachable errors, which can be read while the relay runs.
     pub unreachable: Arc<Counter>,
@@ -155,6 +158,7 @@ impl Relay {
             targets,
             impairments,
             admission: Admission::new(limits, Duration::ZERO),
+            by_address: HashMap::new(),
             results: RelayResults::default(),
             unreachable: Arc::default(),
             started_at: None,
@@ -175,9 +179,8 @@ impl Relay {
         if let Some(index) = received.socket.checked_sub(1) {
             return Some(index).filter(|index| *index < self.table.clients.len());
         }
-        let known = self.table.clients.iter().position(|client| client.source.path.peer == peer);
-        if known.is_some() {
-            return known;
+        if let Some(index) = self.by_address.get(&peer) {
+            return Some(*index);
         }
         if peer.port() == 0 || is_invalid_source(ip) || is_ipv4_source_over_ipv6(ip, received.dst_ip) {
             return None;
@@ -189,7 +192,7 @@ impl Relay {
         let is_idle = |index: &usize| clients[*index].on_path == 0 && idle(index) >= IDLE_TIMEOUT;
         let longest = || (0..clients.len()).filter(is_idle).max_by_key(idle);
         let index = if clients.len() < self.sockets { clients.len() } else { longest()? };
-        let (number, address) = (clients.len() as u32 + self.results.former + 1, canonical_socket_addr(peer));
+        let (number, address) = (self.by_address.len() as u32 + self.results.former + 1, canonical_socket_addr(peer));
         info!(target: "relay", client = number, %address, "new client");
         let flow = |direction: Direction| {
             let impairment = self.impairments[direction as usize].clone();
@@ -199,11 +202,13 @@ impl Relay {
         let (flows, bottlenecks) = (Direction::ALL.map(flow), <_>::default());
         let client = Client { number, address, flows, bottlenecks, source, last_arrival: Time::ZERO, on_path: 0 };
         if let Some(place) = clients.get_mut(index) {
-            *place = client;
+            let former = std::mem::replace(place, client);
+            self.by_address.remove(&former.source.path.peer);
             self.results.former += 1;
         } else {
             clients.push(client);
         }
+        self.by_address.insert(peer, index);
         Some(index)
     }
 

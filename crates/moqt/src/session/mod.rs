@@ -171,6 +171,10 @@ pub struct Session {
     subscriptions: OutgoingSubscriptions,
     outgoing_groups: OutgoingGroups,
     next_stream_number: u64,
+    /// Number of bytes buffered in `streams` that are not processed yet.
+    reassembly_bytes: usize,
+    /// Bytes written to `streams` and `finishing_streams` that the transport has not accepted yet.
+    unsent_message_bytes: usize,
     /// Finished streams that are no longer in `streams`. The value is the number of bytes that the transport has not accepted yet.
     finishing_streams: BTreeMap<StreamHandle, usize>,
     /// Streams that may still have unprocessed items, because each turn processes at most `MAX_ITEMS_PER_TURN` items.
@@ -186,18 +190,7 @@ impl Session {
     /// bytes count in addition. A peer that permits no further stream can cause thousands of them.
     pub fn held_bytes(&self) -> usize {
         let finishing = self.finishing_streams.len() * UNSENT_STREAM_OVERHEAD;
-        self.reassembly_bytes() + self.unsent_message_bytes() + finishing + self.outgoing_groups.cost()
-    }
-
-    /// Received bytes that are not processed yet.
-    fn reassembly_bytes(&self) -> usize {
-        self.streams.values().map(|state| state.deframer.buffered()).sum()
-    }
-
-    /// Bytes in messages that the transport has not accepted yet.
-    fn unsent_message_bytes(&self) -> usize {
-        let open = self.streams.values().map(|state| state.unsent_bytes);
-        open.chain(self.finishing_streams.values().copied()).sum()
+        self.reassembly_bytes + self.unsent_message_bytes + finishing + self.outgoing_groups.cost
     }
 
     /// Creates a session whose setup starts `now`.
@@ -228,6 +221,8 @@ impl Session {
             subscriptions: OutgoingSubscriptions::default(),
             outgoing_groups: OutgoingGroups::default(),
             next_stream_number: 0,
+            reassembly_bytes: 0,
+            unsent_message_bytes: 0,
             finishing_streams: BTreeMap::new(),
             backlog: VecDeque::new(),
             actions: VecDeque::new(),
@@ -287,6 +282,7 @@ impl Session {
         self.backlog.clear();
         self.finishing_streams.clear();
         self.outgoing_groups = OutgoingGroups::default();
+        (self.reassembly_bytes, self.unsent_message_bytes) = (0, 0);
         self.events.push_back(SessionEvent::Closed { code, reason: reason.to_owned(), closed_locally });
         true
     }
@@ -299,9 +295,17 @@ impl Session {
         }
     }
 
+    fn remove_stream(&mut self, stream: StreamHandle) -> Option<StreamState> {
+        let state = self.streams.remove(&stream)?;
+        self.reassembly_bytes -= state.deframer.buffered();
+        self.unsent_message_bytes -= state.unsent_bytes;
+        Some(state)
+    }
+
     /// Ends our side of a removed stream. The end is sent after all bytes that are still unsent.
     fn finish_stream(&mut self, stream: StreamHandle, state: &StreamState) {
         if state.unsent_bytes > 0 {
+            self.unsent_message_bytes += state.unsent_bytes;
             self.finishing_streams.insert(stream, state.unsent_bytes);
         }
         self.actions.push_back(SessionAction::Finish(stream));
@@ -319,8 +323,9 @@ impl Session {
     fn write_message(&mut self, stream: StreamHandle, bytes: Vec<u8>) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         state.unsent_bytes += bytes.len();
+        self.unsent_message_bytes += bytes.len();
         self.actions.push_back(SessionAction::Write(stream, bytes.into()));
-        if self.unsent_message_bytes() > MAX_UNSENT_MESSAGE_BYTES {
+        if self.unsent_message_bytes > MAX_UNSENT_MESSAGE_BYTES {
             self.close(error_code::INTERNAL_ERROR, "the peer does not read messages");
         }
     }

@@ -115,7 +115,7 @@ pub(super) enum StreamEnd {
 }
 
 /// Bytes charged per unsent frame in addition to its payload, for its entry in `unsent_frames`.
-const FRAME_OVERHEAD: usize = 8;
+pub(super) const FRAME_OVERHEAD: usize = 8;
 
 /// Capacity that `unsent_frames` may keep even if it contains fewer frames. A larger one is reduced if it exceeds four times their number.
 const MIN_FRAME_CAPACITY: usize = 64;
@@ -165,19 +165,24 @@ impl OutgoingGroup {
 #[derive(Debug, Default)]
 pub(super) struct OutgoingGroups {
     pub(super) groups: BTreeMap<StreamHandle, OutgoingGroup>,
+    /// Sum of `OutgoingGroup::cost` over all groups, in bytes.
+    pub(super) cost: usize,
 }
 
 impl OutgoingGroups {
-    /// Bytes charged for all groups.
-    pub(super) fn cost(&self) -> usize {
-        self.groups.values().map(OutgoingGroup::cost).sum()
+    pub(super) fn remove(&mut self, group: StreamHandle) -> Option<OutgoingGroup> {
+        let outgoing = self.groups.remove(&group)?;
+        self.cost -= outgoing.cost();
+        Some(outgoing)
     }
 
     /// Records that the transport has accepted `bytes` more bytes of a group. Returns how many frames are now complete, and the total
     /// payload bytes of these frames.
     pub(super) fn on_bytes_written(&mut self, group: StreamHandle, bytes: usize) -> (u64, u64) {
         let Some(outgoing) = self.groups.get_mut(&group) else { return (0, 0) };
+        self.cost -= outgoing.cost();
         let complete = outgoing.on_bytes_written(bytes.min(outgoing.unsent_bytes));
+        self.cost += outgoing.cost();
         if outgoing.unsent_bytes == 0 && outgoing.finished {
             self.groups.remove(&group);
         }
@@ -196,7 +201,7 @@ impl OutgoingGroups {
     /// The group to drop; `None` if no limit is exceeded. If the unsent data exceeds `bytes`, the oldest group with unsent bytes, and if only
     /// the number of groups exceeds `groups`, the oldest of all.
     pub(super) fn oldest_over_limit(&self, bytes: usize, groups: usize) -> Option<StreamHandle> {
-        if self.cost() > bytes {
+        if self.cost > bytes {
             self.groups.iter().find(|(_, outgoing)| outgoing.unsent_bytes > 0).map(|(group, _)| *group)
         } else if self.groups.len() > groups {
             self.groups.keys().next().copied()

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use tracing::debug;
 
 use super::events::{SessionAction, SessionEvent, StreamDir, StreamHandle};
-use super::stream_state::{OutgoingGroup, StreamEnd, StreamItem, StreamRole, StreamState};
+use super::stream_state::{FRAME_OVERHEAD, OutgoingGroup, StreamEnd, StreamItem, StreamRole, StreamState};
 use super::{EndpointRole, MAX_ITEMS_PER_TURN, SETUP_VERSION, Session, SessionState, ietf_draft, no_setup_message};
 use crate::codec::{self, Decoded};
 use crate::error_code;
@@ -53,8 +53,9 @@ impl Session {
     pub fn on_stream_data(&mut self, stream: StreamHandle, bytes: &[u8]) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         state.deframer.push(bytes);
+        self.reassembly_bytes += bytes.len();
         self.process_stream(stream);
-        if self.reassembly_bytes() > self.limits.max_reassembly_bytes && self.streams.contains_key(&stream) {
+        if self.reassembly_bytes > self.limits.max_reassembly_bytes && self.streams.contains_key(&stream) {
             self.counters.streams_rejected += 1;
             self.end_stream(stream, StreamEnd::Reset(error_code::LIMIT_EXCEEDED));
         }
@@ -74,7 +75,7 @@ impl Session {
 
     /// The peer sent `STOP_SENDING` for a stream.
     pub fn on_stop_sending(&mut self, stream: StreamHandle, code: u32) {
-        if self.outgoing_groups.groups.remove(&stream).is_some() {
+        if self.outgoing_groups.remove(stream).is_some() {
             self.counters.groups_stopped += 1;
             self.actions.push_back(SessionAction::Reset(stream, code));
         } else {
@@ -85,9 +86,13 @@ impl Session {
     /// The transport has accepted `bytes` more bytes of the data written to a stream.
     pub fn on_bytes_written(&mut self, stream: StreamHandle, bytes: usize) {
         if let Some(state) = self.streams.get_mut(&stream) {
-            state.unsent_bytes = state.unsent_bytes.saturating_sub(bytes);
+            let bytes = bytes.min(state.unsent_bytes);
+            state.unsent_bytes -= bytes;
+            self.unsent_message_bytes -= bytes;
         } else if let Some(unsent) = self.finishing_streams.get_mut(&stream) {
-            *unsent = unsent.saturating_sub(bytes);
+            let bytes = bytes.min(*unsent);
+            *unsent -= bytes;
+            self.unsent_message_bytes -= bytes;
             if *unsent == 0 {
                 self.finishing_streams.remove(&stream);
             }
@@ -134,7 +139,9 @@ impl Session {
                 self.close(error_code::PROTOCOL_VIOLATION, &reason);
                 return left;
             }
+            let before = state.deframer.buffered();
             let item = state.next_item();
+            self.reassembly_bytes -= before - state.deframer.buffered();
             left -= usize::from(!matches!(item, Ok(None)));
             let result = match item {
                 Ok(None) => break,
@@ -186,7 +193,7 @@ impl Session {
                 } else {
                     self.counters.streams_unknown_type += 1;
                 }
-                self.streams.remove(&stream);
+                self.remove_stream(stream);
                 self.reject_stream(stream, dir, error_code::UNSUPPORTED_STREAM_TYPE);
                 return;
             }
@@ -220,7 +227,7 @@ impl Session {
                     self.events.push_back(SessionEvent::GroupStarted { group_stream: stream, subscribe_id, sequence });
                 } else {
                     self.counters.groups_rejected += 1;
-                    self.streams.remove(&stream);
+                    self.remove_stream(stream);
                     self.reject_stream(stream, StreamDir::Uni, error_code::INVALID_SUBSCRIBE_ID);
                 }
             }
@@ -232,7 +239,7 @@ impl Session {
 
     /// Ends a stream after the peer ended its side: our side ends as well.
     fn end_stream(&mut self, stream: StreamHandle, end: StreamEnd) {
-        let Some(state) = self.streams.remove(&stream) else { return };
+        let Some(state) = self.remove_stream(stream) else { return };
         if self.session_stream == Some(stream) {
             match end {
                 StreamEnd::Malformed(error) => {
@@ -309,6 +316,7 @@ impl Session {
     pub(crate) fn send_frame(&mut self, group: StreamHandle, payload: Bytes) {
         let Some(outgoing) = self.outgoing_groups.groups.get_mut(&group) else { return };
         outgoing.unsent_frames.push_back(payload.len() as u32);
+        self.outgoing_groups.cost += FRAME_OVERHEAD;
         let mut length = Vec::with_capacity(codec::MAX_VARINT_LEN);
         codec::write_varint(payload.len() as u64, &mut length);
         if payload.len() <= MAX_COALESCED_BYTES {
@@ -331,7 +339,7 @@ impl Session {
 
     /// Resets a group.
     pub(crate) fn reset_group(&mut self, group: StreamHandle, code: u32) {
-        if self.outgoing_groups.groups.remove(&group).is_some() {
+        if self.outgoing_groups.remove(group).is_some() {
             self.actions.push_back(SessionAction::Reset(group, code));
         }
     }
@@ -340,6 +348,7 @@ impl Session {
     fn write_group(&mut self, group: StreamHandle, bytes: Bytes) {
         let Some(outgoing) = self.outgoing_groups.groups.get_mut(&group) else { return };
         outgoing.unsent_bytes += bytes.len();
+        self.outgoing_groups.cost += bytes.len();
         match self.actions.back_mut() {
             Some(SessionAction::Write(last, before))
                 if *last == group && before.len() + bytes.len() <= MAX_COALESCED_BYTES =>
@@ -357,7 +366,7 @@ impl Session {
             debug!(
                 target: "moqt",
                 stream = ?oldest,
-                queued_bytes = self.outgoing_groups.cost(),
+                queued_bytes = self.outgoing_groups.cost,
                 reason = "slow reader",
                 "oldest group dropped"
             );

@@ -75,7 +75,7 @@ impl Session {
     /// Ends the stream of a request of either end on both sides: normally, or with an error code. Groups that have already started are not
     /// aborted.
     pub(crate) fn close_request(&mut self, stream: StreamHandle, code: Option<u32>) {
-        let Some(state) = self.streams.remove(&stream) else { return };
+        let Some(state) = self.remove_stream(stream) else { return };
         if let Some(code) = code {
             self.reject_stream(stream, state.dir, code);
         } else {
@@ -252,7 +252,7 @@ impl Session {
 
     /// Rejects an announcement request or a subscription. There are no further events for the rejected request.
     pub(crate) fn reject_request(&mut self, stream: StreamHandle, code: u32) {
-        let Some(state) = self.streams.remove(&stream) else { return };
+        let Some(state) = self.remove_stream(stream) else { return };
         self.counters.subscriptions_rejected += u64::from(matches!(state.role, StreamRole::IncomingSubscribe(_)));
         self.reject_stream(stream, state.dir, code);
     }

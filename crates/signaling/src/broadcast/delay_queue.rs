@@ -54,7 +54,7 @@ pub(super) struct DelayedMessage {
 pub(crate) struct DelayQueue {
     /// In the order in which they are to be relayed.
     delayed: Timers<Held>,
-    /// Until when messages whose delay is over wait for the queues of their receivers.
+    /// Until when messages whose delay is over wait for a turn, or for the queues of their receivers.
     retry_at: Time,
     total: Usage,
     /// The share of an address does not grow if its members leave.
@@ -130,9 +130,13 @@ impl DelayQueue {
 
     /// Removes the first message whose delay is over, if the queues of its receivers have room.
     pub(super) fn take_due(&mut self, now: Time, has_space: impl FnOnce() -> bool) -> Option<DelayedMessage> {
-        if self.has_due(now) && !has_space() {
-            self.retry_at = now + FULL_QUEUE_RETRY;
-            return None;
+        if self.has_due(now) {
+            // Other rooms, and the heartbeat of this one, have a turn before the next message.
+            self.retry_at = now;
+            if !has_space() {
+                self.retry_at = now + FULL_QUEUE_RETRY;
+                return None;
+            }
         }
         let (message, _) = self.delayed.pop_due(now)?;
         self.release(message.source, message.held_bytes);

@@ -212,6 +212,18 @@ fn a_burst_of_delayed_messages_takes_many_calls() {
 }
 
 #[test]
+fn a_burst_of_delayed_messages_does_not_delay_other_rooms() {
+    let mut hub = radio(2);
+    (3..=4).for_each(|conn| hub.connect_to(conn, "/stage"));
+    (0..640).for_each(|number| hub.text(1, 0, &post(number)));
+    hub.text(3, 1, &post(0));
+    hub.sink.texts.clear();
+    // One call handles 64 events, of which the message of the other room is one.
+    hub.on_deadline(5_001);
+    assert_eq!((hub.sink.texts.len(), hub.received(4).len()), (64, 1));
+}
+
+#[test]
 fn delayed_messages_of_a_room_wait_in_order_until_every_queue_has_room() {
     let mut hub = radio(3);
     (4..=5).for_each(|conn| hub.connect_to(conn, "/stage"));

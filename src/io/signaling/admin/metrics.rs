@@ -60,7 +60,10 @@ impl SignalingCollector {
     /// The metrics that have no dialect.
     fn metrics(&self) -> Vec<Metric<'static>> {
         let HttpState { hub, limiter, config: SignalingServerConfig { tls, login, .. }, .. } = &*self.0;
-        let listeners = hub.listeners();
+        let (active, dropped, rejected) = {
+            let listeners = hub.listeners();
+            (listeners.active(), listeners.dropped_events, listeners.rejected)
+        };
         let tls_failed = tls.as_ref().map_or(0, |tls| tls.failed.load(Ordering::Relaxed));
         let mut all = metrics![
             /// Bytes queued for all connections, including those that are closing.
@@ -70,11 +73,11 @@ impl SignalingCollector {
             /// Connections closed because no complete request arrived in time.
             Counter handshake_timeouts = limiter.handshake_timeouts.load(Ordering::Relaxed),
             /// Listeners for control surface events.
-            Gauge event_listeners = listeners.active(),
+            Gauge event_listeners = active,
             /// Control surface events dropped for slow listeners, counted per listener.
-            Counter event_listener_events_dropped = listeners.dropped_events,
+            Counter event_listener_events_dropped = dropped,
             /// Event streams rejected because of the maximum number of streams or a shutdown.
-            Counter event_listeners_rejected = listeners.rejected,
+            Counter event_listeners_rejected = rejected,
             /// Logins with a wrong name or password.
             Counter logins_failed = login.failed.load(Ordering::Relaxed),
             /// Logins rejected without a check because of too many failures from the same address.
