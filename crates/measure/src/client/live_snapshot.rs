@@ -40,7 +40,7 @@ pub struct LiveSnapshot {
 }
 
 impl LiveSnapshot {
-    /// The figures of several clients: sums, and the largest percentile.
+    /// The figures of several clients: sums, without round trips.
     pub fn sum(clients: impl Iterator<Item = Self>) -> Self {
         clients.fold(Self::default(), |sum, next| Self {
             sent: sum.sent + next.sent,
@@ -48,7 +48,6 @@ impl LiveSnapshot {
             known: sum.known + next.known,
             lost: sum.lost + next.lost,
             rtt_ns: None,
-            rtt_p99_ns: sum.rtt_p99_ns.max(next.rtt_p99_ns),
             paused_ns: sum.paused_ns.max(next.paused_ns),
             ..next
         })
@@ -66,7 +65,8 @@ pub(super) struct LiveCounts {
     pub(super) lost: u64,
     pub(super) last_rtt: Option<i64>,
     p99: Option<i64>,
-    next_percentile: Time,
+    /// When the percentile is computed again. Several clients compute none: their packets would leave late meanwhile.
+    pub(super) next_percentile: Time,
 }
 
 impl LiveCounts {

@@ -213,7 +213,12 @@ impl RunResults {
 
     /// Like [`RunResults::evaluated`], mutable.
     pub(crate) fn evaluated_mut(&mut self) -> Option<&mut StreamStats> {
-        match self.evaluated_stream {
+        self.stream_mut(self.evaluated_stream)
+    }
+
+    /// Like [`RunResults::stream`], mutable.
+    pub(crate) fn stream_mut(&mut self, kind: StreamKind) -> Option<&mut StreamStats> {
+        match kind {
             StreamKind::Audio => self.audio.as_mut().map(|audio| &mut audio.stats),
             StreamKind::Ping => self.ping.as_mut(),
             StreamKind::Keepalive => self.keepalive.as_mut(),

@@ -3,7 +3,6 @@
 
 use std::array;
 use std::borrow::Cow;
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -223,14 +222,14 @@ impl<S: Workload> ClientNode<S> {
     /// The results of a run that was interrupted at `stopped_at`, if it was. Events of packets without a reply go to `observer`.
     pub fn into_results(self, target: &str, stopped_at: Option<Time>, observer: &mut dyn PacketObserver) -> RunResults {
         let mut unfinished = self.results_so_far(target, stopped_at);
-        // The packets that are settled now belong to the history of all clients.
-        let (shared, evaluated) = (&self.tracker.config.shared, self.tracker.config.evaluated_stream as usize);
+        // The packets that are settled now belong to the record of all clients.
+        let (shared, evaluated) = (&self.tracker.config.shared, self.tracker.config.evaluated_stream);
         if let (Some(shared), Some((streams, _))) = (shared, &mut unfinished.tracked) {
-            mem::swap(&mut SharedRecord::lock(shared).histories[evaluated], &mut streams[evaluated].stats.history);
+            SharedRecord::lock(shared).exchange_stream(evaluated, &mut streams[evaluated as usize].stats);
         }
         let mut results = unfinished.finish(observer);
         if let (Some(shared), Some(stream)) = (shared, results.evaluated_mut()) {
-            mem::swap(&mut SharedRecord::lock(shared).histories[evaluated], &mut stream.history);
+            SharedRecord::lock(shared).exchange_stream(evaluated, stream);
         }
         if let Some(mut path) = self.impaired_path {
             path.transit.drop_all(&mut path.exit);

@@ -67,6 +67,7 @@ impl PacketTracker {
             if config.shared.is_some() {
                 stream.kept = Some(config.timeout + KEPT_AFTER_TIMEOUT);
                 stream.stats.history = History::default();
+                stream.live.next_percentile = Time::MAX;
             }
             stream
         });

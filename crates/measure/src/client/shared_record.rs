@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use super::sent_packets::PacketTracker;
 use super::stream_kind::StreamKind;
-use jamjam_core::stats::{History, PacingStats};
+use jamjam_core::stats::{Histogram, History, PacingStats, StreamStats};
 
 /// The record that all clients of a run write, one after the other.
 #[derive(Debug, Default)]
 pub struct SharedRecord {
     /// The course of each stream over time. The array index is a [`StreamKind`].
     pub histories: [History; 3],
+    /// Magnitudes of the delay variation of each stream, in nanoseconds. The array index is a [`StreamKind`].
+    pub ipdv: [Box<Histogram>; 3],
     /// Pacing errors of the evaluated stream.
     pub pacing: Box<PacingStats>,
     /// The baseline of the round trips of AUDIO: the first one of any client, so that the round trips of all clients can be merged.
@@ -30,12 +32,17 @@ impl SharedRecord {
     /// Lends the record to a client before it is called, and takes it back afterwards.
     pub(super) fn exchange(&mut self, tracker: &mut PacketTracker) {
         mem::swap(&mut self.pacing, &mut tracker.pacing);
-        for (history, stream) in self.histories.iter_mut().zip(&mut tracker.streams) {
-            mem::swap(history, &mut stream.stats.history);
+        for (kind, stream) in StreamKind::ALL.into_iter().zip(&mut tracker.streams) {
+            self.exchange_stream(kind, &mut stream.stats);
         }
         let baseline = &mut tracker.streams[StreamKind::Audio as usize].stats.rtt_baseline_ns;
         *baseline = baseline.or(self.rtt_baseline_ns);
         self.rtt_baseline_ns = *baseline;
         self.server_delay = self.server_delay.or(tracker.hosts.holding_time);
+    }
+
+    pub(super) fn exchange_stream(&mut self, kind: StreamKind, stats: &mut StreamStats) {
+        mem::swap(&mut self.histories[kind as usize], &mut stats.history);
+        mem::swap(&mut self.ipdv[kind as usize], &mut stats.ipdv.magnitudes);
     }
 }

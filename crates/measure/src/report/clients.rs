@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::figures::{StreamFigures, figures};
 use super::limits::{Limits, Verdict};
 use super::quantities::{RoundTrip, micros};
-use crate::client::{ClientsResults, RunResults, SharedRecord};
+use crate::client::{ClientsResults, RunResults, SharedRecord, StreamKind};
 use jamjam_core::stats::{Histogram, StreamStats};
 
 /// The results of a run with several clients: those of all clients merged, with what they recorded together; `None` without a client. Each
@@ -41,6 +41,9 @@ pub fn merge_clients(
     let mut shared = SharedRecord::lock(shared);
     let history = &mut shared.histories[run.evaluated_stream as usize];
     run.evaluated_mut().into_iter().for_each(|stream| stream.history = mem::take(history));
+    for (kind, ipdv) in StreamKind::ALL.into_iter().zip(&shared.ipdv) {
+        run.stream_mut(kind).into_iter().for_each(|stream| stream.ipdv.magnitudes.merge(ipdv));
+    }
     run.pacing = Some(mem::take(&mut *shared.pacing));
     // The samples are those of one client.
     run.loss_report.iter_mut().for_each(|report| report.samples.clear());
