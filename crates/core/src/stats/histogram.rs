@@ -1,39 +1,30 @@
-//! A log-linear histogram of nanosecond values: fixed memory, bucket width at most 0.1 % of the value.
+//! A log-linear histogram of nanosecond values: bounded memory, bucket width at most 0.1 % of the value.
 //!
 //! Magnitudes below 2,048 have one bucket each, and larger ones 1,024 equal buckets per octave. Negative values use the same scale, mirrored.
-//! The counters of an octave take 8 KiB, and are allocated with its first value: a typical network path needs only a few octaves, and the
-//! worst case less than one megabyte.
+//! The counters of 128 buckets take 1 KiB, and are allocated with the first value there: an outlier costs little, and the worst case is less
+//! than one megabyte.
 
+use std::collections::BTreeMap;
 use std::iter;
 
 use serde::{Deserialize, Serialize};
 
 /// log2 of the number of buckets in an octave. The width of a bucket is at most 1/1,024 of its lower bound: less than 0.1 %.
 const SUB_BUCKET_BITS: u32 = 10;
-const SUB_BUCKETS: usize = 1 << SUB_BUCKET_BITS;
-/// Number of octaves of each sign. The first one is for magnitudes below 1,024. Each octave from 1,024 to 2^63 follows. 2^63 is the magnitude of
-/// `i64::MIN`.
-const OCTAVES: usize = 64 - SUB_BUCKET_BITS as usize + 1;
-/// Position of the bucket of 0 in the counters. Negative values are before it.
-const ZERO_POSITION: i64 = (OCTAVES * SUB_BUCKETS) as i64;
+/// Number of buckets in a block.
+const BLOCK: usize = 128;
 /// The `p` of a percentile is rounded to millionths, so that ranks are computed exactly with integers.
 const MILLION: u128 = 1_000_000;
 
 /// Counts of signed values in nanoseconds. Count, minimum, maximum and sum are exact.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(into = "SparseCounts", try_from = "SparseCounts")]
 pub struct Histogram {
-    /// The number of values in each bucket, in the order of the values.
-    octaves: [Option<Box<[u64; SUB_BUCKETS]>>; 2 * OCTAVES],
+    /// The number of values in each bucket. Block n begins with the bucket n · [`BLOCK`].
+    blocks: BTreeMap<i64, Box<[u64; BLOCK]>>,
     count: u64,
     sum: i128,
     min_max: Option<(i64, i64)>,
-}
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Self { octaves: [const { None }; 2 * OCTAVES], count: 0, sum: 0, min_max: None }
-    }
 }
 
 impl Histogram {
@@ -46,17 +37,18 @@ impl Histogram {
     }
 
     fn add(&mut self, value: i64, count: u64) {
-        let position = (ZERO_POSITION + bucket_of(value, SUB_BUCKET_BITS)) as usize;
-        let octave = self.octaves[position / SUB_BUCKETS].get_or_insert_with(|| Box::new([0; SUB_BUCKETS]));
-        octave[position % SUB_BUCKETS] += count;
+        let bucket = bucket_of(value, SUB_BUCKET_BITS);
+        self.block(bucket.div_euclid(BLOCK as i64))[bucket.rem_euclid(BLOCK as i64) as usize] += count;
+    }
+
+    fn block(&mut self, number: i64) -> &mut [u64; BLOCK] {
+        self.blocks.entry(number).or_insert_with(|| Box::new([0; BLOCK]))
     }
 
     /// Adds all values of `other`.
     pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in iter::zip(&mut self.octaves, &other.octaves) {
-            let Some(theirs) = theirs else { continue };
-            let mine = mine.get_or_insert_with(|| Box::new([0; SUB_BUCKETS]));
-            iter::zip(mine.iter_mut(), theirs.iter()).for_each(|(mine, theirs)| *mine += theirs);
+        for (number, theirs) in &other.blocks {
+            iter::zip(self.block(*number), theirs.iter()).for_each(|(mine, theirs)| *mine += theirs);
         }
         self.count += other.count;
         self.sum += other.sum;
@@ -76,12 +68,12 @@ impl Histogram {
 
     /// Number of bytes allocated for the counters.
     pub(super) fn allocated_bytes(&self) -> usize {
-        self.octaves.iter().flatten().count() * size_of::<[u64; SUB_BUCKETS]>()
+        self.blocks.len() * size_of::<[u64; BLOCK]>()
     }
 
     /// Removes all values but keeps the allocated memory.
     pub fn clear(&mut self) {
-        self.octaves.iter_mut().flatten().for_each(|octave| octave.fill(0));
+        self.blocks.values_mut().for_each(|block| block.fill(0));
         (self.count, self.sum, self.min_max) = (0, 0, None);
     }
 
@@ -136,9 +128,8 @@ impl Histogram {
 
     /// The bounds and the count of each bucket that is not empty, in ascending order.
     fn bucket_counts(&self) -> impl Iterator<Item = ((i64, i64), u64)> {
-        let octaves = self.octaves.iter().zip((-ZERO_POSITION..).step_by(SUB_BUCKETS));
-        octaves.filter_map(|(octave, first)| Some((octave.as_ref()?, first))).flat_map(|(octave, first)| {
-            let counts = octave.iter().zip(first..).filter(|(count, _)| **count > 0);
+        self.blocks.iter().flat_map(|(number, block)| {
+            let counts = block.iter().zip(number * BLOCK as i64..).filter(|(count, _)| **count > 0);
             counts.map(|(count, bucket)| (bucket_bounds(bucket, SUB_BUCKET_BITS), *count))
         })
     }
