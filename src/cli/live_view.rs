@@ -70,36 +70,24 @@ fn figures(total: Option<u64>, now: &LiveSnapshot) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Time;
 
-    const RUNNING: LiveSnapshot = LiveSnapshot {
-        started_at: None,
-        at: Time::ZERO,
-        packets: [0, 192, 0],
-        sent: 192,
-        not_sent: 0,
-        replies_expected: true,
-        known: 191,
-        lost: 1,
-        lost_upstream: None,
-        rtt_ns: Some(161_000),
-        rtt_p99_ns: Some(201_800),
-        includes_server_delay: false,
-        paused_ns: 0,
-    };
+    fn running() -> LiveSnapshot {
+        let (rtt_ns, rtt_p99_ns) = (Some(161_000), Some(201_800));
+        LiveSnapshot { sent: 192, replies_expected: true, known: 191, lost: 1, rtt_ns, rtt_p99_ns, ..<_>::default() }
+    }
 
     #[test]
     fn loss_comes_first() {
         let expected = "lost 1 (0.52 %), round trip 161.0 µs, p99 201.8 µs, sent 192";
-        assert_eq!(figures(Some(193), &RUNNING), expected);
-        assert_eq!(figures(None, &RUNNING), expected);
-        let split = LiveSnapshot { lost: 3, lost_upstream: Some(4), includes_server_delay: true, ..RUNNING };
+        assert_eq!(figures(Some(193), &running()), expected);
+        assert_eq!(figures(None, &running()), expected);
+        let split = LiveSnapshot { lost: 3, lost_upstream: Some(4), includes_server_delay: true, ..running() };
         assert_eq!(figures(None, &split), "lost 3 (1.57 %), upstream 3, echo time 161.0 µs, p99 201.8 µs, sent 192");
     }
 
     #[test]
     fn share_of_a_lost_packet_is_never_zero() {
-        let lost = |known| figures(None, &LiveSnapshot { known, ..RUNNING });
+        let lost = |known| figures(None, &LiveSnapshot { known, ..running() });
         assert!(lost(1_000_000_000).starts_with("lost 1 (< 0.01 %), "), "{}", lost(1_000_000_000));
         assert!(lost(2).starts_with("lost 1 (50 %), ") && !lost(0).contains("lost"));
     }
@@ -107,14 +95,14 @@ mod tests {
     #[test]
     fn missing_replies_are_shown_after_the_last_packet() {
         let waits = |total, now: &LiveSnapshot| figures(total, now).contains("waiting for missing replies");
-        assert!(waits(Some(192), &RUNNING) && !waits(Some(193), &RUNNING) && !waits(None, &RUNNING));
-        assert!(!waits(Some(192), &LiveSnapshot { known: 192, ..RUNNING }));
-        assert!(!waits(Some(192), &LiveSnapshot { known: 0, replies_expected: false, ..RUNNING }));
+        assert!(waits(Some(192), &running()) && !waits(Some(193), &running()) && !waits(None, &running()));
+        assert!(!waits(Some(192), &LiveSnapshot { known: 192, ..running() }));
+        assert!(!waits(Some(192), &LiveSnapshot { known: 0, replies_expected: false, ..running() }));
     }
 
     #[test]
     fn pause_of_this_host_is_shown() {
-        let paused = LiveSnapshot { not_sent: 8, paused_ns: 5_040_000_000, ..RUNNING };
+        let paused = LiveSnapshot { not_sent: 8, paused_ns: 5_040_000_000, ..running() };
         let text = figures(Some(200), &paused);
         let expected = "lost 1 (0.52 %), waiting for missing replies, this host did not run for 5.0 s, ";
         assert!(text.starts_with(expected) && text.ends_with(", sent 192, not sent 8"), "{text}");

@@ -53,17 +53,6 @@ pub(crate) struct MoqtArgs {
     key: Option<PathBuf>,
 }
 
-impl MoqtArgs {
-    /// Loads the certificate, or generates one for a server at `address`.
-    fn load_identity(&self, address: &Endpoint) -> anyhow::Result<Arc<ServerIdentity>> {
-        let now = SystemTime::now();
-        Ok(match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => ServerIdentity::from_pem_files(cert, key, now)?,
-            _ => ServerIdentity::self_signed(&[&address.host], now)?,
-        })
-    }
-}
-
 /// Time limit for the shutdown of the process. Sessions close within 2 s.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -87,7 +76,11 @@ impl BoundMoqtServer {
         let default = || Endpoint { host: LOCALHOST.to_owned(), port: moqt::DEFAULT_PORT };
         let address = options.moqt.clone().or_else(|| options.moqt_only.then(default));
         let Some(address) = address else { return Ok(None) };
-        let identity = options.load_identity(&address)?;
+        let now = SystemTime::now();
+        let identity = match (&options.cert, &options.key) {
+            (Some(cert), Some(key)) => ServerIdentity::from_pem_files(cert, key, now)?,
+            _ => ServerIdentity::self_signed(&[&address.host], now)?,
+        };
         let bound = bind(address.addresses()?).map_err(|error| match error {
             BindError::AddrInUse(address) if udp.is_some_and(|udp| udp.port() == address.port()) => {
                 let port = address.port();

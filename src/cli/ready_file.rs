@@ -48,14 +48,6 @@ pub(crate) struct ReadyRoom {
     code_6: Option<String>,
 }
 
-impl From<RegisteredRoom> for ReadyRoom {
-    fn from(RegisteredRoom { id, name, code, code_6 }: RegisteredRoom) -> Self {
-        // A server without newer clients has only the short code.
-        let code = (code_6.as_ref() != Some(&code)).then_some(code);
-        Self { id, name, code, code_6 }
-    }
-}
-
 /// Host and port at which a client on this machine reaches a server that listens on `address`.
 pub(crate) fn local_authority(address: SocketAddr) -> String {
     url_authority(&reachable_addresses(address)[0])
@@ -109,8 +101,10 @@ impl Ready {
         thread::Builder::new().name("ready-file".to_owned()).spawn(move || {
             if let Some(room) = room {
                 // The sender is dropped if the server stops before the room exists.
-                let Ok(room) = room.recv() else { return };
-                self.room = Some(room.into());
+                let Ok(RegisteredRoom { id, name, code, code_6 }) = room.recv() else { return };
+                // A server without newer clients has only the short code.
+                let code = (code_6.as_ref() != Some(&code)).then_some(code);
+                self.room = Some(ReadyRoom { id, name, code, code_6 });
             }
             let written = file.write(&self).map(|()| self);
             let failed = written.is_err();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::http;
 use super::sound::{self, NO_DEVICES_HINT};
 use super::stop::StopToken;
-use super::udp::{self, Backend, BindError, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy};
+use super::udp::{self, Backend, BindError, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions};
 use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig, StreamKind};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::machine::{ClockSource, CpuFrequency, InterfaceAddress, MachineFacts, PortUse, ReceiveBuffer};
@@ -42,12 +42,7 @@ pub fn measure_timing(stop: &StopToken, mut show_progress: impl FnMut()) -> io::
         payload_len: TIMING_PAYLOAD,
     });
     let node = ClientNode::new(config, workload, Box::new(()));
-    let options = DriverOptions {
-        idle: IdlePolicy::Finish,
-        spin_percent: DEFAULT_SPIN_PERCENT,
-        backend: Backend::Native,
-        follow_address: false,
-    };
+    let options = DriverOptions::client(DEFAULT_SPIN_PERCENT, Backend::Native, false);
     let thread = udp::spawn_node("timing", vec![bound.socket], node, stop.clone(), options)?;
     while !thread.finished_within(Some(PROGRESS_INTERVAL)) {
         show_progress();

@@ -211,10 +211,6 @@ impl TransmitSink for Wires {
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
         self.0[transmit.socket].send(transmit)
     }
-
-    fn max_segments(&self, _: usize) -> usize {
-        1
-    }
 }
 
 /// Pings of four clients in one group, at intervals of 1 to 4 ms. Each ping returns in the turn in which it is sent.

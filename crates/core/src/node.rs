@@ -86,7 +86,9 @@ pub trait TransmitSink {
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus;
 
     /// The maximum number of datagrams of `len` bytes in one [`Transmit`]; at least 1.
-    fn max_segments(&self, len: usize) -> usize;
+    fn max_segments(&self, _len: usize) -> usize {
+        1
+    }
 
     /// When the latest send ended, if the sends are timed.
     fn sent_at(&self) -> Option<Time> {

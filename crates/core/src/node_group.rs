@@ -195,10 +195,6 @@ mod tests {
             SendStatus::Sent
         }
 
-        fn max_segments(&self, _: usize) -> usize {
-            1
-        }
-
         fn sent_at(&self) -> Option<Time> {
             self.sent_at
         }

@@ -113,8 +113,9 @@ pub fn end_line(
     error: Option<String>,
     audio: Option<&AudioPicture>,
 ) -> serde_json::Result<String> {
-    let (line_type, streams) = ("end".to_owned(), StreamCounts::of_run(run));
-    json::line(&EndLine { line_type, packets_dropped, streams, results: run, error, audio })
+    let counts = |stream| Some(StreamCounts { stream, unmatched: run.stream(stream)?.unmatched });
+    let streams = StreamKind::ALL.into_iter().filter_map(counts).collect();
+    json::line(&EndLine { line_type: "end".to_owned(), packets_dropped, streams, results: run, error, audio })
 }
 
 /// A record that was read completely.

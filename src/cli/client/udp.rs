@@ -18,7 +18,7 @@ use crate::io::os;
 use crate::io::signaling::client::RoomSession;
 use crate::io::signaling::discovery::SignalingUrl;
 use crate::io::stop::StopToken;
-use crate::io::udp::{self, BoundSocket, DriverOptions, IdlePolicy, StraySocket};
+use crate::io::udp::{self, BoundSocket, DriverOptions, StraySocket};
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::link::{LinkKey, parse_link_key};
 use crate::testing::EchoServer;
@@ -93,7 +93,7 @@ impl ClientArgs {
             self.network.socket_options().local_address.is_none_or(|address| address.ip().is_unspecified());
         // A thread with the deadlines of several clients needs its processor for their packets.
         let spin_percent = if self.several_clients().is_some() { 0 } else { self.spin };
-        DriverOptions { idle: IdlePolicy::Finish, spin_percent, backend: self.driver, follow_address }
+        DriverOptions::client(spin_percent, self.driver, follow_address)
     }
 
     pub(super) fn connect_to_member(

@@ -21,7 +21,7 @@ use crate::io::poller::Poller;
 pub use crate::io::signaling::probe_socket::ProbeConnections;
 use crate::io::signaling::probe_socket::{NonBlockingWebSocket, ProbeStream, ReadResult, TimestampedTcp};
 use crate::io::stop::StopToken;
-use crate::io::udp::{self, Backend, DriverOptions, IdlePolicy, NodeThread};
+use crate::io::udp::{self, Backend, DriverOptions, NodeThread};
 use crate::io::websocket::connect::{self, WebSocketConnectError};
 use crate::io::websocket::handshake::{UpgradeFailure, WebSocketUrl};
 use crate::signaling::{CloseCode, Dialect};
@@ -86,12 +86,7 @@ impl ProbeConnections {
         spin: u8,
     ) -> io::Result<NodeThread<WebSocketProber>> {
         udp::spawn_driver("client", move || {
-            let options = DriverOptions {
-                idle: IdlePolicy::Finish,
-                spin_percent: spin,
-                backend: Backend::Native,
-                follow_address: true,
-            };
+            let options = DriverOptions::client(spin, Backend::Native, true);
             let tally = udp::drive(&mut self, &mut node, &stop, options, &[None]);
             if tally.result.is_ok() {
                 self.close();

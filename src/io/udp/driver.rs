@@ -105,6 +105,11 @@ impl DriverOptions {
     pub fn server(spin_percent: u8, backend: Backend) -> Self {
         Self { idle: IdlePolicy::Wait, spin_percent, backend, follow_address: false }
     }
+
+    /// The options of a client.
+    pub fn client(spin_percent: u8, backend: Backend, follow_address: bool) -> Self {
+        Self { idle: IdlePolicy::Finish, spin_percent, backend, follow_address }
+    }
 }
 
 /// Statistics of the driver.

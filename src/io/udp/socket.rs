@@ -187,15 +187,10 @@ fn open_socket(
 
 /// Sets the buffer sizes as far as the system allows. `granted_receive_buffer` returns the receive buffer that the system has granted.
 fn set_buffer_sizes(socket: &Socket, receive: usize) {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::net::sockopt;
-        if sockopt::set_socket_recv_buffer_size_force(socket, receive).is_ok() {
-            let _ = socket.set_send_buffer_size(SEND_BUFFER);
-            return;
-        }
-    }
     let _ = socket.set_recv_buffer_size(receive);
+    // With the right to administer the network, also beyond the limit of the system.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(socket, receive);
     let _ = socket.set_send_buffer_size(SEND_BUFFER);
 }
 

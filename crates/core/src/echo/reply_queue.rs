@@ -318,10 +318,6 @@ mod tests {
         fn send(&mut self, _: Transmit<'_>) -> SendStatus {
             SendStatus::Sent
         }
-
-        fn max_segments(&self, _: usize) -> usize {
-            1
-        }
     }
 
     #[test]

@@ -39,10 +39,6 @@ impl TransmitSink for Sink {
         self.0.push(Sent { from, to: transmit.destination, bytes: transmit.contents.to_vec() });
         SendStatus::Sent
     }
-
-    fn max_segments(&self, _: usize) -> usize {
-        1
-    }
 }
 
 struct Relay {

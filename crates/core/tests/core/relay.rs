@@ -40,10 +40,6 @@ impl TransmitSink for Sink {
         self.sources.push(transmit.src_ip);
         SendStatus::Sent
     }
-
-    fn max_segments(&self, _: usize) -> usize {
-        1
-    }
 }
 
 struct Net {

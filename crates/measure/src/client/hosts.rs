@@ -109,10 +109,10 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
-    /// Hosts without a pause, and a server that reports no pauses.
-    pub(super) fn new(holding_time: Option<Duration>) -> Self {
+    /// Hosts without a pause. If no reports of the server are awaited, it has none either.
+    pub(super) fn new(holding_time: Option<Duration>, awaits_reports: bool) -> Self {
         let (this, server) = (HostLog::default(), HostLog::default());
-        let server_known_until = Time::MAX;
+        let server_known_until = if awaits_reports { Time::ZERO } else { Time::MAX };
         Self { this, server, server_known_until, last_report: None, holding_time, dropped: 0 }
     }
 
@@ -182,7 +182,7 @@ mod tests {
     fn pause_that_a_later_report_prolongs_keeps_its_length_and_covers_more() {
         let millis = Duration::from_millis;
         let at = Time::from_millis;
-        let mut hosts = Hosts::new(None);
+        let mut hosts = Hosts::new(None, false);
         let mut report = |at_ms, pauses, paused_ms, recent: &[(u64, u64)]| {
             let mut report = stun::ServerReport { pauses, paused: millis(paused_ms), ..stun::ServerReport::default() };
             for (slot, (ended_ago, length)) in report.recent.iter_mut().zip(recent) {

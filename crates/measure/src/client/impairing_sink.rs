@@ -91,8 +91,4 @@ impl TransmitSink for ImpairingSink<'_> {
             _ => self.sink.send(transmit),
         }
     }
-
-    fn max_segments(&self, _: usize) -> usize {
-        1
-    }
 }

@@ -160,17 +160,6 @@ pub struct LinkResults {
     pub failure: Option<(LinkFailure, u64)>,
 }
 
-impl LinkResults {
-    /// `signed`, `unsigned` or `plain`.
-    pub(super) const fn kind(&self) -> &'static str {
-        match (self.is_plain, self.is_signed) {
-            (true, _) => "plain",
-            (false, true) => "signed",
-            (false, false) => "unsigned",
-        }
-    }
-}
-
 /// The result of one key exchange.
 struct Keys {
     server_key: [u8; 32],
@@ -562,10 +551,6 @@ impl TransmitSink for SealingSink<'_> {
             _ => {}
         }
         status
-    }
-
-    fn max_segments(&self, _: usize) -> usize {
-        1
     }
 }
 

@@ -132,14 +132,14 @@ pub(super) struct LossReportRequester {
     /// are queried during the run.
     pub(super) reports_counts: bool,
     /// Whether only the newest sample is kept.
-    pub(super) keeps_newest: bool,
+    keeps_newest: bool,
     /// Whether a query was sent after all replies had arrived.
     queried_when_complete: bool,
 }
 
 impl LossReportRequester {
     /// `random` makes the transaction IDs unpredictable.
-    pub(super) fn new(random: u128, reports_counts: bool) -> Self {
+    pub(super) fn new(random: u128, reports_counts: bool, keeps_newest: bool) -> Self {
         Self {
             baseline: StunTransaction::new(random, CountsRequestTime::RunBoundary),
             last: StunTransaction::new(next_id(random), CountsRequestTime::RunBoundary),
@@ -150,7 +150,7 @@ impl LossReportRequester {
             queries: 0,
             samples: Vec::new(),
             reports_counts,
-            keeps_newest: false,
+            keeps_newest,
             queried_when_complete: false,
         }
     }

@@ -125,7 +125,11 @@ impl Peer {
         let packet = link.on_datagram(at, datagram)?;
         let header = wire::parse_packet(&packet).ok()?.header;
         if header.packet_type == PacketType::Audio {
-            self.heard.link = Some(link.results.kind());
+            self.heard.link = Some(match (link.results.is_plain, link.results.is_signed) {
+                (true, _) => "plain",
+                (false, true) => "signed",
+                (false, false) => "unsigned",
+            });
             self.heard.on_audio(at, header, link.sample_rate.unwrap_or(sample_rate));
         }
         Some(packet)
@@ -155,10 +159,6 @@ impl TransmitSink for RoomSink<'_> {
         }
         *self.next = 0;
         SendStatus::Sent
-    }
-
-    fn max_segments(&self, _: usize) -> usize {
-        1
     }
 }
 

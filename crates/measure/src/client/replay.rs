@@ -24,14 +24,6 @@ pub struct StreamCounts {
     pub unmatched: u64,
 }
 
-impl StreamCounts {
-    /// The counts of each stream of a run.
-    pub(crate) fn of_run(run: &RunResults) -> Vec<Self> {
-        let counts = |stream, of: &StreamStats| Self { stream, unmatched: of.unmatched };
-        StreamKind::ALL.into_iter().filter_map(|kind| Some(counts(kind, run.stream(kind)?))).collect()
-    }
-}
-
 /// Why a run cannot be replayed, with the position of the packet event, from 0, if it concerns a single one.
 type ReplayError = (Option<usize>, String);
 

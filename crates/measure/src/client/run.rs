@@ -125,16 +125,10 @@ pub struct ClientNode<S> {
 impl<S: Workload> ClientNode<S> {
     /// Creates a client. The client starts at the first call of [`Node::poll_transmit`].
     pub fn new(config: RunConfig, workload: S, observer: Box<dyn PacketObserver>) -> Self {
-        let requester = |nonce| LossReportRequester::new(nonce, config.loss_direction);
-        let mut loss_report_requester = config.loss_report_nonce.map(requester);
-        if let Some(requester) = &mut loss_report_requester {
-            requester.keeps_newest = config.shared.is_some();
-        }
+        let requester = |nonce| LossReportRequester::new(nonce, config.loss_direction, config.shared.is_some());
+        let loss_report_requester = config.loss_report_nonce.map(requester);
         let first_audio_sequence = workload.audio_results().map_or(0, |audio| audio.first_sequence);
-        let mut tracker = PacketTracker::new(config, first_audio_sequence, observer);
-        if loss_report_requester.is_some() {
-            tracker.hosts.server_known_until = Time::ZERO;
-        }
+        let tracker = PacketTracker::new(config, first_audio_sequence, observer);
         Self {
             tracker,
             workload,

@@ -76,7 +76,7 @@ impl PacketTracker {
             let block = StreamStats { history: History::default(), ..stream.stats.clone() };
             (stream.blocks_of, stream.stats.blocks) = (count.max(1), vec![block; BLOCKS]);
         }
-        let hosts = Hosts::new(config.server_delay);
+        let hosts = Hosts::new(config.server_delay, config.loss_report_nonce.is_some());
         let (pacing, schedule, last_lateness_ns) = (Box::default(), ScheduleResults::default(), 0);
         let readiness_sequences = 0..0;
         Self { config, streams, pacing, hosts, schedule, last_lateness_ns, stray: 0, readiness_sequences, observer }

@@ -55,10 +55,6 @@ impl TransmitSink for Sockets<'_> {
         }
         SendStatus::Sent
     }
-
-    fn max_segments(&self, _: usize) -> usize {
-        1
-    }
 }
 
 /// Runs `node` until it has finished. Its socket i has the random numbers of `seeds[i]`.
