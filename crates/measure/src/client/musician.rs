@@ -109,6 +109,12 @@ struct Peer {
     heard: Heard,
 }
 
+/// Whether a member sends from `address`. A client on this machine names no loopback address, but its port.
+fn is_address_of(member: &RoomMember, address: SocketAddr) -> bool {
+    let is_named = |named: &SocketAddr| address.ip().is_loopback() && named.port() == address.port();
+    member.addresses.contains(&address) || member.addresses.iter().any(is_named)
+}
+
 impl Peer {
     /// Handles a datagram from an address of the member. Returns a packet that the link accepts.
     fn on_datagram<'a>(
@@ -239,7 +245,7 @@ impl<S: PayloadSource + ?Sized> Musician<S> {
             };
             let peer = &mut self.peers[index];
             let address = peer.link.as_ref().filter(|_| peer.member.link_key == member.link_key);
-            let keeps_link = address.is_some_and(|(address, _)| member.addresses.contains(address));
+            let keeps_link = address.is_some_and(|(address, _)| is_address_of(&member, *address));
             peer.member = member;
             if !keeps_link {
                 self.renew_link(index);
@@ -301,7 +307,7 @@ impl<S: PayloadSource + ?Sized> Node for Musician<S> {
         let (echo_server, sample_rate) = (self.echo_server(), self.form.sample_rate);
         for receive in batch {
             let (at, source) = (receive.received_at, receive.source);
-            let is_sender = |peer: &Peer| peer.link.is_some() && peer.member.addresses.contains(&source);
+            let is_sender = |peer: &Peer| peer.link.is_some() && is_address_of(&peer.member, source);
             let Some(index) = self.peers.iter().position(is_sender) else { continue };
             for datagram in receive.segments() {
                 let packet = self.peers[index].on_datagram(at, source, datagram, sample_rate);

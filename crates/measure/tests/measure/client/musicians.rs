@@ -360,6 +360,27 @@ fn packet_that_the_socket_refuses_is_sent_once_to_each_member() {
     }
 }
 
+/// A client on this machine names the addresses of its network cards, but sends from the loopback address.
+#[test]
+fn client_on_this_machine_is_known_by_its_port() {
+    let others = members(&[member(1, Links::Plain)]);
+    let mut node = musician_of(0, Links::Plain, 1_000, &others, 0);
+    poll(&mut *node, 0);
+    let mut audio_after = |from: SocketAddr, ms| -> Vec<SocketAddr> {
+        deliver(&mut *node, ms * MS, from, &header(KEEPALIVE, 1 << 30, 0));
+        others.publish(&[member(1, Links::Plain)]);
+        let mut sink = RecordingSink::new();
+        node.poll_transmit(Time::from_millis(ms), &mut sink);
+        sink.sent.iter().filter(|sent| sent.bytes[1] == AUDIO).map(|sent| sent.to).collect()
+    };
+    let at_port = |ip: [u8; 4], port| SocketAddr::from((ip, port));
+    for stranger in [at_port([127, 0, 0, 1], 5_001), at_port([198, 51, 100, 1], 5_000)] {
+        assert_eq!(audio_after(stranger, 10), []);
+    }
+    let loopback = at_port([127, 0, 0, 1], 5_000);
+    assert_eq!([20, 30].map(|ms| audio_after(loopback, ms)), [vec![loopback], vec![loopback]]);
+}
+
 #[test]
 fn pings_and_keepalives_of_members_are_answered() {
     let mut node = settled(1);
