@@ -1,4 +1,4 @@
-//! The signaling dialects: their names, the selection of a dialect, and the probe of each dialect.
+//! The signaling dialects: their names, the selection of a dialect, and the messages of its probe.
 
 use std::fmt::Display;
 
@@ -52,54 +52,14 @@ impl Dialect {
         }
     }
 
-    /// How a prober measures a server of this dialect.
-    pub const fn probe(self) -> ProbeProtocol {
-        let (request_type, response_type, matching, room) = match self {
-            Self::Jamjam => ("ListRooms", "RoomList", ResponseMatching::Order, ProbeRoom::None),
-            Self::Broadcast => ("broadcast", "broadcast", ResponseMatching::Marker, ProbeRoom::TwoMembers),
-            Self::ControlSurface => ("ping", "pong", ResponseMatching::Timestamp, ProbeRoom::Code),
-            Self::WebRtc => ("ping", "pong", ResponseMatching::Order, ProbeRoom::Query),
-        };
-        ProbeProtocol { request_type, response_type, matching, room }
+    /// The type of the message with which a prober measures a server of this dialect, and the type of the response.
+    pub const fn probe_types(self) -> [&'static str; 2] {
+        match self {
+            Self::Jamjam => ["ListRooms", "RoomList"],
+            Self::Broadcast => ["broadcast"; 2],
+            Self::ControlSurface | Self::WebRtc => ["ping", "pong"],
+        }
     }
-}
-
-/// The messages with which a prober measures a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProbeProtocol {
-    /// The type of the message that a prober sends.
-    pub request_type: &'static str,
-    /// The type of the response.
-    pub response_type: &'static str,
-    /// How a prober finds the request to which a response belongs.
-    pub matching: ResponseMatching,
-    /// The room in which a prober measures.
-    pub room: ProbeRoom,
-}
-
-/// How a prober finds the request to which a response belongs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResponseMatching {
-    /// By the order of messages, which TCP preserves.
-    Order,
-    /// By timestamp: each response repeats that of its request.
-    Timestamp,
-    /// By a marker in the content of the message.
-    Marker,
-}
-
-/// The room in which a prober measures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProbeRoom {
-    /// The prober joins no room, because the server also answers clients outside rooms.
-    None,
-    /// The prober joins a room by its code with its first message, or no room if no code is given.
-    Code,
-    /// The room in the query of the URL. The join is complete when the welcome message arrives.
-    Query,
-    /// The room in the URL, which the prober joins as two members: one sends, and the other receives. A join is complete when its welcome
-    /// message arrives.
-    TwoMembers,
 }
 
 /// The dialects that a server supports.

@@ -47,7 +47,7 @@ pub use control_surface_events::{
     event_queue,
 };
 pub use counters::{DialectCounters, UNDECIDED};
-pub use dialect::{Dialect, DialectSet, ProbeProtocol, ProbeRoom, ResponseMatching};
+pub use dialect::{Dialect, DialectSet};
 pub use event_sink::{ConnId, EventSink, OutgoingMessage};
 pub use hub::{Hub, HubCall};
 pub use hub_commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom};

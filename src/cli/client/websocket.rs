@@ -24,7 +24,7 @@ use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::io::{clock, os};
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
-use crate::signaling::{BroadcastParams, Dialect, DialectSet, ProbeRoom, Route, decode_room_name, route};
+use crate::signaling::{BroadcastParams, Dialect, DialectSet, Route, decode_room_name, route};
 use crate::time::saturating_nanos;
 
 const HEADING: &str = "Signaling server (with --to ws:// or wss://)";
@@ -77,10 +77,11 @@ impl WebSocketProbeArgs {
         let [nonce, own] = os::random_u64s();
         let generated_name = format!("probe-{:08x}", own >> 32);
         let secret = read_hmac_secret(self.hmac_secret.as_ref())?;
-        let urls = match dialect.probe().room {
-            ProbeRoom::None | ProbeRoom::Code => vec![url],
-            ProbeRoom::Query => vec![self.webrtc_url(&url, room, &generated_name, secret.as_ref())?],
-            ProbeRoom::TwoMembers => {
+        let urls = match dialect {
+            Dialect::Jamjam | Dialect::ControlSurface => vec![url],
+            Dialect::WebRtc => vec![self.webrtc_url(&url, room, &generated_name, secret.as_ref())?],
+            // One member sends, and the other receives.
+            Dialect::Broadcast => {
                 let room = room.or(params.room.as_deref());
                 let is_named = params.token.is_none() || room.is_some();
                 ensure_usage!(is_named, "a token is valid for one room; give --room, or the URL path /rooms/NAME");
@@ -92,18 +93,18 @@ impl WebSocketProbeArgs {
                     .collect::<Result<_, _>>()?
             }
         };
-        let room_code = room.filter(|_| dialect.probe().room == ProbeRoom::Code).map(str::to_owned);
+        let room_code = room.filter(|_| dialect == Dialect::ControlSurface).map(str::to_owned);
         Ok(WebSocketTarget { urls, dialect, room_code, nonce, socket_options })
     }
 
     /// Rejects options that apply to other dialects only.
     fn reject_unused_options(&self, dialect: Dialect, room: Option<&str>) -> Result<(), Failure> {
-        let reason = match dialect.probe().room {
-            ProbeRoom::None | ProbeRoom::Code if self.hmac_secret.is_some() => {
+        let reason = match dialect {
+            Dialect::Jamjam | Dialect::ControlSurface if self.hmac_secret.is_some() => {
                 "--hmac-secret: only broadcast and WebRTC rooms use tokens; add --dialect broadcast or --dialect webrtc"
                     .to_owned()
             }
-            ProbeRoom::None if room.is_some() => format!(
+            Dialect::Jamjam if room.is_some() => format!(
                 "--room: a probe of a {} signaling server does not join a room. Omit --room, or select a dialect whose probe joins a \
                  room: --dialect broadcast, --dialect bbx or --dialect webrtc. To probe a member of the room over UDP, give \
                  --signaling-url instead of --to",

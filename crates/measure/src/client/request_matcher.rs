@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::connection_results::ClockOffset;
 use super::sent_packets::SENT_PACKETS_CAPACITY;
 use jamjam_core::time::{Time, WallClock};
-use jamjam_signaling::{Dialect, ResponseMatching};
+use jamjam_signaling::Dialect;
 
 /// Writes the requests of one dialect and matches the responses.
 #[derive(Debug)]
@@ -47,27 +47,26 @@ impl RequestMatcher {
     /// Replaces `text` with the next request. The request contains `sequence` if the dialect has a field for it.
     pub fn write_request(&mut self, sequence: u32, now: Time, text: &mut String) {
         text.clear();
-        let probe = self.dialect.probe();
         // Writing to a string cannot fail.
-        _ = match probe.matching {
-            ResponseMatching::Order => write!(text, r#"{{"type":"{}"}}"#, probe.request_type),
-            ResponseMatching::Timestamp => {
+        _ = match self.dialect {
+            Dialect::Jamjam | Dialect::WebRtc => write!(text, r#"{{"type":"{}"}}"#, self.dialect.probe_types()[0]),
+            Dialect::ControlSurface => {
                 let min_us = self.pending.back().map_or(i64::MIN, |last| last.client_time_us + 1);
                 self.last_timestamp_us = (self.wall_clock.unix_ns_at(now) / 1_000).max(min_us);
                 write!(text, r#"{{"type":"ping","client_time":{}}}"#, self.last_timestamp_us)
             }
-            ResponseMatching::Marker => write!(text, r#"{{"type":"probe","content":"{}{sequence}"}}"#, self.marker),
+            Dialect::Broadcast => write!(text, r#"{{"type":"probe","content":"{}{sequence}"}}"#, self.marker),
         };
     }
 
     /// Records that the last written request was sent with this sequence number.
     pub fn on_sent(&mut self, sequence: u32, sent_at: Time) {
-        match self.dialect.probe().matching {
-            ResponseMatching::Marker => return,
-            ResponseMatching::Timestamp if self.pending.len() == SENT_PACKETS_CAPACITY => {
+        match self.dialect {
+            Dialect::Broadcast => return,
+            Dialect::ControlSurface if self.pending.len() == SENT_PACKETS_CAPACITY => {
                 self.pending.pop_front();
             }
-            ResponseMatching::Timestamp | ResponseMatching::Order => {}
+            Dialect::ControlSurface | Dialect::Jamjam | Dialect::WebRtc => {}
         }
         self.pending.push_back(PendingRequest { client_time_us: self.last_timestamp_us, sequence, sent_at });
     }
@@ -78,18 +77,18 @@ impl RequestMatcher {
     }
 
     pub(super) fn on_message(&mut self, text: &str, at: Time) -> MatchResult {
-        match self.dialect.probe().matching {
-            ResponseMatching::Order => self.on_response(text),
-            ResponseMatching::Timestamp => self.on_pong(text, at),
-            ResponseMatching::Marker => self.on_broadcast(text),
+        match self.dialect {
+            Dialect::Jamjam | Dialect::WebRtc => self.on_response(text),
+            Dialect::ControlSurface => self.on_pong(text, at),
+            Dialect::Broadcast => self.on_broadcast(text),
         }
     }
 
-    /// Matches the n-th response to the n-th request. A response that the server skips or repeats shifts all later matches, which cannot be
-    /// detected.
+    /// Matches the n-th response to the n-th request, because TCP preserves their order. A response that the server skips or repeats shifts all
+    /// later matches, which cannot be detected.
     fn on_response(&mut self, text: &str) -> MatchResult {
         let message = parse_object::<MessageType<'_>>(text);
-        if message.is_none_or(|message| message.message_type != self.dialect.probe().response_type) {
+        if message.is_none_or(|message| message.message_type != self.dialect.probe_types()[1]) {
             return MatchResult::Other;
         }
         self.pending.pop_front().map_or(MatchResult::Unmatched, |request| MatchResult::Response(request.sequence))

@@ -15,7 +15,7 @@ use super::sent_packets::PacketTracker;
 use super::stream_kind::StreamKind;
 use jamjam_core::node::{SendStatus, TransmitSink};
 use jamjam_core::time::Time;
-use jamjam_signaling::{Dialect, ProbeRoom};
+use jamjam_signaling::Dialect;
 
 /// The stream that requests are counted in.
 const STREAM: StreamKind = StreamKind::Ping;
@@ -125,12 +125,11 @@ pub struct JoinHandshake {
 
 impl JoinHandshake {
     /// `room_code` is the control-surface room to join; without it, the prober joins none, because a control-surface server also answers pings
-    /// from clients outside rooms.
+    /// from clients outside rooms. So does a jamjam server. The URL selects the rooms of the other dialects, which send a welcome.
     pub fn new(dialect: Dialect, room_code: Option<String>) -> Self {
-        let room = dialect.probe().room;
-        let code = room_code.filter(|_| room == ProbeRoom::Code);
+        let code = room_code.filter(|_| dialect == Dialect::ControlSurface);
         let join = |code| json!({"type": "join", "room_code": code, "client_name": CLIENT_NAME}).to_string();
-        let joined = room == ProbeRoom::None || room == ProbeRoom::Code && code.is_none();
+        let joined = dialect == Dialect::Jamjam || dialect == Dialect::ControlSurface && code.is_none();
         Self { joined, ..Self::with_message(code.map(join)) }
     }
 

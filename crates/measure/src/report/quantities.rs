@@ -204,9 +204,7 @@ pub(super) struct StreamLabels {
 impl StreamLabels {
     pub(super) fn new(protocol: RunProtocol, kind: StreamKind) -> Self {
         let ([request, reply], [request_unit, reply_unit]) = match (protocol, kind) {
-            (RunProtocol::WebSocket(dialect), StreamKind::Ping) => {
-                ([dialect.probe().request_type, dialect.probe().response_type], ["message"; 2])
-            }
+            (RunProtocol::WebSocket(dialect), StreamKind::Ping) => (dialect.probe_types(), ["message"; 2]),
             (RunProtocol::Rooms, StreamKind::Ping) => (["relayed"; 2], ["message"; 2]),
             (RunProtocol::Moqt, StreamKind::Ping) => (["MOQT"; 2], ["frame"; 2]),
             _ => ([kind.name(), kind.reply_name()], ["packet", "datagram"]),
