@@ -14,8 +14,7 @@ use serde_json::Value;
 use super::counters::counters_name;
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
-use super::json;
-use jamjam_core::close_code::CloseCode;
+use super::json::{self, MessageError};
 use jamjam_core::sanitize::truncate_bytes;
 use jamjam_core::time::{Time, WallClock};
 
@@ -97,7 +96,7 @@ impl ActivityLog {
 
     /// Adds an entry for an accepted activity without content, which `complete` completes. While the log is inactive, adds only rejections,
     /// without the text.
-    fn push(
+    pub(super) fn push(
         &mut self,
         now: WallClock,
         scope: ActivityScope,
@@ -135,54 +134,32 @@ impl ActivityLog {
         stored.push_back(entry);
     }
 
-    /// Records a message of `bytes` bytes. Without a `sender`, it was posted over HTTP, and without a `text`, it is binary.
+    /// Records a message of `bytes` bytes, and why it had no effect. Without a `sender`, it was posted over HTTP, and without a `text`, it is
+    /// binary.
     pub(super) fn record_message(
         &mut self,
         now: WallClock,
         scope: ActivityScope,
         sender: Option<(ConnId, IpAddr)>,
         (text, bytes): (Option<&str>, usize),
-        failure: Option<(ActivityOutcome, String)>,
+        error: Option<&MessageError>,
     ) {
         let kind = if sender.is_some() { ActivityKind::Message } else { ActivityKind::Post };
         let is_active = self.is_active(now.monotonic);
         self.push(now, scope, sender, kind, |entry| {
             entry.bytes = bytes;
-            if let Some((outcome, reason)) = failure {
-                (entry.outcome, entry.reason) = (outcome, Some(reason));
+            if let Some(error) = error {
+                entry.outcome = match error {
+                    MessageError::Ignored(_) => ActivityOutcome::Ignored,
+                    MessageError::Rejected(_) => ActivityOutcome::Rejected,
+                };
+                entry.reason = Some(error.to_string());
             }
             if let Some(message) = text.filter(|_| is_active).and_then(redacted) {
                 let message_type = message.get("type").and_then(Value::as_str).map(str::to_owned);
                 entry.message_type = message_type.map(|name| truncate_bytes(name, MAX_TYPE_BYTES));
                 entry.text = Some(message.to_string());
             }
-        });
-    }
-
-    /// Records a new connection.
-    pub(super) fn record_connect(&mut self, now: WallClock, scope: ActivityScope, sender: (ConnId, IpAddr)) {
-        self.push(now, scope, Some(sender), ActivityKind::Connect, |_| ());
-    }
-
-    /// Records that a connection ended, and the reason that the server gave.
-    pub(super) fn record_close(
-        &mut self,
-        now: WallClock,
-        scope: ActivityScope,
-        sender: (ConnId, IpAddr),
-        code: CloseCode,
-        server_reason: Option<&str>,
-    ) {
-        self.push(now, scope, Some(sender), ActivityKind::Close, |entry| {
-            let mut reason = match code {
-                CloseCode::ABNORMAL_CLOSURE => "lost".to_owned(),
-                code => format!("closed with {code}"),
-            };
-            if let Some(server_reason) = server_reason.filter(|reason| !reason.is_empty()) {
-                entry.outcome = ActivityOutcome::Rejected;
-                reason = format!("{reason}: {server_reason}");
-            }
-            entry.reason = Some(reason);
         });
     }
 }

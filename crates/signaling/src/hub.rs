@@ -177,7 +177,11 @@ impl HubCall<'_> {
         // Rejections are also recorded while no console is open.
         let scope = scope_before.or_else(|| is_rejected.then(|| ActivityScope::outside_rooms(dialect)));
         if let Some(before) = scope {
-            hub.record_message(self.now, before, (conn, source), text, outcome.as_ref().err());
+            let after = hub.activity_scope(conn).unwrap_or_else(|| before.clone());
+            // A message can cause its sender to leave or change its room. The message is then recorded for the room that the sender left.
+            let scope = ActivityScope { dialect: after.dialect, ..if before.room.is_some() { before } else { after } };
+            let (sender, error) = (Some((conn, source)), outcome.as_ref().err());
+            lock(&hub.state.activity_log).record_message(self.now, scope, sender, (text, bytes), error);
         }
         let is_ignored = outcome.is_err() && !is_rejected;
         hub.state.count(dialect, |counters| {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use thiserror::Error;
 use tracing::info;
 
+use super::activity_log::ActivityKind;
 use super::connection_close::ConnectionClose;
 use super::connections::ConnectionState;
 use super::counters::counters_name;
@@ -74,7 +75,7 @@ impl HubCall<'_> {
             self.leave_if_closed(conn, dialect, source);
         }
         if let Some(scope) = hub.recorded_scope(now, conn) {
-            lock(&hub.state.activity_log).record_connect(now, scope, (conn, source));
+            lock(&hub.state.activity_log).push(now, scope, Some((conn, source)), ActivityKind::Connect, |_| ());
         }
     }
 

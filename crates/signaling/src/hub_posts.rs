@@ -9,13 +9,13 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::activity_log::{ActivityOutcome, ActivityScope};
+use super::activity_log::ActivityScope;
 use super::broadcast::messages::{MessageSender, wrap};
 use super::broadcast::room::{BroadcastRoom, Membership};
 use super::broadcast::{BroadcastDialect, MessageOrigin, RoomHandlers, RoomView};
 use super::dialect::Dialect;
 use super::hub::{Hub, HubCall};
-use super::json;
+use super::json::{self, MessageError};
 use super::lock::lock;
 use super::room::{Room, RoomCall};
 use jamjam_core::time::{Time, WallClock};
@@ -236,8 +236,8 @@ impl HubCall<'_> {
         if posted.is_err() || lock(&hub.state.activity_log).is_active(now.monotonic) {
             let protected = hub.dialects.broadcast.requires_auth(room);
             let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
-            let failure = posted.as_ref().err().map(|error| (ActivityOutcome::Rejected, error.reason().to_owned()));
-            lock(&hub.state.activity_log).record_message(now, scope, None, (text, body.len()), failure);
+            let error = posted.as_ref().err().map(|error| MessageError::Rejected(error.reason()));
+            lock(&hub.state.activity_log).record_message(now, scope, None, (text, body.len()), error.as_ref());
         }
         posted
     }

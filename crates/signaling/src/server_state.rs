@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use tracing::info;
 
-use super::activity_log::{ActivityLog, ActivityScope};
+use super::activity_log::{ActivityKind, ActivityLog, ActivityOutcome, ActivityScope};
 use super::connection_close::ConnectionClose;
 use super::connections::{ConnectionState, Connections};
 use super::counters::{CountersByDialect, DialectCounters, counters_index};
@@ -17,6 +17,7 @@ use super::id_generator::IdGenerator;
 use super::limits::SignalingLimits;
 use super::lock::lock;
 use super::timers::{TimerEvent, Timers};
+use jamjam_core::close_code::CloseCode;
 use jamjam_core::log_throttle::LogThrottle;
 use jamjam_core::rate_limit::DebtLimiter;
 use jamjam_core::sanitize::sanitize_name;
@@ -116,7 +117,17 @@ impl ServerState {
         let closed_by = server_reason.map(|_| "server");
         info!(target: "signaling", conn = conn.0, code = code.get(), reason = logged, closed_by, "connection closed");
         let scope = scope.unwrap_or(ActivityScope::outside_rooms(removed.dialect));
-        lock(&self.activity_log).record_close(now, scope, (conn, removed.source), *code, *server_reason);
+        lock(&self.activity_log).push(now, scope, Some((conn, removed.source)), ActivityKind::Close, |entry| {
+            let mut reason = match *code {
+                CloseCode::ABNORMAL_CLOSURE => "lost".to_owned(),
+                code => format!("closed with {code}"),
+            };
+            if let Some(server_reason) = server_reason.filter(|reason| !reason.is_empty()) {
+                entry.outcome = ActivityOutcome::Rejected;
+                reason = format!("{reason}: {server_reason}");
+            }
+            entry.reason = Some(reason);
+        });
     }
 
     /// Schedules the next check of the activity log.

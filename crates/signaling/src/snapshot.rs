@@ -6,12 +6,11 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::activity_log::{ActivityEntry, ActivityOutcome, ActivityScope};
+use super::activity_log::{ActivityEntry, ActivityScope};
 use super::counters::{DialectCounters, counters_index, counters_name};
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
 use super::hub::Hub;
-use super::json::MessageError;
 use super::lock::lock;
 use super::room::MemberInfo;
 use super::rooms::RoomEntry;
@@ -186,32 +185,6 @@ impl Hub {
         let room = dialect.and_then(|dialect| self.dialects.rooms(dialect).room_of(conn, &self.state.limits));
         let (room, protected) = room.unzip();
         Some(ActivityScope { dialect, room, protected: protected.unwrap_or(false) })
-    }
-
-    /// Records a message. `before` is the sender's dialect and room before the message took effect.
-    pub(super) fn record_message(
-        &self,
-        now: WallClock,
-        before: ActivityScope,
-        sender: (ConnId, IpAddr),
-        text: Option<&str>,
-        error: Option<&MessageError>,
-    ) {
-        let after = self.activity_scope(sender.0).unwrap_or_else(|| before.clone());
-        // A message can cause its sender to leave or change its room. The message is then recorded for the room that the sender left.
-        let scope = ActivityScope { dialect: after.dialect, ..if before.room.is_some() { before } else { after } };
-        let outcome = |error: &MessageError| match error {
-            MessageError::Rejected(_) => ActivityOutcome::Rejected,
-            MessageError::Ignored(_) => ActivityOutcome::Ignored,
-        };
-        let failure = error.map(|error| (outcome(error), error.to_string()));
-        lock(&self.state.activity_log).record_message(
-            now,
-            scope,
-            Some(sender),
-            (text, text.map_or(0, str::len)),
-            failure,
-        );
     }
 }
 
