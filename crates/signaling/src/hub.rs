@@ -30,44 +30,26 @@ use jamjam_core::time::{Time, WallClock};
 /// The connection number for work that no connection caused. No connection has this number.
 const SYSTEM_CONN: ConnId = ConnId(u64::MAX);
 
-/// The state of each dialect.
-pub(super) struct Dialects {
-    pub(super) jamjam: JamjamDialect,
-    pub(super) broadcast: BroadcastDialect,
-    pub(super) control_surface: ControlSurfaceDialect,
-    pub(super) webrtc: WebRtcDialect,
-}
-
-impl Dialects {
-    pub(super) fn rooms(&self, dialect: Dialect) -> &dyn AnyRooms {
-        match dialect {
-            Dialect::Jamjam => &self.jamjam.rooms,
-            Dialect::Broadcast => &self.broadcast.rooms,
-            Dialect::ControlSurface => &self.control_surface.rooms,
-            Dialect::WebRtc => &self.webrtc.rooms,
-        }
-    }
-}
-
 /// All connections, and the rooms of all dialects.
 ///
 /// Each room has a lock of its own. A thread waits for locks only in this order: at most one room, the directory of a dialect, and one of the
 /// locks of the state.
 pub struct Hub {
     pub(super) state: ServerState,
-    pub(super) dialects: Dialects,
+    pub(super) jamjam: JamjamDialect,
+    pub(super) broadcast: BroadcastDialect,
+    pub(super) control_surface: ControlSurfaceDialect,
+    pub(super) webrtc: WebRtcDialect,
 }
 
 impl Hub {
     /// An empty hub, which derives the ids of rooms and members from the secret `key`, so that clients cannot guess them.
     pub fn new(limits: SignalingLimits, key: [u64; 4]) -> Self {
         Self {
-            dialects: Dialects {
-                jamjam: JamjamDialect::default(),
-                broadcast: BroadcastDialect::new(&limits, RoomHandlers::default()),
-                control_surface: ControlSurfaceDialect::default(),
-                webrtc: WebRtcDialect::default(),
-            },
+            jamjam: JamjamDialect::default(),
+            broadcast: BroadcastDialect::new(&limits, RoomHandlers::default()),
+            control_surface: ControlSurfaceDialect::default(),
+            webrtc: WebRtcDialect::default(),
             state: ServerState::new(limits, key),
         }
     }
@@ -75,8 +57,18 @@ impl Hub {
     /// Lets `media`, if it is given, relay what the members of jamjam rooms send to each other.
     #[must_use]
     pub fn with_media(mut self, media: Option<MediaRooms>) -> Self {
-        self.dialects.jamjam.media = media;
+        self.jamjam.media = media;
         self
+    }
+
+    /// The rooms of a dialect.
+    pub(super) fn rooms(&self, dialect: Dialect) -> &dyn AnyRooms {
+        match dialect {
+            Dialect::Jamjam => &self.jamjam.rooms,
+            Dialect::Broadcast => &self.broadcast.rooms,
+            Dialect::ControlSurface => &self.control_surface.rooms,
+            Dialect::WebRtc => &self.webrtc.rooms,
+        }
     }
 
     /// A call at this time, whose messages `sink` receives.
@@ -120,7 +112,7 @@ impl Hub {
     /// Maximum length of a message of this connection, in bytes.
     pub fn max_message_bytes(&self, conn: ConnId) -> usize {
         match self.state.dialect_of(conn) {
-            Some(Dialect::Broadcast) => self.dialects.broadcast.max_message_bytes(&self.state.limits, conn),
+            Some(Dialect::Broadcast) => self.broadcast.max_message_bytes(&self.state.limits, conn),
             _ => self.state.limits.max_message_bytes,
         }
     }
@@ -227,10 +219,10 @@ impl HubCall<'_> {
         }
         let ctx = &mut self.context(conn, source, *dialect);
         match dialect.ok_or(MessageError::UNKNOWN_TYPE)? {
-            Dialect::Jamjam => hub.dialects.jamjam.on_text(ctx, text),
-            Dialect::Broadcast => hub.dialects.broadcast.on_text(ctx, text),
-            Dialect::ControlSurface => hub.dialects.control_surface.on_text(ctx, text),
-            Dialect::WebRtc => hub.dialects.webrtc.on_text(ctx, text),
+            Dialect::Jamjam => hub.jamjam.on_text(ctx, text),
+            Dialect::Broadcast => hub.broadcast.on_text(ctx, text),
+            Dialect::ControlSurface => hub.control_surface.on_text(ctx, text),
+            Dialect::WebRtc => hub.webrtc.on_text(ctx, text),
         }
     }
 
@@ -239,7 +231,7 @@ impl HubCall<'_> {
         if let Some(dialect) = dialect.filter(|_| self.hub.state.connection(conn, |_| ()).is_none()) {
             let close =
                 ConnectionClose { code: CloseCode::ABNORMAL_CLOSURE, reason: "", server_reason: Some("closed") };
-            self.hub.dialects.rooms(dialect).leave(&mut self.context(conn, source, Some(dialect)), &close);
+            self.hub.rooms(dialect).leave(&mut self.context(conn, source, Some(dialect)), &close);
         }
     }
 
@@ -418,7 +410,7 @@ mod tests {
             let mut all = Vec::new();
             for dialect in Dialect::ALL {
                 let mut show = |room: RoomEntry<'_>| all.extend(room.members.map(|(conn, _)| conn));
-                self.hub.dialects.rooms(dialect).show(&self.hub.state.limits, &mut show);
+                self.hub.rooms(dialect).show(&self.hub.state.limits, &mut show);
             }
             all
         }

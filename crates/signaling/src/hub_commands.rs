@@ -103,7 +103,7 @@ impl Hub {
         let lifetime = options.lifetime.unwrap_or(limits.room_lifetime).min(MAX_ROOM_LIFETIME);
         let expires_ms = created_ms + lifetime.as_millis() as u64;
         let max_members = options.max_members.unwrap_or(limits.max_members);
-        let rooms = &self.dialects.control_surface.rooms;
+        let rooms = &self.control_surface.rooms;
         let (key, code) = {
             let mut directory = rooms.directory();
             if directory.len() >= max_rooms {
@@ -142,7 +142,7 @@ impl Hub {
 
     /// All rooms in the order of creation.
     pub fn control_surface_rooms(&self) -> Vec<ControlSurfaceRoomInfo> {
-        self.dialects.control_surface.rooms.map(|room| ControlSurfaceRoomInfo {
+        self.control_surface.rooms.map(|room| ControlSurfaceRoomInfo {
             code: room.roster.name().to_owned(),
             member_count: room.roster.list.len(),
             created_ms: room.roster.created_ms,
@@ -158,7 +158,7 @@ impl HubCall<'_> {
         code: Option<&str>,
         mut action: impl FnMut(&mut ControlSurfaceRoom, &mut RoomCall<'_>) -> T,
     ) -> Result<Vec<T>, CommandError> {
-        let rooms = &self.hub.dialects.control_surface.rooms;
+        let rooms = &self.hub.control_surface.rooms;
         let keys = match code {
             Some(code) => vec![rooms.directory().find(code).ok_or(CommandError::RoomNotFound)?],
             None => rooms.keys(),
@@ -213,7 +213,7 @@ impl HubCall<'_> {
             return Err(CommandError::InvalidRange);
         }
         {
-            let mut ranges = lock(&self.hub.dialects.control_surface.ranges);
+            let mut ranges = lock(&self.hub.control_surface.ranges);
             if ranges.len() >= MAX_PARAMETERS && !ranges.contains_key(name) {
                 return Err(CommandError::TooManyParameters);
             }

@@ -37,7 +37,7 @@ pub struct OperatorError(&'static str);
 impl Hub {
     /// The dialect of a connection, if it has one, and whether it is in a room.
     pub fn membership(&self, conn: ConnId) -> Option<(Dialect, bool)> {
-        self.state.dialect_of(conn).map(|dialect| (dialect, self.dialects.rooms(dialect).is_member(conn)))
+        self.state.dialect_of(conn).map(|dialect| (dialect, self.rooms(dialect).is_member(conn)))
     }
 
     /// Code and reason with which this connection is closed when the server stops.
@@ -66,8 +66,8 @@ impl HubCall<'_> {
             lock(&hub.state.connections).by_number.insert(conn, state);
             let mut ctx = self.context(conn, source, dialect);
             match route {
-                Route::Broadcast(params) => hub.dialects.broadcast.on_connect(&mut ctx, params),
-                Route::WebRtc(params) => hub.dialects.webrtc.on_connect(&mut ctx, params),
+                Route::Broadcast(params) => hub.broadcast.on_connect(&mut ctx, params),
+                Route::WebRtc(params) => hub.webrtc.on_connect(&mut ctx, params),
                 Route::Rejected(code, reason) => ctx.reject_and_close(code, reason),
                 Route::NewerJamjam(_) | Route::Undecided => {}
             }
@@ -108,7 +108,7 @@ impl HubCall<'_> {
         let scope = if is_recorded { hub.activity_scope(conn) } else { None };
         let Some((source, dialect)) = hub.state.close_connection(conn) else { return };
         if let Some(dialect) = dialect {
-            hub.dialects.rooms(dialect).leave(&mut self.context(conn, source, Some(dialect)), close);
+            hub.rooms(dialect).leave(&mut self.context(conn, source, Some(dialect)), close);
         }
         if let Some(removed) = hub.state.remove_connection(conn) {
             hub.state.record_removed(self.now, conn, &removed, scope, close);
@@ -131,7 +131,7 @@ impl HubCall<'_> {
             return Err(OperatorError("This dialect is disabled; enable it with --dialect"));
         }
         let not_found = OperatorError("No open room of this dialect has this id; reload the console");
-        let closed = self.hub.dialects.rooms(dialect).close(&mut self.system_context(dialect), room);
+        let closed = self.hub.rooms(dialect).close(&mut self.system_context(dialect), room);
         let (label, members) = closed.ok_or(not_found)?;
         self.hub.state.count(Some(dialect), |counters| {
             counters.rooms_closed_by_operator += 1;

@@ -18,12 +18,12 @@ const MAX_SEVERED: usize = 1_000;
 impl Hub {
     /// Whether upgrade requests of this device are to be rejected.
     pub fn is_severed(&self, device: &DeviceId) -> bool {
-        self.dialects.jamjam.is_severed(Some(device), None)
+        self.jamjam.is_severed(Some(device), None)
     }
 
     /// The changed paths, and who is severed from the server, as the operator has named them.
     pub fn links(&self) -> Value {
-        let jamjam = &self.dialects.jamjam;
+        let jamjam = &self.jamjam;
         let severed: BTreeSet<String> = lock(&jamjam.severed).iter().map(|(from, ..)| from.clone()).collect();
         json!({ "links": jamjam.media.as_ref().map(MediaRooms::links), "severed": severed })
     }
@@ -33,7 +33,7 @@ impl HubCall<'_> {
     /// Changes paths. The values `both`, `signaling` and `renumber` are no impairment: they change the opposite direction, too, sever the senders
     /// from the server, and renumber them.
     pub fn change_link(&mut self, mut link: Link) -> Result<(), InvalidValue> {
-        let media = self.hub.dialects.jamjam.media.as_ref();
+        let media = self.hub.jamjam.media.as_ref();
         let media = media.ok_or_else(|| InvalidValue("the server relays no media; add --relay-media".to_owned()))?;
         let mut switch = |key: &str| {
             let value = link.values.remove(key).map(from_value::<Option<bool>>).transpose();
@@ -51,7 +51,7 @@ impl HubCall<'_> {
     /// Severs members from the server, or restores them. Their connections are dropped without a close frame, and refused until then.
     fn sever(&mut self, from: &str, is_severed: bool) {
         let (hub, mut dropped) = (self.hub, Vec::new());
-        let jamjam = &hub.dialects.jamjam;
+        let jamjam = &hub.jamjam;
         if !is_severed {
             lock(&jamjam.severed).retain(|(by, _, name)| from != "*" && by != from && name != from);
             return;

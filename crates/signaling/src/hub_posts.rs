@@ -145,14 +145,14 @@ impl Hub {
     /// Sets the handlers of broadcast rooms.
     #[must_use]
     pub fn with_handlers(mut self, handlers: RoomHandlers) -> Self {
-        self.dialects.broadcast = BroadcastDialect::new(&self.state.limits, handlers);
+        self.broadcast = BroadcastDialect::new(&self.state.limits, handlers);
         self
     }
 
     /// Whether the handler of a broadcast room serves `path`.
     pub fn has_route(&self, now: WallClock, room: &str, path: &str) -> bool {
         let has_route = |room: &BroadcastRoom| room.handler.has_route(&room.view(now), path);
-        self.dialects.broadcast.read(room, has_route).unwrap_or(false)
+        self.broadcast.read(room, has_route).unwrap_or(false)
     }
 
     /// Counts a rejected HTTP request for broadcast rooms.
@@ -165,7 +165,7 @@ impl Hub {
 
     /// Reads each open broadcast room.
     fn each_open_broadcast_room(&self, mut read: impl FnMut(&BroadcastRoom)) {
-        self.dialects.broadcast.rooms.map(|room| room.is_open().then(|| read(room)));
+        self.broadcast.rooms.map(|room| room.is_open().then(|| read(room)));
     }
 
     /// The numbers of control channels of all broadcast rooms, and of the other members of each room.
@@ -213,7 +213,7 @@ impl HubCall<'_> {
             let (view, handler) = room.parts(call.now);
             handler.routes(&view, path, request)
         };
-        let rooms = &self.hub.dialects.broadcast.rooms;
+        let rooms = &self.hub.broadcast.rooms;
         let answered =
             rooms.call(&mut self.system_context(Dialect::Broadcast), |directory| directory.find(room), route);
         answered.ok_or(PostError::RoomFailed)
@@ -231,10 +231,10 @@ impl HubCall<'_> {
         let mut ctx = self.system_context(Dialect::Broadcast);
         ctx.source = source;
         let relay = |room: &mut BroadcastRoom, call: &mut RoomCall<'_>| post(room, call, format, payload, body.len());
-        let posted = hub.dialects.broadcast.call(&mut ctx, room, relay);
+        let posted = hub.broadcast.call(&mut ctx, room, relay);
         let posted = posted.unwrap_or(Err(PostError::RoomFailed));
         if posted.is_err() || lock(&hub.state.activity_log).is_active(now.monotonic) {
-            let protected = hub.dialects.broadcast.requires_auth(room);
+            let protected = hub.broadcast.requires_auth(room);
             let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
             let error = posted.as_ref().err().map(|error| MessageError::Rejected(error.reason()));
             lock(&hub.state.activity_log).record_message(now, scope, None, (text, body.len()), error.as_ref());

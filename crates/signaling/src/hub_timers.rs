@@ -49,7 +49,7 @@ impl Hub {
         let Heartbeat { interval, timeout } = limits.heartbeat_of(dialect);
         let BroadcastSettings { idle_timeout, max_connection_age, .. } = limits.broadcast;
         let is_broadcast = dialect == Dialect::Broadcast;
-        let idle = idle_timeout.filter(|_| is_broadcast && !self.dialects.broadcast.is_control_channel(conn));
+        let idle = idle_timeout.filter(|_| is_broadcast && !self.broadcast.is_control_channel(conn));
         let age = max_connection_age.filter(|_| is_broadcast);
         self.state.connection(conn, |connection| {
             let lost = connection.awaiting_pong.then(|| connection.silent_since + timeout);
@@ -78,7 +78,7 @@ impl HubCall<'_> {
                     self.hub.state.schedule_expiry(next);
                 }
                 TimerEvent::Room { dialect, room } => {
-                    self.hub.dialects.rooms(dialect).on_timer(&mut self.system_context(dialect), room);
+                    self.hub.rooms(dialect).on_timer(&mut self.system_context(dialect), room);
                 }
             }
         }
@@ -108,7 +108,7 @@ impl HubCall<'_> {
             if is_over(ping) {
                 last_ping = now;
                 // Outside rooms, an older jamjam client takes the first frame that it receives as the answer to its request.
-                let is_pinged = dialect != Dialect::Jamjam || hub.dialects.jamjam.rooms.is_member(conn);
+                let is_pinged = dialect != Dialect::Jamjam || hub.jamjam.rooms.is_member(conn);
                 let timeout = hub.state.limits.heartbeat_of(dialect).timeout;
                 let pings = hub.state.connection(conn, |connection| {
                     // A ping must not arrive between a request and its answer.

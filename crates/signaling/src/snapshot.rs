@@ -117,7 +117,7 @@ impl Hub {
         };
         for dialect in Dialect::ALL {
             let mut shown = 0;
-            let rooms = self.dialects.rooms(dialect);
+            let rooms = self.rooms(dialect);
             rooms.show(&self.state.limits, &mut |room| builder.add_room(dialect, room, &mut shown));
         }
         builder.add_unjoined();
@@ -132,7 +132,7 @@ impl Hub {
     /// The WebRTC rooms for `/health` and `/rooms`, each as a JSON object, in a list of at most `max_bytes`, and whether rooms are missing. If
     /// rooms require a token, their participants are listed only with `include_protected`.
     pub fn webrtc_rooms(&self, max_bytes: usize, include_protected: bool) -> (Vec<Box<RawValue>>, bool) {
-        self.dialects.webrtc.room_list(max_bytes, include_protected || !self.state.limits.webrtc_requires_token)
+        self.webrtc.room_list(max_bytes, include_protected || !self.state.limits.webrtc_requires_token)
     }
 
     /// The counters of undecided connections ([`UNDECIDED`](super::UNDECIDED)) and of each dialect, with the current gauges.
@@ -143,11 +143,11 @@ impl Hub {
             let mut counters = self.state.counters()[counters_index(dialect)];
             counters.connections = open.iter().filter(|(_, selected)| *selected == dialect).count() as u64;
             if let Some(dialect) = dialect {
-                let (rooms, members) = self.dialects.rooms(dialect).counts();
+                let (rooms, members) = self.rooms(dialect).counts();
                 (counters.rooms, counters.members) = (rooms as u64, members as u64);
             }
             if dialect == Some(Dialect::Broadcast) {
-                let delayed = self.dialects.broadcast.rooms.map(|room| room.delayed.len());
+                let delayed = self.broadcast.rooms.map(|room| room.delayed.len());
                 counters.delayed_messages = delayed.into_iter().sum::<usize>() as u64;
             }
             (counters_name(dialect), counters)
@@ -182,7 +182,7 @@ impl Hub {
     /// The dialect and room of a connection.
     pub(super) fn activity_scope(&self, conn: ConnId) -> Option<ActivityScope> {
         let dialect = self.state.connection(conn, |connection| connection.dialect)?;
-        let room = dialect.and_then(|dialect| self.dialects.rooms(dialect).room_of(conn, &self.state.limits));
+        let room = dialect.and_then(|dialect| self.rooms(dialect).room_of(conn, &self.state.limits));
         let (room, protected) = room.unzip();
         Some(ActivityScope { dialect, room, protected: protected.unwrap_or(false) })
     }
@@ -237,9 +237,8 @@ impl SnapshotBuilder<'_> {
 
     /// Adds the connections outside rooms, the oldest first.
     fn add_unjoined(&mut self) {
-        let is_member = |conn, dialect: Option<Dialect>| {
-            dialect.is_some_and(|dialect| self.hub.dialects.rooms(dialect).is_member(conn))
-        };
+        let is_member =
+            |conn, dialect: Option<Dialect>| dialect.is_some_and(|dialect| self.hub.rooms(dialect).is_member(conn));
         let unjoined =
             self.hub.state.open_connections().into_iter().filter(|(conn, dialect)| !is_member(*conn, *dialect));
         let unjoined = unjoined.filter_map(|(conn, _)| self.connection_snapshot(conn));
