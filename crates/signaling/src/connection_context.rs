@@ -15,6 +15,7 @@ use super::json::to_json;
 use super::lock::lock;
 use super::room::Caller;
 use super::server_state::ServerState;
+use super::strict::REJECTED_CONNECTION;
 use jamjam_core::address::source_network;
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::memory_budget::MemoryPermit;
@@ -67,14 +68,6 @@ impl ConnectionContext<'_> {
         }
     }
 
-    /// Counts a request that a limit rejected.
-    pub(super) fn count_limited(&self) {
-        self.count(|counters| {
-            counters.requests_limited += 1;
-            counters.requests_rejected += 1;
-        });
-    }
-
     /// Counts a wrong room code or password. Returns true if the connection must be closed, because it has guessed too often.
     pub(super) fn count_failed_guess(&self) -> bool {
         let counted = self.state.connection(self.conn, |connection| {
@@ -105,14 +98,20 @@ impl ConnectionContext<'_> {
         self.reject_with_detail(code, reason, None);
     }
 
-    /// Like [`Self::reject_and_close`]. The log line also contains `detail`, which the client receives only with `--strict`.
-    pub(super) fn reject_with_detail(&mut self, code: CloseCode, reason: &str, detail: Option<&'static str>) {
-        let (reason, detail) = self.close_reason(code, reason, detail);
-        if code == CloseCode::TRY_AGAIN_LATER {
-            self.count_limited();
-        } else {
-            self.count(|counters| counters.requests_rejected += 1);
+    /// Like [`Self::reject_and_close`]. The log line also contains `detail`. With `--strict`, the client receives it instead of `reason`, and the
+    /// sink a report, unless the cause is a limit.
+    pub(super) fn reject_with_detail(&mut self, code: CloseCode, mut reason: &str, mut detail: Option<&'static str>) {
+        let is_limited = code == CloseCode::TRY_AGAIN_LATER;
+        if self.state.limits.is_strict {
+            reason = detail.take().unwrap_or(reason);
+            if !is_limited {
+                self.sink.wrong_message(self.conn, self.dialect, REJECTED_CONNECTION, reason);
+            }
         }
+        self.count(|counters| {
+            counters.requests_rejected += 1;
+            counters.requests_limited += u64::from(is_limited);
+        });
         if lock(&self.state.log_throttle).allow(self.now.monotonic) {
             warn!(target: "signaling", conn = self.conn.0, source = %self.source, code = code.get(), reason, detail, "connection rejected");
         }

@@ -78,6 +78,12 @@ DialectCounters {
 }
 
 impl DialectCounters {
+    /// Counts a request that a limit rejected.
+    pub(super) fn add_limited(&mut self) {
+        self.requests_limited += 1;
+        self.requests_rejected += 1;
+    }
+
     /// Counts one message of `bytes` bytes that is sent to `receivers` connections.
     pub(super) fn add_sent(&mut self, receivers: usize, bytes: usize) {
         self.messages_sent += receivers as u64;

@@ -163,12 +163,6 @@ impl RoomCall<'_> {
     pub(super) fn close(&mut self, conn: ConnId, code: CloseCode, reason: impl Into<Cow<'static, str>>) {
         self.effects.list.push(Effect::Close(conn, code, reason.into()));
     }
-
-    /// Counts a request that a limit rejected.
-    pub(super) fn count_limited(&mut self) {
-        self.effects.counters.requests_limited += 1;
-        self.effects.counters.requests_rejected += 1;
-    }
 }
 
 /// The number of a room, in the order of creation. A number is never reused.

@@ -10,7 +10,6 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 
 use super::broadcast::messages::ServerMessage as BroadcastMessage;
-use super::connection_context::ConnectionContext;
 use super::control_surface::messages::ServerMessage as ControlSurfaceMessage;
 use super::dialect::{Dialect, DialectSet};
 use super::event_sink::ConnId;
@@ -20,7 +19,6 @@ use super::json::{MessageError, integer, parse, to_json};
 use super::limits::SignalingLimits;
 use super::message_docs::{ChannelDoc, MessageDocs, message_docs};
 use super::webrtc::ServerMessage as WebRtcMessage;
-use jamjam_core::close_code::CloseCode;
 use jamjam_core::sanitize::sanitize_line;
 
 /// Maximum length of a quoted name of the client, in bytes.
@@ -87,26 +85,6 @@ impl HubCall<'_> {
             self.context(conn, source, dialect).reply_with(error_message(dialect, enabled, &sentence));
         }
         error
-    }
-}
-
-impl ConnectionContext<'_> {
-    /// The reason with which a connection is rejected, and the detail that only the log contains. With `--strict`, the client receives the
-    /// detail instead, and the sink a report, unless the cause is a limit.
-    pub(super) fn close_reason<'a>(
-        &mut self,
-        code: CloseCode,
-        reason: &'a str,
-        detail: Option<&'static str>,
-    ) -> (&'a str, Option<&'static str>) {
-        if !self.state.limits.is_strict {
-            return (reason, detail);
-        }
-        let reason = detail.unwrap_or(reason);
-        if code != CloseCode::TRY_AGAIN_LATER {
-            self.sink.wrong_message(self.conn, self.dialect, REJECTED_CONNECTION, reason);
-        }
-        (reason, None)
     }
 }
 

@@ -346,7 +346,7 @@ impl WebRtcRoom {
             }
             ClientMessage::RequestParticipants => {
                 if !call.caller.may_request(MAX_LIST_DEBT) {
-                    call.count_limited();
+                    call.effects.counters.add_limited();
                     return Err(MessageError::TOO_MANY_REQUESTS);
                 }
                 let message = ServerMessage::ParticipantsList { participants: self.participants() };

@@ -151,7 +151,7 @@ impl ControlSurfaceRoom {
         bytes: usize,
     ) -> Result<(), MessageError> {
         if self.roster.others(call.conn).count() >= self.max_members {
-            call.count_limited();
+            call.effects.counters.add_limited();
             call.reply(&ROOM_FULL);
             return Err(MessageError::Rejected("the room is full"));
         }
@@ -187,7 +187,7 @@ impl ControlSurfaceRoom {
                 // Many clients behind one address may connect at the same time.
                 let is_exempt = is_first && self.parameters.by_name.len() <= MAX_EXEMPT_PARAMETERS;
                 if !call.caller.may_request(MAX_LIST_DEBT) && !is_exempt {
-                    call.count_limited();
+                    call.effects.counters.add_limited();
                     call.reply(&RATE_LIMITED);
                     return Err(MessageError::TOO_MANY_REQUESTS);
                 }

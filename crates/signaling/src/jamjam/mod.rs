@@ -18,6 +18,7 @@ use tracing::debug;
 
 use super::connection_close::CHANGED_ROOM;
 use super::connection_context::{ConnectionContext, MAX_LIST_DEBT};
+use super::counters::DialectCounters;
 use super::device::DeviceId;
 use super::dialect::Dialect;
 use super::json::{MessageError, to_json};
@@ -148,7 +149,7 @@ impl JamjamDialect {
             let (found, names) =
                 if is_test_room { test_room::find_place(&self.rooms, &name, creator) } else { (None, None) };
             if found.is_none() && self.rooms.directory().rooms_opened_by(source) >= state.limits.max_rooms_per_address {
-                ctx.count_limited();
+                ctx.count(DialectCounters::add_limited);
                 return reject(ctx, "Too many rooms");
             }
             if password.as_ref().is_some_and(|password| password.len() > MAX_PASSWORD_BYTES) {
@@ -188,7 +189,7 @@ impl JamjamDialect {
         if let Some(Some(expected)) = expected {
             let now = ctx.now.monotonic;
             if lock(&self.wrong_passwords).retry_after(now, ctx.source).is_some() {
-                ctx.count_limited();
+                ctx.count(DialectCounters::add_limited);
                 return reject(ctx, "Too many wrong passwords from this address");
             }
             let given = password.unwrap_or_default();
@@ -233,7 +234,7 @@ impl JamjamDialect {
 
     fn list_rooms(&self, ctx: &mut ConnectionContext<'_>) -> Result<(), MessageError> {
         if !ctx.may_request(MAX_LIST_DEBT) {
-            ctx.count_limited();
+            ctx.count(DialectCounters::add_limited);
             return reject(ctx, "Too many requests");
         }
         let (is_newer, _) = ctx.newer_client();

@@ -180,7 +180,7 @@ impl JamjamRoom {
             return reject(call, ROOM_FULL);
         }
         if !call.caller.may_request(MAX_JOIN_DEBT) {
-            call.count_limited();
+            call.effects.counters.add_limited();
             return reject(call, "Too many requests");
         }
         self.leave_with(call, call.conn, CHANGED_ROOM);
