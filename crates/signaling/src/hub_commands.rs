@@ -182,8 +182,11 @@ impl HubCall<'_> {
         check_name(name)?;
         check_values("value", &[value])?;
         let receivers = self.call_rooms(code, |room, call| {
-            let set = room.set_parameter(call, name, value);
-            call.effects.counters.parameters_rejected += u64::from(code.is_none() && set.is_err());
+            let set = room.store_and_broadcast(call, None, name, value);
+            match set {
+                Ok(receivers) => room.roster.log("param", None, receivers, name.len()),
+                Err(_) => call.effects.counters.parameters_rejected += u64::from(code.is_none()),
+            }
             set
         })?;
         if code.is_some() && receivers.iter().any(Result::is_err) {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use guesses::CodeGuesses;
 use messages::{ClientMessage, PingMessage, ServerMessage};
-use room::{ControlSurfaceRoom, Ranges};
+use room::{ControlSurfaceMember, ControlSurfaceRoom, Ranges};
 use tracing::warn;
 
 use super::connection_close::CHANGED_ROOM;
@@ -75,7 +75,7 @@ impl ControlSurfaceDialect {
         let checked = lock(&self.guesses).may_check(now, from);
         let previous = self.rooms.directory().room_of(conn);
         let has_synced = self.rooms.read(|_| previous, |room| room.has_synced(conn)).unwrap_or(false);
-        let member = (lock(&ctx.state.ids).uuid(), has_synced);
+        let member = ControlSurfaceMember { node_id: lock(&ctx.state.ids).uuid(), has_synced };
         let mut entered = None;
         let locate = |directory: &mut Directory<_>| {
             entered = directory.find(room_code).filter(|_| checked.is_ok());

@@ -58,9 +58,9 @@ pub(crate) struct ControlSurfaceRoom {
 
 /// The data of a member.
 pub(crate) struct ControlSurfaceMember {
-    node_id: String,
+    pub(super) node_id: String,
     /// Whether the connection has sent `sync`.
-    has_synced: bool,
+    pub(super) has_synced: bool,
 }
 
 impl MemberData for ControlSurfaceMember {
@@ -73,16 +73,9 @@ impl MemberData for ControlSurfaceMember {
 
 /// A parameter update that waits for its scheduled time.
 struct ScheduledUpdate {
-    sender: ParameterSender,
+    sender: (ConnId, IpAddr),
     name: String,
     value: f32,
-}
-
-/// The member that sets a parameter, and its address.
-#[derive(Clone, Copy)]
-struct ParameterSender {
-    conn: ConnId,
-    source: IpAddr,
 }
 
 impl Room for ControlSurfaceRoom {
@@ -122,7 +115,7 @@ impl Room for ControlSurfaceRoom {
         };
         if self.store_and_broadcast(call, Some(sender), &name, value).is_err() {
             call.effects.counters.parameters_rejected += 1;
-            call.send([sender.conn], &TOO_MANY_PARAMETERS);
+            call.send([sender.0], &TOO_MANY_PARAMETERS);
         }
     }
 }
@@ -147,7 +140,7 @@ impl ControlSurfaceRoom {
     pub(super) fn enter(
         &mut self,
         call: &mut RoomCall<'_>,
-        (node_id, has_synced): (String, bool),
+        member: ControlSurfaceMember,
         bytes: usize,
     ) -> Result<(), MessageError> {
         if self.roster.others(call.conn).count() >= self.max_members {
@@ -156,8 +149,8 @@ impl ControlSurfaceRoom {
             return Err(MessageError::Rejected("the room is full"));
         }
         self.roster.leave(call, call.conn, CHANGED_ROOM);
-        call.reply(&ServerMessage::Welcome { node_id: &node_id, server_time: call.now.unix_us() });
-        self.roster.join(call, ControlSurfaceMember { node_id, has_synced }, false);
+        call.reply(&ServerMessage::Welcome { node_id: &member.node_id, server_time: call.now.unix_us() });
+        self.roster.join(call, member, false);
         self.roster.log_message("join", call.conn, 0, bytes);
         Ok(())
     }
@@ -178,7 +171,7 @@ impl ControlSurfaceRoom {
             }
             ClientMessage::Trigger(TriggerMessage { name, at }) => {
                 check_name_length(&name)?;
-                self.emit_event(call, ControlSurfaceEventKind::Trigger, &name, None, at);
+                self.emit_event(call, &name, None, at);
                 self.roster.log_message("trigger", conn, 0, bytes);
             }
             ClientMessage::Sync => {
@@ -207,8 +200,8 @@ impl ControlSurfaceRoom {
     fn set_param(&mut self, call: &mut RoomCall<'_>, message: &ParamMessage<'_>) -> Result<usize, MessageError> {
         let ParamMessage { name, value, at } = message;
         check_name_length(name)?;
-        let sender = ParameterSender { conn: call.conn, source: call.source };
-        if let Err(reason) = self.parameters.check_capacity(name, Some(sender.source)) {
+        let sender = (call.conn, call.source);
+        if let Err(reason) = self.parameters.check_capacity(name, Some(call.source)) {
             return reject_parameter(call, reason);
         }
         let ahead = at.map(|at| Duration::from_micros((at as u64).saturating_sub(call.now.unix_us())));
@@ -219,7 +212,7 @@ impl ControlSurfaceRoom {
             let update = ScheduledUpdate { sender, name: name.as_ref().to_owned(), value: *value };
             self.scheduled.insert(call.now.monotonic + ahead, update);
         }
-        self.emit_event(call, ControlSurfaceEventKind::Param, name, Some(*value), *at);
+        self.emit_event(call, name, Some(*value), *at);
         if ahead.is_none() {
             let stored = self.store_and_broadcast(call, Some(sender), name, *value);
             return stored.or_else(|reason| reject_parameter(call, reason));
@@ -227,30 +220,26 @@ impl ControlSurfaceRoom {
         Ok(0)
     }
 
-    /// Reports an action of a member as a [`ControlSurfaceEvent`]. The time `at` is truncated to whole microseconds.
-    fn emit_event(
-        &self,
-        call: &mut RoomCall<'_>,
-        kind: ControlSurfaceEventKind,
-        name: &str,
-        value: Option<f32>,
-        at: Option<f64>,
-    ) {
+    /// Reports an action of a member as a [`ControlSurfaceEvent`]: a trigger if there is no `value`. The time `at` is truncated to whole
+    /// microseconds.
+    fn emit_event(&self, call: &mut RoomCall<'_>, name: &str, value: Option<f32>, at: Option<f64>) {
         let Some(member) = self.roster.find(call.conn) else { return };
         // All strings fit: the lengths of codes and names are checked, and the node id is a UUID.
         let (room, node_id) = (InlineStr::new(self.roster.name()), InlineStr::new(&member.data.node_id));
         let (Some(room), Some(node_id), Some(name)) = (room, node_id, InlineStr::new(name)) else { return };
         let (at, received_at) = (at.map(|at| at as u64), call.now.unix_us());
+        let kind = value.map_or(ControlSurfaceEventKind::Trigger, |_| ControlSurfaceEventKind::Param);
         call.effects.counters.control_surface_events += 1;
         let event = ControlSurfaceEvent { room, node_id, kind, name, value, at, received_at };
         call.effects.list.push(Effect::Event(Box::new(event)));
     }
 
-    /// Sets a parameter and sends it to the members other than `sender`. Returns the number of receivers.
-    fn store_and_broadcast(
+    /// Sets a parameter and sends it to the members other than the `sender`, which has this address (`None`: for the program). Returns the
+    /// number of receivers.
+    pub(crate) fn store_and_broadcast(
         &mut self,
         call: &mut RoomCall<'_>,
-        sender: Option<ParameterSender>,
+        sender: Option<(ConnId, IpAddr)>,
         name: &str,
         value: f32,
     ) -> Result<usize, &'static str> {
@@ -260,22 +249,10 @@ impl ControlSurfaceRoom {
         } else {
             None
         };
-        let index = self.parameters.set(name, value, sender.map(|sender| sender.source), memory)?;
-        let others = self.roster.connections().filter(|conn| sender.is_none_or(|sender| sender.conn != *conn));
+        let index = self.parameters.set(name, value, sender.map(|(_, source)| source), memory)?;
+        let others = self.roster.connections().filter(|conn| sender.is_none_or(|(sender, _)| sender != *conn));
         let text = || to_json(&ServerMessage::Update { param: name, value });
         Ok(call.send_with(others, text, Some(self.roster.key.update_key(index)), false))
-    }
-
-    /// Sets a parameter for the program. Returns the number of receivers.
-    pub(crate) fn set_parameter(
-        &mut self,
-        call: &mut RoomCall<'_>,
-        name: &str,
-        value: f32,
-    ) -> Result<usize, &'static str> {
-        let receivers = self.store_and_broadcast(call, None, name, value)?;
-        self.roster.log("param", None, receivers, name.len());
-        Ok(receivers)
     }
 
     /// Removes all parameters and scheduled updates. Returns the number of parameters.
