@@ -3,11 +3,14 @@
 //! Two generations of clients meet in the same rooms. Newer ones connect to [`NEWER_PATH`](super::route::NEWER_PATH) and receive invite
 //! codes of nine characters and more fields. As they disconnect on a message that they cannot read, everything is checked before it is sent
 //! to other members.
+//!
+//! Test rooms are the rooms of echo servers, which newer clients offer for a test, and which keep their id and codes. Names that begin with
+//! their prefix are not protected: whoever creates a room of a name first has it, because a server without accounts knows nothing else of an
+//! echo server. What is protected is a room that has an owner.
 
 mod messages;
 mod owner;
 mod room;
-mod test_room;
 
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
@@ -21,6 +24,7 @@ use super::connection_context::{ConnectionContext, MAX_LIST_DEBT};
 use super::counters::DialectCounters;
 use super::device::DeviceId;
 use super::dialect::Dialect;
+use super::id_generator::IdGenerator;
 use super::json::{MessageError, to_json};
 use super::lock::lock;
 use super::room::{Caller, RoomCall, RoomKey, Roster};
@@ -54,6 +58,9 @@ const WRONG_PASSWORD_LIMIT: WindowLimit = WindowLimit { count: 100, period: Dura
 
 /// Maximum number of sources whose wrong passwords are counted.
 const MAX_GUESSING_SOURCES: usize = 100_000;
+
+/// Number of test rooms of the same name that have ids and codes which depend only on the name. Further ones have random ones.
+const MAX_NAMESAKES: u64 = 16;
 
 /// Who is severed from the server: as the operator has named the members, and one of them, by its device or else by its name or `*`.
 pub(super) type Severed = (String, Option<DeviceId>, String);
@@ -142,12 +149,13 @@ impl JamjamDialect {
     ) -> Result<(), MessageError> {
         let (state, source) = (ctx.state, ctx.source);
         let name = truncate_bytes(name, MAX_NAME_BYTES);
-        let is_test_room = test_room::is_test_room(&state.limits, &name, password.as_deref());
+        // Newer clients join test rooms without a password.
+        let has_prefix = state.limits.test_room_prefix.as_deref().is_some_and(|prefix| name.starts_with(prefix));
+        let is_test_room = has_prefix && password.is_none();
         let mut arrival = Some(arrival(ctx, member));
         // In the meantime, another owner may have taken the place that is found.
         while let Some((_, creator)) = &arrival {
-            let (found, names) =
-                if is_test_room { test_room::find_place(&self.rooms, &name, creator) } else { (None, None) };
+            let (found, names) = if is_test_room { self.find_place(&name, creator) } else { (None, None) };
             if found.is_none() && self.rooms.directory().rooms_opened_by(source) >= state.limits.max_rooms_per_address {
                 ctx.count(DialectCounters::add_limited);
                 return reject(ctx, "Too many rooms");
@@ -174,6 +182,31 @@ impl JamjamDialect {
             self.change_room(ctx, locate, |room, call| room.create(call, &mut arrival, is_test_room, bytes));
         }
         Ok(())
+    }
+
+    /// Finds where the creator of the test room `name` belongs: in its own room if it returns, otherwise in the first of the rooms of this
+    /// name that has no living owner, or in a new one with these names. Neither if there are too many rooms of this name.
+    fn find_place(&self, name: &str, creator: &Owner) -> (Option<RoomKey>, Option<[String; 3]>) {
+        let mut first = (None, None);
+        for number in 0..MAX_NAMESAKES {
+            let mut ids = IdGenerator::of_name(name, number);
+            let names = ROOM_NAMES.map(|generate| generate(&mut ids));
+            let read =
+                |room: &JamjamRoom| (room.roster.key, room.is_owner_returning(creator), room.is_free_for(creator));
+            let room = self.rooms.read(|directory| directory.find(&names[0]), read);
+            if let Some((key, true, _)) = room {
+                return (Some(key), None);
+            }
+            if first != (None, None) {
+                continue;
+            }
+            if let Some((key, _, is_free)) = room {
+                first.0 = is_free.then_some(key);
+            } else if names.iter().all(|name| self.rooms.directory().find(name).is_none()) {
+                first.1 = Some(names);
+            }
+        }
+        first
     }
 
     fn join_room(

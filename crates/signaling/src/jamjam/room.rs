@@ -137,6 +137,23 @@ impl JamjamRoom {
         self.roster.names[1 + usize::from(is_newer)].clone()
     }
 
+    /// Whether `other` is the owner of the room and has a place there.
+    pub(super) fn is_owner_returning(&self, other: &Owner) -> bool {
+        let Some(owner) = &self.owner else { return false };
+        owner.is_returning(other) && (owner.is_living() || !self.is_full())
+    }
+
+    /// Whether `other` may replace the owner of the room and has a place there.
+    pub(super) fn is_free_for(&self, other: &Owner) -> bool {
+        let Some(owner) = &self.owner else { return false };
+        owner.may_be_replaced(other) && (owner.is_living() || !self.is_full())
+    }
+
+    /// Whether `other` can be the owner: the room is new, or it returns, or another owner may be replaced.
+    fn has_place_for(&self, other: &Owner) -> bool {
+        self.owner.is_none() || self.is_owner_returning(other) || self.is_free_for(other)
+    }
+
     /// Whether the room is offered for a test.
     pub(super) fn is_test_room(&self) -> bool {
         self.owner.as_ref().is_some_and(Owner::is_living)
