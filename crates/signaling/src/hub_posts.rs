@@ -124,7 +124,7 @@ fn post(
     let recipients = view.clients;
     let message = wrap(call.limits.broadcast.envelope, &view, MessageSender::Http, &relay);
     let origin = MessageOrigin { sender: None, received_at: call.now, bytes };
-    let delay = room.relay_or_delay(call, origin, &relay).map_err(|_| PostError::DelayQueueFull)?;
+    let delay = room.relay_or_delay(call, origin, &relay).ok_or(PostError::DelayQueueFull)?;
     Ok(AcceptedPost { recipients, delay, message })
 }
 

@@ -23,10 +23,6 @@ const ROOM_SHARE_DIVISOR: usize = 4;
 /// The delayed messages from one address (IPv6: one /64) may use at most an eighth of the limits of a room.
 const ADDRESS_SHARE_DIVISOR: usize = 8;
 
-/// A limit on the number of delayed messages, or on their total bytes, is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct DelayQueueFull;
-
 /// Origin of a message: sender and receive time.
 pub(crate) struct MessageOrigin {
     /// The member that sent the message; `None` if the message was posted over HTTP.
@@ -116,16 +112,11 @@ impl DelayQueue {
         self.delayed.next_deadline().map(|at| at.max(self.retry_at))
     }
 
-    /// Stores a message for this time, unless a limit is reached.
-    pub(super) fn push(
-        &mut self,
-        message: DelayedMessage,
-        at: Time,
-        limits: &BroadcastSettings,
-    ) -> Result<(), DelayQueueFull> {
-        let permit = self.reserve(message.source, message.held_bytes, limits).ok_or(DelayQueueFull)?;
+    /// Stores a message for this time. `None` if a limit on the number of delayed messages, or on their total bytes, is reached.
+    pub(super) fn push(&mut self, message: DelayedMessage, at: Time, limits: &BroadcastSettings) -> Option<()> {
+        let permit = self.reserve(message.source, message.held_bytes, limits)?;
         self.delayed.insert(at, (message, permit));
-        Ok(())
+        Some(())
     }
 
     /// Removes the first message whose delay is over, if the queues of its receivers have room.

@@ -18,6 +18,7 @@ use super::room::{RoomCall, RoomKey, Roster};
 use super::rooms::{Directory, Rooms};
 use super::route::BroadcastParams;
 use super::token::{TOKEN_MISSING, verify};
+use delay_queue::DelayQueue;
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::memory_budget::{MemoryAccount, MemoryBudget};
 use room::{BroadcastRoom, Membership};
@@ -56,8 +57,12 @@ impl BroadcastDialect {
         handler: Box<dyn RoomHandler>,
         is_named: bool,
     ) -> RoomKey {
-        directory.create(None, |key| {
-            BroadcastRoom::new(Roster::new(key, vec![name.to_owned()], None, 0), handler, is_named, &self.held)
+        directory.create(None, |key| BroadcastRoom {
+            roster: Roster::new(key, vec![name.to_owned()], None, 0),
+            handler,
+            is_named,
+            delayed: DelayQueue::new(&self.held),
+            heartbeat: None,
         })
     }
 

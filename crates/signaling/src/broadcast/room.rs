@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tracing::debug;
 
-use super::delay_queue::{DelayQueue, DelayQueueFull, DelayedMessage, MessageOrigin};
+use super::delay_queue::{DelayQueue, DelayedMessage, MessageOrigin};
 use super::messages::{MessageSender, ServerMessage, wrap};
 use super::room_handler::{
     ClientInfo, JoinRequest, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView,
@@ -21,7 +21,6 @@ use crate::json::{self, MessageError, to_json};
 use crate::limits::SignalingLimits;
 use crate::room::{MemberData, MemberInfo, Room, RoomCall, Roster};
 use jamjam_core::close_code::CloseCode;
-use jamjam_core::memory_budget::MemoryAccount;
 use jamjam_core::time::{Time, WallClock};
 
 /// Maximum delay of a message.
@@ -35,10 +34,10 @@ pub(crate) struct BroadcastRoom {
     pub(crate) roster: Roster<Membership>,
     pub(crate) handler: Box<dyn RoomHandler>,
     /// Whether the handler outlives the members.
-    is_named: bool,
+    pub(super) is_named: bool,
     pub(crate) delayed: DelayQueue,
     /// When the heartbeat hook of the handler is called if the room is then open.
-    heartbeat: Option<Time>,
+    pub(super) heartbeat: Option<Time>,
 }
 
 /// A member or control channel of a room.
@@ -116,16 +115,6 @@ impl Room for BroadcastRoom {
 }
 
 impl BroadcastRoom {
-    /// A room without members. `held` is the memory of the delayed messages of all rooms.
-    pub(crate) fn new(
-        roster: Roster<Membership>,
-        handler: Box<dyn RoomHandler>,
-        is_named: bool,
-        held: &Arc<MemoryAccount>,
-    ) -> Self {
-        Self { roster, handler, is_named, delayed: DelayQueue::new(held), heartbeat: None }
-    }
-
     /// The room at this time.
     pub(crate) fn view(&self, now: WallClock) -> RoomView<'_> {
         view(&self.roster, now)
@@ -289,21 +278,22 @@ impl BroadcastRoom {
             .on_message(&room, &client, payload)
             .ok_or(MessageError::ignored("dropped by the room handler"))?;
         let origin = MessageOrigin { sender: Some(client), received_at: call.now, bytes };
-        if let Err(DelayQueueFull) = self.relay_or_delay(call, origin, &relay) {
+        if self.relay_or_delay(call, origin, &relay).is_none() {
             call.effects.counters.requests_limited += 1;
             return reject(call, "Too many delayed messages are waiting");
         }
         Ok(())
     }
 
-    /// Relays a message now or after the delay that the room handler determines, which is returned. A post over HTTP waits for the queues of
-    /// the room like a message whose delay is over. Messages of members do not: a member that does not read would delay all others.
+    /// Relays a message now or after the delay that the room handler determines, which is returned, unless too many delayed messages wait. A
+    /// post over HTTP waits for the queues of the room like a message whose delay is over. Messages of members do not: a member that does not
+    /// read would delay all others.
     pub(crate) fn relay_or_delay(
         &mut self,
         call: &mut RoomCall<'_>,
         origin: MessageOrigin,
         relay: &RelayPayload,
-    ) -> Result<Duration, DelayQueueFull> {
+    ) -> Option<Duration> {
         let MessageOrigin { sender, bytes, .. } = &origin;
         let room = view(&self.roster, call.now);
         let context = RelayContext { room, sender: sender.as_deref(), payload: relay.value() };
@@ -311,7 +301,7 @@ impl BroadcastRoom {
         let now = call.now.monotonic;
         if delay.is_zero() && (sender.is_some() || (!self.delayed.has_due(now) && has_space(call, &self.roster))) {
             self.relay_now(call, &origin, relay);
-            return Ok(delay);
+            return Some(delay);
         }
         let variant = match relay {
             RelayPayload::Message(_) => RelayPayload::Message,
@@ -322,12 +312,12 @@ impl BroadcastRoom {
         payload.shrink_to_fit();
         // The sender's data is kept until the message is relayed, even if the sender leaves.
         let held_bytes = payload.len() + self.roster.name().len() + sender.as_deref().map_or(0, retained_bytes);
-        let memory = call.caller.take_memory(held_bytes as u64).ok_or(DelayQueueFull)?;
+        let memory = call.caller.take_memory(held_bytes as u64)?;
         let bytes = *bytes;
         let message = DelayedMessage { origin, source: call.source, variant, payload, held_bytes, _memory: memory };
         self.delayed.push(message, now + delay, &call.limits.broadcast)?;
         debug!(target: "signaling", room = %self.roster.label(), delay_ms = delay.as_millis() as u64, bytes, "message delayed");
-        Ok(delay)
+        Some(delay)
     }
 
     fn relay_now(&mut self, call: &mut RoomCall<'_>, origin: &MessageOrigin, relay: &RelayPayload) {
