@@ -102,32 +102,6 @@ struct BroadcastMember {
     control: bool,
 }
 
-/// Validates a post and relays it. The caller has verified the token.
-fn post(
-    room: &mut BroadcastRoom,
-    call: &mut RoomCall<'_>,
-    format: PostFormat,
-    payload: Option<Value>,
-    bytes: usize,
-) -> Result<AcceptedPost, PostError> {
-    let payload = payload.ok_or(PostError::InvalidJson)?;
-    let Some(members) = payload.as_object() else { return Err(PostError::NotAnObject) };
-    let errors = if format == PostFormat::Typed { invalid_fields(members) } else { Vec::new() };
-    if !errors.is_empty() {
-        return Err(PostError::InvalidFields(errors));
-    }
-    let (view, handler) = room.parts(call.now);
-    handler.validate_http_post(&view, &payload).map_err(PostError::RejectedByRoom)?;
-    let Some(relay) = handler.on_http_post(&view, payload) else {
-        return Ok(AcceptedPost { recipients: 0, delay: Duration::ZERO, message: "null".to_owned() });
-    };
-    let recipients = view.clients;
-    let message = wrap(call.limits.broadcast.envelope, &view, MessageSender::Http, &relay);
-    let origin = MessageOrigin { sender: None, received_at: call.now, bytes };
-    let delay = room.relay_or_delay(call, origin, &relay).ok_or(PostError::DelayQueueFull)?;
-    Ok(AcceptedPost { recipients, delay, message })
-}
-
 fn invalid_fields(members: &Map<String, Value>) -> Vec<FieldError> {
     let text = |name| members.get(name).and_then(Value::as_str);
     // A timestamp of this library would exclude the last day of the year 9999.
@@ -230,7 +204,24 @@ impl HubCall<'_> {
         let payload = text.and_then(|text| json::parse(text).ok());
         let mut ctx = self.system_context(Dialect::Broadcast);
         ctx.source = source;
-        let relay = |room: &mut BroadcastRoom, call: &mut RoomCall<'_>| post(room, call, format, payload, body.len());
+        let relay = |room: &mut BroadcastRoom, call: &mut RoomCall<'_>| {
+            let payload = payload.ok_or(PostError::InvalidJson)?;
+            let members = payload.as_object().ok_or(PostError::NotAnObject)?;
+            let errors = if format == PostFormat::Typed { invalid_fields(members) } else { Vec::new() };
+            if !errors.is_empty() {
+                return Err(PostError::InvalidFields(errors));
+            }
+            let (view, handler) = room.parts(call.now);
+            handler.validate_http_post(&view, &payload).map_err(PostError::RejectedByRoom)?;
+            let Some(relay) = handler.on_http_post(&view, payload) else {
+                return Ok(AcceptedPost { recipients: 0, delay: Duration::ZERO, message: "null".to_owned() });
+            };
+            let recipients = view.clients;
+            let message = wrap(call.limits.broadcast.envelope, &view, MessageSender::Http, &relay);
+            let origin = MessageOrigin { sender: None, received_at: call.now, bytes: body.len() };
+            let delay = room.relay_or_delay(call, origin, &relay).ok_or(PostError::DelayQueueFull)?;
+            Ok(AcceptedPost { recipients, delay, message })
+        };
         let posted = hub.broadcast.call(&mut ctx, room, relay);
         let posted = posted.unwrap_or(Err(PostError::RoomFailed));
         if posted.is_err() || lock(&hub.state.activity_log).is_active(now.monotonic) {
