@@ -96,21 +96,17 @@ impl ProbeConnections {
     }
 }
 
-/// Whether the server may accept a later attempt, because it is starting, restarting or full. After any other failure, a later attempt
-/// would also fail. Repeated attempts with a wrong room code would exceed a limit of the server.
+/// The close codes of a server that is starting, restarting or full.
+const RETRYABLE_CODES: [CloseCode; 4] =
+    [CloseCode::GOING_AWAY, CloseCode::ABNORMAL_CLOSURE, CloseCode::SERVICE_RESTART, CloseCode::TRY_AGAIN_LATER];
+
+/// Whether the server may accept a later attempt. After any other failure, a later attempt would also fail. Repeated attempts with a wrong
+/// room code would exceed a limit of the server.
 fn is_retryable(failure: &WebSocketFailure) -> bool {
     match failure {
-        WebSocketFailure::Unreachable(_)
-        | WebSocketFailure::Broken(_)
-        | WebSocketFailure::Closed { code: None, .. } => true,
-        WebSocketFailure::Closed { code: Some(code), .. } => matches!(
-            CloseCode(*code),
-            CloseCode::GOING_AWAY
-                | CloseCode::ABNORMAL_CLOSURE
-                | CloseCode::SERVICE_RESTART
-                | CloseCode::TRY_AGAIN_LATER
-        ),
         WebSocketFailure::Rejected(_) => false,
+        WebSocketFailure::Closed { code: Some(code), .. } => RETRYABLE_CODES.contains(&CloseCode(*code)),
+        WebSocketFailure::Unreachable(_) | WebSocketFailure::Broken(_) | WebSocketFailure::Closed { .. } => true,
     }
 }
 
