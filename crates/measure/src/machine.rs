@@ -370,8 +370,8 @@ fn ports(ports: &[PortUse]) -> Check {
     Check::new("ports", rating, finding, figures, &format!("give the server another port{kill}"))
 }
 
-/// From where an address can be reached.
-fn scope(address: IpAddr) -> &'static str {
+/// From where an address can be reached: `link_local`, `private` or `global`.
+pub fn scope(address: IpAddr) -> &'static str {
     let (link_local, private) = match address {
         IpAddr::V4(address) => {
             // 100.64.0.0/10 is the range of carrier-grade NAT (RFC 6598).

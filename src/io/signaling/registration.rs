@@ -25,6 +25,7 @@ use crate::io::signaling::discovery::SignalingUrl;
 use crate::io::stop::StopToken;
 use crate::io::websocket::connect::WebSocketConnectError;
 use crate::io::websocket::handshake::{UpgradeFailure, UrlError, WebSocketUrl};
+use crate::machine;
 use crate::signaling::NEWER_PATH;
 use crate::signaling::client::{AddressCandidates, EchoParticipant, RegisteredRoom};
 use crate::signaling::device::DeviceKey;
@@ -325,20 +326,10 @@ fn address_for_peer(listening: SocketAddr, local: IpAddr, peer: IpAddr) -> Optio
         return is_reachable.then_some(SocketAddr::new(ip, port));
     }
     let same_family = local.is_ipv4() == ip.is_ipv4() || ip.is_ipv6();
-    let near = peer == local || is_private(peer);
+    // The clients of a signaling server in a private network, which may be an overlay network, can reach this host's local address.
+    let near = peer == local || peer.is_loopback() || machine::scope(peer) != "global";
     let usable = same_family && near && !local.is_unspecified() && !is_link_local(local);
     usable.then_some(SocketAddr::new(local, port))
-}
-
-/// Whether an address belongs to a private network. The clients of a signaling server with such an address can reach this host's local
-/// address.
-fn is_private(ip: IpAddr) -> bool {
-    match ip {
-        _ if ip.is_loopback() || is_link_local(ip) => true,
-        // 100.64.0.0/10 (RFC 6598) is also used by overlay networks.
-        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || matches!(ip.octets(), [100, 64..=127, ..]),
-        IpAddr::V6(ip) => ip.is_unique_local(),
-    }
 }
 
 fn is_link_local(ip: IpAddr) -> bool {
