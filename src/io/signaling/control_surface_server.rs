@@ -174,7 +174,7 @@ impl WsServer {
             ConnectionLimits { max_connections, max_connections_per_address, ..ConnectionLimits::default() };
         let max_updates = Some(config.broadcast_capacity);
         let options = SignalingServerConfig { connection_limits, max_updates, ..SignalingServerConfig::default() };
-        let hub = SharedHub::new(hub, max_updates, &options.connection_limits, None);
+        let hub = SharedHub::new(hub, &options);
         hub.listeners().add_program(events);
         let mut command_task = JoinSet::new();
         command_task.spawn_on(run_commands(commands, Arc::clone(&hub)), &runtime);

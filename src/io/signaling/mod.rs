@@ -84,11 +84,11 @@ impl ServerThread {
 pub fn spawn(
     listener: TcpListener,
     hub: Hub,
-    mut options: SignalingServerConfig,
+    options: SignalingServerConfig,
     stop: &StopToken,
 ) -> io::Result<ServerThread> {
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("signaling").enable_all().build()?;
-    let hub = SharedHub::new(hub, options.max_updates, &options.connection_limits, options.check.take());
+    let hub = SharedHub::new(hub, &options);
     let (stopped, served) = (stop.to_notify(), Arc::clone(&hub));
     let worker = Worker::spawn("signaling", move || {
         runtime.block_on(serve_hub(listener, &served, options, stopped.notified()));

@@ -18,8 +18,8 @@ use tracing::warn;
 
 use crate::check::SignalingCheck;
 use crate::io::clock;
-use crate::io::connection_permit::ConnectionLimits;
 use crate::io::signaling::event_stream::EventListeners;
+use crate::io::signaling::http_state::SignalingServerConfig;
 use crate::io::websocket::connection::ConnectionHandler;
 use crate::io::websocket::frame::{self, FrameError};
 use crate::memory_budget::{MemoryAccount, MemoryPermit};
@@ -62,22 +62,16 @@ struct OpenQueues {
 }
 
 impl SharedHub {
-    /// Superseded updates are dropped from queues with more than `max_updates` messages (`None`: 256).
-    pub(in crate::io) fn new(
-        hub: Hub,
-        max_updates: Option<usize>,
-        limits: &ConnectionLimits,
-        check: Option<Arc<Mutex<SignalingCheck>>>,
-    ) -> Arc<Self> {
+    pub(in crate::io) fn new(hub: Hub, config: &SignalingServerConfig) -> Arc<Self> {
         Arc::new(Self {
             started: Instant::now(),
             hub,
             queues: RwLock::default(),
             work: Mutex::default(),
             listeners: Mutex::default(),
-            check,
-            own_account: limits.memory_budget.account(None),
-            max_updates: max_updates.unwrap_or(DEFAULT_MAX_UPDATES),
+            check: config.check.clone(),
+            own_account: config.connection_limits.memory_budget.account(None),
+            max_updates: config.max_updates.unwrap_or(DEFAULT_MAX_UPDATES),
             evicted: Mutex::default(),
             sleeping_until: AtomicU64::new(0),
             deadline_changed: Notify::new(),
@@ -514,10 +508,10 @@ mod tests {
 
     #[test]
     fn messages_but_no_lists_of_rooms_and_pings_keep_a_check_from_being_idle() {
-        let limits = ConnectionLimits::default();
         let check = Arc::<Mutex<SignalingCheck>>::default();
+        let config = SignalingServerConfig { check: Some(Arc::clone(&check)), ..SignalingServerConfig::default() };
         let hub = Hub::new(SignalingLimits { message_rate: Some(2), ..SignalingLimits::default() }, [0; 4]);
-        let hub = SharedHub::new(hub, None, &limits, Some(Arc::clone(&check)));
+        let hub = SharedHub::new(hub, &config);
         let connect = || {
             let connection = NewConnection {
                 source: [127, 0, 0, 1].into(),
@@ -525,7 +519,7 @@ mod tests {
                 is_forwarded: false,
                 route: Route::Undecided,
             };
-            hub.on_connect(connection, &limits.memory_budget.account(None))
+            hub.on_connect(connection, &config.connection_limits.memory_budget.account(None))
         };
         let last = || check.lock().expect("no panic").last_message();
         // The last list exceeds the message rate, which closes the connection.
@@ -546,19 +540,20 @@ mod tests {
 
     #[test]
     fn message_counts_once_plus_16_bytes_per_recipient_until_it_is_taken() {
-        let limits = ConnectionLimits::default();
-        let hub = SharedHub::new(Hub::new(SignalingLimits::default(), [0; 4]), None, &limits, None);
+        let config = SignalingServerConfig::default();
+        let hub = SharedHub::new(Hub::new(SignalingLimits::default(), [0; 4]), &config);
+        let memory_budget = &config.connection_limits.memory_budget;
         let connection = NewConnection {
             source: [127, 0, 0, 1].into(),
             local_ip: [127, 0, 0, 1].into(),
             is_forwarded: false,
             route: Route::Undecided,
         };
-        let served = hub.on_connect(connection, &limits.memory_budget.account(None));
+        let served = hub.on_connect(connection, &memory_budget.account(None));
         let message = OutgoingMessage { text: "x".repeat(996), update_key: None, room: None };
         hub.with_outbox(&hub.own_account, |outbox, _| outbox.send(&[served.conn; 99], message));
         // The header of the frame has 4 bytes (RFC 6455, 5.2), the shared buffers take 128, and their blocks a quarter more.
-        assert_eq!(limits.memory_budget.held(), 1_000 + 128 + 282 + 99 * 16);
-        assert_eq!((served.queue.advance(99 * 1_000), limits.memory_budget.held()), (99, 0));
+        assert_eq!(memory_budget.held(), 1_000 + 128 + 282 + 99 * 16);
+        assert_eq!((served.queue.advance(99 * 1_000), memory_budget.held()), (99, 0));
     }
 }

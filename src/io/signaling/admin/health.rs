@@ -220,7 +220,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::io::connection_permit::ConnectionLimits;
     use crate::io::signaling::http_state::{HttpState, SignalingServerConfig};
     use crate::signaling::broadcast::{DeclaredRoom, RoomHandlers};
     use crate::signaling::{ConnId, DialectSet, Hub, NewConnection, SignalingLimits, route};
@@ -237,7 +236,7 @@ mod tests {
             handlers.insert(&room_name(number), DeclaredRoom { requires_auth: false, ..DeclaredRoom::default() });
         }
         let hub = Hub::new(SignalingLimits::default(), [1, 2, 3, 4]).with_handlers(handlers);
-        let hub = SharedHub::new(hub, None, &ConnectionLimits::default(), None);
+        let hub = SharedHub::new(hub, &SignalingServerConfig::default());
         let member = |room| ("/".to_owned(), format!("roomId={room}&userId=u&userName={}", "%01".repeat(256)));
         let listener = |number| (format!("/rooms/{}", room_name(number)), String::new());
         let clients = (0..webrtc).map(member).chain((0..broadcast).map(listener));

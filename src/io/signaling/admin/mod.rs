@@ -97,7 +97,6 @@ mod tests {
 
     use std::net::SocketAddr;
 
-    use crate::io::connection_permit::ConnectionLimits;
     use crate::io::signaling::http_state::SignalingServerConfig;
     use crate::io::signaling::shared_hub::SharedHub;
     use crate::signaling::{DialectSet, Hub};
@@ -109,7 +108,7 @@ mod tests {
     /// The debug output of the router: `axum` has no other way to list routes.
     fn debug_router(dialects: DialectSet, address: [u8; 4]) -> String {
         let hub = Hub::new(SignalingLimits { dialects, ..SignalingLimits::default() }, [1, 2, 3, 4]);
-        let hub = SharedHub::new(hub, None, &ConnectionLimits::default(), None);
+        let hub = SharedHub::new(hub, &SignalingServerConfig::default());
         let state = HttpState::new(SignalingServerConfig::default(), &hub, SocketAddr::from((address, 8_080)));
         format!("{:?}", router(&Arc::new(state)))
     }
