@@ -4,10 +4,10 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use utoipa::OpenApi as _;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr};
-use utoipa::{Modify, OpenApi as _};
 
 use crate::io::http;
 use crate::io::http::body::{ErrorBody, TooManyRequestsBody, page_response};
@@ -94,13 +94,13 @@ const LOGIN_SCHEME: &str = "login";
         asyncapi::messages_page,
     ),
     components(schemas(ErrorBody, TooManyRequestsBody)),
-    modifiers(&SharedParts),
 )]
 struct ApiDocument;
 
 /// The document for a server with `dialects`, as JSON.
 pub(super) fn openapi_json_for(dialects: DialectSet) -> String {
     let mut document = ApiDocument::openapi();
+    add_shared_parts(&mut document);
     for (tag, dialect) in
         [("jamjam", Dialect::Jamjam), ("broadcast", Dialect::Broadcast), ("control surfaces", Dialect::ControlSurface)]
     {
@@ -132,47 +132,43 @@ fn operations_mut(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Opera
 
 /// Adds what several operations share: the security schemes, and the responses to bodies that are not JSON, to requests without the login,
 /// and the schema of all errors.
-struct SharedParts;
-
-impl Modify for SharedParts {
-    fn modify(&self, document: &mut OpenApi) {
-        let components = document.components.get_or_insert_default();
-        for (name, scheme, description) in [
-            (
-                LOGIN_SCHEME,
-                HttpAuthScheme::Basic,
-                "Operator login (--docs-username, --docs-password). Without a password, the server prints a URL with a token for this machine",
-            ),
-            ("room", HttpAuthScheme::Bearer, "Token for the room, from /auth/token"),
-            ("issuer", HttpAuthScheme::Bearer, "Value of --token-issuer-key, if that option is given"),
+fn add_shared_parts(document: &mut OpenApi) {
+    let components = document.components.get_or_insert_default();
+    for (name, scheme, description) in [
+        (
+            LOGIN_SCHEME,
+            HttpAuthScheme::Basic,
+            "Operator login (--docs-username, --docs-password). Without a password, the server prints a URL with a token for this machine",
+        ),
+        ("room", HttpAuthScheme::Bearer, "Token for the room, from /auth/token"),
+        ("issuer", HttpAuthScheme::Bearer, "Value of --token-issuer-key, if that option is given"),
+    ] {
+        let http = Http::builder().scheme(scheme).description(Some(description)).build();
+        components.add_security_scheme(name, SecurityScheme::Http(http));
+    }
+    let login = SecurityRequirement::new(LOGIN_SCHEME, [""; 0]);
+    for (changes_state, operation) in document.paths.paths.values_mut().flat_map(operations_mut) {
+        let needs_login = operation.security.iter().flatten().any(|needed| *needed == login);
+        let has_body = operation.request_body.is_some();
+        let responses = &mut operation.responses.responses;
+        for (applies, status, description) in [
+            (has_body, "400", "The body is not JSON"),
+            (has_body && needs_login, "422", "A field is missing, invalid or unknown"),
+            (needs_login, "401", "The login is missing or wrong"),
+            (needs_login, "429", "Too many failed logins from this address"),
+            (needs_login && changes_state, "403", "The request comes from a page of another site"),
         ] {
-            let http = Http::builder().scheme(scheme).description(Some(description)).build();
-            components.add_security_scheme(name, SecurityScheme::Http(http));
-        }
-        let login = SecurityRequirement::new(LOGIN_SCHEME, [""; 0]);
-        for (changes_state, operation) in document.paths.paths.values_mut().flat_map(operations_mut) {
-            let needs_login = operation.security.iter().flatten().any(|needed| *needed == login);
-            let has_body = operation.request_body.is_some();
-            let responses = &mut operation.responses.responses;
-            for (applies, status, description) in [
-                (has_body, "400", "The body is not JSON"),
-                (has_body && needs_login, "422", "A field is missing, invalid or unknown"),
-                (needs_login, "401", "The login is missing or wrong"),
-                (needs_login, "429", "Too many failed logins from this address"),
-                (needs_login && changes_state, "403", "The request comes from a page of another site"),
-            ] {
-                if applies {
-                    let response = || utoipa::openapi::Response::new(description).into();
-                    responses.entry(status.to_owned()).or_insert_with(response);
-                }
+            if applies {
+                let response = || utoipa::openapi::Response::new(description).into();
+                responses.entry(status.to_owned()).or_insert_with(response);
             }
-            for (status, response) in responses {
-                let RefOr::T(response) = response else { continue };
-                if status.starts_with(['4', '5']) && response.content.is_empty() {
-                    let schema = if status == "429" { "TooManyRequestsBody" } else { "ErrorBody" };
-                    let content = Content::new(Some(Ref::from_schema_name(schema)));
-                    response.content.insert("application/json".to_owned(), content.into());
-                }
+        }
+        for (status, response) in responses {
+            let RefOr::T(response) = response else { continue };
+            if status.starts_with(['4', '5']) && response.content.is_empty() {
+                let schema = if status == "429" { "TooManyRequestsBody" } else { "ErrorBody" };
+                let content = Content::new(Some(Ref::from_schema_name(schema)));
+                response.content.insert("application/json".to_owned(), content.into());
             }
         }
     }
