@@ -14,7 +14,7 @@ use crate::time::{NANOS_PER_SECOND, Time};
 pub struct Ipdv {
     previous: Option<i64>,
     /// Magnitudes of the differences in nanoseconds.
-    pub magnitudes: Box<Histogram>,
+    pub magnitudes: Histogram,
     min_max: Option<(i64, i64)>,
 }
 

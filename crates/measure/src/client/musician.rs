@@ -111,8 +111,8 @@ struct Peer {
 
 /// Whether a member sends from `address`. A client on this machine names no loopback address, but its port.
 fn is_address_of(member: &RoomMember, address: SocketAddr) -> bool {
-    let is_named = |named: &SocketAddr| address.ip().is_loopback() && named.port() == address.port();
-    member.addresses.contains(&address) || member.addresses.iter().any(is_named)
+    let is_local = |named: &SocketAddr| address.ip().is_loopback() && named.port() == address.port();
+    member.addresses.iter().any(|named| *named == address || is_local(named))
 }
 
 impl Peer {
@@ -296,6 +296,16 @@ impl<S: PayloadSource + ?Sized> Musician<S> {
         SendStatus::Sent
     }
 
+    /// Index of the member who sends from `source`: the one that names this address, or whose link uses it, or else the only possible one.
+    fn sender_at(&self, source: SocketAddr) -> Option<usize> {
+        let linked =
+            || self.peers.iter().enumerate().filter_map(|(index, peer)| Some((index, peer, peer.link.as_ref()?.0)));
+        let named = linked().find(|(_, peer, _)| peer.member.addresses.contains(&source));
+        let known = named.or_else(|| linked().find(|(.., used)| *used == source));
+        let mut possible = linked().filter(|(_, peer, _)| is_address_of(&peer.member, source));
+        known.or_else(|| possible.next().filter(|_| possible.next().is_none())).map(|(index, ..)| index)
+    }
+
     /// Index of the Echo Bot whose replies are matched with the sent packets.
     fn echo_server(&self) -> Option<usize> {
         self.peers.iter().position(|peer| peer.link.is_some() && peer.member.is_echo_server())
@@ -307,8 +317,7 @@ impl<S: PayloadSource + ?Sized> Node for Musician<S> {
         let (echo_server, sample_rate) = (self.echo_server(), self.form.sample_rate);
         for receive in batch {
             let (at, source) = (receive.received_at, receive.source);
-            let is_sender = |peer: &Peer| peer.link.is_some() && is_address_of(&peer.member, source);
-            let Some(index) = self.peers.iter().position(is_sender) else { continue };
+            let Some(index) = self.sender_at(source) else { continue };
             for datagram in receive.segments() {
                 let packet = self.peers[index].on_datagram(at, source, datagram, sample_rate);
                 if let Some(packet) = packet.filter(|_| echo_server == Some(index)) {

@@ -14,7 +14,7 @@ pub struct SharedRecord {
     /// The course of each stream over time. The array index is a [`StreamKind`].
     pub histories: [History; 3],
     /// Magnitudes of the delay variation of each stream, in nanoseconds. The array index is a [`StreamKind`].
-    pub ipdv: [Box<Histogram>; 3],
+    pub ipdv: [Histogram; 3],
     /// Pacing errors of the evaluated stream.
     pub pacing: Box<PacingStats>,
     /// The baseline of the round trips of AUDIO: the first one of any client, so that the round trips of all clients can be merged.

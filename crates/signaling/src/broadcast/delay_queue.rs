@@ -113,6 +113,7 @@ impl DelayQueue {
     }
 
     /// Stores a message for this time. `None` if a limit on the number of delayed messages, or on their total bytes, is reached.
+    #[must_use]
     pub(super) fn push(&mut self, message: DelayedMessage, at: Time, limits: &BroadcastSettings) -> Option<()> {
         let permit = self.reserve(message.source, message.held_bytes, limits)?;
         self.delayed.insert(at, (message, permit));

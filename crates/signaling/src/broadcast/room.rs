@@ -288,6 +288,7 @@ impl BroadcastRoom {
     /// Relays a message now or after the delay that the room handler determines, which is returned, unless too many delayed messages wait. A
     /// post over HTTP waits for the queues of the room like a message whose delay is over. Messages of members do not: a member that does not
     /// read would delay all others.
+    #[must_use]
     pub(crate) fn relay_or_delay(
         &mut self,
         call: &mut RoomCall<'_>,

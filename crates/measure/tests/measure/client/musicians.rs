@@ -382,6 +382,21 @@ fn client_on_this_machine_is_known_by_its_port() {
 }
 
 #[test]
+fn loopback_source_belongs_to_who_names_it_or_to_the_only_member_with_its_port() {
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 5_000));
+    let named = RoomMember { addresses: vec![loopback], ..member(2, Links::Plain) };
+    let other_port = RoomMember { addresses: vec![SocketAddr::from(([192, 0, 2, 2], 5_001))], ..named.clone() };
+    for (second, sender) in [(named, Some("id-2")), (other_port, Some("id-1")), (member(2, Links::Plain), None)] {
+        let mut node = musician(0, Links::Plain, 1_000, &[member(1, Links::Plain), second], 0);
+        poll(&mut *node, 0);
+        deliver(&mut *node, 10 * MS, loopback, &[header(AUDIO, 1, 0), vec![0; 512]].concat());
+        let heard = node.into_results(Time::from_millis(10)).heard;
+        let senders = heard.iter().filter(|(_, heard)| heard.audio.received > 0).map(|(member, _)| &*member.id);
+        assert_eq!(senders.collect::<Vec<_>>(), Vec::from_iter(sender));
+    }
+}
+
+#[test]
 fn pings_and_keepalives_of_members_are_answered() {
     let mut node = settled(1);
     let ping = [header(LATENCY_PING, 7, 0), vec![0; 8], vec![0, 0, 0, 7]].concat();
