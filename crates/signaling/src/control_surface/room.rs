@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::info;
@@ -161,7 +162,7 @@ impl ControlSurfaceRoom {
         call: &mut RoomCall<'_>,
         message: ClientMessage<'_>,
         bytes: usize,
-        ranges: &Ranges,
+        ranges: &Arc<Ranges>,
     ) -> Result<(), MessageError> {
         let conn = call.conn;
         match message {
@@ -184,7 +185,7 @@ impl ControlSurfaceRoom {
                     call.reply(&RATE_LIMITED);
                     return Err(MessageError::TOO_MANY_REQUESTS);
                 }
-                call.send_requested([conn], || self.parameters.state_json(ranges));
+                call.send_requested([conn], || self.parameters.state_json(ranges).to_owned());
             }
             ClientMessage::Leave => {
                 self.roster.log_message("leave", conn, 0, bytes);
@@ -244,7 +245,7 @@ impl ControlSurfaceRoom {
         value: f32,
     ) -> Result<usize, &'static str> {
         let memory = if sender.is_some() && !self.parameters.by_name.contains_key(name) {
-            let bytes = (name.len() + PARAMETER_BYTES) as u64;
+            let bytes = (3 * name.len() + PARAMETER_BYTES) as u64;
             Some(call.caller.take_memory(bytes).ok_or("this address holds its share of the memory budget")?)
         } else {
             None
@@ -330,9 +331,12 @@ struct ParameterValues {
     created_by: HashMap<IpAddr, usize>,
     /// The memory of what members have created.
     memory: Vec<MemoryPermit>,
+    /// The `state` message, with the ranges in it, until a parameter changes. A large one takes milliseconds to write, for which all other
+    /// rooms wait on one core.
+    cached_state: Option<(Arc<Ranges>, String)>,
 }
 
-/// Bytes that each parameter holds in addition to its name.
+/// Bytes that each parameter holds in addition to three times its name: the parameter and its part of the `state` message.
 const PARAMETER_BYTES: usize = 256;
 
 impl ParameterValues {
@@ -360,6 +364,7 @@ impl ParameterValues {
         memory: Option<MemoryPermit>,
     ) -> Result<usize, &'static str> {
         self.check_capacity(name, source)?;
+        self.cached_state = None;
         if let Some(parameter) = self.by_name.get_mut(name) {
             parameter.value = value;
             return Ok(parameter.index);
@@ -378,15 +383,40 @@ impl ParameterValues {
     fn clear(&mut self) -> usize {
         self.created_by.clear();
         self.memory.clear();
+        self.cached_state = None;
         std::mem::take(&mut self.by_name).len()
     }
 
-    /// The `state` message.
-    fn state_json(&self, ranges: &Ranges) -> String {
-        let params = self.by_name.iter().map(|(name, parameter)| {
-            let (min, max) = ranges.get(name).copied().unwrap_or(DEFAULT_RANGE);
-            ParameterState { name, value: parameter.value, min, max }
+    /// The `state` message. Declared ranges are replaced, not changed, while they are cached.
+    fn state_json(&mut self, ranges: &Arc<Ranges>) -> &str {
+        self.cached_state.take_if(|(cached, _)| !Arc::ptr_eq(cached, ranges));
+        let (_, text) = self.cached_state.get_or_insert_with(|| {
+            let params = self.by_name.iter().map(|(name, parameter)| {
+                let (min, max) = ranges.get(name).copied().unwrap_or(DEFAULT_RANGE);
+                ParameterState { name, value: parameter.value, min, max }
+            });
+            (Arc::clone(ranges), to_json(&ServerMessage::State { params: params.collect() }))
         });
-        to_json(&ServerMessage::State { params: params.collect() })
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_is_written_again_after_each_change() {
+        let (mut parameters, mut ranges) = (ParameterValues::default(), Arc::<Ranges>::default());
+        let state = |params: &str| format!(r#"{{"type":"state","params":[{params}]}}"#);
+        assert_eq!(parameters.state_json(&ranges), state(""));
+        assert_eq!(parameters.set("a", 1.0, None, None), Ok(1));
+        assert_eq!(parameters.state_json(&ranges), state(r#"{"name":"a","value":1.0,"min":0.0,"max":1.0}"#));
+        let first = parameters.state_json(&ranges).as_ptr();
+        assert_eq!(parameters.state_json(&ranges).as_ptr(), first);
+        Arc::make_mut(&mut ranges).insert("a".to_owned(), (-1.0, 2.0));
+        assert_eq!(parameters.state_json(&ranges), state(r#"{"name":"a","value":1.0,"min":-1.0,"max":2.0}"#));
+        assert_eq!(parameters.clear(), 1);
+        assert_eq!(parameters.state_json(&ranges), state(""));
     }
 }
