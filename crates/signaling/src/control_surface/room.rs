@@ -412,10 +412,11 @@ mod tests {
         assert_eq!(parameters.state_json(&ranges), state(""));
         assert_eq!(parameters.set("a", 1.0, None, None), Ok(1));
         assert_eq!(parameters.state_json(&ranges), state(r#"{"name":"a","value":1.0,"min":0.0,"max":1.0}"#));
-        let first = parameters.state_json(&ranges).as_ptr();
-        assert_eq!(parameters.state_json(&ranges).as_ptr(), first);
+        // Past `set`, the kept text remains.
+        parameters.by_name.values_mut().for_each(|parameter| parameter.value = 3.0);
+        assert_eq!(parameters.state_json(&ranges), state(r#"{"name":"a","value":1.0,"min":0.0,"max":1.0}"#));
         Arc::make_mut(&mut ranges).insert("a".to_owned(), (-1.0, 2.0));
-        assert_eq!(parameters.state_json(&ranges), state(r#"{"name":"a","value":1.0,"min":-1.0,"max":2.0}"#));
+        assert_eq!(parameters.state_json(&ranges), state(r#"{"name":"a","value":3.0,"min":-1.0,"max":2.0}"#));
         assert_eq!(parameters.clear(), 1);
         assert_eq!(parameters.state_json(&ranges), state(""));
     }
