@@ -144,7 +144,7 @@ class WebSocket:
         self.received += data
 
     def payloads(self):
-        """Payloads of all complete frames received so far."""
+        """Payloads of all complete messages received so far. Answers pings."""
         payloads, offset = [], 0
         while len(self.received) - offset >= 2:
             length, start = self.received[offset + 1], offset + 2
@@ -156,7 +156,11 @@ class WebSocket:
                 break
             if self.received[offset] == 0x88:
                 raise ConnectionError("the server sent a close frame")
-            payloads.append(self.received[start : start + length])
+            payload = self.received[start : start + length]
+            if self.received[offset] == 0x89:
+                self.socket.sendall(b"\x8a" + bytes([0x80 | length]) + bytes(4) + payload)
+            else:
+                payloads.append(payload)
             offset = start + length
         self.received = self.received[offset:]
         return payloads

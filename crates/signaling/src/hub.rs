@@ -286,7 +286,9 @@ mod tests {
     use crate::lock::turns::{THREADS, in_turns};
     use crate::rooms::RoomEntry;
     use crate::token::{Claims, Secret, sign};
-    use crate::{CreateRoomOptions, NewConnection, OutgoingMessage, PostFormat, RoomSnapshot, SnapshotQuery, route};
+    use crate::{
+        CreateRoomOptions, NewConnection, OutgoingMessage, PostFormat, RoomSnapshot, Route, SnapshotQuery, route,
+    };
 
     const CONNECTIONS: usize = 6;
     const MESSAGES: usize = 12;
@@ -308,11 +310,44 @@ mod tests {
         }
     }
 
+    /// A sink that lets the operator close a room while a connection changes to another one.
+    struct ClosingSink<'a> {
+        hub: &'a Hub,
+        /// The rooms in the order of their creation.
+        rooms: Vec<String>,
+        /// The room to close when the next connection has entered another one, but has not left this one.
+        next: Option<String>,
+        closed: Vec<ConnId>,
+    }
+
+    impl EventSink for ClosingSink<'_> {
+        fn send(&mut self, _: &[ConnId], OutgoingMessage { text, .. }: OutgoingMessage) {
+            let message: Value = serde_json::from_str(&text).expect("JSON");
+            match message["type"].as_str() {
+                Some("RoomCreated") => self.rooms.push(message["data"]["room_id"].as_str().expect("an id").to_owned()),
+                Some("RoomJoined") => {
+                    let (hub, next) = (self.hub, self.next.take());
+                    next.map(|room| hub.at(now(), self).close_room_of(Dialect::Jamjam, &room).expect("an open room"));
+                }
+                _ => {}
+            }
+        }
+
+        fn close(&mut self, conn: ConnId, code: CloseCode, _: &str) {
+            assert_eq!(code, CloseCode::CLOSED_BY_OPERATOR);
+            self.closed.push(conn);
+        }
+
+        fn ping(&mut self, _: ConnId) {}
+
+        fn abort(&mut self, _: ConnId) {}
+    }
+
     /// A run: the hub, and what all threads know.
     struct Run {
         hub: Hub,
         queues: Mutex<BTreeMap<ConnId, Arc<SendQueue>>>,
-        jamjam_rooms: Mutex<Vec<Value>>,
+        jamjam_rooms: Mutex<Vec<String>>,
         /// The last connection of each thread.
         current: [Mutex<ConnId>; THREADS],
         random: Mutex<Rng>,
@@ -336,7 +371,11 @@ mod tests {
             );
             let message: Value = serde_json::from_str(&text).expect("JSON");
             if message["type"] == "RoomCreated" {
-                self.run.jamjam_rooms.lock().expect("no panic").push(message["data"]["room_id"].clone());
+                self.run
+                    .jamjam_rooms
+                    .lock()
+                    .expect("no panic")
+                    .push(message["data"]["room_id"].as_str().expect("an id").to_owned());
             }
             let frame = Arc::new(QueuedFrame { bytes: text.into(), update_key, room });
             for conn in to {
@@ -419,13 +458,7 @@ mod tests {
             self.queues.lock().expect("no panic").insert(conn, Arc::new(SendQueue::new(4_096)));
             let (path, query) = to.split_once('?').unwrap_or((to, ""));
             let route = route(path, query, DialectSet::default()).expect("a route");
-            let source = [192, 0, 2, user].into();
-            self.call(|call| {
-                call.on_connect(
-                    conn,
-                    NewConnection { source, local_ip: Ipv4Addr::LOCALHOST, is_forwarded: false, route },
-                );
-            });
+            self.call(|call| call.on_connect(conn, connection(user, route)));
         }
 
         fn send(&self, conn: ConnId, message: &Value) {
@@ -473,7 +506,7 @@ mod tests {
                 (_, 5..) if !known.is_empty() => {
                     // The first two rooms last.
                     let room = &known[self.below(known.len().min(3))];
-                    json!({"type": "JoinRoom", "data": {"room_id": room, "password": null, "peer_name": "n"}})
+                    join_room(room)
                 }
                 (_, number) => create_room(if number == 0 { "[BOT] a" } else { "a" }),
             }
@@ -546,9 +579,17 @@ mod tests {
         Time::from_millis(1_000).into()
     }
 
+    fn connection(user: u8, route: Route) -> NewConnection {
+        NewConnection { source: [192, 0, 2, user].into(), local_ip: Ipv4Addr::LOCALHOST, is_forwarded: false, route }
+    }
+
     fn broadcast_url(room: &str) -> String {
         let claims = Claims::new("c", room, Map::new(), now().unix_ms(), 1e6);
         format!("/{room}?token={}", sign(&Secret::new("s"), &claims))
+    }
+
+    fn join_room(room: &str) -> Value {
+        json!({"type": "JoinRoom", "data": {"room_id": room, "password": null, "peer_name": "n"}})
     }
 
     fn create_room(name: &str) -> Value {
@@ -557,6 +598,29 @@ mod tests {
 
     fn control_surface_room(code: String) -> CreateRoomOptions {
         CreateRoomOptions { code: Some(code), ..CreateRoomOptions::default() }
+    }
+
+    #[test]
+    fn close_of_a_room_does_not_reach_who_has_entered_another() {
+        let hub = Hub::new(SignalingLimits::default(), [1; 4]);
+        let mut sink = ClosingSink { hub: &hub, rooms: Vec::new(), next: None, closed: Vec::new() };
+        let [owner, stays, changes] = [0, 1, 2].map(ConnId);
+        for conn in [owner, stays, changes] {
+            hub.at(now(), &mut sink).on_connect(conn, connection(conn.0 as u8, Route::Undecided));
+        }
+        let send = |sink: &mut ClosingSink<'_>, conn, message: Value| {
+            hub.at(now(), sink).on_text(conn, &message.to_string());
+        };
+        send(&mut sink, owner, create_room("new"));
+        send(&mut sink, stays, create_room("old"));
+        let [new, old] = &sink.rooms.clone()[..] else { panic!("{:?}", sink.rooms) };
+        send(&mut sink, changes, join_room(old));
+        sink.next = Some(old.clone());
+        send(&mut sink, changes, join_room(new));
+        assert_eq!(sink.closed, [stays]);
+        let [room] = &hub.snapshot(now(), &SnapshotQuery::default()).rooms[..] else { panic!("one room") };
+        let members: Vec<ConnId> = room.members.iter().map(|member| ConnId(member.connection)).collect();
+        assert_eq!((&room.id, members), (new, vec![owner, changes]));
     }
 
     #[test]

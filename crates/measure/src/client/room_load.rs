@@ -19,6 +19,9 @@ pub const MAX_ROOM_MESSAGES: u32 = 1 << 24;
 /// Maximum number of messages of a room that may still be delivered. Above it, the oldest is settled early.
 const MAX_UNSETTLED: usize = 1 << 16;
 
+/// A character that is rare in messages, so that the marker is found fast.
+const MARKER_START: char = '~';
+
 /// Maximum number of different reasons for which connections ended. Further reasons count as the last one.
 const MAX_ENDINGS: usize = 64;
 
@@ -95,7 +98,7 @@ impl RoomLoad {
     pub fn new(config: RoomLoadConfig) -> Self {
         let (members, rooms) = (config.members, config.rooms);
         Self {
-            marker: format!("jamjam-dev load {:016x} ", config.nonce),
+            marker: format!("{MARKER_START}jamjam-dev load {:016x} ", config.nonce),
             rooms: (0..rooms).map(|_| RoomMessages::default()).collect(),
             names: (0..members).map(|member| format!("\"load-{}-{}\"", member % rooms, member / rooms)).collect(),
             started: None,
@@ -242,7 +245,8 @@ impl RoomLoad {
 
     /// A member has received `text`. Messages that are not of this run are ignored.
     pub fn on_message(&mut self, member: usize, text: &str, now: Time) {
-        let Some((_, rest)) = text.split_once(&*self.marker) else { return };
+        let mut starts = text.match_indices(MARKER_START).map(|(start, _)| &text[start..]);
+        let Some(rest) = starts.find_map(|text| text.strip_prefix(&*self.marker)) else { return };
         let numbers = rest.split(|letter: char| !letter.is_ascii_digit()).filter(|digits| !digits.is_empty());
         let mut numbers = numbers.map_while(|digits| digits.parse::<u32>().ok());
         let [room, place, number] = [(); 3].map(|()| numbers.next());
