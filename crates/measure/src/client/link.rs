@@ -177,7 +177,7 @@ pub(super) struct ClientLink {
     /// Index of the keys in use.
     current: usize,
     /// When the first CONTROL was sent.
-    started_at: Option<Time>,
+    pub(super) started_at: Option<Time>,
     next_control: Time,
     next_keepalive: Time,
     /// When the settled link itself sends the next LATENCY_PING; `None` if the workload sends them. The server counts those of the link like
@@ -351,11 +351,6 @@ impl ClientLink {
             packet.extend_from_slice(plain);
         }
         packet
-    }
-
-    /// When the link began to wait for the next packet. `None` before the first poll.
-    pub(super) fn silent_since(&self) -> Option<Time> {
-        self.accepted_at.or(self.started_at)
     }
 
     /// Sends the packets of the link itself that are ready.

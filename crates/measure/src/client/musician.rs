@@ -6,20 +6,16 @@
 //! third parties.
 
 use std::borrow::Cow;
-use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use super::link::{ClientLink, LinkConfig, LinkSigning, SealingSink};
-use super::live_figures::UnfinishedResults;
-use super::results::{RunKind, RunResults};
-use super::run::{Workload, WorkloadStep};
+use super::results::RunResults;
+use super::run::ClientNode;
 use super::run_config::RunConfig;
 use super::sender::{AudioStreamConfig, AudioWorkload, PayloadSource};
-use super::sent_packets::PacketTracker;
-use super::stream_kind::StreamKind;
 use jamjam_core::echo::EntropySource;
 use jamjam_core::link::{LinkKey, parse_link_key};
 use jamjam_core::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
@@ -93,11 +89,9 @@ impl Heard {
 
 /// The results of one musician.
 pub struct MusicianResults {
-    /// The display name.
-    pub name: String,
     /// The other members, also those that have left, and what was received from each.
     pub heard: Vec<(RoomMember, Heard)>,
-    /// The AUDIO that was sent, and what an Echo Bot returned of it.
+    /// The AUDIO that was sent, and what an Echo Bot returned of it. The target is the name of the musician.
     pub run: RunResults,
 }
 
@@ -148,6 +142,8 @@ struct RoomSink<'a> {
     /// Index of the member that gets the packet next, if the socket did not accept it.
     next: &'a mut usize,
     now: Time,
+    /// Whether the socket did not accept a packet.
+    is_blocked: bool,
     sink: &'a mut dyn TransmitSink,
 }
 
@@ -158,6 +154,7 @@ impl TransmitSink for RoomSink<'_> {
             if let Some((destination, link)) = link {
                 let mut sink = SealingSink { link, now: self.now, sink: &mut *self.sink };
                 if sink.send(Transmit { destination: *destination, ..offered }) == SendStatus::WouldBlock {
+                    self.is_blocked = true;
                     return SendStatus::WouldBlock;
                 }
             }
@@ -172,43 +169,25 @@ impl TransmitSink for RoomSink<'_> {
 pub struct Musician<S: ?Sized> {
     config: MusicianConfig,
     form: AudioStreamConfig,
-    workload: AudioWorkload<S>,
-    tracker: PacketTracker,
+    /// Sends the AUDIO, and matches the replies of an Echo Bot.
+    client: ClientNode<AudioWorkload<S>>,
     peers: Vec<Peer>,
     next_peer: usize,
-    is_started: bool,
-    /// Whether all AUDIO was sent.
-    is_done: bool,
-    /// When the workload is polled next, or when it is done, the time of the end. `None` after the end.
-    next_poll: Option<Time>,
 }
 
 impl<S: PayloadSource + ?Sized> Musician<S> {
     /// A musician who sends the payloads of `source`.
     pub fn new(config: MusicianConfig, form: AudioStreamConfig, source: Box<S>) -> Self {
-        let tracker = PacketTracker::new(config.run.clone(), form.first_sequence, Box::new(()));
-        Self {
-            config,
-            form,
-            workload: AudioWorkload::new(form, source),
-            tracker,
-            peers: Vec::new(),
-            next_peer: 0,
-            is_started: false,
-            is_done: false,
-            next_poll: Some(Time::ZERO),
-        }
+        let client = ClientNode::new(config.run.clone(), AudioWorkload::new(form, source), Box::new(()));
+        Self { config, form, client, peers: Vec::new(), next_peer: 0 }
     }
 
     /// The results of a run that was interrupted at `stopped_at`, unless it had finished.
     pub fn into_results(self, stopped_at: Time) -> MusicianResults {
-        let PacketTracker { config, streams, pacing, hosts, .. } = self.tracker;
-        let mut run = RunResults::new(RunKind::Send, &*self.config.name, StreamKind::Audio);
-        (run.audio, run.pacing) = (self.workload.audio_results(), Some(*pacing));
-        let interruption = self.next_poll.map(|_| (stopped_at, config.timeout));
-        let run = UnfinishedResults { run, tracked: Some((streams, hosts)), interruption }.finish(&mut ());
+        let interrupted_at = (!self.client.is_finished()).then_some(stopped_at);
+        let run = self.client.into_results(&self.config.name, interrupted_at, &mut ());
         let heard = self.peers.into_iter().map(|peer| (peer.member, peer.heard)).collect();
-        MusicianResults { name: self.config.name, heard, run }
+        MusicianResults { heard, run }
     }
 
     /// Replaces the link to a member, who may start the sequence numbers again. The address is the first one.
@@ -258,7 +237,7 @@ impl<S: PayloadSource + ?Sized> Musician<S> {
         for index in 0..self.peers.len() {
             let Peer { member, link, .. } = &mut self.peers[index];
             let is_over = |(_, link): &(SocketAddr, ClientLink)| {
-                let silence = now.duration_since(link.silent_since().unwrap_or(now));
+                let silence = now.duration_since(link.accepted_at.or(link.started_at).unwrap_or(now));
                 silence >= SILENCE_TIMEOUT || link.results.failure.is_some()
             };
             if link.as_ref().is_some_and(is_over) {
@@ -271,29 +250,6 @@ impl<S: PayloadSource + ?Sized> Musician<S> {
                 return;
             }
         }
-    }
-
-    /// Sends the AUDIO that is due, and ends when the last packets of the others have had time to arrive.
-    fn poll_workload(&mut self, now: Time, sink: &mut dyn TransmitSink) -> SendStatus {
-        if !mem::replace(&mut self.is_started, true) {
-            self.workload.start(now + self.config.run.start_delay, &self.tracker);
-        }
-        if self.is_done {
-            self.next_poll.take_if(|end| *end <= now);
-            return SendStatus::Sent;
-        }
-        let mut sink = RoomSink { peers: &mut self.peers, next: &mut self.next_peer, now, sink };
-        match self.workload.poll_transmit(now, &mut self.tracker, &mut sink) {
-            WorkloadStep::WouldBlock => return SendStatus::WouldBlock,
-            WorkloadStep::NextDue(due) => self.next_poll = Some(due),
-            WorkloadStep::Done => {
-                self.is_done = true;
-                // Only an Echo Bot is known to reply.
-                let replied = self.tracker.deadline().filter(|_| self.echo_server().is_some());
-                self.next_poll = Some(replied.unwrap_or(now + self.config.run.timeout));
-            }
-        }
-        SendStatus::Sent
     }
 
     /// Index of the member who sends from `source`: the one that names this address, or whose link uses it, or else the only possible one.
@@ -313,7 +269,7 @@ impl<S: PayloadSource + ?Sized> Musician<S> {
 }
 
 impl<S: PayloadSource + ?Sized> Node for Musician<S> {
-    fn on_datagram(&mut self, _: Time, batch: &[Receive<'_>]) {
+    fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
         let (echo_server, sample_rate) = (self.echo_server(), self.form.sample_rate);
         for receive in batch {
             let (at, source) = (receive.received_at, receive.source);
@@ -321,7 +277,9 @@ impl<S: PayloadSource + ?Sized> Node for Musician<S> {
             for datagram in receive.segments() {
                 let packet = self.peers[index].on_datagram(at, source, datagram, sample_rate);
                 if let Some(packet) = packet.filter(|_| echo_server == Some(index)) {
-                    self.tracker.on_received(self.workload.parse_reply(&packet, at));
+                    let (source, contents) = (self.config.run.peer, &*packet);
+                    let reply = Receive { source, contents, segment_size: contents.len(), ..*receive };
+                    self.client.on_datagram(now, &[reply]);
                 }
             }
         }
@@ -331,13 +289,16 @@ impl<S: PayloadSource + ?Sized> Node for Musician<S> {
         if self.next_peer == 0 {
             self.update_members();
         }
-        if self.poll_workload(now, sink) == SendStatus::Sent {
+        let (peers, next, is_blocked) = (&mut *self.peers, &mut self.next_peer, false);
+        let mut room = RoomSink { peers, next, now, is_blocked, sink: &mut *sink };
+        self.client.poll_transmit(now, &mut room);
+        if !room.is_blocked {
             self.poll_links(now, sink);
         }
     }
 
     fn next_deadline(&self) -> Option<Time> {
         let links = self.peers.iter().filter_map(|peer| Some(peer.link.as_ref()?.1.deadline()));
-        Some(self.next_poll?.min(links.min().unwrap_or(Time::MAX)))
+        Some(self.client.next_deadline()?.min(links.min().unwrap_or(Time::MAX)))
     }
 }

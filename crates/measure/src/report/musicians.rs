@@ -5,13 +5,12 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::figures::figures;
-use super::limits::{LimitResult, Limits, Verdict, exceeded_limit};
+use super::limits::{Limits, Verdict, exceeded_limit};
 use super::model::SCHEMA_VERSION;
 use super::quantities::{self, RoundTrip, micros, rounded_micros};
 use super::text::Style;
 use crate::client::{Heard, MusicianResults, RunKind, RunResults, StopSignal, StreamKind};
 use jamjam_core::sanitize::sanitize_name;
-use jamjam_core::stats::StreamStats;
 use jamjam_signaling::client::RoomMember;
 
 /// Width of a column of figures.
@@ -41,7 +40,7 @@ figures! {
     MusicianFigures from (results, kernel_dropped): &(MusicianResults, Option<u64>) [
         let pacing = results.run.pacing.as_ref();
     ] {
-        name: String = results.name.clone();
+        name: String = results.run.target.clone();
         sent: u64 = results.run.evaluated().map_or(0, |audio| audio.sent);
         lateness_p99_us: Option<f64> = pacing.and_then(|pacing| pacing.all.percentile_if_enough(0.99)).map(micros);
         kernel_dropped: Option<u64> = *kernel_dropped;
@@ -51,12 +50,16 @@ figures! {
     MusiciansReport from (room, musicians, interrupted, limits):
         (&str, &[(MusicianResults, Option<u64>)], Option<StopSignal>, &Limits) [
         let (mut directions, mut verdict) = (Vec::new(), Verdict { limits_set: limits.any(), ..Verdict::default() });
+        let of_direction = Limits { max_p50: None, max_p99: None, ..*limits };
+        let of_round_trips = Limits { max_loss: None, max_jitter: None, ..*limits };
         for (musician, _) in musicians {
             let mut echoes = Some(&musician.run).filter(|run| run.evaluated().is_some_and(|audio| audio.returned > 0));
             for (member, heard) in &musician.heard {
                 let echoes = echoes.take_if(|_| member.is_echo_server() && heard.audio.received > 0);
-                let figures = DirectionFigures::from((&*musician.name, member, heard, echoes));
-                let results = evaluate(heard.stats(), echoes, limits);
+                let figures = DirectionFigures::from((&*musician.run.target, member, heard, echoes));
+                let run = RunResults { ping: Some(heard.stats()), ..RunResults::new(RunKind::Probe, "", StreamKind::Ping) };
+                let mut results = if figures.packets > 0 { of_direction.evaluate(&run) } else { Vec::new() };
+                results.extend(echoes.into_iter().flat_map(|run| of_round_trips.evaluate(run)));
                 let exceeded = results.iter().filter(|result| !result.passed).map(exceeded_limit);
                 verdict.reasons.extend(exceeded.map(|reason| format!("{} from {}: {reason}", figures.to, figures.from)));
                 directions.push(figures);
@@ -77,16 +80,6 @@ figures! {
         directions: Vec<DirectionFigures> = directions;
         verdict: Verdict = verdict;
     }
-}
-
-/// Compares what was received, if anything, with the limits on loss and jitter, and the round trips of an Echo Bot with the others.
-fn evaluate(stats: StreamStats, echoes: Option<&RunResults>, limits: &Limits) -> Vec<LimitResult> {
-    let of_direction = Limits { max_p50: None, max_p99: None, ..*limits };
-    let of_round_trips = Limits { max_loss: None, max_jitter: None, ..*limits };
-    let heard = RunResults { ping: Some(stats), ..RunResults::new(RunKind::Probe, "", StreamKind::Ping) };
-    let heard = Some(&heard).filter(|run| run.evaluated().is_some_and(|stats| stats.returned > 0));
-    let results = heard.into_iter().flat_map(|run| of_direction.evaluate(run));
-    results.chain(echoes.into_iter().flat_map(|run| of_round_trips.evaluate(run))).collect()
 }
 
 impl MusiciansReport {
@@ -110,11 +103,10 @@ impl MusiciansReport {
             let loss = one.loss_ratio.map_or_else(|| "-".to_owned(), quantities::format_share);
             let [packets, duplicates, reordered] = [one.packets, one.duplicates, one.reordered].map(|n| n.to_string());
             let [jitter, rtt] = [one.jitter_mean_us, one.rtt_p50_us].map(quantities::format_optional_time);
-            let line = match one.link {
+            text += &match one.link {
                 Some(link) => row(&one.to, &one.from, [link, &packets, &loss, &duplicates, &reordered, &jitter, &rtt]),
                 None => format!("{:width$}  {:width$}  not answered\n", one.to, one.from),
             };
-            text += &line;
         }
         let lateness = self.musicians.iter().filter_map(|one| one.lateness_p99_us).reduce(f64::max);
         let dropped: u64 = self.musicians.iter().filter_map(|one| one.kernel_dropped).sum();
