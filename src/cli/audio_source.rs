@@ -155,13 +155,12 @@ impl SourceArgs {
             count == 1 || self.path() != Some(Path::new("-")),
             "standard input can be read only once. Give --wav FILE, or --clients 1"
         );
-        let tone = self.tone.map(|hz| hz * (number as f64 / 12.0).exp2());
-        let is_audible = tone.is_none_or(|hz| hz <= f64::from(SAMPLE_RATE / 2));
+        let tone = |number: usize| self.tone.map(|hz| hz * (number as f64 / 12.0).exp2());
         ensure_usage!(
-            is_audible,
+            tone(count - 1).is_none_or(|hz| hz <= f64::from(SAMPLE_RATE / 2)),
             "--tone: the highest of the tones, a semitone apart, exceeds half of the sample rate"
         );
-        Ok(Self { tone, is_stereo, ..self.clone() })
+        Ok(Self { tone: tone(number), is_stereo, ..self.clone() })
     }
 
     /// Opens the file or prepares the tone, and prints how it is converted.

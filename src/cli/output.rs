@@ -89,6 +89,11 @@ pub(crate) fn print_report(
     print(text.trim_end())
 }
 
+/// The result of printing after a run that `signal` may have ended: a terminal that was closed is no error.
+pub(crate) fn unless_hung_up(printed: anyhow::Result<()>, signal: Option<StopSignal>) -> anyhow::Result<()> {
+    printed.or_else(|error| if signal == Some(StopSignal::Hangup) { Ok(()) } else { Err(error) })
+}
+
 /// Whether notices are discarded. The state is global because notices come from many places.
 static NOTICES_SILENCED: AtomicBool = AtomicBool::new(false);
 

@@ -164,7 +164,7 @@ const FOR_ONE_CLIENT: &str =
 
 /// Identifiers of options that do not apply to `send` with `--room` and `--clients`.
 const NOT_FOR_MUSICIANS: &str = "mic play device_buffer jitter_buffer record record_both record_run no_echo loss_direction delay device_key \
-    wait_for verbose html markdown junit json_lines";
+    ramp wait_for verbose html markdown junit json_lines";
 
 /// Whether AUDIO is sent over UDP.
 fn is_audio(plan: &Plan<'_>) -> bool {

@@ -201,7 +201,7 @@ impl Args {
                 open_payloads(&self.source.for_musician(number, count, is_stereo)?)?;
             Ok((source, form))
         });
-        self.client.play_together(url, sources.collect::<Result<_, Failure>>()?, stop)
+        self.client.play_together(url, sources, stop)
     }
 
     /// Name of the source for reports, which do not contain folders of this machine.

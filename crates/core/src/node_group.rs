@@ -71,16 +71,12 @@ impl<N: Node> Node for NodeGroup<N> {
             let is_blocked = sink.is_blocked;
             let deadline = match client.next_deadline() {
                 None => Time::MAX,
-                Some(_) if is_blocked && self.clients.len() > 1 => now + BLOCKED_RETRY,
+                Some(_) if is_blocked => now + BLOCKED_RETRY,
                 // A client with a backlog continues after those that are due.
                 Some(deadline) => deadline.max(now),
             };
             now = sink.sink.sent_at().unwrap_or(now);
             self.set_deadline(socket, deadline);
-            // The driver waits for the only socket.
-            if is_blocked && self.clients.len() == 1 {
-                break;
-            }
         }
     }
 
@@ -269,7 +265,7 @@ mod tests {
     fn blocked_only_client_is_polled_once() {
         let (mut group, mut sockets) = (group(&[&[1]]), Sockets { blocked: vec![0], ..Sockets::default() });
         assert_eq!((poll(&mut group, 1, &mut sockets), polls(&group)), (vec![], vec![1]));
-        assert_eq!(group.next_deadline(), Some(Time::from_millis(1)));
+        assert_eq!(group.next_deadline(), Some(Time::from_millis(2)));
     }
 
     #[test]

@@ -68,26 +68,26 @@ impl ClientArgs {
         let figures: Vec<_> = clients.iter().map(ClientNode::live_figures).collect();
         let mut has_ramp_ended = false;
         let (finished, error) = self.run_all(sockets, clients, stop, &mut || {
+            let all = LiveSnapshot::sum(figures.iter().map(|figures| figures.snapshot()));
             if let Some(view) = &mut view {
-                view.update(&LiveSnapshot::sum(figures.iter().map(|figures| figures.snapshot())));
+                view.update(&all);
             }
             if let Some(ramp) = ramp.as_mut().filter(|_| !has_ramp_ended) {
-                has_ramp_ended = ramp.poll(figures[0].snapshot().at, &SharedRecord::lock(&shared));
+                has_ramp_ended = ramp.poll(all.at, &SharedRecord::lock(&shared));
                 if has_ramp_ended && stop.signal().is_none() {
                     stop.request(StopSignal::ClosedPipe);
                 }
             }
         })?;
         drop(view);
-        let runs = finished.enumerate().map(|(number, client)| {
+        let begun = finished.enumerate().filter_map(|(number, client)| {
             let bytes = client.client.bytes();
-            (number, client.into_run(&name, None, stop, &mut ()).run, bytes)
+            let run = client.into_run(&name, None, stop, &mut ()).run;
+            let has_begun = run.duration_ns > 0 || run.link.is_some_and(|link| link.failure.is_some());
+            // A ramp ends before all clients have begun.
+            (number == 0 || has_begun || !self.ramp).then_some((run, bytes))
         });
-        // The other clients of a ramp have not begun.
-        let begun =
-            runs.filter(|(number, run, _)| *number == 0 || run.duration_ns > 0).map(|(_, run, bytes)| (run, bytes));
-        let run = merge_clients(begun, &self.limits(), &shared);
-        let mut run = run.context("no client has run")?;
+        let mut run = merge_clients(begun, &self.limits(), &shared).context("no client has run")?;
         if has_ramp_ended {
             run.interrupted = None;
         }

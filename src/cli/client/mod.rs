@@ -8,7 +8,6 @@ pub(crate) mod connect;
 pub(crate) mod monitor;
 pub(crate) mod moqt;
 mod musicians;
-mod room_load;
 pub(crate) mod run_record;
 pub(crate) mod targets;
 pub(crate) mod udp;
@@ -29,6 +28,7 @@ use super::options::network::{HEADING_LOCAL_SYSTEM, NetworkArgs};
 use super::options::room_target::RoomTargetArgs;
 use super::output::{
     self, Failure, HEADING_LIMITS, HEADING_REPORT, HEADING_TARGET, ReportFileArgs, ensure_usage, silence_notices,
+    unless_hung_up,
 };
 use super::packet_lines::RecordFile;
 use super::plan::{Plan, UdpPeer};
@@ -391,9 +391,7 @@ impl ClientArgs {
             ramp.complete(&mut report);
         }
         let files = self.files.write(&report, picture.as_ref(), error_text.as_deref());
-        // The terminal may be closed.
-        print(&report)
-            .or_else(|error| if report.interrupted == Some(StopSignal::Hangup) { Ok(()) } else { Err(error) })?;
+        unless_hung_up(print(&report), report.interrupted)?;
         error.or(record.and(files).err()).map_or_else(|| Ok(report.exit_code()), |error| Err(error.into()))
     }
 

@@ -6,14 +6,14 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::ClientArgs;
-use crate::cli::output::{Failure, print_notice, print_report};
+use super::udp::BackgroundTasks;
+use crate::cli::output::{Failure, print_report, unless_hung_up};
 use crate::cli::values::ClientLinkMode;
 use crate::client::{AudioStreamConfig, Musician, MusicianConfig, PayloadSource, RunConfig, StopSignal, StreamKind};
 use crate::io::os;
-use crate::io::signaling::client::RoomSession;
 use crate::io::signaling::discovery::SignalingUrl;
 use crate::io::stop::StopToken;
-use crate::io::udp::{self, DriverOptions};
+use crate::io::udp;
 use crate::link::LinkKey;
 use crate::node_group::NodeGroup;
 use crate::report::musicians::MusiciansReport;
@@ -24,14 +24,15 @@ impl ClientArgs {
     pub(crate) fn play_together(
         &self,
         url: &SignalingUrl,
-        sources: Vec<(Box<dyn PayloadSource + Send>, AudioStreamConfig)>,
+        sources: impl ExactSizeIterator<Item = Result<(Box<dyn PayloadSource + Send>, AudioStreamConfig), Failure>>,
         stop: &StopToken,
     ) -> Result<u8, Failure> {
         let options = self.network.options_without_port("by several musicians")?;
         let (tls, count) = (self.room.tls_config(url)?, sources.len());
         let (mut nodes, mut sockets, mut sessions) = (Vec::new(), Vec::new(), Vec::new());
         stop.set_run_started();
-        for (number, (source, form)) in sources.into_iter().enumerate() {
+        for (number, source) in sources.enumerate() {
+            let (source, form) = source?;
             let (name, members, seed) =
                 (format!("Musician {}", number + 1), SharedMembers::default(), os::random_secret());
             let link_key = (self.link != Some(ClientLinkMode::Unsigned)).then_some(seed);
@@ -52,21 +53,16 @@ impl ClientArgs {
             sockets.push(bound.socket);
             sessions.push(session);
         }
-        let driver = DriverOptions { follow_address: false, ..self.driver_options() };
-        let running = udp::spawn_node("client", sockets, NodeGroup::new(nodes), stop.clone(), driver)
+        let running = udp::spawn_node("client", sockets, NodeGroup::new(nodes), stop.clone(), self.driver_options())
             .context("cannot start a thread")?;
         let (group, stats) = running.join();
         let musicians = group.into_nodes().into_iter().map(|node| node.into_results(stats.ended_at));
         let musicians: Vec<_> = musicians.zip(stats.kernel_dropped).collect();
         let room = sessions.first().map_or("", |session| &session.room_name);
         let report = MusiciansReport::from((room, &*musicians, stop.signal(), &self.limits()));
-        print_report(&report, self.json, || self.wrapped(|color| report.text(color)))?;
-        sessions.iter_mut().for_each(RoomSession::start_leaving);
-        if let Some(error) = sessions.iter_mut().filter_map(RoomSession::leave_room).last() {
-            print_notice(&format!(
-                "a connection to the signaling server was lost; the run continued without it: {error}"
-            ));
-        }
+        let printed = print_report(&report, self.json, || self.wrapped(|color| report.text(color)));
+        unless_hung_up(printed, stop.signal())?;
+        BackgroundTasks { embedded: None, sessions }.end();
         stats.result.context("cannot read from the sockets")?;
         Ok(stop.signal().map_or(report.exit_code(), StopSignal::exit_code))
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{ClientArgs, FinishedRun};
 use crate::cli::live_view::LiveView;
-use crate::cli::output::Failure;
+use crate::cli::output::{Failure, unless_hung_up};
 use crate::cli::target::Endpoint;
 use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig, RunKind, RunResults, StopSignal};
 use crate::io::clock;
@@ -59,7 +59,6 @@ impl ClientArgs {
             }
         }
         let code = runs.is_empty().then_some(3);
-        let interrupted = runs.iter().find_map(|finished| finished.run.interrupted);
         runs.append(&mut unreachable);
         let runs = runs.into_iter().map(|finished| {
             let FinishedRun { run, error, .. } = finished.with_interval(config.interval);
@@ -67,8 +66,8 @@ impl ClientArgs {
         });
         let report = TargetsReport::new(runs.collect(), &self.limits());
         let files = self.files.write_targets(&report);
-        self.print_targets(&report)?;
+        unless_hung_up(self.print_targets(&report), stop.signal())?;
         error.or(files.err()).map_or(Ok(()), Err)?;
-        Ok(interrupted.map(StopSignal::exit_code).or(code).unwrap_or_else(|| report.exit_code()))
+        Ok(stop.signal().map(StopSignal::exit_code).or(code).unwrap_or_else(|| report.exit_code()))
     }
 }

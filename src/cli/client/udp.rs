@@ -40,8 +40,8 @@ pub(crate) struct ConnectedTarget {
 /// Tasks that run alongside the client and end after it.
 #[derive(Default)]
 pub(super) struct BackgroundTasks {
-    embedded: Option<(EchoServer, Option<OutcomeLogFile>)>,
-    session: Option<RoomSession>,
+    pub(super) embedded: Option<(EchoServer, Option<OutcomeLogFile>)>,
+    pub(super) sessions: Vec<RoomSession>,
 }
 
 impl ClientArgs {
@@ -129,7 +129,7 @@ impl ClientArgs {
         }
         // Other members may send to this port, too.
         target.strays = None;
-        target.background.session = Some(session);
+        target.background.sessions.push(session);
         Ok(target)
     }
 
@@ -164,8 +164,9 @@ impl FinishedRun {
 
 impl BackgroundTasks {
     /// Ends all tasks. Returns the first error.
-    pub(super) fn end(self) -> Option<anyhow::Error> {
-        if let Some(error) = self.session.and_then(|mut session| session.leave_room()) {
+    pub(super) fn end(mut self) -> Option<anyhow::Error> {
+        self.sessions.iter_mut().for_each(RoomSession::start_leaving);
+        if let Some(error) = self.sessions.iter_mut().filter_map(RoomSession::leave_room).last() {
             let text = "the connection to the signaling server was lost; the run continued without it";
             print_notice(&format!("{text}: {error}"));
         }

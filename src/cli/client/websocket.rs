@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::builder::RangedU64ValueParser;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Map;
@@ -11,7 +11,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::{ClientArgs, FinishedRun};
 use crate::cli::options::credentials::{SecretArg, read_hmac_secret};
-use crate::cli::output::{Failure, ensure_usage};
+use crate::cli::output::{Failure, are_notices_silenced, ensure_usage};
 use crate::cli::values::dialect_parser;
 use crate::client::{
     ClientNode, RoomLoad, RoomLoadConfig, RunConfig, RunKind, RunResults, StreamKind, WebSocketFailure,
@@ -19,6 +19,8 @@ use crate::client::{
 };
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::signaling::probe::{self, ProbeConnections, ProbeStart, ProbeStartError, WebSocketTarget};
+use crate::io::signaling::room_load::{self, RoomLoadTarget};
+use crate::io::status_line::StatusLine;
 use crate::io::stop::StopToken;
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::io::websocket::handshake::WebSocketUrl;
@@ -26,6 +28,9 @@ use crate::io::{clock, os};
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
 use crate::signaling::{BroadcastParams, Dialect, DialectSet, Route, decode_room_name, route};
 use crate::time::saturating_nanos;
+
+/// Open files of this process beside those of the members of rooms.
+const OTHER_FILES: u64 = 64;
 
 const HEADING: &str = "Signaling server (with --to ws:// or wss://)";
 
@@ -126,47 +131,6 @@ impl WebSocketProbeArgs {
         (self.dialect.or(by_url).unwrap_or(Dialect::Jamjam), params)
     }
 
-    /// The members of rooms, and the URL of each member, or one URL for all. Given are the number of members, the interval between two messages
-    /// of a room, their number and the time after which they are lost.
-    pub(super) fn room_load(
-        &self,
-        url: &WebSocketUrl,
-        room: Option<&str>,
-        (members, interval, count, timeout): (usize, Duration, u32, Duration),
-    ) -> Result<(RoomLoad, Vec<WebSocketUrl>), Failure> {
-        let ((dialect, params), rooms) = (self.dialect(url), self.room_count);
-        let secret = read_hmac_secret(self.hmac_secret.as_ref())?;
-        ensure_usage!(members / 2 >= rooms, "--clients: give at least {}, two members per room", 2 * rooms);
-        let mut keys = form_urlencoded::parse(url.query().as_bytes()).map(|(key, _)| key);
-        let is_member = params.room.is_some() || keys.any(|key| ["roomId", "userId", "token"].contains(&&*key));
-        ensure_usage!(
-            !is_member,
-            "--clients: the URL must contain no room, user or token; give --room and --hmac-secret"
-        );
-        let has_codes = dialect == Dialect::ControlSurface;
-        ensure_usage!(
-            !has_codes || room.is_none(),
-            "--room: with --clients, the server names the rooms of control surfaces"
-        );
-        self.reject_unused_options(dialect, None)?;
-        let [nonce] = os::random_u64s();
-        let room = room.map_or_else(|| format!("load-{:08x}", nonce >> 32), str::to_owned);
-        let names_senders = matches!(dialect, Dialect::Jamjam | Dialect::WebRtc) || secret.is_some();
-        let config = RoomLoadConfig { dialect, members, rooms, room, interval, count, timeout, nonce, names_senders };
-        let load = RoomLoad::new(config);
-        let url_of = |member| match (load.room_name(member), load.name(member)) {
-            (room, name) if dialect == Dialect::Broadcast => {
-                self.broadcast_url(url, &params, &room, name, secret.as_ref())
-            }
-            (room, name) => self.webrtc_url(url, Some(&room), name, secret.as_ref()),
-        };
-        let urls = match dialect {
-            Dialect::Broadcast | Dialect::WebRtc => (0..members).map(url_of).collect::<Result<_, _>>()?,
-            Dialect::Jamjam | Dialect::ControlSurface => vec![url.clone()],
-        };
-        Ok((load, urls))
-    }
-
     /// The URL of the member `name` of a broadcast room.
     fn broadcast_url(
         &self,
@@ -256,6 +220,67 @@ pub(super) fn url_error(error: impl fmt::Display) -> Failure {
 }
 
 impl ClientArgs {
+    /// Sends `count` messages in each room of the server at `url`, one every `interval`, as `members` members in all.
+    pub(crate) fn load_rooms(
+        &self,
+        url: &WebSocketUrl,
+        args: &WebSocketProbeArgs,
+        (members, interval, count): (usize, Duration, u32),
+        stop: &StopToken,
+    ) -> Result<u8, Failure> {
+        let ((dialect, params), rooms, room) = (args.dialect(url), args.room_count, self.room.room.as_deref());
+        let secret = read_hmac_secret(args.hmac_secret.as_ref())?;
+        ensure_usage!(members / 2 >= rooms, "--clients: give at least {}, two members per room", 2 * rooms);
+        let mut keys = form_urlencoded::parse(url.query().as_bytes()).map(|(key, _)| key);
+        let is_member = params.room.is_some() || keys.any(|key| ["roomId", "userId", "token"].contains(&&*key));
+        ensure_usage!(
+            !is_member,
+            "--clients: the URL must contain no room, user or token; give --room and --hmac-secret"
+        );
+        ensure_usage!(
+            dialect != Dialect::ControlSurface || room.is_none(),
+            "--room: with --clients, the server names the rooms of control surfaces"
+        );
+        args.reject_unused_options(dialect, None)?;
+        let [nonce] = os::random_u64s();
+        let room = room.map_or_else(|| format!("load-{:08x}", nonce >> 32), str::to_owned);
+        let (timeout, names_senders) =
+            (self.timeout(), matches!(dialect, Dialect::Jamjam | Dialect::WebRtc) || secret.is_some());
+        let config = RoomLoadConfig { dialect, members, rooms, room, interval, count, timeout, nonce, names_senders };
+        let load = RoomLoad::new(config);
+        let url_of = |member| match (dialect, load.room_name(member), load.name(member)) {
+            (Dialect::Broadcast, room, name) => args.broadcast_url(url, &params, &room, name, secret.as_ref()),
+            (Dialect::WebRtc, room, name) => args.webrtc_url(url, Some(&room), name, secret.as_ref()),
+            (Dialect::Jamjam | Dialect::ControlSurface, ..) => Ok(url.clone()),
+        };
+        let target = RoomLoadTarget {
+            urls: (0..members).map(url_of).collect::<Result<_, _>>()?,
+            socket_options: self.network.options_without_port("with --clients")?,
+            tls: self.room.tls_config(&url.clone().into())?,
+            timeout: self.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT),
+        };
+        self.files.prepare(stop)?;
+        os::raise_descriptor_limit();
+        let (members, needed) = (members as u64, members as u64 + OTHER_FILES);
+        if let Some(limit) = os::descriptor_limit().filter(|limit| *limit < needed) {
+            return Err(
+                anyhow!("{members} members need {needed} open files, but the limit is {limit} (ulimit -n)").into()
+            );
+        }
+        let status = if are_notices_silenced() { None } else { StatusLine::new(Some(members)) };
+        let started_unix_ms = clock::unix_ms();
+        let load = room_load::run(load, target, stop, |joined, text| {
+            if let Some(line) = &status {
+                line.draw(joined, text);
+            }
+        });
+        drop(status);
+        let load = load.map_err(|error| anyhow!("cannot probe {url}: {error}"))?;
+        let mut run = load.into_results(url.to_string());
+        (run.started_unix_ms, run.interrupted) = (started_unix_ms, stop.signal());
+        self.report(FinishedRun::new(run, None, None))
+    }
+
     /// Sends one request every `interval`: `count` requests, or until stopped if `count` is `None`.
     pub(crate) fn probe_websocket(
         &self,

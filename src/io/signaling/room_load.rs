@@ -54,7 +54,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Where the members connect.
 pub struct RoomLoadTarget {
-    /// The URL of each member, or one URL for all.
+    /// The URL of each member.
     pub urls: Vec<WebSocketUrl>,
     /// How to open the connections.
     pub socket_options: LocalSocketOptions,
@@ -87,12 +87,11 @@ pub fn run(
     let runtime = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(8).enable_all().build()?;
     let (members, rooms, dialect) = (load.config.members, load.config.rooms, load.config.dialect);
     let mut codes = Vec::new();
-    if dialect == Dialect::ControlSurface {
-        let created = runtime.block_on(change_rooms(&target, rooms, &mut codes));
-        if let Err(error) = created {
-            let _ = runtime.block_on(change_rooms(&target, 0, &mut codes));
-            return Err(error);
-        }
+    if dialect == Dialect::ControlSurface
+        && let Err(error) = runtime.block_on(change_rooms(&target, rooms, &mut codes))
+    {
+        let _ = runtime.block_on(change_rooms(&target, 0, &mut codes));
+        return Err(error);
     }
     let code = |room: usize| codes.get(room).cloned().or((dialect != Dialect::Jamjam).then(String::new));
     let rooms = (0..rooms).map(|room| watch::Sender::new(code(room))).collect();
@@ -218,7 +217,7 @@ impl Shared {
         }
         let room = room.borrow().clone().unwrap_or_default();
         let RoomLoadTarget { urls, socket_options, tls, timeout: limit } = &self.target;
-        let (began, url) = (Instant::now(), urls.get(member).unwrap_or(&urls[0]));
+        let (began, url) = (Instant::now(), &urls[member]);
         let connected = connect(url, tls, socket_options, *limit, &[]).await;
         let Connected { stream, after_response, .. } =
             connected.map_err(|error| WebSocketFailure::Unreachable(error.to_string()))?;

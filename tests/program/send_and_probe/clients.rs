@@ -35,6 +35,15 @@ fn clients_have_links_of_their_own() {
 }
 
 #[test]
+fn clients_without_a_reply_or_link_are_counted() {
+    at_once(["--wait-for 1s", "--link unsigned --timeout 100ms"], |options| {
+        let server = Server::silent();
+        let report = report(1, &format!("probe --packet audio --clients 3 {options} --to {}", server.to()));
+        assert_eq!(report["clients"]["count"], json!(3), "{report:#}");
+    });
+}
+
+#[test]
 fn client_that_alone_exceeds_a_limit_fails_the_run() {
     at_once([()], |()| {
         let is_lost = AtomicBool::new(false);
@@ -50,6 +59,20 @@ fn client_that_alone_exceeds_a_limit_fails_the_run() {
         assert_eq!(worst["client"], report["clients"]["worst"]["number"]);
         let code = report["findings"][0]["code"].as_str().unwrap();
         assert!(["server_capacity", "host_limit"].contains(&code), "{code}");
+    });
+}
+
+#[test]
+fn ramp_without_links_ends_with_the_first_client() {
+    at_once([()], |()| {
+        let server = Server::silent();
+        let limits = "--timeout 100ms --max-p99 1s";
+        let output = run(&format!("probe --clients 9 --ramp --link unsigned {limits} --to {}", server.to()));
+        assert!(
+            output.stdout.contains("result: 0 clients within the limits; at 1, 1 client had no link"),
+            "{output:?}"
+        );
+        assert_eq!(output.code, 1, "{output:?}");
     });
 }
 

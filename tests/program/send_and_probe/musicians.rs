@@ -163,6 +163,7 @@ fn options_of_one_client_are_usage_errors() {
         "--json-lines",
         "--no-echo",
         "--delay 1",
+        "--ramp",
         "--wait-for 1",
         "--verbose",
         "--html x.html",

@@ -57,10 +57,6 @@ pub struct RoomResults {
     pub wrong_room: u64,
     /// Messages with a wrong sender or number, and messages that their own sender received.
     pub wrong_sender: u64,
-    /// Deliveries in time.
-    pub deliveries: u64,
-    /// Time from the first due time to the last delivery, in nanoseconds.
-    pub duration_ns: u64,
     /// Median, 99th percentile and maximum of the time from the beginning of a connection until its room was joined, in nanoseconds.
     pub join_ns: [Option<i64>; 3],
     /// Why connections ended before the end of the run.

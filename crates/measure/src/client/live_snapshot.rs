@@ -47,6 +47,8 @@ impl LiveSnapshot {
             not_sent: sum.not_sent + next.not_sent,
             known: sum.known + next.known,
             lost: sum.lost + next.lost,
+            at: sum.at.max(next.at),
+            lost_upstream: None,
             rtt_ns: None,
             paused_ns: sum.paused_ns.max(next.paused_ns),
             ..next

@@ -211,12 +211,9 @@ impl RoomLoad {
         if self.started.is_none() || self.next_due().is_some() {
             return false;
         }
+        (0..self.rooms.len()).for_each(|room| self.settle(room, now));
         let is_open = |one: &RoomMessage| one.sent_at.is_none() || one.missing > 0;
-        if self.rooms.iter().flat_map(|room| &room.unsettled).any(is_open) {
-            (0..self.rooms.len()).for_each(|room| self.settle(room, now));
-            return self.rooms.iter().all(|room| room.unsettled.is_empty());
-        }
-        true
+        !self.rooms.iter().flat_map(|room| &room.unsettled).any(is_open)
     }
 
     /// The message that a member sends now, unless its time is over.
@@ -308,8 +305,7 @@ impl RoomLoad {
         let duration_ns = saturating_nanos(self.last_delivery.duration_since(started));
         self.deliveries.in_flight = self.deliveries.sent - self.deliveries.returned - self.deliveries.lost;
         let [p50, p99] = [0.5, 0.99].map(|p| self.join_time.percentile_if_enough(p));
-        let (deliveries, join_ns) = (self.deliveries.returned, [p50, p99, self.join_time.max()]);
-        let rooms = RoomResults { deliveries, duration_ns, join_ns, ..self.results };
+        let rooms = RoomResults { join_ns: [p50, p99, self.join_time.max()], ..self.results };
         let failure = rooms.endings.first().map(|ending| ending.failure.clone());
         let websocket = WebSocketResults { failure, rooms: Some(rooms), ..WebSocketResults::new(self.config.dialect) };
         RunResults {

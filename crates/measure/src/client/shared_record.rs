@@ -21,6 +21,8 @@ pub struct SharedRecord {
     pub rtt_baseline_ns: Option<i64>,
     /// The server's delay of AUDIO, once a client knows it.
     pub server_delay: Option<Duration>,
+    /// Number of clients whose link could not be set up.
+    pub failed_links: usize,
 }
 
 impl SharedRecord {

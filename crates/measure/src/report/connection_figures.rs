@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::figures::figures;
 use super::quantities::{RunProtocol, StreamLabels, micros, thousandths, unsigned_millis};
 use crate::client::{
-    Ending, LinkResults, MoqtFailure, MoqtResults, RoomResults, StreamKind, WebSocketConnectTimes, WebSocketFailure,
-    WebSocketResults,
+    Ending, LinkResults, MoqtFailure, MoqtResults, RoomResults, RunResults, StreamKind, WebSocketConnectTimes,
+    WebSocketFailure, WebSocketResults,
 };
 use jamjam_core::sanitize::sanitize;
 use jamjam_core::time::NANOS_PER_SECOND;
@@ -15,7 +15,7 @@ use jamjam_signaling::Dialect;
 
 figures! {
     /// The connections of a probe over WebSocket.
-    WebSocketFigures from websocket: &WebSocketResults {
+    WebSocketFigures from (run, websocket): (&RunResults, &WebSocketResults) {
         dialect: Dialect = websocket.dialect;
         request: &'static str = StreamLabels::new(RunProtocol::of_websocket(websocket), StreamKind::Ping).request;
         response: &'static str = StreamLabels::new(RunProtocol::of_websocket(websocket), StreamKind::Ping).reply;
@@ -24,13 +24,14 @@ figures! {
         clock_offset_us: Option<f64> = websocket.clock_offset.map(|clock| micros(clock.offset_ns));
         clock_offset_error_us: Option<f64> = websocket.clock_offset.map(|clock| micros((clock.rtt_ns + 1) / 2));
         server_error: Option<String> = websocket.server_error.as_deref().map(sanitize);
-        rooms: Option<RoomFigures> = websocket.rooms.as_ref().map(|rooms| (websocket.dialect, rooms).into());
+        rooms: Option<RoomFigures> = websocket.rooms.as_ref().map(|rooms| (run, websocket.dialect, rooms).into());
     }
 
     /// Members of rooms that send messages.
-    RoomFigures from (dialect, rooms): (Dialect, &RoomResults) [
+    RoomFigures from (run, dialect, rooms): (&RunResults, Dialect, &RoomResults) [
         let [p50, p99, max] = rooms.join_ns.map(|ns| ns.map(micros));
-        let per_second = rooms.deliveries as f64 * NANOS_PER_SECOND as f64 / rooms.duration_ns as f64;
+        let delivered = run.evaluated().map_or(0, |stream| stream.returned) as f64;
+        let per_second = delivered * NANOS_PER_SECOND as f64 / run.duration_ns as f64;
     ] {
         rooms: u64 = rooms.rooms;
         members: u64 = rooms.members;
@@ -42,7 +43,7 @@ figures! {
         join_max_us: Option<f64> = max;
         messages_sent: u64 = rooms.sent;
         messages_not_sent: u64 = rooms.not_sent;
-        deliveries_per_s: Option<f64> = (rooms.duration_ns > 0).then(|| thousandths(per_second));
+        deliveries_per_s: Option<f64> = (run.duration_ns > 0).then(|| thousandths(per_second));
         late: u64 = rooms.late;
         wrong_room: u64 = rooms.wrong_room;
         wrong_sender: u64 = rooms.wrong_sender;

@@ -65,7 +65,7 @@ figures! {
         pacing: Option<PacingFigures> = run.pacing.as_ref().map(Into::into);
         host_timing: Option<HostTimingFigures> = run.host_timing.as_ref().map(|host| (&run.pauses, host).into());
         server: Option<ServerFigures> = run.server.as_ref().map(Into::into);
-        websocket: Option<WebSocketFigures> = run.websocket.as_ref().map(Into::into);
+        websocket: Option<WebSocketFigures> = run.websocket.as_ref().map(|websocket| (run, websocket).into());
         moqt: Option<MoqtFigures> = run.moqt.as_ref().map(Into::into);
         link: Option<LinkFigures> = run.link.as_ref().map(Into::into);
         clients: Option<ClientsFigures> = run.clients.as_ref().map(|clients| (run, clients).into());

@@ -55,8 +55,8 @@ pub struct Ramp {
     clients: Vec<usize>,
     /// The results before the first packet.
     plan: RunResults,
-    /// The 99th percentile of the lateness in each step that has ended.
-    lateness: Vec<Option<i64>>,
+    /// The 99th percentile of the lateness in each step that has ended, and the number of clients without a link.
+    ended: Vec<(Option<i64>, usize)>,
     figures: RampFigures,
     /// Why the ramp has ended, as the end of the result.
     end: Option<String>,
@@ -68,7 +68,7 @@ impl Ramp {
         let more =
             |clients: &usize| (*clients < max_clients).then(|| (clients + clients.div_ceil(10)).min(max_clients));
         let clients = std::iter::successors(Some(1), more).collect();
-        Self { limits, clients, plan, lateness: Vec::new(), figures: RampFigures::default(), end: None }
+        Self { limits, clients, plan, ended: Vec::new(), figures: RampFigures::default(), end: None }
     }
 
     /// When the client with this number begins, from 0.
@@ -80,12 +80,19 @@ impl Ramp {
     /// Judges the steps that are settled at `now`. Returns whether the ramp has ended. Must be called at least once per second.
     pub fn poll(&mut self, now: Time, shared: &SharedRecord) -> bool {
         let history = &shared.histories[self.plan.evaluated_stream as usize];
-        let Some(started) = history.started_at else { return false };
+        let unit = self.unit();
+        let without_link = |clients| format!("{} had no link", format_count(clients as u64, unit));
+        let Some(started) = history.started_at else {
+            self.end = (shared.failed_links > 0).then(|| format!("; at 1, {}", without_link(shared.failed_links)));
+            return self.end.is_some();
+        };
         let step_end = |step: usize| started + Duration::from_secs(((step + 1) * STEP_SECONDS) as u64);
-        while now >= step_end(self.lateness.len()) {
-            self.lateness.push(shared.pacing.last().percentile_if_enough(0.99));
+        while now >= step_end(self.ended.len()) {
+            self.ended.push((shared.pacing.last().percentile_if_enough(0.99), shared.failed_links));
         }
-        while let (None, Some(lateness)) = (&self.end, self.lateness.get(self.figures.steps.len()).copied()) {
+        while let (None, Some((lateness, failed_links))) =
+            (&self.end, self.ended.get(self.figures.steps.len()).copied())
+        {
             let step = self.figures.steps.len();
             // A ramp to the maximum number of clients is shorter than a history whose intervals are one second long.
             let [first, end] =
@@ -103,13 +110,19 @@ impl Ramp {
                 let delay = shared.server_delay.map(saturating_nanos);
                 audio.configured_server_delay_ns = audio.configured_server_delay_ns.or(delay);
             }
+            if self.is_audio() {
+                let pings = Interval::sum(&shared.histories[StreamKind::Ping as usize].intervals);
+                run.ping = Some(pings.to_stats(None));
+            }
             run.evaluated_mut().into_iter().for_each(|mine| *mine = stream.clone());
             let results = self.limits.evaluate(&run);
             let figures = StreamFigures::from((&run, run.evaluated_stream, &stream));
             let verdict = Verdict::from((&run, &*results));
+            let no_link = (failed_links > 0).then(|| without_link(failed_links));
             let exceeded = results.iter().find(|result| !result.passed).map(LimitResult::sentence);
-            let reason = exceeded.or(verdict.reasons.first().cloned()).unwrap_or_default();
-            self.judge((clients, verdict.passed, reason, figures, lateness).into());
+            let passed = verdict.passed && no_link.is_none();
+            let reason = no_link.or(exceeded).or(verdict.reasons.first().cloned()).unwrap_or_default();
+            self.judge((clients, passed, reason, figures, lateness).into());
         }
         self.end.is_some()
     }
@@ -134,10 +147,13 @@ impl Ramp {
         self.plan.evaluated_stream == StreamKind::Audio
     }
 
+    fn unit(&self) -> &'static str {
+        if self.is_audio() { "musician" } else { "client" }
+    }
+
     /// Completes the report of the run with the result, which alone decides the verdict.
     pub fn complete(self, report: &mut Report) {
-        let unit = if self.is_audio() { "musician" } else { "client" };
-        let clients = format_count(self.figures.clients as u64, unit);
+        let clients = format_count(self.figures.clients as u64, self.unit());
         let limits = self.limits.profile.map_or("the limits", Profile::name);
         let end = self.end.unwrap_or_else(|| ", but the run ended early".to_owned());
         let result = format!("{clients} within {limits}{end}");

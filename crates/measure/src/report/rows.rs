@@ -1,7 +1,7 @@
 //! The rows that the text, Markdown and HTML reports print: the table of streams, and the rows below it.
 
 use super::audio_figures::{AudioQualityFigures, CaptureFigures, LevelFigures, PlaybackFigures, UNCORRELATED};
-use super::clients::{ClientsFigures, LatenessFigures};
+use super::clients::ClientsFigures;
 use super::connection_figures::{
     ConnectionSetupFigures, EndingFigures, LinkFigures, MoqtFigures, RoomFigures, WebSocketFigures,
 };
@@ -132,12 +132,12 @@ pub(super) fn further_rows(report: &Report) -> Vec<Row> {
         let [p50, p99] = [("p50", pacing.pacing_p50_us), ("p99", pacing.pacing_p99_us)];
         let [p999, max] = [("p99.9", pacing.pacing_p999_us), ("max", pacing.pacing_max_us)];
         let has_rooms = report.websocket.as_ref().is_some_and(|websocket| websocket.rooms.is_some());
-        add(if has_rooms { Short } else { Full }, "pacing error", Some(times_text([p50, p99, p999, max])));
+        let is_short = has_rooms || report.clients.is_some();
+        add(if is_short { Short } else { Full }, "pacing error", Some(times_text([p50, p99, p999, max])));
         let (first, last) = (pacing.pacing_first_5s_p50_us, pacing.pacing_last_5s_p50_us);
         add(Full, "pacing error p50", first.map(|_| times_text([("first 5 s", first), ("last 5 s", last)])));
     }
     add(Short, "clients", report.clients.as_ref().map(clients));
-    add(Short, "lateness", report.clients.as_ref().and_then(|clients| clients.lateness.as_ref()).map(lateness));
     if let Some(host) = &report.host_timing {
         let times = |p50, p99, max: Option<f64>| max.map(|_| times_text([("p50", p50), ("p99", p99), ("max", max)]));
         add(Full, "send call", times(host.send_call_p50_us, host.send_call_p99_us, host.send_call_max_us));
@@ -181,10 +181,6 @@ fn clients(clients: &ClientsFigures) -> String {
     let loss = worst.loss_ratio.map_or_else(|| "-".to_owned(), format_percent);
     let times = times_text([("p50", worst.rtt_p50_us), ("p99", worst.rtt_p99_us)]);
     format!("{memory}; client {} is the worst: {loss} lost, round trip {times}", worst.number)
-}
-
-fn lateness(lateness: &LatenessFigures) -> String {
-    times_text([("p50", lateness.p50_us), ("p99", lateness.p99_us), ("max", lateness.max_us)])
 }
 
 /// `planned 3.000 s, actual 8.012 s; 1 shift, 5.012 s in total, largest 5.012 s`.

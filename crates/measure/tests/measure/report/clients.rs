@@ -71,7 +71,7 @@ fn client_without_replies_fails_the_run() {
 }
 
 #[test]
-fn counts_are_added_and_the_report_names_clients_and_lateness() {
+fn counts_are_added_and_the_report_names_clients_and_their_pacing_error() {
     let run = merged(&Limits::default(), vec![client(1, 20), client(3, 60)], Duration::from_micros(80));
     let report = Report::new(&run, &Limits::default());
     let ping = report.streams.ping.as_ref().expect("pings");
@@ -85,7 +85,7 @@ fn counts_are_added_and_the_report_names_clients_and_lateness() {
         ),
         "{text}"
     );
-    assert!(text.contains("p50 80.0 µs, p99 80.0 µs, max 80.0 µs"), "{text}");
+    assert!(text.contains("pacing error          p50 80.0 µs, p99 80.0 µs, p99.9 -, max 80.0 µs"), "{text}");
 }
 
 /// The code of the first finding, and its text.

@@ -348,7 +348,7 @@ fn every_text_label_is_in_the_table_of_rows() {
             seen.insert(label.to_owned());
         }
     }
-    assert_eq!(seen.len(), 58, "{seen:?}");
+    assert_eq!(seen.len(), 57, "{seen:?}");
 }
 
 #[test]

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use jamjam_core::stats::StreamStats;
 use jamjam_core::time::Time;
-use jamjam_measure::client::{RunResults, SharedRecord, StreamKind};
+use jamjam_measure::client::{AudioResults, RunResults, SharedRecord, StreamKind};
 use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::{Limits, Profile};
 use jamjam_measure::report::ramp::{Ramp, RampFigures};
 
-use super::runs::{MS, probe, stream};
+use super::runs::{MS, probe, send, stream};
 
 const START: u64 = 7_000;
 
@@ -19,10 +19,12 @@ struct Fate {
     /// The round trip in milliseconds; `None` for a lost packet.
     rtt_ms: Option<i64>,
     late: Duration,
+    /// Number of clients whose link could not be set up.
+    failed_links: usize,
 }
 
 fn on_time(ms: i64) -> Fate {
-    Fate { rtt_ms: Some(ms), late: Duration::from_micros(50) }
+    Fate { rtt_ms: Some(ms), late: Duration::from_micros(50), failed_links: 0 }
 }
 
 fn plan() -> RunResults {
@@ -39,7 +41,8 @@ fn ramp(max: usize, fate: impl Fn(usize, u64) -> Fate) -> (RampFigures, String, 
     let mut returns: Vec<(u64, u64, i64)> = Vec::new();
     for ms in (0..).step_by(20) {
         let clients = starts.iter().filter(|start| **start <= ms).count();
-        let Fate { rtt_ms, late } = fate(clients, ms % 5_000);
+        let Fate { rtt_ms, late, failed_links } = fate(clients, ms % 5_000);
+        shared.failed_links = shared.failed_links.max(failed_links);
         let due = Time::from_millis(START + ms);
         for _ in 0..clients {
             stats.on_sent(due);
@@ -121,6 +124,36 @@ fn host_at_its_limit_ends_the_ramp() {
     assert_eq!(figures.clients, 2);
     let expected = "2 clients within internet-music; at 3, this host was at its limit: packets left 1.5";
     assert!(headline.starts_with(expected), "{headline}");
+}
+
+#[test]
+fn clients_without_a_link_exceed_the_limits() {
+    // A link fails a while after the start of its client.
+    let failed_links = |clients, ms| usize::from(clients >= 3 && ms >= 2_000);
+    let (figures, headline, _) =
+        ramp(30, |clients, ms| Fate { failed_links: failed_links(clients, ms), ..on_time(20) });
+    assert_eq!((figures.clients, clients(&figures)), (2, vec![1, 2, 3, 4]));
+    assert_eq!(headline, "2 clients within internet-music; at 3, 1 client had no link");
+}
+
+#[test]
+fn delay_of_a_server_that_does_not_report_it_is_estimated() {
+    let mut ramp = Ramp::new(Profile::InternetMusic.limits(), 1, send(AudioResults::default()));
+    let mut shared = SharedRecord { rtt_baseline_ns: Some(0), ..SharedRecord::default() };
+    for (kind, rtt_ms) in [(StreamKind::Audio, 120), (StreamKind::Ping, 20)] {
+        let mut stats = StreamStats::new();
+        for at in (0..6_000).step_by(20).map(|ms| Time::from_millis(START + ms)) {
+            stats.on_sent(at);
+            stats.on_return(at, rtt_ms * MS);
+        }
+        shared.histories[kind as usize] = stats.history;
+    }
+    assert!(ramp.poll(Time::from_millis(START + 6_000), &shared));
+    let mut report = Report::new(&send(AudioResults::default()), &Limits::default());
+    ramp.complete(&mut report);
+    assert_eq!(report.headline, "1 musician within internet-music, limit not reached");
+    let [step] = &report.ramp.expect("a ramp").steps[..] else { panic!("one step") };
+    assert!((19_900.0..20_100.0).contains(&step.rtt_p50_us.expect("a round trip")), "{step:?}");
 }
 
 #[test]
