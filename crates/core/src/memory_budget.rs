@@ -131,6 +131,16 @@ impl MemoryAccount {
         Ok(MemoryPermit { account: Arc::clone(self), bytes })
     }
 
+    /// Like [`MemoryAccount::take`], but only while at least half of the budget is free: for data that stays after its client has left. So
+    /// new clients are always admitted.
+    pub fn take_to_keep(self: &Arc<Self>, bytes: u64) -> Result<MemoryPermit, OverBudget> {
+        if self.budget.is_scarce() {
+            self.budget.lock().refused += 1;
+            return Err(OverBudget);
+        }
+        self.take(bytes)
+    }
+
     /// Like [`MemoryAccount::take`], even if a limit is exceeded: for data that exists already, and for what the server has to send.
     pub fn hold(self: &Arc<Self>, bytes: u64) -> MemoryPermit {
         let _ = self.update(|state| state.used += bytes, false);
@@ -239,6 +249,17 @@ mod tests {
         assert_eq!(budget.held(), 60);
         drop(permits);
         assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn data_that_stays_leaves_half_of_the_budget_free() {
+        let budget = MemoryBudget::new(Some(800));
+        let account = budget.account(None);
+        let kept = account.take_to_keep(401).expect("nothing is held");
+        assert_eq!((account.take_to_keep(1).map(drop), budget.refused()), (Err(OverBudget), 1));
+        let _taken = account.take(399).expect("within the limit");
+        drop(kept);
+        assert!(account.take_to_keep(1).is_ok());
     }
 
     #[test]

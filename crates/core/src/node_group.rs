@@ -262,13 +262,6 @@ mod tests {
     }
 
     #[test]
-    fn blocked_only_client_is_polled_once() {
-        let (mut group, mut sockets) = (group(&[&[1]]), Sockets { blocked: vec![0], ..Sockets::default() });
-        assert_eq!((poll(&mut group, 1, &mut sockets), polls(&group)), (vec![], vec![1]));
-        assert_eq!(group.next_deadline(), Some(Time::from_millis(2)));
-    }
-
-    #[test]
     fn sends_of_one_poll_are_limited_and_clients_take_turns() {
         let (mut group, mut sockets) = (group(&[&[1; 80], &[1; 40], &[1; 40]]), Sockets::default());
         assert_eq!(poll(&mut group, 1, &mut sockets), [[0; 40], [1; 40]].concat());

@@ -30,9 +30,10 @@ impl ClientArgs {
         let options = self.network.options_without_port("by several musicians")?;
         let (tls, count) = (self.room.tls_config(url)?, sources.len());
         let (mut nodes, mut sockets, mut sessions) = (Vec::new(), Vec::new(), Vec::new());
-        stop.set_run_started();
         for (number, source) in sources.enumerate() {
             let (source, form) = source?;
+            // Not before: standard input may be a silent pipe.
+            stop.set_run_started();
             let (name, members, seed) =
                 (format!("Musician {}", number + 1), SharedMembers::default(), os::random_secret());
             let link_key = (self.link != Some(ClientLinkMode::Unsigned)).then_some(seed);

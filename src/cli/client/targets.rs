@@ -59,6 +59,7 @@ impl ClientArgs {
             }
         }
         let code = runs.is_empty().then_some(3);
+        let interrupted = runs.iter().find_map(|finished| finished.run.interrupted);
         runs.append(&mut unreachable);
         let runs = runs.into_iter().map(|finished| {
             let FinishedRun { run, error, .. } = finished.with_interval(config.interval);
@@ -68,6 +69,6 @@ impl ClientArgs {
         let files = self.files.write_targets(&report);
         unless_hung_up(self.print_targets(&report), stop.signal())?;
         error.or(files.err()).map_or(Ok(()), Err)?;
-        Ok(stop.signal().map(StopSignal::exit_code).or(code).unwrap_or_else(|| report.exit_code()))
+        Ok(interrupted.map(StopSignal::exit_code).or(code).unwrap_or_else(|| report.exit_code()))
     }
 }

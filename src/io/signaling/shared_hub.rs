@@ -454,7 +454,7 @@ impl EventSink for Outbox<'_> {
     }
 
     fn take_memory(&mut self, bytes: u64) -> Option<MemoryPermit> {
-        self.account.take(bytes).ok()
+        self.account.take_to_keep(bytes).ok()
     }
 
     fn control_surface_event(&mut self, event: ControlSurfaceEvent) {

@@ -317,8 +317,8 @@ impl<P: DriverIo, N: Node + ?Sized> Driver<'_, P, N> {
 
     /// Waits for the deadline or a socket. Returns whether a socket may be readable.
     fn wait(&mut self, deadline: Option<Time>, busy: bool) -> io::Result<bool> {
-        // If the send buffer of the only socket is full, the deadline has passed. Then the socket must become writable. A group of nodes
-        // has a deadline for its next attempt.
+        // If the send buffer of the only socket is full, the socket must become writable, whatever the deadline. With several sockets, a
+        // group of nodes has a deadline for its next attempt.
         let is_blocked = busy && self.address_checks.len() == 1;
         let Some(deadline) = deadline.filter(|_| !is_blocked) else {
             return self.io.wait(None, is_blocked).map(|_| true);

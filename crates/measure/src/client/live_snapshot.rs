@@ -67,7 +67,7 @@ pub(super) struct LiveCounts {
     pub(super) lost: u64,
     pub(super) last_rtt: Option<i64>,
     p99: Option<i64>,
-    /// When the percentile is computed again. Several clients compute none: their packets would leave late meanwhile.
+    /// When the percentile is computed again. Clients with a shared record compute none: their packets would leave late meanwhile.
     pub(super) next_percentile: Time,
 }
 

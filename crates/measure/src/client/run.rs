@@ -188,15 +188,12 @@ impl<S: Workload> ClientNode<S> {
     fn with_shared_record(&mut self, call: impl FnOnce(&mut Self)) {
         let Some(shared) = self.tracker.config.shared.clone() else { return call(self) };
         let mut shared = SharedRecord::lock(&shared);
-        let had_failed = self.has_failed_link();
+        let had_started = self.started.is_some();
         shared.exchange(&mut self.tracker);
         call(self);
         shared.exchange(&mut self.tracker);
-        shared.failed_links += usize::from(!had_failed && self.has_failed_link());
-    }
-
-    fn has_failed_link(&self) -> bool {
-        self.link.as_ref().is_some_and(|link| link.results.failure.is_some())
+        shared.started += usize::from(!had_started && self.started.is_some());
+        shared.has_failed_link |= self.is_finished() && self.started.is_none();
     }
 
     /// Ends the run because the connection was lost at `at`. Returns whether packets were unsent or replies outstanding.
@@ -347,7 +344,7 @@ impl<S: Workload> ClientNode<S> {
             }
         } else {
             link.poll_transmit(now, peer, self.port_errors.total > 0, sink);
-            if self.has_failed_link() {
+            if link.results.failure.is_some() {
                 self.phase = Phase::Finished;
             }
         }

@@ -21,8 +21,10 @@ pub struct SharedRecord {
     pub rtt_baseline_ns: Option<i64>,
     /// The server's delay of AUDIO, once a client knows it.
     pub server_delay: Option<Duration>,
-    /// Number of clients whose link could not be set up.
-    pub failed_links: usize,
+    /// Number of clients that have begun to send packets that count.
+    pub started: usize,
+    /// Whether a client has ended before that, because it has no link.
+    pub has_failed_link: bool,
 }
 
 impl SharedRecord {

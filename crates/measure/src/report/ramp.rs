@@ -55,7 +55,7 @@ pub struct Ramp {
     clients: Vec<usize>,
     /// The results before the first packet.
     plan: RunResults,
-    /// The 99th percentile of the lateness in each step that has ended, and the number of clients without a link.
+    /// The 99th percentile of the lateness in each step that has ended, and the number of clients that had begun to send.
     ended: Vec<(Option<i64>, usize)>,
     figures: RampFigures,
     /// Why the ramp has ended, as the end of the result.
@@ -80,19 +80,15 @@ impl Ramp {
     /// Judges the steps that are settled at `now`. Returns whether the ramp has ended. Must be called at least once per second.
     pub fn poll(&mut self, now: Time, shared: &SharedRecord) -> bool {
         let history = &shared.histories[self.plan.evaluated_stream as usize];
-        let unit = self.unit();
-        let without_link = |clients| format!("{} had no link", format_count(clients as u64, unit));
         let Some(started) = history.started_at else {
-            self.end = (shared.failed_links > 0).then(|| format!("; at 1, {}", without_link(shared.failed_links)));
+            self.end = shared.has_failed_link.then(|| format!("; at 1, {}", self.without_link(1)));
             return self.end.is_some();
         };
         let step_end = |step: usize| started + Duration::from_secs(((step + 1) * STEP_SECONDS) as u64);
         while now >= step_end(self.ended.len()) {
-            self.ended.push((shared.pacing.last().percentile_if_enough(0.99), shared.failed_links));
+            self.ended.push((shared.pacing.last().percentile_if_enough(0.99), shared.started));
         }
-        while let (None, Some((lateness, failed_links))) =
-            (&self.end, self.ended.get(self.figures.steps.len()).copied())
-        {
+        while let (None, Some((lateness, begun))) = (&self.end, self.ended.get(self.figures.steps.len()).copied()) {
             let step = self.figures.steps.len();
             // A ramp to the maximum number of clients is shorter than a history whose intervals are one second long.
             let [first, end] =
@@ -107,18 +103,23 @@ impl Ramp {
             let clients = *self.clients.get(step).or(self.clients.last()).unwrap_or(&1);
             let mut run = self.plan.clone();
             if let Some(audio) = &mut run.audio {
-                let delay = shared.server_delay.map(saturating_nanos);
+                // The smallest echo time of the step alone would hide a queue that never empties.
+                let min = |kind: StreamKind| {
+                    shared.histories[kind as usize].intervals.iter().filter_map(Interval::rtt_min).min()
+                };
+                let estimate = || {
+                    let delay = min(StreamKind::Audio)? + baseline? - min(StreamKind::Ping)?;
+                    Some(delay.max(0).cast_unsigned())
+                };
+                let delay = shared.server_delay.map(saturating_nanos).or_else(estimate);
                 audio.configured_server_delay_ns = audio.configured_server_delay_ns.or(delay);
-            }
-            if self.is_audio() {
-                let pings = Interval::sum(&shared.histories[StreamKind::Ping as usize].intervals);
-                run.ping = Some(pings.to_stats(None));
             }
             run.evaluated_mut().into_iter().for_each(|mine| *mine = stream.clone());
             let results = self.limits.evaluate(&run);
             let figures = StreamFigures::from((&run, run.evaluated_stream, &stream));
             let verdict = Verdict::from((&run, &*results));
-            let no_link = (failed_links > 0).then(|| without_link(failed_links));
+            let missing = clients.saturating_sub(begun);
+            let no_link = (missing > 0).then(|| self.without_link(missing));
             let exceeded = results.iter().find(|result| !result.passed).map(LimitResult::sentence);
             let passed = verdict.passed && no_link.is_none();
             let reason = no_link.or(exceeded).or(verdict.reasons.first().cloned()).unwrap_or_default();
@@ -145,6 +146,11 @@ impl Ramp {
 
     fn is_audio(&self) -> bool {
         self.plan.evaluated_stream == StreamKind::Audio
+    }
+
+    /// `44 clients had no link`.
+    fn without_link(&self, clients: usize) -> String {
+        format!("{} had no link", format_count(clients as u64, self.unit()))
     }
 
     fn unit(&self) -> &'static str {

@@ -37,6 +37,9 @@ pub(in crate::report) fn finding(run: &RunResults, report: &Report) -> Option<Di
         let why = if dropped > 0 { drops } else { late };
         let message = format!("This host was at its limit: {why}. The figures say little about the server.");
         ("host_limit", message, "Use fewer clients, a longer interval, or a faster host.")
+    } else if without_link == count {
+        // The report says why the connection failed.
+        return None;
     } else if without_link > 0 {
         let message = format!(
             "{without_link} of {count} clients have no link: a server accepts 256 links of one address other than loopback, a burst of 64 \

@@ -19,12 +19,12 @@ struct Fate {
     /// The round trip in milliseconds; `None` for a lost packet.
     rtt_ms: Option<i64>,
     late: Duration,
-    /// Number of clients whose link could not be set up.
-    failed_links: usize,
+    /// Number of clients that have no link.
+    without_link: usize,
 }
 
 fn on_time(ms: i64) -> Fate {
-    Fate { rtt_ms: Some(ms), late: Duration::from_micros(50), failed_links: 0 }
+    Fate { rtt_ms: Some(ms), late: Duration::from_micros(50), without_link: 0 }
 }
 
 fn plan() -> RunResults {
@@ -41,8 +41,8 @@ fn ramp(max: usize, fate: impl Fn(usize, u64) -> Fate) -> (RampFigures, String, 
     let mut returns: Vec<(u64, u64, i64)> = Vec::new();
     for ms in (0..).step_by(20) {
         let clients = starts.iter().filter(|start| **start <= ms).count();
-        let Fate { rtt_ms, late, failed_links } = fate(clients, ms % 5_000);
-        shared.failed_links = shared.failed_links.max(failed_links);
+        let Fate { rtt_ms, late, without_link } = fate(clients, ms % 5_000);
+        shared.started = shared.started.max(clients - without_link);
         let due = Time::from_millis(START + ms);
         for _ in 0..clients {
             stats.on_sent(due);
@@ -128,32 +128,39 @@ fn host_at_its_limit_ends_the_ramp() {
 
 #[test]
 fn clients_without_a_link_exceed_the_limits() {
-    // A link fails a while after the start of its client.
-    let failed_links = |clients, ms| usize::from(clients >= 3 && ms >= 2_000);
-    let (figures, headline, _) =
-        ramp(30, |clients, ms| Fate { failed_links: failed_links(clients, ms), ..on_time(20) });
+    let (figures, headline, _) = ramp(30, |clients, _| Fate { without_link: clients.saturating_sub(2), ..on_time(20) });
     assert_eq!((figures.clients, clients(&figures)), (2, vec![1, 2, 3, 4]));
     assert_eq!(headline, "2 clients within internet-music; at 3, 1 client had no link");
 }
 
-#[test]
-fn delay_of_a_server_that_does_not_report_it_is_estimated() {
-    let mut ramp = Ramp::new(Profile::InternetMusic.limits(), 1, send(AudioResults::default()));
-    let mut shared = SharedRecord { rtt_baseline_ns: Some(0), ..SharedRecord::default() };
-    for (kind, rtt_ms) in [(StreamKind::Audio, 120), (StreamKind::Ping, 20)] {
-        let mut stats = StreamStats::new();
-        for at in (0..6_000).step_by(20).map(|ms| Time::from_millis(START + ms)) {
-            stats.on_sent(at);
-            stats.on_return(at, rtt_ms * MS);
+/// A server that does not report its delay of 100 ms, with pings of 20 ms, and AUDIO that takes `late_ms` longer in each step.
+fn ramp_with_unknown_delay(late_ms: [i64; 3]) -> RampFigures {
+    let mut ramp = Ramp::new(Profile::InternetMusic.limits(), 3, send(AudioResults::default()));
+    let mut shared = SharedRecord { rtt_baseline_ns: Some(0), started: 3, ..SharedRecord::default() };
+    let mut streams = [StreamStats::new(), StreamStats::new()];
+    for ms in (0..15_000).step_by(20) {
+        let at = Time::from_millis(START + ms);
+        let rtt_ms = [120 + late_ms[ms as usize / 5_000], 20];
+        for (stream, rtt_ms) in streams.iter_mut().zip(rtt_ms) {
+            stream.on_sent(at);
+            stream.on_return(at, rtt_ms * MS);
         }
-        shared.histories[kind as usize] = stats.history;
     }
-    assert!(ramp.poll(Time::from_millis(START + 6_000), &shared));
+    let [audio, ping] = streams.map(|stream| stream.history);
+    (shared.histories[StreamKind::Audio as usize], shared.histories[StreamKind::Ping as usize]) = (audio, ping);
+    assert!(ramp.poll(Time::from_millis(START + 15_000), &shared));
     let mut report = Report::new(&send(AudioResults::default()), &Limits::default());
     ramp.complete(&mut report);
-    assert_eq!(report.headline, "1 musician within internet-music, limit not reached");
-    let [step] = &report.ramp.expect("a ramp").steps[..] else { panic!("one step") };
-    assert!((19_900.0..20_100.0).contains(&step.rtt_p50_us.expect("a round trip")), "{step:?}");
+    report.ramp.expect("a ramp")
+}
+
+#[test]
+fn unknown_delay_of_the_server_is_estimated_from_all_steps() {
+    let figures = ramp_with_unknown_delay([0; 3]);
+    assert_eq!(figures.result, "3 musicians within internet-music, limit not reached");
+    assert!((19_900.0..20_100.0).contains(&figures.steps[0].rtt_p50_us.expect("a round trip")), "{figures:?}");
+    let figures = ramp_with_unknown_delay([0, 100, 100]);
+    assert_eq!(figures.clients, 1, "{figures:?}");
 }
 
 #[test]
