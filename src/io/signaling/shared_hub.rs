@@ -311,11 +311,12 @@ impl ConnectionHandler for ServedConnection {
         let work_limiter = || hub.work.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = work_limiter().begin(hub.now(), self.work_source, text.len());
         let work = begun.inspect_err(|_| hub.hub.on_waiting_message(*conn))?;
-        let started = clock::thread_time();
+        let used = if work.is_exact { clock::thread_time } else { clock::monotonic_now };
+        let started = used();
         hub.call_for(*conn, memory, |call| call.on_text(*conn, text));
         let requests_room_list = hub.check.is_some() && hub.hub.is_room_list_request(*conn, text);
         hub.report(|check| check.on_message(clock::monotonic_now(), *conn, requests_room_list));
-        work_limiter().end(hub.now(), work, clock::thread_time().duration_since(started));
+        work_limiter().end(hub.now(), work, used().duration_since(started));
         Ok(())
     }
 
