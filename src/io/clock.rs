@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tracing::warn;
 
 use crate::stats::{ClockJumps, ClockReading};
-use crate::time::{NANOS_PER_SECOND, Time, WallClock, saturating_nanos};
+use crate::time::{Time, WallClock, saturating_nanos};
 
 /// Monotonic time since the first call in this process.
 pub(crate) fn monotonic_now() -> Time {
@@ -24,7 +24,7 @@ pub(in crate::io) fn thread_time() -> Time {
     #[cfg(target_os = "linux")]
     let time = {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        Time::from_nanos(time.tv_sec as u64 * NANOS_PER_SECOND + time.tv_nsec as u64)
+        Time::from_nanos(time.tv_sec as u64 * crate::time::NANOS_PER_SECOND + time.tv_nsec as u64)
     };
     #[cfg(not(target_os = "linux"))]
     let time = monotonic_now();
