@@ -1,4 +1,4 @@
-"""What scripts/wheel, scripts/npm, scripts/archive and scripts/deb share: the version, the systems, and archives with equal bytes."""
+"""What scripts/packages, scripts/wheel and scripts/npm share: the version, the systems, and archives with equal bytes."""
 
 import gzip
 import io
