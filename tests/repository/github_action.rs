@@ -206,7 +206,9 @@ fn release_is_verified_and_a_mismatch_is_never_replaced() {
             fs::write(folder.join("jamjam-dev"), "#!/bin/sh\necho released\n").unwrap();
             fs::set_permissions(folder.join("jamjam-dev"), Permissions::from_mode(0o755)).unwrap();
             let pack = format!("tar -czf {name}.tar.gz {name} && sha256sum {name}.tar.gz >SHA256SUMS");
-            let change = if changed { format!("&& printf x >>{name}.tar.gz") } else { String::new() };
+            // Another archive that is intact: only its sum differs.
+            let change = format!("&& echo echo changed >>{name}/jamjam-dev && tar -czf {name}.tar.gz {name}");
+            let change = if changed { change } else { String::new() };
             let shell = Command::new("sh").args(["-c", &(pack + &change)]).current_dir(job.path("release")).output();
             assert_success(&shell.unwrap());
         }
