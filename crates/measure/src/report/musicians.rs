@@ -103,10 +103,11 @@ impl MusiciansReport {
             let loss = one.loss_ratio.map_or_else(|| "-".to_owned(), quantities::format_share);
             let [packets, duplicates, reordered] = [one.packets, one.duplicates, one.reordered].map(|n| n.to_string());
             let [jitter, rtt] = [one.jitter_mean_us, one.rtt_p50_us].map(quantities::format_optional_time);
-            text += &match one.link {
+            let line = match one.link {
                 Some(link) => row(&one.to, &one.from, [link, &packets, &loss, &duplicates, &reordered, &jitter, &rtt]),
                 None => format!("{:width$}  {:width$}  not answered\n", one.to, one.from),
             };
+            text += &line;
         }
         let lateness = self.musicians.iter().filter_map(|one| one.lateness_p99_us).reduce(f64::max);
         let dropped: u64 = self.musicians.iter().filter_map(|one| one.kernel_dropped).sum();
