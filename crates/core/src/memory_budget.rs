@@ -131,8 +131,8 @@ impl MemoryAccount {
         Ok(MemoryPermit { account: Arc::clone(self), bytes })
     }
 
-    /// Like [`MemoryAccount::take`], but only while at least half of the budget is free: for data that stays after its client has left. So
-    /// new clients are always admitted.
+    /// Like [`MemoryAccount::take`], but only while at least half of the budget is free: for data that stays after its client has left, and
+    /// must not keep new clients out.
     pub fn take_to_keep(self: &Arc<Self>, bytes: u64) -> Result<MemoryPermit, OverBudget> {
         if self.budget.is_scarce() {
             self.budget.lock().refused += 1;

@@ -2,6 +2,7 @@
 //! application, and unusual numbers.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jamjam_signaling::{
     CommandError, ControlSurfaceEvent, ControlSurfaceEventKind, ControlSurfaceLimits, CreateRoomOptions, InlineStr,
@@ -254,6 +255,17 @@ fn two_hundred_wrong_codes_of_all_addresses_keep_out_new_addresses() {
     // An address that joined before can join again.
     hub.member(3);
     assert!(hub.sink.closed.is_empty());
+}
+
+#[test]
+fn room_lives_for_at_most_ten_years() {
+    let hub = hub_with(ControlSurfaceLimits::default());
+    for (days, kept) in [(400, 400), (4_000, 3_650)] {
+        let lifetime = Some(Duration::from_secs(days * 86_400));
+        let options = CreateRoomOptions { lifetime, ..CreateRoomOptions::default() };
+        let made = hub.hub.create_room(ms(3 * SECOND), options).expect("a room");
+        assert_eq!(made.expires_ms, 1_795_000_003_000 + kept * 86_400_000);
+    }
 }
 
 #[test]
