@@ -57,6 +57,8 @@ pub struct Ramp {
     plan: RunResults,
     /// The 99th percentile of the lateness in each step that has ended, and the number of clients that had begun to send.
     ended: Vec<(Option<i64>, usize)>,
+    /// The number of clients that had begun to send at the last poll.
+    begun: usize,
     figures: RampFigures,
     /// Why the ramp has ended, as the end of the result.
     end: Option<String>,
@@ -68,7 +70,7 @@ impl Ramp {
         let more =
             |clients: &usize| (*clients < max_clients).then(|| (clients + clients.div_ceil(10)).min(max_clients));
         let clients = std::iter::successors(Some(1), more).collect();
-        Self { limits, clients, plan, ended: Vec::new(), figures: RampFigures::default(), end: None }
+        Self { limits, clients, plan, ended: Vec::new(), begun: 0, figures: RampFigures::default(), end: None }
     }
 
     /// When the client with this number begins, from 0.
@@ -86,8 +88,10 @@ impl Ramp {
         };
         let step_end = |step: usize| started + Duration::from_secs(((step + 1) * STEP_SECONDS) as u64);
         while now >= step_end(self.ended.len()) {
-            self.ended.push((shared.pacing.last().percentile_if_enough(0.99), shared.started));
+            // The clients of the next step may have begun since the last poll.
+            self.ended.push((shared.pacing.last().percentile_if_enough(0.99), self.begun));
         }
+        self.begun = shared.started;
         while let (None, Some((lateness, begun))) = (&self.end, self.ended.get(self.figures.steps.len()).copied()) {
             let step = self.figures.steps.len();
             // A ramp to the maximum number of clients is shorter than a history whose intervals are one second long.
