@@ -246,7 +246,7 @@ impl ControlSurfaceRoom {
     ) -> Result<usize, &'static str> {
         let memory = if sender.is_some() && !self.parameters.by_name.contains_key(name) {
             let bytes = (3 * name.len() + PARAMETER_BYTES) as u64;
-            Some(call.caller.take_memory(bytes).ok_or("this address holds its share of the memory budget")?)
+            Some(call.caller.take_memory(bytes).ok_or("half of the memory is used, or the share of this address")?)
         } else {
             None
         };
