@@ -94,7 +94,7 @@ fn settled_at(pause: Pause) -> Time {
 }
 
 /// What is known about both hosts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Hosts {
     pub(super) this: HostLog,
     pub(super) server: HostLog,
@@ -111,9 +111,8 @@ pub(super) struct Hosts {
 impl Hosts {
     /// Hosts without a pause. If no reports of the server are awaited, it has none either.
     pub(super) fn new(holding_time: Option<Duration>, awaits_reports: bool) -> Self {
-        let (this, server) = (HostLog::default(), HostLog::default());
         let server_known_until = if awaits_reports { Time::ZERO } else { Time::MAX };
-        Self { this, server, server_known_until, last_report: None, holding_time, dropped: 0 }
+        Self { server_known_until, holding_time, ..Self::default() }
     }
 
     /// Records what the server reported about itself. Counting started at `started`; earlier pauses do not matter.
