@@ -9,7 +9,7 @@ use super::connection_results::GroupCounts;
 use super::hosts::Hosts;
 use super::live_snapshot::LiveSnapshot;
 use super::results::{PacketObserver, RunResults};
-use super::sent_packets::{PacketTracker, SentPackets};
+use super::sent_packets::{SentPacket, SentPackets};
 use super::stream_kind::StreamKind;
 use jamjam_core::stats::{GroupOutcomes, StreamStats};
 use jamjam_core::time::Time;
@@ -61,16 +61,20 @@ pub struct UnfinishedResults {
     pub(super) run: RunResults,
     /// The sent packets of each stream and what happened to the hosts; `None` if the run has no stream.
     pub(super) tracked: Option<([SentPackets; 3], Hosts)>,
-    /// Time of the interruption and time-out for replies, if the run was interrupted.
-    pub(super) interruption: Option<(Time, Duration)>,
+    /// When the run was interrupted, if it was.
+    pub(super) interrupted_at: Option<Time>,
 }
 
 impl UnfinishedResults {
     /// Decides all outcomes. Events of packets without a reply (lost, in flight) go to `observer`.
     pub fn finish(self, observer: &mut dyn PacketObserver) -> RunResults {
-        let Self { mut run, tracked, interruption } = self;
+        let Self { mut run, tracked, interrupted_at } = self;
         let Some((streams, hosts)) = tracked else { return run };
-        let [audio, mut ping, keepalive] = PacketTracker::finish(streams, &hosts, interruption, observer);
+        let interrupted = interrupted_at.map(|at| (at, Duration::from_nanos(run.timeout_ns)));
+        let outcome = |stream: &SentPackets, packet: &SentPacket| {
+            stream.has_timed_out(packet, interrupted).then(|| stream.unanswered(packet, &hosts))
+        };
+        let [audio, mut ping, keepalive] = streams.map(|stream| stream.finish(outcome, &hosts, observer));
         if let Some(moqt) = &mut run.moqt {
             ping.groups.end_group();
             let GroupOutcomes { sent, returned, lost, packets_missing: frames_missing, .. } = ping.groups;

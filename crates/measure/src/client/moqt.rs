@@ -100,7 +100,7 @@ impl FrameTracker {
             MoqtClientEvent::Paused(pause) => self.tracker.hosts.this.add_pause(pause, pause.end - pause.start),
             MoqtClientEvent::FrameReturned { group, frame, sent_at, at, intact, ref payload } => {
                 // Another copy of a returned frame is a duplicate, but a late copy of a lost frame is unmatched.
-                let frames = self.tracker.stream(STREAM);
+                let frames = &self.tracker.streams[STREAM as usize];
                 let is_known = |sequence: &u32| sent_at.is_some() || frames.has_received(*sequence);
                 let Some(sequence) = self.frame_index(group, frame).filter(is_known) else {
                     self.tracker.streams[STREAM as usize].stats.unmatched += 1;
@@ -116,8 +116,7 @@ impl FrameTracker {
     }
 
     fn publish_figures(&mut self, now: Time) {
-        let started_at = self.first_due;
-        self.live_figures.publish(LiveSnapshot { started_at, ..self.tracker.snapshot(now) });
+        self.live_figures.publish(LiveSnapshot { started_at: self.first_due, ..self.tracker.snapshot(now) });
         let active = || self.results_so_far(&(now, MoqtRunOutcome::Completed), Some(StopSignal::Unknown));
         self.live_figures.supply_results(active);
     }
@@ -127,7 +126,7 @@ impl FrameTracker {
         let (group, frame) = (group.checked_sub(FIRST_GROUP_SEQUENCE)?, frame as u64);
         let in_group = frame < self.results.frames_per_group;
         let index = group.checked_mul(self.results.frames_per_group)?.checked_add(frame).filter(|_| in_group)?;
-        (index < self.tracker.stream(STREAM).next_index()).then_some(index as u32)
+        (index < self.tracker.streams[STREAM as usize].next_index()).then_some(index as u32)
     }
 
     /// Whether the client has finished.
@@ -153,8 +152,7 @@ impl FrameTracker {
             moqt.failure = MoqtFailure::from_outcome(outcome, self.established_at.is_some());
         }
         let timed_out = matches!(outcome, MoqtRunOutcome::TimedOut(_));
-        let interruption =
-            (interrupted.is_some() || timed_out).then_some((*at, Duration::from_nanos(self.plan.timeout_ns)));
+        let interrupted_at = (interrupted.is_some() || timed_out).then_some(*at);
         let mut run = RunResults { interrupted, ..self.plan.clone() };
         run.duration_ns = self.first_due.map_or(0, |started| saturating_nanos(at.duration_since(started)));
         let PacketTracker { streams, pacing, hosts, .. } = &self.tracker;
@@ -167,6 +165,6 @@ impl FrameTracker {
         run.pacing = has_stream.then(|| PacingStats::clone(pacing));
         run.moqt = Some(moqt);
         let tracked = has_stream.then(|| (streams.clone(), hosts.clone()));
-        UnfinishedResults { run, tracked, interruption }
+        UnfinishedResults { run, tracked, interrupted_at }
     }
 }

@@ -16,7 +16,7 @@ use super::port_errors::PortErrors;
 use super::reply::{ReceivedReply, parse_reply};
 use super::results::{AudioResults, PacketObserver, RunKind, RunResults, WaitResult};
 use super::run_config::RunConfig;
-use super::sent_packets::PacketTracker;
+use super::sent_packets::{PacketTracker, SentPackets};
 use super::shared_record::SharedRecord;
 use super::stream_kind::StreamKind;
 use super::wait_for_server::WaitForServer;
@@ -69,10 +69,6 @@ pub trait Workload {
     fn is_endless(&self) -> bool {
         false
     }
-    /// Whether packets remain to be sent.
-    fn has_unsent(&self) -> bool {
-        false
-    }
 }
 
 enum Phase {
@@ -98,7 +94,7 @@ enum Phase {
 
 /// A client that runs the workload `S`.
 pub struct ClientNode<S> {
-    tracker: PacketTracker,
+    pub(super) tracker: PacketTracker,
     /// The workload and its state.
     pub workload: S,
     link: Option<ClientLink>,
@@ -180,8 +176,7 @@ impl<S: Workload> ClientNode<S> {
 
     /// Number of bytes of the client with its packets and statistics. What all clients share is not part of it.
     pub fn bytes(&self) -> usize {
-        size_of::<Self>()
-            + self.tracker.streams.iter().map(|stream| stream.bytes() - size_of_val(stream)).sum::<usize>()
+        size_of::<Self>() + self.tracker.streams.iter().map(SentPackets::allocated_bytes).sum::<usize>()
     }
 
     /// Calls the client, which has what all clients share meanwhile.
@@ -196,15 +191,7 @@ impl<S: Workload> ClientNode<S> {
         shared.has_failed_link |= self.is_finished() && self.started.is_none();
     }
 
-    /// Ends the run because the connection was lost at `at`. Returns whether packets were unsent or replies outstanding.
-    pub fn on_disconnected(&mut self, at: Time) -> bool {
-        if !self.is_finished() {
-            self.finish(at);
-        }
-        self.workload.has_unsent() || !self.tracker.is_complete()
-    }
-
-    fn finish(&mut self, at: Time) {
+    pub(super) fn finish(&mut self, at: Time) {
         self.finished_at = Some(at);
         self.phase = Phase::Finished;
     }
@@ -281,8 +268,7 @@ impl<S: Workload> ClientNode<S> {
         run.server = hosts.server_results(started).map(|server| ServerResults { counts, ..server });
         run.pacing = Some(PacingStats::clone(pacing));
         run.stray = *stray;
-        let interruption = interrupted_at.map(|at| (at, config.timeout));
-        UnfinishedResults { run, tracked: Some((streams.clone(), hosts.clone())), interruption }
+        UnfinishedResults { run, tracked: Some((streams.clone(), hosts.clone())), interrupted_at }
     }
 
     /// Whether packets are sent or replies awaited that count.

@@ -10,7 +10,7 @@ use super::schedule::{Schedule, overdue};
 use super::sent_packets::PacketTracker;
 use super::stream_kind::StreamKind;
 use jamjam_core::audio::quality::SourceQuality;
-use jamjam_core::node::{DriverWaker, MAX_SENDS_PER_POLL, SendStatus, TransmitSink};
+use jamjam_core::node::{DriverWaker, MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
 use jamjam_core::time::{Time, saturating_nanos};
 use jamjam_core::wire::{HEADER_LEN, Header, LatencyInfo, PacketType};
 
@@ -220,7 +220,7 @@ impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
                 None => {
                     let AudioResults { frame_samples, sample_rate, channels, .. } = self.results;
                     let latency_info = LatencyInfo::pcm_datagram(frame_samples, sample_rate, channels as u8);
-                    tracker.send_untracked(&latency_info, sink)
+                    sink.send(Transmit::datagram(tracker.config.peer, &latency_info))
                 }
                 Some(kind) => {
                     let digest = write_request(kind, now, tracker.next_sequence(kind), &mut self.periodic_datagram);

@@ -82,17 +82,13 @@ impl PacketTracker {
         Self { config, streams, pacing, hosts, schedule, last_lateness_ns, stray: 0, readiness_sequences, observer }
     }
 
-    pub(super) fn stream(&self, kind: StreamKind) -> &SentPackets {
-        &self.streams[kind as usize]
-    }
-
     pub(super) fn next_sequence(&self, kind: StreamKind) -> u32 {
-        self.stream(kind).next_sequence()
+        self.streams[kind as usize].next_sequence()
     }
 
     /// Packets sent so far. The array index is a [`StreamKind`].
     pub(super) fn sent(&self) -> [u64; 3] {
-        StreamKind::ALL.map(|kind| self.stream(kind).stats.sent)
+        StreamKind::ALL.map(|kind| self.streams[kind as usize].stats.sent)
     }
 
     /// Sends one packet that was due at `due` and tracks it, unless the socket would block. `expected_digest` is the
@@ -105,17 +101,19 @@ impl PacketTracker {
         expected_digest: u64,
         sink: &mut dyn TransmitSink,
     ) -> SendStatus {
-        let status = self.send_untracked(datagram, sink);
-        match status {
-            SendStatus::WouldBlock => {}
-            SendStatus::Failed => {
-                self.on_audio(kind, datagram);
-                self.on_not_sent(kind, due);
-            }
-            SendStatus::Sent | SendStatus::GsoUnsupported => {
-                self.on_audio(kind, datagram);
-                self.on_sent(kind, (due, now), expected_digest);
-            }
+        let status = sink.send(Transmit::datagram(self.config.peer, datagram));
+        if status == SendStatus::WouldBlock {
+            return status;
+        }
+        if let (StreamKind::Audio, Some(payload)) = (kind, datagram.get(HEADER_LEN..)) {
+            let audio = &self.streams[kind as usize];
+            let (index, sequence) = (audio.next_index(), audio.next_sequence());
+            self.observer.on_audio_sent(SentAudio { index, sequence, payload });
+        }
+        if status == SendStatus::Failed {
+            self.on_not_sent(kind, due);
+        } else {
+            self.on_sent(kind, (due, now), expected_digest);
         }
         status
     }
@@ -142,15 +140,6 @@ impl PacketTracker {
         self.streams[kind as usize].on_not_sent(due, &self.hosts, &mut *self.observer);
     }
 
-    /// Passes the audio of the next packet to the observer.
-    fn on_audio(&mut self, kind: StreamKind, datagram: &[u8]) {
-        let sent_packets = self.stream(kind);
-        let (index, sequence) = (sent_packets.next_index(), sent_packets.next_sequence());
-        if let (StreamKind::Audio, Some(payload)) = (kind, datagram.get(HEADER_LEN..)) {
-            self.observer.on_audio_sent(SentAudio { index, sequence, payload });
-        }
-    }
-
     /// Tracks a packet that was due at `due` and sent at `sent_at`.
     pub(super) fn on_sent(&mut self, kind: StreamKind, (due, sent_at): (Time, Time), expected_digest: u64) {
         self.streams[kind as usize].on_sent((due, sent_at), expected_digest, &self.hosts, &mut *self.observer);
@@ -160,16 +149,11 @@ impl PacketTracker {
         }
     }
 
-    /// Sends a packet without tracking it.
-    pub(super) fn send_untracked(&self, datagram: &[u8], sink: &mut dyn TransmitSink) -> SendStatus {
-        sink.send(Transmit::datagram(self.config.peer, datagram))
-    }
-
     /// Records a datagram from the peer, as parsed by [`parse_reply`].
     pub(super) fn on_received(&mut self, parsed: Option<(StreamKind, Option<ReceivedReply<'_>>)>) {
         let (kind, reply) = match parsed {
             Some((StreamKind::Keepalive, Some(reply))) if self.readiness_sequences.contains(&reply.sequence) => return,
-            Some((kind, reply)) if self.stream(kind).has_sent() => (kind, reply),
+            Some((kind, reply)) if self.streams[kind as usize].has_sent() => (kind, reply),
             _ => {
                 self.stray += 1;
                 return;
@@ -187,7 +171,7 @@ impl PacketTracker {
         let RunConfig { evaluated_stream, timeout, replies_expected, .. } = self.config;
         let is_audio = evaluated_stream == StreamKind::Audio;
         let server_delay = if is_audio { self.server_delay() } else { Some(0) };
-        let packets = StreamKind::ALL.map(|kind| self.stream(kind).next_index());
+        let packets = StreamKind::ALL.map(|kind| self.streams[kind as usize].next_index());
         let paused_ns = self.hosts.this.total_ns;
         let figures = self.streams[evaluated_stream as usize].snapshot(now, timeout, &self.hosts, server_delay);
         LiveSnapshot { packets, replies_expected, paused_ns, ..figures }
@@ -195,23 +179,9 @@ impl PacketTracker {
 
     /// The [`ServerDelay`](super::ServerDelay) as far as it is known.
     fn server_delay(&self) -> Option<i64> {
-        let [min_rtt, min_ping] = [StreamKind::Audio, StreamKind::Ping].map(|kind| self.stream(kind).min_rtt);
+        let [min_rtt, min_ping] = [StreamKind::Audio, StreamKind::Ping].map(|kind| self.streams[kind as usize].min_rtt);
         let known = self.hosts.holding_time.map(|delay| i64::try_from(delay.as_nanos()).unwrap_or(i64::MAX));
         known.or_else(|| Some((min_rtt? - min_ping?).max(0)))
-    }
-
-    /// Finishes all streams of a run, which may have been `interrupted` at this time, with this configured time-out for replies. Events of
-    /// packets without a reply go to `observer`.
-    pub(super) fn finish(
-        streams: [SentPackets; 3],
-        hosts: &Hosts,
-        interrupted: Option<(Time, Duration)>,
-        observer: &mut dyn PacketObserver,
-    ) -> [StreamStats; 3] {
-        streams.map(|stream| {
-            let timed_out = stream.timed_out(interrupted);
-            stream.finish(|stream, packet| timed_out(packet).then(|| stream.unanswered(packet, hosts)), hosts, observer)
-        })
     }
 
     /// Whether every expected reply arrived.
@@ -247,10 +217,6 @@ pub(super) struct SentPacket {
 }
 
 impl SentPacket {
-    fn new(due: Time, sent_at: Time, state: PacketState) -> Self {
-        Self { due, sent_at, state, is_presumed_lost: false }
-    }
-
     fn was_sent(&self) -> bool {
         !matches!(self.state, PacketState::NotSent)
     }
@@ -261,7 +227,7 @@ impl SentPacket {
 }
 
 /// The sent packets of one stream.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct SentPackets {
     stream_kind: StreamKind,
     /// A packet times out after this time plus the run's time-out, until the first reply arrives and the minimum RTT replaces this time.
@@ -294,23 +260,8 @@ impl SentPackets {
         let is_audio = kind == StreamKind::Audio;
         let mut stats = if is_audio { StreamStats::with_rtt_baseline() } else { StreamStats::new() };
         stats.history = History::with_capacity(round_trips);
-        Self {
-            stream_kind: kind,
-            first_reply_timeout,
-            kept: None,
-            last_sent: None,
-            first_sequence,
-            first_index: 0,
-            packets: VecDeque::new(),
-            reordering: Reordering::default(),
-            min_rtt: None,
-            arrived: 0,
-            answered_until: 0,
-            unevaluated: VecDeque::with_capacity(round_trips * UNEVALUATED_SECONDS),
-            stats,
-            blocks_of: 1,
-            live: LiveCounts::default(),
-        }
+        let (stream_kind, unevaluated) = (kind, VecDeque::with_capacity(round_trips * UNEVALUATED_SECONDS));
+        Self { stream_kind, first_reply_timeout, first_sequence, unevaluated, stats, blocks_of: 1, ..Self::default() }
     }
 
     /// Records an event of the packet `index` in the statistics of the stream and of its block.
@@ -345,15 +296,15 @@ impl SentPackets {
     fn on_sent(&mut self, times: (Time, Time), digest: u64, hosts: &Hosts, observer: &mut dyn PacketObserver) {
         let ((due, sent_at), state) = (times, PacketState::InFlight { expected_digest: digest });
         let index = self.next_index();
-        self.track(SentPacket::new(due, sent_at, state), hosts, observer);
+        self.track(SentPacket { due, sent_at, state, is_presumed_lost: false }, hosts, observer);
         self.last_sent = Some(sent_at);
         self.record(index, |stats| stats.on_sent(sent_at));
     }
 
     /// Records a packet that was due at `due` and that the system refused to send.
     fn on_not_sent(&mut self, due: Time, hosts: &Hosts, observer: &mut dyn PacketObserver) {
-        let index = self.next_index();
-        self.track(SentPacket::new(due, due, PacketState::NotSent), hosts, observer);
+        let (index, state) = (self.next_index(), PacketState::NotSent);
+        self.track(SentPacket { due, sent_at: due, state, is_presumed_lost: false }, hosts, observer);
         self.record(index, |stats| stats.on_not_sent(due));
         self.report_unanswered(index, (due, due), PacketOutcome::NotSent, observer);
     }
@@ -372,7 +323,7 @@ impl SentPackets {
     }
 
     /// The outcome of a packet without a reply.
-    fn unanswered(&self, packet: &SentPacket, hosts: &Hosts) -> FinalOutcome {
+    pub(super) fn unanswered(&self, packet: &SentPacket, hosts: &Hosts) -> FinalOutcome {
         let expected_at = packet.sent_at + self.expected_rtt();
         let is_excluded = hosts.excludes(self.stream_kind, packet.sent_at, expected_at);
         if is_excluded { FinalOutcome::Excluded } else { FinalOutcome::Lost }
@@ -509,16 +460,15 @@ impl SentPackets {
 
     /// Whether an unanswered packet has timed out, before the run was interrupted if it was. If the run does not expect replies, no packet
     /// times out.
-    fn timed_out(&self, interrupted: Option<(Time, Duration)>) -> impl Fn(&SentPacket) -> bool + use<> {
-        let interrupted = interrupted.map(|(at, timeout)| (at, self.reply_timeout(timeout)));
-        let expects_replies = self.expects_replies();
-        move |packet| expects_replies && interrupted.is_none_or(|(at, timeout)| at >= packet.sent_at + timeout)
+    pub(super) fn has_timed_out(&self, packet: &SentPacket, interrupted: Option<(Time, Duration)>) -> bool {
+        self.expects_replies()
+            && interrupted.is_none_or(|(at, timeout)| at >= packet.sent_at + self.reply_timeout(timeout))
     }
 
-    /// Number of bytes of the packets and the statistics.
-    pub(super) fn bytes(&self) -> usize {
+    /// Number of bytes that the packets and the statistics allocate.
+    pub(super) fn allocated_bytes(&self) -> usize {
         let packets = self.packets.capacity() * size_of::<SentPacket>();
-        size_of::<Self>() + packets + self.unevaluated.capacity() * size_of::<u64>() + self.stats.allocated_bytes()
+        packets + self.unevaluated.capacity() * size_of::<u64>() + self.stats.allocated_bytes()
     }
 
     /// Finishes the stream and returns its statistics. `outcome` gets each unanswered packet, which is the oldest tracked one, and returns

@@ -29,6 +29,16 @@ const CLIENT_NAME: &str = "jamjam-dev probe";
 /// A client that sends requests to a signaling server.
 pub type WebSocketProber = ClientNode<WebSocketWorkload>;
 
+impl WebSocketProber {
+    /// Ends the run because the connection was lost at `at`. Returns whether requests were unsent or responses outstanding.
+    pub fn on_disconnected(&mut self, at: Time) -> bool {
+        if !self.is_finished() {
+            self.finish(at);
+        }
+        self.workload.schedule.has_unsent() || !self.tracker.is_complete()
+    }
+}
+
 /// Sends requests at a fixed interval.
 pub struct WebSocketWorkload {
     matcher: RequestMatcher,
@@ -105,10 +115,6 @@ impl Workload for WebSocketWorkload {
             self.record_server_error(text);
         }
         true
-    }
-
-    fn has_unsent(&self) -> bool {
-        self.schedule.has_unsent()
     }
 }
 
