@@ -131,14 +131,10 @@ impl CheckResult {
         for source in &self.report.sources {
             // Writing to a string cannot fail.
             _ = writeln!(text, "{}: {}", source.name, source.facts);
-            for line in lines(source) {
-                _ = writeln!(text, "  {line}");
-            }
+            text.extend(lines(source).iter().map(|line| format!("  {line}\n")));
         }
         text += &self.report.media.as_ref().map(MediaReport::text).unwrap_or_default();
-        if let Some(note) = self.note() {
-            _ = writeln!(text, "{note}");
-        }
+        text.extend(self.note().map(|note| format!("{note}\n")));
         text + &self.verdict()
     }
 
@@ -184,13 +180,9 @@ impl CheckResult {
         let mut text = format!("## {TITLE}\n\n{}\n", escape(&self.verdict()));
         for source in &self.report.sources {
             _ = writeln!(text, "\n### {}\n\n{}\n", escape(&source.name), escape(&source.facts));
-            for line in lines(source) {
-                _ = writeln!(text, "- {}", escape(&line));
-            }
+            text.extend(lines(source).iter().map(|line| format!("- {}\n", escape(line))));
         }
-        if let Some(note) = self.note() {
-            _ = writeln!(text, "\n{}", escape(&note));
-        }
+        text.extend(self.note().map(|note| format!("\n{}\n", escape(&note))));
         text
     }
 }

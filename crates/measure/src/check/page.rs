@@ -66,11 +66,8 @@ fn charts(index: usize, history: &SourceHistory, findings: &[Finding]) -> String
     let width = intervals.len() as f64;
     let end = Axis::run_time(interval_s * intervals.len() as u64);
     let firsts = findings.iter().filter_map(|finding| finding.first);
-    let mut marks = String::new();
-    for first in firsts {
-        // Writing to a string cannot fail.
-        _ = write!(marks, "M{:.3} 0v{HEIGHT}", first.at_s / *interval_s as f64);
-    }
+    let marks = firsts.map(|first| format!("M{:.3} 0v{HEIGHT}", first.at_s / *interval_s as f64));
+    let marks: String = marks.collect();
     let chart = |name: &str, caption: &str, axis: &Axis, drawing: &str| {
         let id = format!("{name}-{index}");
         let lines = axis.horizontal_lines(width);
@@ -101,6 +98,7 @@ fn charts(index: usize, history: &SourceHistory, findings: &[Finding]) -> String
             |interval: &HistoryInterval| interval.spacing_us.map(|(min, max)| (axis.y(max.into()), axis.y(min.into())));
         let mut drawing = format!("<path class=\"band\" d=\"{}\"/>", band(intervals, edges));
         let means: Vec<_> = (0..intervals.len()).map(|index| mean(index).map(|mean| axis.y(mean))).collect();
+        // Writing to a string cannot fail.
         _ = write!(drawing, "<path class=\"line\" d=\"{}\"/>", band(&means, |mean| mean.map(|y| (y, y))));
         let scale = if axis.is_logarithmic { " The scale is logarithmic." } else { "" };
         let caption = format!(

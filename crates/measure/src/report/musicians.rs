@@ -116,9 +116,7 @@ impl MusiciansReport {
             text,
             "\nthis program: lateness p99 at most {lateness}, {dropped} datagrams dropped at its sockets"
         );
-        for reason in &self.verdict.reasons {
-            _ = writeln!(text, "{} {reason}", style.bad("failed:"));
-        }
+        text.extend(self.verdict.reasons.iter().map(|reason| format!("{} {reason}\n", style.bad("failed:"))));
         let heard = self.directions.iter().filter(|one| one.packets > 0).count();
         let word = if self.verdict.passed { style.good(self.verdict.word()) } else { style.bad(self.verdict.word()) };
         let (directions, count) =

@@ -226,11 +226,9 @@ fn histogram(report: &Report, StreamFigures { rtt_histogram: bars, .. }: &Stream
 }
 
 fn further_rows(report: &Report, with_details: bool) -> String {
-    let mut text = String::new();
-    for row in rows::further_rows(report).iter().filter(|row| with_details || row.level == Level::Short) {
-        _ = writeln!(text, "{:LABEL_WIDTH$}  {}", row.label, row.cells.concat());
-    }
-    text
+    let rows = rows::further_rows(report).into_iter().filter(|row| with_details || row.level == Level::Short);
+    let lines = rows.map(|row| format!("{:LABEL_WIDTH$}  {}\n", row.label, row.cells.concat()));
+    lines.collect()
 }
 
 fn buffer_table(table: &JitterBufferTable) -> String {
@@ -265,9 +263,6 @@ fn verdict(report: &Report, style: Style) -> String {
         (None, true, true) => style.good(word),
         (None, true, false) => style.strong(word),
     };
-    let mut text = String::new();
-    for reason in &verdict.reasons {
-        _ = writeln!(text, "{} {reason}", style.bad("failed:"));
-    }
-    text + &format!("{word}: {}\n", key_figures(report))
+    let reasons = verdict.reasons.iter().map(|reason| format!("{} {reason}\n", style.bad("failed:")));
+    reasons.collect::<String>() + &format!("{word}: {}\n", key_figures(report))
 }

@@ -104,11 +104,8 @@ impl Axis {
     fn linear(from: f64, to: f64, step: f64, label: impl Fn(f64) -> String) -> Self {
         let mut axis = Self { from, to, is_logarithmic: false, ticks: Vec::new() };
         let first = (from / step - 1e-9).ceil() as i64;
-        for index in 0..=20 {
-            let value = (first + index) as f64 * step;
-            if value > to + step * 1e-9 {
-                break;
-            }
+        let values = (first..=first + 20).map(|index| index as f64 * step);
+        for value in values.take_while(|value| *value <= to + step * 1e-9) {
             axis.ticks.push(Tick { position: axis.position(value), label: label(value) });
         }
         axis
@@ -186,12 +183,8 @@ pub(crate) fn band<T>(items: &[T], edges: impl Fn(&T) -> Option<(f64, f64)> + Co
         let edges: Vec<(f64, f64)> = run.iter().filter_map(edges).collect();
         // Writing to a string cannot fail.
         _ = write!(path, "M{start} {:.1}", edges[0].0);
-        for (top, _) in &edges {
-            _ = write!(path, "V{top:.1}h1");
-        }
-        for (_, bottom) in edges.iter().rev() {
-            _ = write!(path, "V{bottom:.1}h-1");
-        }
+        path.extend(edges.iter().map(|(top, _)| format!("V{top:.1}h1")));
+        path.extend(edges.iter().rev().map(|(_, bottom)| format!("V{bottom:.1}h-1")));
         path.push('z');
     }
     path

@@ -50,12 +50,11 @@ pub(super) fn histogram(report: &Report) -> String {
 }
 
 fn bar_path(bars: &[HistogramBarFigures], width: f64, times: &Axis, counts: &Axis) -> String {
-    let mut path = String::new();
-    for bar in bars.iter().filter(|bar| bar.count > 0) {
+    let bars = bars.iter().filter(|bar| bar.count > 0).map(|bar| {
         let [from, to] = [bar.from_us, bar.to_us.unwrap_or(bar.from_us + width)].map(|us| WIDTH * times.position(us));
-        _ = write!(path, "M{from:.1} {HEIGHT}V{:.1}H{to:.1}V{HEIGHT}z", counts.y(bar.count as f64));
-    }
-    path
+        format!("M{from:.1} {HEIGHT}V{:.1}H{to:.1}V{HEIGHT}z", counts.y(bar.count as f64))
+    });
+    bars.collect()
 }
 
 /// The packets that would be late or lost with jitter buffers of different depths.
