@@ -166,7 +166,7 @@ impl Args {
         let watch = |check: Arc<Mutex<SignalingCheck>>| {
             let (open_connections, rooms) = (server.open_connections(), rooms.clone());
             let poll = move || {
-                let last_message = check.lock().unwrap_or_else(PoisonError::into_inner).last_message();
+                let last_message = check.lock().unwrap_or_else(PoisonError::into_inner).last_message;
                 let idle = last_message.map(|at| clock::monotonic_now().duration_since(at));
                 let idle = idle.into_iter().chain(rooms.as_ref().and_then(MediaRooms::silence)).min();
                 Activity { idle, is_settled: open_connections() == 0 }

@@ -46,13 +46,8 @@ pub struct Diagnosis {
 
 impl Diagnosis {
     /// A diagnosis whose message also says what to do.
-    pub(crate) fn new(
-        severity: Severity,
-        code: &'static str,
-        section: &'static str,
-        message: impl Into<String>,
-    ) -> Self {
-        Self { code, severity, message: message.into(), remedy: None, details: Vec::new(), section }
+    pub(crate) fn new(severity: Severity, code: &'static str, section: &'static str, message: String) -> Self {
+        Self { code, severity, message, remedy: None, details: Vec::new(), section }
     }
 
     /// For people: the message and the remedy, then one numbered line for each detail.

@@ -22,7 +22,8 @@ use crate::io::tls::client::{TrustPolicy, TrustVerifier};
 use crate::io::tls::identity::ServerIdentity;
 use crate::moqt::client::{MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
 use crate::moqt::{DEFAULT_PORT, MoqtVersion, SessionLimits, TrackPath, Transport, echo};
-use crate::report::{brief, text};
+use crate::report::brief;
+use crate::report::quantities::format_time;
 use crate::stats::HostTiming;
 use crate::time::{Time, saturating_nanos};
 
@@ -156,7 +157,7 @@ fn to_connection_failure(
 ) -> Result<MoqtFailure, MoqtConnectError> {
     match error {
         MoqtConnectError::TimedOut { url, port_use, .. } => {
-            let timeout = text::duration(timeout);
+            let timeout = format_time(timeout.as_nanos() as f64 / 1e3);
             let port = match to {
                 Some(to) if !to.has_port && to.target.port != DEFAULT_PORT => format!(
                     " (the URL has no port, so port {} was used; MOQT echo servers listen on {DEFAULT_PORT})",

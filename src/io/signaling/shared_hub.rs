@@ -522,7 +522,7 @@ mod tests {
             };
             hub.on_connect(connection, &config.connection_limits.memory_budget.account(None))
         };
-        let last = || check.lock().expect("no panic").last_message();
+        let last = || check.lock().expect("no panic").last_message;
         // The last list exceeds the message rate, which closes the connection.
         let closed = connect();
         (0..5).for_each(|_| closed.on_text(r#"{"type":"ListRooms"}"#).expect("no limit"));

@@ -33,10 +33,8 @@ pub struct HistoryInterval {
 
 impl HistoryInterval {
     fn plus(self, other: Self) -> Self {
-        let spacing_us = match (self.spacing_us, other.spacing_us) {
-            (Some((min, max)), Some((low, high))) => Some((min.min(low), max.max(high))),
-            (one, other) => one.or(other),
-        };
+        let both = self.spacing_us.into_iter().chain(other.spacing_us);
+        let spacing_us = both.reduce(|(min, max), (low, high)| (min.min(low), max.max(high)));
         Self { packets: self.packets.saturating_add(other.packets), spacing_us, peak: self.peak.max(other.peak) }
     }
 }

@@ -79,11 +79,10 @@ impl SampleCheck {
     ) {
         let (words, _) = payload.as_chunks::<4>();
         let scan = scan(words);
-        if scan.peak >= FULL_SCALE.to_bits() || scan.tiny > 0 {
-            let fault = fault(words, scan, channels);
-            if let Some((rule, expected, received)) = fault {
-                evidence.add(rule, expected, received);
-            }
+        if (scan.peak >= FULL_SCALE.to_bits() || scan.tiny > 0)
+            && let Some((rule, expected, received)) = fault(words, scan, channels)
+        {
+            evidence.add(rule, expected, received);
         }
         if scan.zero < scan.samples {
             (self.silent_since, self.has_sound) = (None, true);

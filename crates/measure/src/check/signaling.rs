@@ -22,7 +22,8 @@ pub struct SignalingCheck {
     /// What members send to each other, if the server relays it.
     pub senders: SenderCheck,
     untracked: u64,
-    last_message: Option<Time>,
+    /// When a client last sent a message. Connections that only request the list of rooms, such as health checks, do not count.
+    pub last_message: Option<Time>,
 }
 
 /// A connection, whose texts are made for the report.
@@ -58,11 +59,6 @@ impl SignalingCheck {
         if is_active {
             self.last_message = Some(at);
         }
-    }
-
-    /// When a client last sent a message. Connections that only request the list of rooms, such as health checks, do not count.
-    pub fn last_message(&self) -> Option<Time> {
-        self.last_message
     }
 
     /// After an event of a connection: its dialect, if it has one, and whether it is in a room.

@@ -38,7 +38,6 @@ figures! {
     /// The playback device and its jitter buffer.
     PlaybackFigures from playback: &PlaybackResults [
         let buffer = playback.jitter_buffer_stats;
-        let depth = buffer.depth.map(|depth| [depth.min, depth.mean, depth.max].map(|depth| thousandths(depth * 1e3)));
     ] {
         device: String = playback.device.clone();
         device_format: String = playback.sample_format.to_string();
@@ -57,9 +56,9 @@ figures! {
         unplayed: u64 = playback.unplayed;
         non_finite_samples: u64 = buffer.non_finite_samples;
         resyncs: u64 = buffer.resyncs;
-        depth_min_ms: Option<f64> = depth.map(|[min, _, _]| min);
-        depth_mean_ms: Option<f64> = depth.map(|[_, mean, _]| mean);
-        depth_max_ms: Option<f64> = depth.map(|[_, _, max]| max);
+        depth_min_ms: Option<f64> = buffer.depth.map(|depth| thousandths(depth.min * 1e3));
+        depth_mean_ms: Option<f64> = buffer.depth.map(|depth| thousandths(depth.mean * 1e3));
+        depth_max_ms: Option<f64> = buffer.depth.map(|depth| thousandths(depth.max * 1e3));
         jitter_allowance_ms: f64 = duration_millis(buffer.jitter_allowance);
         device_latency_ms: f64 = duration_millis(playback.device_latency);
         rate_correction_ppm: f64 = thousandths(buffer.rate_correction_ppm);

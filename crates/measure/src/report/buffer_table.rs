@@ -39,7 +39,9 @@ figures! {
     BufferDepthFigures from (run, stream, packets): (&RunResults, &StreamStats, u32) [
         // The server's delay does not change the differences between delays, so it need not be known.
         let late = stream.rtt.count_above_min(duration_ns(packets));
-        let unreturned = unreturned_ratio(stream);
+        // The share of the packets that did not return intact.
+        let observed = stream.observed();
+        let unreturned = (observed.lost + observed.damaged) as f64 / observed.settled.max(1) as f64;
         let min_rtt_ms = RoundTrip::of(run, run.evaluated_stream).and_then(|rtt| rtt.min()).map(|ns| ns as f64 / 1e6);
     ] {
         depth_packets: u32 = packets;
@@ -48,12 +50,6 @@ figures! {
         late_or_lost_ratio: f64 = unreturned + (1.0 - unreturned) * late as f64 / stream.rtt.count() as f64;
         one_way_ms: Option<f64> = min_rtt_ms.map(|min| thousandths(min / 2.0 + duration_ns(packets + 1) as f64 / 1e6));
     }
-}
-
-/// The share of the packets that did not return intact, 0 to 1.
-fn unreturned_ratio(stream: &StreamStats) -> f64 {
-    let observed = stream.observed();
-    (observed.lost + observed.damaged) as f64 / observed.settled.max(1) as f64
 }
 
 impl JitterBufferTable {

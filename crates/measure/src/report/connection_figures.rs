@@ -17,8 +17,8 @@ figures! {
     /// The connections of a probe over WebSocket.
     WebSocketFigures from (run, websocket): (&RunResults, &WebSocketResults) {
         dialect: Dialect = websocket.dialect;
-        request: &'static str = StreamLabels::new(RunProtocol::of_websocket(websocket), StreamKind::Ping).request;
-        response: &'static str = StreamLabels::new(RunProtocol::of_websocket(websocket), StreamKind::Ping).reply;
+        request: &'static str = StreamLabels::new(RunProtocol::of_run(run), StreamKind::Ping).request;
+        response: &'static str = StreamLabels::new(RunProtocol::of_run(run), StreamKind::Ping).reply;
         connections: Vec<ConnectionSetupFigures> = websocket.connect_times.iter().copied().map(Into::into).collect();
         connection_failure: Option<ConnectionFailure> = websocket.failure.as_ref().map(ConnectionFailure::of_websocket);
         clock_offset_us: Option<f64> = websocket.clock_offset.map(|clock| micros(clock.offset_ns));

@@ -110,13 +110,10 @@ impl Report {
 
     /// What the times of the jitter-buffer table assume, if there are enough packets. The round trips of MOQT include any delay of the server.
     pub(super) fn assumptions(&self) -> Option<&'static str> {
-        let text = match self.moqt {
-            None => {
-                "assuming a symmetric path, 128-sample packets and 48 kHz; server delay and device latency not included"
-            }
-            Some(_) => {
-                "assuming a symmetric path, a server without delay, 128-sample packets and 48 kHz; device latency not included"
-            }
+        let text = if self.moqt.is_none() {
+            "assuming a symmetric path, 128-sample packets and 48 kHz; server delay and device latency not included"
+        } else {
+            "assuming a symmetric path, a server without delay, 128-sample packets and 48 kHz; device latency not included"
         };
         self.jitter_buffer.as_ref()?.is_reliable.then_some(text)
     }
@@ -181,11 +178,7 @@ impl Report {
 impl Streams {
     /// The figures of one stream, if it was sent.
     pub fn get(&self, kind: StreamKind) -> Option<&StreamFigures> {
-        match kind {
-            StreamKind::Audio => self.audio.as_ref(),
-            StreamKind::Ping => self.ping.as_ref(),
-            StreamKind::Keepalive => self.keepalive.as_ref(),
-        }
+        [&self.audio, &self.ping, &self.keepalive][kind as usize].as_ref()
     }
 
     /// The streams that were sent, in the order of the table's columns.

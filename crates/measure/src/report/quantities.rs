@@ -78,7 +78,7 @@ pub(super) fn thousandths(value: f64) -> f64 {
 }
 
 /// Writes a time, given in microseconds, in ns, µs, ms or s, depending on its size.
-pub(crate) fn format_time(us: f64) -> String {
+pub fn format_time(us: f64) -> String {
     match us.abs() {
         size if size > 0.0 && size < 0.1 => format!("{:.0} ns", us * 1e3),
         size if size < 1e3 => format!("{us:.1} µs"),
@@ -177,14 +177,11 @@ pub enum RunProtocol {
 impl RunProtocol {
     pub(super) fn of_run(run: &RunResults) -> Self {
         match (&run.websocket, &run.moqt) {
-            (Some(websocket), _) => Self::of_websocket(websocket),
+            (Some(WebSocketResults { rooms: Some(_), .. }), _) => Self::Rooms,
+            (Some(websocket), _) => Self::WebSocket(websocket.dialect),
             (None, Some(_)) => Self::Moqt,
             (None, None) => Self::Udp,
         }
-    }
-
-    pub(super) fn of_websocket(websocket: &WebSocketResults) -> Self {
-        if websocket.rooms.is_some() { Self::Rooms } else { Self::WebSocket(websocket.dialect) }
     }
 }
 

@@ -6,7 +6,7 @@ use super::connection_figures::{
     ConnectionSetupFigures, EndingFigures, LinkFigures, MoqtFigures, RoomFigures, WebSocketFigures,
 };
 use super::figures::{AudioFigures, StreamFigures};
-use super::model::Report;
+use super::model::{Report, Streams};
 use super::quantities::{
     format_count, format_decimals, format_optional_time, format_percent, format_time, format_time_ms,
 };
@@ -38,14 +38,14 @@ pub(super) fn times_text<const N: usize>(times: [(&str, Option<f64>); N]) -> Str
 }
 
 struct StreamTable<'a> {
-    streams: Vec<&'a StreamFigures>,
+    streams: &'a Streams,
     rows: Vec<Row>,
 }
 
 impl StreamTable<'_> {
     /// Adds a row, unless no stream has a value.
     fn add(&mut self, level: Level, label: &'static str, cell: impl Fn(&StreamFigures) -> Option<String>) {
-        let cells: Vec<Option<String>> = self.streams.iter().map(|stream| cell(stream)).collect();
+        let cells: Vec<Option<String>> = self.streams.iter().map(|(_, stream)| cell(stream)).collect();
         if cells.iter().any(Option::is_some) {
             let cells = cells.into_iter().map(|cell| cell.unwrap_or_else(|| "-".to_owned())).collect();
             self.rows.push(Row { label, cells, level });
@@ -69,7 +69,7 @@ impl StreamTable<'_> {
     }
 
     fn is_nonzero(&self, count: fn(&StreamFigures) -> u64) -> bool {
-        self.streams.iter().any(|stream| count(stream) > 0)
+        self.streams.iter().any(|(_, stream)| count(stream) > 0)
     }
 
     fn time(&mut self, level: Level, label: &'static str, us: fn(&StreamFigures) -> Option<f64>) {
@@ -78,8 +78,7 @@ impl StreamTable<'_> {
 }
 
 pub(super) fn stream_rows(report: &Report) -> Vec<Row> {
-    let streams = report.streams.iter().map(|(_, stream)| stream).collect();
-    let mut table = StreamTable { streams, rows: Vec::new() };
+    let mut table = StreamTable { streams: &report.streams, rows: Vec::new() };
     table.count(Short, "sent", |stream| stream.sent);
     table.nonzero("not sent", |stream| stream.not_sent);
     table.count(Short, "returned", |stream| stream.returned);

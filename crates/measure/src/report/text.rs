@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::time::Duration;
 
 use super::audio_figures::{CaptureFigures, PlaybackFigures};
 use super::brief::key_figures;
@@ -117,11 +116,6 @@ pub fn targets(all: &TargetsReport, with_details: bool, color: bool) -> String {
     parts.extend(reports().filter(|_| with_details).map(|report| details(report, color)));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
-}
-
-/// A duration as the report writes it.
-pub fn duration(duration: Duration) -> String {
-    format_time(duration.as_nanos() as f64 / 1e3)
 }
 
 /// The words before the target in a heading.

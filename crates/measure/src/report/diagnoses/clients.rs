@@ -4,7 +4,6 @@ use crate::client::{ClientsResults, RunResults, StreamKind};
 use crate::diagnosis::{Diagnosis, Severity};
 use crate::report::model::Report;
 use crate::report::quantities::{format_count, format_decimals, format_time, is_loopback};
-use jamjam_core::stats::StreamStats;
 
 /// Above this 99th percentile of the lateness, in microseconds, this host is at its limit.
 pub(in crate::report) const MAX_LATENESS_US: f64 = 1_000.0;
@@ -27,8 +26,7 @@ pub(in crate::report) fn finding(run: &RunResults, report: &Report) -> Option<Di
     let is_local = is_loopback(&run.target);
     // Each run with an AUDIO stream sends little else.
     let bytes = run.audio.as_ref().map_or(0, |audio| u64::from(audio.ip_bytes));
-    let sent = [run.stream(StreamKind::Audio), run.ping.as_ref(), run.keepalive.as_ref()];
-    let sent = sent.map(|stream| stream.map_or(0, |stream: &StreamStats| stream.sent));
+    let sent = StreamKind::ALL.map(|kind| run.stream(kind).map_or(0, |stream| stream.sent));
     let seconds = report.actual_duration_ms.unwrap_or(report.duration_ms).max(1.0) / 1e3;
     let rates = [sent.iter().sum::<u64>() as f64 / seconds, (sent[0] * bytes * 8) as f64 / seconds];
     let is_above = !is_local && (rates[0] > ADDRESS_LIMIT[0] || rates[1] > ADDRESS_LIMIT[1]);

@@ -41,7 +41,8 @@ const UPSTREAM: &str = "upstream, from this host to the server";
 const DOWNSTREAM: &str = "downstream, from the server to this host";
 
 fn finding(code: &'static str, message: &str, remedy: impl Into<String>) -> Diagnosis {
-    let diagnosis = Diagnosis::new(Severity::Warning, code, "docs/measuring.md#findings", message.trim_end());
+    let message = message.trim_end().to_owned();
+    let diagnosis = Diagnosis::new(Severity::Warning, code, "docs/measuring.md#findings", message);
     Diagnosis { remedy: Some(remedy.into()), ..diagnosis }
 }
 

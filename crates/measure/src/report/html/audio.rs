@@ -43,7 +43,7 @@ pub(super) fn section(audio: &AudioPicture, report: &Report) -> String {
     }
     let (scale, peaks) = scale(&picture.columns);
     let height = decibels(scale);
-    let length = seconds(picture.sent_samples as f64 / f64::from(picture.rate.max(1)));
+    let length = format!("{:.3} s", picture.sent_samples as f64 / f64::from(picture.rate.max(1)));
     let (rate, channels) = (picture.rate, format_count(u64::from(picture.channels), "channel"));
     let overlaid = if picture.channels > 1 { ", overlaid" } else { "" };
     let mut text = format!(
@@ -100,10 +100,6 @@ fn scale(columns: &[WaveformColumn]) -> (f32, [f32; 2]) {
 
 fn decibels(peak: f32) -> String {
     if peak > 0.0 { format!("{:.1} dBFS", 20.0 * f64::from(peak).log10()) } else { "digital silence".to_owned() }
-}
-
-fn seconds(seconds: f64) -> String {
-    format!("{seconds:.3} s")
 }
 
 fn gap_summary(quality: &AudioQualityFigures) -> String {

@@ -51,7 +51,7 @@ fn round_trips(report: &Report, series: &TimeSeries, end: &Axis) -> Option<Strin
     if let Some(worst) = &series.worst_ten_seconds {
         let interval_s = series.interval_s.max(1) as f64;
         rect("worst", worst.start_s as f64 / interval_s, worst.duration_s as f64 / interval_s);
-        worst_key = format!("worst {}", seconds(worst.duration_s));
+        worst_key = format!("worst {}", format_count(worst.duration_s, "second"));
         keys.push(("worst", &worst_key));
     }
     let is_silent = |interval: &IntervalFigures| interval.returned == 0 && interval.lost > 0;
@@ -84,7 +84,7 @@ fn round_trips(report: &Report, series: &TimeSeries, end: &Axis) -> Option<Strin
     };
     let caption = format!(
         "<strong>Round trip over time</strong>: lower and flatter is better. Each point stands for the packets sent in {}.{scale}{meaning}",
-        seconds(series.interval_s)
+        format_count(series.interval_s, "second")
     );
     Some(figure("rtt", &caption, &legend(&keys), &(axis.plot("plot tall", width, "rtt", &drawing) + &marks), end))
 }
@@ -138,9 +138,4 @@ fn line(intervals: &[IntervalFigures], axis: &Axis, value: impl Fn(&IntervalFigu
         }
     }
     path
-}
-
-/// A number of seconds in words: `1 second`, `4 seconds`.
-fn seconds(seconds: u64) -> String {
-    format_count(seconds, "second")
 }
