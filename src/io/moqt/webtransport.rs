@@ -19,7 +19,7 @@ use web_transport_proto::{
 };
 
 use super::pseudo_headers;
-use crate::moqt::codec::write_varint;
+use crate::moqt::codec::write_bytes;
 use crate::moqt::error_code;
 use crate::sanitize::prefix;
 
@@ -176,18 +176,15 @@ impl SessionRequest {
 
     /// Accepts the session, and selects this protocol.
     pub(super) async fn accept(mut self, protocol: Option<&str>) -> Result<WebTransportSession, ConnectError> {
-        let response = match protocol {
-            Some(protocol) => ConnectResponse::OK.with_protocol(protocol),
-            None => ConnectResponse::OK,
-        };
-        self.session.send_response(&response).await?;
+        let response = protocol.map_or(ConnectResponse::OK, |protocol| ConnectResponse::OK.with_protocol(protocol));
+        response.write(&mut self.session.send).await?;
         Ok(self.session)
     }
 
     /// Rejects the session. Keeps the connection until the peer closes it, because a close could overtake the
     /// response.
     pub(super) async fn reject(mut self, status: StatusCode, connection: &Connection) -> Result<(), ConnectError> {
-        self.session.send_response(&ConnectResponse::new(status)).await?;
+        ConnectResponse::new(status).write(&mut self.session.send).await?;
         let _ = self.session.send.finish();
         connection.closed().await;
         Ok(())
@@ -208,9 +205,7 @@ impl WebTransportSession {
         let request = ConnectRequest::new(url)
             .with_header(header_name, http::HeaderValue::from_static("1"))
             .with_protocols(protocols.iter().map(|protocol| (*protocol).to_owned()));
-        let mut bytes = Vec::new();
-        request.encode(&mut bytes)?;
-        send.write_all(&bytes).await.map_err(io::Error::from)?;
+        request.write(&mut send).await?;
         let response = ConnectResponse::read(&mut recv).await;
         let response = response.map_err(|error| if recv.exceeded { limit_exceeded().into() } else { error })?;
         Ok((Self::new(send, recv, settings), response.protocol))
@@ -222,12 +217,6 @@ impl WebTransportSession {
         Self { id, send, recv: Some(recv), _control_stream: settings }
     }
 
-    async fn send_response(&mut self, response: &ConnectResponse) -> Result<(), ConnectError> {
-        let mut bytes = Vec::new();
-        response.encode(&mut bytes)?;
-        Ok(self.send.write_all(&bytes).await.map_err(io::Error::from)?)
-    }
-
     /// Sends `CLOSE_WEBTRANSPORT_SESSION` and waits until the peer has received it.
     pub(super) async fn close(mut self, code: u32, reason: &str, connection: &Connection) {
         let mut capsule = Vec::new();
@@ -235,8 +224,7 @@ impl WebTransportSession {
         Capsule::CloseWebTransportSession { code, reason }.encode(&mut capsule);
         let mut frame = Vec::new();
         Frame::DATA.encode(&mut frame);
-        write_varint(capsule.len() as u64, &mut frame);
-        frame.extend_from_slice(&capsule);
+        write_bytes(&capsule, &mut frame);
         if self.send.write_all(&frame).await.is_err() || self.send.finish().is_err() {
             return;
         }
@@ -338,8 +326,7 @@ pub fn decode_request(mut headers: Vec<u8>) -> Result<ConnectRequest, String> {
 fn decode_header_block(headers: &[u8]) -> Result<ConnectRequest, ConnectError> {
     let mut frame = Vec::new();
     Frame::HEADERS.encode(&mut frame);
-    write_varint(headers.len() as u64, &mut frame);
-    frame.extend_from_slice(headers);
+    write_bytes(headers, &mut frame);
     ConnectRequest::decode(&mut Bytes::from(frame))
 }
 
