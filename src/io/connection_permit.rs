@@ -152,7 +152,7 @@ impl ConnectionLimiter {
         })
     }
 
-    /// Waits for a free slot for a TCP connection.
+    /// Waits for a free slot.
     #[doc(hidden)]
     pub async fn acquire(&self) -> OwnedSemaphorePermit {
         Arc::clone(&self.semaphore).acquire_owned().await.expect("the semaphore is never closed")
@@ -186,15 +186,8 @@ impl ConnectionLimiter {
         self.permit_quic(free, address).map(Some)
     }
 
-    /// Like [`ConnectionLimiter::admit_quic`] for a validated `address`, but waits until a slot is free.
-    pub(in crate::io) async fn admit_quic_when_free(
-        self: &Arc<Self>,
-        address: IpAddr,
-    ) -> Result<ConnectionPermit, ConnectionRejection> {
-        self.permit_quic(self.acquire().await, address)
-    }
-
-    fn permit_quic(
+    /// Assigns a free slot to a QUIC connection from `address`.
+    pub(in crate::io) fn permit_quic(
         self: &Arc<Self>,
         free: OwnedSemaphorePermit,
         address: IpAddr,

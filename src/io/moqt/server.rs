@@ -25,7 +25,7 @@ use super::open_connections::OpenConnections;
 use super::quic::{self, AlpnRecorder};
 use super::streams::{ConnectionStreams, SessionClose, drive_session, new_session};
 use super::webtransport::{H3_EXCESSIVE_LOAD, H3_NO_ERROR, SessionRequest, TransportConnection, WebTransportSession};
-use super::{ConnectionCounters, ServerCounters};
+use super::{ConnectionCounters, CounterSnapshot, ServerCounters};
 use crate::address::{Cidr, canonical_socket_addr};
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit, ConnectionRejection};
 use crate::io::log::SharedLogThrottle;
@@ -122,16 +122,6 @@ pub fn spawn(
         bound.into_iter().map(create_endpoint).collect::<io::Result<Vec<Endpoint>>>()?
     };
     let stopped = stop.to_notify();
-    Worker::spawn("moqt", move || runtime.block_on(run(endpoints, config, counters, alpns, stopped)))
-}
-
-async fn run(
-    endpoints: Vec<Endpoint>,
-    config: MoqtServerConfig,
-    counters: Arc<ServerCounters>,
-    alpns: Arc<AlpnRecorder>,
-    stopped: Arc<Notify>,
-) {
     let limiter = ConnectionLimiter::new(ConnectionLimits {
         max_connections: Some(config.max_connections),
         max_connections_per_address: Some(MAX_CONNECTIONS_PER_SOURCE),
@@ -139,8 +129,13 @@ async fn run(
         bytes_per_connection: quic::CONNECTION_BYTES,
         ..ConnectionLimits::default()
     });
-    let open = OpenConnections::default();
-    let connections = Arc::new(MoqtConnections { config, counters, alpns, open, log: LogState::default() });
+    let (open, log) = (OpenConnections::default(), LogState::default());
+    let connections = Arc::new(MoqtConnections { config, counters, alpns, limiter, open, log });
+    Worker::spawn("moqt", move || runtime.block_on(run(endpoints, connections, stopped)))
+}
+
+async fn run(endpoints: Vec<Endpoint>, connections: Arc<MoqtConnections>, stopped: Arc<Notify>) {
+    let limiter = &connections.limiter;
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
     // Each socket gets its turn. Otherwise, a flood on the first socket would prevent connections on the other sockets.
@@ -162,8 +157,7 @@ async fn run(
                     Ok(None) => connections.send_retry(incoming),
                     Err(ConnectionRejection::Total) if connections.open.has_idle(connections.config.min_idle) => {
                         if incoming.remote_address_validated() {
-                            let (limiter, stopping) = (Arc::clone(&limiter), stopping.clone());
-                            tasks.spawn(Arc::clone(&connections).replace_idle(incoming, limiter, stopping));
+                            tasks.spawn(Arc::clone(&connections).replace_idle(incoming, stopping.clone()));
                         } else {
                             // Forged packets must not close idle connections.
                             connections.send_retry(incoming);
@@ -188,6 +182,7 @@ struct MoqtConnections {
     config: MoqtServerConfig,
     counters: Arc<ServerCounters>,
     alpns: Arc<AlpnRecorder>,
+    limiter: Arc<ConnectionLimiter>,
     open: OpenConnections,
     log: LogState,
 }
@@ -226,19 +221,15 @@ impl MoqtConnections {
     }
 
     /// Closes an idle connection for a new client with a validated address, and handles the client's connection.
-    async fn replace_idle(
-        self: Arc<Self>,
-        incoming: Incoming,
-        limiter: Arc<ConnectionLimiter>,
-        stopping: watch::Receiver<bool>,
-    ) {
+    async fn replace_idle(self: Arc<Self>, incoming: Incoming, stopping: watch::Receiver<bool>) {
         let Some(source) = self.open.close_longest_idle(self.config.min_idle) else { return incoming.refuse() };
         self.counters.update(|counters| counters.connections.connections_closed_idle += 1);
         if self.log.rejections.allow() {
             warn!(target: "moqt", %source, reason = "idle, and the connection limit is reached", "connection closed");
         }
         // The new client waits for the slot of the closed connection. Otherwise, the address of that connection could take it again.
-        let admitted = limiter.admit_quic_when_free(incoming.remote_address().ip());
+        let address = incoming.remote_address().ip();
+        let admitted = async { self.limiter.permit_quic(self.limiter.acquire().await, address) };
         match tokio::time::timeout(REPLACE_TIMEOUT, admitted).await {
             Ok(Ok(permit)) => self.handle(incoming, permit, stopping).await,
             Ok(Err(rejection)) => self.reject(incoming, rejection),
@@ -286,7 +277,10 @@ impl MoqtConnections {
         let connection = tokio::select! {
             connection = self.accept_handshake(incoming) => match connection {
                 Ok(connection) => connection,
-                Err(reason) => return self.on_handshake_failed(source, &reason),
+                Err(reason) => {
+                    let count = |counters: &mut CounterSnapshot| counters.connections.handshakes_failed += 1;
+                    return self.on_failed(source, &reason, "QUIC handshake failed", count);
+                }
             },
             _ = &mut stop => return,
         };
@@ -308,7 +302,8 @@ impl MoqtConnections {
             }
         } else {
             if let Err(reason) = select_protocol(&[String::from_utf8_lossy(&alpn).into_owned()]) {
-                self.on_version_rejected(source, &reason);
+                // The client has offered only ALPNs that are accepted to give it this reason.
+                self.on_failed(source, &reason, "connection rejected", |counters| counters.sessions.setups_failed += 1);
                 return connection.close(VarInt::from_u32(error_code::UNSUPPORTED_VERSION), reason.as_bytes());
             }
             (None, MoqtVersion::from_alpn(&alpn))
@@ -452,27 +447,17 @@ impl MoqtConnections {
     }
 
     fn on_request_rejected(&self, source: SocketAddr, reason: &str) {
-        self.counters.update(|counters| {
+        self.on_failed(source, reason, "WebTransport request rejected", |counters| {
             counters.connections.requests_rejected += 1;
             counters.sessions.setups_failed += 1;
         });
-        if self.log.failures.allow() {
-            warn!(target: "moqt", %source, reason, "WebTransport request rejected");
-        }
     }
 
-    /// A client has offered only ALPNs that are accepted to give it this reason.
-    fn on_version_rejected(&self, source: SocketAddr, reason: &str) {
-        self.counters.update(|counters| counters.sessions.setups_failed += 1);
+    /// Counts and logs a connection that ends before it has a session.
+    fn on_failed(&self, source: SocketAddr, reason: &str, event: &str, count: impl FnOnce(&mut CounterSnapshot)) {
+        self.counters.update(count);
         if self.log.failures.allow() {
-            warn!(target: "moqt", %source, reason, "connection rejected");
-        }
-    }
-
-    fn on_handshake_failed(&self, source: SocketAddr, reason: &str) {
-        self.counters.update(|counters| counters.connections.handshakes_failed += 1);
-        if self.log.failures.allow() {
-            warn!(target: "moqt", %source, reason, "QUIC handshake failed");
+            warn!(target: "moqt", %source, reason, "{event}");
         }
     }
 }
