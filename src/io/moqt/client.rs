@@ -94,7 +94,7 @@ impl ClientThread {
         config: MoqtClientConfig,
         frame_tracker: FrameTracker,
         wait_for: Option<Duration>,
-        mut on_event: impl FnMut(&MoqtClientEvent) + Send + 'static,
+        on_event: impl FnMut(&MoqtClientEvent) + Send + 'static,
         stop: StopToken,
     ) -> io::Result<Self> {
         let connect_deadline = monotonic_now() + wait_for.unwrap_or_default() + options.max_connect_time();
@@ -105,14 +105,7 @@ impl ClientThread {
         let (stop_token, thread_progress) = (stop.clone(), progress.clone());
         // `on_event` is dropped before the run counts as finished: the caller may rely on this order.
         let worker = Worker::spawn("moqt-client", move || {
-            run_with_retries(
-                options,
-                &config,
-                &thread_progress,
-                (wait_for, connect_deadline),
-                &mut on_event,
-                &stop_token,
-            )
+            run_with_retries(options, &config, &thread_progress, (wait_for, connect_deadline), on_event, &stop_token)
         })?;
         Ok(Self { worker, progress, started_at: Instant::now(), wait_for, stop, overdue_since: None })
     }
@@ -188,7 +181,7 @@ fn run_with_retries(
     config: &MoqtClientConfig,
     progress: &SharedProgress,
     (wait_for, connect_deadline): (Option<Duration>, Time),
-    on_event: &mut impl FnMut(&MoqtClientEvent),
+    mut on_event: impl FnMut(&MoqtClientEvent),
     stop: &StopToken,
 ) -> Option<MoqtConnectError> {
     let started_at = Instant::now();

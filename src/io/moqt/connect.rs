@@ -150,7 +150,7 @@ pub(super) async fn connect(options: &MoqtConnectOptions) -> Result<Connected, M
     };
     let config = quic::client_config(verifier.clone(), quic_alpns, limits).map_err(|error| options.failed(&error))?;
     let started_at = Instant::now();
-    let (endpoint, connection) = connect_quic(options, &addresses, socket_options, &config).await?;
+    let (endpoint, connection) = connect_quic(options, &addresses, &config).await?;
     let mut connect_times = MoqtConnectTimes {
         dns_ns: Some(saturating_nanos(name)),
         quic_ns: Some(saturating_nanos(started_at.elapsed())),
@@ -208,10 +208,9 @@ async fn resolve_host(url: &MoqtUrl) -> Result<Vec<SocketAddr>, ResolveError> {
 async fn connect_quic(
     options: &MoqtConnectOptions,
     addresses: &[SocketAddr],
-    socket_options: &LocalSocketOptions,
     config: &ClientConfig,
 ) -> Result<(Endpoint, Connection), MoqtConnectError> {
-    let (url, timeout) = (&options.url, options.limits.setup_timeout);
+    let (url, socket_options, timeout) = (&options.url, &options.socket_options, options.limits.setup_timeout);
     // The resolver returns at least one address.
     let mut error = MoqtConnectError::TimedOut { url: url.clone(), address: addresses[0], port_use: PortUse::Silent };
     let address_count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);

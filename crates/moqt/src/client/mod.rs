@@ -80,13 +80,6 @@ impl Default for MoqtClientConfig {
     }
 }
 
-impl MoqtClientConfig {
-    /// Time from the first frame to the due time of `frame`. Frames are counted from 0 over all groups.
-    fn due_offset(&self, frame: u64) -> Duration {
-        self.group_interval.saturating_mul(u32::try_from(frame / self.frames_per_group as u64).unwrap_or(u32::MAX))
-    }
-}
-
 /// Phase of a run.
 #[derive(Debug)]
 enum ClientPhase {
@@ -195,7 +188,8 @@ impl MoqtClient {
     fn next_frame(&self, start: Time) -> (u64, usize, Time) {
         let per_group = self.config.frames_per_group as u64;
         let (group, frame) = (self.frames_sent / per_group, self.frames_sent % per_group);
-        (FIRST_GROUP_SEQUENCE + group, frame as usize, start + self.config.due_offset(self.frames_sent))
+        let due = start + self.config.group_interval.saturating_mul(u32::try_from(group).unwrap_or(u32::MAX));
+        (FIRST_GROUP_SEQUENCE + group, frame as usize, due)
     }
 
     fn send_due(&mut self, now: Time, session: &mut Session, mut start: Time) {

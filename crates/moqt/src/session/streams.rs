@@ -166,6 +166,7 @@ impl Session {
     }
 
     fn on_stream_type(&mut self, stream: StreamHandle, byte: u8) {
+        let is_lite = self.version().is_some_and(|version| version.rules().is_lite);
         let Some(state) = self.streams.get_mut(&stream) else { return };
         if self.session_stream == Some(stream) {
             let reason = match byte {
@@ -180,8 +181,6 @@ impl Session {
             self.close(error_code::PROTOCOL_VIOLATION, &reason);
             return;
         }
-        let is_lite = self.version().is_some_and(|version| version.rules().is_lite);
-        let Some(state) = self.streams.get_mut(&stream) else { return };
         state.role = match (state.dir, byte) {
             (StreamDir::Uni, GROUP_STREAM) => StreamRole::IncomingGroup { has_header: false },
             (StreamDir::Bi, ANNOUNCE_STREAM) => StreamRole::IncomingAnnounceRequest { prefix: None },
