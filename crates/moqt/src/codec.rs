@@ -118,9 +118,8 @@ impl Fields<'_> {
         match self {
             Self::Write(to) => to.extend_from_slice(value),
             Self::Read(body) => {
-                let read = usize::try_from(len).ok().and_then(|len| body.split_at_checked(len));
-                let (read, rest) = read.ok_or(DecodeError::UnexpectedEnd(field))?;
-                (*value, *body) = (read.to_vec(), rest);
+                let read = usize::try_from(len).ok().and_then(|len| body.split_off(..len));
+                *value = read.ok_or(DecodeError::UnexpectedEnd(field))?.to_vec();
             }
         }
         Ok(())

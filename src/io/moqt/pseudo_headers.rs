@@ -84,16 +84,14 @@ struct Reader<'a>(&'a [u8]);
 impl<'a> Reader<'a> {
     /// Reads an integer whose first byte has a prefix of `bits` bits (RFC 7541, section 5.1).
     fn integer(&mut self, bits: u32) -> Result<u64, &'static str> {
-        let (first, rest) = self.0.split_first().ok_or(ENCODING)?;
-        self.0 = rest;
+        let first = self.0.split_off_first().ok_or(ENCODING)?;
         let max = (1_u64 << bits) - 1;
         let mut value = u64::from(*first) & max;
         if value < max {
             return Ok(value);
         }
         for shift in (0..35).step_by(7) {
-            let (byte, rest) = self.0.split_first().ok_or(ENCODING)?;
-            self.0 = rest;
+            let byte = self.0.split_off_first().ok_or(ENCODING)?;
             value += u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
                 return Ok(value);
@@ -105,10 +103,7 @@ impl<'a> Reader<'a> {
     /// Reads a string whose first byte has a prefix of `bits` bits. The first of these bits is set if the string is in Huffman code.
     fn string(&mut self, bits: u32) -> Result<&'a [u8], &'static str> {
         let len = self.integer(bits - 1)?;
-        let len = usize::try_from(len).ok().filter(|len| *len <= self.0.len()).ok_or(ENCODING)?;
-        let (string, rest) = self.0.split_at(len);
-        self.0 = rest;
-        Ok(string)
+        usize::try_from(len).ok().and_then(|len| self.0.split_off(..len)).ok_or(ENCODING)
     }
 }
 

@@ -78,11 +78,10 @@ fn element<'a>(der: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
     let mut length = usize::from(length);
     // Longer contents have up to four bytes of length.
     if let len @ 0x81..=0x84 = length {
-        let (bytes, content) = rest.split_at_checked(len - 0x80)?;
+        let bytes = rest.split_off(..len - 0x80)?;
         length = bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
-        rest = content;
     }
-    let (content, rest) = rest.split_at_checked(length)?;
+    let content = rest.split_off(..length)?;
     *der = Some(rest).filter(|_| found == tag)?;
     Some(content)
 }
