@@ -3,9 +3,10 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Write};
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use tracing::warn;
 
@@ -69,8 +70,8 @@ fn enqueue<R: Clone + Send + 'static>(queue: SyncSender<OutcomeEvent<R>>, droppe
 const BUFFER_BYTES: usize = 8 * 1024;
 
 /// The file, which has a maximum length.
-struct OutcomeFile<W> {
-    out: W,
+struct OutcomeFile {
+    out: File,
     path: PathBuf,
     /// Number of bytes that may still be written; 0 after a row did not fit or could not be written.
     left: u64,
@@ -82,20 +83,14 @@ struct OutcomeFile<W> {
     error: Option<io::Error>,
 }
 
-impl<W: Write> OutcomeFile<W> {
+impl OutcomeFile {
     /// Writes rows until the queue is closed. Flushes whenever the queue is empty.
     fn write_all(&mut self, queue: &Receiver<OutcomeEvent<impl Display>>) {
-        loop {
-            match queue.try_recv() {
-                Ok(event) => self.push(&event),
-                Err(TryRecvError::Disconnected) => return self.flush(),
-                Err(TryRecvError::Empty) => {
-                    self.flush();
-                    if let Ok(event) = queue.recv() {
-                        self.push(&event);
-                    }
-                }
+        while let Ok(first) = queue.recv() {
+            for event in iter::once(first).chain(queue.try_iter()) {
+                self.push(&event);
             }
+            self.flush();
         }
     }
 
