@@ -12,8 +12,8 @@ use super::list::{DeviceInfo, DeviceList, RateRange, UNKNOWN_FORMAT_HINT};
 use super::stream::AlsaErrorCapture;
 use crate::audio::sample_format::DeviceSampleFormat;
 
-/// Whether the device at an index matches a name.
-type MatchRule<'a> = &'a dyn Fn(usize, &DeviceInfo) -> bool;
+/// Whether a device matches a name.
+type MatchRule<'a> = &'a dyn Fn(&DeviceInfo) -> bool;
 
 /// The ALSA null device, which has no clock.
 const ALSA_NULL_DEVICE: &str = "null";
@@ -137,22 +137,20 @@ impl DeviceDirection {
                 supported.iter().map(|config| (config.channels, rates(config))).unzip();
             let (channels, rates_hz) = (Vec::from_iter(channels), Vec::from_iter(rates_hz));
             let name = device_name(&device).unwrap_or_else(|| id.clone());
-            Some((device, DeviceInfo { id, name, is_default, formats, channels, rates_hz }))
+            Some((device, move |index| DeviceInfo { index, id, name, is_default, formats, channels, rates_hz }))
         });
-        Ok(openable.collect())
+        Ok(openable.enumerate().map(|(index, (device, info_at))| (device, info_at(index))).collect())
     }
 
     fn find_by_name(self, host: &cpal::Host, name: &str) -> Result<cpal::Device, DeviceError> {
         let mut devices = self.openable_devices(host)?;
         let folded = name.to_lowercase();
-        let rules: [MatchRule<'_>; 4] = [
-            &|index, _| name.parse() == Ok(index),
-            &|_, info| info.id == name,
-            &|_, info| info.name == name,
-            &|_, info| [&info.id, &info.name].iter().any(|text| text.to_lowercase().contains(&folded)),
-        ];
+        let is_part =
+            |info: &DeviceInfo| [&info.id, &info.name].iter().any(|text| text.to_lowercase().contains(&folded));
+        let rules: [MatchRule<'_>; 4] =
+            [&|info| name.parse() == Ok(info.index), &|info| info.id == name, &|info| info.name == name, &is_part];
         let matching = |rule: &MatchRule<'_>| -> Vec<usize> {
-            (0..devices.len()).filter(|index| rule(*index, &devices[*index].1)).collect()
+            devices.iter().map(|(_, info)| info).filter(|info| rule(info)).map(|info| info.index).collect()
         };
         let found = rules.iter().map(matching).find(|found| !found.is_empty()).unwrap_or_default();
         let describe = |indexes: &mut dyn Iterator<Item = usize>| {

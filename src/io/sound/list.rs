@@ -14,6 +14,8 @@ pub(crate) const UNKNOWN_FORMAT_HINT: &str = "no supported sample format (packed
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct DeviceInfo {
+    /// Position in the list of inputs or the list of outputs, which selects the device on the command line.
+    pub index: usize,
     /// Identifier that the system assigns; unique within the list of inputs or the list of outputs.
     pub id: String,
     pub name: String,
@@ -32,7 +34,7 @@ pub(crate) struct RateRange {
     pub to: u32,
 }
 
-/// All devices. The index in a list selects a device on the command line.
+/// All devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DeviceList {
     /// Microphones and other inputs.
@@ -52,11 +54,11 @@ impl DeviceList {
                 continue;
             }
             _ = writeln!(text, "{title} devices");
-            for (index, device) in devices.iter().enumerate() {
+            for device in devices {
                 let mark = if device.is_default { " [default]" } else { "" };
                 // Names are untrusted and are printed to a terminal.
                 let [id, name] = [&device.id, &device.name].map(|text| text.replace(char::is_control, " "));
-                _ = writeln!(text, "{index:>4}  {id}{mark}: {name}");
+                _ = writeln!(text, "{:>4}  {id}{mark}: {name}", device.index);
                 let (channels, rates) = (format_channels(&device.channels), format_rates(&device.rates_hz));
                 _ = match &device.formats[..] {
                     [] => writeln!(text, "      {UNKNOWN_FORMAT_HINT}"),
@@ -74,23 +76,12 @@ impl DeviceList {
             "type": "devices",
             "schema_version": SCHEMA_VERSION,
             "tool_version": env!("CARGO_PKG_VERSION"),
-            "inputs": index_devices(inputs),
-            "outputs": index_devices(outputs),
+            "inputs": inputs,
+            "outputs": outputs,
             "unavailable_reason": (inputs.is_empty() || outputs.is_empty()).then_some(unavailable_reason),
         });
         if on_one_line { document.to_string() } else { format!("{document:#}") }
     }
-}
-
-#[derive(Serialize)]
-struct IndexedDevice<'a> {
-    index: usize,
-    #[serde(flatten)]
-    device: &'a DeviceInfo,
-}
-
-fn index_devices(devices: &[DeviceInfo]) -> Vec<IndexedDevice<'_>> {
-    devices.iter().enumerate().map(|(index, device)| IndexedDevice { index, device }).collect()
 }
 
 /// Formats channel counts: `1 to 2, 6 channels`.
@@ -122,6 +113,7 @@ mod tests {
 
     fn sound_card() -> DeviceInfo {
         DeviceInfo {
+            index: 0,
             id: "hw:CARD=0,DEV=0".to_owned(),
             name: "A\u{1b}[2JCard".to_owned(),
             is_default: false,
@@ -134,6 +126,7 @@ mod tests {
     #[test]
     fn device_list_text_shows_number_name_and_formats() {
         let default = DeviceInfo {
+            index: 0,
             id: "default".to_owned(),
             name: "Sound server".to_owned(),
             is_default: true,
@@ -141,9 +134,15 @@ mod tests {
             channels: vec![1, 2, 3, 6],
             rates_hz: vec![RateRange { from: 8_000, to: 192_000 }],
         };
-        let microphone = DeviceInfo { channels: vec![1], ..sound_card() };
-        let unsupported =
-            DeviceInfo { id: "hw:1".to_owned(), formats: vec![], channels: vec![], rates_hz: vec![], ..sound_card() };
+        let microphone = DeviceInfo { index: 1, channels: vec![1], ..sound_card() };
+        let unsupported = DeviceInfo {
+            index: 2,
+            id: "hw:1".to_owned(),
+            formats: vec![],
+            channels: vec![],
+            rates_hz: vec![],
+            ..sound_card()
+        };
         let devices = DeviceList { inputs: vec![default, microphone, unsupported], outputs: vec![] };
         let expected = "input devices
    0  default [default]: Sound server
