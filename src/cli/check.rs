@@ -10,7 +10,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::parser::ValueSource;
 use tracing::{info, warn};
 
-use super::output::{Failure, HEADING_REPORT, ReportFileArgs, print_message, print_report};
+use super::output::{Failure, HEADING_REPORT, ReportFileArgs, print_failure, print_report};
 use super::ready_file::Environment;
 use super::values::parse_seconds;
 use crate::check::{CheckReport, CheckResult, ClientCheck, CommandResult, EndedBy, Finding, Severity};
@@ -207,12 +207,10 @@ impl CheckArgs {
     pub(crate) fn report_failure(&self, server: &str, failure: Failure) -> Failure {
         if self.check && !self.files.is_written() {
             let result = CheckResult::aborted(server, format!("{:#}", failure.error));
-            if self.json
-                && let Err(error) = print_report(&result, true, || result.text())
-            {
-                print_message(&format!("{error:#}"));
+            if self.json {
+                print_failure(print_report(&result, true, || result.text()));
             }
-            self.files.write_check_failure(&result);
+            print_failure(self.files.write_check(&result));
         }
         failure
     }

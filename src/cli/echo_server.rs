@@ -138,15 +138,10 @@ pub(crate) struct Args {
     announce: RegistrationArgs,
 
     #[command(flatten)]
-    moqt: MoqtArgs,
+    pub(super) moqt: MoqtArgs,
 }
 
 impl Args {
-    /// Whether certificate files are read, at the start and on SIGHUP.
-    pub(crate) fn has_certificate_files(&self) -> bool {
-        self.moqt.cert.is_some()
-    }
-
     /// Serves until `stop` is requested.
     pub(crate) fn run(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         self.serve(matches, color, stop).map_err(|failure| self.check.report_failure("echo-server", failure))
@@ -247,7 +242,7 @@ impl Args {
     /// Serves MOQT only.
     fn serve_moqt_only(&self, log: LogGuard, stop: &StopToken) -> Result<u8, Failure> {
         self.ready_file.clear()?;
-        let memory_budget = self.memory.budget();
+        let memory_budget = MemoryBudget::new(self.memory.memory_budget);
         let mut config = self.moqt_config(&memory_budget);
         config.echo.delay = self.delay.unwrap_or_default();
         // With --moqt-only, `prepare` always returns a server.
@@ -276,7 +271,7 @@ impl Args {
 
     /// The memory budget. Warns if it is smaller than `--max-buffer`.
     fn memory_budget(&self) -> Arc<MemoryBudget> {
-        let (budget, buffer) = (self.memory.budget(), self.buffer_limits().total);
+        let (budget, buffer) = (MemoryBudget::new(self.memory.memory_budget), self.buffer_limits().total);
         let is_given = buffer != BufferLimits::default().total;
         if is_given && buffer.zip(budget.limit()).is_some_and(|(buffer, all)| buffer > all) {
             warn!(target: "echo", "--max-buffer has no effect, because it is larger than --memory-budget");

@@ -103,7 +103,7 @@ impl Cli {
         match &self.command {
             Some(Command::Send(_) | Command::Probe(_)) => Some(StopSignal::Hangup),
             Some(Command::Relay(_)) => Some(StopSignal::Terminate),
-            Some(Command::EchoServer(args)) => (!args.has_certificate_files()).then_some(StopSignal::Terminate),
+            Some(Command::EchoServer(args)) => args.moqt.cert.is_none().then_some(StopSignal::Terminate),
             _ => None,
         }
     }

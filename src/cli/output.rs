@@ -119,6 +119,13 @@ pub fn print_message(text: &str) {
     status_line::print_above(&format!("jamjam-dev: {}", sanitize_lines(text)));
 }
 
+/// Prints why something failed, if it did.
+pub(crate) fn print_failure(result: anyhow::Result<()>) {
+    if let Err(error) = result {
+        print_message(&format!("{error:#}"));
+    }
+}
+
 pub(super) const HEADING_REPORT: &str = "Report";
 pub(super) const HEADING_TARGET: &str = "Target";
 pub(super) const HEADING_LIMITS: &str = "Limits (exit code 1 if one is exceeded)";
@@ -203,13 +210,6 @@ impl ReportFileArgs {
         self.is_written.get()
     }
 
-    /// Like [`Self::write_failure`], for a server that checks clients.
-    pub(crate) fn write_check_failure(&self, result: &CheckResult) {
-        if let Err(error) = self.write_check(result) {
-            print_message(&format!("{error:#}"));
-        }
-    }
-
     /// Writes all files of a check, even if one fails. Returns the first error.
     pub(crate) fn write_check(&self, result: &CheckResult) -> anyhow::Result<()> {
         self.write_documents(|option| match option {
@@ -241,9 +241,7 @@ impl ReportFileArgs {
         let (origin, started_unix_ms) = (run_origin::of_this_process(), clock::unix_ms());
         let run = RunResults { origin, started_unix_ms, ..RunResults::new(command, target, stream) };
         let report = Report::new(&run, &Limits::default());
-        if let Err(error) = self.write(&report, None, Some(error)) {
-            print_message(&format!("{error:#}"));
-        }
+        print_failure(self.write(&report, None, Some(error)));
         is_missing.then_some(report)
     }
 }
@@ -259,7 +257,7 @@ pub(crate) fn write_usage_error(name: &str, given: &ArgMatches, error: &clap::Er
     match [RunKind::Send, RunKind::Probe].into_iter().find(|kind| kind.name() == name) {
         Some(command) => drop(files.write_failure(command, "-", reason)),
         None if given.try_contains_id("check").is_ok_and(|is_check| is_check) => {
-            files.write_check_failure(&CheckResult::aborted(name, reason.to_owned()));
+            print_failure(files.write_check(&CheckResult::aborted(name, reason.to_owned())));
         }
         None => {}
     }

@@ -116,13 +116,7 @@ pub(crate) struct MemoryArgs {
     /// Data that does not fit is refused. An address (IPv6: /64) other than loopback may hold an eighth. Set the memory limit of the container
     /// or unit to this size plus 192 MiB.
     #[arg(long, env = "MEMORY_BUDGET", value_name = "SIZE", value_parser = or_off(parse_size), default_value = format_size(DEFAULT_MEMORY_BUDGET))]
-    memory_budget: OrOff<u64>,
-}
-
-impl MemoryArgs {
-    pub(crate) fn budget(&self) -> Arc<MemoryBudget> {
-        MemoryBudget::new(self.memory_budget)
-    }
+    pub(crate) memory_budget: OrOff<u64>,
 }
 
 /// MOQT counters that are always logged. The other counters are logged only if they are not zero.

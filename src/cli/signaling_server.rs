@@ -27,6 +27,7 @@ use crate::io::tls::renewal;
 use crate::io::tls::server::HandshakeAcceptor;
 use crate::io::{clock, os};
 use crate::media_relay::MediaRooms;
+use crate::memory_budget::MemoryBudget;
 use crate::signaling::{Dialect, DialectSet, Hub, SignalingLimits};
 
 const DEFAULT_HOST: &str = "0.0.0.0";
@@ -129,7 +130,7 @@ impl Args {
         self.jamjam.apply_to(&mut limits, &mut options);
         self.broadcast.apply_to(&mut limits)?;
         options.broadcast = self.broadcast.http_config()?;
-        options.connection_limits.memory_budget = self.memory.budget();
+        options.connection_limits.memory_budget = MemoryBudget::new(self.memory.memory_budget);
         let password = self.login.password()?;
         let (host, port) = self.check.listen(&self.host, self.port, matches);
         let (listener, address) = bind_tcp(host, port)?;

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::builder::OsStringValueParser;
 use tracing::info;
 
-use crate::cli::output::Failure;
+use crate::cli::output::{Failure, ensure_usage};
 use crate::io::http::login::{Credentials, DEFAULT_USER_NAME, Login};
 use crate::io::tls::Fingerprint;
 use crate::io::tls::client::TrustPolicy;
@@ -66,25 +66,20 @@ impl From<String> for SecretArg {
 impl SecretArg {
     /// The secret that `option` gives.
     fn read(&self, option: &str) -> Result<String, Failure> {
-        match self.0.strip_prefix('@') {
-            Some(file) => Ok(read_secret_file(option, Path::new(file))?),
-            None if self.0.is_empty() => Err(Failure::usage(format!("{option} is empty; give a value, or omit it"))),
-            None => Ok(self.0.clone()),
+        let Some(file) = self.0.strip_prefix('@') else {
+            ensure_usage!(!self.0.is_empty(), "{option} is empty; give a value, or omit it");
+            return Ok(self.0.clone());
+        };
+        let text = files::read_text(Path::new(file)).with_context(|| format!("{option}: cannot read {file}"))?;
+        if text.is_empty() {
+            return Err(anyhow!("{option}: {file} is empty; give a file that is not empty").into());
         }
+        Ok(text)
     }
 }
 
 pub(crate) fn read_hmac_secret(given: Option<&SecretArg>) -> Result<Option<Secret>, Failure> {
     given.map(|secret| Ok(Secret::new(&secret.read("--hmac-secret")?))).transpose()
-}
-
-/// The secret in the file that `option` names.
-fn read_secret_file(option: &str, file: &Path) -> anyhow::Result<String> {
-    let text = files::read_text(file).with_context(|| format!("{option}: cannot read {}", file.display()))?;
-    if text.is_empty() {
-        bail!("{option}: {} is empty; give a file that is not empty", file.display());
-    }
-    Ok(text)
 }
 
 const HEADING_LOGIN: &str = "Login";
