@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use std::{env, io, panic};
 
 use jamjam_dev::cli::output::{Failure, print_message};
-use jamjam_dev::cli::{Cli, environment, system_limits};
+use jamjam_dev::cli::{environment, system_limits};
 use jamjam_dev::client::StopSignal;
 #[cfg(unix)]
 use jamjam_dev::io::os;
@@ -20,9 +20,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let stop = StopToken::default();
     exit_at_system_limits(stop.clone());
-    let result = environment::parse().and_then(|(cli, matches): (Cli, _)| {
+    let result = environment::parse().and_then(|(cli, matches)| {
         listen_for_signals(stop.clone(), cli.signal_of_hangup(), cli.is_server())?;
-        cli.run(&matches, &stop).map_err(|failure| environment::name_variables::<Cli>(failure, &matches))
+        cli.run(&matches, &stop).map_err(|failure| environment::name_variables(failure, &matches))
     });
     match result {
         Ok(code) => code.into(),

@@ -7,8 +7,9 @@ use std::ffi::OsString;
 use clap::builder::{BoolishValueParser, Resettable, ValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, Error, Parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, Error, FromArgMatches};
 
+use super::Cli;
 use super::distinct_files;
 use super::generate::with_examples;
 use super::output::{Failure, write_usage_error};
@@ -25,9 +26,9 @@ const VARIABLE_ALIASES: &[(&str, &str)] = &[
 
 /// Parses the command line and the environment. If the command line or a variable is invalid, prints the error message and exits. Rejects
 /// output files that another option reads or writes.
-pub fn parse<C: Parser>() -> Result<(C, ArgMatches), Failure> {
+pub fn parse() -> Result<(Cli, ArgMatches), Failure> {
     let arguments: Vec<OsString> = env::args_os().collect();
-    let mut command = map_arguments(C::command(), with_effective_variable);
+    let mut command = map_arguments(Cli::command(), with_effective_variable);
     command = if arguments.iter().any(|argument| argument == "-h") {
         short_help::of(command)
     } else {
@@ -35,10 +36,10 @@ pub fn parse<C: Parser>() -> Result<(C, ArgMatches), Failure> {
         command.mut_subcommands(|command| with_examples(command, true))
     };
     let parsed = command.clone().try_get_matches_from(&arguments);
-    let parsed = parsed.and_then(|matches| Ok((C::from_arg_matches(&matches)?, matches)));
+    let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let (options, matches) = parsed.unwrap_or_else(|error| {
         // If the command line alone is valid, an environment variable caused the error.
-        let without_env = map_arguments(C::command(), |argument| argument.env(Resettable::Reset));
+        let without_env = map_arguments(Cli::command(), |argument| argument.env(Resettable::Reset));
         let is_from_env = without_env.try_get_matches_from(&arguments).is_ok();
         let error = with_other_command(with_similar_options(without_secrets(error), &command, &arguments));
         report_usage_error(command.clone(), &arguments, &error);
@@ -120,14 +121,14 @@ fn name_variable_in_error(mut error: Error, mut command: Command) -> Error {
 }
 
 /// Adds to an error that names options the environment variables that supplied their values.
-pub fn name_variables<C: CommandFactory>(failure: Failure, matches: &ArgMatches) -> Failure {
+pub fn name_variables(failure: Failure, matches: &ArgMatches) -> Failure {
     let Failure { code, error } = failure;
     let text = format!("{error:#}");
     let names_option = |long: &str| {
         let mut words = text.split(|letter: char| letter != '-' && !letter.is_ascii_alphanumeric());
         words.any(|word| word.strip_prefix("--") == Some(long))
     };
-    let command = C::command();
+    let command = Cli::command();
     let used = matches.subcommand().and_then(|(name, matches)| Some((command.find_subcommand(name)?, matches)));
     let Some((command, matches)) = used else { return Failure { code, error } };
     let named = command.get_arguments().filter(|argument| argument.get_long().is_some_and(names_option));
