@@ -22,13 +22,17 @@ pub(in crate::io) fn elapsed_since(origin: Instant) -> Time {
 /// The processor time of this thread, which does not include waiting. On other systems than Linux, it is the time since the first call.
 pub(in crate::io) fn thread_time() -> Time {
     #[cfg(target_os = "linux")]
-    let time = {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        Time::from_nanos(time.tv_sec as u64 * crate::time::NANOS_PER_SECOND + time.tv_nsec as u64)
-    };
+    let time = Time::from_nanos(clock_ns(rustix::time::ClockId::ThreadCPUTime));
     #[cfg(not(target_os = "linux"))]
     let time = monotonic_now();
     time
+}
+
+/// The time of a clock of the system, in nanoseconds.
+#[cfg(target_os = "linux")]
+pub(in crate::io) fn clock_ns(id: rustix::time::ClockId) -> u64 {
+    let now = rustix::time::clock_gettime(id);
+    now.tv_sec as u64 * crate::time::NANOS_PER_SECOND + now.tv_nsec as u64
 }
 
 /// Pairs the current time of day with `monotonic`, the current time of the caller's monotonic clock.
@@ -100,10 +104,7 @@ impl ClockMonitor {
 /// Time since boot including time in suspend, to distinguish a suspend from a clock jump. Linux only.
 fn boot_time_ns() -> Option<i64> {
     #[cfg(target_os = "linux")]
-    let now = {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        Some(now.tv_sec * 1_000_000_000 + now.tv_nsec as i64)
-    };
+    let now = Some(clock_ns(rustix::time::ClockId::Boottime).cast_signed());
     #[cfg(not(target_os = "linux"))]
     let now = None;
     now

@@ -14,10 +14,11 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::sockopt;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 
 use super::driver::{DriverIo, NOTHING_RECEIVED};
 use super::socket::follow_address;
+use crate::io::clock::clock_ns;
 use crate::io::stop::StopToken;
 use crate::node::{DriverWaker, Receive, SendStatus, Transmit};
 use crate::stats::AddressChange;
@@ -311,11 +312,6 @@ fn new_socket_state(socket: &UdpSocket) -> io::Result<UdpSocketState> {
 /// The monotonic clock, including the time in which the machine was suspended.
 pub(super) fn now() -> Time {
     Time::from_nanos(clock_ns(ClockId::Boottime))
-}
-
-fn clock_ns(id: ClockId) -> u64 {
-    let now = clock_gettime(id);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 #[cfg(test)]
