@@ -18,14 +18,8 @@ const DISCARDED_BYTES: usize = 1 << 10;
 
 /// See the module documentation.
 pub(super) struct HalfClosed<S> {
-    io: S,
-    permit: Arc<ConnectionPermit>,
-}
-
-impl<S> HalfClosed<S> {
-    pub(super) fn new(io: S, permit: Arc<ConnectionPermit>) -> Self {
-        Self { io, permit }
-    }
+    pub(super) io: S,
+    pub(super) permit: Arc<ConnectionPermit>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for HalfClosed<S> {

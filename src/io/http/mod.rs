@@ -234,7 +234,7 @@ where
             Ok::<_, Infallible>(response)
         }
     });
-    let stream = HalfClosed::new(stream, Arc::clone(&permit));
+    let stream = HalfClosed { io: stream, permit: Arc::clone(&permit) };
     let mut http = http1::Builder::new();
     http.half_close(true)
         .max_buf_size(MAX_HEADER_BYTES)
