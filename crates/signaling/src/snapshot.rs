@@ -135,13 +135,16 @@ impl Hub {
         self.webrtc.room_list(max_bytes, include_protected || !self.state.limits.webrtc_requires_token)
     }
 
-    /// The counters of undecided connections ([`UNDECIDED`](super::UNDECIDED)) and of each dialect, with the current gauges.
-    pub fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
+    /// The counters of undecided connections ([`UNDECIDED`](super::UNDECIDED)) and of each dialect, with the current gauges. The caller knows
+    /// how many bytes are queued for a connection.
+    pub fn counters_by_dialect(&self, queued_bytes: impl Fn(ConnId) -> u64) -> Vec<(&'static str, DialectCounters)> {
         let open = self.state.open_connections();
         let dialects = std::iter::once(None).chain(Dialect::ALL.into_iter().map(Some));
         let counters = dialects.map(|dialect| {
             let mut counters = self.state.counters()[counters_index(dialect)];
-            counters.connections = open.iter().filter(|(_, selected)| *selected == dialect).count() as u64;
+            let own = open.iter().filter(|(_, selected)| *selected == dialect);
+            counters.connections = own.clone().count() as u64;
+            counters.queued_bytes = own.map(|(conn, _)| queued_bytes(*conn)).sum();
             if let Some(dialect) = dialect {
                 let (rooms, members) = self.rooms(dialect).counts();
                 (counters.rooms, counters.members) = (rooms as u64, members as u64);
@@ -158,7 +161,7 @@ impl Hub {
     /// The sum of the counters of all dialects.
     pub fn total_counters(&self) -> DialectCounters {
         let mut total = DialectCounters::default();
-        self.counters_by_dialect().iter().for_each(|(_, counters)| total.add(counters));
+        self.counters_by_dialect(|_| 0).iter().for_each(|(_, counters)| total.add(counters));
         total
     }
 
@@ -167,11 +170,6 @@ impl Hub {
         if let Some(dialect) = self.state.connection(conn, |connection| connection.dialect) {
             self.state.count(dialect, update);
         }
-    }
-
-    /// The name of a connection's dialect, or [`UNDECIDED`](super::UNDECIDED).
-    pub fn dialect_name(&self, conn: ConnId) -> Option<&'static str> {
-        self.state.connection(conn, |connection| counters_name(connection.dialect))
     }
 
     /// The dialect and room of a connection, if activity is recorded.

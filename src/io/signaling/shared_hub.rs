@@ -245,18 +245,7 @@ impl SharedHub {
 
     /// Counters by dialect name.
     pub(in crate::io) fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
-        let mut counters = self.hub.counters_by_dialect();
-        let queued: Vec<(ConnId, usize)> = {
-            let queues = self.queues.read().unwrap_or_else(PoisonError::into_inner);
-            queues.by_number.iter().map(|(conn, queue)| (*conn, queue.queued_bytes())).collect()
-        };
-        for (conn, bytes) in queued.into_iter().filter(|(_, bytes)| *bytes > 0) {
-            let dialect_name = self.hub.dialect_name(conn);
-            if let Some((_, counts)) = counters.iter_mut().find(|(dialect, _)| Some(*dialect) == dialect_name) {
-                counts.queued_bytes += bytes as u64;
-            }
-        }
-        counters
+        self.hub.counters_by_dialect(|conn| self.queued_bytes(conn))
     }
 
     /// A snapshot of rooms and connections with their queued bytes, and the counters by dialect name.
@@ -264,16 +253,14 @@ impl SharedHub {
         let mut snapshot = self.with_hub(|call| call.hub.snapshot(call.now, query));
         let members = snapshot.rooms.iter_mut().flat_map(|room| &mut room.members);
         for connection in members.chain(&mut snapshot.unjoined) {
-            let queue = self.queue(ConnId(connection.connection));
-            connection.queued_bytes = queue.map_or(0, |queue| queue.queued_bytes() as u64);
+            connection.queued_bytes = self.queued_bytes(ConnId(connection.connection));
         }
         (snapshot, self.counters_by_dialect())
     }
 
-    /// Bytes queued for all connections.
-    pub(in crate::io) fn queued_bytes(&self) -> u64 {
-        let queues = self.queues.read().unwrap_or_else(PoisonError::into_inner);
-        queues.by_number.values().map(|queue| queue.queued_bytes() as u64).sum()
+    /// Bytes queued for a connection, unless it is closing.
+    fn queued_bytes(&self, conn: ConnId) -> u64 {
+        self.queue(conn).map_or(0, |queue| queue.queued_bytes() as u64)
     }
 }
 

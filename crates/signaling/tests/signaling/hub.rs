@@ -103,7 +103,7 @@ fn messages_are_counted_for_the_dialect_of_the_connection() {
     }
     hub.at(0).on_binary(ConnId(2));
     let counted = |name: &str| {
-        let (_, counts) = hub.hub.counters_by_dialect().into_iter().find(|(dialect, _)| *dialect == name).unwrap();
+        let (_, counts) = hub.hub.counters_by_dialect(|_| 0).into_iter().find(|(dialect, _)| *dialect == name).unwrap();
         let received =
             (counts.connections_opened, counts.messages_received, counts.received_bytes, counts.messages_ignored);
         (received, (counts.messages_sent, counts.sent_bytes))

@@ -135,7 +135,7 @@ fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
     let (counters, (rooms, mut truncated), (control_clients, mut room_counts), details) = hub.with_hub(|call| {
         let details = is_detailed.then(|| call.hub.broadcast_details(call.now));
         let rooms = call.hub.webrtc_rooms(MAX_LIST_BYTES, is_detailed);
-        (call.hub.counters_by_dialect(), rooms, call.hub.broadcast_counts(), details)
+        (call.hub.counters_by_dialect(|_| 0), rooms, call.hub.broadcast_counts(), details)
     });
     let counters_of = |dialect| {
         counters.iter().find(|(name, _)| *name == dialect).map_or(DialectCounters::default(), |(_, counts)| *counts)

@@ -32,7 +32,7 @@ pub(super) fn registry(state: &Arc<HttpState>) -> Registry {
                 encode_value(family.encode_family(&[("dialect", *dialect)])?, kind, value)?;
             }
         }
-        for metric in without_dialect(&state) {
+        for metric in without_dialect(&state, &counters) {
             encode_metric(encoder, metric)?;
         }
         encode_build_info(encoder)
@@ -41,7 +41,7 @@ pub(super) fn registry(state: &Arc<HttpState>) -> Registry {
 }
 
 /// The metrics that have no dialect.
-fn without_dialect(state: &HttpState) -> Vec<Metric<'static>> {
+fn without_dialect(state: &HttpState, counters: &[(&'static str, DialectCounters)]) -> Vec<Metric<'static>> {
     let HttpState { hub, limiter, config: SignalingServerConfig { tls, login, .. }, .. } = state;
     let (active, dropped, rejected) = {
         let listeners = hub.listeners();
@@ -50,7 +50,7 @@ fn without_dialect(state: &HttpState) -> Vec<Metric<'static>> {
     let tls_failed = tls.as_ref().map_or(0, |tls| tls.failed.load(Ordering::Relaxed));
     let mut all = metrics![
         /// Bytes queued for all connections, including those that are closing.
-        Gauge total_queued_bytes = hub.queued_bytes(),
+        Gauge total_queued_bytes = counters.iter().map(|(_, counts)| counts.queued_bytes).sum(),
         /// Connections closed because of a limit per source address or the memory budget.
         Counter connections_rejected_address_limit = limiter.rejected.load(Ordering::Relaxed),
         /// Connections closed because no complete request arrived in time.

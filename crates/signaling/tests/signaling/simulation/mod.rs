@@ -124,7 +124,7 @@ impl Simulation {
         self.seen.extend(closed.iter().map(|(_, code)| code.to_string()));
         let Model { clients, members, rooms, .. } = &self.model;
         self.slots.retain(|_, conn| clients.contains_key(conn));
-        let counts = self.hub.hub.counters_by_dialect();
+        let counts = self.hub.hub.counters_by_dialect(|_| 0);
         for name in DIALECTS {
             let (_, counted) = counts.iter().find(|(counted, _)| *counted == name).expect("a dialect");
             let connections = clients.values().filter(|client| client.dialect == name).count();
