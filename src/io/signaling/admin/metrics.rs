@@ -49,7 +49,7 @@ fn without_dialect(state: &HttpState, counters: &[(&'static str, DialectCounters
     };
     let tls_failed = tls.as_ref().map_or(0, |tls| tls.failed.load(Ordering::Relaxed));
     let mut all = metrics![
-        /// Bytes queued for all connections, including those that are closing.
+        /// Bytes queued for all connections, except those that are closing.
         Gauge total_queued_bytes = counters.iter().map(|(_, counts)| counts.queued_bytes).sum(),
         /// Connections closed because of a limit per source address or the memory budget.
         Counter connections_rejected_address_limit = limiter.rejected.load(Ordering::Relaxed),
