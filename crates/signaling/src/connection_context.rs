@@ -56,10 +56,9 @@ impl ConnectionContext<'_> {
 
     /// Closes a connection that is not in a room, or drops it without a close frame (1006).
     pub(super) fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
-        let closed = self.state.close_connection(conn);
-        if let Some(removed) = closed.and_then(|_| self.state.remove_connection(conn)) {
+        if self.state.close_connection(conn).is_some() {
             let close = ConnectionClose { code, reason, server_reason: Some(reason) };
-            self.state.record_removed(self.now, conn, &removed, None, &close);
+            self.state.remove_connection(self.now, conn, None, &close);
             if code == CloseCode::ABNORMAL_CLOSURE {
                 self.sink.abort(conn);
             } else {

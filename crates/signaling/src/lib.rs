@@ -51,7 +51,7 @@ pub use dialect::{Dialect, DialectSet};
 pub use event_sink::{ConnId, EventSink, OutgoingMessage};
 pub use hub::{Hub, HubCall};
 pub use hub_commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom};
-pub use hub_connections::{NewConnection, OperatorError};
+pub use hub_connections::NewConnection;
 pub use hub_posts::{AcceptedPost, BroadcastRoomDetails, FieldError, PostError, PostFormat};
 pub use jamjam_core::close_code::CloseCode;
 pub use jamjam_core::send_queue::UpdateKey;

@@ -75,19 +75,6 @@ impl ServerState {
         })
     }
 
-    /// Removes a connection that was closed.
-    pub(super) fn remove_connection(&self, conn: ConnId) -> Option<ConnectionState> {
-        let removed = {
-            let mut connections = lock(&self.connections);
-            connections.undecided.remove(&conn);
-            connections.by_number.remove(&conn)?
-        };
-        if let Some(timer) = removed.check {
-            lock(&self.timers).remove(timer);
-        }
-        Some(removed)
-    }
-
     /// Updates the counters of a dialect.
     pub(super) fn count(&self, dialect: Option<Dialect>, update: impl FnOnce(&mut DialectCounters)) {
         update(&mut lock(&self.counters)[counters_index(dialect)]);
@@ -103,15 +90,23 @@ impl ServerState {
         self.connection(conn, |connection| connection.dialect)?
     }
 
-    /// Logs and records a connection that was removed. `scope` is the room in which it was.
-    pub(super) fn record_removed(
+    /// Removes, logs and records a connection that was closed. `scope` is the room in which it was.
+    pub(super) fn remove_connection(
         &self,
         now: WallClock,
         conn: ConnId,
-        removed: &ConnectionState,
         scope: Option<ActivityScope>,
         ConnectionClose { code, reason, server_reason }: &ConnectionClose<'_>,
     ) {
+        let removed = {
+            let mut connections = lock(&self.connections);
+            connections.undecided.remove(&conn);
+            connections.by_number.remove(&conn)
+        };
+        let Some(removed) = removed else { return };
+        if let Some(timer) = removed.check {
+            lock(&self.timers).remove(timer);
+        }
         let logged = server_reason.map_or_else(|| sanitize_name(reason), str::to_owned);
         let logged = Some(logged).filter(|reason| !reason.is_empty());
         let closed_by = server_reason.map(|_| "server");
