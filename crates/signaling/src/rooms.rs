@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::Serialize;
 
-use super::connection_close::ConnectionClose;
+use super::connection_close::{CHANGED_ROOM, ConnectionClose};
 use super::connection_context::ConnectionContext;
 use super::event_sink::{ConnId, OutgoingMessage};
 use super::limits::SignalingLimits;
@@ -248,6 +248,29 @@ impl<R: Room> Rooms<R> {
     ) -> Option<T> {
         let conn = ctx.conn;
         self.call(ctx, |directory| directory.room_of(conn), action)
+    }
+
+    /// Lets the connection enter the room that `locate` finds or creates, and then leave the one in which it was.
+    pub(super) fn change_room<E>(
+        &self,
+        ctx: &mut ConnectionContext<'_>,
+        mut locate: impl FnMut(&mut Directory<R>) -> Option<RoomKey>,
+        enter: impl FnOnce(&mut R, &mut RoomCall<'_>) -> Result<(), E>,
+    ) -> Option<Result<(), E>> {
+        let conn = ctx.conn;
+        let (mut previous, mut entered) = (None, None);
+        let locate = |directory: &mut Directory<_>| {
+            previous = directory.room_of(conn);
+            entered = locate(directory);
+            entered
+        };
+        let result = self.call(ctx, locate, enter)?;
+        if result.is_ok() && previous != entered {
+            let (code, server_reason) = (CloseCode::NORMAL_CLOSURE, Some(CHANGED_ROOM));
+            let close = ConnectionClose { code, reason: "", server_reason };
+            self.call(ctx, |_| previous, |room, call| room.leave(call, &close));
+        }
+        Some(result)
     }
 }
 

@@ -14,7 +14,6 @@ use messages::{ClientMessage, PingMessage, ServerMessage};
 use room::{ControlSurfaceMember, ControlSurfaceRoom, Ranges};
 use tracing::warn;
 
-use super::connection_close::CHANGED_ROOM;
 use super::connection_context::ConnectionContext;
 use super::dialect::Dialect;
 use super::json::MessageError;
@@ -73,15 +72,11 @@ impl ControlSurfaceDialect {
     fn join(&self, ctx: &mut ConnectionContext<'_>, room_code: &str, bytes: usize) -> Result<(), MessageError> {
         let (now, from, conn) = (ctx.now.monotonic, ctx.source, ctx.conn);
         let checked = lock(&self.guesses).may_check(now, from);
-        let previous = self.rooms.directory().room_of(conn);
-        let has_synced = self.rooms.read(|_| previous, |room| room.has_synced(conn)).unwrap_or(false);
+        let has_synced = self.rooms.read(|directory| directory.room_of(conn), |room| room.has_synced(conn));
+        let has_synced = has_synced.unwrap_or(false);
         let member = ControlSurfaceMember { node_id: lock(&ctx.state.ids).uuid(), has_synced };
-        let mut entered = None;
-        let locate = |directory: &mut Directory<_>| {
-            entered = directory.find(room_code).filter(|_| checked.is_ok());
-            entered
-        };
-        let Some(joined) = self.rooms.call(ctx, locate, |room, call| room.enter(call, member, bytes)) else {
+        let find = |directory: &mut Directory<_>| directory.find(room_code).filter(|_| checked.is_ok());
+        let Some(joined) = self.rooms.change_room(ctx, find, |room, call| room.enter(call, member, bytes)) else {
             if checked.is_err() {
                 ctx.count(|counters| counters.codes_not_checked += 1);
             } else if !self.rooms.directory().was_closed(room_code)
@@ -100,9 +95,6 @@ impl ControlSurfaceDialect {
             return Err(MessageError::Rejected(checked.err().unwrap_or("no room has this code")));
         };
         joined?;
-        if previous != entered {
-            self.rooms.call(ctx, |_| previous, |room, call| room.roster.leave(call, call.conn, CHANGED_ROOM));
-        }
         lock(&self.guesses).on_join(now, from);
         Ok(())
     }

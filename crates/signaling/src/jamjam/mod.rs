@@ -19,7 +19,6 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tracing::debug;
 
-use super::connection_close::CHANGED_ROOM;
 use super::connection_context::{ConnectionContext, MAX_LIST_DEBT};
 use super::counters::DialectCounters;
 use super::device::DeviceId;
@@ -27,7 +26,7 @@ use super::dialect::Dialect;
 use super::id_generator::IdGenerator;
 use super::json::{MessageError, to_json};
 use super::lock::lock;
-use super::room::{Caller, RoomCall, RoomKey, Roster};
+use super::room::{Caller, RoomKey, Roster};
 use super::rooms::{AnyRooms, Directory, Rooms};
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::link::parse_link_key;
@@ -179,7 +178,7 @@ impl JamjamDialect {
                 let room = |key| JamjamRoom::new(roster(key), password.clone(), self.media.clone());
                 Some(directory.create(Some(source), room))
             };
-            self.change_room(ctx, locate, |room, call| room.create(call, &mut arrival, is_test_room, bytes));
+            self.rooms.change_room(ctx, locate, |room, call| room.create(call, &mut arrival, is_test_room, bytes));
         }
         Ok(())
     }
@@ -240,29 +239,8 @@ impl JamjamDialect {
             }
         }
         let arrival = arrival(ctx, member);
-        let joined = self.change_room(ctx, find, |room, call| room.join(call, arrival, bytes));
+        let joined = self.rooms.change_room(ctx, find, |room, call| room.join(call, arrival, bytes));
         joined.unwrap_or_else(|| reject(ctx, "Room not found"))
-    }
-
-    /// Lets the connection enter the room that `locate` finds or creates, and then leave the one in which it was.
-    fn change_room<E>(
-        &self,
-        ctx: &mut ConnectionContext<'_>,
-        mut locate: impl FnMut(&mut Directory<JamjamRoom>) -> Option<RoomKey>,
-        enter: impl FnOnce(&mut JamjamRoom, &mut RoomCall<'_>) -> Result<(), E>,
-    ) -> Option<Result<(), E>> {
-        let conn = ctx.conn;
-        let (mut previous, mut entered) = (None, None);
-        let locate = |directory: &mut Directory<_>| {
-            previous = directory.room_of(conn);
-            entered = locate(directory);
-            entered
-        };
-        let result = self.rooms.call(ctx, locate, enter)?;
-        if result.is_ok() && previous != entered {
-            self.rooms.call(ctx, |_| previous, |room, call| room.leave_with(call, call.conn, CHANGED_ROOM));
-        }
-        Some(result)
     }
 
     fn list_rooms(&self, ctx: &mut ConnectionContext<'_>) -> Result<(), MessageError> {
