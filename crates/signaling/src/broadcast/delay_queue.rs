@@ -52,7 +52,8 @@ pub(crate) struct DelayQueue {
     delayed: Timers<Held>,
     /// Until when messages whose delay is over wait for a turn, or for the queues of their receivers.
     retry_at: Time,
-    total: Usage,
+    /// The bytes of all messages.
+    bytes: usize,
     /// The share of an address does not grow if its members leave.
     by_source: HashMap<IpAddr, Usage>,
     /// The bytes of the delayed messages of all rooms.
@@ -69,29 +70,12 @@ struct Usage {
     bytes: usize,
 }
 
-impl Usage {
-    /// Whether one more message exceeds a limit.
-    fn is_full(self, bytes: usize, max_messages: usize, max_bytes: usize) -> bool {
-        self.messages >= max_messages || self.bytes + bytes > max_bytes
-    }
-
-    fn add(&mut self, bytes: usize) {
-        self.messages += 1;
-        self.bytes += bytes;
-    }
-
-    fn remove(&mut self, bytes: usize) {
-        self.messages -= 1;
-        self.bytes -= bytes;
-    }
-}
-
 impl DelayQueue {
     pub(super) fn new(held: &Arc<MemoryAccount>) -> Self {
         Self {
             delayed: Timers::default(),
             retry_at: Time::ZERO,
-            total: Usage::default(),
+            bytes: 0,
             by_source: HashMap::new(),
             held: Arc::clone(held),
         }
@@ -99,7 +83,7 @@ impl DelayQueue {
 
     /// Number of messages.
     pub(crate) fn len(&self) -> usize {
-        self.total.messages
+        self.delayed.len()
     }
 
     /// Whether messages wait although their delay is over.
@@ -144,24 +128,30 @@ impl DelayQueue {
     fn reserve(&mut self, source: IpAddr, bytes: usize, limits: &BroadcastSettings) -> Option<MemoryPermit> {
         let (max_messages, max_bytes) = (limits.max_delayed_messages, limits.max_delayed_bytes / ROOM_SHARE_DIVISOR);
         let own = self.by_source.get(&source_network(source)).copied().unwrap_or_default();
-        if own.is_full(bytes, max_messages.div_ceil(ADDRESS_SHARE_DIVISOR), max_bytes / ADDRESS_SHARE_DIVISOR)
-            || self.total.is_full(bytes, max_messages, max_bytes)
+        if self.delayed.len() >= max_messages
+            || self.bytes + bytes > max_bytes
+            || own.messages >= max_messages.div_ceil(ADDRESS_SHARE_DIVISOR)
+            || own.bytes + bytes > max_bytes / ADDRESS_SHARE_DIVISOR
         {
             return None;
         }
         let permit = self.held.take(bytes as u64).ok()?;
-        self.total.add(bytes);
-        self.by_source.entry(source_network(source)).or_default().add(bytes);
+        let own = self.by_source.entry(source_network(source)).or_default();
+        own.messages += 1;
+        own.bytes += bytes;
+        self.bytes += bytes;
         Some(permit)
     }
 
     /// Releases the space used by a message.
     fn release(&mut self, source: IpAddr, bytes: usize) {
-        self.total.remove(bytes);
-        if let hash_map::Entry::Occupied(mut own) = self.by_source.entry(source_network(source)) {
-            own.get_mut().remove(bytes);
-            if own.get().messages == 0 {
-                own.remove();
+        self.bytes -= bytes;
+        if let hash_map::Entry::Occupied(mut entry) = self.by_source.entry(source_network(source)) {
+            let own = entry.get_mut();
+            own.messages -= 1;
+            own.bytes -= bytes;
+            if own.messages == 0 {
+                entry.remove();
             }
         }
     }

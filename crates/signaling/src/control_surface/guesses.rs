@@ -23,7 +23,7 @@ const MAX_WRONG_CODES_PER_SOURCE: u32 = 100;
 const MAX_WRONG_CODES_PER_KNOWN_SOURCE: u32 = 5;
 
 /// Maximum number of wrong codes of all sources in one period.
-const MAX_WRONG_CODES: u32 = 200;
+const MAX_WRONG_CODES: usize = 200;
 
 /// Maximum factor by which a period is longer than [`PERIOD`].
 const MAX_BACKOFF: u32 = 16;
@@ -36,7 +36,6 @@ pub(super) struct CodeGuesses {
     per_source: WindowLimiter,
     per_known_source: WindowLimiter,
     period_end: Time,
-    wrong_codes: u32,
     /// The factor by which the current period is longer than [`PERIOD`].
     backoff: u32,
     /// The wrong codes of the current period. A code that a client sends again and again is counted once.
@@ -52,7 +51,6 @@ impl Default for CodeGuesses {
             per_source: limiter(MAX_WRONG_CODES_PER_SOURCE),
             per_known_source: limiter(MAX_WRONG_CODES_PER_KNOWN_SOURCE),
             period_end: Time::ZERO,
-            wrong_codes: 0,
             backoff: 1,
             counted: HashSet::new(),
             known_sources: HashMap::new(),
@@ -66,7 +64,7 @@ impl CodeGuesses {
         if self.per_source.retry_after(now, source).is_some() {
             return Err("too many wrong codes from this address");
         }
-        let is_used_up = now < self.period_end && self.wrong_codes >= MAX_WRONG_CODES;
+        let is_used_up = now < self.period_end && self.counted.len() >= MAX_WRONG_CODES;
         let is_known = self.known_sources.contains_key(&source_network(source));
         if is_used_up && (!is_known || self.per_known_source.retry_after(now, source).is_some()) {
             return Err("too many wrong codes from all addresses");
@@ -81,12 +79,11 @@ impl CodeGuesses {
             return false;
         }
         if now >= self.period_end {
-            let was_used_up = self.wrong_codes >= MAX_WRONG_CODES;
+            let was_used_up = self.counted.len() >= MAX_WRONG_CODES;
             // A pause as long as the previous period ends the back-off.
             let is_soon = now < self.period_end + PERIOD * self.backoff;
             self.backoff = if was_used_up && is_soon { (2 * self.backoff).min(MAX_BACKOFF) } else { 1 };
             self.period_end = now + PERIOD * self.backoff;
-            self.wrong_codes = 0;
             self.counted.clear();
         }
         let wrong_code = (source_network(source), code.to_owned());
@@ -100,8 +97,7 @@ impl CodeGuesses {
         for limiter in [&mut self.per_source, &mut self.per_known_source] {
             let _ = limiter.check(now, source);
         }
-        self.wrong_codes = self.wrong_codes.saturating_add(1);
-        self.wrong_codes == MAX_WRONG_CODES
+        self.counted.len() == MAX_WRONG_CODES
     }
 
     /// Records a source that knows the code of a room.
@@ -185,7 +181,7 @@ mod tests {
             guesses.on_wrong_code(now, source(2), "123");
             guesses.on_wrong_code(now, source(3), "1234567");
         }
-        assert_eq!(guesses.wrong_codes, 1);
+        assert_eq!(guesses.counted.len(), 1);
         assert_eq!(use_up(&mut guesses, now), 199);
     }
 
