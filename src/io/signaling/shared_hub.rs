@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use thiserror::Error;
 use tokio::sync::Notify;
 use tracing::warn;
 
@@ -21,7 +20,7 @@ use crate::io::clock;
 use crate::io::signaling::event_stream::EventListeners;
 use crate::io::signaling::http_state::SignalingServerConfig;
 use crate::io::websocket::connection::ConnectionHandler;
-use crate::io::websocket::frame::{self, FrameError};
+use crate::io::websocket::frame::{self, ConnectionError};
 use crate::memory_budget::{MemoryAccount, MemoryPermit};
 use crate::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueFull, QueuedFrame, SendQueue};
 use crate::signaling::{
@@ -173,10 +172,7 @@ impl SharedHub {
             let next = self.evicted().pop();
             let Some(Eviction { conn, reason, dropped_messages }) = next else { break };
             self.hub.update_counters(conn, |counts| {
-                match reason {
-                    EvictionReason::SlowReader => counts.closed_slow_reader += 1,
-                    EvictionReason::Memory => counts.closed_for_memory += 1,
-                }
+                *closed_counter(counts, reason) += 1;
                 counts.messages_dropped_slow_reader += dropped_messages as u64;
             });
             let reason = reason.to_string();
@@ -199,12 +195,12 @@ impl SharedHub {
         let membership = self.hub.membership(conn);
         self.report(|check| check.on_membership(conn, membership));
         if memory.is_over() {
-            self.evict(conn, EvictionReason::Memory);
+            self.evict(conn, ConnectionError::Memory);
         }
     }
 
     /// Closes a connection whose client does not read, or exceeds the memory budget.
-    fn evict(&self, conn: ConnId, reason: EvictionReason) {
+    fn evict(&self, conn: ConnId, reason: ConnectionError) {
         self.with_outbox(&self.own_account, |outbox, _| outbox.evict(conn, reason, 0));
     }
 
@@ -319,21 +315,13 @@ impl ConnectionHandler for ServedConnection {
         }
     }
 
-    fn on_frame_error(&self, error: FrameError) {
+    fn on_frame_error(&self, error: ConnectionError) {
         if !self.is_open() {
             return;
         }
         let (code, reason) = (error.close_code(), error.to_string());
-        self.hub.hub.update_counters(self.conn, |counts| {
-            *match error {
-                FrameError::Protocol => &mut counts.closed_protocol_error,
-                FrameError::InvalidUtf8 => &mut counts.closed_invalid_utf8,
-                FrameError::MessageTooBig => &mut counts.closed_message_too_big,
-                FrameError::RateLimit => &mut counts.closed_frame_rate,
-                FrameError::Memory => &mut counts.closed_for_memory,
-            } += 1;
-        });
-        if !matches!(error, FrameError::RateLimit | FrameError::Memory) {
+        self.hub.hub.update_counters(self.conn, |counts| *closed_counter(counts, error) += 1);
+        if !matches!(error, ConnectionError::RateLimit | ConnectionError::Memory) {
             self.hub.report(|check| check.on_wrong_message(self.conn, REJECTED_CONNECTION, &reason));
         }
         self.hub.with_hub(|call| call.close_connection(self.conn, code, &reason));
@@ -341,7 +329,7 @@ impl ConnectionHandler for ServedConnection {
     }
 
     fn on_stalled(&self) {
-        self.hub.evict(self.conn, EvictionReason::SlowReader);
+        self.hub.evict(self.conn, ConnectionError::SlowReader);
     }
 }
 
@@ -357,6 +345,18 @@ impl Drop for ServedConnection {
         if self.hub.take_queue(self.conn).is_some() {
             self.hub.with_hub(|call| call.on_disconnect(self.conn));
         }
+    }
+}
+
+/// The counter of connections that are closed for this reason.
+fn closed_counter(counts: &mut DialectCounters, reason: ConnectionError) -> &mut u64 {
+    match reason {
+        ConnectionError::Protocol => &mut counts.closed_protocol_error,
+        ConnectionError::InvalidUtf8 => &mut counts.closed_invalid_utf8,
+        ConnectionError::MessageTooBig => &mut counts.closed_message_too_big,
+        ConnectionError::RateLimit => &mut counts.closed_frame_rate,
+        ConnectionError::Memory => &mut counts.closed_for_memory,
+        ConnectionError::SlowReader => &mut counts.closed_slow_reader,
     }
 }
 
@@ -376,18 +376,9 @@ struct Outbox<'a> {
 #[derive(Debug, PartialEq, Eq)]
 struct Eviction {
     conn: ConnId,
-    reason: EvictionReason,
+    reason: ConnectionError,
     /// Number of lost messages: discarded queued messages, and the message that did not fit, if any.
     dropped_messages: usize,
-}
-
-/// The reason in the close frame.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-enum EvictionReason {
-    #[error("the client reads too slowly")]
-    SlowReader,
-    #[error("{}", FrameError::Memory)]
-    Memory,
 }
 
 /// Bytes that a queued message holds in addition to its own: its shared buffers.
@@ -418,7 +409,7 @@ impl EventSink for Outbox<'_> {
             }
         }
         for conn in full {
-            self.evict(conn, EvictionReason::SlowReader, 1);
+            self.evict(conn, ConnectionError::SlowReader, 1);
         }
     }
 
@@ -469,7 +460,7 @@ impl EventSink for Outbox<'_> {
 
 impl Outbox<'_> {
     /// Closes a connection. The number of dropped messages is the number of queued messages plus `more`.
-    fn evict(&mut self, conn: ConnId, reason: EvictionReason, more: usize) {
+    fn evict(&mut self, conn: ConnId, reason: ConnectionError, more: usize) {
         if let Some(queue) = self.server.take_queue(conn) {
             let discarded = queue.discard_and_close(pending_close(CloseCode::TRY_AGAIN_LATER, &reason.to_string()));
             self.server.evicted().push(Eviction { conn, reason, dropped_messages: discarded + more });

@@ -1,4 +1,4 @@
-//! Encodes the frames that the server sends, each once for all its recipients, and names the errors of received frames.
+//! Encodes the frames that the server sends, each once for all its recipients, and names the errors that end a connection.
 
 use thiserror::Error;
 use tungstenite::error::ProtocolError;
@@ -28,9 +28,9 @@ fn encode(frame: Frame) -> Vec<u8> {
     bytes
 }
 
-/// Why the rest of a stream is not read.
+/// Why the server ends a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(in crate::io) enum FrameError {
+pub(in crate::io) enum ConnectionError {
     #[error("invalid WebSocket frame")]
     Protocol,
     #[error("text is not UTF-8")]
@@ -41,9 +41,11 @@ pub(in crate::io) enum FrameError {
     RateLimit,
     #[error("the server has too little memory for the data of this client")]
     Memory,
+    #[error("the client reads too slowly")]
+    SlowReader,
 }
 
-impl FrameError {
+impl ConnectionError {
     /// The close code for this error (section 7.4.1).
     pub(in crate::io) fn close_code(self) -> CloseCode {
         match self {
@@ -51,7 +53,7 @@ impl FrameError {
             Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
             Self::MessageTooBig => CloseCode::MESSAGE_TOO_BIG,
             Self::RateLimit => CloseCode::POLICY_VIOLATION,
-            Self::Memory => CloseCode::TRY_AGAIN_LATER,
+            Self::Memory | Self::SlowReader => CloseCode::TRY_AGAIN_LATER,
         }
     }
 
