@@ -67,6 +67,15 @@ impl StopToken {
         notify
     }
 
+    /// The output of `future`, unless `stopped`, which is from [`StopToken::to_notify`], is notified before.
+    pub async fn unless_stopped<T>(&self, stopped: &Notify, future: impl Future<Output = T>) -> Result<T, StopSignal> {
+        tokio::select! {
+            biased;
+            () = stopped.notified() => Err(self.signal().unwrap_or(StopSignal::Interrupt)),
+            output = future => Ok(output),
+        }
+    }
+
     /// Sets the minimum of the maximum time from a stop request to the end of the run. Of several parts of a run, the longest applies.
     pub fn set_grace_period(&self, period: Duration) {
         let mut longest = self.0.grace_period.lock().unwrap_or_else(PoisonError::into_inner);

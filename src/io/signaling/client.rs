@@ -255,16 +255,9 @@ impl RoomSession {
         stop: &StopToken,
     ) -> Result<Self, RoomSessionError> {
         let (runtime, stopped) = (runtime()?, stop.to_notify());
-        let joined = runtime.block_on(async {
-            tokio::select! {
-                biased;
-                () = stopped.notified() => {
-                    Err(RoomSessionError::Interrupted(stop.signal().unwrap_or(StopSignal::Interrupt)))
-                }
-                joined = connect_and_join(url, &tls, &device, &mut client) => joined,
-            }
-        });
-        let connection = match joined {
+        let joining = connect_and_join(url, &tls, &device, &mut client);
+        let joined = runtime.block_on(stop.unless_stopped(&stopped, joining));
+        let connection = match joined.unwrap_or_else(|signal| Err(RoomSessionError::Interrupted(signal))) {
             Ok(connection) => connection,
             Err(error) => {
                 // A DNS lookup may still block a thread of the runtime. This call does not wait for it.

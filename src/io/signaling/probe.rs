@@ -226,17 +226,10 @@ impl Setup<'_> {
     /// Runs `future` on this thread until it completes or a stop is requested.
     fn run_until_stopped<T>(&self, future: impl Future<Output = T>) -> Result<T, ProbeStartError> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let output = runtime.block_on(async {
-            tokio::select! {
-                output = future => Ok(output),
-                () = self.stopped.notified() => {
-                    Err(ProbeStartError::Interrupted(self.stop.signal().unwrap_or(StopSignal::Interrupt)))
-                },
-            }
-        });
+        let output = runtime.block_on(self.stop.unless_stopped(&self.stopped, future));
         // This call does not wait for a blocked DNS lookup, which has its own thread.
         runtime.shutdown_background();
-        output
+        output.map_err(ProbeStartError::Interrupted)
     }
 
     /// Joins a room, if the dialect requires this. Returns the duration. Fails if the server does not confirm the join in time.
