@@ -16,6 +16,7 @@ use super::lock::lock;
 use super::room::Caller;
 use super::server_state::ServerState;
 use super::strict::REJECTED_CONNECTION;
+use super::token::TOKEN_MISSING;
 use jamjam_core::address::source_network;
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::memory_budget::MemoryPermit;
@@ -115,6 +116,16 @@ impl ConnectionContext<'_> {
             warn!(target: "signaling", conn = self.conn.0, source = %self.source, code = code.get(), reason, detail, "connection rejected");
         }
         self.close(self.conn, code, reason);
+    }
+
+    /// Closes a connection whose token is missing ([`TOKEN_MISSING`]) or, for this reason, invalid.
+    pub(super) fn reject_token(&mut self, reason: &'static str) {
+        self.count(|counters| counters.closed_invalid_token += 1);
+        let (code, close_reason) = match reason {
+            TOKEN_MISSING => (CloseCode::AUTHENTICATION_REQUIRED, "Authentication required"),
+            _ => (CloseCode::INVALID_TOKEN, "Invalid or expired token"),
+        };
+        self.reject_with_detail(code, close_reason, Some(reason));
     }
 }
 

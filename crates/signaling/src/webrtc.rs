@@ -409,10 +409,9 @@ impl WebRtcDialect {
         }
         // The token is checked before the room is searched. A client without a valid token does not replace a member and learns nothing.
         if limits.webrtc_requires_token
-            && let Err((code, reason, detail)) = check_token(limits, &params, ctx.now.unix_ms())
+            && let Err(reason) = check_token(limits, &params, ctx.now.unix_ms())
         {
-            ctx.count(|counters| counters.closed_invalid_token += 1);
-            return ctx.reject_with_detail(code, reason, detail);
+            return ctx.reject_token(reason);
         }
         let (unix_ms, source) = (ctx.now.unix_ms(), ctx.source);
         let WebRtcParams { room_id, user_id: id, user_name: name, .. } = params;
@@ -433,13 +432,8 @@ impl WebRtcDialect {
     }
 }
 
-/// Close code, close reason, and a detail for the log.
-type TokenRejection = (CloseCode, &'static str, Option<&'static str>);
-
-fn check_token(limits: &SignalingLimits, params: &WebRtcParams, unix_ms: u64) -> Result<(), TokenRejection> {
+fn check_token(limits: &SignalingLimits, params: &WebRtcParams, unix_ms: u64) -> Result<(), &'static str> {
     let WebRtcParams { room_id, user_id, token, .. } = params;
-    let token =
-        token.as_ref().ok_or((CloseCode::AUTHENTICATION_REQUIRED, "Authentication required", Some(TOKEN_MISSING)))?;
+    let token = token.as_ref().ok_or(TOKEN_MISSING)?;
     verify_webrtc(limits.broadcast.secret.as_ref(), token.as_str(), room_id, user_id, unix_ms)
-        .map_err(|detail| (CloseCode::INVALID_TOKEN, "Invalid or expired token", Some(detail)))
 }

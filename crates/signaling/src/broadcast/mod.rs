@@ -7,7 +7,6 @@ pub(super) mod messages;
 pub(super) mod room;
 pub(super) mod room_handler;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::connection_context::ConnectionContext;
@@ -120,31 +119,17 @@ impl BroadcastDialect {
 
     /// Adds a new connection to its room, or closes the connection.
     pub(super) fn on_connect(&self, ctx: &mut ConnectionContext<'_>, params: BroadcastParams) {
-        if let Err((code, reason, detail)) = self.join(ctx, params) {
-            let (code, reason) = code.for_frame(&reason);
-            ctx.reject_with_detail(code, reason, detail);
-        }
-    }
-
-    /// Adds a new connection to its room. The error is the close code and reason with which the connection is rejected, and the detail for
-    /// the log.
-    fn join(
-        &self,
-        ctx: &mut ConnectionContext<'_>,
-        params: BroadcastParams,
-    ) -> Result<(), (CloseCode, Cow<'static, str>, Option<&'static str>)> {
         let BroadcastParams { room, is_control_channel, token, query, headers } = params;
-        let name = room.ok_or((CloseCode::ROOM_NAME_REQUIRED, "Room name required".into(), Some(ROOM_NAME_MISSING)))?;
-        let is_public = !is_control_channel && !self.requires_auth(&name);
-        let refuse = |code, reason: &'static str, detail| {
-            ctx.count(|counters| counters.closed_invalid_token += 1);
-            (code, reason.into(), Some(detail))
+        let Some(name) = room else {
+            let (code, reason) = (CloseCode::ROOM_NAME_REQUIRED, "Room name required");
+            return ctx.reject_with_detail(code, reason, Some(ROOM_NAME_MISSING));
         };
+        let is_public = !is_control_channel && !self.requires_auth(&name);
         let secret = ctx.state.limits.broadcast.secret.as_ref();
         let claims = match token.map(|token| verify(secret, token.as_str(), &name, ctx.now.unix_ms())) {
             None if is_public => None,
-            None => return Err(refuse(CloseCode::AUTHENTICATION_REQUIRED, "Authentication required", TOKEN_MISSING)),
-            Some(Err(reason)) => return Err(refuse(CloseCode::INVALID_TOKEN, "Invalid or expired token", reason)),
+            None => return ctx.reject_token(TOKEN_MISSING),
+            Some(Err(reason)) => return ctx.reject_token(reason),
             Some(Ok(claims)) => Some(claims),
         };
         let client = Arc::new(ClientInfo { conn: ctx.conn, source: ctx.source, claims, query });
@@ -152,7 +137,10 @@ impl BroadcastDialect {
         let (source, max_rooms) = (ctx.source, ctx.state.limits.max_rooms_per_address);
         let has_too_many_rooms = || self.rooms.directory().rooms_opened_by(source) >= max_rooms;
         let entered = self.call(ctx, &name, |room, call| room.enter(call, membership, &headers, has_too_many_rooms));
-        entered.unwrap_or(Ok(())).map_err(|(code, reason)| (code, reason, None))
+        if let Some(Err((code, reason))) = entered {
+            let (code, reason) = code.for_frame(&reason);
+            ctx.reject_and_close(code, reason);
+        }
     }
 }
 
