@@ -91,10 +91,10 @@ impl EchoServer {
         bytes: &[u8],
     ) -> Result<usize, DropReason> {
         match self.admission.admit_keepalive(source, received.received_at, bytes)? {
-            None => self.queue_reply(received, source, bytes).map(|()| 1),
+            None => self.queue_reply(received, source, bytes, true).map(|()| 1),
             Some(check) => {
                 // Loop checks are not impaired.
-                self.queue_unimpaired_reply(received, source, &check)?;
+                self.queue_reply(received, source, &check, false)?;
                 self.counters.loop_checks.add(1);
                 let destination = canonical_socket_addr(received.source);
                 debug!(target: "echo", %destination, "loop-check packet put in the send queue");
@@ -135,7 +135,7 @@ impl EchoServer {
                 let report = counts.map(|counts| self.report(received.received_at, counts, source));
                 let response = request.respond(received.source, report.as_ref());
                 self.admission.admit_immediate(source, response.len())?;
-                self.queue_unimpaired_reply(received, source, &response)?;
+                self.queue_reply(received, source, &response, false)?;
                 self.counters.stun_requests.add(1);
             }
             stun::StunMessage::Indication => {
@@ -167,7 +167,7 @@ impl EchoServer {
     pub(super) fn reply(&mut self, received: &Receive<'_>, source: &Source, reply: &[u8]) -> Result<(), DropReason> {
         let overhead = source.path.keys.map_or(0, |_| link::OVERHEAD);
         self.admission.admit_immediate(source, reply.len() + overhead)?;
-        self.queue_reply(received, source, reply)
+        self.queue_reply(received, source, reply, true)
     }
 
     /// Queues an immediate reply, which is sealed if packets of the source are.
@@ -176,21 +176,12 @@ impl EchoServer {
         received: &Receive<'_>,
         source: &Source,
         reply: &[u8],
+        is_impaired: bool,
     ) -> Result<(), DropReason> {
         let opened = source.path.keys.is_some().then(|| to_opened(reply));
         let reply = opened.as_deref().unwrap_or(reply);
-        let result = self.replies.push(source.path, immediate_reply(received, reply), true);
+        let result = self.replies.push(source.path, immediate_reply(received, reply), is_impaired);
         result.map_err(|(_, reason)| reason)
-    }
-
-    /// Like [`EchoServer::queue_reply`], but without impairment.
-    fn queue_unimpaired_reply(
-        &mut self,
-        received: &Receive<'_>,
-        source: &Source,
-        reply: &[u8],
-    ) -> Result<(), DropReason> {
-        self.replies.push(source.path, immediate_reply(received, reply), false).map_err(|(_, reason)| reason)
     }
 }
 

@@ -47,7 +47,7 @@ impl EchoServer {
                 let ping = fallback_ping(now);
                 // The KEEPALIVE is counted with its echo.
                 if self.admission.admit_copy(source.path, ReplyClass::Immediate, now, ping.len()) {
-                    let _ = self.queue_reply(received, source, &ping);
+                    let _ = self.queue_reply(received, source, &ping, true);
                 }
             }
             return Ok(false);
@@ -119,12 +119,12 @@ impl EchoServer {
                 }
             }
         };
-        self.queue_reply(received, source, &answer)?;
+        self.queue_reply(received, source, &answer, true)?;
         self.counters.key_exchanges.add(1);
         let source = with_keys(source, keys);
         let proof_len = HEADER_LEN + OVERHEAD;
         if self.admission.admit_copy(source.path, ReplyClass::Immediate, now, proof_len) {
-            let _ = self.queue_reply(received, &source, &PROOF.to_bytes());
+            let _ = self.queue_reply(received, &source, &PROOF.to_bytes(), true);
         }
         Ok(NOT_CONFIRMED)
     }
