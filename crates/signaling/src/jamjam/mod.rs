@@ -151,7 +151,7 @@ impl JamjamDialect {
         // Newer clients join test rooms without a password.
         let has_prefix = state.limits.test_room_prefix.as_deref().is_some_and(|prefix| name.starts_with(prefix));
         let is_test_room = has_prefix && password.is_none();
-        let mut arrival = Some(arrival(ctx, member));
+        let (mut arrival, mut created) = (Some(arrival(ctx, member)), None);
         // In the meantime, another owner may have taken the place that is found.
         while let Some((_, creator)) = &arrival {
             let (found, names) = if is_test_room { self.find_place(&name, creator) } else { (None, None) };
@@ -178,9 +178,11 @@ impl JamjamDialect {
                 let room = |key| JamjamRoom::new(roster(key), password.clone(), self.media.clone());
                 Some(directory.create(Some(source), room))
             };
-            self.rooms.change_room(ctx, locate, |room, call| room.create(call, &mut arrival, is_test_room, bytes));
+            created =
+                self.rooms.change_room(ctx, locate, |room, call| room.create(call, &mut arrival, is_test_room, bytes));
         }
-        Ok(())
+        // A room that has failed has closed the connection.
+        created.unwrap_or(Ok(()))
     }
 
     /// Finds where the creator of the test room `name` belongs: in its own room if it returns, otherwise in the first of the rooms of this

@@ -167,11 +167,12 @@ impl JamjamRoom {
         arrival: &mut Option<(JamjamMember, Owner)>,
         is_test_room: bool,
         bytes: usize,
-    ) -> Result<(), ()> {
-        let mut arrival = arrival.take_if(|(_, creator)| !is_test_room || self.has_place_for(creator)).ok_or(())?;
+    ) -> Result<(), MessageError> {
+        let own = arrival.take_if(|(_, creator)| !is_test_room || self.has_place_for(creator));
+        let mut arrival = own.ok_or(MessageError::Rejected(ROOM_FULL))?;
         self.leave_with(call, call.conn, CHANGED_ROOM);
         if !self.relay_media(call, &mut arrival) {
-            return reject(call, ROOM_FULL).map_err(|_| ());
+            return reject(call, ROOM_FULL);
         }
         let is_newer = arrival.0.is_newer;
         let peer_id = self.enter(call, arrival, is_test_room);

@@ -5,18 +5,22 @@ use std::collections::BTreeSet;
 use jamjam_core::impairment::Impairment;
 use jamjam_core::media_relay::{MediaRelayConfig, MediaRooms};
 use jamjam_signaling::device::{DeviceId, DeviceKey, verify};
-use jamjam_signaling::{ConnId, Hub, NewConnection, Route, SignalingLimits, route};
+use jamjam_signaling::{ActivityOutcome, ConnId, Hub, NewConnection, Route, SignalingLimits, SnapshotQuery, route};
 use serde_json::{Value, json};
 
-use crate::test_hub::{TestHub, create, join};
+use crate::test_hub::{TestHub, create, join, ms};
 
 /// A hub whose relay has this number of sockets.
 fn hub(sockets: u16) -> TestHub {
+    hub_with(sockets, SignalingLimits::default())
+}
+
+fn hub_with(sockets: u16, limits: SignalingLimits) -> TestHub {
     let ports = (40_000..40_000 + sockets).collect();
     let config = MediaRelayConfig { ports, ..MediaRelayConfig::default() };
     let media = MediaRooms::new(config, None, |_| Ok(Impairment::default()));
     let mut hub = TestHub::new(SignalingLimits::default());
-    hub.hub = Hub::new(SignalingLimits::default(), [1, 2, 3, 4]).with_media(Some(media));
+    hub.hub = Hub::new(limits, [1, 2, 3, 4]).with_media(Some(media));
     hub
 }
 
@@ -144,17 +148,42 @@ fn member_with_an_ipv6_address_is_rejected() {
     assert_eq!(hub.last(1)["data"]["message"], "media is relayed over IPv4 only");
 }
 
+fn create_echo_room() -> Value {
+    let key = "wpv+vvwGqdhu+xjhU1PNSirMDH6kj2YhXhiG7UQ/qP4=";
+    json!({"type": "CreateRoom", "data": {
+        "room_name": "[BOT] Echo", "password": null, "peer_name": "Echo Bot", "link_key": key
+    }})
+}
+
+#[test]
+fn create_room_is_rejected_like_join_room_if_no_sockets_are_left() {
+    let mut hub = hub_with(2, SignalingLimits { is_strict: true, ..SignalingLimits::default() });
+    for conn in [1, 2, 3] {
+        connect(&mut hub, conn, "/v1/signaling");
+    }
+    hub.send(1, 0, &create_echo_room());
+    let id = hub.last(1)["data"]["room_id"].clone();
+    hub.send(2, 0, &join(&id, None));
+    hub.send(3, 0, &join(&id, None));
+    hub.disconnect(1);
+    hub.connect_from(4, "198.51.100.1", 0, "/v1/signaling");
+    hub.send(4, 0, &create_echo_room());
+    let full = json!({"type": "Error", "data": {"message": "Room is full"}});
+    assert_eq!([3, 4].map(|conn| hub.received(conn)), [vec![full.clone()], vec![full]]);
+    let reported: Vec<_> = hub.sink.wrong.iter().map(|(conn, .., sentence)| (*conn, &**sentence)).collect();
+    assert_eq!(reported, [(3, "Room is full"), (4, "Room is full")]);
+    let activity = hub.hub.snapshot(ms(0), &SnapshotQuery::default()).activity;
+    let rejected = activity.iter().filter(|entry| entry.outcome == ActivityOutcome::Rejected);
+    assert_eq!(rejected.map(|entry| entry.connection).collect::<Vec<_>>(), [Some(3), Some(4)]);
+}
+
 #[test]
 fn echo_server_that_returns_to_its_room_is_relayed_anew() {
     let mut hub = hub(20);
     connect(&mut hub, 1, "/v1/signaling");
     connect(&mut hub, 2, "/");
     connect(&mut hub, 3, "/v1/signaling");
-    let key = "wpv+vvwGqdhu+xjhU1PNSirMDH6kj2YhXhiG7UQ/qP4=";
-    let create = json!({"type": "CreateRoom", "data": {
-        "room_name": "[BOT] Echo", "password": null, "peer_name": "Echo Bot", "link_key": key
-    }});
-    hub.send(1, 0, &create);
+    hub.send(1, 0, &create_echo_room());
     let id = hub.last(1)["data"]["room_id"].clone();
     publish(&mut hub, 1, 5_000);
     hub.send(2, 0, &join(&id, None));
@@ -167,7 +196,7 @@ fn echo_server_that_returns_to_its_room_is_relayed_anew() {
         route: route("/v1/signaling", "", <_>::default()).expect("a route"),
     };
     hub.at(0).on_connect(ConnId(4), connection);
-    hub.send(4, 0, &create);
+    hub.send(4, 0, &create_echo_room());
     assert_eq!(hub.last(4)["data"]["room_id"], id);
     publish(&mut hub, 4, 5_000);
     let second = relayed(&hub.last(2)["data"]["peer"], 2, 900);
