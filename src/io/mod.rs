@@ -32,7 +32,7 @@ pub mod udp;
 pub mod websocket {
     //! WebSocket (RFC 6455): opening handshake, and the server's connections.
 
-    pub(in crate::io) mod checked_stream;
+    mod checked_stream;
     pub mod connect;
     pub(in crate::io) mod connection;
     pub(in crate::io) mod frame;

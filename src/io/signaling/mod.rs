@@ -37,7 +37,6 @@ pub use crate::io::signaling::http_state::SignalingServerConfig;
 use crate::io::signaling::http_state::{Client, HttpState, SharedState};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::io::stop::StopToken;
-use crate::io::websocket::checked_stream::CheckedStream;
 use crate::io::websocket::{connection, handshake};
 use crate::io::worker::Worker;
 use crate::sanitize::sanitize;
@@ -198,10 +197,8 @@ async fn upgrade_middleware(
     let serve = async move |io| {
         let own_memory = client.permit.on_upgrade();
         let served = hub.on_connect(connection, client.permit.memory());
-        // The hub does not count pings and fragments. Therefore, the stream limits their rate to the maximum message rate.
-        let (memory, control_limit) = (client.permit.memory(), state.limits.message_limit());
-        let stream = CheckedStream::new(io, served.max_message_bytes, memory, control_limit);
-        connection::serve(stream, &served).await;
+        // The hub does not count pings and fragments. Therefore, `connection::serve` limits their rate to the maximum message rate.
+        connection::serve(io, &served, state.limits.message_limit()).await;
         // The slot is freed after the member has left. A shutdown waits until then, so that the close frame is sent.
         drop(served);
         if offers_subprotocol && state.subprotocol_log_throttle.allow() {

@@ -269,13 +269,20 @@ pub(in crate::io) struct ServedConnection {
     /// What the client holds: its incomplete message, and its messages in the queues of others.
     memory: Arc<MemoryAccount>,
     work_source: WorkSource,
-    /// Maximum size of a received message, in bytes.
-    pub(in crate::io) max_message_bytes: usize,
+    max_message_bytes: usize,
 }
 
 impl ConnectionHandler for ServedConnection {
     fn queue(&self) -> &SendQueue {
         &self.queue
+    }
+
+    fn memory(&self) -> &Arc<MemoryAccount> {
+        &self.memory
+    }
+
+    fn max_message_bytes(&self) -> usize {
+        self.max_message_bytes
     }
 
     /// A message is passed again if its sender has used too much processor time.

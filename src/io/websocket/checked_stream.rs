@@ -34,7 +34,7 @@ const MAX_BYTES_AFTER_CLOSE: usize = 1 << 20;
 const MAX_CONTROL_PAYLOAD_BYTES: u64 = 125;
 
 /// See the module documentation.
-pub(in crate::io) struct CheckedStream<S> {
+pub(super) struct CheckedStream<S> {
     pub(super) io: S,
     /// Received bytes that are not handed over.
     input: BytesMut,
@@ -63,7 +63,7 @@ pub(in crate::io) struct CheckedStream<S> {
 }
 
 impl<S: AsyncRead + Unpin> CheckedStream<S> {
-    pub(in crate::io) fn new(
+    pub(super) fn new(
         io: S,
         max_message_bytes: usize,
         account: &Arc<MemoryAccount>,

@@ -7,6 +7,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use tungstenite::protocol::{Role, WebSocketConfig};
 use super::checked_stream::CheckedStream;
 use super::frame::{ConnectionError, close_frame};
 use crate::close_code::CloseCode;
+use crate::memory_budget::MemoryAccount;
+use crate::rate_limit::Gcra;
 use crate::send_queue::{NextWrite, PendingClose, SendQueue};
 
 /// Maximum number of bytes of queued frames that a poll writes, so that other tasks get their turn.
@@ -48,6 +51,12 @@ pub(in crate::io) trait ConnectionHandler {
     /// The frames to write.
     fn queue(&self) -> &SendQueue;
 
+    /// What the client holds.
+    fn memory(&self) -> &Arc<MemoryAccount>;
+
+    /// Maximum size of a received message, in bytes.
+    fn max_message_bytes(&self) -> usize;
+
     /// Handles a whole text message. `Err`: it is not handled, and is to be passed again after this time, until which nothing is read.
     fn on_text(&self, text: &str) -> Result<(), Duration>;
 
@@ -67,11 +76,12 @@ pub(in crate::io) trait ConnectionHandler {
     fn on_stalled(&self);
 }
 
-/// Serves a connection until it ends. `stream` limits control frames and fragments per second; the handler limits whole messages. If a client
-/// exceeds one of these limits, its connection is closed with 1008.
-pub(in crate::io) async fn serve(stream: CheckedStream<TokioIo<Upgraded>>, served: &impl ConnectionHandler) {
+/// Serves a connection until it ends. `control_limit` limits control frames and fragments per second; the handler limits whole messages. If a
+/// client exceeds one of these limits, its connection is closed with 1008.
+pub(in crate::io) async fn serve(io: TokioIo<Upgraded>, served: &impl ConnectionHandler, control_limit: Option<Gcra>) {
+    let checked = CheckedStream::new(io, served.max_message_bytes(), served.memory(), control_limit);
     let mut connection = WebSocketConnection {
-        stream: new_stream(stream),
+        stream: new_stream(checked),
         served,
         read_state: ReadState::Open,
         control_frame: Bytes::new(),
