@@ -214,6 +214,7 @@ impl<S: Workload> ClientNode<S> {
         let mut results = unfinished.finish(observer);
         if let (Some(shared), Some(stream)) = (shared, results.evaluated_mut()) {
             SharedRecord::lock(shared).exchange_stream(evaluated, stream);
+            stream.history.started_at = self.started;
         }
         if let Some(mut path) = self.impaired_path {
             path.transit.drop_all(&mut path.exit);

@@ -37,20 +37,14 @@ pub fn merge_clients(
             None => merged = Some(run),
         }
     }
-    let (mut run, mut shared) = (merged?, SharedRecord::lock(shared));
-    let history = mem::take(&mut shared.histories[run.evaluated_stream as usize]);
-    if let Some(stream) = all.worst.1.evaluated_mut() {
-        // An outage of this client counts from the start of the run.
-        stream.history.started_at = history.started_at;
-    }
-    if let Some(stream) = run.evaluated_mut() {
-        stream.history = history;
-    }
+    let mut run = RunResults { clients: Some(all), ..merged? };
+    let mut shared = SharedRecord::lock(shared);
+    let history = &mut shared.histories[run.evaluated_stream as usize];
+    run.evaluated_mut().into_iter().for_each(|stream| stream.history = mem::take(history));
     for (kind, ipdv) in StreamKind::ALL.into_iter().zip(&shared.ipdv) {
         run.stream_mut(kind).into_iter().for_each(|stream| stream.ipdv.magnitudes.merge(ipdv));
     }
     run.pacing = Some(mem::take(&mut *shared.pacing));
-    run.clients = Some(all);
     // The samples are those of one client.
     run.loss_report.iter_mut().for_each(|report| report.samples.clear());
     Some(run)

@@ -93,18 +93,19 @@ pub(in crate::report) fn findings(run: &RunResults) -> Vec<Diagnosis> {
     let evaluated = run.evaluated().filter(|stream| stream.returned > 0 && run.replies_expected);
     let Some(stream) = evaluated else { return Vec::new() };
     let unit = StreamLabels::new(RunProtocol::of_run(run), run.evaluated_stream).request_unit;
-    // Outages and stalls are those of one client: of several, the worst.
+    // Outages and stalls are those of one client: of several, the worst, if it received a reply.
     let worst = run.clients.as_ref().map(|clients| &clients.worst);
     let (prefix, one) = worst.map_or((String::new(), run), |(number, run)| (format!("Client {number}: "), &**run));
-    let client = one.evaluated().unwrap_or(stream);
+    let client = one.evaluated().filter(|stream| stream.returned > 0);
     let of_client = |finding: Diagnosis| Diagnosis { message: prefix.clone() + &finding.message, ..finding };
-    let [outage, stalls] = [outage(one, client, unit), stalls(one, client)].map(|found| found.map(of_client));
+    let outage = client.and_then(|client| outage(one, client, unit)).map(of_client);
+    let stalls = client.and_then(|client| stalls(one, client)).map(of_client);
     let reordering = reordering(run, stream, unit);
-    // Stalls and reordering are the more precise findings, but rare stalls do not delay 1 % of the packets.
-    let stalled_ns = client.stalls.median_ns().unwrap_or(0).unsigned_abs().saturating_mul(client.stalls.count);
+    // Stalls and reordering are the more precise findings, but rare stalls, and those of one of several clients, do not delay 1 % of the packets.
+    let stalled_ns = stream.stalls.median_ns().unwrap_or(0).unsigned_abs().saturating_mul(stream.stalls.count);
     let is_explained = stalled_ns.saturating_mul(100) >= run.duration_ns.max(1) || reordering.is_some();
     let variation = if is_explained { None } else { delay_variation(run, stream) };
-    let has_pattern = client.stalls.count >= MIN_STALLS_FOR_PATTERN;
+    let has_pattern = client.is_some_and(|client| client.stalls.count >= MIN_STALLS_FOR_PATTERN);
     let (frequent_stalls, rare_stalls) = if has_pattern { (stalls, None) } else { (None, stalls) };
     let (loss, duplicates) = (loss(run, stream, unit), duplicates(run, stream, unit));
     [outage, loss, frequent_stalls, reordering, variation, rare_stalls, duplicates].into_iter().flatten().collect()

@@ -6,8 +6,7 @@ use std::sync::Mutex;
 use jamjam_core::stats::{AddressChange, FinalOutcome, HostTiming, Reordering, StreamStats};
 use jamjam_core::time::Time;
 use jamjam_measure::client::{
-    AudioResults, CountSample, LinkResults, LossReport, PauseResults, RunKind, RunResults, ServerResults, SharedRecord,
-    StreamKind,
+    AudioResults, CountSample, LinkResults, LossReport, PauseResults, RunKind, RunResults, ServerResults,
 };
 use jamjam_measure::report::clients::merge_clients;
 use jamjam_measure::report::limits::Limits;
@@ -108,28 +107,30 @@ fn outage_and_stalls_of_several_clients_are_those_of_the_worst() {
     let stalls: Vec<(i64, i64)> = (1..=6).map(|n| (n * 9_000 * MS, 300 * MS)).collect();
     let [steady, mut outage, stalling] = [path(&[]), path(&[]), path(&stalls)];
     outage[1_000..1_300].fill(None);
-    // All clients together began to send a second before these.
     let found = |clients: [&[Option<i64>]; 2]| {
-        let mut shared = SharedRecord::default();
-        shared.histories[StreamKind::Ping as usize].started_at = Some(Time::from_millis(4_000));
         let of_a_minute = RunResults { duration_ns: 60_000_000_000, ..probe(StreamStats::new()) };
         let clients = clients.map(|rtts| (RunResults { ping: Some(stream(rtts)), ..of_a_minute.clone() }, 1));
-        messages(&merge_clients(clients.into_iter(), &Limits::default(), &Mutex::new(shared)).expect("clients"))
+        messages(&merge_clients(clients.into_iter(), &Limits::default(), &Mutex::default()).expect("clients"))
     };
     // The server is at its limit, the outage, and the loss of all.
     assert_eq!(
         found([&steady, &outage])[1..],
         [
-            "Client 2: The path was down for 3.0 s from 11.0 s on: 300 packets lost in a row, then replies arrived again.",
+            "Client 2: The path was down for 3.0 s from 10.0 s on: 300 packets lost in a row, then replies arrived again.",
             "2.5 % of the packets were lost in bursts of 300.0 packets on average and up to 300 packets.",
         ]
     );
-    let [stalls] = &found([&stalling, &steady])[..] else { panic!("one finding") };
+    // The stalls of one client do not explain the delays of all.
+    let [stalls, variation] = &found([&stalling, &steady])[..] else { panic!("two findings") };
     assert!(
         stalls.starts_with("Client 1: The path or a host stalled 6 times for about 300 ms, every 9.0 s; "),
         "{stalls}"
     );
+    assert!(variation.starts_with("The delay varies: 1 % of the round trips"), "{variation}");
     assert!(found([&steady, &steady]).is_empty());
+    // The verdict names a client without a reply.
+    let silent = found([&steady, &vec![None; 6_000]]);
+    assert!(silent.len() == 2 && silent[1].starts_with("50 % of the packets were lost"), "{silent:?}");
 }
 
 #[test]

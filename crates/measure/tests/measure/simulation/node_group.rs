@@ -160,6 +160,8 @@ fn clients_that_share_a_record_report_the_same_as_alone() {
         let alone: Vec<RunResults> = alone.collect();
         for (together, alone) in iter::zip(&together, &alone) {
             assert_eq!(own_statistics(together), own_statistics(alone));
+            let started_at = |run: &RunResults| run.stream(kind).and_then(|stream| stream.history.started_at);
+            assert!(started_at(together).is_some() && started_at(together) <= started_at(alone));
         }
         let mut lateness = Histogram::default();
         alone.iter().filter_map(|run| run.pacing.as_ref()).for_each(|pacing| lateness.merge(&pacing.all));
