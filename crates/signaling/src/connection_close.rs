@@ -14,13 +14,13 @@ pub(super) const CHANGED_ROOM: &str = "changed the room";
 /// Close reason, and reason of the leaves, after the operator has closed a room.
 pub(super) const ROOM_CLOSED_BY_OPERATOR: &str = "Room closed by the operator";
 
-/// How a connection ended.
+/// How a connection ended, or why its member leaves a room.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionClose<'a> {
     pub(super) code: CloseCode,
     /// The reason in the close frame.
     pub(super) reason: &'a str,
-    /// Why the server closes the connection; `None` if the server does not close the connection.
+    /// Why the server ends the membership; `None` if the client or the network does.
     pub(super) server_reason: Option<&'a str>,
 }
 

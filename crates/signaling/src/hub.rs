@@ -284,6 +284,7 @@ mod tests {
     use super::*;
     use crate::broadcast::{BroadcastSettings, ClientInfo, RelayPayload, RoomAction, RoomHandler, RoomView};
     use crate::lock::turns::{THREADS, in_turns};
+    use crate::rooms::RoomEntry;
     use crate::token::{Claims, Secret, sign};
     use crate::{
         CreateRoomOptions, NewConnection, OutgoingMessage, PostFormat, RoomSnapshot, Route, SnapshotQuery, route,
@@ -447,8 +448,8 @@ mod tests {
         fn members(&self) -> Vec<ConnId> {
             let mut all = Vec::new();
             for dialect in Dialect::ALL {
-                let rooms = self.hub.rooms(dialect);
-                rooms.show(&self.hub.state.limits, &mut |_, members| all.extend(members.map(|(conn, _)| conn)));
+                let mut show = |room: RoomEntry<'_>| all.extend(room.members.map(|(conn, _)| conn));
+                self.hub.rooms(dialect).show(&self.hub.state.limits, &mut show);
             }
             all
         }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use thiserror::Error;
 use tracing::info;
 
 use super::activity_log::ActivityKind;
@@ -27,6 +28,11 @@ pub struct NewConnection {
     /// The route that the path and query of the upgrade request select.
     pub route: Route,
 }
+
+/// Why an operation of the operator failed: there is no such connection or room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct OperatorError(&'static str);
 
 impl Hub {
     /// The dialect of a connection, if it has one, and whether it is in a room.
@@ -108,8 +114,8 @@ impl HubCall<'_> {
     }
 
     /// Closes a connection with `CloseCode::CLOSED_BY_OPERATOR`, which its room handles like any leave. Returns the name of its dialect.
-    pub fn disconnect(&mut self, conn: ConnId) -> Result<&'static str, &'static str> {
-        let not_found = "No open connection has this number; reload the console";
+    pub fn disconnect(&mut self, conn: ConnId) -> Result<&'static str, OperatorError> {
+        let not_found = OperatorError("No open connection has this number; reload the console");
         let dialect = self.hub.state.connection(conn, |connection| connection.dialect).ok_or(not_found)?;
         self.hub.state.count(dialect, |counters| counters.closed_by_operator += 1);
         self.close_connection(conn, CloseCode::CLOSED_BY_OPERATOR, "Disconnected by the operator");
@@ -118,11 +124,11 @@ impl HubCall<'_> {
 
     /// Closes a room and the connections of its members, with `CloseCode::CLOSED_BY_OPERATOR` or, in a control surface room, as
     /// [`HubCall::close_room`] does. Returns the room in the log, which is its number if its name is a secret code, and the number of members.
-    pub fn close_room_of(&mut self, dialect: Dialect, room: &str) -> Result<(String, usize), &'static str> {
+    pub fn close_room_of(&mut self, dialect: Dialect, room: &str) -> Result<(String, usize), OperatorError> {
         if !self.hub.state.limits.dialects.contains(dialect) {
-            return Err("This dialect is disabled; enable it with --dialect");
+            return Err(OperatorError("This dialect is disabled; enable it with --dialect"));
         }
-        let not_found = "No open room of this dialect has this id; reload the console";
+        let not_found = OperatorError("No open room of this dialect has this id; reload the console");
         let closed = self.hub.rooms(dialect).close(&mut self.system_context(dialect), room);
         let (label, members) = closed.ok_or(not_found)?;
         self.hub.state.count(Some(dialect), |counters| {

@@ -8,7 +8,7 @@ use super::device::DeviceId;
 use super::hub::{Hub, HubCall};
 use super::lock::lock;
 use super::room::MemberInfo;
-use super::rooms::AnyRooms;
+use super::rooms::{AnyRooms, RoomEntry};
 use jamjam_core::media_relay::{Link, MediaRooms, is_meant};
 use jamjam_core::units::InvalidValue;
 
@@ -60,8 +60,8 @@ impl HubCall<'_> {
         if !lock(&jamjam.severed).contains(&entry) {
             lock(&jamjam.severed).insert(0, entry);
         }
-        jamjam.rooms.show(&hub.state.limits, &mut |_, members| {
-            for (conn, MemberInfo { id, name, .. }) in members {
+        jamjam.rooms.show(&hub.state.limits, &mut |room: RoomEntry<'_>| {
+            for (conn, MemberInfo { id, name, .. }) in room.members {
                 let name = name.unwrap_or_default();
                 if is_meant(from, &[id, name]) {
                     let device = hub.state.connection(conn, |connection| connection.device.clone()).flatten();

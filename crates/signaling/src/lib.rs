@@ -51,17 +51,16 @@ pub use dialect::{Dialect, DialectSet};
 pub use event_sink::{ConnId, EventSink, OutgoingMessage};
 pub use hub::{Hub, HubCall};
 pub use hub_commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom};
-pub use hub_connections::NewConnection;
+pub use hub_connections::{NewConnection, OperatorError};
 pub use hub_posts::{AcceptedPost, BroadcastRoomDetails, FieldError, PostError, PostFormat};
 pub use jamjam_core::close_code::CloseCode;
 pub use jamjam_core::send_queue::UpdateKey;
 pub use json::{integer, optional_integer};
 pub use limits::{ControlSurfaceLimits, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, SignalingLimits};
-pub use rooms::{ConnectionSnapshot, RoomSnapshot};
 pub use route::{
     BearerToken, BroadcastParams, NEWER_PATH, Route, WebRtcParams, decode_room_name, is_valid_room_name, route,
 };
-pub use snapshot::{Snapshot, SnapshotQuery};
+pub use snapshot::{ConnectionSnapshot, RoomSnapshot, Snapshot, SnapshotQuery};
 pub use strict::{REFUSED, REJECTED_CONNECTION, STRICT_RULES};
 pub use webrtc::{MAX_WEBRTC_ROOM_BYTES, WebRtcRoomInfo};
 pub use work_limiter::{MessageWork, WorkLimiter, WorkSource};

@@ -38,7 +38,8 @@ pub(super) trait Room: Send {
     /// The members.
     fn roster_mut(&mut self) -> &mut Roster<Self::Member>;
 
-    /// A member's connection has ended.
+    /// A member's connection has ended, or the member has entered another room: then the reason of the server is
+    /// [`CHANGED_ROOM`](crate::connection_close::CHANGED_ROOM).
     fn leave(&mut self, call: &mut RoomCall<'_>, close: &ConnectionClose<'_>);
 
     /// The operator closes the room with all connections. The members receive no messages about each other.

@@ -7,8 +7,6 @@ use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use serde::Serialize;
-
 use super::connection_close::{CHANGED_ROOM, ConnectionClose};
 use super::connection_context::ConnectionContext;
 use super::event_sink::{ConnId, OutgoingMessage};
@@ -310,8 +308,8 @@ pub(super) trait AnyRooms {
     /// The id of a connection's room, and whether it needs a password or token.
     fn room_of(&self, conn: ConnId, limits: &SignalingLimits) -> Option<(String, bool)>;
 
-    /// Shows each open room, without its members, in the order of their creation, and its members.
-    fn show(&self, limits: &SignalingLimits, show: &mut dyn FnMut(RoomSnapshot, &mut Members<'_>));
+    /// Shows each open room in the order of their creation.
+    fn show(&self, limits: &SignalingLimits, show: &mut dyn FnMut(RoomEntry<'_>));
 
     /// Removes a connection from its room, because it has ended.
     fn leave(&self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>);
@@ -324,51 +322,16 @@ pub(super) trait AnyRooms {
     fn on_timer(&self, ctx: &mut ConnectionContext<'_>, room: RoomKey);
 }
 
-/// The connected members of a room in the order of joining.
-pub(super) type Members<'a> = dyn Iterator<Item = (ConnId, MemberInfo<'a>)> + 'a;
-
-/// A room as the console shows it.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RoomSnapshot {
-    /// The name of the dialect.
-    pub dialect: &'static str,
-    /// The id, which is unique within the dialect.
-    pub id: String,
-    /// The display name, if it differs from the id.
-    pub name: Option<String>,
-    /// Whether a password or token is needed.
-    pub protected: bool,
+/// A room of any dialect.
+pub(super) struct RoomEntry<'a> {
+    pub(super) id: &'a str,
+    pub(super) display_name: Option<&'a str>,
+    pub(super) is_protected: bool,
     /// Creation time in milliseconds since the Unix epoch.
-    pub created_at: u64,
-    /// Number of members.
-    pub member_count: usize,
-    /// All members if the room matches the filter, otherwise those that match; at most `MAX_SNAPSHOT_MEMBERS`.
-    pub members: Vec<ConnectionSnapshot>,
-}
-
-/// A connection as the console shows it.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ConnectionSnapshot {
-    /// The number of the connection.
-    pub connection: u64,
-    /// The name of the dialect.
-    pub dialect: &'static str,
-    /// The source address.
-    pub address: IpAddr,
-    /// The id in the room.
-    pub id: Option<String>,
-    /// The display name.
-    pub name: Option<String>,
-    /// Whether the connection is a control channel.
-    pub is_control_channel: bool,
-    /// Age of the connection in milliseconds.
-    pub connected_ms: u64,
-    /// Milliseconds since the last message; `None` if there was none.
-    pub idle_ms: Option<u64>,
-    /// Bytes queued for the connection.
-    pub queued_bytes: u64,
+    pub(super) created_ms: u64,
+    pub(super) member_count: usize,
+    /// The connected members in the order of joining.
+    pub(super) members: &'a mut dyn Iterator<Item = (ConnId, MemberInfo<'a>)>,
 }
 
 impl<R: Room> AnyRooms for Rooms<R> {
@@ -386,20 +349,18 @@ impl<R: Room> AnyRooms for Rooms<R> {
         self.read(|directory| directory.room_of(conn), describe)
     }
 
-    fn show(&self, limits: &SignalingLimits, show: &mut dyn FnMut(RoomSnapshot, &mut Members<'_>)) {
+    fn show(&self, limits: &SignalingLimits, show: &mut dyn FnMut(RoomEntry<'_>)) {
         self.map(|room| {
             let roster = room.roster();
             if room.is_open() {
-                let snapshot = RoomSnapshot {
-                    dialect: R::Member::DIALECT.name(),
-                    id: roster.name().to_owned(),
-                    name: roster.display_name.clone(),
-                    protected: room.is_protected(limits),
-                    created_at: roster.created_ms,
+                show(RoomEntry {
+                    id: roster.name(),
+                    display_name: roster.display_name.as_deref(),
+                    is_protected: room.is_protected(limits),
+                    created_ms: roster.created_ms,
                     member_count: roster.receivers().count(),
-                    members: Vec::new(),
-                };
-                show(snapshot, &mut roster.receivers().map(|member| (member.conn, member.data.info())));
+                    members: &mut roster.receivers().map(|member| (member.conn, member.data.info())),
+                });
             }
         });
     }

@@ -1,6 +1,8 @@
 //! Snapshots of all dialects for the console: rooms, members, connections outside rooms, and recent activity. Also the counters of each
 //! dialect for `/metrics` and `/health`.
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -11,7 +13,7 @@ use super::event_sink::ConnId;
 use super::hub::Hub;
 use super::lock::lock;
 use super::room::MemberInfo;
-use super::rooms::{ConnectionSnapshot, Members, RoomSnapshot};
+use super::rooms::RoomEntry;
 use jamjam_core::sanitize::truncate_bytes;
 use jamjam_core::time::WallClock;
 
@@ -57,6 +59,50 @@ pub struct Snapshot {
     pub last_activity: u64,
 }
 
+/// A room as the console shows it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoomSnapshot {
+    /// The name of the dialect.
+    pub dialect: &'static str,
+    /// The id, which is unique within the dialect.
+    pub id: String,
+    /// The display name, if it differs from the id.
+    pub name: Option<String>,
+    /// Whether a password or token is needed.
+    pub protected: bool,
+    /// Creation time in milliseconds since the Unix epoch.
+    pub created_at: u64,
+    /// Number of members.
+    pub member_count: usize,
+    /// All members if the room matches the filter, otherwise those that match; at most `MAX_SNAPSHOT_MEMBERS`.
+    pub members: Vec<ConnectionSnapshot>,
+}
+
+/// A connection as the console shows it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionSnapshot {
+    /// The number of the connection.
+    pub connection: u64,
+    /// The name of the dialect.
+    pub dialect: &'static str,
+    /// The source address.
+    pub address: IpAddr,
+    /// The id in the room.
+    pub id: Option<String>,
+    /// The display name.
+    pub name: Option<String>,
+    /// Whether the connection is a control channel.
+    pub is_control_channel: bool,
+    /// Age of the connection in milliseconds.
+    pub connected_ms: u64,
+    /// Milliseconds since the last message; `None` if there was none.
+    pub idle_ms: Option<u64>,
+    /// Bytes queued for the connection.
+    pub queued_bytes: u64,
+}
+
 impl Hub {
     /// A snapshot of the server, which keeps the activity log active for another ten seconds.
     pub fn snapshot(&self, now: WallClock, query: &SnapshotQuery) -> Snapshot {
@@ -72,7 +118,7 @@ impl Hub {
         for dialect in Dialect::ALL {
             let mut shown = 0;
             let rooms = self.rooms(dialect);
-            rooms.show(&self.state.limits, &mut |room, members| builder.add_room(room, members, &mut shown));
+            rooms.show(&self.state.limits, &mut |room| builder.add_room(dialect, room, &mut shown));
         }
         builder.add_unjoined();
         let activity_log = lock(&self.state.activity_log);
@@ -152,9 +198,10 @@ struct SnapshotBuilder<'a> {
 }
 
 impl SnapshotBuilder<'_> {
-    /// Adds a room if it matches the filter or has a member that matches, and `shown` others of its dialect are not too many.
-    fn add_room(&mut self, room: RoomSnapshot, members: &mut Members<'_>, shown: &mut usize) {
-        let room_matches = std::iter::once(&room.id).chain(&room.name).any(|text| self.matches_filter(text));
+    /// Adds a room of a dialect if it matches the filter or has a member that matches, and `shown` others are not too many.
+    fn add_room(&mut self, dialect: Dialect, room: RoomEntry<'_>, shown: &mut usize) {
+        let RoomEntry { id, display_name: name, is_protected, created_ms, member_count, members } = room;
+        let room_matches = self.matches_filter(id) || name.is_some_and(|name| self.matches_filter(name));
         let members = members.filter_map(|(conn, MemberInfo { id, name, is_control_channel })| {
             let member = ConnectionSnapshot {
                 id: Some(truncated_name(id)),
@@ -175,7 +222,15 @@ impl SnapshotBuilder<'_> {
         *shown += 1;
         let members: Vec<ConnectionSnapshot> = members.take(MAX_SNAPSHOT_MEMBERS.min(self.members_left)).collect();
         self.members_left -= members.len();
-        self.snapshot.rooms.push(RoomSnapshot { members, ..room });
+        self.snapshot.rooms.push(RoomSnapshot {
+            dialect: dialect.name(),
+            id: truncated_name(id),
+            name: name.map(str::to_owned),
+            protected: is_protected,
+            created_at: created_ms,
+            member_count,
+            members,
+        });
     }
 
     /// Adds the connections outside rooms, the oldest first.

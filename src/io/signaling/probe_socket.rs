@@ -17,7 +17,7 @@ use crate::io::local_socket::local_ip_for;
 use crate::io::poller::Poller;
 use crate::io::udp::DriverIo;
 use crate::io::websocket::connect::{closed_by_server, failure, websocket_config};
-use crate::io::websocket::frame::ConnectionError;
+use crate::io::websocket::frame::WebSocketError;
 use crate::node::{Receive, SendStatus, Transmit};
 use crate::stats::AddressChange;
 use crate::time::Time;
@@ -296,7 +296,7 @@ impl NonBlockingWebSocket {
                 Ok(ReadResult::Incomplete)
             }
             Err(error) => {
-                if let Some(error) = ConnectionError::from_library(&error) {
+                if let Some(error) = WebSocketError::from_library(&error) {
                     let code = error.close_code().get().into();
                     let _ = self.socket.close(Some(CloseFrame { code, reason: Utf8Bytes::default() }));
                 }

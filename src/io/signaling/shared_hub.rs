@@ -20,7 +20,7 @@ use crate::io::clock;
 use crate::io::signaling::event_stream::EventListeners;
 use crate::io::signaling::http_state::SignalingServerConfig;
 use crate::io::websocket::connection::ConnectionHandler;
-use crate::io::websocket::frame::{self, ConnectionError};
+use crate::io::websocket::frame::{self, WebSocketError};
 use crate::memory_budget::{MemoryAccount, MemoryPermit};
 use crate::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueFull, QueuedFrame, SendQueue};
 use crate::signaling::{
@@ -175,8 +175,8 @@ impl SharedHub {
                 *closed_counter(counts, reason) += 1;
                 counts.messages_dropped_slow_reader += dropped_messages as u64;
             });
-            let reason = reason.to_string();
-            self.hub.at(now, &mut outbox).on_server_close(conn, CloseCode::TRY_AGAIN_LATER, &reason);
+            let (code, reason) = (reason.close_code(), reason.to_string());
+            self.hub.at(now, &mut outbox).on_server_close(conn, code, &reason);
             evicted += 1;
         }
         let next = self.hub.next_deadline();
@@ -195,12 +195,12 @@ impl SharedHub {
         let membership = self.hub.membership(conn);
         self.report(|check| check.on_membership(conn, membership));
         if memory.is_over() {
-            self.evict(conn, ConnectionError::Memory);
+            self.evict(conn, WebSocketError::Memory);
         }
     }
 
     /// Closes a connection whose client does not read, or exceeds the memory budget.
-    fn evict(&self, conn: ConnId, reason: ConnectionError) {
+    fn evict(&self, conn: ConnId, reason: WebSocketError) {
         self.with_outbox(&self.own_account, |outbox, _| outbox.evict(conn, reason, 0));
     }
 
@@ -322,13 +322,13 @@ impl ConnectionHandler for ServedConnection {
         }
     }
 
-    fn on_frame_error(&self, error: ConnectionError) {
+    fn on_frame_error(&self, error: WebSocketError) {
         if !self.is_open() {
             return;
         }
         let (code, reason) = (error.close_code(), error.to_string());
         self.hub.hub.update_counters(self.conn, |counts| *closed_counter(counts, error) += 1);
-        if !matches!(error, ConnectionError::RateLimit | ConnectionError::Memory) {
+        if !matches!(error, WebSocketError::RateLimit | WebSocketError::Memory | WebSocketError::SlowReader) {
             self.hub.report(|check| check.on_wrong_message(self.conn, REJECTED_CONNECTION, &reason));
         }
         self.hub.with_hub(|call| call.close_connection(self.conn, code, &reason));
@@ -336,7 +336,7 @@ impl ConnectionHandler for ServedConnection {
     }
 
     fn on_stalled(&self) {
-        self.hub.evict(self.conn, ConnectionError::SlowReader);
+        self.hub.evict(self.conn, WebSocketError::SlowReader);
     }
 }
 
@@ -356,14 +356,14 @@ impl Drop for ServedConnection {
 }
 
 /// The counter of connections that are closed for this reason.
-fn closed_counter(counts: &mut DialectCounters, reason: ConnectionError) -> &mut u64 {
+fn closed_counter(counts: &mut DialectCounters, reason: WebSocketError) -> &mut u64 {
     match reason {
-        ConnectionError::Protocol => &mut counts.closed_protocol_error,
-        ConnectionError::InvalidUtf8 => &mut counts.closed_invalid_utf8,
-        ConnectionError::MessageTooBig => &mut counts.closed_message_too_big,
-        ConnectionError::RateLimit => &mut counts.closed_frame_rate,
-        ConnectionError::Memory => &mut counts.closed_for_memory,
-        ConnectionError::SlowReader => &mut counts.closed_slow_reader,
+        WebSocketError::Protocol => &mut counts.closed_protocol_error,
+        WebSocketError::InvalidUtf8 => &mut counts.closed_invalid_utf8,
+        WebSocketError::MessageTooBig => &mut counts.closed_message_too_big,
+        WebSocketError::RateLimit => &mut counts.closed_frame_rate,
+        WebSocketError::Memory => &mut counts.closed_for_memory,
+        WebSocketError::SlowReader => &mut counts.closed_slow_reader,
     }
 }
 
@@ -383,7 +383,7 @@ struct Outbox<'a> {
 #[derive(Debug, PartialEq, Eq)]
 struct Eviction {
     conn: ConnId,
-    reason: ConnectionError,
+    reason: WebSocketError,
     /// Number of lost messages: discarded queued messages, and the message that did not fit, if any.
     dropped_messages: usize,
 }
@@ -416,7 +416,7 @@ impl EventSink for Outbox<'_> {
             }
         }
         for conn in full {
-            self.evict(conn, ConnectionError::SlowReader, 1);
+            self.evict(conn, WebSocketError::SlowReader, 1);
         }
     }
 
@@ -467,9 +467,9 @@ impl EventSink for Outbox<'_> {
 
 impl Outbox<'_> {
     /// Closes a connection. The number of dropped messages is the number of queued messages plus `more`.
-    fn evict(&mut self, conn: ConnId, reason: ConnectionError, more: usize) {
+    fn evict(&mut self, conn: ConnId, reason: WebSocketError, more: usize) {
         if let Some(queue) = self.server.take_queue(conn) {
-            let discarded = queue.discard_and_close(pending_close(CloseCode::TRY_AGAIN_LATER, &reason.to_string()));
+            let discarded = queue.discard_and_close(pending_close(reason.close_code(), &reason.to_string()));
             self.server.evicted().push(Eviction { conn, reason, dropped_messages: discarded + more });
         }
     }

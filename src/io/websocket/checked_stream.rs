@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use super::frame::ConnectionError;
+use super::frame::WebSocketError;
 use crate::close_code::CloseCode;
 use crate::io::clock;
 use crate::memory_budget::{MemoryAccount, MemoryPermit, OverBudget};
@@ -141,9 +141,9 @@ impl<S: AsyncRead + Unpin> CheckedStream<S> {
     }
 
     /// Checks the header of the next frame, and the code of a close frame. Returns the length of the frame; `None` if they are incomplete.
-    fn check_header(&mut self) -> Result<Option<u64>, ConnectionError> {
+    fn check_header(&mut self) -> Result<Option<u64>, WebSocketError> {
         let mut cursor = Cursor::new(&*self.input);
-        let header = FrameHeader::parse(&mut cursor).map_err(|_| ConnectionError::Protocol)?;
+        let header = FrameHeader::parse(&mut cursor).map_err(|_| WebSocketError::Protocol)?;
         let Some((header, len)) = header else { return Ok(None) };
         // A length must be encoded in the shortest field that fits, and its highest bit must be 0 (section 5.2). No extension is negotiated,
         // so the reserved bits must be 0.
@@ -154,7 +154,7 @@ impl<S: AsyncRead + Unpin> CheckedStream<S> {
             OpCode::Control(_) => header.is_final && len <= MAX_CONTROL_PAYLOAD_BYTES,
         };
         if !is_valid_len || !is_allowed || header.mask.is_none() || header.rsv1 || header.rsv2 || header.rsv3 {
-            return Err(ConnectionError::Protocol);
+            return Err(WebSocketError::Protocol);
         }
         if let (OpCode::Control(Control::Close), Some([first, second, ..]), 2..) = (header.opcode, header.mask, len) {
             // The library would replace a frame with an invalid code, or with one that it does not know, by a valid one.
@@ -162,25 +162,25 @@ impl<S: AsyncRead + Unpin> CheckedStream<S> {
             let Some(code) = payload.first_chunk() else { return Ok(None) };
             let code = CloseCode(u16::from_be_bytes(*code) ^ u16::from_be_bytes([first, second]));
             if !code.is_allowed_in_frame() {
-                return Err(ConnectionError::Protocol);
+                return Err(WebSocketError::Protocol);
             }
             self.close_code = Some(code);
         }
         if let OpCode::Data(_) = header.opcode {
             let total = self.message_bytes.unwrap_or(0).saturating_add(len);
             if total > self.max_message_bytes {
-                return Err(ConnectionError::MessageTooBig);
+                return Err(WebSocketError::MessageTooBig);
             }
             // Of a message in fragments, the library holds the text so far and a read buffer that has grown with the frames.
             let copies = if header.is_final && self.message_bytes.is_none() { 1 } else { 2 };
-            self.memory.resize(copies * total).map_err(|OverBudget| ConnectionError::Memory)?;
+            self.memory.resize(copies * total).map_err(|OverBudget| WebSocketError::Memory)?;
             self.message_bytes = (!header.is_final).then_some(total);
             self.has_fragment |= !header.is_final;
         }
         let is_limited = !header.is_final || matches!(header.opcode, OpCode::Control(Control::Ping | Control::Pong));
         if let Some(limit) = self.control_limit.filter(|_| is_limited) {
             let arrival = limit.try_advance(self.control_arrival, clock::monotonic_now(), 1);
-            self.control_arrival = arrival.ok_or(ConnectionError::RateLimit)?;
+            self.control_arrival = arrival.ok_or(WebSocketError::RateLimit)?;
         }
         self.longest_frame = self.longest_frame.max(len);
         Ok(Some(cursor.position() + len))
@@ -280,14 +280,14 @@ mod tests {
     }
 
     /// The messages of a stream, and the error that ended it.
-    fn receive(stream: CheckedStream<Pieces>) -> (Vec<Message>, Option<ConnectionError>) {
+    fn receive(stream: CheckedStream<Pieces>) -> (Vec<Message>, Option<WebSocketError>) {
         let read = async {
             let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config())).await;
             let mut messages = Vec::new();
             while let Some(received) = socket.next().await {
                 match received {
                     Ok(message) => messages.push(message),
-                    Err(error) => return (messages, ConnectionError::from_library(&error)),
+                    Err(error) => return (messages, WebSocketError::from_library(&error)),
                 }
                 socket.get_mut().begin_poll(true);
             }
@@ -302,19 +302,19 @@ mod tests {
         let first_fragment = frame(0x01, b"a");
         let after_fragment = |next: &[u8]| [&first_fragment[..], next].concat();
         for (name, bytes, expected) in [
-            ("reserved bit", frame(0xc1, b"a"), ConnectionError::Protocol),
-            ("reserved opcode", frame(0x83, b"a"), ConnectionError::Protocol),
-            ("no mask", vec![0x81, 1, b'a'], ConnectionError::Protocol),
-            ("16-bit length below 126", header(&[0x81, 0xfe, 0, 125]), ConnectionError::Protocol),
-            ("64-bit length below 65,536", header(&[0x81, 0xff, 0, 0, 0, 0, 0, 0, 1, 0]), ConnectionError::Protocol),
-            ("highest bit of the length", header(&[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0]), ConnectionError::Protocol),
-            ("long ping", header(&[0x89, 0xfe, 0, 126]), ConnectionError::Protocol),
-            ("fragmented ping", frame(0x09, b"a"), ConnectionError::Protocol),
-            ("continuation of nothing", frame(0x80, b"a"), ConnectionError::Protocol),
-            ("message inside a message", after_fragment(&frame(0x81, b"a")), ConnectionError::Protocol),
-            ("declared length", header(&[0x81, 0xfe, 1, 45]), ConnectionError::MessageTooBig),
-            ("sum of fragments", after_fragment(&header(&[0x80, 0xfe, 1, 44])), ConnectionError::MessageTooBig),
-            ("text", frame(0x81, b"\xff"), ConnectionError::InvalidUtf8),
+            ("reserved bit", frame(0xc1, b"a"), WebSocketError::Protocol),
+            ("reserved opcode", frame(0x83, b"a"), WebSocketError::Protocol),
+            ("no mask", vec![0x81, 1, b'a'], WebSocketError::Protocol),
+            ("16-bit length below 126", header(&[0x81, 0xfe, 0, 125]), WebSocketError::Protocol),
+            ("64-bit length below 65,536", header(&[0x81, 0xff, 0, 0, 0, 0, 0, 0, 1, 0]), WebSocketError::Protocol),
+            ("highest bit of the length", header(&[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0]), WebSocketError::Protocol),
+            ("long ping", header(&[0x89, 0xfe, 0, 126]), WebSocketError::Protocol),
+            ("fragmented ping", frame(0x09, b"a"), WebSocketError::Protocol),
+            ("continuation of nothing", frame(0x80, b"a"), WebSocketError::Protocol),
+            ("message inside a message", after_fragment(&frame(0x81, b"a")), WebSocketError::Protocol),
+            ("declared length", header(&[0x81, 0xfe, 1, 45]), WebSocketError::MessageTooBig),
+            ("sum of fragments", after_fragment(&header(&[0x80, 0xfe, 1, 44])), WebSocketError::MessageTooBig),
+            ("text", frame(0x81, b"\xff"), WebSocketError::InvalidUtf8),
         ] {
             assert_eq!(receive(checked([bytes], None)).1, Some(expected), "{name}");
         }
@@ -327,7 +327,7 @@ mod tests {
         let close = |code: u16, reason: &[u8]| frame(0x88, &[&code.to_be_bytes(), reason].concat());
         // RFC 6455, section 7.4.
         for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000] {
-            assert_eq!(receive(checked([close(code, b"")], None)), (vec![], Some(ConnectionError::Protocol)), "{code}");
+            assert_eq!(receive(checked([close(code, b"")], None)), (vec![], Some(WebSocketError::Protocol)), "{code}");
         }
         for (code, reason) in
             [(1000, ""), (1002, "Protocol violation"), (1014, "Protocol violation"), (3000, "x"), (4999, "x")]
@@ -348,7 +348,7 @@ mod tests {
     fn control_frames_and_fragments_share_one_limit() {
         let frames = [frame(0x01, b""), frame(0x89, b""), frame(0x00, b""), frame(0x8a, b""), frame(0x80, b"")];
         let error_with = |burst| receive(checked([frames.concat()], Some(Gcra::with_burst_seconds(burst, 1)))).1;
-        assert_eq!([error_with(4), error_with(3)], [None, Some(ConnectionError::RateLimit)]);
+        assert_eq!([error_with(4), error_with(3)], [None, Some(WebSocketError::RateLimit)]);
     }
 
     #[test]
@@ -374,7 +374,7 @@ mod tests {
         let other = account.take(400).expect("within the limit");
         stream.io.0.push_back(frame(0x81, &[b'a'; 51]));
         let refused = read(&mut stream).err().map(tungstenite::Error::Io);
-        assert_eq!(refused.as_ref().and_then(ConnectionError::from_library), Some(ConnectionError::Memory));
+        assert_eq!(refused.as_ref().and_then(WebSocketError::from_library), Some(WebSocketError::Memory));
         drop((other, stream));
         assert_eq!(budget.held(), 0);
     }

@@ -23,7 +23,7 @@ use crate::client::{WebSocketConnectTimes, WebSocketFailure};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::tls::client::TrustPolicy;
 use crate::io::tls::is_disconnect;
-use crate::io::websocket::frame::ConnectionError;
+use crate::io::websocket::frame::WebSocketError;
 use crate::io::websocket::handshake::{ClientHandshake, UpgradeFailure, WebSocketUrl};
 use crate::sanitize::sanitize;
 use crate::time::saturating_nanos;
@@ -70,8 +70,8 @@ pub(in crate::io) fn failure(error: tungstenite::Error) -> WebSocketFailure {
         tungstenite::Error::Io(error) if !matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe) => {
             WebSocketFailure::Broken(sanitize(&error.to_string()))
         }
-        error => match ConnectionError::from_library(&error) {
-            Some(ConnectionError::MessageTooBig) => {
+        error => match WebSocketError::from_library(&error) {
+            Some(WebSocketError::MessageTooBig) => {
                 WebSocketFailure::Broken(format!("received a message of more than {MAX_MESSAGE_BYTES} bytes"))
             }
             Some(error) => WebSocketFailure::Broken(error.to_string()),

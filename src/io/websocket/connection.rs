@@ -22,7 +22,7 @@ use tungstenite::Message;
 use tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::checked_stream::CheckedStream;
-use super::frame::{ConnectionError, close_frame};
+use super::frame::{WebSocketError, close_frame};
 use crate::close_code::CloseCode;
 use crate::memory_budget::MemoryAccount;
 use crate::rate_limit::Gcra;
@@ -70,7 +70,7 @@ pub(in crate::io) trait ConnectionHandler {
     fn on_close(&self, code: CloseCode, reason: &str);
 
     /// A frame violates the protocol or a limit. The connection reads nothing more.
-    fn on_frame_error(&self, error: ConnectionError);
+    fn on_frame_error(&self, error: WebSocketError);
 
     /// The client does not read: the connection ends without a close frame.
     fn on_stalled(&self);
@@ -190,7 +190,7 @@ impl<H: ConnectionHandler> WebSocketConnection<'_, H> {
             match ready!(received) {
                 Some(Ok(message)) => self.on_message(message),
                 Some(Err(error)) => {
-                    let Some(error) = ConnectionError::from_library(&error) else { return Poll::Ready(Ok(())) };
+                    let Some(error) = WebSocketError::from_library(&error) else { return Poll::Ready(Ok(())) };
                     self.read_state = ReadState::Discarding;
                     self.served.on_frame_error(error);
                 }

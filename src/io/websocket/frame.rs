@@ -28,9 +28,9 @@ fn encode(frame: Frame) -> Vec<u8> {
     bytes
 }
 
-/// Why the server ends a connection.
+/// Why an endpoint ends a WebSocket connection: a frame, a limit, or a peer that reads too slowly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(in crate::io) enum ConnectionError {
+pub(in crate::io) enum WebSocketError {
     #[error("invalid WebSocket frame")]
     Protocol,
     #[error("text is not UTF-8")]
@@ -45,7 +45,7 @@ pub(in crate::io) enum ConnectionError {
     SlowReader,
 }
 
-impl ConnectionError {
+impl WebSocketError {
     /// The close code for this error (section 7.4.1).
     pub(in crate::io) fn close_code(self) -> CloseCode {
         match self {

@@ -170,7 +170,7 @@ impl EchoServer {
         self.queue_reply(received, source, reply, true)
     }
 
-    /// Queues an immediate reply, which is sealed if packets of the source are.
+    /// Queues an immediate reply, which is sealed if packets of the source are, and impaired if the options of the server apply to it.
     pub(super) fn queue_reply(
         &mut self,
         received: &Receive<'_>,
@@ -179,19 +179,14 @@ impl EchoServer {
         is_impaired: bool,
     ) -> Result<(), DropReason> {
         let opened = source.path.keys.is_some().then(|| to_opened(reply));
-        let reply = opened.as_deref().unwrap_or(reply);
-        let result = self.replies.push(source.path, immediate_reply(received, reply), is_impaired);
-        result.map_err(|(_, reason)| reason)
-    }
-}
-
-/// An immediate reply to `received`.
-fn immediate_reply<'a>(received: &Receive<'_>, reply: &'a [u8]) -> NewReplies<'a> {
-    NewReplies {
-        class: ReplyClass::Immediate,
-        received_at: received.received_at,
-        delay: Duration::ZERO,
-        contents: reply,
-        segment_size: reply.len(),
+        let contents = opened.as_deref().unwrap_or(reply);
+        let replies = NewReplies {
+            class: ReplyClass::Immediate,
+            received_at: received.received_at,
+            delay: Duration::ZERO,
+            contents,
+            segment_size: contents.len(),
+        };
+        self.replies.push(source.path, replies, is_impaired).map_err(|(_, reason)| reason)
     }
 }

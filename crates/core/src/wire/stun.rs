@@ -212,10 +212,9 @@ impl BindingRequest {
 }
 
 /// When a client requests a [`ServerReport`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountsRequestTime {
     /// Before or after a run. The next run may use the same sequence numbers again.
-    #[default]
     RunBoundary = 0,
     /// During a run. The sequence numbers continue.
     DuringRun = 1,

@@ -115,7 +115,6 @@ pub(super) struct TimedReport {
 }
 
 /// Sends the queries of a run and collects the responses.
-#[derive(Default)]
 pub(super) struct LossReportRequester {
     /// The first query. Where counting starts after it, it starts when this query is answered or abandoned.
     pub(super) baseline: StunTransaction,
@@ -141,10 +140,19 @@ pub(super) struct LossReportRequester {
 impl LossReportRequester {
     /// `random` makes the transaction IDs unpredictable.
     pub(super) fn new(random: u128, reports_counts: bool, keeps_newest: bool) -> Self {
-        let query = |id| StunTransaction::new(id, CountsRequestTime::RunBoundary);
-        let (baseline, last) = (query(random), query(next_id(random)));
-        let (interval, next_id) = (QUERY_INTERVAL, next_id(next_id(random)));
-        Self { baseline, last, interval, next_id, reports_counts, keeps_newest, ..Self::default() }
+        Self {
+            baseline: StunTransaction::new(random, CountsRequestTime::RunBoundary),
+            last: StunTransaction::new(next_id(random), CountsRequestTime::RunBoundary),
+            periodic: None,
+            next_periodic: Time::ZERO,
+            interval: QUERY_INTERVAL,
+            next_id: next_id(next_id(random)),
+            queries: 0,
+            samples: Vec::new(),
+            reports_counts,
+            keeps_newest,
+            queried_when_complete: false,
+        }
     }
 
     /// Until when the pauses of the server are known for certain, if it reported last at `last_report`. A server that does not report pauses is
@@ -307,7 +315,6 @@ fn next_id(id: u128) -> u128 {
 }
 
 /// One query: up to [`MAX_REQUESTS`] requests with the same transaction ID.
-#[derive(Default)]
 pub(super) struct StunTransaction {
     id: TransactionId,
     time: CountsRequestTime,
@@ -321,7 +328,7 @@ pub(super) struct StunTransaction {
 impl StunTransaction {
     fn new(random: u128, time: CountsRequestTime) -> Self {
         let [id @ .., _, _, _, _] = random.to_be_bytes();
-        Self { id, time, ..Self::default() }
+        Self { id, time, first_sent: None, sent: [0; 3], requests_sent: 0, response: None }
     }
 
     /// Sends a request if one is due, the first one immediately. Returns false when the query is answered or abandoned.

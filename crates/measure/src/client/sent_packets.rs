@@ -249,7 +249,7 @@ pub(super) struct SentPackets {
     /// Indexes of returned packets, in the order of arrival. They are evaluated as soon as it is known whether the server paused.
     unevaluated: VecDeque<u64>,
     pub(super) stats: StreamStats,
-    /// Number of packets in all blocks.
+    /// Number of packets in all blocks, at least 1, because they are divided by it.
     blocks_of: u64,
     live: LiveCounts,
 }

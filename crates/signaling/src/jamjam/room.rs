@@ -99,7 +99,8 @@ impl Room for JamjamRoom {
     }
 
     fn leave(&mut self, call: &mut RoomCall<'_>, close: &ConnectionClose<'_>) {
-        // The server loses a connection, or the client closes it. A connection that the server closes does not return.
+        // The server loses a connection, or the client closes it. A connection that the server closes does not return, and one
+        // that has changed the room has another place.
         if close.server_reason.is_some() || !self.keep_place(call) {
             self.leave_with(call, call.conn, &close.leave_reason());
         }
@@ -169,6 +170,7 @@ impl JamjamRoom {
         bytes: usize,
     ) -> Result<(), MessageError> {
         let own = arrival.take_if(|(_, creator)| !is_test_room || self.has_place_for(creator));
+        // Without a reply: the caller looks for another room.
         let mut arrival = own.ok_or(MessageError::Rejected(ROOM_FULL))?;
         self.leave_with(call, call.conn, CHANGED_ROOM);
         if !self.relay_media(call, &mut arrival) {

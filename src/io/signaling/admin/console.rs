@@ -21,7 +21,7 @@ use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::http_state::{Client, SharedState};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::media_relay::Link;
-use crate::signaling::{ConnId, Dialect, DialectCounters, Snapshot, SnapshotQuery, integer};
+use crate::signaling::{ConnId, Dialect, DialectCounters, OperatorError, Snapshot, SnapshotQuery, integer};
 
 /// The page, with one option per dialect in its filter.
 fn page() -> String {
@@ -143,8 +143,10 @@ fn check_run_id(given: Option<String>) -> Result<(), RequestError> {
     Err(RequestError::new(StatusCode::CONFLICT, error))
 }
 
-fn not_found(error: &'static str) -> RequestError {
-    RequestError::new(StatusCode::NOT_FOUND, error)
+impl From<OperatorError> for RequestError {
+    fn from(error: OperatorError) -> Self {
+        Self::new(StatusCode::NOT_FOUND, error.to_string())
+    }
 }
 
 /// Disconnect a client
@@ -164,7 +166,7 @@ pub(super) async fn disconnect(
 ) -> Result<Response, RequestError> {
     let DisconnectRequest { connection, run_id } = request;
     check_run_id(run_id)?;
-    let dialect = state.hub.with_hub(|call| call.disconnect(ConnId(connection))).map_err(not_found)?;
+    let dialect = state.hub.with_hub(|call| call.disconnect(ConnId(connection)))?;
     info!(target: "console", source = %client.source.ip(), conn = connection, dialect, "client disconnected by the operator");
     Ok(body::json_response(StatusCode::OK, &DisconnectResponse { disconnected: true }))
 }
@@ -190,7 +192,7 @@ pub(super) async fn close_room(
         let names = Dialect::ALL.map(Dialect::name).join(", ");
         return Err(RequestError::invalid_field(format!("\"dialect\" must be one of {names}")));
     };
-    let (room, members) = state.hub.with_hub(|call| call.close_room_of(dialect, &room)).map_err(not_found)?;
+    let (room, members) = state.hub.with_hub(|call| call.close_room_of(dialect, &room))?;
     let dialect = dialect.name();
     info!(target: "console", source = %client.source.ip(), dialect, room, members, "room closed by the operator");
     Ok(body::json_response(StatusCode::OK, &RoomClosedResponse { closed: true, members }))
