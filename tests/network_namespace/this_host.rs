@@ -49,8 +49,8 @@ fn packets_that_this_host_refuses_are_named_and_not_lost() {
             });
             let [sent, not_sent, lost] = counts(&report, "keepalive", COUNTS);
             assert_eq!(sent + not_sent, 150, "{options}: {report:#}");
-            // Only the packets that were sent before the change and not yet answered are lost.
-            assert!(not_sent > 100 && lost < 20, "{options}: {report:#}");
+            // Only packets that were sent before the change are lost, and of these, the first nine were answered.
+            assert!(not_sent > 50 && lost + 9 <= sent, "{options}: {report:#}");
             // A route of type prohibit causes EACCES (ip-route(8)).
             assert_eq!(report["host_timing"]["send_errors"], json!(["EACCES: Permission denied"]), "{options}");
             // After a pause, most of the few packets that left may be lost.

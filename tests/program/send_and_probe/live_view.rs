@@ -239,7 +239,9 @@ fn each_of_several_targets_has_a_line_of_its_own() {
         let servers = [Server::correct(), Server::correct()];
         let [one, other] = servers.each_ref().map(Server::to);
         let run = TERMINAL.run(&format!("probe {one} {other} --interval 5ms --duration 1500ms --json"));
-        assert_eq!(run.code, 0, "{}", run.terminal);
+        // A busy host evaluates too few packets for a verdict, and says so.
+        let is_judged = !run.stdout.contains(" of 300 evaluated");
+        assert_eq!(run.code, i32::from(!is_judged), "{}", run.stdout);
         for target in [one, other] {
             assert!(run.terminal.contains(&format!("{target}  lost 0 (0 %)")), "no line of {target}: {}", run.terminal);
         }
