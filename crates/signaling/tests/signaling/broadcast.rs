@@ -9,10 +9,9 @@ use http::{Request, Response};
 use jamjam_core::memory_budget::MemoryBudget;
 use jamjam_core::time::Time;
 use jamjam_signaling::broadcast::{
-    BroadcastSettings, ClientInfo, DeclaredRoom, Envelope, RelayPayload, RoomAction, RoomHandler, RoomHandlers,
-    RoomView,
+    BroadcastSettings, ClientInfo, DeclaredRoom, Envelope, RelayPayload, RoomAction, RoomHandler, RoomView,
 };
-use jamjam_signaling::{AcceptedPost, ConnId, Dialect, FieldError, PostError, PostFormat};
+use jamjam_signaling::{ConnId, Dialect, FieldError, PostError, PostFormat};
 use serde_json::{Value, json};
 use test_support::logged::logged;
 
@@ -22,10 +21,7 @@ use crate::test_hub::{RecordingSink, SOURCE, TestHub, ms, token, url, with_secre
 fn hub(settings: &BroadcastSettings) -> TestHub {
     let broadcast_delay = Duration::from_secs(5);
     let stage = DeclaredRoom { requires_auth: false, broadcast_delay, ..DeclaredRoom::default() };
-    let mut handlers = RoomHandlers::default();
-    handlers.insert("stage", stage);
-    let TestHub { hub, sink } = TestHub::new(with_secret(settings));
-    TestHub { hub: hub.with_handlers(handlers), sink }
+    TestHub::new(with_secret(settings)).with_handler("stage", stage)
 }
 
 fn control_url(room: &str) -> String {
@@ -45,12 +41,6 @@ fn post(number: usize) -> String {
 }
 
 impl TestHub {
-    /// Posts an item over HTTP.
-    fn post_item(&mut self, at_ms: u64, body: &str) -> Result<AcceptedPost, PostError> {
-        let (source, post) = (SOURCE.parse().unwrap(), (PostFormat::Object, body.as_bytes()));
-        self.at(at_ms).post_to_room(source, "radio", post)
-    }
-
     /// Removes and returns the contents that a connection received.
     fn take_contents(&mut self, conn: u64) -> Vec<Value> {
         let contents = self.received(conn).into_iter().map(|mut message| message["content"].take()).collect();
@@ -171,7 +161,7 @@ fn an_address_delays_an_eighth_of_ten_thousand_messages_of_a_room() {
     assert!(hub.sink.texts.is_empty());
     hub.text(9, 0, &post(0));
     assert_eq!((hub.received(9), hub.sink.texts.len()), (vec![error], 1));
-    assert_eq!(hub.post_item(0, &post(0)).unwrap_err(), PostError::DelayQueueFull);
+    assert_eq!(hub.post(0, "radio", &post(0)), Err(PostError::DelayQueueFull));
     hub.sink.texts.clear();
     // A message without a delay is relayed immediately.
     hub.text(2, 0, r#"{"content":"now"}"#);
@@ -254,7 +244,8 @@ fn posts_over_http_wait_in_order_until_every_queue_has_room() {
     let mut hub = radio(2);
     hub.sink.full = vec![2];
     let post = |hub: &mut TestHub, number: u64| {
-        let posted = hub.post_item(1_000, &format!(r#"{{"type":"post","content":{number}}}"#)).expect("a valid post");
+        let body = format!(r#"{{"type":"post","content":{number}}}"#);
+        let posted = hub.post(1_000, "radio", &body).expect("a valid post");
         assert_eq!((posted.recipients, posted.delay), (2, Duration::ZERO));
     };
     (0..100).for_each(|number| post(&mut hub, number));
@@ -316,7 +307,8 @@ fn delayed_posts_hold_memory_of_their_sender_until_they_are_relayed() {
     let budget = MemoryBudget::new(Some(500));
     hub.sink.account = Some(budget.account(None));
     // Each post holds 49 bytes.
-    let posts = (0..100).take_while(|_| hub.post_item(0, r#"{"type":"post","content":"posted","delay":5}"#).is_ok());
+    let body = r#"{"type":"post","content":"posted","delay":5}"#;
+    let posts = (0..100).take_while(|_| hub.post(0, "radio", body).is_ok());
     assert_eq!((posts.count(), budget.held()), (10, 10 * 49));
     hub.on_deadline(5_000);
     assert_eq!(budget.held(), 0);
@@ -355,10 +347,8 @@ impl RoomHandler for FailingRoom {
 
 #[test]
 fn failed_handler_closes_the_members_of_its_room_with_1011_and_nothing_else() {
-    let TestHub { hub, sink } = TestHub::new(with_secret(&BroadcastSettings::default()));
-    let mut handlers = RoomHandlers::default();
-    handlers.insert("radio", FailingRoom::default());
-    let mut hub = TestHub { hub: hub.with_handlers(handlers), sink };
+    let hub = TestHub::new(with_secret(&BroadcastSettings::default()));
+    let mut hub = hub.with_handler("radio", FailingRoom::default());
     let connect = |hub: &mut TestHub, conns: &[u64]| {
         for conn in conns {
             hub.connect_to(*conn, &if *conn == 3 { url("chat") } else { url("radio") });
@@ -366,16 +356,15 @@ fn failed_handler_closes_the_members_of_its_room_with_1011_and_nothing_else() {
         assert_eq!(hub.counts().members as usize, conns.len());
     };
     connect(&mut hub, &[1, 2, 3]);
-    assert_eq!(hub.post_item(0, &post(1)), Err(PostError::RoomFailed));
+    assert_eq!(hub.post(0, "radio", &post(1)), Err(PostError::RoomFailed));
     assert_eq!(hub.closed(), [(1, 1011), (2, 1011)]);
     assert_eq!((hub.counts().members, hub.counts().rooms, hub.counts().connections), (1, 1, 1));
     assert!(!hub.hub.has_route(ms(0), "radio", "count"));
     // The handler stays, with its state. A leave that fails closes the other members.
-    for (round, path) in [(1, "count"), (2, "fail"), (3, "count")] {
-        let request = Request::new(Bytes::new());
-        let answer = hub.at(0).handle_room_route("radio", path, &request).map(|answer| answer.map(Response::into_body));
-        let expected = if path == "fail" { Err(PostError::RoomFailed) } else { Ok(Some(round.to_string().into())) };
-        assert_eq!(answer, expected);
+    let counted = |count: &'static str| Ok(Some(count.into()));
+    for (path, expected) in [("count", counted("1")), ("fail", Err(PostError::RoomFailed)), ("count", counted("3"))] {
+        let answer = hub.at(0).handle_room_route("radio", path, &Request::new(Bytes::new()));
+        assert_eq!(answer.map(|answer| answer.map(Response::into_body)), expected);
     }
     hub.disconnect(3);
     connect(&mut hub, &[4, 5]);

@@ -5,12 +5,13 @@ mod snapshots;
 
 use std::time::Duration;
 
-use jamjam_signaling::device::{DeviceKey, verify};
 use jamjam_signaling::{ConnId, CreateRoomOptions, Heartbeat, NewConnection, Route, SignalingLimits};
 use serde_json::{Value, json};
 use test_support::logged::logged;
 
-use crate::test_hub::{SOURCE, TestHub, create, join, ms};
+use crate::test_hub::{
+    LINK_KEYS, SOURCE, TestHub, connection, create, create_test_room, device, error, join, ms, with_code,
+};
 
 fn hub() -> TestHub {
     TestHub::new(SignalingLimits { message_rate: None, ..SignalingLimits::default() })
@@ -20,18 +21,13 @@ fn list() -> Value {
     json!({"type": "ListRooms"})
 }
 
-fn error(message: &str) -> Value {
-    json!({"type": "Error", "data": {"message": message}})
-}
-
 const WEBRTC: &str = "/?roomId=r&userId=u&userName=n";
 
 #[test]
 fn message_rate_limit_closes_the_connection_and_leaves_the_room() {
     let mut hub = TestHub::new(SignalingLimits { message_rate: Some(10), ..SignalingLimits::default() });
     (1..=2).for_each(|conn| hub.connect(conn));
-    hub.send(1, 0, &create(None));
-    let room = hub.last(1)["data"]["room_id"].clone();
+    let room = hub.create_room(1, None);
     hub.send(2, 0, &join(&room, None));
     // Ten messages per second with a burst of twice as many: the join and nineteen more.
     (0..19).for_each(|_| hub.send(2, 0, &list()));
@@ -125,9 +121,7 @@ fn undecided_connections_per_address_are_limited_except_loopback() {
     }
     (5..7).for_each(|conn| hub.connect_from(conn, "127.0.0.1", 0, "/"));
     // A proxy reported the address of connection 7, which has a share.
-    let source = "127.0.0.1".parse().unwrap();
-    let forwarded =
-        NewConnection { source, route: Route::Undecided, local_ip: [127, 0, 0, 1].into(), is_forwarded: true };
+    let forwarded = NewConnection { is_forwarded: true, ..connection("127.0.0.1", Route::Undecided) };
     hub.at(0).on_connect(ConnId(7), forwarded);
     (8..18).for_each(|conn| hub.connect_from(conn, "127.0.0.1", 0, "/"));
     // Connection 2 is the oldest of the three from one /64.
@@ -145,7 +139,7 @@ fn room_above_the_limit_of_an_address_is_rejected() {
 #[test]
 fn rejected_messages_are_logged_once_a_second_per_connection() {
     let mut hub = hub();
-    let options = CreateRoomOptions { code: Some("4711".to_owned()), max_members: Some(0), lifetime: None };
+    let options = CreateRoomOptions { max_members: Some(0), ..with_code("4711") };
     hub.hub.create_room(ms(0), options).expect("a room");
     let lines = logged(|| {
         (1..=4).for_each(|conn| hub.connect(conn));
@@ -157,13 +151,12 @@ fn rejected_messages_are_logged_once_a_second_per_connection() {
         }
     });
     let warnings = [
-        "rejected conn=1 source=192.0.2.1 reason=Room not found",
-        "ignored conn=2 source=192.0.2.1 reason=unknown message type",
-        "rejected conn=3 source=192.0.2.1 reason=the room is full",
-        "rejected conn=4 source=192.0.2.1 reason=no room has this code",
+        "WARN message rejected conn=1 source=192.0.2.1 reason=Room not found",
+        "WARN message ignored conn=2 source=192.0.2.1 reason=unknown message type",
+        "WARN message rejected conn=3 source=192.0.2.1 reason=the room is full",
+        "WARN message rejected conn=4 source=192.0.2.1 reason=no room has this code",
     ];
-    let warnings = warnings.map(|warning| format!("WARN message {warning}"));
-    assert_eq!(lines[4..], [&warnings[..], &warnings].concat());
+    assert_eq!(lines[4..], [warnings, warnings].concat());
     assert_eq!((hub.counts().messages_ignored, hub.counts().requests_rejected), (4, 8));
 }
 
@@ -175,15 +168,12 @@ fn requested_lists_are_limited_by_bytes_per_address() {
         let data = json!({"room_name": "r".repeat(256), "password": null, "peer_name": "p"});
         hub.send(conn, 0, &json!({"type": "CreateRoom", "data": data}));
     }
-    let mut bytes = 0;
-    loop {
+    let answers = (0..1_000).map(|_| {
         hub.send(1, 0, &list());
-        if hub.last(1) == error("Too many requests") {
-            break;
-        }
-        bytes += hub.last(1).to_string().len();
-        assert!(bytes < 2 << 20, "the list is not limited");
-    }
+        hub.last(1)
+    });
+    let lists = answers.take_while(|answer| *answer != error("Too many requests"));
+    let bytes: usize = lists.map(|list| list.to_string().len()).sum();
     assert!((1 << 20..(1 << 20) + 50_000).contains(&bytes), "{bytes}");
     assert_eq!(hub.counts().requests_rejected, 1);
     // The limit also applies to the list of participants.
@@ -216,8 +206,7 @@ fn joins_are_limited_by_the_bytes_that_they_send_to_all_members() {
     assert_eq!(connect(100, SOURCE, 7_000), 2);
     // The jamjam dialect charges joins to the same limit.
     (201..=202).for_each(|conn| hub.connect(conn));
-    hub.send(201, 0, &create(None));
-    let room = hub.last(201)["data"]["room_id"].clone();
+    let room = hub.create_room(201, None);
     hub.send(202, 7_000, &join(&room, None));
     assert_eq!(hub.last(202), error("Too many requests"));
     // The room has its maximum of 100 members.
@@ -271,17 +260,16 @@ fn silent_connection_is_closed_at_the_heartbeat_timeout() {
         let heartbeat = Heartbeat { interval: Some(seconds(interval)), timeout: seconds(timeout) };
         let mut hub = TestHub::new(SignalingLimits { heartbeat, ..SignalingLimits::default() });
         hub.connect_to(1, WEBRTC);
-        let (mut pinged_at, mut aborted_at) = (Vec::new(), None);
+        let (mut pinged_at, mut aborted_at) = (Vec::new(), Vec::new());
         for second in 1..200 {
-            let before = hub.sink.pinged.len();
             hub.on_deadline(second * 1_000);
-            pinged_at.extend((hub.sink.pinged.len() > before).then_some(second));
-            aborted_at = aborted_at.or((!hub.sink.aborted.is_empty()).then_some(second));
+            pinged_at.extend(hub.sink.pinged.drain(..).map(|_| second));
+            aborted_at.extend(hub.sink.aborted.drain(..).map(|_| second));
             if second == answer {
                 hub.hub.on_activity(ms(second * 1_000), ConnId(1));
             }
         }
-        assert_eq!((&*pinged_at, aborted_at), (pings, Some(dropped)), "interval {interval} s, timeout {timeout} s");
+        assert_eq!((&*pinged_at, &*aborted_at), (pings, &[dropped][..]), "interval {interval} s, timeout {timeout} s");
         let counts = hub.counts();
         assert_eq!((counts.closed_heartbeat_timeout, counts.connections, hub.hub.next_deadline()), (1, 0, None));
     }
@@ -323,56 +311,36 @@ fn jamjam_clients_are_pinged_only_in_rooms_and_never_dropped() {
     assert_eq!((&hub.sink.pinged[..], hub.sink.aborted.len(), hub.counts().connections), (&[3][..], 0, 3));
 }
 
-/// What happens to a connection that creates the test room of another one.
-#[derive(Debug, PartialEq)]
-enum Outcome {
-    SameMember,
-    NewMember,
-    OtherRoom,
-}
-
 /// A link key is known to all members, so it proves nothing without the device or the address.
 #[test]
 fn place_in_a_test_room_is_kept_for_its_device_and_its_network() {
-    use Outcome::{NewMember, OtherRoom, SameMember};
-    let [key, other_key] =
-        ["wpv+vvwGqdhu+xjhU1PNSirMDH6kj2YhXhiG7UQ/qP4=", "LK1qdFE9niq9XG+BaAi9LjJHbmc38i5SAByJZBaNXL4="].map(Some);
+    let [key, other_key] = LINK_KEYS.map(Some);
     let (elsewhere, owner, thief) = ("203.0.113.7", Some(1), Some(2));
-    for (proven, is_lost, at_ms, source, device, link_key, expected) in [
+    for (proven, is_lost, at_ms, source, seed, link_key, expected) in [
         // The connection is open, or seems to be.
-        (owner, false, 1, SOURCE, None, key, OtherRoom),
-        (owner, false, 1, SOURCE, thief, key, OtherRoom),
-        (None, false, 1, SOURCE, None, key, OtherRoom),
-        (owner, false, 1, elsewhere, owner, key, SameMember),
-        (owner, false, 1, SOURCE, owner, other_key, OtherRoom),
+        (owner, false, 1, SOURCE, None, key, "other room"),
+        (owner, false, 1, SOURCE, thief, key, "other room"),
+        (None, false, 1, SOURCE, None, key, "other room"),
+        (owner, false, 1, elsewhere, owner, key, "same member"),
+        (owner, false, 1, SOURCE, owner, other_key, "other room"),
         // It was lost less than 5 s ago.
-        (owner, true, 4_999, elsewhere, owner, key, SameMember),
-        (owner, true, 4_999, SOURCE, None, key, SameMember),
-        (None, true, 4_999, SOURCE, None, key, SameMember),
-        (None, true, 4_999, SOURCE, None, None, NewMember),
-        (owner, true, 4_999, SOURCE, thief, other_key, NewMember),
-        (owner, true, 4_999, elsewhere, thief, key, OtherRoom),
-        (owner, true, 4_999, elsewhere, None, other_key, OtherRoom),
-        (None, true, 4_999, elsewhere, None, key, OtherRoom),
+        (owner, true, 4_999, elsewhere, owner, key, "same member"),
+        (owner, true, 4_999, SOURCE, None, key, "same member"),
+        (None, true, 4_999, SOURCE, None, key, "same member"),
+        (None, true, 4_999, SOURCE, None, None, "new member"),
+        (owner, true, 4_999, SOURCE, thief, other_key, "new member"),
+        (owner, true, 4_999, elsewhere, thief, key, "other room"),
+        (owner, true, 4_999, elsewhere, None, other_key, "other room"),
+        (None, true, 4_999, elsewhere, None, key, "other room"),
         // Then anybody may enter the room of this name.
-        (owner, true, 5_000, elsewhere, thief, other_key, NewMember),
+        (owner, true, 5_000, elsewhere, thief, other_key, "new member"),
     ] {
         let mut hub = hub();
-        let connect = |hub: &mut TestHub, conn, source: &str, device: Option<u8>| {
-            let headers = device.map(|seed| DeviceKey::from_seed(&[seed; 32]).headers(0)).into_iter().flatten();
-            let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-            let route = Route::NewerJamjam(verify(&headers, 0, false).expect("a proof"));
-            let connection = NewConnection {
-                source: source.parse().unwrap(),
-                route,
-                local_ip: [127, 0, 0, 1].into(),
-                is_forwarded: false,
-            };
-            hub.at(0).on_connect(ConnId(conn), connection);
+        let connect = |hub: &mut TestHub, conn, source: &str, seed: Option<u8>| {
+            hub.at(0).on_connect(ConnId(conn), connection(source, Route::NewerJamjam(seed.map(device))));
         };
         let create = |hub: &mut TestHub, conn, link_key: Option<&str>| {
-            let data = json!({"room_name": "[BOT] x", "peer_name": "Echo Bot", "link_key": link_key});
-            hub.send(conn, at_ms, &json!({"type": "CreateRoom", "data": data}));
+            hub.send(conn, at_ms, &create_test_room(link_key));
             hub.last(conn)["data"].clone()
         };
         connect(&mut hub, 1, SOURCE, proven);
@@ -383,25 +351,23 @@ fn place_in_a_test_room_is_kept_for_its_device_and_its_network() {
             hub.disconnect(1);
         }
         hub.run_timers(at_ms);
-        connect(&mut hub, 3, source, device);
+        connect(&mut hub, 3, source, seed);
         let second = create(&mut hub, 3, link_key);
         let got = match (second["room_id"] == first["room_id"], second["peer_id"] == first["peer_id"]) {
-            (true, true) => SameMember,
-            (true, false) => NewMember,
-            (false, _) => OtherRoom,
+            (true, true) => "same member",
+            (true, false) => "new member",
+            (false, _) => "other room",
         };
-        assert_eq!(got, expected, "{proven:?} {is_lost} {at_ms} {source} {device:?} {link_key:?}");
+        assert_eq!(got, expected, "{proven:?} {is_lost} {at_ms} {source} {seed:?} {link_key:?}");
         let is_replaced = hub.closed() == [(1, 1000)];
-        assert_eq!(is_replaced, !is_lost && got == SameMember, "{:?}", hub.closed());
+        assert_eq!(is_replaced, !is_lost && got == "same member", "{:?}", hub.closed());
     }
 }
 
 #[test]
 fn full_and_numerous_test_rooms_never_exceed_ten_members() {
     let mut hub = hub();
-    let link_key = "wpv+vvwGqdhu+xjhU1PNSirMDH6kj2YhXhiG7UQ/qP4=";
-    let create =
-        json!({"type": "CreateRoom", "data": {"room_name": "[BOT] x", "peer_name": "x", "link_key": link_key}});
+    let create = create_test_room(Some(LINK_KEYS[0]));
     let mut rooms = std::collections::HashSet::new();
     for conn in 1..=20 {
         hub.connect_to(conn, "/v1/signaling");
@@ -422,9 +388,8 @@ fn full_and_numerous_test_rooms_never_exceed_ten_members() {
     hub.send(30, 5_000, &join(&room, None));
     assert_eq!(hub.last(30)["type"], "RoomJoined");
     // Not even the lost owner does.
-    for (conn, request) in [(31, create), (32, join(&room, None))] {
-        let mut request = request;
-        request["data"]["link_key"] = json!(link_key);
+    for (conn, mut request) in [(31, create), (32, join(&room, None))] {
+        request["data"]["link_key"] = json!(LINK_KEYS[0]);
         hub.connect_to(conn, "/v1/signaling");
         hub.send(conn, 5_000, &request);
         assert_ne!(hub.last(conn)["data"]["room_id"], room);

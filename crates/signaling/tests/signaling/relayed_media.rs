@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 
 use jamjam_core::impairment::Impairment;
 use jamjam_core::media_relay::{MediaRelayConfig, MediaRooms};
-use jamjam_signaling::device::{DeviceId, DeviceKey, verify};
-use jamjam_signaling::{ActivityOutcome, ConnId, Hub, NewConnection, Route, SignalingLimits, SnapshotQuery, route};
+use jamjam_signaling::{ActivityOutcome, ConnId, NewConnection, Route, SignalingLimits, SnapshotQuery, route};
 use serde_json::{Value, json};
 
-use crate::test_hub::{TestHub, create, join, ms};
+use crate::test_hub::{LINK_KEYS, TestHub, connection, create, create_test_room, device, error, join, ms};
 
 /// A hub whose relay has this number of sockets.
 fn hub(sockets: u16) -> TestHub {
@@ -19,27 +18,36 @@ fn hub_with(sockets: u16, limits: SignalingLimits) -> TestHub {
     let ports = (40_000..40_000 + sockets).collect();
     let config = MediaRelayConfig { ports, ..MediaRelayConfig::default() };
     let media = MediaRooms::new(config, None, |_| Ok(Impairment::default()));
-    let mut hub = TestHub::new(SignalingLimits::default());
-    hub.hub = Hub::new(limits, [1, 2, 3, 4]).with_media(Some(media));
-    hub
+    let TestHub { hub, sink } = TestHub::new(limits);
+    TestHub { hub: hub.with_media(Some(media)), sink }
 }
 
 /// A connection from 198.51.100.`conn` to 203.0.113.`conn`.
+fn connect_by(hub: &mut TestHub, conn: u8, route: Route) {
+    let connection = connection(&format!("198.51.100.{conn}"), route);
+    let connection = NewConnection { local_ip: [203, 0, 113, conn].into(), ..connection };
+    hub.at(0).on_connect(ConnId(conn.into()), connection);
+}
+
 fn connect(hub: &mut TestHub, conn: u8, path: &str) {
-    let route = route(path, "", <_>::default()).expect("a route");
-    let (source, local_ip) = ([198, 51, 100, conn].into(), [203, 0, 113, conn].into());
-    hub.at(0).on_connect(ConnId(conn.into()), NewConnection { source, local_ip, is_forwarded: false, route });
+    connect_by(hub, conn, route(path, "", <_>::default()).expect("a route"));
 }
 
 fn publish(hub: &mut TestHub, conn: u8, port: u16) {
-    let address = |host| format!("{host}:{port}");
-    let host = address(format!("198.51.100.{conn}"));
+    let (local, public) = (format!("10.0.0.9:{port}"), format!("198.51.100.{conn}:{port}"));
     let candidates = json!([
-        {"address": address("10.0.0.9".to_owned()), "candidate_type": "Host", "priority": 5},
-        {"address": host, "candidate_type": "ServerReflexive", "priority": 900},
+        {"address": local, "candidate_type": "Host", "priority": 5},
+        {"address": public, "candidate_type": "ServerReflexive", "priority": 900},
     ]);
-    let data = json!({"candidates": candidates, "public_addr": host, "local_addr": address("10.0.0.9".to_owned())});
+    let data = json!({"candidates": candidates, "public_addr": public, "local_addr": local});
     hub.send(conn.into(), 0, &json!({"type": "UpdatePeerInfo", "data": data}));
+}
+
+/// Connects and sends a request. Returns the type of the answer, if there is one.
+fn request(hub: &mut TestHub, conn: u8, path: &str, request: &Value) -> Option<Value> {
+    connect(hub, conn, path);
+    hub.send(conn.into(), 0, request);
+    hub.received(conn.into()).pop().map(|mut answer| answer["type"].take())
 }
 
 /// The address of a peer, which has the form that a relayed member has.
@@ -47,10 +55,8 @@ fn relayed(peer: &Value, conn: u8, priority: u32) -> String {
     let address = peer["public_addr"].as_str().expect("an address").to_owned();
     let candidates = json!([{"address": address, "candidate_type": "Host", "priority": priority}]);
     assert_eq!((&peer["candidates"], &peer["local_addr"]), (&candidates, &Value::Null));
-    assert!(
-        address.starts_with(&format!("203.0.113.{conn}:40")),
-        "{address}: where the recipient's connection arrived"
-    );
+    // Where the recipient's connection arrived.
+    assert!(address.starts_with(&format!("203.0.113.{conn}:40")), "{address}");
     address
 }
 
@@ -59,8 +65,7 @@ fn room(hub: &mut TestHub) -> Value {
     for (conn, path) in [(1, "/"), (2, "/v1/signaling"), (3, "/v1/signaling")] {
         connect(hub, conn, path);
     }
-    hub.send(1, 0, &create(None));
-    let id = hub.last(1)["data"]["room_id"].clone();
+    let id = hub.create_room(1, None);
     publish(hub, 1, 5_000);
     hub.send(2, 0, &join(&id, None));
     id
@@ -111,7 +116,7 @@ fn room_without_sockets_is_full_and_never_shows_real_addresses() {
     let mut hub = hub(3);
     let id = room(&mut hub);
     hub.send(3, 0, &join(&id, None));
-    let full = json!({"type": "Error", "data": {"message": "Room is full"}});
+    let full = error("Room is full");
     assert_eq!(hub.last(3), full);
     let before = hub.sink.texts.len();
     publish(&mut hub, 1, 6_000);
@@ -123,14 +128,13 @@ fn room_without_sockets_is_full_and_never_shows_real_addresses() {
 
 #[test]
 fn member_that_joins_its_own_room_again_leaves_it_first() {
-    let full = json!({"type": "Error", "data": {"message": "Room is full"}});
-    for (sockets, expected) in [(4, "RoomJoined"), (3, "Error")] {
+    for (sockets, is_full) in [(4, false), (3, true)] {
         let mut hub = hub(sockets);
         let id = room(&mut hub);
         let before = hub.received(1).len();
         hub.send(2, 0, &join(&id, None));
-        assert_eq!(hub.last(2)["type"], expected, "{sockets} sockets");
-        assert!(expected != "Error" || hub.last(2) == full);
+        assert_eq!(hub.last(2) == error("Room is full"), is_full, "{sockets} sockets");
+        assert_eq!(hub.last(2)["type"] == "RoomJoined", !is_full, "{sockets} sockets");
         assert_eq!(hub.received(1)[before]["type"], "PeerLeft");
     }
 }
@@ -148,28 +152,17 @@ fn member_with_an_ipv6_address_is_rejected() {
     assert_eq!(hub.last(1)["data"]["message"], "media is relayed over IPv4 only");
 }
 
-fn create_echo_room() -> Value {
-    let key = "wpv+vvwGqdhu+xjhU1PNSirMDH6kj2YhXhiG7UQ/qP4=";
-    json!({"type": "CreateRoom", "data": {
-        "room_name": "[BOT] Echo", "password": null, "peer_name": "Echo Bot", "link_key": key
-    }})
-}
-
 #[test]
 fn create_room_is_rejected_like_join_room_if_no_sockets_are_left() {
     let mut hub = hub_with(2, SignalingLimits { is_strict: true, ..SignalingLimits::default() });
-    for conn in [1, 2, 3] {
-        connect(&mut hub, conn, "/v1/signaling");
-    }
-    hub.send(1, 0, &create_echo_room());
+    request(&mut hub, 1, "/v1/signaling", &create_test_room(Some(LINK_KEYS[0])));
     let id = hub.last(1)["data"]["room_id"].clone();
-    hub.send(2, 0, &join(&id, None));
-    hub.send(3, 0, &join(&id, None));
+    request(&mut hub, 2, "/v1/signaling", &join(&id, None));
+    request(&mut hub, 3, "/v1/signaling", &join(&id, None));
     hub.disconnect(1);
     hub.connect_from(4, "198.51.100.1", 0, "/v1/signaling");
-    hub.send(4, 0, &create_echo_room());
-    let full = json!({"type": "Error", "data": {"message": "Room is full"}});
-    assert_eq!([3, 4].map(|conn| hub.received(conn)), [vec![full.clone()], vec![full]]);
+    hub.send(4, 0, &create_test_room(Some(LINK_KEYS[0])));
+    assert_eq!([3, 4].map(|conn| hub.received(conn)), [[error("Room is full")], [error("Room is full")]]);
     let reported: Vec<_> = hub.sink.wrong.iter().map(|(conn, .., sentence)| (*conn, &**sentence)).collect();
     assert_eq!(reported, [(3, "Room is full"), (4, "Room is full")]);
     let activity = hub.hub.snapshot(ms(0), &SnapshotQuery::default()).activity;
@@ -180,23 +173,14 @@ fn create_room_is_rejected_like_join_room_if_no_sockets_are_left() {
 #[test]
 fn echo_server_that_returns_to_its_room_is_relayed_anew() {
     let mut hub = hub(20);
-    connect(&mut hub, 1, "/v1/signaling");
-    connect(&mut hub, 2, "/");
-    connect(&mut hub, 3, "/v1/signaling");
-    hub.send(1, 0, &create_echo_room());
+    request(&mut hub, 1, "/v1/signaling", &create_test_room(Some(LINK_KEYS[0])));
     let id = hub.last(1)["data"]["room_id"].clone();
     publish(&mut hub, 1, 5_000);
-    hub.send(2, 0, &join(&id, None));
+    request(&mut hub, 2, "/", &join(&id, None));
     let first = relayed(&hub.last(2)["data"]["peers"][0], 2, 900);
     hub.disconnect(1);
-    let connection = NewConnection {
-        source: [198, 51, 100, 1].into(),
-        local_ip: [203, 0, 113, 3].into(),
-        is_forwarded: false,
-        route: route("/v1/signaling", "", <_>::default()).expect("a route"),
-    };
-    hub.at(0).on_connect(ConnId(4), connection);
-    hub.send(4, 0, &create_echo_room());
+    hub.connect_from(4, "198.51.100.1", 0, "/v1/signaling");
+    hub.send(4, 0, &create_test_room(Some(LINK_KEYS[0])));
     assert_eq!(hub.last(4)["data"]["room_id"], id);
     publish(&mut hub, 4, 5_000);
     let second = relayed(&hub.last(2)["data"]["peer"], 2, 900);
@@ -205,6 +189,10 @@ fn echo_server_that_returns_to_its_room_is_relayed_anew() {
 
 fn change(hub: &mut TestHub, link: Value) {
     hub.at(0).change_link(serde_json::from_value(link).expect("a link")).expect("media is relayed");
+}
+
+fn join_as(name: &str, room: &Value) -> Value {
+    json!({"type": "JoinRoom", "data": {"room_id": room, "password": null, "peer_name": name}})
 }
 
 fn sever(hub: &mut TestHub, from: &str, is_severed: bool) {
@@ -222,20 +210,6 @@ fn change_of_both_directions_is_two_changes() {
     assert_eq!(hub.hub.links()["links"], json!([{"from": "Aki", "to": "*", "loss": 1}]));
 }
 
-fn device(seed: u8) -> DeviceId {
-    let headers = DeviceKey::from_seed(&[seed; 32]).headers(0).into_iter();
-    let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-    verify(&headers, 0, true).expect("a proof").expect("a device")
-}
-
-/// Connects with a device, whose upgrade request would otherwise be rejected.
-fn connect_with(hub: &mut TestHub, conn: u8, seed: u8) {
-    assert!(!hub.hub.is_severed(&device(seed)));
-    let (source, local_ip) = ([198, 51, 100, conn].into(), [203, 0, 113, conn].into());
-    let route = Route::NewerJamjam(Some(device(seed)));
-    hub.at(0).on_connect(ConnId(conn.into()), NewConnection { source, local_ip, is_forwarded: false, route });
-}
-
 #[test]
 fn severed_member_is_dropped_without_a_close_frame_and_refused_by_name_until_restored() {
     let mut hub = hub(20);
@@ -244,29 +218,23 @@ fn severed_member_is_dropped_without_a_close_frame_and_refused_by_name_until_res
     sever(&mut hub, "Ann", true);
     assert_eq!((&hub.sink.aborted, hub.closed()), (&vec![1], vec![]));
     assert_eq!((&hub.last(2)["type"], hub.counts().connections), (&json!("PeerLeft"), 2));
-    let mut join_as_ann = join(&id, None);
-    join_as_ann["data"]["peer_name"] = json!("Ann");
-    for (conn, request) in [(4, create(None)), (5, join_as_ann)] {
-        connect(&mut hub, conn, "/");
-        hub.send(conn.into(), 0, &request);
-        assert_eq!((hub.sink.aborted.last(), hub.received(conn.into())), (Some(&u64::from(conn)), vec![]));
+    for (conn, as_ann) in [(4, create(None)), (5, join_as("Ann", &id))] {
+        assert_eq!(request(&mut hub, conn, "/", &as_ann), None);
     }
-    assert_eq!((hub.closed(), hub.counts().connections), (vec![], 2));
+    assert_eq!((&hub.sink.aborted, hub.closed(), hub.counts().connections), (&vec![1, 4, 5], vec![], 2));
     // Whoever has another name is not affected.
-    connect(&mut hub, 6, "/");
-    hub.send(6, 0, &join(&id, None));
-    assert_eq!(hub.last(6)["type"], "RoomJoined");
+    assert_eq!(request(&mut hub, 6, "/", &join(&id, None)), Some(json!("RoomJoined")));
     sever(&mut hub, "*", false);
-    connect(&mut hub, 7, "/");
-    hub.send(7, 0, &create(None));
-    assert_eq!(hub.last(7)["type"], "RoomCreated");
+    assert_eq!(request(&mut hub, 7, "/", &create(None)), Some(json!("RoomCreated")));
 }
 
 #[test]
 fn severed_device_is_refused_under_every_name_until_restored() {
     let mut hub = hub(20);
     for (conn, is_by_id) in [(1, false), (2, true)] {
-        connect_with(&mut hub, conn, 1);
+        // The upgrade request of a severed device is rejected.
+        assert!(!hub.hub.is_severed(&device(1)));
+        connect_by(&mut hub, conn, Route::NewerJamjam(Some(device(1))));
         hub.send(conn.into(), 0, &create(None));
         let peer_id = hub.last(conn.into())["data"]["peer_id"].as_str().expect("an id").to_owned();
         let from = if is_by_id { &*peer_id } else { "Ann" };
@@ -288,9 +256,8 @@ fn severed_name_that_changes_its_room_leaves_the_old_one_and_no_name_severs_no_d
         sever(&mut hub, from, true);
     }
     assert!(!hub.hub.is_severed(&device(1)));
-    hub.send(2, 0, &json!({"type": "JoinRoom", "data": {"room_id": id, "password": null, "peer_name": "Cid"}}));
-    assert_eq!(hub.sink.aborted, [2]);
-    assert_eq!(hub.last(1)["type"], "PeerLeft");
+    hub.send(2, 0, &join_as("Cid", &id));
+    assert_eq!((&hub.sink.aborted, &hub.last(1)["type"]), (&vec![2], &json!("PeerLeft")));
 }
 
 #[test]
@@ -300,11 +267,8 @@ fn member_without_a_device_that_is_severed_by_its_id_is_refused_by_its_name() {
     let peer_id = hub.last(2)["data"]["peer_id"].as_str().expect("an id").to_owned();
     sever(&mut hub, &peer_id, true);
     assert_eq!(hub.sink.aborted, [2]);
-    connect(&mut hub, 4, "/v1/signaling");
-    hub.send(4, 0, &join(&id, None));
+    request(&mut hub, 4, "/v1/signaling", &join(&id, None));
     assert_eq!(hub.sink.aborted, [2, 4]);
     sever(&mut hub, "Bob", false);
-    connect(&mut hub, 5, "/v1/signaling");
-    hub.send(5, 0, &join(&id, None));
-    assert_eq!(hub.last(5)["type"], "RoomJoined");
+    assert_eq!(request(&mut hub, 5, "/v1/signaling", &join(&id, None)), Some(json!("RoomJoined")));
 }

@@ -2,14 +2,14 @@
 
 use jamjam_signaling::broadcast::BroadcastSettings;
 use jamjam_signaling::message_docs::message_docs;
-use jamjam_signaling::token::{Claims, Secret, sign};
-use jamjam_signaling::{ConnId, CreateRoomOptions, Dialect, STRICT_RULES, SignalingLimits, UNDECIDED};
+use jamjam_signaling::token::{Audience, Claims, Secret, sign};
+use jamjam_signaling::{ConnId, Dialect, STRICT_RULES, SignalingLimits, UNDECIDED};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use test_support::logged::logged;
 use test_support::snapshot;
 
-use crate::test_hub::{TestHub, ms, token, with_secret};
+use crate::test_hub::{TestHub, ms, token, with_code, with_secret};
 
 /// Maximum length of an answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 512;
@@ -17,19 +17,14 @@ const MAX_ANSWER_BYTES: usize = 512;
 const NAME: &str = "signaling/strict";
 
 const WEBRTC: &str = "/?roomId=r&userId=ann&userName=Ann";
+const OTHER_WEBRTC: &str = "/?roomId=r&userId=bob&userName=Bob";
 const JOIN: &str = r#"{"type":"join","room_code":"4711"}"#;
 const CHAT: &str = "/chat?token={token}";
 
-fn hub(is_strict: bool) -> TestHub {
-    let hub = TestHub::new(SignalingLimits { is_strict, ..with_secret(&BroadcastSettings::default()) });
-    let options = CreateRoomOptions { code: Some("4711".to_owned()), ..CreateRoomOptions::default() };
-    hub.hub.create_room(ms(0), options).expect("a room");
-    hub
-}
-
-/// A hub with a client that has connected to `url` and sent `first`, unless it is empty.
+/// A hub with the control surface room `4711` and a client that has connected to `url` and sent `first`, unless it is empty.
 fn connected(is_strict: bool, url: &str, first: &str) -> TestHub {
-    let mut hub = hub(is_strict);
+    let mut hub = TestHub::new(SignalingLimits { is_strict, ..with_secret(&BroadcastSettings::default()) });
+    hub.hub.create_room(ms(0), with_code("4711")).expect("a room");
     hub.connect_to(1, &url.replace("{token}", &token("c", "chat")));
     if !first.is_empty() {
         hub.text(1, 0, first);
@@ -51,7 +46,7 @@ fn form(url: &str, sentence: &str) -> Value {
 fn answer(url: &str, first: &str, message: &str) -> String {
     let [(strict, lines), (lenient, _)] = [true, false].map(|is_strict| {
         let mut hub = connected(is_strict, url, first);
-        hub.connect_to(2, "/?roomId=r&userId=bob&userName=Bob");
+        hub.connect_to(2, OTHER_WEBRTC);
         hub.sink.texts.clear();
         let lines = logged(|| hub.text(1, 1, message));
         assert_eq!((hub.received(2), hub.closed()), (vec![], vec![]), "{message}");
@@ -96,111 +91,73 @@ fn names_of_parameters_above_256_bytes_are_named() {
         let mut hub = connected(true, "/", JOIN);
         hub.sink.texts.clear();
         hub.send(1, 0, &json!({"type": "param", "param": param, "value": 1}));
-        let text = "member `param`: expected a string of at most 256 bytes, got another string";
-        let answer = json!({"type": "error", "code": "INVALID_MESSAGE", "message": text});
+        let answer = form("/", "member `param`: expected a string of at most 256 bytes, got another string");
         assert_eq!(hub.received(1), if is_accepted { vec![] } else { vec![answer] });
     }
 }
 
 #[test]
 fn binary_message_before_a_dialect_is_selected_is_answered_like_a_text() {
-    let mut hub = hub(true);
-    hub.connect(1);
+    let mut hub = connected(true, "/", "");
     hub.at(0).on_binary(ConnId(1));
-    assert_eq!(hub.last(1), json!({"type": "error", "code": "INVALID_MESSAGE", "message": "binary message"}));
+    assert_eq!(hub.last(1), form("/", "binary message"));
     assert_eq!(hub.sink.wrong[0].2, "invalid_message");
 }
 
 #[test]
 fn rejected_urls_and_tokens_are_closed_with_the_exact_reason_only_if_strict() {
-    let claims = |room: &str| Claims::new("ann", room, Map::new(), ms(0).unix_ms(), 60.0);
-    let signed = |key: &str, claims: &Claims| sign(&Secret::new(key), claims);
-    let at = |expires_at: u64| Claims { expires_at: Some(expires_at.into()), ..claims("lobby") };
     let lobby = |token: &str| format!("/lobby?token={token}");
-    let webrtc = |claims: Value| {
+    let signed = |key: &str, claims: &Claims| lobby(&sign(&Secret::new(key), claims));
+    let claims = |room: &str| Claims::new("ann", room, Map::new(), ms(0).unix_ms(), 60.0);
+    let expiring = |at: u64| signed("s", &Claims { expires_at: Some(at.into()), ..claims("lobby") });
+    let webrtc = |client: &str, name: &str, value: Value| {
+        let claims = json!({"clientId": client, "room": "r", "audience": "webrtc", (name): value});
         let payload = data_encoding::BASE64URL_NOPAD.encode(claims.to_string().as_bytes());
         let signature = Secret::new("s").authentication_code(&payload);
-        format!("/?roomId=r&userId=ann&userName=Ann&token={payload}.{signature}")
+        format!("{WEBRTC}&token={payload}.{signature}")
     };
     let (invalid, missing) = ((4002, "Invalid or expired token"), (1008, "Missing required parameters"));
-    let too_long = "x".repeat(257);
+    let (unnamed, unauthenticated) = ((4005, "Room name required"), (4001, "Authentication required"));
+    let (long, too_long) = ("x".repeat(257), (1008, "Parameter too long"));
+    let no_room = "Room name required: neither the path nor the parameter room has a name of 1 to 128 bytes";
+    let no_token = "Authentication required: the parameter token is missing";
+    let in_seconds = "expired token: expiresAt is in seconds; milliseconds are expected";
+    let no_number = "invalid token payload: expiresAt is not a number";
+    let jwt = "token with exp; expiresAt in milliseconds is expected";
     for (url, (code, plain), exact) in [
         ("/?userId=u&userName=U".to_owned(), missing, "Missing required parameter roomId"),
         ("/?roomId=r&userID=u&userName=U".to_owned(), missing, "Missing required parameter userId"),
         ("/?roomId=r&userId=u&userName=".to_owned(), missing, "Missing required parameter userName"),
-        (format!("/?roomId={too_long}&userId=u&userName=U"), (1008, "Parameter too long"), "Parameter roomId too long"),
-        (
-            format!("/?roomId=r&userId=u&userName={too_long}"),
-            (1008, "Parameter too long"),
-            "Parameter userName too long",
-        ),
-        (
-            "/rooms/%00".to_owned(),
-            (4005, "Room name required"),
-            "Room name required: neither the path nor the parameter room has a name of 1 to 128 bytes",
-        ),
-        (
-            "/lobby".to_owned(),
-            (4001, "Authentication required"),
-            "Authentication required: the parameter token is missing",
-        ),
-        (
-            "/?roomId=r&userId=ann&userName=Ann".to_owned(),
-            (4001, "Authentication required"),
-            "Authentication required: the parameter token is missing",
-        ),
+        (format!("/?roomId={long}&userId=u&userName=U"), too_long, "Parameter roomId too long"),
+        (format!("/?roomId=r&userId=u&userName={long}"), too_long, "Parameter userName too long"),
+        ("/rooms/%00".to_owned(), unnamed, no_room),
+        ("/lobby".to_owned(), unauthenticated, no_token),
+        (WEBRTC.to_owned(), unauthenticated, no_token),
         (lobby("x"), invalid, "malformed token"),
-        (lobby(&signed("other", &claims("lobby"))), invalid, "invalid token signature"),
-        (lobby(&signed("s", &claims("stage"))), invalid, "token for another room"),
-        (
-            lobby(&signed("s", &Claims { audience: Some("webrtc".to_owned()), ..claims("lobby") })),
-            invalid,
-            "token for another audience",
-        ),
-        (lobby(&signed("s", &at(ms(0).unix_ms()))), invalid, "expired token"),
-        (
-            lobby(&signed("s", &at(1_795_003_600))),
-            invalid,
-            "expired token: expiresAt is in seconds; milliseconds are expected",
-        ),
+        (signed("other", &claims("lobby")), invalid, "invalid token signature"),
+        (signed("s", &claims("stage")), invalid, "token for another room"),
+        (signed("s", &claims("lobby").with_audience(Audience::WebRtc)), invalid, "token for another audience"),
+        (expiring(ms(0).unix_ms()), invalid, "expired token"),
+        (expiring(1_795_003_600), invalid, in_seconds),
         // The bound between both units.
-        (lobby(&signed("s", &at(100_000_000_000))), invalid, "expired token"),
-        (
-            lobby(&signed("s", &at(99_999_999_999))),
-            invalid,
-            "expired token: expiresAt is in seconds; milliseconds are expected",
-        ),
-        (
-            webrtc(json!({"clientId": "ann", "room": "r", "audience": "webrtc", "expiresAt": "2027-01-01"})),
-            invalid,
-            "invalid token payload: expiresAt is not a number",
-        ),
-        (
-            webrtc(json!({"clientId": "bob", "room": "r", "audience": "webrtc", "expiresAt": 4e12})),
-            invalid,
-            "token for another client",
-        ),
-        (
-            webrtc(json!({"clientId": "ann", "room": "r", "audience": "webrtc", "exp": 1_795_003_600})),
-            invalid,
-            "token with exp; expiresAt in milliseconds is expected",
-        ),
-        (webrtc(json!({"clientId": "ann", "room": "r", "audience": "webrtc"})), invalid, "token without expiresAt"),
+        (expiring(100_000_000_000), invalid, "expired token"),
+        (expiring(99_999_999_999), invalid, in_seconds),
+        (webrtc("ann", "expiresAt", json!("2027-01-01")), invalid, no_number),
+        (webrtc("bob", "expiresAt", json!(4e12)), invalid, "token for another client"),
+        (webrtc("ann", "exp", json!(1_795_003_600)), invalid, jwt),
+        (webrtc("ann", "metadata", json!({})), invalid, "token without expiresAt"),
     ] {
         for is_strict in [true, false] {
-            let limits = SignalingLimits {
-                is_strict,
-                webrtc_requires_token: true,
-                ..with_secret(&BroadcastSettings::default())
-            };
+            let limits = with_secret(&BroadcastSettings::default());
+            let limits = SignalingLimits { is_strict, webrtc_requires_token: true, ..limits };
             let mut hub = TestHub::new(limits);
             hub.connect_to(1, &url);
             let reason = if is_strict { exact } else { plain };
             assert_eq!(hub.sink.closed, [(1, code, reason.to_owned())], "{url}");
             assert!(reason.len() <= 123, "{reason}");
-            let reports: Vec<_> =
-                hub.sink.wrong.iter().map(|(_, _, rule, text)| (rule.as_str(), text.as_str())).collect();
-            assert_eq!(reports, if is_strict { vec![("rejected_connection", exact)] } else { vec![] });
+            let reports = hub.sink.wrong.iter().map(|(_, _, rule, text)| (rule.as_str(), text.as_str()));
+            let expected = is_strict.then_some(("rejected_connection", exact));
+            assert_eq!(reports.collect::<Vec<_>>(), Vec::from_iter(expected), "{url}");
         }
     }
 }
@@ -210,8 +167,7 @@ fn quoted_names_are_cut_to_64_bytes_and_sanitized() {
     let long = "\u{1b}[31m".to_owned() + &"x".repeat(100_000);
     let cut = "\u{fffd}[31m".to_owned() + &"x".repeat(59);
     let to = format!("to{long}");
-    let mut hub = hub(true);
-    hub.connect_to(1, WEBRTC);
+    let mut hub = connected(true, WEBRTC, "");
     hub.sink.texts.clear();
     hub.send(1, 0, &json!({"type": long}));
     hub.send(1, 0, &json!({"type": "offer", "targetUserId\u{202e}\"hunter2": "hunter3"}));
@@ -223,9 +179,8 @@ fn quoted_names_are_cut_to_64_bytes_and_sanitized() {
     let unknown = |name: &str| format!("member `type`: unknown type `{name}`; the nearest type is `");
     assert!(texts[0].as_str().unwrap().starts_with(&unknown(&cut)), "{texts:?}");
     assert_eq!(texts[1], "member `targetUserId` is missing; `targetUserId\u{fffd}\"hunter2` is unknown");
-    assert!(
-        texts[2].as_str().unwrap().len() < 160 && texts[3].as_str().unwrap().starts_with(&unknown(&"\"".repeat(64)))
-    );
+    assert!(texts[2].as_str().unwrap().len() < 160, "{texts:?}");
+    assert!(texts[3].as_str().unwrap().starts_with(&unknown(&"\"".repeat(64))), "{texts:?}");
     assert!(hub.sink.texts.iter().all(|(_, text)| text.len() <= MAX_ANSWER_BYTES && !text.contains("hunter3")));
 }
 
@@ -243,24 +198,21 @@ fn answers_name_the_member_of_every_documented_message_that_is_wrong() {
         let Some((url, first)) = setup(channel.dialect) else { continue };
         for example in channel.client_messages.iter().flat_map(|message| &message.examples) {
             let parent = if example["data"].is_object() { "/data" } else { "" };
-            let members: Vec<String> = example.pointer(parent).unwrap().as_object().unwrap().keys().cloned().collect();
-            for (name, other) in
-                members.iter().flat_map(|name| others.iter().map(Some).chain([None]).map(move |other| (name, other)))
-            {
-                let mut message = example.clone();
-                let object = message.pointer_mut(parent).unwrap().as_object_mut().unwrap();
-                match other {
-                    Some(other) => object.insert(name.clone(), other.clone()),
-                    None => object.remove(name),
-                };
-                let mut hub = hub(true);
-                hub.connect_to(1, url);
-                hub.connect_to(2, "/?roomId=r&userId=bob&userName=Bob");
-                hub.text(1, 0, first);
-                hub.send(1, 1, &message);
-                if hub.counts().messages_ignored > 0 {
-                    wrong += 1;
-                    assert!(hub.last(1).to_string().contains(name), "{message}: {}", hub.last(1));
+            for name in example.pointer(parent).unwrap().as_object().unwrap().keys() {
+                for other in others.iter().map(Some).chain([None]) {
+                    let mut message = example.clone();
+                    let members = message.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+                    match other {
+                        Some(other) => members.insert(name.clone(), other.clone()),
+                        None => members.remove(name),
+                    };
+                    let mut hub = connected(true, url, first);
+                    hub.connect_to(2, OTHER_WEBRTC);
+                    hub.send(1, 1, &message);
+                    if hub.counts().messages_ignored > 0 {
+                        wrong += 1;
+                        assert!(hub.last(1).to_string().contains(name), "{message}: {}", hub.last(1));
+                    }
                 }
             }
         }
@@ -291,23 +243,19 @@ fn answers_are_limited_by_the_message_rate() {
 
 /// Values of which some fit the members of the dialects.
 fn values() -> impl Strategy<Value = Value> {
-    let text = prop_oneof![
-        prop::sample::select(&["4711", "r", "bob", "Host", "192.0.2.1:1", "192.0.2.1:0", ""][..])
-            .prop_map(str::to_owned),
-        any::<String>(),
-    ];
+    let known = prop::sample::select(&["4711", "r", "bob", "Host", "192.0.2.1:1", "192.0.2.1:0", ""][..]);
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),
-        text.prop_map(Value::from),
+        known.prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
     ];
     leaf.prop_recursive(3, 24, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((names(), inner), 0..6)
-                .prop_map(|members| Value::Object(members.into_iter().collect())),
+            prop::collection::vec((names(), inner), 0..6).prop_map(Value::from_iter),
         ]
     })
 }
@@ -323,11 +271,12 @@ fn names() -> impl Strategy<Value = String> {
 fn messages() -> impl Strategy<Value = String> {
     let types = "CreateRoom JoinRoom LeaveRoom UpdatePeerInfo ListRooms ChatMessage PeerMessage join param trigger sync ping leave \
          offer answer ice-candidate call-ended participant-update request-participants setUsername typing chatMessage keepalive";
-    let types: Vec<&str> = types.split(' ').collect();
-    let object = prop::collection::vec((names(), values()), 0..6).prop_map(|members| members.into_iter().collect());
-    let typed = (prop::sample::select(types), object).prop_map(|(name, mut members): (_, Map<String, Value>)| {
-        members.insert("type".to_owned(), name.into());
-        Value::Object(members).to_string()
+    let types: Vec<&str> = types.split_whitespace().collect();
+    let members = prop::collection::vec((names(), values()), 0..6);
+    let typed = (prop::sample::select(types), members).prop_map(|(name, members)| {
+        let mut message = Value::from_iter(members);
+        message["type"] = name.into();
+        message.to_string()
     });
     prop_oneof![6 => typed, 2 => values().prop_map(|value| value.to_string()), 1 => any::<String>()]
 }

@@ -1,16 +1,17 @@
 //! A hub without sockets, and a record of everything that it sends.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jamjam_core::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit};
 use jamjam_core::time::{Time, WallClock};
-use jamjam_signaling::broadcast::BroadcastSettings;
+use jamjam_signaling::broadcast::{BroadcastSettings, RoomHandler, RoomHandlers};
+use jamjam_signaling::device::{DeviceId, DeviceKey, verify};
 use jamjam_signaling::token::{Claims, Secret, sign};
 use jamjam_signaling::{
-    CloseCode, ConnId, ControlSurfaceEvent, Dialect, DialectCounters, DialectSet, EventSink, Hub, HubCall,
-    NewConnection, OutgoingMessage, SignalingLimits, UpdateKey, route,
+    AcceptedPost, CloseCode, ConnId, ControlSurfaceEvent, CreateRoomOptions, Dialect, DialectCounters, DialectSet,
+    EventSink, Hub, HubCall, NewConnection, OutgoingMessage, PostError, PostFormat, Route, SignalingLimits, UpdateKey,
+    route,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -43,9 +44,41 @@ pub(crate) fn create(password: Option<&str>) -> Value {
     json!({"type": "CreateRoom", "data": {"room_name": "jam", "password": password, "peer_name": "Ann"}})
 }
 
+/// The public link keys of two echo servers.
+pub(crate) const LINK_KEYS: [&str; 2] =
+    ["wpv+vvwGqdhu+xjhU1PNSirMDH6kj2YhXhiG7UQ/qP4=", "LK1qdFE9niq9XG+BaAi9LjJHbmc38i5SAByJZBaNXL4="];
+
+/// A request of an echo server.
+pub(crate) fn create_test_room(link_key: Option<&str>) -> Value {
+    json!({"type": "CreateRoom", "data": {"room_name": "[BOT] x", "peer_name": "Echo Bot", "link_key": link_key}})
+}
+
 /// A request of the jamjam dialect.
 pub(crate) fn join(room: &Value, password: Option<&str>) -> Value {
     json!({"type": "JoinRoom", "data": {"room_id": room, "password": password, "peer_name": "Bob"}})
+}
+
+/// An answer of the jamjam dialect.
+pub(crate) fn error(message: &str) -> Value {
+    json!({"type": "Error", "data": {"message": message}})
+}
+
+/// The options of a control surface room with this code.
+pub(crate) fn with_code(code: &str) -> CreateRoomOptions {
+    CreateRoomOptions { code: Some(code.to_owned()), ..CreateRoomOptions::default() }
+}
+
+/// The device whose key has this seed.
+pub(crate) fn device(seed: u8) -> DeviceId {
+    let headers = DeviceKey::from_seed(&[seed; 32]).headers(0);
+    let headers = headers.map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")));
+    verify(&headers.into_iter().collect(), 0, true).expect("a proof").expect("a device")
+}
+
+/// A connection that no proxy has forwarded.
+pub(crate) fn connection(source: &str, route: Route) -> NewConnection {
+    let source = source.parse().expect("an address");
+    NewConnection { source, route, local_ip: [127, 0, 0, 1].into(), is_forwarded: false }
 }
 
 /// Records what the hub sends, and which connections it closes, pings or aborts.
@@ -110,6 +143,13 @@ impl TestHub {
         Self { hub: Hub::new(limits, [1, 2, 3, 4]), sink: RecordingSink::default() }
     }
 
+    /// This hub with a handler for a broadcast room.
+    pub(crate) fn with_handler(self, room: &str, handler: impl RoomHandler + 'static) -> Self {
+        let mut handlers = RoomHandlers::default();
+        handlers.insert(room, handler);
+        Self { hub: self.hub.with_handlers(handlers), ..self }
+    }
+
     pub(crate) fn at(&mut self, at_ms: u64) -> HubCall<'_> {
         self.hub.at(ms(at_ms), &mut self.sink)
     }
@@ -126,9 +166,7 @@ impl TestHub {
     pub(crate) fn connect_from(&mut self, conn: u64, source: &str, at_ms: u64, url: &str) {
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
         let route = route(path, query, DialectSet::default()).expect("a route");
-        let source: IpAddr = source.parse().expect("an address");
-        let connection = NewConnection { source, route, local_ip: [127, 0, 0, 1].into(), is_forwarded: false };
-        self.at(at_ms).on_connect(ConnId(conn), connection);
+        self.at(at_ms).on_connect(ConnId(conn), connection(source, route));
     }
 
     pub(crate) fn send(&mut self, conn: u64, at_ms: u64, message: &Value) {
@@ -137,6 +175,18 @@ impl TestHub {
 
     pub(crate) fn text(&mut self, conn: u64, at_ms: u64, text: &str) {
         self.at(at_ms).on_text(ConnId(conn), text);
+    }
+
+    /// A client creates a jamjam room at time 0. Returns the id of the room.
+    pub(crate) fn create_room(&mut self, conn: u64, password: Option<&str>) -> Value {
+        self.send(conn, 0, &create(password));
+        self.last(conn)["data"]["room_id"].take()
+    }
+
+    /// Posts to a broadcast room over HTTP.
+    pub(crate) fn post(&mut self, at_ms: u64, room: &str, body: &str) -> Result<AcceptedPost, PostError> {
+        let source = SOURCE.parse().expect("an address");
+        self.at(at_ms).post_to_room(source, room, (PostFormat::Object, body.as_bytes()))
     }
 
     pub(crate) fn disconnect(&mut self, conn: u64) {

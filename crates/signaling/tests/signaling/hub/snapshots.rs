@@ -1,18 +1,17 @@
 //! The snapshots and the activity list of the hub are complete and bounded. Events from before the first snapshot are not included.
 
-use std::net::IpAddr;
-
 use jamjam_core::time::Time;
-use jamjam_signaling::broadcast::{BroadcastSettings, DeclaredRoom, RoomHandlers};
+use jamjam_signaling::broadcast::{BroadcastSettings, DeclaredRoom};
 use jamjam_signaling::{
-    ActivityKind, ActivityOutcome, CloseCode, ConnId, CreateRoomOptions, PostFormat, RoomSnapshot, SignalingLimits,
+    ActivityKind, ActivityOutcome, CloseCode, ConnId, CreateRoomOptions, PostError, RoomSnapshot, SignalingLimits,
     Snapshot, SnapshotQuery,
 };
 use serde_json::json;
+use test_support::logged::logged;
 use test_support::snapshot::assert_matches;
 
 use super::hub;
-use crate::test_hub::{SOURCE, TestHub, create, join, ms, token, url, with_secret};
+use crate::test_hub::{TestHub, create, join, ms, token, url, with_code, with_secret};
 
 const PING: &str = r#"{"type":"ping"}"#;
 
@@ -30,14 +29,8 @@ impl TestHub {
         self.text(conn, 1_000 * at, text);
     }
 
-    /// An invalid post over HTTP.
-    fn post_list(&mut self, at: u64) {
-        let (source, post) = (SOURCE.parse().unwrap(), (PostFormat::Object, &b"[]"[..]));
-        self.at(1_000 * at).post_to_room(source, "lobby", post).unwrap_err();
-    }
-
     fn create_control_surface(&mut self, at: u64, code: &str) {
-        let options = CreateRoomOptions { code: Some(code.to_owned()), max_members: Some(1_000), lifetime: None };
+        let options = CreateRoomOptions { max_members: Some(1_000), ..with_code(code) };
         self.hub.create_room(ms(1_000 * at), options).expect("a room");
     }
 
@@ -91,7 +84,7 @@ fn last_100_rejections_are_kept_while_no_console_is_open() {
     let (rejected, ignored) = (join(&json!("?"), Some("secret")).to_string(), r#"{"type":"no such type"}"#);
     hub.say(1, 2, &rejected);
     hub.say(1, 2, ignored);
-    hub.post_list(2);
+    assert_eq!(hub.post(2_000, "lobby", "[]"), Err(PostError::NotAnObject));
     let before = ["closed with 1008: Missing required parameters", "Room not found", "Payload must be a JSON object"];
     assert_eq!(reasons(&hub.snapshot(3)), before.map(|reason| (reason, false)));
     // While the console is open, the text is recorded too. It is discarded when the console is closed.
@@ -231,8 +224,7 @@ fn activity_shows_the_outcome_and_the_reason_of_the_log() {
     hub.snapshot(0);
     (1..=3).for_each(|conn| hub.connect(conn));
     hub.connect_to(4, &url("lobby"));
-    hub.send(1, 0, &create(Some("right")));
-    let room = hub.last(1)["data"]["room_id"].clone();
+    let room = hub.create_room(1, Some("right"));
     let chat = json!({"sender_id": "", "sender_name": "", "content": "hello", "timestamp": 1});
     hub.send(2, 0, &join(&room, Some("wrong")));
     hub.send(2, 0, &json!({"type": "ChatMessage", "data": chat}));
@@ -244,7 +236,7 @@ fn activity_shows_the_outcome_and_the_reason_of_the_log() {
     hub.connect_to(6, "/?roomId=r");
     hub.at(0).on_server_close(ConnId(3), CloseCode::ABNORMAL_CLOSURE, "heartbeat timeout");
     hub.disconnect(1);
-    hub.post_list(0);
+    assert_eq!(hub.post(0, "lobby", "[]"), Err(PostError::NotAnObject));
     hub.arrive(1, 7, &webrtc("lobby", "u"));
     hub.at(2_000).on_close(ConnId(7), CloseCode::NORMAL_CLOSURE, "off to bed");
     let activity = hub.snapshot(0).activity.into_iter().map(|entry| {
@@ -297,9 +289,7 @@ fn snapshot_never_contains_passwords_tokens_or_codes() {
     hub.text(2, 0, r#"{"type":"join","room_code":"hunter2"}"#);
     hub.connect_to(3, &format!("{}&password=hunter2", url("lobby")));
     hub.text(3, 0, r#"[{"password":["hunter2"]}]"#);
-    let post = (PostFormat::Object, &br#"{"deep":{"token":{"a":"hunter2"}}}"#[..]);
-    let source: IpAddr = SOURCE.parse().unwrap();
-    hub.at(0).post_to_room(source, "lobby", post).expect("posted");
+    hub.post(0, "lobby", r#"{"deep":{"token":{"a":"hunter2"}}}"#).expect("posted");
     let snapshot = hub.snapshot_with_content(0);
     let text = serde_json::to_string(&snapshot).unwrap();
     assert!(snapshot.activity.len() >= 8);
@@ -308,10 +298,7 @@ fn snapshot_never_contains_passwords_tokens_or_codes() {
 
 #[test]
 fn room_whose_handler_needs_no_token_is_not_protected() {
-    let mut handlers = RoomHandlers::default();
-    handlers.insert("street", DeclaredRoom { requires_auth: false, ..DeclaredRoom::default() });
-    let TestHub { hub, sink } = hub();
-    let mut hub = TestHub { hub: hub.with_handlers(handlers), sink };
+    let mut hub = hub().with_handler("street", DeclaredRoom { requires_auth: false, ..DeclaredRoom::default() });
     hub.arrive(0, 1, "/street");
     assert!(!hub.snapshot(0).rooms[0].protected);
     hub.say(0, 1, r#"{"content":"hello"}"#);
@@ -323,7 +310,7 @@ fn room_whose_handler_needs_no_token_is_not_protected() {
 fn taking_a_snapshot_logs_nothing() {
     let mut hub = hub();
     hub.arrive(0, 1, "/");
-    let lines = test_support::logged::logged(|| {
+    let lines = logged(|| {
         hub.snapshot(0);
         hub.on_deadline(0);
     });

@@ -9,17 +9,16 @@ mod model;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Debug;
 
 use action::{Action, CODES, DIALECTS, SLOTS, Target, action, messages, text};
 use jamjam_signaling::broadcast::BroadcastSettings;
-use jamjam_signaling::{ConnId, ControlSurfaceLimits, CreateRoomOptions, SignalingLimits};
+use jamjam_signaling::{ConnId, ControlSurfaceLimits, SignalingLimits};
 use model::{MAX_MEMBERS, MAX_ROOMS, MAX_UNDECIDED, Model, short_form};
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 use serde_json::Value;
 
-use crate::test_hub::{TestHub, ms, token, with_secret};
+use crate::test_hub::{TestHub, ms, token, with_code, with_secret};
 
 /// Every message type, error code and close code that must occur in a full run. A value that never occurs is not tested.
 const SEEN: &str = "RoomCreated RoomJoined PeerJoined PeerUpdated PeerLeft RoomList ChatMessage Error
@@ -28,13 +27,6 @@ const SEEN: &str = "RoomCreated RoomJoined PeerJoined PeerUpdated PeerLeft RoomL
 
 /// Number of source addresses of clients.
 const ADDRESSES: usize = 4;
-
-/// A difference between the hub and the model.
-type Fault = String;
-
-fn check_equal<T: PartialEq + Debug>(what: &str, done: &T, expected: &T) -> Result<(), Fault> {
-    if done == expected { Ok(()) } else { Err(format!("{what}: {done:?}, expected {expected:?}")) }
-}
 
 struct Simulation {
     hub: TestHub,
@@ -57,15 +49,13 @@ impl Simulation {
             ..with_secret(&BroadcastSettings::default())
         });
         for code in CODES {
-            let options = CreateRoomOptions { code: Some(code.to_owned()), ..CreateRoomOptions::default() };
-            hub.hub.create_room(ms(0), options).expect("a room");
+            hub.hub.create_room(ms(0), with_code(code)).expect("a room");
         }
-        let (slots, seen) = (BTreeMap::new(), BTreeSet::new());
-        Self { hub, model: Model::new(), slots, seen, last: 0, serial: 0 }
+        Self { hub, model: Model::new(), slots: BTreeMap::new(), seen: BTreeSet::new(), last: 0, serial: 0 }
     }
 
     /// Performs an action one millisecond after the previous action. Therefore, no two actions have the same time.
-    fn perform(&mut self, slot: usize, action: Action) -> Result<(), Fault> {
+    fn perform(&mut self, slot: usize, action: Action) -> Result<(), TestCaseError> {
         self.model.now += 1;
         self.serial += 1;
         let (now, value) = (self.model.now, self.serial as f32);
@@ -104,23 +94,22 @@ impl Simulation {
     }
 
     /// Checks that all messages match the expected ones, and all memberships match the model.
-    fn check(&mut self) -> Result<(), Fault> {
-        let sink = std::mem::take(&mut self.hub.sink);
+    fn check(&mut self) -> Result<(), TestCaseError> {
+        let (mut closed, sink) = (self.hub.closed(), std::mem::take(&mut self.hub.sink));
         let (mut sent, mut expected) = (Vec::new(), std::mem::take(&mut self.model.expected));
         for (conn, text) in &sink.texts {
-            let message: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+            let message: Value = serde_json::from_str(text).map_err(|error| TestCaseError::fail(error.to_string()))?;
             sent.push((*conn, short_form(&kind_of(&message), text)));
             let word = ["code", "type"].into_iter().find_map(|name| message[name].as_str());
             self.seen.insert(word.unwrap_or_default().to_owned());
         }
         sent.sort();
         expected.sort();
-        check_equal("messages", &sent, &expected)?;
-        let mut closed: Vec<_> = sink.closed.iter().map(|(conn, code, _)| (*conn, *code)).collect();
+        prop_assert_eq!(sent, expected, "messages");
         let mut expected = std::mem::take(&mut self.model.closed);
         closed.sort_unstable();
         expected.sort_unstable();
-        check_equal("closed", &closed, &expected)?;
+        prop_assert_eq!(&closed, &expected, "closed");
         self.seen.extend(closed.iter().map(|(_, code)| code.to_string()));
         let Model { clients, members, rooms, .. } = &self.model;
         self.slots.retain(|_, conn| clients.contains_key(conn));
@@ -131,22 +120,23 @@ impl Simulation {
             let rooms = rooms.iter().filter(|room| room.name.starts_with(name)).count();
             let members = members.iter().filter(|member| member.room.starts_with(name)).count();
             let expected = [connections, rooms, members].map(|count| count as u64);
-            check_equal(name, &[counted.connections, counted.rooms, counted.members], &expected)?;
+            prop_assert_eq!([counted.connections, counted.rooms, counted.members], expected, "{}", name);
         }
         Ok(())
     }
 
-    fn run(mut self, actions: Vec<(usize, Action)>) -> Result<BTreeSet<String>, Fault> {
+    fn run(mut self, actions: Vec<(usize, Action)>) -> Result<BTreeSet<String>, TestCaseError> {
         for (slot, action) in actions {
-            self.perform(slot, action).map_err(|fault| format!("{action:?} at {slot}: {fault}"))?;
+            let at_action = |error| TestCaseError::fail(format!("{action:?} at {slot}: {error}"));
+            self.perform(slot, action).map_err(at_action)?;
         }
         for slot in 0..SLOTS {
             self.perform(slot, Action::Disconnect)?;
         }
         // Until the control surface rooms expire.
         self.hub.run_timers(100_000_000);
-        let (counts, next) = (self.hub.counts(), self.hub.hub.next_deadline());
-        check_equal("left", &(counts.connections, counts.rooms, next), &(0, 0, None))?;
+        let counts = self.hub.counts();
+        prop_assert_eq!((counts.connections, counts.rooms, self.hub.hub.next_deadline()), (0, 0, None), "left");
         Ok(self.seen)
     }
 }
@@ -181,12 +171,10 @@ fn any_action_sequence_delivers_exactly_the_expected_messages() {
     };
     let covered = RefCell::new(BTreeSet::new());
     let outcome = TestRunner::new(config).run(&prop::collection::vec(action(), 1..300), |actions| {
-        covered.borrow_mut().extend(Simulation::new().run(actions).map_err(TestCaseError::fail)?);
+        covered.borrow_mut().extend(Simulation::new().run(actions)?);
         Ok(())
     });
-    if let Err(failed) = outcome {
-        panic!("SEED={seed}: {failed}");
-    }
+    outcome.unwrap_or_else(|failed| panic!("SEED={seed}: {failed}"));
     let missing: Vec<_> = SEEN.split_whitespace().filter(|kind| !covered.borrow().contains(*kind)).collect();
     assert!(missing.is_empty(), "SEED={seed}: these messages never occurred: {missing:?}");
 }

@@ -18,7 +18,7 @@ pub(crate) struct Client {
     pub(crate) dialect: &'static str,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Member {
     pub(crate) room: String,
     pub(crate) conn: u64,
@@ -34,8 +34,7 @@ pub(crate) struct Room {
     /// The address of the client that created the room, and the title of a jamjam room.
     from: u8,
     title: String,
-    /// Whether this is a control surface room, and its values.
-    is_surface: bool,
+    /// The values of a control surface room.
     values: BTreeMap<&'static str, f32>,
 }
 
@@ -69,10 +68,8 @@ pub(crate) fn short_form(kind: &str, text: &str) -> String {
 
 impl Model {
     pub(crate) fn new() -> Self {
-        let surface = |code| {
-            let (name, values) = (format!("bbx {code}"), BTreeMap::new());
-            Room { name, from: u8::MAX, title: String::new(), is_surface: true, values }
-        };
+        let surface =
+            |code| Room { name: format!("bbx {code}"), from: u8::MAX, title: String::new(), values: BTreeMap::new() };
         Self { rooms: CODES.map(surface).into(), ..Self::default() }
     }
 
@@ -101,13 +98,13 @@ impl Model {
     /// Whether the client may create another room of its dialect.
     fn may_create(&self, conn: u64) -> bool {
         let Client { from, dialect, .. } = self.clients[&conn];
-        let created = self.rooms.iter().filter(|room| !room.is_surface && room.from == from);
-        created.filter(|room| room.name.starts_with(dialect)).count() < MAX_ROOMS
+        let created = self.rooms.iter().filter(|room| room.name.starts_with(dialect) && room.from == from);
+        created.count() < MAX_ROOMS
     }
 
     fn create(&mut self, conn: u64, name: String, title: &str) {
         let (from, title) = (self.clients[&conn].from, title.to_owned());
-        self.rooms.push(Room { name, from, title, is_surface: false, values: BTreeMap::new() });
+        self.rooms.push(Room { name, from, title, values: BTreeMap::new() });
     }
 
     fn join(&mut self, conn: u64, room: &str, id: &str, name: &str) {
@@ -126,7 +123,7 @@ impl Model {
         let Self { rooms, members, .. } = self;
         rooms.retain(|room| {
             let is_occupied = members.iter().any(|member| member.room == room.name);
-            is_occupied || room.is_surface || room.name == next
+            is_occupied || room.name.starts_with("bbx") || room.name == next
         });
     }
 
@@ -209,7 +206,8 @@ impl Model {
         if is_ignored {
             return None;
         }
-        let own = self.members.iter().find(|member| member.conn == conn).cloned();
+        // The room of a client that is in none has no name and no members.
+        let own = self.members.iter().find(|member| member.conn == conn).cloned().unwrap_or_default();
         match message {
             "CreateRoom" if !self.may_create(conn) => self.expect(conn, "Error", &[]),
             "CreateRoom" => {
@@ -229,40 +227,30 @@ impl Model {
                 let titles: Vec<&str> = titles.map(|room| &*room.title).collect();
                 self.expect(conn, "RoomList", &[&titles.join(" ")]);
             }
-            "UpdatePeerInfo" => {
-                let own = own?;
-                self.expect_for_others(&own.room, Some(conn), "PeerUpdated", &[&own.name]);
-            }
-            "Chat" => {
-                let own = own?;
-                self.expect_for_others(&own.room, Some(conn), "ChatMessage", &[&own.name, content]);
-            }
+            "UpdatePeerInfo" => self.expect_for_others(&own.room, Some(conn), "PeerUpdated", &[&own.name]),
+            "Chat" => self.expect_for_others(&own.room, Some(conn), "ChatMessage", &[&own.name, content]),
             "join" => self.join_surface(conn, code),
             "param" => {
-                let (room, name) = (own?.room, param);
-                self.rooms.iter_mut().find(|other| other.name == room)?.values.insert(name, value);
-                self.expect_for_others(&room, Some(conn), &format!("update \"{name}\"={value}"), &[]);
+                self.rooms.iter_mut().find(|other| other.name == own.room)?.values.insert(param, value);
+                self.expect_for_others(&own.room, Some(conn), &format!("update \"{param}\"={value}"), &[]);
             }
             "sync" => {
-                let room = own?.room;
-                let values = &self.rooms.iter().find(|other| other.name == room)?.values;
+                let values = &self.rooms.iter().find(|other| other.name == own.room)?.values;
                 let values: Vec<_> = values.iter().map(|(name, value)| format!("\"{name}\"={value}")).collect();
                 self.expect(conn, &format!("state {values:?}"), &[]);
             }
             "leave" => self.close(conn, 1_000),
             "offer" => {
-                let own = own?;
                 let target = self.members_of(&own.room).into_iter().find(|member| member.id == user)?;
                 self.expect(target.conn, &format!("offer from \"{}\"", own.id), &[content]);
             }
             "update" => {
-                let own = own?;
                 let kind = format!("participant-update from \"{}\"", own.id);
                 self.expect_for_others(&own.room, Some(conn), &kind, &[content]);
             }
-            "participants" => self.expect(conn, "participants-list", &[&self.names(&own?.room)]),
+            "participants" => self.expect(conn, "participants-list", &[&self.names(&own.room)]),
             "relay" => {
-                let Member { room, id, .. } = own?;
+                let Member { room, id, .. } = own;
                 let name = room.trim_start_matches("broadcast ");
                 self.expect_for_others(&room, Some(conn), &format!("{name}-content"), &[&id, content]);
                 if name == "radio" {
