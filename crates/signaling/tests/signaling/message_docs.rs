@@ -17,14 +17,11 @@ const KEY: [u64; 4] = [1, 2, 3, 4];
 
 /// Rejects fields that the schema does not list. A schema without a list of fields stays open.
 fn close(schema: &mut Value) {
+    if schema["properties"].is_object() && schema["additionalProperties"].is_null() {
+        schema["additionalProperties"] = false.into();
+    }
     match schema {
-        Value::Object(members) => {
-            members.values_mut().for_each(close);
-            if members.get("properties").is_some_and(Value::is_object) && !members.contains_key("additionalProperties")
-            {
-                members.insert("additionalProperties".to_owned(), false.into());
-            }
-        }
+        Value::Object(members) => members.values_mut().for_each(close),
         Value::Array(items) => items.iter_mut().for_each(close),
         _ => {}
     }
@@ -43,8 +40,7 @@ impl Documented {
         let docs = message_docs(&SignalingLimits::default());
         let mut document = json!({"components": {"schemas": docs.schemas}});
         for channel in &docs.channels {
-            let schemas: Vec<&Value> = channel.server_messages.iter().map(|message| &message.schema).collect();
-            document[channel.id] = json!(schemas);
+            document[channel.id] = channel.server_messages.iter().map(|message| message.schema.clone()).collect();
         }
         close(&mut document);
         let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
@@ -124,18 +120,18 @@ fn all_messages_and_closes_in_the_transcripts_are_documented() {
 /// The transcripts show that the hub accepts these types and no others.
 #[test]
 fn documented_client_messages_are_those_of_the_protocols_and_in_a_transcript() {
-    let docs = message_docs(&SignalingLimits::default());
+    let documented = Documented::new();
     for (id, folder, types) in [
         ("jamjam", "jamjam", "ChatMessage CreateRoom JoinRoom LeaveRoom ListRooms PeerMessage UpdatePeerInfo"),
         ("bbx", "control_surface", "join leave param ping sync trigger"),
         ("webrtc", "webrtc", "answer call-ended ice-candidate offer participant-update ping request-participants"),
         ("broadcast-chat", "broadcast", "chatMessage setUsername typing"),
     ] {
-        let channel = docs.channels.iter().find(|channel| channel.id == id).unwrap();
-        let documented: BTreeSet<&str> = channel.client_messages.iter().map(|message| &*message.name).collect();
-        assert_eq!(documented, types.split(' ').collect(), "{id}");
+        let messages = &documented.channel(id).client_messages;
+        let names: BTreeSet<&str> = messages.iter().map(|message| &*message.name).collect();
+        assert_eq!(names, types.split(' ').collect(), "{id}");
         let sent = sent_messages(folder);
-        let unsent = documented.iter().find(|name| sent.iter().all(|message| message["type"] != ***name));
+        let unsent = names.iter().find(|name| sent.iter().all(|message| message["type"] != ***name));
         assert_eq!(unsent, None, "{id}");
     }
 }
@@ -173,22 +169,19 @@ fn example_of(parameter: &Value) -> &str {
 fn hub_in(channel: &ChannelDoc) -> InMemoryHub {
     let mut hub = InMemoryHub::new(KEY);
     hub.program("creates room 4711").unwrap();
+    let mut path = channel.address.to_owned();
+    for (name, parameter) in channel.path_parameters.as_object().unwrap() {
+        path = path.replace(&format!("{{{name}}}"), example_of(parameter));
+    }
+    let room = path.split('/').nth(2).unwrap_or_default();
     for name in ["ann", "bob"] {
         let value = |parameter: &str| match parameter {
             "userId" | "userName" => name.to_owned(),
-            "token" => {
-                let room = channel.address.trim_start_matches("/rooms/");
-                let room = if room.starts_with("{room}") { example_of(&channel.path_parameters["room"]) } else { room };
-                sign(&Secret::new("test-secret"), &Claims::new(name, room, Map::new(), 1, 1e6))
-            }
+            "token" => sign(&Secret::new("test-secret"), &Claims::new(name, room, Map::new(), 1, 1e6)),
             _ => example_of(&channel.query["properties"][parameter]).to_owned(),
         };
-        let required = channel.query["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap());
+        let required = channel.query["required"].as_array().unwrap().iter().filter_map(Value::as_str);
         let query: Vec<String> = required.map(|name| format!("{name}={}", value(name))).collect();
-        let mut path = channel.address.to_owned();
-        for (name, parameter) in channel.path_parameters.as_object().unwrap() {
-            path = path.replace(&format!("{{{name}}}"), example_of(parameter));
-        }
         hub.connect(name, &format!("{path}?{}", query.join("&"))).unwrap();
     }
     hub

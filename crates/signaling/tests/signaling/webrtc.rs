@@ -1,25 +1,17 @@
 //! What the transcripts of `fixtures/signaling/webrtc` cannot express: relayed bytes.
 
+use jamjam_signaling::SignalingLimits;
 use proptest::prelude::*;
-use serde_json::Value;
-use test_support::in_memory_hub::InMemoryHub;
-use test_support::transcript::TranscriptServer as _;
+use serde_json::{Map, Value};
 
-const KEY: [u64; 4] = [1, 2, 3, 4];
+use crate::test_hub::TestHub;
 
-/// Connects and receives the welcome.
-fn join(hub: &mut InMemoryHub, name: &str, room: &str) {
-    hub.connect(name, &format!("/?roomId={room}&userId={name}&userName={name}")).unwrap();
-    assert!(hub.receive(name).unwrap().starts_with(r#"{"type":"welcome""#));
-}
-
-/// Two members of a room. Each has received the notification about the other member.
-fn duo() -> InMemoryHub {
-    let mut hub = InMemoryHub::new(KEY);
-    join(&mut hub, "ann", "r");
-    join(&mut hub, "bob", "r");
-    hub.receive("ann").unwrap();
-    hub.receive("bob").unwrap();
+/// The members `ann` and `bob` of a room, on the connections 1 and 2. Their notifications about each other are removed.
+fn duo() -> TestHub {
+    let mut hub = TestHub::new(SignalingLimits::default());
+    hub.connect_to(1, "/?roomId=r&userId=ann&userName=ann");
+    hub.connect_to(2, "/?roomId=r&userId=bob&userName=bob");
+    hub.sink.texts.clear();
     hub
 }
 
@@ -36,15 +28,15 @@ fn relayed_values_keep_their_bytes() {
         "\"\u{7f}\u{2028}\"",
     ] {
         let mut hub = duo();
-        hub.send_text("ann", &format!(r#"{{"sdp":{value},"type":"offer","targetUserId":"bob"}}"#)).unwrap();
-        assert_eq!(hub.receive("bob"), Ok(format!(r#"{{"type":"offer","fromUserId":"ann","sdp":{value}}}"#)));
-        hub.send_text("bob", &format!(r#"{{"targetUserId":"ann","candidate":{value},"type":"ice-candidate"}}"#))
-            .unwrap();
-        let received = format!(r#"{{"type":"ice-candidate","fromUserId":"bob","candidate":{value}}}"#);
-        assert_eq!(hub.receive("ann"), Ok(received));
-        hub.send_text("bob", &format!(r#"{{"type":"participant-update","updates":{value}}}"#)).unwrap();
-        let received = format!(r#"{{"type":"participant-update","userId":"bob","updates":{value}}}"#);
-        assert_eq!(hub.receive("ann"), Ok(received));
+        hub.text(1, 0, &format!(r#"{{"sdp":{value},"type":"offer","targetUserId":"bob"}}"#));
+        hub.text(2, 0, &format!(r#"{{"targetUserId":"ann","candidate":{value},"type":"ice-candidate"}}"#));
+        hub.text(2, 0, &format!(r#"{{"type":"participant-update","updates":{value}}}"#));
+        let expected = [
+            (2, format!(r#"{{"type":"offer","fromUserId":"ann","sdp":{value}}}"#)),
+            (1, format!(r#"{{"type":"ice-candidate","fromUserId":"bob","candidate":{value}}}"#)),
+            (1, format!(r#"{{"type":"participant-update","userId":"bob","updates":{value}}}"#)),
+        ];
+        assert_eq!(hub.sink.texts, expected);
     }
 }
 
@@ -61,12 +53,12 @@ proptest! {
     #[test]
     fn a_relayed_value_cannot_add_members_to_the_message(value in pieces()) {
         let mut hub = duo();
-        hub.send_text("ann", &format!(r#"{{"type":"offer","targetUserId":"bob","sdp":{value}}}"#)).unwrap();
-        if let Ok(received) = hub.receive("bob") {
-            let received: serde_json::Map<String, Value> = serde_json::from_str(&received).expect("an object");
+        hub.text(1, 0, &format!(r#"{{"type":"offer","targetUserId":"bob","sdp":{value}}}"#));
+        prop_assert!(hub.sink.texts.len() <= 1 && hub.sink.closed.is_empty());
+        if let Some((to, text)) = hub.sink.texts.first() {
+            let received: Map<String, Value> = serde_json::from_str(text).expect("an object");
             prop_assert_eq!(received.keys().collect::<Vec<_>>(), ["type", "fromUserId", "sdp"]);
-            prop_assert_eq!(&received["fromUserId"], "ann");
+            prop_assert_eq!((*to, &received["fromUserId"]), (2, &"ann".into()));
         }
-        prop_assert_eq!(hub.no_messages(), Ok(()));
     }
 }
