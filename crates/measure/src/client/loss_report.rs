@@ -86,8 +86,9 @@ impl LossReport {
         for (sent, total) in totals.into_iter().rev() {
             let mut remaining = total - previous;
             let first = ends.partition_point(|end| *end <= covered);
-            let last = ends.partition_point(|end| *end < sent).min(intervals.len().saturating_sub(1));
-            let spanned = first..(last + 1).max(first);
+            let last = ends.partition_point(|end| *end < sent);
+            // One of several clients has no intervals of its own.
+            let spanned = first..(last + 1).clamp(first, intervals.len());
             let is_known = intervals[spanned.clone()].iter().all(|interval| interval.excluded == 0);
             for (interval, assigned) in intervals[spanned.clone()].iter().zip(&mut assigned[spanned]) {
                 *assigned = assigned.filter(|_| is_known).map(|already| {

@@ -1,5 +1,7 @@
 //! `--loss-direction` in virtual time: the client's requests for counts, their evaluation, and ignored responses.
 
+use std::sync::Arc;
+
 use test_support::recording_sink::RecordingSink;
 use test_support::stun::{is_loss_report_request, received_counts as counts_attribute, response};
 
@@ -10,10 +12,13 @@ use jamjam_measure::client::{CountSample, LossReport, Prober, RunConfig, RunResu
 use super::{INTERVAL, prober, run_config};
 use test_support::node_driver::{MS, deadline, deliver, header, peer, poll, pong};
 
-fn prober_with_report(stream_kind: StreamKind, count: u64) -> Prober {
+fn config_with_report(stream_kind: StreamKind) -> RunConfig {
     let loss_report_nonce = Some(0x0102_0304 << 96 | 5);
-    let config = RunConfig { loss_report_nonce, loss_direction: true, ..run_config(stream_kind) };
-    prober(config, Some(count), INTERVAL)
+    RunConfig { loss_report_nonce, loss_direction: true, ..run_config(stream_kind) }
+}
+
+fn prober_with_report(stream_kind: StreamKind, count: u64) -> Prober {
+    prober(config_with_report(stream_kind), Some(count), INTERVAL)
 }
 
 fn counts_response(request: &[u8], since: u32, pings: u32) -> Vec<u8> {
@@ -219,7 +224,10 @@ fn would_block_does_not_use_up_an_attempt() {
 /// Sends a ping every 10 ms for four seconds and interrupts the run. Of ten pings, number 3 is lost upstream and number 7 downstream. The
 /// server answers the requests whose number, from 1, `answers` accepts.
 fn interrupted_run(answers: impl Fn(usize) -> bool) -> (Prober, usize) {
-    let mut node = prober_with_report(StreamKind::Ping, 1_000);
+    interrupt(prober_with_report(StreamKind::Ping, 1_000), answers)
+}
+
+fn interrupt(mut node: Prober, answers: impl Fn(usize) -> bool) -> (Prober, usize) {
     let request = poll(&mut node, 0).remove(0);
     deliver(&mut node, 0, peer(), &counts_response(&request, 9, 100));
     let (mut received, mut pings, mut requests) = (100, 0, 0);
@@ -262,6 +270,15 @@ fn interrupted_run_reports_the_direction_of_its_losses() {
     assert_eq!(report.received, None, "packets were in flight");
     let by_interval = report.lost_upstream_by_interval(StreamKind::Ping as usize, &ping.history);
     assert_eq!(by_interval, [Some(10), Some(10), Some(0), Some(0)]);
+}
+
+#[test]
+fn direction_of_one_of_several_clients_is_unknown_if_it_was_interrupted() {
+    let config = RunConfig { shared: Some(Arc::default()), ..config_with_report(StreamKind::Ping) };
+    let (node, _) = interrupt(prober(config, Some(1_000), INTERVAL), |_| true);
+    let run = node.into_results("", Some(Time::from_nanos(4_001 * MS)), &mut ());
+    assert_eq!(run.loss_report.as_ref().expect("a report").samples.len(), 3);
+    assert_eq!((run.stream(StreamKind::Ping).expect("pings").lost, split(&run, StreamKind::Ping)), (40, None));
 }
 
 #[test]
