@@ -3,10 +3,9 @@
 //! [`RoomClient`] finds and joins a room and learns the addresses of its members. [`EchoParticipant`] creates a room for an echo server,
 //! publishes its addresses and echoes chat messages. [`room_table`] and [`rooms_json`] format lists of rooms.
 
-use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,7 +17,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::id_generator::{INVITE_CODE_LEN, is_invite_code};
 use super::jamjam::{
-    Candidate, CandidateType, ChatMessage, ClientMessage, MAX_NAME_BYTES, Peer, RoomInfo, ServerMessage,
+    Candidate, CandidateType, ChatMessage, ClientMessage, HOST_PRIORITY, MAX_NAME_BYTES, Peer, RoomInfo, ServerMessage,
 };
 use jamjam_core::log_throttle::LogThrottle;
 use jamjam_core::sanitize::{sanitize, sanitize_name, truncate_bytes};
@@ -26,9 +25,6 @@ use jamjam_core::time::{Time, WallClock};
 
 /// Maximum number of other members that are stored. The known servers admit fewer members than this to a room.
 const MAX_PEERS: usize = 64;
-
-/// Maximum number of candidates of a member that are used. Servers other than ours may accept more candidates than ours.
-const MAX_CANDIDATES: usize = 64;
 
 /// Length of a link key in base64.
 const MAX_LINK_KEY_BYTES: usize = 44;
@@ -317,7 +313,7 @@ impl RoomClient {
             return;
         }
         let peer = RoomMember {
-            addresses: addresses_of(&peer),
+            addresses: peer.addresses(),
             id: peer.id,
             name: truncate_bytes(peer.name, MAX_NAME_BYTES),
             link_key: peer.link_key.filter(|key| key.len() <= MAX_LINK_KEY_BYTES),
@@ -334,23 +330,6 @@ impl RoomClient {
 fn join_room(room: &str, password: Option<String>, peer_name: &str, link_key: Option<&str>) -> ClientMessage {
     let (room_id, peer_name, link_key) = (room.to_owned(), peer_name.to_owned(), link_key.map(str::to_owned));
     ClientMessage::JoinRoom { room_id, password, peer_name, link_key, features: Vec::new() }
-}
-
-/// The addresses of a member that identify one host: its candidates by descending priority, then its public address and its local address.
-pub(crate) fn addresses_of(peer: &Peer) -> Vec<SocketAddr> {
-    let mut candidates: Vec<&Candidate> = peer.candidates.iter().collect();
-    candidates.sort_by_key(|candidate| Reverse(candidate.priority));
-    let candidates = candidates.into_iter().take(MAX_CANDIDATES).map(|candidate| &candidate.address);
-    let addresses = candidates.chain(&peer.public_addr).chain(&peer.local_addr).copied();
-    addresses.filter(is_unicast).collect()
-}
-
-/// Whether the address identifies one host. Unspecified, multicast and broadcast IP addresses do not identify one host, and neither does
-/// port 0.
-fn is_unicast(address: &SocketAddr) -> bool {
-    let ip = address.ip().to_canonical();
-    let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-    !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast && address.port() != 0
 }
 
 /// Whether `query` has the form of a room id or an invite code.
@@ -377,9 +356,7 @@ const MAX_ECHOES_PER_SECOND: u64 = 100;
 /// Maximum number of log lines per second about members. Without this limit, any client could fill the log by joining and leaving.
 const MAX_LOG_LINES_PER_SECOND: u16 = 20;
 
-/// Candidate priorities of a host address and of a mapped address (RFC 8445, section 5.1.2.2). There is one component with the local
-/// preference 65,535.
-pub(crate) const HOST_PRIORITY: u32 = 126 << 24 | 65_535 << 8 | 255;
+/// Candidate priority of a mapped address; see [`HOST_PRIORITY`].
 const SERVER_REFLEXIVE_PRIORITY: u32 = 100 << 24 | 65_535 << 8 | 255;
 
 /// The addresses at which clients reach the echo server.

@@ -6,16 +6,14 @@ use std::time::Duration;
 use serde::Serialize;
 use tracing::warn;
 
-use super::connection_close::ConnectionClose;
 use super::counters::DialectCounters;
 use super::device::DeviceId;
 use super::dialect::Dialect;
-use super::event_sink::{ConnId, EventSink, OutgoingMessage};
+use super::event_sink::{ConnId, EventSink, OutgoingMessage, REJECTED_CONNECTION};
 use super::json::to_json;
 use super::lock::lock;
-use super::room::Caller;
+use super::room::{Caller, ConnectionClose};
 use super::server_state::ServerState;
-use super::strict::REJECTED_CONNECTION;
 use super::token::TOKEN_MISSING;
 use jamjam_core::address::source_network;
 use jamjam_core::close_code::CloseCode;

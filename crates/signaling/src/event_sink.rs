@@ -25,6 +25,9 @@ pub struct OutgoingMessage {
     pub room: Option<NonZeroU64>,
 }
 
+/// The rule of [`EventSink::wrong_message`]: the URL or the token of a connection is wrong, or a frame violates RFC 6455 or is too long, which the connection itself reports.
+pub const REJECTED_CONNECTION: &str = "rejected_connection";
+
 /// Receives the messages that the hub sends to connections.
 pub trait EventSink {
     /// Sends the same message to each of these connections. Earlier messages to a connection arrive before this message.

@@ -6,14 +6,14 @@ use thiserror::Error;
 use tracing::info;
 
 use super::activity_log::ActivityKind;
-use super::connection_close::ConnectionClose;
-use super::connections::ConnectionState;
 use super::counters::counters_name;
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
 use super::hub::{Hub, HubCall};
 use super::lock::lock;
+use super::room::ConnectionClose;
 use super::route::Route;
+use super::server_state::ConnectionState;
 use jamjam_core::close_code::CloseCode;
 
 /// A new connection.

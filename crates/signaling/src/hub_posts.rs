@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::activity_log::ActivityScope;
 use super::broadcast::messages::{MessageSender, wrap};
-use super::broadcast::room::{BroadcastRoom, Membership};
+use super::broadcast::room::{BroadcastRoom, Membership, view};
 use super::broadcast::{BroadcastDialect, MessageOrigin, RoomHandlers, RoomView};
 use super::dialect::Dialect;
 use super::hub::{Hub, HubCall};
@@ -125,7 +125,7 @@ impl Hub {
 
     /// Whether the handler of a broadcast room serves `path`.
     pub fn has_route(&self, now: WallClock, room: &str, path: &str) -> bool {
-        let has_route = |room: &BroadcastRoom| room.handler.has_route(&room.view(now), path);
+        let has_route = |room: &BroadcastRoom| room.handler.has_route(&view(&room.roster, now), path);
         self.broadcast.read(room, has_route).unwrap_or(false)
     }
 
@@ -146,7 +146,7 @@ impl Hub {
     pub fn broadcast_counts(&self) -> (u64, BTreeMap<String, u64>) {
         let mut counts = (0, BTreeMap::new());
         self.each_open_broadcast_room(|room| {
-            let RoomView { name, clients, control_clients, .. } = room.view(Time::ZERO.into());
+            let RoomView { name, clients, control_clients, .. } = view(&room.roster, Time::ZERO.into());
             counts.0 += control_clients as u64;
             counts.1.insert(name.to_owned(), clients as u64);
         });
@@ -162,7 +162,7 @@ impl Hub {
                 let (client_id, address) = (client.id().to_owned(), client.source);
                 BroadcastMember { client_id, address, control: *is_control_channel }
             });
-            let view = room.view(now);
+            let view = view(&room.roster, now);
             let details = BroadcastRoomDetails {
                 stats: room.handler.room_stats(&view),
                 clients: view.clients,
@@ -184,8 +184,7 @@ impl HubCall<'_> {
         request: &http::Request<Bytes>,
     ) -> Result<Option<http::Response<Bytes>>, PostError> {
         let route = |room: &mut BroadcastRoom, call: &mut RoomCall<'_>| {
-            let (view, handler) = room.parts(call.now);
-            handler.routes(&view, path, request)
+            room.handler.routes(&view(&room.roster, call.now), path, request)
         };
         let rooms = &self.hub.broadcast.rooms;
         let answered =
@@ -211,9 +210,9 @@ impl HubCall<'_> {
             if !errors.is_empty() {
                 return Err(PostError::InvalidFields(errors));
             }
-            let (view, handler) = room.parts(call.now);
-            handler.validate_http_post(&view, &payload).map_err(PostError::RejectedByRoom)?;
-            let Some(relay) = handler.on_http_post(&view, payload) else {
+            let view = view(&room.roster, call.now);
+            room.handler.validate_http_post(&view, &payload).map_err(PostError::RejectedByRoom)?;
+            let Some(relay) = room.handler.on_http_post(&view, payload) else {
                 return Ok(AcceptedPost { recipients: 0, delay: Duration::ZERO, message: "null".to_owned() });
             };
             let recipients = view.clients;

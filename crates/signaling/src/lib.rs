@@ -8,9 +8,7 @@
 mod activity_log;
 pub mod broadcast;
 pub mod client;
-mod connection_close;
 mod connection_context;
-mod connections;
 mod control_surface;
 mod control_surface_events;
 mod counters;
@@ -48,7 +46,7 @@ pub use control_surface_events::{
 };
 pub use counters::{DialectCounters, UNDECIDED};
 pub use dialect::{Dialect, DialectSet};
-pub use event_sink::{ConnId, EventSink, OutgoingMessage};
+pub use event_sink::{ConnId, EventSink, OutgoingMessage, REJECTED_CONNECTION};
 pub use hub::{Hub, HubCall};
 pub use hub_commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom};
 pub use hub_connections::{NewConnection, OperatorError};
@@ -61,6 +59,6 @@ pub use route::{
     BearerToken, BroadcastParams, NEWER_PATH, Route, WebRtcParams, decode_room_name, is_valid_room_name, route,
 };
 pub use snapshot::{ConnectionSnapshot, RoomSnapshot, Snapshot, SnapshotQuery};
-pub use strict::{REFUSED, REJECTED_CONNECTION, STRICT_RULES};
+pub use strict::{REFUSED, STRICT_RULES};
 pub use webrtc::{MAX_WEBRTC_ROOM_BYTES, WebRtcRoomInfo};
 pub use work_limiter::{MessageWork, WorkLimiter, WorkSource};

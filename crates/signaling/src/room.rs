@@ -11,7 +11,6 @@ use std::time::Duration;
 use serde::Serialize;
 use tracing::{debug, info};
 
-use super::connection_close::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR};
 use super::control_surface_events::ControlSurfaceEvent;
 use super::counters::DialectCounters;
 use super::dialect::Dialect;
@@ -23,6 +22,37 @@ use jamjam_core::memory_budget::MemoryPermit;
 use jamjam_core::sanitize::sanitize_name;
 use jamjam_core::send_queue::UpdateKey;
 use jamjam_core::time::{Time, WallClock};
+
+/// Reason of a leave after a message that ends the membership.
+pub(super) const LEFT_ROOM: &str = "left the room";
+
+/// Reason of a leave because the member creates or joins another room, or joins the same room again.
+pub(super) const CHANGED_ROOM: &str = "changed the room";
+
+/// Close reason, and reason of the leaves, after the operator has closed a room.
+pub(super) const ROOM_CLOSED_BY_OPERATOR: &str = "Room closed by the operator";
+
+/// How a connection ended, or why its member leaves a room.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConnectionClose<'a> {
+    pub(super) code: CloseCode,
+    /// The reason in the close frame.
+    pub(super) reason: &'a str,
+    /// Why the server ends the membership; `None` if the client or the network does.
+    pub(super) server_reason: Option<&'a str>,
+}
+
+impl ConnectionClose<'_> {
+    /// The reason of the leave in the log.
+    pub(super) fn leave_reason(&self) -> Cow<'_, str> {
+        match self.server_reason {
+            Some(reason) => reason.into(),
+            None if self.code == CloseCode::ABNORMAL_CLOSURE => "connection lost".into(),
+            None if self.reason.is_empty() => "closed by client".into(),
+            None => format!("closed by client: {}", sanitize_name(self.reason)).into(),
+        }
+    }
+}
 
 /// A room of one dialect.
 pub(super) trait Room: Send {
@@ -39,7 +69,7 @@ pub(super) trait Room: Send {
     fn roster_mut(&mut self) -> &mut Roster<Self::Member>;
 
     /// A member's connection has ended, or the member has entered another room: then the reason of the server is
-    /// [`CHANGED_ROOM`](crate::connection_close::CHANGED_ROOM).
+    /// [`CHANGED_ROOM`].
     fn leave(&mut self, call: &mut RoomCall<'_>, close: &ConnectionClose<'_>);
 
     /// The operator closes the room with all connections. The members receive no messages about each other.

@@ -7,12 +7,11 @@ use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::connection_close::{CHANGED_ROOM, ConnectionClose};
 use super::connection_context::ConnectionContext;
 use super::event_sink::{ConnId, OutgoingMessage};
 use super::limits::SignalingLimits;
 use super::lock::lock;
-use super::room::{Effect, Effects, MemberData, MemberInfo, Room, RoomCall, RoomKey};
+use super::room::{CHANGED_ROOM, ConnectionClose, Effect, Effects, MemberData, MemberInfo, Room, RoomCall, RoomKey};
 use super::server_state::ServerState;
 use super::timers::{TimerEvent, TimerKey};
 use jamjam_core::close_code::CloseCode;

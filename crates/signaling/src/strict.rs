@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::broadcast::messages::ServerMessage as BroadcastMessage;
 use super::control_surface::messages::ServerMessage as ControlSurfaceMessage;
 use super::dialect::{Dialect, DialectSet};
-use super::event_sink::ConnId;
+use super::event_sink::{ConnId, REJECTED_CONNECTION};
 use super::hub::HubCall;
 use super::jamjam::ServerMessage as JamjamMessage;
 use super::json::{MessageError, integer, parse, to_json};
@@ -54,9 +54,6 @@ pub const STRICT_RULES: [&str; 7] = [
 /// A right message that had no effect, because of the state of the room, a limit, or a wrong password or code. The client may not be at fault:
 /// a member may have left before a message to it arrived.
 pub const REFUSED: &str = "refused";
-
-/// The URL or the token of a connection is wrong, or a frame violates RFC 6455 or is too long, which the connection itself reports.
-pub const REJECTED_CONNECTION: &str = "rejected_connection";
 
 impl HubCall<'_> {
     /// With `--strict`, answers a message that had no effect, unless its dialect has answered it, and reports it to the sink. Returns the

@@ -9,12 +9,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
 
-use super::connection_close::ConnectionClose;
 use super::connection_context::{ConnectionContext, MAX_JOIN_DEBT, MAX_LIST_DEBT};
 use super::dialect::Dialect;
 use super::json::{MessageError, message_type, to_json};
 use super::limits::SignalingLimits;
-use super::room::{Member, MemberData, MemberInfo, Room, RoomCall, Roster};
+use super::room::{ConnectionClose, Member, MemberData, MemberInfo, Room, RoomCall, Roster};
 use super::rooms::{Directory, Rooms};
 use super::route::WebRtcParams;
 use super::token::{TOKEN_MISSING, verify_webrtc};

@@ -22,7 +22,7 @@ use crate::io::http::body;
 use crate::io::http::body::RequestError;
 use crate::io::http::connection_info::ConnectionInfo;
 use crate::io::http::request_body::{parse_json, read_body};
-pub use crate::io::signaling::http_state::BroadcastHttpConfig;
+pub use crate::io::signaling::config::BroadcastHttpConfig;
 use crate::io::signaling::http_state::{Client, HttpState, RequestLimiter, SharedState};
 use crate::sanitize::sanitize;
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, sign, verify};

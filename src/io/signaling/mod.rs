@@ -6,6 +6,7 @@
 mod admin;
 pub mod broadcast_http;
 pub mod client;
+mod config;
 pub mod control_surface_server;
 pub mod discovery;
 pub(in crate::io) mod event_stream;
@@ -33,7 +34,7 @@ use tracing::{info, warn};
 use crate::io::clock;
 use crate::io::http;
 use crate::io::http::body::{self, RequestError};
-pub use crate::io::signaling::http_state::SignalingServerConfig;
+pub use crate::io::signaling::config::SignalingServerConfig;
 use crate::io::signaling::http_state::{Client, HttpState, SharedState};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::io::stop::StopToken;

@@ -17,8 +17,8 @@ use tracing::warn;
 
 use crate::check::SignalingCheck;
 use crate::io::clock;
+use crate::io::signaling::config::SignalingServerConfig;
 use crate::io::signaling::event_stream::EventListeners;
-use crate::io::signaling::http_state::SignalingServerConfig;
 use crate::io::websocket::connection::ConnectionHandler;
 use crate::io::websocket::frame::{self, WebSocketError};
 use crate::memory_budget::{MemoryAccount, MemoryPermit};

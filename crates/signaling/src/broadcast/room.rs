@@ -13,13 +13,12 @@ use super::messages::{MessageSender, ServerMessage, wrap};
 use super::room_handler::{
     ClientInfo, JoinRequest, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView,
 };
-use crate::connection_close::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR};
 use crate::connection_context::MAX_JOIN_DEBT;
 use crate::dialect::Dialect;
 use crate::event_sink::ConnId;
 use crate::json::{self, MessageError, to_json};
 use crate::limits::SignalingLimits;
-use crate::room::{MemberData, MemberInfo, Room, RoomCall, Roster};
+use crate::room::{ConnectionClose, MemberData, MemberInfo, ROOM_CLOSED_BY_OPERATOR, Room, RoomCall, Roster};
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::time::{Time, WallClock};
 
@@ -115,16 +114,6 @@ impl Room for BroadcastRoom {
 }
 
 impl BroadcastRoom {
-    /// The room at this time.
-    pub(crate) fn view(&self, now: WallClock) -> RoomView<'_> {
-        view(&self.roster, now)
-    }
-
-    /// The room at this time, and its handler.
-    pub(crate) fn parts(&mut self, now: WallClock) -> (RoomView<'_>, &mut dyn RoomHandler) {
-        (view(&self.roster, now), self.handler.as_mut())
-    }
-
     /// Adds the connection that causes the call. The error is the close code and reason with which it is rejected. Whether its address
     /// `has_too_many_rooms` matters only if it opens the room.
     pub(super) fn enter(
@@ -220,7 +209,7 @@ impl BroadcastRoom {
                 RoomAction::Send(Recipients::Members, message) => _ = call.send(self.receivers(false), &message),
                 RoomAction::Send(Recipients::ControlChannels, message) => _ = call.send(self.receivers(true), &message),
                 RoomAction::Broadcast(relay) => {
-                    let room = self.view(call.now);
+                    let room = view(&self.roster, call.now);
                     let text = || wrap(call.limits.broadcast.envelope, &room, MessageSender::Handler, &relay);
                     call.send_with(self.receivers(false), text, None, false);
                 }
@@ -342,7 +331,8 @@ impl BroadcastRoom {
     }
 }
 
-fn view(roster: &Roster<Membership>, now: WallClock) -> RoomView<'_> {
+/// What a handler sees of the room with these members.
+pub(crate) fn view(roster: &Roster<Membership>, now: WallClock) -> RoomView<'_> {
     let control_clients = roster.list.iter().filter(|member| member.data.is_control_channel).count();
     RoomView { name: roster.name(), now, clients: roster.list.len() - control_clients, control_clients }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tracing::info;
 
 use super::messages::{ClientMessage, ParamMessage, ParameterState, ServerMessage, TriggerMessage};
-use crate::connection_close::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM};
 use crate::connection_context::MAX_LIST_DEBT;
 use crate::control_surface_events::{
     ControlSurfaceEvent, ControlSurfaceEventKind, InlineStr, MAX_PARAMETER_NAME_BYTES,
@@ -16,7 +15,9 @@ use crate::control_surface_events::{
 use crate::dialect::Dialect;
 use crate::event_sink::ConnId;
 use crate::json::{MessageError, to_json};
-use crate::room::{Effect, MemberData, MemberInfo, Room, RoomCall, Roster, UPDATE_KEY_BITS};
+use crate::room::{
+    CHANGED_ROOM, ConnectionClose, Effect, LEFT_ROOM, MemberData, MemberInfo, Room, RoomCall, Roster, UPDATE_KEY_BITS,
+};
 use crate::timers::Timers;
 use jamjam_core::address::source_network;
 use jamjam_core::close_code::CloseCode;

@@ -3,7 +3,8 @@
 //! Both generations of clients share these types. The server sends the optional fields for newer clients only to connections on
 //! [`NEWER_PATH`](crate::NEWER_PATH).
 
-use std::net::SocketAddr;
+use std::cmp::Reverse;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -13,6 +14,12 @@ use crate::json::{MessageError, integer, message_type, null_as_default, optional
 
 /// Length of a candidate address, in bytes, above which the client receives an error. Other unreadable addresses are ignored.
 const MAX_ADDRESS_BYTES: usize = 256;
+
+/// Maximum number of candidates of a member that are used. Servers other than ours may accept more candidates than ours.
+const MAX_USED_CANDIDATES: usize = 64;
+
+/// Candidate priority of a host address (RFC 8445, section 5.1.2.2). There is one component with the local preference 65,535.
+pub(crate) const HOST_PRIORITY: u32 = 126 << 24 | 65_535 << 8 | 255;
 
 /// A message from a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -202,6 +209,23 @@ impl Peer {
     pub(super) fn for_older_clients(self) -> Self {
         Self { joined_at: None, features: Vec::new(), link_key: None, ..self }
     }
+
+    /// The addresses that identify one host: the candidates by descending priority, then the public address and the local address.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let mut candidates: Vec<&Candidate> = self.candidates.iter().collect();
+        candidates.sort_by_key(|candidate| Reverse(candidate.priority));
+        let candidates = candidates.into_iter().take(MAX_USED_CANDIDATES).map(|candidate| &candidate.address);
+        let addresses = candidates.chain(&self.public_addr).chain(&self.local_addr).copied();
+        addresses.filter(is_unicast).collect()
+    }
+}
+
+/// Whether the address identifies one host. Unspecified, multicast and broadcast IP addresses do not identify one host, and neither does
+/// port 0.
+fn is_unicast(address: &SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast && address.port() != 0
 }
 
 /// A room in the list of rooms.

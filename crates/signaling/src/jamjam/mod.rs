@@ -36,6 +36,7 @@ use jamjam_core::sanitize::truncate_bytes;
 use owner::{Owner, OwnerState};
 use room::{JamjamMember, JamjamRoom, MAX_PEERS_PER_ROOM, PEER_MESSAGE, ROOM_NAMES};
 
+pub(crate) use messages::HOST_PRIORITY;
 use messages::parse;
 pub use messages::{Candidate, CandidateType, ChatMessage, ClientMessage, Peer, PeerMessage, RoomInfo, ServerMessage};
 

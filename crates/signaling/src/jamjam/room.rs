@@ -4,17 +4,17 @@ use std::net::Ipv4Addr;
 
 use tracing::debug;
 
-use super::messages::{Candidate, CandidateType, ChatMessage, ClientMessage, Peer, PeerMessage, ServerMessage};
+use super::messages::{
+    Candidate, CandidateType, ChatMessage, ClientMessage, HOST_PRIORITY, Peer, PeerMessage, ServerMessage,
+};
 use super::owner::{Owner, OwnerState, RECLAIM_PERIOD};
-use crate::client::{HOST_PRIORITY, addresses_of};
-use crate::connection_close::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM};
 use crate::connection_context::MAX_JOIN_DEBT;
 use crate::dialect::Dialect;
 use crate::event_sink::ConnId;
 use crate::id_generator::{INVITE_CODE_LEN, IdGenerator, LONG_INVITE_CODE_LEN};
 use crate::json::{MessageError, to_json};
 use crate::limits::SignalingLimits;
-use crate::room::{Member, MemberData, MemberInfo, Room, RoomCall, Roster};
+use crate::room::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, Member, MemberData, MemberInfo, Room, RoomCall, Roster};
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::media_relay::{MediaMember, MediaRooms};
 use jamjam_core::time::Time;
@@ -338,7 +338,7 @@ impl JamjamRoom {
                 }
                 (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
                 let peer = peer.clone();
-                let addresses = || peer.public_addr.into_iter().chain(addresses_of(&peer));
+                let addresses = || peer.public_addr.into_iter().chain(peer.addresses());
                 if !member.media.as_ref().is_none_or(|media| media.publish(addresses())) {
                     return reject(call, ROOM_FULL);
                 }

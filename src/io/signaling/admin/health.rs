@@ -220,7 +220,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::io::signaling::http_state::{HttpState, SignalingServerConfig};
+    use crate::io::signaling::config::SignalingServerConfig;
+    use crate::io::signaling::http_state::HttpState;
     use crate::signaling::broadcast::{DeclaredRoom, RoomHandlers};
     use crate::signaling::{ConnId, DialectSet, Hub, NewConnection, SignalingLimits, route};
 

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use prometheus_client::registry::Registry;
 
 use crate::io::memory;
-use crate::io::signaling::http_state::{HttpState, SignalingServerConfig};
+use crate::io::signaling::config::SignalingServerConfig;
+use crate::io::signaling::http_state::HttpState;
 use crate::signaling::DialectCounters;
 use crate::stats::metrics::{self, Metric, MetricKind, encode_build_info, encode_metric, encode_value};
 

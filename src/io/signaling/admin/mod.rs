@@ -97,7 +97,7 @@ mod tests {
 
     use std::net::SocketAddr;
 
-    use crate::io::signaling::http_state::SignalingServerConfig;
+    use crate::io::signaling::config::SignalingServerConfig;
     use crate::io::signaling::shared_hub::SharedHub;
     use crate::signaling::{DialectSet, Hub};
 
