@@ -328,20 +328,22 @@ mod tests {
             _ => None,
         };
         let (all, radio) = (DialectSet::default(), || Some("radio".to_owned()));
-        for path in ["/radio", "/rooms/radio"] {
-            assert_eq!(
-                params(path, "roomId=r&userId=u&userName=n", all),
-                Some((radio(), false)),
-                "the path beats the query"
-            );
+        for path in ["/radio", "/radio/", "/rooms/radio", "/rooms/radio/", "/%72adio"] {
+            for query in ["", "roomId=r&userId=u&userName=n"] {
+                assert_eq!(params(path, query, all), Some((radio(), false)), "{path}: it beats the query");
+            }
         }
-        assert_eq!(params("/rooms/radio/remotecontrol", "", all), Some((radio(), true)));
+        for path in ["/rooms/radio/remotecontrol", "/rooms/radio/remotecontrol/"] {
+            assert_eq!(params(path, "", all), Some((radio(), true)), "{path}");
+        }
         for path in ["/", "/ws", "/ws/"] {
             assert_eq!(params(path, "room=radio", all), Some((radio(), false)));
             assert_eq!(params(path, "token=t", all), Some((None, false)));
             assert_eq!(params(path, "token=t&roomId=r", all), None, "WebRTC comes first");
         }
-        for path in ["/health", "/metrics", "/v1", "/api", "/v1/x", "/docs/", "/radio/x", "/rooms/radio/x"] {
+        let no_rooms = "/health /%68ealth /postcontent /metrics /v1 /api /v1/x /docs/ /radio/x /radio/remotecontrol \
+                        /rooms/radio/x";
+        for path in no_rooms.split(' ').chain([""]) {
             assert_eq!(route(path, "token=t", all), Err(NO_SUCH_PATH), "{path}");
         }
         // If a server supports only the broadcast dialect, every path belongs to this dialect. A path without a room name selects no room.
@@ -353,38 +355,6 @@ mod tests {
             (params("/", "room=radio", broadcast_alone), params("/radio", "", broadcast_alone)),
             (Some((radio(), false)), Some((radio(), false)))
         );
-    }
-
-    #[test]
-    fn any_webrtc_parameter_selects_webrtc() {
-        for query in ["roomId=r&userId=u&userName=n", "roomId=", "userId=u&room=x&token=t", "x=1&%72oomId=r"] {
-            assert_eq!(route("/", query, DialectSet::default()), Ok(webrtc_route(query)), "{query}");
-        }
-    }
-
-    #[test]
-    fn room_and_control_channel_are_parsed_from_the_path() {
-        let radio = || Some("radio".to_owned());
-        for path in ["/radio", "/radio/", "/rooms/radio", "/rooms/radio/", "/%72adio"] {
-            assert_eq!(parse_room_path(path), Some((radio(), false)), "{path}");
-        }
-        for path in ["/rooms/radio/remotecontrol", "/rooms/radio/remotecontrol/"] {
-            assert_eq!(parse_room_path(path), Some((radio(), true)), "{path}");
-        }
-        for path in [
-            "",
-            "/",
-            "/ws",
-            "/health",
-            "/%68ealth",
-            "/postcontent",
-            "/v1",
-            "/v1/signaling",
-            "/radio/remotecontrol",
-            "/rooms/a/b",
-        ] {
-            assert_eq!(parse_room_path(path), None, "{path}");
-        }
     }
 
     #[test]
@@ -428,19 +398,19 @@ mod tests {
     }
 
     #[test]
-    fn webrtc_parameters_are_decoded_and_the_last_of_a_name_counts() {
+    fn any_webrtc_parameter_selects_webrtc_and_its_last_decoded_value_counts() {
         for (query, decoded) in [
             ("roomId=r&userId=u&userName=n", ["r", "u", "n"]),
             ("userName=Ann+B&userId=%C3%A4&roomId=a%2Fb%26c", ["a/b&c", "ä", "Ann B"]),
             ("roomId=", ["", "", ""]),
             ("userId=u&room=x", ["", "u", ""]),
             ("roomId=a&roomId=b", ["b", "", ""]),
-            ("%72oomId=r", ["r", "", ""]),
+            ("x=1&%72oomId=r", ["r", "", ""]),
             ("roomId=%ff%00", ["\u{fffd}\0", "", ""]),
         ] {
             let [room_id, user_id, user_name] = decoded.map(str::to_owned);
-            let expected = WebRtcParams { room_id, user_id, user_name, token: None };
-            assert_eq!(WebRtcParams::from_query(query), expected, "{query}");
+            let expected = Route::WebRtc(WebRtcParams { room_id, user_id, user_name, token: None });
+            assert_eq!(route("/", query, DialectSet::default()), Ok(expected), "{query}");
         }
         let token = |query| WebRtcParams::from_query(query).token.map(|token| token.0);
         assert_eq!(["token=a%2Eb", "token=a&token=b"].map(token), [Some("a.b".to_owned()), Some("b".to_owned())]);

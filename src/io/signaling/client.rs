@@ -422,19 +422,13 @@ async fn leave_room(mut connection: SignalingConnection) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use rustls::ClientConnection;
-    use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+    use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, sink};
     use tokio::net::TcpStream;
 
     use super::*;
-
-    impl ClientStream for DuplexStream {
-        fn into_parts(self: Box<Self>) -> (TcpStream, Option<ClientConnection>) {
-            unreachable!("the room client uses the stream as a whole")
-        }
-    }
 
     impl<R: AsyncRead + Send + Unpin, W: AsyncWrite + Send + Unpin> ClientStream for Join<R, W> {
         fn into_parts(self: Box<Self>) -> (TcpStream, Option<ClientConnection>) {
@@ -443,14 +437,18 @@ mod tests {
     }
 
     /// The client end and the server end of a connection in memory.
-    async fn connected_pair() -> (SignalingConnection, WebSocketStream<tokio::io::DuplexStream>) {
-        let (near, far) = tokio::io::duplex(1 << 10);
-        (connection(near).await, WebSocketStream::from_raw_socket(far, Role::Server, None).await)
+    async fn connected_pair() -> (SignalingConnection, WebSocketStream<DuplexStream>) {
+        let (near, far) = duplex(1 << 10);
+        let (reader, writer) = split(near);
+        (connection(reader, writer).await, WebSocketStream::from_raw_socket(far, Role::Server, None).await)
     }
 
-    async fn connection(stream: impl ClientStream + 'static) -> SignalingConnection {
+    async fn connection(
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+    ) -> SignalingConnection {
         let address = SocketAddr::from(([127, 0, 0, 1], 9));
-        let mut stream = limit_reads(Box::new(stream));
+        let mut stream = limit_reads(Box::new(join(reader, writer)));
         stream.reader_mut().next_read.as_mut().reset(Instant::now());
         let socket = WebSocketStream::from_raw_socket(stream, Role::Client, Some(websocket_config())).await;
         SignalingConnection {
@@ -497,8 +495,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn flooding_server_is_read_at_a_limited_rate() {
         let reads = Arc::new(AtomicUsize::new(0));
-        let server = tokio::io::join(FloodingServer(Arc::clone(&reads)), tokio::io::sink());
-        let mut connection = connection(server).await;
+        let mut connection = connection(FloodingServer(Arc::clone(&reads)), sink()).await;
         let flood = timeout(Duration::from_secs(100), connection.recv()).await;
         assert!(flood.is_err(), "{flood:?}");
         // Each read counts as 258 bytes of 262,144 bytes per second.
@@ -506,48 +503,27 @@ mod tests {
         assert!((101_000..101_700).contains(&reads), "{reads} reads in 100 s");
     }
 
-    /// The client's end of a connection that accepts no data until `is_open` is set. Counts the accepted bytes.
-    #[derive(Clone, Default)]
-    struct Gate {
-        is_open: Arc<AtomicBool>,
-        accepted: Arc<AtomicUsize>,
-    }
-
-    impl AsyncWrite for Gate {
-        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-            if !self.is_open.load(Ordering::Relaxed) {
-                return Poll::Pending;
-            }
-            self.accepted.fetch_add(bytes.len(), Ordering::Relaxed);
-            Poll::Ready(Ok(bytes.len()))
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-    }
-
     #[tokio::test(start_paused = true)]
     async fn pongs_to_a_server_that_never_reads_are_bounded() {
-        let (gate, reads) = (Gate::default(), Arc::new(AtomicUsize::new(0)));
-        let mut connection = connection(tokio::io::join(FloodingServer(Arc::clone(&reads)), gate.clone())).await;
+        // The buffer of the connection holds one pong of 6 bytes.
+        let ((near, mut far), reads) = (duplex(6), Arc::new(AtomicUsize::new(0)));
+        let mut connection = connection(FloodingServer(Arc::clone(&reads)), near).await;
         let flood = timeout(Duration::from_secs(100), connection.recv()).await;
         assert!(flood.is_err(), "{flood:?}");
-        gate.is_open.store(true, Ordering::Relaxed);
-        connection.send(&ClientMessage::ListRooms).await.unwrap();
-        // Each pong takes 6 bytes.
-        let (pings, bytes) = (reads.load(Ordering::Relaxed), gate.accepted.load(Ordering::Relaxed));
+        let send = async {
+            connection.send(&ClientMessage::ListRooms).await.unwrap();
+            drop(connection);
+        };
+        let mut accepted = Vec::new();
+        let ((), bytes) = tokio::join!(send, far.read_to_end(&mut accepted));
+        let (pings, bytes) = (reads.load(Ordering::Relaxed), bytes.unwrap());
         assert!(pings * 6 > 2 * bytes && bytes <= 257 << 10, "{bytes} bytes for {pings} pings");
     }
 
     #[tokio::test(start_paused = true)]
     async fn server_that_sends_a_message_slowly_is_not_pinged() {
-        let (near, mut far) = tokio::io::duplex(1 << 10);
-        let mut connection = connection(near).await;
+        let (mut connection, mut server) = connected_pair().await;
+        let far = server.get_mut();
         let send_slowly = async {
             for byte in [&[0x81, 125][..], &[b'x'; 124]].concat() {
                 far.write_all(&[byte]).await.unwrap();

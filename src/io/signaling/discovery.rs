@@ -182,7 +182,7 @@ impl<'a> HttpConnection<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
 
     use super::*;
@@ -225,21 +225,17 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("a connection");
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                stream.read_exact(&mut byte).expect("a request");
-                request.push(byte[0]);
-            }
+            let lines = BufReader::new(&stream).lines().map(|line| line.expect("a request"));
+            let request: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
             stream.write_all(response).expect("a response");
-            String::from_utf8(request).expect("text")
+            request
         });
         let tls = TrustPolicy::default().client_config().expect("TLS");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let found = runtime.block_on(url(&format!("http://{address}/base")).websocket_url(&tls));
         let request = server.join().expect("the server");
-        assert!(request.starts_with("GET /base/api/v1/signaling HTTP/1.1\r\n"), "{request}");
-        assert!(request.contains(&format!("host: {address}\r\n")), "{request}");
+        assert_eq!(request[0], "GET /base/api/v1/signaling HTTP/1.1");
+        assert!(request.contains(&format!("host: {address}")), "{request:?}");
         found.map(|url| url.to_string()).map_err(|error| error.to_string())
     }
 

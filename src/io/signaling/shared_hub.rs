@@ -485,28 +485,30 @@ mod tests {
     use super::*;
     use crate::signaling::{Route, SignalingLimits};
 
+    /// A new connection.
+    fn connect(hub: &Arc<SharedHub>, config: &SignalingServerConfig) -> ServedConnection {
+        let connection = NewConnection {
+            source: [127, 0, 0, 1].into(),
+            local_ip: [127, 0, 0, 1].into(),
+            is_forwarded: false,
+            route: Route::Undecided,
+        };
+        hub.on_connect(connection, &config.connection_limits.memory_budget.account(None))
+    }
+
     #[test]
     fn messages_but_no_lists_of_rooms_and_pings_keep_a_check_from_being_idle() {
         let check = Arc::<Mutex<SignalingCheck>>::default();
         let config = SignalingServerConfig { check: Some(Arc::clone(&check)), ..SignalingServerConfig::default() };
         let hub = Hub::new(SignalingLimits { message_rate: Some(2), ..SignalingLimits::default() }, [0; 4]);
         let hub = SharedHub::new(hub, &config);
-        let connect = || {
-            let connection = NewConnection {
-                source: [127, 0, 0, 1].into(),
-                local_ip: [127, 0, 0, 1].into(),
-                is_forwarded: false,
-                route: Route::Undecided,
-            };
-            hub.on_connect(connection, &config.connection_limits.memory_budget.account(None))
-        };
         let last = || check.lock().expect("no panic").last_message;
         // The last list exceeds the message rate, which closes the connection.
-        let closed = connect();
+        let closed = connect(&hub, &config);
         (0..5).for_each(|_| closed.on_text(r#"{"type":"ListRooms"}"#).expect("no limit"));
         closed.on_activity();
         assert_eq!((last(), closed.is_open()), (None, false));
-        let served = connect();
+        let served = connect(&hub, &config);
         served.on_binary();
         let mut before = last();
         assert!(before.is_some());
@@ -522,13 +524,7 @@ mod tests {
         let config = SignalingServerConfig::default();
         let hub = SharedHub::new(Hub::new(SignalingLimits::default(), [0; 4]), &config);
         let memory_budget = &config.connection_limits.memory_budget;
-        let connection = NewConnection {
-            source: [127, 0, 0, 1].into(),
-            local_ip: [127, 0, 0, 1].into(),
-            is_forwarded: false,
-            route: Route::Undecided,
-        };
-        let served = hub.on_connect(connection, &memory_budget.account(None));
+        let served = connect(&hub, &config);
         let message = OutgoingMessage { text: "x".repeat(996), update_key: None, room: None };
         hub.with_outbox(&hub.own_account, |outbox, _| outbox.send(&[served.conn; 99], message));
         // The header of the frame has 4 bytes (RFC 6455, 5.2), the shared buffers take 128, and their blocks a quarter more.

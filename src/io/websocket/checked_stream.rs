@@ -233,13 +233,16 @@ impl<S: Unpin> AsyncWrite for CheckedStream<S> {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
+    use std::future::ready;
     use std::task::Waker;
 
     use futures_util::{FutureExt, StreamExt};
     use proptest::prelude::*;
+    use test_support::server::frame;
+    use tokio::io::{join, sink};
     use tokio_tungstenite::WebSocketStream;
+    use tungstenite::Message;
     use tungstenite::protocol::{Role, WebSocketConfig};
-    use tungstenite::{Message, WebSocket};
 
     use super::*;
     use crate::memory_budget::MemoryBudget;
@@ -259,13 +262,6 @@ mod tests {
             }
             Poll::Ready(Ok(()))
         }
-    }
-
-    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-        let len = payload.len();
-        let length = if len < 126 { vec![len as u8] } else { [&[126][..], &(len as u16).to_be_bytes()].concat() };
-        // With an all-zero key, the payload is its own masked form.
-        [&[first, 0x80 | length[0]], &length[1..], &[0; 4], payload].concat()
     }
 
     fn checked(pieces: impl IntoIterator<Item = Vec<u8>>, limit: Option<Gcra>) -> CheckedStream<Pieces> {
@@ -404,25 +400,6 @@ mod tests {
         proptest::collection::vec(frame, 1..8).prop_map(|frames| frames.concat())
     }
 
-    /// Reads from memory and discards writes.
-    struct Plain(Cursor<Vec<u8>>);
-
-    impl io::Read for Plain {
-        fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-            self.0.read(to)
-        }
-    }
-
-    impl io::Write for Plain {
-        fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-            Ok(from.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     proptest! {
         /// Whatever the pieces, the library gets the same frames as without the checks, until the first error.
         #[test]
@@ -438,8 +415,10 @@ mod tests {
             }
             let whole = receive(checked([bytes.clone()], None));
             prop_assert_eq!(&receive(checked(split, None)), &whole);
-            let mut library = WebSocket::from_raw_socket(Plain(Cursor::new(bytes)), Role::Server, Some(config()));
-            let messages: Vec<Message> = std::iter::from_fn(|| library.read().ok()).collect();
+            let library = WebSocketStream::from_raw_socket(join(&bytes[..], sink()), Role::Server, Some(config()));
+            // The stream ends after the first error.
+            let messages = library.flatten_stream().filter_map(|received| ready(received.ok())).collect::<Vec<_>>();
+            let messages: Vec<Message> = messages.now_or_never().expect("all bytes are available");
             prop_assert!(messages.starts_with(&whole.0), "{:?} {:?}", messages, whole);
             prop_assert!(whole.1.is_some() || messages.len() == whole.0.len(), "{:?} {:?}", messages, whole);
         }

@@ -136,7 +136,7 @@ fn issuer_key_restricts_tokens_and_their_rate_is_limited() {
 #[test]
 fn post_reaches_the_members_and_returns_their_number() {
     let server = start(&["--rate-limit-post", "off"]);
-    let [mut ann, mut other] = ["radio", "lobby"].map(|room| broadcast_member(&server, room, "ann"));
+    let [mut ann, mut other] = ["radio", "lobby"].map(|room| broadcast_member(server.address, room, "ann"));
     let own = bearer("radio");
     let post = |path: &str, body: &str| send(&server, "POST", path, &[&own], body);
     let accepted = post("/radio/postcontent", r#"{"content":{"title":"x"},"metadata":{"m":1}}"#);
@@ -175,7 +175,7 @@ fn post_reaches_the_members_and_returns_their_number() {
 #[test]
 fn radio_delay_applies_to_posts_without_a_delay() {
     let server = start(&["--radio-delay", "0.2"]);
-    let mut ann = broadcast_member(&server, "radio", "ann");
+    let mut ann = broadcast_member(server.address, "radio", "ann");
     for (room, message, delay) in [
         ("radio", r#"{"type":"Post","content":1}"#, Some(200)),
         ("radio", r#"{"type":"post","content":2,"delay":0.1}"#, Some(100)),
@@ -191,7 +191,7 @@ fn radio_delay_applies_to_posts_without_a_delay() {
 #[test]
 fn content_is_relayed_in_the_configured_envelope() {
     let server = start(&["--broadcast-envelope", "dynode"]);
-    let [mut ann, mut bob] = ["ann", "bob"].map(|user| broadcast_member(&server, "radio", user));
+    let [mut ann, mut bob] = ["ann", "bob"].map(|user| broadcast_member(server.address, "radio", user));
     ann.send_text(r#"{"type":"x","content":1}"#);
     let mut received = bob.receive();
     assert!(received["receivedAt"].take().as_u64().unwrap() > 1_700_000_000_000);
@@ -209,10 +209,10 @@ fn limits_close_with_their_codes() {
         (["--idle-timeout", "100ms"], 4_000, "Idle timeout"),
         (["--max-conn-age", "100ms"], 4_001, "Max connection age reached"),
     ] {
-        assert_eq!(broadcast_member(&start(&options), "lobby", "ann").closed(), (code, reason.to_owned()));
+        assert_eq!(broadcast_member(start(&options).address, "lobby", "ann").closed(), (code, reason.to_owned()));
     }
     let server = start(&["--max-payload", "300KiB"]);
-    let [mut ann, mut bob] = ["ann", "bob"].map(|user| broadcast_member(&server, "lobby", user));
+    let [mut ann, mut bob] = ["ann", "bob"].map(|user| broadcast_member(server.address, "lobby", user));
     // This message is longer than 256 KiB, the maximum for clients without a token.
     ann.send_text(&format!(r#"{{"content":"{}"}}"#, "x".repeat(290 << 10)));
     assert_eq!(bob.receive()["content"].as_str().unwrap().len(), 290 << 10);

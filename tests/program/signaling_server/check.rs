@@ -10,63 +10,22 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use test_support::server::{Member, frame, poll_until, program, ready_address};
 
-use super::{SECRET, token};
-
-/// A message that the documentation of its dialect does not allow, and the finding.
-struct WrongMessage {
-    dialect: &'static str,
-    message: &'static str,
-    rule: &'static str,
-    sentence: &'static str,
-}
+use super::{SECRET, broadcast_member, control_surface, jamjam_creator, webrtc_member};
 
 const PAGE: &str = "docs/signaling-server.md#check-of-a-client";
 
-const WRONG_MESSAGES: [WrongMessage; 4] = [
-    WrongMessage {
-        dialect: "jamjam",
-        message: r#"{"type":"JoinRoom","data":{"peer_name":"Ann"}}"#,
-        rule: "missing_member",
-        sentence: "member `data.room_id` is missing",
-    },
-    WrongMessage { dialect: "broadcast", message: "hello", rule: "invalid_message", sentence: "Invalid JSON payload" },
-    WrongMessage {
-        dialect: "bbx",
-        message: r#"{"type":"param","param":"freq","value":"0.5"}"#,
-        rule: "wrong_type",
-        sentence: "member `value`: expected a number of 32 bits, got a string",
-    },
-    WrongMessage {
-        dialect: "webrtc",
-        message: r#"{"type":"ofer","targetUserId":"ann"}"#,
-        rule: "unknown_type",
-        sentence: "member `type`: unknown type `ofer`; the nearest type is `offer`",
-    },
-];
+const DIALECTS: [&str; 4] = ["jamjam", "broadcast", "bbx", "webrtc"];
 
 /// A client that joins a room and has sent one right message, which the server has answered.
 fn correct(server: SocketAddr, dialect: &str) -> Member {
-    let mut member = match dialect {
-        "broadcast" => Member::connect_to(server, &format!("/lobby?token={}", token("ann", "lobby"))),
-        "webrtc" => Member::connect_to(server, "/?roomId=r&userId=ann&userName=Ann"),
-        _ => Member::connect(server),
+    let (mut member, message, answer) = match dialect {
+        "jamjam" => return jamjam_creator(server).0,
+        "bbx" => return control_surface(server, "4711"),
+        "broadcast" => (broadcast_member(server, "lobby", "ann"), "keepalive", "ack"),
+        _ => (webrtc_member(server, "r", "ann"), "ping", "pong"),
     };
-    match dialect {
-        "jamjam" => drop(member.create_room("jam")),
-        "broadcast" => {
-            member.skip_to("welcome");
-            member.send_json(&json!({"type": "keepalive"}));
-            member.skip_to("ack");
-        }
-        "bbx" => {
-            member.send_json(&json!({"type": "join", "room_code": "4711"}));
-            member.skip_to("welcome");
-        }
-        _ => {
-            member.send_json(&json!({"type": "ping"}));
-            member.skip_to("pong");
-        }
-    }
+    member.send(message, &Value::Null);
+    member.skip_to(answer);
     member
 }
 
@@ -98,8 +57,8 @@ fn correct_clients_of_all_dialects_pass() {
     let options = ["--json", "--until-idle", "3s", "--expect-sources", "4", "--fail-on", "note"];
     let (code, report, log) = check(&options, |server, _| {
         // Disconnected clients count too.
-        for wrong in &WRONG_MESSAGES {
-            drop(correct(server, wrong.dialect));
+        for dialect in DIALECTS {
+            drop(correct(server, dialect));
         }
     });
     assert_eq!(code, Some(0), "{report}\n{log}");
@@ -109,13 +68,22 @@ fn correct_clients_of_all_dialects_pass() {
         let (name, facts) = (format!("connection {number} of 127.0.0.1"), format!("{dialect}, joined a room"));
         json!({"name": name, "facts": facts, "took_part": true, "findings": [], "not_judged": []})
     };
-    let expected: Vec<Value> = ["jamjam", "broadcast", "bbx", "webrtc"].into_iter().enumerate().map(expected).collect();
+    let expected: Vec<Value> = DIALECTS.into_iter().enumerate().map(expected).collect();
     assert_eq!(report["sources"], json!(expected));
 }
 
 #[test]
 fn a_wrong_message_of_each_dialect_fails_the_check_and_all_reports_name_it() {
-    for WrongMessage { dialect, message, rule, sentence } in WRONG_MESSAGES {
+    let join = r#"{"type":"JoinRoom","data":{"peer_name":"Ann"}}"#;
+    let param = r#"{"type":"param","param":"freq","value":"0.5"}"#;
+    let offer = r#"{"type":"ofer","targetUserId":"ann"}"#;
+    let unknown = "member `type`: unknown type `ofer`; the nearest type is `offer`";
+    for (dialect, message, rule, sentence) in [
+        ("jamjam", join, "missing_member", "member `data.room_id` is missing"),
+        ("broadcast", "hello", "invalid_message", "Invalid JSON payload"),
+        ("bbx", param, "wrong_type", "member `value`: expected a number of 32 bits, got a string"),
+        ("webrtc", offer, "unknown_type", unknown),
+    ] {
         let folder = TempDir::new().unwrap();
         let [html, junit, markdown] =
             ["r.html", "r.xml", "r.md"].map(|name| folder.path().join(name).display().to_string());
@@ -209,7 +177,8 @@ fn reports_contain_the_error_of_a_server_that_cannot_start() {
     let (tcp, udp) = (TcpListener::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
     let ports = [("signaling-server", tcp.local_addr()), ("echo-server", udp.local_addr())];
     for (subcommand, address) in ports {
-        let port = address.unwrap().port().to_string();
+        let address = address.unwrap();
+        let port = address.port().to_string();
         let folder = TempDir::new().unwrap();
         let [junit, markdown] = ["r.xml", "r.md"].map(|name| folder.path().join(name));
         let mut command = program(&[subcommand, "--host", "127.0.0.1", "--check", "--port", &port]);
@@ -218,7 +187,9 @@ fn reports_contain_the_error_of_a_server_that_cannot_start() {
         assert_eq!(output.status.code(), Some(3), "{output:?}");
         let cases = failed_cases(&fs::read_to_string(junit).unwrap());
         let [(case, message)] = &cases[..] else { panic!("{cases:?}") };
-        assert!(case == "expected_sources" && message.to_lowercase().contains("the port is in use"), "{message}");
+        assert_eq!(case, "expected_sources");
+        assert!(message.starts_with(&format!("cannot listen on {address}: the port is in use")), "{message}");
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), format!("jamjam-dev: {message}\n"));
         assert!(fs::read_to_string(markdown).unwrap().contains("FAILED: "));
     }
 }

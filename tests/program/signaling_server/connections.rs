@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use test_support::server::{Member, Server, TEST_TIMEOUT, frame, get, poll_until, run, tcp};
+use test_support::server::{Member, Server, TEST_TIMEOUT, frame, get, poll_until, tcp};
 use test_support::snapshot;
 use tungstenite::Message;
 
@@ -56,12 +56,7 @@ fn pong_precedes_the_backlog() {
     let server = Server::start_signaling(&["--rate-limit-messages", "off"]);
     let mut sender = Member::connect(server.address);
     let room = sender.create_room("duo");
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4_096).unwrap();
-    socket.connect(&server.address.into()).unwrap();
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    let mut reader = Member(tungstenite::client(format!("ws://{}/", server.address), stream).unwrap().0);
+    let mut reader = super::slow_reader(server.address);
     reader.join(&room);
     sender.receive_type("PeerJoined");
     (0..MESSAGES).for_each(|_| sender.chat(&"x".repeat(2_000)));
@@ -156,16 +151,6 @@ fn metrics_count_connections_rooms_and_messages() {
         Some(get(&server, "/metrics").body).filter(|page| page.contains(charged))
     });
     snapshot::assert_matches("servers/signaling_metrics", &page);
-}
-
-#[test]
-fn port_in_use_is_reported_in_one_line() {
-    let server = Server::start_signaling(&[]);
-    let port = server.address.port().to_string();
-    let output = run(&["signaling-server", "--host", "127.0.0.1"], |command| _ = command.env("PORT", &port));
-    assert_eq!((output.code, output.stderr.lines().count()), (3, 1), "{output:?}");
-    let error = format!("cannot listen on 127.0.0.1:{port}: the port is in use");
-    assert!(output.stderr.contains(&error), "{output:?}");
 }
 
 /// Every 20th connection stays open, so that parts of the memory are still in use. Only with glibc, the server has an allocator that returns

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use test_support::server::{Member, Server, ServerExit, poll_until, tcp};
 
+use super::{broadcast_member, webrtc_member};
+
 /// Maximum time for closing all connections.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -26,9 +28,7 @@ fn unresponsive(address: SocketAddr) -> Member {
 
 /// Joins a WebRTC room and sends messages to another member, which never reads. Returns both.
 fn stuck_reader(address: SocketAddr) -> [Member; 2] {
-    let [mut stuck, mut sender] =
-        ["stuck", "sender"].map(|user| Member::connect_to(address, &format!("/?roomId=r&userId={user}&userName=n")));
-    stuck.skip_to("welcome");
+    let [stuck, mut sender] = ["stuck", "sender"].map(|user| webrtc_member(address, "r", user));
     let offer = json!({"type": "offer", "targetUserId": "stuck", "sdp": "x".repeat(200_000)});
     (0..50).for_each(|_| sender.send_json(&offer));
     // The server has handled all messages when it replies to the ping.
@@ -49,9 +49,7 @@ fn stop_signal_closes_every_connection_and_exits_with_0() {
         let address = server.address;
         let (undecided, mut creator) = (Member::connect(address), Member::connect(address));
         creator.create_room("solo");
-        let token = super::token("ann", "lobby");
-        let broadcast = Member::connect_to(address, &format!("/lobby?token={token}"));
-        let webrtc = Member::connect_to(address, "/?roomId=r&userId=u&userName=n");
+        let (webrtc, broadcast) = (webrtc_member(address, "r", "u"), broadcast_member(address, "lobby", "ann"));
         let mut clients = [undecided, creator, webrtc, broadcast];
         // Both connections are idle: one after a response, and the other one before its first request.
         let (mut kept_alive, mut silent) = (tcp(address), tcp(address));

@@ -33,35 +33,35 @@ fn start() -> Server {
 #[test]
 fn joins_leaves_messages_and_rejections_of_every_dialect_are_logged() {
     let server = start();
-    let (mut ann, id) = jamjam_creator(&server);
-    let mut bob = jamjam_member(&server, &id);
+    let (mut ann, id) = jamjam_creator(server.address);
+    let mut bob = jamjam_member(server.address, &id);
     ann.send("UpdatePeerInfo", &json!({"candidates": [], "public_addr": null, "local_addr": null}));
     ann.chat("secret-chat");
     ann.send("JoinRoom", &json!({"room_id": "nowhere", "peer_name": "Ann"}));
     ann.send("LeaveRoom", &Value::Null);
     bob.skip_to("PeerLeft");
     bob.close("bye");
-    let zoe = webrtc_member(&server, "standup", "zoe");
-    let mut yan = webrtc_member(&server, "standup", "yan");
+    let zoe = webrtc_member(server.address, "standup", "zoe");
+    let mut yan = webrtc_member(server.address, "standup", "yan");
     for target in ["zoe", "nobody"] {
         yan.send_json(&json!({"type": "offer", "targetUserId": target, "sdp": "secret-sdp"}));
     }
     yan.send("ping", &Value::Null);
     yan.skip_to("pong");
-    let mut again = webrtc_member(&server, "standup", "zoe");
+    let mut again = webrtc_member(server.address, "standup", "zoe");
     drop(yan);
     again.skip_to("participant-left");
     again.close("");
     drop(zoe);
-    webrtc_member(&server, "r%1B%5B2J", "a%E2%80%AE").close("");
+    webrtc_member(server.address, "r%1B%5B2J", "a%E2%80%AE").close("");
     Member::connect_to(server.address, "/?roomId=r").closed();
-    let mut lobby = broadcast_member(&server, "lobby", "c1");
-    let mut listener = broadcast_member(&server, "lobby", "c2");
+    let mut lobby = broadcast_member(server.address, "lobby", "c1");
+    let mut listener = broadcast_member(server.address, "lobby", "c2");
     lobby.send_json(&json!({"type": "post", "data": {"text": "secret-text"}}));
     listener.skip_to("lobby-content");
     lobby.close("");
     listener.close("");
-    let mut phone = control_surface(&server);
+    let mut phone = control_surface(server.address, "4711");
     for message in [
         json!({"type": "param", "param": "secret-name", "value": 0.125}),
         json!({"type": "trigger", "name": "secret-name"}),

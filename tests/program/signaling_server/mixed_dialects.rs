@@ -3,6 +3,7 @@
 //!     PROGRAM=target/release/jamjam-dev cargo test --test program signaling_server::mixed_dialects -- --ignored --nocapture
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,18 +41,15 @@ struct Clients {
 
 impl Clients {
     /// Connects a client. `room_id` is the id of the last jamjam room.
-    fn connect(&self, server: &Server, number: usize, room_id: &mut Value) -> Member {
+    fn connect(&self, server: SocketAddr, number: usize, room_id: &mut Value) -> Member {
         let (room, id) = (number / self.size, format!("u{number}"));
         let mut member = match self.dialect {
             "broadcast" => super::broadcast_member(server, &format!("r{room}"), &id),
             "webrtc" => super::webrtc_member(server, &format!("r{room}"), &id),
-            _ => Member::connect(server.address),
+            "bbx" => super::control_surface(server, &(1_000 + room).to_string()),
+            _ => Member::connect(server),
         };
         match self.dialect {
-            "bbx" => {
-                member.send_json(&json!({"type": "join", "room_code": (1_000 + room).to_string()}));
-                member.skip_to("welcome");
-            }
             "jamjam" if number.is_multiple_of(self.size) => *room_id = member.create_room("r"),
             "jamjam" => drop(member.join(room_id)),
             _ => {}
@@ -146,7 +144,7 @@ fn all_at_once(plan: Plan) {
         let sent_at = (0..plan.connections).map(|_| Mutex::default()).collect();
         let (clients, mut room_id) = (Clients { plan, dialect, size, sent_at }, Value::Null);
         let members: Vec<_> =
-            (0..plan.connections).map(|number| clients.connect(&server, number, &mut room_id)).collect();
+            (0..plan.connections).map(|number| clients.connect(server.address, number, &mut room_id)).collect();
         (clients, members)
     });
     println!("| dialect | room size | delivered | p50 | p90 | p99 | max |");

@@ -28,7 +28,8 @@ use jamjam_dev::signaling::token::{Claims, Secret, sign};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
-use test_support::server::{Member, Server, exchange, tcp};
+use socket2::{Domain, Socket, Type};
+use test_support::server::{Member, Server, TEST_TIMEOUT, exchange, tcp};
 
 /// The option with the secret of [`token`].
 pub(crate) const SECRET: [&str; 2] = ["--hmac-secret", "test-secret"];
@@ -58,37 +59,53 @@ fn get_over_tls(address: SocketAddr, config: &Arc<ClientConfig>, path: &str) -> 
 }
 
 /// A member of a WebRTC room.
-fn webrtc_member(server: &Server, room: &str, user: &str) -> Member {
-    let mut member = Member::connect_to(server.address, &format!("/?roomId={room}&userId={user}&userName={user}"));
+fn webrtc_member(server: SocketAddr, room: &str, user: &str) -> Member {
+    let mut member = Member::connect_to(server, &format!("/?roomId={room}&userId={user}&userName={user}"));
     member.skip_to("welcome");
     member
 }
 
 /// A member of a broadcast room.
-fn broadcast_member(server: &Server, room: &str, user: &str) -> Member {
-    let mut member = Member::connect_to(server.address, &format!("/{room}?token={}", token(user, room)));
+fn broadcast_member(server: SocketAddr, room: &str, user: &str) -> Member {
+    let mut member = Member::connect_to(server, &format!("/{room}?token={}", token(user, room)));
     member.skip_to("welcome");
     member
 }
 
-/// A control surface in the room 4711.
-fn control_surface(server: &Server) -> Member {
-    let mut surface = Member::connect(server.address);
-    surface.send_json(&json!({"type": "join", "room_code": "4711"}));
-    surface.skip_to("welcome");
+/// A control surface that has joined the room of this code.
+fn control_surface(server: SocketAddr, code: &str) -> Member {
+    let surface = Member::connect(server);
+    surface.0.get_ref().set_nodelay(true).unwrap();
+    joined(surface, code)
+}
+
+/// The control surface, after it has joined the room of this code.
+fn joined(mut surface: Member, code: &str) -> Member {
+    surface.send_json(&json!({"type": "join", "room_code": code}));
+    assert_eq!(surface.receive()["type"], "welcome");
     surface
 }
 
+/// A jamjam client or a control surface with a TCP receive buffer of about 4 KiB.
+fn slow_reader(server: SocketAddr) -> Member {
+    let socket = Socket::new(Domain::for_address(server), Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.connect(&server.into()).unwrap();
+    let tcp = TcpStream::from(socket);
+    tcp.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    Member(tungstenite::client(format!("ws://{server}/"), tcp).unwrap().0)
+}
+
 /// The creator of a jamjam room with a password, and the id of the room.
-fn jamjam_creator(server: &Server) -> (Member, Value) {
-    let mut member = Member::connect(server.address);
+fn jamjam_creator(server: SocketAddr) -> (Member, Value) {
+    let mut member = Member::connect(server);
     member.send("CreateRoom", &json!({"room_name": "jam", "password": "hunter2", "peer_name": "Ann"}));
     let id = member.receive_type("RoomCreated")["room_id"].clone();
     (member, id)
 }
 
-fn jamjam_member(server: &Server, id: &Value) -> Member {
-    let mut member = Member::connect(server.address);
+fn jamjam_member(server: SocketAddr, id: &Value) -> Member {
+    let mut member = Member::connect(server);
     member.send("JoinRoom", &json!({"room_id": id, "password": "hunter2", "peer_name": "Bob"}));
     member.receive_type("RoomJoined");
     member

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jamjam_dev::signaling::device::DeviceKey;
 use serde_json::{Value, json};
 use test_support::client::{at_once, run as run_line, start_line};
-use test_support::server::{Member, Response, Server, TEST_TIMEOUT, run, send};
+use test_support::server::{Member, Server, send};
 
 use super::check::check;
 use super::http::login::{JSON, RIGHT};
@@ -135,26 +134,6 @@ fn check_judges_what_members_send_before_the_impairment() {
 }
 
 #[test]
-fn options_that_cannot_be_used_are_named() {
-    for (options, error) in [
-        (&["--loss", "1%"][..], "add --relay-media"),
-        (&["--relay-ports", "40000-40099"], "--relay-media"),
-        (&["--relay-addr", "192.0.2.1"], "--relay-media"),
-        (&["--check", "--max-recovery", "2s"], "--relay-media"),
-        (&["--relay-media", "--max-recovery", "2s"], "--check"),
-        (&["--relay-media", "--relay-ports", "40000"], "such as 40000-40999"),
-        (&["--relay-media", "--relay-ports", "40000-42000"], "such as 40000-40999"),
-        (&["--relay-media", "--host", "::"], "give an IPv4 address as --host"),
-        (&["--relay-media", "--trust-proxy"], "give --relay-addr HOST"),
-        (&["--relay-media", "--relay-addr", "::1"], "has no IPv4 address"),
-    ] {
-        let host = if options.contains(&"--host") { &[][..] } else { &["--host", "127.0.0.1"] };
-        let output = run(&[&["signaling-server", "--port", "0"], host, options].concat(), |_| {});
-        assert!(output.code == 2 && output.stderr.contains(error), "{options:?}: {output:?}");
-    }
-}
-
-#[test]
 fn relay_has_the_given_address_and_ports() {
     // No system assigns these ports by itself.
     let first = 20_000 + std::process::id() % 8_000;
@@ -170,108 +149,40 @@ fn relay_has_the_given_address_and_ports() {
     assert!(host == "192.0.2.9" && (first..first + 4).contains(&port.parse().unwrap()), "{peer} {ports}");
 }
 
-const STUN: [u8; 20] = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
-
-/// Requests that change paths between members.
-fn change(server: &Server, request: &str) -> Response {
-    send(server, "POST", "/admin/links", &[RIGHT, JSON], request)
-}
-
-/// A member with a socket, which publishes the socket's address in the room.
-struct Musician {
-    member: Member,
-    socket: UdpSocket,
-}
-
-impl Musician {
-    /// Enters a new room or `room` with this request.
-    fn enter(mut member: Member, kind: &str, request: &Value) -> (Self, Value) {
-        member.send(kind, request);
-        let entered = member.skip_to(if kind == "CreateRoom" { "RoomCreated" } else { "RoomJoined" });
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-        (Self { member, socket }, entered["data"]["room_id"].clone())
-    }
-
-    fn publish(&mut self) {
-        let address = self.socket.local_addr().unwrap();
-        self.member.send("UpdatePeerInfo", &json!({"candidates": [], "public_addr": address, "local_addr": null}));
-    }
-
-    /// The address that the other member publishes.
-    fn other(&mut self) -> SocketAddr {
-        let update = self.member.skip_to("PeerUpdated");
-        update["data"]["peer"]["public_addr"].as_str().expect("an address").parse().unwrap()
-    }
-
-    fn receive(&self) -> (Vec<u8>, SocketAddr) {
-        let mut buffer = [0; 100];
-        let (len, from) = self.socket.recv_from(&mut buffer).unwrap();
-        (buffer[..len].to_vec(), from)
-    }
-}
-
+/// What then happens to the media is tested in `harness`, `scenarios` and `crates/core/tests/core/media_relay.rs`.
 #[test]
-fn members_are_severed_restored_and_renumbered_by_requests() {
+fn paths_are_changed_by_requests_and_a_severed_device_is_refused() {
     let server = Server::start_signaling(&["--relay-media", "--docs-password", "sesame"]);
+    let change = |request: &str| send(&server, "POST", "/admin/links", &[RIGHT, JSON], request);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let headers = DeviceKey::from_seed(&[3; 32]).headers(now);
     let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
     let connect = || Member::try_connect(server.address, "/v1/signaling", &headers);
-    let request = json!({"room_name": "jam", "password": null, "peer_name": "Aki"});
-    let (mut aki, room) = Musician::enter(Member::connect(server.address), "CreateRoom", &request);
-    let request = json!({"room_id": room, "password": null, "peer_name": "Ben"});
-    let (mut ben, _) = Musician::enter(connect().unwrap(), "JoinRoom", &request);
-    aki.publish();
-    ben.publish();
-    let (to_ben, to_aki) = (aki.other(), ben.other());
-    let response = change(&server, r#"{"from":"Aki","to":"Ben","loss":100}"#);
-    assert_eq!(
-        (response.status, response.json()),
-        (200, json!({"links": [{"from": "Aki", "to": "Ben", "loss": 100}], "severed": []}))
-    );
-    aki.socket.send_to(b"lost", to_ben).unwrap();
-    // STUN passes, and shows that what was sent before has arrived.
-    aki.socket.send_to(&STUN, to_ben).unwrap();
-    assert_eq!(ben.receive().0, STUN);
-    ben.socket.send_to(b"other direction", to_aki).unwrap();
-    assert_eq!(aki.receive().0, b"other direction");
-    assert_eq!(change(&server, r#"{"from":"*","loss":null}"#).json(), json!({"links": [], "severed": []}));
-    aki.socket.send_to(b"restored", to_ben).unwrap();
-    assert_eq!(ben.receive(), (b"restored".to_vec(), to_aki));
-    assert_eq!(change(&server, r#"{"from":"Aki","renumber":true}"#).status, 200);
-    aki.socket.send_to(b"renumbered", to_ben).unwrap();
-    let (bytes, new) = ben.receive();
-    assert!(bytes == b"renumbered" && new != to_aki, "{new} {to_aki}");
-    ben.socket.send_to(b"answer", new).unwrap();
-    assert_eq!(aki.receive(), (b"answer".to_vec(), to_ben));
-    let response = change(&server, r#"{"from":"Ben","signaling":true}"#);
-    assert_eq!(response.json(), json!({"links": [], "severed": ["Ben"]}));
-    while ben.member.0.read().is_ok_and(|message| !message.is_close()) {}
+    let (mut aki, mut ben) = (Member::connect(server.address), connect().unwrap());
+    let room = aki.create_room("jam");
+    ben.send("JoinRoom", &json!({"room_id": room, "password": null, "peer_name": "Ben"}));
+    ben.receive_type("RoomJoined");
+    let link = json!({"from": "Ann", "to": "Ben", "loss": 100});
+    for (request, links, severed) in [
+        (&*link.to_string(), json!([link]), json!([])),
+        (r#"{"from":"*","loss":null}"#, json!([]), json!([])),
+        (r#"{"from":"Ann","renumber":true}"#, json!([]), json!([])),
+        (r#"{"from":"Ben","signaling":true}"#, json!([]), json!(["Ben"])),
+    ] {
+        let response = change(request);
+        assert_eq!((response.status, response.json()), (200, json!({"links": links, "severed": severed})), "{request}");
+    }
+    while ben.0.read().is_ok_and(|message| !message.is_close()) {}
     assert_eq!(connect().err(), Some(503));
-    aki.socket.send_to(b"media lives", to_ben).unwrap();
-    assert_eq!(ben.receive().0, b"media lives");
-    assert_eq!(change(&server, r#"{"from":"Ben","signaling":false}"#).json(), json!({"links": [], "severed": []}));
+    let restored = change(r#"{"from":"Ben","signaling":false}"#).json();
+    assert_eq!(restored, json!({"links": [], "severed": []}));
     assert!(connect().is_ok());
+    assert_eq!(change(r#"{"from":"*","network":"wifi","delay":"30ms"}"#).status, 200);
 }
 
 #[test]
-fn wrong_changes_of_paths_are_rejected_with_their_reason() {
-    let server = Server::start_signaling(&["--relay-media", "--docs-password", "sesame"]);
-    for (request, error) in [
-        (r#"{"loss":100}"#, "missing field `from`"),
-        (r#"{"from":"*","loss":101}"#, "100%"),
-        (r#"{"from":"*","los":1}"#, "--los"),
-        (r#"{"from":"*","seed":"1"}"#, "seed"),
-        (r#"{"from":"*","outage":"5s"}"#, "LENGTH@START"),
-        (r#"{"from":"*","loss":[1]}"#, "--loss"),
-        (r#"{"from":"*","signaling":"yes"}"#, "signaling: invalid type"),
-    ] {
-        let response = change(&server, request);
-        assert!(response.status == 422 && response.error().contains(error), "{request}: {response:?}");
-    }
-    assert_eq!(change(&server, r#"{"from":"*","network":"wifi","delay":"30ms"}"#).status, 200);
+fn change_of_paths_without_relayed_media_is_rejected_with_the_option() {
     let server = Server::start_signaling(&["--docs-password", "sesame"]);
-    let response = change(&server, r#"{"from":"*","loss":100}"#);
+    let response = send(&server, "POST", "/admin/links", &[RIGHT, JSON], r#"{"from":"*","loss":100}"#);
     assert!(response.status == 422 && response.error().contains("--relay-media"), "{response:?}");
 }

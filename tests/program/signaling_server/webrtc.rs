@@ -20,8 +20,8 @@ fn client_without_pongs_is_aborted_and_others_stay() {
         [("HEARTBEAT_INTERVAL_MS", "100"), ("CLIENT_TIMEOUT_MS", "2000"), ("CLIENT_TIMEOUT", "")],
     ] {
         let server = Server::start_signaling_with(&[], |command| _ = command.envs(variables));
-        let mut unresponsive = webrtc_member(&server, "r", "dead");
-        let mut responsive = webrtc_member(&server, "r", "alive");
+        let mut unresponsive = webrtc_member(server.address, "r", "dead");
+        let mut responsive = webrtc_member(server.address, "r", "alive");
         assert_eq!(responsive.receive()["type"], "existing-participants");
         // The jamjam client reads nothing until the end of the test. The dialect of the other client stays undecided until then.
         let (mut jamjam, mut undecided) = (Member::connect(server.address), Member::connect(server.address));
@@ -50,7 +50,7 @@ fn client_without_pongs_is_aborted_and_others_stay() {
 #[test]
 fn maximum_number_of_members_is_taken_from_the_variable() {
     let server = Server::start_signaling_with(&[], |command| _ = command.env("WEBRTC_MAX_MEMBERS", "1"));
-    let _first = webrtc_member(&server, "r", "a");
+    let _first = webrtc_member(server.address, "r", "a");
     let mut other = Member::connect_to(server.address, "/?roomId=r&userId=c&userName=C");
     assert_eq!(other.closed(), (1013, "Room is full".to_owned()));
     assert_eq!(server.metric("requests_rejected_total"), 1);
@@ -60,8 +60,8 @@ fn maximum_number_of_members_is_taken_from_the_variable() {
 fn health_rooms_and_metrics_count_the_participants() {
     let server = Server::start_signaling(&[]);
     let before = now_ms();
-    let members =
-        [("r", "a"), ("r", "b"), ("q", "%22%F0%9F%8E%B8")].map(|(room, user)| webrtc_member(&server, room, user));
+    let members = [("r", "a"), ("r", "b"), ("q", "%22%F0%9F%8E%B8")]
+        .map(|(room, user)| webrtc_member(server.address, room, user));
     let after = now_ms();
     let mut jamjam = Member::connect(server.address);
     jamjam.create_room("r");

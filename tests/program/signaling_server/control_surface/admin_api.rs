@@ -12,9 +12,8 @@ use jamjam_dev::signaling::{Hub, SignalingLimits};
 use jamjam_dev::testing::SignalingServer;
 use serde_json::{Value, json};
 
-use super::joined;
 use crate::signaling_server::http::login::{JSON, RIGHT};
-use crate::signaling_server::start_with_password;
+use crate::signaling_server::{control_surface, start_with_password};
 use test_support::server::{poll_until, send, send_to, tcp};
 
 const ROOMS: &str = "/admin/bbx/rooms";
@@ -73,7 +72,7 @@ fn rooms_are_created_updated_and_closed_over_http() {
         (room["code"].clone(), room["clients"].clone(), lifetime)
     };
     assert_eq!((life(0), life(1)), ((json!(code), json!(0), 86_400_000), (json!(small), json!(0), 60_000)));
-    let [mut surface, mut other] = [&code, &small].map(|code| joined(server.address, code, None));
+    let [mut surface, mut other] = [&code, &small].map(|code| control_surface(server.address, code));
     let set = |path: &str, body: &str| {
         let method = if path == "param" { "POST" } else { "PUT" };
         request(server.address, method, &format!("/admin/bbx/{path}"), body)
@@ -120,7 +119,7 @@ fn rooms_are_created_updated_and_closed_over_http() {
 #[test]
 fn event_stream_starts_with_the_first_later_event_and_ends_cleanly_at_shutdown() {
     let server = start_with_password(&["--bbx-room", "1234"]);
-    let mut surface = joined(server.address, "1234", None);
+    let mut surface = control_surface(server.address, "1234");
     surface.send_json(&json!({"type": "trigger", "name": "before"}));
     surface.send_json(&json!({"type": "ping", "client_time": 1}));
     surface.receive();
@@ -184,7 +183,7 @@ fn event_stream_lasts_only_while_it_is_read() {
     }
     drop(read);
     poll_until("the end of the closed stream", has_no_listener);
-    let mut surface = joined(server.addr(), &create_room(server.addr(), "{}"), None);
+    let mut surface = control_surface(server.addr(), &create_room(server.addr(), "{}"));
     let _unread = open_event_stream(server.addr());
     let trigger = json!({"type": "trigger", "name": "x".repeat(256)});
     poll_until("the end of the unread stream", || {

@@ -9,7 +9,7 @@ use serde_json::json;
 use tungstenite::Message;
 
 use super::example_program;
-use super::joined;
+use crate::signaling_server::control_surface;
 use test_support::server::Member;
 
 /// Microseconds since 1970.
@@ -41,7 +41,7 @@ fn example_applies_scheduled_values_and_sends_its_meter() {
     let line = lines.find(|line| line.contains("room ")).unwrap();
     let (code, address) = line.split_once("room ").unwrap().1.split_once(" at ws://").unwrap();
     let address = address.trim_end_matches('/').parse().unwrap();
-    let mut surface = joined(address, code, None);
+    let mut surface = control_surface(address, code);
     assert_eq!(meter(&mut surface), 0.0);
     let at = now() + 400_000;
     surface.send_json(&json!({"type": "param", "param": "gain", "value": 0.25, "at": at}));

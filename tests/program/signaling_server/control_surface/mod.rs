@@ -8,35 +8,19 @@ mod program;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use socket2::{Domain, Socket, Type};
-use test_support::server::{Member, Server, TEST_TIMEOUT, poll_until, program as command};
+use test_support::server::{Member, Server, poll_until, program as command};
 use tungstenite::Message;
 
-/// A control surface that has joined a room, with a TCP receive buffer of about this size, or of the default size.
-fn joined(address: SocketAddr, code: &str, receive_buffer: Option<usize>) -> Member {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-    if let Some(bytes) = receive_buffer {
-        socket.set_recv_buffer_size(bytes).unwrap();
-    }
-    socket.connect(&address.into()).unwrap();
-    let tcp: TcpStream = socket.into();
-    tcp.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    tcp.set_nodelay(true).unwrap();
-    let mut surface = Member(tungstenite::client(format!("ws://{address}/"), tcp).unwrap().0);
-    surface.send_json(&json!({"type": "join", "room_code": code}));
-    assert_eq!(surface.receive()["type"], "welcome");
-    surface
-}
+use super::{control_surface, joined, slow_reader};
 
 #[test]
 fn slow_reader_loses_stale_values_only_and_delays_no_other_client() {
     let server = Server::start_signaling(&["--bbx-room", "1234", "--rate-limit-messages", "off"]);
-    let mut slow = joined(server.address, "1234", Some(4_096));
-    let [mut fast, mut sender] = [(); 2].map(|()| joined(server.address, "1234", None));
+    let mut slow = joined(slow_reader(server.address), "1234");
+    let [mut fast, mut sender] = [(); 2].map(|()| control_surface(server.address, "1234"));
     // Long names fill the buffers between the two ends.
     let name = |number: usize| format!("{number}{}", "x".repeat(200));
     let mut newest = BTreeMap::new();
@@ -105,8 +89,7 @@ fn options_take_effect_on_rooms() {
     // A server with a single dialect accepts every URL path, and ignores messages of other dialects.
     let mut surface = Member::connect_to(server.address, "/any/where?roomId=r");
     surface.send("ListRooms", &Value::Null);
-    surface.send_json(&json!({"type": "join", "room_code": "1234"}));
-    assert_eq!(surface.receive()["type"], "welcome");
+    let mut surface = joined(surface, "1234");
     // The interval is 10 ms.
     assert!(matches!(surface.0.read(), Ok(Message::Ping(_))));
     let mut other = Member::connect(server.address);

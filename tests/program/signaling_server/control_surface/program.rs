@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::joined;
+use crate::signaling_server::{control_surface, joined};
 use test_support::server::{Member, TEST_TIMEOUT, poll_until};
 
 /// A free port on loopback.
@@ -73,9 +73,8 @@ async fn room_and_early_connection_are_served_once_the_server_runs() {
     let early = TcpStream::connect(address).unwrap();
     let surface = std::thread::spawn(move || {
         early.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-        let mut surface = Member(tungstenite::client(format!("ws://{address}/any/path"), early).unwrap().0);
-        surface.send_json(&json!({"type": "join", "room_code": code}));
-        assert_eq!(surface.receive()["type"], "welcome");
+        let surface = Member(tungstenite::client(format!("ws://{address}/any/path"), early).unwrap().0);
+        let mut surface = joined(surface, &code);
         surface.send_json(&json!({"type": "trigger", "name": "note_on", "at": 7}));
         // The event shows that the server is running. The test requests the shutdown only after this event.
         poll_until("an event", || consumer.pop())
@@ -99,7 +98,7 @@ async fn every_command_takes_effect_and_invalid_ones_are_ignored() {
         Program::start(loopback_config(), RoomConfig { code_length: 6, max_clients: 1, ..RoomConfig::default() }, 16);
     let (one, other) = (program.room().await.unwrap(), program.room().await.unwrap());
     assert!(one.len() == 6 && other.len() == 6 && one != other);
-    let (mut ann, mut bob) = (joined(program.address, &one, None), joined(program.address, &other, None));
+    let (mut ann, mut bob) = (control_surface(program.address, &one), control_surface(program.address, &other));
     let mut third = Member::connect(program.address);
     third.send_json(&json!({"type": "join", "room_code": one}));
     assert_eq!(third.receive()["code"], "ROOM_FULL");
@@ -155,7 +154,7 @@ async fn silent_client_is_aborted_after_the_configured_time() {
         1,
     );
     let code = program.room().await.unwrap();
-    let mut surface = joined(program.address, &code, None);
+    let mut surface = control_surface(program.address, &code);
     // From here on, the client reads without answering pings.
     let mut rest = Vec::new();
     let read_result = surface.0.get_mut().read_to_end(&mut rest);
@@ -167,7 +166,7 @@ async fn silent_client_is_aborted_after_the_configured_time() {
 async fn aborted_server_closes_its_clients_and_releases_its_channels() {
     let program = Program::start(loopback_config(), RoomConfig::default(), 1);
     let code = program.room().await.unwrap();
-    let mut surface = joined(program.address, &code, None);
+    let mut surface = control_surface(program.address, &code);
     program.serving.abort();
     assert_eq!(surface.closed().0, 1_001);
     poll_until("the end of the commands", || program.commands.is_closed().then_some(()));

@@ -97,12 +97,12 @@ fn body(response: &Response) -> Value {
 #[test]
 fn disconnected_member_is_closed_and_the_others_receive_its_leave() {
     let mut server = start(&[]);
-    let (mut ann, id) = jamjam_creator(&server);
-    let bob = jamjam_member(&server, &id);
-    let mut zoe = webrtc_member(&server, "standup", "zoe");
-    let yan = webrtc_member(&server, "standup", "yan");
-    let lobby = broadcast_member(&server, "lobby", "c1");
-    let phone = control_surface(&server);
+    let (mut ann, id) = jamjam_creator(server.address);
+    let bob = jamjam_member(server.address, &id);
+    let mut zoe = webrtc_member(server.address, "standup", "zoe");
+    let yan = webrtc_member(server.address, "standup", "yan");
+    let lobby = broadcast_member(server.address, "lobby", "c1");
+    let phone = control_surface(server.address, "4711");
     let silent = Member::connect(server.address);
     for (connection, mut client) in [(1, bob), (3, yan), (4, lobby), (5, phone)] {
         assert_eq!(body(&disconnect(&server, connection)), json!({"disconnected": true}), "{connection}");
@@ -128,14 +128,14 @@ fn disconnected_member_is_closed_and_the_others_receive_its_leave() {
 #[test]
 fn closed_room_disconnects_its_members_without_leave_messages() {
     let mut server = start(&[]);
-    let (ann, id) = jamjam_creator(&server);
-    let bob = jamjam_member(&server, &id);
-    let [zoe, yan] = ["zoe", "yan"].map(|user| webrtc_member(&server, "standup", user));
-    let mut other = webrtc_member(&server, "other", "zoe");
-    let lobby = broadcast_member(&server, "lobby", "c1");
+    let (ann, id) = jamjam_creator(server.address);
+    let bob = jamjam_member(server.address, &id);
+    let [zoe, yan] = ["zoe", "yan"].map(|user| webrtc_member(server.address, "standup", user));
+    let mut other = webrtc_member(server.address, "other", "zoe");
+    let lobby = broadcast_member(server.address, "lobby", "c1");
     let control = format!("/rooms/lobby/remotecontrol?token={}", token("c2", "lobby"));
     let listener = Member::connect_to(server.address, &control);
-    let phone = control_surface(&server);
+    let phone = control_surface(server.address, "4711");
     let mut rooms = [
         ("jamjam", id.as_str().unwrap(), vec![ann, bob], ROOM_CLOSED, vec!["PeerJoined"]),
         ("webrtc", "standup", vec![zoe, yan], ROOM_CLOSED, vec!["participant-joined", "existing-participants"]),
@@ -166,6 +166,6 @@ fn closed_room_disconnects_its_members_without_leave_messages() {
     let run_id = body(&request(&server, "GET", "/console/state", &[RIGHT]))["runId"].take();
     let of_this_run = json!({"dialect": "webrtc", "room": "other", "runId": run_id});
     assert_eq!(body(&post(&server, "/console/close-room", &of_this_run))["members"], 1);
-    let _again = webrtc_member(&server, "standup", "zoe");
+    let _again = webrtc_member(server.address, "standup", "zoe");
     assert!(server.stop("TERM").lines.iter().all(|line| !line.contains("4711") && !line.contains("hunter2")));
 }

@@ -69,7 +69,7 @@ fn responses_match_the_document() {
         // An empty object would match every schema that requires no member.
         assert!(body.as_object().is_some_and(|members| !members.is_empty()), "{body}");
     };
-    let _member = webrtc_member(&server, "r", "u");
+    let _member = webrtc_member(server.address, "r", "u");
     check("GET", "/health", &[], "", "/health", 200);
     check("GET", "/health?detailed=true", &[RIGHT], "", "/health", 200);
     check("GET", "/health?detailed=true", &[], "", "/health", 401);

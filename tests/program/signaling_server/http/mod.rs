@@ -55,25 +55,6 @@ fn every_page_has_its_headers_for_get_and_head() {
     snapshot::assert_matches("servers/page_headers", &pages);
 }
 
-/// The content security policy of the pages forbids inline code and other hosts.
-#[test]
-fn pages_and_scripts_need_nothing_that_their_policy_forbids() {
-    let server = start_with_password(&[]);
-    for path in ["/", "/console", "/docs", "/docs/messages"] {
-        let page = request(&server, "GET", path, &[login::RIGHT]).body;
-        assert!(page.starts_with("<!") && !page.contains("<script>"), "{path}: {page}");
-        for forbidden in ["style=", "<style", "onclick", "onload", "javascript:", "=\"http", "=\"//"] {
-            assert!(!page.contains(forbidden), "{path}: {forbidden}");
-        }
-    }
-    for script in ["console.js", "docs.js", "messages.js"] {
-        let script = get(&server, &format!("/static/{script}")).body;
-        for forbidden in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"] {
-            assert!(!script.contains(forbidden), "{forbidden}");
-        }
-    }
-}
-
 #[test]
 fn health_has_the_documented_form() {
     let server = Server::start_signaling(&[]);

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::login::{JSON, RIGHT};
-use crate::signaling_server::{SECRET, start_with_password, token, webrtc_member};
-use test_support::server::{Member, send};
+use crate::signaling_server::{SECRET, control_surface, start_with_password, token, webrtc_member};
+use test_support::server::send;
 use test_support::snapshot;
 
 const NAME: &str = "servers/http_rejections";
@@ -15,13 +15,11 @@ const NAME: &str = "servers/http_rejections";
 /// to new requests. Posts to the room `radio` have its token, all other requests have the login.
 #[test]
 fn invalid_requests_are_rejected_in_json_without_effect() {
-    let options =
-        "--bbx-room 1234 --bbx-max-rooms 1 --rate-limit-token off --rate-limit-post off --dialect webrtc,broadcast,bbx";
+    let options = "--bbx-room 1234 --bbx-max-rooms 1 --rate-limit-token off --rate-limit-post off --dialect webrtc,broadcast,bbx \
+                   --relay-media";
     let server = start_with_password(&SECRET.into_iter().chain(options.split(' ')).collect::<Vec<_>>());
-    let mut surface = Member::connect(server.address);
-    surface.send_json(&json!({"type": "join", "room_code": "1234"}));
-    surface.skip_to("welcome");
-    let mut zoe = webrtc_member(&server, "standup", "zoe");
+    let mut surface = control_surface(server.address, "1234");
+    let mut zoe = webrtc_member(server.address, "standup", "zoe");
     let bearer = format!("Authorization: Bearer {}", token("poster", "radio"));
     let mut text = String::new();
     for request in snapshot::committed(NAME).lines().filter_map(|line| line.strip_prefix("> ")) {
