@@ -37,7 +37,7 @@ use crate::io::websocket::connect::{
 };
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::report::{ClosePhase, diagnose_close};
-use crate::sanitize::sanitize;
+use crate::sanitize::{sanitize, sanitize_name};
 use crate::signaling::Dialect;
 use crate::signaling::client::{RoomClient, RoomError};
 use crate::signaling::device::DeviceKey;
@@ -393,7 +393,8 @@ async fn run_session(
             message = connection.recv() => {
                 let message = message?;
                 if let ServerMessage::ChatMessage(chat) = &message {
-                    debug!(target: "room", user = %chat.sender_name, text = %chat.content, "chat message received");
+                    let (user, text) = (sanitize_name(&chat.sender_name), sanitize(&chat.content));
+                    debug!(target: "room", user, text, "chat message received");
                 }
                 // In the room, no message needs a reply.
                 let _ = client.on_message(message);
