@@ -47,7 +47,7 @@ pub struct BroadcastHttpConfig {
 }
 
 impl Default for BroadcastHttpConfig {
-    /// Each source address may send ten token requests per 15 minutes and 30 posts per minute. A request body may have up to 256 KiB.
+    /// Each source address may send ten token requests per 15 minutes and 30 posts per minute.
     fn default() -> Self {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         Self {

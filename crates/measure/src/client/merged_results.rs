@@ -6,6 +6,7 @@
 use std::{array, iter};
 
 use super::results::RunResults;
+use super::stream_kind::StreamKind;
 use jamjam_core::stats::StreamStats;
 
 /// Merges two values with `add`, if both clients have one.
@@ -23,6 +24,14 @@ fn sum(mine: [u32; 3], theirs: [u32; 3]) -> [u32; 3] {
 }
 
 impl RunResults {
+    /// The packets that the server received, if they are known. A client that lost nothing does not ask at its end.
+    fn received(&self) -> Option<[u32; 3]> {
+        let of = |kind| self.stream(kind).map_or((0, 0), |stream| (stream.sent, stream.lost));
+        let sent = || StreamKind::ALL.map(|kind| of(kind).0 as u32);
+        let is_complete = StreamKind::ALL.into_iter().all(|kind| of(kind).1 == 0);
+        self.loss_report.as_ref()?.received.or_else(|| is_complete.then(sent))
+    }
+
     /// Adds the results of another client.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.duration_ns = self.duration_ns.max(other.duration_ns);
@@ -31,9 +40,10 @@ impl RunResults {
             mine.waited_ns = mine.waited_ns.max(theirs.waited_ns);
             mine.reply_received |= theirs.reply_received;
         });
+        let received = self.received().zip(other.received());
         merge(&mut self.loss_report, other.loss_report.as_ref(), |mine, theirs| {
             mine.response_received |= theirs.response_received;
-            mine.received = mine.received.zip(theirs.received).map(|(mine, theirs)| sum(mine, theirs));
+            mine.received = received.map(|(mine, theirs)| sum(mine, theirs));
         });
         merge(&mut self.audio, other.audio.as_ref(), |mine, theirs| mine.stats.merge(&theirs.stats));
         merge(&mut self.ping, other.ping.as_ref(), StreamStats::merge);

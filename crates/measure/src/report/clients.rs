@@ -9,7 +9,7 @@ use super::figures::{StreamFigures, figures};
 use super::limits::{Limits, Verdict};
 use super::quantities::{RoundTrip, micros};
 use crate::client::{ClientsResults, RunResults, SharedRecord, StreamKind};
-use jamjam_core::stats::{Histogram, StreamStats};
+use jamjam_core::stats::{Histogram, History, StreamStats};
 
 /// The results of a run with several clients: those of all clients merged, with what they recorded together; `None` without a client. Each
 /// client has its number of bytes. The worst client is one that fails; among equals the one with the highest loss, and then with the highest
@@ -39,11 +39,14 @@ pub fn merge_clients(
     }
     let mut run = RunResults { clients: Some(all), ..merged? };
     let mut shared = SharedRecord::lock(shared);
+    for (kind, ipdv) in StreamKind::ALL.into_iter().zip(&shared.ipdv) {
+        let Some(stream) = run.stream_mut(kind) else { continue };
+        stream.ipdv.magnitudes.merge(ipdv);
+        // What a client recorded at its end is that of one client.
+        stream.history = History::default();
+    }
     let history = &mut shared.histories[run.evaluated_stream as usize];
     run.evaluated_mut().into_iter().for_each(|stream| stream.history = mem::take(history));
-    for (kind, ipdv) in StreamKind::ALL.into_iter().zip(&shared.ipdv) {
-        run.stream_mut(kind).into_iter().for_each(|stream| stream.ipdv.magnitudes.merge(ipdv));
-    }
     run.pacing = Some(mem::take(&mut *shared.pacing));
     // The samples are those of one client.
     run.loss_report.iter_mut().for_each(|report| report.samples.clear());

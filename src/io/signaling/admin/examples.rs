@@ -190,7 +190,7 @@ pub(super) async fn example_address(State(state): SharedState) -> Response {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
     use std::path::Path;
 
@@ -203,7 +203,7 @@ mod tests {
 
     /// Functions and attributes that run text as code, insert text as markup, or load files from elsewhere. The content security policy of the
     /// pages forbids inline code and other hosts.
-    const FORBIDDEN: &str = "innerHTML outerHTML insertAdjacentHTML setHTML srcdoc DOMParser createContextualFragment document.write eval( \
+    pub(in crate::io::signaling::admin) const FORBIDDEN: &str = "innerHTML outerHTML insertAdjacentHTML setHTML srcdoc DOMParser createContextualFragment document.write eval( \
                              Function( javascript: style= <style onclick onload ://cdn url( @import =\"http =\"//";
 
     /// Whether a QR code of a server that listens on port 8080 may contain the control surface page at `url`.

@@ -65,8 +65,10 @@ pub(super) fn loss_direction(found: &mut Found, report: &Report) {
     };
     let is_excluded = report.streams.iter().any(|(_, stream)| stream.excluded > 0);
     let reason = match (report.interrupted, loss_report.response_received) {
+        (_, true) if is_excluded && report.clients.is_some() => "some packets were excluded because of a pause",
         (_, true) if is_excluded => "they were lost in seconds with a pause",
         (Some(_), _) => "the run was interrupted before the server's final packet counts were requested",
+        (None, true) if report.clients.is_some() => "not every client received the server's final packet counts",
         (None, true) => "the server did not report its packet counts, reported them only once, or restarted",
         (None, false) => "the server did not answer the requests for its packet counts",
     };

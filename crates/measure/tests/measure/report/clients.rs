@@ -3,9 +3,11 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use jamjam_core::stats::{HostTiming, PacingStats, StreamStats};
+use jamjam_core::stats::{FinalOutcome, HostTiming, PacingStats, StreamStats};
 use jamjam_core::time::Time;
-use jamjam_measure::client::{AudioResults, LinkFailure, LinkResults, RunResults, ServerResults, SharedRecord};
+use jamjam_measure::client::{
+    AudioResults, LinkFailure, LinkResults, LossReport, RunResults, ServerResults, SharedRecord,
+};
 use jamjam_measure::report::clients::merge_clients;
 use jamjam_measure::report::limits::{LimitResult, Limits};
 use jamjam_measure::report::{Report, text};
@@ -86,6 +88,53 @@ fn counts_are_added_and_the_report_names_clients_and_their_pacing_error() {
         "{text}"
     );
     assert!(text.contains("pacing error          p50 80.0 µs, p99 80.0 µs, p99.9 -, max 80.0 µs"), "{text}");
+}
+
+/// A client of which the server received so many pings.
+fn with_received(lost: u64, pings: Option<u32>) -> RunResults {
+    let received = pings.map(|pings| [0, pings, 0]);
+    let loss_report = Some(LossReport { response_received: true, received, ..LossReport::default() });
+    RunResults { loss_report, ..client(lost, 5) }
+}
+
+#[test]
+fn direction_of_loss_is_that_of_all_clients() {
+    let directions = |clients: Vec<RunResults>| {
+        let report = report(&Limits::default(), clients);
+        let ping = report.streams.ping.as_ref().expect("pings");
+        let warnings = report.warnings.iter().map(|warning| warning.message.clone());
+        ((ping.lost_upstream, ping.lost_downstream), warnings.collect::<Vec<_>>().join("\n"))
+    };
+    // A client without a loss, before or after the others, does not ask for the final counts.
+    let lossy = || [with_received(3, Some(199)), with_received(2, Some(198))];
+    for clients in [
+        [vec![with_received(0, None)], lossy().into()].concat(),
+        [lossy().into(), vec![with_received(0, None); 2]].concat(),
+    ] {
+        let (known, warnings) = directions(clients);
+        assert_eq!(known, (Some(3), Some(2)));
+        assert!(!warnings.contains("direction"), "{warnings}");
+    }
+    let (unknown, warnings) = directions([lossy().into(), vec![with_received(1, None)]].concat());
+    assert_eq!(unknown, (None, None));
+    let reason = "the direction of 6 lost LATENCY_PING packets is unknown: not every client received the server's final packet counts";
+    assert!(warnings.contains(reason), "{warnings}");
+    let mut excluded = with_received(2, Some(198));
+    excluded.ping.as_mut().expect("pings").excluded = 1;
+    let (unknown, warnings) = directions([lossy().into(), vec![excluded]].concat());
+    assert_eq!(unknown, (None, None));
+    assert!(warnings.contains("is unknown: some packets were excluded because of a pause"), "{warnings}");
+}
+
+#[test]
+fn streams_that_are_not_evaluated_have_no_course_over_time() {
+    let mut client = client(0, 5);
+    let mut audio = stream(StreamStats::new(), vec![5 * MS; 20]);
+    audio.on_settled(Time::from_millis(7), FinalOutcome::Lost);
+    client.audio = Some(AudioResults { stats: audio, ..AudioResults::default() });
+    assert_eq!(client.audio.as_ref().map(|audio| audio.stats.history.intervals.len()), Some(1));
+    let run = merged(&Limits::default(), [client.clone(), client], Duration::ZERO);
+    assert_eq!(run.audio.map(|audio| audio.stats.history.intervals.len()), Some(0));
 }
 
 /// The code of the first finding, and its text.
