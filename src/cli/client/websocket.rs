@@ -11,7 +11,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::{ClientArgs, FinishedRun};
 use crate::cli::options::credentials::{SecretArg, read_hmac_secret};
-use crate::cli::output::{Failure, are_notices_silenced, ensure_usage};
+use crate::cli::output::{Failure, are_notices_silenced, ensure_usage, print_notice};
 use crate::cli::values::dialect_parser;
 use crate::client::{
     ClientNode, RoomLoad, RoomLoadConfig, RunConfig, RunKind, RunResults, StreamKind, WebSocketFailure,
@@ -25,6 +25,7 @@ use crate::io::stop::StopToken;
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::io::{clock, os};
+use crate::sanitize::sanitize;
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
 use crate::signaling::{BroadcastParams, Dialect, DialectSet, Route, decode_room_name, route};
 use crate::time::saturating_nanos;
@@ -275,7 +276,11 @@ impl ClientArgs {
             }
         });
         drop(status);
-        let load = load.map_err(|error| anyhow!("cannot probe {url}: {error}"))?;
+        let (load, left) = load.map_err(|error| anyhow!("cannot probe {url}: {error}"))?;
+        if !left.is_empty() {
+            let left = sanitize(&left.join(" "));
+            print_notice(&format!("warning: {url} did not remove these rooms, which end at their maximum age: {left}"));
+        }
         let mut run = load.into_results(url.to_string());
         (run.started_unix_ms, run.interrupted) = (started_unix_ms, stop.signal());
         self.report(FinishedRun::new(run, None, None))

@@ -76,22 +76,31 @@ struct Shared {
 type Socket = WebSocketStream<Box<dyn ClientStream>>;
 
 /// Runs `load` until all messages are settled, all connections have ended or a stop is requested. Passes the number of joined members and
-/// [`RoomLoad::progress`] to `on_progress` now and then. Fails if there is no room to join.
+/// [`RoomLoad::progress`] to `on_progress` now and then. Fails if there is no room to join. Also returns the codes of the created rooms that
+/// the server did not remove.
 pub fn run(
     load: RoomLoad,
     target: RoomLoadTarget,
     stop: &StopToken,
     mut on_progress: impl FnMut(u64, String),
-) -> Result<RoomLoad, BoxError> {
+) -> Result<(RoomLoad, Vec<String>), BoxError> {
     // Few other threads resolve names.
     let runtime = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(8).enable_all().build()?;
     let (members, rooms, dialect) = (load.config.members, load.config.rooms, load.config.dialect);
     let mut codes = Vec::new();
-    if dialect == Dialect::ControlSurface
-        && let Err(error) = runtime.block_on(change_rooms(&target, rooms, &mut codes))
-    {
-        let _ = runtime.block_on(change_rooms(&target, 0, &mut codes));
-        return Err(error);
+    let stopped = stop.to_notify();
+    if dialect == Dialect::ControlSurface {
+        let created = async {
+            tokio::select! {
+                created = change_rooms(&target, rooms, &mut codes) => created,
+                () = stopped.notified() => Ok(()),
+            }
+        };
+        let created = runtime.block_on(created);
+        if created.is_err() || stop.signal().is_some() {
+            let _ = runtime.block_on(change_rooms(&target, 0, &mut codes));
+            return created.map(|()| (load, codes));
+        }
     }
     let code = |room: usize| codes.get(room).cloned().or((dialect != Dialect::Jamjam).then(String::new));
     let rooms = (0..rooms).map(|room| watch::Sender::new(code(room))).collect();
@@ -109,7 +118,11 @@ pub fn run(
             // A message that does not fit is counted when it is settled.
             let _ = senders[member].try_send(number);
         }
-        if starting.is_finished() && Arc::strong_count(&shared) == 1 || load.is_settled(now) {
+        if starting.is_finished() && Arc::strong_count(&shared) == 1 {
+            load.settle_all();
+            break;
+        }
+        if load.is_settled(now) {
             break;
         }
         let next = load.next_due().map_or(PROGRESS_INTERVAL, |due| due.duration_since(now).min(PROGRESS_INTERVAL));
@@ -132,7 +145,7 @@ pub fn run(
     let _ = runtime.block_on(change_rooms(&shared.target, 0, &mut codes));
     runtime.shutdown_timeout(CLOSE_TIMEOUT);
     let shared = Arc::into_inner(shared).ok_or("a connection does not end")?;
-    Ok(shared.load.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok((shared.load.into_inner().unwrap_or_else(PoisonError::into_inner), codes))
 }
 
 /// Creates or removes rooms of control surfaces until there are `count`. Their codes are in `codes`.
@@ -155,8 +168,9 @@ async fn change_rooms(target: &RoomLoadTarget, count: usize, codes: &mut Vec<Str
         }
         codes.push(serde_json::from_slice::<Created>(&body)?.code);
     }
-    while let Some(code) = codes.pop_if(|_| count == 0) {
+    while let Some(code) = codes.last().filter(|_| count == 0) {
         timeout(CLOSE_TIMEOUT, http.request(Method::DELETE, &format!("{PATH}/{code}"), Body::empty())).await??;
+        codes.pop();
     }
     Ok(())
 }

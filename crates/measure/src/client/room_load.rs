@@ -206,6 +206,11 @@ impl RoomLoad {
         }
     }
 
+    /// Settles all messages: after the end of all connections, no message is sent or delivered any more.
+    pub fn settle_all(&mut self) {
+        (0..self.rooms.len()).for_each(|room| self.settle(room, Time::MAX));
+    }
+
     /// Whether all messages were sent and delivered, or their time is over.
     pub fn is_settled(&mut self, now: Time) -> bool {
         if self.started.is_none() || self.next_due().is_some() {

@@ -85,6 +85,11 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
     let replies = if report.replies_expected { "replies received" } else { "all packets sent" };
     suite.add_test_case(case(&name, replies, replies_received(report), ""));
     suite.add_test_case(case(&name, "payload intact", payload_intact(report), ""));
+    if report.rooms().is_some() {
+        let failure = report.verdict.room_failure.as_ref();
+        let status = failure.map_or_else(TestCaseStatus::success, |reason| failed("rooms", reason));
+        suite.add_test_case(case(&name, "messages in rooms", status, ""));
+    }
     for limit in &report.limits {
         let [allowed, measured, note] = limit.texts();
         let measured = format!("{measured}, maximum {allowed}{note}");

@@ -242,10 +242,11 @@ figures! {
         let damage_reasons: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
         // Limits without a measured value are not listed as exceeded if `no_reply_reason` explains why these values are missing.
         let is_listed = |limit: &&LimitResult| !limit.passed && (no_reply_reason.is_none() || limit.measured.is_some());
+        let room_failure = stream.and_then(|stream| room_failure_reason(run, stream));
         let mut reasons: Vec<String> = no_reply_reason.iter().chain(&not_measured).cloned().collect();
         reasons.extend(connection_failure_reason(run, stream));
         reasons.extend_from_slice(&damage_reasons);
-        reasons.extend(stream.and_then(|stream| room_failure_reason(run, stream)));
+        reasons.extend(room_failure.clone());
         reasons.extend(limits.iter().filter(is_listed).map(exceeded_limit));
     ] {
         passed: bool = reasons.is_empty();
@@ -257,6 +258,8 @@ figures! {
         not_measured: Option<String> = not_measured;
         #[serde(skip)]
         damage_reasons: Vec<String> = damage_reasons;
+        #[serde(skip)]
+        room_failure: Option<String> = room_failure;
     }
 }
 
@@ -334,7 +337,9 @@ fn connection_failure_reason(run: &RunResults, stream: Option<&StreamStats>) -> 
     let websocket = || Some((run.websocket.as_ref()?.failure.as_ref()?.to_string(), "message"));
     let moqt = || Some((run.moqt.as_ref()?.failure.as_ref()?.to_string(), "frame"));
     let (failure, unit) = websocket().or_else(moqt)?;
-    let sent = stream.map_or(0, |stream| stream.sent);
+    // Those of rooms are deliveries.
+    let is_in_rooms = run.websocket.as_ref().is_some_and(|websocket| websocket.rooms.is_some());
+    let sent = stream.filter(|_| !is_in_rooms).map_or(0, |stream| stream.sent);
     let when = if sent > 0 { format!(" after {}", format_count(sent, unit)) } else { String::new() };
     Some(format!("{}{when}", sanitize(&failure)))
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::audio_figures::{AudioQualityFigures, CaptureFigures, PlaybackFigures};
 use super::buffer_table::JitterBufferTable;
 use super::clients::ClientsFigures;
-use super::connection_figures::{ConnectionFailure, LinkFigures, MoqtFigures, WebSocketFigures};
+use super::connection_figures::{ConnectionFailure, LinkFigures, MoqtFigures, RoomFigures, WebSocketFigures};
 use super::figures::{
     AudioFigures, HostTimingFigures, LossReportFigures, PacingFigures, ServerFigures, StreamFigures, WaitFigures,
     figures,
@@ -158,10 +158,17 @@ impl Report {
         }
     }
 
-    /// The exit code of a run that was not interrupted: 0 if it passed, 1 if it failed, 3 if it failed before a packet left.
+    /// The figures of a load on rooms.
+    pub(super) fn rooms(&self) -> Option<&RoomFigures> {
+        self.websocket.as_ref()?.rooms.as_ref()
+    }
+
+    /// The exit code of a run that was not interrupted: 0 if it passed, 1 if it failed, 3 if it failed before a packet left, or before a member
+    /// joined a room.
     pub fn exit_code(&self) -> u8 {
         let stream = self.evaluated();
-        let has_sent = stream.is_some_and(|stream| stream.sent > 0);
+        let has_sent =
+            stream.is_some_and(|stream| stream.sent > 0) || self.rooms().is_some_and(|rooms| rooms.joined > 0);
         // Over UDP, KEEPALIVE and the set-up of a link may have left before: there was no reply. The system refuses all packets if it has no
         // route or a firewall rule.
         let is_refused = self.protocol != RunProtocol::Udp || stream.is_some_and(|stream| stream.not_sent > 0);

@@ -1,6 +1,8 @@
 //! Load on the rooms of the program's own signaling server, in all four dialects.
 
-use std::net::SocketAddr;
+use std::fs;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener};
 
 use serde_json::{Value, json};
 use test_support::certificate::Authority;
@@ -70,8 +72,13 @@ fn full_rooms_are_a_limit_of_the_server() {
     let server =
         Server::start_signaling(&[&SECRETS[..], &["--webrtc-max-members", "3", "--bbx-max-clients", "3"]].concat());
     for (dialect, limit) in [(DIALECTS[1], "WEBRTC_MAX_MEMBERS"), (DIALECTS[3], "BBX_MAX_CLIENTS")] {
-        let output = run(&line(server.address, dialect, "--clients 8 --room-count 2 --rate 20 --count 5"));
+        let (folder, options) = (tempfile::tempdir().unwrap(), "--clients 8 --room-count 2 --rate 20 --count 5");
+        let junit = folder.path().join("junit.xml");
+        let output = run(&line(server.address, dialect, &format!("{options} --junit {}", junit.display())));
         assert_eq!(output.code, 1, "{output:?}");
+        let case = r#"<testcase name="messages in rooms" classname="jamjam-dev probe" time="0.000"><failure message="in rooms: 2 refused""#;
+        let text: String = fs::read_to_string(junit).unwrap().lines().map(str::trim).collect();
+        assert!(text.contains(case), "{text}");
         let report = document::report(&output);
         assert_eq!((&rooms(&report)["joined"], &rooms(&report)["refused"]), (&json!(6), &json!(2)), "{report:#}");
         let [ending] = &rooms(&report)["endings"].as_array().unwrap()[..] else { panic!("{report:#}") };
@@ -90,6 +97,10 @@ fn server_that_admits_nobody_ends_the_run_at_once() {
     let counts = ["joined", "refused", "messages_sent"].map(|name| rooms(&report)[name].as_u64());
     assert_eq!(counts, [0, 1, 0].map(Some), "{report:#}");
     assert_eq!(report["websocket"]["connection_failure"]["close_code"], 4_002);
+
+    let single = Server::start_signaling(&["--max-connections", "1"]);
+    let output = run(&line(single.address, "jamjam", "--clients 2 --timeout 1s").replacen("--timeout 20s ", "", 1));
+    assert_eq!((output.code, &rooms(&document::report(&output))["joined"]), (1, &json!(1)), "{output:?}");
 
     let login = format!("probe ws://{} --dialect bbx --clients 4", server.address);
     let output = run(&login);
@@ -122,8 +133,42 @@ fn killed_server_and_signal_end_the_run_with_its_report() {
         let [joined, disconnected] = ["joined", "disconnected"].map(|name| rooms(&report)[name].as_u64().unwrap());
         if is_killed {
             assert_eq!((output.code, disconnected), (1, joined), "{report:#}");
+            let [sent, returned, lost, in_flight] =
+                document::counts(&report, "ping", ["sent", "returned", "lost", "in_flight"]);
+            assert_eq!((in_flight, returned + lost), (0, sent), "{report:#}");
         } else {
             assert_eq!((output.code, &report["interrupted"]), (130, &json!("SIGINT")), "{report:#}");
         }
     }
+}
+
+#[test]
+fn rooms_of_a_server_that_does_not_answer_are_named() {
+    let server = Server::start_signaling(&SECRETS);
+    let options = "--clients 4 --room-count 2 --rate 100 --duration 2s --timeout 300ms";
+    let running = start_line(&format!("probe ws://admin:sesame@{} --dialect bbx {options}", server.address));
+    let codes = poll_until("two rooms with members", || {
+        let rooms = http::request(&server, "GET", "/admin/bbx/rooms", &[LOGIN]).json();
+        let codes = rooms["rooms"].as_array()?.iter().filter(|room| room["clients"] == 2);
+        let codes: Vec<String> = codes.map(|room| room["code"].as_str().unwrap().to_owned()).collect();
+        (codes.len() == 2).then_some(codes)
+    });
+    server.signal("STOP");
+    let output = running.end();
+    server.signal("CONT");
+    assert!(output.stderr.contains("did not remove these rooms"), "{output:?}");
+    assert!(codes.iter().all(|code| output.stderr.contains(code)), "{codes:?}: {output:?}");
+}
+
+#[test]
+fn signal_ends_the_creation_of_rooms() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let running = start_line(&format!("probe ws://admin:sesame@{address} --dialect bbx --clients 4 --timeout 20s"));
+    let (mut client, _) = silent.accept().unwrap();
+    assert!(client.read(&mut [0; 4]).is_ok_and(|bytes| bytes > 0));
+    running.signal("INT");
+    let output = running.end();
+    assert_eq!(output.code, 130, "{output:?}");
+    assert!(output.stdout.contains("INTERRUPTED"), "{output:?}");
 }
