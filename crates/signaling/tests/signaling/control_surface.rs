@@ -342,10 +342,10 @@ fn values_that_are_no_numbers_are_ignored_and_times_are_clamped() {
     hub.member(1);
     hub.sink.texts.clear();
     for (message, numbers) in [
-        (r##"{"type":"ping","client_time":#}"##, r#"NaN -Infinity "1" [1]"#),
-        (r##"{"type":"param","param":"a","value":#}"##, r#"NaN -Infinity 1e39 -1e39 1e999 "NaN" null"#),
-        (r##"{"type":"param","param":"a","value":0.5,"at":#}"##, r#"1e999 NaN "1" true []"#),
-        (r##"{"type":"trigger","name":"a","at":#}"##, r#"1e999 NaN "1" true []"#),
+        (r#"{"type":"ping","client_time":#}"#, r#"NaN -Infinity "1" [1]"#),
+        (r#"{"type":"param","param":"a","value":#}"#, r#"NaN -Infinity 1e39 -1e39 1e999 "NaN" null"#),
+        (r#"{"type":"param","param":"a","value":0.5,"at":#}"#, r#"1e999 NaN "1" true []"#),
+        (r#"{"type":"trigger","name":"a","at":#}"#, r#"1e999 NaN "1" true []"#),
     ] {
         for number in numbers.split(' ') {
             hub.text(1, SECOND, &message.replace('#', number));
