@@ -270,17 +270,18 @@ impl ClientArgs {
         }
         let status = if are_notices_silenced() { None } else { StatusLine::new(Some(members)) };
         let started_unix_ms = clock::unix_ms();
-        let load = room_load::run(load, target, stop, |joined, text| {
+        let mut left = Vec::new();
+        let load = room_load::run(load, target, stop, &mut left, |joined, text| {
             if let Some(line) = &status {
                 line.draw(joined, text);
             }
         });
         drop(status);
-        let (load, left) = load.map_err(|error| anyhow!("cannot probe {url}: {error}"))?;
         if !left.is_empty() {
             let left = sanitize(&left.join(" "));
             print_notice(&format!("warning: {url} did not remove these rooms, which end at their maximum age: {left}"));
         }
+        let load = load.map_err(|error| anyhow!("cannot probe {url}: {error}"))?;
         let mut run = load.into_results(url.to_string());
         (run.started_unix_ms, run.interrupted) = (started_unix_ms, stop.signal());
         self.report(FinishedRun::new(run, None, None))

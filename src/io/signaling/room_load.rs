@@ -76,30 +76,31 @@ struct Shared {
 type Socket = WebSocketStream<Box<dyn ClientStream>>;
 
 /// Runs `load` until all messages are settled, all connections have ended or a stop is requested. Passes the number of joined members and
-/// [`RoomLoad::progress`] to `on_progress` now and then. Fails if there is no room to join. Also returns the codes of the created rooms that
-/// the server did not remove.
+/// [`RoomLoad::progress`] to `on_progress` now and then. Fails if there is no room to join. Afterwards, `codes` has those of the created rooms
+/// that the server did not remove.
 pub fn run(
     load: RoomLoad,
     target: RoomLoadTarget,
     stop: &StopToken,
+    codes: &mut Vec<String>,
     mut on_progress: impl FnMut(u64, String),
-) -> Result<(RoomLoad, Vec<String>), BoxError> {
+) -> Result<RoomLoad, BoxError> {
     // Few other threads resolve names.
     let runtime = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(8).enable_all().build()?;
     let (members, rooms, dialect) = (load.config.members, load.config.rooms, load.config.dialect);
-    let mut codes = Vec::new();
     let stopped = stop.to_notify();
     if dialect == Dialect::ControlSurface {
         let created = async {
             tokio::select! {
-                created = change_rooms(&target, rooms, &mut codes) => created,
+                created = change_rooms(&target, rooms, codes) => created,
                 () = stopped.notified() => Ok(()),
             }
         };
         let created = runtime.block_on(created);
         if created.is_err() || stop.signal().is_some() {
-            let _ = runtime.block_on(change_rooms(&target, 0, &mut codes));
-            return created.map(|()| (load, codes));
+            runtime.block_on(remove_rooms(&target, codes, stop));
+            runtime.shutdown_timeout(CLOSE_TIMEOUT);
+            return created.map(|()| load);
         }
     }
     let code = |room: usize| codes.get(room).cloned().or((dialect != Dialect::Jamjam).then(String::new));
@@ -142,10 +143,10 @@ pub fn run(
         }
     };
     let _ = runtime.block_on(async { timeout(CLOSE_TIMEOUT, closed).await });
-    let _ = runtime.block_on(change_rooms(&shared.target, 0, &mut codes));
+    runtime.block_on(remove_rooms(&shared.target, codes, stop));
     runtime.shutdown_timeout(CLOSE_TIMEOUT);
     let shared = Arc::into_inner(shared).ok_or("a connection does not end")?;
-    Ok((shared.load.into_inner().unwrap_or_else(PoisonError::into_inner), codes))
+    Ok(shared.load.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Creates or removes rooms of control surfaces until there are `count`. Their codes are in `codes`.
@@ -169,10 +170,20 @@ async fn change_rooms(target: &RoomLoadTarget, count: usize, codes: &mut Vec<Str
         codes.push(serde_json::from_slice::<Created>(&body)?.code);
     }
     while let Some(code) = codes.last().filter(|_| count == 0) {
-        timeout(CLOSE_TIMEOUT, http.request(Method::DELETE, &format!("{PATH}/{code}"), Body::empty())).await??;
+        let path = format!("{PATH}/{code}");
+        let (status, _) = timeout(CLOSE_TIMEOUT, http.request(Method::DELETE, &path, Body::empty())).await??;
+        if !status.is_success() && status != StatusCode::NOT_FOUND {
+            return Err(format!("cannot remove a room: HTTP {status}").into());
+        }
         codes.pop();
     }
     Ok(())
+}
+
+/// Removes the rooms with these codes as far as the server does so in time, which is short after a stop request.
+async fn remove_rooms(target: &RoomLoadTarget, codes: &mut Vec<String>, stop: &StopToken) {
+    let limit = if stop.signal().is_some() { CLOSE_TIMEOUT } else { Duration::MAX };
+    let _ = timeout(limit, change_rooms(target, 0, codes)).await;
 }
 
 /// Starts a task for each member, of which the first must have joined before the others are started.

@@ -42,7 +42,7 @@ pub fn merge_clients(
     for (kind, ipdv) in StreamKind::ALL.into_iter().zip(&shared.ipdv) {
         let Some(stream) = run.stream_mut(kind) else { continue };
         stream.ipdv.magnitudes.merge(ipdv);
-        // What a client recorded at its end is that of one client.
+        // What it contains is that of one client.
         stream.history = History::default();
     }
     let history = &mut shared.histories[run.evaluated_stream as usize];

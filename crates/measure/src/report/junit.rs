@@ -1,4 +1,4 @@
-//! The report as JUnit XML for CI servers: one test suite with test cases for the run, its replies, its payloads and each limit.
+//! The report as JUnit XML for CI servers: one test suite with test cases for the run, its replies, its payloads, its rooms and each limit.
 //!
 //! CI must not show an interrupted or aborted run as passed, so such a run is an error even if its figures are good. Only a closed pipe is no
 //! error: its reader, such as `head`, needs no more output.
@@ -86,8 +86,11 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
     suite.add_test_case(case(&name, replies, replies_received(report), ""));
     suite.add_test_case(case(&name, "payload intact", payload_intact(report), ""));
     if report.rooms().is_some() {
-        let failure = report.verdict.room_failure.as_ref();
-        let status = failure.map_or_else(TestCaseStatus::success, |reason| failed("rooms", reason));
+        let status = match (&report.verdict.room_failure, &report.verdict.no_reply_reason) {
+            (Some(reason), _) => failed("rooms", reason),
+            (None, Some(reason)) => skipped(reason),
+            (None, None) => TestCaseStatus::success(),
+        };
         suite.add_test_case(case(&name, "messages in rooms", status, ""));
     }
     for limit in &report.limits {

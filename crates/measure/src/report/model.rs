@@ -167,14 +167,14 @@ impl Report {
     /// joined a room.
     pub fn exit_code(&self) -> u8 {
         let stream = self.evaluated();
-        let has_sent =
+        let has_begun =
             stream.is_some_and(|stream| stream.sent > 0) || self.rooms().is_some_and(|rooms| rooms.joined > 0);
         // Over UDP, KEEPALIVE and the set-up of a link may have left before: there was no reply. The system refuses all packets if it has no
         // route or a firewall rule.
         let is_refused = self.protocol != RunProtocol::Udp || stream.is_some_and(|stream| stream.not_sent > 0);
         if self.verdict.passed {
             0
-        } else if is_refused && !has_sent {
+        } else if is_refused && !has_begun {
             3
         } else {
             1
