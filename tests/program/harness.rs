@@ -80,7 +80,11 @@ fn sever() {
     let mut member = Member::connect(room.server_url().strip_prefix("http://").unwrap().parse().unwrap());
     let joined = json!({"room_id": room.value("code_6"), "password": null, "peer_name": NAME});
     member.send("JoinRoom", &joined);
-    let peer = member.skip_to("RoomJoined")["data"]["peers"][0].clone();
+    let mut peer = member.skip_to("RoomJoined")["data"]["peers"][0].take();
+    // The Echo Bot may publish its address later.
+    while peer["public_addr"].is_null() {
+        peer = member.skip_to("PeerUpdated")["data"]["peer"].take();
+    }
     let echo: SocketAddr = peer["public_addr"].as_str().unwrap().parse().unwrap();
     assert!(peer["name"] == "Echo Bot" && echo.to_string() != room.echo(), "{peer}");
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
