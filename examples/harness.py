@@ -16,13 +16,16 @@ def start(folder, subcommand, *options):
 
 with tempfile.TemporaryDirectory() as folder:
     signaling, ready = start(folder, "signaling-server", "--relay-media")
-    echo, ready = start(folder, "echo-server", "--delay", "100", "--signaling-url", ready["signaling_url"])
+    echo, ready = start(folder, "echo-server", "--delay", "100", "--metrics", "127.0.0.1:0", "--signaling-url", ready["signaling_url"])
     room = ["--signaling-url", ready["signaling_url"], "--room", ready["room"]["code"]]
     client = subprocess.Popen([PROGRAM, "send", "--tone", "440", "--duration", "2s", "--no-echo", *room])  # or your own
+    while client.poll() is None and b"\njamjam_echo_received_total 0\n" in urllib.request.urlopen(ready["metrics"]).read():
+        time.sleep(0.01)  # until it plays
     for loss in 100, None:  # severed, restored
         link = json.dumps({"from": "jamjam-dev send", "to": "*", "both": True, "loss": loss}).encode()
         headers = {"Authorization": LOGIN, "Content-Type": "application/json"}
         urllib.request.urlopen(urllib.request.Request(ready["signaling_url"] + "/admin/links", link, headers)).close()
+        time.sleep(0.2)
     assert client.wait() == 0
     for server in echo, signaling:
         print(json.loads(server.communicate()[0])["failures"] or "passed")  # closes standard input

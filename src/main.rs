@@ -47,8 +47,9 @@ fn exit_at_system_limits(stop: StopToken) {
     }));
 }
 
-/// Default maximum duration of a shutdown: long enough to complete a recording.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Default maximum duration of a shutdown: long enough to complete a recording, and the report on a host that has hardly any time for this
+/// process. Docker kills after ten seconds.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Signals within this time count as one signal. The coreutils command `timeout` sends a signal twice: first to its child, then to the
 /// child's process group.

@@ -58,6 +58,9 @@ pub fn resolve_until_stopped(host: &str, port: u16, stop: &StopToken) -> Result<
     lookup.join()
 }
 
+/// Interval of the KEEPALIVE packets to one address, of which some may be lost.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Maximum time for the reply of one address.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -89,14 +92,18 @@ pub fn first_reachable(
 
 fn probe_address(peer: SocketAddr, options: &LocalSocketOptions, stop: &StopToken) -> io::Result<()> {
     let socket = udp::connect(peer, udp::DEFAULT_RECEIVE_BUFFER, options).map_err(io::Error::other)?.socket;
-    let deadline = Instant::now() + KEEPALIVE_TIMEOUT;
-    socket.send(&Header::new(PacketType::Keepalive, 0, 0).to_bytes())?;
+    let started = Instant::now();
+    let mut sent = 0;
     // On Windows, it is an error if a datagram is longer than the buffer.
     let mut reply = vec![0; MAX_UDP_PAYLOAD];
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = KEEPALIVE_TIMEOUT.saturating_sub(started.elapsed());
         if left.is_zero() || stop.signal().is_some() {
             return Err(io::Error::new(TimedOut, format!("no reply within {} ms", KEEPALIVE_TIMEOUT.as_millis())));
+        }
+        if started.elapsed() >= KEEPALIVE_INTERVAL * sent {
+            socket.send(&Header::new(PacketType::Keepalive, sent, 0).to_bytes())?;
+            sent += 1;
         }
         socket.set_read_timeout(Some(left.min(POLL_INTERVAL)))?;
         match socket.recv(&mut reply) {
