@@ -11,6 +11,8 @@ use rustls::ClientConfig;
 use thiserror::Error;
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
+use tungstenite::protocol::Role;
+use tungstenite::{Message, WebSocket};
 
 use crate::client::{
     JoinHandshake, RequestMatcher, StopSignal, WaitResult, WebSocketConnectTimes, WebSocketFailure, WebSocketProber,
@@ -19,7 +21,7 @@ use crate::io::clock;
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::poller::Poller;
 pub use crate::io::signaling::probe_socket::ProbeConnections;
-use crate::io::signaling::probe_socket::{NonBlockingWebSocket, ProbeStream, ReadResult, TimestampedTcp};
+use crate::io::signaling::probe_socket::{ProbeStream, ReadResult, TimestampedTcp, is_sent, read_message};
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, DriverOptions, NodeThread};
 use crate::io::websocket::connect::{self, WebSocketConnectError};
@@ -185,7 +187,7 @@ impl Setup<'_> {
     fn connect_all(
         &mut self,
         connect_times: &mut Vec<WebSocketConnectTimes>,
-    ) -> Result<Vec<NonBlockingWebSocket>, ProbeStartError> {
+    ) -> Result<Vec<WebSocket<ProbeStream>>, ProbeStartError> {
         let mut sockets = Vec::new();
         for (number, url) in self.target.urls.iter().enumerate() {
             let (mut socket, times) = self.connect(url, number)?;
@@ -209,7 +211,7 @@ impl Setup<'_> {
         &self,
         url: &WebSocketUrl,
         number: usize,
-    ) -> Result<(NonBlockingWebSocket, WebSocketConnectTimes), ProbeStartError> {
+    ) -> Result<(WebSocket<ProbeStream>, WebSocketConnectTimes), ProbeStartError> {
         let connected = connect::connect(url, self.tls, &self.target.socket_options, self.step_timeout(), &[]);
         let connecting = async {
             let connected = connected.await?;
@@ -220,7 +222,8 @@ impl Setup<'_> {
         let mut tcp = TcpStream::from_std(tcp);
         self.poller.registry().register(&mut tcp, Token(number), Interest::READABLE | Interest::WRITABLE)?;
         let stream = ProbeStream { tcp: TimestampedTcp::new(tcp, &self.poller), tls, may_read: true };
-        Ok((NonBlockingWebSocket::new(stream, after_response), times))
+        let config = Some(connect::websocket_config());
+        Ok((WebSocket::from_partially_read(stream, after_response, Role::Client, config), times))
     }
 
     /// Runs `future` on this thread until it completes or a stop is requested.
@@ -233,14 +236,14 @@ impl Setup<'_> {
     }
 
     /// Joins a room, if the dialect requires this. Returns the duration. Fails if the server does not confirm the join in time.
-    fn join(&mut self, socket: &mut NonBlockingWebSocket) -> Result<Option<u64>, ProbeStartError> {
+    fn join(&mut self, socket: &mut WebSocket<ProbeStream>) -> Result<Option<u64>, ProbeStartError> {
         let mut handshake = JoinHandshake::new(self.target.dialect, self.target.room_code.clone());
         if handshake.joined {
             return Ok(None);
         }
         let (began, timeout) = (self.poller.now(), self.step_timeout());
         if let Some(message) = &handshake.first_message {
-            socket.send_text(message)?;
+            is_sent(socket.send(Message::text(message)))?;
         }
         while !handshake.joined {
             let Some((text, _)) = self.next_text(socket, began + timeout)? else {
@@ -254,7 +257,7 @@ impl Setup<'_> {
     /// Sends one request and fails if its response has not arrived at `until`.
     fn wait_for_first_response(
         &mut self,
-        sockets: &mut [NonBlockingWebSocket],
+        sockets: &mut [WebSocket<ProbeStream>],
         until: Time,
     ) -> Result<(), ProbeStartError> {
         let [sender, rest @ ..] = sockets else { return Ok(()) };
@@ -264,7 +267,7 @@ impl Setup<'_> {
         let mut text = String::new();
         matcher.write_request(0, self.poller.now(), &mut text);
         matcher.on_sent(0, self.poller.now());
-        sender.send_text(&text)?;
+        is_sent(sender.send(Message::text(text)))?;
         let receiver = rest.last_mut().unwrap_or(sender);
         while let Some((text, at)) = self.next_text(receiver, until)? {
             if matcher.is_response(&text, at) {
@@ -277,12 +280,12 @@ impl Setup<'_> {
     /// The next text and its receive time. `None` if no text arrives before `until`.
     fn next_text(
         &mut self,
-        socket: &mut NonBlockingWebSocket,
+        socket: &mut WebSocket<ProbeStream>,
         until: Time,
     ) -> Result<Option<(String, Time)>, ProbeStartError> {
         loop {
-            socket.flush()?;
-            match socket.read()? {
+            is_sent(socket.flush())?;
+            match read_message(socket)? {
                 ReadResult::Text(bytes, at) => return Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), at))),
                 ReadResult::WouldBlock => self.wait_until(until)?,
                 ReadResult::Incomplete => {}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mio::net::TcpStream;
 use rustls::{ClientConnection, Stream};
-use tungstenite::protocol::{CloseFrame, Role};
+use tungstenite::protocol::CloseFrame;
 use tungstenite::{Error, Message, Utf8Bytes, WebSocket};
 
 use crate::client::WebSocketFailure;
@@ -16,7 +16,7 @@ use crate::io::clock::elapsed_since;
 use crate::io::local_socket::local_ip_for;
 use crate::io::poller::Poller;
 use crate::io::udp::DriverIo;
-use crate::io::websocket::connect::{closed_by_server, failure, websocket_config};
+use crate::io::websocket::connect::{closed_by_server, failure};
 use crate::io::websocket::frame::WebSocketError;
 use crate::node::{Receive, SendStatus, Transmit};
 use crate::stats::AddressChange;
@@ -37,7 +37,7 @@ const IGNORED_SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIF
 /// Established connections to one server. Requests are sent on the first connection, and responses are received on the last. A single
 /// connection does both.
 pub struct ProbeConnections {
-    sockets: Vec<NonBlockingWebSocket>,
+    sockets: Vec<WebSocket<ProbeStream>>,
     pub(super) poller: Poller,
     failure: Option<WebSocketFailure>,
     /// Why nothing more can be sent, to be reported when all data that the server sent earlier has been read: its close frame explains more.
@@ -50,7 +50,7 @@ impl ProbeConnections {
     /// Placeholder source address of messages from the last connection, by which the prober identifies responses.
     pub const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
-    pub(super) fn new(sockets: Vec<NonBlockingWebSocket>, poller: Poller) -> Self {
+    pub(super) fn new(sockets: Vec<WebSocket<ProbeStream>>, poller: Poller) -> Self {
         Self { sockets, poller, failure: None, send_failure: None, blocked_since: None }
     }
 
@@ -61,11 +61,11 @@ impl ProbeConnections {
     /// Closes all connections and waits for the replies for up to [`CLOSE_TIMEOUT`].
     pub(super) fn close(mut self) {
         let until = self.poller.now() + CLOSE_TIMEOUT;
-        self.sockets.retain_mut(|socket| socket.close().is_ok());
+        self.sockets.retain_mut(|socket| is_sent(socket.close(None)).is_ok());
         while !self.sockets.is_empty() && self.poller.now() < until {
             let mut more = false;
             self.sockets.retain_mut(|socket| {
-                let read = socket.read();
+                let read = read_message(socket);
                 more |= matches!(read, Ok(ReadResult::Text(..) | ReadResult::Incomplete));
                 read.is_ok()
             });
@@ -92,9 +92,9 @@ impl DriverIo for ProbeConnections {
         let last = self.sockets.len() - 1;
         for (number, socket) in self.sockets.iter_mut().enumerate() {
             let source = if number == last { Self::PEER } else { IGNORED_SOURCE };
-            self.send_failure = self.send_failure.take().or(socket.flush().err());
+            self.send_failure = self.send_failure.take().or(is_sent(socket.flush()).err());
             for read in 1..=MAX_MESSAGES_PER_READ {
-                match socket.read() {
+                match read_message(socket) {
                     Ok(ReadResult::Text(contents, received_at)) => {
                         let segment_size = contents.len();
                         let received =
@@ -127,11 +127,12 @@ impl DriverIo for ProbeConnections {
             return Ok(SendStatus::WouldBlock);
         }
         let socket = &mut self.sockets[0];
-        let sent = socket.flush().and_then(|is_sent| {
-            if is_sent {
-                socket.send_text(str::from_utf8(transmit.contents).unwrap_or_default())?;
+        let sent = is_sent(socket.flush()).and_then(|has_space| {
+            if has_space {
+                let text = str::from_utf8(transmit.contents).unwrap_or_default();
+                is_sent(socket.send(Message::text(text)))?;
             }
-            Ok(is_sent)
+            Ok(has_space)
         });
         Ok(match sent {
             Ok(true) => {
@@ -151,7 +152,7 @@ impl DriverIo for ProbeConnections {
 
     /// A TCP connection cannot follow. Ends the run if this host has another address instead of the address of the connection.
     fn follow_address(&mut self, _: usize) -> io::Result<Option<AddressChange>> {
-        let tcp = &self.sockets[0].socket.get_ref().tcp.tcp;
+        let tcp = &self.sockets[0].get_ref().tcp.tcp;
         let (from, peer) = (tcp.local_addr()?.ip(), tcp.peer_addr()?);
         if UdpSocket::bind((from, 0)).is_err() {
             let to = local_ip_for(peer)?;
@@ -263,66 +264,38 @@ pub(super) enum ReadResult {
     Incomplete,
 }
 
-/// A WebSocket client connection that never blocks.
-pub(super) struct NonBlockingWebSocket {
-    socket: WebSocket<ProbeStream>,
-}
-
-impl NonBlockingWebSocket {
-    /// `after_response`: the bytes that the server sent after the response to the upgrade.
-    pub(super) fn new(stream: ProbeStream, after_response: Vec<u8>) -> Self {
-        let config = Some(websocket_config());
-        Self { socket: WebSocket::from_partially_read(stream, after_response, Role::Client, config) }
-    }
-
-    /// Returns one message. Reads the stream at most once. Call [`Self::flush`] first, which sends the reply to a ping.
-    pub(super) fn read(&mut self) -> Result<ReadResult, WebSocketFailure> {
-        self.socket.get_mut().may_read = true;
-        let received = self.socket.read();
-        let stream = self.socket.get_ref();
-        match received {
-            Ok(Message::Text(text)) => Ok(ReadResult::Text(text.into(), stream.tcp.read_at)),
-            Ok(Message::Binary(_)) => Ok(ReadResult::Text(Bytes::new(), stream.tcp.read_at)),
-            Ok(Message::Close(frame)) => {
-                // Sends the reply.
-                let _ = self.socket.flush();
-                Err(closed_by_server(frame))
+/// Returns one message. Reads the stream at most once. Flush the socket first, which sends the reply to a ping.
+pub(super) fn read_message(socket: &mut WebSocket<ProbeStream>) -> Result<ReadResult, WebSocketFailure> {
+    socket.get_mut().may_read = true;
+    let received = socket.read();
+    let stream = socket.get_ref();
+    match received {
+        Ok(Message::Text(text)) => Ok(ReadResult::Text(text.into(), stream.tcp.read_at)),
+        Ok(Message::Binary(_)) => Ok(ReadResult::Text(Bytes::new(), stream.tcp.read_at)),
+        Ok(Message::Close(frame)) => {
+            // Sends the reply.
+            let _ = socket.flush();
+            Err(closed_by_server(frame))
+        }
+        Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Ok(ReadResult::Incomplete),
+        Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock && stream.may_read => {
+            Ok(ReadResult::WouldBlock)
+        }
+        Err(Error::Io(error)) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Ok(ReadResult::Incomplete)
+        }
+        Err(error) => {
+            if let Some(error) = WebSocketError::from_library(&error) {
+                let code = error.close_code().get().into();
+                let _ = socket.close(Some(CloseFrame { code, reason: Utf8Bytes::default() }));
             }
-            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Ok(ReadResult::Incomplete),
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock && stream.may_read => {
-                Ok(ReadResult::WouldBlock)
-            }
-            Err(Error::Io(error)) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Ok(ReadResult::Incomplete)
-            }
-            Err(error) => {
-                if let Some(error) = WebSocketError::from_library(&error) {
-                    let code = error.close_code().get().into();
-                    let _ = self.socket.close(Some(CloseFrame { code, reason: Utf8Bytes::default() }));
-                }
-                Err(failure(error))
-            }
+            Err(failure(error))
         }
     }
-
-    /// Sends a text message. Buffers what the socket does not accept.
-    pub(super) fn send_text(&mut self, text: &str) -> Result<bool, WebSocketFailure> {
-        is_sent(self.socket.send(Message::text(text)))
-    }
-
-    /// Sends a close frame.
-    pub(super) fn close(&mut self) -> Result<bool, WebSocketFailure> {
-        is_sent(self.socket.close(None))
-    }
-
-    /// Sends buffered bytes. False if the socket does not accept all of them.
-    pub(super) fn flush(&mut self) -> Result<bool, WebSocketFailure> {
-        is_sent(self.socket.flush())
-    }
 }
 
-/// Whether nothing is left in the buffer of the library.
-fn is_sent(result: Result<(), Error>) -> Result<bool, WebSocketFailure> {
+/// Whether nothing is left in the buffer of the library, which keeps what the socket does not accept.
+pub(super) fn is_sent(result: Result<(), Error>) -> Result<bool, WebSocketFailure> {
     match result {
         Ok(()) => Ok(true),
         Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
