@@ -12,7 +12,7 @@ fn every_field_and_every_type_of_a_welcome_is_read() {
          integer = -7\nfloat = 0.5\nnothing = nan\nyes = true\nday = 2026-11-20\nlist = [1, [\"a\"]]\ntable.inner = 1\n",
     )
     .unwrap();
-    assert_eq!((room.requires_auth, room.max_clients, room.stamp), (false, Some(2), true));
+    assert_eq!((room.is_public, room.max_clients, room.stamp), (true, Some(2), true));
     assert_eq!(room.broadcast_delay, Duration::from_secs(3_600));
     let welcome = json!({
         "text": "Hello", "integer": -7, "float": 0.5, "nothing": null, "yes": true, "day": "2026-11-20", "list": [1, ["a"]],
@@ -24,7 +24,7 @@ fn every_field_and_every_type_of_a_welcome_is_read() {
 #[test]
 fn missing_fields_have_defaults_and_invalid_ones_are_errors() {
     let room = parse_room("").unwrap();
-    assert_eq!((room.requires_auth, room.max_clients, room.stamp), (true, None, false));
+    assert_eq!((room.is_public, room.max_clients, room.stamp), (false, None, false));
     assert!(room.welcome.is_empty() && room.broadcast_delay.is_zero());
     assert_eq!(parse_room("broadcast_delay = \"5\"").unwrap().broadcast_delay, Duration::from_secs(5));
     for wrong in [

@@ -250,7 +250,6 @@ fn parse_room_file(path: &Path) -> anyhow::Result<(String, DeclaredRoom)> {
 #[doc(hidden)]
 pub fn parse_room(text: &str) -> anyhow::Result<DeclaredRoom> {
     let file: RoomFile = toml::from_str(text)?;
-    let default = DeclaredRoom::default();
     let line = |span: Range<usize>| text.get(..span.start).unwrap_or_default().lines().count().max(1);
     let broadcast_delay = file.broadcast_delay.map(|delay| {
         parse_delay(delay.get_ref()).with_context(|| format!("line {}: broadcast_delay", line(delay.span())))
@@ -260,11 +259,11 @@ pub fn parse_room(text: &str) -> anyhow::Result<DeclaredRoom> {
         count => Ok(count),
     });
     Ok(DeclaredRoom {
-        requires_auth: file.requires_auth.unwrap_or(default.requires_auth),
-        broadcast_delay: broadcast_delay.transpose()?.unwrap_or(default.broadcast_delay),
+        is_public: file.requires_auth == Some(false),
+        broadcast_delay: broadcast_delay.transpose()?.unwrap_or_default(),
         welcome: json_fields(file.welcome.unwrap_or_default()),
         max_clients: max_clients.transpose()?,
-        stamp: file.stamp.unwrap_or(default.stamp),
+        stamp: file.stamp.unwrap_or_default(),
     })
 }
 

@@ -192,7 +192,7 @@ fn handlers(settings: &str) -> RoomHandlers {
     let envelope = if settings.contains('3') { Envelope::Dynode } else { Envelope::Document };
     handlers.insert("radio", RadioRoom::new(Duration::from_millis(700), envelope));
     let broadcast_delay = Duration::from_secs(1);
-    let open = DeclaredRoom { requires_auth: false, max_clients: Some(2), stamp: true, ..DeclaredRoom::default() };
+    let open = DeclaredRoom { is_public: true, max_clients: Some(2), stamp: true, ..DeclaredRoom::default() };
     handlers.insert("open", open.clone());
     handlers.insert("late", DeclaredRoom { broadcast_delay, ..open });
     handlers.insert("relay", RelayRoom);

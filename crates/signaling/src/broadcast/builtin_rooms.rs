@@ -42,10 +42,10 @@ pub struct RelayRoom;
 impl RoomHandler for RelayRoom {}
 
 /// A room that is declared in a file.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct DeclaredRoom {
-    /// Whether joining needs a token.
-    pub requires_auth: bool,
+    /// Whether joining needs no token.
+    pub is_public: bool,
     /// Delay of every message.
     pub broadcast_delay: Duration,
     /// Fields of the welcome message. These fields are added to the default fields; a default field with the same name is replaced.
@@ -54,18 +54,6 @@ pub struct DeclaredRoom {
     pub max_clients: Option<usize>,
     /// Whether `processed` and `timestamp` (milliseconds since the Unix epoch) are added to messages.
     pub stamp: bool,
-}
-
-impl Default for DeclaredRoom {
-    fn default() -> Self {
-        Self {
-            requires_auth: true,
-            broadcast_delay: Duration::ZERO,
-            welcome: Map::new(),
-            max_clients: None,
-            stamp: false,
-        }
-    }
 }
 
 impl DeclaredRoom {
@@ -80,7 +68,7 @@ impl DeclaredRoom {
 
 impl RoomHandler for DeclaredRoom {
     fn requires_auth(&self) -> bool {
-        self.requires_auth
+        !self.is_public
     }
 
     fn max_clients(&self) -> Option<usize> {

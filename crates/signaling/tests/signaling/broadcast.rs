@@ -20,7 +20,7 @@ use crate::test_hub::{RecordingSink, SOURCE, TestHub, ms, token, url, with_secre
 /// A hub whose rooms have these settings. The room `stage` needs no token, and delays its messages.
 fn hub(settings: &BroadcastSettings) -> TestHub {
     let broadcast_delay = Duration::from_secs(5);
-    let stage = DeclaredRoom { requires_auth: false, broadcast_delay, ..DeclaredRoom::default() };
+    let stage = DeclaredRoom { is_public: true, broadcast_delay, ..DeclaredRoom::default() };
     TestHub::new(with_secret(settings)).with_handler("stage", stage)
 }
 

@@ -234,7 +234,7 @@ mod tests {
     fn hub_with(webrtc: u64, broadcast: u64) -> Arc<SharedHub> {
         let mut handlers = RoomHandlers::default();
         for number in 0..broadcast {
-            handlers.insert(&room_name(number), DeclaredRoom { requires_auth: false, ..DeclaredRoom::default() });
+            handlers.insert(&room_name(number), DeclaredRoom { is_public: true, ..DeclaredRoom::default() });
         }
         let hub = Hub::new(SignalingLimits::default(), [1, 2, 3, 4]).with_handlers(handlers);
         let hub = SharedHub::new(hub, &SignalingServerConfig::default());

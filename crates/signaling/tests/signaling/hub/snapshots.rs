@@ -298,7 +298,7 @@ fn snapshot_never_contains_passwords_tokens_or_codes() {
 
 #[test]
 fn room_whose_handler_needs_no_token_is_not_protected() {
-    let mut hub = hub().with_handler("street", DeclaredRoom { requires_auth: false, ..DeclaredRoom::default() });
+    let mut hub = hub().with_handler("street", DeclaredRoom { is_public: true, ..DeclaredRoom::default() });
     hub.arrive(0, 1, "/street");
     assert!(!hub.snapshot(0).rooms[0].protected);
     hub.say(0, 1, r#"{"content":"hello"}"#);
