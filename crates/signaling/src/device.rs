@@ -8,7 +8,6 @@ use data_encoding::BASE32_NOPAD;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
-use thiserror::Error;
 
 const ID: &str = "x-device-id";
 const PUBLIC_KEY: &str = "x-device-pubkey";
@@ -51,58 +50,41 @@ impl DeviceKey {
     }
 }
 
-/// Why an upgrade request is rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum DeviceError {
-    /// A header is missing, repeated, or not ASCII.
-    #[error("the request needs exactly one header {0}")]
-    Header(&'static str),
-    /// The header is not 32 bytes in base64, or the bytes are not a key.
-    #[error("{PUBLIC_KEY} is not an Ed25519 public key in base64")]
-    PublicKey,
-    /// The id belongs to another key.
-    #[error("{ID} is not the id of {PUBLIC_KEY}")]
-    Id,
-    /// The header is not a number.
-    #[error("{TIMESTAMP} is not a decimal number")]
-    Timestamp,
-    /// The clocks differ too much.
-    #[error("{TIMESTAMP} differs by {0} s from the server's clock, which is more than {MAX_CLOCK_DIFFERENCE} s")]
-    Clock(u64),
-    /// Another key or another text was signed.
-    #[error("{SIGNATURE} is not a signature of {TIMESTAMP} by {PUBLIC_KEY}")]
-    Signature,
-}
-
 /// Checks the device headers of a request that arrived at this Unix time. Returns the device. A request without any of them is accepted,
-/// unless `is_required`.
-pub fn verify(headers: &HeaderMap, unix_seconds: u64, is_required: bool) -> Result<Option<DeviceId>, DeviceError> {
+/// unless `is_required`. The error says what is wrong with the headers.
+pub fn verify(headers: &HeaderMap, unix_seconds: u64, is_required: bool) -> Result<Option<DeviceId>, String> {
     if !is_required && [ID, PUBLIC_KEY, TIMESTAMP, SIGNATURE].iter().all(|name| !headers.contains_key(*name)) {
         return Ok(None);
     }
     let value = |name| single_value(headers, name);
     let (id, public_key, timestamp, signature) = (value(ID)?, value(PUBLIC_KEY)?, value(TIMESTAMP)?, value(SIGNATURE)?);
     let public_key = decode::<32>(public_key).and_then(|key| VerifyingKey::from_bytes(&key).ok());
-    let public_key = public_key.ok_or(DeviceError::PublicKey)?;
+    let public_key = public_key.ok_or_else(|| format!("{PUBLIC_KEY} is not an Ed25519 public key in base64"))?;
     if id != device_id(public_key.as_bytes()) {
-        return Err(DeviceError::Id);
+        return Err(format!("{ID} is not the id of {PUBLIC_KEY}"));
     }
     // Parsing alone would accept a sign.
     let is_number = timestamp.bytes().all(|byte| byte.is_ascii_digit());
-    let seconds: u64 = timestamp.parse().ok().filter(|_| is_number).ok_or(DeviceError::Timestamp)?;
+    let seconds: Option<u64> = timestamp.parse().ok().filter(|_| is_number);
+    let seconds = seconds.ok_or_else(|| format!("{TIMESTAMP} is not a decimal number"))?;
     let difference = seconds.abs_diff(unix_seconds);
     if difference > MAX_CLOCK_DIFFERENCE {
-        return Err(DeviceError::Clock(difference));
+        return Err(format!(
+            "{TIMESTAMP} differs by {difference} s from the server's clock, which is more than {MAX_CLOCK_DIFFERENCE} s"
+        ));
     }
-    let signature = Signature::from_bytes(&decode(signature).ok_or(DeviceError::Signature)?);
-    public_key.verify_strict(signed_text(timestamp).as_bytes(), &signature).map_err(|_| DeviceError::Signature)?;
+    let signature = decode(signature).map(|bytes| Signature::from_bytes(&bytes));
+    let is_signed = |signature| public_key.verify_strict(signed_text(timestamp).as_bytes(), signature).is_ok();
+    if !signature.as_ref().is_some_and(is_signed) {
+        return Err(format!("{SIGNATURE} is not a signature of {TIMESTAMP} by {PUBLIC_KEY}"));
+    }
     Ok(Some(DeviceId(Box::new(public_key.to_bytes()))))
 }
 
-fn single_value<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, DeviceError> {
+fn single_value<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, String> {
     let mut values = headers.get_all(name).into_iter();
     let value = values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok());
-    value.ok_or(DeviceError::Header(name))
+    value.ok_or_else(|| format!("the request needs exactly one header {name}"))
 }
 
 fn decode<const LEN: usize>(base64: &str) -> Option<[u8; LEN]> {
