@@ -63,7 +63,7 @@ pub struct ControlSurfaceRoomInfo {
     pub expires_ms: u64,
 }
 
-/// Why a command failed.
+/// Why a command, or an operation of the operator, failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CommandError {
     /// The maximum number of open rooms is reached.
@@ -75,9 +75,9 @@ pub enum CommandError {
     /// The code is not 4 to 6 digits.
     #[error("a room code has 4 to 6 digits")]
     InvalidCode,
-    /// No room has the code.
-    #[error("no room has this code")]
-    RoomNotFound,
+    /// There is no such room or connection.
+    #[error("{0}")]
+    NotFound(&'static str),
     /// The parameter name is too long.
     #[error("name longer than 256 bytes in JSON")]
     NameTooLong,
@@ -160,7 +160,7 @@ impl HubCall<'_> {
     ) -> Result<Vec<T>, CommandError> {
         let rooms = &self.hub.control_surface.rooms;
         let keys = match code {
-            Some(code) => vec![rooms.directory().find(code).ok_or(CommandError::RoomNotFound)?],
+            Some(code) => vec![rooms.directory().find(code).ok_or(CommandError::NotFound("no room has this code"))?],
             None => rooms.keys(),
         };
         let mut ctx = self.system_context(Dialect::ControlSurface);

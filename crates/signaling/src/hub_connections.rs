@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use thiserror::Error;
 use tracing::info;
 
 use super::activity_log::ActivityKind;
@@ -10,6 +9,7 @@ use super::counters::counters_name;
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
 use super::hub::{Hub, HubCall};
+use super::hub_commands::CommandError;
 use super::lock::lock;
 use super::room::ConnectionClose;
 use super::route::Route;
@@ -28,11 +28,6 @@ pub struct NewConnection {
     /// The route that the path and query of the upgrade request select.
     pub route: Route,
 }
-
-/// Why an operation of the operator failed: there is no such connection or room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct OperatorError(&'static str);
 
 impl Hub {
     /// The dialect of a connection, if it has one, and whether it is in a room.
@@ -114,8 +109,8 @@ impl HubCall<'_> {
     }
 
     /// Closes a connection with `CloseCode::CLOSED_BY_OPERATOR`, which its room handles like any leave. Returns the name of its dialect.
-    pub fn disconnect(&mut self, conn: ConnId) -> Result<&'static str, OperatorError> {
-        let not_found = OperatorError("No open connection has this number; reload the console");
+    pub fn disconnect(&mut self, conn: ConnId) -> Result<&'static str, CommandError> {
+        let not_found = CommandError::NotFound("No open connection has this number; reload the console");
         let dialect = self.hub.state.connection(conn, |connection| connection.dialect).ok_or(not_found)?;
         self.hub.state.count(dialect, |counters| counters.closed_by_operator += 1);
         self.close_connection(conn, CloseCode::CLOSED_BY_OPERATOR, "Disconnected by the operator");
@@ -124,11 +119,11 @@ impl HubCall<'_> {
 
     /// Closes a room and the connections of its members, with `CloseCode::CLOSED_BY_OPERATOR` or, in a control surface room, as
     /// [`HubCall::close_room`] does. Returns the room in the log, which is its number if its name is a secret code, and the number of members.
-    pub fn close_room_of(&mut self, dialect: Dialect, room: &str) -> Result<(String, usize), OperatorError> {
+    pub fn close_room_of(&mut self, dialect: Dialect, room: &str) -> Result<(String, usize), CommandError> {
         if !self.hub.state.limits.dialects.contains(dialect) {
-            return Err(OperatorError("This dialect is disabled; enable it with --dialect"));
+            return Err(CommandError::NotFound("This dialect is disabled; enable it with --dialect"));
         }
-        let not_found = OperatorError("No open room of this dialect has this id; reload the console");
+        let not_found = CommandError::NotFound("No open room of this dialect has this id; reload the console");
         let closed = self.hub.rooms(dialect).close(&mut self.system_context(dialect), room);
         let (label, members) = closed.ok_or(not_found)?;
         self.hub.state.count(Some(dialect), |counters| {

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::activity_log::ActivityScope;
@@ -40,43 +41,27 @@ pub struct AcceptedPost {
     pub message: String,
 }
 
-/// An invalid field of a post.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FieldError {
-    /// The name of the field.
-    pub field: &'static str,
-    /// The requirement that the field does not meet.
-    pub message: &'static str,
+/// Why a post or another request to a room is rejected.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PostError {
+    /// The status of the response.
+    pub status: StatusCode,
+    /// The reason for the log and, without `body`, for the client. It quotes nothing of the request.
+    pub reason: &'static str,
+    /// The body of the response, if it contains more than the reason.
+    pub body: Option<Value>,
 }
 
-/// Why a post or another request to a room is rejected.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PostError {
-    /// Status 400.
-    InvalidJson,
-    /// Status 422.
-    NotAnObject,
-    /// Status 422, with the invalid fields.
-    InvalidFields(Vec<FieldError>),
-    /// Status 422, with the message of the room handler.
-    RejectedByRoom(String),
-    /// Status 429.
-    DelayQueueFull,
-    /// Status 500: the room handler has panicked.
-    RoomFailed,
-}
+/// The room handler has panicked.
+const ROOM_FAILED: PostError = PostError::new(StatusCode::INTERNAL_SERVER_ERROR, "The room handler has failed");
 
 impl PostError {
-    /// The reason for the log and, unless the room handler gives one, for the client. The handler's own text may quote the post's content.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::InvalidJson => "Invalid JSON",
-            Self::NotAnObject => "Payload must be a JSON object",
-            Self::InvalidFields(_) => "Validation failed",
-            Self::RejectedByRoom(_) => "rejected by the room handler",
-            Self::DelayQueueFull => "Too many delayed messages are waiting",
-            Self::RoomFailed => "The room handler has failed",
-        }
+    const fn new(status: StatusCode, reason: &'static str) -> Self {
+        Self { status, reason, body: None }
+    }
+
+    const fn invalid(reason: &'static str, body: Option<Value>) -> Self {
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, reason, body }
     }
 }
 
@@ -102,7 +87,7 @@ struct BroadcastMember {
     control: bool,
 }
 
-fn invalid_fields(members: &Map<String, Value>) -> Vec<FieldError> {
+fn check_fields(members: &Map<String, Value>) -> Result<(), PostError> {
     let text = |name| members.get(name).and_then(Value::as_str);
     // A timestamp of this library would exclude the last day of the year 9999.
     let is_time = |text: &str| jiff::fmt::temporal::Pieces::parse(text).is_ok();
@@ -112,7 +97,12 @@ fn invalid_fields(members: &Map<String, Value>) -> Vec<FieldError> {
         (members.get("data").is_some_and(Value::is_object), "data", "must be an object"),
     ];
     let errors = checks.into_iter().filter(|(is_right, ..)| !is_right);
-    errors.map(|(_, field, message)| FieldError { field, message }).collect()
+    let details: Vec<_> = errors.map(|(_, field, message)| json!({"field": field, "message": message})).collect();
+    if details.is_empty() {
+        return Ok(());
+    }
+    let reason = "Validation failed";
+    Err(PostError::invalid(reason, Some(json!({"error": reason, "details": details}))))
 }
 
 impl Hub {
@@ -189,7 +179,7 @@ impl HubCall<'_> {
         let rooms = &self.hub.broadcast.rooms;
         let answered =
             rooms.call(&mut self.system_context(Dialect::Broadcast), |directory| directory.find(room), route);
-        answered.ok_or(PostError::RoomFailed)
+        answered.ok_or(ROOM_FAILED)
     }
 
     /// Relays a post from the address `source` to a broadcast room. The caller has verified the token.
@@ -204,29 +194,32 @@ impl HubCall<'_> {
         let mut ctx = self.system_context(Dialect::Broadcast);
         ctx.source = source;
         let relay = |room: &mut BroadcastRoom, call: &mut RoomCall<'_>| {
-            let payload = payload.ok_or(PostError::InvalidJson)?;
-            let members = payload.as_object().ok_or(PostError::NotAnObject)?;
-            let errors = if format == PostFormat::Typed { invalid_fields(members) } else { Vec::new() };
-            if !errors.is_empty() {
-                return Err(PostError::InvalidFields(errors));
+            let payload = payload.ok_or(PostError::new(StatusCode::BAD_REQUEST, "Invalid JSON"))?;
+            let members = payload.as_object().ok_or(PostError::invalid("Payload must be a JSON object", None))?;
+            if format == PostFormat::Typed {
+                check_fields(members)?;
             }
             let view = view(&room.roster, call.now);
-            room.handler.validate_http_post(&view, &payload).map_err(PostError::RejectedByRoom)?;
+            room.handler
+                .validate_http_post(&view, &payload)
+                .map_err(|error| PostError::invalid("rejected by the room handler", Some(json!({"error": error}))))?;
             let Some(relay) = room.handler.on_http_post(&view, payload) else {
                 return Ok(AcceptedPost { recipients: 0, delay: Duration::ZERO, message: "null".to_owned() });
             };
             let recipients = view.clients;
             let message = wrap(call.limits.broadcast.envelope, &view, MessageSender::Http, &relay);
             let origin = MessageOrigin { sender: None, received_at: call.now, bytes: body.len() };
-            let delay = room.relay_or_delay(call, origin, &relay).ok_or(PostError::DelayQueueFull)?;
+            let delay = room
+                .relay_or_delay(call, origin, &relay)
+                .ok_or(PostError::new(StatusCode::TOO_MANY_REQUESTS, "Too many delayed messages are waiting"))?;
             Ok(AcceptedPost { recipients, delay, message })
         };
         let posted = hub.broadcast.call(&mut ctx, room, relay);
-        let posted = posted.unwrap_or(Err(PostError::RoomFailed));
+        let posted = posted.unwrap_or(Err(ROOM_FAILED));
         if posted.is_err() || lock(&hub.state.activity_log).is_active(now.monotonic) {
             let protected = hub.broadcast.requires_auth(room);
             let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
-            let error = posted.as_ref().err().map(|error| MessageError::Rejected(error.reason()));
+            let error = posted.as_ref().err().map(|error| MessageError::Rejected(error.reason));
             lock(&hub.state.activity_log).record_message(now, scope, None, (text, body.len()), error.as_ref());
         }
         posted

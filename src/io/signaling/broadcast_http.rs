@@ -190,7 +190,7 @@ async fn accept_post(
     let (posted, now_ms) = state
         .hub
         .with_hub_for(client.permit.memory(), |call| (call.post_to_room(source, &room, post), call.now.unix_ms()));
-    let AcceptedPost { recipients, delay, message } = posted.map_err(|error| rejection(&error))?;
+    let AcceptedPost { recipients, delay, message } = posted?;
     let delay_ms = delay.as_millis() as u64;
     let has_delay = format == PostFormat::Typed || delay > Duration::ZERO;
     let post = PostResponse { success: true, client_count: recipients, delay_ms: has_delay.then_some(delay_ms) };
@@ -200,21 +200,6 @@ async fn accept_post(
     let echo = RawValue::from_string(message).ok();
     let queued = TypedPostResponse { post, status: "queued", room, scheduled_at: now_ms + delay_ms, echo };
     Ok(body::json_response(StatusCode::ACCEPTED, &queued))
-}
-
-fn rejection(error: &PostError) -> HttpRejection {
-    let (reason, invalid) = (error.reason(), StatusCode::UNPROCESSABLE_ENTITY);
-    match error {
-        PostError::InvalidJson => HttpRejection::new(StatusCode::BAD_REQUEST, reason),
-        PostError::NotAnObject => HttpRejection::new(invalid, reason),
-        PostError::RejectedByRoom(error) => HttpRejection::with_response(reason, body::error_response(invalid, error)),
-        PostError::InvalidFields(details) => {
-            let body = json!({"error": reason, "details": details});
-            HttpRejection::with_response(reason, body::json_response(invalid, &body))
-        }
-        PostError::DelayQueueFull => HttpRejection::too_many_requests(reason, Duration::ZERO),
-        PostError::RoomFailed => HttpRejection::new(StatusCode::INTERNAL_SERVER_ERROR, reason),
-    }
 }
 
 /// Call a route of the room's handler
@@ -241,8 +226,7 @@ pub(super) async fn room_route(State(state): SharedState, request: Request) -> R
         return Ok(body::not_found());
     }
     let request = read_body(request, MAX_POST_BYTES).await?;
-    let response = state.hub.with_hub(|call| call.handle_room_route(&room, &rest, &request));
-    let response = response.map_err(|error| rejection(&error))?;
+    let response = state.hub.with_hub(|call| call.handle_room_route(&room, &rest, &request))?;
     Ok(response.map_or_else(body::not_found, |response| response.map(Body::from)))
 }
 
@@ -382,6 +366,16 @@ impl From<RequestError> for HttpRejection {
             _ => "The body is incomplete or malformed",
         };
         Self::new(status, error)
+    }
+}
+
+impl From<PostError> for HttpRejection {
+    fn from(PostError { status, reason, body }: PostError) -> Self {
+        match body {
+            Some(body) => Self::with_response(reason, body::json_response(status, &body)),
+            None if status == StatusCode::TOO_MANY_REQUESTS => Self::too_many_requests(reason, Duration::ZERO),
+            None => Self::new(status, reason),
+        }
     }
 }
 

@@ -11,11 +11,11 @@ use jamjam_core::time::Time;
 use jamjam_signaling::broadcast::{
     BroadcastSettings, ClientInfo, DeclaredRoom, Envelope, RelayPayload, RoomAction, RoomHandler, RoomView,
 };
-use jamjam_signaling::{ConnId, Dialect, FieldError, PostError, PostFormat};
+use jamjam_signaling::{ConnId, Dialect, PostFormat};
 use serde_json::{Value, json};
 use test_support::logged::logged;
 
-use crate::test_hub::{RecordingSink, SOURCE, TestHub, ms, token, url, with_secret};
+use crate::test_hub::{RecordingSink, SOURCE, TestHub, ms, rejected_post, token, url, with_secret};
 
 /// A hub whose rooms have these settings. The room `stage` needs no token, and delays its messages.
 fn hub(settings: &BroadcastSettings) -> TestHub {
@@ -161,7 +161,7 @@ fn an_address_delays_an_eighth_of_ten_thousand_messages_of_a_room() {
     assert!(hub.sink.texts.is_empty());
     hub.text(9, 0, &post(0));
     assert_eq!((hub.received(9), hub.sink.texts.len()), (vec![error], 1));
-    assert_eq!(hub.post(0, "radio", &post(0)), Err(PostError::DelayQueueFull));
+    assert_eq!(hub.post(0, "radio", &post(0)), rejected_post(429, "Too many delayed messages are waiting", None));
     hub.sink.texts.clear();
     // A message without a delay is relayed immediately.
     hub.text(2, 0, r#"{"content":"now"}"#);
@@ -265,13 +265,17 @@ fn posts_over_http_need_their_fields_and_content_with_an_id() {
     let mut hub = radio(1);
     let time = "2026-11-20T14:00:00Z";
     let item = |id: Value| json!({"type": "item", "timestamp": time, "data": {"content": {"id": id}}}).to_string();
-    let no_id = || Err(PostError::RejectedByRoom("Content must have an id".to_owned()));
-    let field = |field, message| Err(PostError::InvalidFields(vec![FieldError { field, message }]));
+    let no_id =
+        || rejected_post(422, "rejected by the room handler", Some(json!({"error": "Content must have an id"})));
+    let field = |field: &str, message: &str| {
+        let details = [json!({"field": field, "message": message})];
+        rejected_post(422, "Validation failed", Some(json!({"error": "Validation failed", "details": details})))
+    };
     let typed =
         |kind: &str, time: &str, data: Value| json!({"type": kind, "timestamp": time, "data": data}).to_string();
     for (format, body, expected) in [
-        (PostFormat::Object, "{".to_owned(), Err(PostError::InvalidJson)),
-        (PostFormat::Object, "[1]".to_owned(), Err(PostError::NotAnObject)),
+        (PostFormat::Object, "{".to_owned(), rejected_post(400, "Invalid JSON", None)),
+        (PostFormat::Object, "[1]".to_owned(), rejected_post(422, "Payload must be a JSON object", None)),
         (PostFormat::Object, "{}".to_owned(), Ok(1)),
         (PostFormat::Typed, item(json!(7)), Ok(1)),
         (PostFormat::Typed, item(json!("")), no_id()),
@@ -356,13 +360,14 @@ fn failed_handler_closes_the_members_of_its_room_with_1011_and_nothing_else() {
         assert_eq!(hub.counts().members as usize, conns.len());
     };
     connect(&mut hub, &[1, 2, 3]);
-    assert_eq!(hub.post(0, "radio", &post(1)), Err(PostError::RoomFailed));
+    assert_eq!(hub.post(0, "radio", &post(1)), rejected_post(500, "The room handler has failed", None));
     assert_eq!(hub.closed(), [(1, 1011), (2, 1011)]);
     assert_eq!((hub.counts().members, hub.counts().rooms, hub.counts().connections), (1, 1, 1));
     assert!(!hub.hub.has_route(ms(0), "radio", "count"));
     // The handler stays, with its state. A leave that fails closes the other members.
     let counted = |count: &'static str| Ok(Some(count.into()));
-    for (path, expected) in [("count", counted("1")), ("fail", Err(PostError::RoomFailed)), ("count", counted("3"))] {
+    let failed = rejected_post(500, "The room handler has failed", None);
+    for (path, expected) in [("count", counted("1")), ("fail", failed), ("count", counted("3"))] {
         let answer = hub.at(0).handle_room_route("radio", path, &Request::new(Bytes::new()));
         assert_eq!(answer.map(|answer| answer.map(Response::into_body)), expected);
     }

@@ -12,6 +12,8 @@ use crate::test_hub::{TestHub, ms, with_code};
 
 const SECOND: u64 = 1_000;
 
+const NOT_FOUND: Result<usize, CommandError> = Err(CommandError::NotFound("no room has this code"));
+
 fn hub_with(control_surface: ControlSurfaceLimits) -> TestHub {
     TestHub::new(SignalingLimits { control_surface, message_rate: None, ..SignalingLimits::default() })
 }
@@ -184,7 +186,7 @@ fn rejected_parameters_are_answered_counted_and_not_reported_to_the_program() {
     assert_eq!(hub.names(0), [] as [Value; 0]);
     hub.send(1, 0, &param("p1024"));
     assert_eq!((hub.counts().parameters_rejected, hub.sink.events.len()), (1, 1_026));
-    assert_eq!(hub.at(0).clear_parameters("0000"), Err(CommandError::RoomNotFound));
+    assert_eq!(hub.at(0).clear_parameters("0000"), NOT_FOUND);
 }
 
 #[test]
@@ -251,7 +253,7 @@ fn rooms_get_distinct_codes_up_to_the_limit() {
     assert_eq!((codes.len(), hub.counts().rooms), (1_000, 1_000));
     assert_eq!(create(&mut hub, CreateRoomOptions::default()), Err(CommandError::TooManyRooms(1_000)));
     let first = codes.pop_first().expect("a code");
-    for closed in [Ok(0), Err(CommandError::RoomNotFound)] {
+    for closed in [Ok(0), NOT_FOUND] {
         assert_eq!(hub.at(3 * SECOND).close_room(&first), closed);
     }
     let taken = codes.pop_first().expect("a code");
@@ -290,9 +292,8 @@ fn invalid_program_commands_are_rejected_and_not_sent() {
         assert_eq!(test.at(0).broadcast_visualization(None, &[0.5, wrong]), invalid("data"));
     }
     assert_eq!(test.at(0).declare_range("a", (1.0, 0.5), None), Err(CommandError::InvalidRange));
-    let not_found = Err(CommandError::RoomNotFound);
-    assert_eq!(test.at(0).broadcast_param(Some("9999"), "a", 0.5), not_found);
-    assert_eq!(test.at(0).broadcast_visualization(Some("9999"), &[0.5]), not_found);
+    assert_eq!(test.at(0).broadcast_param(Some("9999"), "a", 0.5), NOT_FOUND);
+    assert_eq!(test.at(0).broadcast_visualization(Some("9999"), &[0.5]), NOT_FOUND);
     assert_eq!(test.at(0).broadcast_visualization(None, &vec![0.5; 65_537]), invalid("data"));
     // Two ranges are declared above. At the limit, only these and the new ones can be declared again.
     let mut declare = |name: &str| test.at(0).declare_range(name, (-1.0, 2.0), None);

@@ -63,6 +63,11 @@ pub(crate) fn error(message: &str) -> Value {
     json!({"type": "Error", "data": {"message": message}})
 }
 
+/// The result of a post that is rejected with this status.
+pub(crate) fn rejected_post<T>(status: u16, reason: &'static str, body: Option<Value>) -> Result<T, PostError> {
+    Err(PostError { status: status.try_into().expect("a status"), reason, body })
+}
+
 /// The options of a control surface room with this code.
 pub(crate) fn with_code(code: &str) -> CreateRoomOptions {
     CreateRoomOptions { code: Some(code.to_owned()), ..CreateRoomOptions::default() }

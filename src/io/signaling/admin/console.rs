@@ -21,7 +21,7 @@ use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::http_state::{Client, SharedState};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::media_relay::Link;
-use crate::signaling::{ConnId, Dialect, DialectCounters, OperatorError, Snapshot, SnapshotQuery, integer};
+use crate::signaling::{ConnId, Dialect, DialectCounters, Snapshot, SnapshotQuery, integer};
 
 /// The page, with one option per dialect in its filter.
 fn page() -> String {
@@ -141,12 +141,6 @@ fn check_run_id(given: Option<String>) -> Result<(), RequestError> {
     }
     let error = "runId does not match this run of the server; reload the console";
     Err(RequestError::new(StatusCode::CONFLICT, error))
-}
-
-impl From<OperatorError> for RequestError {
-    fn from(error: OperatorError) -> Self {
-        Self::new(StatusCode::NOT_FOUND, error.to_string())
-    }
 }
 
 /// Disconnect a client

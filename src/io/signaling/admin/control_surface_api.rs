@@ -30,7 +30,7 @@ const MAX_VISUALIZATION_BODY_BYTES: usize = 2 << 20;
 impl From<CommandError> for RequestError {
     fn from(error: CommandError) -> Self {
         let status = match error {
-            CommandError::RoomNotFound => StatusCode::NOT_FOUND,
+            CommandError::NotFound(_) => StatusCode::NOT_FOUND,
             CommandError::TooManyRooms(_) | CommandError::TooManyParameters => StatusCode::INSUFFICIENT_STORAGE,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
@@ -46,9 +46,7 @@ fn path_segment(uri: &Uri, from_end: usize) -> Result<String, RequestError> {
         return Err(RequestError::invalid_field("In the path, % must be followed by two hexadecimal digits"));
     }
     let decoded = percent_decode_str(segment).decode_utf8();
-    decoded
-        .map(Into::into)
-        .map_err(|_| RequestError::invalid_field("The last path segment is not UTF-8 after decoding"))
+    decoded.map(Into::into).map_err(|_| RequestError::invalid_field("A path segment is not UTF-8 after decoding"))
 }
 
 /// List control surface rooms

@@ -3,15 +3,15 @@
 use jamjam_core::time::Time;
 use jamjam_signaling::broadcast::{BroadcastSettings, DeclaredRoom};
 use jamjam_signaling::{
-    ActivityKind, ActivityOutcome, CloseCode, ConnId, CreateRoomOptions, PostError, RoomSnapshot, SignalingLimits,
-    Snapshot, SnapshotQuery,
+    ActivityKind, ActivityOutcome, CloseCode, ConnId, CreateRoomOptions, RoomSnapshot, SignalingLimits, Snapshot,
+    SnapshotQuery,
 };
 use serde_json::json;
 use test_support::logged::logged;
 use test_support::snapshot::assert_matches;
 
 use super::hub;
-use crate::test_hub::{TestHub, create, join, ms, token, url, with_code, with_secret};
+use crate::test_hub::{TestHub, create, join, ms, rejected_post, token, url, with_code, with_secret};
 
 const PING: &str = r#"{"type":"ping"}"#;
 
@@ -84,7 +84,7 @@ fn last_100_rejections_are_kept_while_no_console_is_open() {
     let (rejected, ignored) = (join(&json!("?"), Some("secret")).to_string(), r#"{"type":"no such type"}"#);
     hub.say(1, 2, &rejected);
     hub.say(1, 2, ignored);
-    assert_eq!(hub.post(2_000, "lobby", "[]"), Err(PostError::NotAnObject));
+    assert_eq!(hub.post(2_000, "lobby", "[]"), rejected_post(422, "Payload must be a JSON object", None));
     let before = ["closed with 1008: Missing required parameters", "Room not found", "Payload must be a JSON object"];
     assert_eq!(reasons(&hub.snapshot(3)), before.map(|reason| (reason, false)));
     // While the console is open, the text is recorded too. It is discarded when the console is closed.
@@ -236,7 +236,7 @@ fn activity_shows_the_outcome_and_the_reason_of_the_log() {
     hub.connect_to(6, "/?roomId=r");
     hub.at(0).on_server_close(ConnId(3), CloseCode::ABNORMAL_CLOSURE, "heartbeat timeout");
     hub.disconnect(1);
-    assert_eq!(hub.post(0, "lobby", "[]"), Err(PostError::NotAnObject));
+    assert_eq!(hub.post(0, "lobby", "[]"), rejected_post(422, "Payload must be a JSON object", None));
     hub.arrive(1, 7, &webrtc("lobby", "u"));
     hub.at(2_000).on_close(ConnId(7), CloseCode::NORMAL_CLOSURE, "off to bed");
     let activity = hub.snapshot(0).activity.into_iter().map(|entry| {
