@@ -28,7 +28,7 @@ use crate::io::udp::{BindError, KernelDrops};
 use crate::io::worker::Worker;
 use crate::io::{http, memory, resolve};
 use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget};
-use crate::signaling::DialectSet;
+use crate::signaling::{Dialect, check_command};
 use crate::stats::Counter;
 use crate::units::parse_size;
 
@@ -82,7 +82,7 @@ pub(crate) fn bind_tcp(host: &str, port: u16) -> Result<(TcpListener, SocketAddr
 pub(crate) fn log_signaling_urls(
     address: SocketAddr,
     fingerprint: Option<Fingerprint>,
-    dialects: DialectSet,
+    dialects: &[Dialect],
 ) -> String {
     let is_tls = fingerprint.is_some();
     let hosts: Vec<String> =
@@ -92,7 +92,7 @@ pub(crate) fn log_signaling_urls(
     let web_sockets = urls("ws");
     let pages = urls("http").into_iter().next().unwrap_or_default();
     let pin = fingerprint.as_ref().map(|hash| hash as &dyn Display);
-    let command = dialects.check_command(web_sockets.first().map_or("", String::as_str), &pages, pin);
+    let command = check_command(dialects, web_sockets.first().map_or("", String::as_str), &pages, pin);
     info!(target: "signaling", urls = web_sockets.join(" "), "serving");
     if pages.contains("%25") {
         warn!(target: "http", "browsers cannot open an address with a zone; give --host :: for the pages");

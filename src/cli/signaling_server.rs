@@ -28,7 +28,7 @@ use crate::io::tls::server::HandshakeAcceptor;
 use crate::io::{clock, os};
 use crate::media_relay::MediaRooms;
 use crate::memory_budget::MemoryBudget;
-use crate::signaling::{Dialect, DialectSet, Hub, SignalingLimits};
+use crate::signaling::{Dialect, Hub, SignalingLimits};
 
 const DEFAULT_HOST: &str = "0.0.0.0";
 
@@ -120,9 +120,9 @@ impl Args {
         self.ready_file.clear()?;
         let handlers = self.broadcast.room_handlers()?;
         let identity = self.tls.identity()?;
-        let given = !self.dialect.is_empty();
-        let dialects = if given { self.dialect.iter().copied().collect() } else { DialectSet::default() };
-        let mut limits = SignalingLimits { dialects, ..SignalingLimits::default() };
+        let is_enabled = |dialect: &Dialect| self.dialect.is_empty() || self.dialect.contains(dialect);
+        let dialects: Vec<_> = Dialect::ALL.into_iter().filter(is_enabled).collect();
+        let mut limits = SignalingLimits { dialects: dialects.clone(), ..SignalingLimits::default() };
         let mut options = SignalingServerConfig::default();
         self.limits.apply_to(&mut limits, &mut options.connection_limits);
         self.heartbeats.apply_to(&mut limits);
@@ -143,7 +143,7 @@ impl Args {
         limits.is_strict |= check.is_some();
         let hub = Hub::new(limits, os::random_u64s()).with_handlers(handlers);
         let mut hub = hub.with_media(media.as_ref().map(|media| media.rooms.clone()));
-        self.bbx.create_rooms(&mut hub, dialects.contains(Dialect::ControlSurface), check.is_some())?;
+        self.bbx.create_rooms(&mut hub, dialects.contains(&Dialect::ControlSurface), check.is_some())?;
         stop.set_run_started();
         stop.set_grace_period(SHUTDOWN_TIMEOUT + Duration::from_secs(1));
         renewal::reload_on_sighup(identity.clone(), stop).context("cannot listen for SIGHUP")?;
@@ -154,8 +154,8 @@ impl Args {
         if let Some(identity) = &identity {
             identity.log("certificate in use");
         }
-        self.broadcast.log_token_warnings(dialects)?;
-        let pages = server::log_signaling_urls(address, identity.map(|identity| identity.fingerprint()), dialects);
+        self.broadcast.log_token_warnings(&dialects)?;
+        let pages = server::log_signaling_urls(address, identity.map(|identity| identity.fingerprint()), &dialects);
         options.login = Arc::new(self.login.login(password.as_deref(), address, &pages));
         let relay_ports = media.as_ref().map(|media| media.port_range.clone());
         let rooms = media.as_ref().map(|media| media.rooms.clone());

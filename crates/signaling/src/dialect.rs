@@ -62,61 +62,20 @@ impl Dialect {
     }
 }
 
-/// The dialects that a server supports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DialectSet(u8);
-
-impl DialectSet {
-    /// All dialects.
-    pub const ALL: Self = Self((1 << Dialect::ALL.len()) - 1);
-
-    /// A shell command that checks a server of these dialects at these URLs, which have no path. A probe needs no room and no token only
-    /// in the jamjam dialect. The command accepts the server's own certificate, if this is its fingerprint, because the issuer may be unknown;
-    /// `curl` cannot compare fingerprints and accepts any certificate.
-    pub fn check_command(self, web_socket_url: &str, page_url: &str, fingerprint: Option<&dyn Display>) -> String {
-        if self.contains(Dialect::Jamjam) {
-            let pin = fingerprint.map(|hash| format!(" --cert-sha256 {hash}")).unwrap_or_default();
-            format!("jamjam-dev probe --to {web_socket_url}{pin}")
-        } else {
-            format!("curl{} {page_url}/health", if fingerprint.is_some() { " -k" } else { "" })
-        }
-    }
-
-    /// Only the jamjam dialect.
-    pub const JAMJAM_ONLY: Self = Self::only(Dialect::Jamjam);
-
-    /// Only this dialect.
-    pub const fn only(dialect: Dialect) -> Self {
-        Self(1 << dialect as u8)
-    }
-
-    /// Whether the set contains `dialect`.
-    pub const fn contains(self, dialect: Dialect) -> bool {
-        self.0 & Self::only(dialect).0 != 0
-    }
-
-    /// The only dialect of the set; `None` if the set does not contain exactly one.
-    pub(super) fn single(self) -> Option<Dialect> {
-        Dialect::ALL.into_iter().find(|dialect| self == Self::only(*dialect))
-    }
-
-    /// This set of dialects without `dialect`.
-    #[must_use]
-    pub const fn without(self, dialect: Dialect) -> Self {
-        Self(self.0 & !Self::only(dialect).0)
-    }
-}
-
-impl Default for DialectSet {
-    /// All dialects.
-    fn default() -> Self {
-        Self::ALL
-    }
-}
-
-impl FromIterator<Dialect> for DialectSet {
-    fn from_iter<I: IntoIterator<Item = Dialect>>(dialects: I) -> Self {
-        Self(dialects.into_iter().fold(0, |set, dialect| set | Self::only(dialect).0))
+/// A shell command that checks a server of these dialects at these URLs, which have no path. A probe needs no room and no token only
+/// in the jamjam dialect. The command accepts the server's own certificate, if this is its fingerprint, because the issuer may be unknown;
+/// `curl` cannot compare fingerprints and accepts any certificate.
+pub fn check_command(
+    dialects: &[Dialect],
+    web_socket_url: &str,
+    page_url: &str,
+    fingerprint: Option<&dyn Display>,
+) -> String {
+    if dialects.contains(&Dialect::Jamjam) {
+        let pin = fingerprint.map(|hash| format!(" --cert-sha256 {hash}")).unwrap_or_default();
+        format!("jamjam-dev probe --to {web_socket_url}{pin}")
+    } else {
+        format!("curl{} {page_url}/health", if fingerprint.is_some() { " -k" } else { "" })
     }
 }
 

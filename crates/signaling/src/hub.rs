@@ -11,7 +11,7 @@ use super::activity_log::ActivityScope;
 use super::broadcast::{BroadcastDialect, RoomHandlers};
 use super::connection_context::ConnectionContext;
 use super::control_surface::{self, ControlSurfaceDialect};
-use super::dialect::{Dialect, DialectSet};
+use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink};
 use super::foreign_protocol;
 use super::jamjam::{self, JamjamDialect};
@@ -206,7 +206,7 @@ impl HubCall<'_> {
         }
         if dialect.is_none() {
             let message_type = message_type(text)?;
-            *dialect = selected_dialect(&message_type, text, hub.state.limits.dialects);
+            *dialect = selected_dialect(&message_type, text, &hub.state.limits.dialects);
             if let Some(selected) = *dialect {
                 hub.select_dialect(self.now.monotonic, conn, selected);
             } else if let Some(reason) = foreign_protocol::of_first_message(&message_type, text) {
@@ -258,13 +258,13 @@ fn check_size(text: &str, max_bytes: usize) -> Result<(), MessageError> {
 }
 
 /// The dialect that a first message selects. The URL selects the other dialects.
-fn selected_dialect(message_type: &str, text: &str, enabled: DialectSet) -> Option<Dialect> {
+fn selected_dialect(message_type: &str, text: &str, enabled: &[Dialect]) -> Option<Dialect> {
     let is_selected = |dialect: &Dialect| match dialect {
         Dialect::Jamjam => jamjam::MESSAGE_TYPES.contains(&message_type),
         Dialect::ControlSurface => control_surface::is_selected_by(message_type, text),
         Dialect::Broadcast | Dialect::WebRtc => false,
     };
-    Dialect::ALL.into_iter().filter(|dialect| enabled.contains(*dialect)).find(is_selected)
+    Dialect::ALL.into_iter().filter(|dialect| enabled.contains(dialect)).find(is_selected)
 }
 
 #[cfg(test)]
@@ -456,7 +456,7 @@ mod tests {
         fn connect(&self, conn: ConnId, user: u8, to: &str) {
             self.queues.lock().expect("no panic").insert(conn, Arc::new(SendQueue::new(4_096)));
             let (path, query) = to.split_once('?').unwrap_or((to, ""));
-            let route = route(path, query, DialectSet::default()).expect("a route");
+            let route = route(path, query, &Dialect::ALL).expect("a route");
             self.call(|call| call.on_connect(conn, connection(user, route)));
         }
 

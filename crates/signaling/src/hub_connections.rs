@@ -120,7 +120,7 @@ impl HubCall<'_> {
     /// Closes a room and the connections of its members, with `CloseCode::CLOSED_BY_OPERATOR` or, in a control surface room, as
     /// [`HubCall::close_room`] does. Returns the room in the log, which is its number if its name is a secret code, and the number of members.
     pub fn close_room_of(&mut self, dialect: Dialect, room: &str) -> Result<(String, usize), CommandError> {
-        if !self.hub.state.limits.dialects.contains(dialect) {
+        if !self.hub.state.limits.dialects.contains(&dialect) {
             return Err(CommandError::NotFound("This dialect is disabled; enable it with --dialect"));
         }
         let not_found = CommandError::NotFound("No open room of this dialect has this id; reload the console");

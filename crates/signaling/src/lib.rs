@@ -45,7 +45,7 @@ pub use control_surface_events::{
     event_queue,
 };
 pub use counters::{DialectCounters, UNDECIDED};
-pub use dialect::{Dialect, DialectSet};
+pub use dialect::{Dialect, check_command};
 pub use event_sink::{ConnId, EventSink, OutgoingMessage, REJECTED_CONNECTION};
 pub use hub::{Hub, HubCall};
 pub use hub_commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::dialect::{Dialect, DialectSet};
+use super::dialect::Dialect;
 use super::token::Secret;
 use jamjam_core::rate_limit::Gcra;
 
@@ -32,8 +32,8 @@ pub struct SignalingLimits {
     pub webrtc_requires_token: bool,
     /// Newer jamjam clients offer rooms whose names begin with this text for a test.
     pub test_room_prefix: Option<String>,
-    /// The dialects that the server supports.
-    pub dialects: DialectSet,
+    /// The dialects that the server supports, each once.
+    pub dialects: Vec<Dialect>,
     /// Limits of control surface rooms.
     pub control_surface: ControlSurfaceLimits,
     /// Heartbeat of broadcast and WebRTC connections. Control surface connections have their own heartbeat. jamjam connections are pinged
@@ -101,7 +101,7 @@ impl Default for SignalingLimits {
             max_webrtc_members: 100,
             webrtc_requires_token: false,
             test_room_prefix: Some(DEFAULT_TEST_ROOM_PREFIX.to_owned()),
-            dialects: DialectSet::default(),
+            dialects: Dialect::ALL.to_vec(),
             control_surface: ControlSurfaceLimits::default(),
             heartbeat: Heartbeat::default(),
             broadcast: BroadcastSettings::default(),

@@ -7,7 +7,7 @@ use jamjam_core::close_code::CloseCode;
 use percent_encoding::percent_decode_str;
 
 use super::device::DeviceId;
-use super::dialect::{Dialect, DialectSet};
+use super::dialect::Dialect;
 use super::foreign_protocol;
 
 /// The path at which newer jamjam clients connect. Older ones connect to `/`.
@@ -64,12 +64,12 @@ const DIALECT_DISABLED: &str = "the query selects a dialect that is disabled";
 
 /// Selects the dialect by `path`, then by `query`. A server with only one dialect uses it for every path. The error is the reason for the
 /// log, and the response has status 404.
-pub fn route(path: &str, query: &str, dialects: DialectSet) -> Result<Route, &'static str> {
-    if path == NEWER_PATH && dialects.contains(Dialect::Jamjam) {
+pub fn route(path: &str, query: &str, dialects: &[Dialect]) -> Result<Route, &'static str> {
+    if path == NEWER_PATH && dialects.contains(&Dialect::Jamjam) {
         return Ok(Route::NewerJamjam(None));
     }
-    if let Some(only) = dialects.single() {
-        return Ok(route_of(only, path, query));
+    if let [only] = dialects {
+        return Ok(route_of(*only, path, query));
     }
     if let Some(reason) = foreign_protocol::of_url(path, |name| has_parameter(query, &[name])) {
         return Ok(Route::Rejected(CloseCode::POLICY_VIOLATION, reason));
@@ -77,9 +77,9 @@ pub fn route(path: &str, query: &str, dialects: DialectSet) -> Result<Route, &'s
     let is_common_path = is_common_path(path);
     // If a URL selects several dialects, the last of them in `Dialect::ALL` is used.
     let mut selected = Dialect::ALL.into_iter().rev().filter(|dialect| is_selected_by(*dialect, path, query));
-    let dialect = if is_common_path { selected.next() } else { selected.find(|dialect| dialects.contains(*dialect)) };
+    let dialect = if is_common_path { selected.next() } else { selected.find(|dialect| dialects.contains(dialect)) };
     match dialect {
-        Some(dialect) if dialects.contains(dialect) => Ok(route_of(dialect, path, query)),
+        Some(dialect) if dialects.contains(&dialect) => Ok(route_of(dialect, path, query)),
         Some(_) => Err(DIALECT_DISABLED),
         None if is_common_path => Ok(Route::Undecided),
         None => Err(NO_SUCH_PATH),
@@ -279,8 +279,9 @@ fn parse_root_segment(path: &str) -> Option<(Option<String>, bool)> {
 mod tests {
     use super::*;
 
-    const CONTROL_SURFACE_ONLY: DialectSet = DialectSet::only(Dialect::ControlSurface);
-    const WEBRTC_ONLY: DialectSet = DialectSet::only(Dialect::WebRtc);
+    const CONTROL_SURFACE_ONLY: &[Dialect] = &[Dialect::ControlSurface];
+    const WEBRTC_ONLY: &[Dialect] = &[Dialect::WebRtc];
+    const JAMJAM_ONLY: &[Dialect] = &[Dialect::Jamjam];
 
     fn webrtc_route(query: &str) -> Route {
         Route::WebRtc(WebRtcParams::from_query(query))
@@ -288,7 +289,8 @@ mod tests {
 
     #[test]
     fn bare_path_is_undecided_and_disabled_dialects_are_rejected() {
-        let all = DialectSet::ALL.without(Dialect::Broadcast);
+        let first_spoken = &[Dialect::Jamjam, Dialect::ControlSurface];
+        let all = &[Dialect::Jamjam, Dialect::ControlSurface, Dialect::WebRtc];
         for path in ["/", "/ws", "/ws/"] {
             assert_eq!(route(path, "", all), Ok(Route::Undecided));
             assert_eq!(route(path, "x=1&y", all), Ok(Route::Undecided));
@@ -296,13 +298,12 @@ mod tests {
         for query in ["x=1&token=t", "room=radio"] {
             assert_eq!(route("/", query, all), Err(DIALECT_DISABLED));
         }
-        let first_spoken = all.without(Dialect::WebRtc);
         assert_eq!(route("/", "", first_spoken), Ok(Route::Undecided));
         assert_eq!(route("/", "roomId=r", first_spoken), Err(DIALECT_DISABLED));
         for path in ["/radio", "/rooms/radio", "/v1", "/v1/signaling/", "/api/v1/signaling", "/wsx", ""] {
             assert_eq!(route(path, "", all), Err(NO_SUCH_PATH));
             assert_eq!(route(path, "roomId=r", all), Err(NO_SUCH_PATH), "the path beats the query");
-            assert_eq!(route(path, "token=t", DialectSet::JAMJAM_ONLY), Ok(Route::Undecided));
+            assert_eq!(route(path, "token=t", JAMJAM_ONLY), Ok(Route::Undecided));
             assert_eq!(route(path, "roomId=r", CONTROL_SURFACE_ONLY), Ok(Route::Undecided));
             assert_eq!(route(path, "userId=u", WEBRTC_ONLY), Ok(webrtc_route("userId=u")));
         }
@@ -311,23 +312,23 @@ mod tests {
     #[test]
     fn path_of_newer_clients_selects_jamjam_if_it_is_enabled() {
         let newer = Ok(Route::NewerJamjam(None));
-        for dialects in [DialectSet::ALL, DialectSet::JAMJAM_ONLY] {
+        for dialects in [&Dialect::ALL, JAMJAM_ONLY] {
             for query in ["", "roomId=r", "token=t"] {
                 assert_eq!(route("/v1/signaling", query, dialects), newer, "{query}");
             }
         }
-        let others = DialectSet::ALL.without(Dialect::Jamjam);
+        let others = &[Dialect::Broadcast, Dialect::ControlSurface, Dialect::WebRtc];
         assert_eq!(route("/v1/signaling", "token=t", others), Err(NO_SUCH_PATH));
         assert_eq!(route("/v1/signaling", "userId=u", WEBRTC_ONLY), Ok(webrtc_route("userId=u")));
     }
 
     #[test]
     fn room_in_path_or_query_selects_broadcast() {
-        let params = |path, query, dialects| match route(path, query, dialects) {
+        let params = |path, query, dialects: &[Dialect]| match route(path, query, dialects) {
             Ok(Route::Broadcast(params)) => Some((params.room, params.is_control_channel)),
             _ => None,
         };
-        let (all, radio) = (DialectSet::default(), || Some("radio".to_owned()));
+        let (all, radio) = (&Dialect::ALL, || Some("radio".to_owned()));
         for path in ["/radio", "/radio/", "/rooms/radio", "/rooms/radio/", "/%72adio"] {
             for query in ["", "roomId=r&userId=u&userName=n"] {
                 assert_eq!(params(path, query, all), Some((radio(), false)), "{path}: it beats the query");
@@ -347,7 +348,7 @@ mod tests {
             assert_eq!(route(path, "token=t", all), Err(NO_SUCH_PATH), "{path}");
         }
         // If a server supports only the broadcast dialect, every path belongs to this dialect. A path without a room name selects no room.
-        let broadcast_alone = DialectSet::only(Dialect::Broadcast);
+        let broadcast_alone = &[Dialect::Broadcast];
         for path in ["/", "/health", "/radio/x"] {
             assert_eq!(params(path, "", broadcast_alone), Some((None, false)));
         }
@@ -382,7 +383,7 @@ mod tests {
     }
 
     fn broadcast_params(path: &str, query: &str, headers: &[(&str, &str)]) -> BroadcastParams {
-        match route(path, query, DialectSet::ALL).map(|route| route.with_headers(headers.iter().copied())) {
+        match route(path, query, &Dialect::ALL).map(|route| route.with_headers(headers.iter().copied())) {
             Ok(Route::Broadcast(params)) => params,
             other => panic!("{other:?}"),
         }
@@ -410,7 +411,7 @@ mod tests {
         ] {
             let [room_id, user_id, user_name] = decoded.map(str::to_owned);
             let expected = Route::WebRtc(WebRtcParams { room_id, user_id, user_name, token: None });
-            assert_eq!(route("/", query, DialectSet::default()), Ok(expected), "{query}");
+            assert_eq!(route("/", query, &Dialect::ALL), Ok(expected), "{query}");
         }
         let token = |query| WebRtcParams::from_query(query).token.map(|token| token.0);
         assert_eq!(["token=a%2Eb", "token=a&token=b"].map(token), [Some("a.b".to_owned()), Some("b".to_owned())]);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::broadcast::messages::ServerMessage as BroadcastMessage;
 use super::control_surface::messages::ServerMessage as ControlSurfaceMessage;
-use super::dialect::{Dialect, DialectSet};
+use super::dialect::Dialect;
 use super::event_sink::{ConnId, REJECTED_CONNECTION};
 use super::hub::HubCall;
 use super::jamjam::ServerMessage as JamjamMessage;
@@ -67,7 +67,7 @@ impl HubCall<'_> {
         if !self.hub.state.limits.is_strict {
             return error;
         }
-        let (dialect, enabled) = (self.hub.state.dialect_of(conn).or(dialect), self.hub.state.limits.dialects);
+        let (dialect, enabled) = (self.hub.state.dialect_of(conn).or(dialect), &self.hub.state.limits.dialects);
         let is_ignored = matches!(error, MessageError::Ignored(_));
         let (rule, error) = match text.and_then(|text| explain(dialect, enabled, text)) {
             Some((rule, sentence)) if is_ignored => (rule, MessageError::Ignored(sentence.into())),
@@ -86,8 +86,8 @@ impl HubCall<'_> {
 }
 
 /// An error in the form of the dialect. Before a dialect is selected, it has the form of control surfaces, if they are enabled.
-fn error_message(dialect: Option<Dialect>, enabled: DialectSet, sentence: &str) -> String {
-    let undecided = if enabled.contains(Dialect::ControlSurface) { Dialect::ControlSurface } else { Dialect::Jamjam };
+fn error_message(dialect: Option<Dialect>, enabled: &[Dialect], sentence: &str) -> String {
+    let undecided = if enabled.contains(&Dialect::ControlSurface) { Dialect::ControlSurface } else { Dialect::Jamjam };
     match dialect.unwrap_or(undecided) {
         Dialect::Jamjam => to_json(&JamjamMessage::Error { message: sentence.to_owned() }),
         Dialect::Broadcast => to_json(&BroadcastMessage::Error { error: sentence }),
@@ -99,7 +99,7 @@ fn error_message(dialect: Option<Dialect>, enabled: DialectSet, sentence: &str) 
 }
 
 /// Finds what is wrong with a message by its documentation. `None` if it is not JSON, or only its content is wrong.
-fn explain(dialect: Option<Dialect>, enabled: DialectSet, text: &str) -> Option<Fault> {
+fn explain(dialect: Option<Dialect>, enabled: &[Dialect], text: &str) -> Option<Fault> {
     let message = parse(text).ok()?;
     let any = json!({"type": "object", "properties": {"type": {"type": "string"}}});
     if let Some(fault) = find_fault(&any, &message, "") {
@@ -112,7 +112,7 @@ fn explain(dialect: Option<Dialect>, enabled: DialectSet, text: &str) -> Option<
         Some(dialect) => channel.dialect == dialect,
         // The first message selects these dialects only.
         None => {
-            matches!(channel.dialect, Dialect::Jamjam | Dialect::ControlSurface) && enabled.contains(channel.dialect)
+            matches!(channel.dialect, Dialect::Jamjam | Dialect::ControlSurface) && enabled.contains(&channel.dialect)
         }
     };
     let own = DOCS.channels.iter().filter(is_own).flat_map(|channel| &channel.client_messages);

@@ -27,7 +27,7 @@ use crate::io::websocket::handshake::WebSocketUrl;
 use crate::io::{clock, os};
 use crate::sanitize::sanitize;
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
-use crate::signaling::{BroadcastParams, Dialect, DialectSet, Route, decode_room_name, route};
+use crate::signaling::{BroadcastParams, Dialect, Route, decode_room_name, route};
 use crate::time::saturating_nanos;
 
 /// Open files of this process beside those of the members of rooms.
@@ -123,7 +123,7 @@ impl WebSocketProbeArgs {
 
     /// The dialect, and what the URL says about a broadcast room.
     fn dialect(&self, url: &WebSocketUrl) -> (Dialect, BroadcastParams) {
-        let routed = route(url.path(), url.query(), DialectSet::default());
+        let routed = route(url.path(), url.query(), &Dialect::ALL);
         let by_url = routed.as_ref().ok().and_then(Route::dialect);
         let params = match routed {
             Ok(Route::Broadcast(params)) => params,

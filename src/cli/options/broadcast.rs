@@ -25,7 +25,7 @@ use crate::signaling::broadcast::{
     MAX_BROADCAST_DELAY, RadioRoom, RoomHandlers,
 };
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
-use crate::signaling::{Dialect, DialectSet, MAX_WEBRTC_ROOM_BYTES, SignalingLimits, is_valid_room_name};
+use crate::signaling::{Dialect, MAX_WEBRTC_ROOM_BYTES, SignalingLimits, is_valid_room_name};
 use crate::units::{InvalidValue, parse_or_off};
 
 const HEADING: &str = "Broadcast rooms";
@@ -138,8 +138,8 @@ impl BroadcastArgs {
     }
 
     /// Warns if tokens become invalid on restart, or if the server cannot issue tokens that it requires.
-    pub(crate) fn log_token_warnings(&self, dialects: DialectSet) -> Result<(), Failure> {
-        let webrtc_needs_tokens = dialects.contains(Dialect::WebRtc) && self.webrtc_auth == WebRtcAuth::Token;
+    pub(crate) fn log_token_warnings(&self, dialects: &[Dialect]) -> Result<(), Failure> {
+        let webrtc_needs_tokens = dialects.contains(&Dialect::WebRtc) && self.webrtc_auth == WebRtcAuth::Token;
         if webrtc_needs_tokens && self.secrets.token_issuer_key()?.is_none() {
             let effect = if self.secrets.hmac_secret()?.is_some() {
                 "only tokens that are signed elsewhere with the HMAC secret, or printed with --print-token, are accepted"
@@ -152,7 +152,7 @@ impl BroadcastArgs {
                  TOKEN_ISSUER_KEY to issue tokens"
             );
         }
-        let needs_tokens = webrtc_needs_tokens || dialects.contains(Dialect::Broadcast);
+        let needs_tokens = webrtc_needs_tokens || dialects.contains(&Dialect::Broadcast);
         if needs_tokens && self.secrets.hmac_secret()?.is_none() {
             warn!(
                 target: "signaling",

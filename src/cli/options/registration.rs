@@ -32,7 +32,7 @@ use crate::io::stop::StopToken;
 use crate::memory_budget::MemoryBudget;
 use crate::signaling::client::{AddressCandidates, EchoParticipant, RegisteredRoom};
 use crate::signaling::device::DeviceKey;
-use crate::signaling::{DialectSet, Hub, SignalingLimits};
+use crate::signaling::{Dialect, Hub, SignalingLimits};
 
 const HEADING_SIGNALING: &str = "Signaling";
 
@@ -170,9 +170,9 @@ impl PreparedRegistration<'_> {
         stop: &StopToken,
     ) -> anyhow::Result<Option<ServerThread>> {
         let Some((listener, address)) = self.server.take() else { return Ok(None) };
-        let dialects = DialectSet::JAMJAM_ONLY;
+        let dialects = vec![Dialect::Jamjam];
         info!(target: "signaling", "server listening on ws://{}", url_authority(&address));
-        let pages = log_signaling_urls(address, None, dialects);
+        let pages = log_signaling_urls(address, None, &dialects);
         let login = Arc::new(login_without_password(address, &pages));
         let hub = Hub::new(SignalingLimits { dialects, is_strict, ..SignalingLimits::default() }, os::random_u64s());
         let connection_limits = ConnectionLimits { memory_budget, ..signaling_limits::default_connection_limits() };

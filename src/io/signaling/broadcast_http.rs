@@ -36,7 +36,7 @@ pub const MAX_POST_BYTES: usize = 256 << 10;
 
 /// The routes of broadcast rooms. Without broadcast rooms, only `/auth/token`.
 pub(super) fn router(state: &Arc<HttpState>) -> Router {
-    let has_broadcast_rooms = state.limits.dialects.contains(Dialect::Broadcast);
+    let has_broadcast_rooms = state.limits.dialects.contains(&Dialect::Broadcast);
     let mut routes = Router::new().route("/auth/token", post(issue_token).options(body::preflight));
     if has_broadcast_rooms {
         routes = routes
@@ -309,7 +309,7 @@ pub(super) async fn issue_token(
     if audience == Audience::WebRtc && state.config.broadcast.issuer_key.is_none() {
         return Err(HttpRejection::new(StatusCode::FORBIDDEN, NO_ISSUER_KEY));
     }
-    if audience == Audience::Broadcast && !state.limits.dialects.contains(Dialect::Broadcast) {
+    if audience == Audience::Broadcast && !state.limits.dialects.contains(&Dialect::Broadcast) {
         return Err(bad_request("Invalid request: this server has no broadcast rooms. Set audience to \"webrtc\""));
     }
     if client_id.len() > MAX_CLIENT_ID_BYTES {

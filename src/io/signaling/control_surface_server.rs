@@ -40,8 +40,7 @@ use crate::io::signaling::{SignalingServerConfig, serve_hub};
 use crate::io::{http, os};
 use crate::send_queue::DEFAULT_MAX_UPDATES;
 use crate::signaling::{
-    ControlSurfaceLimits, CreateRoomOptions, CreatedRoom, Dialect, DialectSet, EventProducer, Heartbeat, Hub,
-    SignalingLimits,
+    ControlSurfaceLimits, CreateRoomOptions, CreatedRoom, Dialect, EventProducer, Heartbeat, Hub, SignalingLimits,
 };
 
 /// Maximum number of concurrent connections, in total and per source address.
@@ -166,7 +165,7 @@ impl WsServer {
             heartbeat: Heartbeat { interval, timeout: config.connection_timeout },
             ..ControlSurfaceLimits::default()
         };
-        let dialects = DialectSet::only(Dialect::ControlSurface);
+        let dialects = vec![Dialect::ControlSurface];
         let hub =
             Hub::new(SignalingLimits { dialects, control_surface, ..SignalingLimits::default() }, os::random_u64s());
         let (max_connections, max_connections_per_address) = (Some(MAX_CONNECTIONS), Some(MAX_CONNECTIONS_PER_ADDRESS));

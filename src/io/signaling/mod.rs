@@ -41,7 +41,7 @@ use crate::io::stop::StopToken;
 use crate::io::websocket::{connection, handshake};
 use crate::io::worker::Worker;
 use crate::sanitize::sanitize;
-use crate::signaling::{self, CloseCode, DialectCounters, DialectSet, Hub, NewConnection, Route, device};
+use crate::signaling::{self, CloseCode, Dialect, DialectCounters, Hub, NewConnection, Route, device};
 
 /// Maximum time for closing all connections at shutdown. Then the server ends, even if clients have not read their data.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -117,10 +117,13 @@ async fn serve_hub(
     let close_guard = CloseAllGuard(hub);
     let address = listener.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
     let state = Arc::new(HttpState::new(options, hub, address));
-    let (dialects, limiter, tls) = (state.limits.dialects, Arc::clone(&state.limiter), state.config.tls.clone());
+    let (limiter, tls) = (Arc::clone(&state.limiter), state.config.tls.clone());
+    let fallback_state = Arc::clone(&state);
     let router = admin::router(&state)
         .method_not_allowed_fallback(async || body::method_not_allowed())
-        .fallback(move |method: Method, uri: Uri| async move { fallback(&method, &uri, dialects) })
+        .fallback(
+            move |method: Method, uri: Uri| async move { fallback(&method, &uri, &fallback_state.limits.dialects) },
+        )
         .layer(from_fn_with_state(Arc::clone(&state), upgrade_middleware));
     let (running, stopping) = watch::channel(false);
     let stopped = async {
@@ -161,7 +164,7 @@ async fn upgrade_middleware(
     }
     let uri = request.uri();
     let origin = request.headers().get(header::ORIGIN).map(|value| value.to_str().unwrap_or_default());
-    let mut route = match signaling::route(uri.path(), uri.query().unwrap_or_default(), state.limits.dialects) {
+    let mut route = match signaling::route(uri.path(), uri.query().unwrap_or_default(), &state.limits.dialects) {
         Ok(_) if !state.limits.allows_origin(origin) => {
             Route::Rejected(CloseCode::ORIGIN_NOT_ALLOWED, "Origin not allowed")
         }
@@ -238,7 +241,7 @@ fn rejection_response(rejection: RequestError) -> Response {
 }
 
 /// The response for paths without a page.
-fn fallback(method: &Method, uri: &Uri, dialects: DialectSet) -> Response {
+fn fallback(method: &Method, uri: &Uri, dialects: &[Dialect]) -> Response {
     if signaling::route(uri.path(), uri.query().unwrap_or_default(), dialects).is_err() {
         body::not_found()
     } else if method == Method::GET || method == Method::HEAD {

@@ -7,7 +7,7 @@ use jamjam_core::time::Time;
 use jamjam_signaling::broadcast::BroadcastSettings;
 use jamjam_signaling::token::Secret;
 use jamjam_signaling::{
-    CloseCode, ConnId, CreateRoomOptions, DialectSet, EventSink, Hub, NewConnection, OutgoingMessage, SignalingLimits,
+    CloseCode, ConnId, CreateRoomOptions, Dialect, EventSink, Hub, NewConnection, OutgoingMessage, SignalingLimits,
     route,
 };
 
@@ -92,7 +92,7 @@ impl TranscriptServer for InMemoryHub {
         let (now, conn) = self.act(name);
         self.queues.waiting.insert(conn, VecDeque::new());
         let (path, query) = to.split_once('?').unwrap_or((to, ""));
-        let route = route(path, query, DialectSet::default()).map_err(str::to_owned)?;
+        let route = route(path, query, &Dialect::ALL).map_err(str::to_owned)?;
         let connection = NewConnection {
             source: IpAddr::V4(Ipv4Addr::LOCALHOST),
             route,

@@ -57,7 +57,7 @@ fn parse<T: Deserialize<'static>>(file: &'static str) -> T {
 pub fn message_docs(limits: &SignalingLimits) -> MessageDocs {
     let common_closes: Vec<CloseDoc> = parse(CLOSES_OF_EVERY_DIALECT);
     let (mut schemas, mut all_channels) = (Schemas::default(), Vec::new());
-    for dialect in Dialect::ALL.into_iter().filter(|dialect| limits.dialects.contains(*dialect)) {
+    for dialect in Dialect::ALL.into_iter().filter(|dialect| limits.dialects.contains(dialect)) {
         let DialectDoc { query, closes, mut channels } = parse(dialect_file(dialect));
         for channel in &mut channels {
             channel.query = query.clone();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jamjam_core::impairment::Impairment;
 use jamjam_core::media_relay::{MediaRelayConfig, MediaRooms};
-use jamjam_signaling::{ActivityOutcome, ConnId, NewConnection, Route, SignalingLimits, SnapshotQuery, route};
+use jamjam_signaling::{ActivityOutcome, ConnId, Dialect, NewConnection, Route, SignalingLimits, SnapshotQuery, route};
 use serde_json::{Value, json};
 
 use crate::test_hub::{LINK_KEYS, TestHub, connection, create, create_test_room, device, error, join, ms};
@@ -30,7 +30,7 @@ fn connect_by(hub: &mut TestHub, conn: u8, route: Route) {
 }
 
 fn connect(hub: &mut TestHub, conn: u8, path: &str) {
-    connect_by(hub, conn, route(path, "", <_>::default()).expect("a route"));
+    connect_by(hub, conn, route(path, "", &Dialect::ALL).expect("a route"));
 }
 
 fn publish(hub: &mut TestHub, conn: u8, port: u16) {

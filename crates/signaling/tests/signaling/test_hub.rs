@@ -9,9 +9,8 @@ use jamjam_signaling::broadcast::{BroadcastSettings, RoomHandler, RoomHandlers};
 use jamjam_signaling::device::{DeviceId, DeviceKey, verify};
 use jamjam_signaling::token::{Claims, Secret, sign};
 use jamjam_signaling::{
-    AcceptedPost, CloseCode, ConnId, ControlSurfaceEvent, CreateRoomOptions, Dialect, DialectCounters, DialectSet,
-    EventSink, Hub, HubCall, NewConnection, OutgoingMessage, PostError, PostFormat, Route, SignalingLimits, UpdateKey,
-    route,
+    AcceptedPost, CloseCode, ConnId, ControlSurfaceEvent, CreateRoomOptions, Dialect, DialectCounters, EventSink, Hub,
+    HubCall, NewConnection, OutgoingMessage, PostError, PostFormat, Route, SignalingLimits, UpdateKey, route,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -170,7 +169,7 @@ impl TestHub {
 
     pub(crate) fn connect_from(&mut self, conn: u64, source: &str, at_ms: u64, url: &str) {
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
-        let route = route(path, query, DialectSet::default()).expect("a route");
+        let route = route(path, query, &Dialect::ALL).expect("a route");
         self.at(at_ms).on_connect(ConnId(conn), connection(source, route));
     }
 

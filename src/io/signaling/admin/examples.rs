@@ -20,7 +20,7 @@ use crate::io::http::body::{self, page_response};
 use crate::io::http::request_host::RequestHost;
 use crate::io::reachable::network_address;
 use crate::io::signaling::http_state::{Client, SharedState};
-use crate::signaling::{Dialect, DialectSet};
+use crate::signaling::Dialect;
 
 /// One example.
 struct Example {
@@ -78,8 +78,8 @@ const MAX_QR_URL_BYTES: usize = 320;
 const QR_PIXELS: u32 = 240;
 
 /// The pages of the enabled dialects.
-fn examples(dialects: DialectSet) -> impl Iterator<Item = &'static Example> {
-    EXAMPLES.iter().filter(move |example| dialects.contains(example.dialect))
+fn examples(dialects: &[Dialect]) -> impl Iterator<Item = &'static Example> {
+    EXAMPLES.iter().filter(move |example| dialects.contains(&example.dialect))
 }
 
 /// Parses a URL that a QR code may contain: the control surface page of this server, with a room code. The host must be the one in
@@ -122,7 +122,7 @@ fn policy(headers: &HeaderMap) -> String {
     responses((status = 200, description = "A page that links to the example pages of the enabled dialects", content_type = "text/html", body = String)),
 )]
 pub(super) async fn examples_index(State(state): SharedState, headers: HeaderMap) -> Response {
-    let entries = examples(state.limits.dialects).map(|Example { name, title, summary, .. }| {
+    let entries = examples(&state.limits.dialects).map(|Example { name, title, summary, .. }| {
         format!("<li><a href=\"/examples/{name}\">{title}</a> <span>{summary}</span></li>")
     });
     let index = INDEX.replace("<!-- examples -->", &entries.collect::<Vec<_>>().join("\n        "));
@@ -136,7 +136,7 @@ pub(super) async fn examples_index(State(state): SharedState, headers: HeaderMap
     responses((status = 200, description = "A page", content_type = "text/html", body = String), (status = 404, description = "No such page")),
 )]
 pub(super) async fn example_page(State(state): SharedState, Path(name): Path<String>, headers: HeaderMap) -> Response {
-    match examples(state.limits.dialects).find(|example| example.name == name) {
+    match examples(&state.limits.dialects).find(|example| example.name == name) {
         Some(example) => page_response(HTML, &policy(&headers), example.page),
         None => body::not_found(),
     }

@@ -223,7 +223,7 @@ mod tests {
     use crate::io::signaling::config::SignalingServerConfig;
     use crate::io::signaling::http_state::HttpState;
     use crate::signaling::broadcast::{DeclaredRoom, RoomHandlers};
-    use crate::signaling::{ConnId, DialectSet, Hub, NewConnection, SignalingLimits, route};
+    use crate::signaling::{ConnId, Hub, NewConnection, SignalingLimits, route};
 
     /// The name of a broadcast room, with the maximum length.
     fn room_name(number: u64) -> String {
@@ -242,7 +242,7 @@ mod tests {
         let listener = |number| (format!("/rooms/{}", room_name(number)), String::new());
         let clients = (0..webrtc).map(member).chain((0..broadcast).map(listener));
         for (conn, (path, query)) in (0..).zip(clients) {
-            let route = route(&path, &query, DialectSet::default()).expect("a route");
+            let route = route(&path, &query, &Dialect::ALL).expect("a route");
             let connection = NewConnection {
                 source: IpAddr::from([192, 0, 2, 1]),
                 local_ip: [127, 0, 0, 1].into(),

@@ -50,10 +50,10 @@ pub(super) fn router(state: &Arc<HttpState>) -> Router {
         .route("/console/state", get(console::console_state))
         .route("/console/disconnect", post(console::disconnect))
         .route("/console/close-room", post(console::close_room));
-    if dialects.contains(Dialect::Jamjam) {
+    if dialects.contains(&Dialect::Jamjam) {
         public = public.route("/api/v1/signaling", get(start_page::signaling_server));
     }
-    if dialects.contains(Dialect::ControlSurface) {
+    if dialects.contains(&Dialect::ControlSurface) {
         public = public.route("/examples/qr.svg", get(examples::example_qr));
         protected = protected
             .route("/examples/address", get(examples::example_address))
@@ -73,7 +73,7 @@ pub(super) fn router(state: &Arc<HttpState>) -> Router {
     } else {
         protected = protected.merge(metrics);
     }
-    if dialects.contains(Dialect::Broadcast) || dialects.contains(Dialect::WebRtc) {
+    if dialects.contains(&Dialect::Broadcast) || dialects.contains(&Dialect::WebRtc) {
         public = public.merge(broadcast_http::router(state));
     }
     let public = public.layer(from_fn_with_state(Arc::clone(state), require_allowed_origin));
@@ -99,15 +99,15 @@ mod tests {
 
     use crate::io::signaling::config::SignalingServerConfig;
     use crate::io::signaling::shared_hub::SharedHub;
-    use crate::signaling::{DialectSet, Hub};
+    use crate::signaling::Hub;
 
     use super::*;
 
     const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 
     /// The debug output of the router: `axum` has no other way to list routes.
-    fn debug_router(dialects: DialectSet, address: [u8; 4]) -> String {
-        let hub = Hub::new(SignalingLimits { dialects, ..SignalingLimits::default() }, [1, 2, 3, 4]);
+    fn debug_router(dialects: &[Dialect], address: [u8; 4]) -> String {
+        let hub = Hub::new(SignalingLimits { dialects: dialects.to_vec(), ..SignalingLimits::default() }, [1, 2, 3, 4]);
         let hub = SharedHub::new(hub, &SignalingServerConfig::default());
         let state = HttpState::new(SignalingServerConfig::default(), &hub, SocketAddr::from((address, 8_080)));
         format!("{:?}", router(&Arc::new(state)))
@@ -132,7 +132,7 @@ mod tests {
         entries(paths).into_iter().flat_map(of_path).collect()
     }
 
-    fn openapi_document(dialects: DialectSet) -> Value {
+    fn openapi_document(dialects: &[Dialect]) -> Value {
         serde_json::from_str(&openapi::openapi_json_for(dialects)).expect("JSON")
     }
 
@@ -150,12 +150,13 @@ mod tests {
 
     #[test]
     fn openapi_document_lists_exactly_the_routes() {
-        let all = DialectSet::default();
-        let without = [Dialect::Jamjam, Dialect::Broadcast, Dialect::ControlSurface].map(|one| all.without(one));
-        let sets = [all, DialectSet::JAMJAM_ONLY].into_iter().chain(without);
+        let all = Dialect::ALL;
+        let without = |one| all.into_iter().filter(|dialect| *dialect != one).collect();
+        let without = [Dialect::Jamjam, Dialect::Broadcast, Dialect::ControlSurface].map(without);
+        let sets: Vec<Vec<Dialect>> = [all.to_vec(), vec![Dialect::Jamjam]].into_iter().chain(without).collect();
         // Metrics are public on loopback only.
         let addresses = [[127, 0, 0, 1], [192, 0, 2, 1]];
-        for (dialects, address) in sets.flat_map(|dialects| addresses.map(|address| (dialects, address))) {
+        for (dialects, address) in sets.iter().flat_map(|dialects| addresses.map(|address| (dialects, address))) {
             let mut paths = routes(&debug_router(dialects, address));
             assert!(paths.remove("get /readyz"), "the same response as /healthz");
             assert!(paths.remove("get /docs/swagger.json"), "the same document as /openapi.json");
@@ -164,7 +165,7 @@ mod tests {
                 paths.insert("get /rooms/{room}/{path}".to_owned());
             }
             assert!(paths.contains("post /admin/shutdown") && paths.contains("get /metrics"), "{paths:?}");
-            assert_eq!(paths.contains("post /auth/token"), dialects != DialectSet::JAMJAM_ONLY);
+            assert_eq!(paths.contains("post /auth/token"), *dialects != [Dialect::Jamjam]);
             let described: BTreeSet<String> = operations(&openapi_document(dialects)).into_keys().collect();
             assert_eq!(paths, described, "{dialects:?}");
         }
@@ -172,7 +173,7 @@ mod tests {
 
     #[test]
     fn openapi_references_resolve() {
-        let document = openapi_document(DialectSet::default());
+        let document = openapi_document(&Dialect::ALL);
         let text = document.to_string();
         for reference in text.split("\"$ref\":\"#").skip(1) {
             let pointer = reference.split('"').next().expect("a pointer");

@@ -14,7 +14,7 @@ use crate::io::http::body::{ErrorBody, TooManyRequestsBody, page_response};
 use crate::io::signaling::admin::{asyncapi, console, control_surface_api, examples, health, start_page, static_files};
 use crate::io::signaling::broadcast_http;
 use crate::io::signaling::http_state::SharedState;
-use crate::signaling::{Dialect, DialectSet};
+use crate::signaling::Dialect;
 
 /// A start page with absolute paths: Swagger UI's own page loads its files by relative paths, which work at `/docs/` but not at `/docs`.
 const PAGE: &str = include_str!("pages/docs.html");
@@ -37,7 +37,7 @@ pub(super) async fn docs_page() -> Response {
     responses((status = 200, description = "OpenAPI 3.1", body = Object)),
 )]
 pub(super) async fn openapi_json(State(state): SharedState) -> Response {
-    let document = state.openapi.get_or_init(|| openapi_json_for(state.limits.dialects).into());
+    let document = state.openapi.get_or_init(|| openapi_json_for(&state.limits.dialects).into());
     page_response("application/json", CSP, document.clone())
 }
 
@@ -98,17 +98,17 @@ const LOGIN_SCHEME: &str = "login";
 struct ApiDocument;
 
 /// The document for a server with `dialects`, as JSON.
-pub(super) fn openapi_json_for(dialects: DialectSet) -> String {
+pub(super) fn openapi_json_for(dialects: &[Dialect]) -> String {
     let mut document = ApiDocument::openapi();
     add_shared_parts(&mut document);
     for (tag, dialect) in
         [("jamjam", Dialect::Jamjam), ("broadcast", Dialect::Broadcast), ("control surfaces", Dialect::ControlSurface)]
     {
-        if !dialects.contains(dialect) {
+        if !dialects.contains(&dialect) {
             remove_tag(&mut document, tag);
         }
     }
-    if !dialects.contains(Dialect::Broadcast) && !dialects.contains(Dialect::WebRtc) {
+    if !dialects.contains(&Dialect::Broadcast) && !dialects.contains(&Dialect::WebRtc) {
         remove_tag(&mut document, "tokens");
     }
     // Strings, numbers and lists always serialize.

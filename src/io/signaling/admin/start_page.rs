@@ -22,7 +22,7 @@ use crate::io::reachable::reachable_addresses;
 use crate::io::signaling::http_state::{Client, SharedState};
 use crate::io::tls::Fingerprint;
 use crate::sanitize::escape_html;
-use crate::signaling::{Dialect, NEWER_PATH, SignalingLimits};
+use crate::signaling::{Dialect, NEWER_PATH, SignalingLimits, check_command};
 
 const PAGE: &str = include_str!("pages/start.html");
 
@@ -105,11 +105,10 @@ fn html(
     let facts = format!("jamjam-dev {} at {host}", env!("CARGO_PKG_VERSION"));
     let secure = if is_tls { "s" } else { "" };
     let urls = ["ws", "http"].map(|scheme| format!("{scheme}{secure}://{host}"));
-    let command = limits.dialects.check_command(&urls[0], &urls[1], own.as_ref().map(|hash| hash as &dyn Display));
-    let enabled: Vec<Dialect> = Dialect::ALL.into_iter().filter(|dialect| limits.dialects.contains(*dialect)).collect();
-    let selection = if enabled.len() == 1 { "" } else { SELECTION };
+    let command = check_command(&limits.dialects, &urls[0], &urls[1], own.as_ref().map(|hash| hash as &dyn Display));
+    let selection = if limits.dialects.len() == 1 { "" } else { SELECTION };
     let mut dialects = String::new();
-    let enabled = enabled.into_iter().map(|dialect| {
+    let enabled = limits.dialects.iter().map(|&dialect| {
         let url = format!("{}{}", urls[0], example_path(dialect, limits.webrtc_requires_token));
         (dialect.name(), dialect.description(), url)
     });
@@ -127,7 +126,7 @@ fn html(
             escape_html(&url)
         );
     }
-    let has_webrtc = limits.dialects.contains(Dialect::WebRtc);
+    let has_webrtc = limits.dialects.contains(&Dialect::WebRtc);
     let mut pages = String::new();
     for (path, name, needs_login) in PAGES.into_iter().filter(|(path, ..)| has_webrtc || *path != WEBRTC_ROOMS) {
         let note = if needs_login { " <span>(login)</span>" } else { "" };
@@ -176,17 +175,22 @@ mod tests {
     use axum::http::{HeaderValue, header};
 
     use crate::io::signaling::admin::examples::tests::FORBIDDEN;
-    use crate::signaling::DialectSet;
 
     use super::*;
 
-    fn page(dialects: DialectSet, moqt_url: Option<&MoqtUrl>, host: &str, is_tls: bool) -> String {
-        html(&SignalingLimits { dialects, ..SignalingLimits::default() }, moqt_url, host, is_tls, None)
+    fn page(dialects: &[Dialect], moqt_url: Option<&MoqtUrl>, host: &str, is_tls: bool) -> String {
+        html(
+            &SignalingLimits { dialects: dialects.to_vec(), ..SignalingLimits::default() },
+            moqt_url,
+            host,
+            is_tls,
+            None,
+        )
     }
 
     #[test]
     fn page_lists_the_enabled_dialects_with_the_requested_host() {
-        let all = page(DialectSet::ALL, None, "rooms.example:8443", true);
+        let all = page(&Dialect::ALL, None, "rooms.example:8443", true);
         for url in [
             "wss://rooms.example:8443/<",
             "wss://rooms.example:8443/ROOM?token=TOKEN<",
@@ -197,7 +201,7 @@ mod tests {
         assert!(all.contains("/examples/"), "{all}");
         assert!(!all.contains("<!--"), "every placeholder is replaced: {all}");
         assert!(!all.contains("<dt>moqt</dt>") && !FORBIDDEN.split(' ').any(|word| all.contains(word)), "{all}");
-        let one = page(DialectSet::only(Dialect::WebRtc), None, "x", false);
+        let one = page(&[Dialect::WebRtc], None, "x", false);
         assert_eq!(one.matches("<dt>").count(), 1);
         assert!(one.contains("ws://x/?roomId") && one.contains("(login)"), "{one}");
     }
@@ -215,7 +219,7 @@ mod tests {
         ] {
             let url: MoqtUrl = "https://x:4443/a&b".parse().expect("a URL");
             let moqt_url = MoqtUrl { host: listen_host.to_owned(), ..url };
-            let html = page(DialectSet::JAMJAM_ONLY, Some(&moqt_url), requested, false);
+            let html = page(&[Dialect::Jamjam], Some(&moqt_url), requested, false);
             assert!(html.contains(&format!("<code>{expected}</code>")), "{expected}: {html}");
             assert!(html.contains("MOQT echo over WebTransport (UDP)"), "{html}");
             assert_eq!(html.contains(local), is_local, "{listen_host}");
@@ -235,7 +239,7 @@ mod tests {
 
     #[test]
     fn untrusted_host_is_escaped() {
-        let script = page(DialectSet::ALL, None, "<script>alert(1)</script>", false);
+        let script = page(&Dialect::ALL, None, "<script>alert(1)</script>", false);
         assert!(!script.contains("<script"), "{script}");
     }
 }
