@@ -106,10 +106,7 @@ impl ConnectionContext<'_> {
                 self.sink.wrong_message(self.conn, self.dialect, REJECTED_CONNECTION, reason);
             }
         }
-        self.count(|counters| {
-            counters.requests_rejected += 1;
-            counters.requests_limited += u64::from(is_limited);
-        });
+        self.count(|counters| counters.add_rejected(is_limited));
         if lock(&self.state.log_throttle).allow(self.now.monotonic) {
             warn!(target: "signaling", conn = self.conn.0, source = %self.source, code = code.get(), reason, detail, "connection rejected");
         }

@@ -78,10 +78,15 @@ DialectCounters {
 }
 
 impl DialectCounters {
+    /// Counts a rejected request.
+    pub(super) fn add_rejected(&mut self, is_limited: bool) {
+        self.requests_rejected += 1;
+        self.requests_limited += u64::from(is_limited);
+    }
+
     /// Counts a request that a limit rejected.
     pub(super) fn add_limited(&mut self) {
-        self.requests_limited += 1;
-        self.requests_rejected += 1;
+        self.add_rejected(true);
     }
 
     /// Counts one message of `bytes` bytes that is sent to `receivers` connections.

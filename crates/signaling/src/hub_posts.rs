@@ -121,10 +121,7 @@ impl Hub {
 
     /// Counts a rejected HTTP request for broadcast rooms.
     pub fn count_rejected_request(&self, is_limited: bool) {
-        self.state.count(Some(Dialect::Broadcast), |counters| {
-            counters.requests_rejected += 1;
-            counters.requests_limited += u64::from(is_limited);
-        });
+        self.state.count(Some(Dialect::Broadcast), |counters| counters.add_rejected(is_limited));
     }
 
     /// Reads each open broadcast room.
