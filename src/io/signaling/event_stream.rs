@@ -67,7 +67,8 @@ impl EventListeners {
         if self.streams.is_empty() {
             return;
         }
-        let text = sse_event(event);
+        // The format of server-sent events (HTML, section 9.2). `to_json` writes no line breaks, so one `data:` line is enough.
+        let text = Bytes::from(format!("data: {}\n\n", body::to_json(event)));
         for stream in &self.streams {
             self.dropped_events += u64::from(!stream.push(&text));
         }
@@ -78,12 +79,6 @@ impl EventListeners {
         let (dropped_events, rejected) = (self.dropped_events, self.rejected);
         *self = Self { dropped_events, rejected, is_closed: true, ..Self::default() };
     }
-}
-
-/// An event in the format of server-sent events (HTML, section 9.2). `to_json` writes JSON without line breaks, so one `data:`
-/// line is enough.
-fn sse_event(event: &ControlSurfaceEvent) -> Bytes {
-    Bytes::from(format!("data: {}\n\n", body::to_json(event)))
 }
 
 /// The sending end of a stream. Each queued event has the number of events that were dropped before it.
