@@ -176,7 +176,7 @@ pub struct PeerMessage {
 }
 
 /// A member as the other members see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Peer {
     /// A UUID.
     pub id: String,

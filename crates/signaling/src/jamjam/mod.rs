@@ -304,12 +304,10 @@ fn new_member(
     let peer = Peer {
         id: lock(&ctx.state.ids).uuid(),
         name: truncate_bytes(name, MAX_NAME_BYTES),
-        candidates: Vec::new(),
-        public_addr: None,
-        local_addr: None,
         joined_at: Some(ctx.now.unix_ms() / 1_000),
         features: known.cloned().into_iter().collect(),
         link_key,
+        ..Peer::default()
     };
     let local_ip = ctx.state.connection(ctx.conn, |connection| connection.local_ip);
     Ok(JamjamMember::new(peer, ctx.newer_client().0, local_ip.unwrap_or(Ipv4Addr::LOCALHOST)))
