@@ -44,7 +44,6 @@ pub(crate) struct ParamMessage<'a> {
     /// The new value.
     pub(crate) value: f32,
     /// When the value takes effect, in microseconds since the Unix epoch. If this field is absent, the value takes effect on receipt.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) at: Option<f64>,
 }
 
@@ -56,7 +55,6 @@ pub(crate) struct TriggerMessage<'a> {
     #[schema(max_length = 256)]
     pub(crate) name: Cow<'a, str>,
     /// When the program is to react, in microseconds since the Unix epoch.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) at: Option<f64>,
 }
 
