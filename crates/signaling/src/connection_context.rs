@@ -103,7 +103,7 @@ impl ConnectionContext<'_> {
         if self.state.limits.is_strict {
             reason = detail.take().unwrap_or(reason);
             if !is_limited {
-                self.sink.wrong_message(self.conn, self.dialect, REJECTED_CONNECTION, reason);
+                self.sink.wrong_message(self.conn, REJECTED_CONNECTION, reason);
             }
         }
         self.count(|counters| counters.add_rejected(is_limited));

@@ -3,7 +3,6 @@
 use std::num::NonZeroU64;
 
 use super::control_surface_events::ControlSurfaceEvent;
-use super::dialect::Dialect;
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::memory_budget::{MemoryBudget, MemoryPermit};
 use jamjam_core::send_queue::UpdateKey;
@@ -52,7 +51,7 @@ pub trait EventSink {
 
     /// With `--strict`, reports a wrong message, or a connection that is rejected because of its URL or token: the violated rule, which is one
     /// of [`STRICT_RULES`](super::STRICT_RULES), and the sentence that the client receives. By default, the report is dropped.
-    fn wrong_message(&mut self, _conn: ConnId, _dialect: Option<Dialect>, _rule: &'static str, _sentence: &str) {}
+    fn wrong_message(&mut self, _conn: ConnId, _rule: &'static str, _sentence: &str) {}
 
     /// Closes a connection after all earlier messages to it are sent. The hub has already removed the connection, so a later
     /// [`HubCall::on_disconnect`](super::HubCall::on_disconnect) has no effect.

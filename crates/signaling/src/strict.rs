@@ -76,7 +76,7 @@ impl HubCall<'_> {
             None => ("invalid_message", error),
         };
         let sentence = error.to_string();
-        self.sink.wrong_message(conn, dialect, rule, &sentence);
+        self.sink.wrong_message(conn, rule, &sentence);
         // The WebRTC dialect has no answers of its own.
         if is_ignored || dialect == Some(Dialect::WebRtc) {
             self.context(conn, source, dialect).reply_with(error_message(dialect, enabled, &sentence));

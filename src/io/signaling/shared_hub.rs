@@ -24,8 +24,8 @@ use crate::io::websocket::frame::{self, WebSocketError};
 use crate::memory_budget::{MemoryAccount, MemoryPermit};
 use crate::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueFull, QueuedFrame, SendQueue};
 use crate::signaling::{
-    CloseCode, ConnId, ControlSurfaceEvent, Dialect, DialectCounters, EventSink, Hub, HubCall, NewConnection,
-    OutgoingMessage, REJECTED_CONNECTION, Snapshot, SnapshotQuery, WorkLimiter, WorkSource,
+    CloseCode, ConnId, ControlSurfaceEvent, DialectCounters, EventSink, Hub, HubCall, NewConnection, OutgoingMessage,
+    REJECTED_CONNECTION, Snapshot, SnapshotQuery, WorkLimiter, WorkSource,
 };
 use crate::time::{Time, WallClock, saturating_nanos};
 
@@ -440,7 +440,7 @@ impl EventSink for Outbox<'_> {
         self.server.listeners().publish(&event);
     }
 
-    fn wrong_message(&mut self, conn: ConnId, _: Option<Dialect>, rule: &'static str, sentence: &str) {
+    fn wrong_message(&mut self, conn: ConnId, rule: &'static str, sentence: &str) {
         self.server.report(|check| check.on_wrong_message(conn, rule, sentence));
     }
 

@@ -92,8 +92,8 @@ pub(crate) struct RecordingSink {
     pub(crate) updates: Vec<UpdateKey>,
     pub(crate) events: Vec<ControlSurfaceEvent>,
     pub(crate) closed: Vec<(u64, u16, String)>,
-    /// Reported wrong messages: connection, dialect, rule and sentence.
-    pub(crate) wrong: Vec<(u64, Option<Dialect>, String, String)>,
+    /// Reported wrong messages: connection, rule and sentence.
+    pub(crate) wrong: Vec<(u64, String, String)>,
     pub(crate) pinged: Vec<u64>,
     pub(crate) aborted: Vec<u64>,
     /// Connections whose queues have no room.
@@ -120,8 +120,8 @@ impl EventSink for RecordingSink {
         self.events.push(event);
     }
 
-    fn wrong_message(&mut self, conn: ConnId, dialect: Option<Dialect>, rule: &'static str, sentence: &str) {
-        self.wrong.push((conn.0, dialect, rule.to_owned(), sentence.to_owned()));
+    fn wrong_message(&mut self, conn: ConnId, rule: &'static str, sentence: &str) {
+        self.wrong.push((conn.0, rule.to_owned(), sentence.to_owned()));
     }
 
     fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
