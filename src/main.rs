@@ -47,10 +47,6 @@ fn exit_at_system_limits(stop: StopToken) {
     }));
 }
 
-/// Default maximum duration of a shutdown: long enough to complete a recording, and the report on a host that has hardly any time for this
-/// process. Docker kills after ten seconds.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Signals within this time count as one signal. The coreutils command `timeout` sends a signal twice: first to its child, then to the
 /// child's process group.
 const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(250);
@@ -70,7 +66,7 @@ fn end_of_input(is_server: bool) -> io::Result<oneshot::Receiver<()>> {
 }
 
 /// Handles SIGINT, SIGTERM and, if it counts as a stop signal, SIGHUP on a thread. The first signal requests a stop. The process exits
-/// immediately on a second signal or when the shutdown time-out expires. If the program is still starting, it exits on the first signal.
+/// immediately on a second signal or after the grace period. If the program is still starting, it exits on the first signal.
 /// The end of standard input counts as SIGTERM in a server that a test started.
 fn listen_for_signals(stop: StopToken, hangup: Option<StopSignal>, is_server: bool) -> Result<(), Failure> {
     let listen = move || -> io::Result<()> {
@@ -90,14 +86,13 @@ fn listen_for_signals(stop: StopToken, hangup: Option<StopSignal>, is_server: bo
                     // The program is still starting. For example, it may be waiting for a name server or a pipe.
                     std::process::exit(reason.exit_code().into());
                 }
-                let timeout = stop.grace_period().unwrap_or(SHUTDOWN_TIMEOUT);
                 let requested_at = Instant::now();
                 let second_signal = async {
                     while requested_at.elapsed() < SIGNAL_DEBOUNCE {
                         signals.next().await;
                     }
                 };
-                let _ = tokio::time::timeout(timeout, second_signal).await;
+                let _ = tokio::time::timeout(stop.grace_period(), second_signal).await;
                 stop.run_exit_action();
                 std::process::exit(reason.exit_code().into());
             });

@@ -177,9 +177,6 @@ impl CheckArgs {
         let (until_idle, command) = (self.until_idle, self.run.clone());
         let duration = self.duration.or(self.run.is_some().then_some(MAX_COMMAND_TIME));
         let watch = Watch { duration, until_idle, command, waits_for, poll, environment, stop: stop.clone() };
-        if self.run.is_some() {
-            stop.set_grace_period(shell_command::TERMINATION_TIMEOUT + SETTLING_TIMEOUT);
-        }
         Worker::spawn("check", || watch.run()).context("cannot start a thread")
     }
 

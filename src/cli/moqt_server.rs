@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use clap::ArgGroup;
 use tracing::info;
@@ -53,9 +53,6 @@ pub(crate) struct MoqtArgs {
     key: Option<PathBuf>,
 }
 
-/// Time limit for the shutdown of the process. Sessions close within 2 s.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// A MOQT server with bound sockets and a certificate, ready to start.
 pub(crate) struct BoundMoqtServer {
     address: Endpoint,
@@ -96,7 +93,6 @@ impl BoundMoqtServer {
     /// Logs the addresses and starts the server, which runs until `stop` is requested.
     pub(crate) fn start(self, stop: &StopToken) -> io::Result<ServerThread> {
         self.log_addresses();
-        stop.set_grace_period(SHUTDOWN_TIMEOUT);
         if self.identity.has_files() {
             renewal::reload_on_sighup(Some(Arc::clone(&self.identity)), stop)?;
         } else {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Time to end by itself after SIGTERM. Then SIGKILL follows.
-pub(crate) const TERMINATION_TIMEOUT: Duration = Duration::from_secs(2);
+const TERMINATION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Interval between searches for processes that are left.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
