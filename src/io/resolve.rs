@@ -3,6 +3,7 @@
 use std::io;
 use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -58,11 +59,11 @@ pub fn resolve_until_stopped(host: &str, port: u16, stop: &StopToken) -> Result<
     lookup.join()
 }
 
-/// Interval of the KEEPALIVE packets to one address, of which some may be lost.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(100);
+/// Sequence numbers of the KEEPALIVE packets to one address, of which some may be lost. They are far from those of counted packets.
+const KEEPALIVE_SEQUENCES: Range<u32> = 0x8000_0000..0x8000_000a;
 
-/// Maximum time for the reply of one address.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Interval of the KEEPALIVE packets.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Interval of the check for a stop request.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -70,7 +71,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// An address that did not reply, and the error.
 pub type UnreachableAddress = (SocketAddr, io::Error);
 
-/// Returns the first address that replies to a KEEPALIVE within half a second. Tries one address after the other. If no address replies,
+/// Returns the first address that replies to a KEEPALIVE within a second. Tries one address after the other. If no address replies,
 /// returns all addresses that were tried. After a stop request, the remaining addresses are not tried.
 pub fn first_reachable(
     candidates: &[SocketAddr],
@@ -92,26 +93,29 @@ pub fn first_reachable(
 
 fn probe_address(peer: SocketAddr, options: &LocalSocketOptions, stop: &StopToken) -> io::Result<()> {
     let socket = udp::connect(peer, udp::DEFAULT_RECEIVE_BUFFER, options).map_err(io::Error::other)?.socket;
-    let started = Instant::now();
-    let mut sent = 0;
     // On Windows, it is an error if a datagram is longer than the buffer.
     let mut reply = vec![0; MAX_UDP_PAYLOAD];
-    loop {
-        let left = KEEPALIVE_TIMEOUT.saturating_sub(started.elapsed());
-        if left.is_zero() || stop.signal().is_some() {
-            return Err(io::Error::new(TimedOut, format!("no reply within {} ms", KEEPALIVE_TIMEOUT.as_millis())));
+    socket.set_read_timeout(Some(POLL_INTERVAL))?;
+    for sequence in KEEPALIVE_SEQUENCES {
+        if stop.signal().is_some() {
+            break;
         }
-        if started.elapsed() >= KEEPALIVE_INTERVAL * sent {
-            socket.send(&Header::new(PacketType::Keepalive, sent, 0).to_bytes())?;
-            sent += 1;
-        }
-        socket.set_read_timeout(Some(left.min(POLL_INTERVAL)))?;
-        match socket.recv(&mut reply) {
-            Ok(len) if wire::parse_packet(&reply[..len]).is_ok() => return Ok(()),
-            Ok(_) => {}
-            // A signal may have interrupted the call. The next iteration of the loop checks for a stop request.
-            Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => {}
-            Err(error) => return Err(error),
+        socket.send(&Header::new(PacketType::Keepalive, sequence, 0).to_bytes())?;
+        let sent = Instant::now();
+        // A host that pauses reads after it what has arrived meanwhile.
+        loop {
+            match socket.recv(&mut reply) {
+                Ok(len) if wire::parse_packet(&reply[..len]).is_ok() => return Ok(()),
+                Ok(_) => {}
+                // A signal may have interrupted the call.
+                Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => {}
+                Err(error) => return Err(error),
+            }
+            if sent.elapsed() >= KEEPALIVE_INTERVAL || stop.signal().is_some() {
+                break;
+            }
         }
     }
+    let waited = KEEPALIVE_INTERVAL * KEEPALIVE_SEQUENCES.len() as u32;
+    Err(io::Error::new(TimedOut, format!("no reply within {} s", waited.as_secs())))
 }

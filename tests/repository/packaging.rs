@@ -223,12 +223,17 @@ fn systemd_units_use_existing_commands_and_variables() {
 }
 
 #[test]
-fn signaling_unit_stops_after_the_shutdown_timeout() {
+fn units_stop_after_the_grace_period() {
     let unit = read("packaging/jamjam-signaling.service");
     assert_eq!(unit_setting(&unit, "ExecReload"), "/bin/kill -HUP $MAINPID");
-    let limit: u64 = unit_setting(&unit, "TimeoutStopSec").trim_end_matches('s').parse().unwrap();
-    // The process ends itself one second after the shutdown time-out.
-    assert!(Duration::from_secs(limit) > SHUTDOWN_TIMEOUT + Duration::from_secs(1) && limit <= 30, "{limit}");
+    // The process ends itself one second after the shutdown time-out, and an echo server with recordings after ten.
+    let echo_unit = read("packaging/jamjam-echo.service");
+    for (unit, grace_period) in
+        [(&unit, SHUTDOWN_TIMEOUT + Duration::from_secs(1)), (&echo_unit, Duration::from_secs(10))]
+    {
+        let limit: u64 = unit_setting(unit, "TimeoutStopSec").trim_end_matches('s').parse().unwrap();
+        assert!(Duration::from_secs(limit) > grace_period && limit <= 30, "{limit}");
+    }
     // --max-connections, and other files.
     assert!(unit_setting(&unit, "LimitNOFILE").parse::<usize>().unwrap() > 10_000);
 }

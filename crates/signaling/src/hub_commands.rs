@@ -75,7 +75,7 @@ pub enum CommandError {
     /// The code is not 4 to 6 digits.
     #[error("a room code has 4 to 6 digits")]
     InvalidCode,
-    /// There is no such room or connection.
+    /// There is no such room or connection, or its dialect is disabled.
     #[error("{0}")]
     NotFound(&'static str),
     /// The parameter name is too long.

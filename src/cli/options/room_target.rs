@@ -28,7 +28,7 @@ const HEADING_ROOM: &str = "Room target (instead of a host)";
 
 const SIGNALING_URL_VARIABLE: &str = "SIGNALING_URL";
 
-/// Maximum number of addresses that are tried, for half a second each. If no address replies, the search takes up to 16 seconds.
+/// Maximum number of addresses that are tried, for a second each. If no address replies, the search takes up to 32 seconds.
 const MAX_ADDRESSES_TRIED: usize = 32;
 
 /// Maximum length of a password file, in bytes.

@@ -41,7 +41,7 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// deadline has passed, so that a run whose deadline passes while the machine is suspended still gets all of it.
 const WATCHDOG_MARGIN: Duration = Duration::from_secs(5);
 
-/// Maximum time for a run to end after a stop request. The report should be printed within two seconds of the request.
+/// Maximum time for a run to end after a stop request. Then the report of what was received is printed, within the grace period.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// Result of a [`ClientThread`].

@@ -63,12 +63,12 @@ fn silent_socket() -> (UdpSocket, SocketAddr) {
     (socket, address)
 }
 
-/// Whether KEEPALIVE packets were received, one per 100 ms of half a second (a slow machine sends fewer), and nothing else.
+/// Whether KEEPALIVE packets were received, one per 100 ms of a second, and nothing else.
 fn has_keepalives(silent_socket: &UdpSocket) -> bool {
     let mut bytes = [0; 2_048];
     let received = std::iter::from_fn(|| silent_socket.recv(&mut bytes).ok().map(|length| bytes[..length].to_vec()));
     let count = received.inspect(|bytes| assert_eq!(Packet::read(bytes).kind, KEEPALIVE)).count();
-    assert!(count <= 5, "{count}");
+    assert!([0, 10].contains(&count), "{count}");
     count > 0
 }
 
@@ -98,8 +98,8 @@ fn candidate_addresses_are_tried_in_order_until_one_replies() {
         for (n, (silent_socket, _)) in silent_sockets.iter().enumerate() {
             assert_eq!(has_keepalives(silent_socket), n < answering, "{n}");
         }
-        // The client tries each silent address for at least half a second. A slow machine may take longer.
-        assert!(reported.elapsed() >= Duration::from_millis(500) * answering as u32);
+        // The client tries each silent address for at least a second. A slow machine may take longer.
+        assert!(reported.elapsed() >= Duration::from_secs(answering as u64));
         assert!(!echo.received_of(KEEPALIVE).is_empty());
         assert_eq!(echo.received_of(PING).len(), 3);
     });
@@ -116,7 +116,7 @@ fn lost_keepalive_is_sent_again() {
     let mut receive =
         || socket.recv_from(&mut bytes).map(|(length, source)| (bytes[..length].to_vec(), source)).unwrap();
     let (lost, again) = (receive(), receive());
-    assert_eq!((&lost.0, &again.0, lost.1), (&keepalive(0, b""), &keepalive(1, b""), again.1));
+    assert_eq!((&lost.0, &again.0, lost.1), (&keepalive(0x8000_0000, b""), &keepalive(0x8000_0001, b""), again.1));
     socket.send_to(&again.0, again.1).unwrap();
     // The run begins.
     while receive().0[1] != PING {}
@@ -131,7 +131,7 @@ fn unresponsive_address_is_sent_keepalives_only() {
     let (mut room_member, _) = room(&signaling, "jam", None);
     publish(&mut room_member, Some(first), Some(closed));
     let error = format!(
-        "no member of room `jam` replies to KEEPALIVE: {first} (no reply within 500 ms), {closed} (Connection refused (os error \
+        "no member of room `jam` replies to KEEPALIVE: {first} (no reply within 1 s), {closed} (Connection refused (os error \
          111)). No other packets were sent. If you know a member's address, give --to instead of --room"
     );
     for command in ["probe --packet keepalive", "send --tone 440 --duration 100ms"] {
@@ -237,7 +237,7 @@ fn stop_request_ends_the_address_search() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut room_member = room_at(&signaling, "jam", None, socket.local_addr().unwrap());
     let program = start_line(&line(&signaling, "jam"));
-    // The program waits up to 500 ms for a reply to its KEEPALIVE. The signal arrives during this time.
+    // The program waits up to 1 s for a reply to its KEEPALIVEs. The signal arrives during this time.
     socket.recv(&mut [0; 64]).unwrap();
     program.signal("INT");
     let error =
