@@ -9,8 +9,8 @@ runs the clients on another. Prints the server's resident memory and CPU time fr
 machine. The delivery rate depends on this load. At more than about 10,000 messages per second, this script is the bottleneck. Prints
 one line of JSON per step:
 
-idle_bytes_per_connection     growth of VmRSS per upgraded, silent connection, of the first 1,000
-member_bytes_per_connection   growth of VmRSS per connection when all connections are in rooms of ten
+idle_bytes_per_connection     growth of RssAnon per upgraded, silent connection, of the first 1,000
+member_bytes_per_connection   growth of RssAnon per connection when all connections are in rooms of ten
 joins_per_s                   rate at which members create and join rooms, one at a time
 server_us_per_join            server CPU time per member
 server_us_per_delivery        server CPU time (schedstat, with system calls) per message received by a member; a message in a room of
@@ -126,9 +126,9 @@ class Server:
                 time.sleep(0.02)
 
     def resident(self):
-        """Resident memory in bytes."""
+        """Resident memory in bytes, without the pages of the program's file: how many of those are mapped differs between runs."""
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:")))
+        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon:")))
 
     def cpu(self):
         """CPU time of all threads in seconds."""
