@@ -5,7 +5,7 @@ mod snapshots;
 
 use std::time::Duration;
 
-use jamjam_signaling::{ConnId, CreateRoomOptions, Heartbeat, NewConnection, Route, SignalingLimits};
+use jamjam_signaling::{ConnId, CreateRoomOptions, Dialect, Heartbeat, NewConnection, Route, SignalingLimits};
 use serde_json::{Value, json};
 use test_support::logged::logged;
 
@@ -229,6 +229,17 @@ fn clients_of_other_protocols_are_closed_and_their_pings_select_no_dialect() {
     // Connection 1 is still undecided.
     hub.send(1, 0, &create(None));
     assert_eq!((hub.last(1)["type"].as_str(), hub.counts().connections), (Some("RoomCreated"), 1));
+}
+
+#[test]
+fn first_message_selects_no_disabled_dialect() {
+    let dialects = vec![Dialect::Jamjam, Dialect::WebRtc];
+    let mut hub = TestHub::new(SignalingLimits { dialects, ..SignalingLimits::default() });
+    hub.connect(1);
+    hub.send(1, 0, &json!({"type": "join", "room_code": "4711"}));
+    assert_eq!((hub.hub.membership(ConnId(1)), hub.received(1)), (None, vec![]));
+    hub.send(1, 0, &list());
+    assert_eq!(hub.hub.membership(ConnId(1)), Some((Dialect::Jamjam, false)));
 }
 
 #[test]
