@@ -197,7 +197,7 @@ impl CheckArgs {
             return Ok(3);
         }
         let interrupted = stop.signal().filter(|_| is_interrupted).map(StopSignal::exit_code);
-        Ok(interrupted.unwrap_or(u8::from(!result.failures.is_empty())))
+        Ok(interrupted.unwrap_or(result.verdict.exit_code()))
     }
 
     /// Reports that a server ends with an error, unless it has reported. Returns the failure.

@@ -11,3 +11,4 @@ pub mod machine;
 mod recorded_path;
 pub mod report;
 pub mod run_record;
+pub mod verdict;

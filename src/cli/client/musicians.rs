@@ -18,6 +18,7 @@ use crate::link::LinkKey;
 use crate::node_group::NodeGroup;
 use crate::report::musicians::MusiciansReport;
 use crate::signaling::client::SharedMembers;
+use crate::stats::HostTiming;
 
 impl ClientArgs {
     /// Joins the room of --room on the server at `url` once for each of the sources, sends until finished, and reports what was received.
@@ -57,8 +58,12 @@ impl ClientArgs {
         let running = udp::spawn_node("client", sockets, NodeGroup::new(nodes), stop.clone(), self.driver_options())
             .context("cannot start a thread")?;
         let (group, stats) = running.join();
-        let musicians = group.into_nodes().into_iter().map(|node| node.into_results(stats.ended_at));
-        let musicians: Vec<_> = musicians.zip(stats.kernel_dropped).collect();
+        let musicians = group.into_nodes().into_iter().zip(stats.kernel_dropped).map(|(node, kernel_dropped)| {
+            let mut musician = node.into_results(stats.ended_at);
+            musician.run.host_timing = Some(HostTiming { kernel_dropped, ..stats.host_timing.clone() });
+            musician
+        });
+        let musicians: Vec<_> = musicians.collect();
         let room = sessions.first().map_or("", |session| &session.room_name);
         let report = MusiciansReport::from((room, &*musicians, stop.signal(), &self.limits()));
         let printed = print_report(&report, self.json, || self.wrapped(|color| report.text(color)));

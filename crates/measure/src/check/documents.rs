@@ -7,25 +7,16 @@ use serde::Serialize;
 
 use super::totals::AUDIO;
 use super::{CheckReport, CheckedSource, CommandResult, EndedBy, Finding, NotJudged, Severity};
-use crate::report::junit::{case, failed, not_passed, of_suite, skipped};
+use crate::report::junit::{self, case, failed, not_passed, of_suite, skipped};
 use crate::report::media::MediaReport;
+use crate::verdict::{Judged, Outcome};
 use jamjam_core::sanitize::escape_markdown as escape;
 
 const SCHEMA_VERSION: u32 = 1;
 
-pub(super) const TITLE: &str = "Check of clients";
+const NOTHING_JUDGED: &str = "no client has done anything that could be judged";
 
-/// Whether the clients have passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CheckVerdict {
-    /// Something was judged, and nothing failed.
-    Passed,
-    /// A client has failed, or not all could be judged.
-    Failed,
-    /// No client has done anything that could be judged.
-    NotJudged,
-}
+pub(super) const TITLE: &str = "Check of clients";
 
 /// A check that has ended, with its verdict.
 #[derive(Clone, Debug, Serialize)]
@@ -33,8 +24,8 @@ pub struct CheckResult {
     /// Changes if a field of the JSON document changes its meaning or disappears.
     schema_version: u32,
     /// The verdict.
-    pub verdict: CheckVerdict,
-    /// Why the check has failed; empty if it has passed.
+    pub verdict: Outcome,
+    /// Why the check has failed; empty if it has not.
     pub failures: Vec<String>,
     /// The sources.
     #[serde(flatten)]
@@ -65,19 +56,13 @@ impl CheckResult {
             (!names.is_empty()).then(|| format!("{} broke {}", source.name, names.join(", ")))
         }));
         failures.extend(report.media.iter().flat_map(|media| media.failures.clone()));
-        let is_broken = failures.len() > usize::from(first_failure.is_some());
         if report.untracked > 0 {
             failures.push(format!("{} {} were not judged", report.untracked, report.untracked_name));
         }
         // What a connection sends is judged even if it joins no room.
         let is_judged = report.sources.iter().any(|source| source.took_part || source.details.is_none());
-        let verdict = if !is_judged && !is_broken && report.untracked == 0 {
-            CheckVerdict::NotJudged
-        } else if failures.is_empty() {
-            CheckVerdict::Passed
-        } else {
-            CheckVerdict::Failed
-        };
+        let sources = if is_judged { Judged::Met } else { Judged::NotJudged };
+        let verdict = Outcome::of(failures.iter().map(|_| ((), Judged::Exceeded)).chain([((), sources)]));
         Self { schema_version: SCHEMA_VERSION, verdict, failures, report, command: None, first_failure, fail_on }
     }
 
@@ -86,7 +71,7 @@ impl CheckResult {
     pub fn ended_with(mut self, command: Option<CommandResult>, errors: &[String]) -> Self {
         let failure = command.as_ref().and_then(CommandResult::failure);
         if failure.is_some() || !errors.is_empty() {
-            self.verdict = CheckVerdict::Failed;
+            self.verdict = Outcome::Failed;
         }
         self.failures.splice(..0, errors.iter().cloned().chain(failure));
         let error = errors.first().map(|error| (NonSuccessKind::Error, error.clone()));
@@ -103,11 +88,12 @@ impl CheckResult {
         let failures = self.failures.join("; ");
         let all = self.report.sources.iter().flat_map(|source| &source.findings);
         let warnings = all.filter(|finding| finding.severity == Severity::Warning).count();
+        let word = self.verdict.word();
         match (self.verdict, warnings) {
-            (CheckVerdict::Failed, _) => format!("FAILED: {failures}"),
-            (CheckVerdict::NotJudged, _) => format!("NOT JUDGED: {failures}").trim_end_matches(": ").to_owned(),
-            (CheckVerdict::Passed, 0) => "PASSED".to_owned(),
-            (CheckVerdict::Passed, count) => format!("PASSED, {count} warning{}", if count == 1 { "" } else { "s" }),
+            (Outcome::Failed, _) => format!("{word}: {failures}"),
+            (Outcome::NotMeasured, _) => format!("{word}: {NOTHING_JUDGED}"),
+            (Outcome::Passed, 0) => word.to_owned(),
+            (Outcome::Passed, count) => format!("{word}, {count} warning{}", if count == 1 { "" } else { "s" }),
         }
     }
 
@@ -147,7 +133,7 @@ impl CheckResult {
         }
         let status = match &self.first_failure {
             Some((kind, text)) => not_passed(*kind, "expected_sources", text, ""),
-            None if self.verdict == CheckVerdict::NotJudged => skipped("nothing was judged"),
+            None if self.verdict == Outcome::NotMeasured => junit::not_judged(self.verdict, NOTHING_JUDGED),
             None => TestCaseStatus::success(),
         };
         suite.add_test_case(case("sources", "expected_sources", status, &self.note().unwrap_or_default()));

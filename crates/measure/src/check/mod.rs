@@ -32,7 +32,7 @@ use jamjam_core::time::Time;
 
 use crate::report::media::MediaReport;
 pub use command::{CommandResult, EndedBy};
-pub use documents::{CheckResult, CheckVerdict};
+pub use documents::CheckResult;
 pub use history::{HistoryInterval, SourceHistory};
 pub use rules::{Finding, FirstPacket, RULES, Rule, RuleId, Severity};
 pub use senders::SenderCheck;

@@ -7,9 +7,10 @@ use jamjam_core::sanitize::escape_html;
 
 use super::documents::{TITLE, has_no_audio, not_judged, sentence};
 use super::history::{HistoryInterval, SourceHistory};
-use super::{CheckResult, CheckVerdict, CheckedSource, CommandResult, Finding};
+use super::{CheckResult, CheckedSource, CommandResult, Finding};
 use crate::report::html::STYLE;
 use crate::report::html::axis::{Axis, HEIGHT, band, figure};
+use crate::verdict::Outcome;
 
 /// Only the first clients have charts, so that a browser can show the page.
 const MAX_CHARTS: usize = 50;
@@ -18,9 +19,9 @@ impl CheckResult {
     /// A page that loads no other file. `style` is the style sheet that all pages share.
     pub fn html(&self, style: &str) -> String {
         let class = match self.verdict {
-            CheckVerdict::Passed => "passed",
-            CheckVerdict::Failed => "failed",
-            CheckVerdict::NotJudged => "incomplete",
+            Outcome::Passed => "passed",
+            Outcome::Failed => "failed",
+            Outcome::NotMeasured => "incomplete",
         };
         let verdict = escape_html(&self.verdict());
         let command =

@@ -20,7 +20,7 @@ use jamjam_core::echo::EntropySource;
 use jamjam_core::link::{LinkKey, parse_link_key};
 use jamjam_core::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
 use jamjam_core::stats::{Jitter, SequenceArrival, SequenceTracker, StreamStats};
-use jamjam_core::time::{NANOS_PER_SECOND, Time};
+use jamjam_core::time::{NANOS_PER_SECOND, Time, saturating_nanos};
 use jamjam_core::wire::{self, Header, LatencyInfo, PacketType};
 use jamjam_signaling::client::{RoomMember, SharedMembers};
 
@@ -29,6 +29,9 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum number of members, with those that have left. Further ones are ignored.
 const MAX_MEMBERS: usize = 256;
+
+/// The timestamps of a member who plays grow by less than this from packet to packet, in nanoseconds.
+const MAX_BREAK_NS: i64 = 100_000_000;
 
 /// Configuration of a [`Musician`].
 pub struct MusicianConfig {
@@ -55,6 +58,10 @@ pub struct Heard {
     pub jitter: Jitter,
     /// The link of the last packet: `signed`, `unsigned` or `plain`.
     pub link: Option<&'static str>,
+    /// When the first packet arrived.
+    first_at: Option<Time>,
+    /// Length of the AUDIO in nanoseconds, without longer breaks.
+    played_ns: u64,
     timestamp: u32,
     /// The position of `timestamp` in the stream, in nanoseconds.
     position_ns: i64,
@@ -77,6 +84,9 @@ impl Heard {
         let samples = i64::from(header.timestamp.wrapping_sub(self.timestamp).cast_signed());
         let ns = samples * NANOS_PER_SECOND.cast_signed() / i64::from(sample_rate);
         (self.timestamp, self.position_ns) = (header.timestamp, self.position_ns.wrapping_add(ns));
+        if self.first_at.replace(self.first_at.unwrap_or(at)).is_some() {
+            self.played_ns += ns.clamp(0, MAX_BREAK_NS).cast_unsigned();
+        }
         self.jitter.on_transit(at.as_nanos().cast_signed().wrapping_sub(self.position_ns));
     }
 
@@ -93,6 +103,16 @@ pub struct MusicianResults {
     pub heard: Vec<(RoomMember, Heard)>,
     /// The AUDIO that was sent, and what an Echo Bot returned of it. The target is the name of the musician.
     pub run: RunResults,
+}
+
+impl MusicianResults {
+    /// Why the limits do not apply to a member: nobody heard it, or only for less than half of the time since its first packet.
+    pub fn silence_of(&self, heard: &Heard) -> Option<&'static str> {
+        let Some(first_at) = heard.first_at else { return Some("nothing was heard") };
+        let started_at = self.run.evaluated()?.history.started_at?;
+        let end = started_at + Duration::from_nanos(self.run.schedule?.actual_ns);
+        (heard.played_ns * 2 < saturating_nanos(end.duration_since(first_at))).then_some("the member was mostly silent")
+    }
 }
 
 /// Another member.

@@ -14,7 +14,7 @@ pub fn lines(report: &Report) -> Vec<String> {
     let mut lines = vec![key_figures(report) + &setup];
     lines.extend(report.warnings.iter().filter(|one| one.severity > Severity::Note).map(Diagnosis::text));
     if !report.verdict.passed {
-        lines.push(format!("FAILED: {}", report.verdict.reasons.join("; ")));
+        lines.push(format!("{}: {}", report.verdict.word(), report.verdict.reasons.join("; ")));
     }
     lines
 }

@@ -21,10 +21,10 @@ pub fn merge_clients(
 ) -> Option<RunResults> {
     let (mut merged, mut all, mut worst_rank): (Option<RunResults>, _, _) = (None, ClientsResults::default(), None);
     for (run, bytes) in clients {
-        let is_failed = !Verdict::from((&run, limits.evaluate(&run).as_slice())).passed;
+        let outcome = Verdict::from((&run, limits.evaluate(&run).as_slice())).outcome;
         let loss = run.evaluated().and_then(StreamStats::loss_ratio).unwrap_or(1.0);
         let p99 = RoundTrip::of(&run, run.evaluated_stream).and_then(|rtt| rtt.percentile(0.99).or(rtt.max()));
-        let rank = Some((is_failed, loss, p99));
+        let rank = Some((outcome, loss, p99));
         all.count += 1;
         all.bytes_per_flow = all.bytes_per_flow.max(bytes);
         all.without_link += usize::from(run.link.is_some_and(|link| link.failure.is_some()));

@@ -13,6 +13,7 @@ use super::targets::TargetsReport;
 use super::text;
 use crate::client::StopSignal;
 use crate::diagnosis::{Diagnosis, Severity};
+use crate::verdict::{Judged, Outcome};
 
 /// The figures of the evaluated stream among the properties, by their JSON names.
 #[rustfmt::skip]
@@ -20,11 +21,19 @@ const FIGURES: [&str; 10] = [
     "sent", "not_sent", "returned", "lost", "excluded", "loss_ratio", "rtt_p50_us", "rtt_p99_us", "rtt_max_us", "jitter_mean_us",
 ];
 
-/// The status of a case that was not judged.
+/// The status of a case that does not apply.
 pub(crate) fn skipped(reason: &str) -> TestCaseStatus {
     let mut status = TestCaseStatus::skipped();
     status.set_message(strip_invalid_xml(reason));
     status
+}
+
+/// The status of a limit or an expectation that was not judged: an error if nothing was measured because of it.
+pub(crate) fn not_judged(outcome: Outcome, reason: &str) -> TestCaseStatus {
+    match outcome {
+        Outcome::NotMeasured => not_passed(NonSuccessKind::Error, "not measured", reason, ""),
+        Outcome::Passed | Outcome::Failed => skipped(reason),
+    }
 }
 
 pub(crate) fn failed(failure_type: &str, message: &str) -> TestCaseStatus {
@@ -96,16 +105,19 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
     for limit in &report.limits {
         let [allowed, measured, note] = limit.texts();
         let measured = format!("{measured}, maximum {allowed}{note}");
-        let (status, output) = if limit.passed {
-            (TestCaseStatus::success(), &*measured)
-        } else {
-            (failed("limit exceeded", &measured), "")
+        let (status, output) = match limit.result {
+            Judged::Met => (TestCaseStatus::success(), &*measured),
+            Judged::Exceeded => (failed("limit exceeded", &measured), ""),
+            Judged::NotJudged => (not_judged(report.verdict.outcome, &measured), ""),
         };
         suite.add_test_case(case(&name, &format!("{} {allowed}", limit.option()), status, output));
     }
     if let Some(ramp) = &report.ramp {
-        let is_met = report.verdict.passed;
-        let status = if is_met { TestCaseStatus::success() } else { failed("limit exceeded", &ramp.result) };
+        let status = match report.verdict.outcome {
+            Outcome::Passed => TestCaseStatus::success(),
+            Outcome::Failed => failed("limit exceeded", &ramp.result),
+            outcome @ Outcome::NotMeasured => not_judged(outcome, &ramp.result),
+        };
         suite.add_test_case(case(&name, "ramp", status, &ramp.result));
     }
     of_suite(suite)
@@ -116,10 +128,11 @@ pub fn targets(all: &TargetsReport) -> Result<String, SerializeError> {
     let mut suite = TestSuite::new("jamjam-dev probe");
     for report in all.targets.iter().map(|target| &target.report) {
         let reasons = report.verdict.reasons.join("; ");
-        let status = run_completed(report, None).unwrap_or_else(|| match report.verdict.passed {
-            _ if all.is_failed(report) => failed("failed", &reasons),
-            true => TestCaseStatus::success(),
-            false => skipped(&reasons),
+        let status = run_completed(report, None).unwrap_or_else(|| match all.judged(report) {
+            Judged::Exceeded => failed("failed", &reasons),
+            Judged::NotJudged => not_judged(report.verdict.outcome, &reasons),
+            Judged::Met if report.verdict.passed => TestCaseStatus::success(),
+            Judged::Met => skipped(&reasons),
         });
         suite.add_test_case(case("jamjam-dev probe", &report.target, status, &text::summary(report, false)));
     }
@@ -146,7 +159,8 @@ fn properties(report: &Report) -> Vec<Property> {
 fn run_completed(report: &Report, error: Option<&str>) -> Option<TestCaseStatus> {
     let interrupted = report.interrupted.map(|signal| format!("interrupted by {}", quantities::signal(signal)));
     let failure = report.connection_failure().map(|failure| failure.message.clone());
-    let reason = error.map(str::to_owned).or(interrupted).or(failure).or(report.verdict.not_measured.clone())?;
+    let not_measured = report.verdict.not_measured.clone().filter(|_| report.verdict.outcome == Outcome::NotMeasured);
+    let reason = error.map(str::to_owned).or(interrupted).or(failure).or(not_measured)?;
     let is_closed_pipe = error.is_none() && report.interrupted == Some(StopSignal::ClosedPipe);
     let incomplete = || not_passed(NonSuccessKind::Error, "incomplete", &reason, "");
     Some(if is_closed_pipe { skipped(&reason) } else { incomplete() })

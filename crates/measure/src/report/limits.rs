@@ -1,15 +1,16 @@
-//! Limits that a run must meet, and the verdict. Every limit applies to the evaluated stream, and counts as exceeded if it has no data.
+//! Limits that a run must meet, and the verdict. Every limit applies to the evaluated stream. It is not judged without data, or if the cause of
+//! what was measured is this host.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::diagnoses::path;
 use super::figures::figures;
-use super::quantities::{
-    RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_decimals, format_length, format_time,
-};
+use super::quantities::{RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_length, format_time};
 use super::rows::nonzero_counts;
 use crate::client::{ClientsResults, RunResults, StreamKind};
+use crate::verdict::{Judged, Outcome};
 use jamjam_core::sanitize::sanitize;
 use jamjam_core::stats::StreamStats;
 use jamjam_core::time::saturating_nanos;
@@ -79,8 +80,8 @@ pub struct LimitResult {
     /// The value of the figure; `None` without data.
     pub measured: Option<f64>,
     /// Whether the limit was met.
-    pub passed: bool,
-    /// Why there is no data, or why a substitute figure was compared with the limit.
+    pub result: Judged,
+    /// Why it was not judged, or why a substitute figure was compared with the limit.
     pub note: Option<String>,
     /// The number of the worst of several clients, if it alone was compared.
     pub client: Option<usize>,
@@ -109,6 +110,12 @@ impl LimitResult {
             }
             None => self.option(),
         }
+    }
+
+    /// Why the run failed or measured nothing: `--max-p99 5.000 ms exceeded: 61.000 ms`.
+    pub(super) fn reason(&self) -> String {
+        let [allowed, measured, note] = self.texts();
+        format!("{} {allowed} {}: {measured}{note}", self.label(), self.result.word())
     }
 
     /// `p99 was 61.000 ms`.
@@ -143,12 +150,9 @@ impl Limits {
         *self != Self::default()
     }
 
-    /// Compares the run with each limit that was set, unless too few packets were evaluated, and then the worst of several clients. Times are
-    /// compared in nanoseconds, before rounding.
+    /// Compares the run with each limit that was set, and then the worst of several clients. Times are compared in nanoseconds, before rounding.
+    /// A busy host only worsens figures.
     pub fn evaluate(&self, run: &RunResults) -> Vec<LimitResult> {
-        if run.evaluated().is_some_and(is_mostly_excluded) {
-            return Vec::new();
-        }
         let nanos = |limit: Option<Duration>| limit.map(|limit| saturating_nanos(limit) as f64);
         let preset = self.profile.map(Profile::limits).unwrap_or_default();
         let p = |p, name, figure| percentile(run, p, name, figure);
@@ -161,9 +165,17 @@ impl Limits {
         let evaluate = |(limit, unit, allowed, preset, measured): (_, Unit, Option<f64>, Option<f64>, Measured)| {
             let profile = self.profile.filter(|_| allowed == preset);
             let (allowed, (figure, value, note)) = (allowed?, measured);
-            let passed = value.is_some_and(|value| value <= allowed);
+            let (result, reason) = match value {
+                None => (Judged::NotJudged, None),
+                Some(value) => {
+                    let is_met = value <= allowed;
+                    let reason = if is_met { too_few_evaluated(run) } else { this_host(run, limit, value - allowed) };
+                    (if reason.is_some() { Judged::NotJudged } else { Judged::of(is_met) }, reason)
+                }
+            };
+            let note = reason.or(note);
             let (allowed, measured) = (unit.rounded(allowed), value.map(|value| unit.rounded(value)));
-            Some(LimitResult { limit, figure, unit, allowed, measured, passed, note, client: None, profile })
+            Some(LimitResult { limit, figure, unit, allowed, measured, result, note, client: None, profile })
         };
         let mut results: Vec<LimitResult> = limits.into_iter().filter_map(evaluate).collect();
         if let Some(ClientsResults { worst: (number, worst), .. }) = &run.clients {
@@ -172,6 +184,27 @@ impl Limits {
         }
         results
     }
+}
+
+/// Why a limit is not judged that was met: of a tenth of the packets, it is unknown whether they would have.
+fn too_few_evaluated(run: &RunResults) -> Option<String> {
+    let stream = run.evaluated()?;
+    let (evaluated, planned) = (stream.sent - stream.excluded, stream.planned());
+    (evaluated < planned - planned / 10).then(|| format!("only {evaluated} of {planned} evaluated"))
+}
+
+/// How this host explains at least half of the excess over a limit, a ratio or nanoseconds.
+fn this_host(run: &RunResults, limit: &str, excess: f64) -> Option<String> {
+    let p = match limit {
+        "max_loss" => {
+            let lost = excess * run.evaluated()?.settled() as f64;
+            let dropped = run.host_timing.as_ref()?.kernel_dropped.filter(|dropped| *dropped as f64 * 2.0 >= lost)?;
+            return Some(format!("the receive buffer of this host dropped {}", format_count(dropped, "datagram")));
+        }
+        "max_p50" => 0.5,
+        _ => 0.99,
+    };
+    path::this_host(run, excess as i64, p)
 }
 
 /// A figure, its value, and a remark on it.
@@ -236,20 +269,26 @@ figures! {
         let stream = run.evaluated();
         let no_reply_reason = no_reply_reason(run, stream);
         let silent_client = silent_client_reason(run).filter(|_| no_reply_reason.is_none());
-        let not_measured = stream.and_then(|stream| not_measured_reason(run, stream)).or(silent_client);
+        let not_measured = stream.and_then(|stream| not_measured_reason(run, stream));
         let protocol = RunProtocol::of_run(run);
         let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
         let damage_reasons: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
-        // Limits without a measured value are not listed as exceeded if `no_reply_reason` explains why these values are missing.
-        let is_listed = |limit: &&LimitResult| !limit.passed && (no_reply_reason.is_none() || limit.measured.is_some());
         let room_failure = stream.and_then(|stream| room_failure_reason(run, stream));
-        let mut reasons: Vec<String> = no_reply_reason.iter().chain(&not_measured).cloned().collect();
-        reasons.extend(connection_failure_reason(run, stream));
-        reasons.extend_from_slice(&damage_reasons);
-        reasons.extend(room_failure.clone());
-        reasons.extend(limits.iter().filter(is_listed).map(exceeded_limit));
+        let mut failures: Vec<String> = no_reply_reason.iter().chain(&silent_client).cloned().collect();
+        failures.extend(connection_failure_reason(run, stream));
+        failures.extend_from_slice(&damage_reasons);
+        failures.extend(room_failure.clone());
+        let failed = failures.iter().map(|_| (None, Judged::Exceeded));
+        let unmeasured = not_measured.iter().map(|_| (None, Judged::NotJudged));
+        let of_limits = limits.iter().map(|limit| (limit.client, limit.result));
+        let outcome = Outcome::of(failed.chain(unmeasured).chain(of_limits));
+        let reasons = failures.into_iter().map(|reason| (Judged::Exceeded, reason));
+        let reasons = reasons.chain(not_measured.iter().map(|reason| (Judged::NotJudged, reason.clone())));
+        let of_limits = limits.iter().filter(|limit| limit.result == Judged::Exceeded || not_measured.is_none());
+        let reasons = listed(outcome, reasons.chain(of_limits.map(|limit| (limit.result, limit.reason()))));
     ] {
-        passed: bool = reasons.is_empty();
+        passed: bool = outcome == Outcome::Passed;
+        outcome: Outcome = outcome;
         limits_set: bool = !limits.is_empty();
         reasons: Vec<String> = reasons;
         #[serde(skip)]
@@ -263,14 +302,31 @@ figures! {
     }
 }
 
+/// The reasons of an outcome, among those of all judgments.
+fn listed(outcome: Outcome, reasons: impl IntoIterator<Item = (Judged, String)>) -> Vec<String> {
+    let listed = match outcome {
+        Outcome::Passed => return Vec::new(),
+        Outcome::NotMeasured => Judged::NotJudged,
+        Outcome::Failed => Judged::Exceeded,
+    };
+    reasons.into_iter().filter(|(judged, _)| *judged == listed).map(|(_, reason)| reason).collect()
+}
+
 impl Verdict {
-    /// The verdict in one word; a run without limits that did not fail is only measured.
+    /// What judgments of several subjects come to, with the reason of each.
+    pub(super) fn new<S: Ord>(
+        judgments: impl IntoIterator<Item = (S, Judged)>,
+        limits_set: bool,
+        reasons: impl IntoIterator<Item = (Judged, String)>,
+    ) -> Self {
+        let outcome = Outcome::of(judgments);
+        let reasons = listed(outcome, reasons);
+        Self { passed: outcome == Outcome::Passed, outcome, limits_set, reasons, ..Self::default() }
+    }
+
+    /// The verdict in one or two words; a run without limits that did not fail is only measured.
     pub fn word(&self) -> &'static str {
-        match (self.passed, self.limits_set) {
-            (false, _) => "FAILED",
-            (true, true) => "PASSED",
-            (true, false) => "measured",
-        }
+        if self.passed && !self.limits_set { "measured" } else { self.outcome.word() }
     }
 }
 
@@ -294,7 +350,7 @@ fn no_reply_reason(run: &RunResults, stream: Option<&StreamStats>) -> Option<Str
         let (not_sent, planned) = (stream.not_sent + refused, stream.planned());
         return (not_sent > 0).then(|| format!("{not_sent} of {planned} packets could not be sent"));
     }
-    (stream.returned == 0 && stream.damaged == 0 && !is_mostly_excluded(stream)).then(|| NO_REPLIES.to_owned())
+    (stream.returned == 0 && stream.damaged == 0 && is_mostly_evaluated(stream)).then(|| NO_REPLIES.to_owned())
 }
 
 /// Why the worst of several clients received no reply.
@@ -303,33 +359,26 @@ fn silent_client_reason(run: &RunResults) -> Option<String> {
     Some(format!("client {number}: {}", no_reply_reason(worst, worst.evaluated())?))
 }
 
-/// Whether too few packets were evaluated to compare the run with limits.
-fn is_mostly_excluded(stream: &StreamStats) -> bool {
-    stream.excluded * 2 > stream.sent
+/// Whether at least half of the planned packets were sent and evaluated.
+fn is_mostly_evaluated(stream: &StreamStats) -> bool {
+    stream.sent - stream.excluded >= stream.planned().div_ceil(2)
 }
 
-/// Why a run measured too little: it evaluated or sent less than half of its plan, or took more than half as long again.
+/// Why a run measured too little, unless it evaluated at least half of its packets, or all returned.
 fn not_measured_reason(run: &RunResults, stream: &StreamStats) -> Option<String> {
     let (sent, planned) = (stream.sent, stream.planned());
-    let unit = StreamLabels::new(RunProtocol::of_run(run), run.evaluated_stream).request_unit;
-    if is_mostly_excluded(stream) {
-        let server_ns = run.server.as_ref().map_or(0, |server| server.pauses.total_ns);
-        let (host, ns) = if server_ns > run.pauses.total_ns {
-            ("the server", server_ns)
-        } else {
-            ("this host", run.pauses.total_ns)
-        };
-        let length = format_length(ns as f64 / 1e6);
-        return Some(format!("{host} did not run for {length}: only {} of {sent} evaluated", sent - stream.excluded));
+    if !run.replies_expected || sent == 0 || is_mostly_evaluated(stream) || stream.returned == planned {
+        return None;
     }
-    let too_slow = run.schedule.filter(|schedule| sent > 0 && schedule.shift_total_ns > schedule.planned_ns / 2);
-    if let Some(schedule) = too_slow {
-        let rate = |ns: u64| format_decimals(planned as f64 * 1e9 / ns.max(1) as f64, 1);
-        let (actual, intended) = (rate(schedule.actual_ns), rate(schedule.planned_ns));
-        return Some(format!("this host sent {actual} {unit}s per second instead of {intended}"));
+    if stream.excluded == 0 {
+        let unit = StreamLabels::new(RunProtocol::of_run(run), run.evaluated_stream).request_unit;
+        return Some(format!("this host sent only {sent} of {}", format_count(planned, unit)));
     }
-    (run.replies_expected && sent > 0 && sent < planned.div_ceil(2))
-        .then(|| format!("this host sent only {sent} of {}", format_count(planned, unit)))
+    let server_ns = run.server.as_ref().map_or(0, |server| server.pauses.total_ns);
+    let (host, ns) =
+        if server_ns > run.pauses.total_ns { ("the server", server_ns) } else { ("this host", run.pauses.total_ns) };
+    let length = format_length(ns as f64 / 1e6);
+    Some(format!("{host} did not run for {length}: only {} of {planned} evaluated", sent - stream.excluded))
 }
 
 /// Why the connection failed, and after how many messages or frames.
@@ -365,9 +414,4 @@ fn damage_reason(labels: StreamLabels, stream: &StreamStats) -> Option<String> {
         (0, copies) => Some(format!("{copies} damaged {}s arrived, each before its intact copy", labels.reply_noun())),
         (packets, _) => Some(format!("{packets} of {} {}s returned damaged", stream.sent, labels.request_noun())),
     }
-}
-
-pub(super) fn exceeded_limit(limit: &LimitResult) -> String {
-    let [allowed, measured, note] = limit.texts();
-    format!("{} {allowed} exceeded: {measured}{note}", limit.label())
 }

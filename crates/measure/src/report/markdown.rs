@@ -8,6 +8,7 @@ use super::quantities::format_time;
 use super::rows::{self, Level};
 use super::text;
 use crate::diagnosis::Diagnosis;
+use crate::verdict::Judged;
 use jamjam_core::sanitize::escape_markdown as escape;
 
 /// The whole summary. `error` is the socket or file error that ended the run early.
@@ -35,7 +36,8 @@ fn limits(report: &Report) -> String {
     let mut table = "| limit | allowed | measured | result |\n| --- | ---: | ---: | --- |\n".to_owned();
     for limit in &report.limits {
         let [allowed, measured, note] = limit.texts().map(|text| escape(&text));
-        let result = if limit.passed { "met" } else { "**exceeded**" };
+        let word = limit.result.word();
+        let result = if limit.result == Judged::Met { word.to_owned() } else { format!("**{word}**") };
         // Writing to a string cannot fail.
         _ = writeln!(table, "| `{}` | {allowed} | {measured} | {result}{note} |", limit.label());
     }

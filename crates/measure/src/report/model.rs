@@ -18,6 +18,7 @@ use super::ramp::RampFigures;
 use super::time_series::TimeSeries;
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::diagnosis::Diagnosis;
+use crate::verdict::Judged;
 use jamjam_core::sanitize::{sanitize, sanitize_line};
 
 /// Maximum length of the command line in bytes, with an ellipsis.
@@ -152,6 +153,9 @@ impl Report {
         let reasons: Vec<&str> = reasons.map(String::as_str).collect();
         match (self.verdict.passed, self.limits.is_empty(), self.replies_expected) {
             (false, ..) => reasons.join("; "),
+            (true, false, _) if self.limits.iter().any(|limit| limit.result == Judged::NotJudged) => {
+                "all judged limits met".to_owned()
+            }
             (true, false, _) => "all limits met".to_owned(),
             (true, true, true) => "replies received; no limits set".to_owned(),
             (true, true, false) => "all packets sent; no limits set".to_owned(),
@@ -163,8 +167,8 @@ impl Report {
         self.websocket.as_ref()?.rooms.as_ref()
     }
 
-    /// The exit code of a run that was not interrupted: 0 if it passed, 1 if it failed, 3 if it failed before a packet left, or before a member
-    /// joined a room.
+    /// The exit code of a run that was not interrupted: that of its outcome, or 3 if it failed before a packet left, or before a member joined a
+    /// room.
     pub fn exit_code(&self) -> u8 {
         let stream = self.evaluated();
         let has_begun =
@@ -172,13 +176,7 @@ impl Report {
         // Over UDP, KEEPALIVE and the set-up of a link may have left before: there was no reply. The system refuses all packets if it has no
         // route or a firewall rule.
         let is_refused = self.protocol != RunProtocol::Udp || stream.is_some_and(|stream| stream.not_sent > 0);
-        if self.verdict.passed {
-            0
-        } else if is_refused && !has_begun {
-            3
-        } else {
-            1
-        }
+        if !self.verdict.passed && is_refused && !has_begun { 3 } else { self.verdict.outcome.exit_code() }
     }
 }
 

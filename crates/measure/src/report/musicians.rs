@@ -5,11 +5,12 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::figures::figures;
-use super::limits::{Limits, Verdict, exceeded_limit};
+use super::limits::{Limits, Verdict};
 use super::model::SCHEMA_VERSION;
 use super::quantities::{self, RoundTrip, micros, rounded_micros};
-use super::text::Style;
+use super::text::{Style, reason_prefix};
 use crate::client::{Heard, MusicianResults, RunKind, RunResults, StopSignal, StreamKind};
+use crate::verdict::Judged;
 use jamjam_core::sanitize::sanitize_name;
 use jamjam_signaling::client::RoomMember;
 
@@ -37,38 +38,47 @@ figures! {
     }
 
     /// What a musician has sent, and whether this program kept up.
-    MusicianFigures from (results, kernel_dropped): &(MusicianResults, Option<u64>) [
+    MusicianFigures from results: &MusicianResults [
         let pacing = results.run.pacing.as_ref();
     ] {
         name: String = results.run.target.clone();
         sent: u64 = results.run.evaluated().map_or(0, |audio| audio.sent);
         lateness_p99_us: Option<f64> = pacing.and_then(|pacing| pacing.all.percentile_if_enough(0.99)).map(micros);
-        kernel_dropped: Option<u64> = *kernel_dropped;
+        kernel_dropped: Option<u64> = results.run.host_timing.as_ref().and_then(|host| host.kernel_dropped);
     }
 
     /// The report of all musicians.
     MusiciansReport from (room, musicians, interrupted, limits):
-        (&str, &[(MusicianResults, Option<u64>)], Option<StopSignal>, &Limits) [
-        let (mut directions, mut verdict) = (Vec::new(), Verdict { limits_set: limits.any(), ..Verdict::default() });
+        (&str, &[MusicianResults], Option<StopSignal>, &Limits) [
+        let (mut directions, mut judged, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
         let of_direction = Limits { max_p50: None, max_p99: None, ..*limits };
         let of_round_trips = Limits { max_loss: None, max_jitter: None, ..*limits };
-        for (musician, _) in musicians {
+        for musician in musicians {
             let mut echoes = Some(&musician.run).filter(|run| run.evaluated().is_some_and(|audio| audio.returned > 0));
             for (member, heard) in &musician.heard {
                 let echoes = echoes.take_if(|_| member.is_echo_server() && heard.audio.received > 0);
                 let figures = DirectionFigures::from((&*musician.run.target, member, heard, echoes));
-                let run = RunResults { ping: Some(heard.stats()), ..RunResults::new(RunKind::Probe, "", StreamKind::Ping) };
-                let mut results = if figures.packets > 0 { of_direction.evaluate(&run) } else { Vec::new() };
+                let run = RunResults {
+                    ping: Some(heard.stats()),
+                    host_timing: musician.run.host_timing.clone(),
+                    ..RunResults::new(RunKind::Probe, "", StreamKind::Ping)
+                };
+                let silence = musician.silence_of(heard).filter(|_| limits.any());
+                let mut results = if silence.is_none() { of_direction.evaluate(&run) } else { Vec::new() };
                 results.extend(echoes.into_iter().flat_map(|run| of_round_trips.evaluate(run)));
-                let exceeded = results.iter().filter(|result| !result.passed).map(exceeded_limit);
-                verdict.reasons.extend(exceeded.map(|reason| format!("{} from {}: {reason}", figures.to, figures.from)));
+                let silence = silence.map(|reason| (Judged::NotJudged, format!("limits not judged: {reason}")));
+                for (result, reason) in results.iter().map(|one| (one.result, one.reason())).chain(silence) {
+                    judged.push((&*member.id, result));
+                    reasons.push((result, format!("{} from {}: {reason}", figures.to, figures.from)));
+                }
                 directions.push(figures);
             }
         }
         if directions.iter().all(|direction| direction.packets == 0) {
-            verdict.reasons.push("no member heard anybody".to_owned());
+            judged.push(("", Judged::Exceeded));
+            reasons.push((Judged::Exceeded, "no member heard anybody".to_owned()));
         }
-        verdict.passed = verdict.reasons.is_empty();
+        let verdict = Verdict::new(judged, limits.any(), reasons);
     ] {
         #[serde(rename = "type")]
         kind: &'static str = "musicians";
@@ -85,7 +95,7 @@ figures! {
 impl MusiciansReport {
     /// The exit code of a run that was not interrupted.
     pub fn exit_code(&self) -> u8 {
-        (!self.verdict.passed).into()
+        self.verdict.outcome.exit_code()
     }
 
     /// The table of all directions, whether this program kept up, and the verdict. `color` adds ANSI codes.
@@ -116,9 +126,10 @@ impl MusiciansReport {
             text,
             "\nthis program: lateness p99 at most {lateness}, {dropped} datagrams dropped at its sockets"
         );
-        text.extend(self.verdict.reasons.iter().map(|reason| format!("{} {reason}\n", style.bad("failed:"))));
+        let prefix = reason_prefix(&self.verdict, style);
+        text.extend(self.verdict.reasons.iter().map(|reason| format!("{prefix} {reason}\n")));
         let heard = self.directions.iter().filter(|one| one.packets > 0).count();
-        let word = if self.verdict.passed { style.good(self.verdict.word()) } else { style.bad(self.verdict.word()) };
+        let word = style.outcome(self.verdict.outcome, self.verdict.word());
         let (directions, count) =
             (self.directions.len(), quantities::format_count(self.musicians.len() as u64, "musician"));
         _ = writeln!(text, "{word}: {count} in `{}`, {heard} of {directions} directions heard", self.room);

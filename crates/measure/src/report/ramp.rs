@@ -13,6 +13,7 @@ use super::limits::{LimitResult, Limits, Profile, Verdict};
 use super::model::Report;
 use super::quantities::{format_count, format_time, micros};
 use crate::client::{RunResults, SharedRecord, StreamKind};
+use crate::verdict::{Judged, Outcome};
 use jamjam_core::stats::Interval;
 use jamjam_core::time::{Time, saturating_nanos};
 
@@ -24,9 +25,9 @@ const REPORT_WAIT: Duration = Duration::from_secs(2);
 
 figures! {
     /// One step.
-    RampStepFigures from (clients, passed, reason, stream, lateness): (usize, bool, String, StreamFigures, Option<i64>) {
+    RampStepFigures from (clients, result, reason, stream, lateness): (usize, Judged, String, StreamFigures, Option<i64>) {
         clients: usize = clients;
-        passed: bool = passed;
+        result: Judged = result;
         loss_ratio: Option<f64> = stream.loss_ratio;
         rtt_p50_us: Option<f64> = stream.rtt_p50_us;
         rtt_p99_us: Option<f64> = stream.rtt_p99_us;
@@ -124,26 +125,33 @@ impl Ramp {
             let verdict = Verdict::from((&run, &*results));
             let missing = clients.saturating_sub(begun);
             let no_link = (missing > 0).then(|| self.without_link(missing));
-            let exceeded = results.iter().find(|result| !result.passed).map(LimitResult::sentence);
-            let passed = verdict.passed && no_link.is_none();
-            let reason = no_link.or(exceeded).or(verdict.reasons.first().cloned()).unwrap_or_default();
-            self.judge((clients, passed, reason, figures, lateness).into());
+            let exceeded = results.iter().find(|result| result.result == Judged::Exceeded).map(LimitResult::sentence);
+            let lateness_us = lateness.map_or(0.0, micros);
+            let (result, reason) = if lateness_us > MAX_LATENESS_US {
+                let lateness = format_time(lateness_us);
+                (Judged::NotJudged, format!("this host was at its limit: packets left {lateness} late (p99)"))
+            } else {
+                let result = match verdict.outcome {
+                    Outcome::NotMeasured => Judged::NotJudged,
+                    outcome => Judged::of(outcome == Outcome::Passed && no_link.is_none()),
+                };
+                (result, no_link.or(exceeded).or(verdict.reasons.first().cloned()).unwrap_or_default())
+            };
+            self.judge((clients, result, reason, figures, lateness).into());
         }
         self.end.is_some()
     }
 
     fn judge(&mut self, step: RampStepFigures) {
         let RampFigures { clients, steps, .. } = &mut self.figures;
-        let lateness = step.lateness_p99_us.unwrap_or(0.0);
-        self.end = if lateness > MAX_LATENESS_US {
-            let lateness = format_time(lateness);
-            Some(format!("; at {}, this host was at its limit: packets left {lateness} late (p99)", step.clients))
-        } else if step.passed {
-            *clients = step.clients;
-            (self.clients.last() == Some(clients)).then(|| ", limit not reached".to_owned())
-        } else {
-            let failed = steps.last().filter(|last| !last.passed);
-            failed.map(|first| format!("; at {}, {}", first.clients, first.reason))
+        let end = |step: &RampStepFigures| format!("; at {}, {}", step.clients, step.reason);
+        self.end = match step.result {
+            Judged::Met => {
+                *clients = step.clients;
+                (self.clients.last() == Some(clients)).then(|| ", limit not reached".to_owned())
+            }
+            Judged::Exceeded => steps.last().filter(|last| last.result == Judged::Exceeded).map(end),
+            Judged::NotJudged => Some(end(&step)),
         };
         steps.push(step);
     }
@@ -166,10 +174,13 @@ impl Ramp {
         let clients = format_count(self.figures.clients as u64, self.unit());
         let limits = self.limits.profile.map_or("the limits", Profile::name);
         let end = self.end.unwrap_or_else(|| ", but the run ended early".to_owned());
-        let result = format!("{clients} within {limits}{end}");
-        let passed = self.figures.clients > 0;
-        let reasons = if passed { Vec::new() } else { vec![result.clone()] };
-        report.verdict = Verdict { passed, limits_set: true, reasons, ..report.verdict.clone() };
+        let last = self.figures.steps.last().map_or(Judged::Exceeded, |last| last.result);
+        let at_least = if last == Judged::NotJudged { "at least " } else { "" };
+        let result = format!("{at_least}{clients} within {limits}{end}");
+        // What a later step came to is no fault.
+        let judged = if self.figures.clients > 0 { Judged::Met } else { last };
+        let Verdict { passed, outcome, reasons, .. } = Verdict::new([((), judged)], true, [(judged, result.clone())]);
+        report.verdict = Verdict { passed, outcome, limits_set: true, reasons, ..report.verdict.clone() };
         report.headline.clone_from(&result);
         report.limits.clear();
         report.ramp = Some(RampFigures { result, ..self.figures });

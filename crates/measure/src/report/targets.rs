@@ -12,6 +12,7 @@ use super::buffer_table::{JitterBufferTable, MIN_PACKETS};
 use super::limits::{Limits, Profile, Verdict};
 use super::model::Report;
 use crate::client::RunResults;
+use crate::verdict::{Judged, Outcome};
 use jamjam_core::stats::StreamStats;
 
 /// One-way times with a smaller difference are equal, in milliseconds.
@@ -89,9 +90,11 @@ impl Standing {
         Self {
             level: match verdict.no_reply_reason {
                 Some(_) => Level::NoReplies,
-                None if verdict.not_measured.is_some() => Level::NotMeasured,
-                None if verdict.passed => Level::Met,
-                None => Level::Exceeded,
+                None => match verdict.outcome {
+                    Outcome::Passed => Level::Met,
+                    Outcome::Failed => Level::Exceeded,
+                    Outcome::NotMeasured => Level::NotMeasured,
+                },
             },
             one_way_ms: one_way_ms.unwrap_or(f64::INFINITY),
             loss_ratio: run.evaluated().and_then(StreamStats::loss_ratio).unwrap_or(1.0),
@@ -117,17 +120,22 @@ impl TargetsReport {
         Self { targets, pairs, profile }
     }
 
-    /// Whether a target makes the run fail: it exceeded a limit that was given, or returned damaged data. Without limits, targets without
-    /// replies are failures only if no target replied.
-    pub fn is_failed(&self, report: &Report) -> bool {
+    /// What a target contributes to the outcome. It fails if it exceeded a limit that was given, or returned damaged data. Without limits,
+    /// targets without replies are failures only if no target replied.
+    pub(super) fn judged(&self, report: &Report) -> Judged {
         let none_replied = || self.targets.iter().all(|target| target.whole.level == Level::NoReplies);
         let verdict = &report.verdict;
-        !verdict.passed && (verdict.limits_set || verdict.no_reply_reason.is_none() || none_replied())
+        match verdict.outcome {
+            Outcome::Failed => Judged::of(!verdict.limits_set && verdict.no_reply_reason.is_some() && !none_replied()),
+            Outcome::NotMeasured => Judged::NotJudged,
+            Outcome::Passed => Judged::Met,
+        }
     }
 
-    /// The exit code of a run that was not interrupted: 1 if any target fails, otherwise 0.
+    /// The exit code of a run that was not interrupted.
     pub fn exit_code(&self) -> u8 {
-        self.targets.iter().any(|target| self.is_failed(&target.report)).into()
+        let judged = |(number, target): (usize, &ComparedTarget)| (number, self.judged(&target.report));
+        Outcome::of(self.targets.iter().enumerate().map(judged)).exit_code()
     }
 
     /// Which target is best, and which of its rivals and of the neighbors are undecided, without a period.

@@ -3,7 +3,7 @@
 use super::found::{Found, diagnose};
 use crate::report::figures::{PacingFigures, StreamFigures};
 use crate::report::model::Report;
-use crate::report::quantities::{format_count, format_length, format_time};
+use crate::report::quantities::{format_count, format_decimals, format_length, format_time};
 
 /// A pacing error above this, in microseconds, is visible in the jitter that a receiver measures.
 const PACING_WARNING_US: f64 = 1_000.0;
@@ -35,6 +35,12 @@ pub(super) fn this_host(found: &mut Found, report: &Report) {
         Warning "server_dropped" if (let Some(server) = &report.server && server.dropped > 0) =>
             "the receive buffer of the server's host was full and dropped {}, perhaps of other clients. Close other programs there, or raise its \
              net.core.rmem_max (Linux)", format_count(server.dropped, "datagram");
+    }
+    let schedule = report.planned_duration_ms.zip(report.actual_duration_ms);
+    let slow = schedule.filter(|(planned, _)| report.schedule_shift_total_ms > planned / 2.0);
+    diagnose! { found:
+        Warning "slow_schedule" if (let Some((planned, actual)) = slow) =>
+            "this host sent {} times slower than planned", format_decimals(actual / planned, 1);
     }
     let Some(host) = &report.host_timing else { return };
     let addresses: Vec<String> = host.address_changes.iter().map(|change| change.to.to_string()).collect();

@@ -37,6 +37,7 @@ const MIN_MTU: u32 = 576;
 /// Every IPv6 path, and almost every IPv4 path, carries packets of this length without fragments.
 const SAFE_MTU: u32 = 1_280;
 
+const THIS_HOST: &str = "This host";
 const UPSTREAM: &str = "upstream, from this host to the server";
 const DOWNSTREAM: &str = "downstream, from the server to this host";
 
@@ -56,14 +57,14 @@ struct Suspect {
 impl Suspect {
     /// A host is suspected if its pauses or its timer errors are of the size of the effect, or of the percentile `p` of all packets.
     fn of(run: &RunResults, effect_ns: i64, p: Option<f64>) -> Option<Self> {
-        let error = |timers: &Histogram| p.map_or_else(|| timers.max(), |p| timers.percentile_if_enough(p));
+        let error = |timers: &Histogram| p.and_then(|p| timers.percentile_if_enough(p)).or(timers.max());
         let timers = run.host_timing.as_ref().and_then(|host| error(&host.timer_error)).unwrap_or(0);
         let server = run.server.as_ref().map_or(0, |server| server.pauses.total_ns);
         let [here, server] = [run.pauses.total_ns, server].map(|ns| i64::try_from(ns).unwrap_or(i64::MAX));
-        let (this_host, remedy) = ("This host", "Close other programs, or measure from a less busy host.");
+        let remedy = "Close other programs, or measure from a less busy host.";
         let hosts = [
-            (here, this_host, "it did not run for ", "", remedy),
-            (timers, this_host, "its timers fired up to ", " late", remedy),
+            (here, THIS_HOST, "it did not run for ", "", remedy),
+            (timers, THIS_HOST, "its timers fired up to ", " late", remedy),
             (server, "The server", "it did not run for ", "", "Close other programs on the server's host."),
         ];
         let is_as_long = |ns: i64| ns > 0 && ns.saturating_mul(2) >= effect_ns;
@@ -82,6 +83,12 @@ impl Suspect {
             remedy: "Close other programs, and omit impairment options of the server.",
         })
     }
+}
+
+/// How this host explains at least half of an effect on the percentile `p`.
+pub(in crate::report) fn this_host(run: &RunResults, effect_ns: i64, p: f64) -> Option<String> {
+    let suspect = Suspect::of(run, effect_ns, Some(p)).filter(|suspect| suspect.name == THIS_HOST)?;
+    Some(suspect.cause.replacen('T', "t", 1).trim_end_matches('.').to_owned())
 }
 
 /// All findings about the evaluated stream, the worst first. If only large packets are lost, this is the only finding. Other runs without a

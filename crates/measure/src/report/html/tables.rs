@@ -5,6 +5,7 @@ use crate::report::model::Report;
 use crate::report::quantities::format_optional_time;
 use crate::report::rows::{self, Row};
 use crate::report::time_series::IntervalFigures;
+use crate::verdict::Judged;
 use jamjam_core::sanitize::escape_html;
 
 /// A table in a box that scrolls if the table is wider than the page. `label` is the id of the heading.
@@ -52,7 +53,10 @@ pub(super) fn limits(report: &Report) -> String {
     }
     let rows = report.limits.iter().map(|limit| {
         let [allowed, measured, note] = limit.texts().map(|text| escape_html(&text));
-        let result = if limit.passed { "met" } else { "<strong class=\"bad\">exceeded</strong>" };
+        let result = match limit.result {
+            Judged::Exceeded => "<strong class=\"bad\">exceeded</strong>",
+            result => result.word(),
+        };
         row(&format!("<code>{}</code>", limit.label()), [allowed, measured, format!("{result}{note}")])
     });
     section("limits", "Limits", &scrolling("limits", &table("limit", ["allowed", "measured", "result"], rows)))

@@ -440,7 +440,7 @@ fn report_with_echo_bot(limits: &Limits) -> MusiciansReport {
         }
     }
     let results = node.into_results(Time::from_nanos(now));
-    MusiciansReport::from(("jam", &*vec![(results, Some(0))], None, limits))
+    MusiciansReport::from(("jam", &[results][..], None, limits))
 }
 
 #[test]
@@ -469,8 +469,8 @@ fn document_of_musicians_fits_the_schema() {
     let mut node = silent;
     poll(&mut *node, 0);
     let interrupted = Some(StopSignal::Interrupt);
-    let results = vec![(node.into_results(Time::from_millis(1)), None)];
-    let silent = MusiciansReport::from(("jam", &*results, interrupted, &Limits::default()));
+    let results = [node.into_results(Time::from_millis(1))];
+    let silent = MusiciansReport::from(("jam", &results[..], interrupted, &Limits::default()));
     let documents = [("silent", silent), ("heard", report_with_echo_bot(&Limits::default()))];
     let documents: [(String, serde_json::Value); 2] =
         documents.map(|(name, report)| (name.to_owned(), serde_json::to_value(report).expect("JSON")));

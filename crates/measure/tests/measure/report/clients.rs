@@ -11,6 +11,7 @@ use jamjam_measure::client::{
 use jamjam_measure::report::clients::merge_clients;
 use jamjam_measure::report::limits::{LimitResult, Limits};
 use jamjam_measure::report::{Report, text};
+use jamjam_measure::verdict::Judged;
 
 use super::runs::{MS, all_lost, probe, send, stream};
 
@@ -55,14 +56,17 @@ fn limits_apply_to_all_clients_together_and_to_the_worst() {
     let limits = Limits { max_loss: Some(0.01), ..Limits::default() };
     let results = |clients: Vec<RunResults>| {
         let report = report(&limits, clients);
-        let result = |result: &LimitResult| (result.client, result.measured, result.passed);
+        let result = |result: &LimitResult| (result.client, result.measured, result.result);
         (report.limits.iter().map(result).collect::<Vec<_>>(), report.exit_code(), report.verdict.reasons)
     };
     let (compared, code, reasons) = results(vec![client(0, 5), client(2, 5)]);
-    assert_eq!((compared, code), (vec![(None, Some(0.005), true), (Some(2), Some(0.01), true)], 0));
+    assert_eq!((compared, code), (vec![(None, Some(0.005), Judged::Met), (Some(2), Some(0.01), Judged::Met)], 0));
     assert!(reasons.is_empty(), "{reasons:?}");
     let (compared, code, reasons) = results(vec![client(0, 5), client(3, 5)]);
-    assert_eq!((compared, code), (vec![(None, Some(0.007_5), true), (Some(2), Some(0.015), false)], 1));
+    assert_eq!(
+        (compared, code),
+        (vec![(None, Some(0.007_5), Judged::Met), (Some(2), Some(0.015), Judged::Exceeded)], 1)
+    );
     assert_eq!(reasons, ["client 2: --max-loss 1 % exceeded: 1.5 %"]);
 }
 

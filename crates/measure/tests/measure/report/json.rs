@@ -21,6 +21,7 @@ use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::ramp::{RampFigures, RampStepFigures};
 use jamjam_measure::report::targets::TargetsReport;
 use jamjam_measure::report::{Report, json, text};
+use jamjam_measure::verdict::Judged;
 use serde_json::{Value, json};
 use test_support::snapshot;
 
@@ -250,9 +251,9 @@ fn several_clients() -> RunResults {
 
 /// The report of a ramp with a step of each kind.
 fn ramp_report() -> Report {
-    let step = |clients, passed, us: Option<f64>| RampStepFigures {
+    let step = |clients, result, us: Option<f64>| RampStepFigures {
         clients,
-        passed,
+        result,
         loss_ratio: us.map(|_| 0.0),
         rtt_p50_us: us,
         rtt_p99_us: us,
@@ -260,7 +261,7 @@ fn ramp_report() -> Report {
         lateness_p99_us: us,
         reason: String::new(),
     };
-    let steps = vec![step(1, true, Some(1.5)), step(2, false, None)];
+    let steps = vec![step(1, Judged::Met, Some(1.5)), step(2, Judged::Exceeded, None)];
     let ramp = Some(RampFigures { clients: 1, result: "1 client".to_owned(), steps });
     Report { ramp, ..report(&several_clients()) }
 }

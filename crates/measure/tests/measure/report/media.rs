@@ -7,8 +7,9 @@ use jamjam_core::impairment::Impairment;
 use jamjam_core::media_relay::{MediaRelay, MediaRelayConfig, MediaRooms};
 use jamjam_core::node::{Node, Receive};
 use jamjam_core::time::Time;
-use jamjam_measure::check::{CheckReport, CheckResult, CheckVerdict, Severity, SignalingCheck};
+use jamjam_measure::check::{CheckReport, CheckResult, Severity, SignalingCheck};
 use jamjam_measure::report::media::MediaReport;
+use jamjam_measure::verdict::Outcome;
 use serde_json::json;
 use test_support::node_driver::{header, poll};
 use test_support::snapshot;
@@ -74,7 +75,7 @@ fn text_and_junit_have_each_flow_and_each_outage_of_a_pair() {
 #[test]
 fn slow_recovery_exceeds_the_limit() {
     let late = checked(Some(Duration::from_millis(1_400)));
-    assert_eq!((late.verdict, late.failures.len()), (CheckVerdict::Failed, 1), "{:?}", late.failures);
+    assert_eq!((late.verdict, late.failures.len()), (Outcome::Failed, 1), "{:?}", late.failures);
     assert!(
         late.failures[0].starts_with("room 1, outage 1 of Aki#1 and Ben#1: 500 ms at 1.0 s, recovered after 1.4 s"),
         "{late:?}"

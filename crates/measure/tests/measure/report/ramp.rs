@@ -8,6 +8,7 @@ use jamjam_measure::client::{AudioResults, RunResults, SharedRecord, StreamKind}
 use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::{Limits, Profile};
 use jamjam_measure::report::ramp::{Ramp, RampFigures};
+use jamjam_measure::verdict::Judged;
 
 use super::runs::{MS, probe, send, stream};
 
@@ -61,7 +62,12 @@ fn ramp(max: usize, fate: impl Fn(usize, u64) -> Fate) -> (RampFigures, String, 
         if has_ended {
             let mut report = Report::new(&probe(stream(StreamStats::new(), [MS; 100])), &Limits::default());
             ramp.complete(&mut report);
-            assert_eq!(report.verdict.passed, report.exit_code() == 0);
+            let judged = report.ramp.as_ref().map(|ramp| ramp.steps[0].result);
+            let outcome = match judged {
+                Some(Judged::NotJudged) => 4,
+                _ => u8::from(report.ramp.as_ref().is_some_and(|ramp| ramp.clients == 0)),
+            };
+            assert_eq!(report.exit_code(), outcome);
             return (report.ramp.expect("a ramp"), report.headline, ms / 1_000);
         }
         assert!(ms < 600_000, "no end");
@@ -122,8 +128,15 @@ fn host_at_its_limit_ends_the_ramp() {
     let late = |clients| if clients >= 3 { Duration::from_micros(1_500) } else { Duration::from_micros(50) };
     let (figures, headline, _) = ramp(30, |clients, _| Fate { late: late(clients), ..on_time(20) });
     assert_eq!(figures.clients, 2);
-    let expected = "2 clients within internet-music; at 3, this host was at its limit: packets left 1.5";
+    let expected = "at least 2 clients within internet-music; at 3, this host was at its limit: packets left 1.5";
     assert!(headline.starts_with(expected), "{headline}");
+}
+
+#[test]
+fn host_that_cannot_send_the_first_step_has_measured_nothing() {
+    let (figures, headline, _) = ramp(30, |_, _| Fate { late: Duration::from_micros(1_500), ..on_time(61) });
+    assert_eq!((figures.clients, figures.steps.len(), figures.steps[0].result), (0, 1, Judged::NotJudged));
+    assert!(headline.starts_with("at least 0 clients within internet-music; at 1, this host was at its limit: "));
 }
 
 #[test]

@@ -1,0 +1,78 @@
+//! What each limit or expectation came to, and what follows for a run or a check. One function decides for all commands.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// The result of a limit or an expectation for one subject: a run, a target, a member, or a pair of members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Judged {
+    /// The measurement is within what was asked for.
+    Met,
+    /// The measurement exceeds it, or what was expected did not happen.
+    Exceeded,
+    /// Data are missing, or this host explains them. A reason stands beside it.
+    NotJudged,
+}
+
+impl Judged {
+    /// The result of a comparison.
+    pub const fn of(is_met: bool) -> Self {
+        if is_met { Self::Met } else { Self::Exceeded }
+    }
+
+    /// As reports print it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Met => "met",
+            Self::Exceeded => "exceeded",
+            Self::NotJudged => "not judged",
+        }
+    }
+}
+
+/// The result of a run or a check, the worst last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Nothing was exceeded, and each subject was judged.
+    #[default]
+    Passed,
+    /// A subject could not be judged at all.
+    NotMeasured,
+    /// Something was exceeded.
+    Failed,
+}
+
+impl Outcome {
+    /// What all judgments come to. Each has its subject; a subject counts as judged if any of its judgments is.
+    pub fn of<S: Ord>(judgments: impl IntoIterator<Item = (S, Judged)>) -> Self {
+        let mut is_judged: BTreeMap<S, bool> = BTreeMap::new();
+        for (subject, judged) in judgments {
+            match judged {
+                Judged::Exceeded => return Self::Failed,
+                judged => *is_judged.entry(subject).or_default() |= judged == Judged::Met,
+            }
+        }
+        if is_judged.values().all(|is_judged| *is_judged) { Self::Passed } else { Self::NotMeasured }
+    }
+
+    /// The exit code of a run that no signal ended.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Passed => 0,
+            Self::Failed => 1,
+            Self::NotMeasured => 4,
+        }
+    }
+
+    /// As reports print it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Passed => "PASSED",
+            Self::Failed => "FAILED",
+            Self::NotMeasured => "NOT MEASURED",
+        }
+    }
+}
