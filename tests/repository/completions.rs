@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use super::repository_files::run_tool;
+use test_support::repository_files::run_tool;
 
 /// Completions and the command that the tab key makes of a beginning of it. After a directory, there is no space.
 const COMPLETED: [(&str, &str); 8] = [

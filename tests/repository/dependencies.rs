@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::repository_files::{cargo_metadata, read, root};
+use test_support::repository;
+use test_support::repository_files::{cargo_metadata, read};
 
 /// The metadata of every package in `Cargo.lock`, for all platforms.
 fn packages() -> Vec<Value> {
-    cargo_metadata(root(), &["--locked"])["packages"].as_array().unwrap().clone()
+    cargo_metadata(repository(), &["--locked"])["packages"].as_array().unwrap().clone()
 }
 
 /// The strings in `allow = [...]` in `deny.toml`.
@@ -45,7 +46,7 @@ fn every_package_has_an_allowed_license_and_each_is_needed() {
 #[test]
 fn every_external_package_comes_from_crates_io() {
     for package in packages() {
-        let is_ours = package["manifest_path"].as_str().unwrap().starts_with(root().to_str().unwrap());
+        let is_ours = package["manifest_path"].as_str().unwrap().starts_with(repository().to_str().unwrap());
         match package["source"].as_str() {
             Some(source) => assert_eq!(source, "registry+https://github.com/rust-lang/crates.io-index", "{package}"),
             None => assert!(is_ours, "{package}"),
@@ -55,9 +56,9 @@ fn every_external_package_comes_from_crates_io() {
 
 #[test]
 fn every_crate_has_one_row_with_its_reason() {
-    let metadata = cargo_metadata(root(), &["--locked", "--offline", "--no-deps"]);
+    let metadata = cargo_metadata(repository(), &["--locked", "--offline", "--no-deps"]);
     let packages = metadata["packages"].as_array().unwrap();
-    let tests = root().join("tests");
+    let tests = repository().join("tests");
     let ours = packages
         .iter()
         .filter(|package| !package["manifest_path"].as_str().unwrap().starts_with(tests.to_str().unwrap()));

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use jamjam_dev::echo::Counters;
 use jamjam_dev::io::moqt::CounterSnapshot;
 
-use super::repository_files::{read, root};
+use test_support::repository;
+use test_support::repository_files::read;
 
 /// The words in backticks that begin with a folder of the repository.
 fn paths(page: &str) -> Vec<&str> {
@@ -19,7 +20,7 @@ fn every_named_file_exists() {
     for page in ["docs/ARCHITECTURE.md", "CONTRIBUTING.md"] {
         let text = read(page);
         let paths = paths(&text);
-        let missing: Vec<&&str> = paths.iter().filter(|path| !root().join(path).exists()).collect();
+        let missing: Vec<&&str> = paths.iter().filter(|path| !repository().join(path).exists()).collect();
         assert!(
             paths.len() > 30 && missing.is_empty(),
             "{page} names {} files, and these are missing: {missing:?}",
@@ -59,6 +60,6 @@ fn every_reason_of_dropped_and_impaired_packets_is_documented() {
 fn golden_packets_that_the_protocol_page_names_exist() {
     let page = read("docs/protocol.md");
     for name in page.split('`').skip(1).step_by(2).filter(|word| word.contains(".hex")) {
-        assert!(root().join("fixtures/wire").join(name).exists(), "{name}");
+        assert!(repository().join("fixtures/wire").join(name).exists(), "{name}");
     }
 }

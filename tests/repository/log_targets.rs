@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::repository_files::{files, read, root};
+use test_support::repository;
+use test_support::repository_files::{files, read};
 
 const MACROS: [&str; 7] = ["enabled!(", "trace!(", "debug!(", "info!(", "warn!(", "error!(", "event!("];
 
@@ -12,11 +13,11 @@ fn every_log_statement_names_a_component() {
     let list = log.split_once("const AREAS: &str =").unwrap().1.split('"').nth(1).unwrap();
     let components: Vec<&str> = list.split(' ').collect();
     let mut sources = Vec::new();
-    for folder in ["src", "crates"].map(|folder| root().join(folder)).iter().filter(|folder| folder.exists()) {
+    for folder in ["src", "crates"].map(|folder| repository().join(folder)).iter().filter(|folder| folder.exists()) {
         files(folder, "rs", &mut sources);
     }
     let mut count = 0;
-    let is_test = |path: &Path| path.strip_prefix(root()).unwrap().iter().any(|folder| folder == "tests");
+    let is_test = |path: &Path| path.strip_prefix(repository()).unwrap().iter().any(|folder| folder == "tests");
     for path in sources.iter().filter(|path| !is_test(path)) {
         let source = std::fs::read_to_string(path).unwrap();
         let code = source.split("#[cfg(test)]\nmod tests").next().unwrap();

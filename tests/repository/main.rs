@@ -4,11 +4,9 @@
 mod completions;
 mod dependencies;
 mod documentation;
-mod github_action;
 mod log_targets;
 mod man_page;
 mod option_tables;
 mod packaging;
 mod release;
-mod repository_files;
 mod wireshark;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use clap::CommandFactory;
 use jamjam_dev::cli::Cli;
 
-use super::repository_files::{assert_success, run_tool};
+use test_support::repository_files::{assert_success, run_tool};
 
 fn generated(what: &str) -> String {
     let mut program = Command::new(env!("CARGO_BIN_EXE_jamjam-dev"));

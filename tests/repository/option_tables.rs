@@ -9,7 +9,7 @@ use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, Command, CommandFactory};
 use jamjam_dev::cli::Cli;
 
-use crate::repository_files;
+use test_support::repository_files;
 
 const SUBCOMMANDS: [&str; 5] = ["echo-server", "signaling-server", "send", "probe", "relay"];
 

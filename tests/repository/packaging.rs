@@ -15,7 +15,8 @@ use serde_json::Value;
 use test_support::certificate::{Authority, trusting};
 use test_support::server::{Server, http, process};
 
-use super::repository_files::{assert_success, cargo_metadata, files, read, root, run_tool};
+use test_support::repository;
+use test_support::repository_files::{assert_success, cargo_metadata, files, read, run_tool};
 
 fn yaml(name: &str) -> Value {
     yaml_serde::from_str(&read(name)).unwrap()
@@ -106,9 +107,9 @@ fn image_build_contains_all_that_cargo_needs() {
     assert_eq!(ignored.lines().filter_map(|line| line.strip_prefix('!')).collect::<Vec<_>>(), sources);
     let folder = tempfile::tempdir().unwrap();
     let mut copy = Command::new("cp");
-    copy.args(["-r", "--parents"]).args(&sources).arg(folder.path()).current_dir(root());
+    copy.args(["-r", "--parents"]).args(&sources).arg(folder.path()).current_dir(repository());
     assert_success(&copy.output().unwrap());
-    assert_eq!(build_targets(folder.path()), build_targets(root()));
+    assert_eq!(build_targets(folder.path()), build_targets(repository()));
     let mut sources = Vec::new();
     files(folder.path(), "rs", &mut sources);
     for source in sources.iter().filter(|path| !path.iter().any(|folder| folder == "tests")) {
@@ -176,7 +177,7 @@ fn balancers_reserve_the_names_that_no_room_can_have() {
 #[test]
 fn haproxy_accepts_the_file_of_the_balancer() {
     let mut haproxy = Command::new("haproxy");
-    haproxy.args(["-c", "-f", "packaging/haproxy.cfg"]).current_dir(root());
+    haproxy.args(["-c", "-f", "packaging/haproxy.cfg"]).current_dir(repository());
     let Some(output) = run_tool(&mut haproxy, "") else { return };
     assert_success(&output);
 }
@@ -331,7 +332,7 @@ fn promtool_accepts_the_alert_rules_and_their_tests_pass() {
     assert!(tested.len() >= 5 && tested.iter().all(is_known), "{tested:?}");
     for (action, file) in [("check", "prometheus-alerts.yml"), ("test", "prometheus-alerts.test.yml")] {
         let mut promtool = Command::new("promtool");
-        promtool.args([action, "rules", file]).current_dir(root().join("packaging"));
+        promtool.args([action, "rules", file]).current_dir(repository().join("packaging"));
         let Some(output) = run_tool(&mut promtool, "") else { return };
         assert!(assert_success(&output).contains("SUCCESS"), "{output:?}");
     }

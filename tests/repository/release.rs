@@ -9,7 +9,8 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::repository_files::{assert_success, read, root, run_tool};
+use test_support::repository;
+use test_support::repository_files::{assert_success, read, run_tool};
 
 const TARGETS: [&str; 5] = [
     "x86_64-unknown-linux-musl",
@@ -29,7 +30,7 @@ fn write_program(path: &Path, text: &str) {
 fn every_crate_in_a_package_has_a_license_text() {
     for target in TARGETS {
         let mut script = Command::new("python3");
-        script.args(["scripts/third-party", "--check", target]).current_dir(root()).env("CARGO", env!("CARGO"));
+        script.args(["scripts/third-party", "--check", target]).current_dir(repository()).env("CARGO", env!("CARGO"));
         let Some(output) = run_tool(&mut script, "") else { return };
         assert_success(&output);
     }

@@ -10,7 +10,8 @@ use serde_json::Value;
 use test_support::rng::Rng;
 use test_support::{golden, snapshot};
 
-use super::repository_files::{assert_success, read, root, run_tool};
+use test_support::repository;
+use test_support::repository_files::{assert_success, read, run_tool};
 
 /// A captured datagram: its time in microseconds, source port, destination port and payload. The higher port belongs to the client.
 struct Captured(u64, u16, u16, Vec<u8>);
@@ -47,7 +48,7 @@ fn tshark(capture: &[u8], args: &[&str]) -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("capture.pcap");
     fs::write(&path, capture).unwrap();
-    let script = root().join("docs/wireshark/jamjam.lua");
+    let script = repository().join("docs/wireshark/jamjam.lua");
     let mut command = Command::new("tshark");
     command.args(args).arg("-X").arg(format!("lua_script:{}", script.display())).arg("-r").arg(&path);
     // An empty configuration directory: the user's own settings must not change the result.

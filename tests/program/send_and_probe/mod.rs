@@ -16,7 +16,6 @@ mod moqt;
 mod musicians;
 mod packet_counts;
 mod packets;
-mod pauses;
 mod record;
 mod report_files;
 mod rooms;

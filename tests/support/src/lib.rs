@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 pub mod certificate;
 pub mod client;
@@ -24,6 +25,7 @@ pub mod manual_peer;
 pub mod moqt_golden;
 pub mod node_driver;
 pub mod recording_sink;
+pub mod repository_files;
 pub mod rng;
 pub mod server;
 pub mod snapshot;
@@ -33,8 +35,11 @@ pub mod transcript;
 #[cfg(feature = "signaling")]
 pub mod transcript_files;
 
+/// The longest wait for an event, which is the only time that tests other than measurements depend on.
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
+
 pub fn repository() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("tests/support is in it")
 }
 
 /// The program that `PROGRAM` names, otherwise the one that was built together with the running test program. cargo 1.94 and later pass its

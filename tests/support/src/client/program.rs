@@ -5,10 +5,9 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
 
-/// The timeout of a run. If a run takes longer, the test fails, because the program probably hangs.
-const DEADLINE: Duration = Duration::from_secs(30);
+use super::measured::{note_end, note_log};
+use crate::TEST_TIMEOUT;
 
 thread_local! {
     /// Whether a program that this thread ran has reported a pause of this machine.
@@ -59,7 +58,10 @@ pub fn run_with_input(args: impl IntoIterator<Item = impl AsRef<OsStr>>, input: 
 pub struct Program(pub Child);
 
 pub fn start(command: &mut Command) -> Program {
-    Program(command.spawn().unwrap())
+    let program = Program(command.spawn().unwrap());
+    #[cfg(target_os = "linux")]
+    super::stops::stop_once(&program.0);
+    program
 }
 
 /// Starts the program. The line is split at spaces.
@@ -95,7 +97,10 @@ impl Program {
         let status = self.0.wait().unwrap();
         assert!(!stderr.contains("panicked"), "{stderr}");
         note_pauses(&[&stdout, &stderr]);
-        ProgramOutput { code: status.code().unwrap_or(-1), stdout, stderr }
+        let code = status.code().unwrap_or(-1);
+        note_end(code, &stdout);
+        note_log(&stderr);
+        ProgramOutput { code, stdout, stderr }
     }
 }
 
@@ -125,5 +130,5 @@ fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Re
 }
 
 fn bounded<T>(result: &Receiver<T>) -> T {
-    result.recv_timeout(DEADLINE).expect("the program closes its output in time")
+    result.recv_timeout(TEST_TIMEOUT).expect("the program closes its output in time")
 }

@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use super::packet::{AUDIO, PONG, Packet};
-
-/// The timeout of every wait, longer than any wait should take.
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::TEST_TIMEOUT;
 
 /// The handling of a packet that requires a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,8 +110,11 @@ impl Server {
 
     pub fn wait_for(&self, count: usize) {
         let datagrams = self.received.datagrams.lock().unwrap();
-        let (datagrams, timeout) =
-            self.received.more.wait_timeout_while(datagrams, DEADLINE, |datagrams| datagrams.len() < count).unwrap();
+        let (datagrams, timeout) = self
+            .received
+            .more
+            .wait_timeout_while(datagrams, TEST_TIMEOUT, |datagrams| datagrams.len() < count)
+            .unwrap();
         assert!(!timeout.timed_out(), "only {} datagrams arrived", datagrams.len());
     }
 }

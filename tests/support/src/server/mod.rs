@@ -37,8 +37,7 @@ pub use spoofing::{SpoofedSocket, VethCable, ip};
 #[cfg(target_os = "linux")]
 pub use wrapper::{can_record_system_calls, record_system_calls};
 
-/// The timeout of every wait, long enough for a busy machine.
-pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
+pub use crate::TEST_TIMEOUT;
 
 /// A TCP connection that waits for the server as long as the tests wait for anything.
 pub fn tcp(server: SocketAddr) -> TcpStream {

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::line::{Line, Stats};
 use super::{TEST_TIMEOUT, http, poll_until};
-use crate::client::{Program, ProgramOutput, start};
+use crate::client::{Program, ProgramOutput, note_log, start};
 
 /// A running server. Dropping this value kills the server.
 pub struct Server {
@@ -115,6 +115,9 @@ impl Server {
                 {
                     _ = listening.send(address.parse().expect("an address"));
                 }
+                if let Ok(text) = &text {
+                    note_log(text);
+                }
                 // When the lines are no longer read, this thread ends and closes the pipe.
                 if text.is_ok_and(|text| line.send(text).is_err()) {
                     break;
@@ -166,8 +169,7 @@ impl Server {
     pub fn end(mut self) -> ServerExit {
         let requested = Instant::now();
         loop {
-            let left = (requested + TEST_TIMEOUT).saturating_duration_since(Instant::now());
-            match self.log.recv_timeout(left) {
+            match self.log.recv_timeout(TEST_TIMEOUT) {
                 Ok(text) => self.lines.push(text),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running"),

@@ -1,8 +1,6 @@
 //! `send --mic` and `send --play` without a sound card: the real ALSA library with a simulated card, which delivers samples from a file and
 //! writes played samples to another file. No durations are checked, because a busy machine makes the simulated card slower.
 
-#![cfg(all(target_os = "linux", feature = "mic"))]
-
 #[allow(unreachable_pub, reason = "the module is used only in this test")]
 mod card;
 mod listening;

@@ -26,7 +26,7 @@ pub fn plug_in() -> Option<&'static Path> {
         }
         let folder = tempfile::tempdir().unwrap();
         let library = folder.path().join("libsound_card.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sound_devices/sound_card.c");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/measurements/sound_devices/sound_card.c");
         let flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-DPIC", "-o"];
         let gcc = Command::new("gcc").args(flags).arg(&library).arg(source).arg("-lasound").output().unwrap();
         assert!(gcc.status.success(), "{}", String::from_utf8_lossy(&gcc.stderr));

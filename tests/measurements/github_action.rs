@@ -9,9 +9,10 @@ use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use test_support::client::{at_once, note_pauses};
+use test_support::client::{measured, note_end, together};
 
-use super::repository_files::{assert_success, read, root, run_tool};
+use test_support::repository;
+use test_support::repository_files::{assert_success, read, run_tool};
 
 fn action() -> Value {
     yaml_serde::from_str(&read("action.yml")).unwrap()
@@ -85,14 +86,14 @@ impl Job {
         fs::write(&output, "").unwrap();
         let mut bash = bash(&script, &self.path("work"));
         bash.env("GITHUB_OUTPUT", &output).env("GITHUB_STEP_SUMMARY", self.path("summary"));
-        bash.env("RUNNER_TEMP", self.path("temp")).env("GITHUB_ACTION_PATH", root());
+        bash.env("RUNNER_TEMP", self.path("temp")).env("GITHUB_ACTION_PATH", repository());
         for (name, value) in step["env"].as_object().unwrap() {
             bash.env(name, self.expanded(value.as_str().unwrap()));
         }
         adjust(&mut bash);
         let ended = bash.output().unwrap();
         let log = String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap();
-        note_pauses(&[&log]);
+        note_end(ended.status.code().unwrap(), &log);
         for line in fs::read_to_string(&output).unwrap().lines() {
             let (name, value) = line.split_once('=').unwrap();
             self.context.insert(format!("steps.{}.outputs.{name}", step["id"].as_str().unwrap()), value.to_owned());
@@ -132,23 +133,25 @@ impl Job {
 
 #[test]
 fn action_starts_a_server_probes_publishes_and_stops_it() {
-    let cases = [("30s", 0, "PASSED", "<testcase "), ("0", 1, "FAILED", "<failure ")];
-    at_once(cases, |(limit, code, verdict, junit)| {
-        let (job, ended, log) =
-            Job::run(&[("count", "20"), ("interval", "1ms"), ("max-loss", "0%"), ("max-p99", limit)], &[]);
-        assert_eq!(ended, code, "{log}");
-        let report = job.report();
-        assert_eq!(
-            (&report["streams"]["ping"]["sent"], &report["verdict"]["passed"]),
-            (&20.into(), &(code == 0).into())
-        );
-        assert!(job.output("junit").contains(junit));
-        let heading = format!("## {verdict}: probe 127.0.0.1:");
-        assert!(job.summary().starts_with(&heading) && log.contains(&heading), "{log}");
-        assert_eq!(job.summary(), job.output("summary"));
-        // The server logs its counters when it ends.
-        let server_log = fs::read_to_string(job.path("work/jamjam-dev-report/server.log")).unwrap();
-        assert!(server_log.contains("Stats: received="), "{server_log}");
+    measured(|| {
+        let cases = [("30s", 0, "PASSED", "<testcase "), ("0", 1, "FAILED", "<failure ")];
+        together(cases, |(limit, code, verdict, junit)| {
+            let (job, ended, log) =
+                Job::run(&[("count", "20"), ("interval", "1ms"), ("max-loss", "0%"), ("max-p99", limit)], &[]);
+            assert_eq!(ended, code, "{log}");
+            let report = job.report();
+            assert_eq!(
+                (&report["streams"]["ping"]["sent"], &report["verdict"]["passed"]),
+                (&20.into(), &(code == 0).into())
+            );
+            assert!(job.output("junit").contains(junit));
+            let heading = format!("## {verdict}: probe 127.0.0.1:");
+            assert!(job.summary().starts_with(&heading) && log.contains(&heading), "{log}");
+            assert_eq!(job.summary(), job.output("summary"));
+            // The server logs its counters when it ends.
+            let server_log = fs::read_to_string(job.path("work/jamjam-dev-report/server.log")).unwrap();
+            assert!(server_log.contains("Stats: received="), "{server_log}");
+        });
     });
 }
 
@@ -192,7 +195,7 @@ fn release_is_verified_and_a_mismatch_is_never_replaced() {
         (tag, "X86", true, false, true, Some("built")),
         ("main", "X64", true, false, true, Some("built")),
     ];
-    at_once(cases, |(action_ref, processor, exists, changed, attested, program)| {
+    together(cases, |(action_ref, processor, exists, changed, attested, program)| {
         let mut job = Job::new(&[], &[]);
         job.context.insert("github.action_ref".to_owned(), action_ref.to_owned());
         for (name, script) in [("gh", GH), ("cargo", CARGO)] {
@@ -238,38 +241,40 @@ END
 
 #[test]
 fn verdict_on_the_given_client_is_the_result_of_the_step() {
-    let correct = "jamjam-dev send --tone 440 --duration 1s --no-echo --to \"$SERVER\"";
-    let cases = [
-        (correct, "", 0, "PASSED", 0),
-        (
-            "jamjam-dev send --tone 440 --duration 1s --no-echo --signaling-url \"$SIGNALING_URL\" --room \"$ROOM_CODE\"",
-            "",
-            0,
-            "PASSED",
-            0,
-        ),
-        (WRONG_CLIENT, "", 1, "broke version", 2),
-        (correct, "--expect-sources 2", 1, "FAILED: 1 of 2 expected sources sent 30 AUDIO packets", 1),
-        // The client fails, although it has sent nothing wrong.
-        (&format!("{correct}; exit 7"), "", 1, "FAILED: the command ended with exit code 7", 1),
-        (&format!("{correct}; false | true; true"), "", 1, "FAILED: the command ended with exit code 1", 1),
-    ];
-    at_once(cases, |(client, args, code, verdict, failures)| {
-        let (job, ended, log) = Job::run(&[("client", client), ("args", args)], &["junit.xml"]);
-        assert_eq!(ended, code, "{log}");
-        let (report, junit, summary) = (job.report(), job.output("junit"), job.summary());
-        assert_eq!(report["failures"].as_array().unwrap().len(), failures, "{report}");
-        // In a room, `send` looks for the address that answers from another port first.
-        let clients = report["sources"].as_array().unwrap().iter().filter(|source| source["audio"] != 0);
-        assert_eq!(clients.count(), 1, "{report}");
-        assert!(junit.contains(&format!("failures=\"{failures}\"")), "{junit}");
-        assert!(summary.replace('\\', "").contains(verdict) && log.contains(&summary), "{summary}");
-        assert!(log.contains("source first seen"), "{log}");
+    measured(|| {
+        let correct = "jamjam-dev send --tone 440 --duration 1s --no-echo --to \"$SERVER\"";
+        let cases = [
+            (correct, "", 0, "PASSED", 0),
+            (
+                "jamjam-dev send --tone 440 --duration 1s --no-echo --signaling-url \"$SIGNALING_URL\" --room \"$ROOM_CODE\"",
+                "",
+                0,
+                "PASSED",
+                0,
+            ),
+            (WRONG_CLIENT, "", 1, "broke version", 2),
+            (correct, "--expect-sources 2", 1, "FAILED: 1 of 2 expected sources sent 30 AUDIO packets", 1),
+            // The client fails, although it has sent nothing wrong.
+            (&format!("{correct}; exit 7"), "", 1, "FAILED: the command ended with exit code 7", 1),
+            (&format!("{correct}; false | true; true"), "", 1, "FAILED: the command ended with exit code 1", 1),
+        ];
+        together(cases, |(client, args, code, verdict, failures)| {
+            let (job, ended, log) = Job::run(&[("client", client), ("args", args)], &["junit.xml"]);
+            assert_eq!(ended, code, "{log}");
+            let (report, junit, summary) = (job.report(), job.output("junit"), job.summary());
+            assert_eq!(report["failures"].as_array().unwrap().len(), failures, "{report}");
+            // In a room, `send` looks for the address that answers from another port first.
+            let clients = report["sources"].as_array().unwrap().iter().filter(|source| source["audio"] != 0);
+            assert_eq!(clients.count(), 1, "{report}");
+            assert!(junit.contains(&format!("failures=\"{failures}\"")), "{junit}");
+            assert!(summary.replace('\\', "").contains(verdict) && log.contains(&summary), "{summary}");
+            assert!(log.contains("source first seen"), "{log}");
+        });
+        // A server that cannot start publishes its error, and the client does not run.
+        let (job, ended, log) = Job::run(&[("client", "touch ran"), ("args", "--fail-on fatal")], &["junit.xml"]);
+        assert_eq!((ended, job.path("work/ran").exists()), (2, false), "{log}");
+        assert!(job.summary().contains("invalid value 'fatal'") && job.output("junit").contains("<error "), "{log}");
     });
-    // A server that cannot start publishes its error, and the client does not run.
-    let (job, ended, log) = Job::run(&[("client", "touch ran"), ("args", "--fail-on fatal")], &["junit.xml"]);
-    assert_eq!((ended, job.path("work/ran").exists()), (2, false), "{log}");
-    assert!(job.summary().contains("invalid value 'fatal'") && job.output("junit").contains("<error "), "{log}");
 }
 
 #[test]
@@ -287,7 +292,7 @@ fn input_text_is_never_executed() {
     let inputs = action()["inputs"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     // These are commands.
     let inputs = inputs.into_iter().filter(|name| name != "program" && name != "client");
-    at_once(inputs.flat_map(|name| hostile.map(|value| (name.clone(), value))), |(name, value)| {
+    together(inputs.flat_map(|name| hostile.map(|value| (name.clone(), value))), |(name, value)| {
         let (job, code, log) = Job::run(&[("count", "1"), ("interval", "1ms"), (&name, value)], &[]);
         assert!(!job.path("work/owned").exists(), "{name}: {log}");
         // Only the input `directory` accepts the value, because it is a valid folder name.

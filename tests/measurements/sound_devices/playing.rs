@@ -1,7 +1,7 @@
 //! Playback: a card plays the returned audio.
 
 use serde_json::{Value, json};
-use test_support::client::{Server, ServerAction, at_once, document, wav};
+use test_support::client::{Server, ServerAction, document, measured, together, wav};
 
 use super::card::{Alsa, plug_in};
 use super::{noise, report};
@@ -44,7 +44,7 @@ fn card_plays_the_sent_samples_unchanged() {
     let Some(plug_in) = plug_in() else { return };
     let folder = tempfile::tempdir().unwrap();
     // A stereo card plays mono on both channels.
-    at_once([(1, 1), (2, 2), (1, 2)], |(channels, card_channels)| {
+    together([(1, 1), (2, 2), (1, 2)], |(channels, card_channels)| {
         let sent = numbers(48_000 * usize::from(channels));
         let file = folder.path().join(format!("{channels}-{card_channels}.wav"));
         wav::write(&file, 48_000, channels, &sent);
@@ -75,7 +75,7 @@ fn card_plays_the_sent_samples_unchanged() {
 
 #[test]
 fn lost_packet_is_concealed_and_a_second_copy_is_not_late() {
-    at_once([()], |()| {
+    measured(|| {
         let Some(plug_in) = plug_in() else { return };
         let (_, report) = undisturbed(|| {
             // Three packets in a row are lost, and each other packet returns damaged and intact.
@@ -97,7 +97,7 @@ fn lost_packet_is_concealed_and_a_second_copy_is_not_late() {
 
 #[test]
 fn card_with_another_rate_plays_the_same_frequency() {
-    at_once([()], |()| {
+    measured(|| {
         let Some(plug_in) = plug_in() else { return };
         let line = format!("--tone 1000 --duration 2s --embedded --delay 50 --play=loud --json {LARGE_BUFFERS}");
         let (alsa, report) = undisturbed(|| {
@@ -137,7 +137,7 @@ fn failed_or_stalled_card_ends_the_run_with_a_report_and_exit_code_3() {
         ("stuck_after 24000", "3s", late),
         ("hangs_after 24000", "1s", late),
     ];
-    at_once(cases, |(fields, duration, expected)| {
+    together(cases, |(fields, duration, expected)| {
         let Some(plug_in) = plug_in() else { return };
         let alsa = Alsa::with(plug_in).with_playback_card("loud", &format!("channels 1 {fields}"));
         let line = format!("--tone 440 --duration {duration} --embedded --delay 20 --play=loud --json");
@@ -163,7 +163,7 @@ fn failed_or_stalled_card_ends_the_run_with_a_report_and_exit_code_3() {
 
 #[test]
 fn card_with_another_period_size_plays_everything_without_a_stall() {
-    at_once([()], |()| {
+    measured(|| {
         let Some(plug_in) = plug_in() else { return };
         let alsa = Alsa::with(plug_in).with_playback_card("loud", "channels 1 takes 441");
         let line =
@@ -182,7 +182,7 @@ fn card_with_another_period_size_plays_everything_without_a_stall() {
 
 #[test]
 fn card_underrun_is_counted_and_playback_continues() {
-    at_once([()], |()| {
+    measured(|| {
         let Some(plug_in) = plug_in() else { return };
         let alsa = Alsa::with(plug_in).with_playback_card("loud", "channels 1 xrun_after 24000");
         let line = "--tone 440 --duration 1s --embedded --delay 20 --play=loud --json";
@@ -215,7 +215,7 @@ fn microphone_audio_is_played_until_interrupted() {
 #[test]
 #[ignore = "takes 25 s and needs a machine that never pauses for longer than the card's buffer (170 ms); .ci/full runs it"]
 fn card_drift_is_reported_and_compensated() {
-    at_once([800.0, -800.0], |ppm: f64| {
+    together([800.0, -800.0], |ppm: f64| {
         let Some(plug_in) = plug_in() else { return };
         let alsa = Alsa::with(plug_in).with_playback_card("loud", &format!("channels 1 ppm {ppm}"));
         let line = "--tone 440 --duration 25s --embedded --delay 20 --play=loud --device-buffer 4096 \

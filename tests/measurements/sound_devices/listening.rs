@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 use serde_json::{Value, json};
-use test_support::client::{Server, Wav, at_once, document, program, wav};
+use test_support::client::{Server, Wav, document, program, together, wav};
 
 use super::card::{Alsa, plug_in};
 use super::{assert_same, report, sound};
@@ -34,7 +34,7 @@ fn card_samples_are_sent_and_returned_unchanged() {
         ("S24_LE", 2, "--device-buffer 100"),
         ("FLOAT_LE", 2, "--frame-size 96 --device-buffer 32"),
     ];
-    at_once(cases, |(format, channels, options)| {
+    together(cases, |(format, channels, options)| {
         let (bytes, samples) = sound(format, 24_000 * channels);
         let fields = format!("format {format} channels {channels} rate 48000");
         let alsa = Alsa::with(plug_in).with_card("default", &bytes, &fields);
@@ -56,7 +56,7 @@ fn card_samples_are_sent_and_returned_unchanged() {
 fn device_period_equals_the_packet_or_the_configured_frames() {
     let Some(plug_in) = plug_in() else { return };
     let alsa = Alsa::with(plug_in).with_card("default", &[], "channels 1");
-    at_once(
+    together(
         [("", 128), ("--frame-size 2.5ms", 120), ("--device-buffer 480", 480), ("--device-buffer 1", 32)],
         |(options, frames)| {
             let output = alsa.send(&format!("--mic --embedded --delay 0 --duration 100ms --json {options}"), &[]);
@@ -105,7 +105,7 @@ fn disconnected_device_ends_the_run_with_a_report_and_exit_code_3() {
     let Some(plug_in) = plug_in() else { return };
     let (bytes, samples) = sound("S16_LE", 12_900);
     // 100 packets of 128 samples, and a partial packet.
-    at_once([(12_900, 101), (0, 0)], |(frames, packets)| {
+    together([(12_900, 101), (0, 0)], |(frames, packets)| {
         let alsa = Alsa::with(plug_in).with_card("default", &bytes, &format!("channels 1 gone_after {frames}"));
         let server = Server::correct();
         let output = alsa.send(&format!("--mic --device-buffer 100 --json --to {}", server.to()), &[]);
@@ -145,7 +145,7 @@ fn samples_lost_by_the_device_are_counted_and_the_run_continues() {
 #[ignore = "takes five seconds; .ci/full runs it"]
 fn device_that_stops_delivering_is_given_up() {
     // The first card delivers nothing, and the second does not return from the read call.
-    at_once(["stuck_after 1280", "hangs_after 1280"], |fields| {
+    together(["stuck_after 1280", "hangs_after 1280"], |fields| {
         let Some(plug_in) = plug_in() else { return };
         let alsa = Alsa::with(plug_in).with_card("default", &[], &format!("channels 1 {fields}"));
         let output = alsa.send("--mic --embedded --json", &[]);
@@ -159,7 +159,7 @@ fn device_that_stops_delivering_is_given_up() {
 #[ignore = "takes 16 s and needs a machine that never pauses for longer than the card's buffer (170 ms); .ci/full runs it"]
 fn reported_card_drift_equals_the_simulated_drift() {
     let Some(plug_in) = plug_in() else { return };
-    at_once([-80, 0, 500], |ppm| {
+    together([-80, 0, 500], |ppm| {
         let alsa = Alsa::with(plug_in).with_card("default", &[], &format!("channels 1 ppm {ppm}"));
         let output = alsa.send("--mic --device-buffer 4096 --duration 16s --embedded --json", &[]);
         let capture = &report(&output, 0)["capture"];
@@ -183,7 +183,7 @@ fn devices_are_listed_with_their_formats() {
     let output = alsa.send("--list-devices --json", &[]);
     assert_eq!((output.code, output.stderr.as_str()), (0, ""));
     let list: Value = serde_json::from_str(&output.stdout).unwrap();
-    document::assert_fits(&list, include_str!("../../docs/devices.schema.json"));
+    document::assert_fits(&list, include_str!("../../../docs/devices.schema.json"));
     let line = list["inputs"].as_array().unwrap().iter().find(|device| device["id"] == "line").unwrap();
     let expected = json!({
         "index": line["index"], "id": "line", "name": "The card line", "default": false,
@@ -207,7 +207,7 @@ fn device_is_selected_by_number_name_or_part_of_its_name() {
     let list: Value = serde_json::from_str(&alsa.send("--list-devices --json", &[]).stdout).unwrap();
     let index = |id: &str| list["inputs"].as_array().unwrap().iter().position(|device| device["id"] == id).unwrap();
     let number = index("line_in").to_string();
-    at_once([number.as_str(), "line_in", "The card line_in", "LINE_I"], |name| {
+    together([number.as_str(), "line_in", "The card line_in", "LINE_I"], |name| {
         let device = format!("--mic={name}");
         let report = report(&alsa.send("--embedded --duration 20ms --json", &[OsStr::new(&device)]), 0);
         assert_eq!(report["capture"]["device_format"], "I32", "{name}");

@@ -7,16 +7,12 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-pub(crate) fn read(name: &str) -> String {
-    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+pub fn read(name: &str) -> String {
+    fs::read_to_string(crate::repository().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// All files below `folder` with this extension, except build output.
-pub(crate) fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
+pub fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
@@ -30,21 +26,21 @@ pub(crate) fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
 }
 
 /// The metadata that cargo prints about the workspace in `folder`.
-pub(crate) fn cargo_metadata(folder: &Path, options: &[&str]) -> Value {
+pub fn cargo_metadata(folder: &Path, options: &[&str]) -> Value {
     let mut cargo = Command::new(env!("CARGO"));
     let output = cargo.args(["metadata", "--format-version", "1"]).args(options).current_dir(folder).output().unwrap();
     serde_json::from_str(&assert_success(&output)).unwrap()
 }
 
 /// Standard output of a command that must succeed.
-pub(crate) fn assert_success(output: &Output) -> String {
+pub fn assert_success(output: &Output) -> String {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stdout}\n{stderr}");
     stdout.into_owned()
 }
 
 /// Runs an external tool with `input`. `None` if it is not installed, except in CI, where `scripts/setup --tests` installs the tools.
-pub(crate) fn run_tool(command: &mut Command, input: &str) -> Option<Output> {
+pub fn run_tool(command: &mut Command, input: &str) -> Option<Output> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {
         Ok(child) => child,
