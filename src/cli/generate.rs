@@ -36,7 +36,7 @@ impl Generate {
 }
 
 /// Exit codes and their meaning, for the man page.
-const EXIT_CODES: [(&str, &str); 5] = [
+const EXIT_CODES: [(&str, &str); 6] = [
     (
         "0",
         "Success: all limits were met. Without limits: at least one reply was received. Servers: stopped by a signal.",
@@ -47,6 +47,7 @@ const EXIT_CODES: [(&str, &str); 5] = [
         "3",
         "A file, device, host name or socket cannot be used, or no packet could be sent because the connection failed.",
     ),
+    ("4", "Not measured: a limit could not be judged, this host was too busy, or no client of --check did anything."),
     (
         "129, 130, 143",
         "Interrupted by SIGHUP, SIGINT or SIGTERM. send and probe print the report so far if they have started to send. Servers end with \
