@@ -124,6 +124,20 @@ impl LimitResult {
         format!("{} was {measured}{note}", self.limit.trim_start_matches("max_"))
     }
 
+    /// How many packets of the evaluated stream are beyond the limit, and of how many; `None` for the jitter.
+    pub(super) fn beyond(&self, run: &RunResults) -> Option<[u64; 2]> {
+        let stream = run.evaluated()?;
+        match self.limit {
+            "max_loss" => Some([stream.lost, stream.settled()]),
+            "max_jitter" => None,
+            _ => {
+                let rtt = RoundTrip::of(run, run.evaluated_stream)?;
+                let above = rtt.histogram.count_above_min((self.allowed * 1e3) as i64 - rtt.min()?);
+                Some([above, rtt.histogram.count()])
+            }
+        }
+    }
+
     /// What is allowed, what was measured (`5.000 ms`, `no data`), and ` (note)`, with a leading space, or an empty text.
     pub(super) fn texts(&self) -> [String; 3] {
         let measured = self.measured.map_or_else(|| "no data".to_owned(), |measured| self.unit.format(measured));

@@ -97,6 +97,24 @@ fn block_with_fewer_than_100_replies_decides_nothing() {
 }
 
 #[test]
+fn verdicts_that_differ_by_chance_decide_nothing() {
+    // Of 150 packets, 1 and 4 are lost: 0.7 and 2.7 % if the path loses 2 %.
+    let lossy = |name, lost| {
+        let outcome = |n| if n < lost { FinalOutcome::Lost } else { FinalOutcome::Returned { rtt: 10 * MS } };
+        target(name, &(0..150).map(outcome).collect::<Vec<_>>())
+    };
+    assert_eq!(pair(vec![lossy("a", 1), lossy("b", 4)]).1, PairResult::Undecided);
+    assert_eq!(pair(vec![lossy("a", 1), lossy("b", 15)]).1, PairResult::Better);
+    // The limit of 23 ms is exceeded by just over half of the round trips, and by just less.
+    let slow = |name, slow| {
+        let rtt = |n| FinalOutcome::Returned { rtt: if n < slow { 24 } else { 22 } * MS };
+        target(name, &(0..150).map(rtt).collect::<Vec<_>>())
+    };
+    assert_eq!(pair(vec![slow("a", 74), slow("b", 77)]).1, PairResult::Undecided);
+    assert_eq!(pair(vec![slow("a", 50), slow("b", 100)]).1, PairResult::Better);
+}
+
+#[test]
 fn best_is_better_than_all_others() {
     // The first and the last differ in two blocks, the second is slower than both in all.
     let rtt = |slow: u64, us: i64| move |block: u64, _| if block < slow { 22_000 } else { us };
