@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jamjam_core::stats::{HostTiming, PacingStats, StreamStats};
 use jamjam_core::time::Time;
-use jamjam_measure::client::{AudioResults, RunResults, StopSignal, WaitResult};
+use jamjam_measure::client::{AudioResults, PauseResults, RunResults, StopSignal, WaitResult};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, junit, markdown, text};
 use roxmltree::{Document, Node};
@@ -60,6 +60,15 @@ pub(super) fn check_junit(text: &str) {
 
 fn limits(max_loss: f64) -> Limits {
     Limits { max_loss: Some(max_loss), ..Limits::default() }
+}
+
+#[test]
+fn run_that_measured_nothing_matches_its_snapshot() {
+    let ping = StreamStats { sent: 100, excluded: 60, ..stream(StreamStats::new(), [MS; 40]) };
+    let pauses = PauseResults { count: 1, total_ns: 1_300_000_000, ..PauseResults::default() };
+    let run = RunResults { duration_ns: 3_000_000_000, pauses, ..probe(ping) };
+    let limits = Limits { max_p99: Some(Duration::from_millis(5)), ..limits(0.0) };
+    assert_formats("not-measured", &Report::new(&run, &limits), None);
 }
 
 #[test]
