@@ -464,6 +464,40 @@ fn echo_bot_is_judged_by_round_trip_and_each_direction_by_loss_and_jitter() {
 }
 
 #[test]
+fn limits_do_not_apply_to_a_member_who_was_mostly_silent() {
+    // Of three musicians who play for 2 s, the AUDIO of the last one reaches only these, in this part of the time in milliseconds.
+    let report = |listeners: &[usize], part: std::ops::Range<u64>, limits: &Limits| {
+        let path = |now, from, to, datagram: &[u8]| {
+            let is_heard = from != 2 || datagram[1] != AUDIO || listeners.contains(&to) && part.contains(&(now / MS));
+            if is_heard { vec![LATENCY] } else { Vec::new() }
+        };
+        let mut world = World::new(3, Links::Plain, 200, Box::new(path));
+        world.run_until(10 * SECOND);
+        let end = Time::from_nanos(world.now);
+        let results: Vec<_> = world.nodes.into_iter().map(|node| node.into_results(end)).collect();
+        MusiciansReport::from(("jam", &results[..], None, limits))
+    };
+    let limits = Limits { max_loss: Some(0.0), ..Limits::default() };
+    for (listeners, part, code) in [
+        (&[0, 1][..], 0..9_000, 0),
+        (&[0, 1], 0..1_200, 0),
+        (&[0, 1], 0..800, 4),
+        // A late joiner, and one who is heard by one member only.
+        (&[0, 1], 1_400..9_000, 0),
+        (&[0], 0..9_000, 0),
+        (&[], 0..9_000, 4),
+    ] {
+        let report = report(listeners, part.clone(), &limits);
+        assert_eq!(report.exit_code(), code, "{listeners:?} {part:?} {:?}", report.verdict);
+    }
+    let silent = report(&[], 0..0, &limits);
+    let reasons = [0, 1].map(|to| format!("Musician {to} from Musician 2: limits not judged: nothing was heard"));
+    assert_eq!(silent.verdict.reasons, reasons);
+    assert!(silent.text(false).ends_with("NOT MEASURED: 3 musicians in `jam`, 4 of 6 directions heard\n"));
+    assert_eq!(report(&[], 0..0, &Limits::default()).exit_code(), 0);
+}
+
+#[test]
 fn document_of_musicians_fits_the_schema() {
     let silent = musician(0, Links::Plain, 1, &[member(1, Links::Plain)], 0);
     let mut node = silent;
