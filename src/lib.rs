@@ -36,6 +36,7 @@
 //! | `jamjam-signaling` | [`signaling`] | the signaling server: hub, rooms, one module per dialect, and a client for jamjam rooms |
 //! | `jamjam-measure` | [`client`], [`run_record`] | the audio sender, the prober and fake musicians; the file of a recorded run |
 //! | | [`report`], [`diagnosis`] | figures, limits, output formats; what is wrong, and what to do |
+//! | | [`verdict`] | what a run or a check comes to |
 //! | | [`check`], [`machine`] | check of clients, and of this machine |
 //! | `jamjam-dev` | [`io`], [`cli`], [`testing`] | sockets, clocks, files, devices, HTTP, TLS; options and output; servers for tests |
 //! | `jamjam-dev-harness` | | starts the program in a test of a client |
@@ -75,6 +76,6 @@ pub use jamjam_core::{
     address, audio, close_code, direction, echo, impairment, link, log_throttle, media_relay, memory_budget, node,
     node_group, outcome, path, rate_limit, recorded_path, relay, sanitize, send_queue, stats, time, units, wire,
 };
-pub use jamjam_measure::{check, client, diagnosis, machine, report, run_record};
+pub use jamjam_measure::{check, client, diagnosis, machine, report, run_record, verdict};
 pub use jamjam_moqt as moqt;
 pub use jamjam_signaling as signaling;
