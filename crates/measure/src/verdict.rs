@@ -45,19 +45,28 @@ pub enum Outcome {
     Failed,
 }
 
-impl Outcome {
-    /// What all judgments come to. Each has its subject; a subject counts as judged if any of its judgments is.
-    pub fn of<S: Ord>(judgments: impl IntoIterator<Item = (S, Judged)>) -> Self {
-        let mut is_judged: BTreeMap<S, bool> = BTreeMap::new();
-        for (subject, judged) in judgments {
-            match judged {
-                Judged::Exceeded => return Self::Failed,
-                judged => *is_judged.entry(subject).or_default() |= judged == Judged::Met,
-            }
+/// What all judgments come to, and the reasons of those that decided. Each judgment has its subject; a subject counts as judged if any of its
+/// judgments is.
+pub fn decide<S: Ord, R>(judgments: impl IntoIterator<Item = (S, Judged, R)>) -> (Outcome, Vec<R>) {
+    let (mut is_judged, mut exceeded, mut not_judged) = (BTreeMap::<S, bool>::new(), Vec::new(), Vec::new());
+    for (subject, judged, reason) in judgments {
+        *is_judged.entry(subject).or_default() |= judged != Judged::NotJudged;
+        match judged {
+            Judged::Met => {}
+            Judged::Exceeded => exceeded.push(reason),
+            Judged::NotJudged => not_judged.push(reason),
         }
-        if is_judged.values().all(|is_judged| *is_judged) { Self::Passed } else { Self::NotMeasured }
     }
+    if !exceeded.is_empty() {
+        (Outcome::Failed, exceeded)
+    } else if is_judged.into_values().all(|is_judged| is_judged) {
+        (Outcome::Passed, Vec::new())
+    } else {
+        (Outcome::NotMeasured, not_judged)
+    }
+}
 
+impl Outcome {
     /// The exit code of a run that no signal ended.
     pub const fn exit_code(self) -> u8 {
         match self {

@@ -9,7 +9,7 @@ use super::totals::AUDIO;
 use super::{CheckReport, CheckedSource, CommandResult, EndedBy, Finding, NotJudged, Severity};
 use crate::report::junit::{self, case, failed, not_passed, of_suite, skipped};
 use crate::report::media::MediaReport;
-use crate::verdict::{Judged, Outcome};
+use crate::verdict::{Judged, Outcome, decide};
 use jamjam_core::sanitize::escape_markdown as escape;
 
 const SCHEMA_VERSION: u32 = 1;
@@ -62,7 +62,7 @@ impl CheckResult {
         // What a connection sends is judged even if it joins no room.
         let is_judged = report.sources.iter().any(|source| source.took_part || source.details.is_none());
         let sources = if is_judged { Judged::Met } else { Judged::NotJudged };
-        let verdict = Outcome::of(failures.iter().map(|_| ((), Judged::Exceeded)).chain([((), sources)]));
+        let verdict = decide(failures.iter().map(|_| ((), Judged::Exceeded, ())).chain([((), sources, ())])).0;
         Self { schema_version: SCHEMA_VERSION, verdict, failures, report, command: None, first_failure, fail_on }
     }
 

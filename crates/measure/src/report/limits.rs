@@ -10,7 +10,7 @@ use super::figures::figures;
 use super::quantities::{RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_length, format_time};
 use super::rows::nonzero_counts;
 use crate::client::{ClientsResults, RunResults, StreamKind};
-use crate::verdict::{Judged, Outcome};
+use crate::verdict::{Judged, Outcome, decide};
 use jamjam_core::sanitize::sanitize;
 use jamjam_core::stats::StreamStats;
 use jamjam_core::time::saturating_nanos;
@@ -122,20 +122,6 @@ impl LimitResult {
     pub(super) fn sentence(&self) -> String {
         let [_, measured, note] = self.texts();
         format!("{} was {measured}{note}", self.limit.trim_start_matches("max_"))
-    }
-
-    /// How many packets of the evaluated stream are beyond the limit, and of how many; `None` for the jitter.
-    pub(super) fn beyond(&self, run: &RunResults) -> Option<[u64; 2]> {
-        let stream = run.evaluated()?;
-        match self.limit {
-            "max_loss" => Some([stream.lost, stream.settled()]),
-            "max_jitter" => None,
-            _ => {
-                let rtt = RoundTrip::of(run, run.evaluated_stream)?;
-                let above = rtt.histogram.count_above_min((self.allowed * 1e3) as i64 - rtt.min()?);
-                Some([above, rtt.histogram.count()])
-            }
-        }
     }
 
     /// What is allowed, what was measured (`5.000 ms`, `no data`), and ` (note)`, with a leading space, or an empty text.
@@ -288,18 +274,12 @@ figures! {
         let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
         let damage_reasons: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
         let room_failure = stream.and_then(|stream| room_failure_reason(run, stream));
-        let mut failures: Vec<String> = no_reply_reason.iter().chain(&silent_client).cloned().collect();
-        failures.extend(connection_failure_reason(run, stream));
-        failures.extend_from_slice(&damage_reasons);
-        failures.extend(room_failure.clone());
-        let failed = failures.iter().map(|_| (None, Judged::Exceeded));
-        let unmeasured = not_measured.iter().map(|_| (None, Judged::NotJudged));
-        let of_limits = limits.iter().map(|limit| (limit.client, limit.result));
-        let outcome = Outcome::of(failed.chain(unmeasured).chain(of_limits));
-        let reasons = failures.into_iter().map(|reason| (Judged::Exceeded, reason));
-        let reasons = reasons.chain(not_measured.iter().map(|reason| (Judged::NotJudged, reason.clone())));
-        let of_limits = limits.iter().filter(|limit| limit.result == Judged::Exceeded || not_measured.is_none());
-        let reasons = listed(outcome, reasons.chain(of_limits.map(|limit| (limit.result, limit.reason()))));
+        let failures = no_reply_reason.iter().chain(&silent_client).cloned();
+        let failures = failures.chain(connection_failure_reason(run, stream)).chain(damage_reasons.clone());
+        let failures = failures.chain(room_failure.clone()).map(|reason| (None, Judged::Exceeded, reason));
+        let unmeasured = not_measured.iter().map(|reason| (None, Judged::NotJudged, reason.clone()));
+        let of_limits = limits.iter().map(|limit| (limit.client, limit.result, limit.reason()));
+        let (outcome, reasons) = decide(failures.chain(unmeasured).chain(of_limits));
     ] {
         passed: bool = outcome == Outcome::Passed;
         outcome: Outcome = outcome;
@@ -316,25 +296,10 @@ figures! {
     }
 }
 
-/// The reasons of an outcome, among those of all judgments.
-fn listed(outcome: Outcome, reasons: impl IntoIterator<Item = (Judged, String)>) -> Vec<String> {
-    let listed = match outcome {
-        Outcome::Passed => return Vec::new(),
-        Outcome::NotMeasured => Judged::NotJudged,
-        Outcome::Failed => Judged::Exceeded,
-    };
-    reasons.into_iter().filter(|(judged, _)| *judged == listed).map(|(_, reason)| reason).collect()
-}
-
 impl Verdict {
-    /// What judgments of several subjects come to, with the reason of each.
-    pub(super) fn new<S: Ord>(
-        judgments: impl IntoIterator<Item = (S, Judged)>,
-        limits_set: bool,
-        reasons: impl IntoIterator<Item = (Judged, String)>,
-    ) -> Self {
-        let outcome = Outcome::of(judgments);
-        let reasons = listed(outcome, reasons);
+    /// What the limits of several subjects come to.
+    pub(super) fn new<S: Ord>(judgments: impl IntoIterator<Item = (S, Judged, String)>, limits_set: bool) -> Self {
+        let (outcome, reasons) = decide(judgments);
         Self { passed: outcome == Outcome::Passed, outcome, limits_set, reasons, ..Self::default() }
     }
 

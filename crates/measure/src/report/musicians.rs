@@ -50,7 +50,7 @@ figures! {
     /// The report of all musicians.
     MusiciansReport from (room, musicians, interrupted, limits):
         (&str, &[MusicianResults], Option<StopSignal>, &Limits) [
-        let (mut directions, mut judged, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut directions, mut judgments) = (Vec::new(), Vec::new());
         let of_direction = Limits { max_p50: None, max_p99: None, ..*limits };
         let of_round_trips = Limits { max_loss: None, max_jitter: None, ..*limits };
         for musician in musicians {
@@ -67,18 +67,16 @@ figures! {
                 let mut results = if silence.is_none() { of_direction.evaluate(&run) } else { Vec::new() };
                 results.extend(echoes.into_iter().flat_map(|run| of_round_trips.evaluate(run)));
                 let silence = silence.map(|reason| (Judged::NotJudged, format!("limits not judged: {reason}")));
-                for (result, reason) in results.iter().map(|one| (one.result, one.reason())).chain(silence) {
-                    judged.push((&*member.id, result));
-                    reasons.push((result, format!("{} from {}: {reason}", figures.to, figures.from)));
-                }
+                let results = results.iter().map(|one| (one.result, one.reason())).chain(silence);
+                let direction = format!("{} from {}", figures.to, figures.from);
+                judgments.extend(results.map(|(result, reason)| (&*member.id, result, format!("{direction}: {reason}"))));
                 directions.push(figures);
             }
         }
         if directions.iter().all(|direction| direction.packets == 0) {
-            judged.push(("", Judged::Exceeded));
-            reasons.push((Judged::Exceeded, "no member heard anybody".to_owned()));
+            judgments.push(("", Judged::Exceeded, "no member heard anybody".to_owned()));
         }
-        let verdict = Verdict::new(judged, limits.any(), reasons);
+        let verdict = Verdict::new(judgments, limits.any());
     ] {
         #[serde(rename = "type")]
         kind: &'static str = "musicians";

@@ -179,7 +179,7 @@ impl Ramp {
         let result = format!("{at_least}{clients} within {limits}{end}");
         // What a later step came to is no fault.
         let judged = if self.figures.clients > 0 { Judged::Met } else { last };
-        let Verdict { passed, outcome, reasons, .. } = Verdict::new([((), judged)], true, [(judged, result.clone())]);
+        let Verdict { passed, outcome, reasons, .. } = Verdict::new([((), judged, result.clone())], true);
         report.verdict = Verdict { passed, outcome, limits_set: true, reasons, ..report.verdict.clone() };
         report.headline.clone_from(&result);
         report.limits.clear();

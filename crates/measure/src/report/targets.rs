@@ -9,10 +9,10 @@ use std::{iter, mem};
 use serde::Serialize;
 
 use super::buffer_table::{JitterBufferTable, MIN_PACKETS};
-use super::limits::{LimitResult, Limits, Profile, Verdict};
+use super::limits::{Limits, Profile, Verdict};
 use super::model::Report;
 use crate::client::RunResults;
-use crate::verdict::{Judged, Outcome};
+use crate::verdict::{Judged, Outcome, decide};
 use jamjam_core::stats::StreamStats;
 
 /// One-way times with a smaller difference are equal, in milliseconds.
@@ -36,8 +36,6 @@ pub struct ComparedTarget {
     /// Its report, with the limits that were given.
     pub report: Report,
     pub(super) whole: Standing,
-    /// The results of the profile's limits over the whole run, and how many of how many packets are beyond each.
-    limits: Vec<(LimitResult, Option<[u64; 2]>)>,
     blocks: Vec<Standing>,
 }
 
@@ -136,8 +134,8 @@ impl TargetsReport {
 
     /// The exit code of a run that was not interrupted.
     pub fn exit_code(&self) -> u8 {
-        let judged = |(number, target): (usize, &ComparedTarget)| (number, self.judged(&target.report));
-        Outcome::of(self.targets.iter().enumerate().map(judged)).exit_code()
+        let judged = |(number, target): (usize, &ComparedTarget)| (number, self.judged(&target.report), ());
+        decide(self.targets.iter().enumerate().map(judged)).0.exit_code()
     }
 
     /// Which target is best, and which of its rivals and of the neighbors are undecided, without a period.
@@ -177,14 +175,12 @@ impl ComparedTarget {
         }
         let limits = limits.or(profile.limits());
         let whole = Standing::new(&run, &limits);
-        let results = limits.evaluate(&run).into_iter();
-        let results = results.map(|result| (result.clone(), result.beyond(&run))).collect();
         let blocks = run.evaluated_mut().map(|stream| mem::take(&mut stream.blocks)).unwrap_or_default();
         let standing = |block| {
             *run.evaluated_mut()? = block;
             Some(Standing::new(&run, &limits))
         };
-        Self { report, whole, limits: results, blocks: blocks.into_iter().filter_map(standing).collect() }
+        Self { report, whole, blocks: blocks.into_iter().filter_map(standing).collect() }
     }
 
     /// Compares this target with one that ranks after it. If that one wins the blocks, the whole run contradicts them. A verdict counts only
@@ -195,35 +191,15 @@ impl ComparedTarget {
             [Ordering::Less, Ordering::Greater].map(|order| orders.iter().filter(|one| **one == order).count() as u64);
         let is_short = self.blocks.iter().chain(&next.blocks).any(|block| block.returned < MIN_PACKETS);
         let [level, next_level] = [self, next].map(|target| target.whole.level);
-        let has_verdict = |target: &Self, level: Level| match level {
-            Level::Met | Level::Exceeded => target.whole.returned >= MIN_PACKETS,
-            Level::NotMeasured => false,
-            Level::NoReplies => true,
-        };
-        let is_chance = [level, next_level] == [Level::Met, Level::Exceeded] && !self.exceeds_less_than(next);
-        let by_verdict = level != next_level && !is_chance && has_verdict(self, level) && has_verdict(next, next_level);
+        let has_verdict =
+            |target: &Self| target.whole.level == Level::NoReplies || target.whole.returned >= MIN_PACKETS;
+        let is_silent = level < next_level && next_level == Level::NoReplies;
+        let by_verdict = is_silent || level != next_level && blocks_won[0] >= MIN_BLOCKS_WON;
         let is_measured = ![level, next_level].contains(&Level::NotMeasured);
-        let by_blocks = is_measured && !is_short && blocks_won[0] >= MIN_BLOCKS_WON;
-        let result = if by_verdict || by_blocks { PairResult::Better } else { PairResult::Undecided };
+        let by_blocks = !is_short && blocks_won[0] >= MIN_BLOCKS_WON;
+        let is_better = is_measured && (by_blocks || by_verdict && has_verdict(self) && has_verdict(next));
+        let result = if is_better { PairResult::Better } else { PairResult::Undecided };
         PairFigures { targets: [self, next].map(|target| target.report.target.clone()), result, blocks_won, is_short }
-    }
-}
-
-impl ComparedTarget {
-    /// Whether chance does not explain that `next` exceeds a limit that this target meets: the shares of packets beyond it differ by over three
-    /// standard deviations. Damaged data are no chance.
-    fn exceeds_less_than(&self, next: &Self) -> bool {
-        let mut exceeded = iter::zip(&self.limits, &next.limits)
-            .filter(|(_, (next, _))| next.result == Judged::Exceeded)
-            .map(|((_, one), (_, next))| one.zip(*next))
-            .peekable();
-        exceeded.peek().is_none()
-            || exceeded.flatten().any(|([one, one_of], [next, next_of])| {
-                let [n, next_n] = [one_of, next_of].map(|count| count.max(1) as f64);
-                let share = (one + next) as f64 / (n + next_n);
-                let deviation = (share * (1.0 - share) * (1.0 / n + 1.0 / next_n)).sqrt();
-                next as f64 / next_n - one as f64 / n > 3.0 * deviation
-            })
     }
 }
 

@@ -98,20 +98,18 @@ fn block_with_fewer_than_100_replies_decides_nothing() {
 
 #[test]
 fn verdicts_that_differ_by_chance_decide_nothing() {
-    // Of 150 packets, 1 and 4 are lost: 0.7 and 2.7 % if the path loses 2 %.
-    let lossy = |name, lost| {
-        let outcome = |n| if n < lost { FinalOutcome::Lost } else { FinalOutcome::Returned { rtt: 10 * MS } };
+    // Of 150 packets, 1 and 4 are lost, 0.7 and 2.7 %, if the path loses 2 %; or one in each block.
+    let lossy = |name, is_lost: fn(usize) -> bool| {
+        let outcome = |n| if is_lost(n) { FinalOutcome::Lost } else { FinalOutcome::Returned { rtt: 10 * MS } };
         target(name, &(0..150).map(outcome).collect::<Vec<_>>())
     };
-    assert_eq!(pair(vec![lossy("a", 1), lossy("b", 4)]).1, PairResult::Undecided);
-    assert_eq!(pair(vec![lossy("a", 1), lossy("b", 15)]).1, PairResult::Better);
-    // The limit of 23 ms is exceeded by just over half of the round trips, and by just less.
-    let slow = |name, slow| {
-        let rtt = |n| FinalOutcome::Returned { rtt: if n < slow { 24 } else { 22 } * MS };
-        target(name, &(0..150).map(rtt).collect::<Vec<_>>())
+    assert_eq!(pair(vec![lossy("a", |n| n == 40), lossy("b", |n| n % 40 == 0)]).1, PairResult::Undecided);
+    assert_eq!(pair(vec![lossy("a", |n| n == 40), lossy("b", |n| n % 15 == 0)]).1, PairResult::Better);
+    // The limit of 23 ms is exceeded in just over half of the blocks.
+    let slow = |name, is_slow: fn(u64) -> bool| {
+        target(name, &packets(|block, n| if is_slow(block * 200 + n) { 24_000 } else { 22_000 }))
     };
-    assert_eq!(pair(vec![slow("a", 74), slow("b", 77)]).1, PairResult::Undecided);
-    assert_eq!(pair(vec![slow("a", 50), slow("b", 100)]).1, PairResult::Better);
+    assert_eq!(pair(vec![slow("a", |n| n >= 1_010), slow("b", |n| n >= 990)]).1, PairResult::Undecided);
 }
 
 #[test]

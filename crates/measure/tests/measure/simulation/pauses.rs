@@ -282,7 +282,7 @@ fn run_that_evaluated_less_than_half_has_measured_nothing() {
         let (run, _) = probe(&path(host), 3, 1);
         let report = Report::new(&run, &limits);
         let reasons = &report.verdict.reasons;
-        assert_eq!((report.exit_code(), reasons.len()), (4, 1), "{reasons:?}");
+        assert_eq!(report.exit_code(), 4, "{reasons:?}");
         assert!(report.limits.iter().all(|limit| limit.result == Judged::NotJudged), "{:?}", report.limits);
         assert_eq!(reasons[0], format!("{name} did not run for 2.0 s: only 0 of 3 evaluated"));
         assert!(report.warnings.iter().all(|warning| warning.code != "no_replies"), "{:?}", report.warnings);
