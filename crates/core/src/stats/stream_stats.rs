@@ -33,6 +33,8 @@ pub struct StreamStats {
     pub not_sent: u64,
     /// Packets for which an undamaged copy returned, except for excluded ones.
     pub returned: u64,
+    /// Packets for which an undamaged copy returned, also excluded ones.
+    pub arrived: u64,
     /// Packets for which no copy returned, except for excluded ones.
     pub lost: u64,
     /// Packets that were in flight during a pause of this host or of the server.
@@ -233,6 +235,7 @@ impl StreamStats {
             (&mut self.sent, other.sent),
             (&mut self.not_sent, other.not_sent),
             (&mut self.returned, other.returned),
+            (&mut self.arrived, other.arrived),
             (&mut self.lost, other.lost),
             (&mut self.excluded, other.excluded),
             (&mut self.damaged, other.damaged),

@@ -243,8 +243,7 @@ pub(super) struct SentPackets {
     reordering: Reordering,
     /// The smallest round trip so far.
     min_rtt: Option<i64>,
-    /// Number of packets for which an undamaged copy arrived, and the index after the newest answered packet.
-    arrived: u64,
+    /// The index after the newest answered packet.
     answered_until: u64,
     /// Indexes of returned packets, in the order of arrival. They are evaluated as soon as it is known whether the server paused.
     unevaluated: VecDeque<u64>,
@@ -361,7 +360,7 @@ impl SentPackets {
             PacketState::InFlight { .. } | PacketState::Damaged { .. } => {
                 let rtt = reply.received_at.signed_nanos_since(packet.sent_at);
                 self.min_rtt = Some(self.min_rtt.map_or(rtt, |min| min.min(rtt)));
-                self.arrived += 1;
+                self.stats.arrived += 1;
                 self.unevaluated.push_back(index);
                 if !hosts.excludes(self.stream_kind, packet.sent_at, reply.received_at) {
                     self.live.last_rtt = Some(rtt);
@@ -439,7 +438,7 @@ impl SentPackets {
 
     /// Whether every expected reply arrived.
     fn is_complete(&self) -> bool {
-        !self.expects_replies() || self.arrived == self.stats.sent
+        !self.expects_replies() || self.stats.arrived == self.stats.sent
     }
 
     /// The smallest RTT so far. Before the first RTT is measured, `first_reply_timeout` replaces it.

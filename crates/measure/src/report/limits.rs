@@ -165,14 +165,10 @@ impl Limits {
         let evaluate = |(limit, unit, allowed, preset, measured): (_, Unit, Option<f64>, Option<f64>, Measured)| {
             let profile = self.profile.filter(|_| allowed == preset);
             let (allowed, (figure, value, note)) = (allowed?, measured);
-            let (result, reason) = match value {
-                None => (Judged::NotJudged, None),
-                Some(value) => {
-                    let is_met = value <= allowed;
-                    let reason = if is_met { too_few_evaluated(run) } else { this_host(run, limit, value - allowed) };
-                    (if reason.is_some() { Judged::NotJudged } else { Judged::of(is_met) }, reason)
-                }
-            };
+            let excess = value.map_or(0.0, |value| value - allowed);
+            let reason = if excess > 0.0 { this_host(run, limit, excess) } else { too_few_evaluated(run) };
+            let is_judged = value.is_some() && reason.is_none();
+            let result = if is_judged { Judged::of(excess <= 0.0) } else { Judged::NotJudged };
             let note = reason.or(note);
             let (allowed, measured) = (unit.rounded(allowed), value.map(|value| unit.rounded(value)));
             Some(LimitResult { limit, figure, unit, allowed, measured, result, note, client: None, profile })
@@ -189,8 +185,8 @@ impl Limits {
 /// Why a limit is not judged that was met: of a tenth of the packets, it is unknown whether they would have.
 fn too_few_evaluated(run: &RunResults) -> Option<String> {
     let stream = run.evaluated()?;
-    let (evaluated, planned) = (stream.sent - stream.excluded, stream.planned());
-    (evaluated < planned - planned / 10).then(|| format!("only {evaluated} of {planned} evaluated"))
+    let planned = stream.planned();
+    (stream.sent - stream.excluded < planned - planned / 10).then(|| evaluated(run, stream))
 }
 
 /// How this host explains at least half of the excess over a limit, a ratio or nanoseconds.
@@ -345,19 +341,22 @@ fn is_mostly_evaluated(stream: &StreamStats) -> bool {
 
 /// Why a run measured too little, unless it evaluated at least half of its packets, or all returned.
 fn not_measured_reason(run: &RunResults, stream: &StreamStats) -> Option<String> {
+    let has_measured = is_mostly_evaluated(stream) || stream.arrived == stream.planned();
+    (run.replies_expected && stream.sent > 0 && !has_measured).then(|| evaluated(run, stream))
+}
+
+/// How many packets were evaluated, and why not all.
+fn evaluated(run: &RunResults, stream: &StreamStats) -> String {
     let (sent, planned) = (stream.sent, stream.planned());
-    if !run.replies_expected || sent == 0 || is_mostly_evaluated(stream) || stream.returned == planned {
-        return None;
-    }
     if stream.excluded == 0 {
         let unit = StreamLabels::new(RunProtocol::of_run(run), run.evaluated_stream).request_unit;
-        return Some(format!("this host sent only {sent} of {}", format_count(planned, unit)));
+        return format!("this host sent only {sent} of {}", format_count(planned, unit));
     }
     let server_ns = run.server.as_ref().map_or(0, |server| server.pauses.total_ns);
     let (host, ns) =
         if server_ns > run.pauses.total_ns { ("the server", server_ns) } else { ("this host", run.pauses.total_ns) };
     let length = format_length(ns as f64 / 1e6);
-    Some(format!("{host} did not run for {length}: only {} of {planned} evaluated", sent - stream.excluded))
+    format!("{host} did not run for {length}: only {} of {planned} evaluated", sent - stream.excluded)
 }
 
 /// Why the connection failed, and after how many messages or frames.

@@ -284,7 +284,8 @@ fn run_that_evaluated_less_than_half_has_measured_nothing() {
         let reasons = &report.verdict.reasons;
         assert_eq!(report.exit_code(), 4, "{reasons:?}");
         assert!(report.limits.iter().all(|limit| limit.result == Judged::NotJudged), "{:?}", report.limits);
-        assert_eq!(reasons[0], format!("{name} did not run for 2.0 s: only 0 of 3 evaluated"));
+        let cause = format!("({name} did not run for 2.0 s: only 0 of 3 evaluated)");
+        assert!(reasons.iter().all(|reason| reason.ends_with(&cause)), "{reasons:?}");
         assert!(report.warnings.iter().all(|warning| warning.code != "no_replies"), "{:?}", report.warnings);
     }
 }
