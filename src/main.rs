@@ -1,7 +1,7 @@
 //! Parses the command line, handles signals, runs one subcommand, and exits with its code.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{env, io, panic};
 
 use jamjam_dev::cli::output::{Failure, print_message};
@@ -65,8 +65,8 @@ fn end_of_input(is_server: bool) -> io::Result<oneshot::Receiver<()>> {
     Ok(ended)
 }
 
-/// Handles SIGINT, SIGTERM and, if it counts as a stop signal, SIGHUP on a thread. The first signal requests a stop. The process exits
-/// immediately on a second signal or after the grace period. If the program is still starting, it exits on the first signal.
+/// Handles SIGINT, SIGTERM and, if it counts as a stop signal, SIGHUP on a thread. The first signal requests a stop, after which the run ends by
+/// itself. The process exits immediately on a second signal, or if the program is still starting, on the first one.
 /// The end of standard input counts as SIGTERM in a server that a test started.
 fn listen_for_signals(stop: StopToken, hangup: Option<StopSignal>, is_server: bool) -> Result<(), Failure> {
     let listen = move || -> io::Result<()> {
@@ -86,13 +86,13 @@ fn listen_for_signals(stop: StopToken, hangup: Option<StopSignal>, is_server: bo
                     // The program is still starting. For example, it may be waiting for a name server or a pipe.
                     std::process::exit(reason.exit_code().into());
                 }
-                let requested_at = Instant::now();
-                let second_signal = async {
-                    while requested_at.elapsed() < SIGNAL_DEBOUNCE {
+                let counts_as_one = async {
+                    loop {
                         signals.next().await;
                     }
                 };
-                let _ = tokio::time::timeout(stop.grace_period(), second_signal).await;
+                let _: Result<(), _> = tokio::time::timeout(SIGNAL_DEBOUNCE, counts_as_one).await;
+                signals.next().await;
                 stop.run_exit_action();
                 std::process::exit(reason.exit_code().into());
             });

@@ -57,7 +57,7 @@ pub(crate) struct CheckArgs {
     ///
     /// With rooms, the server answers as with --strict. Findings are logged as they appear. The report follows at the end: after --duration, --until-idle, or Ctrl-C.
     #[arg(long, help_heading = HEADING)]
-    check: bool,
+    pub check: bool,
 
     /// End after this time [default with --run: 10 min]
     #[arg(long, value_name = "DURATION", value_parser = parse_seconds, requires = "check", help_heading = HEADING)]
@@ -145,12 +145,9 @@ pub(crate) fn log_findings(findings: impl IntoIterator<Item = (impl std::fmt::Di
 }
 
 impl CheckArgs {
-    /// Checks that the report files can be written. Returns whether clients are checked.
-    pub(crate) fn prepare(&self, stop: &StopToken) -> Result<bool> {
-        if self.check {
-            self.files.prepare(stop)?;
-        }
-        Ok(self.check)
+    /// Checks that the report files can be written.
+    pub(crate) fn prepare(&self, stop: &StopToken) -> Result<()> {
+        if self.check { self.files.prepare(stop) } else { Ok(()) }
     }
 
     /// The host and the port to listen on. For a command, these are free ones of this machine unless the command line names others: PORT is that
@@ -213,8 +210,9 @@ impl CheckArgs {
     }
 }
 
-/// The thread that ends a check. Its result is how the command ended, or why it did not start.
-pub(crate) type Watcher = Worker<Result<Option<CommandResult>>>;
+/// The thread that ends a check. Its result is how the command ended, or why it did not start. After a signal, the command runs until it is
+/// dropped: the report does not wait for its end.
+pub(crate) type Watcher = Worker<Result<(Option<CommandResult>, Option<ShellCommand>)>>;
 
 struct Watch<P, E> {
     duration: Option<Duration>,
@@ -228,10 +226,11 @@ struct Watch<P, E> {
 
 impl<P: Fn() -> Activity, E: FnMut() -> Option<Environment>> Watch<P, E> {
     /// Runs the command, if there is one, and requests a stop when the check is over.
-    fn run(mut self) -> Result<Option<CommandResult>> {
+    fn run(mut self) -> Result<(Option<CommandResult>, Option<ShellCommand>)> {
         let mut running = None;
         let ended = self.wait_for_end(&mut running);
-        let status = running.map(ShellCommand::end).transpose();
+        let to_end = running.as_mut().filter(|_| !matches!(ended, Ok(EndedBy::Interrupt)));
+        let status = to_end.map(ShellCommand::end).transpose();
         let command_ended = Instant::now();
         while status.as_ref().is_ok_and(Option::is_some)
             && self.stop.signal().is_none()
@@ -244,7 +243,7 @@ impl<P: Fn() -> Activity, E: FnMut() -> Option<Environment>> Watch<P, E> {
         let ended_by = ended?;
         let (exit_code, signal) =
             status.context("cannot wait for the command")?.map_or((None, None), shell_command::code_and_signal);
-        Ok(self.command.map(|command| CommandResult { command, exit_code, signal, ended_by }))
+        Ok((self.command.map(|command| CommandResult { command, exit_code, signal, ended_by }), running))
     }
 
     fn wait_for_end(&mut self, running: &mut Option<ShellCommand>) -> Result<EndedBy> {

@@ -51,9 +51,6 @@ const HEADING_MEMORY: &str = "Memory and timing";
 const HEADING_PROTECTION: &str = "Protection";
 const HEADING_SOURCES: &str = "What clients send";
 
-/// Time limit for the shutdown with recordings, all of which must be completed.
-const SOURCE_FILES_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Run an echo server that returns audio (AUDIO packets) or media over QUIC (MOQT)
 #[derive(clap::Args)]
 #[command(allow_negative_numbers = true)]
@@ -170,8 +167,9 @@ impl Args {
         let mut echo = EchoServer::new(config).with_impairment(used);
         let registration = self.announce.prepare(host, self.check.port_or(DEFAULT_SIGNALING_PORT), address, matches)?;
         let metrics = self.bind_metrics()?;
-        let check = self.check.prepare(stop)?.then(SharedCheck::default);
-        let (source_queue, source_files) = self.source_files.start(address.port(), self.driver, stop)?.unzip();
+        self.check.prepare(stop)?;
+        let check = self.check.check.then(SharedCheck::default);
+        let (source_queue, source_files) = self.source_files.start(address.port(), self.driver)?.unzip();
         stop.set_run_started();
 
         let link_key = self.enable_links(&mut echo);
@@ -212,31 +210,38 @@ impl Args {
 
         let (echo, tally) = running.join();
         echo.stop();
-        if tally.result.is_err() {
-            // The UDP echo failed without a stop request: stop MOQT too.
-            stop.request(StopSignal::Terminate);
-        }
+        // If the UDP echo failed, the rest stops too.
+        stop.request(StopSignal::Terminate);
         let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
-        if let Some(moqt) = moqt {
-            moqt.join();
-        }
         let incomplete = source_files.map(Worker::join).unwrap_or_default();
-        if let Some(signaling_server) = signaling_server {
-            signaling_server.wait(registration::SHUTDOWN_TIMEOUT);
-        }
         let watched = watcher.map(Worker::join);
         statistics.log();
         // This writes the rest of the log: the verdict is the last line.
-        drop(statistics);
-        tally.result.context("cannot read from the socket").and(outcome_log)?;
-        if let Some(Err(error)) = ready.get() {
-            return Err(anyhow!("{error:#}").into());
+        let log = Some(statistics).filter(|_| check.is_none());
+        let report = || {
+            tally.result.context("cannot read from the socket").and(outcome_log)?;
+            if let Some(Err(error)) = ready.get() {
+                return Err(anyhow!("{error:#}").into());
+            }
+            match watched.zip(check) {
+                Some((ended, check)) => {
+                    let (command, _running) = ended?;
+                    self.check.finish(command, check.report(), &incomplete, stop)
+                }
+                None if incomplete.is_empty() => Ok(0),
+                None => Err(anyhow!(incomplete.join("; ")).into()),
+            }
+        };
+        let code = report();
+        // Nothing more depends on the clients, on whose closing handshakes these wait.
+        if let Some(moqt) = moqt {
+            moqt.join();
         }
-        match watched.zip(check) {
-            Some((command, check)) => self.check.finish(command?, check.report(), &incomplete, stop),
-            None if incomplete.is_empty() => Ok(0),
-            None => Err(anyhow!(incomplete.join("; ")).into()),
+        if let Some(signaling_server) = signaling_server {
+            signaling_server.wait(registration::SHUTDOWN_TIMEOUT);
         }
+        drop(log);
+        code
     }
 
     /// Serves MOQT only.
@@ -393,17 +398,11 @@ struct SourceFileArgs {
 
 impl SourceFileArgs {
     /// Opens the files, before the server starts, and starts the thread that writes them.
-    fn start(
-        &self,
-        port: u16,
-        driver: Backend,
-        stop: &StopToken,
-    ) -> anyhow::Result<Option<(SourceQueue, Worker<Vec<String>>)>> {
+    fn start(&self, port: u16, driver: Backend) -> anyhow::Result<Option<(SourceQueue, Worker<Vec<String>>)>> {
         let (record, capture) = (self.record.as_deref(), self.capture.as_deref());
         if record.is_none() && capture.is_none() {
             return Ok(None);
         }
-        stop.set_grace_period(SOURCE_FILES_TIMEOUT);
         source_files::spawn(record, capture, port, udp::wall_clock(driver)).map(Some)
     }
 }

@@ -51,7 +51,7 @@ const EXIT_CODES: [(&str, &str); 6] = [
     (
         "129, 130, 143",
         "Interrupted by SIGHUP, SIGINT or SIGTERM. send and probe print the report so far if they have started to send. Servers end with \
-         these codes only during startup, after a shutdown time-out, or at a second signal.",
+         these codes only during startup or at a second signal.",
     ),
 ];
 

@@ -1,7 +1,6 @@
 //! `jamjam-dev signaling-server`: assembles the limits, dialects, TLS and login of the signaling server, and runs it until it is stopped.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::{ArgMatches, ColorChoice};
@@ -20,11 +19,13 @@ use super::ready_file::{Ready, ReadyFileArgs};
 use super::server::{self, MemoryArgs, bind_tcp};
 use super::values::{DEFAULT_SIGNALING_PORT, dialect_parser, parse_port};
 use crate::address::url_authority;
-use crate::check::SignalingCheck;
-use crate::io::signaling::{self, SHUTDOWN_TIMEOUT, SignalingServerConfig};
+use crate::check::{CheckReport, SignalingCheck};
+use crate::client::StopSignal;
+use crate::io::signaling::{self, SignalingServerConfig};
 use crate::io::stop::StopToken;
 use crate::io::tls::renewal;
 use crate::io::tls::server::HandshakeAcceptor;
+use crate::io::worker::Worker;
 use crate::io::{clock, os};
 use crate::media_relay::MediaRooms;
 use crate::memory_budget::MemoryBudget;
@@ -134,9 +135,10 @@ impl Args {
         let password = self.login.password()?;
         let (host, port) = self.check.listen(&self.host, self.port, matches);
         let (listener, address) = bind_tcp(host, port)?;
-        let check = self.check.prepare(stop)?.then(Arc::<Mutex<SignalingCheck>>::default);
+        let check = self.check.check.then(Arc::<Mutex<SignalingCheck>>::default);
         let trusts_proxy = options.connection_limits.trusted_proxies.is_some();
         let media = self.media.start(matches, address.ip(), trusts_proxy, check.clone(), stop)?;
+        self.check.prepare(stop)?;
         options.tls = identity.clone().map(HandshakeAcceptor::new).transpose()?.map(Arc::new);
         options.check.clone_from(&check);
         // Without the sentences, a finding could not name the member. Correct clients receive no further messages.
@@ -145,7 +147,6 @@ impl Args {
         let mut hub = hub.with_media(media.as_ref().map(|media| media.rooms.clone()));
         self.bbx.create_rooms(&mut hub, dialects.contains(&Dialect::ControlSurface), check.is_some())?;
         stop.set_run_started();
-        stop.set_grace_period(SHUTDOWN_TIMEOUT + Duration::from_secs(1));
         renewal::reload_on_sighup(identity.clone(), stop).context("cannot listen for SIGHUP")?;
         let scheme = if identity.is_some() { "wss" } else { "ws" };
         let authority = url_authority(&address);
@@ -175,19 +176,29 @@ impl Args {
             self.check.watch("a message", poll, move || Some(ready.environment()), stop)
         };
         let watcher = check.clone().map(watch).transpose()?;
-        server.join();
-        let media = media.map(|media| media.join(self.media.max_recovery)).transpose()?;
-        info!(target: "signaling", "server stopped");
-        let Some((watcher, check)) = watcher.zip(check) else {
-            drop(log);
-            media.map_or(Ok(()), |media| print(media.text().trim_end()))?;
-            return Ok(0);
-        };
-        let command = watcher.join()?;
-        let mut report = check.lock().unwrap_or_else(PoisonError::into_inner).report();
-        report.media = media;
+        // The check and the relay end at the stop request. The server then still waits for its clients.
+        let watched = watcher.map(Worker::join);
+        let reports_media = media.is_some();
+        let media = media.map(|media| media.join(self.media.max_recovery)).transpose();
+        if media.is_err() {
+            stop.request(StopSignal::Terminate);
+        }
         // The verdict is the last line.
+        let log = Some(log).filter(|_| check.is_none() && !reports_media);
+        let report = || {
+            let media = media?;
+            let Some((ended, check)) = watched.zip(check) else {
+                media.map_or(Ok(()), |media| print(media.text().trim_end()))?;
+                return Ok(0);
+            };
+            let report = check.lock().unwrap_or_else(PoisonError::into_inner).report();
+            let (command, _running) = ended?;
+            self.check.finish(command, CheckReport { media, ..report }, &[], stop)
+        };
+        let code = report();
+        server.join();
+        info!(target: "signaling", "server stopped");
         drop(log);
-        self.check.finish(command, report, &[], stop)
+        code
     }
 }

@@ -7,6 +7,7 @@ use clap::ColorChoice;
 
 use super::output::{Failure, print_report};
 use super::values::{DEFAULT_SIGNALING_PORT, use_color};
+use crate::client::StopSignal;
 use crate::io::machine::{self, KernelFiles};
 use crate::io::status_line::StatusLine;
 use crate::io::stop::StopToken;
@@ -30,10 +31,7 @@ pub(crate) fn run(json: bool, color: ColorChoice, stop: &StopToken) -> Result<u8
         }
     });
     drop(status);
-    if let Some(signal) = stop.signal() {
-        return Ok(signal.exit_code());
-    }
     let report = MachineReport::new(&machine::collect(KernelFiles(Path::new("/")), timing, &PORTS));
     print_report(&report, json, || report.to_text(use_color(color, &io::stdout())))?;
-    Ok(report.exit_code())
+    Ok(stop.signal().map_or_else(|| report.exit_code(), StopSignal::exit_code))
 }

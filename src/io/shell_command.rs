@@ -39,7 +39,7 @@ impl ShellCommand {
     }
 
     /// Ends what is left of the group. Returns how the shell has ended.
-    pub(crate) fn end(mut self) -> io::Result<ExitStatus> {
+    pub(crate) fn end(&mut self) -> io::Result<ExitStatus> {
         let began = Instant::now();
         let mut is_left = terminate(self.id());
         while is_left && began.elapsed() < TERMINATION_TIMEOUT {
@@ -54,6 +54,12 @@ impl ShellCommand {
         // The shell may have moved to another group.
         self.0.kill()?;
         self.0.wait()
+    }
+}
+
+impl Drop for ShellCommand {
+    fn drop(&mut self) {
+        _ = self.end();
     }
 }
 

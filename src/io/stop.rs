@@ -2,15 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::client::StopSignal;
-
-/// Default of [`StopToken::grace_period`]: long enough to complete a recording, and to report on a host that has hardly any time for this
-/// process. Docker kills after ten seconds.
-const DEFAULT_GRACE_PERIOD: Duration = Duration::from_secs(5);
 
 /// A stop request that any number of threads can wait for. All clones share the same request.
 #[derive(Clone, Default)]
@@ -19,7 +14,6 @@ pub struct StopToken(Arc<StopState>);
 #[derive(Default)]
 struct StopState {
     signal: OnceLock<StopSignal>,
-    grace_period: Mutex<Duration>,
     wakers: Mutex<Vec<Box<dyn Fn() + Send>>>,
     on_exit: OnceLock<Box<dyn Fn() + Send + Sync>>,
     has_run_started: AtomicBool,
@@ -78,17 +72,6 @@ impl StopToken {
             () = stopped.notified() => Err(self.signal().unwrap_or(StopSignal::Interrupt)),
             output = future => Ok(output),
         }
-    }
-
-    /// Sets the minimum of the maximum time from a stop request to the end of the run. Of several parts of a run, the longest applies.
-    pub fn set_grace_period(&self, period: Duration) {
-        let mut longest = self.0.grace_period.lock().unwrap_or_else(PoisonError::into_inner);
-        *longest = (*longest).max(period);
-    }
-
-    /// Maximum time between the stop request and the end of the run.
-    pub fn grace_period(&self) -> Duration {
-        (*self.0.grace_period.lock().unwrap_or_else(PoisonError::into_inner)).max(DEFAULT_GRACE_PERIOD)
     }
 
     /// Sets what must be done if the process exits before the run has ended by itself.

@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jamjam_dev::io::moqt::client;
+use jamjam_dev::io::moqt::client::{self, SessionRecord};
 use jamjam_dev::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
 use jamjam_dev::io::moqt::{CounterSnapshot, bind_all};
@@ -66,12 +66,12 @@ fn longest_idle_connection_is_closed_for_a_new_client() {
         let reason = idle.connection.closed().await.to_string();
         assert!(reason.contains("closed as idle"), "{reason}");
         let new = new.join().unwrap().unwrap();
-        assert_eq!(new.outcome.client.outcome(), Some(&MoqtRunOutcome::Completed));
+        assert_eq!(new.client.outcome(), Some(&MoqtRunOutcome::Completed));
         assert_eq!(server.totals.snapshot().connections.connections_closed_idle, 1);
         assert!(other.connection.close_reason().is_none());
         // A connection that transfers groups is not idle.
         let run = active.join().unwrap().unwrap();
-        assert_eq!(run.outcome.client.outcome(), Some(&MoqtRunOutcome::Completed));
+        assert_eq!(run.client.outcome(), Some(&MoqtRunOutcome::Completed));
     });
 }
 
@@ -215,7 +215,7 @@ fn long_session_uses_no_more_memory_than_a_short_one() {
     let server = TestServer::start_alone(MoqtServerConfig { limits: limits.clone(), ..MoqtServerConfig::default() });
     let config = MoqtClientConfig { group_interval: Duration::from_micros(500), ..groups(10_000, 1) };
     let (mut returned_frames, mut early, mut grown) = (0, 0, 0);
-    let observe = |client: &mut MoqtClient| {
+    let observe = |client: &mut MoqtClient, _: &SessionRecord<'_>| {
         for event in std::iter::from_fn(|| client.poll_event()) {
             returned_frames += u64::from(matches!(event, MoqtClientEvent::FrameReturned { .. }));
         }
@@ -225,9 +225,9 @@ fn long_session_uses_no_more_memory_than_a_short_one() {
         grown = memory::since(early);
     };
     let options = MoqtConnectOptions { limits, ..server.connect_options(Transport::WebTransport) };
-    let outcome =
+    let client =
         client::run_session(&options, || MoqtClient::new(config.clone()), observe, &StopToken::default()).unwrap();
-    assert_eq!(outcome.client.outcome(), Some(&MoqtRunOutcome::Completed));
+    assert_eq!(client.outcome(), Some(&MoqtRunOutcome::Completed));
     // Growth is measured from the 1,000th group on. If each of the 9,000 groups retained 100 bytes, memory would grow by 900,000 bytes.
     assert!(returned_frames == 10_000 && grown < 450_000, "{returned_frames} groups, {grown} bytes more");
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWrite
 use std::time::{Duration, Instant};
 
 use jamjam_dev::client::StopSignal;
-use jamjam_dev::io::moqt::client::{self, SessionResult};
+use jamjam_dev::io::moqt::client::{self, SessionRecord};
 use jamjam_dev::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use jamjam_dev::io::moqt::server::{self, MoqtServerConfig, ServerThread};
 use jamjam_dev::io::moqt::{CounterSnapshot, ServerCounters, bind_all};
@@ -112,7 +112,7 @@ impl TestServer {
         let options = self.connect_options(transport);
         let run =
             std::thread::scope(|scope| scope.spawn(|| run_client(&options, &groups(3, 2)).unwrap()).join().unwrap());
-        assert_eq!(run.outcome.client.outcome(), Some(&MoqtRunOutcome::Completed));
+        assert_eq!(run.client.outcome(), Some(&MoqtRunOutcome::Completed));
         assert_eq!(run.returned_frames(), all_frames(3, 2));
     }
 }
@@ -158,7 +158,7 @@ pub(crate) fn groups(count: u64, frames_per_group: usize) -> MoqtClientConfig {
 
 /// A finished client run with its events.
 pub(crate) struct ClientRun {
-    pub(crate) outcome: SessionResult,
+    pub(crate) client: MoqtClient,
     pub(crate) events: Vec<MoqtClientEvent>,
 }
 
@@ -187,7 +187,8 @@ pub(crate) fn run_client(
     config: &MoqtClientConfig,
 ) -> Result<ClientRun, MoqtConnectError> {
     let mut events = Vec::new();
-    let observe = |client: &mut MoqtClient| events.extend(std::iter::from_fn(|| client.poll_event()));
-    let outcome = client::run_session(options, || MoqtClient::new(config.clone()), observe, &StopToken::default())?;
-    Ok(ClientRun { outcome, events })
+    let observe =
+        |client: &mut MoqtClient, _: &SessionRecord<'_>| events.extend(std::iter::from_fn(|| client.poll_event()));
+    let client = client::run_session(options, || MoqtClient::new(config.clone()), observe, &StopToken::default())?;
+    Ok(ClientRun { client, events })
 }

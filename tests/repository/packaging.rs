@@ -224,16 +224,13 @@ fn systemd_units_use_existing_commands_and_variables() {
 }
 
 #[test]
-fn units_stop_after_the_grace_period() {
+fn units_stop_after_the_shutdown_timeout() {
     let unit = read("packaging/jamjam-signaling.service");
     assert_eq!(unit_setting(&unit, "ExecReload"), "/bin/kill -HUP $MAINPID");
-    // The process ends itself one second after the shutdown time-out, and an echo server with recordings after ten.
-    let echo_unit = read("packaging/jamjam-echo.service");
-    for (unit, grace_period) in
-        [(&unit, SHUTDOWN_TIMEOUT + Duration::from_secs(1)), (&echo_unit, Duration::from_secs(10))]
-    {
+    // The server waits so long for its clients, and then a second for its log.
+    for unit in [&unit, &read("packaging/jamjam-echo.service")] {
         let limit: u64 = unit_setting(unit, "TimeoutStopSec").trim_end_matches('s').parse().unwrap();
-        assert!(Duration::from_secs(limit) > grace_period && limit <= 30, "{limit}");
+        assert!(Duration::from_secs(limit) > SHUTDOWN_TIMEOUT + Duration::from_secs(1) && limit <= 30, "{limit}");
     }
     // --max-connections, and other files.
     assert!(unit_setting(&unit, "LimitNOFILE").parse::<usize>().unwrap() > 10_000);

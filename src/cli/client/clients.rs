@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::udp::ConnectedTarget;
+use super::udp::{ConnectedTarget, stop_embedded};
 use super::{ClientArgs, FinishedRun};
 use crate::cli::live_view::LiveView;
 use crate::cli::output::{Failure, ensure_usage};
@@ -40,7 +40,7 @@ impl ClientArgs {
         );
         os::raise_descriptor_limit();
         let first = self.connect(peer, S::RUN_KIND.name(), stop)?;
-        let ConnectedTarget { address, name, waited, background, .. } = first;
+        let ConnectedTarget { address, name, waited, embedded, rooms, .. } = first;
         let signing = first.link.as_ref().and_then(|link| link.signing.clone());
         let shared = Arc::new(Mutex::new(SharedRecord::default()));
         let spread = packets.interval / count as u32;
@@ -94,6 +94,7 @@ impl ClientArgs {
         if let Some(wait) = &mut run.readiness_wait {
             wait.waited_ns += saturating_nanos(waited);
         }
-        Ok(FinishedRun { ramp, ..FinishedRun::new(run, error.or(background.end()), None) })
+        let finished = FinishedRun::new(run, error.or(stop_embedded(embedded)), None);
+        Ok(FinishedRun { ramp, close: Box::new(|| drop(rooms)), ..finished })
     }
 }

@@ -213,13 +213,15 @@ pub(crate) struct FinishedRun {
     pub record: Option<RecordFile>,
     /// The result of --ramp.
     pub ramp: Option<Ramp>,
+    /// Closes the connections and leaves the rooms, for which it waits for others. Called after the report, which nobody can thus delay.
+    pub close: Box<dyn FnOnce()>,
 }
 
 impl FinishedRun {
     /// A run of this process, without waveforms.
     pub(crate) fn new(run: RunResults, error: Option<anyhow::Error>, record: Option<RecordFile>) -> Self {
         let run = RunResults { origin: run_origin::of_this_process(), ..run };
-        Self { run, error, picture: None, record, ramp: None }
+        Self { run, error, picture: None, record, ramp: None, close: Box::new(|| ()) }
     }
 
     /// Adds the interval between the packets, requests or groups of the run.
@@ -383,7 +385,7 @@ impl ClientArgs {
         limits: Limits,
         print: impl FnOnce(&Report) -> anyhow::Result<()>,
     ) -> Result<u8, Failure> {
-        let FinishedRun { run, error, picture, record, ramp } = finished;
+        let FinishedRun { run, error, picture, record, ramp, close } = finished;
         let error_text = error.as_ref().map(|error| format!("{error:#}"));
         let record = record.map_or(Ok(()), |record| record.finish(&run, error_text.clone(), picture.as_ref()));
         let mut report = Report::new(&run, &limits);
@@ -391,7 +393,9 @@ impl ClientArgs {
             ramp.complete(&mut report);
         }
         let files = self.files.write(&report, picture.as_ref(), error_text.as_deref());
-        unless_hung_up(print(&report), report.interrupted)?;
+        let printed = unless_hung_up(print(&report), report.interrupted);
+        close();
+        printed?;
         error.or(record.and(files).err()).map_or_else(|| Ok(report.exit_code()), |error| Err(error.into()))
     }
 

@@ -13,7 +13,7 @@ use crate::cli::output::{Failure, print_message};
 use crate::cli::target::MoqtTarget;
 use crate::cli::values::{moqt_version_parser, transport_parser};
 use crate::client::{FrameTracker, MoqtFailure, MoqtResults, RunKind, RunResults, StopSignal, StreamKind};
-use crate::io::moqt::client::{ClientThread, ClientThreadResult};
+use crate::io::moqt::client::{ClientThread, ClientThreadResult, SHUTDOWN_TIMEOUT};
 use crate::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use crate::io::moqt::server::{self, ServerThread};
 use crate::io::moqt::{MoqtUrl, ServerCounters, bind_all};
@@ -113,17 +113,13 @@ impl ClientArgs {
                 if let Ok(text) = &received {
                     print(text);
                 }
-                received == Err(RecvTimeoutError::Disconnected) || client.is_abandoned()
+                received.is_err_and(|error| error == RecvTimeoutError::Disconnected || client.is_abandoned())
             });
         } else {
             drop(echoes);
             monitor.poll_until(stop, |timeout| client.finished_within(timeout));
         }
-        let ClientThreadResult { mut frame_tracker, error, readiness_wait } = client.join();
-        if let Some((server, stop)) = server {
-            stop.request(StopSignal::Terminate);
-            server.join();
-        }
+        let ClientThreadResult { mut frame_tracker, error, readiness_wait, closing } = client.join();
         if let Some(error) = error {
             let failure = to_connection_failure(error, to, connect_timeout);
             let failure = failure.map_err(|error| cannot_connect(error, &target, &verifier, stop))?;
@@ -132,7 +128,15 @@ impl ClientArgs {
         let interrupted = stop.signal().filter(|_| frame_tracker.is_interrupted());
         let mut observed = monitor.finish();
         let run = frame_tracker.into_results(interrupted, &mut observed.lines);
-        Ok(observed.complete(RunResults { readiness_wait, ..run }, HostTiming::default(), None))
+        let mut finished = observed.complete(RunResults { readiness_wait, ..run }, HostTiming::default(), None);
+        finished.close = Box::new(|| {
+            _ = closing.map(|thread| thread.finished_within(Some(SHUTDOWN_TIMEOUT)));
+            if let Some((server, stop)) = server {
+                stop.request(StopSignal::Terminate);
+                server.join();
+            }
+        });
+        Ok(finished)
     }
 
     /// Prints a summary to standard error, or the report as JSON to standard output. Returns the exit code.

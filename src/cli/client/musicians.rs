@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::ClientArgs;
-use super::udp::BackgroundTasks;
+use super::udp::Rooms;
 use crate::cli::output::{Failure, print_report, unless_hung_up};
 use crate::cli::values::ClientLinkMode;
 use crate::client::{AudioStreamConfig, Musician, MusicianConfig, PayloadSource, RunConfig, StopSignal, StreamKind};
@@ -30,11 +30,11 @@ impl ClientArgs {
     ) -> Result<u8, Failure> {
         let options = self.network.options_without_port("by several musicians")?;
         let (tls, count) = (self.room.tls_config(url)?, sources.len());
-        let (mut nodes, mut sockets, mut sessions) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, source) in sources.enumerate() {
-            let (source, form) = source?;
-            // Not before: standard input may be a silent pipe.
-            stop.set_run_started();
+        let (mut nodes, mut sockets, mut rooms) = (Vec::new(), Vec::new(), Rooms::default());
+        let sources = sources.collect::<Result<Vec<_>, _>>()?;
+        // Not before: a source may be a silent pipe.
+        stop.set_run_started();
+        for (number, (source, form)) in sources.into_iter().enumerate() {
             let (name, members, seed) =
                 (format!("Musician {}", number + 1), SharedMembers::default(), os::random_secret());
             let link_key = (self.link != Some(ClientLinkMode::Unsigned)).then_some(seed);
@@ -53,7 +53,7 @@ impl ClientArgs {
             let config = MusicianConfig { name, run, link_key, allows_plain, entropy, members };
             nodes.push(Musician::new(config, form, source));
             sockets.push(bound.socket);
-            sessions.push(session);
+            rooms.0.push(session);
         }
         let running = udp::spawn_node("client", sockets, NodeGroup::new(nodes), stop.clone(), self.driver_options())
             .context("cannot start a thread")?;
@@ -64,11 +64,11 @@ impl ClientArgs {
             musician
         });
         let musicians: Vec<_> = musicians.collect();
-        let room = sessions.first().map_or("", |session| &session.room_name);
+        let room = rooms.0.first().map_or("", |session| &session.room_name);
         let report = MusiciansReport::from((room, &*musicians, stop.signal(), &self.limits()));
         let printed = print_report(&report, self.json, || self.wrapped(|color| report.text(color)));
+        drop(rooms);
         unless_hung_up(printed, stop.signal())?;
-        BackgroundTasks { embedded: None, sessions }.end();
         stats.result.context("cannot read from the sockets")?;
         Ok(stop.signal().map_or(report.exit_code(), StopSignal::exit_code))
     }

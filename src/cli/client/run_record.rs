@@ -50,7 +50,8 @@ impl ClientArgs {
             run.run_kind == command,
             "--replay: this is a record of `{other}`; use `jamjam-dev {other} --replay`"
         );
-        let finished = FinishedRun { run, error: error.map(|error| anyhow!(error)), picture, record: None, ramp: None };
+        let error = error.map(|error| anyhow!(error));
+        let finished = FinishedRun { run, error, picture, record: None, ramp: None, close: Box::new(|| ()) };
         self.conclude(finished, self.limits().or(limits), |report| self.print_report(report))
     }
 }

@@ -34,15 +34,13 @@ pub(crate) struct ConnectedTarget {
     pub waited: Duration,
     pub(super) bound: BoundSocket,
     pub(super) strays: Option<StraySocket>,
-    pub(super) background: BackgroundTasks,
+    pub(super) embedded: Option<(EchoServer, Option<OutcomeLogFile>)>,
+    pub(super) rooms: Rooms,
 }
 
-/// Tasks that run alongside the client and end after it.
+/// The rooms of the client. If this is dropped, it leaves them all at the same time.
 #[derive(Default)]
-pub(super) struct BackgroundTasks {
-    pub(super) embedded: Option<(EchoServer, Option<OutcomeLogFile>)>,
-    pub(super) sessions: Vec<RoomSession>,
-}
+pub(super) struct Rooms(pub(super) Vec<RoomSession>);
 
 impl ClientArgs {
     /// Connects a socket to `address`. `name` is the name in the report, `signing` the keys of a signed link.
@@ -59,9 +57,9 @@ impl ClientArgs {
         // The system may connect to an address other than the requested one: it replaces 0.0.0.0 with 127.0.0.1.
         let address =
             bound.socket.peer_addr().context("cannot determine the address that the socket is connected to")?;
-        let (waited, background) = (Duration::ZERO, BackgroundTasks::default());
         let strays = StraySocket::beside(&bound.socket);
-        Ok(ConnectedTarget { address, name, link, waited, bound, strays, background })
+        let (waited, embedded, rooms) = (Duration::ZERO, None, Rooms::default());
+        Ok(ConnectedTarget { address, name, link, waited, bound, strays, embedded, rooms })
     }
 
     /// Runs `client` until it finishes or `stop` is requested. `final_observer` receives the packets whose outcome is known only at the end
@@ -77,14 +75,15 @@ impl ClientArgs {
         let running = udp::spawn_node("client", vec![target.bound.socket], client, stop.clone(), self.driver_options())
             .context("cannot start a thread")?;
         let mut finished = monitor.wait(running, stop);
-        let background_error = target.background.end();
+        let embedded_error = stop_embedded(target.embedded);
         let result = std::mem::replace(&mut finished.tally.result, Ok(()));
-        let error = result.context("cannot read from the socket").err().or(background_error);
+        let error = result.context("cannot read from the socket").err().or(embedded_error);
         let mut finished = finished.into_run(&target.name, error, stop, final_observer);
         finished.add_strays(target.strays);
         if let Some(wait) = &mut finished.run.readiness_wait {
             wait.waited_ns += saturating_nanos(target.waited);
         }
+        finished.close = Box::new(|| drop(target.rooms));
         Ok(finished)
     }
 
@@ -129,7 +128,7 @@ impl ClientArgs {
         }
         // Other members may send to this port, too.
         target.strays = None;
-        target.background.sessions.push(session);
+        target.rooms.0.push(session);
         Ok(target)
     }
 
@@ -147,7 +146,7 @@ impl ClientArgs {
         let suffix = reproduce_options.map_or_else(String::new, |options| format!(", {options}"));
         let name = format!("embedded echo server ({} ms{suffix})", delay.as_secs_f64() * 1e3);
         let mut target = self.connect_socket(server.addr(), name, None)?;
-        target.background.embedded = Some((server, outcome_log));
+        target.embedded = Some((server, outcome_log));
         Ok(target)
     }
 }
@@ -162,18 +161,21 @@ impl FinishedRun {
     }
 }
 
-impl BackgroundTasks {
-    /// Ends all tasks. Returns the first error.
-    pub(super) fn end(mut self) -> Option<anyhow::Error> {
-        self.sessions.iter_mut().for_each(RoomSession::start_leaving);
-        if let Some(error) = self.sessions.iter_mut().filter_map(RoomSession::leave_room).last() {
+/// Ends the embedded echo server. Returns the first error.
+pub(super) fn stop_embedded(embedded: Option<(EchoServer, Option<OutcomeLogFile>)>) -> Option<anyhow::Error> {
+    let (server, outcome_log) = embedded?;
+    let stopped = server.stop();
+    let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
+    stopped.context("the embedded echo server failed").and(outcome_log).err()
+}
+
+impl Drop for Rooms {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(RoomSession::start_leaving);
+        if let Some(error) = self.0.iter_mut().filter_map(RoomSession::leave_room).last() {
             let text = "the connection to the signaling server was lost; the run continued without it";
             print_notice(&format!("{text}: {error}"));
         }
-        let (server, outcome_log) = self.embedded?;
-        let stopped = server.stop();
-        let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
-        stopped.context("the embedded echo server failed").and(outcome_log).err()
     }
 }
 

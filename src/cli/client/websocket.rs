@@ -19,7 +19,7 @@ use crate::client::{
 };
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::signaling::probe::{self, ProbeConnections, ProbeStart, ProbeStartError, WebSocketTarget};
-use crate::io::signaling::room_load::{self, RoomLoadTarget};
+use crate::io::signaling::room_load::{RoomLoadRun, RoomLoadTarget};
 use crate::io::status_line::StatusLine;
 use crate::io::stop::StopToken;
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
@@ -270,21 +270,33 @@ impl ClientArgs {
         }
         let status = if are_notices_silenced() { None } else { StatusLine::new(Some(members)) };
         let started_unix_ms = clock::unix_ms();
-        let mut left = Vec::new();
-        let load = room_load::run(load, target, stop, &mut left, |joined, text| {
+        let failed = |error| anyhow!("cannot probe {url}: {error}");
+        let mut running = RoomLoadRun::new(load, target, stop).map_err(|error| failed(error.into()))?;
+        let load = running.run(|joined, text| {
             if let Some(line) = &status {
                 line.draw(joined, text);
             }
         });
         drop(status);
-        if !left.is_empty() {
-            let left = sanitize(&left.join(" "));
-            print_notice(&format!("warning: {url} did not remove these rooms, which end at their maximum age: {left}"));
-        }
-        let load = load.map_err(|error| anyhow!("cannot probe {url}: {error}"))?;
-        let mut run = load.into_results(url.to_string());
+        let name = url.to_string();
+        let close = move || {
+            let left = running.close();
+            if !left.is_empty() {
+                let left = sanitize(&left.join(" "));
+                print_notice(&format!(
+                    "warning: {name} did not remove these rooms, which end at their maximum age: {left}"
+                ));
+            }
+        };
+        let mut run = match load {
+            Ok(load) => load.into_results(url.to_string()),
+            Err(error) => {
+                close();
+                return Err(failed(error).into());
+            }
+        };
         (run.started_unix_ms, run.interrupted) = (started_unix_ms, stop.signal());
-        self.report(FinishedRun::new(run, None, None))
+        self.report(FinishedRun { close: Box::new(close), ..FinishedRun::new(run, None, None) })
     }
 
     /// Sends one request every `interval`: `count` requests, or until stopped if `count` is `None`.
@@ -338,7 +350,8 @@ impl ClientArgs {
         let start = RunResults { websocket: Some(results.clone()), ..client.plan(&target) };
         let (observer, monitor) = self.monitor_run(count, start, client.live_figures())?;
         let client = client.with_observer(Box::new(observer));
-        let running = connections.spawn(client, stop.clone(), self.spin).context("cannot start a thread")?;
+        let (running, still_open) =
+            connections.spawn(client, stop.clone(), self.spin).context("cannot start a thread")?;
         let mut finished = monitor.wait(running, stop);
         let mut websocket = results;
         websocket.clock_offset = finished.client.workload.clock_offset();
@@ -355,6 +368,7 @@ impl ClientArgs {
         }
         let mut finished = finished.into_run(&target, run_error, stop, &mut ());
         finished.run.websocket = Some(websocket);
+        finished.close = Box::new(move || still_open.into_iter().for_each(ProbeConnections::close));
         Ok(finished)
     }
 }

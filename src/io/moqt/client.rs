@@ -41,8 +41,8 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// deadline has passed, so that a run whose deadline passes while the machine is suspended still gets all of it.
 const WATCHDOG_MARGIN: Duration = Duration::from_secs(5);
 
-/// Maximum time for a run to end after a stop request. Then the report of what was received is printed, within the grace period.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Maximum time for a run to end after a stop request, and then for its connection to close.
+pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// Result of a [`ClientThread`].
 pub struct ClientThreadResult {
@@ -52,6 +52,8 @@ pub struct ClientThreadResult {
     pub error: Option<MoqtConnectError>,
     /// How long the run waited for the server.
     pub readiness_wait: Option<WaitResult>,
+    /// The thread, if it is still closing the connection.
+    pub closing: Option<Worker<Option<MoqtConnectError>>>,
 }
 
 /// Progress of a run.
@@ -115,12 +117,14 @@ impl ClientThread {
         self.worker.finished_within(Some(timeout)) || self.is_abandoned()
     }
 
-    /// Whether the run is abandoned, because it exceeds its deadline by more than the allowed margin or ignores a stop request for too long.
+    /// Whether the run is abandoned, because it exceeds its deadline by more than the allowed margin or ignores a stop request for too long,
+    /// or has nothing left to do after it but to close the connection.
     pub fn is_abandoned(&mut self) -> bool {
-        let deadline = || self.progress.update(|progress| progress.awaited.0).flatten();
+        let state = self.progress.update(|progress| (progress.frame_tracker.is_finished(), progress.awaited.0));
+        let (is_finished, deadline) = state.unwrap_or_default();
         let timeout = if self.stop.signal().is_some() {
-            SHUTDOWN_TIMEOUT
-        } else if deadline().is_some_and(|by| by < monotonic_now()) {
+            if is_finished { Duration::ZERO } else { SHUTDOWN_TIMEOUT }
+        } else if deadline.is_some_and(|by| by < monotonic_now()) {
             WATCHDOG_MARGIN
         } else {
             self.overdue_since = None;
@@ -137,7 +141,7 @@ impl ClientThread {
         while !self.finished_within(RETRY_INTERVAL) {}
         let has_ended = self.worker.finished_within(Some(Duration::ZERO));
         let Self { worker, progress, started_at, wait_for, stop, .. } = self;
-        let mut error = has_ended.then(|| worker.join()).flatten();
+        let (mut error, closing) = if has_ended { (worker.join(), None) } else { (None, Some(worker)) };
         let progress = progress.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let RunProgress { mut frame_tracker, awaited: (_, awaited) } =
             progress.expect("only `join` takes the progress, and it consumes `self`");
@@ -159,19 +163,16 @@ impl ClientThread {
             waited_ns: saturating_nanos(started_at.elapsed().saturating_sub(in_session)),
             reply_received: established.is_some(),
         });
-        ClientThreadResult { frame_tracker, error, readiness_wait }
+        ClientThreadResult { frame_tracker, error, readiness_wait, closing }
     }
 }
 
-/// Result of a session.
-#[derive(Debug)]
-pub struct SessionResult {
-    /// The client.
-    pub client: MoqtClient,
+/// What is recorded of a session beside the events of its client.
+pub struct SessionRecord<'a> {
     /// Duration of each part of the setup, except for the subscriptions.
     pub connect_times: MoqtConnectTimes,
-    /// The last requested path. If the server does not reply over raw QUIC, the client retries without the leading slash.
-    pub requested_path: String,
+    /// The requested path. If the server does not reply over raw QUIC, the client retries without the leading slash.
+    pub requested_path: &'a str,
     /// Session counters.
     pub counters: SessionCounters,
 }
@@ -199,7 +200,13 @@ fn run_with_retries(
             });
             MoqtClient::new(config.clone())
         };
-        let observe = |client: &mut MoqtClient| {
+        let observe = |client: &mut MoqtClient, session: &SessionRecord<'_>| {
+            // First, because nothing is recorded after the client has finished and a stop was requested.
+            progress.update(|RunProgress { frame_tracker, .. }| {
+                frame_tracker.on_connected(session.connect_times, &session.counters);
+                let is_other = session.requested_path != options.url.path;
+                frame_tracker.results.retried_path = is_other.then(|| session.requested_path.to_owned());
+            });
             while let Some(event) = client.poll_event() {
                 progress.update(|progress| progress.frame_tracker.on_event(&event));
                 on_event(&event);
@@ -210,18 +217,7 @@ fn run_with_retries(
                 progress.update(|progress| progress.awaited = awaited);
             }
         };
-        let mut error = match run_session(&options, make_client, observe, stop) {
-            Ok(outcome) => {
-                progress.update(|progress| {
-                    progress.frame_tracker.on_connected(outcome.connect_times, &outcome.counters);
-                    if outcome.requested_path != options.url.path {
-                        progress.frame_tracker.results.retried_path = Some(outcome.requested_path);
-                    }
-                });
-                return None;
-            }
-            Err(error) => error,
-        };
+        let Err(mut error) = run_session(&options, make_client, observe, stop) else { return None };
         let is_transient = matches!(
             error,
             MoqtConnectError::TimedOut { .. }
@@ -251,9 +247,9 @@ fn run_with_retries(
 pub fn run_session(
     options: &MoqtConnectOptions,
     make_client: impl Fn() -> MoqtClient,
-    mut observe: impl FnMut(&mut MoqtClient),
+    mut observe: impl FnMut(&mut MoqtClient, &SessionRecord<'_>),
     stop: &StopToken,
-) -> Result<SessionResult, MoqtConnectError> {
+) -> Result<MoqtClient, MoqtConnectError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(MoqtConnectError::EventLoop)?;
     let stopped = stop.to_notify();
@@ -263,8 +259,8 @@ pub fn run_session(
     let outcome = runtime.block_on(async {
         let (path, alternative_path) = (&options.url.path, options.path_without_slash());
         let timeout = if alternative_path.is_some() { NO_REPLY_TIMEOUT } else { Duration::MAX };
-        let (outcome, no_reply) = try_session(options, path, timeout, make_client(), &mut observe, &stopped).await?;
-        let Some(path) = alternative_path.filter(|_| no_reply && stop.signal().is_none()) else { return Ok(outcome) };
+        let (client, no_reply) = try_session(options, path, timeout, make_client(), &mut observe, &stopped).await?;
+        let Some(path) = alternative_path.filter(|_| no_reply && stop.signal().is_none()) else { return Ok(client) };
         info!(target: "moqt", url = %options.url, path = without_query(path), "no reply to this URL; trying its path without the leading slash");
         Ok(try_session(options, path, Duration::MAX, make_client(), &mut observe, &stopped).await?.0)
     });
@@ -280,15 +276,15 @@ async fn try_session(
     path: &str,
     no_reply_timeout: Duration,
     client: MoqtClient,
-    observe: &mut impl FnMut(&mut MoqtClient),
+    observe: &mut impl FnMut(&mut MoqtClient, &SessionRecord<'_>),
     stopped: &Notify,
-) -> Result<(SessionResult, bool), MoqtConnectError> {
+) -> Result<(MoqtClient, bool), MoqtConnectError> {
     let connected = tokio::select! {
         biased;
         () = stopped.notified() => return Err(MoqtConnectError::Interrupted),
         connected = connect(options) => connected?,
     };
-    let Connected { endpoint: quic_endpoint, transport, mut connect_times, version } = connected;
+    let Connected { endpoint: quic_endpoint, transport, connect_times, version } = connected;
     let started_at = Instant::now();
     let setup_timeout = options.limits.setup_timeout.min(no_reply_timeout);
     let limits = SessionLimits { setup_timeout, ..options.limits.clone() };
@@ -297,7 +293,7 @@ async fn try_session(
     let path_in_setup = transport.session.is_none().then(|| path.to_owned());
     let role = EndpointRole::Client { offered_versions: options.offered_versions.clone(), path: path_in_setup };
     let mut endpoint = MoqtEndpoint::new(new_session(role, limits, version), client);
-    let mut counters = SessionCounters::default();
+    let mut record = SessionRecord { connect_times, requested_path: path, counters: SessionCounters::default() };
     let (is_active, timed_out) = (Cell::new(false), Cell::new(false));
     let stop = async {
         let no_reply = async {
@@ -315,18 +311,18 @@ async fn try_session(
     };
     let streams = ConnectionStreams::new(transport, version.is_none());
     let close = drive_session(streams, &mut endpoint, stop, |endpoint, _| {
+        let SessionRecord { connect_times, counters, .. } = &mut record;
         if connect_times.session_ns.is_none() && endpoint.session.version().is_some() {
             connect_times.session_ns = Some(saturating_nanos(started_at.elapsed()));
         }
         counters.add(&endpoint.take_counters());
         is_active.set(counters.announcements > 0 || counters.subscriptions > 0);
-        observe(&mut endpoint.handler);
+        observe(&mut endpoint.handler, &record);
     })
     .await;
     let no_reply = timed_out.get()
-        || connect_times.session_ns.is_none() && close.closed_locally && close.code == error_code::SETUP_FAILED;
+        || record.connect_times.session_ns.is_none() && close.closed_locally && close.code == error_code::SETUP_FAILED;
     // The connection close has yet to be sent.
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, quic_endpoint.wait_idle()).await;
-    let outcome = SessionResult { client: endpoint.handler, connect_times, requested_path: path.to_owned(), counters };
-    Ok((outcome, no_reply))
+    Ok((endpoint.handler, no_reply))
 }

@@ -5,13 +5,12 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::thread::JoinHandle;
 use std::time::Duration;
-use std::{io, thread};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
@@ -36,6 +35,7 @@ use crate::io::websocket::connect::{
     websocket_config,
 };
 use crate::io::websocket::handshake::WebSocketUrl;
+use crate::io::worker::Worker;
 use crate::report::{ClosePhase, diagnose_close};
 use crate::sanitize::{sanitize, sanitize_name};
 use crate::signaling::Dialect;
@@ -243,7 +243,7 @@ pub struct RoomSession {
     pub local_ip: IpAddr,
     /// Sends our own address to the session's thread. Dropping the sender ends the session.
     address_sender: Option<mpsc::Sender<SocketAddr>>,
-    thread: Option<JoinHandle<Result<(), WebSocketFailure>>>,
+    thread: Option<Worker<Result<(), WebSocketFailure>>>,
 }
 
 impl RoomSession {
@@ -275,7 +275,7 @@ impl RoomSession {
             link_keys,
             local_ip,
             address_sender: Some(address_sender),
-            thread: Some(thread::Builder::new().name("signaling".to_owned()).spawn(session)?),
+            thread: Some(Worker::spawn("signaling", session)?),
         })
     }
 
@@ -295,10 +295,11 @@ impl RoomSession {
         self.address_sender = None;
     }
 
-    /// Leaves the room, and blocks until the connection is closed (500 ms at most). If the connection was lost earlier, returns the reason.
+    /// Leaves the room, and blocks until the connection is closed (a second at most, because the thread may wait to send an address). If the
+    /// connection was lost earlier, returns the reason.
     pub fn leave_room(&mut self) -> Option<WebSocketFailure> {
         self.start_leaving();
-        self.thread.take()?.join().ok()?.err()
+        self.thread.take().filter(|thread| thread.finished_within(Some(2 * LEAVE_TIMEOUT)))?.join().err()
     }
 }
 

@@ -37,6 +37,7 @@ use crate::io::connection_permit::ConnectionLimits;
 use crate::io::log::SharedLogThrottle;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::io::signaling::{SignalingServerConfig, serve_hub};
+use crate::io::stop::StopToken;
 use crate::io::{http, os};
 use crate::send_queue::DEFAULT_MAX_UPDATES;
 use crate::signaling::{
@@ -190,7 +191,7 @@ impl WsServer {
     pub async fn run(self) -> io::Result<()> {
         let Self { listener, hub, config, mut commands } = self;
         let stopped = async { commands.join_next().await };
-        serve_hub(listener, &hub, config, stopped.map(drop)).await;
+        serve_hub(listener, &hub, config, &StopToken::default(), stopped.map(drop)).await;
         Ok(())
     }
 }

@@ -31,6 +31,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::client::StopSignal;
 use crate::io::clock;
 use crate::io::http;
 use crate::io::http::body::{self, RequestError};
@@ -90,9 +91,9 @@ pub fn spawn(
 ) -> io::Result<ServerThread> {
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("signaling").enable_all().build()?;
     let hub = SharedHub::new(hub, &options);
-    let (stopped, served) = (stop.to_notify(), Arc::clone(&hub));
+    let (stop, stopped, served) = (stop.clone(), stop.to_notify(), Arc::clone(&hub));
     let worker = Worker::spawn("signaling", move || {
-        runtime.block_on(serve_hub(listener, &served, options, stopped.notified()));
+        runtime.block_on(serve_hub(listener, &served, options, &stop, stopped.notified()));
         // This call does not wait for connections that are still open.
         runtime.shutdown_background();
     })?;
@@ -112,6 +113,7 @@ async fn serve_hub(
     listener: TcpListener,
     hub: &Arc<SharedHub>,
     options: SignalingServerConfig,
+    stop: &StopToken,
     stopped: impl Future<Output = ()>,
 ) {
     let close_guard = CloseAllGuard(hub);
@@ -129,7 +131,8 @@ async fn serve_hub(
     let stopped = async {
         tokio::select! {
             () = stopped => {}
-            () = state.shutdown.notified() => {}
+            // What runs beside the server ends with it.
+            () = state.shutdown.notified() => stop.request(StopSignal::Terminate),
         }
         // Before the listener is closed: a response to a client that has seen the closed listener contains `Connection: close`.
         running.send_replace(true);

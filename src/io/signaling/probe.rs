@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -80,21 +81,25 @@ impl ProbeConnections {
         RequestMatcher::new(target.dialect, target.nonce, clock::exact_wall_clock(|| self.poller.now()))
     }
 
-    /// Runs `node` on its own thread. A lost connection ends the run with an error that contains [`WebSocketFailure`].
+    /// Runs `node` on its own thread. A lost connection ends the run with an error that contains [`WebSocketFailure`]. Otherwise, the receiver
+    /// yields the open connections after the run.
     pub fn spawn(
         mut self,
         mut node: WebSocketProber,
         stop: StopToken,
         spin: u8,
-    ) -> io::Result<NodeThread<WebSocketProber>> {
-        udp::spawn_driver("client", move || {
+    ) -> io::Result<(NodeThread<WebSocketProber>, Receiver<Self>)> {
+        let (ended, still_open) = mpsc::channel();
+        let running = udp::spawn_driver("client", move || {
             let options = DriverOptions::client(spin, Backend::Native, true);
             let tally = udp::drive(&mut self, &mut node, &stop, options, &[None]);
             if tally.result.is_ok() {
-                self.close();
+                // The caller may need no closing handshake.
+                _ = ended.send(self);
             }
             (node, tally)
-        })
+        })?;
+        Ok((running, still_open))
     }
 }
 
@@ -156,7 +161,7 @@ pub fn start(
         };
         let waited_ns = saturating_nanos(setup.poller.now().duration_since(began));
         let wait = wait_for.map(|_| WaitResult { waited_ns, reply_received: connections.is_ok() });
-        let connections = connections.map(|sockets| ProbeConnections::new(sockets, setup.poller));
+        let connections = connections.map(|sockets| ProbeConnections::new(sockets, setup.poller, timeout));
         return Ok(ProbeStart { connect_times, wait, connections });
     }
 }
@@ -288,7 +293,7 @@ impl Setup<'_> {
             match read_message(socket)? {
                 ReadResult::Text(bytes, at) => return Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), at))),
                 ReadResult::WouldBlock => self.wait_until(until)?,
-                ReadResult::Incomplete => {}
+                ReadResult::Incomplete => self.wait_until(Time::ZERO)?,
             }
             // A server that sends only control frames or fragments must not extend the deadline.
             if self.poller.now() >= until {

@@ -25,9 +25,6 @@ use crate::time::Time;
 /// Maximum number of messages per socket and read call.
 const MAX_MESSAGES_PER_READ: usize = 32;
 
-/// If the server accepts no data for this time, the connection is abandoned. TCP alone would wait for many minutes.
-const SEND_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Maximum time for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -44,14 +41,16 @@ pub struct ProbeConnections {
     send_failure: Option<WebSocketFailure>,
     /// When the socket stopped accepting data; `None` if it accepts data.
     blocked_since: Option<Time>,
+    /// If the server accepts no data for this time, the connection is abandoned. TCP alone would wait for many minutes.
+    send_timeout: Duration,
 }
 
 impl ProbeConnections {
     /// Placeholder source address of messages from the last connection, by which the prober identifies responses.
     pub const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
-    pub(super) fn new(sockets: Vec<WebSocket<ProbeStream>>, poller: Poller) -> Self {
-        Self { sockets, poller, failure: None, send_failure: None, blocked_since: None }
+    pub(super) fn new(sockets: Vec<WebSocket<ProbeStream>>, poller: Poller, send_timeout: Duration) -> Self {
+        Self { sockets, poller, failure: None, send_failure: None, blocked_since: None, send_timeout }
     }
 
     fn is_closed(&self) -> bool {
@@ -59,7 +58,7 @@ impl ProbeConnections {
     }
 
     /// Closes all connections and waits for the replies for up to [`CLOSE_TIMEOUT`].
-    pub(super) fn close(mut self) {
+    pub fn close(mut self) {
         let until = self.poller.now() + CLOSE_TIMEOUT;
         self.sockets.retain_mut(|socket| is_sent(socket.close(None)).is_ok());
         while !self.sockets.is_empty() && self.poller.now() < until {
@@ -140,7 +139,11 @@ impl DriverIo for ProbeConnections {
                 SendStatus::Sent
             }
             Ok(false) => {
-                self.blocked_since = self.blocked_since.or_else(|| Some(self.now()));
+                let now = self.now();
+                if now.duration_since(*self.blocked_since.get_or_insert(now)) >= self.send_timeout {
+                    let reason = format!("the server has accepted no data for {:?}", self.send_timeout);
+                    self.failure = Some(WebSocketFailure::Broken(reason));
+                }
                 SendStatus::WouldBlock
             }
             Err(failure) => {
@@ -170,14 +173,7 @@ impl DriverIo for ProbeConnections {
         if !writable {
             return self.poller.wait(until);
         }
-        let until = self.blocked_since.unwrap_or_else(|| self.now()) + SEND_TIMEOUT;
-        if self.poller.wait(Some(until))? || self.now() >= until {
-            self.failure = Some(WebSocketFailure::Broken(format!(
-                "the server has accepted no data for {} s",
-                SEND_TIMEOUT.as_secs()
-            )));
-        }
-        Ok(false)
+        self.poller.wait(Some(self.blocked_since.unwrap_or_else(|| self.now()) + self.send_timeout))
     }
 }
 

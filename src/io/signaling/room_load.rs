@@ -1,8 +1,8 @@
 //! Load on rooms: a task for each member connects, joins and receives, and sends when the calling thread says so. One thread runs all tasks.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, iter, thread};
 
 use axum::BoxError;
 use axum::body::Body;
@@ -10,14 +10,14 @@ use axum::http::{Method, StatusCode};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use rustls::ClientConfig;
 use serde::Deserialize;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tungstenite::protocol::Role;
 use tungstenite::{Error, Message};
 
-use crate::client::{JoinHandshake, RoomLoad, WebSocketFailure};
+use crate::client::{JoinHandshake, RoomLoad, RoomLoadConfig, WebSocketFailure};
 use crate::io::clock;
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::signaling::discovery::HttpConnection;
@@ -75,78 +75,98 @@ struct Shared {
 
 type Socket = WebSocketStream<Box<dyn ClientStream>>;
 
-/// Runs `load` until all messages are settled, all connections have ended or a stop is requested. Passes the number of joined members and
-/// [`RoomLoad::progress`] to `on_progress` now and then. Fails if there is no room to join. Afterwards, `codes` has those of the created rooms
-/// that the server did not remove.
-pub fn run(
-    load: RoomLoad,
-    target: RoomLoadTarget,
-    stop: &StopToken,
-    codes: &mut Vec<String>,
-    mut on_progress: impl FnMut(u64, String),
-) -> Result<RoomLoad, BoxError> {
-    // Few other threads resolve names.
-    let runtime = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(8).enable_all().build()?;
-    let (members, rooms, dialect) = (load.config.members, load.config.rooms, load.config.dialect);
-    let stopped = stop.to_notify();
-    if dialect == Dialect::ControlSurface {
-        let created = async {
-            tokio::select! {
-                created = change_rooms(&target, rooms, codes) => created,
-                () = stopped.notified() => Ok(()),
+/// A run with its connections and rooms.
+pub struct RoomLoadRun {
+    runtime: Runtime,
+    shared: Arc<Shared>,
+    /// Each member closes its connection when its sender is dropped.
+    senders: Vec<mpsc::Sender<u32>>,
+    /// The codes of the rooms that were created.
+    codes: Vec<String>,
+    stop: StopToken,
+}
+
+impl RoomLoadRun {
+    /// Prepares a run of `load` until `stop` is requested.
+    pub fn new(load: RoomLoad, target: RoomLoadTarget, stop: &StopToken) -> io::Result<Self> {
+        // Few other threads resolve names.
+        let runtime = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(8).enable_all().build()?;
+        let known = (load.config.dialect != Dialect::Jamjam).then(String::new);
+        let rooms = (0..load.config.rooms).map(|_| watch::Sender::new(known.clone())).collect();
+        let shared = Arc::new(Shared { target, load: Mutex::new(load), rooms });
+        Ok(Self { runtime, shared, senders: Vec::new(), codes: Vec::new(), stop: stop.clone() })
+    }
+
+    /// Runs until all messages are settled, all connections have ended or a stop is requested. Passes the number of joined members and
+    /// [`RoomLoad::progress`] to `on_progress` now and then. Fails if there is no room to join.
+    pub fn run(&mut self, mut on_progress: impl FnMut(u64, String)) -> Result<RoomLoad, BoxError> {
+        let Self { runtime, shared, senders, codes, stop } = self;
+        let RoomLoadConfig { members, rooms, dialect, .. } = shared.lock().config.clone();
+        if dialect == Dialect::ControlSurface {
+            let (stopped, created) = (stop.to_notify(), change_rooms(&shared.target, rooms, codes));
+            match runtime.block_on(stop.unless_stopped(&stopped, created)) {
+                Ok(created) => created?,
+                Err(_) => return Ok(shared.lock().clone()),
             }
-        };
-        let created = runtime.block_on(created);
-        if created.is_err() || stop.signal().is_some() {
-            runtime.block_on(remove_rooms(&target, codes, stop));
-            runtime.shutdown_timeout(CLOSE_TIMEOUT);
-            return created.map(|()| load);
+            for (room, code) in iter::zip(&shared.rooms, &*codes) {
+                room.send_replace(Some(code.clone()));
+            }
         }
+        let outboxes;
+        (*senders, outboxes) = (0..members).map(|_| mpsc::channel(MAX_UNSENT)).unzip();
+        let starting = runtime.spawn(start_members(Arc::clone(shared), outboxes));
+        let this_thread = thread::current();
+        stop.on_stop(move || this_thread.unpark());
+        let mut shown = Instant::now();
+        while stop.signal().is_none() {
+            let now = clock::monotonic_now();
+            let mut load = shared.lock();
+            load.start(now);
+            while let Some((member, number)) = load.poll(now) {
+                // A message that does not fit is counted when it is settled.
+                let _ = senders[member].try_send(number);
+            }
+            if starting.is_finished() && Arc::strong_count(shared) == 1 {
+                load.settle_all();
+                break;
+            }
+            if load.is_settled(now) {
+                break;
+            }
+            let next = load.next_due().map_or(PROGRESS_INTERVAL, |due| due.duration_since(now).min(PROGRESS_INTERVAL));
+            let progress = (shown.elapsed() >= PROGRESS_INTERVAL).then(|| (load.results.joined, load.progress()));
+            drop(load);
+            if let Some((joined, text)) = progress {
+                on_progress(joined, text);
+                shown = Instant::now();
+            }
+            thread::park_timeout(next);
+        }
+        starting.abort();
+        // The connections, which are still open, go on with theirs.
+        Ok(shared.lock().clone())
     }
-    let code = |room: usize| codes.get(room).cloned().or((dialect != Dialect::Jamjam).then(String::new));
-    let rooms = (0..rooms).map(|room| watch::Sender::new(code(room))).collect();
-    let shared = Arc::new(Shared { target, load: Mutex::new(load), rooms });
-    let (senders, outboxes): (Vec<_>, Vec<_>) = (0..members).map(|_| mpsc::channel(MAX_UNSENT)).unzip();
-    let starting = runtime.spawn(start_members(Arc::clone(&shared), outboxes));
-    let this_thread = thread::current();
-    stop.on_stop(move || this_thread.unpark());
-    let mut shown = Instant::now();
-    while stop.signal().is_none() {
-        let now = clock::monotonic_now();
-        let mut load = shared.lock();
-        load.start(now);
-        while let Some((member, number)) = load.poll(now) {
-            // A message that does not fit is counted when it is settled.
-            let _ = senders[member].try_send(number);
-        }
-        if starting.is_finished() && Arc::strong_count(&shared) == 1 {
-            load.settle_all();
-            break;
-        }
-        if load.is_settled(now) {
-            break;
-        }
-        let next = load.next_due().map_or(PROGRESS_INTERVAL, |due| due.duration_since(now).min(PROGRESS_INTERVAL));
-        let progress = (shown.elapsed() >= PROGRESS_INTERVAL).then(|| (load.results.joined, load.progress()));
-        drop(load);
-        if let Some((joined, text)) = progress {
-            on_progress(joined, text);
-            shown = Instant::now();
-        }
-        thread::park_timeout(next);
+
+    /// Closes all connections, and removes the created rooms. Returns the codes of those that the server did not remove.
+    pub fn close(self) -> Vec<String> {
+        let Self { runtime, shared, senders, mut codes, stop } = self;
+        drop(senders);
+        runtime.block_on(async {
+            let closed = async {
+                while Arc::strong_count(&shared) > 1 {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            let _ = timeout(CLOSE_TIMEOUT, closed).await;
+            let stopped = stop.to_notify();
+            tokio::select! {
+                _ = change_rooms(&shared.target, 0, &mut codes) => {}
+                () = async { stopped.notified().await; sleep(CLOSE_TIMEOUT).await } => {}
+            }
+        });
+        runtime.shutdown_timeout(CLOSE_TIMEOUT);
+        codes
     }
-    starting.abort();
-    drop(senders);
-    let closed = async {
-        while Arc::strong_count(&shared) > 1 {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    let _ = runtime.block_on(async { timeout(CLOSE_TIMEOUT, closed).await });
-    runtime.block_on(remove_rooms(&shared.target, codes, stop));
-    runtime.shutdown_timeout(CLOSE_TIMEOUT);
-    let shared = Arc::into_inner(shared).ok_or("a connection does not end")?;
-    Ok(shared.load.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Creates or removes rooms of control surfaces until there are `count`. Their codes are in `codes`.
@@ -178,12 +198,6 @@ async fn change_rooms(target: &RoomLoadTarget, count: usize, codes: &mut Vec<Str
         codes.pop();
     }
     Ok(())
-}
-
-/// Removes the rooms with these codes as far as the server does so in time, which is short after a stop request.
-async fn remove_rooms(target: &RoomLoadTarget, codes: &mut Vec<String>, stop: &StopToken) {
-    let limit = if stop.signal().is_some() { CLOSE_TIMEOUT } else { Duration::MAX };
-    let _ = timeout(limit, change_rooms(target, 0, codes)).await;
 }
 
 /// Starts a task for each member, of which the first must have joined before the others are started.

@@ -234,7 +234,7 @@ fn groups_over_the_memory_limit_are_logged_and_counted() {
     options.limits.max_unsent_group_bytes = 64 << 20;
     let stopped = thread::scope(|scope| {
         scope.spawn(|| {
-            drop(client::run_session(&options, || MoqtClient::new(config.clone()), |_| (), &StopToken::default()));
+            drop(client::run_session(&options, || MoqtClient::new(config.clone()), |_, _| (), &StopToken::default()));
         });
         let line = server.line_starting_with("moqt: groups dropped newly_dropped=");
         assert_eq!(line.level, "WARN");

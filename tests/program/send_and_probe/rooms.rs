@@ -1,5 +1,6 @@
 //! Tests `send` and `probe` with `--room`, and `--list-rooms`. The program, the signaling server and the echo server use real sockets.
 
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -204,7 +205,8 @@ fn stop_request_ends_joining_at_once_with_a_message() {
     // The server goes silent before or after the upgrade response, after the room list, or after joining a room without other members.
     let cases = [None, Some(vec![]), Some(vec![listed.clone()]), Some(vec![listed, joined_empty])];
     // A probe of the signaling server itself joins too.
-    at_once(cases.map(|case| (case, true)).into_iter().chain([(Some(vec![]), false)]), |(replies, is_room)| {
+    let probes = [false, true].map(|is_flooded| (Some(vec![]), false, is_flooded));
+    at_once(cases.map(|case| (case, true, false)).into_iter().chain(probes), |(replies, is_room, is_flooded)| {
         let (reached, waiting) = mpsc::channel();
         let server = raw(move |_, mut stream| {
             if let Some(replies) = &replies {
@@ -215,6 +217,7 @@ fn stop_request_ends_joining_at_once_with_a_message() {
                 }
             }
             reached.send(()).unwrap();
+            while is_flooded && stream.write_all(&[0x89, 0].repeat(1_000)).is_ok() {}
             std::io::copy(&mut stream, &mut std::io::sink()).unwrap_or_default();
         });
         let url = format!("ws://{server}");
@@ -244,6 +247,22 @@ fn stop_request_ends_the_address_search() {
         "interrupted while waiting for a reply from a member of the room `jam`; only KEEPALIVE packets were sent";
     assert_error(&program.end(), 130, error);
     room_member.skip_to("PeerLeft");
+}
+
+#[test]
+fn interrupted_run_reports_before_it_leaves_the_room() {
+    for command_line in ["probe --count 0", "send --tone 440 --clients 2"] {
+        let (signaling, echo, folder) = (Server::start_signaling(&[]), Echo::correct(), tempfile::tempdir().unwrap());
+        let mut room_member = room_at(&signaling, "jam", None, echo.address);
+        let line = format!("{command_line} --json --room jam --signaling-url ws://{}", signaling.address);
+        let stdout = folder.path().join("stdout");
+        let program = start(command(line.split(' ')).stdout(File::create(&stdout).unwrap()));
+        echo.wait_for(10);
+        program.signal("INT");
+        room_member.skip_to("PeerLeft");
+        let report: Value = serde_json::from_slice(&fs::read(&stdout).unwrap()).unwrap();
+        assert_eq!((&report["interrupted"], program.end().code), (&json!("SIGINT"), 130), "{command_line}");
+    }
 }
 
 #[test]

@@ -8,8 +8,9 @@ use std::process::{Command, Stdio};
 use roxmltree::Document;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use test_support::server::{Member, frame, poll_until, program, ready_address};
+use test_support::server::{Member, frame, http, poll_until, program, ready_address};
 
+use super::http::login::{JSON, RIGHT};
 use super::{SECRET, broadcast_member, control_surface, jamjam_creator, webrtc_member};
 
 const PAGE: &str = "docs/signaling-server.md#check-of-a-client";
@@ -141,11 +142,16 @@ fn refused_requests_are_warnings_and_wrong_urls_and_frames_are_errors() {
 }
 
 #[test]
-fn stop_signal_ends_the_check_with_its_report() {
-    for (signal, expected) in [("INT", "1"), ("TERM", "2")] {
-        let (code, report, _) = check(&["--expect-sources", expected], |server, id| {
+fn stop_request_ends_the_check_with_its_report() {
+    // The operator may stop the server, too.
+    for (signal, expected) in [(Some("INT"), "1"), (Some("TERM"), "2"), (None, "1")] {
+        let (code, report, _) = check(&["--expect-sources", expected, "--docs-password", "sesame"], |server, id| {
             let mut member = correct(server, "jamjam");
-            assert!(Command::new("kill").args(["-s", signal, &id.to_string()]).status().unwrap().success());
+            if let Some(signal) = signal {
+                assert!(Command::new("kill").args(["-s", signal, &id.to_string()]).status().unwrap().success());
+            } else {
+                assert_eq!(http::send_to(server, "POST", "/admin/shutdown", &[RIGHT, JSON], "{}").status, 202);
+            }
             assert_eq!(member.closed().0, 1001);
         });
         let verdict = if expected == "1" { "PASSED" } else { "FAILED: 1 of 2 expected connections joined a room" };

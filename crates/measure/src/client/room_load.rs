@@ -49,7 +49,7 @@ pub struct RoomLoadConfig {
 }
 
 /// The members, the messages, and what was counted. A delivery is a message at one of its receivers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RoomLoad {
     /// Who sends what.
     pub config: RoomLoadConfig,
@@ -71,7 +71,7 @@ pub struct RoomLoad {
 }
 
 /// The messages of a room.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct RoomMessages {
     /// The members that send in turn: all that had joined when sending began.
     senders: Vec<usize>,
@@ -83,7 +83,7 @@ struct RoomMessages {
 }
 
 /// A message that may still be delivered.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct RoomMessage {
     due: Time,
     sent_at: Option<Time>,

@@ -1,11 +1,14 @@
 //! Connections that fail or close: the reported message and exit code.
 
-use std::fs;
-use std::io::{BufRead, Read, Write};
+use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::mpsc::channel;
+use std::thread;
 
 use serde_json::{Value, json};
-use test_support::client::{at_once, closed_tcp_port, document, start_line};
+use test_support::client::{at_once, closed_tcp_port, command, document, start};
+use test_support::server::TEST_TIMEOUT;
 
 use crate::send_and_probe::websocket::scripted_server::{raw, serve};
 use crate::send_and_probe::websocket::{codes, failure, probe, report};
@@ -106,20 +109,27 @@ fn connection_is_retried_until_the_server_is_available() {
 }
 
 #[test]
-fn stop_request_during_a_run_prints_the_partial_report() {
-    let server = serve(|_, mut connection| {
-        while let Some(ping) = connection.receive() {
-            connection.pong(&ping, 1);
-        }
-    });
-    let line = format!("probe --to ws://{server} --dialect bbx --count 0 --interval 5ms --json-lines");
-    let mut program = start_line(&line);
-    let (_, rest) = program.first_line();
-    program.signal("INT");
-    let last = rest.lines().map_while(Result::ok).last().unwrap();
-    assert_eq!(program.end().code, 130);
-    let report: Value = serde_json::from_str(&last).unwrap();
-    document::assert_valid(&report);
-    let [returned, lost] = document::counts(&report, "ping", ["returned", "lost"]);
-    assert!(report["interrupted"] == "SIGINT" && returned >= 1 && lost == 0, "{report:#}");
+fn partial_report_precedes_a_closing_handshake_that_is_never_answered() {
+    for options in ["--count 0 --interval 5ms", "--clients 2 --rate 100 --duration 60s"] {
+        let folder = tempfile::tempdir().unwrap();
+        let stdout = folder.path().join("stdout");
+        let ((started, first), (closing, closed)) = (channel(), channel());
+        let reported = stdout.clone();
+        let server = serve(move |_, mut connection| {
+            connection.send_text(r#"{"type":"welcome"}"#);
+            while connection.receive().is_some() {
+                _ = started.send(());
+            }
+            _ = closing.send(fs::read(&reported).unwrap());
+            // The connection stays open.
+            thread::park();
+        });
+        let line = format!("probe --to ws://{server} --room r --dialect broadcast --json {options}");
+        let program = start(command(line.split(' ')).stdout(File::create(&stdout).unwrap()));
+        first.recv_timeout(TEST_TIMEOUT).unwrap();
+        program.signal("INT");
+        let report: Value = serde_json::from_slice(&closed.recv_timeout(TEST_TIMEOUT).unwrap()).unwrap();
+        document::assert_valid(&report);
+        assert_eq!((&report["interrupted"], program.end().code), (&json!("SIGINT"), 130), "{report:#}");
+    }
 }

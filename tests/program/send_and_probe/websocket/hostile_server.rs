@@ -84,6 +84,17 @@ fn fragment_flood_does_not_delay_the_end() {
 }
 
 #[test]
+fn ping_flood_of_a_server_that_reads_nothing_ends_the_run() {
+    let server = serve(|_, mut connection| {
+        let pings = [&[0x89, 125][..], &[0; 125]].concat().repeat(500);
+        while connection.socket.get_mut().write_all(&pings).is_ok() {}
+    });
+    let report = report(1, server, "--dialect bbx --count 0 --interval 1ms --timeout 1s");
+    let message = "the connection broke: the server has accepted no data for 1s";
+    assert_eq!(failure(&report), [&json!("broken"), &json!(null), &json!(message)]);
+}
+
+#[test]
 fn message_right_after_the_upgrade_response_is_received() {
     at_once([()], |()| {
         let server = raw(|_, stream| {
