@@ -65,6 +65,8 @@ pub(crate) struct Args {
     json: bool,
 
     /// Write the report to this JUnit XML file
+    ///
+    /// The exit code is then 1 if there are findings, and 4 if they are only those of this host.
     #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
     junit: Option<OutputFile>,
 }
@@ -134,7 +136,7 @@ impl Args {
             files::write(file, &report.junit()?).context(CANNOT_WRITE)?;
         }
         tally.result.context("cannot read from the sockets").and(outcome_log)?;
-        Ok(0)
+        Ok(self.junit.as_ref().map_or(0, |_| report.outcome.exit_code()))
     }
 }
 

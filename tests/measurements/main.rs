@@ -6,5 +6,6 @@
 
 mod github_action;
 mod pauses;
+mod relay;
 #[cfg(feature = "mic")]
 mod sound_devices;

@@ -151,7 +151,7 @@ fn target_where_nothing_listens_is_named_and_fails_a_case() {
     assert!(named.is_some_and(|line| line.contains(&format!("address={target}"))));
     relay.program.signal("INT");
     let output = relay.program.end();
-    assert_eq!(output.code, 0);
+    assert_eq!(output.code, 1);
     let finding = "finding: ICMP errors, since nothing listens at the target: 1";
     assert!(output.stdout.contains(finding), "{}", output.stdout);
     let cases = fs::read_to_string(junit).unwrap();

@@ -115,7 +115,7 @@ fn check_judges_what_members_send_before_the_impairment() {
         assert!(room["complete_after_ms"].is_number(), "{room:#}");
         let outage = &room["outages"][0];
         let times = [&outage["start_ms"], &outage["length_ms"]].map(Value::as_f64);
-        assert_eq!((times, &outage["passed"]), ([Some(2_000.0), Some(1_000.0)], &json!(true)), "{outage:#}");
+        assert_eq!((times, &outage["result"]), ([Some(2_000.0), Some(1_000.0)], &json!("met")), "{outage:#}");
         let ends: Vec<f64> = flows.filter_map(|flow| flow["last_audio_ms"].as_f64()).collect();
         assert!(ends.len() == 2 && ends.iter().all(|end| *end > 5_000.0), "{ends:?} {report:#}");
         let sources = report["sources"].as_array().unwrap().iter();

@@ -16,7 +16,6 @@ mod log_events;
 mod loop_detection;
 mod mapped_address;
 mod observer;
-mod pauses;
 mod rate_limiter;
 mod reply_memory;
 mod reply_queue;

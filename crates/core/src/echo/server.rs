@@ -14,7 +14,6 @@ use super::log_events;
 use super::loop_detection::RepetitionLimit;
 use super::mapped_address::{MappedAddressMonitor, StunConfig};
 use super::observer::{DropReason, ObservedDatagram, SourceObserver};
-use super::pauses::ServerPauses;
 use super::reply_memory::{BufferLimits, ReplyMemory};
 use super::reply_queue::{PushResult, ReplyQueue};
 use super::reply_store::{NewReplies, ReplyClass};
@@ -24,6 +23,7 @@ use crate::impairment::Impairer;
 use crate::memory_budget::MemoryBudget;
 use crate::node::{Node, Receive, TransmitSink};
 use crate::outcome::ObservedImpairment;
+use crate::pauses::Pauses;
 use crate::time::Time;
 use crate::wire::{self, HEADER_LEN, Header, PacketError, PacketType, stun};
 
@@ -78,7 +78,7 @@ pub struct EchoServer {
     /// The opened packet. The vector is kept to reuse its memory.
     pub(super) opened: Vec<u8>,
     pub(super) mapped_address_monitor: Option<MappedAddressMonitor>,
-    pub(super) pauses: ServerPauses,
+    pub(super) pauses: Pauses,
     pub(super) read_socket_drops: Option<ReadSocketDrops>,
     /// The last count of socket drops, and when it was read.
     pub(super) socket_drops: (Option<Time>, u32),
@@ -94,7 +94,7 @@ impl EchoServer {
             local_port: config.local_port,
             replies: ReplyQueue::new(memory, Arc::clone(&counters)),
             admission: Admission::new(config.admission, config.delay),
-            pauses: ServerPauses::new(Arc::clone(&counters)),
+            pauses: Pauses::new(false),
             counters,
             source_table: SourceTable::new(config.log_sources, config.delay),
             drop_log: DropLog::default(),
@@ -161,6 +161,14 @@ impl EchoServer {
         self.counters.dropped_at_stop.add(self.replies.stop());
         self.counters.buffered.set(0);
         self.counters.buffered_bytes.set(0);
+    }
+
+    /// The driver calls the server. See [`Pauses::on_call`].
+    fn on_call(&mut self, now: Time, received_at: Option<Time>) {
+        let pause = self.pauses.on_call(now, received_at);
+        self.counters.pauses.set(self.pauses.count);
+        self.counters.paused_ms.set(self.pauses.total.as_millis() as u64);
+        self.admission.on_read(now, pause.map(|pause| pause.end - pause.start));
     }
 
     /// Handles datagrams of one source.
@@ -348,8 +356,7 @@ fn is_audio(header: Header) -> bool {
 
 impl Node for EchoServer {
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
-        let pause = self.pauses.on_call(now, batch.iter().map(|received| received.received_at).min());
-        self.admission.on_read(now, pause);
+        self.on_call(now, batch.iter().map(|received| received.received_at).min());
         for received in batch {
             self.counters.received_bytes.add(received.contents.len());
             let monitor = self.mapped_address_monitor.as_ref();
@@ -365,8 +372,7 @@ impl Node for EchoServer {
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
-        let pause = self.pauses.on_call(now, None);
-        self.admission.on_read(now, pause);
+        self.on_call(now, None);
         let monitor = self.mapped_address_monitor.as_mut();
         let is_writable = monitor.is_none_or(|monitor| monitor.poll_transmit(now, sink, &self.counters))
             && self.replies.send_due(now, sink, &mut self.admission, &mut self.source_table);

@@ -10,7 +10,7 @@ use super::rooms::{Lane, MediaRooms};
 use crate::direction::Direction;
 use crate::echo::Admission;
 use crate::node::{DriverWaker, Node, Receive, TransmitSink};
-use crate::relay::{Exits, Transit, classify};
+use crate::relay::{Exits, HostDelays, Transit, classify};
 use crate::time::Time;
 use crate::wire::{HEADER_LEN, PacketType, stun};
 
@@ -58,6 +58,11 @@ impl MediaRelay {
         let admission = Admission::new(rooms.lock().config.limits.clone(), Duration::ZERO);
         let waker = rooms.lock().waker.clone();
         Self { rooms, transit: Transit::default(), admission, waker, next_sweep: Time::ZERO, observer: None }
+    }
+
+    /// What this host has delayed.
+    pub fn delays(&self) -> HostDelays {
+        self.transit.delays.clone()
     }
 }
 

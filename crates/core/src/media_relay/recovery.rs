@@ -1,6 +1,7 @@
 //! How the AUDIO between two members gets through outages.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::direction::Direction;
@@ -53,6 +54,8 @@ pub struct Recovery {
     forwarded: VecDeque<(Time, Direction)>,
     /// When a member left. What still passes may complete a recovery, but silence is no fault.
     pub left_at: Option<Time>,
+    /// This member, unless it has left by itself.
+    pub lost: Option<Arc<str>>,
     /// The first outages of those that have been judged, in order.
     pub judged: Vec<JudgedOutage>,
 }
@@ -124,7 +127,8 @@ impl Recovery {
         self.end_judgment(start);
         let carried = self.last.map(|last| last.is_some_and(|last| start.duration_since(last) <= MAX_SILENCE));
         let outage = JudgedOutage { start, end, recovery: Err(Duration::ZERO), carried };
-        self.current = Some(outage).filter(|_| carried.contains(&true));
+        let are_both_there = self.left_at.is_none_or(|left_at| start < left_at);
+        self.current = Some(outage).filter(|_| carried.contains(&true) && are_both_there);
     }
 
     /// Looks for the first packet since which all judged directions have been back.

@@ -11,7 +11,7 @@ use tracing::warn;
 use super::destination::{MemberAddresses, usable};
 use super::links::{self, Link, ParseImpairment, is_meant};
 use super::node::MediaRoute;
-use super::recovery::Recovery;
+use super::recovery::{JudgedOutage, Recovery};
 use crate::address::canonical_socket_addr;
 use crate::direction::Direction;
 use crate::echo::AdmissionConfig;
@@ -127,7 +127,7 @@ struct OpenSocket {
 /// What the relay knows of a room.
 #[derive(Debug, Default)]
 pub struct MediaRoom {
-    /// Number of members with each name.
+    /// Number of members that the room has had with each name.
     names: HashMap<String, u64>,
     /// When the first AUDIO arrived: time 0 of outages.
     pub started_at: Option<Time>,
@@ -145,6 +145,15 @@ impl MediaRoom {
         let attempted = self.flows.iter().filter(|(_, flow)| flow.datagrams > 0);
         let firsts: Option<Vec<Time>> = attempted.map(|(_, flow)| Some(flow.left.times?.0)).collect();
         Some(firsts?.into_iter().max()?.duration_since(self.addressed_at?))
+    }
+
+    /// The member that the room lost before a pair had recovered from its only outage, unless one of this name has joined since.
+    pub fn lost_for_good<'a>(&self, recovery: &'a Recovery) -> Option<&'a str> {
+        let (lost, [JudgedOutage { recovery: Err(_), .. }]) = (recovery.lost.as_deref()?, &*recovery.judged) else {
+            return None;
+        };
+        let (name, number) = lost.rsplit_once('#')?;
+        Some(lost).filter(|_| self.names.get(name).is_some_and(|count| count.to_string() == number))
     }
 }
 
@@ -438,7 +447,7 @@ impl MediaRooms {
 
     /// A member joins `room`, over a connection from `signaling_ip` to `local_ip`. `None` if there are too few sockets.
     pub fn join(&self, room: u64, names: MemberNames, signaling_ip: IpAddr, local_ip: Ipv4Addr) -> Option<MediaMember> {
-        let (name, addresses) = (&*names[1], MemberAddresses::new(signaling_ip));
+        let (name, addresses) = (sanitize_name(&names[1]), MemberAddresses::new(signaling_ip));
         let pairs = &mut *self.lock();
         let (number, others) = (pairs.joined, pairs.others(room, pairs.joined));
         if !pairs.has_sockets(2 * others.len(), (room, addresses.signaling_ip)) {
@@ -446,12 +455,12 @@ impl MediaRooms {
         }
         pairs.joined += 1;
         let known = &mut pairs.rooms.entry(room).or_default().names;
-        let counted = if known.len() < MAX_FLOWS || known.contains_key(name) { name } else { "" };
+        let counted = if known.len() < MAX_FLOWS || known.contains_key(&name) { &*name } else { "" };
         let count = known.entry(counted.to_owned()).or_default();
         *count += 1;
         let member = Member {
             room,
-            name: format!("{}#{count}", sanitize_name(name)).into(),
+            name: format!("{name}#{count}").into(),
             announced_ip: pairs.config.announced_ip.unwrap_or(local_ip),
             addresses,
             has_address: false,
@@ -463,7 +472,7 @@ impl MediaRooms {
         let ways = others.into_iter().flat_map(|other| [(number, other), (other, number)]);
         let ways = ways.map(|(from, to)| Way { from, to }).inspect(|way| pairs.open(number, *way)).collect();
         pairs.impair(&*self.parse, ways);
-        Some(MediaMember { rooms: self.clone(), number })
+        Some(MediaMember { rooms: self.clone(), number, is_lost: false })
     }
 
     /// Changes paths, or nothing if there is an error. Later values win, and hold for members that join later. With `both`, also changes the
@@ -528,9 +537,15 @@ impl MediaRooms {
 pub struct MediaMember {
     rooms: MediaRooms,
     number: u64,
+    is_lost: bool,
 }
 
 impl MediaMember {
+    /// The member does not leave by itself.
+    pub fn lose(mut self) {
+        self.is_lost = true;
+    }
+
     /// The member publishes these addresses: the public one, then the others, the best first. If it keeps none of those before, new sockets
     /// stand for it. False if there are too few.
     pub fn publish(&self, addresses: impl Iterator<Item = SocketAddr>) -> bool {
@@ -569,10 +584,14 @@ impl MediaMember {
 impl Drop for MediaMember {
     fn drop(&mut self) {
         let (pairs, number) = (&mut *self.rooms.lock(), self.number);
-        pairs.members.entry(number).and_modify(|member| member.is_present = false);
+        let Some(member) = pairs.members.get_mut(&number) else { return };
+        member.is_present = false;
+        let lost = self.is_lost.then(|| Arc::clone(&member.name));
         pairs.defer(move |Pairs { recoveries, now, .. }| {
             let of_member = recoveries.iter_mut().filter(|(way, _)| [way.from, way.to].contains(&number));
-            of_member.for_each(|(_, recovery)| _ = recovery.left_at.get_or_insert(*now));
+            for (_, recovery) in of_member.filter(|(_, recovery)| recovery.left_at.is_none()) {
+                (recovery.left_at, recovery.lost) = (Some(*now), lost.clone());
+            }
         });
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tracing::info;
 
 use super::flow::{Flow, classify};
-use super::transit::{Exits, Transit};
+use super::transit::{Exits, HostDelays, Transit};
 use crate::address::{canonical_socket_addr, is_invalid_source, is_ipv4_source_over_ipv6};
 use crate::direction::Direction;
 use crate::echo::{Admission, AdmissionConfig, Source};
@@ -50,6 +50,8 @@ pub struct RelayResults {
     pub former: u32,
     /// Datagrams that belong to no client: all sockets were taken, or no host can have the source.
     pub unassigned: u64,
+    /// What this host has delayed.
+    pub delays: HostDelays,
 }
 
 /// What keeps its order: the datagrams of a client in a direction. The client is the index of its socket among those that are connected to
@@ -169,7 +171,7 @@ impl Relay {
     pub fn into_results(mut self) -> RelayResults {
         self.transit.drop_all(&mut self.table);
         self.table.clients.sort_by_key(|client| client.number);
-        RelayResults { clients: self.table.clients, ..self.results }
+        RelayResults { clients: self.table.clients, delays: self.transit.delays, ..self.results }
     }
 
     /// The index of the client to which received datagrams belong. A new client takes an unused socket, or that of the client that has been

@@ -2,19 +2,47 @@
 
 use std::hash::Hash;
 use std::mem;
+use std::time::Duration;
 
 use crate::datagram_store::DatagramStore;
 use crate::impairment::{Departure, ImpairmentDecision, PacketClass};
 use crate::node::{BLOCKED_RETRY, MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
 use crate::outcome::{Outcome, OutcomeEvent};
 use crate::path::{Passing, Path};
-use crate::time::Time;
+use crate::pauses::Pauses;
+use crate::time::{MIN_PAUSE, Pause, Time};
 
 /// No datagram enters while those on their paths use this much memory: [`OVERHEAD`] each, and the store of their bytes.
 const MAX_BUFFERED: usize = 256 << 20;
 
 /// Memory for a datagram besides its bytes.
 const OVERHEAD: usize = 300;
+
+/// Maximum number of times in which this host has delayed datagrams. The last one then lasts until the end.
+const MAX_TIMES: usize = 1_000;
+
+/// What this host has delayed by more than [`MIN_PAUSE`].
+#[derive(Clone, Debug, Default)]
+pub struct HostDelays {
+    /// How often it did not run.
+    pub pauses: u64,
+    /// For how long.
+    pub paused: Duration,
+    /// Number of datagrams that were sent so late, which includes copies.
+    pub late: u64,
+    /// The times of both, in order.
+    pub times: Vec<Pause>,
+}
+
+impl HostDelays {
+    fn add(&mut self, Pause { start, end }: Pause) {
+        let is_full = self.times.len() >= MAX_TIMES;
+        match self.times.last_mut().filter(|last| is_full || start <= last.end) {
+            Some(last) => *last = Pause { start: start.min(last.start), end },
+            None => self.times.push(Pause { start, end }),
+        }
+    }
+}
 
 /// Where the datagrams of each flow leave. `F` names a flow.
 pub trait Exits<F> {
@@ -46,11 +74,16 @@ pub struct Transit<F> {
     store: DatagramStore,
     /// A socket was blocked: nothing is sent before this time.
     retry_at: Time,
+    pauses: Pauses,
+    /// The receive time of the oldest datagram that arrived since the node was last polled.
+    oldest: Option<Time>,
+    pub(crate) delays: HostDelays,
 }
 
 impl<F> Default for Transit<F> {
     fn default() -> Self {
-        Self { path: Path::default(), store: DatagramStore::default(), retry_at: Time::ZERO }
+        let (path, store, retry_at, oldest, delays) = <_>::default();
+        Self { path, store, retry_at, pauses: Pauses::new(true), oldest, delays }
     }
 }
 
@@ -65,6 +98,7 @@ impl<F: Copy + Hash + Ord> Transit<F> {
         bytes: &[u8],
         exits: &mut impl Exits<F>,
     ) -> bool {
+        self.oldest = self.oldest.into_iter().chain([at]).min();
         let outcome = if let Some(cause) = decision.loss {
             Outcome::Lost(cause)
         } else if !is_admitted {
@@ -90,6 +124,15 @@ impl<F: Copy + Hash + Ord> Transit<F> {
 
     /// Sends what is due.
     pub fn send_due(&mut self, now: Time, sink: &mut dyn TransmitSink, exits: &mut impl Exits<F>) {
+        if let Some(pause) = self.pauses.on_call(now, self.oldest.take()) {
+            (self.delays.pauses, self.delays.paused) = (self.pauses.count, self.pauses.total);
+            self.delays.add(pause);
+        }
+        self.send(now, sink, exits);
+        self.pauses.on_return(self.next_deadline());
+    }
+
+    fn send(&mut self, now: Time, sink: &mut dyn TransmitSink, exits: &mut impl Exits<F>) {
         for _ in 0..MAX_SENDS_PER_POLL {
             let bottleneck =
                 |one: &Passing<F, Stored>| exits.bottleneck(one.flow, one.due, (one.token.len, one.copies_left));
@@ -111,7 +154,12 @@ impl<F: Copy + Hash + Ord> Transit<F> {
                 self.retry_at = now + BLOCKED_RETRY;
                 return;
             }
-            let is_sent = status == SendStatus::Sent;
+            let (is_sent, late) = (status == SendStatus::Sent, now - passing.due);
+            if is_sent && late > MIN_PAUSE {
+                self.delays.late += 1;
+                self.delays.add(Pause { start: passing.due, end: now });
+                self.pauses.log("sent datagrams late by", late);
+            }
             exits.on_copy(passing.flow, now, (passing.class, sequence), is_sent);
             if let Some(passed) = self.path.on_left(passing, is_sent) {
                 self.finish(passed, Outcome::SendFailed, exits);

@@ -125,7 +125,7 @@ fn outages_that_overlap_or_touch_are_one_and_others_end_the_judgment() {
 }
 
 #[test]
-fn silence_after_a_member_left_is_not_judged() {
+fn silence_and_outages_after_a_member_left_are_not_judged() {
     for (streams, left_at, expected) in [
         (&[(Up, 0..2_000, 10)][..], 3_400, Err(400)),
         (&[(Up, 0..2_000, 10)], 2_400, Err(0)),
@@ -138,6 +138,12 @@ fn silence_after_a_member_left_is_not_judged() {
         forward(&mut recovery, &streams[1..]);
         assert_eq!(judged_until(recovery, 8_000), [(2_000, 3_000, expected)], "{left_at}");
     }
+    // The other member still sends to the one that has left.
+    let mut recovery = recovery(["1s@2s/4s"; 2]);
+    forward(&mut recovery, &[(Up, 0..2_000, 10), (Down, 0..2_000, 10)]);
+    recovery.left_at = Some(time(2_400));
+    forward(&mut recovery, &[(Up, 3_000..9_000, 10)]);
+    assert_eq!(judged_until(recovery, 9_000), [(2_000, 3_000, Err(0))]);
 }
 
 #[test]

@@ -11,8 +11,9 @@ use jamjam_core::node::{BLOCKED_RETRY, Node, Receive, SendStatus, Transmit, Tran
 use jamjam_core::outcome::{Outcome, OutcomeEvent};
 use jamjam_core::relay::{Relay, RelayResults, RelayRoute};
 use jamjam_core::stats::{Arrivals, SequenceTracker};
-use jamjam_core::time::Time;
+use jamjam_core::time::{Pause, Time};
 use proptest::prelude::*;
+use test_support::logged::logged;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -103,6 +104,17 @@ impl Net {
 
     fn up(&mut self, at: Time, source: SocketAddr, contents: &[u8]) {
         self.receive(at, 0, source, contents);
+    }
+
+    /// The driver calls the node at `now`, and passes datagrams that arrived at these times.
+    fn call_late(&mut self, now: Time, arrivals: &[Time]) {
+        for (received_at, contents) in arrivals.iter().copied().zip([b"late"].into_iter().cycle()) {
+            let received =
+                Receive { socket: 0, source: client(1), dst_ip: None, received_at, contents, segment_size: 4 };
+            self.relay.on_datagram(now, &[received]);
+        }
+        self.sink.now = now;
+        self.relay.poll_transmit(now, &mut self.sink);
     }
 
     fn down(&mut self, at: Time, socket: usize, contents: &[u8]) {
@@ -375,6 +387,43 @@ fn datagrams_on_the_path_at_the_end_are_counted_as_stopped() {
     let (sent, results, events) = net.finish(at(500));
     assert_eq!((sent.len(), events[0].outcome), (0, Outcome::DroppedAtStop));
     assert_eq!(results.clients[0].flows[0].outcomes, [("stopped", 1)].into());
+}
+
+#[test]
+fn time_without_running_is_a_pause_and_what_it_delayed_is_late() {
+    let stopped = |delay, calls: &[(u64, &[u64])]| {
+        let mut net = Net::new(Impairment { delay, ..Impairment::default() }, Impairment::default(), 1);
+        net.up(at(0), client(1), b"first");
+        let lines = logged(|| {
+            net.call_late(at(0), &[]);
+            for (now, arrivals) in calls {
+                net.call_late(at(*now), &arrivals.iter().map(|ms| at(*ms)).collect::<Vec<_>>());
+            }
+        });
+        let delays = net.relay.into_results().delays;
+        (delays.pauses, delays.paused.as_millis(), delays.late, delays.times, lines)
+    };
+    let pause = |start, end| Pause { start: at(start), end: at(end) };
+    let line =
+        |text: &str, pauses: u64| format!("WARN {text} pauses_total={pauses} paused_ms_total={}", 1_300 * pauses);
+    for (case, delay, calls, expected) in [
+        ("arrival", Duration::ZERO, &[(1_400, &[100, 900, 1_380][..])][..], (1, 1_300, 2, vec![pause(100, 1_400)])),
+        ("deadline", 100 * MS, &[(1_400, &[1_350])], (1, 1_300, 1, vec![pause(100, 1_400)])),
+        ("what arrived is not yet due", 5_000 * MS, &[(1_400, &[100])], (1, 1_300, 0, vec![pause(100, 1_400)])),
+        ("at most 50 ms", 100 * MS, &[(150, &[]), (1_250, &[1_200])], (0, 0, 0, vec![])),
+        ("nothing to do", Duration::ZERO, &[(9_000, &[8_990])], (0, 0, 0, vec![])),
+    ] {
+        let (pauses, paused, late, times, lines) = stopped(delay, calls);
+        assert_eq!((pauses, paused, late, times), expected, "{case}");
+        assert_eq!(lines, vec![line("did not run for 1.3 s", 1); pauses as usize], "{case}");
+    }
+    // It runs, but reads each datagram only 0.6 s after its arrival. Further lines of this second are omitted.
+    let calls = (0..70).map(|call| if call < 60 { (call * 10, vec![]) } else { (call * 10, vec![call * 10 - 600]) });
+    let calls: Vec<(u64, Vec<u64>)> = calls.collect();
+    let steps: Vec<_> = calls.iter().map(|(now, arrivals)| (*now, &arrivals[..])).collect();
+    let (pauses, _, late, times, lines) = stopped(Duration::ZERO, &steps);
+    assert_eq!((pauses, late, times), (0, 10, vec![pause(0, 690)]));
+    assert_eq!(lines, [line("sent datagrams late by 0.6 s", 0)]);
 }
 
 proptest! {

@@ -27,6 +27,8 @@ pub struct CheckResult {
     pub verdict: Outcome,
     /// Why the check has failed; empty if it has not.
     pub failures: Vec<String>,
+    /// What could not be judged at all, and why.
+    pub not_judged: Vec<String>,
     /// The sources.
     #[serde(flatten)]
     pub report: CheckReport,
@@ -61,9 +63,13 @@ impl CheckResult {
         }
         // What a connection sends is judged even if it joins no room.
         let is_judged = report.sources.iter().any(|source| source.took_part || source.details.is_none());
-        let sources = if is_judged { Judged::Met } else { Judged::NotJudged };
-        let verdict = decide(failures.iter().map(|_| ((), Judged::Exceeded, ())).chain([((), sources, ())])).0;
-        Self { schema_version: SCHEMA_VERSION, verdict, failures, report, command: None, first_failure, fail_on }
+        let nothing = (!is_judged).then(|| NOTHING_JUDGED.to_owned());
+        let media = report.media.iter().flat_map(|media| media.not_judged.clone());
+        let not_judged: Vec<String> = nothing.into_iter().chain(media).collect();
+        let failed = failures.iter().map(|_| ((), Judged::Exceeded, ()));
+        let verdict = decide(failed.chain(not_judged.iter().map(|_| ((), Judged::NotJudged, ())))).0;
+        let (schema_version, command) = (SCHEMA_VERSION, None);
+        Self { schema_version, verdict, failures, not_judged, report, command, first_failure, fail_on }
     }
 
     /// Fails if `command` failed, or if there are `errors` of the run, such as a file that could not be written.
@@ -91,7 +97,7 @@ impl CheckResult {
         let word = self.verdict.word();
         match (self.verdict, warnings) {
             (Outcome::Failed, _) => format!("{word}: {failures}"),
-            (Outcome::NotMeasured, _) => format!("{word}: {NOTHING_JUDGED}"),
+            (Outcome::NotMeasured, _) => format!("{word}: {}", self.not_judged.join("; ")),
             (Outcome::Passed, 0) => word.to_owned(),
             (Outcome::Passed, count) => format!("{word}, {count} warning{}", if count == 1 { "" } else { "s" }),
         }
@@ -133,14 +139,16 @@ impl CheckResult {
         }
         let status = match &self.first_failure {
             Some((kind, text)) => not_passed(*kind, "expected_sources", text, ""),
-            None if self.verdict == Outcome::NotMeasured => junit::not_judged(self.verdict, NOTHING_JUDGED),
+            None if self.not_judged.first().is_some_and(|reason| reason == NOTHING_JUDGED) => {
+                junit::not_judged(self.verdict, NOTHING_JUDGED)
+            }
             None => TestCaseStatus::success(),
         };
         suite.add_test_case(case("sources", "expected_sources", status, &self.note().unwrap_or_default()));
         if let Some(text) = self.failures.last().filter(|_| self.report.untracked > 0) {
             suite.add_test_case(case("sources", "places", failed("places", text), ""));
         }
-        suite.add_test_cases(self.report.media.iter().flat_map(MediaReport::cases));
+        suite.add_test_cases(self.report.media.iter().flat_map(|media| media.cases(self.verdict)));
         for (number, source) in (1..).zip(&self.report.sources) {
             // Its port differs from run to run, but CI systems compare the cases of runs by their names.
             let class = if source.details.is_some() { format!("source {number}") } else { source.name.clone() };

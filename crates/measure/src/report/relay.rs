@@ -8,11 +8,12 @@ use quick_junit::{SerializeError, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
 use super::figures::figures;
-use super::junit::{case, failed, of_suite};
+use super::junit::{self, case, failed, of_suite};
 use super::model::SCHEMA_VERSION;
 use super::quantities::{duration_millis, format_decimals, format_length, format_share};
+use crate::verdict::{Judged, Outcome, decide};
 use jamjam_core::direction::Direction;
-use jamjam_core::relay::{Client, Flow, RelayResults};
+use jamjam_core::relay::{Client, Flow, HostDelays, RelayResults};
 use jamjam_core::stats::Arrivals;
 
 const NAME: &str = "jamjam-dev relay";
@@ -47,17 +48,20 @@ figures! {
         let of_client = |client: &Client| Direction::ALL.map(|direction| ForwardedFigures::from((client, direction)));
         let directions: Vec<ForwardedFigures> = results.clients.iter().flat_map(of_client).collect();
         let sum = |outcome: &str| directions.iter().filter_map(|one| one.outcomes.get(outcome)).sum::<u64>();
-        let findings = [
+        let findings = counted([
             (unreachable, "ICMP errors, since nothing listens at the target"),
             (sum("limit"), "datagrams above the limits of a client's address (--max-bitrate-per-source)"),
-            (sum("buffer_full"), "datagrams for which the relay had no memory left"),
-            (sum("failed"), "datagrams refused by this host"),
             (results.former.into(), "clients that were idle, gave up their sockets to others, and are not listed"),
             (results.unassigned, "datagrams of no client (the 101st, or a forged address)"),
+        ]);
+        let dropped = counted([
+            (sum("buffer_full"), "datagrams for which the relay had no memory left"),
+            (sum("failed"), "datagrams refused by this host"),
             (kernel_dropped.unwrap_or(0), "datagrams dropped by the system before the relay read them"),
-        ];
-        let findings =
-            findings.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{what}: {count}"));
+        ]);
+        let not_judged = [dropped, delayed(&results.delays)].concat();
+        let failed = findings.iter().map(|_| ((), Judged::Exceeded, ()));
+        let outcome = decide(failed.chain(not_judged.iter().map(|_| ((), Judged::NotJudged, ())))).0;
         let flows = results.clients.iter().flat_map(|client| &client.flows);
     ] {
         #[serde(rename = "type")]
@@ -65,7 +69,9 @@ figures! {
         schema_version: u32 = SCHEMA_VERSION;
         tool_version: &'static str = env!("CARGO_PKG_VERSION");
         target: String = target;
-        findings: Vec<String> = findings.collect();
+        outcome: Outcome = outcome;
+        findings: Vec<String> = findings;
+        not_judged: Vec<String> = not_judged;
         warnings: Vec<String> = flows.filter_map(Flow::rate_warning).collect();
         directions: Vec<ForwardedFigures> = directions;
     }
@@ -82,10 +88,31 @@ pub(super) fn audio_columns(before: &ForwardedAudioFigures, after: &ForwardedAud
     format!("{rate:>10}{before:>13}{after:>13}{silence:>10}")
 }
 
-/// Adds a line for each finding and each warning.
-pub(super) fn add_findings(text: &mut String, findings: &[String], warnings: &[String]) {
-    text.extend(findings.iter().map(|finding| format!("finding: {finding}\n")));
-    text.extend(warnings.iter().map(|warning| format!("warning: {warning}\n")));
+/// What was counted at all.
+pub(super) fn counted<const N: usize>(counts: [(u64, &str); N]) -> Vec<String> {
+    counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{what}: {count}")).collect()
+}
+
+/// What this host has delayed.
+pub(super) fn delayed(HostDelays { pauses, paused, late, .. }: &HostDelays) -> Vec<String> {
+    let paused = format!("pauses, in which the relay did not run for {}", format_length(duration_millis(*paused)));
+    counted([(*pauses, &paused), (*late, "datagrams sent over 50 ms late")])
+}
+
+/// Adds a line for each finding, each reason not to judge, and each warning.
+pub(super) fn add_findings(text: &mut String, findings: &[String], not_judged: &[String], warnings: &[String]) {
+    for (kind, lines) in [("finding", findings), ("not measured", not_judged), ("warning", warnings)] {
+        text.extend(lines.iter().map(|line| format!("{kind}: {line}\n")));
+    }
+}
+
+/// The status of a test case with findings, in a document with this outcome.
+pub(super) fn findings_status(outcome: Outcome, findings: &[String], not_judged: &[String]) -> TestCaseStatus {
+    match (findings, not_judged) {
+        ([], []) => TestCaseStatus::success(),
+        ([], reasons) => junit::not_judged(outcome, &reasons.join("; ")),
+        (findings, _) => failed("findings", &findings.join("; ")),
+    }
 }
 
 impl RelayReport {
@@ -99,15 +126,14 @@ impl RelayReport {
             let row = format!("{client:34}{:>10}{audio}  {}", one.datagrams, outcomes.join(", "));
             _ = writeln!(text, "{}", row.trim_end());
         }
-        add_findings(&mut text, &self.findings, &self.warnings);
+        add_findings(&mut text, &self.findings, &self.not_judged, &self.warnings);
         text
     }
 
-    /// A test case that fails if there are findings.
+    /// A test case that fails if there are findings, and is an error if they are only those of this host.
     pub fn junit(&self) -> Result<String, SerializeError> {
         let mut suite = TestSuite::new(NAME);
-        let findings = self.findings.join("; ");
-        let status = if findings.is_empty() { TestCaseStatus::success() } else { failed("findings", &findings) };
+        let status = findings_status(self.outcome, &self.findings, &self.not_judged);
         suite.add_test_case(case(NAME, "findings", status, &self.text()));
         of_suite(suite)
     }

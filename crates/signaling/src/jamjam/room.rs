@@ -257,6 +257,9 @@ impl JamjamRoom {
         }
         if let Some(left) = self.roster.leave(call, conn, reason) {
             call.send(self.roster.connections(), &ServerMessage::PeerLeft { peer_id: left.peer.id });
+            if let Some(media) = left.media.filter(|_| ![LEFT_ROOM, CHANGED_ROOM].contains(&reason)) {
+                media.lose();
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jamjam_core::close_code::CloseCode;
 use jamjam_core::impairment::Impairment;
 use jamjam_core::media_relay::{MediaRelayConfig, MediaRooms};
 use jamjam_signaling::{ActivityOutcome, ConnId, Dialect, NewConnection, Route, SignalingLimits, SnapshotQuery, route};
@@ -15,9 +16,16 @@ fn hub(sockets: u16) -> TestHub {
 }
 
 fn hub_with(sockets: u16, limits: SignalingLimits) -> TestHub {
+    hub_of(limits, media(sockets))
+}
+
+fn media(sockets: u16) -> MediaRooms {
     let ports = (40_000..40_000 + sockets).collect();
     let config = MediaRelayConfig { ports, ..MediaRelayConfig::default() };
-    let media = MediaRooms::new(config, None, |_| Ok(Impairment::default()));
+    MediaRooms::new(config, None, |_| Ok(Impairment::default()))
+}
+
+fn hub_of(limits: SignalingLimits, media: MediaRooms) -> TestHub {
     let TestHub { hub, sink } = TestHub::new(limits);
     TestHub { hub: hub.with_media(Some(media)), sink }
 }
@@ -109,6 +117,29 @@ fn update_that_keeps_an_address_keeps_the_socket_and_a_new_member_has_others() {
     publish(&mut hub, 1, 6_000);
     let third = relayed(&hub.last(2)["data"]["peer"], 2, 900);
     assert!(third != first && third != second);
+}
+
+#[test]
+fn member_whose_connection_ends_is_lost_unless_it_left_the_room() {
+    type End = fn(&mut TestHub);
+    let ends: [(&str, End, Option<&str>); 5] = [
+        ("LeaveRoom", |hub| hub.send(2, 0, &json!({"type": "LeaveRoom"})), None),
+        ("another room", |hub| hub.send(2, 0, &create(None)), None),
+        ("connection lost", |hub| hub.disconnect(2), Some("Bob#1")),
+        ("closed by the client", |hub| hub.at(0).on_close(ConnId(2), CloseCode::NORMAL_CLOSURE, ""), Some("Bob#1")),
+        ("the server ends", |_| (), None),
+    ];
+    for (case, end, expected) in ends {
+        let media = media(20);
+        let mut hub = hub_of(SignalingLimits::default(), media.clone());
+        room(&mut hub);
+        end(&mut hub);
+        drop(hub);
+        let rooms = media.take_results();
+        let lost: Vec<_> =
+            rooms.values().flat_map(|room| &room.recoveries).map(|(_, pair)| pair.lost.as_deref()).collect();
+        assert_eq!(lost, [expected], "{case}");
+    }
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! The report of the bad room, whose node runs in virtual time.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::time::Duration;
 
 use jamjam_core::impairment::Impairment;
-use jamjam_core::media_relay::{MediaRelay, MediaRelayConfig, MediaRooms};
+use jamjam_core::media_relay::{MediaMember, MediaRelay, MediaRelayConfig, MediaRooms};
 use jamjam_core::node::{Node, Receive};
 use jamjam_core::time::Time;
-use jamjam_measure::check::{CheckReport, CheckResult, Severity, SignalingCheck};
+use jamjam_measure::check::{CheckReport, CheckResult, CheckedSource, Severity, SignalingCheck};
 use jamjam_measure::report::media::MediaReport;
 use jamjam_measure::verdict::Outcome;
 use serde_json::json;
@@ -16,71 +17,225 @@ use test_support::snapshot;
 
 use crate::schema::assert_schema;
 
-/// Three members. Aki and Ben play to each other through an outage, after which Ben is back 1.5 s later. Both attempt nothing with Cho.
-fn report(limit: Option<Duration>) -> MediaReport {
-    let outages = "500ms@1s,1s@6s".parse().expect("outages");
-    let impairment = Impairment { outages, delay: Duration::from_millis(20), ..Impairment::default() };
-    let config = MediaRelayConfig { impairment, ports: (40_000..40_006).collect(), ..MediaRelayConfig::default() };
-    let rooms = MediaRooms::new(config, None, |_| Err(String::new()));
-    let mut relay = MediaRelay::new(rooms.clone());
-    let members = ["Aki", "Ben", "Cho"].map(|name| {
-        let member = rooms
-            .join(1, ["", name].map(str::to_owned), Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST)
-            .expect("sockets");
-        assert!(member.publish([SocketAddr::from(([127, 0, 0, 1], 5_000))].into_iter()));
-        member
-    });
-    poll(&mut relay, Time::from_millis(900).as_nanos());
-    let socket = |from: usize, to: usize| {
-        let address = members[to].address_for(&members[from]).expect("an address");
-        usize::from(address.port() - 40_000)
-    };
-    let ways = [(socket(0, 1), 5_000), (socket(1, 0), 5_001)];
-    let mut receive = |ms, (socket, port): (usize, u16), contents: &[u8]| {
-        let (received_at, source) = (Time::from_millis(ms), SocketAddr::from(([127, 0, 0, 1], port)));
-        let segment_size = contents.len();
-        poll(&mut relay, received_at.as_nanos());
-        relay
-            .on_datagram(received_at, &[Receive { socket, source, dst_ip: None, received_at, contents, segment_size }]);
-    };
-    let key = |key| [&header(3, 0, 0)[..], &[1, 1], &[key; 32]].concat();
-    receive(990, ways[0], &key(1));
-    for step in 0..750_u32 {
-        let ms = 1_000 + 10 * u64::from(step);
-        receive(ms, ways[0], &header(1, step, 0));
-        if !(100..300).contains(&step) {
-            receive(ms, ways[1], &header(1, step, 0));
-        }
-    }
-    receive(8_500, ways[0], &key(2));
-    // No host has this port.
-    receive(8_600, (ways[0].0, 0), b"forged");
-    drop(members);
-    MediaReport::from((&rooms.take_results(), &rooms.counts(), None, limit))
+/// A room of Aki, Ben and Cho, whose media takes 20 ms. Time 0 of outages is 1 s.
+struct Room {
+    rooms: MediaRooms,
+    relay: MediaRelay,
+    members: Vec<MediaMember>,
+    now: Time,
 }
 
-/// The report of a check that contains it.
-fn checked(limit: Option<Duration>) -> CheckResult {
-    let report = CheckReport { media: Some(report(limit)), ..SignalingCheck::default().report() };
-    CheckResult::new(report, Severity::Error, 0)
+impl Room {
+    fn new(outages: &str) -> Self {
+        let outages = outages.parse().expect("outages");
+        let impairment = Impairment { outages, delay: Duration::from_millis(20), ..Impairment::default() };
+        let config = MediaRelayConfig { impairment, ports: (40_000..40_020).collect(), ..MediaRelayConfig::default() };
+        let rooms = MediaRooms::new(config, None, |_| Err(String::new()));
+        let relay = MediaRelay::new(rooms.clone());
+        let mut room = Self { rooms, relay, members: Vec::new(), now: Time::ZERO };
+        for name in ["Aki", "Ben", "Cho"] {
+            room.join(name);
+        }
+        room.now = Time::from_millis(900);
+        room.run(900);
+        room
+    }
+
+    fn join(&mut self, name: &str) {
+        let names = ["", name].map(str::to_owned);
+        let member = self.rooms.join(1, names, Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST).expect("sockets");
+        assert!(member.publish([SocketAddr::from(([127, 0, 0, 1], 5_000))].into_iter()));
+        self.members.push(member);
+    }
+
+    /// The driver calls the node at its deadlines, and then at `until`.
+    fn run(&mut self, until: u64) {
+        let until = Time::from_millis(until);
+        while let Some(deadline) = self.relay.next_deadline().filter(|deadline| *deadline < until) {
+            self.now = deadline.max(self.now);
+            poll(&mut self.relay, self.now.as_nanos());
+        }
+        self.now = until.max(self.now);
+        poll(&mut self.relay, self.now.as_nanos());
+    }
+
+    /// A datagram from one member to another one arrives at `ms`. It is read at once, unless the node did not run.
+    fn receive(&mut self, ms: u64, (from, to): (usize, usize), port: u16, contents: &[u8]) {
+        let address = self.members[to].address_for(&self.members[from]).expect("an address");
+        let (received_at, source) = (Time::from_millis(ms), SocketAddr::from(([127, 0, 0, 1], port)));
+        let (socket, segment_size) = (usize::from(address.port() - 40_000), contents.len());
+        let received = Receive { socket, source, dst_ip: None, received_at, contents, segment_size };
+        if received_at > self.now {
+            self.run(ms);
+        }
+        self.relay.on_datagram(self.now, &[received]);
+    }
+
+    /// Each member of `ways` sends AUDIO to the other one every 10 ms.
+    fn play(&mut self, times: Range<u64>, ways: &[(usize, usize)]) {
+        for (ms, way) in times.step_by(10).flat_map(|ms| ways.iter().map(move |way| (ms, *way))) {
+            self.receive(ms, way, 5_000 + way.0 as u16, &header(1, (ms / 10) as u32, 0));
+        }
+    }
+
+    fn report(self, limit: Option<Duration>) -> MediaReport {
+        let delays = self.relay.delays();
+        drop((self.members, self.relay));
+        MediaReport::from((&self.rooms.take_results(), &self.rooms.counts(), None, &delays, limit))
+    }
+}
+
+const BOTH: [(usize, usize); 2] = [(0, 1), (1, 0)];
+
+/// Aki and Ben play to each other through an outage, after which Ben is back 1.5 s later. Both attempt nothing with Cho.
+fn report(limit: Option<Duration>) -> MediaReport {
+    let mut room = Room::new("500ms@1s,1s@6s");
+    let key = |key| [&header(3, 0, 0)[..], &[1, 1], &[key; 32]].concat();
+    room.receive(990, BOTH[0], 5_000, &key(1));
+    room.play(1_000..2_000, &BOTH);
+    room.play(2_000..4_000, &BOTH[..1]);
+    room.play(4_000..8_500, &BOTH);
+    room.receive(8_500, BOTH[0], 5_000, &key(2));
+    // No host has this port.
+    room.receive(8_600, BOTH[0], 0, b"forged");
+    room.report(limit)
+}
+
+/// A check whose clients were judged, and that contains this report.
+fn checked(media: MediaReport) -> CheckResult {
+    let sources = vec![CheckedSource {
+        name: "Aki".to_owned(),
+        facts: "in a room".to_owned(),
+        took_part: true,
+        ..CheckedSource::default()
+    }];
+    CheckResult::new(
+        CheckReport { sources, media: Some(media), ..SignalingCheck::default().report() },
+        Severity::Error,
+        0,
+    )
 }
 
 #[test]
 fn text_and_junit_have_each_flow_and_each_outage_of_a_pair() {
-    let [without, within] = [None, Some(Duration::from_secs(2))].map(checked);
+    let [without, within] = [None, Some(Duration::from_secs(2))].map(|limit| checked(report(limit)));
     snapshot::assert_matches("measure/media", &format!("{}\n{}", without.text(), within.junit().expect("XML")));
-    assert!(without.failures.is_empty() && within.failures.is_empty());
+    assert_eq!([without.verdict, within.verdict], [Outcome::Passed; 2]);
+}
+
+/// What a limit of 500 ms comes to: the outcome, its reason, and the status in JUnit of the outages in order.
+fn judged(room: Room) -> (Outcome, String, Vec<&'static str>) {
+    let result = checked(room.report(Some(Duration::from_millis(500))));
+    let junit = result.junit().expect("XML");
+    let statuses = junit.split("<testcase ").filter(|case| case.contains(", outage ")).map(|case| {
+        ["<failure", "<error", "<skipped"].into_iter().find(|status| case.contains(status)).unwrap_or("met")
+    });
+    (result.verdict, [result.failures, result.not_judged].concat().join("; "), statuses.collect())
 }
 
 #[test]
-fn slow_recovery_exceeds_the_limit() {
-    let late = checked(Some(Duration::from_millis(1_400)));
-    assert_eq!((late.verdict, late.failures.len()), (Outcome::Failed, 1), "{:?}", late.failures);
+fn failure_names_the_limit_the_worst_recovery_and_the_number_of_pairs() {
+    let mut room = Room::new("500ms@1s");
+    let ways = [(0, 1), (1, 0), (0, 2), (2, 0)];
+    room.play(1_000..2_500, &ways);
+    // Ben is back 1.2 s after the end of the outage, and Cho at once.
+    room.play(2_500..3_700, &ways[2..]);
+    room.play(3_700..6_000, &ways);
+    let reason = "room 1, outage 1 of Aki#1 and Ben#1: 500 ms at 1.0 s, recovered after 1.2 s, --max-recovery 500 ms exceeded (1 of 2 pairs)";
+    assert_eq!(judged(room), (Outcome::Failed, reason.to_owned(), vec!["<failure", "met"]));
+}
+
+#[test]
+fn limit_without_an_outage_that_hit_anybody_is_not_measured() {
+    let unused = "--max-recovery: no outage hit a pair that carried AUDIO";
+    for (outages, start) in [("500ms@9s", 1_000), ("500ms@2s", 4_000)] {
+        let mut room = Room::new(outages);
+        room.play(1_000..1_010, &BOTH[..1]);
+        room.play(start..6_000, &BOTH);
+        assert_eq!(judged(room), (Outcome::NotMeasured, unused.to_owned(), vec![]), "{outages}");
+    }
+    let mut room = Room::new("500ms@9s");
+    room.play(1_000..6_000, &BOTH);
+    assert_eq!(checked(room.report(None)).verdict, Outcome::Passed, "no limit");
+}
+
+#[test]
+fn member_that_was_lost_in_its_only_outage_has_not_recovered() {
+    let lost = "room 1, outage 1 of Ben#1 and Aki#1: 500 ms at 1.0 s, not recovered, Ben#1 left for good, --max-recovery 500 ms exceeded (1 of 1 pairs)";
+    let unjudged = "room 1, outage 1 of Ben#1 and Aki#1: 500 ms at 1.0 s, not recovered within 300 ms, not judged: a member left, another outage began or the run ended (1 of 1 pairs)";
+    let (failed, unjudged) =
+        ((Outcome::Failed, lost, vec!["<failure"]), (Outcome::NotMeasured, unjudged, vec!["<error"]));
+    for (case, is_lost, rejoins, expected) in [
+        ("lost", true, false, failed),
+        ("left by itself", false, false, unjudged.clone()),
+        ("lost, and back under its name", true, true, unjudged),
+    ] {
+        let mut room = Room::new("500ms@1s");
+        room.play(1_000..2_000, &BOTH);
+        room.run(2_800);
+        let ben = room.members.remove(1);
+        if is_lost {
+            ben.lose();
+        } else {
+            drop(ben);
+        }
+        room.run(2_800);
+        if rejoins {
+            room.join("Ben");
+        }
+        room.run(60_000);
+        let (outcome, reason, statuses) = judged(room);
+        assert_eq!((outcome, &*reason, statuses), expected, "{case}");
+    }
+    // It had recovered from another one.
+    let mut room = Room::new("500ms@1s/4s");
+    room.play(1_000..6_000, &BOTH);
+    room.run(6_200);
+    room.members.remove(1).lose();
+    room.run(60_000);
+    assert_eq!(judged(room), (Outcome::Passed, String::new(), vec!["met", "<skipped"]));
+}
+
+#[test]
+fn outage_during_whose_recovery_the_relay_did_not_run_is_not_judged() {
+    let played = |outages, stop: Range<u64>, until| {
+        let mut room = Room::new(outages);
+        room.play(1_000..stop.start, &BOTH);
+        room.now = Time::from_millis(stop.end);
+        room.play(stop.start..until, &BOTH);
+        room
+    };
+    let delayed = |recovery| {
+        format!(
+            "room 1, outage 1 of Aki#1 and Ben#1: 500 ms at 1.0 s, {recovery}, not judged: the relay did not run, or sent late (1 of 1 pairs)"
+        )
+    };
+    for (case, stop, expected) in [
+        ("at its end", 2_400..3_700, (Outcome::NotMeasured, delayed("recovered after 1.2 s"), vec!["<error"])),
+        ("before it was clear", 3_400..3_500, (Outcome::NotMeasured, delayed("recovered after 20 ms"), vec!["<error"])),
+        ("before it", 1_900..2_000, (Outcome::Passed, String::new(), vec!["met"])),
+        ("within it", 2_100..2_400, (Outcome::Passed, String::new(), vec!["met"])),
+        ("after it was clear", 3_700..5_000, (Outcome::Passed, String::new(), vec!["met"])),
+    ] {
+        assert_eq!(judged(played("500ms@1s", stop, 6_000)), expected, "{case}");
+    }
+    // Another outage of the pair was judged.
+    let room = played("500ms@1s/4s", 2_400..3_700, 9_000);
+    assert_eq!(judged(room), (Outcome::Passed, String::new(), vec!["<skipped", "met"]));
+    // After the limit and a second, it has not recovered, whatever happens then.
+    let mut room = Room::new("500ms@1s");
+    room.play(1_000..2_000, &BOTH);
+    room.run(4_100);
+    room.now = Time::from_millis(5_100);
+    room.play(4_200..8_000, &BOTH[..1]);
+    let (outcome, reason, _) = judged(room);
     assert!(
-        late.failures[0].starts_with("room 1, outage 1 of Aki#1 and Ben#1: 500 ms at 1.0 s, recovered after 1.4 s"),
-        "{late:?}"
+        outcome == Outcome::Failed && reason.contains("not recovered within 5.5 s, --max-recovery 500 ms"),
+        "{reason}"
     );
-    assert_eq!(late.junit().expect("XML").matches("<failure").count(), 1);
+    let report = played("500ms@1s", 2_400..3_700, 6_000).report(None);
+    let warnings = ["pauses, in which the relay did not run for 1.3 s: 1", "datagrams sent over 50 ms late: 226"];
+    assert_eq!(report.warnings, warnings);
 }
 
 #[test]
@@ -88,7 +243,7 @@ fn document_with_media_fits_the_schema() {
     let documents = [("with a limit", Some(Duration::from_secs(2))), ("without", None)];
     // An outcome that did not occur is missing, so that no outcome is required.
     let documents = documents.map(|(name, limit)| {
-        let mut document = serde_json::to_value(checked(limit)).expect("JSON");
+        let mut document = serde_json::to_value(checked(report(limit))).expect("JSON");
         let flows = document["media"]["rooms"][0]["flows"].as_array_mut().expect("flows");
         assert_eq!(flows[0]["outcomes"], json!({"outage": 150, "sent": 602}));
         for flow in flows {

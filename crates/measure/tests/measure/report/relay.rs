@@ -10,50 +10,67 @@ use jamjam_core::recorded_path::RecordedPath;
 use jamjam_core::relay::Relay;
 use jamjam_core::time::Time;
 use jamjam_measure::report::relay::RelayReport;
+use jamjam_measure::verdict::Outcome;
 use serde_json::{Value, json};
 use test_support::node_driver::{header, poll};
 use test_support::snapshot;
 
 use crate::schema::assert_schema;
 
-/// One client, which loses two AUDIO packets on the way up. There is a socket for no other one.
-fn report(with_findings: bool) -> RelayReport {
-    report_with(Impairment::default(), with_findings)
+/// What a run finds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    /// The host of the relay has dropped datagrams, and did not run for 1.3 s.
+    OfHost,
+    All,
 }
 
-fn report_with(up: Impairment, with_findings: bool) -> RelayReport {
+/// One client, which loses two AUDIO packets on the way up. There is a socket for no other one.
+fn report(found: Found) -> RelayReport {
+    report_with(Impairment::default(), found)
+}
+
+fn report_with(up: Impairment, found: Found) -> RelayReport {
     let target: SocketAddr = "192.0.2.9:5000".parse().expect("an address");
     let up = Impairment { dropped_sequences: "3-4".parse().expect("a set"), ..up };
     let (targets, impairments, limits) = (mpsc::channel().1, [up, Impairment::default()], AdmissionConfig::default());
     let mut relay = Relay::new((target, targets), 1, impairments, limits, Box::new(|_| {}));
-    let mut receive = |ms, client: u8, contents: &[u8]| {
-        let (received_at, source) = (Time::from_millis(ms), SocketAddr::from(([198, 51, 100, client], 4_000)));
-        let segment_size = contents.len();
-        relay.on_datagram(
-            received_at,
-            &[Receive { socket: 0, source, dst_ip: None, received_at, contents, segment_size }],
-        );
-        poll(&mut relay, received_at.as_nanos());
+    let mut receive = |now_ms, ms, client: u8, contents: &[u8]| {
+        let [received_at, now] = [ms, now_ms].map(Time::from_millis);
+        let (segment_size, source) = (contents.len(), SocketAddr::from(([198, 51, 100, client], 4_000)));
+        relay.on_datagram(now, &[Receive { socket: 0, source, dst_ip: None, received_at, contents, segment_size }]);
+        poll(&mut relay, now.as_nanos());
     };
-    (0..10).for_each(|sequence| receive(1_000 + 10 * u64::from(sequence), 1, &header(1, sequence, 0)));
-    receive(1_100, 1, b"foreign");
-    if with_findings {
-        receive(1_100, 2, b"no socket");
+    for (sequence, ms) in (0..10).zip((1_000..).step_by(10)) {
+        receive(ms, ms, 1, &header(1, sequence, 0));
     }
-    let count = u64::from(with_findings);
-    RelayReport::from(("echo.example.org:5000".to_owned(), &relay.into_results(), 3 * count, Some(2 * count)))
+    receive(if found == Found::Nothing { 1_100 } else { 2_400 }, 1_100, 1, b"foreign");
+    if found == Found::All {
+        receive(2_400, 2_400, 2, b"no socket");
+    }
+    let [of_host, own] = [found != Found::Nothing, found == Found::All].map(u64::from);
+    RelayReport::from(("echo.example.org:5000".to_owned(), &relay.into_results(), 3 * own, Some(2 * of_host)))
 }
 
 #[test]
 fn text_has_a_row_for_each_direction_and_junit_has_the_findings() {
-    let [good, bad] = [report(false), report(true)].map(|report| report.text() + "\n" + &report.junit().expect("XML"));
-    snapshot::assert_matches("measure/relay", &format!("{good}\n{bad}"));
+    let reports = [Found::Nothing, Found::OfHost, Found::All].map(report);
+    assert_eq!(
+        reports.each_ref().map(|report| report.outcome),
+        [Outcome::Passed, Outcome::NotMeasured, Outcome::Failed]
+    );
+    snapshot::assert_matches(
+        "measure/relay",
+        &reports.map(|one| one.text() + "\n" + &one.junit().expect("XML")).join("\n"),
+    );
 }
 
 #[test]
 fn rate_of_a_recorded_run_is_a_warning_and_fails_no_case() {
     let recorded = RecordedPath::new((0..50).map(|n| (n * 20_000_000, None)).collect(), Vec::new(), 1_000_000_000);
-    let report = report_with(Impairment { recorded: Some(Arc::new(recorded)), ..Impairment::default() }, false);
+    let report =
+        report_with(Impairment { recorded: Some(Arc::new(recorded)), ..Impairment::default() }, Found::Nothing);
     let warning =
         "recorded at 50/s, this flow has 100/s: one recorded loss is 2 or 3 packets in a row; the ratio stays";
     assert!(report.text().ends_with(&format!("\nwarning: {warning}\n")), "{}", report.text());
@@ -63,7 +80,7 @@ fn rate_of_a_recorded_run_is_a_warning_and_fails_no_case() {
 
 #[test]
 fn document_of_a_relay_fits_the_schema() {
-    let documents = [("good", report(false)), ("findings", report(true))]
+    let documents = [("good", report(Found::Nothing)), ("findings", report(Found::All))]
         .map(|(name, report)| (name.to_owned(), serde_json::to_value(&report).expect("JSON")));
     // An outcome that did not occur is missing, so that no outcome is required.
     let documents = documents.map(|(name, mut document): (String, Value)| {
