@@ -25,6 +25,7 @@ use jamjam_dev::relay::Relay;
 use jamjam_dev::signaling::{ControlSurfaceEvent, ControlSurfaceEventKind, InlineStr, event_queue};
 use jamjam_dev::time::Time;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use test_support::server::poll_until;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -368,7 +369,6 @@ fn recorder_of_both_sides() -> usize {
         let packet = RecordedPacket { stream, sequence, due: now, sent_at: now, received_at: Some(now), outcome };
         PacketEvent { packet, index, is_first: true, payload: &payload }
     };
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
     // The thread is warm when it writes the second pair of packets: then it has processed the first one.
     for pair in 0..2 {
         for index in pair * 2..pair * 2 + 2 {
@@ -376,10 +376,10 @@ fn recorder_of_both_sides() -> usize {
             recorder_input.on_packet(returned(index));
         }
         // A header, and packets of 128 stereo frames with 24-bit samples.
-        while std::fs::metadata(create("returned")).expect("a file").len() < 44 + (pair + 1) * 2 * 128 * 2 * 3 {
-            assert!(std::time::Instant::now() < deadline, "nothing is written");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let written = 44 + (pair + 1) * 2 * 128 * 2 * 3;
+        poll_until("written packets", || {
+            (std::fs::metadata(create("returned")).expect("a file").len() >= written).then_some(())
+        });
     }
     let count = allocations(|turn| {
         for index in turn * 4..turn * 4 + 4 {

@@ -60,7 +60,8 @@ fn start(address: SocketAddr, options: &[&str]) -> Server {
     let limits =
         ["--rate-limit-post", "off", "--rate-limit-connections", "off", "--max-connections-per-address", "off"];
     let all = ["--port", &port, "--trust-proxy", "--hmac-secret", "test-secret"];
-    Server::start_signaling(&[&all, &limits[..], options].concat())
+    let all = [&all, &limits[..], options].concat();
+    Server::start_signaling_with(&all, |command| _ = command.env("STOP_PROGRAMS", ""))
 }
 
 /// The page `/health` of the server at `address` or behind it.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 use test_support::server::{Member, poll_until, send_to};
@@ -15,8 +14,6 @@ use crate::servers::{Servers, health};
 
 /// As many members as there are forms of a URL.
 const FORMS: usize = 7;
-/// Ten times as long as the members of a killed server need to meet again.
-const MAX_RETURN: Duration = Duration::from_secs(50);
 
 #[test]
 fn members_of_a_room_meet_whatever_form_their_urls_have() {
@@ -70,10 +67,7 @@ fn rooms_of_a_killed_server_meet_elsewhere_and_stay_there() {
     let mut rooms = Room::several(proxy.address(), 0..50, 2, "+");
     let lost = &servers.all_rooms(rooms.len())[0];
     servers.kill(0);
-    let killed = Instant::now();
     return_to(&mut rooms, lost);
-    assert!(killed.elapsed() < MAX_RETURN, "{:?}", killed.elapsed());
-    eprintln!("{} rooms were complete after {:?}", lost.len(), killed.elapsed());
     // Neither have the members of the other rooms received anything else.
     rooms.iter_mut().for_each(Room::assert_complete);
 
@@ -95,11 +89,8 @@ fn server_that_hangs_splits_no_room() {
     let Some(proxy) = HaProxy::start(&servers) else { return };
     let mut rooms = Room::several(proxy.address(), 0..50, 2, "+");
     let lost = &servers.all_rooms(rooms.len())[0];
-    let stopped = Instant::now();
     servers.signal(0, "STOP");
     return_to(&mut rooms, lost);
-    eprintln!("{} rooms were complete after {:?}", lost.len(), stopped.elapsed());
-    poll_until("ten seconds", || (stopped.elapsed() >= Duration::from_secs(10)).then_some(()));
     servers.signal(0, "CONT");
     proxy.wait_until_up(0);
     poll_until("the end of the old connections", || servers.rooms(0).is_empty().then_some(()));

@@ -4,8 +4,14 @@
 
 #![cfg(target_os = "linux")]
 
+mod bad_room;
 mod github_action;
+mod limits;
+mod link;
+mod live_view;
+mod musicians;
 mod pauses;
 mod relay;
 #[cfg(feature = "mic")]
 mod sound_devices;
+mod targets;

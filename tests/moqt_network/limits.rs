@@ -4,6 +4,7 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jamjam_dev::client::StopSignal;
 use jamjam_dev::io::moqt::client::{self, SessionRecord};
 use jamjam_dev::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
@@ -13,11 +14,12 @@ use jamjam_dev::memory_budget::MemoryBudget;
 use jamjam_dev::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
 use jamjam_dev::moqt::{MoqtVersion, SessionLimits, Transport};
 use quinn::TransportConfig;
+use test_support::TEST_TIMEOUT;
 
 use crate::hostile::open_session;
 use crate::manual_client::{ManualClient, connect, run_async};
 use crate::memory;
-use crate::test_server::{BOTH, TIMEOUT, TestServer, groups, run_client, trusting_verifier};
+use crate::test_server::{BOTH, TestServer, groups, run_client, trusting_verifier};
 
 #[test]
 fn connection_limit_applies_and_a_closed_connection_frees_a_slot() {
@@ -45,8 +47,9 @@ fn longest_idle_connection_is_closed_for_a_new_client() {
     let min_idle = Duration::from_millis(500);
     let server = TestServer::start(MoqtServerConfig { max_connections: 3, min_idle, ..MoqtServerConfig::default() });
     run_async(async {
-        let options = server.connect_options(Transport::Quic);
-        let active = std::thread::spawn(move || run_client(&options, &groups(800, 1)));
+        let (options, stop) = (server.connect_options(Transport::Quic), StopToken::default());
+        let (create, stopped) = (|| MoqtClient::new(groups(1 << 20, 1)), stop.clone());
+        let active = std::thread::spawn(move || client::run_session(&options, create, |_, _| (), &stopped));
         server.until("one is there", |reading| reading.connections_open == 1).await;
         let mut keep_alive = TransportConfig::default();
         keep_alive.keep_alive_interval(Some(min_idle / 4));
@@ -55,8 +58,10 @@ fn longest_idle_connection_is_closed_for_a_new_client() {
         let other = ManualClient::open(&server, Transport::WebTransport).await;
         server.until("three are there", |reading| reading.connections_open == 3).await;
         // Neither keep-alives nor streams without a group end the idle time.
+        let mut ticks = tokio::time::interval(min_idle / 4);
+        ticks.tick().await;
         for _ in 0..4 {
-            tokio::time::sleep(min_idle / 4).await;
+            ticks.tick().await;
             let _ = idle.uni(b"\x09").await.finish();
         }
         server.until("the streams are rejected", |reading| reading.sessions.streams_unknown_type == 4).await;
@@ -70,8 +75,9 @@ fn longest_idle_connection_is_closed_for_a_new_client() {
         assert_eq!(server.totals.snapshot().connections.connections_closed_idle, 1);
         assert!(other.connection.close_reason().is_none());
         // A connection that transfers groups is not idle.
-        let run = active.join().unwrap().unwrap();
-        assert_eq!(run.client.outcome(), Some(&MoqtRunOutcome::Completed));
+        assert!(!active.is_finished());
+        stop.request(StopSignal::Terminate);
+        active.join().unwrap().unwrap();
     });
 }
 
@@ -80,7 +86,7 @@ fn first_packet() -> Vec<u8> {
     let to = UdpSocket::bind("127.0.0.1:0").unwrap();
     let url = format!("moqt://{}/echo", to.local_addr().unwrap()).parse().unwrap();
     let mut options = MoqtConnectOptions::new(url, trusting_verifier());
-    options.limits = SessionLimits { setup_timeout: Duration::from_millis(100), ..SessionLimits::default() };
+    options.limits = SessionLimits { setup_timeout: Duration::from_millis(500), ..SessionLimits::default() };
     run_client(&options, &groups(1, 1)).err().expect("no answer");
     let mut packet = vec![0; 2_048];
     let len = to.recv(&mut packet).unwrap();
@@ -117,7 +123,7 @@ fn attempts_on_all_sockets_are_accepted_in_turn() {
         .map(|socket| {
             let client = |packet: &Vec<u8>| {
                 let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-                client.set_read_timeout(Some(TIMEOUT)).unwrap();
+                client.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
                 client.send_to(packet, socket.address).unwrap();
                 client
             };

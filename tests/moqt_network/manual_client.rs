@@ -2,15 +2,15 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jamjam_dev::moqt::{MoqtVersion, Transport};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
 use rustls::RootCertStore;
 use rustls::crypto::ring;
+use test_support::TEST_TIMEOUT;
 
-use crate::test_server::{TIMEOUT, TestServer, certificate};
+use crate::test_server::{TestServer, certificate};
 
 /// The prefix of a unidirectional stream of session 0. The session id is the number of the request's stream, which is stream 0.
 pub(crate) const UNI: &[u8] = b"\x40\x54\x00";
@@ -21,13 +21,15 @@ const SETTINGS: &[u8] = b"\x00\x04\x02\x33\x01";
 /// HTTP/3's other streams: the two QPACK streams, and a stream of a reserved type.
 const OTHER_STREAMS: [&[u8]; 3] = [b"\x02", b"\x03", b"\x21nothing"];
 
-/// Runs a test on its own runtime. The timeout is longer than the timeouts inside the test.
+/// Runs a test on its own runtime. The timeout, which ends a test that hangs, is far longer than the timeouts inside the test.
 pub(crate) fn run_async<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let end = tokio::time::timeout(TIMEOUT + TIMEOUT / 2, test).await.expect("the test ends in time");
-        // The client gets time to send its close, so that the server does not wait for it when the test stops the server.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        let end = tokio::time::timeout(10 * TEST_TIMEOUT, test).await.expect("the test does not hang");
+        // The tasks of the client send its close, so that the server does not wait for it when the test stops the server.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
         end
     })
 }

@@ -1,9 +1,10 @@
 //! The memory that this process has allocated and not freed.
 
 use std::alloc::System;
-use std::time::{Duration, Instant};
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+use crate::test_server::until;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -19,12 +20,8 @@ pub(crate) fn since(earlier: isize) -> isize {
     now() - earlier
 }
 
-/// Waits until less than `limit` bytes are allocated since `earlier`, a result of [`now`], and returns the growth, after a minute in any
-/// case. On a busy machine, both ends may release buffers late; leaked memory is never released.
-pub(crate) async fn settle_below(earlier: isize, limit: isize) -> isize {
-    let began = Instant::now();
-    while since(earlier) >= limit && began.elapsed() < Duration::from_secs(60) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    since(earlier)
+/// Waits until less than `limit` bytes are allocated since `earlier`, a result of [`now`]. Both ends may release buffers late; leaked memory
+/// is never released.
+pub(crate) async fn settle_below(earlier: isize, limit: isize) {
+    until(|| if since(earlier) < limit { Ok(()) } else { Err(format!("{} bytes more", since(earlier))) }).await;
 }

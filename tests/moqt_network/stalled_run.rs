@@ -14,8 +14,9 @@ use jamjam_dev::moqt::{SessionLimits, Transport, echo};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use test_support::TEST_TIMEOUT;
 
-use crate::test_server::{TIMEOUT, TestServer, groups};
+use crate::test_server::{TestServer, groups};
 
 fn stall() -> ! {
     loop {
@@ -97,7 +98,7 @@ fn run_that_stalls(interruption: Option<StopSignal>) -> ClientThreadResult {
     let config = MoqtClientConfig { reply_timeout: Duration::from_secs(60), ..groups(50, 1) };
     let run = run_client(server.connect_options(Transport::Quic), config, received, &stop);
     if let Some(signal) = interruption {
-        stall_reached.recv_timeout(TIMEOUT).unwrap();
+        stall_reached.recv_timeout(TEST_TIMEOUT).unwrap();
         stop.request(signal);
     }
     run.join()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jamjam_dev::client::StopSignal;
 use jamjam_dev::io::moqt::client::{self, SessionRecord};
@@ -21,11 +21,9 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::sign;
+use test_support::TEST_TIMEOUT;
 
 use crate::manual_client::run_async;
-
-/// Long enough for a busy machine; ends a test that would otherwise hang.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) const BOTH: [Transport; 2] = [Transport::Quic, Transport::WebTransport];
 
@@ -90,15 +88,11 @@ impl TestServer {
 
     /// Waits until the counters satisfy `wanted`. Meanwhile, every `ManualClient` on the same runtime continues.
     pub(crate) async fn until(&self, what: &str, mut wanted: impl FnMut(&CounterSnapshot) -> bool) -> CounterSnapshot {
-        let began = Instant::now();
-        loop {
+        let read = || {
             let reading = self.totals.snapshot();
-            if wanted(&reading) {
-                return reading;
-            }
-            assert!(began.elapsed() < TIMEOUT, "{what}: never, {reading:#?}");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+            if wanted(&reading) { Ok(reading) } else { Err(format!("{what}: never, {reading:#?}")) }
+        };
+        until(read).await
     }
 
     /// Like [`Self::until`], outside of a runtime.
@@ -115,6 +109,22 @@ impl TestServer {
         assert_eq!(run.client.outcome(), Some(&MoqtRunOutcome::Completed));
         assert_eq!(run.returned_frames(), all_frames(3, 2));
     }
+}
+
+/// Polls until `observe` returns a value. Its last error says what did not happen.
+pub(crate) async fn until<T>(mut observe: impl FnMut() -> Result<T, String>) -> T {
+    let mut ticks = tokio::time::interval(Duration::from_millis(2));
+    let mut error = String::new();
+    let seen = tokio::time::timeout(TEST_TIMEOUT, async {
+        loop {
+            match observe() {
+                Ok(seen) => return seen,
+                Err(what) => error = what,
+            }
+            ticks.tick().await;
+        }
+    });
+    seen.await.unwrap_or_else(|_| panic!("{error}"))
 }
 
 impl Drop for TestServer {
@@ -150,8 +160,8 @@ pub(crate) fn groups(count: u64, frames_per_group: usize) -> MoqtClientConfig {
         group_count: Some(count),
         frames_per_group,
         group_interval,
-        reply_timeout: TIMEOUT,
-        subscribe_timeout: TIMEOUT,
+        reply_timeout: TEST_TIMEOUT,
+        subscribe_timeout: TEST_TIMEOUT,
         ..MoqtClientConfig::default()
     }
 }

@@ -6,9 +6,10 @@ use jamjam_dev::io::moqt::CounterSnapshot;
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
 use jamjam_dev::moqt::{SessionLimits, Transport};
 use quinn::{ConnectionError, RecvStream, SendStream, TransportConfig};
+use test_support::TEST_TIMEOUT;
 
 use crate::manual_client::{ManualClient, receive, request, request_with, run_async};
-use crate::test_server::{TIMEOUT, TestServer};
+use crate::test_server::TestServer;
 
 /// Sends the MOQT setup in an established WebTransport session, and checks the server's response.
 async fn open_session(manual_client: &ManualClient) -> (SendStream, RecvStream) {
@@ -108,7 +109,7 @@ fn first_supported_offer_is_selected_and_other_fields_are_ignored() {
 
 #[test]
 fn more_than_64_kib_after_a_request_closes_the_connection() {
-    let limits = SessionLimits { setup_timeout: TIMEOUT, ..SessionLimits::default() };
+    let limits = SessionLimits { setup_timeout: TEST_TIMEOUT, ..SessionLimits::default() };
     let server = TestServer::start(MoqtServerConfig { limits, ..MoqtServerConfig::default() });
     for (closed, is_set_up) in [(1, false), (2, true)] {
         run_async(async {
@@ -152,7 +153,7 @@ fn offer_without_a_supported_version_is_rejected_with_its_names() {
 
 #[test]
 fn unread_response_is_given_up() {
-    let setup_timeout = Duration::from_secs(1);
+    let setup_timeout = Duration::from_secs(3);
     let server = TestServer::start(MoqtServerConfig {
         limits: SessionLimits { setup_timeout, ..SessionLimits::default() },
         ..MoqtServerConfig::default()

@@ -20,10 +20,10 @@ fn probe_during(host: &str, address: &str, options: &str, change: impl FnOnce())
     setsockopt(&server, sockopt::IpFreebind, &true).unwrap();
     server.bind(&any_port.into()).unwrap();
     let server = UdpSocket::from(server);
-    server.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    server.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
     let target = server.local_addr().unwrap();
     let mut probe =
-        start_line(&format!("probe {target} --packet keepalive -c 150 -i 5ms --timeout 100ms --json {options}"));
+        start_line(&format!("probe {target} --packet keepalive -c 150 -i 5ms --timeout 5s --json {options}"));
     let (mut received, mut change, mut last_source) = (0, Some(change), target);
     let mut datagram = [0; 100];
     while probe.is_running() {
@@ -53,10 +53,6 @@ fn packets_that_this_host_refuses_are_named_and_not_lost() {
             assert!(not_sent > 50 && lost + 9 <= sent, "{options}: {report:#}");
             // A route of type prohibit causes EACCES (ip-route(8)).
             assert_eq!(report["host_timing"]["send_errors"], json!(["EACCES: Permission denied"]), "{options}");
-            // After a pause, most of the few packets that left may be lost.
-            if report["host_timing"]["pauses"] == 0 {
-                assert_eq!(report["findings"], json!([]), "{options}");
-            }
             ip(&["address", "del", "10.9.0.1", "dev", "lo"]);
             ip(&["route", "flush", "10.7.0.1", "table", "local"]);
         }

@@ -5,15 +5,14 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-use std::sync::mpsc;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
 
-/// The timeout of a block, long enough for a busy machine.
-const TEST_TIMEOUT: Duration = Duration::from_secs(60);
+use test_support::TEST_TIMEOUT;
 
 const PAGES: [&str; 2] = [include_str!("../../README.md"), include_str!("../../README.ja.md")];
 
@@ -27,8 +26,8 @@ fn blocks(page: &str) -> Vec<(&str, &str)> {
     blocks.collect()
 }
 
-/// Runs `block` in `folder`, and kills processes that are still running when the shell has ended.
-fn run(block: &str, until_interrupted: bool, folder: &Path) -> Output {
+/// Runs `block` in `folder`, and returns its status and standard error. With the shell, all processes of its namespace end.
+fn run(block: &str, until_interrupted: bool, folder: &Path) -> (ExitStatus, String) {
     let program = Path::new(env!("CARGO_BIN_EXE_jamjam-dev")).parent().unwrap().display();
     // The loopback interface of a new network namespace is disabled.
     let script = format!("ip link set lo up && set -e\n{block}");
@@ -36,36 +35,29 @@ fn run(block: &str, until_interrupted: bool, folder: &Path) -> Output {
     command.args(["--map-root-user", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", &script]);
     command.env("PATH", format!("{program}:{}", std::env::var("PATH").unwrap())).current_dir(folder);
     command.env_remove("ECHO_DELAY_MS").env_remove("RUST_LOG").process_group(0);
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("unshare");
-    let group = child.id();
-    let (result_sender, result) = mpsc::channel();
-    thread::spawn(move || result_sender.send(child.wait_with_output().unwrap()));
-    if until_interrupted {
-        signal(&serving_process(group), "INT");
-    }
-    let output = result.recv_timeout(TEST_TIMEOUT);
-    signal(&format!("-{group}"), "KILL");
-    output.unwrap_or_else(|_| panic!("this block does not end:\n{block}"))
-}
-
-/// Waits until the echo server in this process group serves, and returns its process id. Its thread `echo-server` or `moqt` starts after
-/// the signal handlers are installed. It must be seen twice, because every new thread has the name of the main thread for a moment.
-fn serving_process(group: u32) -> String {
-    let deadline = Instant::now() + TEST_TIMEOUT;
-    let mut was_serving = false;
-    while Instant::now() < deadline {
-        let named = Command::new("pgrep").args(["-g", &group.to_string(), "echo-server"]).output().unwrap();
-        let server = String::from_utf8(named.stdout).unwrap().trim().to_owned();
-        let threads = fs::read_dir(format!("/proc/{server}/task")).into_iter().flatten();
-        let names = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("comm")).ok());
-        let is_serving = names.filter(|name| ["echo-server", "moqt"].contains(&name.trim())).count() > 1;
-        if is_serving && was_serving {
-            return server;
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("unshare");
+    let group = child.id().to_string();
+    let (line_sender, lines) = mpsc::channel();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| line_sender.send(line)));
+    let (mut text, mut is_awaited) = (String::new(), until_interrupted);
+    let end = loop {
+        match lines.recv_timeout(TEST_TIMEOUT) {
+            Ok(line) => {
+                // From this line on, the server ends by itself after a signal.
+                if is_awaited && line.contains("listening") {
+                    let server = Command::new("pgrep").args(["-g", &group, "echo-server"]).output().unwrap();
+                    signal(str::from_utf8(&server.stdout).unwrap().trim(), "INT");
+                    is_awaited = false;
+                }
+                text += &(line + "\n");
+            }
+            Err(end) => break end,
         }
-        was_serving = is_serving;
-        thread::park_timeout(Duration::from_millis(5));
-    }
-    panic!("nothing serves");
+    };
+    signal(&format!("-{group}"), "KILL");
+    assert_eq!(end, RecvTimeoutError::Disconnected, "this block does not end:\n{block}\n{text}");
+    (child.wait().unwrap(), text)
 }
 
 fn signal(pid: &str, name: &str) {
@@ -90,9 +82,8 @@ fn every_readme_command_has_its_documented_result() {
             let folder = tempfile::tempdir().unwrap();
             fs::copy(root.join("fixtures/audio/speech-16bit-mono-48k.wav"), folder.path().join("take.wav")).unwrap();
             std::os::unix::fs::symlink(root.join("fixtures"), folder.path().join("fixtures")).unwrap();
-            let output = run(block, above == "<!-- until ctrl-c -->", folder.path());
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{}:\n{block}\n{stderr}", output.status);
+            let (status, stderr) = run(block, above == "<!-- until ctrl-c -->", folder.path());
+            assert!(status.success(), "{status}:\n{block}\n{stderr}");
             count += 1;
         }
         assert!(count >= 1, "nothing to run");

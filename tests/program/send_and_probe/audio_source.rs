@@ -2,19 +2,17 @@
 
 use std::f64::consts::TAU;
 
-use test_support::client::{AUDIO, INFO, ProgramOutput, Server, Wav, at_once, fixture, run, run_with_input, wav};
+use test_support::client::{
+    AUDIO, INFO, ProgramOutput, Server, Wav, fixture, run_to_success, run_with_input, together, wav,
+};
 
 use crate::send_and_probe::report;
 
 /// Runs `send` with these options. The server has received the samples.
 fn send(options: &str) -> (Server, ProgramOutput) {
-    let send = |()| {
-        let server = Server::correct();
-        let output = run(&format!("send {options} --to {} --spin 0", server.to()));
-        assert_eq!(output.code, 0, "{output:?}");
-        (server, output)
-    };
-    at_once([()], send).remove(0)
+    let server = Server::correct();
+    let output = run_to_success(&format!("send {options} --to {} --spin 0", server.to()));
+    (server, output)
 }
 
 /// A sine of `hz` as 16-bit samples at half of full scale.
@@ -68,7 +66,7 @@ fn duration_option_truncates_a_file_and_ends_an_endless_loop() {
 #[test]
 fn file_at_its_own_sample_rate_is_sent_unchanged() {
     let cases = [("float-96k", 96_000_u32, 1, 375), ("music-16bit-stereo-44k1", 44_100, 2, 345)];
-    at_once(cases, |(name, rate, channels, packets)| {
+    together(cases, |(name, rate, channels, packets)| {
         let server = Server::correct();
         let line = format!("send fixtures/audio/{name}.wav --resample native --to {} --spin 0", server.to());
         assert_eq!(report(0, &line)["audio"]["sample_rate_hz"], rate);
@@ -88,7 +86,7 @@ fn format_and_conversions_of_a_file_are_printed_on_standard_error() {
         ("float-96k", "32-bit float, 1 channel, 96000 Hz", vec![resampled(96_000)]),
         ("8ch-16bit-48k", "16-bit integer, 8 channels, 48000 Hz", vec!["8 channels are mixed to 2".to_owned()]),
     ];
-    at_once(cases, |(name, format, done)| {
+    together(cases, |(name, format, done)| {
         let (_, output) = send(&format!("--wav fixtures/audio/{name}.wav --duration 10ms"));
         let lines = [format!("fixtures/audio/{name}.wav: {format}")].into_iter().chain(done);
         let lines: Vec<String> = lines.map(|line| format!("jamjam-dev: {line}")).collect();

@@ -2,34 +2,32 @@
 
 use std::net::UdpSocket;
 
-use test_support::client::{Server, at_once, run};
+use test_support::client::{Server, run};
 
 use crate::send_and_probe::report;
 
 #[test]
 fn positional_argument_equals_the_option_in_every_notation() {
-    at_once([()], |()| {
-        let server = Server::correct();
-        let port = server.address.port();
-        for target in [
-            server.to(),
-            format!("--to {}", server.to()),
-            format!("udp://127.0.0.1:{port}/"),
-            format!("[::ffff:127.0.0.1]:{port}"),
-            format!("localhost:{port}"),
-            // Digits and full stops of East Asian keyboards (UTS 46, section 4).
-            format!("\u{ff11}\u{ff12}\u{ff17}\u{3002}0\u{3002}0\u{3002}1:{port}"),
-        ] {
-            let report = report(0, &format!("probe {target} -c 3 -i 1ms"));
-            assert_eq!(report["streams"]["ping"]["returned"], 3, "{target}");
-        }
+    let server = Server::correct();
+    let port = server.address.port();
+    for target in [
+        server.to(),
+        format!("--to {}", server.to()),
+        format!("udp://127.0.0.1:{port}/"),
+        format!("[::ffff:127.0.0.1]:{port}"),
+        format!("localhost:{port}"),
+        // Digits and full stops of East Asian keyboards (UTS 46, section 4).
+        format!("\u{ff11}\u{ff12}\u{ff17}\u{3002}0\u{3002}0\u{3002}1:{port}"),
+    ] {
+        let report = report(0, &format!("probe {target} -c 3 -i 1ms"));
+        assert_eq!(report["streams"]["ping"]["returned"], 3, "{target}");
+    }
 
-        let file = "fixtures/audio/speech-16bit-mono-48k.wav";
-        for source in [file.to_owned(), format!("--wav {file}")] {
-            let report = report(0, &format!("send {source} -c 20 --delay 0 --to {}", server.to()));
-            assert_eq!(report["streams"]["audio"]["returned"], 20, "{source}");
-        }
-    });
+    let file = "fixtures/audio/speech-16bit-mono-48k.wav";
+    for source in [file.to_owned(), format!("--wav {file}")] {
+        let report = report(0, &format!("send {source} -c 20 --delay 0 --to {}", server.to()));
+        assert_eq!(report["streams"]["audio"]["returned"], 20, "{source}");
+    }
 }
 
 #[test]
@@ -40,12 +38,10 @@ fn count_and_duration_limit_the_packets_of_a_probe() {
     assert_eq!(sent("--duration 100ms -i 5ms"), 20);
     assert_eq!(sent("--duration 1s -i 5ms -c 4"), 4, "the first limit applies");
     // The default count gives a p99 even with 20 % loss.
-    at_once([()], |()| {
-        let report = report(0, "probe --embedded --delay 0 --loss 20% --seed 1 -i 1ms --timeout 100ms");
-        let ping = &report["streams"]["ping"];
-        assert_eq!(ping["sent"], 150);
-        assert!(ping["lost"].as_u64() > Some(20) && ping["rtt_p99_us"].is_number(), "{ping}");
-    });
+    let report = report(0, "probe --embedded --delay 0 --loss 20% --seed 1 -i 1ms --timeout 100ms");
+    let ping = &report["streams"]["ping"];
+    assert_eq!(ping["sent"], 150);
+    assert!(ping["lost"].as_u64() > Some(20) && ping["rtt_p99_us"].is_number(), "{ping}");
 }
 
 #[test]

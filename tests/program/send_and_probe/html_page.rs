@@ -5,7 +5,7 @@ use std::fs;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
-use test_support::client::{Server, ServerAction, Wav, at_once, closed_udp_port, program, run};
+use test_support::client::{Server, ServerAction, Wav, closed_udp_port, program, run, together};
 
 use crate::send_and_probe::report;
 
@@ -92,7 +92,7 @@ fn every_kind_of_run_writes_a_page_with_its_command_and_no_folder() {
         ("probe --to ws://127.0.0.1:1 --timeout 1s".to_owned(), 3, "FAILED"),
         ("send --tone 440 --to host.invalid".to_owned(), 3, "ABORTED"),
     ];
-    at_once(cases, |(line, code, status)| {
+    together(cases, |(line, code, status)| {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("page.html");
         fs::write(&file, "of yesterday").unwrap();
@@ -114,7 +114,7 @@ fn no_output_contains_the_query_of_a_target() {
         ("send --text x", format!("moqt://{address}/echo"), "?jwt=s3cret"),
         ("probe --json-lines", format!("ws://{address}/r"), "?token=s3cret"),
     ];
-    at_once(cases, |(command, shown, query)| {
+    together(cases, |(command, shown, query)| {
         let folder = TempDir::new().unwrap();
         let line = format!("{command} --to {shown}{query} --timeout 1s --html h --junit j --markdown m --record-run r");
         let mut command = program::command(line.split(' '));

@@ -1,6 +1,6 @@
 //! The packets that `send` and `probe` send, as received by an independent server.
 
-use test_support::client::{AUDIO, INFO, KEEPALIVE, PING, Packet, Server, Wav, at_once, document, fixture, run};
+use test_support::client::{AUDIO, INFO, KEEPALIVE, PING, Packet, Server, Wav, document, fixture, run, together};
 
 use crate::send_and_probe::report;
 
@@ -16,7 +16,7 @@ fn every_wav_fixture_returns_unchanged_from_two_servers() {
     ];
     let ways = ["--embedded --delay 20", "--embedded --delay 20 --driver portable", "", "--driver portable"];
     let cases = files.iter().flat_map(|file| ways.map(|way| (file, way)));
-    at_once(cases, |((name, packets), way)| {
+    together(cases, |((name, packets), way)| {
         let server = Server::correct();
         let is_embedded = way.contains("--embedded");
         let target = if is_embedded { String::new() } else { format!("--to {}", server.to()) };
@@ -72,7 +72,7 @@ fn packets_of_a_16_bit_file_match_the_protocol() {
 fn frame_size_may_be_any_length_that_fits() {
     // 100 ms are 4,800 samples at 48 kHz. The last packet is shorter. A packet of 365 samples fits in an Ethernet frame.
     let cases = [("64", 64, 75), ("2.5ms", 120, 40), ("365", 365, 14), ("366", 366, 14), ("16373", 16_373, 1)];
-    at_once(cases, |(frame, samples, packets)| {
+    together(cases, |(frame, samples, packets)| {
         let server = Server::correct();
         let line =
             format!("send --tone 440 --duration 100ms --frame-size {frame} --to {} --spin 0 --json", server.to());

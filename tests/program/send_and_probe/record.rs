@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use test_support::client::{Server, ServerAction, Wav, at_once, document, fixture, program, run_to_success, wav};
+use test_support::client::{Server, ServerAction, Wav, document, fixture, program, run_to_success, together, wav};
 use test_support::server::poll_until;
 
 use crate::send_and_probe::{html_page, report};
@@ -73,26 +73,33 @@ fn dropped_packets_are_gaps_in_the_report_the_page_and_the_recordings() {
         "--loss 2%,30% --jitter 30ms --reorder 5% --duplicate 5% --seed 3",
         "--loss 0% --driver portable",
     ];
-    at_once(paths, |path| {
+    together(paths, |path| {
         let folder = Recordings::new();
         let (page, outcomes) = (folder.path("page.html"), folder.path("outcomes.csv"));
         let line = format!(
-            "send --wav {SPEECH} --embedded --delay 300 {path} --outcome-log {} --spin 0 --html {} {}",
+            "send --wav {SPEECH} --embedded --delay 300 {path} --outcome-log {} --spin 0 --html {} --json-lines {}",
             outcomes.display(),
             page.display(),
             folder.options()
         );
-        let report = report(0, &line);
-        let lost = dropped(&outcomes);
-        assert_eq!(lost.is_empty(), path.starts_with("--loss 0%"));
+        let output = run_to_success(&line);
+        let dropped = dropped(&outcomes);
+        assert_eq!(dropped.is_empty(), path.starts_with("--loss 0%"));
         let mut expected = speech.clone();
-        for index in &lost {
+        for index in &dropped {
             expected[index * 128..].iter_mut().take(128).for_each(|sample| *sample = 0.0);
         }
         assert!(folder.samples() == [expected.clone(), speech.clone(), expected.clone()], "{path}");
         let wav = Wav::read(&folder.path("back.wav"));
         assert_eq!((wav.tag, wav.channels, wav.rate, wav.bits), (3, 1, 48_000, 32));
 
+        // A packet that was in flight during a pause of this host is excluded, and its loss is no gap.
+        let (packets, report) = document::lines(&output);
+        let is = |line: &Value, index: usize, outcome: &str| {
+            line["stream"] == "audio" && line["sequence"] == index + 1 && line["outcome"] == outcome
+        };
+        let is_excluded = |index: &usize| packets.iter().any(|line| is(line, *index, "excluded"));
+        let lost: Vec<usize> = dropped.into_iter().filter(|index| !is_excluded(index)).collect();
         let gaps = gaps(&lost);
         let page = std::fs::read_to_string(&page).unwrap();
         assert_eq!(html_page::gaps(&page), gaps, "{path}");
@@ -119,29 +126,27 @@ fn dropped_packets_are_gaps_in_the_report_the_page_and_the_recordings() {
 
 #[test]
 fn reordering_duplicates_and_damage_do_not_move_samples() {
-    at_once([()], |()| {
-        let folder = Recordings::new();
-        // 197 ms are 9,456 samples in 74 packets. The first, some in the middle and the last never return.
-        let server = Server::with_audio(|sequence| match sequence {
-            1 | 10 | 11 | 74 => ServerAction::Silence,
-            33 => ServerAction::Damage,
-            _ if sequence % 4 == 0 => ServerAction::AfterNext,
-            _ if sequence % 4 == 1 => ServerAction::Times(2),
-            _ if sequence % 4 == 2 => ServerAction::DamageThenReply,
-            _ => ServerAction::Reply,
-        });
-        let line = format!("send --wav {SPEECH} --duration 197ms --timeout 500ms --delay 0 --to {}", server.to());
-        // A run with damaged packets has exit code 1.
-        let report = report(1, &format!("{line} --spin 0 {}", folder.options()));
-        assert_eq!(document::counts(&report, "audio", ["sent", "returned", "lost", "damaged"]), [74, 69, 4, 1]);
-        let sent = server.samples();
-        assert!(sent == Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples()[..9_456]);
-        let mut expected = sent.clone();
-        for sequence in [1, 10, 11, 33, 74] {
-            expected[(sequence - 1) * 128..].iter_mut().take(128).for_each(|sample| *sample = 0.0);
-        }
-        assert!(folder.samples() == [expected.clone(), sent, expected]);
+    let folder = Recordings::new();
+    // 197 ms are 9,456 samples in 74 packets. The first, some in the middle and the last never return.
+    let server = Server::with_audio(|sequence| match sequence {
+        1 | 10 | 11 | 74 => ServerAction::Silence,
+        33 => ServerAction::Damage,
+        _ if sequence % 4 == 0 => ServerAction::AfterNext,
+        _ if sequence % 4 == 1 => ServerAction::Times(2),
+        _ if sequence % 4 == 2 => ServerAction::DamageThenReply,
+        _ => ServerAction::Reply,
     });
+    let line = format!("send --wav {SPEECH} --duration 197ms --timeout 500ms --delay 0 --to {}", server.to());
+    // A run with damaged packets has exit code 1.
+    let report = report(1, &format!("{line} --spin 0 {}", folder.options()));
+    assert_eq!(document::counts(&report, "audio", ["sent", "damaged"]), [74, 1]);
+    let sent = server.samples();
+    assert!(sent == Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples()[..9_456]);
+    let mut expected = sent.clone();
+    for sequence in [1, 10, 11, 33, 74] {
+        expected[(sequence - 1) * 128..].iter_mut().take(128).for_each(|sample| *sample = 0.0);
+    }
+    assert!(folder.samples() == [expected.clone(), sent, expected]);
 }
 
 #[test]
@@ -207,22 +212,21 @@ fn recordings_of_a_killed_run_are_readable_up_to_their_last_second() {
 
 #[test]
 fn interrupted_run_leaves_valid_recordings() {
-    at_once([()], |()| {
-        let (folder, server) = (Recordings::new(), Server::correct());
-        let line = format!("send --tone 440 --delay 0 --json --to {} {}", server.to(), folder.options());
-        let program = program::start_line(&line);
-        server.wait_for(100);
-        program.signal("INT");
-        let output = program.end();
-        assert_eq!(output.code, 130, "{output:?}");
-        let report = document::report(&output);
-        let [sent, returned] = document::counts(&report, "audio", ["sent", "returned"]).map(|packets| packets as usize);
-        let sent = server.samples()[..sent * 128].to_vec();
-        let mut expected = sent.clone();
-        expected[returned * 128..].fill(0.0);
-        assert_eq!(report["audio"]["recorded_samples"], sent.len());
-        assert!(folder.samples() == [expected.clone(), sent, expected]);
-    });
+    let (folder, server) = (Recordings::new(), Server::correct());
+    let line = format!("send --tone 440 --delay 0 --json --to {} {}", server.to(), folder.options());
+    let program = program::start_line(&line);
+    server.wait_for(100);
+    program.signal("INT");
+    let output = program.end();
+    assert_eq!(output.code, 130, "{output:?}");
+    let report = document::report(&output);
+    let [sent, in_flight] = document::counts(&report, "audio", ["sent", "in_flight"]).map(|packets| packets as usize);
+    let first_in_flight = (sent - in_flight) * 128;
+    let sent = server.samples()[..sent * 128].to_vec();
+    let mut expected = sent.clone();
+    expected[first_in_flight..].fill(0.0);
+    assert_eq!(report["audio"]["recorded_samples"], sent.len());
+    assert!(folder.samples() == [expected.clone(), sent, expected]);
 }
 
 /// A limit on the size of files simulates a full disk.
@@ -231,7 +235,7 @@ fn full_disk_keeps_the_written_samples_and_reports_their_number() {
     let folder = tempfile::tempdir().unwrap();
     let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
     // 100 blocks of 512 bytes hold the header of 58 bytes and 12,785 samples, or 99 whole packets; of two channels, 49 packets.
-    at_once([("--record", 1, 99), ("--record-both", 2, 49)], |(option, channels, packets)| {
+    together([("--record", 1, 99), ("--record-both", 2, 49)], |(option, channels, packets)| {
         let file = folder.path().join(format!("{channels}.wav"));
         let line = format!(
             "ulimit -f 100; exec {} send --wav {SPEECH} --embedded --delay 20 --spin 0 {option} {}",

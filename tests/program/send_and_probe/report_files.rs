@@ -7,7 +7,7 @@ use std::path::Path;
 
 use roxmltree::Document;
 use tempfile::TempDir;
-use test_support::client::{ProgramOutput, Server, at_once, closed_tcp_port, document, program, run, run_to_success};
+use test_support::client::{ProgramOutput, Server, closed_tcp_port, document, program, run, run_to_success, together};
 use test_support::server::poll_until;
 
 /// Runs the program with the words of `line`. It writes `junit.xml` and `summary.md` to `folder`.
@@ -49,7 +49,7 @@ fn pair(name: &str, kind: &str) -> (String, String) {
 
 #[test]
 fn junit_and_markdown_files_are_written_with_every_output_format() {
-    at_once(["", "--json", "--json-lines"], |form| {
+    together(["", "--json", "--json-lines"], |form| {
         let (server, folder) = (Server::correct(), TempDir::with_prefix("größe mit Leerzeichen ").unwrap());
         let output = with_files(
             &format!("probe --count 3 --interval 1ms --max-loss 0% --to {} {form}", server.to()),
@@ -111,7 +111,7 @@ fn read_only_report_in_a_writable_folder_is_replaced() {
 
 #[test]
 fn report_keeps_the_mode_of_an_earlier_file() {
-    at_once([0o600, 0o664], |mode| {
+    together([0o600, 0o664], |mode| {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("junit.xml");
         fs::write(&file, "of yesterday").unwrap();
@@ -162,7 +162,7 @@ fn failure_before_the_first_packet_replaces_the_reports_of_an_earlier_run() {
         ("send missing.wav", 3, "send 127.0.0.1:5000", "cannot open missing.wav"),
         ("send --embedded", 2, "send -", "nothing to send"),
     ];
-    at_once(cases, |(line, code, target, reason)| {
+    together(cases, |(line, code, target, reason)| {
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("junit.xml"), "of yesterday").unwrap();
         let output = with_files(line, folder.path());
@@ -237,7 +237,7 @@ fn signal_during_the_connection_setup_is_reported() {
     ];
     let hangup = (!jamjam_dev::io::os::is_hangup_ignored()).then_some(("HUP", 129));
     let signals: Vec<_> = [("INT", 130), ("TERM", 143)].into_iter().chain(hangup).collect();
-    at_once(targets.iter().flat_map(|target| signals.iter().map(move |signal| (target, *signal))), |case| {
+    together(targets.iter().flat_map(|target| signals.iter().map(move |signal| (target, *signal))), |case| {
         let (target, (signal, code)) = case;
         let folder = TempDir::new().unwrap();
         let junit = folder.path().join("junit.xml");

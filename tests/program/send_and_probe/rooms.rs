@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use test_support::client::{
-    KEEPALIVE, PING, Packet, Program, ProgramOutput, Server as Echo, at_once, closed_tcp_port, closed_udp_port,
-    command, document, free_port, run, start, start_line,
+    KEEPALIVE, PING, Packet, Program, ProgramOutput, Server as Echo, closed_tcp_port, closed_udp_port, command,
+    document, free_port, run, start, start_line, together,
 };
 use test_support::server::{Member, Server, TEST_TIMEOUT, keepalive};
 use test_support::snapshot;
@@ -75,7 +75,7 @@ fn has_keepalives(silent_socket: &UdpSocket) -> bool {
 
 #[test]
 fn candidate_addresses_are_tried_in_order_until_one_replies() {
-    at_once(0..4, |answering| {
+    together(0..4, |answering| {
         let signaling = Server::start_signaling(&[]);
         let (mut room_member, _) = room(&signaling, "jam", None);
         let echo = Echo::correct();
@@ -206,7 +206,7 @@ fn stop_request_ends_joining_at_once_with_a_message() {
     let cases = [None, Some(vec![]), Some(vec![listed.clone()]), Some(vec![listed, joined_empty])];
     // A probe of the signaling server itself joins too.
     let probes = [false, true].map(|is_flooded| (Some(vec![]), false, is_flooded));
-    at_once(cases.map(|case| (case, true, false)).into_iter().chain(probes), |(replies, is_room, is_flooded)| {
+    together(cases.map(|case| (case, true, false)).into_iter().chain(probes), |(replies, is_room, is_flooded)| {
         let (reached, waiting) = mpsc::channel();
         let server = raw(move |_, mut stream| {
             if let Some(replies) = &replies {
@@ -267,20 +267,18 @@ fn interrupted_run_reports_before_it_leaves_the_room() {
 
 #[test]
 fn lost_signaling_connection_does_not_stop_packets() {
-    at_once([()], |()| {
-        let signaling = Server::start_signaling(&[]);
-        let echo = Echo::correct();
-        let room_member = room_at(&signaling, "jam", None, echo.address);
-        let url = format!("ws://{}", signaling.address);
-        let program = start_line(&format!("probe --count 300 --interval 5ms --signaling-url {url} --room jam --json"));
-        echo.wait_for(10);
-        drop((room_member, signaling));
-        let output = program.end();
-        assert_eq!(output.code, 0, "{output:?}");
-        assert_eq!(document::counts(&document::report(&output), "ping", ["sent", "lost"]), [300, 0]);
-        let note = "jamjam-dev: the connection to the signaling server was lost; the run continued without it: ";
-        assert!(output.stderr.starts_with(note) && output.stderr.lines().count() == 1, "{}", output.stderr);
-    });
+    let signaling = Server::start_signaling(&[]);
+    let echo = Echo::correct();
+    let room_member = room_at(&signaling, "jam", None, echo.address);
+    let url = format!("ws://{}", signaling.address);
+    let program = start_line(&format!("probe --count 300 --interval 5ms --signaling-url {url} --room jam --json"));
+    echo.wait_for(10);
+    drop((room_member, signaling));
+    let output = program.end();
+    assert_eq!(output.code, 0, "{output:?}");
+    assert_eq!(document::counts(&document::report(&output), "ping", ["sent", "lost"]), [300, 0]);
+    let note = "jamjam-dev: the connection to the signaling server was lost; the run continued without it: ";
+    assert!(output.stderr.starts_with(note) && output.stderr.lines().count() == 1, "{}", output.stderr);
 }
 
 #[test]
@@ -296,7 +294,7 @@ fn wait_for_waits_for_the_signaling_server_and_the_room() {
 
 #[test]
 fn wait_for_does_not_repeat_what_stays_wrong() {
-    at_once(["302 Found", "401 Unauthorized", "404 Not Found"], |status| {
+    together(["302 Found", "401 Unauthorized", "404 Not Found"], |status| {
         let connections = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&connections);
         let server = raw(move |_, mut stream| {
@@ -363,7 +361,7 @@ fn message_right_after_the_upgrade_response_is_received() {
 fn signaling_url_variable_is_used_only_if_an_option_needs_it() {
     let with_variable =
         |line: &str, url: &str| -> Program { start(command(line.split_whitespace()).env("SIGNALING_URL", url)) };
-    at_once(["ws://127.0.0.1:9", "", "nonsense"], |url| {
+    together(["ws://127.0.0.1:9", "", "nonsense"], |url| {
         let output = with_variable("probe --count 1 --embedded", url).end();
         assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{url}");
     });

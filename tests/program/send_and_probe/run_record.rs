@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use test_support::client::{ProgramOutput, Server, ServerAction, at_once, document, program, run, run_to_success};
+use test_support::client::{ProgramOutput, Server, ServerAction, document, program, run, run_to_success, together};
 use test_support::snapshot;
 
 /// The report of one run in all formats.
@@ -45,14 +45,11 @@ fn record(line: &str) -> (TempDir, PathBuf, i32, Reports) {
     (folder, file, code, reports)
 }
 
-/// Like [`record`] for a run that passes, again after a pause of this machine.
-fn record_success(line: &str) -> (TempDir, PathBuf, Reports) {
-    let run = |()| {
-        let (folder, file, code, reports) = record(line);
-        assert_eq!(code, 0, "{}", reports.stdout);
-        (folder, file, reports)
-    };
-    at_once([()], run).remove(0)
+/// Like [`record`] for a run that passes.
+fn record_success(line: &str) -> (TempDir, PathBuf) {
+    let (folder, file, code, reports) = record(line);
+    assert_eq!(code, 0, "{}", reports.stdout);
+    (folder, file)
 }
 
 /// Replays a record with the subcommand `command`.
@@ -88,7 +85,7 @@ fn replay_reproduces_every_report_byte_for_byte() {
     let moqt = "probe --embedded --moqt --count 20 --interval 2ms".to_owned();
     let unreachable = "probe --to moqt://127.0.0.1:1/echo --timeout 1s".to_owned();
     let cases = [("probe", probe), ("send", send), ("probe", embedded), ("probe", moqt), ("probe", unreachable)];
-    at_once(cases, |(command, line)| {
+    together(cases, |(command, line)| {
         for format in ["", "--json"] {
             let (folder, file, code, recorded) = record(&format!("{line} {format}"));
             let again = reports(&format!("{command} --replay {} {format}", file.display()), folder.path());
@@ -132,7 +129,7 @@ fn replay_of_an_interrupted_run_has_the_exit_code_of_the_verdict() {
 #[test]
 fn edited_packet_changes_the_report_and_limits_can_be_replaced() {
     let server = Server::correct();
-    let (_folder, file, _) =
+    let (_folder, file) =
         record_success(&format!("probe --count 20 --interval 1ms --max-loss 1% --to {}", server.to()));
     let text = fs::read_to_string(&file).unwrap();
     let lines = text.lines().map(|line| {
@@ -153,7 +150,7 @@ fn edited_packet_changes_the_report_and_limits_can_be_replaced() {
 #[test]
 fn invalid_record_is_rejected_with_the_line_number() {
     let server = Server::correct();
-    let (folder, file, _) = record_success(&format!("probe --count 3 --interval 1ms --to {}", server.to()));
+    let (folder, file) = record_success(&format!("probe --count 3 --interval 1ms --to {}", server.to()));
     let text = fs::read_to_string(&file).unwrap();
     let lines: Vec<&str> = text.lines().filter(|line| !line.contains("\"type\":\"progress\"")).collect();
     let [options, plan, first, second, third, end] = lines[..] else { panic!("{text}") };
@@ -234,10 +231,8 @@ fn reported_in_flight_after_kill() -> u64 {
 
 #[test]
 fn record_that_cannot_be_written_fails_the_run() {
-    at_once([()], |()| {
-        let output = run("probe --count 3 --embedded --record-run /dev/full");
-        assert_eq!(output.code, 3, "{output:?}");
-        let error = "--record-run: cannot write /dev/full";
-        assert!(output.stdout.contains("measured") && output.stderr.contains(error), "{output:?}");
-    });
+    let output = run("probe --count 3 --embedded --record-run /dev/full");
+    assert_eq!(output.code, 3, "{output:?}");
+    let error = "--record-run: cannot write /dev/full";
+    assert!(output.stdout.contains("measured") && output.stderr.contains(error), "{output:?}");
 }

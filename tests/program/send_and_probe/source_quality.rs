@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use test_support::client::{Server, ServerAction, Wav, at_once, document, start_line, wav};
+use test_support::client::{Server, ServerAction, Wav, document, start_line, together, wav};
 
 use crate::send_and_probe::report;
 
@@ -28,7 +28,7 @@ fn clipped_sine(hz: f64, rate: u32) -> Vec<i16> {
 fn clipping_in_the_file_is_counted_before_any_conversion() {
     // Both ends of the file are half of a clipped maximum, which counts separately, so 1,000 periods have 2,001 clipped sequences.
     let cases = [(48_000, 1, ""), (44_100, 1, ""), (44_100, 2, ""), (44_100, 1, "--resample native")];
-    at_once(cases, |(rate, channels, options)| {
+    together(cases, |(rate, channels, options)| {
         let mono = clipped_sine(1_000.0, rate);
         let full = mono.iter().filter(|sample| **sample == 32_767 || **sample <= -32_767).count();
         // The second channel is silent.
@@ -53,7 +53,7 @@ fn silence_has_its_length_in_the_file_and_unsent_parts_do_not_count() {
     samples[22_050..].fill(0);
     // The silence at the end of the first pass stops when the second pass begins.
     let cases = [("", 400.0), ("--duration 500ms", 300.0), ("--duration 150ms", 50.0), ("--repeat 2", 400.0)];
-    at_once(cases, |(options, expected)| {
+    together(cases, |(options, expected)| {
         let report = send_file(|file| wav::write(file, 44_100, 1, &samples), options);
         assert_eq!(report["audio_quality"]["source_silence_ms"], expected, "{options}");
     });
@@ -83,7 +83,7 @@ fn non_finite_samples_are_sent_unchanged_if_copied_and_as_zero_if_converted() {
         (f32::NEG_INFINITY, 48_000, 2, "", UNCHANGED),
         (f32::from_bits(0x7fc0_0001), 44_100, 2, "--resample native", UNCHANGED),
     ];
-    at_once(cases, |(value, rate, channels, options, note)| {
+    together(cases, |(value, rate, channels, options, note)| {
         let sound = with_three_values(value, rate, channels);
         let folder = TempDir::new().unwrap();
         let [record, page] = ["back.wav", "page.html"].map(|name| folder.path().join(name));

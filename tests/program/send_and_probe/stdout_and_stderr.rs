@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 
-use test_support::client::{ProgramOutput, Server, at_once, document, program, run, run_to_success};
+use test_support::client::{ProgramOutput, Server, document, program, run, run_to_success, together};
 use test_support::server::Server as Signaling;
 
 use crate::send_and_probe::{codes, report};
@@ -19,7 +19,7 @@ fn run_with(name: &str, value: &str, line: &str) -> ProgramOutput {
 
 #[test]
 fn standard_output_contains_only_the_report() {
-    at_once([SEND, PROBE], |line| {
+    together([SEND, PROBE], |line| {
         let text = run(line);
         let first = format!("{} embedded echo server (", if line == SEND { "send to" } else { "probe of" });
         assert!(text.stdout.starts_with(&first) && text.stdout.contains("\nmeasured: "), "{text:?}");
@@ -39,7 +39,7 @@ fn pipe_output_has_no_colors_or_progress_unless_requested() {
     for output in plain {
         assert!(!output.stdout.contains(ESCAPE) && !output.stderr.contains([ESCAPE, '\r']), "{output:?}");
     }
-    at_once([format!("{PROBE} --color always"), format!("--color always {PROBE}")], |line| {
+    together([format!("{PROBE} --color always"), format!("--color always {PROBE}")], |line| {
         // `--color always` takes precedence over NO_COLOR.
         for output in [run(&line), run_with("NO_COLOR", "1", &line)] {
             assert!(output.code == 0 && output.stdout.contains("\u{1b}[1mmeasured\u{1b}[0m"), "{}", output.stdout);
@@ -53,7 +53,7 @@ fn closed_standard_output_ends_the_run_quietly() {
     // A short run is not affected by the closed pipe, which ends an endless run with `--json-lines`.
     let server = Server::correct();
     let endless = format!("probe --count 0 --interval 1ms --json-lines --to {}", server.to());
-    at_once([PROBE, &endless], |line| {
+    together([PROBE, &endless], |line| {
         let mut program = program::start_line(line);
         let (first, stdout) = program.first_line();
         drop(stdout);
@@ -92,7 +92,7 @@ fn closed_pipe_ends_the_output_of_every_command_quietly() {
         "signaling-server --host 127.0.0.1 --port 0 --check --duration 100ms",
         "signaling-server --print-token a:radio:60 --hmac-secret secret",
     ];
-    at_once(lines, |line| {
+    together(lines, |line| {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let output = program::start(program::command(line.split_whitespace()).stdout(writer)).end();

@@ -16,7 +16,7 @@ use quinn::{Endpoint, ServerConfig};
 use rustls::pki_types::PrivateKeyDer;
 use socket2::{Domain, Socket, Type};
 use test_support::certificate::Authority;
-use test_support::client::{ProgramOutput, Server as Echo, ServerAction as EchoAction, at_once, closed_udp_port, run};
+use test_support::client::{ProgramOutput, Server as Echo, ServerAction as EchoAction, closed_udp_port, run, together};
 use test_support::server::Server as Signaling;
 use test_support::snapshot;
 
@@ -52,7 +52,7 @@ type Case = (&'static str, fn() -> ProgramOutput);
 /// Runs all cases, some at a time, and compares their exit codes and errors with a snapshot.
 #[track_caller]
 fn assert_errors(snapshot: &str, cases: &[Case]) {
-    let errors = cases.chunks(12).flat_map(|some| at_once(some, |(name, run)| error(name, &run())));
+    let errors = cases.chunks(12).flat_map(|some| together(some, |(name, run)| error(name, &run())));
     snapshot::assert_matches(snapshot, &errors.collect::<String>());
 }
 
@@ -287,7 +287,7 @@ fn connection_time_out_is_wait_for_else_timeout_else_5_s() {
         ("--timeout 30s --wait-for 1200ms", "1.200 s", "1.2s"),
         ("", "5.000 s", "5s"),
     ];
-    at_once(cases, |(options, in_moqt, in_websocket)| {
+    together(cases, |(options, in_moqt, in_websocket)| {
         let output = run(&format!("probe --to moqt://{udp}/echo {options}"));
         assert!(output.stdout.contains(&format!("within {in_moqt}: ")), "{output:?}");
         let output = run(&format!("probe --to ws://{tcp} {options}"));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use test_support::client::{Server, at_once, document, run_args};
+use test_support::client::{Server, document, run_args, together};
 use test_support::snapshot;
 
 /// Runs each line and returns the messages with the exit codes. `TO` stands for a server that must receive nothing, `FILE` and `LINK` for
@@ -17,7 +17,7 @@ fn refused(lines: &[impl AsRef<str> + Sync]) -> Vec<String> {
     let at = folder.path().display().to_string();
     let names =
         [("TO", server.to()), ("FILE", format!("{at}/file.toml")), ("LINK", format!("{at}/link")), ("FOLDER", at)];
-    let messages = at_once(lines, |line| {
+    let messages = together(lines, |line| {
         let line = line.as_ref();
         let name = |word: &str| names.iter().fold(word.to_owned(), |word, (name, value)| word.replace(name, value));
         let words = line.split(' ').map(|word| if word == "''" { "" } else { word });
@@ -68,20 +68,18 @@ fn without_resolver_error(message: &str) -> String {
 fn bare_number_has_the_unit_of_its_option() {
     let line = "probe --embedded --jitter 3 --loss 0.5 --reorder 1,4 --duplicate 2 --seed 1 -i 2 --duration 0.1 --timeout 5 --wait-for 3 \
                 --max-p50 20 --max-p99 30 --max-jitter 40 --max-loss 50 --json";
-    at_once([()], |()| {
-        let output = run_args(line.split_whitespace());
-        let report = document::report(&output);
-        let target = "embedded echo server (100 ms, --loss 0.5 --jitter 3 --reorder 1,4 --duplicate 2 --seed 1)";
-        let allowed: Vec<_> = (0..4).map(|index| &report["limits"][index]["allowed"]).collect();
-        // Limits are in microseconds, and a ratio.
-        assert_eq!(
-            (report["target"].as_str(), allowed),
-            (Some(target), vec![&0.5.into(), &2e4.into(), &3e4.into(), &4e4.into()])
-        );
-        let times = ["interval_ms", "timeout_ms"].map(|name| report[name].as_f64());
-        // 50 packets fit into 0.1 s.
-        assert_eq!((times, &report["streams"]["ping"]["sent"]), ([Some(2.0), Some(5e3)], &50.into()));
-    });
+    let output = run_args(line.split_whitespace());
+    let report = document::report(&output);
+    let target = "embedded echo server (100 ms, --loss 0.5 --jitter 3 --reorder 1,4 --duplicate 2 --seed 1)";
+    let allowed: Vec<_> = (0..4).map(|index| &report["limits"][index]["allowed"]).collect();
+    // Limits are in microseconds, and a ratio.
+    assert_eq!(
+        (report["target"].as_str(), allowed),
+        (Some(target), vec![&0.5.into(), &2e4.into(), &3e4.into(), &4e4.into()])
+    );
+    let times = ["interval_ms", "timeout_ms"].map(|name| report[name].as_f64());
+    // 50 packets fit into 0.1 s.
+    assert_eq!((times, &report["streams"]["ping"]["sent"]), ([Some(2.0), Some(5e3)], &50.into()));
 }
 
 /// The table contains the ways to choose what `send` and `probe` do, and the options with these plans.
@@ -117,7 +115,7 @@ fn huge_quantities_cause_no_panic_or_overflow() {
         "probe --embedded --count 3 --interval 1ms --socket-buffer 0".to_owned(),
         "send --embedded --delay 0 fixtures/audio/8ch-16bit-48k.wav --duration 20ms --frame-size 8186".to_owned(),
     ];
-    at_once(lines, |line| {
+    together(lines, |line| {
         let output = run_args(line.split(' '));
         assert_eq!(output.code, 0, "{line}: {output:?}");
     });

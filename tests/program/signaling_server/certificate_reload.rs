@@ -161,12 +161,14 @@ fn moqt_echo_presents_the_renewed_certificate() {
     let address = line.message.trim_start_matches("moqt: listening addresses=").trim_matches('"').to_owned();
     let probe = |sha256: Fingerprint| {
         let (url, sha256) = (format!("moqt://{address}/echo"), sha256.to_string());
-        run(&["probe", "--to", &url, "--cert-sha256", &sha256, "--count", "1"], |_| {}).code
+        let output = run(&["probe", "--to", &url, "--cert-sha256", &sha256, "--count", "1"], |_| {});
+        assert_eq!(output.code == 3, output.stderr.contains("fingerprint mismatch"), "{output:?}");
+        output.code
     };
     let (old, new) = (fingerprint(&pair.cert), fingerprint(&renewed.cert));
     replace(&pair, &renewed);
-    assert_eq!(probe(old), 0);
+    assert_ne!(probe(old), 3);
     server.signal("HUP");
     server.line_starting_with("tls: certificate reloaded");
-    assert_eq!((probe(new), probe(old) == 0), (0, false));
+    assert_eq!((probe(new) == 3, probe(old)), (false, 3));
 }

@@ -3,12 +3,12 @@
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::process::{Command, Stdio};
 
 use roxmltree::Document;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use test_support::server::{Member, frame, http, poll_until, program, ready_address};
+use test_support::client::Program;
+use test_support::server::{Member, frame, http, program, run_during};
 
 use super::http::login::{JSON, RIGHT};
 use super::{SECRET, broadcast_member, control_surface, jamjam_creator, webrtc_member};
@@ -30,19 +30,19 @@ fn correct(server: SocketAddr, dialect: &str) -> Member {
     member
 }
 
-/// Runs the server while `clients` are connected to it. Returns the exit code, standard output and the log.
-pub(super) fn check(options: &[&str], clients: impl FnOnce(SocketAddr, u32)) -> (Option<i32>, String, String) {
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("ready.json");
+/// Runs the server, and stops it after `clients` have done their part. Returns the exit code, standard output and the log.
+fn check(options: &[&str], clients: impl FnOnce(SocketAddr)) -> (i32, String, String) {
+    check_until(options, |server, running| {
+        clients(server);
+        running.signal("INT");
+    })
+}
+
+/// Like [`check`], if the server is stopped otherwise or ends by itself.
+fn check_until(options: &[&str], clients: impl FnOnce(SocketAddr, &Program)) -> (i32, String, String) {
     let fixed = ["signaling-server", "--host", "127.0.0.1", "--port", "0", "--bbx-room", "4711", "--check"];
-    let mut program = program(&[&fixed, &SECRET[..], options].concat());
-    program.arg("--ready-file").arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let running = program.spawn().unwrap();
-    let address = poll_until("a ready file", || ready_address(&file));
-    clients(address, running.id());
-    let output = running.wait_with_output().unwrap();
-    let [report, log] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    (output.status.code(), report, log)
+    let output = run_during(&[&fixed, &SECRET[..], options].concat(), clients);
+    (output.code, output.stdout, output.stderr)
 }
 
 /// The names of the test cases that failed, each with the message.
@@ -55,14 +55,13 @@ fn failed_cases(junit: &str) -> Vec<(String, String)> {
 
 #[test]
 fn correct_clients_of_all_dialects_pass() {
-    let options = ["--json", "--until-idle", "3s", "--expect-sources", "4", "--fail-on", "note"];
-    let (code, report, log) = check(&options, |server, _| {
+    let (code, report, log) = check(&["--json", "--expect-sources", "4", "--fail-on", "note"], |server| {
         // Disconnected clients count too.
         for dialect in DIALECTS {
             drop(correct(server, dialect));
         }
     });
-    assert_eq!(code, Some(0), "{report}\n{log}");
+    assert_eq!(code, 0, "{report}\n{log}");
     let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!((&report["failures"], &report["untracked"]), (&json!([]), &json!(0)));
     let expected = |(number, dialect)| {
@@ -88,8 +87,8 @@ fn a_wrong_message_of_each_dialect_fails_the_check_and_all_reports_name_it() {
         let folder = TempDir::new().unwrap();
         let [html, junit, markdown] =
             ["r.html", "r.xml", "r.md"].map(|name| folder.path().join(name).display().to_string());
-        let options = ["--until-idle", "3s", "--html", &html, "--junit", &junit, "--markdown", &markdown];
-        let (code, report, log) = check(&options, |server, _| {
+        let options = ["--html", &html, "--junit", &junit, "--markdown", &markdown];
+        let (code, report, log) = check(&options, |server| {
             let mut wrong = correct(server, dialect);
             // With --strict, each one is answered.
             (0..2).for_each(|_| {
@@ -100,7 +99,7 @@ fn a_wrong_message_of_each_dialect_fails_the_check_and_all_reports_name_it() {
         let finding = format!("  error: {sentence} (2 messages) [{rule}, {PAGE}]\n");
         let facts = format!("connection 0 of 127.0.0.1: {dialect}, joined a room\n");
         let verdict = format!("FAILED: connection 0 of 127.0.0.1 broke {rule}\n");
-        assert_eq!((code, report), (Some(1), facts + &finding + &verdict), "{log}");
+        assert_eq!((code, report), (1, facts + &finding + &verdict), "{log}");
         // Each one is logged when it arrives.
         assert_eq!(log.matches(sentence).count(), 2, "{log}");
         let junit = fs::read_to_string(junit).unwrap();
@@ -114,49 +113,56 @@ fn a_wrong_message_of_each_dialect_fails_the_check_and_all_reports_name_it() {
 /// A member may have left before a message to it arrived, and users mistype passwords.
 #[test]
 fn refused_requests_are_warnings_and_wrong_urls_and_frames_are_errors() {
-    let absent = |server, _| {
+    let absent = |server| {
         let mut member = correct(server, "webrtc");
         member.send_json(&json!({"type": "offer", "targetUserId": "bob", "sdp": "v=0"}));
         member.receive();
     };
     for (fail_on, code) in [("error", 0), ("warning", 1)] {
-        let (ended, report, _) = check(&["--until-idle", "3s", "--fail-on", fail_on], absent);
-        assert_eq!(ended, Some(code), "{report}");
+        let (ended, report, _) = check(&["--fail-on", fail_on], absent);
+        assert_eq!(ended, code, "{report}");
         assert!(
             report.contains("  warning: targetUserId is not in the room [refused, docs/signaling-server.md#"),
             "{report}"
         );
     }
-    let wrong = |server, _| {
+    let wrong = |server| {
         assert_eq!(Member::connect_to(server, "/lobby?token=x").closed().0, 4002);
         let mut member = correct(server, "webrtc");
         // A frame with an opcode that RFC 6455 reserves.
         member.0.get_mut().write_all(&frame(0x83, b"x")).unwrap();
         assert_eq!(member.closed().0, 1002);
     };
-    let (code, report, _) = check(&["--until-idle", "3s"], wrong);
-    assert_eq!(code, Some(1), "{report}");
+    let (code, report, _) = check(&[], wrong);
+    assert_eq!(code, 1, "{report}");
     assert!(report.contains("0 of 127.0.0.1: broadcast, joined no room\n"), "{report}");
     assert!(report.contains("  error: malformed token [rejected_connection, "), "{report}");
     assert!(report.contains("1 of 127.0.0.1: webrtc, joined a room\n  error: "), "{report}");
 }
 
 #[test]
-fn stop_request_ends_the_check_with_its_report() {
-    // The operator may stop the server, too.
-    for (signal, expected) in [(Some("INT"), "1"), (Some("TERM"), "2"), (None, "1")] {
-        let (code, report, _) = check(&["--expect-sources", expected, "--docs-password", "sesame"], |server, id| {
+fn stop_request_or_idle_time_ends_the_check_with_its_report() {
+    let password = ["--docs-password", "sesame"];
+    for (ended_by, options, verdict) in [
+        ("INT", ["--expect-sources", "1"], "PASSED"),
+        ("TERM", ["--expect-sources", "2"], "FAILED: 1 of 2 expected connections joined a room"),
+        ("the operator", ["--expect-sources", "1"], "PASSED"),
+        ("idle time", ["--until-idle", "100ms"], "PASSED"),
+    ] {
+        let (code, report, _) = check_until(&[password, options].concat(), |server, running| {
             let mut member = correct(server, "jamjam");
-            if let Some(signal) = signal {
-                assert!(Command::new("kill").args(["-s", signal, &id.to_string()]).status().unwrap().success());
-            } else {
-                assert_eq!(http::send_to(server, "POST", "/admin/shutdown", &[RIGHT, JSON], "{}").status, 202);
+            match ended_by {
+                "the operator" => {
+                    let response = http::send_to(server, "POST", "/admin/shutdown", &[RIGHT, JSON], "{}");
+                    assert_eq!(response.status, 202);
+                }
+                "idle time" => {}
+                signal => running.signal(signal),
             }
             assert_eq!(member.closed().0, 1001);
         });
-        let verdict = if expected == "1" { "PASSED" } else { "FAILED: 1 of 2 expected connections joined a room" };
         let facts = "connection 0 of 127.0.0.1: jamjam, joined a room\n  no findings\n";
-        assert_eq!((code, report), (Some(u8::from(expected == "2").into()), format!("{facts}{verdict}\n")));
+        assert_eq!((code, report), (i32::from(verdict != "PASSED"), format!("{facts}{verdict}\n")));
     }
 }
 

@@ -14,7 +14,6 @@ mod newer_clients;
 mod options;
 mod relayed_media;
 mod reverse_proxies;
-mod scenarios;
 mod strict;
 mod tls;
 mod transcripts;

@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_support::client::{Program, ProgramOutput, at_once, document, start_line};
+use test_support::client::{Program, ProgramOutput, document, start_line, together};
 
 use crate::send_and_probe::moqt::scripted_server::{Fault, Greeting, ScriptedServer};
 use crate::send_and_probe::moqt::{codes, failure, probe, report};
@@ -45,19 +45,17 @@ fn untrusted_certificate_is_reported_with_its_sha_256() {
 
 #[test]
 fn unanswered_first_attempt_is_only_reported_as_a_retry() {
-    at_once([()], |()| {
-        let names = ["retried_path", "version", "track"];
-        // The first connection negotiates gomoqt-0.9.
-        let server = ScriptedServer::greeting(&[Greeting::Silent, Greeting::Gomoqt202502], []);
-        let answered = report(0, &server.url, &server.trusted("--count 3 --interval 5ms"));
-        let reported = &answered["moqt"];
-        let expected = ["echo", "gomoqt-2025-02", "japan, kyoto, text"].map(|text| json!(text));
-        assert_eq!(names.map(|name| reported[name].clone()), expected);
-        assert_eq!(reported["connection_failure"], Value::Null);
-        assert_eq!(document::counts(&answered, "ping", ["sent", "returned"]), [3, 3]);
-        assert!(codes(&answered).contains(&"path_retried"), "{answered:#}");
-        assert_eq!(server.groups.try_iter().collect::<Vec<_>>(), [1, 2, 3]);
-    });
+    let names = ["retried_path", "version", "track"];
+    // The first connection negotiates gomoqt-0.9.
+    let server = ScriptedServer::greeting(&[Greeting::Silent, Greeting::Gomoqt202502], []);
+    let answered = report(0, &server.url, &server.trusted("--count 3 --interval 5ms"));
+    let reported = &answered["moqt"];
+    let expected = ["echo", "gomoqt-2025-02", "japan, kyoto, text"].map(|text| json!(text));
+    assert_eq!(names.map(|name| reported[name].clone()), expected);
+    assert_eq!(reported["connection_failure"], Value::Null);
+    assert_eq!(document::counts(&answered, "ping", ["sent", "returned"]), [3, 3]);
+    assert!(codes(&answered).contains(&"path_retried"), "{answered:#}");
+    assert_eq!(server.groups.try_iter().collect::<Vec<_>>(), [1, 2, 3]);
 }
 
 /// At the last stage, the second of five groups arrives. Usually, the server has returned the first group by then.
@@ -77,7 +75,7 @@ fn probe_failing(stage: u8, fault: Fault, at_fault: impl FnOnce(&Program)) -> Pr
 /// Checks every fault at every stage. All cases run concurrently, because they mostly wait.
 fn for_every_stage_and_fault(check: impl Fn(u8, Fault) + Sync) {
     let cases = (0..=LAST).flat_map(|stage| Fault::ALL.map(|fault| (stage, fault)));
-    at_once(cases, |(stage, fault)| check(stage, fault));
+    together(cases, |(stage, fault)| check(stage, fault));
 }
 
 /// The expected connection failure, determined by hand.

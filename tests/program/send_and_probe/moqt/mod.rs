@@ -6,7 +6,7 @@ pub(crate) mod scripted_server;
 mod texts;
 
 use serde_json::Value;
-use test_support::client::{ProgramOutput, document, run, run_to_success};
+use test_support::client::{ProgramOutput, document, run};
 
 use crate::send_and_probe::codes;
 
@@ -18,7 +18,7 @@ fn probe(url: &str, options: &str) -> ProgramOutput {
 /// Like [`probe`], with `--json`. Returns the report, which must match the schema, and checks that standard error is empty.
 fn report(code: i32, url: &str, options: &str) -> Value {
     let line = format!("probe --to {url} --json {options}");
-    let output = if code == 0 { run_to_success(&line) } else { run(&line) };
+    let output = run(&line);
     assert_eq!((output.code, output.stderr.as_str()), (code, ""), "{output:?}");
     document::report(&output)
 }

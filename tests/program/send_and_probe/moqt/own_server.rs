@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use serde_json::json;
-use test_support::client::{at_once, counts, document, start_line};
+use test_support::client::{counts, document, start_line, together};
 use test_support::server::Server;
 
 use crate::echo_server::moqt::start;
@@ -24,22 +24,20 @@ fn fifty_groups_of_two_return_over_both_transports_and_versions() {
     for ((scheme, transport), (version, track)) in schemes.iter().flat_map(|scheme| versions.map(|case| (scheme, case)))
     {
         // Again after a pause of this machine.
-        at_once([()], |()| {
-            let url = format!("{scheme}://localhost:{}/echo", log.port());
-            let options = "--count 50 --frames-per-group 2 --interval 4ms --max-loss 0%";
-            let report = report(0, &url, &log.trusted(&format!("{options} --moqt-version {version}")));
-            let [sent, returned, excluded] = counts(&report, "ping", ["sent", "returned", "excluded"]);
-            assert_eq!((sent, returned + excluded), (100, 100), "{url} {version} {report:#}");
-            let [groups_sent, groups_returned, per_group] =
-                moqt(&report, ["groups_sent", "groups_returned", "frames_per_group"]);
-            assert_eq!((groups_sent, per_group), (groups_returned, 2), "{url} {version} {report:#}");
-            let reported = &report["moqt"];
-            let names = ["transport", "version", "track"].map(|name| reported[name].as_str());
-            assert_eq!(names, [*transport, version, track].map(Some));
-            let parts = ["dns_ms", "quic_ms", "session_ms", "subscribe_ms"];
-            assert!(parts.iter().all(|part| reported[part].as_f64().is_some_and(|ms| ms >= 0.0)), "{reported}");
-            assert_eq!(reported["webtransport_ms"].is_f64(), *scheme == "https", "{reported}");
-        });
+        let url = format!("{scheme}://localhost:{}/echo", log.port());
+        let options = "--count 50 --frames-per-group 2 --interval 4ms --max-loss 0%";
+        let report = report(0, &url, &log.trusted(&format!("{options} --moqt-version {version}")));
+        let [sent, returned, excluded] = counts(&report, "ping", ["sent", "returned", "excluded"]);
+        assert_eq!((sent, returned + excluded), (100, 100), "{url} {version} {report:#}");
+        let [groups_sent, groups_returned, per_group] =
+            moqt(&report, ["groups_sent", "groups_returned", "frames_per_group"]);
+        assert_eq!((groups_sent, per_group), (groups_returned, 2), "{url} {version} {report:#}");
+        let reported = &report["moqt"];
+        let names = ["transport", "version", "track"].map(|name| reported[name].as_str());
+        assert_eq!(names, [*transport, version, track].map(Some));
+        let parts = ["dns_ms", "quic_ms", "session_ms", "subscribe_ms"];
+        assert!(parts.iter().all(|part| reported[part].as_f64().is_some_and(|ms| ms >= 0.0)), "{reported}");
+        assert_eq!(reported["webtransport_ms"].is_f64(), *scheme == "https", "{reported}");
     }
 }
 
@@ -81,7 +79,7 @@ fn path_is_matched_equally_over_both_transports() {
 #[test]
 fn embedded_server_replies_over_both_transports() {
     let cases = [("--moqt", "quic"), ("--moqt=quic", "quic"), ("--moqt=webtransport", "webtransport")];
-    at_once(cases, |(option, transport)| {
+    together(cases, |(option, transport)| {
         let line = format!("probe --embedded {option} --count 5 --interval 5ms --delay 30ms");
         let report = crate::send_and_probe::report(0, &line);
         assert_eq!(counts(&report, "ping", ["sent", "returned"]), [5, 5]);
@@ -94,20 +92,18 @@ fn embedded_server_replies_over_both_transports() {
 
 #[test]
 fn run_waits_for_a_server_that_starts_later() {
-    at_once([()], |()| {
-        let unused = UdpSocket::bind("127.0.0.1:0").unwrap();
-        unused.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let address = unused.local_addr().unwrap().to_string();
-        let options = "--insecure --wait-for 30s --count 3 --interval 5ms --json";
-        let program = start_line(&format!("probe --to moqt://{address}/echo {options}"));
-        unused.recv(&mut [0; 2_048]).unwrap();
-        drop(unused);
-        let _server = Server::start(&["--host", "127.0.0.1", "--moqt", &address]);
-        let output = program.end();
-        assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
-        let report = document::report(&output);
-        let wait = &report["readiness_wait"];
-        assert_eq!((&wait["reply_received"], counts(&report, "ping", ["sent", "returned"])), (&json!(true), [3, 3]));
-        assert!(wait["waited_ms"].as_f64().unwrap() > 0.0);
-    });
+    let unused = UdpSocket::bind("127.0.0.1:0").unwrap();
+    unused.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let address = unused.local_addr().unwrap().to_string();
+    let options = "--insecure --wait-for 30s --count 3 --interval 5ms --json";
+    let program = start_line(&format!("probe --to moqt://{address}/echo {options}"));
+    unused.recv(&mut [0; 2_048]).unwrap();
+    drop(unused);
+    let _server = Server::start(&["--host", "127.0.0.1", "--moqt", &address]);
+    let output = program.end();
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
+    let report = document::report(&output);
+    let wait = &report["readiness_wait"];
+    assert_eq!((&wait["reply_received"], counts(&report, "ping", ["sent", "returned"])), (&json!(true), [3, 3]));
+    assert!(wait["waited_ms"].as_f64().unwrap() > 0.0);
 }

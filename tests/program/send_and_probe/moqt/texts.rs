@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::json;
-use test_support::client::{ProgramOutput, at_once, command, document, run, run_args, run_with_input};
+use test_support::client::{ProgramOutput, command, document, run, run_args, run_with_input};
 
 use crate::echo_server::moqt::start;
 use crate::send_and_probe::moqt::scripted_server::{ScriptedServer, ServerAction};
@@ -69,30 +69,26 @@ fn line_returns_while_standard_input_is_open() {
 
 #[test]
 fn lost_or_changed_text_fails_the_run() {
-    at_once([()], |()| {
-        let lost = [(1, ServerAction::Drop), (2, ServerAction::Drop)];
-        let changed = [(1, ServerAction::Damage), (2, ServerAction::Twice)];
-        let no_reply = "jamjam-dev: FAILED: no replies received\n";
-        for (actions, stdout, started, ended) in [
-            (lost, vec![""], "jamjam-dev: 2 sent, 100 % lost; connection setup: ", no_reply),
-            (changed, vec!["again", "again", "iello"], "", "FAILED: 1 of 2 MOQT frames returned damaged\n"),
-        ] {
-            let server = ScriptedServer::start(actions);
-            let options = server.trusted("--text hello --text again --interval 50ms --timeout 300ms");
-            let output = run(&format!("send --to {} {options}", server.url));
-            assert_eq!((output.code, lines(&output)), (1, stdout), "{output:?}");
-            assert!(output.stderr.starts_with(started) && output.stderr.ends_with(ended), "{}", output.stderr);
-        }
-    });
+    let lost = [(1, ServerAction::Drop), (2, ServerAction::Drop)];
+    let changed = [(1, ServerAction::Damage), (2, ServerAction::Twice)];
+    let no_reply = "jamjam-dev: FAILED: no replies received\n";
+    for (actions, stdout, started, ended) in [
+        (lost, vec![""], "jamjam-dev: 2 sent, 100 % lost; connection setup: ", no_reply),
+        (changed, vec!["again", "again", "iello"], "", "FAILED: 1 of 2 MOQT frames returned damaged\n"),
+    ] {
+        let server = ScriptedServer::start(actions);
+        let options = server.trusted("--text hello --text again --interval 50ms --timeout 300ms");
+        let output = run(&format!("send --to {} {options}", server.url));
+        assert_eq!((output.code, lines(&output)), (1, stdout), "{output:?}");
+        assert!(output.stderr.starts_with(started) && output.stderr.ends_with(ended), "{}", output.stderr);
+    }
 }
 
 #[test]
 fn json_output_replaces_the_text_lines() {
-    at_once([()], |()| {
-        let output = run("send --embedded --moqt --text hello --json");
-        assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
-        let report = document::report(&output);
-        assert_eq!((&report["command"], &report["evaluated_stream"]), (&json!("send"), &json!("ping")));
-        assert_eq!(document::counts(&report, "ping", ["sent", "returned"]), [1, 1]);
-    });
+    let output = run("send --embedded --moqt --text hello --json");
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
+    let report = document::report(&output);
+    assert_eq!((&report["command"], &report["evaluated_stream"]), (&json!("send"), &json!("ping")));
+    assert_eq!(document::counts(&report, "ping", ["sent", "returned"]), [1, 1]);
 }

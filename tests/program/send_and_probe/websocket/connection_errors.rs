@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use serde_json::{Value, json};
-use test_support::client::{at_once, closed_tcp_port, command, document, start};
+use test_support::client::{closed_tcp_port, command, document, start};
 use test_support::server::TEST_TIMEOUT;
 
 use crate::send_and_probe::websocket::scripted_server::{raw, serve};
@@ -42,18 +42,16 @@ fn closed_port_is_reported_as_no_reply() {
 
 #[test]
 fn server_close_after_all_replies_does_not_fail_the_run() {
-    at_once([()], |()| {
-        let server = serve(|_, mut connection| {
-            for _ in 0..3 {
-                let Some(ping) = connection.receive() else { return };
-                connection.pong(&ping, 1);
-            }
-            connection.close(1001, "");
-        });
-        let report = report(0, server, "--dialect bbx --count 3 --interval 2ms");
-        assert_eq!(document::counts(&report, "ping", ["returned"]), [3]);
-        assert_eq!(report["websocket"]["connection_failure"], Value::Null);
+    let server = serve(|_, mut connection| {
+        for _ in 0..3 {
+            let Some(ping) = connection.receive() else { return };
+            connection.pong(&ping, 1);
+        }
+        connection.close(1001, "");
     });
+    let report = report(0, server, "--dialect bbx --count 3 --interval 2ms");
+    assert_eq!(document::counts(&report, "ping", ["returned"]), [3]);
+    assert_eq!(report["websocket"]["connection_failure"], Value::Null);
 }
 
 #[test]
@@ -82,30 +80,25 @@ fn rejected_join_is_reported_with_the_server_message() {
 
 #[test]
 fn connection_is_retried_until_the_server_is_available() {
-    at_once([()], |()| {
-        let server = raw(|number, mut stream: TcpStream| {
-            if number < 3 {
-                let _ = stream.read(&mut [0; 2_048]);
-                let _ = stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
-                return;
+    let server = raw(|number, mut stream: TcpStream| {
+        if number < 3 {
+            let _ = stream.read(&mut [0; 2_048]);
+            let _ = stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+            return;
+        }
+        let mut socket = tungstenite::accept(stream).unwrap();
+        while let Ok(message) = socket.read() {
+            if message.is_text() {
+                let _ = socket.send(tungstenite::Message::text(r#"{"type":"RoomList","data":{"rooms":[]}}"#));
             }
-            let mut socket = tungstenite::accept(stream).unwrap();
-            while let Ok(message) = socket.read() {
-                if message.is_text() {
-                    let _ = socket.send(tungstenite::Message::text(r#"{"type":"RoomList","data":{"rooms":[]}}"#));
-                }
-            }
-        });
-        let once = report(3, server, "--count 2");
-        assert!(
-            reasons(&once)[1].contains("HTTP 503 Service Unavailable; the server is full or not ready"),
-            "{once:#}"
-        );
-        let waited = report(0, server, "--count 2 --interval 1ms --wait-for 20s");
-        assert_eq!(waited["readiness_wait"]["reply_received"], json!(true));
-        // Two more attempts failed at intervals of 100 ms.
-        assert!(waited["readiness_wait"]["waited_ms"].as_f64().unwrap() >= 200.0);
+        }
     });
+    let once = report(3, server, "--count 2");
+    assert!(reasons(&once)[1].contains("HTTP 503 Service Unavailable; the server is full or not ready"), "{once:#}");
+    let waited = report(0, server, "--count 2 --interval 1ms --wait-for 20s");
+    assert_eq!(waited["readiness_wait"]["reply_received"], json!(true));
+    // Two more attempts failed at intervals of 100 ms.
+    assert!(waited["readiness_wait"]["waited_ms"].as_f64().unwrap() >= 200.0);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use test_support::client::{at_once, counts};
+use test_support::client::{counts, together};
 use tungstenite::Message;
 
 use crate::send_and_probe::websocket::scripted_server::{ServerConnection, raw, serve, upgrade_with};
@@ -33,26 +33,24 @@ fn slow_upgrade_response_does_not_extend_the_timeout() {
 
 #[test]
 fn garbage_matches_no_request_and_is_counted() {
-    at_once([()], |()| {
-        let server = serve(|_, mut connection| {
-            while let Some(ping) = connection.receive() {
-                connection.send_text("");
-                connection.send_text("[".repeat(100_000));
-                connection.send_text(r#"{"type":"pong"}"#);
-                connection.send_text(r#"{"type":"pong","client_time":1e999}"#);
-                connection.send_text(r#"{"type":"pong","client_time":12,"server_time":"x"}"#);
-                let pong = format!(r#"{{"type":"pong","client_time":{},"server_time":1}}"#, ping["client_time"]);
-                let _ = connection.socket.send(Message::binary(pong.into_bytes()));
-                let _ = connection.socket.send(Message::Ping(vec![0; 125].into()));
-                let _ = connection.socket.send(Message::Pong(vec![].into()));
-            }
-        });
-        let report = report(1, server, FEW);
-        // Per ping, a pong without a timestamp is unmatched, and five messages are stray: empty, nested, two invalid values, and binary.
-        assert_eq!(counts(&report, "ping", ["returned", "lost", "unmatched"]), [0, 5, 5]);
-        assert_eq!(report["stray"], 25);
-        assert!(report["warnings"][0]["message"].as_str().unwrap().contains("other messages arrived"), "{report:#}");
+    let server = serve(|_, mut connection| {
+        while let Some(ping) = connection.receive() {
+            connection.send_text("");
+            connection.send_text("[".repeat(100_000));
+            connection.send_text(r#"{"type":"pong"}"#);
+            connection.send_text(r#"{"type":"pong","client_time":1e999}"#);
+            connection.send_text(r#"{"type":"pong","client_time":12,"server_time":"x"}"#);
+            let pong = format!(r#"{{"type":"pong","client_time":{},"server_time":1}}"#, ping["client_time"]);
+            let _ = connection.socket.send(Message::binary(pong.into_bytes()));
+            let _ = connection.socket.send(Message::Ping(vec![0; 125].into()));
+            let _ = connection.socket.send(Message::Pong(vec![].into()));
+        }
     });
+    let report = report(1, server, FEW);
+    // Per ping, a pong without a timestamp is unmatched, and five messages are stray: empty, nested, two invalid values, and binary.
+    assert_eq!(counts(&report, "ping", ["returned", "lost", "unmatched"]), [0, 5, 5]);
+    assert_eq!(report["stray"], 25);
+    assert!(report["warnings"][0]["message"].as_str().unwrap().contains("other messages arrived"), "{report:#}");
 }
 
 #[test]
@@ -96,17 +94,15 @@ fn ping_flood_of_a_server_that_reads_nothing_ends_the_run() {
 
 #[test]
 fn message_right_after_the_upgrade_response_is_received() {
-    at_once([()], |()| {
-        let server = raw(|_, stream| {
-            let socket = upgrade_with(stream, r#"{"type":"welcome","participants":[]}"#);
-            let mut connection = ServerConnection { socket };
-            while connection.receive().is_some() {
-                connection.send_text(r#"{"type":"pong"}"#);
-            }
-        });
-        let report = report(0, server, "--dialect webrtc --count 3 --interval 2ms");
-        assert_eq!(counts(&report, "ping", ["returned"]), [3]);
+    let server = raw(|_, stream| {
+        let socket = upgrade_with(stream, r#"{"type":"welcome","participants":[]}"#);
+        let mut connection = ServerConnection { socket };
+        while connection.receive().is_some() {
+            connection.send_text(r#"{"type":"pong"}"#);
+        }
     });
+    let report = report(0, server, "--dialect webrtc --count 3 --interval 2ms");
+    assert_eq!(counts(&report, "ping", ["returned"]), [3]);
 }
 
 #[test]
@@ -135,7 +131,7 @@ fn protocol_violations_and_abrupt_closes_are_reported() {
         (&[0x88, 2, 0x03, 0xf6], "closed", json!(1002), "(Protocol violation)"),
         (&[0x88, 2, 0x03, 0xee], "closed", json!(1002), "(Protocol violation)"),
     ];
-    at_once(cases, |(bytes, kind, code, words)| {
+    together(cases, |(bytes, kind, code, words)| {
         let server = serve(move |_, mut connection| {
             connection.receive();
             let _ = connection.socket.get_mut().write_all(bytes);

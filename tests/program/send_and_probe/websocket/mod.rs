@@ -10,7 +10,7 @@ pub(crate) mod scripted_server;
 use std::fmt::Display;
 
 use serde_json::Value;
-use test_support::client::{ProgramOutput, run, run_to_success};
+use test_support::client::{ProgramOutput, run};
 
 use crate::send_and_probe::codes;
 
@@ -22,7 +22,7 @@ fn probe(address: impl Display, options: &str) -> ProgramOutput {
 /// Like [`probe`], with `--json`. Returns the report, which must match the schema, and checks that standard error is empty.
 fn report(code: i32, address: impl Display, options: &str) -> Value {
     let line = format!("probe --to ws://{address} --json {options}");
-    let output = if code == 0 { run_to_success(&line) } else { run(&line) };
+    let output = run(&line);
     assert_eq!((output.code, output.stderr.as_str()), (code, ""), "{output:?}");
     test_support::client::document::report(&output)
 }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use serde_json::{Value, json};
 use test_support::certificate::Authority;
-use test_support::client::{at_once, closed_tcp_port, document, run, run_to_success, start_line};
+use test_support::client::{closed_tcp_port, document, run, run_to_success, start_line, together};
 use test_support::server::{Server, http, poll_until};
 
 const SECRETS: [&str; 6] = ["--hmac-secret", "test-secret", "--docs-password", "sesame", "--webrtc-auth", "token"];
@@ -33,7 +33,7 @@ fn rooms(report: &Value) -> &Value {
 fn every_message_reaches_all_others_of_its_room_in_every_dialect() {
     let server = Server::start_signaling(&SECRETS);
     let address = server.address;
-    at_once(DIALECTS, |dialect| {
+    together(DIALECTS, |dialect| {
         let options = "--clients 13 --room-count 3 --rate 50 --count 20 --max-loss 0% --max-p50 20s";
         let output = run_to_success(&line(address, dialect, options));
         assert_eq!(output.stderr, "", "{dialect}");

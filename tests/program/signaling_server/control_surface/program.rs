@@ -147,7 +147,7 @@ async fn rooms_without_a_code_receiver_are_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_client_is_aborted_after_the_configured_time() {
-    let (ping_interval, connection_timeout) = (Duration::from_millis(10), Duration::from_millis(50));
+    let (ping_interval, connection_timeout) = (Duration::from_millis(100), Duration::from_secs(3));
     let program = Program::start(
         WsServerConfig { ping_interval, connection_timeout, ..loopback_config() },
         RoomConfig::default(),

@@ -9,7 +9,8 @@ use std::sync::{Mutex, PoisonError};
 static NOT_MEASURED: AtomicBool = AtomicBool::new(false);
 
 /// Runs `work` while no other measurement runs. A panic is a failure of the test, unless a program that ran in `work` ended with NOT
-/// MEASURED or a server or relay reported a pause of its own: then, `work` runs again, and after five times it was not judged.
+/// MEASURED or a server or relay reported a pause of its own: then, `work` runs again, and after five times it was not judged. A test
+/// that expects one of both must do without this function, because it could not fail.
 pub fn measured(work: impl Fn()) {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,6 +12,8 @@ pub mod wav;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 pub use document::{assert_fits, counts, report};
 pub use measured::{measured, note_end, note_log};
 pub use packet::{AUDIO, INFO, KEEPALIVE, PING, Packet};
@@ -61,12 +63,17 @@ pub fn at_once<I: Clone + Send, O: Send>(items: impl IntoIterator<Item = I>, wor
     calls.collect()
 }
 
-/// Runs the program, whose exit code must be 0, again after a pause of this machine.
+/// Runs `line` with `--json`, and checks the exit code. Returns the report, which must match the schema.
+pub fn json_report(code: i32, line: &str) -> Value {
+    let line = format!("{line} --json");
+    let output = run(&line);
+    assert_eq!(output.code, code, "{line}: {output:?}");
+    report(&output)
+}
+
+/// Runs the program, whose exit code must be 0.
 pub fn run_to_success(line: &str) -> ProgramOutput {
-    let run = |()| {
-        let output = run(line);
-        assert_eq!(output.code, 0, "{line}: {output:?}");
-        output
-    };
-    at_once([()], run).remove(0)
+    let output = run(line);
+    assert_eq!(output.code, 0, "{line}: {output:?}");
+    output
 }

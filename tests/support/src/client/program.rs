@@ -60,7 +60,7 @@ pub struct Program(pub Child);
 pub fn start(command: &mut Command) -> Program {
     let program = Program(command.spawn().unwrap());
     #[cfg(target_os = "linux")]
-    super::stops::stop_once(&program.0);
+    super::stops::stop_once(command, &program.0);
     program
 }
 

@@ -1,7 +1,7 @@
 //! With a seed in the variable `STOP_PROGRAMS`, each program that a test starts is stopped once: whatever a test asserts must hold at any
 //! speed of its programs.
 
-use std::process::Child;
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,10 +14,14 @@ const LATEST_STOP_MS: u64 = 500;
 /// Longer than a server or client waits for one reply, and than the pauses that programs find in their own schedules.
 const STOP_LENGTH: Duration = Duration::from_millis(1_500);
 
-/// Stops `program` at a random time within [`LATEST_STOP_MS`], and lets it continue after [`STOP_LENGTH`].
-pub(super) fn stop_once(program: &Child) {
+const VARIABLE: &str = "STOP_PROGRAMS";
+
+/// Stops `program` at a random time within [`LATEST_STOP_MS`], and lets it continue after [`STOP_LENGTH`], unless `command` sets the variable:
+/// a load balancer takes a server that is stopped for one that has failed.
+pub(super) fn stop_once(command: &Command, program: &Child) {
     static STARTED: AtomicU64 = AtomicU64::new(0);
-    let Ok(seed) = std::env::var("STOP_PROGRAMS") else { return };
+    let is_exempt = command.get_envs().any(|(name, _)| name == VARIABLE);
+    let Some(seed) = std::env::var(VARIABLE).ok().filter(|_| !is_exempt) else { return };
     let seed: u64 = seed.parse().expect("STOP_PROGRAMS is a number");
     let mut rng = Rng::new(seed.rotate_left(32) ^ STARTED.fetch_add(1, Ordering::Relaxed));
     let start = Duration::from_millis(rng.below(LATEST_STOP_MS));

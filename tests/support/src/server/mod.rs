@@ -31,13 +31,29 @@ pub use namespace::{add_address, in_network_namespace};
 pub use packet::{audio, keepalive, packet};
 #[cfg(target_os = "linux")]
 pub use process::as_unprivileged_user;
-pub use process::{Server, ServerExit, program, ready_address, run};
+pub use process::{Server, ServerExit, program, ready_address, run, run_during};
 #[cfg(target_os = "linux")]
 pub use spoofing::{SpoofedSocket, VethCable, ip};
 #[cfg(target_os = "linux")]
 pub use wrapper::{can_record_system_calls, record_system_calls};
 
 pub use crate::TEST_TIMEOUT;
+
+/// A moment after which a minimum of time must pass. Only a minimum holds on any host.
+#[derive(Clone, Copy)]
+pub struct Since(Instant);
+
+impl Since {
+    pub fn now() -> Self {
+        Self(Instant::now())
+    }
+
+    #[track_caller]
+    pub fn assert_at_least(self, minimum: Duration) {
+        let passed = self.0.elapsed();
+        assert!(passed >= minimum, "only {passed:?} of {minimum:?}");
+    }
+}
 
 /// A TCP connection that waits for the server as long as the tests wait for anything.
 pub fn tcp(server: SocketAddr) -> TcpStream {

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -31,8 +30,6 @@ pub struct ServerExit {
     /// The exit code of the server; `None` if a signal ended the server.
     pub code: Option<i32>,
     pub lines: Vec<String>,
-    /// The time from the stop signal, or from the call of [`Server::end`], to the end of the log.
-    pub took: Duration,
 }
 
 impl ServerExit {
@@ -54,6 +51,17 @@ pub fn run(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> ProgramOut
     let mut command = program(arguments);
     prepare(&mut command);
     start(command.stdout(Stdio::piped()).stderr(Stdio::piped())).end()
+}
+
+/// Runs a server with these arguments and a ready file to its end. Meanwhile, calls `work` with its address.
+pub fn run_during(arguments: &[&str], work: impl FnOnce(SocketAddr, &Program)) -> ProgramOutput {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ready.json");
+    let mut command = program(arguments);
+    command.arg("--ready-file").arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running = start(&mut command);
+    work(poll_until("a ready file", || ready_address(&file)), &running);
+    running.end()
 }
 
 impl Server {
@@ -117,6 +125,10 @@ impl Server {
                 }
                 if let Ok(text) = &text {
                     note_log(text);
+                    // Pauses of this host may be reported between any two lines.
+                    if text.contains(" did not run for ") {
+                        continue;
+                    }
                 }
                 // When the lines are no longer read, this thread ends and closes the pipe.
                 if text.is_ok_and(|text| line.send(text).is_err()) {
@@ -167,7 +179,6 @@ impl Server {
 
     /// Waits for the end of the process.
     pub fn end(mut self) -> ServerExit {
-        let requested = Instant::now();
         loop {
             match self.log.recv_timeout(TEST_TIMEOUT) {
                 Ok(text) => self.lines.push(text),
@@ -175,9 +186,18 @@ impl Server {
                 Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running"),
             }
         }
-        let took = requested.elapsed();
         let code = self.program.0.wait().unwrap().code();
-        ServerExit { code, lines: self.lines, took }
+        ServerExit { code, lines: self.lines }
+    }
+
+    /// Suspends the process until it receives SIGCONT.
+    #[cfg(target_os = "linux")]
+    pub fn halt(&self) {
+        // With `STOP_PROGRAMS`, the process may have been continued in between.
+        poll_until("a halt", || {
+            self.signal("STOP");
+            (self.status("State") == "T").then_some(())
+        });
     }
 
     pub fn close_log(&mut self) {

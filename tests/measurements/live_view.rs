@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
-use test_support::client::{Server, at_once, command, note_pauses};
+use test_support::client::{Server, command, measured, note_end, together};
 use test_support::server::poll_until;
 
 /// Erases the view: the row that contains the cursor.
@@ -99,7 +99,7 @@ impl TerminalProgram {
     fn end(mut self) -> TerminalRun {
         let status = poll_until("the end of the run", || self.running.try_wait().unwrap());
         let (stdout, mut terminal) = (self.read("stdout"), self.received());
-        note_pauses(&[&stdout, &terminal]);
+        note_end(status.code().unwrap(), &stdout);
         // `script` adds a last line.
         terminal.truncate(terminal.rfind("\nScript done").expect("the last line"));
         TerminalRun { code: status.code().unwrap(), terminal, stdout }
@@ -116,21 +116,23 @@ fn drawn_lines(terminal: &str) -> Vec<&str> {
 
 #[test]
 fn terminal_shows_a_bar_that_is_erased_before_the_report() {
-    let lines = [
-        "probe --embedded --delay 0 --packet audio --interval 5ms --duration 1500ms --json",
-        "send --tone 440 --duration 1500ms --embedded --delay 0 --json",
-        "probe --embedded --moqt --interval 5ms --duration 1500ms --json",
-    ];
-    at_once(lines, |line| {
-        let run = TERMINAL.run(line);
-        assert_eq!(run.code, 0, "{line}: {}", run.terminal);
-        for text in [" % ", "█", "s left  ", "lost 0 (0 %)", "round trip ", "sent "] {
-            assert!(run.terminal.contains(text), "{line}: no {text}: {}", run.terminal);
-        }
-        drawn_lines(&run.terminal);
-        assert!(run.terminal.ends_with(ERASE), "{line}: {:?}", run.terminal);
-        // Standard output contains the report and nothing else.
-        assert!(run.stdout.starts_with('{') && !run.stdout.contains('\u{1b}'), "{line}");
+    measured(|| {
+        let lines = [
+            "probe --embedded --delay 0 --packet audio --interval 5ms --duration 1500ms --json",
+            "send --tone 440 --duration 1500ms --embedded --delay 0 --json",
+            "probe --embedded --moqt --interval 5ms --duration 1500ms --json",
+        ];
+        together(lines, |line| {
+            let run = TERMINAL.run(line);
+            assert_eq!(run.code, 0, "{line}: {}", run.terminal);
+            for text in [" % ", "█", "s left  ", "lost 0 (0 %)", "round trip ", "sent "] {
+                assert!(run.terminal.contains(text), "{line}: no {text}: {}", run.terminal);
+            }
+            drawn_lines(&run.terminal);
+            assert!(run.terminal.ends_with(ERASE), "{line}: {:?}", run.terminal);
+            // Standard output contains the report and nothing else.
+            assert!(run.stdout.starts_with('{') && !run.stdout.contains('\u{1b}'), "{line}");
+        });
     });
 }
 
@@ -150,16 +152,17 @@ fn endless_run_shows_a_spinner_until_ctrl_c_erases_it() {
 
 #[test]
 fn every_line_fits_and_a_narrow_view_begins_with_the_loss() {
-    let line = "send --tone 440 --duration 1500ms --embedded --delay 0 --loss 5% --timeout 200ms";
-    at_once([(80, 24), (59, 24), (20, 2), (80, 1), (4, 1)], |(columns, rows)| {
-        let run = Terminal { columns, rows, ..TERMINAL }.run(line);
-        // A machine that hardly runs fails the run.
-        assert!([0, 1].contains(&run.code), "{}", run.stdout);
-        let lines = drawn_lines(&run.terminal);
-        assert!(lines.iter().all(|line| line.chars().count() <= usize::from(columns)), "{columns}: {lines:?}");
-        let is_loss = |line: &&str| line.starts_with("lost") && !line.contains('█');
-        assert_eq!(lines.iter().any(is_loss), columns < 60, "{columns}: {lines:?}");
-        assert_eq!(lines.iter().any(|line| line.contains('█')), columns >= 60, "{columns}: {lines:?}");
+    measured(|| {
+        let line = "send --tone 440 --duration 1500ms --embedded --delay 0 --loss 5% --timeout 200ms";
+        together([(80, 24), (59, 24), (20, 2), (80, 1), (4, 1)], |(columns, rows)| {
+            let run = Terminal { columns, rows, ..TERMINAL }.run(line);
+            assert_eq!(run.code, 0, "{}", run.stdout);
+            let lines = drawn_lines(&run.terminal);
+            assert!(lines.iter().all(|line| line.chars().count() <= usize::from(columns)), "{columns}: {lines:?}");
+            let is_loss = |line: &&str| line.starts_with("lost") && !line.contains('█');
+            assert_eq!(lines.iter().any(is_loss), columns < 60, "{columns}: {lines:?}");
+            assert_eq!(lines.iter().any(|line| line.contains('█')), columns >= 60, "{columns}: {lines:?}");
+        });
     });
 }
 
@@ -183,66 +186,68 @@ fn resized_terminal_keeps_one_row() {
 
 #[test]
 fn nothing_is_drawn_where_it_would_disturb() {
-    const PROBE: &str = "probe --embedded --interval 200ms --duration 4s";
-    let direct = Terminal { shell: "exec PROGRAM", ..TERMINAL };
-    let background = Terminal { shell: "bash -c 'set -m; PROGRAM >STDOUT & wait'", ..TERMINAL };
-    let cases = [
-        // Packet lines on the same terminal.
-        (direct, "--json-lines", 21),
-        // A background job.
-        (background, "", 0),
-        // Terminals without cursor sequences.
-        (Terminal { name: "dumb", ..TERMINAL }, "", 0),
-        (Terminal { name: "", ..TERMINAL }, "", 0),
-        // The log of a CI server keeps every redrawn line.
-        (Terminal { shell: "CI=true exec PROGRAM >STDOUT", ..TERMINAL }, "", 0),
-        (TERMINAL, "--quiet", 0),
-    ];
-    at_once(cases, |(terminal, options, lines)| {
-        let run = terminal.run(&format!("{PROBE} {options}"));
-        assert_eq!((run.code, run.terminal.contains('\u{1b}')), (0, false), "{}", run.terminal);
-        let json = run.terminal.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
-        assert_eq!(json.count(), lines, "{}", run.terminal);
-        // The first line starts the recording of the terminal. A shell reports the end of a background job.
-        let others = if terminal.shell == background.shell { 2 } else { 1 };
-        assert_eq!(run.terminal.lines().count(), lines + others, "{}", run.terminal);
-        assert_eq!(run.stdout.contains("\nmeasured: "), lines == 0, "{}", run.stdout);
+    measured(|| {
+        const PROBE: &str = "probe --embedded --interval 100ms --duration 2s";
+        let direct = Terminal { shell: "exec PROGRAM", ..TERMINAL };
+        let background = Terminal { shell: "bash -c 'set -m; PROGRAM >STDOUT & wait'", ..TERMINAL };
+        let cases = [
+            // Packet lines on the same terminal.
+            (direct, "--json-lines", 21),
+            // A background job.
+            (background, "", 0),
+            // Terminals without cursor sequences.
+            (Terminal { name: "dumb", ..TERMINAL }, "", 0),
+            (Terminal { name: "", ..TERMINAL }, "", 0),
+            // The log of a CI server keeps every redrawn line.
+            (Terminal { shell: "CI=true exec PROGRAM >STDOUT", ..TERMINAL }, "", 0),
+            (TERMINAL, "--quiet", 0),
+        ];
+        together(cases, |(terminal, options, lines)| {
+            let run = terminal.run(&format!("{PROBE} {options}"));
+            assert_eq!((run.code, run.terminal.contains('\u{1b}')), (0, false), "{}", run.terminal);
+            let json = run.terminal.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
+            assert_eq!(json.count(), lines, "{}", run.terminal);
+            // The first line starts the recording of the terminal. A shell reports the end of a background job.
+            let others = if terminal.shell == background.shell { 2 } else { 1 };
+            assert_eq!(run.terminal.lines().count(), lines + others, "{}", run.terminal);
+            assert_eq!(run.stdout.contains("\nmeasured: "), lines == 0, "{}", run.stdout);
+        });
+        // The packet lines are in a file. The colors of a report are no view.
+        assert!(TERMINAL.run(&format!("{PROBE} --json-lines")).terminal.contains(ERASE));
+        let colored =
+            Terminal { shell: "exec PROGRAM --quiet", ..TERMINAL }.run("probe --embedded --count 1 --max-loss 0%");
+        assert!(colored.terminal.contains("\u{1b}["), "{}", colored.terminal);
     });
-    // The packet lines are in a file. The colors of a report are no view.
-    assert!(TERMINAL.run(&format!("{PROBE} --json-lines")).terminal.contains(ERASE));
-    let colored =
-        Terminal { shell: "exec PROGRAM --quiet", ..TERMINAL }.run("probe --embedded --count 1 --max-loss 0%");
-    assert!(colored.terminal.contains("\u{1b}["), "{}", colored.terminal);
 }
 
 #[test]
 fn job_that_leaves_the_foreground_keeps_the_lines_of_the_shell() {
-    let shells = [
-        "bash -c 'set -m; PROGRAM >STDOUT; echo SHELL; bg; wait'",
-        "bash -c 'set -m; PROGRAM >STDOUT; echo SHELL; fg'",
-    ];
-    at_once(shells, |shell| {
-        let mut program = Terminal { shell, ..TERMINAL }.start("probe --embedded --interval 10ms --duration 6s");
-        program.wait_for("the view", |terminal| terminal.contains("lost "));
-        program.press(b"\x1a");
-        let run = program.end();
-        assert!(run.stdout.contains("\nmeasured: "), "{}", run.stdout);
-        // In the foreground, the view is drawn again, in the row below the lines of the shell.
-        let (_, after) = run.terminal.split_once("\nSHELL\r\n").unwrap();
-        drawn_lines(&run.terminal);
-        assert_eq!(after.contains(DRAW), shell.contains("fg"), "{after}");
+    measured(|| {
+        let shells = [
+            "bash -c 'set -m; PROGRAM >STDOUT; echo SHELL; bg; wait'",
+            "bash -c 'set -m; PROGRAM >STDOUT; echo SHELL; fg'",
+        ];
+        together(shells, |shell| {
+            let mut program = Terminal { shell, ..TERMINAL }.start("probe --embedded --interval 10ms --duration 4s");
+            program.wait_for("the view", |terminal| terminal.contains("lost "));
+            program.press(b"\x1a");
+            let run = program.end();
+            assert!(run.stdout.contains("\nmeasured: "), "{}", run.stdout);
+            // In the foreground, the view is drawn again, in the row below the lines of the shell.
+            let (_, after) = run.terminal.split_once("\nSHELL\r\n").unwrap();
+            drawn_lines(&run.terminal);
+            assert_eq!(after.contains(DRAW), shell.contains("fg"), "{after}");
+        });
     });
 }
 
 #[test]
 fn each_of_several_targets_has_a_line_of_its_own() {
-    at_once([()], |()| {
+    measured(|| {
         let servers = [Server::correct(), Server::correct()];
         let [one, other] = servers.each_ref().map(Server::to);
         let run = TERMINAL.run(&format!("probe {one} {other} --interval 5ms --duration 1500ms --json"));
-        // A busy host evaluates too few packets for a verdict, and says so.
-        let is_judged = !run.stdout.contains(" of 300 evaluated");
-        assert_eq!(run.code, i32::from(!is_judged), "{}", run.stdout);
+        assert_eq!(run.code, 0, "{}", run.stdout);
         for target in [one, other] {
             assert!(run.terminal.contains(&format!("{target}  lost 0 (0 %)")), "no line of {target}: {}", run.terminal);
         }
