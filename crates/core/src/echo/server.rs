@@ -94,7 +94,7 @@ impl EchoServer {
             local_port: config.local_port,
             replies: ReplyQueue::new(memory, Arc::clone(&counters)),
             admission: Admission::new(config.admission, config.delay),
-            pauses: Pauses::new(false),
+            pauses: Pauses::default(),
             counters,
             source_table: SourceTable::new(config.log_sources, config.delay),
             drop_log: DropLog::default(),
@@ -164,11 +164,11 @@ impl EchoServer {
     }
 
     /// The driver calls the server. See [`Pauses::on_call`].
-    fn on_call(&mut self, now: Time, received_at: Option<Time>) {
-        let pause = self.pauses.on_call(now, received_at);
+    fn on_call(&mut self, now: Time, waits_since: Option<Time>) {
+        let pause = self.pauses.on_call(now, waits_since);
         self.counters.pauses.set(self.pauses.count);
         self.counters.paused_ms.set(self.pauses.total.as_millis() as u64);
-        self.admission.on_read(now, pause.map(|pause| pause.end - pause.start));
+        self.admission.on_read(now, pause);
     }
 
     /// Handles datagrams of one source.

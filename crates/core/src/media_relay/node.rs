@@ -10,7 +10,8 @@ use super::rooms::{Lane, MediaRooms};
 use crate::direction::Direction;
 use crate::echo::Admission;
 use crate::node::{DriverWaker, Node, Receive, TransmitSink};
-use crate::relay::{Exits, HostDelays, Transit, classify};
+use crate::pauses::Pauses;
+use crate::relay::{Exits, Transit, classify};
 use crate::time::Time;
 use crate::wire::{HEADER_LEN, PacketType, stun};
 
@@ -60,9 +61,9 @@ impl MediaRelay {
         Self { rooms, transit: Transit::default(), admission, waker, next_sweep: Time::ZERO, observer: None }
     }
 
-    /// What this host has delayed.
-    pub fn delays(&self) -> HostDelays {
-        self.transit.delays.clone()
+    /// When the relay did not run, or sent late.
+    pub fn pauses(&self) -> Pauses {
+        self.transit.pauses.clone()
     }
 }
 

@@ -537,15 +537,11 @@ impl MediaRooms {
 pub struct MediaMember {
     rooms: MediaRooms,
     number: u64,
-    is_lost: bool,
+    /// Whether the member does not leave by itself.
+    pub is_lost: bool,
 }
 
 impl MediaMember {
-    /// The member does not leave by itself.
-    pub fn lose(mut self) {
-        self.is_lost = true;
-    }
-
     /// The member publishes these addresses: the public one, then the others, the best first. If it keeps none of those before, new sockets
     /// stand for it. False if there are too few.
     pub fn publish(&self, addresses: impl Iterator<Item = SocketAddr>) -> bool {

@@ -10,4 +10,4 @@ mod transit;
 
 pub use flow::{Flow, classify};
 pub use node::{Client, MAX_CLIENTS, Relay, RelayResults, RelayRoute};
-pub use transit::{Exits, HostDelays, Transit};
+pub use transit::{Exits, Transit};

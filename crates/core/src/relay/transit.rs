@@ -2,7 +2,6 @@
 
 use std::hash::Hash;
 use std::mem;
-use std::time::Duration;
 
 use crate::datagram_store::DatagramStore;
 use crate::impairment::{Departure, ImpairmentDecision, PacketClass};
@@ -10,39 +9,13 @@ use crate::node::{BLOCKED_RETRY, MAX_SENDS_PER_POLL, SendStatus, Transmit, Trans
 use crate::outcome::{Outcome, OutcomeEvent};
 use crate::path::{Passing, Path};
 use crate::pauses::Pauses;
-use crate::time::{MIN_PAUSE, Pause, Time};
+use crate::time::Time;
 
 /// No datagram enters while those on their paths use this much memory: [`OVERHEAD`] each, and the store of their bytes.
 const MAX_BUFFERED: usize = 256 << 20;
 
 /// Memory for a datagram besides its bytes.
 const OVERHEAD: usize = 300;
-
-/// Maximum number of times in which this host has delayed datagrams. The last one then lasts until the end.
-const MAX_TIMES: usize = 1_000;
-
-/// What this host has delayed by more than [`MIN_PAUSE`].
-#[derive(Clone, Debug, Default)]
-pub struct HostDelays {
-    /// How often it did not run.
-    pub pauses: u64,
-    /// For how long.
-    pub paused: Duration,
-    /// Number of datagrams that were sent so late, which includes copies.
-    pub late: u64,
-    /// The times of both, in order.
-    pub times: Vec<Pause>,
-}
-
-impl HostDelays {
-    fn add(&mut self, Pause { start, end }: Pause) {
-        let is_full = self.times.len() >= MAX_TIMES;
-        match self.times.last_mut().filter(|last| is_full || start <= last.end) {
-            Some(last) => *last = Pause { start: start.min(last.start), end },
-            None => self.times.push(Pause { start, end }),
-        }
-    }
-}
 
 /// Where the datagrams of each flow leave. `F` names a flow.
 pub trait Exits<F> {
@@ -74,16 +47,13 @@ pub struct Transit<F> {
     store: DatagramStore,
     /// A socket was blocked: nothing is sent before this time.
     retry_at: Time,
-    pauses: Pauses,
-    /// The receive time of the oldest datagram that arrived since the node was last polled.
-    oldest: Option<Time>,
-    pub(crate) delays: HostDelays,
+    pub(crate) pauses: Pauses,
 }
 
 impl<F> Default for Transit<F> {
     fn default() -> Self {
-        let (path, store, retry_at, oldest, delays) = <_>::default();
-        Self { path, store, retry_at, pauses: Pauses::new(true), oldest, delays }
+        let (path, store, retry_at, pauses) = <_>::default();
+        Self { path, store, retry_at, pauses }
     }
 }
 
@@ -98,7 +68,6 @@ impl<F: Copy + Hash + Ord> Transit<F> {
         bytes: &[u8],
         exits: &mut impl Exits<F>,
     ) -> bool {
-        self.oldest = self.oldest.into_iter().chain([at]).min();
         let outcome = if let Some(cause) = decision.loss {
             Outcome::Lost(cause)
         } else if !is_admitted {
@@ -124,15 +93,7 @@ impl<F: Copy + Hash + Ord> Transit<F> {
 
     /// Sends what is due.
     pub fn send_due(&mut self, now: Time, sink: &mut dyn TransmitSink, exits: &mut impl Exits<F>) {
-        if let Some(pause) = self.pauses.on_call(now, self.oldest.take()) {
-            (self.delays.pauses, self.delays.paused) = (self.pauses.count, self.pauses.total);
-            self.delays.add(pause);
-        }
-        self.send(now, sink, exits);
-        self.pauses.on_return(self.next_deadline());
-    }
-
-    fn send(&mut self, now: Time, sink: &mut dyn TransmitSink, exits: &mut impl Exits<F>) {
+        self.pauses.on_call(now, self.path.next_due());
         for _ in 0..MAX_SENDS_PER_POLL {
             let bottleneck =
                 |one: &Passing<F, Stored>| exits.bottleneck(one.flow, one.due, (one.token.len, one.copies_left));
@@ -154,11 +115,9 @@ impl<F: Copy + Hash + Ord> Transit<F> {
                 self.retry_at = now + BLOCKED_RETRY;
                 return;
             }
-            let (is_sent, late) = (status == SendStatus::Sent, now - passing.due);
-            if is_sent && late > MIN_PAUSE {
-                self.delays.late += 1;
-                self.delays.add(Pause { start: passing.due, end: now });
-                self.pauses.log("sent datagrams late by", late);
+            let is_sent = status == SendStatus::Sent;
+            if is_sent {
+                self.pauses.on_sent(passing.due, now);
             }
             exits.on_copy(passing.flow, now, (passing.class, sequence), is_sent);
             if let Some(passed) = self.path.on_left(passing, is_sent) {

@@ -14,7 +14,8 @@ use super::quantities::{duration_millis, format_length};
 use super::relay::{AUDIO_HEAD, ForwardedAudioFigures, add_findings, audio_columns, counted, delayed, findings_status};
 use crate::verdict::{Judged, Outcome, decide};
 use jamjam_core::media_relay::{JUDGED_TIME, JudgedOutage, MAX_OUTAGES, MediaRoom, MediaRoute, Recovery};
-use jamjam_core::relay::{Flow, HostDelays};
+use jamjam_core::pauses::Pauses;
+use jamjam_core::relay::Flow;
 use jamjam_core::time::{Pause, Time};
 
 figures! {
@@ -35,7 +36,7 @@ figures! {
 
     /// How a pair of members got through an outage.
     OutageFigures from (number, route, outage, time_0, lost, limit): (usize, &MediaRoute, &JudgedOutage, Time, Option<&str>, Limit<'_>) [
-        let (result, note) = limit.judge(outage, lost.is_some());
+        let (result, note) = judge(outage, lost.is_some(), limit);
     ] {
         number: usize = number;
         members: [String; 2] = [&route.from, &route.to].map(ToString::to_string);
@@ -46,8 +47,6 @@ figures! {
         lost: Option<String> = lost.map(str::to_owned);
         result: Option<Judged> = result;
         note: Option<String> = note;
-        #[serde(skip)]
-        of_pair: Outcome = Outcome::Passed;
     }
 
     /// A room.
@@ -56,10 +55,7 @@ figures! {
         let members: BTreeSet<_> = room.flows.iter().map(|(route, _)| &route.from).collect();
         let of_pair = |(route, recovery): &(MediaRoute, Recovery)| {
             let lost = room.lost_for_good(recovery);
-            let figures = |(number, one)| OutageFigures::from((number, route, one, time_0, lost, limit));
-            let outages: Vec<_> = (1..).zip(&recovery.judged).map(figures).collect();
-            let of_pair = decide(outages.iter().filter_map(|one| Some(((), one.result?, ())))).0;
-            outages.into_iter().map(move |one| OutageFigures { of_pair, ..one })
+            (1..).zip(&recovery.judged).map(|(number, one)| (number, route, one, time_0, lost, limit).into()).collect::<Vec<_>>()
         };
     ] {
         room: u64 = number;
@@ -69,72 +65,64 @@ figures! {
         outages: Vec<OutageFigures> = room.recoveries.iter().flat_map(of_pair).collect();
     }
 
-    /// All rooms, the counts of datagrams, and what this host has dropped and delayed. No recovery may take longer than the limit.
-    MediaReport from (results, counts, dropped, delays, limit): (&BTreeMap<u64, MediaRoom>, &BTreeMap<&str, u64>, Option<u64>, &HostDelays, Option<Duration>) [
-        let limit = Limit { max_recovery: limit, delays: &delays.times };
+    /// All rooms, the counts of datagrams, and the pauses of the relay. No recovery may take longer than the limit.
+    MediaReport from (results, counts, dropped, pauses, max_recovery): (&BTreeMap<u64, MediaRoom>, &BTreeMap<&str, u64>, Option<u64>, &Pauses, Option<Duration>) [
+        let limit = (max_recovery, &*pauses.delays);
         let rooms: Vec<MediaRoomFigures> = results.iter().map(|(number, room)| (*number, room, limit).into()).collect();
         let count = |name: &str| counts.get(name).copied().unwrap_or(0);
         let findings = counted([(count("limit"), "outcome limit")]);
-        let of_host = counted([(count("buffer_full"), "outcome buffer_full"), (dropped.unwrap_or(0), "dropped at the sockets of the relay")]);
+        let dropped = counted([(count("buffer_full"), "outcome buffer_full"), (dropped.unwrap_or(0), "dropped at the sockets of the relay")]);
         let strange = ["outcome failed", "outcome foreign_source", "outcome forgotten_flow"];
         let strange = counted(strange.map(|what| (count(what.trim_start_matches("outcome ")), what)));
         let warnings = results.values().flat_map(|room| &room.flows).filter_map(|(_, flow)| flow.rate_warning());
         let full = results.values().flat_map(|room| &room.recoveries).filter(|(_, recovery)| recovery.judged.len() == MAX_OUTAGES);
         let unjudged = full.map(|(route, _)| format!("{} and {}: only the first {MAX_OUTAGES} outages are judged", route.from, route.to));
-        let is_unused = limit.max_recovery.is_some() && rooms.iter().all(|room| room.outages.is_empty());
-        let unused = is_unused.then(|| "--max-recovery: no outage hit a pair that carried AUDIO".to_owned());
-        let unmeasured: Vec<String> = unused.into_iter().chain(of_host).collect();
-        let [exceeded, not_judged] = [Outcome::Failed, Outcome::NotMeasured].map(|outcome| worst_of(&rooms, outcome));
+        let (outcome, of_pairs) = max_recovery.map_or((Outcome::Passed, None), |_| judge_pairs(&rooms));
     ] {
-        max_recovery_ms: Option<f64> = limit.max_recovery.map(duration_millis);
-        failures: Vec<String> = exceeded.into_iter().chain(findings.clone()).collect();
-        not_judged: Vec<String> = not_judged.into_iter().chain(unmeasured.clone()).collect();
-        #[serde(skip)]
-        unmeasured: Vec<String> = unmeasured;
+        max_recovery_ms: Option<f64> = max_recovery.map(duration_millis);
+        failures: Vec<String> = of_pairs.iter().filter(|_| outcome == Outcome::Failed).chain(&findings).cloned().collect();
+        not_judged: Vec<String> = of_pairs.into_iter().filter(|_| outcome == Outcome::NotMeasured).chain(dropped).collect();
         findings: Vec<String> = findings;
-        warnings: Vec<String> = delayed(delays).into_iter().chain(strange).chain(warnings).chain(unjudged).collect();
+        warnings: Vec<String> = delayed(pauses).into_iter().chain(strange).chain(warnings).chain(unjudged).collect();
         rooms: Vec<MediaRoomFigures> = rooms;
     }
 }
 
-/// `--max-recovery`, and when this host has delayed what it forwards.
-#[derive(Clone, Copy)]
-struct Limit<'a> {
-    max_recovery: Option<Duration>,
-    delays: &'a [Pause],
+/// `--max-recovery`, and when the relay sent late.
+type Limit<'a> = (Option<Duration>, &'a [Pause]);
+
+/// The result of an outage, and why it is that.
+fn judge(outage: &JudgedOutage, is_lost: bool, (limit, delays): Limit<'_>) -> (Option<Judged>, Option<String>) {
+    let Some(limit) = limit else { return (outage.recovery.ok().map(|_| Judged::Met), None) };
+    let seen = outage.recovery.map_or_else(|observed| observed, |recovery| recovery + JUDGED_TIME);
+    let until = outage.end + seen.min(limit + JUDGED_TIME);
+    let (result, note) = match outage.recovery {
+        _ if delays.iter().any(|delay| delay.end > outage.end && delay.start < until) => {
+            (Judged::NotJudged, "the relay did not run, or sent late".to_owned())
+        }
+        Ok(recovery) if recovery <= limit => return (Some(Judged::Met), None),
+        Err(observed) if !is_lost && observed < limit + JUDGED_TIME => {
+            (Judged::NotJudged, "a member left, another outage began or the run ended".to_owned())
+        }
+        _ => (Judged::Exceeded, format!("--max-recovery {} exceeded", format_length(duration_millis(limit)))),
+    };
+    (Some(result), Some(note))
 }
 
-impl Limit<'_> {
-    /// The result of an outage, and a note on it.
-    fn judge(self, outage: &JudgedOutage, is_lost: bool) -> (Option<Judged>, Option<String>) {
-        let limit = self.max_recovery.unwrap_or(Duration::MAX);
-        let judged = limit.saturating_add(JUDGED_TIME);
-        let seen = outage.recovery.map_or_else(|observed| observed, |recovery| recovery + JUDGED_TIME);
-        let until = outage.end + seen.min(judged);
-        let (result, note) = match outage.recovery {
-            _ if self.delays.iter().any(|delay| delay.end > outage.end && delay.start < until) => {
-                (Judged::NotJudged, "the relay did not run, or sent late".to_owned())
-            }
-            Ok(recovery) if recovery <= limit => return (Some(Judged::Met), None),
-            Err(observed) if !is_lost && observed < judged => {
-                (Judged::NotJudged, "a member left, another outage began or the run ended".to_owned())
-            }
-            _ => (Judged::Exceeded, format!("--max-recovery {} exceeded", format_length(duration_millis(limit)))),
-        };
-        self.max_recovery.map_or((None, None), |_| (Some(result), Some(note)))
-    }
-}
-
-/// The worst outage of the pairs with this outcome, and how many these are.
-fn worst_of(rooms: &[MediaRoomFigures], outcome: Outcome) -> Option<String> {
-    let result = if outcome == Outcome::Failed { Judged::Exceeded } else { Judged::NotJudged };
-    let all = || rooms.iter().flat_map(|room| room.outages.iter().map(move |one| (room.room, one)));
-    let is_of = |(_, one): &(u64, &OutageFigures)| one.of_pair == outcome;
-    let worst = all().filter(is_of).filter(|(_, one)| one.result == Some(result));
-    let (room, worst) = worst.max_by(|(_, one), (_, other)| one.time_ms().total_cmp(&other.time_ms()))?;
-    let (name, _, text) = worst.judgment();
-    let pairs = |of_outcome: bool| all().filter(|one| one.1.number == 1 && (is_of(one) || !of_outcome)).count();
-    Some(format!("room {room}, {name}: {text} ({} of {} pairs)", pairs(true), pairs(false)))
+/// What all pairs come to, and why: the worst outage, and the number of pairs.
+fn judge_pairs(rooms: &[MediaRoomFigures]) -> (Outcome, Option<String>) {
+    let all = || rooms.iter().flat_map(|room| room.outages.iter().map(move |one| ((room.room, &one.members), one)));
+    let (outcome, decisive) = decide(all().filter_map(|(pair, one)| Some((pair, one.result?, (pair, one)))));
+    let time = |(_, one): &(_, &OutageFigures)| one.recovery_ms.or(one.observed_ms).unwrap_or(0.0);
+    let worst = decisive.iter().max_by(|one, other| time(one).total_cmp(&time(other)));
+    let Some(((room, _), (name, _, text))) = worst.map(|(pair, one)| (pair, one.judgment())) else {
+        let unused =
+            all().next().is_none().then(|| "--max-recovery: no outage hit a pair that carried AUDIO".to_owned());
+        return (unused.as_ref().map_or(outcome, |_| Outcome::NotMeasured), unused);
+    };
+    let [decisive, all] = [decisive.iter().map(|one| one.0).collect(), all().map(|one| one.0).collect()]
+        .map(|pairs: BTreeSet<_>| pairs.len());
+    (outcome, Some(format!("room {room}, {name}: {text} ({decisive} of {all} pairs)")))
 }
 
 /// A line of the report, which is a test case: its name, its result unless nothing was attempted or asked for, and what it says.
@@ -152,14 +140,10 @@ impl MediaFlowFigures {
 }
 
 impl OutageFigures {
-    /// The recovery, or for how long there was none.
-    fn time_ms(&self) -> f64 {
-        self.recovery_ms.or(self.observed_ms).unwrap_or(0.0)
-    }
-
     fn judgment(&self) -> Judgment {
         let Self { number, members: [one, other], result, .. } = self;
-        let [start, length, time] = [self.start_ms, self.length_ms, self.time_ms()].map(format_length);
+        let [start, length, time] =
+            [self.start_ms, self.length_ms, self.recovery_ms.or(self.observed_ms).unwrap_or(0.0)].map(format_length);
         let recovery = match &self.lost {
             _ if self.recovery_ms.is_some() => format!("recovered after {time}"),
             Some(lost) => format!("not recovered, {lost} left for good"),
@@ -168,9 +152,7 @@ impl OutageFigures {
         let unjudged = if *result == Some(Judged::NotJudged) { "not judged: " } else { "" };
         let note = self.note.as_ref().map(|note| format!(", {unjudged}{note}")).unwrap_or_default();
         let text = format!("{length} at {start}, {recovery}{note}");
-        // Beside judged outages of the pair, one that was not has no effect.
-        let result = result.filter(|result| *result != Judged::NotJudged || self.of_pair == Outcome::NotMeasured);
-        (format!("outage {number} of {one} and {other}"), result, text)
+        (format!("outage {number} of {one} and {other}"), *result, text)
     }
 }
 
@@ -195,14 +177,14 @@ impl MediaReport {
         let mut text = format!("{:50}{AUDIO_HEAD}     first      last  new keys\n", "forwarded media");
         let judgments = self.rooms.iter().flat_map(MediaRoomFigures::judgments);
         judgments.for_each(|(name, _, line)| _ = writeln!(text, "{name:50}{line}"));
-        add_findings(&mut text, &self.findings, &self.unmeasured, &self.warnings);
+        add_findings(&mut text, &self.findings, &self.not_judged, &self.warnings);
         text
     }
 
     /// A test case for each room, flow and outage of a pair, and one with the findings, in the document of a check with this outcome. What was
-    /// not attempted, or cannot be judged although other outages of the pair are, is skipped.
+    /// not attempted is skipped.
     pub(crate) fn cases(&self, outcome: Outcome) -> impl Iterator<Item = TestCase> {
-        let status = findings_status(outcome, &self.findings, &self.unmeasured);
+        let status = findings_status(outcome, &self.findings, &self.not_judged);
         let findings = case("media", "findings", status, "");
         let judged = self.rooms.iter().flat_map(MediaRoomFigures::judgments).map(move |(name, result, text)| {
             let status = match result {
