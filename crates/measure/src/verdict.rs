@@ -48,21 +48,21 @@ pub enum Outcome {
 /// What all judgments come to, and the reasons of those that decided. Each judgment has its subject; a subject counts as judged if any of its
 /// judgments is.
 pub fn decide<S: Ord, R>(judgments: impl IntoIterator<Item = (S, Judged, R)>) -> (Outcome, Vec<R>) {
-    let (mut is_judged, mut exceeded, mut not_judged) = (BTreeMap::<S, bool>::new(), Vec::new(), Vec::new());
+    let (mut exceeded, mut others) = (Vec::new(), BTreeMap::<S, (bool, Vec<R>)>::new());
     for (subject, judged, reason) in judgments {
-        *is_judged.entry(subject).or_default() |= judged != Judged::NotJudged;
+        let (is_judged, reasons) = others.entry(subject).or_default();
+        *is_judged |= judged != Judged::NotJudged;
         match judged {
             Judged::Met => {}
             Judged::Exceeded => exceeded.push(reason),
-            Judged::NotJudged => not_judged.push(reason),
+            Judged::NotJudged => reasons.push(reason),
         }
     }
-    if !exceeded.is_empty() {
-        (Outcome::Failed, exceeded)
-    } else if is_judged.into_values().all(|is_judged| is_judged) {
-        (Outcome::Passed, Vec::new())
-    } else {
-        (Outcome::NotMeasured, not_judged)
+    let not_judged: Vec<R> = others.into_values().filter(|one| !one.0).flat_map(|one| one.1).collect();
+    match (&*exceeded, &*not_judged) {
+        ([], []) => (Outcome::Passed, Vec::new()),
+        ([], _) => (Outcome::NotMeasured, not_judged),
+        _ => (Outcome::Failed, exceeded),
     }
 }
 

@@ -112,17 +112,16 @@ fn judge(outage: &JudgedOutage, is_lost: bool, (limit, delays): Limit<'_>) -> (O
 /// What all pairs come to, and why: the worst outage, and the number of pairs.
 fn judge_pairs(rooms: &[MediaRoomFigures]) -> (Outcome, Option<String>) {
     let all = || rooms.iter().flat_map(|room| room.outages.iter().map(move |one| ((room.room, &one.members), one)));
+    if all().next().is_none() {
+        return (Outcome::NotMeasured, Some("--max-recovery: no outage hit a pair that carried AUDIO".to_owned()));
+    }
     let (outcome, decisive) = decide(all().filter_map(|(pair, one)| Some((pair, one.result?, (pair, one)))));
+    let number = |pairs: BTreeSet<_>| pairs.len();
+    let [of, pairs] = [decisive.iter().map(|one| one.0).collect(), all().map(|one| one.0).collect()].map(number);
     let time = |(_, one): &(_, &OutageFigures)| one.recovery_ms.or(one.observed_ms).unwrap_or(0.0);
     let worst = decisive.iter().max_by(|one, other| time(one).total_cmp(&time(other)));
-    let Some(((room, _), (name, _, text))) = worst.map(|(pair, one)| (pair, one.judgment())) else {
-        let unused =
-            all().next().is_none().then(|| "--max-recovery: no outage hit a pair that carried AUDIO".to_owned());
-        return (unused.as_ref().map_or(outcome, |_| Outcome::NotMeasured), unused);
-    };
-    let [decisive, all] = [decisive.iter().map(|one| one.0).collect(), all().map(|one| one.0).collect()]
-        .map(|pairs: BTreeSet<_>| pairs.len());
-    (outcome, Some(format!("room {room}, {name}: {text} ({decisive} of {all} pairs)")))
+    let sentence = |((room, _), (name, _, text))| format!("room {room}, {name}: {text} ({of} of {pairs} pairs)");
+    (outcome, worst.map(|(pair, one)| sentence((*pair, one.judgment()))))
 }
 
 /// A line of the report, which is a test case: its name, its result unless nothing was attempted or asked for, and what it says.
