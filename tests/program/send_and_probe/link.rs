@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use test_support::client::{
     ProgramOutput, Server as Echo, closed_udp_port, document, run, run_to_success, start_line, together,
 };
-use test_support::server::Server;
+use test_support::server::{Server, Stats};
 
 /// The report of a run that passed without warnings.
 fn clean_report(output: &ProgramOutput) -> Value {
@@ -35,12 +35,15 @@ fn restarted_server_of_an_encrypted_run_is_named_as_without_keys() {
     let (address, port) = (first.address, first.address.port().to_string());
     let probe = start_line(&format!("probe {address} --link unsigned --count 0 -i 10ms --timeout 200ms --json"));
     first.line_starting_with("echo: link agreed ");
-    // Some packets return before the restart.
-    (0..3).for_each(|_| drop(first.line_starting_with("Stats: ")));
+    let count = |server: &mut Server, name, count| {
+        while Stats::parse(&server.line_starting_with("Stats: ")).count(name) < count {}
+    };
+    count(&mut first, "pings", 50);
     first.stop("TERM");
-    let options = ["--host", "127.0.0.1", "--port", &port, "--stats-interval", "1s"];
+    let options = ["--host", "127.0.0.1", "--port", &port, "--stats-interval", "200ms"];
     let mut second = Server::start_as(&options, |_| {});
-    (0..3).for_each(|_| drop(second.line_starting_with("Stats: ")));
+    // For longer than no server ran.
+    count(&mut second, "dropped_no_keys", 300);
     probe.signal("INT");
     let report = document::report(&probe.end());
     let finding = report["findings"][0]["message"].as_str().unwrap_or_default();

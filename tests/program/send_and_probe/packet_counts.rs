@@ -101,7 +101,9 @@ fn causes(report: &Value) -> Vec<&str> {
 fn run_without_replies_fails_and_lists_the_likely_causes() {
     let (silent, pings_only) = (Server::silent(), Server::with_audio(|_| ServerAction::Silence));
     let (_reserved, closed) = closed_udp_port();
-    let send = "send --tone 440 --duration 20ms --delay 0";
+    // Most packets time out before or after a pause of this host.
+    let probe = "probe --count 20 --interval 50ms";
+    let send = "send --tone 440 --duration 1s --delay 0";
     // The target is this host, so no firewall is on the path.
     let no_program = [
         ": likely, because a program on this host has the port open",
@@ -114,18 +116,20 @@ fn run_without_replies_fails_and_lists_the_likely_causes() {
         ": unlikely, because no datagram arrived",
     ];
     let cases = [
-        (format!("probe --count 5 --interval 1ms --to {}", silent.to()), no_program),
+        (format!("{probe} --to {}", silent.to()), no_program),
         (format!("{send} --to {}", silent.to()), no_program),
         (
             format!("{send} --to {}", pings_only.to()),
             ["likely, because 1 LATENCY_PONG datagram arrived", "", "ruled out, because other datagrams arrived"],
         ),
-        (format!("probe --count 5 --interval 1ms --driver native --to {closed}"), unreachable),
-        (format!("probe --count 5 --interval 1ms --driver portable --to {closed}"), unreachable),
+        (format!("{probe} --driver native --to {closed}"), unreachable),
+        (format!("{probe} --driver portable --to {closed}"), unreachable),
     ];
     together(cases, |(line, expected)| {
         let report = report(1, &format!("{line} --timeout 200ms"));
-        assert_eq!(report["verdict"]["reasons"], json!(["no replies received"]));
+        let reason = report["verdict"]["reasons"][0].as_str().unwrap();
+        let is_closed = expected == unreachable && reason.starts_with("the port answered with nothing but ICMP");
+        assert!(is_closed || reason == "no replies received", "{line}: {reason}");
         assert_eq!(report["port_unreachable"].as_u64() >= Some(1), expected == unreachable, "{line}: {report:#}");
         let causes = causes(&report);
         assert_eq!(causes.len(), 3);
@@ -186,22 +190,13 @@ fn wait_for_counts_nothing_before_the_first_reply() {
     let server = Server::silent();
     let report = report(1, &format!("probe --count 10 --wait-for 250ms --to {}", server.to()));
     assert_eq!(report["readiness_wait"]["reply_received"], false);
-    assert!(report["verdict"]["reasons"][0].as_str().unwrap().starts_with("no reply within 2"), "{report:#}");
+    assert!(report["verdict"]["reasons"][0].as_str().unwrap().starts_with("no reply within "), "{report:#}");
     assert_eq!((document::counts(&report, "ping", ["sent", "lost"]), causes(&report).len()), ([0, 0], 3));
     assert!(server.received().iter().all(|packet| packet.kind == KEEPALIVE));
 }
 
 #[test]
-fn server_delay_is_estimated_from_pings_or_configured() {
-    let server = Server::with_audio(|_| ServerAction::Later(Duration::from_millis(300)));
-    let estimated = report(0, &format!("send --tone 440 --duration 50ms --to {}", server.to()));
-    let number = |name: &str| estimated["audio"][name].as_f64().unwrap();
-    // The server delays AUDIO by 300 ms and does not delay pings.
-    assert!(number("echo_time_min_us") >= 300_000.0 && (200.0..1_000.0).contains(&number("server_delay_ms")));
-    assert_eq!(number("server_delay_ms"), number("server_delay_estimated_ms"));
-    // The estimate is the smallest AUDIO echo time minus the smallest ping round-trip time.
-    let [audio, ping] = ["audio", "ping"].map(|name| estimated["streams"][name]["rtt_min_us"].as_f64().unwrap());
-    assert!((audio - ping).abs() < 0.01, "{audio} {ping}");
+fn delay_of_the_embedded_server_is_known() {
     for line in ["probe --packet audio --count 5 --interval 1ms", "send --tone 440 --duration 20ms"] {
         let audio = report(0, &format!("{line} --embedded --delay 40ms"))["audio"].clone();
         assert_eq!((&audio["server_delay_configured_ms"], &audio["server_delay_ms"]), (&json!(40.0), &json!(40.0)));

@@ -23,15 +23,12 @@ fn fifty_groups_of_two_return_over_both_transports_and_versions() {
     let schemes = [("moqt", "quic"), ("https", "webtransport")];
     for ((scheme, transport), (version, track)) in schemes.iter().flat_map(|scheme| versions.map(|case| (scheme, case)))
     {
-        // Again after a pause of this machine.
         let url = format!("{scheme}://localhost:{}/echo", log.port());
-        let options = "--count 50 --frames-per-group 2 --interval 4ms --max-loss 0%";
+        let options = "--count 50 --frames-per-group 2 --interval 4ms";
         let report = report(0, &url, &log.trusted(&format!("{options} --moqt-version {version}")));
         let [sent, returned, excluded] = counts(&report, "ping", ["sent", "returned", "excluded"]);
         assert_eq!((sent, returned + excluded), (100, 100), "{url} {version} {report:#}");
-        let [groups_sent, groups_returned, per_group] =
-            moqt(&report, ["groups_sent", "groups_returned", "frames_per_group"]);
-        assert_eq!((groups_sent, per_group), (groups_returned, 2), "{url} {version} {report:#}");
+        assert_eq!(moqt(&report, ["groups_lost", "frames_per_group"]), [0, 2], "{report:#}");
         let reported = &report["moqt"];
         let names = ["transport", "version", "track"].map(|name| reported[name].as_str());
         assert_eq!(names, [*transport, version, track].map(Some));
@@ -82,11 +79,12 @@ fn embedded_server_replies_over_both_transports() {
     together(cases, |(option, transport)| {
         let line = format!("probe --embedded {option} --count 5 --interval 5ms --delay 30ms");
         let report = crate::send_and_probe::report(0, &line);
-        assert_eq!(counts(&report, "ping", ["sent", "returned"]), [5, 5]);
+        assert_eq!(counts(&report, "ping", ["sent", "lost"]), [5, 0]);
         assert_eq!(report["target"], json!("embedded MOQT echo server (30 ms)"));
         // Without an option, the client offers all versions.
         assert_eq!(["transport", "version"].map(|name| &report["moqt"][name]), [transport, "moq-lite-04"]);
-        assert!(report["streams"]["ping"]["rtt_min_us"].as_f64().unwrap() >= 30_000.0);
+        // Unknown if this host paused during the whole run.
+        assert!(report["streams"]["ping"]["rtt_min_us"].as_f64().is_none_or(|rtt_us| rtt_us >= 30_000.0), "{report:#}");
     });
 }
 
@@ -104,6 +102,6 @@ fn run_waits_for_a_server_that_starts_later() {
     assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
     let report = document::report(&output);
     let wait = &report["readiness_wait"];
-    assert_eq!((&wait["reply_received"], counts(&report, "ping", ["sent", "returned"])), (&json!(true), [3, 3]));
+    assert_eq!((&wait["reply_received"], counts(&report, "ping", ["sent", "lost"])), (&json!(true), [3, 0]));
     assert!(wait["waited_ms"].as_f64().unwrap() > 0.0);
 }
