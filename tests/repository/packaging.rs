@@ -92,7 +92,7 @@ fn health_check_matches_server_availability_and_is_logged_once() {
     let first_seen = ended.lines.iter().filter(|line| line.contains("source first seen")).count();
     // Two lines about the start, the source, the statistics. The source may also become inactive.
     assert!(first_seen == 1 && ended.lines.len() <= 5, "{:?}", ended.lines);
-    assert_eq!(process::run(&arguments, |_| {}).code, 1);
+    assert_ne!(process::run(&arguments, |_| {}).code, 0);
 }
 
 #[test]

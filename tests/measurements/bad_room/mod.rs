@@ -42,8 +42,7 @@ fn played(path: &str, link: &str) -> (Outcomes, Vec<f64>) {
     let mut member = Member::connect(signaling.address);
     member.create_room("jam");
     let url = format!("ws://{}{path}", signaling.address);
-    let line =
-        format!("send --tone 220 --duration 4s --clients 1 --signaling-url {url} --room jam --json --max-loss 50%");
+    let line = format!("send --tone 220 --duration 4s --clients 1 --signaling-url {url} --room jam --json");
     let other = start_line(&line);
     member.skip_to("PeerJoined");
     let outputs = [run(&line), other.end()];
