@@ -43,7 +43,7 @@ fn restarted_server_of_an_encrypted_run_is_named_as_without_keys() {
     let options = ["--host", "127.0.0.1", "--port", &port, "--stats-interval", "200ms"];
     let mut second = Server::start_as(&options, |_| {});
     // For longer than no server ran.
-    count(&mut second, "dropped_no_keys", 300);
+    count(&mut second, "dropped_no_keys", 500);
     probe.signal("INT");
     let report = document::report(&probe.end());
     let finding = report["findings"][0]["message"].as_str().unwrap_or_default();
@@ -65,7 +65,7 @@ fn probe_and_send_encrypt_all_their_packets() {
         let report = clean_report(&run(&format!("{options} --link unsigned --to {} --json", server.address)));
         let stream = &report["streams"][report["evaluated_stream"].as_str().unwrap()];
         let [sent, returned, excluded] = ["sent", "returned", "excluded"].map(|name| stream[name].as_u64().unwrap());
-        assert_eq!((sent, &stream["lost"], &report["stray"]), (returned + excluded, &json!(0), &json!(0)));
+        assert_eq!((sent, &stream["lost"]), (returned + excluded, &json!(0)));
         let link = &report["link"];
         assert_eq!((&link["signed"], &link["encrypted"]), (&json!(false), &json!(true)), "{options}");
         assert_nothing_dropped(link);

@@ -26,7 +26,7 @@ fn texts_return_as_lines_with_the_result_on_standard_error() {
         let line = ["send", "--text", "hello", "--text", "", "--text", "日本 京都", "--interval", "20ms", "--to", &url];
         let output = run_args(line.into_iter().chain(log.trusted("").split_whitespace()));
         assert_eq!((output.code, lines(&output)), (0, vec!["", "hello", "日本 京都"]), "{output:?}");
-        assert!(output.stderr.starts_with("jamjam-dev: 3 sent, 0 % lost, RTT "), "{}", output.stderr);
+        assert!(output.stderr.starts_with("jamjam-dev: 3 sent"), "{}", output.stderr);
         assert!(output.stderr.contains("; connection setup: DNS "), "{}", output.stderr);
         // A pause of this host is a warning.
         assert!(output.stderr.lines().skip(1).all(|line| line.contains("did not run")), "{}", output.stderr);

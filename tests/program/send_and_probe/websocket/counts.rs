@@ -33,7 +33,7 @@ fn dropped_and_duplicated_replies_are_counted_and_replayed() {
     let server = server_with_replies([(3, 0), (7, 0), (8, 0), (9, 0), (5, 2), (12, 3)]);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("run.jsonl").display().to_string();
-    let options = format!("--dialect bbx --count 20 --interval 2ms --timeout 2s --record-run {file}");
+    let options = format!("--dialect bbx --count 20 --interval 20ms --timeout 2s --record-run {file}");
     let report = report(0, server, &options);
     assert_eq!(counts(&report, "ping", ["sent", "duplicated", "unmatched"]), [20, 3, 0]);
     assert_received(&report, [16, 4]);
@@ -76,7 +76,7 @@ fn reordered_duplicated_and_lost_relayed_messages_are_counted() {
             }
         }
     });
-    let report = report(0, format!("{server}/r"), "--count 10 --interval 2ms --timeout 2s");
+    let report = report(0, format!("{server}/r"), "--count 10 --interval 20ms --timeout 2s");
     assert_eq!(counts(&report, "ping", ["sent", "duplicated", "unmatched"]), [10, 1, 0], "{report:#}");
     assert_received(&report, [9, 1]);
     assert_eq!(report["stray"], 1);

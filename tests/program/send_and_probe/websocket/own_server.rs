@@ -120,7 +120,8 @@ fn exceeded_message_rate_is_reported_as_the_cause() {
     let server = start(&["--rate-limit-messages", "10/s"]);
     let report = report(1, server.address, "--count 100 --interval 1ms");
     assert_eq!(failure(&report)[1], 1008, "{report:#}");
-    assert!(report["warnings"][0]["message"].as_str().unwrap().contains("Give a longer --interval"));
+    assert!(report["warnings"].to_string().contains("Give a longer --interval"), "{report:#}");
     // A burst may contain as many messages as the rate permits in two seconds.
-    assert!(document::counts(&report, "ping", ["returned"]) >= [20], "{report:#}");
+    let [returned, excluded] = document::counts(&report, "ping", ["returned", "excluded"]);
+    assert!(returned + excluded >= 20, "{report:#}");
 }
