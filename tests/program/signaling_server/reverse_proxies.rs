@@ -3,11 +3,10 @@
 use std::fs;
 use std::net::TcpStream;
 use std::process::{Child, Command};
-use std::time::{Duration, Instant};
 
 use test_support::certificate::Authority;
 use test_support::client::free_port;
-use test_support::server::{Server, poll_until, run};
+use test_support::server::{Server, get, poll_until, run};
 
 /// A proxy, which is killed when this value is dropped.
 struct Proxy(Child);
@@ -44,10 +43,10 @@ fn assert_proxied(server: &mut Server, mut proxy: Command, port: &str, target: &
 fn documented_nginx_configuration_forwards_websocket_and_addresses() {
     let authority = Authority::new();
     let pair = authority.certify();
-    let mut server = Server::start_signaling(&["--trust-proxy", "--heartbeat-interval", "300ms"]);
+    let mut server = Server::start_signaling(&["--trust-proxy", "--heartbeat-interval", "1s"]);
     let port = free_port().to_string();
     let block = documented("nginx")
-        .replace("proxy_read_timeout 1d", "proxy_read_timeout 1s")
+        .replace("proxy_read_timeout 1d", "proxy_read_timeout 4s")
         .replace("listen 443", &format!("listen 127.0.0.1:{port}"))
         .replace("127.0.0.1:8080", &server.address.to_string())
         .replace("/etc/nginx/rooms.example.org.pem", pair.cert.to_str().unwrap())
@@ -63,8 +62,9 @@ fn documented_nginx_configuration_forwards_websocket_and_addresses() {
     // A registered echo server is a silent member of a jamjam room.
     let _member = Server::start(&["--signaling-url", &url, "--ca", ca.to_str().unwrap()]);
     server.line_starting_with("signaling: member joined");
-    let joined = Instant::now();
-    poll_until("three times the time-out of nginx", || (joined.elapsed() >= Duration::from_secs(3)).then_some(()));
+    let uptime = || get(&server, "/health").json()["uptime"].as_f64().unwrap();
+    let joined = uptime();
+    poll_until("three times the time-out of nginx", || (uptime() >= joined + 12.0).then_some(()));
     drop(proxy);
     let lines = server.stop("TERM").lines;
     let opened = lines.iter().filter(|line| line.contains("connection opened")).count();
