@@ -136,7 +136,7 @@ impl Args {
             files::write(file, &report.junit()?).context(CANNOT_WRITE)?;
         }
         tally.result.context("cannot read from the sockets").and(outcome_log)?;
-        Ok(self.junit.as_ref().map_or(0, |_| report.outcome.exit_code()))
+        Ok(self.junit.as_ref().map_or(0, |_| report.verdict.exit_code()))
     }
 }
 

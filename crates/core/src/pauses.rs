@@ -16,44 +16,46 @@ use crate::wire::stun::{MAX_RECENT_PAUSES, ReportedPause};
 /// Shorter delays are counted, but not logged. They are frequent on a busy machine.
 const MIN_LOGGED: Duration = Duration::from_millis(500);
 
-/// Maximum number of times in [`Pauses::delays`]. The last one then lasts until the end.
-const MAX_DELAYS: usize = 1_000;
+/// Maximum number of times in which this host has delayed datagrams. Of more, the first ones and what is between them become one.
+const MAX_TIMES: usize = 1_000;
 
-/// Counts the pauses of a server and keeps the last ones.
+/// What this host has delayed by more than [`MIN_PAUSE`].
 #[derive(Clone, Debug, Default)]
-pub struct Pauses {
-    /// Number of pauses.
-    pub count: u64,
-    /// Length of all pauses.
-    pub total: Duration,
-    /// Of a relay, the number of datagrams that it has sent more than [`MIN_PAUSE`] late, which includes copies.
+pub struct HostDelays {
+    /// How often it did not run.
+    pub pauses: u64,
+    /// For how long.
+    pub paused: Duration,
+    /// Number of datagrams that were sent so late, which includes copies.
     pub late: u64,
-    /// From when these were due until they were sent. What overlaps is one.
-    pub delays: Vec<Pause>,
+    /// The times of both, in order.
+    pub times: VecDeque<Pause>,
+}
+
+/// Counts the pauses of a server, and what was sent late because it was busy.
+#[derive(Default)]
+pub(crate) struct Pauses {
+    pub(crate) delays: HostDelays,
     /// Time of the last call; `None` before the first call.
     last_call: Option<Time>,
     /// When the server must be called next; `None` if it waits for datagrams or for a writable socket.
     deadline: Option<Time>,
-    /// The last pauses, newest first.
-    recent: VecDeque<Pause>,
     throttle: LogThrottle,
 }
 
 impl Pauses {
-    /// The driver calls the server at `now`. `waits_since` is when the oldest datagram arrived that it passes, or when one was due. Returns the
-    /// length of the pause that has just ended.
-    pub(crate) fn on_call(&mut self, now: Time, waits_since: Option<Time>) -> Option<Duration> {
-        let awaited = self.deadline.into_iter().chain(waits_since).min();
+    /// The driver calls the server at `now`. `received_at` is the receive time of the oldest datagram that it has passed since the last call.
+    /// If a pause has just ended, returns its length.
+    pub(crate) fn on_call(&mut self, now: Time, received_at: Option<Time>) -> Option<Duration> {
+        let awaited = self.deadline.into_iter().chain(received_at).min();
         let start = self.last_call.replace(now).zip(awaited).map_or(now, |(last_call, awaited)| awaited.max(last_call));
-        let length = now.duration_since(start);
+        let (pause, length) = (Pause { start, end: now }, now.duration_since(start));
         if length <= MIN_PAUSE {
             return None;
         }
-        self.count += 1;
-        self.total += length;
-        self.recent.truncate(MAX_RECENT_PAUSES - 1);
-        self.recent.push_front(Pause { start, end: now });
-        self.log("did not run for", length);
+        self.delays.pauses += 1;
+        self.delays.paused += length;
+        self.add("did not run for", pause);
         Some(length)
     }
 
@@ -62,34 +64,39 @@ impl Pauses {
         self.deadline = deadline;
     }
 
-    /// A relay sends a datagram at `now` that was due at `due`.
+    /// A datagram that was due at `due` is sent at `now`.
     pub(crate) fn on_sent(&mut self, due: Time, now: Time) {
-        if now <= due + MIN_PAUSE {
-            return;
+        if now - due > MIN_PAUSE {
+            self.delays.late += 1;
+            self.add("sent datagrams late by", Pause { start: due, end: now });
         }
-        self.late += 1;
-        let is_full = self.delays.len() >= MAX_DELAYS;
-        match self.delays.last_mut().filter(|last| is_full || due <= last.end) {
-            Some(last) => *last = Pause { start: due.min(last.start), end: now },
-            None => self.delays.push(Pause { start: due, end: now }),
-        }
-        self.log("sent datagrams late by", now - due);
     }
 
-    /// Logs a long delay, at most once per second.
-    fn log(&mut self, what: &str, length: Duration) {
-        if length < MIN_LOGGED || !self.throttle.allow(self.last_call.unwrap_or(Time::ZERO)) {
-            return;
+    /// Keeps a delay. Logs a long one, at most once per second.
+    fn add(&mut self, what: &str, Pause { start, end }: Pause) {
+        let HostDelays { times, pauses, paused, .. } = &mut self.delays;
+        match times.back_mut().filter(|last| start <= last.end) {
+            Some(last) => *last = Pause { start: start.min(last.start), end },
+            None => times.push_back(Pause { start, end }),
         }
-        let (pauses_total, paused_ms_total) = (self.count, self.total.as_millis());
-        warn!(target: "clock", pauses_total, paused_ms_total, "{what} {:.1} s", length.as_secs_f64());
+        if times.len() > MAX_TIMES
+            && let Some(first) = times.pop_front()
+        {
+            times[0].start = first.start;
+        }
+        let length = end.duration_since(start);
+        if length >= MIN_LOGGED && self.throttle.allow(end) {
+            let (pauses_total, paused_ms_total) = (*pauses, paused.as_millis());
+            warn!(target: "host", pauses_total, paused_ms_total, "{what} {:.1} s", length.as_secs_f64());
+        }
     }
 
     /// The last pauses, newest first, as reported to a client. The newest one lasts until the client's echoes no longer wait because of it.
     pub(crate) fn recent(&self, postponed_until: Option<Time>) -> [ReportedPause; MAX_RECENT_PAUSES] {
         let now = self.last_call.unwrap_or(Time::ZERO);
         std::array::from_fn(|index| {
-            let Some(Pause { start, end: resumed }) = self.recent.get(index) else { return ReportedPause::default() };
+            let pause = self.delays.times.iter().nth_back(index);
+            let Some(Pause { start, end: resumed }) = pause else { return ReportedPause::default() };
             let end = postponed_until.filter(|_| index == 0).map_or(*resumed, |until| until.min(now).max(*resumed));
             ReportedPause { ended_ago: now.duration_since(end), length: end.duration_since(*start) }
         })

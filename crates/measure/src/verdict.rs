@@ -1,6 +1,6 @@
 //! What each limit or expectation came to, and what follows for a run or a check. One function decides for all commands.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
@@ -35,7 +35,7 @@ impl Judged {
 /// The result of a run or a check, the worst last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum Verdict {
     /// Nothing was exceeded, and each subject was judged.
     #[default]
     Passed,
@@ -45,28 +45,37 @@ pub enum Outcome {
     Failed,
 }
 
-/// What all judgments come to, and the reasons of those that decided. Each judgment has its subject; a subject counts as judged if any of its
-/// judgments is.
-pub fn decide<S: Ord, R>(judgments: impl IntoIterator<Item = (S, Judged, R)>) -> (Outcome, Vec<R>) {
-    let (mut exceeded, mut others) = (Vec::new(), BTreeMap::<S, (bool, Vec<R>)>::new());
+/// What all judgments come to, and the reasons of those that decided. Each judgment has its subject. One that was not judged has no effect
+/// beside others of its subject that were.
+pub fn decide<S: Ord, R>(judgments: impl IntoIterator<Item = (S, Judged, R)>) -> (Verdict, Vec<R>) {
+    let (mut met, mut exceeded, mut not_judged) = (BTreeSet::new(), Vec::new(), Vec::new());
     for (subject, judged, reason) in judgments {
-        let (is_judged, reasons) = others.entry(subject).or_default();
-        *is_judged |= judged != Judged::NotJudged;
         match judged {
-            Judged::Met => {}
+            Judged::Met => _ = met.insert(subject),
             Judged::Exceeded => exceeded.push(reason),
-            Judged::NotJudged => reasons.push(reason),
+            Judged::NotJudged => not_judged.push((subject, reason)),
         }
     }
-    let not_judged: Vec<R> = others.into_values().filter(|one| !one.0).flat_map(|one| one.1).collect();
-    match (&*exceeded, &*not_judged) {
-        ([], []) => (Outcome::Passed, Vec::new()),
-        ([], _) => (Outcome::NotMeasured, not_judged),
-        _ => (Outcome::Failed, exceeded),
+    not_judged.retain(|(subject, _)| !met.contains(subject));
+    if !exceeded.is_empty() {
+        (Verdict::Failed, exceeded)
+    } else if not_judged.is_empty() {
+        (Verdict::Passed, Vec::new())
+    } else {
+        (Verdict::NotMeasured, not_judged.into_iter().map(|(_, reason)| reason).collect())
     }
 }
 
-impl Outcome {
+impl Verdict {
+    /// What a subject contributes that has this verdict by itself.
+    pub const fn judged(self) -> Judged {
+        match self {
+            Self::Passed => Judged::Met,
+            Self::NotMeasured => Judged::NotJudged,
+            Self::Failed => Judged::Exceeded,
+        }
+    }
+
     /// The exit code of a run that no signal ended.
     pub const fn exit_code(self) -> u8 {
         match self {

@@ -117,12 +117,11 @@ impl RunningMediaRelay {
     /// Waits for the end of the relay and of the outcome log. Returns the report.
     pub(crate) fn join(self, max_recovery: Option<Duration>) -> anyhow::Result<MediaReport> {
         let (node, tally) = self.thread.join();
-        let pauses = node.pauses();
-        drop(node);
+        let delays = node.into_delays();
         let outcome_log = self.outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
         tally.result.context("cannot read from the sockets of --relay-media").and(outcome_log)?;
         let dropped = tally.host_timing.kernel_dropped;
-        Ok(MediaReport::from((&self.rooms.take_results(), &self.rooms.counts(), dropped, &pauses, max_recovery)))
+        Ok(MediaReport::from((&self.rooms.take_results(), &self.rooms.counts(), dropped, &delays, max_recovery)))
     }
 }
 

@@ -163,6 +163,14 @@ impl EchoServer {
         self.counters.buffered_bytes.set(0);
     }
 
+    /// The driver calls the server. See [`Pauses::on_call`].
+    fn on_call(&mut self, now: Time, received_at: Option<Time>) {
+        let pause = self.pauses.on_call(now, received_at);
+        self.counters.pauses.set(self.pauses.delays.pauses);
+        self.counters.paused_ms.set(self.pauses.delays.paused.as_millis() as u64);
+        self.admission.on_read(now, pause);
+    }
+
     /// Handles datagrams of one source.
     pub(super) fn handle_receive(&mut self, received: &Receive<'_>) {
         let (ip, canonical) = (received.source.ip(), canonical_socket_addr(received.source));
@@ -338,8 +346,6 @@ impl EchoServer {
         self.counters.buffered.set(self.replies.queued_audio as u64);
         self.counters.buffered_bytes.set(self.replies.memory.held_bytes());
         self.counters.sources.set(self.source_table.len());
-        self.counters.pauses.set(self.pauses.count);
-        self.counters.paused_ms.set(self.pauses.total.as_millis() as u64);
         self.counters.links.set(self.replies.links.as_ref().map_or(0, Links::len));
     }
 }
@@ -350,8 +356,7 @@ fn is_audio(header: Header) -> bool {
 
 impl Node for EchoServer {
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
-        let pause = self.pauses.on_call(now, batch.iter().map(|received| received.received_at).min());
-        self.admission.on_read(now, pause);
+        self.on_call(now, batch.iter().map(|received| received.received_at).min());
         for received in batch {
             self.counters.received_bytes.add(received.contents.len());
             let monitor = self.mapped_address_monitor.as_ref();
@@ -367,8 +372,7 @@ impl Node for EchoServer {
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
-        let pause = self.pauses.on_call(now, None);
-        self.admission.on_read(now, pause);
+        self.on_call(now, None);
         let monitor = self.mapped_address_monitor.as_mut();
         let is_writable = monitor.is_none_or(|monitor| monitor.poll_transmit(now, sink, &self.counters))
             && self.replies.send_due(now, sink, &mut self.admission, &mut self.source_table);

@@ -1,6 +1,7 @@
 //! The node: accepts datagrams of members, decides what happens to each on arrival, and sends what is due.
 
 use std::fmt::{self, Display};
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,7 @@ use super::rooms::{Lane, MediaRooms};
 use crate::direction::Direction;
 use crate::echo::Admission;
 use crate::node::{DriverWaker, Node, Receive, TransmitSink};
-use crate::pauses::Pauses;
-use crate::relay::{Exits, Transit, classify};
+use crate::relay::{Exits, HostDelays, Transit, classify};
 use crate::time::Time;
 use crate::wire::{HEADER_LEN, PacketType, stun};
 
@@ -61,9 +61,9 @@ impl MediaRelay {
         Self { rooms, transit: Transit::default(), admission, waker, next_sweep: Time::ZERO, observer: None }
     }
 
-    /// When the relay did not run, or sent late.
-    pub fn pauses(&self) -> Pauses {
-        self.transit.pauses.clone()
+    /// Ends the relay. Returns what this host has delayed.
+    pub fn into_delays(mut self) -> HostDelays {
+        mem::take(&mut self.transit.pauses.delays)
     }
 }
 

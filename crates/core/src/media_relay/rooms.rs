@@ -537,7 +537,7 @@ impl MediaRooms {
 pub struct MediaMember {
     rooms: MediaRooms,
     number: u64,
-    /// Whether the member does not leave by itself.
+    /// Whether the member will not have left by itself.
     pub is_lost: bool,
 }
 

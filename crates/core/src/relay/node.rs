@@ -17,7 +17,7 @@ use crate::echo::{Admission, AdmissionConfig, Source};
 use crate::impairment::{Bottleneck, Departure, Impairment, PacketClass};
 use crate::node::{Node, Receive, Transmit, TransmitSink};
 use crate::outcome::{OutcomeEvent, OutcomeObserver};
-use crate::pauses::Pauses;
+use crate::pauses::HostDelays;
 use crate::stats::Counter;
 use crate::time::Time;
 
@@ -51,8 +51,8 @@ pub struct RelayResults {
     pub former: u32,
     /// Datagrams that belong to no client: all sockets were taken, or no host can have the source.
     pub unassigned: u64,
-    /// When the relay did not run, or sent late.
-    pub pauses: Pauses,
+    /// What this host has delayed.
+    pub delays: HostDelays,
 }
 
 /// What keeps its order: the datagrams of a client in a direction. The client is the index of its socket among those that are connected to
@@ -172,7 +172,7 @@ impl Relay {
     pub fn into_results(mut self) -> RelayResults {
         self.transit.drop_all(&mut self.table);
         self.table.clients.sort_by_key(|client| client.number);
-        RelayResults { clients: self.table.clients, pauses: self.transit.pauses, ..self.results }
+        RelayResults { clients: self.table.clients, delays: self.transit.pauses.delays, ..self.results }
     }
 
     /// The index of the client to which received datagrams belong. A new client takes an unused socket, or that of the client that has been

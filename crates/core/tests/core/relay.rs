@@ -400,8 +400,8 @@ fn time_without_running_is_a_pause_and_what_it_delayed_is_late() {
                 net.call_late(at(*now), &arrivals.iter().map(|ms| at(*ms)).collect::<Vec<_>>());
             }
         });
-        let pauses = net.relay.into_results().pauses;
-        (pauses.count, pauses.total.as_millis(), pauses.late, pauses.delays, lines)
+        let delays = net.relay.into_results().delays;
+        (delays.pauses, delays.paused.as_millis(), delays.late, Vec::from(delays.times), lines)
     };
     let pause = |start, end| Pause { start: at(start), end: at(end) };
     let line =
@@ -409,7 +409,7 @@ fn time_without_running_is_a_pause_and_what_it_delayed_is_late() {
     for (case, delay, calls, expected) in [
         ("arrival", Duration::ZERO, &[(1_400, &[100, 900, 1_380][..])][..], (1, 1_300, 2, vec![pause(100, 1_400)])),
         ("deadline", 100 * MS, &[(1_400, &[1_350])], (1, 1_300, 1, vec![pause(100, 1_400)])),
-        ("what arrived is not yet due", 5_000 * MS, &[(1_400, &[100])], (0, 0, 0, vec![])),
+        ("what arrived is not yet due", 5_000 * MS, &[(1_400, &[100])], (1, 1_300, 0, vec![pause(100, 1_400)])),
         ("at most 50 ms", 100 * MS, &[(150, &[]), (1_250, &[1_200])], (0, 0, 0, vec![])),
         ("nothing to do", Duration::ZERO, &[(9_000, &[8_990])], (0, 0, 0, vec![])),
     ] {

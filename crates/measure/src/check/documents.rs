@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::totals::AUDIO;
 use super::{CheckReport, CheckedSource, CommandResult, EndedBy, Finding, NotJudged, Severity};
-use crate::report::junit::{self, case, failed, not_passed, of_suite, skipped};
+use crate::report::junit::{case, failed, not_measured, not_passed, of_suite, skipped};
 use crate::report::media::MediaReport;
-use crate::verdict::{Judged, Outcome, decide};
+use crate::verdict::{Judged, Verdict, decide};
 use jamjam_core::sanitize::escape_markdown as escape;
 
 const SCHEMA_VERSION: u32 = 1;
@@ -24,7 +24,7 @@ pub struct CheckResult {
     /// Changes if a field of the JSON document changes its meaning or disappears.
     schema_version: u32,
     /// The verdict.
-    pub verdict: Outcome,
+    pub verdict: Verdict,
     /// Why the check has failed; empty if it has not.
     pub failures: Vec<String>,
     /// What could not be judged at all, and why.
@@ -77,7 +77,7 @@ impl CheckResult {
     pub fn ended_with(mut self, command: Option<CommandResult>, errors: &[String]) -> Self {
         let failure = command.as_ref().and_then(CommandResult::failure);
         if failure.is_some() || !errors.is_empty() {
-            self.verdict = Outcome::Failed;
+            self.verdict = Verdict::Failed;
         }
         self.failures.splice(..0, errors.iter().cloned().chain(failure));
         let error = errors.first().map(|error| (NonSuccessKind::Error, error.clone()));
@@ -96,10 +96,10 @@ impl CheckResult {
         let warnings = all.filter(|finding| finding.severity == Severity::Warning).count();
         let word = self.verdict.word();
         match (self.verdict, warnings) {
-            (Outcome::Failed, _) => format!("{word}: {failures}"),
-            (Outcome::NotMeasured, _) => format!("{word}: {}", self.not_judged.join("; ")),
-            (Outcome::Passed, 0) => word.to_owned(),
-            (Outcome::Passed, count) => format!("{word}, {count} warning{}", if count == 1 { "" } else { "s" }),
+            (Verdict::Failed, _) => format!("{word}: {failures}"),
+            (Verdict::NotMeasured, _) => format!("{word}: {}", self.not_judged.join("; ")),
+            (Verdict::Passed, 0) => word.to_owned(),
+            (Verdict::Passed, count) => format!("{word}, {count} warning{}", if count == 1 { "" } else { "s" }),
         }
     }
 
@@ -139,16 +139,14 @@ impl CheckResult {
         }
         let status = match &self.first_failure {
             Some((kind, text)) => not_passed(*kind, "expected_sources", text, ""),
-            None if self.not_judged.first().is_some_and(|reason| reason == NOTHING_JUDGED) => {
-                junit::not_judged(self.verdict, NOTHING_JUDGED)
-            }
+            None if self.not_judged.iter().any(|reason| reason == NOTHING_JUDGED) => not_measured(NOTHING_JUDGED),
             None => TestCaseStatus::success(),
         };
         suite.add_test_case(case("sources", "expected_sources", status, &self.note().unwrap_or_default()));
         if let Some(text) = self.failures.last().filter(|_| self.report.untracked > 0) {
             suite.add_test_case(case("sources", "places", failed("places", text), ""));
         }
-        suite.add_test_cases(self.report.media.iter().flat_map(|media| media.cases(self.verdict)));
+        suite.add_test_cases(self.report.media.iter().flat_map(|media| media.cases()));
         for (number, source) in (1..).zip(&self.report.sources) {
             // Its port differs from run to run, but CI systems compare the cases of runs by their names.
             let class = if source.details.is_some() { format!("source {number}") } else { source.name.clone() };

@@ -10,7 +10,7 @@ use super::history::{HistoryInterval, SourceHistory};
 use super::{CheckResult, CheckedSource, CommandResult, Finding};
 use crate::report::html::STYLE;
 use crate::report::html::axis::{Axis, HEIGHT, band, figure};
-use crate::verdict::Outcome;
+use crate::verdict::Verdict;
 
 /// Only the first clients have charts, so that a browser can show the page.
 const MAX_CHARTS: usize = 50;
@@ -19,9 +19,9 @@ impl CheckResult {
     /// A page that loads no other file. `style` is the style sheet that all pages share.
     pub fn html(&self, style: &str) -> String {
         let class = match self.verdict {
-            Outcome::Passed => "passed",
-            Outcome::Failed => "failed",
-            Outcome::NotMeasured => "incomplete",
+            Verdict::Passed => "passed",
+            Verdict::Failed => "failed",
+            Verdict::NotMeasured => "incomplete",
         };
         let verdict = escape_html(&self.verdict());
         let command =

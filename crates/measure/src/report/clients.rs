@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use serde::Serialize;
 
 use super::figures::{StreamFigures, figures};
-use super::limits::{Limits, Verdict};
+use super::limits::{Limits, RunVerdict};
 use super::quantities::{RoundTrip, micros};
 use crate::client::{ClientsResults, RunResults, SharedRecord, StreamKind};
 use jamjam_core::stats::{Histogram, History, StreamStats};
@@ -21,10 +21,10 @@ pub fn merge_clients(
 ) -> Option<RunResults> {
     let (mut merged, mut all, mut worst_rank): (Option<RunResults>, _, _) = (None, ClientsResults::default(), None);
     for (run, bytes) in clients {
-        let outcome = Verdict::from((&run, limits.evaluate(&run).as_slice())).outcome;
+        let verdict = RunVerdict::from((&run, limits.evaluate(&run).as_slice())).result;
         let loss = run.evaluated().and_then(StreamStats::loss_ratio).unwrap_or(1.0);
         let p99 = RoundTrip::of(&run, run.evaluated_stream).and_then(|rtt| rtt.percentile(0.99).or(rtt.max()));
-        let rank = Some((outcome, loss, p99));
+        let rank = Some((verdict, loss, p99));
         all.count += 1;
         all.bytes_per_flow = all.bytes_per_flow.max(bytes);
         all.without_link += usize::from(run.link.is_some_and(|link| link.failure.is_some()));

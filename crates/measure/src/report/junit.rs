@@ -13,7 +13,7 @@ use super::targets::TargetsReport;
 use super::text;
 use crate::client::StopSignal;
 use crate::diagnosis::{Diagnosis, Severity};
-use crate::verdict::{Judged, Outcome};
+use crate::verdict::{Judged, Verdict};
 
 /// The figures of the evaluated stream among the properties, by their JSON names.
 #[rustfmt::skip]
@@ -28,12 +28,18 @@ pub(crate) fn skipped(reason: &str) -> TestCaseStatus {
     status
 }
 
-/// The status of a limit or an expectation that was not judged: an error if nothing was measured because of it.
-pub(crate) fn not_judged(outcome: Outcome, reason: &str) -> TestCaseStatus {
-    match outcome {
-        Outcome::NotMeasured => not_passed(NonSuccessKind::Error, "not measured", reason, ""),
-        Outcome::Passed | Outcome::Failed => skipped(reason),
+/// The status of a limit or an expectation. If nothing was measured because one was not judged, another case says so.
+pub(crate) fn judged(judged: Judged, failure_type: &str, text: &str) -> TestCaseStatus {
+    match judged {
+        Judged::Met => TestCaseStatus::success(),
+        Judged::Exceeded => failed(failure_type, text),
+        Judged::NotJudged => skipped(text),
     }
+}
+
+/// The status of a run or a check that has measured nothing.
+pub(crate) fn not_measured(reason: &str) -> TestCaseStatus {
+    not_passed(NonSuccessKind::Error, "not measured", reason, "")
 }
 
 pub(crate) fn failed(failure_type: &str, message: &str) -> TestCaseStatus {
@@ -105,19 +111,11 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
     for limit in &report.limits {
         let [allowed, measured, note] = limit.texts();
         let measured = format!("{measured}, maximum {allowed}{note}");
-        let (status, output) = match limit.result {
-            Judged::Met => (TestCaseStatus::success(), &*measured),
-            Judged::Exceeded => (failed("limit exceeded", &measured), ""),
-            Judged::NotJudged => (not_judged(report.verdict.outcome, &measured), ""),
-        };
-        suite.add_test_case(case(&name, &format!("{} {allowed}", limit.option()), status, output));
+        let status = judged(limit.result, "limit exceeded", &measured);
+        suite.add_test_case(case(&name, &format!("{} {allowed}", limit.option()), status, &measured));
     }
     if let Some(ramp) = &report.ramp {
-        let status = match report.verdict.outcome {
-            Outcome::Passed => TestCaseStatus::success(),
-            Outcome::Failed => failed("limit exceeded", &ramp.result),
-            outcome @ Outcome::NotMeasured => not_judged(outcome, &ramp.result),
-        };
+        let status = judged(report.verdict.result.judged(), "limit exceeded", &ramp.result);
         suite.add_test_case(case(&name, "ramp", status, &ramp.result));
     }
     of_suite(suite)
@@ -129,10 +127,8 @@ pub fn targets(all: &TargetsReport) -> Result<String, SerializeError> {
     for report in all.targets.iter().map(|target| &target.report) {
         let reasons = report.verdict.reasons.join("; ");
         let status = run_completed(report, None).unwrap_or_else(|| match all.judged(report) {
-            Judged::Exceeded => failed("failed", &reasons),
-            Judged::NotJudged => not_judged(report.verdict.outcome, &reasons),
-            Judged::Met if report.verdict.passed => TestCaseStatus::success(),
-            Judged::Met => skipped(&reasons),
+            Judged::Met if !report.verdict.passed => skipped(&reasons),
+            result => judged(result, "failed", &reasons),
         });
         suite.add_test_case(case("jamjam-dev probe", &report.target, status, &text::summary(report, false)));
     }
@@ -159,7 +155,7 @@ fn properties(report: &Report) -> Vec<Property> {
 fn run_completed(report: &Report, error: Option<&str>) -> Option<TestCaseStatus> {
     let interrupted = report.interrupted.map(|signal| format!("interrupted by {}", quantities::signal(signal)));
     let failure = report.connection_failure().map(|failure| failure.message.clone());
-    let not_measured = report.verdict.not_measured.clone().filter(|_| report.verdict.outcome == Outcome::NotMeasured);
+    let not_measured = (report.verdict.result == Verdict::NotMeasured).then(|| report.verdict.reasons.join("; "));
     let reason = error.map(str::to_owned).or(interrupted).or(failure).or(not_measured)?;
     let is_closed_pipe = error.is_none() && report.interrupted == Some(StopSignal::ClosedPipe);
     let incomplete = || not_passed(NonSuccessKind::Error, "incomplete", &reason, "");

@@ -10,7 +10,7 @@ use super::figures::figures;
 use super::quantities::{RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_length, format_time};
 use super::rows::nonzero_counts;
 use crate::client::{ClientsResults, RunResults, StreamKind};
-use crate::verdict::{Judged, Outcome, decide};
+use crate::verdict::{Judged, Verdict, decide};
 use jamjam_core::sanitize::sanitize;
 use jamjam_core::stats::StreamStats;
 use jamjam_core::time::saturating_nanos;
@@ -261,7 +261,7 @@ figures! {
     /// Whether the run passed. Without limits, a run passes if replies arrived, all undamaged, and the connection did not fail, or with
     /// `--no-echo` if all packets were sent.
     #[derive(Default)]
-    Verdict from (run, limits): (&RunResults, &[LimitResult]) [
+    RunVerdict from (run, limits): (&RunResults, &[LimitResult]) [
         let stream = run.evaluated();
         let no_reply_reason = no_reply_reason(run, stream);
         let silent_client = silent_client_reason(run).filter(|_| no_reply_reason.is_none());
@@ -275,16 +275,14 @@ figures! {
         let failures = failures.chain(room_failure.clone()).map(|reason| (None, Judged::Exceeded, reason));
         let unmeasured = not_measured.iter().map(|reason| (None, Judged::NotJudged, reason.clone()));
         let of_limits = limits.iter().map(|limit| (limit.client, limit.result, limit.reason()));
-        let (outcome, reasons) = decide(failures.chain(unmeasured).chain(of_limits));
+        let (result, reasons) = decide(failures.chain(unmeasured).chain(of_limits));
     ] {
-        passed: bool = outcome == Outcome::Passed;
-        outcome: Outcome = outcome;
+        passed: bool = result == Verdict::Passed;
+        result: Verdict = result;
         limits_set: bool = !limits.is_empty();
         reasons: Vec<String> = reasons;
         #[serde(skip)]
         no_reply_reason: Option<String> = no_reply_reason;
-        #[serde(skip)]
-        not_measured: Option<String> = not_measured;
         #[serde(skip)]
         damage_reasons: Vec<String> = damage_reasons;
         #[serde(skip)]
@@ -292,16 +290,20 @@ figures! {
     }
 }
 
-impl Verdict {
-    /// What the limits of several subjects come to.
-    pub(super) fn new<S: Ord>(judgments: impl IntoIterator<Item = (S, Judged, String)>, limits_set: bool) -> Self {
-        let (outcome, reasons) = decide(judgments);
-        Self { passed: outcome == Outcome::Passed, outcome, limits_set, reasons, ..Self::default() }
+impl RunVerdict {
+    /// What the limits of several subjects come to, in place of this result.
+    pub(super) fn with<S: Ord>(
+        self,
+        judgments: impl IntoIterator<Item = (S, Judged, String)>,
+        limits_set: bool,
+    ) -> Self {
+        let (result, reasons) = decide(judgments);
+        Self { passed: result == Verdict::Passed, result, limits_set, reasons, ..self }
     }
 
     /// The verdict in one or two words; a run without limits that did not fail is only measured.
     pub fn word(&self) -> &'static str {
-        if self.passed && !self.limits_set { "measured" } else { self.outcome.word() }
+        if self.passed && !self.limits_set { "measured" } else { self.result.word() }
     }
 }
 

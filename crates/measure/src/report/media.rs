@@ -1,21 +1,20 @@
 //! The report of the bad room: what the members of each room have sent to each other, what of it was forwarded, and how they got through
 //! outages. It says what was forwarded, not what was heard.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
 use std::time::Duration;
 
-use quick_junit::{TestCase, TestCaseStatus};
+use quick_junit::TestCase;
 use serde::Serialize;
 
 use super::figures::figures;
-use super::junit::{self, case, failed, skipped};
+use super::junit::{case, judged};
 use super::quantities::{duration_millis, format_length};
-use super::relay::{AUDIO_HEAD, ForwardedAudioFigures, add_findings, audio_columns, counted, delayed, findings_status};
-use crate::verdict::{Judged, Outcome, decide};
+use super::relay::{AUDIO_HEAD, ForwardedAudioFigures, add_findings, audio_columns, delayed, findings_status};
+use crate::verdict::{Judged, Verdict, decide};
 use jamjam_core::media_relay::{JUDGED_TIME, JudgedOutage, MAX_OUTAGES, MediaRoom, MediaRoute, Recovery};
-use jamjam_core::pauses::Pauses;
-use jamjam_core::relay::Flow;
+use jamjam_core::relay::{Flow, HostDelays};
 use jamjam_core::time::{Pause, Time};
 
 figures! {
@@ -36,7 +35,7 @@ figures! {
 
     /// How a pair of members got through an outage.
     OutageFigures from (number, route, outage, time_0, lost, limit): (usize, &MediaRoute, &JudgedOutage, Time, Option<&str>, Limit<'_>) [
-        let (result, note) = judge(outage, lost.is_some(), limit);
+        let (result, note) = limit.judge(outage, lost.is_some()).unzip();
     ] {
         number: usize = number;
         members: [String; 2] = [&route.from, &route.to].map(ToString::to_string);
@@ -46,7 +45,7 @@ figures! {
         observed_ms: Option<f64> = outage.recovery.err().map(duration_millis);
         lost: Option<String> = lost.map(str::to_owned);
         result: Option<Judged> = result;
-        note: Option<String> = note;
+        note: Option<String> = note.flatten();
     }
 
     /// A room.
@@ -54,8 +53,8 @@ figures! {
         let time_0 = room.started_at.unwrap_or_default();
         let members: BTreeSet<_> = room.flows.iter().map(|(route, _)| &route.from).collect();
         let of_pair = |(route, recovery): &(MediaRoute, Recovery)| {
-            let lost = room.lost_for_good(recovery);
-            (1..).zip(&recovery.judged).map(|(number, one)| (number, route, one, time_0, lost, limit).into()).collect::<Vec<_>>()
+            let figures = |(number, one)| (number, route, one, time_0, room.lost_for_good(recovery), limit).into();
+            (1..).zip(&recovery.judged).map(figures).collect::<Vec<_>>()
         };
     ] {
         room: u64 = number;
@@ -65,84 +64,94 @@ figures! {
         outages: Vec<OutageFigures> = room.recoveries.iter().flat_map(of_pair).collect();
     }
 
-    /// All rooms, the counts of datagrams, and the pauses of the relay. No recovery may take longer than the limit.
-    MediaReport from (results, counts, dropped, pauses, max_recovery): (&BTreeMap<u64, MediaRoom>, &BTreeMap<&str, u64>, Option<u64>, &Pauses, Option<Duration>) [
-        let limit = (max_recovery, &*pauses.delays);
+    /// All rooms, the counts of datagrams, and what this host has dropped and delayed. No recovery may take longer than the limit.
+    MediaReport from (results, counts, dropped, delays, limit): (&BTreeMap<u64, MediaRoom>, &BTreeMap<&str, u64>, Option<u64>, &HostDelays, Option<Duration>) [
+        let limit = Limit { max_recovery: limit, delays: &delays.times };
         let rooms: Vec<MediaRoomFigures> = results.iter().map(|(number, room)| (*number, room, limit).into()).collect();
-        let count = |name: &str| counts.get(name).copied().unwrap_or(0);
-        let findings = counted([(count("limit"), "outcome limit")]);
-        let dropped = counted([(count("buffer_full"), "outcome buffer_full"), (dropped.unwrap_or(0), "dropped at the sockets of the relay")]);
-        let strange = ["outcome failed", "outcome foreign_source", "outcome forgotten_flow"];
-        let strange = counted(strange.map(|what| (count(what.trim_start_matches("outcome ")), what)));
+        let counted = |name: &str| counts.get(name).map(|count| format!("outcome {name}: {count}"));
+        let dropped = dropped.filter(|count| *count > 0).map(|count| format!("dropped at the sockets of the relay: {count}"));
+        let findings: Vec<String> = counted("limit").into_iter().collect();
+        let strange = ["failed", "foreign_source", "forgotten_flow"].into_iter().filter_map(counted);
         let warnings = results.values().flat_map(|room| &room.flows).filter_map(|(_, flow)| flow.rate_warning());
         let full = results.values().flat_map(|room| &room.recoveries).filter(|(_, recovery)| recovery.judged.len() == MAX_OUTAGES);
         let unjudged = full.map(|(route, _)| format!("{} and {}: only the first {MAX_OUTAGES} outages are judged", route.from, route.to));
-        let (outcome, of_pairs) = max_recovery.map_or((Outcome::Passed, None), |_| judge_pairs(&rooms));
+        let is_unused = limit.max_recovery.is_some() && rooms.iter().all(|room| room.outages.is_empty());
+        let unused = is_unused.then(|| "--max-recovery: no outage hit a pair that carried AUDIO".to_owned());
+        let (verdict, worst) = worst(&rooms).unzip();
+        let [exceeded, not_judged] = [Verdict::Failed, Verdict::NotMeasured].map(|one| worst.clone().filter(|_| verdict == Some(one)));
     ] {
-        max_recovery_ms: Option<f64> = max_recovery.map(duration_millis);
-        failures: Vec<String> = of_pairs.iter().filter(|_| outcome == Outcome::Failed).chain(&findings).cloned().collect();
-        not_judged: Vec<String> = of_pairs.into_iter().filter(|_| outcome == Outcome::NotMeasured).chain(dropped).collect();
+        max_recovery_ms: Option<f64> = limit.max_recovery.map(duration_millis);
+        failures: Vec<String> = exceeded.into_iter().chain(findings.clone()).collect();
+        not_judged: Vec<String> = [not_judged, unused, counted("buffer_full"), dropped].into_iter().flatten().collect();
         findings: Vec<String> = findings;
-        warnings: Vec<String> = delayed(pauses).into_iter().chain(strange).chain(warnings).chain(unjudged).collect();
+        warnings: Vec<String> = delayed(delays).into_iter().chain(strange).chain(warnings).chain(unjudged).collect();
         rooms: Vec<MediaRoomFigures> = rooms;
     }
 }
 
-/// `--max-recovery`, and when the relay sent late.
-type Limit<'a> = (Option<Duration>, &'a [Pause]);
-
-/// The result of an outage, and why it is that.
-fn judge(outage: &JudgedOutage, is_lost: bool, (limit, delays): Limit<'_>) -> (Option<Judged>, Option<String>) {
-    let Some(limit) = limit else { return (outage.recovery.ok().map(|_| Judged::Met), None) };
-    let seen = outage.recovery.map_or_else(|observed| observed, |recovery| recovery + JUDGED_TIME);
-    let until = outage.end + seen.min(limit + JUDGED_TIME);
-    let (result, note) = match outage.recovery {
-        _ if delays.iter().any(|delay| delay.end > outage.end && delay.start < until) => {
-            (Judged::NotJudged, "the relay did not run, or sent late".to_owned())
-        }
-        Ok(recovery) if recovery <= limit => return (Some(Judged::Met), None),
-        Err(observed) if !is_lost && observed < limit + JUDGED_TIME => {
-            (Judged::NotJudged, "a member left, another outage began or the run ended".to_owned())
-        }
-        _ => (Judged::Exceeded, format!("--max-recovery {} exceeded", format_length(duration_millis(limit)))),
-    };
-    (Some(result), Some(note))
+/// `--max-recovery`, and when this host has delayed what it forwards.
+#[derive(Clone, Copy)]
+struct Limit<'a> {
+    max_recovery: Option<Duration>,
+    delays: &'a VecDeque<Pause>,
 }
 
-/// What all pairs come to, and why: the worst outage, and the number of pairs.
-fn judge_pairs(rooms: &[MediaRoomFigures]) -> (Outcome, Option<String>) {
-    let all = || rooms.iter().flat_map(|room| room.outages.iter().map(move |one| ((room.room, &one.members), one)));
-    if all().next().is_none() {
-        return (Outcome::NotMeasured, Some("--max-recovery: no outage hit a pair that carried AUDIO".to_owned()));
+impl Limit<'_> {
+    /// The result of an outage, and a note on it.
+    fn judge(self, outage: &JudgedOutage, is_lost: bool) -> Option<(Judged, Option<String>)> {
+        let limit = self.max_recovery?;
+        let judged = limit.saturating_add(JUDGED_TIME);
+        let seen = outage.recovery.map_or_else(|observed| observed, |recovery| recovery + JUDGED_TIME);
+        let until = outage.end + seen.min(judged);
+        Some(match outage.recovery {
+            _ if self.delays.iter().any(|delay| delay.end > outage.end && delay.start < until) => {
+                (Judged::NotJudged, Some("the relay did not run, or sent late".to_owned()))
+            }
+            Ok(recovery) if recovery <= limit => (Judged::Met, None),
+            Err(observed) if !is_lost && observed < judged => {
+                (Judged::NotJudged, Some("a member left, another outage began or the run ended".to_owned()))
+            }
+            _ => (Judged::Exceeded, Some(format!("--max-recovery {} exceeded", format_length(duration_millis(limit))))),
+        })
     }
-    let (outcome, decisive) = decide(all().filter_map(|(pair, one)| Some((pair, one.result?, (pair, one)))));
-    let number = |pairs: BTreeSet<_>| pairs.len();
-    let [of, pairs] = [decisive.iter().map(|one| one.0).collect(), all().map(|one| one.0).collect()].map(number);
-    let time = |(_, one): &(_, &OutageFigures)| one.recovery_ms.or(one.observed_ms).unwrap_or(0.0);
-    let worst = decisive.iter().max_by(|one, other| time(one).total_cmp(&time(other)));
-    let sentence = |((room, _), (name, _, text))| format!("room {room}, {name}: {text} ({of} of {pairs} pairs)");
-    (outcome, worst.map(|(pair, one)| sentence((*pair, one.judgment()))))
 }
 
-/// A line of the report, which is a test case: its name, its result unless nothing was attempted or asked for, and what it says.
-type Judgment = (String, Option<Judged>, String);
+/// What the limit comes to, with the worst outage of those that decided, and the number of their pairs.
+fn worst(rooms: &[MediaRoomFigures]) -> Option<(Verdict, String)> {
+    let outages = || rooms.iter().flat_map(|room| room.outages.iter().map(|one| ((room.room, &one.members), one)));
+    let (verdict, deciding) = decide(outages().filter_map(|(pair, one)| Some((pair, one.result?, (pair, one)))));
+    let ((room, _), worst) =
+        deciding.iter().max_by(|(_, one), (_, other)| one.time_ms().total_cmp(&other.time_ms()))?;
+    let pairs = |pairs: BTreeSet<_>| pairs.len();
+    let [deciding, all] = [deciding.iter().map(|one| one.0).collect(), outages().map(|one| one.0).collect()].map(pairs);
+    let (name, _, text) = worst.judgment();
+    Some((verdict, format!("room {room}, {name}: {text} ({deciding} of {all} pairs)")))
+}
+
+/// A line of the report, which is a test case: its name, its result, and what it says.
+type Judgment = (String, Judged, String);
 
 impl MediaFlowFigures {
     fn judgment(&self) -> Judgment {
         let time = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), format_length);
         let ([first, last], keys) = ([self.first_audio_ms, self.last_audio_ms].map(time), self.key_changes);
         let row = format!("{}{first:>10}{last:>10}{keys:>10}", audio_columns(&self.audio_before, &self.audio_after));
-        let attempted = (Some(Judged::Met), row);
-        let (result, text) = if self.datagrams == 0 { (None, "never attempted".to_owned()) } else { attempted };
+        let attempted = (Judged::Met, row);
+        let never = || (Judged::NotJudged, "never attempted".to_owned());
+        let (result, text) = if self.datagrams == 0 { never() } else { attempted };
         (format!("{} to {}", self.from, self.to), result, text)
     }
 }
 
 impl OutageFigures {
+    /// The recovery, or for how long there was none.
+    fn time_ms(&self) -> f64 {
+        self.recovery_ms.or(self.observed_ms).unwrap_or(0.0)
+    }
+
     fn judgment(&self) -> Judgment {
         let Self { number, members: [one, other], result, .. } = self;
-        let [start, length, time] =
-            [self.start_ms, self.length_ms, self.recovery_ms.or(self.observed_ms).unwrap_or(0.0)].map(format_length);
+        let [start, length, time] = [self.start_ms, self.length_ms, self.time_ms()].map(format_length);
         let recovery = match &self.lost {
             _ if self.recovery_ms.is_some() => format!("recovered after {time}"),
             Some(lost) => format!("not recovered, {lost} left for good"),
@@ -151,7 +160,7 @@ impl OutageFigures {
         let unjudged = if *result == Some(Judged::NotJudged) { "not judged: " } else { "" };
         let note = self.note.as_ref().map(|note| format!(", {unjudged}{note}")).unwrap_or_default();
         let text = format!("{length} at {start}, {recovery}{note}");
-        (format!("outage {number} of {one} and {other}"), *result, text)
+        (format!("outage {number} of {one} and {other}"), result.unwrap_or(Judged::NotJudged), text)
     }
 }
 
@@ -165,7 +174,8 @@ impl MediaRoomFigures {
         let others = self.flows.iter().map(MediaFlowFigures::judgment);
         let others = others.chain(self.outages.iter().map(OutageFigures::judgment));
         let mut all: Vec<_> = others.map(|(name, result, text)| (format!("{room}, {name}"), result, text)).collect();
-        all.insert(0, (room, self.complete_after_ms.map(|_| Judged::Met), text));
+        let result = if self.complete_after_ms.is_some() { Judged::Met } else { Judged::NotJudged };
+        all.insert(0, (room, result, text));
         all
     }
 }
@@ -180,20 +190,14 @@ impl MediaReport {
         text
     }
 
-    /// A test case for each room, flow and outage of a pair, and one with the findings, in the document of a check with this outcome. What was
-    /// not attempted is skipped.
-    pub(crate) fn cases(&self, outcome: Outcome) -> impl Iterator<Item = TestCase> {
-        let status = findings_status(outcome, &self.findings, &self.not_judged);
-        let findings = case("media", "findings", status, "");
-        let judged = self.rooms.iter().flat_map(MediaRoomFigures::judgments).map(move |(name, result, text)| {
-            let status = match result {
-                None => skipped(&text),
-                Some(Judged::NotJudged) => junit::not_judged(outcome, &text),
-                Some(Judged::Exceeded) => failed("max_recovery", &text),
-                Some(Judged::Met) => TestCaseStatus::success(),
-            };
-            case("media", &name, status, text.trim())
-        });
+    /// A test case for each room, flow and outage of a pair, and one with the findings, and with what could not be judged at all.
+    pub(crate) fn cases(&self) -> impl Iterator<Item = TestCase> {
+        let findings = case("media", "findings", findings_status(&self.findings, &self.not_judged), "");
+        let judged = self
+            .rooms
+            .iter()
+            .flat_map(MediaRoomFigures::judgments)
+            .map(|(name, result, text)| case("media", &name, judged(result, "max_recovery", &text), text.trim()));
         judged.chain([findings])
     }
 }

@@ -12,7 +12,7 @@ use super::figures::{
     AudioFigures, HostTimingFigures, LossReportFigures, PacingFigures, ServerFigures, StreamFigures, WaitFigures,
     figures,
 };
-use super::limits::{LimitResult, Limits, Verdict};
+use super::limits::{LimitResult, Limits, RunVerdict};
 use super::quantities::{self, RunProtocol, StreamLabels, unsigned_millis};
 use super::ramp::RampFigures;
 use super::time_series::TimeSeries;
@@ -78,7 +78,7 @@ figures! {
         stray: u64 = run.stray;
         stray_source: Option<SocketAddr> = run.stray_source;
         limits: Vec<LimitResult> = limits;
-        verdict: Verdict = verdict;
+        verdict: RunVerdict = verdict;
         warnings: Vec<Diagnosis> = Vec::new();
         #[serde(skip)]
         headline: String = String::new();
@@ -167,7 +167,7 @@ impl Report {
         self.websocket.as_ref()?.rooms.as_ref()
     }
 
-    /// The exit code of a run that was not interrupted: that of its outcome, or 3 if it failed before a packet left, or before a member joined a
+    /// The exit code of a run that was not interrupted: that of its verdict, or 3 if it failed before a packet left, or before a member joined a
     /// room.
     pub fn exit_code(&self) -> u8 {
         let stream = self.evaluated();
@@ -176,7 +176,7 @@ impl Report {
         // Over UDP, KEEPALIVE and the set-up of a link may have left before: there was no reply. The system refuses all packets if it has no
         // route or a firewall rule.
         let is_refused = self.protocol != RunProtocol::Udp || stream.is_some_and(|stream| stream.not_sent > 0);
-        if !self.verdict.passed && is_refused && !has_begun { 3 } else { self.verdict.outcome.exit_code() }
+        if !self.verdict.passed && is_refused && !has_begun { 3 } else { self.verdict.result.exit_code() }
     }
 }
 

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::figures::figures;
-use super::limits::{Limits, Verdict};
+use super::limits::{Limits, RunVerdict};
 use super::model::SCHEMA_VERSION;
 use super::quantities::{self, RoundTrip, micros, rounded_micros};
-use super::text::{Style, reason_prefix};
+use super::text::Style;
 use crate::client::{Heard, MusicianResults, RunKind, RunResults, StopSignal, StreamKind};
 use crate::verdict::Judged;
 use jamjam_core::sanitize::sanitize_name;
@@ -76,7 +76,7 @@ figures! {
         if directions.iter().all(|direction| direction.packets == 0) {
             judgments.push(("", Judged::Exceeded, "no member heard anybody".to_owned()));
         }
-        let verdict = Verdict::new(judgments, limits.any());
+        let verdict = RunVerdict::default().with(judgments, limits.any());
     ] {
         #[serde(rename = "type")]
         kind: &'static str = "musicians";
@@ -86,14 +86,14 @@ figures! {
         interrupted: Option<StopSignal> = interrupted;
         musicians: Vec<MusicianFigures> = musicians.iter().map(MusicianFigures::from).collect();
         directions: Vec<DirectionFigures> = directions;
-        verdict: Verdict = verdict;
+        verdict: RunVerdict = verdict;
     }
 }
 
 impl MusiciansReport {
     /// The exit code of a run that was not interrupted.
     pub fn exit_code(&self) -> u8 {
-        self.verdict.outcome.exit_code()
+        self.verdict.result.exit_code()
     }
 
     /// The table of all directions, whether this program kept up, and the verdict. `color` adds ANSI codes.
@@ -124,10 +124,9 @@ impl MusiciansReport {
             text,
             "\nthis program: lateness p99 at most {lateness}, {dropped} datagrams dropped at its sockets"
         );
-        let prefix = reason_prefix(&self.verdict, style);
-        text.extend(self.verdict.reasons.iter().map(|reason| format!("{prefix} {reason}\n")));
+        text += &style.reasons(&self.verdict);
         let heard = self.directions.iter().filter(|one| one.packets > 0).count();
-        let word = style.outcome(self.verdict.outcome, self.verdict.word());
+        let word = style.judged(self.verdict.result.judged(), self.verdict.word());
         let (directions, count) =
             (self.directions.len(), quantities::format_count(self.musicians.len() as u64, "musician"));
         _ = writeln!(text, "{word}: {count} in `{}`, {heard} of {directions} directions heard", self.room);

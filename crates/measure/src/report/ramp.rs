@@ -3,17 +3,18 @@
 //! One client starts, and every five seconds a tenth more. A step with its number of clients is judged by the packets that were sent in its
 //! last four seconds, as soon as all of them have returned or are lost.
 
+use std::mem;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::diagnoses::MAX_LATENESS_US;
 use super::figures::{StreamFigures, figures};
-use super::limits::{LimitResult, Limits, Profile, Verdict};
+use super::limits::{LimitResult, Limits, Profile, RunVerdict};
 use super::model::Report;
 use super::quantities::{format_count, format_time, micros};
 use crate::client::{RunResults, SharedRecord, StreamKind};
-use crate::verdict::{Judged, Outcome};
+use crate::verdict::Judged;
 use jamjam_core::stats::Interval;
 use jamjam_core::time::{Time, saturating_nanos};
 
@@ -122,21 +123,19 @@ impl Ramp {
             run.evaluated_mut().into_iter().for_each(|mine| *mine = stream.clone());
             let results = self.limits.evaluate(&run);
             let figures = StreamFigures::from((&run, run.evaluated_stream, &stream));
-            let verdict = Verdict::from((&run, &*results));
+            let verdict = RunVerdict::from((&run, &*results));
             let missing = clients.saturating_sub(begun);
             let no_link = (missing > 0).then(|| self.without_link(missing));
             let exceeded = results.iter().find(|result| result.result == Judged::Exceeded).map(LimitResult::sentence);
-            let lateness_us = lateness.map_or(0.0, micros);
-            let (result, reason) = if lateness_us > MAX_LATENESS_US {
-                let lateness = format_time(lateness_us);
-                (Judged::NotJudged, format!("this host was at its limit: packets left {lateness} late (p99)"))
-            } else {
-                let result = match verdict.outcome {
-                    Outcome::NotMeasured => Judged::NotJudged,
-                    outcome => Judged::of(outcome == Outcome::Passed && no_link.is_none()),
-                };
-                (result, no_link.or(exceeded).or(verdict.reasons.first().cloned()).unwrap_or_default())
+            let late = lateness.map(micros).filter(|lateness| *lateness > MAX_LATENESS_US).map(|lateness| {
+                format!("this host was at its limit: packets left {} late (p99)", format_time(lateness))
+            });
+            let result = match verdict.result.judged() {
+                _ if late.is_some() => Judged::NotJudged,
+                Judged::Met if no_link.is_some() => Judged::Exceeded,
+                judged => judged,
             };
+            let reason = late.or(no_link).or(exceeded).or(verdict.reasons.first().cloned()).unwrap_or_default();
             self.judge((clients, result, reason, figures, lateness).into());
         }
         self.end.is_some()
@@ -179,8 +178,7 @@ impl Ramp {
         let result = format!("{at_least}{clients} within {limits}{end}");
         // What a later step came to is no fault.
         let judged = if self.figures.clients > 0 { Judged::Met } else { last };
-        let Verdict { passed, outcome, reasons, .. } = Verdict::new([((), judged, result.clone())], true);
-        report.verdict = Verdict { passed, outcome, limits_set: true, reasons, ..report.verdict.clone() };
+        report.verdict = mem::take(&mut report.verdict).with([((), judged, result.clone())], true);
         report.headline.clone_from(&result);
         report.limits.clear();
         report.ramp = Some(RampFigures { result, ..self.figures });

@@ -8,10 +8,10 @@ use quick_junit::{SerializeError, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
 use super::figures::figures;
-use super::junit::{self, case, failed, of_suite};
+use super::junit::{case, failed, not_measured, of_suite};
 use super::model::SCHEMA_VERSION;
 use super::quantities::{duration_millis, format_decimals, format_length, format_share};
-use crate::verdict::{Judged, Outcome, decide};
+use crate::verdict::{Judged, Verdict, decide};
 use jamjam_core::direction::Direction;
 use jamjam_core::pauses::Pauses;
 use jamjam_core::relay::{Client, Flow, RelayResults};
@@ -62,7 +62,7 @@ figures! {
         ]);
         let not_judged = [dropped, delayed(&results.pauses)].concat();
         let failed = findings.iter().map(|_| ((), Judged::Exceeded, ()));
-        let outcome = decide(failed.chain(not_judged.iter().map(|_| ((), Judged::NotJudged, ())))).0;
+        let verdict = decide(failed.chain(not_judged.iter().map(|_| ((), Judged::NotJudged, ())))).0;
         let flows = results.clients.iter().flat_map(|client| &client.flows);
     ] {
         #[serde(rename = "type")]
@@ -70,7 +70,7 @@ figures! {
         schema_version: u32 = SCHEMA_VERSION;
         tool_version: &'static str = env!("CARGO_PKG_VERSION");
         target: String = target;
-        outcome: Outcome = outcome;
+        verdict: Verdict = verdict;
         findings: Vec<String> = findings;
         not_judged: Vec<String> = not_judged;
         warnings: Vec<String> = flows.filter_map(Flow::rate_warning).collect();
@@ -107,11 +107,11 @@ pub(super) fn add_findings(text: &mut String, findings: &[String], not_judged: &
     }
 }
 
-/// The status of a test case with findings, in a document with this outcome.
-pub(super) fn findings_status(outcome: Outcome, findings: &[String], not_judged: &[String]) -> TestCaseStatus {
+/// The status of a test case with findings, and with what could not be judged at all.
+pub(super) fn findings_status(findings: &[String], not_judged: &[String]) -> TestCaseStatus {
     match (findings, not_judged) {
         ([], []) => TestCaseStatus::success(),
-        ([], reasons) => junit::not_judged(outcome, &reasons.join("; ")),
+        ([], reasons) => not_measured(&reasons.join("; ")),
         (findings, _) => failed("findings", &findings.join("; ")),
     }
 }
@@ -134,7 +134,7 @@ impl RelayReport {
     /// A test case that fails if there are findings, and is an error if they are only those of this host.
     pub fn junit(&self) -> Result<String, SerializeError> {
         let mut suite = TestSuite::new(NAME);
-        let status = findings_status(self.outcome, &self.findings, &self.not_judged);
+        let status = findings_status(&self.findings, &self.not_judged);
         suite.add_test_case(case(NAME, "findings", status, &self.text()));
         of_suite(suite)
     }

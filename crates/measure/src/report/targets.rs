@@ -9,10 +9,10 @@ use std::{iter, mem};
 use serde::Serialize;
 
 use super::buffer_table::{JitterBufferTable, MIN_PACKETS};
-use super::limits::{Limits, Profile, Verdict};
+use super::limits::{Limits, Profile, RunVerdict};
 use super::model::Report;
 use crate::client::RunResults;
-use crate::verdict::{Judged, Outcome, decide};
+use crate::verdict::{Judged, Verdict, decide};
 use jamjam_core::stats::StreamStats;
 
 /// One-way times with a smaller difference are equal, in milliseconds.
@@ -85,16 +85,14 @@ pub(super) struct Standing {
 
 impl Standing {
     fn new(run: &RunResults, limits: &Limits) -> Self {
-        let verdict = Verdict::from((run, limits.evaluate(run).as_slice()));
+        let verdict = RunVerdict::from((run, limits.evaluate(run).as_slice()));
         let one_way_ms = JitterBufferTable::new(run).and_then(|table| table.recommended()?.one_way_ms);
         Self {
-            level: match verdict.no_reply_reason {
-                Some(_) => Level::NoReplies,
-                None => match verdict.outcome {
-                    Outcome::Passed => Level::Met,
-                    Outcome::Failed => Level::Exceeded,
-                    Outcome::NotMeasured => Level::NotMeasured,
-                },
+            level: match verdict.result {
+                _ if verdict.no_reply_reason.is_some() => Level::NoReplies,
+                Verdict::Passed => Level::Met,
+                Verdict::Failed => Level::Exceeded,
+                Verdict::NotMeasured => Level::NotMeasured,
             },
             one_way_ms: one_way_ms.unwrap_or(f64::INFINITY),
             loss_ratio: run.evaluated().and_then(StreamStats::loss_ratio).unwrap_or(1.0),
@@ -120,16 +118,13 @@ impl TargetsReport {
         Self { targets, pairs, profile }
     }
 
-    /// What a target contributes to the outcome. It fails if it exceeded a limit that was given, or returned damaged data. Without limits,
+    /// What a target contributes to the verdict. It fails if it exceeded a limit that was given, or returned damaged data. Without limits,
     /// targets without replies are failures only if no target replied.
     pub(super) fn judged(&self, report: &Report) -> Judged {
-        let none_replied = || self.targets.iter().all(|target| target.whole.level == Level::NoReplies);
-        let verdict = &report.verdict;
-        match verdict.outcome {
-            Outcome::Failed => Judged::of(!verdict.limits_set && verdict.no_reply_reason.is_some() && !none_replied()),
-            Outcome::NotMeasured => Judged::NotJudged,
-            Outcome::Passed => Judged::Met,
-        }
+        let RunVerdict { result, limits_set, no_reply_reason, .. } = &report.verdict;
+        let any_replied = || self.targets.iter().any(|target| target.whole.level != Level::NoReplies);
+        let has_no_effect = !limits_set && no_reply_reason.is_some() && any_replied();
+        if has_no_effect { Judged::Met } else { result.judged() }
     }
 
     /// The exit code of a run that was not interrupted.
@@ -191,13 +186,12 @@ impl ComparedTarget {
             [Ordering::Less, Ordering::Greater].map(|order| orders.iter().filter(|one| **one == order).count() as u64);
         let is_short = self.blocks.iter().chain(&next.blocks).any(|block| block.returned < MIN_PACKETS);
         let [level, next_level] = [self, next].map(|target| target.whole.level);
-        let has_verdict =
-            |target: &Self| target.whole.level == Level::NoReplies || target.whole.returned >= MIN_PACKETS;
-        let is_silent = level < next_level && next_level == Level::NoReplies;
-        let by_verdict = is_silent || level != next_level && blocks_won[0] >= MIN_BLOCKS_WON;
+        let has_enough = |target: &Self| target.whole.returned >= MIN_PACKETS;
+        let by_blocks = blocks_won[0] >= MIN_BLOCKS_WON
+            && (!is_short || level != next_level && has_enough(self) && has_enough(next));
+        let by_silence = level != next_level && next_level == Level::NoReplies && has_enough(self);
         let is_measured = ![level, next_level].contains(&Level::NotMeasured);
-        let by_blocks = !is_short && blocks_won[0] >= MIN_BLOCKS_WON;
-        let is_better = is_measured && (by_blocks || by_verdict && has_verdict(self) && has_verdict(next));
+        let is_better = is_measured && (by_blocks || by_silence);
         let result = if is_better { PairResult::Better } else { PairResult::Undecided };
         PairFigures { targets: [self, next].map(|target| target.report.target.clone()), result, blocks_won, is_short }
     }

@@ -8,14 +8,14 @@ use super::brief::key_figures;
 use super::buffer_table::JitterBufferTable;
 use super::connection_figures::WebSocketFigures;
 use super::figures::{AudioFigures, StreamFigures};
-use super::limits::{LimitResult, Verdict};
+use super::limits::{LimitResult, RunVerdict};
 use super::model::Report;
 use super::quantities::{self, format_count, format_time};
 use super::rows::{self, Level, Row};
 use super::targets::{Level as TargetLevel, TargetsReport};
 use crate::client::RunKind;
 use crate::diagnosis::Severity;
-use crate::verdict::{Judged, Outcome};
+use crate::verdict::{Judged, Verdict};
 
 const LABEL_WIDTH: usize = 20;
 /// Width of a stream's column: the length of the longest heading, `LATENCY_PING`, plus two spaces.
@@ -41,12 +41,21 @@ impl Style {
     pub(crate) fn warn(self, text: &str) -> String {
         self.with("33", text)
     }
-    pub(crate) fn outcome(self, outcome: Outcome, text: &str) -> String {
-        match outcome {
-            Outcome::Passed => self.good(text),
-            Outcome::NotMeasured => self.warn(text),
-            Outcome::Failed => self.bad(text),
+    pub(crate) fn judged(self, judged: Judged, text: &str) -> String {
+        match judged {
+            Judged::Met => self.good(text),
+            Judged::NotJudged => self.warn(text),
+            Judged::Exceeded => self.bad(text),
         }
+    }
+    /// The word before the reasons of a verdict.
+    fn reason_word(self, verdict: Verdict) -> String {
+        self.judged(verdict.judged(), &format!("{}:", verdict.word().to_lowercase()))
+    }
+    /// The reasons of a verdict.
+    pub(crate) fn reasons(self, verdict: &RunVerdict) -> String {
+        let word = self.reason_word(verdict.result);
+        verdict.reasons.iter().map(|reason| format!("{word} {reason}\n")).collect()
     }
     pub(crate) fn strong(self, text: &str) -> String {
         self.with("1", text)
@@ -118,8 +127,9 @@ pub fn targets(all: &TargetsReport, with_details: bool, color: bool) -> String {
     // For the others, the table already contains the reasons.
     let failed = all.targets.iter().filter(|target| target.whole.level <= TargetLevel::Exceeded);
     let failed = failed.map(|target| &target.report).filter(|report| all.judged(report) != Judged::Met);
-    let failed = failed
-        .map(|report| line(reason_prefix(&report.verdict, style), &report.target, &report.verdict.reasons.join("; ")));
+    let failed = failed.map(|Report { target, verdict, .. }| {
+        line(style.reason_word(verdict.result), target, &verdict.reasons.join("; "))
+    });
     let result = format!("{} {}.\n", style.strong("result:"), all.headline());
     let mut parts = vec![table, warnings.collect(), failed.collect(), result];
     parts.extend(reports().filter(|_| with_details).map(|report| details(report, color)));
@@ -246,12 +256,7 @@ fn buffer_table(table: &JitterBufferTable) -> String {
 
 fn limit(result: &LimitResult, style: Style) -> String {
     let [allowed, measured, note] = result.texts();
-    let word = result.result.word();
-    let end = match result.result {
-        Judged::Met => style.good(word),
-        Judged::Exceeded => style.bad(word),
-        Judged::NotJudged => style.warn(word),
-    };
+    let end = style.judged(result.result, result.result.word());
     format!("limit {} {allowed}: {measured}, {end}{note}\n", result.label())
 }
 
@@ -261,23 +266,14 @@ fn result(report: &Report, style: Style) -> String {
     format!("{} {}.\n{assumptions}", style.strong("result:"), report.headline)
 }
 
-/// The word before each reason of a verdict.
-pub(super) fn reason_prefix(verdict: &Verdict, style: Style) -> String {
-    match verdict.outcome {
-        Outcome::NotMeasured => style.warn("not measured:"),
-        _ => style.bad("failed:"),
-    }
-}
-
 /// The reasons for a failure, then the verdict with the most important figures in one line.
 fn verdict(report: &Report, style: Style) -> String {
     let verdict = &report.verdict;
     let (word, _) = report.status_line(None);
-    let word = match report.interrupted.filter(|_| verdict.outcome != Outcome::Failed) {
+    let word = match report.interrupted.filter(|_| verdict.result != Verdict::Failed) {
         Some(_) => style.warn(word),
         None if verdict.passed && !verdict.limits_set => style.strong(word),
-        None => style.outcome(verdict.outcome, word),
+        None => style.judged(verdict.result.judged(), word),
     };
-    let reasons = verdict.reasons.iter().map(|reason| format!("{} {reason}\n", reason_prefix(verdict, style)));
-    reasons.collect::<String>() + &format!("{word}: {}\n", key_figures(report))
+    style.reasons(verdict) + &format!("{word}: {}\n", key_figures(report))
 }

@@ -255,9 +255,9 @@ impl JamjamRoom {
         if let Some(owner) = self.owner.as_mut().filter(|owner| owner.conn == conn) {
             owner.state = OwnerState::Gone;
         }
-        if let Some(mut left) = self.roster.leave(call, conn, reason) {
+        if let Some(left) = self.roster.leave(call, conn, reason) {
             call.send(self.roster.connections(), &ServerMessage::PeerLeft { peer_id: left.peer.id });
-            if let Some(media) = &mut left.media {
+            if let Some(mut media) = left.media {
                 media.is_lost = ![LEFT_ROOM, CHANGED_ROOM].contains(&reason);
             }
         }

@@ -8,7 +8,7 @@ use jamjam_core::impairment::splitmix64;
 use jamjam_core::media_relay::MediaRoute;
 use jamjam_core::time::Time;
 use jamjam_measure::check::{CheckResult, CheckedSource, RULES, Severity, SignalingCheck};
-use jamjam_measure::verdict::Outcome;
+use jamjam_measure::verdict::Verdict;
 use serde_json::json;
 
 use super::wrong_client::{Client, Sent, client, clients};
@@ -204,5 +204,5 @@ fn flow_without_audio_or_without_packets_is_not_judged_by_it() {
     let [source] = &report.sources[..] else { panic!("{report:#?}") };
     assert_eq!((&*source.facts, source.findings.len()), ("no AUDIO: none was sent", 0));
     assert!(not_judged(source).is_superset(&["pacing", "stun", "timestamp_step"].into()));
-    assert_eq!(CheckResult::new(SignalingCheck::default().report(), Severity::Error, 0).verdict, Outcome::NotMeasured);
+    assert_eq!(CheckResult::new(SignalingCheck::default().report(), Severity::Error, 0).verdict, Verdict::NotMeasured);
 }

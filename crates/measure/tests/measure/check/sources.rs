@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jamjam_core::time::Time;
 use jamjam_measure::check::{CheckReport, CheckResult, ClientCheck, Finding, RULES, Severity};
-use jamjam_measure::verdict::Outcome;
+use jamjam_measure::verdict::Verdict;
 
 use super::wrong_client::{Sent, client};
 
@@ -28,7 +28,7 @@ fn check(mut sent: Vec<Sent>) -> CheckReport {
     check.report()
 }
 
-fn verdict(report: CheckReport, expected: usize) -> (Outcome, String) {
+fn verdict(report: CheckReport, expected: usize) -> (Verdict, String) {
     let result = CheckResult::new(report, Severity::Error, expected);
     (result.verdict, result.text().lines().last().unwrap().to_owned())
 }
@@ -55,7 +55,7 @@ fn foreign_datagrams_accuse_nobody_and_a_note_counts_their_addresses() {
     let report = check(sent);
     assert_eq!((report.sources.len(), report.strangers, report.untracked), (1, 2_009, 0));
     assert!(report.sources[0].findings.is_empty());
-    assert_eq!(verdict(report, 1), (Outcome::Passed, "PASSED".to_owned()));
+    assert_eq!(verdict(report, 1), (Verdict::Passed, "PASSED".to_owned()));
 }
 
 #[test]
@@ -64,15 +64,15 @@ fn twenty_datagrams_in_ten_seconds_are_a_client_with_a_wrong_header() {
     assert_eq!((wrong(19).sources.len(), wrong(19).strangers), (0, 1));
     let report = wrong(20);
     assert_eq!((report.sources[0].findings[0].code, report.strangers), ("version", 0));
-    assert_eq!(verdict(report, 0).0, Outcome::Failed);
+    assert_eq!(verdict(report, 0).0, Verdict::Failed);
     assert_eq!(verdict(wrong(19), 1).1, "FAILED: 0 of 1 expected sources sent 30 AUDIO packets");
     let nothing = "NOT MEASURED: no client has done anything that could be judged";
-    assert_eq!(verdict(wrong(19), 0), (Outcome::NotMeasured, nothing.to_owned()));
+    assert_eq!(verdict(wrong(19), 0), (Verdict::NotMeasured, nothing.to_owned()));
 }
 
 #[test]
 fn handful_of_packets_is_not_judged() {
-    for (packets, expected) in [(29, Outcome::NotMeasured), (30, Outcome::Passed)] {
+    for (packets, expected) in [(29, Verdict::NotMeasured), (30, Verdict::Passed)] {
         let sent = client("correct-2-channels-48000-plain").datagrams().into_iter();
         let report = check(sent.filter(|datagram| datagram.bytes[1] == 1).take(packets).collect());
         assert_eq!(verdict(report, 0).0, expected, "{packets}");
@@ -86,7 +86,7 @@ fn probes_over_hours_take_no_place_from_clients() {
     let report = check(sent);
     let first = &report.sources[0];
     assert_eq!((&*first.name, first.took_part, report.untracked), ("192.0.2.7:40000", true, 0));
-    assert_eq!(verdict(report, 1).0, Outcome::Passed);
+    assert_eq!(verdict(report, 1).0, Verdict::Passed);
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn counted(returned: usize, change: impl Fn(&mut StreamStats)) -> RunResults {
 fn reasons(run: &RunResults, limits: Limits) -> Vec<String> {
     let report = Report::new(run, &limits);
     assert_eq!(
-        (report.exit_code() == 0, report.verdict.outcome.exit_code() == 0),
+        (report.exit_code() == 0, report.verdict.result.exit_code() == 0),
         (report.verdict.passed, report.verdict.passed)
     );
     assert_eq!(report.verdict.passed, report.verdict.reasons.is_empty());

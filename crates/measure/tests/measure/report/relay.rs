@@ -10,7 +10,7 @@ use jamjam_core::recorded_path::RecordedPath;
 use jamjam_core::relay::Relay;
 use jamjam_core::time::Time;
 use jamjam_measure::report::relay::RelayReport;
-use jamjam_measure::verdict::Outcome;
+use jamjam_measure::verdict::Verdict;
 use serde_json::{Value, json};
 use test_support::node_driver::{header, poll};
 use test_support::snapshot;
@@ -57,8 +57,8 @@ fn report_with(up: Impairment, found: Found) -> RelayReport {
 fn text_has_a_row_for_each_direction_and_junit_has_the_findings() {
     let reports = [Found::Nothing, Found::OfHost, Found::All].map(report);
     assert_eq!(
-        reports.each_ref().map(|report| report.outcome),
-        [Outcome::Passed, Outcome::NotMeasured, Outcome::Failed]
+        reports.each_ref().map(|report| report.verdict),
+        [Verdict::Passed, Verdict::NotMeasured, Verdict::Failed]
     );
     snapshot::assert_matches(
         "measure/relay",
