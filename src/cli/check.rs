@@ -180,11 +180,12 @@ impl CheckArgs {
     /// Writes and prints the report. Returns the exit code. That output files are `incomplete` is an error in any case.
     pub(crate) fn finish(
         &self,
-        command: Option<CommandResult>,
+        watched: Watched,
         report: CheckReport,
         incomplete: &[String],
         stop: &StopToken,
     ) -> Result<u8, Failure> {
+        let (command, _running) = watched?;
         let is_interrupted = command.as_ref().is_some_and(|command| command.ended_by == EndedBy::Interrupt);
         let result = CheckResult::new(report, self.fail_on, self.expect_sources).ended_with(command, incomplete);
         let written = self.files.write_check(&result);
@@ -210,9 +211,11 @@ impl CheckArgs {
     }
 }
 
-/// The thread that ends a check. Its result is how the command ended, or why it did not start. After a signal, the command runs until it is
-/// dropped: the report does not wait for its end.
-pub(crate) type Watcher = Worker<Result<(Option<CommandResult>, Option<ShellCommand>)>>;
+/// The thread that ends a check.
+pub(crate) type Watcher = Worker<Watched>;
+
+/// How the command ended, or why it did not start. After a signal, the command runs until it is dropped: the report does not wait for its end.
+type Watched = Result<(Option<CommandResult>, Option<ShellCommand>)>;
 
 struct Watch<P, E> {
     duration: Option<Duration>,
@@ -226,7 +229,7 @@ struct Watch<P, E> {
 
 impl<P: Fn() -> Activity, E: FnMut() -> Option<Environment>> Watch<P, E> {
     /// Runs the command, if there is one, and requests a stop when the check is over.
-    fn run(mut self) -> Result<(Option<CommandResult>, Option<ShellCommand>)> {
+    fn run(mut self) -> Watched {
         let mut running = None;
         let ended = self.wait_for_end(&mut running);
         let to_end = running.as_mut().filter(|_| !matches!(ended, Ok(EndedBy::Interrupt)));

@@ -224,10 +224,7 @@ impl Args {
                 return Err(anyhow!("{error:#}").into());
             }
             match watched.zip(check) {
-                Some((ended, check)) => {
-                    let (command, _running) = ended?;
-                    self.check.finish(command, check.report(), &incomplete, stop)
-                }
+                Some((watched, check)) => self.check.finish(watched, check.report(), &incomplete, stop),
                 None if incomplete.is_empty() => Ok(0),
                 None => Err(anyhow!(incomplete.join("; ")).into()),
             }

@@ -175,25 +175,22 @@ impl Args {
             };
             self.check.watch("a message", poll, move || Some(ready.environment()), stop)
         };
-        let watcher = check.clone().map(watch).transpose()?;
         // The check and the relay end at the stop request. The server then still waits for its clients.
-        let watched = watcher.map(Worker::join);
-        let reports_media = media.is_some();
+        let watched = check.clone().map(watch).transpose()?.map(Worker::join);
         let media = media.map(|media| media.join(self.media.max_recovery)).transpose();
         if media.is_err() {
             stop.request(StopSignal::Terminate);
         }
         // The verdict is the last line.
-        let log = Some(log).filter(|_| check.is_none() && !reports_media);
+        let log = Some(log).filter(|_| check.is_none() && matches!(media, Ok(None)));
         let report = || {
             let media = media?;
-            let Some((ended, check)) = watched.zip(check) else {
+            let Some((watched, check)) = watched.zip(check) else {
                 media.map_or(Ok(()), |media| print(media.text().trim_end()))?;
                 return Ok(0);
             };
             let report = check.lock().unwrap_or_else(PoisonError::into_inner).report();
-            let (command, _running) = ended?;
-            self.check.finish(command, CheckReport { media, ..report }, &[], stop)
+            self.check.finish(watched, CheckReport { media, ..report }, &[], stop)
         };
         let code = report();
         server.join();

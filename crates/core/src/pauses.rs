@@ -38,16 +38,13 @@ pub(crate) struct Pauses {
     pub(crate) delays: HostDelays,
     /// Time of the last call; `None` before the first call.
     last_call: Option<Time>,
-    /// When the server must be called next; `None` if it waits for datagrams or for a writable socket.
-    deadline: Option<Time>,
     throttle: LogThrottle,
 }
 
 impl Pauses {
-    /// The driver calls the server at `now`. `received_at` is the receive time of the oldest datagram that it has passed since the last call.
-    /// If a pause has just ended, returns its length.
-    pub(crate) fn on_call(&mut self, now: Time, received_at: Option<Time>) -> Option<Duration> {
-        let awaited = self.deadline.into_iter().chain(received_at).min();
+    /// The driver calls the server at `now`, which waited for a time, or for a datagram that was received then. If a pause has just ended,
+    /// returns its length.
+    pub(crate) fn on_call(&mut self, now: Time, awaited: Option<Time>) -> Option<Duration> {
         let start = self.last_call.replace(now).zip(awaited).map_or(now, |(last_call, awaited)| awaited.max(last_call));
         let (pause, length) = (Pause { start, end: now }, now.duration_since(start));
         if length <= MIN_PAUSE {
@@ -57,11 +54,6 @@ impl Pauses {
         self.delays.paused += length;
         self.add("did not run for", pause);
         Some(length)
-    }
-
-    /// The call returns to the driver, which must call again at `deadline`.
-    pub(crate) fn on_return(&mut self, deadline: Option<Time>) {
-        self.deadline = deadline;
     }
 
     /// A datagram that was due at `due` is sent at `now`.

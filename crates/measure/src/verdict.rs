@@ -56,13 +56,12 @@ pub fn decide<S: Ord, R>(judgments: impl IntoIterator<Item = (S, Judged, R)>) ->
             Judged::NotJudged => not_judged.push((subject, reason)),
         }
     }
-    not_judged.retain(|(subject, _)| !met.contains(subject));
-    if !exceeded.is_empty() {
-        (Verdict::Failed, exceeded)
-    } else if not_judged.is_empty() {
-        (Verdict::Passed, Vec::new())
-    } else {
-        (Verdict::NotMeasured, not_judged.into_iter().map(|(_, reason)| reason).collect())
+    let not_judged = not_judged.into_iter().filter(|(subject, _)| !met.contains(subject));
+    let not_judged: Vec<R> = not_judged.map(|(_, reason)| reason).collect();
+    match (exceeded.is_empty(), not_judged.is_empty()) {
+        (false, _) => (Verdict::Failed, exceeded),
+        (true, false) => (Verdict::NotMeasured, not_judged),
+        (true, true) => (Verdict::Passed, Vec::new()),
     }
 }
 

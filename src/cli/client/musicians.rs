@@ -58,18 +58,17 @@ impl ClientArgs {
         let running = udp::spawn_node("client", sockets, NodeGroup::new(nodes), stop.clone(), self.driver_options())
             .context("cannot start a thread")?;
         let (group, stats) = running.join();
-        let musicians = group.into_nodes().into_iter().zip(stats.kernel_dropped).map(|(node, kernel_dropped)| {
-            let mut musician = node.into_results(stats.ended_at);
+        let nodes = group.into_nodes().into_iter();
+        let mut musicians: Vec<_> = nodes.map(|node| node.into_results(stats.ended_at)).collect();
+        for (musician, kernel_dropped) in musicians.iter_mut().zip(stats.kernel_dropped) {
             musician.run.host_timing = Some(HostTiming { kernel_dropped, ..stats.host_timing.clone() });
-            musician
-        });
-        let musicians: Vec<_> = musicians.collect();
+        }
         let room = rooms.0.first().map_or("", |session| &session.room_name);
         let report = MusiciansReport::from((room, &*musicians, stop.signal(), &self.limits()));
         let printed = print_report(&report, self.json, || self.wrapped(|color| report.text(color)));
         drop(rooms);
         unless_hung_up(printed, stop.signal())?;
         stats.result.context("cannot read from the sockets")?;
-        Ok(stop.signal().map_or(report.exit_code(), StopSignal::exit_code))
+        Ok(stop.signal().map_or(report.verdict.result.exit_code(), StopSignal::exit_code))
     }
 }

@@ -270,8 +270,7 @@ impl ClientArgs {
         }
         let status = if are_notices_silenced() { None } else { StatusLine::new(Some(members)) };
         let started_unix_ms = clock::unix_ms();
-        let failed = |error| anyhow!("cannot probe {url}: {error}");
-        let mut running = RoomLoadRun::new(load, target, stop).map_err(|error| failed(error.into()))?;
+        let mut running = RoomLoadRun::new(load, target, stop).context("cannot start the event loop")?;
         let load = running.run(|joined, text| {
             if let Some(line) = &status {
                 line.draw(joined, text);
@@ -280,19 +279,17 @@ impl ClientArgs {
         drop(status);
         let name = url.to_string();
         let close = move || {
-            let left = running.close();
+            let left = sanitize(&running.close().join(" "));
             if !left.is_empty() {
-                let left = sanitize(&left.join(" "));
-                print_notice(&format!(
-                    "warning: {name} did not remove these rooms, which end at their maximum age: {left}"
-                ));
+                let rooms = format!("these rooms, which end at their maximum age: {left}");
+                print_notice(&format!("warning: {name} did not remove {rooms}"));
             }
         };
         let mut run = match load {
             Ok(load) => load.into_results(url.to_string()),
             Err(error) => {
                 close();
-                return Err(failed(error).into());
+                return Err(anyhow!("cannot probe {url}: {error}").into());
             }
         };
         (run.started_unix_ms, run.interrupted) = (started_unix_ms, stop.signal());

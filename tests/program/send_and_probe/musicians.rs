@@ -70,7 +70,8 @@ fn limits_are_not_judged_for_a_member_whom_nobody_heard() {
     assert_eq!(output.code, 4, "{output:?}");
     let report = musicians(&output);
     let reasons = report["verdict"]["reasons"].as_array().unwrap();
-    let unheard = |reason: &Value| reason.as_str().unwrap().starts_with("Musician 1 from Ann: limits not judged: ");
+    let unheard =
+        |reason: &Value| reason.as_str().unwrap().starts_with("Musician 1 from Ann: --max-loss 100 % not judged: ");
     assert!(reasons.iter().any(unheard), "{reasons:?}");
 }
 

@@ -79,6 +79,8 @@ pub struct EchoServer {
     pub(super) opened: Vec<u8>,
     pub(super) mapped_address_monitor: Option<MappedAddressMonitor>,
     pub(super) pauses: Pauses,
+    /// Whether all that was due was sent when the server was last polled.
+    is_writable: bool,
     pub(super) read_socket_drops: Option<ReadSocketDrops>,
     /// The last count of socket drops, and when it was read.
     pub(super) socket_drops: (Option<Time>, u32),
@@ -95,6 +97,7 @@ impl EchoServer {
             replies: ReplyQueue::new(memory, Arc::clone(&counters)),
             admission: Admission::new(config.admission, config.delay),
             pauses: Pauses::default(),
+            is_writable: true,
             counters,
             source_table: SourceTable::new(config.log_sources, config.delay),
             drop_log: DropLog::default(),
@@ -165,7 +168,8 @@ impl EchoServer {
 
     /// The driver calls the server. See [`Pauses::on_call`].
     fn on_call(&mut self, now: Time, received_at: Option<Time>) {
-        let pause = self.pauses.on_call(now, received_at);
+        let deadline = self.next_deadline().filter(|_| self.is_writable);
+        let pause = self.pauses.on_call(now, deadline.into_iter().chain(received_at).min());
         self.counters.pauses.set(self.pauses.delays.pauses);
         self.counters.paused_ms.set(self.pauses.delays.paused.as_millis() as u64);
         self.admission.on_read(now, pause);
@@ -368,20 +372,18 @@ impl Node for EchoServer {
         }
         self.update_gauges();
         self.drop_log.log(now, &self.counters);
-        self.pauses.on_return(self.next_deadline());
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
         self.on_call(now, None);
         let monitor = self.mapped_address_monitor.as_mut();
-        let is_writable = monitor.is_none_or(|monitor| monitor.poll_transmit(now, sink, &self.counters))
+        self.is_writable = monitor.is_none_or(|monitor| monitor.poll_transmit(now, sink, &self.counters))
             && self.replies.send_due(now, sink, &mut self.admission, &mut self.source_table);
         self.source_table.sweep(now);
         if let Some(links) = &mut self.replies.links {
             links.sweep(now);
         }
         self.update_gauges();
-        self.pauses.on_return(self.next_deadline().filter(|_| is_writable));
     }
 
     fn next_deadline(&self) -> Option<Time> {

@@ -149,11 +149,10 @@ impl MediaRoom {
 
     /// The member that the room lost before a pair had recovered from its only outage, unless one of this name has joined since.
     pub fn lost_for_good<'a>(&self, recovery: &'a Recovery) -> Option<&'a str> {
-        let (lost, [JudgedOutage { recovery: Err(_), .. }]) = (recovery.lost.as_deref()?, &*recovery.judged) else {
-            return None;
-        };
+        let [JudgedOutage { recovery: Err(_), .. }] = &*recovery.judged else { return None };
+        let lost = recovery.lost.as_deref()?;
         let (name, number) = lost.rsplit_once('#')?;
-        Some(lost).filter(|_| self.names.get(name).is_some_and(|count| count.to_string() == number))
+        (self.names.get(name)?.to_string() == number).then_some(lost)
     }
 }
 

@@ -48,14 +48,12 @@ pub struct Transit<F> {
     /// A socket was blocked: nothing is sent before this time.
     retry_at: Time,
     pub(crate) pauses: Pauses,
-    /// The receive time of the oldest datagram that arrived since the node was last polled.
-    oldest: Option<Time>,
 }
 
 impl<F> Default for Transit<F> {
     fn default() -> Self {
-        let (path, store, retry_at, pauses, oldest) = <_>::default();
-        Self { path, store, retry_at, pauses, oldest }
+        let (path, store, retry_at, pauses) = <_>::default();
+        Self { path, store, retry_at, pauses }
     }
 }
 
@@ -70,7 +68,6 @@ impl<F: Copy + Hash + Ord> Transit<F> {
         bytes: &[u8],
         exits: &mut impl Exits<F>,
     ) -> bool {
-        self.oldest = self.oldest.into_iter().chain([at]).min();
         let outcome = if let Some(cause) = decision.loss {
             Outcome::Lost(cause)
         } else if !is_admitted {
@@ -96,12 +93,7 @@ impl<F: Copy + Hash + Ord> Transit<F> {
 
     /// Sends what is due.
     pub fn send_due(&mut self, now: Time, sink: &mut dyn TransmitSink, exits: &mut impl Exits<F>) {
-        self.pauses.on_call(now, self.oldest.take());
-        self.send(now, sink, exits);
-        self.pauses.on_return(self.next_deadline());
-    }
-
-    fn send(&mut self, now: Time, sink: &mut dyn TransmitSink, exits: &mut impl Exits<F>) {
+        self.pauses.on_call(now, self.next_deadline());
         for _ in 0..MAX_SENDS_PER_POLL {
             let bottleneck =
                 |one: &Passing<F, Stored>| exits.bottleneck(one.flow, one.due, (one.token.len, one.copies_left));

@@ -8,9 +8,8 @@ use jamjam_core::sanitize::escape_html;
 use super::documents::{TITLE, has_no_audio, not_judged, sentence};
 use super::history::{HistoryInterval, SourceHistory};
 use super::{CheckResult, CheckedSource, CommandResult, Finding};
-use crate::report::html::STYLE;
 use crate::report::html::axis::{Axis, HEIGHT, band, figure};
-use crate::verdict::Verdict;
+use crate::report::html::{STYLE, verdict_class};
 
 /// Only the first clients have charts, so that a browser can show the page.
 const MAX_CHARTS: usize = 50;
@@ -18,11 +17,7 @@ const MAX_CHARTS: usize = 50;
 impl CheckResult {
     /// A page that loads no other file. `style` is the style sheet that all pages share.
     pub fn html(&self, style: &str) -> String {
-        let class = match self.verdict {
-            Verdict::Passed => "passed",
-            Verdict::Failed => "failed",
-            Verdict::NotMeasured => "incomplete",
-        };
+        let class = verdict_class(self.verdict.word());
         let verdict = escape_html(&self.verdict());
         let command =
             |command: &CommandResult| format!("<pre class=\"command\">{}</pre>\n", escape_html(&command.command));

@@ -60,7 +60,7 @@ pub struct Heard {
     pub link: Option<&'static str>,
     /// When the first packet arrived.
     first_at: Option<Time>,
-    /// Length of the AUDIO in nanoseconds, without longer breaks.
+    /// Length of the AUDIO in nanoseconds, of which a longer break counts as so much.
     played_ns: u64,
     timestamp: u32,
     /// The position of `timestamp` in the stream, in nanoseconds.
@@ -84,9 +84,8 @@ impl Heard {
         let samples = i64::from(header.timestamp.wrapping_sub(self.timestamp).cast_signed());
         let ns = samples * NANOS_PER_SECOND.cast_signed() / i64::from(sample_rate);
         (self.timestamp, self.position_ns) = (header.timestamp, self.position_ns.wrapping_add(ns));
-        if self.first_at.replace(self.first_at.unwrap_or(at)).is_some() {
-            self.played_ns += ns.clamp(0, MAX_BREAK_NS).cast_unsigned();
-        }
+        self.first_at.get_or_insert(at);
+        self.played_ns += ns.clamp(0, MAX_BREAK_NS).cast_unsigned();
         self.jitter.on_transit(at.as_nanos().cast_signed().wrapping_sub(self.position_ns));
     }
 

@@ -166,7 +166,9 @@ impl Limits {
             let profile = self.profile.filter(|_| allowed == preset);
             let (allowed, (figure, value, note)) = (allowed?, measured);
             let excess = value.map_or(0.0, |value| value - allowed);
-            let reason = if excess > 0.0 { this_host(run, limit, excess) } else { too_few_evaluated(run) };
+            // Of what was met, it is unknown whether the packets that are missing would have.
+            let missing = || run.evaluated().filter(|stream| !is_evaluated(stream, 9)).map(|one| evaluated(run, one));
+            let reason = if excess > 0.0 { this_host(run, limit, excess) } else { missing() };
             let is_judged = value.is_some() && reason.is_none();
             let result = if is_judged { Judged::of(excess <= 0.0) } else { Judged::NotJudged };
             let note = reason.or(note);
@@ -180,13 +182,6 @@ impl Limits {
         }
         results
     }
-}
-
-/// Why a limit is not judged that was met: of a tenth of the packets, it is unknown whether they would have.
-fn too_few_evaluated(run: &RunResults) -> Option<String> {
-    let stream = run.evaluated()?;
-    let planned = stream.planned();
-    (stream.sent - stream.excluded < planned - planned / 10).then(|| evaluated(run, stream))
 }
 
 /// How this host explains at least half of the excess over a limit, a ratio or nanoseconds.
@@ -265,7 +260,8 @@ figures! {
         let stream = run.evaluated();
         let no_reply_reason = no_reply_reason(run, stream);
         let silent_client = silent_client_reason(run).filter(|_| no_reply_reason.is_none());
-        let not_measured = stream.and_then(|stream| not_measured_reason(run, stream));
+        let has_measured = |one: &StreamStats| one.sent == 0 || is_evaluated(one, 5) || one.arrived == one.planned();
+        let not_measured = stream.filter(|stream| run.replies_expected && !has_measured(stream));
         let protocol = RunProtocol::of_run(run);
         let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
         let damage_reasons: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
@@ -273,7 +269,7 @@ figures! {
         let failures = no_reply_reason.iter().chain(&silent_client).cloned();
         let failures = failures.chain(connection_failure_reason(run, stream)).chain(damage_reasons.clone());
         let failures = failures.chain(room_failure.clone()).map(|reason| (None, Judged::Exceeded, reason));
-        let unmeasured = not_measured.iter().map(|reason| (None, Judged::NotJudged, reason.clone()));
+        let unmeasured = not_measured.iter().map(|stream| (None, Judged::NotJudged, evaluated(run, stream)));
         let of_limits = limits.iter().map(|limit| (limit.client, limit.result, limit.reason()));
         let (result, reasons) = decide(failures.chain(unmeasured).chain(of_limits));
     ] {
@@ -292,12 +288,8 @@ figures! {
 
 impl RunVerdict {
     /// What the limits of several subjects come to, in place of this result.
-    pub(super) fn with<S: Ord>(
-        self,
-        judgments: impl IntoIterator<Item = (S, Judged, String)>,
-        limits_set: bool,
-    ) -> Self {
-        let (result, reasons) = decide(judgments);
+    pub(super) fn with<S: Ord>(self, judged: impl IntoIterator<Item = (S, Judged, String)>, limits_set: bool) -> Self {
+        let (result, reasons) = decide(judged);
         Self { passed: result == Verdict::Passed, result, limits_set, reasons, ..self }
     }
 
@@ -327,7 +319,7 @@ fn no_reply_reason(run: &RunResults, stream: Option<&StreamStats>) -> Option<Str
         let (not_sent, planned) = (stream.not_sent + refused, stream.planned());
         return (not_sent > 0).then(|| format!("{not_sent} of {planned} packets could not be sent"));
     }
-    (stream.returned == 0 && stream.damaged == 0 && is_mostly_evaluated(stream)).then(|| NO_REPLIES.to_owned())
+    (stream.returned == 0 && stream.damaged == 0 && is_evaluated(stream, 5)).then(|| NO_REPLIES.to_owned())
 }
 
 /// Why the worst of several clients received no reply.
@@ -336,15 +328,9 @@ fn silent_client_reason(run: &RunResults) -> Option<String> {
     Some(format!("client {number}: {}", no_reply_reason(worst, worst.evaluated())?))
 }
 
-/// Whether at least half of the planned packets were sent and evaluated.
-fn is_mostly_evaluated(stream: &StreamStats) -> bool {
-    stream.sent - stream.excluded >= stream.planned().div_ceil(2)
-}
-
-/// Why a run measured too little, unless it evaluated at least half of its packets, or all returned.
-fn not_measured_reason(run: &RunResults, stream: &StreamStats) -> Option<String> {
-    let has_measured = is_mostly_evaluated(stream) || stream.arrived == stream.planned();
-    (run.replies_expected && stream.sent > 0 && !has_measured).then(|| evaluated(run, stream))
+/// Whether at least so many tenths of the planned packets were sent and evaluated.
+fn is_evaluated(stream: &StreamStats, tenths: u64) -> bool {
+    (stream.sent - stream.excluded) * 10 >= stream.planned() * tenths
 }
 
 /// How many packets were evaluated, and why not all.

@@ -35,7 +35,7 @@ figures! {
 
     /// How a pair of members got through an outage.
     OutageFigures from (number, route, outage, time_0, lost, limit): (usize, &MediaRoute, &JudgedOutage, Time, Option<&str>, Limit<'_>) [
-        let (result, note) = limit.judge(outage, lost.is_some()).unzip();
+        let (result, note) = judge(limit, outage, lost.is_some()).unzip();
     ] {
         number: usize = number;
         members: [String; 2] = [&route.from, &route.to].map(ToString::to_string);
@@ -66,7 +66,7 @@ figures! {
 
     /// All rooms, the counts of datagrams, and what this host has dropped and delayed. No recovery may take longer than the limit.
     MediaReport from (results, counts, dropped, delays, limit): (&BTreeMap<u64, MediaRoom>, &BTreeMap<&str, u64>, Option<u64>, &HostDelays, Option<Duration>) [
-        let limit = Limit { max_recovery: limit, delays: &delays.times };
+        let limit = limit.map(|max_recovery| (max_recovery, &delays.times));
         let rooms: Vec<MediaRoomFigures> = results.iter().map(|(number, room)| (*number, room, limit).into()).collect();
         let counted = |name: &str| counts.get(name).map(|count| format!("outcome {name}: {count}"));
         let dropped = dropped.filter(|count| *count > 0).map(|count| format!("dropped at the sockets of the relay: {count}"));
@@ -75,12 +75,12 @@ figures! {
         let warnings = results.values().flat_map(|room| &room.flows).filter_map(|(_, flow)| flow.rate_warning());
         let full = results.values().flat_map(|room| &room.recoveries).filter(|(_, recovery)| recovery.judged.len() == MAX_OUTAGES);
         let unjudged = full.map(|(route, _)| format!("{} and {}: only the first {MAX_OUTAGES} outages are judged", route.from, route.to));
-        let is_unused = limit.max_recovery.is_some() && rooms.iter().all(|room| room.outages.is_empty());
+        let is_unused = limit.is_some() && rooms.iter().all(|room| room.outages.is_empty());
         let unused = is_unused.then(|| "--max-recovery: no outage hit a pair that carried AUDIO".to_owned());
         let (verdict, worst) = worst(&rooms).unzip();
         let [exceeded, not_judged] = [Verdict::Failed, Verdict::NotMeasured].map(|one| worst.clone().filter(|_| verdict == Some(one)));
     ] {
-        max_recovery_ms: Option<f64> = limit.max_recovery.map(duration_millis);
+        max_recovery_ms: Option<f64> = limit.map(|(limit, _)| duration_millis(limit));
         failures: Vec<String> = exceeded.into_iter().chain(findings.clone()).collect();
         not_judged: Vec<String> = [not_judged, unused, counted("buffer_full"), dropped].into_iter().flatten().collect();
         findings: Vec<String> = findings;
@@ -90,30 +90,24 @@ figures! {
 }
 
 /// `--max-recovery`, and when this host has delayed what it forwards.
-#[derive(Clone, Copy)]
-struct Limit<'a> {
-    max_recovery: Option<Duration>,
-    delays: &'a VecDeque<Pause>,
-}
+type Limit<'a> = Option<(Duration, &'a VecDeque<Pause>)>;
 
-impl Limit<'_> {
-    /// The result of an outage, and a note on it.
-    fn judge(self, outage: &JudgedOutage, is_lost: bool) -> Option<(Judged, Option<String>)> {
-        let limit = self.max_recovery?;
-        let judged = limit.saturating_add(JUDGED_TIME);
-        let seen = outage.recovery.map_or_else(|observed| observed, |recovery| recovery + JUDGED_TIME);
-        let until = outage.end + seen.min(judged);
-        Some(match outage.recovery {
-            _ if self.delays.iter().any(|delay| delay.end > outage.end && delay.start < until) => {
-                (Judged::NotJudged, Some("the relay did not run, or sent late".to_owned()))
-            }
-            Ok(recovery) if recovery <= limit => (Judged::Met, None),
-            Err(observed) if !is_lost && observed < judged => {
-                (Judged::NotJudged, Some("a member left, another outage began or the run ended".to_owned()))
-            }
-            _ => (Judged::Exceeded, Some(format!("--max-recovery {} exceeded", format_length(duration_millis(limit))))),
-        })
-    }
+/// The result of an outage, and a note on it.
+fn judge(limit: Limit<'_>, outage: &JudgedOutage, is_lost: bool) -> Option<(Judged, Option<String>)> {
+    let (limit, delays) = limit?;
+    let judged = limit.saturating_add(JUDGED_TIME);
+    let seen = outage.recovery.map_or_else(|observed| observed, |recovery| recovery + JUDGED_TIME);
+    let until = outage.end + seen.min(judged);
+    Some(match outage.recovery {
+        _ if delays.iter().any(|delay| delay.end > outage.end && delay.start < until) => {
+            (Judged::NotJudged, Some("the relay did not run, or sent late".to_owned()))
+        }
+        Ok(recovery) if recovery <= limit => (Judged::Met, None),
+        Err(observed) if !is_lost && observed < judged => {
+            (Judged::NotJudged, Some("a member left, another outage began or the run ended".to_owned()))
+        }
+        _ => (Judged::Exceeded, Some(format!("--max-recovery {} exceeded", format_length(duration_millis(limit))))),
+    })
 }
 
 /// What the limit comes to, with the worst outage of those that decided, and the number of their pairs.
@@ -122,23 +116,22 @@ fn worst(rooms: &[MediaRoomFigures]) -> Option<(Verdict, String)> {
     let (verdict, deciding) = decide(outages().filter_map(|(pair, one)| Some((pair, one.result?, (pair, one)))));
     let ((room, _), worst) =
         deciding.iter().max_by(|(_, one), (_, other)| one.time_ms().total_cmp(&other.time_ms()))?;
-    let pairs = |pairs: BTreeSet<_>| pairs.len();
-    let [deciding, all] = [deciding.iter().map(|one| one.0).collect(), outages().map(|one| one.0).collect()].map(pairs);
+    let pairs: BTreeSet<_> = deciding.iter().map(|(pair, _)| pair).collect();
+    let all = outages().filter(|(_, one)| one.number == 1).count();
     let (name, _, text) = worst.judgment();
-    Some((verdict, format!("room {room}, {name}: {text} ({deciding} of {all} pairs)")))
+    Some((verdict, format!("room {room}, {name}: {text} ({} of {all} pairs)", pairs.len())))
 }
 
-/// A line of the report, which is a test case: its name, its result, and what it says.
-type Judgment = (String, Judged, String);
+/// A line of the report, which is a test case: its name, its result unless nothing was attempted or asked for, and what it says.
+type Judgment = (String, Option<Judged>, String);
 
 impl MediaFlowFigures {
     fn judgment(&self) -> Judgment {
         let time = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), format_length);
         let ([first, last], keys) = ([self.first_audio_ms, self.last_audio_ms].map(time), self.key_changes);
         let row = format!("{}{first:>10}{last:>10}{keys:>10}", audio_columns(&self.audio_before, &self.audio_after));
-        let attempted = (Judged::Met, row);
-        let never = || (Judged::NotJudged, "never attempted".to_owned());
-        let (result, text) = if self.datagrams == 0 { never() } else { attempted };
+        let attempted = (Some(Judged::Met), row);
+        let (result, text) = if self.datagrams == 0 { (None, "never attempted".to_owned()) } else { attempted };
         (format!("{} to {}", self.from, self.to), result, text)
     }
 }
@@ -160,7 +153,7 @@ impl OutageFigures {
         let unjudged = if *result == Some(Judged::NotJudged) { "not judged: " } else { "" };
         let note = self.note.as_ref().map(|note| format!(", {unjudged}{note}")).unwrap_or_default();
         let text = format!("{length} at {start}, {recovery}{note}");
-        (format!("outage {number} of {one} and {other}"), result.unwrap_or(Judged::NotJudged), text)
+        (format!("outage {number} of {one} and {other}"), *result, text)
     }
 }
 
@@ -174,8 +167,7 @@ impl MediaRoomFigures {
         let others = self.flows.iter().map(MediaFlowFigures::judgment);
         let others = others.chain(self.outages.iter().map(OutageFigures::judgment));
         let mut all: Vec<_> = others.map(|(name, result, text)| (format!("{room}, {name}"), result, text)).collect();
-        let result = if self.complete_after_ms.is_some() { Judged::Met } else { Judged::NotJudged };
-        all.insert(0, (room, result, text));
+        all.insert(0, (room, self.complete_after_ms.map(|_| Judged::Met), text));
         all
     }
 }
@@ -193,11 +185,9 @@ impl MediaReport {
     /// A test case for each room, flow and outage of a pair, and one with the findings, and with what could not be judged at all.
     pub(crate) fn cases(&self) -> impl Iterator<Item = TestCase> {
         let findings = case("media", "findings", findings_status(&self.findings, &self.not_judged), "");
-        let judged = self
-            .rooms
-            .iter()
-            .flat_map(MediaRoomFigures::judgments)
-            .map(|(name, result, text)| case("media", &name, judged(result, "max_recovery", &text), text.trim()));
+        let judged = self.rooms.iter().flat_map(MediaRoomFigures::judgments).map(|(name, result, text)| {
+            case("media", &name, judged(result.unwrap_or(Judged::NotJudged), "max_recovery", &text), text.trim())
+        });
         judged.chain([findings])
     }
 }

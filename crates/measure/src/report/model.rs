@@ -18,7 +18,6 @@ use super::ramp::RampFigures;
 use super::time_series::TimeSeries;
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::diagnosis::Diagnosis;
-use crate::verdict::Judged;
 use jamjam_core::sanitize::{sanitize, sanitize_line};
 
 /// Maximum length of the command line in bytes, with an ellipsis.
@@ -153,10 +152,7 @@ impl Report {
         let reasons: Vec<&str> = reasons.map(String::as_str).collect();
         match (self.verdict.passed, self.limits.is_empty(), self.replies_expected) {
             (false, ..) => reasons.join("; "),
-            (true, false, _) if self.limits.iter().any(|limit| limit.result == Judged::NotJudged) => {
-                "all judged limits met".to_owned()
-            }
-            (true, false, _) => "all limits met".to_owned(),
+            (true, false, _) => "no limit exceeded".to_owned(),
             (true, true, true) => "replies received; no limits set".to_owned(),
             (true, true, false) => "all packets sent; no limits set".to_owned(),
         }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::figures::figures;
-use super::limits::{Limits, RunVerdict};
+use super::limits::{LimitResult, Limits, RunVerdict};
 use super::model::SCHEMA_VERSION;
 use super::quantities::{self, RoundTrip, micros, rounded_micros};
 use super::text::Style;
@@ -58,18 +58,16 @@ figures! {
             for (member, heard) in &musician.heard {
                 let echoes = echoes.take_if(|_| member.is_echo_server() && heard.audio.received > 0);
                 let figures = DirectionFigures::from((&*musician.run.target, member, heard, echoes));
-                let run = RunResults {
-                    ping: Some(heard.stats()),
-                    host_timing: musician.run.host_timing.clone(),
-                    ..RunResults::new(RunKind::Probe, "", StreamKind::Ping)
-                };
-                let silence = musician.silence_of(heard).filter(|_| limits.any());
-                let mut results = if silence.is_none() { of_direction.evaluate(&run) } else { Vec::new() };
+                let mut run = RunResults::new(RunKind::Probe, "", StreamKind::Ping);
+                (run.ping, run.host_timing) = (Some(heard.stats()), musician.run.host_timing.clone());
+                let mut results = of_direction.evaluate(&run);
+                let silence = musician.silence_of(heard);
+                for result in results.iter_mut().filter(|_| silence.is_some()) {
+                    (result.result, result.note) = (Judged::NotJudged, silence.map(str::to_owned));
+                }
                 results.extend(echoes.into_iter().flat_map(|run| of_round_trips.evaluate(run)));
-                let silence = silence.map(|reason| (Judged::NotJudged, format!("limits not judged: {reason}")));
-                let results = results.iter().map(|one| (one.result, one.reason())).chain(silence);
-                let direction = format!("{} from {}", figures.to, figures.from);
-                judgments.extend(results.map(|(result, reason)| (&*member.id, result, format!("{direction}: {reason}"))));
+                let reason = |one: &LimitResult| format!("{} from {}: {}", figures.to, figures.from, one.reason());
+                judgments.extend(results.iter().map(|one| (&*member.id, one.result, reason(one))));
                 directions.push(figures);
             }
         }
@@ -91,11 +89,6 @@ figures! {
 }
 
 impl MusiciansReport {
-    /// The exit code of a run that was not interrupted.
-    pub fn exit_code(&self) -> u8 {
-        self.verdict.result.exit_code()
-    }
-
     /// The table of all directions, whether this program kept up, and the verdict. `color` adds ANSI codes.
     pub fn text(&self, color: bool) -> String {
         let style = Style(color);
@@ -124,7 +117,7 @@ impl MusiciansReport {
             text,
             "\nthis program: lateness p99 at most {lateness}, {dropped} datagrams dropped at its sockets"
         );
-        text += &style.reasons(&self.verdict);
+        text += &style.reasons(&self.verdict, "");
         let heard = self.directions.iter().filter(|one| one.packets > 0).count();
         let word = style.judged(self.verdict.result.judged(), self.verdict.word());
         let (directions, count) =

@@ -3,7 +3,6 @@
 //! One client starts, and every five seconds a tenth more. A step with its number of clients is judged by the packets that were sent in its
 //! last four seconds, as soon as all of them have returned or are lost.
 
-use std::mem;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -127,9 +126,8 @@ impl Ramp {
             let missing = clients.saturating_sub(begun);
             let no_link = (missing > 0).then(|| self.without_link(missing));
             let exceeded = results.iter().find(|result| result.result == Judged::Exceeded).map(LimitResult::sentence);
-            let late = lateness.map(micros).filter(|lateness| *lateness > MAX_LATENESS_US).map(|lateness| {
-                format!("this host was at its limit: packets left {} late (p99)", format_time(lateness))
-            });
+            let late = |us| format!("this host was at its limit: packets left {} late (p99)", format_time(us));
+            let late = lateness.map(micros).filter(|us| *us > MAX_LATENESS_US).map(late);
             let result = match verdict.result.judged() {
                 _ if late.is_some() => Judged::NotJudged,
                 Judged::Met if no_link.is_some() => Judged::Exceeded,
@@ -178,7 +176,7 @@ impl Ramp {
         let result = format!("{at_least}{clients} within {limits}{end}");
         // What a later step came to is no fault.
         let judged = if self.figures.clients > 0 { Judged::Met } else { last };
-        report.verdict = mem::take(&mut report.verdict).with([((), judged, result.clone())], true);
+        report.verdict = report.verdict.clone().with([((), judged, result.clone())], true);
         report.headline.clone_from(&result);
         report.limits.clear();
         report.ramp = Some(RampFigures { result, ..self.figures });

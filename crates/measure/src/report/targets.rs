@@ -63,20 +63,11 @@ pub enum PairResult {
     Undecided,
 }
 
-/// The verdict of the profile, the best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Level {
-    Met,
-    Exceeded,
-    /// This host or the server did not run for too long.
-    NotMeasured,
-    NoReplies,
-}
-
 /// What the order depends on: figures of the whole run or of one block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
-    pub(super) level: Level,
+    /// Whether there was no reply, and the verdict of the profile.
+    pub(super) level: (bool, Verdict),
     /// With the recommended jitter buffer, in milliseconds; infinite without a recommendation.
     one_way_ms: f64,
     loss_ratio: f64,
@@ -88,12 +79,7 @@ impl Standing {
         let verdict = RunVerdict::from((run, limits.evaluate(run).as_slice()));
         let one_way_ms = JitterBufferTable::new(run).and_then(|table| table.recommended()?.one_way_ms);
         Self {
-            level: match verdict.result {
-                _ if verdict.no_reply_reason.is_some() => Level::NoReplies,
-                Verdict::Passed => Level::Met,
-                Verdict::Failed => Level::Exceeded,
-                Verdict::NotMeasured => Level::NotMeasured,
-            },
+            level: (verdict.no_reply_reason.is_some(), verdict.result),
             one_way_ms: one_way_ms.unwrap_or(f64::INFINITY),
             loss_ratio: run.evaluated().and_then(StreamStats::loss_ratio).unwrap_or(1.0),
             returned: run.evaluated().map_or(0, |stream| stream.returned),
@@ -122,7 +108,8 @@ impl TargetsReport {
     /// targets without replies are failures only if no target replied.
     pub(super) fn judged(&self, report: &Report) -> Judged {
         let RunVerdict { result, limits_set, no_reply_reason, .. } = &report.verdict;
-        let any_replied = || self.targets.iter().any(|target| target.whole.level != Level::NoReplies);
+        // The best one is silent only if all are.
+        let any_replied = || self.targets.first().is_some_and(|best| !best.whole.level.0);
         let has_no_effect = !limits_set && no_reply_reason.is_some() && any_replied();
         if has_no_effect { Judged::Met } else { result.judged() }
     }
@@ -135,7 +122,7 @@ impl TargetsReport {
 
     /// Which target is best, and which of its rivals and of the neighbors are undecided, without a period.
     pub(super) fn headline(&self) -> String {
-        let replying = self.targets.iter().filter(|target| target.whole.level < Level::NoReplies).count();
+        let replying = self.targets.iter().filter(|target| !target.whole.level.0).count();
         let name = |number: usize| &*self.targets[number].report.target;
         let pairs = iter::zip(pairs_of(self.targets.len()), &self.pairs);
         let pairs = pairs.filter(|((one, other), _)| *other < replying && (*one == 0 || one + 1 == *other));
@@ -185,12 +172,12 @@ impl ComparedTarget {
         let blocks_won =
             [Ordering::Less, Ordering::Greater].map(|order| orders.iter().filter(|one| **one == order).count() as u64);
         let is_short = self.blocks.iter().chain(&next.blocks).any(|block| block.returned < MIN_PACKETS);
-        let [level, next_level] = [self, next].map(|target| target.whole.level);
+        let levels_differ = self.whole.level != next.whole.level;
         let has_enough = |target: &Self| target.whole.returned >= MIN_PACKETS;
-        let by_blocks = blocks_won[0] >= MIN_BLOCKS_WON
-            && (!is_short || level != next_level && has_enough(self) && has_enough(next));
-        let by_silence = level != next_level && next_level == Level::NoReplies && has_enough(self);
-        let is_measured = ![level, next_level].contains(&Level::NotMeasured);
+        let by_blocks =
+            blocks_won[0] >= MIN_BLOCKS_WON && (!is_short || levels_differ && has_enough(self) && has_enough(next));
+        let by_silence = levels_differ && next.whole.level.0 && has_enough(self);
+        let is_measured = [self, next].iter().all(|target| target.whole.level.1 != Verdict::NotMeasured);
         let is_better = is_measured && (by_blocks || by_silence);
         let result = if is_better { PairResult::Better } else { PairResult::Undecided };
         PairFigures { targets: [self, next].map(|target| target.report.target.clone()), result, blocks_won, is_short }

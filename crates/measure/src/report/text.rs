@@ -12,7 +12,7 @@ use super::limits::{LimitResult, RunVerdict};
 use super::model::Report;
 use super::quantities::{self, format_count, format_time};
 use super::rows::{self, Level, Row};
-use super::targets::{Level as TargetLevel, TargetsReport};
+use super::targets::TargetsReport;
 use crate::client::RunKind;
 use crate::diagnosis::Severity;
 use crate::verdict::{Judged, Verdict};
@@ -48,14 +48,10 @@ impl Style {
             Judged::Exceeded => self.bad(text),
         }
     }
-    /// The word before the reasons of a verdict.
-    fn reason_word(self, verdict: Verdict) -> String {
-        self.judged(verdict.judged(), &format!("{}:", verdict.word().to_lowercase()))
-    }
-    /// The reasons of a verdict.
-    pub(crate) fn reasons(self, verdict: &RunVerdict) -> String {
-        let word = self.reason_word(verdict.result);
-        verdict.reasons.iter().map(|reason| format!("{word} {reason}\n")).collect()
+    /// A line for each reason of a verdict, with the subject before it.
+    pub(crate) fn reasons(self, RunVerdict { result, reasons, .. }: &RunVerdict, subject: &str) -> String {
+        let word = self.judged(result.judged(), &format!("{}:", result.word().to_lowercase()));
+        reasons.iter().map(|reason| format!("{word} {subject}{reason}\n")).collect()
     }
     pub(crate) fn strong(self, text: &str) -> String {
         self.with("1", text)
@@ -101,16 +97,16 @@ pub fn targets(all: &TargetsReport, with_details: bool, color: bool) -> String {
     let mut table = style.strong(&format!("{:width$}  {head}", "target")) + "\n";
     for target in &all.targets {
         let report = &target.report;
-        let row = match (target.whole.level, report.evaluated()) {
-            (TargetLevel::NoReplies | TargetLevel::NotMeasured, _) | (_, None) => report.verdict.reasons.join("; "),
-            (level, Some(stream)) => {
+        let (is_silent, verdict) = target.whole.level;
+        let row = match report.evaluated().filter(|_| !is_silent) {
+            None => report.verdict.reasons.join("; "),
+            Some(stream) => {
                 let depth = report.jitter_buffer.as_ref().and_then(JitterBufferTable::recommended);
                 let ms = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
                 let [one_way, buffer] = [depth.and_then(|row| row.one_way_ms), depth.map(|row| row.depth_ms)].map(ms);
                 let loss = stream.loss_ratio.map_or_else(|| "-".to_owned(), quantities::format_share);
                 let [p50, p99] = [stream.rtt_p50_us, stream.rtt_p99_us].map(quantities::format_optional_time);
-                let verdict = if level == TargetLevel::Met { "met" } else { "exceeded" };
-                cells([verdict, &one_way, &buffer, &loss, &p50, &p99])
+                cells([verdict.judged().word(), &one_way, &buffer, &loss, &p50, &p99])
             }
         };
         _ = writeln!(table, "{:width$}  {row}", report.target);
@@ -122,14 +118,12 @@ pub fn targets(all: &TargetsReport, with_details: bool, color: bool) -> String {
             warnings.entry(one.text()).or_default().push(&report.target);
         }
     }
-    let line = |word: String, targets: &str, text: &str| format!("{word} {targets}: {text}\n");
-    let warnings = warnings.iter().map(|(text, targets)| line(style.warn("warning:"), &targets.join(", "), text));
+    let warning = style.warn("warning:");
+    let warnings = warnings.iter().map(|(text, targets)| format!("{warning} {}: {text}\n", targets.join(", ")));
     // For the others, the table already contains the reasons.
-    let failed = all.targets.iter().filter(|target| target.whole.level <= TargetLevel::Exceeded);
+    let failed = all.targets.iter().filter(|target| !target.whole.level.0);
     let failed = failed.map(|target| &target.report).filter(|report| all.judged(report) != Judged::Met);
-    let failed = failed.map(|Report { target, verdict, .. }| {
-        line(style.reason_word(verdict.result), target, &verdict.reasons.join("; "))
-    });
+    let failed = failed.map(|report| style.reasons(&report.verdict, &format!("{}: ", report.target)));
     let result = format!("{} {}.\n", style.strong("result:"), all.headline());
     let mut parts = vec![table, warnings.collect(), failed.collect(), result];
     parts.extend(reports().filter(|_| with_details).map(|report| details(report, color)));
@@ -275,5 +269,5 @@ fn verdict(report: &Report, style: Style) -> String {
         None if verdict.passed && !verdict.limits_set => style.strong(word),
         None => style.judged(verdict.result.judged(), word),
     };
-    style.reasons(verdict) + &format!("{word}: {}\n", key_figures(report))
+    style.reasons(verdict, "") + &format!("{word}: {}\n", key_figures(report))
 }

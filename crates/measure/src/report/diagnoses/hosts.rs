@@ -31,14 +31,12 @@ pub(super) fn pauses(found: &mut Found, report: &Report) {
 }
 
 pub(super) fn this_host(found: &mut Found, report: &Report) {
+    let schedule = report.planned_duration_ms.zip(report.actual_duration_ms);
+    let slow = schedule.filter(|(planned, _)| report.schedule_shift_total_ms > planned / 2.0);
     diagnose! { found:
         Warning "server_dropped" if (let Some(server) = &report.server && server.dropped > 0) =>
             "the receive buffer of the server's host was full and dropped {}, perhaps of other clients. Close other programs there, or raise its \
              net.core.rmem_max (Linux)", format_count(server.dropped, "datagram");
-    }
-    let schedule = report.planned_duration_ms.zip(report.actual_duration_ms);
-    let slow = schedule.filter(|(planned, _)| report.schedule_shift_total_ms > planned / 2.0);
-    diagnose! { found:
         Warning "slow_schedule" if (let Some((planned, actual)) = slow) =>
             "this host sent {} times slower than planned", format_decimals(actual / planned, 1);
     }

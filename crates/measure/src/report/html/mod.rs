@@ -31,12 +31,7 @@ const SCRIPT: &str = include_str!("chart.js");
 pub fn page(report: &Report, error: Option<&str>, audio: Option<&AudioPicture>, style: &str, version: &str) -> String {
     let error = error.map(without_folders);
     let (status, until) = report.status_line(error.as_deref());
-    let class = match status {
-        "PASSED" => "passed",
-        "measured" => "measured",
-        "FAILED" => "failed",
-        _ => "incomplete",
-    };
+    let class = verdict_class(status);
     format!(
         include_str!("page.html"),
         status = status,
@@ -59,6 +54,16 @@ pub fn page(report: &Report, error: Option<&str>, audio: Option<&AudioPicture>, 
         origin = tables::origin(report, version),
         report = escape_html(&text::details(report, false)),
     )
+}
+
+/// The class of the word of a verdict.
+pub(crate) fn verdict_class(word: &str) -> &'static str {
+    match word {
+        "PASSED" => "passed",
+        "measured" => "measured",
+        "FAILED" => "failed",
+        _ => "incomplete",
+    }
 }
 
 fn run_facts(report: &Report) -> String {

@@ -53,10 +53,9 @@ pub(super) fn limits(report: &Report) -> String {
     }
     let rows = report.limits.iter().map(|limit| {
         let [allowed, measured, note] = limit.texts().map(|text| escape_html(&text));
-        let result = match limit.result {
-            Judged::Exceeded => "<strong class=\"bad\">exceeded</strong>",
-            result => result.word(),
-        };
+        let word = limit.result.word();
+        let is_bad = limit.result == Judged::Exceeded;
+        let result = if is_bad { format!("<strong class=\"bad\">{word}</strong>") } else { word.to_owned() };
         row(&format!("<code>{}</code>", limit.label()), [allowed, measured, format!("{result}{note}")])
     });
     section("limits", "Limits", &scrolling("limits", &table("limit", ["allowed", "measured", "result"], rows)))

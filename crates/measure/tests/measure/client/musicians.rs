@@ -449,7 +449,7 @@ fn echo_bot_is_judged_by_round_trip_and_each_direction_by_loss_and_jitter() {
     let [direction] = report.directions.as_slice() else { panic!("{report:?}") };
     // The delay of the server is not part of the round trip.
     assert_eq!((direction.rtt_p50_us, direction.lost, &*direction.from), (Some(10_000.0), 0, "Echo Bot"));
-    assert_eq!(report.exit_code(), 0);
+    assert_eq!(report.verdict.result.exit_code(), 0);
     let ms = |ms| Some(Duration::from_millis(ms));
     for (limits, code) in [
         (Limits { max_p50: ms(11), ..Limits::default() }, 0),
@@ -458,7 +458,7 @@ fn echo_bot_is_judged_by_round_trip_and_each_direction_by_loss_and_jitter() {
         (Limits { max_loss: Some(0.0), max_jitter: ms(1), ..Limits::default() }, 0),
     ] {
         let report = report_with_echo_bot(&limits);
-        assert_eq!(report.exit_code(), code, "{limits:?} {:?}", report.verdict);
+        assert_eq!(report.verdict.result.exit_code(), code, "{limits:?} {:?}", report.verdict);
     }
     assert!(report_with_echo_bot(&Limits::default()).text(false).contains("1 of 1 directions heard"));
 }
@@ -488,13 +488,14 @@ fn limits_do_not_apply_to_a_member_who_was_mostly_silent() {
         (&[], 0..9_000, 4),
     ] {
         let report = report(listeners, part.clone(), &limits);
-        assert_eq!(report.exit_code(), code, "{listeners:?} {part:?} {:?}", report.verdict);
+        assert_eq!(report.verdict.result.exit_code(), code, "{listeners:?} {part:?} {:?}", report.verdict);
     }
     let silent = report(&[], 0..0, &limits);
-    let reasons = [0, 1].map(|to| format!("Musician {to} from Musician 2: limits not judged: nothing was heard"));
+    let reasons = [0, 1]
+        .map(|to| format!("Musician {to} from Musician 2: --max-loss 0 % not judged: no data (nothing was heard)"));
     assert_eq!(silent.verdict.reasons, reasons);
     assert!(silent.text(false).ends_with("NOT MEASURED: 3 musicians in `jam`, 4 of 6 directions heard\n"));
-    assert_eq!(report(&[], 0..0, &Limits::default()).exit_code(), 0);
+    assert_eq!(report(&[], 0..0, &Limits::default()).verdict.result.exit_code(), 0);
 }
 
 #[test]
