@@ -28,7 +28,7 @@
 //! | | [`outcome`], [`direction`] | what became of each datagram, and the two directions of a path |
 //! | | [`audio`], [`stats`] | WAV, resampling, jitter buffer, audio quality; percentiles, loss, jitter, clock drift |
 //! | | [`time`], [`node`] | time values, and the interface between a UDP state machine and the loop that drives it |
-//! | | [`node_group`], [`pauses`] | many clients on one such loop, and when a server did not run |
+//! | | [`node_group`] | many clients on one such loop |
 //! | | [`address`], [`units`], [`sanitize`] | what counts as one client, quantities such as `5ms`, untrusted text |
 //! | | [`rate_limit`], [`log_throttle`], [`memory_budget`] | limits that several servers share |
 //! | | [`send_queue`], [`close_code`] | what a WebSocket connection has to send, and why it is closed |
@@ -74,8 +74,7 @@ pub mod testing;
 
 pub use jamjam_core::{
     address, audio, close_code, direction, echo, impairment, link, log_throttle, media_relay, memory_budget, node,
-    node_group, outcome, path, pauses, rate_limit, recorded_path, relay, sanitize, send_queue, stats, time, units,
-    wire,
+    node_group, outcome, path, rate_limit, recorded_path, relay, sanitize, send_queue, stats, time, units, wire,
 };
 pub use jamjam_measure::{check, client, diagnosis, machine, report, run_record, verdict};
 pub use jamjam_moqt as moqt;

@@ -17,7 +17,7 @@ pub mod node;
 pub mod node_group;
 pub mod outcome;
 pub mod path;
-pub mod pauses;
+mod pauses;
 pub mod rate_limit;
 pub mod recorded_path;
 pub mod relay;

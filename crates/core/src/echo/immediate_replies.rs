@@ -156,8 +156,8 @@ impl EchoServer {
         stun::ServerReport {
             received,
             delay: self.delay,
-            pauses: self.pauses.count as u32,
-            paused: self.pauses.total,
+            pauses: self.counters.pauses.get() as u32,
+            paused: Duration::from_millis(self.counters.paused_ms.get()),
             dropped: self.socket_drops.1,
             recent: self.pauses.recent(self.admission.postponed_until(source)),
         }

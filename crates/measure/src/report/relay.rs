@@ -13,8 +13,7 @@ use super::model::SCHEMA_VERSION;
 use super::quantities::{duration_millis, format_decimals, format_length, format_share};
 use crate::verdict::{Judged, Verdict, decide};
 use jamjam_core::direction::Direction;
-use jamjam_core::pauses::Pauses;
-use jamjam_core::relay::{Client, Flow, RelayResults};
+use jamjam_core::relay::{Client, Flow, HostDelays, RelayResults};
 use jamjam_core::stats::Arrivals;
 
 const NAME: &str = "jamjam-dev relay";
@@ -60,7 +59,7 @@ figures! {
             (sum("failed"), "datagrams refused by this host"),
             (kernel_dropped.unwrap_or(0), "datagrams dropped by the system before the relay read them"),
         ]);
-        let not_judged = [dropped, delayed(&results.pauses)].concat();
+        let not_judged = [dropped, delayed(&results.delays)].concat();
         let failed = findings.iter().map(|_| ((), Judged::Exceeded, ()));
         let verdict = decide(failed.chain(not_judged.iter().map(|_| ((), Judged::NotJudged, ())))).0;
         let flows = results.clients.iter().flat_map(|client| &client.flows);
@@ -95,9 +94,9 @@ pub(super) fn counted<const N: usize>(counts: [(u64, &str); N]) -> Vec<String> {
 }
 
 /// What this host has delayed.
-pub(super) fn delayed(Pauses { count, total, late, .. }: &Pauses) -> Vec<String> {
-    let paused = format!("pauses, in which the relay did not run for {}", format_length(duration_millis(*total)));
-    counted([(*count, &paused), (*late, "datagrams sent over 50 ms late")])
+pub(super) fn delayed(HostDelays { pauses, paused, late, .. }: &HostDelays) -> Vec<String> {
+    let paused = format!("pauses, in which the relay did not run for {}", format_length(duration_millis(*paused)));
+    counted([(*pauses, &paused), (*late, "datagrams sent over 50 ms late")])
 }
 
 /// Adds a line for each finding, each reason not to judge, and each warning.
