@@ -71,10 +71,9 @@ impl Pauses {
             Some(last) => *last = Pause { start: start.min(last.start), end },
             None => times.push_back(Pause { start, end }),
         }
-        if times.len() > MAX_TIMES
-            && let Some(first) = times.pop_front()
-        {
-            times[0].start = first.start;
+        if times.len() > MAX_TIMES {
+            times[1].start = times[0].start;
+            times.pop_front();
         }
         let length = end.duration_since(start);
         if length >= MIN_LOGGED && self.throttle.allow(end) {

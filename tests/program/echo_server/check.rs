@@ -27,7 +27,9 @@ fn play(to: SocketAddr, is_big_endian: bool) {
 fn check(options: &[&str], clients: &[bool]) -> (i32, String) {
     let arguments = [&["echo-server", "--host", "127.0.0.1", "--port", "0", "--check"], options].concat();
     let output = run_during(&arguments, |address, running| {
-        clients.iter().for_each(|is_big_endian| play(address, *is_big_endian));
+        for is_big_endian in clients {
+            play(address, *is_big_endian);
+        }
         if !options.contains(&"--duration") {
             running.signal("INT");
         }

@@ -146,7 +146,7 @@ impl CheckResult {
         if let Some(text) = self.failures.last().filter(|_| self.report.untracked > 0) {
             suite.add_test_case(case("sources", "places", failed("places", text), ""));
         }
-        suite.add_test_cases(self.report.media.iter().flat_map(|media| media.cases()));
+        suite.add_test_cases(self.report.media.iter().flat_map(MediaReport::cases));
         for (number, source) in (1..).zip(&self.report.sources) {
             // Its port differs from run to run, but CI systems compare the cases of runs by their names.
             let class = if source.details.is_some() { format!("source {number}") } else { source.name.clone() };

@@ -108,8 +108,7 @@ impl MusicianResults {
     /// Why the limits do not apply to a member: nobody heard it, or only for less than half of the time since its first packet.
     pub fn silence_of(&self, heard: &Heard) -> Option<&'static str> {
         let Some(first_at) = heard.first_at else { return Some("nothing was heard") };
-        let started_at = self.run.evaluated()?.history.started_at?;
-        let end = started_at + Duration::from_nanos(self.run.schedule?.actual_ns);
+        let end = self.run.evaluated()?.history.started_at? + Duration::from_nanos(self.run.schedule?.actual_ns);
         (heard.played_ns * 2 < saturating_nanos(end.duration_since(first_at))).then_some("the member was mostly silent")
     }
 }

@@ -60,8 +60,9 @@ figures! {
                 let figures = DirectionFigures::from((&*musician.run.target, member, heard, echoes));
                 let mut run = RunResults::new(RunKind::Probe, "", StreamKind::Ping);
                 (run.ping, run.host_timing) = (Some(heard.stats()), musician.run.host_timing.clone());
-                let mut results = of_direction.evaluate(&run);
                 let silence = musician.silence_of(heard);
+                let applied = if member.is_echo_server() && silence.is_some() { limits } else { &of_direction };
+                let mut results = applied.evaluate(&run);
                 for result in results.iter_mut().filter(|_| silence.is_some()) {
                     (result.result, result.note) = (Judged::NotJudged, silence.map(str::to_owned));
                 }

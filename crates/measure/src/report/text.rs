@@ -51,7 +51,8 @@ impl Style {
     /// A line for each reason of a verdict, with the subject before it.
     pub(crate) fn reasons(self, RunVerdict { result, reasons, .. }: &RunVerdict, subject: &str) -> String {
         let word = self.judged(result.judged(), &format!("{}:", result.word().to_lowercase()));
-        reasons.iter().map(|reason| format!("{word} {subject}{reason}\n")).collect()
+        let lines: Vec<_> = reasons.iter().map(|reason| format!("{word} {subject}{reason}\n")).collect();
+        lines.concat()
     }
     pub(crate) fn strong(self, text: &str) -> String {
         self.with("1", text)
