@@ -52,7 +52,8 @@ fn restarted_server_of_an_encrypted_run_is_named_as_without_keys() {
 
 #[test]
 fn probe_and_send_encrypt_all_their_packets() {
-    let server = Server::start(&["--host", "127.0.0.1", "--delay", "20", "--link", "require"]);
+    let server =
+        Server::start(&["--host", "127.0.0.1", "--delay", "20", "--link", "require", "--socket-buffer", "4MiB"]);
     let lines = [
         "probe --count 50 --interval 2ms",
         "probe --count 50 --interval 2ms --packet keepalive",

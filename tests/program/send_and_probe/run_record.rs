@@ -130,11 +130,11 @@ fn replay_of_an_interrupted_run_has_the_exit_code_of_the_verdict() {
 fn edited_packet_changes_the_report_and_limits_can_be_replaced() {
     let server = Server::correct();
     let (_folder, file) =
-        record_success(&format!("probe --count 20 --interval 1ms --max-loss 1% --to {}", server.to()));
+        record_success(&format!("probe --count 60 --interval 20ms --max-loss 1% --to {}", server.to()));
     let text = fs::read_to_string(&file).unwrap();
     let lines = text.lines().map(|line| {
         let mut packet: Value = serde_json::from_str(line).unwrap();
-        if packet["sequence"] == 5 {
+        if packet["sequence"] == 59 {
             packet["outcome"] = "lost".into();
             (packet["returned_us"], packet["echo_time_us"]) = (Value::Null, Value::Null);
         }

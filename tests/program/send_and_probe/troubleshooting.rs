@@ -28,7 +28,7 @@ fn probe(to: impl Display, options: &str) -> ProgramOutput {
     // Servers that answer must do so in time even on a busy machine. A run that waits for the end of a time limit sets a shorter one, and
     // most of its packets time out before or after a pause of this host.
     let is_limited = options.contains("--timeout");
-    let packets = if is_limited { "--count 3 --interval 2s" } else { "--count 3 --interval 2ms --timeout 30s" };
+    let packets = if is_limited { "--count 2 --interval 3s" } else { "--count 3 --interval 2ms --timeout 30s" };
     run(&format!("probe --to {to} {packets} {options}"))
 }
 
@@ -172,12 +172,12 @@ fn websocket_errors_name_cause_and_remedy() {
             ("closed without a close code", || closed_after(1, None)),
             ("webrtc: no welcome message", || ws(speaking("{}", "{}"), "--dialect webrtc --timeout 3s")),
             ("bbx: wrong room code", || ws(Signaling::start_signaling(&[]).address, "--dialect bbx --room 0000")),
-            ("jamjam: other messages", || ws(speaking("{}", "{}"), "--timeout 2s")),
-            ("bbx: other messages", || ws(speaking("{}", "{}"), "--dialect bbx --timeout 2s")),
+            ("jamjam: other messages", || ws(speaking("{}", "{}"), "--timeout 3s")),
+            ("bbx: other messages", || ws(speaking("{}", "{}"), "--dialect bbx --timeout 3s")),
             ("webrtc: other messages", || {
                 ws(
                     speaking(WELCOME, r#"{"type":"participants-list","participants":[]}"#),
-                    "--dialect webrtc --timeout 2s",
+                    "--dialect webrtc --timeout 3s",
                 )
             }),
             ("broadcast: no messages", || {
@@ -185,7 +185,7 @@ fn websocket_errors_name_cause_and_remedy() {
                     connection.send_text(WELCOME);
                     while connection.receive().is_some() {}
                 });
-                probe(format!("ws://{server}/radio"), "--timeout 2s")
+                probe(format!("ws://{server}/radio"), "--timeout 3s")
             }),
             ("reserved opcode", || {
                 let server = serve(|_, mut connection| {
@@ -371,7 +371,7 @@ fn moqt_errors_name_cause_and_remedy() {
             ("dropped groups", || {
                 probe(
                     &ScriptedServer::start([1, 2, 3].map(|group| (group, ServerAction::Drop))).url,
-                    "--insecure --timeout 2s",
+                    "--insecure --timeout 3s",
                 )
             }),
             ("closed connection", || {

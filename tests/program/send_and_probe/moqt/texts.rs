@@ -79,8 +79,10 @@ fn lost_or_changed_text_fails_the_run() {
         let server = ScriptedServer::start(actions);
         let options = server.trusted("--text hello --text again --interval 500ms --timeout 300ms");
         let output = run(&format!("send --to {} {options}", server.url));
-        assert_eq!((output.code, lines(&output)), (1, stdout), "{output:?}");
-        assert!(output.stderr.starts_with(started) && output.stderr.ends_with(ended), "{}", output.stderr);
+        assert_eq!(lines(&output), stdout, "{output:?}");
+        // A text that was in flight during a pause of this host is not judged.
+        let is_failure = output.code == 1 && output.stderr.starts_with(started) && output.stderr.ends_with(ended);
+        assert!(is_failure || output.code == 4 && output.stderr.contains("did not run for "), "{output:?}");
     }
 }
 
