@@ -112,7 +112,8 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
         let [allowed, measured, note] = limit.texts();
         let measured = format!("{measured}, maximum {allowed}{note}");
         let status = judged(limit.result, "limit exceeded", &measured);
-        suite.add_test_case(case(&name, &format!("{} {allowed}", limit.option()), status, &measured));
+        let output = if limit.result == Judged::Met { &*measured } else { "" };
+        suite.add_test_case(case(&name, &format!("{} {allowed}", limit.option()), status, output));
     }
     if let Some(ramp) = &report.ramp {
         let status = judged(report.verdict.result.judged(), "limit exceeded", &ramp.result);

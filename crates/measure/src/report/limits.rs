@@ -261,7 +261,7 @@ figures! {
         let no_reply_reason = no_reply_reason(run, stream);
         let silent_client = silent_client_reason(run).filter(|_| no_reply_reason.is_none());
         let has_measured = |one: &StreamStats| one.sent == 0 || is_evaluated(one, 5) || one.arrived == one.planned();
-        let not_measured = stream.filter(|stream| run.replies_expected && !has_measured(stream));
+        let not_measured = stream.filter(|stream| limits.is_empty() && run.replies_expected && !has_measured(stream));
         let protocol = RunProtocol::of_run(run);
         let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
         let damage_reasons: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
@@ -330,7 +330,7 @@ fn silent_client_reason(run: &RunResults) -> Option<String> {
 
 /// Whether at least so many tenths of the planned packets were sent and evaluated.
 fn is_evaluated(stream: &StreamStats, tenths: u64) -> bool {
-    (stream.sent - stream.excluded) * 10 >= stream.planned() * tenths
+    (stream.sent - stream.excluded).saturating_mul(10) >= stream.planned().saturating_mul(tenths)
 }
 
 /// How many packets were evaluated, and why not all.

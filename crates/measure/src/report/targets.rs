@@ -109,8 +109,7 @@ impl TargetsReport {
     pub(super) fn judged(&self, report: &Report) -> Judged {
         let RunVerdict { result, limits_set, no_reply_reason, .. } = &report.verdict;
         // The best one is silent only if all are.
-        let any_replied = || self.targets.first().is_some_and(|best| !best.whole.level.0);
-        let has_no_effect = !limits_set && no_reply_reason.is_some() && any_replied();
+        let has_no_effect = !limits_set && no_reply_reason.is_some() && !self.targets[0].whole.level.0;
         if has_no_effect { Judged::Met } else { result.judged() }
     }
 
