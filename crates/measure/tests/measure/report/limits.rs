@@ -114,7 +114,9 @@ fn run_fails_without_replies_with_damage_or_with_few_sent_packets() {
     ];
     for limits in [NONE, max_loss(1.0)] {
         for (run, reason) in rows {
-            assert_eq!(reasons(&run(), limits).first().map(String::as_str), reason, "{limits:?}");
+            let first = reasons(&run(), limits).into_iter().next();
+            assert_eq!(first.is_some(), reason.is_some(), "{limits:?}");
+            assert!(first.unwrap_or_default().contains(reason.unwrap_or_default()), "{limits:?} {reason:?}");
         }
     }
 }
