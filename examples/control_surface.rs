@@ -10,6 +10,8 @@
 //! Ten times per second, the phones also receive the level of a meter. `BIND_ADDR` sets the listen address; Ctrl-C
 //! stops the program.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -66,6 +66,7 @@
 //! - **settled**: returned, damaged or lost; neither in flight nor excluded.
 //! - **source**: address that a packet or connection comes from. For limits, an IPv6 /64 is one source.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 #![warn(clippy::print_stdout, reason = "output::print_bytes treats a closed pipe as the end")]
 
 pub mod cli;

@@ -1,5 +1,7 @@
 //! Parses the command line, handles signals, runs one subcommand, and exits with its code.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::process::ExitCode;
 use std::time::Duration;
 use std::{env, io, panic};

@@ -5,14 +5,14 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use test_support::client::{
     KEEPALIVE, PING, Packet, Program, ProgramOutput, Server as Echo, closed_tcp_port, closed_udp_port, command,
     document, free_port, run, start, start_line, together,
 };
-use test_support::server::{Member, Server, TEST_TIMEOUT, keepalive};
+use test_support::server::{Member, Server, Since, TEST_TIMEOUT, keepalive};
 use test_support::snapshot;
 use tungstenite::Message;
 
@@ -90,7 +90,7 @@ fn candidate_addresses_are_tried_in_order_until_one_replies() {
         let program = start_line(&line(&signaling, "jam"));
         // The run waits for addresses that are published late.
         assert_eq!(room_member.receive_type("PeerJoined")["peer"]["name"], "jamjam-dev probe");
-        let reported = Instant::now();
+        let reported = Since::now();
         let data = json!({"candidates": candidates, "public_addr": at(2), "local_addr": at(3)});
         room_member.send("UpdatePeerInfo", &data);
         let output = program.end();
@@ -100,7 +100,7 @@ fn candidate_addresses_are_tried_in_order_until_one_replies() {
             assert_eq!(has_keepalives(silent_socket), n < answering, "{n}");
         }
         // The client tries each silent address for at least a second. A slow machine may take longer.
-        assert!(reported.elapsed() >= Duration::from_secs(answering as u64));
+        reported.assert_at_least(Duration::from_secs(answering as u64));
         assert!(!echo.received_of(KEEPALIVE).is_empty());
         assert_eq!(echo.received_of(PING).len(), 3);
     });
@@ -318,9 +318,10 @@ fn wait_for_does_not_repeat_what_stays_wrong() {
 #[test]
 fn wait_for_prints_notices_once() {
     let (_socket, closed) = closed_tcp_port();
-    let began = Instant::now();
+    let began = Since::now();
     let output = run(&format!("probe --signaling-url ws://me:secret@{closed} --room jam --wait-for 1200ms"));
-    assert!(began.elapsed() >= Duration::from_millis(500), "several attempts");
+    // Several attempts.
+    began.assert_at_least(Duration::from_millis(500));
     assert_eq!(output.stderr.matches("is sent without TLS").count(), 1, "{output:?}");
 }
 

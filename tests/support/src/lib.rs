@@ -1,5 +1,6 @@
 //! Helpers for the test programs: the program as a process, transcripts, and clients and servers with none of the program's code.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 // A helper panics if the test cannot continue. Names say what most helpers do, so only the others are documented.
 #![allow(missing_docs, clippy::missing_panics_doc, clippy::new_without_default)]
 

@@ -9,7 +9,7 @@ pub mod server;
 mod stops;
 pub mod wav;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -17,7 +17,7 @@ use serde_json::Value;
 pub use document::{assert_fits, counts, report};
 pub use measured::{measured, note_end, note_log};
 pub use packet::{AUDIO, INFO, KEEPALIVE, PING, Packet};
-pub use program::{Program, ProgramOutput, command, note_pauses, run, run_args, run_with_input, start, start_line};
+pub use program::{Program, ProgramOutput, command, run, run_args, run_with_input, start, start_line};
 pub use server::{Server, ServerAction, closed_tcp_port, closed_udp_port, free_port};
 pub use wav::Wav;
 
@@ -32,35 +32,6 @@ pub fn together<I: Send, O: Send>(items: impl IntoIterator<Item = I>, work: impl
         let threads: Vec<_> = items.into_iter().map(|item| scope.spawn(move || work(item))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
     })
-}
-
-/// Calls `work` with each of `items` at once, and returns the results in order. Programs that keep each other from running exclude
-/// packets, so a call that fails is repeated alone while one of its programs reports a pause, up to ten times.
-pub fn at_once<I: Clone + Send, O: Send>(items: impl IntoIterator<Item = I>, work: impl Fn(I) -> O + Sync) -> Vec<O> {
-    let items: Vec<I> = items.into_iter().collect();
-    let run = |item| {
-        let before = program::PAUSED.replace(false);
-        let result = catch_unwind(AssertUnwindSafe(|| work(item)));
-        let is_paused = program::PAUSED.get();
-        program::PAUSED.set(before || is_paused);
-        (result, is_paused)
-    };
-    let results: Vec<_> = std::thread::scope(|scope| {
-        let run = &run;
-        let threads: Vec<_> = items.iter().cloned().map(|item| scope.spawn(move || run(item))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("panics are caught")).collect()
-    });
-    let calls = items.into_iter().zip(results).map(|(item, (mut result, mut is_paused))| {
-        // For the call of this function that this one is part of.
-        program::PAUSED.set(program::PAUSED.get() || is_paused);
-        for _ in 0..10 {
-            if result.is_err() && is_paused {
-                (result, is_paused) = run(item.clone());
-            }
-        }
-        result.unwrap_or_else(|panic| resume_unwind(panic))
-    });
-    calls.collect()
 }
 
 /// Runs `line` with `--json`, and checks the exit code. Returns the report, which must match the schema.

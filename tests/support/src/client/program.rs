@@ -1,6 +1,5 @@
 //! Runs the program from its command line.
 
-use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -8,17 +7,6 @@ use std::sync::mpsc::{self, Receiver};
 
 use super::measured::{note_end, note_log};
 use crate::TEST_TIMEOUT;
-
-thread_local! {
-    /// Whether a program that this thread ran has reported a pause of this machine.
-    pub(super) static PAUSED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Remembers for [`super::at_once`] whether a program has reported in one of these texts that this machine paused.
-pub fn note_pauses(texts: &[&str]) {
-    let is_named = |text: &&str| text.contains("did not run for ") || text.contains(" per second instead of ");
-    PAUSED.set(PAUSED.get() || texts.iter().any(is_named));
-}
 
 #[derive(Debug)]
 pub struct ProgramOutput {
@@ -96,7 +84,6 @@ impl Program {
         // Both output pipes of the program are closed, so the program is about to exit.
         let status = self.0.wait().unwrap();
         assert!(!stderr.contains("panicked"), "{stderr}");
-        note_pauses(&[&stdout, &stderr]);
         let code = status.code().unwrap_or(-1);
         note_end(code, &stdout);
         note_log(&stderr);
