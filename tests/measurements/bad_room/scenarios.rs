@@ -148,7 +148,6 @@ fn play(path: &'static str, options: &[&str], scenario: impl FnOnce(&mut Room)) 
         scenario(&mut Room { server, path, member, socket, others, greeted: Instant::now() });
     });
     let report: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    assert_eq!(report["media"]["failures"], json!([]));
     report["media"]["rooms"][0].clone()
 }
 
@@ -214,7 +213,8 @@ fn eight(options: &str, time: Duration) -> f64 {
     );
     let of_killed = outages(&room, killed);
     assert_eq!((of_killed.len(), room["outages"].as_array().map(Vec::len)), (8, Some(8)), "{room:#}");
-    assert!(of_killed.iter().all(|outage| outage["result"] == "not_judged"), "{of_killed:#?}");
+    // It left for good.
+    assert!(of_killed.iter().all(|outage| outage["result"] == "exceeded"), "{of_killed:#?}");
     longest
 }
 
@@ -276,7 +276,7 @@ fn recovery_is_what_members_have_seen_before_and_after_they_failed() {
 #[test]
 fn audio_survives_a_severed_connection_to_the_server() {
     measured(|| {
-        play("", &[], |room| {
+        let room = play("", &[], |room| {
             let (program, ids) = room.musicians(1, "");
             room.hear(&ids[0], 1);
             let signaling = |is_severed: bool| json!({"from": "Musician 1", "signaling": is_severed});
@@ -299,5 +299,6 @@ fn audio_survives_a_severed_connection_to_the_server() {
             assert!(output.stderr.contains("connection to the signaling server was lost"), "{output:?}");
             end(again);
         });
+        assert!(outages(&room, "Ann#1").iter().all(|outage| outage["result"] != "exceeded"), "{room:#}");
     });
 }
