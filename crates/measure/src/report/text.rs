@@ -51,8 +51,7 @@ impl Style {
     /// A line for each reason of a verdict, with the subject before it.
     pub(crate) fn reasons(self, RunVerdict { result, reasons, .. }: &RunVerdict, subject: &str) -> String {
         let word = self.judged(result.judged(), &format!("{}:", result.word().to_lowercase()));
-        let lines: Vec<_> = reasons.iter().map(|reason| format!("{word} {subject}{reason}\n")).collect();
-        lines.concat()
+        reasons.iter().map(|reason| [&word, " ", subject, reason, "\n"].concat()).collect()
     }
     pub(crate) fn strong(self, text: &str) -> String {
         self.with("1", text)
