@@ -78,7 +78,7 @@ impl Pauses {
         let length = end.duration_since(start);
         if length >= MIN_LOGGED && self.throttle.allow(end) {
             let (pauses_total, paused_ms_total) = (*pauses, paused.as_millis());
-            warn!(target: "host", pauses_total, paused_ms_total, "{what} {:.1} s", length.as_secs_f64());
+            warn!(target: "clock", pauses_total, paused_ms_total, "{what} {:.1} s", length.as_secs_f64());
         }
     }
 

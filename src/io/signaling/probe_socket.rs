@@ -57,7 +57,7 @@ impl ProbeConnections {
         self.failure.is_some() || self.send_failure.is_some()
     }
 
-    /// Closes all connections and waits for the replies for up to [`CLOSE_TIMEOUT`].
+    /// Closes all connections and waits for the replies, half a second at most.
     pub fn close(mut self) {
         let until = self.poller.now() + CLOSE_TIMEOUT;
         self.sockets.retain_mut(|socket| is_sent(socket.close(None)).is_ok());
