@@ -52,6 +52,8 @@ fn played(path: &str, link: &str) -> (Outcomes, Vec<f64>) {
     assert!(address.as_str().is_some_and(|address| address.starts_with("127.0.0.1:")), "{update}");
     assert_eq!((update["candidates"].as_array().map(Vec::len), &update["local_addr"]), (Some(1), &Value::Null));
     assert_eq!(&update["candidates"][0]["address"], address);
+    // Otherwise, the server would wait for the answer to its close.
+    drop(member);
     let exit = signaling.stop("TERM");
     assert_eq!(exit.code, Some(0));
     let has_counts =
