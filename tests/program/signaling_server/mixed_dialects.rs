@@ -140,7 +140,7 @@ fn four_dialects_at_once_lose_and_misdirect_nothing() {
 }
 
 #[test]
-#[ignore = "takes a minute: .ci/full"]
+#[ignore = "has 800 clients: .ci/full"]
 fn two_hundred_connections_per_dialect_lose_and_misdirect_nothing() {
     all_at_once(Plan { connections: 200, members: 50, times: 60 });
 }
