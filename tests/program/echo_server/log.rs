@@ -1,5 +1,6 @@
 //! The log of the echo server, character by character.
 
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use test_support::server::{Client, Line, Server, Stats, audio, packet};
@@ -182,7 +183,8 @@ fn log_to_a_terminal_has_colors_unless_no_color_is_set() {
         let line = lines.find(|line| line.contains("signaling: server listening on ")).unwrap();
         let level = if is_colored { "Z \x1b[32mINFO\x1b[0m signaling: " } else { "Z INFO signaling: " };
         assert!(line.contains(level) && line.contains('\x1b') == is_colored, "{line:?}");
-        child.kill().unwrap();
+        // `script` passes SIGTERM on. The server would survive if its terminal went.
+        Command::new("kill").arg(child.id().to_string()).status().unwrap();
         child.wait().unwrap();
     }
 }
