@@ -3,13 +3,13 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use jamjam_dev::client::StopSignal;
 use jamjam_dev::io::stop::StopToken;
 use jamjam_dev::io::udp::{self, Backend, DriverOptions, IdlePolicy};
 use jamjam_dev::node::{DriverWaker, Node, Receive, Transmit, TransmitSink};
 use jamjam_dev::time::Time;
+use test_support::TEST_TIMEOUT;
 
 /// Sends one datagram to `to` for each wake-up, and has no deadline.
 struct WakeNode {
@@ -40,7 +40,7 @@ impl Node for WakeNode {
 fn waker_wakes_the_loop_each_time() {
     for backend in [Backend::Native, Backend::Portable] {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
-        receiver.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        receiver.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         let (waker, woken, stop) = (DriverWaker::default(), Arc::<AtomicBool>::default(), StopToken::default());
         // Waking the driver before its loop runs has no effect.
         waker.wake();

@@ -1,7 +1,6 @@
 //! Many clients on one driver, over real sockets.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
 
 use jamjam_dev::echo::EchoConfig;
 use jamjam_dev::io::local_socket::LocalSocketOptions;
@@ -12,6 +11,7 @@ use jamjam_dev::node_group::NodeGroup;
 use jamjam_dev::testing::EchoServer;
 use jamjam_dev::time::Time;
 use jamjam_dev::wire::{Header, PacketType};
+use test_support::TEST_TIMEOUT;
 
 /// The packets of all clients fit the smallest receive buffer, so that none is dropped while a thread does not run.
 const CLIENTS: u32 = 50;
@@ -31,7 +31,7 @@ impl Node for Client {
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
-        let gives_up_at = *self.gives_up_at.get_or_insert(now + Duration::from_secs(60));
+        let gives_up_at = *self.gives_up_at.get_or_insert(now + TEST_TIMEOUT);
         while let Some(sequence) = self.unsent.last() {
             match sink.send(Transmit::datagram(self.server, &packet(*sequence))) {
                 SendStatus::Sent => _ = self.unsent.pop(),
