@@ -124,8 +124,9 @@ pub(crate) fn run_on_terminal(
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ready.json");
     let executable = env!("CARGO_BIN_EXE_jamjam-dev");
+    // A shell in between would end alone.
     let command = format!(
-        "{variables} RUST_LOG=trace {executable} signaling-server --host {host} --port 0 --ready-file {} {options}",
+        "exec env {variables} RUST_LOG=trace {executable} signaling-server --host {host} --port 0 --ready-file {} {options}",
         file.display()
     );
     let mut terminal = Command::new("script");
