@@ -36,17 +36,18 @@ impl Balancer {
             assert_eq!(text.matches(from).count(), 1, "{from} in {file}");
             text = text.replace(from, &to);
         };
-        replace(&format!("{listen}8080"), format!("{} {address}", listen.trim_end_matches([' ', ':'])));
-        for (number, server) in (1..).zip(servers.addresses) {
-            replace(&format!("192.0.2.{number}:8080"), server.to_string());
-        }
         if program == "haproxy" {
+            // Before the other addresses, of which one may be the same.
             replace("127.0.0.1:10000", format!("127.0.0.1:{}", free_port()));
             // Only root can change the user.
             replace("    user haproxy\n    group haproxy\n", String::new());
             if let Some(limit) = servers.max_connections {
                 replace(" maxconn 9900 pool-max-conn 50 ", format!(" maxconn {} pool-max-conn 4 ", limit - 10));
             }
+        }
+        replace(&format!("{listen}8080"), format!("{} {address}", listen.trim_end_matches([' ', ':'])));
+        for (number, server) in (1..).zip(servers.addresses) {
+            replace(&format!("192.0.2.{number}:8080"), server.to_string());
         }
         let copy = folder.path().join(file);
         fs::write(&copy, text).unwrap();
