@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use test_support::client::{ProgramOutput, measured, run, start_line, together};
-use test_support::server::{Member, Server, run_during};
+use test_support::server::{Member, run_during};
 
 /// Runs a server that checks its clients, and stops it after `clients` have done their part.
 fn check(options: &[&str], clients: impl FnOnce(SocketAddr)) -> ProgramOutput {
@@ -32,93 +32,57 @@ fn audio_rows(log: &str) -> Outcomes {
     rows
 }
 
-/// Two programs play in a room with `--loss 20% --seed 7`. Returns the outcomes and the losses that both report.
-fn played(path: &str, link: &str) -> (Outcomes, Vec<f64>) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("outcomes.csv");
-    let options = ["--relay-media", "--loss", "20%", "--seed", "7", "--outcome-log", file.to_str().unwrap()];
-    let mut signaling = Server::start_signaling(&options);
-    assert!(signaling.line_starting_with("relay: relaying media").message.contains(" host=127.0.0.1 "));
-    let mut member = Member::connect(signaling.address);
-    member.create_room("jam");
-    let url = format!("ws://{}{path}", signaling.address);
-    let line = format!("send --tone 220 --duration 4s --clients 1 --signaling-url {url} --room jam --json");
-    let other = start_line(&line);
-    member.skip_to("PeerJoined");
-    let outputs = [run(&line), other.end()];
-    // Whoever is in the room sees one address of each member, which is the relay's.
-    let update = member.skip_to("PeerUpdated")["data"]["peer"].clone();
-    let address = &update["public_addr"];
-    assert!(address.as_str().is_some_and(|address| address.starts_with("127.0.0.1:")), "{update}");
-    assert_eq!((update["candidates"].as_array().map(Vec::len), &update["local_addr"]), (Some(1), &Value::Null));
-    assert_eq!(&update["candidates"][0]["address"], address);
-    // Otherwise, the server would wait for the answer to its close.
-    drop(member);
-    let exit = signaling.stop("TERM");
-    assert_eq!(exit.code, Some(0));
-    let has_counts =
-        |line: &String| line.contains("relay: stats ") && line.contains(" lost=") && line.contains(" sent=");
-    assert!(exit.lines.iter().any(has_counts), "{:?}", exit.lines);
-    let losses = outputs.iter().flat_map(|output| {
-        assert_eq!((output.code, &*output.stderr), (0, ""), "{output:?}");
-        let report: Value = serde_json::from_str(&output.stdout).unwrap();
-        let heard: Vec<_> =
-            report["directions"].as_array().unwrap().iter().filter(|one| one["packets"] != json!(0)).cloned().collect();
-        assert_eq!(heard.len(), 1, "{report:#}");
-        assert_eq!(heard[0]["link"], link);
-        heard.into_iter().map(|one| one["loss_ratio"].as_f64().unwrap())
+/// What the relay has lost between the first and the last packet that it has sent is what the receiver misses.
+fn loss_ratio(rows: &[(u64, String)]) -> f64 {
+    let [lost, sent] = ["lost", "sent"].map(|expected| {
+        let rows = rows.iter().filter(|(_, outcome)| outcome == expected);
+        rows.map(|(sequence, _)| *sequence).collect::<Vec<_>>()
     });
-    (audio_rows(&fs::read_to_string(&file).unwrap()), losses.collect())
+    let of_random = lost.len() as f64 / (lost.len() + sent.len()) as f64;
+    assert!((0.15..0.25).contains(&of_random), "{of_random}");
+    let (first, last) = (sent.iter().min().unwrap(), sent.iter().max().unwrap());
+    1.0 - sent.len() as f64 / (last - first + 1) as f64
+}
+
+/// What a program has heard of the only other member that plays, over this kind of link.
+fn heard_loss(output: &ProgramOutput, link: &str) -> f64 {
+    assert_eq!(output.code, 0, "{output:?}");
+    let report: Value = serde_json::from_str(&output.stdout).unwrap();
+    let heard: Vec<_> =
+        report["directions"].as_array().unwrap().iter().filter(|one| one["packets"] != json!(0)).collect();
+    assert_eq!((heard.len(), &heard[0]["link"]), (1, &json!(link)), "{report:#}");
+    heard[0]["loss_ratio"].as_f64().unwrap()
 }
 
 #[test]
-fn clients_hear_each_other_with_the_loss_of_the_path() {
+fn clients_hear_the_loss_of_the_path_and_are_judged_by_what_they_send() {
     measured(|| {
         together([("", "plain"), ("/v1/signaling", "signed")], |(path, link)| {
-            let (outcomes, losses) = played(path, link);
-            assert_eq!((outcomes.len(), losses.len()), (2, 2), "{:?}", outcomes.keys());
-            for rows in outcomes.values() {
-                let lost = rows.iter().filter(|(_, outcome)| outcome == "lost").count();
-                assert!((0.15..0.25).contains(&(lost as f64 / rows.len() as f64)), "{lost} of {}", rows.len());
-                assert!(rows.iter().all(|(_, outcome)| ["lost", "sent"].contains(&outcome.as_str())));
-            }
-            // What the relay has lost between the first and the last packet that it has sent is what the receiver misses.
-            let expected = outcomes.values().map(|rows| {
-                let sent: Vec<u64> =
-                    rows.iter().filter(|(_, outcome)| outcome == "sent").map(|(sequence, _)| *sequence).collect();
-                let (first, last) = (sent.iter().min().unwrap(), sent.iter().max().unwrap());
-                1.0 - sent.len() as f64 / (last - first + 1) as f64
-            });
-            let sorted = |mut losses: Vec<f64>| {
-                losses.sort_by(f64::total_cmp);
-                losses
-            };
-            for (expected, found) in sorted(expected.collect()).into_iter().zip(sorted(losses)) {
-                assert!((expected - found).abs() < 0.02, "{expected} {found}");
-            }
-        });
-    });
-}
-
-#[test]
-fn check_judges_what_members_send_before_the_impairment() {
-    measured(|| {
-        together([("", "plain"), ("/v1/signaling", "encrypted")], |(path, link)| {
             let folder = tempfile::tempdir().unwrap();
-            let junit = folder.path().join("report.xml");
-            let path_options = ["--loss", "20%", "--outage", "1s@2s", "--max-recovery", "30s"];
-            let report_options = ["--junit", junit.to_str().unwrap()];
-            let output = check(&[&path_options[..], &report_options].concat(), |address| {
+            let [junit, log] = ["report.xml", "outcomes.csv"].map(|name| folder.path().join(name));
+            let path_options = ["--loss", "20%", "--seed", "7", "--outage", "1s@2s", "--max-recovery", "30s"];
+            let file_options = ["--junit", junit.to_str().unwrap(), "--outcome-log", log.to_str().unwrap()];
+            let mut losses = [0.0; 2];
+            let output = check(&[&path_options[..], &file_options].concat(), |address| {
                 let mut member = Member::connect(address);
                 member.create_room("jam");
                 let url = format!("ws://{address}{path}");
                 let line = format!("send --tone 220 --duration 5s --clients 1 --signaling-url {url} --room jam --json");
                 let other = start_line(&line);
                 member.skip_to("PeerJoined");
-                assert_eq!([run(&line), other.end()].map(|output| output.code), [0, 0]);
+                losses = [run(&line), other.end()].map(|output| heard_loss(&output, link));
             });
+            let outcomes = audio_rows(&fs::read_to_string(&log).unwrap());
+            let mut expected: Vec<f64> = outcomes.values().map(|rows| loss_ratio(rows)).collect();
+            losses.sort_by(f64::total_cmp);
+            expected.sort_by(f64::total_cmp);
+            assert_eq!(expected.len(), 2, "{:?}", outcomes.keys());
+            let is_equal = |(expected, found): (&f64, &f64)| (expected - found).abs() < 0.02;
+            assert!(expected.iter().zip(&losses).all(is_equal), "{expected:?} {losses:?}");
+
             let report: Value = serde_json::from_str(&output.stdout).unwrap();
             assert_eq!((output.code, &report["verdict"]), (0, &json!("passed")), "{output:?}");
+            assert!(output.stderr.contains("relay: stats "), "{}", output.stderr);
             let room = &report["media"]["rooms"][0];
             let flows = room["flows"].as_array().unwrap().iter().filter(|flow| flow["datagrams"] != json!(0));
             let lost: Vec<bool> = flows.clone().map(|flow| flow["outcomes"]["outage"].as_u64() > Some(100)).collect();
@@ -134,11 +98,12 @@ fn check_judges_what_members_send_before_the_impairment() {
             let senders: Vec<_> =
                 sources.filter(|source| source["name"].as_str().unwrap().starts_with("room ")).collect();
             assert_eq!(senders.len(), 2, "{report:#}");
+            let kind = if link == "signed" { "encrypted link, " } else { "plain link, " };
             for sender in senders {
                 let (facts, text) = (sender["facts"].as_str().unwrap(), sender.to_string());
-                assert!(facts.contains(&format!("{link} link, ")), "{facts}");
+                assert!(facts.contains(kind), "{facts}");
                 assert!(!text.contains(r#""rule":"loss""#), "{text}");
-                assert_eq!(text.contains(r#""reason":"sealed""#), link == "encrypted", "{text}");
+                assert_eq!(text.contains(r#""reason":"sealed""#), link == "signed", "{text}");
             }
             let junit = fs::read_to_string(&junit).unwrap();
             assert_eq!(junit.matches(r#"name="counter_repeated" classname="room "#).count(), 2, "{junit}");

@@ -9,7 +9,6 @@ mod custom_room;
 mod drain;
 pub(crate) mod http;
 mod log_lines;
-mod mixed_dialects;
 mod newer_clients;
 mod options;
 mod relayed_media;

@@ -500,12 +500,13 @@ fn limits_do_not_apply_to_a_member_who_was_mostly_silent() {
 
 #[test]
 fn document_of_musicians_fits_the_schema() {
-    let silent = musician(0, Links::Plain, 1, &[member(1, Links::Plain)], 0);
-    let mut node = silent;
+    let without_address = RoomMember { addresses: Vec::new(), ..member(1, Links::Plain) };
+    let mut node = musician(0, Links::Plain, 1, &[without_address], 0);
     poll(&mut *node, 0);
     let interrupted = Some(StopSignal::Interrupt);
     let results = [node.into_results(Time::from_millis(1))];
     let silent = MusiciansReport::from(("jam", &results[..], interrupted, &Limits::default()));
+    assert_eq!((silent.directions[0].packets, silent.verdict.result.exit_code()), (0, 1));
     let documents = [("silent", silent), ("heard", report_with_echo_bot(&Limits::default()))];
     let documents: [(String, serde_json::Value); 2] =
         documents.map(|(name, report)| (name.to_owned(), serde_json::to_value(report).expect("JSON")));

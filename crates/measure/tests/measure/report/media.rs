@@ -124,15 +124,19 @@ fn text_and_junit_have_each_flow_and_each_outage_of_a_pair() {
 }
 
 /// What a limit of 500 ms comes to: the outcome, its reason, and the status in JUnit of the outages in order.
-fn judged(room: Room) -> (Verdict, String, Vec<&'static str>) {
+fn judged(room: Room) -> (Verdict, String, String) {
     let result = checked(room.report(Some(Duration::from_millis(500))));
     let junit = result.junit().expect("XML");
     assert_eq!(junit.contains("<error"), result.verdict == Verdict::NotMeasured, "{junit}");
-    let statuses = junit
-        .split("<testcase ")
-        .filter(|case| case.starts_with("name=\"room 1, outage "))
-        .map(|case| ["<failure", "<skipped"].into_iter().find(|status| case.contains(status)).unwrap_or("met"));
-    (result.verdict, [result.failures, result.not_judged].concat().join("; "), statuses.collect())
+    let cases = junit.split("<testcase ").filter(|case| case.starts_with("name=\"room 1, outage "));
+    let status = |case: &str| ["failure", "skipped"].into_iter().find(|status| case.contains(&format!("<{status}")));
+    let statuses = cases.map(|case| status(case).unwrap_or("met")).collect::<Vec<_>>().join(" ");
+    (result.verdict, [result.failures, result.not_judged].concat().join("; "), statuses)
+}
+
+#[track_caller]
+fn assert_judged(room: Room, verdict: Verdict, reason: &str, statuses: &str) {
+    assert_eq!(judged(room), (verdict, reason.to_owned(), statuses.to_owned()));
 }
 
 #[test]
@@ -144,7 +148,7 @@ fn failure_names_the_limit_the_worst_recovery_and_the_number_of_pairs() {
     room.play(2_500..3_700, &ways[2..]);
     room.play(3_700..6_000, &ways);
     let reason = "room 1, outage 1 of Aki#1 and Ben#1: 500 ms at 1.0 s, recovered after 1.2 s, --max-recovery 500 ms exceeded (1 of 2 pairs)";
-    assert_eq!(judged(room), (Verdict::Failed, reason.to_owned(), vec!["<failure", "met"]));
+    assert_judged(room, Verdict::Failed, reason, "failure met");
 }
 
 #[test]
@@ -154,91 +158,74 @@ fn limit_without_an_outage_that_hit_anybody_is_not_measured() {
         let mut room = Room::new(outages);
         room.play(1_000..1_010, &BOTH[..1]);
         room.play(start..6_000, &BOTH);
-        assert_eq!(judged(room), (Verdict::NotMeasured, unused.to_owned(), vec![]), "{outages}");
+        assert_judged(room, Verdict::NotMeasured, unused, "");
     }
-    let mut room = Room::new("500ms@9s");
-    room.play(1_000..6_000, &BOTH);
-    assert_eq!(checked(room.report(None)).verdict, Verdict::Passed, "no limit");
 }
 
 #[test]
 fn member_that_was_lost_in_its_only_outage_has_not_recovered() {
-    let lost = "room 1, outage 1 of Ben#1 and Aki#1: 500 ms at 1.0 s, not recovered, Ben#1 left for good, --max-recovery 500 ms exceeded (1 of 1 pairs)";
-    let unjudged = "room 1, outage 1 of Ben#1 and Aki#1: 500 ms at 1.0 s, not recovered within 300 ms, not judged: a member left, another outage began or the run ended (1 of 1 pairs)";
-    let (failed, unjudged) =
-        ((Verdict::Failed, lost, vec!["<failure"]), (Verdict::NotMeasured, unjudged, vec!["<skipped"]));
-    for (case, is_lost, rejoins, expected) in [
-        ("lost", true, false, failed),
-        ("left by itself", false, false, unjudged.clone()),
-        ("lost, and back under its name", true, true, unjudged),
+    let outage = "room 1, outage 1 of Ben#1 and Aki#1: 500 ms at 1.0 s, not recovered";
+    let lost = format!("{outage}, Ben#1 left for good, --max-recovery 500 ms exceeded (1 of 1 pairs)");
+    let reason = "not judged: a member left, another outage began or the run ended";
+    let unjudged = format!("{outage} within 300 ms, {reason} (1 of 1 pairs)");
+    for (outages, end, is_lost, rejoins, (verdict, reason, statuses)) in [
+        ("500ms@1s", 2_000, true, false, (Verdict::Failed, &*lost, "failure")),
+        // It left by itself, and was lost but back under its name.
+        ("500ms@1s", 2_000, false, false, (Verdict::NotMeasured, &unjudged, "skipped")),
+        ("500ms@1s", 2_000, true, true, (Verdict::NotMeasured, &unjudged, "skipped")),
+        // It had recovered from another one.
+        ("500ms@1s/4s", 6_000, true, false, (Verdict::Passed, "", "met skipped")),
     ] {
-        let mut room = Room::new("500ms@1s");
-        room.play(1_000..2_000, &BOTH);
-        room.run(2_800);
+        let mut room = Room::new(outages);
+        room.play(1_000..end, &BOTH);
+        room.run(end + 800);
         room.members[1].is_lost = is_lost;
         room.members.remove(1);
-        room.run(2_800);
+        room.run(end + 800);
         if rejoins {
             room.join("Ben");
         }
         room.run(60_000);
-        let (outcome, reason, statuses) = judged(room);
-        assert_eq!((outcome, &*reason, statuses), expected, "{case}");
+        assert_judged(room, verdict, reason, statuses);
     }
-    // It had recovered from another one.
-    let mut room = Room::new("500ms@1s/4s");
-    room.play(1_000..6_000, &BOTH);
-    room.run(6_200);
-    room.members[1].is_lost = true;
-    room.members.remove(1);
-    room.run(60_000);
-    assert_eq!(judged(room), (Verdict::Passed, String::new(), vec!["met", "<skipped"]));
 }
 
 #[test]
 fn outage_during_whose_recovery_the_relay_did_not_run_is_not_judged() {
-    let played = |outages, stop: Range<u64>, until| {
+    let played = |outages, stop: Range<u64>| {
         let mut room = Room::new(outages);
         room.play(1_000..stop.start, &BOTH);
         room.now = Time::from_millis(stop.end);
-        room.play(stop.start..until, &BOTH);
+        room.play(stop.start..9_000, &BOTH);
         room
     };
-    let delayed = |recovery| {
-        format!(
-            "room 1, outage 1 of Aki#1 and Ben#1: 500 ms at 1.0 s, {recovery}, not judged: the relay did not run, or sent late (1 of 1 pairs)"
-        )
-    };
-    for (case, stop, expected) in [
-        ("at its end", 2_400..3_700, (Verdict::NotMeasured, delayed("recovered after 1.2 s"), vec!["<skipped"])),
-        (
-            "before it was clear",
-            3_400..3_500,
-            (Verdict::NotMeasured, delayed("recovered after 20 ms"), vec!["<skipped"]),
-        ),
-        ("before it", 1_900..2_000, (Verdict::Passed, String::new(), vec!["met"])),
-        ("within it", 2_100..2_400, (Verdict::Passed, String::new(), vec!["met"])),
-        ("after it was clear", 3_700..5_000, (Verdict::Passed, String::new(), vec!["met"])),
+    let reason = "not judged: the relay did not run, or sent late (1 of 1 pairs)";
+    let late = |recovery| format!("room 1, outage 1 of Aki#1 and Ben#1: 500 ms at 1.0 s, {recovery}, {reason}");
+    for (outages, stop, reason, statuses) in [
+        // At the end of the outage, and before it was clear that the pair had recovered.
+        ("500ms@1s", 2_400..3_700, late("recovered after 1.2 s"), "skipped"),
+        ("500ms@1s", 3_400..3_500, late("recovered after 20 ms"), "skipped"),
+        // Before the outage, within it, and after it was clear.
+        ("500ms@1s", 1_900..2_000, String::new(), "met"),
+        ("500ms@1s", 2_100..2_400, String::new(), "met"),
+        ("500ms@1s", 3_700..5_000, String::new(), "met"),
+        // Another outage of the pair was judged.
+        ("500ms@1s/4s", 2_400..3_700, String::new(), "skipped met"),
     ] {
-        assert_eq!(judged(played("500ms@1s", stop, 6_000)), expected, "{case}");
+        let verdict = if reason.is_empty() { Verdict::Passed } else { Verdict::NotMeasured };
+        assert_judged(played(outages, stop), verdict, &reason, statuses);
     }
-    // Another outage of the pair was judged.
-    let room = played("500ms@1s/4s", 2_400..3_700, 9_000);
-    assert_eq!(judged(room), (Verdict::Passed, String::new(), vec!["<skipped", "met"]));
     // After the limit and a second, it has not recovered, whatever happens then.
     let mut room = Room::new("500ms@1s");
     room.play(1_000..2_000, &BOTH);
     room.run(4_100);
     room.now = Time::from_millis(5_100);
     room.play(4_200..8_000, &BOTH[..1]);
-    let (outcome, reason, _) = judged(room);
-    assert!(
-        outcome == Verdict::Failed && reason.contains("not recovered within 5.5 s, --max-recovery 500 ms"),
-        "{reason}"
-    );
-    let report = played("500ms@1s", 2_400..3_700, 6_000).report(None);
+    let (verdict, reason, _) = judged(room);
+    let expected = "not recovered within 5.5 s, --max-recovery 500 ms";
+    assert!(verdict == Verdict::Failed && reason.contains(expected), "{reason}");
     let warnings = ["pauses, in which the relay did not run for 1.2 s: 1", "datagrams sent over 50 ms late: 226"];
-    assert_eq!(report.warnings, warnings);
+    assert_eq!(played("500ms@1s", 2_400..3_700).report(None).warnings, warnings);
 }
 
 #[test]
