@@ -37,11 +37,8 @@ impl Generate {
 
 /// Exit codes and their meaning, for the man page.
 const EXIT_CODES: [(&str, &str); 6] = [
-    (
-        "0",
-        "Success: all limits were met. Without limits: at least one reply was received. Servers: stopped by a signal.",
-    ),
-    ("1", "A limit was exceeded, a packet came back damaged, or packets were sent and no reply was received."),
+    ("0", "send, probe: all limits were met or, without limits, replies were received. Servers: stopped by a signal."),
+    ("1", "A limit was exceeded, a check failed, a packet came back damaged, or packets were sent and none returned."),
     ("2", "Usage error."),
     (
         "3",

@@ -55,7 +55,7 @@ pub(crate) fn local_authority(address: SocketAddr) -> String {
 
 #[derive(clap::Args, Clone)]
 pub(crate) struct ReadyFileArgs {
-    /// Write addresses and the room to this JSON file once all exist
+    /// Write addresses and the room to this JSON file when the server is ready
     ///
     /// The file is removed at the start, and then written as a whole. Its members are `udp` (HOST:PORT), `signaling_url` (http), `ws_url`,
     /// `metrics`, `moqt`, `room` (`id`, `name`, `code`, `code_6`) and `relay_ports`. What does not exist is null.

@@ -187,12 +187,12 @@ fn resized_terminal_keeps_one_row() {
 #[test]
 fn nothing_is_drawn_where_it_would_disturb() {
     measured(|| {
-        const PROBE: &str = "probe --embedded --interval 100ms --duration 2s";
+        const PROBE: &str = "probe --embedded --interval 100ms --duration 1500ms";
         let direct = Terminal { shell: "exec PROGRAM", ..TERMINAL };
         let background = Terminal { shell: "bash -c 'set -m; PROGRAM >STDOUT & wait'", ..TERMINAL };
         let cases = [
             // Packet lines on the same terminal.
-            (direct, "--json-lines", 21),
+            (direct, "--json-lines", 16),
             // A background job.
             (background, "", 0),
             // Terminals without cursor sequences.
@@ -228,7 +228,7 @@ fn job_that_leaves_the_foreground_keeps_the_lines_of_the_shell() {
             "bash -c 'set -m; PROGRAM >STDOUT; echo SHELL; fg'",
         ];
         together(shells, |shell| {
-            let mut program = Terminal { shell, ..TERMINAL }.start("probe --embedded --interval 10ms --duration 4s");
+            let mut program = Terminal { shell, ..TERMINAL }.start("probe --embedded --interval 10ms --duration 3s");
             program.wait_for("the view", |terminal| terminal.contains("lost "));
             program.press(b"\x1a");
             let run = program.end();

@@ -24,7 +24,7 @@ use crate::stats::Counter;
 use crate::time::display_seconds;
 use crate::units::{InvalidValue, parse_bit_rate, parse_ratio};
 
-const HEADING: &str = "Impairment (of echo server replies; with send --no-echo, of sent AUDIO; of what is relayed)";
+const HEADING: &str = "Impairment (of replies, of relayed datagrams, and of AUDIO with send --no-echo)";
 
 /// The values of `--network`, the options for which each stands, and its delay. `docs/tasks/client.md` names the sources.
 const NETWORKS: [(&str, &str, Duration); 7] = [

@@ -19,7 +19,7 @@ fn receiver_gets_what_the_outcome_log_and_the_report_say() {
     let (mut expected, mut done) = (Vec::new(), [0; 4]);
     for cells in &rows {
         let [sequence, reordered, copies] = [3, 5, 7].map(|column| cells[column].parse::<u32>().unwrap());
-        assert_eq!([cells[1], cells[2], cells[4]], [&server.to(), "AUDIO", if copies == 0 { "lost" } else { "sent" }]);
+        assert_eq!([cells[1], cells[2], cells[4]], [&*server.to(), "AUDIO", if copies == 0 { "lost" } else { "sent" }]);
         done[0] += u32::from(copies == 0);
         done[1] += copies.saturating_sub(1);
         done[2] += reordered;
