@@ -92,9 +92,13 @@ pub fn format_time_ms(us: f64) -> String {
     if us.abs() < 1e3 { format_time(us) } else { format!("{:.3} ms", us / 1e3) }
 }
 
-/// A time in milliseconds: `5.0 s`, `120 ms`.
+/// A time in milliseconds: `5.0 s`, `120 ms`, `80.0 µs`, `0 ms`.
 pub fn format_length(ms: f64) -> String {
-    if ms < 1e3 { format!("{ms:.0} ms") } else { format!("{:.1} s", ms / 1e3) }
+    match ms {
+        short if short > 0.0 && short < 1.0 => format_time(ms * 1e3),
+        _ if ms < 1e3 => format!("{ms:.0} ms"),
+        _ => format!("{:.1} s", ms / 1e3),
+    }
 }
 
 /// A time in microseconds, or `-`.
