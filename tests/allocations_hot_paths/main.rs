@@ -145,8 +145,9 @@ fn relayed_media() -> usize {
     let impairment = Impairment { delay, jitter, loss: 0.1, seed: 7, ..Impairment::default() };
     let config = MediaRelayConfig { impairment, ports: vec![40_000, 40_001], ..MediaRelayConfig::default() };
     let rooms = MediaRooms::new(config, Some(Box::new(|_| {})), |_| Err(String::new()));
-    let members = ["Aki", "Ben"]
-        .map(|name| rooms.join(1, [name, name].map(str::to_owned), [127, 0, 0, 1].into(), [127, 0, 0, 1].into()));
+    let members = ["Aki", "Ben"].map(|name| {
+        rooms.join(1, [name, name].map(str::to_owned), ([127, 0, 0, 1].into(), [127, 0, 0, 1].into()), None)
+    });
     let (mut relay, mut wire) = (MediaRelay::new(rooms), wire());
     let mut audio: Vec<u8> = [1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0].into_iter().chain([7; 512]).collect();
     let count = allocations(|turn| {

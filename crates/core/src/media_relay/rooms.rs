@@ -32,6 +32,9 @@ pub const MAX_SOCKETS: usize = 1_024;
 /// those whose connections come from one address of another host.
 const MIN_SHARE: usize = 180;
 
+/// A member takes no more sockets: in a room of ten, those of joining once and of publishing other addresses four times.
+const MEMBER_SHARE: usize = 54;
+
 /// A socket that is no longer announced forwards until nothing has passed it for this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -113,11 +116,13 @@ struct Member {
     bottleneck: Bottleneck,
 }
 
+/// Who takes sockets: the room, the address and the number of a member.
+type Taker = (u64, IpAddr, u64);
+
 /// A socket that somebody knows.
 struct OpenSocket {
     way: Way,
-    /// The room and the address of the member that has taken it.
-    taken_by: (u64, IpAddr),
+    taken_by: Taker,
     /// The latest source, and the local address at which it arrived.
     source: Option<(SocketAddr, Option<IpAddr>)>,
     active_at: Option<Time>,
@@ -184,25 +189,70 @@ pub(super) struct Pairs {
     /// The impairments of ways, by what `links` contains for them.
     parsed: HashMap<String, Impairment>,
     foreign_log: LogThrottle,
+    full_log: LogThrottle,
     /// Numbers of datagrams by outcome, of dropped ones by reason, and of sources that changed.
     pub(super) counts: BTreeMap<&'static str, u64>,
     pub(super) observer: Option<OutcomeObserver<MediaRoute>>,
 }
 
 impl Pairs {
-    /// Whether a room and an address can have this number of further sockets.
-    fn has_sockets(&self, count: usize, (room, ip): (u64, IpAddr)) -> bool {
-        let is_of = |open: &&OpenSocket| open.taken_by.0 == room || open.taken_by.1 == ip && !self.config.is_own(ip);
-        let taken = self.sockets.iter().flatten().filter(is_of).count();
-        let share = (self.sockets.len() / 2).max(MIN_SHARE);
-        count <= self.free.len().min(share.saturating_sub(taken))
+    /// Whether a member can now take this number of sockets. What is not free, or above a share, is taken from the unannounced sockets of the
+    /// room, or of the member if the share is its own: first those that rest, then those that have been idle for the longest. `leaving` is
+    /// about to leave.
+    fn reserve(&mut self, count: usize, (room, ip, member): Taker, leaving: Option<u64>) -> bool {
+        let (mut taken, mut own) = (0, 0);
+        for (of_room, of_ip, of_member) in self.sockets.iter().flatten().map(|open| open.taken_by) {
+            taken += usize::from(of_room == room || of_ip == ip && !self.config.is_own(ip));
+            own += usize::from(of_member == member);
+        }
+        let (share, own_share) = ((self.sockets.len() / 2).max(MIN_SHARE), MEMBER_SHARE.saturating_sub(own));
+        let missing = count.saturating_sub(self.free.len().min(share.saturating_sub(taken)).min(own_share));
+        let is_usable =
+            |open: &OpenSocket| open.taken_by.0 == room && (own_share >= count || open.taken_by.2 == member);
+        let age = |number: usize| {
+            let open = self.sockets[number].as_ref().filter(|open| is_usable(open))?;
+            Some((!open.is_resting, open.active_at.unwrap_or(self.now), number))
+        };
+        let usable: BTreeSet<_> = self.unannounced(leaving).into_iter().filter_map(age).collect();
+        if usable.len() < missing {
+            if self.full_log.allow(self.now) {
+                warn!(target: "relay", room, "no ports left for a member; a room of ten needs 180 (--relay-ports)");
+            }
+            return false;
+        }
+        for (.., number) in usable.into_iter().take(missing) {
+            self.end_flow(number);
+            self.sockets[number] = None;
+            self.free.push_front(number);
+        }
+        true
+    }
+
+    /// The sockets that nobody knows who is there, or that stand for nobody. `leaving` is about to leave.
+    fn unannounced(&self, leaving: Option<u64>) -> Vec<usize> {
+        let is_there =
+            |number| Some(number) != leaving && self.members.get(&number).is_some_and(|member| member.is_present);
+        let is_announced = |number: &usize, way: Way| {
+            self.flows.get(&way).is_some_and(|(current, ..)| current == number)
+                && is_there(way.from)
+                && is_there(way.to)
+        };
+        let open = (0..).zip(&self.sockets).filter_map(|(number, socket)| Some((number, socket.as_ref()?.way)));
+        open.filter(|(number, way)| !is_announced(number, *way)).map(|(number, _)| number).collect()
+    }
+
+    /// Ends the flow that arrives at this socket.
+    fn end_flow(&mut self, number: usize) {
+        let way = self.sockets[number].as_ref().map(|open| open.way);
+        let way = way.filter(|way| self.flows.get(way).is_some_and(|(current, ..)| *current == number));
+        self.retire(way);
     }
 
     /// Lets a member take a socket for this way. The flow goes on, if the way had another socket.
     fn open(&mut self, number: u64, way: Way) {
         let Some(socket) = self.free.pop_front() else { return };
         let Member { room, addresses, .. } = &self.members[&number];
-        let (room, taken_by) = (*room, (*room, addresses.signaling_ip));
+        let (room, taken_by) = (*room, (*room, addresses.signaling_ip, number));
         self.sockets[socket] = Some(OpenSocket { way, taken_by, source: None, active_at: None, is_resting: false });
         let [from, to] = [way.from, way.to].map(|number| Arc::clone(&self.members[&number].name));
         match self.flows.entry(way) {
@@ -327,26 +377,18 @@ impl Pairs {
 
     /// Lets sockets rest that are idle and no longer announced, and forgets who has none left.
     pub(super) fn sweep(&mut self, now: Time) {
-        let Self { sockets, free, members, flows, .. } = self;
-        let mut gone = Vec::new();
-        let is_present = |number: u64| members.get(&number).is_some_and(|member| member.is_present);
-        for (number, socket) in sockets.iter_mut().enumerate() {
-            let Some(OpenSocket { way, active_at, is_resting, .. }) = socket else { continue };
-            let is_current = flows.get(way).is_some_and(|(current, ..)| *current == number);
-            if is_current && is_present(way.from) && is_present(way.to) {
-                continue;
-            }
+        for number in self.unannounced(None) {
+            let Some(OpenSocket { active_at, is_resting, .. }) = &mut self.sockets[number] else { continue };
             let idle = now.duration_since(*active_at.get_or_insert(now));
             if idle >= IDLE_TIMEOUT {
                 *is_resting = true;
-                gone.extend(is_current.then_some(*way));
+                self.end_flow(number);
             }
             if idle >= IDLE_TIMEOUT + REST {
-                *socket = None;
-                free.push_back(number);
+                self.sockets[number] = None;
+                self.free.push_back(number);
             }
         }
-        self.retire(gone);
         let Self { members, flows, rooms, links, .. } = self;
         let before = members.len();
         members.retain(|number, member| {
@@ -444,12 +486,21 @@ impl MediaRooms {
         Self { pairs: Arc::new(Mutex::new(pairs)), parse: Arc::new(parse) }
     }
 
-    /// A member joins `room`, over a connection from `signaling_ip` to `local_ip`. `None` if there are too few sockets.
-    pub fn join(&self, room: u64, names: MemberNames, signaling_ip: IpAddr, local_ip: Ipv4Addr) -> Option<MediaMember> {
+    /// A member joins `room`, over a connection from `signaling_ip` to `local_ip`. It replaces `leaving`, which is about to leave. `None` if
+    /// there are too few sockets.
+    pub fn join(
+        &self,
+        room: u64,
+        names: MemberNames,
+        (signaling_ip, local_ip): (IpAddr, Ipv4Addr),
+        leaving: Option<&MediaMember>,
+    ) -> Option<MediaMember> {
         let (name, addresses) = (sanitize_name(&names[1]), MemberAddresses::new(signaling_ip));
         let pairs = &mut *self.lock();
-        let (number, others) = (pairs.joined, pairs.others(room, pairs.joined));
-        if !pairs.has_sockets(2 * others.len(), (room, addresses.signaling_ip)) {
+        let (number, leaving) = (pairs.joined, leaving.map(|member| member.number));
+        let mut others = pairs.others(room, number);
+        others.retain(|other| Some(*other) != leaving);
+        if !pairs.reserve(2 * others.len(), (room, addresses.signaling_ip, number), leaving) {
             return None;
         }
         pairs.joined += 1;
@@ -554,7 +605,7 @@ impl MediaMember {
         let (room, ip, before) = (member.room, member.addresses.signaling_ip, &member.addresses.published);
         let (is_first, keeps_one) = (before.is_empty(), before.iter().any(|address| published.contains(address)));
         let others = if is_first || keeps_one { Vec::new() } else { pairs.others(room, self.number) };
-        if !pairs.has_sockets(others.len(), (room, ip)) {
+        if !pairs.reserve(others.len(), (room, ip, self.number), None) {
             return false;
         }
         let ways = others.into_iter().map(|from| Way { from, to: self.number });

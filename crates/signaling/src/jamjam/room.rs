@@ -22,8 +22,11 @@ use jamjam_core::time::Time;
 /// Maximum number of members in a room, including its creator.
 pub(super) const MAX_PEERS_PER_ROOM: usize = 10;
 
-/// Reason of an error: there is no place in the room, or no socket that could stand for another member.
+/// Reason of an error: there is no place in the room.
 const ROOM_FULL: &str = "Room is full";
+
+/// Reason of an error: there is no socket that could stand for another member.
+const NO_PORTS: &str = "No media ports left on the server";
 
 /// The feature of members that receive [`PeerMessage`]. Other features are not passed on.
 pub(super) const PEER_MESSAGE: &str = "peer_message";
@@ -129,8 +132,9 @@ impl JamjamRoom {
         Self { roster, password, owner: None, media, kept_place: None }
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.roster.list.len() >= MAX_PEERS_PER_ROOM
+    /// Whether there is no place for `conn`, which may be in the room.
+    fn is_full_for(&self, conn: ConnId) -> bool {
+        self.roster.list.iter().filter(|member| member.conn != conn).count() >= MAX_PEERS_PER_ROOM
     }
 
     /// The invite code that clients of one generation see.
@@ -141,13 +145,13 @@ impl JamjamRoom {
     /// Whether `other` is the owner of the room and has a place there.
     pub(super) fn is_owner_returning(&self, other: &Owner) -> bool {
         let Some(owner) = &self.owner else { return false };
-        owner.is_returning(other) && (owner.is_living() || !self.is_full())
+        owner.is_returning(other) && (owner.is_living() || !self.is_full_for(other.conn))
     }
 
     /// Whether `other` may replace the owner of the room and has a place there.
     pub(super) fn is_free_for(&self, other: &Owner) -> bool {
         let Some(owner) = &self.owner else { return false };
-        owner.may_be_replaced(other) && (owner.is_living() || !self.is_full())
+        owner.may_be_replaced(other) && (owner.is_living() || !self.is_full_for(other.conn))
     }
 
     /// Whether `other` can be the owner: the room is new, or it returns, or another owner may be replaced.
@@ -172,10 +176,10 @@ impl JamjamRoom {
         let own = arrival.take_if(|(_, creator)| !is_test_room || self.has_place_for(creator));
         // Without a reply: the caller looks for another room.
         let mut arrival = own.ok_or(MessageError::Rejected(ROOM_FULL))?;
-        self.leave_with(call, call.conn, CHANGED_ROOM);
         if !self.relay_media(call, &mut arrival) {
-            return reject(call, ROOM_FULL);
+            return reject(call, NO_PORTS);
         }
+        self.leave_with(call, call.conn, CHANGED_ROOM);
         let is_newer = arrival.0.is_newer;
         let peer_id = self.enter(call, arrival, is_test_room);
         call.reply(&ServerMessage::RoomCreated {
@@ -196,17 +200,17 @@ impl JamjamRoom {
         bytes: usize,
     ) -> Result<(), MessageError> {
         let is_owner = self.is_owner_returning(&arrival.1);
-        if self.is_full() && !is_owner {
+        if self.is_full_for(call.conn) && !is_owner {
             return reject(call, ROOM_FULL);
         }
         if !call.caller.may_request(MAX_JOIN_DEBT) {
             call.effects.counters.add_limited();
             return reject(call, "Too many requests");
         }
-        self.leave_with(call, call.conn, CHANGED_ROOM);
         if !self.relay_media(call, &mut arrival) {
-            return reject(call, ROOM_FULL);
+            return reject(call, NO_PORTS);
         }
+        self.leave_with(call, call.conn, CHANGED_ROOM);
         let is_newer = arrival.0.is_newer;
         let peer_id = self.enter(call, arrival, is_owner);
         let others = self.roster.list.iter().filter(|member| member.conn != call.conn);
@@ -271,7 +275,8 @@ impl JamjamRoom {
         let previous = previous.and_then(|previous| self.roster.find(previous.conn));
         let id = &previous.map_or(&member.peer, |previous| &previous.data.peer).id;
         let names = [id.clone(), member.peer.name.clone()];
-        member.media = media.join(self.roster.key.0.get(), names, call.source, member.local_ip);
+        let leaving = self.roster.find(call.conn).or(previous).and_then(|leaving| leaving.data.media.as_ref());
+        member.media = media.join(self.roster.key.0.get(), names, (call.source, member.local_ip), leaving);
         member.media.is_some()
     }
 
@@ -335,16 +340,16 @@ impl JamjamRoom {
             }
             ClientMessage::UpdatePeerInfo { candidates, public_addr, local_addr } => {
                 let Member { data: member, .. } = self.roster.find_mut(conn).ok_or(MessageError::NOT_IN_ROOM)?;
-                let peer = member.successor.as_mut().unwrap_or(&mut member.peer);
+                let known = member.successor.as_mut().unwrap_or(&mut member.peer);
+                let mut peer = Peer { public_addr, local_addr, ..known.clone() };
                 if !candidates.is_empty() {
                     peer.candidates = candidates;
                 }
-                (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
-                let peer = peer.clone();
                 let addresses = || peer.public_addr.into_iter().chain(peer.addresses());
                 if !member.media.as_ref().is_none_or(|media| media.publish(addresses())) {
-                    return reject(call, ROOM_FULL);
+                    return reject(call, NO_PORTS);
                 }
+                known.clone_from(&peer);
                 if !self.reveal_successor(call, conn) {
                     self.send_peer(call, conn, &peer, |peer| ServerMessage::PeerUpdated { peer });
                 }

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use crate::test_hub::{LINK_KEYS, TestHub, connection, create, create_test_room, device, error, join, ms};
 
+const NO_PORTS: &str = "No media ports left on the server";
+
 /// A hub whose relay has this number of sockets.
 fn hub(sockets: u16) -> TestHub {
     hub_with(sockets, SignalingLimits::default())
@@ -143,30 +145,54 @@ fn member_whose_connection_ends_is_lost_unless_it_left_the_room() {
 }
 
 #[test]
-fn room_without_sockets_is_full_and_never_shows_real_addresses() {
+fn refusal_for_want_of_ports_says_so_and_never_shows_real_addresses() {
     let mut hub = hub(3);
     let id = room(&mut hub);
     hub.send(3, 0, &join(&id, None));
-    let full = error("Room is full");
-    assert_eq!(hub.last(3), full);
-    let before = hub.sink.texts.len();
+    assert_eq!(hub.last(3), error(NO_PORTS));
     publish(&mut hub, 1, 6_000);
     assert_eq!(hub.last(2)["type"], "PeerUpdated", "one socket was left");
-    publish(&mut hub, 1, 7_000);
-    assert_eq!(hub.last(1), full);
-    assert_eq!(hub.sink.texts.len(), before + 2);
+    let mut hub = self::hub(2);
+    room(&mut hub);
+    let before = hub.sink.texts.len();
+    publish(&mut hub, 1, 6_000);
+    assert_eq!((hub.last(1), hub.sink.texts.len()), (error(NO_PORTS), before + 1));
 }
 
 #[test]
-fn member_that_joins_its_own_room_again_leaves_it_first() {
-    for (sockets, is_full) in [(4, false), (3, true)] {
+fn member_whose_new_room_has_no_ports_keeps_the_old_one() {
+    let mut hub = hub(4);
+    room(&mut hub);
+    let id = {
+        connect(&mut hub, 4, "/");
+        hub.create_room(4, None)
+    };
+    hub.send(3, 0, &join(&id, None));
+    let before = hub.sink.texts.len();
+    hub.send(2, 0, &join(&id, None));
+    assert_eq!((hub.last(2), hub.sink.texts.len()), (error(NO_PORTS), before + 1));
+    publish(&mut hub, 2, 5_000);
+    assert_eq!(hub.last(1)["type"], "PeerUpdated");
+}
+
+#[test]
+fn members_of_a_full_room_join_it_again_and_nobody_else_does() {
+    // As many ports as the room has announced.
+    for sockets in [90, 180] {
         let mut hub = hub(sockets);
         let id = room(&mut hub);
-        let before = hub.received(1).len();
-        hub.send(2, 0, &join(&id, None));
-        assert_eq!(hub.last(2) == error("Room is full"), is_full, "{sockets} sockets");
-        assert_eq!(hub.last(2)["type"] == "RoomJoined", !is_full, "{sockets} sockets");
-        assert_eq!(hub.received(1)[before]["type"], "PeerLeft");
+        (4..=12).for_each(|conn| connect(&mut hub, conn, "/v1/signaling"));
+        (3..=10).for_each(|conn| hub.send(conn, 0, &join(&id, None)));
+        for _ in 0..3 {
+            for conn in 1..=10 {
+                let before = hub.received(11 - conn).len();
+                hub.send(conn, 0, &join(&id, None));
+                assert_eq!(hub.last(conn)["type"], "RoomJoined", "{conn}");
+                assert_eq!(hub.received(11 - conn)[before]["type"], "PeerLeft", "{conn}");
+            }
+            hub.send(11, 0, &join(&id, None));
+            assert_eq!(hub.last(11), error("Room is full"));
+        }
     }
 }
 
@@ -190,12 +216,13 @@ fn create_room_is_rejected_like_join_room_if_no_sockets_are_left() {
     let id = hub.last(1)["data"]["room_id"].clone();
     request(&mut hub, 2, "/v1/signaling", &join(&id, None));
     request(&mut hub, 3, "/v1/signaling", &join(&id, None));
-    hub.disconnect(1);
-    hub.connect_from(4, "198.51.100.1", 0, "/v1/signaling");
-    hub.send(4, 0, &create_test_room(Some(LINK_KEYS[0])));
-    assert_eq!([3, 4].map(|conn| hub.received(conn)), [[error("Room is full")], [error("Room is full")]]);
+    hub.send(1, 0, &json!({"type": "LeaveRoom"}));
+    request(&mut hub, 5, "/v1/signaling", &join(&id, None));
+    // The place of the owner is free, but both sockets are announced to others.
+    request(&mut hub, 4, "/v1/signaling", &create_test_room(Some(LINK_KEYS[0])));
+    assert_eq!([3, 4].map(|conn| hub.received(conn)), [[error(NO_PORTS)], [error(NO_PORTS)]]);
     let reported: Vec<_> = hub.sink.wrong.iter().map(|(conn, .., sentence)| (*conn, &**sentence)).collect();
-    assert_eq!(reported, [(3, "Room is full"), (4, "Room is full")]);
+    assert_eq!(reported, [(3, NO_PORTS), (4, NO_PORTS)]);
     let activity = hub.hub.snapshot(ms(0), &SnapshotQuery::default()).activity;
     let rejected = activity.iter().filter(|entry| entry.outcome == ActivityOutcome::Rejected);
     assert_eq!(rejected.map(|entry| entry.connection).collect::<Vec<_>>(), [Some(3), Some(4)]);

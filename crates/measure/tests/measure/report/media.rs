@@ -43,7 +43,8 @@ impl Room {
 
     fn join(&mut self, name: &str) {
         let names = ["", name].map(str::to_owned);
-        let member = self.rooms.join(1, names, Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST).expect("sockets");
+        let member =
+            self.rooms.join(1, names, (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST), None).expect("sockets");
         assert!(member.publish([SocketAddr::from(([127, 0, 0, 1], 5_000))].into_iter()));
         self.members.push(member);
     }
