@@ -1,8 +1,9 @@
 //! `jamjam-dev relay`: forwards UDP between clients and a target over a bad network, and reports what it has forwarded.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
+use std::{io, iter, mem};
 
 use anyhow::{Context, Result};
 use clap::ColorChoice;
@@ -17,16 +18,19 @@ use super::target::Endpoint;
 use super::values::{OutputFile, output_file_parser, parse_listen_address};
 use crate::address::{HostPort, ParseHostError};
 use crate::echo::FIXED_LOG_LINE;
-use crate::io::local_socket::LocalSocketOptions;
 use crate::io::resolve::{resolve, resolve_until_stopped};
 use crate::io::stop::StopToken;
-use crate::io::udp::{self, Backend, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions};
-use crate::io::{files, os};
+use crate::io::udp::{self, Backend, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, StraySocket};
+use crate::io::{files, os, reachable};
 use crate::relay::{MAX_CLIENTS, Relay};
 use crate::report::relay::RelayReport;
+use crate::stats::Counter;
 
-/// Interval at which errors of the target are looked for. After some, it is resolved again.
-const ERROR_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval at which it is checked whether the target replies.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Number of intervals without a reply after which the target is resolved again.
+const MAX_SILENCE: u32 = 10;
 
 const CANNOT_WRITE: &str = "--junit: cannot write the report";
 
@@ -54,6 +58,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "OPTIONS")]
     down: Option<String>,
 
+    /// Port from which TARGET receives, and at which it reaches the client
+    ///
+    /// For two programs that have each other's address: the client then has LISTEN as that of TARGET, and TARGET has LISTEN2 as that of the
+    /// client. There is one client at a time.
+    #[arg(long, value_name = "LISTEN2", value_parser = parse_listen_address)]
+    back: Option<SocketAddr>,
+
     #[command(flatten)]
     bit_rate: BitRateArgs,
 
@@ -72,6 +83,28 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// Opens the sockets towards the target, of a relay that listens on `listen`.
+    fn open_upstream(&self, listen: SocketAddr) -> Result<Upstream, Failure> {
+        let (found, own_ips) = (resolve(&self.target.host, self.target.port).context("TARGET")?, reachable::own_ips());
+        let is_listen = self.back.is_some_and(|back| is_same(back, listen, &own_ips));
+        ensure_usage!(!is_listen, "--back: the relay already listens there; give another port");
+        let any = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()].map(|ip| SocketAddr::new(ip, 0));
+        // If the system has IPv6, its sockets reach both.
+        let is_ipv6 = found.iter().any(SocketAddr::is_ipv6) && UdpSocket::bind(any[1]).is_ok();
+        let (local, count) = self.back.map_or((any[usize::from(is_ipv6)], MAX_CLIENTS), |back| (back, 1));
+        let target = found.iter().find(|to| to.is_ipv4() || local.is_ipv6()).copied();
+        let target = target.ok_or_else(|| Failure::usage("no address of TARGET can be reached from --back"))?;
+        let bind = |_| Ok(udp::bind(local, DEFAULT_RECEIVE_BUFFER)?.socket);
+        let sockets = (0..count).map(bind).collect::<Result<_, BindError>>()?;
+        let listens = iter::once(listen).chain(self.back).collect();
+        let (is_ipv6, beside, strays) = (local.is_ipv6(), Vec::new(), (0, None));
+        let mut upstream = Upstream { sockets, target, listens, own_ips, is_ipv6, beside, strays };
+        let is_loop = found.iter().any(|to| upstream.is_loop(*to));
+        ensure_usage!(!is_loop, "the relay listens on TARGET itself; give another address");
+        upstream.connect(target).map_err(|error| BindError::Other(target, error))?;
+        Ok(upstream)
+    }
+
     /// Forwards until `stop` is requested, and reports.
     pub(crate) fn run(&self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         let both = self.path.impairment()?;
@@ -84,45 +117,35 @@ impl Args {
         os::raise_descriptor_limit();
         self.ready_file.clear()?;
         let BoundSocket { socket, address, .. } = udp::bind(self.listen, DEFAULT_RECEIVE_BUFFER)?;
-        let mut target = resolve(&self.target.host, self.target.port).context("TARGET")?[0];
-        let is_here = target.ip() == address.ip() || address.ip().is_unspecified() && target.ip().is_loopback();
-        ensure_usage!(
-            !is_here || target.port() != address.port(),
-            "the relay listens on TARGET itself; give another address"
-        );
-        let connect = || udp::connect(target, DEFAULT_RECEIVE_BUFFER, &LocalSocketOptions::default());
-        let upstream = (0..MAX_CLIENTS).map(|_| Ok(connect()?.socket)).collect::<Result<Vec<UdpSocket>>>()?;
-        let sockets = std::iter::once(&socket).chain(&upstream).map(UdpSocket::try_clone);
+        let mut upstream = self.open_upstream(address)?;
+        let sockets = iter::once(&socket).chain(&upstream.sockets).map(UdpSocket::try_clone);
         let sockets = sockets.collect::<Result<_, _>>().context("cannot open the sockets of the relay")?;
         self.junit.as_ref().map_or(Ok(()), |file| files::prepare(file)).context(CANNOT_WRITE)?;
         let (observer, outcome_log) = self.path.impairment.open_outcome_log("from,to,direction")?;
         stop.set_run_started();
-        info!(name: FIXED_LOG_LINE, target: "relay", "relay listening on {address}, target {target}");
+        info!(name: FIXED_LOG_LINE, target: "relay", "relay listening on {address}, target {}", upstream.target);
         info!(target: "relay", seed = impairments[0].seed, "to repeat the impairment, give this seed");
         let (new_targets, targets) = mpsc::channel();
-        let relay = Relay::new((target, targets), MAX_CLIENTS, impairments, limits, observer);
-        let unreachable = Arc::clone(&relay.unreachable);
+        let relay = Relay::new((upstream.target, targets), upstream.sockets.len(), impairments, limits, observer);
+        let counts = Arc::clone(&relay.counts);
         let options = DriverOptions::server(udp::DEFAULT_SPIN_PERCENT, Backend::Native);
         let running =
             udp::spawn_node("relay", sockets, relay, stop.clone(), options).context("cannot start a thread")?;
         self.ready_file.write(&Ready { udp: Some(local_authority(address)), ..Ready::default() })?;
         stop.set_serving();
-        let mut known = 0;
-        while !running.finished_within(Some(ERROR_CHECK_INTERVAL)) {
-            let errors = unreachable.get() - known;
-            if errors == 0 {
-                continue;
+        let mut replies = Replies::default();
+        while !running.finished_within(Some(CHECK_INTERVAL)) {
+            let [up, down] = counts.arrived.each_ref().map(Counter::get);
+            let Some(errors) = replies.check([counts.unreachable.get(), up, down]) else { continue };
+            let from = upstream.target;
+            if errors > 0 {
+                warn!(target: "relay", address = %from, errors, "nothing listens at the target (ICMP port unreachable)");
             }
-            known += errors;
-            warn!(target: "relay", address = %target, errors, "nothing listens at the target (ICMP port unreachable)");
             let found = resolve_until_stopped(&self.target.host, self.target.port, stop).unwrap_or_default();
-            if let Some(moved) = moved(&found, target)
-                && upstream.iter().all(|socket| udp::reconnect(&socket.into(), moved).is_ok())
-            {
-                info!(target: "relay", from = %target, to = %moved, "the target has moved");
+            if next_addresses(found, from, errors > 0).into_iter().any(|next| upstream.connect(next).is_ok()) {
+                info!(target: "relay", %from, to = %upstream.target, "trying another address of the target");
                 // Fails only if the relay has ended.
-                _ = new_targets.send(moved);
-                target = moved;
+                _ = new_targets.send(upstream.target);
             }
         }
 
@@ -130,7 +153,8 @@ impl Args {
         let (results, dropped) = (relay.into_results(), tally.host_timing.kernel_dropped);
         let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
         drop(log);
-        let report = RelayReport::from((self.target.to_string(), &results, unreachable.get(), dropped));
+        let target = self.target.to_string();
+        let report = RelayReport::from((target, &results, counts.unreachable.get(), dropped, upstream.strays()));
         print_report(&report, self.json, || report.text())?;
         if let Some(file) = &self.junit {
             files::write(file, &report.junit()?).context(CANNOT_WRITE)?;
@@ -140,10 +164,84 @@ impl Args {
     }
 }
 
-/// The first address of the same IP version, if none of those found is `target`.
-fn moved(found: &[SocketAddr], target: SocketAddr) -> Option<SocketAddr> {
-    let first = found.iter().find(|address| address.is_ipv4() == target.is_ipv4())?;
-    (!found.contains(&target)).then_some(*first)
+/// The sockets towards the target, which are connected to it.
+struct Upstream {
+    sockets: Vec<UdpSocket>,
+    target: SocketAddr,
+    /// Where the relay itself receives.
+    listens: Vec<SocketAddr>,
+    own_ips: Vec<IpAddr>,
+    is_ipv6: bool,
+    beside: Vec<StraySocket>,
+    strays: (u64, Option<SocketAddr>),
+}
+
+impl Upstream {
+    /// Whether the relay would send to itself.
+    fn is_loop(&self, target: SocketAddr) -> bool {
+        self.listens.iter().any(|listen| is_same(*listen, target, &self.own_ips))
+    }
+
+    /// Connects all sockets to this address of the target.
+    fn connect(&mut self, target: SocketAddr) -> io::Result<()> {
+        if self.is_loop(target) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.strays();
+        let peer = match target.ip() {
+            IpAddr::V4(ip) if self.is_ipv6 => SocketAddr::new(ip.to_ipv6_mapped().into(), target.port()),
+            _ => target,
+        };
+        self.sockets.iter().try_for_each(|socket| udp::reconnect(&socket.into(), peer))?;
+        self.beside.extend(self.sockets.iter().filter_map(StraySocket::beside));
+        self.target = target;
+        Ok(())
+    }
+
+    /// Number of datagrams from other sources than the target, and the first of these. The sockets that receive them are closed.
+    fn strays(&mut self) -> (u64, Option<SocketAddr>) {
+        let (count, first) = &mut self.strays;
+        for (more, source) in self.beside.drain(..).map(StraySocket::received) {
+            (*count, *first) = (*count + more, first.or(source));
+        }
+        self.strays
+    }
+}
+
+/// Whether what is sent to `to` arrives at a socket that is bound to `listen`.
+fn is_same(listen: SocketAddr, to: SocketAddr, own_ips: &[IpAddr]) -> bool {
+    let ips = [listen, to].map(|address| address.ip().to_canonical());
+    let is_own = |ip: &IpAddr| ip.is_loopback() || ip.is_unspecified() || own_ips.contains(ip);
+    listen.port() == to.port() && (ips[0] == ips[1] || ips.iter().any(IpAddr::is_unspecified) && ips.iter().all(is_own))
+}
+
+/// Decides when another address of the target is looked for.
+#[derive(Default)]
+struct Replies {
+    counts: [u64; 3],
+    /// Number of intervals since something was sent to the target, without a reply.
+    silence: u32,
+}
+
+impl Replies {
+    /// After an interval, with the counts of ICMP errors, and of what has come from clients and from the target. If the target is to be resolved
+    /// again, the number of errors.
+    fn check(&mut self, counts: [u64; 3]) -> Option<u64> {
+        let before = mem::replace(&mut self.counts, counts);
+        let [errors, up, down] = [0, 1, 2].map(|index| counts[index] - before[index]);
+        self.silence = if down > 0 { 0 } else { self.silence + u32::from(up > 0 || self.silence > 0) };
+        let is_due = errors > 0 || self.silence >= MAX_SILENCE;
+        self.silence *= u32::from(!is_due);
+        is_due.then_some(errors)
+    }
+}
+
+/// The addresses to try in place of `target`, in order, and it last: the next ones if nothing listens there, or else only if it is not
+/// among those found.
+fn next_addresses(mut found: Vec<SocketAddr>, target: SocketAddr, is_refused: bool) -> Vec<SocketAddr> {
+    let known = found.iter().position(|address| *address == target);
+    found.rotate_left(known.map_or(0, |known| known + 1));
+    if known.is_some() && (found.len() == 1 || !is_refused) { Vec::new() } else { found }
 }
 
 /// Parses `HOST:PORT`.
@@ -156,19 +254,54 @@ fn parse_target(text: &str) -> Result<Endpoint, String> {
 mod tests {
     use super::*;
 
+    fn address(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
     #[test]
-    fn target_has_moved_if_none_of_its_addresses_is_the_current_one() {
-        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
-        let [old, new, other, v6] = ["192.0.2.1:5", "192.0.2.2:5", "192.0.2.3:5", "[2001:db8::1]:5"].map(address);
-        for (found, expected) in [
-            (&[][..], None),
-            (&[old], None),
-            (&[new, old], None),
-            (&[v6], None),
-            (&[new], Some(new)),
-            (&[v6, new, other], Some(new)),
+    fn next_address_is_tried_after_errors_and_a_lost_one_is_left() {
+        let [one, two, three] = ["192.0.2.1:5", "192.0.2.2:5", "[2001:db8::1]:5"].map(address);
+        for (found, target, after_errors, otherwise) in [
+            (&[][..], one, &[][..], &[][..]),
+            (&[one], one, &[], &[]),
+            (&[one, two], one, &[two, one], &[]),
+            (&[one, two, three], two, &[three, one, two], &[]),
+            (&[one, two, three], three, &[one, two, three], &[]),
+            (&[two, three], one, &[two, three], &[two, three]),
         ] {
-            assert_eq!(moved(found, old), expected, "{found:?}");
+            assert_eq!(next_addresses(found.to_vec(), target, true), after_errors, "{found:?}");
+            assert_eq!(next_addresses(found.to_vec(), target, false), otherwise, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn target_is_resolved_after_errors_and_after_10_s_without_a_reply() {
+        let mut replies = Replies::default();
+        // Nothing is sent, and then something is answered.
+        assert!([[0, 0, 0]; 30].iter().chain(&[[0, 9, 1]]).all(|counts| replies.check(*counts).is_none()));
+        assert_eq!((replies.check([2, 10, 2]), replies.check([2, 10, 2])), (Some(2), None));
+        let silent: Vec<_> = (1..=25).map(|second| replies.check([2, 10 + second, 2])).collect();
+        let due: Vec<_> = (1..=25).zip(&silent).filter(|(_, due)| due.is_some()).map(|(second, _)| second).collect();
+        assert_eq!((due, silent[9]), (vec![10, 20], Some(0)));
+    }
+
+    #[test]
+    fn relay_that_would_send_to_itself_is_known_by_all_addresses_of_this_host() {
+        let own_ips = ["192.0.2.7".parse().expect("an address")];
+        for (listen, to, expected) in [
+            ("127.0.0.1:5", "127.0.0.1:5", true),
+            ("127.0.0.1:5", "127.0.0.1:6", false),
+            ("127.0.0.1:5", "127.0.0.2:5", false),
+            ("127.0.0.1:5", "192.0.2.7:5", false),
+            ("0.0.0.0:5", "192.0.2.7:5", true),
+            ("[::]:5", "192.0.2.7:5", true),
+            ("0.0.0.0:5", "127.9.9.9:5", true),
+            ("0.0.0.0:5", "192.0.2.8:5", false),
+            ("192.0.2.7:5", "0.0.0.0:5", true),
+            ("[::1]:5", "[::]:5", true),
+            ("[::ffff:192.0.2.7]:5", "192.0.2.7:5", true),
+        ] {
+            assert_eq!(is_same(address(listen), address(to), &own_ips), expected, "{listen} {to}");
         }
     }
 }

@@ -13,14 +13,19 @@ pub(crate) fn default_route_address() -> Option<IpAddr> {
     local_ip_for(SocketAddr::from(([192, 0, 2, 1], 9))).ok().filter(|ip| !ip.is_unspecified())
 }
 
+/// The addresses of this host. Loopback addresses need not be among them.
+pub(crate) fn own_ips() -> Vec<IpAddr> {
+    let interfaces = machine::interface_addresses().unwrap_or_default().into_iter().map(|one| one.address);
+    default_route_address().into_iter().chain(interfaces).collect()
+}
+
 /// The addresses at which clients reach a server that listens on `address`. The unspecified address is replaced
 /// by loopback, the address of the default route, and the other addresses of the network interfaces, in this order.
 pub(crate) fn reachable_addresses(address: SocketAddr) -> Vec<SocketAddr> {
     if !address.ip().is_unspecified() {
         return vec![address];
     }
-    let interfaces = machine::interface_addresses().unwrap_or_default();
-    reachable_of(address, default_route_address().into_iter().chain(interfaces.into_iter().map(|one| one.address)))
+    reachable_of(address, own_ips())
 }
 
 /// The address at which other machines in the network reach a server that listens on `address`. `None` if the server accepts connections

@@ -140,6 +140,9 @@ impl PathArgs {
     pub(crate) fn with(&self, base: &Impairment, words: &str) -> Result<Impairment, Failure> {
         let usage_error = |reason: &str| Failure::usage(format_args!("`{words}`: {reason}"));
         let mut keys = words.split_whitespace().step_by(2);
+        if let Some(key) = keys.clone().find(|key| key.contains('=')) {
+            return Err(usage_error(&format!("{key}: the value is a word of its own")));
+        }
         if let Some(key) = keys.find(|key| ["seed", "outcome-log", "like"].contains(key)) {
             return Err(usage_error(&format!("{key} applies to both directions; give --{key}")));
         }

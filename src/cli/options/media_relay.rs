@@ -17,7 +17,7 @@ use crate::cli::output::{Failure, ensure_usage};
 use crate::cli::values::parse_seconds;
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, BindError, DEFAULT_SPIN_PERCENT, DriverOptions, NodeThread};
-use crate::io::{machine, reachable, resolve};
+use crate::io::{reachable, resolve};
 use crate::media_relay::{MAX_SOCKETS, MediaObserver, MediaRelay, MediaRelayConfig, MediaRooms};
 use crate::report::media::MediaReport;
 
@@ -90,15 +90,13 @@ impl MediaRelayArgs {
         let bind = |port| udp::bind(SocketAddr::from((ip, port)), RECEIVE_BUFFER);
         let bound = ports.into_iter().map(bind).collect::<Result<Vec<_>, BindError>>()?;
         let (ports, sockets): (Vec<_>, _) = bound.into_iter().map(|one| (one.address.port(), one.socket)).unzip();
-        let interfaces = machine::interface_addresses().unwrap_or_default().into_iter().map(|one| one.address);
-        let own_ips = interfaces.chain(reachable::default_route_address()).collect();
         let (observer, outcome_log) = self.path.impairment.open_outcome_log("from,to,direction")?;
         let (first, last) = ports.iter().fold((u16::MAX, 0), |(first, last), port| (first.min(*port), last.max(*port)));
         let port_range = format!("{first}-{last}");
         info!(target: "relay", host = %ip, ports = port_range, seed = impairment.seed, "relaying media");
         let (path, server) = (self.path.clone(), impairment.clone());
         let parse = move |words: &str| path.with(&server, words).map_err(|failure| failure.error.to_string());
-        let config = MediaRelayConfig { impairment, ports, announced_ip, own_ips, limits };
+        let config = MediaRelayConfig { impairment, ports, announced_ip, own_ips: reachable::own_ips(), limits };
         let rooms = MediaRooms::new(config, Some(observer), parse);
         let options = DriverOptions::server(DEFAULT_SPIN_PERCENT, Backend::Native);
         let mut node = MediaRelay::new(rooms.clone());

@@ -10,6 +10,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use thiserror::Error;
 
+use crate::address::canonical_socket_addr;
 use crate::io::local_socket::{LocalSocketOptions, local_ip_for};
 use crate::stats::AddressChange;
 
@@ -122,7 +123,7 @@ impl StraySocket {
         if cfg!(not(target_os = "linux")) {
             return None;
         }
-        let local = socket.local_addr().ok()?;
+        let local = canonical_socket_addr(socket.local_addr().ok()?);
         let any = if local.is_ipv6() { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
         let address = SocketAddr::new(any, local.port());
         // Only now, so that a port that another program uses was reported.
@@ -166,8 +167,9 @@ pub(super) fn follow_address(socket: &SockRef<'_>) -> io::Result<Option<AddressC
 /// Connects a connected `socket` to `peer`, from the address that the system now chooses.
 pub fn reconnect(socket: &SockRef<'_>, peer: SocketAddr) -> io::Result<()> {
     // Linux keeps the local address until the socket is disconnected. Other systems choose it again in each call.
+    // Then it assigns the port anew, and must not choose that of a socket beside this one.
     #[cfg(target_os = "linux")]
-    rustix::net::connect_unspec(&**socket)?;
+    socket.set_reuse_address(false).and_then(|()| Ok(rustix::net::connect_unspec(&**socket)?))?;
     socket.connect(&peer.into())
 }
 

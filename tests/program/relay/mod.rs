@@ -7,7 +7,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use test_support::client::{Program, ProgramOutput, assert_fits, closed_udp_port, command, run_args, start};
 use test_support::server::{Client, Server, Since, TEST_TIMEOUT, keepalive, packet, poll_until, ready_address};
@@ -45,6 +45,11 @@ impl Relay {
         assert_fits(&report, include_str!("../../../docs/relay.schema.json"));
         (report, output)
     }
+}
+
+/// From 0 to 1,999, to be added to a port that no system assigns by itself.
+fn own_port() -> u16 {
+    (std::process::id() % 2_000) as u16
 }
 
 /// The words of a line, in which `_` stands for a space in a word.
@@ -153,17 +158,73 @@ fn target_where_nothing_listens_is_named_and_fails_a_case() {
 }
 
 #[test]
+fn two_programs_hear_each_other_from_the_configured_addresses() {
+    let (client, target) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    [&client, &target].map(|socket| socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap());
+    let back = SocketAddr::from(([127, 0, 0, 1], 28_000 + own_port()));
+    let target_address = target.local_addr().unwrap();
+    let relay = Relay::start(target_address, &format!("--back {back} --json"));
+    let mut buffer = [0; 16];
+    // The target comes first, and is heard once the client has sent something.
+    target.send_to(b"early", back).unwrap();
+    client.send_to(b"hello", relay.address).unwrap();
+    assert_eq!(target.recv_from(&mut buffer).unwrap(), (5, back));
+    target.send_to(b"unasked", back).unwrap();
+    assert_eq!(client.recv_from(&mut buffer).unwrap(), (7, relay.address));
+    let in_use = run_args(words(&format!("relay 127.0.0.1:0 {target_address} --back {back}")));
+    assert!(in_use.code == 3 && in_use.stderr.contains("in use"), "{in_use:?}");
+    let (report, _) = relay.end("INT");
+    assert_eq!(report["findings"], json!([]), "{report:#}");
+    assert_eq!(report["warnings"], json!(["datagrams of the target before the first client: 1"]));
+}
+
+#[test]
+fn further_client_and_another_port_of_the_target_are_findings() {
+    let [target, other] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+    target.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    let relay = Relay::start(target.local_addr().unwrap(), "--json");
+    let clients: Vec<_> = (0..101).map(|_| Client::connect(relay.address)).collect();
+    let mut sources = BTreeSet::new();
+    for client in &clients[..100] {
+        client.send(b"hello");
+        sources.insert(target.recv_from(&mut [0; 8]).unwrap().1);
+    }
+    clients[100].send(b"hello");
+    other.send_to(b"from elsewhere", sources.first().unwrap()).unwrap();
+    // What comes later shows that the 101st was handled.
+    clients[0].send(b"again");
+    target.recv_from(&mut [0; 8]).unwrap();
+    let (report, output) = relay.end("INT");
+    let refused = "datagrams of further clients, while all sockets were in use: 1";
+    assert!(report["findings"].as_array().unwrap().contains(&json!(refused)), "{report:#}");
+    assert!(output.stderr.contains("WARN relay: no socket is left for a further client"), "{}", output.stderr);
+    if cfg!(target_os = "linux") {
+        let stray = format!(
+            "datagrams from other addresses than that of the target, first from {}: 1",
+            other.local_addr().unwrap()
+        );
+        assert_eq!((sources.len(), &report["findings"]), (100, &json!([stray, refused])));
+    }
+}
+
+#[test]
 fn wrong_arguments_are_usage_errors() {
     for (line, reason) in [
         ("relay 4000", "<TARGET>"),
         ("relay 4000 127.0.0.1", "give HOST:PORT"),
         ("relay nowhere 127.0.0.1:5000", "give ADDR:PORT"),
+        ("relay 0.0.0.0:PORT 127.0.0.1:PORT", "the relay listens on TARGET itself"),
+        ("relay 127.0.0.1:0 127.0.0.1:PORT --back PORT", "the relay listens on TARGET itself"),
+        ("relay 127.0.0.1:PORT 127.0.0.1:5000 --back PORT", "--back: the relay already listens there"),
+        ("relay 127.0.0.1:0 [::1]:5000 --back PORT", "no address of TARGET can be reached from --back"),
         ("relay 127.0.0.1:0 127.0.0.1:5000 --up seed_3", "seed"),
+        ("relay 127.0.0.1:0 127.0.0.1:5000 --up seed=3", "seed"),
+        ("relay 127.0.0.1:0 127.0.0.1:5000 --up loss=3%", "loss=3%"),
         ("relay 127.0.0.1:0 127.0.0.1:5000 --down outcome-log_x.csv", "outcome-log"),
         ("relay 127.0.0.1:0 127.0.0.1:5000 --up lost_3%", "lost"),
         ("relay 127.0.0.1:0 127.0.0.1:5000 --max-bitrate-per-source 0", "would drop every packet"),
     ] {
-        let output = run_args(words(line));
+        let output = run_args(words(&line.replace("PORT", &(30_000 + own_port()).to_string())));
         assert_eq!((output.code, &*output.stdout), (2, ""), "{line}: {output:?}");
         assert!(output.stderr.contains(reason), "{line}: {output:?}");
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::flow::{Flow, classify};
 use super::transit::{Exits, Transit};
@@ -24,8 +24,9 @@ use crate::time::Time;
 /// Maximum number of clients at a time. Each has a socket, and macOS permits a process to open 256 files.
 pub const MAX_CLIENTS: usize = 100;
 
-/// A client to and from which nothing has come for this time gives up its socket to a further client.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// A client to and from which nothing has come for this time gives up its socket to a further client. With a single socket, what comes from
+/// the target does not count: it sends unasked.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A client, and what passed between it and the target.
 pub struct Client {
@@ -37,7 +38,7 @@ pub struct Client {
     pub flows: [Flow; 2],
     bottlenecks: [Bottleneck; 2],
     source: Source,
-    last_arrival: Time,
+    last_arrivals: [Time; 2],
     /// Number of its datagrams on their paths.
     on_path: usize,
 }
@@ -49,10 +50,30 @@ pub struct RelayResults {
     pub clients: Vec<Client>,
     /// Number of clients that have given up their sockets.
     pub former: u32,
-    /// Datagrams that belong to no client: all sockets were taken, or no host can have the source.
-    pub unassigned: u64,
+    /// Datagrams that belong to no client, by [`Unassigned`].
+    pub unassigned: [u64; 3],
     /// What this host has delayed.
     pub delays: HostDelays,
+}
+
+/// Why a datagram belongs to no client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unassigned {
+    /// All sockets are in use.
+    NoSocket,
+    /// No host can have the source.
+    Forged,
+    /// The target has sent it before a client did.
+    Early,
+}
+
+/// What can be read while the relay runs.
+#[derive(Default)]
+pub struct RelayCounts {
+    /// Number of ICMP port unreachable errors.
+    pub unreachable: Counter,
+    /// Number of batches of datagrams that arrived from clients, and from the target.
+    pub arrived: [Counter; 2],
 }
 
 /// What keeps its order: the datagrams of a client in a direction. The client is the index of its socket among those that are connected to
@@ -90,8 +111,8 @@ pub struct Relay {
     /// Indices of clients by address.
     by_address: HashMap<SocketAddr, usize>,
     results: RelayResults,
-    /// Number of ICMP port unreachable errors, which can be read while the relay runs.
-    pub unreachable: Arc<Counter>,
+    /// Counts that change while the relay runs.
+    pub counts: Arc<RelayCounts>,
     /// When the first datagram arrived.
     started_at: Option<Time>,
 }
@@ -163,7 +184,7 @@ impl Relay {
             admission: Admission::new(limits, Duration::ZERO),
             by_address: HashMap::new(),
             results: RelayResults::default(),
-            unreachable: Arc::default(),
+            counts: Arc::default(),
             started_at: None,
         }
     }
@@ -175,27 +196,39 @@ impl Relay {
         RelayResults { clients: self.table.clients, delays: self.transit.pauses.delays, ..self.results }
     }
 
-    /// The index of the client to which received datagrams belong. A new client takes an unused socket, or that of the client that has been
-    /// idle for the longest.
-    fn client_of(&mut self, received: &Receive<'_>) -> Option<usize> {
+    /// The index of the client to which received datagrams belong. A new client takes an unused socket. Otherwise it takes that of an idle
+    /// client, of the address that has the most clients: the one that has been idle for the longest.
+    fn client_of(&mut self, received: &Receive<'_>) -> Result<usize, Unassigned> {
         let (peer, ip) = (received.source, received.source.ip());
         if let Some(index) = received.socket.checked_sub(1) {
-            return Some(index).filter(|index| *index < self.table.clients.len());
+            return Some(index).filter(|index| *index < self.table.clients.len()).ok_or(Unassigned::Early);
         }
         if let Some(index) = self.by_address.get(&peer) {
-            return Some(*index);
+            return Ok(*index);
         }
         if peer.port() == 0 || is_invalid_source(ip) || is_ipv4_source_over_ipv6(ip, received.dst_ip) {
-            return None;
+            return Err(Unassigned::Forged);
         }
-        let mut source = self.admission.classify(received)?;
+        let mut source = self.admission.classify(received).ok_or(Unassigned::Forged)?;
         source.path.is_limited &= received.dst_ip.is_none_or(|own| own.to_canonical() != ip.to_canonical());
-        let clients = &mut self.table.clients;
-        let idle = |index: &usize| received.received_at - clients[*index].last_arrival;
-        let is_idle = |index: &usize| clients[*index].on_path == 0 && idle(index) >= IDLE_TIMEOUT;
-        let longest = || (0..clients.len()).filter(is_idle).max_by_key(idle);
-        let index = if clients.len() < self.sockets { clients.len() } else { longest()? };
-        let (number, address) = (self.by_address.len() as u32 + self.results.former + 1, canonical_socket_addr(peer));
+        let (clients, is_single, address) = (&mut self.table.clients, self.sockets == 1, canonical_socket_addr(peer));
+        let idle = |client: &Client| {
+            let [up, down] = client.last_arrivals;
+            received.received_at - if is_single { up } else { up.max(down) }
+        };
+        let of_address = |client: &Client| clients.iter().filter(|one| one.address.ip() == client.address.ip()).count();
+        let is_idle = |client: &Client| (is_single || client.on_path == 0) && idle(client) >= IDLE_TIMEOUT;
+        let longest = (0..clients.len())
+            .filter(|index| is_idle(&clients[*index]))
+            .max_by_key(|index| (of_address(&clients[*index]), idle(&clients[*index])));
+        let unused = Some(clients.len()).filter(|unused| *unused < self.sockets);
+        let Some(index) = unused.or(longest) else {
+            if self.results.unassigned[Unassigned::NoSocket as usize] == 0 {
+                warn!(target: "relay", %address, "no socket is left for a further client: what it sends is dropped");
+            }
+            return Err(Unassigned::NoSocket);
+        };
+        let number = self.by_address.len() as u32 + self.results.former + 1;
         info!(target: "relay", client = number, %address, "new client");
         let flow = |direction: Direction| {
             let impairment = self.impairments[direction as usize].clone();
@@ -203,7 +236,8 @@ impl Relay {
             Flow::new(&impairment, &format!("client {number} {}", direction.name()))
         };
         let (flows, bottlenecks) = (Direction::ALL.map(flow), <_>::default());
-        let client = Client { number, address, flows, bottlenecks, source, last_arrival: Time::ZERO, on_path: 0 };
+        let on_path = clients.get(index).map_or(0, |former| former.on_path);
+        let client = Client { number, address, flows, bottlenecks, source, last_arrivals: <_>::default(), on_path };
         if let Some(place) = clients.get_mut(index) {
             let former = std::mem::replace(place, client);
             self.by_address.remove(&former.source.path.peer);
@@ -212,14 +246,14 @@ impl Relay {
             clients.push(client);
         }
         self.by_address.insert(peer, index);
-        Some(index)
+        Ok(index)
     }
 
     /// Decides what happens to a datagram of a client or to it, which arrived at `at`.
     fn on_arrival(&mut self, way @ (index, direction): Way, at: Time, datagram: &[u8]) {
         let client = &mut self.table.clients[index];
         let (packet, since_start) = (classify(datagram), at - *self.started_at.get_or_insert(at));
-        (client.last_arrival, client.on_path) = (at, client.on_path + 1);
+        (client.last_arrivals[direction as usize], client.on_path) = (at, client.on_path + 1);
         let decision = client.flows[direction as usize].on_arrival(at, packet, Some(since_start));
         let is_admitted = direction == Direction::Up
             || decision.loss.is_some()
@@ -233,11 +267,12 @@ impl Node for Relay {
         self.table.target = self.targets.try_iter().last().unwrap_or(self.table.target);
         for received in batch {
             let direction = if received.socket == 0 { Direction::Up } else { Direction::Down };
+            self.counts.arrived[direction as usize].add(1);
             let index = self.client_of(received);
             for datagram in received.segments() {
                 match index {
-                    Some(index) => self.on_arrival((index, direction), received.received_at, datagram),
-                    None => self.results.unassigned += 1,
+                    Ok(index) => self.on_arrival((index, direction), received.received_at, datagram),
+                    Err(reason) => self.results.unassigned[reason as usize] += 1,
                 }
             }
         }
@@ -253,6 +288,6 @@ impl Node for Relay {
 
     /// Some systems also report at socket 0 that a client has gone.
     fn on_port_unreachable(&mut self, _: Time, socket: usize) {
-        self.unreachable.add(usize::from(socket > 0));
+        self.counts.unreachable.add(usize::from(socket > 0));
     }
 }

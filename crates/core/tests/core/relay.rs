@@ -9,7 +9,7 @@ use jamjam_core::echo::AdmissionConfig;
 use jamjam_core::impairment::{BandwidthLimit, Impairment};
 use jamjam_core::node::{BLOCKED_RETRY, Node, Receive, SendStatus, Transmit, TransmitSink};
 use jamjam_core::outcome::{Outcome, OutcomeEvent};
-use jamjam_core::relay::{Relay, RelayResults, RelayRoute};
+use jamjam_core::relay::{Relay, RelayResults, RelayRoute, Unassigned};
 use jamjam_core::stats::{Arrivals, SequenceTracker};
 use jamjam_core::time::{Pause, Time};
 use proptest::prelude::*;
@@ -240,18 +240,18 @@ fn further_client_takes_the_socket_of_the_one_that_was_idle_longest() {
     net.up(at(0), client(1), b"a");
     net.up(at(1_000), client(2), b"b");
     // A datagram of the target keeps the first client.
-    net.down(at(60_000), 1, b"c");
-    net.up(at(120_999), client(3), b"too early");
-    net.up(at(121_000), client(3), b"d");
+    net.down(at(2_000), 1, b"c");
+    net.up(at(5_999), client(3), b"too early");
+    net.up(at(6_000), client(3), b"d");
     // It is idle, but no other one needs its socket.
     net.up(at(300_000), client(1), b"e");
     net.up(at(300_001), client(2), b"f");
     // Now both are idle.
-    net.up(at(420_001), client(3), b"g");
-    let (sent, results, _) = net.finish(at(420_001));
+    net.up(at(305_001), client(3), b"g");
+    let (sent, results, _) = net.finish(at(305_001));
     let sockets: Vec<_> = sent.iter().map(|(_, socket, ..)| *socket).collect();
     assert_eq!(sockets, [1, 2, 0, 2, 1, 2, 1]);
-    assert_eq!((results.former, results.unassigned), (3, 1));
+    assert_eq!((results.former, results.unassigned), (3, [1, 0, 0]));
     // Those that came back are new clients.
     let clients: Vec<_> = results.clients.iter().map(|client| (client.number, client.address)).collect();
     assert_eq!(clients, [(4, client(2)), (5, client(3))]);
@@ -259,13 +259,56 @@ fn further_client_takes_the_socket_of_the_one_that_was_idle_longest() {
 
 #[test]
 fn client_with_a_datagram_on_its_path_keeps_its_socket() {
-    let mut net = Net::new(Impairment { delay: 200 * SECOND, ..Impairment::default() }, Impairment::default(), 1);
-    net.up(at(0), client(1), b"a");
-    net.up(at(199_000), client(2), b"dropped");
-    net.up(at(201_000), client(2), b"b");
+    let mut net = Net::new(Impairment { delay: 200 * SECOND, ..Impairment::default() }, Impairment::default(), 2);
+    (1..=2).for_each(|number| net.up(at(0), client(number), b"a"));
+    net.up(at(199_000), client(3), b"dropped");
+    net.up(at(201_000), client(3), b"b");
     let (sent, results, _) = net.finish(at(500_000));
-    assert_eq!(sent.iter().map(|one| one.0).collect::<Vec<_>>(), [at(200_000), at(401_000)]);
-    assert_eq!((results.former, results.unassigned), (1, 1));
+    assert_eq!(sent.iter().map(|one| one.0).collect::<Vec<_>>(), [at(200_000), at(200_000), at(401_000)]);
+    assert_eq!((results.former, results.unassigned), (1, [1, 0, 0]));
+}
+
+#[test]
+fn idle_client_of_the_address_with_the_most_clients_gives_way() {
+    let mut net = Net::plain(3);
+    let same_host = address("198.51.100.1:4001");
+    for (ms, source) in [(0, client(2)), (1_000, client(1)), (2_000, same_host)] {
+        net.up(at(ms), source, b"a");
+    }
+    net.down(at(3_000), 2, b"to client 1");
+    // Client 2 has been idle for longer, but alone at its address, and the other one has received something.
+    net.up(at(7_500), client(3), b"b");
+    net.up(at(8_000), client(4), b"c");
+    let (_, results, _) = net.finish(at(8_000));
+    let clients: Vec<_> = results.clients.iter().map(|client| client.address).collect();
+    assert_eq!(clients, [client(1), client(3), client(4)]);
+}
+
+#[test]
+fn single_client_gives_way_though_the_target_sends_on_and_first() {
+    let mut net = Net::new(Impairment::default(), Impairment { delay: 30 * MS, ..Impairment::default() }, 1);
+    net.down(at(0), 1, b"before the client");
+    net.up(at(10), client(1), b"a");
+    (20..5_000).step_by(10).for_each(|ms| net.down(at(ms), 1, b"unasked"));
+    net.up(at(5_009), client(2), b"too early");
+    net.up(at(5_010), client(2), b"b");
+    net.down(at(5_020), 1, b"answer");
+    let (sent, results, _) = net.finish(at(6_000));
+    let answer = sent.last().expect("an answer");
+    assert_eq!((answer.2, &answer.3[..]), (client(2), &b"answer"[..]));
+    assert_eq!((results.former, results.unassigned), (1, [1, 0, 1]));
+}
+
+#[test]
+fn first_refusal_of_a_further_client_is_a_warning() {
+    let mut net = Net::plain(2);
+    let lines = logged(|| {
+        (1..=2).for_each(|number| net.up(at(0), client(number), b"a"));
+        (3..=4).for_each(|number| net.up(at(4_999), client(number), b"dropped"));
+    });
+    let warnings: Vec<_> = lines.iter().filter(|line| line.starts_with("WARN")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("address=198.51.100.3:4000"), "{lines:?}");
+    assert_eq!(net.finish(at(5_000)).1.unassigned[Unassigned::NoSocket as usize], 2);
 }
 
 #[test]
@@ -295,7 +338,7 @@ fn further_clients_and_forged_sources_are_dropped_and_counted() {
         net.up(at(0), address(forged), b"x");
     }
     let (sent, results, _) = net.finish(at(10));
-    assert_eq!((sent.len(), results.clients.len(), results.unassigned), (1, 1, 5));
+    assert_eq!((sent.len(), results.clients.len(), results.unassigned), (1, 1, [1, 4, 0]));
 }
 
 #[test]
@@ -323,13 +366,13 @@ fn limits_apply_to_what_goes_to_clients_except_on_this_host() {
 #[test]
 fn unreachable_target_is_counted() {
     let mut net = Net::plain(2);
-    let unreachable = Arc::clone(&net.relay.unreachable);
+    let counts = Arc::clone(&net.relay.counts);
     net.up(at(0), client(1), b"a");
     net.relay.on_port_unreachable(at(1), 1);
     net.relay.on_port_unreachable(at(1), 1);
     // This error is about a client.
     net.relay.on_port_unreachable(at(1), 0);
-    assert_eq!(unreachable.get(), 2);
+    assert_eq!(counts.unreachable.get(), 2);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::model::SCHEMA_VERSION;
 use super::quantities::{duration_millis, format_decimals, format_length, format_share};
 use crate::verdict::{Judged, Verdict, decide};
 use jamjam_core::direction::Direction;
-use jamjam_core::relay::{Client, Flow, HostDelays, RelayResults};
+use jamjam_core::relay::{Client, Flow, HostDelays, RelayResults, Unassigned};
 use jamjam_core::stats::Arrivals;
 
 const NAME: &str = "jamjam-dev relay";
@@ -44,15 +44,19 @@ figures! {
     }
 
     /// The report of a relay.
-    RelayReport from (target, results, unreachable, kernel_dropped): (String, &RelayResults, u64, Option<u64>) [
+    RelayReport from (target, results, unreachable, kernel_dropped, strays): (String, &RelayResults, u64, Option<u64>, (u64, Option<SocketAddr>)) [
         let of_client = |client: &Client| Direction::ALL.map(|direction| ForwardedFigures::from((client, direction)));
         let directions: Vec<ForwardedFigures> = results.clients.iter().flat_map(of_client).collect();
         let sum = |outcome: &str| directions.iter().filter_map(|one| one.outcomes.get(outcome)).sum::<u64>();
+        let unassigned = |reason: Unassigned| results.unassigned[reason as usize];
+        let stray = strays.1.map(|first| format!("datagrams from other addresses than that of the target, first from {first}"));
         let findings = counted([
             (unreachable, "ICMP errors, since nothing listens at the target"),
+            (strays.0, stray.as_deref().unwrap_or("datagrams from other addresses than that of the target")),
             (sum("limit"), "datagrams above the limits of a client's address (--max-bitrate-per-source)"),
             (results.former.into(), "clients that were idle, gave up their sockets to others, and are not listed"),
-            (results.unassigned, "datagrams of no client (the 101st, or a forged address)"),
+            (unassigned(Unassigned::NoSocket), "datagrams of further clients, while all sockets were in use"),
+            (unassigned(Unassigned::Forged), "datagrams with forged addresses"),
         ]);
         let dropped = counted([
             (sum("buffer_full"), "datagrams for which the relay had no memory left"),
@@ -62,7 +66,8 @@ figures! {
         let not_judged = [dropped, delayed(&results.delays)].concat();
         let failed = findings.iter().map(|_| ((), Judged::Exceeded, ()));
         let verdict = decide(failed.chain(not_judged.iter().map(|_| ((), Judged::NotJudged, ())))).0;
-        let flows = results.clients.iter().flat_map(|client| &client.flows);
+        let early = counted([(unassigned(Unassigned::Early), "datagrams of the target before the first client")]);
+        let rates = results.clients.iter().flat_map(|client| &client.flows).filter_map(Flow::rate_warning);
     ] {
         #[serde(rename = "type")]
         kind: &'static str = "relay";
@@ -72,7 +77,7 @@ figures! {
         verdict: Verdict = verdict;
         findings: Vec<String> = findings;
         not_judged: Vec<String> = not_judged;
-        warnings: Vec<String> = flows.filter_map(Flow::rate_warning).collect();
+        warnings: Vec<String> = early.into_iter().chain(rates).collect();
         directions: Vec<ForwardedFigures> = directions;
     }
 }

@@ -50,7 +50,8 @@ fn report_with(up: Impairment, found: Found) -> RelayReport {
         receive(2_400, 2_400, 2, b"no socket");
     }
     let [of_host, own] = [found != Found::Nothing, found == Found::All].map(u64::from);
-    RelayReport::from(("echo.example.org:5000".to_owned(), &relay.into_results(), 3 * own, Some(2 * of_host)))
+    let strays = (own, (own > 0).then(|| SocketAddr::from(([192, 0, 2, 9], 5_001))));
+    RelayReport::from(("echo.example.org:5000".to_owned(), &relay.into_results(), 3 * own, Some(2 * of_host), strays))
 }
 
 #[test]
