@@ -97,10 +97,9 @@ impl Args {
         let bind = |_| Ok(udp::bind(local, DEFAULT_RECEIVE_BUFFER)?.socket);
         let sockets = (0..count).map(bind).collect::<Result<_, BindError>>()?;
         let listens = iter::once(listen).chain(self.back).collect();
-        let (is_ipv6, beside, strays) = (local.is_ipv6(), Vec::new(), (0, None));
-        let mut upstream = Upstream { sockets, target, listens, own_ips, is_ipv6, beside, strays };
-        let is_loop = found.iter().any(|to| upstream.is_loop(*to));
-        ensure_usage!(!is_loop, "the relay listens on TARGET itself; give another address");
+        let mut upstream = Upstream { sockets, target, listens, own_ips, beside: Vec::new(), strays: (0, None) };
+        let is_loop = |to: &SocketAddr| upstream.is_loop(*to);
+        ensure_usage!(!found.iter().any(is_loop), "the relay listens on TARGET itself; give another address");
         upstream.connect(target).map_err(|error| BindError::Other(target, error))?;
         Ok(upstream)
     }
@@ -135,8 +134,7 @@ impl Args {
         stop.set_serving();
         let mut replies = Replies::default();
         while !running.finished_within(Some(CHECK_INTERVAL)) {
-            let [up, down] = counts.arrived.each_ref().map(Counter::get);
-            let Some(errors) = replies.check([counts.unreachable.get(), up, down]) else { continue };
+            let Some(errors) = replies.check(counts.each_ref().map(Counter::get)) else { continue };
             let from = upstream.target;
             if errors > 0 {
                 warn!(target: "relay", address = %from, errors, "nothing listens at the target (ICMP port unreachable)");
@@ -153,8 +151,8 @@ impl Args {
         let (results, dropped) = (relay.into_results(), tally.host_timing.kernel_dropped);
         let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
         drop(log);
-        let target = self.target.to_string();
-        let report = RelayReport::from((target, &results, counts.unreachable.get(), dropped, upstream.strays()));
+        let (target, unreachable) = (self.target.to_string(), counts[0].get());
+        let report = RelayReport::from((target, &results, unreachable, dropped, upstream.strays()));
         print_report(&report, self.json, || report.text())?;
         if let Some(file) = &self.junit {
             files::write(file, &report.junit()?).context(CANNOT_WRITE)?;
@@ -171,7 +169,6 @@ struct Upstream {
     /// Where the relay itself receives.
     listens: Vec<SocketAddr>,
     own_ips: Vec<IpAddr>,
-    is_ipv6: bool,
     beside: Vec<StraySocket>,
     strays: (u64, Option<SocketAddr>),
 }
@@ -188,11 +185,7 @@ impl Upstream {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.strays();
-        let peer = match target.ip() {
-            IpAddr::V4(ip) if self.is_ipv6 => SocketAddr::new(ip.to_ipv6_mapped().into(), target.port()),
-            _ => target,
-        };
-        self.sockets.iter().try_for_each(|socket| udp::reconnect(&socket.into(), peer))?;
+        self.sockets.iter().try_for_each(|socket| udp::reconnect(&socket.into(), target))?;
         self.beside.extend(self.sockets.iter().filter_map(StraySocket::beside));
         self.target = target;
         Ok(())

@@ -164,8 +164,12 @@ pub(super) fn follow_address(socket: &SockRef<'_>) -> io::Result<Option<AddressC
     Ok((from != to).then_some(AddressChange { from, to }))
 }
 
-/// Connects a connected `socket` to `peer`, from the address that the system now chooses.
+/// Connects a connected or bound `socket` to `peer`, from the address that the system now chooses if the user has not.
 pub fn reconnect(socket: &SockRef<'_>, peer: SocketAddr) -> io::Result<()> {
+    let peer = match peer.ip() {
+        IpAddr::V4(ip) if socket.local_addr()?.is_ipv6() => SocketAddr::new(ip.to_ipv6_mapped().into(), peer.port()),
+        _ => peer,
+    };
     // Linux keeps the local address until the socket is disconnected. Other systems choose it again in each call.
     // Then it assigns the port anew, and must not choose that of a socket beside this one.
     #[cfg(target_os = "linux")]

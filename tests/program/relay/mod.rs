@@ -160,13 +160,12 @@ fn target_where_nothing_listens_is_named_and_fails_a_case() {
 #[test]
 fn two_programs_hear_each_other_from_the_configured_addresses() {
     let (client, target) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
-    [&client, &target].map(|socket| socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap());
+    client.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    target.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     let back = SocketAddr::from(([127, 0, 0, 1], 28_000 + own_port()));
     let target_address = target.local_addr().unwrap();
     let relay = Relay::start(target_address, &format!("--back {back} --json"));
     let mut buffer = [0; 16];
-    // The target comes first, and is heard once the client has sent something.
-    target.send_to(b"early", back).unwrap();
     client.send_to(b"hello", relay.address).unwrap();
     assert_eq!(target.recv_from(&mut buffer).unwrap(), (5, back));
     target.send_to(b"unasked", back).unwrap();
@@ -175,7 +174,6 @@ fn two_programs_hear_each_other_from_the_configured_addresses() {
     assert!(in_use.code == 3 && in_use.stderr.contains("in use"), "{in_use:?}");
     let (report, _) = relay.end("INT");
     assert_eq!(report["findings"], json!([]), "{report:#}");
-    assert_eq!(report["warnings"], json!(["datagrams of the target before the first client: 1"]));
 }
 
 #[test]

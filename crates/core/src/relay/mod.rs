@@ -10,5 +10,5 @@ mod transit;
 
 pub use crate::pauses::HostDelays;
 pub use flow::{Flow, classify};
-pub use node::{Client, MAX_CLIENTS, Relay, RelayCounts, RelayResults, RelayRoute, Unassigned};
+pub use node::{Client, MAX_CLIENTS, Relay, RelayResults, RelayRoute, Unassigned};
 pub use transit::{Exits, Transit};

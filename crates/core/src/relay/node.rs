@@ -67,15 +67,6 @@ pub enum Unassigned {
     Early,
 }
 
-/// What can be read while the relay runs.
-#[derive(Default)]
-pub struct RelayCounts {
-    /// Number of ICMP port unreachable errors.
-    pub unreachable: Counter,
-    /// Number of batches of datagrams that arrived from clients, and from the target.
-    pub arrived: [Counter; 2],
-}
-
 /// What keeps its order: the datagrams of a client in a direction. The client is the index of its socket among those that are connected to
 /// the target.
 type Way = (usize, Direction);
@@ -111,8 +102,8 @@ pub struct Relay {
     /// Indices of clients by address.
     by_address: HashMap<SocketAddr, usize>,
     results: RelayResults,
-    /// Counts that change while the relay runs.
-    pub counts: Arc<RelayCounts>,
+    /// Numbers of ICMP port unreachable errors, and of batches from clients and from the target, which can be read while the relay runs.
+    pub counts: Arc<[Counter; 3]>,
     /// When the first datagram arrived.
     started_at: Option<Time>,
 }
@@ -267,7 +258,7 @@ impl Node for Relay {
         self.table.target = self.targets.try_iter().last().unwrap_or(self.table.target);
         for received in batch {
             let direction = if received.socket == 0 { Direction::Up } else { Direction::Down };
-            self.counts.arrived[direction as usize].add(1);
+            self.counts[1 + direction as usize].add(1);
             let index = self.client_of(received);
             for datagram in received.segments() {
                 match index {
@@ -288,6 +279,6 @@ impl Node for Relay {
 
     /// Some systems also report at socket 0 that a client has gone.
     fn on_port_unreachable(&mut self, _: Time, socket: usize) {
-        self.counts.unreachable.add(usize::from(socket > 0));
+        self.counts[0].add(usize::from(socket > 0));
     }
 }

@@ -372,7 +372,7 @@ fn unreachable_target_is_counted() {
     net.relay.on_port_unreachable(at(1), 1);
     // This error is about a client.
     net.relay.on_port_unreachable(at(1), 0);
-    assert_eq!(counts.unreachable.get(), 2);
+    assert_eq!(counts[0].get(), 2);
 }
 
 #[test]
