@@ -3,7 +3,8 @@
 //! The decision about a packet depends only on the seed and the packet's type and index, not on other packets, ports or timing, so that two
 //! runs with the same seed are impaired in the same way. The index of an AUDIO packet is its sequence number, and all clients lose the same
 //! packets. Packets of other types may have a constant sequence number, so their index is the number of earlier packets of their type, of all
-//! clients. Outages and a recorded path depend on the time since the start, and only the bandwidth limit depends on other packets.
+//! clients. Outages depend on the time since the start, as a recorded path does for packets that are not numbered as densely as it; only the
+//! bandwidth limit depends on other packets.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -21,6 +22,9 @@ pub const DEFAULT_REORDER_DELAY: Duration = Duration::from_millis(10);
 
 /// A reordered packet is held until a later one has left, at most for this time or, if it is longer, for its additional delay.
 pub(crate) const MAX_REORDER_DELAY: Duration = Duration::from_secs(1);
+
+/// Packets other than AUDIO take the packets of a recorded path by their numbers if they come at this interval or sooner.
+const MAX_NUMBERED_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Default maximum delay in the queue of the bandwidth limit.
 pub const DEFAULT_MAX_QUEUE_DELAY: Duration = Duration::from_millis(250);
@@ -116,6 +120,8 @@ pub struct Impairer {
     pub(crate) impairment: Impairment,
     /// Number of packets so far, by class.
     packet_counts: [u32; PACKET_CLASSES],
+    /// For each class: the sequence number of the last packet, and when it came.
+    last_packets: [Option<(u32, Duration)>; PACKET_CLASSES],
     /// For each class: the index of the last evaluated packet and the state of the burst model. `true` is the bad state.
     burst_states: [Option<(u32, bool)>; PACKET_CLASSES],
 }
@@ -123,7 +129,8 @@ pub struct Impairer {
 impl Impairer {
     /// Creates an impairer.
     pub fn new(impairment: Impairment) -> Self {
-        Self { impairment, packet_counts: [0; PACKET_CLASSES], burst_states: [None; PACKET_CLASSES] }
+        let (packet_counts, last_packets, burst_states) = <_>::default();
+        Self { impairment, packet_counts, last_packets, burst_states }
     }
 
     /// Creates an impairer for one of several flows, whose decisions also depend on its name.
@@ -143,8 +150,14 @@ impl Impairer {
         let occurs = |ratio: f64, purpose| rng(purpose).uniform_at(index) < ratio;
         let burst_state = &mut self.burst_states[class_index(class)];
         let is_burst = burst_loss.is_some_and(|burst| burst.is_lost(rng(RngPurpose::Burst), index, burst_state));
-        let recorded = self.impairment.recorded.as_ref().zip(since_start);
-        let recorded = recorded.map(|(path, at)| path.at(at, self.impairment.direction)).unwrap_or_default();
+        let recorded = self.impairment.recorded.as_ref().zip(since_start).map(|(path, at)| {
+            let last = self.last_packets[class_index(class)].replace((sequence, at));
+            // What comes seldom, or has a constant number, follows the time, lest a recorded burst last for minutes.
+            let is_dense = |(last, came)| sequence != last && at.saturating_sub(came) <= MAX_NUMBERED_INTERVAL;
+            let is_numbered = class == Some(PacketType::Audio) || last.is_some_and(is_dense);
+            path.at(at, is_numbered.then_some(sequence), self.impairment.direction)
+        });
+        let recorded = recorded.unwrap_or_default();
         let causes = [
             (since_start.is_some_and(|at| self.impairment.outages.contains(at)), LossCause::Outage),
             (recorded.0, LossCause::Recorded),

@@ -83,7 +83,7 @@ pub(crate) struct ImpairmentArgs {
 
     /// Drop and delay like a run recorded by --record-run
     ///
-    /// A packet is lost if the recorded one at the same time was. Of its round trip, each of two directions has half as its delay; where only
+    /// AUDIO is lost if the recorded packet of its sequence number was. Of its round trip, each of two directions has half as its delay; where only
     /// one direction is impaired, it is what exceeds the minimum. The record repeats.
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     like: Option<PathBuf>,

@@ -1,5 +1,6 @@
 //! The path that a run record becomes with `--like`, as an impairer shows it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use jamjam_core::impairment::{Impairer, Impairment};
 use jamjam_core::recorded_path::RecordedPath;
 use jamjam_core::stats::StreamStats;
 use jamjam_core::time::Time;
+use jamjam_core::wire::PacketType;
 use jamjam_measure::client::PacketOutcome::{self, Damaged, Duplicate, Excluded, InFlight, Lost, NotSent, Returned};
 use jamjam_measure::client::{
     AudioResults, LossReport, RecordedPacket, RunKind, RunResults, StreamKind, WebSocketResults,
@@ -133,6 +135,33 @@ fn each_lost_packet_belongs_to_one_direction_by_seed() {
     record.run.ping = Some(StreamStats { sent: 1_000, lost: 80, ..StreamStats::default() });
     record.run.loss_report = Some(LossReport { received: Some([0, 980, 0]), ..LossReport::default() });
     assert_eq!(by_direction(&record, 7).map(|lost| lost.len()), [25, 75]);
+}
+
+#[test]
+fn bursts_stay_whole_in_one_direction_and_packets_keep_their_numbers() {
+    // Bursts of four in each ten, of which one has two packets that are not settled.
+    let outcome = |n: u32| match n {
+        23 | 24 => NotSent,
+        _ if n % 10 < 6 || n % 10 == 9 && n > 300 => Returned,
+        _ => Lost,
+    };
+    let mut record = record((0..1_000).map(outcome));
+    record.packets.iter_mut().for_each(|packet| packet.sequence += 1);
+    let path = Arc::new(path(&record));
+    let lost = [None, Some(Up), Some(Down)].map(|direction| {
+        let recorded = Some(Arc::clone(&path));
+        let mut impairer = Impairer::new(Impairment { recorded, direction, ..Impairment::default() });
+        // At another time than the recorded one, as after the delay of the other direction.
+        let at = |n: u32| Some(Duration::from_millis(u64::from(n) * 10 + 777));
+        let is_lost = |n: &u32| impairer.decide(Some(PacketType::Audio), n + 1, at(*n)).loss.is_some();
+        (0..1_000).filter(is_lost).collect::<Vec<_>>()
+    });
+    let [both, up, down] = &lost;
+    assert_eq!(*both, (0..1_000).filter(|n| outcome(*n) == Lost).collect::<Vec<_>>());
+    assert!(up.iter().chain(down).collect::<BTreeSet<_>>() == both.iter().collect(), "{up:?} {down:?}");
+    assert!(up.len() + down.len() == both.len() && up.len().abs_diff(down.len()) < 8, "{up:?} {down:?}");
+    let is_whole = |lost: &Vec<u32>| both.iter().all(|n| lost.contains(n) == lost.contains(&(n / 10 * 10 + 6)));
+    assert!(is_whole(up) && is_whole(down), "{up:?} {down:?}");
 }
 
 #[test]

@@ -36,6 +36,11 @@ fn report_with(up: Impairment, found: Found) -> RelayReport {
     let up = Impairment { dropped_sequences: "3-4".parse().expect("a set"), ..up };
     let (targets, impairments, limits) = (mpsc::channel().1, [up, Impairment::default()], AdmissionConfig::default());
     let mut relay = Relay::new((target, targets), 1, impairments, limits, Box::new(|_| {}));
+    if found == Found::All {
+        let (received_at, contents) = (Time::ZERO, &b"early"[..]);
+        let early = Receive { socket: 1, source: target, dst_ip: None, received_at, contents, segment_size: 5 };
+        relay.on_datagram(Time::ZERO, &[early]);
+    }
     let mut receive = |now_ms, ms, client: u8, contents: &[u8]| {
         let [received_at, now] = [ms, now_ms].map(Time::from_millis);
         let (segment_size, source) = (contents.len(), SocketAddr::from(([198, 51, 100, client], 4_000)));
@@ -69,11 +74,11 @@ fn text_has_a_row_for_each_direction_and_junit_has_the_findings() {
 
 #[test]
 fn rate_of_a_recorded_run_is_a_warning_and_fails_no_case() {
-    let recorded = RecordedPath::new((0..50).map(|n| (n * 20_000_000, None)).collect(), Vec::new(), 1_000_000_000);
+    let recorded = RecordedPath::new((0, (0..50).map(|n| (n * 20_000_000, None)).collect()), Vec::new(), 1_000_000_000);
     let report =
         report_with(Impairment { recorded: Some(Arc::new(recorded)), ..Impairment::default() }, Found::Nothing);
     let warning =
-        "recorded at 50/s, this flow has 100/s: one recorded loss is 2 or 3 packets in a row; the ratio stays";
+        "recorded at 50/s, this flow has 100/s: the record passes 2.0 times as fast; as many packets in a row are lost";
     assert!(report.text().ends_with(&format!("\nwarning: {warning}\n")), "{}", report.text());
     assert_eq!(serde_json::to_value(&report).expect("JSON")["warnings"], json!([warning]));
     assert!(report.junit().expect("XML").contains("failures=\"0\""));
