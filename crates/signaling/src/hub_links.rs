@@ -9,7 +9,7 @@ use super::hub::{Hub, HubCall};
 use super::lock::lock;
 use super::room::MemberInfo;
 use super::rooms::{AnyRooms, RoomEntry};
-use jamjam_core::media_relay::{Link, MediaRooms, is_meant};
+use jamjam_core::media_relay::{Link, is_meant};
 use jamjam_core::units::InvalidValue;
 
 /// Maximum number of members that are remembered as severed.
@@ -24,28 +24,34 @@ impl Hub {
     /// The changed paths, and who is severed from the server, as the operator has named them.
     pub fn links(&self) -> Value {
         let jamjam = &self.jamjam;
+        let listed = |(link, members): (Link, usize)| {
+            let mut link = json!(link);
+            link["members"] = members.into();
+            link
+        };
+        let links = jamjam.media.as_ref().map(|media| media.links().into_iter().map(listed).collect::<Vec<_>>());
         let severed: BTreeSet<String> = lock(&jamjam.severed).iter().map(|(from, ..)| from.clone()).collect();
-        json!({ "links": jamjam.media.as_ref().map(MediaRooms::links), "severed": severed })
+        json!({ "links": links, "severed": severed })
     }
 }
 
 impl HubCall<'_> {
-    /// Changes paths. The values `both`, `signaling` and `renumber` are no impairment: they change the opposite direction, too, sever the senders
-    /// from the server, and renumber them.
-    pub fn change_link(&mut self, mut link: Link) -> Result<(), InvalidValue> {
+    /// Changes paths. The values `both`, `signaling`, `renumber` and `require` are no impairment: they change the opposite direction, too, sever the
+    /// senders from the server, renumber them, and reject a change that means nobody. Returns how many members it means.
+    pub fn change_link(&mut self, mut link: Link) -> Result<usize, InvalidValue> {
         let media = self.hub.jamjam.media.as_ref();
         let media = media.ok_or_else(|| InvalidValue("the server relays no media; add --relay-media".to_owned()))?;
         let mut switch = |key: &str| {
             let value = link.values.remove(key).map(from_value::<Option<bool>>).transpose();
             value.map_err(|error| InvalidValue(format!("{key}: {error}")))
         };
-        let [both, signaling, renumber] = [switch("both")?, switch("signaling")?, switch("renumber")?];
-        let from = link.from.clone();
-        media.change(link, both == Some(Some(true)), renumber == Some(Some(true)))?;
-        if let Some(is_severed) = signaling {
-            self.sever(&from, is_severed == Some(true));
+        let all = [switch("both")?, switch("renumber")?, switch("require")?, switch("signaling")?];
+        let (from, is_on) = (link.from.clone(), all.map(|value| value == Some(Some(true))));
+        let members = media.change(link, is_on)?;
+        if all[3].is_some() {
+            self.sever(&from, is_on[3]);
         }
-        Ok(())
+        Ok(members)
     }
 
     /// Severs members from the server, or restores them. Their connections are dropped without a close frame, and refused until then.

@@ -119,7 +119,8 @@ impl RunningMediaRelay {
         let outcome_log = self.outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
         tally.result.context("cannot read from the sockets of --relay-media").and(outcome_log)?;
         let dropped = tally.host_timing.kernel_dropped;
-        Ok(MediaReport::from((&self.rooms.take_results(), &self.rooms.counts(), dropped, &delays, max_recovery)))
+        let (results, counts, unmet) = (self.rooms.take_results(), self.rooms.counts(), self.rooms.unmet());
+        Ok(MediaReport::from((&results, &counts, &unmet, dropped, &delays, max_recovery)))
     }
 }
 

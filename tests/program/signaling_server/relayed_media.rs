@@ -37,22 +37,27 @@ fn paths_are_changed_by_requests_and_a_severed_device_is_refused() {
     let room = aki.create_room("jam");
     ben.send("JoinRoom", &json!({"room_id": room, "password": null, "peer_name": "Ben"}));
     ben.receive_type("RoomJoined");
-    let link = json!({"from": "Ann", "to": "Ben", "loss": 100});
-    for (request, links, severed) in [
-        (&*link.to_string(), json!([link]), json!([])),
-        (r#"{"from":"*","loss":null}"#, json!([]), json!([])),
-        (r#"{"from":"Ann","renumber":true}"#, json!([]), json!([])),
-        (r#"{"from":"Ben","signaling":true}"#, json!([]), json!(["Ben"])),
+    let link = json!({"from": "Ann", "to": "Ben", "loss": 100, "members": 1});
+    for (request, members, links, severed) in [
+        (r#"{"from":"Ann","to":"Ben","loss":100}"#, 1, json!([link]), json!([])),
+        (r#"{"from":"*","loss":null}"#, 2, json!([]), json!([])),
+        (r#"{"from":"Ann","renumber":true}"#, 1, json!([]), json!([])),
+        (r#"{"from":"Bne","signaling":false}"#, 0, json!([]), json!([])),
+        (r#"{"from":"Ben","signaling":true,"require":true}"#, 1, json!([]), json!(["Ben"])),
     ] {
-        let response = change(request);
-        assert_eq!((response.status, response.json()), (200, json!({"links": links, "severed": severed})), "{request}");
+        let (response, expected) = (change(request), json!({"links": links, "severed": severed, "members": members}));
+        assert_eq!((response.status, response.json()), (200, expected), "{request}");
     }
+    let missed = change(r#"{"from":"Zoe","loss":1,"require":true}"#);
+    assert!(missed.status == 422 && missed.error().contains("nobody is meant by `Zoe` to `*`"), "{missed:?}");
     while ben.0.read().is_ok_and(|message| !message.is_close()) {}
     assert_eq!(connect().err(), Some(503));
     let restored = change(r#"{"from":"Ben","signaling":false}"#).json();
-    assert_eq!(restored, json!({"links": [], "severed": []}));
+    assert_eq!(restored, json!({"links": [], "severed": [], "members": 0}));
     assert!(connect().is_ok());
     assert_eq!(change(r#"{"from":"*","network":"wifi","delay":"30ms"}"#).status, 200);
+    let log = server.stop("TERM").lines;
+    assert!(log.iter().any(|line| line.contains("nobody is meant yet") && line.contains("Bne")), "{log:?}");
 }
 
 #[test]

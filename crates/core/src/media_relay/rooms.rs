@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
 use tracing::warn;
 
 use super::destination::{MemberAddresses, usable};
@@ -186,6 +187,8 @@ pub(super) struct Pairs {
     last_audio: Option<Time>,
     joined: u64,
     links: Vec<Link>,
+    /// The senders and receivers of changes that have meant nobody yet.
+    unmet: BTreeSet<[String; 2]>,
     /// The impairments of ways, by what `links` contains for them.
     parsed: HashMap<String, Impairment>,
     foreign_log: LogThrottle,
@@ -267,17 +270,33 @@ impl Pairs {
         }
     }
 
-    /// Gives ways the impairment that the operator has set. Counts and decisions go on. Only what several changes make up is parsed here.
-    fn impair(&mut self, parse: &ParseImpairment, ways: Vec<Way>) {
-        let Self { members, links, parsed, config, .. } = self;
+    /// How many members that are there a change means as senders to somebody.
+    fn meant(&self, [from, to]: [&str; 2]) -> usize {
+        let of = |pattern| {
+            self.members.iter().filter(move |(_, member)| member.is_present && is_meant(pattern, &member.names))
+        };
+        let has_receiver = |(number, sender): &(&u64, &Member)| {
+            to == "*" || of(to).any(|(other, receiver)| other != *number && receiver.room == sender.room)
+        };
+        of(from).filter(has_receiver).count()
+    }
+
+    /// Gives ways the impairment that the operator has set. Counts and decisions go on. Returns what must be parsed first, if there is any.
+    fn impair(&mut self, ways: &[Way]) -> BTreeSet<String> {
+        let Self { members, links, parsed, .. } = self;
         let is_of =
             |pattern: &str, number: u64| members.get(&number).is_some_and(|member| is_meant(pattern, &member.names));
-        let with_impairment = |way: Way| {
+        let words = |way: &Way| {
             let of_way = links.iter().filter(|link| is_of(&link.from, way.from) && is_of(&link.to, way.to));
-            let parse = |words: &String| parse(words).unwrap_or_else(|_| config.impairment.clone());
-            (way, parsed.entry(links::words(of_way)).or_insert_with_key(parse).clone())
+            (*way, links::words(of_way))
         };
-        let ways: Vec<(Way, Impairment)> = ways.into_iter().map(with_impairment).collect();
+        let ways: Vec<(Way, String)> = ways.iter().map(words).collect();
+        let new: BTreeSet<_> =
+            ways.iter().map(|(_, words)| words).filter(|words| !parsed.contains_key(*words)).cloned().collect();
+        if !new.is_empty() {
+            return new;
+        }
+        let ways: Vec<(Way, Impairment)> = ways.into_iter().map(|(way, words)| (way, parsed[&words].clone())).collect();
         self.defer(move |pairs| {
             for (way, impairment) in ways {
                 let Some((_, flow, route)) = pairs.flows.get_mut(&way) else { continue };
@@ -287,6 +306,7 @@ impl Pairs {
                 flow.impairer.impairment = Impairment { direction, seed, ..impairment };
             }
         });
+        new
     }
 
     /// Lets new sockets stand for the members that `pattern` means, an id, a name or `*`.
@@ -496,7 +516,8 @@ impl MediaRooms {
         leaving: Option<&MediaMember>,
     ) -> Option<MediaMember> {
         let (name, addresses) = (sanitize_name(&names[1]), MemberAddresses::new(signaling_ip));
-        let pairs = &mut *self.lock();
+        let mut locked = self.lock();
+        let pairs = &mut *locked;
         let (number, leaving) = (pairs.joined, leaving.map(|member| member.number));
         let mut others = pairs.others(room, number);
         others.retain(|other| Some(*other) != leaving);
@@ -520,42 +541,80 @@ impl MediaRooms {
         };
         pairs.members.insert(number, member);
         let ways = others.into_iter().flat_map(|other| [(number, other), (other, number)]);
-        let ways = ways.map(|(from, to)| Way { from, to }).inspect(|way| pairs.open(number, *way)).collect();
-        pairs.impair(&*self.parse, ways);
+        let ways: Vec<_> = ways.map(|(from, to)| Way { from, to }).inspect(|way| pairs.open(number, *way)).collect();
+        let unmet = std::mem::take(&mut pairs.unmet).into_iter();
+        pairs.unmet = unmet.filter(|[from, to]| pairs.meant([from, to]) == 0).collect();
+        drop(locked);
+        self.impair(&ways);
         Some(MediaMember { rooms: self.clone(), number, is_lost: false })
     }
 
     /// Changes paths, or nothing if there is an error. Later values win, and hold for members that join later. With `both`, also changes the
     /// opposite direction. With `renumber`, lets new sockets stand for the senders. No message has announced them. The old ones forward nothing.
-    pub fn change(&self, link: Link, both: bool, renumber: bool) -> Result<(), InvalidValue> {
-        if link.values.values().filter_map(|value| value.as_str()).any(|text| text.contains(char::is_whitespace)) {
-            return Err(InvalidValue("a value contains a space; give each option a member of its own".to_owned()));
+    /// Returns the number of present members that are meant as senders to somebody. With `require`, 0 is an error. With `sever`, the senders are
+    /// also severed.
+    pub fn change(&self, link: Link, [both, renumber, require, sever]: [bool; 4]) -> Result<usize, InvalidValue> {
+        let is_word = |text: &str| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '=');
+        if !link.values.iter().all(|(key, value)| is_word(key) && value.as_str().is_none_or(is_word)) {
+            return Err(InvalidValue("each option needs a member of its own, with one word as its value".to_owned()));
         }
-        let words = links::words([&link].into_iter());
+        let (words, restores) =
+            (links::words([&link].into_iter()), !renumber && !sever && link.values.values().all(Value::is_null));
         let impairment = (self.parse)(&words).map_err(InvalidValue)?;
-        let pairs = &mut *self.lock();
+        let mut locked = self.lock();
+        let pairs = &mut *locked;
+        let members = pairs.meant([&link.from, &link.to]);
+        if members == 0 && require {
+            return Err(InvalidValue(format!("nobody is meant by `{}` to `{}`", link.from, link.to)));
+        }
         let mut links = pairs.links.clone();
         if both {
             links::add(&mut links, Link { from: link.to.clone(), to: link.from.clone(), ..link.clone() });
         }
-        let from = link.from.clone();
+        let names = [link.from.clone(), link.to.clone()];
         links::add(&mut links, link);
         if links.len() > MAX_LINKS {
             return Err(InvalidValue(format!("{MAX_LINKS} paths are changed; restore others first")));
         }
         if renumber {
-            pairs.renumber(&from)?;
+            pairs.renumber(&names[0])?;
         }
         pairs.links = links;
         pairs.parsed.retain(|words, _| words.is_empty());
         pairs.parsed.insert(words, impairment);
-        pairs.impair(&*self.parse, pairs.flows.keys().copied().collect());
-        Ok(())
+        if members == 0 && !restores && pairs.unmet.len() < MAX_LINKS {
+            pairs.unmet.insert(names);
+        }
+        let ways: Vec<Way> = pairs.flows.keys().copied().collect();
+        drop(locked);
+        self.impair(&ways);
+        Ok(members)
     }
 
-    /// The changed paths.
-    pub fn links(&self) -> Vec<Link> {
-        self.lock().links.clone()
+    /// Gives ways the impairment that the operator has set. What several changes make up is parsed while nothing is locked.
+    fn impair(&self, ways: &[Way]) {
+        loop {
+            let new = self.lock().impair(ways);
+            if new.is_empty() {
+                return;
+            }
+            let parsed: Vec<_> = new.into_iter().map(|words| ((self.parse)(&words), words)).collect();
+            let pairs = &mut *self.lock();
+            for (impairment, words) in parsed {
+                pairs.parsed.insert(words, impairment.unwrap_or_else(|_| pairs.config.impairment.clone()));
+            }
+        }
+    }
+
+    /// The changed paths, each with the number of members that it means now, as in [`MediaRooms::change`].
+    pub fn links(&self) -> Vec<(Link, usize)> {
+        let pairs = self.lock();
+        pairs.links.iter().map(|link| (link.clone(), pairs.meant([&link.from, &link.to]))).collect()
+    }
+
+    /// The senders and receivers of changes that have never meant anybody.
+    pub fn unmet(&self) -> BTreeSet<[String; 2]> {
+        self.lock().unmet.clone()
     }
 
     /// Numbers of datagrams by outcome, of dropped ones by reason, and of sources that changed.

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use jamjam_core::impairment::{BandwidthLimit, Impairment};
@@ -45,7 +45,7 @@ impl TransmitSink for Sink {
 struct Relay {
     rooms: MediaRooms,
     node: MediaRelay,
-    rows: std::sync::mpsc::Receiver<String>,
+    rows: mpsc::Receiver<String>,
     is_woken: Arc<AtomicBool>,
 }
 
@@ -57,7 +57,7 @@ impl Relay {
     fn with_config(sockets: u16, config: MediaRelayConfig) -> Self {
         let ports = (FIRST_PORT..FIRST_PORT + sockets).collect();
         let config = MediaRelayConfig { ports, own_ips: vec![SERVER.into()], ..config };
-        let (sender, rows) = std::sync::mpsc::channel();
+        let (sender, rows) = mpsc::channel();
         let server = config.impairment.clone();
         let parse = move |words: &str| with_words(server.clone(), words);
         let to_row =
@@ -70,7 +70,7 @@ impl Relay {
     }
 
     /// The node runs at this time, because `cause` has woken it.
-    fn run_woken(&mut self, at_ms: u64, cause: impl FnOnce(&MediaRooms)) {
+    fn run_woken<T>(&mut self, at_ms: u64, cause: impl FnOnce(&MediaRooms) -> T) {
         self.is_woken.store(false, Ordering::Relaxed);
         cause(&self.rooms);
         assert!(self.is_woken.load(Ordering::Relaxed));
@@ -149,12 +149,12 @@ fn link(from: &str, to: &str, key: &str, value: Value) -> Link {
     Link { from: from.to_owned(), to: to.to_owned(), values: BTreeMap::from([(key.to_owned(), value)]) }
 }
 
-fn change(rooms: &MediaRooms, link: Link) -> Result<(), InvalidValue> {
-    rooms.change(link, false, false)
+fn change(rooms: &MediaRooms, link: Link) -> Result<usize, InvalidValue> {
+    rooms.change(link, [false; 4])
 }
 
-fn renumber(rooms: &MediaRooms, name: &str) -> Result<(), InvalidValue> {
-    rooms.change(link(name, "*", "loss", json!(null)), false, true)
+fn renumber(rooms: &MediaRooms, name: &str) -> Result<usize, InvalidValue> {
+    rooms.change(link(name, "*", "loss", json!(null)), [false, true, false, false])
 }
 
 fn ip(host: u8) -> IpAddr {
@@ -573,13 +573,22 @@ fn change_by_name_holds_for_later_members_and_by_id_for_one() {
     let ben = relay.rooms.join(1, ids, (ip(2), SERVER), None).expect("sockets");
     assert!(!is_lost(&mut relay, &ben));
     relay.pass_time(1, 62);
-    assert_eq!(relay.rooms.links(), [link("Aki", "*", "delay", json!("30ms"))]);
+    assert_eq!(relay.rooms.links(), [(link("Aki", "*", "delay", json!("30ms")), 1)]);
 }
 
 #[test]
 fn invalid_changes_have_no_effect_and_their_number_is_limited() {
     let relay = Relay::new(8, Impairment::default());
-    for invalid in [link("*", "*", "loss", json!("101%")), link("*", "*", "los", json!(1))] {
+    for (key, value) in [
+        ("loss", "101%"),
+        ("los", "1"),
+        ("loss=7", ""),
+        ("loss=7", "1"),
+        ("loss", ""),
+        ("loss", "1 delay"),
+        ("loss 1 delay", "1"),
+    ] {
+        let invalid = link("*", "*", key, json!(value));
         assert!(change(&relay.rooms, invalid.clone()).is_err(), "{invalid:?}");
         assert_eq!(relay.rooms.links(), [], "{invalid:?}");
     }
@@ -593,12 +602,64 @@ fn invalid_changes_have_no_effect_and_their_number_is_limited() {
 }
 
 #[test]
+fn change_says_how_many_members_it_means_and_whom_it_never_meant() {
+    let relay = Relay::new(20, Impairment::default());
+    let lossy = |from: &str, to: &str| link(from, to, "loss", json!(1));
+    let require = |from: &str, to: &str| relay.rooms.change(lossy(from, to), [false, false, true, false]);
+    assert_eq!(change(&relay.rooms, lossy("Aki", "*")).ok(), Some(0), "nobody is there");
+    let (_aki, _ben, _ben2) = (relay.member("Aki", 1), relay.member("Ben", 2), relay.member("Ben", 3));
+    let _other_room = relay.rooms.join(2, names("Cho"), (ip(4), SERVER), None);
+    for (from, to, expected) in [
+        ("*", "*", 4),
+        ("Ben", "*", 2),
+        ("ben", "Aki", 2),
+        ("Aki", "Ben", 1),
+        ("Ben", "Ben", 2),
+        ("Aki", "Aki", 0),
+        ("Aki", "Cho", 0),
+        ("Aki", "Bne", 0),
+        ("Bne", "*", 0),
+    ] {
+        assert_eq!(require(from, to).ok(), (expected > 0).then_some(expected), "{from} {to}");
+        assert_eq!(change(&relay.rooms, lossy(from, to)).ok(), Some(expected), "{from} {to}");
+    }
+    let listed: Vec<usize> = relay.rooms.links().iter().map(|(_, members)| *members).collect();
+    assert_eq!(listed, [4, 2, 2, 1, 2, 0, 0, 0, 0]);
+    let restore = |key| change(&relay.rooms, link("Zoe", "*", key, json!(null)));
+    assert_eq!([restore("loss"), restore("delay")].map(Result::ok), [Some(0); 2]);
+    let unmet = [["Aki", "Aki"], ["Aki", "Bne"], ["Aki", "Cho"], ["Bne", "*"]].map(|names| names.map(str::to_owned));
+    assert_eq!(relay.rooms.unmet(), BTreeSet::from(unmet));
+}
+
+#[test]
+fn what_several_changes_make_up_is_parsed_while_the_media_goes_on() {
+    let rooms = Arc::<OnceLock<MediaRooms>>::default();
+    let parsing = Arc::clone(&rooms);
+    // Another thread needs the lock while something is parsed.
+    let parse = move |words: &str| {
+        let (rooms, (sender, receiver)) = (parsing.get().cloned(), mpsc::channel());
+        std::thread::spawn(move || sender.send(rooms.map(|rooms| rooms.silence())));
+        receiver.recv_timeout(Duration::from_secs(60)).map_err(|_| "locked".to_owned())?;
+        with_words(Impairment::default(), words)
+    };
+    let ports = (FIRST_PORT..FIRST_PORT + 8).collect();
+    let created = MediaRooms::new(MediaRelayConfig { ports, ..MediaRelayConfig::default() }, None, parse);
+    assert!(rooms.set(created.clone()).is_ok());
+    let join = |name| created.join(1, names(name), (ip(1), SERVER), None).expect("sockets");
+    let _aki = join("Aki");
+    change(&created, link("Aki", "*", "loss", json!(1))).expect("valid");
+    change(&created, link("*", "Ben", "delay", json!(2))).expect("valid");
+    let _ben = join("Ben");
+    change(&created, link("Aki", "Ben", "loss", json!(3))).expect("valid");
+}
+
+#[test]
 fn renumbered_member_sends_from_new_sockets_that_lead_to_it_and_the_old_ones_forward_nothing() {
     let mut relay = Relay::new(8, Impairment::default());
     let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
     let (to_aki, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
     assert_eq!(relay.forward(0, address(2, 6_000), to_aki, &audio(0))[0].to, address(1, 5_000));
-    assert!(relay.rooms.change(link("Zoe", "*", "loss", json!(100)), true, true).is_err());
+    assert!(relay.rooms.change(link("Zoe", "*", "loss", json!(100)), [true, true, false, false]).is_err());
     assert_eq!(relay.rooms.links(), [], "nothing has changed");
     renumber(&relay.rooms, "Aki").expect("free sockets");
     let sent = relay.forward(1, address(1, 5_000), to_ben, &audio(0)).remove(0);

@@ -65,7 +65,7 @@ figures! {
     }
 
     /// All rooms, the counts of datagrams, and what this host has dropped and delayed. No recovery may take longer than the limit.
-    MediaReport from (results, counts, dropped, delays, limit): (&BTreeMap<u64, MediaRoom>, &BTreeMap<&str, u64>, Option<u64>, &HostDelays, Option<Duration>) [
+    MediaReport from (results, counts, unmet, dropped, delays, limit): (&BTreeMap<u64, MediaRoom>, &BTreeMap<&str, u64>, &BTreeSet<[String; 2]>, Option<u64>, &HostDelays, Option<Duration>) [
         let limit = limit.map(|max_recovery| (max_recovery, &delays.times));
         let rooms: Vec<MediaRoomFigures> = results.iter().map(|(number, room)| (*number, room, limit).into()).collect();
         let counted = |name: &str| counts.get(name).map(|count| format!("outcome {name}: {count}"));
@@ -75,6 +75,7 @@ figures! {
         let warnings = results.values().flat_map(|room| &room.flows).filter_map(|(_, flow)| flow.rate_warning());
         let full = results.values().flat_map(|room| &room.recoveries).filter(|(_, recovery)| recovery.judged.len() == MAX_OUTAGES);
         let unjudged = full.map(|(route, _)| format!("{} and {}: only the first {MAX_OUTAGES} outages are judged", route.from, route.to));
+        let unmet = unmet.iter().map(|[from, to]| format!("change of the path from `{from}` to `{to}`: it meant nobody"));
         let is_unused = limit.is_some() && rooms.iter().all(|room| room.outages.is_empty());
         let unused = is_unused.then(|| "--max-recovery: no outage hit a pair that carried AUDIO".to_owned());
         let (verdict, worst) = worst(&rooms).unzip();
@@ -84,7 +85,7 @@ figures! {
         failures: Vec<String> = exceeded.into_iter().chain(findings.clone()).collect();
         not_judged: Vec<String> = [not_judged, unused, counted("buffer_full"), dropped].into_iter().flatten().collect();
         findings: Vec<String> = findings;
-        warnings: Vec<String> = delayed(delays).into_iter().chain(strange).chain(warnings).chain(unjudged).collect();
+        warnings: Vec<String> = delayed(delays).into_iter().chain(strange).chain(warnings).chain(unjudged).chain(unmet).collect();
         rooms: Vec<MediaRoomFigures> = rooms;
     }
 }

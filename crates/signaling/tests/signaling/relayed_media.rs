@@ -261,11 +261,23 @@ fn sever(hub: &mut TestHub, from: &str, is_severed: bool) {
 fn change_of_both_directions_is_two_changes() {
     let mut hub = hub(20);
     change(&mut hub, json!({"from": "Aki", "to": "*", "both": true, "loss": 100}));
-    let links = json!([{"from": "*", "to": "Aki", "loss": 100}, {"from": "Aki", "to": "*", "loss": 100}]);
+    let links = json!([{"from": "*", "to": "Aki", "loss": 100, "members": 0}, {"from": "Aki", "to": "*", "loss": 100, "members": 0}]);
     assert_eq!(hub.hub.links()["links"], links);
     change(&mut hub, json!({"from": "Aki", "to": "*", "both": true, "loss": null}));
     change(&mut hub, json!({"from": "Aki", "both": false, "loss": 1}));
-    assert_eq!(hub.hub.links()["links"], json!([{"from": "Aki", "to": "*", "loss": 1}]));
+    assert_eq!(hub.hub.links()["links"], json!([{"from": "Aki", "to": "*", "loss": 1, "members": 0}]));
+}
+
+#[test]
+fn required_change_that_means_nobody_is_rejected_and_severs_nobody() {
+    let mut hub = hub(20);
+    room(&mut hub);
+    let mut change = |link| hub.at(0).change_link(serde_json::from_value(link).expect("a link")).ok();
+    assert_eq!(change(json!({"from": "Bob", "signaling": true, "require": true, "loss": 1})), Some(1));
+    assert_eq!(change(json!({"from": "Bob", "signaling": true, "require": true})), None);
+    assert_eq!(change(json!({"from": "Bbo", "signaling": true, "require": true})), None);
+    assert_eq!(change(json!({"from": "Bbo", "signaling": true})), Some(0));
+    assert_eq!(hub.hub.links()["severed"], json!(["Bbo", "Bob"]));
 }
 
 #[test]

@@ -194,8 +194,8 @@ pub(super) async fn close_room(
 
 /// List changed paths between jamjam members
 ///
-/// `links` are the changes, of which later ones win, and `severed` are the ids and names of members whose signaling is severed. Without
-/// `--relay-media`, `links` is null.
+/// `links` are the changes, of which later ones win, each with the number of `members` that it means as senders now, and `severed` are the ids
+/// and names of members whose signaling is severed. Without `--relay-media`, `links` is null.
 #[utoipa::path(
     get, path = "/admin/links", tag = "operations", security(("login" = [])),
     responses((status = 200, description = "The changes that are in effect", body = Object)),
@@ -208,11 +208,12 @@ pub(super) async fn links(State(state): SharedState) -> Response {
 ///
 /// `{"from":"Aki","to":"*","both":true,"loss":100}`: `from` and `to` are an id, a name, or `*` (everybody). With `both`, the opposite direction
 /// changes, too. All other members are impairment options without dashes; a number is percent, or ms, and null restores. `"signaling": true`
-/// drops and refuses the connections of `from`. `"renumber": true` moves what `from` sends to new ports, once.
+/// drops and refuses the connections of `from`. `"renumber": true` moves what `from` sends to new ports, once. With `"require": true`, a change
+/// that means nobody now is rejected.
 #[utoipa::path(
     post, path = "/admin/links", tag = "operations", security(("login" = [])), request_body = Object,
     responses(
-        (status = 200, description = "Changed. The response is that of GET", body = Object),
+        (status = 200, description = "Changed. The response is that of GET, with the number of `members` that the change means", body = Object),
         (status = 413, description = "The body exceeds 4 KiB"),
     ),
 )]
@@ -221,10 +222,14 @@ pub(super) async fn change_links(
     Extension(client): Client,
     JsonBody(link): JsonBody<Link, MAX_BODY_BYTES>,
 ) -> Result<Response, RequestError> {
-    info!(target: "console", source = %client.source.ip(), ?link, "paths changed by the operator");
+    let (source, change) = (client.source.ip(), format!("{link:?}"));
     let changed = state.hub.with_hub(|call| call.change_link(link));
-    changed.map_err(|error| RequestError::invalid_field(error.to_string()))?;
-    Ok(links(State(state)).await)
+    let members = changed.map_err(|error| RequestError::invalid_field(error.to_string()))?;
+    let unmet = if members == 0 { ": nobody is meant yet" } else { "" };
+    info!(target: "console", %source, change, members, "paths changed by the operator{unmet}");
+    let mut links = state.hub.with_hub(|call| call.hub.links());
+    links["members"] = members.into();
+    Ok(body::json_response(StatusCode::OK, &links))
 }
 
 /// The connection to close.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use jamjam_core::impairment::Impairment;
-use jamjam_core::media_relay::{MediaMember, MediaRelay, MediaRelayConfig, MediaRooms};
+use jamjam_core::media_relay::{Link, MediaMember, MediaRelay, MediaRelayConfig, MediaRooms};
 use jamjam_core::node::{Node, Receive};
 use jamjam_core::time::Time;
 use jamjam_measure::check::{CheckReport, CheckResult, CheckedSource, Severity, SignalingCheck};
@@ -30,7 +30,7 @@ impl Room {
         let outages = outages.parse().expect("outages");
         let impairment = Impairment { outages, delay: Duration::from_millis(20), ..Impairment::default() };
         let config = MediaRelayConfig { impairment, ports: (40_000..40_020).collect(), ..MediaRelayConfig::default() };
-        let rooms = MediaRooms::new(config, None, |_| Err(String::new()));
+        let rooms = MediaRooms::new(config, None, |_| Ok(Impairment::default()));
         let relay = MediaRelay::new(rooms.clone());
         let mut room = Self { rooms, relay, members: Vec::new(), now: Time::ZERO };
         for name in ["Aki", "Ben", "Cho"] {
@@ -82,8 +82,20 @@ impl Room {
     fn report(self, limit: Option<Duration>) -> MediaReport {
         drop(self.members);
         let delays = self.relay.into_delays();
-        MediaReport::from((&self.rooms.take_results(), &self.rooms.counts(), None, &delays, limit))
+        MediaReport::from((&self.rooms.take_results(), &self.rooms.counts(), &self.rooms.unmet(), None, &delays, limit))
     }
+}
+
+#[test]
+fn change_that_never_meant_anybody_is_a_warning() {
+    let room = Room::new("1s@1s");
+    for from in ["Zoe", "Dai", "Aki"] {
+        let link = Link { from: from.to_owned(), to: "*".to_owned(), values: [("loss".to_owned(), json!(1))].into() };
+        room.rooms.change(link, [false; 4]).expect("valid");
+    }
+    let names = ["", "Dai"].map(str::to_owned);
+    let _later = room.rooms.join(1, names, (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST), None);
+    assert_eq!(room.report(None).warnings, ["change of the path from `Zoe` to `*`: it meant nobody"]);
 }
 
 const BOTH: [(usize, usize); 2] = [(0, 1), (1, 0)];
