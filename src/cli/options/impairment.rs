@@ -138,11 +138,10 @@ impl PathArgs {
     /// The impairment with the options in `words` ("loss 1%,40% delay 10ms") in place of the same ones of these options. Seed and recorded path
     /// are those of `base`, which [`PathArgs::impairment`] has returned.
     pub(crate) fn with(&self, base: &Impairment, words: &str) -> Result<Impairment, Failure> {
+        // As `--loss=1%` on the command line.
+        let words = words.replace('=', " ");
         let usage_error = |reason: &str| Failure::usage(format_args!("`{words}`: {reason}"));
         let mut keys = words.split_whitespace().step_by(2);
-        if let Some(key) = keys.clone().find(|key| key.contains('=')) {
-            return Err(usage_error(&format!("{key}: the value is a word of its own")));
-        }
         if let Some(key) = keys.find(|key| ["seed", "outcome-log", "like"].contains(key)) {
             return Err(usage_error(&format!("{key} applies to both directions; give --{key}")));
         }

@@ -217,7 +217,7 @@ fn wrong_arguments_are_usage_errors() {
         ("relay 127.0.0.1:0 [::1]:5000 --back PORT", "no address of TARGET can be reached from --back"),
         ("relay 127.0.0.1:0 127.0.0.1:5000 --up seed_3", "seed"),
         ("relay 127.0.0.1:0 127.0.0.1:5000 --up seed=3", "seed"),
-        ("relay 127.0.0.1:0 127.0.0.1:5000 --up loss=3%", "loss=3%"),
+        ("relay 127.0.0.1:0 127.0.0.1:5000 --up loss=3%_like=nowhere", "like"),
         ("relay 127.0.0.1:0 127.0.0.1:5000 --down outcome-log_x.csv", "outcome-log"),
         ("relay 127.0.0.1:0 127.0.0.1:5000 --up lost_3%", "lost"),
         ("relay 127.0.0.1:0 127.0.0.1:5000 --max-bitrate-per-source 0", "would drop every packet"),

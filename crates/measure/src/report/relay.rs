@@ -49,10 +49,10 @@ figures! {
         let directions: Vec<ForwardedFigures> = results.clients.iter().flat_map(of_client).collect();
         let sum = |outcome: &str| directions.iter().filter_map(|one| one.outcomes.get(outcome)).sum::<u64>();
         let unassigned = |reason: Unassigned| results.unassigned[reason as usize];
-        let stray = strays.1.map(|first| format!("datagrams from other addresses than that of the target, first from {first}"));
+        let first = strays.1.map_or_else(String::new, |first| format!(", first from {first}"));
         let findings = counted([
             (unreachable, "ICMP errors, since nothing listens at the target"),
-            (strays.0, stray.as_deref().unwrap_or("datagrams from other addresses than that of the target")),
+            (strays.0, &format!("datagrams from other addresses than that of the target{first}")),
             (sum("limit"), "datagrams above the limits of a client's address (--max-bitrate-per-source)"),
             (results.former.into(), "clients that were idle, gave up their sockets to others, and are not listed"),
             (unassigned(Unassigned::NoSocket), "datagrams of further clients, while all sockets were in use"),
