@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
+use tracing::warn;
 use utoipa::ToSchema;
 
 use super::json;
+use jamjam_core::sanitize::sanitize_name;
 
 /// Default lifetime of a token, in seconds.
 pub const DEFAULT_LIFETIME_SECONDS: f64 = 3_600.0;
@@ -168,7 +170,12 @@ pub fn sign(secret: &Secret, claims: &Claims) -> String {
 /// no token is. The error is the reason for the log; clients learn it only with `--strict`.
 pub fn verify(secret: Option<&Secret>, token: &str, room: &str, now_ms: u64) -> Result<Claims, &'static str> {
     let payload = verify_for(Audience::Broadcast, secret, token, room, now_ms)?;
-    serde_json::from_value(Value::Object(payload)).map_err(|_| INVALID_PAYLOAD)
+    let claims: Claims = serde_json::from_value(Value::Object(payload)).map_err(|_| INVALID_PAYLOAD)?;
+    if claims.expires_at.is_none() {
+        let (client, room) = (sanitize_name(&claims.client_id), sanitize_name(room));
+        warn!(target: "signaling", client, room, "a token without expiresAt never expires");
+    }
+    Ok(claims)
 }
 
 /// Like [`verify`], for the client `user` of the WebRTC room `room`. The token must name the user and must expire.
@@ -183,15 +190,7 @@ pub fn verify_webrtc(
     if payload.get("clientId").is_none_or(|client| client != user) {
         return Err("token for another client");
     }
-    if payload.get("expiresAt").is_none_or(Value::is_null) {
-        let has_jwt_name = payload.contains_key("exp");
-        return Err(if has_jwt_name {
-            "token with exp; expiresAt in milliseconds is expected"
-        } else {
-            "token without expiresAt"
-        });
-    }
-    Ok(())
+    if payload.get("expiresAt").is_none_or(Value::is_null) { Err("token without expiresAt") } else { Ok(()) }
 }
 
 const INVALID_PAYLOAD: &str = "invalid token payload";
@@ -221,6 +220,10 @@ fn verify_for(
     }
     let payload = parse_payload(payload).ok_or(INVALID_PAYLOAD)?;
     match payload.get("expiresAt") {
+        // The name in JSON Web Tokens. The token would be valid for ever.
+        None | Some(Value::Null) if payload.contains_key("exp") => {
+            return Err("token with exp; expiresAt in milliseconds is expected");
+        }
         None | Some(Value::Null) => {}
         Some(Value::Number(at)) if at.as_f64().is_some_and(|at| at > now_ms as f64) => {}
         Some(Value::Number(at)) if at.as_f64().is_some_and(|at| at < MIN_MILLISECONDS) => {

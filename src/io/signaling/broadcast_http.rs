@@ -237,6 +237,12 @@ const NO_ISSUER_KEY: &str = "Tokens for WebRTC rooms need a token issuer key. St
 /// Maximum length of a client id, in bytes. The client id is part of each message that members receive.
 const MAX_CLIENT_ID_BYTES: usize = 256;
 
+/// Maximum length of a token. It leaves room in the head of a request, which has at most 16 KiB.
+const MAX_TOKEN_BYTES: usize = 12 << 10;
+
+/// Times have a resolution of a millisecond.
+const MIN_LIFETIME_SECONDS: f64 = 1e-3;
+
 /// A request for a token.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -273,10 +279,11 @@ struct TokenResponse {
     post, path = "/auth/token", operation_id = "issueToken", tag = "tokens", security((), ("issuer" = [])), request_body = TokenRequest,
     responses(
         (status = 200, description = "A token that is valid for the room until `expiresAt`", body = TokenResponse),
-        (status = 400, description = "A field is missing or invalid, or the body is not JSON"),
+        (status = 400, description = "A field is missing, or the body is not JSON with these fields"),
         (status = 401, description = "The token issuer key is required"),
         (status = 403, description = "Tokens for WebRTC rooms need a token issuer key, and this server has none"),
         (status = 413, description = "The body is longer than 256 KiB"),
+        (status = 422, description = "The server would not accept such a token"),
         (status = 429, description = "The rate limit for token requests is reached"),
         (status = 503, description = "The server has no signing secret"),
     ),
@@ -309,40 +316,34 @@ pub(super) async fn issue_token(
     if audience == Audience::WebRtc && state.config.broadcast.issuer_key.is_none() {
         return Err(HttpRejection::new(StatusCode::FORBIDDEN, NO_ISSUER_KEY));
     }
-    if audience == Audience::Broadcast && !state.limits.dialects.contains(&Dialect::Broadcast) {
-        return Err(bad_request("Invalid request: this server has no broadcast rooms. Set audience to \"webrtc\""));
-    }
-    if client_id.len() > MAX_CLIENT_ID_BYTES {
-        return Err(bad_request("Invalid request: clientId must be at most 256 bytes"));
-    }
-    if audience == Audience::WebRtc && room.len() > MAX_WEBRTC_ROOM_BYTES {
-        return Err(bad_request("Invalid request: room must have at most 128 bytes"));
-    }
-    // No client can join a room with this name, so the caller most likely made a mistake.
-    if audience == Audience::Broadcast && !is_valid_room_name(&room) {
-        return Err(bad_request(
-            "Invalid request: room must have at most 128 bytes and must not contain '/' or control characters. Reserved \
-             names are not allowed",
-        ));
-    }
     let seconds = expires_in.unwrap_or(DEFAULT_LIFETIME_SECONDS);
-    if seconds <= 0.0 {
-        return Err(bad_request("Invalid request: expiresIn must be a number of seconds above 0"));
-    }
-    let claims = Claims::new(&client_id, &room, metadata.unwrap_or_default(), clock::unix_ms(), seconds);
-    let claims = claims.with_audience(audience);
-    if claims.has_too_many_values() {
-        return Err(bad_request("Invalid request: metadata may have at most 100 values"));
-    }
     let Some(secret) = &state.limits.broadcast.secret else {
         return Err(HttpRejection::new(StatusCode::SERVICE_UNAVAILABLE, "This server has no signing secret"));
     };
+    let claims = Claims::new(&client_id, &room, metadata.unwrap_or_default(), clock::unix_ms(), seconds);
+    let claims = claims.with_audience(audience);
     let (token, expires_at) = (sign(secret, &claims), claims.expires_ms().unwrap_or(u64::MAX));
+    let (dialect, has_room) = match audience {
+        Audience::Broadcast => (Dialect::Broadcast, is_valid_room_name(&room)),
+        Audience::WebRtc => (Dialect::WebRtc, room.len() <= MAX_WEBRTC_ROOM_BYTES),
+    };
+    for (is_accepted, error) in [
+        (state.limits.dialects.contains(&dialect), "Invalid request: this server has no rooms of this audience"),
+        (client_id.len() <= MAX_CLIENT_ID_BYTES, "Invalid request: clientId must be at most 256 bytes"),
+        (
+            has_room,
+            "Invalid request: room must have at most 128 bytes. For broadcast rooms, it must not contain '/' or control characters, and \
+             reserved names are not allowed",
+        ),
+        (seconds >= MIN_LIFETIME_SECONDS, "Invalid request: expiresIn must be a number of seconds from 0.001"),
+        (!claims.has_too_many_values(), "Invalid request: metadata may have at most 100 values"),
+        (token.len() <= MAX_TOKEN_BYTES, "Invalid request: metadata is too long for a token of at most 12 KiB"),
+    ] {
+        if !is_accepted {
+            return Err(HttpRejection::new(StatusCode::UNPROCESSABLE_ENTITY, error));
+        }
+    }
     Ok(body::json_response(StatusCode::OK, &TokenResponse { token, expires_at, client_id, room }))
-}
-
-fn bad_request(error: &'static str) -> HttpRejection {
-    HttpRejection::new(StatusCode::BAD_REQUEST, error)
 }
 
 /// A rejected request: the response, which has a [`LogReason`].

@@ -51,10 +51,15 @@ fn issued_token_opens_its_own_room_only() {
         let lifetime_ms = claims.expires_ms().unwrap() - claims.issued_at.unwrap().as_u64().unwrap();
         assert_eq!(lifetime_ms / 1_000, seconds, "{expires_in}");
     }
-    for (id, room, status) in [(256, 128, 200), (257, 1, 400), (1, 129, 400)] {
-        let body = json!({"clientId": "x".repeat(id), "room": "x".repeat(room)}).to_string();
+    for (id, room, data, status) in [(256, 128, 0, 200), (257, 1, 0, 422), (1, 129, 0, 422), (1, 1, 9_300, 422)] {
+        let metadata = json!({"data": "x".repeat(data)});
+        let body = json!({"clientId": "x".repeat(id), "room": "x".repeat(room), "metadata": metadata}).to_string();
         assert_eq!(issue(&server, &body).status, status, "{body}");
     }
+    // The longest token opens its room.
+    let metadata = json!({"data": "x".repeat(8_900)});
+    let longest = issue(&server, &json!({"clientId": "ann", "room": "radio", "metadata": metadata}).to_string()).json();
+    assert_eq!(connect(&server, "radio", longest["token"].as_str().unwrap()).receive()["type"], "welcome");
 }
 
 #[test]

@@ -111,12 +111,12 @@ fn webrtc_tokens_are_issued_with_the_issuer_key_only() {
     for bearer in ["wrong", ""] {
         assert_eq!(post(&server, "/auth/token", bearer, &request).0, 401, "{bearer:?}");
     }
-    for request in [
-        json!({"clientId": "ann", "room": "jam", "audience": ["webrtc"]}),
-        json!({"clientId": "ann", "room": "x".repeat(129), "audience": "webrtc"}),
-        json!({"clientId": "ann", "room": "", "audience": "webrtc"}),
+    for (request, status) in [
+        (json!({"clientId": "ann", "room": "jam", "audience": ["webrtc"]}), 400),
+        (json!({"clientId": "ann", "room": "x".repeat(129), "audience": "webrtc"}), 422),
+        (json!({"clientId": "ann", "room": "", "audience": "webrtc"}), 400),
     ] {
-        assert_eq!(post(&server, "/auth/token", KEY, &request).0, 400, "{request}");
+        assert_eq!(post(&server, "/auth/token", KEY, &request).0, status, "{request}");
     }
     // Without a key, every client could get a token. Broadcast tokens are still issued, but they do not open WebRTC rooms.
     let mut server = Server::start_signaling(&[&super::SECRET[..], &["--webrtc-auth", "token"]].concat());
@@ -132,8 +132,12 @@ fn webrtc_tokens_are_issued_with_the_issuer_key_only() {
     let server = protected_server(&["--dialect", "webrtc"]);
     assert_eq!(join(&server, "jam", "ann", &issue(&server, &request)), WELCOME);
     assert_eq!(first(&mut connect(&server, &format!("/any{}", url("jam", "ann", "")))), MISSING);
-    let (status, response) = post(&server, "/auth/token", KEY, &json!({"clientId": "ann", "room": "jam"}));
-    assert!(status == 400 && response["error"].as_str().unwrap().contains("audience"), "{response}");
+    let broadcast = json!({"clientId": "ann", "room": "jam"});
+    let other = Server::start_signaling(&["--dialect", "broadcast", "--token-issuer-key", KEY]);
+    for (server, request) in [(&server, &broadcast), (&other, &request)] {
+        let (status, response) = post(server, "/auth/token", KEY, request);
+        assert!(status == 422 && response["error"].as_str().unwrap().contains("audience"), "{response}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use jamjam_signaling::token::{Audience, Claims, Secret, sign, verify, verify_webrtc};
 use proptest::prelude::*;
 use serde_json::{Map, json};
+use test_support::logged::logged;
 
 /// `{"clientId":"c1","room":"radio","expiresAt":4102444800000,"metadata":{},"issuedAt":1700000000000}`, signed with `test-secret`.
 const TOKEN: &str = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwLCJtZXRhZGF0YSI6e30sImlzc3VlZEF0IjoxNzAwMDAwMDAwMDAwfQ.o7vabBLxNPs31jpLnYpACCElPF0w7JQDMUcrrM96BHg";
@@ -48,6 +49,19 @@ fn foreign_token_yields_client_room_and_expiry() {
         "IHsicm9vbSIgOiAiw6QvYiIsICJ4IjoxLAoiY2xpZW50SWQiOiJjIDIifSA.IkA1fdVs1m64pw1U1xyOYwx1xZgRhb1aD8iHHEThhgg";
     let claims = verify(Some(&secret()), free, "ä/b", u64::MAX).unwrap();
     assert_eq!((claims.client_id.as_str(), claims.expires_at), ("c 2", None));
+}
+
+/// The payloads are `{"clientId":"c1","room":"radio","exp":4102444800}`, the same with `"expiresAt":4102444800000`, and without both.
+#[test]
+fn token_with_exp_is_rejected_and_one_without_expiry_is_logged() {
+    let exp = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwIjo0MTAyNDQ0ODAwfQ.5I1Aaf5149ah_9IsfJ4tsL8Ew7eL10iaSxMt1ARkpcw";
+    let both = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwIjo0MTAyNDQ0ODAwLCJleHBpcmVzQXQiOjQxMDI0NDQ4MDAwMDB9.xcEuEBm_LaPoyHXgNr0uY0qTXOqEmrpaQSO2sn06GMA";
+    let neither = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIn0.a0mdoaZ84-4dDR1m7FLKQh_BtAmaloD_b7QPlVYPGlA";
+    assert_eq!(verified(exp), Err("token with exp; expiresAt in milliseconds is expected"));
+    let lines = logged(|| _ = verified(both).unwrap());
+    assert_eq!(lines, [""; 0]);
+    let lines = logged(|| _ = verified(neither).unwrap());
+    assert_eq!(lines, ["WARN a token without expiresAt never expires client=\"c1\" room=\"radio\""]);
 }
 
 #[test]
