@@ -95,9 +95,8 @@ impl BoundMoqtServer {
         self.log_addresses();
         if self.identity.has_files() {
             renewal::reload_on_sighup(Some(Arc::clone(&self.identity)), stop)?;
-        } else {
-            renewal::renew_when_due(&self.identity)?;
         }
+        renewal::replace_when_due(&self.identity)?;
         server::spawn(self.bound, self.identity, self.config, self.counts, stop)
     }
 

@@ -145,9 +145,11 @@ impl Args {
         limits.is_strict |= check.is_some();
         let hub = Hub::new(limits, os::random_u64s()).with_handlers(handlers);
         let mut hub = hub.with_media(media.as_ref().map(|media| media.rooms.clone()));
-        self.bbx.create_rooms(&mut hub, dialects.contains(&Dialect::ControlSurface), check.is_some())?;
+        self.bbx.create_rooms(&mut hub, check.is_some())?;
+        self.ready_file.clear()?;
         stop.set_run_started();
         renewal::reload_on_sighup(identity.clone(), stop).context("cannot listen for SIGHUP")?;
+        identity.as_ref().map_or(Ok(()), renewal::replace_when_due).context("cannot start a thread")?;
         let scheme = if identity.is_some() { "wss" } else { "ws" };
         let authority = url_authority(&address);
         let source = if port == self.port { address_source(matches) } else { String::new() };

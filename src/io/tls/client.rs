@@ -15,6 +15,7 @@ use rustls::{
 use thiserror::Error;
 use tracing::debug;
 
+use super::validity::properties;
 use super::{CredentialError, Fingerprint, crypto_provider, read_certificates};
 
 const UNTRUSTED_HINT: &str = "trust its CA with --ca FILE";
@@ -136,11 +137,25 @@ impl ServerCertVerifier for TrustVerifier {
                 let verify = |roots: &Arc<WebPkiServerVerifier>| {
                     roots.verify_server_cert(certificate, intermediates, name, ocsp, now)
                 };
-                match self.roots.as_ref().map(verify) {
-                    None => certificate_advice(&CertificateError::UnknownIssuer, fingerprint),
-                    Some(Err(Error::InvalidCertificate(reason))) => certificate_advice(&reason, fingerprint),
+                let advice = match self.roots.as_ref().map(verify) {
+                    None => format!(
+                        "certificate not trusted: this host has no CA certificates; install them (ca-certificates), or {UNTRUSTED_HINT}"
+                    ),
+                    Some(Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)))
+                        if intermediates.is_empty()
+                            && properties(certificate).is_some_and(|own| !own.is_self_issued) =>
+                    {
+                        format!(
+                            "certificate not trusted: its issuer is unknown, and the server sends no intermediate certificate; give the server the whole chain (fullchain.pem), or {UNTRUSTED_HINT}"
+                        )
+                    }
+                    Some(Err(Error::InvalidCertificate(reason))) => certificate_advice(&reason),
                     Some(result) => return result,
-                }
+                };
+                format!(
+                    "{advice}. The certificate has the SHA-256 fingerprint {fingerprint}. Verify the fingerprint with the operator of the \
+                     server, then give --cert-sha256 {fingerprint}"
+                )
             }
         };
         let rejected = RejectedCertificate(advice);
@@ -171,9 +186,9 @@ impl ServerCertVerifier for TrustVerifier {
     }
 }
 
-/// Explains a rejected certificate and suggests a remedy. Contains the fingerprint, so that the user can pin the certificate.
-fn certificate_advice(error: &CertificateError, fingerprint: Fingerprint) -> String {
-    let advice = match error {
+/// Explains a rejected certificate and suggests a remedy.
+fn certificate_advice(error: &CertificateError) -> String {
+    match error {
         // `BadSignature`: a trusted CA has the same name as the issuer, but another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             format!("certificate not trusted: self-signed or unknown CA; {UNTRUSTED_HINT}")
@@ -193,12 +208,11 @@ fn certificate_advice(error: &CertificateError, fingerprint: Fingerprint) -> Str
              with -addext basicConstraints=critical,CA:FALSE"
                 .to_owned()
         }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "certificate is not for servers; reissue it with -addext extendedKeyUsage=serverAuth".to_owned()
+        }
         _ => format!("invalid certificate: {error}; {UNTRUSTED_HINT}"),
-    };
-    format!(
-        "{advice}. The certificate has the SHA-256 fingerprint {fingerprint}. Verify the fingerprint with the operator of the \
-         server, then give --cert-sha256 {fingerprint}"
-    )
+    }
 }
 
 #[cfg(test)]

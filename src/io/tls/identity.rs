@@ -2,6 +2,7 @@
 //! server runs: open connections keep their certificate, and new handshakes get the new one. Errors in the PEM files are reported before
 //! the server listens.
 
+use std::mem;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +22,7 @@ use rustls::{Error, InconsistentKeys};
 use tracing::{error, info, warn};
 
 use super::validity::{Properties, properties};
-use super::{CredentialError, Fingerprint, crypto_provider, read_certificates};
+use super::{CredentialError, Fingerprint, SUPPORTED_KEYS, crypto_provider, read_certificates};
 use crate::io::files;
 use crate::stats::Counter;
 
@@ -63,6 +64,8 @@ struct Certificate {
 pub struct ServerIdentity {
     source: Source,
     current: Mutex<Certificate>,
+    /// Why the files could not be used the last time.
+    last_error: Mutex<Option<String>>,
     /// Number of certificates that were loaded while the server ran.
     pub reloads: Counter,
     /// Number of times that the certificate files could not be used.
@@ -82,32 +85,45 @@ impl ServerIdentity {
 
     fn load(source: Source, now: SystemTime) -> Result<Arc<Self>, CredentialError> {
         let current = Mutex::new(source.load(now)?);
-        Ok(Arc::new(Self { source, current, reloads: Counter::default(), failed_reloads: Counter::default() }))
+        let (reloads, failed_reloads) = (Counter::default(), Counter::default());
+        Ok(Arc::new(Self { source, current, last_error: Mutex::default(), reloads, failed_reloads }))
     }
 
-    /// Renews a self-signed certificate two days before its end. A certificate from the future is also renewed: the clock was wrong when it
-    /// was issued.
-    pub fn renew_if_due(&self, now: SystemTime) {
+    /// Renews a self-signed certificate two days before its end, and replaces one whose files have changed. A self-signed certificate from the
+    /// future is also renewed: the clock was wrong when it was issued.
+    pub fn replace_if_due(&self, now: SystemTime) {
         let Properties { not_before, not_after, .. } = self.current().properties;
         let renewed_at = not_after.saturating_sub(RENEW_BEFORE_END).unwrap_or_default();
-        if !(not_before..renewed_at).contains(&timestamp(now)) {
+        if self.has_files() {
+            self.load_again(now, false);
+        } else if !(not_before..renewed_at).contains(&timestamp(now)) {
             self.replace(now);
         }
     }
 
     /// Reads the files again, or issues a new self-signed certificate. If that fails, the previous certificate remains in use.
     pub fn replace(&self, now: SystemTime) {
-        match self.source.load(now) {
-            Ok(certificate) => {
+        self.load_again(now, true);
+    }
+
+    /// Unless the operator has requested it, only changes are logged: a certificate and its key are rarely replaced at the same moment.
+    fn load_again(&self, now: SystemTime, is_requested: bool) {
+        let loaded = self.source.load(now);
+        let error = loaded.as_ref().err().map(ToString::to_string);
+        let is_new =
+            error != mem::replace(&mut *self.last_error.lock().unwrap_or_else(PoisonError::into_inner), error.clone());
+        match loaded {
+            Ok(certificate) if is_requested || certificate.key.cert != self.current().key.cert => {
                 *self.current.lock().unwrap_or_else(PoisonError::into_inner) = certificate;
                 self.reloads.add(1);
                 self.log("certificate reloaded");
             }
-            Err(error) => {
+            Err(error) if is_requested || is_new => {
                 self.failed_reloads.add(1);
                 let valid_until = self.valid_until();
-                error!(target: "tls", %error, %valid_until, hint = "correct the files and send SIGHUP again", "certificate not reloaded; the previous one remains in use");
+                error!(target: "tls", %error, %valid_until, hint = "correct the files; they are read again within a minute", "certificate not reloaded; the previous one remains in use");
             }
+            _ => {}
         }
     }
 
@@ -201,8 +217,14 @@ fn issue(subject_alt_names: &[String], now: SystemTime) -> Result<Certificate, B
 
 fn load_pem_files(certificate: &Path, key: &Path, now: SystemTime) -> Result<Certificate, CredentialError> {
     let chain = read_certificates(certificate)?;
-    let properties = properties(&chain[0]);
-    let properties = properties.ok_or_else(|| CredentialError::in_file(certificate, &"it is no X.509 certificate"))?;
+    let all: Option<Vec<_>> = chain.iter().map(|certificate| properties(certificate)).collect();
+    let all = all.ok_or_else(|| CredentialError::in_file(certificate, "it is no X.509 certificate"))?;
+    // A client needs every certificate of the chain.
+    let properties = all.iter().skip(1).fold(all[0], |one, next| Properties {
+        not_before: one.not_before.max(next.not_before),
+        not_after: one.not_after.min(next.not_after),
+        ..one
+    });
     let Properties { not_before: from, not_after: until, .. } = properties;
     // A certificate is still valid during the last second of its validity period (RFC 5280, section 4.1.2.5).
     if timestamp(now) < from || timestamp(now).as_second() > until.as_second() {
@@ -221,7 +243,7 @@ fn load_pem_files(certificate: &Path, key: &Path, now: SystemTime) -> Result<Cer
             let reason = format!("it does not belong to the first certificate in {path}, which must be the server's");
             CredentialError::in_file(key, &reason)
         }
-        error => CredentialError::in_file(key, &error),
+        error => CredentialError::in_file(key, &format!("{error}; supported keys are {SUPPORTED_KEYS}")),
     })?;
     Ok(Certificate { key: Arc::new(certified), properties })
 }
@@ -289,12 +311,48 @@ mod tests {
         assert!(!verifies(&der, "localhost", at_day(10)) && !verifies(&der, "localhost", at_day(0) - DAY));
     }
 
+    /// A certificate that ends at the beginning of `year`, and its key.
+    fn pem(year: i32) -> [String; 2] {
+        let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        params.not_after = date_time_ymd(year, 1, 1);
+        let key = KeyPair::generate().expect("a key");
+        [params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem()]
+    }
+
+    #[test]
+    fn changed_files_are_read_and_a_pair_that_does_not_fit_counts_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = ["cert", "key"].map(|name| folder.path().join(name));
+        let write = |texts: [&String; 2]| {
+            files.iter().zip(texts).for_each(|(file, text)| std::fs::write(file, text).expect("a file"))
+        };
+        let [[old, old_key], [new, new_key], [issuer, _]] = [2_100, 2_101, 2_050].map(pem);
+        // The chain ends with its earliest certificate.
+        let chain = old + &issuer;
+        write([&chain, &old_key]);
+        let identity = ServerIdentity::from_pem_files(&files[0], &files[1], at_day(0)).expect("a pair");
+        for (cert, key, year, reloads, failed) in [
+            (&chain, &old_key, 2_050, 0, 0),
+            (&new, &old_key, 2_050, 0, 1),
+            (&new, &old_key, 2_050, 0, 1),
+            (&new, &new_key, 2_101, 1, 1),
+            (&new, &new_key, 2_101, 1, 1),
+            (&new, &old_key, 2_101, 1, 2),
+            (&chain, &old_key, 2_050, 2, 2),
+        ] {
+            write([cert, key]);
+            identity.replace_if_due(at_day(1));
+            let counts = (identity.valid_until(), identity.reloads.get(), identity.failed_reloads.get());
+            assert_eq!(counts, (format!("{year}-01-01T00:00:00Z"), reloads, failed));
+        }
+    }
+
     #[test]
     fn self_signed_certificate_is_renewed_on_day_8_or_if_the_clock_was_ahead() {
         let identity = ServerIdentity::self_signed(&[], at_day(0)).expect("a certificate");
         let mut current = identity.fingerprint();
         for (day, is_renewed) in [(0, false), (7, false), (8, true), (15, false), (16, true), (1, true), (8, false)] {
-            identity.renew_if_due(at_day(day));
+            identity.replace_if_due(at_day(day));
             assert_eq!(identity.fingerprint() != current, is_renewed, "day {day}");
             assert!(verifies(&identity.certificate(), "localhost", at_day(day)), "day {day}");
             current = identity.fingerprint();

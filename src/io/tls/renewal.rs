@@ -1,4 +1,5 @@
-//! Replaces certificates while a server runs: PEM files are read again on SIGHUP, and self-signed certificates are renewed by a timer.
+//! Replaces certificates while a server runs: by a timer, PEM files that have changed are read again, and self-signed certificates are renewed. On
+//! SIGHUP, PEM files are read again at once.
 
 use std::io;
 use std::sync::Arc;
@@ -9,16 +10,17 @@ use super::identity::ServerIdentity;
 use crate::io::stop::StopToken;
 use crate::io::worker::Worker;
 
-/// How often the age of a self-signed certificate is checked. It is checked by the wall clock, which advances while a machine sleeps.
-const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// How often files, and the age of a self-signed certificate, are checked. The age is that of the wall clock, which advances while a machine
+/// sleeps.
+const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Starts a thread that renews the self-signed certificate of `identity`.
-pub fn renew_when_due(identity: &Arc<ServerIdentity>) -> io::Result<()> {
+/// Starts a thread that replaces the certificate of `identity` when it is due.
+pub fn replace_when_due(identity: &Arc<ServerIdentity>) -> io::Result<()> {
     let identity = Arc::clone(identity);
     let renew = move || -> () {
         loop {
             thread::sleep(CHECK_INTERVAL);
-            identity.renew_if_due(SystemTime::now());
+            identity.replace_if_due(SystemTime::now());
         }
     };
     Worker::spawn("certificates", renew).map(drop)

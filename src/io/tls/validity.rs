@@ -25,18 +25,20 @@ pub(super) struct Properties {
     /// The last second of the validity.
     pub(super) not_after: Timestamp,
     pub(super) is_ca: bool,
+    /// Whether it names itself as its issuer.
+    pub(super) is_self_issued: bool,
 }
 
 /// The properties of a certificate in DER; `None` if it is none.
 pub(super) fn properties(mut der: &[u8]) -> Option<Properties> {
     let mut tbs = element(&mut element(&mut der, SEQUENCE)?, SEQUENCE)?;
     element(&mut tbs, VERSION);
-    let [_serial, _algorithm, _issuer] = elements(&mut tbs, [INTEGER, SEQUENCE, SEQUENCE])?;
-    let [mut validity, _subject, _key] = elements(&mut tbs, [SEQUENCE; 3])?;
+    let [_serial, _algorithm, issuer] = elements(&mut tbs, [INTEGER, SEQUENCE, SEQUENCE])?;
+    let [mut validity, subject, _key] = elements(&mut tbs, [SEQUENCE; 3])?;
     let (not_before, not_after) = (time(&mut validity)?, time(&mut validity)?);
     // Unique identifiers, which no certificate has today, would precede the extensions.
     let is_ca = element(&mut tbs, EXTENSIONS).and_then(is_ca).unwrap_or(false);
-    Some(Properties { not_before, not_after, is_ca })
+    Some(Properties { not_before, not_after, is_ca, is_self_issued: issuer == subject })
 }
 
 /// Whether `BasicConstraints` is among the extensions and says so; `None` if it is absent.
@@ -108,7 +110,8 @@ mod tests {
             let der = certificate.der();
             let not_before = "1949-01-02T00:00:00Z".parse().expect("a time");
             let not_after = text.parse().expect("a time");
-            assert_eq!(properties(der), Some(Properties { not_before, not_after, is_ca }), "{text}");
+            let expected = Properties { not_before, not_after, is_ca, is_self_issued: true };
+            assert_eq!(properties(der), Some(expected), "{text}");
             assert!((0..der.len()).all(|len| properties(&der[..len]).is_none()));
         }
     }

@@ -69,7 +69,7 @@ fn sha256(certificate: &Path) -> Vec<String> {
 
 #[test]
 fn certificate_of_each_key_type_is_trusted_only_with_its_authority() {
-    let (authority, untrusted) = (Authority::new(), Authority::new());
+    let (authority, untrusted, other) = (Authority::new(), Authority::new(), Authority::named("another"));
     for algorithm in [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ED25519] {
         let key = KeyPair::generate_for(algorithm).unwrap();
         let pair = authority.certify_key("key", (2000, 1, 1), (2200, 1, 1), &key);
@@ -79,10 +79,17 @@ fn certificate_of_each_key_type_is_trusted_only_with_its_authority() {
             assert_lists(&list(host, port, &trusting(&authority)));
             assert_lists(&list(host, port, "--insecure"));
         }
-        // The untrusted authority has the same name but another key.
-        for options in [String::new(), trusting(&untrusted)] {
-            let why = "self-signed or unknown CA; trust its CA with --ca FILE. ";
-            assert_untrusted(&list("localhost", port, &options), &format!("certificate not trusted: {why}"));
+        for (options, why) in [
+            (String::new(), "this host has no CA certificates; install them (ca-certificates), or"),
+            // The untrusted authority has the same name but another key.
+            (trusting(&untrusted), "self-signed or unknown CA;"),
+            (
+                trusting(&other),
+                "its issuer is unknown, and the server sends no intermediate certificate; give the server the whole chain (fullchain.pem), or",
+            ),
+        ] {
+            let why = format!("certificate not trusted: {why} trust its CA with --ca FILE. ");
+            assert_untrusted(&list("localhost", port, &options), &why);
         }
     }
 }
@@ -100,6 +107,12 @@ fn certificate_for_another_host_time_or_purpose_is_rejected() {
     for (name, from, until, why) in [
         ("old", (2000, 1, 1), (2001, 1, 1), "certificate has expired; "),
         ("new", (2199, 1, 1), (2200, 1, 1), "certificate is not valid yet; "),
+        (
+            "client",
+            (2000, 1, 1),
+            (2200, 1, 1),
+            "certificate is not for servers; reissue it with -addext extendedKeyUsage=",
+        ),
     ] {
         let pair = authority.certify_for(name, from, until);
         assert_untrusted(&list("localhost", showing(&pair.cert, &pair.key).port(), &ca), why);
@@ -150,8 +163,8 @@ fn untrusted_certificate_ends_the_run_before_joining() {
     ] {
         let output = run_without_system_certificates(&format!("{words} --signaling-url {url}"));
         let error = format!(
-            "jamjam-dev: {failed} {url}: TLS with `127.0.0.1` failed: certificate not trusted: self-signed or unknown CA; trust its CA \
-             with --ca FILE. The certificate has the SHA-256 fingerprint {sha256}. Verify the fingerprint \
+            "jamjam-dev: {failed} {url}: TLS with `127.0.0.1` failed: certificate not trusted: this host has no CA certificates; \
+             install them (ca-certificates), or trust its CA with --ca FILE. The certificate has the SHA-256 fingerprint {sha256}. Verify the fingerprint \
              with the operator of the server, then give --cert-sha256 {sha256}\n"
         );
         assert_eq!((output.code, output.stdout, output.stderr), (3, String::new(), error));

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd,
+};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
@@ -30,8 +32,12 @@ impl Pair {
 
 impl Authority {
     pub fn new() -> Self {
+        Self::named("an authority of the tests")
+    }
+
+    pub fn named(name: &str) -> Self {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "an authority of the tests");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let authority = Self { issuer, folder: tempfile::tempdir().unwrap() };
@@ -59,7 +65,8 @@ impl Authority {
         self.certify_for("server", (2000, 1, 1), (2200, 1, 1))
     }
 
-    /// Creates a certificate for this machine in files with this name, valid from midnight of `from` to midnight of `until`.
+    /// Creates a certificate for this machine in files with this name, valid from midnight of `from` to midnight of `until`. That of `client` is
+    /// not for servers.
     pub fn certify_for(&self, name: &str, from: Day, until: Day) -> Pair {
         self.certify_key(name, from, until, &KeyPair::generate().unwrap())
     }
@@ -70,6 +77,9 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         params.not_before = date_time_ymd(from.0, from.1, from.2);
         params.not_after = date_time_ymd(until.0, until.1, until.2);
+        if name == "client" {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        }
         let pair = Pair { cert: self.file(&format!("{name}.pem")), key: self.file(&format!("{name}.key")) };
         fs::write(&pair.cert, params.signed_by(key, &self.issuer).unwrap().pem()).unwrap();
         fs::write(&pair.key, key.serialize_pem()).unwrap();
