@@ -156,7 +156,6 @@ impl Args {
         if self.moqt.moqt_only {
             return self.serve_moqt_only(log, stop);
         }
-        self.ready_file.clear()?;
         let (host, port) = self.check.listen(&self.host, self.port, matches);
         let BoundSocket { socket, address, .. } = self.bind(host, port)?;
         let memory_budget = self.memory_budget();
@@ -170,6 +169,7 @@ impl Args {
         self.check.prepare(stop)?;
         let check = self.check.check.then(SharedCheck::default);
         let (source_queue, source_files) = self.source_files.start(address.port(), self.driver)?.unzip();
+        self.ready_file.clear()?;
         stop.set_run_started();
 
         let link_key = self.enable_links(&mut echo);
@@ -243,13 +243,13 @@ impl Args {
 
     /// Serves MOQT only.
     fn serve_moqt_only(&self, log: LogGuard, stop: &StopToken) -> Result<u8, Failure> {
-        self.ready_file.clear()?;
         let memory_budget = MemoryBudget::new(self.memory.memory_budget);
         let mut config = self.moqt_config(&memory_budget);
         config.echo.delay = self.delay.unwrap_or_default();
         // With --moqt-only, `prepare` always returns a server.
         let Some(moqt) = BoundMoqtServer::prepare(&self.moqt, config, None)? else { return Ok(0) };
         let metrics = self.bind_metrics()?;
+        self.ready_file.clear()?;
         stop.set_run_started();
         let ready = ready(None, Some(&moqt), metrics.as_ref());
         let statistics = ServerStatistics { udp: None, moqt: Some(Arc::clone(&moqt.counts)), memory_budget, log };

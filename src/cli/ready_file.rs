@@ -2,11 +2,13 @@
 //! environment.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 use std::{io, thread};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::Serialize;
 
 use super::values::{OutputFile, output_file_parser};
@@ -15,7 +17,11 @@ use crate::client::StopSignal;
 use crate::io::files;
 use crate::io::reachable::reachable_addresses;
 use crate::io::stop::StopToken;
+use crate::sanitize::sanitize;
 use crate::signaling::client::RegisteredRoom;
+
+/// Maximum length of the ID of a room, in bytes.
+const MAX_ROOM_ID_BYTES: usize = 128;
 
 /// The environment of a command. Variables without a value are not set.
 pub(crate) type Environment = [(&'static str, Option<String>); 6];
@@ -57,14 +63,34 @@ pub(crate) fn local_authority(address: SocketAddr) -> String {
 pub(crate) struct ReadyFileArgs {
     /// Write addresses and the room to this JSON file when the server is ready
     ///
-    /// The file is removed at the start, and then written as a whole. Its members are `udp` (HOST:PORT), `signaling_url` (http), `ws_url`,
+    /// The file is removed at the start and at the end, and written as a whole. Its members are `udp` (HOST:PORT), `signaling_url` (http), `ws_url`,
     /// `metrics`, `moqt`, `room` (`id`, `name`, `code`, `code_6`) and `relay_ports`. What does not exist is null.
     #[arg(long, value_name = "FILE", value_parser = output_file_parser())]
     ready_file: Option<OutputFile>,
+
+    /// The file that this process has written.
+    #[arg(skip)]
+    own: Arc<OwnFile>,
+}
+
+/// A file and when it was written. It is removed with this value, unless another server has written it since.
+#[derive(Default)]
+struct OwnFile(OnceLock<(PathBuf, SystemTime)>);
+
+impl Drop for OwnFile {
+    fn drop(&mut self) {
+        if let Some((file, written_at)) = self.0.take()
+            && files::modified_at(&file) == Some(written_at)
+        {
+            // The server has ended, which is no reason to fail.
+            _ = files::prepare_absent(&file);
+        }
+    }
 }
 
 impl ReadyFileArgs {
-    /// Removes the file, which an earlier server wrote. Otherwise, scripts that wait for the file could read what no longer exists.
+    /// Removes the file, which an earlier server wrote. Otherwise, scripts that wait for the file could read what no longer exists. To be called
+    /// when nothing can fail any more: the earlier server may still run.
     pub(crate) fn clear(&self) -> anyhow::Result<()> {
         self.change(|file| files::prepare_absent(file))
     }
@@ -72,7 +98,13 @@ impl ReadyFileArgs {
     /// Writes the file, if there is one.
     pub(crate) fn write(&self, ready: &Ready) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(ready)? + "\n";
-        self.change(|file| files::write(file, &text))
+        self.change(|file| {
+            files::write(file, &text)?;
+            if let Some(written_at) = files::modified_at(file) {
+                _ = self.own.0.set((file.to_path_buf(), written_at));
+            }
+            Ok(())
+        })
     }
 
     fn change(&self, change: impl FnOnce(&OutputFile) -> io::Result<()>) -> anyhow::Result<()> {
@@ -106,7 +138,7 @@ impl Ready {
                 let code = (code_6.as_ref() != Some(&code)).then_some(code);
                 self.room = Some(ReadyRoom { id, name, code, code_6 });
             }
-            let written = file.write(&self).map(|()| self);
+            let written = self.check_room().and_then(|()| file.write(&self)).map(|()| self);
             let failed = written.is_err();
             _ = announced.set(written);
             if failed {
@@ -114,6 +146,23 @@ impl Ready {
             }
         })?;
         Ok(ready)
+    }
+
+    /// Checks what another server has named. A command of a shell has it in its environment.
+    fn check_room(&self) -> anyhow::Result<()> {
+        let Some(ReadyRoom { id, code, code_6, .. }) = &self.room else { return Ok(()) };
+        let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        for text in [Some(id), code.as_ref(), code_6.as_ref()].into_iter().flatten() {
+            ensure!(
+                (1..=MAX_ROOM_ID_BYTES).contains(&text.len())
+                    && text.bytes().all(is_harmless)
+                    && !text.starts_with('-'),
+                "the signaling server names the room `{}`; the id must have 1 to {MAX_ROOM_ID_BYTES} letters, digits, `-`, `_` and `.`, and \
+                 must not begin with `-`",
+                sanitize(text)
+            );
+        }
+        Ok(())
     }
 
     /// The environment of a command. `SERVER` is the UDP server, or without one the signaling server.
@@ -128,5 +177,26 @@ impl Ready {
             ("ROOM_CODE", room.and_then(|room| room.code.clone())),
             ("ROOM_CODE_6", room.and_then(|room| room.code_6.clone())),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_a_foreign_room_are_harmless_in_a_shell() {
+        let long = "x".repeat(128);
+        for (id, is_harmless) in
+            [("1a2b3c4d", true), ("A_b-c.9", true), (&long, true), (&format!("{long}x"), false), ("", false)]
+                .into_iter()
+                .chain(["-rf", "a b", "$(id)", "a;b", "a\nb", "é"].map(|id| (id, false)))
+        {
+            for (id, code) in [(id, None), ("1a2b3c4d", Some(id.to_owned()))] {
+                let room = Some(ReadyRoom { id: id.to_owned(), name: "a b".to_owned(), code, code_6: None });
+                let checked = Ready { room, ..Ready::default() }.check_room();
+                assert_eq!(checked.is_ok(), is_harmless, "{id:?}");
+            }
+        }
     }
 }

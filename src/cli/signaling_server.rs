@@ -118,11 +118,9 @@ impl Args {
         let log = server::start_log(self.verbose, color)?;
         os::set_process_name(c"signaling-server");
         os::raise_descriptor_limit();
-        self.ready_file.clear()?;
         let handlers = self.broadcast.room_handlers()?;
         let identity = self.tls.identity()?;
-        let is_enabled = |dialect: &Dialect| self.dialect.is_empty() || self.dialect.contains(dialect);
-        let dialects: Vec<_> = Dialect::ALL.into_iter().filter(is_enabled).collect();
+        log_empty_protections(matches);
         let mut limits = SignalingLimits { dialects: dialects.clone(), ..SignalingLimits::default() };
         let mut options = SignalingServerConfig::default();
         self.limits.apply_to(&mut limits, &mut options.connection_limits);

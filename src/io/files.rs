@@ -6,6 +6,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead, Read, Write};
 use std::iter;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Maximum size of a file that is read as a whole: certificates, secrets and room files.
 pub(crate) const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -85,6 +86,7 @@ pub(crate) fn create_private(file: &Path) -> io::Result<File> {
 /// another run writes this regular file; until the returned file is closed, it is locked. Where the file system or the system has no locks,
 /// it is not.
 pub(crate) fn create_locked(file: &Path, options: &mut fs::OpenOptions) -> io::Result<File> {
+    target_of(file)?;
     let open = options.create(true).open(file)?;
     if open.metadata()?.is_file() {
         if let Err(TryLockError::WouldBlock) = open.try_lock() {
@@ -102,7 +104,7 @@ pub(crate) fn create_locked(file: &Path, options: &mut fs::OpenOptions) -> io::R
 /// Replaces the contents of `file` with `text`. Other processes never read a partial file. The mode of an existing file stays. A file that
 /// cannot be replaced is written in place: a pipe, an open file (`/dev/fd/3`), a mounted file, and a file in a read-only folder.
 pub(crate) fn write(file: &Path, text: &str) -> io::Result<()> {
-    let target = resolve_links(file);
+    let target = target_of(file)?;
     let previous = fs::metadata(&target).ok();
     let is_replaceable = !is_descriptor(file) && previous.as_ref().is_none_or(fs::Metadata::is_file);
     let temp = temp_path(&target);
@@ -130,6 +132,7 @@ fn create_temp_file(temp: &Path, previous: Option<fs::Metadata>) -> io::Result<F
 
 /// Checks that `file` can be written. Empties the file of an earlier run, which could be mistaken for a new file.
 pub(crate) fn prepare(file: &Path) -> io::Result<()> {
+    let target = target_of(file)?;
     match fs::metadata(file) {
         Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         // Opening a pipe without a reader would block.
@@ -140,7 +143,7 @@ pub(crate) fn prepare(file: &Path) -> io::Result<()> {
             opened => opened?.set_len(0),
         },
         Err(_) => {
-            let temp = temp_path(&resolve_links(file));
+            let temp = temp_path(&target);
             create_temp_file(&temp, None)?;
             fs::remove_file(&temp)
         }
@@ -149,8 +152,14 @@ pub(crate) fn prepare(file: &Path) -> io::Result<()> {
 
 /// Like [`prepare`], but removes the file of an earlier run if possible. A mounted file cannot be removed.
 pub(crate) fn prepare_absent(file: &Path) -> io::Result<()> {
-    let is_file = !is_descriptor(file) && fs::metadata(file).is_ok_and(|metadata| metadata.is_file());
-    if is_file && fs::remove_file(resolve_links(file)).is_ok() { Ok(()) } else { prepare(file) }
+    let target = target_of(file)?;
+    if modified_at(file).is_some() && fs::remove_file(target).is_ok() { Ok(()) } else { prepare(file) }
+}
+
+/// When a regular file was modified; `None` for others and for those that stand for an open file.
+pub(crate) fn modified_at(file: &Path) -> Option<SystemTime> {
+    let metadata = fs::metadata(file).ok().filter(|metadata| metadata.is_file() && !is_descriptor(file));
+    metadata?.modified().ok()
 }
 
 /// Why `file` cannot be an output file: it is one of the standard streams, whose data would be lost.
@@ -225,6 +234,33 @@ fn link_chain(file: &Path) -> impl Iterator<Item = PathBuf> {
 /// Follows symbolic links, even to a missing file. A rename then replaces the target instead of the link.
 fn resolve_links(file: &Path) -> PathBuf {
     link_chain(file).last().unwrap_or_default()
+}
+
+/// Like [`resolve_links`]. Fails if another user has put one of the links into a folder such as /tmp, and thus chosen the target.
+fn target_of(file: &Path) -> io::Result<PathBuf> {
+    let links = link_chain(file).flat_map(|path| path.ancestors().map(Path::to_owned).collect::<Vec<_>>());
+    match links.into_iter().find(|path| is_planted_link(path)) {
+        None => Ok(resolve_links(file)),
+        Some(link) => {
+            let error = format!("{} is a symbolic link of another user; give another file", link.display());
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, error))
+        }
+    }
+}
+
+/// Whether `path` is a symbolic link that Linux refuses to follow if `protected_symlinks` is set: it belongs neither to this user nor to the
+/// owner of its folder, which is sticky and writable for all.
+#[cfg(unix)]
+fn is_planted_link(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let (Ok(link), Ok(folder)) = (fs::symlink_metadata(path), fs::metadata(folder_of(path))) else { return false };
+    let is_shared = folder.mode() & 0o1002 == 0o1002;
+    link.is_symlink() && is_shared && ![folder.uid(), nix::unistd::geteuid().as_raw()].contains(&link.uid())
+}
+
+#[cfg(not(unix))]
+fn is_planted_link(_: &Path) -> bool {
+    false
 }
 
 /// Whether `file` stands for an open file: one of /dev/std*, /dev/fd/* and /proc/*/fd/*, or a link to one of these.
@@ -328,6 +364,36 @@ mod tests {
             ("below", "below", false),
         ] {
             assert_eq!(is_same(&at(one), &at(other)), same, "{one} {other}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn link_that_another_user_has_put_into_a_shared_folder_is_refused() {
+        use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("below")).expect("a folder");
+        for (link, target) in [("own", "goal"), ("planted", "goal"), ("chain", "planted"), ("planted_folder", "below")]
+        {
+            symlink(target, at(link)).expect("a link");
+        }
+        let planted = ["planted", "planted_folder"].map(|name| lchown(at(name), Some(61_234), None));
+        if planted.iter().any(Result::is_err) {
+            eprintln!("skipped: not root");
+            return;
+        }
+        let write_all = |name: &str| {
+            let locked = create_locked(&at(name), File::options().append(true)).map(drop);
+            [write(&at(name), ""), prepare(&at(name)), locked, prepare_absent(&at(name))].map(|written| written.is_ok())
+        };
+        // Each folder with the links that may be followed there.
+        for (mode, followed) in [(0o1777, [true, false, false, false]), (0o755, [true; 4])] {
+            fs::set_permissions(folder.path(), PermissionsExt::from_mode(mode)).expect("a mode");
+            for (name, is_followed) in ["own", "planted", "chain", "planted_folder/new"].into_iter().zip(followed) {
+                assert_eq!(write_all(name), [is_followed; 4], "{name} {mode:o}");
+            }
         }
     }
 

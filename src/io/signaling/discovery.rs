@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use axum::BoxError;
 use axum::body::{Body, to_bytes};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION};
+use axum::http::response::Parts;
 use axum::http::{Method, Request, StatusCode};
 use bytes::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -17,9 +18,9 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
 use crate::io::websocket::connect::{
-    CONNECT_TIMEOUT, ClientStream, WebSocketConnectError, connect_stream, is_transient_status,
+    CONNECT_TIMEOUT, ClientStream, Connected, WebSocketConnectError, answers_tls, connect_stream, is_transient_status,
 };
-use crate::io::websocket::handshake::{UrlError, WebSocketUrl};
+use crate::io::websocket::handshake::{UpgradeFailure, UrlError, WebSocketUrl};
 use crate::sanitize::sanitize;
 use crate::signaling::NEWER_PATH;
 
@@ -119,24 +120,34 @@ impl SignalingUrl {
             DiscoveryError::Response(format!("GET {self}{PATH} failed: {reason}"), is_transient)
         };
         let deadline = Instant::now() + CONNECT_TIMEOUT;
-        let stream = connect_stream(&self.url, tls, CONNECT_TIMEOUT).await?;
+        let Connected { stream, peer_addr, .. } = connect_stream(&self.url, tls, CONNECT_TIMEOUT).await?;
         let Ok(response) = timeout_at(deadline, self.get(stream)).await else {
             return Err(failed(format!("no response within {} s", CONNECT_TIMEOUT.as_secs()), true));
         };
-        let (status, body) = response.map_err(|error| failed(error.to_string(), true))?;
-        self.url_in(status, &body).map_err(|reason| failed(reason, is_transient_status(status)))
+        let may_require_tls = response.as_ref().map_or(true, |(head, _)| head.status == StatusCode::BAD_REQUEST);
+        if may_require_tls && !self.url.is_secure() && answers_tls(peer_addr).await {
+            return Err(failed("the server uses TLS; use https:// instead of http://".to_owned(), false));
+        }
+        let (head, body) = response.map_err(|error| failed(error.to_string(), true))?;
+        self.url_in(&head, &body).map_err(|reason| failed(reason, is_transient_status(head.status)))
     }
 
     /// Sends the request and reads the response.
-    async fn get(&self, stream: Box<dyn ClientStream>) -> Result<(StatusCode, Bytes), BoxError> {
+    async fn get(&self, stream: Box<dyn ClientStream>) -> Result<(Parts, Bytes), BoxError> {
         let path = format!("{}{PATH}", self.url.path().trim_end_matches('/'));
         HttpConnection::new(&self.url, stream).await?.request(Method::GET, &path, Body::empty()).await
     }
 
     /// The WebSocket URL in a response.
-    fn url_in(&self, status: StatusCode, body: &[u8]) -> Result<WebSocketUrl, String> {
-        if !status.is_success() {
-            return Err(format!("HTTP {status} (redirects are not followed)"));
+    fn url_in(&self, head: &Parts, body: &[u8]) -> Result<WebSocketUrl, String> {
+        if head.status.is_redirection() {
+            let location = head.headers.get(LOCATION).map(|value| String::from_utf8_lossy(value.as_bytes()));
+            // The user gives the URL without the path.
+            let location = location.map(|location| sanitize(location.strip_suffix(PATH).unwrap_or(&location)));
+            return Err(UpgradeFailure::Status(head.status, location).to_string());
+        }
+        if !head.status.is_success() {
+            return Err(format!("HTTP {}", head.status));
         }
         let Discovered { url } = serde_json::from_slice(body).map_err(|_| "the response is not JSON with a `url`")?;
         let url: WebSocketUrl =
@@ -168,7 +179,7 @@ impl<'a> HttpConnection<'a> {
         method: Method,
         path: &str,
         body: impl Into<Body>,
-    ) -> Result<(StatusCode, Bytes), BoxError> {
+    ) -> Result<(Parts, Bytes), BoxError> {
         let request = Request::builder().method(method).uri(path).header(HOST, self.url.host_header());
         let mut request = request.header(CONTENT_TYPE, "application/json").body(body.into())?;
         if let Some(value) = self.url.authorization() {
@@ -176,7 +187,7 @@ impl<'a> HttpConnection<'a> {
         }
         self.requests.ready().await?;
         let (head, body) = self.requests.send_request(request).await?.into_parts();
-        Ok((head.status, to_bytes(Body::new(body), MAX_RESPONSE_BYTES).await?))
+        Ok((head, to_bytes(Body::new(body), MAX_RESPONSE_BYTES).await?))
     }
 }
 
@@ -184,6 +195,8 @@ impl<'a> HttpConnection<'a> {
 mod tests {
     use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
+
+    use axum::http::Response;
 
     use super::*;
     use crate::io::tls::client::TrustPolicy;
@@ -204,9 +217,13 @@ mod tests {
     #[test]
     fn discovered_url_is_a_websocket_url_and_has_tls_if_the_request_has_tls() {
         let body = |url: &str| format!(r#"{{"url":"{url}","more":1}}"#);
-        let found = url("http://h").url_in(StatusCode::OK, body("ws://127.0.0.1:8080/v1/signaling").as_bytes());
+        let url_in = |from, status: u16, body: String| {
+            let (head, ()) = Response::builder().status(status).body(()).expect("a response").into_parts();
+            url(from).url_in(&head, body.as_bytes())
+        };
+        let found = url_in("http://h", 200, body("ws://127.0.0.1:8080/v1/signaling"));
         assert_eq!(found.expect("a URL").to_string(), "ws://127.0.0.1:8080/v1/signaling");
-        assert!(url("https://h").url_in(StatusCode::CREATED, body("wss://h/v1/signaling").as_bytes()).is_ok());
+        assert!(url_in("https://h", 201, body("wss://h/v1/signaling")).is_ok());
         for (from, status, body) in [
             ("https://h", 200, body("ws://h/v1/signaling")),
             ("http://h", 200, body("http://h/v1/signaling")),
@@ -214,8 +231,7 @@ mod tests {
             ("http://h", 302, body("ws://h")),
             ("http://h", 404, body("ws://h")),
         ] {
-            let status = StatusCode::from_u16(status).expect("a status");
-            assert!(url(from).url_in(status, body.as_bytes()).is_err(), "{from} {status} {body}");
+            assert!(url_in(from, status, body.clone()).is_err(), "{from} {status} {body}");
         }
     }
 
@@ -250,7 +266,10 @@ mod tests {
         }
         for (response, reason) in [
             (&b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n{\"url\":\"ws://h\"}"[..], "error reading a body"),
-            (b"HTTP/1.1 302 Found\r\nLocation: http://h\r\nContent-Length: 0\r\n\r\n", "redirects are not followed"),
+            (
+                b"HTTP/1.1 302 Found\r\nLocation: https://h/api/v1/signaling\r\nContent-Length: 0\r\n\r\n",
+                "HTTP 302 Found redirects to https://h; use that address",
+            ),
             (b"SSH-2.0-server\r\n", "invalid HTTP"),
             (b"", "connection closed"),
         ] {

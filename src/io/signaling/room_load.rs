@@ -6,6 +6,7 @@ use std::{io, iter, thread};
 
 use axum::BoxError;
 use axum::body::Body;
+use axum::http::response::Parts;
 use axum::http::{Method, StatusCode};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use rustls::ClientConfig;
@@ -179,10 +180,10 @@ async fn change_rooms(target: &RoomLoadTarget, count: usize, codes: &mut Vec<Str
     if codes.len() == count {
         return Ok(());
     }
-    let stream = connect_stream(&target.urls[0], &target.tls, target.timeout).await?;
-    let mut http = HttpConnection::new(&target.urls[0], stream).await?;
+    let connected = connect_stream(&target.urls[0], &target.tls, target.timeout).await?;
+    let mut http = HttpConnection::new(&target.urls[0], connected.stream).await?;
     while codes.len() < count {
-        let (status, body) = timeout(target.timeout, http.request(Method::POST, PATH, "{}")).await??;
+        let (Parts { status, .. }, body) = timeout(target.timeout, http.request(Method::POST, PATH, "{}")).await??;
         if status != StatusCode::CREATED {
             let advice = "Give the login in the URL (ws://USER:PASSWORD@HOST:PORT), and at most BBX_MAX_ROOMS rooms";
             return Err(format!("cannot create a room: HTTP {status}. {advice}").into());
@@ -191,7 +192,8 @@ async fn change_rooms(target: &RoomLoadTarget, count: usize, codes: &mut Vec<Str
     }
     while let Some(code) = codes.last().filter(|_| count == 0) {
         let path = format!("{PATH}/{code}");
-        let (status, _) = timeout(CLOSE_TIMEOUT, http.request(Method::DELETE, &path, Body::empty())).await??;
+        let (Parts { status, .. }, _) =
+            timeout(CLOSE_TIMEOUT, http.request(Method::DELETE, &path, Body::empty())).await??;
         if !status.is_success() && status != StatusCode::NOT_FOUND {
             return Err(format!("cannot remove a room: HTTP {status}").into());
         }

@@ -200,7 +200,7 @@ impl ClientStream for TlsStream<TcpStream> {
     }
 }
 
-/// A connection after the upgrade.
+/// A connection.
 pub(in crate::io) struct Connected {
     pub(in crate::io) stream: Box<dyn ClientStream>,
     /// The bytes that the server sent after the response to the upgrade.
@@ -230,14 +230,14 @@ pub(in crate::io) async fn connect(
     Ok(connected)
 }
 
-/// Opens a TCP connection to the server of `url` within `timeout`, with `tls` for `wss`.
+/// Opens a TCP connection to the server of `url` within `timeout`, with `tls` for `wss`, and without an upgrade.
 pub(in crate::io) async fn connect_stream(
     url: &WebSocketUrl,
     tls: &Arc<ClientConfig>,
     timeout: Duration,
-) -> Result<Box<dyn ClientStream>, WebSocketConnectError> {
+) -> Result<Connected, WebSocketConnectError> {
     let options = &LocalSocketOptions::default();
-    Ok(Attempt { url, tls, options, began: Instant::now(), timeout }.connect().await?.stream)
+    Attempt { url, tls, options, began: Instant::now(), timeout }.connect().await
 }
 
 /// Sends the upgrade request and reads the response. Returns the bytes after the response.
@@ -408,7 +408,7 @@ async fn explain_tls(host: &str, error: io::Error, address: SocketAddr) -> WebSo
 }
 
 /// Whether the server answers the start of a TLS handshake with TLS.
-async fn answers_tls(address: SocketAddr) -> bool {
+pub(in crate::io) async fn answers_tls(address: SocketAddr) -> bool {
     let hello = || {
         // The handshake ends before there is a certificate to verify.
         let config = TrustPolicy { accept_any: true, ..TrustPolicy::default() }.client_config().ok()?;

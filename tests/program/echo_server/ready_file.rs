@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use test_support::client::{free_port, start};
+use test_support::client::{Program, free_port, start};
 use test_support::server::{Client, Member, Server, audio, poll_until, program, send_to};
 
 /// The contents of the file of this server, once it exists.
@@ -83,6 +84,34 @@ fn file_is_whole_or_absent() {
     });
     assert!(read.ends_with("}\n") && serde_json::from_str::<Value>(&read).is_ok(), "{read:?}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+/// A server that writes this file, with this port.
+fn started(subcommand: &str, port: &str, file: &Path) -> Program {
+    let mut server = program(&[subcommand, "--host", "127.0.0.1", "--port", port]);
+    start(server.arg("--ready-file").arg(file).stdout(Stdio::null()).stderr(Stdio::null()))
+}
+
+#[test]
+fn failed_start_leaves_the_file_and_the_end_removes_only_its_own() {
+    for subcommand in ["echo-server", "signaling-server"] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ready.json");
+        let contents = || fs::read_to_string(&file).ok();
+        let first = started(subcommand, "0", &file);
+        let of_first = poll_until("a ready file", contents);
+        let ready: Value = serde_json::from_str(&of_first).unwrap();
+        let url = if subcommand == "echo-server" { &ready["udp"] } else { &ready["ws_url"] };
+        let (_, port) = url.as_str().unwrap().rsplit_once(':').unwrap();
+        assert_eq!(started(subcommand, port, &file).end().code, 3);
+        assert_eq!(contents().as_ref(), Some(&of_first));
+        let second = started(subcommand, "0", &file);
+        let of_second = poll_until("another ready file", || contents().filter(|text| *text != of_first));
+        for (server, left) in [(first, Some(of_second)), (second, None)] {
+            server.signal("TERM");
+            assert_eq!((server.end().code, contents()), (0, left), "{subcommand}");
+        }
+    }
 }
 
 /// An echo server that starts before its signaling server. Returns both, after `prepare` was called while there was no room.
