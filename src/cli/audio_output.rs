@@ -29,8 +29,9 @@ pub(crate) struct PlaybackArgs {
     ///
     /// If you also send from a microphone, wear headphones to avoid feedback. DEVICE is a number or a unique part of a name from
     /// --list-devices. Without DEVICE, the default device is used.
-    #[arg(long, value_name = "DEVICE", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = HEADING)]
-    play: Option<String>,
+    #[arg(long, value_name = "DEVICE", num_args = 0..=1, require_equals = true, help_heading = HEADING)]
+    #[expect(clippy::option_option, reason = "the value of the option is optional")]
+    play: Option<Option<String>>,
 
     /// Time to wait for slow packets: 0 to 1s or auto
     ///
@@ -64,7 +65,8 @@ impl PlaybackArgs {
         form: AudioStreamConfig,
         device_buffer: Option<u32>,
     ) -> anyhow::Result<Option<(SpeakerObserver, Speaker)>> {
-        let Some(device) = self.play.as_deref() else { return Ok(None) };
+        let Some(device) = &self.play else { return Ok(None) };
+        let device = device.as_deref().unwrap_or_default();
         let device = sound::select_device(DeviceDirection::Output, device, form.sample_rate).context("--play")?;
         let (name, config) = (device.name.clone(), device.config);
         let packet_frames = u64::from(form.frame_samples) * u64::from(config.rate) / u64::from(form.sample_rate.max(1));

@@ -386,8 +386,9 @@ pub(crate) struct CaptureArgs {
     ///
     /// Sends until interrupted or until --duration has passed. DEVICE is a number or a unique part of a name from --list-devices. Without
     /// DEVICE, the default device is used.
-    #[arg(long, value_name = "DEVICE", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["file", "wav", "tone"], help_heading = HEADING_AUDIO)]
-    pub mic: Option<String>,
+    #[arg(long, value_name = "DEVICE", num_args = 0..=1, conflicts_with_all = ["file", "wav", "tone"], help_heading = HEADING_AUDIO)]
+    #[expect(clippy::option_option, reason = "the value of the option is optional")]
+    pub mic: Option<Option<String>>,
 
     /// Device buffer size in frames [default: --frame-size; --play: at least 256]
     #[arg(long, value_name = "FRAMES", requires = SOUND_DEVICE_GROUP, value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_AUDIO)]
@@ -410,7 +411,7 @@ impl CaptureArgs {
 
     /// Opens the device and prints its format and how its audio is converted.
     pub(crate) fn open(&self, source: &SourceArgs) -> Result<(Microphone, PacketLayout), Failure> {
-        let device = self.mic.as_deref().unwrap_or_default();
+        let device = self.mic.as_ref().and_then(Option::as_deref).unwrap_or_default();
         let device = devices::select_device(DeviceDirection::Input, device, SAMPLE_RATE).context("--mic")?;
         let (name, config) = (device.name.clone(), device.config);
         let channels = source.layout(config.channels);

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::ArgMatches;
-use clap::builder::NonEmptyStringValueParser;
 use clap::parser::ValueSource;
 use tracing::{info, warn};
 
@@ -72,7 +71,7 @@ pub(crate) struct CheckArgs {
     /// A shell runs it (sh -ec) when the server is ready, with SERVER (HOST:PORT) in its environment. With signaling, there are also
     /// SIGNALING_URL (http), SIGNALING_WS_URL (ws), ROOM_ID, ROOM_CODE and ROOM_CODE_6. Without --host and --port, the server then listens on
     /// a free port of 127.0.0.1. The check fails if the command fails by itself.
-    #[arg(long, value_name = "COMMAND", value_parser = NonEmptyStringValueParser::new(), requires = "check", help_heading = HEADING)]
+    #[arg(long, value_name = "COMMAND", requires = "check", help_heading = HEADING)]
     run: Option<String>,
 
     /// Fail on findings of at least this severity

@@ -2,12 +2,13 @@
 //! an invalid value.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::builder::{BoolishValueParser, Resettable, ValueParser};
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, Error, FromArgMatches};
+use tracing::warn;
 
 use super::Cli;
 use super::distinct_files;
@@ -35,18 +36,53 @@ pub fn parse() -> Result<(Cli, ArgMatches), Failure> {
         // `--help` shows one paragraph for each option. The complete descriptions are in the man page and in `docs/`.
         command.mut_subcommands(|command| with_examples(command, true))
     };
-    let parsed = command.clone().try_get_matches_from(&arguments);
+    let parsed = parse_with(&command, &arguments);
     let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let (options, matches) = parsed.unwrap_or_else(|error| {
         // If the command line alone is valid, an environment variable caused the error.
         let without_env = map_arguments(Cli::command(), |argument| argument.env(Resettable::Reset));
-        let is_from_env = without_env.try_get_matches_from(&arguments).is_ok();
+        let is_from_env = parse_with(&without_env, &arguments).is_ok();
         let error = with_other_command(with_similar_options(without_secrets(error), &command, &arguments));
         report_usage_error(command.clone(), &arguments, &error);
         if is_from_env { name_variable_in_error(error, command.clone()).exit() } else { error.exit() }
     });
     distinct_files::check(&command, &matches)?;
     Ok((options, matches))
+}
+
+/// Options whose value may be empty.
+const MAY_BE_EMPTY: [&str; 1] = ["text"];
+
+/// Parses `arguments`. Rejects empty values and lists without entries, such as `--cert ""` and `--origin ","`: a script whose variable is not
+/// set would otherwise start a server without the protection that it asks for.
+fn parse_with(command: &Command, arguments: &[OsString]) -> Result<ArgMatches, Error> {
+    let matches = command.clone().try_get_matches_from(arguments)?;
+    let Some((name, given)) = matches.subcommand() else { return Ok(matches) };
+    let is_blank = |value: &OsStr| value.to_string_lossy().trim().is_empty();
+    let is_empty = |argument: &&Arg| {
+        let id = argument.get_id().as_str();
+        let mut occurrences = given.get_raw_occurrences(id).into_iter().flatten();
+        // An option without its optional value has no values.
+        !MAY_BE_EMPTY.contains(&id) && occurrences.any(|mut values| values.len() > 0 && values.all(is_blank))
+    };
+    let mut command = command.clone();
+    command.build();
+    let subcommand = command.find_subcommand(name).expect("the subcommand that was parsed");
+    let Some(argument) = subcommand.get_arguments().find(is_empty) else { return Ok(matches) };
+    let mut error = Error::new(ErrorKind::InvalidValue).with_cmd(subcommand);
+    error.insert(ContextKind::InvalidArg, ContextValue::String(argument.to_string()));
+    error.insert(ContextKind::InvalidValue, ContextValue::String(String::new()));
+    Err(error)
+}
+
+/// Logs which variables would protect a server if they were not empty.
+pub(crate) fn log_empty_protections(matches: &ArgMatches) {
+    let protections = [("cert", "TLS_CERT"), ("key", "TLS_KEY"), ("origin", "ORIGIN_ALLOWLIST")];
+    let names = protections.into_iter().filter(|(option, _)| !matches.contains_id(option)).map(|(_, name)| name);
+    let empty: Vec<_> = names.filter(|name| env::var_os(name).is_some_and(|value| value.is_empty())).collect();
+    if !empty.is_empty() {
+        warn!(target: "signaling", variables = empty.join(" "), "these variables are empty, which counts as not set: they protect nothing");
+    }
 }
 
 /// Writes the report files of a command line that cannot be parsed, unless one of them is also another file of the command line.
@@ -151,4 +187,25 @@ fn source<'a>(matches: &ArgMatches, options: impl IntoIterator<Item = (&'a str, 
         .map(|(_, name)| alias_in_effect(name).unwrap_or(name))
         .collect();
     if names.is_empty() { String::new() } else { format!(" ({} from the environment)", names.join(" and ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every other one needs a value, or is documented to have none.
+    #[test]
+    fn only_the_text_of_send_may_be_empty() {
+        let mut program = Cli::command();
+        program.build();
+        let arguments =
+            program.get_subcommands().flat_map(|command| command.get_arguments().map(move |one| (command, one)));
+        let options = arguments.filter(|(_, argument)| argument.get_action().takes_values());
+        let mut accepted = Vec::new();
+        for (command, long) in options.filter_map(|(command, argument)| Some((command, argument.get_long()?))) {
+            let line = ["jamjam-dev", command.get_name(), &format!("--{long}=")].map(OsString::from);
+            accepted.extend(parse_with(&Cli::command(), &line).map(|_| format!("{} --{long}", command.get_name())));
+        }
+        assert_eq!(accepted, ["send --text"]);
+    }
 }

@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
+use clap::parser::ValueSource;
 use clap::{ArgMatches, ColorChoice};
 use tracing::info;
 
 use super::check::{Activity, CheckArgs};
-use super::environment::address_source;
+use super::environment::{address_source, log_empty_protections};
 use super::options::broadcast::BroadcastArgs;
 use super::options::credentials::{LoginArgs, ServerTlsArgs};
 use super::options::media_relay::MediaRelayArgs;
@@ -32,6 +33,14 @@ use crate::memory_budget::MemoryBudget;
 use crate::signaling::{Dialect, Hub, SignalingLimits};
 
 const DEFAULT_HOST: &str = "0.0.0.0";
+
+/// Options that need a dialect. Without it, a server would not do what they ask for.
+const OPTIONS_OF_DIALECTS: [(&str, Dialect); 4] = [
+    ("relay_media", Dialect::Jamjam),
+    ("webrtc_auth", Dialect::WebRtc),
+    ("rooms", Dialect::Broadcast),
+    ("bbx_room", Dialect::ControlSurface),
+];
 
 /// Run a signaling server for jamjam, WebRTC, broadcast rooms and control surfaces
 #[derive(clap::Args)]
@@ -88,7 +97,7 @@ pub(crate) struct Args {
     broadcast: BroadcastArgs,
 
     /// No longer exists. Ignoring it would split rooms among servers
-    #[arg(long, hide = true, env = "CLUSTER_URL", num_args = 0..=1, default_missing_value = "")]
+    #[arg(long, hide = true, env = "CLUSTER_URL", num_args = 0..=1, default_missing_value = "URL")]
     cluster: Option<String>,
 
     #[command(flatten)]
@@ -104,6 +113,20 @@ impl Args {
         self.serve(matches, color, stop).map_err(|failure| self.check.report_failure("signaling-server", failure))
     }
 
+    /// The enabled dialects.
+    fn dialects(&self, matches: &ArgMatches) -> Result<Vec<Dialect>, Failure> {
+        let is_enabled = |dialect: &Dialect| self.dialect.is_empty() || self.dialect.contains(dialect);
+        for (option, dialect) in OPTIONS_OF_DIALECTS {
+            let is_default = matches!(matches.value_source(option), None | Some(ValueSource::DefaultValue));
+            let (option, name) = (option.replace('_', "-"), dialect.name());
+            ensure_usage!(
+                is_default || is_enabled(&dialect),
+                "--{option} has no effect without the {name} dialect; add --dialect {name}"
+            );
+        }
+        Ok(Dialect::ALL.into_iter().filter(is_enabled).collect())
+    }
+
     fn serve(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         ensure_usage!(
             self.cluster.is_none(),
@@ -114,6 +137,7 @@ impl Args {
             print(&token)?;
             return Ok(0);
         }
+        let dialects = self.dialects(matches)?;
         // Dropping the guard flushes the log.
         let log = server::start_log(self.verbose, color)?;
         os::set_process_name(c"signaling-server");

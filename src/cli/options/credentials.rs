@@ -1,6 +1,5 @@
 //! Secrets, logins and certificates as options. A secret comes from a file, the environment or the command line.
 
-use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,10 +9,9 @@ use std::time::SystemTime;
 use anyhow::{Context, anyhow};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use clap::builder::OsStringValueParser;
 use tracing::info;
 
-use crate::cli::output::{Failure, ensure_usage};
+use crate::cli::output::Failure;
 use crate::io::http::login::{Credentials, DEFAULT_USER_NAME, Login};
 use crate::io::tls::Fingerprint;
 use crate::io::tls::client::TrustPolicy;
@@ -66,13 +64,12 @@ impl From<String> for SecretArg {
 impl SecretArg {
     /// The secret that `option` gives.
     fn read(&self, option: &str) -> Result<String, Failure> {
-        let Some(file) = self.0.strip_prefix('@') else {
-            ensure_usage!(!self.0.is_empty(), "{option} is empty; give a value, or omit it");
-            return Ok(self.0.clone());
-        };
-        let text = files::read_text(Path::new(file)).with_context(|| format!("{option}: cannot read {file}"))?;
+        let Some(file) = self.0.strip_prefix('@').map(Path::new) else { return Ok(self.0.clone()) };
+        // Without such a file, the text may be a secret that begins with `@`.
+        let name = if file.exists() { &file.to_string_lossy() } else { "the file after @" };
+        let text = files::read_text(file).with_context(|| format!("{option}: cannot read {name}"))?;
         if text.is_empty() {
-            return Err(anyhow!("{option}: {file} is empty; give a file that is not empty").into());
+            return Err(anyhow!("{option}: {name} is empty; give a file that is not empty").into());
         }
         Ok(text)
     }
@@ -150,28 +147,23 @@ const HEADING_TLS: &str = "TLS";
 #[derive(clap::Args)]
 pub(crate) struct ServerTlsArgs {
     /// PEM certificate chain; enables wss:// and https://
-    #[arg(long, env = "TLS_CERT", value_name = "FILE", value_parser = OsStringValueParser::new(), help_heading = HEADING_TLS)]
-    cert: Option<OsString>,
+    #[arg(long, env = "TLS_CERT", value_name = "FILE", help_heading = HEADING_TLS)]
+    cert: Option<PathBuf>,
 
     /// PEM file with the certificate's unencrypted private key
-    #[arg(long, env = "TLS_KEY", value_name = "FILE", value_parser = OsStringValueParser::new(), help_heading = HEADING_TLS)]
-    key: Option<OsString>,
+    #[arg(long, env = "TLS_KEY", value_name = "FILE", help_heading = HEADING_TLS)]
+    key: Option<PathBuf>,
 }
 
 impl ServerTlsArgs {
     pub(crate) fn identity(&self) -> Result<Option<Arc<ServerIdentity>>, Failure> {
-        match (non_empty_path(self.cert.as_deref()), non_empty_path(self.key.as_deref())) {
+        match (self.cert.as_deref(), self.key.as_deref()) {
             (None, None) => Ok(None),
             (Some(cert), Some(key)) => Ok(Some(ServerIdentity::from_pem_files(cert, key, SystemTime::now())?)),
             (Some(_), None) => Err(Failure::usage("--cert (TLS_CERT) needs the private key; add --key FILE (TLS_KEY)")),
             (None, Some(_)) => Err(Failure::usage("--key (TLS_KEY) needs the certificate; add --cert FILE (TLS_CERT)")),
         }
     }
-}
-
-/// A path, or `None` for an empty string, which Docker Compose substitutes for an unset variable.
-fn non_empty_path(name: Option<&OsStr>) -> Option<&Path> {
-    name.filter(|name| !name.is_empty()).map(Path::new)
 }
 
 /// How a TLS client verifies the certificate of the server.

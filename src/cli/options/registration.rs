@@ -97,11 +97,10 @@ pub(crate) struct RegistrationArgs {
 }
 
 impl RegistrationArgs {
-    /// The URL of the signaling server, if given. An empty string, which Docker Compose substitutes for an unset variable, means that there is
-    /// no URL. clap does not parse the URL, because its error would repeat an invalid value, which may contain a password.
+    /// The URL of the signaling server, if given. clap does not parse it, because its error would repeat an invalid value, which may contain a
+    /// password.
     fn signaling_url(&self) -> Result<Option<SignalingUrl>, Failure> {
-        let text = self.signaling_url.as_deref().filter(|text| !text.is_empty());
-        let url = text.map(str::parse).transpose();
+        let url = self.signaling_url.as_deref().map(str::parse).transpose();
         url.map_err(|error| Failure::usage(format!("--signaling-url (or SIGNALING_URL): {error}")))
     }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use clap::builder::NonEmptyStringValueParser;
 use rustls::ClientConfig;
 use zeroize::Zeroizing;
 
@@ -46,7 +45,7 @@ pub(crate) struct RoomTargetArgs {
     ///
     /// Give a name, a unique part of a name, an ID, or an invite code. With `probe --to ws://`, this is the broadcast or WebRTC room to
     /// join, or the code of a bbx room. Without a code, the probe joins no bbx room: the server also answers its pings.
-    #[arg(long, value_name = "NAME|ID|INVITE", value_parser = NonEmptyStringValueParser::new(), help_heading = HEADING_ROOM)]
+    #[arg(long, value_name = "NAME|ID|INVITE", help_heading = HEADING_ROOM)]
     pub room: Option<String>,
 
     /// File with the room password
@@ -128,10 +127,9 @@ impl RoomTargetArgs {
         })
     }
 
-    /// The URL of the signaling server for `option`. An empty string, which Docker Compose substitutes for an unset variable, means that
-    /// there is no URL.
+    /// The URL of the signaling server for `option`.
     pub(crate) fn url(&self, option: &str) -> Result<SignalingUrl, Failure> {
-        let Some(url) = self.signaling_url.as_deref().filter(|url| !url.is_empty()) else {
+        let Some(url) = self.signaling_url.as_deref() else {
             return Err(Failure::usage(format!(
                 "{option} needs a signaling server; add --signaling-url URL or set {SIGNALING_URL_VARIABLE}"
             )));

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::cli::output::{self, Failure, ensure_usage};
+use crate::cli::output::{self, Failure};
 use crate::cli::values::{
     OrOff, format_request_rate, or_off, parse_message_rate, parse_millis, parse_origin, parse_positive,
     parse_positive_or_off, parse_request_rate, parse_seconds,
@@ -105,7 +105,7 @@ impl ConnectionLimitArgs {
 /// Parses a number of proxies or a list of networks. The words for yes stand for one proxy.
 fn parse_trusted_proxies(text: &str) -> Result<OrOff<TrustedProxies>, String> {
     match text.to_ascii_lowercase().as_str() {
-        "" | "0" | "off" | "false" | "no" | "n" | "f" => return Ok(None),
+        "0" | "off" | "false" | "no" | "n" | "f" => return Ok(None),
         "on" | "true" | "yes" | "y" | "t" => return Ok(Some(TrustedProxies::Hops(NonZeroUsize::MIN))),
         _ => {}
     }
@@ -269,11 +269,7 @@ impl ControlSurfaceArgs {
     }
 
     /// Creates the rooms of --bbx-room and prints their codes to standard output, or if this is to contain a report, to standard error.
-    pub(crate) fn create_rooms(&self, hub: &mut Hub, dialect_enabled: bool, has_report: bool) -> Result<(), Failure> {
-        ensure_usage!(
-            self.bbx_room.is_empty() || dialect_enabled,
-            "--bbx-room has no effect without the bbx dialect; add --dialect bbx"
-        );
+    pub(crate) fn create_rooms(&self, hub: &mut Hub, has_report: bool) -> Result<(), Failure> {
         let now = clock::wall_clock(Time::ZERO);
         let mut codes: Vec<_> = self.bbx_room.iter().filter(|code| *code != RANDOM_CODE).collect();
         codes.sort();

@@ -90,7 +90,8 @@ fn executed(command: &str) -> String {
     let is_variable = |word: &&str| word.split_once('=').is_some_and(|(name, _)| name.to_uppercase() == name);
     let (variables, arguments): (Vec<&str>, Vec<&str>) =
         command.split(' ').partition(|word| is_variable(word) && !word.starts_with('-'));
-    let output = run(&arguments, |command| {
+    let arguments = arguments.into_iter().map(|word| if word == "''" { "" } else { word });
+    let output = run(&arguments.collect::<Vec<_>>(), |command| {
         command.current_dir(test_support::repository()).env("COLUMNS", "200");
         command.envs(variables.iter().filter_map(|variable| variable.split_once('=')));
     });
@@ -99,7 +100,7 @@ fn executed(command: &str) -> String {
     format!("$ {command}\nexit {}\n{error}\n", output.code)
 }
 
-/// The file lists the commands. Add a command there, and `UPDATE_SNAPSHOTS=1` adds its error.
+/// The file lists the commands; `''` stands for an empty argument. Add a command there, and `UPDATE_SNAPSHOTS=1` adds its error.
 #[test]
 fn wrong_options_and_variables_are_rejected_with_their_reason() {
     let name = "servers/usage_errors";

@@ -79,7 +79,8 @@ fn certificate_file_error_is_reported_with_its_remedy() {
 fn files_can_come_from_the_environment_and_empty_means_none() {
     let authority = Authority::new();
     let pair = authority.certify();
-    let mut server = Server::start_signaling(&["--cert", "", "--key", ""]);
+    let empty = ["TLS_CERT", "TLS_KEY"].map(|name| (name, ""));
+    let mut server = Server::start_signaling_with(&[], |command| _ = command.envs(empty));
     assert!(server.line_starting_with("signaling: server listening on ").message.contains(" ws://"));
     let mut server = Server::start_signaling_with(&[], |command| {
         command.env("TLS_CERT", &pair.cert).env("TLS_KEY", &pair.key);

@@ -15,8 +15,7 @@ const NAME: &str = "servers/http_rejections";
 /// to new requests. Posts to the room `radio` have its token, all other requests have the login.
 #[test]
 fn invalid_requests_are_rejected_in_json_without_effect() {
-    let options = "--bbx-room 1234 --bbx-max-rooms 1 --rate-limit-token off --rate-limit-post off --dialect webrtc,broadcast,bbx \
-                   --relay-media";
+    let options = "--bbx-room 1234 --bbx-max-rooms 1 --rate-limit-token off --rate-limit-post off --relay-media";
     let server = start_with_password(&SECRET.into_iter().chain(options.split(' ')).collect::<Vec<_>>());
     let mut surface = control_surface(server.address, "1234");
     let mut zoe = webrtc_member(server.address, "standup", "zoe");
