@@ -16,6 +16,10 @@ const SCHEMA_VERSION: u32 = 1;
 
 const NOTHING_JUDGED: &str = "no client has done anything that could be judged";
 
+/// A probable reason why nothing arrived.
+const EXPANDED_COMMAND: &str = "the command of --run names no variable: in double quotes, a shell replaces $SERVER before this program starts, \
+                                so use single quotes";
+
 pub(super) const TITLE: &str = "Check of clients";
 
 /// A check that has ended, with its verdict.
@@ -113,7 +117,10 @@ impl CheckResult {
             _ => None,
         };
         let ended = option.map(|option| format!("{option} ended the command"));
-        let sentences: Vec<_> = strangers.into_iter().chain(ended).collect();
+        let is_silent = self.report.sources.is_empty() && self.report.strangers == 0;
+        let expanded = self.command.as_ref().filter(|command| is_silent && !command.command.contains(['$', '%']));
+        let expanded = expanded.map(|_| EXPANDED_COMMAND.to_owned());
+        let sentences: Vec<_> = strangers.into_iter().chain(ended).chain(expanded).collect();
         (!sentences.is_empty()).then(|| format!("note: {}", sentences.join("; ")))
     }
 

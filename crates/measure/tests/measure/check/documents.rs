@@ -61,6 +61,24 @@ fn schema_accepts_exactly_the_fields_of_every_check() {
 }
 
 #[test]
+fn command_that_names_no_variable_is_suspected_if_nothing_arrived() {
+    let text = |command: &str, check: &ClientCheck| {
+        let command = CommandResult { command: command.to_owned(), ..ended(EndedBy::Itself, Some(0), None) };
+        CheckResult::new(check.report(), Severity::Error, 1).ended_with(Some(command), &[]).text()
+    };
+    let nothing = ClientCheck::default();
+    for (command, arrived, is_suspected) in [
+        ("./client --server ''", &nothing, true),
+        ("./client --server $SERVER", &nothing, false),
+        ("client --server %SERVER%", &nothing, false),
+        ("./client", &check("samples-silent"), false),
+    ] {
+        let text = text(command, arrived);
+        assert_eq!(text.contains("in double quotes, a shell replaces $SERVER"), is_suspected, "{text}");
+    }
+}
+
+#[test]
 fn page_has_the_course_of_each_client_and_escapes_the_command() {
     let page = result("samples-silent").ended_with(Some(ended(EndedBy::Itself, Some(0), None)), &[]).html("");
     let document = page.strip_prefix("<!DOCTYPE html>\n").unwrap();
