@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -97,6 +97,10 @@ pub struct ConnectionLimiter {
     pub rejected: AtomicU64,
     /// Connections closed because no complete request arrived in time.
     pub handshake_timeouts: AtomicU64,
+    /// Requests without a head that can be read, such as one that is too long.
+    pub malformed_requests: AtomicU64,
+    missing_forwarded_for: Once,
+    untrusted_forwarded_for: Once,
     log_throttle: SharedLogThrottle,
 }
 
@@ -148,6 +152,9 @@ impl ConnectionLimiter {
             pending_handshakes: AtomicUsize::new(0),
             rejected: AtomicU64::new(0),
             handshake_timeouts: AtomicU64::new(0),
+            malformed_requests: AtomicU64::new(0),
+            missing_forwarded_for: Once::new(),
+            untrusted_forwarded_for: Once::new(),
             log_throttle: SharedLogThrottle::default(),
         })
     }
@@ -372,6 +379,29 @@ impl ConnectionPermit {
     /// Whether the connection has sent a complete request head.
     pub(in crate::io) fn has_request(&self) -> bool {
         self.has_request.load(Ordering::Relaxed)
+    }
+
+    /// A trusted proxy does not say for which client it connects. Logged once: the mistake is the same for all.
+    pub(in crate::io) fn on_missing_forwarded_for(&self, peer: IpAddr) {
+        self.limiter.missing_forwarded_for.call_once(|| {
+            let effect = "a proxy that --trust-proxy names sends no usable X-Forwarded-For, so its clients count as one address, or on loopback have no limits";
+            warn!(target: "http", %peer, "{effect}; let it set the header");
+        });
+    }
+
+    /// Somebody else than a trusted proxy says for which client it connects.
+    pub(in crate::io) fn on_untrusted_forwarded_for(&self, peer: IpAddr) {
+        self.limiter.untrusted_forwarded_for.call_once(|| {
+            warn!(target: "http", %peer, "X-Forwarded-For is ignored, because --trust-proxy does not name this peer; if it is a proxy, its clients count as one address");
+        });
+    }
+
+    /// Counts and logs a request that is answered with 400, 431 or 501 before any route.
+    pub(in crate::io) fn on_malformed_request(&self, source: SocketAddr, reason: &str) {
+        self.limiter.malformed_requests.fetch_add(1, Ordering::Relaxed);
+        if self.limiter.log_throttle.allow() {
+            warn!(target: "http", %source, reason, "malformed request");
+        }
     }
 
     /// Called when the time for a request head is over. Counts a time-out only if the connection never sent a complete request head.

@@ -177,7 +177,7 @@ const HEADING_JAMJAM: &str = "Newer jamjam clients";
 pub(crate) struct JamjamArgs {
     /// URL of this server for newer jamjam clients [default: the host that they request]
     ///
-    /// Give it if a reverse proxy does not forward the host and the scheme. Without a path, /v1/signaling is added.
+    /// Give it if a reverse proxy does not forward the host and the scheme. /v1/signaling is added unless it ends so.
     #[arg(long, env = "PUBLIC_URL", value_name = "URL", value_parser = parse_public_url, help_heading = HEADING_JAMJAM)]
     public_url: Option<WebSocketUrl>,
 
@@ -211,7 +211,8 @@ fn parse_public_url(text: &str) -> Result<WebSocketUrl, UrlError> {
     if url.has_login() {
         return Err(UrlError::Userinfo);
     }
-    if url.path() == "/" { url.with_path_and_query(NEWER_PATH, &[]) } else { Ok(url) }
+    let path = url.path().trim_end_matches('/');
+    url.with_path_and_query(&format!("{}{NEWER_PATH}", path.strip_suffix(NEWER_PATH).unwrap_or(path)), &[])
 }
 
 const HEADING_CONTROL_SURFACES: &str = "Control surfaces (bbx)";

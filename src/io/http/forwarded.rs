@@ -22,7 +22,7 @@ pub enum TrustedProxies {
     Networks(Arc<[Cidr]>),
 }
 
-const FORWARDED_FOR: &str = "x-forwarded-for";
+pub(super) const FORWARDED_FOR: &str = "x-forwarded-for";
 
 impl TrustedProxies {
     /// Whether a connection from `peer` comes from a trusted proxy.

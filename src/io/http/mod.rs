@@ -44,10 +44,12 @@ use crate::address::ipv4;
 use crate::echo::SharedSources;
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit};
 use crate::io::http::connection_info::ConnectionInfo;
+use crate::io::http::forwarded::FORWARDED_FOR;
 use crate::io::http::half_closed::HalfClosed;
 use crate::io::http::login::Login;
 use crate::io::stop::StopToken;
 use crate::io::tls::server::{AcceptedStream, HandshakeAcceptor, PLAIN_HTTP_ERROR};
+use crate::io::websocket::handshake::is_upgrade_request;
 use crate::io::worker::Worker;
 
 /// TCP keepalive: a vanished peer is detected after two minutes, if it has acknowledged everything.
@@ -196,14 +198,20 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let router = TowerToHyperService::new(router);
-    let (permit, mut stopping) = (Arc::clone(&client.permit), client.stopping.clone());
+    let (permit, mut stopping, source) = (Arc::clone(&client.permit), client.stopping.clone(), client.source);
     let service = service_fn(move |mut request: Request<Incoming>| {
         client.permit.on_request();
         let mut client = client.clone();
-        let proxies = limits.trusted_proxies.as_ref().filter(|proxies| proxies.trusts(client.source.ip()));
-        if let Some(address) = proxies.and_then(|proxies| proxies.client_address(request.headers())) {
-            client.source.set_ip(address);
-            client.is_forwarded = true;
+        let (headers, peer) = (request.headers(), client.source.ip());
+        let proxies = limits.trusted_proxies.as_ref().filter(|proxies| proxies.trusts(peer));
+        match proxies.map(|proxies| proxies.client_address(headers)) {
+            Some(Some(address)) => {
+                client.source.set_ip(address);
+                client.is_forwarded = true;
+            }
+            Some(None) if is_upgrade_request(headers) => client.permit.on_missing_forwarded_for(peer),
+            None if headers.contains_key(FORWARDED_FOR) => client.permit.on_untrusted_forwarded_for(peer),
+            _ => {}
         }
         let hosts = request.headers().get_all(header::HOST).iter().count();
         let permit = Arc::clone(&client.permit);
@@ -226,7 +234,10 @@ where
         async move {
             let mut response = match response {
                 Ok(response) => response.await?,
-                Err((status, error)) => body::error_response(status, error),
+                Err((status, error)) => {
+                    permit.on_malformed_request(source, error);
+                    body::error_response(status, error)
+                }
             };
             if permit.is_scarce() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -261,6 +272,7 @@ where
         };
         match served {
             Ok(Err(error)) if error.is_timeout() => return permit.on_header_timeout(),
+            Ok(Err(error)) if error.is_parse() => return permit.on_malformed_request(source, &error.to_string()),
             Ok(_) => return,
             Err(_) if permit.deadline() <= Instant::now() => return,
             // The permit's deadline was extended during the wait, so the loop waits again.

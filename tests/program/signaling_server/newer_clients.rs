@@ -67,6 +67,8 @@ fn configured_public_url_is_discovered() {
         ("https://rooms.example", "wss://rooms.example/v1/signaling"),
         ("http://rooms.example:81/", "ws://rooms.example:81/v1/signaling"),
         ("wss://rooms.example/below/v1/signaling", "wss://rooms.example/below/v1/signaling"),
+        ("https://rooms.example/below/", "wss://rooms.example/below/v1/signaling"),
+        ("https://rooms.example/v1/signaling/", "wss://rooms.example/v1/signaling"),
     ] {
         let server = Server::start_signaling(&["--public-url", given]);
         assert_eq!(discovered(&get(&server, DISCOVERY)), url);

@@ -56,6 +56,8 @@ fn without_dialect(state: &HttpState, counters: &[(&'static str, DialectCounters
         Counter connections_rejected_address_limit = limiter.rejected.load(Ordering::Relaxed),
         /// Connections closed because no complete request arrived in time.
         Counter handshake_timeouts = limiter.handshake_timeouts.load(Ordering::Relaxed),
+        /// Requests without a head that can be read, such as one that is too long.
+        Counter malformed_requests = limiter.malformed_requests.load(Ordering::Relaxed),
         /// Listeners for control surface events.
         Gauge event_listeners = active,
         /// Control surface events dropped for slow listeners, counted per listener.

@@ -33,6 +33,14 @@ fn forwarded_address_without_trust_has_no_effect() {
     fail_logins(&server, "192.0.2.1");
     assert_eq!(statuses(&server, "192.0.2.1", WRONG), (200, 401));
     assert_eq!(statuses(&server, "192.0.2.2", RIGHT), (429, 429));
+    assert_eq!(warnings(server), ["X-Forwarded-For is ignored, because --trust-proxy does not name this peer"]);
+}
+
+/// The WARN lines about proxies, up to the remedy.
+fn warnings(server: Server) -> Vec<String> {
+    let lines = server.stop("TERM").lines;
+    let of_proxies = lines.iter().filter_map(|line| line.split_once(" WARN http: ")?.1.split_once(';'));
+    of_proxies.map(|(text, _)| text.to_owned()).filter(|text| text.contains("X-Forwarded-For")).collect()
 }
 
 #[test]
@@ -63,6 +71,11 @@ fn trusted_proxy_determines_the_source_for_limits_and_the_log() {
     // A request without credentials still gets the challenge.
     assert_eq!(statuses(&server, "192.0.2.1", "X: x"), (429, 401));
     assert_eq!(statuses(&server, "192.0.2.2", RIGHT), (200, 200));
+    let effect = "its clients count as one address, or on loopback have no limits";
+    assert_eq!(
+        warnings(server),
+        [format!("a proxy that --trust-proxy names sends no usable X-Forwarded-For, so {effect}")]
+    );
 }
 
 #[test]
