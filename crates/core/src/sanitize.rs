@@ -4,9 +4,10 @@
 /// Maximum length of sanitized text, in characters: a few terminal lines.
 const MAX_SANITIZED_CHARS: usize = 256;
 
-/// Replaces control and bidirectional characters with U+FFFD and truncates the text to 256 characters.
+/// Replaces control and bidirectional characters with U+FFFD and truncates the text to 256 characters and an ellipsis. For text of others:
+/// sentences of this program are never truncated.
 pub fn sanitize(text: &str) -> String {
-    text.chars().take(MAX_SANITIZED_CHARS).map(sanitize_char).collect()
+    sanitize_line(text, text.char_indices().nth(MAX_SANITIZED_CHARS).map_or(text.len(), |(end, _)| end))
 }
 
 /// Maximum length of a name in the log, in characters. Clients choose names, and many clients fill the log.
@@ -14,12 +15,7 @@ const MAX_LOGGED_NAME_CHARS: usize = 48;
 
 /// Like [`sanitize`], for a name in the log: truncates the name to 48 characters and an ellipsis.
 pub fn sanitize_name(name: &str) -> String {
-    let mut sanitized = sanitize(name);
-    if let Some((end, _)) = sanitized.char_indices().nth(MAX_LOGGED_NAME_CHARS) {
-        sanitized.truncate(end);
-        sanitized.push('\u{2026}');
-    }
-    sanitized
+    sanitize_line(name, name.char_indices().nth(MAX_LOGGED_NAME_CHARS).map_or(name.len(), |(end, _)| end))
 }
 
 /// Replaces control and bidirectional characters other than line feeds with U+FFFD.
@@ -27,9 +23,11 @@ pub fn sanitize_lines(text: &str) -> String {
     text.chars().map(|letter| if letter == '\n' { letter } else { sanitize_char(letter) }).collect()
 }
 
-/// Replaces control and bidirectional characters with U+FFFD and truncates the text to `max_bytes` before the replacement.
+/// Replaces control and bidirectional characters with U+FFFD. Before that, truncates the text to `max_bytes` and an ellipsis.
 pub fn sanitize_line(text: &str, max_bytes: usize) -> String {
-    prefix(text, max_bytes).chars().map(sanitize_char).collect()
+    let kept = prefix(text, max_bytes);
+    let ellipsis = (kept.len() < text.len()).then_some('\u{2026}');
+    kept.chars().map(sanitize_char).chain(ellipsis).collect()
 }
 
 /// Shortens each absolute path in a message to the name of its file. A path begins with a slash after a space, a quote or a bracket, and ends
@@ -81,7 +79,8 @@ pub fn escape_html_prose(text: &str) -> String {
     parts.map(|(index, part)| if index % 2 == 0 { part } else { format!("<code>{part}</code>") }).collect()
 }
 
-/// Escapes text for Markdown, so that it has no special meaning there or in HTML. Control characters become spaces.
+/// Escapes text for Markdown, so that it has no special meaning there or in HTML. Control characters become spaces, and characters that change the
+/// writing direction are replaced.
 pub fn escape_markdown(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -91,7 +90,7 @@ pub fn escape_markdown(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '&' => escaped.push_str("&amp;"),
-            letter => escaped.push(letter),
+            letter => escaped.push(sanitize_char(letter)),
         }
     }
     escaped
@@ -122,7 +121,9 @@ mod tests {
     #[test]
     fn control_and_bidi_characters_are_replaced_and_length_is_limited() {
         assert_eq!(sanitize("a\u{1b}[31m\n\u{202e}b"), "a\u{fffd}[31m\u{fffd}\u{fffd}b");
-        assert_eq!(sanitize(&"x".repeat(300)).len(), 256);
+        assert_eq!(sanitize(&"ä".repeat(256)), "ä".repeat(256));
+        assert_eq!(sanitize(&"ä".repeat(257)), "ä".repeat(256) + "…");
+        assert_eq!([3, 2].map(|max_bytes| sanitize_line("aä", max_bytes)), ["aä", "a…"]);
         assert_eq!(sanitize_lines("a\u{1b}[31m\n\u{202e}b"), "a\u{fffd}[31m\n\u{fffd}b");
         assert_eq!(sanitize_name(&"ä".repeat(48)), "ä".repeat(48));
         assert_eq!(sanitize_name(&"ä".repeat(49)), "ä".repeat(48) + "…");

@@ -25,7 +25,6 @@ use crate::io::stop::StopToken;
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::io::{clock, os};
-use crate::sanitize::sanitize;
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
 use crate::signaling::{BroadcastParams, Dialect, Route, decode_room_name, route};
 use crate::time::saturating_nanos;
@@ -107,7 +106,7 @@ impl WebSocketProbeArgs {
     fn reject_unused_options(&self, dialect: Dialect, room: Option<&str>) -> Result<(), Failure> {
         let reason = match dialect {
             Dialect::Jamjam | Dialect::ControlSurface if self.hmac_secret.is_some() => {
-                "--hmac-secret: only broadcast and WebRTC rooms use tokens; add --dialect broadcast or --dialect webrtc"
+                "--hmac-secret: only broadcast and WebRTC rooms use tokens; give --dialect broadcast or --dialect webrtc"
                     .to_owned()
             }
             Dialect::Jamjam if room.is_some() => format!(
@@ -279,7 +278,7 @@ impl ClientArgs {
         drop(status);
         let name = url.to_string();
         let close = move || {
-            let left = sanitize(&running.close().join(" "));
+            let left = running.close().join(" ");
             if !left.is_empty() {
                 let rooms = format!("these rooms, which end at their maximum age: {left}");
                 print_notice(&format!("warning: {name} did not remove {rooms}"));

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use jamjam_core::sanitize::sanitize;
 use jamjam_moqt::client::MoqtRunOutcome;
 use jamjam_moqt::{MoqtVersion, Transport};
 use jamjam_signaling::Dialect;
@@ -269,5 +270,5 @@ impl MoqtFailure {
 }
 
 fn in_parentheses(reason: &str) -> String {
-    if reason.is_empty() { String::new() } else { format!(" ({reason})") }
+    if reason.is_empty() { String::new() } else { format!(" ({})", sanitize(reason)) }
 }

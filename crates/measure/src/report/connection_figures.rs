@@ -8,7 +8,7 @@ use crate::client::{
     Ending, LinkResults, MoqtFailure, MoqtResults, RoomResults, RunResults, StreamKind, WebSocketConnectTimes,
     WebSocketFailure, WebSocketResults,
 };
-use jamjam_core::sanitize::sanitize;
+use jamjam_core::sanitize::{sanitize, sanitize_lines};
 use jamjam_core::time::NANOS_PER_SECOND;
 use jamjam_moqt::MoqtVersion;
 use jamjam_signaling::Dialect;
@@ -118,7 +118,7 @@ pub struct ConnectionFailure {
 
 impl ConnectionFailure {
     fn new(kind: &'static str, failure: &impl ToString) -> Self {
-        Self { kind, close_code: None, close_reason: String::new(), message: sanitize(&failure.to_string()) }
+        Self { kind, close_code: None, close_reason: String::new(), message: sanitize_lines(&failure.to_string()) }
     }
 
     fn of_websocket(failure: &WebSocketFailure) -> Self {

@@ -14,6 +14,7 @@ use super::text;
 use crate::client::StopSignal;
 use crate::diagnosis::{Diagnosis, Severity};
 use crate::verdict::{Judged, Verdict};
+use jamjam_core::sanitize::sanitize_lines;
 
 /// The figures of the evaluated stream among the properties, by their JSON names.
 #[rustfmt::skip]
@@ -57,9 +58,9 @@ pub(crate) fn not_passed(kind: NonSuccessKind, failure_type: &str, message: &str
 
 /// A test case, with `output` unless it is empty.
 pub(crate) fn case(class: &str, name: &str, status: TestCaseStatus, output: &str) -> TestCase {
-    let mut case = TestCase::new(name, status);
+    let mut case = TestCase::new(strip_invalid_xml(name), status);
     // Some readers require a time in each test case.
-    case.set_classname(class).set_time(Duration::ZERO);
+    case.set_classname(strip_invalid_xml(class)).set_time(Duration::ZERO);
     if !output.is_empty() {
         case.set_system_out(strip_invalid_xml(output));
     }
@@ -74,9 +75,10 @@ pub(crate) fn of_suite(suite: TestSuite) -> Result<String, SerializeError> {
     document.to_string()
 }
 
-/// Removes the two noncharacters U+FFFE and U+FFFF: XML forbids them, but `quick_junit` does not remove them.
+/// Replaces characters that terminals and browsers act on, and removes the two noncharacters U+FFFE and U+FFFF: XML forbids them, but
+/// `quick_junit` does not remove them.
 fn strip_invalid_xml(text: &str) -> String {
-    text.replace(['\u{fffe}', '\u{ffff}'], "")
+    sanitize_lines(text).replace(['\u{fffe}', '\u{ffff}'], "")
 }
 
 /// The whole document. `error` is the socket or file error that ended the run early.

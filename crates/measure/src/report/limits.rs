@@ -11,7 +11,7 @@ use super::quantities::{RoundTrip, RunProtocol, StreamLabels, Unit, format_count
 use super::rows::nonzero_counts;
 use crate::client::{ClientsResults, RunResults, StreamKind};
 use crate::verdict::{Judged, Verdict, decide};
-use jamjam_core::sanitize::sanitize;
+use jamjam_core::sanitize::sanitize_lines;
 use jamjam_core::stats::StreamStats;
 use jamjam_core::time::saturating_nanos;
 
@@ -356,7 +356,7 @@ fn connection_failure_reason(run: &RunResults, stream: Option<&StreamStats>) -> 
     let is_in_rooms = run.websocket.as_ref().is_some_and(|websocket| websocket.rooms.is_some());
     let sent = stream.filter(|_| !is_in_rooms).map_or(0, |stream| stream.sent);
     let when = if sent > 0 { format!(" after {}", format_count(sent, unit)) } else { String::new() };
-    Some(format!("{}{when}", sanitize(&failure)))
+    Some(format!("{}{when}", sanitize_lines(&failure)))
 }
 
 /// What went wrong in rooms, other than missing messages.

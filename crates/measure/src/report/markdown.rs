@@ -9,7 +9,7 @@ use super::rows::{self, Level};
 use super::text;
 use crate::diagnosis::Diagnosis;
 use crate::verdict::Judged;
-use jamjam_core::sanitize::escape_markdown as escape;
+use jamjam_core::sanitize::{escape_markdown as escape, sanitize_lines};
 
 /// The whole summary. `error` is the socket or file error that ended the run early.
 pub fn summary(report: &Report, error: Option<&str>) -> String {
@@ -60,7 +60,7 @@ fn streams(report: &Report) -> String {
 
 /// The text report in a collapsed block.
 fn details_block(report: &Report) -> String {
-    let text = text::details(report, false);
+    let text = sanitize_lines(&text::details(report, false));
     // The fence is longer than any run of backticks in the text, so that the text cannot close it.
     let longest_run = text.split(|letter| letter != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(3.max(longest_run + 1));

@@ -166,7 +166,7 @@ fn rejected_urls_and_tokens_are_closed_with_the_exact_reason_only_if_strict() {
 #[test]
 fn quoted_names_are_cut_to_64_bytes_and_sanitized() {
     let long = "\u{1b}[31m".to_owned() + &"x".repeat(100_000);
-    let cut = "\u{fffd}[31m".to_owned() + &"x".repeat(59);
+    let cut = "\u{fffd}[31m".to_owned() + &"x".repeat(59) + "\u{2026}";
     let to = format!("to{long}");
     let mut hub = connected(true, WEBRTC, "");
     hub.sink.texts.clear();

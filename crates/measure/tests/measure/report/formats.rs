@@ -196,20 +196,19 @@ fn last_line_is_the_verdict_and_color_adds_only_escape_codes() {
 fn hostile_target_name_is_escaped() {
     let complete = probe(stream(StreamStats::new(), [MS; 3]));
     let named = |target: &str| RunResults { target: target.to_owned(), ..complete.clone() };
-    let target = "\"/><failure x='&amp;]]>\u{0}\u{1b}[31m\u{fffe}<!-- é";
+    let target = "\"/><failure x='&amp;]]>\u{0}\u{1b}[31m\u{fffe}\u{202e}<!-- é";
     let text = junit_document(&Report::new(&named(target), &Limits::default()), Some(target));
     let document = Document::parse(&text).expect("XML");
     let property = document.descendants().find(|node| node.attribute("name") == Some("target")).expect("the target");
     let value = property.attribute("value").expect("a value");
     assert!(value.starts_with("\"/><failure x='&amp;]]>") && value.ends_with("<!-- é"), "{value:?}");
     assert!(!document.descendants().any(|node| node.has_tag_name("failure")), "{text}");
-    assert!(!text.contains(['\0', '\u{1b}', '\u{fffe}']), "{text:?}");
+    assert!(!text.contains(['\0', '\u{1b}', '\u{fffe}', '\u{202e}']), "{text:?}");
 
-    let target = "a|b`c\n## d <img src=x> ~~&amp;~~ [e](f) *g* _h_ \\\n````\ni";
+    let target = "a|\u{202e}b`c\n## d <img src=x> ~~&amp;~~ [e](f) *g* _h_ \\\n````\ni";
     let summary = markdown::summary(&Report::new(&named(target), &Limits::default()), Some(target));
     let (shown, folded) = summary.split_once("<details>\n").expect("a collapsed section");
-    let escaped =
-        "a\\|b\\`c \\#\\# d &lt;img src=x&gt; \\~\\~&amp;amp;\\~\\~ \\[e\\](f) \\*g\\* \\_h\\_ \\\\ \\`\\`\\`\\` i";
+    let escaped = "a\\|\u{fffd}b\\`c \\#\\# d &lt;img src=x&gt; \\~\\~&amp;amp;\\~\\~ \\[e\\](f) \\*g\\* \\_h\\_ \\\\ \\`\\`\\`\\` i";
     let mut lines = shown.lines();
     assert_eq!(lines.next(), Some(format!("## ABORTED: probe {escaped}").as_str()));
     assert_eq!(lines.nth(1).and_then(|line| line.split("; results so far").next()), Some(escaped));
@@ -217,4 +216,5 @@ fn hostile_target_name_is_escaped() {
     assert!(folded.starts_with("<summary>The whole report</summary>\n\n`````text\n"), "{folded}");
     assert!(folded.ends_with("\n`````\n\n</details>\n"), "{folded}");
     assert_eq!(folded.matches("`````").count(), 2, "{folded}");
+    assert!(!folded.contains('\u{202e}'), "{folded}");
 }

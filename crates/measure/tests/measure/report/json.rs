@@ -14,6 +14,7 @@ use jamjam_core::time::Time;
 use jamjam_measure::client::{
     AudioResults, CaptureResults, LossReport, PacketOutcome, PauseResults, PlaybackResults, RecordedPacket, RunKind,
     RunResults, ScheduleResults, SentImpairment, ServerResults, SharedRecord, StopSignal, StreamKind, WaitResult,
+    WebSocketFailure, WebSocketResults,
 };
 use jamjam_measure::report::clients::merge_clients;
 use jamjam_measure::report::json::{JsonLine, PacketLine};
@@ -22,6 +23,7 @@ use jamjam_measure::report::ramp::{RampFigures, RampStepFigures};
 use jamjam_measure::report::targets::TargetsReport;
 use jamjam_measure::report::{Report, json, text};
 use jamjam_measure::verdict::Judged;
+use jamjam_signaling::Dialect;
 use serde_json::{Value, json};
 use test_support::snapshot;
 
@@ -452,6 +454,22 @@ fn figures_of_connections_and_servers_match_their_snapshots() {
         let report = report(&run);
         assert_eq!(report.verdict.reasons, ["no encrypted link within 5s"], "{name}");
         assert_eq!((report.warnings.len(), report.warnings[0].code), (1, "connection_failure"), "{name}");
+    }
+}
+
+#[test]
+fn sentences_of_this_program_are_whole_and_foreign_text_is_cut_visibly() {
+    let long = "x".repeat(257);
+    let cut = format!("{}\u{2026}", &long[..256]);
+    let closed = WebSocketFailure::Closed { code: Some(4_000), reason: long.clone() };
+    for (failure, message) in [
+        (WebSocketFailure::Unreachable(long.clone()), long),
+        (closed, format!("the server closed the connection with code 4000 ({cut})")),
+    ] {
+        let failed = WebSocketResults { failure: Some(failure), ..WebSocketResults::new(Dialect::Jamjam) };
+        let run = runs::websocket_run(failed, None);
+        assert_eq!(document(&run)["websocket"]["connection_failure"]["message"], *message);
+        assert_eq!(report(&run).verdict.reasons.last(), Some(&message));
     }
 }
 

@@ -169,7 +169,7 @@ pub(crate) fn moqt_runs() -> Vec<(&'static str, RunResults)> {
     runs
 }
 
-fn websocket_run(websocket: WebSocketResults, ping: Option<StreamStats>) -> RunResults {
+pub(super) fn websocket_run(websocket: WebSocketResults, ping: Option<StreamStats>) -> RunResults {
     let run = RunResults::new(RunKind::Probe, "wss://rooms.example", StreamKind::Ping);
     RunResults { websocket: Some(websocket), ping, ..run }
 }
