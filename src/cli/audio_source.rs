@@ -369,12 +369,12 @@ pub(crate) fn print_channel_mixing(input: u16, channels: u16) {
     }
 }
 
-/// Parses a frequency up to half of the sample rate.
+/// Parses a frequency below half of the sample rate, whose samples would all be 0.
 fn parse_frequency(text: &str) -> Result<f64, String> {
     let max_hz = SAMPLE_RATE / 2;
-    let is_valid = |hz: &f64| *hz > 0.0 && *hz <= f64::from(max_hz);
+    let is_valid = |hz: &f64| *hz > 0.0 && *hz < f64::from(max_hz);
     let frequency = text.parse().ok().filter(is_valid);
-    frequency.ok_or_else(|| format!("give a frequency above 0 and up to {max_hz} Hz, such as 440"))
+    frequency.ok_or_else(|| format!("give a frequency above 0 and below {max_hz} Hz, such as 440"))
 }
 
 /// Group of the options that use a sound device.

@@ -15,7 +15,7 @@ use super::distinct_files;
 use super::generate::with_examples;
 use super::output::{Failure, write_usage_error};
 use super::short_help;
-use super::usage_error::{with_other_command, with_similar_options, without_secrets};
+use super::usage_error::{with_other_words, with_similar_options, without_secrets};
 
 /// Environment variables with an alias. The alias is used if the variable is not set.
 const VARIABLE_ALIASES: &[(&str, &str)] = &[
@@ -42,7 +42,7 @@ pub fn parse() -> Result<(Cli, ArgMatches), Failure> {
         // If the command line alone is valid, an environment variable caused the error.
         let without_env = map_arguments(Cli::command(), |argument| argument.env(Resettable::Reset));
         let is_from_env = parse_with(&without_env, &arguments).is_ok();
-        let error = with_other_command(with_similar_options(without_secrets(error), &command, &arguments));
+        let error = with_other_words(with_similar_options(without_secrets(error), &command, &arguments), &arguments);
         report_usage_error(command.clone(), &arguments, &error);
         if is_from_env { name_variable_in_error(error, command.clone()).exit() } else { error.exit() }
     });
@@ -50,8 +50,8 @@ pub fn parse() -> Result<(Cli, ArgMatches), Failure> {
     Ok((options, matches))
 }
 
-/// Options whose value may be empty.
-const MAY_BE_EMPTY: [&str; 1] = ["text"];
+/// The only option whose value may be empty.
+const MAY_BE_EMPTY: &str = "text";
 
 /// Parses `arguments`. Rejects empty values and lists without entries, such as `--cert ""` and `--origin ","`: a script whose variable is not
 /// set would otherwise start a server without the protection that it asks for.
@@ -63,7 +63,7 @@ fn parse_with(command: &Command, arguments: &[OsString]) -> Result<ArgMatches, E
         let id = argument.get_id().as_str();
         let mut occurrences = given.get_raw_occurrences(id).into_iter().flatten();
         // An option without its optional value has no values.
-        !MAY_BE_EMPTY.contains(&id) && occurrences.any(|mut values| values.len() > 0 && values.all(is_blank))
+        id != MAY_BE_EMPTY && occurrences.any(|mut values| values.len() > 0 && values.all(is_blank))
     };
     let mut command = command.clone();
     command.build();

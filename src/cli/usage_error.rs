@@ -8,23 +8,42 @@ use clap::{Command, Error};
 /// Similarity above which two words or names count as similar: a typing error in a word of four letters.
 const MIN_SIMILARITY: f64 = 0.6;
 
-/// Words that users try as subcommands, and the commands for what they mean.
-const OTHER_COMMANDS: [(&str, &str); 5] = [
+/// What users try, after the subcommands with which they try it, and what does what they mean. `HOST` is a word where no host belongs.
+const OTHER_WORDS: [(&str, &str, &str); 9] = [
     (
+        "",
         "check judge test",
         "`jamjam-dev echo-server --check` checks a client; for rooms, `jamjam-dev signaling-server --check`",
     ),
-    ("listen serve server", "`jamjam-dev echo-server` returns audio, `jamjam-dev signaling-server` has rooms"),
-    ("client connect play", "`jamjam-dev send` sends audio, `jamjam-dev probe` measures a server"),
-    ("ping measure", "`jamjam-dev probe` measures a server"),
-    ("proxy forward netem", "`jamjam-dev relay` forwards UDP over a bad network"),
+    ("", "listen serve server", "`jamjam-dev echo-server` returns audio, `jamjam-dev signaling-server` has rooms"),
+    ("", "client connect play", "`jamjam-dev send` sends audio, `jamjam-dev probe` measures a server"),
+    ("", "ping measure", "`jamjam-dev probe` measures a server"),
+    ("", "proxy forward netem", "`jamjam-dev relay` forwards UDP over a bad network"),
+    ("send probe", "--port", "give the port after the host: HOST:PORT"),
+    ("echo-server signaling-server relay", "-q --quiet", "for a shorter log, set RUST_LOG=warn in the environment"),
+    ("send", "HOST", "for a target, give --to HOST[:PORT]"),
+    ("relay", "--up --down", "its options have no dashes, such as --up \"loss 5%\""),
 ];
 
-/// Adds to the error about an unknown subcommand which command does what it means.
-pub(crate) fn with_other_command(mut error: Error) -> Error {
-    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
-        && let Some((_, tip)) = OTHER_COMMANDS.iter().find(|(words, _)| words.split(' ').any(|other| other == word))
-    {
+/// Adds to the error about an unknown subcommand or argument what does what it means.
+pub(crate) fn with_other_words(mut error: Error, arguments: &[OsString]) -> Error {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let is_unknown = error.kind() == ErrorKind::UnknownArgument;
+    let word =
+        match (text(ContextKind::InvalidSubcommand).or(text(ContextKind::InvalidArg)), text(ContextKind::PriorArg)) {
+            (_, Some("[FILE]")) => "HOST",
+            // The value of an option that clap takes for another option.
+            (Some(word), _) if is_unknown && word.contains(' ') => "--up",
+            (Some(word), _) if is_unknown && !word.starts_with('-') => "HOST",
+            (word, _) => word.and_then(|word| word.split(' ').next()).unwrap_or_default(),
+        };
+    let is_tried_with =
+        |names: &str| names.is_empty() || names.split(' ').any(|name| arguments.iter().any(|one| one == name));
+    let has_word = |words: &str| words.split(' ').any(|other| other == word);
+    if let Some((.., tip)) = OTHER_WORDS.iter().find(|(names, words, _)| is_tried_with(names) && has_word(words)) {
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![(*tip).into()]));
     }
     error

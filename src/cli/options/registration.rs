@@ -238,7 +238,10 @@ fn local_signaling_url(address: SocketAddr) -> anyhow::Result<SignalingUrl> {
 
 /// Parses an address that other hosts can reach. Rejects unspecified and multicast addresses.
 fn parse_public_address(text: &str) -> Result<HostPort, String> {
-    let address: HostPort = text.parse().map_err(|error: ParseHostError| error.to_string())?;
+    let address: HostPort = text.parse().map_err(|error: ParseHostError| match text.split_once("stun:") {
+        Some(("", host)) => format!("give a host instead of a URL: {host}"),
+        _ => error.to_string(),
+    })?;
     // Another host does not know the zone of a link-local address.
     let ip = without_zone(&address.host).parse::<IpAddr>().ok();
     let is_link_local = address.host.contains('%');
