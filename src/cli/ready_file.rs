@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 use std::{io, thread};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow};
 use serde::Serialize;
 
 use super::values::{OutputFile, output_file_parser};
@@ -19,9 +19,6 @@ use crate::io::reachable::reachable_addresses;
 use crate::io::stop::StopToken;
 use crate::sanitize::sanitize;
 use crate::signaling::client::RegisteredRoom;
-
-/// Maximum length of the ID of a room, in bytes.
-const MAX_ROOM_ID_BYTES: usize = 128;
 
 /// The environment of a command. Variables without a value are not set.
 pub(crate) type Environment = [(&'static str, Option<String>); 6];
@@ -75,12 +72,13 @@ pub(crate) struct ReadyFileArgs {
 
 /// A file and when it was written. It is removed with this value, unless another server has written it since.
 #[derive(Default)]
-struct OwnFile(OnceLock<(PathBuf, SystemTime)>);
+struct OwnFile(OnceLock<(PathBuf, Option<SystemTime>)>);
 
 impl Drop for OwnFile {
     fn drop(&mut self) {
         if let Some((file, written_at)) = self.0.take()
-            && files::modified_at(&file) == Some(written_at)
+            && written_at.is_some()
+            && files::modified_at(&file) == written_at
         {
             // The server has ended, which is no reason to fail.
             _ = files::prepare_absent(&file);
@@ -100,9 +98,7 @@ impl ReadyFileArgs {
         let text = serde_json::to_string_pretty(ready)? + "\n";
         self.change(|file| {
             files::write(file, &text)?;
-            if let Some(written_at) = files::modified_at(file) {
-                _ = self.own.0.set((file.to_path_buf(), written_at));
-            }
+            _ = self.own.0.set((file.to_path_buf(), files::modified_at(file)));
             Ok(())
         })
     }
@@ -148,21 +144,17 @@ impl Ready {
         Ok(ready)
     }
 
-    /// Checks what another server has named. A command of a shell has it in its environment.
+    /// Checks what another server has named, as a command of a shell has it in its environment.
     fn check_room(&self) -> anyhow::Result<()> {
-        let Some(ReadyRoom { id, code, code_6, .. }) = &self.room else { return Ok(()) };
         let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        for text in [Some(id), code.as_ref(), code_6.as_ref()].into_iter().flatten() {
-            ensure!(
-                (1..=MAX_ROOM_ID_BYTES).contains(&text.len())
-                    && text.bytes().all(is_harmless)
-                    && !text.starts_with('-'),
-                "the signaling server names the room `{}`; the id must have 1 to {MAX_ROOM_ID_BYTES} letters, digits, `-`, `_` and `.`, and \
-                 must not begin with `-`",
-                sanitize(text)
-            );
-        }
-        Ok(())
+        let is_id =
+            |text: &str| (1..=128).contains(&text.len()) && text.bytes().all(is_harmless) && !text.starts_with('-');
+        let named = self.environment().into_iter().filter(|(name, _)| name.starts_with("ROOM_"));
+        let wrong = named.filter_map(|(_, value)| value).find(|value| !is_id(value));
+        wrong.map_or(Ok(()), |wrong| {
+            let rule = "ids have 1 to 128 letters, digits, `-`, `_` and `.`, and do not begin with `-`";
+            Err(anyhow!("the signaling server names the room `{}`, but {rule}", sanitize(&wrong)))
+        })
     }
 
     /// The environment of a command. `SERVER` is the UDP server, or without one the signaling server.

@@ -96,10 +96,6 @@ pub(crate) struct Args {
     #[command(flatten)]
     broadcast: BroadcastArgs,
 
-    /// No longer exists. Ignoring it would split rooms among servers
-    #[arg(long, hide = true, env = "CLUSTER_URL", num_args = 0..=1, default_missing_value = "URL")]
-    cluster: Option<String>,
-
     #[command(flatten)]
     check: CheckArgs,
 
@@ -119,20 +115,17 @@ impl Args {
         for (option, dialect) in OPTIONS_OF_DIALECTS {
             let is_default = matches!(matches.value_source(option), None | Some(ValueSource::DefaultValue));
             let (option, name) = (option.replace('_', "-"), dialect.name());
+            let all: Vec<_> = self.dialect.iter().chain([&dialect]).map(|dialect| dialect.name()).collect();
             ensure_usage!(
                 is_default || is_enabled(&dialect),
-                "--{option} has no effect without the {name} dialect; add --dialect {name}"
+                "--{option} has no effect without the {name} dialect; give --dialect {}",
+                all.join(",")
             );
         }
         Ok(Dialect::ALL.into_iter().filter(is_enabled).collect())
     }
 
     fn serve(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        ensure_usage!(
-            self.cluster.is_none(),
-            "--cluster (CLUSTER_URL in the environment) no longer exists: servers do not share rooms. Remove it, and let a load balancer send \
-             everybody of one room to one server (docs/deploy.md)"
-        );
         if let Some(token) = self.broadcast.printed_token()? {
             print(&token)?;
             return Ok(0);

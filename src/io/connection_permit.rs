@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -99,8 +99,6 @@ pub struct ConnectionLimiter {
     pub handshake_timeouts: AtomicU64,
     /// Requests without a head that can be read, such as one that is too long.
     pub malformed_requests: AtomicU64,
-    missing_forwarded_for: Once,
-    untrusted_forwarded_for: Once,
     log_throttle: SharedLogThrottle,
 }
 
@@ -153,8 +151,6 @@ impl ConnectionLimiter {
             rejected: AtomicU64::new(0),
             handshake_timeouts: AtomicU64::new(0),
             malformed_requests: AtomicU64::new(0),
-            missing_forwarded_for: Once::new(),
-            untrusted_forwarded_for: Once::new(),
             log_throttle: SharedLogThrottle::default(),
         })
     }
@@ -379,21 +375,6 @@ impl ConnectionPermit {
     /// Whether the connection has sent a complete request head.
     pub(in crate::io) fn has_request(&self) -> bool {
         self.has_request.load(Ordering::Relaxed)
-    }
-
-    /// A trusted proxy does not say for which client it connects. Logged once: the mistake is the same for all.
-    pub(in crate::io) fn on_missing_forwarded_for(&self, peer: IpAddr) {
-        self.limiter.missing_forwarded_for.call_once(|| {
-            let effect = "a proxy that --trust-proxy names sends no usable X-Forwarded-For, so its clients count as one address, or on loopback have no limits";
-            warn!(target: "http", %peer, "{effect}; let it set the header");
-        });
-    }
-
-    /// Somebody else than a trusted proxy says for which client it connects.
-    pub(in crate::io) fn on_untrusted_forwarded_for(&self, peer: IpAddr) {
-        self.limiter.untrusted_forwarded_for.call_once(|| {
-            warn!(target: "http", %peer, "X-Forwarded-For is ignored, because --trust-proxy does not name this peer; if it is a proxy, its clients count as one address");
-        });
     }
 
     /// Counts and logs a request that is answered with 400, 431 or 501 before any route.

@@ -238,14 +238,12 @@ fn resolve_links(file: &Path) -> PathBuf {
 
 /// Like [`resolve_links`]. Fails if another user has put one of the links into a folder such as /tmp, and thus chosen the target.
 fn target_of(file: &Path) -> io::Result<PathBuf> {
-    let links = link_chain(file).flat_map(|path| path.ancestors().map(Path::to_owned).collect::<Vec<_>>());
-    match links.into_iter().find(|path| is_planted_link(path)) {
-        None => Ok(resolve_links(file)),
-        Some(link) => {
-            let error = format!("{} is a symbolic link of another user; give another file", link.display());
-            Err(io::Error::new(io::ErrorKind::PermissionDenied, error))
-        }
+    #[cfg(unix)]
+    if let Some(path) = link_chain(file).find(|path| path.ancestors().any(is_planted_link)) {
+        let error = format!("{} contains a symbolic link of another user; give another file", path.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, error));
     }
+    Ok(resolve_links(file))
 }
 
 /// Whether `path` is a symbolic link that Linux refuses to follow if `protected_symlinks` is set: it belongs neither to this user nor to the
@@ -256,11 +254,6 @@ fn is_planted_link(path: &Path) -> bool {
     let (Ok(link), Ok(folder)) = (fs::symlink_metadata(path), fs::metadata(folder_of(path))) else { return false };
     let is_shared = folder.mode() & 0o1002 == 0o1002;
     link.is_symlink() && is_shared && ![folder.uid(), nix::unistd::geteuid().as_raw()].contains(&link.uid())
-}
-
-#[cfg(not(unix))]
-fn is_planted_link(_: &Path) -> bool {
-    false
 }
 
 /// Whether `file` stands for an open file: one of /dev/std*, /dev/fd/* and /proc/*/fd/*, or a link to one of these.

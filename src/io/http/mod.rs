@@ -17,7 +17,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -39,6 +39,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::address::ipv4;
 use crate::echo::SharedSources;
@@ -190,6 +191,10 @@ async fn reject_plain_http() -> Response {
     ([(header::CONNECTION, "close")], response).into_response()
 }
 
+/// Guard the two warnings about proxies: the mistake is the same for all connections.
+static MISSING_HEADER: Once = Once::new();
+static IGNORED_HEADER: Once = Once::new();
+
 /// Serves one connection until it ends or is upgraded. When the server stops, the connection ends after the response to its current
 /// request. A connection without a request then ends at once.
 #[doc(hidden)]
@@ -209,8 +214,12 @@ where
                 client.source.set_ip(address);
                 client.is_forwarded = true;
             }
-            Some(None) if is_upgrade_request(headers) => client.permit.on_missing_forwarded_for(peer),
-            None if headers.contains_key(FORWARDED_FOR) => client.permit.on_untrusted_forwarded_for(peer),
+            Some(None) if is_upgrade_request(headers) => MISSING_HEADER.call_once(|| {
+                warn!(target: "http", %peer, "a proxy that --trust-proxy names sends no usable X-Forwarded-For, so its clients count as one address, or on loopback have no limits; let it set the header");
+            }),
+            None if headers.contains_key(FORWARDED_FOR) => IGNORED_HEADER.call_once(|| {
+                warn!(target: "http", %peer, "X-Forwarded-For is ignored, because --trust-proxy does not name this peer; if it is a proxy, its clients count as one address");
+            }),
             _ => {}
         }
         let hosts = request.headers().get_all(header::HOST).iter().count();

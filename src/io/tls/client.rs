@@ -19,6 +19,9 @@ use super::validity::properties;
 use super::{CredentialError, Fingerprint, crypto_provider, read_certificates};
 
 const UNTRUSTED_HINT: &str = "trust its CA with --ca FILE";
+const NO_CA_CERTIFICATES: &str = "certificate not trusted: this host has no CA certificates; install them (ca-certificates), or trust its CA with --ca FILE";
+const MISSING_CHAIN: &str = "certificate not trusted: its issuer is unknown, and the server sends no intermediate certificate; give the \
+                             server the whole chain (fullchain.pem), or trust its CA with --ca FILE";
 
 /// Which server certificates a client accepts. By default, the client accepts certificates that chain to a root certificate of the system.
 #[derive(Clone, Debug, Default)]
@@ -137,17 +140,12 @@ impl ServerCertVerifier for TrustVerifier {
                 let verify = |roots: &Arc<WebPkiServerVerifier>| {
                     roots.verify_server_cert(certificate, intermediates, name, ocsp, now)
                 };
+                let misses_chain =
+                    || intermediates.is_empty() && properties(certificate).is_some_and(|own| !own.is_self_issued);
                 let advice = match self.roots.as_ref().map(verify) {
-                    None => format!(
-                        "certificate not trusted: this host has no CA certificates; install them (ca-certificates), or {UNTRUSTED_HINT}"
-                    ),
-                    Some(Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)))
-                        if intermediates.is_empty()
-                            && properties(certificate).is_some_and(|own| !own.is_self_issued) =>
-                    {
-                        format!(
-                            "certificate not trusted: its issuer is unknown, and the server sends no intermediate certificate; give the server the whole chain (fullchain.pem), or {UNTRUSTED_HINT}"
-                        )
+                    None => NO_CA_CERTIFICATES.to_owned(),
+                    Some(Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))) if misses_chain() => {
+                        MISSING_CHAIN.to_owned()
                     }
                     Some(Err(Error::InvalidCertificate(reason))) => certificate_advice(&reason),
                     Some(result) => return result,

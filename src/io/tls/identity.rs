@@ -95,19 +95,15 @@ impl ServerIdentity {
         let Properties { not_before, not_after, .. } = self.current().properties;
         let renewed_at = not_after.saturating_sub(RENEW_BEFORE_END).unwrap_or_default();
         if self.has_files() {
-            self.load_again(now, false);
+            self.replace(now, false);
         } else if !(not_before..renewed_at).contains(&timestamp(now)) {
-            self.replace(now);
+            self.replace(now, true);
         }
     }
 
-    /// Reads the files again, or issues a new self-signed certificate. If that fails, the previous certificate remains in use.
-    pub fn replace(&self, now: SystemTime) {
-        self.load_again(now, true);
-    }
-
-    /// Unless the operator has requested it, only changes are logged: a certificate and its key are rarely replaced at the same moment.
-    fn load_again(&self, now: SystemTime, is_requested: bool) {
+    /// Reads the files again, or issues a new self-signed certificate. If that fails, the previous certificate remains in use. Unless this
+    /// `is_requested`, only changes are logged: a certificate and its key are rarely replaced at the same moment.
+    pub fn replace(&self, now: SystemTime, is_requested: bool) {
         let loaded = self.source.load(now);
         let error = loaded.as_ref().err().map(ToString::to_string);
         let is_new =
@@ -324,7 +320,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let files = ["cert", "key"].map(|name| folder.path().join(name));
         let write = |texts: [&String; 2]| {
-            files.iter().zip(texts).for_each(|(file, text)| std::fs::write(file, text).expect("a file"))
+            files.iter().zip(texts).for_each(|(file, text)| std::fs::write(file, text).expect("a file"));
         };
         let [[old, old_key], [new, new_key], [issuer, _]] = [2_100, 2_101, 2_050].map(pem);
         // The chain ends with its earliest certificate.

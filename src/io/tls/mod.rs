@@ -30,7 +30,7 @@ pub(in crate::io) fn crypto_provider() -> Arc<CryptoProvider> {
 }
 
 /// The keys that the cryptography provider supports.
-pub(in crate::io) const SUPPORTED_KEYS: &str = "RSA with 2048 to 8192 bits, ECDSA with P-256 or P-384, and Ed25519";
+const SUPPORTED_KEYS: &str = "RSA with 2048 to 8192 bits, ECDSA with P-256 or P-384, and Ed25519";
 
 /// Whether the other end has disconnected.
 pub(in crate::io) fn is_disconnect(error: &io::Error) -> bool {

@@ -43,7 +43,7 @@ pub fn reload_on_sighup(identity: Option<Arc<ServerIdentity>>, stop: &StopToken)
                 stop.request(crate::client::StopSignal::Terminate);
             }
             if let Some(identity) = &identity {
-                identity.replace(SystemTime::now());
+                identity.replace(SystemTime::now(), true);
             } else {
                 tracing::info!(target: "tls", "SIGHUP received; there is no certificate file to reload");
             }

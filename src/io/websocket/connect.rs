@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, Error as Tls, InvalidMessage};
+use rustls::{CertificateError, ClientConfig, ClientConnection, Error as Tls, InvalidMessage};
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -22,7 +22,7 @@ use crate::address::without_zone;
 use crate::client::{WebSocketConnectTimes, WebSocketFailure};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::tls::client::TrustPolicy;
-use crate::io::tls::{SUPPORTED_KEYS, is_disconnect};
+use crate::io::tls::is_disconnect;
 use crate::io::websocket::frame::WebSocketError;
 use crate::io::websocket::handshake::{ClientHandshake, UpgradeFailure, WebSocketUrl};
 use crate::sanitize::sanitize;
@@ -359,10 +359,6 @@ fn configure_tcp(stream: &TcpStream) {
 fn tls_error_advice(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(Tls::InvalidCertificate(CertificateError::Other(rejected))) => rejected.to_string(),
-        Some(Tls::AlertReceived(alert @ AlertDescription::HandshakeFailure)) => format!(
-            "the server rejected the TLS handshake (alert {alert:?}). Check the host name in the URL, and the key of the certificate: supported are \
-             {SUPPORTED_KEYS}"
-        ),
         Some(Tls::AlertReceived(alert)) => {
             format!("the server rejected the TLS handshake (alert {alert:?}). Check the host name in the URL")
         }
