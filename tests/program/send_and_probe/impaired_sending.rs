@@ -66,8 +66,7 @@ fn recorded_run_becomes_the_impairment() {
     let report = document::report(&output);
     assert_eq!(report["audio"]["impairment"]["lost"], count("recorded"));
     assert_eq!(report["target"], format!("{} (--like run.jsonl --seed 7)", server.to()));
-    let notices =
-        ["--like: the record has ", " s and repeats; it has ", "/s, this flow has 375/s: one recorded loss is "];
+    let notices = ["--like: the record has ", " s and repeats; it has ", "/s, this flow has 375/s: the record passes "];
     assert!(notices.iter().all(|notice| output.stderr.contains(notice)), "{}", output.stderr);
 
     run(&format!("{probe} 10 --record-run {}", record.display()));
