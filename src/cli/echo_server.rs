@@ -22,6 +22,7 @@ use super::values::{
     output_file_parser, parse_listen_address, parse_millis, parse_percent, parse_seconds,
 };
 use crate::address::Cidr;
+use crate::check::CheckReport;
 use crate::client::StopSignal;
 use crate::echo::{
     AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig, EchoServer, FIXED_LOG_LINE, LinkConfig, LinkPolicy,
@@ -163,6 +164,7 @@ impl Args {
         // Only now, because another server that uses the port may be writing the same outcome log.
         let (used, reproduce_options, outcome_log) = self.impairment.prepare()?;
         let config = self.echo_config(admission, address.port(), &memory_budget);
+        let seed = used.as_ref().filter(|_| reproduce_options.is_some()).map(|(impairment, _)| impairment.seed);
         let mut echo = EchoServer::new(config).with_impairment(used);
         let registration = self.announce.prepare(host, self.check.port_or(DEFAULT_SIGNALING_PORT), address, matches)?;
         let metrics = self.bind_metrics()?;
@@ -224,7 +226,9 @@ impl Args {
                 return Err(anyhow!("{error:#}").into());
             }
             match watched.zip(check) {
-                Some((watched, check)) => self.check.finish(watched, check.report(), &incomplete, stop),
+                Some((watched, check)) => {
+                    self.check.finish(watched, CheckReport { seed, ..check.report() }, &incomplete, stop)
+                }
                 None if incomplete.is_empty() => Ok(0),
                 None => Err(anyhow!(incomplete.join("; ")).into()),
             }

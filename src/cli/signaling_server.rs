@@ -177,6 +177,7 @@ impl Args {
         options.login = Arc::new(self.login.login(password.as_deref(), address, &pages));
         let relay_ports = media.as_ref().map(|media| media.port_range.clone());
         let rooms = media.as_ref().map(|media| media.rooms.clone());
+        let seed = media.as_ref().map(|media| media.seed);
         let server = signaling::spawn(listener, hub, options, stop).context("cannot start the event loop")?;
         stop.set_serving();
         let ready =
@@ -203,11 +204,13 @@ impl Args {
         let report = || {
             let media = media?;
             let Some((watched, check)) = watched.zip(check) else {
-                media.map_or(Ok(()), |media| print(media.text().trim_end()))?;
+                media.zip(seed).map_or(Ok(()), |(media, seed)| {
+                    print(&format!("{}note: --seed {seed} repeats the impairment", media.text()))
+                })?;
                 return Ok(0);
             };
             let report = check.lock().unwrap_or_else(PoisonError::into_inner).report();
-            self.check.finish(watched, CheckReport { media, ..report }, &[], stop)
+            self.check.finish(watched, CheckReport { media, seed, ..report }, &[], stop)
         };
         let code = report();
         server.join();

@@ -60,6 +60,7 @@ pub(crate) struct RunningMediaRelay {
     pub(crate) rooms: MediaRooms,
     /// The lowest and the highest port.
     pub(crate) port_range: String,
+    pub(crate) seed: u64,
     thread: NodeThread<MediaRelay>,
     outcome_log: Option<OutcomeLogFile>,
 }
@@ -80,6 +81,7 @@ impl MediaRelayArgs {
             return Ok(None);
         }
         let impairment = self.path.impairment()?;
+        let seed = impairment.seed;
         let Some(ip) = ipv4(server).or(server.is_loopback().then_some(Ipv4Addr::LOCALHOST)) else {
             return Err(Failure::usage("--relay-media relays over IPv4 only; give an IPv4 address as --host"));
         };
@@ -107,7 +109,7 @@ impl MediaRelayArgs {
         });
         let thread = udp::spawn_node("media-relay", sockets, node, stop.clone(), options);
         let thread = thread.context("cannot start a thread")?;
-        Ok(Some(RunningMediaRelay { rooms, port_range, thread, outcome_log }))
+        Ok(Some(RunningMediaRelay { rooms, port_range, seed, thread, outcome_log }))
     }
 }
 

@@ -38,6 +38,21 @@ fn check(options: &[&str], clients: &[bool]) -> (i32, String) {
 }
 
 #[test]
+fn random_seed_of_the_impairment_is_in_the_report() {
+    let seed = |options: &[&str]| -> Option<u64> {
+        let (_, json) = check(&[&["--json"], options].concat(), &[]);
+        serde_json::from_str::<Value>(&json).unwrap()["seed"].as_u64()
+    };
+    assert_eq!(seed(&[]), None);
+    let random = seed(&["--loss", "1%"]).unwrap();
+    let (_, text) = check(&["--loss", "1%", "--seed", &random.to_string()], &[]);
+    assert!(text.contains(&format!("note: --seed {random} repeats the impairment\n")), "{text}");
+    let options = ["--host", "127.0.0.1", "--port", "0", "--relay-media", "--loss", "1%", "--seed", "7"];
+    let output = run_during(&[&["signaling-server"], &options[..]].concat(), |_, running| running.signal("INT"));
+    assert!(output.stdout.ends_with("note: --seed 7 repeats the impairment\n"), "{output:?}");
+}
+
+#[test]
 fn wrong_client_fails_the_check_and_a_correct_one_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let [html, junit, markdown] =

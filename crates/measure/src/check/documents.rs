@@ -120,7 +120,8 @@ impl CheckResult {
         let is_silent = self.report.sources.is_empty() && self.report.strangers == 0;
         let expanded = self.command.as_ref().filter(|command| is_silent && !command.command.contains(['$', '%']));
         let expanded = expanded.map(|_| EXPANDED_COMMAND.to_owned());
-        let sentences: Vec<_> = strangers.into_iter().chain(ended).chain(expanded).collect();
+        let seed = self.report.seed.map(|seed| format!("--seed {seed} repeats the impairment"));
+        let sentences: Vec<_> = strangers.into_iter().chain(ended).chain(expanded).chain(seed).collect();
         (!sentences.is_empty()).then(|| format!("note: {}", sentences.join("; ")))
     }
 

@@ -71,6 +71,8 @@ pub struct CheckReport {
     pub strangers: u64,
     /// What the members of rooms have sent to each other, if the server relays it.
     pub media: Option<MediaReport>,
+    /// The seed of the impairment, if there is any.
+    pub seed: Option<u64>,
     /// The subcommand of the server.
     #[serde(skip)]
     pub server: String,
@@ -153,6 +155,7 @@ impl ClientCheck {
             expectation: "sources sent 30 AUDIO packets",
             untracked_name: "packets of further clients",
             media: None,
+            seed: None,
         }
     }
 
