@@ -27,6 +27,8 @@ pub enum Outcome {
     DroppedAtStop,
     /// The keys of the encrypted link were replaced or expired.
     OldLink,
+    /// The datagram arrived at a port that another one replaces.
+    OldPort,
 }
 
 impl Outcome {
@@ -45,6 +47,7 @@ impl Outcome {
             Self::SendFailed => "failed",
             Self::DroppedAtStop => "stopped",
             Self::OldLink => "old_link",
+            Self::OldPort => "old_port",
         }
     }
 }

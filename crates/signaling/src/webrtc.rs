@@ -4,6 +4,7 @@
 //! Messages are flat JSON objects. Relayed values are copied as they were written, but the sender's id is that of the connection.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -24,6 +25,11 @@ const MAX_USER_BYTES: usize = 256;
 /// Maximum length of room ids, in bytes.
 pub const MAX_WEBRTC_ROOM_BYTES: usize = 128;
 
+/// A message to a participant who left less than this time ago, in milliseconds, was on its way.
+const LATE_MS: u64 = 10_000;
+/// The number of those who are known to have left.
+const MAX_LEFT: usize = 16;
+
 /// The WebRTC dialect.
 #[derive(Default)]
 pub(super) struct WebRtcDialect {
@@ -33,6 +39,8 @@ pub(super) struct WebRtcDialect {
 /// A WebRTC room.
 pub(super) struct WebRtcRoom {
     roster: Roster<Participant>,
+    /// Who left last, and when, in milliseconds since the Unix epoch.
+    left: VecDeque<(String, u64)>,
 }
 
 /// A participant of a WebRTC room, as all participants see it.
@@ -86,7 +94,7 @@ pub(super) struct SentDescription<'a> {
     pub(super) target_user_id: Cow<'a, str>,
     /// The session description: any JSON value, relayed unchanged.
     #[serde(borrow, default, deserialize_with = "deserialize_present", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Value, required = false)]
+    #[schema(value_type = Value, required = true)]
     pub(super) sdp: Option<&'a RawValue>,
 }
 
@@ -265,6 +273,8 @@ impl Room for WebRtcRoom {
             participants: self.participants(),
         };
         call.send_requested(self.roster.connections(), || to_json(&message));
+        self.left.truncate(MAX_LEFT - 1);
+        self.left.push_front((left.id, call.now.unix_ms()));
     }
 
     /// The console then hides the messages of the clients. `/rooms` still lists the participants.
@@ -324,6 +334,11 @@ impl WebRtcRoom {
     ) -> Result<(), MessageError> {
         let sender = self.roster.find(call.conn).ok_or(MessageError::NOT_IN_ROOM)?;
         let from_user_id = sender.data.id.as_str();
+        let is_description_missing = matches!(
+            message,
+            ClientMessage::Offer(SentDescription { sdp: None, .. })
+                | ClientMessage::Answer(SentDescription { sdp: None, .. })
+        );
         let (message_type, target, relayed) = match message {
             ClientMessage::Offer(SentDescription { target_user_id, sdp }) => {
                 ("offer", target_user_id, ServerMessage::Offer(RelayedDescription { from_user_id, sdp }))
@@ -357,10 +372,16 @@ impl WebRtcRoom {
                 return Ok(());
             }
         };
-        let target = self.find(&target).ok_or(MessageError::ignored("targetUserId is not in the room"))?;
+        let Some(target) = self.find(&target) else {
+            let since = call.now.unix_ms().saturating_sub(LATE_MS);
+            let has_just_left = self.left.iter().any(|(id, left_at)| *id == target && *left_at > since);
+            return has_just_left.then_some(()).ok_or(MessageError::ignored("targetUserId is not in the room"));
+        };
         call.send([target.conn], &relayed);
         self.roster.log_message(message_type, call.conn, 1, bytes);
-        Ok(())
+        // Without `--strict`, some clients may do without it.
+        let is_wrong = call.limits.is_strict && is_description_missing;
+        if is_wrong { Err(MessageError::ignored("member `sdp` is missing")) } else { Ok(()) }
     }
 }
 
@@ -419,7 +440,10 @@ impl WebRtcDialect {
         let locate = |directory: &mut Directory<WebRtcRoom>| {
             let found = directory.find(&room_id);
             has_too_many_rooms = found.is_none() && directory.rooms_opened_by(source) >= limits.max_rooms_per_address;
-            let room = |key| WebRtcRoom { roster: Roster::new(key, vec![room_id.clone()], None, unix_ms) };
+            let room = |key| WebRtcRoom {
+                roster: Roster::new(key, vec![room_id.clone()], None, unix_ms),
+                left: VecDeque::new(),
+            };
             (!has_too_many_rooms).then(|| found.unwrap_or_else(|| directory.create(Some(source), room)))
         };
         let entered = self.rooms.call(ctx, locate, |room, call| room.enter(call, participant));

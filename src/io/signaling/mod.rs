@@ -180,6 +180,8 @@ async fn upgrade_middleware(
             return body::not_found();
         }
     };
+    let (ip, local_ip, is_forwarded) = (client.source.ip().to_canonical(), client.local_ip, client.is_forwarded);
+    let connection = |route| NewConnection { source: ip, local_ip, is_forwarded, route };
     let unix_seconds = clock::unix_ms() / 1_000;
     if let Route::NewerJamjam(proven) = &mut route {
         match device::verify(request.headers(), unix_seconds, state.config.is_device_required) {
@@ -189,6 +191,7 @@ async fn upgrade_middleware(
             Ok(device) => *proven = device,
             Err(error) => {
                 log_rejection(&state, client.source, uri, &error);
+                state.hub.on_rejected(&connection(route), &error);
                 return body::error_response(StatusCode::UNAUTHORIZED, "Device not accepted");
             }
         }
@@ -198,8 +201,7 @@ async fn upgrade_middleware(
     }
     let (source, uri, log_state) = (client.source, uri.clone(), Arc::clone(&state));
     let offers_subprotocol = request.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL);
-    let (ip, local_ip, is_forwarded) = (source.ip().to_canonical(), client.local_ip, client.is_forwarded);
-    let connection = NewConnection { source: ip, local_ip, is_forwarded, route };
+    let connection = connection(route);
     let hub = Arc::clone(&state.hub);
     let serve = async move |io| {
         let own_memory = client.permit.on_upgrade();

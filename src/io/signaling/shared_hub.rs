@@ -222,6 +222,17 @@ impl SharedHub {
         self.evicted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The upgrade of a connection was rejected.
+    pub(in crate::io) fn on_rejected(&self, connection: &NewConnection, reason: &str) {
+        let mut queues = self.queues.write().unwrap_or_else(PoisonError::into_inner);
+        let conn = ConnId(queues.last_conn);
+        queues.last_conn += 1;
+        self.report(|check| {
+            check.on_connect(conn, connection);
+            check.on_wrong_message(conn, REJECTED_CONNECTION, reason);
+        });
+    }
+
     /// The listeners for control surface events.
     pub(in crate::io) fn listeners(&self) -> MutexGuard<'_, EventListeners> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)

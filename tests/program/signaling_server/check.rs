@@ -141,6 +141,20 @@ fn refused_requests_are_warnings_and_wrong_urls_and_frames_are_errors() {
 }
 
 #[test]
+fn wrong_device_signature_is_an_error_of_a_client_that_came() {
+    let (code, report, _) = check(&["--require-device", "--expect-sources", "1"], |server| {
+        assert_eq!(Member::try_connect(server, "/v1/signaling", &[("x-device-id", "wrong")]).err(), Some(401));
+    });
+    let reason = "the request needs exactly one header x-device-pubkey";
+    assert_eq!(code, 1, "{report}");
+    assert!(
+        report.contains(&format!("connection 0 of 127.0.0.1: jamjam, joined no room\n  error: {reason} [rej")),
+        "{report}"
+    );
+    assert!(report.contains("FAILED: 0 of 1 expected connections joined a room; connection 0"), "{report}");
+}
+
+#[test]
 fn stop_request_or_idle_time_ends_the_check_with_its_report() {
     let password = ["--docs-password", "sesame"];
     for (ended_by, options, verdict) in [

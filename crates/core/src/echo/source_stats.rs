@@ -64,9 +64,9 @@ impl SourceStats {
 
     /// The client may start its sequence numbers again.
     pub(super) fn restart_sequences(&mut self) {
-        for stream in [&mut self.audio.sequences, &mut self.ping, &mut self.keepalive] {
-            stream.restart();
-        }
+        self.audio.restart();
+        self.ping.restart();
+        self.keepalive.restart();
     }
 
     pub(super) fn on_packet(&mut self, now: Time, header: Header) {

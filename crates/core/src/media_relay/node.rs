@@ -11,6 +11,7 @@ use super::rooms::{Lane, MediaRooms};
 use crate::direction::Direction;
 use crate::echo::Admission;
 use crate::node::{DriverWaker, Node, Receive, TransmitSink};
+use crate::outcome::{Outcome, OutcomeEvent};
 use crate::relay::{Exits, HostDelays, Transit, classify};
 use crate::time::Time;
 use crate::wire::{HEADER_LEN, PacketType, stun};
@@ -73,7 +74,7 @@ impl Node for MediaRelay {
         let pairs = &mut *rooms.lock();
         pairs.advance(now);
         for received in batch {
-            let Some(way) = pairs.accept(received) else { continue };
+            let Some((way, is_old)) = pairs.accept(received) else { continue };
             for datagram in received.segments() {
                 let (at, packet, is_stun) = (received.received_at, classify(datagram), stun::is_message(datagram));
                 let since_start = pairs.since_start(way, at, packet.0 == Some(PacketType::Audio));
@@ -90,6 +91,10 @@ impl Node for MediaRelay {
                 } else {
                     flow.on_arrival(at, packet, since_start)
                 };
+                if is_old {
+                    pairs.on_outcome(OutcomeEvent::of_arrival(at, lane, packet, Outcome::OldPort));
+                    continue;
+                }
                 let admits = |to| (0..decision.copies).all(|_| admission.admits(to, at, datagram.len()));
                 let is_admitted = decision.loss.is_some() || limited.as_ref().is_none_or(admits);
                 let has_entered = transit.enter(at, (lane, packet), &decision, is_admitted, datagram, pairs);

@@ -25,38 +25,37 @@ const RESOLUTION_NS: u64 = 1_000_000;
 /// Maximum number of outages of a pair that are judged.
 pub const MAX_OUTAGES: usize = 1_000;
 
-/// An outage, and what it did to a pair that carried AUDIO before it.
+/// An outage, and what it did to a direction that had carried AUDIO before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JudgedOutage {
     /// When it began.
     pub start: Time,
     /// When it ended.
     pub end: Time,
-    /// Time from its end to the AUDIO with which every direction that had carried AUDIO was back. Otherwise the time from its end until a member
-    /// left, the next outage began, or the run ended.
-    pub recovery: Result<Duration, Duration>,
-    carried: [bool; 2],
+    /// Time from its end to the AUDIO with which the direction was back. Otherwise the time from its end until a member left, the next outage
+    /// began, or the run ended. `None` if there was no AUDIO within [`MAX_SILENCE`] before, so that nothing follows from what came.
+    pub recovery: Option<Result<Duration, Duration>>,
 }
 
-/// Judges one pair of members.
+/// Judges one direction between two members.
 #[derive(Debug, Default)]
 pub struct Recovery {
     /// Time 0 of outages, once AUDIO has been forwarded.
     time_0: Option<Time>,
-    /// The outages of each direction. Each is one of the pair.
+    /// The outages of each direction. Each is one of both.
     outages: [Outages; 2],
     /// Those that end until this time have begun.
     begun: Time,
-    /// When AUDIO was last forwarded in each direction.
-    last: [Option<Time>; 2],
+    /// When AUDIO was last forwarded.
+    last: Option<Time>,
     current: Option<JudgedOutage>,
-    /// The last AUDIO, at most as long as [`JUDGED_TIME`], that was forwarded since the end of the current outage in a direction that is judged.
-    forwarded: VecDeque<(Time, Direction)>,
+    /// The last AUDIO, at most as long as [`JUDGED_TIME`], that arrived and was forwarded since the end of the current outage.
+    forwarded: VecDeque<Time>,
     /// When a member left. What still passes may complete a recovery, but silence is no fault.
     pub left_at: Option<Time>,
     /// This member, unless it has left by itself.
     pub lost: Option<Arc<str>>,
-    /// The first outages of those that have been judged, in order.
+    /// The first outages of those that have been judged, in order. Of several in a silence, only the first is among them.
     pub judged: Vec<JudgedOutage>,
 }
 
@@ -74,7 +73,7 @@ impl Recovery {
         }
     }
 
-    /// From now on, this direction has these outages. One that no longer applies ends.
+    /// From now on, a direction has these outages. One that no longer applies ends.
     pub fn change(&mut self, at: Time, direction: Direction, outages: Outages) {
         self.advance(at);
         if let Some(current) = &mut self.current {
@@ -85,19 +84,24 @@ impl Recovery {
         self.advance(at);
     }
 
-    /// AUDIO was forwarded. `time_0` is that of outages.
-    pub fn on_forwarded(&mut self, at: Time, direction: Direction, time_0: Time) {
+    /// AUDIO was forwarded that had arrived at `arrived_at`. `time_0` is that of outages.
+    pub fn on_forwarded(&mut self, at: Time, arrived_at: Time, time_0: Time) {
         self.time_0 = Some(time_0);
         self.advance(at);
-        let last = self.last[direction as usize].replace(at);
-        let Some(outage) = self.current.filter(|outage| outage.recovery.is_err() && at >= outage.end) else { return };
-        if !outage.carried[direction as usize] {
+        let last = self.last.replace(at);
+        if self.current.is_none_or(|outage| arrived_at < outage.end) {
             return;
         }
         if last.is_none_or(|last| last.as_nanos() / RESOLUTION_NS < at.as_nanos() / RESOLUTION_NS) {
-            self.forwarded.push_back((at, direction));
+            self.forwarded.push_back(at);
         }
         self.judge(at);
+    }
+
+    /// From now on, members need other ports, as after an outage: AUDIO that arrives from now on has found them.
+    pub fn renumber(&mut self, at: Time) {
+        self.advance(at);
+        self.begin(at, at);
     }
 
     /// Ends all judgment.
@@ -112,7 +116,8 @@ impl Recovery {
         self.forwarded.clear();
         let Some(mut outage) = self.current.take() else { return };
         outage.end = outage.end.min(at);
-        outage.recovery = outage.recovery.map_err(|_| self.left_at.unwrap_or(at).min(at).duration_since(outage.end));
+        let until = self.left_at.unwrap_or(at).min(at);
+        outage.recovery = outage.recovery.map(|one| one.map_err(|_| until.duration_since(outage.end)));
         if self.judged.len() < MAX_OUTAGES {
             self.judged.push(outage);
         }
@@ -125,24 +130,22 @@ impl Recovery {
             return;
         }
         self.end_judgment(start);
-        let carried = self.last.map(|last| last.is_some_and(|last| start.duration_since(last) <= MAX_SILENCE));
-        let outage = JudgedOutage { start, end, recovery: Err(Duration::ZERO), carried };
-        let are_both_there = self.left_at.is_none_or(|left_at| start < left_at);
-        self.current = Some(outage).filter(|_| carried.contains(&true) && are_both_there);
+        let Some(last) = self.last.filter(|_| self.left_at.is_none_or(|left_at| start < left_at)) else { return };
+        let recovery = (start.duration_since(last) <= MAX_SILENCE).then_some(Err(Duration::ZERO));
+        let was_silent = self.judged.last().is_some_and(|before| before.recovery.is_none());
+        self.current = (recovery.is_some() || !was_silent).then_some(JudgedOutage { start, end, recovery });
     }
 
-    /// Looks for the first packet since which all judged directions have been back.
+    /// Looks for the first packet since which AUDIO has been back.
     fn judge(&mut self, now: Time) {
-        let Some(outage) = self.current.as_mut().filter(|outage| outage.recovery.is_err()) else { return };
-        while let Some((first, _)) = self.forwarded.front().copied().filter(|(first, _)| *first + JUDGED_TIME <= now) {
-            let mut back = [0_u32; 2];
-            for (at, direction) in &self.forwarded {
-                let interval = (at.as_nanos() - first.as_nanos()) / INTERVAL_NS;
-                back[*direction as usize] |= 1 << interval.min(INTERVALS);
-            }
+        let current = self.current.as_mut().filter(|outage| matches!(outage.recovery, Some(Err(_))));
+        let Some(outage) = current else { return self.forwarded.clear() };
+        while let Some(first) = self.forwarded.front().copied().filter(|first| *first + JUDGED_TIME <= now) {
+            let interval = |at: &Time| (at.as_nanos() - first.as_nanos()) / INTERVAL_NS;
+            let back = self.forwarded.iter().fold(0, |back, at| back | 1_u32 << interval(at).min(INTERVALS));
             let all = (1 << INTERVALS) - 1;
-            if (0..2).all(|direction| !outage.carried[direction] || back[direction] & all == all) {
-                outage.recovery = Ok(first.duration_since(outage.end));
+            if back & all == all {
+                outage.recovery = Some(Ok(first.duration_since(outage.end)));
                 return;
             }
             self.forwarded.pop_front();

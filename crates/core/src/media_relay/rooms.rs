@@ -12,14 +12,14 @@ use tracing::warn;
 use super::destination::{MemberAddresses, usable};
 use super::links::{self, Link, ParseImpairment, is_meant};
 use super::node::MediaRoute;
-use super::recovery::{JudgedOutage, Recovery};
+use super::recovery::Recovery;
 use crate::address::canonical_socket_addr;
 use crate::direction::Direction;
 use crate::echo::AdmissionConfig;
 use crate::impairment::{Bottleneck, Departure, Impairment, Outages, PacketClass};
 use crate::log_throttle::LogThrottle;
 use crate::node::{DriverWaker, Receive, Transmit};
-use crate::outcome::{OutcomeEvent, OutcomeObserver};
+use crate::outcome::{Outcome, OutcomeEvent, OutcomeObserver};
 use crate::relay::{Exits, Flow};
 use crate::sanitize::sanitize_name;
 use crate::time::Time;
@@ -89,11 +89,6 @@ impl Way {
     fn reversed(self) -> Self {
         Self { from: self.to, to: self.from }
     }
-
-    /// From the member of the pair that joined first.
-    fn of_pair(self) -> Self {
-        self.min(self.reversed())
-    }
 }
 
 /// What keeps its order: the datagrams on a way. STUN messages, which only outages and the constant delay affect, have an order of their own.
@@ -141,7 +136,7 @@ pub struct MediaRoom {
     pub addressed_at: Option<Time>,
     /// Those that have ended: one for each member and each other one that was there at the same time.
     pub flows: Vec<(MediaRoute, Flow)>,
-    /// One for each of these pairs, named as one of its flows.
+    /// One for each of them.
     pub recoveries: Vec<(MediaRoute, Recovery)>,
 }
 
@@ -153,9 +148,9 @@ impl MediaRoom {
         Some(firsts?.into_iter().max()?.duration_since(self.addressed_at?))
     }
 
-    /// The member that the room lost before a pair had recovered from its only outage, unless one of this name has joined since.
+    /// The member that the room lost, if there was only one outage until then, unless one of this name has joined since.
     pub fn lost_for_good<'a>(&self, recovery: &'a Recovery) -> Option<&'a str> {
-        let [JudgedOutage { recovery: Err(_), .. }] = &*recovery.judged else { return None };
+        let [_] = &*recovery.judged else { return None };
         let lost = recovery.lost.as_deref()?;
         let (name, number) = lost.rsplit_once('#')?;
         (self.names.get(name)?.to_string() == number).then_some(lost)
@@ -301,7 +296,10 @@ impl Pairs {
             for (way, impairment) in ways {
                 let Some((_, flow, route)) = pairs.flows.get_mut(&way) else { continue };
                 let outages = if impairment.loss >= 1.0 { Outages::endless() } else { impairment.outages.clone() };
-                pairs.recoveries.entry(way.of_pair()).or_default().change(pairs.now, route.direction, outages);
+                for way in [way, way.reversed()] {
+                    let recovery = pairs.recoveries.entry(way).or_default();
+                    recovery.change(pairs.now, route.direction, outages.clone());
+                }
                 let Impairment { direction, seed, .. } = flow.impairer.impairment;
                 flow.impairer.impairment = Impairment { direction, seed, ..impairment };
             }
@@ -324,6 +322,11 @@ impl Pairs {
         }
         for way in ways {
             self.open(way.to, way);
+            self.defer(move |pairs| {
+                for way in [way, way.reversed()] {
+                    pairs.recoveries.entry(way).or_default().renumber(pairs.now);
+                }
+            });
         }
         Ok(())
     }
@@ -340,10 +343,12 @@ impl Pairs {
         of_room.map(|(other, _)| *other).filter(|other| *other != number).collect()
     }
 
-    /// The way of received datagrams, whose source is now that of the member. `None` if they are dropped.
-    pub(super) fn accept(&mut self, received: &Receive<'_>) -> Option<Way> {
+    /// The way of received datagrams, whose source is now that of the member, unless they arrived at a former port. `None` if they are dropped.
+    pub(super) fn accept(&mut self, received: &Receive<'_>) -> Option<(Way, bool)> {
         let (source, at) = (canonical_socket_addr(received.source), received.received_at);
-        let Some(open) = self.sockets[received.socket].as_mut().filter(|open| !open.is_resting) else {
+        let is_current = |open: &OpenSocket| self.flows.get(&open.way).map(|(socket, ..)| *socket == received.socket);
+        let is_used = |open: &&mut OpenSocket| !open.is_resting || is_current(open) == Some(false);
+        let Some(open) = self.sockets[received.socket].as_mut().filter(is_used) else {
             return self.refuse("unused_socket", received);
         };
         let (way, member) = (open.way, self.members.get_mut(&open.way.from)?);
@@ -356,6 +361,9 @@ impl Pairs {
             }
             return self.refuse("foreign_source", received);
         }
+        if open.is_resting {
+            return Some((way, true));
+        }
         let has_moved = open.source.is_some_and(|(before, _)| before != source);
         (open.source, open.active_at) = (Some((source, received.dst_ip)), Some(at));
         member.addresses.latest = Some(source);
@@ -367,10 +375,10 @@ impl Pairs {
         if has_moved {
             self.count("source_changed", 1);
         }
-        Some(way)
+        Some((way, false))
     }
 
-    fn refuse(&mut self, reason: &'static str, received: &Receive<'_>) -> Option<Way> {
+    fn refuse<T>(&mut self, reason: &'static str, received: &Receive<'_>) -> Option<T> {
         self.count(reason, received.segments().count() as u64);
         None
     }
@@ -430,7 +438,7 @@ impl Pairs {
         for way in ways {
             let kept: usize = self.rooms.values().map(|room| room.flows.len()).sum();
             let Some((_, flow, route)) = self.flows.remove(&way) else { continue };
-            let recovery = self.recoveries.remove(&way.of_pair());
+            let recovery = self.recoveries.remove(&way);
             let Some(room) = self.rooms.get_mut(&route.room).filter(|_| kept < MAX_FLOWS) else {
                 self.count("forgotten_flow", 1);
                 continue;
@@ -464,13 +472,8 @@ impl Exits<Lane> for Pairs {
     }
 
     fn on_copy(&mut self, Lane { way, .. }: Lane, now: Time, packet: (PacketClass, u32), is_sent: bool) {
-        let Some((_, flow, route)) = self.flows.get_mut(&way).filter(|_| is_sent) else { return };
-        flow.on_left(now, packet);
-        let started_at = self.rooms.get(&route.room).and_then(|room| room.started_at);
-        if let Some(time_0) = started_at.filter(|_| packet.0 == Some(PacketType::Audio)) {
-            self.last_audio = Some(now);
-            let recovery = self.recoveries.entry(way.of_pair()).or_default();
-            recovery.on_forwarded(now, route.direction, time_0);
+        if let Some((_, flow, _)) = self.flows.get_mut(&way).filter(|_| is_sent) {
+            flow.on_left(now, packet);
         }
     }
 
@@ -478,7 +481,13 @@ impl Exits<Lane> for Pairs {
         let (Lane { way, is_stun }, outcome) = (event.route, event.outcome);
         self.count(outcome.name(), 1);
         let Some((_, flow, route)) = self.flows.get_mut(&way).filter(|_| !is_stun) else { return };
-        flow.on_outcome(outcome);
+        flow.on_outcome(&event);
+        let started_at = self.rooms.get(&route.room).and_then(|room| room.started_at);
+        if let Some(time_0) = started_at.filter(|_| (event.class, outcome) == (Some(PacketType::Audio), Outcome::Sent))
+        {
+            self.last_audio = Some(self.now);
+            self.recoveries.entry(way).or_default().on_forwarded(self.now, event.received_at, time_0);
+        }
         if let Some(observe) = &mut self.observer {
             observe(&event.with_route(route.clone()));
         }

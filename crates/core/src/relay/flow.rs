@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::impairment::{Impairer, Impairment, ImpairmentDecision, PacketClass};
 use crate::link::PublicHalf;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, OutcomeEvent};
 use crate::stats::Arrivals;
 use crate::time::Time;
 use crate::wire::{self, PacketType, stun};
@@ -28,6 +28,10 @@ pub struct Flow {
     pub arrived: Arrivals,
     /// AUDIO as it left, duplicates included.
     pub left: Arrivals,
+    /// Number of AUDIO packets on their path, also if they were there at the end.
+    on_path: u64,
+    /// When the last AUDIO arrived that was dropped.
+    dropped_at: Option<Time>,
     /// The key in the last CONTROL that passed.
     key: Option<[u8; 32]>,
     /// How often a CONTROL passed with another key than the one before.
@@ -39,7 +43,17 @@ impl Flow {
     pub fn new(impairment: &Impairment, name: &str) -> Self {
         let impairer = Impairer::for_flow(impairment.clone(), name);
         let (outcomes, arrived, left) = <_>::default();
-        Self { impairer, datagrams: 0, outcomes, arrived, left, key: None, key_changes: 0 }
+        Self {
+            impairer,
+            datagrams: 0,
+            outcomes,
+            arrived,
+            left,
+            on_path: 0,
+            dropped_at: None,
+            key: None,
+            key_changes: 0,
+        }
     }
 
     /// A datagram arrives at `at`. Decides what happens to it. `since_start` is the time since time 0 of outages.
@@ -52,6 +66,7 @@ impl Flow {
         self.datagrams += 1;
         if class == Some(PacketType::Audio) {
             self.arrived.record(at, sequence);
+            self.on_path += 1;
         }
         self.impairer.decide(class, sequence, since_start)
     }
@@ -75,7 +90,26 @@ impl Flow {
     }
 
     /// Counts the outcome of a datagram.
-    pub fn on_outcome(&mut self, outcome: Outcome) {
-        *self.outcomes.entry(outcome.name()).or_default() += 1;
+    pub fn on_outcome<R>(&mut self, event: &OutcomeEvent<R>) {
+        *self.outcomes.entry(event.outcome.name()).or_default() += 1;
+        if event.class != Some(PacketType::Audio) || event.outcome == Outcome::DroppedAtStop {
+            return;
+        }
+        self.on_path -= 1;
+        if event.outcome != Outcome::Sent {
+            self.dropped_at = Some(event.received_at);
+        }
+    }
+
+    /// AUDIO as it left. What arrived and was dropped is missing, also if nothing left after it; what is still on its path is not.
+    pub fn forwarded(&self) -> Arrivals {
+        let sent = |arrivals: &Arrivals| u64::from(arrivals.sequences.distinct) + arrivals.sequences.gaps;
+        let mut forwarded = self.left;
+        forwarded.sequences.gaps =
+            sent(&self.arrived).saturating_sub(u64::from(self.left.sequences.distinct) + self.on_path);
+        let last = self.left.times.map(|(_, last)| last).or(self.arrived.times.map(|(first, _)| first));
+        let silence = self.dropped_at.zip(last).map_or(Duration::ZERO, |(dropped_at, last)| dropped_at - last);
+        forwarded.longest_silence = forwarded.longest_silence.max(silence);
+        forwarded
     }
 }

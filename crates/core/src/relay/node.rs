@@ -149,7 +149,7 @@ impl Exits<Way> for ClientTable {
         let way @ (index, direction) = event.route;
         let client = &mut self.clients[index];
         client.on_path -= 1;
-        client.flows[direction as usize].on_outcome(event.outcome);
+        client.flows[direction as usize].on_outcome(&event);
         let event = event.with_route(self.route(way));
         (self.observer)(&event);
     }

@@ -196,18 +196,24 @@ impl DriftEstimator {
         (self.origin, self.frames, self.second) = (None, 0, 0);
     }
 
+    /// How much faster the device runs than at its nominal rate, in parts per million, as far as it is known after few points.
+    pub fn ppm(&self) -> Option<f64> {
+        let LeastSquaresFits { xx, xy, .. } = self.fits;
+        // During one second of the device's clock, the monotonic clock advances by one second plus `xy / xx` nanoseconds.
+        (xx > 0.0).then(|| (1.0 / (1.0 + xy / xx / 1e9) - 1.0) * 1e6)
+    }
+
     /// The estimate, after at least [`MIN_DRIFT_SECONDS`] seconds of audio.
     pub fn estimate(&self) -> Option<DriftEstimate> {
         let LeastSquaresFits { points, fits, xx, xy, yy, .. } = self.fits;
         // Each fit has its own offset; all fits share one slope.
         let degrees_of_freedom = points - fits - 1.0;
-        if points < MIN_DRIFT_SECONDS as f64 || degrees_of_freedom < 1.0 || xx <= 0.0 {
+        if points < MIN_DRIFT_SECONDS as f64 || degrees_of_freedom < 1.0 {
             return None;
         }
-        // During one second of the device's clock, the monotonic clock advances by one second plus `slope` nanoseconds.
-        let slope = xy / xx;
-        let spread = ((yy - slope * xy).max(0.0) / degrees_of_freedom / xx).sqrt();
-        Some(DriftEstimate { ppm: (1.0 / (1.0 + slope / 1e9) - 1.0) * 1e6, uncertainty_ppm: 2.0 * spread / 1e3 })
+        let ppm = self.ppm()?;
+        let spread = ((yy - xy / xx * xy).max(0.0) / degrees_of_freedom / xx).sqrt();
+        Some(DriftEstimate { ppm, uncertainty_ppm: 2.0 * spread / 1e3 })
     }
 
     /// The 99.9 % confidence interval of the drift in ppm, after at least [`MIN_DRIFT_SECONDS`] seconds of audio. One of 95 % would be wrong

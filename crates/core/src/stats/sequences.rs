@@ -1,17 +1,18 @@
 //! Gaps, reordering and duplicates in the sequence numbers of one stream.
 
-/// Length of the window of sequence numbers up to the newest, in which late packets are distinguished from duplicates.
-const SEQUENCE_WINDOW: u32 = u128::BITS;
+/// Late packets are distinguished from duplicates if they are at most so far behind the newest sequence number. Half a second of reordered
+/// packets is less.
+const WINDOW: u32 = 4_096;
 
-/// A larger distance from the newest sequence number restarts the window: the client has restarted, or has sent `--wait-for` packets before
+/// A larger distance from the newest sequence number begins a new stream: the client has restarted, or has sent `--wait-for` packets before
 /// the run.
 const MAX_SEQUENCE_JUMP: u32 = 1 << 16;
 
 /// What the sequence number of a packet says about its arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SequenceArrival {
-    /// The first packet, or the first after a jump or a restart.
-    Start,
+    /// The stream begins, or the client has started again, with this sequence number.
+    Start(u32),
     /// The newest packet so far.
     Newest,
     /// A packet that a later one has overtaken.
@@ -25,9 +26,10 @@ pub enum SequenceArrival {
 /// Detects gaps and duplicates in the sequence numbers of one stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SequenceTracker {
-    /// The newest sequence number, and a bitmap of received numbers. Bit 0 is the newest number, and higher bits are earlier numbers. `None`
-    /// until a packet arrives that cannot be a duplicate.
-    window: Option<(u32, u128)>,
+    /// `None` until a packet arrives that cannot be a duplicate.
+    pub(super) newest: Option<u32>,
+    /// Whether the numbers before the newest were received, by number modulo [`WINDOW`].
+    pub(super) window: [u128; (WINDOW / u128::BITS) as usize],
     /// Number of packets.
     pub received: u64,
     /// Number of packets, duplicates not counted. The number wraps around at 2^32.
@@ -44,43 +46,54 @@ impl SequenceTracker {
     /// Records a packet.
     pub fn record(&mut self, sequence: u32) -> SequenceArrival {
         self.received += 1;
-        let ahead = |newest: u32| sequence.wrapping_sub(newest).cast_signed();
-        let window = self.window.filter(|(newest, _)| ahead(*newest).unsigned_abs() <= MAX_SEQUENCE_JUMP);
-        let Some((newest, received)) = window else {
-            self.window = Some((sequence, 1));
+        let newest = self.newest.filter(|_| self.ahead(sequence).unsigned_abs() <= MAX_SEQUENCE_JUMP);
+        let Some(newest) = newest else {
+            (self.newest, self.window) = (Some(sequence), Default::default());
             self.distinct = self.distinct.wrapping_add(1);
-            return SequenceArrival::Start;
+            return SequenceArrival::Start(sequence);
         };
-        let distance = ahead(newest).unsigned_abs();
-        let arrival = if ahead(newest) > 0 {
+        let distance = self.ahead(sequence).unsigned_abs();
+        let arrival = if self.ahead(sequence) > 0 {
             self.gaps += u64::from(distance - 1);
-            self.window = Some((sequence, received.checked_shl(distance).unwrap_or(0) | 1));
-            SequenceArrival::Newest
-        } else if distance < SEQUENCE_WINDOW {
-            let bit = 1 << distance;
-            if received & bit != 0 {
-                self.duplicates += 1;
-                return SequenceArrival::Duplicate;
+            for number in (1..=distance.min(WINDOW)).map(|behind| sequence.wrapping_sub(behind)) {
+                self.mark(number, number == newest);
             }
+            self.newest = Some(sequence);
+            SequenceArrival::Newest
+        } else if distance > WINDOW {
+            SequenceArrival::TooOld
+        } else if distance == 0 || self.mark(sequence, true) {
+            self.duplicates += 1;
+            return SequenceArrival::Duplicate;
+        } else {
             self.reordered += 1;
             self.gaps = self.gaps.saturating_sub(1);
-            self.window = Some((newest, received | bit));
             SequenceArrival::Late
-        } else {
-            SequenceArrival::TooOld
         };
         self.distinct = self.distinct.wrapping_add(1);
         arrival
     }
 
+    /// Notes whether a number was received. Returns whether it was noted before.
+    fn mark(&mut self, number: u32, is_received: bool) -> bool {
+        let (word, bit) = (&mut self.window[(number % WINDOW / u128::BITS) as usize], 1 << (number % u128::BITS));
+        let before = std::mem::replace(word, if is_received { *word | bit } else { *word & !bit });
+        before & bit != 0
+    }
+
+    /// How far a sequence number is ahead of the newest one, or of itself if there is none.
+    pub(super) fn ahead(&self, sequence: u32) -> i32 {
+        sequence.wrapping_sub(self.newest.unwrap_or(sequence)).cast_signed()
+    }
+
     /// The client may start its sequence numbers again.
     pub fn restart(&mut self) {
-        self.window = None;
+        self.newest = None;
     }
 
     /// The newest sequence number.
     pub fn newest(&self) -> Option<u32> {
-        self.window.map(|(newest, _)| newest)
+        self.newest
     }
 }
 
@@ -105,9 +118,10 @@ mod tests {
         assert_eq!(counts_after(&[1, 4, 2, 3]), (4, 0, 0));
         assert_eq!(counts_after(&[1, 2, 2, 1]), (2, 0, 2));
         assert_eq!(counts_after(&[u32::MAX, 0, 2]), (3, 1, 0));
-        // The window reaches back 127 sequence numbers from the newest. An older packet neither closes a gap nor counts as a duplicate.
-        assert_eq!(counts_after(&[100, 227, 100, 101]), (3, 125, 1));
-        assert_eq!(counts_after(&[100, 228, 100]), (3, 127, 0));
+        // The window reaches back 4,096 sequence numbers from the newest. An older packet neither closes a gap nor counts as a duplicate.
+        assert_eq!(counts_after(&[100, 4_196, 100, 101]), (3, 4_094, 1));
+        assert_eq!(counts_after(&[100, 4_197, 100]), (3, 4_096, 0));
+        assert_eq!(counts_after(&[100, 101, 4_197, 102, 101, 101, 4_196, 8_293, 4_197, 4_196]), (7, 8_188, 3));
     }
 
     #[test]

@@ -502,15 +502,22 @@ fn severed_pair_is_judged_like_an_outage() {
     relay.run_woken(2_300, |rooms| change(rooms, link("*", "*", "loss", json!(100))).expect("valid"));
     relay.run_woken(3_400, |rooms| change(rooms, link("*", "*", "loss", json!(null))).expect("valid"));
     play(&mut relay, 350..500);
-    assert_eq!(judged(&relay), [(2_300, 3_400, Ok(Duration::from_millis(100)))]);
+    assert_eq!(judged(&relay), [judged_at(2_300, 3_400, 100)]);
 }
 
-/// Start, end and recovery of each outage of the only pair with AUDIO in room 1.
-fn judged(relay: &Relay) -> Vec<(u64, u64, Result<Duration, Duration>)> {
+/// Start and end in milliseconds, and the recovery.
+type Judged = (u64, u64, Option<Result<Duration, Duration>>);
+
+fn judged_at(start: u64, end: u64, recovery: u64) -> Judged {
+    (start, end, Some(Ok(Duration::from_millis(recovery))))
+}
+
+/// Start, end and return of each outage in room 1, first of the direction from the second member.
+fn judged(relay: &Relay) -> Vec<Judged> {
     let results = relay.rooms.take_results();
-    let [(_, recovery)] = &results[&1].recoveries[..] else { panic!("{results:?}") };
     let ms = |at: Time| at.as_micros() / 1_000;
-    recovery.judged.iter().map(|one| (ms(one.start), ms(one.end), one.recovery)).collect()
+    let all = results[&1].recoveries.iter().flat_map(|(_, recovery)| &recovery.judged);
+    all.map(|one| (ms(one.start), ms(one.end), one.recovery)).collect()
 }
 
 #[test]
@@ -527,7 +534,7 @@ fn outage_that_the_operator_sets_is_judged() {
         relay.forward(10 * turn, address(2, 5_000), to_aki, &audio(turn as u32));
     }
     assert_eq!(forwarded, 400);
-    assert_eq!(judged(&relay), [(2_000, 3_000, Ok(Duration::ZERO))]);
+    assert_eq!(judged(&relay), [judged_at(2_000, 3_000, 0); 2]);
 }
 
 #[test]
@@ -549,7 +556,7 @@ fn member_leaves_when_it_does_though_nothing_flows() {
     (0..100).for_each(|turn| drop(relay.forward(10 * turn, address(1, 5_000), to_ben, &audio(turn as u32))));
     relay.run_woken(2_700, |_| drop(aki));
     relay.pass_time(3, 6);
-    assert_eq!(judged(&relay), [(1_000, 2_000, Err(Duration::from_millis(700)))]);
+    assert_eq!(judged(&relay), [(1_000, 2_000, Some(Err(Duration::from_millis(700))))]);
 }
 
 #[test]
@@ -667,12 +674,43 @@ fn renumbered_member_sends_from_new_sockets_that_lead_to_it_and_the_old_ones_for
     assert_eq!(relay.forward(2, address(2, 6_000), to_aki, &audio(1)), []);
     let answered = relay.forward(3, address(2, 6_000), sent.from, &audio(1)).remove(0);
     assert_eq!((answered.from, answered.to), (to_ben, address(1, 5_000)));
+    let rows: Vec<String> = relay.rows.try_iter().filter(|row| row.contains("old_port")).collect();
+    assert_eq!(rows, ["2000.000,\"Ben#1\",\"Aki#1\",down,AUDIO,1,old_port,0,,0"]);
+    assert_eq!(relay.forward(4, address(9, 6_000), to_aki, &audio(1)), []);
+    assert_eq!((relay.count("old_port"), relay.count("foreign_source")), (1, 1));
     relay.pass_time(1, 60);
     renumber(&relay.rooms, "*").expect("free sockets");
     renumber(&relay.rooms, "*").expect("free sockets");
     assert!(renumber(&relay.rooms, "*").is_err());
     relay.pass_time(61, 125);
     renumber(&relay.rooms, "*").expect("the first ones have rested");
+}
+
+#[test]
+fn renumbered_pair_recovers_by_audio_through_the_new_port() {
+    let mut relay = Relay::new(4, Impairment { delay: Duration::from_millis(100), ..Impairment::default() });
+    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    let (mut to_aki, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
+    for turn in 0..600 {
+        if turn == 200 {
+            renumber(&relay.rooms, "Aki").expect("free sockets");
+        }
+        if turn == 350 {
+            to_aki = announced(&aki, &ben);
+        }
+        relay.forward(10 * turn, address(1, 5_000), to_ben, &audio(turn as u32));
+        relay.forward(10 * turn, address(2, 5_000), to_aki, &audio(turn as u32));
+    }
+    let results = relay.rooms.take_results();
+    let of_ben = &results[&1].flows.iter().find(|(route, _)| &*route.from == "Ben#1").expect("a flow").1;
+    assert_eq!((of_ben.outcomes["old_port"], of_ben.forwarded().sequences.gaps), (150, 150));
+    let judged = results[&1].recoveries.iter().map(|(route, one)| (&*route.from, one.judged.clone()));
+    let recovered = |from: &str| judged.clone().find(|(name, _)| *name == from).expect("a flow").1;
+    let ms = Duration::from_millis;
+    for (from, after) in [("Aki#1", 100), ("Ben#1", 1_600)] {
+        let [outage] = recovered(from)[..] else { panic!("{:?}", recovered(from)) };
+        assert_eq!((outage.end - outage.start, outage.recovery), (ms(0), Some(Ok(ms(after)))), "{from}");
+    }
 }
 
 #[test]
@@ -734,9 +772,9 @@ fn members_that_left_stay_in_the_results_with_their_outages() {
     drop((aki, ben));
     relay.pass_time(10, 50);
     let results = relay.rooms.take_results();
-    let [(_, recovery)] = &results[&1].recoveries[..] else { panic!("{results:?}") };
-    let judged: Vec<_> = recovery.judged.iter().map(|one| (one.start, one.end, one.recovery)).collect();
-    assert_eq!(judged, [(Time::from_millis(6_000), Time::from_millis(7_000), Ok(Duration::ZERO))]);
+    let outages = results[&1].recoveries.iter().flat_map(|(_, recovery)| &recovery.judged);
+    let judged: Vec<_> = outages.map(|one| (one.start, one.end, one.recovery)).collect();
+    assert_eq!(judged, [(Time::from_millis(6_000), Time::from_millis(7_000), Some(Ok(Duration::ZERO)))]);
     assert_eq!(results[&1].flows.len(), 2);
     assert!(relay.rooms.take_results().is_empty());
 }

@@ -190,12 +190,9 @@ fn losses_in_the_results_the_log_and_the_sent_datagrams_agree() {
         let sequences: Vec<u32> =
             of_client.iter().map(|bytes| u32::from_be_bytes([bytes[2], bytes[3], bytes[4], bytes[5]])).collect();
         assert!(sequences.is_sorted() && lost.iter().all(|sequence| !sequences.contains(sequence)));
-        let left = &flow.left.sequences;
+        let left = flow.forwarded().sequences;
         assert_eq!((left.received, u64::from(left.distinct)), (sequences.len() as u64, 1_000 - lost.len() as u64));
-        // What is lost before the first or after the last packet leaves no gap.
-        let (first, last) = (sequences[0], sequences[sequences.len() - 1]);
-        let gaps = lost.iter().filter(|sequence| (first..last).contains(*sequence)).count() as u64;
-        assert!(left.duplicates > 50 && left.gaps == gaps, "{left:?}");
+        assert!(left.duplicates > 50 && left.gaps == lost.len() as u64, "{left:?}");
     }
     assert_eq!(events.len(), 2_000);
 }
@@ -419,7 +416,7 @@ fn audio_is_measured_before_and_after_the_impairment() {
         (audio.sequences.received, audio.sequences.gaps, audio.longest_silence, audio.rate())
     };
     assert_eq!(facts(&up.arrived), (19, 1, 20 * MS, Some(18.0 / 0.19)));
-    assert_eq!(facts(&up.left), (16, 4, 40 * MS, Some(15.0 / 0.19)));
+    assert_eq!(facts(&up.forwarded()), (16, 4, 40 * MS, Some(15.0 / 0.19)));
     assert_eq!((down.datagrams, down.arrived.sequences.received), (2, 0));
 }
 
@@ -503,11 +500,59 @@ proptest! {
 }
 
 #[test]
-fn loss_is_counted_on_after_a_sender_has_begun_anew() {
+fn what_was_dropped_until_the_end_is_lost_and_what_is_delayed_is_not() {
+    for (case, outage, delay_ms, lost, silence_ms) in [
+        ("cut until the end", "1h@3s", 0, 700, 7_000),
+        ("cut from the start", "1h@0s", 0, 1_000, 9_990),
+        ("over before the end", "7s@2s", 0, 700, 7_010),
+        // Of what arrived before the outage, the last 50 packets are on their path when it begins.
+        ("delayed", "1h@3s", 500, 700, 6_500),
+        ("on its path at the end", "1s@3s", 2_000, 100, 1_010),
+    ] {
+        let delay = Duration::from_millis(delay_ms);
+        let impairment = Impairment { outages: outage.parse().expect("outages"), delay, ..Impairment::default() };
+        let mut net = Net::new(impairment, Impairment::default(), 1);
+        (0..1_000).for_each(|sequence| net.up(at(u64::from(sequence) * 10), client(1), &audio(sequence)));
+        let (_, results, _) = net.finish(at(9_990));
+        let after = results.clients[0].flows[0].forwarded();
+        let waiting = if case == "on its path at the end" { 200 } else { 0 };
+        assert_eq!(u64::from(after.sequences.distinct), 1_000 - lost - waiting, "{case}");
+        assert_eq!((after.sequences.gaps, after.longest_silence), (lost, MS * silence_ms), "{case}");
+    }
+}
+
+/// Numbers of packets, lost ones, duplicates and late ones.
+fn counts_after(sequences: impl Iterator<Item = u32>) -> [u64; 4] {
     let mut arrivals = Arrivals::default();
-    for (ms, sequence) in (0..).zip((0..1_000).chain((0..1_000).filter(|sequence| sequence % 10 != 5))) {
+    for (ms, sequence) in (0..).zip(sequences) {
         arrivals.record(Time::from_millis(ms), sequence);
     }
-    let SequenceTracker { received, gaps, duplicates, .. } = arrivals.sequences;
-    assert_eq!((received, gaps, duplicates), (1_900, 100, 0));
+    let SequenceTracker { received, gaps, duplicates, reordered, .. } = arrivals.sequences;
+    [received, gaps, duplicates, reordered]
+}
+
+#[test]
+fn packets_up_to_4096_numbers_late_are_neither_lost_nor_a_restart() {
+    // Each twentieth packet arrives late, if it does by the end.
+    for (late_by, lost) in [(188, 9), (4_096, 204)] {
+        let is_late = |n: &u32| n % 20 == 1;
+        let late = |n: u32| n.checked_sub(late_by).filter(is_late);
+        let arrived = (0..10_000_u32).flat_map(|n| [Some(n).filter(|n| !is_late(n)), late(n)].into_iter().flatten());
+        assert_eq!(counts_after(arrived), [10_000 - lost, lost, 0, 500 - lost], "{late_by}");
+    }
+}
+
+#[test]
+fn thirty_ascending_packets_without_a_new_highest_number_are_a_restart() {
+    let lossy = || (0..1_000).filter(|sequence| sequence % 10 != 5);
+    assert_eq!(counts_after((0..1_000).chain(lossy())), [1_900, 100, 0, 0]);
+    for before in [31, 1_000, 5_000, 60_000, 100_000] {
+        assert_eq!(counts_after((0..before).chain(0..30)), [u64::from(before) + 30, 0, 0, 0], "{before}");
+    }
+    assert_eq!(counts_after((0..1_000).chain(0..29)), [1_029, 0, 29, 0], "one too few");
+    // Neighbors change their places, each packet comes twice, and one of the stream before comes late.
+    let swapped = (0..100).flat_map(|n| [n ^ 1, n ^ 1]);
+    assert_eq!(counts_after((0..998).chain([999, 0, 998]).chain(swapped)), [1_201, 0, 101, 51]);
+    // Late packets that close gaps are none.
+    assert_eq!(counts_after((0..500).map(|n| 2 * n).chain((400..499).map(|n| 2 * n + 1))), [599, 400, 0, 99]);
 }

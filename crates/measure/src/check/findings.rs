@@ -64,7 +64,7 @@ impl SourceCheck {
             sample_rate: self.audio.pace(self.format).map(|pace| pace.rate),
             channels: self.audio.channels(self.format),
             link: if self.opened > 0 { "encrypted" } else { "plain" },
-            lost: self.audio.sequences.gaps,
+            lost: self.audio.arrivals.sequences.gaps,
             drift,
         };
         let (findings, not_judged) = self.findings(0, true);

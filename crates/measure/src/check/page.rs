@@ -8,7 +8,7 @@ use jamjam_core::sanitize::escape_html;
 use super::documents::{TITLE, has_no_audio, not_judged, sentence};
 use super::history::{HistoryInterval, SourceHistory};
 use super::{CheckResult, CheckedSource, CommandResult, Finding};
-use crate::report::html::axis::{Axis, HEIGHT, band, figure};
+use crate::report::html::axis::{Axis, HEIGHT, MAX_DRAWN, band, figure};
 use crate::report::html::{STYLE, verdict_class};
 
 /// Only the first clients have charts, so that a browser can show the page.
@@ -103,10 +103,12 @@ fn charts(index: usize, history: &SourceHistory, findings: &[Finding]) -> String
         text += &chart("spacing", &caption, &axis, &drawing);
     }
 
-    let level = |index: usize| Some(20.0 * f64::from(intervals[index].peak).log10()).filter(|level| level.is_finite());
+    let level = |index: usize| {
+        Some(20.0 * f64::from(intervals[index].peak.min(MAX_DRAWN)).log10()).filter(|level| level.is_finite())
+    };
     let loudest = (0..intervals.len()).filter_map(level).fold(0.0, f64::max);
     let axis = Axis::decibels(loudest);
-    let caption = "<strong>Peak level</strong> in dBFS: 0 is full scale. Silence is empty.";
+    let caption = "<strong>Peak level</strong> in dBFS: 0 is full scale, 20 and above are the top. Silence is empty.";
     text += &chart("level", caption, &axis, &area(&axis, &level));
     format!("<div class=\"pair trio\">{text}</div>\n")
 }

@@ -105,10 +105,11 @@ rules! {
         "sequence of the first AUDIO is unusual";
     /// The sequence advances by the same value other than 1 in 30 AUDIO packets in a row, and the timestamps do not count as many packets, each
     /// between the shortest and the longest one. If they do, packets were lost, for example in a balancer that sends each to another server. Steps
-    /// above 1,000 are no loss. Nor are two other steps between packets of one length while the timestamps continue: the sequence has too few bits,
-    /// or other packets use it.
+    /// above 1,000 are no loss. Nor are two other steps between packets of one length while the timestamps continue, or one that begins again
+    /// after 65,535: the sequence has too few bits, or other packets use it.
     SequenceStep = Error "sequence_step" in "protocol.md#header", from 2: "sequence of AUDIO advances wrongly";
-    /// AUDIO repeats the previous sequence with another timestamp at least three times. A network duplicate has the same timestamp.
+    /// AUDIO repeats the previous sequence with another timestamp at least three times, or with the same one in 100 packets in a row, for at least
+    /// 1 s. A network duplicates fewer.
     SequenceRepeated = Error "sequence_repeated" in "protocol.md#header", from 3: "sequence of AUDIO does not advance";
     /// The sequence starts again, without a new link: the client was restarted.
     SequenceRestart = Note "sequence_restart" in "protocol.md#header", counts "times", unless [SequenceStep SequenceRepeated]:
@@ -130,7 +131,8 @@ rules! {
     /// At least 5 % of the samples of a packet are below 2^-63 and 5 % above 128 or no number: the bytes are integers, 64-bit floats or encoded.
     /// Eight packets, because no sound does this in one.
     SampleFormat = Error "sample_format" in "protocol.md#types", from 8, unless [SampleByteOrder]: "samples of AUDIO are no 32-bit floats";
-    /// At least 25 % of the samples of a packet are implausible, but 95 % are within ±1 with reversed bytes.
+    /// At least 25 % of the samples of a packet are implausible, but 95 % are within ±1 with reversed bytes, and more than eight differ other than
+    /// in their last byte. Sound that fades out may end in a few tiny numbers.
     SampleByteOrder = Error "sample_byte_order" in "protocol.md#types", from 8: "samples of AUDIO have the wrong byte order";
     /// Samples are finite and above 32, which is 30 dB above full scale: integers were converted without division by 2^(bits - 1).
     SampleScale = Error "sample_scale" in "protocol.md#types", from 8, unless [SampleFormat SampleByteOrder]:
@@ -155,12 +157,14 @@ rules! {
     /// and older ones never do. Without it, receivers do not know the sample rate.
     LatencyInfoMissing = Warning "latency_info_missing" in "protocol.md#client-generations", counts "times", unless [Truncated]:
         "LATENCY_INFO is missing";
-    /// During at least 10 s after the first AUDIO, the mean interval of KEEPALIVEs is not 0.5 to 2.5 s. Longer times without any datagram do not
-    /// count. Clients send one per second; NAT mappings and the detection of lost connections depend on it.
+    /// During at least 10 s after the first AUDIO, the mean interval of KEEPALIVEs, without those that answer another member, is not 0.5 to 2.5 s.
+    /// Longer times without any datagram do not count. Clients send one per second; NAT mappings and the detection of lost connections depend on it.
     KeepaliveInterval = Warning "keepalive_interval" in "protocol.md#packets-sent-by-send", counts "times", unless [LinkRequired]:
         "interval of KEEPALIVEs is wrong";
     /// From 10 s on, the whole 99.9 % interval of the rate at which the timestamps advance is more than 1 % from `sample_rate`. No device is so
-    /// inexact, and a path would have to add 100 ms in 10 s. A shorter run must differ by more than 1 % and 250 ms, at a steady rate for 3 s.
+    /// inexact, and a path would have to add 100 ms in 10 s. A shorter run must differ by more than 1 % and 250 ms, at a steady rate for 3 s. A
+    /// queue of the path may fill: then LATENCY_PING is delayed alike by the clock of the client, and nothing is found. Without LATENCY_PING, it
+    /// is a warning until the difference is 1 s.
     PacketRate = Error "packet_rate" in "rules.md#check-of-a-client", counts "times",
         unless [TimestampStep SequenceStep SequenceRepeated LatencyInfoValue]: "packet rate does not fit sample_rate";
     /// The whole 99.9 % interval of the drift is beyond ±500 ppm, or over at least 60 s beyond ±100 ppm. Devices stay within ±50 ppm, with

@@ -49,8 +49,22 @@ impl SenderCheck {
             self.untracked += 1;
             return;
         }
+        let [from, to] = way;
+        let keepalive = parse_packet(bytes).ok().map(|packet| packet.header);
+        let keepalive = keepalive.filter(|header| header.packet_type == PacketType::Keepalive);
+        let asked = self.flows.get(&[to, from]).and_then(|(_, peer)| peer.last_keepalive);
+        // A sender that plays already goes on counting for a new receiver.
+        let mut of_sender = self.flows.range([from, 0]..=[from, u64::MAX]);
+        let is_late = !self.flows.contains_key(&way) && of_sender.any(|(_, (_, flow))| flow.audio.packets > 0);
         let name = || format!("room {}, {} to {}", route.room, route.from, route.to);
-        self.flows.entry(way).or_insert_with(|| (name(), SourceCheck::new(at))).1.on_member_datagram(at, bytes);
+        let (_, flow) = self.flows.entry(way).or_insert_with(|| (name(), SourceCheck::new(at)));
+        flow.audio.is_late |= is_late;
+        let before = flow.keepalives;
+        flow.on_member_datagram(at, bytes);
+        if keepalive.is_some() {
+            flow.answers += if asked == keepalive { flow.keepalives - before } else { 0 };
+            flow.last_keepalive = keepalive;
+        }
     }
 
     /// The flows of clients. No connection is expected of them.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jamjam_core::echo::{DropReason, ObservedDatagram};
 use jamjam_core::link::{OVERHEAD, SealMistake};
 use jamjam_core::sanitize::sanitize_name;
-use jamjam_core::stats::SequenceTracker;
+use jamjam_core::stats::{DriftEstimator, SequenceTracker};
 use jamjam_core::time::Time;
 use jamjam_core::wire::stun::MAGIC_COOKIE;
 use jamjam_core::wire::{HEADER_LEN, Header, LatencyInfo, Packet, PacketError, PacketType, PingPayload, parse_packet};
@@ -52,10 +52,16 @@ pub(super) struct SourceCheck {
     /// The sequence of the first AUDIO, even if it cannot be opened.
     pub(super) first_sequence: Option<u32>,
     pub(super) keepalives: u64,
+    /// How many of them may only answer the last one of another member.
+    pub(super) answers: u64,
+    pub(super) last_keepalive: Option<Header>,
     /// Time since the first AUDIO in which the client was there.
     pub(super) presence: Duration,
     pub(super) format: Option<Format>,
     pub(super) info_seen: bool,
+    /// The lateness of LATENCY_PING by the clock of the client, which the path delays like AUDIO, and when the first was sent and arrived.
+    pub(super) pings: DriftEstimator,
+    first_ping: Option<(u64, Time)>,
     pub(super) opened: u64,
     pub(super) replayed: u64,
     /// The least and the greatest counter of those.
@@ -294,11 +300,14 @@ impl SourceCheck {
                 (self.last_control, self.opened_since_control) = (Some(at), false);
             }
             PacketType::LatencyPing | PacketType::LatencyInfo if is_opaque => {}
-            PacketType::LatencyPing => {
-                if let Err(error) = PingPayload::parse(packet) {
-                    self.on_malformed(error);
+            PacketType::LatencyPing => match PingPayload::parse(packet) {
+                Ok(ping) => {
+                    let (first_sent, first) = *self.first_ping.get_or_insert((ping.sent_time_us, at));
+                    let sent_s = ping.sent_time_us.wrapping_sub(first_sent).cast_signed() as f64 / 1e6;
+                    self.pings.on_earliest(sent_s, at.signed_nanos_since(first) as f64 - sent_s * 1e9);
                 }
-            }
+                Err(error) => self.on_malformed(error),
+            },
             PacketType::LatencyInfo => match LatencyInfo::parse(payload) {
                 Ok(info) => self.on_info(&info),
                 Err(error) => self.on_malformed(error),
@@ -334,6 +343,11 @@ impl SourceCheck {
         }
         self.format = format;
         self.audio.on_format(format);
+    }
+
+    /// By how many parts per million the path slows down all that the client sends.
+    pub(super) fn path_ppm(&self) -> Option<[f64; 2]> {
+        self.pings.interval_ppm().or(self.pings.ppm().map(|ppm| [ppm; 2]))
     }
 
     /// The sample rate, as announced or measured, and the interval of the drift.

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use jamjam_core::audio::placement::{MAX_CHANNELS, STANDARD_RATES, channels_of};
-use jamjam_core::stats::{Jitter, SequenceArrival, SequenceTracker};
+use jamjam_core::stats::{Arrivals, Jitter, SequenceArrival};
 use jamjam_core::time::{NANOS_PER_SECOND, Time};
 use jamjam_core::wire::Header;
 
@@ -17,6 +17,9 @@ use super::samples::SampleCheck;
 
 /// Number of equal steps of the sequence that are no loss.
 pub(super) const WRONG_STEPS: u32 = 30;
+
+/// The same packet comes so often, and for so long, only from the client.
+const MIN_STUCK: (u64, Duration) = (100, Duration::from_secs(1));
 
 /// Fewer wrong advances of the timestamp are no fault.
 const MIN_WRONG_ADVANCES: u64 = 3;
@@ -52,12 +55,14 @@ pub(super) struct Previous {
 #[derive(Clone, Debug, Default)]
 pub(super) struct StreamCheck {
     pub(super) packets: u64,
-    pub(super) sequences: SequenceTracker,
+    /// Whether it began while the client was already sending to others.
+    pub(super) is_late: bool,
+    pub(super) arrivals: Arrivals,
     pub(super) previous: Option<Previous>,
     /// The last difference of two sequences that is no loss, how often it occurred in a row, and those of them that do not count yet.
     wrong_step: (u32, u32, Violations),
-    /// The newest sequence that is too old for the window.
-    old: Option<u32>,
+    /// Since when the last packet has come again and again, with those that do not count yet.
+    stuck: Option<(Time, Violations)>,
     /// Time of AUDIO without interruptions.
     pub(super) duration: Duration,
     /// Pairs of packets with consecutive sequences.
@@ -126,7 +131,7 @@ impl StreamCheck {
 
     /// A new link was agreed: sequences and timestamps may start again.
     pub(super) fn restart(&mut self) {
-        self.sequences.restart();
+        self.arrivals.restart();
         self.previous = None;
         self.restart_pace();
     }
@@ -181,9 +186,18 @@ impl StreamCheck {
         if silence < MAX_SILENCE {
             self.duration += silence;
         }
-        let is_restart = self.judge_sequence(header, (step, advance), format, evidence);
-        if step == Some(0) && advance != 0 {
-            evidence.add(RuleId::SequenceRepeated, "an advance by 1", format_args!("{sequence} again"));
+        let is_restart = self.judge_sequence(at, header, (step, advance), format, evidence);
+        let (since, same) = self.stuck.get_or_insert((at, Violations::default()));
+        match (step, advance) {
+            (Some(0), 0) => {
+                evidence.suspect(same);
+                if same.count >= MIN_STUCK.0 && at.duration_since(*since) >= MIN_STUCK.1 {
+                    let received = format_args!("{sequence} again, with the same timestamp");
+                    evidence.add_all(std::mem::take(same), RuleId::SequenceRepeated, "an advance by 1", received);
+                }
+            }
+            (Some(0), _) => evidence.add(RuleId::SequenceRepeated, "an advance by 1", format_args!("{sequence} again")),
+            _ => self.stuck = None,
         }
         let ahead = self.position.map_or(0, |position| timestamp.wrapping_sub(position as u32).cast_signed());
         if is_restart || step == Some(1) && advance.cast_signed() <= 0 {
@@ -214,39 +228,39 @@ impl StreamCheck {
     /// Judges the sequence. Returns whether the client has started again.
     fn judge_sequence(
         &mut self,
+        at: Time,
         header: Header,
         (step, advance): (Option<u32>, u32),
         format: Option<Format>,
         evidence: &mut Evidence,
     ) -> bool {
         let sequence = header.sequence;
-        let newest = self.sequences.newest();
-        let mut is_restart = false;
-        match self.sequences.record(sequence) {
-            SequenceArrival::Start if self.packets == 1 && sequence > 1 => {
-                evidence.add(RuleId::FirstSequence, "0 or 1", sequence);
+        let newest = self.arrivals.sequences.newest();
+        let is_restart = match self.arrivals.record(at, sequence) {
+            SequenceArrival::Start(first) if newest.is_none() => {
+                if self.packets == 1 && first > 1 && !self.is_late {
+                    evidence.add(RuleId::FirstSequence, "0 or 1", first);
+                }
+                false
             }
-            SequenceArrival::Start => is_restart = newest.is_some(),
-            // Two old packets in order are no late packets.
-            SequenceArrival::TooOld if self.old.replace(sequence) == Some(sequence.wrapping_sub(1)) => {
-                self.sequences.restart();
-                self.sequences.record(sequence);
-                is_restart = true;
+            SequenceArrival::Start(first) => {
+                evidence.add(RuleId::SequenceRestart, newest.unwrap_or(0).wrapping_add(1), first);
+                true
             }
-            _ => {}
-        }
-        if is_restart {
-            let first = self.old.take().map_or(sequence, |second| second.wrapping_sub(1));
-            evidence.add(RuleId::SequenceRestart, newest.unwrap_or(0).wrapping_add(1), first);
-        }
-        let is_loss =
-            |step| (2..MAX_LOST).contains(&step) && self.possible_advance(step, format).contains(&advance.into());
+            _ => false,
+        };
+        let fits =
+            |step| (1..MAX_LOST).contains(&step) && self.possible_advance(step, format).contains(&advance.into());
+        // The timestamps count the packets that are missing, also from 65,535 to 0.
+        let [is_next, is_wrapped] = [0, 1 << 16].map(|more| step.is_some_and(|step| fits(step.wrapping_add(more))));
         match step {
-            Some(2..) if self.frame_sizes() == Some((advance, advance)) => {
+            Some(2..) if is_wrapped || self.frame_sizes() == Some((advance, advance)) => {
+                // Elsewhere than from 65,535 to 0, a single one may have another cause.
+                let violations = Violations { count: if is_wrapped { 2 } else { 1 }, first: evidence.packet };
                 let received = "another one, while the timestamps continue: too few bits, or shared with other packets";
-                evidence.add(RuleId::SequenceStep, "an advance by 1", received);
+                evidence.add_all(violations, RuleId::SequenceStep, "an advance by 1", received);
             }
-            Some(step) if step != 1 && !is_loss(step) => {
+            Some(step) if step != 1 && !is_next => {
                 let (last, times, suspected) = &mut self.wrong_step;
                 if step != *last {
                     (*last, *times, *suspected) = (step, 0, Violations::default());
@@ -259,7 +273,6 @@ impl StreamCheck {
                     evidence.add_all(std::mem::take(suspected), RuleId::SequenceStep, "an advance by 1", received);
                 }
             }
-            // The timestamps count the packets that are missing.
             _ => self.wrong_step = Default::default(),
         }
         is_restart

@@ -4,7 +4,7 @@ use jamjam_core::audio::placement::STANDARD_RATES;
 use serde::Serialize;
 
 use super::pacing::MIN_WINDOW;
-use super::rules::{Evidence, RuleId, Violations};
+use super::rules::{Evidence, RuleId, Severity, Violations};
 use super::source::SourceCheck;
 use super::stream::{Format, MAX_RATE_ERROR_PPM, StreamCheck, WRONG_STEPS};
 
@@ -13,6 +13,9 @@ const MIN_PACKETS: u64 = 1_000;
 
 /// Seconds of the run from which on this drift is a warning, in parts per million.
 const MAX_DRIFTS_PPM: [(f64, f64); 2] = [(60.0, 100.0), (0.0, 500.0)];
+
+/// Seconds by which the delay of a path may grow.
+const MAX_QUEUE_S: f64 = 1.0;
 
 /// If there is none, this is the only part that is not judged.
 pub(super) const AUDIO: &str = "AUDIO";
@@ -40,7 +43,8 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Evidence, Vec<NotJ
     };
     let mut skip = |what, rules, reason: String| not_judged.push(NotJudged { what, reason, rules });
     let SourceCheck { audio, format, replayed, opened, first_sequence, last_control, .. } = source;
-    let StreamCheck { sequences, packets, agreed, groups, .. } = audio;
+    let StreamCheck { packets, agreed, groups, .. } = audio;
+    let sequences = &audio.arrivals.sequences;
 
     if *replayed >= 50 && replayed >= opened {
         let (newest, (least, most)) = (source.link_counters.1, source.replayed_counters.unwrap_or_default());
@@ -92,7 +96,13 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Evidence, Vec<NotJ
 
     let span = audio.pace(*format).map_or(0.0, |pace| pace.drift.span().as_secs_f64());
     let limit = MAX_DRIFTS_PPM.iter().find(|(from, _)| span >= *from).map_or(f64::MAX, |(_, ppm)| *ppm);
-    if let Some((rate, [low, high])) = source.drift() {
+    // What the clock of the client shows as well is the path. Without it, a queue of the path may fill, but not for long.
+    let path = source.path_ppm();
+    let without_path =
+        |[low, high]: [f64; 2]| path.map_or([low, high], |[slow, fast]| [low.min(low - fast), high.max(high - slow)]);
+    let (mut rate_error, mut is_doubtful) = (None, false);
+    if let Some((rate, interval)) = source.drift() {
+        let [low, high] = without_path(interval);
         let (ppm, nearest, farthest) = (low.midpoint(high), low.max(-high), high.max(-low));
         let uncertain = || format!("uncertain, {low:.0} to {high:.0} ppm");
         if nearest > MAX_RATE_ERROR_PPM {
@@ -100,8 +110,7 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Evidence, Vec<NotJ
             let channels = format.and_then(|format| format.channels).map_or(1.0, f64::from);
             let is_interleaved = channels > 1.0 && (factor / channels - 1.0).abs() * 1e6 < MAX_RATE_ERROR_PPM;
             let reason = if is_interleaved { ", so the timestamps count the samples of all channels" } else { "" };
-            let received = format!("{:.0}{reason}", f64::from(rate) * factor);
-            found(Id::PacketRate, 1, &format!("{rate} samples per second"), received);
+            rate_error = Some((nearest, rate.to_string(), format!("{:.0}{reason}", f64::from(rate) * factor)));
         } else if farthest > MAX_RATE_ERROR_PPM {
             skip("packet rate", &[Id::PacketRate], uncertain());
         }
@@ -124,11 +133,21 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Evidence, Vec<NotJ
                 } else {
                     STANDARD_RATES.map(|rate| rate.to_string()).join(", ")
                 };
-                found(Id::PacketRate, 1, &format!("{rates} samples per second"), format!("about {measured:.0}"));
+                let [low, high] = without_path([(measured / f64::from(rate) - 1.0) * 1e6; 2]);
+                rate_error = Some((low.max(-high), rates, format!("about {measured:.0}")));
             }
             None => skip("packet rate", &[Id::PacketRate], reason.to_owned()),
         }
         skip("clock drift", &[Id::ClockDrift], reason.to_owned());
+    }
+    if let Some((nearest, expected, received)) = rate_error {
+        if nearest <= MAX_RATE_ERROR_PPM {
+            skip("packet rate", &[Id::PacketRate], "the delay of the path grows alike".to_owned());
+        } else {
+            is_doubtful = path.is_none() && nearest / 1e6 * seconds < MAX_QUEUE_S;
+            let other = if is_doubtful { ", or the delay of its path grows" } else { "" };
+            found(Id::PacketRate, 1, &format!("{expected} samples per second"), received + other);
+        }
     }
 
     let (jitter, packet_ns) = (audio.jitter.mean().unwrap_or(0.0), audio.packet_ns as f64);
@@ -149,12 +168,16 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Evidence, Vec<NotJ
     }
 
     let presence = source.presence.as_secs_f64();
-    let interval = presence / source.keepalives.max(1) as f64;
+    let counts = [source.keepalives, source.keepalives - source.answers];
+    let [interval, own] = counts.map(|count| presence / count.max(1) as f64);
     if presence < 10.0 {
         skip("KEEPALIVE interval", &[Id::KeepaliveInterval], "needs 10 s".to_owned());
-    } else if !(0.5..=2.5).contains(&interval) {
+    } else if interval > 2.5 || own < 0.5 {
+        let interval = if interval > 2.5 { interval } else { own };
         let received = if source.keepalives == 0 { "none".to_owned() } else { format!("one per {interval:.2} s") };
         found(Id::KeepaliveInterval, 1, "one per second", received);
+    } else if own > 2.5 {
+        skip("KEEPALIVE interval", &[Id::KeepaliveInterval], "they may answer another member".to_owned());
     }
 
     if let (Some(Format { frame_size, channels: announced, .. }), Some((size, channels))) = (*format, *agreed) {
@@ -195,6 +218,9 @@ pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Evidence, Vec<NotJ
     }
     if last_control.is_none() && *opened == 0 {
         skip("encrypted link", Id::range(Id::KeyExchange, Id::AudioBeforeLink), "no key exchange".to_owned());
+    }
+    for (_, finding) in violations.all.iter_mut().filter(|(rule, _)| is_doubtful && *rule == Id::PacketRate) {
+        finding.severity = Severity::Warning;
     }
     (violations, not_judged)
 }

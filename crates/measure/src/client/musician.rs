@@ -19,7 +19,7 @@ use super::sender::{AudioStreamConfig, AudioWorkload, PayloadSource};
 use jamjam_core::echo::EntropySource;
 use jamjam_core::link::{LinkKey, parse_link_key};
 use jamjam_core::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
-use jamjam_core::stats::{Jitter, SequenceArrival, SequenceTracker, StreamStats};
+use jamjam_core::stats::{Arrivals, Jitter, SequenceArrival, StreamStats};
 use jamjam_core::time::{NANOS_PER_SECOND, Time, saturating_nanos};
 use jamjam_core::wire::{self, Header, LatencyInfo, PacketType};
 use jamjam_signaling::client::{RoomMember, SharedMembers};
@@ -27,7 +27,7 @@ use jamjam_signaling::client::{RoomMember, SharedMembers};
 /// A link over which nothing was accepted for this long is replaced by a new one, as in a client.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum number of members, with those that have left. Further ones are ignored.
+/// Maximum number of members, with those that have left, until they make room for others. Further ones are ignored.
 const MAX_MEMBERS: usize = 256;
 
 /// The timestamps of a member who plays grow by less than this from packet to packet, in nanoseconds.
@@ -52,14 +52,12 @@ pub struct MusicianConfig {
 /// What a musician has received from one other member.
 #[derive(Clone, Debug, Default)]
 pub struct Heard {
-    /// Packets, gaps, duplicates and reordered packets by sequence number.
-    pub audio: SequenceTracker,
+    /// Packets, gaps, duplicates and reordered packets by sequence number, and when they arrived.
+    pub audio: Arrivals,
     /// From arrival times and timestamps.
     pub jitter: Jitter,
     /// The link of the last packet: `signed`, `unsigned` or `plain`.
     pub link: Option<&'static str>,
-    /// When the first packet arrived.
-    first_at: Option<Time>,
     /// Length of the AUDIO in nanoseconds, of which a longer break counts as so much.
     played_ns: u64,
     timestamp: u32,
@@ -70,28 +68,23 @@ pub struct Heard {
 impl Heard {
     /// Records AUDIO that arrived at `at`.
     fn on_audio(&mut self, at: Time, header: Header, sample_rate: u32) {
-        let arrival = self.audio.record(header.sequence);
+        let arrival = self.audio.record(at, header.sequence);
         if arrival == SequenceArrival::Duplicate {
             return;
         }
-        if matches!(arrival, SequenceArrival::Start | SequenceArrival::TooOld) {
+        if matches!(arrival, SequenceArrival::Start(_) | SequenceArrival::TooOld) {
             self.jitter.skip();
-        }
-        if arrival == SequenceArrival::TooOld {
-            // The member has started again.
-            self.audio.restart();
         }
         let samples = i64::from(header.timestamp.wrapping_sub(self.timestamp).cast_signed());
         let ns = samples * NANOS_PER_SECOND.cast_signed() / i64::from(sample_rate);
         (self.timestamp, self.position_ns) = (header.timestamp, self.position_ns.wrapping_add(ns));
-        self.first_at.get_or_insert(at);
         self.played_ns += ns.clamp(0, MAX_BREAK_NS).cast_unsigned();
         self.jitter.on_transit(at.as_nanos().cast_signed().wrapping_sub(self.position_ns));
     }
 
     /// Loss and jitter, as if the packets were replies.
     pub fn stats(&self) -> StreamStats {
-        let (lost, returned) = (self.audio.gaps, self.audio.distinct.into());
+        let (lost, returned) = (self.audio.sequences.gaps, self.audio.sequences.distinct.into());
         StreamStats { sent: lost + returned, returned, lost, jitter: self.jitter.clone(), ..StreamStats::default() }
     }
 }
@@ -100,6 +93,8 @@ impl Heard {
 pub struct MusicianResults {
     /// The other members, also those that have left, and what was received from each.
     pub heard: Vec<(RoomMember, Heard)>,
+    /// The most members at a time that were ignored.
+    pub ignored: usize,
     /// The AUDIO that was sent, and what an Echo Bot returned of it. The target is the name of the musician.
     pub run: RunResults,
 }
@@ -107,7 +102,7 @@ pub struct MusicianResults {
 impl MusicianResults {
     /// Why the limits do not apply to a member: nobody heard it, or only for less than half of the time since its first packet.
     pub fn silence_of(&self, heard: &Heard) -> Option<&'static str> {
-        let Some(first_at) = heard.first_at else { return Some("nothing was heard") };
+        let Some((first_at, _)) = heard.audio.times else { return Some("nothing was heard") };
         let end = self.run.evaluated()?.history.started_at? + Duration::from_nanos(self.run.schedule?.actual_ns);
         (heard.played_ns * 2 < saturating_nanos(end.duration_since(first_at))).then_some("the member was mostly silent")
     }
@@ -191,13 +186,14 @@ pub struct Musician<S: ?Sized> {
     client: ClientNode<AudioWorkload<S>>,
     peers: Vec<Peer>,
     next_peer: usize,
+    ignored: usize,
 }
 
 impl<S: PayloadSource + ?Sized> Musician<S> {
     /// A musician who sends the payloads of `source`.
     pub fn new(config: MusicianConfig, form: AudioStreamConfig, source: Box<S>) -> Self {
         let client = ClientNode::new(config.run.clone(), AudioWorkload::new(form, source), Box::new(()));
-        Self { config, form, client, peers: Vec::new(), next_peer: 0 }
+        Self { config, form, client, peers: Vec::new(), next_peer: 0, ignored: 0 }
     }
 
     /// The results of a run that was interrupted at `stopped_at`, unless it had finished.
@@ -205,7 +201,7 @@ impl<S: PayloadSource + ?Sized> Musician<S> {
         let interrupted_at = (!self.client.is_finished()).then_some(stopped_at);
         let run = self.client.into_results(&self.config.name, interrupted_at, &mut ());
         let heard = self.peers.into_iter().map(|peer| (peer.member, peer.heard)).collect();
-        MusicianResults { heard, run }
+        MusicianResults { heard, ignored: self.ignored, run }
     }
 
     /// Replaces the link to a member, who may start the sequence numbers again. The address is the first one.
@@ -227,19 +223,23 @@ impl<S: PayloadSource + ?Sized> Musician<S> {
     /// Applies changes in the room.
     fn update_members(&mut self) {
         let Some(members) = self.config.members.take() else { return };
-        for peer in &mut self.peers {
-            peer.link.take_if(|_| members.iter().all(|member| member.id != peer.member.id));
-        }
-        for mut member in members {
+        let has_left = |peer: &Peer| members.iter().all(|member| member.id != peer.member.id);
+        self.peers.iter_mut().filter(|peer| has_left(peer)).for_each(|peer| peer.link = None);
+        let mut ignored = 0;
+        for mut member in members.clone() {
             member.addresses.retain(|address| address.is_ipv4() == self.config.run.peer.is_ipv4());
-            let index = match self.peers.iter().position(|peer| peer.member.id == member.id) {
-                Some(index) => index,
-                None if self.peers.len() == MAX_MEMBERS => continue,
-                None => {
-                    self.peers.push(Peer { member: member.clone(), link: None, heard: Heard::default() });
-                    self.peers.len() - 1
+            let known = self.peers.iter().position(|peer| peer.member.id == member.id);
+            if known.is_none() {
+                if self.peers.len() == MAX_MEMBERS {
+                    let Some(left) = self.peers.iter().position(has_left) else {
+                        ignored += 1;
+                        continue;
+                    };
+                    self.peers.remove(left);
                 }
-            };
+                self.peers.push(Peer { member: member.clone(), link: None, heard: Heard::default() });
+            }
+            let index = known.unwrap_or(self.peers.len() - 1);
             let peer = &mut self.peers[index];
             let address = peer.link.as_ref().filter(|_| peer.member.link_key == member.link_key);
             let keeps_link = address.is_some_and(|(address, _)| is_address_of(&member, *address));
@@ -248,6 +248,7 @@ impl<S: PayloadSource + ?Sized> Musician<S> {
                 self.renew_link(index);
             }
         }
+        self.ignored = self.ignored.max(ignored);
     }
 
     /// Replaces silent links, at the next address of the member, and sends what the links themselves have to send.

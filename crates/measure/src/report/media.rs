@@ -27,22 +27,25 @@ figures! {
         datagrams: u64 = flow.datagrams;
         outcomes: BTreeMap<&'static str, u64> = flow.outcomes.clone();
         audio_before: ForwardedAudioFigures = (&flow.arrived).into();
-        audio_after: ForwardedAudioFigures = (&flow.left).into();
+        audio_after: ForwardedAudioFigures = (&flow.forwarded()).into();
         first_audio_ms: Option<f64> = times.map(|[first, _]| first);
         last_audio_ms: Option<f64> = times.map(|[_, last]| last);
         key_changes: u64 = flow.key_changes;
     }
 
-    /// How a pair of members got through an outage.
+    /// How the AUDIO from a member to another one got through an outage.
     OutageFigures from (number, route, outage, time_0, lost, limit): (usize, &MediaRoute, &JudgedOutage, Time, Option<&str>, Limit<'_>) [
+        let [recovery, observed] = [outage.recovery.and_then(Result::ok), outage.recovery.and_then(Result::err)];
+        let lost = lost.filter(|_| observed.is_some());
         let (result, note) = judge(limit, outage, lost.is_some()).unzip();
     ] {
         number: usize = number;
-        members: [String; 2] = [&route.from, &route.to].map(ToString::to_string);
+        from: String = route.from.to_string();
+        to: String = route.to.to_string();
         start_ms: f64 = duration_millis(outage.start.duration_since(time_0));
         length_ms: f64 = duration_millis(outage.end.duration_since(outage.start));
-        recovery_ms: Option<f64> = outage.recovery.ok().map(duration_millis);
-        observed_ms: Option<f64> = outage.recovery.err().map(duration_millis);
+        recovery_ms: Option<f64> = recovery.map(duration_millis);
+        observed_ms: Option<f64> = observed.map(duration_millis);
         lost: Option<String> = lost.map(str::to_owned);
         result: Option<Judged> = result;
         note: Option<String> = note.flatten();
@@ -52,7 +55,7 @@ figures! {
     MediaRoomFigures from (number, room, limit): (u64, &MediaRoom, Limit<'_>) [
         let time_0 = room.started_at.unwrap_or_default();
         let members: BTreeSet<_> = room.flows.iter().map(|(route, _)| &route.from).collect();
-        let of_pair = |(route, recovery): &(MediaRoute, Recovery)| {
+        let of_flow = |(route, recovery): &(MediaRoute, Recovery)| {
             let figures = |(number, one)| (number, route, one, time_0, room.lost_for_good(recovery), limit).into();
             (1..).zip(&recovery.judged).map(figures).collect::<Vec<_>>()
         };
@@ -61,7 +64,7 @@ figures! {
         members: usize = members.len();
         complete_after_ms: Option<f64> = room.completed_after().map(duration_millis);
         flows: Vec<MediaFlowFigures> = room.flows.iter().map(|(route, flow)| (route, flow, time_0).into()).collect();
-        outages: Vec<OutageFigures> = room.recoveries.iter().flat_map(of_pair).collect();
+        outages: Vec<OutageFigures> = room.recoveries.iter().flat_map(of_flow).collect();
     }
 
     /// All rooms, the counts of datagrams, and what this host has dropped and delayed. No recovery may take longer than the limit.
@@ -74,7 +77,7 @@ figures! {
         let strange = ["failed", "foreign_source", "forgotten_flow"].into_iter().filter_map(counted);
         let warnings = results.values().flat_map(|room| &room.flows).filter_map(|(_, flow)| flow.rate_warning());
         let full = results.values().flat_map(|room| &room.recoveries).filter(|(_, recovery)| recovery.judged.len() == MAX_OUTAGES);
-        let unjudged = full.map(|(route, _)| format!("{} and {}: only the first {MAX_OUTAGES} outages are judged", route.from, route.to));
+        let unjudged = full.map(|(route, _)| format!("{} to {}: only the first {MAX_OUTAGES} outages are judged", route.from, route.to));
         let unmet = unmet.iter().map(|[from, to]| format!("change of the path from `{from}` to `{to}`: it meant nobody"));
         let is_unused = limit.is_some() && rooms.iter().all(|room| room.outages.is_empty());
         let unused = is_unused.then(|| "--max-recovery: no outage hit a pair that carried AUDIO".to_owned());
@@ -97,9 +100,10 @@ type Limit<'a> = Option<(Duration, &'a VecDeque<Pause>)>;
 fn judge(limit: Limit<'_>, outage: &JudgedOutage, is_lost: bool) -> Option<(Judged, Option<String>)> {
     let (limit, delays) = limit?;
     let judged = limit.saturating_add(JUDGED_TIME);
-    let seen = outage.recovery.map_or_else(|observed| observed, |recovery| recovery + JUDGED_TIME);
+    let Some(recovery) = outage.recovery else { return Some((Judged::NotJudged, None)) };
+    let seen = recovery.map_or_else(|observed| observed, |recovery| recovery + JUDGED_TIME);
     let until = outage.end + seen.min(judged);
-    Some(match outage.recovery {
+    Some(match recovery {
         _ if delays.iter().any(|delay| delay.end > outage.end && delay.start < until) => {
             (Judged::NotJudged, Some("the relay did not run, or sent late".to_owned()))
         }
@@ -111,16 +115,17 @@ fn judge(limit: Limit<'_>, outage: &JudgedOutage, is_lost: bool) -> Option<(Judg
     })
 }
 
-/// What the limit comes to, with the worst outage of those that decided, and the number of their pairs.
+/// What the limit comes to, with the worst outage of those that decided, and the number of their directions.
 fn worst(rooms: &[MediaRoomFigures]) -> Option<(Verdict, String)> {
-    let outages = || rooms.iter().flat_map(|room| room.outages.iter().map(|one| ((room.room, &one.members), one)));
-    let (verdict, deciding) = decide(outages().filter_map(|(pair, one)| Some((pair, one.result?, (pair, one)))));
-    let ((room, _), worst) =
+    let outages =
+        || rooms.iter().flat_map(|room| room.outages.iter().map(|one| ((room.room, &one.from, &one.to), one)));
+    let (verdict, deciding) = decide(outages().filter_map(|(way, one)| Some((way, one.result?, (way, one)))));
+    let ((room, ..), worst) =
         deciding.iter().max_by(|(_, one), (_, other)| one.time_ms().total_cmp(&other.time_ms()))?;
-    let pairs: BTreeSet<_> = deciding.iter().map(|(pair, _)| pair).collect();
-    let all = outages().filter(|(_, one)| one.number == 1).count();
+    let ways: BTreeSet<_> = deciding.iter().map(|(way, _)| way).collect();
+    let all: BTreeSet<_> = outages().map(|(way, _)| way).collect();
     let (name, _, text) = worst.judgment();
-    Some((verdict, format!("room {room}, {name}: {text} ({} of {all} pairs)", pairs.len())))
+    Some((verdict, format!("room {room}, {name}: {text} ({} of {} directions)", ways.len(), all.len())))
 }
 
 /// A line of the report, which is a test case: its name, its result unless nothing was attempted or asked for, and what it says.
@@ -144,17 +149,18 @@ impl OutageFigures {
     }
 
     fn judgment(&self) -> Judgment {
-        let Self { number, members: [one, other], result, .. } = self;
+        let Self { number, from, to, result, .. } = self;
         let [start, length, time] = [self.start_ms, self.length_ms, self.time_ms()].map(format_length);
+        let length = if self.length_ms > 0.0 { length } else { "new ports".to_owned() };
         let recovery = match &self.lost {
             _ if self.recovery_ms.is_some() => format!("recovered after {time}"),
+            _ if self.observed_ms.is_none() => "no AUDIO in the second before it".to_owned(),
             Some(lost) => format!("not recovered, {lost} left for good"),
             None => format!("not recovered within {time}"),
         };
         let unjudged = if *result == Some(Judged::NotJudged) { "not judged: " } else { "" };
         let note = self.note.as_ref().map(|note| format!(", {unjudged}{note}")).unwrap_or_default();
-        let text = format!("{length} at {start}, {recovery}{note}");
-        (format!("outage {number} of {one} and {other}"), *result, text)
+        (format!("outage {number} of {from} to {to}"), *result, format!("{length} at {start}, {recovery}{note}"))
     }
 }
 
@@ -183,7 +189,7 @@ impl MediaReport {
         text
     }
 
-    /// A test case for each room, flow and outage of a pair, and one with the findings, and with what could not be judged at all.
+    /// A test case for each room, flow and direction in an outage, and one with the findings, and with what could not be judged at all.
     pub(crate) fn cases(&self) -> impl Iterator<Item = TestCase> {
         let findings = case("media", "findings", findings_status(&self.findings, &self.not_judged), "");
         let judged = self.rooms.iter().flat_map(MediaRoomFigures::judgments).map(|(name, result, text)| {

@@ -7,11 +7,12 @@ use serde::Serialize;
 use super::figures::figures;
 use super::limits::{LimitResult, Limits, RunVerdict};
 use super::model::SCHEMA_VERSION;
-use super::quantities::{self, RoundTrip, micros, rounded_micros};
+use super::quantities::{self, RoundTrip, duration_millis, micros, rounded_micros};
 use super::text::Style;
 use crate::client::{Heard, MusicianResults, RunKind, RunResults, StopSignal, StreamKind};
 use crate::verdict::Judged;
 use jamjam_core::sanitize::sanitize_name;
+use jamjam_core::time::Time;
 use jamjam_signaling::client::RoomMember;
 
 /// Width of a column of figures.
@@ -19,18 +20,22 @@ const COLUMN_WIDTH: usize = 12;
 
 figures! {
     /// What a musician has received from another member. Of an Echo Bot, the round trips as well.
-    DirectionFigures from (to, member, heard, echoes): (&str, &RoomMember, &Heard, Option<&RunResults>) [
+    DirectionFigures from (to, member, heard, echoes, time_0): (&str, &RoomMember, &Heard, Option<&RunResults>, Time) [
+        let sequences = &heard.audio.sequences;
+        let times = heard.audio.times.map(|(first, last)| [first, last].map(|at| duration_millis(at.duration_since(time_0))));
         let rtt = echoes.and_then(|run| RoundTrip::of(run, StreamKind::Audio));
         let rtt_percentile = |p| rtt.and_then(|rtt| rtt.percentile(p)).map(micros);
     ] {
         to: String = to.to_owned();
         from: String = sanitize_name(&member.name);
         link: Option<&'static str> = heard.link;
-        packets: u64 = heard.audio.received;
-        lost: u64 = heard.audio.gaps;
+        packets: u64 = sequences.received;
+        lost: u64 = sequences.gaps;
         loss_ratio: Option<f64> = heard.stats().loss_ratio();
-        duplicates: u64 = heard.audio.duplicates;
-        reordered: u64 = heard.audio.reordered;
+        duplicates: u64 = sequences.duplicates;
+        reordered: u64 = sequences.reordered;
+        first_ms: Option<f64> = times.map(|[first, _]| first);
+        last_ms: Option<f64> = times.map(|[_, last]| last);
         jitter_mean_us: Option<f64> = heard.jitter.mean().map(rounded_micros);
         jitter_max_us: Option<f64> = heard.jitter.max().map(rounded_micros);
         rtt_p50_us: Option<f64> = rtt_percentile(0.5);
@@ -51,13 +56,15 @@ figures! {
     MusiciansReport from (room, musicians, interrupted, limits):
         (&str, &[MusicianResults], Option<StopSignal>, &Limits) [
         let (mut directions, mut judgments) = (Vec::new(), Vec::new());
+        let all = musicians.iter().flat_map(|musician| &musician.heard);
+        let time_0 = all.filter_map(|(_, heard)| Some(heard.audio.times?.0)).min().unwrap_or_default();
         let of_direction = Limits { max_p50: None, max_p99: None, ..*limits };
         let of_round_trips = Limits { max_loss: None, max_jitter: None, ..*limits };
         for musician in musicians {
             let mut echoes = Some(&musician.run).filter(|run| run.evaluated().is_some_and(|audio| audio.returned > 0));
             for (member, heard) in &musician.heard {
-                let echoes = echoes.take_if(|_| member.is_echo_server() && heard.audio.received > 0);
-                let figures = DirectionFigures::from((&*musician.run.target, member, heard, echoes));
+                let echoes = echoes.take_if(|_| member.is_echo_server() && heard.audio.times.is_some());
+                let figures = DirectionFigures::from((&*musician.run.target, member, heard, echoes, time_0));
                 let mut run = RunResults::new(RunKind::Probe, "", StreamKind::Ping);
                 (run.ping, run.host_timing) = (Some(heard.stats()), musician.run.host_timing.clone());
                 let silence = musician.silence_of(heard);
@@ -71,6 +78,10 @@ figures! {
                 judgments.extend(results.iter().map(|one| (&*member.id, one.result, reason(one))));
                 directions.push(figures);
             }
+        }
+        for MusicianResults { run, ignored, .. } in musicians.iter().filter(|musician| musician.ignored > 0) {
+            let reason = format!("{}: {} ignored", run.target, quantities::format_count(*ignored as u64, "member"));
+            judgments.push(("ignored", Judged::NotJudged, reason));
         }
         if directions.iter().all(|direction| direction.packets == 0) {
             judgments.push(("", Judged::Exceeded, "no member heard anybody".to_owned()));
@@ -95,18 +106,23 @@ impl MusiciansReport {
         let style = Style(color);
         let width = self.directions.iter().flat_map(|one| [&one.to, &one.from]).map(|name| name.chars().count()).max();
         let width = width.unwrap_or(0).max("heard by".len());
-        let row = |to: &str, from: &str, cells: [&str; 7]| {
+        let row = |to: &str, from: &str, cells: [&str; 9]| {
             let cells = cells.map(|cell| format!("{cell:>COLUMN_WIDTH$}")).concat();
             format!("{to:width$}  {from:width$}{cells}\n")
         };
-        let head = ["link", "packets", "loss", "duplicates", "reordered", "jitter", "RTT p50"];
+        let head = ["link", "packets", "loss", "duplicates", "reordered", "first", "last", "jitter", "RTT p50"];
         let mut text = style.strong(row("heard by", "from", head).trim_end()) + "\n";
         for one in &self.directions {
             let loss = one.loss_ratio.map_or_else(|| "-".to_owned(), quantities::format_share);
             let [packets, duplicates, reordered] = [one.packets, one.duplicates, one.reordered].map(|n| n.to_string());
+            let time = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), quantities::format_length);
+            let [first, last] = [one.first_ms, one.last_ms].map(time);
             let [jitter, rtt] = [one.jitter_mean_us, one.rtt_p50_us].map(quantities::format_optional_time);
             let line = match one.link {
-                Some(link) => row(&one.to, &one.from, [link, &packets, &loss, &duplicates, &reordered, &jitter, &rtt]),
+                Some(link) => {
+                    let cells = [link, &packets, &loss, &duplicates, &reordered, &first, &last, &jitter, &rtt];
+                    row(&one.to, &one.from, cells)
+                }
                 None => format!("{:width$}  {:width$}  not answered\n", one.to, one.from),
             };
             text += &line;

@@ -40,7 +40,7 @@ figures! {
         datagrams: u64 = flow.datagrams;
         outcomes: BTreeMap<&'static str, u64> = flow.outcomes.clone();
         audio_before: ForwardedAudioFigures = (&flow.arrived).into();
-        audio_after: ForwardedAudioFigures = (&flow.left).into();
+        audio_after: ForwardedAudioFigures = (&flow.forwarded()).into();
     }
 
     /// The report of a relay.

@@ -306,3 +306,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn message_to_a_participant_who_has_just_left_is_no_fault() {
+    let url = |user: &str| format!("/?roomId=r&userId={user}&userName=U");
+    for (seconds, is_wrong) in [(0, false), (9, false), (10, true)] {
+        let mut hub = TestHub::new(SignalingLimits { is_strict: true, ..SignalingLimits::default() });
+        (1..).zip(["ann", "bob"]).for_each(|(conn, user)| hub.connect_to(conn, &url(user)));
+        hub.disconnect(2);
+        hub.send(1, 1_000 * seconds, &json!({"type": "ice-candidate", "targetUserId": "bob", "candidate": {}}));
+        assert_eq!(hub.sink.wrong.len(), usize::from(is_wrong), "{seconds}");
+        hub.send(1, 1_000 * seconds, &json!({"type": "ice-candidate", "targetUserId": "zoe", "candidate": {}}));
+        assert_eq!(hub.sink.wrong.last().expect("a report").1, "refused");
+    }
+}
+
+#[test]
+fn description_without_sdp_is_relayed_and_reported() {
+    for (kind, has_sdp) in [("offer", false), ("answer", false), ("offer", true)] {
+        let mut hub = TestHub::new(SignalingLimits { is_strict: true, ..SignalingLimits::default() });
+        (1..)
+            .zip(["ann", "bob"])
+            .for_each(|(conn, user)| hub.connect_to(conn, &format!("/?roomId=r&userId={user}&userName=U")));
+        let mut message = json!({"type": kind, "targetUserId": "bob"});
+        if has_sdp {
+            message["sdp"] = json!("v=0");
+        }
+        hub.send(1, 0, &message);
+        assert_eq!((hub.last(2)["type"].as_str(), hub.last(2)["fromUserId"].as_str()), (Some(kind), Some("ann")));
+        let reported: Vec<_> = hub.sink.wrong.iter().map(|(_, rule, text)| (rule.as_str(), text.as_str())).collect();
+        let missing = ("missing_member", "member `sdp` is missing");
+        assert_eq!(reported, if has_sdp { vec![] } else { vec![missing] });
+    }
+}

@@ -38,13 +38,16 @@ const MIN_MTU: u32 = 576;
 const SAFE_MTU: u32 = 1_280;
 
 const THIS_HOST: &str = "This host";
+
+/// The options of a server that delay packets.
+const DELAYING: [&str; 4] = ["--jitter", "--network", "--bandwidth", "--like"];
 const UPSTREAM: &str = "upstream, from this host to the server";
 const DOWNSTREAM: &str = "downstream, from the server to this host";
 
 fn finding(code: &'static str, message: &str, remedy: impl Into<String>) -> Diagnosis {
     let message = message.trim_end().to_owned();
     let diagnosis = Diagnosis::new(Severity::Warning, code, "docs/measuring.md#findings", message);
-    Diagnosis { remedy: Some(remedy.into()), ..diagnosis }
+    Diagnosis { remedy: Some(remedy.into()).filter(|remedy| !remedy.is_empty()), ..diagnosis }
 }
 
 /// A place nearer than the path that explains an effect of a given length.
@@ -56,7 +59,7 @@ struct Suspect {
 
 impl Suspect {
     /// A host is suspected if its pauses or its timer errors are of the size of the effect, or of the percentile `p` of all packets.
-    fn of(run: &RunResults, effect_ns: i64, p: Option<f64>) -> Option<Self> {
+    fn of(run: &RunResults, options: &[&str], effect_ns: i64, p: Option<f64>) -> Option<Self> {
         let error = |timers: &Histogram| p.and_then(|p| timers.percentile_if_enough(p)).or(timers.max());
         let timers = run.host_timing.as_ref().and_then(|host| error(&host.timer_error)).unwrap_or(0);
         let server = run.server.as_ref().map_or(0, |server| server.pauses.total_ns);
@@ -72,22 +75,29 @@ impl Suspect {
             let (host, time) = (name.replacen('T', "t", 1), length(ns));
             Self { name, cause: format!("The likely cause is {host}: {before}{time}{after}."), remedy }
         });
-        host.or_else(|| Self::loopback(run))
+        Self::option(run, options).or(host).or_else(|| Self::loopback(run, &[]))
+    }
+
+    /// The first of these options, if this command gives it to its embedded server. It needs no remedy.
+    fn option(run: &RunResults, options: &[&str]) -> Option<Self> {
+        let mut words = run.origin.command_line.split(' ').map(|word| word.split('=').next().unwrap_or(word));
+        let given = words.find(|word| run.target.starts_with("embedded ") && options.contains(word))?;
+        Some(Self { name: "The path", cause: format!("The cause is {given} of this command."), remedy: "" })
     }
 
     /// Without a host whose times explain the effect, it is one of both if the packets did not leave this host.
-    fn loopback(run: &RunResults) -> Option<Self> {
-        is_loopback(&run.target).then(|| Self {
+    fn loopback(run: &RunResults, options: &[&str]) -> Option<Self> {
+        Self::option(run, options).or(is_loopback(&run.target).then(|| Self {
             name: "This host or the server",
             cause: "The packets did not leave this host, so the cause is a busy host or the server, perhaps its impairment.".to_owned(),
             remedy: "Close other programs, and omit impairment options of the server.",
-        })
+        }))
     }
 }
 
 /// How this host explains at least half of an effect on the percentile `p`.
 pub(in crate::report) fn this_host(run: &RunResults, effect_ns: i64, p: f64) -> Option<String> {
-    let suspect = Suspect::of(run, effect_ns, Some(p)).filter(|suspect| suspect.name == THIS_HOST)?;
+    let suspect = Suspect::of(run, &[], effect_ns, Some(p)).filter(|suspect| suspect.name == THIS_HOST)?;
     Some(suspect.cause.replacen('T', "t", 1).trim_end_matches('.').to_owned())
 }
 
@@ -184,7 +194,7 @@ fn outage(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Diagnosi
     let answered_ns = run.last_datagram_ns.filter(|_| is_last && run.link.is_some_and(|link| link.is_encrypted));
     let closed_until = run.port_unreachable_ns.map_or(0, |[_, last]| last);
     let keys_were_lost = answered_ns.is_some_and(|at| at > closed_until && at > i64::midpoint(start, end));
-    let suspect = Suspect::of(run, outage.duration_ns(), None);
+    let suspect = Suspect::of(run, &["--outage", "--like", "--loss"], outage.duration_ns(), None);
     let (cause, remedy) = match &suspect {
         _ if address_changed => {
             ("The likely cause is the change of this host's address.", "Stay in one network during the run.")
@@ -256,7 +266,7 @@ fn loss(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Diagnosis>
         _ => "stop other transfers.",
     };
     // Pauses and late timers of a host lose no packets.
-    Some(match Suspect::loopback(run) {
+    Some(match Suspect::loopback(run, &["--loss", "--network", "--drop-packets", "--like", "--bandwidth"]) {
         Some(suspect) => finding("loss", &format!("{what}. {}", suspect.cause), suspect.remedy),
         None => finding("loss", &format!("{what}."), format!("Use a cable instead of Wi-Fi, and {other}")),
     })
@@ -318,7 +328,7 @@ fn stalls(run: &RunResults, stream: &StreamStats) -> Option<Diagnosis> {
         }
     };
     let is_long = run.server.is_some() && typical_ns.cast_unsigned() >= saturating_nanos(MIN_PAUSE);
-    let suspect = Suspect::of(run, typical_ns, None);
+    let suspect = Suspect::of(run, &DELAYING, typical_ns, None);
     let (what, cause, remedy) = match &suspect {
         Some(suspect) => (suspect.name, &*suspect.cause, suspect.remedy),
         // A host would have reported a long pause.
@@ -333,7 +343,7 @@ fn delay_variation(run: &RunResults, stream: &StreamStats) -> Option<Diagnosis> 
     let variation = stream.pdv(0.99).filter(|ns| *ns >= MIN_DELAY_VARIATION_NS)?;
     let min = RoundTrip::of(run, run.evaluated_stream).and_then(|rtt| rtt.min());
     let min = min.map_or_else(String::new, |ns| format!(" of {}", format_time_ms(micros(ns))));
-    let suspect = Suspect::of(run, variation, Some(0.99));
+    let suspect = Suspect::of(run, &DELAYING, variation, Some(0.99));
     let (cause, remedy) = match &suspect {
         Some(suspect) => (&*suspect.cause, suspect.remedy),
         None => (
@@ -353,16 +363,17 @@ fn reordering(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Diag
     let extent = format_count(stream.reorder_extent.max().unwrap_or(0).cast_unsigned(), unit);
     let late_ns = stream.reorder_late_time_offset.max();
     let late = late_ns.map_or_else(String::new, |ns| format!(" and {}", length(ns)));
-    let (cause, remedy) = if is_loopback(&run.target) {
-        (
+    let option = Suspect::option(run, &["--reorder", "--like"]);
+    let (cause, remedy) = match &option {
+        Some(suspect) => (&*suspect.cause, suspect.remedy),
+        None if is_loopback(&run.target) => (
             "The packets did not leave this host, so the server changes their order.",
             "Omit --reorder and --jitter of the server.",
-        )
-    } else {
-        (
+        ),
+        None => (
             "Typical causes are several parallel paths and radio links that retransmit lost frames.",
             "Use a cable instead of Wi-Fi or mobile data.",
-        )
+        ),
     };
     let share = format_share(ratio);
     let message = format!("{share} of the {unit}s arrived out of order, up to {extent}{late} late. {cause}");
@@ -371,12 +382,12 @@ fn reordering(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Diag
 
 fn duplicates(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Diagnosis> {
     let ratio = stream.duplicated as f64 / stream.returned.max(1) as f64;
-    let message = format!("{} of the {unit}s returned more than once.", format_share(ratio));
-    let remedy = if is_loopback(&run.target) {
-        "Omit --duplicate of the server."
-    } else {
-        "Look for bonded or mirrored connections."
+    let (cause, remedy) = match Suspect::option(run, &["--duplicate"]) {
+        Some(suspect) => (suspect.cause, suspect.remedy),
+        None if is_loopback(&run.target) => (String::new(), "Omit --duplicate of the server."),
+        None => (String::new(), "Look for bonded or mirrored connections."),
     };
+    let message = format!("{} of the {unit}s returned more than once. {cause}", format_share(ratio));
     (ratio >= MIN_DUPLICATED_RATIO).then(|| finding("duplicates", &message, remedy))
 }
 

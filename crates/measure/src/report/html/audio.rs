@@ -5,7 +5,7 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::axis::{Axis, band, runs};
+use super::axis::{Axis, MAX_DRAWN, band, runs};
 use super::tables;
 use crate::client::AudioPicture;
 use crate::report::audio_figures::AudioQualityFigures;
@@ -95,7 +95,7 @@ fn scale(columns: &[WaveformColumn]) -> (f32, [f32; 2]) {
     };
     let peaks = [peak(|column| column.sent), peak(|column| column.returned)];
     let max = peaks[0].max(peaks[1]);
-    (if max > 0.0 && max.is_finite() { max } else { 1.0 }, peaks)
+    (if max > 0.0 { max.min(MAX_DRAWN) } else { 1.0 }, peaks)
 }
 
 fn decibels(peak: f32) -> String {

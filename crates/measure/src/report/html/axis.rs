@@ -3,6 +3,9 @@
 
 use std::fmt::Write;
 
+/// Larger samples, 20 dB above full scale, are drawn as this one.
+pub(crate) const MAX_DRAWN: f32 = 10.0;
+
 /// Height of every drawing, in SVG units.
 pub(crate) const HEIGHT: f64 = 200.0;
 
@@ -71,8 +74,7 @@ impl Axis {
 
     /// An axis for levels from -60 to 0 dBFS, or to at least `max`.
     pub(crate) fn decibels(max: f64) -> Self {
-        let step = if max > 60.0 { 200.0 } else { 20.0 };
-        Self::linear(-60.0, (max / step).ceil() * step, step, |level| format!("{level:.0} dB"))
+        Self::linear(-60.0, (max / 20.0).ceil() * 20.0, 20.0, |level| format!("{level:.0} dB"))
     }
 
     /// An axis for percentages from 0 to at least `max`.

@@ -133,3 +133,50 @@ fn client_that_a_busy_host_starves_has_no_certain_sample_rate() {
     assert_eq!((details.sample_rate, details.drift), (None, None), "{}", source.facts);
     assert!(source.not_judged.iter().any(|part| part.what == "packet rate"), "{:?}", source.not_judged);
 }
+
+/// The code, the severity and the message of what is found about a client whose packets arrive late in `seconds`, by this time per second. All
+/// types may be delayed, or AUDIO alone; of LATENCY_PING, none may be sent.
+fn found_behind_a_queue(
+    seconds: f64,
+    growth: f64,
+    is_delayed: [bool; 2],
+    has_pings: bool,
+) -> Option<(&'static str, Severity, String)> {
+    let mut check = ClientCheck::default();
+    let sent = client("correct-2-channels-48000-plain").datagrams();
+    for mut datagram in sent.into_iter().filter(|sent| has_pings || sent.bytes[1] != 5) {
+        let at_s = datagram.at.as_nanos() as f64 / 1e9 - 1.0;
+        let late = if is_delayed[usize::from(datagram.bytes[1] != 1)] { growth * at_s } else { 0.0 };
+        datagram.at = Time::from_nanos(((1.0 + at_s + late) * 1e9) as u64);
+        if at_s < seconds {
+            check.on_datagram(datagram.observed());
+        }
+    }
+    let found = check.report().sources[0].findings.iter().find(|finding| finding.severity > Severity::Note).cloned();
+    found.map(|finding| (finding.code, finding.severity, finding.message))
+}
+
+#[test]
+fn queue_that_fills_is_the_path_if_pings_are_delayed_alike() {
+    for growth in [-0.03, 0.02, 0.05, 0.15, 0.3] {
+        for seconds in [4.0, 8.0, 12.0, 19.0] {
+            assert_eq!(found_behind_a_queue(seconds, growth, [true; 2], true), None, "{growth} in {seconds} s");
+        }
+        // The client itself is too slow.
+        let (code, severity, _) = found_behind_a_queue(19.0, growth, [true, false], true).expect("a finding");
+        assert_eq!((code, severity), ("packet_rate", Severity::Error), "{growth}");
+    }
+}
+
+#[test]
+fn without_pings_a_wrong_rate_is_a_warning_until_it_has_cost_a_second() {
+    let message = "packet rate does not fit sample_rate: expected 48000 samples per second, received 45714";
+    for (seconds, severity, end) in
+        [(13.0, Severity::Warning, ", or the delay of its path grows"), (19.5, Severity::Error, "")]
+    {
+        let growth = if severity == Severity::Error { 0.06 } else { 0.05 };
+        let (code, found, text) = found_behind_a_queue(seconds, growth, [true; 2], false).expect("a finding");
+        assert_eq!((code, found, text.ends_with(end)), ("packet_rate", severity, true), "{text}");
+        assert!(severity == Severity::Error || text == format!("{message}{end}"), "{text}");
+    }
+}

@@ -140,3 +140,22 @@ fn port_change_on_a_link_is_no_fault_of_the_client() {
     let rules: Vec<&str> = findings(&sent).iter().map(|finding| finding.code).collect();
     assert_eq!(rules, ["port_change"]);
 }
+
+#[test]
+fn sound_that_fades_out_in_tiny_numbers_is_little_endian() {
+    for (case, sample) in [
+        ("stuck, a value per channel", &(|at: u32| 60 + 2 * (at % 2)) as &dyn Fn(u32) -> u32),
+        ("stuck, with either sign", &|at| 0x3c | (at % 3 / 2) << 31),
+        ("stuck, larger", &|at| 0x133b + 0x100 * (at % 2)),
+        ("fading", &|at| (0x3f_u32.saturating_sub(at / 5_000)) | (at % 2) << 31),
+    ] {
+        let (mut sent, mut at) = (client("correct-2-channels-48000-plain").datagrams(), 0);
+        for datagram in sent.iter_mut().filter(|sent| sent.bytes[1] == 1 && sent.at > Time::from_millis(10_000)) {
+            for word in datagram.bytes[12..].as_chunks_mut::<4>().0 {
+                *word = sample(at).to_le_bytes();
+                at += 1;
+            }
+        }
+        assert_eq!(findings(&sent), [], "{case}");
+    }
+}

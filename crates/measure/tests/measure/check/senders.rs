@@ -206,3 +206,54 @@ fn flow_without_audio_or_without_packets_is_not_judged_by_it() {
     assert!(not_judged(source).is_superset(&["pacing", "stun", "timestamp_step"].into()));
     assert_eq!(CheckResult::new(SignalingCheck::default().report(), Severity::Error, 0).verdict, Verdict::NotMeasured);
 }
+
+/// The findings about all flows of a room, whose members send at these times, in milliseconds, to these others.
+fn found_in_room(sent: impl Iterator<Item = (u64, [u64; 2], Vec<u8>)>) -> Vec<(String, &'static str)> {
+    let (mut check, mut all) = (SignalingCheck::default(), sent.collect::<Vec<_>>());
+    all.sort_by_key(|(ms, ..)| *ms);
+    for (ms, [from, to], bytes) in all {
+        let route =
+            MediaRoute { room: 1, from: from.to_string().into(), to: to.to_string().into(), direction: Direction::Up };
+        check.senders.on_datagram(Time::from_millis(ms), [from, to], &route, &bytes);
+    }
+    let of_flow = |source: &CheckedSource| {
+        source.findings.iter().map(|found| (source.name.clone(), found.code)).collect::<Vec<_>>()
+    };
+    check.report().sources.iter().flat_map(of_flow).collect()
+}
+
+fn packet(kind: u8, number: u32, len: usize) -> Vec<u8> {
+    [&[1, kind][..], &number.to_be_bytes(), &(number * 128).to_be_bytes(), &[0; 2], &vec![7; len]].concat()
+}
+
+#[test]
+fn flow_that_begins_while_its_sender_plays_has_no_unusual_sequence() {
+    let audio = |n: u64, to| (n * 8 / 3, [0, to], packet(1, n as u32, 1_024));
+    let late = |from: u64| (from..4_000).map(move |n| audio(n, 2));
+    let found = |from| found_in_room((1_000..4_000).map(|n| audio(n, 1)).chain(late(from)));
+    assert_eq!(found(2_000), [("room 1, 0 to 1".to_owned(), "first_sequence")]);
+}
+
+#[test]
+fn keepalive_that_answers_that_of_the_other_member_has_no_interval() {
+    let audio = |from: u64| (0..12_000_u32).map(move |n| (u64::from(n) * 8 / 3, [from, 1 - from], packet(1, n, 1_024)));
+    let keepalives = |from: u64, interval: usize, answers: bool| {
+        let own = (0..30_000)
+            .step_by(interval)
+            .map(move |ms| (ms, [from, 1 - from], packet(4, ms as u32 / interval as u32, 0)));
+        let answered = own.clone().filter(move |_| answers);
+        own.chain(answered.map(|(ms, [from, to], bytes)| (ms + 20, [to, from], bytes)))
+    };
+    let found = |own: [usize; 2], answers| {
+        let mut found = found_in_room(
+            audio(0).chain(audio(1)).chain(keepalives(0, own[0], answers)).chain(keepalives(1, own[1], answers)),
+        );
+        found.retain(|(_, code)| *code == "keepalive_interval");
+        found.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    assert_eq!(found([600, 600], true), [""; 0]);
+    assert_eq!(found([600, 600], false), [""; 0]);
+    // The second member sends too often, and the first one answers.
+    assert_eq!(found([1_000, 300], true), ["room 1, 1 to 0"]);
+    assert_eq!(found([1_000, 3_000], false), ["room 1, 1 to 0"]);
+}

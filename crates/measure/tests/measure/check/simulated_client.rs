@@ -55,9 +55,12 @@ pub(super) enum Pauses {
     CountOn,
     /// The host is stopped, so that nothing is sent at all.
     Stopped,
+    /// The microphone is muted: samples of 0.
+    Muted,
 }
 
-const PAUSES: [Pauses; 5] = [Pauses::None, Pauses::Discontinuous, Pauses::StandStill, Pauses::CountOn, Pauses::Stopped];
+const PAUSES: [Pauses; 6] =
+    [Pauses::None, Pauses::Discontinuous, Pauses::StandStill, Pauses::CountOn, Pauses::Stopped, Pauses::Muted];
 
 /// How the client announces its format.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -92,6 +95,8 @@ pub(super) struct Path {
     sway: f64,
     /// Every second packet takes another path, which is longer by so much.
     detour: f64,
+    /// A queue fills by so many seconds per second, up to 0.9 s, and is empty again after 30 s.
+    pub(super) fill: f64,
 }
 
 const LAN: Path = Path {
@@ -106,10 +111,11 @@ const LAN: Path = Path {
     stalls: 0.0,
     sway: 0.0,
     detour: 0.0,
+    fill: 0.0,
 };
 
 /// The networks of `--network`, then faults that these do not have.
-pub(super) const PATHS: [Path; 15] = [
+pub(super) const PATHS: [Path; 18] = [
     LAN,
     Path { name: "dsl", jitter: 20.0, ..LAN },
     Path { name: "wifi", jitter: 4.0, burst: (0.005, 0.5), bandwidth: (100.0, 16.0), ..LAN },
@@ -125,6 +131,9 @@ pub(super) const PATHS: [Path; 15] = [
     Path { name: "swaying", jitter: 10.0, sway: 200.0, ..LAN },
     Path { name: "two paths", keeps_order: false, detour: 7.0, ..LAN },
     Path { name: "perfect", jitter: 0.0, ..LAN },
+    Path { name: "queue that fills", jitter: 4.0, fill: 0.03, ..LAN },
+    Path { name: "queue that fills fast", jitter: 20.0, fill: 0.2, loss: 0.01, ..LAN },
+    Path { name: "queue that fills slowly", jitter: 1.0, fill: 0.004, ..LAN },
 ];
 
 /// A correct client.
@@ -145,6 +154,12 @@ pub(super) struct Client {
     earlier: u32,
     /// When the client starts again, with a new link if it has one.
     restart_s: f64,
+    /// When a NAT gives it another port, if it has no link.
+    nat_s: f64,
+    /// When another member joins the room.
+    join_s: f64,
+    /// Whether it answers the KEEPALIVEs of the other member.
+    answers: bool,
     seconds: f64,
 }
 
@@ -172,6 +187,9 @@ impl Client {
                 _ => u32::MAX / frames - 2_000,
             },
             restart_s: if random.occurs(0.2) { random.between(0.5, seconds) } else { f64::MAX },
+            nat_s: if random.occurs(0.2) { random.between(2.0, seconds) } else { f64::MAX },
+            join_s: random.between(0.0, seconds),
+            answers: random.occurs(0.5),
             seconds,
         }
     }
@@ -246,10 +264,11 @@ impl Client {
                 next_info = if is_once { f64::MAX } else { next_info + 5.0 };
             }
             let samples = if is_january { random.pick(&[32, 64, 96, 128]) } else { frames };
-            let is_silent = at_s >= gap.0;
+            let is_silent = at_s >= gap.0 && pauses != Pauses::Muted;
             if !is_silent {
                 let len = (samples * channels * 4) as usize;
-                push(at_s, AUDIO, sequence, timestamp, timestamp as usize % 48_000 * 4 * channels as usize, len);
+                let start = if at_s >= gap.0 { MUTED } else { timestamp as usize % 48_000 * 4 * channels as usize };
+                push(at_s, AUDIO, sequence, timestamp, start, len);
             }
             if !is_silent || pauses == Pauses::CountOn {
                 sequence = sequence.wrapping_add(1);
@@ -303,14 +322,27 @@ impl Client {
             bytes.extend(packet.timestamp.to_be_bytes());
             bytes.extend([0, u8::from(packet.is_sealed)]);
             match packet.kind {
+                AUDIO if packet.start == MUTED => bytes.resize(12 + packet.len, 0),
                 AUDIO => bytes.extend(&SOUND[packet.start..packet.start + packet.len]),
+                PING => bytes.extend(
+                    [&((packet.at_s * 1e6) as u64 + 1_700_000_000_000_000).to_be_bytes()[..], &[0; 4]].concat(),
+                ),
                 INFO => bytes.extend(self.latency_info()),
                 CONTROL => bytes.extend([&[1, 1][..], &[7; 32]].concat()),
                 _ => bytes.resize(12 + packet.len, 0),
             }
             let at = Time::from_nanos((at_s * 1e9) as u64 + 1_000_000_000);
             let datagram = on_the_wire(&bytes, packet.is_sealed.then_some(packet.counter));
+            let keepalive =
+                if packet.kind == KEEPALIVE && self.answers && !packet.is_sealed { Some(&bytes) } else { None };
+            for _ in keepalive {
+                members.senders.on_datagram(at, [1, 0], &route("Aki#1"), &bytes);
+                members.senders.on_datagram(at, [0, 1], &route("Ben#1"), &bytes);
+            }
             members.senders.on_datagram(at, [0, 1], &route("Ben#1"), &datagram);
+            if at_s > self.join_s && are_answered && !self.is_sealed {
+                members.senders.on_datagram(at, [0, 2], &route("Cho#1"), &datagram);
+            }
             if packet.is_sealed && packet.link > link {
                 link = packet.link;
                 opened.clear();
@@ -330,7 +362,10 @@ impl Client {
             };
             check.on_datagram(ObservedDatagram {
                 at,
-                source: SocketAddr::from(([192, 0, 2, 7], 40_000)),
+                source: SocketAddr::from((
+                    [192, 0, 2, 7],
+                    if at_s > self.nat_s && !self.is_sealed { 40_001 } else { 40_000 },
+                )),
                 dst_ip: None,
                 bytes: &bytes,
                 counter: is_opened.then_some(packet.counter),
@@ -339,7 +374,7 @@ impl Client {
             });
         }
         let mut report = check.report();
-        assert_eq!(report.sources.len(), 1, "{self:?} on {path:?}");
+        assert!(report.sources.len() == 1 || self.nat_s < self.seconds, "{self:?} on {path:?}");
         report.sources.extend(members.report().sources.into_iter().filter(|_| are_answered));
         report.sources
     }
@@ -366,6 +401,9 @@ struct Packet {
 
 /// Instead of the start of a payload: the packet is never sealed.
 const PLAIN: usize = usize::MAX;
+
+/// Instead of the start of a payload: zeros.
+const MUTED: usize = usize::MAX - 1;
 
 /// More than a second of sound, from which each packet takes its part.
 static SOUND: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -398,7 +436,8 @@ impl Path {
             free_at = free_at.max(at) + bits / rate / 1e6;
             let sway = 1.0_f64.midpoint((at * TAU / 20.0 + phase).sin()) * self.sway / 1e3;
             let detour = (index % 2) as f64 * self.detour / 1e3;
-            let mut arrival = free_at + sway + detour + random.between(0.0, self.jitter / 1e3);
+            let filled = (at % 30.0 * self.fill).min(0.9);
+            let mut arrival = free_at + sway + detour + filled + random.between(0.0, self.jitter / 1e3);
             if at > stall.0 + stall.1 {
                 stall = (at + random.between(0.0, 2.0 / self.stalls.max(1e-9)), random.log_between(0.05, 1.5));
             }

@@ -17,7 +17,11 @@ fn accused(clients: u64) -> BTreeMap<&'static str, Vec<String>> {
         let client = Client::new(seed, if seed % 10 == 9 { 65.0 } else { 12.0 });
         let path = PATHS[(seed / 10 + seed) as usize % PATHS.len()];
         let findings = client.check(path).into_iter().flat_map(|source| source.findings);
-        let severe = findings.filter(|finding| finding.severity > Severity::Note);
+        // Without the clock of the client, a warning that names both is right.
+        let names_path = |text: &str| path.fill > 0.0 && text.contains("the delay of its path");
+        let severe = findings.filter(|finding| {
+            finding.severity > if names_path(&finding.message) { Severity::Warning } else { Severity::Note }
+        });
         severe.map(|found| (found.code, format!("{}: {client:?}: {}", path.name, found.message))).collect()
     };
     let mut by_rule = BTreeMap::<_, Vec<_>>::new();

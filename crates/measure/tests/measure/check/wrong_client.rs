@@ -159,7 +159,11 @@ impl Client {
                 ahead += i32::from(is_shared);
                 match *key {
                     "keepalive_s" => out.send(4, (0, 0, 0), &[]),
-                    "ping_s" => out.send(5, (0, 0, 0), &[0; 12][..self.number("ping_len").unwrap() as usize]),
+                    "ping_s" => {
+                        let clock_us = 1_700_000_000_000_000 + (at_s * 1e6) as u64;
+                        let payload = [&clock_us.to_be_bytes()[..], &[0; 4]].concat();
+                        out.send(5, (0, 0, 0), &payload[..self.number("ping_len").unwrap() as usize]);
+                    }
                     "info_s" => out.send(7, (0, 0, 0), &self.latency_info()),
                     _ => out.raw(self.text("extra"), self.text("extra_reason")),
                 }

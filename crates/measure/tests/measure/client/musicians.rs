@@ -16,7 +16,8 @@ use jamjam_core::link::LinkKey;
 use jamjam_core::node::{Node, SendStatus};
 use jamjam_core::time::Time;
 use jamjam_measure::client::{
-    AudioStreamConfig, Heard, Musician, MusicianConfig, PayloadSource, RunConfig, SourcePoll, StopSignal, StreamKind,
+    AudioStreamConfig, Heard, Musician, MusicianConfig, MusicianResults, PayloadSource, RunConfig, SourcePoll,
+    StopSignal, StreamKind,
 };
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::musicians::MusiciansReport;
@@ -78,7 +79,7 @@ fn musician_of(
     }));
     let mut keys = 0;
     let entropy = move || {
-        keys += 1;
+        keys = u8::wrapping_add(keys, 1);
         Zeroizing::new([&[9; 29][..], &[number as u8, generation, keys]].concat().try_into().expect("32 bytes"))
     };
     let config = MusicianConfig {
@@ -207,7 +208,7 @@ fn counts_are_those_of_the_path_over_each_kind_of_link() {
         assert_eq!((heard.len(), injected.len()), (count * (count - 1), count * (count - 1)));
         for (direction, heard) in &heard {
             let Injected { delivered, duplicates, lost, .. } = injected[direction];
-            let audio = heard.audio;
+            let audio = heard.audio.sequences;
             let counts = (audio.received, audio.duplicates, audio.gaps, audio.reordered);
             assert_eq!(counts, (delivered + duplicates, duplicates, lost, 0), "{links:?} {direction:?}");
             assert!(delivered > 500 && lost > 10, "{delivered} {lost}");
@@ -251,7 +252,10 @@ fn lost_packets_of_a_key_exchange_are_repeated() {
         let mut world = World::new(2, links, 500, path);
         world.run_until(60 * SECOND);
         for (direction, heard) in world.heard() {
-            assert!(heard.audio.received > 100 && heard.audio.gaps == 0, "{links:?} {direction:?} {heard:?}");
+            assert!(
+                heard.audio.sequences.received > 100 && heard.audio.sequences.gaps == 0,
+                "{links:?} {direction:?} {heard:?}"
+            );
         }
     }
 }
@@ -269,8 +273,8 @@ fn ten_seconds_of_silence_open_a_new_link() {
         world.run_until(60 * SECOND);
         for heard in world.heard().values() {
             // Each second has 100 packets. The gap of a link that lasts is counted; a new link starts again.
-            assert!(heard.audio.received > 1_700, "{heard:?}");
-            assert_eq!(heard.audio.gaps > 800, controls == 0, "{heard:?}");
+            assert!(heard.audio.sequences.received > 1_700, "{heard:?}");
+            assert_eq!(heard.audio.sequences.gaps > 800, controls == 0, "{heard:?}");
         }
         assert!(
             later_controls >= controls && (controls > 0 || later_controls == 0),
@@ -289,7 +293,7 @@ fn restarted_member_is_heard_again() {
         world.nodes[1] = musician(1, links, 2_000, &[member(0, links)], 2);
         world.run_until(60 * SECOND);
         let heard = &world.heard()[&(1, 0)];
-        let audio = heard.audio;
+        let audio = heard.audio.sequences;
         assert!(audio.received > 1_700 && (audio.gaps, audio.duplicates) == (0, 0), "{links:?} {heard:?}");
     }
 }
@@ -310,7 +314,7 @@ fn member_who_never_answers_gets_no_audio() {
         world.nodes[0] = musician(0, links, 2_500, &[member(1, links)], 0);
         world.run_until(60 * SECOND);
         let heard = &world.heard()[&(1, 0)];
-        assert_eq!((heard.audio.received, heard.link, types.get(&AUDIO)), (0, None, None), "{links:?}");
+        assert_eq!((heard.audio.sequences.received, heard.link, types.get(&AUDIO)), (0, None, None), "{links:?}");
         // One KEEPALIVE each second for 27 s.
         assert!((25..=31).contains(&types[&KEEPALIVE]), "{links:?} {types:?}");
         assert_eq!(keys.len(), if links == Links::Plain { 0 } else { 3 }, "a new key every 10 s");
@@ -329,7 +333,7 @@ fn member_who_left_gets_nothing_and_keeps_its_figures() {
     world.members[0].publish(&[]);
     world.run_until(60 * SECOND);
     let heard = world.heard().remove(&(1, 0)).expect("figures of the member");
-    assert!((150..=200).contains(&heard.audio.received), "{heard:?}");
+    assert!((150..=200).contains(&heard.audio.sequences.received), "{heard:?}");
     assert_eq!(after_leaving, 0);
 }
 
@@ -391,7 +395,8 @@ fn loopback_source_belongs_to_who_names_it_or_to_the_only_member_with_its_port()
         poll(&mut *node, 0);
         deliver(&mut *node, 10 * MS, loopback, &[header(AUDIO, 1, 0), vec![0; 512]].concat());
         let heard = node.into_results(Time::from_millis(10)).heard;
-        let senders = heard.iter().filter(|(_, heard)| heard.audio.received > 0).map(|(member, _)| &*member.id);
+        let senders =
+            heard.iter().filter(|(_, heard)| heard.audio.sequences.received > 0).map(|(member, _)| &*member.id);
         assert_eq!(senders.collect::<Vec<_>>(), Vec::from_iter(sender));
     }
 }
@@ -496,6 +501,43 @@ fn limits_do_not_apply_to_a_member_who_was_mostly_silent() {
     assert_eq!(silent.verdict.reasons, reasons);
     assert!(silent.text(false).ends_with("NOT MEASURED: 3 musicians in `jam`, 4 of 6 directions heard\n"));
     assert_eq!(report(&[], 0..0, &Limits::default()).verdict.result.exit_code(), 0);
+}
+
+#[test]
+fn members_that_left_make_room_and_one_that_is_ignored_is_not_measured() {
+    // Of 256 members, the first one is heard and leaves. Of two that come, there is room for one.
+    let all: Vec<RoomMember> = (1..=258)
+        .map(|number| RoomMember { id: format!("id-{number}"), ..member(number % 250, Links::Plain) })
+        .collect();
+    let known = members(&all[..256]);
+    let mut node = musician_of(0, Links::Plain, 100, &known, 0);
+    poll(&mut *node, 0);
+    known.publish(&all[1..257]);
+    poll(&mut *node, MS);
+    let results = |node: Box<TestMusician>| node.into_results(Time::from_millis(2));
+    let code = |results: &[MusicianResults]| MusiciansReport::from(("jam", results, None, &Limits::default())).verdict;
+    let ids = |results: &MusicianResults| results.heard.iter().map(|(member, _)| member.id.clone()).collect::<Vec<_>>();
+    known.publish(&all[1..]);
+    poll(&mut *node, 2 * MS);
+    let results = [results(node)];
+    assert_eq!(
+        (ids(&results[0])[0].as_str(), ids(&results[0])[255].as_str(), results[0].ignored),
+        ("id-2", "id-257", 1)
+    );
+    assert!(code(&results).reasons.contains(&"no member heard anybody".to_owned()));
+    let mut heard = results;
+    heard[0].heard[0].1 = heard_once();
+    assert_eq!(
+        (code(&heard).result.exit_code(), code(&heard).reasons),
+        (4, vec!["Musician 0: 1 member ignored".to_owned()])
+    );
+}
+
+/// A member from whom one packet was received.
+fn heard_once() -> Heard {
+    let mut heard = Heard::default();
+    heard.audio.record(Time::ZERO, 0);
+    heard
 }
 
 #[test]

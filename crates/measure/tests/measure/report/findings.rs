@@ -134,6 +134,43 @@ fn outage_and_stalls_of_several_clients_are_those_of_the_worst() {
 }
 
 #[test]
+fn option_of_the_same_command_is_named_and_needs_no_advice() {
+    let mut rng = Rng::new(1);
+    let mut last = 0;
+    let mut in_order = |n: i64| {
+        last = (n * INTERVAL + exponential(&mut rng, 8 * MS)).max(last);
+        Some(last - n * INTERVAL)
+    };
+    let mut bad: Vec<Option<i64>> = (0..3_000).map(&mut in_order).collect();
+    (0..300).for_each(|n| bad[n * 10] = None);
+    let mut run = probe(stream(&bad));
+    run.target = "embedded echo server (100 ms, --loss 10% --jitter 20ms --seed 7)".to_owned();
+    // This host is busy, too.
+    run.pauses.total_ns = 100_000_000;
+    let found = |run: &RunResults| {
+        report(run)
+            .findings
+            .into_iter()
+            .map(|found| (found.code, found.remedy.is_some(), found.message))
+            .collect::<Vec<_>>()
+    };
+    assert!(found(&run).iter().all(|(_, has_remedy, _)| *has_remedy) && found(&run).len() > 1, "{:?}", found(&run));
+    for (line, option) in
+        [("probe --embedded --network wifi-bad", "--network"), ("probe --embedded --like=x.json", "--like")]
+    {
+        run.origin.command_line = format!("jamjam-dev {line}");
+        let cause = format!("The cause is {option} of this command.");
+        let all = found(&run);
+        assert!(
+            all.len() > 1 && all.iter().all(|(_, has_remedy, text)| !has_remedy && text.ends_with(&cause)),
+            "{all:?}"
+        );
+    }
+    run.origin.command_line = "jamjam-dev probe --embedded --duplicate 1%".to_owned();
+    assert!(found(&run).iter().all(|(_, has_remedy, _)| *has_remedy), "another option explains nothing");
+}
+
+#[test]
 fn rare_stalls_do_not_explain_a_varying_delay() {
     for (stalls, expected) in [(1, &["delay_variation", "stalls"][..]), (6, &["stalls"])] {
         let stalls: Vec<(i64, i64)> = (1..=stalls).map(|n| (n * 4_000 * MS, 300 * MS)).collect();

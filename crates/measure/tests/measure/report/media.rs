@@ -160,34 +160,51 @@ fn failure_names_the_limit_the_worst_recovery_and_the_number_of_pairs() {
     // Ben is back 1.2 s after the end of the outage, and Cho at once.
     room.play(2_500..3_700, &ways[2..]);
     room.play(3_700..6_000, &ways);
-    let reason = "room 1, outage 1 of Aki#1 and Ben#1: 500 ms at 1.0 s, recovered after 1.2 s, --max-recovery 500 ms exceeded (1 of 2 pairs)";
-    assert_judged(room, Verdict::Failed, reason, "failure met");
+    let reason = "room 1, outage 1 of Ben#1 to Aki#1: 500 ms at 1.0 s, recovered after 1.2 s, --max-recovery 500 ms exceeded (2 of 4 directions)";
+    assert_judged(room, Verdict::Failed, reason, "failure met failure met");
+}
+
+#[test]
+fn member_that_was_dead_before_the_outage_has_not_recovered() {
+    for (dead_from, verdict, reason, statuses) in [
+        (2_000, Verdict::NotMeasured, "no AUDIO in the second before it", "met skipped"),
+        (3_900, Verdict::Failed, "not recovered within 4.5 s, --max-recovery 500 ms exceeded", "met failure"),
+    ] {
+        let mut room = Room::new("500ms@3s");
+        room.play(1_000..dead_from, &BOTH);
+        room.play(dead_from..9_000, &BOTH[..1]);
+        let reason = format!("room 1, outage 1 of Ben#1 to Aki#1: 500 ms at 3.0 s, {reason} (1 of 2 directions)");
+        assert_judged(room, verdict, &reason, statuses);
+    }
 }
 
 #[test]
 fn limit_without_an_outage_that_hit_anybody_is_not_measured() {
     let unused = "--max-recovery: no outage hit a pair that carried AUDIO";
-    for (outages, start) in [("500ms@9s", 1_000), ("500ms@2s", 4_000)] {
+    let silent =
+        "room 1, outage 1 of Aki#1 to Ben#1: 500 ms at 2.0 s, no AUDIO in the second before it (1 of 1 directions)";
+    for (outages, start, reason, statuses) in [("500ms@9s", 1_000, unused, ""), ("500ms@2s", 4_000, silent, "skipped")]
+    {
         let mut room = Room::new(outages);
         room.play(1_000..1_010, &BOTH[..1]);
         room.play(start..6_000, &BOTH);
-        assert_judged(room, Verdict::NotMeasured, unused, "");
+        assert_judged(room, Verdict::NotMeasured, reason, statuses);
     }
 }
 
 #[test]
 fn member_that_was_lost_in_its_only_outage_has_not_recovered() {
-    let outage = "room 1, outage 1 of Ben#1 and Aki#1: 500 ms at 1.0 s, not recovered";
-    let lost = format!("{outage}, Ben#1 left for good, --max-recovery 500 ms exceeded (1 of 1 pairs)");
+    let outage = "room 1, outage 1 of Aki#1 to Ben#1: 500 ms at 1.0 s, not recovered";
+    let lost = format!("{outage}, Ben#1 left for good, --max-recovery 500 ms exceeded (2 of 2 directions)");
     let reason = "not judged: a member left, another outage began or the run ended";
-    let unjudged = format!("{outage} within 300 ms, {reason} (1 of 1 pairs)");
+    let unjudged = format!("{outage} within 300 ms, {reason} (2 of 2 directions)");
     for (outages, end, is_lost, rejoins, (verdict, reason, statuses)) in [
-        ("500ms@1s", 2_000, true, false, (Verdict::Failed, &*lost, "failure")),
+        ("500ms@1s", 2_000, true, false, (Verdict::Failed, &*lost, "failure failure")),
         // It left by itself, and was lost but back under its name.
-        ("500ms@1s", 2_000, false, false, (Verdict::NotMeasured, &unjudged, "skipped")),
-        ("500ms@1s", 2_000, true, true, (Verdict::NotMeasured, &unjudged, "skipped")),
+        ("500ms@1s", 2_000, false, false, (Verdict::NotMeasured, &unjudged, "skipped skipped")),
+        ("500ms@1s", 2_000, true, true, (Verdict::NotMeasured, &unjudged, "skipped skipped")),
         // It had recovered from another one.
-        ("500ms@1s/4s", 6_000, true, false, (Verdict::Passed, "", "met skipped")),
+        ("500ms@1s/4s", 6_000, true, false, (Verdict::Passed, "", "met skipped met skipped")),
     ] {
         let mut room = Room::new(outages);
         room.play(1_000..end, &BOTH);
@@ -212,18 +229,18 @@ fn outage_during_whose_recovery_the_relay_did_not_run_is_not_judged() {
         room.play(stop.start..9_000, &BOTH);
         room
     };
-    let reason = "not judged: the relay did not run, or sent late (1 of 1 pairs)";
-    let late = |recovery| format!("room 1, outage 1 of Aki#1 and Ben#1: 500 ms at 1.0 s, {recovery}, {reason}");
+    let reason = "not judged: the relay did not run, or sent late (2 of 2 directions)";
+    let late = |recovery| format!("room 1, outage 1 of Ben#1 to Aki#1: 500 ms at 1.0 s, {recovery}, {reason}");
     for (outages, stop, reason, statuses) in [
         // At the end of the outage, and before it was clear that the pair had recovered.
-        ("500ms@1s", 2_400..3_700, late("recovered after 1.2 s"), "skipped"),
-        ("500ms@1s", 3_400..3_500, late("recovered after 20 ms"), "skipped"),
+        ("500ms@1s", 2_400..3_700, late("recovered after 1.2 s"), "skipped skipped"),
+        ("500ms@1s", 3_400..3_500, late("recovered after 20 ms"), "skipped skipped"),
         // Before the outage, within it, and after it was clear.
-        ("500ms@1s", 1_900..2_000, String::new(), "met"),
-        ("500ms@1s", 2_100..2_400, String::new(), "met"),
-        ("500ms@1s", 3_700..5_000, String::new(), "met"),
+        ("500ms@1s", 1_900..2_000, String::new(), "met met"),
+        ("500ms@1s", 2_100..2_400, String::new(), "met met"),
+        ("500ms@1s", 3_700..5_000, String::new(), "met met"),
         // Another outage of the pair was judged.
-        ("500ms@1s/4s", 2_400..3_700, String::new(), "skipped met"),
+        ("500ms@1s/4s", 2_400..3_700, String::new(), "skipped met skipped met"),
     ] {
         let verdict = if reason.is_empty() { Verdict::Passed } else { Verdict::NotMeasured };
         assert_judged(played(outages, stop), verdict, &reason, statuses);
