@@ -4,7 +4,6 @@
 //! Messages are flat JSON objects. Relayed values are copied as they were written, but the sender's id is that of the connection.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -25,10 +24,8 @@ const MAX_USER_BYTES: usize = 256;
 /// Maximum length of room ids, in bytes.
 pub const MAX_WEBRTC_ROOM_BYTES: usize = 128;
 
-/// A message to a participant who left less than this time ago, in milliseconds, was on its way.
+/// For this long after a participant has left, messages to it may arrive, in milliseconds.
 const LATE_MS: u64 = 10_000;
-/// The number of those who are known to have left.
-const MAX_LEFT: usize = 16;
 
 /// The WebRTC dialect.
 #[derive(Default)]
@@ -39,8 +36,8 @@ pub(super) struct WebRtcDialect {
 /// A WebRTC room.
 pub(super) struct WebRtcRoom {
     roster: Roster<Participant>,
-    /// Who left last, and when, in milliseconds since the Unix epoch.
-    left: VecDeque<(String, u64)>,
+    /// When a participant last left, in milliseconds since the Unix epoch.
+    left_at: u64,
 }
 
 /// A participant of a WebRTC room, as all participants see it.
@@ -273,8 +270,7 @@ impl Room for WebRtcRoom {
             participants: self.participants(),
         };
         call.send_requested(self.roster.connections(), || to_json(&message));
-        self.left.truncate(MAX_LEFT - 1);
-        self.left.push_front((left.id, call.now.unix_ms()));
+        self.left_at = call.now.unix_ms();
     }
 
     /// The console then hides the messages of the clients. `/rooms` still lists the participants.
@@ -373,8 +369,7 @@ impl WebRtcRoom {
             }
         };
         let Some(target) = self.find(&target) else {
-            let since = call.now.unix_ms().saturating_sub(LATE_MS);
-            let has_just_left = self.left.iter().any(|(id, left_at)| *id == target && *left_at > since);
+            let has_just_left = call.now.unix_ms().saturating_sub(self.left_at) < LATE_MS;
             return has_just_left.then_some(()).ok_or(MessageError::ignored("targetUserId is not in the room"));
         };
         call.send([target.conn], &relayed);
@@ -440,10 +435,7 @@ impl WebRtcDialect {
         let locate = |directory: &mut Directory<WebRtcRoom>| {
             let found = directory.find(&room_id);
             has_too_many_rooms = found.is_none() && directory.rooms_opened_by(source) >= limits.max_rooms_per_address;
-            let room = |key| WebRtcRoom {
-                roster: Roster::new(key, vec![room_id.clone()], None, unix_ms),
-                left: VecDeque::new(),
-            };
+            let room = |key| WebRtcRoom { roster: Roster::new(key, vec![room_id.clone()], None, unix_ms), left_at: 0 };
             (!has_too_many_rooms).then(|| found.unwrap_or_else(|| directory.create(Some(source), room)))
         };
         let entered = self.rooms.call(ctx, locate, |room, call| room.enter(call, participant));

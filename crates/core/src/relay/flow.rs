@@ -42,18 +42,8 @@ impl Flow {
     /// A flow whose seed is mixed from that of `impairment` and `name`.
     pub fn new(impairment: &Impairment, name: &str) -> Self {
         let impairer = Impairer::for_flow(impairment.clone(), name);
-        let (outcomes, arrived, left) = <_>::default();
-        Self {
-            impairer,
-            datagrams: 0,
-            outcomes,
-            arrived,
-            left,
-            on_path: 0,
-            dropped_at: None,
-            key: None,
-            key_changes: 0,
-        }
+        let (datagrams, outcomes, arrived, left, on_path, dropped_at, key, key_changes) = <_>::default();
+        Self { impairer, datagrams, outcomes, arrived, left, on_path, dropped_at, key, key_changes }
     }
 
     /// A datagram arrives at `at`. Decides what happens to it. `since_start` is the time since time 0 of outages.

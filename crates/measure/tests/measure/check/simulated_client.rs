@@ -333,9 +333,7 @@ impl Client {
             }
             let at = Time::from_nanos((at_s * 1e9) as u64 + 1_000_000_000);
             let datagram = on_the_wire(&bytes, packet.is_sealed.then_some(packet.counter));
-            let keepalive =
-                if packet.kind == KEEPALIVE && self.answers && !packet.is_sealed { Some(&bytes) } else { None };
-            for _ in keepalive {
+            if packet.kind == KEEPALIVE && self.answers && !packet.is_sealed {
                 members.senders.on_datagram(at, [1, 0], &route("Aki#1"), &bytes);
                 members.senders.on_datagram(at, [0, 1], &route("Ben#1"), &bytes);
             }
