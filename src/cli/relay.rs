@@ -114,13 +114,13 @@ impl Args {
         let log = server::start_log(false, color)?;
         os::set_process_name(c"relay");
         os::raise_descriptor_limit();
-        self.ready_file.clear()?;
         let BoundSocket { socket, address, .. } = udp::bind(self.listen, DEFAULT_RECEIVE_BUFFER)?;
         let mut upstream = self.open_upstream(address)?;
         let sockets = iter::once(&socket).chain(&upstream.sockets).map(UdpSocket::try_clone);
         let sockets = sockets.collect::<Result<_, _>>().context("cannot open the sockets of the relay")?;
         self.junit.as_ref().map_or(Ok(()), |file| files::prepare(file)).context(CANNOT_WRITE)?;
         let (observer, outcome_log) = self.path.impairment.open_outcome_log("from,to,direction")?;
+        self.ready_file.clear()?;
         stop.set_run_started();
         info!(name: FIXED_LOG_LINE, target: "relay", "relay listening on {address}, target {}", upstream.target);
         info!(target: "relay", seed = impairments[0].seed, "to repeat the impairment, give this seed");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use test_support::client::{Server, ServerAction, Wav, document, fixture, program, run_to_success, together, wav};
+use test_support::client::{Server, ServerAction, Wav, document, fixture, program, run, run_to_success, together, wav};
 
 use crate::send_and_probe::{html_page, report};
 
@@ -81,7 +81,9 @@ fn dropped_packets_are_gaps_in_the_report_the_page_and_the_recordings() {
             page.display(),
             folder.options()
         );
-        let output = run_to_success(&line);
+        let output = run(&line);
+        // A host that is too busy to measure sends, drops and records all the same.
+        assert!([0, 4].contains(&output.code), "{path}: {output:?}");
         let dropped = dropped(&outcomes);
         assert_eq!(dropped.is_empty(), path.starts_with("--loss 0%"));
         let mut expected = speech.clone();

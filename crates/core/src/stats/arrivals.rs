@@ -40,9 +40,14 @@ impl Arrivals {
         let (first, last) = self.times.unwrap_or((at, at));
         self.longest_silence = self.longest_silence.max(at - last);
         self.times = Some((first, at));
+        if self.sequences.ahead(sequence) > 0 {
+            // So are nearly all packets, and for them, nothing is copied.
+            self.old = None;
+            return self.sequences.record(sequence);
+        }
         let start = OldNumbers { before: self.sequences, first: sequence, since: <_>::default(), repeated: 0 };
         let arrival = self.sequences.record(sequence);
-        if matches!(arrival, SequenceArrival::Start(_) | SequenceArrival::Newest) {
+        if let SequenceArrival::Start(_) = arrival {
             self.old = None;
             return arrival;
         }
