@@ -33,7 +33,7 @@ pub struct JudgedOutage {
     /// When it ended.
     pub end: Time,
     /// Time from its end to the AUDIO with which the direction was back. Otherwise the time from its end until a member left, the next outage
-    /// began, or the run ended. `None` if there was no AUDIO within [`MAX_SILENCE`] before, so that nothing follows from what came.
+    /// began, or the run ended. `None` if there was no AUDIO within `MAX_SILENCE` before, so that nothing follows from what came.
     pub recovery: Option<Result<Duration, Duration>>,
 }
 
