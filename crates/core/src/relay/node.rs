@@ -209,11 +209,12 @@ impl Relay {
         };
         let of_address = |client: &Client| clients.iter().filter(|one| one.address.ip() == client.address.ip()).count();
         let is_idle = |client: &Client| (is_single || client.on_path == 0) && idle(client) >= IDLE_TIMEOUT;
-        let longest = (0..clients.len())
-            .filter(|index| is_idle(&clients[*index]))
-            .max_by_key(|index| (of_address(&clients[*index]), idle(&clients[*index])));
+        let longest = || {
+            let all = (0..clients.len()).filter(|index| is_idle(&clients[*index]));
+            all.max_by_key(|index| (of_address(&clients[*index]), idle(&clients[*index])))
+        };
         let unused = Some(clients.len()).filter(|unused| *unused < self.sockets);
-        let Some(index) = unused.or(longest) else {
+        let Some(index) = unused.or_else(longest) else {
             if self.results.unassigned[Unassigned::NoSocket as usize] == 0 {
                 warn!(target: "relay", %address, "no socket is left for a further client: what it sends is dropped");
             }

@@ -55,14 +55,16 @@ impl SequenceTracker {
         let distance = self.ahead(sequence).unsigned_abs();
         let arrival = if self.ahead(sequence) > 0 {
             self.gaps += u64::from(distance - 1);
-            for number in (1..=distance.min(WINDOW)).map(|behind| sequence.wrapping_sub(behind)) {
-                self.mark(number, number == newest);
+            let skipped = distance.min(WINDOW);
+            self.clear(sequence.wrapping_sub(skipped), skipped);
+            if distance <= WINDOW {
+                self.mark(newest);
             }
             self.newest = Some(sequence);
             SequenceArrival::Newest
         } else if distance > WINDOW {
             SequenceArrival::TooOld
-        } else if distance == 0 || self.mark(sequence, true) {
+        } else if distance == 0 || self.mark(sequence) {
             self.duplicates += 1;
             return SequenceArrival::Duplicate;
         } else {
@@ -74,11 +76,22 @@ impl SequenceTracker {
         arrival
     }
 
-    /// Notes whether a number was received. Returns whether it was noted before.
-    fn mark(&mut self, number: u32, is_received: bool) -> bool {
+    /// Notes that a number was received. Returns whether it was noted before.
+    fn mark(&mut self, number: u32) -> bool {
         let (word, bit) = (&mut self.window[(number % WINDOW / u128::BITS) as usize], 1 << (number % u128::BITS));
-        let before = std::mem::replace(word, if is_received { *word | bit } else { *word & !bit });
+        let before = std::mem::replace(word, *word | bit);
         before & bit != 0
+    }
+
+    /// Forgets `count` numbers from `first` on, word by word: a client can skip as many with each packet.
+    fn clear(&mut self, first: u32, count: u32) {
+        let mut done = 0;
+        while done < count {
+            let (number, bits) = (first.wrapping_add(done), u128::BITS);
+            let len = (bits - number % bits).min(count - done);
+            self.window[(number % WINDOW / bits) as usize] &= !(u128::MAX >> (bits - len) << (number % bits));
+            done += len;
+        }
     }
 
     /// How far a sequence number is ahead of the newest one, or of itself if there is none.
