@@ -121,6 +121,14 @@ fn object_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Map<Str
 }
 
 impl Claims {
+    /// Logs a token that never expires, if the caller's throttle allows it: a client can use one as often as it likes.
+    pub fn log_missing_expiry(&self, is_allowed: impl FnOnce() -> bool) {
+        if self.expires_at.is_none() && is_allowed() {
+            let [client, room] = [&self.client_id, &self.room].map(|name| sanitize_name(name));
+            warn!(target: "signaling", client, room, "a token without expiresAt never expires");
+        }
+    }
+
     /// Claims with a lifetime of `seconds`, at most one year, from `now_ms` (milliseconds since the Unix epoch).
     pub fn new(client_id: &str, room: &str, metadata: Map<String, Value>, now_ms: u64, seconds: f64) -> Self {
         let expires_at = now_ms.saturating_add((seconds.min(MAX_LIFETIME_SECONDS) * 1e3) as u64);
@@ -170,12 +178,7 @@ pub fn sign(secret: &Secret, claims: &Claims) -> String {
 /// no token is. The error is the reason for the log; clients learn it only with `--strict`.
 pub fn verify(secret: Option<&Secret>, token: &str, room: &str, now_ms: u64) -> Result<Claims, &'static str> {
     let payload = verify_for(Audience::Broadcast, secret, token, room, now_ms)?;
-    let claims: Claims = serde_json::from_value(Value::Object(payload)).map_err(|_| INVALID_PAYLOAD)?;
-    if claims.expires_at.is_none() {
-        let (client, room) = (sanitize_name(&claims.client_id), sanitize_name(room));
-        warn!(target: "signaling", client, room, "a token without expiresAt never expires");
-    }
-    Ok(claims)
+    serde_json::from_value(Value::Object(payload)).map_err(|_| INVALID_PAYLOAD)
 }
 
 /// Like [`verify`], for the client `user` of the WebRTC room `room`. The token must name the user and must expire.

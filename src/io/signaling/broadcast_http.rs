@@ -181,8 +181,9 @@ async fn accept_post(
     check_rate(&state.post_limiter, client.source.ip(), TOO_MANY_POSTS)?;
     let missing = "Authentication required";
     let token = bearer_token(request.headers()).ok_or_else(|| HttpRejection::unauthorized(missing, missing))?;
-    verify(state.limits.broadcast.secret.as_ref(), token.as_str(), &room, clock::unix_ms())
+    let claims = verify(state.limits.broadcast.secret.as_ref(), token.as_str(), &room, clock::unix_ms())
         .map_err(|reason| HttpRejection::unauthorized(reason, "Invalid or expired token"))?;
+    claims.log_missing_expiry(|| state.rejection_log_throttle.allow());
     let request = read_body(request, MAX_POST_BYTES).await?;
     let (source, post) = (client.source.ip(), (format, &**request.body()));
     // Without this, the connection handles many pipelined posts before other tasks get their turn.

@@ -112,6 +112,8 @@ impl SequenceTracker {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     /// Records packets with these sequence numbers. Returns the number of distinct packets, of gaps and of duplicates.
@@ -121,6 +123,30 @@ mod tests {
             tracker.record(*sequence);
         }
         (tracker.distinct, tracker.gaps, tracker.duplicates)
+    }
+
+    #[test]
+    fn late_packets_and_duplicates_are_those_of_a_set_after_jumps_of_any_length() {
+        let (mut tracker, mut received, mut newest, mut random) =
+            (SequenceTracker::default(), HashSet::new(), 0, 1_u64);
+        for _ in 0..20_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let (kind, size) = (random >> 33 & 3, (random >> 40) as u32);
+            // One ahead, a jump of up to two windows, or a number of up to one window ago.
+            let sequence: u32 = match kind {
+                0 | 1 => newest + 1,
+                2 => newest + 1 + size % (2 * WINDOW),
+                _ => newest.saturating_sub(size % (WINDOW + 1)),
+            };
+            let expected = match (sequence > newest, received.insert(sequence)) {
+                (true, _) => SequenceArrival::Newest,
+                (false, true) => SequenceArrival::Late,
+                (false, false) => SequenceArrival::Duplicate,
+            };
+            let arrival = tracker.record(sequence);
+            assert!(arrival == expected || received.len() == 1, "{sequence} after {newest}: {arrival:?}");
+            newest = newest.max(sequence);
+        }
     }
 
     #[test]

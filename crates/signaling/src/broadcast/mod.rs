@@ -13,6 +13,7 @@ use super::connection_context::ConnectionContext;
 use super::event_sink::ConnId;
 use super::json::{MessageError, parse};
 use super::limits::SignalingLimits;
+use super::lock::lock;
 use super::room::{RoomCall, RoomKey, Roster};
 use super::rooms::{Directory, Rooms};
 use super::route::BroadcastParams;
@@ -130,7 +131,10 @@ impl BroadcastDialect {
             None if is_public => None,
             None => return ctx.reject_token(TOKEN_MISSING),
             Some(Err(reason)) => return ctx.reject_token(reason),
-            Some(Ok(claims)) => Some(claims),
+            Some(Ok(claims)) => {
+                claims.log_missing_expiry(|| lock(&ctx.state.log_throttle).allow(ctx.now.monotonic));
+                Some(claims)
+            }
         };
         let client = Arc::new(ClientInfo { conn: ctx.conn, source: ctx.source, claims, query });
         let membership = Membership { client, is_control_channel };
