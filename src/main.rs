@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let stop = StopToken::default();
     exit_at_system_limits(stop.clone());
     let result = environment::parse().and_then(|(cli, matches)| {
-        listen_for_signals(stop.clone(), cli.signal_of_hangup(), cli.is_server())?;
+        listen_for_signals(stop.clone(), cli.is_server())?;
         cli.run(&matches, &stop).map_err(|failure| environment::name_variables(failure, &matches))
     });
     match result {
@@ -67,15 +67,15 @@ fn end_of_input(is_server: bool) -> io::Result<oneshot::Receiver<()>> {
     Ok(ended)
 }
 
-/// Handles SIGINT, SIGTERM and, if it counts as a stop signal, SIGHUP on a thread. The first signal requests a stop, after which the run ends by
+/// Handles SIGINT, SIGTERM and SIGHUP on a thread. The first signal requests a stop, after which the run ends by
 /// itself. The process exits immediately on a second signal, or if the program is still starting, on the first one.
 /// The end of standard input counts as SIGTERM in a server that a test started.
-fn listen_for_signals(stop: StopToken, hangup: Option<StopSignal>, is_server: bool) -> Result<(), Failure> {
+fn listen_for_signals(stop: StopToken, is_server: bool) -> Result<(), Failure> {
     let listen = move || -> io::Result<()> {
         let input_ended = end_of_input(is_server)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let context = runtime.enter();
-        let mut signals = Signals::new(hangup)?;
+        let mut signals = Signals::new()?;
         drop(context);
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             runtime.block_on(async {
@@ -108,19 +108,18 @@ fn listen_for_signals(stop: StopToken, hangup: Option<StopSignal>, is_server: bo
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    /// SIGHUP and what it counts as. `None` in servers where it reloads certificates, and under `nohup`: a handler would end what `nohup` protects.
-    hangup: Option<(tokio::signal::unix::Signal, StopSignal)>,
+    /// `None` under `nohup`: a handler would end what `nohup` protects.
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
 impl Signals {
-    fn new(hangup: Option<StopSignal>) -> io::Result<Self> {
+    fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         // A write beyond the limit on file sizes then fails, as on a full disk. By default, it kills the process.
         #[cfg(target_os = "linux")]
         drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
-        let counts_as = hangup.filter(|_| !os::is_hangup_ignored());
-        let hangup = counts_as.map(|counts_as| Ok::<_, io::Error>((signal(SignalKind::hangup())?, counts_as)));
+        let hangup = (!os::is_hangup_ignored()).then(|| signal(SignalKind::hangup()));
         let [interrupt, terminate] = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
         Ok(Self { interrupt: interrupt?, terminate: terminate?, hangup: hangup.transpose()? })
     }
@@ -129,10 +128,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => StopSignal::Interrupt,
             _ = self.terminate.recv() => StopSignal::Terminate,
-            Some(counts_as) = async {
-                let (hangup, counts_as) = self.hangup.as_mut()?;
-                hangup.recv().await.map(|()| *counts_as)
-            } => counts_as,
+            Some(()) = async { self.hangup.as_mut()?.recv().await } => StopSignal::Hangup,
         }
     }
 }
@@ -142,7 +138,7 @@ struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    fn new(_: Option<StopSignal>) -> io::Result<Self> {
+    fn new() -> io::Result<Self> {
         Ok(Self)
     }
 

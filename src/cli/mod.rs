@@ -97,17 +97,6 @@ enum Command {
 }
 
 impl Cli {
-    /// The stop signal that SIGHUP counts as. `None` in servers that read certificate files again. An echo server without such files stops
-    /// as on SIGTERM, because its terminal was closed.
-    pub fn signal_of_hangup(&self) -> Option<StopSignal> {
-        match &self.command {
-            Some(Command::Send(_) | Command::Probe(_)) => Some(StopSignal::Hangup),
-            Some(Command::Relay(_)) => Some(StopSignal::Terminate),
-            Some(Command::EchoServer(args)) => args.moqt.cert.is_none().then_some(StopSignal::Terminate),
-            _ => None,
-        }
-    }
-
     /// Whether the subcommand serves until it is stopped.
     pub fn is_server(&self) -> bool {
         !matches!(self.command, None | Some(Command::Send(_) | Command::Probe(_)))

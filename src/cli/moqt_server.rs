@@ -44,7 +44,7 @@ pub(crate) struct MoqtArgs {
 
     /// PEM file with the certificate chain
     ///
-    /// Read again on SIGHUP. Without this option, the server generates a self-signed certificate at each start.
+    /// Without this option, the server generates a self-signed certificate at each start.
     #[arg(long, value_name = "FILE", requires_all = [MOQT_GROUP, "key"], help_heading = HEADING)]
     pub(super) cert: Option<PathBuf>,
 
@@ -93,9 +93,6 @@ impl BoundMoqtServer {
     /// Logs the addresses and starts the server, which runs until `stop` is requested.
     pub(crate) fn start(self, stop: &StopToken) -> io::Result<ServerThread> {
         self.log_addresses();
-        if self.identity.has_files() {
-            renewal::reload_on_sighup(Some(Arc::clone(&self.identity)), stop)?;
-        }
         renewal::replace_when_due(&self.identity)?;
         server::spawn(self.bound, self.identity, self.config, self.counts, stop)
     }

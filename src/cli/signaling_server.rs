@@ -163,7 +163,6 @@ impl Args {
         self.bbx.create_rooms(&mut hub, check.is_some())?;
         self.ready_file.clear()?;
         stop.set_run_started();
-        renewal::reload_on_sighup(identity.clone(), stop).context("cannot listen for SIGHUP")?;
         identity.as_ref().map_or(Ok(()), renewal::replace_when_due).context("cannot start a thread")?;
         let scheme = if identity.is_some() { "wss" } else { "ws" };
         let authority = url_authority(&address);

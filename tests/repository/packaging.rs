@@ -226,7 +226,6 @@ fn systemd_units_use_existing_commands_and_variables() {
 #[test]
 fn units_stop_after_the_shutdown_timeout() {
     let unit = read("packaging/jamjam-signaling.service");
-    assert_eq!(unit_setting(&unit, "ExecReload"), "/bin/kill -HUP $MAINPID");
     // The server waits so long for its clients, and then a second for its log.
     for unit in [&unit, &read("packaging/jamjam-echo.service")] {
         let limit: u64 = unit_setting(unit, "TimeoutStopSec").trim_end_matches('s').parse().unwrap();

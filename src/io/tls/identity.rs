@@ -90,34 +90,28 @@ impl ServerIdentity {
     }
 
     /// Renews a self-signed certificate two days before its end, and replaces one whose files have changed. A self-signed certificate from the
-    /// future is also renewed: the clock was wrong when it was issued.
+    /// future is also renewed: the clock was wrong when it was issued. If that fails, the previous certificate remains in use. Errors are logged
+    /// when they change: a certificate and its key are rarely replaced at the same moment.
     pub fn replace_if_due(&self, now: SystemTime) {
         let Properties { not_before, not_after, .. } = self.current().properties;
         let renewed_at = not_after.saturating_sub(RENEW_BEFORE_END).unwrap_or_default();
-        if self.has_files() {
-            self.replace(now, false);
-        } else if !(not_before..renewed_at).contains(&timestamp(now)) {
-            self.replace(now, true);
+        if matches!(self.source, Source::SelfSigned { .. }) && (not_before..renewed_at).contains(&timestamp(now)) {
+            return;
         }
-    }
-
-    /// Reads the files again, or issues a new self-signed certificate. If that fails, the previous certificate remains in use. Unless this
-    /// `is_requested`, only changes are logged: a certificate and its key are rarely replaced at the same moment.
-    pub fn replace(&self, now: SystemTime, is_requested: bool) {
         let loaded = self.source.load(now);
         let error = loaded.as_ref().err().map(ToString::to_string);
         let is_new =
             error != mem::replace(&mut *self.last_error.lock().unwrap_or_else(PoisonError::into_inner), error.clone());
         match loaded {
-            Ok(certificate) if is_requested || certificate.key.cert != self.current().key.cert => {
+            Ok(certificate) if certificate.key.cert != self.current().key.cert => {
                 *self.current.lock().unwrap_or_else(PoisonError::into_inner) = certificate;
                 self.reloads.add(1);
                 self.log("certificate reloaded");
             }
-            Err(error) if is_requested || is_new => {
+            Err(error) if is_new => {
                 self.failed_reloads.add(1);
                 let valid_until = self.valid_until();
-                error!(target: "tls", %error, %valid_until, hint = "correct the files; they are read again within a minute", "certificate not reloaded; the previous one remains in use");
+                error!(target: "tls", %error, %valid_until, hint = "correct the files; they are read again every few seconds", "certificate not reloaded; the previous one remains in use");
             }
             _ => {}
         }
@@ -142,11 +136,6 @@ impl ServerIdentity {
     /// End of validity of the current certificate, in seconds since the Unix epoch.
     pub fn expiry(&self) -> u64 {
         self.current().properties.not_after.as_second().cast_unsigned()
-    }
-
-    /// Whether the certificate was read from files.
-    pub fn has_files(&self) -> bool {
-        matches!(self.source, Source::PemFiles { .. })
     }
 
     /// Logs `event` with the current certificate.
