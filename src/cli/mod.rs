@@ -45,7 +45,6 @@ use clap::{ArgAction, ArgMatches, ColorChoice, CommandFactory, Parser, Subcomman
 use generate::Generate;
 use output::Failure;
 
-use crate::client::StopSignal;
 use crate::io::stop::StopToken;
 
 /// The output of `--version`. The build script determines all values but the version.

@@ -123,8 +123,8 @@ impl Args {
         self.ready_file.clear()?;
         stop.set_run_started();
         info!(name: FIXED_LOG_LINE, target: "relay", "relay listening on {address}, target {}", upstream.target);
-        info!(target: "relay", seed = impairments[0].seed, "to repeat the impairment, give this seed");
         let (new_targets, targets) = mpsc::channel();
+        let seed = impairments[0].seed;
         let relay = Relay::new((upstream.target, targets), upstream.sockets.len(), impairments, limits, observer);
         let counts = Arc::clone(&relay.counts);
         let options = DriverOptions::server(udp::DEFAULT_SPIN_PERCENT, Backend::Native);
@@ -152,7 +152,7 @@ impl Args {
         let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
         drop(log);
         let (target, unreachable) = (self.target.to_string(), counts[0].get());
-        let report = RelayReport::from((target, &results, unreachable, dropped, upstream.strays()));
+        let report = RelayReport::from((target, seed, &results, unreachable, dropped, upstream.strays()));
         print_report(&report, self.json, || report.text())?;
         if let Some(file) = &self.junit {
             files::write(file, &report.junit()?).context(CANNOT_WRITE)?;

@@ -15,7 +15,7 @@ use super::counters::counters_name;
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
 use super::json::{self, MessageError};
-use jamjam_core::sanitize::truncate_bytes;
+use jamjam_core::sanitize::sanitize_line;
 use jamjam_core::time::{Time, WallClock};
 
 /// How long the log stays active after a snapshot.
@@ -157,7 +157,7 @@ impl ActivityLog {
             }
             if let Some(message) = text.filter(|_| is_active).and_then(redacted) {
                 let message_type = message.get("type").and_then(Value::as_str).map(str::to_owned);
-                entry.message_type = message_type.map(|name| truncate_bytes(name, MAX_TYPE_BYTES));
+                entry.message_type = message_type.map(|name| sanitize_line(&name, MAX_TYPE_BYTES));
                 entry.text = Some(message.to_string());
             }
         });

@@ -14,7 +14,7 @@ use super::hub::Hub;
 use super::lock::lock;
 use super::room::MemberInfo;
 use super::rooms::RoomEntry;
-use jamjam_core::sanitize::truncate_bytes;
+use jamjam_core::sanitize::sanitize_line;
 use jamjam_core::time::WallClock;
 
 /// Maximum number of rooms per dialect, and of connections outside rooms.
@@ -204,8 +204,8 @@ impl SnapshotBuilder<'_> {
         let room_matches = self.matches_filter(id) || name.is_some_and(|name| self.matches_filter(name));
         let members = members.filter_map(|(conn, MemberInfo { id, name, is_control_channel })| {
             let member = ConnectionSnapshot {
-                id: Some(truncated_name(id)),
-                name: name.map(truncated_name),
+                id: Some(shown_name(id)),
+                name: name.map(shown_name),
                 is_control_channel,
                 ..self.connection_snapshot(conn)?
             };
@@ -224,7 +224,7 @@ impl SnapshotBuilder<'_> {
         self.members_left -= members.len();
         self.snapshot.rooms.push(RoomSnapshot {
             dialect: dialect.name(),
-            id: truncated_name(id),
+            id: shown_name(id),
             name: name.map(str::to_owned),
             protected: is_protected,
             created_at: created_ms,
@@ -275,6 +275,6 @@ impl SnapshotBuilder<'_> {
     }
 }
 
-fn truncated_name(text: &str) -> String {
-    truncate_bytes(text.to_owned(), MAX_SNAPSHOT_NAME_BYTES)
+fn shown_name(text: &str) -> String {
+    sanitize_line(text, MAX_SNAPSHOT_NAME_BYTES)
 }

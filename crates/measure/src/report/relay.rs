@@ -44,7 +44,7 @@ figures! {
     }
 
     /// The report of a relay.
-    RelayReport from (target, results, unreachable, kernel_dropped, strays): (String, &RelayResults, u64, Option<u64>, (u64, Option<SocketAddr>)) [
+    RelayReport from (target, seed, results, unreachable, kernel_dropped, strays): (String, u64, &RelayResults, u64, Option<u64>, (u64, Option<SocketAddr>)) [
         let of_client = |client: &Client| Direction::ALL.map(|direction| ForwardedFigures::from((client, direction)));
         let directions: Vec<ForwardedFigures> = results.clients.iter().flat_map(of_client).collect();
         let sum = |outcome: &str| directions.iter().filter_map(|one| one.outcomes.get(outcome)).sum::<u64>();
@@ -74,6 +74,7 @@ figures! {
         schema_version: u32 = SCHEMA_VERSION;
         tool_version: &'static str = env!("CARGO_PKG_VERSION");
         target: String = target;
+        seed: u64 = seed;
         verdict: Verdict = verdict;
         findings: Vec<String> = findings;
         not_judged: Vec<String> = not_judged;
@@ -121,7 +122,7 @@ pub(super) fn findings_status(findings: &[String], not_judged: &[String]) -> Tes
 }
 
 impl RelayReport {
-    /// The table of all directions, the findings and the warnings.
+    /// The table of all directions, the findings, the warnings and the seed.
     pub fn text(&self) -> String {
         let mut text = format!("{:34}{:>10}{AUDIO_HEAD}  outcomes\n", "client", "datagrams");
         for one in &self.directions {
@@ -132,6 +133,7 @@ impl RelayReport {
             _ = writeln!(text, "{}", row.trim_end());
         }
         add_findings(&mut text, &self.findings, &self.not_judged, &self.warnings);
+        _ = writeln!(text, "note: --seed {} repeats the impairment", self.seed);
         text
     }
 
