@@ -85,8 +85,7 @@ fn expected(stage: u8, fault: Fault) -> Option<(&'static str, &'static str)> {
         (0..=2, Fault::Stalled) => {
             Some(("unreachable", "within 5.000 s: no server listens there, or a firewall drops UDP"))
         }
-        // A server of another test may get the port in the meantime.
-        (0..=2, Fault::Vanished) => Some(("unreachable", "within 5.000 s: ")),
+        (0..=2, Fault::Vanished) => Some(("unreachable", "within 5.000 s: no program listens on this UDP port")),
         (0, Fault::Silent) | (0..=2, Fault::Restarted) => Some(("rejected", "setup timed out after 5 s")),
         (1 | 2, Fault::Silent) => Some(("not_ready", "the server did not subscribe to our track")),
         (4, Fault::Silent) => Some(("not_ready", "the server did not accept our subscription")),
