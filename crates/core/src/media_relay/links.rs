@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::impairment::Impairment;
 
 /// Parses options without dashes ("loss 1%,40% delay 10ms"), which replace those of the server. Otherwise returns the reason.
-pub(super) type ParseImpairment = dyn Fn(&str) -> Result<Impairment, String> + Send + Sync;
+pub(super) type ParseImpairment = dyn Fn(&str) -> Result<Impairment, String> + Send;
 
 /// Values for the paths between some members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -184,8 +184,6 @@ pub(super) struct Pairs {
     links: Vec<Link>,
     /// The senders and receivers of changes that have meant nobody yet.
     unmet: BTreeSet<[String; 2]>,
-    /// The impairments of ways, by what `links` contains for them.
-    parsed: HashMap<String, Impairment>,
     foreign_log: LogThrottle,
     full_log: LogThrottle,
     /// Numbers of datagrams by outcome, of dropped ones by reason, and of sources that changed.
@@ -276,35 +274,24 @@ impl Pairs {
         of(from).filter(has_receiver).count()
     }
 
-    /// Gives ways the impairment that the operator has set. Counts and decisions go on. Returns what must be parsed first, if there is any.
-    fn impair(&mut self, ways: &[Way]) -> BTreeSet<String> {
-        let Self { members, links, parsed, .. } = self;
-        let is_of =
-            |pattern: &str, number: u64| members.get(&number).is_some_and(|member| is_meant(pattern, &member.names));
-        let words = |way: &Way| {
-            let of_way = links.iter().filter(|link| is_of(&link.from, way.from) && is_of(&link.to, way.to));
-            (*way, links::words(of_way))
+    /// What the operator has set for a way, as words.
+    fn words(&self, way: Way) -> String {
+        let is_of = |pattern: &str, number: u64| {
+            self.members.get(&number).is_some_and(|member| is_meant(pattern, &member.names))
         };
-        let ways: Vec<(Way, String)> = ways.iter().map(words).collect();
-        let new: BTreeSet<_> =
-            ways.iter().map(|(_, words)| words).filter(|words| !parsed.contains_key(*words)).cloned().collect();
-        if !new.is_empty() {
-            return new;
+        links::words(self.links.iter().filter(|link| is_of(&link.from, way.from) && is_of(&link.to, way.to)))
+    }
+
+    /// Gives a way another impairment. Counts and decisions go on.
+    fn impair(&mut self, way: Way, impairment: Impairment) {
+        let Some((_, flow, route)) = self.flows.get_mut(&way) else { return };
+        let outages = if impairment.loss >= 1.0 { Outages::endless() } else { impairment.outages.clone() };
+        for way in [way, way.reversed()] {
+            let recovery = self.recoveries.entry(way).or_default();
+            recovery.change(self.now, route.direction, outages.clone());
         }
-        let ways: Vec<(Way, Impairment)> = ways.into_iter().map(|(way, words)| (way, parsed[&words].clone())).collect();
-        self.defer(move |pairs| {
-            for (way, impairment) in ways {
-                let Some((_, flow, route)) = pairs.flows.get_mut(&way) else { continue };
-                let outages = if impairment.loss >= 1.0 { Outages::endless() } else { impairment.outages.clone() };
-                for way in [way, way.reversed()] {
-                    let recovery = pairs.recoveries.entry(way).or_default();
-                    recovery.change(pairs.now, route.direction, outages.clone());
-                }
-                let Impairment { direction, seed, .. } = flow.impairer.impairment;
-                flow.impairer.impairment = Impairment { direction, seed, ..impairment };
-            }
-        });
-        new
+        let Impairment { direction, seed, .. } = flow.impairer.impairment;
+        flow.impairer.impairment = Impairment { direction, seed, ..impairment };
     }
 
     /// Lets new sockets stand for the members that `pattern` means, an id, a name or `*`.
@@ -498,7 +485,8 @@ impl Exits<Lane> for Pairs {
 #[derive(Clone)]
 pub struct MediaRooms {
     pairs: Arc<Mutex<Pairs>>,
-    parse: Arc<ParseImpairment>,
+    /// Locked before `pairs`, from the reading of what is parsed until it holds.
+    parse: Arc<Mutex<ParseImpairment>>,
 }
 
 impl MediaRooms {
@@ -510,9 +498,8 @@ impl MediaRooms {
         parse: impl Fn(&str) -> Result<Impairment, String> + Send + Sync + 'static,
     ) -> Self {
         let (sockets, free) = (config.ports.iter().map(|_| None).collect(), (0..config.ports.len()).collect());
-        let parsed = HashMap::from([(String::new(), config.impairment.clone())]);
-        let pairs = Pairs { config, sockets, free, parsed, observer, ..Pairs::default() };
-        Self { pairs: Arc::new(Mutex::new(pairs)), parse: Arc::new(parse) }
+        let pairs = Pairs { config, sockets, free, observer, ..Pairs::default() };
+        Self { pairs: Arc::new(Mutex::new(pairs)), parse: Arc::new(Mutex::new(parse)) }
     }
 
     /// A member joins `room`, over a connection from `signaling_ip` to `local_ip`. It replaces `leaving`, which is about to leave. `None` if
@@ -569,7 +556,7 @@ impl MediaRooms {
         }
         let (words, restores) =
             (links::words([&link].into_iter()), !renumber && !sever && link.values.values().all(Value::is_null));
-        let impairment = (self.parse)(&words).map_err(InvalidValue)?;
+        self.parse.lock().unwrap_or_else(PoisonError::into_inner)(&words).map_err(InvalidValue)?;
         let mut locked = self.lock();
         let pairs = &mut *locked;
         let members = pairs.meant([&link.from, &link.to]);
@@ -589,8 +576,6 @@ impl MediaRooms {
             pairs.renumber(&names[0])?;
         }
         pairs.links = links;
-        pairs.parsed.retain(|words, _| words.is_empty());
-        pairs.parsed.insert(words, impairment);
         if members == 0 && !restores && pairs.unmet.len() < MAX_LINKS {
             pairs.unmet.insert(names);
         }
@@ -600,19 +585,20 @@ impl MediaRooms {
         Ok(members)
     }
 
-    /// Gives ways the impairment that the operator has set. What several changes make up is parsed while nothing is locked.
+    /// Gives ways the impairment that the operator has set. It is parsed while the media goes on.
     fn impair(&self, ways: &[Way]) {
-        loop {
-            let new = self.lock().impair(ways);
-            if new.is_empty() {
-                return;
-            }
-            let parsed: Vec<_> = new.into_iter().map(|words| ((self.parse)(&words), words)).collect();
-            let pairs = &mut *self.lock();
-            for (impairment, words) in parsed {
-                pairs.parsed.insert(words, impairment.unwrap_or_else(|_| pairs.config.impairment.clone()));
-            }
-        }
+        let parse = self.parse.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ways, server): (Vec<(Way, String)>, Impairment) = {
+            let pairs = self.lock();
+            (ways.iter().map(|way| (*way, pairs.words(*way))).collect(), pairs.config.impairment.clone())
+        };
+        let mut parsed = HashMap::from([(String::new(), server.clone())]);
+        let parsed_once = |(way, words): (Way, String)| {
+            let new = |words: &String| parse(words).unwrap_or_else(|_| server.clone());
+            (way, parsed.entry(words).or_insert_with_key(new).clone())
+        };
+        let ways: Vec<_> = ways.into_iter().map(parsed_once).collect();
+        self.lock().defer(move |pairs| ways.into_iter().for_each(|(way, impairment)| pairs.impair(way, impairment)));
     }
 
     /// The changed paths, each with the number of members that it means now, as in [`MediaRooms::change`].
