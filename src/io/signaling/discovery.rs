@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use axum::BoxError;
 use axum::body::{Body, to_bytes};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION};
+use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::response::Parts;
-use axum::http::{Method, Request, StatusCode};
+use axum::http::{Method, StatusCode};
 use bytes::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use serde::Deserialize;
+use serde_json::Value;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
@@ -90,11 +90,6 @@ impl fmt::Display for SignalingUrl {
     }
 }
 
-#[derive(Deserialize)]
-struct Discovered {
-    url: String,
-}
-
 impl SignalingUrl {
     /// Whether a connection may use TLS: the server may name a `wss` URL.
     pub fn may_use_tls(&self) -> bool {
@@ -149,9 +144,10 @@ impl SignalingUrl {
         if !head.status.is_success() {
             return Err(format!("HTTP {}", head.status));
         }
-        let Discovered { url } = serde_json::from_slice(body).map_err(|_| "the response is not JSON with a `url`")?;
+        let discovered: Value = serde_json::from_slice(body).unwrap_or_default();
+        let url = discovered["url"].as_str().ok_or("the response is not JSON with a `url`")?;
         let url: WebSocketUrl =
-            url.parse().map_err(|error| format!("the server names `{}`: {error}", sanitize(&url)))?;
+            url.parse().map_err(|error| format!("the server names `{}`: {error}", sanitize(url)))?;
         if self.url.is_secure() && !url.is_secure() {
             return Err(format!("the server names {url}, which has no TLS"));
         }
@@ -180,11 +176,8 @@ impl<'a> HttpConnection<'a> {
         path: &str,
         body: impl Into<Body>,
     ) -> Result<(Parts, Bytes), BoxError> {
-        let request = Request::builder().method(method).uri(path).header(HOST, self.url.host_header());
-        let mut request = request.header(CONTENT_TYPE, "application/json").body(body.into())?;
-        if let Some(value) = self.url.authorization() {
-            request.headers_mut().insert(AUTHORIZATION, value.try_into()?);
-        }
+        let request =
+            self.url.request(path).method(method).header(CONTENT_TYPE, "application/json").body(body.into())?;
         self.requests.ready().await?;
         let (head, body) = self.requests.send_request(request).await?.into_parts();
         Ok((head, to_bytes(Body::new(body), MAX_RESPONSE_BYTES).await?))

@@ -24,7 +24,7 @@ use crate::io::local_socket::LocalSocketOptions;
 use crate::io::tls::client::TrustPolicy;
 use crate::io::tls::is_disconnect;
 use crate::io::websocket::frame::WebSocketError;
-use crate::io::websocket::handshake::{ClientHandshake, UpgradeFailure, WebSocketUrl};
+use crate::io::websocket::handshake::{UpgradeFailure, WebSocketUrl, upgrade};
 use crate::sanitize::sanitize;
 use crate::time::saturating_nanos;
 
@@ -222,12 +222,13 @@ pub(in crate::io) async fn connect(
     let attempt = Attempt { url, tls, options, began: Instant::now(), timeout };
     let mut connected = attempt.connect().await?;
     let began = Instant::now();
-    match attempt.limit(ConnectStep::Upgrade, upgrade(url, headers, &mut connected.stream)).await? {
-        Ok(after_response) => connected.after_response = after_response,
-        Err(error) => return Err(explain_upgrade(error, connected.peer_addr).await),
+    match attempt.limit(ConnectStep::Upgrade, upgrade(url, headers, connected.stream)).await? {
+        Ok((stream, after_response)) => {
+            connected.times.upgrade_ns = saturating_nanos(began.elapsed());
+            Ok(Connected { stream, after_response, ..connected })
+        }
+        Err(error) => Err(explain_upgrade(error, connected.peer_addr).await),
     }
-    connected.times.upgrade_ns = saturating_nanos(began.elapsed());
-    Ok(connected)
 }
 
 /// Opens a TCP connection to the server of `url` within `timeout`, with `tls` for `wss`, and without an upgrade.
@@ -238,24 +239,6 @@ pub(in crate::io) async fn connect_stream(
 ) -> Result<Connected, WebSocketConnectError> {
     let options = &LocalSocketOptions::default();
     Attempt { url, tls, options, began: Instant::now(), timeout }.connect().await
-}
-
-/// Sends the upgrade request and reads the response. Returns the bytes after the response.
-async fn upgrade(
-    url: &WebSocketUrl,
-    headers: &[(&'static str, String)],
-    stream: &mut Box<dyn ClientStream>,
-) -> Result<Vec<u8>, UpgradeFailure> {
-    let mut handshake = ClientHandshake::new(url, headers);
-    stream.write_all(handshake.request.as_bytes()).await?;
-    stream.flush().await?;
-    let mut buffer = vec![0; READ_BUFFER_BYTES];
-    loop {
-        let read = stream.read(&mut buffer).await?;
-        if let Some(after_response) = handshake.on_read(&buffer[..read])? {
-            return Ok(after_response);
-        }
-    }
 }
 
 /// A connection attempt, whose steps together have a time-out.

@@ -71,7 +71,7 @@ pub(crate) fn upgrade_with(mut stream: TcpStream, text: &str) -> WebSocket<TcpSt
     let mut request = [0; 2_048];
     let length = stream.read(&mut request).unwrap();
     let request = String::from_utf8_lossy(&request[..length]);
-    let key = request.split("Sec-WebSocket-Key: ").nth(1).unwrap().lines().next().unwrap();
+    let key = request.split("Sec-Websocket-Key: ").nth(1).unwrap().lines().next().unwrap();
     let accept = derive_accept_key(key.as_bytes());
     let headers = format!("Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}");
     let mut response = format!("HTTP/1.1 101 Switching Protocols\r\n{headers}\r\n\r\n").into_bytes();
