@@ -2,7 +2,7 @@
 //! second is limited.
 
 use std::collections::HashMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::{self, IsTerminal, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,7 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::echo::FIXED_LOG_LINE;
 use crate::io::clock;
 use crate::log_throttle::LogThrottle;
-use crate::sanitize::sanitize_char;
+use crate::sanitize::sanitize_line;
 use crate::stats::Counter;
 use crate::time::Time;
 
@@ -269,53 +269,30 @@ where
         if event.metadata().name() != FIXED_LOG_LINE {
             write!(writer, "{}: ", area.split("::").next().unwrap_or(area))?;
         }
-        let mut line = LineVisitor { writer, result: Ok(()) };
+        let mut line = LineVisitor(String::new());
         event.record(&mut line);
-        line.result?;
-        writeln!(line.writer)
+        // Log lines contain data from the network, whose control characters could control the terminal or forge log lines.
+        writeln!(writer, "{}", sanitize_line(&line.0, usize::MAX))
     }
 }
 
-/// Replaces control and bidirectional characters, because log lines contain data from the network. Such characters could control the
-/// terminal or forge log lines.
-struct TerminalSafe<'a, 'w>(&'a mut Writer<'w>);
+/// The message, and the other fields as ` key=value`. `message` is always the first field.
+struct LineVisitor(String);
 
-impl fmt::Write for TerminalSafe<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.chars().try_for_each(|letter| self.0.write_char(sanitize_char(letter)))
-    }
-}
-
-/// Prints the message, and the other fields as ` key=value`. `message` is always the first field.
-struct LineVisitor<'a> {
-    writer: Writer<'a>,
-    result: fmt::Result,
-}
-
-impl LineVisitor<'_> {
-    fn write_field(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        if self.result.is_err() {
-            return;
-        }
-        self.result = if field.name() == "message" {
-            TerminalSafe(&mut self.writer).write_fmt(value)
-        } else {
-            let mut text = value.to_string();
-            if text.is_empty() || text.contains([' ', '"', '=']) {
-                text = format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
-            }
-            write!(TerminalSafe(&mut self.writer), " {}={text}", field.name())
-        };
-    }
-}
-
-impl Visit for LineVisitor<'_> {
+impl Visit for LineVisitor {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.write_field(field, format_args!("{value}"));
+        if field.name() == "message" {
+            self.0 += value;
+        } else if value.is_empty() || value.contains([' ', '"', '=']) {
+            let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
+            self.0.extend([" ", field.name(), "=\"", &escaped, "\""]);
+        } else {
+            self.0.extend([" ", field.name(), "=", value]);
+        }
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.write_field(field, format_args!("{value:?}"));
+        self.record_str(field, &format!("{value:?}"));
     }
 }
 
@@ -431,8 +408,7 @@ mod tests {
 
     #[test]
     fn control_characters_in_log_lines_are_replaced() {
-        let mut line = String::new();
-        write!(TerminalSafe(&mut Writer::new(&mut line)), "Zoë \u{1b}[2J\u{9b}\u{7f}\r\n🔊\u{202e}").expect("room");
-        assert_eq!(line, "Zoë \u{fffd}[2J\u{fffd}\u{fffd}\u{fffd}\u{fffd}🔊\u{fffd}");
+        let lines = logged("info", || tracing::info!(target: "room", "Zoë \u{1b}[2J\u{9b}\u{7f}\r\n🔊\u{202e}"));
+        assert_eq!(lines, ["INFO room: Zoë \u{fffd}[2J\u{fffd}\u{fffd}\u{fffd}\u{fffd}🔊\u{fffd}"]);
     }
 }
