@@ -131,6 +131,7 @@ impl RegistrationArgs {
         };
         if let Some(ip) = self.stun.as_ref().and_then(|server| server.host.parse().ok()) {
             usable_stun_server([SocketAddr::new(ip, 0)], listen_address)
+                .map_err(anyhow::Error::msg)
                 .with_context(|| format!("cannot use --stun {ip}"))?;
         }
         let public_address = self.public_addr.clone().map(|HostPort { host, port }| (host, port));

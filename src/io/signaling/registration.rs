@@ -12,7 +12,6 @@ use std::{io, thread};
 
 use axum::BoxError;
 use rustls::ClientConfig;
-use thiserror::Error;
 use tokio::net::lookup_host;
 use tokio::sync::watch;
 use tokio::time::{interval, sleep, timeout};
@@ -209,7 +208,7 @@ impl StunResolver {
 pub fn usable_stun_server(
     found: impl IntoIterator<Item = SocketAddr>,
     listening: SocketAddr,
-) -> Result<SocketAddr, UnusableStunServer> {
+) -> Result<SocketAddr, String> {
     let usable = found.into_iter().find_map(|address| match (listening.ip(), address.ip()) {
         (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)) => Some(address),
         // A dual-stack socket.
@@ -219,16 +218,13 @@ pub fn usable_stun_server(
         _ => None,
     });
     let (has, listens_on) = if listening.is_ipv4() { ("IPv6", "IPv4") } else { ("IPv4", "IPv6") };
-    usable.ok_or(UnusableStunServer(has, listens_on))
+    usable.ok_or_else(|| {
+        format!(
+            "the STUN server has only {has} addresses, but the echo server listens on {listens_on}. Give --host ::, a --host address of \
+             {has}, or another STUN server"
+        )
+    })
 }
-
-/// A STUN server of the other IP version.
-#[derive(Debug, Error)]
-#[error(
-    "the STUN server has only {0} addresses, but the echo server listens on {1}. Give --host ::, a --host address of {0}, \
-     or another STUN server"
-)]
-pub struct UnusableStunServer(&'static str, &'static str);
 
 /// Failed attempts of one operation.
 #[derive(Default)]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
@@ -70,12 +70,7 @@ impl TrustPolicy {
     pub fn verifier(&self) -> Result<Arc<TrustVerifier>, TrustError> {
         let uses_roots = !self.accept_any && self.pinned.is_none();
         let roots = if uses_roots { self.web_pki_verifier()? } else { None };
-        Ok(Arc::new(TrustVerifier {
-            policy: self.clone(),
-            roots,
-            provider: crypto_provider(),
-            rejection: Mutex::default(),
-        }))
+        Ok(Arc::new(TrustVerifier { policy: self.clone(), roots, rejection: Mutex::default() }))
     }
 
     /// Verifies by root certificates. `None` if there are no root certificates.
@@ -106,7 +101,6 @@ pub struct TrustVerifier {
     policy: TrustPolicy,
     /// `None` if the policy needs no root certificates, or if there are none.
     roots: Option<Arc<WebPkiServerVerifier>>,
-    provider: Arc<CryptoProvider>,
     rejection: Mutex<Option<RejectedCertificate>>,
 }
 
@@ -167,7 +161,7 @@ impl ServerCertVerifier for TrustVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(message, certificate, signature, &crypto_provider().signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -176,11 +170,11 @@ impl ServerCertVerifier for TrustVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(message, certificate, signature, &crypto_provider().signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        crypto_provider().signature_verification_algorithms.supported_schemes()
     }
 }
 
