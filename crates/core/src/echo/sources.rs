@@ -61,6 +61,7 @@ impl SharedSources {
 }
 
 /// The sources that sent something in the last [`SOURCE_TIMEOUT`], or whose echoes may be delayed.
+#[derive(Default)]
 pub(super) struct SourceTable {
     sources: HashMap<SocketAddr, SourceStats>,
     /// Maximum delay of an echo.
@@ -76,15 +77,8 @@ pub(super) struct SourceTable {
 impl SourceTable {
     /// An empty table. `log_enabled`: log when a source appears and when it becomes inactive, which needs one deadline per second.
     pub(super) fn new(log_enabled: bool, max_delay: Duration) -> Self {
-        Self {
-            sources: HashMap::new(),
-            max_delay,
-            shared: None,
-            next_sweep: Time::ZERO,
-            log_enabled,
-            throttle: LogThrottle::new(MAX_LOG_LINES_PER_SECOND),
-            local_ping_logged: false,
-        }
+        let throttle = LogThrottle::new(MAX_LOG_LINES_PER_SECOND);
+        Self { max_delay, log_enabled, throttle, ..Self::default() }
     }
 
     /// Records packets of `source`. Returns the number of packets that were not recorded because the table was full.

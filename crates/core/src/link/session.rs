@@ -58,6 +58,7 @@ pub(crate) struct Opened {
 }
 
 /// The state of one peer.
+#[derive(Default)]
 pub(crate) struct Session {
     /// The keys that the peer has used last.
     current: Option<Keys>,
@@ -76,14 +77,7 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(now: Time) -> Self {
-        Self {
-            current: None,
-            pending: VecDeque::new(),
-            is_plain: false,
-            plain_answer: None,
-            examined: 0,
-            accepted_at: now,
-        }
+        Self { accepted_at: now, ..Self::default() }
     }
 
     /// Whether the peer has used keys. Plain packets are then not accepted.

@@ -3,7 +3,7 @@
 //! All events of a packet belong to the interval in which the packet was sent. Intervals are one second long, until a run needs more than
 //! [`MAX_INTERVALS`]: then pairs of intervals are merged, and the length doubles.
 
-use super::histogram::{self, Histogram, bucket_bounds, bucket_of, is_enough_for_percentile};
+use super::histogram::{Histogram, bucket_bounds, bucket_of, is_enough_for_percentile, percentile, union};
 use super::{Jitter, StreamStats};
 use crate::time::{NANOS_PER_SECOND, Time};
 
@@ -44,7 +44,8 @@ impl Interval {
     /// A percentile (nearest rank, 0 to 1) of the recorded round trips in nanoseconds. The error is at most 0.4 % of the recorded value.
     /// Returns `None` if there are fewer than 1/(1−`p`) values.
     pub fn rtt_percentile(&self, p: f64) -> Option<i64> {
-        if is_enough_for_percentile(self.rtt.count, p) { self.rtt.percentile(p) } else { None }
+        let RttCounts { count, .. } = self.rtt;
+        if is_enough_for_percentile(count, p) { percentile(count, p, self.rtt.upper_bounds()) } else { None }
     }
 
     /// The smallest recorded round trip in nanoseconds, exact.
@@ -210,7 +211,7 @@ impl RttCounts {
     fn record(&mut self, value: i64) {
         self.add(bucket_of(value, SUB_BUCKET_BITS) as i16, 1);
         self.count += 1;
-        self.min_max = histogram::union(self.min_max, Some((value, value)));
+        self.min_max = union(self.min_max, Some((value, value)));
     }
 
     fn add(&mut self, bucket: i16, count: u32) {
@@ -223,12 +224,7 @@ impl RttCounts {
     fn merge(&mut self, other: &Self) {
         other.buckets.iter().for_each(|(bucket, count)| self.add(*bucket, *count));
         self.count += other.count;
-        self.min_max = histogram::union(self.min_max, other.min_max);
-    }
-
-    /// The upper bound of the bucket that contains the value of rank ⌈`p`·n⌉, or the maximum if smaller.
-    fn percentile(&self, p: f64) -> Option<i64> {
-        histogram::percentile(self.count, p, self.upper_bounds())
+        self.min_max = union(self.min_max, other.min_max);
     }
 
     /// The upper bound and the count of each bucket, as those of a [`Histogram`].

@@ -85,7 +85,7 @@ struct PendingSubscribe {
 }
 
 /// The echo of one connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct MoqtEcho {
     config: MoqtEchoConfig,
     /// Paths that the client announces and the echo announces back.
@@ -108,17 +108,7 @@ pub struct MoqtEcho {
 impl MoqtEcho {
     /// Creates an echo handler for one connection.
     pub fn new(config: MoqtEchoConfig) -> Self {
-        Self {
-            max_buffered_bytes: config.max_buffered_bytes,
-            config,
-            announced: Vec::new(),
-            tracks: BTreeMap::new(),
-            announce_streams: BTreeMap::new(),
-            pending_subscribes: BTreeMap::new(),
-            relay_queue: RelayQueue::default(),
-            delayed_gaps: VecDeque::new(),
-            has_backlog: false,
-        }
+        Self { max_buffered_bytes: config.max_buffered_bytes, config, ..Self::default() }
     }
 
     /// Bytes counted for all queued groups. The number exceeds [`MoqtEchoConfig::max_buffered_bytes`] only temporarily, while events are

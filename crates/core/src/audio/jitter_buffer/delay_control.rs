@@ -103,7 +103,7 @@ impl ObservationWindow {
 }
 
 /// Controls the depth of the jitter buffer.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct DelayController {
     rate: f64,
     /// Configured jitter allowance in seconds; `None` if it is measured.
@@ -141,20 +141,9 @@ impl DelayController {
         Self {
             rate: f64::from(rate),
             fixed_allowance,
-            lateness: DecayingHistogram::new(),
-            previous_min_delay: None,
-            window: ObservationWindow::default(),
-            pending_window: ObservationWindow::default(),
-            evaluate_next: false,
-            last_fill_at: None,
-            frames_this_fill: 0,
             block_history: [block; BLOCK_HISTORY_LEN],
-            is_steering: false,
-            learned_drift: 0.0,
-            depth_sum: 0.0,
-            window_count: 0,
-            depth_range: None,
             jitter_allowance: fixed_allowance.unwrap_or(INITIAL_JITTER_ALLOWANCE),
+            ..Self::default()
         }
     }
 
@@ -294,12 +283,14 @@ struct DecayingHistogram {
     pending: Box<[f32; BUCKETS]>,
 }
 
-impl DecayingHistogram {
-    fn new() -> Self {
+impl Default for DecayingHistogram {
+    fn default() -> Self {
         let zeros = || Box::new([0.0; BUCKETS]);
         Self { counts: zeros(), pending: zeros() }
     }
+}
 
+impl DecayingHistogram {
     /// Adds a packet that arrived `seconds` later than the fastest one.
     fn add(&mut self, seconds: f64) {
         // The cast converts negative values to 0.
@@ -338,7 +329,7 @@ mod tests {
 
     #[test]
     fn lateness_percentile_ignores_one_packet_in_a_thousand() {
-        let mut histogram = DecayingHistogram::new();
+        let mut histogram = DecayingHistogram::default();
         (0..2_000).for_each(|_| histogram.add(0.003_1));
         // Two late packets among 2,002 packets are less than one in a thousand. Therefore, these two packets do not change the 99.9th
         // percentile. A third late packet increases the percentile.
@@ -355,7 +346,7 @@ mod tests {
 
     #[test]
     fn old_lateness_decays() {
-        let mut histogram = DecayingHistogram::new();
+        let mut histogram = DecayingHistogram::default();
         (0..100).for_each(|_| histogram.add(0.020_1));
         histogram.commit_pending(true);
         let seconds = (0..).take_while(|_| {
@@ -372,7 +363,7 @@ mod tests {
 
     #[test]
     fn lateness_is_clamped_to_the_first_and_last_bucket() {
-        let mut histogram = DecayingHistogram::new();
+        let mut histogram = DecayingHistogram::default();
         assert_eq!(histogram.p999(), 0.000_25);
         histogram.add(-1.0);
         histogram.commit_pending(true);
