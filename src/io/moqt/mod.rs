@@ -9,7 +9,6 @@ pub mod connect;
 mod counters;
 pub mod no_reply;
 mod open_connections;
-mod pseudo_headers;
 mod quic;
 pub mod server;
 mod streams;

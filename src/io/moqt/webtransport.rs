@@ -18,7 +18,6 @@ use web_transport_proto::{
     Capsule, ConnectError, ConnectRequest, ConnectResponse, Frame, Http3CapsuleReader, Setting, Settings, VarInt,
 };
 
-use super::pseudo_headers;
 use crate::moqt::codec::write_bytes;
 use crate::moqt::error_code;
 use crate::sanitize::prefix;
@@ -310,7 +309,6 @@ pub fn decode_request(mut headers: Vec<u8>) -> Result<ConnectRequest, String> {
     // Literal field lines with a literal name (RFC 9204, section 4.5.6). The names have 9 and 22 bytes, the values have 12 and 0 bytes.
     const WEBTRANSPORT_PROTOCOL_FIELD: &[u8] = b"\x27\x02:protocol\x0cwebtransport";
     const NO_PROTOCOLS_FIELD: &[u8] = b"\x27\x0fwt-available-protocols\x00";
-    pseudo_headers::check(&headers)?;
     let mut decoded = decode_header_block(&headers);
     if matches!(&decoded, Err(ConnectError::WrongProtocol(Some(protocol))) if protocol == "webtransport-h3") {
         headers.extend_from_slice(WEBTRANSPORT_PROTOCOL_FIELD);
