@@ -1,5 +1,5 @@
 //! Runs a session of a [`MoqtClient`] with a MOQT server: [`run_session`] on the calling thread, [`ClientThread`] with retries on a
-//! thread of its own, which a watchdog monitors.
+//! thread of its own.
 
 use std::cell::Cell;
 use std::future::pending;
@@ -18,9 +18,9 @@ use crate::client::{FrameTracker, MoqtConnectTimes, WaitResult};
 use crate::io::clock::monotonic_now;
 use crate::io::stop::StopToken;
 use crate::io::worker::Worker;
-use crate::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome, SESSION_SETUP};
+use crate::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
 use crate::moqt::{EndpointRole, MoqtEndpoint, SessionCounters, SessionLimits, error_code, without_query};
-use crate::time::{Time, saturating_nanos};
+use crate::time::saturating_nanos;
 
 /// If the server does not reply over raw QUIC within this time, the client tries the URL's path without the leading slash.
 const NO_REPLY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -37,10 +37,6 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum duration of one connection attempt while waiting for a server: long enough for QUIC to retransmit lost packets.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a run may exceed its deadline on a busy machine before it is abandoned. The margin starts when the watchdog detects that the
-/// deadline has passed, so that a run whose deadline passes while the machine is suspended still gets all of it.
-const WATCHDOG_MARGIN: Duration = Duration::from_secs(5);
-
 /// Maximum time for a run to end after a stop request, and then for its connection to close.
 pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1_500);
 
@@ -56,36 +52,29 @@ pub struct ClientThreadResult {
     pub closing: Option<Worker<Option<MoqtConnectError>>>,
 }
 
-/// Progress of a run.
-struct RunProgress {
-    frame_tracker: FrameTracker,
-    /// See [`MoqtClient::awaits`].
-    awaited: (Option<Time>, &'static str),
-}
-
 /// Progress shared with the thread; `None` after [`ClientThread::join`] has taken it.
 #[derive(Clone)]
-struct SharedProgress(Arc<Mutex<Option<RunProgress>>>);
+struct SharedProgress(Arc<Mutex<Option<FrameTracker>>>);
 
 impl SharedProgress {
     /// Calls `access` unless the progress has been taken.
-    fn update<T>(&self, access: impl FnOnce(&mut RunProgress) -> T) -> Option<T> {
+    fn update<T>(&self, access: impl FnOnce(&mut FrameTracker) -> T) -> Option<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(access)
     }
 }
 
 /// A separate thread that executes one run of a MOQT client and shares the recorded events with the caller.
 ///
-/// A thread that exceeds its deadline ([`MoqtClient::awaits`]) or does not stop on request is abandoned, and its run then consists of the
-/// events recorded so far, so that the caller does not hang if the operating system or a lower layer blocks the thread.
+/// A thread that does not stop on request is abandoned, and its run then consists of the events recorded so far, so that the caller does not
+/// hang if the operating system or a lower layer blocks the thread.
 pub struct ClientThread {
     worker: Worker<Option<MoqtConnectError>>,
     progress: SharedProgress,
     started_at: Instant,
     wait_for: Option<Duration>,
     stop: StopToken,
-    /// When the watchdog noticed that the thread is overdue; `None` if it is not.
-    overdue_since: Option<Instant>,
+    /// When [`ClientThread::is_abandoned`] noticed the stop request.
+    stopping_since: Option<Instant>,
 }
 
 impl ClientThread {
@@ -99,17 +88,13 @@ impl ClientThread {
         on_event: impl FnMut(&MoqtClientEvent) + Send + 'static,
         stop: StopToken,
     ) -> io::Result<Self> {
-        let connect_deadline = monotonic_now() + wait_for.unwrap_or_default() + options.max_connect_time();
-        let progress = SharedProgress(Arc::new(Mutex::new(Some(RunProgress {
-            frame_tracker,
-            awaited: (Some(connect_deadline), SESSION_SETUP),
-        }))));
+        let progress = SharedProgress(Arc::new(Mutex::new(Some(frame_tracker))));
         let (stop_token, thread_progress) = (stop.clone(), progress.clone());
         // `on_event` is dropped before the run counts as finished: the caller may rely on this order.
         let worker = Worker::spawn("moqt-client", move || {
-            run_with_retries(options, &config, &thread_progress, (wait_for, connect_deadline), on_event, &stop_token)
+            run_with_retries(options, &config, &thread_progress, wait_for, on_event, &stop_token)
         })?;
-        Ok(Self { worker, progress, started_at: Instant::now(), wait_for, stop, overdue_since: None })
+        Ok(Self { worker, progress, started_at: Instant::now(), wait_for, stop, stopping_since: None })
     }
 
     /// Waits at most `timeout` for the end of the run. Returns true if the run has finished, or if the run is abandoned.
@@ -117,20 +102,15 @@ impl ClientThread {
         self.worker.finished_within(Some(timeout)) || self.is_abandoned()
     }
 
-    /// Whether the run is abandoned, because it exceeds its deadline by more than the allowed margin or ignores a stop request for too long,
-    /// or has nothing left to do after it but to close the connection.
+    /// Whether the run is abandoned, because it ignores a stop request for too long, or has nothing left to do after it but to close the
+    /// connection.
     pub fn is_abandoned(&mut self) -> bool {
-        let state = self.progress.update(|progress| (progress.frame_tracker.is_finished(), progress.awaited.0));
-        let (is_finished, deadline) = state.unwrap_or_default();
-        let timeout = if self.stop.signal().is_some() {
-            if is_finished { Duration::ZERO } else { SHUTDOWN_TIMEOUT }
-        } else if deadline.is_some_and(|by| by < monotonic_now()) {
-            WATCHDOG_MARGIN
-        } else {
-            self.overdue_since = None;
+        if self.stop.signal().is_none() {
             return false;
-        };
-        self.overdue_since.get_or_insert_with(Instant::now).elapsed() >= timeout
+        }
+        let is_finished = self.progress.update(|progress| progress.is_finished()).unwrap_or_default();
+        let timeout = if is_finished { Duration::ZERO } else { SHUTDOWN_TIMEOUT };
+        self.stopping_since.get_or_insert_with(Instant::now).elapsed() >= timeout
     }
 
     /// Waits until the run finishes or is abandoned, and returns its result.
@@ -140,22 +120,15 @@ impl ClientThread {
     pub fn join(mut self) -> ClientThreadResult {
         while !self.finished_within(RETRY_INTERVAL) {}
         let has_ended = self.worker.finished_within(Some(Duration::ZERO));
-        let Self { worker, progress, started_at, wait_for, stop, .. } = self;
+        let Self { worker, progress, started_at, wait_for, .. } = self;
         let (mut error, closing) = if has_ended { (worker.join(), None) } else { (None, Some(worker)) };
         let progress = progress.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let RunProgress { mut frame_tracker, awaited: (_, awaited) } =
-            progress.expect("only `join` takes the progress, and it consumes `self`");
+        let mut frame_tracker = progress.expect("only `join` takes the progress, and it consumes `self`");
         let (now, established) = (monotonic_now(), frame_tracker.established_at);
         if !has_ended && !frame_tracker.is_finished() {
-            let outcome = match stop.signal() {
-                None => MoqtRunOutcome::TimedOut(awaited),
-                Some(_) => MoqtRunOutcome::Closed {
-                    code: error_code::NO_ERROR,
-                    reason: INTERRUPTED_REASON.to_owned(),
-                    closed_locally: true,
-                },
-            };
-            error = (stop.signal().is_some() && established.is_none()).then_some(MoqtConnectError::Interrupted);
+            let reason = INTERRUPTED_REASON.to_owned();
+            let outcome = MoqtRunOutcome::Closed { code: error_code::NO_ERROR, reason, closed_locally: true };
+            error = established.is_none().then_some(MoqtConnectError::Interrupted);
             frame_tracker.on_event(&MoqtClientEvent::Finished { at: now, outcome });
         }
         let in_session = established.map_or(Duration::ZERO, |at| now.duration_since(at));
@@ -181,7 +154,7 @@ fn run_with_retries(
     mut options: MoqtConnectOptions,
     config: &MoqtClientConfig,
     progress: &SharedProgress,
-    (wait_for, connect_deadline): (Option<Duration>, Time),
+    wait_for: Option<Duration>,
     mut on_event: impl FnMut(&MoqtClientEvent),
     stop: &StopToken,
 ) -> Option<MoqtConnectError> {
@@ -194,27 +167,19 @@ fn run_with_retries(
         }
         let make_client = || {
             // Each attempt discards the events of the previous attempt.
-            progress.update(|progress| {
-                progress.frame_tracker.reset_connection();
-                progress.awaited = (Some(connect_deadline), SESSION_SETUP);
-            });
+            progress.update(FrameTracker::reset_connection);
             MoqtClient::new(config.clone())
         };
         let observe = |client: &mut MoqtClient, session: &SessionRecord<'_>| {
             // First, because nothing is recorded after the client has finished and a stop was requested.
-            progress.update(|RunProgress { frame_tracker, .. }| {
+            progress.update(|frame_tracker| {
                 frame_tracker.on_connected(session.connect_times, &session.counters);
                 let is_other = session.requested_path != options.url.path;
                 frame_tracker.results.retried_path = is_other.then(|| session.requested_path.to_owned());
             });
             while let Some(event) = client.poll_event() {
-                progress.update(|progress| progress.frame_tracker.on_event(&event));
+                progress.update(|frame_tracker| frame_tracker.on_event(&event));
                 on_event(&event);
-            }
-            let awaited = client.awaits(monotonic_now());
-            // The deadline of the setup is that of the session, which the client does not know.
-            if awaited.1 != SESSION_SETUP {
-                progress.update(|progress| progress.awaited = awaited);
             }
         };
         let Err(mut error) = run_session(&options, make_client, observe, stop) else { return None };

@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use url::Url;
 use web_transport_proto::ConnectError;
 
 use super::no_reply::PortUse;
-use super::webtransport::{SESSION_CLOSE_TIMEOUT, TransportConnection, WebTransportSession};
+use super::webtransport::{TransportConnection, WebTransportSession};
 use super::{MoqtUrl, quic};
 use crate::address::without_zone;
 use crate::client::MoqtConnectTimes;
@@ -73,16 +73,6 @@ impl MoqtConnectOptions {
 
     fn failed(&self, reason: &dyn Display) -> MoqtConnectError {
         MoqtConnectError::Failed(format!("cannot connect to {}: {reason}", self.url))
-    }
-
-    /// Maximum duration of [`run_session`] until a session is set up or has failed. For each tried URL path, the steps are name resolution,
-    /// QUIC handshakes, WebTransport request, MOQT setup and close. The QUIC handshakes take at most twice the setup time-out: once for the
-    /// last address, and once for all others together.
-    pub(super) fn max_connect_time(&self) -> Duration {
-        let name = if self.url.host.parse::<IpAddr>().is_ok() { Duration::ZERO } else { DNS_TIMEOUT };
-        let parts = if self.url.transport == Transport::Quic { 3 } else { 4 };
-        let attempts = if self.path_without_slash().is_some() { 2 } else { 1 };
-        (name + self.limits.setup_timeout * parts + SESSION_CLOSE_TIMEOUT + DRAIN_TIMEOUT) * attempts
     }
 }
 

@@ -48,7 +48,7 @@ const EXTRA_SETTINGS: [u32; 2] = [0x2c7c_f000, 0x14e9_cd29];
 const DRAFT02_HEADER: &str = "sec-webtransport-http3-draft02";
 
 /// Maximum time to close a WebTransport session.
-pub(super) const SESSION_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+const SESSION_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Close reason sent with [`H3_EXCESSIVE_LOAD`].
 const EXCESSIVE_LOAD_REASON: &str = "too many bytes on the CONNECT stream";

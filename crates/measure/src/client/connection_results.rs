@@ -222,11 +222,6 @@ pub enum MoqtFailure {
     /// The server did not complete the subscriptions in time, or ended one of them.
     #[error("{0}")]
     NotReady(Cow<'static, str>),
-    /// The run exceeded its own deadline.
-    #[error(
-        "timed out waiting for {0}. An earlier time-out should have ended this wait. This program has a bug, or this machine stalled"
-    )]
-    TimedOut(Cow<'static, str>),
     /// The server closed the connection.
     #[error("the server closed the connection with code {code:#x}{reason}", reason = in_parentheses(.reason))]
     Closed {
@@ -247,7 +242,6 @@ impl MoqtFailure {
             Self::Unreachable(_) => "unreachable",
             Self::Rejected(_) => "rejected",
             Self::NotReady(_) => "not_ready",
-            Self::TimedOut(_) => "timed_out",
             Self::Closed { .. } => "closed",
             Self::Broken(_) => "broken",
         }
@@ -259,7 +253,6 @@ impl MoqtFailure {
         Some(match outcome {
             MoqtRunOutcome::Completed => return None,
             MoqtRunOutcome::NotReady(reason) => Self::NotReady(reason.clone()),
-            MoqtRunOutcome::TimedOut(awaited) => Self::TimedOut(Cow::Borrowed(awaited)),
             MoqtRunOutcome::Closed { code, reason, closed_locally: false } => {
                 Self::Closed { code: *code, reason: reason.clone() }
             }

@@ -151,8 +151,7 @@ impl FrameTracker {
         if interrupted.is_none() && moqt.failure.is_none() {
             moqt.failure = MoqtFailure::from_outcome(outcome, self.established_at.is_some());
         }
-        let timed_out = matches!(outcome, MoqtRunOutcome::TimedOut(_));
-        let interrupted_at = (interrupted.is_some() || timed_out).then_some(*at);
+        let interrupted_at = interrupted.is_some().then_some(*at);
         let mut run = RunResults { interrupted, ..self.plan.clone() };
         run.duration_ns = self.first_due.map_or(0, |started| saturating_nanos(at.duration_since(started)));
         let PacketTracker { streams, pacing, hosts, .. } = &self.tracker;

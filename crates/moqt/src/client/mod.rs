@@ -37,12 +37,6 @@ const SUBSCRIBE_NOT_ACCEPTED: &str = "the server did not accept our subscription
 /// The server unsubscribed before all frames were sent.
 const SERVER_UNSUBSCRIBED: &str = "the server unsubscribed from our track";
 
-/// What a client without a session waits for.
-pub const SESSION_SETUP: &str = "the session setup";
-
-/// Maximum time to close the connection, including the peer's acknowledgment.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// Configuration of a run.
 #[derive(Clone, Debug)]
 pub struct MoqtClientConfig {
@@ -155,22 +149,6 @@ impl MoqtClient {
     /// The outcome of a finished run.
     pub fn outcome(&self) -> Option<&MoqtRunOutcome> {
         if let ClientPhase::Finished(outcome) = &self.phase { Some(outcome) } else { None }
-    }
-
-    /// What the client waits for, and until when; `None` while it waits for the user. The client finishes within its time-outs if its owner
-    /// calls it whenever a timer expires. Because a lower layer may block or spin, the owner also checks this deadline from another thread.
-    pub fn awaits(&self, now: Time) -> (Option<Time>, &'static str) {
-        let is_typed = matches!(self.config.payload, FramePayload::Queue(_));
-        let awaited = match self.phase {
-            ClientPhase::SessionSetup => SESSION_SETUP,
-            ClientPhase::Subscribing { .. } => "the subscriptions",
-            ClientPhase::Sending { .. } if is_typed => return (None, "a text to be sent"),
-            ClientPhase::Sending { .. } if self.frames_sent == 0 => "the first frame to be sent",
-            ClientPhase::Sending { .. } => "the next frame to be sent",
-            ClientPhase::FinalWait { .. } => "the echoes of the sent frames",
-            ClientPhase::Finished(_) => "the end of the connection",
-        };
-        (Some(self.next_deadline().unwrap_or(now) + CLOSE_TIMEOUT), awaited)
     }
 
     /// Starts sending when both sides have subscribed. Servers of some versions accept our subscription only when they send its first group,

@@ -22,9 +22,6 @@ pub enum MoqtRunOutcome {
     Completed,
     /// The server was not ready in time, or ended a subscription before all frames were sent. Contains the reason why the run ended.
     NotReady(Cow<'static, str>),
-    /// The run exceeded the deadline of [`MoqtClient::awaits`](super::MoqtClient::awaits) and was abandoned. Contains a description of the event that
-    /// the run was waiting for.
-    TimedOut(&'static str),
     /// The connection was closed.
     Closed {
         /// Error code.

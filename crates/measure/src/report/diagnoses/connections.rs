@@ -123,7 +123,6 @@ fn moqt_advice(failure: &ConnectionFailure, is_paused: bool) -> String {
             --moqt-version, it offers all versions in docs/moqt.md",
         ("not_ready", _) => "the server speaks this MOQT version but does not echo this track. Check the URL. With gomoqt-2025-02, check that the \
             server subscribes to the prefix of the track",
-        ("timed_out", _) => "the report contains the results before the time-out. Try again, and report a bug if the time-out happens again",
         ("closed", Some(error_code::NO_ERROR)) => "the server is shutting down or has ended the session. Try again",
         ("closed", Some(error_code::INTERNAL_ERROR)) if is_paused => "this host paused, and the idle connection ended",
         ("closed", Some(error_code::INTERNAL_ERROR)) =>

@@ -158,7 +158,6 @@ pub(crate) fn moqt_runs() -> Vec<(&'static str, RunResults)> {
         ("moqt unreachable", moqt_run(lost(MoqtFailure::Unreachable("no".to_owned())), None)),
         ("moqt refused", moqt_run(lost(MoqtFailure::Rejected("no".to_owned())), None)),
         ("moqt unready", moqt_run(lost(MoqtFailure::NotReady("the server has not".into())), None)),
-        ("moqt overdue", moqt_run(lost(MoqtFailure::TimedOut("the session setup".into())), None)),
         ("moqt broken", moqt_run(lost(MoqtFailure::Broken("gone".to_owned())), Some(silent.clone()))),
         ("moqt with a retried path", moqt_run(MoqtResults { retried_path, ..unanswered.clone() }, None)),
         ("moqt silent", moqt_run(unanswered, Some(silent.clone()))),
