@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
 use std::{io, thread};
 
 use anyhow::{Context, anyhow};
@@ -70,15 +69,14 @@ pub(crate) struct ReadyFileArgs {
     own: Arc<OwnFile>,
 }
 
-/// A file and when it was written. It is removed with this value, unless another server has written it since.
+/// A file and its text. It is removed with this value, unless another server has written it since.
 #[derive(Default)]
-struct OwnFile(OnceLock<(PathBuf, Option<SystemTime>)>);
+struct OwnFile(OnceLock<(PathBuf, String)>);
 
 impl Drop for OwnFile {
     fn drop(&mut self) {
-        if let Some((file, written_at)) = self.0.take()
-            && written_at.is_some()
-            && files::modified_at(&file) == written_at
+        if let Some((file, text)) = self.0.take()
+            && files::read_text(&file).is_ok_and(|current| current == text.trim_end())
         {
             // The server has ended, which is no reason to fail.
             _ = files::prepare_absent(&file);
@@ -98,7 +96,7 @@ impl ReadyFileArgs {
         let text = serde_json::to_string_pretty(ready)? + "\n";
         self.change(|file| {
             files::write(file, &text)?;
-            _ = self.own.0.set((file.to_path_buf(), files::modified_at(file)));
+            _ = self.own.0.set((file.to_path_buf(), text));
             Ok(())
         })
     }

@@ -97,7 +97,8 @@ impl Args {
         let bind = |_| Ok(udp::bind(local, DEFAULT_RECEIVE_BUFFER)?.socket);
         let sockets = (0..count).map(bind).collect::<Result<_, BindError>>()?;
         let listens = iter::once(listen).chain(self.back).collect();
-        let mut upstream = Upstream { sockets, target, listens, own_ips, beside: Vec::new(), strays: (0, None) };
+        let is_ipv6 = local.is_ipv6();
+        let mut upstream = Upstream { sockets, is_ipv6, target, listens, own_ips, beside: Vec::new() };
         let is_loop = |to: &SocketAddr| upstream.is_loop(*to);
         ensure_usage!(!found.iter().any(is_loop), "the relay listens on TARGET itself; give another address");
         upstream.connect(target).map_err(|error| BindError::Other(target, error))?;
@@ -139,8 +140,11 @@ impl Args {
             if errors > 0 {
                 warn!(target: "relay", address = %from, errors, "nothing listens at the target (ICMP port unreachable)");
             }
-            let found = resolve_until_stopped(&self.target.host, self.target.port, stop).unwrap_or_default();
-            if next_addresses(found, from, errors > 0).into_iter().any(|next| upstream.connect(next).is_ok()) {
+            let mut found = resolve_until_stopped(&self.target.host, self.target.port, stop).unwrap_or_default();
+            found.retain(|to| to.is_ipv4() || upstream.is_ipv6);
+            if next_addresses(found, from, errors > 0).into_iter().any(|next| upstream.connect(next).is_ok())
+                && upstream.target != from
+            {
                 info!(target: "relay", %from, to = %upstream.target, "trying another address of the target");
                 // Fails only if the relay has ended.
                 _ = new_targets.send(upstream.target);
@@ -152,7 +156,7 @@ impl Args {
         let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
         drop(log);
         let (target, unreachable) = (self.target.to_string(), counts[0].get());
-        let report = RelayReport::from((target, seed, &results, unreachable, dropped, upstream.strays()));
+        let report = RelayReport::from((target, seed, &results, unreachable, dropped, upstream.into_strays()));
         print_report(&report, self.json, || report.text())?;
         if let Some(file) = &self.junit {
             files::write(file, &report.junit()?).context(CANNOT_WRITE)?;
@@ -165,12 +169,13 @@ impl Args {
 /// The sockets towards the target, which are connected to it.
 struct Upstream {
     sockets: Vec<UdpSocket>,
+    is_ipv6: bool,
     target: SocketAddr,
     /// Where the relay itself receives.
     listens: Vec<SocketAddr>,
     own_ips: Vec<IpAddr>,
+    /// Those that receive what others than the target send.
     beside: Vec<StraySocket>,
-    strays: (u64, Option<SocketAddr>),
 }
 
 impl Upstream {
@@ -184,20 +189,17 @@ impl Upstream {
         if self.is_loop(target) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        self.strays();
+        self.beside.clear();
         self.sockets.iter().try_for_each(|socket| udp::reconnect(&socket.into(), target))?;
         self.beside.extend(self.sockets.iter().filter_map(StraySocket::beside));
         self.target = target;
         Ok(())
     }
 
-    /// Number of datagrams from other sources than the target, and the first of these. The sockets that receive them are closed.
-    fn strays(&mut self) -> (u64, Option<SocketAddr>) {
-        let (count, first) = &mut self.strays;
-        for (more, source) in self.beside.drain(..).map(StraySocket::received) {
-            (*count, *first) = (*count + more, first.or(source));
-        }
-        self.strays
+    /// Number of datagrams from other sources than the current target, and the first of these.
+    fn into_strays(self) -> (u64, Option<SocketAddr>) {
+        let received = self.beside.into_iter().map(StraySocket::received);
+        received.fold((0, None), |(count, first), (more, source)| (count + more, first.or(source)))
     }
 }
 

@@ -6,7 +6,6 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead, Read, Write};
 use std::iter;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 /// Maximum size of a file that is read as a whole: certificates, secrets and room files.
 pub(crate) const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -153,13 +152,8 @@ pub(crate) fn prepare(file: &Path) -> io::Result<()> {
 /// Like [`prepare`], but removes the file of an earlier run if possible. A mounted file cannot be removed.
 pub(crate) fn prepare_absent(file: &Path) -> io::Result<()> {
     let target = target_of(file)?;
-    if modified_at(file).is_some() && fs::remove_file(target).is_ok() { Ok(()) } else { prepare(file) }
-}
-
-/// When a regular file was modified; `None` for others and for those that stand for an open file.
-pub(crate) fn modified_at(file: &Path) -> Option<SystemTime> {
-    let metadata = fs::metadata(file).ok().filter(|metadata| metadata.is_file() && !is_descriptor(file));
-    metadata?.modified().ok()
+    let is_removable = fs::metadata(file).is_ok_and(|metadata| metadata.is_file()) && !is_descriptor(file);
+    if is_removable && fs::remove_file(target).is_ok() { Ok(()) } else { prepare(file) }
 }
 
 /// Why `file` cannot be an output file: it is one of the standard streams, whose data would be lost.

@@ -11,7 +11,11 @@ const TERMINATION_TIMEOUT: Duration = Duration::from_secs(2);
 /// Interval between searches for processes that are left.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-pub(crate) struct ShellCommand(Child);
+pub(crate) struct ShellCommand {
+    shell: Child,
+    /// Another group may then have its number.
+    has_ended: bool,
+}
 
 impl ShellCommand {
     /// Starts `command` with an empty standard input. What it prints goes to the standard error of this process. Variables without a value are
@@ -25,17 +29,17 @@ impl ShellCommand {
                 None => shell.env_remove(name),
             };
         }
-        shell.spawn().map(Self)
+        Ok(Self { shell: shell.spawn()?, has_ended: false })
     }
 
     /// Identifies the process group.
     pub(crate) fn id(&self) -> u32 {
-        self.0.id()
+        self.shell.id()
     }
 
     /// Whether the shell has ended by itself. The processes that it has started may run on.
     pub(crate) fn has_ended(&mut self) -> io::Result<bool> {
-        self.0.try_wait().map(|status| status.is_some())
+        self.shell.try_wait().map(|status| status.is_some())
     }
 
     /// Ends what is left of the group. Returns how the shell has ended.
@@ -45,21 +49,24 @@ impl ShellCommand {
         while is_left && began.elapsed() < TERMINATION_TIMEOUT {
             thread::sleep(POLL_INTERVAL);
             // A process that has ended stays in its group until it is waited for.
-            self.0.try_wait()?;
+            self.shell.try_wait()?;
             is_left = is_running(self.id());
         }
         if is_left {
             kill(self.id());
         }
         // The shell may have moved to another group.
-        self.0.kill()?;
-        self.0.wait()
+        self.shell.kill()?;
+        self.has_ended = true;
+        self.shell.wait()
     }
 }
 
 impl Drop for ShellCommand {
     fn drop(&mut self) {
-        _ = self.end();
+        if !self.has_ended {
+            _ = self.end();
+        }
     }
 }
 

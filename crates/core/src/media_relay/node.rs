@@ -131,6 +131,6 @@ impl Drop for MediaRelay {
         self.transit.drop_all(pairs);
         let counts: Vec<String> = pairs.counts.iter().map(|(name, count)| format!("{name}={count}")).collect();
         info!(target: "relay", "stats {}", counts.join(" "));
-        pairs.observer = None;
+        (pairs.observer, pairs.has_ended) = (None, true);
     }
 }

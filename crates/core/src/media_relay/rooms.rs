@@ -189,6 +189,7 @@ pub(super) struct Pairs {
     /// Numbers of datagrams by outcome, of dropped ones by reason, and of sources that changed.
     pub(super) counts: BTreeMap<&'static str, u64>,
     pub(super) observer: Option<OutcomeObserver<MediaRoute>>,
+    pub(super) has_ended: bool,
 }
 
 impl Pairs {
@@ -219,6 +220,7 @@ impl Pairs {
         for (.., number) in usable.into_iter().take(missing) {
             self.end_flow(number);
             self.sockets[number] = None;
+            // Whoever keeps what it had in use thus keeps the same ones.
             self.free.push_front(number);
         }
         true
@@ -626,7 +628,10 @@ impl MediaRooms {
     /// The rooms with flows, by number, at the end.
     pub fn take_results(&self) -> BTreeMap<u64, MediaRoom> {
         let pairs = &mut *self.lock();
-        pairs.advance(pairs.now);
+        // Members whom the end of the server disconnects are not lost.
+        if !pairs.has_ended {
+            pairs.advance(pairs.now);
+        }
         let ways: BTreeSet<Way> = pairs.flows.keys().copied().collect();
         pairs.retire(ways);
         std::mem::take(&mut pairs.rooms).into_iter().filter(|(_, room)| !room.flows.is_empty()).collect()

@@ -85,7 +85,8 @@ impl Flow {
         if event.class != Some(PacketType::Audio) || event.outcome == Outcome::DroppedAtStop {
             return;
         }
-        self.on_path -= 1;
+        // Packets of the client that had the socket before may still leave.
+        self.on_path = self.on_path.saturating_sub(1);
         if event.outcome != Outcome::Sent {
             self.dropped_at = Some(event.received_at);
         }

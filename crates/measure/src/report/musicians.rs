@@ -67,6 +67,7 @@ figures! {
                 let figures = DirectionFigures::from((&*musician.run.target, member, heard, echoes, time_0));
                 let mut run = RunResults::new(RunKind::Probe, "", StreamKind::Ping);
                 (run.ping, run.host_timing) = (Some(heard.stats()), musician.run.host_timing.clone());
+                (run.pauses, run.duration_ns) = (musician.run.pauses.clone(), musician.run.duration_ns);
                 let silence = musician.silence_of(heard);
                 let applied = if member.is_echo_server() && silence.is_some() { limits } else { &of_direction };
                 let mut results = applied.evaluate(&run);
@@ -75,16 +76,18 @@ figures! {
                 }
                 results.extend(echoes.into_iter().flat_map(|run| of_round_trips.evaluate(run)));
                 let reason = |one: &LimitResult| format!("{} from {}: {}", figures.to, figures.from, one.reason());
-                judgments.extend(results.iter().map(|one| (&*member.id, one.result, reason(one))));
+                // A direction in which nothing arrived is not the same as a member whom others heard.
+                let dead = heard.audio.times.is_none().then_some(&*musician.run.target);
+                judgments.extend(results.iter().map(|one| ((&*member.id, dead), one.result, reason(one))));
                 directions.push(figures);
             }
         }
         for MusicianResults { run, ignored, .. } in musicians.iter().filter(|musician| musician.ignored > 0) {
             let reason = format!("{}: {} ignored", run.target, quantities::format_count(*ignored as u64, "member"));
-            judgments.push(("ignored", Judged::NotJudged, reason));
+            judgments.push((("ignored", None), Judged::NotJudged, reason));
         }
         if directions.iter().all(|direction| direction.packets == 0) {
-            judgments.push(("", Judged::Exceeded, "no member heard anybody".to_owned()));
+            judgments.push((("", None), Judged::Exceeded, "no member heard anybody".to_owned()));
         }
         let verdict = RunVerdict::default().with(judgments, limits.any());
     ] {

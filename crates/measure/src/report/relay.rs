@@ -54,7 +54,6 @@ figures! {
             (unreachable, "ICMP errors, since nothing listens at the target"),
             (strays.0, &format!("datagrams from other addresses than that of the target{first}")),
             (sum("limit"), "datagrams above the limits of a client's address (--max-bitrate-per-source)"),
-            (results.former.into(), "clients that were idle, gave up their sockets to others, and are not listed"),
             (unassigned(Unassigned::NoSocket), "datagrams of further clients, while all sockets were in use"),
             (unassigned(Unassigned::Forged), "datagrams with forged addresses"),
         ]);
@@ -66,7 +65,10 @@ figures! {
         let not_judged = [dropped, delayed(&results.delays)].concat();
         let failed = findings.iter().map(|_| ((), Judged::Exceeded, ()));
         let verdict = decide(failed.chain(not_judged.iter().map(|_| ((), Judged::NotJudged, ())))).0;
-        let early = counted([(unassigned(Unassigned::Early), "datagrams of the target before the first client")]);
+        let warnings = counted([
+            (unassigned(Unassigned::Early), "datagrams of the target before the first client"),
+            (results.former.into(), "clients that were idle, gave up their sockets to others, and are not listed"),
+        ]);
         let rates = results.clients.iter().flat_map(|client| &client.flows).filter_map(Flow::rate_warning);
     ] {
         #[serde(rename = "type")]
@@ -78,7 +80,7 @@ figures! {
         verdict: Verdict = verdict;
         findings: Vec<String> = findings;
         not_judged: Vec<String> = not_judged;
-        warnings: Vec<String> = early.into_iter().chain(rates).collect();
+        warnings: Vec<String> = warnings.into_iter().chain(rates).collect();
         directions: Vec<ForwardedFigures> = directions;
     }
 }

@@ -58,12 +58,15 @@ struct Suspect {
 }
 
 impl Suspect {
-    /// A host is suspected if its pauses or its timer errors are of the size of the effect, or of the percentile `p` of all packets.
+    /// A host is suspected if its pauses or its timer errors are of the size of the effect. For an effect on the percentile `p`, this is that of
+    /// the timer errors, and the pauses cover enough of the run to move it.
     fn of(run: &RunResults, options: &[&str], effect_ns: i64, p: Option<f64>) -> Option<Self> {
         let error = |timers: &Histogram| p.and_then(|p| timers.percentile_if_enough(p)).or(timers.max());
         let timers = run.host_timing.as_ref().and_then(|host| error(&host.timer_error)).unwrap_or(0);
         let server = run.server.as_ref().map_or(0, |server| server.pauses.total_ns);
-        let [here, server] = [run.pauses.total_ns, server].map(|ns| i64::try_from(ns).unwrap_or(i64::MAX));
+        let moved_ns = p.map_or(0.0, |p| (1.0 - p) * run.duration_ns as f64);
+        let pauses = [run.pauses.total_ns, server].map(|ns| if ns as f64 >= moved_ns { ns } else { 0 });
+        let [here, server] = pauses.map(|ns| i64::try_from(ns).unwrap_or(i64::MAX));
         let remedy = "Close other programs, or measure from a less busy host.";
         let hosts = [
             (here, THIS_HOST, "it did not run for ", "", remedy),
