@@ -780,6 +780,25 @@ fn members_that_left_stay_in_the_results_with_their_outages() {
 }
 
 #[test]
+fn member_whom_the_end_of_the_relay_disconnects_is_not_lost() {
+    for has_ended in [false, true] {
+        let outages = "1s@1s".parse().expect("an outage");
+        let mut relay = Relay::new(2, Impairment { outages, ..Impairment::default() });
+        let (mut aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+        let to_ben = announced(&ben, &aki);
+        (0..110).for_each(|turn| drop(relay.forward(10 * turn, address(1, 5_000), to_ben, &audio(turn as u32))));
+        aki.is_lost = true;
+        let Relay { rooms, node, .. } = relay;
+        let node = (!has_ended).then_some(node);
+        drop(aki);
+        let results = rooms.take_results();
+        let lost: Vec<_> = results[&1].recoveries.iter().filter_map(|(_, recovery)| recovery.lost.clone()).collect();
+        assert_eq!(lost.is_empty(), has_ended, "{lost:?}");
+        drop((node, ben));
+    }
+}
+
+#[test]
 fn client_that_renews_its_sockets_as_fast_as_it_can_leaves_some_for_other_rooms() {
     for (is_here, sockets) in [(false, 1_024), (true, 1_024), (false, 400), (true, 400)] {
         let mut relay = Relay::new(sockets, Impairment::default());

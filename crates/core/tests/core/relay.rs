@@ -286,7 +286,7 @@ fn single_client_gives_way_though_the_target_sends_on_and_first() {
     let mut net = Net::new(Impairment::default(), Impairment { delay: 30 * MS, ..Impairment::default() }, 1);
     net.down(at(0), 1, b"before the client");
     net.up(at(10), client(1), b"a");
-    (20..5_000).step_by(10).for_each(|ms| net.down(at(ms), 1, b"unasked"));
+    (20..5_000).step_by(10).for_each(|ms| net.down(at(ms), 1, &audio(ms as u32)));
     net.up(at(5_009), client(2), b"too early");
     net.up(at(5_010), client(2), b"b");
     net.down(at(5_020), 1, b"answer");

@@ -64,8 +64,8 @@ impl Suspect {
         let error = |timers: &Histogram| p.and_then(|p| timers.percentile_if_enough(p)).or(timers.max());
         let timers = run.host_timing.as_ref().and_then(|host| error(&host.timer_error)).unwrap_or(0);
         let server = run.server.as_ref().map_or(0, |server| server.pauses.total_ns);
-        let moved_ns = p.map_or(0.0, |p| (1.0 - p) * run.duration_ns as f64);
-        let pauses = [run.pauses.total_ns, server].map(|ns| if ns as f64 >= moved_ns { ns } else { 0 });
+        let enough_ns = p.map_or(0, |p| ((1.0 - p) * run.duration_ns as f64) as u64);
+        let pauses = [run.pauses.total_ns, server].map(|ns| if ns >= enough_ns { ns } else { 0 });
         let [here, server] = pauses.map(|ns| i64::try_from(ns).unwrap_or(i64::MAX));
         let remedy = "Close other programs, or measure from a less busy host.";
         let hosts = [

@@ -164,6 +164,21 @@ fn busy_host_only_worsens_figures() {
 }
 
 #[test]
+fn pause_explains_a_percentile_only_if_it_covers_enough_of_the_run() {
+    for (paused_ms, limits, expected) in [
+        (60, max_p50(20_000), Judged::Exceeded),
+        (4_999, max_p50(20_000), Judged::Exceeded),
+        (5_000, max_p50(20_000), Judged::NotJudged),
+        (99, max_p99(20_000), Judged::Exceeded),
+        (100, max_p99(20_000), Judged::NotJudged),
+    ] {
+        let mut run = probe(100, &[100 * MS; 100]);
+        (run.duration_ns, run.pauses.total_ns) = (10_000_000_000, paused_ms * 1_000_000);
+        assert_eq!(only(&run, limits).result, expected, "{paused_ms}");
+    }
+}
+
+#[test]
 fn without_limits_a_run_has_measured_if_all_returned_or_half_was_evaluated() {
     let code = |run: &RunResults| Report::new(run, &NONE).exit_code();
     let excluded =
