@@ -97,8 +97,7 @@ impl Args {
         let bind = |_| Ok(udp::bind(local, DEFAULT_RECEIVE_BUFFER)?.socket);
         let sockets = (0..count).map(bind).collect::<Result<_, BindError>>()?;
         let listens = iter::once(listen).chain(self.back).collect();
-        let is_ipv6 = local.is_ipv6();
-        let mut upstream = Upstream { sockets, is_ipv6, target, listens, own_ips, beside: Vec::new() };
+        let mut upstream = Upstream { sockets, is_ipv6: local.is_ipv6(), target, listens, own_ips, beside: Vec::new() };
         let is_loop = |to: &SocketAddr| upstream.is_loop(*to);
         ensure_usage!(!found.iter().any(is_loop), "the relay listens on TARGET itself; give another address");
         upstream.connect(target).map_err(|error| BindError::Other(target, error))?;
