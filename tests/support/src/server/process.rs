@@ -33,9 +33,10 @@ pub struct ServerExit {
 }
 
 impl ServerExit {
-    /// The last line of the log, which must be statistics.
+    /// The last statistics in the log. A signaling server in the same process may log the end of its connections after them.
     pub fn stats(&self) -> Stats {
-        Stats::parse(&Line::parse(self.lines.last().expect("a line")))
+        let last = self.lines.iter().rev().find(|line| line.contains(" Stats: "));
+        Stats::parse(&Line::parse(last.expect("statistics")))
     }
 }
 
