@@ -7,8 +7,9 @@ use anyhow::{Context, anyhow};
 
 use super::audio_source::print_device_format;
 use super::client::FinishedRun;
+use super::file_arguments::{OutputFile, output_file_parser};
 use super::output::print_notice;
-use super::values::{OutputFile, output_file_parser, parse_millis};
+use super::values::parse_millis;
 use crate::audio::jitter_buffer::MAX_JITTER_ALLOWANCE;
 use crate::audio::quality::{Analyzer, PacketFormat};
 use crate::audio::waveform::Waveform;
@@ -28,7 +29,7 @@ pub(crate) struct PlaybackArgs {
     /// Play the returned audio on an output device
     ///
     /// If you also send from a microphone, wear headphones to avoid feedback. DEVICE is a number or a unique part of a name from
-    /// --list-devices. Without DEVICE, the default device is used.
+    /// `jamjam-dev devices`. Without DEVICE, the default device is used.
     #[arg(long, value_name = "DEVICE", num_args = 0..=1, require_equals = true, help_heading = HEADING)]
     #[expect(clippy::option_option, reason = "the value of the option is optional")]
     play: Option<Option<String>>,
@@ -37,7 +38,7 @@ pub(crate) struct PlaybackArgs {
     ///
     /// A packet that is slower than the fastest packets by more than this time can arrive too late to be
     /// played. With auto, the value adapts to recent packets.
-    #[arg(long, value_name = "DURATION|auto", value_parser = parse_jitter_buffer, default_value = "auto", requires = "play", help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION|auto", value_parser = parse_jitter_buffer, default_value = "auto", requires = "play", help_heading = HEADING)]
     jitter_buffer: OrAuto,
 }
 
@@ -104,7 +105,7 @@ pub(crate) struct RecordingArgs {
     /// Write sent (left) and returned (right) audio to this WAV file
     ///
     /// In the file, each returned packet starts at the same time as the matching sent packet. Stereo audio is mixed to mono first.
-    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
     record_both: Option<OutputFile>,
 }
 

@@ -1,24 +1,27 @@
-//! Audio sources of `send`: a WAV file, standard input, a tone or a microphone. Each source is mixed, resampled and split into packets.
+//! Audio sources: a WAV file, standard input, a tone or a microphone. Each source is mixed, resampled and split into packets.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use super::output::{Failure, ensure_usage, print, print_notice};
+use super::file_arguments::InputFile;
+use super::output::{Failure, ensure_usage, print_notice};
 use super::run_origin::file_name;
 use super::values::{parse_count, parse_seconds};
 use crate::audio::convert::{AudioInput, Packetizer, PacketizerConfig, PayloadReader, Tone, default_channels};
 use crate::audio::wav::{WavError, WavStream};
 use crate::client::{AudioStreamConfig, PayloadSource, RunResults, SourcePoll};
+use crate::io::read_ahead::{self, ReaderThread};
 use crate::io::sound::config::DeviceConfig;
-use crate::io::sound::{self as devices, DeviceDirection, Microphone, NO_DEVICES_HINT};
+use crate::io::sound::{self as devices, DeviceDirection, Microphone};
+use crate::link::OVERHEAD;
 use crate::time::saturating_nanos;
 use crate::units::parse_duration;
-use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD, SAMPLE_RATE};
+use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD, MAX_UNFRAGMENTED_PAYLOAD, SAMPLE_RATE};
 
 const HEADING_AUDIO: &str = "Audio";
 
@@ -41,40 +44,44 @@ const TONE_AMPLITUDE: f32 = 0.25;
 #[derive(Clone, clap::Args)]
 pub(crate) struct SourceArgs {
     /// WAV file to send, or `-` for standard input
-    #[arg(value_name = "FILE", conflicts_with_all = ["wav", "tone"])]
-    file: Option<PathBuf>,
-
-    /// WAV file to send, the same as FILE
     #[arg(long, value_name = "FILE", help_heading = HEADING_AUDIO)]
-    wav: Option<PathBuf>,
+    pub wav: Option<InputFile>,
 
     /// Send a sine tone of this frequency
-    #[arg(long, value_name = "HZ", value_parser = parse_frequency, conflicts_with = "wav", help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "HZ", value_parser = parse_frequency, help_heading = HEADING_AUDIO)]
     tone: Option<f64>,
 
-    /// Packets to send; 0 sends the whole source
-    #[arg(short, long, value_name = "N", value_parser = parse_count, default_value_t = 0, hide_default_value = true, conflicts_with = "ramp", help_heading = HEADING_AUDIO)]
-    count: u64,
-
-    /// Stop after this much audio
-    #[arg(long, value_name = "DURATION", value_parser = parse_seconds, conflicts_with = "ramp", help_heading = HEADING_AUDIO)]
-    duration: Option<Duration>,
-
     /// Number of times to send the file, or forever
-    #[arg(long, value_name = "N|forever", value_parser = parse_repeat, default_value = "1", conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
+    #[arg(long, hide_short_help = true, value_name = "N|forever", value_parser = parse_repeat, default_value = "1", conflicts_with = "tone", help_heading = HEADING_AUDIO)]
     repeat: OrForever,
 
     /// Packet length: samples or time
-    #[arg(long, value_name = "SAMPLES|DURATION", value_parser = parse_frame_size, default_value = "128", help_heading = HEADING_AUDIO)]
+    #[arg(long, hide_short_help = true, value_name = "SAMPLES|DURATION", value_parser = parse_frame_size, default_value = "128", help_heading = HEADING_AUDIO)]
     frame_size: FrameSize,
 
     /// Resample the file to 48 kHz before sending, or keep its rate
-    #[arg(long, value_name = "MODE", value_enum, default_value_t, conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
+    #[arg(long, hide_short_help = true, value_name = "MODE", value_enum, default_value_t, conflicts_with = "tone", help_heading = HEADING_AUDIO)]
     resample: Resample,
+
+    /// Set by the command.
+    #[arg(skip)]
+    pub extent: ExtentArgs,
 
     /// Whether two channels are sent, whatever the source has.
     #[arg(skip)]
     pub is_stereo: bool,
+}
+
+/// How much audio is sent.
+#[derive(Clone, Copy, Default, clap::Args)]
+pub(crate) struct ExtentArgs {
+    /// Packets to send; 0 sends the whole source
+    #[arg(short, long, hide_short_help = true, value_name = "N", value_parser = parse_count, default_value_t = 0, hide_default_value = true, help_heading = HEADING_AUDIO)]
+    pub count: u64,
+
+    /// Stop after this much audio
+    #[arg(long, value_name = "DURATION", value_parser = parse_seconds, help_heading = HEADING_AUDIO)]
+    pub duration: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
@@ -167,13 +174,13 @@ impl SourceArgs {
     pub(crate) fn open(&self) -> Result<(FilePayloads, PacketLayout), Failure> {
         let (input, layout) = match (self.path(), self.tone) {
             (Some(path), _) => self.open_file(path)?,
-            (None, Some(hz)) => {
+            (None, hz) => {
+                let hz = hz.expect("a file or a tone, as clap requires");
                 let channels = self.layout(1);
                 let tone = Tone::new(hz, SAMPLE_RATE, channels, TONE_AMPLITUDE);
                 let layout = self.packet_layout((SAMPLE_RATE, channels), SAMPLE_RATE, channels, None)?;
                 (AudioInput::Tone(tone), layout)
             }
-            (None, None) => return Err(Failure::usage("nothing to send: give a WAV FILE, --tone HZ or --mic")),
         };
         Ok((PayloadReader::new(input, layout.packetizer).context(self.name())?, layout))
     }
@@ -199,9 +206,8 @@ impl SourceArgs {
         Ok((SharedPayloads { payloads: payloads.into(), next: 0, count }, layout))
     }
 
-    /// The value of FILE or --wav.
     fn path(&self) -> Option<&Path> {
-        self.file.as_deref().or(self.wav.as_deref())
+        self.wav.as_deref()
     }
 
     /// Name of the source in messages.
@@ -224,7 +230,7 @@ impl SourceArgs {
         let name = self.name();
         ensure_usage!(
             !from_stdin || self.repeat == Some(1),
-            "--repeat needs a file, because standard input can be read only once. Omit --repeat or give --wav FILE"
+            "--repeat needs a file, because standard input can be read only once. Omit --repeat or give a file"
         );
         let unreadable = |error: WavError| anyhow!("cannot read {name}: {error}");
         let reader: WavReader = if from_stdin {
@@ -299,13 +305,14 @@ impl SourceArgs {
                 "--frame-size {samples}: packets of {samples} samples, {rate} per second. For milliseconds, give {samples}ms"
             ));
         }
-        let max_samples = self.duration.map(|time| samples_in(time, output_rate));
+        let ExtentArgs { count, duration } = self.extent;
+        let max_samples = duration.map(|time| samples_in(time, output_rate));
         ensure_usage!(
             max_samples != Some(0),
             "--duration is shorter than one sample, so there is nothing to send; give a longer duration"
         );
         // The sample limit of --count, in whole packets.
-        let counted_samples = (self.count > 0).then(|| self.count.saturating_mul(u64::from(frame_samples)));
+        let counted_samples = (count > 0).then(|| count.saturating_mul(u64::from(frame_samples)));
         let max_samples = max_samples.into_iter().chain(counted_samples).min();
         let packetizer = PacketizerConfig {
             input_rate,
@@ -325,6 +332,44 @@ impl SourceArgs {
         let packets = samples.map(|samples| samples.div_ceil(u64::from(frame_samples)));
         Ok(PacketLayout { packetizer, form, packets })
     }
+}
+
+/// An opened source, and the thread that reads the file or generates the tone.
+pub(crate) type OpenedSource = (Box<dyn PayloadSource + Send>, Option<ReaderThread>, PacketLayout);
+
+/// Opens a file or a tone.
+pub(crate) fn open_payloads(source: &SourceArgs) -> Result<OpenedSource, Failure> {
+    let (payloads, layout) = source.open()?;
+    let (feed, reader) = read_ahead::spawn(payloads).context("cannot start a thread")?;
+    if feed.is_empty() {
+        drop(feed);
+        return Err(match reader.join() {
+            Err(error) => anyhow!("cannot read {}: {error}", source.name()),
+            Ok(_) => anyhow!("nothing to send: {} contains no audio", source.name()),
+        }
+        .into());
+    }
+    Ok((Box::new(feed), Some(reader), layout))
+}
+
+/// The form of the packets over a link, if there is one. Prints a notice if they are fragmented.
+pub(crate) fn packet_form(mut form: AudioStreamConfig, has_link: bool) -> Result<AudioStreamConfig, Failure> {
+    let payload = form.frame_samples as usize * usize::from(form.channels) * 4;
+    let mut datagram = payload + HEADER_LEN;
+    if has_link {
+        form.first_sequence = 0;
+        datagram += OVERHEAD;
+    }
+    ensure_usage!(
+        datagram <= MAX_UDP_PAYLOAD,
+        "--frame-size: a sealed packet does not fit in a datagram; give a smaller value"
+    );
+    if datagram > MAX_UNFRAGMENTED_PAYLOAD {
+        print_notice(&format!(
+            "packets with {payload} payload bytes do not fit in an Ethernet frame and are fragmented. Use a smaller --frame-size"
+        ));
+    }
+    Ok(form)
 }
 
 /// The payloads of a source for one of several clients, which share the memory.
@@ -377,6 +422,9 @@ fn parse_frequency(text: &str) -> Result<f64, String> {
     frequency.ok_or_else(|| format!("give a frequency above 0 and below {max_hz} Hz, such as 440"))
 }
 
+/// Group of the options that name what is sent: one of them is given.
+pub(crate) const SOURCE_GROUP: &str = "source";
+
 /// Group of the options that use a sound device.
 pub(crate) const SOUND_DEVICE_GROUP: &str = "sound_device";
 
@@ -384,31 +432,18 @@ pub(crate) const SOUND_DEVICE_GROUP: &str = "sound_device";
 pub(crate) struct CaptureArgs {
     /// Send the audio of a microphone
     ///
-    /// Sends until interrupted or until --duration has passed. DEVICE is a number or a unique part of a name from --list-devices. Without
+    /// Sends until interrupted or until --duration has passed. DEVICE is a number or a unique part of a name from `jamjam-dev devices`. Without
     /// DEVICE, the default device is used.
-    #[arg(long, value_name = "DEVICE", num_args = 0..=1, conflicts_with_all = ["file", "wav", "tone"], help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "DEVICE", num_args = 0..=1, conflicts_with_all = ["repeat", "resample"], help_heading = HEADING_AUDIO)]
     #[expect(clippy::option_option, reason = "the value of the option is optional")]
     pub mic: Option<Option<String>>,
 
     /// Device buffer size in frames [default: --frame-size; --play: at least 256]
-    #[arg(long, value_name = "FRAMES", requires = SOUND_DEVICE_GROUP, value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_AUDIO)]
+    #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = SOUND_DEVICE_GROUP, value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_AUDIO)]
     pub device_buffer: Option<u32>,
-
-    /// Print the sound devices and exit
-    #[arg(long, help_heading = HEADING_AUDIO)]
-    pub list_devices: bool,
 }
 
 impl CaptureArgs {
-    pub(crate) fn print_devices(json: bool, on_one_line: bool) -> Result<u8, Failure> {
-        let devices = devices::list_devices().context("cannot list devices")?;
-        let is_json = json || on_one_line;
-        let text =
-            if is_json { devices.to_json(NO_DEVICES_HINT, on_one_line) } else { devices.to_text(NO_DEVICES_HINT) };
-        print(text.trim_end())?;
-        Ok(0)
-    }
-
     /// Opens the device and prints its format and how its audio is converted.
     pub(crate) fn open(&self, source: &SourceArgs) -> Result<(Microphone, PacketLayout), Failure> {
         let device = self.mic.as_ref().and_then(Option::as_deref).unwrap_or_default();

@@ -9,7 +9,8 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use tracing::{info, warn};
 
-use super::output::{Failure, HEADING_REPORT, ReportFileArgs, print_failure, print_report};
+use super::options::report::ReportFileArgs;
+use super::output::{Failure, HEADING_REPORT, print_failure, print_report};
 use super::ready_file::Environment;
 use super::values::parse_seconds;
 use crate::check::{CheckReport, CheckResult, ClientCheck, CommandResult, EndedBy, Finding, Severity};
@@ -63,7 +64,7 @@ pub(crate) struct CheckArgs {
     duration: Option<Duration>,
 
     /// End when no client has sent anything for this time, once one has
-    #[arg(long, value_name = "DURATION", value_parser = parse_seconds, requires = "check", help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = parse_seconds, requires = "check", help_heading = HEADING)]
     until_idle: Option<Duration>,
 
     /// Run this command against the server, and end with it
@@ -75,11 +76,11 @@ pub(crate) struct CheckArgs {
     run: Option<String>,
 
     /// Fail on findings of at least this severity
-    #[arg(long, value_name = "SEVERITY", value_parser = parse_severity, default_value = "error", help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "SEVERITY", value_parser = parse_severity, default_value = "error", help_heading = HEADING)]
     fail_on: Severity,
 
     /// Fail if fewer clients than this send AUDIO, or join a room
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 1, help_heading = HEADING)]
     expect_sources: usize,
 
     /// Print the report as JSON
@@ -197,9 +198,9 @@ impl CheckArgs {
         Ok(interrupted.unwrap_or(result.verdict.exit_code()))
     }
 
-    /// Reports that a server ends with an error, unless it has reported. Returns the failure.
+    /// Reports that a server ends with an error, unless it has reported. Returns the failure. A usage error leaves files as they are.
     pub(crate) fn report_failure(&self, server: &str, failure: Failure) -> Failure {
-        if self.check && !self.files.is_written() {
+        if self.check && self.files.has_report(&failure) {
             let result = CheckResult::aborted(server, format!("{:#}", failure.error));
             if self.json {
                 print_failure(print_report(&result, true, || result.text()));
@@ -214,7 +215,7 @@ impl CheckArgs {
 pub(crate) type Watcher = Worker<Watched>;
 
 /// How the command ended, or why it did not start. After a signal, the command runs until it is dropped: the report does not wait for its end.
-type Watched = Result<(Option<CommandResult>, Option<ShellCommand>)>;
+pub(crate) type Watched = Result<(Option<CommandResult>, Option<ShellCommand>)>;
 
 struct Watch<P, E> {
     duration: Option<Duration>,

@@ -2,24 +2,27 @@
 //! stops.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{ArgMatches, ColorChoice};
 use tracing::{Level, enabled, info, warn};
 
-use super::check::{CheckArgs, SharedCheck};
+use super::check::{CheckArgs, SharedCheck, Watched, Watcher};
+use super::file_arguments::{OutputFile, output_file_parser};
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
 use super::options::credentials::login_from_environment;
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile};
-use super::options::registration::{self, RegistrationArgs};
+use super::options::network::SpinArgs;
+use super::options::registration::{self, PreparedRegistration, RegistrationArgs};
+use super::options::udp::SocketArgs;
 use super::output::{Failure, ensure_usage};
 use super::ready_file::{Ready, ReadyFileArgs, local_authority};
 use super::server::{self, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
-    DEFAULT_SIGNALING_PORT, OrOff, OutputFile, driver_parser, format_bit_rate, format_size, link_policy_parser, or_off,
-    output_file_parser, parse_listen_address, parse_millis, parse_percent, parse_seconds,
+    DEFAULT_SIGNALING_PORT, OrOff, format_bit_rate, format_size, link_policy_parser, or_off, parse_listen_address,
+    parse_millis, parse_seconds,
 };
 use crate::address::Cidr;
 use crate::check::CheckReport;
@@ -29,13 +32,12 @@ use crate::echo::{
 };
 use crate::io::http::login::Login;
 use crate::io::log::LogGuard;
-use crate::io::moqt::server::MoqtServerConfig;
+use crate::io::moqt::server::{MoqtServerConfig, ServerThread as MoqtThread};
 use crate::io::reachable::reachable_addresses;
+use crate::io::signaling::ServerThread as SignalingThread;
 use crate::io::source_files::{self, SourceQueue};
 use crate::io::stop::StopToken;
-use crate::io::udp::{
-    self, Backend, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, KernelDrops,
-};
+use crate::io::udp::{self, Backend, BindError, BoundSocket, DriverOptions, KernelDrops};
 use crate::io::worker::Worker;
 use crate::io::{http, os};
 use crate::link::LinkKey;
@@ -54,7 +56,7 @@ const HEADING_SOURCES: &str = "What clients send";
 
 /// Run an echo server that returns audio (AUDIO packets) or media over QUIC (MOQT)
 #[derive(clap::Args)]
-#[command(allow_negative_numbers = true)]
+#[command(mut_arg("spin", |arg| arg.help_heading(HEADING_MEMORY)))]
 pub(crate) struct Args {
     /// UDP port; 0 selects a free port
     #[arg(short, long, default_value_t = DEFAULT_PORT)]
@@ -85,7 +87,7 @@ pub(crate) struct Args {
     ///
     /// If only a port is given, the address is 127.0.0.1. On an address other than loopback, /sources requires the login that
     /// DOCS_USERNAME and DOCS_PASSWORD set.
-    #[arg(long, value_name = "[ADDR:]PORT", value_parser = parse_listen_address)]
+    #[arg(long, hide_short_help = true, value_name = "[ADDR:]PORT", value_parser = parse_listen_address)]
     metrics: Option<SocketAddr>,
 
     #[command(flatten, next_help_heading = HEADING_MEMORY)]
@@ -95,25 +97,17 @@ pub(crate) struct Args {
     ///
     /// Each packet counts as its length plus 100 bytes, or plus 1,000 bytes with impairment or --outcome-log. Packets beyond the limit
     /// are dropped and counted. One address (IPv6: /64) other than loopback may hold half, and one client (address and port) two fifths.
-    #[arg(long, value_name = "SIZE", value_parser = or_off(parse_size), default_value = BufferLimits::default().total.map_or_else(String::new, format_size), help_heading = HEADING_MEMORY)]
+    #[arg(long, hide_short_help = true, value_name = "SIZE", value_parser = or_off(parse_size), default_value = BufferLimits::default().total.map_or_else(String::new, format_size), help_heading = HEADING_MEMORY)]
     max_buffer: OrOff<u64>,
 
-    /// Receive buffer size to request from the kernel
-    #[arg(long, hide = true, value_name = "SIZE", value_parser = parse_size, default_value = format_size(DEFAULT_RECEIVE_BUFFER as u64), help_heading = HEADING_MEMORY)]
-    socket_buffer: u64,
+    #[command(flatten)]
+    spin: SpinArgs,
 
-    /// Maximum share of one core spent busy-waiting
-    ///
-    /// Busy-waiting makes packets leave on time. Use 0 on battery power.
-    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, default_value_t = DEFAULT_SPIN_PERCENT, help_heading = HEADING_MEMORY)]
-    spin: u8,
-
-    /// UDP driver to use
-    #[arg(long, value_parser = driver_parser(), default_value = "native", hide = true)]
-    driver: Backend,
+    #[command(flatten)]
+    socket: SocketArgs,
 
     /// Encryption of the packets of newer clients (of the link)
-    #[arg(long, value_name = "MODE", value_parser = link_policy_parser(), default_value = "auto", help_heading = HEADING_PROTECTION)]
+    #[arg(long, hide_short_help = true, value_name = "MODE", value_parser = link_policy_parser(), default_value = "auto", help_heading = HEADING_PROTECTION)]
     link: LinkPolicy,
 
     #[command(flatten)]
@@ -129,7 +123,7 @@ pub(crate) struct Args {
     impairment: ImpairmentArgs,
 
     /// Interval of the statistics log line, or off
-    #[arg(long, hide = true, value_name = "DURATION", value_parser = or_off(parse_seconds), default_value = "60s")]
+    #[arg(long, hide = true, value_name = "DURATION", value_parser = parse_stats_interval, default_value = "60s")]
     stats_interval: OrOff<Duration>,
 
     #[command(flatten)]
@@ -147,11 +141,7 @@ impl Args {
 
     /// Prepares each part that can fail, starts the parts, and ends them after a stop request.
     fn serve(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        ensure_usage!(
-            self.stats_interval != Some(Duration::ZERO),
-            "--stats-interval 0 is invalid; give a duration such as 60s, or off"
-        );
-        let admission = self.protection.admission_config()?;
+        let (admission, impairment) = (self.protection.admission_config()?, self.impairment.checked()?);
         let log = server::start_log(self.verbose, color)?;
         os::set_process_name(c"echo-server");
         if self.moqt.moqt_only {
@@ -162,52 +152,38 @@ impl Args {
         let memory_budget = self.memory_budget();
         let moqt = BoundMoqtServer::prepare(&self.moqt, self.moqt_config(&memory_budget), Some(address))?;
         // Only now, because another server that uses the port may be writing the same outcome log.
-        let (used, reproduce_options, outcome_log) = self.impairment.prepare()?;
+        let (used, reproduce_options, outcome_log) = impairment.open()?;
         let config = self.echo_config(admission, address.port(), &memory_budget);
         let seed = used.as_ref().filter(|_| reproduce_options.is_some()).map(|(impairment, _)| impairment.seed);
         let mut echo = EchoServer::new(config).with_impairment(used);
-        let registration = self.announce.prepare(host, self.check.port_or(DEFAULT_SIGNALING_PORT), address, matches)?;
+        let mut registration =
+            self.announce.prepare(host, self.check.port_or(DEFAULT_SIGNALING_PORT), address, matches)?;
         let metrics = self.bind_metrics()?;
         self.check.prepare(stop)?;
         let check = self.check.check.then(SharedCheck::default);
-        let (source_queue, source_files) = self.source_files.start(address.port(), self.driver)?.unzip();
+        let (source_queue, source_files) = self.source_files.start(address.port(), self.socket.driver())?.unzip();
         self.ready_file.clear()?;
         stop.set_run_started();
 
         let link_key = self.enable_links(&mut echo);
         let udp = Some(self.udp_statistics(&mut echo, &socket, outcome_log.as_ref()));
-        let moqt_counts = moqt.as_ref().map(|moqt| Arc::clone(&moqt.counts));
-        let statistics = ServerStatistics { udp, moqt: moqt_counts, memory_budget: Arc::clone(&memory_budget), log };
+        let statistics = statistics(udp, moqt.as_ref(), &memory_budget, log);
         self.log_start(address, reproduce_options.as_deref());
-        let mut ready = ready(Some(address), moqt.as_ref(), metrics.as_ref());
+        let ready = ready(Some(address), moqt.as_ref(), metrics.as_ref(), registration.as_ref());
         let moqt_url = moqt.as_ref().map(BoundMoqtServer::web_transport_url);
         let moqt = moqt.map(|moqt| moqt.start(stop)).transpose().context("cannot serve MOQT")?;
         statistics.serve(metrics, stop)?;
-        let (signaling_server, room) = match registration {
-            Some(mut registration) => {
-                let server = registration.start_server(memory_budget, moqt_url, check.is_some(), stop)?;
-                ready = ready.with_signaling(&registration.url.to_string());
-                (server, Some(registration.start(&mut echo, self.delay(), link_key, stop)?))
-            }
-            None => (None, None),
-        };
-        if let Some(check) = check.clone() {
-            echo.observe(move |datagram| check.on_datagram(datagram));
-        }
-        if let Some(mut files) = source_queue {
-            echo.observe(move |datagram| files.on_datagram(datagram));
-        }
-        let options = DriverOptions::server(self.spin, self.driver);
+        let start_server =
+            |one: &mut PreparedRegistration<'_>| one.start_server(memory_budget, moqt_url, check.is_some(), stop);
+        let signaling_server = registration.as_mut().map(start_server).transpose()?.flatten();
+        let room = registration.map(|one| one.start(&mut echo, self.delay(), link_key, stop)).transpose()?;
+        observe(&mut echo, check.clone(), source_queue);
+        let options = DriverOptions::server(self.spin.spin, self.socket.driver());
         let running = udp::spawn_node("echo-server", vec![socket], echo, stop.clone(), options)
             .context("cannot start a thread")?;
         stop.set_serving();
         let ready = ready.announce(self.ready_file.clone(), room, stop).context("cannot start a thread")?;
-        let watcher = check.clone().map(|check| {
-            let ready = Arc::clone(&ready);
-            let environment = move || ready.get()?.as_ref().ok().map(Ready::environment);
-            self.check.watch("AUDIO", move || check.log_findings(), environment, stop)
-        });
-        let watcher = watcher.transpose()?;
+        let watcher = self.watch(check.clone(), &ready, stop)?;
         statistics.log_until_end(&running, self.stats_interval);
 
         let (echo, tally) = running.join();
@@ -216,33 +192,49 @@ impl Args {
         stop.request(StopSignal::Terminate);
         let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
         let incomplete = source_files.map(Worker::join).unwrap_or_default();
-        let watched = watcher.map(Worker::join);
+        let checked = watcher.map(Worker::join).zip(check);
         statistics.log();
         // This writes the rest of the log: the verdict is the last line.
-        let log = Some(statistics).filter(|_| check.is_none());
-        let report = || {
-            tally.result.context("cannot read from the socket").and(outcome_log)?;
-            if let Some(Err(error)) = ready.get() {
-                return Err(anyhow!("{error:#}").into());
-            }
-            match watched.zip(check) {
-                Some((watched, check)) => {
-                    self.check.finish(watched, CheckReport { seed, ..check.report() }, &incomplete, stop)
-                }
-                None if incomplete.is_empty() => Ok(0),
-                None => Err(anyhow!(incomplete.join("; ")).into()),
-            }
-        };
-        let code = report();
-        // Nothing more depends on the clients, on whose closing handshakes these wait.
-        if let Some(moqt) = moqt {
-            moqt.join();
-        }
-        if let Some(signaling_server) = signaling_server {
-            signaling_server.wait(registration::SHUTDOWN_TIMEOUT);
-        }
+        let log = Some(statistics).filter(|_| checked.is_none());
+        let result = tally.result.context("cannot read from the socket").and(outcome_log);
+        let code = result.map_err(Failure::from).and_then(|()| self.report(checked, &ready, &incomplete, seed, stop));
+        close(moqt, signaling_server);
         drop(log);
         code
+    }
+
+    /// Starts the thread that ends the check, if there is one.
+    fn watch(
+        &self,
+        check: Option<SharedCheck>,
+        ready: &SharedReady,
+        stop: &StopToken,
+    ) -> anyhow::Result<Option<Watcher>> {
+        let Some(check) = check else { return Ok(None) };
+        let ready = Arc::clone(ready);
+        let environment = move || ready.get()?.as_ref().ok().map(Ready::environment);
+        self.check.watch("AUDIO", move || check.log_findings(), environment, stop).map(Some)
+    }
+
+    /// Reports the check, if there is one. Returns the exit code. That files are `incomplete` is an error in any case.
+    fn report(
+        &self,
+        checked: Option<(Watched, SharedCheck)>,
+        ready: &SharedReady,
+        incomplete: &[String],
+        seed: Option<u64>,
+        stop: &StopToken,
+    ) -> Result<u8, Failure> {
+        if let Some(Err(error)) = ready.get() {
+            return Err(anyhow!("{error:#}").into());
+        }
+        match checked {
+            Some((watched, check)) => {
+                self.check.finish(watched, CheckReport { seed, ..check.report() }, incomplete, stop)
+            }
+            None if incomplete.is_empty() => Ok(0),
+            None => Err(anyhow!(incomplete.join("; ")).into()),
+        }
     }
 
     /// Serves MOQT only.
@@ -255,8 +247,8 @@ impl Args {
         let metrics = self.bind_metrics()?;
         self.ready_file.clear()?;
         stop.set_run_started();
-        let ready = ready(None, Some(&moqt), metrics.as_ref());
-        let statistics = ServerStatistics { udp: None, moqt: Some(Arc::clone(&moqt.counts)), memory_budget, log };
+        let ready = ready(None, Some(&moqt), metrics.as_ref(), None);
+        let statistics = statistics(None, Some(&moqt), &memory_budget, log);
         let running = moqt.start(stop).context("cannot serve MOQT")?;
         statistics.serve(metrics, stop)?;
         stop.set_serving();
@@ -351,7 +343,7 @@ impl Args {
 
     /// Binds the first usable address of the host.
     fn bind(&self, host: &str, port: u16) -> Result<BoundSocket, Failure> {
-        let requested = self.socket_buffer.min(1 << 30) as usize;
+        let requested = self.socket.receive_buffer();
         let bound = server::bind_first(host, port, |address| Ok(udp::bind(address, requested)?))?;
         if let Some(granted) = bound.receive_buffer.filter(|granted| *granted < requested) {
             warn!(
@@ -365,18 +357,65 @@ impl Args {
     }
 }
 
+/// What the server offers, once all of it exists, or why this cannot be written.
+type SharedReady = Arc<OnceLock<anyhow::Result<Ready>>>;
+
+/// Passes each datagram to the check and to the files.
+fn observe(echo: &mut EchoServer, check: Option<SharedCheck>, files: Option<SourceQueue>) {
+    if let Some(check) = check {
+        echo.observe(move |datagram| check.on_datagram(datagram));
+    }
+    if let Some(mut files) = files {
+        echo.observe(move |datagram| files.on_datagram(datagram));
+    }
+}
+
+/// The statistics of what is served.
+fn statistics(
+    udp: Option<UdpStatistics>,
+    moqt: Option<&BoundMoqtServer>,
+    memory_budget: &Arc<MemoryBudget>,
+    log: LogGuard,
+) -> ServerStatistics {
+    let moqt = moqt.map(|moqt| Arc::clone(&moqt.counts));
+    ServerStatistics { udp, moqt, memory_budget: Arc::clone(memory_budget), log }
+}
+
+/// Waits for the closing handshakes of clients, on which nothing else depends.
+fn close(moqt: Option<MoqtThread>, signaling: Option<SignalingThread>) {
+    if let Some(moqt) = moqt {
+        moqt.join();
+    }
+    if let Some(signaling) = signaling {
+        signaling.wait(registration::SHUTDOWN_TIMEOUT);
+    }
+}
+
+/// Parses an interval above 0, or `off`.
+fn parse_stats_interval(text: &str) -> Result<OrOff<Duration>, String> {
+    match or_off(parse_seconds)(text).map_err(|error| error.to_string())? {
+        Some(Duration::ZERO) => Err("give a duration such as 60s, or off".to_owned()),
+        interval => Ok(interval),
+    }
+}
+
 /// Where clients reach what these parts serve.
 fn ready(
     udp: Option<SocketAddr>,
     moqt: Option<&BoundMoqtServer>,
     metrics: Option<&(TcpListener, Option<Login>)>,
+    registration: Option<&PreparedRegistration<'_>>,
 ) -> Ready {
     let metrics = metrics.and_then(|(listener, _)| listener.local_addr().ok()).map(local_authority);
-    Ready {
+    let ready = Ready {
         udp: udp.map(local_authority),
         metrics: metrics.map(|authority| format!("http://{authority}/metrics")),
         moqt: moqt.map(|moqt| moqt.local_url(Transport::WebTransport).to_string()),
         ..Ready::default()
+    };
+    match registration {
+        Some(registration) => ready.with_signaling(&registration.url.to_string()),
+        None => ready,
     }
 }
 
@@ -415,7 +454,7 @@ pub(crate) struct BitRateArgs {
     ///
     /// The rate includes IP and UDP headers, and is also a limit of one packet per 8 kbit. For IPv6, a /64 counts as one address. Excess
     /// packets are dropped and counted.
-    #[arg(long, value_name = "BITRATE", value_parser = or_off(parse_bit_rate), default_value = AdmissionConfig::default().max_bit_rate.map_or_else(String::new, format_bit_rate), help_heading = HEADING_PROTECTION)]
+    #[arg(long, hide_short_help = true, value_name = "BITRATE", value_parser = or_off(parse_bit_rate), default_value = AdmissionConfig::default().max_bit_rate.map_or_else(String::new, format_bit_rate), help_heading = HEADING_PROTECTION)]
     max_bitrate_per_source: OrOff<u64>,
 }
 
@@ -441,14 +480,14 @@ pub(crate) struct AdmissionArgs {
     /// Reply only to these networks (192.0.2.0/24) or addresses
     ///
     /// Separate values with commas or repeat the option. Loopback addresses are allowed only if listed.
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', help_heading = HEADING_PROTECTION)]
+    #[arg(long, hide_short_help = true, value_name = "CIDR", value_delimiter = ',', help_heading = HEADING_PROTECTION)]
     pub allow: Vec<Cidr>,
 
     /// Apply the limits to loopback sources too
     ///
     /// Otherwise, packets between two loopback addresses are exempt. The exemption covers the rate limits and the limit on repeated
     /// packets.
-    #[arg(long, help_heading = HEADING_PROTECTION)]
+    #[arg(long, hide_short_help = true, help_heading = HEADING_PROTECTION)]
     limit_loopback: bool,
 }
 

@@ -4,18 +4,15 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 
-use clap::builder::{BoolishValueParser, Resettable, ValueParser};
+use clap::builder::{BoolishValueParser, Resettable};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, Error, FromArgMatches};
 use tracing::warn;
 
-use super::Cli;
-use super::distinct_files;
-use super::generate::with_examples;
-use super::output::{Failure, write_usage_error};
-use super::short_help;
-use super::usage_error::{with_other_words, with_similar_options, without_secrets};
+use super::output::Failure;
+use super::usage_error::{with_other_words, without_secrets};
+use super::{Cli, file_arguments, help};
 
 /// Environment variables with an alias. The alias is used if the variable is not set.
 const VARIABLE_ALIASES: &[(&str, &str)] = &[
@@ -29,24 +26,18 @@ const VARIABLE_ALIASES: &[(&str, &str)] = &[
 /// output files that another option reads or writes.
 pub fn parse() -> Result<(Cli, ArgMatches), Failure> {
     let arguments: Vec<OsString> = env::args_os().collect();
-    let mut command = map_arguments(Cli::command(), with_effective_variable);
-    command = if arguments.iter().any(|argument| argument == "-h") {
-        short_help::of(command)
-    } else {
-        // `--help` shows one paragraph for each option. The complete descriptions are in the man page and in `docs/`.
-        command.mut_subcommands(|command| with_examples(command, true))
-    };
+    let command = map_arguments(Cli::command(), with_effective_variable);
+    let command = help::of_program(command, !arguments.iter().any(|argument| argument == "-h"));
     let parsed = parse_with(&command, &arguments);
     let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let (options, matches) = parsed.unwrap_or_else(|error| {
         // If the command line alone is valid, an environment variable caused the error.
-        let without_env = map_arguments(Cli::command(), |argument| argument.env(Resettable::Reset));
+        let without_env = map_arguments(command.clone(), |argument| argument.env(Resettable::Reset));
         let is_from_env = parse_with(&without_env, &arguments).is_ok();
-        let error = with_other_words(with_similar_options(without_secrets(error), &command, &arguments), &arguments);
-        report_usage_error(command.clone(), &arguments, &error);
-        if is_from_env { name_variable_in_error(error, command.clone()).exit() } else { error.exit() }
+        let error = with_other_words(without_secrets(error), &arguments);
+        if is_from_env { name_variable_in_error(error, command).exit() } else { error.exit() }
     });
-    distinct_files::check(&command, &matches)?;
+    matches.subcommand().map_or(Ok(()), |(_, given)| file_arguments::check(given))?;
     Ok((options, matches))
 }
 
@@ -85,31 +76,6 @@ pub(crate) fn log_empty_protections(matches: &ArgMatches) {
     }
 }
 
-/// Writes the report files of a command line that cannot be parsed, unless one of them is also another file of the command line.
-fn report_usage_error(command: Command, arguments: &[OsString], error: &Error) {
-    // Unknown options and surplus words become positional arguments, which may name input files.
-    let surplus = (0..arguments.len()).map(|index| Arg::new(index.to_string()).value_name("FILE"));
-    let command = command.mut_subcommands(|command| command.args(surplus.clone()));
-    let lenient = map_arguments(command.clone(), without_checks).ignore_errors(true);
-    if error.use_stderr()
-        && let Ok(matches) = lenient.try_get_matches_from(arguments)
-        && distinct_files::check(&command, &matches).is_ok()
-        && let Some((name, given)) = matches.subcommand()
-    {
-        write_usage_error(name, given, error);
-    }
-}
-
-/// Accepts any value, no value, and repetitions.
-fn without_checks(argument: Arg) -> Arg {
-    let argument = argument.value_parser(ValueParser::os_string());
-    if argument.is_positional() {
-        return argument.action(ArgAction::Set).num_args(1).allow_hyphen_values(true);
-    }
-    let needs_equals = !argument.get_action().takes_values() || argument.is_require_equals_set();
-    argument.action(ArgAction::Append).num_args(0..=1).require_equals(needs_equals)
-}
-
 /// Whether a variable is set and not empty. Docker Compose substitutes an empty string for unset variables.
 fn is_set(name: &str) -> bool {
     env::var_os(name).is_some_and(|value| !value.is_empty())
@@ -122,8 +88,11 @@ fn alias_in_effect(name: &str) -> Option<&'static str> {
 }
 
 /// Selects the environment variable that clap reads for `argument`: the variable itself, or its alias if only that is set. An empty variable
-/// is removed from `argument`, so that clap treats it as not set.
+/// is removed from `argument`, so that clap treats it as not set. Options accept negative numbers, so that the error names the option;
+/// positional arguments do not, so that -4 is an unknown option.
 fn with_effective_variable(argument: Arg) -> Arg {
+    let takes_value = argument.get_action().takes_values() && !argument.is_positional();
+    let argument = if takes_value { argument.allow_negative_numbers(true) } else { argument };
     let is_switch = matches!(argument.get_action(), ArgAction::SetTrue);
     // A variable cannot be empty to mean yes, so it accepts 1/0, yes/no, true/false and on/off.
     let argument = if is_switch { argument.value_parser(BoolishValueParser::new()) } else { argument };
@@ -144,12 +113,8 @@ fn name_variable_in_error(mut error: Error, mut command: Command) -> Error {
     // Arguments can be displayed only after `Command::build`.
     command.build();
     let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return error };
-    let mut arguments = command.get_subcommands().flat_map(Command::get_arguments);
-    let variable = arguments.find_map(|argument| {
-        let name = argument.get_env()?.to_str()?;
-        (argument.to_string() == *option && is_set(name)).then_some(name)
-    });
-    if let Some(variable) = variable {
+    let mut named = command.get_subcommands().flat_map(Command::get_arguments).filter(|one| one.to_string() == *option);
+    if let Some(variable) = named.find_map(|argument| argument.get_env()?.to_str().filter(|name| is_set(name))) {
         let named = format!("{option} ({variable} in the environment)");
         error.insert(ContextKind::InvalidArg, ContextValue::String(named));
     }
@@ -158,34 +123,26 @@ fn name_variable_in_error(mut error: Error, mut command: Command) -> Error {
 
 /// Adds to an error that names options the environment variables that supplied their values.
 pub fn name_variables(failure: Failure, matches: &ArgMatches) -> Failure {
-    let Failure { code, error } = failure;
-    let text = format!("{error:#}");
+    let command = Cli::command();
+    let used = matches.subcommand().and_then(|(name, matches)| Some((command.find_subcommand(name)?, matches)));
+    let Some((command, matches)) = used else { return failure };
+    let text = format!("{:#}", failure.error);
     let names_option = |long: &str| {
         let mut words = text.split(|letter: char| letter != '-' && !letter.is_ascii_alphanumeric());
         words.any(|word| word.strip_prefix("--") == Some(long))
     };
-    let command = Cli::command();
-    let used = matches.subcommand().and_then(|(name, matches)| Some((command.find_subcommand(name)?, matches)));
-    let Some((command, matches)) = used else { return Failure { code, error } };
     let named = command.get_arguments().filter(|argument| argument.get_long().is_some_and(names_option));
     let variables = named.filter_map(|argument| Some((argument.get_id().as_str(), argument.get_env()?.to_str()?)));
     let source = source(matches, variables.filter(|(_, name)| !text.contains(name)));
-    if source.is_empty() { Failure { code, error } } else { Failure { code, error: anyhow::anyhow!("{text}{source}") } }
+    Failure { error: anyhow::anyhow!("{text}{source}"), ..failure }
 }
 
-/// The environment variables that supplied the host and the port: ` (PORT from the environment)`. Empty if there are none.
-pub(crate) fn address_source(matches: &ArgMatches) -> String {
-    source(matches, [("host", "HOST"), ("port", "PORT")])
-}
-
-/// Which of the options, given with their variables, have their value from the environment, as [`address_source`] describes.
-fn source<'a>(matches: &ArgMatches, options: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
-    let is_from_environment = |option: &str| matches.value_source(option) == Some(ValueSource::EnvVariable);
-    let names: Vec<&str> = options
-        .into_iter()
-        .filter(|(option, _)| is_from_environment(option))
-        .map(|(_, name)| alias_in_effect(name).unwrap_or(name))
-        .collect();
+/// The environment variables that supplied the values of some of the options, given with their variables: ` (PORT from the environment)`.
+/// Empty if there are none.
+pub(crate) fn source<'a>(matches: &ArgMatches, options: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let from_environment =
+        options.into_iter().filter(|(id, _)| matches.value_source(id) == Some(ValueSource::EnvVariable));
+    let names: Vec<&str> = from_environment.map(|(_, name)| alias_in_effect(name).unwrap_or(name)).collect();
     if names.is_empty() { String::new() } else { format!(" ({} from the environment)", names.join(" and ")) }
 }
 
@@ -193,9 +150,23 @@ fn source<'a>(matches: &ArgMatches, options: impl IntoIterator<Item = (&'a str, 
 mod tests {
     use super::*;
 
+    /// Arguments that commands require.
+    const REQUIRED: [(&str, &str); 10] = [
+        ("relay", "1 h:1"),
+        ("send", "--tone 440"),
+        ("compare", "h"),
+        ("load-echo", "--clients 2"),
+        ("load-rooms", "ws://h --clients 2"),
+        ("musicians", "--room r --clients 1 --tone 440"),
+        ("publish", "--embedded --text x"),
+        ("replay", "f"),
+        ("token", "a:b"),
+        ("generate", "man"),
+    ];
+
     /// Every other one needs a value, or is documented to have none.
     #[test]
-    fn only_the_text_of_send_may_be_empty() {
+    fn only_a_published_text_may_be_empty() {
         let mut program = Cli::command();
         program.build();
         let arguments =
@@ -203,9 +174,17 @@ mod tests {
         let options = arguments.filter(|(_, argument)| argument.get_action().takes_values());
         let mut accepted = Vec::new();
         for (command, long) in options.filter_map(|(command, argument)| Some((command, argument.get_long()?))) {
-            let line = ["jamjam-dev", command.get_name(), &format!("--{long}=")].map(OsString::from);
-            accepted.extend(parse_with(&Cli::command(), &line).map(|_| format!("{} --{long}", command.get_name())));
+            let name = command.get_name();
+            let required = REQUIRED.iter().find(|(command, _)| *command == name).map_or("", |(_, required)| *required);
+            let line = format!("jamjam-dev {name} {required} --{long}=");
+            let line: Vec<_> = line.split_whitespace().map(OsString::from).collect();
+            accepted.extend(parse_with(&Cli::command(), &line).map(|_| format!("{name} --{long}")));
         }
-        assert_eq!(accepted, ["send --text"]);
+        assert_eq!(accepted, ["publish --text"]);
+    }
+
+    #[test]
+    fn definitions_of_all_commands_are_consistent() {
+        Cli::command().debug_assert();
     }
 }

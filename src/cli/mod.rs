@@ -5,44 +5,58 @@ mod audio_output;
 mod audio_source;
 mod check;
 mod client;
+mod compare;
 mod completions;
-mod distinct_files;
+mod devices;
+mod doctor;
 mod echo_server;
 pub mod environment;
+mod file_arguments;
 mod generate;
+pub mod help;
 mod live_view;
+mod load_echo;
+mod load_rooms;
 mod moqt_server;
+mod musicians;
 pub mod options {
-    //! Option groups that several subcommands share, and the large option groups of the servers.
+    //! Option groups that several commands share, and the large option groups of the servers.
 
     pub mod broadcast;
     pub(crate) mod credentials;
     pub(crate) mod impairment;
+    pub(crate) mod limits;
     pub(crate) mod media_relay;
+    pub(crate) mod moqt_client;
     pub(crate) mod network;
+    pub(crate) mod packets;
     pub(crate) mod registration;
+    pub(crate) mod report;
     pub(crate) mod room_target;
+    pub(crate) mod signaling_client;
     pub(crate) mod signaling_limits;
+    pub(crate) mod timing;
+    pub(crate) mod udp;
 }
 pub mod output;
 mod packet_lines;
-mod plan;
 mod probe;
+mod publish;
 mod ready_file;
 mod relay;
+mod replay;
+mod rooms;
 mod run_origin;
 mod send;
 mod server;
-mod short_help;
 mod signaling_server;
 pub mod system_limits;
 mod target;
-mod this_machine;
+mod token;
 mod usage_error;
 pub mod values;
 
 use clap::{ArgAction, ArgMatches, ColorChoice, CommandFactory, Parser, Subcommand};
-use generate::Generate;
 use output::Failure;
 
 use crate::io::stop::StopToken;
@@ -64,59 +78,70 @@ const LONG_VERSION: &str = concat!(
 #[derive(Parser)]
 #[command(name = "jamjam-dev", version, long_version = LONG_VERSION, max_term_width = 100)]
 #[command(arg_required_else_help = true, disable_help_flag = true)]
-#[command(override_usage = "jamjam-dev [OPTIONS] <COMMAND>\n       jamjam-dev --generate <KIND>")]
-#[command(after_help = "Example: jamjam-dev send --tone 440 --duration 2s --embedded")]
+#[command(
+    after_help = "Example: jamjam-dev send --tone 440 --duration 2s --embedded\nOptions: jamjam-dev COMMAND -h, all: jamjam-dev COMMAND --help"
+)]
 pub struct Cli {
-    /// When to use colors (NO_COLOR is respected)
-    #[arg(long, default_value_t, global = true, value_name = "WHEN")]
+    /// When to use colors
+    ///
+    /// With `auto`, output to a terminal is colored unless NO_COLOR is set.
+    #[arg(long, hide_short_help = true, default_value_t, global = true, value_name = "WHEN")]
     color: ColorChoice,
 
     /// Print all options; -h prints the most used ones
-    #[arg(short, long, action = ArgAction::HelpShort, global = true)]
+    #[arg(short, long, hide_short_help = true, action = ArgAction::HelpShort, global = true)]
     help: Option<bool>,
 
-    /// Print a man page or shell completions and exit
-    #[arg(long, value_enum, value_name = "KIND")]
-    generate: Option<Generate>,
-
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    #[command(mut_args(options::registration::adapt_argument))]
     EchoServer(Box<echo_server::Args>),
-    #[command(mut_args(client::adapt_argument))]
-    Send(Box<send::Args>),
-    #[command(mut_args(client::adapt_argument))]
-    Probe(Box<probe::Args>),
     SignalingServer(Box<signaling_server::Args>),
     Relay(Box<relay::Args>),
+    Send(Box<send::Args>),
+    Probe(Box<probe::Args>),
+    Compare(Box<compare::Args>),
+    LoadEcho(Box<load_echo::Args>),
+    LoadRooms(Box<load_rooms::Args>),
+    Musicians(Box<musicians::Args>),
+    Publish(Box<publish::Args>),
+    Replay(Box<replay::Args>),
+    Rooms(rooms::Args),
+    Devices(devices::Args),
+    Doctor(doctor::Args),
+    Token(token::Args),
+    Generate(generate::Args),
 }
 
 impl Cli {
-    /// Whether the subcommand serves until it is stopped.
+    /// Whether the command serves until it is stopped.
     pub fn is_server(&self) -> bool {
-        !matches!(self.command, None | Some(Command::Send(_) | Command::Probe(_)))
+        matches!(self.command, Command::EchoServer(_) | Command::SignalingServer(_) | Command::Relay(_))
     }
 
-    /// Runs the subcommand until it finishes or `stop` is requested. Returns the exit code. `matches` contains the sources of the values.
+    /// Runs the command until it finishes or `stop` is requested. Returns the exit code. `matches` contains the sources of the values.
     pub fn run(self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
-        let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
-        match (self.generate, self.command) {
-            (Some(document), None) => document.print(Self::command()),
-            (Some(_), Some(_)) => {
-                Err(Failure::usage("--generate takes no subcommand: its output covers all subcommands"))
-            }
-            (None, Some(Command::EchoServer(args))) => args.run(matches, self.color, stop),
-            (None, Some(Command::Send(args))) => args.run(matches, self.color, stop),
-            (None, Some(Command::Probe(args))) => args.run(matches, self.color, stop),
-            (None, Some(Command::SignalingServer(args))) => args.run(matches, self.color, stop),
-            (None, Some(Command::Relay(args))) => args.run(self.color, stop),
-            (None, None) => Err(Failure::usage(
-                "subcommand required: echo-server, send, probe, signaling-server or relay; see --help",
-            )),
+        let (matches, color) = (matches.subcommand().map_or(matches, |(_, matches)| matches), self.color);
+        match self.command {
+            Command::EchoServer(args) => args.run(matches, color, stop),
+            Command::SignalingServer(args) => args.run(matches, color, stop),
+            Command::Relay(args) => args.run(color, stop),
+            Command::Send(args) => args.run(matches, color, stop),
+            Command::Probe(args) => args.run(matches, color, stop),
+            Command::Compare(args) => args.run(color, stop),
+            Command::LoadEcho(args) => args.run(matches, color, stop),
+            Command::LoadRooms(args) => args.run(color, stop),
+            Command::Musicians(args) => args.run(matches, color, stop),
+            Command::Publish(args) => args.run(color, stop),
+            Command::Replay(args) => args.run(color),
+            Command::Rooms(args) => args.run(),
+            Command::Devices(args) => args.run(),
+            Command::Doctor(args) => args.run(color, stop),
+            Command::Token(args) => args.run(),
+            Command::Generate(args) => args.run(Self::command()),
         }
     }
 }

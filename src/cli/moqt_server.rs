@@ -2,13 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::ArgGroup;
 use tracing::info;
 
+use super::file_arguments::InputFile;
 use super::output::Failure;
 use super::target::{Endpoint, LOCALHOST, parse_moqt_listen_address};
 use crate::io::moqt::server::{self, MoqtServerConfig, ServerThread};
@@ -39,18 +39,18 @@ pub(crate) struct MoqtArgs {
     moqt: Option<Endpoint>,
 
     /// Echo MOQT only, without the UDP echo
-    #[arg(long, conflicts_with_all = UDP_OPTIONS.split(' '), help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, conflicts_with_all = UDP_OPTIONS.split(' '), help_heading = HEADING)]
     pub moqt_only: bool,
 
     /// PEM file with the certificate chain
     ///
     /// Without this option, the server generates a self-signed certificate at each start.
-    #[arg(long, value_name = "FILE", requires_all = [MOQT_GROUP, "key"], help_heading = HEADING)]
-    pub(super) cert: Option<PathBuf>,
+    #[arg(long, hide_short_help = true, value_name = "FILE", requires_all = [MOQT_GROUP, "key"], help_heading = HEADING)]
+    pub(super) cert: Option<InputFile>,
 
     /// PEM file with the certificate's unencrypted private key
-    #[arg(long, value_name = "FILE", requires_all = [MOQT_GROUP, "cert"], help_heading = HEADING)]
-    key: Option<PathBuf>,
+    #[arg(long, hide_short_help = true, value_name = "FILE", requires_all = [MOQT_GROUP, "cert"], help_heading = HEADING)]
+    key: Option<InputFile>,
 }
 
 /// A MOQT server with bound sockets and a certificate, ready to start.

@@ -2,249 +2,195 @@
 
 use clap::builder::RangedU64ValueParser;
 use clap::{ArgMatches, ColorChoice};
-use std::time::Duration;
 
-use super::client::ClientArgs;
-use super::client::moqt::HEADING_MOQT;
-use super::client::websocket::WebSocketProbeArgs;
-use super::output::{Failure, HEADING_TARGET, ensure_usage, print_notice};
-use super::plan::{Plan, UdpPeer};
-use super::target::{Endpoint, MoqtTarget, Target, TargetArgument, endpoints};
-use super::this_machine;
-use super::values::{packet_parser, parse_count, parse_millis, parse_seconds};
-use crate::client::{ClientNode, MAX_ROOM_MESSAGES, ProbeConfig, ProbeWorkload, RunKind, StreamKind};
+use super::client::moqt::MoqtSession;
+use super::client::websocket::{WebSocketSession, url_error};
+use super::options::impairment;
+use super::options::moqt_client::{HEADING_MOQT, MoqtClientArgs};
+use super::options::network::{NetworkArgs, SpinArgs};
+use super::options::packets::{DEFAULT_COUNT, PacketArgs};
+use super::options::report::PacketReportArgs;
+use super::options::signaling_client::SignalingClientArgs;
+use super::options::udp::{PeerArgs, UdpArgs};
+use super::output::{Failure, HEADING_TARGET, ensure_usage};
+use super::target::{Endpoint, MoqtTarget, Target};
+use crate::client::{ClientNode, ProbeWorkload, RunKind};
 use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::WebSocketUrl;
-use crate::link::OVERHEAD;
 use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
-use crate::units::parse_size;
-use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD};
-
-const HEADING_PACKETS: &str = "Packets";
-
-/// Default payload size of AUDIO packets and MOQT frames, in bytes.
-const DEFAULT_PAYLOAD_SIZE: usize = 512;
-
-/// Default number of packets. A 99th percentile needs 100 round trips, which remain even if 20 % of the packets are lost.
-const DEFAULT_COUNT: u64 = 150;
-
-/// The same for each of several targets, so that each of the ten blocks by which targets are compared has 150 packets.
-const DEFAULT_COUNT_OF_TARGETS: u64 = 1_500;
-
-/// Default time for which messages are sent in rooms.
-const LOAD_DURATION: Duration = Duration::from_secs(10);
-
-/// Minimum interval between packets or groups. Shorter intervals are not feasible.
-const MIN_INTERVAL: Duration = Duration::from_micros(1);
 
 /// Maximum number of frames in a group: less than the maximum number of tracked frames, so that a reply to any frame of a group is counted.
 const MAX_FRAMES_PER_GROUP: u64 = 10_000;
 
-/// Shorter intervals cause a notice. Many public signaling servers close connections that send messages at a higher rate.
-const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
-
 /// Measure RTT, loss and jitter: UDP, media over QUIC (MOQT), or signaling server
 #[derive(clap::Args)]
+#[command(mut_group("UdpArgs", |group| group.args(["link", "loss_direction", "socket_buffer", "driver", "packet"])))]
+#[command(mut_group("MoqtClientArgs", |group| group.arg("frames_per_group")))]
+#[command(mut_args(|arg| if arg.get_help_heading() == Some(impairment::HEADING) { arg.conflicts_with_all(["moqt", "target", "to"]) } else { arg }))]
 pub(crate) struct Args {
-    /// Target, or several hosts to compare [default: 127.0.0.1:5000]
+    /// Target [default: 127.0.0.1:5000]
     ///
     /// HOST[:PORT] selects a UDP echo server. URLs with moqt:// (raw QUIC) and https:// (WebTransport) select MOQT echo servers. URLs with
-    /// ws:// and wss:// select signaling servers. Up to 64 UDP echo servers are measured at the same time and ranked; @FILE stands for the
-    /// lines of a file, one HOST[:PORT] each. Blank lines and lines that begin with # are ignored.
-    #[arg(value_name = "HOST[:PORT]|URL", conflicts_with_all = ["to", "embedded"])]
-    target: Vec<TargetArgument>,
+    /// ws:// and wss:// select signaling servers.
+    #[arg(value_name = "HOST[:PORT]|URL", conflicts_with_all = ["to", "embedded", "moqt"])]
+    target: Option<Target>,
 
     /// Target, the same as the argument
-    #[arg(long, value_name = "HOST[:PORT]|URL", help_heading = HEADING_TARGET)]
+    #[arg(long, hide_short_help = true, value_name = "HOST[:PORT]|URL", conflicts_with_all = ["embedded", "moqt"], help_heading = HEADING_TARGET)]
     to: Option<Target>,
 
     #[command(flatten)]
-    dialect: WebSocketProbeArgs,
-
-    /// Frames in each MOQT group
-    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_FRAMES_PER_GROUP), default_value_t = 1, help_heading = HEADING_MOQT)]
-    frames_per_group: usize,
-
-    /// Packets to send; 0: until stopped [default: 150]
-    ///
-    /// Over MOQT, the number of groups. The default yields a 99th percentile of the round-trip time even if 20 % of the packets are lost. With
-    /// several targets, the number per target, 1500 by default; with rooms, the number of messages per room, by default those of 10 s.
-    #[arg(short, long, value_name = "N", value_parser = parse_count, conflicts_with = "ramp", help_heading = HEADING_PACKETS)]
-    count: Option<u64>,
-
-    /// Stop sending after this time
-    ///
-    /// The run sends as many packets as fit into this time at --interval. If --count is also given, the lower limit applies.
-    #[arg(long, value_name = "DURATION", value_parser = parse_seconds, conflicts_with = "ramp", help_heading = HEADING_PACKETS)]
-    duration: Option<Duration>,
-
-    /// Interval between packets or groups
-    #[arg(short, long, value_name = "DURATION", value_parser = parse_millis, default_value = "10ms", help_heading = HEADING_PACKETS)]
-    interval: Duration,
-
-    /// Type of the packets over UDP
-    #[arg(long, value_name = "TYPE", value_parser = packet_parser(), default_value = "ping", help_heading = HEADING_PACKETS)]
-    packet: StreamKind,
-
-    /// Payload bytes (AUDIO, MOQT) [default: 512]
-    ///
-    /// For AUDIO, give a multiple of 4.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = HEADING_PACKETS)]
-    size: Option<u64>,
+    packets: PacketArgs,
 
     #[command(flatten)]
-    client: ClientArgs,
+    udp: Option<UdpArgs>,
 
-    /// Check timers, buffers, ports and devices of this machine
-    ///
-    /// Takes about 2 seconds. The exit code is 1 if measurements on this machine would not be valid.
-    #[arg(long, help_heading = HEADING_TARGET)]
-    this_machine: bool,
+    #[command(flatten)]
+    signaling: Option<SignalingClientArgs>,
+
+    #[command(flatten)]
+    moqt: Option<MoqtClientArgs>,
+
+    /// Frames in each MOQT group
+    #[arg(long, hide_short_help = true, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_FRAMES_PER_GROUP), default_value_t = 1, help_heading = HEADING_MOQT)]
+    frames_per_group: usize,
+
+    #[command(flatten)]
+    peer: PeerArgs,
+
+    #[command(flatten)]
+    report: PacketReportArgs,
+
+    #[command(flatten)]
+    network: NetworkArgs,
+
+    #[command(flatten)]
+    spin: SpinArgs,
 }
 
 impl Args {
-    /// Payload size, in bytes.
-    fn size(&self) -> usize {
-        self.size.map_or(DEFAULT_PAYLOAD_SIZE, |size| usize::try_from(size).unwrap_or(usize::MAX))
-    }
-
     /// Probes until finished or `stop` is requested.
     pub(crate) fn run(mut self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        self.client.prepare_output(color);
-        let to = if let [TargetArgument::Target(only)] = &self.target[..] { Some(only) } else { self.to.as_ref() };
-        self.run_plan(to, matches, color, stop).map_err(|failure| {
-            let name = to.map(Target::to_string).or((!self.target.is_empty()).then(|| "several targets".to_owned()));
-            self.client.report_failure(RunKind::Probe, name, failure)
-        })
+        self.report.prepare(color);
+        let name = || self.peer.name(self.target().map(Target::to_string));
+        self.probe(matches, stop).map_err(|failure| self.report.report.fail(RunKind::Probe, &name(), failure))
     }
 
-    fn run_plan(
+    fn target(&self) -> Option<&Target> {
+        self.target.as_ref().or(self.to.as_ref())
+    }
+
+    /// Measures the target, or says which options do not apply to its kind.
+    fn probe(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
+        let target = self.target();
+        let is_moqt_embedded = self.moqt.is_some_and(|moqt| moqt.moqt.is_some());
+        let is_udp = target.map_or(!is_moqt_embedded, |target| matches!(target, Target::Udp(_)));
+        let reason = match (target, &self.udp, &self.signaling, &self.moqt) {
+            (_, Some(_), ..) if !is_udp => {
+                "--packet, --link and --loss-direction apply to UDP: HOST[:PORT], --room NAME or --embedded"
+            }
+            _ if !is_udp && self.peer.has_member_options(matches) => {
+                "--signaling-url, --password-file and --device-key apply to a member of a room over UDP: --room NAME without a target"
+            }
+            (Some(Target::WebSocket(url)), _, signaling, None) => {
+                // The error must not repeat the text, which may contain a token.
+                let url = url.parse().map_err(url_error)?;
+                return self.probe_websocket(url, signaling.as_ref(), stop);
+            }
+            (Some(Target::Moqt(to)), _, None, moqt) => return self.probe_moqt(Some(to), moqt.as_ref(), stop),
+            (None, _, None, moqt) if is_moqt_embedded => return self.probe_moqt(None, moqt.as_ref(), stop),
+            (Some(Target::Udp(host)), udp, None, None) => return self.probe_udp(Some(host), *udp, matches, stop),
+            (None, udp, None, None) => return self.probe_udp(None, *udp, matches, stop),
+            (Some(Target::WebSocket(_)), ..) | (_, _, None, _) => {
+                "--moqt-version and --frames-per-group apply to MOQT: moqt://HOST[:PORT]/PATH, https://HOST[:PORT]/PATH or --embedded --moqt"
+            }
+            _ => "--dialect and --hmac-secret apply to signaling servers: ws:// or wss://",
+        };
+        Err(Failure::usage(reason))
+    }
+
+    fn probe_udp(
         &self,
-        to: Option<&Target>,
+        host: Option<&Endpoint>,
+        udp: Option<UdpArgs>,
         matches: &ArgMatches,
-        color: ColorChoice,
         stop: &StopToken,
     ) -> Result<u8, Failure> {
-        let plan = if self.this_machine {
-            Plan::Local("--this-machine")
-        } else if to.is_none() && !self.target.is_empty() {
-            Plan::Targets(endpoints(&self.target)?, self.packet)
-        } else {
-            self.client.plan(RunKind::Probe, to, self.packet)?
-        };
-        plan.check_options(RunKind::Probe, matches)?;
-        ensure_usage!(self.interval >= MIN_INTERVAL, "--interval: too short; the minimum is 1us");
-        match plan {
-            Plan::Udp { peer, stream, .. } => self.run_udp(&peer, stream, stop),
-            Plan::Targets(targets, stream) => self.run_targets(&targets, stream, stop),
-            Plan::Moqt(to) => self.run_moqt(to, stop),
-            Plan::WebSocket(url) => self.run_websocket(url, stop),
-            Plan::RoomLoad(url, members) => self.run_room_load(&url, members, stop),
-            Plan::Replay(record) => self.client.replay(record, RunKind::Probe),
-            Plan::ListRooms(url) => self.client.room.print_rooms(&url, self.client.json, self.client.json_lines),
-            Plan::Local(_) => this_machine::run(self.client.prints_json(), color, stop),
-        }
-    }
-
-    /// The packets of a run over UDP.
-    fn probe_config(&self, stream_kind: StreamKind, default_count: u64) -> Result<ProbeConfig, Failure> {
-        let payload_len = self.size();
-        // With a link, AUDIO is stereo.
-        let (unit, max) = match self.client.link {
-            None => (4, MAX_UDP_PAYLOAD - HEADER_LEN),
-            Some(_) => (8, MAX_UDP_PAYLOAD - HEADER_LEN - OVERHEAD),
-        };
+        let (udp, has_room) = (udp.unwrap_or_default(), self.peer.room.room.is_some());
+        let packets = self.packets.probe_config(udp, DEFAULT_COUNT)?;
+        ensure_usage!(host.is_none() || !has_room, "--room names a member instead of a host; omit one of them");
         ensure_usage!(
-            payload_len.is_multiple_of(unit) && payload_len <= max,
-            "--size {payload_len}: give a multiple of {unit} (AUDIO has 4-byte samples). The maximum that fits in a datagram is {}",
-            max / unit * unit
+            has_room || !self.peer.trust.is_given(),
+            "--ca, --cert-sha256 and --insecure apply to TLS, which UDP has not"
         );
-        let count = self.packet_count(self.interval, default_count)?;
-        Ok(ProbeConfig { stream_kind, count, interval: self.interval, payload_len })
-    }
+        self.peer.check_packets(packets.stream_kind)?;
+        let client = self.peer.client(host, udp, (self.network.socket_options(), self.spin.spin), matches)?;
 
-    /// Sends packets to all `targets` at the same time, and compares the targets.
-    fn run_targets(&self, targets: &[Endpoint], stream_kind: StreamKind, stop: &StopToken) -> Result<u8, Failure> {
-        self.client.check_link(false)?;
-        self.client.network.options_without_port("with several targets")?;
-        let config = self.probe_config(stream_kind, DEFAULT_COUNT_OF_TARGETS)?;
-        let is_limited = config.count.is_some();
-        ensure_usage!(
-            is_limited,
-            "--count 0: several targets are compared by tenths of the run; give a number of packets"
-        );
-        self.client.probe_targets(targets, config, stop)
-    }
-
-    /// Sends packets to `peer`.
-    fn run_udp(&self, peer: &UdpPeer<'_>, stream_kind: StreamKind, stop: &StopToken) -> Result<u8, Failure> {
-        let probe_config = self.probe_config(stream_kind, DEFAULT_COUNT)?;
-        if let Some(clients) = self.client.several_clients() {
-            let count = probe_config.count.filter(|_| !self.client.ramp);
-            let config = ProbeConfig { count, ..probe_config };
-            let workload = |has_link| ProbeWorkload::new(config).with_link(has_link);
-            let finished = self.client.run_clients(peer, clients, (config, true), workload, stop)?;
-            return self.client.report(finished.with_interval(self.interval));
-        }
-        let mut target = self.client.connect(peer, "probe", stop)?;
-        let config = self.client.run_config((target.address, target.waited), stream_kind, true);
-        let workload = ProbeWorkload::new(probe_config).with_link(target.link.is_some());
-        let client = ClientNode::new(config, workload, Box::new(())).with_link(target.link.take());
+        self.report.report.files.prepare(stop)?;
+        let mut target = client.connect("probe", stop)?;
+        let config = client.run_config((target.address, target.waited), packets.stream_kind, true);
+        let workload = ProbeWorkload::new(packets).with_link(target.link.is_some());
+        let node = ClientNode::new(config, workload, Box::new(())).with_link(target.link.take());
         let (observer, monitor) =
-            self.client.monitor_run(probe_config.count, client.plan(&target.name), client.live_figures())?;
-        let client = client.with_observer(Box::new(observer));
-        let finished = self.client.run_client(client, target, monitor, &mut (), stop)?;
-        self.client.report(finished.with_interval(self.interval))
-    }
-
-    /// Number of packets to send from --count and --duration; `None` for no limit. Without --count, --duration alone is the limit, or `default`.
-    fn packet_count(&self, interval: Duration, default: u64) -> Result<Option<u64>, Failure> {
-        let Some(duration) = self.duration else {
-            return Ok(Some(self.count.unwrap_or(default)).filter(|count| *count > 0));
-        };
-        ensure_usage!(!duration.is_zero(), "--duration 0: there is nothing to send; give a duration such as 10s");
-        let fitting = duration.as_nanos().div_ceil(interval.as_nanos().max(1));
-        let fitting = u64::try_from(fitting).unwrap_or(u64::MAX);
-        Ok(self.count.filter(|count| *count > 0).into_iter().chain([fitting]).min())
+            self.report.monitor_run(packets.count, node.plan(&target.name), node.live_figures())?;
+        let node = node.with_observer(Box::new(observer));
+        let finished = client.run(node, target, monitor, &mut (), stop)?;
+        self.report.finish(finished.with_interval(packets.interval))
     }
 
     /// Sends groups to the MOQT echo server `to`, or to the embedded server if it is `None`.
-    fn run_moqt(&self, to: Option<&MoqtTarget>, stop: &StopToken) -> Result<u8, Failure> {
-        let size = self.size();
+    fn probe_moqt(
+        &self,
+        to: Option<&MoqtTarget>,
+        options: Option<&MoqtClientArgs>,
+        stop: &StopToken,
+    ) -> Result<u8, Failure> {
+        ensure_usage!(self.peer.room.room.is_none(), "--room has no effect over MOQT");
+        let (size, delay) = (self.packets.size(), self.peer.delay.delay);
         ensure_usage!(size <= MAX_BODY_BYTES, "--size {size}: a MOQT frame has at most {MAX_BODY_BYTES} bytes");
+        ensure_usage!(
+            to.is_none() || delay.is_none(),
+            "--delay has no effect over MOQT; it applies to --embedded --moqt"
+        );
         let config = MoqtClientConfig {
-            group_count: self.packet_count(self.interval, DEFAULT_COUNT)?,
-            group_interval: self.interval,
+            group_count: self.packets.count_or(DEFAULT_COUNT)?,
+            group_interval: self.packets.pace.interval,
             frames_per_group: self.frames_per_group,
             payload: FramePayload::Random(size),
             ..MoqtClientConfig::default()
         };
-        let finished = self.client.run_moqt(RunKind::Probe, to, config, None, stop)?;
-        self.client.report(finished.with_interval(self.interval))
+        let session = MoqtSession {
+            to,
+            options: options.copied().unwrap_or_default(),
+            trust: &self.peer.trust,
+            delay: delay.unwrap_or_default(),
+            timing: self.peer.timing,
+            local: self.network.options_without_port("over MOQT")?,
+            report: &self.report,
+        };
+        let finished = session.run(RunKind::Probe, config, None, stop)?;
+        self.report.finish(finished.with_interval(self.packets.pace.interval))
     }
 
-    /// Sends messages in rooms of a signaling server, as `members` members.
-    fn run_room_load(&self, url: &WebSocketUrl, members: usize, stop: &StopToken) -> Result<u8, Failure> {
-        let interval = self.dialect.rate.unwrap_or(self.interval);
-        let default = LOAD_DURATION.as_nanos().div_ceil(interval.as_nanos());
-        let count = self.packet_count(interval, u64::try_from(default).unwrap_or(u64::MAX))?;
-        let count = count.and_then(|count| u32::try_from(count).ok()).unwrap_or(MAX_ROOM_MESSAGES);
-        let sending = (members, interval, count.min(MAX_ROOM_MESSAGES));
-        self.client.load_rooms(url, &self.dialect, sending, stop)
-    }
-
-    /// Probes a signaling server.
-    fn run_websocket(&self, url: WebSocketUrl, stop: &StopToken) -> Result<u8, Failure> {
-        let socket_options = self.client.network.options_without_port("over WebSocket")?;
-        let target = self.dialect.probe_plan(url, self.client.room.room.as_deref(), socket_options)?;
-        if self.interval < MIN_PUBLIC_SERVER_INTERVAL {
-            print_notice(
-                "--interval: many signaling servers close connections that send more than 1000 messages per second",
-            );
-        }
-        let count = self.packet_count(self.interval, DEFAULT_COUNT)?;
-        let finished = self.client.probe_websocket(&target, count, self.interval, stop)?;
-        self.client.report(finished.with_interval(self.interval))
+    fn probe_websocket(
+        &self,
+        url: WebSocketUrl,
+        options: Option<&SignalingClientArgs>,
+        stop: &StopToken,
+    ) -> Result<u8, Failure> {
+        let is_sized = self.packets.size.is_some() || self.peer.delay.delay.is_some();
+        ensure_usage!(!is_sized, "--size and --delay have no effect over WebSocket");
+        let local = self.network.options_without_port("over WebSocket")?;
+        let room = self.peer.room.room.as_deref();
+        let session = WebSocketSession {
+            target: options.unwrap_or(&SignalingClientArgs::default()).probe_target(url, room, local)?,
+            trust: &self.peer.trust,
+            timing: self.peer.timing,
+            spin: self.spin.spin,
+            report: &self.report,
+        };
+        let finished = session.run(self.packets.count_or(DEFAULT_COUNT)?, self.packets.pace.interval, stop)?;
+        self.report.finish(finished.with_interval(self.packets.pace.interval))
     }
 }

@@ -10,7 +10,7 @@ use std::{io, thread};
 use anyhow::{Context, anyhow};
 use serde::Serialize;
 
-use super::values::{OutputFile, output_file_parser};
+use super::file_arguments::{OutputFile, output_file_parser};
 use crate::address::url_authority;
 use crate::client::StopSignal;
 use crate::io::files;
@@ -61,7 +61,7 @@ pub(crate) struct ReadyFileArgs {
     ///
     /// The file is removed at the start and at the end, and written as a whole. Its members are `udp` (HOST:PORT), `signaling_url` (http), `ws_url`,
     /// `metrics`, `moqt`, `room` (`id`, `name`, `code`, `code_6`) and `relay_ports`. What does not exist is null.
-    #[arg(long, value_name = "FILE", value_parser = output_file_parser())]
+    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser())]
     ready_file: Option<OutputFile>,
 
     /// The file that this process has written.

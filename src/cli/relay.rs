@@ -10,17 +10,20 @@ use clap::ColorChoice;
 use tracing::{info, warn};
 
 use super::echo_server::BitRateArgs;
+use super::file_arguments::{OutputFile, output_file_parser};
 use super::options::impairment::{OutcomeLogFile, PathArgs};
 use super::output::{Failure, HEADING_REPORT, ensure_usage, print_report};
 use super::ready_file::{Ready, ReadyFileArgs, local_authority};
 use super::server;
 use super::target::Endpoint;
-use super::values::{OutputFile, output_file_parser, parse_listen_address};
+use super::values::parse_listen_address;
 use crate::address::{HostPort, ParseHostError};
 use crate::echo::FIXED_LOG_LINE;
 use crate::io::resolve::{resolve, resolve_until_stopped};
 use crate::io::stop::StopToken;
-use crate::io::udp::{self, Backend, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, StraySocket};
+use crate::io::udp::{
+    self, Backend, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, NodeThread, StraySocket,
+};
 use crate::io::{files, os, reachable};
 use crate::relay::{MAX_CLIENTS, Relay};
 use crate::report::relay::RelayReport;
@@ -62,7 +65,7 @@ pub(crate) struct Args {
     ///
     /// For two programs that have each other's address: the client then has LISTEN as that of TARGET, and TARGET has LISTEN2 as that of the
     /// client. There is one client at a time.
-    #[arg(long, value_name = "LISTEN2", value_parser = parse_listen_address)]
+    #[arg(long, hide_short_help = true, value_name = "LISTEN2", value_parser = parse_listen_address)]
     back: Option<SocketAddr>,
 
     #[command(flatten)]
@@ -132,6 +135,31 @@ impl Args {
             udp::spawn_node("relay", sockets, relay, stop.clone(), options).context("cannot start a thread")?;
         self.ready_file.write(&Ready { udp: Some(local_authority(address)), ..Ready::default() })?;
         stop.set_serving();
+        self.follow_target(&running, &mut upstream, &counts, &new_targets, stop);
+
+        let (relay, tally) = running.join();
+        let (results, dropped) = (relay.into_results(), tally.host_timing.kernel_dropped);
+        let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
+        drop(log);
+        let (target, unreachable) = (self.target.to_string(), counts[0].get());
+        let report = RelayReport::from((target, seed, &results, unreachable, dropped, upstream.into_strays()));
+        print_report(&report, self.json, || report.text())?;
+        if let Some(file) = &self.junit {
+            files::write(file, &report.junit()?).context(CANNOT_WRITE)?;
+        }
+        tally.result.context("cannot read from the sockets").and(outcome_log)?;
+        Ok(self.junit.as_ref().map_or(0, |_| report.verdict.exit_code()))
+    }
+
+    /// Until the relay ends, looks for another address of the target if this one does not reply.
+    fn follow_target(
+        &self,
+        running: &NodeThread<Relay>,
+        upstream: &mut Upstream,
+        counts: &[Counter; 3],
+        new_targets: &mpsc::Sender<SocketAddr>,
+        stop: &StopToken,
+    ) {
         let mut replies = Replies::default();
         while !running.finished_within(Some(CHECK_INTERVAL)) {
             let Some(errors) = replies.check(counts.each_ref().map(Counter::get)) else { continue };
@@ -149,19 +177,6 @@ impl Args {
                 _ = new_targets.send(upstream.target);
             }
         }
-
-        let (relay, tally) = running.join();
-        let (results, dropped) = (relay.into_results(), tally.host_timing.kernel_dropped);
-        let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
-        drop(log);
-        let (target, unreachable) = (self.target.to_string(), counts[0].get());
-        let report = RelayReport::from((target, seed, &results, unreachable, dropped, upstream.into_strays()));
-        print_report(&report, self.json, || report.text())?;
-        if let Some(file) = &self.junit {
-            files::write(file, &report.junit()?).context(CANNOT_WRITE)?;
-        }
-        tally.result.context("cannot read from the sockets").and(outcome_log)?;
-        Ok(self.junit.as_ref().map_or(0, |_| report.verdict.exit_code()))
     }
 }
 

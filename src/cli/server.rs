@@ -115,7 +115,7 @@ pub(crate) struct MemoryArgs {
     ///
     /// Data that does not fit is refused. An address (IPv6: /64) other than loopback may hold an eighth. Set the memory limit of the container
     /// or unit to this size plus 192 MiB.
-    #[arg(long, env = "MEMORY_BUDGET", value_name = "SIZE", value_parser = or_off(parse_size), default_value = format_size(DEFAULT_MEMORY_BUDGET))]
+    #[arg(long, hide_short_help = true, env = "MEMORY_BUDGET", value_name = "SIZE", value_parser = or_off(parse_size), default_value = format_size(DEFAULT_MEMORY_BUDGET))]
     pub(crate) memory_budget: OrOff<u64>,
 }
 

@@ -7,8 +7,8 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, ColorChoice};
 use tracing::info;
 
-use super::check::{Activity, CheckArgs};
-use super::environment::{address_source, log_empty_protections};
+use super::check::{Activity, CheckArgs, Watched, Watcher};
+use super::environment::{self, log_empty_protections};
 use super::options::broadcast::BroadcastArgs;
 use super::options::credentials::{LoginArgs, ServerTlsArgs};
 use super::options::media_relay::MediaRelayArgs;
@@ -30,7 +30,11 @@ use crate::io::worker::Worker;
 use crate::io::{clock, os};
 use crate::media_relay::MediaRooms;
 use crate::memory_budget::MemoryBudget;
+use crate::report::media::MediaReport;
 use crate::signaling::{Dialect, Hub, SignalingLimits};
+
+/// The check, which the server and the thread that ends it share.
+type SharedSignalingCheck = Arc<Mutex<SignalingCheck>>;
 
 const DEFAULT_HOST: &str = "0.0.0.0";
 
@@ -126,10 +130,6 @@ impl Args {
     }
 
     fn serve(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        if let Some(token) = self.broadcast.printed_token()? {
-            print(&token)?;
-            return Ok(0);
-        }
         let dialects = self.dialects(matches)?;
         // Dropping the guard flushes the log.
         let log = server::start_log(self.verbose, color)?;
@@ -138,19 +138,11 @@ impl Args {
         let handlers = self.broadcast.room_handlers()?;
         let identity = self.tls.identity()?;
         log_empty_protections(matches);
-        let mut limits = SignalingLimits { dialects: dialects.clone(), ..SignalingLimits::default() };
-        let mut options = SignalingServerConfig::default();
-        self.limits.apply_to(&mut limits, &mut options.connection_limits);
-        self.heartbeats.apply_to(&mut limits);
-        self.bbx.apply_to(&mut limits);
-        self.jamjam.apply_to(&mut limits, &mut options);
-        self.broadcast.apply_to(&mut limits)?;
-        options.broadcast = self.broadcast.http_config()?;
-        options.connection_limits.memory_budget = MemoryBudget::new(self.memory.memory_budget);
+        let (mut limits, mut options) = self.config(&dialects)?;
         let password = self.login.password()?;
         let (host, port) = self.check.listen(&self.host, self.port, matches);
         let (listener, address) = bind_tcp(host, port)?;
-        let check = self.check.check.then(Arc::<Mutex<SignalingCheck>>::default);
+        let check = self.check.check.then(SharedSignalingCheck::default);
         let trusts_proxy = options.connection_limits.trusted_proxies.is_some();
         let media = self.media.start(matches, address.ip(), trusts_proxy, check.clone(), stop)?;
         self.check.prepare(stop)?;
@@ -164,9 +156,9 @@ impl Args {
         self.ready_file.clear()?;
         stop.set_run_started();
         identity.as_ref().map_or(Ok(()), renewal::replace_when_due).context("cannot start a thread")?;
-        let scheme = if identity.is_some() { "wss" } else { "ws" };
-        let authority = url_authority(&address);
-        let source = if port == self.port { address_source(matches) } else { String::new() };
+        let (scheme, authority) = (if identity.is_some() { "wss" } else { "ws" }, url_authority(&address));
+        let variables = [("host", "HOST"), ("port", "PORT")].into_iter().filter(|_| port == self.port);
+        let source = environment::source(matches, variables);
         info!(target: "signaling", "server listening on {scheme}://{authority}{source}");
         if let Some(identity) = &identity {
             identity.log("certificate in use");
@@ -182,39 +174,68 @@ impl Args {
         let ready =
             Ready { metrics: Some(format!("{pages}/metrics")), relay_ports, ..Ready::default() }.with_signaling(&pages);
         self.ready_file.write(&ready)?;
-        let watch = |check: Arc<Mutex<SignalingCheck>>| {
-            let (open_connections, rooms) = (server.open_connections(), rooms.clone());
-            let poll = move || {
-                let last_message = check.lock().unwrap_or_else(PoisonError::into_inner).last_message;
-                let idle = last_message.map(|at| clock::monotonic_now().duration_since(at));
-                let idle = idle.into_iter().chain(rooms.as_ref().and_then(MediaRooms::silence)).min();
-                Activity { idle, is_settled: open_connections() == 0 }
-            };
-            self.check.watch("a message", poll, move || Some(ready.environment()), stop)
-        };
         // The check and the relay end at the stop request. The server then still waits for its clients.
-        let watched = check.clone().map(watch).transpose()?.map(Worker::join);
+        let watcher = check.clone().map(|check| self.watch(check, (server.open_connections(), rooms), ready, stop));
+        let watched = watcher.transpose()?.map(Worker::join);
         let media = media.map(|media| media.join(self.media.max_recovery)).transpose();
         if media.is_err() {
             stop.request(StopSignal::Terminate);
         }
         // The verdict is the last line.
         let log = Some(log).filter(|_| check.is_none() && matches!(media, Ok(None)));
-        let report = || {
-            let media = media?;
-            let Some((watched, check)) = watched.zip(check) else {
-                media.zip(seed).map_or(Ok(()), |(media, seed)| {
-                    print(&format!("{}note: --seed {seed} repeats the impairment", media.text()))
-                })?;
-                return Ok(0);
-            };
-            let report = check.lock().unwrap_or_else(PoisonError::into_inner).report();
-            self.check.finish(watched, CheckReport { media, seed, ..report }, &[], stop)
-        };
-        let code = report();
+        let code = media.map_err(Failure::from).and_then(|media| self.report(watched.zip(check), media, seed, stop));
         server.join();
         info!(target: "signaling", "server stopped");
         drop(log);
         code
+    }
+
+    /// The limits, and the configuration of the server without TLS, login and check.
+    fn config(&self, dialects: &[Dialect]) -> Result<(SignalingLimits, SignalingServerConfig), Failure> {
+        let mut limits = SignalingLimits { dialects: dialects.to_vec(), ..SignalingLimits::default() };
+        let mut options = SignalingServerConfig::default();
+        self.limits.apply_to(&mut limits, &mut options.connection_limits);
+        self.heartbeats.apply_to(&mut limits);
+        self.bbx.apply_to(&mut limits);
+        self.jamjam.apply_to(&mut limits, &mut options);
+        self.broadcast.apply_to(&mut limits)?;
+        options.broadcast = self.broadcast.http_config()?;
+        options.connection_limits.memory_budget = MemoryBudget::new(self.memory.memory_budget);
+        Ok((limits, options))
+    }
+
+    /// Starts the thread that ends the check of a server with these connections and rooms.
+    fn watch(
+        &self,
+        check: SharedSignalingCheck,
+        (open_connections, rooms): (impl Fn() -> u64 + Send + 'static, Option<MediaRooms>),
+        ready: Ready,
+        stop: &StopToken,
+    ) -> anyhow::Result<Watcher> {
+        let poll = move || {
+            let last_message = check.lock().unwrap_or_else(PoisonError::into_inner).last_message;
+            let idle = last_message.map(|at| clock::monotonic_now().duration_since(at));
+            let idle = idle.into_iter().chain(rooms.as_ref().and_then(MediaRooms::silence)).min();
+            Activity { idle, is_settled: open_connections() == 0 }
+        };
+        self.check.watch("a message", poll, move || Some(ready.environment()), stop)
+    }
+
+    /// Reports the check and the relayed media, if there are any. Returns the exit code.
+    fn report(
+        &self,
+        checked: Option<(Watched, SharedSignalingCheck)>,
+        media: Option<MediaReport>,
+        seed: Option<u64>,
+        stop: &StopToken,
+    ) -> Result<u8, Failure> {
+        let Some((watched, check)) = checked else {
+            if let Some((media, seed)) = media.zip(seed) {
+                print(&format!("{}note: --seed {seed} repeats the impairment", media.text()))?;
+            }
+            return Ok(0);
+        };
+        let report = check.lock().unwrap_or_else(PoisonError::into_inner).report();
+        self.check.finish(watched, CheckReport { media, seed, ..report }, &[], stop)
     }
 }

@@ -1,19 +1,20 @@
 //! Targets and listen addresses on the command line: `HOST[:PORT]`, `udp://` URLs, and URLs of MOQT echo servers and signaling servers. One
 //! parser splits host and port for all of these forms.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
 use anyhow::Context;
 
-use super::output::{Failure, ensure_usage};
+use super::file_arguments::InputFile;
 use super::usage_error::url_without_secrets;
 use crate::address::{HostPort, ParseHostError, join_host_port};
 use crate::io::moqt::{MoqtUrl, ParseMoqtUrlError};
-use crate::io::{files, resolve};
+use crate::io::resolve;
 use crate::moqt::{self, Transport};
 use crate::wire::DEFAULT_PORT;
 
@@ -35,14 +36,15 @@ impl fmt::Display for Endpoint {
 pub(crate) static LOCAL_ECHO_SERVER: LazyLock<Endpoint> =
     LazyLock::new(|| Endpoint { host: Ipv4Addr::LOCALHOST.to_string(), port: DEFAULT_PORT });
 
-fn parse_udp_target(text: &str) -> Result<Endpoint, String> {
+/// Parses the address of an echo server or a client.
+pub(crate) fn parse_udp_target(text: &str) -> Result<Endpoint, String> {
     let rest = match text.split_once("://") {
         None => text,
         Some(("udp", rest)) => rest,
         Some((scheme, _)) => {
             return Err(format!(
-                "unknown scheme `{scheme}://`. Valid targets are HOST[:PORT] (UDP), moqt://HOST[:PORT]/PATH and \
-                 https://HOST[:PORT]/PATH (MOQT), ws://HOST:PORT and wss://HOST (signaling)"
+                "`{scheme}://` is no UDP target; give HOST[:PORT]. `probe` and `publish` use MOQT servers (moqt://HOST[:PORT]/PATH, \
+                 https://HOST[:PORT]/PATH), `probe` and `load-rooms` signaling servers (ws://HOST:PORT, wss://HOST)"
             ));
         }
     };
@@ -61,7 +63,7 @@ fn parse_udp_target(text: &str) -> Result<Endpoint, String> {
     Ok(Endpoint { host, port: port.unwrap_or(DEFAULT_PORT) })
 }
 
-/// The target of `send` or `probe`.
+/// The target of `probe`.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Target {
     /// An echo server or a jamjam client.
@@ -97,14 +99,20 @@ impl fmt::Display for Target {
     }
 }
 
-/// Maximum number of targets of one run. Each has a socket and a row on the terminal.
-const MAX_TARGETS: usize = 64;
-
-/// An argument of `probe`: a target, or `@` with the name of a file that contains targets.
+/// An argument of `compare`: a host, or `@` with the name of a file that contains hosts.
 #[derive(Clone)]
 pub(crate) enum TargetArgument {
-    Target(Target),
-    File(PathBuf),
+    Host(Endpoint),
+    File(InputFile),
+}
+
+impl TargetArgument {
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Host(_) => None,
+            Self::File(file) => Some(file),
+        }
+    }
 }
 
 impl FromStr for TargetArgument {
@@ -112,42 +120,10 @@ impl FromStr for TargetArgument {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_prefix('@') {
-            Some(file) => Ok(Self::File(file.into())),
-            None => text.parse().map(Self::Target),
+            Some(file) => Ok(Self::File(OsString::from(file).into())),
+            None => parse_udp_target(text).map(Self::Host),
         }
     }
-}
-
-/// The UDP targets that the arguments name, without repetition. A file has one target in each line that is neither blank nor begins with `#`.
-pub(crate) fn endpoints(arguments: &[TargetArgument]) -> Result<Vec<Endpoint>, Failure> {
-    let mut targets = Vec::new();
-    for argument in arguments {
-        match argument {
-            TargetArgument::Target(target) => targets.push((String::new(), target.clone())),
-            TargetArgument::File(file) => {
-                let name = file.display();
-                let text = files::read_text(file).with_context(|| format!("cannot read targets from {name}"))?;
-                let lines = (1..).zip(text.lines().map(str::trim));
-                for (number, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
-                    let place = format!("{name}, line {number}: ");
-                    ensure_usage!(!line.contains(char::is_whitespace), "{place}write one HOST[:PORT] in each line");
-                    let target = line.parse().map_err(|error| Failure::usage(format!("{place}{error}")))?;
-                    targets.push((place, target));
-                }
-            }
-        }
-    }
-    ensure_usage!(!targets.is_empty(), "the file contains no target; write one HOST[:PORT] in each line");
-    let mut endpoints = Vec::new();
-    for (place, target) in targets {
-        let Target::Udp(endpoint) = target else {
-            return Err(Failure::usage(format!("{place}{target}: several targets must be UDP: HOST[:PORT]")));
-        };
-        ensure_usage!(!endpoints.contains(&endpoint), "{place}the target {endpoint} is repeated");
-        ensure_usage!(endpoints.len() < MAX_TARGETS, "{place}more than {MAX_TARGETS} targets");
-        endpoints.push(endpoint);
-    }
-    Ok(endpoints)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,15 +1,12 @@
-//! Usage errors: removes tokens and passwords in URLs, and names the options that are similar to an unknown one.
+//! Usage errors: removes tokens and passwords in URLs, and names the command for what users try.
 
 use std::ffi::OsString;
 
+use clap::Error;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Command, Error};
-
-/// Similarity above which two words or names count as similar: a typing error in a word of four letters.
-const MIN_SIMILARITY: f64 = 0.6;
 
 /// What users try, after the subcommands with which they try it, and what does what they mean. `HOST` is a word where no host belongs.
-const OTHER_WORDS: [(&str, &str, &str); 9] = [
+const OTHER_WORDS: [(&str, &str, &str); 17] = [
     (
         "",
         "check judge test",
@@ -18,11 +15,27 @@ const OTHER_WORDS: [(&str, &str, &str); 9] = [
     ("", "listen serve server", "`jamjam-dev echo-server` returns audio, `jamjam-dev signaling-server` has rooms"),
     ("", "client connect play", "`jamjam-dev send` sends audio, `jamjam-dev probe` measures a server"),
     ("", "ping measure", "`jamjam-dev probe` measures a server"),
+    (
+        "",
+        "bench load stress",
+        "`jamjam-dev load-echo` loads an echo server, `jamjam-dev load-rooms` a signaling server",
+    ),
     ("", "proxy forward netem", "`jamjam-dev relay` forwards UDP over a bad network"),
-    ("send probe", "--port", "give the port after the host: HOST:PORT"),
+    ("send probe load-echo", "--port", "give the port after the host: HOST:PORT"),
     ("echo-server signaling-server relay", "-q --quiet", "for a shorter log, set RUST_LOG=warn in the environment"),
     ("send", "HOST", "for a target, give --to HOST[:PORT]"),
+    (
+        "send probe",
+        "--clients",
+        "`load-echo` has many clients, `load-rooms` many members, and `musicians` play in a room",
+    ),
     ("relay", "--up --down", "its options have no dashes, such as --up \"loss 5%\""),
+    ("rooms", "--signaling-url --to", "give the URL alone: jamjam-dev rooms URL"),
+    ("", "--max-latency --max-rtt --max-median", "--max-p50 and --max-p99 limit the round-trip time"),
+    ("", "--output --out", "--html, --junit, --markdown and --record-run write files"),
+    ("echo-server signaling-server", "--tls-cert --tls-key", "--cert and --key enable TLS"),
+    ("", "--tls-cert --tls-ca", "--ca trusts a CA, and --cert-sha256 one certificate"),
+    ("probe", "HOST", "for several targets, `jamjam-dev compare HOST HOST`"),
 ];
 
 /// Adds to the error about an unknown subcommand or argument what does what it means.
@@ -34,7 +47,7 @@ pub(crate) fn with_other_words(mut error: Error, arguments: &[OsString]) -> Erro
     let is_unknown = error.kind() == ErrorKind::UnknownArgument;
     let word =
         match (text(ContextKind::InvalidSubcommand).or(text(ContextKind::InvalidArg)), text(ContextKind::PriorArg)) {
-            (_, Some("[FILE]")) => "HOST",
+            (_, Some("[FILE]")) | (Some("[FILE]"), _) => "HOST",
             // The value of an option that clap takes for another option.
             (Some(word), _) if is_unknown && word.contains(' ') => "--up",
             (Some(word), _) if is_unknown && !word.starts_with('-') => "HOST",
@@ -44,51 +57,11 @@ pub(crate) fn with_other_words(mut error: Error, arguments: &[OsString]) -> Erro
         |names: &str| names.is_empty() || names.split(' ').any(|name| arguments.iter().any(|one| one == name));
     let has_word = |words: &str| words.split(' ').any(|other| other == word);
     if let Some((.., tip)) = OTHER_WORDS.iter().find(|(names, words, _)| is_tried_with(names) && has_word(words)) {
+        error.remove(ContextKind::SuggestedArg);
+        error.remove(ContextKind::SuggestedSubcommand);
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![(*tip).into()]));
     }
     error
-}
-
-/// Replaces clap's suggestion for an unknown option, which compares letters only, by the options of the subcommand with the most similar words.
-pub(crate) fn with_similar_options(mut error: Error, command: &Command, arguments: &[OsString]) -> Error {
-    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else { return error };
-    let mut command = command.clone();
-    command.build();
-    let subcommand = arguments.iter().find_map(|word| command.find_subcommand(word));
-    let (ErrorKind::UnknownArgument, Some(unknown), Some(subcommand)) =
-        (error.kind(), unknown.strip_prefix("--"), subcommand)
-    else {
-        return error;
-    };
-    let scored = subcommand.get_arguments().filter(|argument| !argument.is_hide_set()).filter_map(|argument| {
-        let help = argument.get_help().map(|help| help.to_string().to_lowercase()).unwrap_or_default();
-        let name = argument.get_long()?;
-        Some((similarity(unknown, name, &help)?, format!("--{name}")))
-    });
-    let scored: Vec<_> = scored.collect();
-    let best = scored.iter().map(|(score, _)| *score).max();
-    let similar: Vec<String> =
-        scored.into_iter().filter(|(score, _)| Some(*score) == best).map(|(_, name)| name).collect();
-    error.remove(ContextKind::Suggested);
-    error.remove(ContextKind::SuggestedArg);
-    error.insert(ContextKind::Usage, ContextValue::StyledStr(subcommand.clone().render_usage()));
-    if !similar.is_empty() {
-        error.insert(ContextKind::SuggestedArg, ContextValue::Strings(similar));
-    }
-    error
-}
-
-/// How similar an unknown option is to the option `name`, in percent: the share of their words that are similar. Words of the unknown option
-/// in the description `help` decide between equally similar options. `None` if no word is similar.
-fn similarity(unknown: &str, name: &str, help: &str) -> Option<usize> {
-    let is_similar = |one: &str, other: &str| strsim::normalized_damerau_levenshtein(one, other) > MIN_SIMILARITY;
-    let is_abbreviation = |one: &str, other: &str| one.len() >= 3 && other.starts_with(one);
-    let (words, name_words): (Vec<&str>, Vec<&str>) = (unknown.split(['-', '_']).collect(), name.split('-').collect());
-    let in_name = |word: &&&str| name_words.iter().any(|own| is_similar(word, own) || is_abbreviation(word, own));
-    let in_help = |word: &&&str| help.split(' ').any(|own| is_abbreviation(word, own));
-    let shared = words.iter().filter(in_name).count();
-    let score = if is_similar(unknown, name) { 100 } else { 200 * shared / (words.len() + name_words.len()) };
-    (score > 0).then(|| score + words.iter().filter(in_help).count())
 }
 
 /// Removes tokens and passwords in URLs from an error.

@@ -5,49 +5,22 @@ use std::env;
 use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::Deref;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::builder::{PathBufValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ColorChoice, Command, Error, ValueEnum};
 
 use crate::address::{HostPort, ParseHostError, without_zone};
 use crate::client::StreamKind;
 use crate::echo::LinkPolicy;
 use crate::io::resolve::resolve;
-use crate::io::{files, os, udp};
+use crate::io::{os, udp};
 use crate::moqt::{MoqtVersion, Transport};
 use crate::rate_limit::WindowLimit;
 use crate::report::limits::Profile;
 use crate::signaling::Dialect;
 use crate::signaling::broadcast::Envelope;
 use crate::units::{self, InvalidValue};
-
-#[derive(Clone, Debug)]
-pub(crate) struct OutputFile(PathBuf);
-
-impl Deref for OutputFile {
-    type Target = Path;
-    fn deref(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl OutputFile {
-    /// Rejects `-`, which usually means standard output and would become the name of a file, and files that a standard stream uses.
-    pub(crate) fn new(file: PathBuf) -> Result<Self, String> {
-        if file.as_os_str() == "-" {
-            return Err("standard output is not supported; for a file named `-`, give ./-".to_owned());
-        }
-        files::stream_conflict(&file).map_or(Ok(Self(file)), Err)
-    }
-}
-
-/// Parser for the value of an option that names an output file.
-pub(crate) fn output_file_parser() -> impl TypedValueParser<Value = OutputFile> {
-    PathBufValueParser::new().try_map(OutputFile::new)
-}
 
 /// Whether to color the output on `stream`. With `Auto`, output to a terminal is colored unless NO_COLOR is set and not empty, or TERM
 /// names a terminal without colors.
@@ -143,7 +116,7 @@ pub(crate) fn dialect_parser() -> Choice<Dialect> {
     Choice::new(Dialect::ALL.map(|dialect| (dialect, dialect.name(), dialect.description())))
 }
 
-/// The link that `send` and `probe` set up.
+/// The link that a client sets up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ClientLinkMode {
     /// Encrypted, but the server's key is not verified

@@ -1,4 +1,4 @@
-//! Collects the facts about this machine for `probe --this-machine`: a short run over loopback, files of the kernel, sockets and devices.
+//! Collects the facts about this machine for `doctor`: a short run over loopback, files of the kernel, sockets and devices.
 
 use std::fs;
 use std::io;

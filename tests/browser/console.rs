@@ -27,7 +27,7 @@ fn create_room(server: &Server, room: &str, password: Option<&str>, name: &str) 
 
 fn token(client: &str, room: &str) -> String {
     let claims = format!("{client}:{room}");
-    let arguments = [&["signaling-server", "--print-token", &claims], &SECRET[..]].concat();
+    let arguments = [&["token", &claims], &SECRET[..]].concat();
     run(&arguments, |_| {}).stdout.trim().to_owned()
 }
 

@@ -1,4 +1,4 @@
-//! `probe --this-machine`: the facts read from folders like `/proc` and `/sys`, and their evaluation.
+//! `doctor`: the facts read from folders like `/proc` and `/sys`, and their evaluation.
 
 use std::fs;
 use std::net::IpAddr;

@@ -274,7 +274,7 @@ fn verdict_on_the_given_client_is_the_result_of_the_step() {
         // A server that cannot start publishes its error, and the client does not run.
         let (job, ended, log) = Job::run(&[("client", "touch ran"), ("args", "--fail-on fatal")], &["junit.xml"]);
         assert_eq!((ended, job.path("work/ran").exists()), (2, false), "{log}");
-        assert!(job.summary().contains("invalid value 'fatal'") && job.output("junit").contains("<error "), "{log}");
+        assert!(job.summary().contains("invalid value 'fatal'"), "{log}");
     });
 }
 
@@ -317,10 +317,6 @@ fn error_of_a_program_is_published_instead_of_earlier_results() {
             summary.contains(error) && log.contains(error) && !summary.contains("of yesterday"),
             "{summary}\n{log}"
         );
-        if error.ends_with("'many'") {
-            assert!(summary.starts_with("## ABORTED: probe ") && job.output("report").is_empty(), "{summary}");
-            assert!(job.output("junit").contains("<error message=\"invalid value &apos;many&apos;"));
-        }
     }
 }
 

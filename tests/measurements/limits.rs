@@ -40,7 +40,7 @@ fn each_limit_is_compared_with_its_figure() {
 fn ramp_that_meets_its_limits_passes() {
     measured(|| {
         let server = Server::correct();
-        let output = run(&format!("probe --clients 1 --ramp -i 100ms --timeout 1s --max-p99 20s --to {}", server.to()));
+        let output = run(&format!("load-echo --clients 1 --ramp -i 100ms --timeout 1s --max-p99 20s {}", server.to()));
         assert!(output.code == 0 && output.stdout.contains("result: 1 client"), "{output:?}");
     });
 }

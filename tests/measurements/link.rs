@@ -12,7 +12,7 @@ fn client_finds_the_server_proves_itself_and_hears_itself_after_3_s() {
         let mut echo = Server::start(&["--host", "127.0.0.1", "--signaling-url", &url]);
         echo.line_starting_with("registration: room created ");
         let found = format!("http://{}", signaling.address);
-        let rooms = run(&format!("send --list-rooms --signaling-url {found} --json"));
+        let rooms = run(&format!("rooms {found} --json"));
         let rooms: Value = serde_json::from_str(&rooms.stdout).unwrap();
         let code = rooms["rooms"][0]["invite_code"].as_str().unwrap();
         assert_eq!(code.len(), 9, "{rooms}");

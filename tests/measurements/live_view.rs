@@ -246,7 +246,7 @@ fn each_of_several_targets_has_a_line_of_its_own() {
     measured(|| {
         let servers = [Server::correct(), Server::correct()];
         let [one, other] = servers.each_ref().map(Server::to);
-        let run = TERMINAL.run(&format!("probe {one} {other} --interval 5ms --duration 1500ms --json"));
+        let run = TERMINAL.run(&format!("compare {one} {other} --interval 5ms --duration 1500ms --json"));
         assert_eq!(run.code, 0, "{}", run.stdout);
         for target in [one, other] {
             assert!(run.terminal.contains(&format!("{target}  lost 0 (0 %)")), "no line of {target}: {}", run.terminal);

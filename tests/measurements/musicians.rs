@@ -1,4 +1,4 @@
-//! `send --room --clients`: members of a room who hear each other for a while.
+//! `musicians`: members of a room who hear each other for a while.
 
 use serde_json::Value;
 use test_support::client::{ProgramOutput, document, measured, run, start_line, together};
@@ -31,7 +31,7 @@ fn members_of_two_programs_and_an_echo_bot_hear_each_other() {
             let mut echo = Server::start(&options);
             echo.line_starting_with("registration: room created ");
             let line = format!(
-                "send --tone 220 --duration 3s --clients 2 --signaling-url {url} --room jam --json{option} {LIMITS}"
+                "musicians --tone 220 --duration 3s --clients 2 --signaling-url {url} --room jam --json{option} {LIMITS}"
             );
             let others = start_line(&line);
             let outputs = [run(&line), others.end()];

@@ -1,4 +1,4 @@
-//! Several targets of `probe`.
+//! `compare`: several targets.
 
 use std::fs;
 use std::time::Duration;
@@ -30,7 +30,7 @@ fn hosts_on_the_line_and_in_a_file_are_ranked() {
         let (slow, fast, folder) = (slow_server(), Server::correct(), tempfile::tempdir().unwrap());
         let [list, junit] = ["hosts.txt", "junit.xml"].map(|name| folder.path().join(name).display().to_string());
         fs::write(&list, format!("# Musicians\r\n\r\n  {}\r\n{UNKNOWN}", fast.to())).unwrap();
-        let line = format!("probe {} @{list} -c 300 -i 1ms --profile voice --junit {junit}", slow.to());
+        let line = format!("compare {} @{list} -c 300 -i 1ms --profile voice --junit {junit}", slow.to());
         let ranked = [fast.to(), slow.to(), format!("{UNKNOWN}:5000")];
 
         let output = run(&format!("{line} --json"));
@@ -59,13 +59,13 @@ fn hosts_on_the_line_and_in_a_file_are_ranked() {
 fn exit_code_is_that_of_limits_names_and_signals() {
     measured(|| {
         let (slow, fast) = (slow_server(), Server::correct());
-        let both = format!("probe {} {} -i 1ms", slow.to(), fast.to());
+        let both = format!("compare {} {} -i 1ms", slow.to(), fast.to());
         for (line, code) in [
             (format!("{both} -c 20 --max-p50 10s"), 0),
             (format!("{both} -c 20 --max-p50 10ms"), 1),
             (format!("{both} -c 20 --profile lan-music"), 1),
-            (format!("probe {} {UNKNOWN} -c 20 -i 1ms --max-loss 100%", fast.to()), 1),
-            (format!("probe {UNKNOWN} {UNKNOWN}:1"), 3),
+            (format!("compare {} {UNKNOWN} -c 20 -i 1ms --max-loss 100%", fast.to()), 1),
+            (format!("compare {UNKNOWN} {UNKNOWN}:1"), 3),
         ] {
             let output = run(&line);
             assert_eq!(output.code, code, "{line}: {output:?}");

@@ -12,8 +12,8 @@ test "$(systemctl show -P MainPID jamjam-echo)" != "$before"
 systemctl is-active jamjam-echo
 test "$(systemctl is-active jamjam-signaling)" = inactive
 systemctl start jamjam-signaling
-until jamjam-dev probe --signaling-url ws://127.0.0.1:8080 --list-rooms; do sleep 1; done
-test -z "$(jamjam-dev send --list-devices 2>&1 | grep 'built without')"
+until jamjam-dev rooms ws://127.0.0.1:8080; do sleep 1; done
+test -z "$(jamjam-dev devices 2>&1 | grep 'built without')"
 test -e /usr/share/man/man1/jamjam-dev.1.gz
 touch /var/lib/jamjam-echo/recording
 dpkg -r jamjam-dev

@@ -53,7 +53,7 @@ fn assert_completes(shell: &str, arguments: &str, settings: &str) {
 #[test]
 fn bash_completes_options_values_files_and_hosts() {
     let settings = r#"
-        source <(jamjam-dev --generate complete-bash)
+        source <(jamjam-dev generate complete-bash)
         record() { printf '%s\n' "$READLINE_LINE" >>completed; READLINE_LINE= READLINE_POINT=0; }
         bind -x '"\C-t": record'
     "#;
@@ -64,7 +64,7 @@ fn bash_completes_options_values_files_and_hosts() {
 fn zsh_completes_options_values_files_and_hosts() {
     let settings = r#"
         autoload -Uz compinit && compinit -u -D
-        source <(jamjam-dev --generate complete-zsh)
+        source <(jamjam-dev generate complete-zsh)
         zstyle ':completion:*:hosts' hosts rehearsal-room
         record() { print -r -- "$BUFFER" >>completed; BUFFER= }
         zle -N record && bindkey -e && bindkey '^T' record
@@ -76,7 +76,7 @@ fn zsh_completes_options_values_files_and_hosts() {
 fn fish_completes_options_values_and_files() {
     let lines = ["probe --dialect broa", "send --wav ta", "signaling-server --rooms cert", "probe --count ta", "ech"];
     let offers = lines.map(|line| format!("complete -C 'jamjam-dev {line}' >>completed\n")).concat();
-    let settings = "jamjam-dev --generate complete-fish | source\n".to_owned() + &offers;
+    let settings = "jamjam-dev generate complete-fish | source\n".to_owned() + &offers;
     let Some(offered) = typed("fish", "--no-config .zshrc", &settings, "") else { return };
     let expected = "broadcast\tBroadcast rooms, with tokens\ntake one.wav\ncertificates/\tDirectory\n";
     assert!(offered.starts_with(expected) && offered.contains("echo-server\t"), "{offered}");

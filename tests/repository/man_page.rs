@@ -1,6 +1,6 @@
-//! The man page, rendered with groff, and the usage of `--generate`.
+//! The man page, rendered with groff, which `generate` prints.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use clap::CommandFactory;
 use jamjam_dev::cli::Cli;
@@ -9,7 +9,7 @@ use test_support::repository_files::{assert_success, run_tool};
 
 fn generated(what: &str) -> String {
     let mut program = Command::new(env!("CARGO_BIN_EXE_jamjam-dev"));
-    let output = program.args(["--generate", what]).output().unwrap();
+    let output = program.args(["generate", what]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert_success(&output)
 }
@@ -19,7 +19,7 @@ fn man_page_lists_every_option_in_its_subcommand_section() {
     let page = generated("man").replace("\\-", "-");
     let headings: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
     assert_eq!(headings[..4], ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS"]);
-    assert_eq!(headings[9..], ["\"EXIT STATUS\"", "ENVIRONMENT", "EXAMPLES"]);
+    assert_eq!(headings[headings.len() - 3..], ["\"EXIT STATUS\"", "ENVIRONMENT", "EXAMPLES"]);
     for term in ["ECHO_DELAY_MS", "RUST_LOG", "0", "3", "129, 130, 143"] {
         assert!(page.contains(&format!("\n.TP\n\\fB{term}\\fR\n")), "{term}");
     }
@@ -30,7 +30,7 @@ fn man_page_lists_every_option_in_its_subcommand_section() {
     };
     // Options that every subcommand has are listed once.
     let everywhere = ["--help", "--color"];
-    for option in everywhere.iter().chain(&["--generate", "--version"]) {
+    for option in everywhere.iter().chain(&["--version"]) {
         assert!(section("OPTIONS").contains(option), "{option}");
     }
     let mut cli = Cli::command();
@@ -57,14 +57,4 @@ fn groff_renders_the_man_page_without_warnings() {
     assert!(lines[0].contains("User Commands"), "{}", lines[0]);
     let option = lines.iter().position(|line| line.trim() == "--max-loss <PERCENT>").expect("the option");
     assert_eq!(lines[option + 1].trim(), "Maximum packet loss, such as 0.5%");
-}
-
-#[test]
-fn generate_excludes_subcommands_and_one_of_them_is_required() {
-    for args in [&["--generate", "man", "probe"][..], &["--generate", "troff"], &["--color", "never"], &[]] {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_jamjam-dev"));
-        let output = program.args(args).stdin(Stdio::null()).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
-        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}: {output:?}");
-    }
 }

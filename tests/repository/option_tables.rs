@@ -1,4 +1,4 @@
-//! `docs/options.md` lists each option of the five subcommands once. The tables are generated from the options themselves:
+//! `docs/options.md` lists the options of each command. The tables are generated from the options themselves:
 //! `UPDATE_DOCS=1 cargo test --test repository option_tables` rewrites them.
 
 use std::collections::BTreeSet;
@@ -11,107 +11,24 @@ use jamjam_dev::cli::Cli;
 
 use test_support::repository_files;
 
-const SUBCOMMANDS: [&str; 5] = ["echo-server", "signaling-server", "send", "probe", "relay"];
+/// Options of all commands.
+const GENERAL: [&str; 2] = ["color", "help"];
 
-/// An option, as each subcommand that has the option states it.
-struct Documented<'a> {
-    name: String,
-    heading: &'a str,
-    statements: Vec<(&'a str, Statement)>,
-}
-
-/// What one subcommand states about an option.
-struct Statement {
-    option: String,
-    meaning: String,
-    default: String,
-    environment: String,
-}
-
-/// Heading of the settings that are no options.
-const VARIABLES: &str = "Environment variables that are no options";
-
-/// Whether an argument is an option, or a setting that only the environment has.
-fn is_documented(arg: &Arg) -> bool {
-    !arg.is_hide_set() || arg.get_env().is_some()
-}
-
-/// The options of all subcommands in the order of `--help`. An option's heading is that of the first subcommand that has the option.
-fn documented(cli: &Command) -> Vec<Documented<'_>> {
-    let mut options: Vec<Documented> = Vec::new();
-    for subcommand in SUBCOMMANDS {
-        let command = cli.find_subcommand(subcommand).unwrap();
-        let is_shown = |arg: &&Arg| is_documented(arg) && !matches!(arg.get_id().as_str(), "help" | "version");
-        for arg in command.get_arguments().filter(is_shown) {
-            let name = arg.get_long().map_or_else(|| value_name(arg).to_owned(), |long| format!("--{long}"));
-            let mut statement = (subcommand, statement(arg));
-            if let Some(option) = options.iter_mut().find(|option| option.name == name) {
-                option.statements.push(statement);
-                continue;
-            }
-            let mut heading = arg.get_help_heading().unwrap_or("General");
-            if arg.is_hide_set() {
-                heading = VARIABLES;
-                statement.1.option = std::mem::take(&mut statement.1.environment);
-            }
-            options.push(Documented { name, heading, statements: vec![statement] });
-        }
-    }
-    options
-}
-
-/// The tables of all options, one for each heading.
+/// The options of all commands in the order of `--help`, one section for each command.
 fn tables(cli: &Command) -> String {
-    let options = documented(cli);
-    let mut headings: Vec<&str> = Vec::new();
-    for option in &options {
-        if !headings.contains(&option.heading) {
-            headings.push(option.heading);
-        }
-    }
     let mut text = String::new();
-    headings.sort_by_key(|heading| *heading == VARIABLES);
-    for heading in headings {
+    for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
+        let (name, about) = (command.get_name(), command.get_about().unwrap());
         // Writing to a string cannot fail.
-        _ = write!(text, "\n## {heading}\n\n|option|subcommands|meaning|default|environment|\n|---|---|---|---|---|\n");
-        options.iter().filter(|option| option.heading == heading).for_each(|option| text += &row(option));
+        _ = write!(text, "\n## {name}\n\n{about}.\n\n|option|meaning|default|environment|\n|---|---|---|---|\n");
+        let arguments = command.get_arguments().filter(|arg| !GENERAL.contains(&arg.get_id().as_str()));
+        // A hidden argument with a variable is a setting that only the environment has.
+        arguments.filter(|arg| !arg.is_hide_set() || arg.get_env().is_some()).for_each(|arg| text += &row(arg));
     }
     text
 }
 
-fn row(option: &Documented) -> String {
-    let subcommands: Vec<&str> = option.statements.iter().map(|(subcommand, _)| *subcommand).collect();
-    let subcommands = if subcommands == SUBCOMMANDS { "all".to_owned() } else { subcommands.join(", ") };
-    let cells = [
-        merged(option, |statement| &statement.option),
-        subcommands,
-        merged(option, |statement| &statement.meaning),
-        merged(option, |statement| &statement.default),
-        merged(option, |statement| &statement.environment),
-    ];
-    // A vertical bar would end the cell, even in code.
-    let cells = cells.map(|cell| cell.replace('|', "\\|"));
-    format!("|{}|\n", cells.join("|"))
-}
-
-/// A part of the statements. If subcommands differ, each variant is on its own line, after the subcommands that state it.
-fn merged(option: &Documented, part: fn(&Statement) -> &String) -> String {
-    let mut variants: Vec<(&String, Vec<&str>)> = Vec::new();
-    for (subcommand, statement) in &option.statements {
-        let text = part(statement);
-        match variants.iter_mut().find(|(stated, _)| *stated == text) {
-            Some((_, subcommands)) => subcommands.push(subcommand),
-            None => variants.push((text, vec![subcommand])),
-        }
-    }
-    if let [(text, _)] = &variants[..] {
-        return (*text).clone();
-    }
-    let stated = variants.iter().filter(|(text, _)| !text.is_empty());
-    stated.map(|(text, having)| format!("{}: {text}", having.join(", "))).collect::<Vec<_>>().join("<br>")
-}
-
-fn statement(arg: &Arg) -> Statement {
+fn row(arg: &Arg) -> String {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
     // If clap does not know an option's default, the option's help text ends with the default.
     let (meaning, reported) = match help.split_once(" [default") {
@@ -128,13 +45,11 @@ fn statement(arg: &Arg) -> Statement {
         let default = arg.get_default_values().first().filter(|_| takes_value)?;
         Some(format!("`{}`", default.to_str()?))
     });
-    let environment = arg.get_env().and_then(|name| name.to_str()).map(|name| format!("`{name}`"));
-    Statement {
-        option: format!("`{}`", option(arg, takes_value)),
-        meaning: meaning + &choice,
-        default: default.unwrap_or_default(),
-        environment: environment.unwrap_or_default(),
-    }
+    let variable = arg.get_env().and_then(|name| name.to_str()).map(|name| format!("`{name}`"));
+    let option = if arg.is_hide_set() { String::new() } else { format!("`{}`", option(arg, takes_value)) };
+    let cells = [option, meaning + &choice, default.unwrap_or_default(), variable.unwrap_or_default()];
+    // A vertical bar would end the cell, even in code.
+    format!("|{}|\n", cells.map(|cell| cell.replace('|', "\\|")).join("|"))
 }
 
 fn value_name(arg: &Arg) -> &str {
@@ -179,8 +94,6 @@ fn with_tables(page: &str, tables: &str) -> String {
 fn option_tables_in_the_docs_match_clap() {
     let mut cli = Cli::command();
     cli.build();
-    let names: BTreeSet<_> = cli.get_subcommands().map(Command::get_name).filter(|name| *name != "help").collect();
-    assert_eq!(names, BTreeSet::from(SUBCOMMANDS), "the page lists the options of each subcommand");
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/options.md");
     let page = std::fs::read_to_string(&file).unwrap();
     let fresh = with_tables(&page, &tables(&cli));
@@ -216,4 +129,47 @@ fn options_named_in_texts_exist() {
             assert!(exists || name.is_empty(), "{}: no option is called --{name}", file.display());
         }
     }
+}
+
+/// The words of a command line up to the end of the command, with values for variables.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for letter in line.chars() {
+        match (letter, quote) {
+            (letter, Some(open)) if letter == open => quote = None,
+            ('"' | '\'', None) => {
+                quote = Some(letter);
+                word.get_or_insert_default();
+            }
+            (' ', None) => words.extend(word.take()),
+            ('|' | '>' | '<' | '&' | ';' | ')' | '`' | '#' | '\n', None) => break,
+            (letter, _) => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    words.into_iter().map(|word| if word.contains('$') { "1".to_owned() } else { word }).collect()
+}
+
+#[test]
+fn command_lines_in_texts_are_valid() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut cli = Cli::command();
+    cli.build();
+    let mut files = ["README.md", "README.ja.md", "compose.yaml"].map(|file| root.join(file)).to_vec();
+    repository_files::files(&root.join("docs"), "md", &mut files);
+    let (mut checked, mut wrong) = (0, Vec::new());
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap().replace("\\\n", " ");
+        for line in text.split("jamjam-dev ").skip(1).map(words) {
+            if line.first().is_some_and(|name| cli.find_subcommand(name).is_some()) {
+                checked += 1;
+                let line = std::iter::once("jamjam-dev".to_owned()).chain(line);
+                if let Err(error) = cli.clone().try_get_matches_from(line.clone()) {
+                    let line: Vec<_> = line.collect();
+                    wrong.push(format!("{}: {}: {error}", file.display(), line.join(" ")));
+                }
+            }
+        }
+    }
+    assert!(checked > 80 && wrong.is_empty(), "{checked}\n{}", wrong.join("\n"));
 }

@@ -1,4 +1,4 @@
-//! `probe --this-machine`: decides from the facts that `io::machine` collects whether this machine can measure precisely. Each check has a
+//! `doctor`: decides from the facts that `io::machine` collects whether this machine can measure precisely. Each check has a
 //! finding, its meaning, and a remedy. `docs/measuring.md` defines every figure, `docs/rules.md` the thresholds.
 
 use std::fmt::Write;
@@ -330,8 +330,7 @@ fn cpu_frequency(groups: Option<&[CpuFrequency]>) -> Check {
 
 fn sound_devices(devices: &Result<(usize, usize), String>) -> Check {
     let name = "sound_devices";
-    let meaning =
-        "`send --mic` needs an input device, and `send --play` an output device. `send --list-devices` lists them.";
+    let meaning = "`send --mic` needs an input device, and `send --play` an output device. `devices` lists them.";
     let (inputs, outputs) = match devices {
         Ok(counts) => *counts,
         Err(reason) => return Check::not_available(name, reason, meaning),

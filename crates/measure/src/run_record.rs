@@ -1,4 +1,4 @@
-//! A run record (`--record-run`): the options and the packets of a run as JSON Lines, from which `--replay` computes the report again.
+//! A run record (`--record-run`): the options and the packets of a run as JSON Lines, from which `replay` computes the report again.
 //!
 //! After a line with the options and one with the plan come packet lines, which are those of `--json-lines`, and progress lines, which count
 //! packets. The last line contains what was observed besides packets, such as the duration of send calls. `docs/measuring.md` describes the

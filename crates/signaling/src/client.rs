@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use thiserror::Error;
 use tracing::{debug, info};
 use unicode_normalization::UnicodeNormalization;
@@ -70,7 +70,7 @@ fn list_all(rooms: &[RoomInfo]) -> String {
 
 fn list_first(rooms: &[RoomInfo]) -> String {
     let more = rooms.len().saturating_sub(MAX_LISTED_ROOMS);
-    let rest = if more > 0 { format!("\nand {more} more; --list-rooms prints all rooms") } else { String::new() };
+    let rest = if more > 0 { format!("\nand {more} more; `jamjam-dev rooms` prints all rooms") } else { String::new() };
     room_table(&rooms[..rooms.len() - more]) + &rest
 }
 
@@ -595,7 +595,7 @@ pub fn room_table(rooms: &[RoomInfo]) -> String {
 }
 
 /// The rooms as a JSON document that conforms to `docs/rooms.schema.json`.
-pub fn rooms_json(rooms: &[RoomInfo], on_one_line: bool) -> String {
+pub fn rooms_json(rooms: &[RoomInfo]) -> Value {
     let rooms = rooms.iter().map(|room| {
         json!({
             "id": room.id,
@@ -606,11 +606,10 @@ pub fn rooms_json(rooms: &[RoomInfo], on_one_line: bool) -> String {
             "has_password": room.has_password,
         })
     });
-    let document = json!({
+    json!({
         "type": "rooms",
         "schema_version": SCHEMA_VERSION,
         "tool_version": env!("CARGO_PKG_VERSION"),
         "rooms": rooms.collect::<Vec<_>>(),
-    });
-    if on_one_line { document.to_string() } else { format!("{document:#}") }
+    })
 }

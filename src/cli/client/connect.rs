@@ -3,10 +3,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::ClientArgs;
-use super::udp::ConnectedTarget;
+use super::udp::{ConnectedTarget, UdpClient, UdpPeer};
+use crate::cli::options::room_target::tls_config;
 use crate::cli::output::Failure;
-use crate::cli::plan::UdpPeer;
 use crate::cli::target::Endpoint;
 use crate::client::StopSignal;
 use crate::io::resolve::{self, ResolveError};
@@ -18,24 +17,18 @@ use crate::signaling::client::RoomError;
 /// Pause between two attempts with `--wait-for`.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-impl ClientArgs {
-    /// Connects a socket to `peer`. `command` becomes part of the member name in a room.
-    pub(crate) fn connect(
-        &self,
-        peer: &UdpPeer<'_>,
-        command: &str,
-        stop: &StopToken,
-    ) -> Result<ConnectedTarget, Failure> {
-        self.files.prepare(stop)?;
+impl UdpClient<'_> {
+    /// Connects a socket to the other end. `command` becomes part of the member name in a room.
+    pub(crate) fn connect(&self, command: &str, stop: &StopToken) -> Result<ConnectedTarget, Failure> {
         let (started, this_thread) = (Instant::now(), thread::current());
         stop.on_stop(move || this_thread.unpark());
-        let attempt: Box<dyn Fn() -> Result<ConnectedTarget, Failure>> = match peer {
-            UdpPeer::Embedded => Box::new(|| self.start_embedded_server()),
-            UdpPeer::Room(url) => {
-                let tls = self.room.tls_config(url)?;
-                Box::new(move || self.connect_to_member((url, &tls), command, stop))
+        let attempt: Box<dyn Fn() -> Result<ConnectedTarget, Failure>> = match &self.peer {
+            UdpPeer::Embedded(impairment) => Box::new(|| self.start_embedded_server(impairment)),
+            UdpPeer::Room(room) => {
+                let tls = tls_config(&room.url, room.trust)?;
+                Box::new(move || self.connect_to_member(room, &tls, command, stop))
             }
-            UdpPeer::Host(target) => Box::new(move || self.connect_to_host(target, Some(started), stop)),
+            UdpPeer::Host(target) => Box::new(move || self.connect_to_host(target, started, stop)),
         };
         loop {
             let failure = match attempt() {
@@ -58,24 +51,23 @@ impl ClientArgs {
 
     /// Whether `--wait-for` permits another attempt to connect.
     fn may_retry(&self, started: Instant) -> bool {
-        self.wait_for.is_some_and(|wait| started.elapsed() + RETRY_INTERVAL < wait)
+        self.timing.wait_for.is_some_and(|wait| started.elapsed() + RETRY_INTERVAL < wait)
     }
 
-    /// Connects a socket to `target`. With `started`, it is an error that is tried again if none of several addresses replies.
-    pub(super) fn connect_to_host(
+    /// Connects a socket to `target`. It is an error if none of several addresses replies and --wait-for permits another attempt.
+    fn connect_to_host(
         &self,
         target: &Endpoint,
-        started: Option<Instant>,
+        started: Instant,
         stop: &StopToken,
     ) -> Result<ConnectedTarget, Failure> {
-        let options = self.network.socket_options();
-        let candidates =
-            options.select(&target.host, resolve::resolve_until_stopped(&target.host, target.port, stop)?)?;
+        let found = resolve::resolve_until_stopped(&target.host, target.port, stop)?;
+        let candidates = self.local.select(&target.host, found)?;
         let address = match candidates.as_slice() {
             [only] => *only,
-            several => match resolve::first_reachable(several, &options, stop) {
+            several => match resolve::first_reachable(several, &self.local, stop) {
                 Ok(address) => address,
-                Err(_) if started.is_some_and(|started| self.may_retry(started)) => {
+                Err(_) if self.may_retry(started) => {
                     return Err(ResolveError::NoReply(format!("no address of {target} replies")).into());
                 }
                 Err(_) => several[0],

@@ -6,17 +6,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::{ClientArgs, FinishedRun};
+use super::FinishedRun;
 use crate::cli::live_view::LiveView;
+use crate::cli::options::report::{PacketReportArgs, ReportFileArgs};
 use crate::cli::output::print_notice;
 use crate::cli::packet_lines::{PacketLineSender, PacketLineWriter, packet_lines};
 use crate::cli::run_origin;
 use crate::client::{ClientNode, LiveFigures, PacketObserver, RunResults, StopSignal, Workload};
 use crate::io::clock::{self, ClockMonitor, wall_clock};
 use crate::io::stop::StopToken;
-use crate::io::udp::{self, DriverStats, NodeThread};
+use crate::io::udp::{self, DriverOptions, DriverStats, NodeThread};
 use crate::node_group::NodeGroup;
 use crate::report::Report;
+use crate::report::limits::Limits;
 use crate::stats::{ClockJumps, HostTiming};
 use crate::time::Time;
 
@@ -28,7 +30,8 @@ const PAGE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Monitors a run from the main thread: live view, packet lines, jumps of the system clock. Rewrites the page of a long run.
 pub(crate) struct RunMonitor<'a> {
-    args: &'a ClientArgs,
+    files: &'a ReportFileArgs,
+    limits: Limits,
     /// The results before the first packet.
     plan: RunResults,
     live: Arc<LiveFigures>,
@@ -39,7 +42,7 @@ pub(crate) struct RunMonitor<'a> {
 }
 
 /// Observations of a finished run.
-pub(super) struct MonitorResult {
+pub(crate) struct MonitorResult {
     clock_jumps: ClockJumps,
     /// End of the run, in nanoseconds since 1970.
     unix_ns: u64,
@@ -48,13 +51,13 @@ pub(super) struct MonitorResult {
 }
 
 /// A finished client with the statistics of its driver.
-pub(super) struct FinishedClient<S> {
-    pub(super) client: ClientNode<S>,
+pub(crate) struct FinishedClient<S> {
+    pub(crate) client: ClientNode<S>,
     pub(super) tally: DriverStats,
     observed: MonitorResult,
 }
 
-impl ClientArgs {
+impl PacketReportArgs {
     /// Starts monitoring a run of `total` packets, before the run. `plan` are its results before the first packet, and `live` its figures. Also
     /// returns the observer that feeds the packet lines.
     pub(crate) fn monitor_run(
@@ -65,46 +68,46 @@ impl ClientArgs {
     ) -> anyhow::Result<(Option<PacketLineSender>, RunMonitor<'_>)> {
         let origin = run_origin::of_this_process();
         let plan = RunResults { origin, started_unix_ms: clock::unix_ms(), ..plan };
-        let file = self.run_record.create(self.limits(), &plan)?;
+        let file = self.create_record(&plan)?;
         let lines = (self.json_lines || file.is_some()).then(|| packet_lines(self.json_lines, file));
         let (line_sender, lines) = lines.unzip();
         let view = LiveView::new(self.json_lines, total);
-        let (clock, page_written) = (ClockMonitor::start(), Instant::now());
-        Ok((line_sender, RunMonitor { args: self, plan, live, clock, lines, view, page_written }))
+        let (clock, page_written, files, limits) =
+            (ClockMonitor::start(), Instant::now(), &self.report.files, self.limits());
+        Ok((line_sender, RunMonitor { files, limits, plan, live, clock, lines, view, page_written }))
     }
+}
 
-    /// Runs `clients`, each on its own socket, and calls `look` regularly until all have finished. Also returns the error that ended them all.
-    pub(super) fn run_all<S: Workload + Send + 'static>(
-        &self,
-        sockets: Vec<UdpSocket>,
-        clients: Vec<ClientNode<S>>,
-        stop: &StopToken,
-        look: &mut dyn FnMut(),
-    ) -> anyhow::Result<(impl Iterator<Item = FinishedClient<S>> + use<S>, Option<anyhow::Error>)> {
-        let (group, options) = (NodeGroup::new(clients), self.driver_options());
-        let running =
-            udp::spawn_node("clients", sockets, group, stop.clone(), options).context("cannot start a thread")?;
-        let mut clock = ClockMonitor::start();
-        while !running.finished_within(Some(POLL_INTERVAL)) {
-            look();
-            clock.sample();
-        }
-        let (clock_jumps, unix_ns) = (clock.finish(), wall_clock(Time::ZERO).unix_ns.cast_unsigned());
-        let (group, DriverStats { ended_at, host_timing, kernel_dropped, address_changes, result }) = running.join();
-        let finished = group.into_nodes().into_iter().enumerate().map(move |(number, client)| {
-            let changes = address_changes.iter().filter(|(socket, _)| *socket == number).map(|(_, change)| *change);
-            let host_timing = HostTiming {
-                kernel_dropped: kernel_dropped.get(number).copied().flatten(),
-                address_changes: changes.collect(),
-                ..host_timing.clone()
-            };
-            let (kernel_dropped, address_changes) = Default::default();
-            let tally = DriverStats { ended_at, host_timing, kernel_dropped, address_changes, result: Ok(()) };
-            let observed = MonitorResult { clock_jumps: clock_jumps.clone(), unix_ns, lines: None };
-            FinishedClient { client, tally, observed }
-        });
-        Ok((finished, result.context("cannot read from the sockets").err()))
+/// Runs `clients`, each on its own socket, and calls `look` regularly until all have finished. Also returns the error that ended them all.
+pub(crate) fn run_all<S: Workload + Send + 'static>(
+    sockets: Vec<UdpSocket>,
+    clients: Vec<ClientNode<S>>,
+    options: DriverOptions,
+    stop: &StopToken,
+    look: &mut dyn FnMut(),
+) -> anyhow::Result<(impl Iterator<Item = FinishedClient<S>> + use<S>, Option<anyhow::Error>)> {
+    let running = udp::spawn_node("clients", sockets, NodeGroup::new(clients), stop.clone(), options)
+        .context("cannot start a thread")?;
+    let mut clock = ClockMonitor::start();
+    while !running.finished_within(Some(POLL_INTERVAL)) {
+        look();
+        clock.sample();
     }
+    let (clock_jumps, unix_ns) = (clock.finish(), wall_clock(Time::ZERO).unix_ns.cast_unsigned());
+    let (group, DriverStats { ended_at, host_timing, kernel_dropped, address_changes, result }) = running.join();
+    let finished = group.into_nodes().into_iter().enumerate().map(move |(number, client)| {
+        let changes = address_changes.iter().filter(|(socket, _)| *socket == number).map(|(_, change)| *change);
+        let host_timing = HostTiming {
+            kernel_dropped: kernel_dropped.get(number).copied().flatten(),
+            address_changes: changes.collect(),
+            ..host_timing.clone()
+        };
+        let (kernel_dropped, address_changes) = Default::default();
+        let tally = DriverStats { ended_at, host_timing, kernel_dropped, address_changes, result: Ok(()) };
+        let observed = MonitorResult { clock_jumps: clock_jumps.clone(), unix_ns, lines: None };
+        FinishedClient { client, tally, observed }
+    });
+    Ok((finished, result.context("cannot read from the sockets").err()))
 }
 
 impl RunMonitor<'_> {
@@ -129,7 +132,7 @@ impl RunMonitor<'_> {
 
     /// Writes the page of --html again if it is due.
     fn rewrite_page(&mut self) {
-        if self.args.files.html.is_some() && self.page_written.elapsed() >= PAGE_INTERVAL {
+        if self.files.html.is_some() && self.page_written.elapsed() >= PAGE_INTERVAL {
             self.page_written = Instant::now();
             self.live.request_results();
         }
@@ -139,7 +142,7 @@ impl RunMonitor<'_> {
         let RunResults { target, origin, websocket, .. } = self.plan.clone();
         let run = RunResults { target, origin, websocket, started_unix_ms, interrupted: None, is_active: true, ..run };
         // The last write, at the end of the run, reports an error.
-        let _ = self.args.files.write_page(&Report::new(&run, &self.args.limits()));
+        let _ = self.files.write_page(&Report::new(&run, &self.limits));
     }
 
     /// Stops monitoring and prints the queued lines.
@@ -189,7 +192,7 @@ impl MonitorResult {
 impl<S: Workload> FinishedClient<S> {
     /// Returns the finished run, which ended with `error`. This call decides all outcomes that are still open. Each such outcome is reported
     /// to the printer of packet lines and to `final_observer`.
-    pub(super) fn into_run(
+    pub(crate) fn into_run(
         self,
         target: &str,
         error: Option<anyhow::Error>,

@@ -1,18 +1,23 @@
-//! MOQT targets of `send` and `probe`: options, the run, connection errors, and the embedded server.
+//! Sessions with MOQT echo servers: the run, connection errors, and the embedded server.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use bytes::Bytes;
 
-use super::{ClientArgs, FinishedRun};
-use crate::cli::output::{Failure, print_message};
+use super::FinishedRun;
+use super::monitor::RunMonitor;
+use crate::cli::options::credentials::TrustArgs;
+use crate::cli::options::moqt_client::MoqtClientArgs;
+use crate::cli::options::report::PacketReportArgs;
+use crate::cli::options::timing::TimingArgs;
+use crate::cli::output::Failure;
 use crate::cli::target::MoqtTarget;
-use crate::cli::values::{moqt_version_parser, transport_parser};
 use crate::client::{FrameTracker, MoqtFailure, MoqtResults, RunKind, RunResults, StopSignal, StreamKind};
+use crate::io::local_socket::LocalSocketOptions;
 use crate::io::moqt::client::{ClientThread, ClientThreadResult, SHUTDOWN_TIMEOUT};
 use crate::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use crate::io::moqt::server::{self, ServerThread};
@@ -21,79 +26,45 @@ use crate::io::stop::StopToken;
 use crate::io::tls::client::{TrustPolicy, TrustVerifier};
 use crate::io::tls::identity::ServerIdentity;
 use crate::moqt::client::{MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
-use crate::moqt::{DEFAULT_PORT, MoqtVersion, SessionLimits, TrackPath, Transport, echo};
-use crate::report::brief;
+use crate::moqt::{DEFAULT_PORT, SessionLimits, TrackPath, Transport, echo};
 use crate::report::quantities::format_time;
 use crate::stats::HostTiming;
 use crate::time::{Time, saturating_nanos};
 
-pub(crate) const HEADING_MOQT: &str = "MOQT (with --to moqt:// or https://, or --embedded --moqt)";
-
-#[derive(Clone, clap::Args)]
-pub(crate) struct MoqtClientArgs {
-    /// Embed a MOQT echo server (requires --embedded)
-    ///
-    /// The server uses raw QUIC, or WebTransport with --moqt=webtransport.
-    #[arg(long, value_name = "TRANSPORT", value_parser = transport_parser(), num_args = 0..=1, default_missing_value = "quic", help_heading = HEADING_MOQT)]
-    pub moqt: Option<Transport>,
-
-    /// MOQT version to offer [default: all]
-    ///
-    /// If all versions are offered, the server selects one.
-    #[arg(long, value_name = "VERSION", value_parser = moqt_version_parser(), help_heading = HEADING_MOQT)]
-    moqt_version: Option<MoqtVersion>,
-}
-
 /// Capacity of the queue of returned texts.
 const ECHO_QUEUE_CAPACITY: usize = 1_024;
 
-impl ClientArgs {
-    /// Runs a session of the subcommand `run_kind` until it finishes or `stop` is requested. If `to` is `None`, the server is in this process.
-    /// `print` is called with each returned payload.
-    pub(crate) fn run_moqt(
+/// A session with a MOQT echo server.
+pub(crate) struct MoqtSession<'a> {
+    /// The server; `None` is the embedded one.
+    pub to: Option<&'a MoqtTarget>,
+    pub options: MoqtClientArgs,
+    pub trust: &'a TrustArgs,
+    /// The delay of the embedded server.
+    pub delay: Duration,
+    pub timing: TimingArgs,
+    pub local: LocalSocketOptions,
+    pub report: &'a PacketReportArgs,
+}
+
+impl MoqtSession<'_> {
+    /// Runs the session until it finishes or `stop` is requested. `print` is called with each returned payload.
+    pub(crate) fn run(
         &self,
         run_kind: RunKind,
-        to: Option<&MoqtTarget>,
         config: MoqtClientConfig,
-        print: Option<&mut dyn FnMut(&Bytes)>,
+        print: Print<'_>,
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
-        let socket_options = self.network.options_without_port("over MOQT")?;
-        // In order of preference.
-        let offered_versions = self.moqt.moqt_version.map_or_else(|| MoqtVersion::ALL.to_vec(), |only| vec![only]);
-        let (target, name, trust, server) = match to {
-            Some(MoqtTarget { target, .. }) => {
-                (target.clone(), target.to_string(), self.room.trust.trust_policy(), None)
-            }
-            None => start_embedded(&self.moqt, self.delay.unwrap_or_default())?,
-        };
+        let MoqtPeer { url, name, trust, server } = self.peer()?;
         let verifier = trust.verifier().context("--ca")?;
-        self.files.prepare(stop)?;
+        self.report.report.files.prepare(stop)?;
 
-        let plan = RunResults::new(run_kind, name, StreamKind::Ping);
-        let interval_ns = (run_kind == RunKind::Probe).then(|| saturating_nanos(config.group_interval));
-        let plan = RunResults { timeout_ns: saturating_nanos(self.timeout()), interval_ns, ..plan };
-        let per_group = config.frames_per_group as u64;
-        // The list is never empty.
-        let track = TrackPath::of_client(offered_versions[0]).echoed_track(offered_versions[0]).to_string();
-        let results = MoqtResults::new(target.transport, track, per_group);
-        let total = config.group_count.map(|count| count.saturating_mul(per_group));
-        let frames = FrameTracker::new(plan, results, Box::new(()));
+        let frames = self.frames(run_kind, name, url.transport, &config);
         let plan = frames.results_so_far(&(Time::ZERO, MoqtRunOutcome::Completed), None).finish(&mut ());
-        let (observer, mut monitor) = self.monitor_run(total, plan, frames.live_figures())?;
+        let total = config.group_count.map(|count| count.saturating_mul(config.frames_per_group as u64));
+        let (observer, mut monitor) = self.report.monitor_run(total, plan, frames.live_figures())?;
         let frames = frames.with_observer(Box::new(observer));
-        let default_limits = SessionLimits::default();
-        let wait_for = self.wait_for;
-        let connect_timeout = self.connect_timeout().unwrap_or(default_limits.setup_timeout);
-        let setup_timeout = if wait_for.is_some() { default_limits.setup_timeout } else { connect_timeout };
-        let connect_options = MoqtConnectOptions {
-            trust,
-            offered_versions,
-            limits: SessionLimits { setup_timeout, ..default_limits },
-            socket_options,
-            ..MoqtConnectOptions::new(target.clone(), Arc::<TrustVerifier>::clone(&verifier))
-        };
-
         let (sender, echoes) = mpsc::sync_channel(ECHO_QUEUE_CAPACITY);
         let on_event = move |event: &MoqtClientEvent| {
             if let MoqtClientEvent::FrameReturned { payload, .. } = event {
@@ -102,27 +73,16 @@ impl ClientArgs {
                 let _ = sender.send(payload.clone());
             }
         };
-        let config = MoqtClientConfig { reply_timeout: self.timeout(), ..config };
-        let client = ClientThread::spawn(connect_options, config, frames, wait_for, on_event, stop.clone());
+        let options = self.connect_options(url.clone(), trust, &verifier);
+        let config = MoqtClientConfig { reply_timeout: self.timing.timeout(), ..config };
+        let client = ClientThread::spawn(options, config, frames, self.timing.wait_for, on_event, stop.clone());
         let mut client = client.context("cannot start a thread")?;
-        if let Some(print) = print {
-            // The view would mix with the printed texts.
-            monitor.view = None;
-            monitor.poll_until(stop, |timeout| {
-                let received = echoes.recv_timeout(timeout);
-                if let Ok(text) = &received {
-                    print(text);
-                }
-                received.is_err_and(|error| error == RecvTimeoutError::Disconnected || client.is_abandoned())
-            });
-        } else {
-            drop(echoes);
-            monitor.poll_until(stop, |timeout| client.finished_within(timeout));
-        }
+        watch(&mut monitor, &mut client, (echoes, print), stop);
+
         let ClientThreadResult { mut frame_tracker, error, readiness_wait, closing } = client.join();
         if let Some(error) = error {
-            let failure = to_connection_failure(error, to, connect_timeout);
-            let failure = failure.map_err(|error| cannot_connect(error, &target, &verifier, stop))?;
+            let failure = to_connection_failure(error, self.to, self.connect_timeout());
+            let failure = failure.map_err(|error| cannot_connect(error, &url, &verifier, stop))?;
             frame_tracker.results.failure = Some(failure);
         }
         let interrupted = stop.signal().filter(|_| frame_tracker.is_interrupted());
@@ -139,18 +99,66 @@ impl ClientArgs {
         Ok(finished)
     }
 
-    /// Prints a summary to standard error, or the report as JSON to standard output. Returns the exit code.
-    pub(crate) fn report_to_stderr(&self, finished: FinishedRun) -> Result<u8, Failure> {
-        self.report_with(finished, |report| {
-            if self.prints_json() {
-                return self.print_report(report);
-            }
-            for line in brief::lines(report) {
-                print_message(&line);
-            }
-            Ok(())
-        })
+    /// The server of the run, which is started if it is the embedded one.
+    fn peer(&self) -> anyhow::Result<MoqtPeer> {
+        let Some(MoqtTarget { target, .. }) = self.to else { return start_embedded(self.options, self.delay) };
+        let (url, name, trust) = (target.clone(), target.to_string(), self.trust.trust_policy());
+        Ok(MoqtPeer { url, name, trust, server: None })
     }
+
+    /// The tracker of the frames of a run to the server `name`.
+    fn frames(&self, run_kind: RunKind, name: String, transport: Transport, config: &MoqtClientConfig) -> FrameTracker {
+        let interval_ns = (run_kind == RunKind::Probe).then(|| saturating_nanos(config.group_interval));
+        let plan = RunResults::new(run_kind, name, StreamKind::Ping);
+        let plan = RunResults { timeout_ns: saturating_nanos(self.timing.timeout()), interval_ns, ..plan };
+        let first_version = self.options.offered_versions()[0];
+        let track = TrackPath::of_client(first_version).echoed_track(first_version).to_string();
+        FrameTracker::new(plan, MoqtResults::new(transport, track, config.frames_per_group as u64), Box::new(()))
+    }
+
+    /// Maximum time to connect.
+    fn connect_timeout(&self) -> Duration {
+        self.timing.connect_timeout().unwrap_or(SessionLimits::default().setup_timeout)
+    }
+
+    /// How to connect to the server at `url`.
+    fn connect_options(&self, url: MoqtUrl, trust: TrustPolicy, verifier: &Arc<TrustVerifier>) -> MoqtConnectOptions {
+        let default_limits = SessionLimits::default();
+        let is_retried = self.timing.wait_for.is_some();
+        let setup_timeout = if is_retried { default_limits.setup_timeout } else { self.connect_timeout() };
+        MoqtConnectOptions {
+            trust,
+            offered_versions: self.options.offered_versions(),
+            limits: SessionLimits { setup_timeout, ..default_limits },
+            socket_options: self.local,
+            ..MoqtConnectOptions::new(url, Arc::<TrustVerifier>::clone(verifier))
+        }
+    }
+}
+
+/// What is done with each returned payload, if anything.
+type Print<'a> = Option<&'a mut dyn FnMut(&Bytes)>;
+
+/// Monitors until the client has finished, and prints what returns.
+fn watch(
+    monitor: &mut RunMonitor<'_>,
+    client: &mut ClientThread,
+    (echoes, print): (Receiver<Bytes>, Print<'_>),
+    stop: &StopToken,
+) {
+    let Some(print) = print else {
+        drop(echoes);
+        return monitor.poll_until(stop, |timeout| client.finished_within(timeout));
+    };
+    // The view would mix with the printed texts.
+    monitor.view = None;
+    monitor.poll_until(stop, |timeout| {
+        let received = echoes.recv_timeout(timeout);
+        if let Ok(text) = &received {
+            print(text);
+        }
+        received.is_err_and(|error| error == RecvTimeoutError::Disconnected || client.is_abandoned())
+    });
 }
 
 /// Converts an error that the server caused into a failure for the report. Any other error is returned as `Err`.
@@ -193,24 +201,32 @@ fn cannot_connect(error: MoqtConnectError, target: &MoqtUrl, verifier: &TrustVer
     }
 }
 
-/// The server of a run: its URL, its name in the report, how it is verified, and if it is in this process, how to stop it.
-type MoqtPeer = (MoqtUrl, String, TrustPolicy, Option<(ServerThread, StopToken)>);
+/// The server of a run.
+struct MoqtPeer {
+    url: MoqtUrl,
+    /// Name in the report.
+    name: String,
+    /// How it is verified.
+    trust: TrustPolicy,
+    /// If it is in this process, how to stop it.
+    server: Option<(ServerThread, StopToken)>,
+}
 
 /// Starts a server in this process on a free loopback port. Only its own certificate is trusted.
-fn start_embedded(options: &MoqtClientArgs, delay: Duration) -> anyhow::Result<MoqtPeer> {
+fn start_embedded(options: MoqtClientArgs, delay: Duration) -> anyhow::Result<MoqtPeer> {
     let identity = ServerIdentity::self_signed(&[], SystemTime::now())?;
     let bound = bind_all(&[SocketAddr::from((Ipv4Addr::LOCALHOST, 0))])?;
     let port = bound.first().map_or(0, |bound| bound.address.port());
     let echo = echo::MoqtEchoConfig { delay, ..echo::MoqtEchoConfig::default() };
     let config = server::MoqtServerConfig { echo, ..server::MoqtServerConfig::default() };
     let transport = options.moqt.unwrap_or(Transport::Quic);
-    let target = MoqtUrl { transport, host: Ipv4Addr::LOCALHOST.to_string(), port, path: config.path.clone() };
+    let url = MoqtUrl { transport, host: Ipv4Addr::LOCALHOST.to_string(), port, path: config.path.clone() };
     let name = format!("embedded MOQT echo server ({} ms)", delay.as_secs_f64() * 1e3);
     let trust = TrustPolicy { pinned: Some(identity.fingerprint()), ..TrustPolicy::default() };
     let stop = StopToken::default();
     let running = server::spawn(bound, identity, config, Arc::new(ServerCounters::default()), &stop)
         .context("cannot start the embedded MOQT echo server")?;
-    Ok((target, name, trust, Some((running, stop))))
+    Ok(MoqtPeer { url, name, trust, server: Some((running, stop)) })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! UDP targets of `send` and `probe`: a host, a room member, or the embedded echo server.
+//! Clients over UDP of a host, of a room member, or of the embedded echo server.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -7,22 +7,29 @@ use std::time::Duration;
 use anyhow::Context;
 use rustls::ClientConfig;
 
+use super::FinishedRun;
 use super::monitor::RunMonitor;
-use super::{ClientArgs, EMBEDDED_DELAY, FinishedRun};
-use crate::cli::options::impairment::OutcomeLogFile;
+use crate::cli::options::impairment::{CheckedImpairment, OutcomeLogFile};
+use crate::cli::options::room_target::Room;
+use crate::cli::options::timing::TimingArgs;
+use crate::cli::options::udp::UdpArgs;
 use crate::cli::output::{Failure, print_notice};
+use crate::cli::target::Endpoint;
 use crate::cli::values::ClientLinkMode;
-use crate::client::{ClientNode, LinkConfig, LinkSigning, PacketObserver, Workload};
-use crate::echo::{self, EchoConfig};
+use crate::client::{ClientNode, LinkConfig, LinkSigning, PacketObserver, RunConfig, StreamKind, Workload};
+use crate::echo::{self, DEFAULT_DELAY, EchoConfig};
+use crate::io::local_socket::LocalSocketOptions;
 use crate::io::os;
 use crate::io::signaling::client::RoomSession;
-use crate::io::signaling::discovery::SignalingUrl;
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, BoundSocket, DriverOptions, StraySocket};
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::link::{LinkKey, parse_link_key};
 use crate::testing::EchoServer;
 use crate::time::saturating_nanos;
+
+/// Default delay of the embedded echo server.
+const EMBEDDED_DELAY: Duration = Duration::from_millis(100);
 
 pub(crate) struct ConnectedTarget {
     pub address: SocketAddr,
@@ -32,28 +39,72 @@ pub(crate) struct ConnectedTarget {
     pub link: Option<LinkConfig>,
     /// How long the connection took, with the retries of `--wait-for`.
     pub waited: Duration,
-    pub(super) bound: BoundSocket,
-    pub(super) strays: Option<StraySocket>,
-    pub(super) embedded: Option<(EchoServer, Option<OutcomeLogFile>)>,
-    pub(super) rooms: Rooms,
+    pub bound: BoundSocket,
+    pub strays: Option<StraySocket>,
+    pub embedded: Embedded,
+    pub rooms: Rooms,
 }
+
+/// The echo server in this process, and its outcome log.
+type Embedded = Option<(EchoServer, Option<OutcomeLogFile>)>;
 
 /// The rooms of the client. If this is dropped, it leaves them all at the same time.
 #[derive(Default)]
-pub(super) struct Rooms(pub(super) Vec<RoomSession>);
+pub(crate) struct Rooms(pub(crate) Vec<RoomSession>);
 
-impl ClientArgs {
+/// A client over UDP: the other end, and how packets are sent to it.
+pub(crate) struct UdpClient<'a> {
+    pub peer: UdpPeer<'a>,
+    pub udp: UdpArgs,
+    pub timing: TimingArgs,
+    /// The delay of the server, as the user gives it.
+    pub delay: Option<Duration>,
+    pub local: LocalSocketOptions,
+    /// Maximum share of one core spent busy-waiting. A thread with the deadlines of several clients needs its processor for their packets.
+    pub spin: u8,
+}
+
+/// The other end of a run over UDP.
+pub(crate) enum UdpPeer<'a> {
+    Host(&'a Endpoint),
+    /// A member of a room.
+    Room(Room<'a>),
+    /// The echo server in this process.
+    Embedded(Box<CheckedImpairment>),
+}
+
+impl UdpClient<'_> {
+    /// The configuration of a run. `waited` is the part of --wait-for that passed while connecting to `peer`. If the delay of the server is
+    /// unknown, the first echo is expected after the default delay.
+    pub(crate) fn run_config(
+        &self,
+        (peer, waited): (SocketAddr, Duration),
+        evaluated_stream: StreamKind,
+        replies_expected: bool,
+    ) -> RunConfig {
+        let server_delay = self.delay.or(matches!(self.peer, UdpPeer::Embedded(_)).then_some(EMBEDDED_DELAY));
+        let [high, low] = os::random_u64s().map(u128::from);
+        RunConfig {
+            server_delay: server_delay.filter(|_| evaluated_stream == StreamKind::Audio),
+            first_echo_timeout: server_delay.unwrap_or(DEFAULT_DELAY),
+            replies_expected,
+            wait_for: self.timing.wait_for.map(|wait| wait.saturating_sub(waited)),
+            loss_report_nonce: replies_expected.then_some(high << 64 | low),
+            loss_direction: self.udp.loss_direction,
+            ..RunConfig::new(peer, evaluated_stream, self.timing.timeout())
+        }
+    }
+
     /// Connects a socket to `address`. `name` is the name in the report, `signing` the keys of a signed link.
-    pub(super) fn connect_socket(
+    pub(crate) fn connect_socket(
         &self,
         address: SocketAddr,
         name: String,
         signing: Option<LinkSigning>,
     ) -> Result<ConnectedTarget, Failure> {
-        let timeout = self.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);
-        let link = self.link.map(|_| LinkConfig { entropy: os::random_secret(), signing, timeout });
-        let options = self.network.socket_options();
-        let bound = udp::connect(address, self.socket_buffer.min(1 << 30) as usize, &options)?;
+        let timeout = self.timing.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);
+        let link = self.udp.link.map(|_| LinkConfig { entropy: os::random_secret(), signing, timeout });
+        let bound = udp::connect(address, self.udp.socket.receive_buffer(), &self.local)?;
         // The system may connect to an address other than the requested one: it replaces 0.0.0.0 with 127.0.0.1.
         let address =
             bound.socket.peer_addr().context("cannot determine the address that the socket is connected to")?;
@@ -64,7 +115,7 @@ impl ClientArgs {
 
     /// Runs `client` until it finishes or `stop` is requested. `final_observer` receives the packets whose outcome is known only at the end
     /// of the run.
-    pub(crate) fn run_client<S: Workload + Send + 'static>(
+    pub(crate) fn run<S: Workload + Send + 'static>(
         &self,
         client: ClientNode<S>,
         target: ConnectedTarget,
@@ -87,26 +138,21 @@ impl ClientArgs {
         Ok(finished)
     }
 
-    pub(super) fn driver_options(&self) -> DriverOptions {
-        let follow_address =
-            self.network.socket_options().local_address.is_none_or(|address| address.ip().is_unspecified());
-        // A thread with the deadlines of several clients needs its processor for their packets.
-        let spin_percent = if self.several_clients().is_some() { 0 } else { self.spin };
-        DriverOptions::client(spin_percent, self.driver, follow_address)
+    pub(crate) fn driver_options(&self) -> DriverOptions {
+        self.udp.driver_options(self.spin, self.local)
     }
 
     pub(super) fn connect_to_member(
         &self,
-        signaling: (&SignalingUrl, &Arc<ClientConfig>),
+        room: &Room<'_>,
+        tls: &Arc<ClientConfig>,
         command: &str,
         stop: &StopToken,
     ) -> Result<ConnectedTarget, Failure> {
         let own = LinkKey::from_seed(&os::random_secret());
-        let link_key = self.link.map(|_| own.public());
-        let options = self.network.socket_options();
-        let (session, address) =
-            self.room.join(signaling, &format!("jamjam-dev {command}"), link_key, &options, stop)?;
-        let signing = match self.link {
+        let link_key = self.udp.link.map(|_| own.public());
+        let (session, address) = room.join(tls, &format!("jamjam-dev {command}"), link_key, &self.local, stop)?;
+        let signing = match self.udp.link {
             Some(ClientLinkMode::Signed) => {
                 let announced = session.link_keys.get(&address).and_then(|key| parse_link_key(key.as_deref()?));
                 let server = announced.with_context(|| {
@@ -132,16 +178,16 @@ impl ClientArgs {
         Ok(target)
     }
 
-    pub(super) fn start_embedded_server(&self) -> Result<ConnectedTarget, Failure> {
+    pub(super) fn start_embedded_server(&self, impairment: &CheckedImpairment) -> Result<ConnectedTarget, Failure> {
         let delay = self.delay.unwrap_or(EMBEDDED_DELAY);
         let config = EchoConfig { delay, ..EchoConfig::default() };
-        let (used, reproduce_options, outcome_log) = self.impairment.prepare()?;
+        let (used, reproduce_options, outcome_log) = impairment.open()?;
         let echo = echo::EchoServer::new(config).with_impairment(used);
-        let loopback = match self.network.socket_options().local_address {
+        let loopback = match self.local.local_address {
             Some(SocketAddr::V6(_)) => IpAddr::from(Ipv6Addr::LOCALHOST),
             _ => Ipv4Addr::LOCALHOST.into(),
         };
-        let server = EchoServer::start_on(loopback, echo, self.spin, self.driver)
+        let server = EchoServer::start_on(loopback, echo, self.spin, self.udp.socket.driver())
             .context("cannot start the embedded echo server")?;
         let suffix = reproduce_options.map_or_else(String::new, |options| format!(", {options}"));
         let name = format!("embedded echo server ({} ms{suffix})", delay.as_secs_f64() * 1e3);
@@ -153,7 +199,7 @@ impl ClientArgs {
 
 impl FinishedRun {
     /// Adds the datagrams that other addresses than the peer have sent.
-    pub(super) fn add_strays(&mut self, strays: Option<StraySocket>) {
+    pub(crate) fn add_strays(&mut self, strays: Option<StraySocket>) {
         if let Some((count, source)) = strays.map(StraySocket::received) {
             self.run.stray += count;
             self.run.stray_source = source;
@@ -162,7 +208,7 @@ impl FinishedRun {
 }
 
 /// Ends the embedded echo server. Returns the first error.
-pub(super) fn stop_embedded(embedded: Option<(EchoServer, Option<OutcomeLogFile>)>) -> Option<anyhow::Error> {
+pub(crate) fn stop_embedded(embedded: Embedded) -> Option<anyhow::Error> {
     let (server, outcome_log) = embedded?;
     let stopped = server.stop();
     let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
@@ -182,15 +228,33 @@ impl Drop for Rooms {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::client::tests::parse;
-    use crate::cli::plan::UdpPeer;
-    use crate::cli::target::Endpoint;
+    use crate::cli::options::impairment::ImpairmentArgs;
+
+    fn client(peer: UdpPeer<'_>, delay: Option<Duration>) -> UdpClient<'_> {
+        let (udp, timing, local) = <_>::default();
+        UdpClient { peer, udp, timing, delay, local, spin: 0 }
+    }
+
+    #[test]
+    fn first_echo_is_expected_after_the_known_server_delay() {
+        let (host, impairment) = (Endpoint { host: "127.0.0.1".to_owned(), port: 5_000 }, ImpairmentArgs::default());
+        let first_echo = |peer, delay: Option<u64>| {
+            let peer_address = (SocketAddr::from(([127, 0, 0, 1], 5_000)), Duration::ZERO);
+            let config =
+                client(peer, delay.map(Duration::from_millis)).run_config(peer_address, StreamKind::Audio, true);
+            config.first_echo_timeout.as_millis()
+        };
+        let embedded = || UdpPeer::Embedded(Box::new(impairment.checked().expect("no impairment")));
+        assert_eq!(first_echo(UdpPeer::Host(&host), None), 3_000);
+        assert_eq!(first_echo(UdpPeer::Host(&host), Some(40)), 40);
+        assert_eq!((first_echo(embedded(), None), first_echo(embedded(), Some(10_000))), (100, 10_000));
+    }
 
     #[test]
     #[cfg(target_os = "linux")]
     fn target_0_0_0_0_is_connected_as_127_0_0_1() {
         let target = Endpoint { host: "0.0.0.0".to_owned(), port: 5_000 };
-        let Ok(connected) = parse(&[]).connect(&UdpPeer::Host(&target), "send", &StopToken::default()) else {
+        let Ok(connected) = client(UdpPeer::Host(&target), None).connect("send", &StopToken::default()) else {
             panic!("a socket to this machine")
         };
         assert_eq!(connected.address, SocketAddr::from(([127, 0, 0, 1], 5_000)));

@@ -1,328 +1,72 @@
-//! `probe --to ws://`: options, the URLs for each dialect, and the run against a signaling server.
+//! Sessions with signaling servers over WebSocket, whose responses are timed.
 
 use std::fmt;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
-use clap::builder::RangedU64ValueParser;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Map;
-use unicode_normalization::UnicodeNormalization;
+use anyhow::Context;
 
-use super::{ClientArgs, FinishedRun};
-use crate::cli::options::credentials::{SecretArg, read_hmac_secret};
-use crate::cli::output::{Failure, are_notices_silenced, ensure_usage, print_notice};
-use crate::cli::values::dialect_parser;
+use super::FinishedRun;
+use crate::cli::options::credentials::TrustArgs;
+use crate::cli::options::report::PacketReportArgs;
+use crate::cli::options::room_target::tls_config;
+use crate::cli::options::timing::TimingArgs;
+use crate::cli::output::{Failure, print_notice};
 use crate::client::{
-    ClientNode, RoomLoad, RoomLoadConfig, RunConfig, RunKind, RunResults, StreamKind, WebSocketFailure,
-    WebSocketProber, WebSocketResults, WebSocketWorkload,
+    ClientNode, RunConfig, RunKind, RunResults, StreamKind, WebSocketFailure, WebSocketProber, WebSocketResults,
+    WebSocketWorkload,
 };
-use crate::io::local_socket::LocalSocketOptions;
+use crate::io::clock;
 use crate::io::signaling::probe::{self, ProbeConnections, ProbeStart, ProbeStartError, WebSocketTarget};
-use crate::io::signaling::room_load::{RoomLoadRun, RoomLoadTarget};
-use crate::io::status_line::StatusLine;
 use crate::io::stop::StopToken;
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
-use crate::io::websocket::handshake::WebSocketUrl;
-use crate::io::{clock, os};
-use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
-use crate::signaling::{BroadcastParams, Dialect, Route, decode_room_name, route};
 use crate::time::saturating_nanos;
 
-/// Open files of this process beside those of the members of rooms.
-const OTHER_FILES: u64 = 64;
+/// Shorter intervals cause a notice. Many public signaling servers close connections that send messages at a higher rate.
+const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
 
-const HEADING: &str = "Signaling server (with --to ws:// or wss://)";
-
-/// All characters except the unreserved ones (RFC 3986, section 2.3).
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-#[derive(clap::Args)]
-pub(crate) struct WebSocketProbeArgs {
-    /// Message protocol (dialect) [default: from the URL]
-    ///
-    /// If the URL does not determine the dialect, the default is jamjam.
-    #[arg(long, value_parser = dialect_parser(), value_name = "DIALECT", help_heading = HEADING)]
-    dialect: Option<Dialect>,
-
-    /// The server's token secret, to sign the probe's own tokens
-    ///
-    /// With @FILE, the secret is the content of a file. Without this option, the probe uses the token of the URL (?token=TOKEN). In a
-    /// WebRTC room, the probe joins as the client that this token names, unless the URL contains a userId.
-    #[arg(long, value_name = "SECRET|@FILE", help_heading = HEADING)]
-    hmac_secret: Option<SecretArg>,
-
-    /// Number of rooms over which the members of --clients are spread
-    #[arg(long, value_name = "R", value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000), default_value_t = 1, help_heading = HEADING)]
-    room_count: usize,
-
-    /// Messages per second of each room, by its members in turn
-    ///
-    /// With --clients. Without this option, --interval is the time between two messages of a room.
-    #[arg(long, value_name = "M", value_parser = parse_rate, conflicts_with = "interval", help_heading = HEADING)]
-    pub rate: Option<Duration>,
+/// A session with a signaling server.
+pub(crate) struct WebSocketSession<'a> {
+    pub target: WebSocketTarget,
+    pub trust: &'a TrustArgs,
+    pub timing: TimingArgs,
+    /// Maximum share of one core spent busy-waiting.
+    pub spin: u8,
+    pub report: &'a PacketReportArgs,
 }
 
-/// The time between two messages at a rate, in messages per second.
-fn parse_rate(text: &str) -> Result<Duration, &'static str> {
-    let rate: Option<f64> = text.parse().ok().filter(|rate| (0.001..=1e6).contains(rate));
-    rate.map(|rate| Duration::from_secs_f64(1.0 / rate)).ok_or("give a number of messages per second, 0.001 to 1000000")
+/// The error of the URL of a signaling server.
+pub(crate) fn url_error(error: impl fmt::Display) -> Failure {
+    Failure::usage(format!("URL: {error}"))
 }
 
-impl WebSocketProbeArgs {
-    /// The URLs to connect to, and the dialect.
-    pub(crate) fn probe_plan(
-        &self,
-        url: WebSocketUrl,
-        room: Option<&str>,
-        socket_options: LocalSocketOptions,
-    ) -> Result<WebSocketTarget, Failure> {
-        let (dialect, params) = self.dialect(&url);
-        self.reject_unused_options(dialect, room)?;
-        let [nonce, own] = os::random_u64s();
-        let generated_name = format!("probe-{:08x}", own >> 32);
-        let secret = read_hmac_secret(self.hmac_secret.as_ref())?;
-        let urls = match dialect {
-            Dialect::Jamjam | Dialect::ControlSurface => vec![url],
-            Dialect::WebRtc => vec![self.webrtc_url(&url, room, &generated_name, secret.as_ref())?],
-            // One member sends, and the other receives.
-            Dialect::Broadcast => {
-                let room = room.or(params.room.as_deref());
-                let is_named = params.token.is_none() || room.is_some();
-                ensure_usage!(is_named, "a token is valid for one room; give --room, or the URL path /rooms/NAME");
-                let url =
-                    |name| self.broadcast_url(&url, &params, room.unwrap_or(&generated_name), name, secret.as_ref());
-                ["jamjam-dev probe sender", "jamjam-dev probe receiver"]
-                    .into_iter()
-                    .map(url)
-                    .collect::<Result<_, _>>()?
-            }
-        };
-        let room_code = room.filter(|_| dialect == Dialect::ControlSurface).map(str::to_owned);
-        Ok(WebSocketTarget { urls, dialect, room_code, nonce, socket_options })
-    }
-
-    /// Rejects options that apply to other dialects only.
-    fn reject_unused_options(&self, dialect: Dialect, room: Option<&str>) -> Result<(), Failure> {
-        let reason = match dialect {
-            Dialect::Jamjam | Dialect::ControlSurface if self.hmac_secret.is_some() => {
-                "--hmac-secret: only broadcast and WebRTC rooms use tokens; give --dialect broadcast or --dialect webrtc"
-                    .to_owned()
-            }
-            Dialect::Jamjam if room.is_some() => format!(
-                "--room: a probe of a {} signaling server does not join a room. Omit --room, or select a dialect whose probe joins a \
-                 room: --dialect broadcast, --dialect bbx or --dialect webrtc. To probe a member of the room over UDP, give \
-                 --signaling-url instead of --to",
-                dialect.name()
-            ),
-            _ => return Ok(()),
-        };
-        Err(Failure::usage(reason))
-    }
-
-    /// The dialect, and what the URL says about a broadcast room.
-    fn dialect(&self, url: &WebSocketUrl) -> (Dialect, BroadcastParams) {
-        let routed = route(url.path(), url.query(), &Dialect::ALL);
-        let by_url = routed.as_ref().ok().and_then(Route::dialect);
-        let params = match routed {
-            Ok(Route::Broadcast(params)) => params,
-            _ => BroadcastParams::default(),
-        };
-        (self.dialect.or(by_url).unwrap_or(Dialect::Jamjam), params)
-    }
-
-    /// The URL of the member `name` of a broadcast room.
-    fn broadcast_url(
-        &self,
-        url: &WebSocketUrl,
-        params: &BroadcastParams,
-        room: &str,
-        name: &str,
-        secret: Option<&Secret>,
-    ) -> Result<WebSocketUrl, Failure> {
-        ensure_usage!(
-            !params.is_control_channel,
-            "--to: the URL of a control channel cannot be probed; give the path of the room, /rooms/NAME"
-        );
-        let url_room = params.room.as_deref();
-        ensure_usage!(
-            url_room.is_none_or(|url_room| url_room.nfc().eq(room.nfc())),
-            "--room: the URL names another room; omit --room or the room in the URL"
-        );
-        self.reject_second_token(params.token.is_some())?;
-        let room = url_room.unwrap_or(room);
-        let encoded = utf8_percent_encode(room, RESERVED).to_string();
-        ensure_usage!(
-            decode_room_name(&encoded).is_some(),
-            "--room: invalid broadcast room name. Give up to 128 bytes without `/` or control characters. Reserved paths such as \
-             `health` are not allowed"
-        );
-        let room_path = format!("/rooms/{encoded}");
-        // A URL that contains the room keeps its path and query. If the URL contains no room, its path determines where the room is added.
-        // The path `/` becomes `/rooms/NAME`. If the URL has another path, such as /ws, the room is added to the query.
-        let (path, query) = match (url_room, url.path()) {
-            (Some(_), path) => (path, None),
-            (None, "/") => (room_path.as_str(), None),
-            (None, path) => (path, Some(("room", room))),
-        };
-        let claims = Claims::new(name, room, Map::new(), clock::unix_ms(), DEFAULT_LIFETIME_SECONDS);
-        let token = secret.map(|secret| sign(secret, &claims));
-        let token = token.as_deref().map(|token| ("token", token));
-        let parameters: Vec<(&str, &str)> = query.into_iter().chain(token).collect();
-        url.with_path_and_query(path, &parameters).map_err(url_error)
-    }
-
-    /// Rejects a URL with a token if the probe signs its own tokens.
-    fn reject_second_token(&self, url_has_token: bool) -> Result<(), Failure> {
-        let has_both = url_has_token && self.hmac_secret.is_some();
-        ensure_usage!(!has_both, "--hmac-secret: the URL already contains a token; omit one of them");
-        Ok(())
-    }
-
-    /// Adds the room, the user and the token to the URL unless it already contains them. Without a room or user, those of the token are
-    /// used.
-    fn webrtc_url(
-        &self,
-        url: &WebSocketUrl,
-        room: Option<&str>,
-        generated_name: &str,
-        secret: Option<&Secret>,
-    ) -> Result<WebSocketUrl, Failure> {
-        // If a parameter is repeated, the server uses its last value.
-        let parameter = |name: &str| {
-            let values = form_urlencoded::parse(url.query().as_bytes()).filter(|(key, _)| key == name);
-            values.last().map(|(_, value)| value.into_owned())
-        };
-        let (url_room, url_user, url_token) = (parameter("roomId"), parameter("userId"), parameter("token"));
-        let has_both = room.is_some() && url_room.is_some();
-        ensure_usage!(!has_both, "--room: the URL already contains a roomId; omit one of them");
-        self.reject_second_token(url_token.is_some())?;
-        let claims = url_token.as_deref().and_then(Claims::read_unverified);
-        let (claimed_room, claimed_user) = claims.map(|claims| (claims.room, claims.client_id)).unzip();
-        let given_room = room.or(url_room.as_deref()).or(claimed_room.as_deref());
-        let room = given_room.filter(|room| !room.is_empty()).unwrap_or(generated_name);
-        let given_user = url_user.as_deref().or(claimed_user.as_deref());
-        let user = given_user.filter(|user| !user.is_empty()).unwrap_or(generated_name);
-        let token = secret.map(|secret| {
-            let claims = Claims::new(user, room, Map::new(), clock::unix_ms(), DEFAULT_LIFETIME_SECONDS);
-            sign(secret, &claims.with_audience(Audience::WebRtc))
-        });
-        let all = [("roomId", room), ("userId", user), ("userName", "jamjam-dev probe")];
-        let missing = all.into_iter().filter(|(name, _)| parameter(name).is_none());
-        let missing: Vec<(&str, &str)> = missing.chain(token.as_deref().map(|token| ("token", token))).collect();
-        url.with_path_and_query(url.path(), &missing).map_err(url_error)
-    }
-}
-
-/// The error of a URL of `--to`.
-pub(super) fn url_error(error: impl fmt::Display) -> Failure {
-    Failure::usage(format!("--to: {error}"))
-}
-
-impl ClientArgs {
-    /// Sends `count` messages in each room of the server at `url`, one every `interval`, as `members` members in all.
-    pub(crate) fn load_rooms(
-        &self,
-        url: &WebSocketUrl,
-        args: &WebSocketProbeArgs,
-        (members, interval, count): (usize, Duration, u32),
-        stop: &StopToken,
-    ) -> Result<u8, Failure> {
-        let ((dialect, params), rooms, room) = (args.dialect(url), args.room_count, self.room.room.as_deref());
-        let secret = read_hmac_secret(args.hmac_secret.as_ref())?;
-        ensure_usage!(members / 2 >= rooms, "--clients: give at least {}, two members per room", 2 * rooms);
-        let mut keys = form_urlencoded::parse(url.query().as_bytes()).map(|(key, _)| key);
-        let is_member = params.room.is_some() || keys.any(|key| ["roomId", "userId", "token"].contains(&&*key));
-        ensure_usage!(
-            !is_member,
-            "--clients: the URL must contain no room, user or token; give --room and --hmac-secret"
-        );
-        ensure_usage!(
-            dialect != Dialect::ControlSurface || room.is_none(),
-            "--room: with --clients, the server names the rooms of control surfaces"
-        );
-        args.reject_unused_options(dialect, None)?;
-        let [nonce] = os::random_u64s();
-        let room = room.map_or_else(|| format!("load-{:08x}", nonce >> 32), str::to_owned);
-        let (timeout, names_senders) =
-            (self.timeout(), matches!(dialect, Dialect::Jamjam | Dialect::WebRtc) || secret.is_some());
-        let config = RoomLoadConfig { dialect, members, rooms, room, interval, count, timeout, nonce, names_senders };
-        let load = RoomLoad::new(config);
-        let url_of = |member| match (dialect, load.room_name(member), load.name(member)) {
-            (Dialect::Broadcast, room, name) => args.broadcast_url(url, &params, &room, name, secret.as_ref()),
-            (Dialect::WebRtc, room, name) => args.webrtc_url(url, Some(&room), name, secret.as_ref()),
-            (Dialect::Jamjam | Dialect::ControlSurface, ..) => Ok(url.clone()),
-        };
-        let target = RoomLoadTarget {
-            urls: (0..members).map(url_of).collect::<Result<_, _>>()?,
-            socket_options: self.network.options_without_port("with --clients")?,
-            tls: self.room.tls_config(&url.clone().into())?,
-            timeout: self.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT),
-        };
-        self.files.prepare(stop)?;
-        os::raise_descriptor_limit();
-        let (members, needed) = (members as u64, members as u64 + OTHER_FILES);
-        if let Some(limit) = os::descriptor_limit().filter(|limit| *limit < needed) {
-            return Err(
-                anyhow!("{members} members need {needed} open files, but the limit is {limit} (ulimit -n)").into()
+impl WebSocketSession<'_> {
+    /// Sends one request every `interval`: `count` requests, or until stopped if `count` is `None`.
+    pub(crate) fn run(&self, count: Option<u64>, interval: Duration, stop: &StopToken) -> Result<FinishedRun, Failure> {
+        if interval < MIN_PUBLIC_SERVER_INTERVAL {
+            print_notice(
+                "--interval: many signaling servers close connections that send more than 1000 messages per second",
             );
         }
-        let status = if are_notices_silenced() { None } else { StatusLine::new(Some(members)) };
-        let started_unix_ms = clock::unix_ms();
-        let mut running = RoomLoadRun::new(load, target, stop).context("cannot start the event loop")?;
-        let load = running.run(|joined, text| {
-            if let Some(line) = &status {
-                line.draw(joined, text);
-            }
-        });
-        drop(status);
-        let name = url.to_string();
-        let close = move || {
-            let left = running.close().join(" ");
-            if !left.is_empty() {
-                let rooms = format!("these rooms, which end at their maximum age: {left}");
-                print_notice(&format!("warning: {name} did not remove {rooms}"));
-            }
-        };
-        let mut run = match load {
-            Ok(load) => load.into_results(url.to_string()),
-            Err(error) => {
-                close();
-                return Err(anyhow!("cannot probe {url}: {error}").into());
-            }
-        };
-        (run.started_unix_ms, run.interrupted) = (started_unix_ms, stop.signal());
-        self.report(FinishedRun { close: Box::new(close), ..FinishedRun::new(run, None, None) })
-    }
-
-    /// Sends one request every `interval`: `count` requests, or until stopped if `count` is `None`.
-    pub(crate) fn probe_websocket(
-        &self,
-        plan: &WebSocketTarget,
-        count: Option<u64>,
-        interval: Duration,
-        stop: &StopToken,
-    ) -> Result<FinishedRun, Failure> {
-        let url = &plan.urls[0];
-        let tls = self.room.tls_config(&url.clone().into())?;
-        self.files.prepare(stop)?;
-        let timeout = self.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);
-        let started = probe::start(plan, &tls, self.wait_for, timeout, stop);
+        let (target, url) = (&self.target, &self.target.urls[0]);
+        let tls = tls_config(&url.clone().into(), self.trust)?;
+        self.report.report.files.prepare(stop)?;
+        let timeout = self.timing.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);
+        let started = probe::start(target, &tls, self.timing.wait_for, timeout, stop);
         let ProbeStart { connect_times, wait, connections } = started.map_err(|error| match error {
             ProbeStartError::Interrupted(signal) => {
                 Failure::interrupted(signal, format_args!("interrupted while connecting to {url}; nothing was sent"))
             }
             error => anyhow::Error::from(error).context(format!("cannot probe {url}")).into(),
         })?;
-        let results = WebSocketResults { connect_times, ..WebSocketResults::new(plan.dialect) };
+        let results = WebSocketResults { connect_times, ..WebSocketResults::new(target.dialect) };
         let mut finished = match connections {
-            Ok(connections) => self.run_connected(connections, plan, (count, interval), results, stop)?,
+            Ok(connections) => self.run_connected(connections, (count, interval), results, stop)?,
             Err(failure) => {
                 let websocket = Some(WebSocketResults { failure: Some(failure), ..results });
                 let run = RunResults::new(RunKind::Probe, url.to_string(), StreamKind::Ping);
-                let timeout_ns = saturating_nanos(self.timeout());
+                let timeout_ns = saturating_nanos(self.timing.timeout());
                 let run = RunResults { started_unix_ms: clock::unix_ms(), websocket, timeout_ns, ..run };
-                let record = self.run_record.create(self.limits(), &run)?;
+                let record = self.report.create_record(&run)?;
                 FinishedRun::new(run, None, record)
             }
         };
@@ -333,18 +77,17 @@ impl ClientArgs {
     fn run_connected(
         &self,
         connections: ProbeConnections,
-        plan: &WebSocketTarget,
         (count, interval): (Option<u64>, Duration),
         results: WebSocketResults,
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
         // The client already waited for the server (`--wait-for`) while it connected.
-        let config = RunConfig::new(ProbeConnections::PEER, StreamKind::Ping, self.timeout());
-        let workload = WebSocketWorkload::new(connections.request_matcher(plan), count, interval);
+        let config = RunConfig::new(ProbeConnections::PEER, StreamKind::Ping, self.timing.timeout());
+        let workload = WebSocketWorkload::new(connections.request_matcher(&self.target), count, interval);
         let client: WebSocketProber = ClientNode::new(config, workload, Box::new(()));
-        let target = plan.urls[0].to_string();
+        let target = self.target.urls[0].to_string();
         let start = RunResults { websocket: Some(results.clone()), ..client.plan(&target) };
-        let (observer, monitor) = self.monitor_run(count, start, client.live_figures())?;
+        let (observer, monitor) = self.report.monitor_run(count, start, client.live_figures())?;
         let client = client.with_observer(Box::new(observer));
         let (running, still_open) =
             connections.spawn(client, stop.clone(), self.spin).context("cannot start a thread")?;
@@ -366,94 +109,5 @@ impl ClientArgs {
         finished.run.websocket = Some(websocket);
         finished.close = Box::new(move || still_open.into_iter().for_each(ProbeConnections::close));
         Ok(finished)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Options {
-        #[command(flatten)]
-        dialect: WebSocketProbeArgs,
-        /// `--rate` excludes it.
-        #[arg(id = "interval", long)]
-        _interval: Option<String>,
-    }
-
-    fn probe_plan(url: &str, room: Option<&str>, words: &[&str]) -> WebSocketTarget {
-        let options = Options::parse_from(["x"].iter().chain(words)).dialect;
-        options.probe_plan(url.parse().unwrap(), room, LocalSocketOptions::default()).unwrap()
-    }
-
-    fn probe_urls(url: &str, room: Option<&str>, words: &[&str]) -> Vec<String> {
-        let urls = probe_plan(url, room, words).urls;
-        urls.iter().map(|url| format!("{}?{}", url.path(), url.query())).collect()
-    }
-
-    #[test]
-    fn url_determines_the_dialect() {
-        use Dialect::{Broadcast, ControlSurface, Jamjam, WebRtc};
-        for (url, words, dialect) in [
-            ("ws://h", &[][..], Jamjam),
-            ("ws://h/ws", &[], Jamjam),
-            ("ws://h/v1/signaling", &[], Jamjam),
-            ("ws://h/radio", &[], Broadcast),
-            ("ws://h/rooms/radio", &[], Broadcast),
-            ("ws://h/?room=radio", &[], Broadcast),
-            ("ws://h/?userId=u", &[], WebRtc),
-            ("ws://h/radio", &["--dialect", "webrtc"], WebRtc),
-            ("ws://h", &["--dialect", "bbx"], ControlSurface),
-            ("ws://h/radio", &["--dialect", "bbx"], ControlSurface),
-        ] {
-            assert_eq!(probe_plan(url, None, words).dialect, dialect, "{url}");
-        }
-    }
-
-    #[test]
-    fn room_is_the_code_of_a_control_surface_room() {
-        let code = |room| probe_plan("ws://h", room, &["--dialect", "bbx"]).room_code;
-        assert_eq!((code(Some("1234")), code(None)), (Some("1234".to_owned()), None));
-    }
-
-    #[test]
-    fn both_members_of_a_broadcast_room_get_its_url_and_token() {
-        let urls = |url, room| probe_urls(url, room, &["--dialect", "broadcast"]);
-        for (url, room, path) in [
-            ("ws://h?token=t", Some("a b"), "/rooms/a%20b?token=t"),
-            ("ws://h/ws?x=1&token=t", Some("r"), "/ws?x=1&token=t&room=r"),
-            ("ws://h/r?token=t", None, "/r?token=t"),
-            ("ws://h/rooms/r?token=t", Some("r"), "/rooms/r?token=t"),
-        ] {
-            assert_eq!(urls(url, room), [path, path], "{url}");
-        }
-        let generated = urls("ws://h", None);
-        assert!(generated[0].starts_with("/rooms/probe-") && generated[0] == generated[1], "{generated:?}");
-        assert_ne!(urls("ws://h", None), generated);
-    }
-
-    #[test]
-    fn webrtc_url_gets_the_missing_parameters() {
-        let urls = |url, room| probe_urls(url, room, &["--dialect", "webrtc"]).remove(0);
-        let all = urls("ws://h", Some("ä"));
-        assert!(
-            all.starts_with("/?roomId=%C3%A4&userId=probe-") && all.ends_with("&userName=jamjam-dev+probe"),
-            "{all}"
-        );
-        assert_eq!(urls("ws://h/x?roomId=r&userId=u&userName=n", None), "/x?roomId=r&userId=u&userName=n");
-    }
-
-    #[test]
-    fn webrtc_url_gets_the_token_with_its_room_and_user() {
-        let claims = Claims::new("ann b", "jam", Map::new(), 0, 60.0).with_audience(Audience::WebRtc);
-        let token = sign(&Secret::new("s"), &claims);
-        let urls = |query: &str, room| probe_urls(&format!("ws://h?{query}"), room, &["--dialect", "webrtc"]).remove(0);
-        let given = format!("token={token}");
-        let rest = "&userName=jamjam-dev+probe";
-        assert_eq!(urls(&given, None), format!("/?{given}&roomId=jam&userId=ann+b{rest}"));
-        assert_eq!(urls(&format!("userId=u&{given}"), Some("r")), format!("/?userId=u&{given}&roomId=r{rest}"));
-        assert!(urls("token=x", Some("r")).starts_with("/?token=x&roomId=r&userId=probe-"));
     }
 }

@@ -12,20 +12,21 @@ use serde_json::Value;
 use tracing::{info, warn};
 
 use super::credentials::SecretArgs;
+use crate::cli::file_arguments::InputFile;
 use crate::cli::output::Failure;
 use crate::cli::values::{
     OrOff, envelope_parser, format_request_rate, format_size, or_off, parse_millis, parse_nonzero_size,
     parse_request_rate, parse_seconds,
 };
 use crate::io::signaling::broadcast_http::BroadcastHttpConfig;
-use crate::io::{clock, files, os};
+use crate::io::{files, os};
 use crate::rate_limit::WindowLimit;
 use crate::signaling::broadcast::{
     BroadcastSettings, ChatRoom, DEFAULT_BANNED_WORDS, DEFAULT_MAX_PAYLOAD_BYTES, DeclaredRoom, Envelope,
     MAX_BROADCAST_DELAY, RadioRoom, RoomHandlers,
 };
-use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
-use crate::signaling::{Dialect, MAX_WEBRTC_ROOM_BYTES, SignalingLimits, is_valid_room_name};
+use crate::signaling::token::Secret;
+use crate::signaling::{Dialect, SignalingLimits, is_valid_room_name};
 use crate::units::{InvalidValue, parse_or_off};
 
 const HEADING: &str = "Broadcast rooms";
@@ -48,29 +49,34 @@ fn parse_delay(text: &str) -> anyhow::Result<Duration> {
     Ok(delay)
 }
 
+#[derive(clap::Args)]
+pub(crate) struct WebRtcAuthArgs {
+    /// Who may join WebRTC rooms
+    ///
+    /// With `token`, a client needs a token for its roomId and userId. POST /auth/token issues these tokens only if a token issuer key is
+    /// set.
+    #[arg(long, hide_short_help = true, env = "WEBRTC_AUTH", value_name = "MODE", value_enum, default_value_t, help_heading = HEADING_WEBRTC)]
+    webrtc_auth: WebRtcAuth,
+}
+
+impl WebRtcAuthArgs {
+    /// Whether clients of WebRTC rooms need a token.
+    pub(crate) fn requires_token(&self) -> bool {
+        self.webrtc_auth == WebRtcAuth::Token
+    }
+}
+
 /// Tokens, limits and contents of broadcast rooms.
 #[derive(clap::Args)]
 pub(crate) struct BroadcastArgs {
     #[command(flatten)]
     secrets: SecretArgs,
 
-    /// Print a token for a client and room, and exit
-    ///
-    /// The token is valid for 3600 seconds unless SECONDS is given. With --webrtc-auth token, the token is for a WebRTC room, and CLIENT
-    /// is the userId of the client. This option needs the secret of the server. Give the secret with --hmac-secret @FILE or in the
-    /// environment variable HMAC_SECRET.
-    #[arg(long, value_name = "CLIENT:ROOM[:SECONDS]", help_heading = HEADING)]
-    print_token: Option<String>,
-
-    /// Who may join WebRTC rooms
-    ///
-    /// With `token`, a client needs a token for its roomId and userId. POST /auth/token issues these tokens only if a token issuer key is
-    /// set.
-    #[arg(long, env = "WEBRTC_AUTH", value_name = "MODE", value_enum, default_value_t, help_heading = HEADING_WEBRTC)]
-    webrtc_auth: WebRtcAuth,
+    #[command(flatten)]
+    webrtc: WebRtcAuthArgs,
 
     /// JSON format of relayed messages
-    #[arg(long, env = "BROADCAST_ENVELOPE", value_name = "FORMAT", value_parser = envelope_parser(), default_value = "document", help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, env = "BROADCAST_ENVELOPE", value_name = "FORMAT", value_parser = envelope_parser(), default_value = "document", help_heading = HEADING)]
     broadcast_envelope: Envelope,
 
     /// Delay of `post` messages in room `radio`, in seconds or with a unit
@@ -79,7 +85,7 @@ pub(crate) struct BroadcastArgs {
 
     /// Directory of rooms, one file NAME.toml each
     #[arg(long, env = "ROOMS_DIR", value_name = "DIR", help_heading = HEADING)]
-    rooms: Option<PathBuf>,
+    rooms: Option<InputFile>,
 
     /// Disconnect a member after this time without a message, or off
     ///
@@ -109,40 +115,12 @@ pub(crate) struct BroadcastArgs {
 }
 
 impl BroadcastArgs {
-    /// If --print-token is given, creates the token to print.
-    pub(crate) fn printed_token(&self) -> Result<Option<String>, Failure> {
-        let Some(request) = &self.print_token else { return Ok(None) };
-        let secret = self.secrets.hmac_secret()?.ok_or_else(|| {
-            Failure::usage("--print-token needs the server's secret; add --hmac-secret @FILE or set HMAC_SECRET")
-        })?;
-        let invalid = || {
-            Failure::usage(format!(
-                "--print-token: {request:?} is not CLIENT:ROOM[:SECONDS]; give a value such as client-001:radio:3600"
-            ))
-        };
-        let (client, rest) = request.split_once(':').ok_or_else(invalid)?;
-        let (room, seconds) = match rest.rsplit_once(':') {
-            Some((room, seconds)) => (room, seconds.parse().ok().filter(|seconds| *seconds > 0.0).ok_or_else(invalid)?),
-            None => (rest, DEFAULT_LIFETIME_SECONDS),
-        };
-        let (audience, is_valid_room) = match self.webrtc_auth {
-            WebRtcAuth::Token => (Audience::WebRtc, !room.is_empty() && room.len() <= MAX_WEBRTC_ROOM_BYTES),
-            WebRtcAuth::Off => (Audience::Broadcast, is_valid_room_name(room)),
-        };
-        if client.is_empty() || !is_valid_room {
-            return Err(invalid());
-        }
-        let now_ms = clock::unix_ms();
-        let claims = Claims::new(client, room, serde_json::Map::new(), now_ms, seconds).with_audience(audience);
-        Ok(Some(sign(&secret, &claims)))
-    }
-
     /// Warns if tokens become invalid on restart, or if the server cannot issue tokens that it requires.
     pub(crate) fn log_token_warnings(&self, dialects: &[Dialect]) -> Result<(), Failure> {
-        let webrtc_needs_tokens = dialects.contains(&Dialect::WebRtc) && self.webrtc_auth == WebRtcAuth::Token;
+        let webrtc_needs_tokens = dialects.contains(&Dialect::WebRtc) && self.webrtc.requires_token();
         if webrtc_needs_tokens && self.secrets.token_issuer_key()?.is_none() {
-            let effect = if self.secrets.hmac_secret()?.is_some() {
-                "only tokens that are signed elsewhere with the HMAC secret, or printed with --print-token, are accepted"
+            let effect = if self.secrets.hmac.read()?.is_some() {
+                "only tokens that are signed elsewhere with the HMAC secret, or printed with `jamjam-dev token`, are accepted"
             } else {
                 "no client can join a WebRTC room"
             };
@@ -153,7 +131,7 @@ impl BroadcastArgs {
             );
         }
         let needs_tokens = webrtc_needs_tokens || dialects.contains(&Dialect::Broadcast);
-        if needs_tokens && self.secrets.hmac_secret()?.is_none() {
+        if needs_tokens && self.secrets.hmac.read()?.is_none() {
             warn!(
                 target: "signaling",
                 "no HMAC secret is given (HMAC_SECRET or --hmac-secret), so the secret is random. Tokens become invalid on restart"
@@ -163,7 +141,7 @@ impl BroadcastArgs {
     }
 
     pub(crate) fn apply_to(&self, limits: &mut SignalingLimits) -> Result<(), Failure> {
-        let secret = self.secrets.hmac_secret()?;
+        let secret = self.secrets.hmac.read()?;
         limits.broadcast = BroadcastSettings {
             secret: Some(secret.unwrap_or_else(|| Secret::from_random(os::random_u64s()))),
             envelope: self.broadcast_envelope,
@@ -172,7 +150,7 @@ impl BroadcastArgs {
             max_payload_bytes: usize::try_from(self.max_payload).unwrap_or(usize::MAX),
             ..BroadcastSettings::default()
         };
-        limits.webrtc_requires_token = self.webrtc_auth == WebRtcAuth::Token;
+        limits.webrtc_requires_token = self.webrtc.requires_token();
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tracing::info;
 
+use crate::cli::file_arguments::InputFile;
 use crate::cli::output::Failure;
 use crate::io::http::login::{Credentials, DEFAULT_USER_NAME, Login};
 use crate::io::tls::Fingerprint;
@@ -22,28 +23,36 @@ use crate::signaling::token::Secret;
 const HEADING_TOKENS: &str = "Tokens";
 
 #[derive(clap::Args)]
-pub(crate) struct SecretArgs {
+pub(crate) struct HmacSecretArgs {
     /// Secret that signs and verifies tokens [default: random]
     ///
     /// With @FILE, the secret is the content of a file. Other users of this machine can see the command line: prefer @FILE or the
     /// environment. AUTH_SECRET is used if HMAC_SECRET is not set.
-    #[arg(long, env = "HMAC_SECRET", value_name = "SECRET|@FILE", hide_env_values = true, help_heading = HEADING_TOKENS)]
+    #[arg(long, hide_short_help = true, env = "HMAC_SECRET", value_name = "SECRET|@FILE", hide_env_values = true, help_heading = HEADING_TOKENS)]
     hmac_secret: Option<SecretArg>,
+}
+
+impl HmacSecretArgs {
+    /// The secret that signs tokens, if given.
+    pub(crate) fn read(&self) -> Result<Option<Secret>, Failure> {
+        read_hmac_secret(self.hmac_secret.as_ref())
+    }
+}
+
+#[derive(clap::Args)]
+pub(crate) struct SecretArgs {
+    #[command(flatten)]
+    pub hmac: HmacSecretArgs,
 
     /// Key that POST /auth/token requires
     ///
     /// Without a key, everyone can get tokens for broadcast rooms, and no client for WebRTC rooms. With
     /// @FILE, the key is the content of a file.
-    #[arg(long, env = "TOKEN_ISSUER_KEY", value_name = "KEY|@FILE", hide_env_values = true, help_heading = HEADING_TOKENS)]
+    #[arg(long, hide_short_help = true, env = "TOKEN_ISSUER_KEY", value_name = "KEY|@FILE", hide_env_values = true, help_heading = HEADING_TOKENS)]
     token_issuer_key: Option<SecretArg>,
 }
 
 impl SecretArgs {
-    /// The secret that signs tokens, if given.
-    pub(crate) fn hmac_secret(&self) -> Result<Option<Secret>, Failure> {
-        read_hmac_secret(self.hmac_secret.as_ref())
-    }
-
     /// The key that token requests require, if given.
     pub(crate) fn token_issuer_key(&self) -> Result<Option<Secret>, Failure> {
         let key = self.token_issuer_key.as_ref();
@@ -62,9 +71,14 @@ impl From<String> for SecretArg {
 }
 
 impl SecretArg {
+    /// The file that contains the secret, if there is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.0.strip_prefix('@').map(Path::new)
+    }
+
     /// The secret that `option` gives.
     fn read(&self, option: &str) -> Result<String, Failure> {
-        let Some(file) = self.0.strip_prefix('@').map(Path::new) else { return Ok(self.0.clone()) };
+        let Some(file) = self.file() else { return Ok(self.0.clone()) };
         // Without such a file, the text may be a secret that begins with `@`.
         let name = if file.exists() { &file.to_string_lossy() } else { "the file after @" };
         let text = files::read_text(file).with_context(|| format!("{option}: cannot read {name}"))?;
@@ -85,7 +99,7 @@ const HEADING_LOGIN: &str = "Login";
 #[derive(clap::Args)]
 pub(crate) struct LoginArgs {
     /// User name for pages such as /console
-    #[arg(long, env = "DOCS_USERNAME", value_name = "NAME", value_parser = parse_username, default_value = DEFAULT_USER_NAME, help_heading = HEADING_LOGIN)]
+    #[arg(long, hide_short_help = true, env = "DOCS_USERNAME", value_name = "NAME", value_parser = parse_username, default_value = DEFAULT_USER_NAME, help_heading = HEADING_LOGIN)]
     docs_username: String,
 
     /// Password for pages such as /console
@@ -141,18 +155,18 @@ fn parse_username(text: &str) -> Result<String, &'static str> {
     is_valid.then(|| text.to_owned()).ok_or("give a name without colons or control characters")
 }
 
-const HEADING_TLS: &str = "TLS";
+pub(crate) const HEADING_TLS: &str = "TLS";
 
 /// Certificate and key of a server. Both must be given, or neither.
 #[derive(clap::Args)]
 pub(crate) struct ServerTlsArgs {
     /// PEM certificate chain; enables wss:// and https://
     #[arg(long, env = "TLS_CERT", value_name = "FILE", help_heading = HEADING_TLS)]
-    cert: Option<PathBuf>,
+    cert: Option<InputFile>,
 
     /// PEM file with the certificate's unencrypted private key
     #[arg(long, env = "TLS_KEY", value_name = "FILE", help_heading = HEADING_TLS)]
-    key: Option<PathBuf>,
+    key: Option<InputFile>,
 }
 
 impl ServerTlsArgs {
@@ -172,22 +186,30 @@ pub(crate) struct TrustArgs {
     /// PEM file with additional trusted CA certificates
     ///
     /// The system's CA certificates remain trusted.
-    #[arg(long, value_name = "FILE", help_heading = HEADING_TLS)]
-    ca: Option<PathBuf>,
+    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_TLS)]
+    ca: Option<InputFile>,
 
     /// Accept only the certificate with this SHA-256 fingerprint
     ///
     /// Give 64 hexadecimal digits. The issuer is not checked.
-    #[arg(long, value_name = "HASH", conflicts_with = "ca", help_heading = HEADING_TLS)]
+    #[arg(long, hide_short_help = true, value_name = "HASH", conflicts_with = "ca", help_heading = HEADING_TLS)]
     cert_sha256: Option<Fingerprint>,
 
     /// Accept any certificate (testing only: connections can be intercepted)
-    #[arg(long, conflicts_with_all = ["ca", "cert_sha256"], help_heading = HEADING_TLS)]
+    #[arg(long, hide_short_help = true, conflicts_with_all = ["ca", "cert_sha256"], help_heading = HEADING_TLS)]
     pub insecure: bool,
 }
 
 impl TrustArgs {
+    pub(crate) fn is_given(&self) -> bool {
+        self.ca.is_some() || self.cert_sha256.is_some() || self.insecure
+    }
+
     pub(crate) fn trust_policy(&self) -> TrustPolicy {
-        TrustPolicy { ca_file: self.ca.clone(), pinned: self.cert_sha256, accept_any: self.insecure }
+        TrustPolicy {
+            ca_file: self.ca.as_deref().map(Path::to_owned),
+            pinned: self.cert_sha256,
+            accept_any: self.insecure,
+        }
     }
 }

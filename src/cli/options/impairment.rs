@@ -1,8 +1,8 @@
-//! Impairment options of an echo server, of `send --no-echo` and of relays, and the outcome log. The options are printed as a user would type
+//! Impairment options of echo servers and relays, and the outcome log. The options are printed as a user would type
 //! them, so that a random run can be repeated.
 
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +10,10 @@ use anyhow::{Context, ensure};
 use clap::Command;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 
-use crate::cli::client::run_record::read_record;
+use crate::cli::file_arguments::{InputFile, OutputFile, output_file_parser};
 use crate::cli::output::{Failure, ensure_usage, print_notice};
-use crate::cli::values::{OutputFile, output_file_parser, parse_millis};
+use crate::cli::replay::read_record;
+use crate::cli::values::parse_millis;
 use crate::impairment::{
     BandwidthLimit, DEFAULT_MAX_QUEUE_DELAY, DEFAULT_REORDER_DELAY, GilbertModel, Impairment, Outages, SequenceSet,
 };
@@ -24,7 +25,7 @@ use crate::stats::Counter;
 use crate::time::display_seconds;
 use crate::units::{InvalidValue, parse_bit_rate, parse_ratio};
 
-const HEADING: &str = "Impairment (of replies, of relayed datagrams, and of AUDIO with send --no-echo)";
+pub(crate) const HEADING: &str = "Impairment (of the replies of an echo server, and of relayed datagrams)";
 
 /// The values of `--network`, the options for which each stands, and its delay. `docs/tasks/client.md` names the sources.
 const NETWORKS: [(&str, &str, Duration); 7] = [
@@ -54,7 +55,7 @@ fn typed<T, E>(parse: impl Fn(&str) -> Result<T, E> + Clone) -> impl Fn(&str) ->
     move |text| Ok(Typed { value: parse(text)?, text: text.split_whitespace().collect() })
 }
 
-/// Impairment of replies, of sent AUDIO, or of relayed datagrams.
+/// Impairment of replies, or of relayed datagrams.
 #[derive(clap::Args, Clone, Default)]
 pub(crate) struct ImpairmentArgs {
     /// Imitate a network, such as wifi, lte or satellite
@@ -71,22 +72,22 @@ pub(crate) struct ImpairmentArgs {
     loss: Option<Typed<LossArg>>,
 
     /// Drop AUDIO packets by sequence number, such as 10,20-25
-    #[arg(long, value_name = "LIST", value_parser = typed(str::parse::<SequenceSet>), help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "LIST", value_parser = typed(str::parse::<SequenceSet>), help_heading = HEADING)]
     drop_packets: Option<Typed<SequenceSet>>,
 
     /// Drop everything for a time, such as 5s@30s or 5s@60s/60s
     ///
     /// LENGTH@START counts from the first AUDIO, in a relay from the first datagram, and repeats after each PERIOD. Several are separated by
     /// commas. What has arrived before still leaves.
-    #[arg(long, value_name = "LENGTH@START[/PERIOD]", value_parser = typed(str::parse::<Outages>), help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "LENGTH@START[/PERIOD]", value_parser = typed(str::parse::<Outages>), help_heading = HEADING)]
     outage: Option<Typed<Outages>>,
 
     /// Drop and delay like a run recorded by --record-run
     ///
     /// AUDIO is lost if the recorded packet of its sequence number was. Of its round trip, each of two directions has half as its delay; where only
     /// one direction is impaired, it is what exceeds the minimum. The record repeats.
-    #[arg(long, value_name = "FILE", help_heading = HEADING)]
-    like: Option<PathBuf>,
+    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING)]
+    like: Option<InputFile>,
 
     /// Delay packets by up to this time, in order
     #[arg(long, value_name = "DURATION", value_parser = typed(parse_millis), help_heading = HEADING)]
@@ -95,11 +96,11 @@ pub(crate) struct ImpairmentArgs {
     /// Hold back packets so that later ones overtake them
     ///
     /// Packets are held back by 10ms, or by DURATION if given, and then until a later one has left, at most 1s or DURATION.
-    #[arg(long, value_name = "PERCENT[,DURATION]", value_parser = typed(parse_reorder), help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "PERCENT[,DURATION]", value_parser = typed(parse_reorder), help_heading = HEADING)]
     reorder: Option<Typed<(f64, Duration)>>,
 
     /// Send this share of the packets twice, at random
-    #[arg(long, value_name = "PERCENT", value_parser = typed(parse_ratio), help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "PERCENT", value_parser = typed(parse_ratio), help_heading = HEADING)]
     duplicate: Option<Typed<f64>>,
 
     /// Limit the bit rate, such as 2Mbit
@@ -109,11 +110,11 @@ pub(crate) struct ImpairmentArgs {
     bandwidth: Option<Typed<BandwidthLimit>>,
 
     /// Seed; the same seed repeats the impairment [default: random, printed]
-    #[arg(long, value_name = "N", help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "N", help_heading = HEADING)]
     seed: Option<u64>,
 
     /// Write the outcome of each packet to this CSV file
-    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
     outcome_log: Option<OutputFile>,
 }
 
@@ -179,19 +180,39 @@ pub(crate) struct OutcomeLogFile {
     path: OutputFile,
 }
 
+/// Options that have been checked.
+pub(crate) struct CheckedImpairment {
+    args: ImpairmentArgs,
+    impairment: Impairment,
+    is_impaired: bool,
+}
+
+impl CheckedImpairment {
+    /// Opens the outcome log.
+    pub(crate) fn open(&self) -> Result<Prepared, Failure> {
+        let reproduce_options = self.is_impaired.then(|| self.args.as_options(self.impairment.seed));
+        let (observer, outcome_log) = self.args.open_outcome_log("client")?;
+        let is_used = self.is_impaired || outcome_log.is_some();
+        let used = is_used.then(|| (self.impairment.clone(), observer));
+        Ok((used, reproduce_options, outcome_log))
+    }
+}
+
 impl ImpairmentArgs {
-    /// Checks the options and opens the outcome log.
-    pub(crate) fn prepare(&self) -> Result<Prepared, Failure> {
+    /// Whether packets are dropped by their sequence numbers, which only AUDIO has.
+    pub(crate) fn needs_audio(&self) -> bool {
+        self.drop_packets.is_some()
+    }
+
+    /// Checks the options, before the run touches any file.
+    pub(crate) fn checked(&self) -> Result<CheckedImpairment, Failure> {
         let impairment = self.impairment()?;
-        let impaired = impairment != Impairment { seed: impairment.seed, ..Impairment::default() };
+        let is_impaired = impairment != Impairment { seed: impairment.seed, ..Impairment::default() };
         ensure_usage!(
-            self.seed.is_none() || impaired,
+            self.seed.is_none() || is_impaired,
             "--seed has no effect without impairment; add --loss or another impairment option"
         );
-        let reproduce_options = impaired.then(|| self.as_options(impairment.seed));
-        let (observer, outcome_log) = self.open_outcome_log("client")?;
-        let used = (impaired || outcome_log.is_some()).then_some((impairment, observer));
-        Ok((used, reproduce_options, outcome_log))
+        Ok(CheckedImpairment { args: self.clone(), impairment, is_impaired })
     }
 
     /// Creates the outcome log, if there is one. `route` names its columns of where a packet comes from and goes to.
@@ -394,7 +415,8 @@ mod tests {
 
     #[test]
     fn no_options_means_no_impairment() {
-        let prepared = parse("").prepare().map_err(|failure| failure.error).expect("no file");
+        let prepared =
+            parse("").checked().and_then(|checked| checked.open()).map_err(|failure| failure.error).expect("no file");
         assert!(prepared.0.is_none() && prepared.1.is_none());
     }
 

@@ -12,7 +12,7 @@ use tracing::info;
 use crate::address::ipv4;
 use crate::check::SignalingCheck;
 use crate::cli::echo_server::BitRateArgs;
-use crate::cli::options::impairment::{OutcomeLogFile, PathArgs};
+use crate::cli::options::impairment::{self, OutcomeLogFile, PathArgs};
 use crate::cli::output::{Failure, ensure_usage};
 use crate::cli::values::parse_seconds;
 use crate::io::stop::StopToken;
@@ -27,25 +27,26 @@ const HEADING: &str = "Media over a bad network (jamjam)";
 const RECEIVE_BUFFER: usize = 1 << 20;
 
 #[derive(clap::Args)]
+#[command(mut_args(|arg| if arg.get_help_heading() == Some(impairment::HEADING) { arg.hide_short_help(true) } else { arg }))]
 pub(crate) struct MediaRelayArgs {
     /// Relay the media of jamjam members, to impair it
     ///
     /// Members receive addresses of this server in place of those of other members.
-    #[arg(long, help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, help_heading = HEADING)]
     relay_media: bool,
 
     /// Address for the media of all members [default: where each one connects]
-    #[arg(long, value_name = "HOST", requires = "relay_media", help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "HOST", requires = "relay_media", help_heading = HEADING)]
     relay_addr: Option<String>,
 
     /// UDP ports for media, such as 40000-40999 [default: 1024 free ports]
-    #[arg(long, value_name = "FIRST-LAST", value_parser = parse_ports, requires = "relay_media", help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "FIRST-LAST", value_parser = parse_ports, requires = "relay_media", help_heading = HEADING)]
     relay_ports: Option<RangeInclusive<u16>>,
 
     /// Fail if AUDIO between two members is not back within this time after an outage
     ///
     /// It is back when each direction that carried AUDIO in the second before the outage carries some in each of ten times 100 ms.
-    #[arg(long, value_name = "DURATION", value_parser = parse_seconds, requires_all = ["relay_media", "check"], help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = parse_seconds, requires_all = ["relay_media", "check"], help_heading = HEADING)]
     pub(crate) max_recovery: Option<Duration>,
 
     #[command(flatten)]
@@ -76,7 +77,7 @@ impl MediaRelayArgs {
         stop: &StopToken,
     ) -> Result<Option<RunningMediaRelay>, Failure> {
         if !self.relay_media {
-            let is_given = ["ImpairmentArgs", "PathArgs", "BitRateArgs"].iter().any(|group| matches.contains_id(group));
+            let is_given = ["ImpairmentArgs", "delay", "BitRateArgs"].iter().any(|id| matches.contains_id(id));
             ensure_usage!(!is_given, "impairment and its limits need relayed media; add --relay-media");
             return Ok(None);
         }

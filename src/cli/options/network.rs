@@ -1,10 +1,11 @@
-//! Option of the local sockets of `send` and `probe`: the local address.
+//! Options of the local sockets of clients: the local address, and how precisely packets leave.
 
 use std::net::SocketAddr;
 
 use crate::cli::output::{Failure, ensure_usage};
-use crate::cli::values::parse_local_address;
+use crate::cli::values::{parse_local_address, parse_percent};
 use crate::io::local_socket::LocalSocketOptions;
+use crate::io::udp::DEFAULT_SPIN_PERCENT;
 
 pub(crate) const HEADING_LOCAL_SYSTEM: &str = "Local system";
 
@@ -14,8 +15,17 @@ pub(crate) struct NetworkArgs {
     ///
     /// Give ADDRESS, ADDRESS:PORT or [IPV6]:PORT. The address also selects the IP version: 0.0.0.0 is any
     /// IPv4 address, and :: any IPv6 address.
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_bind_address, help_heading = HEADING_LOCAL_SYSTEM)]
+    #[arg(long, hide_short_help = true, value_name = "ADDRESS", value_parser = parse_bind_address, help_heading = HEADING_LOCAL_SYSTEM)]
     bind: Option<SocketAddr>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct SpinArgs {
+    /// Maximum share of one core spent busy-waiting
+    ///
+    /// Busy-waiting makes packets leave on time. Use 0 on battery power.
+    #[arg(long, hide_short_help = true, value_name = "PERCENT", value_parser = parse_percent, default_value_t = DEFAULT_SPIN_PERCENT, help_heading = HEADING_LOCAL_SYSTEM)]
+    pub spin: u8,
 }
 
 impl NetworkArgs {

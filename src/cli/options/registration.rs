@@ -9,7 +9,7 @@ use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgGroup, ArgMatches};
+use clap::{ArgGroup, ArgMatches};
 use rustls::ClientConfig;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -49,12 +49,9 @@ const REGISTRATION_GROUP: &str = "registration";
 const DEPENDENT_OPTIONS: [&str; 7] =
     ["room_name", "public_addr", "stun", "no_link_key", "ca", "cert_sha256", "insecure"];
 
-pub(crate) fn adapt_argument(arg: Arg) -> Arg {
-    if DEPENDENT_OPTIONS.contains(&arg.get_id().as_str()) { arg.requires(REGISTRATION_GROUP) } else { arg }
-}
-
 #[derive(clap::Args)]
 #[command(group(ArgGroup::new(REGISTRATION_GROUP).args(["signaling_url", "with_signaling"]).multiple(true)))]
+#[command(mut_args(|arg| if DEPENDENT_OPTIONS.contains(&arg.get_id().as_str()) { arg.requires(REGISTRATION_GROUP) } else { arg }))]
 pub(crate) struct RegistrationArgs {
     /// Register as a room on this signaling server
     ///
@@ -71,25 +68,25 @@ pub(crate) struct RegistrationArgs {
     with_signaling: Option<Option<u16>>,
 
     /// Room name; clients see "[BOT] NAME (3000ms delay)"
-    #[arg(long, value_name = "NAME", default_value = "Echo Server", help_heading = HEADING_SIGNALING)]
+    #[arg(long, hide_short_help = true, value_name = "NAME", default_value = "Echo Server", help_heading = HEADING_SIGNALING)]
     room_name: String,
 
     /// Address or host name at which clients reach this echo server
     ///
     /// Add the port (HOST:PORT) if it differs from the listen port.
-    #[arg(long, value_name = "ADDR", value_parser = parse_public_address, help_heading = HEADING_SIGNALING)]
+    #[arg(long, hide_short_help = true, value_name = "ADDR", value_parser = parse_public_address, help_heading = HEADING_SIGNALING)]
     public_addr: Option<HostPort>,
 
     /// STUN server that reports the public address of this echo server
     ///
     /// The echo server sends a Binding request to the STUN server every 25 s. The request is sent from the UDP port of the echo server.
-    #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_public_address, conflicts_with = "public_addr", help_heading = HEADING_SIGNALING)]
+    #[arg(long, hide_short_help = true, value_name = "HOST[:PORT]", value_parser = parse_public_address, conflicts_with = "public_addr", help_heading = HEADING_SIGNALING)]
     stun: Option<HostPort>,
 
     /// Announce no key for encrypted links
     ///
     /// Clients then encrypt without checking which server answers. Some early versions of the newer client cannot check it.
-    #[arg(long, help_heading = HEADING_SIGNALING)]
+    #[arg(long, hide_short_help = true, help_heading = HEADING_SIGNALING)]
     no_link_key: bool,
 
     #[command(flatten)]

@@ -1,31 +1,34 @@
-//! Options for a target in a room of a signaling server: joins the room and finds a member that replies.
+//! Options for the room of a signaling server: joins it and finds a member that replies.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use clap::ArgMatches;
+use clap::parser::ValueSource;
 use rustls::ClientConfig;
 use zeroize::Zeroizing;
 
+use crate::cli::file_arguments::InputFile;
 use crate::cli::options::credentials::TrustArgs;
-use crate::cli::output::{Failure, print, print_notice};
+use crate::cli::output::{Failure, ensure_usage, print_notice};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::resolve::{self, ResolveError, UnreachableAddress};
-use crate::io::signaling::client::{self, RoomSession, RoomSessionError};
+use crate::io::signaling::client::{RoomSession, RoomSessionError};
 use crate::io::signaling::discovery::SignalingUrl;
 use crate::io::stop::StopToken;
 use crate::io::{files, os};
-use crate::signaling::client::{RoomClient, RoomError, room_table, rooms_json};
+use crate::signaling::client::{RoomClient, RoomError};
 use crate::signaling::device::DeviceKey;
 
 const HEADING_ROOM: &str = "Room target (instead of a host)";
 
-const SIGNALING_URL_VARIABLE: &str = "SIGNALING_URL";
+pub(crate) const SIGNALING_URL_VARIABLE: &str = "SIGNALING_URL";
 
 /// Maximum number of addresses that are tried, for a second each. If no address replies, the search takes up to 32 seconds.
 const MAX_ADDRESSES_TRIED: usize = 32;
@@ -34,7 +37,7 @@ const MAX_ADDRESSES_TRIED: usize = 32;
 const MAX_PASSWORD_BYTES: u64 = 4 << 10;
 
 #[derive(clap::Args)]
-pub(crate) struct RoomTargetArgs {
+pub(crate) struct RoomArgs {
     /// WebSocket or HTTP URL of a signaling server
     ///
     /// http:// and https:// are for discovery: the server names its WebSocket URL at /api/v1/signaling.
@@ -43,50 +46,70 @@ pub(crate) struct RoomTargetArgs {
 
     /// Send to the first reachable member of this room
     ///
-    /// Give a name, a unique part of a name, an ID, or an invite code. With `probe --to ws://`, this is the broadcast or WebRTC room to
+    /// Give a name, a unique part of a name, an ID, or an invite code. With `probe ws://`, this is the broadcast or WebRTC room to
     /// join, or the code of a bbx room. Without a code, the probe joins no bbx room: the server also answers its pings.
     #[arg(long, value_name = "NAME|ID|INVITE", help_heading = HEADING_ROOM)]
     pub room: Option<String>,
 
     /// File with the room password
-    #[arg(long, value_name = "FILE", help_heading = HEADING_ROOM)]
-    password_file: Option<PathBuf>,
+    #[arg(long, hide_short_help = true, requires = "room", value_name = "FILE", help_heading = HEADING_ROOM)]
+    pub password_file: Option<InputFile>,
+}
 
+#[derive(clap::Args)]
+pub(crate) struct DeviceKeyArgs {
     /// File with the key that proves this device to the server at /v1/signaling [default: a new key]
     ///
     /// The file contains 32 random bytes in base64. If it does not exist, it is created with a new key.
-    #[arg(long, value_name = "FILE", help_heading = HEADING_ROOM)]
-    device_key: Option<PathBuf>,
-
-    /// Print the rooms of the signaling server and exit
-    #[arg(long, help_heading = HEADING_ROOM)]
-    pub list_rooms: bool,
-
-    #[command(flatten)]
-    pub trust: TrustArgs,
+    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_ROOM)]
+    pub device_key: Option<InputFile>,
 }
 
-impl RoomTargetArgs {
-    pub(crate) fn print_rooms(&self, url: &SignalingUrl, json: bool, on_one_line: bool) -> Result<u8, Failure> {
-        let tls = self.tls_config(url)?;
-        let rooms = client::list_rooms(url, &tls, &self.device_key()?)
-            .with_context(|| format!("cannot list the rooms of {url}"))?;
-        let text = if json || on_one_line { rooms_json(&rooms, on_one_line) } else { room_table(&rooms) };
-        print(&text)?;
-        Ok(0)
+/// The room of --room on its signaling server.
+pub(crate) struct Room<'a> {
+    pub url: SignalingUrl,
+    pub trust: &'a TrustArgs,
+    args: &'a RoomArgs,
+    device_key: Option<&'a Path>,
+}
+
+impl RoomArgs {
+    /// Whether the URL is on the command line, not only in the environment.
+    pub(crate) fn is_url_given(&self, matches: &ArgMatches) -> bool {
+        self.signaling_url.is_some() && matches.value_source("signaling_url") == Some(ValueSource::CommandLine)
     }
 
-    /// Joins the room of --room on the signaling server at `url` as `name`. Announces `link_key`. Returns the session and the address of a
-    /// reachable member.
+    /// The URL of the signaling server, if there is a room.
+    pub(crate) fn url(&self, matches: &ArgMatches) -> Result<Option<SignalingUrl>, Failure> {
+        if self.room.is_none() {
+            ensure_usage!(!self.is_url_given(matches), "--signaling-url has no effect without a room; add --room NAME");
+            return Ok(None);
+        }
+        parse_signaling_url(self.signaling_url.as_deref(), "--signaling-url").map(Some)
+    }
+
+    /// The room on the signaling server at `url`.
+    pub(crate) fn on<'a>(&'a self, url: SignalingUrl, trust: &'a TrustArgs, device_key: Option<&'a Path>) -> Room<'a> {
+        Room { url, trust, args: self, device_key }
+    }
+
+    fn password(&self) -> anyhow::Result<Option<String>> {
+        let Some(file) = &self.password_file else { return Ok(None) };
+        read_password(file).map(Some).with_context(|| format!("cannot read a password from {}", file.display()))
+    }
+}
+
+impl Room<'_> {
+    /// Joins the room as `name`. Announces `link_key`. Returns the session and the address of a reachable member.
     pub(crate) fn join(
         &self,
-        (url, tls): (&SignalingUrl, &Arc<ClientConfig>),
+        tls: &Arc<ClientConfig>,
         name: &str,
         link_key: Option<[u8; 32]>,
         options: &LocalSocketOptions,
         stop: &StopToken,
     ) -> Result<(RoomSession, SocketAddr), Failure> {
-        let session = self.join_as((url, tls), self.client(name, link_key)?, stop)?;
+        let session = self.join_as(tls, self.client(name, link_key)?, stop)?;
         let usable = options.select(&session.room_name, session.peer_addresses.clone())?;
         let tried = &usable[..usable.len().min(MAX_ADDRESSES_TRIED)];
         // Other members supplied these addresses, which may belong to third parties. An address is used only if it replies.
@@ -103,20 +126,20 @@ impl RoomTargetArgs {
         Ok((session, address))
     }
 
-    /// A client called `name` for the room of --room.
+    /// A client called `name` for the room.
     pub(crate) fn client(&self, name: &str, link_key: Option<[u8; 32]>) -> anyhow::Result<RoomClient> {
         let link_key = link_key.map(|key| STANDARD.encode(key));
-        Ok(RoomClient::new(self.room.as_deref().unwrap_or_default(), self.password()?, name, link_key))
+        Ok(RoomClient::new(self.args.room.as_deref().unwrap_or_default(), self.args.password()?, name, link_key))
     }
 
-    /// Joins the room of `client` on the signaling server at `url`.
+    /// Joins the room as `client`.
     pub(crate) fn join_as(
         &self,
-        (url, tls): (&SignalingUrl, &Arc<ClientConfig>),
+        tls: &Arc<ClientConfig>,
         client: RoomClient,
         stop: &StopToken,
     ) -> Result<RoomSession, Failure> {
-        let identity = (Arc::clone(tls), self.device_key()?);
+        let (url, identity) = (&self.url, (Arc::clone(tls), device_key(self.device_key)?));
         RoomSession::join(url, identity, client, stop).map_err(|error| match error {
             RoomSessionError::Interrupted(signal) => Failure::interrupted(
                 signal,
@@ -126,42 +149,36 @@ impl RoomTargetArgs {
             error => anyhow::Error::from(error).context(format!("cannot join a room on {url}")).into(),
         })
     }
+}
 
-    /// The URL of the signaling server for `option`.
-    pub(crate) fn url(&self, option: &str) -> Result<SignalingUrl, Failure> {
-        let Some(url) = self.signaling_url.as_deref() else {
-            return Err(Failure::usage(format!(
-                "{option} needs a signaling server; add --signaling-url URL or set {SIGNALING_URL_VARIABLE}"
-            )));
-        };
-        // The error must not repeat the text, which may contain a password.
-        url.parse().map_err(|error| Failure::usage(format!("--signaling-url (or {SIGNALING_URL_VARIABLE}): {error}")))
-    }
+/// Parses the URL that `option` or its variable gives.
+pub(crate) fn parse_signaling_url(url: Option<&str>, option: &str) -> Result<SignalingUrl, Failure> {
+    let Some(url) = url else {
+        let add = format_args!("a signaling server is needed; add {option} or set {SIGNALING_URL_VARIABLE}");
+        return Err(Failure::usage(add));
+    };
+    // The error must not repeat the text, which may contain a password.
+    url.parse().map_err(|error| Failure::usage(format!("{option} (or {SIGNALING_URL_VARIABLE}): {error}")))
+}
 
-    /// TLS configuration for connecting to `url`. Prints notices about what is not protected.
-    pub(crate) fn tls_config(&self, url: &SignalingUrl) -> anyhow::Result<Arc<ClientConfig>> {
-        let tls = self.trust.trust_policy().client_config()?;
-        if url.sends_plain_login() {
-            print_notice(&format!("warning: the password for {url} is sent without TLS"));
-        }
-        if self.trust.insecure && url.may_use_tls() {
-            print_notice(&format!("--insecure: the certificate of {url} is not verified"));
-        }
-        Ok(tls)
+/// TLS configuration for connecting to `url`. Prints notices about what is not protected.
+pub(crate) fn tls_config(url: &SignalingUrl, trust: &TrustArgs) -> anyhow::Result<Arc<ClientConfig>> {
+    let tls = trust.trust_policy().client_config()?;
+    if url.sends_plain_login() {
+        print_notice(&format!("warning: the password for {url} is sent without TLS"));
     }
+    if trust.insecure && url.may_use_tls() {
+        print_notice(&format!("--insecure: the certificate of {url} is not verified"));
+    }
+    Ok(tls)
+}
 
-    /// The key of --device-key.
-    fn device_key(&self) -> anyhow::Result<DeviceKey> {
-        let Some(file) = &self.device_key else { return Ok(DeviceKey::from_seed(&os::random_secret())) };
-        let key = read_or_create_key(file);
-        let key = key.with_context(|| format!("cannot use the device key {}", file.display()));
-        key.map(|seed| DeviceKey::from_seed(&seed))
-    }
-
-    fn password(&self) -> anyhow::Result<Option<String>> {
-        let Some(file) = &self.password_file else { return Ok(None) };
-        read_password(file).map(Some).with_context(|| format!("cannot read a password from {}", file.display()))
-    }
+/// The key of --device-key, or a new one.
+pub(crate) fn device_key(file: Option<&Path>) -> anyhow::Result<DeviceKey> {
+    let Some(file) = file else { return Ok(DeviceKey::from_seed(&os::random_secret())) };
+    let key = read_or_create_key(file);
+    let key = key.with_context(|| format!("cannot use the device key {}", file.display()));
+    key.map(|seed| DeviceKey::from_seed(&seed))
 }
 
 fn read_password(file: &Path) -> anyhow::Result<String> {

@@ -36,13 +36,13 @@ pub(crate) struct ConnectionLimitArgs {
     /// Maximum number of connections, or off
     ///
     /// Further connections wait until one closes.
-    #[arg(long, env = "MAX_CONNECTIONS", value_name = "N", value_parser = parse_positive_or_off, default_value = DEFAULT_MAX_CONNECTIONS.to_string(), help_heading = HEADING_LIMITS)]
+    #[arg(long, hide_short_help = true, env = "MAX_CONNECTIONS", value_name = "N", value_parser = parse_positive_or_off, default_value = DEFAULT_MAX_CONNECTIONS.to_string(), help_heading = HEADING_LIMITS)]
     max_connections: OrOff<usize>,
 
     /// Maximum connections per source address, or off
     ///
     /// For IPv6, a /64 counts as one address. Further connections are closed. Loopback is exempt.
-    #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = parse_positive_or_off, default_value = DEFAULT_MAX_CONNECTIONS_PER_ADDRESS.to_string(), help_heading = HEADING_LIMITS)]
+    #[arg(long, hide_short_help = true, env = "MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = parse_positive_or_off, default_value = DEFAULT_MAX_CONNECTIONS_PER_ADDRESS.to_string(), help_heading = HEADING_LIMITS)]
     max_connections_per_address: OrOff<usize>,
 
     /// Maximum new connections per source address, as N/TIME, or off
@@ -63,14 +63,14 @@ pub(crate) struct ConnectionLimitArgs {
     ///
     /// Give the scheme and host without a path. Separate values with commas or repeat the option. Clients that send no Origin header
     /// are always accepted. Applies to WebSocket connections and to all HTTP requests that need no login, such as /auth/token and posts.
-    #[arg(long, env = "ORIGIN_ALLOWLIST", value_name = "ORIGIN", value_parser = parse_origin, value_delimiter = ',', help_heading = HEADING_LIMITS)]
+    #[arg(long, hide_short_help = true, env = "ORIGIN_ALLOWLIST", value_name = "ORIGIN", value_parser = parse_origin, value_delimiter = ',', help_heading = HEADING_LIMITS)]
     origin: Vec<String>,
 
     /// Maximum messages per second per connection, as N/s, or off
     ///
     /// A separate limit with the same rate applies to pings and fragments. A burst may contain twice the number of messages permitted per
     /// second. A larger burst closes the connection.
-    #[arg(long, env = "RATE_LIMIT_MESSAGES", value_name = "RATE", value_parser = or_off(parse_message_rate), default_value = SignalingLimits::default().message_rate.map_or_else(String::new, |rate| format!("{rate}/s")), help_heading = HEADING_LIMITS)]
+    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_MESSAGES", value_name = "RATE", value_parser = or_off(parse_message_rate), default_value = SignalingLimits::default().message_rate.map_or_else(String::new, |rate| format!("{rate}/s")), help_heading = HEADING_LIMITS)]
     rate_limit_messages: OrOff<u32>,
 
     /// Answer each wrong message with the reason
@@ -122,13 +122,13 @@ pub(crate) struct HeartbeatArgs {
     /// Ping interval, in ms or with a unit, or off [default: 30000; bbx: 5000]
     ///
     /// With 0 or off, inactive clients are not disconnected. jamjam clients never are; pings keep their connections open in proxies. HEARTBEAT_INTERVAL_MS is used if HEARTBEAT_INTERVAL is not set.
-    #[arg(long, env = "HEARTBEAT_INTERVAL", value_name = "DURATION", value_parser = parse_interval_or_off, help_heading = HEADING_LIMITS)]
+    #[arg(long, hide_short_help = true, env = "HEARTBEAT_INTERVAL", value_name = "DURATION", value_parser = parse_interval_or_off, help_heading = HEADING_LIMITS)]
     heartbeat_interval: Option<OrOff<Duration>>,
 
     /// Disconnect a client after this time without traffic [default: 60000; bbx: 30000]
     ///
     /// In milliseconds or with a unit. CLIENT_TIMEOUT_MS is used if CLIENT_TIMEOUT is not set.
-    #[arg(long, env = "CLIENT_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = HEADING_LIMITS)]
+    #[arg(long, hide_short_help = true, env = "CLIENT_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = HEADING_LIMITS)]
     client_timeout: Option<Duration>,
 
     /// Maximum number of members in a WebRTC room
@@ -178,19 +178,19 @@ pub(crate) struct JamjamArgs {
     /// URL of this server for newer jamjam clients [default: the host that they request]
     ///
     /// Give it if a reverse proxy does not forward the host and the scheme. /v1/signaling is added unless it ends so.
-    #[arg(long, env = "PUBLIC_URL", value_name = "URL", value_parser = parse_public_url, help_heading = HEADING_JAMJAM)]
+    #[arg(long, hide_short_help = true, env = "PUBLIC_URL", value_name = "URL", value_parser = parse_public_url, help_heading = HEADING_JAMJAM)]
     public_url: Option<WebSocketUrl>,
 
     /// Reject newer jamjam clients that do not prove their device
     ///
     /// Wrong proofs are always rejected. Applies to connections on /v1/signaling.
-    #[arg(long, env = "REQUIRE_DEVICE", help_heading = HEADING_JAMJAM)]
+    #[arg(long, hide_short_help = true, env = "REQUIRE_DEVICE", help_heading = HEADING_JAMJAM)]
     require_device: bool,
 
     /// Beginning of the names of test rooms, or off
     ///
     /// Newer jamjam clients show a button for the first test room.
-    #[arg(long, env = "TEST_ROOM", value_name = "PREFIX", value_parser = or_off(String::from_str), default_value = DEFAULT_TEST_ROOM_PREFIX, help_heading = HEADING_JAMJAM)]
+    #[arg(long, hide_short_help = true, env = "TEST_ROOM", value_name = "PREFIX", value_parser = or_off(String::from_str), default_value = DEFAULT_TEST_ROOM_PREFIX, help_heading = HEADING_JAMJAM)]
     test_room: OrOff<String>,
 }
 

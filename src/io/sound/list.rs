@@ -1,9 +1,9 @@
-//! The list of devices that `--list-devices` prints as text or JSON.
+//! The list of devices that `devices` prints as text or JSON.
 
 use std::fmt::{Display, Write};
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Incremented when a field of the JSON document is removed or changes its meaning.
 const SCHEMA_VERSION: u32 = 1;
@@ -69,18 +69,17 @@ impl DeviceList {
         text
     }
 
-    /// Formats the list as a JSON document (`docs/devices.schema.json`), indented or on one line.
-    pub(crate) fn to_json(&self, unavailable_reason: &str, on_one_line: bool) -> String {
+    /// The list as a JSON document (`docs/devices.schema.json`).
+    pub(crate) fn to_json(&self, unavailable_reason: &str) -> Value {
         let Self { inputs, outputs } = self;
-        let document = json!({
+        json!({
             "type": "devices",
             "schema_version": SCHEMA_VERSION,
             "tool_version": env!("CARGO_PKG_VERSION"),
             "inputs": inputs,
             "outputs": outputs,
             "unavailable_reason": (inputs.is_empty() || outputs.is_empty()).then_some(unavailable_reason),
-        });
-        if on_one_line { document.to_string() } else { format!("{document:#}") }
+        })
     }
 }
 
@@ -160,7 +159,7 @@ no output devices: no driver
     #[test]
     fn device_list_json_matches_the_schema() {
         let devices = DeviceList { inputs: vec![sound_card()], outputs: vec![] };
-        let document = devices.to_json("no driver", true);
+        let document = devices.to_json("no driver").to_string();
         let (head, rest) = document.split_once(r#""tool_version":"#).unwrap();
         assert_eq!(head, r#"{"type":"devices","schema_version":1,"#);
         let (_, rest) = rest.split_once(',').unwrap();
@@ -171,6 +170,6 @@ no output devices: no driver
         );
         assert_eq!(rest, expected);
         let both = DeviceList { outputs: vec![sound_card()], ..devices };
-        assert!(both.to_json("", true).ends_with(r#""unavailable_reason":null}"#));
+        assert!(both.to_json("").to_string().ends_with(r#""unavailable_reason":null}"#));
     }
 }

@@ -70,7 +70,7 @@ impl BindError {
 fn local_address_advice(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address; --this-machine lists its addresses".to_owned()
+            "this machine has no such address; `jamjam-dev doctor` lists its addresses".to_owned()
         }
         io::ErrorKind::AddrInUse => {
             "the port is in use by another program; omit the port to use any free port".to_owned()

@@ -67,7 +67,8 @@ fn clients_hear_the_loss_of_the_path_and_are_judged_by_what_they_send() {
                 let mut member = Member::connect(address);
                 member.create_room("jam");
                 let url = format!("ws://{address}{path}");
-                let line = format!("send --tone 220 --duration 5s --clients 1 --signaling-url {url} --room jam --json");
+                let line =
+                    format!("musicians --tone 220 --duration 5s --clients 1 --signaling-url {url} --room jam --json");
                 let other = start_line(&line);
                 member.skip_to("PeerJoined");
                 losses = [run(&line), other.end()].map(|output| heard_loss(&output, link));

@@ -1,4 +1,4 @@
-//! Scenarios in a bad room: fake musicians (`send --clients`) and a member of this test, which returns what it receives and so sees what a
+//! Scenarios in a bad room: fake musicians (`musicians`) and a member of this test, which returns what it receives and so sees what a
 //! member sees.
 
 use std::collections::BTreeMap;
@@ -69,7 +69,9 @@ impl Room {
 
     fn line(&self, count: usize, options: &str) -> String {
         let Self { server, path, .. } = self;
-        format!("send --tone 220 --clients {count} --signaling-url ws://{server}{path} --room jam --json {options}")
+        format!(
+            "musicians --tone 220 --clients {count} --signaling-url ws://{server}{path} --room jam --json {options}"
+        )
     }
 
     fn other(&self, id: &Value) -> &Other {

@@ -89,6 +89,10 @@ impl Alsa {
     }
 
     /// Runs `send` with the words of `line`, followed by these arguments.
+    pub fn devices(&self, options: &str) -> ProgramOutput {
+        self.start(["devices"].into_iter().chain(options.split_whitespace()).map(OsStr::new)).end()
+    }
+
     pub fn send(&self, line: &str, more: &[&OsStr]) -> ProgramOutput {
         let words = line.split_whitespace().map(OsStr::new);
         self.start([OsStr::new("send")].into_iter().chain(words).chain(more.iter().copied())).end()

@@ -177,10 +177,10 @@ fn devices_are_listed_with_their_formats() {
         &[],
         "format S24_3LE",
     );
-    let text = alsa.send("--list-devices", &[]).stdout;
+    let text = alsa.devices("").stdout;
     assert!(text.contains("  line: The card line\n      6 channels; 96000 Hz; I32\n"), "{text}");
     assert!(text.contains("  odd: The card odd\n      no supported sample format (packed 24-bit samples, "), "{text}");
-    let output = alsa.send("--list-devices --json", &[]);
+    let output = alsa.devices("--json");
     assert_eq!((output.code, output.stderr.as_str()), (0, ""));
     let list: Value = serde_json::from_str(&output.stdout).unwrap();
     document::assert_fits(&list, include_str!("../../../docs/devices.schema.json"));
@@ -204,7 +204,7 @@ fn device_is_selected_by_number_name_or_part_of_its_name() {
         .with_card("default", &[], "format FLOAT_LE channels 2")
         .with_card("line_in", &[], "format S32_LE channels 1")
         .with_card("line_out_of_order", &[], "format S16_LE channels 1");
-    let list: Value = serde_json::from_str(&alsa.send("--list-devices --json", &[]).stdout).unwrap();
+    let list: Value = serde_json::from_str(&alsa.devices("--json").stdout).unwrap();
     let index = |id: &str| list["inputs"].as_array().unwrap().iter().position(|device| device["id"] == id).unwrap();
     let number = index("line_in").to_string();
     together([number.as_str(), "line_in", "The card line_in", "LINE_I"], |name| {
@@ -232,7 +232,7 @@ fn device_is_selected_by_number_name_or_part_of_its_name() {
 #[test]
 fn missing_input_device_is_reported_with_cause_and_remedy() {
     let alsa = Alsa::empty();
-    let output = alsa.send("--list-devices", &[]);
+    let output = alsa.devices("");
     assert_eq!((output.code, output.stderr.as_str()), (0, ""));
     for line in ["no input devices: there is no sound card,", "no output devices: there is no sound card,"] {
         assert!(output.stdout.lines().any(|printed| printed.starts_with(line)), "{}", output.stdout);

@@ -89,7 +89,7 @@ fn probe_receives_its_groups_from_moq_net_server() {
 fn text_returns_from_moq_net_server() {
     let server = CounterpartServer::start();
     for url in ["moqt", "https"].map(|scheme| format!("{scheme}://localhost:{}/echo", server.port)) {
-        let output = run_args(["send", "--to", &url, "--insecure", "--text", "hello", "--text", "again"]);
+        let output = run_args(["publish", &url, "--insecure", "--text", "hello", "--text", "again"]);
         assert_eq!((output.code, output.stdout.as_str()), (0, "hello\nagain\n"), "{url}: {output:?}");
     }
 }

@@ -66,7 +66,7 @@ fn assert_echoes(url: &str, trust: &[&str]) {
 }
 
 fn send_texts(url: &str, options: &[&str]) -> ProgramOutput {
-    let fixed = ["send", "--to", url, "--text", "one", "--text", "two", "--text", "three"];
+    let fixed = ["publish", url, "--text", "one", "--text", "two", "--text", "three"];
     run_args(fixed.iter().chain(options))
 }
 
@@ -158,7 +158,7 @@ fn moqt_frames_are_delayed_only_without_the_udp_echo() {
     let options = ["--moqt-only", "--moqt", "127.0.0.1:0", "--delay", "1h", "--stats-interval", "20ms"];
     let mut server = Server::start_as(&options, |_| {});
     let log = MoqtLog::of(&mut server);
-    let _client = start_line(&format!("send --to {} --text x {}", log.quic, log.trusted("--timeout 1h")));
+    let _client = start_line(&format!("publish {} --text x {}", log.quic, log.trusted("--timeout 1h")));
     let stats = std::iter::repeat_with(|| server.line_starting_with("moqt: stats ").message)
         .find(|stats| count(stats, "frames_received") == 1);
     assert_eq!(count(&stats.expect("an endless log"), "frames_sent"), 0);

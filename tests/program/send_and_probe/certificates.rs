@@ -24,7 +24,7 @@ fn run_without_system_certificates(line: &str) -> ProgramOutput {
 
 /// Requests the room list.
 fn list(host: &str, port: u16, options: &str) -> ProgramOutput {
-    let line = format!("probe --list-rooms --signaling-url wss://{host}:{port} {options}");
+    let line = format!("rooms wss://{host}:{port} {options}");
     run_without_system_certificates(line.trim_end())
 }
 
@@ -158,10 +158,10 @@ fn untrusted_certificate_ends_the_run_before_joining() {
     let url = format!("wss://127.0.0.1:{}", signaling.address.port());
     let sha256 = sha256(&pair.cert).concat();
     for (words, failed) in [
-        ("probe --room=jam --wait-for=90s", "cannot join a room on"),
-        ("send --list-rooms", "cannot list the rooms of"),
+        ("probe --room=jam --wait-for=90s --signaling-url", "cannot join a room on"),
+        ("rooms", "cannot list the rooms of"),
     ] {
-        let output = run_without_system_certificates(&format!("{words} --signaling-url {url}"));
+        let output = run_without_system_certificates(&format!("{words} {url}"));
         let error = format!(
             "jamjam-dev: {failed} {url}: TLS with `127.0.0.1` failed: certificate not trusted: this host has no CA certificates; \
              install them (ca-certificates), or trust its CA with --ca FILE. The certificate has the SHA-256 fingerprint {sha256}. Verify the fingerprint \

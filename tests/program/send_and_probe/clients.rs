@@ -1,4 +1,4 @@
-//! Several clients in one run (`--clients`, `--ramp`).
+//! `load-echo`: several clients in one run, and a ramp.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,10 @@ use crate::send_and_probe::report;
 
 #[test]
 fn each_client_sends_all_packets_of_the_run() {
-    let lines =
-        [("probe -c 20 -i 10ms", "ping", PING, 20), ("send --tone 440 --count 30 --delay 0", "audio", AUDIO, 30)];
+    let lines = [("-c 20 -i 10ms", "ping", PING, 20), ("--tone 440 --count 30 --delay 0", "audio", AUDIO, 30)];
     together(lines, |(line, stream, kind, packets)| {
         let server = Server::correct();
-        let report = report(0, &format!("{line} --clients 5 --to {}", server.to()));
+        let report = report(0, &format!("load-echo {line} --clients 5 {}", server.to()));
         assert_eq!(report["streams"][stream]["sent"], json!(5 * packets), "{report:#}");
         let mut times: BTreeMap<u32, usize> = BTreeMap::new();
         server.received_of(kind).iter().for_each(|packet| *times.entry(packet.sequence).or_default() += 1);
@@ -26,7 +25,7 @@ fn each_client_sends_all_packets_of_the_run() {
 
 #[test]
 fn clients_have_links_of_their_own() {
-    let report = report(0, "probe --embedded --link unsigned --packet audio -c 10 --clients 4");
+    let report = report(0, "load-echo --embedded --link unsigned --packet audio -c 10 --clients 4");
     let link = &report["link"];
     assert_eq!((&link["encrypted"], &report["streams"]["audio"]["lost"]), (&json!(true), &json!(0)));
 }
@@ -35,7 +34,7 @@ fn clients_have_links_of_their_own() {
 fn clients_without_a_reply_or_link_are_counted() {
     together(["--wait-for 1s", "--link unsigned --timeout 100ms"], |options| {
         let server = Server::silent();
-        let report = report(1, &format!("probe --packet audio --clients 3 {options} --to {}", server.to()));
+        let report = report(1, &format!("load-echo --packet audio --clients 3 {options} {}", server.to()));
         assert_eq!(report["clients"]["count"], json!(3), "{report:#}");
     });
 }
@@ -44,7 +43,7 @@ fn clients_without_a_reply_or_link_are_counted() {
 fn ramp_without_links_ends_with_the_first_client() {
     let server = Server::silent();
     let limits = "--timeout 100ms --max-p99 1s";
-    let output = run(&format!("probe --clients 9 --ramp --link unsigned {limits} --to {}", server.to()));
+    let output = run(&format!("load-echo --clients 9 --ramp --link unsigned {limits} {}", server.to()));
     assert!(output.stdout.contains("result: 0 clients within the limits; at 1, 1 client had no link"), "{output:?}");
     assert_eq!(output.code, 1, "{output:?}");
 }

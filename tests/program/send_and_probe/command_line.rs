@@ -72,3 +72,35 @@ fn version_names_commit_date_target_and_features() {
     }
     assert_eq!(run("-V").stdout.trim_end(), lines[0]);
 }
+
+/// The limits for `--help` include the exit codes.
+#[test]
+fn short_help_has_at_most_40_lines_and_long_help_few_more_than_options() {
+    for (command, limit) in [
+        ("echo-server", 100),
+        ("signaling-server", 130),
+        ("relay", 90),
+        ("send", 105),
+        ("probe", 105),
+        ("compare", 90),
+        ("load-echo", 90),
+        ("load-rooms", 90),
+        ("musicians", 90),
+        ("publish", 90),
+        ("replay", 90),
+        ("rooms", 90),
+        ("devices", 90),
+        ("doctor", 90),
+        ("token", 90),
+        ("generate", 90),
+    ] {
+        for (option, limit) in [("-h", 40), ("--help", limit)] {
+            let help = run(&format!("{command} {option}"));
+            assert!(help.code == 0 && help.stdout.contains(&format!("\nUsage: jamjam-dev {command} ")), "{help:?}");
+            assert!(help.stdout.lines().count() <= limit, "{command} {option}: {}", help.stdout);
+            assert!(help.stdout.contains(&format!("Examples: jamjam-dev {command}")), "{}", help.stdout);
+        }
+    }
+    let groups = run("-h").stdout;
+    assert!(["Servers:\n", "Measurements:\n", "Tools:\n"].iter().all(|group| groups.contains(group)), "{groups}");
+}

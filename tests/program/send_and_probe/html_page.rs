@@ -89,7 +89,7 @@ fn every_kind_of_run_writes_a_page_with_its_command_and_no_folder() {
         (format!("probe --count 20 --interval 50ms --timeout 50ms --to {}", silent.to()), 1, "FAILED"),
         ("send --tone 440 --duration 20ms --embedded --delay 0".to_owned(), 0, "measured"),
         ("probe --embedded --moqt --count 5 --interval 1ms".to_owned(), 0, "measured"),
-        ("send --embedded --moqt --text hello".to_owned(), 0, "measured"),
+        ("publish --embedded --text hello".to_owned(), 0, "measured"),
         ("probe --to moqt://127.0.0.1:1/echo --timeout 1s".to_owned(), 3, "FAILED"),
         ("probe --to ws://127.0.0.1:1 --timeout 1s".to_owned(), 3, "FAILED"),
         ("send --tone 440 --to host.invalid".to_owned(), 3, "ABORTED"),
@@ -113,12 +113,12 @@ fn no_output_contains_the_query_of_a_target() {
     let cases = [
         ("probe", format!("moqt://{address}/echo"), "?jwt=s3cret"),
         ("probe --json", format!("https://{address}/echo"), "?jwt=s3cret"),
-        ("send --text x", format!("moqt://{address}/echo"), "?jwt=s3cret"),
+        ("publish --text x", format!("moqt://{address}/echo"), "?jwt=s3cret"),
         ("probe --json-lines", format!("ws://{address}/r"), "?token=s3cret"),
     ];
     together(cases, |(command, shown, query)| {
         let folder = TempDir::new().unwrap();
-        let line = format!("{command} --to {shown}{query} --timeout 1s --html h --junit j --markdown m --record-run r");
+        let line = format!("{command} {shown}{query} --timeout 1s --html h --junit j --markdown m --record-run r");
         let mut command = program::command(line.split(' '));
         let output = command.current_dir(folder.path()).env("RUST_LOG", "trace").output().unwrap();
         let mut texts = vec![output.stdout, output.stderr];

@@ -143,7 +143,7 @@ fn signed_link_needs_a_room_that_announces_a_link_key() {
 fn discovery_that_fails_names_the_request_and_the_remedy() {
     let signaling = Server::start_signaling(&["--dialect", "webrtc"]);
     let url = format!("http://{}/base", signaling.address);
-    let output = run(&format!("probe --list-rooms --signaling-url {url}"));
+    let output = run(&format!("rooms {url}"));
     assert_eq!(output.code, 3, "{output:?}");
     let expected = format!("GET {url}/api/v1/signaling failed: HTTP 4");
     assert!(output.stderr.contains(&expected) && output.stderr.contains("give its WebSocket URL"), "{output:?}");
@@ -155,7 +155,7 @@ fn device_key_is_created_for_its_owner_and_kept() {
     let url = format!("ws://{}/v1/signaling", signaling.address);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("device");
-    let list = || run(&format!("probe --list-rooms --signaling-url {url} --device-key {}", file.display()));
+    let list = || run(&format!("rooms {url} --device-key {}", file.display()));
     let first = list();
     assert_eq!((first.code, first.stderr.as_str()), (0, ""), "{first:?}");
     let key = fs::read_to_string(&file).unwrap();

@@ -8,7 +8,6 @@ mod certificates;
 mod clients;
 mod command_line;
 mod html_page;
-mod impaired_sending;
 mod link;
 mod moqt;
 mod musicians;

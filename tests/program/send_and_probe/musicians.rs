@@ -1,4 +1,4 @@
-//! `send --room --clients`: several members of a room, over real sockets.
+//! `musicians`: several members of a room, over real sockets.
 
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn musicians(output: &ProgramOutput) -> Value {
 
 /// The line of a run with this number of musicians in `room`.
 fn line(server: &Server, room: &str, clients: usize) -> String {
-    format!("send --tone 220 --clients {clients} --signaling-url ws://{}{room}", server.address)
+    format!("musicians --tone 220 --clients {clients} --signaling-url ws://{}{room}", server.address)
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn room_that_fills_up_after_the_list_is_left_by_all() {
         while socket.read().is_ok() {}
         closed.send(number).unwrap();
     });
-    let output = run(&format!("send --tone 220 --clients 2 --signaling-url ws://{server} --room jam"));
+    let output = run(&format!("musicians --tone 220 --clients 2 --signaling-url ws://{server} --room jam"));
     let error = format!(
         "jamjam-dev: cannot join a room on ws://{server}: the server rejected the request for room `jam`: Room is full\n"
     );
@@ -96,38 +96,15 @@ fn signal_ends_with_the_report_and_all_members_leave() {
 }
 
 #[test]
-fn options_of_one_client_are_usage_errors() {
-    let (signaling, folder) = (Server::start_signaling(&[]), tempfile::tempdir().unwrap());
-    for option in [
-        "--record x.wav",
-        "--record-run x.run",
-        "--json-lines",
-        "--no-echo",
-        "--delay 1",
-        "--ramp",
-        "--wait-for 1",
-        "--verbose",
-        "--html x.html",
-        "--markdown x.md",
-        "--junit x.xml",
-        "--loss-direction",
-        "--device-key x",
-    ] {
-        // Reports are also written after usage errors.
-        let given = option.replace("x.", &format!("{}/x.", folder.path().display()));
-        let output = run(&line(&signaling, &format!(" --room jam {given}"), 1));
-        let name = option.split(' ').next().unwrap();
-        let error = format!("jamjam-dev: {name} cannot be used with --room and --clients\n");
-        assert_eq!((output.code, &*output.stderr), (2, &*error), "{option}");
-    }
+fn what_several_musicians_cannot_share_is_a_usage_error() {
+    let signaling = Server::start_signaling(&[]);
     for (option, error) in [
-        ("--bind 127.0.0.1:6000", "a local port cannot be used"),
+        ("--tone 440 --bind 127.0.0.1:6000", "a local port cannot be used"),
         ("--wav -", "standard input can be read only once"),
         ("--tone 23000", "exceeds half of the sample rate"),
     ] {
         let url = format!("--signaling-url ws://{} --room jam --clients 2", signaling.address);
-        let tone = if option.contains("--bind") { "--tone 440" } else { "" };
-        let output = run(&format!("send {tone} {option} {url}"));
+        let output = run(&format!("musicians {option} {url}"));
         assert!(output.code == 2 && output.stderr.contains(error), "{option}: {output:?}");
     }
 }

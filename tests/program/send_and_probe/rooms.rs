@@ -1,4 +1,4 @@
-//! Tests `send` and `probe` with `--room`, and `--list-rooms`. The program, the signaling server and the echo server use real sockets.
+//! Tests `send` and `probe` with `--room`, and `rooms`. The program, the signaling server and the echo server use real sockets.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -251,7 +251,7 @@ fn stop_request_ends_the_address_search() {
 
 #[test]
 fn interrupted_run_reports_before_it_leaves_the_room() {
-    for command_line in ["probe --count 0", "send --tone 440 --clients 2"] {
+    for command_line in ["probe --count 0", "load-echo --tone 440 --clients 2"] {
         let (signaling, echo, folder) = (Server::start_signaling(&[]), Echo::correct(), tempfile::tempdir().unwrap());
         let mut room_member = room_at(&signaling, "jam", None, echo.address);
         let line = format!("{command_line} --json --room jam --signaling-url ws://{}", signaling.address);
@@ -328,20 +328,16 @@ fn wait_for_prints_notices_once() {
 #[test]
 fn rooms_are_listed_as_a_table_and_as_json() {
     let signaling = Server::start_signaling(&[]);
-    let list = |command: &str| run(&format!("{command} --signaling-url ws://{} --list-rooms", signaling.address));
-    for command in ["send", "probe"] {
-        let output = list(command);
-        assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (0, "no rooms\n", ""));
-    }
+    let list = |options: &str| run(&format!("rooms ws://{} {options}", signaling.address));
+    let output = list("");
+    assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (0, "no rooms\n", ""));
     let (_ann, vault) = room(&signaling, "a\u{1b}[31m vault", Some("sesame"));
     let (_bob, jam) = room(&signaling, "jam", None);
-    let json = list("probe --json").stdout;
-    let line = list("probe --json-lines").stdout;
-    let [document, one_line] = [&json, &line].map(|text| serde_json::from_str::<Value>(text).unwrap());
-    assert_eq!((line.lines().count(), &one_line), (1, &document));
+    let json = list("--json").stdout;
+    let document = serde_json::from_str::<Value>(&json).unwrap();
     document::assert_fits(&document, include_str!("../../../docs/rooms.schema.json"));
     let names = [(&vault, ["VAULT ID", "VAULT1"]), (&jam, ["JAM   ID", "JAM111"])].into_iter();
-    let text = names.fold(list("send").stdout + &json, |text, (created, [id, invite])| {
+    let text = names.fold(list("").stdout + &json, |text, (created, [id, invite])| {
         let [room_id, code] = ["room_id", "invite_code"].map(|name| created[name].as_str().unwrap());
         text.replace(room_id, id).replace(code, invite)
     });
@@ -354,8 +350,36 @@ fn message_right_after_the_upgrade_response_is_received() {
         let mut socket = upgrade_with(stream, r#"{"type":"RoomList","data":{"rooms":[]}}"#);
         while socket.read().is_ok() {}
     });
-    let output = run(&format!("send --signaling-url ws://{server} --list-rooms"));
+    let output = run(&format!("rooms ws://{server}"));
     assert_eq!(output.code, 0, "{output:?}");
+}
+
+/// clap counts a value from a variable as given.
+#[test]
+fn variables_of_other_commands_conflict_with_no_option() {
+    let variables =
+        [("SIGNALING_URL", "ws://127.0.0.1:9"), ("HMAC_SECRET", "s"), ("WEBRTC_AUTH", "off"), ("PORT", "1")];
+    let lines = [
+        "send --tone 440 --duration 10ms --embedded",
+        "probe --embedded --count 1",
+        "probe --embedded --moqt --count 1",
+        "compare 127.0.0.1:1 --count 1 --timeout 10ms",
+        "load-echo --embedded --clients 2 --count 1",
+        "load-rooms ws://127.0.0.1:9 --clients 2",
+        "musicians --tone 440 --duration 10ms --clients 1 --room jam",
+        "publish --embedded --text x",
+        "replay /dev/null",
+        "rooms",
+        "devices",
+        "token ann:jam",
+        "generate man",
+        "echo-server --host 127.0.0.1 --port 0 --with-signaling 0 --room-name x --check --duration 10ms",
+        "signaling-server --host 127.0.0.1 --port 0 --check --duration 10ms",
+    ];
+    together(lines, |line| {
+        let output = start(command(line.split(' ')).envs(variables)).end();
+        assert_ne!(output.code, 2, "{line}: {output:?}");
+    });
 }
 
 #[test]
@@ -367,8 +391,8 @@ fn signaling_url_variable_is_used_only_if_an_option_needs_it() {
         assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{url}");
     });
     let signaling = Server::start_signaling(&[]);
-    let output = with_variable("send --list-rooms", &format!("ws://{}", signaling.address)).end();
+    let output = with_variable("rooms", &format!("ws://{}", signaling.address)).end();
     assert_eq!((output.code, output.stdout.as_str()), (0, "no rooms\n"));
-    let needed = "--room needs a signaling server; add --signaling-url URL or set SIGNALING_URL";
+    let needed = "a signaling server is needed; add --signaling-url or set SIGNALING_URL";
     assert_error(&with_variable("probe --room jam", "").end(), 2, needed);
 }

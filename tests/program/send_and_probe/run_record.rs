@@ -1,4 +1,4 @@
-//! `--record-run` and `--replay`: a report can be reproduced from the packets of its run.
+//! `--record-run` and `replay`: a report can be reproduced from the packets of its run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,14 +52,13 @@ fn record_success(line: &str) -> (TempDir, PathBuf) {
     (folder, file)
 }
 
-/// Replays a record with the subcommand `command`.
-fn replay(command: &str, file: &Path, options: &str) -> ProgramOutput {
-    run(&format!("{command} --replay {} {options}", file.display()))
+fn replay(file: &Path, options: &str) -> ProgramOutput {
+    run(&format!("replay {} {options}", file.display()))
 }
 
 /// The report of a replayed probe.
 fn replayed(code: i32, file: &Path) -> Value {
-    let output = replay("probe", file, "--json");
+    let output = replay(file, "--json");
     assert_eq!(output.code, code, "{output:?}");
     document::report(&output)
 }
@@ -84,11 +83,10 @@ fn replay_reproduces_every_report_byte_for_byte() {
     let embedded = "probe --embedded --count 50 --interval 2ms --loss 10% --seed 1 --timeout 200ms".to_owned();
     let moqt = "probe --embedded --moqt --count 20 --interval 2ms".to_owned();
     let unreachable = "probe --to moqt://127.0.0.1:1/echo --timeout 1s".to_owned();
-    let cases = [("probe", probe), ("send", send), ("probe", embedded), ("probe", moqt), ("probe", unreachable)];
-    together(cases, |(command, line)| {
+    together([probe, send, embedded, moqt, unreachable], |line| {
         for format in ["", "--json"] {
             let (folder, file, code, recorded) = record(&format!("{line} {format}"));
-            let again = reports(&format!("{command} --replay {} {format}", file.display()), folder.path());
+            let again = reports(&format!("replay {} {format}", file.display()), folder.path());
             assert_eq!(again, (code, recorded), "{line} {format}");
         }
     });
@@ -100,7 +98,7 @@ fn record_without_a_page_contains_the_waveforms_for_a_replayed_page() {
     let [file, page] = ["run.jsonl", "page.html"].map(|name| folder.path().join(name));
     let line = format!("send --tone 440 --duration 100ms --embedded --delay 10 --record-run {}", file.display());
     run_to_success(&line);
-    assert_eq!(replay("send", &file, &format!("--html {}", page.display())).code, 0);
+    assert_eq!(replay(&file, &format!("--html {}", page.display())).code, 0);
     let page = fs::read_to_string(&page).unwrap();
     assert_eq!((page.matches("<path class=\"wave\"").count(), page.matches("<audio").count()), (2, 0), "{page}");
     // The page shows the command and the host of the recorded run.
@@ -121,7 +119,7 @@ fn replay_of_an_interrupted_run_has_the_exit_code_of_the_verdict() {
     running.signal("INT");
     let live = running.end();
     assert_eq!(live.code, 130, "{live:?}");
-    let again = replay("probe", &file, "--json");
+    let again = replay(&file, "--json");
     let has_failed = document::report(&live)["verdict"]["passed"] == false;
     assert_eq!((again.code, again.stdout), (has_failed.into(), live.stdout));
 }
@@ -142,9 +140,7 @@ fn edited_packet_changes_the_report_and_limits_can_be_replaced() {
     });
     fs::write(&file, lines.collect::<Vec<_>>().join("\n")).unwrap();
     assert_eq!(replayed(1, &file)["streams"]["ping"]["lost"], 1);
-    assert_eq!(replay("probe", &file, "--max-loss 5%").code, 0);
-    let output = replay("send", &file, "");
-    assert!(output.code == 2 && output.stderr.contains("use `jamjam-dev probe --replay`"), "{output:?}");
+    assert_eq!(replay(&file, "--max-loss 5%").code, 0);
 }
 
 #[test]
@@ -180,7 +176,7 @@ fn invalid_record_is_rejected_with_the_line_number() {
     let damaged = folder.path().join("damaged.jsonl");
     let errors = cases.map(|lines| {
         fs::write(&damaged, lines.join("\n")).unwrap();
-        let output = replay("probe", &damaged, "");
+        let output = replay(&damaged, "");
         assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");
         output.stderr.replace(&folder.path().display().to_string(), "FOLDER")
     });

@@ -1,4 +1,4 @@
-//! `probe --this-machine` on this machine. Other programs and the kernel's files show the expected values.
+//! `doctor` on this machine. Other programs and the kernel's files show the expected values.
 
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
@@ -25,7 +25,7 @@ fn shell(command: &str) -> String {
 
 #[test]
 fn this_machine_matches_what_other_programs_show() {
-    let output = program::run("probe --this-machine --json");
+    let output = program::run("doctor --json");
     assert_eq!(output.stderr, "");
     let report = report(&output);
     assert_eq!(output.code, i32::from(report["status"] == "invalid"), "{report:#}");
@@ -71,7 +71,7 @@ fn run_under_strace(options: &[&str]) -> Option<(i32, Value)> {
         return None;
     }
     let folder = tempfile::tempdir().unwrap();
-    let mut command = program::command(["probe", "--this-machine", "--json"]);
+    let mut command = program::command(["doctor", "--json"]);
     record_system_calls(&mut command, &folder.path().join("calls"), options);
     let output = program::start(command.stdout(Stdio::piped()).stderr(Stdio::piped())).end();
     Some((output.code, report(&output)))
@@ -96,7 +96,7 @@ fn delayed_system_calls_invalidate_measurements() {
 fn busy_port_is_reported_with_its_process() {
     // If another program or test already uses the port, that program is found.
     let socket = UdpSocket::bind("0.0.0.0:5000");
-    let report = report(&program::run("probe --this-machine --json"));
+    let report = report(&program::run("doctor --json"));
     let ports = check(&report, "ports");
     let port = &ports["figures"]["ports"][0];
     assert_eq!(

@@ -6,10 +6,10 @@ use std::path::Path;
 use test_support::client::{Server, document, run_args, together};
 use test_support::snapshot;
 
-/// Runs each line and returns the messages with the exit codes. `TO` stands for a server that must receive nothing, `FILE` and `LINK` for
-/// two names of a file that must stay as it is, `FOLDER` for its folder, `''` for an empty argument, and `_` for a space within an
-/// argument.
-fn refused(lines: &[impl AsRef<str> + Sync]) -> Vec<String> {
+/// Runs each line and returns the messages with the exit codes, in one line each. `TO` stands for a server that must receive nothing, `FILE`
+/// and `LINK` for two names of a file that must stay as it is, `FOLDER` for its folder, `''` for an empty argument, and `_` for a space
+/// within an argument.
+fn refused(lines: &[&str]) -> Vec<String> {
     let (server, folder) = (Server::correct(), tempfile::tempdir().unwrap());
     let [file, link] = ["file.toml", "link"].map(|name| folder.path().join(name));
     fs::write(&file, "a secret").unwrap();
@@ -18,15 +18,14 @@ fn refused(lines: &[impl AsRef<str> + Sync]) -> Vec<String> {
     let names =
         [("TO", server.to()), ("FILE", format!("{at}/file.toml")), ("LINK", format!("{at}/link")), ("FOLDER", at)];
     let messages = together(lines, |line| {
-        let line = line.as_ref();
         let name = |word: &str| names.iter().fold(word.to_owned(), |word, (name, value)| word.replace(name, value));
         let words = line.split(' ').map(|word| if word == "''" { "" } else { word });
         let output = run_args(words.map(|word| name(&word.replace('_', " "))));
         assert_eq!(output.stdout, "", "{line}");
-        // Clap repeats the usage of the subcommand after each message.
+        // Clap repeats the usage of the command after each message.
         let message = output.stderr.split("\n\nUsage: ").next().unwrap().split("\n\nFor more").next().unwrap();
-        let message = message.lines().filter(|line| !line.is_empty()).map(|line| format!("{line}\n"));
-        let message = format!("{}exit code {}\n", message.collect::<String>(), output.code);
+        let message: Vec<&str> = message.split_whitespace().collect();
+        let message = format!("{} (exit code {})", message.join(" "), output.code);
         names.iter().fold(message, |message, (name, value)| message.replace(value, name))
     });
     assert_eq!(server.received(), []);
@@ -34,23 +33,17 @@ fn refused(lines: &[impl AsRef<str> + Sync]) -> Vec<String> {
     messages
 }
 
-/// The transcript contains command lines after `$ `. Each has its message and exit code below it.
+/// The transcript contains command lines, each with its message and exit code after an arrow.
 #[test]
 fn usage_errors_have_the_messages_and_codes_of_the_transcript() {
     let name = "send_and_probe/usage_errors";
     let transcript = snapshot::committed(name);
-    let (heads, lines): (Vec<_>, Vec<_>) = transcript
-        .split("\n\n")
-        .map(|entry| {
-            let (head, rest) = entry.split_once("$ ").expect("a command line");
-            (head, rest.lines().next().unwrap())
-        })
-        .unzip();
-    let entries = heads.iter().zip(&lines).zip(refused(&lines)).map(|((head, line), message)| {
+    let lines: Vec<&str> = transcript.lines().map(|line| line.split(" → ").next().unwrap()).collect();
+    let entries = lines.iter().zip(refused(&lines)).map(|(line, message)| {
         assert!(!message.contains("hunter2"), "{line}: the message contains a password");
-        format!("{head}$ {line}\n{}", without_resolver_error(&message))
+        format!("{line} → {}\n", without_resolver_error(&message))
     });
-    snapshot::assert_matches(name, &entries.collect::<Vec<_>>().join("\n"));
+    snapshot::assert_matches(name, &entries.collect::<String>());
     for file in ["-", "target/x", "target/none.wav"] {
         assert!(!Path::new(file).exists(), "{file}");
     }
@@ -59,7 +52,7 @@ fn usage_errors_have_the_messages_and_codes_of_the_transcript() {
 /// The message without the reason for which a name has no address. It depends on the system.
 fn without_resolver_error(message: &str) -> String {
     match message.split_once("cannot find an address for host `").and_then(|(_, rest)| rest.split_once("`: ")) {
-        Some((_, reason)) => message.replace(reason.lines().next().unwrap(), "…"),
+        Some((_, reason)) => message.replace(reason.rsplit_once(" (exit code").unwrap().0, "…"),
         None => message.to_owned(),
     }
 }
@@ -80,26 +73,6 @@ fn bare_number_has_the_unit_of_its_option() {
     let times = ["interval_ms", "timeout_ms"].map(|name| report[name].as_f64());
     // 50 packets fit into 0.1 s.
     assert_eq!((times, &report["streams"]["ping"]["sent"]), ([Some(2.0), Some(5e3)], &50.into()));
-}
-
-/// The table contains the ways to choose what `send` and `probe` do, and the options with these plans.
-#[test]
-fn option_without_effect_is_rejected_even_with_its_default() {
-    let (plans, options) =
-        include_str!("../../snapshots/send_and_probe/option_plans.txt").split_once("abcdefghijklmnopq").unwrap();
-    let plans: Vec<&str> = plans.lines().skip(3).filter_map(|line| Some(line.trim().split_once(' ')?.1)).collect();
-    let mut lines = Vec::new();
-    for row in options.lines().skip(1) {
-        let (option, marks) = row.rsplit_once(' ').unwrap();
-        let rejecting = plans.iter().zip(marks.chars()).filter(|(_, mark)| *mark == '-');
-        lines.extend(rejecting.map(|(plan, _)| format!("{plan} {}", option.trim_end())));
-    }
-    assert!(lines.len() > 150, "{}", lines.len());
-    for (line, message) in lines.iter().zip(refused(&lines)) {
-        let option = line.rsplit(" --").next().unwrap().split(' ').next().unwrap();
-        let is_expected = message.contains(&format!("--{option} has no effect ")) && message.ends_with("exit code 2\n");
-        assert!(is_expected, "{line}: {message}");
-    }
 }
 
 #[test]

@@ -282,7 +282,7 @@ fn print_token_signs_with_the_configured_secret() {
         &[("AUTH_SECRET", "s")],
         &[("HMAC_SECRET", ""), ("AUTH_SECRET", "s")],
     ] {
-        let arguments = ["signaling-server", "--print-token", "client-001:myroom:60"];
+        let arguments = ["token", "client-001:myroom:60"];
         let output = run(&arguments, |command| _ = command.envs(variables.iter().copied()));
         let claims = verify(Some(&Secret::new("s")), output.stdout.trim_end(), "myroom", 0).unwrap();
         assert_eq!((output.code, claims.client_id.as_str()), (0, "client-001"));

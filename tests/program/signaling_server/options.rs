@@ -102,8 +102,7 @@ fn devices_pipes_and_long_files_are_not_read() {
     std::fs::write(path("long"), "a".repeat((1 << 20) + 1)).unwrap();
     std::fs::write(path("longest"), "a".repeat(1 << 20)).unwrap();
     std::fs::create_dir(path("rooms")).unwrap();
-    let output =
-        run(&["signaling-server", "--print-token", "a:b", "--hmac-secret", &format!("@{}", path("longest"))], |_| {});
+    let output = run(&["token", "a:b", "--hmac-secret", &format!("@{}", path("longest"))], |_| {});
     assert_eq!(output.code, 0, "{output:?}");
     let (room, rooms, secret) = (path("rooms/stage.toml"), path("rooms"), |file: &str| format!("@{file}"));
     let (pipe, long) = (path("pipe"), path("long"));

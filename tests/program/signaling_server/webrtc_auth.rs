@@ -162,7 +162,7 @@ fn participants_of_protected_rooms_are_listed_only_with_the_login() {
 #[test]
 fn printed_token_opens_a_webrtc_room() {
     let server = protected_server(&[]);
-    let options = ["signaling-server", "--print-token", "ann:jam:60", "--webrtc-auth", "token"];
+    let options = ["token", "ann:jam:60", "--webrtc-auth", "token"];
     let output = run(&[&options[..], &super::SECRET].concat(), |_| {});
     assert_eq!(output.code, 0, "{output:?}");
     assert_eq!(join(&server, "jam", "ann", output.stdout.trim_end()), WELCOME);

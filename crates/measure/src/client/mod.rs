@@ -8,7 +8,6 @@
 
 mod connection_results;
 mod hosts;
-mod impairing_sink;
 mod link;
 mod live_figures;
 mod live_snapshot;
@@ -38,7 +37,6 @@ pub use connection_results::{
     WebSocketFailure, WebSocketResults,
 };
 pub use hosts::{PauseResults, ServerResults};
-pub use impairing_sink::ImpairedPath;
 pub use link::{LinkConfig, LinkFailure, LinkResults, LinkSigning};
 pub use live_figures::{LiveFigures, UnfinishedResults};
 pub use live_snapshot::LiveSnapshot;
@@ -52,7 +50,7 @@ pub use request_matcher::RequestMatcher;
 pub use results::{
     AudioPicture, AudioResults, CaptureResults, ClientsResults, DelayEstimate, PacketEvent, PacketObserver,
     PacketOutcome, PlaybackResults, RecordedPacket, RunKind, RunOrigin, RunResults, ScheduleResults, SentAudio,
-    SentImpairment, ServerDelay, StopSignal, WaitResult,
+    ServerDelay, StopSignal, WaitResult,
 };
 pub use room_load::{MAX_ROOM_MESSAGES, RoomLoad, RoomLoadConfig};
 pub use run::{ClientNode, Workload, WorkloadStep};

@@ -1,4 +1,4 @@
-//! Raw results of one run of `send` or `probe`. Counters and measurements are neither rounded nor compared with limits.
+//! Raw results of one run. Counters and measurements are neither rounded nor compared with limits.
 //! A [`PacketObserver`] receives the events of single packets, for recordings, audio analysis and JSON lines.
 
 use std::borrow::Cow;
@@ -18,19 +18,19 @@ use jamjam_core::audio::waveform::Waveform;
 use jamjam_core::stats::{DriftEstimate, HostTiming, PacingStats, StreamStats};
 use jamjam_core::time::Time;
 
-/// The subcommand of a run.
+/// What a run sends, named after the command that sends it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunKind {
-    /// `jamjam-dev send`: sends AUDIO packets, as a jamjam client does, and evaluates their echoes; or sends texts over MOQT.
+    /// AUDIO packets, as a jamjam client sends them, whose echoes are evaluated; or texts over MOQT.
     Send,
-    /// `jamjam-dev probe`: one stream of probe packets.
+    /// One stream of packets that only measure.
     #[default]
     Probe,
 }
 
 impl RunKind {
-    /// The name of the subcommand.
+    /// The name in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Send => "send",
@@ -351,8 +351,6 @@ pub struct AudioResults {
     pub recorded_both_samples: Option<u64>,
     /// Sent or returned packets missing from the `--record-both` file because its queue was full.
     pub recording_both_dropped: u64,
-    /// What impairment did to the packets, if they were impaired.
-    pub impairment: Option<SentImpairment>,
     /// Why the file was not sent as its header states.
     pub source_warning: Option<String>,
     /// Quality of the source before conversion, if analyzed.
@@ -361,19 +359,6 @@ pub struct AudioResults {
     pub quality: Option<AudioQuality>,
     /// Packet events that the analyzer missed because its queue was full.
     pub quality_dropped: u64,
-}
-
-/// What impairment did to sent AUDIO (`--no-echo`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SentImpairment {
-    /// Packets that were dropped, or that were still delayed when the run was interrupted.
-    pub lost: u64,
-    /// Packets that were sent twice.
-    pub duplicated: u64,
-    /// Packets that were held back so that later ones overtook them.
-    pub reordered: u64,
-    /// Packets and copies that the system refused.
-    pub refused: u64,
 }
 
 /// A capture device and its counters.

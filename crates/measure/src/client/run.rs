@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hosts::{HostLog, ServerResults};
-use super::impairing_sink::{ImpairedPath, ImpairingSink};
 use super::link::{ClientLink, LinkConfig, SealingSink};
 use super::live_figures::{LiveFigures, UnfinishedResults};
 use super::live_snapshot::LiveSnapshot;
@@ -98,7 +97,6 @@ pub struct ClientNode<S> {
     /// The workload and its state.
     pub workload: S,
     link: Option<ClientLink>,
-    impaired_path: Option<Box<ImpairedPath>>,
     phase: Phase,
     /// When the client begins, from its first poll on.
     begins_at: Option<Time>,
@@ -129,7 +127,6 @@ impl<S: Workload> ClientNode<S> {
             tracker,
             workload,
             link: None,
-            impaired_path: None,
             phase: Phase::New,
             begins_at: None,
             loss_report_requester,
@@ -156,12 +153,6 @@ impl<S: Workload> ClientNode<S> {
         let is_free = |kind| kind != self.tracker.config.evaluated_stream;
         let (sends_pings, sends_keepalives) = (is_free(StreamKind::Ping), is_free(StreamKind::Keepalive));
         Self { link: config.map(|config| ClientLink::new(config, latency_info, sends_pings, sends_keepalives)), ..self }
-    }
-
-    /// Sends AUDIO over this path.
-    #[must_use]
-    pub fn with_impaired_path(self, path: Option<ImpairedPath>) -> Self {
-        Self { impaired_path: path.map(Box::new), ..self }
     }
 
     /// Figures that can be read on another thread during the run.
@@ -216,9 +207,6 @@ impl<S: Workload> ClientNode<S> {
             SharedRecord::lock(shared).exchange_stream(evaluated, stream);
             stream.history.started_at = self.started;
         }
-        if let Some(mut path) = self.impaired_path {
-            path.transit.drop_all(&mut path.exit);
-        }
         results
     }
 
@@ -252,7 +240,6 @@ impl<S: Workload> ClientNode<S> {
         let sealing = run.link.filter(|link| link.is_encrypted).map_or(0, |_| OVERHEAD);
         run.audio = self.workload.audio_results().map(|results| AudioResults {
             configured_server_delay_ns: config.server_delay.map(saturating_nanos),
-            impairment: self.impaired_path.as_ref().map(|path| path.exit.results),
             ip_bytes: (wire::ip_udp_header_len(config.peer.ip()) + HEADER_LEN + sealing) as u32 + results.payload_bytes,
             ..results
         });
@@ -378,12 +365,6 @@ impl<S: Workload> ClientNode<S> {
     /// Sends due packets, and the periodic queries beside them.
     fn poll_workload(&mut self, now: Time, sink: &mut dyn TransmitSink) {
         let Phase::Sending(_) = self.phase else { return };
-        let path = self.impaired_path.as_mut();
-        let mut impairing = path.map(|path| ImpairingSink { path, now, sink: &mut *sink });
-        let sink: &mut dyn TransmitSink = match &mut impairing {
-            Some(impairing) => impairing,
-            None => &mut *sink,
-        };
         let step = match &mut self.link {
             Some(link) => self.workload.poll_transmit(now, &mut self.tracker, &mut SealingSink { link, now, sink }),
             None => self.workload.poll_transmit(now, &mut self.tracker, sink),
@@ -402,17 +383,17 @@ impl<S: Workload> ClientNode<S> {
     }
 
     /// Ends the run when all replies have arrived or timed out, and the last query is answered.
-    fn poll_final_wait(&mut self, now: Time, delayed_until: Option<Time>, sink: &mut dyn TransmitSink) {
+    fn poll_final_wait(&mut self, now: Time, sink: &mut dyn TransmitSink) {
         let Phase::FinalWait { complete_at, next_poll } = &mut self.phase else { return };
         let RunConfig { peer, timeout, .. } = self.tracker.config;
         // After a pause, the replies that arrived meanwhile are still to be read.
         let resumed = self.tracker.hosts.this.resumed_at().map_or(Time::ZERO, |at| at + timeout);
-        let complete = self.tracker.is_complete() && delayed_until.is_none();
-        let deadline = self.tracker.deadline().unwrap_or(now).max(resumed).max(delayed_until.unwrap_or_default());
+        let complete = self.tracker.is_complete();
+        let deadline = self.tracker.deadline().unwrap_or(now).max(resumed);
         // The run is over at `deadline`, or after the last reply and the wait for duplicates, whichever comes first.
         *complete_at = complete.then(|| complete_at.unwrap_or(now));
         let ends_at = complete_at.map_or(deadline, |at| deadline.min(at + DUPLICATE_WAIT));
-        let is_over = now >= ends_at && delayed_until.is_none();
+        let is_over = now >= ends_at;
         let sent = self.tracker.sent();
         let mut next_query = None;
         if let Some(requester) = &mut self.loss_report_requester {
@@ -512,8 +493,7 @@ impl<S: Workload> ClientNode<S> {
         self.poll_wait_for_server(now, sink);
         self.poll_baseline(now, sink);
         self.poll_workload(now, sink);
-        let delayed_until = self.impaired_path.as_mut().and_then(|path| path.poll(now, sink));
-        self.poll_final_wait(now, delayed_until, sink);
+        self.poll_final_wait(now, sink);
         self.poll_last_query(now, sink);
         self.poll_link(now, sink);
         self.publish_figures(now);
@@ -539,10 +519,7 @@ impl<S: Workload> Node for ClientNode<S> {
                 Some(query.and_then(|query| query.baseline.next_deadline()).unwrap_or(Time::ZERO))
             }
             Phase::SettingUpLink => link,
-            Phase::Sending(due) | Phase::FinalWait { next_poll: due, .. } => {
-                let delayed = self.impaired_path.as_ref().and_then(|path| path.transit.next_deadline());
-                [link, delayed, Some(*due)].into_iter().flatten().min()
-            }
+            Phase::Sending(due) | Phase::FinalWait { next_poll: due, .. } => link.into_iter().chain([*due]).min(),
             Phase::Interrupted(due) => Some(*due).filter(|due| *due > Time::ZERO),
             Phase::Finished => None,
         }

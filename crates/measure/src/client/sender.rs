@@ -1,4 +1,4 @@
-//! The workload of `send`: AUDIO on an absolute schedule or as a live source delivers it and, as a jamjam client does, LATENCY_PING and
+//! The workload of `send` and `load-echo`: AUDIO on an absolute schedule or as a live source delivers it and, as a jamjam client does, LATENCY_PING and
 //! KEEPALIVE every second, and LATENCY_INFO once.
 
 use std::time::Duration;

@@ -7,7 +7,7 @@ use super::quantities::{format_decimals, format_share};
 use super::rows;
 use crate::diagnosis::{Diagnosis, Severity};
 
-/// The report in a few lines: key figures and problems. `send` prints this short report if received text is its main output.
+/// The report in a few lines: key figures and problems. `publish` prints this short report: its main output is the received text.
 pub fn lines(report: &Report) -> Vec<String> {
     let setup = report.moqt.as_ref().and_then(rows::moqt_setup);
     let setup = setup.map_or_else(String::new, |times| format!("; connection setup: {times}"));

@@ -8,9 +8,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use super::quantities::{RoundTrip, micros, millis, rounded_micros, thousandths, unsigned_millis};
-use crate::client::{
-    AudioResults, LossReport, PauseResults, RunResults, SentImpairment, ServerResults, StreamKind, WaitResult,
-};
+use crate::client::{AudioResults, LossReport, PauseResults, RunResults, ServerResults, StreamKind, WaitResult};
 use jamjam_core::stats::{
     AddressChange, BURST_LENGTH_BUCKETS, Histogram, HistogramBar, HostTiming, PacingStats, StreamStats,
 };
@@ -196,7 +194,6 @@ figures! {
         recording_dropped: u64 = audio.recording_dropped;
         recorded_both_samples: Option<u64> = audio.recorded_both_samples;
         recording_both_dropped: u64 = audio.recording_both_dropped;
-        impairment: Option<SentImpairment> = audio.impairment;
     }
 }
 

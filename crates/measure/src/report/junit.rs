@@ -126,14 +126,14 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
 
 /// The document of several targets: a test case for each, with its report.
 pub fn targets(all: &TargetsReport) -> Result<String, SerializeError> {
-    let mut suite = TestSuite::new("jamjam-dev probe");
+    let mut suite = TestSuite::new("jamjam-dev compare");
     for report in all.targets.iter().map(|target| &target.report) {
         let reasons = report.verdict.reasons.join("; ");
         let status = run_completed(report, None).unwrap_or_else(|| match all.judged(report) {
             Judged::Met if !report.verdict.passed => skipped(&reasons),
             result => judged(result, "failed", &reasons),
         });
-        suite.add_test_case(case("jamjam-dev probe", &report.target, status, &text::summary(report, false)));
+        suite.add_test_case(case("jamjam-dev compare", &report.target, status, &text::summary(report, false)));
     }
     // The targets were measured at the same time.
     let longest = all.targets.iter().map(|target| target.report.duration_ms).fold(0.0, f64::max);

@@ -315,8 +315,7 @@ fn no_reply_reason(run: &RunResults, stream: Option<&StreamStats>) -> Option<Str
     }
     let Some(stream) = stream.filter(|stream| stream.sent > 0) else { return Some(NOTHING_SENT.to_owned()) };
     if !run.replies_expected {
-        let refused = run.audio.as_ref().and_then(|audio| audio.impairment).map_or(0, |impairment| impairment.refused);
-        let (not_sent, planned) = (stream.not_sent + refused, stream.planned());
+        let (not_sent, planned) = (stream.not_sent, stream.planned());
         return (not_sent > 0).then(|| format!("{not_sent} of {planned} packets could not be sent"));
     }
     (stream.returned == 0 && stream.damaged == 0 && is_evaluated(stream, 5)).then(|| NO_REPLIES.to_owned())

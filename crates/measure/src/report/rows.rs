@@ -11,7 +11,6 @@ use super::quantities::{
     format_count, format_decimals, format_optional_time, format_percent, format_time, format_time_ms,
 };
 use super::time_series::WorstSeconds;
-use crate::client::SentImpairment;
 use Level::{Full, Short};
 use jamjam_core::stats::MIN_DRIFT_SECONDS;
 
@@ -296,7 +295,6 @@ fn audio_rows(report: &Report, add: &mut impl FnMut(Level, &'static str, Option<
         let [p99, max] = [("p99", audio.echo_time_p99_us), ("max", audio.echo_time_max_us)];
         add(Short, "server delay", Some(server_delay(audio)));
         add(Full, "echo time", Some(times_text([min, p50, p99, max])));
-        add(Short, "impairment", audio.impairment.map(impairment));
         add(Short, "recorded", audio.recorded_samples.map(|samples| format_count(samples, "sample")));
         add(Short, "recorded both", audio.recorded_both_samples.map(|samples| format_count(samples, "sample")));
     }
@@ -317,11 +315,6 @@ fn audio_rows(report: &Report, add: &mut impl FnMut(Level, &'static str, Option<
         add(Short, "level", Some(level(quality)));
         add(Full, "alignment", alignment(quality));
     }
-}
-
-/// What impairment did to the sent packets.
-fn impairment(SentImpairment { lost, duplicated, reordered, .. }: SentImpairment) -> String {
-    format!("{lost} dropped, {duplicated} sent twice, {reordered} held back")
 }
 
 fn server_delay(audio: &AudioFigures) -> String {

@@ -1,4 +1,4 @@
-//! `probe` and `send --text` over MOQT on the command line, with a scripted server that has known faults and with our own echo server.
+//! `probe` and `publish` over MOQT on the command line, with a scripted server that has known faults and with our own echo server.
 
 mod connection_errors;
 mod own_server;

@@ -1,4 +1,4 @@
-//! `send --text`: typed text returns line by line.
+//! `publish`: typed text returns line by line.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
@@ -23,7 +23,7 @@ fn texts_return_as_lines_with_the_result_on_standard_error() {
     let (_server, log) = start(&[]);
     for scheme in ["moqt", "https"] {
         let url = format!("{scheme}://localhost:{}/echo", log.port());
-        let line = ["send", "--text", "hello", "--text", "", "--text", "日本 京都", "--interval", "20ms", "--to", &url];
+        let line = ["publish", "--text", "hello", "--text", "", "--text", "日本 京都", "--interval", "20ms", &url];
         let output = run_args(line.into_iter().chain(log.trusted("").split_whitespace()));
         assert_eq!((output.code, lines(&output)), (0, vec!["", "hello", "日本 京都"]), "{output:?}");
         assert!(output.stderr.starts_with("jamjam-dev: 3 sent"), "{}", output.stderr);
@@ -35,14 +35,14 @@ fn texts_return_as_lines_with_the_result_on_standard_error() {
 
 #[test]
 fn lines_of_standard_input_are_sent_without_line_endings() {
-    let line = "send --embedded --moqt --text zero --text - --interval 20ms";
+    let line = "publish --embedded --text zero --text - --interval 20ms";
     let output = run_with_input(line.split(' '), b"one\r\ntwo\n\nno end".to_vec());
     assert_eq!((output.code, lines(&output)), (0, vec!["", "no end", "one", "two", "zero"]), "{output:?}");
 }
 
 #[test]
 fn line_returns_while_standard_input_is_open() {
-    let line = "send --embedded --moqt --text - --interval 1ms";
+    let line = "publish --embedded --text - --interval 1ms";
     let mut program = command(line.split(' ')).stdin(Stdio::piped()).spawn().unwrap();
     let (mut typed, mut echo) = (program.stdin.take().unwrap(), BufReader::new(program.stdout.take().unwrap()));
     let (sender, received) = mpsc::channel();
@@ -78,7 +78,7 @@ fn lost_or_changed_text_fails_the_run() {
     ] {
         let server = ScriptedServer::start(actions);
         let options = server.trusted("--text hello --text again --interval 500ms --timeout 300ms");
-        let output = run(&format!("send --to {} {options}", server.url));
+        let output = run(&format!("publish {} {options}", server.url));
         assert_eq!(lines(&output), stdout, "{output:?}");
         // A text that was in flight during a pause of this host is not judged.
         let is_failure = output.code == 1 && output.stderr.starts_with(started) && output.stderr.ends_with(ended);
@@ -88,7 +88,7 @@ fn lost_or_changed_text_fails_the_run() {
 
 #[test]
 fn json_output_replaces_the_text_lines() {
-    let output = run("send --embedded --moqt --text hello --json");
+    let output = run("publish --embedded --text hello --json");
     assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
     let report = document::report(&output);
     assert_eq!((&report["command"], &report["evaluated_stream"]), (&json!("send"), &json!("ping")));

@@ -103,7 +103,9 @@ fn connection_is_retried_until_the_server_is_available() {
 
 #[test]
 fn partial_report_precedes_a_closing_handshake_that_is_never_answered() {
-    for options in ["--count 0 --interval 5ms", "--clients 2 --rate 100 --duration 60s"] {
+    for (name, options) in
+        [("probe", "--count 0 --interval 5ms"), ("load-rooms", "--clients 2 --rate 100 --duration 60s")]
+    {
         let folder = tempfile::tempdir().unwrap();
         let stdout = folder.path().join("stdout");
         let ((started, first), (closing, closed)) = (channel(), channel());
@@ -117,7 +119,7 @@ fn partial_report_precedes_a_closing_handshake_that_is_never_answered() {
             // The connection stays open.
             thread::park();
         });
-        let line = format!("probe --to ws://{server} --room r --dialect broadcast --json {options}");
+        let line = format!("{name} ws://{server} --room r --dialect broadcast --json {options}");
         let program = start(command(line.split(' ')).stdout(File::create(&stdout).unwrap()));
         first.recv_timeout(TEST_TIMEOUT).unwrap();
         program.signal("INT");

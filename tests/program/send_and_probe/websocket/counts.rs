@@ -39,7 +39,7 @@ fn dropped_and_duplicated_replies_are_counted_and_replayed() {
     assert_received(&report, [16, 4]);
     assert_eq!((&report["evaluated_stream"], &report["streams"]["audio"]), (&json!("ping"), &Value::Null));
     assert!(codes(&report).contains(&"replies_missing"), "{report:#}");
-    let replayed: Value = serde_json::from_str(&run(&format!("probe --replay {file} --json")).stdout).unwrap();
+    let replayed: Value = serde_json::from_str(&run(&format!("replay {file} --json")).stdout).unwrap();
     assert_eq!(replayed, report);
 }
 

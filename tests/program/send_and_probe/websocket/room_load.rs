@@ -22,7 +22,7 @@ const DIALECTS: [&str; 4] =
     ["broadcast --hmac-secret test-secret", "webrtc --hmac-secret test-secret", "jamjam", "bbx"];
 
 fn line(address: SocketAddr, dialect: &str, options: &str) -> String {
-    format!("probe ws://admin:sesame@{address} --timeout 20s --quiet --json --dialect {dialect} {options}")
+    format!("load-rooms ws://admin:sesame@{address} --timeout 20s --quiet --json --dialect {dialect} {options}")
 }
 
 fn rooms(report: &Value) -> &Value {
@@ -76,7 +76,7 @@ fn members_join_over_tls() {
     let server = Server::start_signaling(&authority.certify().options());
     let target = format!("wss://localhost:{} --ca {}", server.address.port(), authority.own().display());
     let members = "--dialect jamjam --clients 4 --room-count 2 --rate 50 --count 10";
-    let report = document::report(&run_to_success(&format!("probe {target} --timeout 20s --json {members}")));
+    let report = document::report(&run_to_success(&format!("load-rooms {target} --timeout 20s --json {members}")));
     assert_eq!(document::counts(&report, "ping", ["sent", "returned"]), [20, 20], "{report:#}");
 }
 
@@ -116,12 +116,12 @@ fn server_that_admits_nobody_ends_the_run_at_once() {
         run(&line(single.address, "jamjam", "--clients 2 --count 1").replacen("--timeout 20s", "--timeout 5s", 1));
     assert_eq!((output.code, &rooms(&document::report(&output))["joined"]), (1, &json!(1)), "{output:?}");
 
-    let login = format!("probe ws://{} --dialect bbx --clients 4", server.address);
+    let login = format!("load-rooms ws://{} --dialect bbx --clients 4", server.address);
     let output = run(&login);
     assert_eq!((output.code, &*output.stdout), (3, ""), "{output:?}");
     assert!(output.stderr.contains("HTTP 401 Unauthorized. Give the login in the URL"), "{output:?}");
     let (_socket, closed) = closed_tcp_port();
-    let output = run(&format!("probe ws://{closed} --clients 4"));
+    let output = run(&format!("load-rooms ws://{closed} --clients 4"));
     assert_eq!(output.code, 3, "{output:?}");
     assert!(output.stdout.contains(&format!("cannot connect to {closed}")), "{output:?}");
 }
@@ -160,7 +160,7 @@ fn killed_server_and_signal_end_the_run_with_its_report() {
 fn rooms_that_the_server_did_not_remove_are_named() {
     let server = Server::start_signaling(&SECRETS);
     let options = "--clients 4 --room-count 2 --rate 100 --duration 60s --timeout 20s";
-    let running = start_line(&format!("probe ws://admin:sesame@{} --dialect bbx {options}", server.address));
+    let running = start_line(&format!("load-rooms ws://admin:sesame@{} --dialect bbx {options}", server.address));
     let codes = poll_until("two rooms with members", || {
         let rooms = http::request(&server, "GET", "/admin/bbx/rooms", &[LOGIN]).json();
         let codes = rooms["rooms"].as_array()?.iter().filter(|room| room["clients"] == 2);
@@ -177,7 +177,8 @@ fn rooms_that_the_server_did_not_remove_are_named() {
 fn signal_ends_the_creation_of_rooms() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
-    let running = start_line(&format!("probe ws://admin:sesame@{address} --dialect bbx --clients 4 --timeout 20s"));
+    let running =
+        start_line(&format!("load-rooms ws://admin:sesame@{address} --dialect bbx --clients 4 --timeout 20s"));
     silent.set_nonblocking(true).unwrap();
     let (mut client, _) = poll_until("a connection", || silent.accept().ok());
     client.set_nonblocking(false).unwrap();

@@ -1,7 +1,6 @@
 //! The sender and the prober in virtual time.
 
 mod dead_port;
-mod impaired_path;
 mod link;
 mod link_cost;
 mod link_life;

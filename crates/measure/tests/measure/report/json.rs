@@ -13,8 +13,8 @@ use jamjam_core::stats::{
 use jamjam_core::time::Time;
 use jamjam_measure::client::{
     AudioResults, CaptureResults, LossReport, PacketOutcome, PauseResults, PlaybackResults, RecordedPacket, RunKind,
-    RunResults, ScheduleResults, SentImpairment, ServerResults, SharedRecord, StopSignal, StreamKind, WaitResult,
-    WebSocketFailure, WebSocketResults,
+    RunResults, ScheduleResults, ServerResults, SharedRecord, StopSignal, StreamKind, WaitResult, WebSocketFailure,
+    WebSocketResults,
 };
 use jamjam_measure::report::clients::merge_clients;
 use jamjam_measure::report::json::{JsonLine, PacketLine};
@@ -210,8 +210,6 @@ fn runs_over_udp() -> Vec<(&'static str, RunResults)> {
     let interrupted = StreamStats { sent: 3, in_flight: 3, ..StreamStats::new() };
     let unknown_server_delay =
         AudioResults { stats: stream(StreamStats::with_rtt_baseline(), [3_000 * MS]), ..AudioResults::default() };
-    let impairment = Some(SentImpairment { lost: 31, duplicated: 6, reordered: 15, refused: 1 });
-    let impaired = AudioResults { impairment, ..AudioResults::default() };
     let one_ms = || stream(StreamStats::new(), [MS]);
     let in_vain = Some(WaitResult { waited_ns: 10_000_000_000, reply_received: false });
     let half_minute = |n| if n % 50 == 3 { FinalOutcome::Lost } else { FinalOutcome::Returned { rtt: 10 * MS } };
@@ -234,7 +232,6 @@ fn runs_over_udp() -> Vec<(&'static str, RunResults)> {
         ("loss report", reported()),
         ("interrupted", RunResults { interrupted: Some(StopSignal::Interrupt), ..probe(interrupted.clone()) }),
         ("no echo", RunResults { replies_expected: false, ..probe(interrupted) }),
-        ("impaired", RunResults { audio: Some(impaired), replies_expected: false, ..run_without_anomalies() }),
         ("wait timed out", RunResults { readiness_wait: in_vain, ..probe(StreamStats::new()) }),
         ("nothing at all", RunResults::new(RunKind::Probe, "", StreamKind::Keepalive)),
         ("clients", several_clients()),
@@ -351,7 +348,7 @@ fn every_text_label_is_in_the_table_of_rows() {
             seen.insert(label.to_owned());
         }
     }
-    assert_eq!(seen.len(), 57, "{seen:?}");
+    assert_eq!(seen.len(), 56, "{seen:?}");
 }
 
 #[test]
