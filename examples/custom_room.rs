@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! HMAC_SECRET=test-secret cargo run --example custom_room
-//! jamjam-dev signaling-server --hmac-secret test-secret --print-token client-001:myroom
+//! HMAC_SECRET=test-secret jamjam-dev token client-001:myroom
 //! ```
 
 use std::time::Duration;
