@@ -21,7 +21,7 @@ use crate::run_record::{self, RecordedRun};
 pub(crate) struct Args {
     /// File that --record-run has written
     ///
-    /// Limits on the command line replace the recorded limits. The exit code is 0 or 1, even if the run was interrupted. It is 3
+    /// Limits on the command line replace the recorded limits. The exit code is 0, 1 or 4, even if the run was interrupted. It is 3
     /// if nothing was sent or an error ended the run.
     #[arg(value_name = "FILE")]
     record: InputFile,

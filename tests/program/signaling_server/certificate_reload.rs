@@ -52,16 +52,24 @@ fn metric(address: SocketAddr, config: &Arc<ClientConfig>, name: &str) -> u64 {
     value.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
 }
 
+/// A server that reads its files meanwhile finds either the old ones or the new ones, since each pair is one file.
 fn replace(pair: &Pair, renewed: &Pair) {
-    fs::copy(&renewed.key, &pair.key).unwrap();
-    fs::copy(&renewed.cert, &pair.cert).unwrap();
+    let copy = pair.cert.with_extension("new");
+    fs::copy(&renewed.cert, &copy).unwrap();
+    fs::rename(copy, &pair.cert).unwrap();
+}
+
+fn in_one_file(Pair { cert, key }: Pair) -> Pair {
+    let text = fs::read_to_string(&cert).unwrap() + &fs::read_to_string(key).unwrap();
+    fs::write(&cert, text).unwrap();
+    Pair { key: cert.clone(), cert }
 }
 
 /// Two pairs of one authority: the server starts with the first and gets the second, which is valid until another year.
 fn two_pairs(authority: &Authority) -> (Pair, Pair) {
     (
-        authority.certify_for("server", (2000, 1, 1), (2199, 1, 1)),
-        authority.certify_for("renewed", (2000, 1, 1), (2200, 1, 1)),
+        in_one_file(authority.certify_for("server", (2000, 1, 1), (2199, 1, 1))),
+        in_one_file(authority.certify_for("renewed", (2000, 1, 1), (2200, 1, 1))),
     )
 }
 
