@@ -30,7 +30,7 @@
 //! | | [`time`], [`node`] | time values, and the interface between a UDP state machine and the loop that drives it |
 //! | | [`node_group`] | many clients on one such loop |
 //! | | [`address`], [`units`], [`sanitize`] | what counts as one client, quantities such as `5ms`, untrusted text |
-//! | | [`rate_limit`], [`log_throttle`], [`memory_budget`] | limits that several servers share |
+//! | | [`rate_limit`], [`log_throttle`], [`memory_budget`], [`lock`] | limits that several servers share |
 //! | | [`send_queue`], [`close_code`] | what a WebSocket connection has to send, and why it is closed |
 //! | `jamjam-moqt` | [`moqt`] | MOQT messages, sessions, echo and client |
 //! | `jamjam-signaling` | [`signaling`] | the signaling server: hub, rooms, one module per dialect, and a client for jamjam rooms |
@@ -74,8 +74,8 @@ pub mod io;
 pub mod testing;
 
 pub use jamjam_core::{
-    address, audio, close_code, direction, echo, impairment, link, log_throttle, media_relay, memory_budget, node,
-    node_group, outcome, path, rate_limit, recorded_path, relay, sanitize, send_queue, stats, time, units, wire,
+    address, audio, close_code, direction, echo, impairment, link, lock, log_throttle, media_relay, memory_budget,
+    node, node_group, outcome, path, rate_limit, recorded_path, relay, sanitize, send_queue, stats, time, units, wire,
 };
 pub use jamjam_measure::{check, client, diagnosis, machine, report, run_record, verdict};
 pub use jamjam_moqt as moqt;

@@ -10,6 +10,7 @@ pub mod direction;
 pub mod echo;
 pub mod impairment;
 pub mod link;
+pub mod lock;
 pub mod log_throttle;
 pub mod media_relay;
 pub mod memory_budget;

@@ -7,12 +7,13 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use thiserror::Error;
 
 use crate::address::source_network;
+use crate::lock::lock;
 
 /// Default budget in bytes. With it, the process fits in a container of 512 MiB.
 pub const DEFAULT_MEMORY_BUDGET: u64 = 320 << 20;
@@ -52,7 +53,7 @@ impl MemoryBudget {
 
     /// Bytes that are held.
     pub fn held(&self) -> u64 {
-        self.lock().total
+        lock(&self.held).total
     }
 
     /// Whether more than half of the limit is held.
@@ -62,7 +63,7 @@ impl MemoryBudget {
 
     /// How often memory was refused.
     pub fn refused(&self) -> u64 {
-        self.lock().refused
+        lock(&self.held).refused
     }
 
     /// Opens the account of a client at `address`. It holds `prepaid` bytes from now on, and the client may always use these. `None`: the
@@ -85,7 +86,7 @@ impl MemoryBudget {
         if before == after {
             return Ok(());
         }
-        let mut held = self.lock();
+        let mut held = lock(&self.held);
         let total = (held.total - before).saturating_add(after);
         let of_address = address.map(|address| {
             let others = held.by_address.get(&address).map_or(0, |bytes| bytes - before);
@@ -103,10 +104,6 @@ impl MemoryBudget {
             None => {}
         }
         Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HeldMemory> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,7 +132,7 @@ impl MemoryAccount {
     /// must not keep new clients out.
     pub fn take_to_keep(self: &Arc<Self>, bytes: u64) -> Result<MemoryPermit, OverBudget> {
         if self.budget.is_scarce() {
-            self.budget.lock().refused += 1;
+            lock(&self.budget.held).refused += 1;
             return Err(OverBudget);
         }
         self.take(bytes)
@@ -149,7 +146,7 @@ impl MemoryAccount {
 
     /// How many more bytes the client could take now.
     pub fn available(&self) -> u64 {
-        let held = self.budget.lock();
+        let held = lock(&self.budget.held);
         let of_address = self.address.map_or(0, |address| held.by_address.get(&address).copied().unwrap_or(0));
         let limit = if self.address.is_some() { self.budget.limit / ADDRESS_DIVISOR } else { u64::MAX };
         self.budget.limit.saturating_sub(held.total).min(limit.saturating_sub(of_address))
@@ -157,7 +154,7 @@ impl MemoryAccount {
 
     /// Whether the client uses more than its prepaid bytes while a limit is reached, because of memory that was not refused to it.
     pub fn is_over(&self) -> bool {
-        let state = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = *lock(&self.state);
         state.used > state.prepaid && self.available() == 0
     }
 
@@ -167,7 +164,7 @@ impl MemoryAccount {
     }
 
     fn update(&self, change: impl FnOnce(&mut AccountState), is_limited: bool) -> Result<(), OverBudget> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         let mut changed = *state;
         change(&mut changed);
         let held = |state: AccountState| state.prepaid.max(state.used);
@@ -300,7 +297,7 @@ mod tests {
             }
             drop((accounts, permits));
             prop_assert_eq!(budget.held(), 0);
-            prop_assert!(budget.lock().by_address.is_empty());
+            prop_assert!(lock(&budget.held).by_address.is_empty());
         }
     }
 }

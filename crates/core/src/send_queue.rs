@@ -5,13 +5,14 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::close_code::CloseCode;
+use crate::lock::lock;
 use crate::time::Time;
 
 /// Maximum number of queued messages.
@@ -119,12 +120,12 @@ impl SendQueue {
 
     /// The connection has entered the room with this number. From now on, frames of the room in which it was are dropped.
     pub fn enter(&self, room: NonZeroU64) {
-        self.lock().room = Some(room);
+        lock(&self.state).room = Some(room);
     }
 
     /// Appends a frame. Returns the number of dropped superseded frames. A frame of another room, or after a close, is dropped silently.
     pub fn push(&self, frame: Arc<QueuedFrame>) -> Result<usize, QueueFull> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if state.is_closing || frame.room.is_some() && frame.room != state.room {
             return Ok(0);
         }
@@ -150,7 +151,7 @@ impl SendQueue {
     /// Whether a message that can wait may be appended: the queue is empty, or at least half of it is free. Messages do not wait for a
     /// client that does not read. The queue of this client then overflows.
     pub fn has_space(&self, now: Time) -> bool {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let frames = state.frames.len();
         if frames == 0 || (frames <= MAX_MESSAGES / 2 && state.bytes <= MAX_BYTES / 2) {
             return true;
@@ -161,12 +162,12 @@ impl SendQueue {
 
     /// Closes the connection after the queued frames. Only the first close counts.
     pub fn close(&self, close: PendingClose) {
-        Self::set_close(self.lock(), close);
+        Self::set_close(lock(&self.state), close);
     }
 
     /// Closes the connection after the frames that are partly written. The other queued frames are discarded; returns their number.
     pub fn discard_and_close(&self, close: PendingClose) -> usize {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let pinned = state.pinned();
         let discarded = state.frames.split_off(pinned);
         state.bytes -= discarded.iter().map(|frame| frame.bytes.len()).sum::<usize>();
@@ -184,7 +185,7 @@ impl SendQueue {
     /// A requested close is pending until the writer receives it. If a close is pending, returns the maximum time for the closing
     /// handshake. If no close is pending, returns `None`, and a later close wakes `writer`.
     pub fn poll_pending_close(&self, writer: &Waker) -> Option<Duration> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         // The caller writes nothing now, because the socket accepts no data.
         state.borrowed = 0;
         if let Some(close) = &state.pending_close {
@@ -196,18 +197,18 @@ impl SendQueue {
 
     /// Whether a close was requested.
     pub fn is_closing(&self) -> bool {
-        self.lock().is_closing
+        lock(&self.state).is_closing
     }
 
     /// Queued bytes.
     pub fn queued_bytes(&self) -> usize {
-        self.lock().bytes
+        lock(&self.state).bytes
     }
 
     /// What to write next: at most `max_frames` frames and `max_bytes` bytes, both at least 1. The frames are pinned until
     /// [`SendQueue::advance`] is called. If there is nothing to write, `writer` is woken as soon as there is.
     pub fn next_write(&self, max_frames: usize, max_bytes: usize, writer: &Waker) -> NextWrite {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if !state.frames.is_empty() {
             let mut left = state.written + max_bytes;
             let mut frames = Vec::with_capacity(state.frames.len().min(max_frames));
@@ -230,7 +231,7 @@ impl SendQueue {
 
     /// Marks the next `bytes` bytes of the queue as written. Returns the number of completely written frames.
     pub fn advance(&self, bytes: usize) -> usize {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.borrowed = 0;
         state.written += bytes;
         let mut done = 0;
@@ -251,10 +252,6 @@ impl SendQueue {
             state.search_above = 0;
         }
         done
-    }
-
-    fn lock(&self) -> MutexGuard<'_, SendQueueState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -350,7 +347,7 @@ mod tests {
         assert!((0..4_096).all(|_| push(&queue, "a").is_ok()));
         assert_eq!(push(&queue, "a"), Err(QueueFull));
         queue.advance(4_000);
-        assert!(queue.lock().frames.capacity() <= 4 * 96);
+        assert!(lock(&queue.state).frames.capacity() <= 4 * 96);
     }
 
     #[test]
@@ -427,7 +424,7 @@ mod tests {
                 let update_key = NonZeroU64::new(number).map(UpdateKey);
                 dropped += queue.push(Arc::new(QueuedFrame { bytes: text, update_key, room: None })).expect("room");
             }
-            let left: Vec<Bytes> = queue.lock().frames.iter().map(|frame| frame.bytes.clone()).collect();
+            let left: Vec<Bytes> = lock(&queue.state).frames.iter().map(|frame| frame.bytes.clone()).collect();
             prop_assert_eq!(left.len() + dropped, pushed.len());
             prop_assert_eq!(queue.queued_bytes(), left.iter().map(Bytes::len).sum::<usize>());
             let is_superseded = |index: usize| {

@@ -551,15 +551,8 @@ fn format_tag_name(tag: u16) -> Option<&'static str> {
 }
 
 /// Formats a GUID; its first three fields are little-endian.
-fn format_guid(guid: [u8; 16]) -> String {
-    let big = |bytes: &[u8]| bytes.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
-    let little = |bytes: &[u8]| bytes.iter().rfold(0, |number: u64, byte| number << 8 | u64::from(*byte));
-    format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        little(&guid[..4]),
-        little(&guid[4..6]),
-        little(&guid[6..8]),
-        big(&guid[8..10]),
-        big(&guid[10..])
-    )
+fn format_guid([a0, a1, a2, a3, b0, b1, c0, c1, rest @ ..]: [u8; 16]) -> String {
+    let (a, b, c) = (u32::from_le_bytes([a0, a1, a2, a3]), u16::from_le_bytes([b0, b1]), u16::from_le_bytes([c0, c1]));
+    let rest = u64::from_be_bytes(rest);
+    format!("{a:08x}-{b:04x}-{c:04x}-{:04x}-{:012x}", rest >> 48, rest & 0xffff_ffff_ffff)
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::mem;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,6 +14,7 @@ use tracing::info;
 use super::observer::DropReason;
 use super::source_stats::SourceStats;
 use crate::address::canonical_socket_addr;
+use crate::lock::lock;
 use crate::log_throttle::LogThrottle;
 use crate::time::Time;
 use crate::wire::{self, Header, PacketType};
@@ -48,7 +49,7 @@ pub(super) type CopiedSources = (Time, Vec<(SocketAddr, SourceStats)>);
 impl SharedSources {
     /// When the copy was made, and the sources, those with the most packets first.
     pub(super) fn most_active(&self) -> CopiedSources {
-        let (copied_at, mut sources) = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (copied_at, mut sources) = lock(&self.0).clone();
         sources.sort_by_key(|(_, stats)| Reverse(stats.packets));
         (copied_at, sources)
     }

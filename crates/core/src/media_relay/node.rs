@@ -10,6 +10,7 @@ use tracing::info;
 use super::rooms::{Lane, MediaRooms};
 use crate::direction::Direction;
 use crate::echo::Admission;
+use crate::lock::lock;
 use crate::node::{DriverWaker, Node, Receive, TransmitSink};
 use crate::outcome::{Outcome, OutcomeEvent};
 use crate::relay::{Exits, HostDelays, Transit, classify};
@@ -57,8 +58,8 @@ pub struct MediaRelay {
 impl MediaRelay {
     /// The node that forwards between the members of `rooms`. Socket i has port i of the configuration.
     pub fn new(rooms: MediaRooms) -> Self {
-        let admission = Admission::new(rooms.lock().config.limits.clone(), Duration::ZERO);
-        let waker = rooms.lock().waker.clone();
+        let admission = Admission::new(lock(&rooms.pairs).config.limits.clone(), Duration::ZERO);
+        let waker = lock(&rooms.pairs).waker.clone();
         Self { rooms, transit: Transit::default(), admission, waker, next_sweep: Time::ZERO, observer: None }
     }
 
@@ -71,7 +72,7 @@ impl MediaRelay {
 impl Node for MediaRelay {
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
         let Self { rooms, transit, admission, observer, .. } = self;
-        let pairs = &mut *rooms.lock();
+        let pairs = &mut *lock(&rooms.pairs);
         pairs.advance(now);
         for received in batch {
             let Some((way, is_old)) = pairs.accept(received) else { continue };
@@ -106,7 +107,7 @@ impl Node for MediaRelay {
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
-        let pairs = &mut *self.rooms.lock();
+        let pairs = &mut *lock(&self.rooms.pairs);
         pairs.advance(now);
         if now >= self.next_sweep {
             pairs.sweep(now);
@@ -127,7 +128,7 @@ impl Node for MediaRelay {
 impl Drop for MediaRelay {
     /// The rooms outlive the relay, but report nothing more.
     fn drop(&mut self) {
-        let pairs = &mut *self.rooms.lock();
+        let pairs = &mut *lock(&self.rooms.pairs);
         self.transit.drop_all(pairs);
         let counts: Vec<String> = pairs.counts.iter().map(|(name, count)| format!("{name}={count}")).collect();
         info!(target: "relay", "stats {}", counts.join(" "));

@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -17,6 +17,7 @@ use crate::address::canonical_socket_addr;
 use crate::direction::Direction;
 use crate::echo::AdmissionConfig;
 use crate::impairment::{Bottleneck, Departure, Impairment, Outages, PacketClass};
+use crate::lock::lock;
 use crate::log_throttle::LogThrottle;
 use crate::node::{DriverWaker, Receive, Transmit};
 use crate::outcome::{Outcome, OutcomeEvent, OutcomeObserver};
@@ -270,8 +271,10 @@ impl Pairs {
         let of = |pattern| {
             self.members.iter().filter(move |(_, member)| member.is_present && is_meant(pattern, &member.names))
         };
+        let mut receivers = HashMap::<u64, Vec<&u64>>::new();
+        of(to).for_each(|(number, receiver)| receivers.entry(receiver.room).or_default().push(number));
         let has_receiver = |(number, sender): &(&u64, &Member)| {
-            to == "*" || of(to).any(|(other, receiver)| other != *number && receiver.room == sender.room)
+            to == "*" || receivers.get(&sender.room).is_some_and(|others| others.iter().any(|other| other != number))
         };
         of(from).filter(has_receiver).count()
     }
@@ -460,8 +463,8 @@ impl Exits<Lane> for Pairs {
         Some(Transmit { socket, src_ip, ..Transmit::datagram(destination, &[]) })
     }
 
-    fn on_copy(&mut self, Lane { way, .. }: Lane, now: Time, packet: (PacketClass, u32), is_sent: bool) {
-        if let Some((_, flow, _)) = self.flows.get_mut(&way).filter(|_| is_sent) {
+    fn on_copy(&mut self, Lane { way, .. }: Lane, now: Time, packet: (PacketClass, u32)) {
+        if let Some((_, flow, _)) = self.flows.get_mut(&way) {
             flow.on_left(now, packet);
         }
     }
@@ -486,7 +489,7 @@ impl Exits<Lane> for Pairs {
 /// The rooms whose media is relayed.
 #[derive(Clone)]
 pub struct MediaRooms {
-    pairs: Arc<Mutex<Pairs>>,
+    pub(super) pairs: Arc<Mutex<Pairs>>,
     /// Locked before `pairs`, from the reading of what is parsed until it holds.
     parse: Arc<Mutex<ParseImpairment>>,
 }
@@ -514,7 +517,7 @@ impl MediaRooms {
         leaving: Option<&MediaMember>,
     ) -> Option<MediaMember> {
         let (name, addresses) = (sanitize_name(&names[1]), MemberAddresses::new(signaling_ip));
-        let mut locked = self.lock();
+        let mut locked = lock(&self.pairs);
         let pairs = &mut *locked;
         let (number, leaving) = (pairs.joined, leaving.map(|member| member.number));
         let mut others = pairs.others(room, number);
@@ -558,8 +561,8 @@ impl MediaRooms {
         }
         let (words, restores) =
             (links::words([&link].into_iter()), !renumber && !sever && link.values.values().all(Value::is_null));
-        self.parse.lock().unwrap_or_else(PoisonError::into_inner)(&words).map_err(InvalidValue)?;
-        let mut locked = self.lock();
+        lock(&self.parse)(&words).map_err(InvalidValue)?;
+        let mut locked = lock(&self.pairs);
         let pairs = &mut *locked;
         let members = pairs.meant([&link.from, &link.to]);
         if members == 0 && require {
@@ -589,9 +592,9 @@ impl MediaRooms {
 
     /// Gives ways the impairment that the operator has set. It is parsed while the media goes on.
     fn impair(&self, ways: &[Way]) {
-        let parse = self.parse.lock().unwrap_or_else(PoisonError::into_inner);
+        let parse = lock(&self.parse);
         let (ways, server): (Vec<(Way, String)>, Impairment) = {
-            let pairs = self.lock();
+            let pairs = lock(&self.pairs);
             (ways.iter().map(|way| (*way, pairs.words(*way))).collect(), pairs.config.impairment.clone())
         };
         let mut parsed = HashMap::from([(String::new(), server.clone())]);
@@ -600,34 +603,35 @@ impl MediaRooms {
             (way, parsed.entry(words).or_insert_with_key(new).clone())
         };
         let ways: Vec<_> = ways.into_iter().map(parsed_once).collect();
-        self.lock().defer(move |pairs| ways.into_iter().for_each(|(way, impairment)| pairs.impair(way, impairment)));
+        lock(&self.pairs)
+            .defer(move |pairs| ways.into_iter().for_each(|(way, impairment)| pairs.impair(way, impairment)));
     }
 
     /// The changed paths, each with the number of members that it means now, as in [`MediaRooms::change`].
     pub fn links(&self) -> Vec<(Link, usize)> {
-        let pairs = self.lock();
+        let pairs = lock(&self.pairs);
         pairs.links.iter().map(|link| (link.clone(), pairs.meant([&link.from, &link.to]))).collect()
     }
 
     /// The senders and receivers of changes that have never meant anybody.
     pub fn unmet(&self) -> BTreeSet<[String; 2]> {
-        self.lock().unmet.clone()
+        lock(&self.pairs).unmet.clone()
     }
 
     /// Numbers of datagrams by outcome, of dropped ones by reason, and of sources that changed.
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
-        self.lock().counts.clone()
+        lock(&self.pairs).counts.clone()
     }
 
     /// The time from the last forwarded AUDIO until the node last ran.
     pub fn silence(&self) -> Option<Duration> {
-        let pairs = self.lock();
+        let pairs = lock(&self.pairs);
         pairs.last_audio.map(|at| pairs.now.duration_since(at))
     }
 
     /// The rooms with flows, by number, at the end.
     pub fn take_results(&self) -> BTreeMap<u64, MediaRoom> {
-        let pairs = &mut *self.lock();
+        let pairs = &mut *lock(&self.pairs);
         // Members whom the end of the server disconnects are not lost.
         if !pairs.has_ended {
             pairs.advance(pairs.now);
@@ -635,10 +639,6 @@ impl MediaRooms {
         let ways: BTreeSet<Way> = pairs.flows.keys().copied().collect();
         pairs.retire(ways);
         std::mem::take(&mut pairs.rooms).into_iter().filter(|(_, room)| !room.flows.is_empty()).collect()
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, Pairs> {
-        self.pairs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -654,7 +654,7 @@ impl MediaMember {
     /// The member publishes these addresses: the public one, then the others, the best first. If it keeps none of those before, new sockets
     /// stand for it. False if there are too few.
     pub fn publish(&self, addresses: impl Iterator<Item = SocketAddr>) -> bool {
-        let pairs = &mut *self.rooms.lock();
+        let pairs = &mut *lock(&self.rooms.pairs);
         let published = usable(addresses, &pairs.config);
         let Some(member) = pairs.members.get_mut(&self.number) else { return false };
         member.has_address = !published.is_empty();
@@ -678,7 +678,7 @@ impl MediaMember {
 
     /// The address of the socket that stands for this member and is announced to `recipient`, if the member has published an address.
     pub fn address_for(&self, recipient: &Self) -> Option<SocketAddr> {
-        let pairs = self.rooms.lock();
+        let pairs = lock(&self.rooms.pairs);
         pairs.members.get(&self.number).filter(|member| member.has_address)?;
         let (socket, ..) = pairs.flows.get(&Way { from: recipient.number, to: self.number })?;
         let announced_ip = pairs.members.get(&recipient.number)?.announced_ip;
@@ -688,7 +688,7 @@ impl MediaMember {
 
 impl Drop for MediaMember {
     fn drop(&mut self) {
-        let (pairs, number) = (&mut *self.rooms.lock(), self.number);
+        let (pairs, number) = (&mut *lock(&self.rooms.pairs), self.number);
         let Some(member) = pairs.members.get_mut(&number) else { return };
         member.is_present = false;
         let lost = self.is_lost.then(|| Arc::clone(&member.name));

@@ -139,10 +139,8 @@ impl Exits<Way> for ClientTable {
         })
     }
 
-    fn on_copy(&mut self, (index, direction): Way, now: Time, packet: (PacketClass, u32), is_sent: bool) {
-        if is_sent {
-            self.clients[index].flows[direction as usize].on_left(now, packet);
-        }
+    fn on_copy(&mut self, (index, direction): Way, now: Time, packet: (PacketClass, u32)) {
+        self.clients[index].flows[direction as usize].on_left(now, packet);
     }
 
     fn on_outcome(&mut self, event: OutcomeEvent<Way>) {

@@ -25,8 +25,8 @@ pub trait Exits<F> {
     /// The socket and the addresses of a datagram that leaves now, without its bytes. `None` if the flow leads nowhere.
     fn exit(&self, flow: F) -> Option<Transmit<'static>>;
 
-    /// A copy of a datagram of this class and sequence number has left, or could not be sent.
-    fn on_copy(&mut self, flow: F, now: Time, packet: (PacketClass, u32), is_sent: bool);
+    /// A copy of a datagram of this class and sequence number has left.
+    fn on_copy(&mut self, flow: F, now: Time, packet: (PacketClass, u32));
 
     /// A datagram has left its path.
     fn on_outcome(&mut self, event: OutcomeEvent<F>);
@@ -118,8 +118,8 @@ impl<F: Copy + Hash + Ord> Transit<F> {
             let is_sent = status == SendStatus::Sent;
             if is_sent {
                 self.pauses.on_sent(passing.due, now);
+                exits.on_copy(passing.flow, now, (passing.class, sequence));
             }
-            exits.on_copy(passing.flow, now, (passing.class, sequence), is_sent);
             if let Some(passed) = self.path.on_left(passing, is_sent) {
                 self.finish(passed, Outcome::SendFailed, exits);
             }
