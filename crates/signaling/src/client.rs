@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -22,6 +22,8 @@ use super::jamjam::{
 use jamjam_core::log_throttle::LogThrottle;
 use jamjam_core::sanitize::{sanitize, sanitize_name, truncate_bytes};
 use jamjam_core::time::{Time, WallClock};
+
+use super::lock::lock;
 
 /// Maximum number of other members that are stored. The known servers admit fewer members than this to a room.
 const MAX_PEERS: usize = 64;
@@ -136,7 +138,7 @@ pub struct SharedMembers(Arc<Mutex<Option<Vec<RoomMember>>>>);
 impl SharedMembers {
     /// Replaces the members.
     pub fn publish(&self, members: &[RoomMember]) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(members.to_vec());
+        *lock(&self.0) = Some(members.to_vec());
     }
 
     /// The members, if they were published since the last call. Does not wait.

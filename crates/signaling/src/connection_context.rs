@@ -12,12 +12,11 @@ use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink, OutgoingMessage, REJECTED_CONNECTION};
 use super::json::to_json;
 use super::lock::lock;
-use super::room::{Caller, ConnectionClose};
+use super::room::ConnectionClose;
 use super::server_state::ServerState;
 use super::token::TOKEN_MISSING;
 use jamjam_core::address::source_network;
 use jamjam_core::close_code::CloseCode;
-use jamjam_core::memory_budget::MemoryPermit;
 use jamjam_core::time::WallClock;
 
 /// Number of wrong room codes or passwords after which a connection is closed.
@@ -121,20 +120,5 @@ impl ConnectionContext<'_> {
             _ => (CloseCode::INVALID_TOKEN, "Invalid or expired token"),
         };
         self.reject_with_detail(code, close_reason, Some(reason));
-    }
-}
-
-impl Caller for ConnectionContext<'_> {
-    fn has_space(&mut self, to: &[ConnId]) -> bool {
-        self.sink.has_space(self.now.monotonic, to)
-    }
-
-    fn take_memory(&mut self, bytes: u64) -> Option<MemoryPermit> {
-        self.sink.take_memory(bytes)
-    }
-
-    /// Whether the source has requested so few bytes of states and lists that its debt is at most `max`. To be checked before a reply is built.
-    fn may_request(&mut self, max: Duration) -> bool {
-        lock(&self.state.requested_bytes).debt(self.now.monotonic, source_network(self.source)) <= max
     }
 }

@@ -46,6 +46,9 @@ impl HubCall<'_> {
             value.map_err(|error| InvalidValue(format!("{key}: {error}")))
         };
         let all = [switch("both")?, switch("renumber")?, switch("require")?, switch("signaling")?];
+        if link.values.is_empty() && all.iter().all(Option::is_none) {
+            return Err(InvalidValue("nothing is to be changed; add an option, such as \"loss\": 100".to_owned()));
+        }
         let (from, is_on) = (link.from.clone(), all.map(|value| value == Some(Some(true))));
         let members = media.change(link, is_on)?;
         if all[3].is_some() {

@@ -204,7 +204,7 @@ impl HubCall<'_> {
                 return Ok(AcceptedPost { recipients: 0, delay: Duration::ZERO, message: "null".to_owned() });
             };
             let recipients = view.clients;
-            let message = wrap(call.limits.broadcast.envelope, &view, MessageSender::Http, &relay);
+            let message = wrap(call.state.limits.broadcast.envelope, &view, MessageSender::Http, &relay);
             let origin = MessageOrigin { sender: None, received_at: call.now, bytes: body.len() };
             let delay = room
                 .relay_or_delay(call, origin, &relay)

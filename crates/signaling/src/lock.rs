@@ -1,12 +1,12 @@
 //! Locks of the hub. In tests, a scheduler decides which thread takes one.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
-/// Takes a lock, even after a panic of another thread: what is under it is valid after each statement.
+/// Like [`jamjam_core::lock::lock`].
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     #[cfg(test)]
     turns::wait_for(mutex);
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    jamjam_core::lock::lock(mutex)
 }
 
 /// Threads of which one runs at a time. At every other lock, a random one continues, so that a seed determines the whole run.

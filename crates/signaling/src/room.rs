@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
-use std::time::Duration;
 
 use serde::Serialize;
 use tracing::{debug, info};
@@ -14,11 +13,11 @@ use tracing::{debug, info};
 use super::control_surface_events::ControlSurfaceEvent;
 use super::counters::DialectCounters;
 use super::dialect::Dialect;
-use super::event_sink::ConnId;
+use super::event_sink::{ConnId, EventSink};
 use super::json::to_json;
 use super::limits::SignalingLimits;
+use super::server_state::ServerState;
 use jamjam_core::close_code::CloseCode;
-use jamjam_core::memory_budget::MemoryPermit;
 use jamjam_core::sanitize::sanitize_name;
 use jamjam_core::send_queue::UpdateKey;
 use jamjam_core::time::{Time, WallClock};
@@ -101,26 +100,16 @@ pub(super) trait Room: Send {
     fn on_deadline(&mut self, _call: &mut RoomCall<'_>) {}
 }
 
-/// The three questions that a room may ask.
-pub(super) trait Caller {
-    /// Whether a message that can wait may be sent to these connections now.
-    fn has_space(&mut self, to: &[ConnId]) -> bool;
-
-    /// Takes memory for data that outlives the call, from the client that caused it.
-    fn take_memory(&mut self, bytes: u64) -> Option<MemoryPermit>;
-
-    /// Whether the debt of requested bytes of the address that caused the call is at most `max`.
-    fn may_request(&mut self, max_debt: Duration) -> bool;
-}
-
 /// What a room may use during a call, which one connection has caused.
 pub(super) struct RoomCall<'a> {
     pub(super) now: WallClock,
     pub(super) conn: ConnId,
     /// The address of the connection.
     pub(super) source: IpAddr,
-    pub(super) limits: &'a SignalingLimits,
-    pub(super) caller: &'a mut dyn Caller,
+    /// For the limits, which the room reads.
+    pub(super) state: &'a ServerState,
+    /// To be asked for space and memory. What is sent is an effect.
+    pub(super) sink: &'a mut dyn EventSink,
     pub(super) effects: &'a mut Effects,
 }
 

@@ -201,8 +201,8 @@ impl<R: Room> Rooms<R> {
     ) -> Option<T> {
         self.with_cell(locate, |key, cell| {
             let Cell { room, is_removed, effects, .. } = &mut *cell;
-            let (now, conn, source, limits) = (ctx.now, ctx.conn, ctx.source, &ctx.state.limits);
-            let mut call = RoomCall { now, conn, source, limits, caller: ctx, effects };
+            let (now, conn, source, state) = (ctx.now, ctx.conn, ctx.source, ctx.state);
+            let mut call = RoomCall { now, conn, source, state, sink: ctx.sink, effects };
             let result = catch_unwind(AssertUnwindSafe(|| action(room, &mut call))).ok();
             if result.is_none() {
                 // Who is a member must be known even after a panic. A former member is in no room, so it is closed too.

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use tracing::info;
 
@@ -66,6 +67,11 @@ impl ServerState {
     /// Reads or updates a connection, if it is open.
     pub(super) fn connection<T>(&self, conn: ConnId, action: impl FnOnce(&mut ConnectionState) -> T) -> Option<T> {
         lock(&self.connections).by_number.get_mut(&conn).filter(|connection| !connection.is_leaving).map(action)
+    }
+
+    /// Whether `source` has requested so few bytes of states and lists that its debt is at most `max`. To be asked before a reply is built.
+    pub(super) fn may_request(&self, now: WallClock, source: IpAddr, max: Duration) -> bool {
+        lock(&self.requested_bytes).debt(now.monotonic, source_network(source)) <= max
     }
 
     /// The connections that are open or leaving their rooms, with their dialects.

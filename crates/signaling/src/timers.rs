@@ -51,6 +51,11 @@ impl<D> Timers<D> {
         self.entries.len()
     }
 
+    /// What the timers trigger.
+    pub(super) fn values(&self) -> impl Iterator<Item = &D> {
+        self.entries.values()
+    }
+
     /// The earliest deadline.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         self.entries.first_key_value().map(|((at, _), _)| *at)

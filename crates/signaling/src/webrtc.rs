@@ -293,10 +293,10 @@ impl WebRtcRoom {
     /// Adds a participant, in place of the one with the same id if there is one. The error is the reason of the rejection.
     fn enter(&mut self, call: &mut RoomCall<'_>, participant: Participant) -> Result<(), &'static str> {
         let previous = self.find(&participant.id).map(|member| member.conn);
-        if previous.is_none() && self.roster.list.len() >= call.limits.max_webrtc_members {
+        if previous.is_none() && self.roster.list.len() >= call.state.limits.max_webrtc_members {
             return Err("Room is full");
         }
-        if !call.caller.may_request(MAX_JOIN_DEBT) {
+        if !call.state.may_request(call.now, call.source, MAX_JOIN_DEBT) {
             return Err("Too many requests");
         }
         if let Some(previous) = previous {
@@ -355,7 +355,7 @@ impl WebRtcRoom {
                 return Ok(());
             }
             ClientMessage::RequestParticipants => {
-                if !call.caller.may_request(MAX_LIST_DEBT) {
+                if !call.state.may_request(call.now, call.source, MAX_LIST_DEBT) {
                     call.effects.counters.add_limited();
                     return Err(MessageError::TOO_MANY_REQUESTS);
                 }
@@ -375,7 +375,7 @@ impl WebRtcRoom {
         call.send([target.conn], &relayed);
         self.roster.log_message(message_type, call.conn, 1, bytes);
         // Without `--strict`, some clients may do without it.
-        let is_wrong = call.limits.is_strict && is_description_missing;
+        let is_wrong = call.state.limits.is_strict && is_description_missing;
         if is_wrong { Err(MessageError::ignored("member `sdp` is missing")) } else { Ok(()) }
     }
 }

@@ -1,6 +1,5 @@
 //! The delayed messages of a broadcast room.
 
-use std::collections::{HashMap, hash_map};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,10 +51,6 @@ pub(crate) struct DelayQueue {
     delayed: Timers<Held>,
     /// Until when messages whose delay is over wait for a turn, or for the queues of their receivers.
     retry_at: Time,
-    /// The bytes of all messages.
-    bytes: usize,
-    /// The share of an address does not grow if its members leave.
-    by_source: HashMap<IpAddr, Usage>,
     /// The bytes of the delayed messages of all rooms.
     held: Arc<MemoryAccount>,
 }
@@ -63,22 +58,9 @@ pub(crate) struct DelayQueue {
 /// A message, and its part of the bytes of all rooms.
 type Held = (DelayedMessage, MemoryPermit);
 
-/// A number of messages and their bytes.
-#[derive(Clone, Copy, Default)]
-struct Usage {
-    messages: usize,
-    bytes: usize,
-}
-
 impl DelayQueue {
     pub(super) fn new(held: &Arc<MemoryAccount>) -> Self {
-        Self {
-            delayed: Timers::default(),
-            retry_at: Time::ZERO,
-            bytes: 0,
-            by_source: HashMap::new(),
-            held: Arc::clone(held),
-        }
+        Self { delayed: Timers::default(), retry_at: Time::ZERO, held: Arc::clone(held) }
     }
 
     /// Number of messages.
@@ -96,10 +78,27 @@ impl DelayQueue {
         self.delayed.next_deadline().map(|at| at.max(self.retry_at))
     }
 
-    /// Stores a message for this time. `None` if a limit on the number of delayed messages, or on their total bytes, is reached.
+    /// Stores a message for this time. `None` if it would exceed a limit: of its address, its room or all rooms. The share of an address does not
+    /// grow if its members leave.
     #[must_use]
     pub(super) fn push(&mut self, message: DelayedMessage, at: Time, limits: &BroadcastSettings) -> Option<()> {
-        let permit = self.reserve(message.source, message.held_bytes, limits)?;
+        let (max_messages, max_bytes) = (limits.max_delayed_messages, limits.max_delayed_bytes / ROOM_SHARE_DIVISOR);
+        let (mut bytes, mut own_messages, mut own_bytes) = (message.held_bytes, 1, message.held_bytes);
+        for (delayed, _) in self.delayed.values() {
+            bytes += delayed.held_bytes;
+            if source_network(delayed.source) == source_network(message.source) {
+                own_messages += 1;
+                own_bytes += delayed.held_bytes;
+            }
+        }
+        if self.delayed.len() >= max_messages
+            || bytes > max_bytes
+            || own_messages > max_messages.div_ceil(ADDRESS_SHARE_DIVISOR)
+            || own_bytes > max_bytes / ADDRESS_SHARE_DIVISOR
+        {
+            return None;
+        }
+        let permit = self.held.take(message.held_bytes as u64).ok()?;
         self.delayed.insert(at, (message, permit));
         Some(())
     }
@@ -114,46 +113,12 @@ impl DelayQueue {
                 return None;
             }
         }
-        let (message, _) = self.delayed.pop_due(now)?;
-        self.release(message.source, message.held_bytes);
-        Some(message)
+        self.delayed.pop_due(now).map(|(message, _)| message)
     }
 
     /// Removes all messages.
     pub(super) fn clear(&mut self) {
         *self = Self::new(&self.held);
-    }
-
-    /// Reserves space for a message. `None` if it would exceed a limit: of its address, its room or all rooms.
-    fn reserve(&mut self, source: IpAddr, bytes: usize, limits: &BroadcastSettings) -> Option<MemoryPermit> {
-        let (max_messages, max_bytes) = (limits.max_delayed_messages, limits.max_delayed_bytes / ROOM_SHARE_DIVISOR);
-        let own = self.by_source.get(&source_network(source)).copied().unwrap_or_default();
-        if self.delayed.len() >= max_messages
-            || self.bytes + bytes > max_bytes
-            || own.messages >= max_messages.div_ceil(ADDRESS_SHARE_DIVISOR)
-            || own.bytes + bytes > max_bytes / ADDRESS_SHARE_DIVISOR
-        {
-            return None;
-        }
-        let permit = self.held.take(bytes as u64).ok()?;
-        let own = self.by_source.entry(source_network(source)).or_default();
-        own.messages += 1;
-        own.bytes += bytes;
-        self.bytes += bytes;
-        Some(permit)
-    }
-
-    /// Releases the space used by a message.
-    fn release(&mut self, source: IpAddr, bytes: usize) {
-        self.bytes -= bytes;
-        if let hash_map::Entry::Occupied(mut entry) = self.by_source.entry(source_network(source)) {
-            let own = entry.get_mut();
-            own.messages -= 1;
-            own.bytes -= bytes;
-            if own.messages == 0 {
-                entry.remove();
-            }
-        }
     }
 }
 
@@ -171,10 +136,19 @@ mod tests {
         // 25 bytes.
         let limits =
             BroadcastSettings { max_delayed_messages: 16, max_delayed_bytes: 800, ..BroadcastSettings::default() };
-        let mut permits = Vec::new();
+        let memory = MemoryBudget::new(None).account(None);
+        let message = |number, held_bytes| DelayedMessage {
+            origin: MessageOrigin { sender: None, received_at: Time::ZERO.into(), bytes: 0 },
+            source: host(number),
+            variant: RelayPayload::Message,
+            payload: String::new(),
+            held_bytes,
+            _memory: memory.take(0).expect("memory"),
+        };
+        let mut count = 0;
         let mut admit = |room: &mut DelayQueue, number, bytes| {
-            permits.extend(room.reserve(host(number), bytes, &limits));
-            permits.len()
+            count += usize::from(room.push(message(number, bytes), Time::ZERO, &limits).is_some());
+            count
         };
         let [a, others @ .., e] = &mut rooms;
         assert_eq!([admit(a, 1, 10), admit(a, 1, 10), admit(a, 1, 1)], [1, 2, 2]);
@@ -185,8 +159,7 @@ mod tests {
         }
         // 5 bytes are left.
         assert_eq!([admit(e, 1, 6), admit(e, 1, 5)], [34, 35]);
-        drop(permits.remove(0));
-        a.release(host(1), 10);
-        assert!(a.reserve(host(1), 10, &limits).is_some());
+        assert!(a.take_due(Time::ZERO, || true).is_some_and(|first| first.held_bytes == 10));
+        assert!(a.push(message(1, 10), Time::ZERO, &limits).is_some());
     }
 }

@@ -135,7 +135,7 @@ impl BroadcastRoom {
         } else if !self.is_open() && has_too_many_rooms() {
             Some("Too many rooms")
         } else {
-            (!call.caller.may_request(MAX_JOIN_DEBT)).then_some("Too many requests")
+            (!call.state.may_request(call.now, call.source, MAX_JOIN_DEBT)).then_some("Too many requests")
         };
         if let Some(reason) = reason {
             return Err((CloseCode::TRY_AGAIN_LATER, reason.into()));
@@ -166,7 +166,7 @@ impl BroadcastRoom {
 
     /// Schedules the next call of the heartbeat hook.
     fn schedule_heartbeat(&mut self, call: &RoomCall<'_>) {
-        self.heartbeat = call.limits.heartbeat.interval.map(|interval| call.now.monotonic + interval);
+        self.heartbeat = call.state.limits.heartbeat.interval.map(|interval| call.now.monotonic + interval);
     }
 
     /// Removes a member. Returns the actions of the handler.
@@ -210,7 +210,7 @@ impl BroadcastRoom {
                 RoomAction::Send(Recipients::ControlChannels, message) => _ = call.send(self.receivers(true), &message),
                 RoomAction::Broadcast(relay) => {
                     let room = view(&self.roster, call.now);
-                    let text = || wrap(call.limits.broadcast.envelope, &room, MessageSender::Handler, &relay);
+                    let text = || wrap(call.state.limits.broadcast.envelope, &room, MessageSender::Handler, &relay);
                     call.send_with(self.receivers(false), text, None, false);
                 }
                 RoomAction::Close(conn, code, reason) => {
@@ -238,7 +238,7 @@ impl BroadcastRoom {
         if is_control_channel {
             return reject(call, "Control channel is receive-only");
         }
-        let max_payload_bytes = call.limits.broadcast.max_payload_bytes;
+        let max_payload_bytes = call.state.limits.broadcast.max_payload_bytes;
         if bytes > max_payload_bytes {
             return Err(MessageError::too_big(max_payload_bytes));
         }
@@ -302,10 +302,10 @@ impl BroadcastRoom {
         payload.shrink_to_fit();
         // The sender's data is kept until the message is relayed, even if the sender leaves.
         let held_bytes = payload.len() + self.roster.name().len() + sender.as_deref().map_or(0, retained_bytes);
-        let memory = call.caller.take_memory(held_bytes as u64)?;
+        let memory = call.sink.take_memory(held_bytes as u64)?;
         let bytes = *bytes;
         let message = DelayedMessage { origin, source: call.source, variant, payload, held_bytes, _memory: memory };
-        self.delayed.push(message, now + delay, &call.limits.broadcast)?;
+        self.delayed.push(message, now + delay, &call.state.limits.broadcast)?;
         debug!(target: "signaling", room = %self.roster.label(), delay_ms = delay.as_millis() as u64, bytes, "message delayed");
         Some(delay)
     }
@@ -318,7 +318,7 @@ impl BroadcastRoom {
         let context = RelayContext { room, sender, payload: relay.value() };
         let control = self.handler.control_payload(&context);
         let source = sender.map_or(MessageSender::Http, |client| MessageSender::Member(client.id()));
-        let envelope = call.limits.broadcast.envelope;
+        let envelope = call.state.limits.broadcast.envelope;
         let text = || wrap(envelope, &RoomView { now: *received_at, ..room }, source, relay);
         let others = self.receivers(false).filter(|conn| sender.is_none_or(|client| client.conn != *conn));
         let receivers = call.send_with(others, text, None, false);
@@ -340,7 +340,7 @@ pub(crate) fn view(roster: &Roster<Membership>, now: WallClock) -> RoomView<'_> 
 /// Whether a message that can wait may be sent to the members now.
 fn has_space(call: &mut RoomCall<'_>, roster: &Roster<Membership>) -> bool {
     let connections: Vec<ConnId> = roster.connections().collect();
-    call.caller.has_space(&connections)
+    call.sink.has_space(call.now.monotonic, &connections)
 }
 
 /// Counts a rejected message and sends the error to its sender.

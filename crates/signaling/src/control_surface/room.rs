@@ -181,7 +181,7 @@ impl ControlSurfaceRoom {
                 let is_first = !std::mem::replace(&mut member.data.has_synced, true);
                 // Many clients behind one address may connect at the same time.
                 let is_exempt = is_first && self.parameters.by_name.len() <= MAX_EXEMPT_PARAMETERS;
-                if !call.caller.may_request(MAX_LIST_DEBT) && !is_exempt {
+                if !call.state.may_request(call.now, call.source, MAX_LIST_DEBT) && !is_exempt {
                     call.effects.counters.add_limited();
                     call.reply(&RATE_LIMITED);
                     return Err(MessageError::TOO_MANY_REQUESTS);
@@ -247,7 +247,7 @@ impl ControlSurfaceRoom {
     ) -> Result<usize, &'static str> {
         let memory = if sender.is_some() && !self.parameters.by_name.contains_key(name) {
             let bytes = (3 * name.len() + PARAMETER_BYTES) as u64;
-            Some(call.caller.take_memory(bytes).ok_or("half of the memory is used, or the share of this address")?)
+            Some(call.sink.take_memory(bytes).ok_or("half of the memory is used, or the share of this address")?)
         } else {
             None
         };

@@ -26,7 +26,7 @@ use super::dialect::Dialect;
 use super::id_generator::IdGenerator;
 use super::json::{MessageError, to_json};
 use super::lock::lock;
-use super::room::{Caller, RoomKey, Roster};
+use super::room::{RoomKey, Roster};
 use super::rooms::{AnyRooms, Directory, Rooms};
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::link::parse_link_key;
@@ -247,7 +247,7 @@ impl JamjamDialect {
     }
 
     fn list_rooms(&self, ctx: &mut ConnectionContext<'_>) -> Result<(), MessageError> {
-        if !ctx.may_request(MAX_LIST_DEBT) {
+        if !ctx.state.may_request(ctx.now, ctx.source, MAX_LIST_DEBT) {
             ctx.count(DialectCounters::add_limited);
             return reject(ctx, "Too many requests");
         }

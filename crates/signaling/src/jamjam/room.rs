@@ -203,7 +203,7 @@ impl JamjamRoom {
         if self.is_full_for(call.conn) && !is_owner {
             return reject(call, ROOM_FULL);
         }
-        if !call.caller.may_request(MAX_JOIN_DEBT) {
+        if !call.state.may_request(call.now, call.source, MAX_JOIN_DEBT) {
             call.effects.counters.add_limited();
             return reject(call, "Too many requests");
         }

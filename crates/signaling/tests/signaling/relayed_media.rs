@@ -277,6 +277,8 @@ fn required_change_that_means_nobody_is_rejected_and_severs_nobody() {
     assert_eq!(change(json!({"from": "Bob", "signaling": true, "require": true})), None);
     assert_eq!(change(json!({"from": "Bbo", "signaling": true, "require": true})), None);
     assert_eq!(change(json!({"from": "Bbo", "signaling": true})), Some(0));
+    // Nothing is to be changed.
+    assert_eq!(change(json!({"from": "Bob"})), None);
     assert_eq!(hub.hub.links()["severed"], json!(["Bbo", "Bob"]));
 }
 
