@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +11,8 @@ use bytes::Bytes;
 use super::sent_frames::GROUP_WINDOW;
 use jamjam_core::impairment::splitmix64;
 use jamjam_core::time::Time;
+
+use jamjam_core::lock::lock;
 
 /// Interval between polls of the text queue.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -74,7 +76,7 @@ impl FrameSource {
         if self.next_frame(frame) == NextFrame::Ready || self.poll_at.is_none() {
             return false;
         }
-        match queue.lock().unwrap_or_else(PoisonError::into_inner).try_recv() {
+        match lock(queue).try_recv() {
             Ok(text) => {
                 if self.queued.len() == GROUP_WINDOW {
                     self.queued.pop_front();

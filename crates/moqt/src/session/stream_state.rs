@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::events::{StreamDir, StreamHandle};
 use crate::codec::{self, DecodeError, Decoded, Deframer};
-use crate::message::{IETF_SERVER_SETUP_START, Subscribe, TrackPath};
+use crate::message::{IETF_SERVER_SETUP_START, SubscribeUpdate, TrackPath};
 
 /// Role of a stream.
 #[derive(Debug)]
@@ -34,7 +34,8 @@ pub(super) enum StreamRole {
 /// A subscription of the peer.
 #[derive(Debug)]
 pub(super) struct IncomingSubscription {
-    pub(super) subscribe: Subscribe,
+    pub(super) id: u64,
+    pub(super) range: SubscribeUpdate,
     pub(super) accepted: bool,
 }
 

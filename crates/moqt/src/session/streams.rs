@@ -294,10 +294,10 @@ impl Session {
         let StreamRole::IncomingSubscribe(Some(subscription)) = &self.streams.get(&subscribe_stream)?.role else {
             return None;
         };
-        if !subscription.accepted || !subscription.subscribe.range.contains(sequence) {
+        if !subscription.accepted || !subscription.range.contains(sequence) {
             return None;
         }
-        let subscribe_id = subscription.subscribe.id;
+        let subscribe_id = subscription.id;
         let group = self.open_stream(StreamDir::Uni);
         let header = GroupHeader { subscribe_id, sequence }.encode_with_length(version);
         let header = [vec![GROUP_STREAM], header].concat();

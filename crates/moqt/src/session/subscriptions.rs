@@ -282,14 +282,13 @@ impl Session {
         let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
         if let StreamRole::IncomingSubscribe(Some(subscription)) = &mut state.role {
             let range = SubscribeUpdate::from_bytes(version, body)?;
-            subscription.subscribe.range = range;
+            subscription.range = range;
             self.events.push_back(SessionEvent::SubscriptionUpdated { subscribe_stream: stream, range });
             return Ok(());
         }
-        let subscribe = Subscribe::from_bytes(version, body)?;
-        let (id, track, range) = (subscribe.id, subscribe.track.clone(), subscribe.range);
+        let Subscribe { id, track, range } = Subscribe::from_bytes(version, body)?;
         let active = self.streams.values().filter_map(|state| match &state.role {
-            StreamRole::IncomingSubscribe(Some(subscription)) => Some(subscription.subscribe.id),
+            StreamRole::IncomingSubscribe(Some(subscription)) => Some(subscription.id),
             _ => None,
         });
         let ids: Vec<u64> = active.collect();
@@ -305,7 +304,7 @@ impl Session {
             return Ok(());
         }
         if let Some(state) = self.streams.get_mut(&stream) {
-            state.role = StreamRole::IncomingSubscribe(Some(IncomingSubscription { subscribe, accepted: false }));
+            state.role = StreamRole::IncomingSubscribe(Some(IncomingSubscription { id, range, accepted: false }));
             self.events.push_back(SessionEvent::SubscribeRequested { subscribe_stream: stream, track, range });
         }
         Ok(())
