@@ -161,7 +161,7 @@ impl Args {
         stop: &StopToken,
     ) {
         let mut replies = Replies::default();
-        while !running.finished_within(Some(CHECK_INTERVAL)) {
+        while !running.finished_within(CHECK_INTERVAL) {
             let Some(errors) = replies.check(counts.each_ref().map(Counter::get)) else { continue };
             let from = upstream.target;
             if errors > 0 {

@@ -171,10 +171,10 @@ impl ServerStatistics {
         http::spawn_metrics(listener, registry, sources, login, stop).context("cannot serve metrics")
     }
 
-    /// Logs the statistics at each `interval`, and jumps of the system clock, until the thread of the server ends.
+    /// Logs the statistics at each `interval` (`None`: never), and jumps of the system clock, until the thread of the server ends.
     pub(crate) fn log_until_end<T: Send + 'static>(&self, running: &Worker<T>, interval: Option<Duration>) {
         let mut clock = ClockMonitor::start();
-        while !running.finished_within(interval) {
+        while !running.finished_within(interval.unwrap_or(Duration::MAX)) {
             clock.sample_and_log();
             self.log();
         }

@@ -11,12 +11,7 @@ use crate::time::{Time, WallClock, saturating_nanos};
 /// Monotonic time since the first call in this process.
 pub(crate) fn monotonic_now() -> Time {
     static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
-    elapsed_since(*ORIGIN)
-}
-
-/// Monotonic time since `origin`.
-pub(in crate::io) fn elapsed_since(origin: Instant) -> Time {
-    Time::from_nanos(saturating_nanos(origin.elapsed()))
+    Time::from_nanos(saturating_nanos(ORIGIN.elapsed()))
 }
 
 /// The processor time of this thread, which does not include waiting. On other systems than Linux, it is the time since the first call.
@@ -57,24 +52,20 @@ pub(crate) fn unix_ms() -> u64 {
 }
 
 /// Compares the wall clock with the monotonic clock at each reading.
-#[derive(Debug)]
-pub(crate) struct ClockMonitor {
-    origin: Instant,
-    jumps: ClockJumps,
-}
+#[derive(Debug, Default)]
+pub(crate) struct ClockMonitor(ClockJumps);
 
 impl ClockMonitor {
     /// Reads both clocks for the first time.
     pub(crate) fn start() -> Self {
-        let mut monitor = Self { origin: Instant::now(), jumps: ClockJumps::default() };
+        let mut monitor = Self::default();
         monitor.sample();
         monitor
     }
 
     /// Reads both clocks. Returns by how many nanoseconds the wall clock has jumped since the last reading, if at all.
     pub(crate) fn sample(&mut self) -> Option<i64> {
-        let reading = self.read_clocks();
-        self.jumps.on_reading(reading)
+        self.0.on_reading(read_clocks())
     }
 
     /// Reads both clocks for an echo server. If the wall clock has jumped since the last reading, logs the jump.
@@ -87,18 +78,17 @@ impl ClockMonitor {
     /// Reads both clocks for the last time and returns all jumps of the wall clock.
     pub(crate) fn finish(mut self) -> ClockJumps {
         self.sample();
-        self.jumps
+        self.0
     }
+}
 
-    fn read_clocks(&self) -> ClockReading {
-        let before = elapsed_since(self.origin);
-        let wall_ns = match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(since) => saturating_nanos(since).cast_signed(),
-            Err(until) => -saturating_nanos(until.duration()).cast_signed(),
-        };
-        let boot_ns = boot_time_ns();
-        ClockReading { before, wall_ns, boot_ns, after: elapsed_since(self.origin) }
-    }
+fn read_clocks() -> ClockReading {
+    let before = monotonic_now();
+    let wall_ns = match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => saturating_nanos(since).cast_signed(),
+        Err(until) => -saturating_nanos(until.duration()).cast_signed(),
+    };
+    ClockReading { before, wall_ns, boot_ns: boot_time_ns(), after: monotonic_now() }
 }
 
 /// Time since boot including time in suspend, to distinguish a suspend from a clock jump. Linux only.
@@ -152,17 +142,16 @@ mod tests {
 
     #[test]
     fn interruption_between_the_clocks_does_not_shift_the_time_of_day() {
-        let began = Instant::now();
         let readings = Cell::new(0);
         let clock = exact_wall_clock(|| {
-            let at = elapsed_since(began);
+            let at = monotonic_now();
             // Every other pair is interrupted.
             if readings.replace(readings.get() + 1) % 4 == 0 {
                 sleep(Duration::from_millis(50));
             }
             at
         });
-        let (before, wall, after) = (elapsed_since(began), wall_clock(Time::ZERO).unix_ns, elapsed_since(began));
+        let (before, wall, after) = (monotonic_now(), wall_clock(Time::ZERO).unix_ns, monotonic_now());
         let tolerance = 25_000_000;
         let expected = clock.unix_ns_at(before) - tolerance..clock.unix_ns_at(after) + tolerance;
         assert!(expected.contains(&wall), "{wall} is not in {expected:?}");
@@ -170,8 +159,7 @@ mod tests {
 
     #[test]
     fn clock_readings_are_in_order() {
-        let monitor = ClockMonitor::start();
-        let (first, second) = (monitor.read_clocks(), monitor.read_clocks());
+        let (first, second) = (read_clocks(), read_clocks());
         assert!(first.before <= first.after && first.after <= second.before && second.before <= second.after);
         assert!(first.boot_ns <= second.boot_ns);
         assert_eq!(first.boot_ns.is_some(), cfg!(target_os = "linux"));

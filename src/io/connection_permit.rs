@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -21,6 +21,7 @@ use crate::io::clock;
 use crate::io::http::forwarded::TrustedProxies;
 use crate::io::log::SharedLogThrottle;
 use crate::io::os;
+use crate::lock::lock;
 use crate::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit, OverBudget};
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 
@@ -204,7 +205,7 @@ impl ConnectionLimiter {
     /// Fails if the limit of open connections is reached for `address`.
     fn check_address(&self, address: IpAddr) -> Result<(), ConnectionRejection> {
         let address = source_network(address);
-        let open = self.open_by_source.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = lock(&self.open_by_source);
         match self.limits.max_connections_per_address {
             Some(limit) if !address.is_loopback() && open.get(&address).is_some_and(|count| *count >= limit) => {
                 Err(ConnectionRejection::Address(limit))
@@ -258,13 +259,13 @@ impl ConnectionLimiter {
         // Loopback is exempt, because a proxy on this host connects from loopback for all its clients.
         let is_exempt = exempt_loopback && address.is_loopback();
         if let Some(new) = self.new_by_source.as_ref().filter(|_| !is_exempt) {
-            let checked = new.lock().unwrap_or_else(PoisonError::into_inner).check(clock::monotonic_now(), address);
+            let checked = lock(new).check(clock::monotonic_now(), address);
             if checked.is_err() {
                 return Err(ConnectionRejection::Rate);
             }
         }
         let Some(limit) = self.limits.max_connections_per_address.filter(|_| !is_exempt) else { return Ok(None) };
-        let mut open = self.open_by_source.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.open_by_source);
         if open.get(&address).copied().unwrap_or(0) >= limit {
             return Err(ConnectionRejection::Address(limit));
         }
@@ -333,7 +334,7 @@ impl ConnectionPermit {
 
     /// Restarts the maximum lifetime.
     pub(in crate::io) fn extend(&self) {
-        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + self.max_lifetime();
+        *lock(&self.deadline) = Instant::now() + self.max_lifetime();
     }
 
     /// The time until the end of the lifetime after it was restarted.
@@ -343,7 +344,7 @@ impl ConnectionPermit {
 
     /// When the connection reaches its maximum lifetime.
     pub(in crate::io) fn deadline(&self) -> Instant {
-        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.deadline)
     }
 
     /// A complete request head has arrived. Its request has the maximum lifetime.
@@ -365,7 +366,7 @@ impl ConnectionPermit {
     pub(in crate::io) async fn await_head_timeout(&self, deadline: Instant) {
         let (began, limits) = (Instant::now(), &self.limiter.limits);
         let end = if self.has_request() { deadline.max(began + limits.idle_timeout) } else { deadline };
-        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = end + limits.max_lifetime;
+        *lock(&self.deadline) = end + limits.max_lifetime;
         sleep_until(deadline).await;
         while Instant::now() < end && !self.is_scarce() {
             sleep_until(end.min(Instant::now() + limits.handshake_timeout)).await;
@@ -397,7 +398,7 @@ impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.finish_handshake();
         let Some(address) = self.source.take() else { return };
-        let mut open = self.limiter.open_by_source.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.limiter.open_by_source);
         if let Some(count) = open.get_mut(&address) {
             *count -= 1;
             if *count == 0 {

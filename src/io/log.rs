@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, IsTerminal, Write as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
@@ -22,6 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::echo::FIXED_LOG_LINE;
 use crate::io::clock;
+use crate::lock::lock;
 use crate::log_throttle::LogThrottle;
 use crate::sanitize::sanitize_line;
 use crate::stats::Counter;
@@ -34,7 +35,7 @@ pub(crate) struct SharedLogThrottle(Mutex<LogThrottle>);
 impl SharedLogThrottle {
     /// Whether an event may be logged now.
     pub(crate) fn allow(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).allow(clock::monotonic_now())
+        lock(&self.0).allow(clock::monotonic_now())
     }
 }
 
@@ -89,7 +90,7 @@ impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for LimitedLines<W> {
         }
         let now = clock::monotonic_now();
         let discarded = {
-            let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut limits = lock(&self.limits);
             if !limits.allow(metadata.callsite(), now) {
                 return OptionalWriter::none();
             }
@@ -139,7 +140,7 @@ pub(crate) struct LogGuard {
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        let lines = self.limits.lock().unwrap_or_else(PoisonError::into_inner).discarded.take_suppressed();
+        let lines = lock(&self.limits).discarded.take_suppressed();
         if lines > 0 {
             // There is no further place to report an error to.
             let _ = self.writer.write_all(discarded_line(lines).as_bytes());

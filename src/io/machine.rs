@@ -44,7 +44,7 @@ pub fn measure_timing(stop: &StopToken, mut show_progress: impl FnMut()) -> io::
     let node = ClientNode::new(config, workload, Box::new(()));
     let options = DriverOptions::client(DEFAULT_SPIN_PERCENT, Backend::Native, false);
     let thread = udp::spawn_node("timing", vec![bound.socket], node, stop.clone(), options)?;
-    while !thread.finished_within(Some(PROGRESS_INTERVAL)) {
+    while !thread.finished_within(PROGRESS_INTERVAL) {
         show_progress();
     }
     let (_, stats) = thread.join();

@@ -1,14 +1,16 @@
-//! Waits for sockets, timers and stop requests, and provides the clock. Part of the drivers that use `mio`.
+//! Waits for sockets, timers and stop requests. Part of the drivers that use `mio`.
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+#[cfg(windows)]
+use std::time::Instant;
 
 use mio::{Events, Poll, Registry, Token, Waker};
 
 #[cfg(windows)]
 use crate::io::alarm::{self, Alarm};
-use crate::io::clock::elapsed_since;
+use crate::io::clock::monotonic_now;
 use crate::io::stop::StopToken;
 use crate::time::Time;
 
@@ -22,7 +24,6 @@ pub(super) struct Poller {
     waker: Arc<Waker>,
     #[cfg(windows)]
     alarm: Alarm,
-    pub(super) origin: Instant,
 }
 
 impl Poller {
@@ -36,7 +37,6 @@ impl Poller {
             #[cfg(windows)]
             alarm: Alarm::new(Arc::clone(&waker))?,
             waker,
-            origin: Instant::now(),
         };
         stop.on_stop(poller.waker());
         Ok(poller)
@@ -49,11 +49,6 @@ impl Poller {
         move || _ = waker.wake()
     }
 
-    /// Monotonic time since the origin.
-    pub(super) fn now(&self) -> Time {
-        elapsed_since(self.origin)
-    }
-
     /// Registers sockets, edge-triggered: after an event, the caller must read or write until the socket would block.
     pub(super) fn registry(&self) -> &Registry {
         self.poll.registry()
@@ -62,13 +57,13 @@ impl Poller {
     /// Waits for a socket event, the waker, or `until`, or on Windows for a part of the time. True if `until` was reached and there was no
     /// socket event.
     pub(super) fn wait(&mut self, until: Option<Time>) -> io::Result<bool> {
-        let remaining = match until.map(|until| until.duration_since(self.now())) {
+        let remaining = match until.map(|until| until.duration_since(monotonic_now())) {
             Some(Duration::ZERO) => Some(Duration::ZERO),
             remaining => self.sleep_precisely(remaining)?,
         };
         match self.poll.poll(&mut self.events, remaining) {
             Ok(()) => Ok(self.events.iter().all(|event| event.token() == WAKER)
-                && until.is_some_and(|until| self.now() >= until)),
+                && until.is_some_and(|until| monotonic_now() >= until)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
             Err(error) => Err(error),
         }

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
+use tokio::task::spawn_blocking;
 
 use super::local_socket::LocalSocketOptions;
 use super::stop::StopToken;
@@ -46,12 +47,23 @@ pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
     Ok(addresses)
 }
 
+/// Like [`resolve`], for addresses that `options` can reach. The lookup blocks only a thread of its own.
+pub(super) async fn lookup(
+    host: &str,
+    port: u16,
+    options: &LocalSocketOptions,
+) -> Result<Vec<SocketAddr>, ResolveError> {
+    let (name, failed) = (host.to_owned(), |error| ResolveError::Lookup(host.to_owned(), error));
+    let found = spawn_blocking(move || resolve(&name, port)).await.map_err(|panicked| failed(panicked.into()))?;
+    options.select(host, found?).map_err(failed)
+}
+
 /// Like [`resolve`], but a stop request ends it with [`Interrupted`]. A blocked lookup then blocks only its own thread.
 pub fn resolve_until_stopped(host: &str, port: u16, stop: &StopToken) -> Result<Vec<SocketAddr>, ResolveError> {
     let failed = |error| ResolveError::Lookup(host.to_owned(), error);
     let name = host.to_owned();
     let lookup = Worker::spawn("lookup", move || resolve(&name, port)).map_err(failed)?;
-    while !lookup.finished_within(Some(POLL_INTERVAL)) {
+    while !lookup.finished_within(POLL_INTERVAL) {
         if stop.signal().is_some() {
             return Err(failed(io::Error::new(Interrupted, "no answer yet")));
         }

@@ -5,19 +5,19 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
 use tracing::warn;
 
 use super::capture::Capture;
-use super::clock::wall_clock;
 use super::files;
 use super::source_recorder::SourceRecorder;
 use super::worker::Worker;
 use crate::audio::placement::MAX_SILENCE;
 use crate::echo::ObservedDatagram;
+use crate::lock::lock;
 use crate::time::{Time, WallClock};
 
 /// Maximum size of a batch: 40 s of a stereo client at 48 kHz.
@@ -37,17 +37,16 @@ struct Batch {
 /// Passes datagrams from the node's thread to the writing thread, with times since 1970.
 pub(crate) struct SourceQueue {
     batch: Arc<Mutex<Batch>>,
-    /// If it is not known at the start, the first datagram gives it.
-    clock: Option<WallClock>,
+    clock: WallClock,
 }
 
 impl SourceQueue {
     pub(crate) fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
         let ObservedDatagram { at, source, dst_ip, bytes, counter, drop_reason, mistake } = datagram;
-        let at = self.clock.get_or_insert_with(|| wall_clock(at)).unix_ns_at(at);
+        let at = self.clock.unix_ns_at(at);
         let at = Time::from_nanos(at.cast_unsigned());
         let stored = ObservedDatagram { at, source, dst_ip, bytes: &[], counter, drop_reason, mistake };
-        let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = lock(&self.batch);
         if size_of_val(&*batch.datagrams) + batch.bytes.len() + bytes.len() < MAX_BATCH_BYTES {
             batch.datagrams.push((stored, bytes.len()));
             batch.bytes.extend_from_slice(bytes);
@@ -63,7 +62,7 @@ pub(crate) fn spawn(
     record: Option<&Path>,
     capture: Option<&Path>,
     port: u16,
-    clock: Option<WallClock>,
+    clock: WallClock,
 ) -> anyhow::Result<(SourceQueue, Worker<Vec<String>>)> {
     if let Some(folder) = record {
         // A name that no file has, to check that files can be created.
@@ -83,7 +82,7 @@ pub(crate) fn spawn(
             std::thread::sleep(POLL_INTERVAL);
             // When the queue was dropped, nothing follows this batch.
             is_last = Arc::strong_count(&shared) == 1;
-            std::mem::swap(&mut batch, &mut shared.lock().unwrap_or_else(PoisonError::into_inner));
+            std::mem::swap(&mut batch, &mut lock(&shared));
             let mut rest = &*batch.bytes;
             for (datagram, len) in batch.datagrams.drain(..) {
                 let datagram = ObservedDatagram { bytes: rest.split_off(..len).unwrap_or_default(), ..datagram };

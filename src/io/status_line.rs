@@ -6,11 +6,13 @@
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::os;
+
+use crate::lock::lock;
 
 /// The line of work with a known total. The first sequence erases what a terminal that became narrower has wrapped.
 const BAR: &str = "\x1b[J{percent:>3} % {bar:10} {eta:>3} left  {wide_msg}";
@@ -29,10 +31,6 @@ const REDRAWS_PER_SECOND: u8 = 10;
 /// The line that is shown. The state is global because messages come from many places.
 static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
-fn shown() -> MutexGuard<'static, Option<ProgressBar>> {
-    SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the templates are valid")
 }
@@ -45,7 +43,7 @@ fn return_cursor() {
 /// Prints a line to standard error, above the status line. Write errors are ignored.
 pub(crate) fn print_above(text: &str) {
     let print = || _ = writeln!(io::stderr(), "{text}");
-    match &*shown() {
+    match &*lock(&SHOWN) {
         // The shell of a background job has written below the status line.
         Some(bar) if os::is_stderr_foreground() => {
             bar.suspend(print);
@@ -70,7 +68,7 @@ impl StatusLine {
     /// log of a CI server would keep each redrawn line.
     pub(crate) fn new(total: Option<u64>) -> Option<Self> {
         let bar = ProgressBar::with_draw_target(total, draw_target()?);
-        *shown() = Some(bar.clone());
+        *lock(&SHOWN) = Some(bar.clone());
         Some(Self(bar))
     }
 
@@ -80,7 +78,7 @@ impl StatusLine {
         let all = MultiProgress::with_draw_target(target);
         let row = || ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
         let rows: Vec<Self> = (0..count).map(|_| Self(all.add(row()))).collect();
-        *shown() = rows.last().map(|Self(bar)| bar.clone());
+        *lock(&SHOWN) = rows.last().map(|Self(bar)| bar.clone());
         rows
     }
 
@@ -106,7 +104,7 @@ impl StatusLine {
 
 impl Drop for StatusLine {
     fn drop(&mut self) {
-        *shown() = None;
+        *lock(&SHOWN) = None;
         if !os::is_stderr_foreground() {
             self.0.set_draw_target(ProgressDrawTarget::hidden());
         }

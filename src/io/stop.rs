@@ -1,11 +1,12 @@
 //! A stop request that all threads share.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::Notify;
 
 use crate::client::StopSignal;
+use crate::lock::lock;
 
 /// A stop request that any number of threads can wait for. All clones share the same request.
 #[derive(Clone, Default)]
@@ -24,7 +25,7 @@ impl StopToken {
     /// Requests a stop. Only the first signal is kept.
     pub fn request(&self, signal: StopSignal) {
         let _ = self.0.signal.set(signal);
-        for wake in self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for wake in lock(&self.0.wakers).iter() {
             wake();
         }
     }
@@ -89,6 +90,6 @@ impl StopToken {
     /// Calls `wake` for every stop request made after this call. The caller must check [`StopToken::signal`] after this call to detect an
     /// earlier request.
     pub fn on_stop(&self, wake: impl Fn() + Send + 'static) {
-        self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(wake));
+        lock(&self.0.wakers).push(Box::new(wake));
     }
 }

@@ -1,10 +1,12 @@
 //! A thread with a result, whose end can be awaited for a limited time.
 
 use std::io;
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use crate::lock::lock;
 
 /// A running thread.
 #[derive(Debug)]
@@ -26,13 +28,9 @@ impl<T: Send + 'static> Worker<T> {
         Ok(Self { thread, finished: Mutex::new(finished) })
     }
 
-    /// Waits for the end of the thread for at most `timeout` (`None`: no limit). Returns whether the thread has ended.
-    pub fn finished_within(&self, timeout: Option<Duration>) -> bool {
-        let finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
-        match timeout {
-            Some(timeout) => finished.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected),
-            None => finished.recv().is_err(),
-        }
+    /// Waits for the end of the thread for at most `timeout`. Returns whether the thread has ended.
+    pub fn finished_within(&self, timeout: Duration) -> bool {
+        lock(&self.finished).recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected)
     }
 
     /// Waits for the end of the thread and returns its result.

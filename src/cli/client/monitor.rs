@@ -89,7 +89,7 @@ pub(crate) fn run_all<S: Workload + Send + 'static>(
     let running = udp::spawn_node("clients", sockets, NodeGroup::new(clients), stop.clone(), options)
         .context("cannot start a thread")?;
     let mut clock = ClockMonitor::start();
-    while !running.finished_within(Some(POLL_INTERVAL)) {
+    while !running.finished_within(POLL_INTERVAL) {
         look();
         clock.sample();
     }
@@ -166,7 +166,7 @@ impl RunMonitor<'_> {
         running: NodeThread<ClientNode<S>>,
         stop: &StopToken,
     ) -> FinishedClient<S> {
-        self.poll_until(stop, |timeout| running.finished_within(Some(timeout)));
+        self.poll_until(stop, |timeout| running.finished_within(timeout));
         let (client, tally) = running.join();
         FinishedClient { client, tally, observed: self.finish() }
     }

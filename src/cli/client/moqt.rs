@@ -90,7 +90,7 @@ impl MoqtSession<'_> {
         let run = frame_tracker.into_results(interrupted, &mut observed.lines);
         let mut finished = observed.complete(RunResults { readiness_wait, ..run }, HostTiming::default(), None);
         finished.close = Box::new(|| {
-            _ = closing.map(|thread| thread.finished_within(Some(SHUTDOWN_TIMEOUT)));
+            _ = closing.map(|thread| thread.finished_within(SHUTDOWN_TIMEOUT));
             if let Some((server, stop)) = server {
                 stop.request(StopSignal::Terminate);
                 server.join();

@@ -10,7 +10,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -30,6 +30,7 @@ use crate::io::connection_permit::MAX_LIMITED_SOURCES;
 use crate::io::http::connection_info::ConnectionInfo;
 use crate::io::http::request_host::RequestHost;
 use crate::io::http::{body, csrf};
+use crate::lock::lock;
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 use crate::time::Time;
 
@@ -209,7 +210,7 @@ impl Login {
         now: Time,
     ) -> Result<(), LoginError> {
         let failed = &self.failed_attempts[usize::from(csrf::is_cross_origin(headers))];
-        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = lock(failed);
         let right = self.credentials.as_ref();
         let is_right = given.zip(right).is_some_and(|(given, right)| given.0.ct_eq(&right.0).into());
         let (count, reason) = match failed.retry_after(now, address) {

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::future::pending;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use crate::client::{FrameTracker, MoqtConnectTimes, WaitResult};
 use crate::io::clock::monotonic_now;
 use crate::io::stop::StopToken;
 use crate::io::worker::Worker;
+use crate::lock::lock;
 use crate::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
 use crate::moqt::{EndpointRole, MoqtEndpoint, SessionCounters, SessionLimits, error_code, without_query};
 use crate::time::saturating_nanos;
@@ -59,7 +60,7 @@ struct SharedProgress(Arc<Mutex<Option<FrameTracker>>>);
 impl SharedProgress {
     /// Calls `access` unless the progress has been taken.
     fn update<T>(&self, access: impl FnOnce(&mut FrameTracker) -> T) -> Option<T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(access)
+        lock(&self.0).as_mut().map(access)
     }
 }
 
@@ -99,7 +100,7 @@ impl ClientThread {
 
     /// Waits at most `timeout` for the end of the run. Returns true if the run has finished, or if the run is abandoned.
     pub fn finished_within(&mut self, timeout: Duration) -> bool {
-        self.worker.finished_within(Some(timeout)) || self.is_abandoned()
+        self.worker.finished_within(timeout) || self.is_abandoned()
     }
 
     /// Whether the run is abandoned, because it ignores a stop request for too long, or has nothing left to do after it but to close the
@@ -119,10 +120,10 @@ impl ClientThread {
     /// Panics if the thread panicked.
     pub fn join(mut self) -> ClientThreadResult {
         while !self.finished_within(RETRY_INTERVAL) {}
-        let has_ended = self.worker.finished_within(Some(Duration::ZERO));
+        let has_ended = self.worker.finished_within(Duration::ZERO);
         let Self { worker, progress, started_at, wait_for, .. } = self;
         let (mut error, closing) = if has_ended { (worker.join(), None) } else { (None, Some(worker)) };
-        let progress = progress.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let progress = lock(&progress.0).take();
         let mut frame_tracker = progress.expect("only `join` takes the progress, and it consumes `self`");
         let (now, established) = (monotonic_now(), frame_tracker.established_at);
         if !has_ended && !frame_tracker.is_finished() {

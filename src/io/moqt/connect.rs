@@ -21,7 +21,7 @@ use super::{MoqtUrl, quic};
 use crate::address::without_zone;
 use crate::client::MoqtConnectTimes;
 use crate::io::local_socket::LocalSocketOptions;
-use crate::io::resolve::{ResolveError, resolve};
+use crate::io::resolve::{ResolveError, lookup};
 use crate::io::tls::client::{TrustError, TrustPolicy};
 use crate::moqt::version::{alpns, offer_text};
 use crate::moqt::{ALPN_WEBTRANSPORT, MoqtVersion, SessionLimits, Transport};
@@ -128,9 +128,8 @@ pub(super) struct Connected {
 pub(super) async fn connect(options: &MoqtConnectOptions) -> Result<Connected, MoqtConnectError> {
     let MoqtConnectOptions { url, verifier, trust, limits, socket_options, .. } = options;
     let started_at = Instant::now();
-    let addresses = resolve_host(url).await?;
-    let lookup_error = |error| ResolveError::Lookup(url.host.clone(), error);
-    let addresses = socket_options.select(&url.host, addresses).map_err(lookup_error)?;
+    let found = tokio::time::timeout(DNS_TIMEOUT, lookup(&url.host, url.port, socket_options)).await;
+    let addresses = found.unwrap_or_else(|elapsed| Err(ResolveError::Lookup(url.host.clone(), elapsed.into())))?;
     let name = started_at.elapsed();
     trust.require_loopback_if_insecure(&addresses)?;
     let protocols = alpns(&options.offered_versions);
@@ -181,16 +180,6 @@ fn selected_version(
                 "no common MOQT version with {url}: offered {offered} (wt-available-protocols), and the server selected {selected}"
             )))
         }
-    }
-}
-
-/// Resolves the host on another thread, so that this one can handle a stop request.
-async fn resolve_host(url: &MoqtUrl) -> Result<Vec<SocketAddr>, ResolveError> {
-    let (host, port) = (url.host.clone(), url.port);
-    let failed = |error: io::Error| ResolveError::Lookup(url.host.clone(), error);
-    match tokio::time::timeout(DNS_TIMEOUT, tokio::task::spawn_blocking(move || resolve(&host, port))).await {
-        Ok(found) => found.map_err(|panicked| failed(panicked.into()))?,
-        Err(elapsed) => Err(failed(elapsed.into())),
     }
 }
 

@@ -1,11 +1,12 @@
 //! Counters of a MOQT server over all connections, and their Prometheus metrics `jamjam_moqt_NAME_total`.
 
 use std::net::UdpSocket;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use prometheus_client::registry::Registry;
 
 use crate::io::udp::KernelDrops;
+use crate::lock::lock;
 use crate::moqt::SessionCounters;
 use crate::stats::metrics::{self, Metric, MetricKind, encode_metric};
 
@@ -77,29 +78,25 @@ impl CounterSnapshot {
 impl ServerCounters {
     /// Reads all counters.
     pub fn snapshot(&self) -> CounterSnapshot {
-        let kernel_drops = self.kernel_drops.lock().unwrap_or_else(PoisonError::into_inner);
-        CounterSnapshot { kernel_dropped: kernel_drops.iter().map(KernelDrops::read).sum(), ..*self.lock() }
+        let kernel_drops = lock(&self.kernel_drops);
+        CounterSnapshot { kernel_dropped: kernel_drops.iter().map(KernelDrops::read).sum(), ..*lock(&self.current) }
     }
 
     /// Starts counting the kernel drops of `socket` too.
     pub(super) fn watch_kernel_drops(&self, socket: &UdpSocket) {
-        self.kernel_drops.lock().unwrap_or_else(PoisonError::into_inner).push(KernelDrops::for_socket(socket));
+        lock(&self.kernel_drops).push(KernelDrops::for_socket(socket));
     }
 
     /// Changes a counter.
     pub(super) fn update(&self, change: impl FnOnce(&mut CounterSnapshot)) {
-        change(&mut self.lock());
+        change(&mut lock(&self.current));
     }
 
     /// Adds counters of a session.
     pub(super) fn add_session(&self, session: &SessionCounters) {
         if *session != SessionCounters::default() {
-            self.lock().sessions.add(session);
+            lock(&self.current).sessions.add(session);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, CounterSnapshot> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
@@ -14,6 +14,7 @@ use rustls::version::TLS13;
 
 use crate::io::tls::crypto_provider;
 use crate::io::udp::{self, BindError, BoundSocket};
+use crate::lock::lock;
 use crate::moqt::version::{MoqtVersion, UNSUPPORTED_ALPNS, alpns, offer_text};
 use crate::moqt::{ALPN_WEBTRANSPORT, SessionLimits};
 
@@ -101,7 +102,7 @@ impl AlpnRecorder {
 
     /// Why the last handshake without a common ALPN failed. If several such handshakes fail at once, only the last one has a reason.
     pub(super) fn take_reason(&self) -> Option<String> {
-        self.unsupported.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.unsupported).take()
     }
 }
 
@@ -113,7 +114,7 @@ impl ResolvesServerCert for AlpnRecorder {
             let supported: Vec<_> = server_alpns().map(String::from_utf8_lossy).collect();
             let (offered, supported) = (offer_text(&offered), supported.join(", "));
             let reason = format!("no common ALPN: offered {offered}, supported {supported}");
-            *self.unsupported.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+            *lock(&self.unsupported) = Some(reason);
         }
         self.inner.resolve(client_hello)
     }

@@ -1,7 +1,7 @@
 //! HTTP endpoints of broadcast rooms: posts, the routes of room handlers, and tokens, which WebRTC rooms share.
 
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -24,6 +24,7 @@ use crate::io::http::connection_info::ConnectionInfo;
 use crate::io::http::request_body::{parse_json, read_body};
 pub use crate::io::signaling::config::BroadcastHttpConfig;
 use crate::io::signaling::http_state::{Client, HttpState, RequestLimiter, SharedState};
+use crate::lock::lock;
 use crate::sanitize::sanitize;
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, sign, verify};
 use crate::signaling::{
@@ -78,7 +79,7 @@ const TOO_MANY_POSTS: &str = "Too many posts from this address; try again later 
 /// Counts a request. The error is the response to a client that exceeds the limit, with the text `error`.
 fn check_rate(limiter: &RequestLimiter, source: IpAddr, error: &'static str) -> Result<(), HttpRejection> {
     let Some(limiter) = limiter else { return Ok(()) };
-    let mut limiter = limiter.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut limiter = lock(limiter);
     limiter.check(clock::monotonic_now(), source).map_err(|wait| HttpRejection::too_many_requests(error, wait))
 }
 
@@ -330,7 +331,10 @@ pub(super) async fn issue_token(
     };
     for (is_accepted, error) in [
         (state.limits.dialects.contains(&dialect), "Invalid request: this server has no rooms of this audience"),
-        (client_id.len() <= MAX_CLIENT_ID_BYTES, "Invalid request: clientId must be at most 256 bytes"),
+        (
+            client_id.len() <= MAX_CLIENT_ID_BYTES && !client_id.contains(char::is_control),
+            "Invalid request: clientId must have at most 256 bytes and no control characters",
+        ),
         (
             has_room,
             "Invalid request: room must have at most 128 bytes. For broadcast rooms, it must not contain '/' or control characters, and \
@@ -351,8 +355,8 @@ pub(super) async fn issue_token(
 pub(super) struct HttpRejection(Box<Response>);
 
 /// Why a request was rejected. This text is written to the log, so it contains no data from the request.
-#[derive(Clone, Copy)]
-struct LogReason(&'static str);
+#[derive(Clone)]
+struct LogReason(String);
 
 impl IntoResponse for HttpRejection {
     fn into_response(self) -> Response {
@@ -361,12 +365,8 @@ impl IntoResponse for HttpRejection {
 }
 
 impl From<RequestError> for HttpRejection {
-    fn from(RequestError { status, .. }: RequestError) -> Self {
-        let error = match status {
-            StatusCode::PAYLOAD_TOO_LARGE => "Payload too large",
-            StatusCode::SERVICE_UNAVAILABLE => "Not enough memory now",
-            _ => "The body is incomplete or malformed",
-        };
+    /// The body is too long or incomplete, or there is no memory for it. These errors quote nothing of the request.
+    fn from(RequestError { status, error }: RequestError) -> Self {
         Self::new(status, error)
     }
 }
@@ -383,13 +383,15 @@ impl From<PostError> for HttpRejection {
 
 impl HttpRejection {
     /// Rejects with this status and error. The log shows the error.
-    fn new(status: StatusCode, error: &'static str) -> Self {
-        Self::with_response(error, body::error_response(status, error))
+    fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        let error = error.into();
+        let response = body::error_response(status, &error);
+        Self::with_response(error, response)
     }
 
     /// Rejects with this response.
-    fn with_response(log_reason: &'static str, mut response: Response) -> Self {
-        response.extensions_mut().insert(LogReason(log_reason));
+    fn with_response(log_reason: impl Into<String>, mut response: Response) -> Self {
+        response.extensions_mut().insert(LogReason(log_reason.into()));
         Self(Box::new(response))
     }
 

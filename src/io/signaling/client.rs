@@ -299,7 +299,7 @@ impl RoomSession {
     /// connection was lost earlier, returns the reason.
     pub fn leave_room(&mut self) -> Option<WebSocketFailure> {
         self.start_leaving();
-        self.thread.take().filter(|thread| thread.finished_within(Some(2 * LEAVE_TIMEOUT)))?.join().err()
+        self.thread.take().filter(|thread| thread.finished_within(2 * LEAVE_TIMEOUT))?.join().err()
     }
 }
 

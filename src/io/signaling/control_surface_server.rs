@@ -39,6 +39,7 @@ use crate::io::signaling::shared_hub::SharedHub;
 use crate::io::signaling::{SignalingServerConfig, serve_hub};
 use crate::io::stop::StopToken;
 use crate::io::{http, os};
+use crate::lock::lock;
 use crate::send_queue::DEFAULT_MAX_UPDATES;
 use crate::signaling::{
     ControlSurfaceLimits, CreateRoomOptions, CreatedRoom, Dialect, EventProducer, Heartbeat, Hub, SignalingLimits,
@@ -175,7 +176,7 @@ impl WsServer {
         let max_updates = Some(config.broadcast_capacity);
         let options = SignalingServerConfig { connection_limits, max_updates, ..SignalingServerConfig::default() };
         let hub = SharedHub::new(hub, &options);
-        hub.listeners().add_program(events);
+        lock(&hub.listeners).add_program(events);
         let mut command_task = JoinSet::new();
         command_task.spawn_on(run_commands(commands, Arc::clone(&hub)), &runtime);
         Ok(Self { listener, hub, config: options, commands: command_task })

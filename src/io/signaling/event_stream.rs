@@ -2,11 +2,13 @@
 //!
 //! Events are published under a room's lock and never wait. What a listener that does not keep up loses is counted.
 
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::io::http::body;
 use crate::signaling::{ControlSurfaceEvent, EventProducer};
@@ -21,16 +23,21 @@ const EVENT_STREAM_CAPACITY: usize = 1_024;
 const MAX_EVENTS_PER_WRITE: usize = 64;
 
 /// All receivers of events.
-#[derive(Default)]
 pub(in crate::io) struct EventListeners {
-    streams: Vec<StreamSender>,
+    /// `None` when the server is shutting down.
+    streams: Option<broadcast::Sender<Bytes>>,
     program: Option<EventProducer>,
-    /// Whether the server is shutting down.
-    is_closed: bool,
     /// Events that were not delivered. An event that two listeners miss counts twice.
-    pub(in crate::io) dropped_events: u64,
+    pub(in crate::io) dropped_events: Arc<AtomicU64>,
     /// Rejected streams.
     pub(in crate::io) rejected: u64,
+}
+
+impl Default for EventListeners {
+    fn default() -> Self {
+        let streams = Some(broadcast::Sender::new(EVENT_STREAM_CAPACITY));
+        Self { streams, program: None, dropped_events: Arc::default(), rejected: 0 }
+    }
 }
 
 impl EventListeners {
@@ -41,86 +48,65 @@ impl EventListeners {
 
     /// Adds a stream. Returns `None` if there are already [`MAX_EVENT_STREAMS`] streams, or if the server is shutting down.
     pub(in crate::io) fn add_stream(&mut self) -> Option<EventStream> {
-        self.streams.retain(|stream| !stream.queue.is_closed());
-        if self.is_closed || self.streams.len() >= MAX_EVENT_STREAMS {
-            self.rejected += 1;
-            return None;
-        }
-        let (sender, queue) = mpsc::channel(EVENT_STREAM_CAPACITY);
-        let dropped = Arc::default();
-        self.streams.push(StreamSender { queue: sender, dropped: Arc::clone(&dropped) });
-        Some(EventStream { queue, dropped })
+        let streams = self.streams.as_ref().filter(|streams| streams.receiver_count() < MAX_EVENT_STREAMS);
+        self.rejected += u64::from(streams.is_none());
+        Some(EventStream { queue: streams?.subscribe(), dropped_events: Arc::clone(&self.dropped_events) })
     }
 
     /// Number of connected listeners.
     pub(in crate::io) fn active(&self) -> u64 {
-        let streams = self.streams.iter().filter(|stream| !stream.queue.is_closed()).count() as u64;
+        let streams = self.streams.as_ref().map_or(0, broadcast::Sender::receiver_count) as u64;
         streams + u64::from(self.program.as_ref().is_some_and(|events| !events.is_abandoned()))
     }
 
     /// Delivers an event to all listeners.
     pub(in crate::io) fn publish(&mut self, event: &ControlSurfaceEvent) {
         if let Some(events) = self.program.as_mut().filter(|events| !events.is_abandoned()) {
-            self.dropped_events += u64::from(!events.push(event));
+            self.dropped_events.fetch_add(u64::from(!events.push(event)), Ordering::Relaxed);
         }
-        self.streams.retain(|stream| !stream.queue.is_closed());
-        if self.streams.is_empty() {
-            return;
-        }
-        // The format of server-sent events (HTML, section 9.2). `to_json` writes no line breaks, so one `data:` line is enough.
-        let text = Bytes::from(format!("data: {}\n\n", body::to_json(event)));
-        for stream in &self.streams {
-            self.dropped_events += u64::from(!stream.push(&text));
+        if let Some(streams) = self.streams.as_ref().filter(|streams| streams.receiver_count() > 0) {
+            // The format of server-sent events (HTML, section 9.2). `to_json` writes no line breaks, so one `data:` line is enough.
+            let _ = streams.send(format!("data: {}\n\n", body::to_json(event)).into());
         }
     }
 
     /// Removes all listeners.
     pub(in crate::io) fn close_all(&mut self) {
-        let (dropped_events, rejected) = (self.dropped_events, self.rejected);
-        *self = Self { dropped_events, rejected, is_closed: true, ..Self::default() };
-    }
-}
-
-/// The sending end of a stream. Each queued event has the number of events that were dropped before it.
-struct StreamSender {
-    queue: mpsc::Sender<(u64, Bytes)>,
-    /// Number of events dropped since the last queued one. The end that takes this number reports it.
-    dropped: Arc<AtomicU64>,
-}
-
-impl StreamSender {
-    /// Queues an event. If the queue is full, drops it and returns false.
-    fn push(&self, event: &Bytes) -> bool {
-        let Ok(place) = self.queue.try_reserve() else {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            return false;
-        };
-        place.send((self.dropped.swap(0, Ordering::Relaxed), event.clone()));
-        true
+        (self.streams, self.program) = (None, None);
     }
 }
 
 /// The events of one stream.
 pub(in crate::io) struct EventStream {
-    queue: mpsc::Receiver<(u64, Bytes)>,
-    dropped: Arc<AtomicU64>,
+    queue: broadcast::Receiver<Bytes>,
+    dropped_events: Arc<AtomicU64>,
 }
 
 impl EventStream {
-    /// The queued events, or the next event if none is queued; `None` after the end. Cancel safe.
+    /// The queued events, or the next event if none is queued; `None` after the end. Events that were dropped because the queue was full are
+    /// replaced by their number. Cancel safe.
     pub(in crate::io) async fn recv(&mut self) -> Option<Bytes> {
-        let (mut events, mut text) = (Vec::new(), Vec::new());
-        self.queue.recv_many(&mut events, MAX_EVENTS_PER_WRITE).await;
-        if self.queue.is_empty() {
-            events.push((self.dropped.swap(0, Ordering::Relaxed), Bytes::new()));
-        }
-        for (dropped, event) in events {
-            if dropped > 0 {
-                text.extend_from_slice(format!("event: dropped\ndata: {{\"dropped\":{dropped}}}\n\n").as_bytes());
+        let first = match self.queue.recv().await {
+            Ok(event) => Ok(event),
+            Err(RecvError::Lagged(dropped)) => Err(dropped),
+            Err(RecvError::Closed) => return None,
+        };
+        let next = || match self.queue.try_recv() {
+            Ok(event) => Some(Ok(event)),
+            Err(TryRecvError::Lagged(dropped)) => Some(Err(dropped)),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
+        };
+        let mut text = Vec::new();
+        for received in iter::once(first).chain(iter::from_fn(next)).take(MAX_EVENTS_PER_WRITE) {
+            match received {
+                Ok(event) => text.extend_from_slice(&event),
+                Err(dropped) => {
+                    self.dropped_events.fetch_add(dropped, Ordering::Relaxed);
+                    text.extend_from_slice(format!("event: dropped\ndata: {{\"dropped\":{dropped}}}\n\n").as_bytes());
+                }
             }
-            text.extend_from_slice(&event);
         }
-        (!text.is_empty()).then(|| text.into())
+        Some(text.into())
     }
 }
 
@@ -148,11 +134,10 @@ mod tests {
         )
     }
 
-    /// Publishes an event. Returns the number of listeners that missed the event.
+    /// Publishes an event. Returns the number of events that listeners have missed.
     fn publish(listeners: &mut EventListeners, time: u64) -> u64 {
-        let before = listeners.dropped_events;
         listeners.publish(&event(time));
-        listeners.dropped_events - before
+        listeners.dropped_events.load(Ordering::Relaxed)
     }
 
     async fn drain(queue: &mut EventStream) -> String {
@@ -169,23 +154,18 @@ mod tests {
         let mut listeners = EventListeners::default();
         let (mut fast, mut slow) =
             (listeners.add_stream().expect("a stream"), listeners.add_stream().expect("a stream"));
-        for time in 0..1_024 {
-            assert_eq!(publish(&mut listeners, time), 0);
-        }
+        (0..1_024).for_each(|time| _ = publish(&mut listeners, time));
         let mut received = String::new();
         for _ in 0..1_024 / MAX_EVENTS_PER_WRITE {
             received += str::from_utf8(&fast.recv().await.expect("events")).expect("text");
         }
-        assert_eq!((publish(&mut listeners, 1_024), publish(&mut listeners, 1_025)), (1, 1));
+        assert_eq!((publish(&mut listeners, 1_024), publish(&mut listeners, 1_025)), (0, 0));
         let first = slow.recv().await.expect("events");
-        assert_eq!(str::from_utf8(&first), Ok(&*(0..64).map(expected_event).collect::<String>()));
-        assert_eq!(publish(&mut listeners, 1_026), 0);
+        let expected: String = (2..65).map(expected_event).collect();
+        assert_eq!(str::from_utf8(&first), Ok(&*format!("event: dropped\ndata: {{\"dropped\":2}}\n\n{expected}")));
+        assert_eq!(publish(&mut listeners, 1_026), 2);
         listeners.close_all();
-        let expected: String = (64..1_024).map(expected_event).collect();
-        assert_eq!(
-            drain(&mut slow).await,
-            expected + "event: dropped\ndata: {\"dropped\":2}\n\n" + &expected_event(1_026)
-        );
+        assert_eq!(drain(&mut slow).await, (65..1_027).map(expected_event).collect::<String>());
         assert_eq!(received + &drain(&mut fast).await, (0..1_027).map(expected_event).collect::<String>());
     }
 
@@ -204,6 +184,6 @@ mod tests {
         assert_eq!((publish(&mut listeners, 1), publish(&mut listeners, 2), listeners.active()), (0, 1, 16));
         assert_eq!((consumer.pop().map(|event| event.received_at), consumer.dropped()), (Some(1), 1));
         drop(consumer);
-        assert_eq!((publish(&mut listeners, 3), listeners.active()), (0, 15));
+        assert_eq!((publish(&mut listeners, 3), listeners.active()), (1, 15));
     }
 }

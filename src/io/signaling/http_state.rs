@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::Extension;
@@ -18,6 +18,7 @@ use crate::io::http::connection_info::ConnectionInfo;
 use crate::io::log::SharedLogThrottle;
 use crate::io::signaling::config::SignalingServerConfig;
 use crate::io::signaling::shared_hub::SharedHub;
+use crate::lock::lock;
 use crate::memory_budget::{MemoryAccount, MemoryBudget, OverBudget};
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 use crate::signaling::SignalingLimits;
@@ -101,7 +102,7 @@ impl LatestBody {
     }
 
     fn get(&self, now: Instant, build: impl FnOnce() -> String) -> Result<Bytes, OverBudget> {
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = lock(&self.latest);
         if let Some((expiry, body)) = &*latest
             && now < *expiry
         {

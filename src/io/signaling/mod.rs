@@ -78,7 +78,7 @@ impl ServerThread {
 
     /// Waits until the server has stopped, but not longer than `timeout`.
     pub fn wait(&self, timeout: Duration) {
-        self.worker.finished_within(Some(timeout));
+        self.worker.finished_within(timeout);
     }
 }
 

@@ -78,7 +78,7 @@ pub struct ProbeStart {
 impl ProbeConnections {
     /// The matcher for requests to `target`.
     pub fn request_matcher(&self, target: &WebSocketTarget) -> RequestMatcher {
-        RequestMatcher::new(target.dialect, target.nonce, clock::exact_wall_clock(|| self.poller.now()))
+        RequestMatcher::new(target.dialect, target.nonce, clock::exact_wall_clock(clock::monotonic_now))
     }
 
     /// Runs `node` on its own thread. A lost connection ends the run with an error that contains [`WebSocketFailure`]. Otherwise, the receiver
@@ -127,7 +127,7 @@ pub fn start(
     stop: &StopToken,
 ) -> Result<ProbeStart, ProbeStartError> {
     let poller = Poller::new(stop)?;
-    let began = poller.now();
+    let began = clock::monotonic_now();
     let until = wait_for.map(|wait| began + wait);
     // An attempt that takes longer is repeated.
     let timeout = if wait_for.is_some() { connect::DEFAULT_CONNECT_TIMEOUT } else { timeout };
@@ -135,7 +135,7 @@ pub fn start(
     loop {
         let mut connect_times = Vec::new();
         let attempt = setup.connect_all(&mut connect_times);
-        let retry_at = setup.poller.now() + RETRY_INTERVAL;
+        let retry_at = clock::monotonic_now() + RETRY_INTERVAL;
         let may_retry = until.is_some_and(|until| retry_at < until);
         let is_transient = match &attempt {
             Err(ProbeStartError::Connect(error)) => error.is_transient(),
@@ -159,7 +159,7 @@ pub fn start(
             }
             Err(error) => return Err(error),
         };
-        let waited_ns = saturating_nanos(setup.poller.now().duration_since(began));
+        let waited_ns = saturating_nanos(clock::monotonic_now().duration_since(began));
         let wait = wait_for.map(|_| WaitResult { waited_ns, reply_received: connections.is_ok() });
         let connections = connections.map(|sockets| ProbeConnections::new(sockets, setup.poller, timeout));
         return Ok(ProbeStart { connect_times, wait, connections });
@@ -208,7 +208,7 @@ impl Setup<'_> {
 
     /// Maximum duration of a step that begins now.
     fn step_timeout(&self) -> Duration {
-        self.until.map_or(self.timeout, |until| self.timeout.min(until.duration_since(self.poller.now())))
+        self.until.map_or(self.timeout, |until| self.timeout.min(until.duration_since(clock::monotonic_now())))
     }
 
     /// Connects to `url`. `number` is the connection's token in the poller.
@@ -226,7 +226,7 @@ impl Setup<'_> {
         let (tcp, tls, after_response, times) = self.run_until_stopped(connecting)??;
         let mut tcp = TcpStream::from_std(tcp);
         self.poller.registry().register(&mut tcp, Token(number), Interest::READABLE | Interest::WRITABLE)?;
-        let stream = ProbeStream { tcp: TimestampedTcp::new(tcp, &self.poller), tls, may_read: true };
+        let stream = ProbeStream { tcp: TimestampedTcp::new(tcp), tls, may_read: true };
         let config = Some(connect::websocket_config());
         Ok((WebSocket::from_partially_read(stream, after_response, Role::Client, config), times))
     }
@@ -246,7 +246,7 @@ impl Setup<'_> {
         if handshake.joined {
             return Ok(None);
         }
-        let (began, timeout) = (self.poller.now(), self.step_timeout());
+        let (began, timeout) = (clock::monotonic_now(), self.step_timeout());
         if let Some(message) = &handshake.first_message {
             is_sent(socket.send(Message::text(message)))?;
         }
@@ -256,7 +256,7 @@ impl Setup<'_> {
             };
             handshake.on_message(&text).map_err(WebSocketFailure::Rejected)?;
         }
-        Ok(Some(saturating_nanos(self.poller.now().duration_since(began))))
+        Ok(Some(saturating_nanos(clock::monotonic_now().duration_since(began))))
     }
 
     /// Sends one request and fails if its response has not arrived at `until`.
@@ -268,10 +268,10 @@ impl Setup<'_> {
         let [sender, rest @ ..] = sockets else { return Ok(()) };
         let dialect = self.target.dialect;
         let mut matcher =
-            RequestMatcher::new(dialect, !self.target.nonce, clock::exact_wall_clock(|| self.poller.now()));
+            RequestMatcher::new(dialect, !self.target.nonce, clock::exact_wall_clock(clock::monotonic_now));
         let mut text = String::new();
-        matcher.write_request(0, self.poller.now(), &mut text);
-        matcher.on_sent(0, self.poller.now());
+        matcher.write_request(0, clock::monotonic_now(), &mut text);
+        matcher.on_sent(0, clock::monotonic_now());
         is_sent(sender.send(Message::text(text)))?;
         let receiver = rest.last_mut().unwrap_or(sender);
         while let Some((text, at)) = self.next_text(receiver, until)? {
@@ -296,7 +296,7 @@ impl Setup<'_> {
                 ReadResult::Incomplete => self.wait_until(Time::ZERO)?,
             }
             // A server that sends only control frames or fragments must not extend the deadline.
-            if self.poller.now() >= until {
+            if clock::monotonic_now() >= until {
                 return Ok(None);
             }
         }

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mio::net::TcpStream;
@@ -12,7 +12,7 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::{Error, Message, Utf8Bytes, WebSocket};
 
 use crate::client::WebSocketFailure;
-use crate::io::clock::elapsed_since;
+use crate::io::clock::monotonic_now;
 use crate::io::local_socket::local_ip_for;
 use crate::io::poller::Poller;
 use crate::io::udp::DriverIo;
@@ -59,9 +59,9 @@ impl ProbeConnections {
 
     /// Closes all connections and waits for the replies, half a second at most.
     pub fn close(mut self) {
-        let until = self.poller.now() + CLOSE_TIMEOUT;
+        let until = monotonic_now() + CLOSE_TIMEOUT;
         self.sockets.retain_mut(|socket| is_sent(socket.close(None)).is_ok());
-        while !self.sockets.is_empty() && self.poller.now() < until {
+        while !self.sockets.is_empty() && monotonic_now() < until {
             let mut more = false;
             self.sockets.retain_mut(|socket| {
                 let read = read_message(socket);
@@ -78,7 +78,7 @@ impl ProbeConnections {
 
 impl DriverIo for ProbeConnections {
     fn now(&self) -> Time {
-        self.poller.now()
+        monotonic_now()
     }
 
     /// Reads a batch from each socket, even if another socket has failed. The messages that arrived before a failure are delivered. Returns
@@ -98,7 +98,7 @@ impl DriverIo for ProbeConnections {
                         let segment_size = contents.len();
                         let received =
                             Receive { socket: 0, source, dst_ip: None, received_at, contents: &contents, segment_size };
-                        deliver(self.poller.now(), &[received]);
+                        deliver(monotonic_now(), &[received]);
                     }
                     Ok(ReadResult::Incomplete) => {
                         // What was read may be thousands of fragments, so the driver now gets its turn.
@@ -180,13 +180,12 @@ impl DriverIo for ProbeConnections {
 /// A TCP stream that records the time of its last read.
 pub(super) struct TimestampedTcp {
     pub(super) tcp: TcpStream,
-    origin: Instant,
     read_at: Time,
 }
 
 impl TimestampedTcp {
-    pub(super) fn new(tcp: TcpStream, poller: &Poller) -> Self {
-        Self { tcp, origin: poller.origin, read_at: poller.now() }
+    pub(super) fn new(tcp: TcpStream) -> Self {
+        Self { tcp, read_at: monotonic_now() }
     }
 }
 
@@ -194,7 +193,7 @@ impl Read for TimestampedTcp {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.tcp.read(buffer)?;
         if length > 0 {
-            self.read_at = elapsed_since(self.origin);
+            self.read_at = monotonic_now();
         }
         Ok(length)
     }

@@ -1,6 +1,6 @@
 //! Load on rooms: a task for each member connects, joins and receives, and sends when the calling thread says so. One thread runs all tasks.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{io, iter, thread};
 
@@ -27,6 +27,7 @@ use crate::io::websocket::connect::{
     ClientStream, Connected, closed_by_server, connect, connect_stream, failure, websocket_config,
 };
 use crate::io::websocket::handshake::WebSocketUrl;
+use crate::lock::lock;
 use crate::signaling::Dialect;
 
 /// Maximum number of members that join at the same time.
@@ -102,12 +103,12 @@ impl RoomLoadRun {
     /// [`RoomLoad::progress`] to `on_progress` now and then. Fails if there is no room to join.
     pub fn run(&mut self, mut on_progress: impl FnMut(u64, String)) -> Result<RoomLoad, BoxError> {
         let Self { runtime, shared, senders, codes, stop } = self;
-        let RoomLoadConfig { members, rooms, dialect, .. } = shared.lock().config.clone();
+        let RoomLoadConfig { members, rooms, dialect, .. } = lock(&shared.load).config.clone();
         if dialect == Dialect::ControlSurface {
             let (stopped, created) = (stop.to_notify(), change_rooms(&shared.target, rooms, codes));
             match runtime.block_on(stop.unless_stopped(&stopped, created)) {
                 Ok(created) => created?,
-                Err(_) => return Ok(shared.lock().clone()),
+                Err(_) => return Ok(lock(&shared.load).clone()),
             }
             for (room, code) in iter::zip(&shared.rooms, &*codes) {
                 room.send_replace(Some(code.clone()));
@@ -121,7 +122,7 @@ impl RoomLoadRun {
         let mut shown = Instant::now();
         while stop.signal().is_none() {
             let now = clock::monotonic_now();
-            let mut load = shared.lock();
+            let mut load = lock(&shared.load);
             load.start(now);
             while let Some((member, number)) = load.poll(now) {
                 // A message that does not fit is counted when it is settled.
@@ -145,7 +146,7 @@ impl RoomLoadRun {
         }
         starting.abort();
         // The connections, which are still open, go on with theirs.
-        Ok(shared.lock().clone())
+        Ok(lock(&shared.load).clone())
     }
 
     /// Closes all connections, and removes the created rooms. Returns the codes of those that the server did not remove.
@@ -208,7 +209,7 @@ async fn start_members(shared: Arc<Shared>, outboxes: Vec<mpsc::Receiver<u32>>) 
     for (member, outbox) in outboxes.into_iter().enumerate() {
         let taken = if member == 0 { MAX_JOINING as u32 } else { 1 };
         let Ok(slot) = Arc::clone(&slots).acquire_many_owned(taken).await else { return };
-        if member == 1 && shared.lock().results.joined == 0 {
+        if member == 1 && lock(&shared.load).results.joined == 0 {
             return;
         }
         tokio::spawn(Arc::clone(&shared).run_member(member, outbox, slot));
@@ -216,10 +217,6 @@ async fn start_members(shared: Arc<Shared>, outboxes: Vec<mpsc::Receiver<u32>>) 
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, RoomLoad> {
-        self.load.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The whole life of a member. `slot` is the right to join.
     async fn run_member(self: Arc<Self>, member: usize, outbox: mpsc::Receiver<u32>, slot: OwnedSemaphorePermit) {
         let mut retries = 0..MAX_JOIN_RETRIES;
@@ -231,15 +228,15 @@ impl Shared {
         }
         match joined {
             Ok((socket, took)) => {
-                self.lock().on_joined(member, took);
+                lock(&self.load).on_joined(member, took);
                 drop(slot);
                 if let Some(failure) = self.serve(member, socket, outbox).await {
-                    self.lock().on_ended(member, true, failure);
+                    lock(&self.load).on_ended(member, true, failure);
                 }
             }
             Err(failure) => {
                 self.set_room(member, String::new());
-                self.lock().on_ended(member, false, failure);
+                lock(&self.load).on_ended(member, false, failure);
             }
         }
     }
@@ -265,7 +262,7 @@ impl Shared {
         let config = websocket_config().read_buffer_size(READ_BUFFER_BYTES).max_message_size(Some(MAX_MESSAGE_BYTES));
         let config = Some(config.max_frame_size(Some(MAX_MESSAGE_BYTES)));
         let mut socket = WebSocketStream::from_partially_read(stream, after_response, Role::Client, config).await;
-        let mut handshake = JoinHandshake::with_message(self.lock().join_message(member, &room));
+        let mut handshake = JoinHandshake::with_message(lock(&self.load).join_message(member, &room));
         let joining = async {
             if let Some(message) = handshake.first_message.take() {
                 socket.send(Message::text(message)).await.map_err(failure)?;
@@ -299,7 +296,7 @@ impl Shared {
                 received = socket.next() => match received.unwrap_or(Err(Error::ConnectionClosed)) {
                     Ok(Message::Text(text)) => {
                         let now = clock::monotonic_now();
-                        self.lock().on_message(member, &text, now);
+                        lock(&self.load).on_message(member, &text, now);
                     }
                     Ok(Message::Close(frame)) => {
                         // Sends the reply to the close frame.
@@ -314,7 +311,7 @@ impl Shared {
                         let _ = socket.close(None).await;
                         return None;
                     };
-                    let message = self.lock().message(member, number, clock::monotonic_now());
+                    let message = lock(&self.load).message(member, number, clock::monotonic_now());
                     if let Some(message) = message
                         && let Err(error) = socket.send(Message::text(message)).await
                     {

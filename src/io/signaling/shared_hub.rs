@@ -9,8 +9,8 @@
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tracing::warn;
@@ -19,34 +19,34 @@ use crate::check::SignalingCheck;
 use crate::io::clock;
 use crate::io::signaling::config::SignalingServerConfig;
 use crate::io::signaling::event_stream::EventListeners;
-use crate::io::websocket::connection::ConnectionHandler;
 use crate::io::websocket::frame::{self, WebSocketError};
+use crate::lock::lock;
 use crate::memory_budget::{MemoryAccount, MemoryPermit};
 use crate::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueFull, QueuedFrame, SendQueue};
 use crate::signaling::{
     CloseCode, ConnId, ControlSurfaceEvent, DialectCounters, EventSink, Hub, HubCall, NewConnection, OutgoingMessage,
     REJECTED_CONNECTION, Snapshot, SnapshotQuery, WorkLimiter, WorkSource,
 };
-use crate::time::{Time, WallClock, saturating_nanos};
+use crate::time::{Time, WallClock};
 
 /// Pause between two batches of timers.
 const BATCH_PAUSE: Duration = Duration::from_millis(1);
 
 /// The hub and all connections of a server.
 pub(in crate::io) struct SharedHub {
-    started: Instant,
+    started: Time,
     hub: Hub,
     queues: RwLock<OpenQueues>,
     work: Mutex<WorkLimiter>,
     /// Listeners for control surface events.
-    listeners: Mutex<EventListeners>,
+    pub(in crate::io) listeners: Mutex<EventListeners>,
     /// The check of `--check`.
     check: Option<Arc<Mutex<SignalingCheck>>>,
     own_account: Arc<MemoryAccount>,
     max_updates: usize,
     /// Connections closed by a call, until the hub has removed them.
     evicted: Mutex<Vec<Eviction>>,
-    /// Until when the timer task sleeps, in nanoseconds since the server was started.
+    /// Until when the timer task sleeps, in nanoseconds of [`clock::monotonic_now`].
     sleeping_until: AtomicU64,
     /// Notified when the hub has an earlier deadline.
     deadline_changed: Notify,
@@ -63,7 +63,7 @@ struct OpenQueues {
 impl SharedHub {
     pub(in crate::io) fn new(hub: Hub, config: &SignalingServerConfig) -> Arc<Self> {
         Arc::new(Self {
-            started: Instant::now(),
+            started: clock::monotonic_now(),
             hub,
             queues: RwLock::default(),
             work: Mutex::default(),
@@ -111,14 +111,9 @@ impl SharedHub {
             self.sleeping_until.store(u64::MAX, Ordering::SeqCst);
             let next = self.hub.next_deadline();
             self.sleeping_until.store(next.map_or(u64::MAX, Time::as_nanos), Ordering::SeqCst);
-            let wait = async {
-                match next {
-                    Some(at) => tokio::time::sleep_until((self.started + at.duration_since(Time::ZERO)).into()).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let wait = next.map(|at| at.duration_since(clock::monotonic_now()));
             tokio::select! {
-                () = wait => {
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {
                     self.with_hub(|call| {
                         call.on_deadline();
                     });
@@ -136,7 +131,7 @@ impl SharedHub {
             queues.is_shutting_down = true;
             std::mem::take(&mut queues.by_number)
         };
-        self.listeners().close_all();
+        lock(&self.listeners).close_all();
         for (conn, queue) in open {
             let (code, reason) = self.hub.shutdown_close_frame(conn);
             queue.close(PendingClose { code: Some(code), reason: reason.to_owned(), timeout });
@@ -159,7 +154,7 @@ impl SharedHub {
 
     /// Runs `action`, and then handles the connections that it has evicted.
     fn with_outbox<T>(&self, account: &Arc<MemoryAccount>, action: impl FnOnce(&mut Outbox<'_>, WallClock) -> T) -> T {
-        let now = clock::wall_clock(self.now());
+        let now = clock::wall_clock(clock::monotonic_now());
         let mut outbox = Outbox { server: self, account, coalesced: Vec::new() };
         let result = action(&mut outbox, now);
         for (conn, dropped) in outbox.coalesced.drain(..) {
@@ -169,7 +164,7 @@ impl SharedHub {
         // No client pays for the messages about an eviction, which may fill further queues.
         outbox.account = &self.own_account;
         loop {
-            let next = self.evicted().pop();
+            let next = lock(&self.evicted).pop();
             let Some(Eviction { conn, reason, dropped_messages }) = next else { break };
             self.hub.update_counters(conn, |counts| {
                 *closed_counter(counts, reason) += 1;
@@ -204,11 +199,6 @@ impl SharedHub {
         self.with_outbox(&self.own_account, |outbox, _| outbox.evict(conn, reason, 0));
     }
 
-    /// Time since the server was started, for the hub.
-    fn now(&self) -> Time {
-        Time::from_nanos(saturating_nanos(self.started.elapsed()))
-    }
-
     fn queue(&self, conn: ConnId) -> Option<Arc<SendQueue>> {
         self.queues.read().unwrap_or_else(PoisonError::into_inner).by_number.get(&conn).cloned()
     }
@@ -218,12 +208,11 @@ impl SharedHub {
         self.queues.write().unwrap_or_else(PoisonError::into_inner).by_number.remove(&conn)
     }
 
-    fn evicted(&self) -> MutexGuard<'_, Vec<Eviction>> {
-        self.evicted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The upgrade of a connection was rejected.
     pub(in crate::io) fn on_rejected(&self, connection: &NewConnection, reason: &str) {
+        if self.check.is_none() {
+            return;
+        }
         let mut queues = self.queues.write().unwrap_or_else(PoisonError::into_inner);
         let conn = ConnId(queues.last_conn);
         queues.last_conn += 1;
@@ -231,11 +220,6 @@ impl SharedHub {
             check.on_connect(conn, connection);
             check.on_wrong_message(conn, REJECTED_CONNECTION, reason);
         });
-    }
-
-    /// The listeners for control surface events.
-    pub(in crate::io) fn listeners(&self) -> MutexGuard<'_, EventListeners> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Passes what a client did to the check, if there is one.
@@ -247,7 +231,7 @@ impl SharedHub {
 
     /// Time since the server was started.
     pub(in crate::io) fn uptime(&self) -> Duration {
-        self.started.elapsed()
+        clock::monotonic_now().duration_since(self.started)
     }
 
     /// Counters by dialect name.
@@ -276,64 +260,63 @@ impl SharedHub {
 pub(in crate::io) struct ServedConnection {
     hub: Arc<SharedHub>,
     conn: ConnId,
-    queue: Arc<SendQueue>,
+    /// The frames to write.
+    pub(in crate::io) queue: Arc<SendQueue>,
     /// What the client holds: its incomplete message, and its messages in the queues of others.
-    memory: Arc<MemoryAccount>,
+    pub(in crate::io) memory: Arc<MemoryAccount>,
     work_source: WorkSource,
-    max_message_bytes: usize,
+    pub(in crate::io) max_message_bytes: usize,
 }
 
-impl ConnectionHandler for ServedConnection {
-    fn queue(&self) -> &SendQueue {
-        &self.queue
+impl ServedConnection {
+    /// Whether the server has not closed the connection.
+    fn is_open(&self) -> bool {
+        !self.queue.is_closing()
     }
 
-    fn memory(&self) -> &Arc<MemoryAccount> {
-        &self.memory
-    }
-
-    fn max_message_bytes(&self) -> usize {
-        self.max_message_bytes
-    }
-
-    /// A message is passed again if its sender has used too much processor time.
-    fn on_text(&self, text: &str) -> Result<(), Duration> {
+    /// Handles a whole text message. `Err`: its sender has used too much processor time. Until it is passed again after this time, nothing is
+    /// to be read.
+    pub(in crate::io) fn on_text(&self, text: &str) -> Result<(), Duration> {
         let Self { hub, conn, memory, .. } = self;
         if !self.is_open() {
             return Ok(());
         }
-        let work_limiter = || hub.work.lock().unwrap_or_else(PoisonError::into_inner);
-        let begun = work_limiter().begin(hub.now(), self.work_source, text.len());
+        let work_limiter = || lock(&hub.work);
+        let begun = work_limiter().begin(clock::monotonic_now(), self.work_source, text.len());
         let work = begun.inspect_err(|_| hub.hub.on_waiting_message(*conn))?;
         let used = if work.is_exact { clock::thread_time } else { clock::monotonic_now };
         let started = used();
         hub.call_for(*conn, memory, |call| call.on_text(*conn, text));
         let requests_room_list = hub.check.is_some() && hub.hub.is_room_list_request(*conn, text);
         hub.report(|check| check.on_message(clock::monotonic_now(), *conn, requests_room_list));
-        work_limiter().end(hub.now(), work, used().duration_since(started));
+        work_limiter().end(clock::monotonic_now(), work, used().duration_since(started));
         Ok(())
     }
 
-    fn on_binary(&self) {
+    /// Handles a whole binary message.
+    pub(in crate::io) fn on_binary(&self) {
         if self.is_open() {
             self.hub.report(|check| check.on_message(clock::monotonic_now(), self.conn, false));
             self.hub.with_hub(|call| call.on_binary(self.conn));
         }
     }
 
-    fn on_activity(&self) {
+    /// Handles a ping, a pong or a fragment.
+    pub(in crate::io) fn on_activity(&self) {
         if self.is_open() {
-            self.hub.hub.on_activity(clock::wall_clock(self.hub.now()), self.conn);
+            self.hub.hub.on_activity(clock::wall_clock(clock::monotonic_now()), self.conn);
         }
     }
 
-    fn on_close(&self, code: CloseCode, reason: &str) {
+    /// Handles the client's close frame.
+    pub(in crate::io) fn on_close(&self, code: CloseCode, reason: &str) {
         if self.hub.take_queue(self.conn).is_some() {
             self.hub.with_hub(|call| call.on_close(self.conn, code, reason));
         }
     }
 
-    fn on_frame_error(&self, error: WebSocketError) {
+    /// A frame violates the protocol or a limit. The connection reads nothing more.
+    pub(in crate::io) fn on_frame_error(&self, error: WebSocketError) {
         if !self.is_open() {
             return;
         }
@@ -346,15 +329,9 @@ impl ConnectionHandler for ServedConnection {
         warn!(target: "signaling", conn = self.conn.0, code = code.get(), reason, "protocol error or limit exceeded; closing the connection");
     }
 
-    fn on_stalled(&self) {
+    /// The client does not read: the connection ends without a close frame.
+    pub(in crate::io) fn on_stalled(&self) {
         self.hub.evict(self.conn, WebSocketError::SlowReader);
-    }
-}
-
-impl ServedConnection {
-    /// Whether the server has not closed the connection.
-    fn is_open(&self) -> bool {
-        !self.queue.is_closing()
     }
 }
 
@@ -448,7 +425,7 @@ impl EventSink for Outbox<'_> {
     }
 
     fn control_surface_event(&mut self, event: ControlSurfaceEvent) {
-        self.server.listeners().publish(&event);
+        lock(&self.server.listeners).publish(&event);
     }
 
     fn wrong_message(&mut self, conn: ConnId, rule: &'static str, sentence: &str) {
@@ -481,7 +458,7 @@ impl Outbox<'_> {
     fn evict(&mut self, conn: ConnId, reason: WebSocketError, more: usize) {
         if let Some(queue) = self.server.take_queue(conn) {
             let discarded = queue.discard_and_close(pending_close(reason.close_code(), &reason.to_string()));
-            self.server.evicted().push(Eviction { conn, reason, dropped_messages: discarded + more });
+            lock(&self.server.evicted).push(Eviction { conn, reason, dropped_messages: discarded + more });
         }
     }
 }

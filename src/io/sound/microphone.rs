@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, StreamConfig};
@@ -15,7 +15,7 @@ use crate::audio::convert::Packetizer;
 use crate::audio::quality::SourceQuality;
 use crate::audio::spsc::{CaptureConsumer, CapturedBlock, capture_ring};
 use crate::client::{CaptureResults, PayloadSource, SourcePoll};
-use crate::io::clock::elapsed_since;
+use crate::io::clock::monotonic_now;
 use crate::node::DriverWaker;
 use crate::stats::DriftEstimator;
 use crate::time::Time;
@@ -49,8 +49,6 @@ pub(crate) struct Microphone {
     block: Vec<f32>,
     shared: Arc<SharedState>,
     waker: DriverWaker,
-    /// Origin of all times.
-    origin: Instant,
     /// Time of the last callback, or of the start.
     last_callback_at: Option<Time>,
     /// Maximum time without a callback.
@@ -79,13 +77,13 @@ impl Microphone {
         let ring_frames =
             (RING_DURATION.as_secs() as usize * sample_rate as usize).max(buffer as usize * MIN_RING_CALLBACKS);
         let (mut producer, ring) = capture_ring(format, channels, ring_frames);
-        let (counters, shared, waker, origin) =
-            (Arc::clone(&ring.state), Arc::<SharedState>::default(), DriverWaker::default(), Instant::now());
+        let (counters, shared, waker) =
+            (Arc::clone(&ring.state), Arc::<SharedState>::default(), DriverWaker::default());
 
         let (data_state, data_waker) = (Arc::clone(&shared), waker.clone());
         let on_data = move |data: &cpal::Data, _: &cpal::InputCallbackInfo| {
             if !data_state.is_closed.load(Ordering::Relaxed) {
-                producer.push(data.bytes(), elapsed_since(origin));
+                producer.push(data.bytes(), monotonic_now());
                 data_waker.wake();
             }
         };
@@ -116,7 +114,6 @@ impl Microphone {
             block: Vec::new(),
             shared,
             waker,
-            origin,
             last_callback_at: None,
             stall_timeout: MIN_STALL_TIMEOUT
                 .max(Duration::from_secs_f64(f64::from(buffer) / f64::from(sample_rate.max(1))) * STALL_CALLBACKS),
@@ -198,7 +195,7 @@ impl PayloadSource for Microphone {
 
     fn start(&mut self) {
         let _errors = AlsaErrorCapture::install();
-        self.last_callback_at = Some(elapsed_since(self.origin));
+        self.last_callback_at = Some(monotonic_now());
         if let Some(stream) = &self.stream
             && let Err(error) = stream.play()
         {
@@ -207,7 +204,7 @@ impl PayloadSource for Microphone {
     }
 
     fn capture_age(&self) -> Option<Duration> {
-        Some(self.last_callback_at.map_or(Duration::ZERO, |last| elapsed_since(self.origin).duration_since(last)))
+        Some(self.last_callback_at.map_or(Duration::ZERO, |last| monotonic_now().duration_since(last)))
     }
 
     fn waker(&self) -> Option<&DriverWaker> {

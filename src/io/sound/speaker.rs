@@ -1,7 +1,7 @@
 //! Plays returned audio on a device through the jitter buffer.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use cpal::traits::{DeviceTrait, StreamTrait};
@@ -17,8 +17,9 @@ use crate::audio::spsc::{PacketConsumer, PacketProducer, PacketRingState, packet
 use crate::client::{
     AudioStreamConfig, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, SentAudio, StreamKind,
 };
-use crate::io::clock::elapsed_since;
+use crate::io::clock::monotonic_now;
 use crate::io::stop::StopToken;
+use crate::lock::lock;
 use crate::stats::DriftEstimator;
 use crate::time::Time;
 
@@ -47,16 +48,9 @@ struct SharedState {
     results: Mutex<PlaybackResults>,
 }
 
-impl SharedState {
-    fn lock_results(&self) -> MutexGuard<'_, PlaybackResults> {
-        self.results.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Passes the first copy of each packet to the device, even if it is late or damaged.
 pub(crate) struct SpeakerObserver {
     producer: PacketProducer,
-    origin: Instant,
 }
 
 pub(crate) struct Speaker {
@@ -78,7 +72,6 @@ struct PlaybackCallback {
     packet: Vec<f32>,
     /// Buffer for output frames.
     frames: Vec<f32>,
-    origin: Instant,
     drift: DriftEstimator,
     xruns: u64,
     /// Maximum latency reported by the device.
@@ -128,7 +121,7 @@ impl Speaker {
             config;
         let (producer, consumer) = packet_ring(rate, channels, frame_samples, config.capacity());
         let drain_timeout = DRAIN_TIMEOUT + MAX_DEVICE_LATENCY_BLOCKS * config.block_duration();
-        let (shared, origin) = (Arc::<SharedState>::default(), Instant::now());
+        let shared = Arc::<SharedState>::default();
         let mut callback = PlaybackCallback {
             jitter_buffer,
             consumer,
@@ -137,7 +130,6 @@ impl Speaker {
             packet: Vec::with_capacity(frame_samples as usize * usize::from(channels)),
             // Some devices request more frames per callback than `buffer`.
             frames: vec![0.0; 2 * buffer as usize * usize::from(channels)],
-            origin,
             drift: DriftEstimator::new(device_rate),
             xruns: 0,
             latency: Duration::ZERO,
@@ -163,7 +155,7 @@ impl Speaker {
             .build_output_stream_raw(stream_config, selected.cpal_format, on_data, on_error, None)
             .and_then(|stream| stream.play().map(|()| stream))?;
         let reported_buffer_frames = stream.buffer_size().ok();
-        *shared.lock_results() = PlaybackResults {
+        *lock(&shared.results) = PlaybackResults {
             device: selected.name.clone(),
             sample_format: format.name.into(),
             sample_rate: device_rate,
@@ -174,7 +166,7 @@ impl Speaker {
             ..PlaybackResults::default()
         };
         let (ring, buffer_frames) = (Arc::clone(&producer.state), reported_buffer_frames.unwrap_or(buffer));
-        Ok((SpeakerObserver { producer, origin }, Self { stream, shared, ring, drain_timeout, buffer_frames }))
+        Ok((SpeakerObserver { producer }, Self { stream, shared, ring, drain_timeout, buffer_frames }))
     }
 
     /// Waits until all audio is played or `stop` is requested, and closes the device. Drop the [`SpeakerObserver`] first.
@@ -190,7 +182,7 @@ impl Speaker {
             std::thread::sleep(POLL_INTERVAL);
         }
         close_stream(stream);
-        let results = shared.lock_results().clone();
+        let results = lock(&shared.results).clone();
         let stats = results.jitter_buffer_stats;
         let (pushed, dropped) = (ring.pushed.get(), ring.dropped.get());
         let accounted = dropped + stats.played + stats.late + stats.early + stats.skipped;
@@ -212,7 +204,7 @@ impl PlaybackCallback {
             return std::thread::sleep(FAILED_CALLBACK_DELAY);
         }
         self.latency = self.latency.max(latency);
-        let now = elapsed_since(self.origin);
+        let now = monotonic_now();
         // `is_closed` is read before the ring is emptied, so that packets pushed before the producer was dropped are still played.
         let is_closed = self.consumer.is_closed();
         while let Some(packet) = self.consumer.pop(&mut self.packet) {
@@ -266,7 +258,7 @@ impl PacketObserver for SpeakerObserver {
             && let Some(samples) = decode_payload(&event.payload[..len])
         {
             // Uses the current time as the arrival time, because the packet cannot be played earlier.
-            self.producer.push(event.index, elapsed_since(self.origin), samples);
+            self.producer.push(event.index, monotonic_now(), samples);
         }
     }
 }
@@ -280,7 +272,7 @@ mod tests {
     fn first_copy_of_each_packet_is_played() {
         let (producer, mut consumer) = packet_ring(48_000, 1, 128, Duration::from_secs(1));
         let state = Arc::clone(&producer.state);
-        let mut observer = SpeakerObserver { producer, origin: Instant::now() };
+        let mut observer = SpeakerObserver { producer };
         let (stream, sent_at, received_at) = (StreamKind::Audio, Time::from_millis(1), Some(Time::from_millis(2)));
         let mut receive = |index, outcome, is_first, payload: &[u8]| {
             let packet = RecordedPacket { stream, sequence: 1, due: sent_at, sent_at, received_at, outcome };

@@ -16,7 +16,7 @@ pub(super) fn close_stream(stream: cpal::Stream) {
         let _errors = AlsaErrorCapture::install();
         drop(stream);
     });
-    let _ = closing.map(|thread| thread.finished_within(Some(CLOSE_TIMEOUT)));
+    let _ = closing.map(|thread| thread.finished_within(CLOSE_TIMEOUT));
 }
 
 /// Records that an error stopped a device. After some errors, the device continues.

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -17,6 +17,8 @@ use tracing::debug;
 
 use super::validity::properties;
 use super::{CredentialError, Fingerprint, crypto_provider, read_certificates};
+
+use crate::lock::lock;
 
 const UNTRUSTED_HINT: &str = "trust its CA with --ca FILE";
 const NO_CA_CERTIFICATES: &str = "certificate not trusted: this host has no CA certificates; install them (ca-certificates), or trust its CA with --ca FILE";
@@ -107,7 +109,7 @@ pub struct TrustVerifier {
 impl TrustVerifier {
     /// The last rejected certificate.
     pub fn rejection(&self) -> Option<RejectedCertificate> {
-        self.rejection.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.rejection).clone()
     }
 }
 
@@ -151,7 +153,7 @@ impl ServerCertVerifier for TrustVerifier {
             }
         };
         let rejected = RejectedCertificate(advice);
-        *self.rejection.lock().unwrap_or_else(PoisonError::into_inner) = Some(rejected.clone());
+        *lock(&self.rejection) = Some(rejected.clone());
         Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(rejected)))))
     }
 

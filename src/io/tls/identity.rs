@@ -5,7 +5,7 @@
 use std::mem;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::BoxError;
@@ -24,6 +24,7 @@ use tracing::{error, info, warn};
 use super::validity::{Properties, properties};
 use super::{CredentialError, Fingerprint, SUPPORTED_KEYS, crypto_provider, read_certificates};
 use crate::io::files;
+use crate::lock::lock;
 use crate::stats::Counter;
 
 /// Warning for a CA certificate, which `openssl req -x509` creates by default. Browsers and curl may accept a server
@@ -100,11 +101,10 @@ impl ServerIdentity {
         }
         let loaded = self.source.load(now);
         let error = loaded.as_ref().err().map(ToString::to_string);
-        let is_new =
-            error != mem::replace(&mut *self.last_error.lock().unwrap_or_else(PoisonError::into_inner), error.clone());
+        let is_new = error != mem::replace(&mut *lock(&self.last_error), error.clone());
         match loaded {
             Ok(certificate) if certificate.key.cert != self.current().key.cert => {
-                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = certificate;
+                *lock(&self.current) = certificate;
                 self.reloads.add(1);
                 self.log("certificate reloaded");
             }
@@ -147,7 +147,7 @@ impl ServerIdentity {
     }
 
     fn current(&self) -> Certificate {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.current).clone()
     }
 }
 

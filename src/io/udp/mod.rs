@@ -13,6 +13,7 @@ mod socket;
 use std::io;
 use std::net::UdpSocket;
 
+use crate::io::clock::{exact_wall_clock, monotonic_now};
 use crate::io::stop::StopToken;
 use crate::io::worker::Worker;
 use crate::node::Node;
@@ -59,14 +60,13 @@ pub fn spawn_node<N: Node + Send + 'static>(
     })
 }
 
-/// The time of day on the clock of the native driver. Other clocks start with the node.
-pub fn wall_clock(backend: Backend) -> Option<WallClock> {
-    #[cfg(target_os = "linux")]
-    if backend == Backend::Native {
-        return Some(crate::io::clock::exact_wall_clock(linux::now));
-    }
-    let _ = backend;
-    None
+/// The time of day on the clock of a driver.
+pub fn wall_clock(backend: Backend) -> WallClock {
+    exact_wall_clock(match backend {
+        #[cfg(target_os = "linux")]
+        Backend::Native => linux::now,
+        _ => monotonic_now,
+    })
 }
 
 /// Calls `work`, which runs a node to its end, on a new thread called `name`.

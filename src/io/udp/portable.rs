@@ -13,6 +13,7 @@ use mio::{Interest, Token};
 
 use super::driver::{DriverIo, NOTHING_RECEIVED};
 use super::socket::follow_address;
+use crate::io::clock::monotonic_now;
 use crate::io::poller::Poller;
 use crate::io::stop::StopToken;
 use crate::node::{BLOCKED_RETRY, DriverWaker, Receive, SendStatus, Transmit};
@@ -77,7 +78,7 @@ impl PortableIo {
 
 impl DriverIo for PortableIo {
     fn now(&self) -> Time {
-        self.poller.now()
+        monotonic_now()
     }
 
     fn recv(&mut self, take: &mut dyn FnMut(Time, &[Receive<'_>])) -> io::Result<bool> {
@@ -90,7 +91,7 @@ impl DriverIo for PortableIo {
         while let Some(slot) = slots.next().filter(|_| more) {
             match socket.recv_from(slot) {
                 Ok((len, source)) => {
-                    let (contents, received_at) = (&slot[..len], self.poller.now());
+                    let (contents, received_at) = (&slot[..len], monotonic_now());
                     batch[received] =
                         Receive { socket: number, source, dst_ip: *local, received_at, contents, segment_size: len };
                     received += 1;
@@ -114,7 +115,7 @@ impl DriverIo for PortableIo {
             self.ready.push_back(number);
         }
         if received > 0 {
-            take(self.poller.now(), &batch[..received]);
+            take(monotonic_now(), &batch[..received]);
         }
         Ok(more || !self.ready.is_empty())
     }
@@ -153,7 +154,7 @@ impl DriverIo for PortableIo {
 
     /// Ends after [`BLOCKED_RETRY`] instead of when a socket is writable.
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {
-        let retry = writable.then(|| self.poller.now() + BLOCKED_RETRY);
+        let retry = writable.then(|| monotonic_now() + BLOCKED_RETRY);
         let timed_out = self.poller.wait(until.or(retry))? && !writable;
         for event in &self.poller.events {
             let Token(number) = event.token();

@@ -12,7 +12,7 @@ use rustls::{CertificateError, ClientConfig, ClientConnection, Error as Tls, Inv
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -21,6 +21,7 @@ use tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use crate::address::without_zone;
 use crate::client::{WebSocketConnectTimes, WebSocketFailure};
 use crate::io::local_socket::LocalSocketOptions;
+use crate::io::resolve::{ResolveError, lookup};
 use crate::io::tls::client::TrustPolicy;
 use crate::io::tls::is_disconnect;
 use crate::io::websocket::frame::WebSocketError;
@@ -84,9 +85,9 @@ pub(in crate::io) fn failure(error: tungstenite::Error) -> WebSocketFailure {
 /// Why a connection could not be established.
 #[derive(Debug, Error)]
 pub enum WebSocketConnectError {
-    /// DNS failed for this host.
-    #[error("cannot find an address for host `{0}`: {1}")]
-    Resolve(String, io::Error),
+    /// The host has no address that can be used.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
     /// TCP failed with the last address that was tried.
     #[error("cannot connect to {0}: {1}. {advice}", advice = tcp_error_advice(.1))]
     Tcp(SocketAddr, io::Error),
@@ -124,7 +125,7 @@ impl WebSocketConnectError {
     /// schemes, paths and logins are final.
     pub(in crate::io) fn is_transient(&self) -> bool {
         match self {
-            Self::Resolve(..) | Self::Tcp(..) | Self::Timeout { .. } => true,
+            Self::Resolve(_) | Self::Tcp(..) | Self::Timeout { .. } => true,
             Self::Upgrade(_, UpgradeFailure::Status(status, _)) => is_transient_status(*status),
             Self::Upgrade(_, error) => matches!(error, UpgradeFailure::Closed | UpgradeFailure::Io(_)),
             Self::Tls(..) | Self::NotTls { .. } => false,
@@ -258,7 +259,8 @@ impl Attempt<'_> {
     /// Connects without the upgrade.
     async fn connect(&self) -> Result<Connected, WebSocketConnectError> {
         let (mut times, began) = (WebSocketConnectTimes::default(), Instant::now());
-        let addresses = self.resolve().await?;
+        let found = lookup(self.url.host(), self.url.port(), self.options);
+        let addresses = self.limit(ConnectStep::Dns, found).await??;
         times.dns_ns = saturating_nanos(began.elapsed());
         let began = Instant::now();
         let (tcp, peer_addr) = self.connect_tcp(&addresses).await?;
@@ -294,16 +296,6 @@ impl Attempt<'_> {
     /// The output of `future`, or an error if it is not complete in time.
     async fn limit<T>(&self, step: ConnectStep, future: impl Future<Output = T>) -> Result<T, WebSocketConnectError> {
         timeout(self.time_left(), future).await.map_err(|_| self.timeout_error(step))
-    }
-
-    /// The addresses of the host, at least one, IPv4 before IPv6.
-    async fn resolve(&self) -> Result<Vec<SocketAddr>, WebSocketConnectError> {
-        let host = self.url.host();
-        let resolve_error = |error| WebSocketConnectError::Resolve(host.to_owned(), error);
-        let found = self.limit(ConnectStep::Dns, lookup_host((host, self.url.port()))).await?;
-        let mut addresses: Vec<SocketAddr> = found.map_err(resolve_error)?.collect();
-        addresses.sort_by_key(SocketAddr::is_ipv6);
-        self.options.select(host, addresses).map_err(resolve_error)
     }
 
     /// Connects to the first address that accepts a connection, and returns this address. Each address gets a share of the remaining time,

@@ -1,4 +1,4 @@
-//! One WebSocket connection. Its task reads messages, passes them to its handler, and writes the frames of the send queue.
+//! One WebSocket connection. Its task reads messages, passes them to the hub, and writes the frames of the send queue.
 //!
 //! A single poll function performs the whole task. Between two polls, the task keeps incomplete frames and messages but no read buffer, so that
 //! an idle connection takes little memory. Queued frames are written to the socket directly, because the library would copy each of them into
@@ -7,7 +7,6 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -24,9 +23,9 @@ use tungstenite::protocol::{Role, WebSocketConfig};
 use super::checked_stream::CheckedStream;
 use super::frame::{WebSocketError, close_frame};
 use crate::close_code::CloseCode;
-use crate::memory_budget::MemoryAccount;
+use crate::io::signaling::shared_hub::ServedConnection;
 use crate::rate_limit::Gcra;
-use crate::send_queue::{NextWrite, PendingClose, SendQueue};
+use crate::send_queue::{NextWrite, PendingClose};
 
 /// Maximum number of bytes of queued frames that a poll writes, so that other tasks get their turn.
 const MAX_WRITE_BYTES_PER_POLL: usize = 64 << 10;
@@ -46,40 +45,10 @@ const CLOSE_REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 /// A client that has not taken its oldest message for this time is closed.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a connection belongs to: it handles what the client sends, and fills the queue.
-pub(in crate::io) trait ConnectionHandler {
-    /// The frames to write.
-    fn queue(&self) -> &SendQueue;
-
-    /// What the client holds.
-    fn memory(&self) -> &Arc<MemoryAccount>;
-
-    /// Maximum size of a received message, in bytes.
-    fn max_message_bytes(&self) -> usize;
-
-    /// Handles a whole text message. `Err`: it is not handled, and is to be passed again after this time, until which nothing is read.
-    fn on_text(&self, text: &str) -> Result<(), Duration>;
-
-    /// Handles a whole binary message.
-    fn on_binary(&self);
-
-    /// Handles a ping, a pong or a fragment.
-    fn on_activity(&self);
-
-    /// Handles the client's close frame.
-    fn on_close(&self, code: CloseCode, reason: &str);
-
-    /// A frame violates the protocol or a limit. The connection reads nothing more.
-    fn on_frame_error(&self, error: WebSocketError);
-
-    /// The client does not read: the connection ends without a close frame.
-    fn on_stalled(&self);
-}
-
-/// Serves a connection until it ends. `control_limit` limits control frames and fragments per second; the handler limits whole messages. If a
+/// Serves a connection until it ends. `control_limit` limits control frames and fragments per second; the hub limits whole messages. If a
 /// client exceeds one of these limits, its connection is closed with 1008.
-pub(in crate::io) async fn serve(io: TokioIo<Upgraded>, served: &impl ConnectionHandler, control_limit: Option<Gcra>) {
-    let checked = CheckedStream::new(io, served.max_message_bytes(), served.memory(), control_limit);
+pub(in crate::io) async fn serve(io: TokioIo<Upgraded>, served: &ServedConnection, control_limit: Option<Gcra>) {
+    let checked = CheckedStream::new(io, served.max_message_bytes, &served.memory, control_limit);
     let mut connection = WebSocketConnection {
         stream: new_stream(checked),
         served,
@@ -120,10 +89,10 @@ enum ReadState {
     CloseReceived,
 }
 
-struct WebSocketConnection<'a, H> {
+struct WebSocketConnection<'a> {
     /// `None` only while the stream is replaced.
     stream: Option<MessageStream>,
-    served: &'a H,
+    served: &'a ServedConnection,
     read_state: ReadState,
     /// The unsent rest of a pong or close frame.
     control_frame: Bytes,
@@ -136,7 +105,7 @@ struct WebSocketConnection<'a, H> {
     waiting: Option<(Pin<Box<Sleep>>, Message)>,
 }
 
-impl<H: ConnectionHandler> WebSocketConnection<'_, H> {
+impl WebSocketConnection<'_> {
     /// Reads and writes what is possible, within the limits per poll. Returns `Ready` when the connection has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Poll::Ready(result) = self.read(cx) {
@@ -151,7 +120,7 @@ impl<H: ConnectionHandler> WebSocketConnection<'_, H> {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {
-                if let Some(timeout) = self.served.queue().poll_pending_close(cx.waker()) {
+                if let Some(timeout) = self.served.queue.poll_pending_close(cx.waker()) {
                     self.start_close_timer(timeout);
                 }
                 let stall = self.stall_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL_TIMEOUT)));
@@ -210,7 +179,7 @@ impl<H: ConnectionHandler> WebSocketConnection<'_, H> {
                 let reason = frame.as_ref().map_or("", |frame| frame.reason.as_str());
                 self.served.on_close(code.unwrap_or(CloseCode::NO_STATUS_RECEIVED), reason);
                 let close = PendingClose { code, reason: String::new(), timeout: CLOSE_REPLY_TIMEOUT };
-                self.served.queue().discard_and_close(close);
+                self.served.queue.discard_and_close(close);
                 return;
             }
             Message::Text(text) if is_open => {
@@ -251,7 +220,7 @@ impl<H: ConnectionHandler> WebSocketConnection<'_, H> {
             // A pong cannot be sent inside another frame. It is sent after the first frame.
             let has_pong = self.read_state == ReadState::Open && self.checked().reply.is_some();
             let max_frames = if has_pong { 1 } else { MAX_FRAMES_PER_WRITE };
-            match self.served.queue().next_write(max_frames, left, cx.waker()) {
+            match self.served.queue.next_write(max_frames, left, cx.waker()) {
                 NextWrite::Frames { written: 0, .. } | NextWrite::Empty if has_pong => {
                     self.control_frame = self.checked().reply.take().unwrap_or_default();
                 }
@@ -266,7 +235,7 @@ impl<H: ConnectionHandler> WebSocketConnection<'_, H> {
                         ready!(io.poll_write_vectored(cx, &slices))?
                     };
                     left -= written;
-                    if self.served.queue().advance(nonzero(written)?) > 0 {
+                    if self.served.queue.advance(nonzero(written)?) > 0 {
                         self.stall_timer = None;
                     }
                 }

@@ -320,6 +320,11 @@ impl WebSocketUrl {
         self.uri.query().unwrap_or_default()
     }
 
+    /// The URL with its query, which may contain a token, so that this text must not be printed.
+    pub(in crate::io) fn with_query(&self) -> String {
+        self.uri.query().map_or_else(|| self.to_string(), |query| format!("{self}?{query}"))
+    }
+
     /// The same server with another path, which must be percent-encoded, and with additional query parameters.
     pub fn with_path_and_query(&self, path: &str, more: &[(&str, &str)]) -> Result<Self, UrlError> {
         let mut query = form_urlencoded::Serializer::new(self.query().to_owned());
@@ -515,6 +520,7 @@ mod tests {
         }
         let url: WebSocketUrl = "ws://h/p?q=1".parse().unwrap();
         assert_eq!((url.path(), url.query()), ("/p", "q=1"));
+        assert_eq!((url.to_string(), url.with_query()), ("ws://h/p".to_owned(), "ws://h/p?q=1".to_owned()));
     }
 
     #[test]

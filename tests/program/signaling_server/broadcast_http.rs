@@ -56,6 +56,7 @@ fn issued_token_opens_its_own_room_only() {
         let body = json!({"clientId": "x".repeat(id), "room": "x".repeat(room), "metadata": metadata}).to_string();
         assert_eq!(issue(&server, &body).status, status, "{body}");
     }
+    assert_eq!(issue(&server, r#"{"clientId":"a\u0007","room":"b"}"#).status, 422);
     // The longest token opens its room.
     let metadata = json!({"data": "x".repeat(8_900)});
     let longest = issue(&server, &json!({"clientId": "ann", "room": "radio", "metadata": metadata}).to_string()).json();

@@ -3,7 +3,7 @@
 //!
 //! The script of the page polls `/console/state` once a second. The login rejects operations that pages of other sites request.
 
-use std::sync::{LazyLock, PoisonError};
+use std::sync::LazyLock;
 
 use axum::Extension;
 use axum::extract::{RawQuery, State};
@@ -20,6 +20,7 @@ use crate::io::http::request_body::JsonBody;
 use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::http_state::{Client, SharedState};
 use crate::io::signaling::shared_hub::SharedHub;
+use crate::lock::lock;
 use crate::media_relay::Link;
 use crate::signaling::{ConnId, Dialect, DialectCounters, Snapshot, SnapshotQuery, integer};
 
@@ -70,7 +71,7 @@ pub(super) async fn console_state(
 ) -> Response {
     let query = parse_query(&query.unwrap_or_default());
     let source = client.source.ip();
-    let mut readers = state.content_readers.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut readers = lock(&state.content_readers);
     if query.include_content && readers.insert(source) {
         info!(target: "console", to = %source, "responses include content of protected rooms");
     }
@@ -150,7 +151,6 @@ fn check_run_id(given: Option<String>) -> Result<(), RequestError> {
         (status = 200, description = "The connection is closed with code 1008 and the reason `Disconnected by the operator`. The client can connect again", body = DisconnectResponse),
         (status = 404, description = "No open connection has this number"),
         (status = 409, description = "`runId` does not match this run of the server"),
-        (status = 413, description = "The body exceeds 4 KiB"),
     ),
 )]
 pub(super) async fn disconnect(
@@ -172,7 +172,6 @@ pub(super) async fn disconnect(
         (status = 200, description = "The room is closed. The connections of its members are closed with code 1008 and the reason `Room closed by the operator`. Control surfaces receive `closed` and code 1000", body = RoomClosedResponse),
         (status = 404, description = "No open room of this dialect has this id, or the dialect is disabled"),
         (status = 409, description = "`runId` does not match this run of the server"),
-        (status = 413, description = "The body exceeds 4 KiB"),
     ),
 )]
 pub(super) async fn close_room(
@@ -214,7 +213,6 @@ pub(super) async fn links(State(state): SharedState) -> Response {
     post, path = "/admin/links", tag = "operations", security(("login" = [])), request_body = Object,
     responses(
         (status = 200, description = "Changed. The response is that of GET, with the number of `members` that the change means", body = Object),
-        (status = 413, description = "The body exceeds 4 KiB"),
     ),
 )]
 pub(super) async fn change_links(

@@ -19,6 +19,7 @@ use crate::io::http::body::{self, RequestError};
 use crate::io::http::request_body::JsonBody;
 use crate::io::signaling::event_stream::MAX_EVENT_STREAMS;
 use crate::io::signaling::http_state::{Client, SharedState};
+use crate::lock::lock;
 use crate::signaling::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom, optional_integer};
 
 /// Maximum size of a request body, in bytes.
@@ -64,7 +65,6 @@ pub(super) async fn list_rooms(State(state): SharedState) -> Response {
     post, path = "/admin/bbx/rooms", tag = "control surfaces", security(("login" = [])), request_body = CreateRoomRequest,
     responses(
         (status = 201, description = "The room was created, and exists until it expires or is closed", body = CreatedRoom),
-        (status = 413, description = "The body exceeds 64 KiB"),
         (status = 507, description = "The maximum number of rooms is reached"),
     ),
 )]
@@ -121,7 +121,6 @@ pub(super) async fn clear_parameters(State(state): SharedState, uri: Uri) -> Res
     post, path = "/admin/bbx/param", tag = "control surfaces", security(("login" = [])), request_body = SetParamRequest,
     responses(
         (status = 200, description = "The parameter is set. The clients in `room` receive the value. If the request has no `room`, the clients in all rooms receive the value", body = DeliveredResponse),
-        (status = 413, description = "The body exceeds 64 KiB"),
         (status = 404, description = "No room has this code"),
         (status = 507, description = "The limit of 4096 parameters is reached"),
     ),
@@ -141,7 +140,6 @@ pub(super) async fn set_param(
     params(("name" = String, Path, description = "The parameter's name")),
     responses(
         (status = 200, description = "The range now applies to the parameter in all rooms. The field `delivered` is the number of clients to which `value` is sent", body = DeliveredResponse),
-        (status = 413, description = "The body exceeds 64 KiB"),
         (status = 507, description = "The limit of 4096 declared ranges is reached"),
     ),
 )]
@@ -161,7 +159,6 @@ pub(super) async fn declare_range(
     post, path = "/admin/bbx/visualization", tag = "control surfaces", security(("login" = [])), request_body = VisualizationRequest,
     responses(
         (status = 200, description = "The clients in `room` receive the data. If the request has no `room`, the clients in all rooms receive the data", body = DeliveredResponse),
-        (status = 413, description = "The body exceeds 2 MiB"),
         (status = 404, description = "No room has this code"),
     ),
 )]
@@ -197,7 +194,7 @@ const KEEPALIVES_PER_LIFETIME: u32 = 4;
     ),
 )]
 pub(super) async fn event_stream(State(state): SharedState, Extension(client): Client) -> Response {
-    let Some(queue) = state.hub.listeners().add_stream() else {
+    let Some(queue) = lock(&state.hub.listeners).add_stream() else {
         let error =
             format!("{MAX_EVENT_STREAMS} event streams are open, or the server is shutting down; try again later");
         return body::error_response(StatusCode::SERVICE_UNAVAILABLE, &error);

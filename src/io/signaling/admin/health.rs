@@ -5,8 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::Extension;
-use axum::body::{Body, to_bytes};
-use axum::extract::{RawQuery, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -16,7 +15,8 @@ use tracing::info;
 use utoipa::ToSchema;
 
 use crate::io::clock;
-use crate::io::http::{body, request_body};
+use crate::io::http::body::{self, RequestError};
+use crate::io::http::request_body;
 use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::http_state::{Client, SharedState};
 use crate::io::signaling::shared_hub::SharedHub;
@@ -194,30 +194,31 @@ struct ShutdownResponse {
     post, path = "/admin/shutdown", operation_id = "shutDown", tag = "operations", security(("login" = [])), request_body = EmptyObject,
     responses(
         (status = 202, description = "The server closes all connections within 5 s and stops", body = ShutdownResponse),
-        (status = 413, description = "The body exceeds 4 KiB"),
         (status = 422, description = "The body is not an object"),
     ),
 )]
-pub(super) async fn shut_down(State(state): SharedState, Extension(client): Client, body: Body) -> Response {
-    let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
-        return body::error_response(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large");
-    };
+pub(super) async fn shut_down(
+    State(state): SharedState,
+    Extension(client): Client,
+    request: Request,
+) -> Result<Response, RequestError> {
+    let request = request_body::read_body(request, MAX_BODY_BYTES).await?;
     // An empty body counts as an empty object.
-    if !body.is_empty()
-        && let Err(error) = request_body::parse_json::<EmptyObject>(&body)
-    {
-        return error.into_response();
+    if !request.body().is_empty() {
+        request_body::parse_json::<EmptyObject>(request.body())?;
     }
     info!(target: "http", source = %client.source.ip(), "shutdown requested");
     state.shutdown.notify_one();
     let response = body::json_response(StatusCode::ACCEPTED, &ShutdownResponse { stopping: true });
-    ([(header::CONNECTION, "close")], response).into_response()
+    Ok(([(header::CONNECTION, "close")], response).into_response())
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, SocketAddr};
     use std::sync::Arc;
+
+    use axum::body::to_bytes;
 
     use super::*;
     use crate::io::signaling::config::SignalingServerConfig;

@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 use crate::io::memory;
 use crate::io::signaling::config::SignalingServerConfig;
 use crate::io::signaling::http_state::HttpState;
+use crate::lock::lock;
 use crate::signaling::DialectCounters;
 use crate::stats::metrics::{self, Metric, MetricKind, encode_build_info, encode_metric, encode_value};
 
@@ -45,8 +46,8 @@ pub(super) fn registry(state: &Arc<HttpState>) -> Registry {
 fn without_dialect(state: &HttpState, counters: &[(&'static str, DialectCounters)]) -> Vec<Metric<'static>> {
     let HttpState { hub, limiter, config: SignalingServerConfig { tls, login, .. }, .. } = state;
     let (active, dropped, rejected) = {
-        let listeners = hub.listeners();
-        (listeners.active(), listeners.dropped_events, listeners.rejected)
+        let listeners = lock(&hub.listeners);
+        (listeners.active(), listeners.dropped_events.load(Ordering::Relaxed), listeners.rejected)
     };
     let tls_failed = tls.as_ref().map_or(0, |tls| tls.failed.load(Ordering::Relaxed));
     let mut all = metrics![

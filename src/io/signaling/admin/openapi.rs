@@ -153,6 +153,7 @@ fn add_shared_parts(document: &mut OpenApi) {
         let responses = &mut operation.responses.responses;
         for (applies, status, description) in [
             (has_body, "400", "The body is not JSON"),
+            (has_body, "413", "The body is longer than the maximum, which the error states"),
             (has_body && needs_login, "422", "A field is missing, invalid or unknown"),
             (needs_login, "401", "The login is missing or wrong"),
             (needs_login, "429", "Too many failed logins from this address"),

@@ -21,6 +21,7 @@ use crate::io::moqt::MoqtUrl;
 use crate::io::reachable::reachable_addresses;
 use crate::io::signaling::http_state::{Client, SharedState};
 use crate::io::tls::Fingerprint;
+use crate::io::websocket::handshake::WebSocketUrl;
 use crate::sanitize::escape_html;
 use crate::signaling::{Dialect, NEWER_PATH, SignalingLimits, check_command};
 
@@ -88,7 +89,7 @@ pub(super) async fn signaling_server(
             let host = host.unwrap_or_else(|| shown_host(&headers, state.address));
             format!("ws{}://{host}{NEWER_PATH}", if is_tls { "s" } else { "" })
         },
-        ToString::to_string,
+        WebSocketUrl::with_query,
     );
     body::no_store(body::json_response(StatusCode::OK, &SignalingServer { url }))
 }
