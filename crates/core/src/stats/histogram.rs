@@ -1,79 +1,75 @@
 //! A log-linear histogram of nanosecond values: bounded memory, bucket width at most 0.1 % of the value.
 //!
 //! Magnitudes below 2,048 have one bucket each, and larger ones 1,024 equal buckets per octave. Negative values use the same scale, mirrored.
-//! The counters of 128 buckets take 1 KiB, and are allocated with the first value there: an outlier costs little, and the worst case is less
-//! than one megabyte.
-
-use std::collections::BTreeMap;
-use std::iter;
+//! Only buckets with values take memory, 16 bytes each: an outlier costs little, and the worst case is less than two megabytes.
 
 use serde::{Deserialize, Serialize};
 
-/// log2 of the number of buckets in an octave. The width of a bucket is at most 1/1,024 of its lower bound: less than 0.1 %.
-const SUB_BUCKET_BITS: u32 = 10;
-/// Number of buckets in a block.
-const BLOCK: usize = 128;
 /// The `p` of a percentile is rounded to millionths, so that ranks are computed exactly with integers.
 const MILLION: u128 = 1_000_000;
 
-/// Counts of signed values in nanoseconds. Count, minimum, maximum and sum are exact.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// A histogram whose buckets are at most 1/1,024 of their lower bounds wide: less than 0.1 %.
+pub type Histogram = LogHistogram<10>;
+
+/// Counts of signed values in nanoseconds. Count, minimum, maximum and sum are exact. An octave has 2^`BITS` buckets.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(into = "SparseCounts", try_from = "SparseCounts")]
-pub struct Histogram {
-    /// The number of values in each bucket. Block n begins with the bucket n · [`BLOCK`].
-    blocks: BTreeMap<i64, Box<[u64; BLOCK]>>,
+pub struct LogHistogram<const BITS: u32> {
+    /// The numbers of the buckets with values in ascending order, with their counts. Negative values have negative numbers.
+    buckets: Vec<(i32, u64)>,
     count: u64,
     sum: i128,
     min_max: Option<(i64, i64)>,
 }
 
-impl Histogram {
+impl<const BITS: u32> LogHistogram<BITS> {
+    /// No values, and the memory for values in so many buckets.
+    pub(super) fn with_capacity(buckets: usize) -> Self {
+        Self { buckets: Vec::with_capacity(buckets), ..Self::default() }
+    }
+
     /// Counts one value.
     pub fn record(&mut self, value: i64) {
-        self.add(value, 1);
+        self.add(bucket_of(value, BITS), 1);
         self.count += 1;
         self.sum += i128::from(value);
         self.min_max = union(self.min_max, Some((value, value)));
     }
 
-    fn add(&mut self, value: i64, count: u64) {
-        let bucket = bucket_of(value, SUB_BUCKET_BITS);
-        self.block(bucket.div_euclid(BLOCK as i64))[bucket.rem_euclid(BLOCK as i64) as usize] += count;
-    }
-
-    fn block(&mut self, number: i64) -> &mut [u64; BLOCK] {
-        self.blocks.entry(number).or_insert_with(|| Box::new([0; BLOCK]))
+    fn add(&mut self, bucket: i32, count: u64) {
+        match self.buckets.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
+            Ok(index) => self.buckets[index].1 += count,
+            Err(index) => self.buckets.insert(index, (bucket, count)),
+        }
     }
 
     /// Adds all values of `other`.
     pub fn merge(&mut self, other: &Self) {
-        for (number, theirs) in &other.blocks {
-            iter::zip(self.block(*number), theirs.iter()).for_each(|(mine, theirs)| *mine += theirs);
-        }
+        other.buckets.iter().for_each(|(bucket, count)| self.add(*bucket, *count));
         self.count += other.count;
         self.sum += other.sum;
         self.min_max = union(self.min_max, other.min_max);
     }
 
-    /// A histogram of these values with their counts, whose smallest and largest value are known exactly.
-    pub(super) fn from_counts(counts: impl Iterator<Item = (i64, u64)>, min_max: Option<(i64, i64)>) -> Self {
-        let mut histogram = Self { min_max, ..Self::default() };
-        for (value, count) in counts {
-            histogram.add(value, count);
-            histogram.count += count;
-            histogram.sum += i128::from(value) * i128::from(count);
+    /// The values in buckets of another width, each value as the upper bound of its bucket.
+    pub(super) fn convert<const TO: u32>(&self) -> LogHistogram<TO> {
+        let mut converted = LogHistogram { min_max: self.min_max, ..LogHistogram::default() };
+        for (value, count) in self.buckets() {
+            converted.add(bucket_of(value, TO), count);
+            converted.count += count;
+            converted.sum += i128::from(value) * i128::from(count);
         }
-        histogram
+        converted
     }
 
     /// Number of bytes allocated for the counters.
     pub(super) fn allocated_bytes(&self) -> usize {
-        self.blocks.len() * size_of::<[u64; BLOCK]>()
+        self.buckets.capacity() * size_of::<(i32, u64)>()
     }
 
     /// Removes all values but keeps the allocated memory.
     pub fn clear(&mut self) {
-        self.blocks.values_mut().for_each(|block| block.fill(0));
+        self.buckets.clear();
         (self.count, self.sum, self.min_max) = (0, 0, None);
     }
 
@@ -110,13 +106,20 @@ impl Histogram {
     /// `p` runs from 0 to 1 and is rounded to a millionth. The result is neither below the true value nor above the maximum, and differs from
     /// the true value by at most 0.1 % of its magnitude.
     pub fn percentile(&self, p: f64) -> Option<i64> {
-        percentile(self.count, p, self.buckets())
+        let rank = (u128::from(self.count) * millionths(p)).div_ceil(MILLION).max(1);
+        let mut seen = 0;
+        let is_reached = |&(_, count): &(i64, u64)| {
+            seen += u128::from(count);
+            seen >= rank
+        };
+        self.buckets().find(is_reached).map(|(upper, _)| upper)
     }
 
     /// [`Histogram::percentile`] if there are at least 1/(1−`p`) values: 2 for p50, 10 for p90, 100 for p99. If there are fewer values,
     /// returns `None`.
     pub fn percentile_if_enough(&self, p: f64) -> Option<i64> {
-        if is_enough_for_percentile(self.count, p) { self.percentile(p) } else { None }
+        let is_enough = u128::from(self.count) * (MILLION - millionths(p)) >= MILLION;
+        if is_enough { self.percentile(p) } else { None }
     }
 
     /// The upper bound and the count of each bucket that is not empty, in ascending order. An upper bound above the largest recorded value
@@ -128,10 +131,7 @@ impl Histogram {
 
     /// The bounds and the count of each bucket that is not empty, in ascending order.
     fn bucket_counts(&self) -> impl Iterator<Item = ((i64, i64), u64)> {
-        self.blocks.iter().flat_map(|(number, block)| {
-            let counts = block.iter().zip(number * BLOCK as i64..).filter(|(count, _)| **count > 0);
-            counts.map(|(count, bucket)| (bucket_bounds(bucket, SUB_BUCKET_BITS), *count))
-        })
+        self.buckets.iter().map(|(bucket, count)| (bucket_bounds(*bucket, BITS), *count))
     }
 }
 
@@ -143,23 +143,6 @@ pub(super) fn union(one: Option<(i64, i64)>, other: Option<(i64, i64)>) -> Optio
     }
 }
 
-/// The upper bound of the bucket that contains the value of rank ⌈`p`·`count`⌉. The rank is at least 1. Each bucket is an upper bound and a
-/// count.
-pub(super) fn percentile(count: u64, p: f64, mut buckets: impl Iterator<Item = (i64, u64)>) -> Option<i64> {
-    let rank = (u128::from(count) * millionths(p)).div_ceil(MILLION).max(1);
-    let mut seen = 0;
-    let is_reached = |&(_, count): &(i64, u64)| {
-        seen += u128::from(count);
-        seen >= rank
-    };
-    buckets.find(is_reached).map(|(upper, _)| upper)
-}
-
-/// Whether there are at least 1/(1−`p`) values.
-pub(super) fn is_enough_for_percentile(count: u64, p: f64) -> bool {
-    u128::from(count) * (MILLION - millionths(p)) >= MILLION
-}
-
 /// `p` rounded to millionths.
 fn millionths(p: f64) -> u128 {
     (p.clamp(0.0, 1.0) * MILLION as f64).round() as u128
@@ -167,16 +150,16 @@ fn millionths(p: f64) -> u128 {
 
 /// The number of the bucket of a value. Magnitudes below 2^(`bits` + 1) have one bucket each. Each following octave has 2^`bits` buckets. The
 /// bucket of -1 is number -2, and number -1 is not used.
-pub(super) fn bucket_of(value: i64, bits: u32) -> i64 {
+fn bucket_of(value: i64, bits: u32) -> i32 {
     let magnitude = value.unsigned_abs();
     let shift = magnitude.checked_ilog2().unwrap_or(0).saturating_sub(bits);
-    let bucket = ((u64::from(shift) << bits) + (magnitude >> shift)).cast_signed();
+    let bucket = ((u64::from(shift) << bits) + (magnitude >> shift)) as i32;
     if value < 0 { !bucket } else { bucket }
 }
 
 /// The smallest and the largest value of a bucket.
-pub(super) fn bucket_bounds(bucket: i64, bits: u32) -> (i64, i64) {
-    let number = if bucket < 0 { !bucket } else { bucket }.cast_unsigned();
+fn bucket_bounds(bucket: i32, bits: u32) -> (i64, i64) {
+    let number = u64::from(if bucket < 0 { !bucket } else { bucket }.cast_unsigned());
     let shift = (number >> bits).saturating_sub(1);
     let lowest = (number - (shift << bits)) << shift;
     let highest = lowest + ((1 << shift) - 1);
@@ -198,8 +181,8 @@ struct SparseCounts {
     buckets: Vec<(i64, u64)>,
 }
 
-impl From<Histogram> for SparseCounts {
-    fn from(histogram: Histogram) -> Self {
+impl<const BITS: u32> From<LogHistogram<BITS>> for SparseCounts {
+    fn from(histogram: LogHistogram<BITS>) -> Self {
         let (min, max) = histogram.min_max.unwrap_or_default();
         let lowest_magnitude = |(lower, upper): (i64, i64)| if upper < 0 { upper } else { lower };
         let buckets = histogram.bucket_counts().map(|(bounds, count)| (lowest_magnitude(bounds), count));
@@ -207,13 +190,13 @@ impl From<Histogram> for SparseCounts {
     }
 }
 
-impl TryFrom<SparseCounts> for Histogram {
+impl<const BITS: u32> TryFrom<SparseCounts> for LogHistogram<BITS> {
     type Error = &'static str;
 
     fn try_from(SparseCounts { sum, min, max, buckets }: SparseCounts) -> Result<Self, Self::Error> {
         let mut histogram = Self::default();
-        for (lower, count) in buckets {
-            histogram.add(lower, count);
+        for (lower, count) in buckets.into_iter().filter(|(_, count)| *count > 0) {
+            histogram.add(bucket_of(lower, BITS), count);
             histogram.count = histogram.count.checked_add(count).ok_or("a histogram has too many values")?;
         }
         // The sum of n values is between n times the minimum and n times the maximum.

@@ -3,15 +3,15 @@
 //! All events of a packet belong to the interval in which the packet was sent. Intervals are one second long, until a run needs more than
 //! [`MAX_INTERVALS`]: then pairs of intervals are merged, and the length doubles.
 
-use super::histogram::{Histogram, bucket_bounds, bucket_of, is_enough_for_percentile, percentile, union};
+use super::histogram::LogHistogram;
 use super::{Jitter, StreamStats};
 use crate::time::{NANOS_PER_SECOND, Time};
 
 /// Maximum number of intervals. A run of up to ten minutes has intervals of one second.
 pub const MAX_INTERVALS: usize = 600;
 
-/// log2 of the number of buckets in an octave of [`RttCounts`]. The width of a bucket is at most 1/256 of its lower bound.
-const SUB_BUCKET_BITS: u32 = 8;
+/// Round trips. The width of a bucket is at most 1/256 of its lower bound.
+type RttCounts = LogHistogram<8>;
 /// Precision of the sums of jitter estimates.
 const JITTER_UNITS_PER_NS: f64 = 16_777_216.0;
 
@@ -44,18 +44,17 @@ impl Interval {
     /// A percentile (nearest rank, 0 to 1) of the recorded round trips in nanoseconds. The error is at most 0.4 % of the recorded value.
     /// Returns `None` if there are fewer than 1/(1−`p`) values.
     pub fn rtt_percentile(&self, p: f64) -> Option<i64> {
-        let RttCounts { count, .. } = self.rtt;
-        if is_enough_for_percentile(count, p) { percentile(count, p, self.rtt.upper_bounds()) } else { None }
+        self.rtt.percentile_if_enough(p)
     }
 
     /// The smallest recorded round trip in nanoseconds, exact.
     pub fn rtt_min(&self) -> Option<i64> {
-        self.rtt.min_max.map(|(min, _)| min)
+        self.rtt.min()
     }
 
     /// The largest recorded round trip in nanoseconds, exact.
     pub fn rtt_max(&self) -> Option<i64> {
-        self.rtt.min_max.map(|(_, max)| max)
+        self.rtt.max()
     }
 
     /// The mean of the jitter estimates (RFC 3550) after each packet of this interval, in nanoseconds.
@@ -90,7 +89,7 @@ impl Interval {
             excluded,
             lost: sent.saturating_sub(returned + damaged + excluded),
             rtt_baseline_ns,
-            rtt: Histogram::from_counts(self.rtt.upper_bounds(), self.rtt.min_max),
+            rtt: self.rtt.convert(),
             jitter: Jitter::from_sum(sum, count),
             ..StreamStats::default()
         }
@@ -134,7 +133,7 @@ impl History {
     /// An empty history. Recording allocates no memory as long as each interval has at most `round_trips` different round trips.
     pub fn with_capacity(round_trips: usize) -> Self {
         let count = if round_trips > 0 { MAX_INTERVALS } else { 0 };
-        let spare = (0..count).map(|_| RttCounts { buckets: Vec::with_capacity(round_trips), ..RttCounts::default() });
+        let spare = (0..count).map(|_| RttCounts::with_capacity(round_trips));
         Self {
             started_at: None,
             interval_ns: NANOS_PER_SECOND,
@@ -184,53 +183,10 @@ impl History {
         if self.intervals.len() % 2 == 1 {
             self.intervals.swap(merged_count - 1, 2 * merged_count - 2);
         }
-        for interval in self.intervals.drain(merged_count..) {
-            self.spare.push(interval.rtt.cleared());
+        for mut interval in self.intervals.drain(merged_count..) {
+            interval.rtt.clear();
+            self.spare.push(interval.rtt);
         }
         self.interval_ns = self.interval_ns.saturating_mul(2);
-    }
-}
-
-/// A log-linear histogram of signed nanosecond values that stores only the buckets with values. It needs less memory than
-/// [`super::Histogram`] for a few hundred values.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct RttCounts {
-    /// Bucket numbers in ascending order, with their counts. Negative values have negative numbers.
-    buckets: Vec<(i16, u32)>,
-    count: u64,
-    min_max: Option<(i64, i64)>,
-}
-
-impl RttCounts {
-    /// An empty histogram with the memory of this one.
-    fn cleared(mut self) -> Self {
-        self.buckets.clear();
-        Self { buckets: self.buckets, ..Self::default() }
-    }
-
-    fn record(&mut self, value: i64) {
-        self.add(bucket_of(value, SUB_BUCKET_BITS) as i16, 1);
-        self.count += 1;
-        self.min_max = union(self.min_max, Some((value, value)));
-    }
-
-    fn add(&mut self, bucket: i16, count: u32) {
-        match self.buckets.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
-            Ok(index) => self.buckets[index].1 = self.buckets[index].1.saturating_add(count),
-            Err(index) => self.buckets.insert(index, (bucket, count)),
-        }
-    }
-
-    fn merge(&mut self, other: &Self) {
-        other.buckets.iter().for_each(|(bucket, count)| self.add(*bucket, *count));
-        self.count += other.count;
-        self.min_max = union(self.min_max, other.min_max);
-    }
-
-    /// The upper bound and the count of each bucket, as those of a [`Histogram`].
-    fn upper_bounds(&self) -> impl Iterator<Item = (i64, u64)> {
-        let max = self.min_max.map_or(0, |(_, max)| max);
-        let upper = move |bucket: i16| bucket_bounds(bucket.into(), SUB_BUCKET_BITS).1.min(max);
-        self.buckets.iter().map(move |(bucket, count)| (upper(*bucket), (*count).into()))
     }
 }

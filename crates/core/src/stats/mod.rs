@@ -1,8 +1,7 @@
 //! Statistics of packets and clocks: counters, percentiles, loss, jitter, delay variation, pacing, drift and their course over time, in bounded memory.
 //!
-//! Recording a sample allocates memory only for the first value in a block of a histogram, for the history of a new interval, and for a
-//! stall, all of which are limited, so that a run may last forever. `docs/measuring.md` defines every number. This module applies no limits
-//! to them.
+//! Recording a sample allocates memory only when the buckets of a histogram grow, for the history of a new interval, and for a stall, all of
+//! which are limited, so that a run may last forever. `docs/measuring.md` defines every number. This module applies no limits to them.
 
 mod arrivals;
 mod clock;
@@ -18,7 +17,7 @@ mod stream_stats;
 pub use arrivals::Arrivals;
 pub use clock::{ClockJumps, ClockReading, DriftEstimate, DriftEstimator, MIN_DRIFT_SECONDS};
 pub use delay::{AddressChange, HostTiming, Ipdv, Jitter, PacingStats};
-pub use histogram::{Histogram, HistogramBar};
+pub use histogram::{Histogram, HistogramBar, LogHistogram};
 pub use history::{History, Interval, MAX_INTERVALS};
 pub use loss::{BURST_LENGTH_BUCKETS, LossBursts, Outage, ReorderedPacket, Reordering};
 pub use metrics::{Counter, MetricKind};
