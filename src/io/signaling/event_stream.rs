@@ -83,8 +83,8 @@ pub(in crate::io) struct EventStream {
 }
 
 impl EventStream {
-    /// The queued events, or the next event if none is queued; `None` after the end. Events that were dropped because the queue was full are
-    /// replaced by their number. Cancel safe.
+    /// The queued events, or the next event if none is queued; `None` after the end. The number of events that were dropped because the queue
+    /// was full replaces them. Cancel safe.
     pub(in crate::io) async fn recv(&mut self) -> Option<Bytes> {
         let first = match self.queue.recv().await {
             Ok(event) => Ok(event),

@@ -274,8 +274,8 @@ impl ServedConnection {
         !self.queue.is_closing()
     }
 
-    /// Handles a whole text message. `Err`: its sender has used too much processor time. Until it is passed again after this time, nothing is
-    /// to be read.
+    /// Handles a whole text message. `Err`: its sender has used too much processor time. Until it is passed again after this time, nothing
+    /// is to be read.
     pub(in crate::io) fn on_text(&self, text: &str) -> Result<(), Duration> {
         let Self { hub, conn, memory, .. } = self;
         if !self.is_open() {

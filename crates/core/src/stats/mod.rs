@@ -1,7 +1,7 @@
 //! Statistics of packets and clocks: counters, percentiles, loss, jitter, delay variation, pacing, drift and their course over time, in bounded memory.
 //!
-//! Recording a sample allocates memory only when the buckets of a histogram grow, for the history of a new interval, and for a stall, all of
-//! which are limited, so that a run may last forever. `docs/measuring.md` defines every number. This module applies no limits to them.
+//! Recording a sample allocates memory only when the buckets of a histogram grow, for the history of a new interval, and for a stall. All
+//! of these are limited, so that a run may last forever. `docs/measuring.md` defines every number. This module applies no limits to them.
 
 mod arrivals;
 mod clock;

@@ -78,8 +78,8 @@ impl DelayQueue {
         self.delayed.next_deadline().map(|at| at.max(self.retry_at))
     }
 
-    /// Stores a message for this time. `None` if it would exceed a limit: of its address, its room or all rooms. The share of an address does not
-    /// grow if its members leave.
+    /// Stores a message for this time. `None` if it would exceed a limit: of its address, its room or all rooms. The share of an address does
+    /// not grow if its members leave.
     #[must_use]
     pub(super) fn push(&mut self, message: DelayedMessage, at: Time, limits: &BroadcastSettings) -> Option<()> {
         let (max_messages, max_bytes) = (limits.max_delayed_messages, limits.max_delayed_bytes / ROOM_SHARE_DIVISOR);
