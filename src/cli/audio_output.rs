@@ -9,7 +9,7 @@ use super::audio_source::print_device_format;
 use super::client::FinishedRun;
 use super::file_arguments::{OutputFile, output_file_parser};
 use super::output::print_notice;
-use super::values::parse_millis;
+use super::values::duration_in;
 use crate::audio::jitter_buffer::MAX_JITTER_ALLOWANCE;
 use crate::audio::quality::{Analyzer, PacketFormat};
 use crate::audio::waveform::Waveform;
@@ -51,11 +51,7 @@ fn parse_jitter_buffer(text: &str) -> Result<OrAuto, String> {
     if text == "auto" {
         return Ok(None);
     }
-    let delay = parse_millis(text).map_err(|error| format!("{error}, or \"auto\""))?;
-    if delay > MAX_JITTER_ALLOWANCE {
-        return Err(format!("give at most {MAX_JITTER_ALLOWANCE:?}, or \"auto\""));
-    }
-    Ok(Some(delay))
+    duration_in("ms", ..=MAX_JITTER_ALLOWANCE, "give at most 1s, or \"auto\"")(text).map(Some)
 }
 
 impl PlaybackArgs {

@@ -11,7 +11,8 @@ use anyhow::{Context, anyhow};
 use super::file_arguments::InputFile;
 use super::output::{Failure, ensure_usage, print_notice};
 use super::run_origin::file_name;
-use super::values::{parse_count, parse_seconds};
+use super::target::parse_udp_target;
+use super::values::{duration_in, parse_count};
 use crate::audio::convert::{AudioInput, Packetizer, PacketizerConfig, PayloadReader, Tone, default_channels};
 use crate::audio::wav::{WavError, WavStream};
 use crate::client::{AudioStreamConfig, PayloadSource, RunResults, SourcePoll};
@@ -27,9 +28,6 @@ const HEADING_AUDIO: &str = "Audio";
 
 /// Maximum device buffer, in frames: more than one second of audio.
 const MAX_DEVICE_BUFFER_FRAMES: i64 = 65_536;
-
-/// Shorter packets cause a notice: jamjam's shortest packets have this many samples. A smaller number is probably meant in milliseconds.
-const MIN_USUAL_FRAME_SAMPLES: u64 = 32;
 
 /// Sequence number of the first AUDIO packet.
 const FIRST_SEQUENCE: u32 = 1;
@@ -80,7 +78,7 @@ pub(crate) struct ExtentArgs {
     pub count: u64,
 
     /// Stop after this much audio
-    #[arg(long, value_name = "DURATION", value_parser = parse_seconds, help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "DURATION", value_parser = duration_in("s", Duration::from_millis(1).., "give 1ms or more"), help_heading = HEADING_AUDIO)]
     pub duration: Option<Duration>,
 }
 
@@ -126,11 +124,8 @@ impl FrameSize {
             Self::Time(time) => samples_in(time, rate),
         };
         let max_samples = ((MAX_UDP_PAYLOAD - HEADER_LEN) / (4 * usize::from(channels))) as u64;
-        let layout = if channels == 1 { "1 channel" } else { "2 channels" };
-        ensure_usage!(
-            (1..=max_samples).contains(&samples),
-            "--frame-size: {samples} samples; with {layout}, a datagram holds 1 to {max_samples}"
-        );
+        let fits = (1..=max_samples).contains(&samples);
+        ensure_usage!(fits, "--frame-size: {samples} samples; a datagram holds 1 to {max_samples}");
         Ok(samples as u32)
     }
 }
@@ -158,13 +153,12 @@ pub(crate) struct PacketLayout {
 impl SourceArgs {
     /// The source of the musician `number` of `count`, from 0: a tone is a semitone higher for each.
     pub(crate) fn for_musician(&self, number: usize, count: usize, is_stereo: bool) -> Result<Self, Failure> {
-        ensure_usage!(
-            count == 1 || self.path() != Some(Path::new("-")),
-            "standard input can be read only once. Give --wav FILE, or --clients 1"
-        );
+        let is_stdin = self.path() == Some(Path::new("-"));
+        ensure_usage!(count == 1 || !is_stdin, "standard input can be read only once. Give --wav FILE, or --clients 1");
         let tone = |number: usize| self.tone.map(|hz| hz * (number as f64 / 12.0).exp2());
+        let is_audible = tone(count - 1).is_none_or(|hz| hz <= f64::from(SAMPLE_RATE / 2));
         ensure_usage!(
-            tone(count - 1).is_none_or(|hz| hz <= f64::from(SAMPLE_RATE / 2)),
+            is_audible,
             "--tone: the highest of the tones, a semitone apart, exceeds half of the sample rate"
         );
         Ok(Self { tone: tone(number), is_stereo, ..self.clone() })
@@ -230,13 +224,20 @@ impl SourceArgs {
         let name = self.name();
         ensure_usage!(
             !from_stdin || self.repeat == Some(1),
-            "--repeat needs a file, because standard input can be read only once. Omit --repeat or give a file"
+            "--repeat needs a file: standard input can be read only once"
         );
         let unreadable = |error: WavError| anyhow!("cannot read {name}: {error}");
         let reader: WavReader = if from_stdin {
             Box::new(io::stdin())
         } else {
-            Box::new(BufReader::new(File::open(path).with_context(|| format!("cannot open {name}"))?))
+            let may_be_host = path.extension() != Some("wav".as_ref()) && parse_udp_target(&name).is_ok();
+            let file = File::open(path).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound if may_be_host => {
+                    anyhow!("cannot open {name}: {error}. For a target, give --to {name}")
+                }
+                _ => anyhow!("cannot open {name}: {error}"),
+            });
+            Box::new(BufReader::new(file?))
         };
         let mut stream = WavStream::open(reader).map_err(unreadable)?;
         if !from_stdin && path.is_file() {
@@ -299,18 +300,8 @@ impl SourceArgs {
         samples: Option<u64>,
     ) -> Result<PacketLayout, Failure> {
         let frame_samples = self.frame_size.samples(output_rate, output_channels)?;
-        if let FrameSize::Samples(samples @ ..MIN_USUAL_FRAME_SAMPLES) = self.frame_size {
-            let rate = u64::from(output_rate) / samples;
-            print_notice(&format!(
-                "--frame-size {samples}: packets of {samples} samples, {rate} per second. For milliseconds, give {samples}ms"
-            ));
-        }
         let ExtentArgs { count, duration } = self.extent;
         let max_samples = duration.map(|time| samples_in(time, output_rate));
-        ensure_usage!(
-            max_samples != Some(0),
-            "--duration is shorter than one sample, so there is nothing to send; give a longer duration"
-        );
         // The sample limit of --count, in whole packets.
         let counted_samples = (count > 0).then(|| count.saturating_mul(u64::from(frame_samples)));
         let max_samples = max_samples.into_iter().chain(counted_samples).min();
@@ -362,7 +353,7 @@ pub(crate) fn packet_form(mut form: AudioStreamConfig, has_link: bool) -> Result
     }
     ensure_usage!(
         datagram <= MAX_UDP_PAYLOAD,
-        "--frame-size: a sealed packet does not fit in a datagram; give a smaller value"
+        "--frame-size: a sealed packet exceeds a datagram; give a smaller value"
     );
     if datagram > MAX_UNFRAGMENTED_PAYLOAD {
         print_notice(&format!(
@@ -395,15 +386,12 @@ impl PayloadSource for SharedPayloads {
 /// Prints the format of an opened device, whose buffer has `frames` frames instead of the `wanted` ones.
 pub(crate) fn print_device_format(name: &str, config: &DeviceConfig, wanted: u32, frames: u32) {
     let DeviceConfig { format, channels, rate, .. } = config;
-    let s = |n: u32| if n == 1 { "" } else { "s" };
-    print_notice(&format!(
-        "{name}: {}, {channels} channel{}, {rate} Hz, buffer of {frames} frame{}",
-        format.name,
-        s((*channels).into()),
-        s(frames)
-    ));
+    let counted = |count: u32, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+    let (format, channels) = (format.name, counted((*channels).into(), "channel"));
+    let [buffer, requested] = [frames, wanted].map(|count| counted(count, "frame"));
+    print_notice(&format!("{name}: {format}, {channels}, {rate} Hz, buffer of {buffer}"));
     if frames != wanted {
-        print_notice(&format!("the device does not support a buffer of {wanted} frame{}", s(wanted)));
+        print_notice(&format!("the device does not support a buffer of {requested}"));
     }
 }
 

@@ -4,20 +4,14 @@ use std::iter;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::ColorChoice;
 use clap::builder::Resettable;
 
 use super::client::FinishedRun;
-use super::client::monitor::run_all;
-use super::client::udp::{ConnectedTarget, UdpClient, UdpPeer};
+use super::client::monitor::{LiveView, run_all};
+use super::client::udp::{ConnectedTarget, DelayArgs, UdpArgs, UdpClient, UdpPeer};
 use super::file_arguments::{OutputFile, output_file_parser};
-use super::live_view::LiveView;
-use super::options::limits::LimitArgs;
-use super::options::network::{NetworkArgs, SpinArgs};
-use super::options::packets::PacketArgs;
+use super::options::measurement::{LimitArgs, NetworkArgs, PacketArgs, SpinArgs, TimeoutArgs};
 use super::options::report::{PrintArgs, ReportFileArgs};
-use super::options::timing::TimeoutArgs;
-use super::options::udp::{DelayArgs, UdpArgs};
 use super::output::{Failure, HEADING_REPORT, ensure_usage, unless_hung_up};
 use super::target::{Endpoint, TargetArgument, parse_udp_target};
 use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig, RunKind, RunResults, StopSignal};
@@ -79,8 +73,8 @@ pub(crate) struct Args {
 
 impl Args {
     /// Sends until finished or `stop` is requested.
-    pub(crate) fn run(mut self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        self.print.prepare(color);
+    pub(crate) fn run(mut self, stop: &StopToken) -> Result<u8, Failure> {
+        self.print.prepare();
         let files = ReportFileArgs::only_junit(self.junit.take());
         self.compare(&files, stop)
             .inspect_err(|failure| _ = files.write_failure(RunKind::Probe, "several targets", failure))
@@ -142,12 +136,9 @@ impl Args {
 
     /// The packets to each target.
     fn packets(&self) -> Result<ProbeConfig, Failure> {
-        let packets = self.packets.probe_config(self.udp, DEFAULT_COUNT)?;
+        let packets = self.packets.probe_config(self.udp.link.is_some(), DEFAULT_COUNT)?;
         self.delay.check(packets.stream_kind)?;
-        ensure_usage!(
-            packets.count.is_some(),
-            "--count 0: targets are compared by tenths of the run; give a number of packets"
-        );
+        ensure_usage!(packets.count.is_some(), "--count 0: tenths of the run are compared; give a number of packets");
         Ok(packets)
     }
 
@@ -164,7 +155,7 @@ impl Args {
         for (index, endpoint) in (0..).zip(targets) {
             let (peer, timing, delay) = (UdpPeer::Host(endpoint), self.timing.without_wait(), self.delay.delay);
             let client = UdpClient { peer, udp: self.udp, timing, delay, local, spin: self.spin.spin };
-            match client.connect("compare", stop) {
+            match client.connect(stop) {
                 Ok(mut target) => {
                     let start_delay = packets.interval * index / targets.len() as u32;
                     let run = client.run_config((target.address, Duration::ZERO), packets.stream_kind, true);

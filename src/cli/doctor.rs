@@ -3,8 +3,6 @@
 use std::io;
 use std::path::Path;
 
-use clap::ColorChoice;
-
 use super::output::{Failure, HEADING_REPORT, print_report};
 use super::values::{DEFAULT_SIGNALING_PORT, use_color};
 use crate::client::StopSignal;
@@ -33,7 +31,7 @@ pub(crate) struct Args {
 
 impl Args {
     /// Runs all checks, prints the report and returns the exit code.
-    pub(crate) fn run(&self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    pub(crate) fn run(&self, stop: &StopToken) -> Result<u8, Failure> {
         stop.set_run_started();
         let status = StatusLine::new(None);
         let timing = machine::measure_timing(stop, || {
@@ -43,7 +41,7 @@ impl Args {
         });
         drop(status);
         let report = MachineReport::new(&machine::collect(KernelFiles(Path::new("/")), timing, &PORTS));
-        print_report(&report, self.json, || report.to_text(use_color(color, &io::stdout())))?;
+        print_report(&report, self.json, || report.to_text(use_color(&io::stdout())))?;
         Ok(stop.signal().map_or_else(|| report.exit_code(), StopSignal::exit_code))
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use clap::{ArgMatches, ColorChoice};
+use clap::ArgMatches;
 use tracing::{Level, enabled, info, warn};
 
 use super::check::{CheckArgs, SharedCheck, Watched, Watcher};
@@ -14,15 +14,14 @@ use super::file_arguments::{OutputFile, output_file_parser};
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
 use super::options::credentials::login_from_environment;
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile};
-use super::options::network::SpinArgs;
+use super::options::measurement::{SocketArgs, SpinArgs};
 use super::options::registration::{self, PreparedRegistration, RegistrationArgs};
-use super::options::udp::SocketArgs;
 use super::output::{Failure, ensure_usage};
 use super::ready_file::{Ready, ReadyFileArgs, local_authority};
 use super::server::{self, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
-    DEFAULT_SIGNALING_PORT, OrOff, format_bit_rate, format_size, link_policy_parser, or_off, parse_listen_address,
-    parse_millis, parse_seconds,
+    DEFAULT_SIGNALING_PORT, OrOff, duration_in, format_bit_rate, format_size, link_policy_parser, or_off,
+    parse_listen_address, parse_millis, parse_port,
 };
 use crate::address::Cidr;
 use crate::check::CheckReport;
@@ -59,7 +58,7 @@ const HEADING_SOURCES: &str = "What clients send";
 #[command(mut_arg("spin", |arg| arg.help_heading(HEADING_MEMORY)))]
 pub(crate) struct Args {
     /// UDP port; 0 selects a free port
-    #[arg(short, long, default_value_t = DEFAULT_PORT)]
+    #[arg(short, long, value_parser = parse_port, default_value_t = DEFAULT_PORT)]
     port: u16,
 
     /// Address to listen on
@@ -123,7 +122,7 @@ pub(crate) struct Args {
     impairment: ImpairmentArgs,
 
     /// Interval of the statistics log line, or off
-    #[arg(long, hide = true, value_name = "DURATION", value_parser = parse_stats_interval, default_value = "60s")]
+    #[arg(long, hide = true, value_name = "DURATION", value_parser = or_off(parse_stats_interval), default_value = "60s")]
     stats_interval: OrOff<Duration>,
 
     #[command(flatten)]
@@ -135,30 +134,29 @@ pub(crate) struct Args {
 
 impl Args {
     /// Serves until `stop` is requested.
-    pub(crate) fn run(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        self.serve(matches, color, stop).map_err(|failure| self.check.report_failure("echo-server", failure))
+    pub(crate) fn run(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
+        self.serve(matches, stop).map_err(|failure| self.check.report_failure("echo-server", failure))
     }
 
     /// Prepares each part that can fail, starts the parts, and ends them after a stop request.
-    fn serve(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    fn serve(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
         let (admission, impairment) = (self.protection.admission_config()?, self.impairment.checked()?);
-        let log = server::start_log(self.verbose, color)?;
-        os::set_process_name(c"echo-server");
+        let log = server::start(c"echo-server", self.verbose)?;
         if self.moqt.moqt_only {
             return self.serve_moqt_only(log, stop);
         }
         let (host, port) = self.check.listen(&self.host, self.port, matches);
         let BoundSocket { socket, address, .. } = self.bind(host, port)?;
-        let memory_budget = self.memory_budget();
+        let memory_budget = MemoryBudget::new(self.memory.memory_budget);
         let moqt = BoundMoqtServer::prepare(&self.moqt, self.moqt_config(&memory_budget), Some(address))?;
+        let mut registration =
+            self.announce.prepare(host, self.check.port_or(DEFAULT_SIGNALING_PORT), address, matches)?;
+        let metrics = self.bind_metrics()?;
         // Only now, because another server that uses the port may be writing the same outcome log.
         let (used, reproduce_options, outcome_log) = impairment.open()?;
         let config = self.echo_config(admission, address.port(), &memory_budget);
         let seed = used.as_ref().filter(|_| reproduce_options.is_some()).map(|(impairment, _)| impairment.seed);
         let mut echo = EchoServer::new(config).with_impairment(used);
-        let mut registration =
-            self.announce.prepare(host, self.check.port_or(DEFAULT_SIGNALING_PORT), address, matches)?;
-        let metrics = self.bind_metrics()?;
         self.check.prepare(stop)?;
         let check = self.check.check.then(SharedCheck::default);
         let (source_queue, source_files) = self.source_files.start(address.port(), self.socket.driver())?.unzip();
@@ -185,7 +183,6 @@ impl Args {
         let ready = ready.announce(self.ready_file.clone(), room, stop).context("cannot start a thread")?;
         let watcher = self.watch(check.clone(), &ready, stop)?;
         statistics.log_until_end(&running, self.stats_interval);
-
         let (echo, tally) = running.join();
         echo.stop();
         // If the UDP echo failed, the rest stops too.
@@ -263,24 +260,10 @@ impl Args {
         self.delay.unwrap_or(DEFAULT_DELAY)
     }
 
-    fn buffer_limits(&self) -> BufferLimits {
-        BufferLimits::with_total(self.max_buffer)
-    }
-
-    /// The memory budget. Warns if it is smaller than `--max-buffer`.
-    fn memory_budget(&self) -> Arc<MemoryBudget> {
-        let (budget, buffer) = (MemoryBudget::new(self.memory.memory_budget), self.buffer_limits().total);
-        let is_given = buffer != BufferLimits::default().total;
-        if is_given && buffer.zip(budget.limit()).is_some_and(|(buffer, all)| buffer > all) {
-            warn!(target: "echo", "--max-buffer has no effect, because it is larger than --memory-budget");
-        }
-        budget
-    }
-
     fn echo_config(&self, admission: AdmissionConfig, port: u16, memory_budget: &Arc<MemoryBudget>) -> EchoConfig {
         EchoConfig {
             delay: self.delay(),
-            buffer_limits: self.buffer_limits(),
+            buffer_limits: BufferLimits::with_total(self.max_buffer),
             memory_budget: Arc::clone(memory_budget),
             log_sources: enabled!(target: "echo", Level::INFO),
             admission,
@@ -391,12 +374,8 @@ fn close(moqt: Option<MoqtThread>, signaling: Option<SignalingThread>) {
     }
 }
 
-/// Parses an interval above 0, or `off`.
-fn parse_stats_interval(text: &str) -> Result<OrOff<Duration>, String> {
-    match or_off(parse_seconds)(text).map_err(|error| error.to_string())? {
-        Some(Duration::ZERO) => Err("give a duration such as 60s, or off".to_owned()),
-        interval => Ok(interval),
-    }
+fn parse_stats_interval(text: &str) -> Result<Duration, String> {
+    duration_in("s", Duration::from_nanos(1).., "give a duration such as 60s, or off")(text)
 }
 
 /// Where clients reach what these parts serve.
@@ -462,10 +441,7 @@ impl BitRateArgs {
     /// The limits, with a random hash key.
     pub(crate) fn limits(&self) -> Result<AdmissionConfig, Failure> {
         let max_bit_rate = self.max_bitrate_per_source;
-        ensure_usage!(
-            max_bit_rate != Some(0),
-            "--max-bitrate-per-source 0 would drop every packet; give a rate, or off"
-        );
+        ensure_usage!(max_bit_rate != Some(0), "--max-bitrate-per-source 0 drops every packet; give a rate, or off");
         let max_packet_rate = max_bit_rate.map(|rate| rate.div_ceil(BITS_PER_PACKET));
         Ok(AdmissionConfig { max_packet_rate, max_bit_rate, hash_key: os::random_u64s(), ..AdmissionConfig::default() })
     }

@@ -35,7 +35,7 @@ pub fn parse() -> Result<(Cli, ArgMatches), Failure> {
         let without_env = map_arguments(command.clone(), |argument| argument.env(Resettable::Reset));
         let is_from_env = parse_with(&without_env, &arguments).is_ok();
         let error = with_other_words(without_secrets(error), &arguments);
-        if is_from_env { name_variable_in_error(error, command).exit() } else { error.exit() }
+        if is_from_env { name_variable_in_error(error, &command).exit() } else { error.exit() }
     });
     matches.subcommand().map_or(Ok(()), |(_, given)| file_arguments::check(given))?;
     Ok((options, matches))
@@ -108,14 +108,12 @@ fn map_arguments(command: Command, change: impl Fn(Arg) -> Arg + Copy) -> Comman
     command.mut_args(change).mut_subcommands(|command| command.mut_args(change))
 }
 
-/// Adds the name of the environment variable to the option name in an error message.
-fn name_variable_in_error(mut error: Error, mut command: Command) -> Error {
-    // Arguments can be displayed only after `Command::build`.
-    command.build();
-    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return error };
-    let mut named = command.get_subcommands().flat_map(Command::get_arguments).filter(|one| one.to_string() == *option);
-    if let Some(variable) = named.find_map(|argument| argument.get_env()?.to_str().filter(|name| is_set(name))) {
-        let named = format!("{option} ({variable} in the environment)");
+/// Adds to the option that an error names the environment variable that supplied its value.
+fn name_variable_in_error(mut error: Error, program: &Command) -> Error {
+    if let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) {
+        let is_used = |argument: &Arg| argument.get_env().is_some_and(|name| env::var_os(name).is_some());
+        let sources = program.get_subcommands().map(|command| source(command, option, is_used));
+        let named = format!("{option}{}", sources.max().unwrap_or_default());
         error.insert(ContextKind::InvalidArg, ContextValue::String(named));
     }
     error
@@ -123,26 +121,32 @@ fn name_variable_in_error(mut error: Error, mut command: Command) -> Error {
 
 /// Adds to an error that names options the environment variables that supplied their values.
 pub fn name_variables(failure: Failure, matches: &ArgMatches) -> Failure {
-    let command = Cli::command();
-    let used = matches.subcommand().and_then(|(name, matches)| Some((command.find_subcommand(name)?, matches)));
-    let Some((command, matches)) = used else { return failure };
-    let text = format!("{:#}", failure.error);
-    let names_option = |long: &str| {
-        let mut words = text.split(|letter: char| letter != '-' && !letter.is_ascii_alphanumeric());
-        words.any(|word| word.strip_prefix("--") == Some(long))
-    };
-    let named = command.get_arguments().filter(|argument| argument.get_long().is_some_and(names_option));
-    let variables = named.filter_map(|argument| Some((argument.get_id().as_str(), argument.get_env()?.to_str()?)));
-    let source = source(matches, variables.filter(|(_, name)| !text.contains(name)));
-    Failure { error: anyhow::anyhow!("{text}{source}"), ..failure }
+    let Failure { code, error } = failure;
+    let text = format!("{error:#}");
+    let source = matches.subcommand().map(|(name, given)| source_of_options(name, given, &text));
+    Failure { code, error: anyhow::anyhow!("{text}{}", source.unwrap_or_default()) }
 }
 
-/// The environment variables that supplied the values of some of the options, given with their variables: ` (PORT from the environment)`.
-/// Empty if there are none.
-pub(crate) fn source<'a>(matches: &ArgMatches, options: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
-    let from_environment =
-        options.into_iter().filter(|(id, _)| matches.value_source(id) == Some(ValueSource::EnvVariable));
-    let names: Vec<&str> = from_environment.map(|(_, name)| alias_in_effect(name).unwrap_or(name)).collect();
+/// The environment variables that supplied the values of the options of `command` that `text` names: ` (PORT from the environment)`. Empty if
+/// there are none.
+pub(crate) fn source_of_options(command: &str, given: &ArgMatches, text: &str) -> String {
+    let is_new = |name: &OsStr| !text.contains(&*name.to_string_lossy());
+    let is_used = |argument: &Arg| {
+        argument.get_env().is_some_and(is_new)
+            && given.value_source(argument.get_id().as_str()) == Some(ValueSource::EnvVariable)
+    };
+    let program = map_arguments(Cli::command(), with_effective_variable);
+    program.find_subcommand(command).map_or_else(String::new, |command| source(command, text, is_used))
+}
+
+/// The variables of the options of `command` that `text` names, if they are used.
+fn source(command: &Command, text: &str, is_used: impl Fn(&Arg) -> bool) -> String {
+    let is_named = |argument: &Arg| {
+        let mut words = text.split(|letter: char| letter != '-' && !letter.is_ascii_alphanumeric());
+        words.any(|word| word.strip_prefix("--").is_some_and(|long| argument.get_long() == Some(long)))
+    };
+    let used = command.get_arguments().filter(|argument| is_named(argument) && is_used(argument));
+    let names: Vec<_> = used.filter_map(|argument| argument.get_env()?.to_str()).collect();
     if names.is_empty() { String::new() } else { format!(" ({} from the environment)", names.join(" and ")) }
 }
 

@@ -57,10 +57,8 @@ pub(crate) fn check(matches: &ArgMatches) -> Result<(), Failure> {
         for output in values::<OutputFile>(matches, id) {
             let Some(identity) = FileIdentity::of(output) else { continue };
             let (option, file) = (id.as_str().replace('_', "-"), output.display());
-            ensure_usage!(
-                !read.contains(&identity),
-                "--{option} {file}: another option has the same file; give different files"
-            );
+            let is_new = !read.contains(&identity);
+            ensure_usage!(is_new, "--{option} {file}: another option has the same file; give different files");
             read.push(identity);
         }
     }

@@ -1,17 +1,18 @@
 //! `jamjam-dev generate`: the man page and the shell completions, generated from the options.
 
-use clap::{Arg, Command, ValueEnum};
+use std::io::Write;
+
+use clap::{Arg, Command, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
-use clap_mangen::roff::{Roff, bold, roman};
 
-use super::completions;
 use super::help::{EXAMPLES, EXIT_CODES};
 use super::output::{Failure, print};
 
 /// Print the man page or shell completions
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// What to print
     #[arg(value_enum, value_name = "KIND")]
     kind: Generate,
 }
@@ -34,24 +35,14 @@ impl Args {
     pub(crate) fn run(&self, cli: Command) -> Result<u8, Failure> {
         let text = match self.kind {
             Generate::Man => man(cli)?,
-            Generate::CompleteBash => completions::script(Shell::Bash, cli)?,
-            Generate::CompleteZsh => completions::script(Shell::Zsh, cli)?,
-            Generate::CompleteFish => completions::script(Shell::Fish, cli)?,
+            Generate::CompleteBash => completions(Shell::Bash, cli)?,
+            Generate::CompleteZsh => completions(Shell::Zsh, cli)?,
+            Generate::CompleteFish => completions(Shell::Fish, cli)?,
         };
         print(text.trim_end())?;
         Ok(0)
     }
 }
-
-/// Environment variables that do not correspond to an option.
-const VARIABLES: [(&str, &str); 2] = [
-    ("NO_COLOR", "Disables colors if set and not empty."),
-    (
-        "RUST_LOG",
-        "Log levels of the servers: trace, debug, info, warn, error or off. TARGET=LEVEL pairs are also valid, such as \
-         warn,echo=debug. --verbose overrides this variable.",
-    ),
-];
 
 /// One man page for all subcommands.
 fn man(cli: Command) -> anyhow::Result<String> {
@@ -63,68 +54,75 @@ fn man(cli: Command) -> anyhow::Result<String> {
     program.render_title(&mut page)?;
     program.render_name_section(&mut page)?;
     program.render_synopsis_section(&mut page)?;
-    let mut description = Roff::new();
-    description.control("SH", ["DESCRIPTION"]);
-    for command in cli.get_subcommands() {
-        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-        tagged_paragraph(&mut description, &format!("jamjam-dev {}", command.get_name()), &format!("{about}."));
-    }
-    description.to_writer(&mut page)?;
     program.render_options_section(&mut page)?;
-    let mut text = String::from_utf8(page)?;
     for command in cli.get_subcommands() {
-        text += &options(command)?;
+        writeln!(page, ".SH \"JAMJAM-DEV {}\"", command.get_name().to_uppercase())?;
+        // Options of the whole program are listed once.
+        let own = command.clone().mut_args(|arg| if arg.is_global_set() { arg.hide(true) } else { arg });
+        let (mut about, mut options) = (Vec::new(), Vec::new());
+        Man::new(own.clone()).render_description_section(&mut about)?;
+        Man::new(own).render_options_section(&mut options)?;
+        let section = [about, options].concat();
+        page.extend(String::from_utf8(section)?.replace(".SH DESCRIPTION\n", "").replace(".SH ", ".SS ").into_bytes());
     }
-    Ok(text + &final_sections(&cli).to_roff())
+    let codes = EXIT_CODES.map(|(code, meaning)| format!(".TP\n.B {code}\n{meaning}\n"));
+    let (codes, examples) = (codes.concat(), EXAMPLES.join("\n"));
+    let end = format!(".SH \"EXIT STATUS\"\n{codes}.SH EXAMPLES\n.nf\n{examples}\n.fi");
+    Ok(String::from_utf8(page)? + &end.replace('-', "\\-"))
 }
 
-/// The section of `command`: its options, with one subsection per help heading, spelled as in `--help`.
-fn options(command: &Command) -> anyhow::Result<String> {
-    let mut rendered = Vec::new();
-    let listed = command.clone().mut_args(|arg| if arg.is_global_set() { arg.hide(true) } else { arg });
-    Man::new(listed).render_options_section(&mut rendered)?;
-    let mut text = String::from_utf8(rendered)?.replace(".SH OPTIONS\n", ".SS General\n");
-    for heading in command.get_arguments().filter_map(Arg::get_help_heading) {
-        text = text.replace(&format!(".SH \"{}\"", heading.to_uppercase()), &format!(".SS \"{heading}\""));
-        text = text.replace(&format!(".SH {}\n", heading.to_uppercase()), &format!(".SS {heading}\n"));
-    }
-    let title = format!("JAMJAM-DEV {}", command.get_name().to_uppercase());
-    Ok(Roff::new().control("SH", [title.as_str()]).to_roff() + &text)
+/// Shell completions. `clap_complete` generates the scripts from the options; what each value is, is added, and the scripts are mended.
+fn completions(shell: Shell, cli: Command) -> anyhow::Result<String> {
+    let mut cli = with_value_hints(cli);
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut cli, "jamjam-dev", &mut text);
+    let text = String::from_utf8(text)?;
+    Ok(match shell {
+        Shell::Bash => bash(&text),
+        Shell::Zsh => zsh(&text, &cli),
+        _ => text,
+    })
 }
 
-fn final_sections(cli: &Command) -> Roff {
-    let mut page = Roff::new();
-    page.control("SH", ["EXIT STATUS"]);
-    for (code, meaning) in EXIT_CODES {
-        tagged_paragraph(&mut page, code, meaning);
+/// Adds to every option what its value is: a file, a directory, a host, or anything else. By default, shells offer
+/// files for all of them.
+fn with_value_hints(command: Command) -> Command {
+    command.mut_args(with_value_hint).mut_subcommands(with_value_hints)
+}
+
+fn with_value_hint(arg: Arg) -> Arg {
+    if !arg.get_action().takes_values() || !arg.get_possible_values().is_empty() {
+        return arg;
     }
-    page.control("SH", ["ENVIRONMENT"]);
-    for subcommand in cli.get_subcommands() {
-        for arg in subcommand.get_arguments() {
-            if let (Some(variable), Some(option)) = (arg.get_env(), arg.get_long()) {
-                let name = subcommand.get_name();
-                let meaning = match arg.get_help().filter(|_| arg.is_hide_set()) {
-                    Some(help) => format!("{help} ({name})."),
-                    None => format!("Sets --{option} of {name}."),
-                };
-                tagged_paragraph(&mut page, &variable.to_string_lossy(), &meaning);
-            }
+    let name = arg.get_value_names().unwrap_or_default().join(" ");
+    let hint = match name.as_str() {
+        "DIR" => ValueHint::DirPath,
+        name if name.contains("FILE") || arg.get_value_hint() == ValueHint::AnyPath => ValueHint::FilePath,
+        name if name.contains("HOST") => ValueHint::Hostname,
+        _ => ValueHint::Other,
+    };
+    arg.value_hint(hint)
+}
+
+fn bash(script: &str) -> String {
+    // In the bash script, clap_complete 4.6 replaces the hyphen of `jamjam-dev` with `__` or with `__subcmd__`. bash
+    // completion recognizes the subcommands only if the script uses the same replacement everywhere.
+    let text = script.replace("jamjam__subcmd__dev", "jamjam__dev");
+    // The script has no action for host names: it offers files instead. If files are wanted, `IFS` is set between these two lines.
+    let label = ")\n                    COMPREPLY=(";
+    text.replace(
+        &format!("{label}$(compgen -f \"${{cur}}\"))\n"),
+        &format!("{label}$(compgen -A hostname -- \"${{cur}}\"))\n"),
+    )
+}
+
+fn zsh(script: &str, cli: &Command) -> String {
+    let mut text = script.to_owned();
+    // An unescaped colon in the name of a value would end the name.
+    for arg in cli.get_subcommands().flat_map(Command::get_arguments) {
+        for name in arg.get_value_names().unwrap_or_default().iter().filter(|name| name.contains(':')) {
+            text = text.replace(&format!(":{name}:"), &format!(":{}:", name.replace(':', "\\:")));
         }
     }
-    for (variable, meaning) in VARIABLES {
-        tagged_paragraph(&mut page, variable, meaning);
-    }
-    page.control("SH", ["EXAMPLES"]);
-    for line in EXAMPLES {
-        page.control("PP", []);
-        page.text([bold(line)]);
-    }
-    page
-}
-
-/// A tagged paragraph: a term and its definition.
-fn tagged_paragraph(page: &mut Roff, term: &str, meaning: &str) {
-    page.control("TP", []);
-    page.text([bold(term)]);
-    page.text([roman(meaning)]);
+    text
 }

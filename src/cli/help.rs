@@ -16,11 +16,7 @@ pub(crate) const EXIT_CODES: [(&str, &str); 6] = [
     ("2", "Usage error."),
     ("3", "A file, device, host name or socket cannot be used, or the connection failed at once."),
     ("4", "Not measured: a limit could not be judged, this host was too busy, or a check saw no client."),
-    (
-        "129, 130, 143",
-        "Interrupted by SIGHUP, SIGINT or SIGTERM: the report is that of the run so far. Servers end with these codes only during startup \
-         or at a second signal.",
-    ),
+    ("129, 130, 143", "Interrupted by SIGHUP, SIGINT or SIGTERM. Servers: only at startup or at a second signal."),
 ];
 
 pub(crate) const EXAMPLES: [&str; 20] = [

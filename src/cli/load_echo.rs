@@ -7,20 +7,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::builder::RangedU64ValueParser;
-use clap::{ArgGroup, ArgMatches, ColorChoice};
+use clap::{ArgGroup, ArgMatches};
 
 use super::audio_source::{ExtentArgs, PacketLayout, SOURCE_GROUP, SourceArgs, packet_form};
 use super::client::FinishedRun;
-use super::client::monitor::run_all;
-use super::client::udp::{ConnectedTarget, UdpClient, stop_embedded};
-use super::live_view::LiveView;
+use super::client::monitor::{LiveView, run_all};
+use super::client::udp::{ConnectedTarget, NOT_WITH_A_HOST, PeerArgs, UdpArgs, UdpClient, stop_embedded};
 use super::options::credentials::HEADING_TLS;
-use super::options::impairment;
-use super::options::limits::LimitArgs;
-use super::options::network::NetworkArgs;
-use super::options::packets::{DEFAULT_COUNT, PacketArgs};
+use super::options::impairment::ImpairmentArgs;
+use super::options::measurement::{DEFAULT_COUNT, LimitArgs, NetworkArgs, PacketArgs};
 use super::options::report::ReportArgs;
-use super::options::udp::{NOT_WITH_A_HOST, PeerArgs, UdpArgs};
 use super::output::{Failure, HEADING_TARGET, ensure_usage};
 use super::target::{Endpoint, parse_udp_target};
 use crate::client::{
@@ -36,11 +32,7 @@ use crate::time::saturating_nanos;
 /// Put many clients on an echo server: one number of them, or ever more
 #[derive(clap::Args)]
 #[command(group(ArgGroup::new(SOURCE_GROUP).args(["wav", "tone"])))]
-#[command(mut_args(|arg| match arg.get_help_heading() {
-    Some(HEADING_TLS) => arg.requires("room"),
-    Some(impairment::HEADING) => arg.hide(true).conflicts_with("clients"),
-    _ => arg,
-}))]
+#[command(mut_args(|arg| if arg.get_help_heading() == Some(HEADING_TLS) { arg.requires("room") } else { arg }))]
 #[command(mut_args(|arg| match arg.get_id().as_str() {
     "repeat" | "resample" | "frame_size" => arg.requires(SOURCE_GROUP),
     "packet" | "interval" | "size" => arg.conflicts_with(SOURCE_GROUP),
@@ -53,11 +45,11 @@ pub(crate) struct Args {
     #[arg(value_name = "HOST[:PORT]", value_parser = parse_udp_target, conflicts_with_all = NOT_WITH_A_HOST)]
     target: Option<Endpoint>,
 
-    /// Number of clients that run at the same time, each with a socket of its own
+    /// Number of clients, each with a socket of its own
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=20_000), help_heading = HEADING_TARGET)]
     clients: usize,
 
-    /// Find out how many clients the server carries within the limits
+    /// Find out how many clients the server carries
     ///
     /// Starts with one client, and every 5 s with a tenth more, up to --clients. Each step is judged by the packets of its last 4 s. Ends
     /// when two steps in a row exceed a limit, or when this host is at its limit.
@@ -91,8 +83,8 @@ type Clients<S> = (Vec<UdpSocket>, Vec<ClientNode<S>>, Option<Ramp>);
 
 impl Args {
     /// Sends until finished or `stop` is requested.
-    pub(crate) fn run(mut self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        self.report.prepare(color);
+    pub(crate) fn run(mut self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
+        self.report.prepare();
         self.source.extent =
             ExtentArgs { count: self.packets.pace.count.unwrap_or(0), duration: self.packets.pace.duration };
         self.source.is_stereo = self.udp.link.is_some();
@@ -118,8 +110,8 @@ impl Args {
 
     /// Sends packets as `probe` does.
     fn load_packets(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
-        let packets = self.packets.probe_config(self.udp, DEFAULT_COUNT)?;
-        self.peer.check_packets(packets.stream_kind)?;
+        let packets = self.packets.probe_config(self.udp.link.is_some(), DEFAULT_COUNT)?;
+        self.peer.check_delay(packets.stream_kind)?;
         let client = self.client(matches)?;
         let packets = ProbeConfig { count: packets.count.filter(|_| !self.ramp), ..packets };
         let workload = |has_link| ProbeWorkload::new(packets).with_link(has_link);
@@ -129,11 +121,9 @@ impl Args {
 
     fn client(&self, matches: &ArgMatches) -> Result<UdpClient<'_>, Failure> {
         let local = self.network.options_without_port("with several clients")?;
-        ensure_usage!(
-            !self.ramp || self.limits.limits().any(),
-            "--ramp needs a limit that ends it; give --profile internet-music or --max-p99 50ms"
-        );
-        self.peer.client(self.target.as_ref(), self.udp, (local, 0), matches)
+        let may_end = !self.ramp || self.limits.limits().any();
+        ensure_usage!(may_end, "--ramp needs a limit that ends it; give --profile internet-music or --max-p99 50ms");
+        self.peer.client(self.target.as_ref(), ImpairmentArgs::default().checked()?, self.udp, (local, 0), matches)
     }
 
     /// Runs all clients, which send `packets` with the workloads that `workload` returns; its argument is whether the client has a link.
@@ -147,7 +137,7 @@ impl Args {
         self.report.files.prepare(stop)?;
         os::raise_descriptor_limit();
         let shared = Arc::new(Mutex::new(SharedRecord::default()));
-        let mut first = client.connect(S::RUN_KIND.name(), stop)?;
+        let mut first = client.connect(stop)?;
         let (others, clients, mut ramp) = self.clients(client, &mut first, packets, workload, &shared)?;
         let sockets = iter::once(first.bound.socket).chain(others).collect();
         let total = packets.count.map(|packets| packets.saturating_mul(self.clients as u64));

@@ -3,21 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use clap::ColorChoice;
 use clap::builder::{RangedU64ValueParser, Resettable};
 
 use super::client::FinishedRun;
-use super::client::websocket::url_error;
 use super::options::credentials::{TrustArgs, read_hmac_secret};
-use super::options::limits::RoundTripLimitArgs;
-use super::options::network::NetworkArgs;
-use super::options::packets::{HEADING_PACKETS, PaceArgs};
+use super::options::measurement::{HEADING_PACKETS, NetworkArgs, PaceArgs, RoundTripLimitArgs, TimeoutArgs};
 use super::options::report::ReportArgs;
 use super::options::room_target::tls_config;
 use super::options::signaling_client::{HEADING, SignalingClientArgs};
-use super::options::timing::TimeoutArgs;
 use super::output::{Failure, are_notices_silenced, ensure_usage, print_notice};
-use super::usage_error::url_without_secrets;
 use crate::client::{MAX_ROOM_MESSAGES, RoomLoad, RoomLoadConfig, RunKind, RunResults};
 use crate::io::signaling::room_load::{RoomLoadRun, RoomLoadTarget};
 use crate::io::status_line::StatusLine;
@@ -30,20 +24,17 @@ use crate::signaling::Dialect;
 /// Default time for which messages are sent.
 const LOAD_DURATION: Duration = Duration::from_secs(10);
 
-/// Open files of this process beside those of the members.
-const OTHER_FILES: u64 = 64;
-
 /// Put members into rooms of a signaling server, who send messages to each other
 #[derive(clap::Args)]
+#[command(mut_arg("hmac_secret", |arg| arg.help("The server's token secret, to sign the members' tokens").long_help(Resettable::Reset)))]
 #[command(mut_arg("count", |arg| arg.help("Messages in each room; 0: as many as possible [default: those of 10 s]").long_help(Resettable::Reset)))]
 #[command(mut_arg("interval", |arg| arg.help("Time between two messages of a room")))]
 pub(crate) struct Args {
     /// Signaling server: ws:// or wss://
     ///
     /// The URL contains no room, user or token.
-    // clap does not parse it, because its error would repeat an invalid value, which may contain a token.
     #[arg(value_name = "URL")]
-    url: String,
+    url: WebSocketUrl,
 
     /// Number of members in all rooms
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(2..=20_000), help_heading = HEADING)]
@@ -91,19 +82,19 @@ fn parse_rate(text: &str) -> Result<Duration, &'static str> {
 
 impl Args {
     /// Sends until finished or `stop` is requested.
-    pub(crate) fn run(mut self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        self.report.prepare(color);
-        let name = || url_without_secrets(&self.url);
-        self.load_rooms(stop).map_err(|failure| self.report.fail(RunKind::Probe, &name(), failure))
+    pub(crate) fn run(self, stop: &StopToken) -> Result<u8, Failure> {
+        self.report.prepare();
+        let name = self.url.to_string();
+        self.load_rooms(stop).map_err(|failure| self.report.fail(RunKind::Probe, &name, failure))
     }
 
     fn load_rooms(&self, stop: &StopToken) -> Result<u8, Failure> {
-        let url: WebSocketUrl = self.url.parse().map_err(url_error)?;
-        let load = RoomLoad::new(self.config(&url)?);
-        let target = self.target(&url, &load)?;
+        let url = &self.url;
+        let load = RoomLoad::new(self.config()?);
+        let target = self.target(&load)?;
         self.report.files.prepare(stop)?;
         let members = self.clients as u64;
-        raise_descriptor_limit(members)?;
+        os::raise_descriptor_limit();
         let status = if are_notices_silenced() { None } else { StatusLine::new(Some(members)) };
         let started_unix_ms = clock::unix_ms();
         let mut running = RoomLoadRun::new(load, target, stop).context("cannot start the event loop")?;
@@ -134,20 +125,18 @@ impl Args {
     }
 
     /// Who sends how much.
-    fn config(&self, url: &WebSocketUrl) -> Result<RoomLoadConfig, Failure> {
-        let ((dialect, params), members, rooms) = (self.signaling.dialect(url), self.clients, self.room_count);
+    fn config(&self) -> Result<RoomLoadConfig, Failure> {
+        let ((dialect, params), members, rooms) = (self.signaling.dialect(&self.url), self.clients, self.room_count);
         ensure_usage!(members / 2 >= rooms, "--clients: give at least {}, two members per room", 2 * rooms);
-        let mut keys = form_urlencoded::parse(url.query().as_bytes()).map(|(key, _)| key);
+        let mut keys = form_urlencoded::parse(self.url.query().as_bytes()).map(|(key, _)| key);
         let is_member = params.room.is_some() || keys.any(|key| ["roomId", "userId", "token"].contains(&&*key));
         ensure_usage!(!is_member, "the URL must contain no room, user or token; give --room and --hmac-secret");
-        ensure_usage!(
-            dialect != Dialect::ControlSurface || self.room.is_none(),
-            "--room: the server names the rooms of control surfaces"
-        );
+        let is_named = dialect != Dialect::ControlSurface || self.room.is_none();
+        ensure_usage!(is_named, "--room: the server names the rooms of control surfaces");
         self.signaling.reject_unused_options(dialect, None)?;
         let interval = self.rate.unwrap_or(self.pace.interval);
         let default_count = u64::try_from(LOAD_DURATION.as_nanos().div_ceil(interval.as_nanos())).unwrap_or(u64::MAX);
-        let count = self.pace.count_or(interval, default_count)?;
+        let count = self.pace.count_or(interval, default_count);
         let count = count.and_then(|count| u32::try_from(count).ok()).unwrap_or(MAX_ROOM_MESSAGES);
         let (timeout, count, [nonce]) = (self.timing.timeout(), count.min(MAX_ROOM_MESSAGES), os::random_u64s());
         let room = self.room.clone().unwrap_or_else(|| format!("load-{:08x}", nonce >> 32));
@@ -157,8 +146,9 @@ impl Args {
     }
 
     /// To where the members of `load` connect.
-    fn target(&self, url: &WebSocketUrl, load: &RoomLoad) -> Result<RoomLoadTarget, Failure> {
-        let ((dialect, params), signaling) = (self.signaling.dialect(url), &self.signaling);
+    fn target(&self, load: &RoomLoad) -> Result<RoomLoadTarget, Failure> {
+        let (url, signaling) = (&self.url, &self.signaling);
+        let (dialect, params) = signaling.dialect(url);
         let secret = read_hmac_secret(signaling.hmac_secret.as_ref())?;
         let url_of = |member| match (dialect, load.room_name(member), load.name(member)) {
             (Dialect::Broadcast, room, name) => signaling.broadcast_url(url, &params, &room, name, secret.as_ref()),
@@ -171,17 +161,5 @@ impl Args {
             tls: tls_config(&url.clone().into(), &self.trust)?,
             timeout: self.timing.without_wait().connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT),
         })
-    }
-}
-
-/// Raises the limit on open files to what so many members need.
-fn raise_descriptor_limit(members: u64) -> Result<(), Failure> {
-    os::raise_descriptor_limit();
-    let needed = members + OTHER_FILES;
-    match os::descriptor_limit().filter(|limit| *limit < needed) {
-        Some(limit) => {
-            Err(anyhow!("{members} members need {needed} open files, but the limit is {limit} (ulimit -n)").into())
-        }
-        None => Ok(()),
     }
 }

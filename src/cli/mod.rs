@@ -6,7 +6,6 @@ mod audio_source;
 mod check;
 mod client;
 mod compare;
-mod completions;
 mod devices;
 mod doctor;
 mod echo_server;
@@ -14,7 +13,6 @@ pub mod environment;
 mod file_arguments;
 mod generate;
 pub mod help;
-mod live_view;
 mod load_echo;
 mod load_rooms;
 mod moqt_server;
@@ -25,18 +23,13 @@ pub mod options {
     pub mod broadcast;
     pub(crate) mod credentials;
     pub(crate) mod impairment;
-    pub(crate) mod limits;
+    pub(crate) mod measurement;
     pub(crate) mod media_relay;
-    pub(crate) mod moqt_client;
-    pub(crate) mod network;
-    pub(crate) mod packets;
     pub(crate) mod registration;
     pub(crate) mod report;
     pub(crate) mod room_target;
     pub(crate) mod signaling_client;
     pub(crate) mod signaling_limits;
-    pub(crate) mod timing;
-    pub(crate) mod udp;
 }
 pub mod output;
 mod packet_lines;
@@ -124,22 +117,24 @@ impl Cli {
 
     /// Runs the command until it finishes or `stop` is requested. Returns the exit code. `matches` contains the sources of the values.
     pub fn run(self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
-        let (matches, color) = (matches.subcommand().map_or(matches, |(_, matches)| matches), self.color);
+        let (name, matches) = matches.subcommand().unwrap_or(("", matches));
+        values::set_color(self.color);
+        run_origin::set_command(name);
         match self.command {
-            Command::EchoServer(args) => args.run(matches, color, stop),
-            Command::SignalingServer(args) => args.run(matches, color, stop),
-            Command::Relay(args) => args.run(color, stop),
-            Command::Send(args) => args.run(matches, color, stop),
-            Command::Probe(args) => args.run(matches, color, stop),
-            Command::Compare(args) => args.run(color, stop),
-            Command::LoadEcho(args) => args.run(matches, color, stop),
-            Command::LoadRooms(args) => args.run(color, stop),
-            Command::Musicians(args) => args.run(matches, color, stop),
-            Command::Publish(args) => args.run(color, stop),
-            Command::Replay(args) => args.run(color),
+            Command::EchoServer(args) => args.run(matches, stop),
+            Command::SignalingServer(args) => args.run(matches, stop),
+            Command::Relay(args) => args.run(stop),
+            Command::Send(args) => args.run(matches, stop),
+            Command::Probe(args) => args.run(matches, stop),
+            Command::Compare(args) => args.run(stop),
+            Command::LoadEcho(args) => args.run(matches, stop),
+            Command::LoadRooms(args) => args.run(stop),
+            Command::Musicians(args) => args.run(matches, stop),
+            Command::Publish(args) => args.run(stop),
+            Command::Replay(args) => args.run(),
             Command::Rooms(args) => args.run(),
             Command::Devices(args) => args.run(),
-            Command::Doctor(args) => args.run(color, stop),
+            Command::Doctor(args) => args.run(stop),
             Command::Token(args) => args.run(),
             Command::Generate(args) => args.run(Self::command()),
         }

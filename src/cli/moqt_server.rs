@@ -80,10 +80,7 @@ impl BoundMoqtServer {
         };
         let bound = bind(address.addresses()?).map_err(|error| match error {
             BindError::AddrInUse(address) if udp.is_some_and(|udp| udp.port() == address.port()) => {
-                let port = address.port();
-                Failure::usage(format!(
-                    "--port and --moqt both use UDP port {port}; choose a different port for one of them"
-                ))
+                Failure::usage(format!("--port and --moqt both use UDP port {}; give two ports", address.port()))
             }
             error => anyhow::Error::from(error).context("--moqt").into(),
         })?;

@@ -5,17 +5,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::builder::{RangedU64ValueParser, Resettable};
-use clap::{ArgGroup, ArgMatches, ColorChoice};
+use clap::{ArgGroup, ArgMatches};
 
 use super::audio_source::{ExtentArgs, PacketLayout, SOURCE_GROUP, SourceArgs, open_payloads};
-use super::client::udp::Rooms;
+use super::client::udp::{Rooms, UdpArgs};
 use super::options::credentials::TrustArgs;
-use super::options::limits::LimitArgs;
-use super::options::network::NetworkArgs;
+use super::options::measurement::{LimitArgs, NetworkArgs, TimeoutArgs};
 use super::options::report::PrintArgs;
 use super::options::room_target::{Room, RoomArgs, tls_config};
-use super::options::timing::TimeoutArgs;
-use super::options::udp::UdpArgs;
 use super::output::{Failure, HEADING_TARGET, unless_hung_up};
 use super::values::ClientLinkMode;
 use crate::client::{AudioStreamConfig, Musician, MusicianConfig, PayloadSource, RunConfig, StopSignal, StreamKind};
@@ -76,8 +73,8 @@ type Joined = (Vec<Musician<dyn PayloadSource + Send>>, Vec<UdpSocket>, Rooms);
 
 impl Args {
     /// Plays until finished or `stop` is requested, and reports what was received.
-    pub(crate) fn run(mut self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        self.print.prepare(color);
+    pub(crate) fn run(mut self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
+        self.print.prepare();
         self.source.extent = self.extent;
         let url = self.room.url(matches)?.expect("clap requires the room");
         let local = self.network.options_without_port("by several musicians")?;

@@ -1,20 +1,19 @@
 //! `jamjam-dev probe`: measures an echo server over UDP or MOQT, or a signaling server over WebSocket.
 
+use clap::ArgMatches;
 use clap::builder::RangedU64ValueParser;
-use clap::{ArgMatches, ColorChoice};
 
-use super::client::moqt::MoqtSession;
-use super::client::websocket::{WebSocketSession, url_error};
-use super::options::impairment;
-use super::options::moqt_client::{HEADING_MOQT, MoqtClientArgs};
-use super::options::network::{NetworkArgs, SpinArgs};
-use super::options::packets::{DEFAULT_COUNT, PacketArgs};
+use super::client::moqt::{HEADING_MOQT, MoqtClientArgs, MoqtSession};
+use super::client::udp::{PeerArgs, UdpArgs};
+use super::client::websocket::WebSocketSession;
+use super::options::impairment::{self, ImpairmentArgs};
+use super::options::measurement::{DEFAULT_COUNT, NetworkArgs, PacketArgs, SpinArgs};
 use super::options::report::PacketReportArgs;
 use super::options::signaling_client::SignalingClientArgs;
-use super::options::udp::{PeerArgs, UdpArgs};
 use super::output::{Failure, HEADING_TARGET, ensure_usage};
-use super::target::{Endpoint, MoqtTarget, Target};
-use crate::client::{ClientNode, ProbeWorkload, RunKind};
+use super::target::{Endpoint, Target};
+use crate::client::{ClientNode, ProbeWorkload, RunKind, StreamKind};
+use crate::io::moqt::MoqtUrl;
 use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::moqt::client::{FramePayload, MoqtClientConfig};
@@ -27,7 +26,10 @@ const MAX_FRAMES_PER_GROUP: u64 = 10_000;
 #[derive(clap::Args)]
 #[command(mut_group("UdpArgs", |group| group.args(["link", "loss_direction", "socket_buffer", "driver", "packet"])))]
 #[command(mut_group("MoqtClientArgs", |group| group.arg("frames_per_group")))]
-#[command(mut_args(|arg| if arg.get_help_heading() == Some(impairment::HEADING) { arg.conflicts_with_all(["moqt", "target", "to"]) } else { arg }))]
+#[command(mut_args(|arg| match arg.get_help_heading() {
+    Some(impairment::HEADING) => impairment::of_embedded_server(arg).conflicts_with_all(["moqt", "target", "to"]),
+    _ => arg,
+}))]
 pub(crate) struct Args {
     /// Target [default: 127.0.0.1:5000]
     ///
@@ -60,6 +62,9 @@ pub(crate) struct Args {
     peer: PeerArgs,
 
     #[command(flatten)]
+    impairment: ImpairmentArgs,
+
+    #[command(flatten)]
     report: PacketReportArgs,
 
     #[command(flatten)]
@@ -71,8 +76,8 @@ pub(crate) struct Args {
 
 impl Args {
     /// Probes until finished or `stop` is requested.
-    pub(crate) fn run(mut self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        self.report.prepare(color);
+    pub(crate) fn run(mut self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
+        self.report.prepare();
         let name = || self.peer.name(self.target().map(Target::to_string));
         self.probe(matches, stop).map_err(|failure| self.report.report.fail(RunKind::Probe, &name(), failure))
     }
@@ -94,8 +99,6 @@ impl Args {
                 "--signaling-url, --password-file and --device-key apply to a member of a room over UDP: --room NAME without a target"
             }
             (Some(Target::WebSocket(url)), _, signaling, None) => {
-                // The error must not repeat the text, which may contain a token.
-                let url = url.parse().map_err(url_error)?;
                 return self.probe_websocket(url, signaling.as_ref(), stop);
             }
             (Some(Target::Moqt(to)), _, None, moqt) => return self.probe_moqt(Some(to), moqt.as_ref(), stop),
@@ -118,17 +121,20 @@ impl Args {
         stop: &StopToken,
     ) -> Result<u8, Failure> {
         let (udp, has_room) = (udp.unwrap_or_default(), self.peer.room.room.is_some());
-        let packets = self.packets.probe_config(udp, DEFAULT_COUNT)?;
+        let packets = self.packets.probe_config(udp.link.is_some(), DEFAULT_COUNT)?;
         ensure_usage!(host.is_none() || !has_room, "--room names a member instead of a host; omit one of them");
+        ensure_usage!(has_room || !self.peer.trust.is_given(), "--ca, --cert-sha256 and --insecure apply to TLS only");
+        self.peer.check_delay(packets.stream_kind)?;
+        let is_audio = packets.stream_kind == StreamKind::Audio;
         ensure_usage!(
-            has_room || !self.peer.trust.is_given(),
-            "--ca, --cert-sha256 and --insecure apply to TLS, which UDP has not"
+            is_audio || !self.impairment.needs_audio(),
+            "--drop-packets applies to AUDIO; add --packet audio"
         );
-        self.peer.check_packets(packets.stream_kind)?;
-        let client = self.peer.client(host, udp, (self.network.socket_options(), self.spin.spin), matches)?;
+        let (impairment, local) = (self.impairment.checked()?, (self.network.socket_options(), self.spin.spin));
+        let client = self.peer.client(host, impairment, udp, local, matches)?;
 
         self.report.report.files.prepare(stop)?;
-        let mut target = client.connect("probe", stop)?;
+        let mut target = client.connect(stop)?;
         let config = client.run_config((target.address, target.waited), packets.stream_kind, true);
         let workload = ProbeWorkload::new(packets).with_link(target.link.is_some());
         let node = ClientNode::new(config, workload, Box::new(())).with_link(target.link.take());
@@ -142,19 +148,16 @@ impl Args {
     /// Sends groups to the MOQT echo server `to`, or to the embedded server if it is `None`.
     fn probe_moqt(
         &self,
-        to: Option<&MoqtTarget>,
+        to: Option<&MoqtUrl>,
         options: Option<&MoqtClientArgs>,
         stop: &StopToken,
     ) -> Result<u8, Failure> {
         ensure_usage!(self.peer.room.room.is_none(), "--room has no effect over MOQT");
         let (size, delay) = (self.packets.size(), self.peer.delay.delay);
         ensure_usage!(size <= MAX_BODY_BYTES, "--size {size}: a MOQT frame has at most {MAX_BODY_BYTES} bytes");
-        ensure_usage!(
-            to.is_none() || delay.is_none(),
-            "--delay has no effect over MOQT; it applies to --embedded --moqt"
-        );
+        ensure_usage!(to.is_none() || delay.is_none(), "--delay has no effect over MOQT but with --embedded --moqt");
         let config = MoqtClientConfig {
-            group_count: self.packets.count_or(DEFAULT_COUNT)?,
+            group_count: self.packets.count_or(DEFAULT_COUNT),
             group_interval: self.packets.pace.interval,
             frames_per_group: self.frames_per_group,
             payload: FramePayload::Random(size),
@@ -175,7 +178,7 @@ impl Args {
 
     fn probe_websocket(
         &self,
-        url: WebSocketUrl,
+        url: &WebSocketUrl,
         options: Option<&SignalingClientArgs>,
         stop: &StopToken,
     ) -> Result<u8, Failure> {
@@ -184,13 +187,13 @@ impl Args {
         let local = self.network.options_without_port("over WebSocket")?;
         let room = self.peer.room.room.as_deref();
         let session = WebSocketSession {
-            target: options.unwrap_or(&SignalingClientArgs::default()).probe_target(url, room, local)?,
+            target: options.unwrap_or(&SignalingClientArgs::default()).probe_target(url.clone(), room, local)?,
             trust: &self.peer.trust,
             timing: self.peer.timing,
             spin: self.spin.spin,
             report: &self.report,
         };
-        let finished = session.run(self.packets.count_or(DEFAULT_COUNT)?, self.packets.pace.interval, stop)?;
+        let finished = session.run(self.packets.count_or(DEFAULT_COUNT), self.packets.pace.interval, stop)?;
         self.report.finish(finished.with_interval(self.packets.pace.interval))
     }
 }

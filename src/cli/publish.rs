@@ -6,20 +6,18 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
-use clap::ColorChoice;
 use clap::builder::Resettable;
 
-use super::client::moqt::MoqtSession;
+use super::client::moqt::{MoqtClientArgs, MoqtSession};
+use super::client::udp::DelayArgs;
 use super::options::credentials::TrustArgs;
-use super::options::moqt_client::MoqtClientArgs;
-use super::options::network::NetworkArgs;
+use super::options::measurement::{NetworkArgs, TimingArgs};
 use super::options::report::PacketReportArgs;
-use super::options::timing::TimingArgs;
-use super::options::udp::DelayArgs;
 use super::output::{Failure, HEADING_TARGET, ensure_usage, print_bytes, print_notice};
-use super::target::MoqtTarget;
+use super::target::parse_moqt_target;
 use super::values::parse_millis;
 use crate::client::{RunKind, StopSignal};
+use crate::io::moqt::MoqtUrl;
 use crate::io::stop::StopToken;
 use crate::io::worker::Worker;
 use crate::moqt::client::{FramePayload, MoqtClientConfig};
@@ -31,8 +29,8 @@ use crate::sanitize::sanitize_char;
 #[command(mut_arg("delay", |arg| arg.requires("embedded").help("Delay of the embedded server, in ms or with a unit [default: 0]").long_help(Resettable::Reset)))]
 pub(crate) struct Args {
     /// MOQT echo server: moqt:// (raw QUIC) or https:// (WebTransport)
-    #[arg(value_name = "URL", required_unless_present = "embedded", conflicts_with_all = ["embedded", "moqt", "delay"])]
-    target: Option<MoqtTarget>,
+    #[arg(value_name = "URL", value_parser = parse_moqt_target, required_unless_present = "embedded", conflicts_with_all = ["embedded", "moqt", "delay"])]
+    target: Option<MoqtUrl>,
 
     /// Text to publish; `-` is standard input
     ///
@@ -70,10 +68,10 @@ pub(crate) struct Args {
 
 impl Args {
     /// Sends until finished or `stop` is requested.
-    pub(crate) fn run(mut self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        self.report.prepare(color);
+    pub(crate) fn run(mut self, stop: &StopToken) -> Result<u8, Failure> {
+        self.report.prepare();
         self.report.report.is_beside_output = true;
-        let name = || self.target.as_ref().map_or("-".to_owned(), |target| target.target.to_string());
+        let name = || self.target.as_ref().map_or("-".to_owned(), MoqtUrl::to_string);
         self.publish(stop).map_err(|failure| self.report.report.fail(RunKind::Send, &name(), failure))
     }
 
@@ -99,10 +97,7 @@ impl Args {
         let stdin_count = self.text.iter().filter(|text| *text == STDIN_MARKER).count();
         ensure_usage!(stdin_count <= 1, "--text -: standard input can be read only once");
         for len in self.text.iter().map(String::len) {
-            ensure_usage!(
-                len <= MAX_BODY_BYTES,
-                "--text: {len} bytes exceed the maximum of {MAX_BODY_BYTES} bytes per frame. Split the text"
-            );
+            ensure_usage!(len <= MAX_BODY_BYTES, "--text: {len} bytes; split it into texts of {MAX_BODY_BYTES} bytes");
         }
         let group_count = (stdin_count == 0).then_some(self.text.len() as u64);
         let (sender, payload) = FramePayload::queue();

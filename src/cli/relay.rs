@@ -6,7 +6,6 @@ use std::time::Duration;
 use std::{io, iter, mem};
 
 use anyhow::{Context, Result};
-use clap::ColorChoice;
 use tracing::{info, warn};
 
 use super::echo_server::BitRateArgs;
@@ -24,7 +23,7 @@ use crate::io::stop::StopToken;
 use crate::io::udp::{
     self, Backend, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, NodeThread, StraySocket,
 };
-use crate::io::{files, os, reachable};
+use crate::io::{files, reachable};
 use crate::relay::{MAX_CLIENTS, Relay};
 use crate::report::relay::RelayReport;
 use crate::stats::Counter;
@@ -97,6 +96,12 @@ impl Args {
         let (local, count) = self.back.map_or((any[usize::from(is_ipv6)], MAX_CLIENTS), |back| (back, 1));
         let target = found.iter().find(|to| to.is_ipv4() || local.is_ipv6()).copied();
         let target = target.ok_or_else(|| Failure::usage("no address of TARGET can be reached from --back"))?;
+        let is_near = target.ip().is_loopback() || own_ips.contains(&target.ip());
+        ensure_usage!(
+            is_near || !local.ip().is_loopback(),
+            "--back {local}: TARGET is another host, which cannot reach this address; give 0.0.0.0:{} or [::]:{0}",
+            local.port()
+        );
         let bind = |_| Ok(udp::bind(local, DEFAULT_RECEIVE_BUFFER)?.socket);
         let sockets = (0..count).map(bind).collect::<Result<_, BindError>>()?;
         let listens = iter::once(listen).chain(self.back).collect();
@@ -108,15 +113,13 @@ impl Args {
     }
 
     /// Forwards until `stop` is requested, and reports.
-    pub(crate) fn run(&self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    pub(crate) fn run(&self, stop: &StopToken) -> Result<u8, Failure> {
         let both = self.path.impairment()?;
         let [up, down] =
             [&self.up, &self.down].map(|words| self.path.with(&both, words.as_deref().unwrap_or_default()));
         let impairments = [up?, down?];
         let limits = self.bit_rate.limits()?;
-        let log = server::start_log(false, color)?;
-        os::set_process_name(c"relay");
-        os::raise_descriptor_limit();
+        let log = server::start(c"relay", false)?;
         let BoundSocket { socket, address, .. } = udp::bind(self.listen, DEFAULT_RECEIVE_BUFFER)?;
         let mut upstream = self.open_upstream(address)?;
         let sockets = iter::once(&socket).chain(&upstream.sockets).map(UdpSocket::try_clone);
@@ -255,6 +258,9 @@ fn next_addresses(mut found: Vec<SocketAddr>, target: SocketAddr, is_refused: bo
 
 /// Parses `HOST:PORT`.
 fn parse_target(text: &str) -> Result<Endpoint, String> {
+    if text.contains("://") {
+        return Err("give HOST:PORT of a UDP program instead of a URL".to_owned());
+    }
     let HostPort { host, port } = text.parse().map_err(|error: ParseHostError| error.to_string())?;
     Ok(Endpoint { host, port: port.ok_or("give HOST:PORT, such as 127.0.0.1:5000")? })
 }

@@ -5,11 +5,10 @@ use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
-use clap::ColorChoice;
 
 use super::client::FinishedRun;
 use super::file_arguments::InputFile;
-use super::options::limits::LimitArgs;
+use super::options::measurement::LimitArgs;
 use super::options::report::ReportArgs;
 use super::output::Failure;
 use crate::client::RunKind;
@@ -34,8 +33,8 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    pub(crate) fn run(mut self, color: ColorChoice) -> Result<u8, Failure> {
-        self.report.prepare(color);
+    pub(crate) fn run(self) -> Result<u8, Failure> {
+        self.report.prepare();
         self.replay().map_err(|failure| self.report.fail(RunKind::Probe, "-", failure))
     }
 

@@ -3,17 +3,18 @@
 use anyhow::Context;
 
 use super::options::credentials::TrustArgs;
-use super::options::room_target::{DeviceKeyArgs, SIGNALING_URL_VARIABLE, device_key, parse_signaling_url, tls_config};
+use super::options::room_target::{DeviceKeyArgs, device_key, tls_config};
 use super::output::{Failure, HEADING_REPORT, print};
 use crate::io::signaling::client;
+use crate::io::signaling::discovery::SignalingUrl;
 use crate::signaling::client::{room_table, rooms_json};
 
 /// List the rooms of a signaling server
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// WebSocket or HTTP URL of the signaling server
-    #[arg(env = SIGNALING_URL_VARIABLE, hide_env_values = true, value_name = "URL")]
-    url: Option<String>,
+    #[arg(env = "SIGNALING_URL", hide_env_values = true, value_name = "URL")]
+    url: SignalingUrl,
 
     /// Print the rooms as JSON
     #[arg(long, help_heading = HEADING_REPORT)]
@@ -28,9 +29,9 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(&self) -> Result<u8, Failure> {
-        let url = parse_signaling_url(self.url.as_deref(), "URL")?;
-        let tls = tls_config(&url, &self.trust)?;
-        let rooms = client::list_rooms(&url, &tls, &device_key(self.device.device_key.as_deref())?)
+        let url = &self.url;
+        let tls = tls_config(url, &self.trust)?;
+        let rooms = client::list_rooms(url, &tls, &device_key(self.device.device_key.as_deref())?)
             .with_context(|| format!("cannot list the rooms of {url}"))?;
         print(&if self.json { format!("{:#}", rooms_json(&rooms)) } else { room_table(&rooms) })?;
         Ok(0)

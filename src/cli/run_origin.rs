@@ -3,14 +3,15 @@
 
 use std::env;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use super::usage_error::url_without_secrets;
-use crate::client::RunOrigin;
+use crate::client::{RunOrigin, RunResults};
 use crate::io::os;
 use crate::sanitize::{prefix, sanitize, sanitize_char};
 
-/// What the names of options with secret values contain. Misspelled and unknown options, whose error stands in a report, are not in any list.
-const SECRET_NAMES: [&str; 7] = ["tok", "pas", "secr", "key", "auth", "cred", "code"];
+/// The option of a run whose value is a secret. Wrong options never stand in a report.
+const SECRET_OPTION: &str = "--hmac-secret";
 
 /// Options whose values are free text. A question mark in such a value does not begin the query of a URL.
 const TEXT_OPTIONS: [&str; 2] = ["--text", "--room"];
@@ -21,10 +22,23 @@ const REDACTED: &str = "***";
 /// Maximum length of the command line in bytes, without the ellipsis.
 const MAX_COMMAND_LINE_BYTES: usize = 1_000;
 
-/// The origin of the run of this process.
-pub(crate) fn of_this_process() -> RunOrigin {
+/// The subcommand of this process.
+static COMMAND: OnceLock<String> = OnceLock::new();
+
+pub(super) fn set_command(name: &str) {
+    _ = COMMAND.set(name.to_owned());
+}
+
+/// The subcommand of this process.
+pub(crate) fn command() -> &'static str {
+    COMMAND.get().map_or("", String::as_str)
+}
+
+/// Adds to a run of this process where it comes from.
+pub(crate) fn with_origin(run: RunResults) -> RunResults {
     let words = env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-    RunOrigin { command_line: command_line(words), host_name: os::host_name().as_deref().map(sanitize) }
+    let origin = RunOrigin { command_line: command_line(words), host_name: os::host_name().as_deref().map(sanitize) };
+    RunResults { command: command().to_owned(), origin, ..run }
 }
 
 /// The command line for the report. `words` does not contain the name of the program.
@@ -42,15 +56,9 @@ fn command_line(words: impl Iterator<Item = String>) -> String {
     }
 }
 
-/// Whether the word is an option whose value, the next word, is a secret.
-fn is_secret(word: &str) -> bool {
-    let name = word.to_ascii_lowercase();
-    name.starts_with('-') && !name.contains('=') && SECRET_NAMES.iter().any(|part| name.contains(part))
-}
-
 /// A word without secrets and folders. `previous` is the word before it, which may be an option.
 fn redacted(word: &str, previous: &str) -> String {
-    if is_secret(previous) {
+    if previous == SECRET_OPTION {
         return REDACTED.to_owned();
     }
     let (option, value) = match word.split_once('=') {
@@ -59,7 +67,7 @@ fn redacted(word: &str, previous: &str) -> String {
     };
     let name = option.trim_end_matches('=');
     let is_room_code = [name, previous].contains(&"--room") && value.bytes().all(|byte| byte.is_ascii_digit());
-    let value = if is_room_code || is_secret(name) {
+    let value = if is_room_code || name == SECRET_OPTION {
         REDACTED.to_owned()
     } else if value.starts_with('/') || Path::new(value).is_absolute() {
         file_name(value)
@@ -97,9 +105,6 @@ mod tests {
         for (words, expected) in [
             (&["--hmac-secret", "s3cret", "--json"][..], "jamjam-dev --hmac-secret *** --json"),
             (&["--hmac-secret=s3cret"], "jamjam-dev --hmac-secret=***"),
-            (&["--token", "s3cret", "--json"], "jamjam-dev --token *** --json"),
-            (&["--Pasword=s3cret", "x"], "jamjam-dev --Pasword=*** x"),
-            (&["--token", "--api-key", "s3cret"], "jamjam-dev --token *** ***"),
             (&["--html=key.html", "x", "token", "y"], "jamjam-dev --html=key.html x token y"),
             (&["--room", "4711", "--room=4711", "--room", "jam"], "jamjam-dev --room *** --room=*** --room jam"),
             (&["ws://h/rooms/r?token=s3cret"], "jamjam-dev ws://h/rooms/r?..."),

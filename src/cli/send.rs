@@ -1,19 +1,19 @@
 //! `jamjam-dev send`: sends audio like a jamjam client, and evaluates the replies.
 
 use anyhow::anyhow;
-use clap::{ArgGroup, ArgMatches, ColorChoice};
+use clap::{ArgGroup, ArgMatches};
 
 use super::audio_output::{PlaybackArgs, RecordingArgs, finish_playback};
 use super::audio_source::{
     CaptureArgs, ExtentArgs, OpenedSource, PacketLayout, SOUND_DEVICE_GROUP, SOURCE_GROUP, SourceArgs,
     device_lost_error, open_payloads, packet_form,
 };
+use super::client::udp::{NOT_WITH_A_HOST, PeerArgs, UdpArgs};
 use super::file_arguments::InputFile;
 use super::options::credentials::HEADING_TLS;
-use super::options::impairment;
-use super::options::network::{NetworkArgs, SpinArgs};
+use super::options::impairment::{self, ImpairmentArgs};
+use super::options::measurement::{NetworkArgs, SpinArgs};
 use super::options::report::PacketReportArgs;
-use super::options::udp::{NOT_WITH_A_HOST, PeerArgs, UdpArgs};
 use super::output::{Failure, HEADING_TARGET};
 use super::target::{Endpoint, parse_udp_target};
 use crate::client::{AudioWorkload, ClientNode, RunKind, RunResults, StreamKind};
@@ -27,7 +27,7 @@ use crate::io::stop::StopToken;
 #[command(mut_arg("wav", |arg| arg.hide_short_help(true).help("WAV file to send, the same as FILE")))]
 #[command(mut_args(|arg| match arg.get_help_heading() {
     Some(HEADING_TLS) => arg.requires("room"),
-    Some(impairment::HEADING) => arg.conflicts_with("to"),
+    Some(impairment::HEADING) => impairment::of_embedded_server(arg).conflicts_with("to"),
     _ => arg,
 }))]
 pub(crate) struct Args {
@@ -65,6 +65,9 @@ pub(crate) struct Args {
     peer: PeerArgs,
 
     #[command(flatten)]
+    impairment: ImpairmentArgs,
+
+    #[command(flatten)]
     report: PacketReportArgs,
 
     #[command(flatten)]
@@ -76,8 +79,8 @@ pub(crate) struct Args {
 
 impl Args {
     /// Sends until finished or `stop` is requested.
-    pub(crate) fn run(mut self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        self.report.prepare(color);
+    pub(crate) fn run(mut self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
+        self.report.prepare();
         self.source.wav = self.file.take().or(self.source.wav);
         self.source.extent = self.extent;
         self.source.is_stereo = self.udp.link.is_some();
@@ -87,12 +90,12 @@ impl Args {
     }
 
     fn send(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
-        let socket_options = (self.network.socket_options(), self.spin.spin);
-        let client = self.peer.client(self.to.as_ref(), self.udp, socket_options, matches)?;
+        let (impairment, local) = (self.impairment.checked()?, (self.network.socket_options(), self.spin.spin));
+        let client = self.peer.client(self.to.as_ref(), impairment, self.udp, local, matches)?;
         let (source, reader, PacketLayout { form, packets, .. }) = self.open_source()?;
         let form = packet_form(form, self.udp.link.is_some())?;
         self.report.report.files.prepare(stop)?;
-        let mut target = client.connect("send", stop)?;
+        let mut target = client.connect(stop)?;
         let (speaker_observer, speaker) = self.playback.start(form, self.capture.device_buffer)?.unzip();
         let (recorder_queue, mut recorder) = self.recording.start(form, self.report.max_waveform_audio())?;
         let config = client.run_config((target.address, target.waited), StreamKind::Audio, !self.no_echo);

@@ -1,14 +1,14 @@
 //! Parts that both servers share (log, memory budget and listen addresses), and the statistics of `echo-server` in the log and
 //! the metrics.
 
-use std::fmt::{Display, Write};
+use std::ffi::CStr;
+use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::ColorChoice;
 use prometheus_client::registry::Registry;
 use tracing::{info, warn};
 
@@ -26,17 +26,19 @@ use crate::io::stop::StopToken;
 use crate::io::tls::Fingerprint;
 use crate::io::udp::{BindError, KernelDrops};
 use crate::io::worker::Worker;
-use crate::io::{http, memory, resolve};
+use crate::io::{http, memory, os, resolve};
 use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget};
 use crate::signaling::{Dialect, check_command};
 use crate::stats::Counter;
 use crate::units::parse_size;
 
-/// Starts the log. `--verbose` overrides `RUST_LOG`.
-pub(crate) fn start_log(verbose: bool, color: ColorChoice) -> Result<LogGuard, Failure> {
+/// Names the process, raises its limit on open files, and starts its log. `--verbose` overrides `RUST_LOG`.
+pub(crate) fn start(name: &'static CStr, verbose: bool) -> Result<LogGuard, Failure> {
+    os::set_process_name(name);
+    os::raise_descriptor_limit();
     let filter = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty() && !verbose);
     let filter = filter.as_deref().unwrap_or(if verbose { "debug" } else { "info" });
-    let log = log::init(filter, use_color(color, &io::stderr()));
+    let log = log::init(filter, use_color(&io::stderr()));
     let log = log.map_err(|error| Failure::usage(format!("RUST_LOG: {error}")))?;
     if !log.has_lines {
         print_message(&format!(
@@ -193,19 +195,14 @@ impl ServerStatistics {
 
     /// Logs the open connections, the sessions, and the counters in [`ALWAYS_LOGGED`]. Other counters are logged only if they are not zero.
     fn log_moqt(&self, snapshot: &CounterSnapshot) {
-        let mut text = String::new();
-        for (name, .., count) in snapshot.metrics() {
-            let is_field = ["connections_open", "sessions"].contains(&name);
-            if !is_field && (count > 0 || ALWAYS_LOGGED.contains(&name)) {
-                // Writing to a string cannot fail.
-                let _ = write!(text, " {name}={count}");
-            }
-        }
-        if self.udp.is_none()
-            && let dropped @ 1.. = self.log.dropped_lines()()
-        {
-            let _ = write!(text, " log_dropped={dropped}");
-        }
+        let is_field = |name| ["connections_open", "sessions"].contains(&name);
+        let counters = snapshot.metrics().map(|(name, .., count)| (name, count));
+        let counters =
+            counters.filter(|(name, count)| !is_field(*name) && (*count > 0 || ALWAYS_LOGGED.contains(name)));
+        let log_dropped = self.log.dropped_lines()();
+        let dropped = (self.udp.is_none() && log_dropped > 0).then_some(("log_dropped", log_dropped));
+        let text: Vec<_> = counters.chain(dropped).map(|(name, count)| format!(" {name}={count}")).collect();
+        let text = text.concat();
         let (connections_open, sessions) = (snapshot.connections_open, snapshot.sessions.sessions);
         info!(target: "moqt", connections_open, sessions, "stats{text}");
     }
@@ -213,23 +210,14 @@ impl ServerStatistics {
     /// Logs `received`, `sent` and `buffered`, then the other counters that are not zero, then `kernel_dropped`. Last come
     /// `outcome_log_dropped` and `log_dropped`, if they are not zero.
     fn log_udp(&self, udp: &UdpStatistics) {
-        let mut text = String::from("Stats: ");
-        for (index, (name, count)) in udp.counters.values().enumerate() {
-            // The line always contains the first three counters (`docs/measuring.md`). Other counters are omitted if they are zero.
-            if index < 3 || count > 0 {
-                let comma = if index == 0 { "" } else { ", " };
-                // Writing to a string cannot fail.
-                let _ = write!(text, "{comma}{name}={count}");
-            }
-        }
+        let known = |(name, count): (&str, u64)| format!("{name}={count}");
+        // The line always contains the first three counters (`docs/measuring.md`). Other counters are omitted if they are zero.
+        let counters = udp.counters.values().enumerate().filter(|(index, (_, count))| *index < 3 || *count > 0);
         let kernel_dropped = udp.kernel.read().map_or("unknown".to_owned(), |dropped| dropped.to_string());
-        let _ = write!(text, ", kernel_dropped={kernel_dropped}");
-        if let Some(dropped @ 1..) = udp.outcome_log_dropped.as_ref().map(|dropped| dropped.get()) {
-            let _ = write!(text, ", outcome_log_dropped={dropped}");
-        }
-        if let dropped @ 1.. = self.log.dropped_lines()() {
-            let _ = write!(text, ", log_dropped={dropped}");
-        }
-        info!(name: FIXED_LOG_LINE, target: "echo", "{text}");
+        let outcome_log_dropped = udp.outcome_log_dropped.as_ref().map_or(0, |dropped| dropped.get());
+        let lost = [("outcome_log_dropped", outcome_log_dropped), ("log_dropped", self.log.dropped_lines()())];
+        let lost = lost.into_iter().filter(|(_, count)| *count > 0).map(known);
+        let all = counters.map(|(_, counter)| known(counter)).chain([format!("kernel_dropped={kernel_dropped}")]);
+        info!(name: FIXED_LOG_LINE, target: "echo", "Stats: {}", all.chain(lost).collect::<Vec<_>>().join(", "));
     }
 }

@@ -3,17 +3,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
+use clap::ArgMatches;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, ColorChoice};
 use tracing::info;
 
 use super::check::{Activity, CheckArgs, Watched, Watcher};
-use super::environment::{self, log_empty_protections};
+use super::environment::{log_empty_protections, source_of_options};
 use super::options::broadcast::BroadcastArgs;
 use super::options::credentials::{LoginArgs, ServerTlsArgs};
 use super::options::media_relay::MediaRelayArgs;
 use super::options::signaling_limits::{
-    ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs, JamjamArgs,
+    self, ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs, JamjamArgs,
 };
 use super::output::{Failure, ensure_usage, print};
 use super::ready_file::{Ready, ReadyFileArgs};
@@ -109,8 +109,8 @@ pub(crate) struct Args {
 
 impl Args {
     /// Serves until `stop` is requested.
-    pub(crate) fn run(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        self.serve(matches, color, stop).map_err(|failure| self.check.report_failure("signaling-server", failure))
+    pub(crate) fn run(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
+        self.serve(matches, stop).map_err(|failure| self.check.report_failure("signaling-server", failure))
     }
 
     /// The enabled dialects.
@@ -129,36 +129,35 @@ impl Args {
         Ok(Dialect::ALL.into_iter().filter(is_enabled).collect())
     }
 
-    fn serve(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    fn serve(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
         let dialects = self.dialects(matches)?;
         // Dropping the guard flushes the log.
-        let log = server::start_log(self.verbose, color)?;
-        os::set_process_name(c"signaling-server");
-        os::raise_descriptor_limit();
+        let log = server::start(c"signaling-server", self.verbose)?;
         let handlers = self.broadcast.room_handlers()?;
         let identity = self.tls.identity()?;
         log_empty_protections(matches);
         let (mut limits, mut options) = self.config(&dialects)?;
         let password = self.login.password()?;
+        self.media.check(matches, options.connection_limits.trusted_proxies.is_some())?;
+        // Without the sentences, a finding could not name the member. Correct clients receive no further messages.
+        limits.is_strict |= self.check.check;
+        let mut hub = Hub::new(limits, os::random_u64s()).with_handlers(handlers);
+        let codes = self.bbx.create_rooms(&mut hub)?;
         let (host, port) = self.check.listen(&self.host, self.port, matches);
         let (listener, address) = bind_tcp(host, port)?;
         let check = self.check.check.then(SharedSignalingCheck::default);
-        let trusts_proxy = options.connection_limits.trusted_proxies.is_some();
-        let media = self.media.start(matches, address.ip(), trusts_proxy, check.clone(), stop)?;
+        let media = self.media.start(address.ip(), check.clone(), stop)?;
         self.check.prepare(stop)?;
         options.tls = identity.clone().map(HandshakeAcceptor::new).transpose()?.map(Arc::new);
         options.check.clone_from(&check);
-        // Without the sentences, a finding could not name the member. Correct clients receive no further messages.
-        limits.is_strict |= check.is_some();
-        let hub = Hub::new(limits, os::random_u64s()).with_handlers(handlers);
-        let mut hub = hub.with_media(media.as_ref().map(|media| media.rooms.clone()));
-        self.bbx.create_rooms(&mut hub, check.is_some())?;
+        signaling_limits::print_codes(&codes, check.is_some())?;
+        let hub = hub.with_media(media.as_ref().map(|media| media.rooms.clone()));
         self.ready_file.clear()?;
         stop.set_run_started();
         identity.as_ref().map_or(Ok(()), renewal::replace_when_due).context("cannot start a thread")?;
         let (scheme, authority) = (if identity.is_some() { "wss" } else { "ws" }, url_authority(&address));
-        let variables = [("host", "HOST"), ("port", "PORT")].into_iter().filter(|_| port == self.port);
-        let source = environment::source(matches, variables);
+        let named = if port == self.port { "--host --port" } else { "--host" };
+        let source = source_of_options("signaling-server", matches, named);
         info!(target: "signaling", "server listening on {scheme}://{authority}{source}");
         if let Some(identity) = &identity {
             identity.log("certificate in use");

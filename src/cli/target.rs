@@ -11,10 +11,10 @@ use std::sync::LazyLock;
 use anyhow::Context;
 
 use super::file_arguments::InputFile;
-use super::usage_error::url_without_secrets;
 use crate::address::{HostPort, ParseHostError, join_host_port};
 use crate::io::moqt::{MoqtUrl, ParseMoqtUrlError};
 use crate::io::resolve;
+use crate::io::websocket::handshake::{UrlError, WebSocketUrl};
 use crate::moqt::{self, Transport};
 use crate::wire::DEFAULT_PORT;
 
@@ -59,20 +59,22 @@ pub(crate) fn parse_udp_target(text: &str) -> Result<Endpoint, String> {
             "`{path}`: a UDP target has no path; give HOST[:PORT], or a MOQT echo server as moqt://{path}"
         ));
     }
+    if !authority.is_empty() && authority.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("`{authority}` is no host; give HOST[:PORT], such as localhost:{authority}"));
+    }
     let HostPort { host, port } = authority.parse().map_err(|error: ParseHostError| error.to_string())?;
     Ok(Endpoint { host, port: port.unwrap_or(DEFAULT_PORT) })
 }
 
 /// The target of `probe`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) enum Target {
     /// An echo server or a jamjam client.
     Udp(Endpoint),
     /// A MOQT echo server.
-    Moqt(MoqtTarget),
-    /// The URL of a signaling server. The URL is parsed later, because clap's error would repeat an invalid value. An invalid value may
-    /// contain a token.
-    WebSocket(String),
+    Moqt(MoqtUrl),
+    /// A signaling server.
+    WebSocket(WebSocketUrl),
 }
 
 impl FromStr for Target {
@@ -81,8 +83,8 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, String> {
         let scheme = text.split_once("://").map(|(scheme, _)| scheme.trim_start().to_ascii_lowercase());
         match scheme.as_deref() {
-            Some("ws" | "wss") => Ok(Self::WebSocket(text.to_owned())),
-            Some("moqt" | "https") => text.parse().map(Self::Moqt),
+            Some("ws" | "wss") => text.parse().map(Self::WebSocket).map_err(|error: UrlError| error.to_string()),
+            Some("moqt" | "https") => parse_moqt_target(text).map(Self::Moqt),
             _ => parse_udp_target(text).map(Self::Udp),
         }
     }
@@ -93,8 +95,8 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Udp(target) => target.fmt(f),
-            Self::Moqt(target) => target.target.fmt(f),
-            Self::WebSocket(url) => f.write_str(&url_without_secrets(url)),
+            Self::Moqt(url) => url.fmt(f),
+            Self::WebSocket(url) => url.fmt(f),
         }
     }
 }
@@ -126,30 +128,19 @@ impl FromStr for TargetArgument {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct MoqtTarget {
-    /// Address, transport and path.
-    pub target: MoqtUrl,
-    /// Whether the URL contains a port. Without a port, `https://` means 443.
-    pub has_port: bool,
-}
-
-impl FromStr for MoqtTarget {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut target: MoqtUrl = text.parse().map_err(|error: ParseMoqtUrlError| error.to_string())?;
-        let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
-        let has_port = HostPort::split_url(rest).is_ok_and(|(_, authority, _)| authority.port.is_some());
-        if !has_port && target.transport == Transport::WebTransport {
-            target.port = HTTPS_PORT;
-        }
-        Ok(Self { target, has_port })
+/// Parses the URL of a MOQT echo server. Without a port, `https://` means 443.
+pub(crate) fn parse_moqt_target(text: &str) -> Result<MoqtUrl, String> {
+    let mut target: MoqtUrl = text.parse().map_err(|error: ParseMoqtUrlError| error.to_string())?;
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let has_port = HostPort::split_url(rest).is_ok_and(|(_, authority, _)| authority.port.is_some());
+    if !has_port && target.transport == Transport::WebTransport {
+        target.port = HTTPS_PORT;
     }
+    Ok(target)
 }
 
 /// Default HTTPS port.
-const HTTPS_PORT: u16 = 443;
+pub(crate) const HTTPS_PORT: u16 = 443;
 
 /// Host name of both loopback addresses.
 pub(crate) const LOCALHOST: &str = "localhost";
@@ -215,18 +206,18 @@ mod tests {
 
     #[test]
     fn moqt_url_without_port_has_the_default_port_of_its_scheme() {
-        for (text, port, has_port) in [
-            ("moqt://h/echo", 4443, false),
-            ("moqt://h:1/echo", 1, true),
-            ("https://h/echo", 443, false),
-            ("https://h", 443, false),
-            ("https://h/a:b", 443, false),
-            ("https://h:4443/echo", 4443, true),
-            ("https://[::1]/echo", 443, false),
-            ("HTTPS://[::1]:7/echo", 7, true),
+        for (text, port) in [
+            ("moqt://h/echo", 4443),
+            ("moqt://h:1/echo", 1),
+            ("https://h/echo", 443),
+            ("https://h", 443),
+            ("https://h/a:b", 443),
+            ("https://h:4443/echo", 4443),
+            ("https://[::1]/echo", 443),
+            ("HTTPS://[::1]:7/echo", 7),
         ] {
             let Ok(Target::Moqt(target)) = text.parse() else { panic!("{text}") };
-            assert_eq!((target.target.port, target.has_port), (port, has_port), "{text}");
+            assert_eq!(target.port, port, "{text}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! `jamjam-dev token`: prints a token with which a client joins a room.
 
+use clap::builder::Resettable;
+
 use super::options::broadcast::WebRtcAuthArgs;
 use super::options::credentials::HmacSecretArgs;
 use super::output::{Failure, ensure_usage, print};
@@ -9,6 +11,8 @@ use crate::signaling::{MAX_WEBRTC_ROOM_BYTES, is_valid_room_name};
 
 /// Print a token with which a client joins a broadcast or WebRTC room
 #[derive(clap::Args)]
+#[command(mut_arg("hmac_secret", |arg| arg.help("Secret of the server")))]
+#[command(mut_arg("webrtc_auth", |arg| arg.help("With `token`, the room is a WebRTC room").long_help(Resettable::Reset)))]
 pub(crate) struct Args {
     /// Client and room, and for how long the token is valid [default: 3600]
     ///

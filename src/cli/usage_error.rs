@@ -6,34 +6,38 @@ use clap::Error;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// What users try, after the subcommands with which they try it, and what does what they mean. `HOST` is a word where no host belongs.
-const OTHER_WORDS: [(&str, &str, &str); 17] = [
-    (
-        "",
-        "check judge test",
-        "`jamjam-dev echo-server --check` checks a client; for rooms, `jamjam-dev signaling-server --check`",
-    ),
+const OTHER_WORDS: [(&str, &str, &str); 29] = [
+    ("", "check judge test", "`jamjam-dev echo-server --check` checks a client; for rooms, `signaling-server --check`"),
     ("", "listen serve server", "`jamjam-dev echo-server` returns audio, `jamjam-dev signaling-server` has rooms"),
     ("", "client connect play", "`jamjam-dev send` sends audio, `jamjam-dev probe` measures a server"),
     ("", "ping measure", "`jamjam-dev probe` measures a server"),
-    (
-        "",
-        "bench load stress",
-        "`jamjam-dev load-echo` loads an echo server, `jamjam-dev load-rooms` a signaling server",
-    ),
+    ("", "bench load stress", "`jamjam-dev load-echo` loads an echo server, `load-rooms` a signaling server"),
     ("", "proxy forward netem", "`jamjam-dev relay` forwards UDP over a bad network"),
+    ("", "list ls", "`jamjam-dev rooms` lists rooms, `jamjam-dev devices` sound devices"),
+    ("", "-4 -6", "--bind 0.0.0.0 uses IPv4, --bind :: IPv6"),
+    (
+        "--network --loss --outage --like --jitter --reorder --duplicate --bandwidth",
+        "--to [HOST[:PORT]|URL] [HOST[:PORT]]",
+        "impairment is for --embedded; `jamjam-dev relay` impairs the path to another server",
+    ),
+    ("--play", "HOST", "give the device after an equals sign: --play=DEVICE"),
     ("send probe load-echo", "--port", "give the port after the host: HOST:PORT"),
     ("echo-server signaling-server relay", "-q --quiet", "for a shorter log, set RUST_LOG=warn in the environment"),
-    ("send", "HOST", "for a target, give --to HOST[:PORT]"),
-    (
-        "send probe",
-        "--clients",
-        "`load-echo` has many clients, `load-rooms` many members, and `musicians` play in a room",
-    ),
+    ("send", "HOST --host --target", "for a target, give --to HOST[:PORT]"),
+    ("probe load-echo compare", "--host --target", "give the target alone: HOST[:PORT]"),
+    ("echo-server signaling-server", "HOST", "give the port as --port PORT"),
+    ("echo-server signaling-server", "--bind --address --listen", "--host ADDRESS and --port PORT say where to listen"),
+    ("musicians", "HOST", "give the server as --signaling-url URL, and its room as --room NAME"),
+    ("publish", "HOST", "give each text as --text TEXT"),
+    ("token", "HOST", "join client and room by a colon: CLIENT:ROOM"),
+    ("send probe", "--clients", "`load-echo` has many clients, `load-rooms` many members; `musicians` play in a room"),
+    ("relay", "HOST", "quote the options of a direction, such as --up \"loss 5%\""),
+    ("relay", "--listen --target --to", "give both addresses alone: relay LISTEN TARGET"),
     ("relay", "--up --down", "its options have no dashes, such as --up \"loss 5%\""),
     ("rooms", "--signaling-url --to", "give the URL alone: jamjam-dev rooms URL"),
     ("", "--max-latency --max-rtt --max-median", "--max-p50 and --max-p99 limit the round-trip time"),
     ("", "--output --out", "--html, --junit, --markdown and --record-run write files"),
-    ("echo-server signaling-server", "--tls-cert --tls-key", "--cert and --key enable TLS"),
+    ("echo-server signaling-server", "--tls --tls-cert --tls-key", "--cert and --key enable TLS"),
     ("", "--tls-cert --tls-ca", "--ca trusts a CA, and --cert-sha256 one certificate"),
     ("probe", "HOST", "for several targets, `jamjam-dev compare HOST HOST`"),
 ];
@@ -56,7 +60,10 @@ pub(crate) fn with_other_words(mut error: Error, arguments: &[OsString]) -> Erro
     let is_tried_with =
         |names: &str| names.is_empty() || names.split(' ').any(|name| arguments.iter().any(|one| one == name));
     let has_word = |words: &str| words.split(' ').any(|other| other == word);
-    if let Some((.., tip)) = OTHER_WORDS.iter().find(|(names, words, _)| is_tried_with(names) && has_word(words)) {
+    let tip = OTHER_WORDS.iter().find(|(names, words, _)| is_tried_with(names) && has_word(words));
+    // Clap proposes to give an unknown option as a value after `--`.
+    error.remove(ContextKind::Suggested);
+    if let Some((.., tip)) = tip {
         error.remove(ContextKind::SuggestedArg);
         error.remove(ContextKind::SuggestedSubcommand);
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![(*tip).into()]));
@@ -71,7 +78,7 @@ pub(crate) fn without_secrets(mut error: Error) -> Error {
         if let Some(ContextValue::String(text)) = error.get(kind) {
             let text = if is_target { target_without_secrets(text) } else { url_without_secrets(text) };
             // The value of an option with this value name is a target.
-            is_target = text.contains("HOST");
+            is_target = text.contains("HOST") || text.contains("URL");
             error.insert(kind, ContextValue::String(text));
         }
     }

@@ -2,13 +2,15 @@
 //! the spelling that its parser accepts, so that the help shows defaults as a user would type them.
 
 use std::env;
-use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeBounds;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{Arg, ColorChoice, Command, Error, ValueEnum};
+use clap::{ColorChoice, ValueEnum};
+use url::Url;
 
 use crate::address::{HostPort, ParseHostError, without_zone};
 use crate::client::StreamKind;
@@ -22,98 +24,91 @@ use crate::signaling::Dialect;
 use crate::signaling::broadcast::Envelope;
 use crate::units::{self, InvalidValue};
 
-/// Whether to color the output on `stream`. With `Auto`, output to a terminal is colored unless NO_COLOR is set and not empty, or TERM
+/// When to use colors: the option of the whole program.
+static COLOR: OnceLock<ColorChoice> = OnceLock::new();
+
+/// Applies --color.
+pub(super) fn set_color(choice: ColorChoice) {
+    _ = COLOR.set(choice);
+}
+
+/// Whether to color the output on `stream`. With `auto`, output to a terminal is colored unless NO_COLOR is set and not empty, or TERM
 /// names a terminal without colors.
-pub(crate) fn use_color(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
-    match choice {
-        ColorChoice::Auto => {
+pub(crate) fn use_color(stream: &impl IsTerminal) -> bool {
+    match COLOR.get() {
+        Some(ColorChoice::Always) => true,
+        Some(ColorChoice::Never) => false,
+        _ => {
             stream.is_terminal()
                 && os::terminal_has_sequences()
                 && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         }
-        ColorChoice::Always => true,
-        ColorChoice::Never => false,
     }
 }
 
-/// Parser for an option whose values have names. Each value comes with its name and its description for `--help`. Spaces around a name are
+/// Parser for an option whose values have names: each value with its name and its description for `--help`. A space before a name is
 /// ignored, as in a comma-separated list.
-#[derive(Clone)]
-pub(crate) struct Choice<T: 'static>(Vec<(T, PossibleValue)>);
-
-impl<T: Copy> Choice<T> {
-    /// A choice between values with their names and descriptions.
-    fn new(values: impl IntoIterator<Item = (T, &'static str, &'static str)>) -> Self {
-        Self(values.into_iter().map(|(value, name, help)| (value, PossibleValue::new(name).help(help))).collect())
-    }
+fn choice<T, const N: usize>(values: [(T, &'static str, &'static str); N]) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    let possible = |(_, name, help): &(T, _, _)| PossibleValue::new(*name).help(*help).alias(format!(" {name}"));
+    PossibleValuesParser::new(values.each_ref().map(possible)).map(move |name| {
+        let chosen = values.iter().find(|(_, known, _)| *known == name.trim());
+        chosen.expect("the parser accepts only these names").0
+    })
 }
 
-impl<T: Copy + Send + Sync + 'static> TypedValueParser for Choice<T> {
-    type Value = T;
-
-    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<T, Error> {
-        let names = PossibleValuesParser::new(self.0.iter().map(|(_, possible)| possible.clone()));
-        let value = value.to_str().map_or(value, |text| OsStr::new(text.trim()));
-        let name = names.parse_ref(command, arg, value)?;
-        let chosen = self.0.iter().find(|(_, possible)| possible.get_name() == name);
-        Ok(chosen.expect("the parser accepts only these names").0)
-    }
-
-    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(self.0.iter().map(|(_, possible)| possible.clone())))
-    }
-}
-
-pub(crate) fn packet_parser() -> Choice<StreamKind> {
-    Choice::new([
+pub(crate) fn packet_parser() -> impl TypedValueParser<Value = StreamKind> {
+    choice([
         (StreamKind::Ping, "ping", "LATENCY_PING"),
         (StreamKind::Keepalive, "keepalive", "KEEPALIVE, which every echo server answers"),
         (StreamKind::Audio, "audio", "AUDIO, which the server returns after its delay"),
     ])
 }
 
-pub(crate) fn profile_parser() -> Choice<Profile> {
-    Choice::new([
+pub(crate) fn profile_parser() -> impl TypedValueParser<Value = Profile> {
+    choice([
         (Profile::LanMusic, Profile::LanMusic.name(), "Playing music over a local network"),
         (Profile::InternetMusic, Profile::InternetMusic.name(), "Playing music over the Internet"),
         (Profile::Voice, Profile::Voice.name(), "Conversation"),
     ])
 }
 
-pub(crate) fn driver_parser() -> Choice<udp::Backend> {
-    Choice::new([
+pub(crate) fn driver_parser() -> impl TypedValueParser<Value = udp::Backend> {
+    choice([
         (udp::Backend::Native, "native", "The fastest driver of this system"),
         (udp::Backend::Portable, "portable", "Portable system calls"),
     ])
 }
 
 /// Parser for `--link` of the echo server.
-pub(crate) fn link_policy_parser() -> Choice<LinkPolicy> {
-    Choice::new([
+pub(crate) fn link_policy_parser() -> impl TypedValueParser<Value = LinkPolicy> {
+    choice([
         (LinkPolicy::Auto, "auto", "Encrypted links of newer clients and plain packets"),
         (LinkPolicy::Require, "require", "Encrypted links only: plain AUDIO is dropped"),
         (LinkPolicy::Plain, "plain", "No encryption: newer clients fall back to plain packets"),
     ])
 }
 
-pub(crate) fn envelope_parser() -> Choice<Envelope> {
-    Choice::new([
+pub(crate) fn envelope_parser() -> impl TypedValueParser<Value = Envelope> {
+    choice([
         (Envelope::Document, "document", "{\"type\": \"NAME-content\", ...}, where NAME is the room"),
         (Envelope::Dynode, "dynode", "{\"type\": \"broadcast\", ...}, for Dynode players"),
     ])
 }
 
 /// Parser for `--moqt`.
-pub(crate) fn transport_parser() -> Choice<Transport> {
-    Choice::new([(Transport::Quic, "quic", "Raw QUIC"), (Transport::WebTransport, "webtransport", "Over HTTP/3")])
+pub(crate) fn transport_parser() -> impl TypedValueParser<Value = Transport> {
+    choice([(Transport::Quic, "quic", "Raw QUIC"), (Transport::WebTransport, "webtransport", "Over HTTP/3")])
 }
 
-pub(crate) fn moqt_version_parser() -> Choice<MoqtVersion> {
-    Choice::new(MoqtVersion::ALL.map(|version| (version, version.rules().name, version.rules().description)))
+pub(crate) fn moqt_version_parser() -> impl TypedValueParser<Value = MoqtVersion> {
+    choice(MoqtVersion::ALL.map(|version| (version, version.rules().name, version.rules().description)))
 }
 
-pub(crate) fn dialect_parser() -> Choice<Dialect> {
-    Choice::new(Dialect::ALL.map(|dialect| (dialect, dialect.name(), dialect.description())))
+pub(crate) fn dialect_parser() -> impl TypedValueParser<Value = Dialect> {
+    choice(Dialect::ALL.map(|dialect| (dialect, dialect.name(), dialect.description())))
 }
 
 /// The link that a client sets up.
@@ -198,13 +193,22 @@ where
     move |text| units::parse_or_off(text, parse)
 }
 
-pub(crate) fn parse_positive(text: &str) -> Result<usize, &'static str> {
-    text.parse().ok().filter(|number| *number > 0).ok_or("give a whole number above 0")
+/// Parser for a duration with these limits. A number without a unit is in `unit`.
+pub(crate) fn duration_in(
+    unit: &'static str,
+    limits: impl RangeBounds<Duration> + Clone + Send + Sync + 'static,
+    remedy: &'static str,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let duration = units::parse_duration(text, unit).map_err(|error| error.to_string())?;
+        if limits.contains(&duration) { Ok(duration) } else { Err(remedy.to_owned()) }
+    }
 }
 
 /// Parses a whole number above 0, or `off`.
-pub fn parse_positive_or_off(text: &str) -> Result<OrOff<usize>, String> {
-    units::parse_or_off(text, parse_positive).map_err(|error| format!("{error}, or off"))
+pub fn parse_positive_or_off(text: &str) -> Result<OrOff<usize>, &'static str> {
+    let parse = |text: &str| text.parse().ok().filter(|number| *number > 0);
+    units::parse_or_off(text, |text| parse(text).ok_or("give a whole number above 0, or off"))
 }
 
 pub(crate) fn parse_nonzero_size(text: &str) -> Result<u64, String> {
@@ -231,21 +235,17 @@ pub fn format_request_rate(WindowLimit { count, period }: WindowLimit) -> String
     }
 }
 
+/// Maximum period of a request rate: one year.
+const MAX_RATE_PERIOD: Duration = Duration::from_secs(31_536_000);
+
 /// Parses a request rate such as `10/15m`.
 pub fn parse_request_rate(text: &str) -> Result<WindowLimit, &'static str> {
     let parsed = text.split_once('/').and_then(|(count, time)| {
         let count = count.parse().ok().filter(|count: &u32| *count > 0)?;
-        let (number, unit) = time.split_at(time.len().checked_sub(1).filter(|end| time.is_char_boundary(*end))?);
-        let number: u64 = if number.is_empty() { 1 } else { number.parse().ok().filter(|number| *number > 0)? };
-        let seconds = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3_600,
-            _ => return None,
-        };
-        // The maximum is one year, so that the period cannot overflow.
-        let per = number.checked_mul(seconds).filter(|seconds| *seconds <= 31_536_000)?;
-        Some(WindowLimit { count, period: Duration::from_secs(per) })
+        let number = if time.starts_with(|first: char| first.is_ascii_digit()) { "" } else { "1" };
+        let period = units::parse_duration(&format!("{number}{time}"), "").ok()?;
+        let is_valid = (Duration::from_secs(1)..=MAX_RATE_PERIOD).contains(&period);
+        is_valid.then_some(WindowLimit { count, period })
     });
     parsed.ok_or("give a rate such as 10/15m, 30/m or 5/s, or off")
 }
@@ -264,41 +264,16 @@ pub(crate) fn parse_origin(text: &str) -> Result<String, String> {
     if text.is_empty() || text == "null" {
         return Ok(text.to_owned());
     }
-    let invalid = |reason: &str| Err(format!("{reason}; give the scheme and host, such as https://www.example.org"));
-    let Some((scheme, rest)) = text.split_once("://") else { return invalid("scheme missing") };
-    let is_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
-    if !scheme.starts_with(|first: char| first.is_ascii_alphabetic()) || !scheme.bytes().all(is_scheme) {
-        return invalid("scheme missing");
-    }
+    let invalid = |reason: &str| format!("{reason}; give the scheme and host, such as https://www.example.org");
+    let url: Url = text.parse().map_err(|_| invalid("invalid origin"))?;
+    let host = url.host_str().filter(|host| !host.contains('*')).ok_or_else(|| invalid("host missing or invalid"))?;
+    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
     // A trailing slash, as in a browser's address bar, is not a path.
-    let authority = rest.strip_suffix('/').unwrap_or(rest);
-    if authority.contains(['/', '?', '#']) {
-        return invalid("an origin must not contain a path");
+    let is_origin = matches!(url.path(), "" | "/") && url.query().or(url.fragment()).is_none();
+    if !is_origin || !url.username().is_empty() {
+        return Err(invalid("an origin has no path and no user name"));
     }
-    if !authority.is_ascii() {
-        return invalid("the host name must be in ASCII form (xn--)");
-    }
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (authority, None),
-    };
-    let is_address = host.starts_with('[') && host.ends_with(']');
-    let is_invalid = |letter: char| letter.is_ascii_whitespace() || letter.is_control() || "@*,:[]".contains(letter);
-    if host.is_empty() || !is_address && host.contains(is_invalid) {
-        return invalid("host missing or invalid");
-    }
-    if port.is_some_and(|port| port.parse::<u16>().is_err()) {
-        return invalid("the port must be a number up to 65535");
-    }
-    let default_port = match &*scheme.to_ascii_lowercase() {
-        "http" | "ws" => Some("80"),
-        "https" | "wss" => Some("443"),
-        _ => None,
-    };
-    Ok(match port {
-        Some(port) if Some(port) != default_port => format!("{scheme}://{host}:{port}"),
-        _ => format!("{scheme}://{host}"),
-    })
+    Ok(format!("{}://{host}{port}", url.scheme()))
 }
 
 #[cfg(test)]
@@ -318,6 +293,7 @@ mod tests {
             ("http://[::1]:3000", "http://[::1]:3000"),
             ("http://[::1]", "http://[::1]"),
             ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+            ("https://ü.example", "https://xn--tda.example"),
             ("null", "null"),
             ("", ""),
         ] {
@@ -330,6 +306,7 @@ mod tests {
             "://a.example",
             "https://",
             "https:///",
+            "https://:443",
             "https://a.example//",
             "https://a.example/x",
             "https://a.example?x",
@@ -337,9 +314,7 @@ mod tests {
             "https://*.a.example",
             "https://u@a.example",
             "https://a b",
-            "https://ü.example",
             "https://a.example:65536",
-            "https://a.example:",
             "https://a:b:1",
             "*",
         ] {

@@ -2,9 +2,10 @@
 
 #![cfg(target_os = "linux")]
 
+mod clients;
 mod echo_server;
 mod harness;
+mod mistakes;
 mod relay;
-mod send_and_probe;
 mod signaling_abuse;
 mod signaling_server;

@@ -18,12 +18,12 @@ fn generated(what: &str) -> String {
 fn man_page_lists_every_option_in_its_subcommand_section() {
     let page = generated("man").replace("\\-", "-");
     let headings: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
-    assert_eq!(headings[..4], ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS"]);
-    assert_eq!(headings[headings.len() - 3..], ["\"EXIT STATUS\"", "ENVIRONMENT", "EXAMPLES"]);
-    for term in ["ECHO_DELAY_MS", "RUST_LOG", "0", "3", "129, 130, 143"] {
-        assert!(page.contains(&format!("\n.TP\n\\fB{term}\\fR\n")), "{term}");
+    assert_eq!(headings[..3], ["NAME", "SYNOPSIS", "OPTIONS"]);
+    assert_eq!(headings[headings.len() - 2..], ["\"EXIT STATUS\"", "EXAMPLES"]);
+    for term in ["0", "3", "129, 130, 143"] {
+        assert!(page.contains(&format!("\n.TP\n.B {term}\n")), "{term}");
     }
-    assert!(page.contains(".SS \"Limits (exit code 1 if one is exceeded)\"\n"), "the headings are those of --help");
+    assert!(page.contains("\\fBECHO_DELAY_MS\\fR") && page.contains("RUST_LOG"), "options name their variables");
     let section = |title: &str| {
         let (_, section) = page.split_once(&format!(".SH {title}\n")).unwrap_or_else(|| panic!("{title}"));
         section.split("\n.SH ").next().unwrap()

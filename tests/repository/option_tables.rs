@@ -34,7 +34,8 @@ fn row(arg: &Arg) -> String {
     let (meaning, reported) = match help.split_once(" [default") {
         Some((meaning, reported)) => {
             let reported = reported.trim_end_matches(']');
-            (meaning.to_owned(), Some(reported.replacen(" of ", "with ", 1).trim_start_matches(": ").to_owned()))
+            let condition = reported.strip_prefix(" of ").map(|rest| format!("with {rest}"));
+            (meaning.to_owned(), condition.or(Some(reported.trim_start_matches([':', ' ']).to_owned())))
         }
         None => (help, None),
     };
@@ -56,9 +57,12 @@ fn value_name(arg: &Arg) -> &str {
     arg.get_value_names().map_or("", |names| names[0].as_str())
 }
 
-/// `-p, --port <PORT>`, or `[FILE]` for a positional argument.
+/// `-p, --port <PORT>`, or `<URL>` for a positional argument, in square brackets if it is optional.
 fn option(arg: &Arg, takes_value: bool) -> String {
-    let Some(long) = arg.get_long() else { return format!("[{}]", value_name(arg)) };
+    let Some(long) = arg.get_long() else {
+        let (open, close) = if arg.is_required_set() { ('<', '>') } else { ('[', ']') };
+        return format!("{open}{}{close}", value_name(arg));
+    };
     let short = arg.get_short().map(|short| format!("-{short}, ")).unwrap_or_default();
     let value = arg.get_value_names().filter(|_| takes_value).map(|names| format!(" <{}>", names[0]));
     format!("{short}--{long}{}", value.unwrap_or_default())
@@ -147,7 +151,12 @@ fn words(line: &str) -> Vec<String> {
         }
     }
     words.extend(word);
-    words.into_iter().map(|word| if word.contains('$') { "1".to_owned() } else { word }).collect()
+    let value = |word: String| match word {
+        url if url.contains("URL") && !url.starts_with('-') => "ws://h".to_owned(),
+        variable if variable.contains('$') => "1".to_owned(),
+        word => word,
+    };
+    words.into_iter().map(value).collect()
 }
 
 #[test]

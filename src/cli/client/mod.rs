@@ -1,7 +1,5 @@
-//! Runs of the measuring commands: `udp` and `connect` reach the other end over UDP, `clients` runs several clients, `moqt` and `websocket`
-//! are sessions with the other kinds of servers, and `monitor` watches an active run.
+//! Runs of the measuring commands: `udp` over UDP, `moqt` and `websocket` with the other kinds of servers; `monitor` watches an active run.
 
-pub(crate) mod connect;
 pub(crate) mod monitor;
 pub(crate) mod moqt;
 pub(crate) mod udp;
@@ -32,8 +30,7 @@ pub(crate) struct FinishedRun {
 impl FinishedRun {
     /// A run of this process, without waveforms.
     pub(crate) fn new(run: RunResults, error: Option<anyhow::Error>, record: Option<RecordFile>) -> Self {
-        let run = RunResults { origin: run_origin::of_this_process(), ..run };
-        Self { run, error, picture: None, record, ramp: None, close: Box::new(|| ()) }
+        Self { run: run_origin::with_origin(run), error, picture: None, record, ramp: None, close: Box::new(|| ()) }
     }
 
     /// Adds the interval between the packets, requests or groups of the run.

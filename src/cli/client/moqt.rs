@@ -11,22 +11,23 @@ use bytes::Bytes;
 use super::FinishedRun;
 use super::monitor::RunMonitor;
 use crate::cli::options::credentials::TrustArgs;
-use crate::cli::options::moqt_client::MoqtClientArgs;
+use crate::cli::options::measurement::TimingArgs;
 use crate::cli::options::report::PacketReportArgs;
-use crate::cli::options::timing::TimingArgs;
 use crate::cli::output::Failure;
-use crate::cli::target::MoqtTarget;
+use crate::cli::target::HTTPS_PORT;
+use crate::cli::values::{moqt_version_parser, transport_parser};
 use crate::client::{FrameTracker, MoqtFailure, MoqtResults, RunKind, RunResults, StopSignal, StreamKind};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::moqt::client::{ClientThread, ClientThreadResult, SHUTDOWN_TIMEOUT};
 use crate::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use crate::io::moqt::server::{self, ServerThread};
 use crate::io::moqt::{MoqtUrl, ServerCounters, bind_all};
+use crate::io::resolve::resolve_until_stopped;
 use crate::io::stop::StopToken;
 use crate::io::tls::client::{TrustPolicy, TrustVerifier};
 use crate::io::tls::identity::ServerIdentity;
 use crate::moqt::client::{MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
-use crate::moqt::{DEFAULT_PORT, SessionLimits, TrackPath, Transport, echo};
+use crate::moqt::{DEFAULT_PORT, MoqtVersion, SessionLimits, TrackPath, Transport, echo};
 use crate::report::quantities::format_time;
 use crate::stats::HostTiming;
 use crate::time::{Time, saturating_nanos};
@@ -34,10 +35,34 @@ use crate::time::{Time, saturating_nanos};
 /// Capacity of the queue of returned texts.
 const ECHO_QUEUE_CAPACITY: usize = 1_024;
 
+pub(crate) const HEADING_MOQT: &str = "MOQT (moqt://, https://, or --embedded --moqt)";
+
+#[derive(Clone, Copy, Default, clap::Args)]
+pub(crate) struct MoqtClientArgs {
+    /// Embed a MOQT echo server (requires --embedded)
+    ///
+    /// The server uses raw QUIC, or WebTransport with --moqt=webtransport.
+    #[arg(long, hide_short_help = true, requires = "embedded", value_name = "TRANSPORT", value_parser = transport_parser(), num_args = 0..=1, default_missing_value = "quic", help_heading = HEADING_MOQT)]
+    pub moqt: Option<Transport>,
+
+    /// MOQT version to offer [default: all]
+    ///
+    /// If all versions are offered, the server selects one.
+    #[arg(long, hide_short_help = true, value_name = "VERSION", value_parser = moqt_version_parser(), help_heading = HEADING_MOQT)]
+    moqt_version: Option<MoqtVersion>,
+}
+
+impl MoqtClientArgs {
+    /// The versions to offer, at least one, in order of preference.
+    pub(crate) fn offered_versions(self) -> Vec<MoqtVersion> {
+        self.moqt_version.map_or_else(|| MoqtVersion::ALL.to_vec(), |only| vec![only])
+    }
+}
+
 /// A session with a MOQT echo server.
 pub(crate) struct MoqtSession<'a> {
     /// The server; `None` is the embedded one.
-    pub to: Option<&'a MoqtTarget>,
+    pub to: Option<&'a MoqtUrl>,
     pub options: MoqtClientArgs,
     pub trust: &'a TrustArgs,
     /// The delay of the embedded server.
@@ -57,6 +82,11 @@ impl MoqtSession<'_> {
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
         let MoqtPeer { url, name, trust, server } = self.peer()?;
+        if trust.accept_any {
+            // An unknown host is reported later, if it is not waited for.
+            let addresses = resolve_until_stopped(&url.host, url.port, stop).unwrap_or_default();
+            trust.require_loopback_if_insecure(&addresses).map_err(Failure::usage)?;
+        }
         let verifier = trust.verifier().context("--ca")?;
         self.report.report.files.prepare(stop)?;
 
@@ -81,7 +111,7 @@ impl MoqtSession<'_> {
 
         let ClientThreadResult { mut frame_tracker, error, readiness_wait, closing } = client.join();
         if let Some(error) = error {
-            let failure = to_connection_failure(error, self.to, self.connect_timeout());
+            let failure = to_connection_failure(error, self.connect_timeout());
             let failure = failure.map_err(|error| cannot_connect(error, &url, &verifier, stop))?;
             frame_tracker.results.failure = Some(failure);
         }
@@ -101,8 +131,8 @@ impl MoqtSession<'_> {
 
     /// The server of the run, which is started if it is the embedded one.
     fn peer(&self) -> anyhow::Result<MoqtPeer> {
-        let Some(MoqtTarget { target, .. }) = self.to else { return start_embedded(self.options, self.delay) };
-        let (url, name, trust) = (target.clone(), target.to_string(), self.trust.trust_policy());
+        let Some(url) = self.to else { return start_embedded(self.options, self.delay) };
+        let (url, name, trust) = (url.clone(), url.to_string(), self.trust.trust_policy());
         Ok(MoqtPeer { url, name, trust, server: None })
     }
 
@@ -162,22 +192,13 @@ fn watch(
 }
 
 /// Converts an error that the server caused into a failure for the report. Any other error is returned as `Err`.
-fn to_connection_failure(
-    error: MoqtConnectError,
-    to: Option<&MoqtTarget>,
-    timeout: Duration,
-) -> Result<MoqtFailure, MoqtConnectError> {
+fn to_connection_failure(error: MoqtConnectError, timeout: Duration) -> Result<MoqtFailure, MoqtConnectError> {
     match error {
         MoqtConnectError::TimedOut { url, port_use, .. } => {
             let timeout = format_time(timeout.as_nanos() as f64 / 1e3);
-            let port = match to {
-                Some(to) if !to.has_port && to.target.port != DEFAULT_PORT => format!(
-                    " (the URL has no port, so port {} was used; MOQT echo servers listen on {DEFAULT_PORT})",
-                    to.target.port
-                ),
-                _ => String::new(),
-            };
-            Ok(MoqtFailure::Unreachable(format!("no reply from {url} within {timeout}{port}: {port_use}")))
+            let is_web = url.port == HTTPS_PORT;
+            let hint = if is_web { format!(" (MOQT echo servers listen on {DEFAULT_PORT})") } else { String::new() };
+            Ok(MoqtFailure::Unreachable(format!("no reply from {url} within {timeout}{hint}: {port_use}")))
         }
         MoqtConnectError::Rejected(reason) | MoqtConnectError::Failed(reason) => Ok(MoqtFailure::Rejected(reason)),
         error => Err(error),
@@ -192,7 +213,6 @@ fn cannot_connect(error: MoqtConnectError, target: &MoqtUrl, verifier: &TrustVer
             let signal = stop.signal().unwrap_or(StopSignal::Interrupt);
             Failure::interrupted(signal, format_args!("interrupted while connecting to {target}; nothing was sent"))
         }
-        MoqtConnectError::InsecureRemote(error) => Failure::usage(error),
         error @ MoqtConnectError::InvalidCertificate(_) => cannot(match verifier.rejection() {
             Some(rejected) => rejected.into(),
             None => error.into(),
@@ -233,23 +253,21 @@ fn start_embedded(options: MoqtClientArgs, delay: Duration) -> anyhow::Result<Mo
 mod tests {
 
     use super::*;
+    use crate::cli::target::parse_moqt_target;
     use crate::io::moqt::no_reply::PortUse;
 
     #[test]
     fn default_port_is_named_if_there_is_no_reply() {
         for (url, hint) in [
-            ("https://h/echo", " (the URL has no port, so port 443 was used; MOQT echo servers listen on 4443)"),
-            ("https://h:443/echo", ""),
+            ("https://h/echo", " (MOQT echo servers listen on 4443)"),
+            ("https://h:4443/echo", ""),
             ("moqt://h/echo", ""),
         ] {
-            let Ok(to) = url.parse::<MoqtTarget>() else { panic!("{url}") };
-            let error = MoqtConnectError::TimedOut {
-                url: to.target.clone(),
-                address: SocketAddr::from(([127, 0, 0, 1], 1)),
-                port_use: PortUse::Silent,
-            };
-            let expected = format!("no reply from {} within 250.000 ms{hint}: ", to.target);
-            let failure = to_connection_failure(error, Some(&to), Duration::from_millis(250));
+            let to = parse_moqt_target(url).expect("a URL");
+            let expected = format!("no reply from {to} within 250.000 ms{hint}: ");
+            let address = SocketAddr::from(([127, 0, 0, 1], 1));
+            let error = MoqtConnectError::TimedOut { url: to, address, port_use: PortUse::Silent };
+            let failure = to_connection_failure(error, Duration::from_millis(250));
             assert!(matches!(failure, Ok(MoqtFailure::Unreachable(reason)) if reason.starts_with(&expected)), "{url}");
         }
     }

@@ -1,35 +1,167 @@
-//! Clients over UDP of a host, of a room member, or of the embedded echo server.
+//! Clients over UDP of a host, of a room member, or of the embedded echo server: the options, the connection and the run.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use clap::ArgMatches;
 use rustls::ClientConfig;
 
 use super::FinishedRun;
 use super::monitor::RunMonitor;
+use crate::cli::options::credentials::TrustArgs;
 use crate::cli::options::impairment::{CheckedImpairment, OutcomeLogFile};
-use crate::cli::options::room_target::Room;
-use crate::cli::options::timing::TimingArgs;
-use crate::cli::options::udp::UdpArgs;
-use crate::cli::output::{Failure, print_notice};
-use crate::cli::target::Endpoint;
-use crate::cli::values::ClientLinkMode;
-use crate::client::{ClientNode, LinkConfig, LinkSigning, PacketObserver, RunConfig, StreamKind, Workload};
+use crate::cli::options::measurement::{SocketArgs, TimingArgs};
+use crate::cli::options::room_target::{DeviceKeyArgs, Room, RoomArgs, tls_config};
+use crate::cli::output::{Failure, HEADING_TARGET, ensure_usage, print_notice};
+use crate::cli::run_origin;
+use crate::cli::target::{Endpoint, LOCAL_ECHO_SERVER};
+use crate::cli::values::{ClientLinkMode, parse_millis};
+use crate::client::{ClientNode, LinkConfig, LinkSigning, PacketObserver, RunConfig, StopSignal, StreamKind, Workload};
 use crate::echo::{self, DEFAULT_DELAY, EchoConfig};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::os;
-use crate::io::signaling::client::RoomSession;
+use crate::io::resolve::{self, ResolveError};
+use crate::io::signaling::client::{RoomSession, RoomSessionError};
 use crate::io::stop::StopToken;
-use crate::io::udp::{self, BoundSocket, DriverOptions, StraySocket};
+use crate::io::udp::{self, BindError, BoundSocket, DriverOptions, StraySocket};
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::link::{LinkKey, parse_link_key};
+use crate::signaling::client::RoomError;
 use crate::testing::EchoServer;
 use crate::time::saturating_nanos;
 
+/// Options that apply to UDP only.
+#[derive(Clone, Copy, Default, clap::Args)]
+pub(crate) struct UdpArgs {
+    /// Encrypt the packets, as jamjam does since autumn 2026
+    ///
+    /// Only KEEPALIVE is sent before both ends have agreed on keys. AUDIO is stereo. With `signed`, the server
+    /// must sign with the link key that its room announces. This needs --room, and --signaling-url http:// or the path /v1/signaling. With
+    /// `unsigned`, nothing is verified, and a server without encryption makes the link plain.
+    #[arg(long, value_enum, value_name = "MODE", help_heading = HEADING_TARGET)]
+    pub link: Option<ClientLinkMode>,
+
+    /// Report loss upstream and downstream, from server counts
+    ///
+    /// An echo-server reports how many packets arrived and their source address. Any other STUN server reports only the address.
+    #[arg(long, help_heading = HEADING_TARGET)]
+    pub loss_direction: bool,
+
+    #[command(flatten)]
+    pub socket: SocketArgs,
+}
+
+impl UdpArgs {
+    /// The options of the driver of sockets with this local address.
+    pub(crate) fn driver_options(self, spin_percent: u8, local: LocalSocketOptions) -> DriverOptions {
+        let follow_address = local.local_address.is_none_or(|address| address.ip().is_unspecified());
+        DriverOptions::client(spin_percent, self.socket.driver(), follow_address)
+    }
+
+    /// Returns an error if --link needs a room.
+    pub(crate) fn check_link(self, has_room: bool) -> Result<(), Failure> {
+        let has_key = has_room || self.link != Some(ClientLinkMode::Signed);
+        ensure_usage!(
+            has_key,
+            "--link signed needs the link key that a room announces; give --room NAME, or --link unsigned"
+        );
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, clap::Args)]
+pub(crate) struct DelayArgs {
+    /// The server's AUDIO delay, in ms or with a unit [default of --embedded: 100]
+    ///
+    /// Sets the delay of the echo server of --embedded. With --moqt, this is the delay of MOQT frames, 0 by default. For any other server,
+    /// gives its delay, which is subtracted from the round-trip time of AUDIO. An echo server of this program reports its delay.
+    #[arg(long, hide_short_help = true, value_name = "MS", value_parser = parse_millis, help_heading = HEADING_TARGET)]
+    pub delay: Option<Duration>,
+}
+
+impl DelayArgs {
+    /// Returns an error if the server does not delay these packets.
+    pub(crate) fn check(self, stream_kind: StreamKind) -> Result<(), Failure> {
+        let is_used = self.delay.is_none() || stream_kind == StreamKind::Audio;
+        ensure_usage!(is_used, "--delay applies to AUDIO; add --packet audio");
+        Ok(())
+    }
+}
+
+/// Options that name something else than a host as the other end, or that its room needs. clap does not require what another option excludes:
+/// what requires --room is excluded with it.
+pub(crate) const NOT_WITH_A_HOST: [&str; 7] =
+    ["embedded", "room", "password_file", "device_key", "ca", "cert_sha256", "insecure"];
+
+/// What else than a host the other end may be, a room member or the echo server in this process, and how long the client waits for it.
+#[derive(clap::Args)]
+pub(crate) struct PeerArgs {
+    #[command(flatten)]
+    pub delay: DelayArgs,
+
+    /// Use an echo server inside this process
+    #[arg(long, conflicts_with_all = &NOT_WITH_A_HOST[1..], help_heading = HEADING_TARGET)]
+    embedded: bool,
+
+    #[command(flatten)]
+    pub room: RoomArgs,
+
+    #[command(flatten)]
+    device: DeviceKeyArgs,
+
+    #[command(flatten)]
+    pub trust: TrustArgs,
+
+    #[command(flatten)]
+    pub timing: TimingArgs,
+}
+
+impl PeerArgs {
+    /// The client of `host` if it is given, or else of what these options name. `impairment` is that of the embedded server.
+    pub(crate) fn client<'a>(
+        &'a self,
+        host: Option<&'a Endpoint>,
+        impairment: CheckedImpairment,
+        udp: UdpArgs,
+        (local, spin): (LocalSocketOptions, u8),
+        matches: &ArgMatches,
+    ) -> Result<UdpClient<'a>, Failure> {
+        let peer = match (host, self.room.url(matches)?) {
+            _ if self.embedded => UdpPeer::Embedded(Box::new(impairment)),
+            (Some(host), _) => UdpPeer::Host(host),
+            (None, Some(url)) => UdpPeer::Room(self.room.on(url, &self.trust, self.device.device_key.as_deref())),
+            (None, None) => UdpPeer::Host(&LOCAL_ECHO_SERVER),
+        };
+        udp.check_link(matches!(peer, UdpPeer::Room(_)))?;
+        Ok(UdpClient { peer, udp, timing: self.timing, delay: self.delay.delay, local, spin })
+    }
+
+    /// Returns an error if the server does not delay these packets.
+    pub(crate) fn check_delay(&self, stream_kind: StreamKind) -> Result<(), Failure> {
+        if self.embedded { Ok(()) } else { self.delay.check(stream_kind) }
+    }
+
+    /// Whether there are options that only a member of a room needs.
+    pub(crate) fn has_member_options(&self, matches: &ArgMatches) -> bool {
+        let (room, device) = (&self.room, &self.device);
+        room.is_url_given(matches) || room.password_file.is_some() || device.device_key.is_some()
+    }
+
+    /// The name of the other end, for the report of a failure before it is known.
+    pub(crate) fn name(&self, host: Option<String>) -> String {
+        let is_unnamed = self.embedded || self.room.room.is_some();
+        host.unwrap_or_else(|| if is_unnamed { "-".to_owned() } else { LOCAL_ECHO_SERVER.to_string() })
+    }
+}
+
 /// Default delay of the embedded echo server.
 const EMBEDDED_DELAY: Duration = Duration::from_millis(100);
+
+/// Pause between two attempts with `--wait-for`.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(crate) struct ConnectedTarget {
     pub address: SocketAddr,
@@ -95,6 +227,64 @@ impl UdpClient<'_> {
         }
     }
 
+    /// Connects a socket to the other end.
+    pub(crate) fn connect(&self, stop: &StopToken) -> Result<ConnectedTarget, Failure> {
+        let (started, this_thread) = (Instant::now(), thread::current());
+        stop.on_stop(move || this_thread.unpark());
+        let attempt: Box<dyn Fn() -> Result<ConnectedTarget, Failure>> = match &self.peer {
+            UdpPeer::Embedded(impairment) => Box::new(|| self.start_embedded_server(impairment)),
+            UdpPeer::Room(room) => {
+                let tls = tls_config(&room.url, room.trust)?;
+                Box::new(move || self.connect_to_member(room, &tls, stop))
+            }
+            UdpPeer::Host(target) => Box::new(move || self.connect_to_host(target, started, stop)),
+        };
+        loop {
+            let failure = match attempt() {
+                Ok(target) => return Ok(ConnectedTarget { waited: started.elapsed(), ..target }),
+                Err(failure) => failure,
+            };
+            let retries = self.may_retry(started) && is_transient(&failure);
+            if retries && stop.signal().is_none() {
+                thread::park_timeout(RETRY_INTERVAL);
+            }
+            let code = stop.signal().map_or(failure.code, StopSignal::exit_code);
+            if code != failure.code {
+                return Err(Failure { code, error: failure.error.context("interrupted while connecting") });
+            }
+            if !retries {
+                return Err(failure);
+            }
+        }
+    }
+
+    /// Whether `--wait-for` permits another attempt to connect.
+    fn may_retry(&self, started: Instant) -> bool {
+        self.timing.wait_for.is_some_and(|wait| started.elapsed() + RETRY_INTERVAL < wait)
+    }
+
+    /// Connects a socket to `target`. It is an error if none of several addresses replies and --wait-for permits another attempt.
+    fn connect_to_host(
+        &self,
+        target: &Endpoint,
+        started: Instant,
+        stop: &StopToken,
+    ) -> Result<ConnectedTarget, Failure> {
+        let found = resolve::resolve_until_stopped(&target.host, target.port, stop)?;
+        let candidates = self.local.select(&target.host, found)?;
+        let address = match candidates.as_slice() {
+            [only] => *only,
+            several => match resolve::first_reachable(several, &self.local, stop) {
+                Ok(address) => address,
+                Err(_) if self.may_retry(started) => {
+                    return Err(ResolveError::NoReply(format!("no address of {target} replies")).into());
+                }
+                Err(_) => several[0],
+            },
+        };
+        self.connect_socket(address, target.to_string(), None)
+    }
+
     /// Connects a socket to `address`. `name` is the name in the report, `signing` the keys of a signed link.
     pub(crate) fn connect_socket(
         &self,
@@ -142,24 +332,23 @@ impl UdpClient<'_> {
         self.udp.driver_options(self.spin, self.local)
     }
 
-    pub(super) fn connect_to_member(
+    fn connect_to_member(
         &self,
         room: &Room<'_>,
         tls: &Arc<ClientConfig>,
-        command: &str,
         stop: &StopToken,
     ) -> Result<ConnectedTarget, Failure> {
         let own = LinkKey::from_seed(&os::random_secret());
         let link_key = self.udp.link.map(|_| own.public());
-        let (session, address) = room.join(tls, &format!("jamjam-dev {command}"), link_key, &self.local, stop)?;
+        let (session, address) =
+            room.join(tls, &format!("jamjam-dev {}", run_origin::command()), link_key, &self.local, stop)?;
         let signing = match self.udp.link {
             Some(ClientLinkMode::Signed) => {
                 let announced = session.link_keys.get(&address).and_then(|key| parse_link_key(key.as_deref()?));
                 let server = announced.with_context(|| {
                     format!(
-                        "the member of room `{}` announces no link key, which --link signed needs. Give --signaling-url http://HOST or \
-                         ws://HOST/v1/signaling, where link keys are announced. Start echo-server without --no-link-key and --link \
-                         plain. Or give --link unsigned",
+                        "the member of room `{}` announces no link key: start echo-server without --no-link-key and --link plain, and \
+                         give --signaling-url http://HOST or ws://HOST/v1/signaling. Or give --link unsigned",
                         session.room_name
                     )
                 })?;
@@ -178,7 +367,7 @@ impl UdpClient<'_> {
         Ok(target)
     }
 
-    pub(super) fn start_embedded_server(&self, impairment: &CheckedImpairment) -> Result<ConnectedTarget, Failure> {
+    fn start_embedded_server(&self, impairment: &CheckedImpairment) -> Result<ConnectedTarget, Failure> {
         let delay = self.delay.unwrap_or(EMBEDDED_DELAY);
         let config = EchoConfig { delay, ..EchoConfig::default() };
         let (used, reproduce_options, outcome_log) = impairment.open()?;
@@ -195,6 +384,19 @@ impl UdpClient<'_> {
         target.embedded = Some((server, outcome_log));
         Ok(target)
     }
+}
+
+/// Whether a later attempt to connect may succeed, because a name, a route, the server or its room is missing.
+fn is_transient(failure: &Failure) -> bool {
+    let error = &failure.error;
+    let room = error.downcast_ref().is_some_and(|error| match error {
+        RoomSessionError::Room(error) => {
+            matches!(error, RoomError::NotFound { .. } | RoomError::NoPeer(_))
+        }
+        error => matches!(error, RoomSessionError::Connect(error) if error.is_transient()),
+    });
+    let is_missing = error.downcast_ref().is_some_and(|error| !matches!(error, ResolveError::Zone(_)));
+    room || is_missing || matches!(error.downcast_ref(), Some(BindError::Other(..)))
 }
 
 impl FinishedRun {
@@ -254,7 +456,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn target_0_0_0_0_is_connected_as_127_0_0_1() {
         let target = Endpoint { host: "0.0.0.0".to_owned(), port: 5_000 };
-        let Ok(connected) = client(UdpPeer::Host(&target), None).connect("send", &StopToken::default()) else {
+        let Ok(connected) = client(UdpPeer::Host(&target), None).connect(&StopToken::default()) else {
             panic!("a socket to this machine")
         };
         assert_eq!(connected.address, SocketAddr::from(([127, 0, 0, 1], 5_000)));

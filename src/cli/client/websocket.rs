@@ -1,16 +1,15 @@
 //! Sessions with signaling servers over WebSocket, whose responses are timed.
 
-use std::fmt;
 use std::time::Duration;
 
 use anyhow::Context;
 
 use super::FinishedRun;
 use crate::cli::options::credentials::TrustArgs;
+use crate::cli::options::measurement::TimingArgs;
 use crate::cli::options::report::PacketReportArgs;
 use crate::cli::options::room_target::tls_config;
-use crate::cli::options::timing::TimingArgs;
-use crate::cli::output::{Failure, print_notice};
+use crate::cli::output::Failure;
 use crate::client::{
     ClientNode, RunConfig, RunKind, RunResults, StreamKind, WebSocketFailure, WebSocketProber, WebSocketResults,
     WebSocketWorkload,
@@ -20,9 +19,6 @@ use crate::io::signaling::probe::{self, ProbeConnections, ProbeStart, ProbeStart
 use crate::io::stop::StopToken;
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::time::saturating_nanos;
-
-/// Shorter intervals cause a notice. Many public signaling servers close connections that send messages at a higher rate.
-const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A session with a signaling server.
 pub(crate) struct WebSocketSession<'a> {
@@ -34,19 +30,9 @@ pub(crate) struct WebSocketSession<'a> {
     pub report: &'a PacketReportArgs,
 }
 
-/// The error of the URL of a signaling server.
-pub(crate) fn url_error(error: impl fmt::Display) -> Failure {
-    Failure::usage(format!("URL: {error}"))
-}
-
 impl WebSocketSession<'_> {
     /// Sends one request every `interval`: `count` requests, or until stopped if `count` is `None`.
     pub(crate) fn run(&self, count: Option<u64>, interval: Duration, stop: &StopToken) -> Result<FinishedRun, Failure> {
-        if interval < MIN_PUBLIC_SERVER_INTERVAL {
-            print_notice(
-                "--interval: many signaling servers close connections that send more than 1000 messages per second",
-            );
-        }
         let (target, url) = (&self.target, &self.target.urls[0]);
         let tls = tls_config(&url.clone().into(), self.trust)?;
         self.report.report.files.prepare(stop)?;

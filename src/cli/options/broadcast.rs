@@ -1,13 +1,14 @@
 //! Broadcast rooms of `signaling-server`: tokens, which WebRTC rooms also use, limits, and built-in rooms. A TOML file `NAME.toml` declares the room NAME.
 
-use std::ops::Range;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, anyhow};
 use clap::ValueEnum;
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tracing::{info, warn};
 
@@ -15,8 +16,8 @@ use super::credentials::SecretArgs;
 use crate::cli::file_arguments::InputFile;
 use crate::cli::output::Failure;
 use crate::cli::values::{
-    OrOff, envelope_parser, format_request_rate, format_size, or_off, parse_millis, parse_nonzero_size,
-    parse_request_rate, parse_seconds,
+    OrOff, duration_in, envelope_parser, format_request_rate, format_size, or_off, parse_millis, parse_nonzero_size,
+    parse_request_rate,
 };
 use crate::io::signaling::broadcast_http::BroadcastHttpConfig;
 use crate::io::{files, os};
@@ -42,11 +43,8 @@ pub(crate) enum WebRtcAuth {
     Token,
 }
 
-/// Parses a delay of at most 1 h.
-fn parse_delay(text: &str) -> anyhow::Result<Duration> {
-    let delay = parse_seconds(text)?;
-    ensure!(delay <= MAX_BROADCAST_DELAY, "the maximum is 1h");
-    Ok(delay)
+fn parse_delay(text: &str) -> Result<Duration, String> {
+    duration_in("s", ..=MAX_BROADCAST_DELAY, "the maximum is 1h")(text)
 }
 
 #[derive(clap::Args)]
@@ -119,15 +117,10 @@ impl BroadcastArgs {
     pub(crate) fn log_token_warnings(&self, dialects: &[Dialect]) -> Result<(), Failure> {
         let webrtc_needs_tokens = dialects.contains(&Dialect::WebRtc) && self.webrtc.requires_token();
         if webrtc_needs_tokens && self.secrets.token_issuer_key()?.is_none() {
-            let effect = if self.secrets.hmac.read()?.is_some() {
-                "only tokens that are signed elsewhere with the HMAC secret, or printed with `jamjam-dev token`, are accepted"
-            } else {
-                "no client can join a WebRTC room"
-            };
             warn!(
                 target: "signaling",
-                "--webrtc-auth token without a token issuer key: POST /auth/token issues no WebRTC tokens, and {effect}. Set \
-                 TOKEN_ISSUER_KEY to issue tokens"
+                "--webrtc-auth token without a token issuer key: POST /auth/token issues no WebRTC tokens. Set TOKEN_ISSUER_KEY, or sign \
+                 tokens with the HMAC secret (`jamjam-dev token`)"
             );
         }
         let needs_tokens = webrtc_needs_tokens || dialects.contains(&Dialect::Broadcast);
@@ -183,14 +176,19 @@ fn parse_duration_or_off(text: &str) -> Result<OrOff<Duration>, InvalidValue> {
 }
 
 /// Contents of a room file.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct RoomFile {
     requires_auth: Option<bool>,
-    broadcast_delay: Option<toml::Spanned<String>>,
-    welcome: Option<toml::Table>,
-    max_clients: Option<toml::Spanned<usize>>,
-    stamp: Option<bool>,
+    #[serde(deserialize_with = "read_delay")]
+    broadcast_delay: Duration,
+    welcome: toml::Table,
+    max_clients: Option<NonZeroUsize>,
+    stamp: bool,
+}
+
+fn read_delay<'a, D: Deserializer<'a>>(value: D) -> Result<Duration, D::Error> {
+    parse_delay(&String::deserialize(value)?).map_err(D::Error::custom)
 }
 
 /// The rooms declared in `directory`, with their names.
@@ -228,20 +226,12 @@ fn parse_room_file(path: &Path) -> anyhow::Result<(String, DeclaredRoom)> {
 #[doc(hidden)]
 pub fn parse_room(text: &str) -> anyhow::Result<DeclaredRoom> {
     let file: RoomFile = toml::from_str(text)?;
-    let line = |span: Range<usize>| text.get(..span.start).unwrap_or_default().lines().count().max(1);
-    let broadcast_delay = file.broadcast_delay.map(|delay| {
-        parse_delay(delay.get_ref()).with_context(|| format!("line {}: broadcast_delay", line(delay.span())))
-    });
-    let max_clients = file.max_clients.map(|limit| match *limit.get_ref() {
-        0 => bail!("line {}: max_clients = 0 would admit no client; omit it for no limit", line(limit.span())),
-        count => Ok(count),
-    });
     Ok(DeclaredRoom {
         is_public: file.requires_auth == Some(false),
-        broadcast_delay: broadcast_delay.transpose()?.unwrap_or_default(),
-        welcome: json_fields(file.welcome.unwrap_or_default()),
-        max_clients: max_clients.transpose()?,
-        stamp: file.stamp.unwrap_or_default(),
+        broadcast_delay: file.broadcast_delay,
+        welcome: json_fields(file.welcome),
+        max_clients: file.max_clients.map(NonZeroUsize::get),
+        stamp: file.stamp,
     })
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use clap::Command;
 use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::{Arg, Command};
 
 use crate::cli::file_arguments::{InputFile, OutputFile, output_file_parser};
 use crate::cli::output::{Failure, ensure_usage, print_notice};
@@ -41,6 +41,11 @@ const NETWORKS: [(&str, &str, Duration); 7] = [
 /// Parser for `--network`. Each network comes with its options for the man page and the documentation.
 fn network_parser() -> PossibleValuesParser {
     NETWORKS.map(|(network, options, _)| PossibleValue::new(network).help(options)).into()
+}
+
+/// An option of this heading in a command that impairs the replies of its embedded server only.
+pub(crate) fn of_embedded_server(argument: Arg) -> Arg {
+    argument.hide_short_help(true).requires("embedded").conflicts_with("room")
 }
 
 /// A value and its text, without spaces.
@@ -208,10 +213,7 @@ impl ImpairmentArgs {
     pub(crate) fn checked(&self) -> Result<CheckedImpairment, Failure> {
         let impairment = self.impairment()?;
         let is_impaired = impairment != Impairment { seed: impairment.seed, ..Impairment::default() };
-        ensure_usage!(
-            self.seed.is_none() || is_impaired,
-            "--seed has no effect without impairment; add --loss or another impairment option"
-        );
+        ensure_usage!(self.seed.is_none() || is_impaired, "--seed has no effect without impairment, such as --loss 1%");
         Ok(CheckedImpairment { args: self.clone(), impairment, is_impaired })
     }
 

@@ -67,18 +67,23 @@ pub(crate) struct RunningMediaRelay {
 }
 
 impl MediaRelayArgs {
+    /// Returns an error if there are options of a relay without a relay, or if a relay lacks its address.
+    pub(crate) fn check(&self, matches: &ArgMatches, trusts_proxy: bool) -> Result<(), Failure> {
+        let is_given = ["ImpairmentArgs", "delay", "BitRateArgs"].iter().any(|id| matches.contains_id(id));
+        ensure_usage!(self.relay_media || !is_given, "impairment and its limits need relayed media; add --relay-media");
+        let has_address = self.relay_addr.is_some() || !self.relay_media || !trusts_proxy;
+        ensure_usage!(has_address, "behind --trust-proxy, give --relay-addr HOST");
+        Ok(())
+    }
+
     /// Binds the sockets of a signaling server that listens on `server`, and relays until `stop` is requested.
     pub(crate) fn start(
         &self,
-        matches: &ArgMatches,
         server: IpAddr,
-        trusts_proxy: bool,
         check: Option<Arc<Mutex<SignalingCheck>>>,
         stop: &StopToken,
     ) -> Result<Option<RunningMediaRelay>, Failure> {
         if !self.relay_media {
-            let is_given = ["ImpairmentArgs", "delay", "BitRateArgs"].iter().any(|id| matches.contains_id(id));
-            ensure_usage!(!is_given, "impairment and its limits need relayed media; add --relay-media");
             return Ok(None);
         }
         let impairment = self.path.impairment()?;
@@ -86,7 +91,6 @@ impl MediaRelayArgs {
         let Some(ip) = ipv4(server).or(server.is_loopback().then_some(Ipv4Addr::LOCALHOST)) else {
             return Err(Failure::usage("--relay-media relays over IPv4 only; give an IPv4 address as --host"));
         };
-        ensure_usage!(self.relay_addr.is_some() || !trusts_proxy, "behind --trust-proxy, give --relay-addr HOST");
         let limits = self.bit_rate.limits()?;
         let announced_ip = self.relay_addr.as_deref().map(resolve_ipv4).transpose()?;
         let ports = self.relay_ports.clone().map_or_else(|| vec![0; MAX_SOCKETS], Iterator::collect);

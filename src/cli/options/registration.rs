@@ -57,7 +57,7 @@ pub(crate) struct RegistrationArgs {
     ///
     /// The URL begins with ws, wss, http or https. Clients find the echo server in the room.
     #[arg(long, env = "SIGNALING_URL", hide_env_values = true, value_name = "URL", help_heading = HEADING_SIGNALING)]
-    signaling_url: Option<String>,
+    signaling_url: Option<SignalingUrl>,
 
     /// Run a signaling server here, and register there
     ///
@@ -94,13 +94,6 @@ pub(crate) struct RegistrationArgs {
 }
 
 impl RegistrationArgs {
-    /// The URL of the signaling server, if given. clap does not parse it, because its error would repeat an invalid value, which may contain a
-    /// password.
-    fn signaling_url(&self) -> Result<Option<SignalingUrl>, Failure> {
-        let url = self.signaling_url.as_deref().map(str::parse).transpose();
-        url.map_err(|error| Failure::usage(format!("--signaling-url (or SIGNALING_URL): {error}")))
-    }
-
     /// Resolves addresses, binds sockets and loads certificates for an echo server that listens on `listen_address`. `default_port` is that of
     /// `--with-signaling` without a port. A signaling server in this process takes precedence over the URL of the environment.
     pub(crate) fn prepare(
@@ -110,17 +103,14 @@ impl RegistrationArgs {
         listen_address: SocketAddr,
         matches: &ArgMatches,
     ) -> Result<Option<PreparedRegistration<'_>>, Failure> {
-        ensure_usage!(
-            self.with_signaling.is_none() || matches.value_source("signaling_url") != Some(ValueSource::CommandLine),
-            "--with-signaling cannot be used with --signaling-url: it runs the server that the other names"
-        );
+        let has_url = matches.value_source("signaling_url") == Some(ValueSource::CommandLine);
+        ensure_usage!(!has_url || self.with_signaling.is_none(), "give --with-signaling or --signaling-url, not both");
         let (url, server) = match self.with_signaling {
-            None => match self.signaling_url()? {
-                Some(url) => (url, None),
+            None => match &self.signaling_url {
+                Some(url) => (url.clone(), None),
                 None => return Ok(None),
             },
             Some(port) => {
-                os::raise_descriptor_limit();
                 let (listener, address) = bind_tcp(host, port.unwrap_or(default_port))
                     .map_err(|failure| Failure { error: failure.error.context("--with-signaling"), ..failure })?;
                 (local_signaling_url(address)?, Some((listener, address)))

@@ -5,10 +5,9 @@ use std::io;
 use std::path::Path;
 
 use anyhow::Context;
-use clap::ColorChoice;
 use serde::Serialize;
 
-use super::limits::LimitArgs;
+use super::measurement::LimitArgs;
 use crate::check::CheckResult;
 use crate::cli::client::FinishedRun;
 use crate::cli::file_arguments::{OutputFile, output_file_parser};
@@ -37,16 +36,11 @@ pub(crate) struct PrintArgs {
     /// Print only the report and errors
     #[arg(short, long, hide_short_help = true, help_heading = HEADING_REPORT)]
     quiet: bool,
-
-    /// When to use colors: the option of the whole program.
-    #[arg(skip)]
-    color: ColorChoice,
 }
 
 impl PrintArgs {
-    /// Applies --quiet and --color. Called before the first notice.
-    pub(crate) fn prepare(&mut self, color: ColorChoice) {
-        self.color = color;
+    /// Applies --quiet. Called before the first notice.
+    pub(crate) fn prepare(&self) {
         if self.quiet {
             silence_notices();
         }
@@ -55,7 +49,7 @@ impl PrintArgs {
     /// Prints a report to standard output: as JSON, or as the text that `text` returns with or without color, wrapped for a terminal.
     pub(crate) fn print(&self, report: &impl Serialize, text: impl FnOnce(bool) -> String) -> anyhow::Result<()> {
         output::print_report(report, self.json, || {
-            let text = text(use_color(self.color, &io::stdout()));
+            let text = text(use_color(&io::stdout()));
             os::terminal_width(&io::stdout()).map_or(text.clone(), |width| wrap::wrap(&text, width))
         })
     }
@@ -86,8 +80,8 @@ pub(crate) struct ReportArgs {
 
 impl ReportArgs {
     /// Like [`PrintArgs::prepare`].
-    pub(crate) fn prepare(&mut self, color: ColorChoice) {
-        self.print.prepare(color);
+    pub(crate) fn prepare(&self) {
+        self.print.prepare();
     }
 
     /// Whether standard output contains only JSON.
@@ -171,9 +165,9 @@ pub(crate) struct PacketReportArgs {
 
 impl PacketReportArgs {
     /// Like [`PrintArgs::prepare`].
-    pub(crate) fn prepare(&mut self, color: ColorChoice) {
+    pub(crate) fn prepare(&mut self) {
         self.report.json_lines = self.json_lines;
-        self.report.prepare(color);
+        self.report.prepare();
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -266,9 +260,9 @@ impl ReportFileArgs {
         })
     }
 
-    /// Whether a `failure` has a report: the files contain none yet, and it is no usage error before they were emptied.
+    /// Whether a `failure` has a report: the files contain none yet, and it is no usage error, which leaves them as they are.
     pub(crate) fn has_report(&self, failure: &Failure) -> bool {
-        !self.is_written.get() && (failure.code != 2 || self.is_prepared.get())
+        !self.is_written.get() && failure.code != 2
     }
 
     /// Writes all files of a check, even if one fails. Returns the first error.
@@ -291,7 +285,7 @@ impl ReportFileArgs {
         result
     }
 
-    /// Writes the files of a run that failed before it had a report, unless nothing was done but to find a usage error. A CI server then shows
+    /// Writes the files of a run that failed before it had a report, unless this is a usage error. A CI server then shows
     /// the error, not an earlier run. Returns the report if the run had begun.
     pub(crate) fn write_failure(&self, kind: RunKind, target: &str, failure: &Failure) -> Option<Report> {
         if !self.has_report(failure) {
@@ -299,8 +293,8 @@ impl ReportFileArgs {
         }
         let error = format!("{:#}", failure.error);
         let stream = if kind == RunKind::Send { StreamKind::Audio } else { StreamKind::Ping };
-        let (origin, started_unix_ms) = (run_origin::of_this_process(), clock::unix_ms());
-        let run = RunResults { origin, started_unix_ms, ..RunResults::new(kind, target, stream) };
+        let run = RunResults { started_unix_ms: clock::unix_ms(), ..RunResults::new(kind, target, stream) };
+        let run = run_origin::with_origin(run);
         let mut report = Report::new(&run, &Limits::default());
         // One of the files may be what failed.
         _ = self.write(&report, None, Some(&error));

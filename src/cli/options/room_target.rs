@@ -1,7 +1,6 @@
 //! Options for the room of a signaling server: joins it and finds a member that replies.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,20 +27,16 @@ use crate::signaling::device::DeviceKey;
 
 const HEADING_ROOM: &str = "Room target (instead of a host)";
 
-pub(crate) const SIGNALING_URL_VARIABLE: &str = "SIGNALING_URL";
-
 /// Maximum number of addresses that are tried, for a second each. If no address replies, the search takes up to 32 seconds.
 const MAX_ADDRESSES_TRIED: usize = 32;
-
-/// Maximum length of a password file, in bytes.
-const MAX_PASSWORD_BYTES: u64 = 4 << 10;
 
 #[derive(clap::Args)]
 pub(crate) struct RoomArgs {
     /// WebSocket or HTTP URL of a signaling server
     ///
     /// http:// and https:// are for discovery: the server names its WebSocket URL at /api/v1/signaling.
-    #[arg(long, env = SIGNALING_URL_VARIABLE, hide_env_values = true, value_name = "URL", help_heading = HEADING_ROOM)]
+    #[arg(long, env = "SIGNALING_URL", hide_env_values = true, value_name = "URL", help_heading = HEADING_ROOM)]
+    // Parsed only with a room: without one, the variable has no effect.
     signaling_url: Option<String>,
 
     /// Send to the first reachable member of this room
@@ -85,7 +80,10 @@ impl RoomArgs {
             ensure_usage!(!self.is_url_given(matches), "--signaling-url has no effect without a room; add --room NAME");
             return Ok(None);
         }
-        parse_signaling_url(self.signaling_url.as_deref(), "--signaling-url").map(Some)
+        let needed = "a signaling server is needed; add --signaling-url or set SIGNALING_URL";
+        let url = self.signaling_url.as_deref().ok_or_else(|| Failure::usage(needed))?;
+        // The error must not repeat the text, which may contain a password.
+        url.parse().map(Some).map_err(|error| Failure::usage(format!("--signaling-url: {error}")))
     }
 
     /// The room on the signaling server at `url`.
@@ -114,13 +112,7 @@ impl Room<'_> {
         let tried = &usable[..usable.len().min(MAX_ADDRESSES_TRIED)];
         // Other members supplied these addresses, which may belong to third parties. An address is used only if it replies.
         let address = resolve::first_reachable(tried, options, stop).map_err(|unreachable| match stop.signal() {
-            Some(signal) => Failure::interrupted(
-                signal,
-                format_args!(
-                    "interrupted while waiting for a reply from a member of the room `{}`; only KEEPALIVE packets were sent",
-                    session.room_name
-                ),
-            ),
+            Some(signal) => Failure::interrupted(signal, "interrupted while waiting for a reply from a member"),
             None => ResolveError::NoReply(no_reply_error(&session, &unreachable)).into(),
         })?;
         Ok((session, address))
@@ -151,16 +143,6 @@ impl Room<'_> {
     }
 }
 
-/// Parses the URL that `option` or its variable gives.
-pub(crate) fn parse_signaling_url(url: Option<&str>, option: &str) -> Result<SignalingUrl, Failure> {
-    let Some(url) = url else {
-        let add = format_args!("a signaling server is needed; add {option} or set {SIGNALING_URL_VARIABLE}");
-        return Err(Failure::usage(add));
-    };
-    // The error must not repeat the text, which may contain a password.
-    url.parse().map_err(|error| Failure::usage(format!("{option} (or {SIGNALING_URL_VARIABLE}): {error}")))
-}
-
 /// TLS configuration for connecting to `url`. Prints notices about what is not protected.
 pub(crate) fn tls_config(url: &SignalingUrl, trust: &TrustArgs) -> anyhow::Result<Arc<ClientConfig>> {
     let tls = trust.trust_policy().client_config()?;
@@ -182,10 +164,7 @@ pub(crate) fn device_key(file: Option<&Path>) -> anyhow::Result<DeviceKey> {
 }
 
 fn read_password(file: &Path) -> anyhow::Result<String> {
-    let mut text = Vec::new();
-    File::open(file)?.take(MAX_PASSWORD_BYTES + 1).read_to_end(&mut text)?;
-    ensure!(text.len() as u64 <= MAX_PASSWORD_BYTES, "the file is longer than {MAX_PASSWORD_BYTES} bytes");
-    let password = files::decode_text(&text)?;
+    let password = files::read_text(file)?;
     ensure!(!password.is_empty(), "the file is empty");
     Ok(password)
 }

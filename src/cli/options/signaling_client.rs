@@ -5,7 +5,6 @@ use serde_json::Map;
 use unicode_normalization::UnicodeNormalization;
 
 use super::credentials::{SecretArg, read_hmac_secret};
-use crate::cli::client::websocket::url_error;
 use crate::cli::output::{Failure, ensure_usage};
 use crate::cli::values::dialect_parser;
 use crate::io::local_socket::LocalSocketOptions;
@@ -74,14 +73,11 @@ impl SignalingClientArgs {
         let reason = match dialect {
             Dialect::Jamjam | Dialect::ControlSurface if self.hmac_secret.is_some() => {
                 "--hmac-secret: only broadcast and WebRTC rooms use tokens; give --dialect broadcast or --dialect webrtc"
-                    .to_owned()
             }
-            Dialect::Jamjam if room.is_some() => format!(
-                "--room: a probe of a {} signaling server does not join a room. Omit --room, or select a dialect whose probe joins a \
-                 room: --dialect broadcast, --dialect bbx or --dialect webrtc. To probe a member of the room over UDP, give \
-                 --signaling-url instead of the target",
-                dialect.name()
-            ),
+            Dialect::Jamjam if room.is_some() => {
+                "--room: this probe joins no room of the jamjam dialect. Give --dialect broadcast, webrtc or bbx; or for a member of the room \
+                 over UDP, --signaling-url instead of the target"
+            }
             _ => return Ok(()),
         };
         Err(Failure::usage(reason))
@@ -107,23 +103,14 @@ impl SignalingClientArgs {
         name: &str,
         secret: Option<&Secret>,
     ) -> Result<WebSocketUrl, Failure> {
-        ensure_usage!(
-            !params.is_control_channel,
-            "the URL of a control channel cannot be probed; give the path of the room, /rooms/NAME"
-        );
+        ensure_usage!(!params.is_control_channel, "a control channel cannot be probed; give the path of the room");
         let url_room = params.room.as_deref();
-        ensure_usage!(
-            url_room.is_none_or(|url_room| url_room.nfc().eq(room.nfc())),
-            "--room: the URL names another room; omit --room or the room in the URL"
-        );
+        let is_same = url_room.is_none_or(|url_room| url_room.nfc().eq(room.nfc()));
+        ensure_usage!(is_same, "--room: the URL names another room; omit --room or the room in the URL");
         self.reject_second_token(params.token.is_some())?;
         let room = url_room.unwrap_or(room);
         let encoded = utf8_percent_encode(room, RESERVED).to_string();
-        ensure_usage!(
-            decode_room_name(&encoded).is_some(),
-            "--room: invalid broadcast room name. Give up to 128 bytes without `/` or control characters. Reserved paths such as \
-             `health` are not allowed"
-        );
+        ensure_usage!(decode_room_name(&encoded).is_some(), "--room: {room:?} is no name of a broadcast room");
         let room_path = format!("/rooms/{encoded}");
         // A URL that contains the room keeps its path and query. If the URL contains no room, its path determines where the room is added.
         // The path `/` becomes `/rooms/NAME`. If the URL has another path, such as /ws, the room is added to the query.
@@ -136,7 +123,7 @@ impl SignalingClientArgs {
         let token = secret.map(|secret| sign(secret, &claims));
         let token = token.as_deref().map(|token| ("token", token));
         let parameters: Vec<(&str, &str)> = query.into_iter().chain(token).collect();
-        url.with_path_and_query(path, &parameters).map_err(url_error)
+        url.with_path_and_query(path, &parameters).map_err(Failure::usage)
     }
 
     /// Rejects a URL with a token if the probe signs its own tokens.
@@ -177,7 +164,7 @@ impl SignalingClientArgs {
         let all = [("roomId", room), ("userId", user), ("userName", "jamjam-dev probe")];
         let missing = all.into_iter().filter(|(name, _)| parameter(name).is_none());
         let missing: Vec<(&str, &str)> = missing.chain(token.as_deref().map(|token| ("token", token))).collect();
-        url.with_path_and_query(url.path(), &missing).map_err(url_error)
+        url.with_path_and_query(url.path(), &missing).map_err(Failure::usage)
     }
 }
 

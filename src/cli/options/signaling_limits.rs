@@ -5,10 +5,12 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
+
 use crate::cli::output::{self, Failure};
 use crate::cli::values::{
-    OrOff, format_request_rate, or_off, parse_message_rate, parse_millis, parse_origin, parse_positive,
-    parse_positive_or_off, parse_request_rate, parse_seconds,
+    OrOff, duration_in, format_request_rate, or_off, parse_message_rate, parse_millis, parse_origin,
+    parse_positive_or_off, parse_request_rate,
 };
 use crate::io::clock;
 use crate::io::connection_permit::ConnectionLimits;
@@ -128,11 +130,11 @@ pub(crate) struct HeartbeatArgs {
     /// Disconnect a client after this time without traffic [default: 60000; bbx: 30000]
     ///
     /// In milliseconds or with a unit. CLIENT_TIMEOUT_MS is used if CLIENT_TIMEOUT is not set.
-    #[arg(long, hide_short_help = true, env = "CLIENT_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = HEADING_LIMITS)]
+    #[arg(long, hide_short_help = true, env = "CLIENT_TIMEOUT", value_name = "DURATION", value_parser = duration_in("ms", Duration::from_nanos(1).., TIMEOUT_REMEDY), help_heading = HEADING_LIMITS)]
     client_timeout: Option<Duration>,
 
     /// Maximum number of members in a WebRTC room
-    #[arg(long, hide = true, env = "WEBRTC_MAX_MEMBERS", value_name = "N", value_parser = parse_positive, default_value_t = SignalingLimits::default().max_webrtc_members, help_heading = HEADING_LIMITS)]
+    #[arg(long, hide = true, env = "WEBRTC_MAX_MEMBERS", value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..), default_value_t = SignalingLimits::default().max_webrtc_members, help_heading = HEADING_LIMITS)]
     webrtc_max_members: usize,
 }
 
@@ -160,16 +162,9 @@ fn parse_interval_or_off(text: &str) -> Result<OrOff<Duration>, String> {
     }
 }
 
-/// Parses a duration above 0.
-fn parse_nonzero_duration(text: &str) -> Result<Duration, String> {
-    let timeout = parse_millis(text).map_err(|error| error.to_string())?;
-    if timeout.is_zero() {
-        return Err(
-            "give a duration such as 60s. To disable the time-out, disable the pings (--heartbeat-interval off)".into(),
-        );
-    }
-    Ok(timeout)
-}
+/// What to give as a time-out.
+const TIMEOUT_REMEDY: &str =
+    "give a duration such as 60s. To disable the time-out, disable the pings (--heartbeat-interval off)";
 
 const HEADING_JAMJAM: &str = "Newer jamjam clients";
 
@@ -230,19 +225,19 @@ pub(crate) struct ControlSurfaceArgs {
     bbx_room: Vec<String>,
 
     /// Number of digits of generated room codes, 4 to 6
-    #[arg(long, hide = true, env = "BBX_CODE_LENGTH", value_name = "N", value_parser = parse_code_length, default_value_t = ControlSurfaceLimits::default().code_digits, help_heading = HEADING_CONTROL_SURFACES)]
+    #[arg(long, hide = true, env = "BBX_CODE_LENGTH", value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(4..=6), default_value_t = ControlSurfaceLimits::default().code_digits, help_heading = HEADING_CONTROL_SURFACES)]
     bbx_code_length: usize,
 
     /// Lifetime of a room, in seconds or with a unit
-    #[arg(long, hide = true, env = "BBX_ROOM_EXPIRATION", value_name = "DURATION", value_parser = parse_expiration, default_value = format!("{:?}", ControlSurfaceLimits::default().room_lifetime), help_heading = HEADING_CONTROL_SURFACES)]
+    #[arg(long, hide = true, env = "BBX_ROOM_EXPIRATION", value_name = "DURATION", value_parser = duration_in("s", Duration::from_secs(1).., "give 1s or more"), default_value = format!("{:?}", ControlSurfaceLimits::default().room_lifetime), help_heading = HEADING_CONTROL_SURFACES)]
     bbx_room_expiration: Duration,
 
     /// Maximum number of members in a room
-    #[arg(long, hide = true, env = "BBX_MAX_CLIENTS", value_name = "N", value_parser = parse_positive, default_value_t = ControlSurfaceLimits::default().max_members, help_heading = HEADING_CONTROL_SURFACES)]
+    #[arg(long, hide = true, env = "BBX_MAX_CLIENTS", value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..), default_value_t = ControlSurfaceLimits::default().max_members, help_heading = HEADING_CONTROL_SURFACES)]
     bbx_max_clients: usize,
 
     /// Maximum number of rooms
-    #[arg(long, hide = true, env = "BBX_MAX_ROOMS", value_name = "N", value_parser = parse_positive, default_value_t = ControlSurfaceLimits::default().max_rooms, help_heading = HEADING_CONTROL_SURFACES)]
+    #[arg(long, hide = true, env = "BBX_MAX_ROOMS", value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..), default_value_t = ControlSurfaceLimits::default().max_rooms, help_heading = HEADING_CONTROL_SURFACES)]
     bbx_max_rooms: usize,
 
     /// Ping interval, in ms or with a unit, or off [default: 5000, or --heartbeat-interval if given]
@@ -250,7 +245,7 @@ pub(crate) struct ControlSurfaceArgs {
     bbx_ping_interval: Option<OrOff<Duration>>,
 
     /// Disconnect a control surface after this time without traffic [default: 30000, or --client-timeout if given]
-    #[arg(long, hide = true, env = "BBX_CONNECTION_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = HEADING_CONTROL_SURFACES)]
+    #[arg(long, hide = true, env = "BBX_CONNECTION_TIMEOUT", value_name = "DURATION", value_parser = duration_in("ms", Duration::from_nanos(1).., TIMEOUT_REMEDY), help_heading = HEADING_CONTROL_SURFACES)]
     bbx_connection_timeout: Option<Duration>,
 }
 
@@ -269,16 +264,9 @@ impl ControlSurfaceArgs {
         };
     }
 
-    /// Creates the rooms of --bbx-room and prints their codes to standard output, or if this is to contain a report, to standard error.
-    pub(crate) fn create_rooms(&self, hub: &mut Hub, has_report: bool) -> Result<(), Failure> {
+    /// Creates the rooms of --bbx-room. Returns their codes.
+    pub(crate) fn create_rooms(&self, hub: &mut Hub) -> Result<Vec<String>, Failure> {
         let now = clock::wall_clock(Time::ZERO);
-        let mut codes: Vec<_> = self.bbx_room.iter().filter(|code| *code != RANDOM_CODE).collect();
-        codes.sort();
-        if let Some([duplicate, _]) = codes.windows(2).find(|two| two[0] == two[1]) {
-            return Err(Failure::usage(format!(
-                "--bbx-room (BBX_ROOM in the environment): {duplicate} is given twice; give different codes"
-            )));
-        }
         let mut created = Vec::new();
         for code in &self.bbx_room {
             let code = Some(code.clone()).filter(|code| code != RANDOM_CODE);
@@ -289,12 +277,16 @@ impl ControlSurfaceArgs {
             })?;
             created.push(room.code);
         }
-        for code in created {
-            let line = format!("bbx room: {code}");
-            if has_report { output::print_message(&line) } else { output::print(&line)? }
-        }
-        Ok(())
+        Ok(created)
     }
+}
+
+/// Prints the codes of rooms to standard output, or if this is to contain a report, to standard error.
+pub(crate) fn print_codes(codes: &[String], has_report: bool) -> anyhow::Result<()> {
+    for line in codes.iter().map(|code| format!("bbx room: {code}")) {
+        if has_report { output::print_message(&line) } else { output::print(&line)? }
+    }
+    Ok(())
 }
 
 /// Parses a room code, or `any`.
@@ -302,16 +294,6 @@ fn parse_room_code(text: &str) -> Result<String, &'static str> {
     let text = text.trim();
     let is_code = ROOM_CODE_DIGITS.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     (is_code || text == RANDOM_CODE).then(|| text.to_owned()).ok_or("give a code of 4 to 6 digits, or `any`")
-}
-
-fn parse_code_length(text: &str) -> Result<usize, &'static str> {
-    text.parse().ok().filter(|number| ROOM_CODE_DIGITS.contains(number)).ok_or("give 4, 5 or 6")
-}
-
-/// Parses a duration of at least one second.
-fn parse_expiration(text: &str) -> Result<Duration, String> {
-    let lifetime = parse_seconds(text).map_err(|error| error.to_string())?;
-    if lifetime < Duration::from_secs(1) { Err("give 1s or more".to_owned()) } else { Ok(lifetime) }
 }
 
 #[cfg(test)]

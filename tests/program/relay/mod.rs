@@ -204,26 +204,3 @@ fn further_client_and_another_port_of_the_target_are_findings() {
         assert_eq!((sources.len(), &report["findings"]), (100, &json!([stray, refused])));
     }
 }
-
-#[test]
-fn wrong_arguments_are_usage_errors() {
-    for (line, reason) in [
-        ("relay 4000", "<TARGET>"),
-        ("relay 4000 127.0.0.1", "give HOST:PORT"),
-        ("relay nowhere 127.0.0.1:5000", "give ADDR:PORT"),
-        ("relay 0.0.0.0:PORT 127.0.0.1:PORT", "the relay listens on TARGET itself"),
-        ("relay 127.0.0.1:0 127.0.0.1:PORT --back PORT", "the relay listens on TARGET itself"),
-        ("relay 127.0.0.1:PORT 127.0.0.1:5000 --back PORT", "--back: the relay already listens there"),
-        ("relay 127.0.0.1:0 [::1]:5000 --back PORT", "no address of TARGET can be reached from --back"),
-        ("relay 127.0.0.1:0 127.0.0.1:5000 --up seed_3", "seed"),
-        ("relay 127.0.0.1:0 127.0.0.1:5000 --up seed=3", "seed"),
-        ("relay 127.0.0.1:0 127.0.0.1:5000 --up loss=3%_like=nowhere", "like"),
-        ("relay 127.0.0.1:0 127.0.0.1:5000 --down outcome-log_x.csv", "outcome-log"),
-        ("relay 127.0.0.1:0 127.0.0.1:5000 --up lost_3%", "lost"),
-        ("relay 127.0.0.1:0 127.0.0.1:5000 --max-bitrate-per-source 0", "would drop every packet"),
-    ] {
-        let output = run_args(words(&line.replace("PORT", &(30_000 + own_port()).to_string())));
-        assert_eq!((output.code, &*output.stdout), (2, ""), "{line}: {output:?}");
-        assert!(output.stderr.contains(reason), "{line}: {output:?}");
-    }
-}

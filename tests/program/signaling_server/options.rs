@@ -11,7 +11,7 @@ fn start_line_names_the_variables_of_the_listen_address() {
     for (options, variables, suffix) in [
         (&["--host", "127.0.0.1"][..], [("PORT", "0"), ("PORT_ENV", "x")], " (PORT from the environment)"),
         (&["--host", "127.0.0.1"], [("PORT", ""), ("PORT_ENV", "0")], " (PORT_ENV from the environment)"),
-        (&[], [("PORT", "0"), ("HOST", "127.0.0.1")], " (HOST and PORT from the environment)"),
+        (&[], [("PORT", "0"), ("HOST", "127.0.0.1")], " (PORT and HOST from the environment)"),
         (&["--port", "0"], [("PORT", "1"), ("HOST", "127.0.0.1")], " (HOST from the environment)"),
         (&["--port", "0", "--host", "127.0.0.1"], [("PORT", "1"), ("HOST", "x.invalid")], ""),
     ] {

@@ -18,7 +18,7 @@ use jamjam_core::audio::waveform::Waveform;
 use jamjam_core::stats::{DriftEstimate, HostTiming, PacingStats, StreamStats};
 use jamjam_core::time::Time;
 
-/// What a run sends, named after the command that sends it.
+/// What a run sends, named after the command that mainly sends it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunKind {
@@ -30,7 +30,7 @@ pub enum RunKind {
 }
 
 impl RunKind {
-    /// The name in reports.
+    /// The name of that command.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Send => "send",
@@ -106,8 +106,10 @@ pub struct RunOrigin {
 /// All results of a run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RunResults {
-    /// The subcommand.
+    /// What was sent.
     pub run_kind: RunKind,
+    /// The subcommand.
+    pub command: String,
     /// Display name of the server.
     pub target: String,
     /// The command and the host.
@@ -194,7 +196,8 @@ impl RunResults {
     /// Creates empty results of a run against `target`. Initially, replies are expected, and the time-out is the default of 2 s.
     pub fn new(run_kind: RunKind, target: impl Into<String>, evaluated_stream: StreamKind) -> Self {
         let (target, timeout_ns) = (target.into(), 2_000_000_000);
-        Self { run_kind, target, evaluated_stream, replies_expected: true, timeout_ns, ..Self::default() }
+        let command = run_kind.name().to_owned();
+        Self { run_kind, command, target, evaluated_stream, replies_expected: true, timeout_ns, ..Self::default() }
     }
 
     /// Statistics of one stream, if it was sent.

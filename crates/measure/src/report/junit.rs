@@ -83,7 +83,7 @@ fn strip_invalid_xml(text: &str) -> String {
 
 /// The whole document. `error` is the socket or file error that ended the run early.
 pub fn document(report: &Report, error: Option<&str>) -> Result<String, SerializeError> {
-    let (name, duration) = (format!("jamjam-dev {}", report.command.name()), report.duration_ms / 1e3);
+    let (name, duration) = (format!("jamjam-dev {}", report.command), report.duration_ms / 1e3);
     let duration = Duration::from_secs_f64(duration);
     // Errors are failures of a test case.
     let warnings = texts(report.warnings.iter().filter(|warning| warning.severity == Severity::Warning));

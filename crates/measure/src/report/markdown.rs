@@ -22,7 +22,7 @@ pub fn summary(report: &Report, error: Option<&str>) -> String {
 
 fn heading(report: &Report, error: Option<&str>) -> String {
     let (status, until) = report.status_line(error);
-    let (command, target) = (report.command.name(), escape(&report.target));
+    let (command, target) = (&report.command, escape(&report.target));
     let [until, headline, reason] = [&until, &report.headline, &report.verdict_reason()].map(|text| escape(text));
     let duration = format_time(report.duration_ms * 1e3);
     let reason = if reason.is_empty() { reason } else { format!("{reason}. ") };

@@ -16,7 +16,7 @@ use super::limits::{LimitResult, Limits, RunVerdict};
 use super::quantities::{self, RunProtocol, StreamLabels, unsigned_millis};
 use super::ramp::RampFigures;
 use super::time_series::TimeSeries;
-use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
+use crate::client::{RunResults, StopSignal, StreamKind};
 use crate::diagnosis::Diagnosis;
 use jamjam_core::sanitize::{sanitize, sanitize_line};
 
@@ -39,7 +39,7 @@ figures! {
     ] {
         schema_version: u32 = SCHEMA_VERSION;
         tool_version: &'static str = env!("CARGO_PKG_VERSION");
-        command: RunKind = run.run_kind;
+        command: String = run.command.clone();
         target: String = run.target.clone();
         command_line: String = sanitize_line(&run.origin.command_line, MAX_COMMAND_LINE_BYTES);
         host_name: Option<String> = run.origin.host_name.as_deref().map(sanitize);

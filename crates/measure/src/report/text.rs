@@ -13,7 +13,6 @@ use super::model::Report;
 use super::quantities::{self, format_count, format_time};
 use super::rows::{self, Level, Row};
 use super::targets::TargetsReport;
-use crate::client::RunKind;
 use crate::diagnosis::Severity;
 use crate::verdict::{Judged, Verdict};
 
@@ -132,15 +131,12 @@ pub fn targets(all: &TargetsReport, with_details: bool, color: bool) -> String {
 }
 
 /// The words before the target in a heading.
-pub(super) fn command_heading(command: RunKind) -> &'static str {
-    match command {
-        RunKind::Send => "send to",
-        RunKind::Probe => "probe of",
-    }
+pub(super) fn command_heading(command: &str) -> String {
+    format!("{command} {}", if matches!(command, "send" | "publish") { "to" } else { "of" })
 }
 
 fn heading(report: &Report, style: Style) -> String {
-    let command = command_heading(report.command);
+    let command = command_heading(&report.command);
     let mut text = style.strong(&format!("{command} {}, {}", report.target, format_time(report.duration_ms * 1e3)));
     if let Some(rate) = report.send_rate() {
         _ = write!(text, ", {rate}");
@@ -157,11 +153,10 @@ fn heading(report: &Report, style: Style) -> String {
         let samples = format_count(frame_samples.into(), "sample");
         let channels = format_count(channels.into(), "channel");
         // A probe sends at its own interval, not at the audio rate.
-        _ = match report.command {
-            RunKind::Probe => writeln!(text, "AUDIO packets: {payload_bytes} payload bytes ({samples})"),
-            RunKind::Send => {
-                writeln!(text, "audio: {rate} Hz, {channels}, {samples} per packet ({payload_bytes} payload bytes)")
-            }
+        _ = if report.interval_ms.is_some() {
+            writeln!(text, "AUDIO packets: {payload_bytes} payload bytes ({samples})")
+        } else {
+            writeln!(text, "audio: {rate} Hz, {channels}, {samples} per packet ({payload_bytes} payload bytes)")
         };
     }
     if let Some(CaptureFigures { device, device_format, device_channels, device_rate_hz, .. }) = &report.capture {

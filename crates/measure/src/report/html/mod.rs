@@ -35,7 +35,7 @@ pub fn page(report: &Report, error: Option<&str>, audio: Option<&AudioPicture>, 
     format!(
         include_str!("page.html"),
         status = status,
-        heading = text::command_heading(report.command),
+        heading = text::command_heading(&report.command),
         target = escape_html(&report.target),
         style = [style, STYLE].concat(),
         script = SCRIPT,

@@ -1,0 +1,110 @@
+//! `musicians`: several members of a room, over real sockets.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use test_support::client::{ProgramOutput, document, run, start_line};
+use test_support::server::{Member, Server};
+use tungstenite::Message;
+
+use crate::clients::websocket::scripted_server::raw;
+
+/// The document that `--json` prints.
+fn musicians(output: &ProgramOutput) -> Value {
+    let report: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    document::assert_valid(&report);
+    assert_eq!(report["type"], "musicians");
+    report
+}
+
+/// The line of a run with this number of musicians in `room`.
+fn line(server: &Server, room: &str, clients: usize) -> String {
+    format!("musicians --tone 220 --clients {clients} --signaling-url ws://{}{room}", server.address)
+}
+
+#[test]
+fn room_without_enough_places_is_not_joined() {
+    let signaling = Server::start_signaling(&[]);
+    let mut member = Member::connect(signaling.address);
+    member.create_room("jam");
+    let output = run(&line(&signaling, " --room jam --duration 1s", 10));
+    let error = "jamjam-dev: room `jam` has 9 of 10 places free, too few for 10\n";
+    assert_eq!((output.code, &*output.stdout, &*output.stderr), (2, "", error));
+    // Nobody has joined: this is the next message.
+    member.rooms();
+}
+
+#[test]
+fn room_that_fills_up_after_the_list_is_left_by_all() {
+    let room = json!({"id": "0000000a", "name": "jam", "peer_count": 1, "max_peers": 10, "has_password": false, "invite_code": "AAAAAA"});
+    let listed = json!({"type": "RoomList", "data": {"rooms": [room]}});
+    let (closed, first_left) = std::sync::mpsc::channel();
+    let server = raw(move |number, stream| {
+        let mut socket = tungstenite::accept(stream).unwrap();
+        let joined = json!({"type": "RoomJoined", "data": {"room_id": "0000000a", "peer_id": "x", "peers": []}});
+        let full = json!({"type": "Error", "data": {"message": "Room is full"}});
+        for reply in [&listed, if number == 0 { &joined } else { &full }] {
+            socket.read().unwrap();
+            socket.send(Message::text(reply.to_string())).unwrap();
+        }
+        while socket.read().is_ok() {}
+        closed.send(number).unwrap();
+    });
+    let output = run(&format!("musicians --tone 220 --clients 2 --signaling-url ws://{server} --room jam"));
+    let error = format!(
+        "jamjam-dev: cannot join a room on ws://{server}: the server rejected the request for room `jam`: Room is full\n"
+    );
+    assert_eq!((output.code, &*output.stdout, &*output.stderr), (3, "", &*error));
+    let mut left = [(); 2].map(|()| first_left.recv_timeout(Duration::from_secs(60)).unwrap());
+    left.sort_unstable();
+    assert_eq!(left, [0, 1]);
+}
+
+#[test]
+fn limits_are_not_judged_for_a_member_whom_nobody_heard() {
+    let signaling = Server::start_signaling(&[]);
+    let mut member = Member::connect(signaling.address);
+    member.create_room("jam");
+    let output = run(&line(&signaling, " --room jam --duration 2s --json --max-loss 100%", 2));
+    assert_eq!(output.code, 4, "{output:?}");
+    let report = musicians(&output);
+    let reasons = report["verdict"]["reasons"].as_array().unwrap();
+    let unheard =
+        |reason: &Value| reason.as_str().unwrap().starts_with("Musician 1 from Ann: --max-loss 100 % not judged: ");
+    assert!(reasons.iter().any(unheard), "{reasons:?}");
+}
+
+#[test]
+fn signal_ends_with_the_report_and_all_members_leave() {
+    let signaling = Server::start_signaling(&[]);
+    let mut member = Member::connect(signaling.address);
+    member.create_room("jam");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let address = socket.local_addr().unwrap();
+    member.send("UpdatePeerInfo", &json!({"candidates": [], "public_addr": address, "local_addr": null}));
+    let program = start_line(&line(&signaling, " --room jam --json", 3));
+    let names: Vec<Value> = (0..3).map(|_| member.skip_to("PeerJoined")["data"]["peer"]["name"].clone()).collect();
+    assert_eq!(names, ["Musician 1", "Musician 2", "Musician 3"]);
+    socket.recv(&mut [0; 2_048]).unwrap();
+    program.signal("INT");
+    let output = program.end();
+    assert_eq!(output.code, 130, "{output:?}");
+    assert_eq!(musicians(&output)["interrupted"], "SIGINT");
+    (0..3).for_each(|_| drop(member.skip_to("PeerLeft")));
+}
+
+#[test]
+fn what_several_musicians_cannot_share_is_a_usage_error() {
+    let signaling = Server::start_signaling(&[]);
+    for (option, error) in [
+        ("--tone 440 --bind 127.0.0.1:6000", "a local port cannot be used"),
+        ("--wav -", "standard input can be read only once"),
+        ("--tone 23000", "exceeds half of the sample rate"),
+    ] {
+        let url = format!("--signaling-url ws://{} --room jam --clients 2", signaling.address);
+        let output = run(&format!("musicians {option} {url}"));
+        assert!(output.code == 2 && output.stderr.contains(error), "{option}: {output:?}");
+    }
+}
