@@ -28,4 +28,4 @@ with tempfile.TemporaryDirectory() as folder:
         time.sleep(0.2)
     assert client.wait() == 0
     for server in echo, signaling:
-        print(json.loads(server.communicate()[0])["failures"] or "passed")  # closes standard input
+        print(json.loads(server.communicate()[0])["verdict"]["reasons"] or "passed")  # closes standard input

@@ -35,7 +35,8 @@
 //! | `jamjam-moqt` | [`moqt`] | MOQT messages, sessions, echo and client |
 //! | `jamjam-signaling` | [`signaling`] | the signaling server: hub, rooms, one module per dialect, and a client for jamjam rooms |
 //! | `jamjam-measure` | [`client`], [`run_record`] | the audio sender, the prober and fake musicians; the file of a recorded run |
-//! | | [`report`], [`diagnosis`] | figures, limits, output formats; what is wrong, and what to do |
+//! | | [`report`], [`diagnosis`] | figures and limits; what is wrong, and what to do |
+//! | | [`document`] | a report as data, and its formats |
 //! | | [`verdict`] | what a run or a check comes to |
 //! | | [`check`], [`machine`] | check of clients, and of this machine |
 //! | `jamjam-dev` | [`io`], [`cli`], [`testing`] | sockets, clocks, files, devices, HTTP, TLS; options and output; servers for tests |
@@ -77,6 +78,6 @@ pub use jamjam_core::{
     address, audio, close_code, direction, echo, impairment, link, lock, log_throttle, media_relay, memory_budget,
     node, node_group, outcome, path, rate_limit, recorded_path, relay, sanitize, send_queue, stats, time, units, wire,
 };
-pub use jamjam_measure::{check, client, diagnosis, machine, report, run_record, verdict};
+pub use jamjam_measure::{check, client, diagnosis, document, machine, report, run_record, verdict};
 pub use jamjam_moqt as moqt;
 pub use jamjam_signaling as signaling;

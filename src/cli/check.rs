@@ -10,10 +10,10 @@ use clap::parser::ValueSource;
 use tracing::{info, warn};
 
 use super::options::report::ReportFileArgs;
-use super::output::{Failure, HEADING_REPORT, print_failure, print_report};
+use super::output::{Failure, HEADING_REPORT, print_failure};
 use super::ready_file::Environment;
 use super::values::parse_seconds;
-use crate::check::{CheckReport, CheckResult, ClientCheck, CommandResult, EndedBy, Finding, Severity};
+use crate::check::{CheckReport, ClientCheck, CommandResult, EndedBy, Finding, Severity};
 use crate::client::StopSignal;
 use crate::echo::ObservedDatagram;
 use crate::io::shell_command::{self, ShellCommand};
@@ -83,10 +83,6 @@ pub(crate) struct CheckArgs {
     #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 1, help_heading = HEADING)]
     expect_sources: usize,
 
-    /// Print the report as JSON
-    #[arg(long, help_heading = HEADING_REPORT)]
-    json: bool,
-
     #[command(flatten)]
     files: ReportFileArgs,
 }
@@ -135,7 +131,7 @@ impl SharedCheck {
 /// Logs new findings about sources.
 pub(crate) fn log_findings(findings: impl IntoIterator<Item = (impl std::fmt::Display, Finding)>) {
     for (source, finding) in findings {
-        let Finding { code: rule, severity, message: finding, section, .. } = finding;
+        let Finding { rule, severity, message: finding, section, .. } = finding;
         if severity == Severity::Note {
             info!(target: "check", source = %source, rule, finding, section, "note about a client");
         } else {
@@ -187,26 +183,27 @@ impl CheckArgs {
     ) -> Result<u8, Failure> {
         let (command, _running) = watched?;
         let is_interrupted = command.as_ref().is_some_and(|command| command.ended_by == EndedBy::Interrupt);
-        let result = CheckResult::new(report, self.fail_on, self.expect_sources).ended_with(command, incomplete);
-        let written = self.files.write_check(&result);
-        print_report(&result, self.json, || result.text())?;
-        written?;
+        let mut document = report.document(self.fail_on, self.expect_sources, command);
+        if let [error, ..] = incomplete {
+            document.head.abort(error.clone());
+        }
+        let written = self.files.write(&mut document);
+        self.files.print(&document, false).and(written)?;
         if !incomplete.is_empty() {
             return Ok(3);
         }
         let interrupted = stop.signal().filter(|_| is_interrupted).map(StopSignal::exit_code);
-        Ok(interrupted.unwrap_or(result.verdict.exit_code()))
+        Ok(interrupted.unwrap_or(document.head.verdict.result.exit_code()))
     }
 
     /// Reports that a server ends with an error, unless it has reported. Returns the failure. A usage error leaves files as they are.
-    pub(crate) fn report_failure(&self, server: &str, failure: Failure) -> Failure {
-        if self.check && self.files.has_report(&failure) {
-            let result = CheckResult::aborted(server, format!("{:#}", failure.error));
-            if self.json {
-                print_failure(print_report(&result, true, || result.text()));
-            }
+    pub(crate) fn report_failure(&self, failure: Failure) -> Failure {
+        if let Some(mut document) = self.files.failure("all clients", &failure).filter(|_| self.check) {
             // One of the files may be what failed.
-            _ = self.files.write_check(&result);
+            _ = self.files.write(&mut document);
+            if self.files.json {
+                print_failure(self.files.print(&document, false));
+            }
         }
         failure
     }

@@ -9,10 +9,9 @@ use clap::builder::Resettable;
 use super::client::FinishedRun;
 use super::client::monitor::{LiveView, run_all};
 use super::client::udp::{ConnectedTarget, DelayArgs, UdpArgs, UdpClient, UdpPeer};
-use super::file_arguments::{OutputFile, output_file_parser};
 use super::options::measurement::{LimitArgs, NetworkArgs, PacketArgs, SpinArgs, TimeoutArgs};
-use super::options::report::{PrintArgs, ReportFileArgs};
-use super::output::{Failure, HEADING_REPORT, ensure_usage, unless_hung_up};
+use super::options::report::ReportArgs;
+use super::output::{Failure, ensure_usage};
 use super::target::{Endpoint, TargetArgument, parse_udp_target};
 use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig, RunKind, RunResults, StopSignal};
 use crate::io::local_socket::LocalSocketOptions;
@@ -20,7 +19,6 @@ use crate::io::stop::StopToken;
 use crate::io::udp::DriverOptions;
 use crate::io::{clock, files};
 use crate::report::targets::TargetsReport;
-use crate::report::{json, junit, text};
 
 /// Maximum number of targets of one run. Each has a socket and a row on the terminal.
 const MAX_TARGETS: usize = 64;
@@ -53,16 +51,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     limits: LimitArgs,
 
-    /// Print the complete report of each target
-    #[arg(short, long, help_heading = HEADING_REPORT)]
-    verbose: bool,
-
     #[command(flatten)]
-    print: PrintArgs,
-
-    /// Write the report to this JUnit XML file
-    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
-    junit: Option<OutputFile>,
+    report: ReportArgs,
 
     #[command(flatten)]
     network: NetworkArgs,
@@ -73,18 +63,16 @@ pub(crate) struct Args {
 
 impl Args {
     /// Sends until finished or `stop` is requested.
-    pub(crate) fn run(mut self, stop: &StopToken) -> Result<u8, Failure> {
-        self.print.prepare();
-        let files = ReportFileArgs::only_junit(self.junit.take());
-        self.compare(&files, stop)
-            .inspect_err(|failure| _ = files.write_failure(RunKind::Probe, "several targets", failure))
+    pub(crate) fn run(&self, stop: &StopToken) -> Result<u8, Failure> {
+        self.report.prepare();
+        self.compare(stop).map_err(|failure| self.report.fail("several targets", failure))
     }
 
-    fn compare(&self, files: &ReportFileArgs, stop: &StopToken) -> Result<u8, Failure> {
+    fn compare(&self, stop: &StopToken) -> Result<u8, Failure> {
         let (targets, packets) = (self.targets()?, self.packets()?);
         self.udp.check_link(false)?;
         let local = self.network.options_without_port("with several targets")?;
-        files.prepare(stop)?;
+        self.report.files.prepare(stop)?;
         let (clients, unreachable) = self.connect(&targets, packets, local, stop)?;
         let code = clients.is_empty().then_some(3);
         let options = self.udp.driver_options(self.spin.spin, local);
@@ -95,12 +83,11 @@ impl Args {
             let FinishedRun { run, error, .. } = finished.with_interval(packets.interval);
             (run, error.map(|error| format!("{error:#}")))
         });
-        let report = TargetsReport::new(runs.collect(), &self.limits.limits());
-        let written = files.write_documents(|_| Ok(junit::targets(&report)?));
-        let printed = self.print.print(&json::targets(&report), |color| text::targets(&report, self.verbose, color));
-        unless_hung_up(printed, stop.signal())?;
-        error.or(written.err()).map_or(Ok(()), Err)?;
-        Ok(interrupted.map(StopSignal::exit_code).or(code).unwrap_or_else(|| report.exit_code()))
+        let mut document = TargetsReport::new(runs.collect(), &self.limits.limits()).document();
+        let delivered = self.report.deliver(&mut document, stop.signal());
+        error.map_or(delivered, Err)?;
+        let verdict = document.head.verdict.result;
+        Ok(interrupted.map(StopSignal::exit_code).or(code).unwrap_or(verdict.exit_code()))
     }
 
     /// The targets of the arguments and of the files that they name, without repetition.

@@ -1,10 +1,10 @@
 //! `jamjam-dev doctor`: checks whether this machine can measure precisely.
 
-use std::io;
 use std::path::Path;
 
-use super::output::{Failure, HEADING_REPORT, print_report};
-use super::values::{DEFAULT_SIGNALING_PORT, use_color};
+use super::options::report::ReportArgs;
+use super::output::Failure;
+use super::values::DEFAULT_SIGNALING_PORT;
 use crate::client::StopSignal;
 use crate::io::machine::{self, KernelFiles};
 use crate::io::status_line::StatusLine;
@@ -24,15 +24,15 @@ const PORTS: [(&str, u16, &str); 3] = [
 /// Takes about 2 seconds. The exit code is 1 if measurements on this machine would not be valid.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Print the report as JSON
-    #[arg(long, help_heading = HEADING_REPORT)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 impl Args {
     /// Runs all checks, prints the report and returns the exit code.
     pub(crate) fn run(&self, stop: &StopToken) -> Result<u8, Failure> {
-        stop.set_run_started();
+        self.report.prepare();
+        self.report.files.prepare(stop)?;
         let status = StatusLine::new(None);
         let timing = machine::measure_timing(stop, || {
             if let Some(status) = &status {
@@ -40,8 +40,9 @@ impl Args {
             }
         });
         drop(status);
-        let report = MachineReport::new(&machine::collect(KernelFiles(Path::new("/")), timing, &PORTS));
-        print_report(&report, self.json, || report.to_text(use_color(&io::stdout())))?;
-        Ok(stop.signal().map_or_else(|| report.exit_code(), StopSignal::exit_code))
+        let facts = machine::collect(KernelFiles(Path::new("/")), timing, &PORTS);
+        let mut document = MachineReport::new(&facts).document();
+        self.report.deliver(&mut document, stop.signal())?;
+        Ok(stop.signal().map_or(document.head.verdict.result.exit_code(), StopSignal::exit_code))
     }
 }

@@ -135,7 +135,7 @@ pub(crate) struct Args {
 impl Args {
     /// Serves until `stop` is requested.
     pub(crate) fn run(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
-        self.serve(matches, stop).map_err(|failure| self.check.report_failure("echo-server", failure))
+        self.serve(matches, stop).map_err(|failure| self.check.report_failure(failure))
     }
 
     /// Prepares each part that can fail, starts the parts, and ends them after a stop request.

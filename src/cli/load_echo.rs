@@ -20,7 +20,7 @@ use super::options::report::ReportArgs;
 use super::output::{Failure, HEADING_TARGET, ensure_usage};
 use super::target::{Endpoint, parse_udp_target};
 use crate::client::{
-    AudioWorkload, ClientNode, LiveSnapshot, ProbeConfig, ProbeWorkload, RunConfig, RunKind, SharedRecord, StopSignal,
+    AudioWorkload, ClientNode, LiveSnapshot, ProbeConfig, ProbeWorkload, RunConfig, SharedRecord, StopSignal,
     StreamKind, Workload,
 };
 use crate::io::os;
@@ -89,10 +89,9 @@ impl Args {
             ExtentArgs { count: self.packets.pace.count.unwrap_or(0), duration: self.packets.pace.duration };
         self.source.is_stereo = self.udp.link.is_some();
         let is_audio = matches.contains_id(SOURCE_GROUP);
-        let kind = if is_audio { RunKind::Send } else { RunKind::Probe };
         let result = if is_audio { self.load_audio(matches, stop) } else { self.load_packets(matches, stop) };
         let target = || self.peer.name(self.target.as_ref().map(Endpoint::to_string));
-        result.map_err(|failure| self.report.fail(kind, &target(), failure))
+        result.map_err(|failure| self.report.fail(&target(), failure))
     }
 
     /// Sends the same audio from all clients.

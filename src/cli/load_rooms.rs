@@ -12,7 +12,7 @@ use super::options::report::ReportArgs;
 use super::options::room_target::tls_config;
 use super::options::signaling_client::{HEADING, SignalingClientArgs};
 use super::output::{Failure, are_notices_silenced, ensure_usage, print_notice};
-use crate::client::{MAX_ROOM_MESSAGES, RoomLoad, RoomLoadConfig, RunKind, RunResults};
+use crate::client::{MAX_ROOM_MESSAGES, RoomLoad, RoomLoadConfig, RunResults};
 use crate::io::signaling::room_load::{RoomLoadRun, RoomLoadTarget};
 use crate::io::status_line::StatusLine;
 use crate::io::stop::StopToken;
@@ -85,7 +85,7 @@ impl Args {
     pub(crate) fn run(self, stop: &StopToken) -> Result<u8, Failure> {
         self.report.prepare();
         let name = self.url.to_string();
-        self.load_rooms(stop).map_err(|failure| self.report.fail(RunKind::Probe, &name, failure))
+        self.load_rooms(stop).map_err(|failure| self.report.fail(&name, failure))
     }
 
     fn load_rooms(&self, stop: &StopToken) -> Result<u8, Failure> {

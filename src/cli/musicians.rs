@@ -11,9 +11,9 @@ use super::audio_source::{ExtentArgs, PacketLayout, SOURCE_GROUP, SourceArgs, op
 use super::client::udp::{Rooms, UdpArgs};
 use super::options::credentials::TrustArgs;
 use super::options::measurement::{LimitArgs, NetworkArgs, TimeoutArgs};
-use super::options::report::PrintArgs;
+use super::options::report::ReportArgs;
 use super::options::room_target::{Room, RoomArgs, tls_config};
-use super::output::{Failure, HEADING_TARGET, unless_hung_up};
+use super::output::{Failure, HEADING_TARGET};
 use super::values::ClientLinkMode;
 use crate::client::{AudioStreamConfig, Musician, MusicianConfig, PayloadSource, RunConfig, StopSignal, StreamKind};
 use crate::io::local_socket::LocalSocketOptions;
@@ -23,7 +23,7 @@ use crate::io::stop::StopToken;
 use crate::io::udp::{self, DEFAULT_RECEIVE_BUFFER};
 use crate::link::LinkKey;
 use crate::node_group::NodeGroup;
-use crate::report::musicians::MusiciansReport;
+use crate::report::musicians;
 use crate::signaling::client::SharedMembers;
 use crate::stats::HostTiming;
 
@@ -56,7 +56,7 @@ pub(crate) struct Args {
     limits: LimitArgs,
 
     #[command(flatten)]
-    print: PrintArgs,
+    report: ReportArgs,
 
     #[command(flatten)]
     network: NetworkArgs,
@@ -74,13 +74,18 @@ type Joined = (Vec<Musician<dyn PayloadSource + Send>>, Vec<UdpSocket>, Rooms);
 impl Args {
     /// Plays until finished or `stop` is requested, and reports what was received.
     pub(crate) fn run(mut self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
-        self.print.prepare();
+        self.report.prepare();
         self.source.extent = self.extent;
+        let room = self.room.room.clone().unwrap_or_default();
+        self.play(matches, stop).map_err(|failure| self.report.fail(&room, failure))
+    }
+
+    fn play(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
         let url = self.room.url(matches)?.expect("clap requires the room");
         let local = self.network.options_without_port("by several musicians")?;
         let sources = self.sources(&url)?;
         // Not before: a source may be a silent pipe.
-        stop.set_run_started();
+        self.report.files.prepare(stop)?;
         let (nodes, sockets, rooms) = self.join(&self.room.on(url, &self.trust, None), sources, local, stop)?;
 
         let options = UdpArgs::default().driver_options(0, local);
@@ -92,12 +97,11 @@ impl Args {
             musician.run.host_timing = Some(HostTiming { kernel_dropped, ..stats.host_timing.clone() });
         }
         let room = rooms.0.first().map_or("", |session| &session.room_name);
-        let report = MusiciansReport::from((room, &*musicians, stop.signal(), &self.limits.limits()));
-        let printed = self.print.print(&report, |color| report.text(color));
+        let mut document = musicians::document(room, &musicians, stop.signal(), &self.limits.limits());
+        let delivered = self.report.deliver(&mut document, stop.signal());
         drop(rooms);
-        unless_hung_up(printed, stop.signal())?;
-        stats.result.context("cannot read from the sockets")?;
-        Ok(stop.signal().map_or(report.verdict.result.exit_code(), StopSignal::exit_code))
+        stats.result.context("cannot read from the sockets").and(delivered)?;
+        Ok(stop.signal().map_or(document.head.verdict.result.exit_code(), StopSignal::exit_code))
     }
 
     /// What each of them plays: tones a semitone apart, or the same file.

@@ -6,7 +6,6 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use serde::Serialize;
 
 use crate::client::StopSignal;
 use crate::io::status_line;
@@ -62,16 +61,6 @@ pub(crate) fn print_bytes(line: &[u8]) -> io::Result<bool> {
 /// Prints a line to standard output, unless the pipe is closed.
 pub(crate) fn print(line: &str) -> anyhow::Result<()> {
     print_bytes(line.as_bytes()).map(drop).context("cannot write to standard output")
-}
-
-/// Prints a report to standard output, as JSON or as `text`.
-pub(crate) fn print_report(
-    report: &impl Serialize,
-    is_json: bool,
-    text: impl FnOnce() -> String,
-) -> anyhow::Result<()> {
-    let text = if is_json { serde_json::to_string_pretty(report)? } else { text() };
-    print(text.trim_end())
 }
 
 /// The result of printing after a run that `signal` may have ended: a terminal that was closed is no error.

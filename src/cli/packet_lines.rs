@@ -12,8 +12,8 @@ use anyhow::{Context, anyhow};
 use super::output::print_bytes;
 use crate::client::{AudioPicture, LiveSnapshot, PacketEvent, PacketObserver, RecordedPacket, RunResults};
 use crate::io::files;
-use crate::report::json::{self, JsonLine};
 use crate::report::limits::Limits;
+use crate::report::packet_line::JsonLine;
 use crate::run_record;
 use crate::stats::Counter;
 use crate::time::Time;
@@ -96,13 +96,14 @@ impl PacketLineWriter {
     }
 
     fn write(&mut self, packet: RecordedPacket) {
-        let Ok(line) = json::line(&JsonLine::Packet((packet, self.started).into())) else { return };
+        let packet = JsonLine::Packet((packet, self.started).into());
+        let Ok(line) = serde_json::to_string(&packet) else { return };
         if self.print {
             // An error is not reported here. If standard output is broken, printing the report also fails and reports the error.
-            self.reader_closed |= print_bytes(line.trim_end().as_bytes()).is_ok_and(|is_read| !is_read);
+            self.reader_closed |= print_bytes(line.as_bytes()).is_ok_and(|is_read| !is_read);
         }
         if let Some(file) = &mut self.file {
-            file.write(&line);
+            file.write(&(line + "\n"));
         }
     }
 }

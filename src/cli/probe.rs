@@ -79,7 +79,7 @@ impl Args {
     pub(crate) fn run(mut self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
         self.report.prepare();
         let name = || self.peer.name(self.target().map(Target::to_string));
-        self.probe(matches, stop).map_err(|failure| self.report.report.fail(RunKind::Probe, &name(), failure))
+        self.probe(matches, stop).map_err(|failure| self.report.report.fail(&name(), failure))
     }
 
     fn target(&self) -> Option<&Target> {

@@ -72,7 +72,7 @@ impl Args {
         self.report.prepare();
         self.report.report.is_beside_output = true;
         let name = || self.target.as_ref().map_or("-".to_owned(), MoqtUrl::to_string);
-        self.publish(stop).map_err(|failure| self.report.report.fail(RunKind::Send, &name(), failure))
+        self.publish(stop).map_err(|failure| self.report.report.fail(&name(), failure))
     }
 
     fn publish(&self, stop: &StopToken) -> Result<u8, Failure> {

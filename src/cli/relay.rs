@@ -9,23 +9,23 @@ use anyhow::{Context, Result};
 use tracing::{info, warn};
 
 use super::echo_server::BitRateArgs;
-use super::file_arguments::{OutputFile, output_file_parser};
 use super::options::impairment::{OutcomeLogFile, PathArgs};
-use super::output::{Failure, HEADING_REPORT, ensure_usage, print_report};
+use super::options::report::ReportArgs;
+use super::output::{Failure, ensure_usage};
 use super::ready_file::{Ready, ReadyFileArgs, local_authority};
 use super::server;
 use super::target::Endpoint;
 use super::values::parse_listen_address;
 use crate::address::{HostPort, ParseHostError};
 use crate::echo::FIXED_LOG_LINE;
+use crate::io::reachable;
 use crate::io::resolve::{resolve, resolve_until_stopped};
 use crate::io::stop::StopToken;
 use crate::io::udp::{
     self, Backend, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, NodeThread, StraySocket,
 };
-use crate::io::{files, reachable};
 use crate::relay::{MAX_CLIENTS, Relay};
-use crate::report::relay::RelayReport;
+use crate::report::relay::{self, RelayCounts};
 use crate::stats::Counter;
 
 /// Interval at which it is checked whether the target replies.
@@ -34,10 +34,9 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Number of intervals without a reply after which the target is resolved again.
 const MAX_SILENCE: u32 = 10;
 
-const CANNOT_WRITE: &str = "--junit: cannot write the report";
-
 /// Forward UDP between real programs over a bad network
 #[derive(clap::Args)]
+#[command(mut_arg("junit", |arg| arg.long_help("Write the report to this JUnit XML file\n\nThe exit code is then 1 if there are findings, and 4 if they are only those of this host.")))]
 pub(crate) struct Args {
     /// Port for clients, on 127.0.0.1 unless it is ADDR:PORT
     #[arg(value_name = "LISTEN", value_parser = parse_listen_address)]
@@ -73,15 +72,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     ready_file: ReadyFileArgs,
 
-    /// Print the report as JSON
-    #[arg(long, help_heading = HEADING_REPORT)]
-    json: bool,
-
-    /// Write the report to this JUnit XML file
-    ///
-    /// The exit code is then 1 if there are findings, and 4 if they are only those of this host.
-    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
-    junit: Option<OutputFile>,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 impl Args {
@@ -124,10 +116,9 @@ impl Args {
         let mut upstream = self.open_upstream(address)?;
         let sockets = iter::once(&socket).chain(&upstream.sockets).map(UdpSocket::try_clone);
         let sockets = sockets.collect::<Result<_, _>>().context("cannot open the sockets of the relay")?;
-        self.junit.as_ref().map_or(Ok(()), |file| files::prepare(file)).context(CANNOT_WRITE)?;
         let (observer, outcome_log) = self.path.impairment.open_outcome_log("from,to,direction")?;
         self.ready_file.clear()?;
-        stop.set_run_started();
+        self.report.files.prepare(stop)?;
         info!(name: FIXED_LOG_LINE, target: "relay", "relay listening on {address}, target {}", upstream.target);
         let (new_targets, targets) = mpsc::channel();
         let seed = impairments[0].seed;
@@ -145,13 +136,11 @@ impl Args {
         let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
         drop(log);
         let (target, unreachable) = (self.target.to_string(), counts[0].get());
-        let report = RelayReport::from((target, seed, &results, unreachable, dropped, upstream.into_strays()));
-        print_report(&report, self.json, || report.text())?;
-        if let Some(file) = &self.junit {
-            files::write(file, &report.junit()?).context(CANNOT_WRITE)?;
-        }
-        tally.result.context("cannot read from the sockets").and(outcome_log)?;
-        Ok(self.junit.as_ref().map_or(0, |_| report.verdict.exit_code()))
+        let counts = RelayCounts { unreachable, kernel_dropped: dropped, strays: upstream.into_strays() };
+        let mut document = relay::document(target, seed, &results, counts, self.report.files.junit.is_some());
+        let delivered = self.report.deliver(&mut document, None);
+        tally.result.context("cannot read from the sockets").and(outcome_log).and(delivered)?;
+        Ok(document.head.verdict.result.exit_code())
     }
 
     /// Until the relay ends, looks for another address of the target if this one does not reply.

@@ -11,7 +11,6 @@ use super::file_arguments::InputFile;
 use super::options::measurement::LimitArgs;
 use super::options::report::ReportArgs;
 use super::output::Failure;
-use crate::client::RunKind;
 use crate::io::files;
 use crate::run_record::{self, RecordedRun};
 
@@ -35,7 +34,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Result<u8, Failure> {
         self.report.prepare();
-        self.replay().map_err(|failure| self.report.fail(RunKind::Probe, "-", failure))
+        self.replay().map_err(|failure| self.report.fail("-", failure))
     }
 
     fn replay(&self) -> Result<u8, Failure> {

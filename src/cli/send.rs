@@ -16,7 +16,7 @@ use super::options::measurement::{NetworkArgs, SpinArgs};
 use super::options::report::PacketReportArgs;
 use super::output::{Failure, HEADING_TARGET};
 use super::target::{Endpoint, parse_udp_target};
-use crate::client::{AudioWorkload, ClientNode, RunKind, RunResults, StreamKind};
+use crate::client::{AudioWorkload, ClientNode, RunResults, StreamKind};
 use crate::io::read_ahead::ReaderThread;
 use crate::io::stop::StopToken;
 
@@ -86,7 +86,7 @@ impl Args {
         self.source.is_stereo = self.udp.link.is_some();
         let result = self.send(matches, stop);
         let target = || self.peer.name(self.to.as_ref().map(Endpoint::to_string));
-        result.map_err(|failure| self.report.report.fail(RunKind::Send, &target(), failure))
+        result.map_err(|failure| self.report.report.fail(&target(), failure))
     }
 
     fn send(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {

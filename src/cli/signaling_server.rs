@@ -110,7 +110,7 @@ pub(crate) struct Args {
 impl Args {
     /// Serves until `stop` is requested.
     pub(crate) fn run(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
-        self.serve(matches, stop).map_err(|failure| self.check.report_failure("signaling-server", failure))
+        self.serve(matches, stop).map_err(|failure| self.check.report_failure(failure))
     }
 
     /// The enabled dialects.
@@ -229,8 +229,8 @@ impl Args {
         stop: &StopToken,
     ) -> Result<u8, Failure> {
         let Some((watched, check)) = checked else {
-            if let Some((media, seed)) = media.zip(seed) {
-                print(&format!("{}note: --seed {seed} repeats the impairment", media.text()))?;
+            if let Some(media) = media {
+                print(media.document(seed).text(false, false, None).trim_end())?;
             }
             return Ok(0);
         };

@@ -253,7 +253,7 @@ fn verdict_on_the_given_client_is_the_result_of_the_step() {
                 "PASSED",
                 0,
             ),
-            (WRONG_CLIENT, "", 1, "broke version", 2),
+            (WRONG_CLIENT, "", 1, "[version, docs/protocol.md", 2),
             (correct, "--expect-sources 2", 1, "FAILED: 1 of 2 expected sources sent 30 AUDIO packets", 1),
             // The client fails, although it has sent nothing wrong.
             (&format!("{correct}; exit 7"), "", 1, "FAILED: the command ended with exit code 7", 1),
@@ -263,7 +263,7 @@ fn verdict_on_the_given_client_is_the_result_of_the_step() {
             let (job, ended, log) = Job::run(&[("client", client), ("args", args)], &["junit.xml"]);
             assert_eq!(ended, code, "{log}");
             let (report, junit, summary) = (job.report(), job.output("junit"), job.summary());
-            assert_eq!(report["failures"].as_array().unwrap().len(), failures, "{report}");
+            assert_eq!(report["verdict"]["reasons"].as_array().unwrap().len(), failures, "{report}");
             // In a room, `send` looks for the address that answers from another port first.
             let clients = report["sources"].as_array().unwrap().iter().filter(|source| source["audio"] != 0);
             assert_eq!(clients.count(), 1, "{report}");

@@ -1,16 +1,8 @@
 //! `musicians`: members of a room who hear each other for a while.
 
 use serde_json::Value;
-use test_support::client::{ProgramOutput, document, measured, run, start_line, together};
+use test_support::client::{document, measured, run, start_line, together};
 use test_support::server::Server;
-
-/// The document that `--json` prints.
-fn musicians(output: &ProgramOutput) -> Value {
-    let report: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    document::assert_valid(&report);
-    assert_eq!(report["type"], "musicians");
-    report
-}
 
 /// Limits that only this host can exceed.
 const LIMITS: &str = "--max-loss 50% --max-jitter 1s";
@@ -37,7 +29,7 @@ fn members_of_two_programs_and_an_echo_bot_hear_each_other() {
             let outputs = [run(&line), others.end()];
             for output in outputs {
                 assert_eq!((output.code, &*output.stderr), (0, ""), "{output:?}");
-                let report = musicians(&output);
+                let report = document::report(&output);
                 // Each musician: one of its own program, two of the other one, and the Echo Bot.
                 let heard: Vec<_> = directions(&report).filter(|(_, one)| one["packets"].as_u64() > Some(0)).collect();
                 assert_eq!(heard.len(), 8, "{report:#}");

@@ -54,7 +54,7 @@ fn judge() {
     assert_eq!(sent.code, 0, "{sent:?}");
     let report = room.report().unwrap();
     let json: Value = serde_json::from_str(&report.json).unwrap();
-    assert!(report.passed && json["failures"].as_array().is_some_and(Vec::is_empty), "{json}");
+    assert!(report.passed && json["verdict"]["passed"] == true, "{json}");
     let packets = json["sources"].as_array().unwrap().iter().filter_map(|source| source["audio"].as_u64());
     assert_eq!(packets.sum::<u64>(), 75, "{json}");
 
@@ -112,7 +112,7 @@ fn sever() {
     let json: Value = serde_json::from_str(&report.json).unwrap();
     assert_eq!(json["sources"].as_array().map(Vec::len), Some(2), "{json:#}");
     let relay: Value = serde_json::from_str(&report.relay.unwrap()).unwrap();
-    let flows = relay["media"]["rooms"][0]["flows"].as_array().unwrap();
+    let flows = relay["media"]["flows"].as_array().unwrap();
     assert!(flows.iter().any(|flow| flow["outcomes"]["lost"] == 1), "{relay:#}");
     let error = EchoRoom::start().unwrap().sever("Aki", "*").unwrap_err().to_string();
     assert!(

@@ -9,4 +9,5 @@ mod man_page;
 mod option_tables;
 mod packaging;
 mod release;
+mod schema;
 mod wireshark;

@@ -67,7 +67,7 @@ pub struct Report {
     /// Whether a client has sent AUDIO, and none has broken a rule. If media is relayed, the signaling server must have passed its clients too.
     /// Warnings and notes do not count, and less than 12 s of AUDIO are not judged by all rules.
     pub passed: bool,
-    /// The report of the echo server as JSON, as `docs/check.schema.json` defines it.
+    /// The report of the echo server as JSON, as `docs/report.schema.json` defines it.
     pub json: String,
     /// That of the signaling server, if media is relayed. `media` has what was forwarded, and the recovery from each outage.
     pub relay: Option<String>,

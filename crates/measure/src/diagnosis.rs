@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::document::column::{figures, json_names};
 use jamjam_core::sanitize::{escape_html_prose, escape_markdown_prose};
 
 /// How serious a diagnosis is.
@@ -27,27 +28,55 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One thing to know, with what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Diagnosis {
-    /// Identifies the subject for programs.
-    pub code: &'static str,
-    /// How serious it is.
-    pub severity: Severity,
-    /// What is wrong, and likely or typical causes.
-    pub message: String,
-    /// What to do about it, unless the message says so.
-    pub remedy: Option<String>,
-    /// Possible causes, the likeliest first.
-    pub details: Vec<String>,
-    /// The section of the documentation.
-    pub section: &'static str,
+figures! {
+    /// One thing to know, with what to do about it.
+    #[derive(Eq)]
+    Diagnosis {
+        /// Identifies the subject for programs.
+        code: &'static str;
+        /// How serious it is.
+        severity: Severity;
+        /// What it is about; null if it is the whole run.
+        subject: Option<String>;
+        /// What is wrong, and likely or typical causes.
+        message: String;
+        /// What to do about it, unless the message says so.
+        remedy: Option<String>;
+        /// Possible causes, the likeliest first.
+        details: Vec<String>;
+        /// The section of the documentation.
+        section: &'static str;
+    }
 }
+
+/// Further names are counted.
+const MAX_SUBJECTS: usize = 4;
 
 impl Diagnosis {
     /// A diagnosis whose message also says what to do.
     pub(crate) fn new(severity: Severity, code: &'static str, section: &'static str, message: String) -> Self {
-        Self { code, severity, message, remedy: None, details: Vec::new(), section }
+        Self { code, severity, subject: None, message, remedy: None, details: Vec::new(), section }
+    }
+
+    /// Those with different texts, each with the names of all that it is about.
+    pub(crate) fn grouped(all: &[Self]) -> Vec<(&Self, String)> {
+        let mut groups: Vec<(&Self, Vec<&str>)> = Vec::new();
+        for one in all {
+            let subject = one.subject.as_deref();
+            match groups
+                .iter_mut()
+                .find(|(first, _)| Self { subject: None, ..(*first).clone() } == Self { subject: None, ..one.clone() })
+            {
+                Some((_, subjects)) => subjects.extend(subject),
+                None => groups.push((one, subject.into_iter().collect())),
+            }
+        }
+        let named = |(one, subjects): (_, Vec<&str>)| {
+            let more = subjects.len().saturating_sub(MAX_SUBJECTS);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            (one, subjects[..subjects.len().min(MAX_SUBJECTS)].join("; ") + &more)
+        };
+        groups.into_iter().map(named).collect()
     }
 
     /// For people: the message and the remedy, then one numbered line for each detail.
@@ -66,12 +95,16 @@ impl Diagnosis {
         escape(&format!("{}{remedy}", self.message)) + &details.collect::<String>()
     }
 
-    /// An item of a list.
+    /// As HTML.
     pub(crate) fn html(&self) -> String {
         let remedy = self.remedy.as_ref().map(|remedy| format!(" <strong>{}</strong>", escape_html_prose(remedy)));
         let details = self.details.iter().map(|one| format!("<li>{}</li>", escape_html_prose(one)));
         let details = details.collect::<String>();
         let details = if details.is_empty() { details } else { format!("<ol>{details}</ol>") };
-        format!("<li>{}{}{details}</li>\n", escape_html_prose(&self.message), remedy.unwrap_or_default())
+        format!("{}{}{details}", escape_html_prose(&self.message), remedy.unwrap_or_default())
     }
+}
+
+json_names! {
+    Severity: Severity::Note, Severity::Warning, Severity::Error;
 }

@@ -7,6 +7,7 @@
 pub mod check;
 pub mod client;
 pub mod diagnosis;
+pub mod document;
 pub mod machine;
 mod recorded_path;
 pub mod report;

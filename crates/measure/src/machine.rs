@@ -1,15 +1,17 @@
 //! `doctor`: decides from the facts that `io::machine` collects whether this machine can measure precisely. Each check has a
 //! finding, its meaning, and a remedy. `docs/measuring.md` defines every figure, `docs/rules.md` the thresholds.
 
-use std::fmt::Write;
 use std::net::IpAddr;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::diagnosis::{Diagnosis, Severity};
+use crate::document::column::{figures, json_names};
+use crate::document::{Document, Head, Judgment, Outcome};
 use crate::report::quantities::{format_count, format_time, micros};
-use crate::report::text::Style;
-use crate::report::{SCHEMA_VERSION, SEND_CALL_WARNING_US, TIMER_ERROR_WARNING_US};
+use crate::report::{SEND_CALL_WARNING_US, TIMER_ERROR_WARNING_US};
+use crate::verdict::Judged;
 use jamjam_core::stats::{Histogram, HostTiming};
 
 /// Timer errors or send calls (p99) above this, in microseconds, invalidate a measurement: a packet that leaves so late changes the measured
@@ -104,35 +106,34 @@ pub enum Status {
     Invalid,
 }
 
-/// The result of one check.
-#[derive(Clone, Debug, Serialize)]
-pub struct Check {
-    /// The name in the JSON document. With spaces instead of underscores, it is also the name in the text.
-    pub name: &'static str,
-    /// How serious it is.
-    pub status: Status,
-    /// What was found.
-    pub finding: String,
-    /// What it means for measurements.
-    pub meaning: String,
-    /// What to do; `None` if there is nothing to do.
-    pub remedy: Option<String>,
-    /// The figures of the finding. Their names depend on the check.
-    pub figures: Value,
+json_names! {
+    Status: Status::NotAvailable, Status::Ok, Status::Warning, Status::Invalid;
 }
 
-/// All checks.
-#[derive(Clone, Debug, Serialize)]
-#[serde(tag = "type", rename = "machine")]
-pub struct MachineReport {
-    /// Version of the JSON schema.
-    pub schema_version: u32,
-    /// Version of this program.
-    pub tool_version: &'static str,
-    /// The most serious status.
-    pub status: Status,
-    /// The checks.
-    pub checks: Vec<Check>,
+figures! {
+    /// The result of one check.
+    Check {
+        /// What was checked.
+        @subject name: &'static str;
+        /// `invalid`: measurements on this machine are not valid; `warning`: they are less precise, or a command cannot be used.
+        @short status: Status;
+        /// What was found.
+        @short finding: String;
+        /// What it means for measurements.
+        @short meaning: String;
+        /// What to do; null if there is nothing to do.
+        @short remedy: Option<String>;
+        /// The figures of the finding. Their names depend on the check.
+        @json figures: Value;
+    }
+
+    /// Whether this machine can measure.
+    MachineReport {
+        /// The most serious status.
+        @json status: Status;
+        /// The checks.
+        checks: Vec<Check>;
+    }
 }
 
 impl MachineReport {
@@ -162,43 +163,43 @@ impl MachineReport {
             addresses(facts.addresses.as_deref()),
         ];
         let status = checks.iter().map(|check| check.status).max().unwrap_or(Status::NotAvailable);
-        Self { schema_version: SCHEMA_VERSION, tool_version: env!("CARGO_PKG_VERSION"), status, checks }
+        Self { status, checks }
     }
 
-    /// 1 if measurements on this machine are not valid, otherwise 0.
-    pub fn exit_code(&self) -> u8 {
-        u8::from(self.status == Status::Invalid)
-    }
-
-    /// The report as text. The last line is the verdict. `color` adds ANSI codes.
-    pub fn to_text(&self, color: bool) -> String {
-        let style = Style(color);
-        let mut text = String::new();
-        for Check { name, status, finding, meaning, remedy, .. } in &self.checks {
-            let label = match status {
-                Status::Invalid => style.bad("INVALID "),
-                Status::Warning => style.warn("warning "),
-                Status::Ok => style.good("ok      "),
-                Status::NotAvailable => "-       ".to_owned(),
+    /// The report. A check whose status is `invalid` fails it.
+    pub fn document(&self) -> Document {
+        let judgment = |check: &Check| {
+            let is_valid = check.status != Status::Invalid;
+            let invalid = Some(format!("measurements on this machine are not valid: {}", check.finding));
+            let (result, reason) = match check.status {
+                Status::NotAvailable => (Judged::NotJudged, Some(check.finding.clone())),
+                _ => (Judged::of(is_valid), invalid.filter(|_| !is_valid)),
             };
-            // Writing to a `String` cannot fail.
-            _ = writeln!(text, "{label}  {:<16}{finding}\n          {meaning}", name.replace('_', " "));
-            if let Some(remedy) = remedy {
-                _ = writeln!(text, "          Remedy: {remedy}");
-            }
-        }
-        let worst = self.checks.iter().filter(|check| check.status == self.status);
-        let worst: Vec<String> = worst.map(|check| check.name.replace('_', " ")).collect();
-        let (count, names) = (format_count(worst.len() as u64, "warning"), worst.join(", "));
-        let valid = "PASSED: measurements on this machine are valid";
-        let verdict = match self.status {
-            Status::Invalid => style.bad(&format!("FAILED: measurements on this machine are not valid: {names}")),
-            Status::Warning => style.good(&format!("{valid}, with {count}: {names}")),
-            Status::Ok | Status::NotAvailable => style.good(valid),
+            // What this system does not provide is no reason to judge nothing.
+            Judgment::of(check.name.to_owned(), "valid".to_owned(), result, reason).in_group("machine".to_owned())
         };
-        text + "\n" + &verdict + "\n"
+        let warnings = self.checks.iter().filter(|check| check.status == Status::Warning);
+        let warnings = warnings.map(|check| {
+            let message = format!("{}: {} {}", check.name, check.finding, check.meaning);
+            Diagnosis {
+                remedy: check.remedy.clone(),
+                ..Diagnosis::new(Severity::Warning, check.name, SECTION, message)
+            }
+        });
+        let mut head = Head::new("doctor", "this machine".to_owned(), self.checks.iter().map(judgment).collect());
+        head.warnings = warnings.collect();
+        head.verdict = Outcome { limits_set: true, ..head.verdict };
+        head.headline = match (head.verdict.passed, head.warnings.len() as u64) {
+            (false, _) => "measurements on this machine are not valid".to_owned(),
+            (true, 0) => "measurements on this machine are valid".to_owned(),
+            (true, count) => format!("measurements on this machine are valid, with {}", format_count(count, "warning")),
+        };
+        Document::new(head, self)
     }
 }
+
+/// The section of the documentation about this check.
+const SECTION: &str = "docs/measuring.md#this-machine";
 
 impl Check {
     /// `remedy` is for a problem.

@@ -14,8 +14,8 @@ use crate::client::{
     AudioPicture, PacketOutcome, RecordedPacket, RunResults, SENT_PACKETS_CAPACITY, StopSignal, StreamCounts,
     StreamKind, WaitResult, replay,
 };
-use crate::report::json::{self, PacketLine};
 use crate::report::limits::Limits;
+use crate::report::packet_line::PacketLine;
 use jamjam_core::audio::waveform::MAX_COLUMNS;
 use jamjam_core::echo::DEFAULT_DELAY;
 use jamjam_core::time::{Time, saturating_nanos};
@@ -93,17 +93,22 @@ struct EndLine<R, A> {
     audio: Option<A>,
 }
 
+/// One line, ending with a line feed.
+fn to_line(line: &impl Serialize) -> serde_json::Result<String> {
+    Ok(serde_json::to_string(line)? + "\n")
+}
+
 /// The first two lines, each ending with a line feed. `plan` are the results of the run before its first packet.
 pub fn first_lines(limits: Limits, plan: &RunResults) -> serde_json::Result<String> {
     let (line_type, tool_version) = ("run".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-    let run = json::line(&RunLine { line_type, record_version: RECORD_VERSION, tool_version, limits })?;
-    Ok(run + &json::line(&PlanLine { line_type: "plan".to_owned(), results: plan })?)
+    let run = to_line(&RunLine { line_type, record_version: RECORD_VERSION, tool_version, limits })?;
+    Ok(run + &to_line(&PlanLine { line_type: "plan".to_owned(), results: plan })?)
 }
 
 /// A progress line, ending with a line feed: `elapsed` since the start of counting, each stream has this number of `packets`.
 pub fn progress_line(elapsed: Duration, packets: [u64; 3], packets_dropped: u64) -> serde_json::Result<String> {
     let elapsed_ns = saturating_nanos(elapsed);
-    json::line(&ProgressLine { line_type: "progress".to_owned(), elapsed_ns, packets, packets_dropped })
+    to_line(&ProgressLine { line_type: "progress".to_owned(), elapsed_ns, packets, packets_dropped })
 }
 
 /// The last line of a record, ending with a line feed. `packets_dropped` packet lines are missing. `error` ended the run.
@@ -115,7 +120,7 @@ pub fn end_line(
 ) -> serde_json::Result<String> {
     let counts = |stream| Some(StreamCounts { stream, unmatched: run.stream(stream)?.unmatched });
     let streams = StreamKind::ALL.into_iter().filter_map(counts).collect();
-    json::line(&EndLine { line_type: "end".to_owned(), packets_dropped, streams, results: run, error, audio })
+    to_line(&EndLine { line_type: "end".to_owned(), packets_dropped, streams, results: run, error, audio })
 }
 
 /// A record that was read completely.

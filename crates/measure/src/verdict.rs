@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use crate::document::column::json_names;
+
 /// The result of a limit or an expectation for one subject: a run, a target, a member, or a pair of members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -92,4 +94,9 @@ impl Verdict {
             Self::NotMeasured => "NOT MEASURED",
         }
     }
+}
+
+json_names! {
+    Judged: Judged::Met, Judged::Exceeded, Judged::NotJudged;
+    Verdict: Verdict::Passed, Verdict::Failed, Verdict::NotMeasured;
 }

@@ -1,8 +1,9 @@
 //! The client side of the jamjam dialect, as state machines without a socket.
 //!
 //! [`RoomClient`] finds and joins a room and learns the addresses of its members. [`EchoParticipant`] creates a room for an echo server,
-//! publishes its addresses and echoes chat messages. [`room_table`] and [`rooms_json`] format lists of rooms.
+//! publishes its addresses and echoes chat messages. [`room_table`] formats lists of rooms.
 
+pub use crate::jamjam::RoomInfo;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -10,14 +11,13 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use thiserror::Error;
 use tracing::{debug, info};
 use unicode_normalization::UnicodeNormalization;
 
 use super::id_generator::{INVITE_CODE_LEN, is_invite_code};
 use super::jamjam::{
-    Candidate, CandidateType, ChatMessage, ClientMessage, HOST_PRIORITY, MAX_NAME_BYTES, Peer, RoomInfo, ServerMessage,
+    Candidate, CandidateType, ChatMessage, ClientMessage, HOST_PRIORITY, MAX_NAME_BYTES, Peer, ServerMessage,
 };
 use jamjam_core::log_throttle::LogThrottle;
 use jamjam_core::sanitize::{sanitize, sanitize_name, truncate_bytes};
@@ -577,9 +577,6 @@ fn echo_chat(chat: &ChatMessage, own_id: &str, unix_ms: u64) -> Option<ClientMes
     }))
 }
 
-/// Version of the JSON document. The version increases when a field changes its meaning or is removed.
-const SCHEMA_VERSION: u32 = 1;
-
 /// The rooms as a table with a header line, or `no rooms`. The name comes last, because its width depends on the terminal's font.
 pub fn room_table(rooms: &[RoomInfo]) -> String {
     if rooms.is_empty() {
@@ -594,24 +591,4 @@ pub fn room_table(rooms: &[RoomInfo]) -> String {
         _ = write!(text, "\n{id:<8}  {code:<11}  {members:>7}  {password:<8}  {}", sanitize(&room.name));
     }
     text
-}
-
-/// The rooms as a JSON document that conforms to `docs/rooms.schema.json`.
-pub fn rooms_json(rooms: &[RoomInfo]) -> Value {
-    let rooms = rooms.iter().map(|room| {
-        json!({
-            "id": room.id,
-            "invite_code": room.invite_code,
-            "name": room.name,
-            "members": room.peer_count,
-            "max_members": room.max_peers,
-            "has_password": room.has_password,
-        })
-    });
-    json!({
-        "type": "rooms",
-        "schema_version": SCHEMA_VERSION,
-        "tool_version": env!("CARGO_PKG_VERSION"),
-        "rooms": rooms.collect::<Vec<_>>(),
-    })
 }

@@ -152,7 +152,7 @@ impl RunMonitor<'_> {
             ..run
         };
         // The last write, at the end of the run, reports an error.
-        let _ = self.files.write_page(&Report::new(&run, &self.limits));
+        let _ = self.files.write_page(&Report::new(&run, &self.limits).document());
     }
 
     /// Stops monitoring and prints the queued lines.

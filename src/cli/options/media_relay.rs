@@ -19,7 +19,7 @@ use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, BindError, DEFAULT_SPIN_PERCENT, DriverOptions, NodeThread};
 use crate::io::{reachable, resolve};
 use crate::media_relay::{MAX_SOCKETS, MediaObserver, MediaRelay, MediaRelayConfig, MediaRooms};
-use crate::report::media::MediaReport;
+use crate::report::media::{MediaCounts, MediaReport};
 
 const HEADING: &str = "Media over a bad network (jamjam)";
 
@@ -127,7 +127,8 @@ impl RunningMediaRelay {
         tally.result.context("cannot read from the sockets of --relay-media").and(outcome_log)?;
         let dropped = tally.host_timing.kernel_dropped;
         let (results, counts, unmet) = (self.rooms.take_results(), self.rooms.counts(), self.rooms.unmet());
-        Ok(MediaReport::from((&results, &counts, &unmet, dropped, &delays, max_recovery)))
+        let counts = MediaCounts { outcomes: &counts, unmet: &unmet, dropped, delays: &delays };
+        Ok(MediaReport::new(&results, &counts, max_recovery))
     }
 }
 

@@ -1,61 +1,32 @@
-//! The report of a run: on standard output, and in files.
+//! The report of a command: on standard output, and in files.
 
 use std::cell::Cell;
 use std::io;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::Context;
-use serde::Serialize;
 
 use super::measurement::LimitArgs;
-use crate::check::CheckResult;
 use crate::cli::client::FinishedRun;
 use crate::cli::file_arguments::{OutputFile, output_file_parser};
 use crate::cli::output::{self, Failure, HEADING_REPORT, print_message, silence_notices, unless_hung_up};
 use crate::cli::packet_lines::RecordFile;
 use crate::cli::run_origin;
 use crate::cli::values::use_color;
-use crate::client::{AudioPicture, RunKind, RunResults, StopSignal, StreamKind};
+use crate::client::{RunOrigin, RunResults, StopSignal};
+use crate::document::{Document, Head, wrap};
 use crate::io::http::body::PAGE_STYLE;
 use crate::io::stop::StopToken;
 use crate::io::{clock, files, os};
-use crate::report::json::{self, JsonLine};
 use crate::report::limits::Limits;
-use crate::report::{Report, brief, html, junit, markdown, text, wrap};
+use crate::report::{AbortedFigures, Report, audio_section};
 
 /// The version with the commit, as `--version` prints them.
 const VERSION_WITH_COMMIT: &str = concat!(env!("CARGO_PKG_VERSION"), ", commit ", env!("BUILD_COMMIT"));
 
-/// What is printed of a run.
 #[derive(clap::Args)]
-pub(crate) struct PrintArgs {
-    /// Print the report as a JSON document
-    #[arg(long, help_heading = HEADING_REPORT)]
-    json: bool,
-
-    /// Print only the report and errors
-    #[arg(short, long, hide_short_help = true, help_heading = HEADING_REPORT)]
-    quiet: bool,
-}
-
-impl PrintArgs {
-    /// Applies --quiet. Called before the first notice.
-    pub(crate) fn prepare(&self) {
-        if self.quiet {
-            silence_notices();
-        }
-    }
-
-    /// Prints a report to standard output: as JSON, or as the text that `text` returns with or without color, wrapped for a terminal.
-    pub(crate) fn print(&self, report: &impl Serialize, text: impl FnOnce(bool) -> String) -> anyhow::Result<()> {
-        output::print_report(report, self.json, || {
-            let text = text(use_color(&io::stdout()));
-            os::terminal_width(&io::stdout()).map_or(text.clone(), |width| wrap::wrap(&text, width))
-        })
-    }
-}
-
-#[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option, or follows from one")]
 pub(crate) struct ReportArgs {
     /// Print the complete text report
     ///
@@ -63,8 +34,9 @@ pub(crate) struct ReportArgs {
     #[arg(short, long, help_heading = HEADING_REPORT)]
     verbose: bool,
 
-    #[command(flatten)]
-    print: PrintArgs,
+    /// Print only the report and errors
+    #[arg(short, long, hide_short_help = true, help_heading = HEADING_REPORT)]
+    quiet: bool,
 
     #[command(flatten)]
     pub files: ReportFileArgs,
@@ -79,28 +51,33 @@ pub(crate) struct ReportArgs {
 }
 
 impl ReportArgs {
-    /// Like [`PrintArgs::prepare`].
+    /// Applies --quiet. Called before the first notice.
     pub(crate) fn prepare(&self) {
-        self.print.prepare();
+        if self.quiet {
+            silence_notices();
+        }
     }
 
     /// Whether standard output contains only JSON.
     pub(crate) fn prints_json(&self) -> bool {
-        self.print.json || self.json_lines
+        self.files.json || self.json_lines
     }
 
-    fn print(&self, report: &Report) -> anyhow::Result<()> {
+    /// Writes all files and prints the report, even if a file cannot be written. A terminal that was closed is no error after `signal`.
+    pub(crate) fn deliver(&self, document: &mut Document, signal: Option<StopSignal>) -> anyhow::Result<()> {
+        let written = self.files.write(document);
+        unless_hung_up(self.print(document), signal).and(written)
+    }
+
+    fn print(&self, document: &Document) -> anyhow::Result<()> {
         if self.json_lines {
-            return output::print(json::line(&JsonLine::Report(report))?.trim_end());
+            return output::print(&serde_json::to_string(&document.to_json())?);
         }
-        if self.is_beside_output && !self.print.json {
-            for line in brief::lines(report) {
-                print_message(&line);
-            }
+        if self.is_beside_output && !self.files.json {
+            document.brief().iter().for_each(|line| print_message(line));
             return Ok(());
         }
-        let format = if self.verbose { text::details } else { text::summary };
-        self.print.print(&JsonLine::Report(report), |color| format(report, color))
+        self.files.print(document, self.verbose)
     }
 
     /// Writes all files and prints the report. Returns the exit code, or the error of the run.
@@ -119,22 +96,19 @@ impl ReportArgs {
         if let Some(ramp) = ramp {
             ramp.complete(&mut report);
         }
-        let files = self.files.write(&report, picture.as_ref(), error_text.as_deref());
-        let printed = unless_hung_up(self.print(&report), report.interrupted);
+        report.head.error = error_text;
+        let mut document = report.document();
+        document.audio = picture.map(|picture| audio_section::section(&picture, &report));
+        let delivered = self.deliver(&mut document, report.head.interrupted);
         close();
-        printed?;
-        error.or(record.and(files).err()).map_or_else(|| Ok(report.exit_code()), |error| Err(error.into()))
+        error.or(delivered.and(record).err()).map_or_else(|| Ok(report.exit_code()), |error| Err(error.into()))
     }
 
-    /// Writes the report files of a run to `target` that failed before it had a report, and prints the report if it is JSON. Returns the
-    /// failure.
-    pub(crate) fn fail(&self, kind: RunKind, target: &str, failure: Failure) -> Failure {
-        if let Some(report) = self.files.write_failure(kind, target, &failure)
-            && failure.code == 3
-            && self.prints_json()
-        {
-            // The failure is printed to standard error.
-            _ = self.print(&report);
+    /// Reports that a run against `target` failed before it had a report. Returns the failure.
+    pub(crate) fn fail(&self, target: &str, failure: Failure) -> Failure {
+        if let Some(mut document) = self.files.failure(target, &failure) {
+            // The failure itself is printed to standard error.
+            _ = if self.prints_json() { self.deliver(&mut document, None) } else { self.files.write(&mut document) };
         }
         failure
     }
@@ -164,7 +138,7 @@ pub(crate) struct PacketReportArgs {
 }
 
 impl PacketReportArgs {
-    /// Like [`PrintArgs::prepare`].
+    /// Like [`ReportArgs::prepare`].
     pub(crate) fn prepare(&mut self) {
         self.report.json_lines = self.json_lines;
         self.report.prepare();
@@ -182,7 +156,7 @@ impl PacketReportArgs {
     /// Maximum length of the audio in the waveforms of this run, if there are waveforms. The HTML report contains the audio of a short run,
     /// but a run record does not.
     pub(crate) fn max_waveform_audio(&self) -> Option<usize> {
-        let page = self.report.files.html.as_ref().map(|_| html::MAX_AUDIO_BYTES);
+        let page = self.report.files.html.as_ref().map(|_| audio_section::MAX_AUDIO_BYTES);
         page.or(self.record_run.as_ref().map(|_| 0))
     }
 
@@ -192,26 +166,29 @@ impl PacketReportArgs {
     }
 }
 
-#[derive(Default, clap::Args)]
+#[derive(clap::Args)]
 pub(crate) struct ReportFileArgs {
+    /// Print the report as a JSON document
+    #[arg(long, help_heading = HEADING_REPORT)]
+    pub json: bool,
+
     /// Write the report to this HTML file
     ///
-    /// The page is self-contained. The page of `send` and `probe` has charts; that of `send` also shows the waveforms, and can play up to 30 s
-    /// of audio.
+    /// The page is self-contained. That of `send` also shows the waveforms, and can play up to 30 s of audio.
     #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
     pub html: Option<OutputFile>,
 
     /// Write the report to this JUnit XML file
     #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
-    junit: Option<OutputFile>,
+    pub junit: Option<OutputFile>,
 
     /// Write the report to this Markdown file
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
     markdown: Option<OutputFile>,
 
-    /// Whether the run has begun, which has a report however it ends.
+    /// When the run began.
     #[arg(skip)]
-    is_prepared: Cell<bool>,
+    began: Cell<Option<Instant>>,
 
     /// Whether the files contain the report of this run.
     #[arg(skip)]
@@ -219,11 +196,6 @@ pub(crate) struct ReportFileArgs {
 }
 
 impl ReportFileArgs {
-    /// The files of a command without HTML and Markdown.
-    pub(crate) fn only_junit(junit: Option<OutputFile>) -> Self {
-        Self { junit, ..Self::default() }
-    }
-
     /// The files with their options.
     fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         let all = [("--html", &self.html), ("--junit", &self.junit), ("--markdown", &self.markdown)];
@@ -235,71 +207,60 @@ impl ReportFileArgs {
     /// once.
     pub(crate) fn prepare(&self, stop: &StopToken) -> anyhow::Result<()> {
         stop.set_run_started();
-        self.is_prepared.set(true);
+        self.began.set(Some(Instant::now()));
         self.files().try_for_each(|(option, file)| files::prepare(file).with_context(|| write_error(option, file)))
     }
 
     /// Writes the page of an active run.
-    pub(crate) fn write_page(&self, report: &Report) -> io::Result<()> {
-        let page =
-            |file: &OutputFile| files::write(file, &html::page(report, None, None, PAGE_STYLE, VERSION_WITH_COMMIT));
+    pub(crate) fn write_page(&self, document: &Document) -> io::Result<()> {
+        let page = |file: &OutputFile| files::write(file, &document.html(PAGE_STYLE, VERSION_WITH_COMMIT));
         self.html.as_ref().map_or(Ok(()), page)
     }
 
-    /// Writes all files, even if one fails. `audio` contains the waveforms for the HTML report. Returns the first error.
-    pub(crate) fn write(
-        &self,
-        report: &Report,
-        audio: Option<&AudioPicture>,
-        error: Option<&str>,
-    ) -> anyhow::Result<()> {
-        self.write_documents(|option| match option {
-            "--html" => Ok(html::page(report, error, audio, PAGE_STYLE, VERSION_WITH_COMMIT)),
-            "--junit" => Ok(junit::document(report, error)?),
-            _ => Ok(markdown::summary(report, error)),
-        })
-    }
-
-    /// Whether a `failure` has a report: the files contain none yet, and it is no usage error, which leaves them as they are.
-    pub(crate) fn has_report(&self, failure: &Failure) -> bool {
-        !self.is_written.get() && failure.code != 2
-    }
-
-    /// Writes all files of a check, even if one fails. Returns the first error.
-    pub(crate) fn write_check(&self, result: &CheckResult) -> anyhow::Result<()> {
-        self.write_documents(|option| match option {
-            "--html" => Ok(result.html(PAGE_STYLE)),
-            "--junit" => Ok(result.junit()?),
-            _ => Ok(result.markdown()),
-        })
-    }
-
-    /// Writes the document of each option to its file, even if one fails. Returns the first error.
-    pub(crate) fn write_documents(&self, document: impl Fn(&str) -> anyhow::Result<String>) -> anyhow::Result<()> {
+    /// Writes all files, even if one fails. Returns the first error. Adds to the head where and when it was made.
+    pub(crate) fn write(&self, document: &mut Document) -> anyhow::Result<()> {
         self.is_written.set(true);
+        let head = &mut document.head;
+        if head.command_line.is_empty() {
+            let RunOrigin { command_line, host_name } = run_origin::with_origin(RunResults::default()).origin;
+            (head.command_line, head.host_name) = (command_line, host_name);
+        }
+        if head.started_unix_ms == 0 {
+            let elapsed = self.began.get().map(|began| began.elapsed()).unwrap_or_default();
+            head.started_unix_ms = clock::unix_ms().saturating_sub(elapsed.as_millis() as u64);
+            head.duration_ms = head.duration_ms.max(elapsed.as_secs_f64() * 1e3);
+        }
         let mut result = Ok(());
         for (option, file) in self.files() {
-            let written = document(option).and_then(|text| Ok(files::write(file, &text)?));
+            let text = match option {
+                "--html" => Ok(document.html(PAGE_STYLE, VERSION_WITH_COMMIT)),
+                "--junit" => document.junit().map_err(anyhow::Error::from),
+                _ => Ok(document.markdown()),
+            };
+            let written = text.and_then(|text| Ok(files::write(file, &text)?));
             result = result.and(written.with_context(|| write_error(option, file)));
         }
         result
     }
 
-    /// Writes the files of a run that failed before it had a report, unless this is a usage error. A CI server then shows
-    /// the error, not an earlier run. Returns the report if the run had begun.
-    pub(crate) fn write_failure(&self, kind: RunKind, target: &str, failure: &Failure) -> Option<Report> {
-        if !self.has_report(failure) {
+    /// Prints the report as JSON, or as text, with all figures `with_details`.
+    pub(crate) fn print(&self, document: &Document, with_details: bool) -> anyhow::Result<()> {
+        if self.json {
+            return output::print(&serde_json::to_string_pretty(&document.to_json())?);
+        }
+        let width = os::terminal_width(&io::stdout());
+        let text = document.text(with_details, use_color(&io::stdout()), width);
+        output::print(width.map_or(text.clone(), |width| wrap::wrap(&text, width)).trim_end())
+    }
+
+    /// The report of a command that failed before it had another one; none of a usage error, which leaves files as they are.
+    pub(crate) fn failure(&self, target: &str, failure: &Failure) -> Option<Document> {
+        if self.is_written.get() || failure.code == 2 {
             return None;
         }
-        let error = format!("{:#}", failure.error);
-        let stream = if kind == RunKind::Send { StreamKind::Audio } else { StreamKind::Ping };
-        let run = RunResults { started_unix_ms: clock::unix_ms(), ..RunResults::new(kind, target, stream) };
-        let run = run_origin::with_origin(run);
-        let mut report = Report::new(&run, &Limits::default());
-        // One of the files may be what failed.
-        _ = self.write(&report, None, Some(&error));
-        report.verdict.reasons = vec![error];
-        self.is_prepared.get().then_some(report)
+        let mut head = Head::new(run_origin::command(), target.to_owned(), Vec::new());
+        head.abort(format!("{:#}", failure.error));
+        Some(Document::new(head, &AbortedFigures {}))
     }
 }
 

@@ -8,9 +8,10 @@ use cpal::{ErrorKind, SampleFormat, SupportedBufferSize, SupportedStreamConfigRa
 
 use super::config::{DeviceConfig, SupportedConfig, select_config};
 use super::error::{DeviceDirection, DeviceError, NO_DEVICES_HINT};
-use super::list::{DeviceInfo, DeviceList, RateRange, UNKNOWN_FORMAT_HINT};
+use super::list::UNKNOWN_FORMAT_HINT;
 use super::stream::AlsaErrorCapture;
 use crate::audio::sample_format::DeviceSampleFormat;
+use crate::report::lists::{DeviceInfo, DeviceList, RateRange};
 
 /// Whether a device matches a name.
 type MatchRule<'a> = &'a dyn Fn(&DeviceInfo) -> bool;
@@ -35,7 +36,9 @@ pub(crate) fn list_devices() -> Result<DeviceList, DeviceError> {
     let list = |direction: DeviceDirection| -> Result<Vec<DeviceInfo>, DeviceError> {
         Ok(direction.openable_devices(&host)?.into_iter().map(|(_, info)| info).collect())
     };
-    Ok(DeviceList { inputs: list(DeviceDirection::Input)?, outputs: list(DeviceDirection::Output)? })
+    let (inputs, outputs) = (list(DeviceDirection::Input)?, list(DeviceDirection::Output)?);
+    let unavailable_reason = (inputs.is_empty() || outputs.is_empty()).then(|| NO_DEVICES_HINT.to_owned());
+    Ok(DeviceList { inputs, outputs, unavailable_reason })
 }
 
 /// Selects a device and its configuration for `rate`. `name` is an index, an id, a name, or a unique part of an id or
@@ -129,7 +132,7 @@ impl DeviceDirection {
             if id == ALSA_NULL_DEVICE || (supported.is_empty() && !cfg!(target_os = "linux")) {
                 return None;
             }
-            let is_default = Some(&id) == default_id.as_ref();
+            let default = Some(&id) == default_id.as_ref();
             let is_supported = |format: &DeviceSampleFormat| supported.iter().any(|config| config.format == *format);
             let formats = DeviceSampleFormat::ALL.into_iter().filter(is_supported).map(|format| format.name).collect();
             let rates = |config: &SupportedConfig| RateRange { from: config.rate_range.0, to: config.rate_range.1 };
@@ -137,7 +140,7 @@ impl DeviceDirection {
                 supported.iter().map(|config| (config.channels, rates(config))).unzip();
             let (channels, rates_hz) = (Vec::from_iter(channels), Vec::from_iter(rates_hz));
             let name = device_name(&device).unwrap_or_else(|| id.clone());
-            Some((device, move |index| DeviceInfo { index, id, name, is_default, formats, channels, rates_hz }))
+            Some((device, move |index| DeviceInfo { index, id, name, default, formats, channels, rates_hz }))
         });
         Ok(openable.enumerate().map(|(index, (device, info_at))| (device, info_at(index))).collect())
     }

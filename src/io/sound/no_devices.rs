@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::config::DeviceConfig;
 use super::error::{DeviceDirection, DeviceError};
-use super::list::DeviceList;
 use crate::audio::convert::Packetizer;
 use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PayloadSource, PlaybackResults, SourcePoll};
 use crate::io::stop::StopToken;
+use crate::report::lists::DeviceList;
 
 /// Placeholder for every type of a device. It has no values, because this build has no audio devices.
 pub(crate) struct NoDevice {

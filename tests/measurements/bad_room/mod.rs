@@ -82,17 +82,18 @@ fn clients_hear_the_loss_of_the_path_and_are_judged_by_what_they_send() {
             assert!(expected.iter().zip(&losses).all(is_equal), "{expected:?} {losses:?}");
 
             let report: Value = serde_json::from_str(&output.stdout).unwrap();
-            assert_eq!((output.code, &report["verdict"]), (0, &json!("passed")), "{output:?}");
+            assert_eq!((output.code, &report["verdict"]["passed"]), (0, &json!(true)), "{output:?}");
             assert!(output.stderr.contains("relay: stats "), "{}", output.stderr);
-            let room = &report["media"]["rooms"][0];
-            let flows = room["flows"].as_array().unwrap().iter().filter(|flow| flow["datagrams"] != json!(0));
+            let media = &report["media"];
+            let room = &media["rooms"][0];
+            let flows = media["flows"].as_array().unwrap().iter().filter(|flow| flow["datagrams"] != json!(0));
             let lost: Vec<bool> = flows.clone().map(|flow| flow["outcomes"]["outage"].as_u64() > Some(100)).collect();
             // Both play to each other; the member that has created the room has no address.
             assert_eq!((room["members"].as_u64(), lost), (Some(3), vec![true, true]), "{room:#}");
             assert!(room["complete_after_ms"].is_number(), "{room:#}");
-            let outage = &room["outages"][0];
+            let outage = &media["outages"][0];
             let times = [&outage["start_ms"], &outage["length_ms"]].map(Value::as_f64);
-            assert_eq!((times, &outage["result"]), ([Some(2_000.0), Some(1_000.0)], &json!("met")), "{outage:#}");
+            assert_eq!(times, [Some(2_000.0), Some(1_000.0)], "{outage:#}");
             let ends: Vec<f64> = flows.filter_map(|flow| flow["last_audio_ms"].as_f64()).collect();
             assert!(ends.len() == 2 && ends.iter().all(|end| *end > 4_000.0), "{ends:?} {report:#}");
             let sources = report["sources"].as_array().unwrap().iter();
@@ -108,7 +109,7 @@ fn clients_hear_the_loss_of_the_path_and_are_judged_by_what_they_send() {
             }
             let junit = fs::read_to_string(&junit).unwrap();
             assert_eq!(junit.matches(r#"name="counter_repeated" classname="room "#).count(), 2, "{junit}");
-            assert!(junit.contains(", outage 1 of "), "{junit}");
+            assert!(junit.contains(", outage 1\""), "{junit}");
         });
     });
 }

@@ -183,7 +183,7 @@ fn devices_are_listed_with_their_formats() {
     let output = alsa.devices("--json");
     assert_eq!((output.code, output.stderr.as_str()), (0, ""));
     let list: Value = serde_json::from_str(&output.stdout).unwrap();
-    document::assert_fits(&list, include_str!("../../../docs/devices.schema.json"));
+    document::assert_valid(&list);
     let line = list["inputs"].as_array().unwrap().iter().find(|device| device["id"] == "line").unwrap();
     let expected = json!({
         "index": line["index"], "id": "line", "name": "The card line", "default": false,

@@ -80,9 +80,10 @@ fn probe_and_send_encrypt_all_their_packets() {
 fn text_report_names_the_state_of_the_link() {
     let probe = "probe --embedded --count 3 --interval 1ms";
     let output = run(&format!("{probe} --link unsigned"));
-    let row = output.stdout.lines().find(|line| line.starts_with("link ")).expect("a row");
-    assert!(row.contains("encrypted, not signed; set up in ") && !row.contains("dropped"), "{row}");
-    assert!(!run(probe).stdout.contains("\nlink "));
+    let (_, table) = output.stdout.split_once("\nlink\n").expect("a table");
+    let rows: Vec<&str> = table.lines().take(4).map(|row| row.split("  ").next().unwrap()).collect();
+    assert_eq!(rows, ["signed", "encrypted", "setup", ""], "{output:?}");
+    assert!(!run(probe).stdout.contains("\nlink\n"));
 }
 
 #[test]

@@ -4,19 +4,11 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_support::client::{ProgramOutput, document, run, start_line};
+use test_support::client::{document, run, start_line};
 use test_support::server::{Member, Server};
 use tungstenite::Message;
 
 use crate::clients::websocket::scripted_server::raw;
-
-/// The document that `--json` prints.
-fn musicians(output: &ProgramOutput) -> Value {
-    let report: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    document::assert_valid(&report);
-    assert_eq!(report["type"], "musicians");
-    report
-}
 
 /// The line of a run with this number of musicians in `room`.
 fn line(server: &Server, room: &str, clients: usize) -> String {
@@ -68,7 +60,7 @@ fn limits_are_not_judged_for_a_member_whom_nobody_heard() {
     member.create_room("jam");
     let output = run(&line(&signaling, " --room jam --duration 2s --json --max-loss 100%", 2));
     assert_eq!(output.code, 4, "{output:?}");
-    let report = musicians(&output);
+    let report = document::report(&output);
     let reasons = report["verdict"]["reasons"].as_array().unwrap();
     let unheard =
         |reason: &Value| reason.as_str().unwrap().starts_with("Musician 1 from Ann: --max-loss 100 % not judged: ");
@@ -91,7 +83,7 @@ fn signal_ends_with_the_report_and_all_members_leave() {
     program.signal("INT");
     let output = program.end();
     assert_eq!(output.code, 130, "{output:?}");
-    assert_eq!(musicians(&output)["interrupted"], "SIGINT");
+    assert_eq!(document::report(&output)["interrupted"], "SIGINT");
     (0..3).for_each(|_| drop(member.skip_to("PeerLeft")));
 }
 

@@ -333,7 +333,7 @@ fn rooms_are_listed_as_a_table_and_as_json() {
     let (_bob, jam) = room(&signaling, "jam", None);
     let json = list("--json").stdout;
     let document = serde_json::from_str::<Value>(&json).unwrap();
-    document::assert_fits(&document, include_str!("../../../docs/rooms.schema.json"));
+    document::assert_valid(&document);
     let names = [(&vault, ["VAULT ID", "VAULT1"]), (&jam, ["JAM   ID", "JAM111"])].into_iter();
     let text = names.fold(list("").stdout + &json, |text, (created, [id, invite])| {
         let [room_id, code] = ["room_id", "invite_code"].map(|name| created[name].as_str().unwrap());

@@ -100,13 +100,14 @@ fn record_without_a_page_contains_the_waveforms_for_a_replayed_page() {
     run_to_success(&line);
     assert_eq!(replay(&file, &format!("--html {}", page.display())).code, 0);
     let page = fs::read_to_string(&page).unwrap();
-    assert_eq!((page.matches("<path class=\"wave\"").count(), page.matches("<audio").count()), (2, 0), "{page}");
+    let waveforms = ["<strong>Sent: 0.100 s, ", "<strong>Returned: peak "];
+    assert!(waveforms.iter().all(|title| page.contains(title)) && !page.contains("<audio"), "{page}");
     // The page shows the command and the host of the recorded run.
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     assert!(page.contains(
         "<code>jamjam-dev send --tone 440 --duration 100ms --embedded --delay 10 --record-run run.jsonl</code>"
     ));
-    assert!(page.contains(&format!(" on <bdi>{}</bdi>, took ", host.trim())));
+    assert!(page.contains(&format!(" on {}; took ", host.trim())));
 }
 
 #[test]

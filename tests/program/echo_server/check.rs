@@ -46,10 +46,10 @@ fn random_seed_of_the_impairment_is_in_the_report() {
     assert_eq!(seed(&[]), None);
     let random = seed(&["--loss", "1%"]).unwrap();
     let (_, text) = check(&["--loss", "1%", "--seed", &random.to_string()], &[]);
-    assert!(text.contains(&format!("note: --seed {random} repeats the impairment\n")), "{text}");
+    assert!(text.contains(&format!("\n--seed {random} repeats the impairment\n")), "{text}");
     let options = ["--host", "127.0.0.1", "--port", "0", "--relay-media", "--loss", "1%", "--seed", "7"];
     let output = run_during(&[&["signaling-server"], &options[..]].concat(), |_, running| running.signal("INT"));
-    assert!(output.stdout.ends_with("note: --seed 7 repeats the impairment\n"), "{output:?}");
+    assert!(output.stdout.contains("\n--seed 7 repeats the impairment\n"), "{output:?}");
 }
 
 #[test]
@@ -61,12 +61,11 @@ fn wrong_client_fails_the_check_and_a_correct_one_does_not() {
     let (code, text) = check(&files, &[false, true]);
     assert_eq!(code, 1, "{text}");
     assert_eq!(text.matches("100 AUDIO packets").count(), 2, "{text}");
-    assert_eq!(text.matches("error: samples of AUDIO have the wrong byte order").count(), 1, "{text}");
-    assert!(!text.contains("warning:") && text.contains("FAILED: 127.0.0.1:"), "{text}");
-    assert!(text.contains("[sample_byte_order, docs/protocol.md#types]"), "{text}");
+    let sentence = "source 2: error: samples of AUDIO have the wrong byte order: ";
+    assert!(text.contains(&format!("\nfinding: {sentence}")), "{text}");
+    assert!(text.lines().last().unwrap().starts_with(&format!("FAILED: {sentence}")), "{text}");
     let junit = fs::read_to_string(junit).unwrap();
-    // 43 rules for each of two sources, and the number of sources.
-    assert!(junit.contains("tests=\"87\"") && junit.contains("failures=\"1\""), "{junit}");
+    assert!(junit.contains("failures=\"1\"") && junit.contains("classname=\"source 2\""), "{junit}");
     assert!(junit.contains("<skipped message=\"clock drift: needs 12 s"), "{junit}");
     for file in [html, markdown] {
         assert!(fs::read_to_string(file).unwrap().contains("wrong byte order"));
@@ -78,14 +77,16 @@ fn check_passes_with_the_expected_number_of_correct_clients_only() {
     let (code, text) = check(&["--json"], &[false]);
     let report: Value = serde_json::from_str(&text).unwrap();
     let audio = report["sources"][0]["audio"].as_u64();
-    assert_eq!((code, &report["failures"], audio), (0, &Value::Array(vec![]), Some(100)));
+    assert_eq!((code, &report["verdict"]["passed"], audio), (0, &Value::Bool(true), Some(100)));
     let (code, text) = check(&["--expect-sources", "2"], &[false]);
     assert_eq!(code, 1);
     assert!(text.ends_with("FAILED: 1 of 2 expected sources sent 30 AUDIO packets\n"), "{text}");
     let none = "FAILED: 0 of 1 expected sources sent 30 AUDIO packets, and nothing arrived at all\n";
-    assert_eq!(check(&["--duration", "1ms"], &[]), (1, none.to_owned()));
+    let (code, text) = check(&["--duration", "1ms"], &[]);
+    assert!(code == 1 && text.ends_with(none), "{text}");
     let nobody = "NOT MEASURED: no client has done anything that could be judged\n";
-    assert_eq!(check(&["--duration", "1ms", "--expect-sources", "0"], &[]), (4, nobody.to_owned()));
+    let (code, text) = check(&["--duration", "1ms", "--expect-sources", "0"], &[]);
+    assert!(code == 4 && text.ends_with(nobody), "{text}");
     for wrong in [&["--junit", "x.xml"][..], &["--duration", "1s"], &["--check", "--fail-on", "fatal"]] {
         let output = program(&["echo-server"]).args(wrong).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");

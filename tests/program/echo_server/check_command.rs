@@ -118,8 +118,8 @@ fn end_of_the_command_decides_and_nothing_of_it_is_left() {
         assert_eq!(output.code, code, "{command}: {report}");
         let (exit_code, signal, ended_by) = result;
         let expected = json!({"command": command, "exit_code": exit_code, "signal": signal, "ended_by": ended_by});
-        assert_eq!(report["command"], expected);
-        assert_eq!(report["failures"], json!(failure.into_iter().collect::<Vec<_>>()), "{command}");
+        assert_eq!(report["run"], expected);
+        assert_eq!(report["verdict"]["reasons"], json!(failure.into_iter().collect::<Vec<_>>()), "{command}");
         assert_eq!(report["sources"][0]["audio"], 75, "{command}: {report}");
         let junit = fs::read_to_string(junit).unwrap();
         let case = junit.split("<testcase name=\"command\"").nth(1).unwrap().split("</testcase>").next().unwrap();
@@ -178,7 +178,10 @@ fn interrupted_check_reports_and_ends_its_command() {
             // The report does not wait for the end of the command.
             let report = report(&output);
             let ended = json!({"command": command, "exit_code": null, "signal": null, "ended_by": "interrupt"});
-            assert_eq!((&report["command"], &report["failures"][0]), (&ended, &json!("the command was interrupted")));
+            assert_eq!(
+                (&report["run"], &report["verdict"]["reasons"][0]),
+                (&ended, &json!("the command was interrupted"))
+            );
         }
     }
 }
@@ -200,7 +203,7 @@ fn command_that_cannot_start_is_an_error_in_every_report() {
         let output = start(&mut check).end();
         let report = report(&output);
         assert_eq!((output.code, folder.path().join("ran").exists()), (3, false), "{report}");
-        assert!(report["failures"][0].as_str().unwrap().starts_with(error), "{report}");
+        assert!(report["verdict"]["reasons"][0].as_str().unwrap().starts_with(error), "{report}");
         let junit = fs::read_to_string(&junit).unwrap();
         assert!(junit.contains("<error ") && junit.contains(error), "{junit}");
     }

@@ -363,7 +363,7 @@ fn warnings(lines: &[String]) -> Vec<&String> {
 #[test]
 fn full_disk_is_named_in_log_and_report_and_the_echo_goes_on() {
     let (lines, report) = echo_despite(&["--capture", "/dev/full"], |_| {}, 10);
-    assert!(report.contains("FAILED: the capture is incomplete: No space left"), "{report}");
+    assert!(report.contains("\nthe capture is incomplete: No space left"), "{report}");
     let [warning] = warnings(&lines)[..] else { panic!("{lines:#?}") };
     assert!(warning.contains("no more packets are captured; the echo goes on error=\"No space left"));
 
@@ -381,7 +381,7 @@ fn full_disk_is_named_in_log_and_report_and_the_echo_goes_on() {
     let mut files = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
     let file = files.next().unwrap();
     let name = file.file_name().unwrap().to_str().unwrap().replace('_', "\\_");
-    assert!(report.contains(&format!("FAILED: the recording {name} is incomplete: File too large")), "{report}");
+    assert!(report.contains(&format!("\nthe recording {name} is incomplete: File too large")), "{report}");
     // A header of 58 bytes and 97 packets fit.
     let expected: Vec<f32> = (0..97).flat_map(|sequence| samples(sequence, 256)).collect();
     assert!(Wav::read(&file).samples() == expected);

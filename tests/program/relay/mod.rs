@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use test_support::client::{Program, ProgramOutput, assert_fits, closed_udp_port, command, run_args, start};
+use test_support::client::{Program, ProgramOutput, assert_valid, closed_udp_port, command, run_args, start};
 use test_support::server::{Client, Server, Since, TEST_TIMEOUT, keepalive, packet, poll_until, ready_address};
 
 /// A running relay on a free port of 127.0.0.1, unless it listens elsewhere.
@@ -42,7 +42,7 @@ impl Relay {
         let output = self.program.end();
         assert_eq!(output.code, 0, "{output:?}");
         let report = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-        assert_fits(&report, include_str!("../../../docs/relay.schema.json"));
+        assert_valid(&report);
         (report, output)
     }
 }
@@ -194,13 +194,15 @@ fn further_client_and_another_port_of_the_target_are_findings() {
     target.recv_from(&mut [0; 8]).unwrap();
     let (report, output) = relay.end("INT");
     let refused = "datagrams of further clients, while all sockets were in use: 1";
-    assert!(report["findings"].as_array().unwrap().contains(&json!(refused)), "{report:#}");
+    let findings = report["findings"].as_array().unwrap().iter().map(|finding| finding["message"].as_str().unwrap());
+    let findings: Vec<_> = findings.collect();
+    assert!(findings.contains(&refused), "{report:#}");
     assert!(output.stderr.contains("WARN relay: no socket is left for a further client"), "{}", output.stderr);
     if cfg!(target_os = "linux") {
         let stray = format!(
             "datagrams from other addresses than that of the target, first from {}: 1",
             other.local_addr().unwrap()
         );
-        assert_eq!((sources.len(), &report["findings"]), (100, &json!([stray, refused])));
+        assert_eq!((sources.len(), findings), (100, vec![&*stray, refused]));
     }
 }

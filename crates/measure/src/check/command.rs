@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::document::column::{figures, json_names};
+
 /// What ended a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -16,17 +18,22 @@ pub enum EndedBy {
     Interrupt,
 }
 
-/// A command that has ended.
-#[derive(Clone, Debug, Serialize)]
-pub struct CommandResult {
-    /// As given to the shell.
-    pub command: String,
-    /// The exit code, if it has one.
-    pub exit_code: Option<i32>,
-    /// The name of the signal that ended it, or one of its processes.
-    pub signal: Option<String>,
-    /// What ended it.
-    pub ended_by: EndedBy,
+json_names! {
+    EndedBy: EndedBy::Itself, EndedBy::Duration, EndedBy::UntilIdle, EndedBy::Interrupt;
+}
+
+figures! {
+    /// The command that a server ran for a check.
+    CommandResult {
+        /// As given to the shell.
+        @short command: String;
+        /// The exit code, if it has one.
+        @short exit_code: Option<i32>;
+        /// The name of the signal that ended it, or one of its processes.
+        @short signal: Option<String>;
+        /// What ended it.
+        ended_by: EndedBy;
+    }
 }
 
 impl CommandResult {

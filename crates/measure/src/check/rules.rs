@@ -2,39 +2,38 @@
 
 use std::fmt::Display;
 
-use serde::Serialize;
-
 pub use crate::diagnosis::Severity;
+use crate::document::column::figures;
 
-/// A rule that a source violates.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Finding {
-    /// The [`Rule::id`].
-    #[serde(rename = "rule")]
-    pub code: &'static str,
-    /// How serious it is.
-    pub severity: Severity,
-    /// The field, what was expected, and what came.
-    pub message: String,
-    /// How many of [`Finding::unit`] violate the rule.
-    pub count: u64,
-    /// What is counted.
-    pub unit: &'static str,
-    /// The section of the documentation.
-    pub section: &'static str,
-    /// The first packet of several, if it is one packet that violates the rule.
-    pub first: Option<FirstPacket>,
-}
+figures! {
+    /// A rule that a source violates.
+    Finding {
+        /// Identifies the rule for programs.
+        rule: &'static str;
+        /// How serious it is.
+        severity: Severity;
+        /// The field, what was expected, and what came.
+        message: String;
+        /// How many of `unit` violate the rule.
+        count: u64;
+        /// What is counted.
+        unit: &'static str;
+        /// The section of the documentation.
+        section: &'static str;
+        /// The first packet of several, if it is one packet that violates the rule.
+        first: Option<FirstPacket>;
+    }
 
-/// The first packet that violates a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct FirstPacket {
-    /// Seconds since the first datagram of the source.
-    pub at_s: f64,
-    /// Its type, or `datagram` if it has none.
-    pub packet: &'static str,
-    /// The sequence in its header.
-    pub sequence: u32,
+    /// The first packet that violates a rule.
+    #[derive(Copy)]
+    FirstPacket {
+        /// Seconds since the first datagram of the source.
+        at_s: f64;
+        /// Its type, or `datagram` if it has none.
+        packet: &'static str;
+        /// The sequence in its header.
+        sequence: u32;
+    }
 }
 
 /// A rule.
@@ -50,6 +49,8 @@ pub struct Rule {
     pub unit: &'static str,
     /// The section of the documentation.
     pub section: &'static str,
+    /// What violates it, the threshold, and its reason, as lines with a leading space.
+    pub condition: &'static [&'static str],
     /// Begins the message. What was expected and what came follow.
     pub sentence: &'static str,
     /// More precise rules: if one of them has a finding, this one has none, because both would have the same cause.
@@ -58,14 +59,14 @@ pub struct Rule {
 
 macro_rules! rules {
     ($(
-        $(#[$condition:meta])+
+        $(#[doc = $condition:literal])+
         $name:ident = $severity:ident $id:literal in $section:literal
             $(, from $min_count:literal)? $(, counts $unit:literal)? $(, unless [$($by:ident)+])?: $sentence:literal;
     )*) => {
         /// Identifies a rule by its position in [`RULES`]. Documents what violates it, the threshold, and its reason.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
-        pub enum RuleId { $($(#[$condition])+ $name),* }
+        pub enum RuleId { $($(#[doc = $condition])+ $name),* }
 
         /// All rules.
         pub const RULES: [Rule; [$($id),*].len()] = [$(Rule {
@@ -75,6 +76,7 @@ macro_rules! rules {
             unit: [$($unit,)? "packets"][0],
             section: concat!("docs/", $section),
             sentence: $sentence,
+            condition: &[$($condition),+],
             suppressed_by: &[$($(RuleId::$by),+)?],
         }),*];
 
@@ -223,6 +225,21 @@ impl RuleId {
     }
 }
 
+/// The table of all rules in Markdown.
+pub fn rule_table() -> String {
+    let row = |rule: &Rule| {
+        let Rule { id, severity, min_count, unit, section, condition, .. } = rule;
+        let condition = condition.concat();
+        format!(
+            "| `{id}` | {severity} | {min_count} {unit} | {} [{section}]({}) |\n",
+            condition.trim(),
+            section.trim_start_matches("docs/")
+        )
+    };
+    let rows: Vec<String> = RULES.iter().map(row).collect();
+    format!("\n| rule | severity | from | what violates it |\n|---|---|---|---|\n{}", rows.concat())
+}
+
 /// Violations that count together.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Violations {
@@ -255,10 +272,10 @@ impl Evidence {
             finding.count += violations.count;
             return;
         }
-        let &Rule { id: code, severity, unit, section, sentence, .. } = rule.rule();
+        let &Rule { id, severity, unit, section, sentence, .. } = rule.rule();
         let message = format!("{sentence}: expected {expected}, received {received}");
         let Violations { count, first } = violations;
-        self.all.push((rule, Finding { code, severity, message, count, unit, section, first }));
+        self.all.push((rule, Finding { rule: id, severity, message, count, unit, section, first }));
     }
 
     /// Counts a packet that violates a rule if enough others do.

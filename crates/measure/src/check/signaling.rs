@@ -72,7 +72,7 @@ impl SignalingCheck {
     /// A message or a connection violates one of the [`STRICT_RULES`].
     pub fn on_wrong_message(&mut self, conn: ConnId, rule: &'static str, sentence: &str) {
         let Some(Connection { findings, .. }) = self.connections.get_mut(&conn) else { return };
-        let find = |sentence| findings.iter().position(|finding| finding.code == rule && finding.message == sentence);
+        let find = |sentence| findings.iter().position(|finding| finding.rule == rule && finding.message == sentence);
         let sentence = if findings.len() >= MAX_FINDINGS && find(sentence).is_none() { FURTHER } else { sentence };
         if let Some(index) = find(sentence) {
             findings[index].count += 1;
@@ -81,8 +81,8 @@ impl SignalingCheck {
         let severity = if rule == REFUSED { Severity::Warning } else { Severity::Error };
         let section = "docs/signaling-server.md#check-of-a-client";
         let message = sentence.to_owned();
-        findings.push(Finding { code: rule, severity, message, count: 1, unit: "messages", section, first: None });
-        findings.sort_by_key(|finding| (Reverse(finding.severity), finding.code));
+        findings.push(Finding { rule, severity, message, count: 1, unit: "messages", section, first: None });
+        findings.sort_by_key(|finding| (Reverse(finding.severity), finding.rule));
     }
 
     /// The state of all connections.
@@ -102,7 +102,7 @@ impl SignalingCheck {
         CheckReport {
             sources: self.connections.iter().map(source).chain(self.senders.report()).collect(),
             untracked: self.untracked + self.senders.untracked,
-            server: "signaling-server".to_owned(),
+            server: "signaling-server",
             expectation: "connections joined a room",
             untracked_name: "further connections or datagrams of members",
             ..CheckReport::default()

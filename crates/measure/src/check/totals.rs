@@ -1,7 +1,7 @@
 //! What follows from the totals of a source: violations, or what could not be judged and why.
 
+use crate::document::column::figures;
 use jamjam_core::audio::placement::STANDARD_RATES;
-use serde::Serialize;
 
 use super::pacing::MIN_WINDOW;
 use super::rules::{Evidence, RuleId, Severity, Violations};
@@ -20,16 +20,17 @@ const MAX_QUEUE_S: f64 = 1.0;
 /// If there is none, this is the only part that is not judged.
 pub(super) const AUDIO: &str = "AUDIO";
 
-/// What could not be judged about a source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct NotJudged {
-    /// A part of what the client does.
-    pub what: &'static str,
-    /// What would have been needed.
-    pub reason: String,
-    /// The rules that had no chance to find anything.
-    #[serde(skip)]
-    pub rules: &'static [RuleId],
+figures! {
+    /// What could not be judged about a source.
+    NotJudged {
+        /// A part of what the client does.
+        what: &'static str;
+        /// What would have been needed.
+        reason: String;
+        /// The rules that had no chance to find anything.
+        #[serde(skip)]
+        @skip rules: &'static [RuleId];
+    }
 }
 
 /// Violations that follow from totals, and what could not be judged. What depends on the length of the run follows only when it `is_over`. A rule

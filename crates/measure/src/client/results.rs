@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::document::column::json_names;
+
 use super::connection_results::{MoqtResults, WebSocketResults};
 use super::hosts::{PauseResults, ServerResults};
 use super::link::LinkResults;
@@ -61,6 +63,17 @@ pub enum StopSignal {
 }
 
 impl StopSignal {
+    /// The name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+            Self::ClosedPipe => "SIGPIPE",
+            Self::Hangup => "SIGHUP",
+            Self::Unknown => "an unknown cause",
+        }
+    }
+
     /// Exit code of an interrupted run: 128 plus the signal number. A reader that needs no more output is no failure.
     pub const fn exit_code(self) -> u8 {
         match self {
@@ -544,4 +557,10 @@ impl<O: PacketObserver + ?Sized> PacketObserver for &mut O {
     fn on_packet(&mut self, event: PacketEvent<'_>) {
         (**self).on_packet(event);
     }
+}
+
+json_names! {
+    PacketOutcome: PacketOutcome::Returned, PacketOutcome::Duplicate, PacketOutcome::Damaged, PacketOutcome::Lost,
+        PacketOutcome::Excluded, PacketOutcome::NotSent, PacketOutcome::InFlight;
+    StopSignal: StopSignal::Interrupt, StopSignal::Terminate, StopSignal::ClosedPipe, StopSignal::Hangup, StopSignal::Unknown;
 }

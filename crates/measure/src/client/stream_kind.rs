@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::document::column::json_names;
+
 use jamjam_core::wire::PacketType;
 
 /// The streams of a run.
@@ -38,4 +40,8 @@ impl StreamKind {
             Self::Audio | Self::Keepalive => self.name(),
         }
     }
+}
+
+json_names! {
+    StreamKind: StreamKind::Audio, StreamKind::Ping, StreamKind::Keepalive;
 }

@@ -1,10 +1,8 @@
 //! The jitter-buffer table: the packets that a receiver would lose with jitter buffers of different depths, and the delay of each depth.
 
-use serde::Serialize;
-
-use super::figures::figures;
-use super::quantities::{RoundTrip, format_percent, thousandths};
+use super::quantities::{RoundTrip, thousandths};
 use crate::client::RunResults;
+use crate::document::column::figures;
 use jamjam_core::stats::StreamStats;
 use jamjam_core::wire::SAMPLE_RATE;
 
@@ -29,9 +27,12 @@ figures! {
         let has_enough_packets = stream.returned >= MIN_PACKETS;
         let recommended = depths.iter().find(|row| row.late as f64 <= max_late).filter(|_| has_enough_packets);
     ] {
+        /// Smallest depth with at most 0.1 % `late` packets; null if there is none, or if fewer than 100 packets returned.
         recommended_packets: Option<u32> = recommended.map(|row| row.depth_packets);
+        /// Whether there are enough packets.
         #[serde(skip)]
-        is_reliable: bool = has_enough_packets;
+        @skip is_reliable: bool = has_enough_packets;
+        /// One object for each depth: multiples of a packet of 128 samples at 48 kHz, from 0 to 38 packets.
         depths: Vec<BufferDepthFigures> = depths.into();
     }
 
@@ -44,10 +45,16 @@ figures! {
         let unreturned = (observed.lost + observed.damaged) as f64 / observed.settled.max(1) as f64;
         let min_rtt_ms = RoundTrip::of(run, run.evaluated_stream).and_then(|rtt| rtt.min()).map(|ns| ns as f64 / 1e6);
     ] {
+        /// Depth in packets of 128 samples.
         depth_packets: u32 = packets;
-        depth_ms: f64 = thousandths(duration_ns(packets) as f64 / 1e6);
+        /// Depth in milliseconds; this is also the delay that the buffer adds.
+        @subject depth_ms: f64 = thousandths(duration_ns(packets) as f64 / 1e6);
+        /// Returned packets whose round trip exceeds the smallest round trip of the run by more than the depth. This assumes that all delay
+        /// variation occurs in one direction, the worst case.
         late: u64 = late;
+        /// u + (1 - u) * `late` / `returned`, where u is the share of lost and damaged packets, of the same packets as for `loss_ratio`.
         late_or_lost_ratio: f64 = unreturned + (1.0 - unreturned) * late as f64 / stream.rtt.count() as f64;
+        /// Half the smallest round trip, plus the depth, plus one packet of 2.667 ms; null if the server delay is unknown.
         one_way_ms: Option<f64> = min_rtt_ms.map(|min| thousandths(min / 2.0 + duration_ns(packets + 1) as f64 / 1e6));
     }
 }
@@ -57,20 +64,6 @@ impl JitterBufferTable {
     pub(super) fn new(run: &RunResults) -> Option<Self> {
         let stream = run.evaluated().filter(|stream| stream.rtt.count() > 0 && run.websocket.is_none())?;
         Some((run, stream).into())
-    }
-
-    /// The columns that the reports print.
-    pub(super) const COLUMNS: [&str; 4] = ["jitter buffer", "late", "late or lost", "one way"];
-
-    /// The rows that the reports print, and whether a depth is the recommended one.
-    pub(super) fn rows(&self) -> Vec<([String; 4], bool)> {
-        let row = |depth: &BufferDepthFigures| {
-            let one_way = depth.one_way_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
-            let (late, share) = (depth.late.to_string(), format_percent(depth.late_or_lost_ratio));
-            let is_recommended = Some(depth.depth_packets) == self.recommended_packets;
-            ([format!("{:.1} ms", depth.depth_ms), late, share, one_way], is_recommended)
-        };
-        self.depths.iter().map(row).collect()
     }
 
     /// The recommended depth, if there is one.

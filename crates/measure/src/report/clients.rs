@@ -3,12 +3,12 @@
 use std::mem;
 use std::sync::Mutex;
 
-use serde::Serialize;
-
-use super::figures::{StreamFigures, figures};
-use super::limits::{Limits, RunVerdict};
+use super::figures::StreamFigures;
+use super::limits::{Limits, judgments};
 use super::quantities::{RoundTrip, micros};
 use crate::client::{ClientsResults, RunResults, SharedRecord, StreamKind};
+use crate::document::Outcome;
+use crate::document::column::figures;
 use jamjam_core::stats::{Histogram, History, StreamStats};
 
 /// The results of a run with several clients: those of all clients merged, with what they recorded together; `None` without a client. Each
@@ -21,7 +21,7 @@ pub fn merge_clients(
 ) -> Option<RunResults> {
     let (mut merged, mut all, mut worst_rank): (Option<RunResults>, _, _) = (None, ClientsResults::default(), None);
     for (run, bytes) in clients {
-        let verdict = RunVerdict::from((&run, limits.evaluate(&run).as_slice())).result;
+        let verdict = Outcome::of(&judgments(&run, limits)).result;
         let loss = run.evaluated().and_then(StreamStats::loss_ratio).unwrap_or(1.0);
         let p99 = RoundTrip::of(&run, run.evaluated_stream).and_then(|rtt| rtt.percentile(0.99).or(rtt.max()));
         let rank = Some((verdict, loss, p99));
@@ -59,28 +59,44 @@ figures! {
         let (number, worst) = &clients.worst;
         let stream = worst.evaluated().map(|stream| (&**worst, worst.evaluated_stream, stream).into());
     ] {
-        count: usize = clients.count;
+        /// Number of clients; with --ramp, of those that began.
+        @short count: usize = clients.count;
+        /// The worst client: one that fails, or else the one with the highest loss, and then with the highest 99th percentile of the round
+        /// trip. Its figures are as for streams.
         worst: Option<WorstClientFigures> = stream.map(|stream| (*number, stream).into());
-        bytes_per_flow: usize = clients.bytes_per_flow;
+        /// Memory of a client at the end of the run, for its packets and statistics, in bytes: the largest of all clients.
+        @short bytes_per_flow: usize = clients.bytes_per_flow;
+        /// Send time minus due time of the packets of all clients.
         lateness: Option<LatenessFigures> = run.pacing.as_ref().map(|pacing| (&pacing.all).into());
     }
 
     /// The worst of several clients.
     WorstClientFigures from (number, stream): (usize, StreamFigures) {
-        number: usize = number;
+        /// Number of the client, from 1.
+        @short number: usize = number;
+        /// As for streams.
         sent: u64 = stream.sent;
+        /// As for streams.
         returned: u64 = stream.returned;
+        /// As for streams.
         lost: u64 = stream.lost;
-        loss_ratio: Option<f64> = stream.loss_ratio;
-        rtt_p50_us: Option<f64> = stream.rtt_p50_us;
-        rtt_p99_us: Option<f64> = stream.rtt_p99_us;
+        /// As for streams.
+        @short loss_ratio: Option<f64> = stream.loss_ratio;
+        /// As for streams.
+        @short rtt_p50_us: Option<f64> = stream.rtt_p50_us;
+        /// As for streams.
+        @short rtt_p99_us: Option<f64> = stream.rtt_p99_us;
+        /// As for streams.
         jitter_mean_us: Option<f64> = stream.jitter_mean_us;
     }
 
     /// How late the packets of all clients left this host.
     LatenessFigures from lateness: &Histogram {
+        /// Median.
         p50_us: Option<f64> = lateness.percentile_if_enough(0.5).map(micros);
-        p99_us: Option<f64> = lateness.percentile_if_enough(0.99).map(micros);
+        /// 99th percentile; above 1 ms, this host is at its limit.
+        @short p99_us: Option<f64> = lateness.percentile_if_enough(0.99).map(micros);
+        /// Maximum.
         max_us: Option<f64> = lateness.max().map(micros);
     }
 }

@@ -4,21 +4,26 @@
 use super::buffer_table::{BufferDepthFigures, JitterBufferTable};
 use super::diagnoses::path;
 use super::figures::StreamFigures;
+use super::limits::REPLIES;
 use super::model::Report;
 use super::quantities::{format_count, format_share, format_time};
+use crate::document::Judgment;
+use crate::verdict::Judged;
 
 /// The sentence, without its period.
 pub(super) fn headline(report: &Report) -> String {
-    let verdict = &report.verdict;
+    let head = &report.head;
+    let no_replies = head.judgments.iter().find(|one| one.rule == REPLIES && one.result == Judged::Exceeded);
+    let no_replies = no_replies.map(Judgment::sentence);
     if let Some(failure) = report.connection_failure() {
-        let named = verdict.reasons.iter().find(|reason| reason.contains(&failure.message)).cloned();
-        let reason = verdict.no_reply_reason.as_deref().unwrap_or("the connection failed");
+        let named = head.verdict.reasons.iter().find(|reason| reason.contains(&failure.message)).cloned();
+        let reason = no_replies.as_deref().unwrap_or("the connection failed");
         return named.unwrap_or_else(|| format!("{reason}: {}", failure.message.trim_end_matches('.')));
     }
-    if let Some(reason) = &verdict.no_reply_reason {
+    if let Some(reason) = no_replies {
         // The likely cause is the first detail.
         let mut details =
-            report.warnings.iter().filter(|warning| warning.code == "no_replies").flat_map(|one| &one.details);
+            head.warnings.iter().filter(|warning| warning.code == "no_replies").flat_map(|one| &one.details);
         let cause = details.find_map(|detail| Some(detail.split_once(": likely, ")?.0));
         return cause.map_or_else(|| reason.clone(), |cause| format!("{reason}: {cause}"));
     }
@@ -35,7 +40,7 @@ pub(super) fn headline(report: &Report) -> String {
         parts.extend(stream.rtt_p50_us.map(|p50| format!("the median round trip is {}", format_time(p50))));
     }
     // No buffer avoids loss.
-    let finding = report.findings.first().filter(|_| stream.lost > 0 || buffer.is_some() && recommended.is_none());
+    let finding = head.findings.first().filter(|_| stream.lost > 0 || buffer.is_some() && recommended.is_none());
     let remedy = finding.and_then(|finding| finding.remedy.as_ref());
     parts.extend(remedy.map(|remedy| lower_first(remedy.trim_end_matches('.'))));
     parts.join("; ")

@@ -6,11 +6,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::diagnoses::path;
-use super::figures::figures;
-use super::quantities::{RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_length, format_time};
-use super::rows::nonzero_counts;
+use super::quantities::{
+    RoundTrip, RunProtocol, StreamLabels, format_count, format_length, format_time, nonzero_counts, rounded_micros,
+};
 use crate::client::{ClientsResults, RunResults, StreamKind};
-use crate::verdict::{Judged, Verdict, decide};
+use crate::document::Judgment;
+use crate::verdict::Judged;
 use jamjam_core::sanitize::sanitize_lines;
 use jamjam_core::stats::StreamStats;
 use jamjam_core::time::saturating_nanos;
@@ -66,72 +67,6 @@ impl Profile {
     }
 }
 
-/// The result of comparing a figure of the run with one limit.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LimitResult {
-    /// The name of the limit, such as `max_loss`.
-    pub limit: &'static str,
-    /// The figure that was compared, by its JSON name.
-    pub figure: &'static str,
-    /// The unit of `allowed` and `measured`: `ratio` or `us`.
-    pub(super) unit: Unit,
-    /// The maximum.
-    pub allowed: f64,
-    /// The value of the figure; `None` without data.
-    pub measured: Option<f64>,
-    /// Whether the limit was met.
-    pub result: Judged,
-    /// Why it was not judged, or why a substitute figure was compared with the limit.
-    pub note: Option<String>,
-    /// The number of the worst of several clients, if it alone was compared.
-    pub client: Option<usize>,
-    /// The profile that sets the limit.
-    #[serde(skip)]
-    pub(super) profile: Option<Profile>,
-}
-
-impl LimitResult {
-    /// The option that sets the limit: `--max-loss`.
-    pub(super) fn option(&self) -> String {
-        format!("{}--{}", self.client_prefix(), self.limit.replace('_', "-"))
-    }
-
-    /// `client 17: `, or an empty text.
-    fn client_prefix(&self) -> String {
-        self.client.map_or_else(String::new, |number| format!("client {number}: "))
-    }
-
-    /// What the user gave: `--max-loss`, or `--profile voice, loss`.
-    pub(super) fn label(&self) -> String {
-        match self.profile {
-            Some(profile) => {
-                let (client, name) = (self.client_prefix(), profile.name());
-                format!("{client}--profile {name}, {}", self.limit.trim_start_matches("max_"))
-            }
-            None => self.option(),
-        }
-    }
-
-    /// Why the run failed or measured nothing: `--max-p99 5.000 ms exceeded: 61.000 ms`.
-    pub(super) fn reason(&self) -> String {
-        let [allowed, measured, note] = self.texts();
-        format!("{} {allowed} {}: {measured}{note}", self.label(), self.result.word())
-    }
-
-    /// `p99 was 61.000 ms`.
-    pub(super) fn sentence(&self) -> String {
-        let [_, measured, note] = self.texts();
-        format!("{} was {measured}{note}", self.limit.trim_start_matches("max_"))
-    }
-
-    /// What is allowed, what was measured (`5.000 ms`, `no data`), and ` (note)`, with a leading space, or an empty text.
-    pub(super) fn texts(&self) -> [String; 3] {
-        let measured = self.measured.map_or_else(|| "no data".to_owned(), |measured| self.unit.format(measured));
-        let note = self.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
-        [self.unit.format(self.allowed), measured, note]
-    }
-}
-
 impl Limits {
     /// These limits, with the limits of `other` where no limit is set here.
     #[must_use]
@@ -152,33 +87,36 @@ impl Limits {
 
     /// Compares the run with each limit that was set, and then the worst of several clients. Times are compared in nanoseconds, before rounding.
     /// A busy host only worsens figures.
-    pub fn evaluate(&self, run: &RunResults) -> Vec<LimitResult> {
+    pub fn evaluate(&self, run: &RunResults) -> Vec<Judgment> {
         let nanos = |limit: Option<Duration>| limit.map(|limit| saturating_nanos(limit) as f64);
         let preset = self.profile.map(Profile::limits).unwrap_or_default();
         let p = |p, name, figure| percentile(run, p, name, figure);
         let limits = [
-            ("max_loss", Unit::Ratio, self.max_loss, preset.max_loss, loss(run)),
-            ("max_p50", Unit::Us, nanos(self.max_p50), nanos(preset.max_p50), p(0.5, "p50", "rtt_p50_us")),
-            ("max_p99", Unit::Us, nanos(self.max_p99), nanos(preset.max_p99), p(0.99, "p99", "rtt_p99_us")),
-            ("max_jitter", Unit::Us, nanos(self.max_jitter), nanos(preset.max_jitter), jitter(run)),
+            ("max_loss", self.max_loss, preset.max_loss, loss(run)),
+            ("max_p50", nanos(self.max_p50), nanos(preset.max_p50), p(0.5, "p50", "rtt_p50_us")),
+            ("max_p99", nanos(self.max_p99), nanos(preset.max_p99), p(0.99, "p99", "rtt_p99_us")),
+            ("max_jitter", nanos(self.max_jitter), nanos(preset.max_jitter), jitter(run)),
         ];
-        let evaluate = |(limit, unit, allowed, preset, measured): (_, Unit, Option<f64>, Option<f64>, Measured)| {
+        let evaluate = |(limit, allowed, preset, measured): (&str, Option<f64>, Option<f64>, Measured)| {
             let profile = self.profile.filter(|_| allowed == preset);
             let (allowed, (figure, value, note)) = (allowed?, measured);
+            let rule = format!("--{}", limit.replace('_', "-"));
             let excess = value.map_or(0.0, |value| value - allowed);
             // Of what was met, it is unknown whether the packets that are missing would have.
             let missing = || run.evaluated().filter(|stream| !is_evaluated(stream, 9)).map(|one| evaluated(run, one));
             let reason = if excess > 0.0 { this_host(run, limit, excess) } else { missing() };
             let is_judged = value.is_some() && reason.is_none();
             let result = if is_judged { Judged::of(excess <= 0.0) } else { Judged::NotJudged };
-            let note = reason.or(note);
-            let (allowed, measured) = (unit.rounded(allowed), value.map(|value| unit.rounded(value)));
-            Some(LimitResult { limit, figure, unit, allowed, measured, result, note, client: None, profile })
+            let rounded = |value| if limit == "max_loss" { value } else { rounded_micros(value) };
+            let (allowed, measured) = (Some(rounded(allowed)), value.map(rounded));
+            let judgment = Judgment::of(String::new(), rule, result, reason.or(note));
+            let profile = profile.map(Profile::name);
+            Some(Judgment { figure: Some(figure), allowed, measured, profile, ..judgment })
         };
-        let mut results: Vec<LimitResult> = limits.into_iter().filter_map(evaluate).collect();
+        let mut results: Vec<Judgment> = limits.into_iter().filter_map(evaluate).collect();
         if let Some(ClientsResults { worst: (number, worst), .. }) = &run.clients {
             let of_worst = self.evaluate(worst).into_iter();
-            results.extend(of_worst.map(|result| LimitResult { client: Some(*number), ..result }));
+            results.extend(of_worst.map(|judgment| judgment.about(format!("client {number}"))));
         }
         results
     }
@@ -252,51 +190,58 @@ fn missing_data_reason(run: &RunResults, default: &str) -> String {
     reason.to_owned()
 }
 
-figures! {
-    /// Whether the run passed. Without limits, a run passes if replies arrived, all undamaged, and the connection did not fail, or with
-    /// `--no-echo` if all packets were sent.
-    #[derive(Default)]
-    RunVerdict from (run, limits): (&RunResults, &[LimitResult]) [
-        let stream = run.evaluated();
-        let no_reply_reason = no_reply_reason(run, stream);
-        let silent_client = silent_client_reason(run).filter(|_| no_reply_reason.is_none());
-        let has_measured = |one: &StreamStats| one.sent == 0 || is_evaluated(one, 5) || one.arrived == one.planned();
-        let not_measured = stream.filter(|stream| limits.is_empty() && run.replies_expected && !has_measured(stream));
-        let protocol = RunProtocol::of_run(run);
-        let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
-        let damage_reasons: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
-        let room_failure = stream.and_then(|stream| room_failure_reason(run, stream));
-        let failures = no_reply_reason.iter().chain(&silent_client).cloned();
-        let failures = failures.chain(connection_failure_reason(run, stream)).chain(damage_reasons.clone());
-        let failures = failures.chain(room_failure.clone()).map(|reason| (None, Judged::Exceeded, reason));
-        let unmeasured = not_measured.iter().map(|stream| (None, Judged::NotJudged, evaluated(run, stream)));
-        let of_limits = limits.iter().map(|limit| (limit.client, limit.result, limit.reason()));
-        let (result, reasons) = decide(failures.chain(unmeasured).chain(of_limits));
-    ] {
-        passed: bool = result == Verdict::Passed;
-        result: Verdict = result;
-        limits_set: bool = !limits.is_empty();
-        reasons: Vec<String> = reasons;
-        #[serde(skip)]
-        no_reply_reason: Option<String> = no_reply_reason;
-        #[serde(skip)]
-        damage_reasons: Vec<String> = damage_reasons;
-        #[serde(skip)]
-        room_failure: Option<String> = room_failure;
-    }
+/// What is expected of every run: replies, or with `--no-echo` that all packets were sent, undamaged payloads, a connection that did not fail, and
+/// messages in their rooms.
+fn expectations(run: &RunResults, has_limits: bool) -> Vec<Judgment> {
+    let stream = run.evaluated();
+    let no_reply = no_reply_reason(run, stream);
+    let has_measured = |one: &StreamStats| one.sent == 0 || is_evaluated(one, 5) || one.arrived == one.planned();
+    let unmeasured = stream.filter(|one| !has_limits && run.replies_expected && !has_measured(one));
+    let silent = silent_client_reason(run).filter(|_| no_reply.is_none());
+    let failure = connection_failure_reason(run, stream);
+    let protocol = RunProtocol::of_run(run);
+    let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
+    let damage: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
+    let not_judged = no_reply.clone();
+    let replies = match (no_reply, unmeasured) {
+        (Some(reason), _) => (Judged::Exceeded, Some(reason)),
+        (None, Some(stream)) => (Judged::NotJudged, Some(evaluated(run, stream))),
+        (None, None) => (Judged::Met, None),
+    };
+    let intact = match (damage.is_empty(), not_judged) {
+        (false, _) => (Judged::Exceeded, Some(damage.join("; "))),
+        (true, Some(reason)) => (Judged::NotJudged, Some(reason)),
+        (true, None) => (Judged::Met, None),
+    };
+    let of_option = |reason: Option<String>| (Judged::of(reason.is_none()), reason);
+    let rooms = run.websocket.as_ref().and_then(|websocket| websocket.rooms.as_ref()).zip(stream);
+    let rooms = rooms.map(|(_, stream)| (IN_ROOMS, of_option(room_failure_reason(run, stream))));
+    let connection = (run.websocket.is_some() || run.moqt.is_some()).then(|| (CONNECTION, of_option(failure)));
+    let clients = run.clients.as_ref().map(|_| ("replies to each client", of_option(silent)));
+    let replies_name = if run.replies_expected { REPLIES } else { "all packets sent" };
+    let intact = (run.replies_expected || intact.0 == Judged::Exceeded).then_some((INTACT, intact));
+    let all = [(replies_name, replies)].into_iter().chain(clients).chain(connection).chain(intact).chain(rooms);
+    all.map(|(rule, (result, reason))| Judgment::expectation(rule, result, reason)).collect()
 }
 
-impl RunVerdict {
-    /// What the limits of several subjects come to, in place of this result.
-    pub(super) fn with<S: Ord>(self, judged: impl IntoIterator<Item = (S, Judged, String)>, limits_set: bool) -> Self {
-        let (result, reasons) = decide(judged);
-        Self { passed: result == Verdict::Passed, result, limits_set, reasons, ..self }
-    }
+/// That replies came.
+pub(crate) const REPLIES: &str = "replies received";
+/// That payloads came back undamaged.
+pub(super) const INTACT: &str = "payload intact";
+/// That the connection stayed.
+pub(crate) const CONNECTION: &str = "connection";
+/// That messages reached the members of their rooms, once and in order.
+pub(super) const IN_ROOMS: &str = "messages in rooms";
 
-    /// The verdict in one or two words; a run without limits that did not fail is only measured.
-    pub fn word(&self) -> &'static str {
-        if self.passed && !self.limits_set { "measured" } else { self.result.word() }
-    }
+/// What was asked of a run: expectations and limits.
+pub fn judgments(run: &RunResults, limits: &Limits) -> Vec<Judgment> {
+    let of_limits = limits.evaluate(run);
+    expectations(run, !of_limits.is_empty()).into_iter().chain(of_limits).collect()
+}
+
+/// Whether no reply was received.
+pub(super) fn has_no_replies(judgments: &[Judgment]) -> bool {
+    judgments.iter().any(|one| one.rule == REPLIES && one.result == Judged::Exceeded)
 }
 
 /// Why no reply arrived, or why a run that expects no replies did not send all packets.

@@ -2,199 +2,216 @@
 //! outages. It says what was forwarded, not what was heard.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt::Write;
 use std::time::Duration;
 
-use quick_junit::TestCase;
-use serde::Serialize;
-
-use super::figures::figures;
-use super::junit::{case, judged};
 use super::quantities::{duration_millis, format_length};
-use super::relay::{AUDIO_HEAD, ForwardedAudioFigures, add_findings, audio_columns, delayed, findings_status};
-use crate::verdict::{Judged, Verdict, decide};
-use jamjam_core::media_relay::{JUDGED_TIME, JudgedOutage, MAX_OUTAGES, MediaRoom, MediaRoute, Recovery};
+use super::relay::{ForwardedAudioFigures, THIS_HOST, delayed, judgment, texts};
+use crate::diagnosis::{Diagnosis, Severity};
+use crate::document::column::figures;
+use crate::document::{Document, Head, Judgment};
+use crate::verdict::Judged;
+use jamjam_core::media_relay::{JUDGED_TIME, JudgedOutage, MAX_OUTAGES, MediaRoom, MediaRoute};
 use jamjam_core::relay::{Flow, HostDelays};
 use jamjam_core::time::{Pause, Time};
 
+/// The section of the documentation about bad rooms.
+const SECTION: &str = "docs/signaling-server.md#bad-room";
+
 figures! {
-    /// From one member to another one.
-    MediaFlowFigures from (route, flow, time_0): (&MediaRoute, &Flow, Time) [
+    /// A room.
+    MediaRoomFigures from (number, room): (u64, &MediaRoom) [
+        let members: BTreeSet<_> = room.flows.iter().map(|(route, _)| &route.from).collect();
+    ] {
+        /// Number of the room, in the order of their creation.
+        @subject room: u64 = number;
+        /// Members that were in the room with others.
+        @short members: usize = members.len();
+        /// Time from the last member's first address until AUDIO was forwarded in each flow with datagrams; null if that was not reached.
+        @short complete_after_ms: Option<f64> = room.completed_after().map(duration_millis);
+    }
+
+    /// From one member to another one. A flow without datagrams was never attempted.
+    MediaFlowFigures from (number, route, flow, time_0): (u64, &MediaRoute, &Flow, Time) [
         let times = flow.left.times.map(|(first, last)| [first, last].map(|at| duration_millis(at.duration_since(time_0))));
     ] {
-        from: String = route.from.to_string();
-        to: String = route.to.to_string();
-        datagrams: u64 = flow.datagrams;
+        /// Number of the room.
+        @subject room: u64 = number;
+        /// The sender, with the number of members of this name so far.
+        @subject from: String = route.from.to_string();
+        /// The receiver.
+        @subject to: String = route.to.to_string();
+        /// Datagrams that arrived, except STUN messages.
+        @short datagrams: u64 = flow.datagrams;
+        /// Their number by outcome, under the names in the outcome log.
         outcomes: BTreeMap<&'static str, u64> = flow.outcomes.clone();
+        /// AUDIO as it arrived, before the impairment.
         audio_before: ForwardedAudioFigures = (&flow.arrived).into();
+        /// AUDIO as it was forwarded, duplicates included. What arrived and was dropped is lost, also at the end.
         audio_after: ForwardedAudioFigures = (&flow.forwarded()).into();
-        first_audio_ms: Option<f64> = times.map(|[first, _]| first);
-        last_audio_ms: Option<f64> = times.map(|[_, last]| last);
-        key_changes: u64 = flow.key_changes;
+        /// When the first AUDIO was forwarded, after the first of the room.
+        @short first_audio_ms: Option<f64> = times.map(|[first, _]| first);
+        /// When the last AUDIO was forwarded.
+        @short last_audio_ms: Option<f64> = times.map(|[_, last]| last);
+        /// How often a CONTROL passed with another key than the one before: the members renewed their link.
+        @problem key_changes: u64 = flow.key_changes;
     }
 
     /// How the AUDIO from a member to another one got through an outage.
-    OutageFigures from (number, route, outage, time_0, lost, limit): (usize, &MediaRoute, &JudgedOutage, Time, Option<&str>, Limit<'_>) [
+    OutageFigures from (room, number, route, outage, time_0, lost): (u64, usize, &MediaRoute, &JudgedOutage, Time, Option<&str>) [
         let [recovery, observed] = [outage.recovery.and_then(Result::ok), outage.recovery.and_then(Result::err)];
-        let lost = lost.filter(|_| observed.is_some());
-        let (result, note) = judge(limit, outage, lost.is_some()).unzip();
     ] {
-        number: usize = number;
-        from: String = route.from.to_string();
-        to: String = route.to.to_string();
-        start_ms: f64 = duration_millis(outage.start.duration_since(time_0));
-        length_ms: f64 = duration_millis(outage.end.duration_since(outage.start));
-        recovery_ms: Option<f64> = recovery.map(duration_millis);
-        observed_ms: Option<f64> = observed.map(duration_millis);
-        lost: Option<String> = lost.map(str::to_owned);
-        result: Option<Judged> = result;
-        note: Option<String> = note.flatten();
+        /// Number of the room.
+        @subject room: u64 = room;
+        /// The sender.
+        @subject from: String = route.from.to_string();
+        /// The receiver.
+        @subject to: String = route.to.to_string();
+        /// Counts the outages of the pair from 1.
+        @subject outage: usize = number;
+        /// After the first AUDIO of the room.
+        @short start_ms: f64 = duration_millis(outage.start.duration_since(time_0));
+        /// Outages that overlap are one; 0 for new ports (`renumber`).
+        @short length_ms: f64 = duration_millis(outage.end.duration_since(outage.start));
+        /// Time from the end of the outage to the forwarded AUDIO from which there is some in each of ten times 100 ms; null if that was not
+        /// seen.
+        @short recovery_ms: Option<f64> = recovery.map(duration_millis);
+        /// Without a recovery: time from the end of the outage until a member left, the next outage began, or the server ended. Null also if
+        /// there was no AUDIO in the second before the outage, which is then not judged.
+        @short observed_ms: Option<f64> = observed.map(duration_millis);
+        /// The member that left for good, and not by `LeaveRoom`, before the direction had recovered from the only outage of the pair.
+        @short lost: Option<String> = lost.filter(|_| observed.is_some()).map(str::to_owned);
     }
 
-    /// A room.
-    MediaRoomFigures from (number, room, limit): (u64, &MediaRoom, Limit<'_>) [
-        let time_0 = room.started_at.unwrap_or_default();
-        let members: BTreeSet<_> = room.flows.iter().map(|(route, _)| &route.from).collect();
-        let of_flow = |(route, recovery): &(MediaRoute, Recovery)| {
-            let figures = |(number, one)| (number, route, one, time_0, room.lost_for_good(recovery), limit).into();
-            (1..).zip(&recovery.judged).map(figures).collect::<Vec<_>>()
+    /// What members of rooms have sent to each other.
+    MediaFigures from results: &BTreeMap<u64, MediaRoom> [
+        let flows = |(number, room): (&u64, &MediaRoom)| {
+            let time_0 = room.started_at.unwrap_or_default();
+            room.flows.iter().map(|(route, flow)| (*number, route, flow, time_0).into()).collect::<Vec<MediaFlowFigures>>()
+        };
+        let outages = |(number, room): (&u64, &MediaRoom)| {
+            outages_of(room).map(|(route, index, outage, lost)| {
+                (*number, index, route, outage, room.started_at.unwrap_or_default(), lost).into()
+            }).collect::<Vec<OutageFigures>>()
         };
     ] {
-        room: u64 = number;
-        members: usize = members.len();
-        complete_after_ms: Option<f64> = room.completed_after().map(duration_millis);
-        flows: Vec<MediaFlowFigures> = room.flows.iter().map(|(route, flow)| (route, flow, time_0).into()).collect();
-        outages: Vec<OutageFigures> = room.recoveries.iter().flat_map(of_flow).collect();
-    }
-
-    /// All rooms, the counts of datagrams, and what this host has dropped and delayed. No recovery may take longer than the limit.
-    MediaReport from (results, counts, unmet, dropped, delays, limit): (&BTreeMap<u64, MediaRoom>, &BTreeMap<&str, u64>, &BTreeSet<[String; 2]>, Option<u64>, &HostDelays, Option<Duration>) [
-        let limit = limit.map(|max_recovery| (max_recovery, &delays.times));
-        let rooms: Vec<MediaRoomFigures> = results.iter().map(|(number, room)| (*number, room, limit).into()).collect();
-        let counted = |name: &str| counts.get(name).map(|count| format!("outcome {name}: {count}"));
-        let dropped = dropped.filter(|count| *count > 0).map(|count| format!("dropped at the sockets of the relay: {count}"));
-        let findings: Vec<String> = counted("limit").into_iter().collect();
-        let strange = ["failed", "foreign_source", "forgotten_flow"].into_iter().filter_map(counted);
-        let warnings = results.values().flat_map(|room| &room.flows).filter_map(|(_, flow)| flow.rate_warning());
-        let full = results.values().flat_map(|room| &room.recoveries).filter(|(_, recovery)| recovery.judged.len() == MAX_OUTAGES);
-        let unjudged = full.map(|(route, _)| format!("{} to {}: only the first {MAX_OUTAGES} outages are judged", route.from, route.to));
-        let unmet = unmet.iter().map(|[from, to]| format!("change of the path from `{from}` to `{to}`: it meant nobody"));
-        let is_unused = limit.is_some() && rooms.iter().all(|room| room.outages.is_empty());
-        let unused = is_unused.then(|| "--max-recovery: no outage hit a pair that carried AUDIO".to_owned());
-        let (verdict, worst) = worst(&rooms).unzip();
-        let [exceeded, not_judged] = [Verdict::Failed, Verdict::NotMeasured].map(|one| worst.clone().filter(|_| verdict == Some(one)));
-    ] {
-        max_recovery_ms: Option<f64> = limit.map(|(limit, _)| duration_millis(limit));
-        failures: Vec<String> = exceeded.into_iter().chain(findings.clone()).collect();
-        not_judged: Vec<String> = [not_judged, unused, counted("buffer_full"), dropped].into_iter().flatten().collect();
-        findings: Vec<String> = findings;
-        warnings: Vec<String> = delayed(delays).into_iter().chain(strange).chain(warnings).chain(unjudged).chain(unmet).collect();
-        rooms: Vec<MediaRoomFigures> = rooms;
+        /// The rooms.
+        rooms: Vec<MediaRoomFigures> = results.iter().map(|(number, room)| (*number, room).into()).collect();
+        /// From each member to each other one.
+        flows: Vec<MediaFlowFigures> = results.iter().flat_map(flows).collect();
+        /// One for each outage and each direction that had carried AUDIO, of pairs that carried some in the second before. A pair has at most
+        /// 1,000 outages.
+        outages: Vec<OutageFigures> = results.iter().flat_map(outages).collect();
     }
 }
 
-/// `--max-recovery`, and when this host has delayed what it forwards.
-type Limit<'a> = Option<(Duration, &'a VecDeque<Pause>)>;
-
-/// The result of an outage, and a note on it.
-fn judge(limit: Limit<'_>, outage: &JudgedOutage, is_lost: bool) -> Option<(Judged, Option<String>)> {
-    let (limit, delays) = limit?;
-    let judged = limit.saturating_add(JUDGED_TIME);
-    let Some(recovery) = outage.recovery else { return Some((Judged::NotJudged, None)) };
-    let seen = recovery.map_or_else(|observed| observed, |recovery| recovery + JUDGED_TIME);
-    let until = outage.end + seen.min(judged);
-    Some(match recovery {
-        _ if delays.iter().any(|delay| delay.end > outage.end && delay.start < until) => {
-            (Judged::NotJudged, Some("the relay did not run, or sent late".to_owned()))
-        }
-        Ok(recovery) if recovery <= limit => (Judged::Met, None),
-        Err(observed) if !is_lost && observed < judged => {
-            (Judged::NotJudged, Some("a member left, another outage began or the run ended".to_owned()))
-        }
-        _ => (Judged::Exceeded, Some(format!("--max-recovery {} exceeded", format_length(duration_millis(limit))))),
+/// The outages of each direction in a room, numbered from 1, and the member that left for good.
+fn outages_of(room: &MediaRoom) -> impl Iterator<Item = (&MediaRoute, usize, &JudgedOutage, Option<&str>)> {
+    room.recoveries.iter().flat_map(|direction| {
+        let (route, recovery) = direction;
+        let lost = room.lost_for_good(recovery);
+        (1..).zip(&recovery.judged).map(move |(number, outage)| (route, number, outage, lost))
     })
 }
 
-/// What the limit comes to, with the worst outage of those that decided, and the number of their directions.
-fn worst(rooms: &[MediaRoomFigures]) -> Option<(Verdict, String)> {
-    let outages =
-        || rooms.iter().flat_map(|room| room.outages.iter().map(|one| ((room.room, &one.from, &one.to), one)));
-    let (verdict, deciding) = decide(outages().filter_map(|(way, one)| Some((way, one.result?, (way, one)))));
-    let ((room, ..), worst) =
-        deciding.iter().max_by(|(_, one), (_, other)| one.time_ms().total_cmp(&other.time_ms()))?;
-    let ways: BTreeSet<_> = deciding.iter().map(|(way, _)| way).collect();
-    let all: BTreeSet<_> = outages().map(|(way, _)| way).collect();
-    let (name, _, text) = worst.judgment();
-    Some((verdict, format!("room {room}, {name}: {text} ({} of {} directions)", ways.len(), all.len())))
+/// What a media relay has counted besides the flows.
+pub struct MediaCounts<'a> {
+    /// Datagrams by outcome.
+    pub outcomes: &'a BTreeMap<&'a str, u64>,
+    /// Changes of paths that meant nobody.
+    pub unmet: &'a BTreeSet<[String; 2]>,
+    /// Datagrams that the system dropped, if it says so.
+    pub dropped: Option<u64>,
+    /// What this host has delayed.
+    pub delays: &'a HostDelays,
 }
 
-/// A line of the report, which is a test case: its name, its result unless nothing was attempted or asked for, and what it says.
-type Judgment = (String, Option<Judged>, String);
-
-impl MediaFlowFigures {
-    fn judgment(&self) -> Judgment {
-        let time = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), format_length);
-        let ([first, last], keys) = ([self.first_audio_ms, self.last_audio_ms].map(time), self.key_changes);
-        let row = format!("{}{first:>10}{last:>10}{keys:>10}", audio_columns(&self.audio_before, &self.audio_after));
-        let attempted = (Some(Judged::Met), row);
-        let (result, text) = if self.datagrams == 0 { (None, "never attempted".to_owned()) } else { attempted };
-        (format!("{} to {}", self.from, self.to), result, text)
-    }
-}
-
-impl OutageFigures {
-    /// The recovery, or for how long there was none.
-    fn time_ms(&self) -> f64 {
-        self.recovery_ms.or(self.observed_ms).unwrap_or(0.0)
-    }
-
-    fn judgment(&self) -> Judgment {
-        let Self { number, from, to, result, .. } = self;
-        let [start, length, time] = [self.start_ms, self.length_ms, self.time_ms()].map(format_length);
-        let length = if self.length_ms > 0.0 { length } else { "new ports".to_owned() };
-        let recovery = match &self.lost {
-            _ if self.recovery_ms.is_some() => format!("recovered after {time}"),
-            _ if self.observed_ms.is_none() => "no AUDIO in the second before it".to_owned(),
-            Some(lost) => format!("not recovered, {lost} left for good"),
-            None => format!("not recovered within {time}"),
-        };
-        let unjudged = if *result == Some(Judged::NotJudged) { "not judged: " } else { "" };
-        let note = self.note.as_ref().map(|note| format!(", {unjudged}{note}")).unwrap_or_default();
-        (format!("outage {number} of {from} to {to}"), *result, format!("{length} at {start}, {recovery}{note}"))
-    }
-}
-
-impl MediaRoomFigures {
-    /// The room, its flows and its outages.
-    fn judgments(&self) -> Vec<Judgment> {
-        let room = format!("room {}", self.room);
-        let complete = |ms| format!("complete after {}", format_length(ms));
-        let complete = self.complete_after_ms.map_or_else(|| "not complete".to_owned(), complete);
-        let text = format!("{} members, {} flows, {complete}", self.members, self.flows.len());
-        let others = self.flows.iter().map(MediaFlowFigures::judgment);
-        let others = others.chain(self.outages.iter().map(OutageFigures::judgment));
-        let mut all: Vec<_> = others.map(|(name, result, text)| (format!("{room}, {name}"), result, text)).collect();
-        all.insert(0, (room, self.complete_after_ms.map(|_| Judged::Met), text));
-        all
-    }
+/// What the media relay of a server adds to its report.
+#[derive(Clone, Debug)]
+pub struct MediaReport {
+    /// Rooms, flows and outages.
+    pub figures: MediaFigures,
+    /// With `--max-recovery` one of each outage, and what was expected of the relay.
+    pub judgments: Vec<Judgment>,
+    /// What the options did not ask for.
+    pub findings: Vec<Diagnosis>,
+    /// What this host delayed, and how flows differ from the run of `--like`.
+    pub warnings: Vec<Diagnosis>,
 }
 
 impl MediaReport {
-    /// The table of all flows, the outages, the findings and the warnings.
-    pub fn text(&self) -> String {
-        let mut text = format!("{:50}{AUDIO_HEAD}     first      last  new keys\n", "forwarded media");
-        let judgments = self.rooms.iter().flat_map(MediaRoomFigures::judgments);
-        judgments.for_each(|(name, _, line)| _ = writeln!(text, "{name:50}{line}"));
-        add_findings(&mut text, &self.findings, &self.not_judged, &self.warnings);
-        text
+    /// The report of all rooms. No recovery may take longer than `max_recovery`.
+    pub fn new(results: &BTreeMap<u64, MediaRoom>, counts: &MediaCounts<'_>, max_recovery: Option<Duration>) -> Self {
+        let MediaCounts { outcomes, unmet, dropped, delays } = counts;
+        let counted = |name: &str| (outcomes.get(name).copied().unwrap_or(0), format!("outcome {name}"));
+        let host = [counted("buffer_full"), (dropped.unwrap_or(0), "dropped at the sockets of the relay".to_owned())];
+        let findings = [counted("limit")];
+        let strange = [counted("failed"), counted("foreign_source"), counted("forgotten_flow")];
+        let figures = MediaFigures::from(results);
+        let mut judgments: Vec<Judgment> = Vec::new();
+        if let Some(limit) = max_recovery {
+            for (number, room) in results {
+                judgments.extend(outages_of(room).map(|(route, index, outage, lost)| {
+                    let direction = format!("room {number}, {} to {}", route.from, route.to);
+                    judge((limit, &delays.times), outage, lost)
+                        .about(format!("{direction}, outage {index}"))
+                        .in_group(direction)
+                }));
+            }
+            if judgments.is_empty() {
+                let reason = Some("--max-recovery: no outage hit a pair that carried AUDIO".to_owned());
+                judgments.push(Judgment::expectation("outages", Judged::NotJudged, reason));
+            }
+        }
+        judgments.push(judgment("datagrams forwarded as asked", &findings, Judged::Exceeded));
+        judgments.push(judgment(THIS_HOST, &host, Judged::NotJudged));
+        let rates = results.values().flat_map(|room| &room.flows).filter_map(|(_, flow)| flow.rate_warning());
+        let recoveries = results.values().flat_map(|room| &room.recoveries);
+        let full = recoveries.filter(|(_, recovery)| recovery.judged.len() == MAX_OUTAGES);
+        let unjudged = full.map(|(route, _)| {
+            format!("{} to {}: only the first {MAX_OUTAGES} outages are judged", route.from, route.to)
+        });
+        let unmet =
+            unmet.iter().map(|[from, to]| format!("change of the path from `{from}` to `{to}`: it meant nobody"));
+        let note = |severity| move |text| Diagnosis::new(severity, "media", SECTION, text);
+        let findings = texts(&findings).map(note(Severity::Warning)).collect();
+        let warnings = texts(&delayed(delays)).chain(texts(&host)).chain(texts(&strange)).collect::<Vec<_>>();
+        let warnings = warnings.into_iter().chain(rates).chain(unjudged).chain(unmet);
+        Self { figures, judgments, findings, warnings: warnings.map(note(Severity::Note)).collect() }
     }
 
-    /// A test case for each room, flow and direction in an outage, and one with the findings, and with what could not be judged at all.
-    pub(crate) fn cases(&self) -> impl Iterator<Item = TestCase> {
-        let findings = case("media", "findings", findings_status(&self.findings, &self.not_judged), "");
-        let judged = self.rooms.iter().flat_map(MediaRoomFigures::judgments).map(|(name, result, text)| {
-            case("media", &name, judged(result.unwrap_or(Judged::NotJudged), "max_recovery", &text), text.trim())
-        });
-        judged.chain([findings])
+    /// The report of a server that judges nothing.
+    pub fn document(self, seed: Option<u64>) -> Document {
+        let mut head = Head::new("signaling-server", "forwarded media".to_owned(), Vec::new());
+        head.facts = seed.map(|seed| format!("--seed {seed} repeats the impairment")).into_iter().collect();
+        (head.seed, head.findings, head.warnings) = (seed, self.findings, self.warnings);
+        Document::new(head, &self.figures)
     }
+}
+
+/// The result of an outage, for a limit and the times when this host has delayed what it forwards.
+fn judge((limit, delays): (Duration, &VecDeque<Pause>), outage: &JudgedOutage, lost: Option<&str>) -> Judgment {
+    let judged = limit.saturating_add(JUDGED_TIME);
+    let seen = outage.recovery.map(|recovery| recovery.map_or_else(|observed| observed, |one| one + JUDGED_TIME));
+    let until = outage.end + seen.unwrap_or_default().min(judged);
+    let lost = lost.filter(|_| matches!(outage.recovery, Some(Err(_))));
+    let is_delayed = delays.iter().any(|delay| delay.end > outage.end && delay.start < until);
+    let (result, reason) = match outage.recovery {
+        None => (Judged::NotJudged, Some("no AUDIO in the second before it".to_owned())),
+        Some(_) if is_delayed => (Judged::NotJudged, Some("the relay did not run, or sent late".to_owned())),
+        Some(Ok(recovery)) => (Judged::of(recovery <= limit), None),
+        Some(Err(observed)) => {
+            let text = format!("not recovered within {}", format_length(duration_millis(observed)));
+            match lost {
+                Some(lost) => (Judged::Exceeded, Some(format!("not recovered, {lost} left for good"))),
+                None if observed < judged => {
+                    (Judged::NotJudged, Some(format!("{text}: a member left, another outage began or the run ended")))
+                }
+                None => (Judged::Exceeded, Some(text)),
+            }
+        }
+    };
+    let measured = outage.recovery.and_then(Result::ok).map(duration_millis);
+    let allowed = Some(duration_millis(limit));
+    let judgment = Judgment::of(String::new(), "--max-recovery".to_owned(), result, reason);
+    Judgment { figure: Some("recovery_ms"), allowed, measured, ..judgment }
 }

@@ -4,37 +4,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
 
-use crate::client::{RunResults, StopSignal, StreamKind, WebSocketResults};
+use crate::client::{RunResults, StreamKind, WebSocketResults};
 use jamjam_core::address::HostPort;
 use jamjam_core::stats::{Histogram, StreamStats};
 use jamjam_signaling::Dialect;
-
-/// The unit of a figure that is compared with a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Unit {
-    /// A ratio, 0 to 1.
-    Ratio,
-    /// A time in microseconds.
-    Us,
-}
-
-impl Unit {
-    /// Formats `value`, a number in this unit.
-    pub(super) fn format(self, value: f64) -> String {
-        match self {
-            Self::Ratio => format_percent(value),
-            Self::Us => format_time(value),
-        }
-    }
-
-    /// A measured number in this unit. Times are measured in nanoseconds, and rounded to them.
-    pub(super) fn rounded(self, value: f64) -> f64 {
-        if self == Self::Us { rounded_micros(value) } else { value }
-    }
-}
 
 /// Nanoseconds as microseconds.
 pub(crate) fn micros(ns: i64) -> f64 {
@@ -42,38 +16,38 @@ pub(crate) fn micros(ns: i64) -> f64 {
 }
 
 /// Rounds a time to whole nanoseconds, then converts the time to microseconds.
-pub(super) fn rounded_micros(ns: f64) -> f64 {
+pub(crate) fn rounded_micros(ns: f64) -> f64 {
     // Adding zero turns -0.0 into 0.0.
     ns.round() / 1e3 + 0.0
 }
 
 /// Nanoseconds as milliseconds.
-pub(super) fn millis(ns: i64) -> f64 {
+pub(crate) fn millis(ns: i64) -> f64 {
     ns as f64 / 1e6
 }
 
 /// The same for a time that is never negative.
-pub(super) fn unsigned_millis(ns: u64) -> f64 {
+pub(crate) fn unsigned_millis(ns: u64) -> f64 {
     ns as f64 / 1e6
 }
 
 /// A duration in milliseconds, rounded to three decimals.
-pub(super) fn duration_millis(duration: Duration) -> f64 {
+pub(crate) fn duration_millis(duration: Duration) -> f64 {
     thousandths(duration.as_secs_f64() * 1e3)
 }
 
 /// The duration of `samples` per channel in milliseconds, rounded to three decimals.
-pub(super) fn samples_to_millis(samples: u64, sample_rate: u32) -> f64 {
+pub(crate) fn samples_to_millis(samples: u64, sample_rate: u32) -> f64 {
     thousandths(samples as f64 * 1e3 / f64::from(sample_rate.max(1)))
 }
 
 /// A linear magnitude in decibels, rounded to three decimals; `None` for zero.
-pub(super) fn decibels(magnitude: f64) -> Option<f64> {
+pub(crate) fn decibels(magnitude: f64) -> Option<f64> {
     (magnitude > 0.0).then(|| thousandths(20.0 * magnitude.log10()))
 }
 
 /// Rounded to three decimals; adding zero turns -0.0 into 0.0.
-pub(super) fn thousandths(value: f64) -> f64 {
+pub(crate) fn thousandths(value: f64) -> f64 {
     (value * 1e3).round() / 1e3 + 0.0
 }
 
@@ -101,11 +75,6 @@ pub fn format_length(ms: f64) -> String {
     }
 }
 
-/// A time in microseconds, or `-`.
-pub(super) fn format_optional_time(us: Option<f64>) -> String {
-    us.map_or_else(|| "-".to_owned(), format_time)
-}
-
 /// A ratio from 0 to 1 as a percentage with three decimals at most.
 pub fn format_percent(ratio: f64) -> String {
     percentage(ratio, 3)
@@ -126,7 +95,7 @@ fn percentage(ratio: f64, decimals: usize) -> String {
 }
 
 /// A number with at most this many decimals.
-pub(super) fn format_decimals(value: f64, decimals: usize) -> String {
+pub(crate) fn format_decimals(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
@@ -136,24 +105,20 @@ pub(crate) fn format_count(n: u64, one: &str) -> String {
     format!("{n} {one}{}", if n == 1 { "" } else { "s" })
 }
 
+/// The counts that are not 0 with what they count, after `start` and separated by `separator`.
+pub(crate) fn nonzero_counts<const N: usize>(counts: [(u64, &str); N], start: &str, separator: &str) -> String {
+    let texts = counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    let texts: Vec<String> = texts.collect();
+    if texts.is_empty() { String::new() } else { format!("{start}{}", texts.join(separator)) }
+}
+
 /// When counting began. Prints as ISO 8601 in UTC.
-pub(super) fn start_time(unix_ms: u64) -> Option<Timestamp> {
+pub(crate) fn start_time(unix_ms: u64) -> Option<Timestamp> {
     Timestamp::from_millisecond(i64::try_from(unix_ms).ok()?).ok()
 }
 
-/// The name of a signal.
-pub(super) const fn signal(signal: StopSignal) -> &'static str {
-    match signal {
-        StopSignal::Interrupt => "SIGINT",
-        StopSignal::Terminate => "SIGTERM",
-        StopSignal::ClosedPipe => "SIGPIPE",
-        StopSignal::Hangup => "SIGHUP",
-        StopSignal::Unknown => "an unknown cause",
-    }
-}
-
 /// Whether a target is this host. A closed port of this host always causes ICMP port unreachable.
-pub(super) fn is_loopback(target: &str) -> bool {
+pub(crate) fn is_loopback(target: &str) -> bool {
     if target.starts_with("embedded ") {
         return true;
     }
@@ -179,7 +144,7 @@ pub enum RunProtocol {
 }
 
 impl RunProtocol {
-    pub(super) fn of_run(run: &RunResults) -> Self {
+    pub(crate) fn of_run(run: &RunResults) -> Self {
         match (&run.websocket, &run.moqt) {
             (Some(WebSocketResults { rooms: Some(_), .. }), _) => Self::Rooms,
             (Some(websocket), _) => Self::WebSocket(websocket.dialect),
@@ -191,19 +156,19 @@ impl RunProtocol {
 
 /// The names of a stream's packets: packet types over UDP, message types over WebSocket, frames over MOQT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct StreamLabels {
+pub(crate) struct StreamLabels {
     /// The type of the request.
-    pub(super) request: &'static str,
+    pub(crate) request: &'static str,
     /// The type of the reply.
-    pub(super) reply: &'static str,
+    pub(crate) reply: &'static str,
     /// `packet`, `message` or `frame`.
-    pub(super) request_unit: &'static str,
+    pub(crate) request_unit: &'static str,
     /// `datagram`, `message` or `frame`.
-    pub(super) reply_unit: &'static str,
+    pub(crate) reply_unit: &'static str,
 }
 
 impl StreamLabels {
-    pub(super) fn new(protocol: RunProtocol, kind: StreamKind) -> Self {
+    pub(crate) fn new(protocol: RunProtocol, kind: StreamKind) -> Self {
         let ([request, reply], [request_unit, reply_unit]) = match (protocol, kind) {
             (RunProtocol::WebSocket(dialect), StreamKind::Ping) => (dialect.probe_types(), ["message"; 2]),
             (RunProtocol::Rooms, StreamKind::Ping) => (["relayed"; 2], ["message"; 2]),
@@ -214,59 +179,59 @@ impl StreamLabels {
     }
 
     /// For example `LATENCY_PING packet` or `ping message`.
-    pub(super) fn request_noun(self) -> String {
+    pub(crate) fn request_noun(self) -> String {
         format!("{} {}", self.request, self.request_unit)
     }
 
     /// `LATENCY_PONG datagram`, `pong message`.
-    pub(super) fn reply_noun(self) -> String {
+    pub(crate) fn reply_noun(self) -> String {
         format!("{} {}", self.reply, self.reply_unit)
     }
 }
 
 /// The round trips of one stream in nanoseconds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RoundTrip<'a> {
+pub(crate) struct RoundTrip<'a> {
     /// The measured round trips, each minus a baseline.
-    pub(super) histogram: &'a Histogram,
+    pub(crate) histogram: &'a Histogram,
     /// Added to each value of `histogram` to restore the baseline. For AUDIO, `RoundTrip::of` also subtracts the server delay from this
     /// offset.
-    pub(super) offset: i64,
+    pub(crate) offset: i64,
 }
 
 impl<'a> RoundTrip<'a> {
     /// The round trips of the stream `kind`. For AUDIO, the server delay is subtracted. `None` if the stream was not sent or the server
     /// delay is unknown.
-    pub(super) fn of(run: &'a RunResults, kind: StreamKind) -> Option<Self> {
+    pub(crate) fn of(run: &'a RunResults, kind: StreamKind) -> Option<Self> {
         let server_delay = if kind == StreamKind::Audio { run.server_delay().effective_ns()? } else { 0 };
         let echo_time = Self::echo_time(run.stream(kind)?);
         Some(Self { offset: echo_time.offset.saturating_sub(server_delay), ..echo_time })
     }
 
     /// The times from sending to return, which include the server delay.
-    pub(super) fn echo_time(stream: &'a StreamStats) -> Self {
+    pub(crate) fn echo_time(stream: &'a StreamStats) -> Self {
         Self { histogram: &stream.rtt, offset: stream.rtt_baseline() }
     }
 
     /// A recorded round trip, in nanoseconds.
-    pub(super) fn with_offset(&self, ns: i64) -> i64 {
+    pub(crate) fn with_offset(&self, ns: i64) -> i64 {
         ns.saturating_add(self.offset)
     }
 
-    pub(super) fn min(&self) -> Option<i64> {
+    pub(crate) fn min(&self) -> Option<i64> {
         self.histogram.min().map(|ns| self.with_offset(ns))
     }
 
-    pub(super) fn max(&self) -> Option<i64> {
+    pub(crate) fn max(&self) -> Option<i64> {
         self.histogram.max().map(|ns| self.with_offset(ns))
     }
 
-    pub(super) fn mean(&self) -> Option<f64> {
+    pub(crate) fn mean(&self) -> Option<f64> {
         self.histogram.mean().map(|ns| ns + self.offset as f64)
     }
 
     /// The percentile `p`, 0 to 1; `None` if there are fewer than 1/(1−p) round trips.
-    pub(super) fn percentile(&self, p: f64) -> Option<i64> {
+    pub(crate) fn percentile(&self, p: f64) -> Option<i64> {
         self.histogram.percentile_if_enough(p).map(|ns| self.with_offset(ns))
     }
 }

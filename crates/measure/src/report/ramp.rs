@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::diagnoses::MAX_LATENESS_US;
-use super::figures::{StreamFigures, figures};
-use super::limits::{LimitResult, Limits, Profile, RunVerdict};
+use super::figures::StreamFigures;
+use super::limits::{Limits, Profile, judgments};
 use super::model::Report;
 use super::quantities::{format_count, format_time, micros};
 use crate::client::{RunResults, SharedRecord, StreamKind};
+use crate::document::column::figures;
+use crate::document::{Judgment, Outcome};
 use crate::verdict::Judged;
 use jamjam_core::stats::Interval;
 use jamjam_core::time::{Time, saturating_nanos};
@@ -24,29 +24,37 @@ const STEP_SECONDS: usize = 5;
 const REPORT_WAIT: Duration = Duration::from_secs(2);
 
 figures! {
+    /// The result of a ramp.
+    #[derive(Default)]
+    RampFigures {
+        /// The largest number of clients of a step that met the limits.
+        @short clients: usize;
+        /// `37 musicians within internet-music; at 41, p99 was 61.000 ms`.
+        @json result: String;
+        /// The judged steps in order.
+        steps: Vec<RampStepFigures>;
+    }
+
     /// One step.
     RampStepFigures from (clients, result, reason, stream, lateness): (usize, Judged, String, StreamFigures, Option<i64>) {
-        clients: usize = clients;
-        result: Judged = result;
-        loss_ratio: Option<f64> = stream.loss_ratio;
-        rtt_p50_us: Option<f64> = stream.rtt_p50_us;
-        rtt_p99_us: Option<f64> = stream.rtt_p99_us;
-        jitter_mean_us: Option<f64> = stream.jitter_mean_us;
-        lateness_p99_us: Option<f64> = lateness.map(micros);
+        /// Number of clients.
+        @subject clients: usize = clients;
+        /// `not_judged` if this host was at its limit.
+        @short result: Judged = result;
+        /// As for streams; a damaged packet may count as lost.
+        @short loss_ratio: Option<f64> = stream.loss_ratio;
+        /// As for streams, up to 0.4 % too high.
+        @short rtt_p50_us: Option<f64> = stream.rtt_p50_us;
+        /// As for streams, up to 0.4 % too high.
+        @short rtt_p99_us: Option<f64> = stream.rtt_p99_us;
+        /// As for streams.
+        @short jitter_mean_us: Option<f64> = stream.jitter_mean_us;
+        /// 99th percentile of send time minus due time.
+        @short lateness_p99_us: Option<f64> = lateness.map(micros);
+        /// Why a step was not met.
         #[serde(skip)]
-        reason: String = reason;
+        @skip reason: String = reason;
     }
-}
-
-/// The result of a ramp.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct RampFigures {
-    /// The largest number of clients of a step that met the limits.
-    pub clients: usize,
-    /// `37 musicians within internet-music; at 41, p99 was 61.000 ms`.
-    pub result: String,
-    /// The judged steps in order.
-    pub steps: Vec<RampStepFigures>,
 }
 
 /// A ramp during the run.
@@ -120,12 +128,14 @@ impl Ramp {
                 audio.configured_server_delay_ns = audio.configured_server_delay_ns.or(delay);
             }
             run.evaluated_mut().into_iter().for_each(|mine| *mine = stream.clone());
-            let results = self.limits.evaluate(&run);
+            let judged = judgments(&run, &self.limits);
             let figures = StreamFigures::from((&run, run.evaluated_stream, &stream));
-            let verdict = RunVerdict::from((&run, &*results));
+            let verdict = Outcome::of(&judged);
             let missing = clients.saturating_sub(begun);
             let no_link = (missing > 0).then(|| self.without_link(missing));
-            let exceeded = results.iter().find(|result| result.result == Judged::Exceeded).map(LimitResult::sentence);
+            let exceeded = judged.iter().find(|one| one.figure.is_some() && one.result == Judged::Exceeded);
+            let exceeded =
+                exceeded.map(|one| format!("{} was {}", one.rule.trim_start_matches("--max-"), one.measured()));
             let late = |us| format!("this host was at its limit: packets left {} late (p99)", format_time(us));
             let late = lateness.map(micros).filter(|us| *us > MAX_LATENESS_US).map(late);
             let result = match verdict.result.judged() {
@@ -176,9 +186,10 @@ impl Ramp {
         let result = format!("{at_least}{clients} within {limits}{end}");
         // What a later step came to is no fault.
         let judged = if self.figures.clients > 0 { Judged::Met } else { last };
-        report.verdict = report.verdict.clone().with([((), judged, result.clone())], true);
-        report.headline.clone_from(&result);
-        report.limits.clear();
+        let head = &mut report.head;
+        head.judgments = vec![Judgment::of(String::new(), "ramp".to_owned(), judged, Some(result.clone()))];
+        head.verdict = Outcome { limits_set: true, ..Outcome::of(&head.judgments) };
+        head.headline.clone_from(&result);
         report.ramp = Some(RampFigures { result, ..self.figures });
     }
 }

@@ -1,149 +1,137 @@
 //! The report of a relay: what became of the datagrams in each direction. It says what was forwarded, not what arrived elsewhere.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::net::SocketAddr;
 
-use quick_junit::{SerializeError, TestCaseStatus, TestSuite};
-use serde::Serialize;
-
-use super::figures::figures;
-use super::junit::{case, failed, not_measured, of_suite};
-use super::model::SCHEMA_VERSION;
-use super::quantities::{duration_millis, format_decimals, format_length, format_share};
-use crate::verdict::{Judged, Verdict, decide};
+use super::quantities::{duration_millis, format_length};
+use crate::diagnosis::{Diagnosis, Severity};
+use crate::document::column::figures;
+use crate::document::{Document, Head, Judgment};
+use crate::verdict::Judged;
 use jamjam_core::direction::Direction;
 use jamjam_core::relay::{Client, Flow, HostDelays, RelayResults, Unassigned};
 use jamjam_core::stats::Arrivals;
 
-const NAME: &str = "jamjam-dev relay";
+/// The section of the documentation about relays.
+const SECTION: &str = "docs/measuring.md#relay";
 
 figures! {
     /// AUDIO before or after the impairment.
     ForwardedAudioFigures from audio: &Arrivals {
+        /// Number of packets, duplicates included.
         packets: u64 = audio.sequences.received;
-        packets_per_s: Option<f64> = audio.rate();
+        /// Packets per second; null with fewer than two packets.
+        @short packets_per_s: Option<f64> = audio.rate();
+        /// Sequence numbers that are missing.
         lost: u64 = audio.sequences.gaps;
-        loss_ratio: Option<f64> = audio.loss_ratio();
+        /// `lost` divided by all sequence numbers; null without packets.
+        @short loss_ratio: Option<f64> = audio.loss_ratio();
+        /// Packets whose sequence number came before.
         duplicates: u64 = audio.sequences.duplicates;
+        /// Packets that came after one with a higher sequence number.
         reordered: u64 = audio.sequences.reordered;
-        longest_silence_ms: f64 = duration_millis(audio.longest_silence);
+        /// Longest time without a packet, from the first to the last one.
+        @short longest_silence_ms: f64 = duration_millis(audio.longest_silence);
     }
 
     /// What a client has sent, or what was sent to it.
     ForwardedFigures from (client, direction): (&Client, Direction) [
         let flow = &client.flows[direction as usize];
     ] {
-        client: u32 = client.number;
-        address: SocketAddr = client.address;
-        direction: &'static str = direction.name();
-        datagrams: u64 = flow.datagrams;
-        outcomes: BTreeMap<&'static str, u64> = flow.outcomes.clone();
+        /// Number of the client.
+        @subject client: u32 = client.number;
+        /// Its address.
+        @subject address: SocketAddr = client.address;
+        /// `up` from the client to the target, or `down`.
+        @subject direction: &'static str = direction.name();
+        /// Datagrams that arrived.
+        @short datagrams: u64 = flow.datagrams;
+        /// Their number by outcome, under the names in the outcome log.
+        @short outcomes: BTreeMap<&'static str, u64> = flow.outcomes.clone();
+        /// AUDIO as it arrived, before the impairment.
         audio_before: ForwardedAudioFigures = (&flow.arrived).into();
+        /// AUDIO as it was forwarded, duplicates included. What arrived and was dropped is lost, also at the end.
         audio_after: ForwardedAudioFigures = (&flow.forwarded()).into();
     }
 
     /// The report of a relay.
-    RelayReport from (target, seed, results, unreachable, kernel_dropped, strays): (String, u64, &RelayResults, u64, Option<u64>, (u64, Option<SocketAddr>)) [
-        let of_client = |client: &Client| Direction::ALL.map(|direction| ForwardedFigures::from((client, direction)));
-        let directions: Vec<ForwardedFigures> = results.clients.iter().flat_map(of_client).collect();
-        let sum = |outcome: &str| directions.iter().filter_map(|one| one.outcomes.get(outcome)).sum::<u64>();
-        let unassigned = |reason: Unassigned| results.unassigned[reason as usize];
-        let first = strays.1.map_or_else(String::new, |first| format!(", first from {first}"));
-        let findings = counted([
-            (unreachable, "ICMP errors, since nothing listens at the target"),
-            (strays.0, &format!("datagrams from other addresses than that of the target{first}")),
-            (sum("limit"), "datagrams above the limits of a client's address (--max-bitrate-per-source)"),
-            (unassigned(Unassigned::NoSocket), "datagrams of further clients, while all sockets were in use"),
-            (unassigned(Unassigned::Forged), "datagrams with forged addresses"),
-        ]);
-        let dropped = counted([
-            (sum("buffer_full"), "datagrams for which the relay had no memory left"),
-            (sum("failed"), "datagrams refused by this host"),
-            (kernel_dropped.unwrap_or(0), "datagrams dropped by the system before the relay read them"),
-        ]);
-        let not_judged = [dropped, delayed(&results.delays)].concat();
-        let failed = findings.iter().map(|_| ((), Judged::Exceeded, ()));
-        let verdict = decide(failed.chain(not_judged.iter().map(|_| ((), Judged::NotJudged, ())))).0;
-        let warnings = counted([
-            (unassigned(Unassigned::Early), "datagrams of the target before the first client"),
-            (results.former.into(), "clients that were idle, gave up their sockets to others, and are not listed"),
-        ]);
-        let rates = results.clients.iter().flat_map(|client| &client.flows).filter_map(Flow::rate_warning);
-    ] {
-        #[serde(rename = "type")]
-        kind: &'static str = "relay";
-        schema_version: u32 = SCHEMA_VERSION;
-        tool_version: &'static str = env!("CARGO_PKG_VERSION");
-        target: String = target;
-        seed: u64 = seed;
-        verdict: Verdict = verdict;
-        findings: Vec<String> = findings;
-        not_judged: Vec<String> = not_judged;
-        warnings: Vec<String> = warnings.into_iter().chain(rates).collect();
-        directions: Vec<ForwardedFigures> = directions;
+    RelayFigures from results: &RelayResults {
+        /// Both directions of each client.
+        directions: Vec<ForwardedFigures> = results
+            .clients
+            .iter()
+            .flat_map(|client| Direction::ALL.map(|direction| ForwardedFigures::from((client, direction))))
+            .collect();
     }
 }
 
-/// The head of [`audio_columns`].
-pub(super) const AUDIO_HEAD: &str = "   AUDIO/s  loss before   loss after   silence";
-
-/// The columns of AUDIO before and after the impairment.
-pub(super) fn audio_columns(before: &ForwardedAudioFigures, after: &ForwardedAudioFigures) -> String {
-    let loss = |audio: &ForwardedAudioFigures| audio.loss_ratio.map_or_else(|| "-".to_owned(), format_share);
-    let rate = before.packets_per_s.map_or_else(|| "-".to_owned(), |rate| format_decimals(rate, 1));
-    let (before, silence, after) = (loss(before), format_length(after.longest_silence_ms), loss(after));
-    format!("{rate:>10}{before:>13}{after:>13}{silence:>10}")
+/// What a relay has counted besides the flows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RelayCounts {
+    /// ICMP errors of the target.
+    pub unreachable: u64,
+    /// Datagrams that the system dropped, if it says so.
+    pub kernel_dropped: Option<u64>,
+    /// Datagrams from other addresses than that of the target, and the first of these.
+    pub strays: (u64, Option<SocketAddr>),
 }
 
+/// The report of a relay to `target`. What it had to drop is a failure only if it is judged, with `--junit`.
+pub fn document(target: String, seed: u64, results: &RelayResults, counts: RelayCounts, is_judged: bool) -> Document {
+    let RelayCounts { unreachable, kernel_dropped, strays } = counts;
+    let figures = RelayFigures::from(results);
+    let sum = |outcome: &str| figures.directions.iter().filter_map(|one| one.outcomes.get(outcome)).sum::<u64>();
+    let unassigned = |reason: Unassigned| results.unassigned[reason as usize];
+    let first = strays.1.map_or_else(String::new, |first| format!(", first from {first}"));
+    let findings = [
+        (unreachable, "ICMP errors, since nothing listens at the target".to_owned()),
+        (strays.0, format!("datagrams from other addresses than that of the target{first}")),
+        (sum("limit"), "datagrams above the limits of a client's address (--max-bitrate-per-source)".to_owned()),
+        (unassigned(Unassigned::NoSocket), "datagrams of further clients, while all sockets were in use".to_owned()),
+        (unassigned(Unassigned::Forged), "datagrams with forged addresses".to_owned()),
+    ];
+    let mut dropped = vec![
+        (sum("buffer_full"), "datagrams for which the relay had no memory left".to_owned()),
+        (sum("failed"), "datagrams refused by this host".to_owned()),
+        (kernel_dropped.unwrap_or(0), "datagrams dropped by the system before the relay read them".to_owned()),
+    ];
+    dropped.extend(delayed(&results.delays));
+    let of_host = judgment(THIS_HOST, &dropped, Judged::NotJudged);
+    let judgments = vec![judgment("datagrams forwarded as asked", &findings, Judged::Exceeded), of_host];
+    let former = "clients that were idle, gave up their sockets to others, and are not listed";
+    let early = "datagrams of the target before the first client";
+    let warnings = [(unassigned(Unassigned::Early), early.to_owned()), (results.former.into(), former.to_owned())];
+    let rates = results.clients.iter().flat_map(|client| &client.flows).filter_map(Flow::rate_warning);
+    let heading = format!("relay to {target}");
+    let mut head = Head::new("relay", target, if is_judged { judgments } else { Vec::new() });
+    let note = |severity| move |text| Diagnosis::new(severity, "relay", SECTION, text);
+    head.findings = texts(&findings).map(note(Severity::Warning)).collect();
+    head.warnings = texts(&dropped).chain(texts(&warnings)).chain(rates).map(note(Severity::Note)).collect();
+    (head.seed, head.heading) = (Some(seed), heading);
+    head.facts = vec![format!("--seed {seed} repeats the impairment")];
+    Document::new(head, &figures)
+}
+
+/// What was expected of this host.
+pub(super) const THIS_HOST: &str = "this host kept up";
+
+/// Numbers with what was counted.
+pub(super) type Counts = [(u64, String)];
+
 /// What was counted at all.
-pub(super) fn counted<const N: usize>(counts: [(u64, &str); N]) -> Vec<String> {
-    counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{what}: {count}")).collect()
+pub(super) fn texts(counts: &Counts) -> impl Iterator<Item = String> {
+    counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{what}: {count}"))
+}
+
+/// What was expected, which is met if nothing was counted.
+pub(super) fn judgment(rule: &str, counts: &Counts, otherwise: Judged) -> Judgment {
+    let reasons = texts(counts).collect::<Vec<_>>().join("; ");
+    let result = if reasons.is_empty() { Judged::Met } else { otherwise };
+    Judgment::expectation(rule, result, Some(reasons).filter(|reasons| !reasons.is_empty()))
 }
 
 /// What this host has delayed.
-pub(super) fn delayed(HostDelays { pauses, paused, late, .. }: &HostDelays) -> Vec<String> {
+pub(super) fn delayed(HostDelays { pauses, paused, late, .. }: &HostDelays) -> [(u64, String); 2] {
     let paused = format!("pauses, in which the relay did not run for {}", format_length(duration_millis(*paused)));
-    counted([(*pauses, &paused), (*late, "datagrams sent over 50 ms late")])
-}
-
-/// Adds a line for each finding, each reason not to judge, and each warning.
-pub(super) fn add_findings(text: &mut String, findings: &[String], not_judged: &[String], warnings: &[String]) {
-    for (kind, lines) in [("finding", findings), ("not measured", not_judged), ("warning", warnings)] {
-        text.extend(lines.iter().map(|line| format!("{kind}: {line}\n")));
-    }
-}
-
-/// The status of a test case with findings, and with what could not be judged at all.
-pub(super) fn findings_status(findings: &[String], not_judged: &[String]) -> TestCaseStatus {
-    match (findings, not_judged) {
-        ([], []) => TestCaseStatus::success(),
-        ([], reasons) => not_measured(&reasons.join("; ")),
-        (findings, _) => failed("findings", &findings.join("; ")),
-    }
-}
-
-impl RelayReport {
-    /// The table of all directions, the findings, the warnings and the seed.
-    pub fn text(&self) -> String {
-        let mut text = format!("{:34}{:>10}{AUDIO_HEAD}  outcomes\n", "client", "datagrams");
-        for one in &self.directions {
-            let client = format!("{} {} {}", one.client, one.address, one.direction);
-            let audio = audio_columns(&one.audio_before, &one.audio_after);
-            let outcomes: Vec<_> = one.outcomes.iter().map(|(name, count)| format!("{name} {count}")).collect();
-            let row = format!("{client:34}{:>10}{audio}  {}", one.datagrams, outcomes.join(", "));
-            _ = writeln!(text, "{}", row.trim_end());
-        }
-        add_findings(&mut text, &self.findings, &self.not_judged, &self.warnings);
-        _ = writeln!(text, "note: --seed {} repeats the impairment", self.seed);
-        text
-    }
-
-    /// A test case that fails if there are findings, and is an error if they are only those of this host.
-    pub fn junit(&self) -> Result<String, SerializeError> {
-        let mut suite = TestSuite::new(NAME);
-        let status = findings_status(&self.findings, &self.not_judged);
-        suite.add_test_case(case(NAME, "findings", status, &self.text()));
-        of_suite(suite)
-    }
+    [(*pauses, paused), (*late, "datagrams sent over 50 ms late".to_owned())]
 }

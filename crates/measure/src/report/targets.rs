@@ -9,10 +9,13 @@ use std::{iter, mem};
 use serde::Serialize;
 
 use super::buffer_table::{JitterBufferTable, MIN_PACKETS};
-use super::limits::{Limits, Profile, RunVerdict};
+use super::limits::{Limits, Profile, has_no_replies, judgments};
 use super::model::Report;
 use crate::client::RunResults;
-use crate::verdict::{Judged, Verdict, decide};
+use crate::diagnosis::{Diagnosis, Severity};
+use crate::document::column::{figures, json_names};
+use crate::document::{Document, Head, Judgment, Outcome};
+use crate::verdict::{Judged, Verdict};
 use jamjam_core::stats::StreamStats;
 
 /// One-way times with a smaller difference are equal, in milliseconds.
@@ -39,18 +42,53 @@ pub struct ComparedTarget {
     blocks: Vec<Standing>,
 }
 
-/// Two targets; the first one ranks before the second.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PairFigures {
-    /// The targets, as in their reports.
-    pub targets: [String; 2],
-    /// Whether the first one is better.
-    pub result: PairResult,
-    /// Number of blocks in which each ranks better.
-    pub blocks_won: [u64; 2],
-    /// Whether a block has too few returned packets to decide anything.
-    #[serde(skip)]
-    pub(super) is_short: bool,
+figures! {
+    /// Several targets that were measured at the same time. `targets` contains their reports.
+    ComparisonFigures from report: &TargetsReport {
+        /// The targets, the best first.
+        ranking: Vec<RankedFigures> = report.targets.iter().map(RankedFigures::from).collect();
+        /// Each target compared with each one after it.
+        @page pairs: Vec<PairFigures> = report.pairs.clone();
+    }
+
+    /// A target among several.
+    RankedFigures from target: &ComparedTarget [
+        let ComparedTarget { report, whole, .. } = target;
+        let stream = report.evaluated().filter(|_| !whole.level.0);
+        let depth = report.jitter_buffer.as_ref().and_then(JitterBufferTable::recommended);
+    ] {
+        /// The target.
+        @subject target: String = report.head.target.clone();
+        /// Whether it met the limits of the profile, or those that were given.
+        @short profile: Judged = whole.level.1.judged();
+        /// Half of the shortest round trip, with the recommended jitter buffer.
+        @short one_way_ms: Option<f64> = depth.and_then(|row| row.one_way_ms);
+        /// The recommended jitter buffer.
+        @short jitter_buffer_ms: Option<f64> = depth.map(|row| row.depth_ms);
+        /// Lost packets divided by settled packets.
+        @short loss_ratio: Option<f64> = report.evaluated().and_then(|stream| stream.loss_ratio);
+        /// Median of the round trips.
+        @short rtt_p50_us: Option<f64> = stream.and_then(|stream| stream.rtt_p50_us);
+        /// 99th percentile of the round trips.
+        @short rtt_p99_us: Option<f64> = stream.and_then(|stream| stream.rtt_p99_us);
+    }
+
+    /// Two targets; the first one ranks before the second.
+    PairFigures {
+        /// Both targets, as in their reports.
+        @subject targets: [String; 2];
+        /// Whether the first target is better, or their order may be chance.
+        result: PairResult;
+        /// Number of the ten blocks of the run in which each of the two ranks better.
+        blocks_won: [u64; 2];
+        /// Whether a block has too few returned packets to decide anything.
+        #[serde(skip)]
+        @skip is_short: bool;
+    }
+}
+
+json_names! {
+    PairResult: PairResult::Better, PairResult::Undecided;
 }
 
 /// The result of a comparison.
@@ -76,10 +114,10 @@ pub(super) struct Standing {
 
 impl Standing {
     fn new(run: &RunResults, limits: &Limits) -> Self {
-        let verdict = RunVerdict::from((run, limits.evaluate(run).as_slice()));
+        let judgments = judgments(run, limits);
         let one_way_ms = JitterBufferTable::new(run).and_then(|table| table.recommended()?.one_way_ms);
         Self {
-            level: (verdict.no_reply_reason.is_some(), verdict.result),
+            level: (has_no_replies(&judgments), Outcome::of(&judgments).result),
             one_way_ms: one_way_ms.unwrap_or(f64::INFINITY),
             loss_ratio: run.evaluated().and_then(StreamStats::loss_ratio).unwrap_or(1.0),
             returned: run.evaluated().map_or(0, |stream| stream.returned),
@@ -106,23 +144,45 @@ impl TargetsReport {
 
     /// What a target contributes to the verdict. It fails if it exceeded a limit that was given, or returned damaged data. Without limits,
     /// targets without replies are failures only if no target replied.
-    pub(super) fn judged(&self, report: &Report) -> Judged {
-        let RunVerdict { result, limits_set, no_reply_reason, .. } = &report.verdict;
+    fn judgment(&self, report: &Report) -> Judgment {
+        let Outcome { result, limits_set, reasons, .. } = &report.head.verdict;
         // The best one is silent only if all are.
-        let has_no_effect = !limits_set && no_reply_reason.is_some() && !self.targets[0].whole.level.0;
-        if has_no_effect { Judged::Met } else { result.judged() }
+        let has_no_effect = !limits_set && has_no_replies(&report.head.judgments) && !self.targets[0].whole.level.0;
+        let judged = if has_no_effect { Judged::Met } else { result.judged() };
+        let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
+        Judgment::of(report.head.target.clone(), "target".to_owned(), judged, reason)
     }
 
-    /// The exit code of a run that was not interrupted.
-    pub fn exit_code(&self) -> u8 {
-        let judged = |(number, target): (usize, &ComparedTarget)| (number, self.judged(&target.report), ());
-        decide(self.targets.iter().enumerate().map(judged)).0.exit_code()
+    /// The report of the comparison.
+    pub fn document(&self) -> Document {
+        let reports = || self.targets.iter().map(|target| &target.report);
+        let judgments: Vec<Judgment> = reports().map(|report| self.judgment(report)).collect();
+        let limits_set = reports().any(|report| report.head.verdict.limits_set);
+        let names: Vec<&str> = reports().map(|report| &*report.head.target).collect();
+        let mut head = Head::new("compare", names.join(", "), judgments);
+        head.verdict.limits_set = limits_set;
+        let of_target = |report: &Report| {
+            let subject = Some(report.head.target.clone());
+            let warnings = report.head.warnings.iter().filter(|one| one.severity > Severity::Note).cloned();
+            warnings.map(move |one| Diagnosis { subject: subject.clone(), ..one }).collect::<Vec<_>>()
+        };
+        head.warnings = reports().flat_map(of_target).collect();
+        if let Some(first) = reports().next() {
+            let Head { command_line, host_name, started_unix_ms, interrupted, .. } = first.head.clone();
+            head = Head { command_line, host_name, started_unix_ms, interrupted, ..head };
+        }
+        // The targets were measured at the same time.
+        head.duration_ms = reports().map(|report| report.head.duration_ms).fold(0.0, f64::max);
+        head.facts = vec![format!("profile {}", self.profile.name())];
+        head.headline = self.headline();
+        let parts = reports().map(Report::document).collect();
+        Document { parts, ..Document::new(head, &ComparisonFigures::from(self)) }
     }
 
     /// Which target is best, and which of its rivals and of the neighbors are undecided, without a period.
     pub(super) fn headline(&self) -> String {
         let replying = self.targets.iter().filter(|target| !target.whole.level.0).count();
-        let name = |number: usize| &*self.targets[number].report.target;
+        let name = |number: usize| &*self.targets[number].report.head.target;
         let pairs = iter::zip(pairs_of(self.targets.len()), &self.pairs);
         let pairs = pairs.filter(|((one, other), _)| *other < replying && (*one == 0 || one + 1 == *other));
         let undecided = pairs.map(|(_, pair)| pair).filter(|pair| pair.result == PairResult::Undecided);
@@ -151,8 +211,8 @@ impl ComparedTarget {
     fn new(mut run: RunResults, error: Option<String>, limits: &Limits, profile: Profile) -> Self {
         let mut report = Report::new(&run, limits);
         if let Some(error) = error {
-            report.warnings.clear();
-            (report.headline, report.verdict.reasons) = (error.clone(), vec![error]);
+            report.head.warnings.clear();
+            (report.head.headline, report.head.verdict.reasons) = (error.clone(), vec![error]);
         }
         let limits = limits.or(profile.limits());
         let whole = Standing::new(&run, &limits);
@@ -179,7 +239,12 @@ impl ComparedTarget {
         let is_measured = [self, next].iter().all(|target| target.whole.level.1 != Verdict::NotMeasured);
         let is_better = is_measured && (by_blocks || by_silence);
         let result = if is_better { PairResult::Better } else { PairResult::Undecided };
-        PairFigures { targets: [self, next].map(|target| target.report.target.clone()), result, blocks_won, is_short }
+        PairFigures {
+            targets: [self, next].map(|target| target.report.head.target.clone()),
+            result,
+            blocks_won,
+            is_short,
+        }
     }
 }
 

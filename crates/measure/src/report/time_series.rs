@@ -1,10 +1,8 @@
 //! The course of the evaluated stream over time, in intervals to which a packet belongs by its send time, and the worst ten seconds of the run.
 
-use serde::Serialize;
-
-use super::figures::figures;
-use super::quantities::{RoundTrip, format_percent, format_time, micros, rounded_micros};
+use super::quantities::{RoundTrip, micros, rounded_micros};
 use crate::client::{LossReport, RunResults};
+use crate::document::column::figures;
 use jamjam_core::stats::{History, Interval};
 use jamjam_core::time::NANOS_PER_SECOND;
 
@@ -23,8 +21,13 @@ figures! {
         let duration_s = window_length(history) as u64 * interval_s;
         let worst = worst_window(history).map(|(start_s, window)| (run, start_s, duration_s, window).into());
     ] {
+        /// Length of each interval, in seconds: 1, 2, 4, and so on, so that a run has at most 600 intervals.
         interval_s: u64 = interval_s;
-        intervals: Vec<IntervalFigures> = history.intervals.iter().enumerate().map(figures).collect();
+        /// Consecutive intervals from the send time of the first packet; the last one may be incomplete. A packet belongs to the interval in
+        /// which it was sent, or due if it was not sent.
+        @page intervals: Vec<IntervalFigures> = history.intervals.iter().enumerate().map(figures).collect();
+        /// The ten seconds with the highest loss; with equal loss the highest p99 decides, then the earliest start. null for runs shorter
+        /// than twice this time.
         worst_ten_seconds: Option<WorstSeconds> = worst;
     }
 
@@ -32,30 +35,50 @@ figures! {
     IntervalFigures from (run, start_s, interval, upstream): (&RunResults, u64, &Interval, Option<u64>) [
         let time = |ns| round_trip_time(run, ns);
     ] {
-        start_s: u64 = start_s;
+        /// Start of the interval, in seconds.
+        @subject start_s: u64 = start_s;
+        /// As for streams.
         sent: u64 = interval.sent;
+        /// As for streams.
         not_sent: u64 = interval.not_sent;
+        /// As for streams.
         returned: u64 = interval.returned;
+        /// As for streams.
         lost: u64 = interval.lost;
+        /// Losses before the server, from the responses during the run; null if a later response is missing.
         lost_upstream: Option<u64> = upstream;
+        /// `lost` - `lost_upstream`; null if unknown.
         lost_downstream: Option<u64> = upstream.map(|upstream| interval.lost - upstream);
+        /// As for streams.
         damaged: u64 = interval.damaged;
+        /// As for streams.
         in_flight: u64 = interval.in_flight;
+        /// As for streams.
         excluded: u64 = interval.excluded;
+        /// Length of the longest burst, up to its last packet in this interval.
         burst_max: u64 = interval.burst_max;
+        /// As for streams.
         rtt_min_us: Option<f64> = time(interval.rtt_min());
+        /// As for streams, with an error of at most 0.4 % of the time from sending to arrival.
         rtt_p50_us: Option<f64> = time(interval.rtt_percentile(0.5));
+        /// As for streams, with an error of at most 0.4 % of the time from sending to arrival.
         rtt_p99_us: Option<f64> = time(interval.rtt_percentile(0.99));
+        /// As for streams.
         rtt_max_us: Option<f64> = time(interval.rtt_max());
+        /// Mean of the jitter estimates after the packets of this interval.
         jitter_mean_us: Option<f64> = interval.jitter_mean().map(rounded_micros);
     }
 
     /// The worst part of the run.
     WorstSeconds from (run, start_s, duration_s, window): (&RunResults, u64, u64, Interval) {
-        start_s: u64 = start_s;
-        duration_s: u64 = duration_s;
-        loss_ratio: f64 = loss_ratio(&window);
-        rtt_p99_us: Option<f64> = round_trip_time(run, window.rtt_percentile(0.99));
+        /// Start, in seconds.
+        @short start_s: u64 = start_s;
+        /// Length, in seconds: 10 rounded down to whole intervals, at least one interval.
+        @short duration_s: u64 = duration_s;
+        /// Share of these packets that were lost.
+        @short loss_ratio: f64 = loss_ratio(&window);
+        /// 99th percentile of their round trips.
+        @short rtt_p99_us: Option<f64> = round_trip_time(run, window.rtt_percentile(0.99));
     }
 }
 
@@ -63,15 +86,6 @@ figures! {
 fn round_trip_time(run: &RunResults, ns: Option<i64>) -> Option<f64> {
     let rtt = RoundTrip::of(run, run.evaluated_stream)?;
     Some(micros(rtt.with_offset(ns?)))
-}
-
-impl WorstSeconds {
-    /// `0.4 % lost, p99 12.100 ms, from 20 s to 30 s`.
-    pub(super) fn text(&self) -> String {
-        let end = self.start_s + self.duration_s;
-        let p99 = self.rtt_p99_us.map_or_else(String::new, |us| format!(", round trip p99 {}", format_time(us)));
-        format!("{} lost{p99}, from {} s to {end} s", format_percent(self.loss_ratio), self.start_s)
-    }
 }
 
 /// Number of intervals in ten seconds.

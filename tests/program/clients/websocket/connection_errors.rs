@@ -31,7 +31,7 @@ fn closed_port_is_reported_as_no_reply() {
     assert_eq!(failure(&once), [&json!("unreachable"), &Value::Null, &json!(cannot)]);
     assert_eq!((codes(&once), &once["target"]), (vec!["connection_failure"], &json!(format!("ws://{closed}"))));
     let (junit, markdown) = (fs::read_to_string(junit).unwrap(), fs::read_to_string(markdown).unwrap());
-    assert!(junit.contains(&format!("<error message=\"{cannot}\"")), "{junit}");
+    assert!(junit.contains(&format!("<failure message=\"{cannot}\"")), "{junit}");
     assert!(markdown.starts_with("## FAILED: probe ws://"), "{markdown}");
 
     let waited = report(3, closed, "--wait-for 250ms");

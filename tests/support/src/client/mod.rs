@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-pub use document::{assert_fits, counts, report};
+pub use document::{assert_valid, counts, report};
 pub use measured::{measured, note_end, note_log};
 pub use packet::{AUDIO, INFO, KEEPALIVE, PING, Packet};
 pub use program::{Program, ProgramOutput, command, run, run_args, run_with_input, start, start_line};

@@ -27,7 +27,7 @@ pub(in crate::report) fn finding(run: &RunResults, report: &Report) -> Option<Di
     // Each run with an AUDIO stream sends little else.
     let bytes = run.audio.as_ref().map_or(0, |audio| u64::from(audio.ip_bytes));
     let sent = StreamKind::ALL.map(|kind| run.stream(kind).map_or(0, |stream| stream.sent));
-    let seconds = report.actual_duration_ms.unwrap_or(report.duration_ms).max(1.0) / 1e3;
+    let seconds = report.actual_duration_ms.unwrap_or(report.head.duration_ms).max(1.0) / 1e3;
     let rates = [sent.iter().sum::<u64>() as f64 / seconds, (sent[0] * bytes * 8) as f64 / seconds];
     let is_above = !is_local && (rates[0] > ADDRESS_LIMIT[0] || rates[1] > ADDRESS_LIMIT[1]);
     let (code, message, remedy) = if lateness > MAX_LATENESS_US || dropped > 0 {
@@ -56,7 +56,7 @@ pub(in crate::report) fn finding(run: &RunResults, report: &Report) -> Option<Di
             "The server reports to 1,024 sources only: {without_report} of {count} clients do not know its delay."
         );
         ("server_limit", message, "Give its delay with --delay.")
-    } else if is_lossy || !report.verdict.passed {
+    } else if is_lossy || !report.head.verdict.passed {
         let message = format!("The server or the path was at its limit, and not this host: {late}.");
         ("server_capacity", message, "Look at the processor time and at the dropped packets of the server.")
     } else {

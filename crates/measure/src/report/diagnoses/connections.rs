@@ -17,7 +17,7 @@ pub(super) fn websocket(found: &mut Found, report: &Report) {
     let (stream, dialect) = (report.evaluated(), websocket.dialect);
     let (sent, lost) = stream.map_or((0, 0), |stream| (stream.sent, stream.lost));
     let has_replies = stream.is_some_and(StreamFigures::has_replies);
-    let is_complete = websocket.connection_failure.is_none() && report.interrupted.is_none();
+    let is_complete = websocket.connection_failure.is_none() && report.head.interrupted.is_none();
     let unmatched = stream.map_or(0, |stream| stream.unmatched);
     let received = if report.stray + unmatched > 0 { "other messages arrived" } else { "no message arrived" };
     let has_request_ids = websocket.rooms.is_some() || matches!(dialect, Dialect::Broadcast | Dialect::ControlSurface);
@@ -67,7 +67,7 @@ pub(super) fn link(found: &mut Found, report: &Report) {
     let dropped = link.dropped().iter().map(|(count, _)| count).sum::<u64>() - link.dropped_replayed;
     diagnose! { found:
         Error "connection_failure" if (let Some(failure) = &link.connection_failure) => "{}", failure.message;
-        Warning "link_plain" if (has_settled && !link.encrypted && report.interrupted.is_none()) =>
+        Warning "link_plain" if (has_settled && !link.encrypted && report.head.interrupted.is_none()) =>
             "the link was not encrypted, because the server made it plain (`echo-server --link plain` does)";
         Warning "link_dropped" if (has_settled && dropped > 0) =>
             "{} of the server did not belong to the link. The server has lost the keys, the address of this host has changed, another program sends \
@@ -82,7 +82,7 @@ pub(super) fn moqt(found: &mut Found, report: &Report) {
     let (sent, lost) = stream.map_or((0, 0), |stream| (stream.sent, stream.lost));
     let has_replies = stream.is_some_and(StreamFigures::has_replies);
     let is_paused = report.host_timing.as_ref().is_some_and(|host| host.paused_ms >= IDLE_PAUSE_MS);
-    let is_complete = moqt.connection_failure.is_none() && report.interrupted.is_none();
+    let is_complete = moqt.connection_failure.is_none() && report.head.interrupted.is_none();
     let is_other = stream.is_some_and(|stream| stream.unmatched > 0);
     let received = if is_other { "other frames arrived" } else { "no frame arrived" };
     let ended = if moqt.connection_failure.is_some() { ", or the connection ended first" } else { "" };

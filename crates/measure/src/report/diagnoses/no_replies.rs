@@ -41,14 +41,14 @@ fn causes(report: &Report) -> Vec<String> {
     let is_elsewhere = report.stray_source.is_some();
     let stray = if is_elsewhere { 0 } else { report.stray };
     let unmatched = stray + report.streams.iter().map(|(_, stream)| stream.unmatched).sum::<u64>();
-    let (is_closed, is_loopback) = (report.port_unreachable > 0, is_loopback(&report.target));
+    let (is_closed, is_loopback) = (report.port_unreachable > 0, is_loopback(&report.head.target));
     let other = report.streams.iter().find(|(kind, stream)| *kind != report.evaluated_stream && stream.has_replies());
     let has_answered = report.server.is_some() || report.loss_report.as_ref().is_some_and(|loss| loss.response_received);
     let replies = |(kind, stream): (_, &StreamFigures)| {
         format!("{} arrived", format_count(stream.returned.max(stream.damaged), &report.labels(kind).reply_noun()))
     };
     let answer = other.map(replies).or_else(|| has_answered.then(|| "the server answered another request".to_owned()));
-    let no_ipv6 = if report.target.parse::<SocketAddrV6>().is_ok() { ", the server has no IPv6," } else { "" };
+    let no_ipv6 = if report.head.target.parse::<SocketAddrV6>().is_ok() { ", the server has no IPv6," } else { "" };
     let closed_port = match report.port_unreachable {
         0 => "unlikely, because ICMP port unreachable was not received".to_owned(),
         n => format!("likely, because ICMP port unreachable was received {}. Check the port and the firewall, and that the server is running",
@@ -62,7 +62,7 @@ fn causes(report: &Report) -> Vec<String> {
             both probes pass, the problem is between the two hosts",
     };
     let is_audio = report.evaluated_stream == StreamKind::Audio;
-    let is_large = report.findings.iter().any(|finding| finding.code == "large_packets");
+    let is_large = report.head.findings.iter().any(|finding| finding.code == "large_packets");
     let no_answer = format!("the server does not answer {}", report.evaluated_stream.name());
     let wrong_server = match answer {
         _ if !is_audio => &*no_answer,

@@ -55,7 +55,7 @@ fn send_errors(report: &Report) -> String {
 pub(super) fn loss_direction(found: &mut Found, report: &Report) {
     // Without any reply, the causes from `no_replies` matter more. The finding about large packets names the direction, or why it is unknown.
     let has_loss = report.evaluated().is_some_and(|stream| stream.has_replies() && stream.lost > 0);
-    let is_named = report.findings.iter().any(|finding| finding.code == "large_packets");
+    let is_named = report.head.findings.iter().any(|finding| finding.code == "large_packets");
     let Some(loss_report) = &report.loss_report else {
         diagnose! { found:
             Note "loss_direction_not_requested" if (report.protocol == RunProtocol::Udp && has_loss && !is_named) =>
@@ -64,7 +64,7 @@ pub(super) fn loss_direction(found: &mut Found, report: &Report) {
         return;
     };
     let is_excluded = report.streams.iter().any(|(_, stream)| stream.excluded > 0);
-    let reason = match (report.interrupted, loss_report.response_received) {
+    let reason = match (report.head.interrupted, loss_report.response_received) {
         (_, true) if is_excluded && report.clients.is_some() => "some packets were excluded because of a pause",
         (_, true) if is_excluded => "they were lost in seconds with a pause",
         (Some(_), _) => "the run was interrupted before the server's final packet counts were requested",

@@ -153,7 +153,7 @@ fn found_behind_a_queue(
         }
     }
     let found = check.report().sources[0].findings.iter().find(|finding| finding.severity > Severity::Note).cloned();
-    found.map(|finding| (finding.code, finding.severity, finding.message))
+    found.map(|finding| (finding.rule, finding.severity, finding.message))
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn loss_reordering_duplicates_and_jitter_are_notes() {
     let found = findings(&through(worst, &sent));
     assert!(found.iter().all(|finding| finding.severity == Severity::Note), "{found:#?}");
     for rule in ["loss", "reordering", "duplicates", "jitter"] {
-        assert!(found.iter().any(|finding| finding.code == rule), "{rule}: {found:#?}");
+        assert!(found.iter().any(|finding| finding.rule == rule), "{rule}: {found:#?}");
     }
     assert!(findings(&through(path("perfect"), &sent)).is_empty());
 }
@@ -59,7 +59,7 @@ fn wrong_client_is_still_found_on_a_bad_path() {
     ] {
         let found = findings(&through(path("wifi-bad"), &client(name).datagrams()));
         let severe: Vec<_> = found.iter().filter(|finding| finding.severity > Severity::Note).collect();
-        assert!(matches!(&severe[..], [only] if only.code == rule), "{name}: {found:#?}");
+        assert!(matches!(&severe[..], [only] if only.rule == rule), "{name}: {found:#?}");
     }
 }
 
@@ -87,7 +87,7 @@ fn late_packets_of_the_previous_link_are_excepted() {
         findings(&all)
     };
     assert!(with(&[at(10_000, control), at(10_001, keepalive)]).is_empty());
-    let rules: Vec<&str> = with(&[]).iter().map(|finding| finding.code).collect();
+    let rules: Vec<&str> = with(&[]).iter().map(|finding| finding.rule).collect();
     assert_eq!(rules, ["not_opened", "plain_after_keys"]);
 }
 
@@ -124,7 +124,7 @@ fn format_may_change_before_its_latency_info_arrives() {
     };
     for stated_after_s in [6, 25] {
         let found = changed(stated_after_s);
-        let is_right = |finding: &Finding| finding.severity == Severity::Note && finding.code != "frame_size";
+        let is_right = |finding: &Finding| finding.severity == Severity::Note && finding.rule != "frame_size";
         assert!(found.iter().all(is_right), "{found:#?}");
     }
 }
@@ -137,7 +137,7 @@ fn port_change_on_a_link_is_no_fault_of_the_client() {
         datagram.source.set_port(40_001);
         (datagram.counter, datagram.drop_reason) = (None, (!is_audio).then_some(DropReason::NoKeys));
     }
-    let rules: Vec<&str> = findings(&sent).iter().map(|finding| finding.code).collect();
+    let rules: Vec<&str> = findings(&sent).iter().map(|finding| finding.rule).collect();
     assert_eq!(rules, ["port_change"]);
 }
 

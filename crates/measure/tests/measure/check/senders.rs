@@ -7,7 +7,7 @@ use jamjam_core::direction::Direction;
 use jamjam_core::impairment::splitmix64;
 use jamjam_core::media_relay::MediaRoute;
 use jamjam_core::time::Time;
-use jamjam_measure::check::{CheckResult, CheckedSource, RULES, Severity, SignalingCheck};
+use jamjam_measure::check::{CheckedSource, RULES, Severity, SignalingCheck};
 use jamjam_measure::verdict::Verdict;
 use serde_json::json;
 
@@ -69,7 +69,7 @@ fn report(sent: &[Sent]) -> CheckedSource {
 }
 
 fn found(source: &CheckedSource) -> BTreeSet<&str> {
-    source.findings.iter().map(|finding| finding.code).collect()
+    source.findings.iter().map(|finding| finding.rule).collect()
 }
 
 fn not_judged(source: &CheckedSource) -> BTreeSet<&str> {
@@ -174,11 +174,12 @@ fn reports_name_each_flow_and_count_those_without_a_place() {
         }
     }
     let audio = [&[1, 1][..], &[0; 522]].concat();
-    let result = CheckResult::new(check.report(), Severity::Error, 0);
-    assert_eq!(result.failures, ["room 1, Aki#1 to Eva#1 broke timestamp_step"]);
-    let (text, junit) = (result.text(), result.junit().unwrap());
+    let result = check.report().document(Severity::Error, 0, None);
+    let reasons = &result.head.verdict.reasons;
+    assert!(reasons.len() == 1 && reasons[0].starts_with("room 1, Aki#1 to Eva#1: error: timestamp"), "{reasons:?}");
+    let (text, junit) = (result.text(false, false, None), result.junit().unwrap());
     assert!(text.contains("STUN, port changes and seals (forwarded, not answered), links and limits"), "{text}");
-    assert!(text.contains("room 1, Aki#1 to Ben#1: 7500 AUDIO packets in 20.0 s, encrypted link"), "{text}");
+    assert!(text.contains("7500 AUDIO packets in 20.0 s, encrypted link"), "{text}");
     for (case, count) in [
         (r#"classname="room 1, Aki#1 to Ben#1""#, RULES.len()),
         (r#"classname="room 1, Aki#1 to Eva#1""#, RULES.len()),
@@ -190,9 +191,10 @@ fn reports_name_each_flow_and_count_those_without_a_place() {
     for number in 3..1_030 {
         (0..2).for_each(|_| check.senders.on_datagram(Time::ZERO, [0, number], &route("many"), &audio));
     }
-    let result = CheckResult::new(check.report(), Severity::Error, 0);
-    assert_eq!((result.report.sources.len(), result.report.untracked), (1_024, 10));
-    assert!(result.text().ends_with("10 further connections or datagrams of members were not judged"));
+    let report = check.report();
+    assert_eq!((report.sources.len(), report.untracked), (1_024, 10));
+    let reasons = report.document(Severity::Error, 0, None).head.verdict.reasons;
+    assert!(reasons[0].ends_with("10 further connections or datagrams of members were not judged"), "{reasons:?}");
 }
 
 #[test]
@@ -204,7 +206,8 @@ fn flow_without_audio_or_without_packets_is_not_judged_by_it() {
     let [source] = &report.sources[..] else { panic!("{report:#?}") };
     assert_eq!((&*source.facts, source.findings.len()), ("no AUDIO: none was sent", 0));
     assert!(not_judged(source).is_superset(&["pacing", "stun", "timestamp_step"].into()));
-    assert_eq!(CheckResult::new(SignalingCheck::default().report(), Severity::Error, 0).verdict, Verdict::NotMeasured);
+    let nobody = SignalingCheck::default().report().document(Severity::Error, 0, None);
+    assert_eq!(nobody.head.verdict.result, Verdict::NotMeasured);
 }
 
 /// The findings about all flows of a room, whose members send at these times, in milliseconds, to these others.
@@ -217,7 +220,7 @@ fn found_in_room(sent: impl Iterator<Item = (u64, [u64; 2], Vec<u8>)>) -> Vec<(S
         check.senders.on_datagram(Time::from_millis(ms), [from, to], &route, &bytes);
     }
     let of_flow = |source: &CheckedSource| {
-        source.findings.iter().map(|found| (source.name.clone(), found.code)).collect::<Vec<_>>()
+        source.findings.iter().map(|found| (source.name.clone(), found.rule)).collect::<Vec<_>>()
     };
     check.report().sources.iter().flat_map(of_flow).collect()
 }

@@ -22,7 +22,7 @@ fn accused(clients: u64) -> BTreeMap<&'static str, Vec<String>> {
         let severe = findings.filter(|finding| {
             finding.severity > if names_path(&finding.message) { Severity::Warning } else { Severity::Note }
         });
-        severe.map(|found| (found.code, format!("{}: {client:?}: {}", path.name, found.message))).collect()
+        severe.map(|found| (found.rule, format!("{}: {client:?}: {}", path.name, found.message))).collect()
     };
     let mut by_rule = BTreeMap::<_, Vec<_>>::new();
     for (rule, client) in in_parallel((0..clients).map(|seed| move || simulate(seed)).collect()) {
@@ -75,7 +75,7 @@ fn overlooked(mut client: WrongClient, ends: &[u64]) -> Vec<String> {
         let CheckReport { sources, strangers, .. } = check.report();
         for (rule, _) in &severe {
             let is_known = |source: &CheckedSource| {
-                source.findings.iter().any(|finding| finding.code == rule)
+                source.findings.iter().any(|finding| finding.rule == rule)
                     || source.not_judged.iter().flat_map(|part| part.rules).any(|of_part| of_part.rule().id == rule)
             };
             if strangers == 0 && !sources.iter().any(is_known) {

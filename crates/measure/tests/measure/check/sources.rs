@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use jamjam_core::time::Time;
-use jamjam_measure::check::{CheckReport, CheckResult, ClientCheck, Finding, RULES, Severity};
+use jamjam_measure::check::{CheckReport, ClientCheck, Finding, RULES, Severity};
 use jamjam_measure::verdict::Verdict;
 
 use super::wrong_client::{Sent, client};
@@ -29,8 +29,8 @@ fn check(mut sent: Vec<Sent>) -> CheckReport {
 }
 
 fn verdict(report: CheckReport, expected: usize) -> (Verdict, String) {
-    let result = CheckResult::new(report, Severity::Error, expected);
-    (result.verdict, result.text().lines().last().unwrap().to_owned())
+    let result = report.document(Severity::Error, expected, None);
+    (result.head.verdict.result, result.text(false, false, None).lines().last().unwrap().to_owned())
 }
 
 /// Queries of DNS, STUN, SNMP, SIP, RTP, RTCP, and scans.
@@ -63,7 +63,7 @@ fn twenty_datagrams_in_ten_seconds_are_a_client_with_a_wrong_header() {
     let wrong = |count: u64| check((0..count).map(|n| datagram(n * 500, 1, &[2; 524])).collect());
     assert_eq!((wrong(19).sources.len(), wrong(19).strangers), (0, 1));
     let report = wrong(20);
-    assert_eq!((report.sources[0].findings[0].code, report.strangers), ("version", 0));
+    assert_eq!((report.sources[0].findings[0].rule, report.strangers), ("version", 0));
     assert_eq!(verdict(report, 0).0, Verdict::Failed);
     assert_eq!(verdict(wrong(19), 1).1, "FAILED: 0 of 1 expected sources sent 30 AUDIO packets");
     let nothing = "NOT MEASURED: no client has done anything that could be judged";
@@ -85,7 +85,7 @@ fn probes_over_hours_take_no_place_from_clients() {
     sent.extend((0..5_000).map(|n| keepalive(60_000 + u64::from(n) * 30_000, 50_000 + n % 5_000)));
     let report = check(sent);
     let first = &report.sources[0];
-    assert_eq!((&*first.name, first.took_part, report.untracked), ("192.0.2.7:40000", true, 0));
+    assert_eq!((&*first.name, first.took_part, report.untracked), ("source 1", true, 0));
     assert_eq!(verdict(report, 1).0, Verdict::Passed);
 }
 
@@ -98,20 +98,23 @@ fn invented_ports_displace_no_client_and_the_run_does_not_pass() {
     sent.extend((0..2_000).map(|n| datagram(1_500 + u64::from(n), 10_000 + n, &audio)));
     sent.extend(wrong);
     let report = check(sent);
-    let of_client = report.sources.iter().find(|source| source.name.ends_with(":40000")).unwrap();
-    assert_eq!(of_client.findings[0].code, "sample_format");
+    let of_client = report.sources.iter().find(|source| source.facts.contains(":40000, ")).unwrap();
+    assert_eq!(of_client.findings[0].rule, "sample_format");
     // 4,001 sources for 1,024 places.
     assert_eq!(report.untracked, 4_001 - 1_024);
     let text = verdict(report, 1).1;
-    assert!(text.ends_with("2977 packets of further clients were not judged"), "{text}");
+    assert!(
+        text.starts_with("FAILED: 2977 packets of further clients were not judged; source 1: error: samples"),
+        "{text}"
+    );
 }
 
 #[test]
 fn client_whose_link_never_settles_is_reported() {
     let control = [&[1, 3][..], &[0; 10], &[1, 1], &[7; 32]].concat();
     let report = check((0..40).map(|n| datagram(n * 250, 1, &control)).collect());
-    let result = CheckResult::new(report, Severity::Error, 0);
-    let text = result.text();
+    let result = report.document(Severity::Error, 0, None);
+    let text = result.text(false, false, None);
     assert!(
         text.contains("no AUDIO: none was sent after the key exchange, nor any sealed packet that opens"),
         "{text}"
@@ -140,9 +143,9 @@ fn another_process_takes_over_no_record_of_a_client() {
     sent.extend(other);
     sent.retain(|datagram| datagram.at >= start);
     let report = check(sent);
-    let names: Vec<_> = report.sources.iter().map(|source| &*source.name).collect();
-    assert_eq!(names, ["192.0.2.7:40000", "192.0.2.7:50000"]);
-    let is_right = |finding: &Finding| finding.severity == Severity::Note && finding.code != "port_change";
+    let ports: Vec<_> = report.sources.iter().map(|source| source.details.as_ref().unwrap().source.port()).collect();
+    assert_eq!(ports, [40_000, 50_000]);
+    let is_right = |finding: &Finding| finding.severity == Severity::Note && finding.rule != "port_change";
     assert!(report.sources.iter().flat_map(|source| &source.findings).all(is_right), "{report:#?}");
 }
 
@@ -161,19 +164,16 @@ fn client_may_continue_from_another_port_for_30_s() {
 #[test]
 fn every_format_says_what_was_not_judged() {
     let sent = client("clock-2000-ppm-slow").datagrams();
-    let result = CheckResult::new(check(sent), Severity::Error, 1);
+    let result = check(sent).document(Severity::Error, 1, None);
     let junit = result.junit().unwrap();
-    let json = serde_json::to_value(&result).unwrap();
-    assert_eq!(json["verdict"], "passed");
+    let json = result.to_json();
+    assert_eq!(json["verdict"]["result"], "passed");
     assert_eq!(json["sources"][0]["not_judged"][0]["what"], "encrypted link");
     let line = "not judged: encrypted link (no key exchange)";
-    assert!(
-        result.text().contains(line) && result.markdown().contains("not judged: encrypted link"),
-        "{}",
-        result.text()
-    );
-    assert!(result.html("").contains(line));
-    assert!(result.text().ends_with("PASSED, 1 warning"));
+    let text = result.text(false, false, None);
+    assert!(text.contains(line) && result.markdown().contains("not judged: encrypted link"), "{text}");
+    assert!(result.html("", "").contains(line));
+    assert!(text.ends_with("PASSED: 1 warning\n"), "{text}");
     // The seven rules about links.
     assert_eq!(junit.matches("<skipped message=\"encrypted link: no key exchange\"").count(), 7, "{junit}");
 }

@@ -22,7 +22,7 @@ pub(super) fn findings(datagrams: &[Sent]) -> Vec<Finding> {
 }
 
 fn names(findings: &[Finding]) -> Vec<(String, String)> {
-    let name = |finding: &Finding| (finding.code.to_owned(), format!("{:?}", finding.severity).to_lowercase());
+    let name = |finding: &Finding| (finding.rule.to_owned(), format!("{:?}", finding.severity).to_lowercase());
     let mut names: Vec<_> = findings.iter().map(name).collect();
     names.sort();
     names
@@ -156,7 +156,7 @@ fn groups_at_unequal_intervals_are_listed_as_not_judged() {
         check.on_datagram(datagram.observed());
     }
     let source = &check.report().sources[0];
-    assert!(source.findings.iter().all(|finding| finding.code != "pacing"), "{source:#?}");
+    assert!(source.findings.iter().all(|finding| finding.rule != "pacing"), "{source:#?}");
     let part = source.not_judged.iter().find(|part| part.what == "pacing");
     assert_eq!(part.map(|part| &*part.reason), Some("groups at unequal intervals"));
 }

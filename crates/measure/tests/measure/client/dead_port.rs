@@ -35,7 +35,7 @@ fn run(
         now += 1;
     }
     let results = node.into_results("", None, &mut ());
-    (results.duration_ns / MS, Report::new(&results, &Limits::default()).verdict.reasons)
+    (results.duration_ns / MS, Report::new(&results, &Limits::default()).head.verdict.reasons)
 }
 
 const UNCHANGED: fn(&mut RunConfig, &mut Option<u64>) = |_, _| ();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jamjam_core::time::Time;
 use jamjam_measure::client::{LiveSnapshot, Prober, RunConfig, RunResults, SENT_PACKETS_CAPACITY, StreamKind};
+use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::Limits;
-use jamjam_measure::report::{Report, text};
 
 use super::{INTERVAL, prober, run_config};
 use test_support::node_driver::{MS, deadline, deliver, peer, poll, pong};
@@ -73,7 +73,7 @@ fn results_so_far_are_those_of_a_run_that_is_interrupted_now() {
 }
 
 fn text(run: &RunResults) -> String {
-    text::details(&Report::new(run, &Limits::default()), false)
+    Report::new(run, &Limits::default()).document().text(true, false, None)
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jamjam_core::time::Time;
 use jamjam_measure::client::{RoomLoad, RoomLoadConfig, RoomResults, RunResults, WebSocketFailure};
+use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::Limits;
-use jamjam_measure::report::{Report, text};
 use jamjam_signaling::Dialect;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -204,9 +204,16 @@ fn report_names_the_limit_of_the_server_and_counts_each_reason() {
     (1..4).for_each(|member| load.on_ended(member, false, full.clone()));
     load.on_ended(4, false, WebSocketFailure::Broken("reset\u{1b}".to_owned()));
     let report = Report::new(&load.into_results("ws://h".to_owned()), &Limits::default());
-    let details = text::details(&report, false);
-    let limit = "closed the connection with code 1013 (Room is full) (limit of the server: members of a room: WEBRTC_MAX_MEMBERS)";
-    assert!(details.contains(&format!("ended                 3 connections: the server {limit}\n")), "{details}");
-    assert!(details.contains("ended                 1 connection: the connection broke: reset\u{fffd}\n"), "{details}");
-    assert!(report.verdict.reasons.contains(&"in rooms: 4 refused".to_owned()), "{:?}", report.verdict.reasons);
+    let details = report.document().text(true, false, None);
+    let endings = report.websocket.expect("connections").rooms.expect("rooms").endings;
+    let endings = endings.iter().map(|ending| (ending.count, &*ending.failure.message, ending.limit));
+    let full = "the server closed the connection with code 1013 (Room is full)";
+    let expected =
+        [(3, full, Some("members of a room: WEBRTC_MAX_MEMBERS")), (1, "the connection broke: reset\u{fffd}", None)];
+    assert!(endings.eq(expected) && details.contains(full), "{details}");
+    assert!(
+        report.head.verdict.reasons.contains(&"in rooms: 4 refused".to_owned()),
+        "{:?}",
+        report.head.verdict.reasons
+    );
 }

@@ -8,9 +8,10 @@ use jamjam_core::time::Time;
 use jamjam_measure::client::{
     AudioResults, LinkFailure, LinkResults, LossReport, RunResults, ServerResults, SharedRecord,
 };
+use jamjam_measure::document::Judgment;
+use jamjam_measure::report::Report;
 use jamjam_measure::report::clients::merge_clients;
-use jamjam_measure::report::limits::{LimitResult, Limits};
-use jamjam_measure::report::{Report, text};
+use jamjam_measure::report::limits::Limits;
 use jamjam_measure::verdict::Judged;
 
 use super::runs::{MS, all_lost, probe, send, stream};
@@ -56,16 +57,19 @@ fn limits_apply_to_all_clients_together_and_to_the_worst() {
     let limits = Limits { max_loss: Some(0.01), ..Limits::default() };
     let results = |clients: Vec<RunResults>| {
         let report = report(&limits, clients);
-        let result = |result: &LimitResult| (result.client, result.measured, result.result);
-        (report.limits.iter().map(result).collect::<Vec<_>>(), report.exit_code(), report.verdict.reasons)
+        let result = |one: &&Judgment| (one.subject.clone(), one.measured, one.result);
+        (report.head.limits().iter().map(result).collect::<Vec<_>>(), report.exit_code(), report.head.verdict.reasons)
     };
     let (compared, code, reasons) = results(vec![client(0, 5), client(2, 5)]);
-    assert_eq!((compared, code), (vec![(None, Some(0.005), Judged::Met), (Some(2), Some(0.01), Judged::Met)], 0));
+    assert_eq!(
+        (compared, code),
+        (vec![(String::new(), Some(0.005), Judged::Met), ("client 2".to_owned(), Some(0.01), Judged::Met)], 0)
+    );
     assert!(reasons.is_empty(), "{reasons:?}");
     let (compared, code, reasons) = results(vec![client(0, 5), client(3, 5)]);
     assert_eq!(
         (compared, code),
-        (vec![(None, Some(0.007_5), Judged::Met), (Some(2), Some(0.015), Judged::Exceeded)], 1)
+        (vec![(String::new(), Some(0.007_5), Judged::Met), ("client 2".to_owned(), Some(0.015), Judged::Exceeded)], 1)
     );
     assert_eq!(reasons, ["client 2: --max-loss 1 % exceeded: 1.5 %"]);
 }
@@ -73,7 +77,10 @@ fn limits_apply_to_all_clients_together_and_to_the_worst() {
 #[test]
 fn client_without_replies_fails_the_run() {
     let report = report(&Limits::default(), vec![client(0, 5), probe(all_lost()), client(0, 5)]);
-    assert_eq!((report.exit_code(), report.verdict.reasons), (1, vec!["client 2: no replies received".to_owned()]));
+    assert_eq!(
+        (report.exit_code(), report.head.verdict.reasons),
+        (1, vec!["client 2: no replies received".to_owned()])
+    );
 }
 
 #[test]
@@ -84,14 +91,11 @@ fn counts_are_added_and_the_report_names_clients_and_their_pacing_error() {
     assert_eq!((ping.sent, ping.returned, ping.lost, ping.rtt_min_us), (400, 396, 4, Some(20_000.0)));
     let clients = report.clients.as_ref().expect("clients");
     assert_eq!((clients.count, clients.bytes_per_flow), (2, 84_000));
-    let text = text::summary(&report, false);
-    assert!(
-        text.contains(
-            "2 clients, 84 kB each; client 2 is the worst: 1.5 % lost, round trip p50 60.000 ms, p99 60.000 ms"
-        ),
-        "{text}"
-    );
-    assert!(text.contains("pacing error          p50 80.0 µs, p99 80.0 µs, p99.9 -, max 80.0 µs"), "{text}");
+    let worst = clients.worst.as_ref().expect("a client");
+    assert_eq!((worst.number, worst.lost, worst.rtt_p50_us), (2, 3, Some(60_000.0)));
+    let text = report.document().text(false, false, None);
+    assert!(text.contains("\nworst\nnumber                2\nloss                  1.5 %\n"), "{text}");
+    assert!(text.contains("\nlateness\np99                   80.0 µs\n"), "{text}");
 }
 
 /// A client of which the server received so many pings.
@@ -106,7 +110,7 @@ fn direction_of_loss_is_that_of_all_clients() {
     let directions = |clients: Vec<RunResults>| {
         let report = report(&Limits::default(), clients);
         let ping = report.streams.ping.as_ref().expect("pings");
-        let warnings = report.warnings.iter().map(|warning| warning.message.clone());
+        let warnings = report.head.warnings.iter().map(|warning| warning.message.clone());
         ((ping.lost_upstream, ping.lost_downstream), warnings.collect::<Vec<_>>().join("\n"))
     };
     // A client without a loss, before or after the others, does not ask for the final counts.
@@ -144,7 +148,7 @@ fn streams_that_are_not_evaluated_have_no_course_over_time() {
 /// The code of the first finding, and its text.
 fn finding(run: &RunResults) -> (&'static str, String) {
     let report = Report::new(run, &Limits::default());
-    report.findings.first().map_or(("", String::new()), |finding| {
+    report.head.findings.first().map_or(("", String::new()), |finding| {
         (finding.code, [&*finding.message, finding.remedy.as_deref().unwrap_or("")].join(" "))
     })
 }

@@ -8,9 +8,10 @@ use jamjam_core::time::Time;
 use jamjam_measure::client::{
     AudioResults, CountSample, LinkResults, LossReport, PauseResults, RunKind, RunResults, ServerResults,
 };
+use jamjam_measure::document::wrap;
+use jamjam_measure::report::Report;
 use jamjam_measure::report::clients::merge_clients;
 use jamjam_measure::report::limits::Limits;
-use jamjam_measure::report::{Report, text, wrap};
 
 use super::runs::{self, MS, report, send};
 use test_support::rng::{Rng, simulations};
@@ -48,16 +49,16 @@ fn stream(round_trips: &[Option<i64>]) -> StreamStats {
 }
 
 fn messages(run: &RunResults) -> Vec<String> {
-    report(run).findings.into_iter().map(|finding| finding.message).collect()
+    report(run).head.findings.into_iter().map(|finding| finding.message).collect()
 }
 
 /// The remedies of the findings of a run.
 fn remedies(run: &RunResults) -> Vec<String> {
-    report(run).findings.into_iter().map(|finding| finding.remedy.expect("a remedy")).collect()
+    report(run).head.findings.into_iter().map(|finding| finding.remedy.expect("a remedy")).collect()
 }
 
 fn codes(round_trips: &[Option<i64>]) -> Vec<&'static str> {
-    let findings = report(&probe(stream(round_trips))).findings;
+    let findings = report(&probe(stream(round_trips))).head.findings;
     findings.into_iter().map(|finding| finding.code).collect()
 }
 
@@ -149,6 +150,7 @@ fn option_of_the_same_command_is_named_and_needs_no_advice() {
     run.pauses.total_ns = 100_000_000;
     let found = |run: &RunResults| {
         report(run)
+            .head
             .findings
             .into_iter()
             .map(|found| (found.code, found.remedy.is_some(), found.message))
@@ -179,7 +181,7 @@ fn rare_stalls_do_not_explain_a_varying_delay() {
             *rtt = rtt.map(|rtt| rtt + if rtt == 20 * MS { [0, 16, 8][n % 3] * MS } else { 0 });
         }
         let run = RunResults { duration_ns: 60_000_000_000, ..probe(stream(&round_trips)) };
-        let codes: Vec<_> = report(&run).findings.into_iter().map(|finding| finding.code).collect();
+        let codes: Vec<_> = report(&run).head.findings.into_iter().map(|finding| finding.code).collect();
         assert_eq!(codes, expected, "{} stalls", stalls.len());
     }
 }
@@ -247,7 +249,7 @@ fn losses(packets: i64, interval: i64, down: std::ops::Range<i64>) -> Vec<Option
 #[test]
 fn findings_match_their_snapshot() {
     let messages = |run: &RunResults| {
-        let findings = report(run).findings.into_iter();
+        let findings = report(run).head.findings.into_iter();
         findings
             .map(|finding| format!("{} [{}]", finding.message, finding.remedy.expect("a remedy")))
             .collect::<Vec<_>>()
@@ -333,7 +335,7 @@ fn faulty_runs(target: &str, timer_error_ms: i64) -> Vec<RunResults> {
 #[test]
 fn no_finding_on_loopback_speaks_of_the_network() {
     let words = ["Wi-Fi", "router", "The path", "parallel", "cable", "radio"];
-    let speaks = |run: &RunResults| words.iter().any(|word| format!("{:?}", report(run).findings).contains(word));
+    let speaks = |run: &RunResults| words.iter().any(|word| format!("{:?}", report(run).head.findings).contains(word));
     for target in [
         "127.0.0.1:5000",
         "[::1]:5000",
@@ -343,7 +345,11 @@ fn no_finding_on_loopback_speaks_of_the_network() {
         "room (127.0.0.1:5000)",
     ] {
         for run in faulty_runs(target, 0) {
-            assert!(!report(&run).findings.is_empty() && !speaks(&run), "{target}: {:?}", report(&run).findings);
+            assert!(
+                !report(&run).head.findings.is_empty() && !speaks(&run),
+                "{target}: {:?}",
+                report(&run).head.findings
+            );
         }
     }
     for target in ["192.0.2.1:5000", "example.com:5000", "room (192.0.2.1:5000)"] {
@@ -420,14 +426,14 @@ fn last_24_lines_show_verdict_loss_round_trip_and_reason() {
     (0..3_000).filter(|n| n % 17 < 2).for_each(|n| round_trips[n] = None);
     let limits = Limits { max_loss: Some(0.01), ..Limits::default() };
     let report = Report::new(&probe(stream(&round_trips)), &limits);
-    let screen = wrap::wrap(&text::summary(&report, true), 80);
+    let screen = wrap::wrap(&report.document().text(false, true, None), 80);
     assert!(screen.lines().all(|line| line.replace("\x1b[31m", "").replace("\x1b[0m", "").chars().count() <= 88));
-    let plain = wrap::wrap(&text::summary(&report, false), 80);
+    let plain = wrap::wrap(&report.document().text(false, false, None), 80);
     assert!(plain.lines().all(|line| line.chars().count() <= 80), "{plain}");
     let end: Vec<&str> = plain.lines().rev().take(4).collect();
     assert_eq!(end[0], "FAILED: 3000 sent, 11.8 % lost, RTT p50/p99 20/170 ms, no buffer suffices");
     assert_eq!(end[1], "failed: --max-loss 1 % exceeded: 11.8 %");
-    assert!(plain.lines().count() <= 40, "{plain}");
+    assert!(plain.lines().count() <= 44, "{plain}");
 }
 
 /// A run of `send` with 500 stereo packets of 256 samples (2,048 bytes), of which `returned` returned, and with ten pings that returned. The
@@ -462,14 +468,18 @@ fn loss_of_large_packets_only_is_named_with_length_and_direction() {
 fn server_that_reports_its_counts_is_never_called_missing() {
     for received in [Some(2), Some(500), None] {
         let report = report(&large_packets(0, received));
-        let details = &report.warnings[0].details;
+        let details = &report.head.warnings[0].details;
         let likely = "the path drops packets of this length (see the finding): likely";
         assert!(details[0].starts_with(likely), "{details:?}");
         assert!(details.iter().all(|cause| !cause.contains("no echo server listens")), "{details:?}");
     }
     // The finding names the direction.
     let some = report(&large_packets(1, Some(2)));
-    assert!(some.warnings.iter().all(|warning| !warning.message.contains("direction")), "{:?}", some.warnings);
+    assert!(
+        some.head.warnings.iter().all(|warning| !warning.message.contains("direction")),
+        "{:?}",
+        some.head.warnings
+    );
 }
 
 #[test]

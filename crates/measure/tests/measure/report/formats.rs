@@ -5,8 +5,8 @@ use std::time::Duration;
 use jamjam_core::stats::{HostTiming, PacingStats, StreamStats};
 use jamjam_core::time::Time;
 use jamjam_measure::client::{AudioResults, PauseResults, RunResults, StopSignal, WaitResult};
+use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::Limits;
-use jamjam_measure::report::{Report, junit, markdown, text};
 use roxmltree::{Document, Node};
 use test_support::snapshot;
 
@@ -14,18 +14,26 @@ use super::runs::{MS, all_lost, probe, send, stream};
 
 /// Compares the text, the visible part of the Markdown and the JUnit XML with a snapshot.
 fn assert_formats(snapshot: &str, report: &Report, error: Option<&str>) {
-    let text = text::details(report, false);
-    let summary = markdown::summary(report, error);
+    let document = document(report, error);
+    let (text, summary) = (document.text(true, false, None), document.markdown());
     let (shown, folded) = summary.split_once("<details>\n").expect("a collapsed section");
     assert_eq!(folded, format!("<summary>The whole report</summary>\n\n```text\n{text}```\n\n</details>\n"));
+    let text = document.text(false, false, None);
     let junit = junit_document(report, error).replace(env!("CARGO_PKG_VERSION"), "VERSION");
     let formats = format!("{text}\n=== Markdown\n{shown}=== JUnit\n{junit}");
     snapshot::assert_matches(&format!("measure/report/{snapshot}"), &formats);
 }
 
+/// The document of a run that this error ended.
+fn document(report: &Report, error: Option<&str>) -> jamjam_measure::document::Document {
+    let mut document = report.document();
+    document.head.error = error.map(str::to_owned);
+    document
+}
+
 /// The JUnit XML.
 pub(super) fn junit_document(report: &Report, error: Option<&str>) -> String {
-    let text = junit::document(report, error).expect("a document");
+    let text = document(report, error).junit().expect("a document");
     check_junit(&text);
     text
 }
@@ -151,7 +159,7 @@ fn incomplete_run_has_not_passed() {
     ] {
         let run = RunResults { interrupted: signal, ..complete.clone() };
         let report = Report::new(&run, &limits(0.0));
-        let summary = markdown::summary(&report, error);
+        let summary = document(&report, error).markdown();
         assert!(summary.starts_with(&format!("## {heading}: probe 127.0.0.1:5000\n")), "{summary}");
         let reason = "\nreceived SIGTERM; results so far: no packet was lost; ";
         assert_eq!(summary.contains(reason), signal == Some(StopSignal::Terminate), "{summary}");
@@ -164,7 +172,7 @@ fn incomplete_run_has_not_passed() {
 #[test]
 fn histogram_bar_of_one_value_is_visible() {
     let run = probe(stream(StreamStats::new(), [vec![1_000; 9_900], vec![3_000], vec![5_000; 150]].concat()));
-    let summary = text::details(&Report::new(&run, &Limits::default()), false);
+    let summary = Report::new(&run, &Limits::default()).document().text(true, false, None);
     assert!(summary.contains("3.0 µs to 4.0 µs  █ 1\n"), "{summary}");
 }
 
@@ -181,7 +189,7 @@ fn last_line_is_the_verdict_and_color_adds_only_escape_codes() {
         (&probe(all_lost()), Limits::default(), "FAILED: 100 sent, 100 % lost".to_owned()),
     ] {
         let report = Report::new(run, &limits);
-        let (plain, colored) = (text::details(&report, false), text::details(&report, true));
+        let (plain, colored) = (report.document().text(true, false, None), report.document().text(true, true, None));
         assert_eq!(plain.lines().last(), Some(last.as_str()));
         let mut stripped = colored.clone();
         for code in ["\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[33m"] {
@@ -198,15 +206,15 @@ fn hostile_target_name_is_escaped() {
     let named = |target: &str| RunResults { target: target.to_owned(), ..complete.clone() };
     let target = "\"/><failure x='&amp;]]>\u{0}\u{1b}[31m\u{fffe}\u{202e}<!-- é";
     let text = junit_document(&Report::new(&named(target), &Limits::default()), Some(target));
-    let document = Document::parse(&text).expect("XML");
-    let property = document.descendants().find(|node| node.attribute("name") == Some("target")).expect("the target");
+    let parsed = Document::parse(&text).expect("XML");
+    let property = parsed.descendants().find(|node| node.attribute("name") == Some("target")).expect("the target");
     let value = property.attribute("value").expect("a value");
     assert!(value.starts_with("\"/><failure x='&amp;]]>") && value.ends_with("<!-- é"), "{value:?}");
-    assert!(!document.descendants().any(|node| node.has_tag_name("failure")), "{text}");
+    assert!(!parsed.descendants().any(|node| node.has_tag_name("failure")), "{text}");
     assert!(!text.contains(['\0', '\u{1b}', '\u{fffe}', '\u{202e}']), "{text:?}");
 
     let target = "a|\u{202e}b`c\n## d <img src=x> ~~&amp;~~ [e](f) *g* _h_ \\\n````\ni";
-    let summary = markdown::summary(&Report::new(&named(target), &Limits::default()), Some(target));
+    let summary = document(&Report::new(&named(target), &Limits::default()), Some(target)).markdown();
     let (shown, folded) = summary.split_once("<details>\n").expect("a collapsed section");
     let escaped = "a\\|\u{fffd}b\\`c \\#\\# d &lt;img src=x&gt; \\~\\~&amp;amp;\\~\\~ \\[e\\](f) \\*g\\* \\_h\\_ \\\\ \\`\\`\\`\\` i";
     let mut lines = shown.lines();

@@ -2,8 +2,8 @@
 
 use jamjam_core::stats::{FinalOutcome, StreamStats};
 use jamjam_measure::client::{AudioResults, RunResults, StreamKind};
+use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::Limits;
-use jamjam_measure::report::{Report, text};
 use serde_json::Value;
 
 use super::runs::{MS, probe, send};
@@ -93,7 +93,7 @@ fn table_equals_a_naive_replay_in_every_simulation() {
 fn headline_names_loss_depth_share_and_delay() {
     let headline = |outcomes: &[FinalOutcome]| {
         let run = probe(stream(StreamStats::new(), outcomes));
-        let text = text::summary(&Report::new(&run, &Limits::default()), false);
+        let text = Report::new(&run, &Limits::default()).document().text(false, false, None);
         text.lines().find_map(|line| line.strip_prefix("result: ")).map(str::to_owned).expect("a headline")
     };
     let line = |delays: [i64; 4]| {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jamjam_core::stats::{HostTiming, StreamStats};
 use jamjam_measure::client::{AudioResults, RunKind, RunResults, ServerResults, StopSignal, StreamKind, WaitResult};
+use jamjam_measure::document::Judgment;
+use jamjam_measure::report::Report;
 use jamjam_measure::report::figures::AudioFigures;
-use jamjam_measure::report::limits::{LimitResult, Limits, Profile};
-use jamjam_measure::report::{Report, junit};
+use jamjam_measure::report::limits::{Limits, Profile};
 use jamjam_measure::verdict::Judged;
 
 use super::runs::{MS, moqt_runs, report, stream, websocket_runs};
@@ -35,20 +36,21 @@ fn counted(returned: usize, change: impl Fn(&mut StreamStats)) -> RunResults {
 fn reasons(run: &RunResults, limits: Limits) -> Vec<String> {
     let report = Report::new(run, &limits);
     assert_eq!(
-        (report.exit_code() == 0, report.verdict.result.exit_code() == 0),
-        (report.verdict.passed, report.verdict.passed)
+        (report.exit_code() == 0, report.head.verdict.result.exit_code() == 0),
+        (report.head.verdict.passed, report.head.verdict.passed)
     );
-    assert_eq!(report.verdict.passed, report.verdict.reasons.is_empty());
-    report.verdict.reasons
+    assert_eq!(report.head.verdict.passed, report.head.verdict.reasons.is_empty());
+    report.head.verdict.reasons
 }
 
 fn passed(run: &RunResults, limits: Limits) -> bool {
     reasons(run, limits).is_empty()
 }
 
-fn only(run: &RunResults, limits: Limits) -> LimitResult {
-    let [result] = <[LimitResult; 1]>::try_from(Report::new(run, &limits).limits).expect("one limit");
-    result
+fn only(run: &RunResults, limits: Limits) -> Judgment {
+    let report = Report::new(run, &limits);
+    let [judgment] = report.head.limits()[..] else { panic!("one limit") };
+    judgment.clone()
 }
 
 fn audio(run: &RunResults) -> AudioFigures {
@@ -151,16 +153,21 @@ fn busy_host_only_worsens_figures() {
             Exceeded => 1,
             NotJudged => 4,
         };
-        assert_eq!((report.limits[0].result, report.exit_code()), (expected, code), "{:?}", report.limits);
+        assert_eq!(
+            (report.head.limits()[0].result, report.exit_code()),
+            (expected, code),
+            "{:?}",
+            report.head.limits()
+        );
     }
     // One limit of the run is judged.
     let both = Limits { max_loss: Some(0.0), ..max_p99(3_200) };
     let report = Report::new(&on_a_busy_host(0, 0, 0), &both);
-    assert_eq!((report.limits[1].result, report.exit_code()), (NotJudged, 0));
-    let note = report.limits[1].note.as_deref().unwrap_or_default();
+    assert_eq!((report.head.limits()[1].result, report.exit_code()), (NotJudged, 0));
+    let note = report.head.limits()[1].reason.as_deref().unwrap_or_default();
     assert!(note.ends_with("this host: its timers fired up to 900.0 µs late"), "{note}");
     let report = Report::new(&on_a_busy_host(0, 5, 2), &both);
-    assert_eq!((report.exit_code(), report.verdict.reasons), (1, vec!["--max-loss 0 % exceeded: 5 %".to_owned()]));
+    assert_eq!((report.exit_code(), report.head.verdict.reasons), (1, vec!["--max-loss 0 % exceeded: 5 %".to_owned()]));
 }
 
 #[test]
@@ -200,8 +207,8 @@ fn exceeded_limit_is_named_by_the_option_that_was_given() {
     // A record of the run contains the profile. The names in JSON and JUnit do not depend on it.
     let recorded: Limits = serde_json::from_str(&serde_json::to_string(&profile).expect("JSON")).expect("limits");
     let report = Report::new(&run, &recorded);
-    assert_eq!((recorded, report.limits[0].limit), (profile, "max_loss"));
-    let junit = junit::document(&report, None).expect("XML");
+    assert_eq!((recorded, &*report.head.limits()[0].rule), (profile, "--max-loss"));
+    let junit = report.document().junit().expect("XML");
     assert!(junit.contains("testcase name=\"--max-loss 0.1 %\""), "{junit}");
 }
 
@@ -229,7 +236,7 @@ fn percentile_limits_are_met_when_equal() {
     // 99 round trips of 2,000 ns (exact in the histogram) and one outlier: p99 is 2 µs.
     let run = probe(100, &[vec![2_000; 99], vec![500 * MS]].concat());
     let result = only(&run, max_p99(2));
-    assert_eq!((result.figure, result.measured, result.note), ("rtt_p99_us", Some(2.0), None));
+    assert_eq!((result.figure, result.measured, result.reason), (Some("rtt_p99_us"), Some(2.0), None));
     assert!(result.result == Judged::Met && !passed(&run, max_p99(1)));
     let run = probe(100, &[[1_000; 50], [2_000_000; 50]].concat());
     assert!(passed(&run, max_p50(1)) && !passed(&run, max_p99(1_999)));
@@ -241,10 +248,10 @@ fn percentile_limits_are_met_when_equal() {
 fn limit_on_a_hidden_percentile_compares_the_maximum_with_a_note() {
     let run = probe(99, &[vec![MS; 98], vec![9 * MS]].concat());
     let result = only(&run, max_p99(8_999));
-    assert_eq!((result.figure, result.measured, result.result), ("rtt_max_us", Some(9_000.0), Judged::Exceeded));
-    assert_eq!(result.note.as_deref(), Some("too few samples for p99 (99): the maximum is used instead"));
+    assert_eq!((result.figure, result.measured, result.result), (Some("rtt_max_us"), Some(9_000.0), Judged::Exceeded));
+    assert_eq!(result.reason.as_deref(), Some("too few samples for p99 (99): the maximum is used instead"));
     assert_eq!(only(&run, max_p99(9_000)).result, Judged::Met);
-    assert_eq!(only(&probe(1, &[MS]), max_p50(1_000)).figure, "rtt_max_us");
+    assert_eq!(only(&probe(1, &[MS]), max_p50(1_000)).figure, Some("rtt_max_us"));
 }
 
 #[test]
@@ -254,7 +261,7 @@ fn jitter_limit_compares_the_mean_of_the_running_estimate() {
     assert!(passed(&run, max_jitter(969)) && !passed(&run, max_jitter(968)));
     let result = only(&probe(10, &[MS]), max_jitter(1_000_000_000));
     assert_eq!((result.measured, result.result), (None, Judged::NotJudged));
-    assert_eq!(result.note.as_deref(), Some("jitter needs two returned packets"));
+    assert_eq!(result.reason.as_deref(), Some("jitter needs two returned packets"));
 }
 
 #[test]
@@ -312,7 +319,7 @@ fn negative_or_unknown_round_trip_meets_no_limit_on_round_trips() {
     ] {
         let result = only(run, limits);
         assert_eq!((result.measured, result.result), (None, Judged::NotJudged), "{limits:?}");
-        assert!(result.note.as_ref().is_some_and(|text| text.contains(note)), "{:?}", result.note);
+        assert!(result.reason.as_ref().is_some_and(|text| text.contains(note)), "{:?}", result.reason);
     }
     // A median of 0 is possible.
     assert!(passed(&send(Some(102_000_000), &[102 * MS, 105 * MS], &[2 * MS]), max_p50(0)));

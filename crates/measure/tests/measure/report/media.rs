@@ -8,10 +8,11 @@ use jamjam_core::impairment::Impairment;
 use jamjam_core::media_relay::{Link, MediaMember, MediaRelay, MediaRelayConfig, MediaRooms};
 use jamjam_core::node::{Node, Receive};
 use jamjam_core::time::Time;
-use jamjam_measure::check::{CheckReport, CheckResult, CheckedSource, Severity, SignalingCheck};
-use jamjam_measure::report::media::MediaReport;
+use jamjam_measure::check::{CheckReport, CheckedSource, Severity, SignalingCheck};
+use jamjam_measure::document::{Document, Outcome};
+use jamjam_measure::report::media::{MediaCounts, MediaReport};
 use jamjam_measure::verdict::Verdict;
-use serde_json::json;
+use serde_json::{Value, json};
 use test_support::node_driver::{header, poll};
 use test_support::snapshot;
 
@@ -82,7 +83,9 @@ impl Room {
     fn report(self, limit: Option<Duration>) -> MediaReport {
         drop(self.members);
         let delays = self.relay.into_delays();
-        MediaReport::from((&self.rooms.take_results(), &self.rooms.counts(), &self.rooms.unmet(), None, &delays, limit))
+        let (outcomes, unmet) = (&self.rooms.counts(), &self.rooms.unmet());
+        let counts = MediaCounts { outcomes, unmet, dropped: None, delays: &delays };
+        MediaReport::new(&self.rooms.take_results(), &counts, limit)
     }
 }
 
@@ -95,7 +98,11 @@ fn change_that_never_meant_anybody_is_a_warning() {
     }
     let names = ["", "Dai"].map(str::to_owned);
     let _later = room.rooms.join(1, names, (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST), None);
-    assert_eq!(room.report(None).warnings, ["change of the path from `Zoe` to `*`: it meant nobody"]);
+    assert_eq!(warnings(&room.report(None)), ["change of the path from `Zoe` to `*`: it meant nobody"]);
+}
+
+fn warnings(report: &MediaReport) -> Vec<&str> {
+    report.warnings.iter().map(|warning| warning.message.as_str()).collect()
 }
 
 const BOTH: [(usize, usize); 2] = [(0, 1), (1, 0)];
@@ -115,36 +122,47 @@ fn report(limit: Option<Duration>) -> MediaReport {
 }
 
 /// A check whose clients were judged, and that contains this report.
-fn checked(media: MediaReport) -> CheckResult {
+fn checked(media: MediaReport) -> Document {
     let sources = vec![CheckedSource {
         name: "Aki".to_owned(),
         facts: "in a room".to_owned(),
         took_part: true,
         ..CheckedSource::default()
     }];
-    CheckResult::new(
-        CheckReport { sources, media: Some(media), ..SignalingCheck::default().report() },
-        Severity::Error,
-        0,
-    )
+    let report = CheckReport { sources, media: Some(media), ..SignalingCheck::default().report() };
+    report.document(Severity::Error, 0, None)
 }
 
 #[test]
 fn text_and_junit_have_each_flow_and_each_outage_of_a_pair() {
     let [without, within] = [None, Some(Duration::from_secs(2))].map(|limit| checked(report(limit)));
-    snapshot::assert_matches("measure/media", &format!("{}\n{}", without.text(), within.junit().expect("XML")));
-    assert_eq!([without.verdict, within.verdict], [Verdict::Passed; 2]);
+    snapshot::assert_matches(
+        "measure/media",
+        &format!("{}\n{}", without.text(false, false, None), within.junit().expect("XML")),
+    );
+    assert_eq!([without, within].map(|one| one.head.verdict.result), [Verdict::Passed; 2]);
 }
 
 /// What a limit of 500 ms comes to: the outcome, its reason, and the status in JUnit of the outages in order.
 fn judged(room: Room) -> (Verdict, String, String) {
     let result = checked(room.report(Some(Duration::from_millis(500))));
     let junit = result.junit().expect("XML");
-    assert_eq!(junit.contains("<error"), result.verdict == Verdict::NotMeasured, "{junit}");
-    let cases = junit.split("<testcase ").filter(|case| case.starts_with("name=\"room 1, outage "));
-    let status = |case: &str| ["failure", "skipped"].into_iter().find(|status| case.contains(&format!("<{status}")));
+    let Outcome { result: verdict, reasons, .. } = result.head.verdict;
+    assert_eq!(junit.contains("<error"), verdict == Verdict::NotMeasured, "{junit}");
+    let cases = junit.split("<testcase ").filter(|case| case.contains("classname=\"room 1, "));
+    let status =
+        |case: &str| ["failure", "skipped", "error"].into_iter().find(|status| case.contains(&format!("<{status}")));
     let statuses = cases.map(|case| status(case).unwrap_or("met")).collect::<Vec<_>>().join(" ");
-    (result.verdict, [result.failures, result.not_judged].concat().join("; "), statuses)
+    (verdict, reasons.join("; "), statuses)
+}
+
+/// The same reason for the first outage of each direction.
+fn reasons(ways: [&str; 2], reason: &str) -> String {
+    ways.map(|way| format!("room 1, {way}, outage 1: --max-recovery 500.000 ms {reason}")).join("; ")
+}
+
+fn exceeded(ways: [&str; 2], measured: &str) -> String {
+    reasons(ways, &format!("exceeded: {measured}"))
 }
 
 #[track_caller]
@@ -160,20 +178,20 @@ fn failure_names_the_limit_the_worst_recovery_and_the_number_of_pairs() {
     // Ben is back 1.2 s after the end of the outage, and Cho at once.
     room.play(2_500..3_700, &ways[2..]);
     room.play(3_700..6_000, &ways);
-    let reason = "room 1, outage 1 of Ben#1 to Aki#1: 500 ms at 1.0 s, recovered after 1.2 s, --max-recovery 500 ms exceeded (2 of 4 directions)";
-    assert_judged(room, Verdict::Failed, reason, "failure met failure met");
+    let reason = exceeded(["Aki#1 to Ben#1", "Ben#1 to Aki#1"], "1.220 s");
+    assert_judged(room, Verdict::Failed, &reason, "failure met failure met");
 }
 
 #[test]
 fn member_that_was_dead_before_the_outage_has_not_recovered() {
     for (dead_from, verdict, reason, statuses) in [
-        (2_000, Verdict::NotMeasured, "no AUDIO in the second before it", "met skipped"),
-        (3_900, Verdict::Failed, "not recovered within 4.5 s, --max-recovery 500 ms exceeded", "met failure"),
+        (2_000, Verdict::NotMeasured, "not judged: no data (no AUDIO in the second before it)", "met error"),
+        (3_900, Verdict::Failed, "exceeded: not recovered within 4.5 s", "met failure"),
     ] {
         let mut room = Room::new("500ms@3s");
         room.play(1_000..dead_from, &BOTH);
         room.play(dead_from..9_000, &BOTH[..1]);
-        let reason = format!("room 1, outage 1 of Ben#1 to Aki#1: 500 ms at 3.0 s, {reason} (1 of 2 directions)");
+        let reason = format!("room 1, Ben#1 to Aki#1, outage 1: --max-recovery 500.000 ms {reason}");
         assert_judged(room, verdict, &reason, statuses);
     }
 }
@@ -181,10 +199,8 @@ fn member_that_was_dead_before_the_outage_has_not_recovered() {
 #[test]
 fn limit_without_an_outage_that_hit_anybody_is_not_measured() {
     let unused = "--max-recovery: no outage hit a pair that carried AUDIO";
-    let silent =
-        "room 1, outage 1 of Aki#1 to Ben#1: 500 ms at 2.0 s, no AUDIO in the second before it (1 of 1 directions)";
-    for (outages, start, reason, statuses) in [("500ms@9s", 1_000, unused, ""), ("500ms@2s", 4_000, silent, "skipped")]
-    {
+    let silent = "room 1, Aki#1 to Ben#1, outage 1: --max-recovery 500.000 ms not judged: no data (no AUDIO in the second before it)";
+    for (outages, start, reason, statuses) in [("500ms@9s", 1_000, unused, ""), ("500ms@2s", 4_000, silent, "error")] {
         let mut room = Room::new(outages);
         room.play(1_000..1_010, &BOTH[..1]);
         room.play(start..6_000, &BOTH);
@@ -194,15 +210,17 @@ fn limit_without_an_outage_that_hit_anybody_is_not_measured() {
 
 #[test]
 fn member_that_was_lost_in_its_only_outage_has_not_recovered() {
-    let outage = "room 1, outage 1 of Aki#1 to Ben#1: 500 ms at 1.0 s, not recovered";
-    let lost = format!("{outage}, Ben#1 left for good, --max-recovery 500 ms exceeded (2 of 2 directions)");
-    let reason = "not judged: a member left, another outage began or the run ended";
-    let unjudged = format!("{outage} within 300 ms, {reason} (2 of 2 directions)");
+    let ways = ["Ben#1 to Aki#1", "Aki#1 to Ben#1"];
+    let lost = exceeded(ways, "not recovered, Ben#1 left for good");
+    let unjudged = reasons(
+        ways,
+        "not judged: no data (not recovered within 300 ms: a member left, another outage began or the run ended)",
+    );
     for (outages, end, is_lost, rejoins, (verdict, reason, statuses)) in [
         ("500ms@1s", 2_000, true, false, (Verdict::Failed, &*lost, "failure failure")),
         // It left by itself, and was lost but back under its name.
-        ("500ms@1s", 2_000, false, false, (Verdict::NotMeasured, &unjudged, "skipped skipped")),
-        ("500ms@1s", 2_000, true, true, (Verdict::NotMeasured, &unjudged, "skipped skipped")),
+        ("500ms@1s", 2_000, false, false, (Verdict::NotMeasured, &unjudged, "error error")),
+        ("500ms@1s", 2_000, true, true, (Verdict::NotMeasured, &unjudged, "error error")),
         // It had recovered from another one.
         ("500ms@1s/4s", 6_000, true, false, (Verdict::Passed, "", "met skipped met skipped")),
     ] {
@@ -229,12 +247,16 @@ fn outage_during_whose_recovery_the_relay_did_not_run_is_not_judged() {
         room.play(stop.start..9_000, &BOTH);
         room
     };
-    let reason = "not judged: the relay did not run, or sent late (2 of 2 directions)";
-    let late = |recovery| format!("room 1, outage 1 of Ben#1 to Aki#1: 500 ms at 1.0 s, {recovery}, {reason}");
+    let late = |recovery: &str| {
+        reasons(
+            ["Aki#1 to Ben#1", "Ben#1 to Aki#1"],
+            &format!("not judged: {recovery} (the relay did not run, or sent late)"),
+        )
+    };
     for (outages, stop, reason, statuses) in [
         // At the end of the outage, and before it was clear that the pair had recovered.
-        ("500ms@1s", 2_400..3_700, late("recovered after 1.2 s"), "skipped skipped"),
-        ("500ms@1s", 3_400..3_500, late("recovered after 20 ms"), "skipped skipped"),
+        ("500ms@1s", 2_400..3_700, late("1.200 s"), "error error"),
+        ("500ms@1s", 3_400..3_500, late("20.000 ms"), "error error"),
         // Before the outage, within it, and after it was clear.
         ("500ms@1s", 1_900..2_000, String::new(), "met met"),
         ("500ms@1s", 2_100..2_400, String::new(), "met met"),
@@ -252,24 +274,16 @@ fn outage_during_whose_recovery_the_relay_did_not_run_is_not_judged() {
     room.now = Time::from_millis(5_100);
     room.play(4_200..8_000, &BOTH[..1]);
     let (verdict, reason, _) = judged(room);
-    let expected = "not recovered within 5.5 s, --max-recovery 500 ms";
+    let expected = "--max-recovery 500.000 ms exceeded: not recovered within 5.5 s";
     assert!(verdict == Verdict::Failed && reason.contains(expected), "{reason}");
     let warnings = ["pauses, in which the relay did not run for 1.2 s: 1", "datagrams sent over 50 ms late: 226"];
-    assert_eq!(played("500ms@1s", 2_400..3_700).report(None).warnings, warnings);
+    assert_eq!(self::warnings(&played("500ms@1s", 2_400..3_700).report(None)), warnings);
 }
 
 #[test]
 fn document_with_media_fits_the_schema() {
     let documents = [("with a limit", Some(Duration::from_secs(2))), ("without", None)];
-    // An outcome that did not occur is missing, so that no outcome is required.
-    let documents = documents.map(|(name, limit)| {
-        let mut document = serde_json::to_value(checked(report(limit))).expect("JSON");
-        let flows = document["media"]["rooms"][0]["flows"].as_array_mut().expect("flows");
-        assert_eq!(flows[0]["outcomes"], json!({"outage": 150, "sent": 602}));
-        for flow in flows {
-            flow["outcomes"] = json!({});
-        }
-        (name.to_owned(), document)
-    });
-    assert_schema(include_str!("../../../../../docs/check.schema.json"), &documents);
+    let documents = documents.map(|(name, limit)| (name.to_owned(), Value::Object(checked(report(limit)).to_json())));
+    assert_eq!(documents[0].1["media"]["flows"][0]["outcomes"], json!({"outage": 150, "sent": 602}));
+    assert_schema(&documents);
 }

@@ -4,7 +4,6 @@ mod clients;
 mod findings;
 mod formats;
 mod html;
-mod html_page;
 mod jitter_buffer_table;
 mod json;
 mod limits;

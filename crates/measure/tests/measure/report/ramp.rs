@@ -68,7 +68,7 @@ fn ramp(max: usize, fate: impl Fn(usize, u64) -> Fate) -> (RampFigures, String, 
                 _ => u8::from(report.ramp.as_ref().is_some_and(|ramp| ramp.clients == 0)),
             };
             assert_eq!(report.exit_code(), outcome);
-            return (report.ramp.expect("a ramp"), report.headline, ms / 1_000);
+            return (report.ramp.expect("a ramp"), report.head.headline, ms / 1_000);
         }
         assert!(ms < 600_000, "no end");
     }

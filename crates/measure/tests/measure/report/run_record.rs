@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use jamjam_core::audio::waveform::Waveform;
 use jamjam_core::time::Time;
 use jamjam_measure::client::{AudioPicture, PacketOutcome, RecordedPacket, RunKind, RunResults, StreamKind};
-use jamjam_measure::report::json::JsonLine;
+use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::Limits;
-use jamjam_measure::report::{Report, json};
+use jamjam_measure::report::packet_line::JsonLine;
 use jamjam_measure::run_record;
 
 use super::json::runs;
@@ -36,8 +36,9 @@ fn everything_except_the_packets_is_recorded() {
         }
         let (first, end) = first_and_last_lines(&run);
         let recorded = run_record::read((first + &end).as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let document =
-            |run: &RunResults| json::line(&JsonLine::Report(&Report::new(run, &Limits::default()))).expect("a line");
+        let document = |run: &RunResults| {
+            serde_json::to_string(&Report::new(run, &Limits::default()).document().to_json()).expect("a line")
+        };
         assert_eq!(document(&recorded.run), document(&run), "{name}");
         assert_eq!((recorded.run.audio.is_some(), recorded.error.as_deref()), (has_audio, Some("a full disk")));
         assert_eq!(recorded.audio.map(|audio| (audio.name, audio.missing_packets)), Some(("a tone".to_owned(), 1)));
@@ -57,7 +58,9 @@ fn packets_after_the_last_reply_are_lost_or_in_flight() {
             let received_at = Some(sent_at + Duration::from_nanos(rtt_ns));
             let (stream, outcome) = (StreamKind::Ping, PacketOutcome::Returned);
             let packet = RecordedPacket { stream, sequence, due: sent_at, sent_at, received_at, outcome };
-            record += &json::line(&JsonLine::Packet((packet, Time::ZERO).into())).expect("numbers and texts");
+            record += &(serde_json::to_string(&JsonLine::Packet((packet, Time::ZERO).into()))
+                .expect("numbers and texts")
+                + "\n");
         }
         for second in 1..=5 {
             let sent = [0, packets.min(second * 100), 0];
@@ -87,7 +90,7 @@ proptest! {
         }
         bytes.truncate(bytes.len() - cut.index(50));
         if let Ok(run) = run_record::read(&*bytes) {
-            let _ = json::line(&JsonLine::Report(&Report::new(&run.run, &Limits::default())));
+            let _ = Report::new(&run.run, &Limits::default()).document().text(true, false, None);
         }
     }
 }

@@ -9,7 +9,6 @@ use jamjam_measure::client::{
 };
 use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::Limits;
-use jamjam_measure::report::time_series::IntervalFigures;
 use jamjam_moqt::{MoqtVersion, Transport};
 use jamjam_signaling::Dialect;
 use serde_json::Value;
@@ -45,33 +44,6 @@ pub(crate) fn report(run: &RunResults) -> Report {
 
 pub(crate) fn document(run: &RunResults) -> Value {
     serde_json::to_value(report(run)).expect("numbers and texts")
-}
-
-/// An interval of a time series in which `returned` of the sent packets returned after `rtt_us`, and no other figure is known.
-pub(crate) fn interval(start_s: u64, sent: u64, returned: u64, rtt_us: Option<f64>) -> IntervalFigures {
-    IntervalFigures {
-        start_s,
-        sent,
-        returned,
-        lost: sent - returned,
-        lost_upstream: None,
-        lost_downstream: None,
-        damaged: 0,
-        in_flight: 0,
-        not_sent: 0,
-        excluded: 0,
-        burst_max: 0,
-        rtt_min_us: rtt_us,
-        rtt_p50_us: rtt_us,
-        rtt_p99_us: None,
-        rtt_max_us: rtt_us,
-        jitter_mean_us: rtt_us,
-    }
-}
-
-/// All texts between `start` and `end`.
-pub(crate) fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
-    text.split(start).skip(1).filter_map(|rest| rest.split_once(end)).map(|(between, _)| between).collect()
 }
 
 /// Records 1,000 send calls and 1,000 timer errors. Send call n takes n ns, and timer error n is 2n ns. The clock is set forward by 3 s and

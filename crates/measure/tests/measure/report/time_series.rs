@@ -3,8 +3,8 @@
 use jamjam_core::stats::{FinalOutcome, StreamStats};
 use jamjam_core::time::Time;
 use jamjam_measure::client::{AudioResults, CountSample, LossReport, RunKind, RunResults, StreamKind};
+use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::Limits;
-use jamjam_measure::report::{Report, text};
 use serde_json::{Value, json};
 
 use super::runs::{MS, probe};
@@ -110,9 +110,9 @@ fn worst_ten_seconds_are_a_row_of_the_text_report() {
         if (600..625).contains(&n) { FinalOutcome::Lost } else { FinalOutcome::Returned { rtt: 2 * MS } }
     };
     let run = probe(stream(StreamStats::new(), 50 * 30, outcome));
-    let text = text::details(&Report::new(&run, &Limits::default()), false);
-    let row = "\nworst period          5 % lost, round trip p99 2.000 ms, from 3 s to 13 s\n";
+    let text = Report::new(&run, &Limits::default()).document().text(true, false, None);
+    let row = "\nworst ten seconds\nstart                 3 s\nduration              10 s\nloss                  5 %\n";
     assert!(text.contains(row), "{text}");
     let short = probe(stream(StreamStats::new(), 50 * 19, outcome));
-    assert!(!text::details(&Report::new(&short, &Limits::default()), false).contains("worst period"));
+    assert!(!Report::new(&short, &Limits::default()).document().text(true, false, None).contains("worst ten seconds"));
 }

@@ -9,7 +9,6 @@ use jamjam_measure::client::{
     AudioResults, CaptureResults, LossReport, MoqtFailure, MoqtResults, PauseResults, RunResults, ServerResults,
     StopSignal,
 };
-use jamjam_measure::report::{html, junit, text};
 use jamjam_moqt::Transport;
 use test_support::snapshot;
 
@@ -20,7 +19,7 @@ fn assert_warnings(snapshot: &str, runs: &[(String, RunResults)]) {
     let mut listed = String::new();
     for (name, run) in runs {
         writeln!(listed, "# {name}").expect("memory");
-        for warning in report(run).warnings {
+        for warning in report(run).head.warnings {
             writeln!(listed, "{}: {}", warning.code, warning.message).expect("memory");
             warning.details.iter().for_each(|detail| writeln!(listed, "- {detail}").expect("memory"));
         }
@@ -242,10 +241,10 @@ fn pauses_of_both_hosts_are_in_every_format() {
     let run = RunResults { host_timing, pauses, server: Some(server), ..complete() };
     let report = report(&run);
     for output in [
-        text::summary(&report, false),
-        html::page(&report, None, None, "", "0"),
-        junit::document(&report, None).unwrap(),
-        serde_json::to_string(&report).unwrap(),
+        report.document().text(false, false, None),
+        report.document().html("", "0"),
+        report.document().junit().unwrap(),
+        serde_json::to_string(&report.document().to_json()).unwrap(),
     ] {
         assert!(output.contains("this host did not run for 5.0 s"), "{output}");
         assert!(output.contains("the server did not run for 640 ms in 2 pauses"), "{output}");

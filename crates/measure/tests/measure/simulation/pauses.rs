@@ -281,12 +281,16 @@ fn run_that_evaluated_less_than_half_has_measured_nothing() {
     for (host, name) in ["this host", "the server"].into_iter().enumerate() {
         let (run, _) = probe(&path(host), 3, 1);
         let report = Report::new(&run, &limits);
-        let reasons = &report.verdict.reasons;
+        let reasons = &report.head.verdict.reasons;
         assert_eq!(report.exit_code(), 4, "{reasons:?}");
-        assert!(report.limits.iter().all(|limit| limit.result == Judged::NotJudged), "{:?}", report.limits);
+        assert!(
+            report.head.limits().iter().all(|limit| limit.result == Judged::NotJudged),
+            "{:?}",
+            report.head.limits()
+        );
         let cause = format!("({name} did not run for 2.0 s: only 0 of 3 evaluated)");
         assert!(reasons.iter().all(|reason| reason.ends_with(&cause)), "{reasons:?}");
-        assert!(report.warnings.iter().all(|warning| warning.code != "no_replies"), "{:?}", report.warnings);
+        assert!(report.head.warnings.iter().all(|warning| warning.code != "no_replies"), "{:?}", report.head.warnings);
     }
 }
 
@@ -311,7 +315,7 @@ fn host_that_is_too_slow_for_its_schedule_is_a_warning() {
     assert_eq!((schedule.planned_ns, run.pauses.count), (SECOND, 0));
     assert!((4 * SECOND).abs_diff(schedule.actual_ns) < 60 * MS, "{schedule:?}");
     let report = Report::new(&run, &Limits::default());
-    let warning = &report.warnings[0];
+    let warning = &report.head.warnings[0];
     assert_eq!((warning.code, report.exit_code()), ("slow_schedule", 0));
     assert_eq!(warning.message, "this host sent 4 times slower than planned");
 }

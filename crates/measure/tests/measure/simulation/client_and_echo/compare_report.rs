@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use jamjam_core::time::Time;
 use jamjam_measure::client::{ClientNode, RunResults, StreamKind, WaitResult, Workload};
-use jamjam_measure::report::json::{self, JsonLine};
+use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::Limits;
-use jamjam_measure::report::{Report, text};
+use jamjam_measure::report::packet_line::JsonLine;
 use jamjam_measure::run_record;
 
 use super::differences::Differences;
@@ -190,15 +190,16 @@ fn check_replay(run: &RunResults, facts: &ClientFacts, started: Time, difference
     let packets = facts.recorder.1.lock().expect("no thread panics with the lock");
     let mut record = run_record::first_lines(Limits::default(), run).expect("numbers and texts");
     for packet in packets.iter() {
-        record += &json::line(&JsonLine::Packet((*packet, started).into())).expect("numbers and texts");
+        record +=
+            &(serde_json::to_string(&JsonLine::Packet((*packet, started).into())).expect("numbers and texts") + "\n");
     }
     record += &run_record::end_line(run, 0, None, None).expect("numbers and texts");
 
     let replayed = run_record::read(record.as_bytes()).unwrap_or_else(|error| panic!("{error}")).run;
     let [expected, actual] = [run, &replayed].map(|run| {
         let report = Report::new(run, &Limits::default());
-        let document = serde_json::to_string_pretty(&JsonLine::Report(&report)).expect("numbers and texts");
-        format!("{document}\n{}", text::details(&report, false))
+        let document = serde_json::to_string_pretty(&report.document().to_json()).expect("numbers and texts");
+        format!("{document}\n{}", report.document().text(true, false, None))
     });
     for (expected, actual) in expected.lines().zip(actual.lines()).filter(|(expected, actual)| expected != actual) {
         differences.0.push(format!("the replay reports `{}` instead of `{}`", actual.trim(), expected.trim()));
