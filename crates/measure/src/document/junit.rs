@@ -9,7 +9,7 @@ use std::time::Duration;
 use quick_junit::{NonSuccessKind, Property, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
 use super::{Document, Head, Judgment, TableColumn};
-use crate::client::{StopSignal, StreamKind};
+use crate::client::StopSignal;
 use crate::diagnosis::Diagnosis;
 use crate::report::limits::{CONNECTION, REPLIES};
 use crate::report::quantities::start_time;
@@ -18,6 +18,9 @@ use jamjam_core::sanitize::sanitize_lines;
 
 /// From this number on, subjects with the same rules have one test case each.
 const MIN_JOINED_SUBJECTS: usize = 6;
+
+/// Tables with more rows have no properties.
+const MAX_ROWS_WITH_PROPERTIES: usize = 3;
 
 impl Document {
     /// The whole document.
@@ -157,14 +160,17 @@ fn properties(document: &Document) -> Vec<Property> {
         Property::new("target", strip_invalid_xml(&head.target)),
         Property::new("tool_version", head.tool_version),
     ];
-    // Of the streams, the first one is evaluated.
-    for table in document.tables().iter().filter(|table| table.rows.len() <= StreamKind::ALL.len()) {
-        let row = &table.rows[0];
-        for (position, TableColumn { column, .. }) in table.visible(false, false) {
+    for table in document.tables().iter().filter(|table| table.rows.len() <= MAX_ROWS_WITH_PROPERTIES) {
+        for (row, (position, TableColumn { column, .. })) in
+            table.rows.iter().flat_map(|row| table.visible(false, false).into_iter().map(move |one| (row, one)))
+        {
             let value = row.values[position];
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            if properties.iter().all(|property| property.name.as_str() != column.name) {
-                properties.push(Property::new(column.name, strip_invalid_xml(&text)));
+            // Of several rows, a name says which.
+            let subject = if table.rows.len() > 1 { format!("{} ", row.subject) } else { String::new() };
+            let name = strip_invalid_xml(&format!("{subject}{}", column.name));
+            if !value.is_null() && properties.iter().all(|property| property.name.as_str() != name) {
+                properties.push(Property::new(name, strip_invalid_xml(&text)));
             }
         }
     }

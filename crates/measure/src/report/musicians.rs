@@ -83,8 +83,9 @@ pub fn document(
     let (mut directions, mut judgments) = (Vec::new(), Vec::new());
     let all = musicians.iter().flat_map(|musician| &musician.heard);
     let time_0 = all.filter_map(|(_, heard)| Some(heard.audio.times?.0)).min().unwrap_or_default();
-    let of_direction = Limits { max_p50: None, max_p99: None, ..*limits };
-    let of_round_trips = Limits { max_loss: None, max_jitter: None, ..*limits };
+    let Limits { profile, max_loss, max_p50, max_p99, max_jitter } = *limits;
+    let of_direction = Limits { profile, max_loss, max_jitter, ..Limits::default() };
+    let of_round_trips = Limits { profile, max_p50, max_p99, ..Limits::default() };
     for musician in musicians {
         let mut echoes = Some(&musician.run).filter(|run| run.evaluated().is_some_and(|audio| audio.returned > 0));
         for (member, heard) in &musician.heard {
