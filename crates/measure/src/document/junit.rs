@@ -85,13 +85,13 @@ fn judged(name: &str, judgments: &[&Judgment], head: &Head) -> TestCase {
         format!("{rule}{allowed}{}", one.measured())
     };
     let reasons = |wanted| with(wanted).map(reason).collect::<Vec<_>>().join("; ");
-    let reasons_count = |wanted| with(wanted).count();
-    let status = if reasons_count(Judged::Exceeded) > 0 {
+    let has = |wanted| with(wanted).next().is_some();
+    let status = if has(Judged::Exceeded) {
         let rule = if judgments.len() == 1 { &*first.rule } else { "exceeded" };
         // They name the likely causes.
         let details = if first.rule == REPLIES { texts(&head.warnings) } else { String::new() };
         not_passed(NonSuccessKind::Failure, rule, &reasons(Judged::Exceeded), &details)
-    } else if reasons_count(Judged::Met) > 0 || reasons_count(Judged::NotJudged) == 0 {
+    } else if has(Judged::Met) || !has(Judged::NotJudged) {
         TestCaseStatus::success()
     } else if is_decisive && with(Judged::NotJudged).any(|one| head.verdict.reasons.contains(&one.sentence())) {
         not_passed(NonSuccessKind::Error, "not measured", &reasons(Judged::NotJudged), "")
