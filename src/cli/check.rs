@@ -10,7 +10,7 @@ use clap::parser::ValueSource;
 use tracing::{info, warn};
 
 use super::options::report::ReportFileArgs;
-use super::output::{Failure, HEADING_REPORT, print_failure};
+use super::output::{Failure, HEADING_REPORT};
 use super::ready_file::Environment;
 use super::values::parse_seconds;
 use crate::check::{CheckReport, ClientCheck, CommandResult, EndedBy, Finding, Severity};
@@ -184,6 +184,7 @@ impl CheckArgs {
         let (command, _running) = watched?;
         let is_interrupted = command.as_ref().is_some_and(|command| command.ended_by == EndedBy::Interrupt);
         let mut document = report.document(self.fail_on, self.expect_sources, command);
+        document.head.interrupted = stop.signal().filter(|_| is_interrupted);
         if let [error, ..] = incomplete {
             document.head.abort(error.clone());
         }
@@ -192,20 +193,17 @@ impl CheckArgs {
         if !incomplete.is_empty() {
             return Ok(3);
         }
-        let interrupted = stop.signal().filter(|_| is_interrupted).map(StopSignal::exit_code);
-        Ok(interrupted.unwrap_or(document.head.verdict.result.exit_code()))
+        Ok(document.head.exit_code())
     }
 
-    /// Reports that a server ends with an error, unless it has reported. Returns the failure. A usage error leaves files as they are.
-    pub(crate) fn report_failure(&self, failure: Failure) -> Failure {
-        if let Some(mut document) = self.files.failure("all clients", &failure).filter(|_| self.check) {
-            // One of the files may be what failed.
+    /// Reports that a server ends with an error, unless it has reported. A usage error leaves files as they are.
+    pub(crate) fn report_failure(&self, failure: &Failure) {
+        if let Some(mut document) = self.files.failure("all clients", failure).filter(|_| self.check) {
+            document.head.command += " --check";
+            // One of the files, or standard output, may be what failed.
             _ = self.files.write(&mut document);
-            if self.files.json {
-                print_failure(self.files.print(&document, false));
-            }
+            _ = if self.files.json { self.files.print(&document, false) } else { Ok(()) };
         }
-        failure
     }
 }
 

@@ -13,7 +13,7 @@ use super::options::measurement::{LimitArgs, NetworkArgs, PacketArgs, SpinArgs, 
 use super::options::report::ReportArgs;
 use super::output::{Failure, ensure_usage};
 use super::target::{Endpoint, TargetArgument, parse_udp_target};
-use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig, RunKind, RunResults, StopSignal};
+use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig, RunKind, RunResults};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::stop::StopToken;
 use crate::io::udp::DriverOptions;
@@ -64,8 +64,7 @@ pub(crate) struct Args {
 impl Args {
     /// Sends until finished or `stop` is requested.
     pub(crate) fn run(&self, stop: &StopToken) -> Result<u8, Failure> {
-        self.report.prepare();
-        self.compare(stop).map_err(|failure| self.report.fail("several targets", failure))
+        self.report.run(|| "several targets".to_owned(), || self.compare(stop))
     }
 
     fn compare(&self, stop: &StopToken) -> Result<u8, Failure> {
@@ -77,17 +76,15 @@ impl Args {
         let code = clients.is_empty().then_some(3);
         let options = self.udp.driver_options(self.spin.spin, local);
         let (mut runs, error) = measure(clients, packets.count, options, stop)?;
-        let interrupted = runs.iter().find_map(|finished| finished.run.interrupted);
         runs.extend(unreachable);
         let runs = runs.into_iter().map(|finished| {
             let FinishedRun { run, error, .. } = finished.with_interval(packets.interval);
             (run, error.map(|error| format!("{error:#}")))
         });
         let mut document = TargetsReport::new(runs.collect(), &self.limits.limits()).document();
-        let delivered = self.report.deliver(&mut document, stop.signal());
+        let delivered = self.report.deliver(&mut document);
         error.map_or(delivered, Err)?;
-        let verdict = document.head.verdict.result;
-        Ok(interrupted.map(StopSignal::exit_code).or(code).unwrap_or(verdict.exit_code()))
+        Ok(code.unwrap_or(document.head.exit_code()))
     }
 
     /// The targets of the arguments and of the files that they name, without repetition.

@@ -1,10 +1,9 @@
 //! `jamjam-dev devices`: lists the sound devices.
 
 use anyhow::Context;
-use serde_json::Value;
 
 use super::output::{Failure, HEADING_REPORT, print};
-use crate::document::json::tagged;
+use crate::document::json;
 use crate::io::sound::list::device_text;
 use crate::io::sound::{NO_DEVICES_HINT, list_devices};
 
@@ -19,8 +18,8 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(&self) -> Result<u8, Failure> {
         let devices = list_devices().context("cannot list devices")?;
-        let json = || format!("{:#}", Value::Object(tagged("devices", &devices)));
-        print(if self.json { json() } else { device_text(&devices, NO_DEVICES_HINT) }.trim_end())?;
+        let text = || device_text(&devices, NO_DEVICES_HINT);
+        print(if self.json { json::list("devices", &devices) } else { text() }.trim_end())?;
         Ok(0)
     }
 }

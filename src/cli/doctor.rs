@@ -5,7 +5,6 @@ use std::path::Path;
 use super::options::report::ReportArgs;
 use super::output::Failure;
 use super::values::DEFAULT_SIGNALING_PORT;
-use crate::client::StopSignal;
 use crate::io::machine::{self, KernelFiles};
 use crate::io::status_line::StatusLine;
 use crate::io::stop::StopToken;
@@ -31,7 +30,10 @@ pub(crate) struct Args {
 impl Args {
     /// Runs all checks, prints the report and returns the exit code.
     pub(crate) fn run(&self, stop: &StopToken) -> Result<u8, Failure> {
-        self.report.prepare();
+        self.report.run(|| "this machine".to_owned(), || self.check(stop))
+    }
+
+    fn check(&self, stop: &StopToken) -> Result<u8, Failure> {
         self.report.files.prepare(stop)?;
         let status = StatusLine::new(None);
         let timing = machine::measure_timing(stop, || {
@@ -42,7 +44,8 @@ impl Args {
         drop(status);
         let facts = machine::collect(KernelFiles(Path::new("/")), timing, &PORTS);
         let mut document = MachineReport::new(&facts).document();
-        self.report.deliver(&mut document, stop.signal())?;
-        Ok(stop.signal().map_or(document.head.verdict.result.exit_code(), StopSignal::exit_code))
+        document.head.interrupted = stop.signal();
+        self.report.deliver(&mut document)?;
+        Ok(document.head.exit_code())
     }
 }

@@ -135,7 +135,7 @@ pub(crate) struct Args {
 impl Args {
     /// Serves until `stop` is requested.
     pub(crate) fn run(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
-        self.serve(matches, stop).map_err(|failure| self.check.report_failure(failure))
+        self.serve(matches, stop).inspect_err(|failure| self.check.report_failure(failure))
     }
 
     /// Prepares each part that can fail, starts the parts, and ends them after a stop request.
@@ -155,7 +155,7 @@ impl Args {
         // Only now, because another server that uses the port may be writing the same outcome log.
         let (used, reproduce_options, outcome_log) = impairment.open()?;
         let config = self.echo_config(admission, address.port(), &memory_budget);
-        let seed = used.as_ref().filter(|_| reproduce_options.is_some()).map(|(impairment, _)| impairment.seed);
+        let seed = impairment.seed();
         let mut echo = EchoServer::new(config).with_impairment(used);
         self.check.prepare(stop)?;
         let check = self.check.check.then(SharedCheck::default);

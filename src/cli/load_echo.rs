@@ -84,14 +84,14 @@ type Clients<S> = (Vec<UdpSocket>, Vec<ClientNode<S>>, Option<Ramp>);
 impl Args {
     /// Sends until finished or `stop` is requested.
     pub(crate) fn run(mut self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
-        self.report.prepare();
         self.source.extent =
             ExtentArgs { count: self.packets.pace.count.unwrap_or(0), duration: self.packets.pace.duration };
         self.source.is_stereo = self.udp.link.is_some();
         let is_audio = matches.contains_id(SOURCE_GROUP);
-        let result = if is_audio { self.load_audio(matches, stop) } else { self.load_packets(matches, stop) };
-        let target = || self.peer.name(self.target.as_ref().map(Endpoint::to_string));
-        result.map_err(|failure| self.report.fail(&target(), failure))
+        self.report.run(
+            || self.peer.name(self.target.as_ref().map(Endpoint::to_string)),
+            || if is_audio { self.load_audio(matches, stop) } else { self.load_packets(matches, stop) },
+        )
     }
 
     /// Sends the same audio from all clients.

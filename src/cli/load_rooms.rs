@@ -83,9 +83,7 @@ fn parse_rate(text: &str) -> Result<Duration, &'static str> {
 impl Args {
     /// Sends until finished or `stop` is requested.
     pub(crate) fn run(self, stop: &StopToken) -> Result<u8, Failure> {
-        self.report.prepare();
-        let name = self.url.to_string();
-        self.load_rooms(stop).map_err(|failure| self.report.fail(&name, failure))
+        self.report.run(|| self.url.to_string(), || self.load_rooms(stop))
     }
 
     fn load_rooms(&self, stop: &StopToken) -> Result<u8, Failure> {

@@ -15,7 +15,7 @@ use super::options::report::ReportArgs;
 use super::options::room_target::{Room, RoomArgs, tls_config};
 use super::output::{Failure, HEADING_TARGET};
 use super::values::ClientLinkMode;
-use crate::client::{AudioStreamConfig, Musician, MusicianConfig, PayloadSource, RunConfig, StopSignal, StreamKind};
+use crate::client::{AudioStreamConfig, Musician, MusicianConfig, PayloadSource, RunConfig, StreamKind};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::os;
 use crate::io::signaling::discovery::SignalingUrl;
@@ -74,10 +74,8 @@ type Joined = (Vec<Musician<dyn PayloadSource + Send>>, Vec<UdpSocket>, Rooms);
 impl Args {
     /// Plays until finished or `stop` is requested, and reports what was received.
     pub(crate) fn run(mut self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
-        self.report.prepare();
         self.source.extent = self.extent;
-        let room = self.room.room.clone().unwrap_or_default();
-        self.play(matches, stop).map_err(|failure| self.report.fail(&room, failure))
+        self.report.run(|| self.room.room.clone().unwrap_or_default(), || self.play(matches, stop))
     }
 
     fn play(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
@@ -98,10 +96,10 @@ impl Args {
         }
         let room = rooms.0.first().map_or("", |session| &session.room_name);
         let mut document = musicians::document(room, &musicians, stop.signal(), &self.limits.limits());
-        let delivered = self.report.deliver(&mut document, stop.signal());
+        let delivered = self.report.deliver(&mut document);
         drop(rooms);
         stats.result.context("cannot read from the sockets").and(delivered)?;
-        Ok(stop.signal().map_or(document.head.verdict.result.exit_code(), StopSignal::exit_code))
+        Ok(document.head.exit_code())
     }
 
     /// What each of them plays: tones a semitone apart, or the same file.

@@ -93,12 +93,5 @@ pub fn print_message(text: &str) {
     status_line::print_above(&format!("jamjam-dev: {}", sanitize_lines(text)));
 }
 
-/// Prints why something failed, if it did.
-pub(crate) fn print_failure(result: anyhow::Result<()>) {
-    if let Err(error) = result {
-        print_message(&format!("{error:#}"));
-    }
-}
-
 pub(super) const HEADING_REPORT: &str = "Report";
 pub(super) const HEADING_TARGET: &str = "Target";

@@ -13,7 +13,6 @@ use super::output::print_bytes;
 use crate::client::{AudioPicture, LiveSnapshot, PacketEvent, PacketObserver, RecordedPacket, RunResults};
 use crate::io::files;
 use crate::report::limits::Limits;
-use crate::report::packet_line::JsonLine;
 use crate::run_record;
 use crate::stats::Counter;
 use crate::time::Time;
@@ -80,9 +79,7 @@ impl PacketLineWriter {
         if let Some(file) = &mut self.file {
             if figures.started_at.is_some() && elapsed >= self.next_progress {
                 self.next_progress = elapsed + PROGRESS_INTERVAL;
-                if let Ok(line) = run_record::progress_line(elapsed, figures.packets, dropped) {
-                    file.write(&line);
-                }
+                file.write(&run_record::progress_line(elapsed, figures.packets, dropped));
             }
             // A record of a killed run lacks only its end.
             file.flush();
@@ -96,14 +93,13 @@ impl PacketLineWriter {
     }
 
     fn write(&mut self, packet: RecordedPacket) {
-        let packet = JsonLine::Packet((packet, self.started).into());
-        let Ok(line) = serde_json::to_string(&packet) else { return };
+        let line = run_record::packet_line((packet, self.started).into());
         if self.print {
             // An error is not reported here. If standard output is broken, printing the report also fails and reports the error.
-            self.reader_closed |= print_bytes(line.as_bytes()).is_ok_and(|is_read| !is_read);
+            self.reader_closed |= print_bytes(line.trim_end().as_bytes()).is_ok_and(|is_read| !is_read);
         }
         if let Some(file) = &mut self.file {
-            file.write(&(line + "\n"));
+            file.write(&line);
         }
     }
 }
@@ -127,10 +123,10 @@ pub(crate) struct RecordFile {
 impl RecordFile {
     /// Creates the file and writes the limits of the run and its plan. An existing file is replaced.
     pub(crate) fn create(path: &Path, limits: Limits, plan: &RunResults) -> anyhow::Result<Self> {
-        let error = || write_error(path);
-        let out = BufWriter::new(files::create_locked(path, File::options().append(true)).with_context(error)?);
+        let file = files::create_locked(path, File::options().append(true)).with_context(|| write_error(path))?;
+        let out = BufWriter::new(file);
         let mut file = Self { path: path.to_owned(), out, packets_dropped: 0, error: None };
-        file.write(&run_record::first_lines(limits, plan).with_context(error)?);
+        file.write(&run_record::first_lines(limits, plan));
         file.flush();
         Ok(file)
     }
@@ -155,8 +151,7 @@ impl RecordFile {
         audio: Option<&AudioPicture>,
     ) -> anyhow::Result<()> {
         let Self { packets_dropped, .. } = self;
-        let line = run_record::end_line(run, packets_dropped, error, audio);
-        self.write(&line.with_context(|| write_error(&self.path))?);
+        self.write(&run_record::end_line(run, packets_dropped, error, audio));
         let result = self.error.take().map_or_else(|| self.out.flush(), Err);
         result.with_context(|| write_error(&self.path))?;
         if packets_dropped > 0 {

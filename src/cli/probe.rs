@@ -3,6 +3,7 @@
 use clap::ArgMatches;
 use clap::builder::RangedU64ValueParser;
 
+use super::client::FinishedRun;
 use super::client::moqt::{HEADING_MOQT, MoqtClientArgs, MoqtSession};
 use super::client::udp::{PeerArgs, UdpArgs};
 use super::client::websocket::WebSocketSession;
@@ -76,10 +77,9 @@ pub(crate) struct Args {
 
 impl Args {
     /// Probes until finished or `stop` is requested.
-    pub(crate) fn run(mut self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
-        self.report.prepare();
+    pub(crate) fn run(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
         let name = || self.peer.name(self.target().map(Target::to_string));
-        self.probe(matches, stop).map_err(|failure| self.report.report.fail(&name(), failure))
+        self.report.run(name, || Ok(self.probe(matches, stop)?.with_interval(self.packets.pace.interval)))
     }
 
     fn target(&self) -> Option<&Target> {
@@ -87,7 +87,7 @@ impl Args {
     }
 
     /// Measures the target, or says which options do not apply to its kind.
-    fn probe(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
+    fn probe(&self, matches: &ArgMatches, stop: &StopToken) -> Result<FinishedRun, Failure> {
         let target = self.target();
         let is_moqt_embedded = self.moqt.is_some_and(|moqt| moqt.moqt.is_some());
         let is_udp = target.map_or(!is_moqt_embedded, |target| matches!(target, Target::Udp(_)));
@@ -119,7 +119,7 @@ impl Args {
         udp: Option<UdpArgs>,
         matches: &ArgMatches,
         stop: &StopToken,
-    ) -> Result<u8, Failure> {
+    ) -> Result<FinishedRun, Failure> {
         let (udp, has_room) = (udp.unwrap_or_default(), self.peer.room.room.is_some());
         let packets = self.packets.probe_config(udp.link.is_some(), DEFAULT_COUNT)?;
         ensure_usage!(host.is_none() || !has_room, "--room names a member instead of a host; omit one of them");
@@ -141,8 +141,7 @@ impl Args {
         let (observer, monitor) =
             self.report.monitor_run(packets.count, node.plan(&target.name), node.live_figures())?;
         let node = node.with_observer(Box::new(observer));
-        let finished = client.run(node, target, monitor, &mut (), stop)?;
-        self.report.finish(finished.with_interval(packets.interval))
+        client.run(node, target, monitor, &mut (), stop)
     }
 
     /// Sends groups to the MOQT echo server `to`, or to the embedded server if it is `None`.
@@ -151,7 +150,7 @@ impl Args {
         to: Option<&MoqtUrl>,
         options: Option<&MoqtClientArgs>,
         stop: &StopToken,
-    ) -> Result<u8, Failure> {
+    ) -> Result<FinishedRun, Failure> {
         ensure_usage!(self.peer.room.room.is_none(), "--room has no effect over MOQT");
         let (size, delay) = (self.packets.size(), self.peer.delay.delay);
         ensure_usage!(size <= MAX_BODY_BYTES, "--size {size}: a MOQT frame has at most {MAX_BODY_BYTES} bytes");
@@ -172,8 +171,7 @@ impl Args {
             local: self.network.options_without_port("over MOQT")?,
             report: &self.report,
         };
-        let finished = session.run(RunKind::Probe, config, None, stop)?;
-        self.report.finish(finished.with_interval(self.packets.pace.interval))
+        session.run(RunKind::Probe, config, None, stop)
     }
 
     fn probe_websocket(
@@ -181,7 +179,7 @@ impl Args {
         url: &WebSocketUrl,
         options: Option<&SignalingClientArgs>,
         stop: &StopToken,
-    ) -> Result<u8, Failure> {
+    ) -> Result<FinishedRun, Failure> {
         let is_sized = self.packets.size.is_some() || self.peer.delay.delay.is_some();
         ensure_usage!(!is_sized, "--size and --delay have no effect over WebSocket");
         let local = self.network.options_without_port("over WebSocket")?;
@@ -193,7 +191,6 @@ impl Args {
             spin: self.spin.spin,
             report: &self.report,
         };
-        let finished = session.run(self.packets.count_or(DEFAULT_COUNT), self.packets.pace.interval, stop)?;
-        self.report.finish(finished.with_interval(self.packets.pace.interval))
+        session.run(self.packets.count_or(DEFAULT_COUNT), self.packets.pace.interval, stop)
     }
 }

@@ -8,6 +8,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use clap::builder::Resettable;
 
+use super::client::FinishedRun;
 use super::client::moqt::{MoqtClientArgs, MoqtSession};
 use super::client::udp::DelayArgs;
 use super::options::credentials::TrustArgs;
@@ -69,13 +70,12 @@ pub(crate) struct Args {
 impl Args {
     /// Sends until finished or `stop` is requested.
     pub(crate) fn run(mut self, stop: &StopToken) -> Result<u8, Failure> {
-        self.report.prepare();
         self.report.report.is_beside_output = true;
         let name = || self.target.as_ref().map_or("-".to_owned(), MoqtUrl::to_string);
-        self.publish(stop).map_err(|failure| self.report.report.fail(&name(), failure))
+        self.report.run(name, || self.publish(stop))
     }
 
-    fn publish(&self, stop: &StopToken) -> Result<u8, Failure> {
+    fn publish(&self, stop: &StopToken) -> Result<FinishedRun, Failure> {
         let session = MoqtSession {
             to: self.target.as_ref(),
             options: self.moqt,
@@ -88,8 +88,7 @@ impl Args {
         let mut print = |text: &Bytes| print_text(text, stop);
         let print: Option<&mut dyn FnMut(&Bytes)> =
             if self.report.report.prints_json() { None } else { Some(&mut print) };
-        let finished = session.run(RunKind::Send, self.config()?, print, stop)?;
-        self.report.finish(finished)
+        session.run(RunKind::Send, self.config()?, print, stop)
     }
 
     /// The queue of texts, with one group per text. Starts the thread that fills the queue.

@@ -106,6 +106,10 @@ impl Args {
 
     /// Forwards until `stop` is requested, and reports.
     pub(crate) fn run(&self, stop: &StopToken) -> Result<u8, Failure> {
+        self.report.run(|| self.target.to_string(), || self.forward(stop))
+    }
+
+    fn forward(&self, stop: &StopToken) -> Result<u8, Failure> {
         let both = self.path.impairment()?;
         let [up, down] =
             [&self.up, &self.down].map(|words| self.path.with(&both, words.as_deref().unwrap_or_default()));
@@ -138,9 +142,9 @@ impl Args {
         let (target, unreachable) = (self.target.to_string(), counts[0].get());
         let counts = RelayCounts { unreachable, kernel_dropped: dropped, strays: upstream.into_strays() };
         let mut document = relay::document(target, seed, &results, counts, self.report.files.junit.is_some());
-        let delivered = self.report.deliver(&mut document, None);
+        let delivered = self.report.deliver(&mut document);
         tally.result.context("cannot read from the sockets").and(outcome_log).and(delivered)?;
-        Ok(document.head.verdict.result.exit_code())
+        Ok(document.head.exit_code())
     }
 
     /// Until the relay ends, looks for another address of the target if this one does not reply.

@@ -33,8 +33,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Result<u8, Failure> {
-        self.report.prepare();
-        self.replay().map_err(|failure| self.report.fail("-", failure))
+        self.report.run(|| "-".to_owned(), || self.replay())
     }
 
     fn replay(&self) -> Result<u8, Failure> {

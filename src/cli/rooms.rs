@@ -5,12 +5,11 @@ use anyhow::Context;
 use super::options::credentials::TrustArgs;
 use super::options::room_target::{DeviceKeyArgs, device_key, tls_config};
 use super::output::{Failure, HEADING_REPORT, print};
-use crate::document::json::tagged;
+use crate::document::json;
 use crate::io::signaling::client;
 use crate::io::signaling::discovery::SignalingUrl;
 use crate::report::lists::RoomList;
 use crate::signaling::client::room_table;
-use serde_json::Value;
 
 /// List the rooms of a signaling server
 #[derive(clap::Args)]
@@ -37,7 +36,7 @@ impl Args {
         let rooms = client::list_rooms(url, &tls, &device_key(self.device.device_key.as_deref())?)
             .with_context(|| format!("cannot list the rooms of {url}"))?;
         let list = || RoomList { rooms: rooms.iter().map(Into::into).collect() };
-        print(&if self.json { format!("{:#}", Value::Object(tagged("rooms", &list()))) } else { room_table(&rooms) })?;
+        print(&if self.json { json::list("rooms", &list()) } else { room_table(&rooms) })?;
         Ok(0)
     }
 }

@@ -37,7 +37,11 @@ pub(crate) fn command() -> &'static str {
 /// Adds to a run of this process where it comes from.
 pub(crate) fn with_origin(run: RunResults) -> RunResults {
     let words = env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-    let origin = RunOrigin { command_line: command_line(words), host_name: os::host_name().as_deref().map(sanitize) };
+    let origin = RunOrigin {
+        command_line: command_line(words),
+        host_name: os::host_name().as_deref().map(sanitize),
+        seed: None,
+    };
     RunResults { command: command().to_owned(), origin, ..run }
 }
 

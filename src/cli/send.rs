@@ -8,13 +8,14 @@ use super::audio_source::{
     CaptureArgs, ExtentArgs, OpenedSource, PacketLayout, SOUND_DEVICE_GROUP, SOURCE_GROUP, SourceArgs,
     device_lost_error, open_payloads, packet_form,
 };
+use super::client::FinishedRun;
 use super::client::udp::{NOT_WITH_A_HOST, PeerArgs, UdpArgs};
 use super::file_arguments::InputFile;
 use super::options::credentials::HEADING_TLS;
 use super::options::impairment::{self, ImpairmentArgs};
 use super::options::measurement::{NetworkArgs, SpinArgs};
 use super::options::report::PacketReportArgs;
-use super::output::{Failure, HEADING_TARGET};
+use super::output::{Failure, HEADING_TARGET, ensure_usage};
 use super::target::{Endpoint, parse_udp_target};
 use crate::client::{AudioWorkload, ClientNode, RunResults, StreamKind};
 use crate::io::read_ahead::ReaderThread;
@@ -40,7 +41,7 @@ pub(crate) struct Args {
     to: Option<Endpoint>,
 
     /// Expect no replies from the target
-    #[arg(long, hide_short_help = true, conflicts_with_all = ["loss_direction", "play", "jitter_buffer", "profile", "max_loss", "max_p50", "max_p99", "max_jitter"], help_heading = HEADING_TARGET)]
+    #[arg(long, hide_short_help = true, conflicts_with_all = ["loss_direction", "play", "jitter_buffer"], help_heading = HEADING_TARGET)]
     no_echo: bool,
 
     #[command(flatten)]
@@ -80,16 +81,16 @@ pub(crate) struct Args {
 impl Args {
     /// Sends until finished or `stop` is requested.
     pub(crate) fn run(mut self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
-        self.report.prepare();
         self.source.wav = self.file.take().or(self.source.wav);
         self.source.extent = self.extent;
         self.source.is_stereo = self.udp.link.is_some();
-        let result = self.send(matches, stop);
         let target = || self.peer.name(self.to.as_ref().map(Endpoint::to_string));
-        result.map_err(|failure| self.report.report.fail(&target(), failure))
+        self.report.run(target, || self.send(matches, stop))
     }
 
-    fn send(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
+    fn send(&self, matches: &ArgMatches, stop: &StopToken) -> Result<FinishedRun, Failure> {
+        let has_limits = self.report.limits().any();
+        ensure_usage!(!self.no_echo || !has_limits, "--no-echo: no limit can be judged without replies");
         let (impairment, local) = (self.impairment.checked()?, (self.network.socket_options(), self.spin.spin));
         let client = self.peer.client(self.to.as_ref(), impairment, self.udp, local, matches)?;
         let (source, reader, PacketLayout { form, packets, .. }) = self.open_source()?;
@@ -110,7 +111,7 @@ impl Args {
         RecordingArgs::finish(recorder, self.source_name(&finished.run), &mut finished);
         self.finish_source(reader, &mut finished.run, &mut finished.error);
         finished.error = device_lost.or(finished.error.take());
-        self.report.finish(finished)
+        Ok(finished)
     }
 
     fn open_source(&self) -> Result<OpenedSource, Failure> {

@@ -22,6 +22,7 @@ use super::values::{DEFAULT_SIGNALING_PORT, dialect_parser, parse_port};
 use crate::address::url_authority;
 use crate::check::{CheckReport, SignalingCheck};
 use crate::client::StopSignal;
+use crate::document::Document;
 use crate::io::signaling::{self, SignalingServerConfig};
 use crate::io::stop::StopToken;
 use crate::io::tls::renewal;
@@ -110,7 +111,7 @@ pub(crate) struct Args {
 impl Args {
     /// Serves until `stop` is requested.
     pub(crate) fn run(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
-        self.serve(matches, stop).map_err(|failure| self.check.report_failure(failure))
+        self.serve(matches, stop).inspect_err(|failure| self.check.report_failure(failure))
     }
 
     /// The enabled dialects.
@@ -167,7 +168,6 @@ impl Args {
         options.login = Arc::new(self.login.login(password.as_deref(), address, &pages));
         let relay_ports = media.as_ref().map(|media| media.port_range.clone());
         let rooms = media.as_ref().map(|media| media.rooms.clone());
-        let seed = media.as_ref().map(|media| media.seed);
         let server = signaling::spawn(listener, hub, options, stop).context("cannot start the event loop")?;
         stop.set_serving();
         let ready =
@@ -176,13 +176,13 @@ impl Args {
         // The check and the relay end at the stop request. The server then still waits for its clients.
         let watcher = check.clone().map(|check| self.watch(check, (server.open_connections(), rooms), ready, stop));
         let watched = watcher.transpose()?.map(Worker::join);
-        let media = media.map(|media| media.join(self.media.max_recovery)).transpose();
+        let media = media.map(|media| media.join(self.check.check, self.media.max_recovery)).transpose();
         if media.is_err() {
             stop.request(StopSignal::Terminate);
         }
         // The verdict is the last line.
         let log = Some(log).filter(|_| check.is_none() && matches!(media, Ok(None)));
-        let code = media.map_err(Failure::from).and_then(|media| self.report(watched.zip(check), media, seed, stop));
+        let code = media.map_err(Failure::from).and_then(|media| self.report(watched.zip(check), media, stop));
         server.join();
         info!(target: "signaling", "server stopped");
         drop(log);
@@ -225,16 +225,16 @@ impl Args {
         &self,
         checked: Option<(Watched, SharedSignalingCheck)>,
         media: Option<MediaReport>,
-        seed: Option<u64>,
         stop: &StopToken,
     ) -> Result<u8, Failure> {
         let Some((watched, check)) = checked else {
-            if let Some(media) = media {
-                print(media.document(seed).text(false, false, None).trim_end())?;
+            if let Some(MediaReport { head, figures }) = media {
+                print(Document::new(head, &figures).text(false, false, None).trim_end())?;
             }
             return Ok(0);
         };
         let report = check.lock().unwrap_or_else(PoisonError::into_inner).report();
+        let seed = media.as_ref().and_then(|media| media.head.seed);
         self.check.finish(watched, CheckReport { media, seed, ..report }, &[], stop)
     }
 }

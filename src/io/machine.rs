@@ -12,7 +12,9 @@ use super::stop::StopToken;
 use super::udp::{self, Backend, BindError, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions};
 use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig, StreamKind};
 use crate::io::local_socket::LocalSocketOptions;
-use crate::machine::{ClockSource, CpuFrequency, InterfaceAddress, MachineFacts, PortUse, ReceiveBuffer};
+use crate::machine::{
+    self, ClockSource, CpuFrequency, Fact, InterfaceAddress, MachineFacts, NOT_AVAILABLE, PortUse, ReceiveBuffer,
+};
 use crate::stats::HostTiming;
 
 /// Number of packets of the timing run: enough for a 99th percentile, short enough to wait for.
@@ -145,17 +147,17 @@ fn port_use(files: KernelFiles<'_>, protocol: &'static str, port: u16, server: &
     PortUse { protocol, port, server, bind_error, process }
 }
 
-fn receive_buffer(files: KernelFiles<'_>) -> Result<ReceiveBuffer, String> {
+fn receive_buffer(files: KernelFiles<'_>) -> Fact<ReceiveBuffer> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let bound = udp::bind(address, DEFAULT_RECEIVE_BUFFER).map_err(|error| error.to_string())?;
     Ok(ReceiveBuffer {
-        requested: DEFAULT_RECEIVE_BUFFER as u64,
-        granted: bound.receive_buffer.map(|granted| granted as u64),
-        system_maximum: files.max_receive_buffer(),
+        requested_bytes: DEFAULT_RECEIVE_BUFFER as u64,
+        granted_bytes: bound.receive_buffer.ok_or(NOT_AVAILABLE)? as u64,
+        rmem_max_bytes: files.max_receive_buffer(),
     })
 }
 
-fn sound_devices() -> Result<(usize, usize), String> {
+fn sound_devices() -> Fact<(usize, usize)> {
     let devices = sound::list_devices().map_err(|error| error.to_string())?;
     match (devices.inputs.len(), devices.outputs.len()) {
         (0, 0) => Err(NO_DEVICES_HINT.to_owned()),
@@ -172,7 +174,7 @@ pub fn interface_addresses() -> Option<Vec<InterfaceAddress>> {
         let address = one.address?;
         let v4 = address.as_sockaddr_in().map(|address| address.ip().into());
         let address = v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().into()))?;
-        Some(InterfaceAddress { interface: one.interface_name, address })
+        Some(InterfaceAddress { interface: one.interface_name, address, scope: machine::scope(address) })
     });
     Some(addresses.collect())
 }
@@ -190,13 +192,14 @@ pub fn collect(
     timing: io::Result<HostTiming>,
     ports: &[(&'static str, u16, &'static str)],
 ) -> MachineFacts {
+    let not_available = || NOT_AVAILABLE.to_owned();
     MachineFacts {
         timing: timing.map_err(|error| format!("cannot send over loopback: {error}")),
-        clock_source: files.clock_source(),
+        clock_source: files.clock_source().ok_or_else(not_available),
         receive_buffer: receive_buffer(files),
-        cpu_frequency: files.cpu_frequency(),
+        cpu_frequency: files.cpu_frequency().ok_or_else(not_available),
         sound_devices: sound_devices(),
         ports: ports.iter().map(|(protocol, port, server)| port_use(files, protocol, *port, server)).collect(),
-        addresses: interface_addresses(),
+        addresses: interface_addresses().ok_or_else(not_available),
     }
 }

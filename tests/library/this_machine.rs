@@ -7,7 +7,8 @@ use std::path::Path;
 
 use jamjam_dev::io::machine::KernelFiles;
 use jamjam_dev::machine::{
-    Check, ClockSource, CpuFrequency, InterfaceAddress, MachineFacts, MachineReport, PortUse, ReceiveBuffer, Status,
+    Check, ClockSource, CpuFrequency, InterfaceAddress, MachineFacts, MachineReport, NOT_AVAILABLE, PortUse,
+    ReceiveBuffer, Status, scope,
 };
 use jamjam_dev::stats::HostTiming;
 use serde_json::{Value, json};
@@ -26,21 +27,30 @@ fn timing(timer_errors: &[i64], send_calls: &[i64]) -> HostTiming {
     timing
 }
 
+fn not_available() -> String {
+    NOT_AVAILABLE.to_owned()
+}
+
 /// Facts without any problem.
 fn good_facts() -> MachineFacts {
     MachineFacts {
         timing: Ok(timing(&[60; 100], &[8; 100])),
-        clock_source: Some(ClockSource { current: "tsc".to_owned(), available: vec!["tsc".to_owned()] }),
-        receive_buffer: Ok(ReceiveBuffer { requested: 8 << 20, granted: Some(8 << 20), system_maximum: Some(8 << 20) }),
-        cpu_frequency: Some(vec![]),
+        clock_source: Ok(ClockSource { current: "tsc".to_owned(), available: vec!["tsc".to_owned()] }),
+        receive_buffer: Ok(ReceiveBuffer {
+            requested_bytes: 8 << 20,
+            granted_bytes: 8 << 20,
+            rmem_max_bytes: Some(8 << 20),
+        }),
+        cpu_frequency: Ok(vec![]),
         sound_devices: Ok((1, 2)),
         ports: vec![PortUse { protocol: "udp", port: 5_000, server: "echo-server", bind_error: None, process: None }],
-        addresses: Some(vec![address("eth0", "203.0.113.5")]),
+        addresses: Ok(vec![address("eth0", "203.0.113.5")]),
     }
 }
 
 fn address(interface: &str, address: &str) -> InterfaceAddress {
-    InterfaceAddress { interface: interface.to_owned(), address: address.parse::<IpAddr>().unwrap() }
+    let address = address.parse::<IpAddr>().unwrap();
+    InterfaceAddress { interface: interface.to_owned(), address, scope: scope(address) }
 }
 
 /// Evaluates the facts, and checks the JSON document and that the text contains every finding, meaning and remedy.
@@ -80,15 +90,15 @@ fn machine_without_problems_passes() {
 #[test]
 fn warnings_and_remedies_are_listed_and_pass() {
     let clock = ClockSource { current: "hpet".to_owned(), available: vec!["tsc".to_owned(), "hpet".to_owned()] };
-    let buffer = ReceiveBuffer { requested: 8_388_608, granted: Some(212_992), system_maximum: Some(212_992) };
+    let buffer = ReceiveBuffer { requested_bytes: 8_388_608, granted_bytes: 212_992, rmem_max_bytes: Some(212_992) };
     let report = evaluate(&MachineFacts {
         timing: Err("cannot send: no route".to_owned()),
-        clock_source: Some(clock),
+        clock_source: Ok(clock),
         receive_buffer: Ok(buffer),
-        cpu_frequency: Some(vec![cpu("acpi-cpufreq", "powersave")]),
+        cpu_frequency: Ok(vec![cpu("acpi-cpufreq", "powersave")]),
         sound_devices: Err("built without audio devices".to_owned()),
         ports: vec![],
-        addresses: Some(vec![address("lo", "127.0.0.1")]),
+        addresses: Ok(vec![address("lo", "127.0.0.1")]),
     });
     assert_eq!((report.status, report.document().head.verdict.result.exit_code()), (Status::Warning, 0));
     for name in ["timer_error", "send_call"] {
@@ -135,7 +145,7 @@ fn slow_clock_is_a_warning_and_a_coarse_clock_is_invalid() {
         ("refined-jiffies", "refined-jiffies kvm-clock", Status::Invalid, "echo kvm-clock >"),
     ] {
         let available = available.split(' ').map(str::to_owned).collect();
-        let clock_source = Some(ClockSource { current: current.to_owned(), available });
+        let clock_source = Ok(ClockSource { current: current.to_owned(), available });
         let check = check(&evaluate(&MachineFacts { clock_source, ..good_facts() }), "clock_source");
         assert_eq!((check.status, check.finding.as_str()), (expected, current));
         assert!(check.remedy.unwrap_or_default().contains(remedy), "{current}");
@@ -157,7 +167,7 @@ fn lowest_frequency_is_a_warning() {
         (vec![slow.clone()], Status::Warning),
         (vec![fast, slow], Status::Warning),
     ] {
-        let facts = MachineFacts { cpu_frequency: Some(groups), ..good_facts() };
+        let facts = MachineFacts { cpu_frequency: Ok(groups), ..good_facts() };
         assert_eq!(status("cpu_frequency", &facts), expected, "{:?}", facts.cpu_frequency);
     }
 }
@@ -171,7 +181,7 @@ fn scope_of_addresses_decides_who_can_reach_this_machine() {
         (&["172.32.0.1", "100.128.0.1", "2001:db8::1"], &["global"; 3], Status::Ok),
     ] {
         let addresses = addresses.iter().map(|text| address("eth0", text)).collect();
-        let check = check(&evaluate(&MachineFacts { addresses: Some(addresses), ..good_facts() }), "addresses");
+        let check = check(&evaluate(&MachineFacts { addresses: Ok(addresses), ..good_facts() }), "addresses");
         let found = check.figures["addresses"].as_array().unwrap().iter().map(|one| one["scope"].as_str().unwrap());
         assert_eq!((found.collect::<Vec<_>>().as_slice(), check.status), (scopes, status), "{check:?}");
     }
@@ -184,12 +194,12 @@ fn missing_facts_are_not_available_and_pass() {
     assert_eq!((files.max_receive_buffer(), files.process_on_port("udp", 5_000)), (None, None));
     let report = evaluate(&MachineFacts {
         timing: Err("no loopback".to_owned()),
-        clock_source: files.clock_source(),
+        clock_source: files.clock_source().ok_or_else(not_available),
         receive_buffer: Err("no socket".to_owned()),
-        cpu_frequency: files.cpu_frequency(),
+        cpu_frequency: files.cpu_frequency().ok_or_else(not_available),
         sound_devices: Err("built without audio devices".to_owned()),
         ports: vec![],
-        addresses: None,
+        addresses: Err(not_available()),
     });
     assert_eq!(report.document().head.verdict.result.exit_code(), 0);
     assert_matches("library/machine_without_facts", &report.document().text(false, false, None));
@@ -226,12 +236,12 @@ fn kernel_files_with_faults_are_read_and_reported() {
         ],
     );
     let files = KernelFiles(root.path());
-    let system_maximum = files.max_receive_buffer();
-    assert_eq!(system_maximum, Some(212_992));
+    let rmem_max_bytes = files.max_receive_buffer();
+    assert_eq!(rmem_max_bytes, Some(212_992));
     let report = evaluate(&MachineFacts {
-        clock_source: files.clock_source(),
-        cpu_frequency: files.cpu_frequency(),
-        receive_buffer: Ok(ReceiveBuffer { requested: 8 << 20, granted: Some(212_992), system_maximum }),
+        clock_source: files.clock_source().ok_or_else(not_available),
+        cpu_frequency: files.cpu_frequency().ok_or_else(not_available),
+        receive_buffer: Ok(ReceiveBuffer { requested_bytes: 8 << 20, granted_bytes: 212_992, rmem_max_bytes }),
         ..good_facts()
     });
     let [clock, cpu] = ["clock_source", "cpu_frequency"].map(|name| check(&report, name));

@@ -143,7 +143,7 @@ fn endless_run_shows_a_spinner_until_ctrl_c_erases_it() {
     program.press(b"\x03");
     let run = program.end();
     assert_eq!(run.code, 130, "{}", run.terminal);
-    assert!(run.stdout.contains("interrupted by SIGINT") && run.stdout.contains("\nINTERRUPTED: "), "{}", run.stdout);
+    assert!(run.stdout.contains("received SIGINT") && run.stdout.contains("\nINTERRUPTED: "), "{}", run.stdout);
     let lines = drawn_lines(&run.terminal);
     assert!(lines.iter().any(|line| line.starts_with('⠁')) && !run.terminal.contains('█'), "{lines:?}");
     let (_, after) = run.terminal.split_once("^C").expect("the terminal echoes Ctrl-C");

@@ -6,8 +6,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::document::column::{figures, json_names};
-use jamjam_core::sanitize::{escape_html_prose, escape_markdown_prose};
+use crate::document::column::{figures, json_types};
+use crate::document::{grouped, shortened};
+use jamjam_core::sanitize::escape_html_prose;
 
 /// How serious a diagnosis is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -58,25 +59,14 @@ impl Diagnosis {
         Self { code, severity, subject: None, message, remedy: None, details: Vec::new(), section }
     }
 
-    /// Those with different texts, each with the names of all that it is about.
-    pub(crate) fn grouped(all: &[Self]) -> Vec<(&Self, String)> {
-        let mut groups: Vec<(&Self, Vec<&str>)> = Vec::new();
-        for one in all {
-            let subject = one.subject.as_deref();
-            match groups
-                .iter_mut()
-                .find(|(first, _)| Self { subject: None, ..(*first).clone() } == Self { subject: None, ..one.clone() })
-            {
-                Some((_, subjects)) => subjects.extend(subject),
-                None => groups.push((one, subject.into_iter().collect())),
-            }
-        }
-        let named = |(one, subjects): (_, Vec<&str>)| {
-            let more = subjects.len().saturating_sub(MAX_SUBJECTS);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            (one, subjects[..subjects.len().min(MAX_SUBJECTS)].join("; ") + &more)
+    /// Those with different texts, each after the names of all that it is about, if there are any: `Anna; Ben: `.
+    pub(crate) fn grouped(all: &[Self]) -> Vec<(String, &Self)> {
+        let subjects = |group: &[&Self]| -> Vec<_> { group.iter().filter_map(|one| one.subject.clone()).collect() };
+        let named = |group: &[&Self]| match subjects(group) {
+            none if none.is_empty() => String::new(),
+            names => shortened(names, MAX_SUBJECTS).join("; ") + ": ",
         };
-        groups.into_iter().map(named).collect()
+        grouped(all, |one| (one.code, one.text())).into_iter().map(|group| (named(&group), group[0])).collect()
     }
 
     /// For people: the message and the remedy, then one numbered line for each detail.
@@ -84,12 +74,8 @@ impl Diagnosis {
         self.write(str::to_owned)
     }
 
-    /// An item of a list.
-    pub(crate) fn markdown(&self) -> String {
-        format!("- {}\n", self.write(escape_markdown_prose))
-    }
-
-    fn write(&self, escape: impl Fn(&str) -> String) -> String {
+    /// The same with the texts of others escaped.
+    pub(crate) fn write(&self, escape: impl Fn(&str) -> String) -> String {
         let remedy = self.remedy.as_ref().map_or_else(String::new, |remedy| format!(" {remedy}"));
         let details = (1..).zip(&self.details).map(|(number, detail)| format!("\n  {number}. {}", escape(detail)));
         escape(&format!("{}{remedy}", self.message)) + &details.collect::<String>()
@@ -105,6 +91,6 @@ impl Diagnosis {
     }
 }
 
-json_names! {
-    Severity: Severity::Note, Severity::Warning, Severity::Error;
+json_types! {
+    Severity => {"enum": [Severity::Note, Severity::Warning, Severity::Error]};
 }

@@ -21,7 +21,7 @@ use jamjam_core::echo::DEFAULT_DELAY;
 use jamjam_core::time::{Time, saturating_nanos};
 
 /// Version of the format.
-pub(crate) const RECORD_VERSION: u32 = 2;
+const RECORD_VERSION: u32 = 2;
 
 /// Maximum number of packet lines that are read.
 const MAX_RECORDED_PACKETS: usize = 20_000_000;
@@ -38,15 +38,33 @@ const MAX_UNIX_MS: u64 = 253_402_300_799_999;
 /// The start of counting in the time of a replay. The distance to both ends of the time scale is 73 years or more.
 const REPLAY_ORIGIN: Time = Time::from_nanos(1 << 61);
 
-/// The error for a report, which is often confused with a record.
-const REPORT_GIVEN: &str = "this is a report (--json, --json-lines), not a run record; give the file of --record-run";
+/// The error for another file, which is often a report.
+const NO_RECORD: &str = "this is no run record; give the file of --record-run, not a report (--json, --json-lines)";
+
+/// A line of a record.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Line<'a> {
+    Run(Run),
+    Plan(Plan<&'a RunResults>),
+    /// A packet or a copy of a packet, as in `--json-lines`.
+    Packet(PacketLine),
+    Progress(Progress),
+    End(End<&'a RunResults, &'a AudioPicture>),
+}
+
+/// The fields that determine how a line is read.
+#[derive(Deserialize)]
+struct LineType {
+    #[serde(rename = "type")]
+    line_type: String,
+    /// A field of the first line.
+    record_version: Option<u32>,
+}
 
 /// The first line: the options that determine the report.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RunLine {
-    #[serde(rename = "type")]
-    line_type: String,
+struct Run {
     /// `RECORD_VERSION`.
     record_version: u32,
     /// Version of the program that recorded the run.
@@ -56,19 +74,13 @@ struct RunLine {
 
 /// What was known about the run before its first packet. Replaces the last line if that is missing.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PlanLine<R> {
-    #[serde(rename = "type")]
-    line_type: String,
+struct Plan<R> {
     results: R,
 }
 
 /// What the packet lines do not show during a run: time passes, and packets without a reply are sent.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ProgressLine {
-    #[serde(rename = "type")]
-    line_type: String,
+struct Progress {
     /// Time since the start of counting. All replies that arrived until then have a line above.
     elapsed_ns: u64,
     /// Packets so far, including those that were not sent. The array index is a [`StreamKind`].
@@ -79,10 +91,7 @@ struct ProgressLine {
 
 /// The last line: observations that the packets do not contain. The writer borrows the results and the waveforms.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EndLine<R, A> {
-    #[serde(rename = "type")]
-    line_type: String,
+struct End<R, A> {
     /// Packet lines that are missing because the disk was too slow.
     packets_dropped: u64,
     streams: Vec<StreamCounts>,
@@ -94,33 +103,32 @@ struct EndLine<R, A> {
 }
 
 /// One line, ending with a line feed.
-fn to_line(line: &impl Serialize) -> serde_json::Result<String> {
-    Ok(serde_json::to_string(line)? + "\n")
+fn to_line(line: &Line<'_>) -> String {
+    serde_json::to_string(line).expect("numbers and texts") + "\n"
 }
 
 /// The first two lines, each ending with a line feed. `plan` are the results of the run before its first packet.
-pub fn first_lines(limits: Limits, plan: &RunResults) -> serde_json::Result<String> {
-    let (line_type, tool_version) = ("run".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-    let run = to_line(&RunLine { line_type, record_version: RECORD_VERSION, tool_version, limits })?;
-    Ok(run + &to_line(&PlanLine { line_type: "plan".to_owned(), results: plan })?)
+pub fn first_lines(limits: Limits, plan: &RunResults) -> String {
+    let tool_version = env!("CARGO_PKG_VERSION").to_owned();
+    let run = to_line(&Line::Run(Run { record_version: RECORD_VERSION, tool_version, limits }));
+    run + &to_line(&Line::Plan(Plan { results: plan }))
+}
+
+/// The line of a packet, also of `--json-lines`, ending with a line feed.
+pub fn packet_line(packet: PacketLine) -> String {
+    to_line(&Line::Packet(packet))
 }
 
 /// A progress line, ending with a line feed: `elapsed` since the start of counting, each stream has this number of `packets`.
-pub fn progress_line(elapsed: Duration, packets: [u64; 3], packets_dropped: u64) -> serde_json::Result<String> {
-    let elapsed_ns = saturating_nanos(elapsed);
-    to_line(&ProgressLine { line_type: "progress".to_owned(), elapsed_ns, packets, packets_dropped })
+pub fn progress_line(elapsed: Duration, packets: [u64; 3], packets_dropped: u64) -> String {
+    to_line(&Line::Progress(Progress { elapsed_ns: saturating_nanos(elapsed), packets, packets_dropped }))
 }
 
 /// The last line of a record, ending with a line feed. `packets_dropped` packet lines are missing. `error` ended the run.
-pub fn end_line(
-    run: &RunResults,
-    packets_dropped: u64,
-    error: Option<String>,
-    audio: Option<&AudioPicture>,
-) -> serde_json::Result<String> {
+pub fn end_line(run: &RunResults, packets_dropped: u64, error: Option<String>, audio: Option<&AudioPicture>) -> String {
     let counts = |stream| Some(StreamCounts { stream, unmatched: run.stream(stream)?.unmatched });
     let streams = StreamKind::ALL.into_iter().filter_map(counts).collect();
-    to_line(&EndLine { line_type: "end".to_owned(), packets_dropped, streams, results: run, error, audio })
+    to_line(&Line::End(End { packets_dropped, streams, results: run, error, audio }))
 }
 
 /// A record that was read completely.
@@ -146,8 +154,8 @@ struct RecordReader {
     packets: Vec<RecordedPacket>,
     /// Line number of each packet.
     packet_lines: Vec<u32>,
-    progress: Vec<ProgressLine>,
-    end: Option<EndLine<RunResults, AudioPicture>>,
+    progress: Vec<Progress>,
+    end: Option<End<RunResults, AudioPicture>>,
 }
 
 /// Reads a record. The error names the line that is wrong.
@@ -171,58 +179,55 @@ pub fn read(mut input: impl BufRead) -> Result<RecordedRun, String> {
     }
 }
 
-/// The fields that determine how a line is read.
-#[derive(Deserialize)]
-struct LineType {
-    #[serde(rename = "type")]
-    line_type: String,
-    /// A field of the first line.
-    record_version: Option<u32>,
-}
-
 impl RecordReader {
     fn read_line(&mut self, line: &[u8]) -> Result<(), String> {
         if line.len() > MAX_LINE_BYTES {
             return Err(format!("longer than {} MiB", MAX_LINE_BYTES >> 20));
         }
-        let text = str::from_utf8(line).map_err(|_| "not UTF-8 text".to_owned())?;
-        // A report of --json has one field per line.
-        if self.limits.is_none() && text.trim() == "{" {
-            return Err(REPORT_GIVEN.to_owned());
-        }
-        let LineType { line_type, record_version } = parse(text)?;
-        match (line_type.as_str(), &self.limits, &self.end) {
-            ("run", None, None) => match record_version {
-                None | Some(RECORD_VERSION) => self.limits = Some(parse::<RunLine>(text)?.limits),
-                // Other versions have other fields.
-                Some(version) => {
-                    return Err(format!("unsupported record_version {version}; this program reads {RECORD_VERSION}"));
-                }
-            },
-            ("report" | "packet", None, _) => return Err(REPORT_GIVEN.to_owned()),
-            (_, None, _) => return Err("not a run record: the first line must have the type `run`".to_owned()),
-            (_, _, Some(_)) => return Err("the line with the type `end` must be the last line".to_owned()),
-            ("packet", ..) => {
+        let first = parse::<LineType>(line);
+        let LineType { line_type, record_version } =
+            if self.limits.is_some() { first? } else { first.map_err(|_| NO_RECORD)? };
+        match (&*line_type, record_version) {
+            // Other versions have other fields.
+            ("run", Some(version)) if version != RECORD_VERSION => {
+                return Err(format!("unsupported record_version {version}; this program reads {RECORD_VERSION}"));
+            }
+            ("run", Some(_)) if self.limits.is_none() => self.limits = Some(parse::<Run>(line)?.limits),
+            _ if self.limits.is_none() => return Err(NO_RECORD.to_owned()),
+            _ if self.end.is_some() => return Err("the line with the type `end` must be the last line".to_owned()),
+            ("plan", _) if self.plan.is_none() => self.plan = Some(parse::<Plan<_>>(line)?.results),
+            ("packet", _) => {
                 if self.packets.len() == MAX_RECORDED_PACKETS {
                     return Err(format!("the record has more than {MAX_RECORDED_PACKETS} packet lines"));
                 }
-                self.packets.push(recorded_packet(&parse(text)?)?);
+                self.packets.push(recorded_packet(&parse(line)?)?);
                 self.packet_lines.push(self.lines as u32);
             }
-            ("plan", ..) if self.plan.is_none() => self.plan = Some(parse::<PlanLine<_>>(text)?.results),
-            ("progress", ..) => {
-                let progress: ProgressLine = parse(text)?;
+            ("progress", _) => {
+                let progress: Progress = parse(line)?;
                 check_packets_dropped(progress.packets_dropped)?;
                 if progress.elapsed_ns > MAX_TIME_NS {
                     return Err("`elapsed_ns` is out of range".to_owned());
                 }
                 self.progress.push(progress);
             }
-            ("end", ..) => self.end = Some(parse(text)?),
-            (other, ..) => {
-                let valid = "run, plan, packet, progress and end";
-                return Err(format!("unexpected line type {other:?}; valid types are {valid}"));
+            ("end", _) => {
+                let end: End<RunResults, AudioPicture> = parse(line)?;
+                check_packets_dropped(end.packets_dropped)?;
+                let has_audio = end.streams.iter().any(|counts| counts.stream == StreamKind::Audio);
+                if has_audio != end.results.audio.is_some() {
+                    return Err("`streams` and `results` do not agree about AUDIO".to_owned());
+                }
+                if end.results.duration_ns > MAX_TIME_NS || end.results.started_unix_ms > MAX_UNIX_MS {
+                    return Err("`duration_ns` or `started_unix_ms` is out of range".to_owned());
+                }
+                let waveform = end.audio.as_ref().map(|audio| &audio.waveform);
+                if waveform.is_some_and(|one| one.columns.len() > MAX_COLUMNS || one.samples_per_column == 0) {
+                    return Err("invalid waveform".to_owned());
+                }
+                self.end = Some(end);
             }
+            (other, _) => return Err(format!("unexpected line type {other:?}")),
         }
         Ok(())
     }
@@ -230,28 +235,11 @@ impl RecordReader {
     /// Computes the results of the recorded run.
     fn finish(self) -> Result<RecordedRun, String> {
         let limits = self.limits.ok_or("the file is empty")?;
-        let Some(end) = self.end else {
+        let Some(End { streams, results, error, audio, .. }) = self.end else {
             let plan = self.plan.ok_or("the last line is missing, and the record lacks the plan of the run")?;
             let (run, packets) = interrupted_run(plan, self.packets, &self.progress)?;
             return Ok(RecordedRun { limits, run, error: None, audio: None, packets });
         };
-        let EndLine { packets_dropped, streams, results, error, audio, .. } = end;
-        let end_error = |reason: &str| Err(format!("line {}: {reason}", self.lines));
-        if let Err(reason) = check_packets_dropped(packets_dropped) {
-            return end_error(&reason);
-        }
-        let has_audio = streams.iter().any(|counts| counts.stream == StreamKind::Audio);
-        if has_audio != results.audio.is_some() {
-            return end_error("`streams` and `results` do not agree about AUDIO");
-        }
-        if results.duration_ns > MAX_TIME_NS || results.started_unix_ms > MAX_UNIX_MS {
-            return end_error("`duration_ns` or `started_unix_ms` is out of range");
-        }
-        let is_valid =
-            |audio: &AudioPicture| audio.waveform.columns.len() <= MAX_COLUMNS && audio.waveform.samples_per_column > 0;
-        if !audio.as_ref().is_none_or(is_valid) {
-            return end_error("invalid waveform");
-        }
         let run = replay(results, REPLAY_ORIGIN, &streams, &self.packets).map_err(|error| match error {
             (Some(event), reason) => format!("line {}: {reason}", self.packet_lines[event]),
             (None, reason) => reason,
@@ -270,9 +258,9 @@ fn check_packets_dropped(count: u64) -> Result<(), String> {
 fn interrupted_run(
     plan: RunResults,
     packets: Vec<RecordedPacket>,
-    progress: &[ProgressLine],
+    progress: &[Progress],
 ) -> Result<(RunResults, Vec<RecordedPacket>), String> {
-    let at = |progress: &ProgressLine| REPLAY_ORIGIN + Duration::from_nanos(progress.elapsed_ns);
+    let at = |progress: &Progress| REPLAY_ORIGIN + Duration::from_nanos(progress.elapsed_ns);
     let last_events = packets.iter().map(|packet| packet.received_at.unwrap_or(packet.sent_at));
     let ended_at = last_events.chain(progress.iter().map(at)).max().unwrap_or(REPLAY_ORIGIN);
     let mut streams = Vec::new();
@@ -288,7 +276,7 @@ fn interrupted_run(
         let timeout = Duration::from_nanos(plan.timeout_ns) + min_rtt.or(delay).unwrap_or_default();
         // What is known: the index and the send time of a packet, or the number of packets at a time.
         let sent = |packet: &RecordedPacket| (packet.sequence.wrapping_sub(first_sequence).into(), packet.sent_at, 1);
-        let counted = |progress: &ProgressLine| (progress.packets[stream as usize], at(progress), 0);
+        let counted = |progress: &Progress| (progress.packets[stream as usize], at(progress), 0);
         let mut known: Vec<(u64, Time, u64)> = recorded().map(sent).chain(progress.iter().map(counted)).collect();
         known.sort_unstable();
         let count = known.last().map_or(0, |(index, _, packets)| index + packets);
@@ -323,11 +311,8 @@ fn interrupted_run(
     Ok((run, all))
 }
 
-fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
-    if !text.trim_start().starts_with('{') {
-        return Err("not a JSON object".to_owned());
-    }
-    serde_json::from_str(text).map_err(|error| match error.classify() {
+fn parse<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, String> {
+    serde_json::from_slice(line).map_err(|error| match error.classify() {
         Category::Eof => "the line is incomplete".to_owned(),
         _ => error.to_string(),
     })

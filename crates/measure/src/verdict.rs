@@ -4,18 +4,20 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::document::column::json_names;
+use crate::document::Judgment;
+use crate::document::column::json_types;
 
-/// The result of a limit or an expectation for one subject: a run, a target, a member, or a pair of members.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// The result of a limit or an expectation for one subject: a run, a target, a member, or a pair of members. The worst is the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Judged {
-    /// The measurement is within what was asked for.
-    Met,
-    /// The measurement exceeds it, or what was expected did not happen.
+    /// The measurement exceeds what was asked for, or what was expected did not happen.
     Exceeded,
     /// Data are missing, or this host explains them. A reason stands beside it.
     NotJudged,
+    /// The measurement is within what was asked for.
+    #[default]
+    Met,
 }
 
 impl Judged {
@@ -47,19 +49,13 @@ pub enum Verdict {
     Failed,
 }
 
-/// What all judgments come to, and the reasons of those that decided. Each judgment has its subject. One that was not judged has no effect
-/// beside others of its subject that were.
-pub fn decide<S: Ord, R>(judgments: impl IntoIterator<Item = (S, Judged, R)>) -> (Verdict, Vec<R>) {
-    let (mut met, mut exceeded, mut not_judged) = (BTreeSet::new(), Vec::new(), Vec::new());
-    for (subject, judged, reason) in judgments {
-        match judged {
-            Judged::Met => _ = met.insert(subject),
-            Judged::Exceeded => exceeded.push(reason),
-            Judged::NotJudged => not_judged.push((subject, reason)),
-        }
-    }
-    let not_judged = not_judged.into_iter().filter(|(subject, _)| !met.contains(subject));
-    let not_judged: Vec<R> = not_judged.map(|(_, reason)| reason).collect();
+/// What all judgments come to, and those that decided. One that was not judged has no effect beside others of its group that were.
+pub(crate) fn decide(judgments: &[Judgment]) -> (Verdict, Vec<&Judgment>) {
+    let of = |result| judgments.iter().filter(move |one| one.result == result);
+    let group = |one: &Judgment| if one.group.is_empty() { one.subject.clone() } else { one.group.clone() };
+    let met: BTreeSet<String> = of(Judged::Met).map(group).collect();
+    let exceeded: Vec<_> = of(Judged::Exceeded).collect();
+    let not_judged: Vec<_> = of(Judged::NotJudged).filter(|one| !met.contains(&group(one))).collect();
     match (exceeded.is_empty(), not_judged.is_empty()) {
         (false, _) => (Verdict::Failed, exceeded),
         (true, false) => (Verdict::NotMeasured, not_judged),
@@ -96,7 +92,7 @@ impl Verdict {
     }
 }
 
-json_names! {
-    Judged: Judged::Met, Judged::Exceeded, Judged::NotJudged;
-    Verdict: Verdict::Passed, Verdict::Failed, Verdict::NotMeasured;
+json_types! {
+    Judged => {"enum": [Judged::Exceeded, Judged::NotJudged, Judged::Met]};
+    Verdict => {"enum": [Verdict::Passed, Verdict::Failed, Verdict::NotMeasured]};
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::FinishedRun;
-use crate::cli::options::report::{PacketReportArgs, ReportFileArgs};
+use crate::cli::options::report::PacketReportArgs;
 use crate::cli::output::{are_notices_silenced, print_notice};
 use crate::cli::packet_lines::{PacketLineSender, PacketLineWriter, packet_lines};
 use crate::cli::run_origin;
@@ -19,8 +19,7 @@ use crate::io::stop::StopToken;
 use crate::io::udp::{self, DriverOptions, DriverStats, NodeThread};
 use crate::node_group::NodeGroup;
 use crate::report::Report;
-use crate::report::limits::Limits;
-use crate::report::quantities::{format_length, format_share, format_time_ms};
+use crate::report::quantities::{format_length, format_share, format_time};
 use crate::stats::{ClockJumps, HostTiming};
 use crate::time::Time;
 
@@ -32,8 +31,7 @@ const PAGE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Monitors a run from the main thread: live view, packet lines, jumps of the system clock. Rewrites the page of a long run.
 pub(crate) struct RunMonitor<'a> {
-    files: &'a ReportFileArgs,
-    limits: Limits,
+    report: &'a PacketReportArgs,
     /// The results before the first packet.
     plan: RunResults,
     live: Arc<LiveFigures>,
@@ -73,9 +71,8 @@ impl PacketReportArgs {
         let lines = (self.json_lines || file.is_some()).then(|| packet_lines(self.json_lines, file));
         let (line_sender, lines) = lines.unzip();
         let view = LiveView::new(self.json_lines, total);
-        let (clock, page_written, files, limits) =
-            (ClockMonitor::start(), Instant::now(), &self.report.files, self.limits());
-        Ok((line_sender, RunMonitor { files, limits, plan, live, clock, lines, view, page_written }))
+        let (clock, page_written) = (ClockMonitor::start(), Instant::now());
+        Ok((line_sender, RunMonitor { report: self, plan, live, clock, lines, view, page_written }))
     }
 }
 
@@ -133,7 +130,8 @@ impl RunMonitor<'_> {
 
     /// Writes the page of --html again if it is due.
     fn rewrite_page(&mut self) {
-        if self.files.html.is_some() && self.page_written.elapsed() >= PAGE_INTERVAL {
+        let files = &self.report.report.files;
+        if files.html.is_some() && self.page_written.elapsed() >= PAGE_INTERVAL {
             self.page_written = Instant::now();
             self.live.request_results();
         }
@@ -152,7 +150,7 @@ impl RunMonitor<'_> {
             ..run
         };
         // The last write, at the end of the run, reports an error.
-        let _ = self.files.write_page(&Report::new(&run, &self.limits).document());
+        let _ = files.write_page(&Report::new(&run, &self.report.limits()).document());
     }
 
     /// Stops monitoring and prints the queued lines.
@@ -265,7 +263,7 @@ fn figures(total: Option<u64>, now: &LiveSnapshot) -> String {
     if now.paused_ns > 0 {
         figures.push(format!("this host did not run for {}", format_length(now.paused_ns as f64 / 1e6)));
     }
-    let time = |ns: i64| format_time_ms(ns as f64 / 1e3);
+    let time = |ns: i64| format_time(ns as f64 / 1e3);
     if let Some(rtt) = now.rtt_ns {
         let name = if now.includes_server_delay { "echo time" } else { "round trip" };
         figures.push(format!("{name} {}", time(rtt)));

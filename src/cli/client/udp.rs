@@ -324,6 +324,9 @@ impl UdpClient<'_> {
         if let Some(wait) = &mut finished.run.readiness_wait {
             wait.waited_ns += saturating_nanos(target.waited);
         }
+        if let UdpPeer::Embedded(impairment) = &self.peer {
+            finished.run.origin.seed = impairment.seed();
+        }
         finished.close = Box::new(|| drop(target.rooms));
         Ok(finished)
     }

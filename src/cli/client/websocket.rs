@@ -38,47 +38,35 @@ impl WebSocketSession<'_> {
         self.report.report.files.prepare(stop)?;
         let timeout = self.timing.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);
         let started = probe::start(target, &tls, self.timing.wait_for, timeout, stop);
-        let ProbeStart { connect_times, wait, connections } = started.map_err(|error| match error {
+        let ProbeStart { connect_times, wait: readiness_wait, connections } = started.map_err(|error| match error {
             ProbeStartError::Interrupted(signal) => {
                 Failure::interrupted(signal, format_args!("interrupted while connecting to {url}; nothing was sent"))
             }
             error => anyhow::Error::from(error).context(format!("cannot probe {url}")).into(),
         })?;
-        let results = WebSocketResults { connect_times, ..WebSocketResults::new(target.dialect) };
-        let mut finished = match connections {
-            Ok(connections) => self.run_connected(connections, (count, interval), results, stop)?,
+        let (mut websocket, url) = (WebSocketResults::new(target.dialect), url.to_string());
+        websocket.connect_times = connect_times;
+        let connections = match connections {
+            Ok(connections) => connections,
             Err(failure) => {
-                let websocket = Some(WebSocketResults { failure: Some(failure), ..results });
-                let run = RunResults::new(RunKind::Probe, url.to_string(), StreamKind::Ping);
+                let websocket = Some(WebSocketResults { failure: Some(failure), ..websocket });
                 let timeout_ns = saturating_nanos(self.timing.timeout());
+                let run = RunResults::new(RunKind::Probe, url, StreamKind::Ping);
                 let run = RunResults { started_unix_ms: clock::unix_ms(), websocket, timeout_ns, ..run };
                 let record = self.report.create_record(&run)?;
-                FinishedRun::new(run, None, record)
+                return Ok(FinishedRun::new(RunResults { readiness_wait, ..run }, None, record));
             }
         };
-        finished.run.readiness_wait = wait;
-        Ok(finished)
-    }
-
-    fn run_connected(
-        &self,
-        connections: ProbeConnections,
-        (count, interval): (Option<u64>, Duration),
-        results: WebSocketResults,
-        stop: &StopToken,
-    ) -> Result<FinishedRun, Failure> {
         // The client already waited for the server (`--wait-for`) while it connected.
         let config = RunConfig::new(ProbeConnections::PEER, StreamKind::Ping, self.timing.timeout());
-        let workload = WebSocketWorkload::new(connections.request_matcher(&self.target), count, interval);
+        let workload = WebSocketWorkload::new(connections.request_matcher(target), count, interval);
         let client: WebSocketProber = ClientNode::new(config, workload, Box::new(()));
-        let target = self.target.urls[0].to_string();
-        let start = RunResults { websocket: Some(results.clone()), ..client.plan(&target) };
+        let start = RunResults { websocket: Some(websocket.clone()), ..client.plan(&url) };
         let (observer, monitor) = self.report.monitor_run(count, start, client.live_figures())?;
         let client = client.with_observer(Box::new(observer));
         let (running, still_open) =
             connections.spawn(client, stop.clone(), self.spin).context("cannot start a thread")?;
         let mut finished = monitor.wait(running, stop);
-        let mut websocket = results;
         websocket.clock_offset = finished.client.workload.clock_offset();
         websocket.server_error = finished.client.workload.server_error.take();
         let mut run_error = None;
@@ -91,8 +79,8 @@ impl WebSocketSession<'_> {
                 Err(error) => run_error = Some(anyhow::Error::from(error).context("the connection failed")),
             }
         }
-        let mut finished = finished.into_run(&target, run_error, stop, &mut ());
-        finished.run.websocket = Some(websocket);
+        let mut finished = finished.into_run(&url, run_error, stop, &mut ());
+        (finished.run.websocket, finished.run.readiness_wait) = (Some(websocket), readiness_wait);
         finished.close = Box::new(move || still_open.into_iter().for_each(ProbeConnections::close));
         Ok(finished)
     }

@@ -193,6 +193,11 @@ pub(crate) struct CheckedImpairment {
 }
 
 impl CheckedImpairment {
+    /// The seed that repeats the impairment, if there is any.
+    pub(crate) fn seed(&self) -> Option<u64> {
+        self.is_impaired.then_some(self.impairment.seed)
+    }
+
     /// Opens the outcome log.
     pub(crate) fn open(&self) -> Result<Prepared, Failure> {
         let reproduce_options = self.is_impaired.then(|| self.args.as_options(self.impairment.seed));

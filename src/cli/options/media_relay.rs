@@ -19,7 +19,7 @@ use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, BindError, DEFAULT_SPIN_PERCENT, DriverOptions, NodeThread};
 use crate::io::{reachable, resolve};
 use crate::media_relay::{MAX_SOCKETS, MediaObserver, MediaRelay, MediaRelayConfig, MediaRooms};
-use crate::report::media::{MediaCounts, MediaReport};
+use crate::report::media::MediaReport;
 
 const HEADING: &str = "Media over a bad network (jamjam)";
 
@@ -61,7 +61,7 @@ pub(crate) struct RunningMediaRelay {
     pub(crate) rooms: MediaRooms,
     /// The lowest and the highest port.
     pub(crate) port_range: String,
-    pub(crate) seed: u64,
+    seed: u64,
     thread: NodeThread<MediaRelay>,
     outcome_log: Option<OutcomeLogFile>,
 }
@@ -119,16 +119,14 @@ impl MediaRelayArgs {
 }
 
 impl RunningMediaRelay {
-    /// Waits for the end of the relay and of the outcome log. Returns the report.
-    pub(crate) fn join(self, max_recovery: Option<Duration>) -> anyhow::Result<MediaReport> {
+    /// Waits for the end of the relay and of the outcome log. Returns the report, which judges recoveries and the relay if that `is_judged`.
+    pub(crate) fn join(self, is_judged: bool, max_recovery: Option<Duration>) -> anyhow::Result<MediaReport> {
         let (node, tally) = self.thread.join();
         let delays = node.into_delays();
         let outcome_log = self.outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
         tally.result.context("cannot read from the sockets of --relay-media").and(outcome_log)?;
-        let dropped = tally.host_timing.kernel_dropped;
-        let (results, counts, unmet) = (self.rooms.take_results(), self.rooms.counts(), self.rooms.unmet());
-        let counts = MediaCounts { outcomes: &counts, unmet: &unmet, dropped, delays: &delays };
-        Ok(MediaReport::new(&results, &counts, max_recovery))
+        let of_host = (tally.host_timing.kernel_dropped, &delays);
+        Ok(MediaReport::new(&self.rooms, of_host, self.seed, (is_judged, max_recovery)))
     }
 }
 

@@ -26,7 +26,6 @@ use crate::report::{AbortedFigures, Report, audio_section};
 const VERSION_WITH_COMMIT: &str = concat!(env!("CARGO_PKG_VERSION"), ", commit ", env!("BUILD_COMMIT"));
 
 #[derive(clap::Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option, or follows from one")]
 pub(crate) struct ReportArgs {
     /// Print the complete text report
     ///
@@ -43,7 +42,7 @@ pub(crate) struct ReportArgs {
 
     /// Whether the report is the last of the JSON lines.
     #[arg(skip)]
-    json_lines: bool,
+    json_lines: Cell<bool>,
 
     /// Whether standard output has something else than a text report, which then is a few lines on standard error.
     #[arg(skip)]
@@ -51,26 +50,36 @@ pub(crate) struct ReportArgs {
 }
 
 impl ReportArgs {
-    /// Applies --quiet. Called before the first notice.
-    pub(crate) fn prepare(&self) {
+    /// Runs a command that reports about `target`: applies --quiet before the first notice, and reports a failure that comes before a report.
+    pub(crate) fn run(
+        &self,
+        target: impl FnOnce() -> String,
+        command: impl FnOnce() -> Result<u8, Failure>,
+    ) -> Result<u8, Failure> {
         if self.quiet {
             silence_notices();
         }
+        command().inspect_err(|failure| {
+            if let Some(mut document) = self.files.failure(&target(), failure) {
+                // The failure itself is printed to standard error.
+                _ = if self.prints_json() { self.deliver(&mut document) } else { self.files.write(&mut document) };
+            }
+        })
     }
 
     /// Whether standard output contains only JSON.
     pub(crate) fn prints_json(&self) -> bool {
-        self.files.json || self.json_lines
+        self.files.json || self.json_lines.get()
     }
 
-    /// Writes all files and prints the report, even if a file cannot be written. A terminal that was closed is no error after `signal`.
-    pub(crate) fn deliver(&self, document: &mut Document, signal: Option<StopSignal>) -> anyhow::Result<()> {
+    /// Writes all files and prints the report, even if a file cannot be written. A terminal that was closed is no error after its signal.
+    pub(crate) fn deliver(&self, document: &mut Document) -> anyhow::Result<()> {
         let written = self.files.write(document);
-        unless_hung_up(self.print(document), signal).and(written)
+        unless_hung_up(self.print(document), document.head.interrupted).and(written)
     }
 
     fn print(&self, document: &Document) -> anyhow::Result<()> {
-        if self.json_lines {
+        if self.json_lines.get() {
             return output::print(&serde_json::to_string(&document.to_json())?);
         }
         if self.is_beside_output && !self.files.json {
@@ -96,21 +105,14 @@ impl ReportArgs {
         if let Some(ramp) = ramp {
             ramp.complete(&mut report);
         }
-        report.head.error = error_text;
+        if let Some(error) = error_text {
+            report.head.abort(error);
+        }
         let mut document = report.document();
-        document.audio = picture.map(|picture| audio_section::section(&picture, &report));
-        let delivered = self.deliver(&mut document, report.head.interrupted);
+        document.audio = picture.iter().flat_map(audio_section::sides).collect();
+        let delivered = self.deliver(&mut document);
         close();
         error.or(delivered.and(record).err()).map_or_else(|| Ok(report.exit_code()), |error| Err(error.into()))
-    }
-
-    /// Reports that a run against `target` failed before it had a report. Returns the failure.
-    pub(crate) fn fail(&self, target: &str, failure: Failure) -> Failure {
-        if let Some(mut document) = self.files.failure(target, &failure) {
-            // The failure itself is printed to standard error.
-            _ = if self.prints_json() { self.deliver(&mut document, None) } else { self.files.write(&mut document) };
-        }
-        failure
     }
 }
 
@@ -138,10 +140,14 @@ pub(crate) struct PacketReportArgs {
 }
 
 impl PacketReportArgs {
-    /// Like [`ReportArgs::prepare`].
-    pub(crate) fn prepare(&mut self) {
-        self.report.json_lines = self.json_lines;
-        self.report.prepare();
+    /// Like [`ReportArgs::run`], for a command that returns its run.
+    pub(crate) fn run(
+        &self,
+        target: impl FnOnce() -> String,
+        command: impl FnOnce() -> Result<FinishedRun, Failure>,
+    ) -> Result<u8, Failure> {
+        self.report.json_lines.set(self.json_lines);
+        self.report.run(target, || self.report.finish(command()?, self.limits()))
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -158,11 +164,6 @@ impl PacketReportArgs {
     pub(crate) fn max_waveform_audio(&self) -> Option<usize> {
         let page = self.report.files.html.as_ref().map(|_| audio_section::MAX_AUDIO_BYTES);
         page.or(self.record_run.as_ref().map(|_| 0))
-    }
-
-    /// Like [`ReportArgs::finish`].
-    pub(crate) fn finish(&self, finished: FinishedRun) -> Result<u8, Failure> {
-        self.report.finish(finished, self.limits())
     }
 }
 
@@ -222,7 +223,7 @@ impl ReportFileArgs {
         self.is_written.set(true);
         let head = &mut document.head;
         if head.command_line.is_empty() {
-            let RunOrigin { command_line, host_name } = run_origin::with_origin(RunResults::default()).origin;
+            let RunOrigin { command_line, host_name, .. } = run_origin::with_origin(RunResults::default()).origin;
             (head.command_line, head.host_name) = (command_line, host_name);
         }
         if head.started_unix_ms == 0 {
@@ -250,7 +251,7 @@ impl ReportFileArgs {
         }
         let width = os::terminal_width(&io::stdout());
         let text = document.text(with_details, use_color(&io::stdout()), width);
-        output::print(width.map_or(text.clone(), |width| wrap::wrap(&text, width)).trim_end())
+        output::print(width.map_or(text.clone(), |width| wrap::wrap(&text, width, wrap::CONTINUATION)).trim_end())
     }
 
     /// The report of a command that failed before it had another one; none of a usage error, which leaves files as they are.

@@ -33,7 +33,7 @@ fn run_without_expected_echo_has_a_page_without_gaps() {
     let report = report(0, &line);
     assert_eq!((&report["replies_expected"], &report["verdict"]["passed"]), (&false.into(), &true.into()));
     let page = fs::read_to_string(&page).unwrap();
-    assert!(page.contains(" sent, no replies expected") && !page.contains("<strong>Returned: "), "{page}");
+    assert!(page.contains(" sent, no replies expected") && !page.contains("<strong>Returned, "), "{page}");
     // Only the sent audio has a preview: 20 ms at 12 kHz.
     assert_eq!((server.samples().len(), sounds(&page).iter().map(Vec::len).collect()), (960, vec![240]));
 }
@@ -65,8 +65,7 @@ fn interrupted_run_writes_its_page_without_gaps_for_packets_in_flight() {
     assert!(packets.iter().sum::<u64>() == lost && in_flight > 10, "{report:#}");
     let silent = [2, 399].iter().filter(|packet| silent.contains(packet)).count();
     assert!(silent == 2 || silent == 1 && excluded > 0, "{report:#}");
-    let count = gaps.len();
-    assert!(page.contains(&format!("; {count} gap{}, ", if count == 1 { "" } else { "s" })), "{page}");
+    assert!(page.contains(&format!(">gaps</th><td>{}</td>", gaps.len())), "{page}");
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn record_without_a_page_contains_the_waveforms_for_a_replayed_page() {
     run_to_success(&line);
     assert_eq!(replay(&file, &format!("--html {}", page.display())).code, 0);
     let page = fs::read_to_string(&page).unwrap();
-    let waveforms = ["<strong>Sent: 0.100 s, ", "<strong>Returned: peak "];
+    let waveforms = ["<strong>Sent: 0.100 s of ", "<strong>Returned, "];
     assert!(waveforms.iter().all(|title| page.contains(title)) && !page.contains("<audio"), "{page}");
     // The page shows the command and the host of the recorded run.
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();

@@ -157,11 +157,6 @@ impl Waveform {
         self.columns.resize(columns.max(self.columns.len()), WaveformColumn::default());
     }
 
-    /// Whether the returned audio that is kept has the same samples as the sent audio.
-    pub fn is_unchanged(&self) -> bool {
-        self.sent.samples == self.returned.samples && self.columns.iter().all(|column| column.lost_samples == 0)
-    }
-
     /// Encodes the first `seconds` of the sent or the returned audio as a WAV file with 16 bits, 12 kHz and one channel, in which
     /// missing samples are silent. `None` if no audio was kept.
     pub fn preview(&self, side: WaveformSide, seconds: u64) -> Option<Vec<u8>> {
@@ -242,11 +237,6 @@ mod tests {
         let header = b"RIFF\x2c\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\xe0\x2e\0\0\xc0\x5d\0\0\x02\0\x10\0data\x08\0\0\0";
         let expected = [&header[..], &[0, 0, 0, 0, 0, 0x30, 0, 0xa0]].concat();
         assert_eq!(waveform.preview(WaveformSide::Returned, 30), Some(expected));
-        assert!(!waveform.is_unchanged());
-        waveform.on_returned(0, &[0.5, 0.25, -0.5, -1.0]);
-        assert!(waveform.is_unchanged());
-        waveform.on_lost(3);
-        assert!(!waveform.is_unchanged());
     }
 
     #[test]

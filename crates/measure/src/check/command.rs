@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::document::column::{figures, json_names};
+use crate::document::column::{figures, json_types};
 
 /// What ended a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -18,8 +18,8 @@ pub enum EndedBy {
     Interrupt,
 }
 
-json_names! {
-    EndedBy: EndedBy::Itself, EndedBy::Duration, EndedBy::UntilIdle, EndedBy::Interrupt;
+json_types! {
+    EndedBy => {"enum": [EndedBy::Itself, EndedBy::Duration, EndedBy::UntilIdle, EndedBy::Interrupt]};
 }
 
 figures! {
@@ -39,16 +39,13 @@ figures! {
 impl CommandResult {
     /// Why the check fails because of the command. Its exit code after the check has ended it means nothing.
     pub fn failure(&self) -> Option<String> {
-        match (self.ended_by, self.exit_code, &self.signal) {
-            (EndedBy::Interrupt, ..) => Some("the command was interrupted".to_owned()),
-            (EndedBy::Duration | EndedBy::UntilIdle, ..) | (EndedBy::Itself, Some(0), _) => None,
-            (EndedBy::Itself, Some(code), None) => Some(format!("the command ended with exit code {code}")),
-            (EndedBy::Itself, Some(code), Some(signal)) => {
-                Some(format!("the command ended with exit code {code} ({signal})"))
-            }
-            (EndedBy::Itself, None, signal) => {
-                Some(format!("the command was ended by {}", signal.as_deref().unwrap_or("a signal")))
-            }
-        }
+        let end = match (self.ended_by, self.exit_code, &self.signal) {
+            (EndedBy::Interrupt, ..) => "was interrupted".to_owned(),
+            (EndedBy::Duration | EndedBy::UntilIdle, ..) | (EndedBy::Itself, Some(0), _) => return None,
+            (EndedBy::Itself, Some(code), None) => format!("ended with exit code {code}"),
+            (EndedBy::Itself, Some(code), Some(signal)) => format!("ended with exit code {code} ({signal})"),
+            (EndedBy::Itself, None, signal) => format!("was ended by {}", signal.as_deref().unwrap_or("a signal")),
+        };
+        Some(format!("the command {end}"))
     }
 }

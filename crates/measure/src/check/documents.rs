@@ -4,7 +4,7 @@ use super::totals::AUDIO;
 use super::{CheckReport, CheckedSource, CommandResult, EndedBy, Finding, NotJudged, Severity};
 use crate::diagnosis::Diagnosis;
 use crate::document::column::figures;
-use crate::document::{Curve, CurveStyle, Document, Head, Judgment, Outcome, Point, Series};
+use crate::document::{Document, Head, Judgment};
 use crate::report::media::MediaFigures;
 use crate::report::quantities::format_count;
 use crate::verdict::Judged;
@@ -38,65 +38,62 @@ impl CheckReport {
     pub fn document(mut self, fail_on: Severity, expected: usize, command: Option<CommandResult>) -> Document {
         let mut judgments = self.expectations(expected, command.as_ref());
         judgments.extend(self.sources.iter().flat_map(|source| of_source(source, fail_on)));
-        judgments.extend(self.media.iter_mut().flat_map(|media| std::mem::take(&mut media.judgments)));
+        judgments.extend(self.media.iter_mut().flat_map(|media| std::mem::take(&mut media.head.judgments)));
         let findings = || self.sources.iter().flat_map(|source| &source.findings);
         let warnings = findings().filter(|finding| finding.severity == Severity::Warning).count();
-        let mut head = Head::new(self.server, "all clients".to_owned(), judgments);
-        head.verdict = Outcome { limits_set: true, ..head.verdict };
-        head.heading = format!("{} --check of all clients", self.server);
+        let mut head = Head::new(&format!("{} --check", self.server), "all clients".to_owned(), judgments);
         if warnings > 0 {
             head.key_figures = format_count(warnings as u64, "warning");
         }
-        head.facts = self.notes(command.as_ref()).collect();
+        head.facts = self.notes(command.as_ref());
         head.findings = self.sources.iter().flat_map(diagnoses).collect();
         head.seed = self.seed;
         if let Some(media) = &mut self.media {
-            head.findings.append(&mut media.findings);
-            head.warnings.append(&mut media.warnings);
+            head.findings.append(&mut media.head.findings);
+            head.warnings.append(&mut media.head.warnings);
         }
-        let series = self.sources.iter().take(MAX_CHARTS).flat_map(series).collect();
-        Document { series, ..Document::new(head, &CheckFigures::from((&self, command))) }
+        let series = self.sources.iter().take(MAX_CHARTS).flat_map(|source| source.history.series(&source.name));
+        Document { series: series.collect(), ..Document::new(head, &CheckFigures::from((&self, command))) }
     }
 
     /// What was expected of all sources.
     fn expectations(&self, expected: usize, command: Option<&CommandResult>) -> Vec<Judgment> {
+        let of = |rule, reason: Option<String>| Judgment::expectation(rule, Judged::of(reason.is_none()), reason);
+        let mut judgments: Vec<_> = command.map(|command| of("command", command.failure())).into_iter().collect();
+        let untracked = format!("{} {} were not judged", self.untracked, self.untracked_name);
+        judgments.push(of("places for all", Some(untracked).filter(|_| self.untracked > 0)));
         let came = self.sources.iter().filter(|source| source.took_part).count();
-        let nothing = if self.is_silent() { ", and nothing arrived at all" } else { "" };
-        let too_few = format!("{came} of {expected} expected {}{nothing}", self.expectation);
         // What a connection sends is judged even if it joins no room.
         let is_judged = self.sources.iter().any(|source| source.took_part || source.details.is_none());
-        let sources = if came < expected {
-            (Judged::Exceeded, Some(too_few))
+        let (result, reason) = if came < expected {
+            let nothing = if self.is_silent() { ", and nothing arrived at all" } else { "" };
+            (Judged::Exceeded, Some(format!("{came} of {expected} expected {}{nothing}", self.expectation)))
         } else if is_judged {
             (Judged::Met, None)
         } else {
             (Judged::NotJudged, Some("no client has done anything that could be judged".to_owned()))
         };
-        let untracked = format!("{} {} were not judged", self.untracked, self.untracked_name);
-        let untracked = Some(untracked).filter(|_| self.untracked > 0);
-        let failure = command.map(|command| ("command", command.failure()));
-        let others = failure.into_iter().chain([("places for all", untracked)]);
-        let others = others.map(|(rule, reason)| (rule, (Judged::of(reason.is_none()), reason)));
-        let all = others.chain([("expected sources", sources)]);
-        all.map(|(rule, (result, reason))| Judgment::expectation(rule, result, reason)).collect()
+        judgments.push(Judgment::expectation("expected sources", result, reason));
+        judgments.into_iter().map(|one| Judgment { is_limit: true, ..one }).collect()
     }
 
     fn is_silent(&self) -> bool {
         self.sources.is_empty() && self.strangers == 0
     }
 
-    /// What else is to be said: what ended a command, and what repeats the run.
-    fn notes(&self, command: Option<&CommandResult>) -> impl Iterator<Item = String> {
-        let option = match command.map(|command| command.ended_by) {
-            Some(EndedBy::Duration) => Some("--duration"),
-            Some(EndedBy::UntilIdle) => Some("--until-idle"),
-            _ => None,
-        };
-        let ended = option.map(|option| format!("{option} ended the command"));
-        let expanded = command.filter(|command| self.is_silent() && !command.command.contains(['$', '%']));
-        let expanded = expanded.map(|_| EXPANDED_COMMAND.to_owned());
-        let seed = self.seed.map(|seed| format!("--seed {seed} repeats the impairment"));
-        ended.into_iter().chain(expanded).chain(seed)
+    /// What else is to be said: what ended a command, and why nothing arrived.
+    fn notes(&self, command: Option<&CommandResult>) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Some(CommandResult { command, ended_by, .. }) = command {
+            notes.extend(match ended_by {
+                EndedBy::Duration => Some("--duration ended the command".to_owned()),
+                EndedBy::UntilIdle => Some("--until-idle ended the command".to_owned()),
+                EndedBy::Itself | EndedBy::Interrupt => None,
+            });
+            let is_expanded = self.is_silent() && !command.contains(['$', '%']);
+            notes.extend(is_expanded.then(|| EXPANDED_COMMAND.to_owned()));
+        }
+        notes
     }
 }
 
@@ -130,10 +127,11 @@ fn diagnoses(source: &CheckedSource) -> Vec<Diagnosis> {
         about(Diagnosis::new(finding.severity, finding.rule, finding.section, message))
     });
     let parts: Vec<_> = not_judged.iter().map(|part| format!("{} ({})", part.what, part.reason)).collect();
-    let has_parts = parts.first().is_some_and(|_| not_judged[0].what != AUDIO);
-    let message = format!("not judged: {}", parts.join(", "));
-    let unjudged = has_parts.then(|| about(Diagnosis::new(Severity::Note, "not_judged", "docs/rules.md", message)));
-    found.chain(unjudged).collect()
+    let message = format!("note: not judged: {}", parts.join(", "));
+    // Facts say why there is no AUDIO.
+    let is_news = not_judged.first().is_some_and(|part| part.what != AUDIO);
+    let not_judged = is_news.then(|| about(Diagnosis::new(Severity::Note, "not_judged", "docs/rules.md", message)));
+    found.chain(not_judged).collect()
 }
 
 /// The severity, the message, how often, and where to read on.
@@ -141,32 +139,3 @@ fn sentence(Finding { rule, severity, message, count, unit, section, .. }: &Find
     let count = if *count > 1 { format!(" ({count} {unit})") } else { String::new() };
     format!("{severity}: {message}{count} [{rule}, {section}]")
 }
-
-/// What a person looks for: packets per second, their spacing, and the level.
-fn series(source: &CheckedSource) -> Vec<Series> {
-    let history = &source.history;
-    let curve = |name, style, y: &dyn Fn(usize) -> Option<[f64; 2]>| {
-        let point = |index: usize| {
-            let x = [index as u64, index as u64 + 1].map(|number| (history.interval_s * number) as f64);
-            Some(Point { x, y: y(index)? })
-        };
-        Curve { name, style, points: (0..history.intervals.len()).filter_map(point).collect() }
-    };
-    let rate = |index: usize| history.packet_rate(index).map(|rate| [0.0, rate]);
-    let spacing = |index: usize| history.intervals[index].spacing_us.map(|(min, max)| [f64::from(min), f64::from(max)]);
-    let level = |index: usize| {
-        let level = 20.0 * f64::from(history.intervals[index].peak).log10();
-        Some([MIN_LEVEL_DBFS, level]).filter(|_| level > MIN_LEVEL_DBFS)
-    };
-    let all = [
-        ("AUDIO packets per second", "rate_per_s", curve("packets", CurveStyle::Bars, &rate)),
-        ("time between packets", "spacing_us", curve("shortest to longest", CurveStyle::Band, &spacing)),
-        ("peak level", "level_dbfs", curve("peak", CurveStyle::Bars, &level)),
-    ];
-    let all = all.into_iter().filter(|(.., curve)| !curve.points.is_empty());
-    let title = |title: &str| format!("{}: {title}", source.name);
-    all.map(|(name, axis, curve)| Series { title: title(name), axes: ["time_s", axis], curves: vec![curve] }).collect()
-}
-
-/// Levels below this are drawn as silence.
-const MIN_LEVEL_DBFS: f64 = -60.0;

@@ -11,6 +11,7 @@ mod findings;
 mod history;
 mod pace;
 mod pacing;
+mod rate;
 mod rules;
 mod samples;
 mod senders;
@@ -31,7 +32,7 @@ use crate::document::column::figures;
 use crate::report::media::MediaReport;
 pub use command::{CommandResult, EndedBy};
 pub use documents::CheckFigures;
-pub use history::{HistoryInterval, SourceHistory};
+pub use history::SourceHistory;
 pub use rules::{Finding, FirstPacket, RULES, Rule, RuleId, Severity, rule_table};
 pub use senders::SenderCheck;
 pub use signaling::SignalingCheck;
@@ -80,10 +81,10 @@ pub struct CheckReport {
 }
 
 figures! {
-    /// What was found about a source.
+    /// What a check found about a source.
     #[derive(Default)]
     CheckedSource {
-        /// Differs from the names of all others.
+        /// Name of the source, different from all others.
         @subject name: String;
         /// What is known about it, in a line.
         @short facts: String;
@@ -145,9 +146,7 @@ impl ClientCheck {
         sources.sort_by_key(|(address, source)| (source.first_seen, **address));
         // CI systems compare the cases of runs by their names, and ports differ from run to run.
         let numbered = |(number, (address, source)): (usize, (&SocketAddr, &SourceCheck))| {
-            let checked = source.report(*address);
-            let facts = format!("{address}, {}", checked.facts);
-            CheckedSource { name: format!("source {number}"), facts, ..checked }
+            source.report(format!("source {number}"), Some(*address))
         };
         CheckReport {
             strangers: self.strangers + (self.sources.len() - sources.len()) as u64,
@@ -156,8 +155,7 @@ impl ClientCheck {
             server: "echo-server",
             expectation: "sources sent 30 AUDIO packets",
             untracked_name: "packets of further clients",
-            media: None,
-            seed: None,
+            ..CheckReport::default()
         }
     }
 
@@ -172,8 +170,7 @@ impl ClientCheck {
     /// Makes a place for a new source. Sources that have sent AUDIO or CONTROL stay, and others as long as they are active. If all places are
     /// taken, the source with the least AUDIO goes, so that invented addresses displace no client.
     fn make_place(&mut self, at: Time) {
-        let is_left =
-            |source: &SourceCheck| !source.has_taken_part() && at.duration_since(source.last_seen) >= INACTIVE;
+        let is_left = |one: &SourceCheck| !one.has_taken_part() && at.duration_since(one.last_seen) >= INACTIVE;
         let rank = |source: &SourceCheck| (!is_left(source), source.audio.packets, source.last_seen);
         if let Some((&address, source)) = self.sources.iter().min_by_key(|(_, source)| rank(source)) {
             self.untracked += if is_left(source) || !source.is_client { 0 } else { source.packets };
@@ -188,22 +185,21 @@ impl ClientCheck {
         if self.sources.get(&address).is_some_and(|source| source.audio.packets > 0) {
             return address;
         }
-        let at = datagram.at;
-        let Some(header) = audio_header(datagram.bytes) else { return address };
-        let is_former =
-            |(_, source): &(&SocketAddr, &SourceCheck)| source.moved_from.is_some_and(|(old, _)| old == address);
-        if let Some((&current, source)) = self.sources.iter().find(is_former) {
-            let since_move = source.moved_from.map_or(Duration::ZERO, |(_, moved_at)| at.duration_since(moved_at));
-            if since_move < MAX_OVERTAKING {
-                return current;
-            }
-            if since_move < INACTIVE
-                && let Some(mut source) = self.sources.remove(&current)
-            {
-                source.on_port_returned(current);
-                self.sources.insert(address, source);
+        let (at, Some(header)) = (datagram.at, audio_header(datagram.bytes)) else { return address };
+        let since_move = |(current, source): (&SocketAddr, &SourceCheck)| {
+            let (_, moved_at) = source.moved_from.filter(|(old, _)| *old == address)?;
+            Some((*current, at.duration_since(moved_at)))
+        };
+        match self.sources.iter().find_map(since_move) {
+            Some((current, since_move)) if since_move < MAX_OVERTAKING => return current,
+            Some((current, since_move)) if since_move < INACTIVE => {
+                if let Some(mut source) = self.sources.remove(&current) {
+                    source.on_port_returned(current);
+                    self.sources.insert(address, source);
+                }
                 return address;
             }
+            _ => {}
         }
         let is_moved = |(other, source): &(&SocketAddr, &SourceCheck)| {
             other.ip() == address.ip() && **other != address && source.is_continued_by(header, address, at)

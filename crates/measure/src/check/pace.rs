@@ -84,8 +84,7 @@ impl Pace {
     pub(super) fn on_packet(&mut self, position: u64, at: Time) -> i64 {
         let late = self.late(position, at);
         let step = late - self.previous_late.replace(late).unwrap_or(late);
-        let is_over = self.slot.is_some_and(|slot| at.duration_since(slot.start) >= SLOT);
-        if is_over && let Some(slot) = self.slot.take() {
+        if let Some(slot) = self.slot.take_if(|slot| at.duration_since(slot.start) >= SLOT) {
             self.on_slot(slot);
         }
         let slot = self.slot.get_or_insert(Slot { start: at, position, late, steps: [0; 2] });

@@ -49,6 +49,8 @@ pub struct Rule {
     pub unit: &'static str,
     /// The section of the documentation.
     pub section: &'static str,
+    /// How much of what the client sends it needs, if not one packet.
+    pub needs: &'static str,
     /// What violates it, the threshold, and its reason, as lines with a leading space.
     pub condition: &'static [&'static str],
     /// Begins the message. What was expected and what came follow.
@@ -61,7 +63,7 @@ macro_rules! rules {
     ($(
         $(#[doc = $condition:literal])+
         $name:ident = $severity:ident $id:literal in $section:literal
-            $(, from $min_count:literal)? $(, counts $unit:literal)? $(, unless [$($by:ident)+])?: $sentence:literal;
+            $(, from $min_count:literal)? $(, counts $unit:literal)? $(, needs $needs:literal)? $(, unless [$($by:ident)+])?: $sentence:literal;
     )*) => {
         /// Identifies a rule by its position in [`RULES`]. Documents what violates it, the threshold, and its reason.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,6 +76,7 @@ macro_rules! rules {
             severity: Severity::$severity,
             min_count: [$($min_count,)? 1][0],
             unit: [$($unit,)? "packets"][0],
+            needs: concat!($($needs)?),
             section: concat!("docs/", $section),
             sentence: $sentence,
             condition: &[$($condition),+],
@@ -109,7 +112,8 @@ rules! {
     /// between the shortest and the longest one. If they do, packets were lost, for example in a balancer that sends each to another server. Steps
     /// above 1,000 are no loss. Nor are two other steps between packets of one length while the timestamps continue, or one that begins again
     /// after 65,535: the sequence has too few bits, or other packets use it.
-    SequenceStep = Error "sequence_step" in "protocol.md#header", from 2: "sequence of AUDIO advances wrongly";
+    SequenceStep = Error "sequence_step" in "protocol.md#header", from 2, needs "30 times two packets in succession":
+        "sequence of AUDIO advances wrongly";
     /// AUDIO repeats the previous sequence with another timestamp at least three times, or with the same one in 100 packets in a row, for at least
     /// 1 s. A network duplicates fewer.
     SequenceRepeated = Error "sequence_repeated" in "protocol.md#header", from 3: "sequence of AUDIO does not advance";
@@ -119,9 +123,11 @@ rules! {
     /// Between AUDIO packets with consecutive sequences, the timestamp does not advance by the samples of the first one, or by a part of them for
     /// several channels. It may count on in a pause, and counts what the client drops before sending: at most a quarter of the advances may be
     /// larger, while the timestamp is not more than 50 ms ahead of time. Those count if other advances are wrong at least three times.
-    TimestampStep = Error "timestamp_step" in "protocol.md#types", from 3, unless [SampleFormat SequenceStep]: "timestamp of AUDIO advances wrongly";
+    TimestampStep = Error "timestamp_step" in "protocol.md#types", from 3, needs "30 times two packets in succession", unless [SampleFormat SequenceStep]:
+        "timestamp of AUDIO advances wrongly";
     /// The payload of AUDIO is empty, no multiple of 4 bytes, or fits neither the timestamps, which agree with LATENCY_INFO, nor LATENCY_INFO.
-    PayloadLength = Error "payload_length" in "protocol.md#types", from 3, unless [SampleFormat]: "payload length of AUDIO is wrong";
+    PayloadLength = Error "payload_length" in "protocol.md#types", from 3, needs "30 times two packets in succession", unless [SampleFormat]:
+        "payload length of AUDIO is wrong";
     /// The number of channels according to payload and timestamps is not the last `channel_count`. Newer clients with a mono microphone announce 1
     /// channel and send 2: LATENCY_INFO describes the device.
     ChannelCount = Note "channel_count" in "protocol.md#types", counts "times", unless [SampleFormat]:
@@ -148,10 +154,10 @@ rules! {
     Clipping = Warning "clipping" in "rules.md#check-of-a-client", from 10, unless [SampleFormat SampleByteOrder SampleScale OutOfRange]:
         "samples of AUDIO are clipped";
     /// The mean of a channel over 10 s exceeds 0.01 (-40 dBFS). Sound devices stay below 0.001, and 10 s average a tone of 20 Hz to 0.001.
-    DcOffset = Warning "dc_offset" in "rules.md#check-of-a-client", counts "times", unless [SampleFormat SampleByteOrder SampleScale NotFinite]:
+    DcOffset = Warning "dc_offset" in "rules.md#check-of-a-client", counts "times", needs "10 s of samples", unless [SampleFormat SampleByteOrder SampleScale NotFinite]:
         "samples of AUDIO have a DC offset";
     /// All samples of 10 s, or of the first 2 s, are exactly 0. A muted client may do this, a microphone does not.
-    Silence = Note "silence" in "rules.md#check-of-a-client", counts "times": "samples of AUDIO are silent";
+    Silence = Note "silence" in "rules.md#check-of-a-client", counts "times", needs "2 s": "samples of AUDIO are silent";
     /// A field of LATENCY_INFO is impossible: `sample_rate` outside 8,000 to 192,000, `frame_size` 0 or above a datagram (16,373), `channel_count` 0,
     /// another codec, or a delay that is no number from 0 to 10,000 ms.
     LatencyInfoValue = Error "latency_info_value" in "protocol.md#types": "LATENCY_INFO has an impossible field";
@@ -161,21 +167,23 @@ rules! {
         "LATENCY_INFO is missing";
     /// During at least 10 s after the first AUDIO, the mean interval of KEEPALIVEs, without those that answer another member, is not 0.5 to 2.5 s.
     /// Longer times without any datagram do not count. Clients send one per second; NAT mappings and the detection of lost connections depend on it.
-    KeepaliveInterval = Warning "keepalive_interval" in "protocol.md#packets-sent-by-send", counts "times", unless [LinkRequired]:
+    KeepaliveInterval = Warning "keepalive_interval" in "protocol.md#packets-sent-by-send", counts "times", needs "10 s", unless [LinkRequired]:
         "interval of KEEPALIVEs is wrong";
     /// From 10 s on, the whole 99.9 % interval of the rate at which the timestamps advance is more than 1 % from `sample_rate`. No device is so
     /// inexact, and a path would have to add 100 ms in 10 s. A shorter run must differ by more than 1 % and 250 ms, at a steady rate for 3 s. A
     /// queue of the path may fill: then LATENCY_PING is delayed alike by the clock of the client, and nothing is found. Without LATENCY_PING, it
     /// is a warning until the difference is 1 s.
-    PacketRate = Error "packet_rate" in "rules.md#check-of-a-client", counts "times",
+    PacketRate = Error "packet_rate" in "rules.md#check-of-a-client", counts "times", needs "12 s without pauses",
         unless [TimestampStep SequenceStep SequenceRepeated LatencyInfoValue]: "packet rate does not fit sample_rate";
     /// The whole 99.9 % interval of the drift is beyond ±500 ppm, or over at least 60 s beyond ±100 ppm. Devices stay within ±50 ppm, with
     /// temperature ±100 ppm. Of 10,000 correct clients on a satellite path, a 95 % interval would accuse seven.
-    ClockDrift = Warning "clock_drift" in "rules.md#check-of-a-client", counts "times",
-        unless [PacketRate TimestampStep SequenceStep SequenceRepeated LatencyInfoValue]: "sample clock of the client, or the delay of its path, drifts";
+    ClockDrift = Warning "clock_drift" in "rules.md#check-of-a-client", counts "times", needs "12 s without pauses",
+        unless [PacketRate TimestampStep SequenceStep SequenceRepeated LatencyInfoValue]:
+        "sample clock of the client, or the delay of its path, drifts";
     /// At least half of all packets of 5 s, or three quarters of the first 2 s, arrive in groups of at least three, at equal intervals (±10 %), whose
     /// sizes differ by one at most. Newer clients send 256 samples as two packets, so pairs are right.
-    Pacing = Warning "pacing" in "rules.md#check-of-a-client", counts "times", unless [PacketRate]: "the client or its path sends AUDIO in groups";
+    Pacing = Warning "pacing" in "rules.md#check-of-a-client", counts "times", needs "2.5 s", unless [PacketRate]:
+        "the client or its path sends AUDIO in groups";
     /// A datagram has more than 1,200 bytes. Some paths drop or fragment it (Ethernet: above 1,472 over IPv4, 1,452 over IPv6), but it is allowed.
     DatagramSize = Note "datagram_size" in "protocol.md#behavior-of-echo-server": "datagram is large";
     /// The sequence and the timestamp of a source continue from another port of the same address: a NAT has changed the port.
@@ -203,11 +211,14 @@ rules! {
     /// once what it has held back may exceed them.
     RateLimited = Note "rate_limited" in "protocol.md#limits-per-address": "packet exceeds a limit of the server";
     /// At least 0.1 % of the sequences of AUDIO are missing, of at least 1,000.
-    Loss = Note "loss" in "rules.md#check-of-a-client", unless [SequenceStep SequenceRepeated SequenceRestart]: "AUDIO is missing";
+    Loss = Note "loss" in "rules.md#check-of-a-client", needs "1000 AUDIO packets",
+        unless [SequenceStep SequenceRepeated SequenceRestart]: "AUDIO is missing";
     /// At least 0.1 % of the AUDIO packets arrive after a later one, of at least 1,000.
-    Reordering = Note "reordering" in "rules.md#check-of-a-client", unless [SequenceStep SequenceRepeated]: "AUDIO arrives out of order";
+    Reordering = Note "reordering" in "rules.md#check-of-a-client", needs "1000 AUDIO packets", unless [SequenceStep SequenceRepeated]:
+        "AUDIO arrives out of order";
     /// At least 0.1 % of the AUDIO packets arrive twice, of at least 1,000.
-    Duplicates = Note "duplicates" in "rules.md#check-of-a-client", unless [SequenceStep SequenceRepeated CounterRepeated]: "AUDIO arrives twice";
+    Duplicates = Note "duplicates" in "rules.md#check-of-a-client", needs "1000 AUDIO packets",
+        unless [SequenceStep SequenceRepeated CounterRepeated]: "AUDIO arrives twice";
     /// The mean jitter (RFC 3550) is at least 5 ms.
     Jitter = Note "jitter" in "rules.md#check-of-a-client", counts "times",
         unless [PacketRate TimestampStep SequenceStep SequenceRepeated Pacing]: "arrival of AUDIO varies";
@@ -228,16 +239,13 @@ impl RuleId {
 /// The table of all rules in Markdown.
 pub fn rule_table() -> String {
     let row = |rule: &Rule| {
-        let Rule { id, severity, min_count, unit, section, condition, .. } = rule;
-        let condition = condition.concat();
-        format!(
-            "| `{id}` | {severity} | {min_count} {unit} | {} [{section}]({}) |\n",
-            condition.trim(),
-            section.trim_start_matches("docs/")
-        )
+        let Rule { id, severity, min_count, unit, needs, section, condition, .. } = rule;
+        let (condition, link) = (condition.concat(), section.trim_start_matches("docs/"));
+        let condition = condition.trim();
+        format!("| `{id}` | {severity} | {min_count} {unit} | {needs} | {condition} [{section}]({link}) |\n")
     };
     let rows: Vec<String> = RULES.iter().map(row).collect();
-    format!("\n| rule | severity | from | what violates it |\n|---|---|---|---|\n{}", rows.concat())
+    format!("\n| rule | severity | from | needs | what violates it |\n|---|---|---|---|---|\n{}", rows.concat())
 }
 
 /// Violations that count together.
@@ -261,20 +269,14 @@ impl Evidence {
         self.add_all(Violations { count: 1, first: self.packet }, rule, expected, received);
     }
 
-    pub(super) fn add_all(
-        &mut self,
-        violations: Violations,
-        rule: RuleId,
-        expected: impl Display,
-        received: impl Display,
-    ) {
+    pub(super) fn add_all(&mut self, found: Violations, rule: RuleId, expected: impl Display, received: impl Display) {
         if let Some((_, finding)) = self.all.iter_mut().find(|(found, _)| *found == rule) {
-            finding.count += violations.count;
+            finding.count += found.count;
             return;
         }
         let &Rule { id, severity, unit, section, sentence, .. } = rule.rule();
         let message = format!("{sentence}: expected {expected}, received {received}");
-        let Violations { count, first } = violations;
+        let Violations { count, first } = found;
         self.all.push((rule, Finding { rule: id, severity, message, count, unit, section, first }));
     }
 

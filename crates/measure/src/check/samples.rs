@@ -1,6 +1,7 @@
 //! The samples of AUDIO packets: their encoding, range, offset and silence.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::time::Duration;
 
 use jamjam_core::audio::placement::MAX_CHANNELS;
@@ -8,6 +9,7 @@ use jamjam_core::audio::quality::{FULL_SCALE, MIN_CLIP_SAMPLES};
 use jamjam_core::time::Time;
 
 use super::rules::{Evidence, RuleId};
+use super::stream::{StreamCheck, is_samples};
 
 /// Magnitudes of samples are compared as bits, which have the same order and include NaN.
 const TINY: u32 = (2.0_f32).to_bits() - (64 << 23);
@@ -27,34 +29,10 @@ const FIRST_SILENCE: Duration = Duration::from_secs(2);
 /// Maximum mean of a channel.
 const MAX_OFFSET: f64 = 0.01;
 
-/// Counts of samples by magnitude.
-#[derive(Clone, Copy, Debug, Default)]
-struct Scan {
-    samples: u32,
-    zero: u32,
-    tiny: u32,
-    huge: u32,
-    not_finite: u32,
-    full: u32,
-    peak: u32,
+/// The magnitudes of samples.
+fn magnitudes(words: &[[u8; 4]]) -> impl Iterator<Item = u32> {
+    words.iter().map(|word| u32::from_le_bytes(*word) & !(1 << 31))
 }
-
-fn scan(words: &[[u8; 4]]) -> Scan {
-    let mut scan = Scan { samples: words.len() as u32, ..Scan::default() };
-    for word in words {
-        let magnitude = u32::from_le_bytes(*word) & !(1 << 31);
-        scan.zero += u32::from(magnitude == 0);
-        scan.tiny += u32::from(magnitude > 0 && magnitude < TINY);
-        scan.huge += u32::from(magnitude >= HUGE);
-        scan.not_finite += u32::from(magnitude >= INFINITE);
-        scan.full += u32::from(magnitude >= FULL_SCALE.to_bits());
-        scan.peak = scan.peak.max(magnitude);
-    }
-    scan
-}
-
-/// What is wrong with the samples of a packet, most precise rule only, and what was expected and received.
-type SampleFault = (RuleId, &'static str, String);
 
 /// The samples of one source.
 #[derive(Clone, Debug, Default)]
@@ -69,57 +47,55 @@ pub(super) struct SampleCheck {
     pub(super) is_offset_judged: bool,
 }
 
-impl SampleCheck {
-    /// Judges the payload of an AUDIO packet, whose length is a multiple of 4, after `duration` of AUDIO.
-    pub(super) fn on_payload(
-        &mut self,
-        (at, duration): (Time, Duration),
-        payload: &[u8],
-        channels: usize,
-        evidence: &mut Evidence,
-    ) {
-        let (words, _) = payload.as_chunks::<4>();
-        let scan = scan(words);
-        if (scan.peak >= FULL_SCALE.to_bits() || scan.tiny > 0)
-            && let Some((rule, expected, received)) = fault(words, scan, channels)
-        {
-            evidence.add(rule, expected, received);
+impl StreamCheck {
+    /// Judges the samples of an AUDIO packet that arrived `at` this time, if its payload can be samples.
+    pub(super) fn on_samples(&mut self, at: Time, payload: &[u8], evidence: &mut Evidence) {
+        if !is_samples(payload.len()) {
+            return;
         }
-        if scan.zero < scan.samples {
-            (self.silent_since, self.has_sound) = (None, true);
+        let (words, channels) = (payload.as_chunks::<4>().0, self.channels().unwrap_or(1));
+        let (duration, content) = (self.duration, &mut self.content);
+        let peak = magnitudes(words).max().unwrap_or(0);
+        judge_values(words, peak, channels, evidence);
+        if peak > 0 {
+            (content.silent_since, content.has_sound) = (None, true);
         } else {
-            let window = if self.has_sound { WINDOW } else { FIRST_SILENCE };
-            if at.duration_since(*self.silent_since.get_or_insert(at)) >= window {
-                self.silent_since = Some(at);
+            let window = if content.has_sound { WINDOW } else { FIRST_SILENCE };
+            if at.duration_since(*content.silent_since.get_or_insert(at)) >= window {
+                content.silent_since = Some(at);
                 let received = format_args!("only samples of exactly 0 for {} s", window.as_secs());
                 evidence.add(RuleId::Silence, "sound", received);
             }
         }
         // Of more channels, only the mean of all is known.
-        let channels = if (1..=self.sums.len()).contains(&channels) { channels } else { 1 };
-        if duration >= self.window_start + WINDOW {
-            let samples = self.window_samples as f64 / channels as f64;
-            let means = self.sums.iter().take(channels).map(|sum| sum / samples);
-            if let Some(mean) = means.max_by(|a, b| a.abs().total_cmp(&b.abs())).filter(|mean| mean.abs() > MAX_OFFSET)
-            {
-                let received = format_args!("a mean of {mean:.3} over 10 s");
-                evidence.add(RuleId::DcOffset, "a mean within ±0.01", received);
+        let channels = if (1..=content.sums.len()).contains(&channels) { channels } else { 1 };
+        if duration >= content.window_start + WINDOW {
+            let samples = content.window_samples as f64 / channels as f64;
+            let means = content.sums.iter().take(channels).map(|sum| sum / samples);
+            let farthest = means.max_by(|a, b| a.abs().total_cmp(&b.abs()));
+            if let Some(mean) = farthest.filter(|mean| mean.abs() > MAX_OFFSET) {
+                evidence.add(RuleId::DcOffset, "a mean within ±0.01", format_args!("a mean of {mean:.3} over 10 s"));
             }
-            (self.window_start, self.window_samples, self.sums) = (duration, 0, Default::default());
-            self.is_offset_judged = true;
+            (content.window_start, content.window_samples, content.sums) = (duration, 0, Default::default());
+            content.is_offset_judged = true;
         }
-        if scan.not_finite == 0 {
-            self.window_samples += u64::from(scan.samples);
+        if peak < INFINITE {
+            content.window_samples += words.len() as u64;
             for frame in words.chunks(channels) {
-                self.sums.iter_mut().zip(frame).for_each(|(sum, word)| *sum += f64::from(f32::from_le_bytes(*word)));
+                content.sums.iter_mut().zip(frame).for_each(|(sum, word)| *sum += f64::from(f32::from_le_bytes(*word)));
             }
         }
     }
 }
 
-fn fault(words: &[[u8; 4]], scan: Scan, channels: usize) -> Option<SampleFault> {
-    let Scan { samples, zero, tiny, huge, not_finite, full, peak, .. } = scan;
-    let sounding = samples - zero;
+/// Judges the values of the samples of a packet by the most precise rule.
+fn judge_values(words: &[[u8; 4]], peak: u32, channels: usize, evidence: &mut Evidence) {
+    let count = |range: Range<u32>| magnitudes(words).filter(|magnitude| range.contains(magnitude)).count();
+    let tiny = count(1..TINY);
+    if peak < FULL_SCALE.to_bits() && tiny == 0 {
+        return;
+    }
+    let [sounding, huge, not_finite] = [1, HUGE, INFINITE].map(|least| count(least..u32::MAX));
     if 4 * (tiny + huge) >= sounding {
         let is_plausible = |word: &&[u8; 4]| {
             let magnitude = u32::from_be_bytes(**word) & !(1 << 31);
@@ -130,34 +106,29 @@ fn fault(words: &[[u8; 4]], scan: Scan, channels: usize) -> Option<SampleFault> 
         let is_varied = patterns.len() > MAX_CHANNELS as usize;
         if 20 * words.iter().filter(is_plausible).count() >= 19 * words.len() && is_varied {
             let received = "floats within ±1 after reversing the bytes, so probably big-endian";
-            return Some((RuleId::SampleByteOrder, "little-endian floats", received.to_owned()));
+            return evidence.add(RuleId::SampleByteOrder, "little-endian floats", received);
         }
         if 20 * tiny >= sounding && 20 * huge >= sounding {
-            return Some((RuleId::SampleFormat, "32-bit floats within ±1", encoding(words).to_owned()));
+            return evidence.add(RuleId::SampleFormat, "32-bit floats within ±1", encoding(words));
         }
     }
-    let peak_value = f32::from_bits(peak);
+    let value = f32::from_bits(peak);
     if not_finite > 0 {
-        Some((RuleId::NotFinite, "numbers", format!("{not_finite} of {samples} samples NaN or infinite")))
+        let received = format_args!("{not_finite} of {} samples NaN or infinite", words.len());
+        evidence.add(RuleId::NotFinite, "numbers", received);
     } else if peak > UNSCALED {
-        Some((RuleId::SampleScale, "samples within ±1", format!("a peak of {peak_value:.0}")))
+        evidence.add(RuleId::SampleScale, "samples within ±1", format_args!("a peak of {value:.0}"));
     } else if peak > ONE {
-        Some((RuleId::OutOfRange, "samples within ±1", format!("a peak of {peak_value:.3}")))
-    } else if u64::from(full) >= MIN_CLIP_SAMPLES && is_clipped(words, channels.max(1)) {
-        Some((RuleId::Clipping, "peaks below full scale", "three consecutive samples at full scale".to_owned()))
-    } else {
-        None
+        evidence.add(RuleId::OutOfRange, "samples within ±1", format_args!("a peak of {value:.3}"));
+    } else if is_clipped(words, channels.max(1)) {
+        evidence.add(RuleId::Clipping, "peaks below full scale", "three consecutive samples at full scale");
     }
 }
 
 fn is_clipped(words: &[[u8; 4]], channels: usize) -> bool {
-    (0..channels).any(|channel| {
-        let mut run = 0;
-        words.iter().skip(channel).step_by(channels).any(|word| {
-            run = if f32::from_le_bytes(*word).abs() >= FULL_SCALE { run + 1 } else { 0 };
-            run == MIN_CLIP_SAMPLES
-        })
-    })
+    let is_full = |word: &[u8; 4]| f32::from_le_bytes(*word).abs() >= FULL_SCALE;
+    let span = channels * (MIN_CLIP_SAMPLES as usize - 1) + 1;
+    words.windows(span).any(|window| window.iter().step_by(channels).all(is_full))
 }
 
 /// What the bytes probably are. In sound, samples of a channel are similar to those before; two words before is the same channel in stereo.

@@ -25,7 +25,7 @@ const UNJUDGED: [Unjudged; 4] = [
 ];
 
 /// A member may have several addresses. Its flow is judged as one source.
-const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+pub(super) const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// Within this time after CONTROL, a member may still send packets of the link before. An Echo Bot delays them.
 const OLD_LINK: Duration = Duration::from_secs(10);
@@ -69,18 +69,20 @@ impl SenderCheck {
 
     /// The flows of clients. No connection is expected of them.
     pub(super) fn report(&self) -> impl Iterator<Item = CheckedSource> {
-        let source = |(name, flow): &(String, SourceCheck)| {
-            let name = name.clone();
-            CheckedSource { name, took_part: false, details: None, ..flow.report(ADDRESS) }
-        };
-        self.flows.values().filter(|(_, flow)| flow.is_client).map(source)
+        let clients = self.flows.values().filter(|(_, flow)| flow.is_client);
+        clients.map(|(name, flow)| flow.report(name.clone(), None))
     }
 }
 
 impl SourceCheck {
+    /// Whether the packets are sealed for another member, so that nobody here opens them.
+    pub(super) fn is_sealed_for_another(&self) -> bool {
+        self.counters.is_some() && self.opened > 0
+    }
+
     pub(super) fn unjudged(&self) -> &'static [Unjudged] {
-        let parts = if self.opened > 0 { UNJUDGED.len() } else { 2 };
-        &UNJUDGED[..if self.counters.is_some() { parts } else { 0 }]
+        let of_members = if self.counters.is_some() { 2 } else { 0 };
+        &UNJUDGED[..if self.is_sealed_for_another() { UNJUDGED.len() } else { of_members }]
     }
 
     fn on_member_datagram(&mut self, at: Time, bytes: &[u8]) {

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use jamjam_core::time::Time;
 use jamjam_signaling::{ConnId, Dialect, NewConnection, REFUSED, STRICT_RULES};
@@ -26,16 +25,14 @@ pub struct SignalingCheck {
     pub last_message: Option<Time>,
 }
 
-/// A connection, whose texts are made for the report.
+/// A connection.
 #[derive(Debug)]
 struct Connection {
-    source: IpAddr,
+    /// Its part of the report, without facts.
+    source: CheckedSource,
     dialect: Option<Dialect>,
     /// Whether it has sent a message that does not only request the list of rooms.
     is_active: bool,
-    /// Whether it has been in a room.
-    is_joined: bool,
-    findings: Vec<Finding>,
 }
 
 impl SignalingCheck {
@@ -45,9 +42,9 @@ impl SignalingCheck {
             self.untracked += 1;
             return;
         }
-        let (source, dialect) = (*source, route.dialect());
-        let connection = Connection { source, dialect, is_active: false, is_joined: false, findings: Vec::new() };
-        self.connections.insert(conn, connection);
+        let name = format!("connection {} of {source}", conn.0);
+        let source = CheckedSource { name, rules: &STRICT_RULES, ..CheckedSource::default() };
+        self.connections.insert(conn, Connection { source, dialect: route.dialect(), is_active: false });
     }
 
     /// A connection sent a message of any kind.
@@ -65,13 +62,14 @@ impl SignalingCheck {
     pub fn on_membership(&mut self, conn: ConnId, membership: Option<(Dialect, bool)>) {
         if let (Some(connection), Some((dialect, is_member))) = (self.connections.get_mut(&conn), membership) {
             connection.dialect = Some(dialect);
-            connection.is_joined |= is_member;
+            connection.source.took_part |= is_member;
         }
     }
 
     /// A message or a connection violates one of the [`STRICT_RULES`].
     pub fn on_wrong_message(&mut self, conn: ConnId, rule: &'static str, sentence: &str) {
-        let Some(Connection { findings, .. }) = self.connections.get_mut(&conn) else { return };
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        let findings = &mut connection.source.findings;
         let find = |sentence| findings.iter().position(|finding| finding.rule == rule && finding.message == sentence);
         let sentence = if findings.len() >= MAX_FINDINGS && find(sentence).is_none() { FURTHER } else { sentence };
         if let Some(index) = find(sentence) {
@@ -87,20 +85,13 @@ impl SignalingCheck {
 
     /// The state of all connections.
     pub fn report(&self) -> CheckReport {
-        let source = |(conn, connection): (&ConnId, &Connection)| {
-            let Connection { source, dialect, is_joined, ref findings, .. } = *connection;
-            let (dialect, room) = (dialect.map_or("no dialect", Dialect::name), if is_joined { "a" } else { "no" });
-            CheckedSource {
-                name: format!("connection {} of {source}", conn.0),
-                facts: format!("{dialect}, joined {room} room"),
-                took_part: is_joined,
-                findings: findings.clone(),
-                rules: &STRICT_RULES,
-                ..CheckedSource::default()
-            }
+        let source = |Connection { source, dialect, .. }: &Connection| {
+            let room = if source.took_part { "a" } else { "no" };
+            let dialect = dialect.map_or("no dialect", Dialect::name);
+            CheckedSource { facts: format!("{dialect}, joined {room} room"), ..source.clone() }
         };
         CheckReport {
-            sources: self.connections.iter().map(source).chain(self.senders.report()).collect(),
+            sources: self.connections.values().map(source).chain(self.senders.report()).collect(),
             untracked: self.untracked + self.senders.untracked,
             server: "signaling-server",
             expectation: "connections joined a room",

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use jamjam_core::echo::{DropReason, ObservedDatagram};
+use jamjam_core::echo::{DropReason as Reason, ObservedDatagram};
 use jamjam_core::link::{OVERHEAD, SealMistake};
 use jamjam_core::sanitize::sanitize_name;
 use jamjam_core::stats::{DriftEstimator, SequenceTracker};
@@ -13,7 +13,7 @@ use jamjam_core::wire::{HEADER_LEN, Header, LatencyInfo, Packet, PacketError, Pa
 
 use super::history::SourceHistory;
 use super::rules::{Evidence, FirstPacket, RuleId};
-use super::stream::{Format, StreamCheck, is_samples};
+use super::stream::StreamCheck;
 
 /// Larger datagrams may be fragmented.
 const MAX_DATAGRAM: usize = 1_200;
@@ -44,8 +44,8 @@ pub(super) struct SourceCheck {
     /// Start and datagrams of an interval without a valid datagram.
     invalid: (Time, u32),
     pub(super) evidence: Evidence,
-    /// Rules whose findings were taken, as bits.
-    pub(super) taken: u64,
+    /// Rules whose findings were announced.
+    pub(super) announced: Vec<&'static str>,
     pub(super) audio: StreamCheck,
     pub(super) history: SourceHistory,
     pub(super) last_audio: Option<Time>,
@@ -57,7 +57,6 @@ pub(super) struct SourceCheck {
     pub(super) last_keepalive: Option<Header>,
     /// Time since the first AUDIO in which the client was there.
     pub(super) presence: Duration,
-    pub(super) format: Option<Format>,
     pub(super) info_seen: bool,
     /// The lateness of LATENCY_PING by the clock of the client, which the path delays like AUDIO, and when the first was sent and arrived.
     pub(super) pings: DriftEstimator,
@@ -95,7 +94,7 @@ impl SourceCheck {
             && self.last_seen.duration_since(self.first_seen).as_secs() > 0
             && header.sequence > 100
             && at.duration_since(self.last_seen) < Duration::from_secs(30)
-            && self.audio.is_continued_by(header, self.format)
+            && self.audio.is_continued_by(header)
     }
 
     /// The source has another port now.
@@ -118,7 +117,7 @@ impl SourceCheck {
 
     /// Judges a datagram.
     pub(super) fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
-        let ObservedDatagram { at, bytes, counter, drop_reason, mistake, .. } = datagram;
+        let ObservedDatagram { at, bytes, drop_reason, mistake, .. } = datagram;
         self.mistake = self.mistake.or(mistake);
         let absence = at.duration_since(self.last_seen);
         if self.first_sequence.is_some() && absence < MAX_ABSENCE {
@@ -129,44 +128,39 @@ impl SourceCheck {
         let at_s = at.duration_since(self.first_seen).as_secs_f64();
         self.evidence.packet = Some(FirstPacket { at_s, packet: "datagram", sequence: 0 });
         let is_stun = matches!(bytes, [0 | 1, _, _, _, cookie @ ..] if cookie.starts_with(&MAGIC_COOKIE));
-        if drop_reason == Some(DropReason::Stun) {
+        if drop_reason == Some(Reason::Stun) {
             self.on_invalid(at);
-            return self.evidence.add(RuleId::Stun, "a Binding request of RFC 8489", "another message");
-        } else if is_stun {
-            return;
+            self.evidence.add(RuleId::Stun, "a Binding request of RFC 8489", "another message");
+        } else if !is_stun && let Err(error) = self.on_packet(at_s, datagram) {
+            self.on_malformed(error);
         }
-        let packet = match parse_packet(bytes) {
-            Ok(packet) => packet,
-            Err(error) => {
-                self.on_invalid(at);
-                return self.on_malformed(error);
-            }
-        };
+    }
+
+    fn on_packet(&mut self, at_s: f64, datagram: ObservedDatagram<'_>) -> Result<(), PacketError> {
+        let ObservedDatagram { at, bytes, counter, drop_reason, .. } = datagram;
+        let packet = parse_packet(bytes).inspect_err(|_| self.on_invalid(at))?;
+        let Header { packet_type, sequence, flags, .. } = packet.header;
         self.is_client = true;
-        let header = packet.header;
-        let (packet_type, sequence) = (header.packet_type, header.sequence);
         self.evidence.packet = Some(FirstPacket { at_s, packet: packet_type.name(), sequence });
         let size = bytes.len() + if counter.is_some() { OVERHEAD } else { 0 };
         if size > MAX_DATAGRAM {
-            let received = format_args!("{size} bytes");
-            self.evidence.add(RuleId::DatagramSize, format_args!("at most {MAX_DATAGRAM} bytes"), received);
+            let expected = format_args!("at most {MAX_DATAGRAM} bytes");
+            self.evidence.add(RuleId::DatagramSize, expected, format_args!("{size} bytes"));
         }
         if packet_type == PacketType::Audio {
             self.first_sequence.get_or_insert(sequence);
             self.last_audio = Some(at);
         }
-        if header.flags & RESERVED_FLAGS != 0 {
-            self.evidence.add(RuleId::ReservedFlags, "only bits 0 and 1", format_args!("{:#06x}", header.flags));
+        if flags & RESERVED_FLAGS != 0 {
+            self.evidence.add(RuleId::ReservedFlags, "only bits 0 and 1", format_args!("{flags:#06x}"));
         }
-        if packet_type == PacketType::Keepalive && !matches!(packet.payload, [1 | 2, _, _, _, _]) {
-            self.keepalives += u64::from(self.first_sequence.is_some());
-        }
+        let is_keepalive = packet_type == PacketType::Keepalive && !matches!(packet.payload, [1 | 2, _, _, _, _]);
+        self.keepalives += u64::from(is_keepalive && self.first_sequence.is_some());
         if let Some(counter) = counter {
             self.on_opened(counter);
         }
-        if self.on_drop_reason(at, packet, drop_reason, header.is_sealed() && counter.is_none()) {
-            self.on_content(at, packet);
-        }
+        let is_opaque = packet.header.is_sealed() && counter.is_none();
+        if self.on_drop_reason(at, packet, drop_reason, is_opaque) { self.on_content(at, packet) } else { Ok(()) }
     }
 
     fn on_invalid(&mut self, at: Time) {
@@ -192,10 +186,8 @@ impl SourceCheck {
     }
 
     fn on_opened(&mut self, counter: u64) {
-        if self.opened == 0 {
-            // LATENCY_INFO follows on the link.
-            self.info_seen = false;
-        }
+        // LATENCY_INFO follows on the link.
+        self.info_seen &= self.opened > 0;
         if self.last_control.is_some() && !self.opened_since_control {
             self.audio.restart();
             self.link_counters = (0, 0);
@@ -206,40 +198,37 @@ impl SourceCheck {
     }
 
     /// Judges why the server drops a packet. Returns whether its content can be judged.
-    fn on_drop_reason(&mut self, at: Time, packet: Packet<'_>, reason: Option<DropReason>, is_opaque: bool) -> bool {
+    fn on_drop_reason(&mut self, at: Time, packet: Packet<'_>, reason: Option<Reason>, is_opaque: bool) -> bool {
         let is_renewing = self.last_control.is_some_and(|control| at.duration_since(control) < RENEWAL);
         match reason {
-            Some(DropReason::Replayed) => {
+            Some(Reason::Replayed) => {
                 self.replayed += 1;
                 let counter = packet.payload.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
                 let (least, most) = self.replayed_counters.unwrap_or((counter, counter));
                 self.replayed_counters = Some((least.min(counter), most.max(counter)));
             }
             // The server has only keys that no packet has opened with.
-            Some(DropReason::NoKeys) if is_renewing && !self.opened_since_control => self.on_not_opened(),
+            Some(Reason::NoKeys) if is_renewing && !self.opened_since_control => self.on_not_opened(),
             // Without an opened packet since CONTROL, there is no previous link.
-            Some(DropReason::NotOpened) if !(is_renewing && self.opened_since_control) => self.on_not_opened(),
-            Some(DropReason::NoKeys) | None if is_opaque => self.no_keys += 1,
-            Some(DropReason::Plain) if self.opened == 0 => {
+            Some(Reason::NotOpened) if !(is_renewing && self.opened_since_control) => self.on_not_opened(),
+            Some(Reason::NoKeys) | None if is_opaque => self.no_keys += 1,
+            Some(Reason::Plain) if self.opened == 0 => {
                 self.evidence.add(RuleId::LinkRequired, "sealed AUDIO", "plain AUDIO");
             }
-            Some(DropReason::Plain) if !is_renewing => {
+            Some(Reason::Plain) if !is_renewing => {
                 let name = packet.header.packet_type.name();
-                let rule = RuleId::PlainAfterKeys;
-                self.evidence.add(rule, format_args!("sealed {name}"), format_args!("plain {name}"));
+                self.evidence.add(RuleId::PlainAfterKeys, format!("sealed {name}"), format!("plain {name}"));
                 if packet.header.packet_type == PacketType::Keepalive {
                     self.plain_keepalives = (at, self.plain_keepalives.1 + 1);
                 }
             }
-            Some(DropReason::KeyExchange) => self.on_wrong_control(packet),
-            Some(DropReason::NotOpened | DropReason::Plain) => {}
-            Some(
-                reason @ (DropReason::Repeated | DropReason::PacketRate | DropReason::BitRate | DropReason::KeyRate),
-            ) => {
-                let rule = if reason == DropReason::Repeated { RuleId::Limited } else { RuleId::RateLimited };
-                let reason_name = reason.name();
-                self.evidence.add(rule, "packets within the limits", format_args!("one above ({reason_name})"));
-                return !is_opaque && reason != DropReason::KeyRate;
+            Some(Reason::NotOpened | Reason::Plain) => {}
+            Some(Reason::KeyExchange) => self.on_wrong_control(packet),
+            Some(reason @ (Reason::Repeated | Reason::PacketRate | Reason::BitRate | Reason::KeyRate)) => {
+                let rule = if reason == Reason::Repeated { RuleId::Limited } else { RuleId::RateLimited };
+                let received = format_args!("one above ({})", reason.name());
+                self.evidence.add(rule, "packets within the limits", received);
+                return !is_opaque && reason != Reason::KeyRate;
             }
             _ => return !is_opaque,
         }
@@ -270,28 +259,25 @@ impl SourceCheck {
         self.evidence.add(RuleId::KeyExchange, expected, received);
     }
 
-    fn on_content(&mut self, at: Time, packet: Packet<'_>) {
+    fn on_content(&mut self, at: Time, packet: Packet<'_>) -> Result<(), PacketError> {
         let Packet { header, payload } = packet;
         let is_opaque = self.counters.is_some() && header.is_sealed();
-        self.format = self.format.filter(|_| !is_opaque);
+        if is_opaque {
+            self.audio.format = None;
+        }
         match header.packet_type {
             PacketType::Audio => {
-                let is_pcm = self.format.is_none_or(|format| format.is_pcm);
-                let samples = if is_pcm && !is_opaque { payload } else { &[] };
+                let samples = if self.audio.is_pcm() && !is_opaque { payload } else { &[] };
                 self.history.on_audio(self.first_seen, at, samples);
-                self.audio.on_packet(at, (header, payload.len()), self.format, &mut self.evidence);
-                if is_samples(samples.len()) {
-                    let (duration, channels) = (self.audio.duration, self.audio.channels(self.format).unwrap_or(1));
-                    self.audio.content.on_payload((at, duration), samples, channels, &mut self.evidence);
-                }
+                self.audio.on_packet(at, header, payload.len(), &mut self.evidence);
+                self.audio.on_samples(at, samples, &mut self.evidence);
             }
             PacketType::Control => {
                 // With the first CONTROL, a client may also begin another link.
                 let is_settled = self.last_control.is_none() || self.opened_since_control;
                 if !is_settled && self.last_audio.is_some_and(|audio| at.duration_since(audio) <= CONTROL_INTERVAL) {
-                    let (expected, received) =
-                        ("AUDIO after a sealed packet of the server", "CONTROL while AUDIO is sent");
-                    self.evidence.add(RuleId::AudioBeforeLink, expected, received);
+                    let expected = "AUDIO after a sealed packet of the server";
+                    self.evidence.add(RuleId::AudioBeforeLink, expected, "CONTROL while AUDIO is sent");
                 }
                 let (last, count) = std::mem::take(&mut self.plain_keepalives);
                 if at.duration_since(last) < RENEWAL {
@@ -300,59 +286,40 @@ impl SourceCheck {
                 (self.last_control, self.opened_since_control) = (Some(at), false);
             }
             PacketType::LatencyPing | PacketType::LatencyInfo if is_opaque => {}
-            PacketType::LatencyPing => match PingPayload::parse(packet) {
-                Ok(ping) => {
-                    let (first_sent, first) = *self.first_ping.get_or_insert((ping.sent_time_us, at));
-                    let sent_s = ping.sent_time_us.wrapping_sub(first_sent).cast_signed() as f64 / 1e6;
-                    self.pings.on_earliest(sent_s, at.signed_nanos_since(first) as f64 - sent_s * 1e9);
-                }
-                Err(error) => self.on_malformed(error),
-            },
-            PacketType::LatencyInfo => match LatencyInfo::parse(payload) {
-                Ok(info) => self.on_info(&info),
-                Err(error) => self.on_malformed(error),
-            },
+            PacketType::LatencyPing => {
+                let ping = PingPayload::parse(packet)?;
+                let (first_sent, first) = *self.first_ping.get_or_insert((ping.sent_time_us, at));
+                let sent_s = ping.sent_time_us.wrapping_sub(first_sent).cast_signed() as f64 / 1e6;
+                self.pings.on_earliest(sent_s, at.signed_nanos_since(first) as f64 - sent_s * 1e9);
+            }
+            PacketType::LatencyInfo => self.on_info(LatencyInfo::parse(payload)?),
             PacketType::Fec | PacketType::Keepalive | PacketType::LatencyPong => {}
         }
+        Ok(())
     }
 
-    fn on_info(&mut self, info: &LatencyInfo) {
+    fn on_info(&mut self, info: LatencyInfo) {
         self.info_seen = true;
-        let is_delay = |ms: f32| (0.0..=10_000.0).contains(&ms);
+        let rates = LatencyInfo::SAMPLE_RATES;
         let delays = [info.capture_ms, info.playback_ms, info.encode_ms, info.decode_ms, info.jitter_buffer_ms];
+        let are_delays = delays.iter().all(|ms| (0.0..=10_000.0).contains(ms));
         let fields = [
-            (
-                !LatencyInfo::SAMPLE_RATES.contains(&info.sample_rate),
-                "a sample_rate of 8,000 to 192,000",
-                info.sample_rate.to_string(),
-            ),
-            (!(1..=16_373).contains(&info.frame_size), "a frame_size of 1 to 16,373", info.frame_size.to_string()),
-            (info.channel_count == Some(0), "a channel_count of at least 1", "0".to_owned()),
-            (!["pcm", "opus"].contains(&&*info.codec), "codec pcm or opus", sanitize_name(&info.codec)),
-            (!delays.into_iter().all(is_delay), "delays of 0 to 10,000 ms", format!("{delays:?}")),
+            (rates.contains(&info.sample_rate), "a sample_rate of 8,000 to 192,000", info.sample_rate.to_string()),
+            ((1..=16_373).contains(&info.frame_size), "a frame_size of 1 to 16,373", info.frame_size.to_string()),
+            (info.channel_count != Some(0), "a channel_count of at least 1", "0".to_owned()),
+            (["pcm", "opus"].contains(&&*info.codec), "codec pcm or opus", sanitize_name(&info.codec)),
+            (are_delays, "delays of 0 to 10,000 ms", format!("{delays:?}")),
         ];
-        let wrong = fields.into_iter().find(|(is_wrong, ..)| *is_wrong);
-        let format = wrong.is_none().then(|| Format {
-            frame_size: info.frame_size,
-            sample_rate: info.sample_rate,
-            channels: info.channel_count,
-            is_pcm: info.codec == "pcm",
-        });
+        let wrong = fields.into_iter().find(|(is_right, ..)| !is_right);
+        self.audio.on_format(wrong.is_none().then_some(info));
         if let Some((_, expected, received)) = wrong {
             self.evidence.add(RuleId::LatencyInfoValue, expected, received);
         }
-        self.format = format;
-        self.audio.on_format(format);
-    }
-
-    /// By how many parts per million the path slows down all that the client sends.
-    pub(super) fn path_ppm(&self) -> Option<[f64; 2]> {
-        self.pings.interval_ppm().or(self.pings.ppm().map(|ppm| [ppm; 2]))
     }
 
     /// The sample rate, as announced or measured, and the interval of the drift.
     pub(super) fn drift(&self) -> Option<(u32, [f64; 2])> {
-        let pace = self.audio.pace(self.format)?;
+        let pace = self.audio.pace()?;
         Some((pace.rate, pace.drift.interval_ppm()?))
     }
 }

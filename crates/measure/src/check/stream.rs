@@ -8,7 +8,7 @@ use std::time::Duration;
 use jamjam_core::audio::placement::{MAX_CHANNELS, STANDARD_RATES, channels_of};
 use jamjam_core::stats::{Arrivals, Jitter, SequenceArrival};
 use jamjam_core::time::{NANOS_PER_SECOND, Time};
-use jamjam_core::wire::Header;
+use jamjam_core::wire::{Header, LatencyInfo};
 
 use super::pace::{MIN_PAUSE_NS, Pace};
 use super::pacing::GroupDetector;
@@ -33,16 +33,6 @@ const MAX_SILENCE: Duration = Duration::from_millis(500);
 /// Maximum error of a rate, in parts per million.
 pub(super) const MAX_RATE_ERROR_PPM: f64 = 10_000.0;
 
-/// The properties of the AUDIO according to LATENCY_INFO.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Format {
-    pub(super) frame_size: u32,
-    pub(super) sample_rate: u32,
-    pub(super) channels: Option<u8>,
-    /// Whether the payload is float samples.
-    pub(super) is_pcm: bool,
-}
-
 /// A packet whose successor is awaited.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Previous {
@@ -55,6 +45,8 @@ pub(super) struct Previous {
 #[derive(Clone, Debug, Default)]
 pub(super) struct StreamCheck {
     pub(super) packets: u64,
+    /// The properties of the AUDIO according to the last LATENCY_INFO, unless that is wrong.
+    pub(super) format: Option<LatencyInfo>,
     /// Whether it began while the client was already sending to others.
     pub(super) is_late: bool,
     pub(super) arrivals: Arrivals,
@@ -90,8 +82,8 @@ pub(super) struct StreamCheck {
 
 impl StreamCheck {
     /// Channels according to the packets, otherwise to LATENCY_INFO.
-    pub(super) fn channels(&self, format: Option<Format>) -> Option<usize> {
-        let announced = || format?.channels.map(usize::from);
+    pub(super) fn channels(&self) -> Option<usize> {
+        let announced = || self.format.as_ref()?.channel_count.map(usize::from);
         self.agreed.map(|(_, channels)| channels as usize).or_else(announced)
     }
 
@@ -102,14 +94,11 @@ impl StreamCheck {
     }
 
     /// The pace at the announced rate, otherwise at the standard rate that is measured with certainty.
-    pub(super) fn pace(&self, format: Option<Format>) -> Option<&Pace> {
-        if format.is_some() {
+    pub(super) fn pace(&self) -> Option<&Pace> {
+        if self.format.is_some() {
             return self.paces.first();
         }
-        let is_certain = |pace: &&Pace| {
-            let interval = pace.drift.interval_ppm();
-            interval.is_some_and(|ends| ends.iter().all(|ppm| ppm.abs() < MAX_RATE_ERROR_PPM))
-        };
+        let is_certain = |pace: &&Pace| pace.drift.interval_ppm().is_some_and(is_right_rate);
         self.paces.iter().min_by_key(|pace| pace.mean_wander()).filter(is_certain)
     }
 
@@ -120,9 +109,15 @@ impl StreamCheck {
         Some((rate, f64::from(rate) * (1.0 + error)))
     }
 
-    /// LATENCY_INFO was received.
-    pub(super) fn on_format(&mut self, format: Option<Format>) {
-        let Some(Format { sample_rate: rate, .. }) = format else { return };
+    /// Whether the payload is float samples.
+    pub(super) fn is_pcm(&self) -> bool {
+        self.format.as_ref().is_none_or(|format| format.codec == "pcm")
+    }
+
+    /// LATENCY_INFO was received, which may be wrong.
+    pub(super) fn on_format(&mut self, format: Option<LatencyInfo>) {
+        self.format = format;
+        let Some(LatencyInfo { sample_rate: rate, .. }) = self.format else { return };
         self.paces.retain(|pace| pace.rate == rate);
         if self.paces.is_empty() {
             self.paces.push(Pace::new(rate));
@@ -141,36 +136,28 @@ impl StreamCheck {
         self.paces.iter_mut().for_each(Pace::restart);
     }
 
-    /// The possible samples per channel of `packets` packets.
-    fn possible_advance(&self, packets: u32, format: Option<Format>) -> std::ops::RangeInclusive<u64> {
+    /// Whether the next `packets` packets may have so many samples per channel.
+    fn is_possible(&self, packets: u32, samples: u32) -> bool {
         let (fewest, most) = self.samples.unwrap_or_default();
         let [fewest, most] = match self.agreed {
             Some((_, channels)) => [fewest, most].map(|samples| samples / channels),
             // Mono, stereo, or as announced.
-            None => [(fewest / 2).min(format.map_or(u32::MAX, |format| format.frame_size)), most],
+            None => [(fewest / 2).min(self.format.as_ref().map_or(u32::MAX, |format| format.frame_size)), most],
         };
-        u64::from(packets) * u64::from(fewest)..=u64::from(packets) * u64::from(most)
+        let [least, greatest] = [fewest, most].map(|of_packet| u64::from(packets) * u64::from(of_packet));
+        (1..MAX_LOST).contains(&packets) && (least..=greatest).contains(&samples.into())
     }
 
     /// Whether the stream may continue with `header`.
-    pub(super) fn is_continued_by(&self, header: Header, format: Option<Format>) -> bool {
+    pub(super) fn is_continued_by(&self, header: Header) -> bool {
         self.previous.is_some_and(|previous| {
-            let packets = header.sequence.wrapping_sub(previous.header.sequence);
             let samples = header.timestamp.wrapping_sub(previous.header.timestamp);
-            (1..MAX_LOST).contains(&packets)
-                && samples > 0
-                && self.possible_advance(packets, format).contains(&samples.into())
+            samples > 0 && self.is_possible(header.sequence.wrapping_sub(previous.header.sequence), samples)
         })
     }
 
     /// Judges a packet.
-    pub(super) fn on_packet(
-        &mut self,
-        at: Time,
-        (header, payload_len): (Header, usize),
-        format: Option<Format>,
-        evidence: &mut Evidence,
-    ) {
+    pub(super) fn on_packet(&mut self, at: Time, header: Header, payload_len: usize, evidence: &mut Evidence) {
         self.packets += 1;
         if self.paces.is_empty() {
             self.paces.extend(STANDARD_RATES.map(Pace::new));
@@ -186,7 +173,7 @@ impl StreamCheck {
         if silence < MAX_SILENCE {
             self.duration += silence;
         }
-        let is_restart = self.judge_sequence(at, header, (step, advance), format, evidence);
+        let is_restart = self.judge_sequence(at, sequence, (step, advance), evidence);
         let (since, same) = self.stuck.get_or_insert((at, Violations::default()));
         match (step, advance) {
             (Some(0), 0) => {
@@ -199,25 +186,20 @@ impl StreamCheck {
             (Some(0), _) => evidence.add(RuleId::SequenceRepeated, "an advance by 1", format_args!("{sequence} again")),
             _ => self.stuck = None,
         }
-        let ahead = self.position.map_or(0, |position| timestamp.wrapping_sub(position as u32).cast_signed());
         if is_restart || step == Some(1) && advance.cast_signed() <= 0 {
             self.restart_pace();
         }
         // A position far below zero cannot occur: it begins with the first timestamp plus 2^32.
-        let position = self
-            .position
-            .map_or(u64::from(timestamp) + (1 << 32), |position| position.saturating_add_signed(ahead.into()));
-        let is_pcm = format.is_none_or(|format| format.is_pcm);
-        if step == Some(1)
-            && is_pcm
-            && let Some(previous) = previous.filter(|previous| is_samples(previous.payload_len))
-        {
+        let newest = self.position.unwrap_or(u64::from(timestamp) + (1 << 32));
+        let position = newest.saturating_add_signed(timestamp.wrapping_sub(newest as u32).cast_signed().into());
+        let is_pcm = self.is_pcm();
+        let is_pair = step == Some(1) && is_pcm;
+        if let Some(previous) = previous.filter(|previous| is_pair && is_samples(previous.payload_len)) {
             let is_ahead = self.paces.iter().all(|pace| pace.is_ahead(position, at));
-            self.judge_format((previous, timestamp), is_ahead, format, evidence);
+            self.judge_format((previous, timestamp), is_ahead, evidence);
         }
         if is_pcm && !is_samples(payload_len) {
-            let received = format_args!("{payload_len} bytes");
-            evidence.add(RuleId::PayloadLength, "a multiple of 4 bytes", received);
+            evidence.add(RuleId::PayloadLength, "a multiple of 4 bytes", format_args!("{payload_len} bytes"));
         }
         // Only packets that are newer than all others have a pace.
         if self.position.is_none_or(|newest| position > newest) {
@@ -229,30 +211,25 @@ impl StreamCheck {
     fn judge_sequence(
         &mut self,
         at: Time,
-        header: Header,
-        (step, advance): (Option<u32>, u32),
-        format: Option<Format>,
+        sequence: u32,
+        changes: (Option<u32>, u32),
         evidence: &mut Evidence,
     ) -> bool {
-        let sequence = header.sequence;
+        let (step, advance) = changes;
         let newest = self.arrivals.sequences.newest();
-        let is_restart = match self.arrivals.record(at, sequence) {
-            SequenceArrival::Start(first) if newest.is_none() => {
-                if self.packets == 1 && first > 1 && !self.is_late {
-                    evidence.add(RuleId::FirstSequence, "0 or 1", first);
-                }
-                false
+        let arrival = self.arrivals.record(at, sequence);
+        match (arrival, newest) {
+            (SequenceArrival::Start(first), Some(newest)) => {
+                evidence.add(RuleId::SequenceRestart, newest.wrapping_add(1), first);
             }
-            SequenceArrival::Start(first) => {
-                evidence.add(RuleId::SequenceRestart, newest.unwrap_or(0).wrapping_add(1), first);
-                true
+            (SequenceArrival::Start(first), None) if self.packets == 1 && first > 1 && !self.is_late => {
+                evidence.add(RuleId::FirstSequence, "0 or 1", first);
             }
-            _ => false,
-        };
-        let fits =
-            |step| (1..MAX_LOST).contains(&step) && self.possible_advance(step, format).contains(&advance.into());
+            _ => {}
+        }
         // The timestamps count the packets that are missing, also from 65,535 to 0.
-        let [is_next, is_wrapped] = [0, 1 << 16].map(|more| step.is_some_and(|step| fits(step.wrapping_add(more))));
+        let [is_next, is_wrapped] =
+            [0, 1 << 16].map(|more| step.is_some_and(|step| self.is_possible(step.wrapping_add(more), advance)));
         match step {
             Some(2..) if is_wrapped || self.frame_sizes() == Some((advance, advance)) => {
                 // Elsewhere than from 65,535 to 0, a single one may have another cause.
@@ -275,21 +252,15 @@ impl StreamCheck {
             }
             _ => self.wrong_step = Default::default(),
         }
-        is_restart
+        matches!(arrival, SequenceArrival::Start(_)) && newest.is_some()
     }
 
     /// Judges a packet, after which the next one has the timestamp `next`, which may be ahead of time.
-    fn judge_format(
-        &mut self,
-        (previous, next): (Previous, u32),
-        is_ahead: bool,
-        format: Option<Format>,
-        evidence: &mut Evidence,
-    ) {
+    fn judge_format(&mut self, (previous, next): (Previous, u32), is_ahead: bool, evidence: &mut Evidence) {
         self.pairs += 1;
         let (len, timestamp) = (previous.payload_len, previous.header.timestamp);
         let (samples, advance) = ((len / 4) as u32, next.wrapping_sub(timestamp));
-        let announced = format.and_then(|format| Some((format.frame_size, u32::from(format.channels?))));
+        let announced = self.format.as_ref().and_then(|info| Some((info.frame_size, u32::from(info.channel_count?))));
         let max_channels = announced.map_or(MAX_CHANNELS, |(_, channels)| channels.max(MAX_CHANNELS));
         let channels_at = |advance: u32| channels_of(samples, advance).filter(|channels| *channels <= max_channels);
         if let Some(channels) = channels_at(advance) {
@@ -302,11 +273,9 @@ impl StreamCheck {
         // The timestamp counts on in a pause, and counts what the client has dropped before it was sent.
         let is_skip = advance.cast_signed() > expected.cast_signed() && !is_ahead;
         self.skips += u64::from(is_skip);
-        if is_skip && self.skips * 4 < self.pairs + 400 {
-            return;
-        }
-        self.wrong_advances += 1;
-        if self.wrong_advances < MIN_WRONG_ADVANCES {
+        let is_excused = is_skip && self.skips * 4 < self.pairs + 400;
+        self.wrong_advances += u64::from(!is_excused);
+        if is_excused || self.wrong_advances < MIN_WRONG_ADVANCES {
             return;
         }
         let violations = std::mem::take(&mut self.suspected);
@@ -319,9 +288,8 @@ impl StreamCheck {
                 let reversed = next.swap_bytes().wrapping_sub(timestamp.swap_bytes());
                 let order = if channels_at(reversed).is_some() { ", so it is little-endian" } else { "" };
                 let alternative = if known.is_none() { ", or less for several channels" } else { "" };
-                let (expected, received) =
-                    (format!("{expected}{alternative}"), format!("{}{order}", advance.cast_signed()));
-                evidence.add_all(violations, RuleId::TimestampStep, expected, received);
+                let received = format_args!("{}{order}", advance.cast_signed());
+                evidence.add_all(violations, RuleId::TimestampStep, format!("{expected}{alternative}"), received);
             }
         }
     }
@@ -329,17 +297,11 @@ impl StreamCheck {
     /// Records the pace of a packet that is newer than all others.
     fn on_newest(&mut self, at: Time, position: u64) {
         let advance = position - self.position.replace(position).unwrap_or(position);
-        let mut change = 0;
-        for pace in self.paces.iter_mut().rev() {
-            change = pace.on_packet(position, at);
-        }
         // The pace of the first rate is the last one.
+        let change = self.paces.iter_mut().rev().fold(0, |_, pace| pace.on_packet(position, at));
         let rate = self.paces.first().map_or(STANDARD_RATES[0], |pace| pace.rate);
-        self.packet_ns = match self.agreed {
-            Some((size, _)) => u64::from(size),
-            None => advance,
-        } * NANOS_PER_SECOND
-            / u64::from(rate.max(1));
+        let samples = self.agreed.map_or(advance, |(size, _)| size.into());
+        self.packet_ns = samples * NANOS_PER_SECOND / u64::from(rate.max(1));
         if advance == 0 || change.abs() >= MIN_PAUSE_NS {
             self.jitter.skip();
             self.transit = 0;
@@ -348,6 +310,11 @@ impl StreamCheck {
         self.jitter.on_transit(self.transit);
         self.groups.on_arrival(at, self.packet_ns);
     }
+}
+
+/// Whether a rate within this interval of errors is right.
+pub(super) fn is_right_rate(interval_ppm: [f64; 2]) -> bool {
+    interval_ppm.iter().all(|ppm| ppm.abs() < MAX_RATE_ERROR_PPM)
 }
 
 /// Whether a payload has this length if it is samples.

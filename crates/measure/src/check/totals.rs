@@ -1,21 +1,23 @@
 //! What follows from the totals of a source: violations, or what could not be judged and why.
 
+use std::fmt::Display;
+use std::time::Duration;
+
 use crate::document::column::figures;
-use jamjam_core::audio::placement::STANDARD_RATES;
 
 use super::pacing::MIN_WINDOW;
-use super::rules::{Evidence, RuleId, Severity, Violations};
+use super::rules::{Evidence, RuleId as Id, Violations};
 use super::source::SourceCheck;
-use super::stream::{Format, MAX_RATE_ERROR_PPM, StreamCheck, WRONG_STEPS};
+use super::stream::{StreamCheck, WRONG_STEPS};
 
 /// AUDIO packets for a share of loss, reordering and duplicates.
 const MIN_PACKETS: u64 = 1_000;
 
-/// Seconds of the run from which on this drift is a warning, in parts per million.
-const MAX_DRIFTS_PPM: [(f64, f64); 2] = [(60.0, 100.0), (0.0, 500.0)];
+/// Groups are found in AUDIO of this length.
+const MIN_PACED: Duration = Duration::from_millis(2_500);
 
-/// Seconds by which the delay of a path may grow.
-const MAX_QUEUE_S: f64 = 1.0;
+/// KEEPALIVEs are counted for this time.
+const MIN_PRESENCE: Duration = Duration::from_secs(10);
 
 /// If there is none, this is the only part that is not judged.
 pub(super) const AUDIO: &str = "AUDIO";
@@ -29,201 +31,156 @@ figures! {
         reason: String;
         /// The rules that had no chance to find anything.
         #[serde(skip)]
-        @skip rules: &'static [RuleId];
+        @skip rules: &'static [Id];
     }
 }
 
-/// Violations that follow from totals, and what could not be judged. What depends on the length of the run follows only when it `is_over`. A rule
-/// may still have found something in a part that is not judged.
-#[expect(clippy::too_many_lines, reason = "each part is judged or listed as not judged, once")]
-pub(super) fn totals(source: &SourceCheck, is_over: bool) -> (Evidence, Vec<NotJudged>) {
-    use RuleId as Id;
-    let (mut violations, mut not_judged) = (Evidence::default(), Vec::new());
-    let mut found = |rule, count, expected: &str, received: String| {
-        violations.add_all(Violations { count, first: None }, rule, expected, received);
-    };
-    let mut skip = |what, rules, reason: String| not_judged.push(NotJudged { what, reason, rules });
-    let SourceCheck { audio, format, replayed, opened, first_sequence, last_control, .. } = source;
-    let StreamCheck { packets, agreed, groups, .. } = audio;
-    let sequences = &audio.arrivals.sequences;
+/// What follows from the totals of a source.
+#[derive(Default)]
+pub(super) struct Totals {
+    pub(super) violations: Evidence,
+    /// A rule may still have found something in a part that is not judged. If the reasons differ, the first one counts.
+    pub(super) not_judged: Vec<NotJudged>,
+}
 
-    if *replayed >= 50 && replayed >= opened {
-        let (newest, (least, most)) = (source.link_counters.1, source.replayed_counters.unwrap_or_default());
-        let counters = if newest > 1 << 48 {
-            ": it is little-endian".to_owned()
-        } else if least == most {
-            format!(": each one {least}")
-        } else {
-            let again = if least == 0 { ", so it starts again" } else { "" };
-            format!(": {least} to {most} after {newest}{again}")
-        };
-        let received = format!("{replayed} of {} again or too late{counters}", replayed + opened);
-        found(Id::CounterRepeated, *replayed, "each counter once", received);
-    }
-    // The last lost packets may be those that would have explained it.
-    let began_here = *first_sequence == Some(0) && last_control.is_none() && *opened == 0;
-    if began_here && source.no_keys > 0 {
-        found(Id::NoKeys, source.no_keys, "a key exchange before sealed packets", "a sealed packet".to_owned());
-    }
-    if *packets == 0 {
-        let reason = match (first_sequence, last_control) {
-            (Some(_), None) => "all sealed with keys that were not agreed here",
-            (Some(_), Some(_)) => "none opens",
-            (None, Some(_)) if *opened == 0 => {
-                "none was sent after the key exchange, nor any sealed packet that opens: does the client derive the same keys?"
-            }
-            (None, Some(_)) => "none was sent after the key exchange",
-            (None, None) => "none was sent",
-        };
-        skip(AUDIO, Id::range(Id::FirstSequence, Id::Jitter), reason.to_owned());
-        return (violations, not_judged);
+impl Totals {
+    /// What depends on the length of the run follows only when it `is_over`.
+    pub(super) fn of(source: &SourceCheck, is_over: bool) -> Self {
+        let mut totals = Self::default();
+        totals.judge_keys(source);
+        if source.audio.packets == 0 {
+            totals.skip(AUDIO, Id::range(Id::FirstSequence, Id::Jitter), no_audio(source));
+            return totals;
+        }
+        totals.list_missing_parts(source);
+        totals.judge_rate(source, is_over);
+        totals.judge_arrivals(source);
+        totals.judge_other_types(source);
+        totals
     }
 
-    let seconds = audio.duration.as_secs_f64();
-    if format.is_some_and(|format| !format.is_pcm) {
-        skip("payload of AUDIO", Id::range(Id::TimestampStep, Id::Silence), "codec opus".to_owned());
-    } else {
-        if audio.pairs < u64::from(WRONG_STEPS) {
-            let rules = &[Id::SequenceStep, Id::TimestampStep, Id::PayloadLength];
-            skip("sequence and timestamp steps", rules, format!("needs {WRONG_STEPS} times two packets in succession"));
-        }
-        if !audio.content.is_offset_judged {
-            skip("DC offset", &[Id::DcOffset], "needs 10 s of samples".to_owned());
-        }
-        if seconds < MIN_WINDOW.as_secs_f64() {
-            skip("silence", &[Id::Silence], format!("needs {} s", MIN_WINDOW.as_secs()));
+    pub(super) fn found(&mut self, rule: Id, count: u64, expected: impl Display, received: impl Display) {
+        self.violations.add_all(Violations { count, first: None }, rule, expected, received);
+    }
+
+    pub(super) fn skip(&mut self, what: &'static str, rules: &'static [Id], reason: impl Into<String>) {
+        if self.not_judged.iter().all(|part| part.what != what) {
+            self.not_judged.push(NotJudged { what, reason: reason.into(), rules });
         }
     }
 
-    let span = audio.pace(*format).map_or(0.0, |pace| pace.drift.span().as_secs_f64());
-    let limit = MAX_DRIFTS_PPM.iter().find(|(from, _)| span >= *from).map_or(f64::MAX, |(_, ppm)| *ppm);
-    // What the clock of the client shows as well is the path. Without it, a queue of the path may fill, but not for long.
-    let path = source.path_ppm();
-    let without_path =
-        |[low, high]: [f64; 2]| path.map_or([low, high], |[slow, fast]| [low.min(low - fast), high.max(high - slow)]);
-    let (mut rate_error, mut is_doubtful) = (None, false);
-    if let Some((rate, interval)) = source.drift() {
-        let [low, high] = without_path(interval);
-        let (ppm, nearest, farthest) = (low.midpoint(high), low.max(-high), high.max(-low));
-        let uncertain = || format!("uncertain, {low:.0} to {high:.0} ppm");
-        if nearest > MAX_RATE_ERROR_PPM {
-            let factor = 1.0 + ppm / 1e6;
-            let channels = format.and_then(|format| format.channels).map_or(1.0, f64::from);
-            let is_interleaved = channels > 1.0 && (factor / channels - 1.0).abs() * 1e6 < MAX_RATE_ERROR_PPM;
-            let reason = if is_interleaved { ", so the timestamps count the samples of all channels" } else { "" };
-            rate_error = Some((nearest, rate.to_string(), format!("{:.0}{reason}", f64::from(rate) * factor)));
-        } else if farthest > MAX_RATE_ERROR_PPM {
-            skip("packet rate", &[Id::PacketRate], uncertain());
+    fn judge_keys(&mut self, source: &SourceCheck) {
+        let SourceCheck { replayed, opened, .. } = *source;
+        if replayed >= 50 && replayed >= opened {
+            let (newest, (least, most)) = (source.link_counters.1, source.replayed_counters.unwrap_or_default());
+            let counters = match least {
+                _ if newest > 1 << 48 => "it is little-endian".to_owned(),
+                _ if least == most => format!("each one {least}"),
+                0 => format!("0 to {most} after {newest}, so it starts again"),
+                _ => format!("{least} to {most} after {newest}"),
+            };
+            let received = format_args!("{replayed} of {} again or too late: {counters}", replayed + opened);
+            self.found(Id::CounterRepeated, replayed, "each counter once", received);
         }
-        if nearest > limit && nearest <= MAX_RATE_ERROR_PPM && is_over {
-            let source = if format.is_none() { ", the nearest standard rate, without LATENCY_INFO" } else { "" };
-            let received = format!("{ppm:.0} ppm (99.9 % interval {low:.0} to {high:.0})");
-            found(Id::ClockDrift, 1, &format!("at most ±{limit:.0} ppm of {rate} Hz{source}"), received);
-        } else if farthest > limit {
-            skip("clock drift", &[Id::ClockDrift], uncertain());
-        } else if limit > 100.0 {
-            skip("clock drift", &[Id::ClockDrift], "below 500 ppm, needs 60 s".to_owned());
-        }
-    } else {
-        let has_no_rate = format.is_none() && seconds >= 15.0;
-        let reason = if has_no_rate { "no standard rate is certain" } else { "needs 12 s without pauses" };
-        match audio.wrong_rate().filter(|_| is_over && !(source.counters.is_some() && *opened > 0)) {
-            Some((rate, measured)) => {
-                let rates = if format.is_some() {
-                    rate.to_string()
-                } else {
-                    STANDARD_RATES.map(|rate| rate.to_string()).join(", ")
-                };
-                // It is that of a part of the run, to which nothing corresponds if the path has changed.
-                let is_steady = path.is_none_or(|ends| ends.iter().all(|ppm| ppm.abs() < MAX_RATE_ERROR_PPM));
-                let error = if is_steady { (measured / f64::from(rate) - 1.0).abs() * 1e6 } else { 0.0 };
-                rate_error = Some((error, rates, format!("about {measured:.0}")));
-            }
-            None => skip("packet rate", &[Id::PacketRate], reason.to_owned()),
-        }
-        skip("clock drift", &[Id::ClockDrift], reason.to_owned());
-    }
-    if let Some((nearest, expected, received)) = rate_error {
-        if nearest <= MAX_RATE_ERROR_PPM {
-            skip("packet rate", &[Id::PacketRate], "the delay of the path changes".to_owned());
-        } else {
-            is_doubtful = path.is_none() && nearest / 1e6 * seconds < MAX_QUEUE_S;
-            let other = if is_doubtful { ", or the delay of its path grows" } else { "" };
-            found(Id::PacketRate, 1, &format!("{expected} samples per second"), received + other);
+        // The last lost packets may be those that would have explained it.
+        let began_here = source.first_sequence == Some(0) && source.last_control.is_none() && opened == 0;
+        if began_here && source.no_keys > 0 {
+            self.found(Id::NoKeys, source.no_keys, "a key exchange before sealed packets", "a sealed packet");
         }
     }
 
-    let (jitter, packet_ns) = (audio.jitter.mean().unwrap_or(0.0), audio.packet_ns as f64);
-    let pacing_needs = MIN_WINDOW.as_secs_f64() + 0.5;
-    if let Some((size, interval)) = groups.found {
-        let received = format!("groups of {size} every {:.1} ms", interval.as_secs_f64() * 1e3);
-        found(Id::Pacing, 1, &format!("a packet every {:.2} ms", packet_ns / 1e6), received);
-    } else if seconds < pacing_needs {
-        skip("pacing", &[Id::Pacing], format!("needs {pacing_needs} s"));
-    } else if groups.grouped * 2 >= *packets {
-        skip("pacing", &[Id::Pacing], "groups at unequal intervals".to_owned());
-    } else if jitter > packet_ns * 1.25 {
-        // In groups of three, the mean jitter is 4/3 of a packet, or less if each group looks like a pause.
-        skip("pacing", &[Id::Pacing], format!("{:.1} ms of jitter", jitter / 1e6));
-    }
-    if jitter >= 5e6 {
-        found(Id::Jitter, 1, "less than 5 ms of jitter", format!("{:.1} ms", jitter / 1e6));
-    }
-
-    let presence = source.presence.as_secs_f64();
-    let counts = [source.keepalives, source.keepalives - source.answers];
-    let [interval, own] = counts.map(|count| presence / count.max(1) as f64);
-    if presence < 10.0 {
-        skip("KEEPALIVE interval", &[Id::KeepaliveInterval], "needs 10 s".to_owned());
-    } else if interval > 2.5 || own < 0.5 {
-        let interval = if interval > 2.5 { interval } else { own };
-        let received = if source.keepalives == 0 { "none".to_owned() } else { format!("one per {interval:.2} s") };
-        found(Id::KeepaliveInterval, 1, "one per second", received);
-    } else if own > 2.5 {
-        skip("KEEPALIVE interval", &[Id::KeepaliveInterval], "they may answer another member".to_owned());
-    }
-
-    if let (Some(Format { frame_size, channels: announced, .. }), Some((size, channels))) = (*format, *agreed) {
-        let announced = announced.map_or(channels, u32::from);
-        for (rule, announced, of_packets) in
-            [(Id::FrameSize, frame_size, size), (Id::ChannelCount, announced, channels)]
-        {
-            if announced != of_packets {
-                found(rule, 1, &announced.to_string(), of_packets.to_string());
-            }
+    /// Lists the parts of which there is not as much as their rules need.
+    fn list_missing_parts(&mut self, source: &SourceCheck) {
+        let StreamCheck { packets, pairs, duration, .. } = source.audio;
+        let is_opus = !source.audio.is_pcm();
+        let has_link = source.last_control.is_some() || source.opened > 0;
+        let are_many = packets + source.audio.arrivals.sequences.gaps >= MIN_PACKETS;
+        let steps = &[Id::SequenceStep, Id::TimestampStep, Id::PayloadLength];
+        let values = &[Id::LatencyInfoValue, Id::LatencyInfoMissing, Id::FrameSize, Id::ChannelCount];
+        // The reason is what the first rule needs, unless it is given.
+        let parts: [(bool, &'static str, &'static [Id], Option<&str>); 9] = [
+            (!is_opus, "payload of AUDIO", Id::range(Id::TimestampStep, Id::Silence), Some("codec opus")),
+            (source.info_seen, "LATENCY_INFO", values, Some("none was received")),
+            (has_link, "encrypted link", Id::range(Id::KeyExchange, Id::AudioBeforeLink), Some("no key exchange")),
+            (is_opus || pairs >= u64::from(WRONG_STEPS), "sequence and timestamp steps", steps, None),
+            (is_opus || source.audio.content.is_offset_judged, "DC offset", &[Id::DcOffset], None),
+            (is_opus || duration >= MIN_WINDOW, "silence", &[Id::Silence], None),
+            (duration >= MIN_PACED, "pacing", &[Id::Pacing], None),
+            (source.presence >= MIN_PRESENCE, "KEEPALIVE interval", &[Id::KeepaliveInterval], None),
+            (are_many, "loss, reordering and duplicates", Id::range(Id::Loss, Id::Duplicates), None),
+        ];
+        for (_, what, rules, reason) in parts.into_iter().filter(|(is_enough, ..)| !is_enough) {
+            self.skip(what, rules, reason.map_or_else(|| format!("needs {}", rules[0].rule().needs), str::to_owned));
         }
     }
-    // Whether the link began at this server, and none of its packets is missing.
-    let is_whole = last_control.is_some() && source.link_counters.0 == source.link_counters.1 + 1;
-    if !source.info_seen && is_whole && seconds >= 10.0 {
-        found(Id::LatencyInfoMissing, 1, "one at the start", format!("none in {seconds:.0} s of AUDIO"));
-    } else if !source.info_seen {
-        let rules = &[Id::LatencyInfoValue, Id::LatencyInfoMissing, Id::FrameSize, Id::ChannelCount];
-        skip("LATENCY_INFO", rules, "none was received".to_owned());
-    }
 
-    let (distinct, lost) = (u64::from(sequences.distinct), sequences.gaps);
-    let shares = [
-        (Id::Loss, lost, distinct + lost, "all packets", "missing"),
-        (Id::Reordering, sequences.reordered, distinct, "ascending sequences", "late"),
-        (Id::Duplicates, sequences.duplicates, *packets, "each once", "duplicates"),
-    ];
-    if packets + lost < MIN_PACKETS {
-        let rules = &[Id::Loss, Id::Reordering, Id::Duplicates];
-        skip("loss, reordering and duplicates", rules, format!("needs {MIN_PACKETS} AUDIO packets"));
-    } else {
-        for (rule, count, of, expected, otherwise) in shares {
+    fn judge_arrivals(&mut self, source: &SourceCheck) {
+        let StreamCheck { packets, groups, .. } = &source.audio;
+        let (jitter, packet_ns) = (source.audio.jitter.mean().unwrap_or(0.0), source.audio.packet_ns as f64);
+        if let Some((size, interval)) = groups.found {
+            let received = format_args!("groups of {size} every {:.1} ms", interval.as_secs_f64() * 1e3);
+            self.found(Id::Pacing, 1, format_args!("a packet every {:.2} ms", packet_ns / 1e6), received);
+        } else if groups.grouped * 2 >= *packets {
+            self.skip("pacing", &[Id::Pacing], "groups at unequal intervals");
+        } else if jitter > packet_ns * 1.25 {
+            // In groups of three, the mean jitter is 4/3 of a packet, or less if each group looks like a pause.
+            self.skip("pacing", &[Id::Pacing], format!("{:.1} ms of jitter", jitter / 1e6));
+        }
+        if jitter >= 5e6 {
+            self.found(Id::Jitter, 1, "less than 5 ms of jitter", format_args!("{:.1} ms", jitter / 1e6));
+        }
+        let sequences = &source.audio.arrivals.sequences;
+        let (distinct, lost) = (u64::from(sequences.distinct), sequences.gaps);
+        for (rule, count, of, expected, otherwise) in [
+            (Id::Loss, lost, distinct + lost, "all packets", "missing"),
+            (Id::Reordering, sequences.reordered, distinct, "ascending sequences", "late"),
+            (Id::Duplicates, sequences.duplicates, *packets, "each once", "duplicates"),
+        ] {
             let share = count as f64 / of.max(1) as f64;
-            if share >= 0.001 {
-                found(rule, count, expected, format!("{:.1} % {otherwise}", share * 100.0));
+            if packets + lost >= MIN_PACKETS && share >= 0.001 {
+                self.found(rule, count, expected, format_args!("{:.1} % {otherwise}", share * 100.0));
             }
         }
     }
-    if last_control.is_none() && *opened == 0 {
-        skip("encrypted link", Id::range(Id::KeyExchange, Id::AudioBeforeLink), "no key exchange".to_owned());
+
+    fn judge_other_types(&mut self, source: &SourceCheck) {
+        let SourceCheck { audio, keepalives, answers, presence, link_counters, .. } = source;
+        let counts = [*keepalives, keepalives - answers];
+        let [interval, own] = counts.map(|count| presence.as_secs_f64() / count.max(1) as f64);
+        if *presence >= MIN_PRESENCE && (interval > 2.5 || own < 0.5) {
+            let interval = if interval > 2.5 { interval } else { own };
+            let received = if *keepalives == 0 { "none".to_owned() } else { format!("one per {interval:.2} s") };
+            self.found(Id::KeepaliveInterval, 1, "one per second", received);
+        } else if own > 2.5 {
+            self.skip("KEEPALIVE interval", &[Id::KeepaliveInterval], "they may answer another member");
+        }
+        if let (Some(format), Some((size, channels))) = (&audio.format, audio.agreed) {
+            let announced = format.channel_count.map_or(channels, u32::from);
+            if format.frame_size != size {
+                self.found(Id::FrameSize, 1, format.frame_size, size);
+            }
+            if announced != channels {
+                self.found(Id::ChannelCount, 1, announced, channels);
+            }
+        }
+        // Whether the link began at this server, and none of its packets is missing.
+        let is_whole = source.last_control.is_some() && link_counters.0 == link_counters.1 + 1;
+        let seconds = audio.duration.as_secs_f64();
+        if !source.info_seen && is_whole && seconds >= 10.0 {
+            self.found(Id::LatencyInfoMissing, 1, "one at the start", format_args!("none in {seconds:.0} s of AUDIO"));
+        }
     }
-    for (_, finding) in violations.all.iter_mut().filter(|(rule, _)| is_doubtful && *rule == Id::PacketRate) {
-        finding.severity = Severity::Warning;
+}
+
+/// Why there is no AUDIO that can be judged.
+fn no_audio(source: &SourceCheck) -> &'static str {
+    match (source.first_sequence, source.last_control) {
+        (Some(_), None) => "all sealed with keys that were not agreed here",
+        (Some(_), Some(_)) => "none opens",
+        (None, Some(_)) if source.opened == 0 => {
+            "none was sent after the key exchange, nor any sealed packet that opens: does the client derive the same keys?"
+        }
+        (None, Some(_)) => "none was sent after the key exchange",
+        (None, None) => "none was sent",
     }
-    (violations, not_judged)
 }

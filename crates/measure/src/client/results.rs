@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::document::column::json_names;
+use crate::document::column::json_types;
 
 use super::connection_results::{MoqtResults, WebSocketResults};
 use super::hosts::{PauseResults, ServerResults};
@@ -114,6 +114,8 @@ pub struct RunOrigin {
     pub command_line: String,
     /// Name of the host that ran the command.
     pub host_name: Option<String>,
+    /// The seed of the embedded server's impairment.
+    pub seed: Option<u64>,
 }
 
 /// All results of a run.
@@ -559,8 +561,13 @@ impl<O: PacketObserver + ?Sized> PacketObserver for &mut O {
     }
 }
 
-json_names! {
-    PacketOutcome: PacketOutcome::Returned, PacketOutcome::Duplicate, PacketOutcome::Damaged, PacketOutcome::Lost,
-        PacketOutcome::Excluded, PacketOutcome::NotSent, PacketOutcome::InFlight;
-    StopSignal: StopSignal::Interrupt, StopSignal::Terminate, StopSignal::ClosedPipe, StopSignal::Hangup, StopSignal::Unknown;
+json_types! {
+    PacketOutcome => {"enum": [
+        PacketOutcome::Returned, PacketOutcome::Duplicate, PacketOutcome::Damaged,
+        PacketOutcome::Lost, PacketOutcome::Excluded, PacketOutcome::NotSent, PacketOutcome::InFlight,
+    ]};
+    StopSignal => {"enum": [
+        StopSignal::Interrupt, StopSignal::Terminate,
+        StopSignal::ClosedPipe, StopSignal::Hangup, StopSignal::Unknown,
+    ]};
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::document::column::json_names;
+use crate::document::column::json_types;
 
 use jamjam_core::wire::PacketType;
 
@@ -42,6 +42,6 @@ impl StreamKind {
     }
 }
 
-json_names! {
-    StreamKind: StreamKind::Audio, StreamKind::Ping, StreamKind::Keepalive;
+json_types! {
+    StreamKind => {"enum": [StreamKind::Audio, StreamKind::Ping, StreamKind::Keepalive]};
 }

@@ -1,10 +1,10 @@
 //! Any series as an SVG drawing. Its colors and sizes are attributes, so that it needs no style sheet, and what the pointer shows are titles, so
 //! that it needs no script.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{Curve, CurveStyle, Point, Series, column};
+use super::column::format_figure;
+use super::{Curve, CurveStyle, Point, Series, grouped};
 use jamjam_core::sanitize::escape_html;
 
 /// Size of every drawing, in SVG units. A style sheet enlarges it to the width of the page.
@@ -79,12 +79,9 @@ impl Axis {
     /// The coordinate of a value. Values beyond an end have the coordinate of this end.
     fn at(&self, value: f64) -> f64 {
         let ([from, to], [start, end]) = (self.range, self.ends);
-        let share = if self.is_logarithmic {
-            (value.max(from) / from).ln() / (to / from).ln()
-        } else {
-            (value - from) / (to - from)
-        };
-        start + (end - start) * share.clamp(0.0, 1.0)
+        let scale = |value: f64| if self.is_logarithmic { value.ln() } else { value };
+        let share = (scale(value.clamp(from, to)) - scale(from)) / (scale(to) - scale(from));
+        start + (end - start) * share
     }
 
     /// The elements that `write` makes of the coordinate and the label of each tick.
@@ -98,26 +95,11 @@ impl Axis {
             let (length, unit) = if self.range[1] >= 7_200.0 { (3_600.0, "h") } else { (60.0, "min") };
             return format!("{} {unit}", (value / length * 100.0).round() / 100.0);
         }
-        let text = column::format_figure(self.name, value);
+        let text = format_figure(self.name, value);
         let (number, unit) = text.split_at(text.find([' ', '/']).unwrap_or(text.len()));
         let number = if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number };
         format!("{number}{unit}")
     }
-}
-
-/// A drawing of this content above the labels of a horizontal axis. `title` describes it.
-fn drawing(title: &str, bottom: &Axis, content: &str) -> String {
-    let labels = bottom.labels(|x, label| {
-        let y = HEIGHT - 5.0;
-        format!("<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\">{label}</text>")
-    });
-    let ticks = bottom.labels(|x, _| format!("M{x:.1} {BOTTOM}v4"));
-    let [left, right] = bottom.ends;
-    format!(
-        "<svg role=\"img\" aria-label=\"{title}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
-         font-family=\"sans-serif\" font-size=\"11\" fill=\"currentColor\">{content}<path stroke=\"currentColor\" \
-         d=\"M{left} {BOTTOM}H{right}{ticks}\"/>{labels}</svg>\n"
-    )
 }
 
 /// The chart of a series with its title; empty without data.
@@ -126,10 +108,8 @@ pub(crate) fn figure(series: &Series) -> String {
     // A bar without an end is as wide as another one.
     let widths = points().map(|(_, point)| point.x[1] - point.x[0]).filter(|width| width.is_finite());
     let width = widths.reduce(f64::max).unwrap_or(1.0);
-    let ends = |Point { x: [from, to], .. }: &Point| match (from.is_finite(), to.is_finite()) {
-        (false, _) => [to - width, *to],
-        (true, false) => [*from, from + width],
-        (true, true) => [*from, *to],
+    let ends = |Point { x: [from, to], .. }: &Point| {
+        if from.is_finite() { [*from, to.min(from + width)] } else { [to - width, *to] }
     };
     let heights = points().flat_map(|(style, point)| match style {
         CurveStyle::Line => [point.y[1]; 2],
@@ -144,24 +124,31 @@ pub(crate) fn figure(series: &Series) -> String {
     let left = 8.0 + LETTER * longest.max(3) as f64;
     let horizontal = Axis::horizontal(series.axes[0], x, left);
     let lines = vertical.labels(|y, _| format!("M{left} {y:.1}H{RIGHT}"));
-    let mut content = format!("<path stroke=\"currentColor\" stroke-opacity=\"0.2\" d=\"{lines}\"/>");
-    content += &vertical.labels(|y, label| {
-        let (x, y) = (left - 5.0, y + 4.0);
-        format!("<text x=\"{x}\" y=\"{y:.1}\" text-anchor=\"end\">{label}</text>")
-    });
-    for (curve, color) in series.curves.iter().zip(COLORS.into_iter().cycle()) {
-        content += &path(curve, color, &|point| ends(point).map(|x| horizontal.at(x)), &vertical);
-    }
-    content += &legend(series, left);
-    content += &values(series, [&horizontal, &vertical], &ends);
-    let title = escape_html(&series.title);
+    let text = |x: f64, y: f64, anchor: &str, label: String| {
+        format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{label}</text>")
+    };
+    let labels = vertical.labels(|y, label| text(left - 5.0, y + 4.0, "end", label))
+        + &horizontal.labels(|x, label| text(x, HEIGHT - 5.0, "middle", label));
+    let colored = || series.curves.iter().zip(COLORS.into_iter().cycle());
+    // The names of several curves, above the drawing.
+    let name = |(curve, color): (&Curve, &str)| format!("<tspan fill=\"{color}\">■</tspan> {}  ", curve.name);
+    let legend = if series.curves.len() > 1 { colored().map(name).collect() } else { String::new() };
+    let place = |point: &Point| ends(point).map(|x| horizontal.at(x));
+    let curves: String = colored().map(|(curve, color)| path(curve, color, &place, &vertical)).collect();
     let notes = [
         (vertical.is_logarithmic, " The scale is logarithmic."),
         (points().any(|(_, point)| point.x[1].is_infinite()), " The last bar counts all above."),
     ];
     let notes: String = notes.into_iter().filter_map(|(applies, note)| applies.then_some(note)).collect();
-    let drawing = drawing(&title, &horizontal, &content);
-    format!("<div class=\"chart\"><p><strong>{title}</strong>{notes}</p>\n{drawing}</div>\n")
+    let (title, legend, values) =
+        (escape_html(&series.title), text(left, 11.0, "start", legend), values(series, &place));
+    let ticks = horizontal.labels(|x, _| format!("M{x:.1} {BOTTOM}v4"));
+    format!(
+        "<div class=\"chart\"><p><strong>{title}</strong>{notes}</p>\n<svg role=\"img\" aria-label=\"{title}\" \
+         viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" font-family=\"sans-serif\" font-size=\"11\" \
+         fill=\"currentColor\"><path stroke=\"currentColor\" stroke-opacity=\"0.2\" d=\"{lines}\"/>{labels}{curves}{legend}{values}\
+         <path stroke=\"currentColor\" d=\"M{left} {BOTTOM}H{RIGHT}{ticks}\"/></svg>\n</div>\n"
+    )
 }
 
 /// A line with a step for each interval, or a rectangle for each point.
@@ -190,65 +177,29 @@ fn path(curve: &Curve, color: &str, ends: &dyn Fn(&Point) -> [f64; 2], vertical:
     format!("<path {style} d=\"{path}\"/>")
 }
 
-/// The names of several curves, above the drawing.
-fn legend(series: &Series, mut x: f64) -> String {
-    let mut text = String::new();
-    for (curve, color) in series.curves.iter().zip(COLORS.into_iter().cycle()).filter(|_| series.curves.len() > 1) {
-        let (height, opacity) = match curve.style {
-            CurveStyle::Line => (3, 1.0),
-            CurveStyle::Band => (10, 0.35),
-            CurveStyle::Bars => (10, 1.0),
-        };
-        let (y, text_x, name) = (7 - height / 2, x + 17.0, curve.name);
-        // Writing to a string cannot fail.
-        _ = write!(
-            text,
-            "<rect x=\"{x}\" y=\"{y}\" width=\"13\" height=\"{height}\" fill=\"{color}\" fill-opacity=\"{opacity}\"/>\
-             <text x=\"{text_x}\" y=\"11\">{name}</text>"
-        );
-        x = text_x + LETTER * name.chars().count() as f64 + 12.0;
-    }
-    text
-}
-
 /// What the pointer shows: the values of all curves at each part of the horizontal axis.
-fn values(series: &Series, [horizontal, vertical]: [&Axis; 2], ends: &dyn Fn(&Point) -> [f64; 2]) -> String {
-    let mut parts = BTreeMap::<u64, (&Point, String)>::new();
-    for (curve, point) in series.curves.iter().flat_map(|curve| curve.points.iter().map(move |point| (curve, point))) {
-        let [low, high] = point.y.map(|value| column::format_figure(vertical.name, value));
+fn values(series: &Series, place: &dyn Fn(&Point) -> [f64; 2]) -> String {
+    let points = series.curves.iter().flat_map(|curve| curve.points.iter().map(move |point| (curve, point)));
+    let parts = grouped(points, |(_, point)| point.x[0].to_bits());
+    let value = |(curve, point): &(&Curve, &Point)| {
+        let [low, high] = point.y.map(|value| format_figure(series.axes[1], value));
         let value = match curve.style {
             CurveStyle::Band => format!("{low} to {high}"),
             // A bar that stands on another one.
-            CurveStyle::Bars if point.y[0] > 0.0 => column::format_figure(vertical.name, point.y[1] - point.y[0]),
+            CurveStyle::Bars if point.y[0] > 0.0 => format_figure(series.axes[1], point.y[1] - point.y[0]),
             CurveStyle::Line | CurveStyle::Bars => high,
         };
-        let (_, text) = parts.entry(point.x[0].to_bits()).or_insert((point, String::new()));
-        // Writing to a string cannot fail.
-        _ = write!(text, "\n{} {value}", curve.name);
-    }
-    let part = |(point, text): (&Point, String)| {
-        let [mut from, mut to] = ends(point).map(|x| horizontal.at(x));
-        if to <= from {
-            (from, to) = (from - 4.0, to + 4.0);
-        }
-        let text = escape_html(&(interval(series.axes[0], point.x) + &text));
+        format!("\n{} {value}", curve.name)
+    };
+    let part = |part: &Vec<(&Curve, &Point)>| {
+        let (point, text) = (part[0].1, part.iter().map(value).collect::<String>());
+        let [from, to] = place(point);
+        let (from, to) = if to > from { (from, to) } else { (from - 4.0, to + 4.0) };
+        let text = escape_html(&(point.part(series.axes[0]) + &text));
         format!("<path d=\"M{from:.1} {TOP}H{to:.1}V{BOTTOM}H{from:.1}z\"><title>{text}</title></path>")
     };
-    if parts.len() > MAX_VALUES {
-        return String::new();
-    }
-    let parts: String = parts.into_values().map(part).collect();
-    format!("<g fill=\"none\" pointer-events=\"all\">{parts}</g>")
-}
-
-/// A part of an axis: `1 s to 2 s`.
-fn interval(name: &str, x: [f64; 2]) -> String {
-    let [from, to] = x.map(|value| column::format_figure(name, value));
-    match x {
-        [start, end] if start >= end => from,
-        [_, end] if end.is_infinite() => format!("from {from}"),
-        _ => format!("{from} to {to}"),
-    }
+    let parts = if parts.len() > MAX_VALUES { &[] } else { &parts[..] };
+    format!("<g fill=\"none\" pointer-events=\"all\">{}</g>", parts.iter().map(part).collect::<String>())
 }
 
 /// The smallest and the largest value.

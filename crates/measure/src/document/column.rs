@@ -8,20 +8,20 @@ use serde_json::{Map, Value, json};
 
 use crate::report::quantities::{format_decimals, format_percent, format_time};
 
-/// Where a column is printed, besides the JSON document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a column is printed, besides the JSON document: the first are printed wherever those after them are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(non_camel_case_types, reason = "written as markers in `figures!`")]
 pub enum Place {
+    /// Like `short`, but not in a short text if it is 0.
+    problem,
     /// In every text.
     short,
     /// In the whole text and on the page.
     full,
-    /// Like `short` if the value is not 0, otherwise nowhere else.
-    problem,
-    /// Names the row.
-    subject,
     /// Only on the page.
     page,
+    /// Names the row.
+    subject,
     /// Nowhere: a printer prints it in words.
     json,
     /// Nowhere by itself: its fields, if there are any, stand in place of it in the JSON document.
@@ -40,28 +40,39 @@ pub struct Column {
     /// Where it is printed.
     pub place: Place,
     /// What it consists of.
-    pub shape: fn() -> Shape,
+    pub shape: Shape,
 }
 
 /// What a field consists of.
+#[derive(Clone, Copy, Debug)]
 pub enum Shape {
     /// A value with this JSON schema.
-    Value(Value),
+    Value(fn() -> Value),
     /// A row.
     Row(&'static Columns),
     /// Any number of them.
-    List(Box<Shape>),
+    List(&'static Shape),
     /// One of them, or `null`.
-    Optional(Box<Shape>),
+    Optional(&'static Shape),
 }
 
 impl Shape {
     /// Whether the values are names that this program gives.
     fn has_names(&self) -> bool {
         match self {
-            Self::Value(schema) => schema.get("enum").is_some(),
+            Self::Value(schema) => schema().get("enum").is_some(),
             Self::Optional(inner) => inner.has_names(),
             Self::Row(_) | Self::List(_) => false,
+        }
+    }
+
+    /// The columns of its rows, and whether there may be several.
+    pub(super) fn rows(&self) -> Option<(&'static Columns, bool)> {
+        match self {
+            Self::Value(_) => None,
+            Self::Row(columns) => Some((columns, false)),
+            Self::Optional(inner) => inner.rows(),
+            Self::List(inner) => inner.rows().map(|(columns, _)| (columns, true)),
         }
     }
 }
@@ -86,97 +97,53 @@ pub trait Figures: serde::Serialize {
 /// The type of a field.
 pub trait Field {
     /// What it consists of.
-    fn shape() -> Shape;
+    const SHAPE: Shape;
 }
 
 impl<T: Figures> Field for T {
-    fn shape() -> Shape {
-        Shape::Row(T::COLUMNS)
-    }
+    const SHAPE: Shape = Shape::Row(T::COLUMNS);
 }
 
 impl<T: Field> Field for Option<T> {
-    fn shape() -> Shape {
-        Shape::Optional(Box::new(T::shape()))
-    }
+    const SHAPE: Shape = Shape::Optional(&T::SHAPE);
 }
 
 impl<T: Field> Field for Vec<T> {
-    fn shape() -> Shape {
-        Shape::List(Box::new(T::shape()))
-    }
+    const SHAPE: Shape = Shape::List(&T::SHAPE);
 }
 
 impl<T: Field, const N: usize> Field for [T; N] {
-    fn shape() -> Shape {
-        Shape::List(Box::new(T::shape()))
-    }
+    const SHAPE: Shape = Shape::List(&T::SHAPE);
 }
 
-impl Field for BTreeMap<&'static str, u64> {
-    fn shape() -> Shape {
-        Shape::Value(json!({"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}}))
-    }
-}
-
-/// Declares the JSON schema of types.
+/// Declares the JSON schema of types. `{"enum": […]}` contains values of the type.
 macro_rules! json_types {
     ($($($type:ty),+ => $schema:tt;)*) => {$($(
         impl $crate::document::column::Field for $type {
-            fn shape() -> $crate::document::column::Shape {
-                $crate::document::column::Shape::Value(serde_json::json!($schema))
-            }
+            const SHAPE: $crate::document::column::Shape =
+                $crate::document::column::Shape::Value(|| serde_json::json!($schema));
         }
     )+)*};
 }
 
-/// Declares types whose JSON documents are the names of all of these values.
-macro_rules! json_names {
-    ($($type:ty: $($value:expr),+;)*) => {$(
-        impl $crate::document::column::Field for $type {
-            fn shape() -> $crate::document::column::Shape {
-                $crate::document::column::Shape::Value(serde_json::json!({"enum": [$(serde_json::json!($value)),+]}))
-            }
-        }
-    )*};
-}
-
-pub(crate) use {json_names, json_types};
+pub(crate) use json_types;
 
 json_types! {
     u8, u16, u32, u64, usize => {"type": "integer", "minimum": 0};
-    i64 => {"type": "integer"};
+    i32, i64 => {"type": "integer"};
     f64 => {"type": "number"};
     bool => {"type": "boolean"};
-    i32 => {"type": "integer"};
+    BTreeMap<&'static str, u64> => {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}};
     Value => true;
     String, &'static str, SocketAddr => {"type": "string"};
 }
 
-/// Declares the columns of a struct.
-macro_rules! columns {
-    ([$($about:literal)*] $type:ident $([$($doc:literal)*] [$($place:ident)?] $name:ident: $field:ty;)*) => {
-        impl $crate::document::column::Figures for $type {
-            const COLUMNS: &'static $crate::document::column::Columns = &$crate::document::column::Columns {
-                name: stringify!($type),
-                description: &[$($about),*],
-                columns: &[$($crate::document::column::Column {
-                    name: stringify!($name),
-                    description: &[$($doc),*],
-                    place: $crate::document::column::place!($($place)?),
-                    shape: $crate::document::column::shape!([$($place)?] $field),
-                }),*],
-            };
-        }
-    };
-}
-
 macro_rules! shape {
     ([skip] $field:ty) => {
-        || $crate::document::column::Shape::Value(serde_json::Value::Null)
+        $crate::document::column::Shape::Value(|| serde_json::Value::Null)
     };
     ([$($place:ident)?] $field:ty) => {
-        <$field as $crate::document::column::Field>::shape
+        <$field as $crate::document::column::Field>::SHAPE
     };
 }
 
@@ -228,15 +195,24 @@ macro_rules! figures {
             $($(#[doc = $doc])* $(#[serde($serde)])? pub $name: $field,)*
         }
 
-        $crate::document::column::columns! {
-            [$($about)*] $type $([$($doc)*] [$($place)?] $name: $field;)*
+        impl $crate::document::column::Figures for $type {
+            const COLUMNS: &'static $crate::document::column::Columns = &$crate::document::column::Columns {
+                name: stringify!($type),
+                description: &[$($about),*],
+                columns: &[$($crate::document::column::Column {
+                    name: stringify!($name),
+                    description: &[$($doc),*],
+                    place: $crate::document::column::place!($($place)?),
+                    shape: $crate::document::column::shape!([$($place)?] $field),
+                }),*],
+            };
         }
 
         $crate::document::column::figures! { $($rest)* }
     };
 }
 
-pub(crate) use {columns, figures, place, shape};
+pub(crate) use {figures, place, shape};
 
 impl Column {
     /// What it means, in one line.
@@ -246,28 +222,23 @@ impl Column {
 
     /// Whether it is a column of a table.
     pub(super) fn is_printed(&self) -> bool {
-        !matches!(self.place, Place::subject | Place::json | Place::flat | Place::skip)
+        self.place <= Place::page
     }
 
     /// What people call it: its name without the unit.
     pub fn label(&self) -> String {
         let (name, unit) = split_unit(self.name);
         let share = if unit == "_ratio" && name != "loss" { " share" } else { "" };
-        let word = |word: &str| match word {
-            "rtt" => "round trip".to_owned(),
-            "p999" => "p99.9".to_owned(),
-            "pdv" | "ipdv" | "dns" | "tcp" | "tls" | "quic" | "rms" | "moqt" => word.to_uppercase(),
-            "websocket" => "WebSocket".to_owned(),
-            _ => word.to_owned(),
-        };
-        name.split('_').map(word).collect::<Vec<_>>().join(" ") + share
+        let word = |word| if ABBREVIATIONS.contains(&word) { word.to_uppercase() } else { word.to_owned() };
+        let label = name.split('_').map(word).collect::<Vec<_>>().join(" ") + share;
+        PHRASES.iter().fold(label, |label, (name, phrase)| label.replace(name, phrase))
     }
 
     /// A value of this column, as people write it.
     pub fn format(&self, value: &Value) -> String {
         let (_, unit) = split_unit(self.name);
         let text = format(value, unit);
-        if (self.shape)().has_names() { text.replace('_', " ") } else { text }
+        if self.shape.has_names() { text.replace('_', " ") } else { text }
     }
 }
 
@@ -281,6 +252,21 @@ impl Columns {
 fn sentence(lines: &[&str]) -> String {
     lines.concat().trim().to_owned()
 }
+
+/// Words of names that people write with capitals.
+const ABBREVIATIONS: [&str; 8] = ["pdv", "ipdv", "dns", "tcp", "tls", "quic", "rms", "moqt"];
+
+/// Parts of names that people write otherwise.
+const PHRASES: [(&str, &str); 8] = [
+    ("rtt", "round trip"),
+    ("p999", "p99.9"),
+    ("websocket", "WebSocket"),
+    ("bytes per flow", "bytes per client"),
+    ("non finite", "non-finite"),
+    ("IPDV abs", "absolute IPDV"),
+    ("gap max", "longest gap"),
+    ("overrun first", "first overrun"),
+];
 
 /// Units at the end of names, the longest first.
 const UNITS: [&str; 13] =

@@ -5,11 +5,11 @@ use serde_json::{Map, Value, json};
 use super::Document;
 use super::column::{Figures, to_object};
 
-/// An object of another type than a report.
-pub fn tagged(name: &str, body: &impl Figures) -> Map<String, Value> {
+/// An object of another type than a report, as text.
+pub fn list(name: &str, body: &impl Figures) -> String {
     let mut all = Map::from_iter([("type".to_owned(), json!(name))]);
     all.extend(to_object(body));
-    all
+    format!("{:#}", Value::Object(all))
 }
 
 impl Document {

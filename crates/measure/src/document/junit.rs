@@ -3,20 +3,20 @@
 //! CI must not show an interrupted or aborted run as passed, so such a run is an error even if its figures are good. Only a closed pipe is no
 //! error: its reader, such as `head`, needs no more output.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Property, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
-use super::{Document, Head, Judgment, TableColumn};
+use super::column::Place;
+use super::{COMPLETED, Document, Head, Judgment, grouped};
 use crate::client::StopSignal;
 use crate::diagnosis::Diagnosis;
 use crate::report::limits::{CONNECTION, REPLIES};
 use crate::report::quantities::start_time;
-use crate::verdict::{Judged, Verdict};
+use crate::verdict::{Judged, decide};
 use jamjam_core::sanitize::sanitize_lines;
 
-/// From this number on, subjects with the same rules have one test case each.
+/// From this number on, subjects have one test case each.
 const MIN_JOINED_SUBJECTS: usize = 6;
 
 /// Tables with more rows have no properties.
@@ -40,8 +40,13 @@ impl Document {
         // The first one has the duration of the run, so that the sum is right.
         completed.set_time(duration);
         suite.add_test_case(completed);
-        for judgments in joined(&head.judgments) {
-            suite.add_test_case(judged(&name, &judgments, head));
+        let (_, decisive) = decide(&head.judgments);
+        let subjects = grouped(head.judgments.iter().filter(|one| one.rule != COMPLETED), |one| &one.subject);
+        let are_many = subjects.iter().filter(|group| !group[0].subject.is_empty()).count() >= MIN_JOINED_SUBJECTS;
+        for group in &subjects {
+            let size = if are_many && !group[0].subject.is_empty() { group.len() } else { 1 };
+            let cases = group.chunks(size).map(|judgments| judged(&name, judgments, &decisive, head));
+            suite.add_test_cases(cases);
         }
         let mut report = Report::new("jamjam-dev");
         report.time = suite.time;
@@ -50,80 +55,49 @@ impl Document {
     }
 }
 
-/// The judgments of each test case: those of a subject, if many subjects have the same rules, or else each one.
-fn joined(judgments: &[Judgment]) -> Vec<Vec<&Judgment>> {
-    let mut subjects = BTreeMap::<&str, Vec<&Judgment>>::new();
-    for judgment in judgments {
-        subjects.entry(&judgment.subject).or_default().push(judgment);
-    }
-    let rules = |all: &[&Judgment]| all.iter().map(|one| one.rule.clone()).collect::<Vec<_>>();
-    let mut subjects_by_rules = BTreeMap::<Vec<String>, usize>::new();
-    for all in subjects.values() {
-        *subjects_by_rules.entry(rules(all)).or_default() += 1;
-    }
-    let mut cases = Vec::new();
-    for judgment in judgments {
-        let all = &subjects[&*judgment.subject];
-        if subjects_by_rules[&rules(all)] < MIN_JOINED_SUBJECTS {
-            cases.push(vec![judgment]);
-        } else if std::ptr::eq(all[0], judgment) {
-            cases.push(all.clone());
-        }
-    }
-    cases
-}
-
 /// The case of one or several judgments of a subject. What was not judged is an error if nothing was measured because of it.
-fn judged(name: &str, judgments: &[&Judgment], head: &Head) -> TestCase {
-    let first = judgments[0];
-    let is_decisive = head.verdict.result == Verdict::NotMeasured;
-    let with = |wanted: Judged| judgments.iter().copied().filter(move |one| one.result == wanted);
-    let reason = |one: &Judgment| {
+fn judged(name: &str, judgments: &[&Judgment], decisive: &[&Judgment], head: &Head) -> TestCase {
+    let (first, is_single) = (judgments[0], judgments.len() == 1);
+    let has = |result: &Judged| judgments.iter().any(|one| one.result == *result);
+    let result = [Judged::Exceeded, Judged::Met].into_iter().find(has).unwrap_or(Judged::NotJudged);
+    let reason = |one: &&Judgment| {
         // Beside others, a reason names its rule.
-        let rule = if judgments.len() > 1 { format!("{}: ", one.name()) } else { String::new() };
+        let rule = if is_single { String::new() } else { format!("{}: ", one.name()) };
         let allowed = one.allowed.map_or_else(String::new, |_| format!("{}: ", one.result.word()));
         format!("{rule}{allowed}{}", one.measured())
     };
-    let reasons = |wanted| with(wanted).map(reason).collect::<Vec<_>>().join("; ");
-    let has = |wanted| with(wanted).next().is_some();
-    let status = if has(Judged::Exceeded) {
-        let rule = if judgments.len() == 1 { &*first.rule } else { "exceeded" };
-        // They name the likely causes.
-        let details = if first.rule == REPLIES { texts(&head.warnings) } else { String::new() };
-        not_passed(NonSuccessKind::Failure, rule, &reasons(Judged::Exceeded), &details)
-    } else if has(Judged::Met) || !has(Judged::NotJudged) {
-        TestCaseStatus::success()
-    } else if is_decisive && with(Judged::NotJudged).any(|one| head.verdict.reasons.contains(&one.sentence())) {
-        not_passed(NonSuccessKind::Error, "not measured", &reasons(Judged::NotJudged), "")
-    } else {
-        skipped(&reasons(Judged::NotJudged))
+    let reasons: Vec<_> = judgments.iter().filter(|one| one.result == result).map(reason).collect();
+    let reasons = reasons.join("; ");
+    let status = match result {
+        Judged::Met => TestCaseStatus::success(),
+        Judged::Exceeded => {
+            let rule = if is_single { &*first.rule } else { "exceeded" };
+            // They name the likely causes.
+            let details = if first.rule == REPLIES { texts(&head.warnings) } else { String::new() };
+            not_passed(NonSuccessKind::Failure, rule, &reasons, &details)
+        }
+        Judged::NotJudged if judgments.iter().any(|one| decisive.contains(one)) => {
+            not_passed(NonSuccessKind::Error, "not measured", &reasons, "")
+        }
+        Judged::NotJudged => skipped(&reasons),
     };
-    let is_said = judgments.len() == 1 && first.result != Judged::Met;
-    let output: String =
-        judgments.iter().filter(|one| !is_said && !one.measured().is_empty()).map(|one| line(one)).collect();
+    let is_said = is_single && result != Judged::Met;
+    let said = judgments.iter().filter(|one| !is_said && !one.measured().is_empty());
+    let said = said.map(|one| format!("{} {}: {}", one.label(), one.result.word(), one.measured()));
     let class = if first.subject.is_empty() { name } else { &first.subject };
-    let name = match judgments {
-        [judgment] => judgment.name(),
-        _ => first.subject.clone(),
-    };
-    case(class, &name, status, output.trim_end())
-}
-
-fn line(judgment: &Judgment) -> String {
-    format!("{} {}: {}\n", judgment.label(), judgment.result.word(), judgment.measured())
+    let name = if is_single { first.name() } else { first.subject.clone() };
+    case(class, &name, status, &said.collect::<Vec<_>>().join("\n"))
 }
 
 /// The status of the run itself.
 fn run_completed(head: &Head) -> TestCaseStatus {
+    let is_failure = |one: &&Judgment| [COMPLETED, CONNECTION].contains(&&*one.rule) && one.result == Judged::Exceeded;
+    let failure = head.judgments.iter().find(is_failure).map(Judgment::sentence);
     let interrupted = head.interrupted.map(|signal| format!("interrupted by {}", signal.name()));
-    let failed = head.judgments.iter().find(|one| one.rule == CONNECTION && one.result == Judged::Exceeded);
-    match (&head.error.clone().or_else(|| failed.map(Judgment::sentence)), interrupted) {
+    match (failure, interrupted) {
         (None, None) => TestCaseStatus::success(),
         (None, Some(reason)) if head.interrupted == Some(StopSignal::ClosedPipe) => skipped(&reason),
-        (error, interrupted) => {
-            let reason = error.clone().or(interrupted).unwrap_or_default();
-            not_passed(NonSuccessKind::Error, "incomplete", &reason, "")
-        }
+        (Some(reason), _) | (None, Some(reason)) => not_passed(NonSuccessKind::Error, "incomplete", &reason, ""),
     }
 }
 
@@ -161,15 +135,15 @@ fn properties(document: &Document) -> Vec<Property> {
         Property::new("tool_version", head.tool_version),
     ];
     for table in document.tables().iter().filter(|table| table.rows.len() <= MAX_ROWS_WITH_PROPERTIES) {
-        for (row, (position, TableColumn { column, .. })) in
-            table.rows.iter().flat_map(|row| table.visible(false, false).into_iter().map(move |one| (row, one)))
-        {
+        let columns = table.visible(Place::short);
+        let cells = table.rows.iter().flat_map(|row| columns.iter().map(move |position| (row, *position)));
+        for (row, position) in cells.filter(|(row, position)| !row.values[*position].is_null()) {
             let value = row.values[position];
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             // Of several rows, a name says which.
             let subject = if table.rows.len() > 1 { format!("{} ", row.subject) } else { String::new() };
-            let name = strip_invalid_xml(&format!("{subject}{}", column.name));
-            if !value.is_null() && properties.iter().all(|property| property.name.as_str() != name) {
+            let name = strip_invalid_xml(&format!("{subject}{}", table.columns[position].column.name));
+            if properties.iter().all(|property| property.name.as_str() != name) {
                 properties.push(Property::new(name, strip_invalid_xml(&text)));
             }
         }
@@ -177,8 +151,9 @@ fn properties(document: &Document) -> Vec<Property> {
     properties
 }
 
-fn texts<'a>(diagnoses: impl IntoIterator<Item = &'a Diagnosis>) -> String {
-    diagnoses.into_iter().map(Diagnosis::text).collect::<Vec<_>>().join("\n")
+fn texts(diagnoses: &[Diagnosis]) -> String {
+    let text = |(subjects, one): (String, &Diagnosis)| subjects + &one.text();
+    Diagnosis::grouped(diagnoses).into_iter().map(text).collect::<Vec<_>>().join("\n")
 }
 
 /// Replaces characters that terminals and browsers act on, and removes the two noncharacters U+FFFE and U+FFFF: XML forbids them, but

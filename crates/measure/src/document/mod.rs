@@ -8,21 +8,25 @@ pub mod json;
 pub mod junit;
 pub mod markdown;
 pub mod schema;
+pub mod table;
 pub mod text;
 pub mod wrap;
+
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
 use crate::client::StopSignal;
 use crate::diagnosis::Diagnosis;
 use crate::verdict::{Judged, Verdict, decide};
-use column::{Column, Columns, Figures, Place, Shape, figures};
+use column::{Columns, Figures, figures, format_figure};
 
 /// Incremented if a field is removed or changes its meaning, but not if a field is added.
 pub const SCHEMA_VERSION: u32 = 1;
 
 figures! {
     /// One thing that was asked of a run, and what it came to.
+    #[derive(Default)]
     Judgment {
         /// What was judged, such as a client or a pair of members; empty if it is the whole run.
         @subject subject: String;
@@ -40,12 +44,16 @@ figures! {
         result: Judged;
         /// Why it was exceeded or not judged, or why another figure was compared.
         reason: Option<String>;
-        /// A judgment that was not judged has no effect beside others of its group that were.
+        /// A judgment that was not judged has no effect beside others of its group that were. If empty, those of its subject are its group.
         #[serde(skip)]
         @skip group: String;
+        /// Whether it was asked for, and is not expected of every run.
+        #[serde(skip)]
+        @skip is_limit: bool;
     }
 
     /// What all judgments come to.
+    #[derive(Default)]
     Outcome {
         /// Whether nothing was exceeded and each subject was judged.
         passed: bool;
@@ -58,6 +66,7 @@ figures! {
     }
 
     /// How a report begins.
+    #[derive(Default)]
     Head {
         /// Changes if a field is removed or changes its meaning.
         schema_version: u32;
@@ -96,86 +105,60 @@ figures! {
         /// The sentence that a musician wants to read, without its period.
         #[serde(skip)]
         @skip headline: String;
+        /// The rule of the judgment that the headline states, if it states one.
+        #[serde(skip)]
+        @skip stated_rule: String;
         /// What the headline assumes.
         #[serde(skip)]
         @skip assumptions: Option<&'static str>;
         /// The most important figures in one line.
         #[serde(skip)]
         @skip key_figures: String;
-        /// The error that ended the run early.
-        #[serde(skip)]
-        @skip error: Option<String>;
         /// Whether the run has not ended.
         #[serde(skip)]
         @skip is_active: bool;
     }
 }
 
+/// That no error ended the run. Only an aborted run is judged by it.
+const COMPLETED: &str = "run completed";
+
 impl Judgment {
     /// Something that every run must come to. It does not excuse a limit that was not judged.
     pub(crate) fn expectation(rule: &str, result: Judged, reason: Option<String>) -> Self {
-        Self { group: rule.to_owned(), ..Self::of(String::new(), rule.to_owned(), result, reason) }
+        Self { rule: rule.to_owned(), result, reason, group: rule.to_owned(), ..Self::default() }
     }
 
-    /// A rule for one of several subjects.
+    /// A limit or a rule for one of several subjects.
     pub(crate) fn of(subject: String, rule: String, result: Judged, reason: Option<String>) -> Self {
-        let (group, profile, figure, allowed, measured) = (subject.clone(), None, None, None, None);
-        Self { subject, rule, profile, figure, allowed, measured, result, reason, group }
-    }
-
-    /// The same about this subject alone.
-    #[must_use]
-    pub(crate) fn about(self, subject: String) -> Self {
-        Self { group: subject.clone(), subject, ..self }
-    }
-
-    /// The same in another group.
-    #[must_use]
-    pub(crate) fn in_group(self, group: String) -> Self {
-        Self { group, ..self }
+        Self { subject, rule, result, reason, is_limit: true, ..Self::default() }
     }
 
     /// `--max-p99 5.000 ms`, whatever sets the limit.
     pub fn name(&self) -> String {
-        self.rule.clone() + &self.format(self.allowed).map_or_else(String::new, |allowed| format!(" {allowed}"))
+        let allowed = self.figure.zip(self.allowed);
+        allowed.map_or(self.rule.clone(), |(figure, value)| format!("{} {}", self.rule, format_figure(figure, value)))
     }
 
     /// What the user gave, after the subject: `client 17: --max-loss 1 %`, or `--profile voice, loss 3 %`.
     pub fn label(&self) -> String {
-        let subject = if self.subject.is_empty() { String::new() } else { format!("{}: ", self.subject) };
+        let (subject, name) = (if self.subject.is_empty() { "" } else { &*format!("{}: ", self.subject) }, self.name());
         match self.profile {
-            Some(profile) => {
-                let name = self.name();
-                format!("{subject}--profile {profile}, {}", name.trim_start_matches("--max-"))
-            }
-            None => subject + &self.name(),
+            Some(profile) => format!("{subject}--profile {profile}, {}", name.trim_start_matches("--max-")),
+            None => format!("{subject}{name}"),
         }
-    }
-
-    /// A value in the unit of the figure.
-    fn format(&self, value: Option<f64>) -> Option<String> {
-        Some(column::format_figure(self.figure?, value?))
-    }
-
-    /// The value of the figure, or that there is none.
-    pub(crate) fn value(&self) -> String {
-        self.format(self.measured).unwrap_or_else(|| "no data".to_owned())
-    }
-
-    /// ` (too few samples …)`, or an empty text.
-    pub(crate) fn note(&self) -> String {
-        self.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"))
     }
 
     /// What was measured, with a remark: `61.000 ms (too few samples …)`.
     pub fn measured(&self) -> String {
-        match (self.figure, &self.reason) {
-            (None, reason) => reason.clone().unwrap_or_default(),
-            (Some(_), reason) => {
-                let is_reason_only = self.measured.is_none() && self.result == Judged::Exceeded;
-                let reason_only = reason.clone().filter(|_| is_reason_only);
-                reason_only.unwrap_or_else(|| self.value() + &self.note())
-            }
+        let value = match (self.figure, self.measured) {
+            (Some(figure), Some(value)) => Some(format_figure(figure, value)),
+            (Some(_), None) if self.result != Judged::Exceeded => Some("no data".to_owned()),
+            (_, None) | (None, _) => None,
+        };
+        match (value, self.reason.clone()) {
+            (Some(value), Some(reason)) => format!("{value} ({reason})"),
+            (value, reason) => value.or(reason).unwrap_or_default(),
         }
     }
 
@@ -192,11 +175,13 @@ impl Judgment {
 impl Outcome {
     /// What these judgments come to.
     pub fn of(judgments: &[Judgment]) -> Self {
-        let limits_set = judgments.iter().any(|judgment| judgment.allowed.is_some());
-        let all = judgments.iter().map(|one| (&*one.group, one.result, one));
-        let (result, decisive) = decide(all);
-        let reasons = decisive.into_iter().map(Judgment::sentence).collect();
-        Self { passed: result == Verdict::Passed, result, limits_set, reasons }
+        let (result, decisive) = decide(judgments);
+        Self {
+            passed: result == Verdict::Passed,
+            result,
+            limits_set: judgments.iter().any(|one| one.is_limit),
+            reasons: decisive.into_iter().map(Judgment::sentence).collect(),
+        }
     }
 
     /// The verdict in one or two words; a run without limits that did not fail is only measured.
@@ -214,22 +199,9 @@ impl Head {
             heading: format!("{command} of {target}"),
             command: command.to_owned(),
             target,
-            command_line: String::new(),
-            host_name: None,
-            started_unix_ms: 0,
-            duration_ms: 0.0,
-            seed: None,
-            interrupted: None,
             verdict: Outcome::of(&judgments),
             judgments,
-            findings: Vec::new(),
-            warnings: Vec::new(),
-            facts: Vec::new(),
-            headline: String::new(),
-            assumptions: None,
-            key_figures: String::new(),
-            error: None,
-            is_active: false,
+            ..Self::default()
         }
     }
 
@@ -238,34 +210,71 @@ impl Head {
         self.judgments.iter().filter(|judgment| judgment.allowed.is_some()).collect()
     }
 
-    /// Makes this the head of a report about an error, which alone decides the verdict.
+    /// The exit code: that of the signal that ended the run early, or of the verdict.
+    pub fn exit_code(&self) -> u8 {
+        self.interrupted.map_or(self.verdict.result.exit_code(), StopSignal::exit_code)
+    }
+
+    /// Adds that an error ended the run, which therefore failed.
     pub fn abort(&mut self, error: String) {
-        let limits_set = self.verdict.limits_set;
-        self.verdict = Outcome { passed: false, result: Verdict::Failed, limits_set, reasons: vec![error.clone()] };
-        self.error = Some(error);
+        self.judgments.insert(0, Judgment::expectation(COMPLETED, Judged::Exceeded, Some(error)));
+        self.verdict = Outcome::of(&self.judgments);
     }
 
-    /// The status of the run as one word, and a prefix for the reason of the verdict, which names why the run did not complete.
-    pub(crate) fn status(&self) -> (&'static str, String) {
-        let so_far = "results so far: ";
-        match (&self.error, self.interrupted) {
-            (Some(error), _) => ("ABORTED", format!("{error}; {so_far}")),
-            (None, Some(signal)) => ("INTERRUPTED", format!("received {}; {so_far}", signal.name())),
-            (None, None) if self.is_active => ("RUNNING", so_far.to_owned()),
-            (None, None) => (self.verdict.word(), String::new()),
+    /// The status of the run as one word.
+    pub(crate) fn status(&self) -> &'static str {
+        match self.interrupted {
+            _ if self.error().is_some() => "ABORTED",
+            Some(_) => "INTERRUPTED",
+            None if self.is_active => "RUNNING",
+            None => self.verdict.word(),
         }
     }
 
-    /// Why the run passed or failed, besides what its headline says.
-    pub(crate) fn reason(&self) -> String {
-        let reasons = self.verdict.reasons.iter().filter(|reason| !self.headline.starts_with(*reason));
-        let reasons: Vec<&str> = reasons.map(String::as_str).collect();
+    /// The error that ended the run.
+    fn error(&self) -> Option<&str> {
+        self.judgments.iter().find(|one| one.rule == COMPLETED)?.reason.as_deref()
+    }
+
+    /// What the run came to, as a sentence without its period, after what ended it early.
+    pub(crate) fn conclusion(&self) -> String {
+        let signal = self.interrupted.map(|signal| format!("received {}", signal.name()));
+        let cause = self.error().map(str::to_owned).or(signal);
+        let so_far = if cause.is_some() || self.is_active { "results so far: " } else { "" };
+        let result = Some(format!("{so_far}{}", self.headline)).filter(|_| !self.headline.is_empty());
+        cause.into_iter().chain(result).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Why the run passed or failed, besides what its conclusion says.
+    pub(crate) fn reasons(&self) -> Vec<String> {
+        let is_news = |one: &&Judgment| one.rule != COMPLETED && one.rule != self.stated_rule;
         match (self.verdict.passed, self.verdict.limits_set) {
-            (false, _) => reasons.join("; "),
-            (true, true) => "no limit exceeded".to_owned(),
-            (true, false) => "no limits set".to_owned(),
+            (false, _) => decide(&self.judgments).1.into_iter().filter(is_news).map(Judgment::sentence).collect(),
+            (true, true) => vec!["no limit exceeded".to_owned()],
+            (true, false) => vec!["no limits set".to_owned()],
         }
     }
+}
+
+/// The first texts, and how many others there are.
+pub(crate) fn shortened(mut texts: Vec<String>, max: usize) -> Vec<String> {
+    let more = texts.len().saturating_sub(max);
+    texts.truncate(max);
+    texts.extend((more > 0).then(|| format!("and {more} more")));
+    texts
+}
+
+/// Those with the same key together, in the order of the first of each.
+pub(crate) fn grouped<T, K: Ord>(all: impl IntoIterator<Item = T>, key: impl Fn(&T) -> K) -> Vec<Vec<T>> {
+    let (mut positions, mut groups) = (BTreeMap::new(), Vec::<Vec<T>>::new());
+    for one in all {
+        let position = *positions.entry(key(&one)).or_insert(groups.len());
+        if position == groups.len() {
+            groups.push(Vec::new());
+        }
+        groups[position].push(one);
+    }
+    groups
 }
 
 /// A report.
@@ -278,10 +287,18 @@ pub struct Document {
     pub columns: &'static Columns,
     /// For charts.
     pub series: Vec<Series>,
-    /// The sent and the returned audio, as HTML.
-    pub audio: Option<String>,
+    /// The sent and the returned audio.
+    pub audio: Vec<Audio>,
     /// The reports of several targets.
     pub parts: Vec<Document>,
+}
+
+/// Audio in one direction.
+pub struct Audio {
+    /// Its course.
+    pub waveform: Series,
+    /// Its beginning as a WAV file.
+    pub preview: Option<Vec<u8>>,
 }
 
 /// Values over an axis.
@@ -324,176 +341,23 @@ pub struct Point {
     pub y: [f64; 2],
 }
 
-/// Rows of a document with the same columns.
-pub struct Table<'a> {
-    /// The last part of its place in the JSON document.
-    pub title: String,
-    /// Whether it is printed only on the page.
-    is_page_only: bool,
-    /// Whether its rows have numbers in place of names.
-    is_numbered: bool,
-    /// The columns that are printed somewhere.
-    pub columns: Vec<TableColumn>,
-    /// Its rows.
-    pub rows: Vec<Row<'a>>,
-}
-
-/// A column of a table.
-pub struct TableColumn {
-    /// What people call it.
-    pub label: String,
-    /// Its declaration.
-    pub column: &'static Column,
-    /// Where it is in the object of a row.
-    path: Vec<&'static str>,
-}
-
-/// A row of a table.
-pub struct Row<'a> {
-    /// What it is about; empty in a table of one row.
-    pub subject: String,
-    /// A value for each column.
-    pub values: Vec<&'a Value>,
+impl Point {
+    /// The part of the horizontal axis with its unit: `1 s to 2 s`.
+    fn part(&self, axis: &str) -> String {
+        let [from, to] = self.x.map(|value| format_figure(axis, value));
+        match self.x {
+            [start, end] if start >= end => from,
+            [_, end] if end.is_infinite() => format!("from {from}"),
+            _ => format!("{from} to {to}"),
+        }
+    }
 }
 
 impl Document {
     /// A report with this body.
-    pub fn new<T: Figures>(head: Head, body: &T) -> Self {
-        let (series, audio, parts) = (Vec::new(), None, Vec::new());
+    pub fn new<T: Figures>(mut head: Head, body: &T) -> Self {
+        head.facts.extend(head.seed.map(|seed| format!("--seed {seed} repeats the impairment")));
+        let (series, audio, parts) = (Vec::new(), Vec::new(), Vec::new());
         Self { head, body: column::to_object(body), columns: T::COLUMNS, series, audio, parts }
-    }
-
-    /// The tables of the body.
-    pub fn tables(&self) -> Vec<Table<'_>> {
-        let mut tables = Vec::new();
-        add_tables("", self.columns, &self.body, &mut tables);
-        tables
-    }
-}
-
-/// The columns of a row, and whether there may be several.
-fn row_columns(column: &Column) -> Option<(&'static Columns, bool)> {
-    fn of_shape(shape: &Shape) -> Option<(&'static Columns, bool)> {
-        match shape {
-            Shape::Value(_) => None,
-            Shape::Row(columns) => Some((columns, false)),
-            Shape::Optional(inner) => of_shape(inner),
-            Shape::List(inner) => of_shape(inner).map(|(columns, _)| (columns, true)),
-        }
-    }
-    of_shape(&(column.shape)())
-}
-
-/// Adds the tables of an object: its own values, and those of its rows.
-fn add_tables<'a>(title: &str, columns: &'static Columns, object: &'a Map<String, Value>, tables: &mut Vec<Table<'a>>) {
-    let nested = columns.columns.iter().filter(|column| column.is_printed());
-    let nested: Vec<_> = nested.filter_map(|column| Some((column, row_columns(column)?))).collect();
-    let is_of_first = |(_, (columns, is_list)): &(_, (&Columns, bool))| !is_list && columns.name == nested[0].1.0.name;
-    if nested.len() > 1 && nested.len() == columns.columns.len() && nested.iter().all(is_of_first) {
-        // Several rows of one type are a table.
-        let rows =
-            nested.iter().filter_map(|(column, _)| Some((column.label(), object.get(column.name)?.as_object()?)));
-        tables.extend(Table::new(title, nested[0].1.0, rows, true));
-        return;
-    }
-    tables.extend(Table::new(title, columns, [(String::new(), object)].into_iter(), false));
-    for (column, (of_rows, _)) in nested {
-        match object.get(column.name) {
-            Some(Value::Object(object)) => add_tables(&column.label(), of_rows, object, tables),
-            Some(Value::Array(rows)) => {
-                let rows = rows.iter().filter_map(Value::as_object).enumerate();
-                let rows = rows.map(|(index, row)| ((index + 1).to_string(), row));
-                let title = format!("{title} {}", column.label());
-                let table = Table::new(title.trim_start(), of_rows, rows, true);
-                let is_page_only = column.place == Place::page;
-                let is_numbered = !of_rows.columns.iter().any(|column| column.place == Place::subject);
-                tables.extend(table.map(|table| Table { is_page_only, is_numbered, ..table }));
-            }
-            _ => {}
-        }
-    }
-}
-
-/// What a row is about, in the words of judgments: `room 1, Anna to Ben, outage 1`.
-fn subject(columns: &[&Column], row: &Map<String, Value>) -> String {
-    let is_way = |column: &Column| ["from", "to"].contains(&column.name);
-    let mut text = String::new();
-    for (index, column) in columns.iter().enumerate() {
-        if is_way(column) && index > 0 && is_way(columns[index - 1]) {
-            text.extend([" ", column.name, " "]);
-        } else if index > 0 {
-            text += ", ";
-        }
-        let value = &row[column.name];
-        // A number with a unit says what it is.
-        if value.is_number() && column.label() == column.name {
-            text.extend([column.name, " "]);
-        }
-        text += &column.format(value);
-    }
-    text
-}
-
-/// The columns of a row that are printed somewhere. Those of a row within a row follow with its name if `is_flat`.
-fn table_columns(columns: &'static Columns, is_flat: bool, outer: &[&'static Column], all: &mut Vec<TableColumn>) {
-    for column in columns.columns.iter().filter(|column| column.is_printed()) {
-        let parts = [outer, &[column]].concat();
-        match row_columns(column) {
-            None => {
-                let (label, path): (Vec<String>, _) = parts.iter().map(|part| (part.label(), part.name)).unzip();
-                all.push(TableColumn { label: label.join(" "), column, path });
-            }
-            Some((inner, false)) if is_flat => table_columns(inner, true, &parts, all),
-            Some(_) => {}
-        }
-    }
-}
-
-impl<'a> Table<'a> {
-    /// The rows with their names, which their subjects replace; `None` without a row or a value that is printed.
-    fn new(
-        title: &str,
-        columns: &'static Columns,
-        rows: impl Iterator<Item = (String, &'a Map<String, Value>)>,
-        is_flat: bool,
-    ) -> Option<Self> {
-        let subjects: Vec<_> = columns.columns.iter().filter(|column| column.place == Place::subject).collect();
-        let mut all = Vec::new();
-        table_columns(columns, is_flat, &[], &mut all);
-        let row = |(name, object): (String, &'a Map<String, Value>)| {
-            let subject = subject(&subjects, object);
-            let value = |column: &TableColumn| {
-                let (first, rest) = column.path.split_first()?;
-                rest.iter().try_fold(object.get(*first)?, |value, name| value.get(name))
-            };
-            let values = all.iter().map(|column| value(column).unwrap_or(&Value::Null)).collect();
-            Row { subject: if subjects.is_empty() { name } else { subject }, values }
-        };
-        let rows: Vec<_> = rows.map(row).collect();
-        (!all.is_empty() && !rows.is_empty()).then(|| Self {
-            title: title.to_owned(),
-            is_page_only: false,
-            is_numbered: false,
-            columns: all,
-            rows,
-        })
-    }
-
-    /// The columns that are printed in a short or a whole text, or on the page, with their positions. A column without a value is not.
-    pub(crate) fn visible(&self, with_details: bool, is_page: bool) -> Vec<(usize, &TableColumn)> {
-        let is_zero = |value: &Value| value.as_f64() == Some(0.0) || value.is_null();
-        let is_empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
-        let is_visible = |(position, TableColumn { column, .. }): &(usize, &TableColumn)| {
-            let mut values = self.rows.iter().map(|row| row.values[*position]);
-            match column.place {
-                Place::short => values.any(|value| !is_empty(value)),
-                Place::full => (with_details || is_page) && values.any(|value| !is_empty(value)),
-                Place::page => is_page && values.any(|value| !is_empty(value)),
-                _ if with_details || is_page => values.any(|value| !is_empty(value)),
-                _ => !values.all(|value| is_zero(value) || is_empty(value)),
-            }
-        };
-        let columns = if self.is_page_only && !is_page { &[] } else { &self.columns[..] };
-        columns.iter().enumerate().filter(is_visible).collect()
     }
 }

@@ -2,36 +2,28 @@
 
 use serde_json::{Map, Value, json};
 
+use super::Head;
 use super::column::{Columns, Figures, Place, Shape};
-use super::{Head, row_columns};
 
 /// The schema of all documents: those with one of these bodies, of which the last one has others of the first as parts, and other objects with their
 /// types.
 pub fn schema(bodies: &[&'static Columns], others: &[(&str, &'static Columns)]) -> Value {
     let mut definitions = Map::new();
-    for body in bodies {
-        let mut properties = of_type("report");
-        let mut required = vec!["type"];
-        required.extend(add_properties(Head::COLUMNS, &mut properties, &mut definitions));
-        required.extend(add_properties(body, &mut properties, &mut definitions));
-        if body.name == bodies[bodies.len() - 1].name {
-            let items = json!({"$ref": format!("#/$defs/{}", document_name(bodies[0]))});
-            properties.insert(
-                "targets".to_owned(),
-                json!({"description": "The reports of the targets.", "type": "array", "items": items}),
-            );
-        }
-        definitions.insert(document_name(body), object(&body.description(), &properties, &required));
+    let name = |columns: &Columns| format!("{}Document", columns.name);
+    let reports = bodies.iter().map(|body| ("report", vec![Head::COLUMNS, *body]));
+    let mut alternatives = Vec::new();
+    for (kind, rows) in reports.chain(others.iter().map(|(kind, columns)| (*kind, vec![*columns]))) {
+        let name = name(rows[rows.len() - 1]);
+        alternatives.push(reference(&name));
+        let schema = object(Some(kind), &rows, &mut definitions);
+        definitions.insert(name, schema);
     }
-    for (name, other) in others {
-        let mut properties = of_type(name);
-        let mut required = vec!["type"];
-        required.extend(add_properties(other, &mut properties, &mut definitions));
-        definitions.insert(document_name(other), object(&other.description(), &properties, &required));
+    if let [first, .., last] = bodies {
+        let targets = json!({
+            "description": "The reports of the targets.", "type": "array", "items": reference(&name(first)),
+        });
+        definitions[&name(last)]["properties"]["targets"] = targets;
     }
-    let all = bodies.iter().chain(others.iter().map(|(_, other)| other));
-    let alternatives = all.map(|columns| json!({"$ref": format!("#/$defs/{}", document_name(columns))}));
-    let alternatives: Vec<Value> = alternatives.collect();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Reports of jamjam-dev",
@@ -41,19 +33,23 @@ pub fn schema(bodies: &[&'static Columns], others: &[(&str, &'static Columns)]) 
     })
 }
 
-/// The name of the definition of a whole document, which may also be a part of another one.
-fn document_name(body: &Columns) -> String {
-    format!("{}Document", body.name)
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/$defs/{name}")})
 }
 
-fn of_type(name: &str) -> Map<String, Value> {
-    Map::from_iter([("type".to_owned(), json!({"description": "The kind of the object.", "const": name}))])
-}
-
-fn object(description: &str, properties: &Map<String, Value>, required: &[&str]) -> Value {
+/// The schema of an object of this kind with the columns of several rows, of which the last one says what it is.
+fn object(kind: Option<&str>, rows: &[&'static Columns], definitions: &mut Map<String, Value>) -> Value {
+    let (mut properties, mut required) = (Map::new(), Vec::new());
+    if let Some(kind) = kind {
+        properties.insert("type".to_owned(), json!({"description": "The kind of the object.", "const": kind}));
+        required.push("type");
+    }
+    for row in rows {
+        required.extend(add_properties(row, &mut properties, definitions));
+    }
     json!({
-        "description": description, "type": "object", "required": required, "properties": properties,
-        "additionalProperties": false,
+        "description": rows[rows.len() - 1].description(), "type": "object", "required": required,
+        "properties": properties, "additionalProperties": false,
     })
 }
 
@@ -66,10 +62,10 @@ fn add_properties(
     let mut required = Vec::new();
     for column in columns.columns.iter().filter(|column| column.place != Place::skip) {
         if column.place == Place::flat {
-            row_columns(column).map(|(inner, _)| add_properties(inner, properties, definitions));
+            column.shape.rows().map(|(inner, _)| add_properties(inner, properties, definitions));
             continue;
         }
-        let mut schema = of_shape(&(column.shape)(), definitions);
+        let mut schema = of_shape(&column.shape, definitions);
         if let Some(schema) = schema.as_object_mut() {
             schema.insert("description".to_owned(), column.description().into());
         }
@@ -81,16 +77,15 @@ fn add_properties(
 
 fn of_shape(shape: &Shape, definitions: &mut Map<String, Value>) -> Value {
     match shape {
-        Shape::Value(schema) => schema.clone(),
+        Shape::Value(schema) => schema(),
         Shape::Row(columns) => {
             if !definitions.contains_key(columns.name) {
                 // Before its properties, which may contain it.
                 definitions.insert(columns.name.to_owned(), Value::Null);
-                let mut properties = Map::new();
-                let required = add_properties(columns, &mut properties, definitions);
-                definitions.insert(columns.name.to_owned(), object(&columns.description(), &properties, &required));
+                let schema = object(None, &[columns], definitions);
+                definitions.insert(columns.name.to_owned(), schema);
             }
-            json!({"$ref": format!("#/$defs/{}", columns.name)})
+            reference(columns.name)
         }
         Shape::List(inner) => json!({"type": "array", "items": of_shape(inner, definitions)}),
         Shape::Optional(inner) => match of_shape(inner, definitions) {
@@ -127,7 +122,7 @@ fn add_rows(columns: &'static Columns, all: &mut Vec<&'static Columns>) {
         return;
     }
     all.push(columns);
-    for (inner, _) in columns.columns.iter().filter_map(row_columns) {
+    for (inner, _) in columns.columns.iter().filter_map(|column| column.shape.rows()) {
         add_rows(inner, all);
     }
 }

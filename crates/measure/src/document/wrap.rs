@@ -1,28 +1,26 @@
 //! Line breaks in the text report.
 
-/// Breaks lines that are longer than `width` at spaces. Continuation lines are indented. Words longer than a line are not broken.
-pub fn wrap(text: &str, width: usize) -> String {
+/// The indentation of continuation lines of sentences.
+pub const CONTINUATION: &str = "  ";
+
+/// Breaks lines that are longer than `width` at spaces. Continuation lines begin with `indentation`. Words longer than a line are not broken.
+pub fn wrap(text: &str, width: usize, indentation: &str) -> String {
     let mut wrapped = String::with_capacity(text.len());
     for line in text.lines() {
         let mut column = 0;
         for word in line.split_inclusive(' ') {
-            let length = visible_length(word);
-            if column > CONTINUATION.len() && column + visible_length(word.trim_end()) > width {
+            if column > indentation.len() && column + visible_length(word.trim_end()) > width {
                 wrapped.truncate(wrapped.trim_end_matches(' ').len());
-                wrapped += "\n";
-                wrapped += CONTINUATION;
-                column = CONTINUATION.len();
+                wrapped.extend(["\n", indentation]);
+                column = indentation.len();
             }
             wrapped += word;
-            column += length;
+            column += visible_length(word);
         }
         wrapped += "\n";
     }
     wrapped
 }
-
-/// The indentation of continuation lines.
-const CONTINUATION: &str = "  ";
 
 /// Number of letters without ANSI color codes.
 fn visible_length(text: &str) -> usize {

@@ -145,11 +145,11 @@ figures! {
         @problem gap_max_at_ms: Option<f64> = longest.map(|gap| ms(gap.start_sample));
         /// Packets in gaps after the first 65,536 gaps.
         @problem gap_packets_overflow: u64 = gaps.overflow_packets;
-        /// The first 1,000 gaps (5 in the text report).
+        /// The first 1,000 gaps.
         @page gap_list: Vec<GapFigures> = gaps.iter().take(MAX_LISTED_GAPS).map(|gap| (gap, format.sample_rate).into()).collect();
         /// Levels of the sent audio, per channel.
         sent_levels: Vec<LevelFigures> = levels(&quality.sent_levels);
-        /// Whether everything sent is digital silence (exactly zero).
+        /// Whether all samples sent are digital silence (exactly zero).
         sent_silent: bool = quality.is_sent_silent();
         /// Clips in all channels of the file or device, before mixing and resampling.
         source_clips: Option<u64> = source.map(|source| source.clips);

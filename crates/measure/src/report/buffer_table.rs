@@ -19,15 +19,15 @@ const MAX_RECOMMENDED_LATE_RATIO: f64 = 0.001;
 pub(super) const MIN_PACKETS: u64 = 100;
 
 figures! {
-    /// The jitter-buffer table of the evaluated stream. The depth of `recommended_packets` is `None` if there are too few packets, or if no
-    /// depth suffices. `is_reliable` is whether there are enough packets.
+    /// What a receiver would lose of the evaluated stream, by the depth of its jitter buffer.
     JitterBufferTable from (run, stream): (&RunResults, &StreamStats) [
         let depths = DEPTHS.map(|packets| BufferDepthFigures::from((run, stream, packets)));
         let max_late = MAX_RECOMMENDED_LATE_RATIO * stream.settled() as f64;
         let has_enough_packets = stream.returned >= MIN_PACKETS;
         let recommended = depths.iter().find(|row| row.late as f64 <= max_late).filter(|_| has_enough_packets);
     ] {
-        /// Smallest depth with at most 0.1 % `late` packets; null if there is none, or if fewer than 100 packets returned.
+        /// Smallest depth, in packets, with which at most 0.1 % of the settled packets are `late`; null if there is none, or if fewer than 100
+        /// packets returned.
         recommended_packets: Option<u32> = recommended.map(|row| row.depth_packets);
         /// Whether there are enough packets.
         #[serde(skip)]

@@ -5,7 +5,7 @@ use crate::client::{
     Ending, LinkResults, MoqtFailure, MoqtResults, RoomResults, RunResults, StreamKind, WebSocketConnectTimes,
     WebSocketFailure, WebSocketResults,
 };
-use crate::document::column::{figures, json_names};
+use crate::document::column::{figures, json_types};
 use jamjam_core::sanitize::{sanitize, sanitize_lines};
 use jamjam_core::time::NANOS_PER_SECOND;
 use jamjam_moqt::MoqtVersion;
@@ -197,8 +197,8 @@ impl ConnectionFailure {
     }
 }
 
-json_names! {
-    Dialect: Dialect::Jamjam, Dialect::Broadcast, Dialect::ControlSurface, Dialect::WebRtc;
+json_types! {
+    Dialect => {"enum": [Dialect::Jamjam, Dialect::Broadcast, Dialect::ControlSurface, Dialect::WebRtc]};
 }
 
 /// The limit of a server that ends a connection with this text, and how to lift it. Without one, the server or the path failed.
@@ -223,17 +223,4 @@ fn server_limit(dialect: Dialect, text: &str) -> Option<&'static str> {
         ("did not answer the websocket upgrade", "connections: MAX_CONNECTIONS"),
     ];
     limits.into_iter().find(|(part, _)| text.contains(part)).map(|(_, limit)| limit)
-}
-
-impl LinkFigures {
-    /// All dropped packets, with the reason of each count.
-    pub(super) fn dropped(&self) -> [(u64, &'static str); 5] {
-        [
-            (self.dropped_not_opened, "not opened"),
-            (self.dropped_replayed, "replayed"),
-            (self.dropped_no_keys, "sealed without keys"),
-            (self.dropped_plain, "plain"),
-            (self.dropped_key_exchange, "with a refused key"),
-        ]
-    }
 }

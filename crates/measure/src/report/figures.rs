@@ -68,7 +68,7 @@ figures! {
         /// `lost` / (`returned` + `damaged` + `lost`) of the packets sent before the first packet in flight; a percentage in text reports.
         /// null without such packets.
         @short loss_ratio: Option<f64> = stream.loss_ratio();
-        /// Later datagrams that match an already returned packet.
+        /// Datagrams that match an already returned packet.
         @problem duplicated: u64 = stream.duplicated;
         /// Damaged replies received before any intact reply to the same packet.
         @problem damaged_copies: u64 = stream.damaged_copies;
@@ -136,8 +136,7 @@ figures! {
         ipdv_abs_p99_us: Option<f64> = ipdv_percentile(0.99);
     }
 
-    /// A bar of the round-trip histogram. `count` round trips took at least `from_us` and less than `to_us`. The last bar also
-    /// counts all longer round trips, so its `to_us` is `None`.
+    /// A bar of the round-trip histogram. The last one also counts all longer round trips.
     HistogramBarFigures from bar: HistogramBar {
         /// Lower edge of the bar.
         from_us: f64 = micros(bar.lower);
@@ -169,9 +168,9 @@ figures! {
         pacing_p999_us: Option<f64> = all.percentile_if_enough(0.999).map(micros);
         /// Largest pacing error.
         pacing_max_us: Option<f64> = all.max().map(micros);
-        /// Median of the packets due in the first five seconds; null in runs below 10 s.
+        /// Median pacing error of the packets due in the first five seconds; null in runs below 10 s.
         pacing_first_5s_p50_us: Option<f64> = first.as_ref().and_then(median);
-        /// Median of the packets due in the last five seconds; null in runs below 10 s.
+        /// Median pacing error of the packets due in the last five seconds; null in runs below 10 s.
         pacing_last_5s_p50_us: Option<f64> = last.as_ref().and_then(median);
     }
 
@@ -199,7 +198,7 @@ figures! {
         @problem clock_jumps: u64 = clock_jumps.count;
         /// Largest jump, negative if the clock was set back; null without a jump.
         clock_jump_max_ms: Option<f64> = clock_jumps.max_jump_ns.map(millis);
-        /// Pauses of this host: times of more than 50 ms in which the program did not run, or without replies before a change of the address.
+        /// Pauses of this host: times of more than 50 ms in which the program did not run, and times without replies before a change of the address.
         @problem pauses: u64 = pauses.count;
         /// Total length of these pauses.
         @problem paused_ms: f64 = unsigned_millis(pauses.total_ns);
@@ -241,7 +240,7 @@ figures! {
         @short frame_samples: u32 = audio.frame_samples;
         /// Largest payload, without the header.
         @short payload_bytes: u32 = audio.payload_bytes;
-        /// Delay that was subtracted from echo times: the configured delay, otherwise the reported one, otherwise the estimate.
+        /// Delay that was subtracted from echo times: the configured one, otherwise the reported one, otherwise the estimate, otherwise 0 (`probe`).
         @short server_delay_ms: Option<f64> = server_delay.effective_ns().map(millis);
         /// Value of --delay, by default the delay of the embedded server.
         server_delay_configured_ms: Option<f64> = server_delay.configured_ns.map(millis);

@@ -4,33 +4,36 @@
 use super::buffer_table::{BufferDepthFigures, JitterBufferTable};
 use super::diagnoses::path;
 use super::figures::StreamFigures;
-use super::limits::REPLIES;
+use super::limits::{CONNECTION, REPLIES};
 use super::model::Report;
 use super::quantities::{format_count, format_share, format_time};
 use crate::document::Judgment;
 use crate::verdict::Judged;
 
-/// The sentence, without its period.
-pub(super) fn headline(report: &Report) -> String {
+/// The sentence, without its period, and the rule of the judgment that it states; empty if it states none.
+pub(super) fn headline(report: &Report) -> (String, String) {
     let head = &report.head;
-    let no_replies = head.judgments.iter().find(|one| one.rule == REPLIES && one.result == Judged::Exceeded);
-    let no_replies = no_replies.map(Judgment::sentence);
+    let exceeded = |rule| head.judgments.iter().find(|one| one.rule == rule && one.result == Judged::Exceeded);
+    let no_replies = exceeded(REPLIES).map(Judgment::sentence);
     if let Some(failure) = report.connection_failure() {
-        let named = head.verdict.reasons.iter().find(|reason| reason.contains(&failure.message)).cloned();
+        if let Some(named) = exceeded(CONNECTION) {
+            return (named.sentence(), named.rule.clone());
+        }
         let reason = no_replies.as_deref().unwrap_or("the connection failed");
-        return named.unwrap_or_else(|| format!("{reason}: {}", failure.message.trim_end_matches('.')));
+        return (format!("{reason}: {}", failure.message.trim_end_matches('.')), REPLIES.to_owned());
     }
     if let Some(reason) = no_replies {
         // The likely cause is the first detail.
         let mut details =
             head.warnings.iter().filter(|warning| warning.code == "no_replies").flat_map(|one| &one.details);
         let cause = details.find_map(|detail| Some(detail.split_once(": likely, ")?.0));
-        return cause.map_or_else(|| reason.clone(), |cause| format!("{reason}: {cause}"));
+        let sentence = cause.map_or_else(|| reason.clone(), |cause| format!("{reason}: {cause}"));
+        return (sentence, REPLIES.to_owned());
     }
-    let Some(stream) = report.evaluated() else { return "nothing was sent".to_owned() };
+    let Some(stream) = report.evaluated() else { return ("nothing was sent".to_owned(), REPLIES.to_owned()) };
     let unit = report.labels(report.evaluated_stream).request_unit;
     if !report.replies_expected {
-        return format!("{} sent, no replies expected", format_count(stream.sent, unit));
+        return (format!("{} sent, no replies expected", format_count(stream.sent, unit)), String::new());
     }
     let buffer = report.jitter_buffer.as_ref().filter(|table| table.is_reliable);
     let recommended = buffer.and_then(JitterBufferTable::recommended);
@@ -43,7 +46,7 @@ pub(super) fn headline(report: &Report) -> String {
     let finding = head.findings.first().filter(|_| stream.lost > 0 || buffer.is_some() && recommended.is_none());
     let remedy = finding.and_then(|finding| finding.remedy.as_ref());
     parts.extend(remedy.map(|remedy| lower_first(remedy.trim_end_matches('.'))));
-    parts.join("; ")
+    (parts.join("; "), String::new())
 }
 
 /// `2.15 % of the packets were lost upstream, from this host to the server`.

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::diagnoses::path;
 use super::quantities::{
-    RoundTrip, RunProtocol, StreamLabels, format_count, format_length, format_time, nonzero_counts, rounded_micros,
+    RoundTrip, RunProtocol, StreamLabels, format_count, format_length, format_time, rounded_micros,
 };
-use crate::client::{ClientsResults, RunResults, StreamKind};
+use crate::client::{ClientsResults, RoomResults, RunResults, StreamKind};
 use crate::document::Judgment;
 use crate::verdict::Judged;
 use jamjam_core::sanitize::sanitize_lines;
@@ -88,53 +88,52 @@ impl Limits {
     /// Compares the run with each limit that was set, and then the worst of several clients. Times are compared in nanoseconds, before rounding.
     /// A busy host only worsens figures.
     pub fn evaluate(&self, run: &RunResults) -> Vec<Judgment> {
-        let nanos = |limit: Option<Duration>| limit.map(|limit| saturating_nanos(limit) as f64);
-        let preset = self.profile.map(Profile::limits).unwrap_or_default();
         let p = |p, name, figure| percentile(run, p, name, figure);
-        let limits = [
-            ("max_loss", self.max_loss, preset.max_loss, loss(run)),
-            ("max_p50", nanos(self.max_p50), nanos(preset.max_p50), p(0.5, "p50", "rtt_p50_us")),
-            ("max_p99", nanos(self.max_p99), nanos(preset.max_p99), p(0.99, "p99", "rtt_p99_us")),
-            ("max_jitter", nanos(self.max_jitter), nanos(preset.max_jitter), jitter(run)),
+        let limits: [LimitRow; 4] = [
+            ("--max-loss", |limits| limits.max_loss, loss(run), None),
+            ("--max-p50", |limits| nanos(limits.max_p50), p(0.5, "p50", "rtt_p50_us"), Some(0.5)),
+            ("--max-p99", |limits| nanos(limits.max_p99), p(0.99, "p99", "rtt_p99_us"), Some(0.99)),
+            ("--max-jitter", |limits| nanos(limits.max_jitter), jitter(run), Some(0.99)),
         ];
-        let evaluate = |(limit, allowed, preset, measured): (&str, Option<f64>, Option<f64>, Measured)| {
-            let profile = self.profile.filter(|_| allowed == preset);
-            let (allowed, (figure, value, note)) = (allowed?, measured);
-            let rule = format!("--{}", limit.replace('_', "-"));
+        let evaluate = |(rule, limit, (figure, value, note), p): LimitRow| {
+            let allowed = limit(self)?;
+            let profile = self.profile.filter(|profile| limit(&profile.limits()) == Some(allowed)).map(Profile::name);
             let excess = value.map_or(0.0, |value| value - allowed);
             // Of what was met, it is unknown whether the packets that are missing would have.
             let missing = || run.evaluated().filter(|stream| !is_evaluated(stream, 9)).map(|one| evaluated(run, one));
-            let reason = if excess > 0.0 { this_host(run, limit, excess) } else { missing() };
+            let reason = if excess > 0.0 { this_host(run, p, excess) } else { missing() };
             let is_judged = value.is_some() && reason.is_none();
             let result = if is_judged { Judged::of(excess <= 0.0) } else { Judged::NotJudged };
-            let rounded = |value| if limit == "max_loss" { value } else { rounded_micros(value) };
+            let rounded = |value| if p.is_some() { rounded_micros(value) } else { value };
             let (allowed, measured) = (Some(rounded(allowed)), value.map(rounded));
-            let judgment = Judgment::of(String::new(), rule, result, reason.or(note));
-            let profile = profile.map(Profile::name);
+            let judgment = Judgment::of(String::new(), rule.to_owned(), result, reason.or(note));
             Some(Judgment { figure: Some(figure), allowed, measured, profile, ..judgment })
         };
         let mut results: Vec<Judgment> = limits.into_iter().filter_map(evaluate).collect();
         if let Some(ClientsResults { worst: (number, worst), .. }) = &run.clients {
             let of_worst = self.evaluate(worst).into_iter();
-            results.extend(of_worst.map(|judgment| judgment.about(format!("client {number}"))));
+            results.extend(of_worst.map(|judgment| Judgment { subject: format!("client {number}"), ..judgment }));
         }
         results
     }
 }
 
-/// How this host explains at least half of the excess over a limit, a ratio or nanoseconds.
-fn this_host(run: &RunResults, limit: &str, excess: f64) -> Option<String> {
-    let p = match limit {
-        "max_loss" => {
-            let lost = excess * run.evaluated()?.settled() as f64;
-            let dropped = run.host_timing.as_ref()?.kernel_dropped.filter(|dropped| *dropped as f64 * 2.0 >= lost)?;
-            return Some(format!("the receive buffer of this host dropped {}", format_count(dropped, "datagram")));
-        }
-        "max_p50" => 0.5,
-        _ => 0.99,
-    };
-    path::this_host(run, excess as i64, p)
+fn nanos(limit: Option<Duration>) -> Option<f64> {
+    limit.map(|limit| saturating_nanos(limit) as f64)
 }
+
+/// How this host explains at least half of the excess over a limit: nanoseconds of the percentile `p`, or else a ratio of lost packets.
+fn this_host(run: &RunResults, p: Option<f64>, excess: f64) -> Option<String> {
+    if let Some(p) = p {
+        return path::this_host(run, excess as i64, p);
+    }
+    let lost = excess * run.evaluated()?.settled() as f64;
+    let dropped = run.host_timing.as_ref()?.kernel_dropped.filter(|dropped| *dropped as f64 * 2.0 >= lost)?;
+    Some(format!("the receive buffer of this host dropped {}", format_count(dropped, "datagram")))
+}
+
+/// The option of a limit, its value, what was measured, and for times the percentile of the delays on this host that may explain it.
+type LimitRow = (&'static str, fn(&Limits) -> Option<f64>, Measured, Option<f64>);
 
 /// A figure, its value, and a remark on it.
 type Measured = (&'static str, Option<f64>, Option<String>);
@@ -197,41 +196,32 @@ fn expectations(run: &RunResults, has_limits: bool) -> Vec<Judgment> {
     let no_reply = no_reply_reason(run, stream);
     let has_measured = |one: &StreamStats| one.sent == 0 || is_evaluated(one, 5) || one.arrived == one.planned();
     let unmeasured = stream.filter(|one| !has_limits && run.replies_expected && !has_measured(one));
-    let silent = silent_client_reason(run).filter(|_| no_reply.is_none());
-    let failure = connection_failure_reason(run, stream);
     let protocol = RunProtocol::of_run(run);
     let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
     let damage: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
-    let not_judged = no_reply.clone();
-    let replies = match (no_reply, unmeasured) {
+    let damage = Some(damage.join("; ")).filter(|damage| !damage.is_empty());
+    let judge = |exceeded: Option<String>, not_judged: Option<String>| match (exceeded, not_judged) {
         (Some(reason), _) => (Judged::Exceeded, Some(reason)),
-        (None, Some(stream)) => (Judged::NotJudged, Some(evaluated(run, stream))),
+        (None, Some(reason)) => (Judged::NotJudged, Some(reason)),
         (None, None) => (Judged::Met, None),
     };
-    let intact = match (damage.is_empty(), not_judged) {
-        (false, _) => (Judged::Exceeded, Some(damage.join("; "))),
-        (true, Some(reason)) => (Judged::NotJudged, Some(reason)),
-        (true, None) => (Judged::Met, None),
-    };
-    let of_option = |reason: Option<String>| (Judged::of(reason.is_none()), reason);
-    let rooms = run.websocket.as_ref().and_then(|websocket| websocket.rooms.as_ref()).zip(stream);
-    let rooms = rooms.map(|(_, stream)| (IN_ROOMS, of_option(room_failure_reason(run, stream))));
-    let connection = (run.websocket.is_some() || run.moqt.is_some()).then(|| (CONNECTION, of_option(failure)));
-    let clients = run.clients.as_ref().map(|_| ("replies to each client", of_option(silent)));
     let replies_name = if run.replies_expected { REPLIES } else { "all packets sent" };
-    let intact = (run.replies_expected || intact.0 == Judged::Exceeded).then_some((INTACT, intact));
+    let replies = judge(no_reply.clone(), unmeasured.map(|stream| evaluated(run, stream)));
+    let silent = silent_client_reason(run).filter(|_| no_reply.is_none());
+    let clients = run.clients.as_ref().map(|_| ("replies to each client", judge(silent, None)));
+    let failure = || judge(connection_failure_reason(run, stream), None);
+    let connection = (run.websocket.is_some() || run.moqt.is_some()).then(|| (CONNECTION, failure()));
+    let intact = (run.replies_expected || damage.is_some()).then(|| ("payload intact", judge(damage, no_reply)));
+    let rooms = run.websocket.as_ref().and_then(|websocket| websocket.rooms.as_ref()).zip(stream);
+    let rooms = rooms.map(|(rooms, stream)| ("messages in rooms", judge(room_failure_reason(rooms, stream), None)));
     let all = [(replies_name, replies)].into_iter().chain(clients).chain(connection).chain(intact).chain(rooms);
     all.map(|(rule, (result, reason))| Judgment::expectation(rule, result, reason)).collect()
 }
 
 /// That replies came.
 pub(crate) const REPLIES: &str = "replies received";
-/// That payloads came back undamaged.
-pub(super) const INTACT: &str = "payload intact";
 /// That the connection stayed.
 pub(crate) const CONNECTION: &str = "connection";
-/// That messages reached the members of their rooms, once and in order.
-pub(super) const IN_ROOMS: &str = "messages in rooms";
 
 /// What was asked of a run: expectations and limits.
 pub fn judgments(run: &RunResults, limits: &Limits) -> Vec<Judgment> {
@@ -304,8 +294,7 @@ fn connection_failure_reason(run: &RunResults, stream: Option<&StreamStats>) -> 
 }
 
 /// What went wrong in rooms, other than missing messages.
-fn room_failure_reason(run: &RunResults, stream: &StreamStats) -> Option<String> {
-    let rooms = run.websocket.as_ref()?.rooms.as_ref()?;
+fn room_failure_reason(rooms: &RoomResults, stream: &StreamStats) -> Option<String> {
     let counts = [
         (rooms.refused, "refused"),
         (rooms.disconnected, "disconnected"),
@@ -315,7 +304,9 @@ fn room_failure_reason(run: &RunResults, stream: &StreamStats) -> Option<String>
         (rooms.wrong_room, "delivered to another room"),
         (rooms.wrong_sender, "delivered with a wrong sender or number"),
     ];
-    Some(nonzero_counts(counts, "in rooms: ", ", ")).filter(|text| !text.is_empty())
+    let texts = counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    let texts: Vec<String> = texts.collect();
+    (!texts.is_empty()).then(|| format!("in rooms: {}", texts.join(", ")))
 }
 
 fn damage_reason(labels: StreamLabels, stream: &StreamStats) -> Option<String> {

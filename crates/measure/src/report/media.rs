@@ -8,14 +8,11 @@ use super::quantities::{duration_millis, format_length};
 use super::relay::{ForwardedAudioFigures, THIS_HOST, delayed, judgment, texts};
 use crate::diagnosis::{Diagnosis, Severity};
 use crate::document::column::figures;
-use crate::document::{Document, Head, Judgment};
+use crate::document::{Head, Judgment};
 use crate::verdict::Judged;
-use jamjam_core::media_relay::{JUDGED_TIME, JudgedOutage, MAX_OUTAGES, MediaRoom, MediaRoute};
+use jamjam_core::media_relay::{JUDGED_TIME, JudgedOutage, MAX_OUTAGES, MediaRoom, MediaRooms, MediaRoute};
 use jamjam_core::relay::{Flow, HostDelays};
 use jamjam_core::time::{Pause, Time};
-
-/// The section of the documentation about bad rooms.
-const SECTION: &str = "docs/signaling-server.md#bad-room";
 
 figures! {
     /// A room.
@@ -31,8 +28,8 @@ figures! {
     }
 
     /// From one member to another one. A flow without datagrams was never attempted.
-    MediaFlowFigures from (number, route, flow, time_0): (u64, &MediaRoute, &Flow, Time) [
-        let times = flow.left.times.map(|(first, last)| [first, last].map(|at| duration_millis(at.duration_since(time_0))));
+    MediaFlowFigures from (number, room, route, flow): (u64, &MediaRoom, &MediaRoute, &Flow) [
+        let times = flow.left.times.map(|(first, last)| [first, last].map(|at| since_start(room, at)));
     ] {
         /// Number of the room.
         @subject room: u64 = number;
@@ -42,7 +39,7 @@ figures! {
         @subject to: String = route.to.to_string();
         /// Datagrams that arrived, except STUN messages.
         @short datagrams: u64 = flow.datagrams;
-        /// Their number by outcome, under the names in the outcome log.
+        /// These datagrams by outcome, with the names of the outcome log.
         outcomes: BTreeMap<&'static str, u64> = flow.outcomes.clone();
         /// AUDIO as it arrived, before the impairment.
         audio_before: ForwardedAudioFigures = (&flow.arrived).into();
@@ -57,41 +54,35 @@ figures! {
     }
 
     /// How the AUDIO from a member to another one got through an outage.
-    OutageFigures from (room, number, route, outage, time_0, lost): (u64, usize, &MediaRoute, &JudgedOutage, Time, Option<&str>) [
+    OutageFigures from (number, room, route, index, outage, lost): Outage<'_> [
         let [recovery, observed] = [outage.recovery.and_then(Result::ok), outage.recovery.and_then(Result::err)];
     ] {
         /// Number of the room.
-        @subject room: u64 = room;
+        @subject room: u64 = number;
         /// The sender.
         @subject from: String = route.from.to_string();
         /// The receiver.
         @subject to: String = route.to.to_string();
         /// Counts the outages of the pair from 1.
-        @subject outage: usize = number;
-        /// After the first AUDIO of the room.
-        @short start_ms: f64 = duration_millis(outage.start.duration_since(time_0));
-        /// Outages that overlap are one; 0 for new ports (`renumber`).
+        @subject outage: usize = index;
+        /// Start of the outage, after the first AUDIO of the room.
+        @short start_ms: f64 = since_start(room, outage.start);
+        /// Length of the outage; 0 for new ports (`renumber`). Outages that overlap count as one.
         @short length_ms: f64 = duration_millis(outage.end.duration_since(outage.start));
-        /// Time from the end of the outage to the forwarded AUDIO from which there is some in each of ten times 100 ms; null if that was not
-        /// seen.
+        /// Time from the end of the outage until AUDIO is forwarded steadily: from then on, there is some in each of the next ten intervals of 100
+        /// ms; null if that was not seen.
         @short recovery_ms: Option<f64> = recovery.map(duration_millis);
-        /// Without a recovery: time from the end of the outage until a member left, the next outage began, or the server ended. Null also if
-        /// there was no AUDIO in the second before the outage, which is then not judged.
+        /// Without a recovery, the time from the end of the outage until a member left, the next outage began, or the server ended. null if there was
+        /// no AUDIO in the second before the outage, which is then not judged.
         @short observed_ms: Option<f64> = observed.map(duration_millis);
         /// The member that left for good, and not by `LeaveRoom`, before the direction had recovered from the only outage of the pair.
-        @short lost: Option<String> = lost.filter(|_| observed.is_some()).map(str::to_owned);
+        @short lost: Option<String> = lost.map(str::to_owned);
     }
 
     /// What members of rooms have sent to each other.
     MediaFigures from results: &BTreeMap<u64, MediaRoom> [
         let flows = |(number, room): (&u64, &MediaRoom)| {
-            let time_0 = room.started_at.unwrap_or_default();
-            room.flows.iter().map(|(route, flow)| (*number, route, flow, time_0).into()).collect::<Vec<MediaFlowFigures>>()
-        };
-        let outages = |(number, room): (&u64, &MediaRoom)| {
-            outages_of(room).map(|(route, index, outage, lost)| {
-                (*number, index, route, outage, room.started_at.unwrap_or_default(), lost).into()
-            }).collect::<Vec<OutageFigures>>()
+            room.flows.iter().map(|(route, flow)| (*number, room, route, flow).into()).collect::<Vec<MediaFlowFigures>>()
         };
     ] {
         /// The rooms.
@@ -100,67 +91,58 @@ figures! {
         flows: Vec<MediaFlowFigures> = results.iter().flat_map(flows).collect();
         /// One for each outage and each direction that had carried AUDIO, of pairs that carried some in the second before. A pair has at most
         /// 1,000 outages.
-        outages: Vec<OutageFigures> = results.iter().flat_map(outages).collect();
+        outages: Vec<OutageFigures> = outages(results).map(Into::into).collect();
     }
 }
 
-/// The outages of each direction in a room, numbered from 1, and the member that left for good.
-fn outages_of(room: &MediaRoom) -> impl Iterator<Item = (&MediaRoute, usize, &JudgedOutage, Option<&str>)> {
-    room.recoveries.iter().flat_map(|direction| {
-        let (route, recovery) = direction;
+/// Room, direction, the number of an outage in it from 1, and the member that left for good before this direction had recovered.
+type Outage<'a> = (u64, &'a MediaRoom, &'a MediaRoute, usize, &'a JudgedOutage, Option<&'a str>);
+
+/// The outages of each direction in each room.
+fn outages(results: &BTreeMap<u64, MediaRoom>) -> impl Iterator<Item = Outage<'_>> {
+    let directions =
+        results.iter().flat_map(|(number, room)| room.recoveries.iter().map(move |one| (*number, room, one)));
+    directions.flat_map(|(number, room, (route, recovery))| {
         let lost = room.lost_for_good(recovery);
-        (1..).zip(&recovery.judged).map(move |(number, outage)| (route, number, outage, lost))
+        let lost_in = move |outage: &JudgedOutage| lost.filter(|_| matches!(outage.recovery, Some(Err(_))));
+        (1..).zip(&recovery.judged).map(move |(index, outage)| (number, room, route, index, outage, lost_in(outage)))
     })
 }
 
-/// What a media relay has counted besides the flows.
-pub struct MediaCounts<'a> {
-    /// Datagrams by outcome.
-    pub outcomes: &'a BTreeMap<&'a str, u64>,
-    /// Changes of paths that meant nobody.
-    pub unmet: &'a BTreeSet<[String; 2]>,
-    /// Datagrams that the system dropped, if it says so.
-    pub dropped: Option<u64>,
-    /// What this host has delayed.
-    pub delays: &'a HostDelays,
+fn since_start(room: &MediaRoom, at: Time) -> f64 {
+    duration_millis(at.duration_since(room.started_at.unwrap_or_default()))
 }
 
-/// What the media relay of a server adds to its report.
+/// The section of the documentation about bad rooms.
+const SECTION: &str = "docs/signaling-server.md#the-bad-room";
+
+/// The report of a media relay, which a check contains.
 #[derive(Clone, Debug)]
 pub struct MediaReport {
+    /// The judgments, if anything is judged: with `--max-recovery` one of each outage, and what was expected of the relay.
+    pub head: Head,
     /// Rooms, flows and outages.
     pub figures: MediaFigures,
-    /// With `--max-recovery` one of each outage, and what was expected of the relay.
-    pub judgments: Vec<Judgment>,
-    /// What the options did not ask for.
-    pub findings: Vec<Diagnosis>,
-    /// What this host delayed, and how flows differ from the run of `--like`.
-    pub warnings: Vec<Diagnosis>,
 }
 
 impl MediaReport {
-    /// The report of all rooms. No recovery may take longer than `max_recovery`.
-    pub fn new(results: &BTreeMap<u64, MediaRoom>, counts: &MediaCounts<'_>, max_recovery: Option<Duration>) -> Self {
-        let MediaCounts { outcomes, unmet, dropped, delays } = counts;
+    /// The report of all rooms. The system has `dropped` datagrams, if it says so. No recovery may take longer than `max_recovery`.
+    pub fn new(
+        rooms: &MediaRooms,
+        (dropped, delays): (Option<u64>, &HostDelays),
+        seed: u64,
+        (is_judged, max_recovery): (bool, Option<Duration>),
+    ) -> Self {
+        let (results, outcomes, unmet) = (&rooms.take_results(), rooms.counts(), rooms.unmet());
         let counted = |name: &str| (outcomes.get(name).copied().unwrap_or(0), format!("outcome {name}"));
         let host = [counted("buffer_full"), (dropped.unwrap_or(0), "dropped at the sockets of the relay".to_owned())];
         let findings = [counted("limit")];
         let strange = [counted("failed"), counted("foreign_source"), counted("forgotten_flow")];
-        let figures = MediaFigures::from(results);
-        let mut judgments: Vec<Judgment> = Vec::new();
-        if let Some(limit) = max_recovery {
-            for (number, room) in results {
-                judgments.extend(outages_of(room).map(|(route, index, outage, lost)| {
-                    let direction = format!("room {number}, {} to {}", route.from, route.to);
-                    judge((limit, &delays.times), outage, lost)
-                        .about(format!("{direction}, outage {index}"))
-                        .in_group(direction)
-                }));
-            }
-            if judgments.is_empty() {
-                let reason = Some("--max-recovery: no outage hit a pair that carried AUDIO".to_owned());
-                judgments.push(Judgment::expectation("outages", Judged::NotJudged, reason));
-            }
+        let judge = |limit| outages(results).map(move |outage| judge(outage, limit, &delays.times));
+        let mut judgments: Vec<Judgment> = max_recovery.into_iter().flat_map(judge).collect();
+        if max_recovery.is_some() && judgments.is_empty() {
+            let reason = Some("--max-recovery: no outage hit a pair that carried AUDIO".to_owned());
+            judgments.push(Judgment::expectation("outages", Judged::NotJudged, reason));
         }
         judgments.push(judgment("datagrams forwarded as asked", &findings, Judged::Exceeded));
         judgments.push(judgment(THIS_HOST, &host, Judged::NotJudged));
@@ -171,29 +153,25 @@ impl MediaReport {
             format!("{} to {}: only the first {MAX_OUTAGES} outages are judged", route.from, route.to)
         });
         let unmet =
-            unmet.iter().map(|[from, to]| format!("change of the path from `{from}` to `{to}`: it meant nobody"));
+            unmet.into_iter().map(|[from, to]| format!("change of the path from `{from}` to `{to}`: it meant nobody"));
+        let counted = [&delayed(delays)[..], &host, &strange].concat();
+        let warnings = texts(&counted).chain(rates).chain(unjudged).chain(unmet);
         let note = |severity| move |text| Diagnosis::new(severity, "media", SECTION, text);
-        let findings = texts(&findings).map(note(Severity::Warning)).collect();
-        let warnings = texts(&delayed(delays)).chain(texts(&host)).chain(texts(&strange)).collect::<Vec<_>>();
-        let warnings = warnings.into_iter().chain(rates).chain(unjudged).chain(unmet);
-        Self { figures, judgments, findings, warnings: warnings.map(note(Severity::Note)).collect() }
-    }
-
-    /// The report of a server that judges nothing.
-    pub fn document(self, seed: Option<u64>) -> Document {
-        let mut head = Head::new("signaling-server", "forwarded media".to_owned(), Vec::new());
-        head.facts = seed.map(|seed| format!("--seed {seed} repeats the impairment")).into_iter().collect();
-        (head.seed, head.findings, head.warnings) = (seed, self.findings, self.warnings);
-        Document::new(head, &self.figures)
+        let judgments = if is_judged { judgments } else { Vec::new() };
+        let mut head = Head::new("signaling-server", "forwarded media".to_owned(), judgments);
+        head.findings = texts(&findings).map(note(Severity::Warning)).collect();
+        head.warnings = warnings.map(note(Severity::Note)).collect();
+        head.seed = Some(seed);
+        Self { head, figures: results.into() }
     }
 }
 
 /// The result of an outage, for a limit and the times when this host has delayed what it forwards.
-fn judge((limit, delays): (Duration, &VecDeque<Pause>), outage: &JudgedOutage, lost: Option<&str>) -> Judgment {
+fn judge(outage: Outage<'_>, limit: Duration, delays: &VecDeque<Pause>) -> Judgment {
+    let (number, _, route, index, outage, lost) = outage;
     let judged = limit.saturating_add(JUDGED_TIME);
     let seen = outage.recovery.map(|recovery| recovery.map_or_else(|observed| observed, |one| one + JUDGED_TIME));
     let until = outage.end + seen.unwrap_or_default().min(judged);
-    let lost = lost.filter(|_| matches!(outage.recovery, Some(Err(_))));
     let is_delayed = delays.iter().any(|delay| delay.end > outage.end && delay.start < until);
     let (result, reason) = match outage.recovery {
         None => (Judged::NotJudged, Some("no AUDIO in the second before it".to_owned())),
@@ -211,7 +189,14 @@ fn judge((limit, delays): (Duration, &VecDeque<Pause>), outage: &JudgedOutage, l
         }
     };
     let measured = outage.recovery.and_then(Result::ok).map(duration_millis);
-    let allowed = Some(duration_millis(limit));
-    let judgment = Judgment::of(String::new(), "--max-recovery".to_owned(), result, reason);
-    Judgment { figure: Some("recovery_ms"), allowed, measured, ..judgment }
+    let direction = format!("room {number}, {} to {}", route.from, route.to);
+    let subject = format!("{direction}, outage {index}");
+    let judgment = Judgment::of(subject, "--max-recovery".to_owned(), result, reason);
+    Judgment {
+        figure: Some("recovery_ms"),
+        allowed: Some(duration_millis(limit)),
+        measured,
+        group: direction,
+        ..judgment
+    }
 }

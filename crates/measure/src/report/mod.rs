@@ -67,11 +67,10 @@ impl Report {
     /// Computes the report of a run that has ended.
     pub fn new(run: &RunResults, limits: &Limits) -> Self {
         let mut report = Self::from((run, limits));
-        report.head.findings = diagnoses::path::findings(run);
         let of_clients = diagnoses::clients::finding(run, &report);
-        report.head.findings.splice(0..0, of_clients);
+        report.head.findings = of_clients.into_iter().chain(diagnoses::path::findings(run)).collect();
         report.head.warnings = diagnoses::warnings(&report);
-        report.head.headline = headline::headline(&report);
+        (report.head.headline, report.head.stated_rule) = headline::headline(&report);
         report.head.assumptions = report.assumptions();
         report.head.key_figures = report.key_figures();
         report

@@ -37,9 +37,10 @@ figures! {
         @skip head: Head = head(run, limits);
         /// `--interval` of probe, in milliseconds; null for send, whose packets are due when their audio is.
         @short interval_ms: Option<f64> = run.interval_ns.map(unsigned_millis);
-        /// Duration of the packets according to the plan; null if nothing was sent, or for texts.
+        /// Time in which the packets should have been sent, including the interval after the last one; null if nothing was sent, or if the packets
+        /// have no schedule, such as those of `publish --text` and `load-rooms`.
         planned_duration_ms: Option<f64> = run.schedule.map(|schedule| unsigned_millis(schedule.planned_ns));
-        /// Time in which the packets were sent, including the interval after the last one; null as above.
+        /// Time in which they were sent, including the interval after the last one; null as above.
         actual_duration_ms: Option<f64> = run.schedule.map(|schedule| unsigned_millis(schedule.actual_ns));
         /// How often an overdue packet delayed the rest of the schedule.
         @problem schedule_shifts: u64 = schedule.shifts;
@@ -49,13 +50,13 @@ figures! {
         @problem schedule_shift_max_ms: f64 = unsigned_millis(schedule.shift_max_ns);
         /// Stream that limits, verdict, findings, pacing and time series refer to: `audio` if audio was sent, otherwise the only stream.
         evaluated_stream: StreamKind = run.evaluated_stream;
-        /// false with --no-echo.
+        /// Whether replies were expected: not with --no-echo.
         replies_expected: bool = run.replies_expected;
         /// Value of --timeout.
         timeout_ms: f64 = unsigned_millis(run.timeout_ns);
         /// Result of --wait-for; null without this option.
         readiness_wait: Option<WaitFigures> = run.readiness_wait.map(Into::into);
-        /// Whether the server answered requests for its counts; null without --loss-direction.
+        /// Result of --loss-direction; null without this option.
         loss_report: Option<LossReportFigures> = run.loss_report.as_ref().map(Into::into);
         /// Counts and statistics of the packets, by stream.
         streams: Streams = run.into();
@@ -120,6 +121,7 @@ fn head(run: &RunResults, limits: &Limits) -> Head {
     let preposition = if matches!(&*run.command, "send" | "publish") { "to" } else { "of" };
     let head = Head::new(&run.command, run.target.clone(), limits::judgments(run, limits));
     Head {
+        seed: run.origin.seed,
         command_line: sanitize_line(&run.origin.command_line, MAX_COMMAND_LINE_BYTES),
         host_name: run.origin.host_name.as_deref().map(sanitize),
         started_unix_ms: run.started_unix_ms,

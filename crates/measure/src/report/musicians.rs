@@ -11,7 +11,7 @@ use jamjam_core::time::Time;
 use jamjam_signaling::client::RoomMember;
 
 figures! {
-    /// What a musician has received from another member. Of an Echo Bot, the round trips as well.
+    /// What a musician has received from another member; from an Echo Bot, which returns the musician's own packets, with the round trips.
     DirectionFigures from (to, member, heard, echoes, time_0): (&str, &RoomMember, &Heard, Option<&RunResults>, Time) [
         let sequences = &heard.audio.sequences;
         let times = heard.audio.times.map(|(first, last)| [first, last].map(|at| duration_millis(at.duration_since(time_0))));
@@ -28,7 +28,7 @@ figures! {
         @short packets: u64 = sequences.received;
         /// Sequence numbers between received ones of which no packet arrived.
         lost: u64 = sequences.gaps;
-        /// Lost packets to lost and received ones, duplicates not counted.
+        /// `lost` divided by lost and received packets, without duplicates.
         @short loss_ratio: Option<f64> = heard.stats().loss_ratio();
         /// Packets whose sequence number was received before.
         @problem duplicates: u64 = sequences.duplicates;
@@ -54,7 +54,7 @@ figures! {
     ] {
         /// Name in the room.
         @subject name: String = results.run.target.clone();
-        /// AUDIO packets made. Each goes to all members whose link is settled.
+        /// AUDIO packets of this musician. Each goes to all members whose link is settled.
         sent: u64 = results.run.evaluated().map_or(0, |audio| audio.sent);
         /// 99th percentile of the send time minus the due time.
         lateness_p99_us: Option<f64> = pacing.and_then(|pacing| pacing.all.percentile_if_enough(0.99)).map(micros);
@@ -83,9 +83,8 @@ pub fn document(
     let (mut directions, mut judgments) = (Vec::new(), Vec::new());
     let all = musicians.iter().flat_map(|musician| &musician.heard);
     let time_0 = all.filter_map(|(_, heard)| Some(heard.audio.times?.0)).min().unwrap_or_default();
-    let Limits { profile, max_loss, max_p50, max_p99, max_jitter } = *limits;
-    let of_direction = Limits { profile, max_loss, max_jitter, ..Limits::default() };
-    let of_round_trips = Limits { profile, max_p50, max_p99, ..Limits::default() };
+    let of_direction = Limits { max_p50: None, max_p99: None, ..*limits };
+    let of_round_trips = Limits { max_loss: None, max_jitter: None, ..*limits };
     for musician in musicians {
         let mut echoes = Some(&musician.run).filter(|run| run.evaluated().is_some_and(|audio| audio.returned > 0));
         for (member, heard) in &musician.heard {
@@ -105,7 +104,11 @@ pub fn document(
             let dead = if heard.audio.times.is_none() { &*musician.run.target } else { "" };
             let subject = format!("{} from {}", figures.to, figures.from);
             let group = format!("{} {dead}", &*member.id);
-            judgments.extend(results.into_iter().map(|one| one.about(subject.clone()).in_group(group.clone())));
+            judgments.extend(results.into_iter().map(|one| Judgment {
+                subject: subject.clone(),
+                group: group.clone(),
+                ..one
+            }));
             directions.push(figures);
         }
     }

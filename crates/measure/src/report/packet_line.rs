@@ -1,6 +1,6 @@
 //! A line of `--json-lines`, and of a run record.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::quantities::micros;
 use crate::client::{PacketOutcome, RecordedPacket, StreamKind};
@@ -28,12 +28,4 @@ figures! {
         /// Outcome of the packet. Each matching datagram is one line, so a packet may have several.
         outcome: PacketOutcome = packet.outcome;
     }
-}
-
-/// One line of `--json-lines` besides the report.
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub enum JsonLine {
-    /// A packet or a copy of a packet.
-    Packet(PacketLine),
 }

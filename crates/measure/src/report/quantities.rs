@@ -61,11 +61,6 @@ pub fn format_time(us: f64) -> String {
     }
 }
 
-/// Formats a time, which is given in microseconds. A time of 1 ms or longer is written in milliseconds with three decimals.
-pub fn format_time_ms(us: f64) -> String {
-    if us.abs() < 1e3 { format_time(us) } else { format!("{:.3} ms", us / 1e3) }
-}
-
 /// A time in milliseconds: `5.0 s`, `120 ms`, `80.0 µs`, `0 ms`.
 pub fn format_length(ms: f64) -> String {
     match ms {
@@ -103,13 +98,6 @@ pub(crate) fn format_decimals(value: f64, decimals: usize) -> String {
 /// `1 packet`, `2 packets`.
 pub(crate) fn format_count(n: u64, one: &str) -> String {
     format!("{n} {one}{}", if n == 1 { "" } else { "s" })
-}
-
-/// The counts that are not 0 with what they count, after `start` and separated by `separator`.
-pub(crate) fn nonzero_counts<const N: usize>(counts: [(u64, &str); N], start: &str, separator: &str) -> String {
-    let texts = counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
-    let texts: Vec<String> = texts.collect();
-    if texts.is_empty() { String::new() } else { format!("{start}{}", texts.join(separator)) }
 }
 
 /// When counting began. Prints as ISO 8601 in UTC.

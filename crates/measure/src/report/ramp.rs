@@ -29,7 +29,7 @@ figures! {
     RampFigures {
         /// The largest number of clients of a step that met the limits.
         @short clients: usize;
-        /// `37 musicians within internet-music; at 41, p99 was 61.000 ms`.
+        /// The result in words, such as `37 musicians within internet-music; at 41, p99 was 61.000 ms`.
         @json result: String;
         /// The judged steps in order.
         steps: Vec<RampStepFigures>;
@@ -39,7 +39,7 @@ figures! {
     RampStepFigures from (clients, result, reason, stream, lateness): (usize, Judged, String, StreamFigures, Option<i64>) {
         /// Number of clients.
         @subject clients: usize = clients;
-        /// `not_judged` if this host was at its limit.
+        /// Whether the step met the limits; `not_judged` if this host was at its limit.
         @short result: Judged = result;
         /// As for streams; a damaged packet may count as lost.
         @short loss_ratio: Option<f64> = stream.loss_ratio;
@@ -188,8 +188,8 @@ impl Ramp {
         let judged = if self.figures.clients > 0 { Judged::Met } else { last };
         let head = &mut report.head;
         head.judgments = vec![Judgment::of(String::new(), "ramp".to_owned(), judged, Some(result.clone()))];
-        head.verdict = Outcome { limits_set: true, ..Outcome::of(&head.judgments) };
-        head.headline.clone_from(&result);
+        head.verdict = Outcome::of(&head.judgments);
+        (head.headline, head.stated_rule) = (result.clone(), "ramp".to_owned());
         report.ramp = Some(RampFigures { result, ..self.figures });
     }
 }

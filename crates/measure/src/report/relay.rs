@@ -13,7 +13,7 @@ use jamjam_core::relay::{Client, Flow, HostDelays, RelayResults, Unassigned};
 use jamjam_core::stats::Arrivals;
 
 /// The section of the documentation about relays.
-const SECTION: &str = "docs/measuring.md#relay";
+const SECTION: &str = "docs/tasks/bad-line.md#what-the-report-says";
 
 figures! {
     /// AUDIO before or after the impairment.
@@ -30,7 +30,7 @@ figures! {
         duplicates: u64 = audio.sequences.duplicates;
         /// Packets that came after one with a higher sequence number.
         reordered: u64 = audio.sequences.reordered;
-        /// Longest time without a packet, from the first to the last one.
+        /// Longest time between two consecutive packets.
         @short longest_silence_ms: f64 = duration_millis(audio.longest_silence);
     }
 
@@ -46,7 +46,7 @@ figures! {
         @subject direction: &'static str = direction.name();
         /// Datagrams that arrived.
         @short datagrams: u64 = flow.datagrams;
-        /// Their number by outcome, under the names in the outcome log.
+        /// These datagrams by outcome, with the names of the outcome log.
         @short outcomes: BTreeMap<&'static str, u64> = flow.outcomes.clone();
         /// AUDIO as it arrived, before the impairment.
         audio_before: ForwardedAudioFigures = (&flow.arrived).into();
@@ -108,7 +108,6 @@ pub fn document(target: String, seed: u64, results: &RelayResults, counts: Relay
     head.findings = texts(&findings).map(note(Severity::Warning)).collect();
     head.warnings = texts(&dropped).chain(texts(&warnings)).chain(rates).map(note(Severity::Note)).collect();
     (head.seed, head.heading) = (Some(seed), heading);
-    head.facts = vec![format!("--seed {seed} repeats the impairment")];
     Document::new(head, &figures)
 }
 

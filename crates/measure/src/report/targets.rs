@@ -13,7 +13,7 @@ use super::limits::{Limits, Profile, has_no_replies, judgments};
 use super::model::Report;
 use crate::client::RunResults;
 use crate::diagnosis::{Diagnosis, Severity};
-use crate::document::column::{figures, json_names};
+use crate::document::column::{figures, json_types};
 use crate::document::{Document, Head, Judgment, Outcome};
 use crate::verdict::{Judged, Verdict};
 use jamjam_core::stats::StreamStats;
@@ -61,7 +61,7 @@ figures! {
         @subject target: String = report.head.target.clone();
         /// Whether it met the limits of the profile, or those that were given.
         @short profile: Judged = whole.level.1.judged();
-        /// Half of the shortest round trip, with the recommended jitter buffer.
+        /// Half the smallest round trip, plus the recommended jitter buffer, plus one packet.
         @short one_way_ms: Option<f64> = depth.and_then(|row| row.one_way_ms);
         /// The recommended jitter buffer.
         @short jitter_buffer_ms: Option<f64> = depth.map(|row| row.depth_ms);
@@ -87,8 +87,8 @@ figures! {
     }
 }
 
-json_names! {
-    PairResult: PairResult::Better, PairResult::Undecided;
+json_types! {
+    PairResult => {"enum": [PairResult::Better, PairResult::Undecided]};
 }
 
 /// The result of a comparison.
@@ -144,38 +144,33 @@ impl TargetsReport {
 
     /// What a target contributes to the verdict. It fails if it exceeded a limit that was given, or returned damaged data. Without limits,
     /// targets without replies are failures only if no target replied.
-    fn judgment(&self, report: &Report) -> Judgment {
-        let Outcome { result, limits_set, reasons, .. } = &report.head.verdict;
+    fn judgment(&self, Head { target, verdict, judgments, .. }: &Head) -> Judgment {
         // The best one is silent only if all are.
-        let has_no_effect = !limits_set && has_no_replies(&report.head.judgments) && !self.targets[0].whole.level.0;
-        let judged = if has_no_effect { Judged::Met } else { result.judged() };
-        let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
-        Judgment::of(report.head.target.clone(), "target".to_owned(), judged, reason)
+        let has_no_effect = !verdict.limits_set && has_no_replies(judgments) && !self.targets[0].whole.level.0;
+        let judged = if has_no_effect { Judged::Met } else { verdict.result.judged() };
+        let reason = (!verdict.reasons.is_empty()).then(|| verdict.reasons.join("; "));
+        let is_limit = verdict.limits_set;
+        Judgment { is_limit, ..Judgment::of(target.clone(), "target".to_owned(), judged, reason) }
     }
 
     /// The report of the comparison.
     pub fn document(&self) -> Document {
-        let reports = || self.targets.iter().map(|target| &target.report);
-        let judgments: Vec<Judgment> = reports().map(|report| self.judgment(report)).collect();
-        let limits_set = reports().any(|report| report.head.verdict.limits_set);
-        let names: Vec<&str> = reports().map(|report| &*report.head.target).collect();
+        let heads = || self.targets.iter().map(|target| &target.report.head);
+        let judgments: Vec<Judgment> = heads().map(|head| self.judgment(head)).collect();
+        let names: Vec<&str> = heads().map(|head| &*head.target).collect();
         let mut head = Head::new("compare", names.join(", "), judgments);
-        head.verdict.limits_set = limits_set;
-        let of_target = |report: &Report| {
-            let subject = Some(report.head.target.clone());
-            let warnings = report.head.warnings.iter().filter(|one| one.severity > Severity::Note).cloned();
-            warnings.map(move |one| Diagnosis { subject: subject.clone(), ..one }).collect::<Vec<_>>()
-        };
-        head.warnings = reports().flat_map(of_target).collect();
-        if let Some(first) = reports().next() {
-            let Head { command_line, host_name, started_unix_ms, interrupted, .. } = first.head.clone();
-            head = Head { command_line, host_name, started_unix_ms, interrupted, ..head };
+        for Head { target, warnings, .. } in heads() {
+            let subject = || Some(target.clone());
+            let warnings = warnings.iter().filter(|one| one.severity > Severity::Note).cloned();
+            head.warnings.extend(warnings.map(|one| Diagnosis { subject: subject(), ..one }));
         }
         // The targets were measured at the same time.
-        head.duration_ms = reports().map(|report| report.head.duration_ms).fold(0.0, f64::max);
+        head.duration_ms = heads().map(|head| head.duration_ms).fold(0.0, f64::max);
+        head.started_unix_ms = heads().map(|head| head.started_unix_ms).max().unwrap_or(0);
+        head.interrupted = heads().find_map(|head| head.interrupted);
         head.facts = vec![format!("profile {}", self.profile.name())];
         head.headline = self.headline();
-        let parts = reports().map(Report::document).collect();
+        let parts = self.targets.iter().map(|target| target.report.document()).collect();
         Document { parts, ..Document::new(head, &ComparisonFigures::from(self)) }
     }
 
@@ -212,7 +207,7 @@ impl ComparedTarget {
         let mut report = Report::new(&run, limits);
         if let Some(error) = error {
             report.head.warnings.clear();
-            (report.head.headline, report.head.verdict.reasons) = (error.clone(), vec![error]);
+            report.head.abort(error);
         }
         let limits = limits.or(profile.limits());
         let whole = Standing::new(&run, &limits);

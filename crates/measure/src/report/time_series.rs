@@ -22,7 +22,7 @@ figures! {
         let worst = worst_window(history).map(|(start_s, window)| (run, start_s, duration_s, window).into());
     ] {
         /// Length of each interval, in seconds: 1, 2, 4, and so on, so that a run has at most 600 intervals.
-        interval_s: u64 = interval_s;
+        @page interval_s: u64 = interval_s;
         /// Consecutive intervals from the send time of the first packet; the last one may be incomplete. A packet belongs to the interval in
         /// which it was sent, or due if it was not sent.
         @page intervals: Vec<IntervalFigures> = history.intervals.iter().enumerate().map(figures).collect();
@@ -31,7 +31,7 @@ figures! {
         worst_ten_seconds: Option<WorstSeconds> = worst;
     }
 
-    /// The figures of one interval, of whose losses this many happened upstream, if that is known.
+    /// One interval.
     IntervalFigures from (run, start_s, interval, upstream): (&RunResults, u64, &Interval, Option<u64>) [
         let time = |ns| round_trip_time(run, ns);
     ] {
@@ -45,7 +45,7 @@ figures! {
         returned: u64 = interval.returned;
         /// As for streams.
         lost: u64 = interval.lost;
-        /// Losses before the server, from the responses during the run; null if a later response is missing.
+        /// Packets lost before the server, according to the loss reports during the run; null if they do not show the direction.
         lost_upstream: Option<u64> = upstream;
         /// `lost` - `lost_upstream`; null if unknown.
         lost_downstream: Option<u64> = upstream.map(|upstream| interval.lost - upstream);
@@ -75,9 +75,9 @@ figures! {
         @short start_s: u64 = start_s;
         /// Length, in seconds: 10 rounded down to whole intervals, at least one interval.
         @short duration_s: u64 = duration_s;
-        /// Share of these packets that were lost.
+        /// Lost packets divided by settled packets in these seconds.
         @short loss_ratio: f64 = loss_ratio(&window);
-        /// 99th percentile of their round trips.
+        /// 99th percentile of the round trips in these seconds.
         @short rtt_p99_us: Option<f64> = round_trip_time(run, window.rtt_percentile(0.99));
     }
 }

@@ -64,7 +64,7 @@ fn websocket_advice(dialect: Dialect, failure: &ConnectionFailure, stream: Optio
 pub(super) fn link(found: &mut Found, report: &Report) {
     let Some(link) = &report.link else { return };
     let has_settled = link.connection_failure.is_none();
-    let dropped = link.dropped().iter().map(|(count, _)| count).sum::<u64>() - link.dropped_replayed;
+    let dropped = link.dropped_not_opened + link.dropped_no_keys + link.dropped_plain + link.dropped_key_exchange;
     diagnose! { found:
         Error "connection_failure" if (let Some(failure) = &link.connection_failure) => "{}", failure.message;
         Warning "link_plain" if (has_settled && !link.encrypted && report.head.interrupted.is_none()) =>

@@ -3,8 +3,8 @@
 use crate::client::{AudioResults, CountSample, RunKind, RunResults};
 use crate::diagnosis::{Diagnosis, Severity};
 use crate::report::quantities::{
-    RoundTrip, RunProtocol, StreamLabels, format_count, format_length, format_share, format_time_ms, is_loopback,
-    micros, millis,
+    RoundTrip, RunProtocol, StreamLabels, format_count, format_length, format_share, format_time, is_loopback, micros,
+    millis,
 };
 use jamjam_core::stats::{Histogram, Outage, StreamStats};
 use jamjam_core::time::{MIN_PAUSE, Time, saturating_nanos};
@@ -58,6 +58,11 @@ struct Suspect {
 }
 
 impl Suspect {
+    /// What is typical of a path.
+    fn path(cause: &str, remedy: &'static str) -> Self {
+        Self { name: "The path", cause: cause.to_owned(), remedy }
+    }
+
     /// A host is suspected if its pauses or its timer errors are of the size of the effect. For an effect on the percentile `p`, this is that of
     /// the timer errors, and the pauses cover enough of the run to move it.
     fn of(run: &RunResults, options: &[&str], effect_ns: i64, p: Option<f64>) -> Option<Self> {
@@ -85,7 +90,7 @@ impl Suspect {
     fn option(run: &RunResults, options: &[&str]) -> Option<Self> {
         let mut words = run.origin.command_line.split(' ').map(|word| word.split('=').next().unwrap_or(word));
         let given = words.find(|word| run.target.starts_with("embedded ") && options.contains(word))?;
-        Some(Self { name: "The path", cause: format!("The cause is {given} of this command."), remedy: "" })
+        Some(Self::path(&format!("The cause is {given} of this command."), ""))
     }
 
     /// Without a host whose times explain the effect, it is one of both if the packets did not leave this host.
@@ -153,8 +158,8 @@ fn large_packets(run: &RunResults) -> Option<Diagnosis> {
     if !small_packets_return || is_too_late {
         return None;
     }
-    let samples = run.loss_report.as_ref().and_then(|report| report.samples.last().copied());
-    let counts = run.server.as_ref().and_then(|server| server.counts).or(samples);
+    let samples = || run.loss_report.as_ref().and_then(|report| report.samples.last().copied());
+    let counts = run.server.as_ref().and_then(|server| server.counts).or_else(samples);
     let received = counts.map(|CountSample { received: [audio, ..], sent: [sent, ..] }| (u64::from(audio), sent));
     let cause = "A device on the path drops fragments or packets of this length";
     let direction = match received {
@@ -175,11 +180,8 @@ fn large_packets(run: &RunResults) -> Option<Diagnosis> {
             format!("a smaller --frame-size, such as {}", max_samples.min(frame_samples / 2).max(1))
         }
     };
-    let link = if stats.returned == 0 && run.link.is_none() && received.is_none_or(|(received, _)| received == 0) {
-        " If the server requires encrypted links, give --link unsigned."
-    } else {
-        ""
-    };
+    let may_need_link = stats.returned == 0 && run.link.is_none() && received.is_none_or(|(received, _)| received == 0);
+    let link = if may_need_link { " If the server requires encrypted links, give --link unsigned." } else { "" };
     let message = format!(
         "Only large packets are lost: AUDIO packets have {ip_bytes} bytes with their IP headers, but smaller packets return. {direction}."
     );
@@ -234,7 +236,6 @@ fn loss(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Diagnosis>
         return None;
     }
     let ratio = lost as f64 / settled as f64;
-    let share = format_share(ratio);
     // The direction is known for the sum of all lost packets only.
     let lost_by_direction = run.lost_by_direction(run.evaluated_stream);
     let direction = lost_by_direction.filter(|_| outage.is_none()).and_then(direction);
@@ -249,13 +250,12 @@ fn loss(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Diagnosis>
         return None;
     }
     let scope = if outage.is_some() { "Outside this outage, " } else { "" };
-    let what = format!("{scope}{share} of the {unit}s were lost {}", details.join(", "));
+    let what = format!("{scope}{} of the {unit}s were lost {}", format_share(ratio), details.join(", "));
     let what = what.trim_end();
     if let Some((dropped, owner, host)) = overflow {
-        let explained = format!("may explain {} of the {lost} losses", dropped.min(lost));
+        let (datagrams, explained) = (format_count(dropped, "datagram"), dropped.min(lost));
         let message = format!(
-            "The full receive buffer of {owner} dropped {}, which {explained}. {what}.",
-            format_count(dropped, "datagram")
+            "The full receive buffer of {owner} dropped {datagrams}, which may explain {explained} of the {lost} losses. {what}."
         );
         let remedy = format!("Close other programs on {host}, or raise its net.core.rmem_max (Linux).");
         return Some(finding("loss", &message, remedy));
@@ -310,7 +310,6 @@ fn loss_pattern(stream: &StreamStats, outage: Option<Outage>, (lost, ratio): (u6
 
 /// A stall may be a short pause of a host, which is not detected, or a pause of a server that reports none.
 fn stalls(run: &RunResults, stream: &StreamStats) -> Option<Diagnosis> {
-    const REMEDY: &str = "Use a cable instead of Wi-Fi, and close other programs.";
     let stalls = &stream.stalls;
     let (typical_ns, longest_ns) = (stalls.median_ns()?, stalls.longest_ns()?);
     let [typical, longest] = [typical_ns, longest_ns].map(length);
@@ -331,33 +330,27 @@ fn stalls(run: &RunResults, stream: &StreamStats) -> Option<Diagnosis> {
         }
     };
     let is_long = run.server.is_some() && typical_ns.cast_unsigned() >= saturating_nanos(MIN_PAUSE);
+    // A host would have reported a long pause.
+    let name = if is_long { "The path" } else { "The path or a host" };
+    let remedy = "Use a cable instead of Wi-Fi, and close other programs.";
     let suspect = Suspect::of(run, &DELAYING, typical_ns, None);
-    let (what, cause, remedy) = match &suspect {
-        Some(suspect) => (suspect.name, &*suspect.cause, suspect.remedy),
-        // A host would have reported a long pause.
-        None if is_long => ("The path", on_path, REMEDY),
-        None => ("The path or a host", on_path, REMEDY),
-    };
-    let message = format!("{what} stalled {times}; the delayed replies then arrived together. {cause}");
+    let Suspect { name, cause, remedy } = suspect.unwrap_or(Suspect { name, ..Suspect::path(on_path, remedy) });
+    let message = format!("{name} stalled {times}; the delayed replies then arrived together. {cause}");
     Some(finding("stalls", &message, remedy))
 }
 
 fn delay_variation(run: &RunResults, stream: &StreamStats) -> Option<Diagnosis> {
     let variation = stream.pdv(0.99).filter(|ns| *ns >= MIN_DELAY_VARIATION_NS)?;
     let min = RoundTrip::of(run, run.evaluated_stream).and_then(|rtt| rtt.min());
-    let min = min.map_or_else(String::new, |ns| format!(" of {}", format_time_ms(micros(ns))));
+    let min = min.map_or_else(String::new, |ns| format!(" of {}", format_time(micros(ns))));
     let suspect = Suspect::of(run, &DELAYING, variation, Some(0.99));
-    let (cause, remedy) = match &suspect {
-        Some(suspect) => (&*suspect.cause, suspect.remedy),
-        None => (
-            "Typical causes are Wi-Fi and full buffers of a router.",
-            "Use a cable instead of Wi-Fi, and stop other transfers.",
-        ),
-    };
-    let message = format!(
-        "The delay varies: 1 % of the round trips take over {} more than the smallest{min}. {cause}",
-        length(variation)
-    );
+    let Suspect { cause, remedy, .. } = suspect.unwrap_or_else(|| {
+        let remedy = "Use a cable instead of Wi-Fi, and stop other transfers.";
+        Suspect::path("Typical causes are Wi-Fi and full buffers of a router.", remedy)
+    });
+    let most = length(variation);
+    let message =
+        format!("The delay varies: 1 % of the round trips take over {most} more than the smallest{min}. {cause}");
     Some(finding("delay_variation", &message, remedy))
 }
 
@@ -366,14 +359,13 @@ fn reordering(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Diag
     let extent = format_count(stream.reorder_extent.max().unwrap_or(0).cast_unsigned(), unit);
     let late_ns = stream.reorder_late_time_offset.max();
     let late = late_ns.map_or_else(String::new, |ns| format!(" and {}", length(ns)));
-    let option = Suspect::option(run, &["--reorder", "--like"]);
-    let (cause, remedy) = match &option {
-        Some(suspect) => (&*suspect.cause, suspect.remedy),
-        None if is_loopback(&run.target) => (
+    let Suspect { cause, remedy, .. } = match Suspect::option(run, &["--reorder", "--like"]) {
+        Some(suspect) => suspect,
+        None if is_loopback(&run.target) => Suspect::path(
             "The packets did not leave this host, so the server changes their order.",
             "Omit --reorder and --jitter of the server.",
         ),
-        None => (
+        None => Suspect::path(
             "Typical causes are several parallel paths and radio links that retransmit lost frames.",
             "Use a cable instead of Wi-Fi or mobile data.",
         ),
@@ -385,13 +377,11 @@ fn reordering(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Diag
 
 fn duplicates(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<Diagnosis> {
     let ratio = stream.duplicated as f64 / stream.returned.max(1) as f64;
-    let (cause, remedy) = match Suspect::option(run, &["--duplicate"]) {
-        Some(suspect) => (suspect.cause, suspect.remedy),
-        None if is_loopback(&run.target) => (String::new(), "Omit --duplicate of the server."),
-        None => (String::new(), "Look for bonded or mirrored connections."),
-    };
-    let message = format!("{} of the {unit}s returned more than once. {cause}", format_share(ratio));
-    (ratio >= MIN_DUPLICATED_RATIO).then(|| finding("duplicates", &message, remedy))
+    let is_local = is_loopback(&run.target);
+    let remedy = if is_local { "Omit --duplicate of the server." } else { "Look for bonded or mirrored connections." };
+    let suspect = Suspect::option(run, &["--duplicate"]).unwrap_or_else(|| Suspect::path("", remedy));
+    let message = format!("{} of the {unit}s returned more than once. {}", format_share(ratio), suspect.cause);
+    (ratio >= MIN_DUPLICATED_RATIO).then(|| finding("duplicates", &message, suspect.remedy))
 }
 
 /// `120 ms`, `5.0 s`.

@@ -426,9 +426,9 @@ fn last_24_lines_show_verdict_loss_round_trip_and_reason() {
     (0..3_000).filter(|n| n % 17 < 2).for_each(|n| round_trips[n] = None);
     let limits = Limits { max_loss: Some(0.01), ..Limits::default() };
     let report = Report::new(&probe(stream(&round_trips)), &limits);
-    let screen = wrap::wrap(&report.document().text(false, true, None), 80);
+    let screen = wrap::wrap(&report.document().text(false, true, None), 80, wrap::CONTINUATION);
     assert!(screen.lines().all(|line| line.replace("\x1b[31m", "").replace("\x1b[0m", "").chars().count() <= 88));
-    let plain = wrap::wrap(&report.document().text(false, false, None), 80);
+    let plain = wrap::wrap(&report.document().text(false, false, None), 80, wrap::CONTINUATION);
     assert!(plain.lines().all(|line| line.chars().count() <= 80), "{plain}");
     let end: Vec<&str> = plain.lines().rev().take(4).collect();
     assert_eq!(end[0], "FAILED: 3000 sent, 11.8 % lost, RTT p50/p99 20/170 ms, no buffer suffices");

@@ -27,7 +27,9 @@ fn assert_formats(snapshot: &str, report: &Report, error: Option<&str>) {
 /// The document of a run that this error ended.
 fn document(report: &Report, error: Option<&str>) -> jamjam_measure::document::Document {
     let mut document = report.document();
-    document.head.error = error.map(str::to_owned);
+    if let Some(error) = error {
+        document.head.abort(error.to_owned());
+    }
     document
 }
 

@@ -18,9 +18,10 @@ use jamjam_measure::client::{
 use jamjam_measure::report::Report;
 use jamjam_measure::report::clients::merge_clients;
 use jamjam_measure::report::limits::Limits;
-use jamjam_measure::report::packet_line::{JsonLine, PacketLine};
+use jamjam_measure::report::packet_line::PacketLine;
 use jamjam_measure::report::ramp::{RampFigures, RampStepFigures};
 use jamjam_measure::report::targets::TargetsReport;
+use jamjam_measure::run_record;
 use jamjam_measure::verdict::Judged;
 use jamjam_signaling::Dialect;
 use serde_json::{Value, json};
@@ -291,8 +292,7 @@ fn documents() -> Vec<(String, Value)> {
         packet_line(StreamKind::Keepalive, 1, 5, None, PacketOutcome::InFlight),
     ];
     for packet in lines {
-        let text = serde_json::to_string(&JsonLine::Packet(packet)).unwrap();
-        documents.push((format!("{packet:?}"), serde_json::from_str(&text).unwrap()));
+        documents.push((format!("{packet:?}"), serde_json::from_str(&run_record::packet_line(packet)).unwrap()));
     }
     documents
 }
@@ -459,9 +459,9 @@ fn delay_variation_needs_no_server_delay() {
 fn json_lines_are_single_lines() {
     let packet = packet_line(StreamKind::Audio, 7, 1_500, Some(4_000), PacketOutcome::Returned);
     assert_eq!(
-        serde_json::to_string(&JsonLine::Packet(packet)).unwrap(),
+        run_record::packet_line(packet),
         "{\"type\":\"packet\",\"stream\":\"audio\",\"sequence\":7,\"due_us\":1.0,\"sent_us\":1.5,\"returned_us\":4.0,\
-         \"echo_time_us\":2.5,\"outcome\":\"returned\"}"
+         \"echo_time_us\":2.5,\"outcome\":\"returned\"}\n"
     );
     let report = Report::new(&run_with_all_anomalies(), &every_limit());
     let line = serde_json::to_string(&report.document().to_json()).unwrap();

@@ -10,7 +10,7 @@ use jamjam_core::node::{Node, Receive};
 use jamjam_core::time::Time;
 use jamjam_measure::check::{CheckReport, CheckedSource, Severity, SignalingCheck};
 use jamjam_measure::document::{Document, Outcome};
-use jamjam_measure::report::media::{MediaCounts, MediaReport};
+use jamjam_measure::report::media::MediaReport;
 use jamjam_measure::verdict::Verdict;
 use serde_json::{Value, json};
 use test_support::node_driver::{header, poll};
@@ -83,9 +83,7 @@ impl Room {
     fn report(self, limit: Option<Duration>) -> MediaReport {
         drop(self.members);
         let delays = self.relay.into_delays();
-        let (outcomes, unmet) = (&self.rooms.counts(), &self.rooms.unmet());
-        let counts = MediaCounts { outcomes, unmet, dropped: None, delays: &delays };
-        MediaReport::new(&self.rooms.take_results(), &counts, limit)
+        MediaReport::new(&self.rooms, (None, &delays), 7, (true, limit))
     }
 }
 
@@ -102,7 +100,7 @@ fn change_that_never_meant_anybody_is_a_warning() {
 }
 
 fn warnings(report: &MediaReport) -> Vec<&str> {
-    report.warnings.iter().map(|warning| warning.message.as_str()).collect()
+    report.head.warnings.iter().map(|warning| warning.message.as_str()).collect()
 }
 
 const BOTH: [(usize, usize); 2] = [(0, 1), (1, 0)];

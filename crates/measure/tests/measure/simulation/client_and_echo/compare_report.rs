@@ -6,7 +6,6 @@ use jamjam_core::time::Time;
 use jamjam_measure::client::{ClientNode, RunResults, StreamKind, WaitResult, Workload};
 use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::Limits;
-use jamjam_measure::report::packet_line::JsonLine;
 use jamjam_measure::run_record;
 
 use super::differences::Differences;
@@ -188,12 +187,11 @@ impl RunFacts {
 /// Records the run and replays the record, which must result in the same report. `started` is the start of counting.
 fn check_replay(run: &RunResults, facts: &ClientFacts, started: Time, differences: &mut Differences) {
     let packets = facts.recorder.1.lock().expect("no thread panics with the lock");
-    let mut record = run_record::first_lines(Limits::default(), run).expect("numbers and texts");
+    let mut record = run_record::first_lines(Limits::default(), run);
     for packet in packets.iter() {
-        record +=
-            &(serde_json::to_string(&JsonLine::Packet((*packet, started).into())).expect("numbers and texts") + "\n");
+        record += &run_record::packet_line((*packet, started).into());
     }
-    record += &run_record::end_line(run, 0, None, None).expect("numbers and texts");
+    record += &run_record::end_line(run, 0, None, None);
 
     let replayed = run_record::read(record.as_bytes()).unwrap_or_else(|error| panic!("{error}")).run;
     let [expected, actual] = [run, &replayed].map(|run| {
