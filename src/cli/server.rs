@@ -38,8 +38,8 @@ pub(crate) fn start(name: &'static CStr, verbose: bool) -> Result<LogGuard, Fail
     os::raise_descriptor_limit();
     let filter = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty() && !verbose);
     let filter = filter.as_deref().unwrap_or(if verbose { "debug" } else { "info" });
-    let log = log::init(filter, use_color(&io::stderr()));
-    let log = log.map_err(|error| Failure::usage(format!("RUST_LOG: {error}")))?;
+    let targets = log::parse_filter(filter).map_err(|error| Failure::usage(format!("RUST_LOG: {error}")))?;
+    let log = log::init(targets, use_color(&io::stderr())).context("cannot start the log")?;
     if !log.has_lines {
         print_message(&format!(
             "the server starts, but RUST_LOG={filter} disables its log; for its addresses, use info"

@@ -111,7 +111,7 @@ mod tests {
     use std::thread::sleep;
     use std::time::Duration;
 
-    use test_support::logged::Lines;
+    use test_support::logged::logged;
 
     use super::*;
 
@@ -128,16 +128,13 @@ mod tests {
 
     #[test]
     fn clock_jump_is_logged_with_its_sign() {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt().without_time().with_ansi(false).with_writer(move || writer.clone());
-        tracing::subscriber::with_default(subscriber.finish(), || [1_500_000_000, -19_999_999].map(log_jump));
+        let lines = logged(|| [1_500_000_000, -19_999_999].into_iter().for_each(log_jump));
         let line = |jump: &str| {
             format!(
-                " WARN clock: system clock jumped. Replies to packets received just before the jump may be sent up to 50 ms too early jump_ms={jump}"
+                "WARN system clock jumped. Replies to packets received just before the jump may be sent up to 50 ms too early jump_ms={jump}"
             )
         };
-        assert_eq!(lines.take(), [line("1500"), line("-20")]);
+        assert_eq!(lines, [line("1500"), line("-20")]);
     }
 
     #[test]

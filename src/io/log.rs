@@ -4,29 +4,25 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, IsTerminal, Write as _};
+use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::writer::OptionalWriter;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::echo::FIXED_LOG_LINE;
 use crate::io::clock;
+use crate::io::worker::Worker;
 use crate::lock::lock;
 use crate::log_throttle::LogThrottle;
 use crate::sanitize::sanitize_line;
 use crate::stats::Counter;
-use crate::time::Time;
+use crate::time::{Time, iso_time};
 
 /// A [`LogThrottle`] of one line per second that several threads share.
 #[derive(Debug, Default)]
@@ -64,125 +60,117 @@ impl LineLimits {
     }
 }
 
-/// A writer for each line, which discards lines above [`MAX_LINES_PER_SECOND`]. At most once per second, an extra line reports how many lines were discarded.
-struct LimitedLines<W> {
-    inner: W,
+/// Prints the events of the program, but no spans. `write` takes each line.
+struct Log<W> {
+    /// The only level filter, so that its most verbose level becomes the global maximum level of `tracing`, and a more verbose event costs only
+    /// one comparison.
+    filter: Targets,
+    has_color: bool,
     limits: Arc<Mutex<LineLimits>>,
+    write: W,
 }
 
-impl<W> LimitedLines<W> {
-    fn new(inner: W) -> Self {
-        Self { inner, limits: Arc::default() }
-    }
-}
-
-impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for LimitedLines<W> {
-    type Writer = OptionalWriter<W::Writer>;
-
-    fn make_writer(&'w self) -> Self::Writer {
-        OptionalWriter::some(self.inner.make_writer())
+impl<W: Fn(String) + 'static> Subscriber for Log<W> {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        !metadata.is_span() && self.filter.would_enable(metadata.target(), metadata.level())
     }
 
-    fn make_writer_for(&'w self, metadata: &Metadata<'_>) -> Self::Writer {
-        let mut writer = self.inner.make_writer_for(metadata);
-        if *metadata.level() > Level::INFO {
-            return OptionalWriter::some(writer);
-        }
-        let now = clock::monotonic_now();
-        let discarded = {
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        self.filter.iter().map(|(_, level)| level).chain(self.filter.default_level()).max()
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let metadata = event.metadata();
+        if *metadata.level() <= Level::INFO {
+            let now = clock::monotonic_now();
             let mut limits = lock(&self.limits);
             if !limits.allow(metadata.callsite(), now) {
-                return OptionalWriter::none();
+                return;
             }
-            limits.discarded.take_due(now)
-        };
-        if let Some(lines) = discarded {
-            // If the line cannot be written, neither can the next one, whose error is reported.
-            let _ = writer.write_all(discarded_line(lines).as_bytes());
+            if let Some(lines) = limits.discarded.take_due(now) {
+                (self.write)(discarded_line(lines));
+            }
         }
-        OptionalWriter::some(writer)
+        (self.write)(line(event, self.has_color));
     }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
 }
 
 /// The line with the number of discarded lines.
 fn discarded_line(lines: u64) -> String {
-    let (time, limit) = (utc_now(), MAX_LINES_PER_SECOND);
+    let (time, limit) = (iso_time(clock::unix_ms()), MAX_LINES_PER_SECOND);
     format!("{time} WARN log: log lines discarded: limit of {limit} per second for each log message lines={lines}\n")
 }
 
-/// Standard error. Counts the lines that cannot be written, for example because standard error is a file on a full disk.
-struct CountingStderr(Arc<Counter>);
-
-impl io::Write for CountingStderr {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        io::stderr().write(text)
-    }
-
-    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
-        io::stderr().write_all(line).inspect_err(|_| self.0.add(1))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
-}
-
-/// The log is written while this value exists. When this guard is dropped, it writes the queued lines for at most a second.
+/// Writes the log on a thread of its own while this value exists. When it is dropped, it writes the queued lines for at most a second.
 pub(crate) struct LogGuard {
     /// Whether the filter permits any line of this program.
     pub has_lines: bool,
-    dropped_lines: ErrorCounter,
-    failed_lines: Arc<Counter>,
+    /// Lines that were dropped because standard error was not read, or could not be written, for example to a full disk.
+    dropped_lines: Arc<Counter>,
     limits: Arc<Mutex<LineLimits>>,
-    writer: NonBlocking,
-    _worker: WorkerGuard,
+    /// `None` ends the thread.
+    queue: SyncSender<Option<String>>,
+    writer: Worker<()>,
 }
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
         let lines = lock(&self.limits).discarded.take_suppressed();
-        if lines > 0 {
-            // There is no further place to report an error to.
-            let _ = self.writer.write_all(discarded_line(lines).as_bytes());
-        }
+        let last = (lines > 0).then(|| discarded_line(lines));
+        // If the queue is full, standard error is not read, and there is no further place to report this to.
+        let _ = last.into_iter().map(Some).chain([None]).try_for_each(|line| self.queue.try_send(line));
+        self.writer.finished_within(Duration::from_secs(1));
     }
 }
 
 impl LogGuard {
-    /// Returns a function that returns the number of lines dropped because standard error was not read or could not be written. The
-    /// function can be called even after the guard is dropped.
+    /// Starts the thread, which calls `write` for each line.
+    fn start(has_lines: bool, mut write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static) -> io::Result<Self> {
+        let (queue, lines) = mpsc::sync_channel::<Option<String>>(LINE_QUEUE_CAPACITY);
+        let dropped_lines = Arc::<Counter>::default();
+        let failed = Arc::clone(&dropped_lines);
+        let write_all = move || {
+            while let Ok(Some(line)) = lines.recv() {
+                failed.add(usize::from(write(line.as_bytes()).is_err()));
+            }
+        };
+        let writer = Worker::spawn("log", write_all)?;
+        Ok(Self { has_lines, dropped_lines, limits: Arc::default(), queue, writer })
+    }
+
+    /// Returns a function that puts a line into the queue.
+    fn sender(&self) -> impl Fn(String) + Send + Sync + 'static + use<> {
+        let (queue, dropped) = (self.queue.clone(), Arc::clone(&self.dropped_lines));
+        move |line| dropped.add(usize::from(queue.try_send(Some(line)).is_err()))
+    }
+
+    /// Returns a function that returns the number of dropped lines, even after the guard is dropped.
     pub(crate) fn dropped_lines(&self) -> impl Fn() -> u64 + Send + Sync + 'static + use<> {
-        let (dropped, failed) = (self.dropped_lines.clone(), Arc::clone(&self.failed_lines));
-        move || dropped.dropped_lines() as u64 + failed.get()
+        let dropped = Arc::clone(&self.dropped_lines);
+        move || dropped.get()
     }
 }
 
-/// Starts the log, which is written on a thread of its own. `filter` has the syntax of `RUST_LOG`: a level, or `target=level` pairs.
-/// `color` colors the level if standard error is a terminal. Fails if the filter is invalid.
-pub(crate) fn init(filter: &str, color: bool) -> Result<LogGuard, String> {
-    let filter = parse_filter(filter)?;
+/// Starts the log. `color` colors the level if standard error is a terminal.
+pub(crate) fn init(filter: Targets, color: bool) -> io::Result<LogGuard> {
     let has_lines = AREAS.split(' ').any(|area| filter.would_enable(area, &Level::ERROR));
-    let failed_lines = Arc::<Counter>::default();
-    let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(LINE_QUEUE_CAPACITY)
-        .thread_name("log")
-        .finish(CountingStderr(Arc::clone(&failed_lines)));
-    let dropped_lines = writer.error_counter();
+    let guard = LogGuard::start(has_lines, |line| io::stderr().write_all(line))?;
     let has_color = color && io::stderr().is_terminal();
-    let lines = LimitedLines::new(writer.clone());
-    let limits = Arc::clone(&lines.limits);
-    subscriber(filter, has_color, lines).init();
-    Ok(LogGuard { has_lines, dropped_lines, failed_lines, limits, writer, _worker: guard })
-}
-
-/// Creates the subscriber. `filter` is the only level filter, so that its most verbose level becomes the global maximum level of `tracing`, and
-/// a more verbose event costs only one comparison.
-fn subscriber<W>(filter: Targets, has_color: bool, writer: W) -> impl Subscriber + Send + Sync
-where
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
-{
-    let filtered = tracing_subscriber::registry().with(filter);
-    filtered.with(tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(has_color).event_format(LineFormat))
+    let log = Log { filter, has_color, limits: Arc::clone(&guard.limits), write: guard.sender() };
+    tracing::subscriber::set_global_default(log).map_err(io::Error::other)?;
+    Ok(guard)
 }
 
 /// The areas of the log, separated by spaces: events with these targets are printed as `area: event key=value`. Every event of this program has
@@ -194,10 +182,11 @@ fn is_area(word: &str) -> bool {
     AREAS.split(' ').any(|area| area == word)
 }
 
-/// Parses a filter: words separated by commas, with spaces around them ignored. Rejects a word that is neither a level, an area, nor
-/// `TARGET=LEVEL`: the parser of [`Targets`] would mistake a misspelled level or a span filter (`[span]`) for the name of a module, and nothing
-/// would be logged. The name of this program stands for all areas, and `jamjam_dev::echo` for the area `echo`.
-fn parse_filter(filter: &str) -> Result<Targets, String> {
+/// Parses a filter with the syntax of `RUST_LOG`, a level or `target=level` pairs: words separated by commas, with spaces around them ignored.
+/// Rejects a word that is neither a level, an area, nor `TARGET=LEVEL`: the parser of [`Targets`] would mistake a misspelled level or a span
+/// filter (`[span]`) for the name of a module, and nothing would be logged. The name of this program stands for all areas, and
+/// `jamjam_dev::echo` for the area `echo`.
+pub(crate) fn parse_filter(filter: &str) -> Result<Targets, String> {
     let words: Vec<&str> = filter.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
     // A filter without words does not hide errors.
     let default = if words.is_empty() { LevelFilter::ERROR } else { LevelFilter::OFF };
@@ -238,43 +227,27 @@ fn parse_level(word: &str) -> Option<LevelFilter> {
     word.parse().ok().filter(|_| !word.is_empty())
 }
 
-/// UTC to the millisecond: `2024-01-15T10:30:00.000Z`.
-fn utc_now() -> impl fmt::Display {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
-}
-
-/// Formats a line as `TIME LEVEL area: event key=value`. A [`FIXED_LOG_LINE`] such as `Received audio packet` copies the wording of the original
-/// server and contains only the time, the level and the message. For an event of a library, the area is the name of the library.
-struct LineFormat;
-
-impl<S, N> FormatEvent<S, N> for LineFormat
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        write!(writer, "{}", utc_now())?;
-        let level = *event.metadata().level();
-        if writer.has_ansi_escapes() {
-            let color = match level {
-                Level::ERROR => 31,
-                Level::WARN => 33,
-                Level::INFO => 32,
-                _ => 34,
-            };
-            write!(writer, " \x1b[{color}m{level}\x1b[0m ")?;
-        } else {
-            write!(writer, " {level} ")?;
-        }
-        let area = event.metadata().target();
-        if event.metadata().name() != FIXED_LOG_LINE {
-            write!(writer, "{}: ", area.split("::").next().unwrap_or(area))?;
-        }
-        let mut line = LineVisitor(String::new());
-        event.record(&mut line);
-        // Log lines contain data from the network, whose control characters could control the terminal or forge log lines.
-        writeln!(writer, "{}", sanitize_line(&line.0, usize::MAX))
-    }
+/// The line of an event: `TIME LEVEL area: event key=value`. A [`FIXED_LOG_LINE`] such as `Received audio packet` copies the wording of the
+/// original server and contains only the time, the level and the message. For an event of a library, the area is the name of the library.
+fn line(event: &Event<'_>, has_color: bool) -> String {
+    let metadata = event.metadata();
+    let (color, end) = match *metadata.level() {
+        _ if !has_color => ("", ""),
+        Level::ERROR => ("\x1b[31m", "\x1b[0m"),
+        Level::WARN => ("\x1b[33m", "\x1b[0m"),
+        Level::INFO => ("\x1b[32m", "\x1b[0m"),
+        _ => ("\x1b[34m", "\x1b[0m"),
+    };
+    let area = if metadata.name() == FIXED_LOG_LINE {
+        String::new()
+    } else {
+        format!("{}: ", metadata.target().split("::").next().unwrap_or_default())
+    };
+    let mut fields = LineVisitor(String::new());
+    event.record(&mut fields);
+    // Log lines contain data from the network, whose control characters could control the terminal or forge log lines.
+    let text = sanitize_line(&fields.0, usize::MAX);
+    format!("{} {color}{}{end} {area}{text}\n", iso_time(clock::unix_ms()), metadata.level())
 }
 
 /// The message, and the other fields as ` key=value`. `message` is always the first field.
@@ -299,17 +272,15 @@ impl Visit for LineVisitor {
 
 #[cfg(test)]
 mod tests {
-    use test_support::logged::Lines;
-
     use super::*;
 
     /// The lines of a log with this filter, without their times.
-    fn logged(filter: &str, log: impl FnOnce()) -> Vec<String> {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let subscriber = subscriber(parse_filter(filter).expect("a filter"), false, move || writer.clone());
-        tracing::subscriber::with_default(subscriber, log);
-        lines.take().iter().map(|line| line.split_once(' ').expect("a time").1.to_owned()).collect()
+    fn logged(filter: &str, action: impl FnOnce()) -> Vec<String> {
+        let (sender, lines) = mpsc::channel();
+        let write = move |line| sender.send(line).expect("a receiver");
+        let filter = parse_filter(filter).expect("a filter");
+        tracing::subscriber::with_default(Log { filter, has_color: false, limits: Arc::default(), write }, action);
+        lines.iter().map(|line| line.trim_end().split_once(' ').expect("a time").1.to_owned()).collect()
     }
 
     #[test]
@@ -352,50 +323,41 @@ mod tests {
             [(" , ", LevelFilter::ERROR), ("info", LevelFilter::INFO), ("warn,echo=debug", LevelFilter::DEBUG)]
         {
             let filter = parse_filter(filter).expect("a filter");
-            assert_eq!(subscriber(filter, false, std::io::sink).max_level_hint(), Some(level));
+            let log = Log { filter, has_color: false, limits: Arc::default(), write: drop };
+            assert_eq!(log.max_level_hint(), Some(level));
         }
     }
 
     #[test]
     fn lines_above_the_limit_are_counted_and_hide_no_other_lines() {
-        let expected = " WARN log: log lines discarded: limit of 100 per second for each log message lines=200";
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let limited = LimitedLines::new(move || writer.clone());
-        let subscriber = subscriber(parse_filter("trace").expect("a filter"), false, limited);
-        tracing::subscriber::with_default(subscriber, || {
+        let expected = "WARN log: log lines discarded: limit of 100 per second for each log message lines=200";
+        let lines = logged("trace", || {
             (0..300).for_each(|number| tracing::info!(target: "echo", number, "flood"));
             (0..300).for_each(|number| tracing::debug!(target: "echo", number, "details"));
             tracing::info!(target: "echo", "other line");
         });
-        let lines = lines.take();
         let count = |text| lines.iter().filter(|line| line.contains(text)).count();
         // A second begins during the flood if the machine is slow, which permits further lines.
         assert!(count("flood") >= 100 && count("details") == 300, "{lines:?}");
         assert!(lines.last().is_some_and(|line| line.contains("other line")), "{lines:?}");
         if count("flood") == 100 {
-            assert!(lines[lines.len() - 2].ends_with(expected), "{lines:?}");
+            assert_eq!(lines[lines.len() - 2], expected);
         }
     }
 
     #[test]
     fn discarded_lines_that_were_not_reported_are_reported_at_the_end() {
-        let lines = Lines::default();
-        let (writer, worker) = NonBlockingBuilder::default().finish(lines.clone());
-        let limits = Arc::<Mutex<LineLimits>>::default();
-        limits.lock().expect("no panic").discarded.record(7);
-        let dropped_lines = writer.error_counter();
-        drop(LogGuard {
-            has_lines: true,
-            dropped_lines,
-            failed_lines: Arc::default(),
-            limits,
-            writer,
-            _worker: worker,
+        let (sender, lines) = mpsc::channel();
+        let guard = LogGuard::start(true, move |line| {
+            sender.send(line.to_vec()).expect("a receiver");
+            Ok(())
         });
-        let lines = lines.take();
+        let guard = guard.expect("a thread");
+        lock(&guard.limits).discarded.record(7);
+        drop(guard);
+        let lines: Vec<String> = lines.iter().map(|line| String::from_utf8(line).expect("UTF-8")).collect();
         let [line] = &lines[..] else { panic!("{lines:?}") };
-        assert!(line.contains(" WARN log: log lines discarded: ") && line.ends_with(" lines=7"), "{line}");
+        assert!(line.contains(" WARN log: log lines discarded: ") && line.ends_with(" lines=7\n"), "{line}");
     }
 
     #[test]

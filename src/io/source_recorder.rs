@@ -16,6 +16,7 @@ use crate::audio::convert::decode_payload;
 use crate::audio::placement::{AudioPacket, Basis, PlacedFormat, Placement};
 use crate::client::AudioStreamConfig;
 use crate::echo::{DropReason, ObservedDatagram};
+use crate::time::iso_time;
 use crate::wire::{LatencyInfo, PacketType, SAMPLE_RATE, parse_packet};
 
 /// Maximum number of files of a source.
@@ -219,11 +220,11 @@ impl SourceFile {
         first: AudioPacket,
         announced: Option<PlacedFormat>,
     ) -> io::Result<Self> {
-        let start = jiff::Timestamp::from_nanosecond(first.at.as_nanos().into()).unwrap_or_default();
-        // Windows permits no colons.
+        // A client may start again within a millisecond. Windows permits no colons.
+        let micros = first.at.as_micros();
+        let start = iso_time(micros / 1_000).replace(['-', ':'], "").replace('Z', &format!("{:03}Z", micros % 1_000));
         let (ip, port) = (source.ip().to_string().replace(':', "-"), source.port());
-        // A client may start again within a millisecond.
-        let path = folder.join(format!("{}_{ip}_{port}.wav", start.strftime("%Y%m%dT%H%M%S%.6fZ")));
+        let path = folder.join(format!("{start}_{ip}_{port}.wav"));
         let config = AudioStreamConfig { sample_rate: SAMPLE_RATE, channels: 1, frame_samples: 1, first_sequence: 0 };
         let (recording, placement) = (Recording::of_returned(&path, config)?, Placement::new(first, announced));
         Ok(Self { path, recording, placement, left_out: 0, last_packet: Instant::now() })

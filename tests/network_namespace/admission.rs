@@ -5,6 +5,8 @@ use std::net::UdpSocket;
 use test_support::server::{
     Client, Line, Server, SpoofedSocket, TEST_TIMEOUT, at, audio, in_network_namespace, keepalive,
 };
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 #[test]
 fn reply_loop_between_two_servers_ends() {
@@ -48,8 +50,9 @@ fn flood_is_logged_once_per_second_unless_limits_are_off() {
             }
             syncs += client.sync();
             let ended = server.stop("TERM");
-            let time = |line: Option<&String>| Line::parse(line.unwrap()).time.parse::<jiff::Timestamp>().unwrap();
-            let seconds = time(ended.lines.first()).duration_until(time(ended.lines.last())).as_secs_f64();
+            let time =
+                |line: Option<&String>| OffsetDateTime::parse(&Line::parse(line.unwrap()).time, &Rfc3339).unwrap();
+            let seconds = (time(ended.lines.last()) - time(ended.lines.first())).as_seconds_f64();
             let is_warning = |line: &&String| line.contains(" WARN echo: rate limit exceeded ");
             let warnings: Vec<_> = ended.lines.iter().filter(is_warning).collect();
             let stats = ended.stats();

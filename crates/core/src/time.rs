@@ -3,8 +3,13 @@
 //! A driver or a test passes a [`Time`] into each state machine, and every deadline is an absolute [`Time`], so that the same code runs on a
 //! socket and in a simulation of a whole day.
 
+use std::num::NonZeroU8;
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
+
+use ::time::OffsetDateTime;
+use ::time::format_description::well_known::Iso8601;
+use ::time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
 
 /// Nanoseconds in one second.
 pub const NANOS_PER_SECOND: u64 = 1_000_000_000;
@@ -60,6 +65,17 @@ impl Time {
     pub fn saturating_sub(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(saturating_nanos(duration)))
     }
+}
+
+/// With milliseconds.
+const ISO_MILLIS: EncodedConfig =
+    Config::DEFAULT.set_time_precision(TimePrecision::Second { decimal_digits: NonZeroU8::new(3) }).encode();
+
+/// Milliseconds since 1970 as a time in UTC: `2026-11-20T14:30:00.000Z`. Times after the year 9999 are its end.
+pub fn iso_time(unix_ms: u64) -> String {
+    const END: u64 = 253_402_300_799_999;
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms.min(END)) * 1_000_000);
+    time.ok().and_then(|time| time.format(&Iso8601::<ISO_MILLIS>).ok()).unwrap_or_default()
 }
 
 /// A time in which a host did not run.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use time::format_description::well_known::Iso8601;
 use utoipa::ToSchema;
 
 use super::activity_log::ActivityScope;
@@ -89,8 +90,7 @@ struct BroadcastMember {
 
 fn check_fields(members: &Map<String, Value>) -> Result<(), PostError> {
     let text = |name| members.get(name).and_then(Value::as_str);
-    // A timestamp of this library would exclude the last day of the year 9999.
-    let is_time = |text: &str| jiff::fmt::temporal::Pieces::parse(text).is_ok();
+    let is_time = |text: &str| time::PrimitiveDateTime::parse(text, &Iso8601::DEFAULT).is_ok();
     let checks = [
         (text("type").is_some_and(|kind| !kind.is_empty()), "type", "must be a non-empty string"),
         (text("timestamp").is_some_and(is_time), "timestamp", "must be an ISO 8601 time"),

@@ -234,12 +234,11 @@ impl ReportFileArgs {
         let mut result = Ok(());
         for (option, file) in self.files() {
             let text = match option {
-                "--html" => Ok(document.html(PAGE_STYLE, VERSION_WITH_COMMIT)),
-                "--junit" => document.junit().map_err(anyhow::Error::from),
-                _ => Ok(document.markdown()),
+                "--html" => document.html(PAGE_STYLE, VERSION_WITH_COMMIT),
+                "--junit" => document.junit(),
+                _ => document.markdown(),
             };
-            let written = text.and_then(|text| Ok(files::write(file, &text)?));
-            result = result.and(written.with_context(|| write_error(option, file)));
+            result = result.and(files::write(file, &text).with_context(|| write_error(option, file)));
         }
         result
     }

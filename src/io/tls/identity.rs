@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::BoxError;
-use jiff::Timestamp;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
     date_time_ymd,
@@ -19,6 +18,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tracing::{error, info, warn};
 
 use super::validity::{Properties, properties};
@@ -95,8 +96,10 @@ impl ServerIdentity {
     /// when they change: a certificate and its key are rarely replaced at the same moment.
     pub fn replace_if_due(&self, now: SystemTime) {
         let Properties { not_before, not_after, .. } = self.current().properties;
-        let renewed_at = not_after.saturating_sub(RENEW_BEFORE_END).unwrap_or_default();
-        if matches!(self.source, Source::SelfSigned { .. }) && (not_before..renewed_at).contains(&timestamp(now)) {
+        let renewed_at = not_after - RENEW_BEFORE_END;
+        if matches!(self.source, Source::SelfSigned { .. })
+            && (not_before..renewed_at).contains(&OffsetDateTime::from(now))
+        {
             return;
         }
         let loaded = self.source.load(now);
@@ -130,12 +133,12 @@ impl ServerIdentity {
 
     /// End of validity of the current certificate, as RFC 3339 in UTC.
     pub fn valid_until(&self) -> String {
-        self.current().properties.not_after.to_string()
+        rfc_3339(self.current().properties.not_after)
     }
 
     /// End of validity of the current certificate, in seconds since the Unix epoch.
     pub fn expiry(&self) -> u64 {
-        self.current().properties.not_after.as_second().cast_unsigned()
+        self.current().properties.not_after.unix_timestamp().cast_unsigned()
     }
 
     /// Logs `event` with the current certificate.
@@ -212,7 +215,8 @@ fn load_pem_files(certificate: &Path, key: &Path, now: SystemTime) -> Result<Cer
     });
     let Properties { not_before: from, not_after: until, .. } = properties;
     // A certificate is still valid during the last second of its validity period (RFC 5280, section 4.1.2.5).
-    if timestamp(now) < from || timestamp(now).as_second() > until.as_second() {
+    if OffsetDateTime::from(now) < from || OffsetDateTime::from(now).unix_timestamp() > until.unix_timestamp() {
+        let [from, until] = [from, until].map(rfc_3339);
         let reason = format!("it is valid only from {from} to {until}; renew it, or correct the clock of this machine");
         return Err(CredentialError::in_file(certificate, &reason));
     }
@@ -233,9 +237,8 @@ fn load_pem_files(certificate: &Path, key: &Path, now: SystemTime) -> Result<Cer
     Ok(Certificate { key: Arc::new(certified), properties })
 }
 
-/// A time of the system's clock; the Unix epoch if it is out of range.
-fn timestamp(now: SystemTime) -> Timestamp {
-    now.try_into().unwrap_or_default()
+fn rfc_3339(time: OffsetDateTime) -> String {
+    time.format(&Rfc3339).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! When a certificate is valid, and whether it is a CA certificate: the parts of X.509 (RFC 5280, section 4.1) that rustls does not show.
 
-use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
+use time::format_description::well_known::Iso8601;
+use time::{OffsetDateTime, PrimitiveDateTime};
 
 // Tags of DER.
 const BOOLEAN: u8 = 0x01;
@@ -21,9 +20,9 @@ const BASIC_CONSTRAINTS: [u8; 3] = [0x55, 0x1d, 19];
 /// What is used of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Properties {
-    pub(super) not_before: Timestamp,
+    pub(super) not_before: OffsetDateTime,
     /// The last second of the validity.
-    pub(super) not_after: Timestamp,
+    pub(super) not_after: OffsetDateTime,
     pub(super) is_ca: bool,
     /// Whether it names itself as its issuer.
     pub(super) is_self_issued: bool,
@@ -55,15 +54,15 @@ fn is_ca(mut der: &[u8]) -> Option<bool> {
     None
 }
 
-/// Takes a time. A year of two digits is one from 1950 to 2049. The last times of the year 9999, which stand for no end, saturate.
-fn time(der: &mut &[u8]) -> Option<Timestamp> {
+/// Takes a time: `YYYYMMDDHHMMSSZ`, or with two digits a year from 1950 to 2049.
+fn time(der: &mut &[u8]) -> Option<OffsetDateTime> {
     let text = match element(der, UTC_TIME) {
         Some(text @ [b'5'..=b'9', ..]) => [b"19", text].concat(),
         Some(text) => [b"20", text].concat(),
         None => element(der, GENERALIZED_TIME)?.to_vec(),
     };
-    let time = DateTime::strptime("%Y%m%d%H%M%SZ", &text).ok()?;
-    Some(TimeZone::UTC.to_timestamp(time).unwrap_or(Timestamp::MAX))
+    let (date, time) = str::from_utf8(&text).ok()?.split_at_checked(8)?;
+    Some(PrimitiveDateTime::parse(&format!("{date}T{time}"), &Iso8601::DEFAULT).ok()?.assume_utc())
 }
 
 fn elements<'a, const N: usize>(der: &mut &'a [u8], tags: [u8; N]) -> Option<[&'a [u8]; N]> {
@@ -108,8 +107,8 @@ mod tests {
                 (date_time_ymd(1949, 1, 2), date_time_ymd(year, 3, 4), kind);
             let certificate = params.self_signed(&KeyPair::generate().expect("a key")).expect("a certificate");
             let der = certificate.der();
-            let not_before = "1949-01-02T00:00:00Z".parse().expect("a time");
-            let not_after = text.parse().expect("a time");
+            let [not_before, not_after] = ["1949-01-02T00:00:00Z", text]
+                .map(|text| OffsetDateTime::parse(text, &Iso8601::DEFAULT).expect("a time"));
             let expected = Properties { not_before, not_after, is_ca, is_self_issued: true };
             assert_eq!(properties(der), Some(expected), "{text}");
             assert!((0..der.len()).all(|len| properties(&der[..len]).is_none()));

@@ -1,23 +1,45 @@
 //! Captures log lines.
 
-use std::io::Write;
+use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use tracing::field::Field;
+use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{NoSubscriber, with_default};
-use tracing::{Dispatch, Subscriber};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
-/// The captured lines with level INFO and above, without the time. All clones share the same lines.
+/// The captured lines with level INFO and above, without time and area. All clones share the same lines.
 #[derive(Clone, Default)]
-pub struct Lines(Arc<Mutex<Vec<u8>>>);
+pub struct Lines(Arc<Mutex<Vec<String>>>);
 
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no writer panics").write(bytes)
+impl Subscriber for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        !metadata.is_span() && *metadata.level() <= Level::INFO
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+    fn event(&self, event: &Event<'_>) {
+        let mut line = event.metadata().level().to_string();
+        event.record(&mut |field: &Field, value: &dyn Debug| {
+            let text = match field.name() {
+                "message" => write!(line, " {value:?}"),
+                name => write!(line, " {name}={value:?}"),
+            };
+            text.expect("a string takes all");
+        });
+        self.0.lock().expect("no writer panics").push(line);
     }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
 }
 
 /// Keeps a second dispatcher alive. With only one, `tracing` stores for each callsite whether the first thread that reaches it has a
@@ -28,22 +50,15 @@ pub fn keep_callsites_enabled() {
 }
 
 impl Lines {
-    pub fn subscriber(&self) -> impl Subscriber + Send + Sync + use<> {
-        let to = self.clone();
-        let format = tracing_subscriber::fmt::format().with_target(false).without_time().with_ansi(false).compact();
-        tracing_subscriber::fmt().event_format(format).with_writer(move || to.clone()).finish()
-    }
-
     pub fn take(&self) -> Vec<String> {
-        let bytes = std::mem::take(&mut *self.0.lock().expect("no writer panics"));
-        String::from_utf8(bytes).expect("UTF-8").lines().map(str::to_owned).collect()
+        std::mem::take(&mut *self.0.lock().expect("no writer panics"))
     }
 }
 
-/// Runs `action`. Returns the lines that `action` logs on this thread, without leading and trailing spaces.
+/// Runs `action`. Returns the lines that `action` logs on this thread.
 pub fn logged(action: impl FnOnce()) -> Vec<String> {
     keep_callsites_enabled();
     let lines = Lines::default();
-    with_default(lines.subscriber(), action);
-    lines.take().iter().map(|line| line.trim().to_owned()).collect()
+    with_default(lines.clone(), action);
+    lines.take()
 }

@@ -13,9 +13,10 @@ use super::column::Place;
 use super::table::{Label, Table};
 use super::{Audio, Document, Head, Judgment, chart, grouped, shortened};
 use crate::diagnosis::Diagnosis;
-use crate::report::quantities::{format_count, format_time, start_time};
+use crate::report::quantities::{format_count, format_time};
 use crate::verdict::Judged;
 use jamjam_core::sanitize::{escape_html, escape_html_prose, without_folders};
+use jamjam_core::time::iso_time;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -58,8 +59,7 @@ impl Document {
 }
 
 fn started(head: &Head) -> Option<String> {
-    let time = start_time(head.started_unix_ms).filter(|_| head.started_unix_ms > 0)?;
-    Some(time.to_string())
+    (head.started_unix_ms > 0).then(|| iso_time(head.started_unix_ms))
 }
 
 /// All below the heading. Only the whole page has a table of contents.

@@ -3,8 +3,6 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use crate::client::{RunResults, StreamKind, WebSocketResults};
 use jamjam_core::address::HostPort;
 use jamjam_core::stats::{Histogram, StreamStats};
@@ -98,11 +96,6 @@ pub(crate) fn format_decimals(value: f64, decimals: usize) -> String {
 /// `1 packet`, `2 packets`.
 pub(crate) fn format_count(n: u64, one: &str) -> String {
     format!("{n} {one}{}", if n == 1 { "" } else { "s" })
-}
-
-/// When counting began. Prints as ISO 8601 in UTC.
-pub(crate) fn start_time(unix_ms: u64) -> Option<Timestamp> {
-    Timestamp::from_millisecond(i64::try_from(unix_ms).ok()?).ok()
 }
 
 /// Whether a target is this host. A closed port of this host always causes ICMP port unreachable.

@@ -15,7 +15,7 @@ use crate::event_sink::ConnId;
 use crate::json::to_value;
 use crate::token::Claims;
 use jamjam_core::close_code::CloseCode;
-use jamjam_core::time::WallClock;
+use jamjam_core::time::{WallClock, iso_time};
 
 /// A room at the time of an event.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +38,7 @@ impl RoomView<'_> {
 
     /// The time in UTC, for example `2026-11-20T14:30:00.000Z`.
     pub fn iso_time(&self) -> String {
-        let time = jiff::Timestamp::from_millisecond(self.unix_ms() as i64);
-        format!("{:.3}", time.unwrap_or(jiff::Timestamp::MAX))
+        iso_time(self.unix_ms())
     }
 }
 

@@ -8,7 +8,6 @@ use axum::Extension;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tracing::info;
@@ -21,6 +20,7 @@ use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::http_state::{Client, SharedState};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::{BroadcastRoomDetails, Dialect, DialectCounters, UNDECIDED, WebRtcRoomInfo};
+use crate::time::iso_time;
 
 /// Server state. For compatibility, `rooms`, `connections` and `roomDetails` describe only WebRTC.
 #[derive(Serialize, ToSchema)]
@@ -158,7 +158,7 @@ fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
     Health {
         status: "ok",
         uptime: hub.uptime().as_millis() as f64 / 1e3,
-        timestamp: format!("{:.3}", Timestamp::now()),
+        timestamp: iso_time(clock::unix_ms()),
         rooms: webrtc.rooms,
         connections: webrtc.connections,
         room_details: rooms,

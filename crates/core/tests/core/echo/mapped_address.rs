@@ -324,16 +324,16 @@ fn clock_jump_causes_no_burst_of_requests() {
 #[test]
 fn timeout_is_logged_once_and_a_mapped_address_when_it_changes() {
     let hint = "retry_s=25 hint=\"check the STUN server and the firewall\"";
-    let timed_out = " WARN mapped address request failed stun_server=198.51.100.7:3478";
+    let timed_out = "WARN mapped address request failed stun_server=198.51.100.7:3478";
     let silent = format!("{timed_out} reason=\"no response\" {hint}");
-    let first = " INFO mapped address learned mapped_address=192.0.2.1:1 stun_server=198.51.100.7:3478";
+    let first = "INFO mapped address learned mapped_address=192.0.2.1:1 stun_server=198.51.100.7:3478";
     let changed =
-        " INFO mapped address changed mapped_address=192.0.2.1:2 previous=192.0.2.1:1 stun_server=198.51.100.7:3478";
+        "INFO mapped address changed mapped_address=192.0.2.1:2 previous=192.0.2.1:1 stun_server=198.51.100.7:3478";
     let unusable =
         format!("{timed_out} reason=\"no usable address in the response\" last_mapped_address=192.0.2.1:2 {hint}");
     let lines = Lines::default();
     keep_callsites_enabled();
-    tracing::subscriber::with_default(lines.subscriber(), || {
+    tracing::subscriber::with_default(lines.clone(), || {
         let (mut echo, _reported) = with_default_server();
         // Each row is a round: the type and the mapped address of the response, if any, and the logged line.
         for (round, (answer, line)) in (0..).zip([
@@ -364,7 +364,7 @@ fn timeout_is_logged_once_and_a_mapped_address_when_it_changes() {
 fn server_may_become_known_later_and_its_error_response_is_logged() {
     let lines = Lines::default();
     keep_callsites_enabled();
-    tracing::subscriber::with_default(lines.subscriber(), || {
+    tracing::subscriber::with_default(lines.clone(), || {
         let (name_server, answers) = mpsc::channel();
         let mut echo = EchoServer::new(EchoConfig::default());
         let config = StunConfig { server: Box::new(move || answers.try_recv().ok()), hash_key: [0; 4] };
@@ -379,7 +379,7 @@ fn server_may_become_known_later_and_its_error_response_is_logged() {
             poll(&mut echo, due * MS);
         }
         let reason = "reason=\"error 401 Unauthorized\" retry_s=25 hint=\"check the STUN server and the firewall\"";
-        let expected = format!(" WARN mapped address request failed stun_server=198.51.100.7:3478 {reason}");
+        let expected = format!("WARN mapped address request failed stun_server=198.51.100.7:3478 {reason}");
         assert_eq!((lines.take(), counts(&echo)), (vec![expected], [4, 1, 1]));
     });
 }

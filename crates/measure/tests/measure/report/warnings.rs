@@ -243,7 +243,7 @@ fn pauses_of_both_hosts_are_in_every_format() {
     for output in [
         report.document().text(false, false, None),
         report.document().html("", "0"),
-        report.document().junit().unwrap(),
+        report.document().junit(),
         serde_json::to_string(&report.document().to_json()).unwrap(),
     ] {
         assert!(output.contains("this host did not run for 5.0 s"), "{output}");
