@@ -14,6 +14,7 @@ use super::options::measurement::{LimitArgs, NetworkArgs, TimeoutArgs};
 use super::options::report::ReportArgs;
 use super::options::room_target::{Room, RoomArgs, tls_config};
 use super::output::{Failure, HEADING_TARGET};
+use super::run_origin;
 use super::values::ClientLinkMode;
 use crate::client::{AudioStreamConfig, Musician, MusicianConfig, PayloadSource, RunConfig, StreamKind};
 use crate::io::local_socket::LocalSocketOptions;
@@ -75,7 +76,8 @@ impl Args {
     /// Plays until finished or `stop` is requested, and reports what was received.
     pub(crate) fn run(mut self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
         self.source.extent = self.extent;
-        self.report.run(|| self.room.room.clone().unwrap_or_default(), || self.play(matches, stop))
+        let room = || run_origin::room_name(self.room.room.as_deref().unwrap_or_default()).to_owned();
+        self.report.run(room, || self.play(matches, stop))
     }
 
     fn play(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {

@@ -26,6 +26,12 @@ impl Failure {
         Self { code: 2, error: anyhow::anyhow!("{error}") }
     }
 
+    /// The signal that interrupted the run.
+    pub(super) fn signal(&self) -> Option<StopSignal> {
+        let all = [StopSignal::Interrupt, StopSignal::Terminate, StopSignal::Hangup];
+        all.into_iter().find(|signal| signal.exit_code() == self.code)
+    }
+
     /// A run that `signal` interrupted before it could report anything.
     pub(super) fn interrupted(signal: StopSignal, message: impl fmt::Display) -> Self {
         Self { code: signal.exit_code(), error: anyhow::anyhow!("{message}") }

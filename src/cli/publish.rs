@@ -71,7 +71,7 @@ impl Args {
     /// Sends until finished or `stop` is requested.
     pub(crate) fn run(mut self, stop: &StopToken) -> Result<u8, Failure> {
         self.report.report.is_beside_output = true;
-        let name = || self.target.as_ref().map_or("-".to_owned(), MoqtUrl::to_string);
+        let name = || self.target.as_ref().map_or("embedded MOQT echo server".to_owned(), MoqtUrl::to_string);
         self.report.run(name, || self.publish(stop))
     }
 

@@ -11,6 +11,7 @@ use super::file_arguments::InputFile;
 use super::options::measurement::LimitArgs;
 use super::options::report::ReportArgs;
 use super::output::Failure;
+use super::run_origin::file_name;
 use crate::io::files;
 use crate::run_record::{self, RecordedRun};
 
@@ -33,7 +34,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Result<u8, Failure> {
-        self.report.run(|| "-".to_owned(), || self.replay())
+        self.report.run(|| file_name(&self.record.to_string_lossy()), || self.replay())
     }
 
     fn replay(&self) -> Result<u8, Failure> {

@@ -70,7 +70,7 @@ fn redacted(word: &str, previous: &str) -> String {
         _ => (String::new(), word),
     };
     let name = option.trim_end_matches('=');
-    let is_room_code = [name, previous].contains(&"--room") && value.bytes().all(|byte| byte.is_ascii_digit());
+    let is_room_code = [name, previous].contains(&"--room") && room_name(value) == REDACTED;
     let value = if is_room_code || name == SECRET_OPTION {
         REDACTED.to_owned()
     } else if value.starts_with('/') || Path::new(value).is_absolute() {
@@ -81,6 +81,11 @@ fn redacted(word: &str, previous: &str) -> String {
         url_without_secrets(value)
     };
     option + &value
+}
+
+/// What is shown of a room: not its code.
+pub(crate) fn room_name(room: &str) -> &str {
+    if room.bytes().all(|byte| byte.is_ascii_digit()) { REDACTED } else { room }
 }
 
 /// The name of a file without its folder. The path is shown in messages to the user, but not in reports.

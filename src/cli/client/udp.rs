@@ -152,8 +152,11 @@ impl PeerArgs {
 
     /// The name of the other end, for the report of a failure before it is known.
     pub(crate) fn name(&self, host: Option<String>) -> String {
-        let is_unnamed = self.embedded || self.room.room.is_some();
-        host.unwrap_or_else(|| if is_unnamed { "-".to_owned() } else { LOCAL_ECHO_SERVER.to_string() })
+        host.unwrap_or_else(|| match &self.room.room {
+            Some(room) => run_origin::room_name(room).to_owned(),
+            None if self.embedded => "embedded echo server".to_owned(),
+            None => LOCAL_ECHO_SERVER.to_string(),
+        })
     }
 }
 

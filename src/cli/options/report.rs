@@ -259,6 +259,7 @@ impl ReportFileArgs {
             return None;
         }
         let mut head = Head::new(run_origin::command(), target.to_owned(), Vec::new());
+        head.interrupted = failure.signal();
         head.abort(format!("{:#}", failure.error));
         Some(Document::new(head, &AbortedFigures {}))
     }

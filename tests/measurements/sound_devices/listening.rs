@@ -117,7 +117,7 @@ fn disconnected_device_ends_the_run_with_a_report_and_exit_code_3() {
         assert!(warnings.iter().any(|warning| warning["code"] == "capture_device_lost"), "{warnings:#?}");
         assert_eq!(document::counts(&report, "audio", ["sent"]), [packets]);
         if frames == 0 {
-            assert_eq!(report["verdict"]["reasons"], json!(["nothing was sent"]));
+            assert_eq!(report["verdict"]["reasons"][1], "nothing was sent");
         } else {
             assert_eq!(document::counts(&report, "audio", ["returned", "lost"]), [packets, 0]);
             let lost = "was lost: device disconnected; the report covers the audio up to then";

@@ -153,6 +153,9 @@ fn failure_before_the_first_packet_replaces_the_reports_of_an_earlier_run() {
         ("probe moqt://host.invalid/echo", 3, "probe moqt://host.invalid:4443/echo", "`host.invalid`"),
         ("probe ws://host.invalid/rooms/r?token=hunter2", 3, "probe ws://host.invalid/rooms/r", "`host.invalid`"),
         ("send missing.wav", 3, "send 127.0.0.1:5000", "cannot open missing.wav"),
+        ("send missing.wav --embedded", 3, "send embedded echo server", "cannot open missing.wav"),
+        ("send missing.wav --room 4711", 3, "send ***", "cannot open missing.wav"),
+        ("replay /nowhere/missing.run", 3, "replay missing.run", "cannot read the run from /nowhere/missing.run"),
     ];
     together(cases, |(line, code, target, reason)| {
         let folder = TempDir::new().unwrap();
@@ -223,11 +226,12 @@ fn signal_during_the_connection_setup_is_reported() {
         let folder = TempDir::new().unwrap();
         let junit = folder.path().join("junit.xml");
         fs::write(&junit, "of yesterday").unwrap();
-        let program = program::start(&mut command(&format!("probe {target}"), folder.path()));
+        let program = program::start(&mut command(&format!("probe {target} --json"), folder.path()));
         poll_until("the check of the file", || fs::read(&junit).unwrap().is_empty().then_some(()));
         program.signal(signal);
         let output = program.end();
         assert_eq!(output.code, code, "{target}: {output:?}");
+        assert_eq!(document::report(&output)["interrupted"], format!("SIG{signal}"), "{target}");
         let (bad, heading) = reported(folder.path());
         assert!(bad[0] == pair("run completed", "error") && heading.starts_with("## ABORTED: "), "{bad:?} {heading}");
         assert!(fs::read_to_string(&junit).unwrap().contains("message=\"interrupted while "), "{target}: {output:?}");

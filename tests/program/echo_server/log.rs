@@ -119,7 +119,7 @@ fn level_defaults_to_info_and_verbose_overrides_rust_log() {
         (&[], Some(""), &["INFO"]),
         (&[], Some("info"), &["INFO"]),
         (&[], Some("debug"), &["DEBUG", "INFO"]),
-        (&[], Some("warn,jamjam_dev=debug"), &["DEBUG", "INFO"]),
+        (&[], Some("warn,echo=debug"), &["DEBUG", "INFO"]),
         (&[], Some("error"), &[]),
         (&["-v"], None, &["DEBUG", "INFO"]),
         (&["--verbose"], Some("error"), &["DEBUG", "INFO"]),

@@ -32,6 +32,8 @@ pub struct JudgedOutage {
     pub start: Time,
     /// When it ended.
     pub end: Time,
+    /// Whether an operator caused it: 100 % loss, or new ports.
+    pub is_by_hand: bool,
     /// Time from its end to the AUDIO with which the direction was back. Otherwise the time from its end until a member left, the next outage
     /// began, or the run ended. `None` if there was no AUDIO within `MAX_SILENCE` before, so that nothing follows from what came.
     pub recovery: Option<Result<Duration, Duration>>,
@@ -68,7 +70,8 @@ impl Recovery {
             && time_0 + start <= now
             && time_0 + end > self.begun
         {
-            self.begin(self.begun.max(time_0 + start), time_0 + end);
+            let is_by_hand = self.outages.iter().any(|outages| *outages == Outages::endless());
+            self.begin(self.begun.max(time_0 + start), time_0 + end, is_by_hand);
             self.begun = time_0 + end;
         }
     }
@@ -101,7 +104,7 @@ impl Recovery {
     /// From now on, members need other ports, as after an outage: AUDIO that arrives from now on has found them.
     pub fn renumber(&mut self, at: Time) {
         self.advance(at);
-        self.begin(at, at);
+        self.begin(at, at, true);
     }
 
     /// Ends all judgment.
@@ -124,16 +127,17 @@ impl Recovery {
     }
 
     /// An outage that begins before the current one has ended continues it.
-    fn begin(&mut self, start: Time, end: Time) {
+    fn begin(&mut self, start: Time, end: Time, is_by_hand: bool) {
         if let Some(current) = self.current.as_mut().filter(|current| start <= current.end) {
             current.end = current.end.max(end);
+            current.is_by_hand |= is_by_hand;
             return;
         }
         self.end_judgment(start);
         let Some(last) = self.last.filter(|_| self.left_at.is_none_or(|left_at| start < left_at)) else { return };
         let recovery = (start.duration_since(last) <= MAX_SILENCE).then_some(Err(Duration::ZERO));
         let was_silent = self.judged.last().is_some_and(|before| before.recovery.is_none());
-        self.current = (recovery.is_some() || !was_silent).then_some(JudgedOutage { start, end, recovery });
+        self.current = (recovery.is_some() || !was_silent).then_some(JudgedOutage { start, end, is_by_hand, recovery });
     }
 
     /// Looks for the first packet since which AUDIO has been back.

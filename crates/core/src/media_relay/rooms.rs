@@ -185,6 +185,8 @@ pub(super) struct Pairs {
     links: Vec<Link>,
     /// The senders and receivers of changes that have meant nobody yet.
     unmet: BTreeSet<[String; 2]>,
+    /// Members that were severed, as the operator named them.
+    severed: BTreeSet<String>,
     foreign_log: LogThrottle,
     full_log: LogThrottle,
     /// Numbers of datagrams by outcome, of dropped ones by reason, and of sources that changed.
@@ -581,6 +583,9 @@ impl MediaRooms {
             pairs.renumber(&names[0])?;
         }
         pairs.links = links;
+        if sever && pairs.severed.len() < MAX_LINKS {
+            pairs.severed.insert(names[0].clone());
+        }
         if members == 0 && !restores && pairs.unmet.len() < MAX_LINKS {
             pairs.unmet.insert(names);
         }
@@ -616,6 +621,11 @@ impl MediaRooms {
     /// The senders and receivers of changes that have never meant anybody.
     pub fn unmet(&self) -> BTreeSet<[String; 2]> {
         lock(&self.pairs).unmet.clone()
+    }
+
+    /// The members that were severed at some time, as the operator named them.
+    pub fn severed(&self) -> BTreeSet<String> {
+        lock(&self.pairs).severed.clone()
     }
 
     /// Numbers of datagrams by outcome, of dropped ones by reason, and of sources that changed.

@@ -249,7 +249,8 @@ impl<S: Workload> ClientNode<S> {
         run.pauses = hosts.this.results(started);
         run.is_port_dead = self.is_port_dead;
         let PortErrors { total, before_run, count, first_at, last_at, .. } = self.port_errors;
-        run.port_unreachable = total - before_run;
+        // Of a wait in vain, all count.
+        run.port_unreachable = total - self.started.map_or(0, |_| before_run);
         run.port_unreachable_ns = (count > 0).then(|| [first_at, last_at].map(|at| at.signed_nanos_since(started)));
         run.last_datagram_ns = self.last_datagram_at.map(|at| at.signed_nanos_since(started));
         let counts = self.loss_report_requester.as_ref().and_then(|requester| requester.samples.last().copied());

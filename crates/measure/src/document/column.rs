@@ -228,9 +228,13 @@ impl Column {
     /// What people call it: its name without the unit.
     pub fn label(&self) -> String {
         let (name, unit) = split_unit(self.name);
-        let share = if unit == "_ratio" && name != "loss" { " share" } else { "" };
+        let kind = match unit {
+            "_ratio" if name != "loss" => " share",
+            "_per_s" => " rate",
+            _ => "",
+        };
         let word = |word| if ABBREVIATIONS.contains(&word) { word.to_uppercase() } else { word.to_owned() };
-        let label = name.split('_').map(word).collect::<Vec<_>>().join(" ") + share;
+        let label = name.split('_').map(word).collect::<Vec<_>>().join(" ") + kind;
         PHRASES.iter().fold(label, |label, (name, phrase)| label.replace(name, phrase))
     }
 
@@ -257,9 +261,10 @@ fn sentence(lines: &[&str]) -> String {
 const ABBREVIATIONS: [&str; 8] = ["pdv", "ipdv", "dns", "tcp", "tls", "quic", "rms", "moqt"];
 
 /// Parts of names that people write otherwise.
-const PHRASES: [(&str, &str); 8] = [
+const PHRASES: [(&str, &str); 9] = [
     ("rtt", "round trip"),
     ("p999", "p99.9"),
+    ("packets rate", "packet rate"),
     ("websocket", "WebSocket"),
     ("bytes per flow", "bytes per client"),
     ("non finite", "non-finite"),

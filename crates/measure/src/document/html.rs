@@ -27,7 +27,7 @@ const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
 const MAX_ROWS: usize = 12;
 /// Further judgments, diagnoses and charts are folded, and further reasons left out.
 const MAX_ITEMS: usize = 8;
-const MAX_CHARTS: usize = 4;
+const MAX_CHARTS: usize = 3;
 const MAX_REASONS: usize = 3;
 /// Longer texts in a cell are broken into lines.
 const MAX_CELL_CHARS: usize = 28;
@@ -39,7 +39,7 @@ impl Document {
     pub fn html(&self, style: &str, version: &str) -> String {
         let head = &self.head;
         let status = head.status();
-        let title = format!("{status}: {}", head.heading);
+        let title = format!("{status}: {}", head.heading());
         let title = [Some(title), started(head), head.host_name.clone()].into_iter().flatten().collect::<Vec<_>>();
         let command = match &*head.command_line {
             "" => String::new(),
@@ -50,7 +50,7 @@ impl Document {
             title = escape_html(&title.join(", ")),
             style = [style, STYLE].concat(),
             class = status.to_lowercase().replace(' ', "-"),
-            heading = format_args!("{status}: <bdi>{}</bdi>", escape_html(&head.heading)),
+            heading = format_args!("{status}: <bdi>{}</bdi>", escape_html(&head.heading())),
             content = content(self, true),
             command = command,
             version = escape_html(version),
@@ -124,7 +124,7 @@ fn summary(head: &Head) -> String {
     let facts: Vec<_> = started.into_iter().chain(took).chain(head.facts.iter().cloned()).collect();
     let assumptions = head.assumptions.map_or_else(String::new, |text| format!("({text})"));
     let lines = [("figures", head.key_figures.clone()), ("quiet", assumptions), ("quiet", facts.join("; "))];
-    let reasons = reasons.iter().map(|reason| ("reason", format!("{}.", capitalized(reason))));
+    let reasons = reasons.iter().map(|reason| ("reason", format!("{reason}.")));
     let lines = [("headline", headline)].into_iter().chain(reasons).chain(lines).filter(|(_, text)| !text.is_empty());
     let lines = lines.map(|(class, text)| format!("<p class=\"{class}\">{}</p>\n", escape_html_prose(&text)));
     lines.collect::<Vec<_>>().concat()
@@ -143,7 +143,7 @@ fn list(items: &[String], max: usize, what: &str, write: impl Fn(&[String]) -> S
 
 /// What was asked, the worst first. Subjects with the same result are one row, and expectations that were met are folded.
 fn judgments(judgments: &[Judgment]) -> String {
-    let rank = |one: &Judgment| (one.result, one.allowed.is_none());
+    let rank = |one: &Judgment| (one.result != Judged::Exceeded && one.allowed.is_none(), one.result);
     // What has no value, such as a recovery that was not seen, is the worst.
     let excess = |one: &Judgment| Some((one.measured? - one.allowed?).abs() / one.allowed?);
     let excess = |one: &Judgment| excess(one).unwrap_or(f64::INFINITY);
@@ -166,7 +166,7 @@ fn judgments(judgments: &[Judgment]) -> String {
         )
     };
     let groups = grouped(sorted, |one| (rank(one), one.name(), one.measured()));
-    let (met, others): (Vec<_>, Vec<_>) = groups.iter().partition(|group| rank(group[0]) == (Judged::Met, true));
+    let (met, others): (Vec<_>, Vec<_>) = groups.iter().partition(|group| rank(group[0]) == (true, Judged::Met));
     let [met, others] = [met, others].map(|groups| groups.into_iter().map(row).collect::<Vec<_>>());
     let write = |rows: &[String]| {
         let heads = ["asked", "result", "measured"].map(|name| format!("<th class=\"words\">{name}</th>")).concat();

@@ -12,7 +12,7 @@ use crate::verdict::{Judged, decide};
 use jamjam_core::sanitize::escape_html;
 use jamjam_core::time::iso_time;
 
-/// From this number on, subjects have one test case each.
+/// From this number on, subjects with the same rules have one test case each.
 const MIN_JOINED_SUBJECTS: usize = 6;
 
 /// Tables with more rows have no properties.
@@ -28,10 +28,12 @@ impl Document {
         let name = format!("jamjam-dev {}", head.command);
         let (_, decisive) = decide(&head.judgments);
         let subjects = grouped(head.judgments.iter().filter(|one| one.rule != COMPLETED), |one| &one.subject);
-        let are_many = subjects.iter().filter(|group| !group[0].subject.is_empty()).count() >= MIN_JOINED_SUBJECTS;
-        let cases = subjects.iter().flat_map(|group| {
-            let size = if are_many && !group[0].subject.is_empty() { group.len() } else { 1 };
-            group.chunks(size).map(|judgments| judged(&name, judgments, &decisive, head))
+        // Those with the same rules, such as the clients of a load, are of one kind.
+        let rules = |group: &&Vec<&Judgment>| group.iter().map(|one| one.rule.clone()).collect::<Vec<_>>();
+        let cases = grouped(&subjects, rules).into_iter().flat_map(|kind| {
+            let are_many = kind.len() >= MIN_JOINED_SUBJECTS;
+            let cases = kind.into_iter().flat_map(move |group| group.chunks(if are_many { group.len() } else { 1 }));
+            cases.map(|judgments| judged(&name, judgments, &decisive, head)).collect::<Vec<_>>()
         });
         // The first one has the duration of the run, so that the sum is right.
         let time = format!("{:.3}", head.duration_ms.max(0.0) / 1e3);
@@ -80,7 +82,7 @@ fn judged(name: &str, judgments: &[&Judgment], decisive: &[&Judgment], head: &He
     };
     let is_said = is_single && result != Judged::Met;
     let said = judgments.iter().filter(|one| !is_said && !one.measured().is_empty());
-    let said = said.map(|one| format!("{} {}: {}", one.label(), one.result.word(), one.measured()));
+    let said = said.map(|one| format!("{} {}: {}", one.asked(), one.result.word(), one.measured()));
     let class = if first.subject.is_empty() { name } else { &first.subject };
     let name = if is_single { first.name() } else { first.subject.clone() };
     case([class, &name, "0.000"], status, &said.collect::<Vec<_>>().join("\n"))
@@ -133,9 +135,8 @@ fn properties(document: &Document) -> String {
             // Of several rows, a name says which.
             let subject = if table.rows.len() > 1 { format!("{} ", row.subject) } else { String::new() };
             let name = format!("{subject}{}", table.columns[position].column.name);
-            if properties.iter().all(|(other, _)| *other != name) {
-                properties.push((name, text));
-            }
+            let is_taken = properties.iter().any(|(other, _)| *other == name);
+            properties.push((if is_taken { format!("{} {name}", table.title) } else { name }, text));
         }
     }
     let property = |(name, value): &(String, String)| element("property", &[("name", name), ("value", value)], "");

@@ -3,11 +3,14 @@
 
 use super::column::Place;
 use super::table::{Grid, Label, Table};
-use super::{Document, Judgment};
+use super::{Document, Judgment, shortened};
 use crate::diagnosis::Diagnosis;
 use crate::report::quantities::format_time;
 use crate::verdict::{Judged, Verdict};
 use jamjam_core::sanitize::{escape_markdown as escape, escape_markdown_prose, sanitize_lines};
+
+/// Further findings and warnings are counted.
+const MAX_DIAGNOSES: usize = 8;
 
 impl Document {
     /// The whole summary.
@@ -15,28 +18,31 @@ impl Document {
         let mut parts = vec![heading(self), judgments(self)];
         parts.extend(self.tables().iter().map(table));
         let Self { head, .. } = self;
-        parts.extend([&head.findings, &head.warnings].map(|list| diagnoses(list)));
+        parts.extend(
+            [("finding", &head.findings), ("warning", &head.warnings)].map(|(word, list)| diagnoses(word, list)),
+        );
         parts.push(details(self));
         parts.retain(|part| !part.is_empty());
         parts.join("\n")
     }
 }
 
-fn diagnoses(list: &[Diagnosis]) -> String {
+fn diagnoses(word: &str, list: &[Diagnosis]) -> String {
     let item = |(subjects, one): (String, &Diagnosis)| {
-        format!("- {}{}\n", escape(&subjects), one.write(escape_markdown_prose))
+        format!("- **{word}:** {}{}\n", escape(&subjects), one.write(escape_markdown_prose))
     };
-    Diagnosis::grouped(list).into_iter().map(item).collect()
+    let items = shortened(Diagnosis::grouped(list).into_iter().map(item).collect(), MAX_DIAGNOSES);
+    items.into_iter().map(|item| item.trim_end().to_owned() + "\n").collect()
 }
 
 fn heading(Document { head, .. }: &Document) -> String {
-    let title = format!("## {}: {} {}", head.status(), head.command, escape(&head.target));
+    let title = format!("## {}: {}", head.status(), escape(&head.heading()));
     let took = Some(format_time(head.duration_ms * 1e3)).filter(|_| head.duration_ms > 0.0);
     let took = took.map_or_else(String::new, |duration| format!("The run took {duration}."));
     let [conclusion, reasons] = [head.conclusion(), head.reasons().join("; ")];
     let [conclusion, reasons] =
         [conclusion, reasons].map(|text| if text.is_empty() { text } else { escape(&text) + "." });
-    let parts = [title, conclusion, [reasons, took].join(" ").trim().to_owned()];
+    let parts = [title, conclusion, escape(&head.key_figures), [reasons, took].join(" ").trim().to_owned()];
     parts.iter().filter(|part| !part.is_empty()).map(|part| part.clone() + "\n").collect::<Vec<_>>().join("\n")
 }
 

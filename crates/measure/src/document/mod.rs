@@ -96,9 +96,6 @@ figures! {
         findings: Vec<Diagnosis>;
         /// Problems, and reasons to interpret figures with care.
         warnings: Vec<Diagnosis>;
-        /// What the report is about: `send to 127.0.0.1:5000`.
-        #[serde(skip)]
-        @skip heading: String;
         /// Lines below the heading that say how the run was made.
         #[serde(skip)]
         @skip facts: Vec<String>;
@@ -140,13 +137,16 @@ impl Judgment {
         allowed.map_or(self.rule.clone(), |(figure, value)| format!("{} {}", self.rule, format_figure(figure, value)))
     }
 
-    /// What the user gave, after the subject: `client 17: --max-loss 1 %`, or `--profile voice, loss 3 %`.
+    /// What the user gave: `--max-loss 1 %`, or `--profile voice, loss 3 %`.
+    pub(crate) fn asked(&self) -> String {
+        let profile = |profile| format!("--profile {profile}, {}", self.name().trim_start_matches("--max-"));
+        self.profile.map_or_else(|| self.name(), profile)
+    }
+
+    /// The same after the subject: `client 17: --max-loss 1 %`.
     pub fn label(&self) -> String {
-        let (subject, name) = (if self.subject.is_empty() { "" } else { &*format!("{}: ", self.subject) }, self.name());
-        match self.profile {
-            Some(profile) => format!("{subject}--profile {profile}, {}", name.trim_start_matches("--max-")),
-            None => format!("{subject}{name}"),
-        }
+        let subject = if self.subject.is_empty() { "" } else { &*format!("{}: ", self.subject) };
+        format!("{subject}{}", self.asked())
     }
 
     /// What was measured, with a remark: `61.000 ms (too few samples …)`.
@@ -196,13 +196,22 @@ impl Head {
         Self {
             schema_version: SCHEMA_VERSION,
             tool_version: env!("CARGO_PKG_VERSION"),
-            heading: format!("{command} of {target}"),
             command: command.to_owned(),
             target,
             verdict: Outcome::of(&judgments),
             judgments,
             ..Self::default()
         }
+    }
+
+    /// What the report is about: `send to 127.0.0.1:5000`.
+    pub(crate) fn heading(&self) -> String {
+        let preposition = match &*self.command {
+            "send" | "publish" | "relay" => "to",
+            "musicians" => "in",
+            _ => "of",
+        };
+        format!("{} {preposition} {}", self.command, self.target)
     }
 
     /// The limits among the judgments.

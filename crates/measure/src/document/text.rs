@@ -18,7 +18,7 @@ const MAX_BAR_WIDTH: usize = 40;
 const MAX_BARS: usize = 12;
 /// A table that is wider than this has a block for each row if the text is not for a terminal.
 const MAX_PIPED_WIDTH: usize = 140;
-/// Limits and reasons beyond these are counted.
+/// Limits, reasons and, without details, diagnoses beyond these are counted.
 const MAX_LINES: usize = 8;
 /// Reasons in the line of the verdict.
 const MAX_REASONS: usize = 3;
@@ -57,8 +57,9 @@ impl Document {
         parts.extend(self.tables().iter().map(|one| table(one, up_to, style, table_width)));
         parts.extend(self.series.iter().filter(|_| with_details).filter_map(bars));
         parts.extend(self.parts.iter().filter(|_| with_details).map(|part| part.text(true, color, width)));
-        parts.push(diagnoses("warning", "33", &head.warnings, style));
-        parts.push(diagnoses("finding", "1", &head.findings, style));
+        let max = if with_details { usize::MAX } else { MAX_LINES };
+        parts.push(diagnoses("warning", "33", &head.warnings, style, max));
+        parts.push(diagnoses("finding", "1", &head.findings, style, max));
         parts.push(result(head, style));
         parts.push(limits(head, style));
         parts.push(verdict(head, style));
@@ -81,7 +82,7 @@ impl Document {
 fn heading(head: &Head, style: Style) -> String {
     let took = Some(format_time(head.duration_ms * 1e3)).filter(|_| head.duration_ms > 0.0);
     let took = took.map_or_else(String::new, |time| format!(", {time}"));
-    style.strong(&[&*head.heading, &took].concat())
+    style.strong(&[head.heading(), took].concat())
         + "\n"
         + &head.facts.iter().flat_map(|fact| [fact, "\n"]).collect::<String>()
 }
@@ -159,12 +160,12 @@ fn bars(Series { title, axes, curves }: &Series) -> Option<String> {
     Some(text)
 }
 
-/// A line for each different diagnosis, with what it is about.
-fn diagnoses(word: &str, code: &str, list: &[Diagnosis], style: Style) -> String {
+/// A line for each different diagnosis, with what it is about, up to a number.
+fn diagnoses(word: &str, code: &str, list: &[Diagnosis], style: Style, max: usize) -> String {
     let line = |(subjects, one): (String, &Diagnosis)| {
-        format!("{} {subjects}{}\n", style.with(code, &format!("{word}:")), one.text())
+        format!("{} {subjects}{}", style.with(code, &format!("{word}:")), one.text())
     };
-    Diagnosis::grouped(list).into_iter().map(line).collect()
+    lines(Diagnosis::grouped(list).into_iter().map(line).collect(), max)
 }
 
 /// What the run means for a musician, with the assumptions.
@@ -181,12 +182,12 @@ fn limits(head: &Head, style: Style) -> String {
     let line = |one: &&Judgment| {
         format!("limit {}: {}, {}", one.label(), one.measured(), style.judged(one.result, one.result.word()))
     };
-    lines(all.iter().filter(is_shown).map(line).collect())
+    lines(all.iter().filter(is_shown).map(line).collect(), MAX_LINES)
 }
 
 /// The first lines, and the number of others.
-fn lines(lines: Vec<String>) -> String {
-    shortened(lines, MAX_LINES).into_iter().map(|line| line + "\n").collect()
+fn lines(lines: Vec<String>, max: usize) -> String {
+    shortened(lines, max).into_iter().map(|line| line + "\n").collect()
 }
 
 /// The reasons for a failure, then the verdict with the most important figures in one line. Without figures, the reasons are in this line.
@@ -204,5 +205,5 @@ fn verdict(head: &Head, style: Style) -> String {
         (verdict.reasons.iter().map(|reason| format!("{label} {reason}")).collect(), head.key_figures.clone())
     };
     let colon = if end.is_empty() { "" } else { ": " };
-    lines(reasons) + &[&*word, colon, &end, "\n"].concat()
+    lines(reasons, MAX_LINES) + &[&*word, colon, &end, "\n"].concat()
 }

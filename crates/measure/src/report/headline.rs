@@ -10,8 +10,9 @@ use super::quantities::{format_count, format_share, format_time};
 use crate::document::Judgment;
 use crate::verdict::Judged;
 
-/// The sentence, without its period, and the rule of the judgment that it states; empty if it states none.
-pub(super) fn headline(report: &Report) -> (String, String) {
+/// The sentence, without its period, and the rule of the judgment that it states; empty if it states none. Missing replies have a
+/// `likely_cause`.
+pub(super) fn headline(report: &Report, likely_cause: Option<String>) -> (String, String) {
     let head = &report.head;
     let exceeded = |rule| head.judgments.iter().find(|one| one.rule == rule && one.result == Judged::Exceeded);
     let no_replies = exceeded(REPLIES).map(Judgment::sentence);
@@ -23,12 +24,8 @@ pub(super) fn headline(report: &Report) -> (String, String) {
         return (format!("{reason}: {}", failure.message.trim_end_matches('.')), REPLIES.to_owned());
     }
     if let Some(reason) = no_replies {
-        // The likely cause is the first detail.
-        let mut details =
-            head.warnings.iter().filter(|warning| warning.code == "no_replies").flat_map(|one| &one.details);
-        let cause = details.find_map(|detail| Some(detail.split_once(": likely, ")?.0));
-        let sentence = cause.map_or_else(|| reason.clone(), |cause| format!("{reason}: {cause}"));
-        return (sentence, REPLIES.to_owned());
+        let causes = likely_cause.map_or_else(String::new, |cause| format!(": {cause}"));
+        return (reason + &causes, REPLIES.to_owned());
     }
     let Some(stream) = report.evaluated() else { return ("nothing was sent".to_owned(), REPLIES.to_owned()) };
     let unit = report.labels(report.evaluated_stream).request_unit;

@@ -195,7 +195,12 @@ fn expectations(run: &RunResults, has_limits: bool) -> Vec<Judgment> {
     let stream = run.evaluated();
     let no_reply = no_reply_reason(run, stream);
     let has_measured = |one: &StreamStats| one.sent == 0 || is_evaluated(one, 5) || one.arrived == one.planned();
-    let unmeasured = stream.filter(|one| !has_limits && run.replies_expected && !has_measured(one));
+    let unmeasured = |one: &StreamStats| match one {
+        _ if !run.replies_expected => None,
+        // The time-out of no packet has passed.
+        one if one.settled() == 0 && one.in_flight > 0 => Some(NO_OUTCOME.to_owned()),
+        one => (!has_limits && !has_measured(one)).then(|| evaluated(run, one)),
+    };
     let protocol = RunProtocol::of_run(run);
     let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
     let damage: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
@@ -206,7 +211,7 @@ fn expectations(run: &RunResults, has_limits: bool) -> Vec<Judgment> {
         (None, None) => (Judged::Met, None),
     };
     let replies_name = if run.replies_expected { REPLIES } else { "all packets sent" };
-    let replies = judge(no_reply.clone(), unmeasured.map(|stream| evaluated(run, stream)));
+    let replies = judge(no_reply.clone(), stream.and_then(unmeasured));
     let silent = silent_client_reason(run).filter(|_| no_reply.is_none());
     let clients = run.clients.as_ref().map(|_| ("replies to each client", judge(silent, None)));
     let failure = || judge(connection_failure_reason(run, stream), None);
@@ -231,7 +236,12 @@ pub fn judgments(run: &RunResults, limits: &Limits) -> Vec<Judgment> {
 
 /// Whether no reply was received.
 pub(super) fn has_no_replies(judgments: &[Judgment]) -> bool {
-    judgments.iter().any(|one| one.rule == REPLIES && one.result == Judged::Exceeded)
+    judgments.iter().any(is_silence)
+}
+
+/// Whether it says that no reply was received.
+pub(super) fn is_silence(one: &Judgment) -> bool {
+    one.rule == REPLIES && one.result == Judged::Exceeded
 }
 
 /// Why no reply arrived, or why a run that expects no replies did not send all packets.
@@ -253,7 +263,8 @@ fn no_reply_reason(run: &RunResults, stream: Option<&StreamStats>) -> Option<Str
         let (not_sent, planned) = (stream.not_sent, stream.planned());
         return (not_sent > 0).then(|| format!("{not_sent} of {planned} packets could not be sent"));
     }
-    (stream.returned == 0 && stream.damaged == 0 && is_evaluated(stream, 5)).then(|| NO_REPLIES.to_owned())
+    let is_silent = stream.lost > 0 && stream.returned == 0 && stream.damaged == 0;
+    (is_silent && is_evaluated(stream, 5)).then(|| NO_REPLIES.to_owned())
 }
 
 /// Why the worst of several clients received no reply.

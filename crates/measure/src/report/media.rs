@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::quantities::{duration_millis, format_length};
-use super::relay::{ForwardedAudioFigures, THIS_HOST, delayed, judgment, texts};
+use super::relay::{ForwardedAudioFigures, judgment, of_host, texts};
 use crate::diagnosis::{Diagnosis, Severity};
 use crate::document::column::figures;
 use crate::document::{Head, Judgment};
@@ -69,6 +69,8 @@ figures! {
         @short start_ms: f64 = since_start(room, outage.start);
         /// Length of the outage; 0 for new ports (`renumber`). Outages that overlap count as one.
         @short length_ms: f64 = duration_millis(outage.end.duration_since(outage.start));
+        /// Whether an operator caused it: 100 % loss, or new ports.
+        @short by_hand: bool = outage.is_by_hand;
         /// Time from the end of the outage until AUDIO is forwarded steadily: from then on, there is some in each of the next ten intervals of 100
         /// ms; null if that was not seen.
         @short recovery_ms: Option<f64> = recovery.map(duration_millis);
@@ -116,6 +118,9 @@ fn since_start(room: &MediaRoom, at: Time) -> f64 {
 /// The section of the documentation about bad rooms.
 const SECTION: &str = "docs/signaling-server.md#the-bad-room";
 
+/// What was expected of the relay.
+const FORWARDED: &str = "datagrams forwarded as asked";
+
 /// The report of a media relay, which a check contains.
 #[derive(Clone, Debug)]
 pub struct MediaReport {
@@ -135,7 +140,8 @@ impl MediaReport {
     ) -> Self {
         let (results, outcomes, unmet) = (&rooms.take_results(), rooms.counts(), rooms.unmet());
         let counted = |name: &str| (outcomes.get(name).copied().unwrap_or(0), format!("outcome {name}"));
-        let host = [counted("buffer_full"), (dropped.unwrap_or(0), "dropped at the sockets of the relay".to_owned())];
+        let dropped =
+            [counted("buffer_full"), (dropped.unwrap_or(0), "dropped at the sockets of the relay".to_owned())];
         let findings = [counted("limit")];
         let strange = [counted("failed"), counted("foreign_source"), counted("forgotten_flow")];
         let judge = |limit| outages(results).map(move |outage| judge(outage, limit, &delays.times));
@@ -144,8 +150,13 @@ impl MediaReport {
             let reason = Some("--max-recovery: no outage hit a pair that carried AUDIO".to_owned());
             judgments.push(Judgment::expectation("outages", Judged::NotJudged, reason));
         }
-        judgments.push(judgment("datagrams forwarded as asked", &findings, Judged::Exceeded));
-        judgments.push(judgment(THIS_HOST, &host, Judged::NotJudged));
+        judgments.push(judgment(FORWARDED, &findings, Judged::Exceeded));
+        let (mut of_host, host) = of_host(&dropped, delays);
+        if texts(&dropped).next().is_none() {
+            // Each outage is judged with its delays, and what members send before any.
+            FORWARDED.clone_into(&mut of_host.group);
+        }
+        judgments.push(of_host);
         let rates = results.values().flat_map(|room| &room.flows).filter_map(|(_, flow)| flow.rate_warning());
         let recoveries = results.values().flat_map(|room| &room.recoveries);
         let full = recoveries.filter(|(_, recovery)| recovery.judged.len() == MAX_OUTAGES);
@@ -154,8 +165,8 @@ impl MediaReport {
         });
         let unmet =
             unmet.into_iter().map(|[from, to]| format!("change of the path from `{from}` to `{to}`: it meant nobody"));
-        let counted = [&delayed(delays)[..], &host, &strange].concat();
-        let warnings = texts(&counted).chain(rates).chain(unjudged).chain(unmet);
+        let severed = rooms.severed().into_iter().map(|name| format!("`{name}` was severed from the server by hand"));
+        let warnings = texts(&host).chain(texts(&strange)).chain(rates).chain(unjudged).chain(unmet).chain(severed);
         let note = |severity| move |text| Diagnosis::new(severity, "media", SECTION, text);
         let judgments = if is_judged { judgments } else { Vec::new() };
         let mut head = Head::new("signaling-server", "forwarded media".to_owned(), judgments);

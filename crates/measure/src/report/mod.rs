@@ -69,8 +69,9 @@ impl Report {
         let mut report = Self::from((run, limits));
         let of_clients = diagnoses::clients::finding(run, &report);
         report.head.findings = of_clients.into_iter().chain(diagnoses::path::findings(run)).collect();
-        report.head.warnings = diagnoses::warnings(&report);
-        (report.head.headline, report.head.stated_rule) = headline::headline(&report);
+        let (warnings, likely_cause) = diagnoses::warnings(&report);
+        report.head.warnings = warnings;
+        (report.head.headline, report.head.stated_rule) = headline::headline(&report, likely_cause);
         report.head.assumptions = report.assumptions();
         report.head.key_figures = report.key_figures();
         report

@@ -83,7 +83,7 @@ figures! {
         link: Option<LinkFigures> = run.link.as_ref().map(Into::into);
         /// The clients of load-echo, whose figures the report contains together; otherwise null.
         clients: Option<ClientsFigures> = run.clients.as_ref().map(|clients| (run, clients).into());
-        /// Result of load-echo --ramp, which alone decides the verdict; otherwise null.
+        /// Result of load-echo --ramp, which decides the verdict unless no reply was received; otherwise null.
         ramp: Option<RampFigures> = None;
         /// The evaluated stream over time; null if it was not sent.
         time_series: Option<TimeSeries> = run.evaluated().map(|stream| (run, &stream.history).into());
@@ -118,7 +118,6 @@ figures! {
 
 /// The head of the report of a run, without diagnoses and headline.
 fn head(run: &RunResults, limits: &Limits) -> Head {
-    let preposition = if matches!(&*run.command, "send" | "publish") { "to" } else { "of" };
     let head = Head::new(&run.command, run.target.clone(), limits::judgments(run, limits));
     Head {
         seed: run.origin.seed,
@@ -127,7 +126,6 @@ fn head(run: &RunResults, limits: &Limits) -> Head {
         started_unix_ms: run.started_unix_ms,
         duration_ms: unsigned_millis(run.duration_ns),
         interrupted: run.interrupted,
-        heading: format!("{} {preposition} {}", run.command, run.target),
         is_active: run.is_active,
         ..head
     }

@@ -125,8 +125,5 @@ pub fn document(
     let musicians = musicians.iter().map(MusicianFigures::from).collect();
     let figures = MusiciansFigures { room: room.to_owned(), directions, musicians };
     let head = Head::new("musicians", room.to_owned(), judgments);
-    Document::new(
-        Head { interrupted, duration_ms, heading: format!("musicians in {room}"), key_figures, ..head },
-        &figures,
-    )
+    Document::new(Head { duration_ms, interrupted, key_figures, ..head }, &figures)
 }

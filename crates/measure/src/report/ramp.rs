@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::diagnoses::MAX_LATENESS_US;
 use super::figures::StreamFigures;
-use super::limits::{Limits, Profile, judgments};
+use super::limits::{Limits, Profile, is_silence, judgments};
 use super::model::Report;
 use super::quantities::{format_count, format_time, micros};
 use crate::client::{RunResults, SharedRecord, StreamKind};
@@ -176,20 +176,23 @@ impl Ramp {
         if self.is_audio() { "musician" } else { "client" }
     }
 
-    /// Completes the report of the run with the result, which alone decides the verdict.
+    /// Completes the report of the run with the result, which decides the verdict unless no reply was received at all.
     pub fn complete(self, report: &mut Report) {
         let clients = format_count(self.figures.clients as u64, self.unit());
         let limits = self.limits.profile.map_or("the limits", Profile::name);
         let end = self.end.unwrap_or_else(|| ", but the run ended early".to_owned());
-        let last = self.figures.steps.last().map_or(Judged::Exceeded, |last| last.result);
-        let at_least = if last == Judged::NotJudged { "at least " } else { "" };
+        let last = self.figures.steps.last().map(|last| last.result);
+        let at_least = if last == Some(Judged::NotJudged) { "at least " } else { "" };
         let result = format!("{at_least}{clients} within {limits}{end}");
         // What a later step came to is no fault.
-        let judged = if self.figures.clients > 0 { Judged::Met } else { last };
+        let judged = if self.figures.clients > 0 { Judged::Met } else { last.unwrap_or(Judged::NotJudged) };
         let head = &mut report.head;
-        head.judgments = vec![Judgment::of(String::new(), "ramp".to_owned(), judged, Some(result.clone()))];
+        head.judgments.retain(is_silence);
+        if head.judgments.is_empty() {
+            (head.headline, head.stated_rule) = (result.clone(), "ramp".to_owned());
+        }
+        head.judgments.push(Judgment::of(String::new(), "ramp".to_owned(), judged, Some(result.clone())));
         head.verdict = Outcome::of(&head.judgments);
-        (head.headline, head.stated_rule) = (result.clone(), "ramp".to_owned());
         report.ramp = Some(RampFigures { result, ..self.figures });
     }
 }

@@ -90,29 +90,24 @@ pub fn document(target: String, seed: u64, results: &RelayResults, counts: Relay
         (unassigned(Unassigned::NoSocket), "datagrams of further clients, while all sockets were in use".to_owned()),
         (unassigned(Unassigned::Forged), "datagrams with forged addresses".to_owned()),
     ];
-    let mut dropped = vec![
+    let dropped = [
         (sum("buffer_full"), "datagrams for which the relay had no memory left".to_owned()),
         (sum("failed"), "datagrams refused by this host".to_owned()),
         (kernel_dropped.unwrap_or(0), "datagrams dropped by the system before the relay read them".to_owned()),
     ];
-    dropped.extend(delayed(&results.delays));
-    let of_host = judgment(THIS_HOST, &dropped, Judged::NotJudged);
+    let (of_host, host) = of_host(&dropped, &results.delays);
     let judgments = vec![judgment("datagrams forwarded as asked", &findings, Judged::Exceeded), of_host];
     let former = "clients that were idle, gave up their sockets to others, and are not listed";
     let early = "datagrams of the target before the first client";
     let warnings = [(unassigned(Unassigned::Early), early.to_owned()), (results.former.into(), former.to_owned())];
     let rates = results.clients.iter().flat_map(|client| &client.flows).filter_map(Flow::rate_warning);
-    let heading = format!("relay to {target}");
     let mut head = Head::new("relay", target, if is_judged { judgments } else { Vec::new() });
     let note = |severity| move |text| Diagnosis::new(severity, "relay", SECTION, text);
     head.findings = texts(&findings).map(note(Severity::Warning)).collect();
-    head.warnings = texts(&dropped).chain(texts(&warnings)).chain(rates).map(note(Severity::Note)).collect();
-    (head.seed, head.heading) = (Some(seed), heading);
+    head.warnings = texts(&host).chain(texts(&warnings)).chain(rates).map(note(Severity::Note)).collect();
+    head.seed = Some(seed);
     Document::new(head, &figures)
 }
-
-/// What was expected of this host.
-pub(super) const THIS_HOST: &str = "this host kept up";
 
 /// Numbers with what was counted.
 pub(super) type Counts = [(u64, String)];
@@ -129,8 +124,11 @@ pub(super) fn judgment(rule: &str, counts: &Counts, otherwise: Judged) -> Judgme
     Judgment::expectation(rule, result, Some(reasons).filter(|reasons| !reasons.is_empty()))
 }
 
-/// What this host has delayed.
-pub(super) fn delayed(HostDelays { pauses, paused, late, .. }: &HostDelays) -> [(u64, String); 2] {
+/// Whether this host neither dropped nor delayed anything, and what it did.
+pub(super) fn of_host(dropped: &Counts, delays: &HostDelays) -> (Judgment, Vec<(u64, String)>) {
+    let HostDelays { pauses, paused, late, .. } = delays;
     let paused = format!("pauses, in which the relay did not run for {}", format_length(duration_millis(*paused)));
-    [(*pauses, paused), (*late, "datagrams sent over 50 ms late".to_owned())]
+    let delayed = [(*pauses, paused), (*late, "datagrams sent over 50 ms late".to_owned())];
+    let all = [dropped, &delayed].concat();
+    (judgment("this host kept up", &all, Judged::NotJudged), all)
 }

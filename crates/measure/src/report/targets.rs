@@ -143,14 +143,16 @@ impl TargetsReport {
     }
 
     /// What a target contributes to the verdict. It fails if it exceeded a limit that was given, or returned damaged data. Without limits,
-    /// targets without replies are failures only if no target replied.
+    /// targets without replies are failures only if no target replied, and otherwise in the group of the best one.
     fn judgment(&self, Head { target, verdict, judgments, .. }: &Head) -> Judgment {
-        // The best one is silent only if all are.
-        let has_no_effect = !verdict.limits_set && has_no_replies(judgments) && !self.targets[0].whole.level.0;
-        let judged = if has_no_effect { Judged::Met } else { verdict.result.judged() };
+        // It is silent only if all are.
+        let best = &self.targets[0];
+        let has_no_effect = !verdict.limits_set && has_no_replies(judgments) && !best.whole.level.0;
+        let group = if has_no_effect { best.report.head.target.clone() } else { String::new() };
+        let judged = if has_no_effect { Judged::NotJudged } else { verdict.result.judged() };
         let reason = (!verdict.reasons.is_empty()).then(|| verdict.reasons.join("; "));
         let is_limit = verdict.limits_set;
-        Judgment { is_limit, ..Judgment::of(target.clone(), "target".to_owned(), judged, reason) }
+        Judgment { group, is_limit, ..Judgment::of(target.clone(), "target".to_owned(), judged, reason) }
     }
 
     /// The report of the comparison.

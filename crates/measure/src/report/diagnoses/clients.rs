@@ -2,6 +2,7 @@
 
 use crate::client::{ClientsResults, RunResults, StreamKind};
 use crate::diagnosis::{Diagnosis, Severity};
+use crate::report::figures::StreamFigures;
 use crate::report::model::Report;
 use crate::report::quantities::{format_count, format_decimals, format_time, is_loopback};
 
@@ -35,8 +36,8 @@ pub(in crate::report) fn finding(run: &RunResults, report: &Report) -> Option<Di
         let why = if dropped > 0 { drops } else { late };
         let message = format!("This host was at its limit: {why}. The figures say little about the server.");
         ("host_limit", message, "Use fewer clients, a longer interval, or a faster host.")
-    } else if without_link == count {
-        // The report says why the connection failed.
+    } else if without_link == count || !report.evaluated().is_some_and(StreamFigures::has_replies) {
+        // The report says why the connection failed, or lists the causes of missing replies.
         return None;
     } else if without_link > 0 {
         let message = format!(

@@ -13,11 +13,12 @@ macro_rules! diagnose {
 
 pub(super) use diagnose;
 
-/// The diagnoses found so far, and the section of the documentation about the next ones.
+/// The diagnoses found so far, the likely cause if no reply arrived, and the section of the documentation about the next ones.
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) section: &'static str,
     pub(super) all: Vec<Diagnosis>,
+    pub(super) likely_cause: Option<String>,
 }
 
 impl Found {

@@ -24,8 +24,8 @@ pub(crate) use hosts::{SEND_CALL_WARNING_US, TIMER_ERROR_WARNING_US};
 /// Adds the diagnoses of one subject.
 type Diagnose = fn(&mut Found, &Report);
 
-/// All except those about the path, the most serious first.
-pub(super) fn warnings(report: &Report) -> Vec<Diagnosis> {
+/// All except those about the path, the most serious first, and the likely cause if no reply arrived over UDP.
+pub(super) fn warnings(report: &Report) -> (Vec<Diagnosis>, Option<String>) {
     let subjects: [(&'static str, Diagnose); 15] = [
         ("docs/measuring.md#over-websocket", connections::websocket),
         ("docs/measuring.md#over-moqt", connections::moqt),
@@ -49,5 +49,5 @@ pub(super) fn warnings(report: &Report) -> Vec<Diagnosis> {
         diagnose(&mut found, report);
     }
     found.all.sort_by_key(|diagnosis| Reverse(diagnosis.severity));
-    found.all
+    (found.all, found.likely_cause)
 }

@@ -31,13 +31,23 @@ pub(super) fn no_replies(found: &mut Found, report: &Report) {
     if is_missing {
         let message = format!("no {} received; possible causes:", report.evaluated_stream.reply_name());
         let diagnosis = Diagnosis::new(Severity::Error, "no_replies", found.section, message);
-        found.all.push(Diagnosis { details: causes(report), ..diagnosis });
+        let causes = causes(report);
+        let text = |(cause, likelihood, evidence): &Cause| format!("{cause}: {likelihood}, because {evidence}");
+        found.all.push(Diagnosis { details: causes.iter().map(text).collect(), ..diagnosis });
+        let likely = causes.into_iter().find(|(_, likelihood, _)| *likelihood == LIKELY);
+        found.likely_cause = likely.map(|(cause, ..)| cause);
     }
 }
 
-/// Each cause, the evidence for or against it, and a remedy.
+/// A cause, its likelihood, and the evidence for or against it with a remedy.
+type Cause = (String, &'static str, String);
+
+const LIKELY: &str = "likely";
+const UNLIKELY: &str = "unlikely";
+
+/// All causes, the likely ones first.
 #[rustfmt::skip]
-fn causes(report: &Report) -> Vec<String> {
+fn causes(report: &Report) -> Vec<Cause> {
     let is_elsewhere = report.stray_source.is_some();
     let stray = if is_elsewhere { 0 } else { report.stray };
     let unmatched = stray + report.streams.iter().map(|(_, stream)| stream.unmatched).sum::<u64>();
@@ -50,21 +60,21 @@ fn causes(report: &Report) -> Vec<String> {
     let answer = other.map(replies).or_else(|| has_answered.then(|| "the server answered another request".to_owned()));
     let no_ipv6 = if report.head.target.parse::<SocketAddrV6>().is_ok() { ", the server has no IPv6," } else { "" };
     let closed_port = match report.port_unreachable {
-        0 => "unlikely, because ICMP port unreachable was not received".to_owned(),
-        n => format!("likely, because ICMP port unreachable was received {}. Check the port and the firewall, and that the server is running",
-            format_count(n, "time")),
+        0 => (UNLIKELY, "ICMP port unreachable was not received".to_owned()),
+        n => (LIKELY, format!("ICMP port unreachable was received {}. Check the port and the firewall, and that the server is running",
+            format_count(n, "time"))),
     };
     let unreachable = match () {
-        () if answer.is_some() || unmatched > 0 || is_elsewhere => "ruled out, because other datagrams arrived",
-        () if is_closed => "unlikely, because ICMP port unreachable was received",
-        () if is_loopback => "unlikely, because the target is this host",
-        () => "likely, because no datagram arrived. Run `jamjam-dev probe --embedded` on this host and `jamjam-dev probe` on the server's host. If \
-            both probes pass, the problem is between the two hosts",
+        () if answer.is_some() || unmatched > 0 || is_elsewhere => ("ruled out", "other datagrams arrived"),
+        () if is_closed => (UNLIKELY, "ICMP port unreachable was received"),
+        () if is_loopback => (UNLIKELY, "the target is this host"),
+        () => (LIKELY, "no datagram arrived. Run `jamjam-dev probe --embedded` on this host and `jamjam-dev probe` on the server's host. If \
+            both probes pass, the problem is between the two hosts"),
     };
     let is_audio = report.evaluated_stream == StreamKind::Audio;
     let is_large = report.head.findings.iter().any(|finding| finding.code == "large_packets");
     let no_answer = format!("the server does not answer {}", report.evaluated_stream.name());
-    let wrong_server = match answer {
+    let wrong_server = match &answer {
         _ if !is_audio => &*no_answer,
         Some(_) if is_large => "the path drops packets of this length (see the finding)",
         Some(_) => "the server does not return AUDIO, or its delay exceeds the run duration",
@@ -72,28 +82,27 @@ fn causes(report: &Report) -> Vec<String> {
         None => "no echo server listens there, or the server delay exceeds the run duration",
     };
     let link = if report.link.is_none() { ", or --link unsigned if the server requires encrypted links" } else { "" };
-    let (other_replies, remedy) = match &answer {
-        _ if is_elsewhere => ("unlikely, because replies came from another address".to_owned(), ""),
-        Some(answer) if is_large => (format!("likely, because {answer}"), ""),
-        Some(answer) if is_audio => (format!("likely, because {answer}. Give --delay or a longer --timeout"), link),
-        Some(answer) => (format!("likely, because {answer}"), ". Check that the server is an echo server"),
-        None if unmatched > 0 => (
-            format!("likely, because {} arrived without a matching request", format_count(unmatched, "datagram")),
-            ". Check the port, and that the server is an echo server",
-        ),
-        None if is_loopback && !is_closed => (
-            "likely, because a program on this host has the port open".to_owned(),
-            ". Check the port, and whether the server restricts sources (--allow)",
-        ),
-        None => ("unlikely, because no datagram arrived".to_owned(), ""),
+    let other_replies = match answer {
+        _ if is_elsewhere => (UNLIKELY, "replies came from another address".to_owned()),
+        Some(answer) if is_large => (LIKELY, answer),
+        Some(answer) if is_audio => (LIKELY, format!("{answer}. Give --delay or a longer --timeout{link}")),
+        Some(answer) => (LIKELY, answer + ". Check that the server is an echo server"),
+        None if unmatched > 0 => (LIKELY, format!("{} arrived without a matching request. Check the port, and that the server is an echo server",
+            format_count(unmatched, "datagram"))),
+        None if is_loopback && !is_closed => (LIKELY, "a program on this host has the port open. Check the port, and whether the server restricts \
+            sources (--allow)".to_owned()),
+        None => (UNLIKELY, "no datagram arrived".to_owned()),
     };
-    let elsewhere = report.stray_source.map(|source| format!("the server replies from another address, {source}: likely, because datagrams came \
-        from it. Give this address as the target, or bind the server to the address that is probed"));
-    let mut causes = vec![
-        format!("the port is closed{no_ipv6} or a firewall rejects packets (ICMP port unreachable): {closed_port}"),
-        format!("the host is wrong, a firewall drops UDP, or the server restricts sources (--allow): {unreachable}"),
-        format!("{wrong_server}: {other_replies}{remedy}"),
-    ];
-    causes.sort_by_key(|cause| !cause.contains(": likely, "));
-    elsewhere.into_iter().chain(causes).collect()
+    let elsewhere = report.stray_source.map(|source| (format!("the server replies from another address, {source}"), LIKELY, "datagrams came from \
+        it. Give this address as the target, or bind the server to the address that is probed".to_owned()));
+    let closed = format!("the port is closed{no_ipv6} or a firewall rejects packets (ICMP port unreachable)");
+    let dropped = "the host is wrong, a firewall drops UDP, or the server restricts sources (--allow)".to_owned();
+    let mut causes = Vec::from_iter(elsewhere);
+    causes.extend([
+        (closed, closed_port.0, closed_port.1),
+        (dropped, unreachable.0, unreachable.1.to_owned()),
+        (wrong_server.to_owned(), other_replies.0, other_replies.1),
+    ]);
+    causes.sort_by_key(|(_, likelihood, _)| *likelihood != LIKELY);
+    causes
 }

@@ -16,6 +16,7 @@ pub(super) fn streams(found: &mut Found, report: &Report) {
         let damaged = stream.damaged_copies.max(stream.damaged);
         // If no replies are expected, every packet stays in flight.
         let in_flight = if report.replies_expected { stream.in_flight } else { 0 };
+        let ended = if report.head.interrupted.is_some() { "was interrupted" } else { "ended" };
         diagnose! { found:
             Error "damaged" if (damaged > 0) =>
                 "{} arrived with changed bytes. The server or a device on the path modifies packets", replies(damaged);
@@ -24,7 +25,7 @@ pub(super) fn streams(found: &mut Found, report: &Report) {
             Warning "unmatched" if (stream.unmatched > 0) =>
                 "{} matched no request: replies to an earlier run or to another client", replies(stream.unmatched);
             Warning "in_flight" if (in_flight > 0) =>
-                "{} in flight when the run was interrupted (counted neither as returned nor as lost)", requests(in_flight);
+                "{} in flight when the run {ended} (counted neither as returned nor as lost)", requests(in_flight);
         }
     }
     let stray = format_count(report.stray, report.labels(report.evaluated_stream).reply_unit);

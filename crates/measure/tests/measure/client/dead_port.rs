@@ -96,15 +96,17 @@ fn endless_run_and_wait_for_survive_a_dead_port() {
 
 #[test]
 fn errors_before_the_reply_that_ends_the_wait_are_not_counted() {
-    let mut config = run_config(StreamKind::Ping);
-    config.wait_for = Some(Duration::from_secs(8));
-    let mut node = prober(config, Some(10), INTERVAL);
-    for (ms, errors) in [(0, 0), (10, 5), (20, 0), (30, 1), (40, 1)] {
-        if ms == 20 {
-            deliver(&mut node, ms * MS, peer(), &header(4, 0, 0));
+    for (is_answered, counted) in [(true, 2), (false, 7)] {
+        let mut config = run_config(StreamKind::Ping);
+        config.wait_for = Some(Duration::from_secs(8));
+        let mut node = prober(config, Some(10), INTERVAL);
+        for (ms, errors) in [(0, 0), (10, 5), (20, 0), (30, 1), (40, 1)] {
+            if ms == 20 && is_answered {
+                deliver(&mut node, ms * MS, peer(), &header(4, 0, 0));
+            }
+            (0..errors).for_each(|_| node.on_port_unreachable(Time::from_nanos(ms * MS), 0));
+            poll(&mut node, ms * MS);
         }
-        (0..errors).for_each(|_| node.on_port_unreachable(Time::from_nanos(ms * MS), 0));
-        poll(&mut node, ms * MS);
+        assert_eq!(node.into_results("", Some(Time::from_millis(50)), &mut ()).port_unreachable, counted);
     }
-    assert_eq!(node.into_results("", Some(Time::from_millis(50)), &mut ()).port_unreachable, 2);
 }

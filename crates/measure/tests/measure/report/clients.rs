@@ -169,6 +169,7 @@ fn finding_names_host_limit_of_server_or_server() {
     let link = Some(LinkResults { failure, ..LinkResults::default() });
     let no_link = RunResults { link, ..probe(StreamStats::new()) };
     assert_eq!(of(vec![no_link.clone(), no_link.clone()], on_time).0, "");
+    assert_eq!(of(vec![probe(all_lost()); 2], on_time).0, "");
     let (code, text) = of(vec![client(0, 5), no_link], on_time);
     assert!(
         code == "server_limit" && text.contains("1 of 2 clients have no link: a server accepts 256 links"),

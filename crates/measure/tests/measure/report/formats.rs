@@ -164,7 +164,7 @@ fn incomplete_run_has_not_passed() {
         let run = RunResults { interrupted: signal, ..complete.clone() };
         let report = Report::new(&run, &limits(0.0));
         let summary = document(&report, error).markdown();
-        assert!(summary.starts_with(&format!("## {heading}: probe 127.0.0.1:5000\n")), "{summary}");
+        assert!(summary.starts_with(&format!("## {heading}: probe of 127.0.0.1:5000\n")), "{summary}");
         let reason = "\nreceived SIGTERM; results so far: no packet was lost; ";
         assert_eq!(summary.contains(reason), signal == Some(StopSignal::Terminate), "{summary}");
         let junit = junit_document(&report, error);
@@ -222,7 +222,7 @@ fn hostile_target_name_is_escaped() {
     let (shown, folded) = summary.split_once("<details>\n").expect("a collapsed section");
     let escaped = "a\\|\u{fffd}b\\`c \\#\\# d &lt;img src=x&gt; \\~\\~&amp;amp;\\~\\~ \\[e\\](f) \\*g\\* \\_h\\_ \\\\ \\`\\`\\`\\` i";
     let mut lines = shown.lines();
-    assert_eq!(lines.next(), Some(format!("## ABORTED: probe {escaped}").as_str()));
+    assert_eq!(lines.next(), Some(format!("## ABORTED: probe of {escaped}").as_str()));
     assert_eq!(lines.nth(1).and_then(|line| line.split("; results so far").next()), Some(escaped));
     // The fence is one backtick longer than the longest run of backticks inside the block. Therefore, the block ends at the right place.
     assert!(folded.starts_with("<summary>The whole report</summary>\n\n`````text\n"), "{folded}");

@@ -3,6 +3,7 @@
 use jamjam_core::audio::quality::{Analyzer, PacketFormat};
 use jamjam_core::audio::waveform::Waveform;
 use jamjam_core::stats::StreamStats;
+use jamjam_measure::check::{CheckReport, CheckedSource, Finding, Severity};
 use jamjam_measure::client::{AudioPicture, AudioResults, RunResults};
 use jamjam_measure::document::Document;
 use jamjam_measure::report::Report;
@@ -126,4 +127,21 @@ fn an_hour_of_intervals_stays_below_a_megabyte() {
     }
     let page = page(&Report::new(&probe(stats), &Limits::default()).document());
     assert!(page.len() < 1_000_000, "{}", page.len());
+}
+
+#[test]
+fn what_exceeded_a_limit_is_first_on_the_page() {
+    let source = |number| {
+        let (severity, message) = (Severity::Error, "lost".to_owned());
+        let finding = Finding { rule: "loss", severity, message, count: 1, unit: "packets", section: "", first: None };
+        let findings = if number == 13 { vec![finding] } else { Vec::new() };
+        let (name, facts) = (format!("source {number}"), "sent AUDIO".to_owned());
+        CheckedSource { name, facts, took_part: true, rules: &["loss"], findings, ..CheckedSource::default() }
+    };
+    let report = CheckReport { sources: (1..=13).map(source).collect(), ..CheckReport::default() };
+    let page = page(&report.document(Severity::Error, 1, None));
+    let [first, other] = [">source 13</th>", ">source 1</th>"].map(|text| page.find(text).expect(text));
+    assert!(first < other, "{page}");
+    let judgment = page.split("<th scope=\"row\">").nth(1).expect("a judgment");
+    assert!(judgment.starts_with("<code>loss</code> source 13</th>"), "{judgment}");
 }

@@ -8,7 +8,7 @@ use jamjam_measure::document::Judgment;
 use jamjam_measure::report::Report;
 use jamjam_measure::report::figures::AudioFigures;
 use jamjam_measure::report::limits::{Limits, Profile};
-use jamjam_measure::verdict::Judged;
+use jamjam_measure::verdict::{Judged, Verdict};
 
 use super::runs::{MS, moqt_runs, report, stream, websocket_runs};
 
@@ -101,9 +101,11 @@ type Row = (fn() -> RunResults, Option<&'static str>);
 fn run_fails_without_replies_with_damage_or_with_few_sent_packets() {
     const WAIT: WaitResult = WaitResult { waited_ns: 10_000_000_000, reply_received: false };
     const COPIES: &str = "2 damaged LATENCY_PONG datagrams arrived, each before its intact copy";
-    let rows: [Row; 11] = [
+    const NO_OUTCOME: &str = "too few packets had an outcome when the run ended";
+    let rows: [Row; 12] = [
         (|| probe(100, &[90 * MS]), None),
         (|| probe(100, &[]), Some("no replies received")),
+        (|| counted(0, |ping| (ping.lost, ping.in_flight) = (0, 100)), Some(NO_OUTCOME)),
         (|| probe(0, &[]), Some("nothing was sent")),
         (|| RunResults::new(RunKind::Probe, "x", StreamKind::Ping), Some("nothing was sent")),
         (|| RunResults { audio: None, ..send(None, &[], &[MS; 10]) }, Some("nothing was sent")),
@@ -118,6 +120,8 @@ fn run_fails_without_replies_with_damage_or_with_few_sent_packets() {
         for (run, reason) in rows {
             let first = reasons(&run(), limits).into_iter().next();
             assert_eq!(first.is_some(), reason.is_some(), "{limits:?}");
+            let not_measured = [Some(NO_OUTCOME), Some("this host sent only 99 of 200 packets")].contains(&reason);
+            assert_eq!(Report::new(&run(), &limits).head.verdict.result == Verdict::NotMeasured, not_measured);
             assert!(first.unwrap_or_default().contains(reason.unwrap_or_default()), "{limits:?} {reason:?}");
         }
     }

@@ -8,9 +8,9 @@ use jamjam_measure::client::{AudioResults, RunResults, SharedRecord, StreamKind}
 use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::{Limits, Profile};
 use jamjam_measure::report::ramp::{Ramp, RampFigures};
-use jamjam_measure::verdict::Judged;
+use jamjam_measure::verdict::{Judged, Verdict};
 
-use super::runs::{MS, probe, send, stream};
+use super::runs::{MS, all_lost, probe, send, stream};
 
 const START: u64 = 7_000;
 
@@ -179,6 +179,23 @@ fn unknown_delay_of_the_server_is_estimated_from_all_steps() {
     assert!((19_900.0..20_100.0).contains(&figures.steps[0].rtt_p50_us.expect("a round trip")), "{figures:?}");
     let figures = ramp_with_unknown_delay([0, 100, 100]);
     assert_eq!(figures.clients, 1, "{figures:?}");
+}
+
+#[test]
+fn ramp_without_a_step_is_judged_only_by_missing_replies() {
+    let complete = |run: &RunResults| {
+        let mut report = Report::new(run, &Limits::default());
+        Ramp::new(Profile::Voice.limits(), 5, plan()).complete(&mut report);
+        (report.head.verdict.result, report.head.headline)
+    };
+    let answered = probe(stream(StreamStats::new(), [MS; 100]));
+    assert_eq!(
+        complete(&answered),
+        (Verdict::NotMeasured, "0 clients within voice, but the run ended early".to_owned())
+    );
+    let cause = "the port is closed or a firewall rejects packets (ICMP port unreachable)";
+    let dead = RunResults { port_unreachable: 100, ..probe(all_lost()) };
+    assert_eq!(complete(&dead), (Verdict::Failed, format!("no replies received: {cause}")));
 }
 
 #[test]

@@ -116,3 +116,18 @@ fn worst_ten_seconds_are_a_row_of_the_text_report() {
     let short = probe(stream(StreamStats::new(), 50 * 19, outcome));
     assert!(!Report::new(&short, &Limits::default()).document().text(true, false, None).contains("worst ten seconds"));
 }
+
+#[test]
+fn curves_of_the_charts_are_the_intervals_of_the_report() {
+    let outcome = |n: u64| FinalOutcome::Returned { rtt: (1 + n as i64 % 10) * MS };
+    let report = Report::new(&probe(stream(StreamStats::new(), 200, outcome)), &Limits::default());
+    let document = report.document();
+    let curve = |name| {
+        let curve = document.series[0].curves.iter().find(|curve| curve.name == name).unwrap();
+        curve.points.iter().map(|point| point.y).collect::<Vec<_>>()
+    };
+    let intervals = &report.time_series.as_ref().unwrap().intervals;
+    let ends = intervals.iter().map(|one| [one.rtt_min_us, one.rtt_max_us].map(Option::unwrap)).collect::<Vec<_>>();
+    let medians = intervals.iter().map(|one| [0.0, one.rtt_p50_us.unwrap()]).collect::<Vec<_>>();
+    assert_eq!((intervals.len(), curve("min to max"), curve("p50")), (4, ends, medians));
+}
