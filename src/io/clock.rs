@@ -129,12 +129,7 @@ mod tests {
     #[test]
     fn clock_jump_is_logged_with_its_sign() {
         let lines = logged(|| [1_500_000_000, -19_999_999].into_iter().for_each(log_jump));
-        let line = |jump: &str| {
-            format!(
-                "WARN system clock jumped. Replies to packets received just before the jump may be sent up to 50 ms too early jump_ms={jump}"
-            )
-        };
-        assert_eq!(lines, [line("1500"), line("-20")]);
+        assert!(lines[0].ends_with(" jump_ms=1500") && lines[1].ends_with(" jump_ms=-20"), "{lines:?}");
     }
 
     #[test]

@@ -299,17 +299,6 @@ mod tests {
     }
 
     #[test]
-    fn filter_determines_the_global_maximum_level() {
-        for (filter, level) in
-            [(" , ", LevelFilter::OFF), ("info", LevelFilter::INFO), ("warn,echo=debug", LevelFilter::DEBUG)]
-        {
-            let filter = parse_filter(filter).expect("a filter");
-            let log = Log { filter, has_color: false, limits: Arc::default(), write: drop };
-            assert_eq!(log.max_level_hint(), Some(level));
-        }
-    }
-
-    #[test]
     fn lines_above_the_limit_are_counted_and_hide_no_other_lines() {
         let expected = "WARN log: log lines discarded: limit of 100 per second for each log message lines=200";
         let lines = logged("trace", || {

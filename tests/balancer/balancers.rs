@@ -1,7 +1,7 @@
 //! `HAProxy` and nginx as processes, with the files in `packaging/`.
 
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -22,14 +22,14 @@ struct Balancer {
 
 impl Balancer {
     /// Starts `program` with a copy of `file`, in which `listen` precedes the port of the clients. `options` gets the folder of the copy,
-    /// and its result comes before the path of the copy. `None` if the program is not installed, except in CI.
+    /// and its result comes before the path of the copy.
     fn start(
         program: &str,
         file: &str,
         listen: &str,
         servers: &Servers,
         options: impl Fn(PathBuf) -> Vec<String>,
-    ) -> Option<Self> {
+    ) -> Self {
         let (folder, address) = (tempfile::tempdir().unwrap(), SocketAddr::from(([127, 0, 0, 1], free_port())));
         let mut text = fs::read_to_string(test_support::repository().join("packaging").join(file)).unwrap();
         let mut replace = |from: &str, to: String| {
@@ -53,19 +53,10 @@ impl Balancer {
         fs::write(&copy, text).unwrap();
         let mut command = Command::new(program);
         command.args(options(folder.path().to_owned())).arg(copy).stdin(Stdio::null()).stdout(Stdio::null());
-        let child = match command.spawn() {
-            Ok(child) => child,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                assert!(std::env::var_os("CI").is_none_or(|value| value.is_empty()), "{program} is not installed");
-                // Writing to `stderr()` bypasses the test runner's capture, which hides the output of passing tests.
-                let _ = writeln!(std::io::stderr(), "SKIPPED: {program} is not installed");
-                return None;
-            }
-            Err(error) => panic!("{command:?}: {error}"),
-        };
+        let child = command.spawn().expect(program);
         let balancer = Self { child, folder, address };
         poll_until(program, || TcpStream::connect(address).ok());
-        Some(balancer)
+        balancer
     }
 
     fn signal(&self, name: &str) {
@@ -86,14 +77,13 @@ impl Drop for Balancer {
 pub(crate) struct HaProxy(Balancer);
 
 impl HaProxy {
-    /// `None` if `HAProxy` is not installed, except in CI.
-    pub(crate) fn start(servers: &Servers) -> Option<Self> {
+    pub(crate) fn start(servers: &Servers) -> Self {
         // `maxconn` of the file needs more descriptors than each machine permits.
         let options = |folder: PathBuf| {
             let socket = folder.join("master").display().to_string();
             ["-q", "-W", "-n", "2000", "-S", &socket, "-f"].map(str::to_owned).to_vec()
         };
-        Balancer::start("haproxy", "haproxy.cfg", "bind :", servers, options).map(Self)
+        Self(Balancer::start("haproxy", "haproxy.cfg", "bind :", servers, options))
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -157,7 +147,7 @@ impl Nginx {
             let settings = format!("daemon off; pid {}; error_log stderr crit;", folder.join("pid").display());
             ["-g", &settings, "-c"].map(str::to_owned).to_vec()
         };
-        Self(Balancer::start("nginx", "nginx.conf", "listen ", servers, options).expect("nginx"))
+        Self(Balancer::start("nginx", "nginx.conf", "listen ", servers, options))
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

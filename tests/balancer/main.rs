@@ -1,6 +1,5 @@
 //! The configurations of load balancers in `packaging/`, with three signaling servers behind them. Only addresses, ports and, in one test,
-//! the limit of a server are replaced, and the user is removed. Tests are skipped if `HAProxy` is not installed, except in CI. Those of
-//! nginx run in `.ci/full`.
+//! the limit of a server are replaced, and the user is removed. Only `.ci/full` runs these tests.
 
 #![cfg(target_os = "linux")]
 

@@ -73,18 +73,10 @@ pub(crate) struct Chromium {
 struct Protocol {
     socket: WebSocket<TcpStream>,
     calls: u64,
-    /// Responses that no call has read yet.
-    responses: BTreeMap<u64, Value>,
     /// The requests and errors of all pages.
     events: Vec<Value>,
     /// The login of each debugging session.
     logins: BTreeMap<String, Login>,
-}
-
-/// A call whose response has not been read yet.
-pub(crate) struct Call {
-    id: u64,
-    request: String,
 }
 
 impl Chromium {
@@ -113,8 +105,7 @@ impl Chromium {
         });
         let stream = tcp(([127, 0, 0, 1], port.parse().unwrap()).into());
         let (socket, _) = tungstenite::client(format!("ws://127.0.0.1:{port}{path}"), stream).unwrap();
-        let (responses, logins) = (BTreeMap::new(), BTreeMap::new());
-        let protocol = RefCell::new(Protocol { socket, calls: 0, responses, events: Vec::new(), logins });
+        let protocol = RefCell::new(Protocol { socket, calls: 0, events: Vec::new(), logins: BTreeMap::new() });
         Self { _program: Program(child), protocol, _profile: profile }
     }
 
@@ -157,36 +148,30 @@ impl Chromium {
 }
 
 impl Protocol {
-    fn call(&mut self, method: &str, params: &Value, session: Option<&str>) -> Call {
+    /// Sends a command. Returns its id.
+    fn call(&mut self, method: &str, params: &Value, session: Option<&str>) -> u64 {
         self.calls += 1;
         let mut call = json!({"id": self.calls, "method": method, "params": params});
         if let Some(session) = session {
             call["sessionId"] = json!(session);
         }
-        let request = call.to_string();
-        self.socket.send(Message::text(request.clone())).unwrap();
-        Call { id: self.calls, request }
+        self.socket.send(Message::text(call.to_string())).unwrap();
+        self.calls
     }
 
+    /// Sends a command, and waits for its response.
     fn run(&mut self, method: &str, params: &Value, session: Option<&str>) -> Value {
-        let call = self.call(method, params, session);
-        self.response(&call)
-    }
-
-    /// Waits for the response to a call.
-    fn response(&mut self, call: &Call) -> Value {
+        let id = self.call(method, params, session);
         loop {
-            if let Some(result) = self.responses.remove(&call.id) {
-                return result;
-            }
             let read = self.socket.read();
-            let message = read.unwrap_or_else(|error| panic!("no response to {}: {error}", call.request));
+            let message = read.unwrap_or_else(|error| panic!("no response to {method} {params}: {error}"));
             let mut message: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
+            assert!(message["error"].is_null(), "{message}");
+            if message["id"] == id {
+                return message["result"].take();
+            }
             // A message without an id is an event.
-            if let Some(id) = message["id"].as_u64() {
-                assert!(message["error"].is_null(), "{message}");
-                self.responses.insert(id, message["result"].take());
-            } else {
+            if message["id"].is_null() {
                 self.continue_request(&message);
                 self.events.push(message);
             }
@@ -233,22 +218,12 @@ impl Page<'_> {
         self.until("document.readyState === 'complete'");
     }
 
-    /// Starts evaluating an expression. If the result is a promise, the page awaits it.
-    pub(crate) fn begin(&self, expression: &str) -> Call {
-        let params = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
-        self.browser.protocol.borrow_mut().call("Runtime.evaluate", &params, Some(&self.session))
-    }
-
-    /// Waits for an evaluation that [`Self::begin`] started, and returns the result.
-    pub(crate) fn end(&self, call: &Call) -> Value {
-        let mut result = self.browser.protocol.borrow_mut().response(call);
-        assert!(result["exceptionDetails"].is_null(), "{}: {result}", call.request);
-        result["result"]["value"].take()
-    }
-
-    /// The value of an expression.
+    /// The value of an expression. If it is a promise, the page awaits it.
     pub(crate) fn get(&self, expression: &str) -> Value {
-        self.end(&self.begin(expression))
+        let params = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
+        let mut result = self.command("Runtime.evaluate", &params);
+        assert!(result["exceptionDetails"].is_null(), "{expression}: {result}");
+        result["result"]["value"].take()
     }
 
     /// Waits until an expression is true, and returns its value.

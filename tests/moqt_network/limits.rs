@@ -12,11 +12,10 @@ use jamjam_dev::io::moqt::{CounterSnapshot, bind_all};
 use jamjam_dev::io::stop::StopToken;
 use jamjam_dev::memory_budget::MemoryBudget;
 use jamjam_dev::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
-use jamjam_dev::moqt::{MoqtVersion, SessionLimits, Transport};
+use jamjam_dev::moqt::{SessionLimits, Transport};
 use quinn::TransportConfig;
 use test_support::TEST_TIMEOUT;
 
-use crate::hostile::open_session;
 use crate::manual_client::{ManualClient, connect, run_async};
 use crate::memory;
 use crate::test_server::{BOTH, TestServer, groups, run_client, trusting_verifier};
@@ -53,7 +52,8 @@ fn longest_idle_connection_is_closed_for_a_new_client() {
         server.until("one is there", |reading| reading.connections_open == 1).await;
         let mut keep_alive = TransportConfig::default();
         keep_alive.keep_alive_interval(Some(min_idle / 4));
-        let (idle, _session) = open_session(&server, Transport::Quic, MoqtVersion::Gomoqt202502, keep_alive).await;
+        let idle = ManualClient::open_with(&server, Transport::Quic, keep_alive).await;
+        let _session = idle.set_up().await;
         server.until("two are there", |reading| reading.connections_open == 2).await;
         let other = ManualClient::open(&server, Transport::WebTransport).await;
         server.until("three are there", |reading| reading.connections_open == 3).await;
@@ -147,8 +147,8 @@ fn connections_are_rejected_or_closed_when_memory_is_scarce() {
     let config = MoqtServerConfig { memory_budget: Arc::clone(&memory_budget), ..MoqtServerConfig::default() };
     let server = TestServer::start(config);
     run_async(async {
-        let (greedy, _session) =
-            open_session(&server, Transport::Quic, MoqtVersion::Gomoqt202502, TransportConfig::default()).await;
+        let greedy = ManualClient::open(&server, Transport::Quic).await;
+        let _session = greedy.set_up().await;
         let moderate = ManualClient::open(&server, Transport::WebTransport).await;
         server.until("both are there", |reading| reading.connections_open == 2).await;
         // Other clients hold the rest, except for 1,200 KiB.

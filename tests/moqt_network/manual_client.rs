@@ -1,9 +1,10 @@
 //! A manually driven client: all of its bytes, including HTTP/3, are defined in this file.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use jamjam_dev::moqt::{MoqtVersion, Transport};
+use jamjam_dev::moqt::Transport;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
 use rustls::RootCertStore;
@@ -13,13 +14,18 @@ use test_support::TEST_TIMEOUT;
 use crate::test_server::{TestServer, certificate};
 
 /// The prefix of a unidirectional stream of session 0. The session id is the number of the request's stream, which is stream 0.
-pub(crate) const UNI: &[u8] = b"\x40\x54\x00";
-pub(crate) const BIDI: &[u8] = b"\x40\x41\x00";
+const UNI: &[u8] = b"\x40\x54\x00";
+const BIDI: &[u8] = b"\x40\x41\x00";
 
 /// An HTTP/3 control stream. Its SETTINGS frame contains only the setting that enables datagrams (0x33), as in the original gomoqt client.
 const SETTINGS: &[u8] = b"\x00\x04\x02\x33\x01";
 /// HTTP/3's other streams: the two QPACK streams, and a stream of a reserved type.
 const OTHER_STREAMS: [&[u8]; 3] = [b"\x02", b"\x03", b"\x21nothing"];
+
+/// The messages of the version with which the clients are driven.
+pub(crate) fn golden() -> BTreeMap<String, Vec<u8>> {
+    test_support::moqt_golden::pieces("gomoqt-2025-02.txt")
+}
 
 /// Runs a test on its own runtime. The timeout, which ends a test that hangs, is far longer than the timeouts inside the test.
 pub(crate) fn run_async<T>(test: impl Future<Output = T>) -> T {
@@ -63,26 +69,27 @@ pub(crate) struct ManualClient {
 impl ManualClient {
     /// Connects to the server. If the transport is WebTransport, also requests a session at `/echo`.
     pub(crate) async fn open(server: &TestServer, over: Transport) -> Self {
-        Self::open_in(server, over, MoqtVersion::Gomoqt202502, TransportConfig::default()).await
+        Self::open_with(server, over, TransportConfig::default()).await
     }
 
-    /// Connects with the ALPN of a version. If the version has no setup, it is the only offered protocol over WebTransport.
-    pub(crate) async fn open_in(
-        server: &TestServer,
-        over: Transport,
-        version: MoqtVersion,
-        transport: TransportConfig,
-    ) -> Self {
-        let rules = version.rules();
+    pub(crate) async fn open_with(server: &TestServer, over: Transport, transport: TransportConfig) -> Self {
         if over == Transport::Quic {
-            let (endpoint, connection) = connect(server, rules.alpn.as_bytes(), transport).await;
+            let (endpoint, connection) = connect(server, b"moq-00", transport).await;
             return Self { connection, request: None, _endpoint: endpoint, _open_streams: Vec::new() };
         }
-        let offer = if rules.session_code.is_none() { format!("\"{}\"", rules.alpn) } else { String::new() };
-        let head = request_with("CONNECT", b"webtransport", b"/echo", offer.as_bytes());
+        let head = request("CONNECT", b"webtransport", b"/echo");
         let mut manual_client = Self::open_with_request(server, &head, transport).await;
         assert_eq!(manual_client.status().await, 200);
         manual_client
+    }
+
+    /// Sends the MOQT setup, and checks the server's response. The session lasts until the returned stream is dropped.
+    pub(crate) async fn set_up(&self) -> (SendStream, RecvStream) {
+        let pieces = golden();
+        let setup = if self.request.is_none() { "session-client-quic" } else { "session-client" };
+        let (send, mut recv) = self.bidi(&pieces[setup]).await;
+        assert_eq!(receive(&mut recv, pieces["session-server"].len()).await, pieces["session-server"]);
+        (send, recv)
     }
 
     /// Connects over HTTP/3 and sends the head of a request.

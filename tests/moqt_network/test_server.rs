@@ -1,8 +1,9 @@
 //! An echo server with its own certificate, and clients that trust it.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use jamjam_dev::client::StopSignal;
@@ -40,18 +41,12 @@ pub(crate) struct TestServer {
     pub(crate) totals: Arc<ServerCounters>,
     stop: StopToken,
     running: Option<ServerThread>,
-    _access: Access,
+    /// A shared or exclusive guard of `ACCESS`.
+    _access: Box<dyn Any>,
 }
 
 /// While the memory of a server is measured, no other server runs. The lock protects no data, so a poisoned lock is ignored.
 static ACCESS: RwLock<()> = RwLock::new(());
-
-/// A shared or exclusive hold of `ACCESS`.
-#[expect(dead_code, reason = "held until it is dropped")]
-enum Access {
-    Shared(RwLockReadGuard<'static, ()>),
-    Exclusive(RwLockWriteGuard<'static, ()>),
-}
 
 impl TestServer {
     pub(crate) fn start(config: MoqtServerConfig) -> Self {
@@ -61,16 +56,16 @@ impl TestServer {
     /// Starts a server with exclusive access: no other server runs in this test program.
     pub(crate) fn start_alone(config: MoqtServerConfig) -> Self {
         let guard = ACCESS.write().unwrap_or_else(PoisonError::into_inner);
-        Self::start_with(Access::Exclusive(guard), bind_loopback(), config)
+        Self::start_with(Box::new(guard), bind_loopback(), config)
     }
 
     /// Starts a server on sockets that are bound already.
     pub(crate) fn start_on(bound: Vec<BoundSocket>, config: MoqtServerConfig) -> Self {
         let guard = ACCESS.read().unwrap_or_else(PoisonError::into_inner);
-        Self::start_with(Access::Shared(guard), bound, config)
+        Self::start_with(Box::new(guard), bound, config)
     }
 
-    fn start_with(access: Access, bound: Vec<BoundSocket>, config: MoqtServerConfig) -> Self {
+    fn start_with(access: Box<dyn Any>, bound: Vec<BoundSocket>, config: MoqtServerConfig) -> Self {
         let address = bound[0].address;
         let (chain, key) = &*IDENTITY;
         let key = PrivatePkcs8KeyDer::from(key.clone()).into();

@@ -173,15 +173,6 @@ fn balancers_reserve_the_names_that_no_room_can_have() {
     assert_eq!(names.collect::<BTreeSet<_>>(), reserved);
 }
 
-/// tests/balancer starts both files with other addresses. There, an option reduces `maxconn`, for machines with few descriptors.
-#[test]
-fn haproxy_accepts_the_file_of_the_balancer() {
-    let mut haproxy = Command::new("haproxy");
-    haproxy.args(["-c", "-f", "packaging/haproxy.cfg"]).current_dir(repository());
-    let Some(output) = run_tool(&mut haproxy, "") else { return };
-    assert_success(&output);
-}
-
 /// The value of a setting of a systemd unit, which must occur once.
 fn unit_setting(unit: &str, key: &str) -> String {
     let values: Vec<&str> = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect();

@@ -1,4 +1,4 @@
-//! `docs/wireshark/jamjam.lua`, checked with tshark, if it is installed, on captures that these tests write. Expected values come from the
+//! `docs/wireshark/jamjam.lua`, checked with tshark on captures that these tests write. Expected values come from the
 //! comments in `fixtures/wire` and from `docs/protocol.md`.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use test_support::rng::Rng;
 use test_support::{golden, snapshot};
 
 use test_support::repository;
-use test_support::repository_files::{assert_success, read, run_tool};
+use test_support::repository_files::{assert_success, read};
 
 /// A captured datagram: its time in microseconds, source port, destination port and payload. The higher port belongs to the client.
 struct Captured(u64, u16, u16, Vec<u8>);
@@ -43,8 +43,8 @@ fn pcap(packets: &[Captured], snapshot_len: Option<usize>) -> Vec<u8> {
     file
 }
 
-/// Runs tshark with the dissector. Returns standard output, or `None` if tshark is not installed.
-fn tshark(capture: &[u8], args: &[&str]) -> Option<String> {
+/// Runs tshark with the dissector. Returns standard output.
+fn tshark(capture: &[u8], args: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("capture.pcap");
     fs::write(&path, capture).unwrap();
@@ -53,11 +53,11 @@ fn tshark(capture: &[u8], args: &[&str]) -> Option<String> {
     command.args(args).arg("-X").arg(format!("lua_script:{}", script.display())).arg("-r").arg(&path);
     // An empty configuration directory: the user's own settings must not change the result.
     command.env("XDG_CONFIG_HOME", folder.path()).env("HOME", folder.path()).env("LC_ALL", "C.UTF-8");
-    let output = run_tool(&mut command, "")?;
+    let output = command.output().expect("tshark");
     let stdout = assert_success(&output);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(!stderr.contains("Lua") && !stdout.contains("Lua Error: "), "{stderr}\n{stdout}");
-    Some(stdout)
+    stdout
 }
 
 /// The dissector's fields in a packet without their prefix `jamjam.`, and the expert message as `message`, with commas between values.
@@ -78,27 +78,27 @@ fn collect(name: &str, value: &Value, fields: &mut Fields) {
 }
 
 /// The fields of each packet. Two passes, so that requests link to later responses.
-fn dissected(packets: &[Captured], snapshot_len: Option<usize>) -> Option<Vec<Fields>> {
-    let json = tshark(&pcap(packets, snapshot_len), &["-2", "-T", "json", "--no-duplicate-keys"])?;
+fn dissected(packets: &[Captured], snapshot_len: Option<usize>) -> Vec<Fields> {
+    let json = tshark(&pcap(packets, snapshot_len), &["-2", "-T", "json", "--no-duplicate-keys"]);
     let packets: Vec<Value> = serde_json::from_str(&json).unwrap();
     let fields = |packet: &Value| {
         let mut fields = Fields::new();
         collect("", &packet["_source"]["layers"]["jamjam"], &mut fields);
         fields
     };
-    Some(packets.iter().map(fields).collect())
+    packets.iter().map(fields).collect()
 }
 
 /// The columns Protocol and Info of each packet, separated by a space.
-fn columns(capture: &[u8], args: &[&str]) -> Option<Vec<String>> {
+fn columns(capture: &[u8], args: &[&str]) -> Vec<String> {
     let format = r#"gui.column.format:"Protocol","%p","Info","%i""#;
-    let shown = tshark(capture, &[&["-o", format], args].concat())?;
-    Some(shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect())
+    let shown = tshark(capture, &[&["-o", format], args].concat());
+    shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
 /// Whether each packet is shown as a jamjam packet.
-fn recognized(packets: &[Captured], args: &[&str]) -> Option<Vec<bool>> {
-    Some(columns(&pcap(packets, None), args)?.iter().map(|line| line.starts_with("jamjam")).collect())
+fn recognized(packets: &[Captured], args: &[&str]) -> Vec<bool> {
+    columns(&pcap(packets, None), args).iter().map(|line| line.starts_with("jamjam")).collect()
 }
 
 fn to_server(packets: impl IntoIterator<Item = Vec<u8>>) -> Vec<Captured> {
@@ -109,8 +109,8 @@ fn to_server(packets: impl IntoIterator<Item = Vec<u8>>) -> Vec<Captured> {
 #[track_caller]
 fn assert_shown(snapshot: &str, snapshot_len: Option<usize>, packets: Vec<(impl AsRef<str>, Captured)>) {
     let (names, packets): (Vec<_>, Vec<Captured>) = packets.into_iter().unzip();
-    let Some(all) = dissected(&packets, snapshot_len) else { return };
-    let columns = columns(&pcap(&packets, snapshot_len), &[]).unwrap();
+    let all = dissected(&packets, snapshot_len);
+    let columns = columns(&pcap(&packets, snapshot_len), &[]);
     assert_eq!((all.len(), columns.len()), (names.len(), names.len()));
     let mut text = String::new();
     for (name, (fields, columns)) in names.iter().map(AsRef::as_ref).zip(all.iter().zip(&columns)) {
@@ -134,6 +134,7 @@ fn golden_packets(names: &[String]) -> Vec<(String, Captured)> {
 }
 
 #[test]
+#[ignore = "needs tshark: .ci/full"]
 fn dissector_shows_every_field_of_every_golden_packet() {
     assert_shown("repository/wireshark_golden_packets", None, golden_packets(&golden::names()));
 }
@@ -144,6 +145,7 @@ fn datagram(version: u8, packet_type: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+#[ignore = "needs tshark: .ci/full"]
 fn malformed_packets_have_an_expert_message() {
     let packets = [
         ("1 byte", vec![1]),
@@ -162,6 +164,7 @@ fn malformed_packets_have_an_expert_message() {
 }
 
 #[test]
+#[ignore = "needs tshark: .ci/full"]
 fn truncated_capture_is_marked_and_not_reported_as_malformed() {
     let names = ["audio-stereo.hex", "latency-ping.hex", "latency-info.hex"].map(str::to_owned);
     // IP, UDP, the header, and three bytes of the payload; then only five bytes of the header.
@@ -181,6 +184,7 @@ fn down(time_us: u64, packet: Vec<u8>) -> Captured {
 }
 
 #[test]
+#[ignore = "needs tshark: .ci/full"]
 fn responses_are_linked_to_their_requests_with_the_time_between() {
     let ping = |n: u8| datagram(1, 5, &[0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, n]);
     let pong = |n: u8| datagram(1, 6, &[0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, n]);
@@ -214,6 +218,7 @@ fn audio(sequence: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+#[ignore = "needs tshark: .ci/full"]
 fn packets_combined_by_segmentation_offload_are_separated() {
     let [a, b, c] = [audio(1, &[7; 16]), audio(2, &[8; 16]), audio(4, &[9; 8])];
     let (pong, keepalive) = (datagram(1, 6, &[5; 12]), datagram(1, 4, &[]));
@@ -229,6 +234,7 @@ fn packets_combined_by_segmentation_offload_are_separated() {
 }
 
 #[test]
+#[ignore = "needs tshark: .ci/full"]
 fn audio_with_a_payload_like_a_header_is_not_separated() {
     let mut other_flags = audio(3, &[]);
     other_flags[11] = 2;
@@ -244,6 +250,7 @@ fn audio_with_a_payload_like_a_header_is_not_separated() {
 }
 
 #[test]
+#[ignore = "needs tshark: .ci/full"]
 fn heuristic_recognizes_jamjam_packets_on_other_ports() {
     let samples: Vec<u8> = (0..32_u8).flat_map(|n| (f32::from(n) / -64.0).to_le_bytes()).collect();
     let golden = [
@@ -258,16 +265,16 @@ fn heuristic_recognizes_jamjam_packets_on_other_ports() {
     // Each packet has ports of its own, so it is recognized by itself.
     let packets: Vec<Captured> =
         (0..).zip(recognizable).map(|(n, packet)| Captured(0, 41_000 + n, 6_000 + n, packet)).collect();
-    let Some(shown) = recognized(&packets, &[]) else { return };
-    assert_eq!(shown, [true; 7]);
+    assert_eq!(recognized(&packets, &[]), [true; 7]);
 
     // After a recognized packet, opaque packets of the same conversation are dissected too. Before, they are not.
     let conversation = ["control.hex", "keepalive-empty.hex", "control.hex", "fec.hex", "audio-sealed.hex"];
     let packets = conversation.map(|name| Captured(0, 41_000, 6_000, golden::packet(name)));
-    assert_eq!(recognized(&packets, &[]).unwrap(), [false, true, true, true, true]);
+    assert_eq!(recognized(&packets, &[]), [false, true, true, true, true]);
 }
 
 #[test]
+#[ignore = "needs tshark: .ci/full"]
 fn heuristic_does_not_claim_packets_of_other_protocols() {
     // A DNS query with this transaction ID.
     let dns = |id: u16, name: &str| {
@@ -297,20 +304,20 @@ fn heuristic_does_not_claim_packets_of_other_protocols() {
     }
     others.extend(golden::names().iter().filter(|name| name.starts_with("stun-")).map(|name| golden::packet(name)));
     let packets = (0..).zip(others).map(|(n, packet)| Captured(0, 30_000 + n, 20_000 + n, packet));
-    let Some(claimed) = tshark(&pcap(&packets.collect::<Vec<_>>(), None), &["-Y", "jamjam", "-x"]) else { return };
-    assert_eq!(claimed, "");
+    assert_eq!(tshark(&pcap(&packets.collect::<Vec<_>>(), None), &["-Y", "jamjam", "-x"]), "");
 }
 
 #[test]
+#[ignore = "needs tshark: .ci/full"]
 fn preference_changes_the_ports() {
     let packets = [5_000, 21_001, 21_005].map(|port| Captured(0, CLIENT, port, golden::packet("control.hex")));
     for (ports, expected) in [("5000", [true, false, false]), ("21001,21003-21006", [false, true, true])] {
-        let Some(shown) = recognized(&packets, &["-o", &format!("jamjam.ports:{ports}")]) else { return };
-        assert_eq!(shown, expected, "{ports}");
+        assert_eq!(recognized(&packets, &["-o", &format!("jamjam.ports:{ports}")]), expected, "{ports}");
     }
 }
 
 #[test]
+#[ignore = "needs tshark: .ci/full"]
 fn display_filters_of_the_page_find_the_described_packets() {
     let mut packets = to_server(golden::names().iter().map(|name| golden::packet(name)));
     packets.push(up(1_000_000, datagram(1, 5, &[7; 12])));
@@ -321,7 +328,7 @@ fn display_filters_of_the_page_find_the_described_packets() {
     let filters: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("| `")?.split("` |").next()).collect();
     assert!(filters.len() >= 5, "{filters:?}");
     for filter in filters {
-        let Some(found) = tshark(&capture, &["-2", "-Y", &filter.replace("\\|", "|")]) else { return };
+        let found = tshark(&capture, &["-2", "-Y", &filter.replace("\\|", "|")]);
         assert!(!found.is_empty() && found.lines().count() < packets.len(), "{filter}:\n{found}");
     }
 }

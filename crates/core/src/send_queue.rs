@@ -390,19 +390,16 @@ mod tests {
     #[test]
     fn client_receives_nothing_of_a_room_that_it_has_left_for_another() {
         let queue = SendQueue::new(256);
-        let frame = |text: &'static str, room| {
-            Arc::new(QueuedFrame { bytes: text.into(), update_key: None, room: NonZeroU64::new(room) })
+        let push = |(text, room): (&'static str, u64)| {
+            queue.push(Arc::new(QueuedFrame { bytes: text.into(), update_key: None, room: NonZeroU64::new(room) }))
         };
         let enter = |room| queue.enter(NonZeroU64::new(room).expect("a number"));
         // Before its first room, a client receives only replies.
-        assert_eq!((queue.push(frame("a", 1)), queue.push(frame("b", 0))), (Ok(0), Ok(0)));
+        assert_eq!([("a", 1), ("b", 0)].map(push), [Ok(0); 2]);
         enter(1);
-        assert_eq!((queue.push(frame("c", 1)), queue.push(frame("d", 2))), (Ok(0), Ok(0)));
+        assert_eq!([("c", 1), ("d", 2)].map(push), [Ok(0); 2]);
         enter(2);
-        assert_eq!(
-            (queue.push(frame("e", 1)), queue.push(frame("f", 2)), queue.push(frame("g", 0))),
-            (Ok(0), Ok(0), Ok(0))
-        );
+        assert_eq!([("e", 1), ("f", 2), ("g", 0)].map(push), [Ok(0); 3]);
         assert_eq!(next(&queue), frames(&["b", "c", "f", "g"], 0));
     }
 

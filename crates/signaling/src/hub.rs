@@ -271,7 +271,6 @@ fn selected_dialect(message_type: &str, text: &str, enabled: &[Dialect]) -> Opti
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::num::NonZeroU64;
-    use std::panic::resume_unwind;
     use std::sync::{Arc, Mutex};
     use std::task::Waker;
     use std::time::Duration;
@@ -281,7 +280,7 @@ mod tests {
     use test_support::rng::{Rng, simulations};
 
     use super::*;
-    use crate::broadcast::{BroadcastSettings, ClientInfo, RelayPayload, RoomAction, RoomHandler, RoomView};
+    use crate::broadcast::BroadcastSettings;
     use crate::lock::turns::{THREADS, in_turns};
     use crate::rooms::RoomEntry;
     use crate::token::{Claims, Secret, sign};
@@ -291,23 +290,6 @@ mod tests {
 
     const CONNECTIONS: usize = 6;
     const MESSAGES: usize = 12;
-
-    /// A room whose handler fails on some messages, as a handler of an embedding program may do.
-    struct FailingRoom;
-
-    impl RoomHandler for FailingRoom {
-        fn on_message(&mut self, _: &RoomView<'_>, _: &ClientInfo, payload: Value) -> Option<RelayPayload> {
-            if payload["fails"] == true {
-                resume_unwind(Box::new("failed"))
-            } else {
-                Some(RelayPayload::Message(payload))
-            }
-        }
-
-        fn on_leave(&mut self, _: &RoomView<'_>, _: &ClientInfo, _: u16, reason: &str) -> Vec<RoomAction> {
-            if reason == "fail" { resume_unwind(Box::new("failed")) } else { Vec::new() }
-        }
-    }
 
     /// A sink that lets the operator close a room while a connection changes to another one.
     struct ClosingSink<'a> {
@@ -405,10 +387,8 @@ mod tests {
             let broadcast = BroadcastSettings { secret: Some(Secret::new("s")), ..BroadcastSettings::default() };
             let limits =
                 SignalingLimits { broadcast, message_rate: None, max_undecided: 6, ..SignalingLimits::default() };
-            let mut handlers = RoomHandlers::default();
-            handlers.insert("failing", FailingRoom);
             Self {
-                hub: Hub::new(limits, [seed; 4]).with_handlers(handlers),
+                hub: Hub::new(limits, [seed; 4]),
                 queues: Mutex::default(),
                 jamjam_rooms: Mutex::default(),
                 current: [const { Mutex::new(SYSTEM_CONN) }; THREADS],
@@ -474,7 +454,7 @@ mod tests {
                 let kind = self.below(5);
                 let to = match kind {
                     0 => format!("/?roomId=r{}&userId=u{user}&userName=n", self.below(3)),
-                    1 => broadcast_url(["a", "chat", "failing"][self.below(3)]),
+                    1 => broadcast_url(["a", "chat"][self.below(2)]),
                     _ => "/".to_owned(),
                 };
                 self.connect(conn, user as u8, &to);
@@ -493,7 +473,6 @@ mod tests {
         fn message(&self, kind: usize) -> Value {
             let known = self.jamjam_rooms.lock().expect("no panic").clone();
             match (kind, self.below(8)) {
-                (0 | 1, 0) => json!({"type": "x", "fails": true}),
                 (0 | 1, _) => json!({"type": "request-participants"}),
                 (2, 0..=4) => json!({"type": "join", "room_code": format!("100{}", self.below(3))}),
                 (2, _) => json!({"type": "param", "param": "p", "value": 0.5}),
@@ -521,7 +500,7 @@ mod tests {
                 }
                 1 => {
                     let other = *self.current[self.below(THREADS)].lock().expect("no panic");
-                    self.call(|call| call.on_close(other, CloseCode::NORMAL_CLOSURE, "fail"));
+                    self.call(|call| call.on_close(other, CloseCode::NORMAL_CLOSURE, ""));
                 }
                 2 => drop(self.call(|call| call.close_room(&code))),
                 3 => self.call(|call| {
@@ -660,8 +639,8 @@ mod tests {
             }
             codes.append(&mut run.codes.into_inner().expect("no panic"));
         }
-        // The operator, a full queue, a failed handler, and a duplicate user have closed connections.
-        assert!([1_000, 1_008, 1_011, 1_013].iter().all(|code| codes.contains(code)), "{codes:?}");
+        // The operator, a full queue, and a duplicate user have closed connections.
+        assert!([1_000, 1_008, 1_013].iter().all(|code| codes.contains(code)), "{codes:?}");
         assert!(checked > 10, "{checked}");
     }
 }

@@ -411,6 +411,11 @@ mod tests {
                 run_counting_polls(read_connect_stream(BoundedReader::new(&bytes[..], MAX_CONNECT_STREAM_BYTES)));
             assert_eq!(end, ConnectStreamEnd::Closed(error_code::NO_ERROR, "the session stream ended".to_owned()));
             assert!(polls >= 8_000 / 128, "{:x?}: {polls} polls", &bytes[..7]);
+            // Code 7 and the reason "bye" (draft 02, section 6).
+            let bytes = [&bytes[..], b"\x00\x0a\x68\x43\x07\x00\x00\x00\x07bye"].concat();
+            let (end, _) =
+                run_counting_polls(read_connect_stream(BoundedReader::new(&bytes[..], MAX_CONNECT_STREAM_BYTES)));
+            assert_eq!(end, ConnectStreamEnd::Closed(7, "bye".to_owned()));
         }
     }
 

@@ -61,42 +61,25 @@ mod tests {
     use super::*;
     use crate::report::lists::DeviceInfo;
 
-    fn sound_card() -> DeviceInfo {
-        DeviceInfo {
-            index: 0,
-            id: "hw:CARD=0,DEV=0".to_owned(),
-            name: "A\u{1b}[2JCard".to_owned(),
-            default: false,
-            formats: vec!["I32", "I16"],
-            channels: vec![2],
-            rates_hz: vec![RateRange { from: 44_100, to: 44_100 }, RateRange { from: 48_000, to: 48_000 }],
-        }
-    }
-
     #[test]
     fn device_list_text_shows_number_name_and_formats() {
-        let default = DeviceInfo {
-            index: 0,
-            id: "default".to_owned(),
-            name: "Sound server".to_owned(),
-            default: true,
-            formats: vec!["F32"],
-            channels: vec![1, 2, 3, 6],
-            rates_hz: vec![RateRange { from: 8_000, to: 192_000 }],
+        let device = |index, id: &str, formats: &[&'static str], channels: &[u16], rates: &[(u32, u32)]| DeviceInfo {
+            index,
+            id: id.to_owned(),
+            name: "A\u{1b}[2JCard".to_owned(),
+            default: index == 0,
+            formats: formats.into(),
+            channels: channels.into(),
+            rates_hz: rates.iter().map(|(from, to)| RateRange { from: *from, to: *to }).collect(),
         };
-        let microphone = DeviceInfo { index: 1, channels: vec![1], ..sound_card() };
-        let unsupported = DeviceInfo {
-            index: 2,
-            id: "hw:1".to_owned(),
-            formats: vec![],
-            channels: vec![],
-            rates_hz: vec![],
-            ..sound_card()
-        };
-        let devices =
-            DeviceList { inputs: vec![default, microphone, unsupported], outputs: vec![], unavailable_reason: None };
+        let inputs = vec![
+            device(0, "default", &["F32"], &[1, 2, 3, 6], &[(8_000, 192_000)]),
+            device(1, "hw:CARD=0,DEV=0", &["I32", "I16"], &[1], &[(44_100, 44_100), (48_000, 48_000)]),
+            device(2, "hw:1", &[], &[], &[]),
+        ];
+        let devices = DeviceList { inputs, outputs: vec![], unavailable_reason: None };
         let expected = "input devices
-   0  default [default]: Sound server
+   0  default [default]: A [2JCard
       1 to 3, 6 channels; 8000 to 192000 Hz; F32
    1  hw:CARD=0,DEV=0: A [2JCard
       1 channel; 44100, 48000 Hz; I32, I16

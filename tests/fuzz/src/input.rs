@@ -28,10 +28,6 @@ impl<'a> Input<'a> {
         u16::from_be_bytes(self.array())
     }
 
-    pub(crate) fn u32(&mut self) -> u32 {
-        u32::from_be_bytes(self.array())
-    }
-
     /// At most `len` bytes.
     pub(crate) fn bytes(&mut self, len: usize) -> &'a [u8] {
         let (bytes, rest) = self.0.split_at(len.min(self.0.len()));

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use jamjam_dev::wire::stun::{
     CountsRequestTime, HEADER_LEN, MAX_MESSAGE_LEN, ReceivedCounts, ResponseAttributes, ServerReport, StunMessage,
-    TransactionId, binding_request, counts_request, is_error_response, is_response_to, is_stun, parse_message,
+    TransactionId, is_error_response, is_response_to, is_stun, parse_message,
 };
 use test_support::stun::attributes;
 
@@ -109,12 +109,6 @@ fn check_server(datagram: &[u8], source: SocketAddr, report: Option<&ServerRepor
 
 fn check_client(datagram: &[u8]) {
     let transaction: TransactionId = datagram.get(8..HEADER_LEN).and_then(|id| id.try_into().ok()).unwrap_or_default();
-    assert!(!is_response_to(&binding_request(transaction), &transaction));
-    let times = [CountsRequestTime::RunBoundary, CountsRequestTime::DuringRun];
-    let [boundary, during_run] = times.map(|time| counts_request(transaction, time));
-    for request in [&binding_request(transaction)[..], &boundary, &during_run] {
-        assert!(matches!(parse_message(request), Ok(StunMessage::Request(_))));
-    }
     if !is_response_to(datagram, &transaction) {
         return;
     }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use serde_json::{Value, json};
 use test_support::client::{Server, Wav, document, program, together, wav};
 
-use super::card::{Alsa, plug_in};
+use super::card::Alsa;
 use super::{assert_same, report, sound};
 
 /// Runs `send --mic` with an embedded echo server. Returns the recording and the report. Both channels of `--record-both` must be the mean
@@ -25,8 +25,8 @@ fn recorded(alsa: &Alsa, options: &str) -> (Wav, Value) {
 }
 
 #[test]
+#[ignore = "needs a C compiler and ALSA's headers: .ci/full"]
 fn card_samples_are_sent_and_returned_unchanged() {
-    let Some(plug_in) = plug_in() else { return };
     // Half a second in each format on one and on two channels. Some callback sizes are multiples of the packet length, and some are not.
     let cases = [
         ("S16_LE", 1, ""),
@@ -37,7 +37,7 @@ fn card_samples_are_sent_and_returned_unchanged() {
     together(cases, |(format, channels, options)| {
         let (bytes, samples) = sound(format, 24_000 * channels);
         let fields = format!("format {format} channels {channels} rate 48000");
-        let alsa = Alsa::with(plug_in).with_card("default", &bytes, &fields);
+        let alsa = Alsa::with_plug_in().with_card("default", &bytes, &fields);
         let what = format!("{fields} {options}");
 
         let server = Server::correct();
@@ -53,9 +53,9 @@ fn card_samples_are_sent_and_returned_unchanged() {
 }
 
 #[test]
+#[ignore = "needs a C compiler and ALSA's headers: .ci/full"]
 fn device_period_equals_the_packet_or_the_configured_frames() {
-    let Some(plug_in) = plug_in() else { return };
-    let alsa = Alsa::with(plug_in).with_card("default", &[], "channels 1");
+    let alsa = Alsa::with_plug_in().with_card("default", &[], "channels 1");
     together(
         [("", 128), ("--frame-size 2.5ms", 120), ("--device-buffer 480", 480), ("--device-buffer 1", 32)],
         |(options, frames)| {
@@ -76,10 +76,10 @@ fn device_period_equals_the_packet_or_the_configured_frames() {
 }
 
 #[test]
+#[ignore = "needs a C compiler and ALSA's headers: .ci/full"]
 fn other_device_rate_is_resampled_like_a_file() {
-    let Some(plug_in) = plug_in() else { return };
     let (bytes, _) = sound("S16_LE", 44_100);
-    let alsa = Alsa::with(plug_in).with_card("default", &bytes, "channels 1 rate 44100");
+    let alsa = Alsa::with_plug_in().with_card("default", &bytes, "channels 1 rate 44100");
     let (captured, report) = recorded(&alsa, "--duration 500ms");
     assert_eq!(
         (report["capture"]["device_rate_hz"].as_u64(), report["audio"]["sample_rate_hz"].as_u64()),
@@ -101,12 +101,12 @@ fn other_device_rate_is_resampled_like_a_file() {
 }
 
 #[test]
+#[ignore = "needs a C compiler and ALSA's headers: .ci/full"]
 fn disconnected_device_ends_the_run_with_a_report_and_exit_code_3() {
-    let Some(plug_in) = plug_in() else { return };
     let (bytes, samples) = sound("S16_LE", 12_900);
     // 100 packets of 128 samples, and a partial packet.
     together([(12_900, 101), (0, 0)], |(frames, packets)| {
-        let alsa = Alsa::with(plug_in).with_card("default", &bytes, &format!("channels 1 gone_after {frames}"));
+        let alsa = Alsa::with_plug_in().with_card("default", &bytes, &format!("channels 1 gone_after {frames}"));
         let server = Server::correct();
         let output = alsa.send(&format!("--mic --device-buffer 100 --json --to {}", server.to()), &[]);
         let report = report(&output, 3);
@@ -128,11 +128,11 @@ fn disconnected_device_ends_the_run_with_a_report_and_exit_code_3() {
 }
 
 #[test]
+#[ignore = "needs a C compiler and ALSA's headers: .ci/full"]
 fn samples_lost_by_the_device_are_counted_and_the_run_continues() {
-    let Some(plug_in) = plug_in() else { return };
     let (bytes, samples) = sound("S16_LE", 24_000);
     // After the xrun, the simulated card continues at the same position in its file, so the recording contains all samples.
-    let alsa = Alsa::with(plug_in).with_card("default", &bytes, "channels 1 xrun_after 9600");
+    let alsa = Alsa::with_plug_in().with_card("default", &bytes, "channels 1 xrun_after 9600");
     let (wav, report) = recorded(&alsa, "--duration 500ms");
     assert_same(&wav.samples(), &samples, "before and after");
     assert_eq!((&report["capture"]["xruns"], &report["capture"]["overruns"]), (&json!(1), &json!(0)));
@@ -146,8 +146,7 @@ fn samples_lost_by_the_device_are_counted_and_the_run_continues() {
 fn device_that_stops_delivering_is_given_up() {
     // The first card delivers nothing, and the second does not return from the read call.
     together(["stuck_after 1280", "hangs_after 1280"], |fields| {
-        let Some(plug_in) = plug_in() else { return };
-        let alsa = Alsa::with(plug_in).with_card("default", &[], &format!("channels 1 {fields}"));
+        let alsa = Alsa::with_plug_in().with_card("default", &[], &format!("channels 1 {fields}"));
         let output = alsa.send("--mic --embedded --json", &[]);
         let report = report(&output, 3);
         assert_eq!(report["capture"]["device_lost"], "no audio from the device for 5s");
@@ -158,9 +157,8 @@ fn device_that_stops_delivering_is_given_up() {
 #[test]
 #[ignore = "takes 16 s and needs a machine that never pauses for longer than the card's buffer (170 ms); .ci/full runs it"]
 fn reported_card_drift_equals_the_simulated_drift() {
-    let Some(plug_in) = plug_in() else { return };
     together([-80, 0, 500], |ppm| {
-        let alsa = Alsa::with(plug_in).with_card("default", &[], &format!("channels 1 ppm {ppm}"));
+        let alsa = Alsa::with_plug_in().with_card("default", &[], &format!("channels 1 ppm {ppm}"));
         let output = alsa.send("--mic --device-buffer 4096 --duration 16s --embedded --json", &[]);
         let capture = &report(&output, 0)["capture"];
         let number = |name: &str| capture[name].as_f64().unwrap_or_else(|| panic!("{name}: {capture}"));
@@ -170,9 +168,9 @@ fn reported_card_drift_equals_the_simulated_drift() {
 }
 
 #[test]
+#[ignore = "needs a C compiler and ALSA's headers: .ci/full"]
 fn devices_are_listed_with_their_formats() {
-    let Some(plug_in) = plug_in() else { return };
-    let alsa = Alsa::with(plug_in).with_card("line", &[], "format S32_LE channels 6 rate 96000").with_card(
+    let alsa = Alsa::with_plug_in().with_card("line", &[], "format S32_LE channels 6 rate 96000").with_card(
         "odd",
         &[],
         "format S24_3LE",
@@ -198,9 +196,9 @@ fn devices_are_listed_with_their_formats() {
 }
 
 #[test]
+#[ignore = "needs a C compiler and ALSA's headers: .ci/full"]
 fn device_is_selected_by_number_name_or_part_of_its_name() {
-    let Some(plug_in) = plug_in() else { return };
-    let alsa = Alsa::with(plug_in)
+    let alsa = Alsa::with_plug_in()
         .with_card("default", &[], "format FLOAT_LE channels 2")
         .with_card("line_in", &[], "format S32_LE channels 1")
         .with_card("line_out_of_order", &[], "format S16_LE channels 1");

@@ -94,21 +94,6 @@ fn format_and_conversions_of_a_file_are_printed_on_standard_error() {
     });
 }
 
-#[test]
-fn samples_of_32_bit_integers_are_rounded_with_a_notice() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("32.wav");
-    wav::write(&file, 48_000, 1, &[0; 960]);
-    // The header now declares 32-bit samples, so there are half as many, of which two get known values.
-    let mut bytes = std::fs::read(&file).unwrap();
-    bytes[28..36].copy_from_slice(&[0x00, 0xee, 0x02, 0x00, 4, 0, 32, 0]);
-    bytes[44..52].copy_from_slice(&[0xff, 0xff, 0xff, 0x7f, 0x00, 0x00, 0x00, 0xc0]);
-    std::fs::write(&file, bytes).unwrap();
-    let (server, output) = send(&format!("--wav {}", file.display()));
-    assert_eq!((server.samples().len(), &server.samples()[..3]), (480, &[1.0, -0.5, 0.0][..]));
-    assert!(output.stderr.contains("integers of more than 24 bits are rounded to 32-bit floats"), "{}", output.stderr);
-}
-
 /// The sawtooth of the damaged files: a period of 256 samples, each 64 above the sample before (on a 16-bit scale).
 fn saw_tooth(samples: i16) -> Vec<f32> {
     (0..samples).map(|n| f32::from((n % 256 - 128) * 64) / 32_768.0).collect()

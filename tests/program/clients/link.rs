@@ -4,10 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
-use test_support::client::{
-    ProgramOutput, Server as Echo, closed_udp_port, document, run, run_to_success, start_line, together,
-};
-use test_support::server::{Server, Stats};
+use test_support::client::{ProgramOutput, Server as Echo, closed_udp_port, document, run, run_to_success, together};
+use test_support::server::Server;
 
 /// The report of a run that passed without warnings.
 fn clean_report(output: &ProgramOutput) -> Value {
@@ -27,27 +25,6 @@ fn warning<'a>(report: &'a Value, code: &str) -> &'a str {
     let warnings = report["warnings"].as_array().unwrap();
     let found = warnings.iter().find(|warning| warning["code"] == code);
     found.unwrap_or_else(|| panic!("no {code}: {report}"))["message"].as_str().unwrap()
-}
-
-#[test]
-fn restarted_server_of_an_encrypted_run_is_named_as_without_keys() {
-    let mut first = Server::start(&["--host", "127.0.0.1", "--stats-interval", "200ms"]);
-    let (address, port) = (first.address, first.address.port().to_string());
-    let probe = start_line(&format!("probe {address} --link unsigned --count 0 -i 10ms --timeout 200ms --json"));
-    first.line_starting_with("echo: link agreed ");
-    let count = |server: &mut Server, name, count| {
-        while Stats::parse(&server.line_starting_with("Stats: ")).count(name) < count {}
-    };
-    count(&mut first, "pings", 50);
-    first.stop("TERM");
-    let options = ["--host", "127.0.0.1", "--port", &port, "--stats-interval", "200ms"];
-    let mut second = Server::start_as(&options, |_| {});
-    // For longer than no server ran.
-    count(&mut second, "dropped_no_keys", 500);
-    probe.signal("INT");
-    let report = document::report(&probe.end());
-    let finding = report["findings"][0]["message"].as_str().unwrap_or_default();
-    assert!(finding.contains("has lost the keys") && !finding.contains("a closed port"), "{report:#}");
 }
 
 #[test]
@@ -74,16 +51,6 @@ fn probe_and_send_encrypt_all_their_packets() {
     let stats = server.stop("TERM").stats();
     assert!(stats.count("links") >= lines.len() as u64, "{stats}");
     assert_eq!((stats.count("dropped_plain"), stats.count("audio_without_keys")), (0, 0), "{stats}");
-}
-
-#[test]
-fn text_report_names_the_state_of_the_link() {
-    let probe = "probe --embedded --count 3 --interval 1ms";
-    let output = run(&format!("{probe} --link unsigned"));
-    let (_, table) = output.stdout.split_once("\nlink\n").expect("a table");
-    let rows: Vec<&str> = table.lines().take(4).map(|row| row.split("  ").next().unwrap()).collect();
-    assert_eq!(rows, ["signed", "encrypted", "setup", ""], "{output:?}");
-    assert!(!run(probe).stdout.contains("\nlink\n"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use test_support::client::{AUDIO, PING, Server, run, together};
+use test_support::client::{AUDIO, PING, Server, together};
 
 use crate::clients::report;
 
@@ -28,22 +28,4 @@ fn clients_have_links_of_their_own() {
     let report = report(0, "load-echo --embedded --link unsigned --packet audio -c 10 --clients 4");
     let link = &report["link"];
     assert_eq!((&link["encrypted"], &report["streams"]["audio"]["lost"]), (&json!(true), &json!(0)));
-}
-
-#[test]
-fn clients_without_a_reply_or_link_are_counted() {
-    together(["--wait-for 1s", "--link unsigned --timeout 100ms"], |options| {
-        let server = Server::silent();
-        let report = report(1, &format!("load-echo --packet audio --clients 3 {options} {}", server.to()));
-        assert_eq!(report["clients"]["count"], json!(3), "{report:#}");
-    });
-}
-
-#[test]
-fn ramp_without_links_ends_with_the_first_client() {
-    let server = Server::silent();
-    let limits = "--timeout 100ms --max-p99 1s";
-    let output = run(&format!("load-echo --clients 9 --ramp --link unsigned {limits} {}", server.to()));
-    assert!(output.stdout.contains("result: 0 clients within the limits; at 1, 1 client had no link"), "{output:?}");
-    assert_eq!(output.code, 1, "{output:?}");
 }

@@ -99,43 +99,20 @@ fn causes(report: &Value) -> Vec<&str> {
 
 #[test]
 fn run_without_replies_fails_and_lists_the_likely_causes() {
-    let (silent, pings_only) = (Server::silent(), Server::with_audio(|_| ServerAction::Silence));
-    let (_reserved, closed) = closed_udp_port();
+    let (silent, (_reserved, closed)) = (Server::silent(), closed_udp_port());
     // Most packets time out before or after a pause of this host.
     let probe = "probe --count 20 --interval 50ms";
-    let send = "send --tone 440 --duration 1200ms --delay 0";
-    // The target is this host, so no firewall is on the path.
-    let no_program = [
-        ": likely, because a program on this host has the port open",
-        ": unlikely, because ICMP port unreachable was not received",
-        ": unlikely, because the target is this host",
-    ];
-    let unreachable = [
-        "port unreachable): likely, because ICMP port unreachable was received",
-        "",
-        ": unlikely, because no datagram arrived",
-    ];
     let cases = [
-        (format!("{probe} --to {}", silent.to()), no_program),
-        (format!("{send} --to {}", silent.to()), no_program),
-        (
-            format!("{send} --to {}", pings_only.to()),
-            [" LATENCY_PONG datagram", "", "ruled out, because other datagrams arrived"],
-        ),
-        (format!("{probe} --driver native --to {closed}"), unreachable),
-        (format!("{probe} --driver portable --to {closed}"), unreachable),
+        (format!("{probe} --to {}", silent.to()), ": likely, because a program on this host has the port open"),
+        (format!("send --tone 440 --duration 1200ms --delay 0 --to {}", silent.to()), ": likely, because a program"),
+        (format!("{probe} --driver native --to {closed}"), ": likely, because ICMP port unreachable was received"),
+        (format!("{probe} --driver portable --to {closed}"), ": likely, because ICMP port unreachable was received"),
     ];
-    together(cases, |(line, expected)| {
+    together(cases, |(line, likely)| {
         let report = report(1, &format!("{line} --timeout 200ms"));
-        let reason = report["verdict"]["reasons"][0].as_str().unwrap();
-        let is_closed = expected == unreachable && reason.starts_with("the port answered with nothing but ICMP");
-        assert!(is_closed || reason == "no replies received", "{line}: {reason}");
-        assert_eq!(report["port_unreachable"].as_u64() >= Some(1), expected == unreachable, "{line}: {report:#}");
-        let causes = causes(&report);
-        assert_eq!(causes.len(), 3);
-        for (cause, expected) in causes.iter().zip(expected) {
-            assert!(cause.contains(expected), "{line}: {cause}");
-        }
+        let is_closed = likely.contains("ICMP");
+        assert_eq!(report["port_unreachable"].as_u64() >= Some(1), is_closed, "{line}: {report:#}");
+        assert!(causes(&report)[0].contains(likely), "{line}: {report:#}");
     });
 }
 
@@ -186,26 +163,6 @@ fn wait_for_counts_nothing_before_the_first_reply() {
         let received = server.received();
         assert!(received[..4].iter().all(|packet| packet.kind == KEEPALIVE && packet.payload.is_empty()));
     });
-
-    let server = Server::silent();
-    let report = report(1, &format!("probe --count 10 --wait-for 250ms --to {}", server.to()));
-    assert_eq!(report["readiness_wait"]["reply_received"], false);
-    assert!(report["verdict"]["reasons"][0].as_str().unwrap().starts_with("no reply within "), "{report:#}");
-    assert_eq!((document::counts(&report, "ping", ["sent", "lost"]), causes(&report).len()), ([0, 0], 3));
-    assert!(server.received().iter().all(|packet| packet.kind == KEEPALIVE));
-}
-
-#[test]
-fn delay_of_the_embedded_server_is_known() {
-    for line in ["probe --packet audio --count 5 --interval 1ms", "send --tone 440 --duration 20ms"] {
-        let audio = report(0, &format!("{line} --embedded --delay 40ms"))["audio"].clone();
-        assert_eq!((&audio["server_delay_configured_ms"], &audio["server_delay_ms"]), (&json!(40.0), &json!(40.0)));
-    }
-}
-
-/// The numbers of packets that were lost, lost upstream and lost downstream.
-fn losses(report: &Value, stream: &str) -> [Value; 3] {
-    ["lost", "lost_upstream", "lost_downstream"].map(|name| report["streams"][stream][name].clone())
 }
 
 /// An embedded server loses its replies. Loss in both directions is tested in crates/measure.
@@ -220,30 +177,17 @@ fn lost_replies_of_the_server_are_losses_downstream() {
     together(runs, |(line, stream)| {
         let line = format!("{line} --embedded --delay 20 --loss 20% --seed 1 --timeout 700ms --loss-direction");
         let report = document::report(&run(&format!("{line} --json")));
-        let [lost, upstream, downstream] = losses(&report, stream);
+        let [lost, upstream, downstream] =
+            ["lost", "lost_upstream", "lost_downstream"].map(|name| &report["streams"][stream][name]);
+        if stream == "audio" {
+            let delays = ["server_delay_configured_ms", "server_delay_ms"].map(|name| &report["audio"][name]);
+            assert_eq!(delays, [20.0, 20.0]);
+        }
         // The direction of losses is unknown if packets are excluded.
         let is_paused = report["streams"][stream]["excluded"] != 0;
-        assert!(is_paused || lost.as_u64() > Some(5) && upstream == 0 && downstream == lost, "{report:#}");
+        assert!(is_paused || lost.as_u64() > Some(5) && *upstream == 0 && downstream == lost, "{report:#}");
         assert_eq!((&report["loss_report"]["response_received"], &report["stray"]), (&json!(true), &json!(0)));
         let mapped: SocketAddr = report["loss_report"]["mapped_address"].as_str().unwrap().parse().unwrap();
         assert!(mapped.ip().is_loopback(), "{mapped}");
     });
-}
-
-#[test]
-fn server_that_ignores_stun_leaves_the_direction_unknown() {
-    let server = Server::with_actions(move |packet| match packet.sequence {
-        3 | 4 => ServerAction::Silence,
-        _ => ServerAction::Reply,
-    });
-    let line = format!("probe --to {} --packet keepalive --count 20 --interval 1ms --timeout 300ms", server.to());
-    let unknown = document::report(&run(&format!("{line} --loss-direction --json")));
-    assert_eq!(losses(&unknown, "keepalive")[1..], [Value::Null, Value::Null]);
-    assert_eq!(unknown["loss_report"], json!({"response_received": false, "mapped_address": null}));
-    // Requests are repeated at the start, up to three times, and there is none at the end.
-    assert!((1..=3).contains(&server.queries()) && server.received().len() == 20, "{}", server.queries());
-    // Without the option, a warning names it.
-    let text = run(&line).stdout;
-    assert_eq!(text.matches("--loss-direction").count(), 1, "{text}");
-    assert!(!text.contains("lost upstream") && !text.contains("mapped address"), "{text}");
 }

@@ -5,31 +5,6 @@ use test_support::client::{AUDIO, INFO, KEEPALIVE, PING, Packet, Server, Wav, do
 use crate::clients::report;
 
 #[test]
-fn every_wav_fixture_returns_unchanged_from_two_servers() {
-    // Packets of 128 samples at 48 kHz. The last packet is short.
-    let files = [
-        ("speech-16bit-mono-48k", 563),
-        ("music-16bit-stereo-44k1", 375),
-        ("24bit-mono-48k", 188),
-        ("float-96k", 188),
-        ("8ch-16bit-48k", 188),
-    ];
-    let ways = ["--embedded --delay 20", "--embedded --delay 20 --driver portable", "", "--driver portable"];
-    let cases = files.iter().flat_map(|file| ways.map(|way| (file, way)));
-    together(cases, |((name, packets), way)| {
-        let server = Server::correct();
-        let is_embedded = way.contains("--embedded");
-        let target = if is_embedded { String::new() } else { format!("--to {}", server.to()) };
-        let report = report(0, &format!("send --wav fixtures/audio/{name}.wav {target} {way} --spin 0"));
-        let [sent, returned, excluded] = document::counts(&report, "audio", ["sent", "returned", "excluded"]);
-        assert_eq!((sent, returned + excluded), (*packets, *packets), "{name} {way}");
-        let target = if is_embedded { "embedded echo server (20 ms)".to_owned() } else { server.to() };
-        assert_eq!((&report["verdict"]["passed"], &report["target"]), (&true.into(), &target.into()));
-        assert_eq!(server.received_of(AUDIO).len() as u64, if is_embedded { 0 } else { *packets });
-    });
-}
-
-#[test]
 fn packets_of_a_16_bit_file_match_the_protocol() {
     let server = Server::correct();
     report(0, &format!("send --wav fixtures/audio/speech-16bit-mono-48k.wav --to {} --spin 0", server.to()));

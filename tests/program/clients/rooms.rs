@@ -12,11 +12,11 @@ use test_support::client::{
     KEEPALIVE, PING, Packet, Program, ProgramOutput, Server as Echo, closed_tcp_port, closed_udp_port, command,
     document, free_port, run, start, start_line, together,
 };
-use test_support::server::{Member, Server, Since, TEST_TIMEOUT, keepalive};
+use test_support::server::{Member, Server, Since};
 use test_support::snapshot;
 use tungstenite::Message;
 
-use crate::clients::websocket::scripted_server::{raw, upgrade_with};
+use crate::clients::websocket::scripted_server::raw;
 
 /// The line of a short probe of a member of this room.
 fn line(server: &Server, room: &str) -> String {
@@ -104,24 +104,6 @@ fn candidate_addresses_are_tried_in_order_until_one_replies() {
         assert!(!echo.received_of(KEEPALIVE).is_empty());
         assert_eq!(echo.received_of(PING).len(), 3);
     });
-}
-
-#[test]
-fn lost_keepalive_is_sent_again() {
-    let signaling = Server::start_signaling(&[]);
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    let _room_member = room_at(&signaling, "jam", None, socket.local_addr().unwrap());
-    let program = start_line(&line(&signaling, "jam"));
-    let mut bytes = [0; 2_048];
-    let mut receive =
-        || socket.recv_from(&mut bytes).map(|(length, source)| (bytes[..length].to_vec(), source)).unwrap();
-    let (lost, again) = (receive(), receive());
-    assert_eq!((&lost.0, &again.0, lost.1), (&keepalive(0x8000_0000, b""), &keepalive(0x8000_0001, b""), again.1));
-    socket.send_to(&again.0, again.1).unwrap();
-    // The run begins.
-    while receive().0[1] != PING {}
-    drop(program);
 }
 
 #[test]
@@ -340,16 +322,6 @@ fn rooms_are_listed_as_a_table_and_as_json() {
         text.replace(room_id, id).replace(code, invite)
     });
     snapshot::assert_matches("clients/rooms", &text.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
-}
-
-#[test]
-fn message_right_after_the_upgrade_response_is_received() {
-    let server = raw(|_, stream| {
-        let mut socket = upgrade_with(stream, r#"{"type":"RoomList","data":{"rooms":[]}}"#);
-        while socket.read().is_ok() {}
-    });
-    let output = run(&format!("rooms ws://{server}"));
-    assert_eq!(output.code, 0, "{output:?}");
 }
 
 /// clap counts a value from a variable as given.

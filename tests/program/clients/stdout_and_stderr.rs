@@ -102,13 +102,6 @@ fn full_disk_is_reported_and_full_standard_error_is_ignored() {
 }
 
 #[test]
-fn missing_subcommand_is_a_usage_error_with_the_usage() {
-    let nothing = run("");
-    assert_eq!((nothing.code, nothing.stdout.as_str()), (2, ""));
-    assert!(nothing.stderr.contains("Usage: jamjam-dev "), "{}", nothing.stderr);
-}
-
-#[test]
 fn packet_lines_are_flushed_at_once_and_two_signals_act_as_one() {
     let server = Server::correct();
     let line = format!("probe --count 0 --interval 1s --json-lines --to {}", server.to());

@@ -4,24 +4,24 @@
 use std::fmt::{Display, Write as _};
 use std::io::{Read, Write, copy, sink};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Mutex;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use jamjam_dev::report::{ClosePhase, diagnose_close};
 use jamjam_dev::signaling::Dialect;
-use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, ServerConfig};
-use rustls::pki_types::PrivateKeyDer;
+use quinn::Endpoint;
 use socket2::{Domain, Socket, Type};
 use test_support::certificate::Authority;
-use test_support::client::{ProgramOutput, Server as Echo, ServerAction as EchoAction, closed_udp_port, run, together};
+use test_support::client::{
+    ProgramOutput, Server as Echo, ServerAction as EchoAction, closed_tcp_port, closed_udp_port, run, together,
+};
 use test_support::server::Server as Signaling;
 use test_support::snapshot;
 
 use crate::clients::certificates::showing;
-use crate::clients::moqt::scripted_server::{Fault, ScriptedServer, ServerAction};
+use crate::clients::moqt::scripted_server::{Fault, ScriptedServer, ServerAction, configure};
 use crate::clients::websocket::scripted_server::{ServerConnection, answers, raw, serve};
 
 fn probe(to: impl Display, options: &str) -> ProgramOutput {
@@ -146,6 +146,10 @@ fn websocket_errors_name_cause_and_remedy() {
                 let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(300)).ok();
                 let _streams: Vec<TcpStream> = (0..16).map_while(connect).collect();
                 ws(address, "--timeout 3s")
+            }),
+            ("closed port", || {
+                let (_socket, closed) = closed_tcp_port();
+                ws(closed, "")
             }),
             ("no TLS handshake", || probe(format!("wss://{}", greeting(b"")), "--insecure --timeout 3s")),
             ("no answer to the upgrade", || ws(greeting(b""), "--timeout 3s")),
@@ -299,13 +303,7 @@ fn connection_time_out_is_wait_for_else_timeout_else_5_s() {
 
 /// A QUIC server with this ALPN protocol that refuses connections, or sends `answer` on the first stream of each client.
 fn quic_server(alpn: &'static [u8], refuses: bool, answer: &'static [u8]) -> SocketAddr {
-    let generated = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = PrivateKeyDer::try_from(generated.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut tls = tls.with_no_client_auth().with_single_cert(vec![generated.cert.der().clone()], key).unwrap();
-    tls.alpn_protocols = vec![alpn.to_vec()];
-    let config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+    let (config, _) = configure(alpn);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let endpoint = runtime.block_on(async { Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap() });
     let address = endpoint.local_addr().unwrap();

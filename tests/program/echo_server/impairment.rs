@@ -23,9 +23,6 @@ fn log_contains_the_options_that_reproduce_the_impairment() {
     let options = message.strip_prefix("echo: impairment enabled options=\"--loss 30% --jitter 1ms --seed ");
     let seed = options.and_then(|rest| rest.strip_suffix('"')).expect("a seed");
     assert!(seed.parse::<u64>().is_ok(), "{message}");
-    // Without impairment, the log does not mention impairment.
-    let finished = Server::start(&["--host", "127.0.0.1"]).stop("INT");
-    assert!(finished.lines.iter().all(|line| !line.contains("impair")), "{:?}", finished.lines);
 }
 
 #[test]
@@ -98,20 +95,4 @@ fn impairment_does_not_apply_to_stun_and_rate_limits_do() {
         .find(|stats| stats.count("stun_requests") + stats.count("dropped_packet_rate") == 100)
         .expect("an endless log");
     assert!(stats.count("stun_requests") > 0 && stats.count("dropped_packet_rate") > 0, "{stats}");
-}
-
-#[test]
-fn outage_loses_every_reply_after_the_first_audio() {
-    let mut server =
-        Server::start(&["--host", "127.0.0.1", "-d", "0", "--outage", "1h@0s", "--stats-interval", "20ms"]);
-    let client = Client::connect(server.address);
-    // Nothing has started the time of outages.
-    let ping = keepalive(1, &[]);
-    assert_eq!(client.exchange(&ping), ping);
-    (0..10).for_each(|sequence| client.send(&audio(sequence, 256)));
-    client.send(&keepalive(2, &[]));
-    let stats = std::iter::repeat_with(|| Stats::parse(&server.line_starting_with("Stats: ")))
-        .find(|stats| stats.count("impaired_outage") == 11)
-        .expect("an endless log");
-    assert_eq!((stats.count("sent"), stats.count("immediate_replies")), (0, 1), "{stats}");
 }

@@ -1,8 +1,6 @@
 //! Measures the resident memory per delayed packet, and checks that this memory is released.
 
-use std::thread;
-use std::time::Duration;
-
+use test_support::client::together;
 use test_support::server::{Client, Server, Stats, audio};
 
 const CLIENTS: u32 = 100;
@@ -36,10 +34,8 @@ fn until(server: &mut Server, is_reached: impl Fn(&Stats) -> bool) -> Stats {
 
 /// Fills and empties the buffer three times. Returns the overhead per packet in bytes, and for each time the growth of the resident memory
 /// since the start, in KiB. `None` if the machine needs more time than `delay` to fill the buffer.
-fn measure(payload: usize, delay: Duration) -> Option<(f64, Vec<i64>)> {
-    let delay = format!("{}s", delay.as_secs());
-    let options = ["--host", "127.0.0.1", "-d", &delay, "--stats-interval", "20ms"];
-    let mut server = Server::start(&options);
+fn measure(payload: usize, delay: &str) -> Option<(f64, Vec<i64>)> {
+    let mut server = Server::start(&["--host", "127.0.0.1", "-d", delay, "--stats-interval", "20ms"]);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect(server.address)).collect();
     // With the first packets, the server allocates its buffers and the table of clients.
     fill(&mut clients, payload, CLIENTS);
@@ -64,23 +60,17 @@ fn measure(payload: usize, delay: Duration) -> Option<(f64, Vec<i64>)> {
 
 #[test]
 fn clients_of_one_loopback_address_lose_nothing_and_return_their_memory() {
-    thread::scope(|scope| {
-        let runs = [512, 1_460, 7_680].map(|payload| {
-            // Up to one datagram of each chunk of 512 KiB remains unused.
-            let datagram = HEADER + payload as f64;
-            let unused = datagram / (524_288.0 / datagram).floor();
-            let is_within_limits = move |_| {
-                let delays = [2, 8, 32].map(Duration::from_secs);
-                let measured = delays.into_iter().find_map(|delay| measure(payload, delay));
-                let (cost, left) = measured.expect("the buffer is filled within 32 s");
-                eprintln!("{payload}: {cost:.1} bytes per packet, then {left:?} KiB more than at the start");
-                cost <= 100.0 + unused && left.iter().all(|kib| *kib <= 2_048)
-            };
-            // A few servers keep about 100 KiB more from the first packets on, which would count as memory of packets.
-            scope.spawn(move || (0..3).any(is_within_limits))
-        });
-        for run in runs {
-            assert!(run.join().expect("a measurement"), "too much memory in three servers");
-        }
+    together([512, 7_680], |payload| {
+        // Up to one datagram of each chunk of 512 KiB remains unused.
+        let datagram = HEADER + payload as f64;
+        let unused = datagram / (524_288.0 / datagram).floor();
+        let is_within_limits = |_| {
+            let measured = ["2s", "8s", "32s"].into_iter().find_map(|delay| measure(payload, delay));
+            let (cost, left) = measured.expect("the buffer is filled within 32 s");
+            eprintln!("{payload}: {cost:.1} bytes per packet, then {left:?} KiB more than at the start");
+            cost <= 100.0 + unused && left.iter().all(|kib| *kib <= 2_048)
+        };
+        // A few servers keep about 100 KiB more from the first packets on, which would count as memory of packets.
+        assert!((0..3).any(is_within_limits), "too much memory in three servers");
     });
 }

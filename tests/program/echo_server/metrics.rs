@@ -1,11 +1,9 @@
 //! `echo-server --metrics`: the counters over HTTP in Prometheus format.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 
 use test_support::server::{Client, Server, at, audio, keepalive, poll_until, send_to};
 use test_support::snapshot;
-
-use super::options::start_error;
 
 /// Starts a server with metrics on a free port. Returns the server and the address of the metrics.
 fn with_metrics(options: &[&str]) -> (Server, SocketAddr) {
@@ -56,13 +54,8 @@ fn metrics_have_every_log_counter_and_lateness_every_sent_packet() {
         _ => format!("{line}\n"),
     });
     snapshot::assert_matches("servers/echo_metrics", &masked.collect::<String>());
-    let accept = "Accept: application/openmetrics-text;version=1.0.0,*/*;q=0.1";
-    let response = send_to(address, "GET", "/metrics", &[accept], "");
-    let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    assert_eq!(response.header("content-type"), media_type);
-    let open_metrics = response.body;
+    let open_metrics = send_to(address, "GET", "/metrics", &["Accept: application/openmetrics-text"], "").body;
     assert!(open_metrics.ends_with("\n# EOF\n"), "{open_metrics}");
-    assert_eq!(sample(&open_metrics, "jamjam_echo_received_total"), Some(50.0), "{open_metrics}");
     let stats = server.stop("TERM").stats();
     assert_eq!(
         Some(stats.count("received_bytes") as f64),
@@ -103,19 +96,6 @@ fn sources_are_listed_and_need_a_login_unless_on_loopback() {
 }
 
 #[test]
-fn buffered_packets_are_visible_while_they_wait() {
-    let (server, address) = with_metrics(&["-d", "60s"]);
-    let mut client = Client::connect(server.address);
-    (0..3).for_each(|sequence| client.send(&audio(sequence, 512)));
-    client.sync();
-    let counts =
-        || ["buffered", "buffered_bytes"].map(|name| sample(&get(address, "/metrics"), &format!("jamjam_echo_{name}")));
-    // Header, payload and the overhead charged per packet.
-    let expected = [Some(3.0), Some(f64::from(3 * (12 + 512 + 100)))];
-    poll_until("three packets", || (counts() == expected).then_some(()));
-}
-
-#[test]
 fn root_links_to_all_paths_and_invalid_requests_are_rejected() {
     let (_server, address) = with_metrics(&[]);
     // Only the UDP echo has sources.
@@ -129,12 +109,7 @@ fn root_links_to_all_paths_and_invalid_requests_are_rejected() {
         assert!(links.iter().all(|path| send_to(address, "GET", path, &[], "").status == 200), "{page}");
     }
     assert_eq!(get(address, "/healthz"), "ok\n");
-    for (method, path, status) in [
-        ("GET", "/metrics/x", 404),
-        ("GET", "/../etc/passwd", 404),
-        ("POST", "/metrics", 405),
-        ("\x16\x03\x01\x02\0\x01", "not", 400),
-    ] {
+    for (method, path, status) in [("GET", "/../etc/passwd", 404), ("POST", "/metrics", 405)] {
         assert_eq!(send_to(address, method, path, &[], "").status, status, "{path}");
     }
 }
@@ -153,18 +128,12 @@ fn silent_connections_stop_neither_the_echo_nor_the_shutdown() {
 }
 
 #[test]
-fn log_lines_that_cannot_be_written_are_counted() {
+fn lines_of_a_closed_log_are_counted_and_do_not_end_the_server() {
     let (mut server, address) = with_metrics(&["--stats-interval", "20ms"]);
     server.close_log();
     poll_until("dropped lines", || {
         sample(&get(address, "/metrics"), "jamjam_echo_log_dropped_total").filter(|n| *n > 0.0)
     });
-}
-
-#[test]
-fn port_in_use_is_an_error_before_anything_is_served() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let line = start_error(&["--port", "0", "--metrics", &address], 3);
-    assert!(line.starts_with(&format!("jamjam-dev: --metrics: cannot listen on {address}: ")), "{line}");
+    server.signal("INT");
+    assert_eq!(server.wait(), Some(0));
 }

@@ -65,7 +65,7 @@ fn moq_net_client_receives_its_groups_from_our_server() {
 
 #[test]
 #[ignore = "needs tests/moq_peers: .ci/full"]
-fn probe_receives_its_groups_from_moq_net_server() {
+fn probe_and_publish_receive_their_groups_from_moq_net_server() {
     let server = CounterpartServer::start();
     for url in ["moqt", "https"].map(|scheme| format!("{scheme}://localhost:{}/echo", server.port)) {
         for version in VERSIONS {
@@ -81,14 +81,6 @@ fn probe_receives_its_groups_from_moq_net_server() {
                 assert_eq!(counts, [json!(100), json!(100), json!(0)], "{url}, {version}");
             }
         }
-    }
-}
-
-#[test]
-#[ignore = "needs tests/moq_peers: .ci/full"]
-fn text_returns_from_moq_net_server() {
-    let server = CounterpartServer::start();
-    for url in ["moqt", "https"].map(|scheme| format!("{scheme}://localhost:{}/echo", server.port)) {
         let output = run_args(["publish", &url, "--insecure", "--text", "hello", "--text", "again"]);
         assert_eq!((output.code, output.stdout.as_str()), (0, "hello\nagain\n"), "{url}: {output:?}");
     }

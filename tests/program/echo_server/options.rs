@@ -1,10 +1,9 @@
 //! Options, environment variables and defaults, and the messages of both servers if they cannot start.
 
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 
-use test_support::certificate::Authority;
-use test_support::client::{ProgramOutput, free_port};
+use test_support::client::ProgramOutput;
 use test_support::server::{Server, as_unprivileged_user, run};
 
 /// The only line of stderr.
@@ -14,7 +13,7 @@ fn one_line(output: &ProgramOutput, code: i32) -> String {
     output.stderr.trim_end().to_owned()
 }
 
-pub(crate) fn start_error(options: &[&str], code: i32) -> String {
+fn start_error(options: &[&str], code: i32) -> String {
     one_line(&run(&[&["echo-server"], options].concat(), |_| {}), code)
 }
 
@@ -46,16 +45,29 @@ fn help_hides_secrets_in_the_signaling_url() {
     }
 }
 
-/// A name that ends with `.invalid` never exists (RFC 6761).
 #[test]
-fn port_in_use_or_unknown_host_is_reported_in_one_line() {
-    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
-    let line = start_error(&["--host", "127.0.0.1", "--port", &address.port().to_string()], 3);
+fn port_in_use_is_reported_in_one_line_for_each_option_and_family() {
     let reason = "the port is in use by another program. Choose another port, or 0 for any free port";
-    assert_eq!(line, format!("jamjam-dev: cannot listen on {address}: {reason}"));
-    let line = start_error(&["--host", "studio.invalid", "--port", "0"], 3);
-    assert!(line.starts_with("jamjam-dev: --host: cannot find an address for host `studio.invalid`: "), "{line}");
+    let (taken, listener) = (UdpSocket::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let [udp, tcp] = [taken.local_addr(), listener.local_addr()].map(|address| address.unwrap().to_string());
+    for (options, named) in [
+        (["--port", &udp[10..], "--moqt", "0"], format!("cannot listen on {udp}")),
+        (["--port", "0", "--moqt", &udp], format!("--moqt: cannot listen on {udp}")),
+        (["--port", "0", "--metrics", &tcp], format!("--metrics: cannot listen on {tcp}")),
+    ] {
+        let line = start_error(&[&["--host", "127.0.0.1", "--socket-buffer", "204800"], &options[..]].concat(), 3);
+        assert_eq!(line, format!("jamjam-dev: {named}: {reason}"));
+    }
+    // A parallel test may use the same port number over the other IP version.
+    let is_reported = (0..10).any(|_| {
+        let Ok(taken) = UdpSocket::bind(("::1", 0)) else { return true };
+        let address = taken.local_addr().unwrap();
+        let moqt_address = format!("localhost:{}", address.port());
+        let line = start_error(&["--port", "0", "--socket-buffer", "204800", "--moqt", &moqt_address], 3);
+        assert!(line.ends_with(reason), "{line}");
+        line == format!("jamjam-dev: --moqt: cannot listen on {address}: {reason}")
+    });
+    assert!(is_reported);
 }
 
 #[test]
@@ -70,49 +82,4 @@ fn privileged_port_without_permission_is_reported_in_one_line() {
         one_line(&output, 3),
         "jamjam-dev: cannot listen on 127.0.0.1:7: not permitted; ports below 1024 need root or CAP_NET_BIND_SERVICE"
     );
-}
-
-#[test]
-fn port_in_use_is_reported_in_one_line_for_each_family() {
-    let reason = "the port is in use by another program. Choose another port, or 0 for any free port";
-    for host in ["127.0.0.1", "::1"] {
-        // A parallel test may use the same port number over the other IP version.
-        let is_reported = (0..10).any(|_| {
-            let Ok(taken) = UdpSocket::bind((host, 0)) else {
-                assert_eq!(host, "::1", "no loopback");
-                return true;
-            };
-            let address = taken.local_addr().unwrap();
-            let moqt_address = format!("localhost:{}", address.port());
-            let line = start_error(&["--port", "0", "--socket-buffer", "204800", "--moqt", &moqt_address], 3);
-            assert!(line.ends_with(reason), "{line}");
-            line == format!("jamjam-dev: --moqt: cannot listen on {address}: {reason}")
-        });
-        assert!(is_reported, "{host}");
-    }
-}
-
-#[test]
-fn one_port_for_udp_and_moqt_is_a_usage_error() {
-    let port = free_port().to_string();
-    let moqt_address = format!("127.0.0.1:{port}");
-    let line =
-        start_error(&["--host", "127.0.0.1", "--port", &port, "--socket-buffer", "204800", "--moqt", &moqt_address], 2);
-    assert_eq!(line, format!("jamjam-dev: --port and --moqt both use UDP port {port}; give two ports"));
-}
-
-#[test]
-fn output_file_must_differ_from_input_files() {
-    let authority = Authority::new();
-    let pair = authority.certify();
-    let [cert, key] = [&pair.cert, &pair.key].map(|file| file.to_str().unwrap());
-    for (options, output) in [
-        (&["--cert", cert, "--key", key, "--ready-file", cert][..], "--ready-file"),
-        (&["--cert", cert, "--key", key, "--ready-file", key], "--ready-file"),
-        (&["--cert", cert, "--key", key, "--outcome-log", key, "--port", "0"], "--outcome-log"),
-    ] {
-        let line = start_error(&[&["--moqt", "127.0.0.1:0"], options].concat(), 2);
-        assert!(line.contains("another option has the same file") && line.contains(output), "{line}");
-    }
-    assert!(fs::read_to_string(key).unwrap().starts_with("-----BEGIN"));
 }

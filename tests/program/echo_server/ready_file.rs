@@ -71,21 +71,6 @@ fn what_does_not_exist_is_null() {
     }
 }
 
-#[test]
-fn file_is_whole_or_absent() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("ready.json");
-    fs::write(&file, "something of a server before").unwrap();
-    let mut server = program(&["echo-server", "--host", "127.0.0.1", "--port", "0"]);
-    let _running = start(server.arg("--ready-file").arg(&file).stderr(Stdio::null()));
-    // Every read returns the old content, no content (after its removal), or the complete file.
-    let read = poll_until("a ready file", || {
-        fs::read_to_string(&file).ok().filter(|read| read != "something of a server before")
-    });
-    assert!(read.ends_with("}\n") && serde_json::from_str::<Value>(&read).is_ok(), "{read:?}");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-}
-
 /// A server that writes this file, with this port.
 fn started(subcommand: &str, port: &str, file: &Path) -> Program {
     let mut server = program(&[subcommand, "--host", "127.0.0.1", "--port", port]);

@@ -1,14 +1,11 @@
 //! `echo-server --signaling-url`: clients find the echo server by its room, and a failed signaling server neither stops nor delays audio.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::net::{SocketAddr, TcpListener};
 use std::thread;
 
 use serde_json::{Value, json};
 use test_support::client::{closed_tcp_port, free_port};
-use test_support::server::{Client, Member, Server, audio, keepalive, namespace, poll_until, send_to};
+use test_support::server::{Client, Member, Server, audio, keepalive, poll_until, send_to};
 
 /// An echo server that registers with `signaling`.
 fn registered_server(signaling: SocketAddr, options: &[&str]) -> Server {
@@ -40,9 +37,6 @@ fn client_finds_the_echo_server_by_its_room_and_can_chat() {
     let mut echo = registered_server(signaling.address, &["--room-name", "Studio"]);
     echo.line_starting_with("registration: connected url=");
     echo.line_starting_with("registration: room created room=\"[BOT] Studio (40ms delay)\" invite_code=");
-    let room = room(signaling.address);
-    let fields = ["name", "peer_count", "has_password"].map(|name| room[name].clone());
-    assert_eq!(fields, [json!("[BOT] Studio (40ms delay)"), json!(1), json!(false)]);
     let (mut member, echo_member) = join_echo_room(signaling.address, "/");
     // 0.0.0.0 is never published. For a signaling server on this machine, the echo server publishes a loopback address.
     let address = format!("127.0.0.1:{}", echo.address.port());
@@ -56,9 +50,8 @@ fn client_finds_the_echo_server_by_its_room_and_can_chat() {
     member.chat("hello");
     let answer = member.receive_type("ChatMessage");
     assert_eq!((&answer["content"], &answer["sender_name"]), (&json!("🔊 hello"), &json!("Echo Bot")));
-    // Clients expect a time in milliseconds. Clients would display a time in seconds as January 1970.
-    let (year_2020, year_2200) = (1_577_836_800_000, 7_258_118_400_000);
-    assert!((year_2020..year_2200).contains(&answer["timestamp"].as_u64().unwrap()), "{answer}");
+    // Clients would display a time in seconds as January 1970.
+    assert!(answer["timestamp"].as_u64().unwrap() > 1_577_836_800_000, "{answer}");
     assert_eq!(answer["sender_id"], echo_member["id"]);
     echo.line_starting_with("registration: member joined user=Ann");
     drop(member);
@@ -78,37 +71,8 @@ fn configured_public_address_is_published_and_names_are_resolved() {
             "localhost" => format!("127.0.0.1:{}", echo.address.port()),
             given => given.to_owned(),
         };
-        for address in
-            [&echo_member["public_addr"], &echo_member["local_addr"], &echo_member["candidates"][0]["address"]]
-        {
-            assert_eq!(*address, published);
-        }
+        assert_eq!(echo_member["public_addr"], published);
     }
-}
-
-#[test]
-fn address_reachable_from_this_machine_only_is_not_published() {
-    namespace::in_network_namespace(|| {
-        namespace::add_address("203.0.113.5".parse().unwrap());
-        let signaling = Server::start_signaling(&["--host", "203.0.113.5"]);
-        let mut echo = registered_server(signaling.address, &["--host", "127.0.0.1"]);
-        let line = echo.line_starting_with("registration: no address to advertise");
-        let listening = echo.address;
-        let expected = format!(
-            "registration: no address to advertise; set --public-addr or --stun url=ws://{}/v1/signaling listening={listening}",
-            signaling.address
-        );
-        assert_eq!(line.level_and_message(), ("WARN", expected.as_str()));
-        echo.line_starting_with("registration: room created ");
-        let mut member = Member::connect(signaling.address);
-        let room = member.rooms().remove(0);
-        let echo_member = member.join(&room["id"]).remove(0);
-        let published = ["public_addr", "local_addr", "candidates"].map(|name| echo_member[name].clone());
-        assert_eq!(published, [json!(null), json!(null), json!([])]);
-        // If the addresses had been updated, the update would arrive before the answer to this message.
-        member.chat("where are you?");
-        assert_eq!(member.receive_type("ChatMessage")["content"], "🔊 where are you?");
-    });
 }
 
 #[test]
@@ -164,88 +128,14 @@ fn unreachable_signaling_server_affects_neither_audio_nor_shutdown() {
 }
 
 #[test]
-fn unresponsive_server_is_logged_once() {
+fn server_that_closes_every_connection_is_logged_once() {
     let unresponsive = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = unresponsive.local_addr().unwrap();
     let echo = registered_server(url, &["--host", "127.0.0.1"]);
-    // Each connection attempt times out after ten seconds.
-    let _held: Vec<_> = (0..3).map(|_| unresponsive.accept().unwrap()).collect();
+    (0..4).for_each(|_| drop(unresponsive.accept().unwrap()));
     let stopped = echo.stop("INT");
     let warnings = stopped.lines.iter().filter(|line| line.contains("registration: failed")).count();
     assert_eq!(warnings, 1, "{:?}", stopped.lines);
-}
-
-/// One end of a connection, and whether nothing more is forwarded from it.
-type Held = (TcpStream, Arc<AtomicBool>);
-
-/// A proxy that can cut the connections between the echo server and its signaling server, or forward nothing more on them.
-struct CuttableProxy {
-    address: SocketAddr,
-    connections: Arc<Mutex<Vec<Held>>>,
-}
-
-impl CuttableProxy {
-    fn to(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let connections = Arc::<Mutex<Vec<Held>>>::default();
-        let held = Arc::clone(&connections);
-        thread::spawn(move || {
-            for near in listener.incoming() {
-                let (Ok(near), Ok(far)) = (near, TcpStream::connect(server)) else { continue };
-                let is_silent = Arc::<AtomicBool>::default();
-                for (from, to) in [(&near, &far), (&far, &near)] {
-                    held.lock().unwrap().push((from.try_clone().unwrap(), Arc::clone(&is_silent)));
-                    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    let is_silent = Arc::clone(&is_silent);
-                    thread::spawn(move || {
-                        let mut bytes = [0; 4_096];
-                        while let Ok(len @ 1..) = from.read(&mut bytes) {
-                            if !is_silent.load(Ordering::Relaxed) && to.write_all(&bytes[..len]).is_err() {
-                                break;
-                            }
-                        }
-                        if !is_silent.load(Ordering::Relaxed) {
-                            let _ = to.shutdown(Shutdown::Both);
-                        }
-                    });
-                }
-            }
-        });
-        Self { address, connections }
-    }
-
-    fn cut(&self, silently: bool) {
-        for (stream, is_silent) in self.connections.lock().unwrap().drain(..) {
-            is_silent.store(silently, Ordering::Relaxed);
-            if !silently {
-                let _ = stream.shutdown(Shutdown::Both);
-            }
-        }
-    }
-}
-
-#[test]
-fn lost_connection_changes_neither_audio_nor_what_clients_see() {
-    let signaling = Server::start_signaling(&[]);
-    let proxy = CuttableProxy::to(signaling.address);
-    let echo = registered_server(proxy.address, &["--host", "127.0.0.1"]);
-    let (mut member, known) = join_echo_room(signaling.address, "/v1/signaling");
-    assert_eq!(known["link_key"].as_str().map(str::len), Some(44), "{known}");
-    let client = Client::connect(echo.address);
-    // The last time, the server does not notice, and the echo server does when a ping is not answered.
-    for sequence in 0..3 {
-        proxy.cut(sequence == 2);
-        assert_eq!(client.exchange(&audio(sequence, 960)), audio(sequence, 960));
-        // It is the same member, and publishes its address again.
-        assert_eq!(member.receive_type("PeerUpdated")["peer"], known);
-        // A newer client receives its own message too.
-        member.chat("still there?");
-        for content in ["still there?", "🔊 still there?"] {
-            assert_eq!(member.receive_type("ChatMessage")["content"], content);
-        }
-    }
-    assert_eq!(Member::connect(signaling.address).rooms().len(), 1);
 }
 
 #[test]
@@ -276,43 +166,20 @@ fn restarts_of_either_server_keep_the_codes_and_the_room() {
 }
 
 #[test]
-fn hundred_idle_connections_do_not_block_the_embedded_server() {
-    let mut echo = Server::start(&["--host", "127.0.0.1", "--with-signaling=0"]);
-    let signaling = embedded_address(&mut echo);
-    let pages = echo.line_starting_with("http: serving pages start=").message;
-    assert!(pages.contains("/console") && pages.contains("/docs"), "{pages}");
-    assert_eq!(echo.line_starting_with("http: no password is set").level, "INFO");
-    let _idle: Vec<_> = (0..100).map(|_| Member::connect(signaling)).collect();
-    assert_eq!(room(signaling)["name"], "[BOT] Echo Server (3000ms delay)");
-}
-
-/// The address of the signaling server in the process of `echo`.
-fn embedded_address(echo: &mut Server) -> SocketAddr {
-    let line = echo.line_starting_with("signaling: server listening on ws://").message;
-    line.rsplit("//").next().unwrap().parse().unwrap()
-}
-
-#[test]
-fn start_page_of_the_embedded_server_shows_the_moqt_url_for_its_visitor() {
-    for (listen, host) in [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "rooms.example")] {
-        let mut echo = Server::start(&["--host", "127.0.0.1", "--with-signaling=0", "--moqt", listen]);
-        let line = echo.line_starting_with("moqt: listening addresses=").message;
-        let (_, port) = line.rsplit_once(':').unwrap();
-        let page = send_to(embedded_address(&mut echo), "GET", "/", &["Host: rooms.example:8080"], "").body;
-        assert!(page.contains(&format!("<code>https://{host}:{port}/echo</code>")), "{page}");
-    }
-}
-
-#[test]
 fn one_process_runs_both_servers() {
     let port = free_port();
     let with = format!("--with-signaling={port}");
-    let mut echo = Server::start(&["--host", "127.0.0.1", "--delay", "40", &with]);
+    let mut echo = Server::start(&["--host", "127.0.0.1", "--delay", "40", "--moqt", "0.0.0.0:0", &with]);
+    let moqt = echo.line_starting_with("moqt: listening addresses=").message;
+    let (_, moqt_port) = moqt.rsplit_once(':').unwrap();
     echo.line_starting_with(&format!("signaling: server listening on ws://127.0.0.1:{port}"));
+    echo.line_starting_with("http: no password is set");
     echo.line_starting_with("registration: room created room=\"[BOT] Echo Server (40ms delay)\"");
     let signaling = SocketAddr::from(([127, 0, 0, 1], port));
     let (_member, echo_member) = join_echo_room(signaling, "/");
     assert_eq!(echo_member["public_addr"], echo.address.to_string());
+    let page = send_to(signaling, "GET", "/", &["Host: rooms.example:8080"], "").body;
+    assert!(page.contains(&format!("<code>https://rooms.example:{moqt_port}/echo</code>")), "{page}");
     assert_eq!(Client::connect(echo.address).exchange(&audio(1, 480)), audio(1, 480));
     // A connected client does not delay the shutdown. Neither server logs a warning about the other's shutdown.
     let stopped = echo.stop("INT");

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use jamjam_dev::wire::LatencyInfo;
 use tempfile::TempDir;
 use test_support::client::wav::Wav;
 use test_support::link_client::{AUDIO, KEEPALIVE, LinkClient, header};
+use test_support::server::spoofing::checksum;
 use test_support::server::{Client, Server, ServerExit, keepalive, packet, poll_until};
 
 /// Samples per packet in most tests.
@@ -30,10 +30,6 @@ fn audio(sequence: u32, advance: u32, count: u32) -> Vec<u8> {
 /// The length of the samples according to the header of a recording, or 0.
 fn data_bytes(file: &Path) -> usize {
     fs::read(file).unwrap().get(54..).map_or(0, |header| word(header) as usize)
-}
-
-fn silence(count: usize) -> Vec<f32> {
-    vec![0.0; count]
 }
 
 struct Recorded {
@@ -116,8 +112,8 @@ fn recording_has_every_packet_at_its_position_and_silence_in_gaps() {
     let packets = |sequences: &[u32]| sequences.iter().flat_map(|n| samples(*n, SIZE)).collect::<Vec<_>>();
     let size = SIZE as usize;
     let expected = [
-        [packets(&[0, 1, 2]), silence(size), packets(&[4, 5, 6, 7])].concat(),
-        [packets(&[1, 2, 3]), silence(2 * size), packets(&[6])].concat(),
+        [packets(&[0, 1, 2]), vec![0.0; size], packets(&[4, 5, 6, 7])].concat(),
+        [packets(&[1, 2, 3]), vec![0.0; 2 * size], packets(&[6])].concat(),
     ];
     for (client, (samples, left_out)) in [&one, &two].into_iter().zip(expected.into_iter().zip([0, 1])) {
         assert_recorded(&folder, client.address(), &[(1, 48_000, samples)]);
@@ -125,29 +121,6 @@ fn recording_has_every_packet_at_its_position_and_silence_in_gaps() {
         let line = lines.iter().find(|text| text.contains(&line)).expect("a line about the file");
         let end = format!("left_out={left_out} placed_by=timestamp");
         assert!(line.contains(" INFO echo: source recorded path=") && line.ends_with(&end), "{line}");
-    }
-}
-
-#[test]
-fn recording_has_the_channels_of_the_packets_and_the_rate_of_latency_info() {
-    let recorded = Recorded::start("127.0.0.1");
-    let clients = [None, Some((1, 44_100)), Some((0, 96_000))].map(|info| {
-        let mut client = recorded.client();
-        // Stereo. LATENCY_INFO states one channel, because the microphone has one, and follows the first AUDIO or comes first.
-        let mut datagrams: Vec<_> = (0..3).map(|sequence| audio(sequence, SIZE / 2, SIZE)).collect();
-        if let Some((position, rate)) = info {
-            datagrams.insert(position, LatencyInfo::pcm_datagram(2 * SIZE, rate, 1));
-        }
-        for datagram in datagrams {
-            client.send(&datagram);
-        }
-        client.sync();
-        (client.address(), info.map_or(48_000, |(_, rate)| rate))
-    });
-    let (_, folder) = recorded.stop();
-    let samples: Vec<f32> = (0..3).flat_map(|sequence| samples(sequence, SIZE)).collect();
-    for (client, rate) in clients {
-        assert_recorded(&folder, client, &[(2, rate, samples.clone())]);
     }
 }
 
@@ -215,6 +188,10 @@ fn captured(file: &Path) -> Vec<Captured> {
             4 => (20, [12, 16].map(|at| <[u8; 4]>::try_from(&packet[at..][..4]).unwrap().into())),
             _ => (40, [8, 24].map(|at| <[u8; 16]>::try_from(&packet[at..][..16]).unwrap().into())),
         };
+        let (addresses_at, udp) = (if header == 20 { 12 } else { 8 }, &packet[header..len]);
+        assert!(header == 40 || checksum(&packet[..header]) == 0, "the checksum of IPv4");
+        let pseudo_header = [&packet[addresses_at..header], &(udp.len() as u16).to_be_bytes(), &[0, 17]].concat();
+        assert_eq!(checksum(&[&pseudo_header, udp].concat()), 0, "the checksum of UDP");
         let port = |at: usize| u16::from_be_bytes(packet[header + at..][..2].try_into().unwrap());
         Captured {
             unix_ns: u128::from(word(&block[4..])) << 32 | u128::from(word(&block[8..])),
@@ -252,8 +229,6 @@ fn sealed_packets_are_recorded_and_captured_opened_with_a_comment() {
     let mut other = recorded.client();
     other.send(&sealed[0]);
     other.sync();
-    client.socket.set_nonblocking(true).unwrap();
-    while client.socket.recv(&mut [0; 2_048]).is_ok() {}
     let address = client.address();
     let (_, folder) = recorded.stop();
     let expected: Vec<f32> = (0..3).flat_map(|n| samples(n, SIZE)).collect();
@@ -300,6 +275,7 @@ fn capture_is_complete_at_any_time_with_addresses_and_times() {
 }
 
 #[test]
+#[ignore = "needs tshark: .ci/full"]
 fn dissector_shows_the_capture_with_valid_checksums() {
     let recorded = Recorded::start("::");
     // The port of a client may be that of another protocol, so it is named too.

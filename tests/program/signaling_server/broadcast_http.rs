@@ -1,11 +1,8 @@
 //! The HTTP interface of broadcast rooms and its options, tested with the program itself.
 
-use std::io::{Read, Write};
-use std::time::Duration;
-
 use jamjam_dev::signaling::token::{Secret, verify};
 use serde_json::json;
-use test_support::server::{Member, Response, Server, Since, get, run, send, tcp};
+use test_support::server::{Member, Response, Server, get, run, send};
 
 use super::http::login::JSON;
 use super::{SECRET, broadcast_member, token};
@@ -64,48 +61,18 @@ fn issued_token_opens_its_own_room_only() {
 }
 
 #[test]
-fn oversized_or_malformed_body_is_rejected_before_it_is_complete() {
-    let server = start(&["--rate-limit-token", "off"]);
-    let bearer = format!("{}\r\n", bearer("radio"));
-    for (path, headers) in [("/radio/postcontent", &*bearer), ("/rooms/radio/post", &bearer), ("/auth/token", "")] {
-        let chunked = "Transfer-Encoding: chunked\r\n\r\n";
-        for (rest, status) in [
-            ("Content-Length: 262145\r\n\r\n", 413),
-            ("Content-Length: 262145\r\nExpect: 100-continue\r\n\r\n", 413),
-            ("Content-Length: 2\r\nExpect: 100-continue\r\n\r\n", 100),
-            (&format!("{chunked}zz\r\n"), 400),
-            (&format!("{chunked}40001\r\n{}\r\n", "x".repeat(0x40_001)), 413),
-        ] {
-            let mut stream = tcp(server.address);
-            write!(stream, "POST {path} HTTP/1.1\r\nHost: x\r\n{headers}{rest}").unwrap();
-            let mut response = [0; 12];
-            stream.read_exact(&mut response).unwrap();
-            let shown = &rest[..rest.len().min(60)];
-            assert_eq!(str::from_utf8(&response[9..]), Ok(&*status.to_string()), "{path} {shown}");
-        }
-    }
-}
-
-#[test]
 fn rejected_http_requests_are_counted_and_logged_without_content() {
-    let mut server = start(&["--rate-limit-post", "6/h"]);
-    let (own, other, long) = (bearer("radio"), bearer("lobby"), "x".repeat((256 << 10) + 1));
+    let mut server = start(&["--rate-limit-post", "4/h"]);
+    let (own, other) = (bearer("radio"), bearer("lobby"));
     for (count, (path, headers, body, status)) in (1..).zip([
         ("/radio/postcontent", &[][..], "{}", 401),
         ("/radio/postcontent", &[&*other], "{}", 401),
         ("/radio/postcontent", &[&*own], "hunter2", 400),
-        ("/radio/postcontent", &[&*own], &long, 413),
-        ("/radio/postcontent", &[&*own], r#"["hunter2"]"#, 422),
         ("/rooms/radio/post", &[&*own], r#"{"type":"hunter2"}"#, 422),
         ("/radio/postcontent", &[&*own], "{}", 429),
         ("/auth/token", &[], "hunter2", 400),
     ]) {
-        let response = send(&server, "POST", path, headers, body);
-        assert_eq!(response.status, status, "{path} {body}");
-        if status == 429 {
-            let error = "Too many posts from this address; try again later (limit: the server's RATE_LIMIT_POST)";
-            assert_eq!(response.json()["error"], error);
-        }
+        assert_eq!(send(&server, "POST", path, headers, body).status, status, "{path} {body}");
         assert_eq!(server.metric("requests_rejected_total{dialect=\"broadcast\"}"), count);
     }
     // One rejection per second is logged, so only the first of these is logged.
@@ -131,11 +98,8 @@ fn issuer_key_restricts_tokens_and_their_rate_is_limited() {
     let right = "Authorization: Bearer open sesame";
     assert_eq!(request(right).status, 200);
     let rejected = request(right);
-    let error = "Too many token requests from this address; try again later (limit: the server's RATE_LIMIT_TOKEN)";
-    let body = rejected.json();
-    assert_eq!((rejected.status, &body["error"]), (429, &json!(error)));
-    let wait = body["retryAfter"].as_u64().unwrap();
-    assert!((3_500..=3_601).contains(&wait), "{wait}");
+    let wait = rejected.json()["retryAfter"].as_u64().unwrap();
+    assert!(rejected.status == 429 && (3_500..=3_601).contains(&wait), "{rejected:?}");
     assert_eq!(rejected.header("retry-after"), wait.to_string());
 }
 
@@ -162,13 +126,8 @@ fn post_reaches_the_members_and_returns_their_number() {
         "success": true, "clientCount": 1, "status": "queued", "room": "radio", "delayMs": 0, "scheduledAt": null, "echo": null,
     });
     assert_eq!((queued.status, accepted), (202, expected));
-    // The errors in the order in which they are checked.
-    for headers in [&[][..], &["Authorization: Bearer x"], &[&*bearer("lobby")], &["Authorization: Basic eDp5"]] {
-        let rejected = send(&server, "POST", "/radio/postcontent", headers, "{");
-        assert!(rejected.status == 401 && rejected.header("www-authenticate").starts_with("Bearer"), "{rejected:?}");
-    }
-    let in_query = format!("/radio/postcontent?token={}", token("a", "radio"));
-    assert_eq!(send(&server, "POST", &in_query, &[], "{}").status, 401);
+    let rejected = send(&server, "POST", "/lobby/postcontent", &[&own], "{");
+    assert!(rejected.status == 401 && rejected.header("www-authenticate").starts_with("Bearer"), "{rejected:?}");
     // The next message to `other` is an error, so none of these posts reached its room. A post to an empty room reports 0 receivers.
     other.send_text("no JSON");
     assert_eq!(other.receive()["type"], "error");
@@ -179,31 +138,23 @@ fn post_reaches_the_members_and_returns_their_number() {
 }
 
 #[test]
-fn radio_delay_applies_to_posts_without_a_delay() {
-    let server = start(&["--radio-delay", "1800"]);
-    let mut ann = broadcast_member(server.address, "radio", "ann");
-    for (room, message, delay) in [
-        ("radio", r#"{"type":"Post","content":1}"#, Some(1_800_000)),
-        ("radio", r#"{"type":"post","content":2,"delay":900}"#, Some(900_000)),
-        ("radio", r#"{"type":"item","content":3}"#, None),
-        ("lobby", r#"{"type":"post","content":4}"#, None),
-    ] {
-        let posted = send(&server, "POST", &format!("/{room}/postcontent"), &[&bearer(room)], message).json();
-        assert_eq!((&posted["success"], posted["delayMs"].as_u64()), (&json!(true), delay), "{message}");
-    }
-    assert_eq!(ann.receive()["content"], 3);
-}
-
-#[test]
-fn content_is_relayed_in_the_configured_envelope() {
-    let server = start(&["--broadcast-envelope", "dynode"]);
+fn delay_and_envelope_of_the_options_apply() {
+    let server = start(&["--broadcast-envelope", "dynode", "--radio-delay", "1800"]);
     let [mut ann, mut bob] = ["ann", "bob"].map(|user| broadcast_member(server.address, "radio", user));
     ann.send_text(r#"{"type":"x","content":1}"#);
     let mut received = bob.receive();
     assert!(received["receivedAt"].take().as_u64().unwrap() > 1_700_000_000_000);
     let data = json!({"type": "x", "content": 1, "room": "radio", "processedBy": "RadioHandler"});
     assert_eq!(received, json!({"type": "broadcast", "from": "ann", "receivedAt": null, "data": data}));
-    send(&server, "POST", "/radio/postcontent", &[&bearer("radio")], r#"{"a":1}"#);
+    for (room, message, delay) in [
+        ("radio", r#"{"type":"Post","content":1}"#, Some(1_800_000)),
+        ("radio", r#"{"type":"post","content":2,"delay":900}"#, Some(900_000)),
+        ("radio", r#"{"a":1}"#, None),
+        ("lobby", r#"{"type":"post","content":4}"#, None),
+    ] {
+        let posted = send(&server, "POST", &format!("/{room}/postcontent"), &[&bearer(room)], message).json();
+        assert_eq!((&posted["success"], posted["delayMs"].as_u64()), (&json!(true), delay), "{message}");
+    }
     let mut received = bob.receive();
     assert!(received["serverReceivedAt"].take().as_str().unwrap().ends_with('Z'));
     assert_eq!(received, json!({"a": 1, "serverReceivedAt": null, "room": "radio", "contentType": "radio"}));
@@ -224,11 +175,6 @@ fn limits_close_with_their_codes() {
     assert_eq!(bob.receive()["content"].as_str().unwrap().len(), 290 << 10);
     ann.send_text(&"x".repeat(301 << 10));
     assert_eq!(ann.closed().0, 1_009);
-    // A control channel must not send anything. Therefore, the higher limit does not apply to it.
-    let mut control = connect(&server, "rooms/lobby/remotecontrol", &token("ann", "lobby"));
-    assert_eq!(control.receive()["type"], "control-welcome");
-    control.send_text(&"x".repeat((256 << 10) + 1));
-    assert_eq!(control.closed().0, 1_009);
 }
 
 #[test]
@@ -245,9 +191,7 @@ fn only_listed_origins_may_connect_or_send_http_requests() {
         ("POST", "/auth/token", r#"{"clientId":"ann","room":"lobby"}"#),
         ("OPTIONS", "/auth/token", ""),
         ("POST", "/lobby/postcontent", "{}"),
-        ("OPTIONS", "/lobby/postcontent", ""),
         ("POST", "/rooms/lobby/post", typed),
-        ("GET", "/healthz", ""),
         ("GET", "/health", ""),
     ];
     let user = "/?roomId=r&userId=u&userName=n";
@@ -307,26 +251,19 @@ fn room_file_declares_a_room_and_its_errors_stop_the_start() {
     // Lock files of Emacs are dangling links, and macOS writes binary files.
     std::os::unix::fs::symlink("ann@host.42", folder.path().join(".#stage.toml")).unwrap();
     std::fs::write(folder.path().join("._stage.toml"), [0, 5, 22, 7]).unwrap();
-    let room = "\u{feff}requires_auth = false\nbroadcast_delay = \"100ms\"\nmax_clients = 2\nstamp = true\n[welcome]\n\
-                message = \"Hello\"\nrules = [1, 2]\n[welcome.opens]\nat = [2026-11-20T20:00:00Z, 20:00:00]\n";
+    let room = "\u{feff}requires_auth = false\nmax_clients = 2\n[welcome]\nrules = [1, 2]\nopens = 20:00:00\n";
     std::fs::write(&file, room).unwrap();
     let options = ["--rooms", folder.path().to_str().unwrap()];
     let mut server = Server::start_signaling(&options);
     server.line_starting_with("signaling: room file skipped");
-    let [mut ann, mut bob] = [(); 2].map(|()| Member::connect_to(server.address, "/stage"));
-    for client in [&mut ann, &mut bob] {
-        let welcome = client.receive();
-        let fields = ["type", "message", "rules", "room", "opens"].map(|name| welcome[name].clone());
-        let opens = json!({"at": ["2026-11-20T20:00:00Z", "20:00:00"]});
-        assert_eq!(fields, [json!("welcome"), json!("Hello"), json!([1, 2]), json!("stage"), opens]);
-    }
+    let _members = [(); 2].map(|()| {
+        let mut member = Member::connect_to(server.address, "/stage");
+        let welcome = member.receive();
+        let fields = ["type", "rules", "room", "opens"].map(|name| welcome[name].clone());
+        assert_eq!(fields, [json!("welcome"), json!([1, 2]), json!("stage"), json!("20:00:00")]);
+        member
+    });
     assert_eq!(Member::connect_to(server.address, "/stage").closed(), (1_013, "Room is full".to_owned()));
-    let sent_at = Since::now();
-    ann.send_text(r#"{"type":"x"}"#);
-    let received = bob.receive();
-    sent_at.assert_at_least(Duration::from_millis(100));
-    assert!(received["content"]["processed"] == true && received["content"]["timestamp"].is_u64(), "{received}");
-    assert_eq!(received["from"], "anonymous");
     let start_error = || {
         let output = run(&[&["signaling-server", "--port", "0"], &options[..]].concat(), |_| {});
         assert_eq!(output.code, 3, "{output:?}");
@@ -334,10 +271,7 @@ fn room_file_declares_a_room_and_its_errors_stop_the_start() {
     };
     for (text, line, word) in [
         ("stamp = true\nwellcome = 1\n", "line 2", "wellcome"),
-        ("stamp = 1", "line 1", "stamp = 1"),
         ("stamp = true\n\nbroadcast_delay = \"soon\"\n", "line 3", "broadcast_delay"),
-        ("stamp", "line 1", "stamp"),
-        ("stamp = true\nbroadcast_delay = \"61m\"\n", "line 2", "broadcast_delay"),
         ("# Empty.\n\nmax_clients = 0\n", "line 3", "max_clients"),
     ] {
         std::fs::write(&file, text).unwrap();

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
-use test_support::server::{Member, Server, TEST_TIMEOUT, frame, get, poll_until, tcp};
+use test_support::server::{Member, Server, frame, get, poll_until, tcp};
 use test_support::snapshot;
 use tungstenite::Message;
 
@@ -118,20 +118,6 @@ fn pings_of_a_client_that_does_not_read_use_little_memory() {
     assert!(Member::connect(server.address).rooms().is_empty());
     let grown = server.resident_kib().saturating_sub(before);
     assert!(grown < 20_000, "{grown} KiB more");
-}
-
-#[test]
-fn connections_beyond_the_limit_wait_for_a_slot() {
-    let server = Server::start_signaling(&["--max-connections", "2"]);
-    let address = server.address;
-    let (mut first, _second) = (Member::connect(address), Member::connect(address));
-    let (done, waiting) = std::sync::mpsc::channel();
-    thread::scope(|scope| {
-        scope.spawn(|| done.send(Member::try_connect(address, "/", &[]).is_ok()).unwrap());
-        assert!((0..100).all(|_| first.rooms().is_empty() && waiting.try_recv().is_err()), "there was no free slot");
-        drop(first);
-        assert_eq!(waiting.recv_timeout(TEST_TIMEOUT), Ok(true));
-    });
 }
 
 #[test]

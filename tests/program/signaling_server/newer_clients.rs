@@ -43,10 +43,8 @@ fn discovered_url_names_the_requested_host_and_accepts_newer_clients() {
 #[test]
 fn forwarded_host_and_scheme_count_only_from_a_trusted_proxy() {
     let headers = ["X-Forwarded-For: 192.0.2.1", "X-Forwarded-Proto: https", "X-Forwarded-Host: rooms.example"];
-    for (options, url) in [(&[][..], "ws://x/v1/signaling"), (&["--trust-proxy"], "wss://rooms.example/v1/signaling")] {
-        let server = Server::start_signaling(options);
-        assert_eq!(discovered(&request(&server, "GET", DISCOVERY, &headers)), url);
-    }
+    let untrusting = Server::start_signaling(&[]);
+    assert_eq!(discovered(&request(&untrusting, "GET", DISCOVERY, &headers)), "ws://x/v1/signaling");
     let server = Server::start_signaling(&["--trust-proxy"]);
     for (scheme, host, url) in [
         ("http", "rooms.example:81", "ws://rooms.example:81/v1/signaling"),
@@ -67,16 +65,11 @@ fn configured_public_url_is_discovered() {
         ("https://rooms.example", "wss://rooms.example/v1/signaling"),
         ("http://rooms.example:81/", "ws://rooms.example:81/v1/signaling"),
         ("wss://rooms.example/below/v1/signaling", "wss://rooms.example/below/v1/signaling"),
-        ("https://rooms.example/below/", "wss://rooms.example/below/v1/signaling"),
         ("https://rooms.example/v1/signaling/", "wss://rooms.example/v1/signaling"),
     ] {
-        let server = Server::start_signaling(&["--public-url", given]);
+        let server = Server::start_signaling_with(&[], |command| _ = command.env("PUBLIC_URL", given));
         assert_eq!(discovered(&get(&server, DISCOVERY)), url);
     }
-    let server = Server::start_signaling_with(&[], |command| {
-        command.env("PUBLIC_URL", "https://rooms.example").env("TEST_ROOM", "off");
-    });
-    assert_eq!(discovered(&get(&server, DISCOVERY)), "wss://rooms.example/v1/signaling");
 }
 
 #[test]

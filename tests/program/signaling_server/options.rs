@@ -55,11 +55,7 @@ fn limits_of_threads_and_open_files_are_named() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         if output.status.code() != Some(0) {
             assert_eq!(output.status.code(), Some(3), "{threads}: {stderr}");
-            let remedy =
-                "Raise the limit on threads: TasksMax= of the unit, pids_limit of the container, or ulimit -u\n";
-            assert!(stderr.contains(remedy), "{stderr}");
-            let errors = stderr.lines().filter(|line| !line.contains(" INFO ") && !line.contains(" WARN ")).count();
-            assert!(errors <= 2, "{stderr}");
+            assert!(stderr.contains("Raise the limit on threads: TasksMax= of the unit"), "{stderr}");
         }
     }
     let mut server = Server::start_signaling(&[]);
@@ -81,7 +77,8 @@ fn lists_in_variables_may_contain_spaces_and_switches_are_common_words() {
             ("ORIGIN_ALLOWLIST", "https://a.example, "),
             ("REQUIRE_DEVICE", word),
         ];
-        Server::start_signaling_with(&[], |command| _ = command.envs(variables));
+        let server = Server::start_signaling_with(&[], |command| _ = command.envs(variables));
+        assert_eq!(server.metric("rooms{dialect=\"bbx\"}"), 2);
     }
 }
 

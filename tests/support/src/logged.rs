@@ -1,16 +1,16 @@
 //! Captures log lines.
 
 use std::fmt::{Debug, Write};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::OnceLock;
+use std::sync::mpsc::{self, Sender};
 
 use tracing::field::Field;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{NoSubscriber, with_default};
 use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
-/// The captured lines with level INFO and above, without time and area. All clones share the same lines.
-#[derive(Clone, Default)]
-pub struct Lines(Arc<Mutex<Vec<String>>>);
+/// Sends the lines with level INFO and above, without time and area.
+struct Lines(Sender<String>);
 
 impl Subscriber for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -26,7 +26,7 @@ impl Subscriber for Lines {
             };
             text.expect("a string takes all");
         });
-        self.0.lock().expect("no writer panics").push(line);
+        self.0.send(line).expect("a receiver");
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -42,23 +42,13 @@ impl Subscriber for Lines {
     fn exit(&self, _: &Id) {}
 }
 
-/// Keeps a second dispatcher alive. With only one, `tracing` stores for each callsite whether the first thread that reaches it has a
-/// subscriber, and a parallel test without one would disable the callsite for all threads.
-pub fn keep_callsites_enabled() {
-    static SECOND: OnceLock<Dispatch> = OnceLock::new();
-    SECOND.get_or_init(|| Dispatch::new(NoSubscriber::default()));
-}
-
-impl Lines {
-    pub fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock().expect("no writer panics"))
-    }
-}
-
 /// Runs `action`. Returns the lines that `action` logs on this thread.
 pub fn logged(action: impl FnOnce()) -> Vec<String> {
-    keep_callsites_enabled();
-    let lines = Lines::default();
-    with_default(lines.clone(), action);
-    lines.take()
+    // With only one dispatcher, `tracing` stores for each callsite whether the first thread that reaches it has a subscriber, and a parallel
+    // test without one would disable the callsite for all threads.
+    static SECOND: OnceLock<Dispatch> = OnceLock::new();
+    SECOND.get_or_init(|| Dispatch::new(NoSubscriber::default()));
+    let (sender, lines) = mpsc::channel();
+    with_default(Lines(sender), action);
+    lines.try_iter().collect()
 }

@@ -39,16 +39,20 @@ pub fn assert_success(output: &Output) -> String {
     stdout.into_owned()
 }
 
-/// Runs an external tool with `input`. `None` if it is not installed, except in CI, where `scripts/setup --tests` installs the tools.
+/// Prints why a test is skipped, or fails it in CI, where `scripts/setup --tests` installs the tools.
+pub fn note_missing(what: &str) {
+    assert!(std::env::var_os("CI").is_none_or(|value| value.is_empty()), "{what}");
+    // Writing to `stderr()` bypasses the test runner's capture, which hides the output of passing tests.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
+}
+
+/// Runs an external tool with `input`. `None` if it is not installed.
 pub fn run_tool(command: &mut Command, input: &str) -> Option<Output> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let missing = format!("{} is not installed", command.get_program().display());
-            assert!(std::env::var_os("CI").is_none_or(|value| value.is_empty()), "{missing}");
-            // Writing to `stderr()` bypasses the test runner's capture, which hides the output of passing tests.
-            let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
+            note_missing(&format!("{} is not installed", command.get_program().display()));
             return None;
         }
         Err(error) => panic!("{command:?}: {error}"),

@@ -206,12 +206,6 @@ mod tests {
         DeviceSampleFormat::by_name(name).expect("a format")
     }
 
-    const MS: u64 = 1_000_000;
-
-    fn at_ms(ms: u64) -> Time {
-        Time::from_nanos(ms * MS)
-    }
-
     /// 16-bit samples as a device delivers them.
     fn bytes(numbers: impl IntoIterator<Item = i16>) -> Vec<u8> {
         numbers.into_iter().flat_map(i16::to_ne_bytes).collect()
@@ -227,18 +221,14 @@ mod tests {
         let (mut producer, mut consumer) = capture_ring(format("I16"), 2, 48);
         let mut samples = vec![0.0; 99];
         assert_eq!(consumer.pop(&mut samples), None);
-        producer.push(&bytes([16_384, -16_384, 8_192, 0]), at_ms(3));
+        producer.push(&bytes([16_384, -16_384, 8_192, 0]), Time::from_millis(3));
         // The fifth sample is an incomplete frame.
-        producer.push(&bytes([-32_768, 0, 1, 2, 3]), at_ms(5));
-        assert_eq!(
-            consumer.pop(&mut samples),
-            Some(CapturedBlock { frames: 2, captured_at: at_ms(3), dropped_before: 0, after_xrun: false })
-        );
+        producer.push(&bytes([-32_768, 0, 1, 2, 3]), Time::from_millis(5));
+        let block =
+            |ms| CapturedBlock { frames: 2, captured_at: Time::from_millis(ms), dropped_before: 0, after_xrun: false };
+        assert_eq!(consumer.pop(&mut samples), Some(block(3)));
         assert_eq!(samples, [0.5, -0.5, 0.25, 0.0]);
-        assert_eq!(
-            consumer.pop(&mut samples),
-            Some(CapturedBlock { frames: 2, captured_at: at_ms(5), dropped_before: 0, after_xrun: false })
-        );
+        assert_eq!(consumer.pop(&mut samples), Some(block(5)));
         assert_eq!(samples, [-1.0, 0.0, 1.0 / 32_768.0, 2.0 / 32_768.0]);
         assert_eq!(consumer.pop(&mut samples), None);
         assert_eq!(overruns(&consumer), (0, 0));
@@ -250,22 +240,17 @@ mod tests {
         let mut samples = Vec::new();
         let block = bytes(1..=50);
         // Three blocks of 50 frames fit into a ring of 160 frames. The fourth and fifth blocks count as one overrun.
-        (0..5).for_each(|ms| producer.push(&block, at_ms(ms)));
+        (0..5).for_each(|ms| producer.push(&block, Time::from_millis(ms)));
         assert_eq!(overruns(&consumer), (1, 100));
-        assert_eq!(
-            consumer.pop(&mut samples),
-            Some(CapturedBlock { frames: 50, captured_at: at_ms(0), dropped_before: 0, after_xrun: false })
-        );
-        producer.push(&block, at_ms(5));
+        assert_eq!(consumer.pop(&mut samples).map(|block| (block.frames, block.dropped_before)), Some((50, 0)));
+        producer.push(&block, Time::from_millis(5));
         // Full again: a second overrun.
-        producer.push(&block, at_ms(6));
+        producer.push(&block, Time::from_millis(6));
         assert_eq!(overruns(&consumer), (2, 150));
-        let rest: Vec<_> = std::iter::from_fn(|| consumer.pop(&mut samples)).collect();
-        assert_eq!(
-            rest.iter().map(|block| (block.captured_at, block.dropped_before)).collect::<Vec<_>>(),
-            [(at_ms(1), 0), (at_ms(2), 0), (at_ms(5), 100)]
-        );
-        producer.push(&block, at_ms(7));
+        let rest = std::iter::from_fn(|| consumer.pop(&mut samples));
+        let rest: Vec<_> = rest.map(|block| (block.captured_at, block.dropped_before)).collect();
+        assert_eq!(rest, [(1, 0), (2, 0), (5, 100)].map(|(ms, dropped)| (Time::from_millis(ms), dropped)));
+        producer.push(&block, Time::from_millis(7));
         assert_eq!(consumer.pop(&mut samples).map(|block| block.dropped_before), Some(50));
         assert_eq!(samples.len(), 50);
     }
@@ -274,16 +259,16 @@ mod tests {
     fn block_after_an_xrun_is_marked() {
         let (mut producer, mut consumer) = capture_ring(format("U8"), 1, 32);
         let (counters, mut samples) = (Arc::clone(&producer.counters), Vec::new());
-        producer.push(&[128; 16], at_ms(0));
+        producer.push(&[128; 16], Time::from_millis(0));
         counters.xruns.add(2);
-        producer.push(&[128; 16], at_ms(1));
+        producer.push(&[128; 16], Time::from_millis(1));
         counters.xruns.add(1);
         // The ring is full, so the next call drops its block. The xrun mark of the dropped block is set on the next block that fits.
-        producer.push(&[128; 16], at_ms(2));
+        producer.push(&[128; 16], Time::from_millis(2));
         let mut next = || consumer.pop(&mut samples).map(|block| (block.dropped_before, block.after_xrun));
         assert_eq!([next(), next(), next()], [Some((0, false)), Some((0, true)), None]);
-        producer.push(&[128; 16], at_ms(3));
-        producer.push(&[128; 16], at_ms(4));
+        producer.push(&[128; 16], Time::from_millis(3));
+        producer.push(&[128; 16], Time::from_millis(4));
         assert_eq!([next(), next()], [Some((16, true)), Some((0, false))]);
         assert_eq!(consumer.state.xruns.get(), 3);
     }
@@ -293,7 +278,7 @@ mod tests {
         let (mut producer, mut consumer) = capture_ring(format("I16"), 1, 32);
         let (mut samples, mut received) = (Vec::new(), Vec::new());
         for block in 0..100 {
-            producer.push(&bytes(block * 7..block * 7 + 7), at_ms(0));
+            producer.push(&bytes(block * 7..block * 7 + 7), Time::from_millis(0));
             while consumer.pop(&mut samples).is_some() {
                 received.extend(samples.iter().map(|sample| (sample * 32_768.0) as i16));
             }

@@ -136,8 +136,8 @@ mod tests {
 
     const DIGEST: u64 = 0xAAAA_AAAA_0000_0007;
 
-    fn admissions(limiter: &mut RepetitionLimiter, digest: u64, limit: RepetitionLimit, times: &[u64]) -> Vec<bool> {
-        times.iter().map(|millis| limiter.admit(Time::from_millis(*millis), digest, limit)).collect()
+    fn admissions(limiter: &mut RepetitionLimiter, limit: RepetitionLimit, times: &[u64]) -> Vec<bool> {
+        times.iter().map(|millis| limiter.admit(Time::from_millis(*millis), DIGEST, limit)).collect()
     }
 
     /// Receives and counts a KEEPALIVE.
@@ -156,15 +156,10 @@ mod tests {
     #[test]
     fn ten_equal_keepalives_are_answered_then_one_every_800_ms() {
         let (mut limiter, _) = limiter_and_audio_limit();
-        assert_eq!(
-            admissions(&mut limiter, DIGEST, RepetitionLimit::KEEPALIVE, &[5; 11]),
-            [&[true; 10][..], &[false]].concat()
-        );
+        let mut admitted = |times: &[u64]| admissions(&mut limiter, RepetitionLimit::KEEPALIVE, times);
+        assert_eq!(admitted(&[5; 11]), [&[true; 10][..], &[false]].concat());
         // A rejected datagram does not use up the limit: the next datagram is admitted at 805 ms.
-        assert_eq!(
-            admissions(&mut limiter, DIGEST, RepetitionLimit::KEEPALIVE, &[804, 805, 805, 1_605]),
-            [false, true, false, true]
-        );
+        assert_eq!(admitted(&[804, 805, 805, 1_605]), [false, true, false, true]);
     }
 
     #[test]
@@ -172,7 +167,7 @@ mod tests {
         let audio = RepetitionLimit::audio(Duration::from_secs(1 << 40));
         assert_eq!(audio.interval, Duration::from_secs(86_400));
         let mut limiter = RepetitionLimiter::new(Duration::ZERO);
-        assert_eq!(admissions(&mut limiter, DIGEST, audio, &[0, 0, 0, 0, 86_400_000]), [true, true, true, false, true]);
+        assert_eq!(admissions(&mut limiter, audio, &[0, 0, 0, 0, 86_400_000]), [true, true, true, false, true]);
     }
 
     #[test]
@@ -192,10 +187,8 @@ mod tests {
     #[test]
     fn unordered_timestamps_expire_no_entry() {
         let (mut limiter, audio) = limiter_and_audio_limit();
-        assert_eq!(
-            admissions(&mut limiter, DIGEST, audio, &[100_000, 100_000, 100_000, 99_950]),
-            [true, true, true, false]
-        );
+        let times = [100_000, 100_000, 100_000, 99_950];
+        assert_eq!(admissions(&mut limiter, audio, &times), [true, true, true, false]);
     }
 
     #[test]

@@ -57,43 +57,34 @@ mod tests {
         texts.iter().map(|text| text.parse().expect("an address")).collect()
     }
 
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
     fn config() -> MediaRelayConfig {
-        let own_ips = vec!["192.0.2.1".parse().expect("an address")];
-        MediaRelayConfig { own_ips, ports: vec![40_000], ..MediaRelayConfig::default() }
+        MediaRelayConfig { own_ips: vec![ip("192.0.2.1")], ports: vec![40_000], ..MediaRelayConfig::default() }
     }
 
     #[test]
     fn destination_is_the_first_that_is_known_and_never_a_published_address_of_others() {
-        // Connection from, published addresses, latest source, source at the socket, destination.
-        for (signaling_ip, published, latest, at_socket, expected) in [
-            (
-                "198.51.100.7",
-                &["198.51.100.7:5000"][..],
-                Some("198.51.100.7:9"),
-                Some("198.51.100.7:8"),
-                "198.51.100.7:8",
-            ),
-            ("198.51.100.7", &["198.51.100.7:5000"], Some("198.51.100.7:9"), None, "198.51.100.7:9"),
-            (
-                "198.51.100.7",
-                &["203.0.113.9:4000", "10.0.0.2:5000", "198.51.100.7:6000"],
-                None,
-                None,
-                "198.51.100.7:6000",
-            ),
-            ("198.51.100.7", &["203.0.113.9:4000", "10.0.0.2:5000"], None, None, "198.51.100.7:4000"),
-            ("198.51.100.7", &["192.0.2.1:5000"], None, None, "198.51.100.7:5000"),
-            ("::ffff:198.51.100.7", &["203.0.113.9:4000"], None, None, "198.51.100.7:4000"),
-            ("198.51.100.7", &[], None, None, ""),
-            ("127.0.0.1", &["203.0.113.9:4000", "192.0.2.1:5000", "127.0.0.1:5000"], None, None, "192.0.2.1:5000"),
-            ("::1", &["203.0.113.9:4000"], None, None, "127.0.0.1:4000"),
+        let (peer, far, private) = ("198.51.100.7", "203.0.113.9:4000", "10.0.0.2:5000");
+        // Connection from, published addresses, sources (the latest, and the one at the socket), destination.
+        for (signaling_ip, published, sources, expected) in [
+            (peer, &["198.51.100.7:5000"][..], &["198.51.100.7:9", "198.51.100.7:8"][..], "198.51.100.7:8"),
+            (peer, &["198.51.100.7:5000"], &["198.51.100.7:9"], "198.51.100.7:9"),
+            (peer, &[far, private, "198.51.100.7:6000"], &[], "198.51.100.7:6000"),
+            (peer, &[far, private], &[], "198.51.100.7:4000"),
+            (peer, &["192.0.2.1:5000"], &[], "198.51.100.7:5000"),
+            ("::ffff:198.51.100.7", &[far], &[], "198.51.100.7:4000"),
+            (peer, &[], &[], ""),
+            ("127.0.0.1", &[far, "192.0.2.1:5000", "127.0.0.1:5000"], &[], "192.0.2.1:5000"),
+            ("::1", &[far], &[], "127.0.0.1:4000"),
             // Its own sockets.
-            ("127.0.0.1", &["203.0.113.9:40000"], None, None, ""),
+            ("127.0.0.1", &["203.0.113.9:40000"], &[], ""),
         ] {
-            let parse = |text: &str| text.parse::<SocketAddr>().expect("an address");
-            let mut member = MemberAddresses::new(signaling_ip.parse().expect("an address"));
-            (member.published, member.latest) = (addresses(published), latest.map(parse));
-            let destination = member.destination(at_socket.map(parse), &config());
+            let (sources, mut member) = (addresses(sources), MemberAddresses::new(ip(signaling_ip)));
+            (member.published, member.latest) = (addresses(published), sources.first().copied());
+            let destination = member.destination(sources.get(1).copied(), &config());
             let destination = destination.map_or_else(String::new, |address| address.to_string());
             assert_eq!(destination, expected, "{signaling_ip} {published:?}");
         }
@@ -116,27 +107,15 @@ mod tests {
             // A forged source.
             ("127.0.0.1", "0.0.0.0", false),
         ] {
-            let member = MemberAddresses::new(signaling_ip.parse().expect("an address"));
-            assert_eq!(
-                member.accepts(source.parse().expect("an address"), &config()),
-                expected,
-                "{signaling_ip} {source}"
-            );
+            let member = MemberAddresses::new(ip(signaling_ip));
+            assert_eq!(member.accepts(ip(source), &config()), expected, "{signaling_ip} {source}");
         }
     }
 
     #[test]
     fn usable_addresses_are_those_of_ipv4_hosts_other_than_the_relay() {
-        let published = addresses(&[
-            "192.0.2.1:40000",
-            "127.0.0.1:40000",
-            "0.0.0.0:5000",
-            "224.0.0.1:5000",
-            "255.255.255.255:5000",
-            "[2001:db8::1]:5000",
-            "192.0.2.1:5000",
-            "[::ffff:203.0.113.9]:40000",
-        ]);
+        let unusable = ["192.0.2.1:40000", "127.0.0.1:40000", "0.0.0.0:5000", "[2001:db8::1]:5000"];
+        let published = addresses(&[&unusable[..], &["192.0.2.1:5000", "[::ffff:203.0.113.9]:40000"]].concat());
         assert_eq!(usable(published.into_iter(), &config()), addresses(&["192.0.2.1:5000", "203.0.113.9:40000"]));
     }
 }

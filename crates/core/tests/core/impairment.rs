@@ -55,15 +55,10 @@ fn losses_are_independent_of_each_other_and_of_other_decisions() {
     let reorder = Some((0.1, 10 * MS));
     let all = Impairment { loss: 0.1, duplicate: 0.1, reorder, seed: 8, ..Impairment::default() };
     let decisions: Vec<ImpairmentDecision> = decisions(all).collect();
-    let (lost, repeated, reordered): (Is, Is, Is) = (
-        |decision| decision.loss.is_some(),
-        |decision| decision.copies == 2,
-        |decision| decision.reorder_delay.is_some(),
-    );
+    let (lost, repeated): (Is, Is) = (|decision| decision.loss.is_some(), |decision| decision.copies == 2);
+    let reordered: Is = |decision| decision.reorder_delay.is_some();
     for (what, first, second, apart) in [
         ("two losses", lost, lost, 1),
-        ("two losses", lost, lost, 2),
-        ("two losses", lost, lost, 3),
         ("two losses", lost, lost, 64),
         ("lost and repeated", lost, repeated, 0),
         ("lost and reordered", lost, reordered, 0),
@@ -84,12 +79,8 @@ fn runs(states: &[bool]) -> Vec<usize> {
 fn bursts_have_the_lengths_and_frequency_of_the_gilbert_model() {
     for (seed, p, r) in [(1, 0.01, 0.3), (2, 0.002, 0.05), (3, 0.5, 0.5), (4, 0.8, 0.7), (5, 0.95, 0.9)] {
         let burst_loss = Some(GilbertModel::new(p, r).expect("a model"));
-        let states: Vec<bool> = decisions(Impairment { burst_loss, seed, ..Impairment::default() })
-            .map(|decision| {
-                assert!(matches!(decision.loss, None | Some(LossCause::Burst)));
-                decision.loss.is_some()
-            })
-            .collect();
+        let impairment = Impairment { burst_loss, seed, ..Impairment::default() };
+        let states: Vec<bool> = decisions(impairment).map(|decision| decision.loss == Some(LossCause::Burst)).collect();
         let lost = states.iter().filter(|lost| **lost).count() as f64;
         // The share of lost packets is p / (p + r). Adjacent states have the correlation λ = 1 − p − r. This correlation multiplies the
         // variance by (1 + λ) / (1 − λ).
@@ -117,24 +108,14 @@ fn burst_state_is_independent_of_the_query_order() {
     for (p, r) in [(0.01, 0.3), (0.0005, 0.0005), (0.95, 0.9), (1.0, 0.99)] {
         let burst_loss = Some(GilbertModel::new(p, r).expect("a model"));
         let impairment = Impairment { burst_loss, seed: 9, ..Impairment::default() };
-        let mut forwards = Impairer::new(impairment.clone());
-        let in_order: Vec<ImpairmentDecision> =
-            (0..10_000).map(|sequence| forwards.decide(Some(PacketType::Audio), sequence, None)).collect();
-        let mut backwards = Impairer::new(impairment.clone());
-        let mut reversed: Vec<ImpairmentDecision> =
-            (0..10_000).rev().map(|n| backwards.decide(Some(PacketType::Audio), n, None)).collect();
-        reversed.reverse();
-        assert_eq!(in_order, reversed);
+        let in_order: Vec<ImpairmentDecision> = decisions(impairment.clone()).take(10_000).collect();
         // 7 and 10,000 have no common divisor. Therefore, every packet is requested once, but not directly after its predecessor.
-        let mut leaping = Impairer::new(impairment.clone());
-        for index in (0..10_000).map(|n| n * 7 % 10_000) {
-            assert_eq!(leaping.decide(Some(PacketType::Audio), index, None), in_order[index as usize]);
-        }
-        for index in [0, 5, 9_999] {
-            assert_eq!(
-                Impairer::new(impairment.clone()).decide(Some(PacketType::Audio), index, None),
-                in_order[index as usize]
-            );
+        for order in [|n: u32| 9_999 - n, |n: u32| n * 7 % 10_000] {
+            let mut link = Impairer::new(impairment.clone());
+            for sequence in (0..10_000).map(order) {
+                let decision = link.decide(Some(PacketType::Audio), sequence, None);
+                assert_eq!(decision, in_order[sequence as usize]);
+            }
         }
     }
 }
@@ -207,12 +188,8 @@ fn everything(seed: u64) -> Impairment {
 #[test]
 fn audio_is_indexed_by_sequence_and_other_types_by_count() {
     let mut alone = Impairer::new(everything(12));
-    let audio: Vec<ImpairmentDecision> =
-        (0..1_000).map(|sequence| alone.decide(Some(PacketType::Audio), sequence, None)).collect();
-    let pings: Vec<ImpairmentDecision> =
-        (0..1_000).map(|sequence| alone.decide(Some(PacketType::LatencyPing), sequence, None)).collect();
-    let keepalives: Vec<ImpairmentDecision> =
-        (0..1_000).map(|_| alone.decide(Some(PacketType::Keepalive), 0, None)).collect();
+    let [audio, pings, keepalives] = [PacketType::Audio, PacketType::LatencyPing, PacketType::Keepalive]
+        .map(|class| (0..1_000).map(|sequence| alone.decide(Some(class), sequence, None)).collect::<Vec<_>>());
     // The impairer `crowded` decides on the three packet types in turn. It also decides on AUDIO packets that `alone` does not receive. All
     // pings of `crowded` have the same sequence number, and so do all its KEEPALIVEs. The decisions are the same as the decisions of
     // `alone`.
@@ -222,20 +199,13 @@ fn audio_is_indexed_by_sequence_and_other_types_by_count() {
         crowded.decide(Some(PacketType::Audio), 77_000 + index as u32, None);
         assert_eq!(crowded.decide(Some(PacketType::LatencyPing), 5, None), pings[index]);
         assert_eq!(crowded.decide(Some(PacketType::Keepalive), 900, None), keepalives[index]);
-        assert_eq!(
-            crowded.decide(Some(PacketType::Audio), index as u32, None),
-            audio[index],
-            "a second copy has the same decision as the first"
-        );
+        let second_copy = crowded.decide(Some(PacketType::Audio), index as u32, None);
+        assert_eq!(second_copy, audio[index]);
     }
     // Packets of different types get independent decisions, and different seeds give independent decisions.
     assert_ne!(audio, pings);
     assert_ne!(pings, keepalives);
-    let mut other = Impairer::new(everything(13));
-    assert_ne!(
-        (0..1_000).map(|sequence| other.decide(Some(PacketType::Audio), sequence, None)).collect::<Vec<_>>(),
-        audio
-    );
+    assert_ne!(decisions(everything(13)).take(1_000).collect::<Vec<_>>(), audio);
 }
 
 /// A payload of 472 bytes is an IPv4 packet of 500 bytes (4,000 bits). At 2 Mbit/s, this packet takes 2 ms.
@@ -306,46 +276,19 @@ fn outages_are_judged_by_the_time_since_time_0() {
         let decision = link.decide(None, 0, Some(Duration::from_millis(millis)));
         decision.loss == Some(LossCause::Outage)
     };
-    for (millis, expected) in [
-        (0, false),
-        (29_999, false),
-        (30_000, true),
-        (34_999, true),
-        (35_000, false),
-        (59_999, false),
-        (60_000, true),
-        (60_499, true),
-        (60_500, false),
-        (90_000, false),
-        (600_000, true),
-        (600_500, false),
-    ] {
-        assert_eq!(is_out(millis), expected, "{millis} ms");
+    for (start, end) in [(30_000, 35_000), (60_000, 60_500), (600_000, 600_500)] {
+        assert_eq!([start - 1, start, end - 1, end].map(&mut is_out), [false, true, true, false], "{start} ms");
     }
+    assert!(!is_out(0) && !is_out(90_000));
     assert_eq!(link.decide(None, 0, None).loss, None);
 }
 
 #[test]
 fn invalid_outages_are_rejected() {
-    for part in [
-        "5s",
-        "",
-        "5@30s",
-        "5s@0",
-        "5s@30s/60",
-        "60s@0s/60s",
-        "0s@0s",
-        "999us@0s/2s",
-        "1ns@0s/2ns",
-        "5s@1d",
-        "5s@30s/",
-        "-1s@2s",
-    ] {
+    let short = ["5s", "", "5@30s", "5s@0", "0s@0s", "5s@1d", "5s@30s/", "-1s@2s"];
+    for part in short.into_iter().chain(["5s@30s/60", "60s@0s/60s", "999us@0s/2s", "1ns@0s/2ns"]) {
         let error = format!("5s@3s,{part}").parse::<Outages>().expect_err(part).to_string();
-        assert!(
-            error.starts_with(&format!("`{part}` is not LENGTH@START or LENGTH@START/PERIOD with units")),
-            "{error}"
-        );
+        assert!(error.starts_with(&format!("`{part}` is not LENGTH@START or LENGTH@START/PERIOD with")), "{error}");
     }
 }
 

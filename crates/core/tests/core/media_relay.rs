@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use jamjam_core::impairment::{BandwidthLimit, Impairment};
-use jamjam_core::media_relay::{Link, MediaMember, MediaRelay, MediaRelayConfig, MediaRooms, MediaRoute};
+use jamjam_core::media_relay::{Link, MediaMember, MediaRelay, MediaRelayConfig, MediaRoom, MediaRooms, MediaRoute};
 use jamjam_core::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
 use jamjam_core::outcome::OutcomeEvent;
 use jamjam_core::time::Time;
@@ -84,18 +85,16 @@ impl Relay {
         member
     }
 
-    fn receive(&mut self, at_ms: u64, source: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        let now = Time::from_millis(at_ms);
-        let socket = usize::from(to.port() - FIRST_PORT);
-        let received = Receive {
-            socket,
-            source,
-            dst_ip: Some(to.ip()),
-            received_at: now,
-            contents: bytes,
-            segment_size: bytes.len(),
-        };
-        self.node.on_datagram(now, &[received]);
+    fn receive(&mut self, at_ms: u64, source: SocketAddr, to: SocketAddr, contents: &[u8]) {
+        let (received_at, segment_size) = (Time::from_millis(at_ms), contents.len());
+        let (socket, dst_ip) = (usize::from(to.port() - FIRST_PORT), Some(to.ip()));
+        let received = Receive { socket, source, dst_ip, received_at, contents, segment_size };
+        self.node.on_datagram(received_at, &[received]);
+    }
+
+    /// AUDIO of the member at 198.51.100.1, one packet each 10 ms, in these turns.
+    fn play(&mut self, turns: Range<u64>, to: SocketAddr) {
+        turns.for_each(|turn| drop(self.forward(10 * turn, address(1, 5_000), to, &audio(turn as u32))));
     }
 
     /// What is sent at this time.
@@ -169,6 +168,14 @@ fn audio(sequence: u32) -> Vec<u8> {
     Header::new(PacketType::Audio, sequence, 0).to_bytes().to_vec()
 }
 
+/// A relay, the members Aki and Ben, and the addresses that lead to them.
+fn pair(sockets: u16, impairment: Impairment) -> (Relay, [MediaMember; 2], [SocketAddr; 2]) {
+    let relay = Relay::new(sockets, impairment);
+    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    let addresses = [announced(&aki, &ben), announced(&ben, &aki)];
+    (relay, [aki, ben], addresses)
+}
+
 /// The address that stands for `member` and is announced to `recipient`.
 fn announced(member: &MediaMember, recipient: &MediaMember) -> SocketAddr {
     member.address_for(recipient).expect("an address")
@@ -178,42 +185,30 @@ fn announced(member: &MediaMember, recipient: &MediaMember) -> SocketAddr {
 fn each_member_reaches_each_other_one_at_a_socket_of_its_own() {
     let mut relay = Relay::new(8, Impairment::default());
     let (aki, ben, cho) = (relay.member("Aki", 1), relay.member("Ben", 2), relay.member("Cho", 3));
-    let mut all: Vec<SocketAddr> = Vec::new();
-    for (member, recipient) in [(&aki, &ben), (&ben, &aki), (&aki, &cho), (&cho, &aki), (&ben, &cho), (&cho, &ben)] {
-        all.push(announced(member, recipient));
-    }
-    let distinct: BTreeSet<_> = all.iter().collect();
-    assert_eq!(distinct.len(), 6);
-    assert!(all.iter().all(|address| address.ip() == SERVER && (FIRST_PORT..FIRST_PORT + 8).contains(&address.port())));
+    let ways = [(&aki, &ben), (&ben, &aki), (&aki, &cho), (&cho, &aki), (&ben, &cho), (&cho, &ben)];
+    let distinct = BTreeSet::from(ways.map(|(member, recipient)| announced(member, recipient)));
+    let is_own = |to: &SocketAddr| to.ip() == SERVER && (FIRST_PORT..FIRST_PORT + 8).contains(&to.port());
+    assert!(distinct.len() == 6 && distinct.iter().all(is_own), "{distinct:?}");
     let sent = relay.forward(0, address(1, 5_000), announced(&ben, &aki), &audio(7));
     assert_eq!(sent, [Sent { from: announced(&aki, &ben), to: address(2, 5_000), bytes: audio(7) }]);
-    let sent = relay.forward(1, address(2, 5_000), announced(&aki, &ben), b"no jamjam packet");
-    let bytes = b"no jamjam packet".to_vec();
-    assert_eq!(sent, [Sent { from: announced(&ben, &aki), to: address(1, 5_000), bytes }]);
+    let foreign = b"no jamjam packet".to_vec();
+    let sent = relay.forward(1, address(2, 5_000), announced(&aki, &ben), &foreign);
+    assert_eq!(sent, [Sent { from: announced(&ben, &aki), to: address(1, 5_000), bytes: foreign }]);
     assert_eq!(relay.count("sent"), 2);
 }
 
 #[test]
 fn member_without_a_usable_address_has_none_in_the_room() {
-    let relay = Relay::new(8, Impairment::default());
-    let (aki, ben) =
-        (relay.member("Aki", 1), relay.rooms.join(1, names("Ben"), (ip(2), SERVER), None).expect("sockets"));
-    assert_eq!(ben.address_for(&aki), None);
-    for unusable in ["[2001:db8::1]:5000", "0.0.0.0:5000", "192.0.2.1:40001"] {
-        assert!(ben.publish([unusable.parse().expect("an address")].into_iter()));
-        assert_eq!(ben.address_for(&aki), None, "{unusable}");
+    let (_relay, [aki, ben], _) = pair(8, Impairment::default());
+    for (published, is_usable) in [("[2001:db8::1]:5000", false), ("203.0.113.9:5000", true), ("0.0.0.0:5000", false)] {
+        assert!(ben.publish([published.parse().expect("an address")].into_iter()));
+        assert_eq!(ben.address_for(&aki).is_some(), is_usable, "{published}");
     }
-    assert!(ben.publish(["203.0.113.9:5000".parse().expect("an address")].into_iter()));
-    assert!(ben.address_for(&aki).is_some());
-    assert!(ben.publish([].into_iter()));
-    assert_eq!(ben.address_for(&aki), None);
 }
 
 #[test]
 fn datagrams_of_others_and_of_the_relay_are_dropped_and_counted() {
-    let mut relay = Relay::new(8, Impairment::default());
-    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
-    let to = announced(&ben, &aki);
+    let (mut relay, [_aki, _ben], [_, to]) = pair(8, Impairment::default());
     for source in [address(2, 5_000), address(9, 5_000), address(1, 0), "127.0.0.1:5000".parse().expect("an address")] {
         assert_eq!(relay.forward(0, source, to, &audio(0)), [], "{source}");
     }
@@ -244,8 +239,7 @@ fn latest_source_counts_at_once_and_for_each_socket() {
 
 #[test]
 fn sockets_stay_while_one_published_address_does() {
-    let mut relay = Relay::new(8, Impairment::default());
-    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    let (mut relay, [aki, ben], _) = pair(8, Impairment::default());
     let (first, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
     let publish = |ports: &[u16]| assert!(aki.publish(ports.iter().map(|port| address(1, *port))));
     publish(&[6_000, 5_000]);
@@ -263,9 +257,7 @@ fn sockets_stay_while_one_published_address_does() {
 
 #[test]
 fn old_sockets_forward_until_idle_and_then_rest() {
-    let mut relay = Relay::new(2, Impairment::default());
-    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
-    let (to_aki, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
+    let (mut relay, [aki, _ben], [to_aki, to_ben]) = pair(2, Impairment::default());
     drop(aki);
     // Only Ben sends: both sockets of the pair stay.
     for second in 0..100 {
@@ -300,41 +292,33 @@ fn nobody_enters_without_sockets_for_all_pairs() {
     drop(first);
 }
 
-/// A room of ten, in which these members are `again` replaced in each round, and who could not enter.
-fn refused_when_again(sockets: u16, again: std::ops::Range<u8>, round_s: u64, stays: bool) -> Vec<String> {
-    let mut relay = Relay::new(sockets, Impairment::default());
-    let mut members: Vec<MediaMember> = (0..10).map(|host| relay.member(&host.to_string(), host)).collect();
-    let mut refused = Vec::new();
-    for round in 1..=6 {
-        relay.pass_time((round - 1) * round_s, round * round_s);
-        for host in again.clone() {
-            let (index, name) = (usize::from(host), host.to_string());
-            let before = members.remove(index);
-            let leaving = Some(before).filter(|_| stays);
-            let joined = relay.rooms.join(1, names(&name), (ip(host), SERVER), leaving.as_ref());
-            let joined = joined.inspect(|member| assert!(member.publish([address(host, 5_000)].into_iter())));
-            refused.extend(joined.is_none().then(|| format!("{name} in round {round}")));
-            members.extend(joined);
-            let last = members.len() - 1;
-            members.swap(index.min(last), last);
-        }
-    }
-    refused
-}
-
 #[test]
 fn members_of_a_room_of_ten_can_always_enter_again() {
-    // Their first sockets are idle, rest or are free again: a round takes 162 of at most 512.
-    assert_eq!(refused_when_again(1_024, 1..10, 20, false), [""; 0]);
-    // All at once, again and again, in 180 sockets and in no more than the announced ones.
-    assert_eq!(refused_when_again(180, 0..10, 0, true), [""; 0]);
-    assert_eq!(refused_when_again(90, 0..10, 0, true), [""; 0]);
+    for (sockets, again, round_s, stays) in [
+        // Their first sockets are idle, rest or are free again: a round takes 162 of at most 512.
+        (1_024, 1..10, 20, false),
+        // All at once, again and again, in 180 sockets and in no more than the announced ones.
+        (180, 0..10, 0, true),
+        (90, 0..10, 0, true),
+    ] {
+        let mut relay = Relay::new(sockets, Impairment::default());
+        let mut members: Vec<_> = (0..10).map(|host| Some(relay.member(&host.to_string(), host))).collect();
+        for round in 1..=6 {
+            relay.pass_time((round - 1) * round_s, round * round_s);
+            for host in again.clone() {
+                let leaving = members[usize::from(host)].take().filter(|_| stays);
+                let joined = relay.rooms.join(1, names(&host.to_string()), (ip(host), SERVER), leaving.as_ref());
+                let joined = joined.unwrap_or_else(|| panic!("{host} in round {round} of {sockets} sockets"));
+                assert!(joined.publish([address(host, 5_000)].into_iter()));
+                members[usize::from(host)] = Some(joined);
+            }
+        }
+    }
 }
 
 #[test]
 fn room_without_free_sockets_takes_its_resting_ones_and_then_the_longest_idle() {
-    let mut relay = Relay::new(10, Impairment::default());
-    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    let (mut relay, [aki, ben], _) = pair(10, Impairment::default());
     let publish = |member: &MediaMember, port| member.publish([address(1, port)].into_iter());
     let mut old = Vec::new();
     // Eight sockets, one after the other, are no longer announced. The first five rest in the end, and the others have been in use.
@@ -370,9 +354,7 @@ fn member_that_publishes_addresses_without_end_takes_54_sockets() {
 fn outages_begin_with_the_first_audio_of_the_room_and_end_stun_too() {
     let outages = "1s@1s".parse().expect("an outage");
     let impairment = Impairment { loss: 1.0, delay: Duration::from_millis(30), outages, ..Impairment::default() };
-    let mut relay = Relay::new(8, impairment);
-    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
-    let (to_aki, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
+    let (mut relay, [_aki, _ben], [to_aki, to_ben]) = pair(8, impairment);
     let is_forwarded = |relay: &mut Relay, at_ms| {
         relay.receive(at_ms, address(2, 5_000), to_aki, &STUN_REQUEST);
         (relay.poll(at_ms + 29).len(), relay.poll(at_ms + 30).len())
@@ -468,41 +450,33 @@ fn outcomes_name_both_members_and_what_is_on_its_path_at_the_end() {
 
 #[test]
 fn severed_direction_loses_everything_and_the_other_nothing_until_restored() {
-    let mut relay = Relay::new(8, Impairment { loss: 0.5, seed: 7, ..Impairment::default() });
-    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
-    let (to_aki, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
-    let unchanged = forwarded(7, 2, &["Ben", "Aki"]);
-    let sent = |relay: &mut Relay, sequences: std::ops::Range<u32>| {
-        let of = |relay: &mut Relay, host, to, sequence| {
-            !relay.forward(0, address(host, 5_000), to, &audio(sequence)).is_empty()
-        };
-        let all: Vec<[bool; 2]> =
-            sequences.map(|sequence| [of(relay, 1, to_ben, sequence), of(relay, 2, to_aki, sequence)]).collect();
-        [0, 1].map(|way| all.iter().filter(|sent| sent[way]).count())
+    let (mut relay, [_aki, _ben], [to_aki, to_ben]) =
+        pair(8, Impairment { loss: 0.5, seed: 7, ..Impairment::default() });
+    let rooms = relay.rooms.clone();
+    let mut sent = |host, to, sequences: Range<u32>| {
+        let is_sent = |sequence: &u32| !relay.forward(0, address(host, 5_000), to, &audio(*sequence)).is_empty();
+        sequences.filter(is_sent).count()
     };
-    let expected = |sequences: std::ops::Range<u32>| unchanged.iter().filter(|one| sequences.contains(one)).count();
-    change(&relay.rooms, link("Aki", "Ben", "loss", json!(100))).expect("valid");
-    let [severed, other] = sent(&mut relay, 0..100);
-    assert!(severed == 0 && (25..75).contains(&other), "{severed} {other}");
-    change(&relay.rooms, link("Aki", "*", "loss", json!(null))).expect("valid");
+    change(&rooms, link("Aki", "Ben", "loss", json!(100))).expect("valid");
+    assert_eq!(sent(1, to_ben, 0..100), 0);
+    assert!((25..75).contains(&sent(2, to_aki, 0..100)));
+    change(&rooms, link("Aki", "*", "loss", json!(null))).expect("valid");
     // The decisions about later packets are those that the seed gives without entries.
-    assert_eq!(sent(&mut relay, 100..200)[0], expected(100..200));
-    assert_eq!(relay.rooms.links(), []);
+    let unchanged = forwarded(7, 2, &["Ben", "Aki"]).into_iter().filter(|sequence| *sequence >= 100);
+    assert_eq!(sent(1, to_ben, 100..200), unchanged.count());
+    assert_eq!(rooms.links(), []);
 }
 
 #[test]
-fn severed_pair_is_judged_like_an_outage() {
-    let mut relay = Relay::new(2, Impairment::default());
-    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
-    let to_ben = announced(&ben, &aki);
-    let play = |relay: &mut Relay, turns: std::ops::Range<u64>| {
-        turns.for_each(|turn| drop(relay.forward(10 * turn, address(1, 5_000), to_ben, &audio(turn as u32))));
-    };
-    play(&mut relay, 0..200);
+fn severed_pair_and_the_outage_of_a_change_are_judged() {
+    let (mut relay, [_aki, _ben], [_, to_ben]) = pair(2, Impairment::default());
+    relay.play(0..200, to_ben);
     relay.run_woken(2_300, |rooms| change(rooms, link("*", "*", "loss", json!(100))).expect("valid"));
     relay.run_woken(3_400, |rooms| change(rooms, link("*", "*", "loss", json!(null))).expect("valid"));
-    play(&mut relay, 350..500);
-    assert_eq!(judged(&relay), [judged_at(2_300, 3_400, 100)]);
+    relay.play(350..500, to_ben);
+    change(&relay.rooms, link("Aki", "Ben", "outage", json!("1s@6s"))).expect("valid");
+    relay.play(500..900, to_ben);
+    assert_eq!(judged(&relay.rooms.take_results()), [judged_at(2_300, 3_400, 100), judged_at(6_000, 7_000, 0)]);
 }
 
 /// Start and end in milliseconds, and the recovery.
@@ -512,35 +486,16 @@ fn judged_at(start: u64, end: u64, recovery: u64) -> Judged {
     (start, end, Some(Ok(Duration::from_millis(recovery))))
 }
 
-/// Start, end and return of each outage in room 1, first of the direction from the second member.
-fn judged(relay: &Relay) -> Vec<Judged> {
-    let results = relay.rooms.take_results();
+/// Start, end and return of each outage in room 1, first of the direction from the first member.
+fn judged(results: &BTreeMap<u64, MediaRoom>) -> Vec<Judged> {
     let ms = |at: Time| at.as_micros() / 1_000;
     let all = results[&1].recoveries.iter().flat_map(|(_, recovery)| &recovery.judged);
     all.map(|one| (ms(one.start), ms(one.end), one.recovery)).collect()
 }
 
 #[test]
-fn outage_that_the_operator_sets_is_judged() {
-    let mut relay = Relay::new(2, Impairment::default());
-    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
-    let (to_aki, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
-    let mut forwarded = 0;
-    for turn in 0..500 {
-        if turn == 100 {
-            change(&relay.rooms, link("Aki", "Ben", "outage", json!("1s@2s"))).expect("valid");
-        }
-        forwarded += relay.forward(10 * turn, address(1, 5_000), to_ben, &audio(turn as u32)).len();
-        relay.forward(10 * turn, address(2, 5_000), to_aki, &audio(turn as u32));
-    }
-    assert_eq!(forwarded, 400);
-    assert_eq!(judged(&relay), [judged_at(2_000, 3_000, 0); 2]);
-}
-
-#[test]
 fn silence_counts_until_the_node_ran_last() {
-    let mut relay = Relay::new(2, Impairment::default());
-    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    let (mut relay, [aki, ben], _) = pair(2, Impairment::default());
     assert_eq!(relay.rooms.silence(), None);
     relay.forward(5_000, address(1, 5_000), announced(&ben, &aki), &audio(0));
     relay.poll(6_500);
@@ -550,13 +505,11 @@ fn silence_counts_until_the_node_ran_last() {
 #[test]
 fn member_leaves_when_it_does_though_nothing_flows() {
     let outages = "1s@1s".parse().expect("an outage");
-    let mut relay = Relay::new(2, Impairment { outages, ..Impairment::default() });
-    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
-    let to_ben = announced(&ben, &aki);
-    (0..100).for_each(|turn| drop(relay.forward(10 * turn, address(1, 5_000), to_ben, &audio(turn as u32))));
+    let (mut relay, [aki, _ben], [_, to_ben]) = pair(2, Impairment { outages, ..Impairment::default() });
+    relay.play(0..100, to_ben);
     relay.run_woken(2_700, |_| drop(aki));
     relay.pass_time(3, 6);
-    assert_eq!(judged(&relay), [(1_000, 2_000, Some(Err(Duration::from_millis(700))))]);
+    assert_eq!(judged(&relay.rooms.take_results()), [(1_000, 2_000, Some(Err(Duration::from_millis(700))))]);
 }
 
 #[test]
@@ -586,15 +539,8 @@ fn change_by_name_holds_for_later_members_and_by_id_for_one() {
 #[test]
 fn invalid_changes_have_no_effect_and_their_number_is_limited() {
     let relay = Relay::new(8, Impairment::default());
-    for (key, value) in [
-        ("loss", "101%"),
-        ("los", "1"),
-        ("loss=7", ""),
-        ("loss=7", "1"),
-        ("loss", ""),
-        ("loss", "1 delay"),
-        ("loss 1 delay", "1"),
-    ] {
+    let invalid = [("los", "1"), ("loss=7", ""), ("loss=7", "1"), ("loss 1 delay", "1")];
+    for (key, value) in ["101%", "", "1 delay"].map(|value| ("loss", value)).into_iter().chain(invalid) {
         let invalid = link("*", "*", key, json!(value));
         assert!(change(&relay.rooms, invalid.clone()).is_err(), "{invalid:?}");
         assert_eq!(relay.rooms.links(), [], "{invalid:?}");
@@ -662,9 +608,7 @@ fn what_several_changes_make_up_is_parsed_while_the_media_goes_on() {
 
 #[test]
 fn renumbered_member_sends_from_new_sockets_that_lead_to_it_and_the_old_ones_forward_nothing() {
-    let mut relay = Relay::new(8, Impairment::default());
-    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
-    let (to_aki, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
+    let (mut relay, [_aki, _ben], [to_aki, to_ben]) = pair(8, Impairment::default());
     assert_eq!(relay.forward(0, address(2, 6_000), to_aki, &audio(0))[0].to, address(1, 5_000));
     assert!(relay.rooms.change(link("Zoe", "*", "loss", json!(100)), [true, true, false, false]).is_err());
     assert_eq!(relay.rooms.links(), [], "nothing has changed");
@@ -688,8 +632,7 @@ fn renumbered_member_sends_from_new_sockets_that_lead_to_it_and_the_old_ones_for
 
 #[test]
 fn renumbered_pair_recovers_by_audio_through_the_new_port() {
-    let mut relay = Relay::new(4, Impairment { delay: Duration::from_millis(100), ..Impairment::default() });
-    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
+    let (mut relay, [aki, ben], _) = pair(4, Impairment { delay: Duration::from_millis(100), ..Impairment::default() });
     let (mut to_aki, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
     for turn in 0..600 {
         if turn == 200 {
@@ -704,13 +647,7 @@ fn renumbered_pair_recovers_by_audio_through_the_new_port() {
     let results = relay.rooms.take_results();
     let of_ben = &results[&1].flows.iter().find(|(route, _)| &*route.from == "Ben#1").expect("a flow").1;
     assert_eq!((of_ben.outcomes["old_port"], of_ben.forwarded().sequences.gaps), (150, 150));
-    let judged = results[&1].recoveries.iter().map(|(route, one)| (&*route.from, one.judged.clone()));
-    let recovered = |from: &str| judged.clone().find(|(name, _)| *name == from).expect("a flow").1;
-    let ms = Duration::from_millis;
-    for (from, after) in [("Aki#1", 100), ("Ben#1", 1_600)] {
-        let [outage] = recovered(from)[..] else { panic!("{:?}", recovered(from)) };
-        assert_eq!((outage.end - outage.start, outage.recovery), (ms(0), Some(Ok(ms(after)))), "{from}");
-    }
+    assert_eq!(judged(&results), [100, 1_600].map(|recovery| judged_at(2_000, 2_000, recovery)));
 }
 
 #[test]
@@ -721,7 +658,7 @@ fn results_have_each_flow_and_the_time_until_all_attempted_ones_have_audio() {
     assert!(cho.publish([address(3, 5_001)].into_iter()), "not its first address");
     relay.poll(200);
     relay.forward(400, address(1, 5_000), announced(&ben, &aki), &audio(0));
-    relay.forward(500, address(2, 5_000), announced(&aki, &ben), &Header::new(PacketType::Keepalive, 0, 0).to_bytes());
+    relay.forward(500, address(2, 5_000), announced(&aki, &ben), b"attempted");
     relay.forward(700, address(2, 5_000), announced(&aki, &ben), &audio(0));
     relay.forward(900, address(1, 5_000), announced(&ben, &aki), &audio(5));
     for key in [1, 1, 2] {
@@ -744,38 +681,27 @@ fn results_have_each_flow_and_the_time_until_all_attempted_ones_have_audio() {
 }
 
 #[test]
-fn room_stays_complete_when_a_member_comes_that_sends_nothing() {
-    let mut relay = Relay::new(6, Impairment::default());
-    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
-    relay.forward(400, address(1, 5_000), announced(&ben, &aki), &audio(0));
-    let _cho = relay.member("Cho", 3);
-    relay.poll(500);
-    assert_eq!(relay.rooms.take_results()[&1].completed_after(), Some(Duration::ZERO));
-}
-
-#[test]
-fn room_is_not_complete_while_an_attempted_flow_has_no_audio() {
-    let mut relay = Relay::new(2, Impairment::default());
-    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
-    relay.forward(400, address(1, 5_000), announced(&ben, &aki), &audio(0));
-    relay.forward(500, address(2, 5_000), announced(&aki, &ben), b"attempted");
-    assert_eq!(relay.rooms.take_results()[&1].completed_after(), None);
+fn silent_member_keeps_a_room_complete_and_an_attempted_flow_does_not() {
+    for (is_attempted, expected) in [(false, Some(Duration::ZERO)), (true, None)] {
+        let (mut relay, [_aki, _ben], [to_aki, to_ben]) = pair(6, Impairment::default());
+        relay.forward(400, address(1, 5_000), to_ben, &audio(0));
+        let _cho = relay.member("Cho", 3);
+        relay.poll(500);
+        if is_attempted {
+            relay.forward(500, address(2, 5_000), to_aki, b"attempted");
+        }
+        assert_eq!(relay.rooms.take_results()[&1].completed_after(), expected);
+    }
 }
 
 #[test]
 fn members_that_left_stay_in_the_results_with_their_outages() {
     let outages = "1s@1s".parse().expect("an outage");
-    let mut relay = Relay::new(2, Impairment { outages, ..Impairment::default() });
-    let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
-    let to_ben = announced(&ben, &aki);
-    (0..400).for_each(|turn| drop(relay.forward(5_000 + 10 * turn, address(1, 5_000), to_ben, &audio(turn as u32))));
+    let (mut relay, [aki, ben], [_, to_ben]) = pair(2, Impairment { outages, ..Impairment::default() });
+    relay.play(500..900, to_ben);
     drop((aki, ben));
     relay.pass_time(10, 50);
-    let results = relay.rooms.take_results();
-    let outages = results[&1].recoveries.iter().flat_map(|(_, recovery)| &recovery.judged);
-    let judged: Vec<_> = outages.map(|one| (one.start, one.end, one.recovery)).collect();
-    assert_eq!(judged, [(Time::from_millis(6_000), Time::from_millis(7_000), Some(Ok(Duration::ZERO)))]);
-    assert_eq!(results[&1].flows.len(), 2);
+    assert_eq!(judged(&relay.rooms.take_results()), [judged_at(6_000, 7_000, 0)]);
     assert!(relay.rooms.take_results().is_empty());
 }
 
@@ -783,10 +709,8 @@ fn members_that_left_stay_in_the_results_with_their_outages() {
 fn member_whom_the_end_of_the_relay_disconnects_is_not_lost() {
     for has_ended in [false, true] {
         let outages = "1s@1s".parse().expect("an outage");
-        let mut relay = Relay::new(2, Impairment { outages, ..Impairment::default() });
-        let (mut aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
-        let to_ben = announced(&ben, &aki);
-        (0..110).for_each(|turn| drop(relay.forward(10 * turn, address(1, 5_000), to_ben, &audio(turn as u32))));
+        let (mut relay, [mut aki, ben], [_, to_ben]) = pair(2, Impairment { outages, ..Impairment::default() });
+        relay.play(0..110, to_ben);
         aki.is_lost = true;
         let Relay { rooms, node, .. } = relay;
         let node = (!has_ended).then_some(node);

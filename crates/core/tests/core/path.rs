@@ -58,6 +58,10 @@ fn reordered_datagram_leaves_after_a_later_one_of_its_class() {
     assert_eq!(leave(&mut path, 1_039), []);
     assert_eq!(path.next_due(), Some(Time::from_millis(1_040)));
     assert_eq!(leave(&mut path, 1_040), [(1_040, 4)]);
+    // It waits for a second, or for its own delay if that is longer.
+    let long = ImpairmentDecision { reorder_delay: Some(3_000 * MS), ..decision(0, true, 1) };
+    path.enter(Time::from_millis(2_000), 1, AUDIO, &long, 5);
+    assert_eq!([4_999, 5_000].map(|now| leave(&mut path, now)), [vec![], vec![(5_000, 5)]]);
 }
 
 #[test]

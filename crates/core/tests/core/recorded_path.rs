@@ -16,10 +16,13 @@ fn record() -> RecordedPath {
     RecordedPath::new((7, packets), vec![(10e6, 40e6), (30e6, 60e6)], 40 * MS)
 }
 
+fn impairer(direction: Option<Direction>) -> Impairer {
+    Impairer::new(Impairment { recorded: Some(Arc::new(record())), direction, ..Impairment::default() })
+}
+
 /// Whether a datagram is lost at this time in microseconds, and its delay in microseconds.
 fn decide(direction: Option<Direction>, at: Option<u64>) -> (bool, u128) {
-    let impairment = Impairment { recorded: Some(Arc::new(record())), direction, ..Impairment::default() };
-    let decision = Impairer::new(impairment).decide(None, 0, at.map(Duration::from_micros));
+    let decision = impairer(direction).decide(None, 0, at.map(Duration::from_micros));
     assert!(matches!(decision.loss, None | Some(LossCause::Recorded)));
     (decision.loss.is_some(), decision.delay.as_micros())
 }
@@ -29,16 +32,13 @@ fn datagram_takes_the_recorded_packet_sent_last_before_it() {
     for (at, lost_in) in [
         // Before the first packet, nothing is lost.
         (0, None),
-        (10_000, None),
         (19_999, None),
         (20_000, Some(Up)),
         (24_999, Some(Up)),
         (25_000, Some(Down)),
         (29_999, Some(Down)),
         (30_000, None),
-        (39_999, None),
         // The record repeats after 40 ms.
-        (40_000, None),
         (60_000, Some(Up)),
         (4_025_000, Some(Down)),
     ] {
@@ -65,8 +65,7 @@ fn audio_takes_the_recorded_packet_of_its_number_whenever_it_comes() {
     let numbers: Vec<u32> = (3..11).chain([u32::MAX]).collect();
     for start in [0, 12_345] {
         let lost = [None, Some(Up), Some(Down)].map(|direction| {
-            let impairment = Impairment { recorded: Some(Arc::new(record())), direction, ..Impairment::default() };
-            let mut impairer = Impairer::new(impairment);
+            let mut impairer = impairer(direction);
             let mut is_lost = |number: &&u32| {
                 let at = Duration::from_micros(start + u64::from(**number % 7) * 900);
                 impairer.decide(Some(PacketType::Audio), **number, Some(at)).loss == Some(LossCause::Recorded)
@@ -75,15 +74,13 @@ fn audio_takes_the_recorded_packet_of_its_number_whenever_it_comes() {
         });
         assert_eq!(lost, [vec![4, 5, 8, 9], vec![4, 8], vec![5, 9]], "{start}");
     }
-    let impairment = Impairment { recorded: Some(Arc::new(record())), direction: Some(Up), ..Impairment::default() };
-    let decision = Impairer::new(impairment).decide(Some(PacketType::Audio), 9, Some(Duration::ZERO));
+    let decision = impairer(Some(Up)).decide(Some(PacketType::Audio), 9, Some(Duration::ZERO));
     assert_eq!(decision.delay.as_micros(), 27_500, "half of 55 ms at 25 ms");
 }
 
 #[test]
 fn other_packets_follow_the_time_unless_they_are_numbered_and_dense() {
-    let impairment = Impairment { recorded: Some(Arc::new(record())), ..Impairment::default() };
-    let mut impairer = Impairer::new(impairment);
+    let mut impairer = impairer(None);
     // Number 8 is lost, as what comes 20 ms after the start.
     for (number, at_ms, expected, case) in [
         (8, 0, false, "the first"),

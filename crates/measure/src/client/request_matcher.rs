@@ -177,26 +177,13 @@ mod tests {
         RequestMatcher::new(dialect, nonce, WallClock::default())
     }
 
-    fn matcher_after_requests(dialect: Dialect, times: u32) -> RequestMatcher {
-        let mut matcher = matcher(dialect, 0);
-        (0..times).for_each(|sequence| matcher.on_sent(sequence, Time::ZERO));
-        matcher
-    }
-
-    #[test]
-    fn request_uses_the_message_type_of_the_dialect() {
-        let request = |dialect| {
-            let mut text = String::new();
-            matcher(dialect, 0).write_request(0, Time::ZERO, &mut text);
-            text
-        };
-        assert_eq!(request(Dialect::Jamjam), r#"{"type":"ListRooms"}"#);
-        assert_eq!(request(Dialect::WebRtc), r#"{"type":"ping"}"#);
-    }
-
     #[test]
     fn responses_match_requests_in_order_and_an_extra_one_is_unmatched() {
-        let mut matcher = matcher_after_requests(Dialect::Jamjam, 2);
+        let mut text = String::new();
+        matcher(Dialect::Jamjam, 0).write_request(0, Time::ZERO, &mut text);
+        assert_eq!(text, r#"{"type":"ListRooms"}"#);
+        let mut matcher = matcher(Dialect::Jamjam, 0);
+        (0..2).for_each(|sequence| matcher.on_sent(sequence, Time::ZERO));
         let list = r#"{"type":"RoomList","data":{"rooms":[]}}"#;
         let results: Vec<MatchResult> = (0..3).map(|_| matcher.on_message(list, Time::ZERO)).collect();
         assert_eq!(results, [MatchResult::Response(0), MatchResult::Response(1), MatchResult::Unmatched]);
@@ -207,7 +194,11 @@ mod tests {
 
     #[test]
     fn other_messages_are_not_responses() {
-        let mut matcher = matcher_after_requests(Dialect::WebRtc, 1);
+        let mut text = String::new();
+        matcher(Dialect::WebRtc, 0).write_request(0, Time::ZERO, &mut text);
+        assert_eq!(text, r#"{"type":"ping"}"#);
+        let mut matcher = matcher(Dialect::WebRtc, 0);
+        matcher.on_sent(0, Time::ZERO);
         let deep = "[".repeat(100_000);
         for text in [
             "",
@@ -294,16 +285,13 @@ mod tests {
         assert_eq!(on_message(1_700_000_000_010_000, 1_700_000_003_001_500, 17), Some((2_990_500_000, 2_000_000)));
         // A response with a higher RTT does not change the result.
         assert_eq!(on_message(1_700_000_000_020_000, 1_700_000_000_000_000, 28), Some((2_990_500_000, 2_000_000)));
-    }
-
-    #[test]
-    fn clock_offset_handles_a_slow_clock_and_an_absurd_one() {
+        // A slow clock: (-1000 ms + -1002 ms) / 2.
         let mut matcher = timestamp_matcher();
         send_request(&mut matcher, 0, 5 * MS);
         let text = r#"{"type":"pong","client_time":1700000000000000,"server_time":1699999999000000}"#;
         matcher.on_message(text, Time::from_nanos(7 * MS));
-        // (-1000 ms + -1002 ms) / 2.
         assert_eq!(matcher.best_offset, Some(ClockOffset { offset_ns: -1_001_000_000, rtt_ns: 2_000_000 }));
+        // An absurd one, in the fastest response.
         send_request(&mut matcher, 1, 8 * MS);
         let text = r#"{"type":"pong","client_time":1700000000003000,"server_time":1e300}"#;
         assert_eq!(matcher.on_message(text, Time::from_nanos(9 * MS)), MatchResult::Response(1));

@@ -1,4 +1,4 @@
-//! Documents against a published schema.
+//! Documents against a published schema, and the sections of the documentation that they name.
 
 use boon::{Compiler, Schemas};
 use serde_json::{Map, Value, json};
@@ -15,6 +15,18 @@ pub(crate) fn objects(value: &Value, at: &str, see: &mut dyn FnMut(&str, &Map<St
         }
         _ => {}
     }
+}
+
+/// The documentation has this section, which is a page and the anchor of a heading.
+pub(crate) fn assert_section_exists(section: &str) {
+    let (page, fragment) = section.split_once('#').unwrap_or((section, ""));
+    let page = std::fs::read_to_string(test_support::repository().join(page)).expect(page);
+    let anchor = |heading: &str| {
+        let text = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        text.chars().filter(|letter| letter.is_ascii_alphanumeric() || *letter == '-').collect::<String>()
+    };
+    let mut headings = page.lines().filter(|line| line.starts_with('#'));
+    assert!(fragment.is_empty() || headings.any(|heading| anchor(heading) == fragment), "{section}");
 }
 
 /// The schema accepts each document, but no further field in any of its objects with fixed fields. Returns the number of these.

@@ -81,26 +81,3 @@ pub fn message_docs(limits: &SignalingLimits) -> MessageDocs {
     }
     MessageDocs { channels: all_channels, schemas: schemas.0 }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::broadcast::Envelope;
-
-    #[test]
-    fn every_message_has_a_name_a_description_and_an_example() {
-        for envelope in [Envelope::Document, Envelope::Dynode] {
-            let mut limits = SignalingLimits::default();
-            limits.broadcast.envelope = envelope;
-            for channel in message_docs(&limits).channels {
-                assert!(!channel.server_messages.is_empty() && !channel.closes.is_empty(), "{}", channel.id);
-                for message in channel.client_messages.iter().chain(&channel.server_messages) {
-                    let name = format!("{} {}", channel.id, message.name);
-                    assert!(!message.name.is_empty() && message.description.ends_with('.'), "{name}: {message:?}");
-                    assert!(!message.examples.is_empty(), "{name} has no example");
-                    assert!(message.schema["type"] == "object" || message.schema["type"].is_array(), "{name}");
-                }
-            }
-        }
-    }
-}

@@ -1,16 +1,17 @@
-//! Limits, timers and ignored messages, which are the same in every dialect. The `simulation` tests check which client receives which
-//! message.
+//! Limits, timers and ignored messages, which are the same in every dialect. The transcripts check which client receives which message.
 
 mod snapshots;
 
 use std::time::Duration;
 
+use jamjam_signaling::broadcast::{BroadcastSettings, DeclaredRoom};
 use jamjam_signaling::{ConnId, CreateRoomOptions, Dialect, Heartbeat, NewConnection, Route, SignalingLimits};
 use serde_json::{Value, json};
 use test_support::logged::logged;
 
 use crate::test_hub::{
-    LINK_KEYS, SOURCE, TestHub, connection, create, create_test_room, device, error, join, ms, with_code,
+    LINK_KEYS, RecordingSink, SOURCE, TestHub, connection, create, create_test_room, device, error, join, ms, url,
+    with_code, with_secret,
 };
 
 fn hub() -> TestHub {
@@ -129,11 +130,55 @@ fn undecided_connections_per_address_are_limited_except_loopback() {
 }
 
 #[test]
-fn room_above_the_limit_of_an_address_is_rejected() {
-    let mut hub = TestHub::new(SignalingLimits { max_rooms_per_address: 0, ..SignalingLimits::default() });
-    hub.connect(1);
-    hub.send(1, 0, &create(None));
-    assert_eq!((hub.last(1), hub.counts().requests_rejected), (error("Too many rooms"), 1));
+fn undecided_connections_are_limited_in_total() {
+    let mut hub = TestHub::new(SignalingLimits { max_undecided: 2, ..SignalingLimits::default() });
+    let mut connect = |conn: u64| {
+        hub.connect_from(conn, &format!("192.0.2.{conn}"), 0, "/");
+        // Neither one that has left nor one that has selected a dialect counts.
+        match conn {
+            2 => hub.disconnect(2),
+            3 => hub.send(1, 0, &list()),
+            _ => {}
+        }
+        hub.closed()
+    };
+    assert_eq!([1, 2, 3, 4].map(&mut connect), [(); 4].map(|()| vec![]));
+    assert_eq!([5, 6].map(&mut connect), [vec![(3, 1013)], vec![(3, 1013), (4, 1013)]]);
+}
+
+/// Others may enter the room of an address, and another address has its own.
+#[test]
+fn rooms_of_an_address_are_limited_in_each_dialect_while_they_are_open() {
+    let limits = SignalingLimits { max_rooms_per_address: 1, ..with_secret(&BroadcastSettings::default()) };
+    // The handler of `stage` outlives its members.
+    let mut hub = TestHub::new(limits).with_handler("stage", DeclaredRoom::default());
+    let webrtc = |room: &str, user: u64| format!("/?roomId={room}&userId={user}&userName=n");
+    for first in [10, 30] {
+        for (conn, source, url) in [
+            (1, SOURCE, webrtc("r", 1)),
+            (2, SOURCE, webrtc("r", 2)),
+            (3, SOURCE, webrtc("s", 3)),
+            (4, "192.0.2.9", webrtc("s", 4)),
+            (5, SOURCE, webrtc("s", 5)),
+            (6, SOURCE, url("stage")),
+            (7, SOURCE, url("stage")),
+            (8, SOURCE, url("lobby")),
+            (9, "192.0.2.9", url("lobby")),
+        ] {
+            hub.connect_from(first + conn, source, 0, &url);
+        }
+        for conn in [first + 10, first + 11] {
+            hub.connect(conn);
+            hub.send(conn, 0, &create(None));
+        }
+        assert_eq!(hub.closed(), [(first + 3, 1013), (first + 8, 1013)]);
+        assert_eq!(
+            (&hub.last(first + 10)["type"], hub.last(first + 11)),
+            (&json!("RoomCreated"), error("Too many rooms"))
+        );
+        (1..=11).for_each(|conn| hub.disconnect(first + conn));
+        hub.sink = RecordingSink::default();
+    }
 }
 
 #[test]

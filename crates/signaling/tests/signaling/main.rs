@@ -11,7 +11,6 @@ mod hub;
 mod message_docs;
 mod relayed_media;
 mod room_client;
-mod simulation;
 mod strict;
 mod test_hub;
 mod tokens;

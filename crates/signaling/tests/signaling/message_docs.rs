@@ -140,6 +140,7 @@ fn documented_client_messages_are_those_of_the_protocols_and_in_a_transcript() {
 fn fields_of_client_examples_are_documented() {
     for channel in &Documented::new().docs.channels {
         for message in &channel.client_messages {
+            assert!(!message.examples.is_empty(), "{} {}", channel.id, message.name);
             for field in message.examples.iter().filter_map(Value::as_object).flat_map(Map::keys) {
                 assert!(message.schema["properties"][field].is_object(), "{} {}: {field}", channel.id, message.name);
             }
@@ -152,6 +153,7 @@ fn examples_of_server_messages_match_only_their_own_schema() {
     let documented = Documented::new();
     for channel in &documented.docs.channels {
         for message in &channel.server_messages {
+            assert!(!message.examples.is_empty(), "{} {}", channel.id, message.name);
             for example in &message.examples {
                 let matching = documented.matching(&[channel.id], example);
                 assert_eq!(matching, [(channel.id, message.name.clone())], "{example}");

@@ -14,11 +14,7 @@ const NO_PORTS: &str = "No media ports left on the server";
 
 /// A hub whose relay has this number of sockets.
 fn hub(sockets: u16) -> TestHub {
-    hub_with(sockets, SignalingLimits::default())
-}
-
-fn hub_with(sockets: u16, limits: SignalingLimits) -> TestHub {
-    hub_of(limits, media(sockets))
+    hub_of(SignalingLimits::default(), media(sockets))
 }
 
 fn media(sockets: u16) -> MediaRooms {
@@ -163,10 +159,8 @@ fn refusal_for_want_of_ports_says_so_and_never_shows_real_addresses() {
 fn member_whose_new_room_has_no_ports_keeps_the_old_one() {
     let mut hub = hub(4);
     room(&mut hub);
-    let id = {
-        connect(&mut hub, 4, "/");
-        hub.create_room(4, None)
-    };
+    connect(&mut hub, 4, "/");
+    let id = hub.create_room(4, None);
     hub.send(3, 0, &join(&id, None));
     let before = hub.sink.texts.len();
     hub.send(2, 0, &join(&id, None));
@@ -211,7 +205,7 @@ fn member_with_an_ipv6_address_is_rejected() {
 
 #[test]
 fn create_room_is_rejected_like_join_room_if_no_sockets_are_left() {
-    let mut hub = hub_with(2, SignalingLimits { is_strict: true, ..SignalingLimits::default() });
+    let mut hub = hub_of(SignalingLimits { is_strict: true, ..SignalingLimits::default() }, media(2));
     request(&mut hub, 1, "/v1/signaling", &create_test_room(Some(LINK_KEYS[0])));
     let id = hub.last(1)["data"]["room_id"].clone();
     request(&mut hub, 2, "/v1/signaling", &join(&id, None));

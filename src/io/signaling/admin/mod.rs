@@ -172,19 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn openapi_references_resolve() {
+    fn references_path_parameters_and_security_schemes_are_defined() {
         let document = openapi_document(&Dialect::ALL);
         let text = document.to_string();
         for reference in text.split("\"$ref\":\"#").skip(1) {
             let pointer = reference.split('"').next().expect("a pointer");
             assert!(document.pointer(pointer).is_some(), "{pointer}");
         }
-        let tags: BTreeSet<&str> =
-            document["tags"].as_array().expect("tags").iter().filter_map(|tag| tag["name"].as_str()).collect();
-        let mut ids = BTreeSet::new();
         for (name, operation) in operations(&document) {
-            assert!(ids.insert(operation["operationId"].to_string()), "{name}: its id is another's");
-            assert!(operation["tags"][0].as_str().is_some_and(|tag| tags.contains(tag)), "{name}");
             let (_, path) = name.split_once(' ').expect("a path");
             let in_path: BTreeSet<&str> = path.split('{').skip(1).filter_map(|rest| rest.split('}').next()).collect();
             let parameters = operation.get("parameters").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -195,12 +190,6 @@ mod tests {
                 for scheme in needed.as_object().expect("schemes").keys() {
                     assert!(document["components"]["securitySchemes"][scheme].is_object(), "{name}: {scheme}");
                 }
-            }
-            let answers = operation["responses"].as_object().expect("responses");
-            for (status, answer) in answers.iter().filter(|(status, _)| status.starts_with('4')) {
-                let form = &answer["content"]["application/json"]["schema"]["$ref"];
-                let expected = if status == "429" { "TooManyRequestsBody" } else { "ErrorBody" };
-                assert!(form.as_str().is_some_and(|form| form.ends_with(expected)), "{name} {status}");
             }
         }
     }

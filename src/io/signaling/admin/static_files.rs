@@ -92,7 +92,7 @@ mod tests {
 
     /// `gzip` also verifies the checksum and the size.
     #[test]
-    fn gzip_program_decompresses_the_files_of_swagger_ui() {
+    fn files_of_swagger_ui_are_gzip_or_stored_images() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("x.gz");
         for (name, content) in [("swagger-ui-bundle.js", "SwaggerUIBundle"), ("swagger-ui.css", ".swagger-ui")] {
@@ -104,10 +104,7 @@ mod tests {
             assert!(output.status.success(), "{name}: {output:?}");
             assert!(String::from_utf8(output.stdout).expect("UTF-8").contains(content), "{name}");
         }
-    }
-
-    #[test]
-    fn images_of_swagger_ui_are_not_compressed() {
+        // Images are not compressed.
         for name in ["favicon-16x16.png", "favicon-32x32.png"] {
             let (bytes, is_gzip) = swagger_ui_bytes(name).expect("a file of the archive");
             assert!(!is_gzip && bytes.starts_with(b"\x89PNG"), "{name}");

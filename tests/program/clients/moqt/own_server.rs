@@ -41,17 +41,7 @@ fn fifty_groups_of_two_return_over_both_transports_and_versions() {
 #[test]
 fn path_is_matched_equally_over_both_transports() {
     let (_server, log) = start(&[]);
-    for (path, is_served) in [
-        ("echo?x=1", true),
-        ("a/../echo", true),
-        ("./echo#part", true),
-        ("echo/", false),
-        ("/echo", false),
-        ("%65cho", false),
-        ("écho", false),
-        ("other", false),
-        ("", false),
-    ] {
+    for (path, is_served) in [("a/../echo?x=1", true), ("%65cho", false), ("", false)] {
         for (scheme, kind, words) in [
             ("moqt", "closed", "; this server serves /echo)"),
             ("https", "rejected", "rejected the WebTransport session: HTTP status 404; our server has the path /echo"),

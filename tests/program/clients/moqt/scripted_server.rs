@@ -8,7 +8,7 @@ use std::thread;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, EndpointConfig, RecvStream, SendStream, ServerConfig, TokioRuntime};
 use rcgen::generate_simple_self_signed;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 
 const VERSION: [u8; 8] = [0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0];
@@ -50,12 +50,6 @@ pub(crate) enum Fault {
     Stalled,
     /// The server disappears without closing the connection, and its port is closed.
     Vanished,
-    /// The server disappears without closing the connection. A new one takes over the port, accepts connections and sends nothing.
-    Restarted,
-}
-
-impl Fault {
-    pub(crate) const ALL: [Self; 4] = [Self::Silent, Self::Stalled, Self::Vanished, Self::Restarted];
 }
 
 /// No other test has a server at this address, so that none gets the port of one that has vanished. Only Linux has such addresses without set-up.
@@ -96,29 +90,20 @@ impl ScriptedServer {
         fault: Option<(u8, Fault)>,
     ) -> Self {
         let actions: BTreeMap<u64, ServerAction> = actions.into_iter().collect();
-        let certificate = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let digits: Vec<String> =
-            Sha256::digest(certificate.cert.der()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let (config, certificate) = configure(b"moq-00");
+        let digits: Vec<String> = Sha256::digest(certificate).iter().map(|byte| format!("{byte:02x}")).collect();
         let sha256 = digits.concat();
-        let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ServerConfig::builder_with_provider(provider);
-        let tls = tls.with_protocol_versions(&[&rustls::version::TLS13]).unwrap().with_no_client_auth();
-        let mut tls = tls.with_single_cert(vec![certificate.cert.der().clone()], key).unwrap();
-        tls.alpn_protocols = vec![b"moq-00".to_vec()];
-        let config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
         let (started, address) = mpsc::channel();
         let (received, groups) = mpsc::channel();
         thread::spawn(move || {
-            let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let script = Script { greetings, actions, fault, received };
             // If a connection is dropped together with its runtime, the connection sends no CLOSE frame.
-            let (config, reserved) = runtime().block_on(async move {
+            runtime.block_on(async move {
                 let socket = UdpSocket::bind((OWN_IP, 0)).unwrap();
                 started.send(socket.local_addr().unwrap()).unwrap();
-                // The cloned socket keeps the port until the new server uses it.
-                let reserved = matches!(fault, Some((_, Fault::Restarted))).then(|| socket.try_clone().unwrap());
-                let endpoint = endpoint(config.clone(), socket);
+                let endpoint = EndpointConfig::default();
+                let endpoint = Endpoint::new(endpoint, Some(config), socket, Arc::new(TokioRuntime)).unwrap();
                 let mut connection_number = 0;
                 while let Some(incoming) = endpoint.accept().await {
                     // A client that rejects the certificate disconnects.
@@ -130,18 +115,7 @@ impl ScriptedServer {
                     connection.closed().await;
                     connection_number += 1;
                 }
-                (config, reserved)
             });
-            if let Some(socket) = reserved {
-                runtime().block_on(async move {
-                    let endpoint = endpoint(config, socket);
-                    // The new server accepts connections and then sends nothing.
-                    let mut connections = Vec::new();
-                    while let Some(incoming) = endpoint.accept().await {
-                        connections.extend(incoming.await);
-                    }
-                });
-            }
         });
         let address = address.recv().unwrap();
         Self { url: format!("moqt://{address}/echo"), sha256, groups }
@@ -153,9 +127,16 @@ impl ScriptedServer {
     }
 }
 
-/// A server endpoint on this socket, in the current runtime.
-fn endpoint(config: ServerConfig, socket: UdpSocket) -> Endpoint {
-    Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime)).unwrap()
+/// The configuration of a QUIC server with this ALPN protocol, and its certificate.
+pub(crate) fn configure(alpn: &[u8]) -> (ServerConfig, CertificateDer<'static>) {
+    let generated = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let certificate = generated.cert.der().clone();
+    let key = PrivateKeyDer::Pkcs8(generated.signing_key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut tls = tls.with_no_client_auth().with_single_cert(vec![certificate.clone()], key).unwrap();
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    (ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap())), certificate)
 }
 
 /// An error that ends a session early.
@@ -184,7 +165,7 @@ impl Script {
             Fault::Stalled => loop {
                 thread::park();
             },
-            Fault::Vanished | Fault::Restarted => Err(Vanished.into()),
+            Fault::Vanished => Err(Vanished.into()),
         }
     }
 }

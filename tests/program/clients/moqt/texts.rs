@@ -1,12 +1,10 @@
 //! `publish`: typed text returns line by line.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::process::Stdio;
-use std::sync::mpsc;
-use std::time::Duration;
 
 use serde_json::json;
-use test_support::client::{ProgramOutput, command, document, run, run_args, run_with_input};
+use test_support::client::{ProgramOutput, command, document, run, run_args, start as start_program};
 
 use crate::clients::moqt::scripted_server::{ScriptedServer, ServerAction};
 use crate::echo_server::moqt::start;
@@ -34,37 +32,18 @@ fn texts_return_as_lines_with_the_result_on_standard_error() {
 }
 
 #[test]
-fn lines_of_standard_input_are_sent_without_line_endings() {
-    let line = "publish --embedded --text zero --text - --interval 20ms";
-    let output = run_with_input(line.split(' '), b"one\r\ntwo\n\nno end".to_vec());
-    assert_eq!((output.code, lines(&output)), (0, vec!["", "no end", "one", "two", "zero"]), "{output:?}");
-}
-
-#[test]
-fn line_returns_while_standard_input_is_open() {
+fn typed_lines_return_without_line_endings_while_standard_input_is_open() {
     let line = "publish --embedded --text - --interval 1ms";
-    let mut program = command(line.split(' ')).stdin(Stdio::piped()).spawn().unwrap();
-    let (mut typed, mut echo) = (program.stdin.take().unwrap(), BufReader::new(program.stdout.take().unwrap()));
-    let (sender, received) = mpsc::channel();
-    std::thread::spawn(move || {
-        for text in ["first\n", "second\n"] {
-            typed.write_all(text.as_bytes()).unwrap();
-            let mut line = String::new();
-            echo.read_line(&mut line).unwrap();
-            sender.send(line).unwrap();
-        }
-        // The end of standard input ends the run.
-        drop(typed);
-        let mut rest = String::new();
-        echo.read_to_string(&mut rest).unwrap();
-        sender.send(rest).unwrap();
-    });
-    let lines: Vec<_> = (0..3).map(|_| received.recv_timeout(Duration::from_secs(30))).collect();
-    if lines.iter().any(Result::is_err) {
-        program.kill().unwrap();
-    }
-    assert_eq!(lines, ["first\n", "second\n", ""].map(|line| Ok(line.to_owned())));
-    assert_eq!(program.wait().unwrap().code(), Some(0));
+    let mut program = start_program(command(line.split(' ')).stdin(Stdio::piped()));
+    let mut typed = program.0.stdin.take().unwrap();
+    typed.write_all(b"first\r\n").unwrap();
+    let (first, mut rest) = program.first_line();
+    typed.write_all(b"\nno end").unwrap();
+    // The end of standard input ends the run.
+    drop(typed);
+    let mut output = program.end();
+    rest.read_to_string(&mut output.stdout).unwrap();
+    assert_eq!((output.code, first.trim_end(), lines(&output)), (0, "first", vec!["", "no end"]), "{output:?}");
 }
 
 #[test]

@@ -7,37 +7,14 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use serde_json::{Value, json};
-use test_support::client::{closed_tcp_port, command, document, start};
+use test_support::client::{command, document, start};
 use test_support::server::TEST_TIMEOUT;
 
 use crate::clients::websocket::scripted_server::{raw, serve};
-use crate::clients::websocket::{codes, failure, probe, report};
+use crate::clients::websocket::{failure, probe, report};
 
 fn reasons(report: &Value) -> Vec<&str> {
     report["verdict"]["reasons"].as_array().unwrap().iter().map(|reason| reason.as_str().unwrap()).collect()
-}
-
-#[test]
-fn closed_port_is_reported_as_no_reply() {
-    let (_socket, closed) = closed_tcp_port();
-    let folder = tempfile::tempdir().unwrap();
-    let [junit, markdown] = ["junit.xml", "report.md"].map(|name| folder.path().join(name));
-    let cannot = format!(
-        "cannot connect to {closed}: Connection refused (os error 111). No program listens on this TCP port, or a firewall rejects it. \
-         Check the host and port, and that the server is running"
-    );
-    let once = report(3, closed, &format!("--junit {} --markdown {}", junit.display(), markdown.display()));
-    assert_eq!(reasons(&once), ["nothing was sent", &cannot]);
-    assert_eq!(failure(&once), [&json!("unreachable"), &Value::Null, &json!(cannot)]);
-    assert_eq!((codes(&once), &once["target"]), (vec!["connection_failure"], &json!(format!("ws://{closed}"))));
-    let (junit, markdown) = (fs::read_to_string(junit).unwrap(), fs::read_to_string(markdown).unwrap());
-    assert!(junit.contains(&format!("<failure message=\"{cannot}\"")), "{junit}");
-    assert!(markdown.starts_with("## FAILED: probe ws://"), "{markdown}");
-
-    let waited = report(3, closed, "--wait-for 250ms");
-    assert_eq!(waited["readiness_wait"]["reply_received"], json!(false));
-    let reasons = reasons(&waited);
-    assert!(reasons[0].starts_with("no reply within ") && reasons[1] == cannot, "{reasons:?}");
 }
 
 #[test]

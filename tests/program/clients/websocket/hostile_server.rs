@@ -8,7 +8,7 @@ use test_support::client::{counts, together};
 use test_support::server::Since;
 use tungstenite::Message;
 
-use crate::clients::websocket::scripted_server::{ServerConnection, raw, serve, upgrade_with};
+use crate::clients::websocket::scripted_server::{raw, serve};
 use crate::clients::websocket::{failure, probe, report};
 
 /// Most requests time out before or after a pause of this host.
@@ -92,19 +92,6 @@ fn ping_flood_of_a_server_that_reads_nothing_ends_the_run() {
     let report = report(1, server, "--dialect bbx --count 0 --interval 1ms --timeout 1s");
     let message = "the connection broke: the server has accepted no data for 1s";
     assert_eq!(failure(&report), [&json!("broken"), &json!(null), &json!(message)]);
-}
-
-#[test]
-fn message_right_after_the_upgrade_response_is_received() {
-    let server = raw(|_, stream| {
-        let socket = upgrade_with(stream, r#"{"type":"welcome","participants":[]}"#);
-        let mut connection = ServerConnection { socket };
-        while connection.receive().is_some() {
-            connection.send_text(r#"{"type":"pong"}"#);
-        }
-    });
-    let report = report(0, server, "--dialect webrtc --count 3 --interval 2ms");
-    assert_eq!(counts(&report, "ping", ["sent", "lost"]), [3, 0]);
 }
 
 #[test]

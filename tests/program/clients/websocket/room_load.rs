@@ -1,6 +1,5 @@
 //! Load on the rooms of the program's own signaling server, in all four dialects.
 
-use std::fs;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 
@@ -78,27 +77,6 @@ fn members_join_over_tls() {
     let members = "--dialect jamjam --clients 4 --room-count 2 --rate 50 --count 10";
     let report = document::report(&run_to_success(&format!("load-rooms {target} --timeout 20s --json {members}")));
     assert_eq!(document::counts(&report, "ping", ["sent", "returned"]), [20, 20], "{report:#}");
-}
-
-#[test]
-fn full_rooms_are_a_limit_of_the_server() {
-    let server =
-        Server::start_signaling(&[&SECRETS[..], &["--webrtc-max-members", "3", "--bbx-max-clients", "3"]].concat());
-    for (dialect, limit) in [(DIALECTS[1], "WEBRTC_MAX_MEMBERS"), (DIALECTS[3], "BBX_MAX_CLIENTS")] {
-        let (folder, options) = (tempfile::tempdir().unwrap(), "--clients 8 --room-count 2 --rate 20 --count 5");
-        let junit = folder.path().join("junit.xml");
-        let output = run(&line(server.address, dialect, &format!("{options} --junit {}", junit.display())));
-        assert_eq!(output.code, 1, "{output:?}");
-        let case = r#"<testcase name="messages in rooms" classname="jamjam-dev load-rooms" time="0.000"><failure message="in rooms: 2 refused""#;
-        let text: String = fs::read_to_string(junit).unwrap().lines().map(str::trim).collect();
-        assert!(text.contains(case), "{text}");
-        let report = document::report(&output);
-        assert_eq!((&rooms(&report)["joined"], &rooms(&report)["refused"]), (&json!(6), &json!(2)), "{report:#}");
-        let [ending] = &rooms(&report)["endings"].as_array().unwrap()[..] else { panic!("{report:#}") };
-        assert_eq!((&ending["count"], &ending["limit"]), (&json!(2), &json!(format!("members of a room: {limit}"))));
-        // The others send and receive.
-        assert_eq!(document::counts(&report, "ping", ["sent", "returned"]), [20, 20], "{report:#}");
-    }
 }
 
 #[test]

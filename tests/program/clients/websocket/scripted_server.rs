@@ -7,7 +7,6 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use serde_json::Value;
-use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Message, WebSocket};
 
@@ -64,21 +63,6 @@ pub(crate) fn serve(does: impl Fn(usize, ServerConnection) + Send + Sync + 'stat
             does(number, ServerConnection { socket });
         }
     })
-}
-
-/// Reads the upgrade request, and writes the response and a text message together.
-pub(crate) fn upgrade_with(mut stream: TcpStream, text: &str) -> WebSocket<TcpStream> {
-    let mut request = [0; 2_048];
-    let length = stream.read(&mut request).unwrap();
-    let request = String::from_utf8_lossy(&request[..length]);
-    let key = request.split("Sec-Websocket-Key: ").nth(1).unwrap().lines().next().unwrap();
-    let accept = derive_accept_key(key.as_bytes());
-    let headers = format!("Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}");
-    let mut response = format!("HTTP/1.1 101 Switching Protocols\r\n{headers}\r\n\r\n").into_bytes();
-    response.extend([0x81, u8::try_from(text.len()).unwrap()]);
-    response.extend(text.as_bytes());
-    stream.write_all(&response).unwrap();
-    WebSocket::from_raw_socket(stream, Role::Server, None)
 }
 
 /// Like [`serve`], but without a WebSocket handshake. The function in `does` receives the number and the TCP stream of each connection.

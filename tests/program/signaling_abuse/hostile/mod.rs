@@ -6,48 +6,49 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use test_support::server::{Member, Server, tcp};
+use tungstenite::protocol::{Role, WebSocket};
+use tungstenite::{Error, Message};
 
 /// The maximum message length in bytes.
 pub(crate) const MAX_MESSAGE_LEN: usize = 256 << 10;
 
-pub(crate) const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+/// A request for a WebSocket at `path`, with these header lines and an empty line.
+pub(crate) fn upgrade_request(path: &str, headers: &str) -> String {
+    let head = "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    format!("GET {path} HTTP/1.1\r\n{head}{headers}\r\n")
+}
 
-/// A WebSocket on which any bytes can be sent.
-pub(crate) fn upgraded(server: SocketAddr) -> TcpStream {
+/// The status of the response to the request of a WebSocket, and the stream after it.
+pub(crate) fn request_upgrade(server: SocketAddr, path: &str, headers: &str) -> (u16, TcpStream) {
     let mut stream = tcp(server);
-    stream.write_all(UPGRADE.as_bytes()).unwrap();
+    stream.write_all(upgrade_request(path, headers).as_bytes()).unwrap();
     let (mut answer, mut byte) = (Vec::new(), [0]);
     while !answer.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte).unwrap();
         answer.push(byte[0]);
     }
-    assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
+    (str::from_utf8(&answer[9..12]).unwrap().parse().unwrap(), stream)
+}
+
+/// A WebSocket on which any bytes can be sent.
+pub(crate) fn upgraded(server: SocketAddr) -> TcpStream {
+    let (status, stream) = request_upgrade(server, "/", "");
+    assert_eq!(status, 101);
     stream
 }
 
 /// Reads `stream` to its end. Returns the code of the close frame, if there is one.
-pub(crate) fn close_code(mut stream: TcpStream) -> Option<u16> {
-    let mut received = Vec::new();
-    let mut some = [0; 4_096];
+pub(crate) fn close_code(stream: TcpStream) -> Option<u16> {
+    let (mut socket, mut code) = (WebSocket::from_raw_socket(stream, Role::Client, None), None);
     loop {
-        match stream.read(&mut some) {
-            Ok(0) => break,
-            Ok(len) => received.extend_from_slice(&some[..len]),
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
-            Err(error) => panic!("the connection was not closed: {error}"),
+        match socket.read() {
+            Ok(Message::Close(frame)) => code = frame.map(|frame| frame.code.into()),
+            Ok(_) => {}
+            Err(Error::Io(error)) if error.kind() != ErrorKind::ConnectionReset => panic!("not closed: {error}"),
+            Err(_) => return code,
         }
     }
-    // These clients receive only pongs and one close frame.
-    let (mut rest, mut code) = (&received[..], None);
-    while let [first, len, more @ ..] = rest {
-        let (payload, after) = more.split_at(usize::from(*len));
-        if *first == 0x88 && payload.len() >= 2 {
-            code = Some(u16::from_be_bytes([payload[0], payload[1]]));
-        }
-        rest = after;
-    }
-    code
 }
 
 /// Two clients that chat during the abuse.

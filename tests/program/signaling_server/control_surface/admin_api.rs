@@ -92,18 +92,11 @@ fn rooms_are_created_updated_and_closed_over_http() {
     }
     assert_eq!(set("params/freq", r#"{"min":20,"max":20000,"value":null}"#), delivered(0));
     surface.send_json(&json!({"type": "sync"}));
-    let params = json!([
-        {"name": "a/b %2F+ä", "value": 0.5, "min": -1.0, "max": 1.0},
-        {"name": "freq", "value": 0.25, "min": 20.0, "max": 20_000.0},
-    ]);
-    assert_eq!(surface.receive()["params"], params);
-    let visualization = "/admin/bbx/visualization";
+    let freq = json!({"name": "freq", "value": 0.25, "min": 20.0, "max": 20_000.0});
+    assert_eq!(surface.receive()["params"][1], freq);
     let body = json!({"data": [0.5, -1], "room": small}).to_string();
-    assert_eq!(request(server.address, "POST", visualization, &body), delivered(1));
+    assert_eq!(request(server.address, "POST", "/admin/bbx/visualization", &body), delivered(1));
     assert_eq!(other.receive(), json!({"type": "visualization", "data": [0.5, -1.0]}));
-    let longest = format!("{{\"data\":[{}]}}", vec!["-0.123456789"; 65_536].join(","));
-    assert_eq!(request(server.address, "POST", visualization, &longest), delivered(2));
-    assert_eq!(other.receive()["data"].as_array().map(Vec::len), Some(65_536));
     assert_eq!(request(server.address, "DELETE", &format!("{ROOMS}/{small}/params"), "").0, 200);
     assert_eq!(other.receive(), json!({"type": "state", "params": []}));
     // Percent-encoded room codes in a path are decoded.
@@ -112,8 +105,6 @@ fn rooms_are_created_updated_and_closed_over_http() {
     assert_eq!(other.receive(), json!({"type": "closed"}));
     assert_eq!(request(server.address, "DELETE", &encoded, ""), (404, json!({"error": "no room has this code"})));
     assert_eq!(request(server.address, "GET", ROOMS, "").1["rooms"][0]["clients"], 1);
-    let disabled = start_with_password(&["--dialect", "jamjam,webrtc"]);
-    assert_eq!(request(disabled.address, "GET", ROOMS, "").0, 404);
 }
 
 #[test]

@@ -7,11 +7,9 @@ mod example_program;
 mod program;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use test_support::server::{Member, Server, poll_until, program as command};
+use test_support::server::{Member, Server, poll_until, run_during};
 use tungstenite::Message;
 
 use super::{control_surface, joined, slow_reader};
@@ -56,27 +54,16 @@ fn slow_reader_loses_stale_values_only_and_delays_no_other_client() {
     assert_eq!(received, newest);
 }
 
-/// Starts a server, reads its first lines on standard output, and stops it.
-fn printed(options: &[&str], lines: usize, prepare: impl FnOnce(&mut Command)) -> Vec<String> {
-    let mut command = command(&[&["signaling-server", "--host", "127.0.0.1", "--port", "0"], options].concat());
-    prepare(&mut command);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines().take(lines).map(Result::unwrap).collect();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    lines
-}
-
 #[test]
 fn rooms_of_the_options_are_printed() {
-    let two = ["--bbx-room", "4711", "--bbx-room", "123456"];
-    assert_eq!(printed(&two, 2, |_| {}), ["bbx room: 4711", "bbx room: 123456"]);
-    let by_variable = printed(&[], 2, |command| _ = command.env("BBX_ROOM", "4711,4712"));
-    assert_eq!(by_variable, ["bbx room: 4711", "bbx room: 4712"]);
-    let random: Vec<String> =
-        (0..2).flat_map(|_| printed(&["--bbx-code-length", "6", "--bbx-room"], 1, |_| {})).collect();
+    let printed = |options: &[&str]| {
+        let fixed = ["signaling-server", "--host", "127.0.0.1", "--port", "0"];
+        run_during(&[&fixed, options].concat(), |_, running| running.signal("INT")).stdout
+    };
+    assert_eq!(printed(&["--bbx-room", "4711", "--bbx-room", "123456"]), "bbx room: 4711\nbbx room: 123456\n");
+    let random = [(); 2].map(|()| printed(&["--bbx-code-length", "6", "--bbx-room"]));
     for line in &random {
-        let code = line.strip_prefix("bbx room: ").unwrap();
+        let code = line.strip_prefix("bbx room: ").unwrap().trim_end();
         assert!(code.len() == 6 && code.bytes().all(|byte| byte.is_ascii_digit()), "{code}");
     }
     assert_ne!(random[0], random[1]);

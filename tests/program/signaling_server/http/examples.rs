@@ -50,7 +50,6 @@ fn qr_code_contains_only_control_surface_urls_of_this_server() {
     assert_eq!((response.status, response.header("content-type")), (200, "image/svg+xml"));
     assert!(response.body.starts_with("<?xml") && response.body.ends_with("</svg>"), "{}", response.body);
     assert!(!response.body.contains("music.example"), "the URL is not part of the markup");
-    assert_eq!(qr(&server, &page.replace("http", "https"), "Music.Example:8080").status, 200);
     assert_eq!(qr(&server, page, "other.example:8080").status, 400);
     for path in [
         "webrtc?room=4711",
@@ -62,7 +61,6 @@ fn qr_code_contains_only_control_surface_urls_of_this_server() {
     ] {
         let response = qr(&server, &format!("http://music.example:8080/examples/{path}"), "music.example:8080");
         assert_eq!(response.status, 400, "{path}");
-        assert!(response.error().starts_with("A QR code can only contain the URL of "), "{}", response.error());
     }
 }
 

@@ -56,11 +56,8 @@ fn trusted_proxy_determines_the_source_for_limits_and_the_log() {
         "http: connection rejected source=192.0.2.1 reason=\"too many connections from this address\" limit=1",
     );
     // Without a valid forwarded address, the proxy's address is the source.
-    for forwarded in ["", "unknown", "192.0.2.1, 192.0.2.999"] {
-        drop(connect(&server, forwarded).unwrap());
-        let line = server.line_starting_with("signaling: connection opened ");
-        assert!(line.message.ends_with(" source=127.0.0.1"), "{}", line.message);
-    }
+    drop(connect(&server, "192.0.2.1, 192.0.2.999").unwrap());
+    server.line_starting_with("signaling: connection opened conn=2 source=127.0.0.1");
     drop(first);
     server.line_starting_with("signaling: connection closed conn=0 ");
     poll_until("a free slot", || connect(&server, "192.0.2.1").ok());
@@ -68,8 +65,6 @@ fn trusted_proxy_determines_the_source_for_limits_and_the_log() {
     assert_eq!(statuses(&server, "192.0.2.1", WRONG), (200, 401));
     assert_eq!(statuses(&server, "192.0.2.1", RIGHT), (429, 429));
     assert_eq!(server.line_starting_with("http: login rejected source=192.0.2.1 reason=").level, "WARN");
-    // A request without credentials still gets the challenge.
-    assert_eq!(statuses(&server, "192.0.2.1", "X: x"), (429, 401));
     assert_eq!(statuses(&server, "192.0.2.2", RIGHT), (200, 200));
     let effect = "its clients count as one address, or on loopback have no limits";
     assert_eq!(
@@ -79,48 +74,17 @@ fn trusted_proxy_determines_the_source_for_limits_and_the_log() {
 }
 
 #[test]
-fn forwarded_source_has_an_eighth_of_the_undecided_connections_even_from_loopback() {
-    let mut server = Server::start_signaling(&["--trust-proxy"]);
-    let mut oldest = connect(&server, "127.0.0.1").unwrap();
-    // A client can receive its response before the server has added the connection.
-    server.line_starting_with("signaling: connection opened conn=0 ");
-    // An eighth of 1,024 connections.
-    let _newer = [(); 128].map(|()| connect(&server, "127.0.0.1").unwrap());
-    assert_eq!(oldest.closed().0, 1_013);
-}
-
-#[test]
 fn new_connections_of_a_forwarded_source_are_limited_even_from_loopback() {
-    let mut server = start_with_password(&["--trust-proxy", "--rate-limit-connections", "3/1h"]);
-    for source in ["192.0.2.1", "127.0.0.1", "::1"] {
-        let rejections = [(); 5].map(|()| connect(&server, source).err());
-        assert_eq!(rejections, [None, None, None, Some(429), Some(429)], "{source}");
-    }
+    let mut server = Server::start_signaling_with(&["--rate-limit-connections", "3/1h"], |command| {
+        command.env("TRUST_PROXY", "127.0.0.0/8").env("DOCS_PASSWORD", "sesame");
+    });
+    let rejections = [(); 5].map(|()| connect(&server, "127.0.0.1").err());
+    assert_eq!(rejections, [None, None, None, Some(429), Some(429)]);
     server.line_starting_with(
-        "http: connection rejected source=192.0.2.1 reason=\"too many new connections from this address\"",
+        "http: connection rejected source=127.0.0.1 reason=\"too many new connections from this address\"",
     );
     // The proxy's own connections are exempt.
-    for _ in 0..9 {
-        connect(&server, "unknown").unwrap();
-    }
+    (0..9).for_each(|_| drop(connect(&server, "unknown").unwrap()));
     let metrics = request(&server, "GET", "/metrics", &[RIGHT]).body;
-    let line = "\njamjam_signaling_connections_rejected_address_limit_total 6\n";
-    assert!(metrics.contains(line), "{metrics}");
-}
-
-#[test]
-fn variable_is_equivalent_to_the_option() {
-    for (value, from) in [
-        ("true", "192.0.2.1"),
-        ("on", "192.0.2.1"),
-        ("1", "192.0.2.1"),
-        ("2", "127.0.0.1"),
-        ("192.0.2.0/24", "192.0.2.1"),
-        ("off", "127.0.0.1"),
-        ("", "127.0.0.1"),
-    ] {
-        let mut server = Server::start_signaling_with(&[], |command| _ = command.env("TRUST_PROXY", value));
-        let _member = connect(&server, "192.0.2.1").unwrap();
-        server.line_starting_with(&format!("signaling: connection opened conn=0 source={from}"));
-    }
+    assert!(metrics.contains("\njamjam_signaling_connections_rejected_address_limit_total 2\n"), "{metrics}");
 }

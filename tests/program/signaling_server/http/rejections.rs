@@ -1,12 +1,13 @@
 //! HTTP requests that the server rejects without effect.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
 
 use serde_json::{Value, json};
 
 use super::login::{JSON, RIGHT};
 use crate::signaling_server::{SECRET, control_surface, start_with_password, token, webrtc_member};
-use test_support::server::send;
+use test_support::server::{send, tcp};
 use test_support::snapshot;
 
 const NAME: &str = "servers/http_rejections";
@@ -41,8 +42,8 @@ fn invalid_requests_are_rejected_in_json_without_effect() {
 }
 
 #[test]
-fn bodies_beyond_the_maximum_of_their_path_are_rejected() {
-    let server = start_with_password(&SECRET);
+fn body_beyond_the_maximum_of_its_path_is_rejected_before_it_is_complete() {
+    let server = start_with_password(&[&SECRET[..], &["--rate-limit-token", "off"]].concat());
     let bearer = format!("Authorization: Bearer {}", token("poster", "radio"));
     for (path, maximum) in [
         ("/admin/shutdown", 4 << 10),
@@ -52,11 +53,24 @@ fn bodies_beyond_the_maximum_of_their_path_are_rejected() {
         ("/admin/links", 4 << 10),
         ("/auth/token", 256 << 10),
         ("/radio/postcontent", 256 << 10),
+        ("/rooms/radio/post", 256 << 10),
     ] {
         let authorization = if path.contains("/radio/") { &*bearer } else { RIGHT };
-        for (bytes, is_rejected) in [(maximum, false), (maximum + 1, true)] {
-            let response = send(&server, "POST", path, &[authorization, JSON], &" ".repeat(bytes));
-            assert_eq!(response.status == 413, is_rejected, "{path} {bytes}: {response:?}");
+        let (long, chunked) = (maximum + 1, "Transfer-Encoding: chunked\r\n\r\n");
+        for (rest, status) in [
+            (format!("Content-Length: {maximum}\r\nExpect: 100-continue\r\n\r\n"), "100"),
+            (format!("Content-Length: {long}\r\n\r\n"), "413"),
+            (format!("Content-Length: {long}\r\nExpect: 100-continue\r\n\r\n"), "413"),
+            (format!("{chunked}zz\r\n"), "400"),
+            (format!("{chunked}{long:x}\r\n{}\r\n", "x".repeat(long)), "413"),
+        ] {
+            let mut stream = tcp(server.address);
+            let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{authorization}\r\n{JSON}\r\n");
+            // The server may reject the request before it has read all of it.
+            let _ = stream.write_all((head + &rest).as_bytes());
+            let mut response = [0; 12];
+            stream.read_exact(&mut response).unwrap();
+            assert_eq!(str::from_utf8(&response[9..]), Ok(status), "{path} {}", &rest[..rest.len().min(60)]);
         }
     }
 }

@@ -20,8 +20,6 @@ pub enum ServerAction {
     Times(usize),
     /// Reply with one bit changed outside of the packet number.
     Damage,
-    /// Reply with inverted audio at half the level.
-    Halve,
     /// Reply damaged, then intact.
     DamageThenReply,
     /// Hold the reply, and send it after the reply to the next packet of the same type.
@@ -193,10 +191,6 @@ impl ServerThread {
             ServerAction::Silence | ServerAction::AfterNext => Vec::new(),
             ServerAction::Times(count) => vec![reply.bytes(); count],
             ServerAction::Damage => vec![damaged()],
-            ServerAction::Halve => {
-                let payload = reply.samples().iter().flat_map(|sample| (sample / -2.0).to_le_bytes()).collect();
-                vec![Packet { payload, ..reply.clone() }.bytes()]
-            }
             ServerAction::DamageThenReply => vec![damaged(), reply.bytes()],
             ServerAction::Later(more) => {
                 delay += more;

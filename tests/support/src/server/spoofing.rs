@@ -99,7 +99,7 @@ impl VethCable {
 }
 
 /// The Internet checksum (RFC 1071).
-fn checksum(bytes: &[u8]) -> u16 {
+pub fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])));
     let sum = words.sum::<u32>();
     let sum = (sum & 0xffff) + (sum >> 16);

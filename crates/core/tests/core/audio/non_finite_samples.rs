@@ -4,6 +4,7 @@
 
 use jamjam_core::audio::convert::{Packetizer, PacketizerConfig, Resampler, decode_payload};
 use proptest::prelude::*;
+use test_support::rng::Rng;
 
 const NON_FINITE: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
 
@@ -32,15 +33,10 @@ fn tone(frames: usize, channels: usize) -> Vec<f32> {
 /// Converts `samples`, which have the rate `input_rate` and `input_channels` channels, to packets of 48,000 Hz. Returns the samples in
 /// these packets.
 fn framed(input_rate: u32, input_channels: u16, output_channels: u16, samples: &[f32]) -> Vec<f32> {
-    let shape = PacketizerConfig {
-        input_rate,
-        input_channels,
-        output_rate: 48_000,
-        output_channels,
-        frame_samples: 128,
-        max_samples: None,
-    };
-    let mut framer = Packetizer::new(shape).unwrap();
+    let (output_rate, frame_samples, max_samples) = (48_000, 128, None);
+    let config =
+        PacketizerConfig { input_rate, input_channels, output_rate, output_channels, frame_samples, max_samples };
+    let mut framer = Packetizer::new(config).unwrap();
     for piece in samples.chunks(usize::from(input_channels) * 100) {
         framer.push(piece);
     }
@@ -95,19 +91,11 @@ fn largest_samples_are_resampled_to_finite_ones_by_the_longest_filter() {
     expect_finite(767_957, 768_000, 2 * 767_957);
 }
 
-/// Pseudo-random numbers, each below `below`.
-fn scattered(mut seed: u64) -> impl FnMut(usize) -> usize {
-    move |below| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 32) as usize % below
-    }
-}
-
 /// Samples with random bits. On average, every fifth sample is one of the values in `ends`.
 fn any_samples(seed: u64, count: usize) -> Vec<f32> {
     let ends = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 1e30, -1e38, 0.0, 1.0];
-    let mut random = scattered(seed);
-    let sample = || if random(5) == 0 { ends[random(ends.len())] } else { f32::from_bits(random(1 << 32) as u32) };
+    let mut rng = Rng::new(seed);
+    let sample = || if rng.below(5) == 0 { rng.pick(&ends) } else { f32::from_bits(rng.bits() as u32) };
     std::iter::repeat_with(sample).take(count).collect()
 }
 

@@ -32,6 +32,7 @@ fn recording_is_as_long_as_the_timestamps_of_any_correct_client_say() {
     // A pause of 1 s, which is 375 packets, after 20 packets.
     let paused = |number: u32| u32::from(number >= 20);
     let later = |number: u32| u64::from(paused(number)) * 1_000;
+    let after_pause = |number: u32| number * 128 + paused(number) * 48_000;
     let of_48_000 = |seconds: i64| 2 * 48_000 * seconds;
     // The older client sends mono, and its length changes.
     let mono = |number: u32| {
@@ -41,14 +42,9 @@ fn recording_is_as_long_as_the_timestamps_of_any_correct_client_say() {
     let whole = 40 * 256;
     for (name, sent, end, channels) in [
         ("no pause", stereo(|n| (0, n, n * 128)), whole, 2),
-        ("timestamp counts on", stereo(|n| (later(n), n, n * 128 + paused(n) * 48_000)), whole + of_48_000(1), 2),
+        ("timestamp counts on", stereo(|n| (later(n), n, after_pause(n))), whole + of_48_000(1), 2),
         ("both stand still", stereo(|n| (later(n), n, n * 128)), whole, 2),
-        (
-            "both count on",
-            stereo(|n| (later(n), n + paused(n) * 375, n * 128 + paused(n) * 48_000)),
-            whole + of_48_000(1),
-            2,
-        ),
+        ("both count on", stereo(|n| (later(n), n + paused(n) * 375, after_pause(n))), whole + of_48_000(1), 2),
         ("both wrap", stereo(|n| (0, n.wrapping_sub(9), (n * 128).wrapping_sub(999))), whole, 2),
         ("both begin anywhere", stereo(|n| (0, n + 77, n * 128 + 1_000_000)), whole, 2),
         ("sequence is little-endian", stereo(|n| (0, n.swap_bytes(), n * 128)), whole, 2),

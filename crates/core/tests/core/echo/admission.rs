@@ -11,7 +11,11 @@ use jamjam_core::echo::{AdmissionConfig, EchoConfig, EchoServer};
 use jamjam_core::impairment::Impairment;
 use proptest::prelude::*;
 
-use super::{address, packet};
+use super::{address, drops, impaired, packet};
+
+fn no_delay() -> EchoConfig {
+    EchoConfig { delay: Duration::ZERO, ..EchoConfig::default() }
+}
 
 fn server(delay: Duration, admission: AdmissionConfig) -> EchoServer {
     EchoServer::new(EchoConfig { delay, admission, ..EchoConfig::default() })
@@ -33,27 +37,22 @@ fn replies(echo: &mut EchoServer, at: u64, (from, to): (&str, Option<&str>), con
 fn all_ports_and_reply_types_of_an_address_share_one_bucket() {
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     // The maximum burst is an eighth of a second: 1,000 packets at 8,000 packets per second.
+    let requests = |n| [packet(1, n, &[]), packet(4, n, &[]), packet(4, n, &[1, 2, 3, 4, 5]), packet(5, n, &[0; 12])];
     for round in 0..250 {
-        let port = 5_000 + round % 7;
-        let from = format!("192.0.2.1:{port}");
-        assert_eq!(reply_count(&mut echo, 0, &from, &packet(1, round, &[])), 1, "AUDIO {round}");
-        assert_eq!(reply_count(&mut echo, 0, &from, &packet(4, round, &[])), 1, "KEEPALIVE {round}");
-        assert_eq!(reply_count(&mut echo, 0, &from, &packet(4, round, &[1, 2, 3, 4, 5])), 1, "route probe {round}");
-        assert_eq!(reply_count(&mut echo, 0, &from, &packet(5, round, &[0; 12])), 1, "PING {round}");
+        for request in requests(round) {
+            let from = format!("192.0.2.1:{}", 5_000 + round % 7);
+            assert_eq!(reply_count(&mut echo, 0, &from, &request), 1, "{request:?}");
+        }
     }
     // These 1,000 replies, a quarter of them AUDIO, have used up the burst. Further KEEPALIVEs, LATENCY_PINGs and route probes get no
     // reply.
-    for kind in [4, 5] {
-        assert_eq!(reply_count(&mut echo, 0, "192.0.2.1:6000", &packet(kind, 1_000, &[0; 12])), 0, "type {kind}");
+    for request in &requests(1_000)[1..] {
+        assert_eq!(reply_count(&mut echo, 0, "192.0.2.1:6000", request), 0, "{request:?}");
     }
-    assert_eq!(reply_count(&mut echo, 0, "192.0.2.1:6000", &packet(4, 1_000, &[1, 2, 3, 4, 5])), 0, "route probe");
     // A packet without a reply counts as ignored and is not charged to the rate limit.
     assert_eq!(reply_count(&mut echo, 0, "192.0.2.1:6000", &packet(2, 1, &[])), 0);
     let counters = echo.counters();
-    assert_eq!(
-        (counters.dropped(PacketRate).get(), counters.dropped(BitRate).get(), counters.ignored.get()),
-        (3, 0, 1)
-    );
+    assert_eq!((drops(&counters, [PacketRate, BitRate]), counters.ignored.get()), ([3, 0], 1));
     // Another address has its own bucket.
     assert_eq!(reply_count(&mut echo, 0, "192.0.2.2:5000", &packet(1, 1, &[])), 1);
     // One more reply is possible 1/8,000 of a second (125,000 ns) later.
@@ -63,7 +62,7 @@ fn all_ports_and_reply_types_of_an_address_share_one_bucket() {
 
 #[test]
 fn repeated_datagrams_without_a_reply_are_not_charged_to_the_rate_limit() {
-    // Of 5,000 copies, three AUDIO packets or ten KEEPALIVEs are answered, two of these KEEPALIVEs with a loop check.
+    // Of 5,000 copies, three AUDIO packets or ten KEEPALIVEs are answered, the third and the fourth of these with a loop check.
     for (kind, answered) in [(1, 3), (4, 10)] {
         let mut echo = server(Duration::ZERO, AdmissionConfig::default());
         let copies = |echo: &mut EchoServer, at, sequence, count: usize| -> usize {
@@ -96,6 +95,11 @@ fn bit_rate_counts_the_reply_with_its_ip_header() {
         let sent: usize = (0..200).map(|n| reply_count(&mut echo, 0, from, &packet(1, n, &vec![0; len - 12]))).sum();
         assert_eq!((sent, echo.counters().dropped(BitRate).get()), (125, 75), "{from}");
     }
+    // So do copies.
+    let duplicate = Impairment { duplicate: 1.0, ..Impairment::default() };
+    let mut echo = impaired(EchoConfig { admission: admission(), ..no_delay() }, duplicate);
+    (0..100).for_each(|n| deliver(&mut echo, 0, address("192.0.2.1:5000"), &packet(1, n, &[0; 960])));
+    assert_eq!(poll(&mut echo, 0).len(), 125);
     // A pong always has 24 bytes, even if the ping is longer. With its IP and UDP headers, a pong has 52 bytes (416 bits). The burst of
     // 1,000,000 bits therefore has room for 2,403 pongs.
     let mut echo = server(Duration::ZERO, AdmissionConfig { max_packet_rate: None, ..admission() });
@@ -164,8 +168,7 @@ fn forged_source_gets_no_reply() {
 
 #[test]
 fn own_address_and_port_as_source_gets_no_reply() {
-    let server =
-        || EchoServer::new(EchoConfig { local_port: Some(5_000), delay: Duration::ZERO, ..EchoConfig::default() });
+    let server = || EchoServer::new(EchoConfig { local_port: Some(5_000), ..no_delay() });
     let answered = |from, to| replies(&mut server(), 0, (from, Some(to)), &packet(4, 1, &[])).len();
     for own in [
         ("192.0.2.9:5000", "192.0.2.9"),
@@ -182,24 +185,9 @@ fn own_address_and_port_as_source_gets_no_reply() {
 }
 
 #[test]
-fn bits_of_a_second_copy_include_its_headers() {
-    let duplicate = Impairment { duplicate: 1.0, ..Impairment::default() };
-    let admission =
-        AdmissionConfig { max_packet_rate: None, max_bit_rate: Some(1_000_000), ..AdmissionConfig::default() };
-    let config = EchoConfig { delay: Duration::ZERO, admission, ..EchoConfig::default() };
-    let mut echo = EchoServer::new(config).with_impairment(Some((duplicate, Box::new(|_| {}))));
-    let source = "192.0.2.1:5000".parse().expect("an address");
-    (0..40).for_each(|sequence| deliver(&mut echo, 0, source, &packet(1, sequence, &[0; 960])));
-    // The server returns each packet and a copy of it. At 1 Mbit/s, the maximum burst is 524,280 bits, which has room for 65 IP packets of
-    // 1,000 bytes. These are 40 packets and the copies of 25.
-    assert_eq!(poll(&mut echo, 0).len(), 65);
-}
-
-#[test]
 fn impairment_delay_extends_the_memory_of_repeated_datagrams() {
     let reordering = Impairment { reorder: Some((1.0, Duration::from_secs(100))), ..Impairment::default() };
-    let config = EchoConfig { delay: Duration::ZERO, ..EchoConfig::default() };
-    let mut echo = EchoServer::new(config).with_impairment(Some((reordering, Box::new(|_| {}))));
+    let mut echo = impaired(no_delay(), reordering);
     let repeated = packet(1, 7, &[]);
     for at in [0, 1, 2, 100, 609, 611] {
         reply_count(&mut echo, at * SECOND, "192.0.2.1:5000", &repeated);
@@ -227,8 +215,7 @@ proptest! {
         let admission = AdmissionConfig { max_packet_rate: Some(rate), max_bit_rate: Some(kilobits * 1_000), ..AdmissionConfig::default() };
         let config = EchoConfig { delay: Duration::from_millis(delay), admission, ..EchoConfig::default() };
         // The test also runs with every reply duplicated.
-        let duplicate = Impairment { duplicate: 1.0, ..Impairment::default() };
-        let mut echo = if twice { EchoServer::new(config).with_impairment(Some((duplicate, Box::new(|_| {})))) } else { EchoServer::new(config) };
+        let mut echo = impaired(config, Impairment { duplicate: if twice { 1.0 } else { 0.0 }, ..Impairment::default() });
         let mut left: Vec<(u64, u64)> = Vec::new();
         let mut now = 0;
         for (number, (passed, kind, len, port)) in (0..).zip(requests) {
@@ -254,13 +241,6 @@ proptest! {
     }
 }
 
-/// Returns the number of these datagrams that a server without a delay answers immediately. Each item of `datagrams` contains an arrival
-/// time in milliseconds and the bytes of one datagram.
-fn answered(from: &str, datagrams: impl IntoIterator<Item = (u64, Vec<u8>)>) -> usize {
-    let mut echo = server(Duration::ZERO, AdmissionConfig::default());
-    datagrams.into_iter().map(|(at, bytes)| reply_count(&mut echo, at * MS, from, &bytes)).sum()
-}
-
 /// A client sends one KEEPALIVE per second. Checks that the client receives one reply to each KEEPALIVE. Returns all replies that are not
 /// echoes.
 fn replies_besides_echoes(seconds: u64, keepalive: impl Fn(u64) -> Vec<u8>) -> Vec<(u64, Vec<u8>)> {
@@ -282,7 +262,7 @@ fn replies_besides_echoes(seconds: u64, keepalive: impl Fn(u64) -> Vec<u8>) -> V
 }
 
 #[test]
-fn client_with_constant_keepalives_is_answered_each_second_for_a_day() {
+fn keepalives_of_a_client_are_answered_each_second_for_a_day() {
     let loop_checks = replies_besides_echoes(86_400, |_| packet(4, 0, b"alive"));
     // The client differs from an echo server only in that it does not return loop checks. This client receives two loop checks in a row,
     // and then one every 30 seconds.
@@ -292,12 +272,8 @@ fn client_with_constant_keepalives_is_answered_each_second_for_a_day() {
         // A KEEPALIVE without flags or payload.
         assert_eq!((&bytes[..2], &bytes[10..]), (&[1, 4][..], &[0, 0][..]), "second {second}");
     }
-}
-
-#[test]
-fn client_with_counting_keepalives_gets_only_their_echoes() {
-    let none: Vec<(u64, Vec<u8>)> = Vec::new();
-    assert_eq!(replies_besides_echoes(86_400, |second| packet(4, second as u32, &[])), none);
+    // Counting KEEPALIVEs get only their echoes.
+    assert_eq!(replies_besides_echoes(86_400, |second| packet(4, second as u32, &[])), []);
 }
 
 #[test]
@@ -378,11 +354,12 @@ fn loop_check_is_sent_within_the_lowest_rate_limit() {
 
 #[test]
 fn repeated_datagram_is_answered_a_limited_number_of_times() {
-    let ten = |bytes: Vec<u8>| (0..10).map(move |at| (at, bytes.clone()));
-    assert_eq!(answered("192.0.2.1:5000", ten(packet(1, 1, &[5; 200]))), 3);
-    // All ten KEEPALIVEs are answered, the third and the fourth with a loop check.
-    assert_eq!(answered("192.0.2.1:5000", ten(packet(4, 1, &[5; 200]))), 10);
-    assert_eq!(answered("192.0.2.1:5000", (0..100).map(|_| (0, packet(4, 1, &[])))), 10);
+    // Ten of each.
+    let answered = |both: [Vec<u8>; 2]| -> usize {
+        let mut echo = server(Duration::ZERO, AdmissionConfig::default());
+        let mut answer = |bytes: &Vec<u8>| reply_count(&mut echo, 0, "192.0.2.1:5000", bytes);
+        both.iter().map(|bytes| (0..10).map(|_| answer(bytes)).sum::<usize>()).sum()
+    };
     // Loopback is exempt.
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let mut on_loopback = |bytes: &[u8]| replies(&mut echo, 0, ("127.0.0.1:5000", Some("127.0.0.1")), bytes).len();
@@ -392,9 +369,9 @@ fn repeated_datagram_is_answered_a_limited_number_of_times() {
     for (offset, times) in [(2, 6), (6, 6), (10, 6), (12, 6), (75, 6), (76, 3)] {
         let mut other = packet(1, 1, &[5; 200]);
         other[offset] ^= 1;
-        assert_eq!(answered("192.0.2.1:5000", ten(packet(1, 1, &[5; 200])).chain(ten(other))), times, "byte {offset}");
+        assert_eq!(answered([packet(1, 1, &[5; 200]), other]), times, "byte {offset}");
     }
-    assert_eq!(answered("192.0.2.1:5000", ten(packet(1, 1, &[5; 200])).chain(ten(packet(1, 1, &[5; 199])))), 6);
+    assert_eq!(answered([packet(1, 1, &[5; 200]), packet(1, 1, &[5; 199])]), 6);
 }
 
 #[test]
@@ -402,10 +379,7 @@ fn ports_are_separate_sources_and_pings_and_probes_may_repeat() {
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let bytes = packet(1, 1, &[5; 200]);
     let mut ten = |from: &str, bytes: &[u8]| (0..10).map(|_| reply_count(&mut echo, 0, from, bytes)).sum::<usize>();
-    assert_eq!(
-        (ten("192.0.2.1:5000", &bytes), ten("192.0.2.1:5001", &bytes), ten("192.0.2.2:5000", &bytes)),
-        (3, 3, 3)
-    );
+    assert_eq!(["192.0.2.1:5000", "192.0.2.1:5001", "192.0.2.2:5000"].map(|from| ten(from, &bytes)), [3; 3]);
     assert_eq!(ten("192.0.2.1:5000", &packet(5, 1, &[0; 12])), 10);
     assert_eq!(ten("192.0.2.1:5000", &packet(4, 1, &[1, 0, 0, 0, 0])), 10);
     assert_eq!((echo.counters().dropped(Repeated).get(), echo.counters().received.get()), (21, 9));

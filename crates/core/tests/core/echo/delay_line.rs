@@ -1,8 +1,8 @@
 //! The echo server as a node, in virtual time. The tests check the returned packets, their times, their destinations and their order.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
-use test_support::node_driver::{MS, deadline, deliver_batch, poll};
+use test_support::node_driver::{MS, deadline, deliver, deliver_batch, poll};
 use test_support::recording_sink::RecordingSink;
 
 use jamjam_core::echo::DropReason::{Payload, Short};
@@ -15,17 +15,6 @@ use super::{client, packet, server};
 
 fn audio(sequence: u8) -> Vec<u8> {
     packet(1, sequence.into(), &[sequence; 20])
-}
-
-/// One datagram, which arrived at `at` nanoseconds and is read immediately.
-fn receive(echo: &mut EchoServer, at: u64, from: SocketAddr, bytes: &[u8]) {
-    receive_batch(echo, at, from, bytes, bytes.len());
-}
-
-fn receive_batch(echo: &mut EchoServer, at: u64, source: SocketAddr, contents: &[u8], segment_size: usize) {
-    // Loopback sources are not limited if the destination is a loopback address.
-    let dst_ip = Some(source.ip()).filter(IpAddr::is_loopback);
-    deliver_batch(echo, at, (source, dst_ip), contents, segment_size);
 }
 
 proptest! {
@@ -65,11 +54,10 @@ fn mixed_batch_is_split() {
     let keepalive = packet(4, 9, &[0; 20]);
     let short = packet(1, 4, &[4; 3]);
     let batch = [audio(1), keepalive.clone(), audio(2), audio(3), short.clone()].concat();
-    receive_batch(&mut echo, 0, client(1), &batch, 32);
+    deliver_batch(&mut echo, 0, (client(1), None), &batch, 32);
     assert_eq!(poll(&mut echo, 0), [keepalive]);
     assert_eq!(poll(&mut echo, 10 * MS), [audio(1), audio(2), audio(3), short]);
-    assert_eq!(echo.counters().received.get(), 4);
-    assert_eq!(echo.counters().sent.get(), 4);
+    assert_eq!((echo.counters().received.get(), echo.counters().sent.get()), (4, 4));
 }
 
 #[test]
@@ -81,7 +69,7 @@ fn consecutive_datagrams_of_one_length_leave_in_one_send_call() {
     for (batches, segments) in [(&mixed[..], [4, 1]), (&long_short, [1, 3]), (&short_last, [3, 2])] {
         let mut echo = server(10);
         for batch in batches {
-            receive_batch(&mut echo, 0, client(1), &batch.concat(), batch[0].len());
+            deliver_batch(&mut echo, 0, (client(1), None), &batch.concat(), batch[0].len());
         }
         let mut sink = RecordingSink::new();
         echo.poll_transmit(Time::from_nanos(10 * MS), &mut sink);
@@ -89,30 +77,6 @@ fn consecutive_datagrams_of_one_length_leave_in_one_send_call() {
         assert_eq!(sink.take(), batches.concat());
         assert_eq!(echo.counters().sent.get(), batches.concat().len() as u64, "each datagram is counted once");
     }
-}
-
-#[test]
-fn batch_is_split_to_the_segment_limit_of_the_system() {
-    let mut echo = server(10);
-    let batch: Vec<u8> = (0..7).flat_map(audio).collect();
-    receive_batch(&mut echo, 0, client(1), &batch, 32);
-    let mut sink = RecordingSink::new();
-    sink.segments = 3;
-    echo.poll_transmit(Time::from_nanos(10 * MS), &mut sink);
-    assert_eq!(sink.segment_counts, [3, 3, 1]);
-    assert_eq!(sink.take(), (0..7).map(audio).collect::<Vec<_>>());
-}
-
-#[test]
-fn adjacent_datagrams_return_to_their_own_clients() {
-    let mut echo = server(10);
-    for number in [1, 2, 1] {
-        receive(&mut echo, 0, client(number), &audio(number));
-    }
-    let mut sink = RecordingSink::new();
-    echo.poll_transmit(Time::from_nanos(10 * MS), &mut sink);
-    let left: Vec<_> = sink.sent.iter().map(|left| (left.to, left.bytes.clone())).collect();
-    assert_eq!(left, [(client(1), audio(1)), (client(2), audio(2)), (client(1), audio(1))]);
 }
 
 #[test]
@@ -124,10 +88,9 @@ fn longest_datagram_is_returned_whole() {
     let (delayed, answered) = (packet(1, 1, &payload), packet(4, 2, &payload));
     assert_eq!(delayed.len(), 65_507);
     // Thirty datagrams of this length take several chunks of the store.
-    for at in 0..30 {
-        receive(&mut echo, at, client, &delayed);
+    for (at, bytes) in (0..).zip([&delayed; 30].into_iter().chain([&answered])) {
+        deliver_batch(&mut echo, at, (client, Some(client.ip())), bytes, bytes.len());
     }
-    receive(&mut echo, 30, client, &answered);
     assert_eq!(poll(&mut echo, 30), [answered]);
     for at in 0..30 {
         assert!(poll(&mut echo, 20 * MS + at) == [delayed.clone()], "packet {at}");
@@ -138,7 +101,7 @@ fn longest_datagram_is_returned_whole() {
 fn route_probe_counts_as_keepalive_its_reply_as_ignored_and_a_short_ping_as_dropped() {
     let mut echo = server(3_000);
     for bytes in [packet(4, 7, &[1, 2, 3, 4, 5]), packet(4, 8, &[2, 2, 3, 4, 5]), packet(5, 9, &[0; 11])] {
-        receive(&mut echo, 0, client(1), &bytes);
+        deliver(&mut echo, 0, client(1), &bytes);
     }
     assert_eq!(poll(&mut echo, 0), [packet(4, 7, &[2, 2, 3, 4, 5])]);
     let counters = echo.counters();
@@ -150,8 +113,8 @@ fn route_probe_counts_as_keepalive_its_reply_as_ignored_and_a_short_ping_as_drop
 fn datagram_from_port_0_is_dropped_before_all_other_checks() {
     let mut echo = server(0);
     let port_zero = SocketAddr::from(([192, 0, 2, 1], 0));
-    receive_batch(&mut echo, 0, port_zero, &[audio(1), audio(2)].concat(), 32);
-    receive(&mut echo, 0, port_zero, &[9, 9]);
+    deliver_batch(&mut echo, 0, (port_zero, None), &[audio(1), audio(2)].concat(), 32);
+    deliver(&mut echo, 0, port_zero, &[9, 9]);
     assert_eq!(poll(&mut echo, 0), Vec::<Vec<u8>>::new());
     let counters = echo.counters();
     assert_eq!((counters.dropped_port_zero.get(), counters.received.get(), counters.dropped(Short).get()), (3, 0, 0));
@@ -160,9 +123,7 @@ fn datagram_from_port_0_is_dropped_before_all_other_checks() {
 #[test]
 fn would_block_keeps_the_order_and_loses_nothing() {
     let mut echo = server(10);
-    for number in 0..40 {
-        receive(&mut echo, number, client(1), &audio(number as u8));
-    }
+    (0..40).for_each(|number| deliver(&mut echo, number, client(1), &audio(number as u8)));
     let mut sink = RecordingSink::new();
     sink.segments = 3;
     for turn in 0..40 {
@@ -171,15 +132,14 @@ fn would_block_keeps_the_order_and_loses_nothing() {
         assert!(sink.plan.is_empty() || echo.next_deadline().is_none());
     }
     assert_eq!(sink.take(), (0..40).map(audio).collect::<Vec<_>>());
-    assert_eq!(echo.counters().sent.get(), 40);
-    assert_eq!(echo.counters().buffered.get(), 0);
+    assert_eq!((echo.counters().sent.get(), echo.counters().buffered_bytes.get()), (40, 0));
 }
 
 #[test]
 fn failed_send_is_counted_and_skipped() {
     let mut echo = server(0);
-    receive_batch(&mut echo, 0, client(1), &[audio(1), audio(2)].concat(), 32);
-    receive(&mut echo, 0, client(2), &audio(3));
+    deliver_batch(&mut echo, 0, (client(1), None), &[audio(1), audio(2)].concat(), 32);
+    deliver(&mut echo, 0, client(2), &audio(3));
     let mut sink = RecordingSink::new();
     sink.plan = [SendStatus::Failed].into();
     echo.poll_transmit(Time::ZERO, &mut sink);
@@ -192,7 +152,7 @@ fn failed_send_is_counted_and_skipped() {
 fn logged_source_is_checked_every_second_until_silent_for_ten() {
     let mut echo = EchoServer::new(EchoConfig { delay: Duration::ZERO, log_sources: true, ..EchoConfig::default() });
     assert_eq!(deadline(&echo), None);
-    receive(&mut echo, 7, client(1), &packet(4, 1, &[]));
+    deliver(&mut echo, 7, client(1), &packet(4, 1, &[]));
     assert_eq!(poll(&mut echo, 7), [packet(4, 1, &[])]);
     let mut sweeps = 0;
     while let Some(sweep) = deadline(&echo) {

@@ -1,6 +1,7 @@
 //! On request, the echo server reports to a client how many of the client's packets have arrived. The tests run in virtual time.
 
 use std::net::SocketAddr;
+use test_support::golden;
 use test_support::node_driver::{MS, deliver};
 use test_support::recording_sink::RecordingSink;
 use test_support::stun;
@@ -20,17 +21,15 @@ fn packet(kind: u8, sequence: u32) -> Vec<u8> {
 
 /// At `at` nanoseconds, sends a request for the counts of received packets. Returns the counts in the response.
 pub(super) fn request_counts(echo: &mut EchoServer, at: u64, from: SocketAddr) -> Option<(u32, [u32; 3])> {
-    let mut request = vec![0, 1, 0, 56, 0x21, 0x12, 0xa4, 0x42, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 0xc0, 0xec, 0, 44];
-    request.extend([0; 44]);
-    stun::append_fingerprint(&mut request);
-    assert!(stun::is_loss_report_request(&request));
+    let request = golden::packet("stun-loss-report-request.hex");
     deliver(echo, at, from, &request);
     let mut sink = RecordingSink::new();
     // One poll sends at most 64 replies, and there may be more than a thousand.
     for _ in 0..20 {
         echo.poll_transmit(Time::from_nanos(at), &mut sink);
     }
-    let answers: Vec<Vec<u8>> = sink.take().into_iter().filter(|left| stun::is_response(left, &[9; 12])).collect();
+    let answers: Vec<Vec<u8>> =
+        sink.take().into_iter().filter(|left| stun::is_response(left, &stun::transaction(&request))).collect();
     assert_eq!(answers.len(), 1, "one answer");
     assert!(answers[0].len() <= request.len());
     stun::counts_in(&answers[0])
@@ -48,11 +47,8 @@ fn each_client_gets_its_own_distinct_packets_by_type() {
     deliver(&mut echo, 7_000, client(2), &packet(4, 0));
     assert_eq!(request_counts(&mut echo, 9_000, client(1)), Some((3, [4, 2, 1])));
     assert_eq!(request_counts(&mut echo, 9_000, client(2)), Some((7, [0, 0, 1])));
-    assert_eq!(
-        request_counts(&mut echo, 9_000, client(3)),
-        Some((9, [0, 0, 0])),
-        "the server had no entry for the client"
-    );
+    // The server had no entry for the client.
+    assert_eq!(request_counts(&mut echo, 9_000, client(3)), Some((9, [0, 0, 0])));
     // The next run from the same port has the same sequence numbers. However, its packets do not count as copies of packets of the first
     // run.
     deliver(&mut echo, 10_000, client(1), &packet(1, 1));

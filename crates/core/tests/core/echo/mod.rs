@@ -15,7 +15,8 @@ mod sources;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use jamjam_core::echo::{EchoConfig, EchoServer};
+use jamjam_core::echo::{Counters, DropReason, EchoConfig, EchoServer};
+use jamjam_core::impairment::Impairment;
 
 fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
@@ -27,6 +28,14 @@ fn client(number: u8) -> SocketAddr {
 
 fn server(delay_ms: u64) -> EchoServer {
     EchoServer::new(EchoConfig { delay: Duration::from_millis(delay_ms), ..EchoConfig::default() })
+}
+
+fn impaired(config: EchoConfig, impairment: Impairment) -> EchoServer {
+    EchoServer::new(config).with_impairment(Some((impairment, Box::new(|_| {}))))
+}
+
+fn drops<const N: usize>(counters: &Counters, reasons: [DropReason; N]) -> [u64; N] {
+    reasons.map(|reason| counters.dropped(reason).get())
 }
 
 /// A packet of version 1: type, sequence, timestamp 0, flags 0, payload.

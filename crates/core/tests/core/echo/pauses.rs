@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::time::Duration;
-use test_support::logged::logged;
 use test_support::recording_sink::RecordingSink;
 
 use jamjam_core::echo::{AdmissionConfig, EchoConfig, EchoServer};
@@ -11,7 +10,7 @@ use jamjam_core::node::{Node, Receive, SendStatus};
 use jamjam_core::time::Time;
 use jamjam_core::wire::stun::{CountsRequestTime, ReportedPause, ResponseAttributes, ServerReport, counts_request};
 
-use super::{client, packet, server};
+use super::{client, impaired, packet, server};
 
 /// At `now`, the driver passes a datagram that arrived at `received_at`. All times are in milliseconds.
 fn receive(echo: &mut EchoServer, now: u64, received_at: u64, source: SocketAddr, contents: &[u8]) {
@@ -24,6 +23,12 @@ fn poll(echo: &mut EchoServer, now: u64) -> Vec<Vec<u8>> {
     let mut sink = RecordingSink::new();
     echo.poll_transmit(Time::from_millis(now), &mut sink);
     sink.take()
+}
+
+/// A server with this delay that sends at most this many packets per second to an address.
+fn limited(delay_ms: u64, rate: u64) -> EchoConfig {
+    let admission = AdmissionConfig { max_packet_rate: Some(rate), ..AdmissionConfig::default() };
+    EchoConfig { delay: Duration::from_millis(delay_ms), admission, ..EchoConfig::default() }
 }
 
 fn audio(sequence: u32) -> Vec<u8> {
@@ -57,16 +62,6 @@ fn call_long_after_its_deadline_is_a_pause() {
         assert_eq!(pauses(&mut echo, polled), expected, "{polled}");
     }
     assert_eq!((echo.counters().pauses.get(), echo.counters().paused_ms.get()), (2, 5_051));
-}
-
-#[test]
-fn datagram_that_waited_for_an_idle_server_is_a_pause() {
-    let mut echo = server(100);
-    poll(&mut echo, 1_000);
-    assert_eq!(echo.next_deadline(), None);
-    let lines = logged(|| receive(&mut echo, 15_000, 10_000, client(1), &audio(1)));
-    assert_eq!(lines, ["WARN did not run for 5.0 s pauses_total=1 paused_ms_total=5000"]);
-    assert_eq!(pauses(&mut echo, 15_000), (1, 5_000));
 }
 
 #[test]
@@ -111,15 +106,14 @@ fn report_contains_the_delay_and_the_last_eight_pauses() {
 fn jitter_is_not_part_of_the_reported_delay() {
     let jitter = Impairment { jitter: Duration::from_millis(20), ..Impairment::default() };
     let config = EchoConfig { delay: Duration::from_millis(250), ..EchoConfig::default() };
-    let mut echo = EchoServer::new(config).with_impairment(Some((jitter, Box::new(|_| {}))));
+    let mut echo = impaired(config, jitter);
     assert_eq!(report(&mut echo, 1_000).delay, Duration::from_millis(250));
 }
 
 #[test]
 fn datagrams_that_wait_during_a_pause_are_not_dropped() {
     // The address sends 100 packets per second, and the limit is 110. The server does not run for 5 s.
-    let admission = AdmissionConfig { max_packet_rate: Some(110), ..AdmissionConfig::default() };
-    let mut echo = EchoServer::new(EchoConfig { delay: Duration::from_secs(1), admission, ..EchoConfig::default() });
+    let mut echo = EchoServer::new(limited(1_000, 110));
     poll(&mut echo, 1_000);
     let waiting = (0..250).flat_map(|number| [audio(number), packet(5, number, &[0; 12])].map(|bytes| (number, bytes)));
     let waiting: Vec<(u64, Vec<u8>)> = waiting.map(|(number, bytes)| (1_000 + u64::from(number) * 20, bytes)).collect();
@@ -140,8 +134,7 @@ fn datagrams_that_wait_during_a_pause_are_not_dropped() {
 #[test]
 fn larger_burst_after_a_pause_ends_after_ten_times_the_pause() {
     // 100 packets per second. The maximum burst is an eighth of a second, and the pause lasts one second.
-    let admission = AdmissionConfig { max_packet_rate: Some(100), ..AdmissionConfig::default() };
-    let mut echo = EchoServer::new(EchoConfig { admission, ..EchoConfig::default() });
+    let mut echo = EchoServer::new(limited(3_000, 100));
     let ping = packet(5, 0, &[0; 12]);
     poll(&mut echo, 1_000);
     // The server does not run from 2 s to 3 s.
@@ -158,15 +151,10 @@ fn larger_burst_after_a_pause_ends_after_ten_times_the_pause() {
 
 #[test]
 fn late_packets_above_the_limit_of_their_address_wait() {
-    for impaired in [false, true] {
+    for is_impaired in [false, true] {
         // 100 packets per second. The maximum burst is a quarter of a second.
-        let admission = AdmissionConfig { max_packet_rate: Some(100), ..AdmissionConfig::default() };
-        let config = EchoConfig { delay: Duration::from_secs(3), admission, ..EchoConfig::default() };
-        let mut echo = if impaired {
-            EchoServer::new(config).with_impairment(Some((Impairment::default(), Box::new(|_| {}))))
-        } else {
-            EchoServer::new(config)
-        };
+        let config = limited(3_000, 100);
+        let mut echo = if is_impaired { impaired(config, Impairment::default()) } else { EchoServer::new(config) };
         let sent: Vec<Vec<u8>> = (0..300).map(audio).collect();
         for (sequence, bytes) in (0..).zip(&sent) {
             receive(&mut echo, sequence * 10, sequence * 10, client(1), bytes);
@@ -199,8 +187,7 @@ fn late_packets_above_the_limit_of_their_address_wait() {
 
 #[test]
 fn reported_pause_lasts_while_echoes_of_the_client_still_wait() {
-    let admission = AdmissionConfig { max_packet_rate: Some(100), ..AdmissionConfig::default() };
-    let mut echo = EchoServer::new(EchoConfig { delay: Duration::from_secs(3), admission, ..EchoConfig::default() });
+    let mut echo = EchoServer::new(limited(3_000, 100));
     for sequence in 0..300 {
         receive(&mut echo, sequence * 10, sequence * 10, client(1), &audio(sequence as u32));
     }

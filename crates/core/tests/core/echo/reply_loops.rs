@@ -131,10 +131,8 @@ fn audio_loops_three_times() {
     for (delays, path_delay, counts, end) in [
         ([0, 0], 0, first_drops, 0),
         ([0, 0], 20, first_drops, 120),
-        ([100, 100], 20, first_drops, 720),
         ([0, 3_000], 20, first_drops, 9_120),
         ([3_000, 0], 20, first_drops, 9_120),
-        ([3_000, 3_000], 20, first_drops, 18_120),
         ([60_000, 60_000], 500, first_drops, 363_000),
         // The maximum round trip (2 s) for which this number of rounds is guaranteed.
         ([0, 0], 1_000, first_drops, 6_000),
@@ -146,9 +144,8 @@ fn audio_loops_three_times() {
         let mut network = Network::pair(delays, path_delay);
         network.forge(0, 1, packet(1, 7, &[9; 512]));
         assert_eq!(network.run(), end, "{delays:?}");
-        for (host, [echoes, repeated]) in counts.into_iter().enumerate() {
-            assert_eq!(network.counts(host, audio_counts), [echoes, repeated, 0], "{delays:?}, host {host}");
-        }
+        let expected = counts.map(|[echoes, repeated]| [echoes, repeated, 0]);
+        assert_eq!([0, 1].map(|host| network.counts(host, audio_counts)), expected, "{delays:?}");
     }
 }
 
@@ -184,12 +181,8 @@ fn loop_started_after_another_ends_as_quickly() {
 
 /// The maximum number of KEEPALIVEs that a host sends within any period of one second. Only KEEPALIVEs sent at or after `from_ms` count.
 fn max_per_second(network: &Network, host: usize, from_ms: u64) -> usize {
-    let times: Vec<u64> = network
-        .keepalives_sent
-        .iter()
-        .filter(|(at, of)| *of == host && *at >= from_ms * MS)
-        .map(|(at, _)| *at)
-        .collect();
+    let of_host = network.keepalives_sent.iter().filter(|(at, of)| *of == host && *at >= from_ms * MS);
+    let times: Vec<u64> = of_host.map(|(at, _)| *at).collect();
     let within = |first: usize| times[first..].partition_point(|at| *at < times[first] + 1_000 * MS);
     (0..times.len()).map(within).max().unwrap_or(0)
 }
@@ -272,26 +265,23 @@ fn replies_of_another_type_cause_no_loop() {
         network.forge(0, 1, packet(kind, 7, payload));
     }
     assert_eq!(network.run(), 20);
-    assert_eq!(network.counts(0, answer_counts), [2, 0, 0]);
-    assert_eq!(network.counts(1, answer_counts), [0, 0, 0]);
+    assert_eq!([0, 1].map(|host| network.counts(host, answer_counts)), [[2, 0, 0], [0; 3]]);
 }
 
 #[test]
 fn thousand_forged_datagrams_end_like_one() {
-    for (delays, end) in [([100, 100], 720), ([3_000, 3_000], 18_120)] {
+    for (delays, end, counts) in [
+        ([100, 100], 720, [[3_000, 1_000, 0], [3_000, 0, 0]]),
+        ([3_000, 3_000], 18_120, [[3_000, 1_000, 0], [3_000, 0, 0]]),
+        // Without a delay, the packets return after 40 ms. In this time, a rate of 8,000 per second allows 320 more packets. The other
+        // packets are dropped and leave the loop.
+        ([0, 0], 120, [[1_000 + 2 * 320, 320, 680], [1_000 + 2 * 320, 0, 0]]),
+    ] {
         let mut network = Network::pair(delays, 20);
         (0..1_000).for_each(|sequence| network.forge(0, 1, packet(1, sequence, &[9; 64])));
         assert_eq!(network.run(), end, "{delays:?}");
-        assert_eq!(network.counts(0, audio_counts), [3_000, 1_000, 0], "{delays:?}");
-        assert_eq!(network.counts(1, audio_counts), [3_000, 0, 0], "{delays:?}");
+        assert_eq!([0, 1].map(|host| network.counts(host, audio_counts)), counts, "{delays:?}");
     }
-    // Without a delay, the packets return after 40 ms. In this time, a rate of 8,000 per second allows 320 more packets. The other packets
-    // are dropped and leave the loop.
-    let mut network = Network::pair([0, 0], 20);
-    (0..1_000).for_each(|sequence| network.forge(0, 1, packet(1, sequence, &[9; 64])));
-    assert_eq!(network.run(), 120);
-    assert_eq!(network.counts(0, audio_counts), [1_000 + 2 * 320, 320, 680]);
-    assert_eq!(network.counts(1, audio_counts), [1_000 + 2 * 320, 0, 0]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the echo server tells about each source: in the log, to readers in other threads, and to an observer.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use test_support::echo_link::{SECOND, connect, server as link_server};
@@ -115,53 +115,38 @@ fn metrics_contain_the_32_sources_with_the_most_packets() {
 /// With the counter of an opened packet.
 type Observed = (SocketAddr, Vec<u8>, Option<u64>, Option<DropReason>);
 
-#[derive(Default)]
-struct Observer(Arc<Mutex<Vec<Observed>>>);
-
-impl Observer {
-    fn observe(&self, echo: &mut EchoServer) {
-        let observed = Arc::clone(&self.0);
-        echo.observe(move |ObservedDatagram { source, bytes, counter, drop_reason, .. }| {
-            observed.lock().expect("no panic").push((source, bytes.to_vec(), counter, drop_reason));
-        });
-    }
-
-    fn take(&self) -> Vec<Observed> {
-        std::mem::take(&mut self.0.lock().expect("no panic"))
-    }
+fn observe(echo: &mut EchoServer) -> Receiver<Observed> {
+    let (sender, observed) = mpsc::channel();
+    echo.observe(move |ObservedDatagram { source, bytes, counter, drop_reason, .. }| {
+        sender.send((source, bytes.to_vec(), counter, drop_reason)).expect("a receiver");
+    });
+    observed
 }
 
 #[test]
 fn observer_receives_each_datagram_once_in_order_with_its_drop_reason() {
-    let admission = AdmissionConfig { max_packet_rate: Some(25), ..AdmissionConfig::default() };
-    let admission = AdmissionConfig { allowed_networks: vec!["192.0.2.0/31".parse().expect("a network")], ..admission };
+    let allowed_networks = vec!["192.0.2.0/31".parse().expect("a network")];
+    let admission = AdmissionConfig { max_packet_rate: Some(25), allowed_networks, ..AdmissionConfig::default() };
     let buffer_limits = BufferLimits { total: None, per_client: Some(2 * 120) };
     let mut echo = EchoServer::new(EchoConfig { admission, buffer_limits, ..EchoConfig::default() });
-    let observer = Observer::default();
-    observer.observe(&mut echo);
+    let observed = observe(&mut echo);
     // The rate limit admits three packets, of which the buffer has room for two.
     let batch: Vec<Vec<u8>> = (0..4).map(|sequence| packet(1, sequence, &[0; 8])).collect();
     deliver_batch(&mut echo, 0, (client(1), None), &[&batch.concat()[..], &[9; 20], &[7]].concat(), 20);
     deliver(&mut echo, 0, client(9), &packet(1, 1, &[]));
-    let reasons = [
-        None,
-        None,
-        Some(DropReason::ClientBufferFull),
-        Some(DropReason::PacketRate),
-        Some(DropReason::Version),
-        Some(DropReason::Short),
-    ];
+    let dropped = [DropReason::ClientBufferFull, DropReason::PacketRate, DropReason::Version, DropReason::Short];
+    let reasons = [None; 2].into_iter().chain(dropped.map(Some));
     let datagrams = batch.into_iter().chain([vec![9; 20], vec![7]]);
     let expected: Vec<Observed> =
         datagrams.zip(reasons).map(|(bytes, reason)| (client(1), bytes, None, reason)).collect();
-    assert_eq!(observer.take(), expected);
+    assert_eq!(observed.try_iter().collect::<Vec<_>>(), expected);
 }
 
 #[test]
 fn observer_receives_the_opened_bytes_of_sealed_packets() {
-    let (mut echo, observer) = (link_server(1_000), Observer::default());
+    let mut echo = link_server(1_000);
     let mut sealer = connect(&mut echo, 0, client(1));
-    observer.observe(&mut echo);
+    let observed = observe(&mut echo);
     let [audio, keepalive] = [AUDIO, KEEPALIVE].map(|kind| sealer.seal(kind, 7, 9, b"payload"));
     let mut forged = sealer.seal(AUDIO, 8, 9, b"payload");
     *forged.last_mut().expect("a tag") ^= 1;
@@ -177,7 +162,8 @@ fn observer_receives_the_opened_bytes_of_sealed_packets() {
         (audio, None, Some(DropReason::Replayed)),
         (packet(1, 9, &[]), None, Some(DropReason::Plain)),
     ];
-    assert_eq!(observer.take(), expected.map(|(bytes, counter, reason)| (client(1), bytes, counter, reason)));
+    let expected = expected.map(|(bytes, counter, reason)| (client(1), bytes, counter, reason));
+    assert_eq!(observed.try_iter().collect::<Vec<_>>(), expected);
 }
 
 /// The mistakes that the observer receives of a datagram that a client sends `times` times.

@@ -12,16 +12,14 @@ fn bursts(outcomes: &str) -> LossBursts {
 
 #[test]
 fn bursts_are_counted_by_their_length() {
-    let rows: [(&str, [u64; 10], u64); 9] = [
+    let rows: [(&str, [u64; 10], u64); 7] = [
         ("x..xx.x.xxx......x", [3, 1, 1, 0, 0, 0, 0, 0, 0, 0], 3),
         ("....", [0; 10], 0),
         // An ongoing burst is counted by its current length.
-        (".xx", [0, 1, 0, 0, 0, 0, 0, 0, 0, 0], 2),
         (".xxx", [0, 0, 1, 0, 0, 0, 0, 0, 0, 0], 3),
         // Bursts of ten or more are one group.
         (&format!("..{}.", "x".repeat(9)), [0, 0, 0, 0, 0, 0, 0, 0, 1, 0], 9),
         (&format!("..{}.", "x".repeat(10)), [0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 10),
-        (&format!("..{}.", "x".repeat(11)), [0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 11),
         (&format!("..{}.", "x".repeat(1_000)), [0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 1_000),
         (&["x".repeat(12), "x".repeat(10), "x".repeat(9)].join("."), [0, 0, 0, 0, 0, 0, 0, 0, 1, 2], 12),
     ];
@@ -35,15 +33,11 @@ fn bursts_are_counted_by_their_length() {
 /// reordering extent, and the late time offset in milliseconds.
 fn overtaken(arrivals: &[(u64, u64)]) -> Vec<(u64, u64, i64)> {
     let mut reordering = Reordering::default();
-    let mut found = Vec::new();
-    for (index, ms) in arrivals {
-        if let Some(ReorderedPacket { extent, late_time_offset_ns }) =
-            reordering.on_arrival(*index, Time::from_millis(*ms))
-        {
-            found.push((*index, extent, late_time_offset_ns / 1_000_000));
-        }
-    }
-    found
+    let find = |(index, ms): &(u64, u64)| {
+        let found = reordering.on_arrival(*index, Time::from_millis(*ms))?;
+        Some((*index, found.extent, found.late_time_offset_ns / 1_000_000))
+    };
+    arrivals.iter().filter_map(find).collect()
 }
 
 /// Arrivals, and the expected result of [`overtaken`].

@@ -117,11 +117,7 @@ fn percentile_is_hidden_until_there_are_enough_values() {
     for (p, enough) in [(0.5, 2), (0.9, 10), (0.99, 100), (0.999, 1_000)] {
         let values: Vec<i64> = (0..enough).collect();
         assert!(histogram(&values).percentile_if_enough(p).is_some(), "{p} of {enough}");
-        assert_eq!(
-            histogram(&values[1..]).percentile_if_enough(p),
-            None,
-            "{p}: the number of values is one less than {enough}"
-        );
+        assert_eq!(histogram(&values[1..]).percentile_if_enough(p), None, "{p}: one value less than {enough}");
     }
 }
 
@@ -151,11 +147,8 @@ fn recorded_histogram_with_an_impossible_sum_is_rejected() {
 fn bars_use_the_smallest_round_step_that_fits() {
     // The values are between 12 and 31 µs. The five bars are 5 µs wide and start at 10 µs.
     let bars = histogram(&[12_000, 14_000, 16_000, 31_000]).bars(5, 0);
-    let expected = [(10_000, Some(15_000), 2), (15_000, Some(20_000), 1), (20_000, Some(25_000), 0)]
-        .into_iter()
-        .chain([(25_000, Some(30_000), 0), (30_000, None, 1)])
-        .map(|(lower, upper, count)| HistogramBar { lower, upper, count });
-    assert_eq!(bars, expected.collect::<Vec<_>>());
+    let found: Vec<_> = bars.iter().map(|bar| (bar.lower, bar.count)).collect();
+    assert_eq!(found, [(10_000, 2), (15_000, 1), (20_000, 0), (25_000, 0), (30_000, 1)]);
     // A single outlier does not flatten the bars.
     let bars = histogram(&[vec![500_000; 999], vec![90_000_000]].concat()).bars(10, 0);
     assert_eq!(bars, [HistogramBar { lower: 500_000, upper: None, count: 1_000 }]);

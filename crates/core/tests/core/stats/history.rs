@@ -110,20 +110,12 @@ fn history_equals_a_naive_computation_in_every_simulation() {
             rtts.sort_unstable();
             let context = format!("seed {seed}, interval {index}");
             let counts = [interval.sent, interval.returned, interval.lost, interval.damaged, interval.in_flight];
-            let expected = [
-                own.len() as u64,
-                rtts.len() as u64,
-                count(FinalOutcome::Lost),
-                count(FinalOutcome::Damaged),
-                count(FinalOutcome::InFlight),
-            ];
-            assert_eq!(counts, expected, "{context}");
+            let [lost, damaged, in_flight] =
+                [FinalOutcome::Lost, FinalOutcome::Damaged, FinalOutcome::InFlight].map(count);
+            assert_eq!(counts, [own.len() as u64, rtts.len() as u64, lost, damaged, in_flight], "{context}");
             assert_eq!(interval.burst_max, own.iter().map(|(_, burst)| *burst).max().unwrap_or(0), "{context}");
-            assert_eq!(
-                (interval.rtt_min(), interval.rtt_max()),
-                (rtts.first().copied(), rtts.last().copied()),
-                "{context}"
-            );
+            let extremes = (rtts.first().copied(), rtts.last().copied());
+            assert_eq!((interval.rtt_min(), interval.rtt_max()), extremes, "{context}");
             for (p, percent) in [(0.5, 50), (0.9, 90), (0.99, 99)] {
                 assert_eq!(interval.rtt_percentile(p), rounded_percentile(rtts, percent), "{context}, p{percent}");
             }

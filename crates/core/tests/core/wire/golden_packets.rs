@@ -13,30 +13,27 @@ use jamjam_core::wire::{self, LatencyInfo, PacketType, PingPayload, keepalive_ac
 
 /// The snapshot lists what the bytes of every fixture mean, except the STUN messages, which `stun.rs` checks.
 #[test]
-fn golden_packets_have_the_fields_of_their_snapshot_and_are_serialized_to_the_same_bytes() {
+fn golden_packets_have_the_fields_of_their_snapshot() {
     let mut lines = String::new();
     for name in golden::names().iter().filter(|name| !name.starts_with("stun-")) {
         let bytes = packet(name);
         let read = wire::parse_packet(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
         let payload = read.payload;
-        let (meaning, serialized) = match read.header.packet_type {
+        let meaning = match read.header.packet_type {
             PacketType::Audio if name != "audio-sealed.hex" => {
                 let samples: Vec<f32> = decode_payload(payload).expect("whole samples").collect();
                 let mut serialized = Vec::new();
                 encode_payload(&samples, &mut serialized);
-                (format!("{samples:?}"), serialized)
+                assert_eq!(serialized, payload, "{name}");
+                format!("{samples:?}")
             }
-            PacketType::LatencyInfo => {
-                let info = LatencyInfo::parse(payload).expect("a LATENCY_INFO");
-                (format!("{info:?}"), info.to_bytes())
-            }
+            PacketType::LatencyInfo => format!("{:?}", LatencyInfo::parse(payload).expect("a LATENCY_INFO")),
             PacketType::LatencyPing | PacketType::LatencyPong => {
-                (format!("{:?}", PingPayload::parse(read).expect("a ping")), payload.to_vec())
+                format!("{:?}", PingPayload::parse(read).expect("a ping"))
             }
-            PacketType::Keepalive => (format!("{:?}", keepalive_action(payload)), payload.to_vec()),
-            PacketType::Audio | PacketType::Fec | PacketType::Control => (String::new(), payload.to_vec()),
+            PacketType::Keepalive => format!("{:?}", keepalive_action(payload)),
+            PacketType::Audio | PacketType::Fec | PacketType::Control => String::new(),
         };
-        assert_eq!([&read.header.to_bytes()[..], &serialized].concat(), bytes, "{name}");
         writeln!(lines, "{name}: {:?}, {} bytes {meaning}", read.header, payload.len()).expect("memory");
     }
     assert_matches("core/golden_packets", &lines);

@@ -7,15 +7,9 @@ use jamjam_core::wire::{
 use proptest::prelude::*;
 use test_support::golden;
 
-const KINDS: [PacketType; 7] = [
-    PacketType::Audio,
-    PacketType::Fec,
-    PacketType::Control,
-    PacketType::Keepalive,
-    PacketType::LatencyPing,
-    PacketType::LatencyPong,
-    PacketType::LatencyInfo,
-];
+use PacketType::{Audio, Control, Fec, Keepalive, LatencyInfo as Info, LatencyPing, LatencyPong};
+
+const KINDS: [PacketType; 7] = [Audio, Fec, Control, Keepalive, LatencyPing, LatencyPong, Info];
 
 /// Parses a packet field by field, as in the header table of `docs/protocol.md`, without the library's parser.
 fn parse_by_table(datagram: &[u8]) -> Result<(Header, &[u8]), PacketError> {
@@ -42,10 +36,10 @@ fn check(datagram: &[u8]) {
     let written = [&packet.header.to_bytes()[..], packet.payload].concat();
     assert_eq!(written, datagram, "a parsed packet is serialized to the same bytes");
     match packet.header.packet_type {
-        PacketType::LatencyPing | PacketType::LatencyPong => check_ping(packet),
-        PacketType::LatencyInfo => check_info(packet.payload),
-        PacketType::Keepalive => check_keepalive(packet.payload),
-        PacketType::Audio | PacketType::Fec | PacketType::Control => {}
+        LatencyPing | LatencyPong => check_ping(packet),
+        Info => check_info(packet.payload),
+        Keepalive => check_keepalive(packet.payload),
+        Audio | Fec | Control => {}
     }
 }
 
@@ -76,7 +70,7 @@ fn check_info(payload: &[u8]) {
         }
         Err(reason) => {
             assert!(len < min_len, "{len}");
-            assert_eq!(reason, PacketError::Payload { packet_type: PacketType::LatencyInfo, len, min_len });
+            assert_eq!(reason, PacketError::Payload { packet_type: Info, len, min_len });
         }
     }
 }

@@ -7,18 +7,11 @@ use jamjam_signaling::{ConnId, NewConnection, Route};
 use serde_json::Value;
 
 use super::senders::route;
-use super::wrong_client::client;
+use super::wrong_client::{Sent, check, client};
 use crate::schema::assert_schema;
 
-/// A check of one client of the table.
-fn check(name: &str) -> ClientCheck {
-    let mut check = ClientCheck::default();
-    client(name).datagrams().iter().for_each(|datagram| check.on_datagram(datagram.observed()));
-    check
-}
-
 fn result(name: &str, command: Option<CommandResult>) -> Document {
-    let mut report = check(name).report();
+    let mut report = check(&client(name).datagrams());
     if let Some(finding) = report.sources[0].findings.first_mut() {
         finding.first = Some(FirstPacket { at_s: 1.5, packet: "AUDIO", sequence: 17 });
     }
@@ -60,16 +53,16 @@ fn schema_accepts_exactly_the_fields_of_every_check() {
 
 #[test]
 fn command_that_names_no_variable_is_suspected_if_nothing_arrived() {
-    let text = |command: &str, check: &ClientCheck| {
+    let text = |command: &str, arrived: &[Sent]| {
         let command = CommandResult { command: command.to_owned(), ..ended(EndedBy::Itself, Some(0), None) };
-        check.report().document(Severity::Error, 1, Some(command)).text(false, false, None)
+        check(arrived).document(Severity::Error, 1, Some(command)).text(false, false, None)
     };
-    let nothing = ClientCheck::default();
+    let silent = client("samples-silent").datagrams();
     for (command, arrived, is_suspected) in [
-        ("./client --server ''", &nothing, true),
-        ("./client --server $SERVER", &nothing, false),
-        ("client --server %SERVER%", &nothing, false),
-        ("./client", &check("samples-silent"), false),
+        ("./client --server ''", &[][..], true),
+        ("./client --server $SERVER", &[], false),
+        ("client --server %SERVER%", &[], false),
+        ("./client", &silent, false),
     ] {
         let text = text(command, arrived);
         assert_eq!(text.contains("in double quotes, a shell replaces $SERVER"), is_suspected, "{text}");

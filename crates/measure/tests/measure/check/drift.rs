@@ -3,11 +3,11 @@
 use jamjam_core::impairment::splitmix64;
 use jamjam_core::stats::DriftEstimator;
 use jamjam_core::time::Time;
-use jamjam_measure::check::{ClientCheck, Severity};
+use jamjam_measure::check::{CheckedSource, Severity};
 
 use test_support::rng::simulations;
 
-use super::wrong_client::client;
+use super::wrong_client::{Sent, check, client};
 
 const PACKET_S: f64 = 128.0 / 48_000.0;
 
@@ -71,17 +71,21 @@ fn drift_interval_is_wide_if_jitter_is_not_limited() {
     assert!(widths[widths.len() / 2] > 64.0, "{widths:?}");
 }
 
-/// The interval of a client whose packets arrive at `arrival`, in seconds since the first one, and which breaks no rule.
+/// The only source of a client of the table whose packets arrive at `arrival`, in seconds since the first one. `None` did not arrive.
+fn arriving(name: &str, arrival: impl Fn(f64, &Sent) -> Option<f64>) -> CheckedSource {
+    let sent = client(name).datagrams().into_iter().filter_map(|sent| {
+        let at_s = arrival(sent.at.as_nanos() as f64 / 1e9 - 1.0, &sent)?;
+        Some(Sent { at: Time::from_nanos(((1.0 + at_s) * 1e9) as u64), ..sent })
+    });
+    let [source] = <[_; 1]>::try_from(check(&sent.collect::<Vec<_>>()).sources).expect("a source");
+    source
+}
+
+/// The interval of a client whose packets arrive at `arrival`, and which breaks no rule.
 fn interval_of_client(arrival: impl Fn(f64) -> f64) -> [f64; 2] {
-    let mut check = ClientCheck::default();
-    for mut datagram in client("correct-2-channels-48000-plain").datagrams() {
-        datagram.at =
-            Time::from_nanos((arrival(datagram.at.as_nanos() as f64 / 1e9 - 1.0) * 1e9) as u64 + 1_000_000_000);
-        check.on_datagram(datagram.observed());
-    }
-    let [source] = &check.report().sources[..] else { panic!() };
+    let source = arriving("correct-2-channels-48000-plain", |at_s, _| Some(arrival(at_s)));
     assert!(source.findings.iter().all(|finding| finding.severity == Severity::Note), "{:#?}", source.findings);
-    source.details.as_ref().unwrap().drift.unwrap().interval_ppm
+    source.details.unwrap().drift.unwrap().interval_ppm
 }
 
 #[test]
@@ -102,32 +106,20 @@ fn drift_is_measured_across_a_stall_after_which_the_path_catches_up() {
 
 #[test]
 fn path_that_catches_up_at_the_start_feigns_no_rate() {
-    let mut check = ClientCheck::default();
-    for mut datagram in client("correct-2-channels-48000-plain").datagrams() {
-        let at_s = datagram.at.as_nanos() as f64 / 1e9 - 1.0;
-        // The path holds back what is sent in the first 3 s, and delivers it at twice the rate. The run ends soon.
-        datagram.at = Time::from_nanos((at_s.max(3.0 + at_s / 2.0) * 1e9) as u64 + 1_000_000_000);
-        if at_s < 9.0 {
-            check.on_datagram(datagram.observed());
-        }
-    }
-    let findings = &check.report().sources[0].findings;
+    // The path holds back what is sent in the first 3 s, and delivers it at twice the rate. The run ends soon.
+    let delayed = |at_s: f64, _: &Sent| Some(at_s.max(3.0 + at_s / 2.0)).filter(|_| at_s < 9.0);
+    let findings = arriving("correct-2-channels-48000-plain", delayed).findings;
     assert!(findings.iter().all(|finding| finding.severity == Severity::Note), "{findings:#?}");
 }
 
 #[test]
 fn client_that_a_busy_host_starves_has_no_certain_sample_rate() {
-    let mut check = ClientCheck::default();
-    let sent = client("correct-january-client-128").datagrams();
-    // AUDIO and KEEPALIVE only.
-    for mut datagram in sent.into_iter().filter(|datagram| [1, 4].contains(&datagram.bytes[1])) {
-        let at_s = datagram.at.as_nanos() as f64 / 1e9;
-        // For seconds at a time, the client runs at 60 to 140 % of its rate.
-        let delay_s = 0.5 - 0.5 * (at_s * std::f64::consts::TAU / 8.0).cos();
-        datagram.at = Time::from_nanos(((at_s + delay_s) * 1e9) as u64);
-        check.on_datagram(datagram.observed());
-    }
-    let [source] = &check.report().sources[..] else { panic!() };
+    // For seconds at a time, the client runs at 60 to 140 % of its rate. It sends AUDIO and KEEPALIVE only.
+    let delayed = |at_s: f64, sent: &Sent| {
+        let delay_s = 0.5 - 0.5 * ((at_s + 1.0) * std::f64::consts::TAU / 8.0).cos();
+        [1, 4].contains(&sent.bytes[1]).then_some(at_s + delay_s)
+    };
+    let source = arriving("correct-january-client-128", delayed);
     assert!(source.findings.is_empty(), "{:#?}", source.findings);
     let details = source.details.as_ref().unwrap();
     assert_eq!((details.sample_rate, details.drift), (None, None), "{}", source.facts);
@@ -142,17 +134,11 @@ fn found_behind_a_queue(
     is_delayed: [bool; 2],
     has_pings: bool,
 ) -> Option<(&'static str, Severity, String)> {
-    let mut check = ClientCheck::default();
-    let sent = client("correct-2-channels-48000-plain").datagrams();
-    for mut datagram in sent.into_iter().filter(|sent| has_pings || sent.bytes[1] != 5) {
-        let at_s = datagram.at.as_nanos() as f64 / 1e9 - 1.0;
-        let late = if is_delayed[usize::from(datagram.bytes[1] != 1)] { growth * at_s } else { 0.0 };
-        datagram.at = Time::from_nanos(((1.0 + at_s + late) * 1e9) as u64);
-        if at_s < seconds {
-            check.on_datagram(datagram.observed());
-        }
-    }
-    let found = check.report().sources[0].findings.iter().find(|finding| finding.severity > Severity::Note).cloned();
+    let source = arriving("correct-2-channels-48000-plain", |at_s, sent| {
+        let late = if is_delayed[usize::from(sent.bytes[1] != 1)] { growth * at_s } else { 0.0 };
+        (at_s < seconds && (has_pings || sent.bytes[1] != 5)).then_some(at_s + late)
+    });
+    let found = source.findings.into_iter().find(|finding| finding.severity > Severity::Note);
     found.map(|finding| (finding.rule, finding.severity, finding.message))
 }
 

@@ -1,8 +1,6 @@
 //! No correct client is accused, whatever the network does, and no wrong one passes without a word.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::thread;
 
 use jamjam_core::time::Time;
 use jamjam_measure::check::{CheckReport, CheckedSource, ClientCheck, Severity};
@@ -10,6 +8,7 @@ use serde_json::json;
 
 use super::simulated_client::{Client, PATHS};
 use super::wrong_client::{Client as WrongClient, clients};
+use crate::simulation::in_parallel;
 
 /// Simulates correct clients of 12 s, every tenth of 65 s, on all paths in turn. Returns those that were accused, by rule.
 fn accused(clients: u64) -> BTreeMap<&'static str, Vec<String>> {
@@ -29,18 +28,6 @@ fn accused(clients: u64) -> BTreeMap<&'static str, Vec<String>> {
         by_rule.entry(rule).or_default().push(client);
     }
     by_rule
-}
-
-/// Runs tasks on all cores. Returns the results of all.
-fn in_parallel<T: Send>(tasks: Vec<impl FnOnce() -> Vec<T> + Send>) -> Vec<T> {
-    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let tasks = Mutex::new(tasks.into_iter());
-    let next = || tasks.lock().unwrap().next();
-    let run = || std::iter::from_fn(next).flat_map(|task| task()).collect::<Vec<_>>();
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(run)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
-    })
 }
 
 fn assert_nobody_is_accused(clients: u64) {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use jamjam_core::echo::{DropReason, ObservedDatagram};
 use jamjam_core::link::SealMistake;
 use jamjam_core::time::Time;
+use jamjam_measure::check::{CheckReport, ClientCheck};
 use serde_json::Value;
 
 /// A datagram as the server passes it to its observer.
@@ -24,6 +25,13 @@ impl Sent {
         let Self { at, source, ref bytes, counter, drop_reason, mistake } = *self;
         ObservedDatagram { at, source, dst_ip: None, bytes, counter, drop_reason, mistake }
     }
+}
+
+/// What is found about all clients that have sent these datagrams.
+pub(super) fn check<'a>(sent: impl IntoIterator<Item = &'a Sent>) -> CheckReport {
+    let mut check = ClientCheck::default();
+    sent.into_iter().for_each(|datagram| check.on_datagram(datagram.observed()));
+    check.report()
 }
 
 /// The clients of the table.
@@ -207,16 +215,8 @@ struct Outbox<'a> {
 
 impl<'a> Outbox<'a> {
     fn new(link: &'a str) -> Self {
-        Self {
-            link,
-            now: Time::ZERO,
-            port: 40_000,
-            next_control: Time::ZERO,
-            controls: 0,
-            sealed: 0,
-            opened: 0,
-            sent: Vec::new(),
-        }
+        let (now, next_control) = (Time::ZERO, Time::ZERO);
+        Self { link, now, port: 40_000, next_control, controls: 0, sealed: 0, opened: 0, sent: Vec::new() }
     }
 
     fn at(&mut self, now: Time, is_port_changed: bool) {

@@ -1,16 +1,19 @@
 //! The life of a link between client and echo server, in virtual time. The ends share only the derivation of keys and the sealing.
 
-use super::{Source, run_config};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use super::run_config;
+use crate::simulation::log::Event;
+use crate::simulation::net::{Net, Path, intact};
+use crate::simulation::participants::{Participant, Sound};
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use test_support::link_client::{AUDIO, CONTROL, KEEPALIVE, LATENCY_PING};
-use test_support::node_driver::{MS, deadline, deliver, peer, poll};
+use test_support::node_driver::{MS, deliver, poll};
 
 use jamjam_core::echo::EchoServer;
 use jamjam_core::link::LinkKey;
 use jamjam_measure::client::{
-    AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, LinkResults, LinkSigning, ProbeConfig, ProbeWorkload,
-    RunConfig, RunResults, SourcePoll, StreamKind, Workload,
+    AudioStreamConfig, AudioWorkload, ClientNode, LinkResults, LinkSigning, ProbeConfig, ProbeWorkload, RunConfig,
+    RunResults, StreamKind,
 };
 
 use super::link::link_config;
@@ -19,43 +22,36 @@ use test_support::echo_link::{LINK_KEY_SEED, SECOND, client_address, server};
 /// Time on the way in each direction.
 const LATENCY: u64 = MS;
 
+/// The number of the server among the hosts.
+const SERVER: usize = 1;
+
 /// The type of LATENCY_INFO.
 const LATENCY_INFO: u8 = 7;
 
-type Packets = Source<Box<dyn FnMut(&mut Vec<u8>) -> SourcePoll>>;
-
-/// A sender of `packets` numbered stereo packets of 32 samples, 1,500 each second.
-fn sender(packets: u32, signing: Option<LinkSigning>) -> AudioSender<Packets> {
-    let mut left = 0..packets;
-    let source: Packets = Source(Box::new(move |payload: &mut Vec<u8>| {
-        let Some(number) = left.next_back() else { return SourcePoll::End };
-        payload.extend(number.to_be_bytes().repeat(64));
-        SourcePoll::Ready
-    }));
+/// A sender of `packets` stereo packets of 32 samples, 1,500 each second.
+fn sender(packets: usize, entropy: u8, signing: Option<LinkSigning>) -> Participant {
     let form = AudioStreamConfig { sample_rate: 48_000, channels: 2, frame_samples: 32, first_sequence: 0 };
-    let workload = AudioWorkload::new(form, Box::new(source));
-    ClientNode::new(run_config(StreamKind::Audio), workload, Box::new(())).with_link(Some(link_config(4, signing)))
+    let workload = AudioWorkload::new(form, Box::new(Sound::ready(packets, 256)));
+    let node = ClientNode::new(run_config(StreamKind::Audio), workload, Box::new(()));
+    Participant::Sender(Box::new(node.with_link(Some(link_config(entropy, signing)))))
 }
 
 fn signing(server_seed: [u8; 32]) -> LinkSigning {
     LinkSigning { own: LinkKey::from_seed(&[8; 32]), server: LinkKey::from_seed(&server_seed).public() }
 }
 
-/// Decides about a datagram sent at a time, to the server or not: after which time its copies arrive.
-type Path = Box<dyn FnMut(u64, bool, &[u8]) -> Vec<u64>>;
-
-fn good_path() -> Path {
-    Box::new(|_, _, _| vec![LATENCY])
+fn good_path<'a>() -> Path<'a> {
+    intact(|_, _, _| vec![LATENCY])
 }
 
 /// Selects datagrams by direction (whether to the server) and bytes.
 type Selects = fn(bool, &[u8]) -> bool;
 
 /// A path that loses the first `count` datagrams for which `is_meant` is true.
-fn losing(count: usize, is_meant: Selects) -> Path {
+fn losing<'a>(count: usize, is_meant: Selects) -> Path<'a> {
     let mut left = count;
-    Box::new(move |_, to_server, datagram| {
-        if left > 0 && is_meant(to_server, datagram) {
+    intact(move |_, [_, to], datagram| {
+        if left > 0 && is_meant(to == SERVER, datagram) {
             left -= 1;
             return Vec::new();
         }
@@ -63,65 +59,19 @@ fn losing(count: usize, is_meant: Selects) -> Path {
     })
 }
 
-/// The client, the server, and the path between them.
-struct World<S> {
-    client: ClientNode<S>,
-    server: EchoServer,
-    path: Path,
-    now: u64,
-    /// Datagrams on their way, by arrival time and number: whether to the server, bytes.
-    wire: BTreeMap<(u64, u64), (bool, Vec<u8>)>,
-    /// What the client has sent, with times.
-    sent: Vec<(u64, Vec<u8>)>,
-    number: u64,
+/// Runs until the client has finished. Returns its results, and what it has sent, with times.
+fn finish(mut net: Net<'_>) -> (RunResults, Vec<(u64, Vec<u8>)>) {
+    net.run();
+    let client = net.hosts.swap_remove(0);
+    let sent = client.log.into_iter().filter_map(|event| match event {
+        Event::Sent { at, bytes, .. } => Some((at.cast_unsigned(), bytes)),
+        Event::Received { .. } => None,
+    });
+    (client.node.into_results(), sent.collect())
 }
 
-impl<S: Workload> World<S> {
-    fn new(client: ClientNode<S>, server: EchoServer, path: Path) -> Self {
-        Self { client, server, path, now: 0, wire: BTreeMap::new(), sent: Vec::new(), number: 0 }
-    }
-
-    fn send(&mut self, to_server: bool, datagram: &[u8]) {
-        for delay in (self.path)(self.now, to_server, datagram) {
-            self.number += 1;
-            self.wire.insert((self.now + delay, self.number), (to_server, datagram.to_vec()));
-        }
-    }
-
-    /// Runs until `end`, or until the client has finished.
-    fn run_until(&mut self, end: u64) {
-        while self.now <= end {
-            for datagram in poll(&mut self.client, self.now) {
-                self.send(true, &datagram);
-                self.sent.push((self.now, datagram));
-            }
-            for datagram in poll(&mut self.server, self.now) {
-                self.send(false, &datagram);
-            }
-            let Some(client) = deadline(&self.client) else { return };
-            let arrival = self.wire.first_key_value().map(|((at, _), _)| *at);
-            let next = [Some(client), deadline(&self.server), arrival].into_iter().flatten().min().unwrap_or(end);
-            self.now = next.max(self.now);
-            while let Some(entry) = self.wire.first_entry().filter(|entry| entry.key().0 <= self.now) {
-                let ((at, _), (to_server, datagram)) = entry.remove_entry();
-                if to_server {
-                    deliver(&mut self.server, at, client_address(1), &datagram);
-                } else {
-                    deliver(&mut self.client, at, peer(), &datagram);
-                }
-            }
-        }
-    }
-
-    /// Runs until the client has finished.
-    fn finish(mut self) -> (RunResults, Vec<(u64, Vec<u8>)>) {
-        self.run_until(u64::MAX);
-        (self.client.into_results("", None, &mut ()), self.sent)
-    }
-}
-
-fn run(client: AudioSender<Packets>, server: EchoServer, path: Path) -> (RunResults, Vec<(u64, Vec<u8>)>) {
-    World::new(client, server, path).finish()
+fn run(client: Participant, server: EchoServer, path: Path<'_>) -> (RunResults, Vec<(u64, Vec<u8>)>) {
+    finish(Net::of_client(client, server, path))
 }
 
 fn link(run: &RunResults) -> LinkResults {
@@ -159,7 +109,7 @@ fn lost_handshake_datagram_delays_the_link_until_the_next_repeat() {
     ];
     for (what, count, is_lost) in cases {
         for signing in [None, Some(signing(LINK_KEY_SEED))] {
-            let (run, sent) = run(sender(150, signing), server(50), losing(count, is_lost));
+            let (run, sent) = run(sender(150, 4, signing), server(50), losing(count, is_lost));
             let setup = link(&run).setup_ns.expect("an encrypted link");
             assert!(setup <= 250 * MS + 4 * LATENCY, "{what}: {setup}");
             assert_eq!(returned(&run), (150, 150), "{what}");
@@ -171,7 +121,7 @@ fn lost_handshake_datagram_delays_the_link_until_the_next_repeat() {
 #[test]
 fn client_keeps_the_habits_of_a_jamjam_client() {
     // 4,500 packets wait in the delay line, 35 times as many as the replay window has.
-    let (run, sent) = run(sender(18_000, Some(signing(LINK_KEY_SEED))), server(3_000), good_path());
+    let (run, sent) = run(sender(18_000, 4, Some(signing(LINK_KEY_SEED))), server(3_000), good_path());
     assert_eq!(returned(&run), (18_000, 18_000));
     assert_eq!((link(&run).not_opened, link(&run).replayed), (0, 0));
     assert_eq!(run.server_delay().estimate.map(|delay| delay.ns), Some(3_000 * MS as i64));
@@ -188,9 +138,6 @@ fn client_keeps_the_habits_of_a_jamjam_client() {
     let infos = times(&sent, LATENCY_INFO);
     assert_eq!(infos[..3], [2, 5_002, 10_002]);
     assert_eq!(times(&sent, 2), Vec::<u64>::new());
-    let numbers: Vec<&[u8]> =
-        sent.iter().filter(|(_, datagram)| datagram[1] == AUDIO).map(|(_, datagram)| &datagram[2..6]).take(3).collect();
-    assert_eq!(numbers, [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 2]]);
     // 12 + 8 + 256 + 16.
     assert!(sent.iter().filter(|(_, datagram)| datagram[1] == AUDIO).all(|(_, datagram)| datagram.len() == 292));
 }
@@ -203,12 +150,13 @@ fn packets_of_the_link_itself_do_not_hide_upstream_loss() {
         let probe = ProbeConfig { stream_kind: kind, count: Some(6), interval, payload_len: 16 };
         let client = ClientNode::new(config, ProbeWorkload::new(probe).with_link(true), Box::new(()));
         let mut left = 2;
-        let path: Path = Box::new(move |at, to_server, datagram| {
-            let is_lost = to_server && at > 3 * SECOND && datagram[..2] == [1, packet_type] && left > 0;
+        let path = intact(move |at, [_, to], datagram| {
+            let is_lost = to == SERVER && at > 3 * SECOND && datagram[..2] == [1, packet_type] && left > 0;
             left -= u32::from(is_lost);
             if is_lost { Vec::new() } else { vec![LATENCY] }
         });
-        let (run, sent) = World::new(client.with_link(Some(link_config(4, None))), server(50), path).finish();
+        let client = Participant::Prober(Box::new(client.with_link(Some(link_config(4, None)))));
+        let (run, sent) = run(client, server(50), path);
         let received = run.loss_report.and_then(|report| report.received).expect("counts");
         assert_eq!(received[kind as usize], 4, "{kind:?}");
         // KEEPALIVE and LATENCY_PING every second, and six packets of the stream in their place.
@@ -223,19 +171,19 @@ fn link_is_settled_on_a_path_that_loses_repeats_and_reorders() {
     for seed in 0..30 {
         let mut random = test_support::rng::Rng::new(seed);
         let mut arrived = HashMap::new();
-        let path: Path = Box::new(move |_, to_server, _| {
+        let path = intact(move |_, [_, to], _| {
             let copies = [random.below(100) >= 10, random.below(100) < 5];
             let mut delays = Vec::new();
             for (is_sent, spread) in copies.into_iter().zip([35, 1_000]) {
                 if is_sent {
-                    *arrived.entry(to_server).or_insert(0) += 1;
+                    *arrived.entry(to).or_insert(0) += 1;
                     delays.push((5 + random.below(spread)) * MS);
                 }
             }
             delays
         });
         let (run, sent) =
-            run(sender(750, if seed % 2 == 0 { None } else { Some(signing(LINK_KEY_SEED)) }), server(300), path);
+            run(sender(750, 4, if seed % 2 == 0 { None } else { Some(signing(LINK_KEY_SEED)) }), server(300), path);
         assert!(link(&run).is_encrypted && link(&run).setup_ns < Some(3 * SECOND), "seed {seed}: {:?}", link(&run));
         let (sent_count, returned) = returned(&run);
         assert_eq!(sent_count, 750, "seed {seed}");
@@ -250,10 +198,10 @@ fn link_is_settled_on_a_path_that_loses_repeats_and_reorders() {
 
 #[test]
 fn client_that_restarts_on_its_port_settles_a_new_link() {
-    let mut world = World::new(sender(1_500, None), server(500), good_path());
-    world.run_until(700 * MS);
-    world.client = sender(600, None).with_link(Some(link_config(5, None)));
-    let (run, _) = world.finish();
+    let mut net = Net::of_client(sender(1_500, 4, None), server(500), good_path());
+    net.run_until(700 * MS);
+    net.restart(0, sender(600, 5, None));
+    let (run, _) = finish(net);
     // Audio of the first link never arrives as audio of the second.
     assert_eq!(returned(&run), (600, 600));
     assert_eq!(link(&run).setup_ns, Some(2 * LATENCY));
@@ -262,15 +210,15 @@ fn client_that_restarts_on_its_port_settles_a_new_link() {
 #[test]
 fn server_that_restarts_during_the_exchange_gives_a_link_with_its_new_key() {
     // The server answers, but its sealed KEEPALIVE and that of the client are lost. Then the server restarts.
-    let path = losing(3, |_, datagram| datagram[11] == 1);
-    let mut world = World::new(sender(300, None), server(50), path);
-    world.run_until(100 * MS);
+    let mut net = Net::of_client(sender(300, 4, None), server(50), losing(3, |_, datagram| datagram[11] == 1));
+    net.run_until(100 * MS);
     let mut restarted = server(50);
     // Its key pairs differ from those of the first server.
-    deliver(&mut restarted, 0, client_address(9), &world.sent[1].1);
+    let Event::Sent { bytes: control, .. } = &net.hosts[0].log[1] else { panic!("CONTROL") };
+    deliver(&mut restarted, 0, client_address(9), control);
     poll(&mut restarted, 0);
-    world.server = restarted;
-    let (run, sent) = world.finish();
+    net.restart(SERVER, Participant::Echo(Box::new(restarted)));
+    let (run, sent) = finish(net);
     assert_eq!(returned(&run), (300, 300));
     assert!(link(&run).setup_ns.is_some_and(|setup| (250 * MS..=500 * MS + 4 * LATENCY).contains(&setup)));
     assert!(times(&sent, CONTROL).len() <= 4);
@@ -278,10 +226,10 @@ fn server_that_restarts_during_the_exchange_gives_a_link_with_its_new_key() {
 
 #[test]
 fn settled_link_refuses_the_keys_of_a_restarted_server() {
-    let mut world = World::new(sender(3_000, Some(signing(LINK_KEY_SEED))), server(100), good_path());
-    world.run_until(SECOND);
-    world.server = server(100);
-    let (run, sent) = world.finish();
+    let mut net = Net::of_client(sender(3_000, 4, Some(signing(LINK_KEY_SEED))), server(100), good_path());
+    net.run_until(SECOND);
+    net.restart(SERVER, Participant::Echo(Box::new(server(100))));
+    let (run, sent) = finish(net);
     // The client has no reason to send CONTROL, and the new server has no keys. Its echoes are the client's own sealed packets.
     assert_eq!(times(&sent, CONTROL).len(), 2);
     let (sent_count, returned) = returned(&run);

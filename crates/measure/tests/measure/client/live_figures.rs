@@ -7,7 +7,7 @@ use jamjam_measure::client::{LiveSnapshot, Prober, RunConfig, RunResults, SENT_P
 use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::Limits;
 
-use super::{INTERVAL, prober, run_config};
+use super::{INTERVAL, follow_answered, prober, run_config};
 use test_support::node_driver::{MS, deadline, deliver, peer, poll, pong};
 
 fn figures(node: &Prober) -> LiveSnapshot {
@@ -79,14 +79,7 @@ fn text(run: &RunResults) -> String {
 #[test]
 fn replies_around_a_pause_are_not_lost_and_their_round_trips_not_shown() {
     let mut node = prober(run_config(StreamKind::Ping), None, INTERVAL);
-    let answered = |node: &mut Prober, from: u64, to: u64| {
-        for n in from..to {
-            for ping in poll(node, n * 10 * MS) {
-                deliver(node, n * 10 * MS + MS, peer(), &pong(&ping));
-            }
-        }
-    };
-    answered(&mut node, 0, 99);
+    follow_answered(&mut node, 0, 990 * MS, |ping| Some(pong(ping)));
     let ping = poll(&mut node, 990 * MS).remove(0);
     // The reply to packet 99 is read after the pause, and packet 100 gets none.
     let LiveSnapshot { lost, rtt_ns, .. } = after_reply(&mut node, 7_000 * MS, &pong(&ping));
@@ -94,7 +87,7 @@ fn replies_around_a_pause_are_not_lost_and_their_round_trips_not_shown() {
         poll(&mut node, 7_000 * MS);
     }
     assert_eq!((lost, rtt_ns), (0, Some(MS as i64)));
-    answered(&mut node, 701, 800);
+    follow_answered(&mut node, 7_010 * MS, 8_000 * MS, |ping| Some(pong(ping)));
     poll(&mut node, 8_000 * MS);
     let LiveSnapshot { sent, known, lost, paused_ns, rtt_p99_ns, .. } = figures(&node);
     assert_eq!((sent, paused_ns), (201, 6_010 * MS));

@@ -20,7 +20,7 @@ use jamjam_measure::client::{
     AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, ProbeConfig, ProbeWorkload, Prober,
     RunConfig, SourcePoll, StreamKind,
 };
-use test_support::node_driver::{deadline, peer, poll};
+use test_support::node_driver::{MS, deadline, deliver, peer, poll};
 
 /// A run configuration with a timeout of two seconds.
 fn run_config(evaluated_stream: StreamKind) -> RunConfig {
@@ -54,12 +54,29 @@ const INTERVAL: Duration = Duration::from_millis(10);
 
 /// Polls at every deadline from `from` to `to`. Returns the sent packets with their times.
 fn follow(node: &mut impl Node, from: u64, to: u64) -> Vec<(u64, Vec<u8>)> {
-    let (mut sent, mut now) = (Vec::new(), from);
-    while now <= to {
-        sent.extend(poll(node, now).into_iter().map(|datagram| (now, datagram)));
+    follow_answered(node, from, to + 1, |_| None)
+}
+
+/// Polls at every deadline from `from` up to, but not at, `to`. After each packet, passes the reply of `answer` to the node 1 ms later.
+fn follow_answered(
+    node: &mut impl Node,
+    from: u64,
+    to: u64,
+    answer: impl Fn(&[u8]) -> Option<Vec<u8>>,
+) -> Vec<(u64, Vec<u8>)> {
+    let (mut left, mut now): (Vec<(u64, Vec<u8>)>, u64) = (Vec::new(), from);
+    while now < to {
+        let sent = poll(node, now);
+        let replies: Vec<Vec<u8>> = sent.iter().filter_map(|bytes| answer(bytes)).collect();
+        left.extend(sent.into_iter().map(|bytes| (now, bytes)));
+        for reply in &replies {
+            deliver(node, now + MS, peer(), reply);
+        }
+        if !replies.is_empty() {
+            left.extend(poll(node, now + MS).into_iter().map(|bytes| (now + MS, bytes)));
+        }
         let Some(next) = deadline(node) else { break };
-        assert!(next > now, "the deadline {next} has already passed at {now}");
-        now = next;
+        now = next.max(now);
     }
-    sent
+    left
 }

@@ -2,17 +2,21 @@
 
 use super::Source;
 use crate::schema::assert_schema;
+use crate::simulation::net::{Host, Machine, Net, intact};
+use crate::simulation::participants::Participant;
 use serde_json::json;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
+use test_support::echo_link;
 use test_support::link_client::{AUDIO, CONTROL, KEEPALIVE, LATENCY_PING};
-use test_support::node_driver::{MS, deadline, deliver, header, poll, pong};
+use test_support::node_driver::{MS, deliver, header, poll, pong};
 use test_support::recording_sink::RecordingSink;
 use test_support::rng::Rng;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use jamjam_core::echo::EchoServer;
 use jamjam_core::link::LinkKey;
 use jamjam_core::node::{Node, SendStatus};
 use jamjam_core::time::Time;
@@ -96,78 +100,53 @@ fn musician_of(
     Box::new(Musician::new(config, form, source))
 }
 
-/// Decides about a datagram sent at a time from one musician to another: after which times its copies arrive.
-type Path<'a> = Box<dyn FnMut(u64, usize, usize, &[u8]) -> Vec<u64> + 'a>;
-
+/// Musicians who are told of each other. `delays` decides about a datagram, from one to another: after which times its copies arrive.
 struct World<'a> {
-    nodes: Vec<Box<TestMusician>>,
+    net: Net<'a>,
     members: Vec<SharedMembers>,
-    path: Path<'a>,
-    now: u64,
-    /// Datagrams on their way, by arrival time and number: from, to, bytes.
-    wire: BTreeMap<(u64, u64), (usize, usize, Vec<u8>)>,
-    number: u64,
 }
 
 impl<'a> World<'a> {
-    fn new(count: usize, links: Links, packets: u32, path: Path<'a>) -> Self {
+    fn new(
+        count: usize,
+        links: Links,
+        packets: u32,
+        delays: impl FnMut(u64, [usize; 2], &[u8]) -> Vec<u64> + 'a,
+    ) -> Self {
+        let mut net = Net::new(Rng::new(0), intact(delays));
         let all: Vec<RoomMember> = (0..count).map(|number| member(number, links)).collect();
         let others = |number| -> Vec<RoomMember> {
             all.iter().enumerate().filter(|(other, _)| *other != number).map(|(_, member)| member.clone()).collect()
         };
         let members: Vec<SharedMembers> = (0..count).map(|number| members(&others(number))).collect();
-        let nodes = members.iter().enumerate().map(|(number, members)| musician_of(number, links, packets, members, 0));
-        Self { nodes: nodes.collect(), members, path, now: 0, wire: BTreeMap::new(), number: 0 }
-    }
-
-    /// Runs until `end`, or until all musicians have finished.
-    fn run_until(&mut self, end: u64) {
-        loop {
-            for from in 0..self.nodes.len() {
-                let mut sink = RecordingSink::new();
-                self.nodes[from].poll_transmit(Time::from_nanos(self.now), &mut sink);
-                for sent in sink.sent {
-                    let to = usize::from(match sent.to {
-                        SocketAddr::V4(to) => to.ip().octets()[3],
-                        SocketAddr::V6(_) => panic!("an IPv4 address"),
-                    });
-                    for after in (self.path)(self.now, from, to, &sent.bytes) {
-                        self.number += 1;
-                        self.wire.insert((self.now + after, self.number), (from, to, sent.bytes.clone()));
-                    }
-                }
-            }
-            let deadlines = self.nodes.iter().filter_map(|node| deadline(&**node)).map(|at| at.max(self.now));
-            let Some(next) = deadlines.min() else { return };
-            let arrival = self.wire.keys().next().map_or(u64::MAX, |(at, _)| *at);
-            self.now = next.min(arrival);
-            if self.now >= end {
-                return;
-            }
-            while let Some(entry) = self.wire.first_entry().filter(|entry| entry.key().0 <= self.now) {
-                let ((at, _), (from, to, bytes)) = entry.remove_entry();
-                if let Some(node) = self.nodes.get_mut(to) {
-                    deliver(&mut **node, at, address(from), &bytes);
-                }
-            }
+        for (number, members) in members.iter().enumerate() {
+            let node = Participant::Musician(musician_of(number, links, packets, members, 0));
+            net.hosts.push(Host::new(address(number), node, Machine::default(), 0, true));
         }
+        Self { net, members }
     }
 
-    /// What each musician has heard from each other one, by (from, to).
-    fn heard(self) -> HashMap<(usize, usize), Heard> {
-        let now = Time::from_nanos(self.now);
-        let results = self.nodes.into_iter().map(|node| node.into_results(now)).enumerate();
+    /// What all musicians report.
+    fn results(self) -> Vec<MusicianResults> {
+        let now = Time::from_nanos(self.net.now);
+        let results = self.net.hosts.into_iter().map(|host| match host.node {
+            Participant::Musician(node) => node.into_results(now),
+            _ => panic!("a musician"),
+        });
+        results.collect()
+    }
+
+    /// What each musician has heard from each other one at the end, by (from, to).
+    fn heard(mut self) -> HashMap<(usize, usize), Heard> {
+        self.net.run();
         let number = |member: &RoomMember| member.id.trim_start_matches("id-").parse().expect("a number");
+        let results = self.results().into_iter().enumerate();
         results
             .flat_map(|(to, results)| {
                 results.heard.into_iter().map(move |(member, heard)| ((number(&member), to), heard))
             })
             .collect()
     }
-}
-
-fn good_path<'a>() -> Path<'a> {
-    Box::new(|_, _, _, _| vec![LATENCY])
 }
 
 /// What the path did to the AUDIO of one direction.
@@ -185,7 +164,7 @@ fn counts_are_those_of_the_path_over_each_kind_of_link() {
     for (links, count) in [(Links::Plain, 3), (Links::Unsigned, 2), (Links::Signed, 4), (Links::Plain, 8)] {
         let mut injected: HashMap<(usize, usize), Injected> = HashMap::new();
         let mut rng = Rng::new(count as u64);
-        let path: Path<'_> = Box::new(|_, from, to, datagram| {
+        let path = |_, [from, to]: [usize; 2], datagram: &[u8]| {
             if datagram[1] != AUDIO {
                 return vec![LATENCY];
             }
@@ -202,11 +181,8 @@ fn counts_are_those_of_the_path_over_each_kind_of_link() {
                 return vec![LATENCY, LATENCY + 15 * MS];
             }
             vec![LATENCY]
-        });
-        let mut world = World::new(count, links, 600, path);
-        world.run_until(60 * SECOND);
-        assert_eq!(deadline(&*world.nodes[0]), None, "the run ends");
-        let heard = world.heard();
+        };
+        let heard = World::new(count, links, 600, path).heard();
         assert_eq!((heard.len(), injected.len()), (count * (count - 1), count * (count - 1)));
         for (direction, heard) in &heard {
             let Injected { delivered, duplicates, lost, .. } = injected[direction];
@@ -225,13 +201,11 @@ fn counts_are_those_of_the_path_over_each_kind_of_link() {
 fn jitter_is_that_of_the_path() {
     // Every other packet is 1 ms late, so that the estimate approaches 1 ms.
     let mut audio = 0;
-    let path: Path<'_> = Box::new(|_, _, _, datagram| {
+    let path = |_, _, datagram: &[u8]| {
         audio += u64::from(datagram[1] == AUDIO);
         vec![LATENCY + audio / 2 % 2 * MS]
-    });
-    let mut world = World::new(2, Links::Plain, 1_000, path);
-    world.run_until(60 * SECOND);
-    for heard in world.heard().values() {
+    };
+    for heard in World::new(2, Links::Plain, 1_000, path).heard().values() {
         let estimate = heard.jitter.estimate;
         assert!((0.99e6..1.01e6).contains(&estimate), "{estimate}");
     }
@@ -246,14 +220,12 @@ fn lost_packets_of_a_key_exchange_are_repeated() {
         (Links::Plain, KEEPALIVE, 3),
     ] {
         let mut left = lost;
-        let path: Path<'_> = Box::new(|_, _, _, datagram| {
+        let path = |_, _, datagram: &[u8]| {
             let is_lost = datagram[1] == lost_type && left > 0;
             left -= u32::from(is_lost);
             if is_lost { Vec::new() } else { vec![LATENCY] }
-        });
-        let mut world = World::new(2, links, 500, path);
-        world.run_until(60 * SECOND);
-        for (direction, heard) in world.heard() {
+        };
+        for (direction, heard) in World::new(2, links, 500, path).heard() {
             assert!(
                 heard.audio.sequences.received > 100 && heard.audio.sequences.gaps == 0,
                 "{links:?} {direction:?} {heard:?}"
@@ -266,14 +238,12 @@ fn lost_packets_of_a_key_exchange_are_repeated() {
 fn ten_seconds_of_silence_open_a_new_link() {
     for (silence, controls) in [(9 * SECOND, 0), (11 * SECOND, 2)] {
         let mut later_controls = 0;
-        let path: Path<'_> = Box::new(|now, _, _, datagram| {
+        let path = |now, _, datagram: &[u8]| {
             let is_cut = (5 * SECOND..5 * SECOND + silence).contains(&now);
             later_controls += u32::from(now > 5 * SECOND && datagram[1] == CONTROL);
             if is_cut { Vec::new() } else { vec![LATENCY] }
-        });
-        let mut world = World::new(2, Links::Signed, 3_000, path);
-        world.run_until(60 * SECOND);
-        for heard in world.heard().values() {
+        };
+        for heard in World::new(2, Links::Signed, 3_000, path).heard().values() {
             // Each second has 100 packets. The gap of a link that lasts is counted; a new link starts again.
             assert!(heard.audio.sequences.received > 1_700, "{heard:?}");
             assert_eq!(heard.audio.sequences.gaps > 800, controls == 0, "{heard:?}");
@@ -288,12 +258,12 @@ fn ten_seconds_of_silence_open_a_new_link() {
 #[test]
 fn restarted_member_is_heard_again() {
     for links in [Links::Plain, Links::Signed] {
-        let mut world = World::new(2, links, 4_000, good_path());
-        world.run_until(8 * SECOND);
-        world.nodes[1] = musician(1, links, 2_000, &[member(0, links)], 1);
-        world.run_until(20 * SECOND);
-        world.nodes[1] = musician(1, links, 2_000, &[member(0, links)], 2);
-        world.run_until(60 * SECOND);
+        let mut world = World::new(2, links, 4_000, |_, _, _| vec![LATENCY]);
+        for (generation, at) in [(1, 8), (2, 20)] {
+            world.net.run_until(at * SECOND);
+            let node = musician(1, links, 2_000, &[member(0, links)], generation);
+            world.net.restart(1, Participant::Musician(node));
+        }
         let heard = &world.heard()[&(1, 0)];
         let audio = heard.audio.sequences;
         assert!(audio.received > 1_700 && (audio.gaps, audio.duplicates) == (0, 0), "{links:?} {heard:?}");
@@ -305,16 +275,15 @@ fn member_who_never_answers_gets_no_audio() {
     for links in [Links::Plain, Links::Unsigned, Links::Signed] {
         let mut types: HashMap<u8, u64> = HashMap::new();
         let mut keys: Vec<Vec<u8>> = Vec::new();
-        let path: Path<'_> = Box::new(|_, _, _, datagram| {
+        let path = |_, _, datagram: &[u8]| {
             *types.entry(datagram[1]).or_default() += 1;
             if datagram[1] == CONTROL && keys.last().is_none_or(|last| *last != datagram) {
                 keys.push(datagram.to_vec());
             }
             Vec::new()
-        });
-        let mut world = World::new(1, links, 2_500, path);
-        world.nodes[0] = musician(0, links, 2_500, &[member(1, links)], 0);
-        world.run_until(60 * SECOND);
+        };
+        let world = World::new(1, links, 2_500, path);
+        world.members[0].publish(&[member(1, links)]);
         let heard = &world.heard()[&(1, 0)];
         assert_eq!((heard.audio.sequences.received, heard.link, types.get(&AUDIO)), (0, None, None), "{links:?}");
         // One KEEPALIVE each second for 27 s.
@@ -326,14 +295,13 @@ fn member_who_never_answers_gets_no_audio() {
 #[test]
 fn member_who_left_gets_nothing_and_keeps_its_figures() {
     let mut after_leaving = 0;
-    let path: Path<'_> = Box::new(|now, from, _, _| {
+    let path = |now, [from, _]: [usize; 2], _: &[u8]| {
         after_leaving += u32::from(from == 0 && now > 3 * SECOND);
         vec![LATENCY]
-    });
+    };
     let mut world = World::new(2, Links::Plain, 600, path);
-    world.run_until(2 * SECOND);
+    world.net.run_until(2 * SECOND);
     world.members[0].publish(&[]);
-    world.run_until(60 * SECOND);
     let heard = world.heard().remove(&(1, 0)).expect("figures of the member");
     assert!((150..=200).contains(&heard.audio.sequences.received), "{heard:?}");
     assert_eq!(after_leaving, 0);
@@ -427,27 +395,13 @@ fn pings_and_keepalives_of_members_are_answered() {
 /// The report of two musicians, one of whom is an Echo Bot that returns AUDIO 50 ms later than anything else.
 fn report_with_echo_bot(limits: &Limits) -> Document {
     let bot = RoomMember { name: "Echo Bot".to_owned(), ..member(1, Links::Plain) };
-    let mut node = musician(0, Links::Plain, 500, &[bot], 0);
-    let mut wire: BTreeMap<(u64, u64), Vec<u8>> = BTreeMap::new();
-    let (mut now, mut number) = (0, 0);
-    while let Some(next) = deadline(&*node) {
-        now = wire.keys().next().map_or(u64::MAX, |(at, _)| *at).min(next.max(now));
-        while let Some(entry) = wire.first_entry().filter(|entry| entry.key().0 <= now) {
-            deliver(&mut *node, now, address(1), &entry.remove());
-        }
-        for datagram in poll(&mut *node, now) {
-            number += 1;
-            let (delay, reply) = match datagram[1] {
-                AUDIO => (50 * MS, datagram),
-                LATENCY_PING => (0, pong(&datagram)),
-                KEEPALIVE => (0, datagram),
-                _ => continue,
-            };
-            wire.insert((now + 2 * LATENCY + delay, number), reply);
-        }
-    }
-    let results = node.into_results(Time::from_nanos(now));
-    musicians::document("jam", &[results], None, limits)
+    let mut world = World::new(1, Links::Plain, 500, |_, _, _| vec![LATENCY]);
+    world.members[0].publish(&[bot]);
+    let server = Participant::Echo(Box::new(EchoServer::new(echo_link::config(50))));
+    world.net.hosts.push(Host::new(address(1), server, Machine::default(), 0, false));
+    world.net.run();
+    world.net.hosts.truncate(1);
+    musicians::document("jam", &world.results(), None, limits)
 }
 
 #[test]
@@ -478,15 +432,13 @@ fn echo_bot_is_judged_by_round_trip_and_each_direction_by_loss_and_jitter() {
 fn limits_do_not_apply_to_a_member_who_was_mostly_silent() {
     // Of three musicians who play for 2 s, the AUDIO of the last one reaches only these, in this part of the time in milliseconds.
     let report = |listeners: &[usize], part: std::ops::Range<u64>, limits: &Limits| {
-        let path = |now, from, to, datagram: &[u8]| {
+        let path = |now, [from, to]: [usize; 2], datagram: &[u8]| {
             let is_heard = from != 2 || datagram[1] != AUDIO || listeners.contains(&to) && part.contains(&(now / MS));
             if is_heard { vec![LATENCY] } else { Vec::new() }
         };
-        let mut world = World::new(3, Links::Plain, 200, Box::new(path));
-        world.run_until(10 * SECOND);
-        let end = Time::from_nanos(world.now);
-        let results: Vec<_> = world.nodes.into_iter().map(|node| node.into_results(end)).collect();
-        musicians::document("jam", &results, None, limits)
+        let mut world = World::new(3, Links::Plain, 200, path);
+        world.net.run();
+        musicians::document("jam", &world.results(), None, limits)
     };
     let limits = Limits { max_loss: Some(0.0), ..Limits::default() };
     for (listeners, part, code) in [
@@ -534,18 +486,11 @@ fn members_that_left_make_room_and_one_that_is_ignored_is_not_measured() {
     );
     assert!(code(&results).reasons.contains(&"no member heard anybody".to_owned()));
     let mut heard = results;
-    heard[0].heard[0].1 = heard_once();
+    heard[0].heard[0].1.audio.record(Time::ZERO, 0);
     assert_eq!(
         (code(&heard).result.exit_code(), code(&heard).reasons),
         (4, vec!["Musician 0: 1 member ignored".to_owned()])
     );
-}
-
-/// A member from whom one packet was received.
-fn heard_once() -> Heard {
-    let mut heard = Heard::default();
-    heard.audio.record(Time::ZERO, 0);
-    heard
 }
 
 #[test]
@@ -557,14 +502,7 @@ fn document_of_musicians_fits_the_schema() {
     let results = [node.into_results(Time::from_millis(1))];
     let silent = musicians::document("jam", &results, interrupted, &Limits::default());
     assert_eq!((&silent.body["directions"][0]["packets"], silent.head.verdict.result.exit_code()), (&json!(0), 1));
+    assert_eq!(silent.head.verdict.reasons, ["no member heard anybody"]);
     let documents = [("silent", silent), ("heard", report_with_echo_bot(&Limits::default()))];
-    let documents: [(String, serde_json::Value); 2] =
-        documents.map(|(name, report)| (name.to_owned(), report.to_json().into()));
-    assert_schema(&documents);
-    assert_eq!(silent_reasons(&documents[0].1), ["no member heard anybody"]);
-}
-
-fn silent_reasons(document: &serde_json::Value) -> Vec<&str> {
-    let reasons = document["verdict"]["reasons"].as_array().expect("reasons");
-    reasons.iter().filter_map(serde_json::Value::as_str).collect()
+    assert_schema(&documents.map(|(name, report)| (name.to_owned(), report.to_json().into())));
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
-use test_support::node_driver::{MS, deadline, deliver, peer, poll, pong};
+use test_support::node_driver::{MS, deliver, peer, poll, pong};
 use test_support::recording_sink::RecordingSink;
 use test_support::stun;
 
@@ -15,30 +15,11 @@ use jamjam_measure::client::{
     Workload,
 };
 
-use super::{Source, run_config};
+use super::{Source, follow_answered as follow, run_config};
 
 /// A prober that sends `count` packets, one every `interval_ms` milliseconds.
 fn prober(config: RunConfig, count: u64, interval_ms: u64) -> Prober {
     super::prober(config, Some(count), Duration::from_millis(interval_ms))
-}
-
-/// Polls at every deadline from `from` up to, but not at, `to`. After each packet, passes the reply of `answer` to the node 1 ms later.
-fn follow(node: &mut impl Node, from: u64, to: u64, answer: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Vec<(u64, Vec<u8>)> {
-    let (mut left, mut now): (Vec<(u64, Vec<u8>)>, u64) = (Vec::new(), from);
-    while now < to {
-        let sent = poll(node, now);
-        let replies: Vec<Vec<u8>> = sent.iter().filter_map(|bytes| answer(bytes)).collect();
-        left.extend(sent.into_iter().map(|bytes| (now, bytes)));
-        for reply in &replies {
-            deliver(node, now + MS, peer(), reply);
-        }
-        if !replies.is_empty() {
-            left.extend(poll(node, now + MS).into_iter().map(|bytes| (now + MS, bytes)));
-        }
-        let Some(next) = deadline(node) else { break };
-        now = next.max(now);
-    }
-    left
 }
 
 fn silent(_: &[u8]) -> Option<Vec<u8>> {

@@ -31,24 +31,6 @@ fn each_stream_kind_has_its_bytes() {
 }
 
 #[test]
-fn reply_that_belongs_to_no_packet_of_the_run_is_stray() {
-    let mut node = prober(StreamKind::Ping, Some(1));
-    let ping = poll(&mut node, 0).remove(0);
-    let unknown_source = "192.0.2.77:5000".parse().expect("an address");
-    deliver(&mut node, 1, unknown_source, &pong(&ping));
-    deliver(&mut node, 2, peer(), &header(4, 0, 0));
-    deliver(&mut node, 3, peer(), &header(1, 1, 0));
-    deliver(&mut node, 4, peer(), &[1, 6, 0]);
-    deliver(&mut node, 5, peer(), &ping);
-    // These two datagrams are pongs, but they do not reply to a ping of this run.
-    deliver(&mut node, 6, peer(), &header(6, 0, 0));
-    deliver(&mut node, 7, peer(), &[header(6, 0, 0), vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]].concat());
-    let run = node.into_results("", Some(Time::from_millis(1)), &mut ());
-    assert_eq!(run.stray, 5);
-    assert_eq!(run.ping.expect("pings").unmatched, 2);
-}
-
-#[test]
 fn block_has_the_statistics_of_its_tenth_of_the_packets() {
     let config = RunConfig { blocks_of: Some(25), ..run_config(StreamKind::Ping) };
     let mut node = super::prober(config, Some(25), INTERVAL);

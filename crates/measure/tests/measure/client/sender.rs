@@ -5,29 +5,22 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 use test_support::node_driver::{MS, deadline, header, poll};
-use test_support::recording_sink::RecordingSink;
 
-use jamjam_core::node::{Node, SendStatus};
 use jamjam_core::time::Time;
 use jamjam_measure::client::{AudioSender, PayloadSource, SourcePoll};
 
 use super::{Source, follow};
 
-/// A mono sender at 48 kHz with one packet of 96 samples every 2 ms, and the number of available packets. The packets have the listed lengths,
-/// and each is filled with its number, from 0.
-fn sender(first_sequence: u32, packets: Vec<usize>) -> (AudioSender<impl PayloadSource>, Rc<Cell<usize>>) {
-    let (mut next, ready) = (0, Rc::new(Cell::new(usize::MAX)));
-    let available = Rc::clone(&ready);
+/// A mono sender at 48 kHz with one packet of 96 samples every 2 ms. The packets have the listed lengths, and each is filled with its number,
+/// from 0.
+fn sender(first_sequence: u32, packets: Vec<usize>) -> AudioSender<impl PayloadSource> {
+    let mut packets = packets.into_iter().enumerate();
     let source = Source(move |payload: &mut Vec<u8>| {
-        let Some(len) = packets.get(next) else { return SourcePoll::End };
-        if next >= available.get() {
-            return SourcePoll::Pending;
-        }
-        payload.resize(payload.len() + len, next as u8);
-        next += 1;
+        let Some((number, len)) = packets.next() else { return SourcePoll::End };
+        payload.resize(payload.len() + len, number as u8);
         SourcePoll::Ready
     });
-    (super::sender(first_sequence, 96, source), ready)
+    super::sender(first_sequence, 96, source)
 }
 
 fn of_kind(left: &[(u64, Vec<u8>)], kind: u8) -> Vec<(u64, Vec<u8>)> {
@@ -39,28 +32,8 @@ fn times(left: &[(u64, Vec<u8>)]) -> Vec<u64> {
 }
 
 #[test]
-fn late_poll_does_not_shift_later_packets() {
-    let start = 5 * MS;
-    let (mut node, _) = sender(1, vec![384; 10]);
-    let mut left = follow(&mut node, start, start + 3 * MS);
-    // The third packet is due at 4 ms, but the machine wakes up at 9 ms.
-    assert_eq!(deadline(&node), Some(start + 4 * MS));
-    left.extend(follow(&mut node, start + 9 * MS, start + 100 * MS));
-    let audio = times(&of_kind(&left, 1));
-    let since: Vec<u64> = audio.iter().map(|at| (at - start) / MS).collect();
-    assert_eq!(since, [0, 2, 9, 9, 9, 10, 12, 14, 16, 18]);
-    assert!(audio.iter().all(|at| (at - start).is_multiple_of(MS)), "{audio:?}");
-
-    let run = node.into_results("", Some(Time::from_nanos(start + 100 * MS)), &mut ());
-    let pacing = run.pacing.expect("packets were sent");
-    // Three packets were due at 4, 6 and 8 ms. These packets were sent 5, 3 and 1 ms late.
-    assert_eq!((pacing.all.count(), pacing.all.min(), pacing.all.max()), (10, Some(0), Some(5_000_000)));
-    assert_eq!(pacing.all.mean(), Some(900_000.0));
-}
-
-#[test]
 fn keepalive_and_ping_leave_every_second_and_latency_info_once() {
-    let (mut node, _) = sender(1, vec![384; 1_251]);
+    let mut node = sender(1, vec![384; 1_251]);
     let start = 7 * MS;
     let left = follow(&mut node, start, start + 2_500 * MS);
     for kind in [4, 5] {
@@ -76,7 +49,7 @@ fn keepalive_and_ping_leave_every_second_and_latency_info_once() {
 #[test]
 fn each_type_has_its_own_sequence_and_timestamps_count_samples() {
     // The first 500 packets of 96 samples have a total duration of 1 s. One more packet has only 7 samples.
-    let (mut node, _) = sender(0xFFFF_FFFE, [vec![384; 500], vec![28]].concat());
+    let mut node = sender(0xFFFF_FFFE, [vec![384; 500], vec![28]].concat());
     let left = follow(&mut node, 3 * MS, 1_100 * MS);
     let bytes = |kind| of_kind(&left, kind).into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>();
     let (audio, pings, keepalives) = (bytes(1), bytes(5), bytes(4));
@@ -96,21 +69,6 @@ fn each_type_has_its_own_sequence_and_timestamps_count_samples() {
 }
 
 #[test]
-fn underrun_polls_every_millisecond_and_counts_each_packet_once() {
-    let (mut node, ready) = sender(1, vec![384; 6]);
-    ready.set(1);
-    let mut left = follow(&mut node, 0, 7 * MS);
-    assert_eq!(times(&of_kind(&left, 1)), [0]);
-    assert_eq!(deadline(&node), Some(8 * MS));
-    // The packets due at 2, 4 and 6 ms are ready too late. The packets due at 8 and 10 ms are on time.
-    ready.set(6);
-    left.extend(follow(&mut node, 8 * MS, 100 * MS));
-    assert_eq!(times(&of_kind(&left, 1)), [0, 8 * MS, 8 * MS, 8 * MS, 8 * MS, 10 * MS]);
-    let run = node.into_results("", Some(Time::from_millis(100)), &mut ());
-    assert_eq!(run.audio.expect("a sender has audio").underruns, 3);
-}
-
-#[test]
 fn late_end_of_the_source_is_no_underrun() {
     let mut polls = [SourcePoll::Ready].into_iter().chain([SourcePoll::Pending; 4]);
     let source = Source(move |payload: &mut Vec<u8>| {
@@ -122,22 +80,6 @@ fn late_end_of_the_source_is_no_underrun() {
     assert_eq!(of_kind(&follow(&mut node, 0, 20 * MS), 1).len(), 1);
     let audio = node.into_results("", Some(Time::from_millis(20)), &mut ()).audio.expect("a sender has audio");
     assert_eq!((audio.stats.sent, audio.underruns), (1, 0));
-}
-
-#[test]
-fn would_block_delays_but_loses_and_repeats_nothing() {
-    let (mut node, _) = sender(1, vec![384; 1]);
-    let mut sink = RecordingSink::new();
-    let mut kinds = Vec::new();
-    for turn in 0..8 {
-        // Every second poll gets WouldBlock at once, and the other polls get WouldBlock after one datagram.
-        sink.plan = [SendStatus::Sent, SendStatus::WouldBlock].into_iter().skip(1 - turn as usize % 2).collect();
-        node.poll_transmit(Time::from_nanos(turn * 1_000), &mut sink);
-        assert!(sink.plan.is_empty() || turn == 7, "turn {turn}");
-        kinds.extend(sink.take().iter().map(|bytes| bytes[1]));
-    }
-    // AUDIO, LATENCY_PING, KEEPALIVE and LATENCY_INFO are sent even if the audio ends with its first packet.
-    assert_eq!(kinds, [1, 5, 4, 7]);
 }
 
 const US: u64 = 1_000;

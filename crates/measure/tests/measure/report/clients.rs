@@ -1,5 +1,6 @@
 //! Several clients: which is the worst, limits on it, and what limited the run.
 
+use std::fmt::Write;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use jamjam_measure::report::limits::Limits;
 use jamjam_measure::verdict::Judged;
 
 use super::runs::{MS, all_lost, probe, send, stream};
+use test_support::snapshot;
 
 /// A client of 200 packets, of which `lost` are lost and the others return after `ms`.
 fn client(lost: u64, ms: i64) -> RunResults {
@@ -145,55 +147,39 @@ fn streams_that_are_not_evaluated_have_no_course_over_time() {
     assert_eq!(run.audio.map(|audio| audio.stats.history.intervals.len()), Some(0));
 }
 
-/// The code of the first finding, and its text.
-fn finding(run: &RunResults) -> (&'static str, String) {
-    let report = Report::new(run, &Limits::default());
-    report.head.findings.first().map_or(("", String::new()), |finding| {
-        (finding.code, [&*finding.message, finding.remedy.as_deref().unwrap_or("")].join(" "))
-    })
-}
-
 #[test]
 fn finding_names_host_limit_of_server_or_server() {
-    let (none, on_time, late) = (Limits::default(), Duration::from_micros(80), Duration::from_micros(1_100));
-    let of = |clients: Vec<RunResults>, late| finding(&merged(&none, clients, late));
     let remote = |run| RunResults { target: "192.0.2.1:5000".to_owned(), ..run };
-    assert_eq!(of(vec![client(0, 5), client(0, 5)], on_time).0, "");
-    assert_eq!(of(vec![client(0, 5), client(1, 5)], on_time).0, "server_capacity");
-    assert_eq!(of(vec![client(0, 5), client(1, 5)], late).0, "host_limit");
     let host_timing = Some(HostTiming { kernel_dropped: Some(2), ..HostTiming::default() });
-    let (code, text) = of(vec![client(0, 5), RunResults { host_timing, ..client(1, 5) }], on_time);
-    assert!(code == "host_limit" && text.contains("its sockets dropped 2 datagrams"), "{text}");
-
+    let overflown = RunResults { host_timing, ..client(1, 5) };
     let failure = Some((LinkFailure::NoReply, 5_000_000_000));
     let link = Some(LinkResults { failure, ..LinkResults::default() });
     let no_link = RunResults { link, ..probe(StreamStats::new()) };
-    assert_eq!(of(vec![no_link.clone(), no_link.clone()], on_time).0, "");
-    assert_eq!(of(vec![probe(all_lost()); 2], on_time).0, "");
-    let (code, text) = of(vec![client(0, 5), no_link], on_time);
-    assert!(
-        code == "server_limit" && text.contains("1 of 2 clients have no link: a server accepts 256 links"),
-        "{text}"
-    );
-
     // In two seconds, 100 clients of 200 packets send 10,000 packets per second.
     let flood = |run: RunResults| [vec![client(1, 5)], vec![run; 99]].concat();
-    let (code, text) = of(flood(client(0, 5)).into_iter().map(remote).collect(), on_time);
-    assert!(code == "server_limit" && text.contains("sent 10000 packets and 0 Mbit"), "{text}");
-    assert!(text.ends_with("Start the server with --max-bitrate-per-source off."), "{text}");
-    assert_eq!(of(flood(client(0, 5)), on_time).0, "server_capacity");
     // 20 clients of 200 packets with 4 kB in 0.1 s.
-    let audio = AudioResults {
-        stats: StreamStats { lost: 1, sent: 201, ..stream(StreamStats::new(), vec![MS; 200]) },
-        ip_bytes: 4_000,
-        ..AudioResults::default()
-    };
-    let run = RunResults { duration_ns: 2_000_000_000, ..remote(send(audio)) };
-    let (code, text) = of(vec![run; 21], on_time);
-    assert!(code == "server_limit" && text.contains("68 Mbit"), "{text}");
-
+    let stats = StreamStats { lost: 1, sent: 201, ..stream(StreamStats::new(), vec![MS; 200]) };
+    let audio = AudioResults { stats, ip_bytes: 4_000, ..AudioResults::default() };
+    let large = RunResults { duration_ns: 2_000_000_000, ..remote(send(audio)) };
     let known = RunResults { server: Some(ServerResults::default()), ..client(0, 5) };
-    let many = [vec![known; 1_024], vec![client(0, 5)]].concat();
-    let (code, text) = of(many, on_time);
-    assert!(code == "server_limit" && text.contains("1 of 1025 clients do not know its delay"), "{text}");
+    let mut text = String::new();
+    for (name, clients, late_us) in [
+        ("nothing lost", vec![client(0, 5); 2], 80),
+        ("loss", vec![client(0, 5), client(1, 5)], 80),
+        ("no replies", vec![probe(all_lost()); 2], 80),
+        ("loss, and a late host", vec![client(0, 5), client(1, 5)], 1_100),
+        ("loss, and a full receive buffer", vec![client(0, 5), overflown], 80),
+        ("no client has a link", vec![no_link.clone(); 2], 80),
+        ("one client has no link", vec![client(0, 5), no_link], 80),
+        ("many packets to another host", flood(client(0, 5)).into_iter().map(remote).collect(), 80),
+        ("many packets to this host", flood(client(0, 5)), 80),
+        ("many bits to another host", vec![large; 21], 80),
+        ("one client does not know the delay", [vec![known; 1_024], vec![client(0, 5)]].concat(), 80),
+    ] {
+        let run = merged(&Limits::default(), clients, Duration::from_micros(late_us));
+        let findings = Report::new(&run, &Limits::default()).head.findings;
+        let found = findings.first().map(|finding| (finding.code, &finding.message, &finding.remedy));
+        writeln!(text, "# {name}\n{found:?}").expect("memory");
+    }
+    snapshot::assert_matches("measure/clients", &text);
 }

@@ -52,11 +52,6 @@ fn messages(run: &RunResults) -> Vec<String> {
     report(run).head.findings.into_iter().map(|finding| finding.message).collect()
 }
 
-/// The remedies of the findings of a run.
-fn remedies(run: &RunResults) -> Vec<String> {
-    report(run).head.findings.into_iter().map(|finding| finding.remedy.expect("a remedy")).collect()
-}
-
 fn codes(round_trips: &[Option<i64>]) -> Vec<&'static str> {
     let findings = report(&probe(stream(round_trips))).head.findings;
     findings.into_iter().map(|finding| finding.code).collect()
@@ -77,6 +72,16 @@ fn stalled(packets: usize, base: i64, stalls: &[(i64, i64)]) -> Vec<Option<i64>>
             Some(base + stall.map_or(0, |(start, duration)| start + duration - sent))
         })
         .collect()
+}
+
+/// Round trips that rise and fall slowly, so that no packet overtakes another.
+fn varying(packets: i64) -> impl Iterator<Item = i64> {
+    (0..packets).map(|n| 20 * MS + (n % 100 - 50).abs() * MS)
+}
+
+/// Two packets of each 100 take 25 ms longer than the others.
+fn reordered() -> Vec<Option<i64>> {
+    (0..1_000).map(|n| Some(if n % 50 == 3 { 45 * MS } else { 20 * MS })).collect()
 }
 
 #[test]
@@ -103,47 +108,8 @@ fn regular_stalls_are_found_with_duration_and_period_between_others() {
 }
 
 #[test]
-fn outage_and_stalls_of_several_clients_are_those_of_the_worst() {
-    let path = |stalls: &[(i64, i64)]| stalled(6_000, 20 * MS, stalls);
-    let stalls: Vec<(i64, i64)> = (1..=6).map(|n| (n * 9_000 * MS, 300 * MS)).collect();
-    let [steady, mut outage, stalling] = [path(&[]), path(&[]), path(&stalls)];
-    outage[1_000..1_300].fill(None);
-    let found = |clients: [&[Option<i64>]; 2]| {
-        let of_a_minute = RunResults { duration_ns: 60_000_000_000, ..probe(StreamStats::new()) };
-        let clients = clients.map(|rtts| (RunResults { ping: Some(stream(rtts)), ..of_a_minute.clone() }, 1));
-        messages(&merge_clients(clients.into_iter(), &Limits::default(), &Mutex::default()).expect("clients"))
-    };
-    // The server is at its limit, the outage, and the loss of all.
-    assert_eq!(
-        found([&steady, &outage])[1..],
-        [
-            "Client 2: The path was down for 3.0 s from 10.0 s on: 300 packets lost in a row, then replies arrived again.",
-            "2.5 % of the packets were lost in bursts of 300.0 packets on average and up to 300 packets.",
-        ]
-    );
-    // The stalls of one client do not explain the delays of all.
-    let [stalls, variation] = &found([&stalling, &steady])[..] else { panic!("two findings") };
-    assert!(
-        stalls.starts_with("Client 1: The path or a host stalled 6 times for about 300 ms, every 9.0 s; "),
-        "{stalls}"
-    );
-    assert!(variation.starts_with("The delay varies: 1 % of the round trips"), "{variation}");
-    assert!(found([&steady, &steady]).is_empty());
-    // The verdict names a client without a reply.
-    let silent = found([&steady, &vec![None; 6_000]]);
-    assert!(silent.len() == 2 && silent[1].starts_with("50 % of the packets were lost"), "{silent:?}");
-}
-
-#[test]
 fn option_of_the_same_command_is_named_and_needs_no_advice() {
-    let mut rng = Rng::new(1);
-    let mut last = 0;
-    let mut in_order = |n: i64| {
-        last = (n * INTERVAL + exponential(&mut rng, 8 * MS)).max(last);
-        Some(last - n * INTERVAL)
-    };
-    let mut bad: Vec<Option<i64>> = (0..3_000).map(&mut in_order).collect();
-    (0..300).for_each(|n| bad[n * 10] = None);
+    let bad: Vec<Option<i64>> = varying(3_000).zip(0..).map(|(rtt, n)| (n % 10 > 0).then_some(rtt)).collect();
     let mut run = probe(stream(&bad));
     run.target = "embedded echo server (100 ms, --loss 10% --jitter 20ms --seed 7)".to_owned();
     // This host is busy, too.
@@ -271,9 +237,32 @@ fn findings_match_their_snapshot() {
         let run = probe(stream(&losses(2_000, i64::MAX, down)));
         messages(&RunResults { host_timing, port_unreachable_ns, ..run })
     };
-    let reordered: Vec<Option<i64>> = (0..1_000).map(|n| Some(if n % 50 == 3 { 45 * MS } else { 20 * MS })).collect();
-    // The delay rises and falls slowly, so that no packet overtakes another.
-    let varying: Vec<Option<i64>> = (0..1_000).map(|n: i64| Some(20 * MS + (n % 100 - 50).abs() * MS)).collect();
+    let keys = |down: std::ops::Range<i64>, is_encrypted: bool, last_datagram_ms: i64| {
+        let link = Some(LinkResults { is_encrypted, ..LinkResults::default() });
+        // The port was closed until 12.9 s while the server restarted.
+        let port_unreachable_ns = Some([12_101 * MS, 12_900 * MS]);
+        let last_datagram_ns = Some(last_datagram_ms * MS);
+        let run = probe(stream(&losses(2_000, i64::MAX, down)));
+        messages(&RunResults { link, port_unreachable_ns, last_datagram_ns, ..run })
+    };
+    // The pause in milliseconds and the dropped datagrams of this host and of the server.
+    let disturbed = |round_trips: &[Option<i64>], paused_ms: [u64; 2], dropped: [u64; 2]| {
+        let [here, there] =
+            paused_ms.map(|ms| PauseResults { count: 1, total_ns: ms * 1_000_000, ..PauseResults::default() });
+        let host_timing = Some(HostTiming { kernel_dropped: Some(dropped[0]), ..HostTiming::default() });
+        let server = Some(ServerResults { pauses: there, dropped: dropped[1], ..ServerResults::default() });
+        messages(&RunResults { pauses: here, host_timing, server, ..probe(stream(round_trips)) })
+    };
+    let lossy_path = losses(1_000, 20, 0..0);
+    let stalling = stalled(3_000, 20 * MS, &[(1_000 * MS, 300 * MS)]);
+    let of_two = |clients: [&[Option<i64>]; 2]| {
+        let of_a_minute = RunResults { duration_ns: 60_000_000_000, ..probe(StreamStats::new()) };
+        let clients = clients.map(|rtts| (RunResults { ping: Some(stream(rtts)), ..of_a_minute.clone() }, 1));
+        messages(&merge_clients(clients.into_iter(), &Limits::default(), &Mutex::default()).expect("clients"))
+    };
+    let [steady, down] = [0..0, 1_000..1_300].map(|down| losses(6_000, i64::MAX, down));
+    let stalls_of_one = stalled(6_000, 20 * MS, &[1, 2, 3, 4, 5, 6].map(|n| (n * 9_000 * MS, 300 * MS)));
+    let reordered = reordered();
     let irregular = [(1_000, 60), (2_000, 100), (5_000, 80), (7_000, 90), (8_000, 90)];
     // The server reports that it did not pause.
     let server = || Some(ServerResults::default());
@@ -304,7 +293,24 @@ fn findings_match_their_snapshot() {
         ("all lost", outage(0..2_000, false, None)),
         ("reordering", of(stream(&reordered))),
         ("duplicates", of(StreamStats { duplicated: 20, ..stream(&[Some(20 * MS); 1_000]) })),
-        ("varying delay", of(stream(&varying))),
+        ("varying delay", of(stream(&varying(1_000).map(Some).collect::<Vec<_>>()))),
+        ("outage, and sealed replies do not open", keys(1_210..2_000, true, 19_800)),
+        ("the same without encryption", keys(1_210..2_000, false, 19_800)),
+        ("the same, and nothing arrives", keys(1_210..2_000, true, 12_150)),
+        ("the same, and replies arrive again", keys(1_210..1_531, true, 19_800)),
+        ("loss, and a full receive buffer here", disturbed(&lossy_path, [0, 0], [30, 0])),
+        ("loss, and a full receive buffer of the server", disturbed(&lossy_path, [0, 0], [0, 70])),
+        ("stall, and a pause of this host", disturbed(&stalling, [290, 0], [0, 0])),
+        ("stall, and a pause of the server", disturbed(&stalling, [0, 290], [0, 0])),
+        ("large packets lost upstream", messages(&large_packets(0, Some(2)))),
+        // Some short packets return, for example the last one of a file.
+        ("all large packets lost downstream but one", messages(&large_packets(1, Some(500)))),
+        ("large packets lost, counts unknown", messages(&large_packets(0, None))),
+        // The worst client is named. The stalls of one client do not explain the delays of all.
+        ("two clients, outage of the second", of_two([&steady, &down])),
+        ("two clients, stalls of the first", of_two([&stalls_of_one, &steady])),
+        ("two clients", of_two([&steady, &steady])),
+        ("two clients, the second without a reply", of_two([&steady, &vec![None; 6_000]])),
     ] {
         writeln!(text, "# {name}\n{}", messages.join("\n")).expect("memory");
     }
@@ -314,15 +320,13 @@ fn findings_match_their_snapshot() {
 /// Runs with each kind of finding, against `target`, whose timers fired up to `timer_error_ms` late.
 fn faulty_runs(target: &str, timer_error_ms: i64) -> Vec<RunResults> {
     let stall = (1..=6).map(|n| (n * 4_000 * MS, 300 * MS)).collect::<Vec<_>>();
-    let varying = (0..1_000).map(|n: i64| Some(20 * MS + (n % 100 - 50).abs() * MS)).collect::<Vec<_>>();
-    let reordered = (0..1_000).map(|n| Some(if n % 50 == 3 { 45 * MS } else { 20 * MS })).collect::<Vec<_>>();
     let streams = vec![
         stream(&stalled(3_000, 20 * MS, &stall)),
         stream(&stalled(3_000, 20 * MS, &stall[..1])),
-        stream(&varying),
+        stream(&varying(1_000).map(Some).collect::<Vec<_>>()),
         stream(&losses(2_000, i64::MAX, 1_210..1_531)),
         stream(&losses(1_000, 20, 0..0)),
-        stream(&reordered),
+        stream(&reordered()),
         StreamStats { duplicated: 20, ..stream(&[Some(20 * MS); 1_000]) },
     ];
     let mut host = HostTiming::default();
@@ -367,56 +371,6 @@ fn host_whose_timer_errors_have_the_size_of_the_effect_is_named_first() {
     };
     let likely = "The likely cause is this host: its timers fired up to ";
     assert_eq!((named(200, likely), named(40, likely), named(10, likely)), (3, 1, 0));
-    // A pause counts like a timer error.
-    let stalls = faulty_runs("192.0.2.1:5000", 0).swap_remove(0);
-    let paused = |ns| PauseResults { count: 1, total_ns: ns, ..PauseResults::default() };
-    let here = RunResults { pauses: paused(290_000_000), ..stalls.clone() };
-    assert!(messages(&here)[0].starts_with("This host stalled"), "{:?}", messages(&here));
-    let server = Some(ServerResults { pauses: paused(290_000_000), ..ServerResults::default() });
-    let there = RunResults { server, ..stalls };
-    assert!(messages(&there)[0].starts_with("The server stalled"), "{:?}", messages(&there));
-}
-
-#[test]
-fn outage_in_which_the_server_answers_without_keys_is_a_loss_of_keys() {
-    let outage = |down: std::ops::Range<i64>, is_encrypted: bool, last_datagram_ms: i64| {
-        let link = Some(LinkResults { is_encrypted, ..LinkResults::default() });
-        // The port was closed until 12.9 s while the server restarted.
-        let port_unreachable_ns = Some([12_101 * MS, 12_900 * MS]);
-        let last_datagram_ns = Some(last_datagram_ms * MS);
-        let run = probe(stream(&losses(2_000, i64::MAX, down)));
-        messages(&RunResults { link, port_unreachable_ns, last_datagram_ns, ..run }).concat()
-    };
-    let (keys, port) = ("lost the keys", "a closed port");
-    assert!(outage(1_210..2_000, true, 19_800).contains(keys));
-    // Not encrypted; nothing arrived after the outage began; replies arrived again.
-    for (down, is_encrypted, last) in
-        [(1_210..2_000, false, 19_800), (1_210..2_000, true, 12_150), (1_210..1_531, true, 19_800)]
-    {
-        let message = outage(down, is_encrypted, last);
-        assert!(message.contains(port) && !message.contains(keys), "{message}");
-    }
-}
-
-#[test]
-fn full_receive_buffer_is_named_before_the_loss_it_may_explain() {
-    let lossy = || probe(stream(&losses(1_000, 20, 0..0)));
-    let host = HostTiming { kernel_dropped: Some(30), ..HostTiming::default() };
-    let here = messages(&RunResults { host_timing: Some(host), ..lossy() }).concat();
-    assert!(
-        here.starts_with(
-            "The full receive buffer of this host dropped 30 datagrams, which may explain 30 of the 50 losses."
-        ),
-        "{here}"
-    );
-    let server = Some(ServerResults { dropped: 70, ..ServerResults::default() });
-    let there = messages(&RunResults { server, ..lossy() }).concat();
-    assert!(
-        there.starts_with(
-            "The full receive buffer of the server dropped 70 datagrams, which may explain 50 of the 50 losses."
-        ),
-        "{there}"
-    );
 }
 
 #[test]
@@ -445,23 +399,6 @@ fn large_packets(returned: u64, received: Option<u32>) -> RunResults {
     let server = received.map(|_| ServerResults { counts, ..ServerResults::default() });
     let ping = Some(runs::stream(StreamStats::new(), [MS; 10]));
     RunResults { ping, server, ..send(AudioResults { stats, ip_bytes: 2_088, ..format }) }
-}
-
-#[test]
-fn loss_of_large_packets_only_is_named_with_length_and_direction() {
-    let [all] = <[String; 1]>::try_from(messages(&large_packets(0, Some(2)))).expect("one finding");
-    assert!(all.contains("AUDIO packets have 2088 bytes with their IP headers, but smaller packets return"), "{all}");
-    assert!(all.contains("upstream, from this host to the server: the server received 2 of 500"), "{all}");
-    // 155 samples and 40 bytes of headers are 1,280 bytes. 128 samples are half of the present frame.
-    let remedy = "Give a smaller --frame-size, such as 128.";
-    assert_eq!(remedies(&large_packets(0, Some(2))), [remedy]);
-    // Some short packets return, for example the last one of a file.
-    let [some] = <[String; 1]>::try_from(messages(&large_packets(1, Some(500)))).expect("one finding");
-    assert!(some.contains("downstream, from the server to this host: the server received 500 of 500"), "{some}");
-    let [unknown] = <[String; 1]>::try_from(messages(&large_packets(0, None))).expect("one finding");
-    assert!(unknown.contains("unknown, because the server does not report its packet counts"), "{unknown}");
-    let [remedy] = <[String; 1]>::try_from(remedies(&large_packets(0, None))).expect("one finding");
-    assert!(remedy.ends_with("If the server requires encrypted links, give --link unsigned."), "{remedy}");
 }
 
 #[test]

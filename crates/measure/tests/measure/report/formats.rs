@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use jamjam_core::stats::{HostTiming, PacingStats, StreamStats};
-use jamjam_core::time::Time;
+use jamjam_core::stats::StreamStats;
 use jamjam_measure::client::{AudioResults, PauseResults, RunResults, StopSignal, WaitResult};
 use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::Limits;
@@ -13,13 +12,13 @@ use test_support::snapshot;
 use super::runs::{MS, all_lost, probe, send, stream};
 
 /// Compares the text, the visible part of the Markdown and the JUnit XML with a snapshot.
-fn assert_formats(snapshot: &str, report: &Report, error: Option<&str>) {
-    let document = document(report, error);
+fn assert_formats(snapshot: &str, report: &Report) {
+    let document = report.document();
     let (text, summary) = (document.text(true, false, None), document.markdown());
     let (shown, folded) = summary.split_once("<details>\n").expect("a collapsed section");
     assert_eq!(folded, format!("<summary>The whole report</summary>\n\n```text\n{text}```\n\n</details>\n"));
     let text = document.text(false, false, None);
-    let junit = junit_document(report, error).replace(env!("CARGO_PKG_VERSION"), "VERSION");
+    let junit = junit_document(report, None).replace(env!("CARGO_PKG_VERSION"), "VERSION");
     let formats = format!("{text}\n=== Markdown\n{shown}=== JUnit\n{junit}");
     snapshot::assert_matches(&format!("measure/report/{snapshot}"), &formats);
 }
@@ -80,7 +79,7 @@ fn run_that_measured_nothing_matches_its_snapshot() {
     let pauses = PauseResults { count: 1, total_ns: 1_300_000_000, ..PauseResults::default() };
     let run = RunResults { duration_ns: 3_000_000_000, pauses, ..probe(ping) };
     let limits = Limits { max_p99: Some(Duration::from_millis(5)), ..limits(0.0) };
-    assert_formats("not-measured", &Report::new(&run, &limits), None);
+    assert_formats("not-measured", &Report::new(&run, &limits));
 }
 
 #[test]
@@ -90,63 +89,25 @@ fn run_with_every_limit_and_one_lost_packet_matches_its_snapshot() {
     let run = RunResults { started_unix_ms: 1_700_000_000_123, duration_ns: 1_003_000_000, ..probe(ping) };
     let [max_p50, max_p99, max_jitter] = [64, 5_000, 1_000].map(|us| Some(Duration::from_micros(us)));
     let limits = Limits { max_loss: Some(0.0), max_p50, max_p99, max_jitter, ..Limits::default() };
-    assert_formats("one-lost-packet", &Report::new(&run, &limits), None);
+    assert_formats("one-lost-packet", &Report::new(&run, &limits));
 }
 
 #[test]
-fn interrupted_send_matches_its_snapshot() {
-    let audio = AudioResults {
-        stats: StreamStats { reordered: 1, ..stream(StreamStats::with_rtt_baseline(), [100_060_000; 1_000]) },
-        sample_rate: 48_000,
-        channels: 1,
-        frame_samples: 128,
-        payload_bytes: 512,
-        recorded_samples: Some(128_000),
-        ..AudioResults::default()
-    };
-    let mut pacing = PacingStats::default();
-    for n in 0..1_000 {
-        let due = Time::from_millis(n * 10);
-        pacing.on_sent(due, due + Duration::from_micros(if n < 999 { 2 } else { 900 }));
-    }
-    let run = RunResults {
-        duration_ns: 10_100_000_000,
-        ping: Some(stream(StreamStats::new(), [60_000, 60_000, 70_000])),
-        keepalive: Some(StreamStats { sent: 3, in_flight: 3, ..StreamStats::new() }),
-        pacing: Some(pacing),
-        interrupted: Some(StopSignal::Interrupt),
-        stray: 1,
-        ..send(audio)
-    };
-    assert_formats("interrupted-send", &Report::new(&run, &Limits::default()), None);
+fn run_with_all_anomalies_matches_its_snapshot() {
+    assert_formats("all-wrong", &Report::new(&super::json::run_with_all_anomalies(), &limits(0.0)));
 }
 
 #[test]
 fn run_without_replies_matches_its_snapshot() {
     let run = RunResults { duration_ns: 3_000_000_000, ..probe(all_lost()) };
     let (max_p99, max_jitter) = (Some(Duration::from_millis(5)), Some(Duration::from_millis(1)));
-    assert_formats("no-replies", &Report::new(&run, &Limits { max_p99, max_jitter, ..limits(0.5) }), None);
+    assert_formats("no-replies", &Report::new(&run, &Limits { max_p99, max_jitter, ..limits(0.5) }));
     let readiness_wait = Some(WaitResult { waited_ns: 3_000_000_000, reply_received: false });
     let waited = RunResults { readiness_wait, ping: None, ..probe(StreamStats::new()) };
-    assert_formats("wait-timed-out", &Report::new(&waited, &limits(0.0)), None);
-}
-
-#[test]
-fn damage_and_refused_packets_match_their_snapshots() {
-    let stats = StreamStats { sent: 10, damaged: 2, ..stream(StreamStats::with_rtt_baseline(), [MS; 8]) };
-    let damaged = send(AudioResults { stats, configured_server_delay_ns: Some(0), ..AudioResults::default() });
-    assert_formats("damaged", &Report::new(&damaged, &Limits::default()), None);
-    let quiet = |not_sent| {
-        let stats = StreamStats { sent: 5 - not_sent, in_flight: 5 - not_sent, not_sent, ..StreamStats::new() };
-        RunResults { replies_expected: false, ..send(AudioResults { stats, ..AudioResults::default() }) }
-    };
-    assert_formats("no-replies-expected", &Report::new(&quiet(0), &Limits::default()), None);
-    assert_formats("not-all-sent", &Report::new(&quiet(2), &Limits::default()), None);
-    let send_errors = vec!["EPERM: Operation not permitted".to_owned()];
-    let stats = stream(StreamStats { not_sent: 3, ..StreamStats::new() }, [MS; 100]);
-    let host_timing = Some(HostTiming { send_errors, ..HostTiming::default() });
-    let refused = RunResults { host_timing, ..probe(stats) };
-    assert_formats("refused-packets", &Report::new(&refused, &limits(0.0)), None);
+    assert_formats("wait-timed-out", &Report::new(&waited, &limits(0.0)));
+    let stats = StreamStats { sent: 5, in_flight: 5, ..StreamStats::new() };
+    let quiet = RunResults { replies_expected: false, ..send(AudioResults { stats, ..AudioResults::default() }) };
+    assert_formats("no-replies-expected", &Report::new(&quiet, &Limits::default()));
 }
 
 #[test]

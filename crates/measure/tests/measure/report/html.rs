@@ -75,29 +75,24 @@ fn charts_are_drawn_only_of_data_and_readable_without_a_style_sheet() {
     assert!(drawn.contains(" fill=\"") && drawn.contains(" stroke=\""), "attributes, not classes");
 }
 
-/// A run of `packets` packets of a constant level, of which those in `missing` did not return.
-fn run_without(packets: u64, missing: &[u64]) -> Document {
+#[test]
+fn page_with_audio_has_waveforms_players_gaps_and_what_they_lack() {
     let mut waveform = Waveform::new(48_000, 1, 128, MAX_AUDIO_BYTES);
     let mut analyzer = Analyzer::new(PacketFormat { sample_rate: 48_000, channels: 1, frame_samples: 128 });
-    for index in 0..packets {
+    for index in 0..1_000 {
         waveform.on_sent(index, &[0.5; 128]);
         analyzer.on_sent(index, &[0.5; 128]);
     }
-    for index in missing {
-        waveform.on_lost(*index);
-        analyzer.on_lost(*index);
+    for index in [10, 11, 500] {
+        waveform.on_lost(index);
+        analyzer.on_lost(index);
     }
-    let stats = stream(StreamStats::with_rtt_baseline(), (0..packets.cast_signed()).map(|n| 50 * MS + n));
+    let stats = stream(StreamStats::with_rtt_baseline(), (0..1_000).map(|n| 50 * MS + n));
     let shape = AudioResults { sample_rate: 48_000, channels: 1, frame_samples: 128, ..AudioResults::default() };
     let quality = Some(analyzer.finish());
-    let report = report(&send(AudioResults { stats, quality, sent_samples: packets * 128, ..shape }));
+    let report = report(&send(AudioResults { stats, quality, sent_samples: 128_000, ..shape }));
     let picture = AudioPicture { name: "<x>".to_owned(), waveform, missing_packets: 2 };
-    Document { audio: sides(&picture), ..report.document() }
-}
-
-#[test]
-fn page_with_audio_has_waveforms_players_gaps_and_what_they_lack() {
-    let page = page(&run_without(1_000, &[10, 11, 500]));
+    let page = page(&Document { audio: sides(&picture), ..report.document() });
     assert_well_formed(&page);
     for text in ["of &lt;x&gt; (without 2 packets, ", "data:audio/wav;base64,", "Returned, without the delay"] {
         assert!(page.contains(text), "{text}: {page}");

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use jamjam_core::stats::{HostTiming, StreamStats};
-use jamjam_measure::client::{AudioResults, RunKind, RunResults, ServerResults, StopSignal, StreamKind, WaitResult};
+use jamjam_measure::client::{
+    AudioResults, PauseResults, RunKind, RunResults, ServerResults, StopSignal, StreamKind, WaitResult,
+};
 use jamjam_measure::document::Judgment;
 use jamjam_measure::report::Report;
 use jamjam_measure::report::figures::AudioFigures;
@@ -187,6 +189,13 @@ fn pause_explains_a_percentile_only_if_it_covers_enough_of_the_run() {
         (run.duration_ns, run.pauses.total_ns) = (10_000_000_000, paused_ms * 1_000_000);
         assert_eq!(only(&run, limits).result, expected, "{paused_ms}");
     }
+    let pauses = PauseResults { count: 1, total_ns: 2_000_000_000, ..PauseResults::default() };
+    let server = Some(ServerResults { pauses, ..ServerResults::default() });
+    let excluded = counted(0, |ping| (ping.sent, ping.lost, ping.excluded) = (3, 0, 3));
+    let report = Report::new(&RunResults { server, ..excluded }, &max_loss(0.0));
+    let reason = report.head.limits()[0].reason.as_deref();
+    assert_eq!(reason, Some("the server did not run for 2.0 s: only 0 of 3 evaluated"));
+    assert!(report.head.warnings.iter().all(|warning| warning.code != "no_replies"), "{:?}", report.head.warnings);
 }
 
 #[test]

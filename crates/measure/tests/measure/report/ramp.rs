@@ -1,5 +1,6 @@
 //! `--ramp`: which steps there are, and how they are judged.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use jamjam_core::stats::StreamStats;
@@ -11,6 +12,7 @@ use jamjam_measure::report::ramp::{Ramp, RampFigures};
 use jamjam_measure::verdict::{Judged, Verdict};
 
 use super::runs::{MS, all_lost, probe, send, stream};
+use test_support::snapshot;
 
 const START: u64 = 7_000;
 
@@ -24,18 +26,18 @@ struct Fate {
     without_link: usize,
 }
 
+/// The fate of a packet by the number of clients, and the time in the step in milliseconds.
+type Fates<'a> = &'a dyn Fn(usize, u64) -> Fate;
+
 fn on_time(ms: i64) -> Fate {
     Fate { rtt_ms: Some(ms), late: Duration::from_micros(50), without_link: 0 }
 }
 
-fn plan() -> RunResults {
-    RunResults { duration_ns: 1_000_000_000, ..probe(StreamStats::new()) }
-}
-
-/// The result and the headline of a ramp to `max` clients, of which each sends 50 packets per second. `fate` is called with the number of
-/// clients, and the time in the step in milliseconds. Also returns the time of the end in seconds.
-fn ramp(max: usize, fate: impl Fn(usize, u64) -> Fate) -> (RampFigures, String, u64) {
-    let mut ramp = Ramp::new(Profile::InternetMusic.limits(), max, plan());
+/// The result and the headline of a ramp to `max` clients, of which each sends 50 packets per second. Also returns the
+/// time of the end in seconds.
+fn ramp(max: usize, fate: Fates<'_>) -> (RampFigures, String, u64) {
+    let plan = RunResults { duration_ns: 1_000_000_000, ..probe(StreamStats::new()) };
+    let mut ramp = Ramp::new(Profile::InternetMusic.limits(), max, plan);
     let mut shared = SharedRecord::default();
     let mut stats = StreamStats::new();
     let starts: Vec<u64> = (0..max).map(|client| ramp.start_of(client).as_millis() as u64).collect();
@@ -75,79 +77,41 @@ fn ramp(max: usize, fate: impl Fn(usize, u64) -> Fate) -> (RampFigures, String, 
     unreachable!("the last loop ends");
 }
 
-fn clients(figures: &RampFigures) -> Vec<usize> {
-    figures.steps.iter().map(|step| step.clients).collect()
-}
-
 #[test]
-fn steps_grow_by_a_tenth_rounded_up_until_all_clients_run() {
-    let (figures, headline, seconds) = ramp(30, |_, _| on_time(20));
-    assert_eq!(clients(&figures), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 21, 24, 27, 30]);
-    assert_eq!(figures.clients, 30);
-    assert_eq!(headline, "30 clients within internet-music, limit not reached");
-    // No packet is lost, so the last step is judged at its end.
-    assert_eq!(seconds, 19 * 5);
-}
-
-#[test]
-fn ramp_ends_after_two_exceeded_steps_in_a_row() {
-    // With 13 clients, a single step is slow.
-    let (figures, headline, _) = ramp(30, |clients, _| on_time(if clients == 13 || clients >= 19 { 61 } else { 20 }));
-    assert_eq!(clients(&figures).last(), Some(&21));
-    assert_eq!(figures.clients, 17);
-    assert_eq!(headline, "17 clients within internet-music; at 19, p50 was 61.000 ms");
-}
-
-#[test]
-fn first_second_of_a_step_does_not_count() {
-    let (figures, ..) = ramp(3, |_, ms| on_time(if ms < 1_000 { 500 } else { 20 }));
-    assert_eq!(figures.result, "3 clients within internet-music, limit not reached");
-    let (figures, ..) = ramp(3, |_, ms| on_time(if ms < 1_100 { 500 } else { 20 }));
-    assert_eq!(figures.clients, 0);
-}
-
-#[test]
-fn lost_packets_are_judged_after_their_timeout_while_later_steps_run() {
-    let lost = Fate { rtt_ms: None, ..on_time(20) };
-    let (figures, headline, seconds) =
-        ramp(8, |clients, ms| if clients > 2 && ms % 400 == 0 { lost } else { on_time(20) });
-    assert_eq!(figures.clients, 2);
-    assert_eq!(headline, "2 clients within internet-music; at 3, loss was 5 %");
-    // The fourth step ends after 20 s. Its time-out is 2 s, and the server's next report takes as long.
-    assert_eq!(seconds, 24);
-}
-
-#[test]
-fn last_step_is_repeated_if_it_alone_exceeds() {
-    let (figures, ..) = ramp(3, |clients, _| on_time(if clients == 3 { 61 } else { 20 }));
-    assert_eq!((clients(&figures), figures.clients), (vec![1, 2, 3, 3], 2));
-}
-
-#[test]
-fn host_at_its_limit_ends_the_ramp() {
-    let late = |clients| if clients >= 3 { Duration::from_micros(1_500) } else { Duration::from_micros(50) };
-    let (figures, headline, _) = ramp(30, |clients, _| Fate { late: late(clients), ..on_time(20) });
-    assert_eq!(figures.clients, 2);
-    let expected = "at least 2 clients within internet-music; at 3, this host was at its limit: packets left 1.5";
-    assert!(headline.starts_with(expected), "{headline}");
-}
-
-#[test]
-fn host_that_cannot_send_the_first_step_has_measured_nothing() {
-    let (figures, headline, _) = ramp(30, |_, _| Fate { late: Duration::from_micros(1_500), ..on_time(61) });
-    assert_eq!((figures.clients, figures.steps.len(), figures.steps[0].result), (0, 1, Judged::NotJudged));
-    assert!(headline.starts_with("at least 0 clients within internet-music; at 1, this host was at its limit: "));
-}
-
-#[test]
-fn clients_without_a_link_exceed_the_limits() {
-    // Those after the second, or only the third.
-    let missing: [fn(usize) -> usize; 2] = [|clients| clients.saturating_sub(2), |clients| usize::from(clients > 2)];
-    for missing in missing {
-        let (figures, headline, _) = ramp(30, |clients, _| Fate { without_link: missing(clients), ..on_time(20) });
-        assert_eq!((figures.clients, clients(&figures)), (2, vec![1, 2, 3, 4]));
-        assert_eq!(headline, "2 clients within internet-music; at 3, 1 client had no link");
+fn ramps_match_their_snapshot() {
+    let (good, slow, lost) = (on_time(20), on_time(61), Fate { rtt_ms: None, ..on_time(20) });
+    let late = Fate { late: Duration::from_micros(1_500), ..good };
+    let rows: [(&str, usize, Fates<'_>); 11] = [
+        ("steps grow by a tenth, rounded up, until all clients run", 30, &|_, _| good),
+        ("a single step exceeds, then two in a row", 30, &|clients, _| {
+            if clients == 13 || clients >= 19 { slow } else { good }
+        }),
+        ("the first second of a step is slow", 3, &|_, ms| on_time(if ms < 1_000 { 500 } else { 20 })),
+        ("the first 1.1 s of a step are slow", 3, &|_, ms| on_time(if ms < 1_100 { 500 } else { 20 })),
+        // The fourth step ends after 20 s. Its time-out is 2 s, and the server's next report takes as long.
+        ("losses are judged after their time-out, while later steps run", 8, &|clients, ms| {
+            if clients > 2 && ms % 400 == 0 { lost } else { good }
+        }),
+        ("the last step alone exceeds, and is repeated", 3, &|clients, _| if clients == 3 { slow } else { good }),
+        ("this host is at its limit", 30, &|clients, _| if clients >= 3 { late } else { good }),
+        ("this host cannot send the first step", 30, &|_, _| Fate { late: late.late, ..slow }),
+        ("all clients after the second have no link", 30, &|clients, _| Fate {
+            without_link: clients.saturating_sub(2),
+            ..good
+        }),
+        ("only the third client has no link", 30, &|clients, _| Fate {
+            without_link: usize::from(clients > 2),
+            ..good
+        }),
+        ("one client already exceeds", 30, &|_, _| slow),
+    ];
+    let mut text = String::new();
+    for (name, max, fate) in rows {
+        let (figures, headline, seconds) = ramp(max, fate);
+        let steps: Vec<_> = figures.steps.iter().map(|step| (step.clients, step.result)).collect();
+        writeln!(text, "# {name}\n{} in {seconds} s: {headline}\n{steps:?}", figures.clients).expect("memory");
     }
+    snapshot::assert_matches("measure/ramp", &text);
 }
 
 /// A server that does not report its delay of 100 ms, with pings of 20 ms, and AUDIO that takes `late_ms` longer in each step.
@@ -185,7 +149,7 @@ fn unknown_delay_of_the_server_is_estimated_from_all_steps() {
 fn ramp_without_a_step_is_judged_only_by_missing_replies() {
     let complete = |run: &RunResults| {
         let mut report = Report::new(run, &Limits::default());
-        Ramp::new(Profile::Voice.limits(), 5, plan()).complete(&mut report);
+        Ramp::new(Profile::Voice.limits(), 5, run.clone()).complete(&mut report);
         (report.head.verdict.result, report.head.headline)
     };
     let answered = probe(stream(StreamStats::new(), [MS; 100]));
@@ -196,11 +160,4 @@ fn ramp_without_a_step_is_judged_only_by_missing_replies() {
     let cause = "the port is closed or a firewall rejects packets (ICMP port unreachable)";
     let dead = RunResults { port_unreachable: 100, ..probe(all_lost()) };
     assert_eq!(complete(&dead), (Verdict::Failed, format!("no replies received: {cause}")));
-}
-
-#[test]
-fn ramp_fails_if_one_client_already_exceeds() {
-    let (figures, headline, _) = ramp(30, |_, _| on_time(61));
-    assert_eq!((figures.clients, clients(&figures)), (0, vec![1, 2]));
-    assert_eq!(headline, "0 clients within internet-music; at 1, p50 was 61.000 ms");
 }

@@ -128,17 +128,11 @@ fn best_is_better_than_all_others() {
     assert!(text.contains("result: a is best."), "{text}");
 }
 
-/// A pause of this host is no verdict about a target.
 #[test]
-fn target_that_was_not_measured_is_undecided() {
+fn target_that_was_not_measured_or_wins_the_blocks_but_not_the_run_is_undecided() {
+    // A pause of this host is no verdict about a target.
     let excluded = target("a", &vec![FinalOutcome::Excluded; 2_000]);
-    let (mut returned, _) = target("b", &packets(|_, _| 40_000));
-    returned.target = "b".to_owned();
-    assert_eq!(pair(vec![excluded, (returned, None)]).1, PairResult::Undecided);
-}
-
-#[test]
-fn target_that_wins_the_blocks_but_not_the_run_is_undecided() {
+    assert_eq!(pair(vec![excluded, target("b", &packets(|_, _| 40_000))]).1, PairResult::Undecided);
     let steady = target("a", &packets(|_, _| 12_000));
     let variable = target("b", &packets(|block, _| if block == 9 { 22_000 } else { 10_000 }));
     assert_eq!(pair(vec![variable, steady]), ("ab".to_owned(), PairResult::Undecided, [1, 9]));

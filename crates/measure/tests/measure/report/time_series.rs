@@ -105,19 +105,6 @@ fn audio_times_exclude_the_server_delay() {
 }
 
 #[test]
-fn worst_ten_seconds_are_a_row_of_the_text_report() {
-    let outcome = |n: u64| {
-        if (600..625).contains(&n) { FinalOutcome::Lost } else { FinalOutcome::Returned { rtt: 2 * MS } }
-    };
-    let run = probe(stream(StreamStats::new(), 50 * 30, outcome));
-    let text = Report::new(&run, &Limits::default()).document().text(true, false, None);
-    let row = "\nworst ten seconds\nstart                 3 s\nduration              10 s\nloss                  5 %\n";
-    assert!(text.contains(row), "{text}");
-    let short = probe(stream(StreamStats::new(), 50 * 19, outcome));
-    assert!(!Report::new(&short, &Limits::default()).document().text(true, false, None).contains("worst ten seconds"));
-}
-
-#[test]
 fn curves_of_the_charts_are_the_intervals_of_the_report() {
     let outcome = |n: u64| FinalOutcome::Returned { rtt: (1 + n as i64 % 10) * MS };
     let report = Report::new(&probe(stream(StreamStats::new(), 200, outcome)), &Limits::default());

@@ -4,7 +4,7 @@
 //! A failing seed is printed and belongs in [`PINNED`]. A change to the order in which `client_and_echo/scenario.rs` draws random numbers
 //! changes the simulation of each seed. `SIMULATIONS=100000 cargo test -p jamjam-measure simulation` runs more simulations.
 
-use super::{link, log, net, participants, reference_counts, simulated_socket};
+use super::{in_parallel, link, log, net, participants, reference_counts, simulated_socket};
 
 mod compare_report;
 mod differences;
@@ -12,9 +12,6 @@ mod scenario;
 mod times;
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
-use std::sync::mpsc;
-use std::thread;
 
 use jamjam_measure::client::{RunResults, StreamKind};
 use test_support::rng::simulations;
@@ -33,44 +30,35 @@ impl Drop for Seed {
     }
 }
 
-/// Runs a simulation. Returns one report per client, and every difference between the reports and the expected results.
-fn run_simulation(seed: u64, wraps: bool) -> (Vec<RunResults>, Vec<String>) {
+/// Runs a simulation. Returns what `inspect` returns for the report of each client, and every difference between the reports and the expected
+/// results.
+fn run_simulation<T>(seed: u64, wraps: bool, inspect: fn(&RunResults) -> T) -> (Vec<T>, Vec<String>) {
     let seed = Seed(seed);
     let mut scenario = scenario::draw(seed.0, wraps);
     scenario.net.run();
-    let (mut runs, mut wrong) = (Vec::new(), Vec::new());
+    let (mut inspected, mut wrong) = (Vec::new(), Vec::new());
     // Host 0 is the server.
     for (host, facts) in scenario.net.hosts.into_iter().skip(1).zip(&scenario.parts) {
         let (run, differences) = compare_report::client(host, facts, scenario.delay);
         wrong.extend(differences.into_iter().map(|difference| format!("seed {}: {difference}", seed.0)));
-        runs.push(run);
+        inspected.push(inspect(&run));
     }
-    (runs, wrong)
+    (inspected, wrong)
 }
 
-/// Runs simulations on all cores and passes the reports to `inspect`. Each report must contain the expected numbers.
-fn run_simulations(
-    seeds: &(impl Iterator<Item = u64> + Clone + Send),
+/// Runs simulations on all cores. Each report must contain the expected numbers. Returns what `inspect` returns for each report.
+fn run_simulations<T: Send>(
+    seeds: impl Iterator<Item = u64>,
     wraps: bool,
-    mut inspect: impl FnMut(RunResults),
-) {
-    let mut wrong = Vec::new();
-    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let (results, finished) = mpsc::channel();
-    thread::scope(|scope| {
-        for number in 0..threads {
-            let (seeds, results) = (seeds.clone().skip(number).step_by(threads), results.clone());
-            scope.spawn(move || seeds.for_each(|seed| results.send(run_simulation(seed, wraps)).unwrap()));
-        }
-        drop(results);
-        for (runs, differences) in finished {
-            runs.into_iter().for_each(&mut inspect);
-            wrong.extend(differences);
-        }
-    });
+    inspect: fn(&RunResults) -> T,
+) -> impl Iterator<Item = T> {
+    let results = in_parallel(seeds.map(|seed| move || vec![run_simulation(seed, wraps, inspect)]).collect());
+    let (inspected, wrong): (Vec<_>, Vec<_>) = results.into_iter().unzip();
+    let mut wrong = wrong.concat();
     wrong.sort();
     let first = wrong[..wrong.len().min(20)].join("\n");
     assert!(wrong.is_empty(), "{} differences, the first is:\n{first}", wrong.len());
+    inspected.into_iter().flatten()
 }
 
 /// The number of occurrences of each kind of event in a run.
@@ -104,11 +92,9 @@ fn event_counts(run: &RunResults) -> Vec<(&'static str, u64)> {
 #[test]
 fn report_equals_reference_counts_in_every_simulation() {
     let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
-    run_simulations(&(0..simulations()), false, |run| {
-        for (what, n) in event_counts(&run) {
-            *totals.entry(what).or_default() += n;
-        }
-    });
+    for (what, n) in run_simulations(0..simulations(), false, event_counts).flatten() {
+        *totals.entry(what).or_default() += n;
+    }
     // Every kind of event must occur, otherwise the simulations prove nothing. The rarest one occurs in one of 200.
     assert!(
         simulations() < 1_000 || totals.values().all(|total| *total > 0),
@@ -118,12 +104,12 @@ fn report_equals_reference_counts_in_every_simulation() {
 
 #[test]
 fn report_equals_reference_counts_while_sequence_numbers_wrap() {
-    let mut returned = 0;
-    run_simulations(&(0..simulations()), true, |run| returned += run.audio.map_or(0, |audio| audio.stats.returned));
+    let of_run = |run: &RunResults| run.audio.as_ref().map_or(0, |audio| audio.stats.returned);
+    let returned: u64 = run_simulations(0..simulations(), true, of_run).sum();
     assert!(returned > 1_000, "too few packets returned: {returned}");
 }
 
 #[test]
 fn seeds_that_once_failed_pass() {
-    run_simulations(&PINNED.into_iter(), false, |_| ());
+    run_simulations(PINNED.into_iter(), false, |_| ()).for_each(drop);
 }

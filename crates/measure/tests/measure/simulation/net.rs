@@ -2,15 +2,17 @@
 
 use std::cell::Cell;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use jamjam_core::echo::EchoServer;
 use jamjam_core::node::{Node, Receive};
 use jamjam_core::time::Time;
+use test_support::node_driver::peer;
 
-use super::link::Link;
 use super::log::Event;
+use super::participants::Participant;
 use super::simulated_socket::{SimulatedSocket, System};
 use test_support::rng::Rng;
 
@@ -29,9 +31,9 @@ pub(crate) struct Machine {
 }
 
 /// A node with its address, machine and log.
-pub(crate) struct Host<N> {
+pub(crate) struct Host {
     pub(crate) address: SocketAddr,
-    pub(crate) node: N,
+    pub(crate) node: Participant,
     pub(crate) machine: Machine,
     /// All datagrams that were sent or received.
     pub(crate) log: Vec<Event>,
@@ -47,33 +49,84 @@ pub(crate) struct Host<N> {
     pub(crate) ends: bool,
     /// The host receives nothing before this time.
     pub(crate) up_from: u64,
+    /// Start and end of each pause, in which the host does not run.
+    pub(crate) pauses: Vec<(u64, u64)>,
+    /// Number of datagrams that the receive buffer dropped.
+    pub(crate) dropped: u64,
     inbox: Vec<(u64, SocketAddr, Vec<u8>)>,
 }
 
-impl<N> Host<N> {
+/// A default receive buffer of Linux holds about this many small datagrams.
+const RECEIVE_BUFFER: usize = 180;
+
+impl Host {
     /// A host that is first woken at `start`.
-    pub(crate) fn new(address: SocketAddr, node: N, machine: Machine, start: u64, ends: bool) -> Self {
-        let (log, inbox, clock, wake) = (Vec::new(), Vec::new(), Rc::default(), Some(start));
-        Self { address, node, machine, log, interrupt: None, ended: None, clock, wake, ends, up_from: 0, inbox }
+    pub(crate) fn new(address: SocketAddr, node: Participant, machine: Machine, start: u64, ends: bool) -> Self {
+        Self {
+            address,
+            node,
+            machine,
+            log: Vec::new(),
+            interrupt: None,
+            ended: None,
+            clock: Rc::default(),
+            wake: Some(start),
+            ends,
+            up_from: 0,
+            pauses: Vec::new(),
+            dropped: 0,
+            inbox: Vec::new(),
+        }
+    }
+
+    /// The first time from `at` on at which the host runs.
+    fn runs_at(&self, at: u64) -> u64 {
+        let next = self.pauses.get(self.pauses.partition_point(|(_, end)| *end <= at));
+        next.filter(|(start, _)| *start <= at).map_or(at, |(_, end)| *end)
     }
 }
 
 /// A datagram in flight: time of arrival, serial number, destination, source, bytes.
 type InFlight = Reverse<(u64, u64, SocketAddr, SocketAddr, Vec<u8>)>;
 
-/// All hosts and links.
-pub(crate) struct Net<N> {
-    pub(crate) hosts: Vec<Host<N>>,
-    /// The link from one address to another, by (from, to).
-    pub(crate) links: HashMap<(SocketAddr, SocketAddr), Link>,
+/// Decides about a datagram that one host sends to another: which copies arrive, and when. The hosts have their numbers.
+pub(crate) type Path<'a> = Box<dyn FnMut(u64, [usize; 2], &[u8]) -> Vec<(u64, Vec<u8>)> + 'a>;
+
+/// A path that damages nothing: `delays` decides after which times the copies of a datagram arrive.
+pub(crate) fn intact<'a>(mut delays: impl FnMut(u64, [usize; 2], &[u8]) -> Vec<u64> + 'a) -> Path<'a> {
+    Box::new(move |now, ends, bytes| {
+        delays(now, ends, bytes).into_iter().map(|delay| (now + delay, bytes.to_vec())).collect()
+    })
+}
+
+/// All hosts, and the path between each two of them.
+pub(crate) struct Net<'a> {
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) path: Path<'a>,
+    pub(crate) now: u64,
     in_flight: BinaryHeap<InFlight>,
     serial: u64,
     rng: Rng,
 }
 
-impl<N: Node> Net<N> {
-    pub(crate) fn new(rng: Rng) -> Self {
-        Self { hosts: Vec::new(), links: HashMap::new(), in_flight: BinaryHeap::new(), serial: 0, rng }
+impl<'a> Net<'a> {
+    pub(crate) fn new(rng: Rng, path: Path<'a>) -> Self {
+        Self { hosts: Vec::new(), path, now: 0, in_flight: BinaryHeap::new(), serial: 0, rng }
+    }
+
+    /// A client, and the server at [`peer`].
+    pub(crate) fn of_client(client: Participant, server: EchoServer, path: Path<'a>) -> Self {
+        let mut net = Self::new(Rng::new(0), path);
+        let client_address = SocketAddr::from(([192, 0, 2, 1], 51_000));
+        net.hosts.push(Host::new(client_address, client, Machine::default(), 0, true));
+        net.hosts.push(Host::new(peer(), Participant::Echo(Box::new(server)), Machine::default(), 0, false));
+        net
+    }
+
+    /// Replaces the node of a host, which starts at once.
+    pub(crate) fn restart(&mut self, host: usize, node: Participant) {
+        let host = &mut self.hosts[host];
+        (host.node, host.wake, host.ended) = (node, Some(self.now), None);
     }
 
     /// Delivers a datagram at `at`.
@@ -84,17 +137,26 @@ impl<N: Node> Net<N> {
 
     /// Runs the simulation until all clients (hosts with `ends`) have ended.
     pub(crate) fn run(&mut self) {
+        self.run_until(u64::MAX);
+    }
+
+    /// The same, but at most up to `end`.
+    pub(crate) fn run_until(&mut self, end: u64) {
         let mut steps = 0u64;
         while self.hosts.iter().any(|host| host.ends && host.ended.is_none()) {
             steps += 1;
             assert!(steps < 5_000_000, "this simulation does not end");
             let arrival = self.in_flight.peek().map(|Reverse((at, ..))| *at);
             let wake = (0..self.hosts.len()).filter_map(|i| Some((self.hosts[i].next()?, i))).min();
-            match (arrival, wake) {
-                (None, None) => panic!("there are no more events, but a run has not ended"),
-                (Some(arrival), wake) if wake.is_none_or(|(wake, _)| arrival <= wake) => self.deliver(),
-                (_, Some((now, i))) => self.wake(now, i),
-                (Some(_), None) => self.deliver(),
+            let next = arrival.into_iter().chain(wake.map(|(at, _)| at)).min();
+            let next = next.expect("there are no more events, but a run has not ended");
+            if next > end {
+                return;
+            }
+            self.now = next;
+            match wake.filter(|_| arrival != Some(next)) {
+                Some((_, host)) => self.wake(next, host),
+                None => self.deliver(),
             }
         }
     }
@@ -102,10 +164,14 @@ impl<N: Node> Net<N> {
     /// Delivers the next datagram to its host, which reads it soon after.
     fn deliver(&mut self) {
         let Some(Reverse((at, _, to, from, bytes))) = self.in_flight.pop() else { return };
-        let receives = |host: &&mut Host<N>| host.address == to && host.ended.is_none() && host.up_from <= at;
+        let receives = |host: &&mut Host| host.address == to && host.ended.is_none() && host.up_from <= at;
         let Some(host) = self.hosts.iter_mut().find(receives) else { return };
+        if !host.pauses.is_empty() && host.inbox.len() == RECEIVE_BUFFER {
+            host.dropped += 1;
+            return;
+        }
         host.inbox.push((at, from, bytes));
-        let read = at + lateness(&host.machine, &mut self.rng);
+        let read = host.runs_at(at + lateness(&host.machine, &mut self.rng));
         host.wake = Some(host.wake.map_or(read, |wake| wake.min(read)));
     }
 
@@ -123,18 +189,22 @@ impl<N: Node> Net<N> {
         let (sent, busy) = (socket.sent, socket.busy);
         let from = host.address;
         host.plan(now, busy, &mut self.rng);
+        host.wake = host.wake.map(|at| host.runs_at(at));
         for sent in sent {
             let event = Event::Sent { at: now as i64, bytes: sent.bytes.clone(), refused: sent.refused };
             self.hosts[i].log.push(event);
-            let Some(link) = self.links.get_mut(&(from, sent.to)).filter(|_| !sent.refused) else { continue };
-            for (at, bytes) in link.carry(now, &sent.bytes) {
+            if sent.refused {
+                continue;
+            }
+            let to = self.hosts.iter().position(|host| host.address == sent.to).unwrap_or(self.hosts.len());
+            for (at, bytes) in (self.path)(now, [i, to], &sent.bytes) {
                 self.arrive(at, from, sent.to, bytes);
             }
         }
     }
 }
 
-impl<N: Node> Host<N> {
+impl Host {
     fn next(&self) -> Option<u64> {
         let running = self.ended.is_none();
         self.wake.into_iter().chain(self.interrupt).min().filter(|_| running)

@@ -15,7 +15,6 @@ use jamjam_measure::client::{
 };
 use jamjam_measure::report::clients::merge_clients;
 use jamjam_measure::report::limits::Limits;
-use serde_json::Value;
 use test_support::node_driver::{MS, peer, pong};
 use test_support::rng::Rng;
 
@@ -80,43 +79,8 @@ fn run(node: &mut impl Node, seeds: &[u64]) {
     }
 }
 
-/// A prober of a stream, interval and length that depend on `seed`.
-fn client(seed: u64) -> Prober {
-    let mut rng = Rng::new(seed);
-    let stream_kind = rng.pick(&StreamKind::ALL);
-    let config = RunConfig::new(peer(), stream_kind, Duration::from_millis(rng.between(15, 500)));
-    let (count, interval) = (Some(rng.between(1, 60)), Duration::from_millis(rng.between(1, 20)));
-    let workload = ProbeWorkload::new(ProbeConfig { stream_kind, count, interval, payload_len: 64 });
-    ClientNode::new(config, workload, Box::new(()))
-}
-
 fn results(client: Prober) -> RunResults {
     client.into_results("", None, &mut ())
-}
-
-fn to_json(run: &RunResults) -> Value {
-    serde_json::to_value(run).expect("results have string keys")
-}
-
-#[test]
-fn clients_in_a_group_report_the_same_as_alone() {
-    let (mut returned, mut lost, mut delayed) = (0, 0, 0);
-    for (seed, clients) in [(1, 1), (2, 2), (3, 3), (4, 7), (5, 30), (6, 100)] {
-        let seeds: Vec<u64> = (0..clients).map(|number| seed * 1_000 + number).collect();
-        let mut group = NodeGroup::new(seeds.iter().map(|seed| client(*seed)).collect());
-        run(&mut group, &seeds);
-        for (node, seed) in group.into_nodes().into_iter().zip(seeds) {
-            let mut alone = client(seed);
-            run(&mut alone, &[seed]);
-            let (node, alone) = (results(node), results(alone));
-            assert_eq!(to_json(&node), to_json(&alone), "one of {clients} clients, seed {seed}");
-            let stream = StreamKind::ALL.into_iter().find_map(|kind| node.stream(kind)).expect("a stream");
-            returned += stream.returned;
-            lost += stream.lost;
-            delayed += u64::from(node.schedule.is_some_and(|schedule| schedule.shift_total_ns > 0));
-        }
-    }
-    assert!(returned > 2_000 && lost > 50 && delayed > 10, "{returned} returned, {lost} lost, {delayed} delayed");
 }
 
 /// A prober of a group whose clients share a record, if it has one.

@@ -7,9 +7,6 @@ use jamjam_measure::client::{PacketOutcome, StreamKind};
 
 use super::log::Event;
 
-/// A reply can match only one of the last 262,144 packets of its stream.
-const WINDOW: usize = 262_144;
-
 /// One line of `--json-lines`. Times are in nanoseconds of the run's clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Line {
@@ -178,7 +175,7 @@ pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts 
                 };
                 let sent = &mut packets[stream as usize];
                 let index = number.zip(sent.first()).map(|(number, first)| number.wrapping_sub(first.number) as usize);
-                let is_known = |at: &usize| *at < sent.len() && sent.len() - 1 - at < WINDOW && !sent[*at].refused;
+                let is_known = |at: &usize| *at < sent.len() && !sent[*at].refused;
                 match index.filter(is_known) {
                     None if number.is_some_and(|number| keepalives.contains(&(stream, number))) => {}
                     None if sent.iter().all(|packet| packet.refused) => numbers.stray += 1,
@@ -258,9 +255,8 @@ fn close(
             counts.damaged += 1;
             continue;
         }
-        let left_the_window = packets.len() - 1 - index >= WINDOW;
         let deadline = packet.left + expected + config.timeout;
-        let undecided = !left_the_window && config.interrupted.is_some_and(|at| at < deadline);
+        let undecided = config.interrupted.is_some_and(|at| at < deadline);
         let packet_outcome =
             if !config.answers_expected || undecided { PacketOutcome::InFlight } else { PacketOutcome::Lost };
         counts.losses[index] = packet_outcome == PacketOutcome::Lost;

@@ -10,16 +10,7 @@ fn bits(samples: &[f32]) -> Vec<u32> {
 
 #[test]
 fn truncated_wav_yields_a_prefix_of_its_samples_or_an_error() {
-    for name in [
-        "truncated",
-        "data-length-too-big",
-        "data-length-0",
-        "data-length-ffffffff",
-        "data-length-odd",
-        "riff-size-wrong",
-        "chunks-in-odd-order",
-        "empty-data",
-    ] {
+    for name in ["truncated", "data-length-too-big", "data-length-ffffffff", "chunks-in-odd-order", "empty-data"] {
         prefixes(&format!("broken/{name}.wav"), [2, 1], 1);
     }
     prefixes("broken/truncated-24bit.wav", [3, 1], 1);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jamjam_core::time::Time;
-use jamjam_measure::client::{ClientNode, RunResults, StreamKind, WaitResult, Workload};
+use jamjam_measure::client::{ClientNode, PacketOutcome, RecordedPacket, RunResults, StreamKind, WaitResult, Workload};
 use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::run_record;
@@ -11,7 +11,7 @@ use jamjam_measure::run_record;
 use super::differences::Differences;
 use super::net::Host;
 use super::participants::{OutcomeRecorder, Participant};
-use super::reference_counts::{self, ReferenceConfig, ReferenceCounts};
+use super::reference_counts::{self, Line, ReferenceConfig, ReferenceCounts};
 use super::scenario::ClientFacts;
 use super::times;
 
@@ -30,12 +30,12 @@ struct RunFacts {
 }
 
 /// Ends the client's run, and compares the client's report with the expected numbers. Returns the report and all differences.
-pub(crate) fn client(host: Host<Participant>, facts: &ClientFacts, delay: u64) -> (RunResults, Vec<String>) {
+pub(crate) fn client(host: Host, facts: &ClientFacts, delay: u64) -> (RunResults, Vec<String>) {
     let Host { node, log, ended, machine, .. } = host;
     let ended = ended.expect("the simulation ran until every client had ended");
     let mut closing = facts.recorder.clone();
     let (started, interrupted, run) = match node {
-        Participant::Echo(_) => panic!("an echo server is not a client"),
+        Participant::Echo(_) | Participant::Musician(_) => panic!("not a client of an echo server"),
         Participant::Sender(node) => results(*node, ended, &mut closing),
         Participant::Prober(node) => results(*node, ended, &mut closing),
     };
@@ -140,7 +140,16 @@ impl RunFacts {
     }
 
     fn check_lines(&self, facts: &ClientFacts, differences: &mut Differences) {
-        let mut reported = facts.recorder.0.lock().expect("no thread panics with the lock").clone();
+        let packets = facts.recorder.0.lock().expect("no thread panics with the lock");
+        let ns = |time: Time| time.as_nanos() as i64;
+        let line = |packet: &RecordedPacket| Line {
+            stream: packet.stream,
+            sequence: packet.sequence,
+            sent: if packet.outcome == PacketOutcome::NotSent { 0 } else { ns(packet.sent_at) },
+            received_at: packet.received_at.map(ns),
+            packet_outcome: packet.outcome,
+        };
+        let mut reported: Vec<Line> = packets.iter().map(line).collect();
         let mut reference = self.numbers.lines.clone();
         for lines in [&mut reported, &mut reference] {
             lines.sort_by_key(|line| {
@@ -186,7 +195,7 @@ impl RunFacts {
 
 /// Records the run and replays the record, which must result in the same report. `started` is the start of counting.
 fn check_replay(run: &RunResults, facts: &ClientFacts, started: Time, differences: &mut Differences) {
-    let packets = facts.recorder.1.lock().expect("no thread panics with the lock");
+    let packets = facts.recorder.0.lock().expect("no thread panics with the lock");
     let mut record = run_record::first_lines(Limits::default(), run);
     for packet in packets.iter() {
         record += &run_record::packet_line((*packet, started).into());

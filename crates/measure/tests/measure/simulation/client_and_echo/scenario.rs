@@ -1,5 +1,6 @@
 //! A scenario drawn from a seed: one echo server, its clients, and the paths between them.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ pub(crate) struct ClientFacts {
 
 /// A simulation and its clients. The clients are the hosts from number 1 on. Host 0 is the server.
 pub(crate) struct Scenario {
-    pub(crate) net: Net<Participant>,
+    pub(crate) net: Net<'static>,
     pub(crate) delay: u64,
     pub(crate) parts: Vec<ClientFacts>,
 }
@@ -48,10 +49,14 @@ fn address(host: usize) -> SocketAddr {
 pub(crate) fn draw(seed: u64, wraps: bool) -> Scenario {
     let mut rng = Rng::new(seed);
     let delay = rng.pick(&[0, 1, 5, 20, 100, 300]) * MS;
-    let mut net = Net::new(rng.fork());
+    let mut net = Net::new(rng.fork(), Box::new(|_, _, _| Vec::new()));
     net.hosts.push(server(&mut rng, delay));
     let clients = if rng.happens(0.2) { rng.between(2, 3) } else { 1 };
-    let parts = (1..=clients as usize).map(|host| client(&mut rng, &mut net, host, delay, wraps)).collect();
+    let mut links = HashMap::new();
+    let parts = (1..=clients as usize).map(|host| client(&mut rng, &mut net, &mut links, host, delay, wraps)).collect();
+    net.path = Box::new(move |now, ends, bytes| {
+        links.get_mut(&ends).map_or_else(Vec::new, |link: &mut Link| link.carry(now, bytes))
+    });
     Scenario { net, delay, parts }
 }
 
@@ -69,7 +74,7 @@ fn machine(rng: &mut Rng) -> Machine {
     Machine { system, lateness, stalls, early_polls, segment_runs }
 }
 
-fn server(rng: &mut Rng, delay: u64) -> Host<Participant> {
+fn server(rng: &mut Rng, delay: u64) -> Host {
     let mut buffer_limits = BufferLimits::default();
     if rng.happens(0.1) {
         buffer_limits.per_client = Some(rng.between(500, 20_000));
@@ -92,8 +97,15 @@ fn quality(rng: &mut Rng) -> Quality {
     Quality { loss, burst, duplicate, delay, jitter, damage, truncation }
 }
 
-fn client(rng: &mut Rng, net: &mut Net<Participant>, host: usize, delay: u64, wraps: bool) -> ClientFacts {
-    let (here, server) = (address(host), address(0));
+fn client(
+    rng: &mut Rng,
+    net: &mut Net<'_>,
+    links: &mut HashMap<[usize; 2], Link>,
+    number: usize,
+    delay: u64,
+    wraps: bool,
+) -> ClientFacts {
+    let (here, server) = (address(number), address(0));
     let start = rng.pick(&[0, 1, 5 * SECOND]);
     let prober = !wraps && rng.happens(0.5);
     let kind = if prober {
@@ -125,9 +137,9 @@ fn client(rng: &mut Rng, net: &mut Net<Participant>, host: usize, delay: u64, wr
         host.interrupt = Some(from + rng.below(length + delay + after));
     }
     net.hosts.push(host);
-    for ends in [(here, server), (server, here)] {
+    for ends in [[number, 0], [0, number]] {
         let quality = quality(rng);
-        net.links.insert(ends, Link::new(quality, rng.fork()));
+        links.insert(ends, Link::new(quality, rng.fork()));
     }
     if facts.config.wait_for.is_some() {
         // The server starts after its client, or never.
@@ -216,13 +228,7 @@ fn sound(
 }
 
 /// Datagrams that no node of this simulation sends.
-fn foreign_datagrams(
-    rng: &mut Rng,
-    net: &mut Net<Participant>,
-    to: SocketAddr,
-    peer: SocketAddr,
-    during: std::ops::Range<u64>,
-) {
+fn foreign_datagrams(rng: &mut Rng, net: &mut Net<'_>, to: SocketAddr, peer: SocketAddr, during: std::ops::Range<u64>) {
     let count = if rng.happens(0.5) { 0 } else { rng.below(20) };
     for _ in 0..count {
         // The datagram is sent after the client's first poll, which begins the run.
