@@ -421,6 +421,13 @@ mod tests {
     }
 
     #[test]
+    fn no_options_means_no_impairment() {
+        let prepared =
+            parse("").checked().and_then(|checked| checked.open()).map_err(|failure| failure.error).expect("no file");
+        assert!(prepared.0.is_none() && prepared.1.is_none());
+    }
+
+    #[test]
     fn words_of_a_direction_replace_the_same_options_only() {
         let with = |line: &str, words: &str| {
             let options = Options::parse_from(["x"].into_iter().chain(line.split_whitespace()));
@@ -454,5 +461,12 @@ mod tests {
         ] {
             assert_eq!(with("--seed 1", words), Err((2, reason.to_owned())));
         }
+    }
+
+    #[test]
+    fn directions_have_a_random_seed_in_common() {
+        let options = Options::parse_from(["x", "--loss", "1%"]).path;
+        let both = options.impairment().expect("valid options");
+        assert_eq!(options.with(&both, "loss 2%").expect("valid options").seed, both.seed);
     }
 }

@@ -198,7 +198,7 @@ impl LimitArgs {
 impl RoundTripLimitArgs {
     pub(crate) fn limits(&self) -> Limits {
         let Self { max_loss, max_p50, max_p99, profile } = *self;
-        let given = Limits { profile: None, max_loss, max_p50, max_p99, max_jitter: None };
+        let given = Limits { max_loss, max_p50, max_p99, ..Limits::default() };
         given.or(profile.map_or_else(Limits::default, Profile::limits))
     }
 }

@@ -476,7 +476,10 @@ fn severed_pair_and_the_outage_of_a_change_are_judged() {
     relay.play(350..500, to_ben);
     change(&relay.rooms, link("Aki", "Ben", "outage", json!("1s@6s"))).expect("valid");
     relay.play(500..900, to_ben);
-    assert_eq!(judged(&relay.rooms.take_results()), [judged_at(2_300, 3_400, 100), judged_at(6_000, 7_000, 0)]);
+    let results = relay.rooms.take_results();
+    assert_eq!(judged(&results), [judged_at(2_300, 3_400, 100), judged_at(6_000, 7_000, 0)]);
+    let all = results[&1].recoveries.iter().flat_map(|(_, recovery)| &recovery.judged);
+    assert!(all.map(|one| one.is_by_hand).eq([true, false]));
 }
 
 /// Start and end in milliseconds, and the recovery.

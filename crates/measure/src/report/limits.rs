@@ -63,7 +63,7 @@ impl Profile {
             Self::Voice => (0.03, 200, 250),
         };
         let [max_p50, max_p99] = [max_p50, max_p99].map(|ms| Some(Duration::from_millis(ms)));
-        Limits { profile: Some(self), max_loss: Some(max_loss), max_p50, max_p99, max_jitter: None }
+        Limits { profile: Some(self), max_loss: Some(max_loss), max_p50, max_p99, ..Limits::default() }
     }
 }
 
@@ -89,7 +89,7 @@ impl Limits {
     /// A busy host only worsens figures.
     pub fn evaluate(&self, run: &RunResults) -> Vec<Judgment> {
         let p = |p, name, figure| percentile(run, p, name, figure);
-        let limits: [LimitRow; 4] = [
+        let limits: Vec<LimitRow> = vec![
             ("--max-loss", |limits| limits.max_loss, loss(run), None),
             ("--max-p50", |limits| nanos(limits.max_p50), p(0.5, "p50", "rtt_p50_us"), Some(0.5)),
             ("--max-p99", |limits| nanos(limits.max_p99), p(0.99, "p99", "rtt_p99_us"), Some(0.99)),

@@ -83,8 +83,7 @@ pub fn document(
     let (mut directions, mut judgments) = (Vec::new(), Vec::new());
     let all = musicians.iter().flat_map(|musician| &musician.heard);
     let time_0 = all.filter_map(|(_, heard)| Some(heard.audio.times?.0)).min().unwrap_or_default();
-    let of_direction = Limits { max_p50: None, max_p99: None, ..*limits };
-    let of_round_trips = Limits { max_loss: None, max_jitter: None, ..*limits };
+    let is_of_round_trips = |one: &Judgment| one.figure.is_some_and(|figure| figure.starts_with("rtt_"));
     for musician in musicians {
         let mut echoes = Some(&musician.run).filter(|run| run.evaluated().is_some_and(|audio| audio.returned > 0));
         for (member, heard) in &musician.heard {
@@ -94,12 +93,14 @@ pub fn document(
             (run.ping, run.host_timing) = (Some(heard.stats()), musician.run.host_timing.clone());
             (run.pauses, run.duration_ns) = (musician.run.pauses.clone(), musician.run.duration_ns);
             let silence = musician.silence_of(heard);
-            let applied = if member.is_echo_server() && silence.is_some() { limits } else { &of_direction };
-            let mut results = applied.evaluate(&run);
+            let mut results = limits.evaluate(&run);
+            if !member.is_echo_server() || silence.is_none() {
+                results.retain(|one| !is_of_round_trips(one));
+            }
             for result in results.iter_mut().filter(|_| silence.is_some()) {
                 (result.result, result.reason) = (Judged::NotJudged, silence.map(str::to_owned));
             }
-            results.extend(echoes.into_iter().flat_map(|run| of_round_trips.evaluate(run)));
+            results.extend(echoes.into_iter().flat_map(|run| limits.evaluate(run)).filter(is_of_round_trips));
             // A direction in which nothing arrived is not the same as a member whom others heard.
             let dead = if heard.audio.times.is_none() { &*musician.run.target } else { "" };
             let subject = format!("{} from {}", figures.to, figures.from);
