@@ -583,7 +583,7 @@ impl MediaRooms {
             pairs.renumber(&names[0])?;
         }
         pairs.links = links;
-        if sever && pairs.severed.len() < MAX_LINKS {
+        if sever && members > 0 && pairs.severed.len() < MAX_LINKS {
             pairs.severed.insert(names[0].clone());
         }
         if members == 0 && !restores && pairs.unmet.len() < MAX_LINKS {
