@@ -128,16 +128,3 @@ pub fn random_secret() -> Zeroizing<[u8; 32]> {
     ring::default_provider().secure_random.fill(&mut *bytes).expect("the system provides random numbers");
     bytes
 }
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::random_u64s;
-
-    #[test]
-    fn random_words_do_not_repeat() {
-        let words: Vec<u64> = (0..100).flat_map(|_| random_u64s::<4>()).collect();
-        assert_eq!(words.iter().collect::<HashSet<_>>().len(), 400);
-    }
-}

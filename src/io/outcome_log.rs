@@ -185,22 +185,6 @@ mod tests {
     }
 
     #[test]
-    fn all_rows_are_in_the_file_after_finish() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("outcomes.csv");
-        let (mut observe, dropped, log) = spawn(&path, "client", MAX_BYTES).expect("a file");
-        (0..10_000).for_each(|sequence| observe(&event(sequence)));
-        drop(observe);
-        log.join().expect("a disk");
-        assert_eq!(dropped.get(), 0);
-        let text = std::fs::read_to_string(&path).expect("a file");
-        let mut lines = text.lines();
-        assert_eq!(lines.next(), Some("time_us,client,type,sequence,outcome,reordered,delay_us,copies"));
-        assert!(lines.enumerate().all(|(n, line)| line.split(',').nth(3) == Some(&n.to_string())), "{text}");
-        assert_eq!(text.lines().count(), 10_001);
-    }
-
-    #[test]
     fn log_that_is_emptied_during_the_run_goes_on_at_its_start() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("outcomes.csv");

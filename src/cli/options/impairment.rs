@@ -421,13 +421,6 @@ mod tests {
     }
 
     #[test]
-    fn no_options_means_no_impairment() {
-        let prepared =
-            parse("").checked().and_then(|checked| checked.open()).map_err(|failure| failure.error).expect("no file");
-        assert!(prepared.0.is_none() && prepared.1.is_none());
-    }
-
-    #[test]
     fn words_of_a_direction_replace_the_same_options_only() {
         let with = |line: &str, words: &str| {
             let options = Options::parse_from(["x"].into_iter().chain(line.split_whitespace()));

@@ -79,6 +79,13 @@ fn file_at_its_own_sample_rate_is_sent_unchanged() {
 
 #[test]
 fn format_and_conversions_of_a_file_are_printed_on_standard_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("32.wav");
+    wav::write_integers(&file, 48_000, 1, &[[0xff, 0xff, 0xff, 0x7f], [0, 0, 0, 0xc0]]);
+    let (server, output) = send(&format!("--wav {}", file.display()));
+    let notice =
+        "32-bit integer, 1 channel, 48000 Hz\njamjam-dev: integers of more than 24 bits are rounded to 32-bit floats\n";
+    assert!(server.samples() == [1.0, -0.5] && output.stderr.ends_with(notice), "{output:?}");
     let resampled = |rate: u32| format!("resampled from {rate} Hz to 48000 Hz; --resample native keeps the rate");
     let cases = [
         ("speech-16bit-mono-48k", "16-bit integer, 1 channel, 48000 Hz", vec![]),

@@ -16,16 +16,11 @@ use test_support::certificate::Authority;
 use test_support::client::{ProgramOutput, program, run_to_success};
 use test_support::server::Server;
 
-/// Runs a line that needs a TLS connection. Tests do not use the certificate authorities of the system.
-fn run_without_system_certificates(line: &str) -> ProgramOutput {
-    let mut command = program::command(line.split(' '));
-    program::start(command.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR")).end()
-}
-
-/// Requests the room list.
+/// Requests the room list, without the certificate authorities of the system.
 fn list(host: &str, port: u16, options: &str) -> ProgramOutput {
     let line = format!("rooms wss://{host}:{port} {options}");
-    run_without_system_certificates(line.trim_end())
+    let mut command = program::command(line.split_whitespace());
+    program::start(command.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR")).end()
 }
 
 fn assert_lists(output: &ProgramOutput) {

@@ -1,7 +1,7 @@
 //! `jamjam-dev send` and `jamjam-dev probe` as processes on real sockets.
 
 use serde_json::Value;
-use test_support::client::json_report as report;
+use test_support::client::{document, json_report as report, run};
 
 mod audio_source;
 mod certificates;
@@ -23,6 +23,15 @@ mod stdout_and_stderr;
 mod this_machine;
 mod troubleshooting;
 mod websocket;
+
+/// Probes `url` with `--json`. Returns the report, which must match the schema, and checks that standard error is empty.
+fn probed(code: i32, url: &str, options: &str) -> Value {
+    let output = run(&format!("probe --to {url} --json {options}"));
+    // A host that did not run has measured too little, but has counted everything.
+    let code = if code == 0 && output.code == 4 { 4 } else { code };
+    assert_eq!((output.code, output.stderr.as_str()), (code, ""), "{output:?}");
+    document::report(&output)
+}
 
 /// The codes of a report's warnings.
 fn codes(report: &Value) -> Vec<&str> {

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use test_support::client::{
     ProgramOutput, Server, ServerAction, document, measured, program, run, run_to_success, together,
 };
+use test_support::server::Server as Signaling;
 use test_support::snapshot;
 
 /// The report of one run in all formats.
@@ -79,13 +80,14 @@ fn faulty_server() -> Server {
 
 #[test]
 fn replay_reproduces_every_report_byte_for_byte() {
-    let udp = faulty_server();
+    let (udp, signaling) = (faulty_server(), Signaling::start_signaling(&[]));
     let probe = format!("probe --to {} --count 120 --interval 2ms --timeout 200ms --max-loss 5%", udp.to());
     let send = format!("send --tone 440 --duration 300ms --delay 2ms --timeout 200ms --to {}", udp.to());
     let embedded = "probe --embedded --count 50 --interval 2ms --loss 10% --seed 1 --timeout 200ms".to_owned();
     let moqt = "probe --embedded --moqt --count 20 --interval 2ms".to_owned();
     let unreachable = "probe --to moqt://127.0.0.1:1/echo --timeout 1s".to_owned();
-    together([probe, send, embedded, moqt, unreachable], |line| {
+    let websocket = format!("probe --to ws://{} --count 20 --interval 2ms", signaling.address);
+    together([probe, send, embedded, moqt, unreachable, websocket], |line| {
         for format in ["", "--json"] {
             let (folder, file, code, recorded) = record(&format!("{line} {format}"));
             let again = reports(&format!("replay {} {format}", file.display()), folder.path());

@@ -4,14 +4,8 @@ use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use test_support::client::{ProgramOutput, assert_valid, program};
+use test_support::client::{document, program};
 use test_support::server::{can_record_system_calls, record_system_calls};
-
-fn report(output: &ProgramOutput) -> Value {
-    let report: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    assert_valid(&report);
-    report
-}
 
 fn check<'a>(report: &'a Value, name: &str) -> &'a Value {
     report["checks"].as_array().unwrap().iter().find(|check| check["name"] == name).unwrap()
@@ -27,7 +21,7 @@ fn shell(command: &str) -> String {
 fn this_machine_matches_what_other_programs_show() {
     let output = program::run("doctor --json");
     assert_eq!(output.stderr, "");
-    let report = report(&output);
+    let report = document::valid(&output.stdout);
     assert_eq!(output.code, i32::from(report["status"] == "invalid"), "{report:#}");
 
     let clock = shell("cat /sys/devices/system/clocksource/clocksource0/current_clocksource");
@@ -74,7 +68,7 @@ fn run_under_strace(options: &[&str]) -> Option<(i32, Value)> {
     let mut command = program::command(["doctor", "--json"]);
     record_system_calls(&mut command, &folder.path().join("calls"), options);
     let output = program::start(command.stdout(Stdio::piped()).stderr(Stdio::piped())).end();
-    Some((output.code, report(&output)))
+    Some((output.code, document::valid(&output.stdout)))
 }
 
 #[test]
@@ -96,7 +90,7 @@ fn delayed_system_calls_invalidate_measurements() {
 fn busy_port_is_reported_with_its_process() {
     // If another program or test already uses the port, that program is found.
     let socket = UdpSocket::bind("0.0.0.0:5000");
-    let report = report(&program::run("doctor --json"));
+    let report = document::valid(&program::run("doctor --json").stdout);
     let ports = check(&report, "ports");
     let port = &ports["figures"]["ports"][0];
     assert_eq!(

@@ -128,9 +128,6 @@ fn command_reaches_servers_on_free_ports_and_their_room() {
         let log = output.stderr;
         assert!(log.contains(" AUDIO packets in ") && log.contains("\nPASSED\n"), "{log}");
     });
-    // The option names another server than the one in this process.
-    let both = ["--with-signaling", "--signaling-url", "ws://127.0.0.1:9"];
-    assert_eq!(start(&mut check("true", &both)).end().code, 2);
 }
 
 #[test]

@@ -81,7 +81,7 @@ pub(crate) fn start(options: &[&str]) -> (Server, MoqtLog) {
 fn both_urls_are_logged_and_echo_on_both_loopback_families() {
     let mut server = Server::start(&["--host", "127.0.0.1", "--moqt", "localhost:0"]);
     let log = MoqtLog::of(&mut server);
-    let port = server_port(&log);
+    let port = log.port();
     assert_eq!(log.webtransport, format!("https://localhost:{port}/echo"));
     assert_eq!(log.quic, format!("moqt://localhost:{port}/echo"));
     let mut hosts = vec!["localhost", "127.0.0.1"];
@@ -178,13 +178,6 @@ fn source_outside_the_allowed_networks_is_dropped_and_counted() {
 /// A policy that trusts only the logged certificate.
 fn pinned(log: &MoqtLog) -> TrustPolicy {
     TrustPolicy { pinned: Some(log.sha256.parse().expect("a fingerprint")), ..TrustPolicy::default() }
-}
-
-/// The port that all URLs share.
-fn server_port(log: &MoqtLog) -> &str {
-    let [one, other] = log.urls().map(|url| url.rsplit_once(':').unwrap().1.split('/').next().unwrap());
-    assert_eq!(one, other, "{log:?}");
-    one
 }
 
 /// The last line of the MOQT statistics.

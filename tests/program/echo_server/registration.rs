@@ -75,6 +75,17 @@ fn configured_public_address_is_published_and_names_are_resolved() {
     }
 }
 
+/// It listens on IPv4 only, and its peers come over IPv6.
+#[test]
+fn server_without_an_address_for_its_peers_names_the_options() {
+    let signaling = Server::start_signaling(&["--host", "::1"]);
+    let mut echo = registered_server(signaling.address, &["--host", "127.0.0.1"]);
+    let line = echo.line_starting_with("registration: no address to advertise; set --public-addr or --stun url=");
+    assert_eq!(line.level, "WARN");
+    let room = room(signaling.address);
+    assert_eq!(Member::connect(signaling.address).join(&room["id"])[0]["public_addr"], Value::Null);
+}
+
 #[test]
 fn stun_mapped_address_is_published_in_the_room() {
     let signaling = Server::start_signaling(&[]);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use test_support::client::{Program, ProgramOutput, assert_valid, closed_udp_port, command, run_args, start};
+use test_support::client::{Program, ProgramOutput, closed_udp_port, command, document, run_args, start};
 use test_support::server::{Client, Server, Since, TEST_TIMEOUT, keepalive, packet, poll_until, ready_address};
 
 /// A running relay on a free port of 127.0.0.1, unless it listens elsewhere.
@@ -41,15 +41,8 @@ impl Relay {
         self.program.signal(signal);
         let output = self.program.end();
         assert_eq!(output.code, 0, "{output:?}");
-        let report = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-        assert_valid(&report);
-        (report, output)
+        (document::valid(&output.stdout), output)
     }
-}
-
-/// From 0 to 1,999, to be added to a port that no system assigns by itself.
-fn own_port() -> u16 {
-    (std::process::id() % 2_000) as u16
 }
 
 /// The words of a line, in which `_` stands for a space in a word.
@@ -162,7 +155,8 @@ fn two_programs_hear_each_other_from_the_configured_addresses() {
     let (client, target) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
     client.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     target.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    let back = SocketAddr::from(([127, 0, 0, 1], 28_000 + own_port()));
+    // No system assigns this port by itself.
+    let back = SocketAddr::from(([127, 0, 0, 1], 28_000 + (std::process::id() % 2_000) as u16));
     let target_address = target.local_addr().unwrap();
     let relay = Relay::start(target_address, &format!("--back {back} --json"));
     let mut buffer = [0; 16];

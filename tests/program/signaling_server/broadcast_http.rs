@@ -158,6 +158,8 @@ fn delay_and_envelope_of_the_options_apply() {
     let mut received = bob.receive();
     assert!(received["serverReceivedAt"].take().as_str().unwrap().ends_with('Z'));
     assert_eq!(received, json!({"a": 1, "serverReceivedAt": null, "room": "radio", "contentType": "radio"}));
+    let asyncapi = get(&server, "/docs/asyncapi.json").json();
+    assert!(asyncapi["channels"]["broadcast"]["messages"]["server.broadcast"].is_object(), "{asyncapi}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ fn open(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsStream {
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock).unwrap();
     }
+    assert_eq!(stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
     stream
 }
 

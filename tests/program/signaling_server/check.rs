@@ -64,7 +64,7 @@ fn correct_clients_of_all_dialects_pass() {
 }
 
 #[test]
-fn a_wrong_message_of_each_dialect_fails_the_check_and_all_reports_name_it() {
+fn a_wrong_message_of_each_dialect_fails_the_check_and_is_named() {
     let join = r#"{"type":"JoinRoom","data":{"peer_name":"Ann"}}"#;
     let param = r#"{"type":"param","param":"freq","value":"0.5"}"#;
     let offer = r#"{"type":"ofer","targetUserId":"ann"}"#;
@@ -75,11 +75,7 @@ fn a_wrong_message_of_each_dialect_fails_the_check_and_all_reports_name_it() {
         ("bbx", param, "wrong_type", "member `value`: expected a number of 32 bits, got a string"),
         ("webrtc", offer, "unknown_type", unknown),
     ] {
-        let folder = TempDir::new().unwrap();
-        let [html, junit, markdown] =
-            ["r.html", "r.xml", "r.md"].map(|name| folder.path().join(name).display().to_string());
-        let options = ["--html", &html, "--junit", &junit, "--markdown", &markdown];
-        let (code, report, log) = check(&options, |server| {
+        let (code, report, log) = check(&[], |server| {
             let mut wrong = correct(server, dialect);
             // With --strict, each one is answered.
             (0..2).for_each(|_| {
@@ -94,13 +90,6 @@ fn a_wrong_message_of_each_dialect_fails_the_check_and_all_reports_name_it() {
         assert!(report.ends_with(&format!("\nFAILED: {connection} {finding}\n")) && code == 1, "{report}\n{log}");
         // Each one is logged when it arrives.
         assert_eq!(log.matches(sentence).count(), 2, "{log}");
-        let failure = format!("<failure message=\"{finding}\"");
-        for (file, parts) in
-            [(html, ["FAILED", connection]), (markdown, ["FAILED", connection]), (junit, [rule, &failure])]
-        {
-            let text = fs::read_to_string(file).unwrap();
-            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
-        }
     }
 }
 

@@ -20,6 +20,7 @@ mod webrtc;
 mod webrtc_auth;
 
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command};
 use std::sync::Arc;
 
 use jamjam_dev::signaling::token::{Claims, Secret, sign};
@@ -45,10 +46,23 @@ fn start_with_password(options: &[&str]) -> Server {
 
 type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
-/// The stream of a TLS client, before its handshake.
-fn tls_stream(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsStream {
-    let name = ServerName::try_from("127.0.0.1").unwrap();
-    StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), tcp(address))
+/// The stream of a TLS client that offers the same protocols as a browser, before its handshake.
+fn tls_stream(address: SocketAddr, config: &ClientConfig) -> TlsStream {
+    let (name, mut config) = (ServerName::try_from("127.0.0.1").unwrap(), config.clone());
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), tcp(address))
+}
+
+/// A process that gets SIGTERM when this value is dropped, so that it ends the processes that it has started.
+pub(crate) struct Terminated(pub(crate) Child);
+
+impl Drop for Terminated {
+    fn drop(&mut self) {
+        if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            _ = Command::new("kill").arg(self.0.id().to_string()).status();
+            _ = self.0.wait();
+        }
+    }
 }
 
 /// A page over TLS.

@@ -2,22 +2,13 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::process::{Child, Command};
+use std::process::Command;
 
 use test_support::certificate::Authority;
 use test_support::client::free_port;
 use test_support::server::{Server, get, poll_until, run};
 
-/// A proxy, which is killed when this value is dropped.
-struct Proxy(Child);
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        // nginx ends its workers only on SIGTERM.
-        _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        _ = self.0.wait();
-    }
-}
+use super::Terminated;
 
 /// The code block of this language.
 fn documented(language: &str) -> String {
@@ -28,8 +19,8 @@ fn documented(language: &str) -> String {
 }
 
 /// Probes the server through the proxy from another address, which the server must log. Returns the running proxy.
-fn assert_proxied(server: &mut Server, mut proxy: Command, port: &str, target: &[&str]) -> Proxy {
-    let running = Proxy(proxy.spawn().expect("the proxy of the Debian package"));
+fn assert_proxied(server: &mut Server, mut proxy: Command, port: &str, target: &[&str]) -> Terminated {
+    let running = Terminated(proxy.spawn().expect("the proxy of the Debian package"));
     poll_until("the proxy", || TcpStream::connect(format!("127.0.0.1:{port}")).ok());
     let options = ["--bind", "127.0.0.2", "--count", "10", "--interval", "20ms", "--max-loss", "0%"];
     let output = run(&[&["probe"], target, &options].concat(), |_| {});

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -23,11 +24,12 @@ use crate::transcript::TranscriptServer;
 trait ByteStream: Read + Write + Send {}
 impl<T: Read + Write + Send> ByteStream for T {}
 
+/// Whether the next client that is cut sends a TCP reset, like every other one, instead of closing the socket without a close frame.
+static SENDS_RESET: AtomicBool = AtomicBool::new(true);
+
 pub struct Sockets {
     address: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
-    /// Whether a client that is cut sends a TCP reset, instead of closing the socket without a close frame.
-    pub reset: bool,
     /// The servers that count the connections: `address` itself, or those behind a load balancer at `address`.
     pub servers: Vec<SocketAddr>,
     clients: BTreeMap<String, Client>,
@@ -84,7 +86,7 @@ impl Client {
 
 impl Sockets {
     pub fn new(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Self {
-        Self { address, tls, reset: false, servers: vec![address], clients: BTreeMap::new() }
+        Self { address, tls, servers: vec![address], clients: BTreeMap::new() }
     }
 
     fn open(&self, address: SocketAddr) -> (Box<dyn ByteStream>, TcpStream) {
@@ -165,7 +167,7 @@ impl TranscriptServer for Sockets {
 
     fn cut(&mut self, name: &str) -> Result<(), String> {
         let client = self.clients.remove(name).ok_or("is not there")?;
-        if self.reset {
+        if SENDS_RESET.fetch_xor(true, Ordering::Relaxed) {
             SockRef::from(&client.tcp).set_linger(Some(Duration::ZERO)).map_err(|error| error.to_string())?;
         }
         drop(client);

@@ -61,10 +61,9 @@ pub trait TranscriptServer {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
     Complete,
-    /// Up to a line that this server does not support: one that advances the clock, or runs a command in the embedding application.
-    UntilUnsupported,
-    /// Up to this line, which spells an id in another letter case, although the assigned id has no letter.
-    UntilLine(usize),
+    /// Up to a line that advances the clock or runs a command in the embedding application, which this server does not support, or that
+    /// spells an id in another letter case, although the assigned id has no letter.
+    Partial,
 }
 
 /// One line that is not a comment.
@@ -142,14 +141,12 @@ pub fn run_transcript(transcript: &str, server: &mut impl TranscriptServer) -> R
         match step {
             Step::Connects(to) => {
                 connected_names.push(name);
-                match bindings.spell(to).map_err(at)? {
-                    Some(to) => server.connect(name, &to),
-                    None => return Ok(Progress::UntilLine(number)),
-                }
+                let Some(to) = bindings.spell(to).map_err(at)? else { return Ok(Progress::Partial) };
+                server.connect(name, &to)
             }
             Step::Passes(seconds) if server.advance(seconds) => Ok(()),
             Step::Program(command) if server.program(command).map_err(at)? => Ok(()),
-            Step::Passes(_) | Step::Program(_) => return Ok(Progress::UntilUnsupported),
+            Step::Passes(_) | Step::Program(_) => return Ok(Progress::Partial),
             Step::IsPinged => server.expect_pinged(name),
             Step::IsClosed(..) | Step::IsDropped => {
                 connected_names.retain(|other| *other != name);
@@ -158,10 +155,10 @@ pub fn run_transcript(transcript: &str, server: &mut impl TranscriptServer) -> R
                 let got = server.expect_closed(name).map_err(at)?;
                 if got == expected { Ok(()) } else { Err(format!("it is closed with {got:?}")) }
             }
-            Step::Sends(text) => match bindings.spell(text).map_err(at)? {
-                Some(text) => server.send_text(name, &text),
-                None => return Ok(Progress::UntilLine(number)),
-            },
+            Step::Sends(text) => {
+                let Some(text) = bindings.spell(text).map_err(at)? else { return Ok(Progress::Partial) };
+                server.send_text(name, &text)
+            }
             Step::SendsBinary => server.send_binary(name),
             Step::Closes | Step::IsCut => {
                 server.no_message(name).map_err(at)?;

@@ -36,7 +36,7 @@ pub(super) async fn messages_page() -> Response {
 }
 
 /// The document for a server with these limits.
-fn asyncapi_document(limits: &SignalingLimits) -> Value {
+pub(super) fn asyncapi_document(limits: &SignalingLimits) -> Value {
     let MessageDocs { channels, schemas } = message_docs(limits);
     let host = json!({"default": "localhost:8080", "description": "Host and port of the server."});
     let server = |protocol| json!({"host": "{host}", "protocol": protocol, "variables": {"host": host}});
@@ -101,19 +101,6 @@ fn channel_operations(channel: &ChannelDoc) -> impl Iterator<Item = (String, Val
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_reference_of_the_document_resolves() {
-        let document = asyncapi_document(&SignalingLimits::default());
-        let text = document.to_string();
-        let mut references = 0;
-        for reference in text.split("\"$ref\":\"#").skip(1) {
-            let pointer = reference.split('"').next().expect("a pointer");
-            assert!(document.pointer(pointer).is_some(), "{pointer}");
-            references += 1;
-        }
-        assert!(references > 60, "{references} references");
-    }
 
     #[test]
     fn messages_of_a_channel_have_distinct_keys() {

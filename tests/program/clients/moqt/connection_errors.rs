@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use test_support::client::{document, start_line, together};
 
-use crate::clients::moqt::scripted_server::{Fault, Greeting, ScriptedServer};
+use crate::clients::moqt::scripted_server::{Fault, ScriptedServer};
 use crate::clients::moqt::{codes, failure, probe, report};
 
 #[test]
@@ -28,8 +28,7 @@ fn untrusted_certificate_is_reported_with_its_sha_256() {
 #[test]
 fn unanswered_first_attempt_is_only_reported_as_a_retry() {
     let names = ["retried_path", "version", "track"];
-    // The first connection negotiates gomoqt-0.9.
-    let server = ScriptedServer::greeting(&[Greeting::Silent, Greeting::Gomoqt202502], []);
+    let server = ScriptedServer::silent_at_first();
     let answered = report(0, &server.url, &server.trusted("--count 3 --interval 5ms"));
     let reported = &answered["moqt"];
     let expected = ["echo", "gomoqt-2025-02", "japan, kyoto, text"].map(|text| json!(text));

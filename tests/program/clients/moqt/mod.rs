@@ -6,21 +6,13 @@ pub(crate) mod scripted_server;
 mod texts;
 
 use serde_json::Value;
-use test_support::client::{ProgramOutput, document, run};
+use test_support::client::{ProgramOutput, run};
 
-use crate::clients::codes;
+use crate::clients::{codes, probed as report};
 
 /// Probes `url` with more options.
 fn probe(url: &str, options: &str) -> ProgramOutput {
     run(&format!("probe --to {url} {options}"))
-}
-
-/// Like [`probe`], with `--json`. Returns the report, which must match the schema, and checks that standard error is empty.
-fn report(code: i32, url: &str, options: &str) -> Value {
-    let line = format!("probe --to {url} --json {options}");
-    let output = run(&line);
-    assert_eq!((output.code, output.stderr.as_str()), (code, ""), "{output:?}");
-    document::report(&output)
 }
 
 /// The connection failure in a report: its kind, close code and message.

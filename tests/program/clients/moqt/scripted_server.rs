@@ -32,15 +32,6 @@ pub(crate) enum ServerAction {
     ResetSubscription(u32),
 }
 
-/// The server's response to the session setup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Greeting {
-    /// The server selects gomoqt-2025-02.
-    Gomoqt202502,
-    /// The server selects gomoqt-0.9 and then sends nothing, so the client connects again with another path.
-    Silent,
-}
-
 /// How the server fails once the run reaches a given stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -67,25 +58,22 @@ pub(crate) struct ScriptedServer {
 impl ScriptedServer {
     /// A server with special actions for the groups of these sequence numbers. It sends all other groups back.
     pub(crate) fn start(actions: impl IntoIterator<Item = (u64, ServerAction)>) -> Self {
-        Self::greeting(&[Greeting::Gomoqt202502], actions)
+        Self::serving(false, actions, None)
     }
 
-    /// A server that answers the n-th connection with the n-th greeting, and further connections with the last one.
-    pub(crate) fn greeting(
-        greetings: &'static [Greeting],
-        actions: impl IntoIterator<Item = (u64, ServerAction)>,
-    ) -> Self {
-        Self::serving(greetings, actions, None)
+    /// A server that selects gomoqt-0.9 in the first session and then sends nothing, so the client connects again with another path.
+    pub(crate) fn silent_at_first() -> Self {
+        Self::serving(true, [], None)
     }
 
     /// A server that fails before (stage 0) or after (1) its setup response, after the client's responses to its `ANNOUNCE_PLEASE` (2) and
     /// SUBSCRIBE (3), after its responses to those of the client (4, 5), or when the n-th group arrives (5 + n).
     pub(crate) fn failing(stage: u8, fault: Fault) -> Self {
-        Self::serving(&[Greeting::Gomoqt202502], [], Some((stage, fault)))
+        Self::serving(false, [], Some((stage, fault)))
     }
 
     fn serving(
-        greetings: &'static [Greeting],
+        is_silent_at_first: bool,
         actions: impl IntoIterator<Item = (u64, ServerAction)>,
         fault: Option<(u8, Fault)>,
     ) -> Self {
@@ -97,7 +85,7 @@ impl ScriptedServer {
         let (received, groups) = mpsc::channel();
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let script = Script { greetings, actions, fault, received };
+            let script = Script { is_silent_at_first, actions, fault, received };
             // If a connection is dropped together with its runtime, the connection sends no CLOSE frame.
             runtime.block_on(async move {
                 let socket = UdpSocket::bind((OWN_IP, 0)).unwrap();
@@ -149,7 +137,7 @@ struct Vanished;
 
 /// The configuration of a server.
 struct Script {
-    greetings: &'static [Greeting],
+    is_silent_at_first: bool,
     actions: BTreeMap<u64, ServerAction>,
     fault: Option<(u8, Fault)>,
     received: mpsc::Sender<u64>,
@@ -190,23 +178,21 @@ async fn length_prefixed(stream: &mut RecvStream) -> Result<Vec<u8>, SessionErro
 }
 
 async fn serve(connection: &Connection, connection_number: usize, script: &Script) -> Result<(), SessionError> {
-    let Script { greetings, actions, received, .. } = script;
+    let Script { is_silent_at_first, actions, received, .. } = script;
     let (mut send, mut session) = connection.accept_bi().await?;
     assert_eq!(byte(&mut session).await?, 0, "the session stream comes first");
     let client_setup = length_prefixed(&mut session).await?;
     assert!(client_setup.windows(8).any(|eight| eight == VERSION), "gomoqt-2025-02 is offered: {client_setup:x?}");
-    let is_second = connection_number > 0 && (greetings.first() == Some(&Greeting::Silent) || script.fault.is_some());
+    let is_second = connection_number > 0 && (*is_silent_at_first || script.fault.is_some());
     let path: &[u8] = if is_second { b"\x01\x04echo" } else { b"\x01\x05/echo" };
     assert!(client_setup.ends_with(path), "the path is requested: {client_setup:x?}");
     script.fail_if_reached(0, connection).await?;
-    match greetings[connection_number.min(greetings.len() - 1)] {
-        Greeting::Gomoqt202502 => send.write_all(&[&[9], &VERSION[..], &[0]].concat()).await?,
-        Greeting::Silent => {
-            send.write_all(&[9, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0]).await?;
-            connection.closed().await;
-            return Ok(());
-        }
+    if *is_silent_at_first && connection_number == 0 {
+        send.write_all(&[9, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0]).await?;
+        connection.closed().await;
+        return Ok(());
     }
+    send.write_all(&[&[9], &VERSION[..], &[0]].concat()).await?;
     script.fail_if_reached(1, connection).await?;
     // Dropping either half of a stream would reset or stop it.
     let mut open_streams = vec![(send, session)];

@@ -96,8 +96,7 @@ fn server_shutdown_ends_and_fails_the_run() {
     let (_, rest) = program.first_line();
     assert_eq!(server.stop("TERM").code, Some(0));
     let last = std::io::BufRead::lines(rest).map_while(Result::ok).last().unwrap();
-    let report: Value = serde_json::from_str(&last).unwrap();
-    document::assert_valid(&report);
+    let report = document::valid(&last);
     assert_eq!(program.end().code, 1);
     let text = "the server closed the connection with code 4002 (Server shutting down)";
     assert_eq!(failure(&report), [&json!("closed"), &json!(4002), &json!(text)]);

@@ -10,6 +10,7 @@ use tungstenite::Message;
 
 use super::example_program;
 use crate::signaling_server::control_surface;
+use test_support::client::start;
 use test_support::server::Member;
 
 /// Microseconds since 1970.
@@ -31,13 +32,10 @@ fn example_applies_scheduled_values_and_sends_its_meter() {
     }
     let (_, module) = module_path!().split_once("::").unwrap();
     let name = format!("{module}::example_applies_scheduled_values_and_sends_its_meter");
-    let child = Command::new(env::current_exe().unwrap())
-        .args([&name, "--exact", "--nocapture", "--test-threads=1"])
-        .env("BIND_ADDR", "127.0.0.1:0")
-        .stdout(Stdio::piped())
-        .spawn();
-    let mut example = child.unwrap();
-    let mut lines = BufReader::new(example.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args([&name, "--exact", "--nocapture", "--test-threads=1"]).env("BIND_ADDR", "127.0.0.1:0");
+    let mut example = start(command.stdout(Stdio::piped()));
+    let mut lines = BufReader::new(example.0.stdout.take().unwrap()).lines().map(Result::unwrap);
     let line = lines.find(|line| line.contains("room ")).unwrap();
     let (code, address) = line.split_once("room ").unwrap().1.split_once(" at ws://").unwrap();
     let address = address.trim_end_matches('/').parse().unwrap();
@@ -58,12 +56,11 @@ fn example_applies_scheduled_values_and_sends_its_meter() {
     while meter(&mut surface) == 0.0 {}
     assert!(now() >= at, "{} µs too early", at - now());
     assert_eq!(meter(&mut surface), 0.25);
-    let id = example.id().to_string();
-    assert!(Command::new("sh").args(["-c", "kill -s INT \"$0\"", &id]).status().unwrap().success());
+    example.signal("INT");
     let close = std::iter::repeat_with(|| surface.0.read().unwrap()).find(Message::is_close);
     let Some(Message::Close(Some(frame))) = close else { panic!("{close:?}") };
     assert_eq!(u16::from(frame.code), 1_001);
     drop(surface);
     assert!(lines.any(|line| line == "3 notes, 0 events lost"));
-    assert!(example.wait().unwrap().success());
+    assert_eq!(example.end().code, 0);
 }

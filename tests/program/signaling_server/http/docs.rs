@@ -38,11 +38,8 @@ fn documents_describe_the_enabled_dialects() {
         assert!(dialects(&messages).contains(&dialect.into()), "{dialect}");
     }
     let server = start_with_password(&["--dialect", "webrtc"]);
-    let alone = document(&server);
-    // Tokens also admit to WebRTC rooms.
-    assert!(alone["paths"]["/auth/token"].is_object() && alone["paths"]["/rooms"].is_object());
+    assert!(document(&server)["paths"]["/admin/bbx/rooms"].is_null());
     assert_eq!(dialects(&asyncapi(&server)), ["webrtc"]);
-    assert!(document(&start_with_password(&["--dialect", "bbx"]))["paths"]["/auth/token"].is_null());
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use crate::signaling_server::start_with_password;
+use crate::signaling_server::{Terminated, start_with_password};
 use test_support::server::{
     Member, Response, Server, add_address, in_network_namespace, poll_until, program, ready_address, request, send,
     send_to,
@@ -115,12 +115,13 @@ fn without_a_password_and_a_terminal_every_login_is_rejected() {
     assert_eq!(request(&server, "GET", "/metrics", &[]).status, 200);
 }
 
-/// Runs a server on a terminal, which the tool `script` provides. Returns its address and the lines that it prints.
+/// Runs a server on a terminal, which the tool `script` provides and which passes SIGTERM on: the server would survive if its terminal went.
+/// Returns its address and the lines that it prints.
 pub(crate) fn run_on_terminal(
     host: &str,
     options: &str,
     variables: &str,
-) -> (Child, SocketAddr, impl Iterator<Item = String> + use<>) {
+) -> (Terminated, SocketAddr, impl Iterator<Item = String> + use<>) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ready.json");
     let executable = env!("CARGO_BIN_EXE_jamjam-dev");
@@ -137,17 +138,17 @@ pub(crate) fn run_on_terminal(
         };
     }
     let terminal = terminal.args(["-qefc", &command, "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = terminal.spawn().unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut running = Terminated(terminal.spawn().unwrap());
+    let lines = BufReader::new(running.0.stdout.take().unwrap()).lines().map(Result::unwrap);
     let address = poll_until("a ready file", || ready_address(&file));
-    (child, address, lines)
+    (running, address, lines)
 }
 
 #[test]
 fn terminal_shows_a_url_that_opens_the_pages_on_this_machine() {
     let mut tokens = std::collections::BTreeSet::new();
     for host in ["127.0.0.1", "0.0.0.0"] {
-        let (mut child, address, mut lines) = run_on_terminal(host, "", "");
+        let (mut running, address, mut lines) = run_on_terminal(host, "", "");
         let address = SocketAddr::from(([127, 0, 0, 1], address.port()));
         let line = lines.find(|line| line.starts_with("Console, on this machine only: ")).unwrap();
         let url = line.trim_end().rsplit(' ').next().unwrap();
@@ -182,7 +183,7 @@ fn terminal_shows_a_url_that_opens_the_pages_on_this_machine() {
             assert!(rest.iter().any(|line| line.contains(expected)), "{expected}: {rest:?}");
         }
         assert!(!rest.iter().any(|line| line.contains(&token) || line.contains(cookie)), "{rest:?}");
-        assert!(child.wait().unwrap().success());
+        assert!(running.0.wait().unwrap().success());
         assert!(token.len() == 43 && tokens.insert(token));
     }
 }
@@ -192,12 +193,10 @@ fn terminal_shows_no_url_if_stderr_or_the_address_is_not_local() {
     in_network_namespace(|| {
         add_address("203.0.113.5".parse().unwrap());
         for (host, options) in [("203.0.113.5", ""), ("127.0.0.1", "2>/dev/null")] {
-            let (mut child, address, lines) = run_on_terminal(host, options, "");
+            let (running, address, lines) = run_on_terminal(host, options, "");
             let response = send_to(address, "GET", "/console", &[&format!("Host: {address}")], "");
             assert!(response.error().starts_with("Login disabled"), "{response:?}");
-            // `script` passes SIGTERM on. The server would survive if its terminal went.
-            Command::new("kill").arg(child.id().to_string()).status().unwrap();
-            child.wait().unwrap();
+            drop(running);
             assert!(!lines.collect::<String>().contains("token"));
         }
     });

@@ -11,8 +11,6 @@ fn start_page_is_public_and_links_to_all_pages() {
         assert!(page.contains(&format!("href=\"{link}\"")), "{link}: {page}");
     }
     assert!(page.contains("jamjam-dev probe --to ws://rooms.example:8080"), "{page}");
-    let hostile = request(&server, "GET", "/?<img/src=x>", &["Host: x\r\nX-Forwarded-Host: <img/src=x>"]).body;
-    assert!(!hostile.contains("<img"), "{hostile}");
     // A probe without a room needs the jamjam dialect.
     let page = get(&Server::start_signaling(&["--dialect", "webrtc"]), "/").body;
     assert!(page.contains("curl http://x/health") && !page.contains("jamjam-dev probe"), "{page}");

@@ -22,18 +22,23 @@ pub fn assert_valid(document: &Value) {
     }
 }
 
+/// A document of the program, which must match the schema.
+pub fn valid(text: &str) -> Value {
+    let document = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_valid(&document);
+    document
+}
+
 /// The document that `--json` prints on standard output.
 pub fn report(output: &ProgramOutput) -> Value {
-    let report: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    assert_valid(&report);
+    let report = valid(&output.stdout);
     assert_eq!(report["type"], "report");
     report
 }
 
 /// The documents that `--json-lines` prints on standard output: one per packet, and the report.
 pub fn lines(output: &ProgramOutput) -> (Vec<Value>, Value) {
-    let mut lines: Vec<Value> = output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    lines.iter().for_each(assert_valid);
+    let mut lines: Vec<Value> = output.stdout.lines().map(valid).collect();
     let report = lines.pop().unwrap();
     assert_eq!(report["type"], "report");
     assert!(lines.iter().all(|line| line["type"] == "packet"));

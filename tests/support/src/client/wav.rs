@@ -50,24 +50,17 @@ impl Wav {
 }
 
 pub fn write(path: &Path, rate: u32, channels: u16, samples: &[i16]) {
-    write_file(path, 1, (rate, channels), samples.iter().map(|sample| sample.to_le_bytes()));
+    let samples: Vec<_> = samples.iter().map(|sample| sample.to_le_bytes()).collect();
+    write_integers(path, rate, channels, &samples);
 }
 
-pub fn write_floats(path: &Path, rate: u32, channels: u16, samples: &[f32]) {
-    write_file(path, 3, (rate, channels), samples.iter().map(|sample| sample.to_le_bytes()));
-}
-
-fn write_file<const N: usize>(
-    path: &Path,
-    tag: u16,
-    (rate, channels): (u32, u16),
-    samples: impl Iterator<Item = [u8; N]>,
-) {
-    let (data, size) = (samples.flatten().collect::<Vec<u8>>(), N as u16);
+/// Writes samples of `N` bytes.
+pub fn write_integers<const N: usize>(path: &Path, rate: u32, channels: u16, samples: &[[u8; N]]) {
+    let (data, size) = (samples.concat(), N as u16);
     let mut file = b"RIFF".to_vec();
     file.extend((36 + data.len() as u32).to_le_bytes());
     file.extend(b"WAVEfmt \x10\0\0\0");
-    file.extend([tag, channels].map(u16::to_le_bytes).concat());
+    file.extend([1, channels].map(u16::to_le_bytes).concat());
     file.extend([rate, rate * u32::from(channels * size)].map(u32::to_le_bytes).concat());
     file.extend([channels * size, 8 * size].map(u16::to_le_bytes).concat());
     file.extend(b"data");

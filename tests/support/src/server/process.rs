@@ -98,12 +98,8 @@ impl Server {
         Self::start_command("signaling-server", &arguments, prepare)
     }
 
-    /// Starts `signaling-server` with only these options, after `prepare` has changed the command.
-    pub fn start_signaling_as(options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
-        Self::start_command("signaling-server", options, prepare)
-    }
-
-    fn start_command(subcommand: &str, options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
+    /// Starts this server with only these options and a ready file, after `prepare` has changed the command.
+    pub fn start_command(subcommand: &str, options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         open_to_all(folder.path());
         let file = folder.path().join("ready.json");
