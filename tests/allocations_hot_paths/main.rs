@@ -60,6 +60,11 @@ fn wire() -> Wire {
     Wire { sent: 0, last: Vec::with_capacity(65_536) }
 }
 
+/// A datagram that is read when it arrives.
+fn received<'a>(received_at: Time, source: &str, contents: &'a [u8]) -> Receive<'a> {
+    Receive { socket: 0, source: address(source), dst_ip: None, received_at, contents, segment_size: contents.len() }
+}
+
 /// Runs `turn` 5,000 times to warm up, since some statistics cover five seconds. Counts the allocations and deallocations of 1,000 runs.
 fn allocations(mut turn: impl FnMut(u64)) -> usize {
     (0..5_000).for_each(&mut turn);
@@ -67,6 +72,15 @@ fn allocations(mut turn: impl FnMut(u64)) -> usize {
     (5_000..6_000).for_each(&mut turn);
     let change = region.change();
     change.allocations + change.reallocations + change.deallocations
+}
+
+fn audio() -> Vec<u8> {
+    [&[1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &[7; 512]].concat()
+}
+
+fn impairment() -> Impairment {
+    let (delay, jitter) = (Duration::from_millis(20), Duration::from_millis(5));
+    Impairment { delay, jitter, loss: 0.1, seed: 7, ..Impairment::default() }
 }
 
 fn echo_of_batches_and_pings() -> usize {
@@ -78,37 +92,17 @@ fn echo_of_batches_and_pings() -> usize {
     };
     let mut echo = EchoServer::new(EchoConfig { delay: Duration::from_millis(20), admission, ..EchoConfig::default() });
     let mut wire = wire();
-    let audio: Vec<u8> = [1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0].into_iter().chain([7; 512]).collect();
+    let audio = audio();
     let mut batch = audio.repeat(30);
     let ping = [1, 5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 1];
     let count = allocations(|turn| {
         let now = Time::from_millis(turn);
-        let source = address(CLIENT);
         // Sequence numbers increase as in a stream: repeated datagrams would not be answered.
         for (sequence, packet) in (turn as u32 * 30..).zip(batch.chunks_mut(audio.len())) {
             packet[2..6].copy_from_slice(&sequence.to_be_bytes());
         }
-        echo.on_datagram(
-            now,
-            &[
-                Receive {
-                    socket: 0,
-                    source,
-                    dst_ip: None,
-                    received_at: now,
-                    contents: &batch,
-                    segment_size: audio.len(),
-                },
-                Receive {
-                    socket: 0,
-                    source,
-                    dst_ip: None,
-                    received_at: now,
-                    contents: &ping,
-                    segment_size: ping.len(),
-                },
-            ],
-        );
+        let audio = Receive { segment_size: audio.len(), ..received(now, CLIENT, &batch) };
+        echo.on_datagram(now, &[audio, received(now, CLIENT, &ping)]);
         echo.poll_transmit(now, &mut wire);
     });
     // The echo server sent 6,000 pongs, and 30 AUDIO packets in each of 5,980 turns. The packets of the last 20 ms are still delayed.
@@ -117,21 +111,16 @@ fn echo_of_batches_and_pings() -> usize {
 }
 
 fn relayed_batches() -> usize {
-    let (delay, jitter) = (Duration::from_millis(20), Duration::from_millis(5));
-    let impairment = Impairment { delay, jitter, loss: 0.1, seed: 7, ..Impairment::default() };
     let targets = (address(SERVER), std::sync::mpsc::channel().1);
     let limits = AdmissionConfig { max_packet_rate: None, ..AdmissionConfig::default() };
-    let mut relay = Relay::new(targets, 2, [impairment.clone(), impairment], limits, Box::new(|_| {}));
+    let mut relay = Relay::new(targets, 2, [impairment(), impairment()], limits, Box::new(|_| {}));
     let mut wire = wire();
-    let mut audio: Vec<u8> = [1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0].into_iter().chain([7; 512]).collect();
+    let mut audio = audio();
     let count = allocations(|turn| {
         let received_at = Time::from_millis(turn);
         audio[2..6].copy_from_slice(&(turn as u32).to_be_bytes());
-        let batch = [(0, CLIENT), (1, SERVER)].map(|(socket, source)| {
-            let (source, segment_size) = (address(source), audio.len());
-            Receive { socket, source, dst_ip: None, received_at, contents: &audio, segment_size }
-        });
-        relay.on_datagram(received_at, &batch);
+        let batch = [received(received_at, CLIENT, &audio), received(received_at, SERVER, &audio)];
+        relay.on_datagram(received_at, &[batch[0], Receive { socket: 1, ..batch[1] }]);
         relay.poll_transmit(received_at, &mut wire);
     });
     // A tenth is lost in each direction.
@@ -141,25 +130,19 @@ fn relayed_batches() -> usize {
 
 /// Two members of a room play to each other.
 fn relayed_media() -> usize {
-    let (delay, jitter) = (Duration::from_millis(20), Duration::from_millis(5));
-    let impairment = Impairment { delay, jitter, loss: 0.1, seed: 7, ..Impairment::default() };
-    let config = MediaRelayConfig { impairment, ports: vec![40_000, 40_001], ..MediaRelayConfig::default() };
+    let config =
+        MediaRelayConfig { impairment: impairment(), ports: vec![40_000, 40_001], ..MediaRelayConfig::default() };
     let rooms = MediaRooms::new(config, Some(Box::new(|_| {})), |_| Err(String::new()));
     let members = ["Aki", "Ben"].map(|name| {
         rooms.join(1, [name, name].map(str::to_owned), ([127, 0, 0, 1].into(), [127, 0, 0, 1].into()), None)
     });
     let (mut relay, mut wire) = (MediaRelay::new(rooms), wire());
-    let mut audio: Vec<u8> = [1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0].into_iter().chain([7; 512]).collect();
+    let mut audio = audio();
     let count = allocations(|turn| {
         let received_at = Time::from_millis(turn);
         audio[2..6].copy_from_slice(&(turn as u32).to_be_bytes());
-        for socket in 0..2 {
-            let source = SocketAddr::from(([127, 0, 0, 1], 5_000 + socket as u16));
-            let (contents, segment_size) = (&audio[..], audio.len());
-            relay.on_datagram(
-                received_at,
-                &[Receive { socket, source, dst_ip: None, received_at, contents, segment_size }],
-            );
+        for (socket, source) in ["127.0.0.1:5000", "127.0.0.1:5001"].into_iter().enumerate() {
+            relay.on_datagram(received_at, &[Receive { socket, ..received(received_at, source, &audio) }]);
         }
         relay.poll_transmit(received_at, &mut wire);
     });
@@ -183,6 +166,13 @@ fn run_config(evaluated_stream: StreamKind) -> RunConfig {
     }
 }
 
+/// A client that sends a ping in each interval of this many milliseconds.
+fn prober(ms: u64) -> ClientNode<ProbeWorkload> {
+    let interval = Duration::from_millis(ms);
+    let questions = ProbeConfig { stream_kind: StreamKind::Ping, count: None, interval, payload_len: 0 };
+    ClientNode::new(run_config(StreamKind::Ping), ProbeWorkload::new(questions), Box::new(()))
+}
+
 /// Echoes every datagram of `client` at once, LATENCY_PING as LATENCY_PONG. Returns the numbers of datagrams and of allocations.
 fn reflected(mut client: impl Node, step: Duration) -> (usize, usize) {
     let mut wire = wire();
@@ -193,15 +183,7 @@ fn reflected(mut client: impl Node, step: Duration) -> (usize, usize) {
         if wire.last.get(1) == Some(&5) {
             wire.last[1] = 6;
         }
-        let answer = Receive {
-            socket: 0,
-            source: address(SERVER),
-            dst_ip: None,
-            received_at: now,
-            contents: &wire.last,
-            segment_size: wire.last.len(),
-        };
-        client.on_datagram(now, &[answer]);
+        client.on_datagram(now, &[received(now, SERVER, &wire.last)]);
     });
     (wire.sent, count)
 }
@@ -217,11 +199,6 @@ impl TransmitSink for Wires {
 
 /// Pings of four clients in one group, at intervals of 1 to 4 ms. Each ping returns in the turn in which it is sent.
 fn pings_of_a_group() -> usize {
-    let prober = |ms| {
-        let interval = Duration::from_millis(ms);
-        let questions = ProbeConfig { stream_kind: StreamKind::Ping, count: None, interval, payload_len: 0 };
-        ClientNode::new(run_config(StreamKind::Ping), ProbeWorkload::new(questions), Box::new(()))
-    };
     let mut group = NodeGroup::new((1..=4).map(prober).collect());
     let mut wires = Wires((1..=4).map(|_| wire()).collect());
     let count = allocations(|turn| {
@@ -231,9 +208,7 @@ fn pings_of_a_group() -> usize {
         }
         for (socket, wire) in wires.0.iter_mut().enumerate().filter(|(_, wire)| !wire.last.is_empty()) {
             wire.last[1] = 6;
-            let (source, contents) = (address(SERVER), &wire.last);
-            let received = Receive { socket, source, dst_ip: None, received_at: now, contents, segment_size: 24 };
-            group.on_datagram(now, &[received]);
+            group.on_datagram(now, &[Receive { socket, ..received(now, SERVER, &wire.last) }]);
             wire.last.clear();
         }
     });
@@ -400,10 +375,7 @@ fn recorder_of_both_sides() -> usize {
 
 /// Sends a ping each millisecond for 20 minutes. In the second half, the amount of allocated memory does not grow.
 fn endless_run() {
-    let interval = Duration::from_millis(1);
-    let questions = ProbeConfig { stream_kind: StreamKind::Ping, count: None, interval, payload_len: 0 };
-    let mut node = ClientNode::new(run_config(StreamKind::Ping), ProbeWorkload::new(questions), Box::new(()));
-    let (source, mut wire) = (address(SERVER), wire());
+    let (mut node, mut wire) = (prober(1), wire());
     let mut ping = |n: u64| {
         let now = Time::from_millis(n);
         node.poll_transmit(now, &mut wire);
@@ -411,9 +383,7 @@ fn endless_run() {
         if !n.is_multiple_of(4) {
             wire.last[1] = 6;
             let received_at = now + Duration::from_nanos(500_000 + n % 10 * 100);
-            let reply =
-                Receive { socket: 0, source, dst_ip: None, received_at, contents: &wire.last, segment_size: 24 };
-            node.on_datagram(received_at, &[reply]);
+            node.on_datagram(received_at, &[received(received_at, SERVER, &wire.last)]);
         }
     };
     // After 600 s and after 1,200 s, the intervals of the history are merged in pairs. Both times, 300 intervals remain.
@@ -458,10 +428,7 @@ fn warm_hot_paths_do_not_allocate_and_an_endless_run_does_not_grow() {
     assert_eq!(count, 0, "sender with a live view");
     assert_eq!(live.snapshot().sent, 5_625);
 
-    let questions =
-        ProbeConfig { stream_kind: StreamKind::Ping, count: None, interval: Duration::from_millis(1), payload_len: 0 };
-    let prober = ClientNode::new(run_config(StreamKind::Ping), ProbeWorkload::new(questions), Box::new(()));
-    let (sent, count) = reflected(prober, Duration::from_millis(1));
+    let (sent, count) = reflected(prober(1), Duration::from_millis(1));
     assert_eq!(sent, 6_000);
     assert_eq!(count, 0, "prober");
     assert_eq!(pings_of_a_group(), 0, "group");

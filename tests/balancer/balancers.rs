@@ -14,10 +14,10 @@ use test_support::server::{TEST_TIMEOUT, poll_until};
 use crate::servers::Servers;
 
 /// A load balancer in front of three servers.
-struct Balancer {
+pub(crate) struct Balancer {
     child: Child,
     folder: TempDir,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Balancer {
@@ -59,6 +59,15 @@ impl Balancer {
         balancer
     }
 
+    /// nginx, as the package of Debian starts it.
+    pub(crate) fn nginx(servers: &Servers) -> Self {
+        let options = |folder: PathBuf| {
+            let settings = format!("daemon off; pid {}; error_log stderr crit;", folder.join("pid").display());
+            ["-g", &settings, "-c"].map(str::to_owned).to_vec()
+        };
+        Self::start("nginx", "nginx.conf", "listen ", servers, options)
+    }
+
     fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
         assert!(sent.unwrap().success(), "SIG{name}");
@@ -74,26 +83,20 @@ impl Drop for Balancer {
 }
 
 /// `HAProxy` as systemd starts it: a master and a worker process.
-pub(crate) struct HaProxy(Balancer);
-
-impl HaProxy {
-    pub(crate) fn start(servers: &Servers) -> Self {
+impl Balancer {
+    pub(crate) fn haproxy(servers: &Servers) -> Self {
         // `maxconn` of the file needs more descriptors than each machine permits.
         let options = |folder: PathBuf| {
             let socket = folder.join("master").display().to_string();
             ["-q", "-W", "-n", "2000", "-S", &socket, "-f"].map(str::to_owned).to_vec()
         };
-        Self(Balancer::start("haproxy", "haproxy.cfg", "bind :", servers, options))
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.0.address
+        Self::start("haproxy", "haproxy.cfg", "bind :", servers, options)
     }
 
     /// The worker's response to a command of the runtime API. Empty while the master starts again.
     fn show(&self, command: &str) -> String {
         let mut response = String::new();
-        if let Ok(mut master) = UnixStream::connect(self.0.folder.path().join("master")) {
+        if let Ok(mut master) = UnixStream::connect(self.folder.path().join("master")) {
             master.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
             _ = master.write_all(format!("@1 {command}\n").as_bytes());
             // The master responds to further commands until then.
@@ -132,25 +135,8 @@ impl HaProxy {
         let (entries, worker) = (|| number("show table servers", "used:"), || number("show info", "\nPid: "));
         let (before, old) = (entries(), worker());
         assert!(before > Some(0) && old.is_some());
-        self.0.signal("USR2");
+        self.signal("USR2");
         poll_until("a new worker", || worker().filter(|new| Some(*new) != old));
         poll_until("its table", || entries().filter(|count| Some(*count) >= before));
-    }
-}
-
-/// nginx, as the package of Debian starts it.
-pub(crate) struct Nginx(Balancer);
-
-impl Nginx {
-    pub(crate) fn start(servers: &Servers) -> Self {
-        let options = |folder: PathBuf| {
-            let settings = format!("daemon off; pid {}; error_log stderr crit;", folder.join("pid").display());
-            ["-g", &settings, "-c"].map(str::to_owned).to_vec()
-        };
-        Self(Balancer::start("nginx", "nginx.conf", "listen ", servers, options))
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.0.address
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use test_support::server::{Member, poll_until, send_to};
 
-use crate::balancers::{HaProxy, Nginx};
+use crate::balancers::Balancer;
 use crate::rooms::Room;
 use crate::servers::{Servers, health};
 
@@ -16,13 +16,13 @@ const FORMS: usize = 7;
 #[ignore = "needs HAProxy: .ci/full"]
 fn members_of_a_room_meet_whatever_form_their_urls_have() {
     let servers = Servers::start(&[]);
-    let proxy = HaProxy::start(&servers);
-    let mut rooms = Room::several(proxy.address(), 0..50, FORMS, "+");
-    rooms.push(Room::new(proxy.address(), "Who? a;b+c %41".to_owned(), "+"));
+    let proxy = Balancer::haproxy(&servers);
+    let mut rooms = Room::several(proxy.address, 0..50, FORMS, "+");
+    rooms.push(Room::new(proxy.address, "Who? a;b+c %41".to_owned(), "+"));
     rooms[50].join(FORMS);
     rooms.iter_mut().for_each(Room::assert_complete);
     // `/static` is the folder of the pages' files and also a room, but `/static/postcontent` belongs to the folder.
-    rooms.push(Room::new(proxy.address(), "static".to_owned(), "+"));
+    rooms.push(Room::new(proxy.address, "static".to_owned(), "+"));
     rooms[51].join(FORMS);
     let placed = servers.all_rooms(rooms.len());
     assert!(placed.iter().all(|rooms| rooms.len() > 5), "{placed:?}");
@@ -37,21 +37,21 @@ fn members_of_a_room_meet_whatever_form_their_urls_have() {
 #[ignore = "needs HAProxy: .ci/full"]
 fn urls_without_a_room_lead_to_one_server_but_never_to_its_metrics() {
     let servers = Servers::start(&[]);
-    let proxy = HaProxy::start(&servers);
-    let (mut creator, mut members) = (Member::connect(proxy.address()), Vec::new());
+    let proxy = Balancer::haproxy(&servers);
+    let (mut creator, mut members) = (Member::connect(proxy.address), Vec::new());
     let room = creator.create_room("jam");
     for path in ["/ws", "/ws/", "/?x=1", "/ws?x=1"] {
         // A forged address, which the balancer must not pass on as the client's.
-        let mut member = Member::try_connect(proxy.address(), path, &[("X-Forwarded-For", "198.51.100.7")]).unwrap();
+        let mut member = Member::try_connect(proxy.address, path, &[("X-Forwarded-For", "198.51.100.7")]).unwrap();
         assert_eq!(member.join(&room).len(), members.len() + 1, "{path}");
         members.push(member);
     }
-    assert_eq!(health(proxy.address())["dialects"]["jamjam"], json!({"rooms": 1, "clients": 5}));
+    assert_eq!(health(proxy.address)["dialects"]["jamjam"], json!({"rooms": 1, "clients": 5}));
     for path in ["/metrics", "/metrics?x", "/%6detrics", "/metrics/"] {
-        assert_eq!(send_to(proxy.address(), "GET", path, &[], "").status, 404, "{path}");
+        assert_eq!(send_to(proxy.address, "GET", path, &[], "").status, 404, "{path}");
     }
     let forged = ["X-Forwarded-Proto: https", "X-Forwarded-Host: forged"];
-    let url = send_to(proxy.address(), "GET", "/api/v1/signaling", &forged, "").json()["url"].take();
+    let url = send_to(proxy.address, "GET", "/api/v1/signaling", &forged, "").json()["url"].take();
     assert!(url.as_str().is_some_and(|url| url.starts_with("ws:") && !url.contains("forged")), "{url}");
     drop((creator, members));
     let log = servers.stop();
@@ -63,8 +63,8 @@ fn urls_without_a_room_lead_to_one_server_but_never_to_its_metrics() {
 #[ignore = "needs HAProxy: .ci/full"]
 fn rooms_of_a_killed_server_meet_elsewhere_and_stay_there() {
     let mut servers = Servers::start(&[]);
-    let proxy = HaProxy::start(&servers);
-    let mut rooms = Room::several(proxy.address(), 0..50, 2, "+");
+    let proxy = Balancer::haproxy(&servers);
+    let mut rooms = Room::several(proxy.address, 0..50, 2, "+");
     let lost = &servers.all_rooms(rooms.len())[0];
     servers.kill(0);
     return_to(&mut rooms, lost);
@@ -75,7 +75,7 @@ fn rooms_of_a_killed_server_meet_elsewhere_and_stay_there() {
     proxy.wait_until_up(0);
     assert_all_found(&mut rooms);
     assert!(servers.rooms(0).is_empty());
-    let mut new = Room::several(proxy.address(), 50..100, 1, "+");
+    let mut new = Room::several(proxy.address, 50..100, 1, "+");
     poll_until("new rooms on it", || (!servers.rooms(0).is_empty()).then_some(()));
 
     proxy.reload();
@@ -87,8 +87,8 @@ fn rooms_of_a_killed_server_meet_elsewhere_and_stay_there() {
 #[ignore = "needs HAProxy: .ci/full"]
 fn server_that_hangs_splits_no_room() {
     let servers = Servers::start(&[]);
-    let proxy = HaProxy::start(&servers);
-    let mut rooms = Room::several(proxy.address(), 0..50, 2, "+");
+    let proxy = Balancer::haproxy(&servers);
+    let mut rooms = Room::several(proxy.address, 0..50, 2, "+");
     let lost = &servers.all_rooms(rooms.len())[0];
     servers.signal(0, "STOP");
     return_to(&mut rooms, lost);
@@ -102,12 +102,12 @@ fn server_that_hangs_splits_no_room() {
 #[ignore = "needs HAProxy: .ci/full"]
 fn full_server_rejects_clients_but_keeps_its_members() {
     let servers = Servers::start(&["--max-connections", "40"]);
-    let proxy = HaProxy::start(&servers);
-    let mut room = Room::new(proxy.address(), "full".to_owned(), "+");
+    let proxy = Balancer::haproxy(&servers);
+    let mut room = Room::new(proxy.address, "full".to_owned(), "+");
     room.join(15);
     // Each attempt takes two seconds. A server that does not answer checks is down after three.
     for _ in 0..3 {
-        assert_eq!(Member::try_connect(proxy.address(), "/full", &[]).err(), Some(503));
+        assert_eq!(Member::try_connect(proxy.address, "/full", &[]).err(), Some(503));
     }
     // The balancer would reject posts, too.
     let number = (0..3).find(|number| servers.rooms(*number).contains_key("full")).expect("its server");
@@ -120,10 +120,10 @@ fn full_server_rejects_clients_but_keeps_its_members() {
 #[ignore = "needs nginx: .ci/full"]
 fn nginx_spreads_rooms_but_splits_them_after_a_return() {
     let mut servers = Servers::start(&[]);
-    let nginx = Nginx::start(&servers);
-    let mut rooms = Room::several(nginx.address(), 0..50, FORMS, "%20");
+    let nginx = Balancer::nginx(&servers);
+    let mut rooms = Room::several(nginx.address, 0..50, FORMS, "%20");
     rooms.iter_mut().for_each(Room::assert_complete);
-    assert_eq!(send_to(nginx.address(), "GET", "/metrics", &[], "").status, 404);
+    assert_eq!(send_to(nginx.address, "GET", "/metrics", &[], "").status, 404);
     let lost = &servers.all_rooms(rooms.len())[0];
     servers.kill(0);
     return_to(&mut rooms, lost);

@@ -227,7 +227,9 @@ fn untrusted_names_and_messages_are_escaped() {
         assert_eq!(page.get(counts), json!(["undefined", 1, 0]));
         let text = page.get("text('body')");
         let text = text.as_str().unwrap();
-        assert!(text.contains("onerror=") && text.contains("⟨U+202E⟩") && text.contains("⟨U+0007⟩"), "{text}");
+        // The server replaces these characters in names, and the page spells out those that remain, such as in messages.
+        let parts = ["onerror=", "\u{fffd}\u{fffd}gpj.exe\u{fffd}⟨U+200B⟩", "⟨U+202E⟩"];
+        assert!(parts.iter().all(|part| text.contains(part)), "{text}");
         let is_invisible = |letter: &char| {
             let is_replaced = jamjam_dev::sanitize::sanitize_char(*letter) != *letter;
             is_replaced && !"\n\t".contains(*letter) || *letter == '\u{200b}'

@@ -27,10 +27,6 @@ fn timing(timer_errors: &[i64], send_calls: &[i64]) -> HostTiming {
     timing
 }
 
-fn not_available() -> String {
-    NOT_AVAILABLE.to_owned()
-}
-
 /// Facts without any problem.
 fn good_facts() -> MachineFacts {
     MachineFacts {
@@ -53,19 +49,12 @@ fn address(interface: &str, address: &str) -> InterfaceAddress {
     InterfaceAddress { interface: interface.to_owned(), address, scope: scope(address) }
 }
 
-/// Evaluates the facts, and checks the JSON document and that the text contains every finding, meaning and remedy.
+/// Evaluates the facts, and checks the JSON document. Each problem has a remedy.
 fn evaluate(facts: &MachineFacts) -> MachineReport {
     let report = MachineReport::new(facts);
-    let document = report.document();
-    assert_valid(&Value::Object(document.to_json()));
-    let text = document.text(false, false, None);
-    for Check { finding, meaning, remedy, .. } in &report.checks {
-        assert!(!meaning.is_empty() && text.contains(meaning) && text.contains(finding), "{text}");
-        assert!(remedy.iter().all(|remedy| text.contains(remedy)), "{text}");
-    }
+    assert_valid(&Value::Object(report.document().to_json()));
     for check in &report.checks {
-        let needs_remedy = matches!(check.status, Status::Warning | Status::Invalid);
-        assert_eq!(check.remedy.is_some(), needs_remedy, "{check:?}");
+        assert_eq!(check.remedy.is_some(), check.status > Status::Ok, "{check:?}");
     }
     report
 }
@@ -80,31 +69,37 @@ fn status(name: &str, facts: &MachineFacts) -> Status {
 }
 
 #[test]
-fn machine_without_problems_passes() {
-    let report = evaluate(&good_facts());
-    assert!(report.checks.iter().all(|check| check.status == Status::Ok), "{report:?}");
-    assert_eq!((report.status, report.document().head.verdict.result.exit_code()), (Status::Ok, 0));
-    assert_matches("library/machine_without_problems", &report.document().text(false, false, None));
-}
-
-#[test]
-fn warnings_and_remedies_are_listed_and_pass() {
+fn facts_are_reported_with_meanings_and_remedies_and_pass() {
     let clock = ClockSource { current: "hpet".to_owned(), available: vec!["tsc".to_owned(), "hpet".to_owned()] };
     let buffer = ReceiveBuffer { requested_bytes: 8_388_608, granted_bytes: 212_992, rmem_max_bytes: Some(212_992) };
-    let report = evaluate(&MachineFacts {
+    let one_processor = CpuFrequency { processors: 1, ..cpu("intel_pstate", "performance") };
+    let without_facts = MachineFacts {
+        timing: Err("no loopback".to_owned()),
+        clock_source: Err(NOT_AVAILABLE.to_owned()),
+        receive_buffer: Err("no socket".to_owned()),
+        cpu_frequency: Err(NOT_AVAILABLE.to_owned()),
+        sound_devices: Err("built without audio devices".to_owned()),
+        ports: vec![],
+        addresses: Err(NOT_AVAILABLE.to_owned()),
+    };
+    let with_warnings = MachineFacts {
         timing: Err("cannot send: no route".to_owned()),
         clock_source: Ok(clock),
         receive_buffer: Ok(buffer),
-        cpu_frequency: Ok(vec![cpu("acpi-cpufreq", "powersave")]),
+        cpu_frequency: Ok(vec![one_processor, cpu("acpi-cpufreq", "powersave")]),
         sound_devices: Err("built without audio devices".to_owned()),
         ports: vec![],
         addresses: Ok(vec![address("lo", "127.0.0.1")]),
-    });
-    assert_eq!((report.status, report.document().head.verdict.result.exit_code()), (Status::Warning, 0));
-    for name in ["timer_error", "send_call"] {
-        assert!(check(&report, name).figures.is_null(), "{name}");
+    };
+    for (name, facts, status) in [
+        ("without_problems", good_facts(), Status::Ok),
+        ("with_warnings", with_warnings, Status::Warning),
+        ("without_facts", without_facts, Status::Warning),
+    ] {
+        let report = evaluate(&facts);
+        assert_eq!((report.status, report.document().head.verdict.result.exit_code()), (status, 0), "{name}");
+        assert_matches(&format!("library/machine_{name}"), &report.document().text(false, false, None));
     }
-    assert_matches("library/machine_with_warnings", &report.document().text(false, false, None));
 }
 
 #[test]
@@ -187,24 +182,6 @@ fn scope_of_addresses_decides_who_can_reach_this_machine() {
     }
 }
 
-#[test]
-fn missing_facts_are_not_available_and_pass() {
-    let root = tempfile::tempdir().unwrap();
-    let files = KernelFiles(root.path());
-    assert_eq!((files.max_receive_buffer(), files.process_on_port("udp", 5_000)), (None, None));
-    let report = evaluate(&MachineFacts {
-        timing: Err("no loopback".to_owned()),
-        clock_source: files.clock_source().ok_or_else(not_available),
-        receive_buffer: Err("no socket".to_owned()),
-        cpu_frequency: files.cpu_frequency().ok_or_else(not_available),
-        sound_devices: Err("built without audio devices".to_owned()),
-        ports: vec![],
-        addresses: Err(not_available()),
-    });
-    assert_eq!(report.document().head.verdict.result.exit_code(), 0);
-    assert_matches("library/machine_without_facts", &report.document().text(false, false, None));
-}
-
 /// Writes files below a folder.
 fn write_files(root: &Path, files: &[(&str, &str)]) {
     for (path, text) in files {
@@ -215,8 +192,11 @@ fn write_files(root: &Path, files: &[(&str, &str)]) {
 }
 
 #[test]
-fn kernel_files_with_faults_are_read_and_reported() {
+fn kernel_files_are_read_and_may_be_missing() {
     let root = tempfile::tempdir().unwrap();
+    let files = KernelFiles(root.path());
+    assert!(files.clock_source().is_none() && files.cpu_frequency().is_none());
+    assert_eq!((files.max_receive_buffer(), files.process_on_port("udp", 5_000)), (None, None));
     let cpu = "sys/devices/system/cpu";
     write_files(
         root.path(),
@@ -224,32 +204,22 @@ fn kernel_files_with_faults_are_read_and_reported() {
             ("sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet\n"),
             ("sys/devices/system/clocksource/clocksource0/available_clocksource", "tsc hpet acpi_pm \n"),
             ("proc/sys/net/core/rmem_max", "212992\n"),
-            (&format!("{cpu}/cpu0/cpufreq/scaling_governor"), "powersave\n"),
-            (&format!("{cpu}/cpu0/cpufreq/scaling_driver"), "acpi-cpufreq\n"),
-            (&format!("{cpu}/cpu11/cpufreq/scaling_governor"), "powersave\n"),
-            (&format!("{cpu}/cpu11/cpufreq/scaling_driver"), "acpi-cpufreq\n"),
-            (&format!("{cpu}/cpu2/cpufreq/scaling_governor"), "performance\n"),
-            (&format!("{cpu}/cpu2/cpufreq/scaling_driver"), "acpi-cpufreq\n"),
             // Not processors.
             (&format!("{cpu}/cpufreq/policy0/scaling_governor"), "powersave\n"),
             (&format!("{cpu}/cpuidle/current_driver"), "none\n"),
         ],
     );
-    let files = KernelFiles(root.path());
-    let rmem_max_bytes = files.max_receive_buffer();
-    assert_eq!(rmem_max_bytes, Some(212_992));
-    let report = evaluate(&MachineFacts {
-        clock_source: files.clock_source().ok_or_else(not_available),
-        cpu_frequency: files.cpu_frequency().ok_or_else(not_available),
-        receive_buffer: Ok(ReceiveBuffer { requested_bytes: 8 << 20, granted_bytes: 212_992, rmem_max_bytes }),
-        ..good_facts()
-    });
-    let [clock, cpu] = ["clock_source", "cpu_frequency"].map(|name| check(&report, name));
-    assert_eq!(clock.figures, json!({"current": "hpet", "available": ["tsc", "hpet", "acpi_pm"]}));
-    assert_eq!(cpu.finding, "performance (acpi-cpufreq, 1 processor), powersave (acpi-cpufreq, 2 processors)");
-    let warnings: Vec<&str> =
-        report.checks.iter().filter(|check| check.status == Status::Warning).map(|check| check.name).collect();
-    assert_eq!(warnings, ["clock_source", "receive_buffer", "cpu_frequency"]);
+    for (number, governor) in [(0, "powersave\n"), (11, "powersave\n"), (2, "performance\n")] {
+        let folder = format!("{cpu}/cpu{number}/cpufreq/scaling_");
+        let (own, driver) = (format!("{folder}governor"), format!("{folder}driver"));
+        write_files(root.path(), &[(&own, governor), (&driver, "acpi-cpufreq\n")]);
+    }
+    assert_eq!(files.max_receive_buffer(), Some(212_992));
+    let facts = json!([files.clock_source(), files.cpu_frequency()]);
+    let group =
+        |governor: &str, processors| json!({"driver": "acpi-cpufreq", "governor": governor, "processors": processors});
+    let clock = json!({"current": "hpet", "available": ["tsc", "hpet", "acpi_pm"]});
+    assert_eq!(facts, json!([clock, [group("performance", 1), group("powersave", 2)]]));
 }
 
 #[test]

@@ -31,6 +31,12 @@ fn bash(script: &Path, folder: &Path) -> Command {
     bash
 }
 
+fn write_program(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+}
+
 /// A job on a runner: a workspace, and the values that steps pass to each other.
 struct Job {
     folder: TempDir,
@@ -147,7 +153,7 @@ fn action_starts_a_server_probes_publishes_and_stops_it() {
                 (&20.into(), &(code == 0).into())
             );
             assert!(job.output("junit").contains(junit));
-            let heading = format!("## {verdict}: probe 127.0.0.1:");
+            let heading = format!("## {verdict}: probe of 127.0.0.1:");
             assert!(job.summary().starts_with(&heading) && log.contains(&heading), "{log}");
             assert_eq!(job.summary(), job.output("summary"));
             // The server logs its counters when it ends.
@@ -203,15 +209,11 @@ fn release_is_verified_and_a_mismatch_is_never_replaced() {
         let mut job = Job::new(&[], &[]);
         job.context.insert("github.action_ref".to_owned(), action_ref.to_owned());
         for (name, script) in [("gh", GH), ("cargo", CARGO)] {
-            fs::write(job.path(name), script).unwrap();
-            fs::set_permissions(job.path(name), Permissions::from_mode(0o755)).unwrap();
+            write_program(&job.path(name), script);
         }
         if exists {
             let name = concat!("jamjam-dev-", env!("CARGO_PKG_VERSION"), "-x86_64-unknown-linux-musl");
-            let folder = job.path("release").join(name);
-            fs::create_dir_all(&folder).unwrap();
-            fs::write(folder.join("jamjam-dev"), "#!/bin/sh\necho released\n").unwrap();
-            fs::set_permissions(folder.join("jamjam-dev"), Permissions::from_mode(0o755)).unwrap();
+            write_program(&job.path("release").join(name).join("jamjam-dev"), "#!/bin/sh\necho released\n");
             let pack = format!("tar -czf {name}.tar.gz {name} && sha256sum {name}.tar.gz >SHA256SUMS");
             // Another archive that is intact: only its sum differs.
             let change = format!("&& echo echo changed >>{name}/jamjam-dev && tar -czf {name}.tar.gz {name}");
@@ -221,10 +223,8 @@ fn release_is_verified_and_a_mismatch_is_never_replaced() {
         }
         let stubs = job.path("").display().to_string();
         let (code, log) = job.step(&steps()[0], |bash| {
-            bash.env("PATH", format!("{stubs}:{}", std::env::var("PATH").unwrap()));
-            bash.env("RUNNER_OS", "Linux")
-                .env("RUNNER_ARCH", processor)
-                .env("ATTESTED", if attested { "1" } else { "" });
+            bash.env("PATH", format!("{stubs}:{}", std::env::var("PATH").unwrap())).env("RUNNER_OS", "Linux");
+            bash.env("RUNNER_ARCH", processor).env("ATTESTED", if attested { "1" } else { "" });
         });
         assert_eq!(code == 0, program.is_some(), "{log}");
         assert!(program.is_none_or(|program| log.lines().any(|line| line == program)), "{log}");
@@ -248,15 +248,10 @@ END
 fn verdict_on_the_given_client_is_the_result_of_the_step() {
     measured(|| {
         let correct = "jamjam-dev send --tone 440 --duration 1s --no-echo --to \"$SERVER\"";
+        let in_room = &correct.replace("--to \"$SERVER\"", "--signaling-url \"$SIGNALING_URL\" --room \"$ROOM_CODE\"");
         let cases = [
             (correct, "", 0, "PASSED", 0),
-            (
-                "jamjam-dev send --tone 440 --duration 1s --no-echo --signaling-url \"$SIGNALING_URL\" --room \"$ROOM_CODE\"",
-                "",
-                0,
-                "PASSED",
-                0,
-            ),
+            (in_room, "", 0, "PASSED", 0),
             (WRONG_CLIENT, "", 1, "[version, docs/protocol.md", 2),
             (correct, "--expect-sources 2", 1, "FAILED: 1 of 2 expected sources sent 30 AUDIO packets", 1),
             // The client fails, although it has sent nothing wrong.
@@ -361,8 +356,7 @@ fn documented_workflows_publish_their_files() {
         let folder = TempDir::new().unwrap();
         let [file, client] = ["lines.sh", "my-client"].map(|name| folder.path().join(name));
         let stand_in = "jamjam-dev send --tone 440 --duration 1s --no-echo --to \"$2\"";
-        fs::write(&client, format!("#!/bin/sh\n{stand_in}; {last}\n")).unwrap();
-        fs::set_permissions(&client, Permissions::from_mode(0o755)).unwrap();
+        write_program(&client, &format!("#!/bin/sh\n{stand_in}; {last}\n"));
         fs::write(&file, check).unwrap();
         let output = bash(&file, folder.path()).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{output:?}");

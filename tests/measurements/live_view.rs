@@ -54,11 +54,8 @@ impl Terminal {
         let shell = format!("stty cols {} rows {}; tty >{}; {shell}", self.columns, self.rows, file("tty"));
         let mut script = Command::new("script");
         script.args(["--quiet", "--flush", "--return", "--command", &shell, &file("terminal")]);
-        script
-            .current_dir(program.get_current_dir().unwrap())
-            .env_remove("NO_COLOR")
-            .env_remove("CI")
-            .env("TERM", self.name);
+        script.current_dir(program.get_current_dir().unwrap());
+        script.env_remove("NO_COLOR").env_remove("CI").env("TERM", self.name);
         script.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let running = script.spawn().unwrap();
         TerminalProgram { folder, running }
@@ -72,11 +69,7 @@ impl Terminal {
 impl TerminalProgram {
     /// Waits until the terminal has received a text for which `is_expected` is true.
     fn wait_for(&self, what: &str, is_expected: impl Fn(&str) -> bool) {
-        poll_until(what, || is_expected(&self.received()).then_some(()));
-    }
-
-    fn received(&self) -> String {
-        self.read("terminal")
+        poll_until(what, || is_expected(&self.read("terminal")).then_some(()));
     }
 
     fn read(&self, name: &str) -> String {
@@ -98,7 +91,7 @@ impl TerminalProgram {
 
     fn end(mut self) -> TerminalRun {
         let status = poll_until("the end of the run", || self.running.try_wait().unwrap());
-        let (stdout, mut terminal) = (self.read("stdout"), self.received());
+        let (stdout, mut terminal) = (self.read("stdout"), self.read("terminal"));
         note_end(status.code().unwrap(), &stdout);
         // `script` adds a last line.
         terminal.truncate(terminal.rfind("\nScript done").expect("the last line"));
@@ -133,6 +126,14 @@ fn terminal_shows_a_bar_that_is_erased_before_the_report() {
             // Standard output contains the report and nothing else.
             assert!(run.stdout.starts_with('{') && !run.stdout.contains('\u{1b}'), "{line}");
         });
+        // Each of several targets has a line of its own.
+        let targets = [Server::correct(), Server::correct()].map(|server| (server.to(), server));
+        let [(one, _), (other, _)] = &targets;
+        let run = TERMINAL.run(&format!("compare {one} {other} --interval 5ms --duration 1500ms --json"));
+        assert!(run.code == 0 && run.terminal.ends_with(ERASE) && run.stdout.starts_with('{'), "{:?}", run.terminal);
+        for target in [one, other] {
+            assert!(run.terminal.contains(&format!("{target}  lost 0 (0 %)")), "no line of {target}: {}", run.terminal);
+        }
     });
 }
 
@@ -170,7 +171,7 @@ fn every_line_fits_and_a_narrow_view_begins_with_the_loss() {
 fn resized_terminal_keeps_one_row() {
     let mut program = TERMINAL.start("probe --embedded --count 0 --interval 5ms --loss 20% --timeout 100ms");
     program.wait_for("a long line", |terminal| drawn_lines(terminal).iter().any(|line| line.chars().count() > 61));
-    let before = program.received().len();
+    let before = program.read("terminal").len();
     for columns in [61, 100] {
         program.resize(columns);
         program.wait_for("a line of another length", |terminal| {
@@ -238,19 +239,5 @@ fn job_that_leaves_the_foreground_keeps_the_lines_of_the_shell() {
             drawn_lines(&run.terminal);
             assert_eq!(after.contains(DRAW), shell.contains("fg"), "{after}");
         });
-    });
-}
-
-#[test]
-fn each_of_several_targets_has_a_line_of_its_own() {
-    measured(|| {
-        let servers = [Server::correct(), Server::correct()];
-        let [one, other] = servers.each_ref().map(Server::to);
-        let run = TERMINAL.run(&format!("compare {one} {other} --interval 5ms --duration 1500ms --json"));
-        assert_eq!(run.code, 0, "{}", run.stdout);
-        for target in [one, other] {
-            assert!(run.terminal.contains(&format!("{target}  lost 0 (0 %)")), "no line of {target}: {}", run.terminal);
-        }
-        assert!(run.terminal.ends_with(ERASE) && run.stdout.starts_with('{'), "{:?}", run.terminal);
     });
 }

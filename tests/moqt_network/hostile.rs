@@ -12,21 +12,6 @@ use crate::memory;
 use crate::test_server::{BOTH, TestServer};
 
 #[test]
-fn invalid_setup_closes_the_session_with_a_code_and_a_reason() {
-    let server = TestServer::start(MoqtServerConfig::default());
-    for over in BOTH {
-        let (code, reason) = run_async(async {
-            let mut manual_client = ManualClient::open(&server, over).await;
-            let _stream = manual_client.bidi(b"\x40\x40").await;
-            manual_client.closed().await
-        });
-        let expected = "CLIENT_SETUP of an IETF draft up to 10";
-        assert!(code == 0x3 && reason.contains(expected), "{over:?}: {code} {reason}");
-        server.ordinary_echo(over);
-    }
-}
-
-#[test]
 fn ten_thousand_streams_are_rejected_one_by_one() {
     let server = TestServer::start_alone(MoqtServerConfig::default());
     for (before, over) in (0..).step_by(11_000).zip(BOTH) {

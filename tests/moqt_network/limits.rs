@@ -18,7 +18,7 @@ use test_support::TEST_TIMEOUT;
 
 use crate::manual_client::{ManualClient, connect, run_async};
 use crate::memory;
-use crate::test_server::{BOTH, TestServer, groups, run_client, trusting_verifier};
+use crate::test_server::{TestServer, groups, run_client, trusting_verifier};
 
 #[test]
 fn connection_limit_applies_and_a_closed_connection_frees_a_slot() {
@@ -184,17 +184,6 @@ fn connections_are_rejected_or_closed_when_memory_is_scarce() {
     });
     drop(server);
     assert_eq!(memory_budget.held(), 0);
-}
-
-#[test]
-fn server_under_load_sends_retry_and_clients_validate_their_address() {
-    // With a single slot, the server always requires clients to validate their address.
-    let server = TestServer::start(MoqtServerConfig { max_connections: 1, ..MoqtServerConfig::default() });
-    for (index, transport) in BOTH.into_iter().enumerate() {
-        server.ordinary_echo(transport);
-        let reading = server.wait("it has left", |reading| reading.connections_open == 0);
-        assert_eq!(reading.connections.retries_sent, index as u64 + 1);
-    }
 }
 
 #[test]

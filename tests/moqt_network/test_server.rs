@@ -135,15 +135,10 @@ fn bind_loopback() -> Vec<BoundSocket> {
     bind_all(&[SocketAddr::from(([127, 0, 0, 1], 0))]).unwrap()
 }
 
-/// The server's certificate.
-pub(crate) fn certificate() -> CertificateDer<'static> {
-    IDENTITY.0.clone()
-}
-
 /// A verifier that trusts only the server's certificate.
 pub(crate) fn trusting_verifier() -> Arc<dyn ServerCertVerifier> {
     let mut roots = RootCertStore::empty();
-    roots.add(certificate()).unwrap();
+    roots.add(IDENTITY.0.clone()).unwrap();
     let provider = Arc::new(ring::default_provider());
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap()
 }

@@ -3,38 +3,28 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use test_support::server::{Server, TEST_TIMEOUT, add_address, at, in_network_namespace, tcp};
+use test_support::server::{Server, TEST_TIMEOUT, add_address, at, in_network_namespace, send_to, tcp};
 
 /// A client that connects to an address of its own machine has the same address.
 const SOURCES: [&str; 2] = ["10.9.0.1", "10.9.0.2"];
 
-/// Sends a request on a new connection, with the login `admin:sesame`. Returns the response, or nothing if the connection is closed.
-fn get(server: SocketAddr, path: &str) -> String {
+/// Whether a request on a new connection is answered. Otherwise, the server must close the connection without an answer.
+fn is_served(server: SocketAddr) -> bool {
     let mut stream = tcp(server);
-    let login = "Authorization: Basic YWRtaW46c2VzYW1l";
     // Sending fails if the connection is already closed.
-    let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n{login}\r\nConnection: close\r\n\r\n");
+    let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     let mut response = String::new();
     match stream.read_to_string(&mut response) {
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
         result => drop(result.unwrap()),
     }
-    response
-}
-
-/// Whether a request on a new connection is answered. Otherwise, the server must close the connection without an answer.
-fn is_served(server: SocketAddr) -> bool {
-    let response = get(server, "/healthz");
     assert!(response.is_empty() || response.ends_with("\r\n\r\nok\n"), "{response}");
     !response.is_empty()
 }
 
-/// The connections rejected because of a limit per address.
-fn rejected(server: &Server) -> u64 {
-    let metrics = get(at("127.0.0.1", server.address), "/metrics");
-    let name = "jamjam_signaling_connections_rejected_address_limit_total ";
-    metrics.lines().find_map(|line| line.strip_prefix(name)).expect(&metrics).parse().unwrap()
-}
+/// The log line of a rejected connection.
+const REJECTED: &str =
+    "http: connection rejected source=10.9.0.1 reason=\"too many new connections from this address\"";
 
 #[test]
 fn connections_above_the_rate_are_closed_at_once_except_on_loopback() {
@@ -44,20 +34,25 @@ fn connections_above_the_rate_are_closed_at_once_except_on_loopback() {
         }
         let options = ["--host", "0.0.0.0", "--docs-password", "sesame", "--rate-limit-connections", "3/1h"];
         let mut server = Server::start_signaling(&options);
+        let metrics = at("127.0.0.1", server.address);
+        let rejected = || {
+            // The login `admin:sesame`.
+            let page = send_to(metrics, "GET", "/metrics", &["Authorization: Basic YWRtaW46c2VzYW1l"], "").body;
+            let name = "jamjam_signaling_connections_rejected_address_limit_total ";
+            page.lines().find_map(|line| line.strip_prefix(name)).expect(&page).parse::<u64>().unwrap()
+        };
         for (number, source) in (1..).zip(SOURCES) {
             let served = [(); 5].map(|()| is_served(at(source, server.address)));
             assert_eq!(served, [true, true, true, false, false], "{source}");
-            assert_eq!(rejected(&server), 2 * number);
+            assert_eq!(rejected(), 2 * number);
         }
-        server.line_starting_with(
-            "http: connection rejected source=10.9.0.1 reason=\"too many new connections from this address\"",
-        );
+        server.line_starting_with(REJECTED);
         // The connection is closed before any request.
         let mut silent = TcpStream::connect(at(SOURCES[0], server.address)).unwrap();
         silent.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         assert_eq!(silent.read(&mut [0]).unwrap(), 0);
         assert!((0..9).all(|_| is_served(at("127.0.0.1", server.address))));
-        assert_eq!(rejected(&server), 5);
+        assert_eq!(rejected(), 5);
     });
 }
 
@@ -71,9 +66,7 @@ fn both_servers_limit_new_connections_by_default() {
         let embedded = line.message.rsplit_once('/').unwrap().1.parse().unwrap();
         for (address, mut server) in [(signaling.address, signaling), (embedded, echo)] {
             assert!((0..1_000).any(|_| !is_served(at(SOURCES[0], address))), "{address}");
-            server.line_starting_with(
-                "http: connection rejected source=10.9.0.1 reason=\"too many new connections from this address\"",
-            );
+            server.line_starting_with(REJECTED);
         }
     });
 }

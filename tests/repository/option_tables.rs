@@ -11,6 +11,8 @@ use jamjam_dev::cli::Cli;
 
 use test_support::repository_files;
 
+use crate::schema::{assert_page, with_tables};
+
 /// Options of all commands.
 const GENERAL: [&str; 2] = ["color", "help"];
 
@@ -47,25 +49,16 @@ fn row(arg: &Arg) -> String {
         Some(format!("`{}`", default.to_str()?))
     });
     let variable = arg.get_env().and_then(|name| name.to_str()).map(|name| format!("`{name}`"));
-    let option = if arg.is_hide_set() { String::new() } else { format!("`{}`", option(arg, takes_value)) };
+    let option = if arg.is_hide_set() { String::new() } else { format!("`{}`", option(arg)) };
     let cells = [option, meaning + &choice, default.unwrap_or_default(), variable.unwrap_or_default()];
     // A vertical bar would end the cell, even in code.
     format!("|{}|\n", cells.map(|cell| cell.replace('|', "\\|")).join("|"))
 }
 
-fn value_name(arg: &Arg) -> &str {
-    arg.get_value_names().map_or("", |names| names[0].as_str())
-}
-
 /// `-p, --port <PORT>`, or `<URL>` for a positional argument, in square brackets if it is optional.
-fn option(arg: &Arg, takes_value: bool) -> String {
-    let Some(long) = arg.get_long() else {
-        let (open, close) = if arg.is_required_set() { ('<', '>') } else { ('[', ']') };
-        return format!("{open}{}{close}", value_name(arg));
-    };
-    let short = arg.get_short().map(|short| format!("-{short}, ")).unwrap_or_default();
-    let value = arg.get_value_names().filter(|_| takes_value).map(|names| format!(" <{}>", names[0]));
-    format!("{short}--{long}{}", value.unwrap_or_default())
+fn option(arg: &Arg) -> String {
+    let short = arg.get_short().filter(|_| arg.get_long().is_some()).map(|short| format!("-{short}, "));
+    format!("{}{arg}", short.unwrap_or_default())
 }
 
 /// The values in the form "`auto` (on a terminal), `never`", without a description that equals its value. A description begins with a lower
@@ -84,28 +77,15 @@ fn choices(values: &[PossibleValue]) -> String {
     values.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-const MARKERS: [&str; 2] = ["<!-- options:begin -->\n", "<!-- options:end -->\n"];
-
-/// The page with the text between its markers replaced.
-fn with_tables(page: &str, tables: &str) -> String {
-    let [begin, end] = MARKERS;
-    let (before, rest) = page.split_once(begin).unwrap_or_else(|| panic!("no {begin}"));
-    let (_, after) = rest.split_once(end).unwrap_or_else(|| panic!("no {end}"));
-    format!("{before}{begin}{tables}\n{end}{after}")
+fn cli() -> Command {
+    let mut cli = Cli::command();
+    cli.build();
+    cli
 }
 
 #[test]
 fn option_tables_in_the_docs_match_clap() {
-    let mut cli = Cli::command();
-    cli.build();
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/options.md");
-    let page = std::fs::read_to_string(&file).unwrap();
-    let fresh = with_tables(&page, &tables(&cli));
-    if page != fresh && std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&file, fresh).unwrap();
-        return;
-    }
-    assert!(page == fresh, "docs/options.md is stale: UPDATE_DOCS=1 cargo test --test repository option_tables");
+    assert_page("options.md", |page| with_tables(page, &tables(&cli())));
 }
 
 /// Options of cargo, Docker and a benchmark, and the beginnings of groups of names.
@@ -115,8 +95,7 @@ const OTHER_OPTIONS: [&str; 6] =
 #[test]
 fn options_named_in_texts_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut cli = Cli::command();
-    cli.build();
+    let cli = cli();
     let commands = || cli.get_subcommands().chain([&cli]);
     let known: BTreeSet<&str> = commands().flat_map(Command::get_arguments).filter_map(Arg::get_long).collect();
     let mut files = vec![root.join("README.md")];
@@ -162,8 +141,7 @@ fn words(line: &str) -> Vec<String> {
 #[test]
 fn command_lines_in_texts_are_valid() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut cli = Cli::command();
-    cli.build();
+    let cli = cli();
     let mut files = ["README.md", "README.ja.md", "compose.yaml"].map(|file| root.join(file)).to_vec();
     repository_files::files(&root.join("docs"), "md", &mut files);
     let (mut checked, mut wrong) = (0, Vec::new());

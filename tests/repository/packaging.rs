@@ -43,12 +43,6 @@ fn setting(name: &str) -> String {
     matching[0].1.clone()
 }
 
-/// The words of an instruction in exec form, a JSON array: no shell splits the text.
-fn words(name: &str) -> Vec<String> {
-    let text = setting(name);
-    strings(&serde_json::from_str(&text[text.find('[').expect("exec form")..]).unwrap())
-}
-
 /// Checks that a subcommand reads each environment variable, as an option or for the log.
 fn assert_reads(subcommand: &str, variables: &[&str]) {
     let mut cli = Cli::command();
@@ -60,16 +54,16 @@ fn assert_reads(subcommand: &str, variables: &[&str]) {
 }
 
 #[test]
-fn image_runs_an_unprivileged_echo_server_on_the_default_port() {
-    assert_eq!((words("ENTRYPOINT"), words("CMD")), (vec!["jamjam-dev".to_owned()], vec!["echo-server".to_owned()]));
-    assert_eq!(setting("EXPOSE"), "4443/udp 5000/udp 8080/tcp");
-    assert_eq!((jamjam_dev::wire::DEFAULT_PORT, setting("STOPSIGNAL").as_str()), (5_000, "SIGTERM"));
-    let user = setting("USER");
-    assert!(user.split(':').all(|id| id.parse::<u32>().unwrap() > 0), "{user}");
-}
-
-#[test]
-fn released_image_runs_as_the_one_from_source() {
+fn both_images_run_an_unprivileged_echo_server_on_the_default_port() {
+    let expected = [
+        ("USER", "65532:65532"),
+        ("EXPOSE", "4443/udp 5000/udp 8080/tcp"),
+        ("STOPSIGNAL", "SIGTERM"),
+        ("ENTRYPOINT", r#"["jamjam-dev"]"#),
+        ("CMD", r#"["echo-server"]"#),
+    ];
+    assert_eq!(expected.map(|(name, _)| setting(name)), expected.map(|(_, value)| value));
+    assert_eq!(jamjam_dev::wire::DEFAULT_PORT, 5_000);
     let settings = |file| -> Vec<(String, String)> {
         let kept = ["ENV", "USER", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD"];
         instructions(file).into_iter().filter(|(word, _)| kept.contains(&word.as_str())).collect()
@@ -79,7 +73,9 @@ fn released_image_runs_as_the_one_from_source() {
 
 #[test]
 fn health_check_matches_server_availability_and_is_logged_once() {
-    let check = words("HEALTHCHECK");
+    let check = setting("HEALTHCHECK");
+    // In exec form, a JSON array, no shell splits the text.
+    let check = strings(&serde_json::from_str(check.split_once(" CMD ").unwrap().1).unwrap());
     assert_eq!(check[0], "jamjam-dev");
     let server = Server::start(&["--host", "127.0.0.1"]);
     let address = server.address.to_string();
@@ -128,6 +124,12 @@ fn build_targets(folder: &Path) -> BTreeSet<String> {
     built.map(|target| format!("{} {}", target["kind"][0], target["name"])).collect()
 }
 
+/// Name and value of a variable in `compose.yaml`. `NAME=${NAME:-VALUE}` is VALUE if NAME is not set.
+fn variable(pair: &str) -> (&str, &str) {
+    let (name, value) = pair.split_once('=').unwrap();
+    (name, value.split_once(":-").map_or(value, |(_, unset)| unset.trim_end_matches('}')))
+}
+
 #[test]
 fn compose_services_use_existing_commands_and_options() {
     let services = &yaml("compose.yaml")["services"];
@@ -137,15 +139,9 @@ fn compose_services_use_existing_commands_and_options() {
     assert_eq!(check[0], "CMD");
     Cli::try_parse_from(&check[1..]).unwrap();
     for (service, subcommand) in [(echo, "echo-server"), (signaling, "signaling-server")] {
-        // `NAME=${NAME:-VALUE}` is VALUE if NAME is not set.
         let environment = strings(&service["environment"]);
-        let split = |pair: &str| {
-            let (name, value) = pair.split_once('=').unwrap();
-            let unset = value.strip_prefix(&format!("${{{name}:-")).and_then(|rest| rest.strip_suffix('}'));
-            (name.to_owned(), unset.unwrap_or(value).to_owned())
-        };
-        let environment: Vec<(String, String)> = environment.iter().map(|pair| split(pair)).collect();
-        assert_reads(subcommand, &environment.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>());
+        let environment: Vec<_> = environment.iter().map(|pair| variable(pair)).collect();
+        assert_reads(subcommand, &environment.iter().map(|(name, _)| *name).collect::<Vec<_>>());
         if subcommand == "echo-server" {
             let server = Server::start_with(&["--host", "127.0.0.1"], |command| _ = command.envs(environment));
             assert_eq!(server.stop("TERM").code, Some(0));
@@ -215,19 +211,7 @@ fn systemd_units_use_existing_commands_and_variables() {
 }
 
 #[test]
-fn units_stop_after_the_shutdown_timeout() {
-    let unit = read("packaging/jamjam-signaling.service");
-    // The server waits so long for its clients, and then a second for its log.
-    for unit in [&unit, &read("packaging/jamjam-echo.service")] {
-        let limit: u64 = unit_setting(unit, "TimeoutStopSec").trim_end_matches('s').parse().unwrap();
-        assert!(Duration::from_secs(limit) > SHUTDOWN_TIMEOUT + Duration::from_secs(1) && limit <= 30, "{limit}");
-    }
-    // --max-connections, and other files.
-    assert!(unit_setting(&unit, "LimitNOFILE").parse::<usize>().unwrap() > 10_000);
-}
-
-#[test]
-fn memory_limits_exceed_the_memory_budget_by_192_mib() {
+fn memory_limits_exceed_the_memory_budget_and_units_the_shutdown_timeout() {
     let limit = DEFAULT_MEMORY_BUDGET / (1 << 20) + 192;
     for service in yaml("compose.yaml")["services"].as_object().unwrap().values() {
         assert_eq!(service["mem_limit"], format!("{limit}m"));
@@ -235,7 +219,13 @@ fn memory_limits_exceed_the_memory_budget_by_192_mib() {
     for name in ["jamjam-echo", "jamjam-signaling"] {
         let unit = read(&format!("packaging/{name}.service"));
         assert_eq!(unit_setting(&unit, "MemoryMax"), format!("{limit}M"));
+        // The server waits so long for its clients, and then a second for its log.
+        let limit: u64 = unit_setting(&unit, "TimeoutStopSec").trim_end_matches('s').parse().unwrap();
+        assert!(Duration::from_secs(limit) > SHUTDOWN_TIMEOUT + Duration::from_secs(1) && limit <= 30, "{limit}");
     }
+    // --max-connections, and other files.
+    let unit = read("packaging/jamjam-signaling.service");
+    assert!(unit_setting(&unit, "LimitNOFILE").parse::<usize>().unwrap() > 10_000);
 }
 
 /// Every string member `key` in a JSON document.
@@ -252,8 +242,7 @@ fn members<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a str>) {
 
 fn alert_rules() -> Vec<Value> {
     let file = yaml("packaging/prometheus-alerts.yml");
-    let groups = file["groups"].as_array().unwrap().iter();
-    groups.flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+    file["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
 }
 
 /// The names of the metrics of both servers, with MOQT and TLS.

@@ -1,10 +1,9 @@
 //! What publishes a release: `scripts/release`, the license texts of packages, and each step of the workflows.
 
-use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -61,21 +60,16 @@ fn release_needs_one_version_in_tag_changelog_and_all_packages() {
 
     let mut names = vec!["jamjam-dev-7.1.0-rc.2.tgz".to_owned(), "jamjam-dev_7.1.0-rc.2-1_amd64.deb".to_owned()];
     names.extend(TARGETS.map(|target| format!("jamjam-dev-7.1.0-rc.2-{target}.cdx.json")));
-    for target in &TARGETS[..4] {
-        let end = if target.contains("windows") { "zip" } else { "tar.gz" };
-        names.push(format!("jamjam-dev-7.1.0-rc.2-{target}.{end}"));
+    for (target, archive, system, tag) in [
+        ("x86_64-unknown-linux-musl", "tar.gz", "linux-x64", "manylinux_2_17_x86_64.musllinux_1_1_x86_64"),
+        ("aarch64-unknown-linux-musl", "tar.gz", "linux-arm64", "manylinux_2_17_aarch64.musllinux_1_1_aarch64"),
+        ("x86_64-pc-windows-gnu", "zip", "win32-x64", "win_amd64"),
+        ("aarch64-apple-darwin", "tar.gz", "darwin-arm64", "macosx_11_0_arm64"),
+    ] {
+        names.push(format!("jamjam-dev-7.1.0-rc.2-{target}.{archive}"));
+        names.push(format!("jamjam-dev-{system}-7.1.0-rc.2.tgz"));
+        names.push(format!("jamjam_dev-7.1.0rc2-py3-none-{tag}.whl"));
     }
-    names.extend(
-        ["linux-x64", "linux-arm64", "win32-x64", "darwin-arm64"]
-            .map(|name| format!("jamjam-dev-{name}-7.1.0-rc.2.tgz")),
-    );
-    let tags = [
-        "manylinux_2_17_x86_64.musllinux_1_1_x86_64",
-        "manylinux_2_17_aarch64.musllinux_1_1_aarch64",
-        "win_amd64",
-        "macosx_11_0_arm64",
-    ];
-    names.extend(tags.map(|tag| format!("jamjam_dev-7.1.0rc2-py3-none-{tag}.whl")));
     for name in &names {
         fs::write(packages.join(name), name).unwrap();
     }
@@ -104,14 +98,10 @@ fn every_step_of_the_workflows_runs() {
                     assert!(commit.len() == 40 && commit.bytes().all(|digit| digit.is_ascii_hexdigit()), "{step}");
                     continue;
                 };
-                let mut environment = BTreeMap::new();
-                for variables in [&workflow["env"], &job["env"]].into_iter().filter_map(Value::as_object) {
-                    environment.extend(variables.iter().map(|(name, value)| (name.as_str(), value.as_str().unwrap())));
-                }
-                assert_eq!(run_step(script, &environment, "x86_64-any"), Some(0), "{script}");
-                if script.contains("--version") {
-                    assert_eq!(run_step(script, &environment, "aarch64-any"), Some(1), "{script}");
-                }
+                let environment = [&workflow["env"], &job["env"]].map(Value::as_object).into_iter().flatten().flatten();
+                let run = |seen| run_step(script, environment.clone(), seen);
+                assert_eq!(run("x86_64-any"), Some(0), "{script}");
+                assert!(!script.contains("--version") || run("aarch64-any") == Some(1), "{script}");
                 steps += 1;
             }
         }
@@ -120,40 +110,31 @@ fn every_step_of_the_workflows_runs() {
 }
 
 /// Runs the script of a step with stand-ins for all that it starts, of which the program says that it is for the target `seen`.
-fn run_step(script: &str, environment: &BTreeMap<&str, &str>, seen: &str) -> Option<i32> {
+fn run_step<'a>(script: &str, environment: impl Iterator<Item = (&'a String, &'a Value)>, seen: &str) -> Option<i32> {
     let folder = TempDir::new().unwrap();
-    let commands = "apt-get docker gh git npm npx pip rustup scripts/packages scripts/release .ci/run";
-    for name in commands.split(' ') {
-        let path = if name.contains('/') { name.to_owned() } else { format!("bin/{name}") };
-        // Reads what is piped to it, because the step fails with SIGPIPE otherwise.
-        write_program(&folder.path().join(path), "#!/bin/sh\nif [ -p /dev/stdin ]; then cat >/dev/null; fi\n");
-    }
-    for path in
-        ["wheel/bin/jamjam-dev", "node_modules/.bin/jamjam-dev", "target/packages/image/amd64/usr/local/bin/jamjam-dev"]
-    {
-        write_program(&folder.path().join(path), PROGRAM);
-    }
-    for name in
-        ["jamjam-dev-7.1.0.tgz", "jamjam-dev-linux-x64-7.1.0.tgz", "a.whl", "target/packages/jamjam-dev-7.1.0.tgz"]
-    {
-        fs::write(folder.path().join(name), "").unwrap();
+    // Reads what is piped to it, because the step fails with SIGPIPE otherwise.
+    let stub = "#!/bin/sh\nif [ -p /dev/stdin ]; then cat >/dev/null; fi\n";
+    let stubs = "bin/apt-get bin/docker bin/gh bin/git bin/npm bin/npx bin/pip bin/rustup scripts/packages scripts/release .ci/run";
+    let installed =
+        "wheel/bin/jamjam-dev node_modules/.bin/jamjam-dev target/packages/image/amd64/usr/local/bin/jamjam-dev";
+    let packages = "jamjam-dev-7.1.0.tgz jamjam-dev-linux-x64-7.1.0.tgz a.whl target/packages/jamjam-dev-7.1.0.tgz";
+    for (names, text) in [(stubs, stub), (installed, PROGRAM), (packages, "")] {
+        names.split(' ').for_each(|name| write_program(&folder.path().join(name), text));
     }
     let file = folder.path().join("script.sh");
     fs::write(&file, script).unwrap();
     let mut bash = Command::new("bash");
     bash.args(["--noprofile", "--norc", "-e", "-u", "-o", "pipefail"]).arg(&file).current_dir(folder.path());
     bash.env_clear().env("PATH", format!("{}:{}", folder.path().join("bin").display(), std::env::var("PATH").unwrap()));
-    bash.stdin(std::process::Stdio::null())
-        .env("SEEN", seen)
-        .env("GITHUB_REPOSITORY", "Owner/jamjam-dev")
-        .env("GITHUB_ACTOR", "owner");
+    bash.envs([("SEEN", seen), ("GITHUB_REPOSITORY", "Owner/jamjam-dev"), ("GITHUB_ACTOR", "owner")]);
+    bash.stdin(Stdio::null());
     for (name, value) in environment {
-        let value = match *name {
+        let value = match name.as_str() {
             "TAG" => "v7.1.0",
             "BUILD_COMMIT" => "0123456789abcdef",
             "TARGET" => "x86_64-any",
             "SYSTEM" => "linux-x64",
-            _ => value,
+            _ => value.as_str().unwrap(),
         };
         bash.env(name, value);
     }

@@ -1,5 +1,5 @@
 //! The JSON schema and the definitions of all fields, which follow from the columns of the reports, and the rules of checks.
-//! `UPDATE_DOCS=1 cargo test --test repository schema` rewrites them.
+//! `UPDATE_DOCS=1 cargo test --test repository schema` rewrites them, and without `schema` also the tables of options.
 
 use std::fs;
 use std::path::Path;
@@ -11,8 +11,14 @@ use jamjam_dev::report;
 /// Above generated tables, which end a page.
 const MARKER: &str = "<!-- generated -->\n";
 
+/// The page with other tables.
+pub(crate) fn with_tables(page: &str, tables: &str) -> String {
+    let (prose, _) = page.split_once(MARKER).expect("a marker");
+    format!("{prose}{MARKER}{tables}")
+}
+
 #[track_caller]
-fn assert_page(name: &str, fresh: impl Fn(&str) -> String) {
+pub(crate) fn assert_page(name: &str, fresh: impl Fn(&str) -> String) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
     let page = fs::read_to_string(&file).unwrap_or_default();
     let fresh = fresh(&page);
@@ -20,16 +26,12 @@ fn assert_page(name: &str, fresh: impl Fn(&str) -> String) {
         fs::write(&file, fresh).unwrap();
         return;
     }
-    assert!(page == fresh, "docs/{name} is stale: UPDATE_DOCS=1 cargo test --test repository schema");
+    assert!(page == fresh, "docs/{name} is stale: UPDATE_DOCS=1 cargo test --test repository");
 }
 
 #[test]
 fn schema_and_definitions_of_all_fields_follow_from_the_columns() {
     assert_page("report.schema.json", |_| format!("{:#}\n", report::schema()));
-    let with_tables = |page: &str, tables: &str| {
-        let (prose, _) = page.split_once(MARKER).expect("a marker");
-        format!("{prose}{MARKER}{tables}")
-    };
     assert_page("measuring.md", |page| with_tables(page, &definitions(&report::BODIES)));
     assert_page("rules.md", |page| with_tables(page, &rule_table()));
 }

@@ -101,19 +101,20 @@ fn recognized(packets: &[Captured], args: &[&str]) -> Vec<bool> {
     columns(&pcap(packets, None), args).iter().map(|line| line.starts_with("jamjam")).collect()
 }
 
-fn to_server(packets: impl IntoIterator<Item = Vec<u8>>) -> Vec<Captured> {
-    (0..).zip(packets).map(|(n, packet)| Captured(n * 1_000, 40_000, 5_000, packet)).collect()
+/// Packets of a client, one per millisecond.
+fn to_server<T: Into<String>>(packets: impl IntoIterator<Item = (T, Vec<u8>)>) -> Vec<(String, Captured)> {
+    (0..).zip(packets).map(|(n, (name, packet))| (name.into(), up(n * 1_000, packet))).collect()
 }
 
 /// Compares the columns, fields and expert messages of named packets with a snapshot.
 #[track_caller]
-fn assert_shown(snapshot: &str, snapshot_len: Option<usize>, packets: Vec<(impl AsRef<str>, Captured)>) {
-    let (names, packets): (Vec<_>, Vec<Captured>) = packets.into_iter().unzip();
+fn assert_shown(snapshot: &str, snapshot_len: Option<usize>, packets: Vec<(impl Into<String>, Captured)>) {
+    let (names, packets): (Vec<_>, Vec<_>) = packets.into_iter().unzip();
     let all = dissected(&packets, snapshot_len);
     let columns = columns(&pcap(&packets, snapshot_len), &[]);
     assert_eq!((all.len(), columns.len()), (names.len(), names.len()));
     let mut text = String::new();
-    for (name, (fields, columns)) in names.iter().map(AsRef::as_ref).zip(all.iter().zip(&columns)) {
+    for (name, (fields, columns)) in names.into_iter().map(Into::into).zip(all.iter().zip(&columns)) {
         // Wireshark's own dissector summarizes STUN.
         let info = if name.starts_with("stun-") { "" } else { columns };
         _ = writeln!(text, "{name}: {info}");
@@ -124,19 +125,8 @@ fn assert_shown(snapshot: &str, snapshot_len: Option<usize>, packets: Vec<(impl 
     snapshot::assert_matches(snapshot, &text);
 }
 
-fn named_to_server<T>(packets: impl IntoIterator<Item = (T, Vec<u8>)>) -> Vec<(T, Captured)> {
-    let (names, packets): (Vec<T>, Vec<_>) = packets.into_iter().unzip();
-    names.into_iter().zip(to_server(packets)).collect()
-}
-
 fn golden_packets(names: &[String]) -> Vec<(String, Captured)> {
-    named_to_server(names.iter().map(|name| (name.clone(), golden::packet(name))))
-}
-
-#[test]
-#[ignore = "needs tshark: .ci/full"]
-fn dissector_shows_every_field_of_every_golden_packet() {
-    assert_shown("repository/wireshark_golden_packets", None, golden_packets(&golden::names()));
+    to_server(names.iter().map(|name| (name.clone(), golden::packet(name))))
 }
 
 /// A datagram with this version, type and payload; sequence, timestamp and flags are 0.
@@ -146,7 +136,8 @@ fn datagram(version: u8, packet_type: u8, payload: &[u8]) -> Vec<u8> {
 
 #[test]
 #[ignore = "needs tshark: .ci/full"]
-fn malformed_packets_have_an_expert_message() {
+fn dissector_shows_every_field_and_what_is_malformed_or_not_captured() {
+    assert_shown("repository/wireshark_golden_packets", None, golden_packets(&golden::names()));
     let packets = [
         ("1 byte", vec![1]),
         ("11 bytes", datagram(1, 4, &[])[..11].to_vec()),
@@ -160,12 +151,7 @@ fn malformed_packets_have_an_expert_message() {
         ("LATENCY_INFO with 4 of 5 bytes of the codec", datagram(1, 7, &[&[0; 28][..], &[5], b"opus"].concat())),
         ("AUDIO with a part of a sample", datagram(1, 1, &[0; 5])),
     ];
-    assert_shown("repository/wireshark_malformed_packets", None, named_to_server(packets));
-}
-
-#[test]
-#[ignore = "needs tshark: .ci/full"]
-fn truncated_capture_is_marked_and_not_reported_as_malformed() {
+    assert_shown("repository/wireshark_malformed_packets", None, to_server(packets));
     let names = ["audio-stereo.hex", "latency-ping.hex", "latency-info.hex"].map(str::to_owned);
     // IP, UDP, the header, and three bytes of the payload; then only five bytes of the header.
     assert_shown("repository/wireshark_truncated_payload", Some(28 + 15), golden_packets(&names));
@@ -219,7 +205,7 @@ fn audio(sequence: u8, payload: &[u8]) -> Vec<u8> {
 
 #[test]
 #[ignore = "needs tshark: .ci/full"]
-fn packets_combined_by_segmentation_offload_are_separated() {
+fn only_packets_combined_by_segmentation_offload_are_separated() {
     let [a, b, c] = [audio(1, &[7; 16]), audio(2, &[8; 16]), audio(4, &[9; 8])];
     let (pong, keepalive) = (datagram(1, 6, &[5; 12]), datagram(1, 4, &[]));
     let packets = vec![
@@ -231,11 +217,8 @@ fn packets_combined_by_segmentation_offload_are_separated() {
         ("6, of two types, the second to 4", down(10_030, [pong, keepalive].concat())),
     ];
     assert_shown("repository/wireshark_combined_packets", None, packets);
-}
 
-#[test]
-#[ignore = "needs tshark: .ci/full"]
-fn audio_with_a_payload_like_a_header_is_not_separated() {
+    // Audio with a payload like a header.
     let mut other_flags = audio(3, &[]);
     other_flags[11] = 2;
     let payloads = [
@@ -246,26 +229,26 @@ fn audio_with_a_payload_like_a_header_is_not_separated() {
         ("third segment that is no packet", [audio(3, &[]), vec![0; 12]].concat()),
     ]
     .map(|(name, end)| (name, audio(2, &end)));
-    assert_shown("repository/wireshark_not_separated", None, named_to_server(payloads));
+    assert_shown("repository/wireshark_not_separated", None, to_server(payloads));
 }
 
 #[test]
 #[ignore = "needs tshark: .ci/full"]
-fn heuristic_recognizes_jamjam_packets_on_other_ports() {
+fn jamjam_packets_are_recognized_on_configured_and_other_ports() {
     let samples: Vec<u8> = (0..32_u8).flat_map(|n| (f32::from(n) / -64.0).to_le_bytes()).collect();
-    let golden = [
-        "keepalive-empty.hex",
-        "latency-ping.hex",
-        "latency-pong.hex",
-        "latency-info.hex",
-        "latency-info-channels.hex",
-    ];
-    let recognizable =
-        [datagram(1, 1, &samples), datagram(1, 1, &[0; 512])].into_iter().chain(golden.map(golden::packet));
+    let golden = ["keepalive-empty", "latency-ping", "latency-pong", "latency-info", "latency-info-channels"];
+    let golden = golden.map(|name| golden::packet(&format!("{name}.hex")));
+    let recognizable = [datagram(1, 1, &samples), datagram(1, 1, &[0; 512])].into_iter().chain(golden);
     // Each packet has ports of its own, so it is recognized by itself.
     let packets: Vec<Captured> =
         (0..).zip(recognizable).map(|(n, packet)| Captured(0, 41_000 + n, 6_000 + n, packet)).collect();
     assert_eq!(recognized(&packets, &[]), [true; 7]);
+
+    // The preference changes the ports.
+    let packets = [5_000, 21_001, 21_005].map(|port| Captured(0, CLIENT, port, golden::packet("control.hex")));
+    for (ports, expected) in [("5000", [true, false, false]), ("21001,21003-21006", [false, true, true])] {
+        assert_eq!(recognized(&packets, &["-o", &format!("jamjam.ports:{ports}")]), expected, "{ports}");
+    }
 
     // After a recognized packet, opaque packets of the same conversation are dissected too. Before, they are not.
     let conversation = ["control.hex", "keepalive-empty.hex", "control.hex", "fec.hex", "audio-sealed.hex"];
@@ -309,17 +292,8 @@ fn heuristic_does_not_claim_packets_of_other_protocols() {
 
 #[test]
 #[ignore = "needs tshark: .ci/full"]
-fn preference_changes_the_ports() {
-    let packets = [5_000, 21_001, 21_005].map(|port| Captured(0, CLIENT, port, golden::packet("control.hex")));
-    for (ports, expected) in [("5000", [true, false, false]), ("21001,21003-21006", [false, true, true])] {
-        assert_eq!(recognized(&packets, &["-o", &format!("jamjam.ports:{ports}")]), expected, "{ports}");
-    }
-}
-
-#[test]
-#[ignore = "needs tshark: .ci/full"]
 fn display_filters_of_the_page_find_the_described_packets() {
-    let mut packets = to_server(golden::names().iter().map(|name| golden::packet(name)));
+    let mut packets: Vec<_> = golden_packets(&golden::names()).into_iter().map(|(_, packet)| packet).collect();
     packets.push(up(1_000_000, datagram(1, 5, &[7; 12])));
     packets.push(down(1_006_000, datagram(1, 6, &[7; 12])));
     packets.push(up(1_000_000, datagram(2, 0, &[])));

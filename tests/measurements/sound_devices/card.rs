@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use serde_json::Value;
 use test_support::client::{Program, ProgramOutput, program};
+
+use super::report;
 
 /// Builds the plug-in in a folder that lives as long as the test program.
 fn plug_in() -> &'static Path {
@@ -76,13 +79,13 @@ impl Alsa {
         program::start(program::command(args).env("ALSA_CONFIG_PATH", self.folder.path().join("asound.conf")))
     }
 
-    /// Runs `send` with the words of `line`, followed by these arguments.
-    pub fn devices(&self, options: &str) -> ProgramOutput {
-        self.start(["devices"].into_iter().chain(options.split_whitespace()).map(OsStr::new)).end()
+    /// Runs the program with the words of `line`.
+    pub fn run(&self, line: &str) -> ProgramOutput {
+        self.start(line.split_whitespace()).end()
     }
 
-    pub fn send(&self, line: &str, more: &[&OsStr]) -> ProgramOutput {
-        let words = line.split_whitespace().map(OsStr::new);
-        self.start([OsStr::new("send")].into_iter().chain(words).chain(more.iter().copied())).end()
+    /// Runs `send --json` with the words of `line`. Returns the report.
+    pub fn report(&self, code: i32, line: &str) -> Value {
+        report(&self.run(&format!("send --json {line}")), code)
     }
 }

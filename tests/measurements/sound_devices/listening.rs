@@ -1,9 +1,7 @@
 //! Capture: the program sends samples from a sound card to an echo server. The server returns the same samples.
 
-use std::ffi::OsStr;
-
 use serde_json::{Value, json};
-use test_support::client::{Server, Wav, document, program, together, wav};
+use test_support::client::{Server, Wav, document, run, together, wav};
 
 use super::card::Alsa;
 use super::{assert_same, report, sound};
@@ -13,10 +11,8 @@ use super::{assert_same, report, sound};
 fn recorded(alsa: &Alsa, options: &str) -> (Wav, Value) {
     let folder = tempfile::tempdir().unwrap();
     let [file, both] = ["returned.wav", "both.wav"].map(|name| folder.path().join(name));
-    let line = format!("--mic --embedded --delay 20 --json --max-loss 0% {options}");
-    let record = [OsStr::new("--record"), file.as_os_str(), OsStr::new("--record-both"), both.as_os_str()];
-    let output = alsa.send(&line, &record);
-    let report = report(&output, 0);
+    let files = format!("--record {} --record-both {}", file.display(), both.display());
+    let report = alsa.report(0, &format!("--mic --embedded --delay 20 --max-loss 0% {options} {files}"));
     let wav = Wav::read(&file);
     let mean = |frame: &[f32]| (frame.iter().copied().map(f64::from).sum::<f64>() / frame.len() as f64) as f32;
     let each: Vec<f32> = wav.samples().chunks(wav.channels.into()).map(mean).flat_map(|sample| [sample; 2]).collect();
@@ -41,8 +37,8 @@ fn card_samples_are_sent_and_returned_unchanged() {
         let what = format!("{fields} {options}");
 
         let server = Server::correct();
-        let output = alsa.send(&format!("--mic --duration 500ms --json {options} --to {}", server.to()), &[]);
-        let audio = &report(&output, 0)["audio"];
+        let report = alsa.report(0, &format!("--mic --duration 500ms {options} --to {}", server.to()));
+        let audio = &report["audio"];
         assert_eq!((&audio["channels"], &audio["underruns"]), (&json!(channels), &json!(0)), "{what}");
         assert_same(&server.samples(), &samples, &what);
 
@@ -59,7 +55,7 @@ fn device_period_equals_the_packet_or_the_configured_frames() {
     together(
         [("", 128), ("--frame-size 2.5ms", 120), ("--device-buffer 480", 480), ("--device-buffer 1", 32)],
         |(options, frames)| {
-            let output = alsa.send(&format!("--mic --embedded --delay 0 --duration 100ms --json {options}"), &[]);
+            let output = alsa.run(&format!("send --mic --embedded --delay 0 --duration 100ms --json {options}"));
             let report = report(&output, 0);
             let capture = &report["capture"];
             for name in
@@ -93,10 +89,8 @@ fn other_device_rate_is_resampled_like_a_file() {
     let numbers: Vec<i16> = bytes.chunks(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
     wav::write(&file, 44_100, 1, &numbers);
     let server = Server::correct();
-    let to = server.to();
-    let args = ["send", "--duration", "500ms", "--to", to.as_str(), "--wav"].map(OsStr::new);
     // The run may fail if this machine pauses, but it has sent everything.
-    program::run_args(args.into_iter().chain([file.as_os_str()]));
+    run(&format!("send --duration 500ms --to {} --wav {}", server.to(), file.display()));
     assert_same(&captured.samples(), &server.samples(), "from the card, and from a file");
 }
 
@@ -108,7 +102,7 @@ fn disconnected_device_ends_the_run_with_a_report_and_exit_code_3() {
     together([(12_900, 101), (0, 0)], |(frames, packets)| {
         let alsa = Alsa::with_plug_in().with_card("default", &bytes, &format!("channels 1 gone_after {frames}"));
         let server = Server::correct();
-        let output = alsa.send(&format!("--mic --device-buffer 100 --json --to {}", server.to()), &[]);
+        let output = alsa.run(&format!("send --mic --device-buffer 100 --json --to {}", server.to()));
         let report = report(&output, 3);
         assert_same(&server.samples(), &samples[..frames], "all that was delivered");
         assert_eq!(report["capture"]["device_lost"], "device disconnected");
@@ -147,8 +141,7 @@ fn device_that_stops_delivering_is_given_up() {
     // The first card delivers nothing, and the second does not return from the read call.
     together(["stuck_after 1280", "hangs_after 1280"], |fields| {
         let alsa = Alsa::with_plug_in().with_card("default", &[], &format!("channels 1 {fields}"));
-        let output = alsa.send("--mic --embedded --json", &[]);
-        let report = report(&output, 3);
+        let report = alsa.report(3, "--mic --embedded");
         assert_eq!(report["capture"]["device_lost"], "no audio from the device for 5s");
         assert_eq!(document::counts(&report, "audio", ["sent", "returned"]), [10, 10]);
     });
@@ -159,8 +152,8 @@ fn device_that_stops_delivering_is_given_up() {
 fn reported_card_drift_equals_the_simulated_drift() {
     together([-80, 0, 500], |ppm| {
         let alsa = Alsa::with_plug_in().with_card("default", &[], &format!("channels 1 ppm {ppm}"));
-        let output = alsa.send("--mic --device-buffer 4096 --duration 16s --embedded --json", &[]);
-        let capture = &report(&output, 0)["capture"];
+        let report = alsa.report(0, "--mic --device-buffer 4096 --duration 16s --embedded");
+        let capture = &report["capture"];
         let number = |name: &str| capture[name].as_f64().unwrap_or_else(|| panic!("{name}: {capture}"));
         assert!((number("drift_ppm") - f64::from(ppm)).abs() < 10.0, "{ppm}: {capture}");
         assert!(number("drift_uncertainty_ppm") < 10.0, "{ppm}: {capture}");
@@ -170,15 +163,12 @@ fn reported_card_drift_equals_the_simulated_drift() {
 #[test]
 #[ignore = "needs a C compiler and ALSA's headers: .ci/full"]
 fn devices_are_listed_with_their_formats() {
-    let alsa = Alsa::with_plug_in().with_card("line", &[], "format S32_LE channels 6 rate 96000").with_card(
-        "odd",
-        &[],
-        "format S24_3LE",
-    );
-    let text = alsa.devices("").stdout;
+    let alsa = Alsa::with_plug_in().with_card("odd", &[], "format S24_3LE");
+    let alsa = alsa.with_card("line", &[], "format S32_LE channels 6 rate 96000");
+    let text = alsa.run("devices").stdout;
     assert!(text.contains("  line: The card line\n      6 channels; 96000 Hz; I32\n"), "{text}");
     assert!(text.contains("  odd: The card odd\n      no supported sample format (packed 24-bit samples, "), "{text}");
-    let output = alsa.devices("--json");
+    let output = alsa.run("devices --json");
     assert_eq!((output.code, output.stderr.as_str()), (0, ""));
     let list: Value = serde_json::from_str(&output.stdout).unwrap();
     document::assert_valid(&list);
@@ -190,7 +180,7 @@ fn devices_are_listed_with_their_formats() {
     assert_eq!(*line, expected);
     assert_eq!((list["inputs"].as_array().unwrap().len(), list["outputs"].as_array().unwrap().len()), (2, 0));
     assert!(list["unavailable_reason"].is_string());
-    let output = alsa.send("--mic=odd --embedded", &[]);
+    let output = alsa.run("send --mic=odd --embedded");
     assert_eq!((output.code, output.stdout.as_str()), (3, ""));
     assert!(output.stderr.contains("cannot capture from odd (The card odd): no supported sample format"), "{output:?}");
 }
@@ -202,12 +192,12 @@ fn device_is_selected_by_number_name_or_part_of_its_name() {
         .with_card("default", &[], "format FLOAT_LE channels 2")
         .with_card("line_in", &[], "format S32_LE channels 1")
         .with_card("line_out_of_order", &[], "format S16_LE channels 1");
-    let list: Value = serde_json::from_str(&alsa.devices("--json").stdout).unwrap();
+    let list: Value = serde_json::from_str(&alsa.run("devices --json").stdout).unwrap();
     let index = |id: &str| list["inputs"].as_array().unwrap().iter().position(|device| device["id"] == id).unwrap();
     let number = index("line_in").to_string();
     together([number.as_str(), "line_in", "The card line_in", "LINE_I"], |name| {
-        let device = format!("--mic={name}");
-        let report = report(&alsa.send("--embedded --duration 20ms --json", &[OsStr::new(&device)]), 0);
+        let words = ["send", &format!("--mic={name}"), "--embedded", "--duration", "20ms", "--json"];
+        let report = report(&alsa.start(words).end(), 0);
         assert_eq!(report["capture"]["device_format"], "I32", "{name}");
         assert_eq!(report["capture"]["device"], "line_in (The card line_in)");
     });
@@ -217,31 +207,12 @@ fn device_is_selected_by_number_name_or_part_of_its_name() {
         ("99", "no input device matches 99; available: "),
         ("line", "several input devices match line: "),
     ] {
-        let output = alsa.send(&format!("--mic={name} --embedded"), &[]);
+        let output = alsa.run(&format!("send --mic={name} --embedded"));
         assert_eq!((output.code, output.stdout.as_str(), output.stderr.lines().count()), (3, "", 1), "{output:?}");
         assert!(
             output.stderr.contains(expected) && output.stderr.contains("line_in (The card line_in)"),
             "{}",
             output.stderr
-        );
-    }
-}
-
-#[test]
-fn missing_input_device_is_reported_with_cause_and_remedy() {
-    let alsa = Alsa::empty();
-    let output = alsa.devices("");
-    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
-    for line in ["no input devices: there is no sound card,", "no output devices: there is no sound card,"] {
-        assert!(output.stdout.lines().any(|printed| printed.starts_with(line)), "{}", output.stdout);
-    }
-    for options in ["--mic", "--mic=flute"] {
-        let output = alsa.send(&format!("{options} --embedded"), &[]);
-        // If the ALSA library printed its own messages, standard error would contain more lines.
-        assert_eq!((output.code, output.stdout.as_str(), output.stderr.lines().count()), (3, "", 1), "{output:?}");
-        assert!(
-            output.stderr.starts_with("jamjam-dev: --mic: ") && output.stderr.contains("apt-get install"),
-            "{output:?}"
         );
     }
 }

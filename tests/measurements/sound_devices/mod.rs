@@ -49,3 +49,26 @@ fn assert_same(found: &[f32], expected: &[f32], what: &str) {
     let differs = found.iter().zip(expected).position(|(found, expected)| found.to_bits() != expected.to_bits());
     assert_eq!((differs, found.len()), (None, expected.len()), "{what}: (index of the first different sample, length)");
 }
+
+#[test]
+fn missing_devices_are_reported_with_cause_and_remedy() {
+    let alsa = card::Alsa::empty();
+    let output = alsa.run("devices");
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    for line in ["no input devices: there is no sound card,", "no output devices: there is no sound card,"] {
+        assert!(output.stdout.lines().any(|printed| printed.starts_with(line)), "{}", output.stdout);
+    }
+    for (option, cause) in [
+        ("--mic", "apt-get install"),
+        ("--mic=flute", "apt-get install"),
+        ("--play", "cannot play on default"),
+        ("--play=flute", "output device"),
+    ] {
+        let source = if option.starts_with("--play") { "--tone 440" } else { "" };
+        let output = alsa.run(&format!("send {source} {option} --embedded"));
+        // If the ALSA library printed its own messages, standard error would contain more lines.
+        assert_eq!((output.code, output.stdout.as_str(), output.stderr.lines().count()), (3, "", 1), "{output:?}");
+        let start = format!("jamjam-dev: {}: ", option.trim_end_matches("=flute"));
+        assert!(output.stderr.starts_with(&start) && output.stderr.contains(cause), "{output:?}");
+    }
+}

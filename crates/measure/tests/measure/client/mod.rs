@@ -2,7 +2,6 @@
 
 mod dead_port;
 mod link;
-mod link_cost;
 mod link_life;
 mod live_figures;
 mod loss_report;
