@@ -119,6 +119,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_prose_outside_of_code_is_escaped() {
+        assert_eq!(escape_markdown_prose("*a* `*b*` <c> `<d>`"), "\\*a\\* `*b*` &lt;c&gt; `<d>`");
+    }
+
+    #[test]
     fn control_and_bidi_characters_are_replaced_and_length_is_limited() {
         assert_eq!(sanitize("a\u{1b}[31m\n\u{202e}b"), "a\u{fffd}[31m\u{fffd}\u{fffd}b");
         assert_eq!(sanitize(&"ä".repeat(256)), "ä".repeat(256));

@@ -40,8 +40,6 @@ DialectCounters {
     Counter requests_rejected,
     /// Rejected messages and requests that exceeded a limit. They are also counted in `requests_rejected`.
     Counter requests_limited,
-    /// Number of periodic or scheduled checks for missed heartbeats, idle connections, old connections and expired rooms.
-    Counter cleanup_runs,
     /// Connections closed because they exceeded the message rate.
     Counter closed_message_rate,
     /// Undecided connections closed because a new connection exceeded the maximum number of undecided connections.

@@ -91,7 +91,6 @@ impl HubCall<'_> {
         let Some((dialect, [lost, idle, max_age, ping])) = hub.state.dialect_of(conn).zip(deadlines) else { return };
         let is_over = |deadline: Option<Time>| deadline.is_some_and(|at| now >= at);
         let count = |update: fn(&mut DialectCounters)| hub.state.count(Some(dialect), update);
-        count(|counters| counters.cleanup_runs += 1);
         if is_over(lost) {
             count(|counters| counters.closed_heartbeat_timeout += 1);
             let source = hub.state.connection(conn, |connection| connection.source);

@@ -229,3 +229,23 @@ impl OutgoingSubscriptions {
         self.active.contains_key(&subscribe_id) || self.recently_ended.contains(&subscribe_id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sent_frames_leave_no_memory_behind() {
+        let unsent_frames = VecDeque::from(vec![0; 4_096]);
+        let subscribe_stream = StreamHandle::Local(0);
+        let mut group = OutgoingGroup {
+            subscribe_stream,
+            unsent_bytes: 4_096,
+            unsent_frames,
+            first_frame_written: 0,
+            finished: false,
+        };
+        assert_eq!(group.on_bytes_written(4_095), (4_095, 0));
+        assert!(group.unsent_frames.capacity() <= MIN_FRAME_CAPACITY);
+    }
+}

@@ -112,7 +112,6 @@ impl Room for ControlSurfaceRoom {
         let Some(ScheduledUpdate { sender, name, value }) =
             self.scheduled.pop_due(call.now.monotonic.min(self.expires))
         else {
-            call.effects.counters.cleanup_runs += 1;
             return self.close_with(call, "expired");
         };
         if self.store_and_broadcast(call, Some(sender), &name, value).is_err() {

@@ -113,6 +113,9 @@ fn history_equals_a_naive_computation_in_every_simulation() {
             let [lost, damaged, in_flight] =
                 [FinalOutcome::Lost, FinalOutcome::Damaged, FinalOutcome::InFlight].map(count);
             assert_eq!(counts, [own.len() as u64, rtts.len() as u64, lost, damaged, in_flight], "{context}");
+            let mut partly = interval.clone();
+            partly.excluded = lost.min(1);
+            assert_eq!(partly.to_stats(None).lost, lost + in_flight - partly.excluded, "{context}");
             assert_eq!(interval.burst_max, own.iter().map(|(_, burst)| *burst).max().unwrap_or(0), "{context}");
             let extremes = (rtts.first().copied(), rtts.last().copied());
             assert_eq!((interval.rtt_min(), interval.rtt_max()), extremes, "{context}");

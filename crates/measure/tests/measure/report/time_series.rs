@@ -117,4 +117,5 @@ fn curves_of_the_charts_are_the_intervals_of_the_report() {
     let ends = intervals.iter().map(|one| [one.rtt_min_us, one.rtt_max_us].map(Option::unwrap)).collect::<Vec<_>>();
     let medians = intervals.iter().map(|one| [0.0, one.rtt_p50_us.unwrap()]).collect::<Vec<_>>();
     assert_eq!((intervals.len(), curve("min to max"), curve("p50")), (4, ends, medians));
+    assert!(document.html("", "0").contains(">3 s</text>"), "the labels of a short run are seconds");
 }

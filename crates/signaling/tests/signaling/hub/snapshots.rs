@@ -164,6 +164,10 @@ fn rooms_of_all_dialects_are_shown_in_one_form() {
     let counts = hub.counts();
     assert_eq!((counts.connections, counts.messages_received), (7, 3));
     assert_eq!(counts.messages_sent, hub.sink.texts.len() as u64);
+    assert_eq!(
+        [1, 2, 6].map(|conn| hub.at(9).disconnect(ConnId(conn))),
+        [Ok("jamjam"), Ok("broadcast"), Ok("undecided")]
+    );
 }
 
 #[test]
