@@ -137,9 +137,9 @@ pub(crate) fn prepare(file: &Path) -> io::Result<()> {
         // Opening a pipe without a reader would block.
         Ok(metadata) if !metadata.is_file() => Ok(()),
         Ok(_) => match File::options().write(true).open(file) {
+            Ok(opened) => opened.set_len(0),
             // The folder may permit to replace the file.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => write(file, ""),
-            opened => opened?.set_len(0),
+            Err(_) => write(file, ""),
         },
         Err(_) => {
             let temp = temp_path(&target);
