@@ -79,7 +79,7 @@ fn configured_public_address_is_published_and_names_are_resolved() {
 #[test]
 fn server_without_an_address_for_its_peers_names_the_options() {
     let signaling = Server::start_signaling(&["--host", "::1"]);
-    let mut echo = registered_server(signaling.address, &["--host", "127.0.0.1"]);
+    let mut echo = registered_server(signaling.address, &["--host", "0.0.0.0"]);
     let line = echo.line_starting_with("registration: no address to advertise; set --public-addr or --stun url=");
     assert_eq!(line.level, "WARN");
     let room = room(signaling.address);
