@@ -140,6 +140,7 @@ impl Args {
 
     /// Prepares each part that can fail, starts the parts, and ends them after a stop request.
     fn serve(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
+        self.announce.check_usage(matches)?;
         let (admission, impairment) = (self.protection.admission_config()?, self.impairment.checked()?);
         let log = server::start(c"echo-server", self.verbose)?;
         if self.moqt.moqt_only {
@@ -149,8 +150,7 @@ impl Args {
         let BoundSocket { socket, address, .. } = self.bind(host, port)?;
         let memory_budget = MemoryBudget::new(self.memory.memory_budget);
         let moqt = BoundMoqtServer::prepare(&self.moqt, self.moqt_config(&memory_budget), Some(address))?;
-        let mut registration =
-            self.announce.prepare(host, self.check.port_or(DEFAULT_SIGNALING_PORT), address, matches)?;
+        let mut registration = self.announce.prepare(host, self.check.port_or(DEFAULT_SIGNALING_PORT), address)?;
         let metrics = self.bind_metrics()?;
         // Only now, because another server that uses the port may be writing the same outcome log.
         let (used, reproduce_options, outcome_log) = impairment.open()?;

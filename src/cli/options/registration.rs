@@ -94,17 +94,21 @@ pub(crate) struct RegistrationArgs {
 }
 
 impl RegistrationArgs {
+    /// Rejects two signaling servers. That of the environment gives way to one in this process.
+    pub(crate) fn check_usage(&self, matches: &ArgMatches) -> Result<(), Failure> {
+        let has_url = matches.value_source("signaling_url") == Some(ValueSource::CommandLine);
+        ensure_usage!(!has_url || self.with_signaling.is_none(), "give --with-signaling or --signaling-url, not both");
+        Ok(())
+    }
+
     /// Resolves addresses, binds sockets and loads certificates for an echo server that listens on `listen_address`. `default_port` is that of
-    /// `--with-signaling` without a port. A signaling server in this process takes precedence over the URL of the environment.
+    /// `--with-signaling` without a port.
     pub(crate) fn prepare(
         &self,
         host: &str,
         default_port: u16,
         listen_address: SocketAddr,
-        matches: &ArgMatches,
     ) -> Result<Option<PreparedRegistration<'_>>, Failure> {
-        let has_url = matches.value_source("signaling_url") == Some(ValueSource::CommandLine);
-        ensure_usage!(!has_url || self.with_signaling.is_none(), "give --with-signaling or --signaling-url, not both");
         let (url, server) = match self.with_signaling {
             None => match &self.signaling_url {
                 Some(url) => (url.clone(), None),
