@@ -137,9 +137,9 @@ pub(crate) fn prepare(file: &Path) -> io::Result<()> {
         // Opening a pipe without a reader would block.
         Ok(metadata) if !metadata.is_file() => Ok(()),
         Ok(_) => match File::options().write(true).open(file) {
-            Ok(opened) => opened.set_len(0),
             // The folder may permit to replace the file.
-            Err(_) => write(file, ""),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => write(file, ""),
+            opened => opened?.set_len(0),
         },
         Err(_) => {
             let temp = temp_path(&target);
@@ -265,6 +265,23 @@ fn temp_path(target: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The system reports `ETXTBSY`.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn program_that_runs_is_not_replaced_by_an_output() {
+        use std::process::Command;
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = folder.path().join("sleep");
+        // A process of its own writes the copy: a child of another test could hold a file open that this process writes.
+        assert!(Command::new("cp").arg("/bin/sleep").arg(&program).status().expect("a copy").success());
+        let mut running = Command::new(&program).arg("600").spawn().expect("a program");
+        let prepared = prepare(&program).map_err(|error| error.kind());
+        running.kill().expect("a running program");
+        running.wait().expect("an ended program");
+        let is_kept = fs::metadata(&program).is_ok_and(|metadata| metadata.len() > 0);
+        assert_eq!((prepared, is_kept), (Err(io::ErrorKind::ExecutableFileBusy), true));
+    }
 
     #[test]
     fn byte_order_mark_and_last_line_ends_are_skipped_and_utf_16_is_named() {

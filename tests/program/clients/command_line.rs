@@ -73,13 +73,19 @@ fn version_names_commit_date_target_and_features() {
     assert_eq!(run("-V").stdout.trim_end(), lines[0]);
 }
 
-/// A short help fits on a terminal of 80 columns.
+/// A short help fits on a terminal of 80 columns. The limits for `--help` include the exit codes, and are for 100 columns.
 #[test]
-fn short_help_has_at_most_40_lines_and_long_help_130() {
+fn short_help_has_at_most_40_lines_and_long_help_few_more_than_options() {
     let commands = "echo-server signaling-server relay send probe compare load-echo load-rooms musicians publish replay rooms devices doctor \
                     token generate";
     for command in commands.split(' ') {
-        for (option, limit, columns) in [("-h", 40, "80"), ("--help", 130, "100")] {
+        let limit = match command {
+            "signaling-server" => 130,
+            "send" | "probe" => 105,
+            "echo-server" => 100,
+            _ => 90,
+        };
+        for (option, limit, columns) in [("-h", 40, "80"), ("--help", limit, "100")] {
             let help = start(program([command, option]).env("COLUMNS", columns)).end();
             assert!(help.code == 0 && help.stdout.contains(&format!("\nUsage: jamjam-dev {command} ")), "{help:?}");
             assert!(help.stdout.lines().count() <= limit, "{command} {option}: {}", help.stdout);
