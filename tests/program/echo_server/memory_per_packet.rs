@@ -20,20 +20,24 @@ fn fill(clients: &mut [Client], payload: usize, packets: u32) {
     }
 }
 
-/// Maximum number of statistics lines, one every 20 ms, until what is expected is reached.
-const MAX_LINES: usize = 3_000;
+/// Maximum number of statistics lines, one every 20 ms, in which nothing changes. A packet may wait for 32 s.
+const MAX_EQUAL_LINES: usize = 3_000;
 
-/// Reads statistics lines until `is_reached` returns true. A stray packet, meant for an earlier owner of the port, counts as received.
+/// Reads statistics lines until `is_reached` returns true.
 fn until(server: &mut Server, is_reached: impl Fn(&Stats) -> bool) -> Stats {
-    for _ in 0..MAX_LINES {
+    let (mut last, mut equal_lines) = ([0; 2], 0);
+    while equal_lines < MAX_EQUAL_LINES {
         let stats = Stats::parse(&server.line_starting_with("Stats: "));
         let handled = stats.count("received") + stats.count("keepalives");
         assert_eq!(stats.arrivals(), handled, "packets were dropped: {stats}");
         if is_reached(&stats) {
             return stats;
         }
+        let counts = ["received", "buffered"].map(|name| stats.count(name));
+        equal_lines = if counts == last { equal_lines + 1 } else { 0 };
+        last = counts;
     }
-    panic!("not reached within {MAX_LINES} lines");
+    panic!("nothing changes any more: received and buffered {last:?}");
 }
 
 /// Fills and empties the buffer three times. Returns the overhead per packet in bytes, and for each time the growth of the resident memory
